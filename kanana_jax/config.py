@@ -1,0 +1,213 @@
+"""From an `ml_collections` config to frozen dataclasses, with one clear sentence for each mistake.
+
+A config file is plain Python with `get_config(arg)` that returns a `ConfigDict`. Below the command
+line nothing reads a `ConfigDict`: `build` turns each section into the frozen dataclass of the part
+that owns it, and names the key, the nearest right key or the type that was wanted.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import importlib.util
+import json
+import pathlib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class UserError(Exception):
+    """Something that the user can mend: one sentence with what is wrong, where, and the way out."""
+
+    exit_code = 1
+
+
+class ConfigError(UserError):
+    """Bad usage or a bad config value."""
+
+    exit_code = 2
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """`word`'s most likely meaning as a half-sentence, for error messages."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"known: {', '.join(sorted(known)) or 'none'}"
+
+
+def build(cls: type, values: Mapping[str, Any] | None, path: str) -> Any:
+    """Builds the frozen dataclass `cls` from a mapping (a dict or a `ConfigDict`).
+
+    Nested dataclasses, tuples, optional values and `dict[str, T]` are built likewise; an int is
+    taken for a float, nothing else is converted. A `__post_init__` may raise `ConfigError` or
+    `ValueError` for values that do not fit together.
+
+    Args:
+      cls: a dataclass.
+      values: the section of the config.
+      path: the section's key, for messages (`stage1.optimizer`).
+
+    Raises:
+      ConfigError: unknown or missing key, wrong type, or values that the class refuses.
+    """
+    values = {} if values is None else values
+    if not isinstance(values, Mapping) and not hasattr(values, "items"):
+        raise ConfigError(f"config '{path}' must be a section of keys, not {values!r}")
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    given = dict(values.items())
+    for key in given:
+        if key not in fields:
+            raise ConfigError(f"unknown config key '{_join(path, key)}': {nearest(key, list(fields))}")
+    built = {}
+    for name, field in fields.items():
+        if name in given:
+            built[name] = _convert(hints[name], given[name], _join(path, name))
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"config key '{_join(path, name)}' is missing: set it to a {_name(hints[name])}")
+    try:
+        return cls(**built)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"config '{path}': {error}") from error
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _name(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(repr(a) for a in typing.get_args(hint))
+    return getattr(hint, "__name__", str(hint)) if not typing.get_args(hint) else str(hint)
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        choices = [a for a in args if a is not type(None)]
+        for choice in choices[:-1]:
+            try:
+                return _convert(choice, value, path)
+            except ConfigError:
+                continue
+        return _convert(choices[-1], value, path)
+    if origin is typing.Literal:
+        if value in args:
+            return value
+        raise ConfigError(f"config '{path}' is {value!r}; it must be {_name(hint)}")
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else build(hint, value, path)
+    if origin in (tuple, list, Sequence):
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise ConfigError(f"config '{path}' must be a list, not {value!r}")
+        if origin is tuple and len(args) > 1 and args[-1] is not Ellipsis:
+            if len(value) != len(args):
+                raise ConfigError(f"config '{path}' must have {len(args)} values, not {len(value)}")
+            return tuple(_convert(a, v, f"{path}[{i}]") for i, (a, v) in enumerate(zip(args, value)))
+        return tuple(_convert(args[0], v, f"{path}[{i}]") for i, v in enumerate(value))
+    if origin in (dict, Mapping):
+        if not hasattr(value, "items"):
+            raise ConfigError(f"config '{path}' must be a section of keys, not {value!r}")
+        return {k: _convert(args[1], v, _join(path, k)) for k, v in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and isinstance(value, hint):
+        if not (hint in (int, float) and isinstance(value, bool)):
+            return value
+    raise ConfigError(
+        f"config '{path}' must be of type {_name(hint)}, not {type(value).__name__} ({value!r})"
+    )
+
+
+def read_config_file(file_and_arg: str) -> Any:
+    """Runs `get_config(arg)` of `FILE[:arg]` and returns its `ConfigDict`.
+
+    Raises:
+      ConfigError: no such file, no `get_config`, or an argument that the config refuses.
+    """
+    file, _, arg = str(file_and_arg).partition(":")
+    path = pathlib.Path(file)
+    if not path.is_file():
+        raise ConfigError(f"config file '{file}' does not exist: give a Python file with get_config()")
+    spec = importlib.util.spec_from_file_location("kanana_jax_config", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise ConfigError(f"{file}:{error.lineno}: {error.msg}") from error
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"config file '{file}' has no function get_config()")
+    try:
+        return module.get_config(arg) if arg else module.get_config()
+    except (TypeError, ValueError, KeyError) as error:
+        raise ConfigError(f"{file}: get_config({arg!r}) failed: {error}") from error
+
+
+def override(config: Any, assignments: Sequence[str]) -> None:
+    """Applies `a.b=value` assignments to a `ConfigDict` in place; types follow the old value.
+
+    Raises:
+      ConfigError: malformed assignment, unknown key, or a value of another type.
+    """
+    import ast
+
+    from ml_collections import ConfigDict
+
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"override '--config.{assignment}' needs a value: --config.{key}=VALUE")
+        *parents, leaf = key.split(".")
+        section, seen = config, ""
+        for name in [*parents, leaf]:
+            if not isinstance(section, ConfigDict) or name not in section:
+                known = list(section.keys()) if isinstance(section, ConfigDict) else []
+                raise ConfigError(f"unknown config key '{_join(seen, name)}': {nearest(name, known)}")
+            seen = _join(seen, name)
+            if seen != key:
+                section = section[name]
+        old = section[leaf]
+        if isinstance(old, str):
+            value = text
+        else:
+            try:
+                value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+            except (ValueError, SyntaxError):
+                value = text
+        if isinstance(old, ConfigDict):
+            raise ConfigError(f"config '{key}' is a section: name one of its keys ({', '.join(old.keys())})")
+        if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if isinstance(old, (tuple, list)) and not isinstance(value, (tuple, list)):
+            value = (value,)
+        if old is not None and value is not None and type(value) is not type(old):
+            if not isinstance(old, (tuple, list)):
+                raise ConfigError(
+                    f"config '{key}' must be of type {type(old).__name__}, not {text!r}"
+                )
+            value = type(old)(value)
+        with section.ignore_type():
+            section[leaf] = value
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A `ConfigDict` or dataclass as plain, JSON-safe Python."""
+    if dataclasses.is_dataclass(config):
+        config = dataclasses.asdict(config)
+    if hasattr(config, "to_dict"):
+        config = config.to_dict()
+    return json.loads(json.dumps(config, ensure_ascii=False))
+
+
+def fingerprint(config: Any) -> str:
+    """A short stable hash of any JSON-safe value or config."""
+    text = json.dumps(to_dict(config), sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,1 @@
+"""Documents in, packed tokens out: sources, tokenizers, filters, mixtures, the Grain pipeline."""

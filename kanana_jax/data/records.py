@@ -1,0 +1,215 @@
+"""Document records, and readers for every form that they come in.
+
+A record is `{"id": str, "text": str, "source": str, "lang": str?, "url": str?, "meta": {…}?}`; further
+fields of an input move into `meta`. Readers stream; a line that is not a document is a `Broken`.
+"""
+
+import dataclasses
+import glob
+import gzip
+import io
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from kanana_jax.config import UserError
+
+Record = dict[str, Any]
+FIELDS = ("id", "text", "source", "lang", "url", "meta")
+
+
+@dataclasses.dataclass(frozen=True)
+class Broken:
+    """A line that could not be read: where (`file:line`) and why."""
+
+    where: str
+    reason: str
+
+
+def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, default_id: str) -> Record:
+    """A record from a JSON value.
+
+    Raises:
+      ValueError: not an object, or its text is missing, empty or not text.
+    """
+    if not isinstance(raw, dict):
+        raise ValueError("not a JSON object")
+    text = raw.get(text_field)
+    if not isinstance(text, str):
+        raise ValueError(f"field '{text_field}' is missing or not text")
+    if not text.strip():
+        raise ValueError(f"field '{text_field}' is empty")
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError("text holds lone surrogates")
+    record = {"id": str(raw.get("id", default_id)), "text": text, "source": str(raw.get("source", source))}
+    if lang or raw.get("lang"):
+        record["lang"] = lang or str(raw["lang"])
+    if raw.get("url"):
+        record["url"] = str(raw["url"])
+    meta = dict(raw["meta"]) if isinstance(raw.get("meta"), dict) else {}
+    meta |= {k: v for k, v in raw.items() if k not in FIELDS and k != text_field}
+    if meta:
+        record["meta"] = meta
+    return record
+
+
+def read(path: str, *, text_field: str = "text", source: str, lang: str | None = None) -> Iterator[Record | Broken]:
+    """All documents of a file, folder, glob, `hf://` data set or `microworld://` world, in a fixed order.
+
+    Raises:
+      UserError: nothing there, an unknown form, or a missing library.
+    """
+    if path.startswith("microworld://"):
+        from kanana_jax.data.microworld import parse_uri
+
+        for record in parse_uri(path):
+            yield {**record, "source": source}
+        return
+    if path.startswith("hf://"):
+        raws: Iterator[tuple[str, Any]] = _hugging_face(path)
+    else:
+        raws = (pair for file in files_of(path) for pair in _reader(file)(file))
+    for where, raw in raws:
+        if isinstance(raw, Broken):
+            yield raw
+            continue
+        try:
+            yield normalise(raw, text_field=text_field, source=source, lang=lang, default_id=where)
+        except ValueError as error:
+            yield Broken(where, str(error))
+
+
+def files_of(path: str) -> list[pathlib.Path]:
+    """The readable files that a path, folder or glob means, sorted.
+
+    Raises:
+      UserError: there is none.
+    """
+    expanded = pathlib.Path(path).expanduser()
+    if expanded.is_dir():
+        found = [f for f in sorted(expanded.rglob("*")) if f.is_file() and _suffix(f) in _READERS]
+    elif expanded.is_file():
+        found = [expanded]
+    else:
+        found = [pathlib.Path(f) for f in sorted(glob.glob(str(expanded), recursive=True)) if pathlib.Path(f).is_file()]
+    if not found:
+        raise UserError(
+            f"source '{path}' has no documents: give a file, a folder or a glob of {', '.join(sorted(_READERS))} files"
+        )
+    return found
+
+
+def _suffix(file: pathlib.Path) -> str:
+    name = file.name.lower()
+    return next((s for s in sorted(_READERS, key=len, reverse=True) if name.endswith(s)), file.suffix.lower())
+
+
+def _reader(file: pathlib.Path) -> Callable[[pathlib.Path], Iterator[tuple[str, Any]]]:
+    suffix = _suffix(file)
+    if suffix not in _READERS:
+        raise UserError(f"{file}: documents cannot be read from '{suffix}' files; known are {', '.join(sorted(_READERS))}")
+    return _READERS[suffix]
+
+
+def _lines(stream: io.BufferedIOBase, file: pathlib.Path) -> Iterator[tuple[str, Any]]:
+    try:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            where = f"{file}:{number}"
+            try:
+                yield where, json.loads(line.decode("utf-8"))
+            except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+                yield where, Broken(where, f"not JSON in UTF-8 ({str(error)[:80]})")
+    except (EOFError, OSError) as error:
+        raise UserError(f"{file} is truncated or not what its name says ({error}): fetch it again") from error
+
+
+def _jsonl(file: pathlib.Path):
+    with file.open("rb") as stream:
+        yield from _lines(stream, file)
+
+
+def _jsonl_gz(file: pathlib.Path):
+    with gzip.open(file, "rb") as stream:
+        yield from _lines(stream, file)
+
+
+def _jsonl_zst(file: pathlib.Path):
+    import zstandard
+
+    with file.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
+        try:
+            yield from _lines(io.BufferedReader(stream), file)
+        except zstandard.ZstdError as error:
+            raise UserError(f"{file} is truncated or not zstd ({error}): fetch it again") from error
+
+
+def _parquet(file: pathlib.Path):
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        table = parquet.ParquetFile(file)
+    except pyarrow.ArrowInvalid as error:
+        raise UserError(f"{file} is truncated or not parquet ({error}): fetch it again") from error
+    row = 0
+    for batch in table.iter_batches(batch_size=1024):
+        for value in batch.to_pylist():
+            row += 1
+            yield f"{file}:{row}", value
+
+
+def _array_record(file: pathlib.Path):
+    import grain
+
+    source = grain.sources.ArrayRecordDataSource([str(file)])
+    for row in range(len(source)):
+        where = f"{file}:{row + 1}"
+        try:
+            yield where, json.loads(source[row])
+        except ValueError as error:
+            yield where, Broken(where, f"not a JSON record ({str(error)[:80]})")
+
+
+def _txt(file: pathlib.Path):
+    try:
+        yield str(file), {"text": file.read_bytes().decode("utf-8")}
+    except UnicodeDecodeError as error:
+        yield str(file), Broken(str(file), f"not UTF-8 ({error.reason})")
+
+
+def _hugging_face(uri: str) -> Iterator[tuple[str, Any]]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(f"source '{uri}' needs the datasets library: pip install datasets") from error
+    name, _, split = uri.removeprefix("hf://").partition(":")
+    parts = name.split("/")
+    try:
+        rows = datasets.load_dataset("/".join(parts[:2]), *parts[2:3], split=split or "train", streaming=True)
+        for number, row in enumerate(rows, 1):
+            yield f"{uri}#{number}", row
+    except (OSError, ValueError, ConnectionError) as error:
+        raise UserError(f"source '{uri}' cannot be loaded ({str(error).splitlines()[0][:150]})") from error
+
+
+_READERS: dict[str, Callable[[pathlib.Path], Iterator[tuple[str, Any]]]] = {
+    ".jsonl": _jsonl,
+    ".jsonl.gz": _jsonl_gz,
+    ".jsonl.zst": _jsonl_zst,
+    ".parquet": _parquet,
+    ".array_record": _array_record,
+    ".txt": _txt,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """The texts at a path, iterable again and again; broken lines are passed over."""
+
+    path: str
+
+    def __iter__(self) -> Iterator[str]:
+        return (item["text"] for item in read(self.path, source="") if not isinstance(item, Broken))

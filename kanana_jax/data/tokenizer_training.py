@@ -1,0 +1,110 @@
+"""Training a SentencePiece vocabulary (arXiv:1808.06226) that is fair to every language."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
+
+from kanana_jax.config import UserError
+from kanana_jax.data.tokenizer import SentencePiece
+
+# Control symbols cannot come out of text. The names are Llama 3's, so that one chat template serves both.
+CONTROL = (
+    "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|mask|>",
+    *(f"<|reserved_{i}|>" for i in range(4)),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """A vocabulary: a trained one (`path`), or one to train on the recipe's own sources.
+
+    Attributes:
+      path: folder or file of an existing tokenizer; empty: train.
+      vocab_size: pieces, with the 256 bytes and the control symbols.
+      model_type: `unigram` or `bpe`.
+      train_bytes: text used, all languages together.
+      shares: share of the text by language; empty: equal parts.
+    """
+
+    path: str = ""
+    vocab_size: int = 4096
+    model_type: Literal["unigram", "bpe"] = "unigram"
+    train_bytes: int = 10_000_000
+    shares: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if not self.path and self.vocab_size < 300:
+            raise ValueError("vocab_size must be at least 300: 256 bytes and the symbols come first")
+
+
+def train_sentencepiece(
+    texts: Mapping[str, Iterable[str]], config: TokenizerConfig, folder: pathlib.Path
+) -> SentencePiece:
+    """Trains on `texts` by language and writes `tokenizer.model` into `folder`.
+
+    Exact on any text: byte fallback, no normalisation, no added or removed spaces. One thread, so that
+    the same input gives the same bytes.
+
+    Raises:
+      UserError: a language without text, or too little text for the vocabulary.
+    """
+    import sentencepiece
+
+    shares = dict(config.shares) or dict.fromkeys(texts, 1.0)
+    missing = set(shares) - set(texts)
+    if missing:
+        raise UserError(f"tokenizer.shares names '{min(missing)}', but no source has that language")
+    total = sum(shares.values())
+    budgets = {lang: config.train_bytes * share / total for lang, share in shares.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"tokenizer.{os.getpid()}.partial"
+    try:
+        with temporary.open("wb") as model:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=_lines(texts, budgets),
+                model_writer=model,
+                model_type=config.model_type,
+                vocab_size=config.vocab_size,
+                character_coverage=0.9995,
+                byte_fallback=True,
+                split_digits=True,
+                normalization_rule_name="identity",
+                remove_extra_whitespaces=False,
+                add_dummy_prefix=False,
+                allow_whitespace_only_pieces=True,
+                user_defined_symbols=["\n"],
+                control_symbols=list(CONTROL),
+                unk_id=0, bos_id=1, eos_id=2, pad_id=3,
+                max_sentence_length=16384,
+                num_threads=1,
+                minloglevel=2,
+            )
+        os.replace(temporary, folder / "tokenizer.model")
+    except RuntimeError as error:
+        raise UserError(
+            f"the tokenizer cannot be trained with vocab_size {config.vocab_size} "
+            f"({str(error).strip().splitlines()[-1][-200:]}): use a smaller vocabulary or more text"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return SentencePiece(folder / "tokenizer.model")
+
+
+def _lines(texts: Mapping[str, Iterable[str]], budgets: Mapping[str, float]) -> Iterator[str]:
+    """Lines of every language up to its budget of bytes; a language with too little text is repeated."""
+    for lang, budget in budgets.items():
+        used, passes = 0.0, 0
+        while used < budget and passes < 20:
+            before = used
+            for text in texts[lang]:
+                for line in text.split("\n"):
+                    if line and used < budget:
+                        used += len(line.encode()) + 1
+                        yield line
+                if used >= budget:
+                    break
+            passes += 1
+            if used == before:
+                raise UserError(f"language '{lang}' has no text to train the tokenizer on")

@@ -1,0 +1,73 @@
+"""A loaded model and its tokenizer: text in, text out."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from kanana_jax.config import UserError
+from kanana_jax.data import chat
+from kanana_jax.data.tokenizer import Tokenizer, load_tokenizer
+from kanana_jax.inference.generate import generate
+from kanana_jax.inference.sampling import SamplingConfig
+from kanana_jax.interop import model_folder
+from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.transformer import Params
+from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    architecture: Architecture
+    runtime: Runtime
+    params: Params
+    tokenizer: Tokenizer
+    mesh: Mesh
+
+    @staticmethod
+    def load(path: str, dtype: str = "float32") -> "Session":
+        """From a model, stage or Hugging Face folder, cut over all devices.
+
+        Raises:
+          UserError: no model or tokenizer there, or the two do not fit.
+        """
+        found = model_folder.find(path)
+        tokenizer = load_tokenizer(found.path)
+        if tokenizer.vocab_size > found.architecture.vocab_size:
+            raise UserError(
+                f"{found.path}: the tokenizer has {tokenizer.vocab_size} pieces, the model {found.architecture.vocab_size}"
+            )
+        runtime = Runtime(param_dtype=dtype, compute_dtype=dtype)
+        mesh = make_mesh(MeshConfig())
+        return Session(found.architecture, runtime, model_folder.load_params(found, runtime, mesh), tokenizer, mesh)
+
+    def continue_texts(
+        self, prompts: Sequence[str], *, max_new_tokens: int, sampling: SamplingConfig, seed: int
+    ) -> list[str]:
+        """Each prompt with its continuation."""
+        ids = [np.concatenate([[self.tokenizer.bos_id], self.tokenizer.encode(p)]).astype(np.int32) for p in prompts]
+        outputs = self._generate(ids, max_new_tokens, sampling, seed)
+        return [prompt + self.tokenizer.decode(out) for prompt, out in zip(prompts, outputs)]
+
+    def answer(
+        self, messages: Sequence[Mapping[str, str]], *, max_new_tokens: int, sampling: SamplingConfig, seed: int
+    ) -> str:
+        """The assistant's next turn."""
+        ids = chat.encode_chat(self.tokenizer, messages)
+        return self.tokenizer.decode(self._generate([ids], max_new_tokens, sampling, seed)[0])
+
+    def _generate(self, prompts, max_new_tokens, sampling, seed) -> list[np.ndarray]:
+        longest = max(len(p) for p in prompts)
+        if longest + max_new_tokens > self.architecture.max_seq_len:
+            raise UserError(
+                f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the model's "
+                f"{self.architecture.max_seq_len}: shorten the prompt or lower --max-new-tokens"
+            )
+        stop = {self.tokenizer.eos_id, self.tokenizer.token_id("<|eot_id|>")} - {None}
+        with jax.set_mesh(self.mesh):
+            return generate(
+                self.params, self.architecture, self.runtime, prompts, max_new_tokens=max_new_tokens,
+                sampling=sampling, stop=sorted(stop), seed=seed,
+            )

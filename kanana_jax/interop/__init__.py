@@ -1,0 +1,1 @@
+"""Model folders: Hugging Face Llama checkpoints in and out, layer by layer."""

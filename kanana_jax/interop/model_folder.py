@@ -1,0 +1,242 @@
+"""A model on disk: a Hugging Face Llama folder, and beside it `model.json` with its history.
+
+A stage's result can so be loaded by any tool of that world as it stands; ours read the same files.
+
+    config.json · model-*.safetensors · model.safetensors.index.json · tokenizer files · model.json
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from kanana_jax.config import ConfigError, UserError
+from kanana_jax.interop import llama
+from kanana_jax.interop.safetensors_folder import Reader, Writer
+from kanana_jax.models import counts, transformer
+from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.parallel.sharding import tree_shardings
+
+CARD = "model.json"
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "chat_template.jinja", "generation_config.json",
+)
+_NUMPY = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFolder:
+    """A found model.
+
+    Attributes:
+      path: the folder that holds config.json.
+      architecture: from config.json.
+      card: model.json, or {} for a foreign folder.
+    """
+
+    path: pathlib.Path
+    architecture: Architecture
+    card: dict[str, Any]
+
+
+def find(path: str | pathlib.Path) -> ModelFolder:
+    """The model at `path`: a model folder, a stage folder (its `model/`), or a Hugging Face folder.
+
+    Raises:
+      UserError: nothing there, an unfinished stage, or not a Llama.
+    """
+    path = pathlib.Path(path)
+    if (path / "model" / "config.json").is_file():
+        path = path / "model"
+    file = path / "config.json"
+    if (path / "checkpoints").is_dir() and not file.is_file():
+        raise UserError(f"stage {path} has no model yet: let 'kanana run' finish it")
+    if not file.is_file():
+        raise UserError(f"{path} is not a model: it has no config.json (give a model, stage or Hugging Face folder)")
+    try:
+        config = json.loads(file.read_text())
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON ({error})") from error
+    if not isinstance(config, dict) or "config" in config:
+        raise UserError(f"{path} is a workdir, not a model: name one of its stages, as {path}/STAGE")
+    card = json.loads((path / CARD).read_text()) if (path / CARD).is_file() else {}
+    return ModelFolder(path, llama.from_config(config, str(file)), card)
+
+
+def load_params(folder: ModelFolder, runtime: Runtime, mesh: Mesh) -> transformer.Params:
+    """Parameters on the mesh, in `runtime.param_dtype`; each host reads each tensor once."""
+    a = folder.architecture
+    dtype = _NUMPY[runtime.param_dtype]
+    shapes = transformer.abstract_params(a, runtime)
+    shardings = tree_shardings(mesh, transformer.logical_axes(a, runtime))
+    reader = Reader(folder.path)
+    pieces: dict[tuple[str, ...], dict[Any, np.ndarray]] = {}
+    for group in llama.groups(a):
+        for tensor in group:
+            shape, sharding = _at(shapes, tensor.path).shape, _at(shardings, tensor.path)
+            index_of = sharding.addressable_devices_indices_map(shape)
+            value = tensor.to_ours(reader.read(tensor))
+            parts = pieces.setdefault(tensor.path, {})
+            for device, index in index_of.items():
+                if tensor.layer is None:
+                    parts[device] = value[index].astype(dtype)
+                    continue
+                if device not in parts:
+                    local = sharding.shard_shape(shape)
+                    parts[device] = np.empty(local, dtype)
+                parts[device][tensor.layer] = value[index[1:]]
+    params: transformer.Params = {}
+    for path in list(pieces):
+        parts = pieces.pop(path)
+        shape, sharding = _at(shapes, path).shape, _at(shardings, path)
+        arrays = [jax.device_put(x, device) for device, x in parts.items()]
+        _set(params, path, jax.make_array_from_single_device_arrays(shape, sharding, arrays))
+    return params
+
+
+def write(
+    folder: pathlib.Path, a: Architecture, params: transformer.Params, card: dict[str, Any],
+    tokenizer: pathlib.Path | None, special: dict[str, int | None],
+) -> None:
+    """Writes a model folder whole or not at all; every process calls it, layers are shared out.
+
+    Args:
+      folder: the result; replaced if it exists.
+      a, params: the model; parameters may be sharded over hosts.
+      card: `model.json`.
+      tokenizer: a folder whose tokenizer files are carried along.
+      special: bos_token_id, eos_token_id, pad_token_id for config.json.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    first = jax.process_index() == 0
+    if first:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    _barrier("model folder begun")
+    writer = Writer(partial, a.num_layers + 1)
+    for index, group in enumerate(llama.groups(a)):
+        tensors = {}
+        for tensor in group:
+            leaf = _at(params, tensor.path)
+            leaf = leaf if tensor.layer is None else leaf[tensor.layer]
+            writer.record(index, tensor.name, leaf.nbytes)
+            tensors[tensor.name] = tensor.to_theirs(_on_host(leaf))
+        if index % jax.process_count() == jax.process_index():
+            writer.write(index, tensors)
+    if first:
+        writer.finish()
+        dtype = str(jax.tree.leaves(params)[0].dtype)
+        _write_json(partial / "config.json", llama.to_config(a, dtype, special))
+        if tokenizer is not None:
+            copy_tokenizer(tokenizer, partial)
+        _write_json(partial / CARD, card)
+    _barrier("model folder written")
+    if first:
+        _replace(partial, folder)
+    _barrier("model folder in place")
+
+
+def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool) -> ModelFolder:
+    """Streams a model from one folder to another, checking every tensor against the architecture.
+
+    Import (`keep_card=True`) writes `model.json` beside the weights; export leaves it out. Memory is
+    one layer.
+
+    Raises:
+      UserError: anything missing, truncated, or of another shape; `destination` is then untouched.
+    """
+    found = find(source)
+    if destination.exists() and any(destination.iterdir()):
+        raise ConfigError(f"{destination} exists and is not empty: name another folder")
+    reader = Reader(found.path)
+    known = {tensor.name for group in llama.groups(found.architecture) for tensor in group}
+    foreign = sorted(n for n in reader.names() - known if not n.endswith("rotary_emb.inv_freq"))
+    if found.architecture.tied_embeddings:
+        foreign = [n for n in foreign if n != "lm_head.weight"]
+    if foreign:
+        raise UserError(f"{found.path} holds the tensor {foreign[0]}, which the Llama architecture has no place for")
+    partial = destination.with_name(destination.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        writer = Writer(partial, found.architecture.num_layers + 1)
+        for index, group in enumerate(llama.groups(found.architecture)):
+            tensors = {tensor.name: reader.read(tensor) for tensor in group}
+            for name, value in tensors.items():
+                writer.record(index, name, value.nbytes)
+            writer.write(index, tensors)
+        writer.finish()
+        config = json.loads((found.path / "config.json").read_text())
+        special = {k: v for k, v in config.items() if k.endswith("_token_id")}
+        _write_json(partial / "config.json", llama.to_config(found.architecture, reader.dtype(), special))
+        copy_tokenizer(found.path, partial)
+        if keep_card:
+            _write_json(partial / CARD, found.card or card(found.architecture, parent=str(source)))
+        _replace(partial, destination)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return dataclasses.replace(found, path=destination)
+
+
+def card(
+    a: Architecture, *, tokens: int = 0, train_flops: float = 0.0, teacher_flops: float = 0.0,
+    calibration_flops: float = 0.0, parent: str | None = None, tokenizer: str | None = None, **more: Any,
+) -> dict[str, Any]:
+    """`model.json`. FLOPs are exact matmul counts (`models/counts.py`) of the stage that made the model."""
+    return {
+        "architecture": a.to_dict(),
+        "parameters": counts.parameters(a),
+        "tokens": tokens,
+        "flops": {"train": train_flops, "teacher": teacher_flops, "calibration": calibration_flops},
+        "parent": parent,
+        "tokenizer": tokenizer,
+        **more,
+    }
+
+
+def copy_tokenizer(source: pathlib.Path, destination: pathlib.Path) -> None:
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, destination / name)
+
+
+def _at(tree: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+def _set(tree: Any, path: tuple[str, ...], value: Any) -> None:
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[path[-1]] = value
+
+
+def _on_host(x: jax.Array) -> np.ndarray:
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+    return np.asarray(x)
+
+
+def _barrier(name: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def _replace(partial: pathlib.Path, folder: pathlib.Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+
+
+def _write_json(path: pathlib.Path, value: Any) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1))

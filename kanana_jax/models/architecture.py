@@ -1,0 +1,97 @@
+"""What a model is (`Architecture`) apart from how it is run (`Runtime`)."""
+
+import dataclasses
+from typing import Any, Literal
+
+from kanana_jax import config as config_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """How RoPE frequencies are stretched beyond the context of pre-training.
+
+    `llama3`: Llama 3.1's piecewise rule on wavelengths. `yarn`: arXiv:2309.00071, §3.
+    Field names are those of Hugging Face's `rope_scaling`.
+    """
+
+    type: Literal["llama3", "yarn"]
+    factor: float
+    original_max_position_embeddings: int
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+
+    def __post_init__(self):
+        if self.factor < 1:
+            raise ValueError(f"rope scaling factor must be at least 1, not {self.factor}")
+        if self.original_max_position_embeddings < 1:
+            raise ValueError("rope scaling needs original_max_position_embeddings > 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """The shape of a Llama-3 model: everything that decides its parameters and its logits.
+
+    RMSNorm, RoPE, grouped-query attention with an explicit `head_dim`, SwiGLU, no biases. Query
+    heads are ordered by group: heads `[k·G, (k+1)·G)` read KV head `k`, with
+    `G = num_heads / num_kv_heads`.
+    """
+
+    vocab_size: int
+    embed_dim: int
+    mlp_dim: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    tied_embeddings: bool = False
+    max_seq_len: int = 8192
+    rope_theta: float = 500_000.0
+    rope_scaling: RopeScaling | None = None
+    norm_eps: float = 1e-5
+    init_std: float = 0.02
+
+    def __post_init__(self):
+        for field in ("vocab_size", "embed_dim", "mlp_dim", "num_layers", "num_heads", "num_kv_heads", "head_dim"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})"
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim must be even for RoPE, not {self.head_dim}")
+
+    @property
+    def group_size(self) -> int:
+        """Query heads for each KV head (`G`)."""
+        return self.num_heads // self.num_kv_heads
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(values: Any, path: str = "model") -> "Architecture":
+        """Raises `ConfigError` for unknown keys, wrong types and impossible shapes."""
+        return config_lib.build(Architecture, values, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """How a model is run; none of it changes what the model is.
+
+    Attributes:
+      param_dtype: dtype of the stored parameters.
+      compute_dtype: dtype of activations and matrix products (norms, softmax and losses are fp32).
+      attention: `auto` takes the best for the platform; a named one that cannot run is an error.
+      scan_layers: one compiled layer in a loop (fast to compile) or all layers unrolled.
+      remat: what the backward pass recomputes; see `transformer.REMAT_POLICIES`.
+    """
+
+    param_dtype: Literal["float32", "bfloat16"] = "float32"
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
+    scan_layers: bool = True
+    remat: Literal["none", "full", "dots", "context", "offload"] = "none"

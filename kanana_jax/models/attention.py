@@ -1,0 +1,172 @@
+"""Attention behind one function, with packed documents kept apart.
+
+| implementation | runs on | memory | packed documents |
+|---|---|---|---|
+| `xla` | everywhere | O(T·S) | mask |
+| `cudnn` | NVIDIA GPU, bf16/fp16 | flash; O(T·S) bits of mask where documents are packed | mask as bias |
+| `splash` | TPU | flash | segment ids in the kernel |
+
+cuDNN's own segment handling is not used: through JAX it has let packed documents attend to each
+other without an error, so a packed batch goes to cuDNN with an explicit mask.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+
+from kanana_jax.config import ConfigError
+from kanana_jax.parallel.sharding import spec
+
+_BEST = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn", "cpu": "xla"}
+SPLASH_BLOCK = 1024
+SPLASH_COMPUTE_BLOCK = 512
+
+
+def choose(requested: str, platform: str, *, compute_dtype: str, seq_len: int, head_dim: int) -> str:
+    """The implementation that will run, or an error that says why a named one cannot.
+
+    Raises:
+      ConfigError: a named implementation is not usable here; nothing falls back silently.
+    """
+    reasons = {
+        "xla": None,
+        "cudnn": _cudnn_problem(platform, compute_dtype, head_dim),
+        "splash": _splash_problem(platform, seq_len),
+    }
+    if requested != "auto":
+        if reasons[requested]:
+            raise ConfigError(f"runtime.attention = '{requested}' cannot run here: {reasons[requested]}")
+        return requested
+    best = _BEST.get(platform, "xla")
+    return best if reasons[best] is None else "xla"
+
+
+def _cudnn_problem(platform: str, compute_dtype: str, head_dim: int) -> str | None:
+    if platform not in ("gpu", "cuda"):
+        return f"cuDNN needs an NVIDIA GPU and this is {platform}; use 'xla' or 'auto'"
+    if compute_dtype != "bfloat16":
+        return f"cuDNN's flash attention computes in bfloat16, not {compute_dtype}; set runtime.compute_dtype"
+    if head_dim % 8 or head_dim > 256:
+        return f"cuDNN's flash attention needs a head_dim that is a multiple of 8 up to 256, not {head_dim}"
+    return None
+
+
+def _splash_problem(platform: str, seq_len: int) -> str | None:
+    if platform != "tpu":
+        return f"splash attention is a TPU kernel and this is {platform}; use 'xla' or 'auto'"
+    if seq_len % 128:
+        return f"splash attention needs a sequence length that is a multiple of 128, not {seq_len}"
+    return None
+
+
+def attend(
+    q_BTHh: jax.Array,
+    k_BSKh: jax.Array,
+    v_BSKh: jax.Array,
+    *,
+    q_segments: jax.Array | None,
+    kv_segments: jax.Array | None,
+    causal: bool,
+    implementation: str,
+    q_offset: jax.Array | int = 0,
+) -> jax.Array:
+    """softmax(q·kᵀ / √h + mask)·v (arXiv:1706.03762, eq. 1), grouped queries.
+
+    Args:
+      q_BTHh: queries `[B, T, H, h]`.
+      k_BSKh: keys `[B, S, K, h]`; query head `i` reads KV head `i // (H/K)`.
+      v_BSKh: values `[B, S, K, h]`.
+      q_segments: int32 `[B, T]` or None; a query sees the keys of its own segment only.
+      kv_segments: int32 `[B, S]` or None.
+      causal: a query at index `t` sees keys at indices up to `q_offset + t`.
+      implementation: `xla`, `cudnn` or `splash` (from `choose`).
+      q_offset: index of the first query among the keys (a KV cache's length).
+
+    Returns:
+      `[B, T, H, h]` in the dtype of `q_BTHh`.
+
+    Raises:
+      ConfigError: `splash` or `cudnn` asked for a cached (offset) pass, which only `xla` does.
+    """
+    cached = q_BTHh.shape[1] != k_BSKh.shape[1]
+    if implementation != "xla" and cached:
+        raise ConfigError(f"attention '{implementation}' cannot read a KV cache: use 'xla' to generate")
+    if implementation == "splash":
+        return _splash(q_BTHh, k_BSKh, v_BSKh, q_segments, kv_segments, causal)
+    mask = _mask(q_BTHh.shape[1], k_BSKh.shape[1], q_segments, kv_segments, causal, q_offset)
+    if implementation == "cudnn":
+        only_causal = causal and q_segments is None
+        return jax.nn.dot_product_attention(
+            q_BTHh, k_BSKh, v_BSKh, mask=None if only_causal else mask,
+            is_causal=only_causal, implementation="cudnn",
+        )
+    return _xla(q_BTHh, k_BSKh, v_BSKh, mask)
+
+
+def _mask(T, S, q_segments, kv_segments, causal, q_offset) -> jax.Array | None:
+    """bool, broadcastable to `[B, 1, T, S]`: True where a query may look."""
+    mask = None
+    if causal:
+        mask = (q_offset + jnp.arange(T)[:, None] >= jnp.arange(S)[None, :])[None, None]
+    if q_segments is not None:
+        same = (q_segments[:, :, None] == kv_segments[:, None, :])[:, None]
+        mask = same if mask is None else mask & same
+    return mask
+
+
+def _xla(q_BTHh, k_BSKh, v_BSKh, mask) -> jax.Array:
+    B, T, H, h = q_BTHh.shape
+    K = k_BSKh.shape[2]
+    q_BTKGh = q_BTHh.reshape(B, T, K, H // K, h) * jnp.asarray(h**-0.5, q_BTHh.dtype)
+    logits_BKGTS = jnp.einsum("BTKGh,BSKh->BKGTS", q_BTKGh, k_BSKh, preferred_element_type=jnp.float32)
+    if mask is not None:
+        # Finite, so that a row of padding (which sees nothing) stays free of NaN.
+        logits_BKGTS = jnp.where(mask[:, :, None], logits_BKGTS, jnp.finfo(jnp.float32).min)
+    weights_BKGTS = jax.nn.softmax(logits_BKGTS, axis=-1).astype(q_BTHh.dtype)
+    return jnp.einsum("BKGTS,BSKh->BTKGh", weights_BKGTS, v_BSKh).reshape(B, T, H, h)
+
+
+def _splash(q_BTHh, k_BSKh, v_BSKh, q_segments, kv_segments, causal) -> jax.Array:
+    """Pallas splash attention; the sequence axis cuts the queries, every device holds all keys."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    B, T, H, h = q_BTHh.shape
+    mesh = jax.sharding.get_abstract_mesh()
+    shards = {axis: mesh.shape.get(axis, 1) for axis in ("tensor", "sequence")}
+    block = min(SPLASH_BLOCK, T // shards["sequence"])
+    compute = min(SPLASH_COMPUTE_BLOCK, block)
+    shape = (T, T)
+    mask = masks.CausalMask(shape) if causal else masks.FullMask(shape)
+    kernel = kernels.make_splash_mha(
+        masks.MultiHeadMask([mask] * H),
+        head_shards=shards["tensor"],
+        q_seq_shards=shards["sequence"],
+        block_sizes=kernels.BlockSizes(
+            block_q=block, block_kv=block, block_kv_compute=compute,
+            block_q_dkv=block, block_kv_dkv=block, block_kv_dkv_compute=compute,
+            use_fused_bwd_kernel=True,
+        ),
+    )
+    if q_segments is None:
+        q_segments = kv_segments = jnp.ones((B, T), jnp.int32)
+
+    def local(kernel, q, k, v, q_segments, kv_segments):
+        def one(q, k, v, q_ids, kv_ids):
+            return kernel(q, k, v, segment_ids=kernels.SegmentIds(q=q_ids, kv=kv_ids))
+
+        return jax.vmap(one)(q, k, v, q_segments, kv_segments)
+
+    heads_first = [x.transpose(0, 2, 1, 3) for x in (q_BTHh * jnp.asarray(h**-0.5, q_BTHh.dtype), k_BSKh, v_BSKh)]
+    if mesh.empty:
+        out = local(kernel, *heads_first, q_segments, kv_segments)
+    else:
+        kernel_spec = kernel.manual_sharding_spec(NamedSharding(mesh, spec("heads", "sequence")))
+        q_spec = spec("batch", "heads", "sequence", None)
+        kv_spec = spec("batch", "kv_heads", None, None)
+        out = jax.shard_map(
+            local, mesh=mesh,
+            in_specs=(kernel_spec, q_spec, kv_spec, kv_spec, spec("batch", "sequence"), spec("batch", None)),
+            out_specs=q_spec, check_vma=False,
+        )(kernel, *heads_first, q_segments, kv_segments)
+    return out.transpose(0, 2, 1, 3)

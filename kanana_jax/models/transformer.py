@@ -1,0 +1,293 @@
+"""The Llama-3 transformer (arXiv:2407.21783, §3.2) as Flax NNX modules.
+
+Letters: `B` batch, `T` sequence, `D` model, `F` MLP, `H` query heads, `K` KV heads, `h` head dim,
+`V` vocabulary, `L` layers, `S` slots of the KV cache. Parameters of the `L` blocks are stacked on a
+leading axis, so that the same arrays run scanned or unrolled. The model returns hidden states, not
+logits: `training/losses.py` never holds `[B, T, V]`; `unembed` is for the few rows that sampling needs.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+
+from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.attention import attend
+from kanana_jax.models.rope import apply_rope, rope_tables
+from kanana_jax.parallel.sharding import constrain
+
+Params = dict[str, Any]
+
+
+class KVCache(NamedTuple):
+    """Keys and values of the tokens seen so far.
+
+    Attributes:
+      k: `[L, B, S, K, h]`, turned by RoPE.
+      v: `[L, B, S, K, h]`.
+      segment_ids: int32 `[B, S]`; 0 where a slot is padding or still empty.
+      length: int32 scalar: slots written.
+    """
+
+    k: jax.Array
+    v: jax.Array
+    segment_ids: jax.Array
+    length: jax.Array
+
+
+class _Context(NamedTuple):
+    """What every layer of one forward pass shares."""
+
+    sin: jax.Array
+    cos: jax.Array
+    q_segments: jax.Array | None
+    kv_segments: jax.Array | None
+    q_offset: jax.Array | int
+
+
+def _normal(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], a: Architecture, r: Runtime) -> nnx.Param:
+    value = a.init_std * jax.random.normal(rngs.params(), shape, jnp.float32)
+    return nnx.Param(value.astype(r.param_dtype), axes=axes)
+
+
+class RMSNorm(nnx.Module):
+    """x / rms(x) · scale, in float32 (arXiv:1910.07467, eq. 4)."""
+
+    def __init__(self, a: Architecture, r: Runtime):
+        self.scale = nnx.Param(jnp.ones((a.embed_dim,), r.param_dtype), axes=("norm",))
+        self.eps = a.norm_eps
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        x = x_BTD.astype(jnp.float32)
+        x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.eps)
+        return (x * self.scale[...].astype(jnp.float32)).astype(x_BTD.dtype)
+
+
+class Attention(nnx.Module):
+    """Grouped-query self-attention (arXiv:2305.13245) with RoPE."""
+
+    def __init__(self, a: Architecture, r: Runtime, rngs: nnx.Rngs):
+        D, H, K, h = a.embed_dim, a.num_heads, a.num_kv_heads, a.head_dim
+        self.q = _normal(rngs, (D, H, h), ("embed", "heads", "head_dim"), a, r)
+        self.k = _normal(rngs, (D, K, h), ("embed", "kv_heads", "head_dim"), a, r)
+        self.v = _normal(rngs, (D, K, h), ("embed", "kv_heads", "head_dim"), a, r)
+        self.o = _normal(rngs, (H, h, D), ("heads", "head_dim", "embed"), a, r)
+
+    def __call__(self, x_BTD, context: _Context, cache, *, causal: bool, implementation: str):
+        q_BTHh = jnp.einsum("BTD,DHh->BTHh", x_BTD, self.q[...])
+        k_BTKh = jnp.einsum("BTD,DKh->BTKh", x_BTD, self.k[...])
+        v_BTKh = jnp.einsum("BTD,DKh->BTKh", x_BTD, self.v[...])
+        q_BTHh = apply_rope(q_BTHh, context.sin, context.cos)
+        k_BTKh = apply_rope(k_BTKh, context.sin, context.cos)
+        if cache is not None:
+            cache, (k_BTKh, v_BTKh) = _extend(cache, context, k_BTKh, v_BTKh)
+        q_BTHh = constrain(q_BTHh, "batch", "sequence", "heads", None)
+        k_BTKh = constrain(k_BTKh, "batch", "kv_sequence", "kv_heads", None)
+        v_BTKh = constrain(v_BTKh, "batch", "kv_sequence", "kv_heads", None)
+        out_BTHh = attend(
+            q_BTHh, k_BTKh, v_BTKh, q_segments=context.q_segments, kv_segments=context.kv_segments,
+            q_offset=context.q_offset, causal=causal, implementation=implementation,
+        )
+        out_BTHh = checkpoint_name(out_BTHh, "context")
+        return jnp.einsum("BTHh,HhD->BTD", out_BTHh, self.o[...]), cache
+
+
+class _LayerCache(NamedTuple):
+    """The caches of all layers, `[L, B, S, K, h]`, and the layer that is at work on them.
+
+    Whole arrays go through the loop, so that a step writes its few tokens in place.
+    """
+
+    k: jax.Array
+    v: jax.Array
+    layer: jax.Array | int
+
+
+def _extend(cache: _LayerCache, context: _Context, k_BTKh, v_BTKh):
+    """Writes the new keys and values; returns the cache and all keys and values of the layer."""
+    start = (cache.layer, 0, context.q_offset, 0, 0)
+    k = jax.lax.dynamic_update_slice(cache.k, k_BTKh[None].astype(cache.k.dtype), start)
+    v = jax.lax.dynamic_update_slice(cache.v, v_BTKh[None].astype(cache.v.dtype), start)
+    at_layer = [jax.lax.dynamic_index_in_dim(x, cache.layer, keepdims=False) for x in (k, v)]
+    return _LayerCache(k, v, cache.layer), at_layer
+
+
+class MLP(nnx.Module):
+    """SwiGLU: down(silu(gate(x)) · up(x)) (arXiv:2002.05202, eq. 6)."""
+
+    def __init__(self, a: Architecture, r: Runtime, rngs: nnx.Rngs):
+        D, F = a.embed_dim, a.mlp_dim
+        self.gate = _normal(rngs, (D, F), ("embed", "mlp"), a, r)
+        self.up = _normal(rngs, (D, F), ("embed", "mlp"), a, r)
+        self.down = _normal(rngs, (F, D), ("mlp", "embed"), a, r)
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        gate_BTF = jnp.einsum("BTD,DF->BTF", x_BTD, self.gate[...])
+        up_BTF = jnp.einsum("BTD,DF->BTF", x_BTD, self.up[...])
+        hidden_BTF = constrain(nnx.silu(gate_BTF) * up_BTF, "batch", "sequence", "mlp")
+        return jnp.einsum("BTF,FD->BTD", hidden_BTF, self.down[...])
+
+
+class Block(nnx.Module):
+    """Pre-norm residual block."""
+
+    def __init__(self, a: Architecture, r: Runtime, rngs: nnx.Rngs):
+        self.attention_norm = RMSNorm(a, r)
+        self.attention = Attention(a, r, rngs)
+        self.mlp_norm = RMSNorm(a, r)
+        self.mlp = MLP(a, r, rngs)
+
+    def __call__(self, x_BTD, context: _Context, cache, *, causal: bool, implementation: str):
+        update, cache = self.attention(
+            self.attention_norm(x_BTD), context, cache, causal=causal, implementation=implementation
+        )
+        x_BTD = constrain(x_BTD + update, "batch", "sequence", None)
+        x_BTD = constrain(x_BTD + self.mlp(self.mlp_norm(x_BTD)), "batch", "sequence", None)
+        return x_BTD, cache
+
+
+class Transformer(nnx.Module):
+    """Embedding, `L` blocks, final norm; `unembed` gives logits for chosen rows."""
+
+    def __init__(self, architecture: Architecture, runtime: Runtime, rngs: nnx.Rngs):
+        a, r = architecture, runtime
+        self.architecture, self.runtime = a, r
+        self.embedding = _normal(rngs, (a.vocab_size, a.embed_dim), ("vocab", "embed"), a, r)
+        stack = nnx.vmap(lambda layer_rngs: Block(a, r, layer_rngs), in_axes=0, out_axes=0)
+        self.blocks = stack(nnx.Rngs(params=jax.random.split(rngs.params(), a.num_layers)))
+        self.final_norm = RMSNorm(a, r)
+        if not a.tied_embeddings:
+            self.unembedding = _normal(rngs, (a.vocab_size, a.embed_dim), ("vocab", "embed"), a, r)
+
+    def unembedding_matrix(self) -> jax.Array:
+        """`[V, D]`: the embedding itself where they are tied."""
+        return self.embedding[...] if self.architecture.tied_embeddings else self.unembedding[...]
+
+    def unembed(self, hidden: jax.Array) -> jax.Array:
+        """Logits, float32 `[..., V]`, of hidden states `[..., D]`."""
+        matrix = self.unembedding_matrix().astype(hidden.dtype)
+        return jnp.einsum("...D,VD->...V", hidden, matrix, preferred_element_type=jnp.float32)
+
+    def __call__(
+        self,
+        tokens_BT: jax.Array,
+        *,
+        positions: jax.Array | None = None,
+        segment_ids: jax.Array | None = None,
+        cache: KVCache | None = None,
+        causal: bool = True,
+        implementation: str = "xla",
+    ) -> jax.Array | tuple[jax.Array, KVCache]:
+        """Hidden states after the final norm, `[B, T, D]` in the compute dtype.
+
+        Args:
+          tokens_BT: int32 `[B, T]`.
+          positions: int32 `[B, T]`, the RoPE position within the document; default 0 … T−1.
+          segment_ids: int32 `[B, T]`; tokens see only their own segment. 0 marks padding.
+          cache: with a cache the new keys and values are written to slots
+            `[length, length + T)`, and `(hidden, new cache)` is returned.
+          causal: False lets every token of a segment see all of it (embedding models).
+          implementation: resolved attention implementation, see `attention.choose`.
+        """
+        a, r = self.architecture, self.runtime
+        dtype = jnp.dtype(r.compute_dtype)
+        B, T = tokens_BT.shape
+        offset = cache.length if cache is not None else 0
+        if positions is None:
+            positions = jnp.broadcast_to(offset + jnp.arange(T, dtype=jnp.int32), (B, T))
+        sin, cos = rope_tables(positions, a)
+        kv_segments = segment_ids
+        if cache is not None:
+            segment_ids = jnp.ones((B, T), jnp.int32) if segment_ids is None else segment_ids
+            kv_segments = jax.lax.dynamic_update_slice(cache.segment_ids, segment_ids, (0, offset))
+        context = _Context(sin, cos, segment_ids, kv_segments, offset)
+
+        x_BTD = jnp.take(self.embedding[...], tokens_BT, axis=0).astype(dtype)
+        x_BTD = constrain(x_BTD, "batch", "sequence", None)
+        graph, weights = nnx.split(self.blocks)
+        # Cast before the loop: under FSDP each layer is then gathered in the compute dtype.
+        weights = jax.tree.map(lambda w: w.astype(dtype), weights)
+
+        def layer(carry, weights_and_index):
+            x_BTD, cached = carry
+            layer_weights, index = weights_and_index
+            layer_cache = None if cached is None else _LayerCache(*cached, index)
+            block = nnx.merge(graph, layer_weights)
+            x_BTD, layer_cache = block(x_BTD, context, layer_cache, causal=causal, implementation=implementation)
+            return (x_BTD, None if layer_cache is None else (layer_cache.k, layer_cache.v)), None
+
+        layer = rematerialised(layer, r.remat)
+        carry = (x_BTD, None if cache is None else (cache.k, cache.v))
+        if r.scan_layers:
+            carry, _ = jax.lax.scan(layer, carry, (weights, jnp.arange(a.num_layers)))
+        else:
+            for i in range(a.num_layers):
+                carry, _ = layer(carry, (jax.tree.map(lambda w: w[i], weights), i))
+        x_BTD, caches = carry
+        hidden_BTD = self.final_norm(x_BTD)
+        if cache is None:
+            return hidden_BTD
+        return hidden_BTD, KVCache(*caches, segment_ids=kv_segments, length=offset + T)
+
+
+REMAT_POLICIES = {
+    "full": "keep each layer's input only",
+    "dots": "keep the matrix products, recompute the cheap rest",
+    "context": "keep each layer's input and the attention's output",
+    "offload": "as 'context', kept in host memory",
+}
+
+
+def rematerialised(layer, policy: str):
+    """`layer` under a named rematerialisation policy (`REMAT_POLICIES`, or 'none')."""
+    if policy == "none":
+        return layer
+    policies = jax.checkpoint_policies
+    chosen = {
+        "full": policies.nothing_saveable,
+        "dots": policies.dots_with_no_batch_dims_saveable,
+        "context": policies.save_only_these_names("context"),
+        "offload": policies.save_and_offload_only_these_names(
+            names_which_can_be_saved=[], names_which_can_be_offloaded=["context"],
+            offload_src="device", offload_dst="pinned_host",
+        ),
+    }[policy]
+    return jax.checkpoint(layer, policy=chosen, prevent_cse=False)
+
+
+def init_params(architecture: Architecture, runtime: Runtime, key: jax.Array) -> Params:
+    """Fresh parameters: normal with `init_std` (Llama and Kanana: 0.02), norms 1."""
+    state = nnx.split(Transformer(architecture, runtime, nnx.Rngs(params=key)))[1]
+    return nnx.to_pure_dict(state)
+
+
+def abstract_params(architecture: Architecture, runtime: Runtime) -> Params:
+    """Shapes and dtypes of `init_params`, without computing anything."""
+    return jax.eval_shape(lambda: init_params(architecture, runtime, jax.random.key(0)))
+
+
+def bind(architecture: Architecture, runtime: Runtime, params: Params) -> Transformer:
+    """The module over given parameters; cheap, call it inside `jit`."""
+    graph, _ = nnx.split(_abstract_module(architecture, runtime))
+    return nnx.merge(graph, nnx.State(params))
+
+
+def logical_axes(architecture: Architecture, runtime: Runtime) -> Params:
+    """The names of each parameter's axes; `parallel.sharding.RULES` maps them to the mesh."""
+    flat = nnx.to_flat_state(nnx.split(_abstract_module(architecture, runtime))[1])
+    tree: Params = {}
+    for path, param in flat:
+        axes = tuple(param.get_metadata()["axes"])
+        if path[0] == "blocks":
+            axes = ("layers", *axes)
+        node = tree
+        for name in path[:-1]:
+            node = node.setdefault(name, {})
+        node[path[-1]] = axes
+    return tree
+
+
+def _abstract_module(architecture: Architecture, runtime: Runtime) -> Transformer:
+    return nnx.eval_shape(lambda: Transformer(architecture, runtime, nnx.Rngs(params=0)))

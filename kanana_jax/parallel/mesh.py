@@ -1,0 +1,77 @@
+"""One mesh for every stage: axes data, fsdp, sequence, tensor (and slices over DCN)."""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+from jax.experimental import mesh_utils
+from jax.sharding import AxisType, Mesh
+
+from kanana_jax.config import ConfigError
+
+AXES = ("data", "fsdp", "sequence", "tensor")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How many devices each axis takes; one axis may be −1 (all that are left).
+
+    `slices` is the number of TPU slices that are joined by the data-centre network: it divides the
+    data axis (or, where `data` is 1, fsdp), whose traffic is the smallest and the most easily hidden.
+    """
+
+    data: int = 1
+    fsdp: int = -1
+    sequence: int = 1
+    tensor: int = 1
+    slices: int = 1
+
+    def __post_init__(self):
+        sizes = [getattr(self, axis) for axis in AXES]
+        if sum(s == -1 for s in sizes) > 1 or any(s < 1 and s != -1 for s in sizes):
+            raise ValueError("mesh axes must be at least 1, and at most one may be -1")
+        if self.slices < 1:
+            raise ValueError("mesh.slices must be at least 1")
+
+
+def resolve(config: MeshConfig, num_devices: int) -> dict[str, int]:
+    """Axis sizes for that many devices.
+
+    Raises:
+      ConfigError: the axes do not multiply to the number of devices.
+    """
+    sizes = {axis: getattr(config, axis) for axis in AXES}
+    fixed = math.prod(s for s in sizes.values() if s != -1)
+    text = " × ".join(f"{axis} {size}" for axis, size in sizes.items())
+    if num_devices % fixed or (-1 not in sizes.values() and fixed != num_devices):
+        raise ConfigError(
+            f"mesh {text} does not divide the {num_devices} devices: "
+            "change the mesh axes, or set one of them to -1 to take the rest"
+        )
+    return {axis: num_devices // fixed if size == -1 else size for axis, size in sizes.items()}
+
+
+def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
+    """The mesh over `devices` (default: all), laid out so that the last axes are nearest in ICI.
+
+    Raises:
+      ConfigError: the axes do not divide the devices or the slices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = resolve(config, len(devices))
+    shape = tuple(sizes.values())
+    if config.slices > 1:
+        across = "data" if sizes["data"] > 1 else "fsdp"
+        if sizes[across] % config.slices:
+            raise ConfigError(f"mesh.{across} = {sizes[across]} must be a multiple of mesh.slices = {config.slices}")
+        dcn = tuple(config.slices if axis == across else 1 for axis in AXES)
+        inner = tuple(n // d for n, d in zip(shape, dcn))
+        grid = mesh_utils.create_hybrid_device_mesh(
+            inner, dcn, devices, process_is_granule=not hasattr(devices[0], "slice_index")
+        )
+    elif devices[0].platform == "tpu":
+        grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    else:
+        grid = np.asarray(devices).reshape(shape)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))

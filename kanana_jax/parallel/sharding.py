@@ -1,0 +1,99 @@
+"""The one table from logical axes to mesh axes, and what follows from it."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from kanana_jax.config import ConfigError
+
+# Parameters are cut over `fsdp` along the model dimension and over `tensor` along heads, MLP and
+# vocabulary (Megatron, arXiv:1909.08053, with ZeRO-3, arXiv:1910.02054); activations over the batch
+# and, for long sequences, over `sequence`.
+RULES: dict[str, tuple[str, ...]] = {
+    "batch": ("data", "fsdp"),
+    "sequence": ("sequence",),
+    "kv_sequence": (),
+    "embed": ("fsdp",),
+    "heads": ("tensor",),
+    "kv_heads": ("tensor",),
+    "head_dim": (),
+    "mlp": ("tensor",),
+    "vocab": ("tensor",),
+    "norm": (),
+    "layers": (),
+}
+BATCH_SPEC = PartitionSpec(RULES["batch"], RULES["sequence"])
+
+
+def spec(*axes: str | None) -> PartitionSpec:
+    """The partition of an array whose axes have these logical names (None: not cut)."""
+    entries = (RULES[axis] if axis is not None else () for axis in axes)
+    return PartitionSpec(*(e[0] if len(e) == 1 else e or None for e in entries))
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Asks the compiler for this layout; does nothing where no mesh is set or it has one device."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, spec(*axes))
+
+
+def tree_shardings(mesh: Mesh, logical: Any) -> Any:
+    """A `NamedSharding` for every leaf of a tree of logical axis names (tuples)."""
+    return jax.tree.map(
+        lambda axes: NamedSharding(mesh, spec(*axes)), logical, is_leaf=lambda x: isinstance(x, tuple)
+    )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def check_divisible(mesh: Mesh, sizes: dict[str, tuple[str, int]]) -> None:
+    """Refuses a mesh that does not divide the model.
+
+    Args:
+      mesh: the mesh.
+      sizes: what is cut → (its logical axis, its size), e.g. `{"model.num_heads": ("heads", 24)}`.
+
+    Raises:
+      ConfigError: names the first size that the mesh does not divide.
+    """
+    for what, (axis, size) in sizes.items():
+        names = RULES[axis]
+        parts = int(np.prod([mesh.shape[name] for name in names], dtype=int))
+        if size % parts:
+            raise ConfigError(
+                f"{what} = {size} is not divisible by the {parts} devices of mesh axis "
+                f"{' × '.join('mesh.' + n for n in names)}: change the mesh or the model"
+            )
+
+
+def local_rows(mesh: Mesh, batch: int) -> np.ndarray:
+    """The rows of a global batch that this process's devices hold, ascending, int `[rows]`."""
+    sharding = NamedSharding(mesh, spec("batch"))
+    rows = {
+        row
+        for (index,) in sharding.addressable_devices_indices_map((batch,)).values()
+        for row in range(batch)[index]
+    }
+    return np.array(sorted(rows))
+
+
+def put_batch(mesh: Mesh, rows: np.ndarray, batch: int, local: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Global arrays `[B, …]` from this process's rows of them (in the order of `rows`)."""
+
+    def put(x: np.ndarray) -> jax.Array:
+        sharding = NamedSharding(mesh, spec("batch", "sequence") if x.ndim > 1 else spec("batch"))
+        shape = (batch, *x.shape[1:])
+
+        def piece(index):
+            wanted = np.arange(batch)[index[0]]
+            return x[(np.searchsorted(rows, wanted), *index[1:])]
+
+        return jax.make_array_from_callback(shape, sharding, piece)
+
+    return {name: put(x) for name, x in local.items()}

@@ -1,0 +1,1 @@
+"""Tables and plots -> one self-contained HTML page; knows no other part."""

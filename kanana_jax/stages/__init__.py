@@ -1,0 +1,1 @@
+"""One file a kind of stage: a loss and its batches; `training/loop.py` does the rest."""

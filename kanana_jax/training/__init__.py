@@ -1,0 +1,1 @@
+"""The one training engine: losses, optimizer, schedule, step, loop, checkpoint, metrics."""

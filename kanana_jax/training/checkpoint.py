@@ -1,0 +1,143 @@
+"""Asynchronous, sharded, atomic checkpoints through Orbax: state and data position together."""
+
+import dataclasses
+import errno
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from kanana_jax.config import UserError
+from kanana_jax.training.step import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """When and what is kept.
+
+    Attributes:
+      every: steps between checkpoints.
+      keep_last: newest ones kept.
+      keep_best: best ones kept, by the evaluation's mean bits per byte; 0: none.
+    """
+
+    every: int = 500
+    keep_last: int = 2
+    keep_best: int = 0
+
+    def __post_init__(self):
+        if self.every < 1 or self.keep_last < 1:
+            raise ValueError("checkpoint.every and checkpoint.keep_last must be at least 1")
+
+
+class Checkpoints:
+    """`DIR/<stage>/checkpoints/<step>/{state,data}`; the step is the number of batches consumed."""
+
+    def __init__(self, folder: pathlib.Path, config: CheckpointConfig):
+        self.folder = pathlib.Path(folder).absolute()
+        policies = [LatestN(config.keep_last)]
+        if config.keep_best:
+            policies.append(
+                BestN(
+                    get_metric_fn=lambda metrics: metrics["bits_per_byte"], reverse=True, n=config.keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=AnyPreservationPolicy(policies),
+                cleanup_tmp_directories=True,
+                enable_async_checkpointing=True,
+            ),
+        )
+
+    def latest(self) -> int | None:
+        return self._manager.latest_step()
+
+    def steps(self) -> list[int]:
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: TrainState, data: dict[str, Any], metrics: dict[str, float] | None = None) -> None:
+        """Begins a save; returns once the arrays are copied, the write goes on behind.
+
+        Raises:
+          UserError: this save or the one before it could not be written (full disk, permissions);
+            finished checkpoints are untouched.
+        """
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state._asdict()), data=ocp.args.JsonSave(data)
+                ),
+                metrics=metrics,
+                force=True,
+            )
+        except Exception as error:
+            raise self._explained(error, step) from error
+
+    def wait(self) -> None:
+        """Blocks until every save has ended; raises like `save`."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._explained(error, self.latest()) from error
+
+    def restore(self, step: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """State with the shapes, dtypes and shardings of `target`, and the data position.
+
+        Raises:
+          UserError: unreadable checkpoint, or one of another architecture.
+        """
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(target._asdict()), data=ocp.args.JsonRestore()
+                ),
+            )
+        except Exception as error:
+            raise UserError(
+                f"checkpoint {self.folder / str(step)} cannot be restored into this model "
+                f"({_first_line(error)}): use the config it was written with, or another workdir"
+            ) from error
+        state = TrainState(**restored["state"])
+        _check_shapes(state, target, self.folder / str(step))
+        return state, restored["data"]
+
+    def preempted(self, step: int) -> bool:
+        """True when the cluster announced that this job ends (agreed by all hosts)."""
+        return jax.process_count() > 1 and self._manager.reached_preemption(step)
+
+    def close(self) -> None:
+        self._manager.close()
+
+    def _explained(self, error: Exception, step: int | None) -> UserError:
+        text = str(error)
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
+            mark in text for mark in ("No space left", "ENOSPC", "RESOURCE_EXHAUSTED", "File too large", "quota")
+        )
+        reason = "the disk is full" if full else _first_line(error)
+        kept = self._manager.latest_step()
+        return UserError(
+            f"checkpoint of step {step} could not be written to {self.folder} ({reason}); "
+            f"the last complete one is step {kept}: free space or fix the folder, then run the same command again"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def _check_shapes(state: TrainState, target: TrainState, where: pathlib.Path) -> None:
+    wanted = jax.tree_util.tree_leaves_with_path(target)
+    for (path, want), have in zip(wanted, jax.tree.leaves(state)):
+        if want.shape != have.shape:
+            raise UserError(
+                f"checkpoint {where} is of another architecture: {jax.tree_util.keystr(path)} has shape "
+                f"{tuple(have.shape)}, this config's model {tuple(want.shape)}"
+            )

@@ -1,0 +1,119 @@
+"""Where a run's figures go: `metrics.jsonl`, TensorBoard events, the terminal."""
+
+import json
+import os
+import pathlib
+import sys
+from typing import Any, Protocol
+
+
+class Writer(Protocol):
+    def write(self, line: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JsonLines:
+    """`metrics.jsonl`; lines after `from_step` (of a run that was cut off) are dropped first."""
+
+    def __init__(self, path: pathlib.Path, from_step: int):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = []
+        if path.exists():
+            for text in path.read_text().splitlines():
+                try:
+                    line = json.loads(text)
+                except ValueError:  # the half line of a killed process
+                    continue
+                if line["step"] <= from_step:
+                    kept.append(text + "\n")
+            temporary = path.with_suffix(".partial")
+            temporary.write_text("".join(kept))
+            os.replace(temporary, path)
+        self._file = path.open("a", buffering=1)
+
+    def write(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TensorBoard:
+    """TensorBoard events, by a writer that needs no TensorFlow."""
+
+    def __init__(self, folder: pathlib.Path, from_step: int):
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=from_step + 1, write_to_disk=True)
+
+    def write(self, line: dict[str, Any]) -> None:
+        for name, value in _flat(line):
+            if name != "step":
+                self._writer.add_scalar(name, value, line["step"])
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _flat(line: dict[str, Any], prefix: str = ""):
+    for name, value in line.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}/")
+        elif isinstance(value, (int, float)) and value is not None:
+            yield prefix + name, value
+
+
+class Terminal:
+    """A progress bar with ETA where there is a terminal, plain lines where there is none."""
+
+    def __init__(self, stage: str, total_steps: int, from_step: int, plain_every: int = 1):
+        self._stage, self._total, self._plain_every = stage, total_steps, plain_every
+        self._progress = None
+        self._lines = 0
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import TimeRemainingColumn
+
+            self._progress = Progress(
+                TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"),
+                console=Console(stderr=True),
+            )
+            self._progress.start()
+            self._task = self._progress.add_task(stage, total=total_steps, completed=from_step, figures="")
+
+    def write(self, line: dict[str, Any]) -> None:
+        figures = _figures(line)
+        if self._progress is not None:
+            if "eval" in line:
+                self._progress.console.print(f"{self._stage} step {line['step']}: {figures}")
+            else:
+                self._progress.update(self._task, completed=line["step"], figures=figures)
+        elif "eval" in line or self._lines % self._plain_every == 0 or line["step"] == self._total:
+            print(f"{self._stage} step {line['step']}/{self._total}  {figures}", file=sys.stderr, flush=True)
+        self._lines += "eval" not in line
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+
+def _figures(line: dict[str, Any]) -> str:
+    if "eval" in line:
+        bits = line["eval"].get("bits_per_byte", {})
+        return "bits per byte  " + "  ".join(f"{name} {value:.3f}" for name, value in bits.items())
+    parts = [f"loss {line['loss']:.4f}"]
+    if line.get("tokens_per_s"):
+        parts.append(f"{line['tokens_per_s']:,.0f} tok/s")
+        parts.append(f"MFU {100 * line['mfu']:.0f}%")
+        parts.append(f"wait {100 * line['data_wait_share']:.1f}%")
+        parts.append(f"ETA {_duration(line['eta_s'])}")
+    return "  ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

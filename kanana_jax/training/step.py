@@ -1,0 +1,171 @@
+"""One optimizer step: accumulate, guard, update. Pure functions over `TrainState`."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from kanana_jax.parallel.sharding import replicated, tree_shardings
+
+Batch = dict[str, jax.Array]
+
+
+class LossOutput(NamedTuple):
+    """What a stage's loss returns for one (micro-)batch.
+
+    Attributes:
+      loss: float32 scalar: a **sum**, so that accumulation over micro-batches is exact.
+      weight: float32 scalar: what the sum is divided by in the end (tokens, pairs …).
+      metrics: more sums, shown divided by `weight`.
+    """
+
+    loss: jax.Array
+    weight: jax.Array
+    metrics: dict[str, jax.Array]
+
+
+Loss = Callable[[Any, Batch, jax.Array], LossOutput]
+
+
+class TrainState(NamedTuple):
+    """Everything that a checkpoint holds beside the data position.
+
+    Attributes:
+      step: int32, batches consumed.
+      params, opt_state: trees of arrays.
+      rng: uint32 key data; step `i` draws from `fold_in(rng, i)`.
+      skipped: int32, updates refused so far by the guard; `skipped_in_a_row` since the last good one.
+      norm_average: float32, running mean of the gradient norm (for the spike guard).
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    rng: jax.Array
+    skipped: jax.Array
+    skipped_in_a_row: jax.Array
+    norm_average: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class GuardConfig:
+    """When an update is refused.
+
+    Attributes:
+      spike: refuse a gradient norm above `spike` × its running mean (after `after` steps); 0: never.
+        A loss or gradient that is not finite is always refused.
+      after: steps before the spike rule acts.
+      stop_after: refused updates in a row after which the run stops with an error.
+    """
+
+    spike: float = 0.0
+    after: int = 100
+    stop_after: int = 10
+
+
+def init_state(params: Any, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    def zero():
+        return jnp.zeros((), jnp.int32)
+
+    rng = jax.random.key_data(jax.random.key(seed))
+    return TrainState(
+        zero(), params, optimizer.init(params), rng, zero(), zero(), jnp.zeros((), jnp.float32)
+    )
+
+
+def state_shardings(mesh: Mesh, abstract: TrainState, logical_axes: Any) -> TrainState:
+    """Shardings of a whole state: optimizer moments lie like their parameters, the rest everywhere."""
+    of_params = tree_shardings(mesh, logical_axes)
+    by_path = {
+        tuple(str(k) for k in path): (sharding, leaf.shape)
+        for (path, sharding), leaf in zip(
+            jax.tree_util.tree_leaves_with_path(of_params), jax.tree.leaves(abstract.params)
+        )
+    }
+
+    def like_its_parameter(path, leaf):
+        keys = tuple(str(k) for k in path)
+        for start in range(len(keys)):
+            sharding, shape = by_path.get(keys[start:], (None, None))
+            if sharding is not None and shape == leaf.shape:
+                return sharding
+        return replicated(mesh)
+
+    return jax.tree_util.tree_map_with_path(like_its_parameter, abstract)
+
+
+def make_train_step(
+    loss: Loss, optimizer: optax.GradientTransformation, *, accumulate: int = 1, guard: GuardConfig = GuardConfig()
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """The step function to be jitted.
+
+    Micro-batch `i` of `accumulate` takes rows `i::accumulate`, so that every device keeps its own rows.
+
+    Returns:
+      `(state, batch) -> (state, metrics)`; metrics are float32 scalars: `loss` (the mean that is
+      minimised), `weight`, `grad_norm`, `skipped`, `skipped_in_a_row`, and the stage's own.
+    """
+
+    def gradients(params, batch, rng):
+        def scalar(params, micro, rng):
+            output = loss(params, micro, rng)
+            return output.loss, output
+
+        grad = jax.grad(scalar, has_aux=True)
+        if accumulate == 1:
+            return grad(params, batch, rng)
+        micros = jax.tree.map(
+            lambda x: x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
+        )
+
+        def body(total, inputs):
+            index, micro = inputs
+            value = grad(params, micro, jax.random.fold_in(rng, index))
+            return jax.tree.map(lambda t, v: t + v.astype(t.dtype), total, value), None
+
+        shapes = jax.eval_shape(grad, params, jax.tree.map(lambda x: x[0], micros), rng)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.float32), shapes)
+        total, _ = jax.lax.scan(body, zeros, (jnp.arange(accumulate), micros))
+        return total
+
+    def step(state: TrainState, batch: Batch):
+        rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+        grads, output = gradients(state.params, batch, rng)
+        weight = jnp.maximum(output.weight, 1e-9)
+        grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
+        mean = output.loss / weight
+        norm = optax.global_norm(grads).astype(jnp.float32)
+
+        good = jnp.isfinite(mean) & jnp.isfinite(norm)
+        if guard.spike > 0:
+            calm = (norm <= guard.spike * state.norm_average) | (state.step < guard.after)
+            good = good & calm
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+
+        def keep(new, old):
+            return jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)
+
+        refused = 1 - good.astype(jnp.int32)
+        average = jnp.where(state.step == 0, norm, 0.99 * state.norm_average + 0.01 * norm)
+        new_state = TrainState(
+            step=state.step + 1,
+            params=keep(params, state.params),
+            opt_state=keep(opt_state, state.opt_state),
+            rng=state.rng,
+            skipped=state.skipped + refused,
+            skipped_in_a_row=jnp.where(good, 0, state.skipped_in_a_row + 1),
+            norm_average=jnp.where(good, average, state.norm_average),
+        )
+        metrics = {name: value / weight for name, value in output.metrics.items()}
+        metrics |= {
+            "loss": mean, "weight": output.weight, "grad_norm": norm,
+            "skipped": new_state.skipped, "skipped_in_a_row": new_state.skipped_in_a_row,
+        }
+        return new_state, metrics
+
+    return step
