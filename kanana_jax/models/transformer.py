@@ -6,6 +6,7 @@ leading axis, so that the same arrays run scanned or unrolled. The model returns
 logits: `training/losses.py` never holds `[B, T, V]`; `unembed` is for the few rows that sampling needs.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.attention import attend
 from kanana_jax.models.rope import apply_rope, rope_tables
-from kanana_jax.parallel.sharding import constrain
+from kanana_jax.parallel.sharding import axis_size, constrain
 
 Params = dict[str, Any]
 
@@ -52,6 +53,19 @@ def _normal(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], a: Ar
     return nnx.Param(value.astype(r.param_dtype), axes=axes)
 
 
+def project(x: jax.Array, w: jax.Array, inputs: int = 1) -> jax.Array:
+    """Contracts the last `inputs` axes of `x [B, T, in…]` with the first of `w [in…, out…]`.
+
+    Where the sequence is not cut over devices, tokens are flattened to one axis: the gradient of `w` is
+    then a plain matrix product, and no backend transposes its operands first (XLA on CPU: 1.5 × faster).
+    """
+    if axis_size("sequence") > 1:
+        return jax.lax.dot_general(x, w, ((tuple(range(x.ndim - inputs, x.ndim)), tuple(range(inputs))), ((), ())))
+    rows = x.reshape(math.prod(x.shape[:2]), math.prod(x.shape[2:]))
+    columns = w.reshape(rows.shape[1], math.prod(w.shape[inputs:]))
+    return (rows @ columns).reshape(*x.shape[:2], *w.shape[inputs:])
+
+
 class RMSNorm(nnx.Module):
     """x / rms(x) · scale, in float32 (arXiv:1910.07467, eq. 4)."""
 
@@ -76,9 +90,9 @@ class Attention(nnx.Module):
         self.o = _normal(rngs, (H, h, D), ("heads", "head_dim", "embed"), a, r)
 
     def __call__(self, x_BTD, context: _Context, cache, *, causal: bool, implementation: str):
-        q_BTHh = jnp.einsum("BTD,DHh->BTHh", x_BTD, self.q[...])
-        k_BTKh = jnp.einsum("BTD,DKh->BTKh", x_BTD, self.k[...])
-        v_BTKh = jnp.einsum("BTD,DKh->BTKh", x_BTD, self.v[...])
+        q_BTHh = project(x_BTD, self.q[...])
+        k_BTKh = project(x_BTD, self.k[...])
+        v_BTKh = project(x_BTD, self.v[...])
         q_BTHh = apply_rope(q_BTHh, context.sin, context.cos)
         k_BTKh = apply_rope(k_BTKh, context.sin, context.cos)
         if cache is not None:
@@ -91,7 +105,7 @@ class Attention(nnx.Module):
             q_offset=context.q_offset, causal=causal, implementation=implementation,
         )
         out_BTHh = checkpoint_name(out_BTHh, "context")
-        return jnp.einsum("BTHh,HhD->BTD", out_BTHh, self.o[...]), cache
+        return project(out_BTHh, self.o[...], inputs=2), cache
 
 
 class _LayerCache(NamedTuple):
@@ -124,10 +138,10 @@ class MLP(nnx.Module):
         self.down = _normal(rngs, (F, D), ("mlp", "embed"), a, r)
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        gate_BTF = jnp.einsum("BTD,DF->BTF", x_BTD, self.gate[...])
-        up_BTF = jnp.einsum("BTD,DF->BTF", x_BTD, self.up[...])
+        gate_BTF = project(x_BTD, self.gate[...])
+        up_BTF = project(x_BTD, self.up[...])
         hidden_BTF = constrain(nnx.silu(gate_BTF) * up_BTF, "batch", "sequence", "mlp")
-        return jnp.einsum("BTF,FD->BTD", hidden_BTF, self.down[...])
+        return project(hidden_BTF, self.down[...])
 
 
 class Block(nnx.Module):

@@ -41,6 +41,12 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, spec(*axes))
 
 
+def axis_size(axis: str) -> int:
+    """Devices along a mesh axis; 1 where no mesh is set."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else mesh.shape[axis]
+
+
 def tree_shardings(mesh: Mesh, logical: Any) -> Any:
     """A `NamedSharding` for every leaf of a tree of logical axis names (tuples)."""
     return jax.tree.map(
