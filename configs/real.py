@@ -52,7 +52,7 @@ def get_config(arg: str = "documents"):
         learning_rate=2e-3, weight_decay=1e-4, schedule=dict(kind="multi_step", warmup_steps=100)
     )
     train = dict(
-        tokens=3_600_000, batch_tokens=4096, seq_len=256, optimizer=optimizer, log_every=10, eval_every=100,
+        tokens=5_600_000, batch_tokens=4096, seq_len=256, optimizer=optimizer, log_every=10, eval_every=100,
         checkpoint=dict(every=100, keep_last=2, keep_best=1),
     )
     c.stage1 = dict(
@@ -62,7 +62,7 @@ def get_config(arg: str = "documents"):
     c.stage2 = dict(
         kind="pretrain", start="stage1", mixture=_balanced(c.sources, sizes, boost=3.0),
         train=train | dict(
-            tokens=900_000,
+            tokens=1_400_000,
             optimizer=optimizer | dict(learning_rate=7e-4, schedule=dict(kind="cosine", warmup_steps=20, final=0.05)),
         ),
     )

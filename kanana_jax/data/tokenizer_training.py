@@ -85,7 +85,7 @@ def train_sentencepiece(
     except RuntimeError as error:
         raise UserError(
             f"the tokenizer cannot be trained with vocab_size {config.vocab_size} "
-            f"({str(error).strip().splitlines()[-1][-200:]}): use a smaller vocabulary or more text"
+            f"({str(error).strip().splitlines()[-1][-160:]}): change the vocabulary size or give more text"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -103,7 +103,8 @@ class Terminal:
 def _figures(line: dict[str, Any]) -> str:
     if "eval" in line:
         bits = line["eval"].get("bits_per_byte", {})
-        return "bits per byte  " + "  ".join(f"{name} {value:.3f}" for name, value in bits.items())
+        languages = {name.removeprefix("lang/"): bits[name] for name in bits if name.startswith("lang/")}
+        return "held-out bits per byte  " + "  ".join(f"{name} {value:.3f}" for name, value in languages.items())
     parts = [f"loss {line['loss']:.4f}"]
     if line.get("tokens_per_s"):
         parts.append(f"{line['tokens_per_s']:,.0f} tok/s")

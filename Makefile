@@ -1,0 +1,46 @@
+# make demo · make test · make parity · make lint · make bench   (each makes .venv first if it is missing)
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+
+.PHONY: venv demo test parity lint bench clean
+venv: $(VENV)/.core $(VENV)/.test
+
+$(VENV)/.core: setup.py constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) -e .
+	$(BIN)/python -m compileall -q $(VENV)/lib >/dev/null 2>&1 || true
+	touch $@
+
+$(VENV)/.test: $(VENV)/.core
+	$(INSTALL) -e .[test]
+	$(BIN)/python -m compileall -q $(VENV)/lib >/dev/null 2>&1 || true
+	touch $@
+
+# Elsewhere than on Linux with a local CPU build, `pip install torch` may bring several GB: set TORCH to change what is installed.
+TORCH ?= torch==2.13.0
+$(VENV)/.parity: $(VENV)/.test
+	$(INSTALL) "$(TORCH)"
+	$(INSTALL) -e .[parity]
+	touch $@
+
+demo: $(VENV)/.core
+	$(BIN)/kanana run --config configs/tiny.py --workdir runs/tiny
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not parity"
+
+parity: $(VENV)/.parity
+	$(BIN)/python -m pytest -m parity
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+
+bench: $(VENV)/.parity
+	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/data_pipeline.py
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

@@ -1,0 +1,83 @@
+"""The whole recipe on two CPU cores, on the embedded corpus (arXiv:2502.18934, §2: staged pre-training).
+
+    kanana run --config configs/tiny.py --workdir runs/tiny          (or: make demo)
+
+Stage 1 sees everything, mostly web-like text with its noise; stage 2 anneals on the high-quality kinds
+with a decaying learning rate, going on from stage 1's position in every source (the idea of Figure 2).
+`configs/tiny.py:test` is the same recipe in some seconds, for the tests.
+"""
+
+from ml_collections import ConfigDict
+
+from kanana_jax.models import presets
+
+VOCAB = 4096
+# kind: (documents a language, share of stage 1, share of stage 2); the shares are of each language's half.
+KINDS = {
+    "news": (4500, 0.35, 0.15),
+    "encyclopedia": (6000, 0.25, 0.30),
+    "dialogue": (3000, 0.10, 0.05),
+    "textbook": (2500, 0.10, 0.20),
+    "code": (1200, 0.05, 0.10),
+    "parallel": (2000, 0.05, 0.20),
+    "noise": (1200, 0.10, 0.00),
+}
+
+
+def get_config(arg: str = ""):
+    if arg not in ("", "test"):
+        raise ValueError("known: no argument, or 'test'")
+    c = ConfigDict()
+    c.name = "tiny"
+    c.seed = 0
+    c.tokenizer = dict(vocab_size=VOCAB, train_bytes=3_000_000)
+    c.sources = ConfigDict(sort_keys=False)
+    for lang in ("ko", "en"):
+        for kind, (documents, _, _) in KINDS.items():
+            uri = f"microworld://{kind}/{lang}?size=4000&count={documents}"
+            c.sources[f"{lang}_{kind}"] = dict(path=uri, lang=lang, holdout=0.0 if kind == "noise" else 0.03)
+    c.runtime = dict(attention="auto", scan_layers=False)  # four layers: unrolled is faster on a CPU
+    c.data = dict(lanes=4, workers="threads")
+    c.filters = dict(length=dict(min_characters=30))
+    c.evaluation = dict(max_bytes=20_000, batch_size=16)
+    c.samples = dict(
+        prompts=dict(
+            ko=("이 글은 김가람에 대한 것이다.", "예제 7. 우산 하나의 값이 3000원이다."),
+            en=("This article is about Garam Kim.", "Example 7. One umbrella costs 3,000 won."),
+        ),
+        max_new_tokens=80,
+    )
+    c.stages = ("stage1", "stage2")
+    model = presets.tiny(VOCAB, embed_dim=192, mlp_dim=512, num_layers=4, num_heads=6, num_kv_heads=2)
+    optimizer = dict(learning_rate=4e-3, weight_decay=1e-4, schedule=dict(kind="multi_step", warmup_steps=40))
+    train = dict(
+        tokens=1_600_000, batch_tokens=4096, seq_len=256, optimizer=optimizer, log_every=10, eval_every=100,
+        checkpoint=dict(every=100, keep_last=2, keep_best=1),
+    )
+    c.stage1 = dict(kind="pretrain", model=model.to_dict(), train=train, mixture=_mixture(1))
+    c.stage2 = dict(
+        kind="pretrain", start="stage1", mixture=_mixture(2),
+        train=train | dict(
+            tokens=600_000,
+            optimizer=optimizer | dict(learning_rate=1.5e-3, schedule=dict(kind="cosine", warmup_steps=10, final=0.05)),
+        ),
+    )
+    if arg == "test":
+        _shrink(c)
+    return c
+
+
+def _mixture(stage):
+    return {f"{lang}_{kind}": row[stage] / 2 for lang in ("ko", "en") for kind, row in KINDS.items()}
+
+
+def _shrink(c):
+    c.tokenizer.update(vocab_size=800, train_bytes=200_000)
+    for source in c.sources.values():
+        source.update(path=source.path.split("count=")[0] + "count=60", holdout=0.1 if source.holdout else 0.0)
+    c.evaluation.update(max_bytes=2_000, batch_size=8)
+    c.samples.max_new_tokens = 8
+    c.stage1.model = presets.tiny(800, embed_dim=32, mlp_dim=64, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8).to_dict()
+    for stage, steps in ((c.stage1, 12), (c.stage2, 6)):
+        stage.train.update(batch_tokens=512, seq_len=64, tokens=512 * steps, log_every=1, eval_every=6)
+        stage.train.checkpoint.update(every=4, keep_best=0)

@@ -1,0 +1,90 @@
+"""The embedded corpus: a small consistent world, told in Korean, English and Japanese.
+
+    microworld://news/ko?seed=0&size=4000&count=6000
+
+Kinds: encyclopedia, news, textbook, dialogue, code, parallel, and noise (web rubbish, labelled in
+`meta`). A document depends on the world's seed and size, the kind, the language and its index alone.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from kanana_jax.config import UserError, nearest
+from kanana_jax.data.microworld import code as code_lib
+from kanana_jax.data.microworld import encyclopedia, noise, parallel, prose
+from kanana_jax.data.microworld.questions import questions
+from kanana_jax.data.microworld.world import World, stable_random
+
+__all__ = ["KINDS", "LANGUAGES", "World", "document", "documents", "parse_uri", "questions"]
+
+LANGUAGES = ("ko", "en", "ja")
+
+
+def _encyclopedia(world: World, lang: str, index: int, rng) -> tuple[str, dict[str, Any]]:
+    kinds = ["person"] * 10 + ["firm"] + ["city"]
+    kind = kinds[index % len(kinds)]
+    which = (index // len(kinds) * kinds.count(kind) + index % len(kinds) % kinds.count(kind)) % world.count(kind)
+    text, stated = encyclopedia.entry(world, kind, which, lang, rng)
+    return text, {"entity": f"{kind}/{which}", "facts": stated}
+
+
+def _noise(world: World, lang: str, index: int, rng) -> tuple[str, dict[str, Any]]:
+    kind = rng.choice(noise.KINDS)
+    return noise.noise(world, lang, rng, kind), {"noise": kind}
+
+
+def _plain(make: Callable[..., str]) -> Callable[..., tuple[str, dict[str, Any]]]:
+    return lambda world, lang, index, rng: (make(world, lang, rng), {})
+
+
+_MAKERS: dict[str, Callable[..., tuple[str, dict[str, Any]]]] = {
+    "encyclopedia": _encyclopedia,
+    "news": _plain(prose.news),
+    "textbook": _plain(prose.textbook),
+    "dialogue": _plain(prose.dialogue),
+    "code": lambda world, lang, index, rng: (code_lib.code(lang, rng), {}),
+    "parallel": _plain(parallel.parallel),
+    "noise": _noise,
+}
+KINDS = tuple(_MAKERS)
+
+
+def document(world: World, kind: str, lang: str, index: int) -> dict[str, Any]:
+    """The `index`-th document of a kind in a language, as a record."""
+    rng = stable_random(world.seed, world.size, kind, lang, index)
+    text, meta = _MAKERS[kind](world, lang, index, rng)
+    return {
+        "id": f"microworld/{world.seed}/{world.size}/{kind}/{lang}/{index}", "text": text, "source": f"microworld-{kind}",
+        "lang": lang, "meta": {"kind": kind, **meta},
+    }
+
+
+def documents(world: World, kind: str, lang: str, count: int, start: int = 0) -> Iterator[dict[str, Any]]:
+    return (document(world, kind, lang, index) for index in range(start, start + count))
+
+
+def parse_uri(uri: str) -> Iterator[dict[str, Any]]:
+    """The documents of `microworld://kind/lang?seed=0&size=4000&count=1000&start=0`.
+
+    Raises:
+      UserError: unknown kind, language or parameter, or a value that is no number.
+    """
+    parts = urlsplit(uri)
+    kind, lang = parts.netloc, parts.path.strip("/")
+    if kind not in KINDS:
+        raise UserError(f"source '{uri}': no kind '{kind}'; {nearest(kind, KINDS)}")
+    if lang not in LANGUAGES:
+        raise UserError(f"source '{uri}': no language '{lang}'; {nearest(lang, LANGUAGES)}")
+    values = {"seed": 0, "size": 4000, "count": 1000, "start": 0}
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in values:
+            raise UserError(f"source '{uri}': no parameter '{name}'; {nearest(name, list(values))}")
+        if not value.isdigit():
+            raise UserError(f"source '{uri}': {name} must be a whole number, not '{value}'")
+        values[name] = int(value)
+    try:
+        world = World.create(values["seed"], values["size"])
+    except ValueError as error:
+        raise UserError(f"source '{uri}': {error}") from error
+    return documents(world, kind, lang, values["count"], values["start"])

@@ -1,0 +1,48 @@
+"""The package, its extras and the `kanana` command. Tool settings are in pyproject.toml, tested versions in constraints.txt."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+CORE = [
+    "jax>=0.10.2",
+    "flax>=0.12.8",
+    "optax>=0.2.8",
+    "orbax-checkpoint>=0.12.8",
+    "grain>=0.2.18",
+    "array-record>=0.8.3",
+    "ml-collections>=1.1.0",
+    "absl-py>=2.1",
+    "numpy>=2.0",
+    "safetensors>=0.6",
+    "tokenizers>=0.22",
+    "sentencepiece>=0.2.1,<0.2.3",
+    "zstandard>=0.23",
+    "pyarrow>=18",
+    "tensorboardX>=2.6.2",
+    "rich>=13",
+    "matplotlib>=3.9",
+]
+
+setup(
+    name="kanana-jax",
+    version="0.1.0",
+    description="A compute-efficient recipe for local language models, in JAX",
+    long_description=pathlib.Path(__file__).with_name("README.md").read_text(),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11",
+    packages=find_packages(include=["kanana_jax", "kanana_jax.*"]),
+    install_requires=CORE,
+    extras_require={
+        "tpu": ["jax[tpu]>=0.10.2"],
+        "cuda": ["jax[cuda13]>=0.10.2"],
+        # Documents from a hub; everything else works without a network.
+        "hub": ["datasets>=4"],
+        # TensorFlow is 1.9 GB and takes seven seconds to import: only seqio tasks need it.
+        "seqio": ["seqio>=0.0.20", "tensorflow-text>=2.21", "tensorflow-datasets", "google-crc32c"],
+        "test": ["pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff"],
+        # Live comparison with PyTorch; its own extra, since torch alone can be several gigabytes.
+        "parity": ["torch>=2.9", "transformers>=5", "accelerate"],
+    },
+    entry_points={"console_scripts": ["kanana = kanana_jax.__main__:entry"]},
+)
