@@ -12,6 +12,7 @@ import pathlib
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -130,18 +131,26 @@ def parse(config: Any) -> tuple[RecipeConfig, dict[str, StageConfig]]:
     return recipe, stages
 
 
-def run(config: Any, workdir: pathlib.Path, command: list[str] | None = None) -> None:
+def run(
+    config: Any, workdir: pathlib.Path, command: Sequence[str] = ("kanana", "run"), devices: list[jax.Device] | None = None
+) -> None:
     """Runs every stage that is not finished and writes `report.html`.
+
+    Args:
+      config: a `ConfigDict`.
+      workdir: see the contract in the architecture document; what is there is gone on with.
+      command: noted in `config.json` and the report.
+      devices: default all.
 
     Raises:
       UserError: see `training/loop.py`; `ConfigError` for a bad config or a workdir of another one.
     """
     recipe, stages = parse(config)
     workdir.mkdir(parents=True, exist_ok=True)
-    mesh = make_mesh(recipe.mesh)
+    mesh = make_mesh(recipe.mesh, devices)
     first = jax.process_index() == 0
     if first:
-        _record(config, recipe, workdir, command or sys.argv, mesh)
+        _record(config, recipe, workdir, command, mesh)
     prepared = _prepare_sources(recipe, workdir)
     tokenizer = _tokenizer(recipe, prepared, workdir)
     for name, stage in stages.items():
@@ -285,7 +294,7 @@ def _tokenizer(
     return load_tokenizer(folder)
 
 
-def _record(config: Any, recipe: RecipeConfig, workdir: pathlib.Path, command: list[str], mesh: Mesh) -> None:
+def _record(config: Any, recipe: RecipeConfig, workdir: pathlib.Path, command: Sequence[str], mesh: Mesh) -> None:
     """`config.json`; a workdir of another config is refused, unless only these sections differ."""
     file = workdir / "config.json"
     resolved = config_lib.to_dict(config)
@@ -302,7 +311,7 @@ def _record(config: Any, recipe: RecipeConfig, workdir: pathlib.Path, command: l
             )
     write_json(file, {
         "config": resolved,
-        "command": shlex.join(["kanana", *command[1:]]),
+        "command": shlex.join(command),
         "versions": _versions(),
         "git_revision": _git_revision(),
         "seed": recipe.seed,

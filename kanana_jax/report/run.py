@@ -1,2 +1,212 @@
-def write_run_report(workdir):
-    pass
+"""A training workdir -> `report.html`. Reads the files of the workdir, nothing else."""
+
+import json
+import pathlib
+from typing import Any
+
+from kanana_jax.report.page import Code, Figure, Page, Sample, Section, Table, Text, write
+from kanana_jax.report.plots import Series, grouped_bars, lines
+
+Json = dict[str, Any]
+
+
+def write_run_report(workdir: pathlib.Path) -> pathlib.Path:
+    """Writes `DIR/report.html` for a finished, running or broken run.
+
+    Raises:
+      FileNotFoundError: there is no `config.json`, so it is not a workdir.
+    """
+    run = json.loads((workdir / "config.json").read_text())
+    names = list(run["config"]["stages"])
+    stages = {name: _Stage(workdir / name, name, run["config"].get(name, {})) for name in names}
+    begun = [s for s in stages.values() if s.steps]
+    lead = "; ".join(f"{s.name}: {s.state}" for s in stages.values())
+    page = Page(
+        f"Run '{run['config'].get('name', workdir.name)}'",
+        f"{lead}. {run['devices']}. Begun {run['started']}.",
+        [
+            Section("Models", _models(stages)),
+            Section("Loss", _loss(begun)),
+            Section("Held-out text", _bits(begun)),
+            Section("Samples", _samples(stages)),
+            Section("Data", _data(stages)),
+            Section("Learning rate and gradient", _optimizer(begun)),
+            Section("Throughput", _throughput(begun)),
+            Section("How to run this again", [
+                Code(run["command"]),
+                Table(("package", "version"), [*run["versions"].items(), ("git revision", run["git_revision"] or "unknown"), ("seed", str(run["seed"]))]),
+            ]),
+            Section("Config", [Code(json.dumps(run["config"], ensure_ascii=False, indent=1))]),
+        ],
+    )
+    return write(page, workdir / "report.html")
+
+
+class _Stage:
+    """One stage's files; tokens go on from the stage before it."""
+
+    def __init__(self, folder: pathlib.Path, name: str, config: Json):
+        self.name, self.config = name, config
+        rows = _json_lines(folder / "metrics.jsonl")
+        self.steps = [row for row in rows if "eval" not in row]
+        self.evals = [row for row in rows if "eval" in row]
+        self.card = _json(folder / "model" / "model.json")
+        self.data = _json(folder / "data_report.json")
+        self.samples = _json(folder / "samples.json") or []
+        train = config.get("train", {})
+        total = -(-train["tokens"] // train["batch_tokens"]) if train.get("batch_tokens") else 0
+        done = self.steps[-1]["step"] if self.steps else 0
+        self.state = "finished" if self.card else f"step {done:,} of {total:,}" if done else "not begun"
+
+
+def _json(path: pathlib.Path) -> Any:
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _json_lines(path: pathlib.Path) -> list[Json]:
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:  # a line that is being written
+            continue
+    return rows
+
+
+def _axis(stages: list[_Stage]) -> tuple[dict[str, float], dict[str, float]]:
+    """Tokens (millions) before each stage, and the boundaries to draw."""
+    before, total = {}, 0.0
+    for s in stages:
+        before[s.name] = total
+        total += s.steps[-1]["tokens"] / 1e6
+    return before, dict(before) if len(before) > 1 else {}
+
+
+def _curve(stages: list[_Stage], key: str, label: str = "", factor: float = 1.0) -> Series:
+    before, _ = _axis(stages)
+    points = [(before[s.name] + row["tokens"] / 1e6, row[key] * factor) for s in stages for row in s.steps if row.get(key) is not None]
+    return Series(label or key, [p[0] for p in points], [p[1] for p in points])
+
+
+def _models(stages: dict[str, _Stage]) -> list:
+    rows = []
+    for s in stages.values():
+        if s.card:
+            a, flops = s.card["architecture"], s.card["flops"]
+            rows.append([
+                s.name, f"{a['num_layers']} × {a['embed_dim']} / {a['mlp_dim']}, {a['num_heads']} heads ({a['num_kv_heads']} KV)",
+                s.card["parameters"], s.card["tokens"], flops["train"], flops["teacher"], flops["calibration"], s.card["parent"] or "scratch",
+            ])
+    if not rows:
+        return [Text("No stage is finished yet.")]
+    columns = ("stage", "layers × width / MLP", "parameters", "tokens", "FLOPs: training", "teacher", "calibration", "from")
+    return [Table(columns, rows, "FLOPs are matrix products with causal attention, of this stage alone.")]
+
+
+def _loss(stages: list[_Stage]) -> list:
+    if not stages:
+        return [Text("No step is logged yet.")]
+    _, boundaries = _axis(stages)
+    skipped = sum(s.steps[-1].get("skipped", 0) for s in stages)
+    return [
+        Figure(
+            lines([_curve(stages, "loss", "training loss")], x="tokens (millions)", y="nats a token", boundaries=boundaries),
+            f"Cross-entropy and z-loss of the training batches. Updates refused by the guard: {skipped}.",
+        )
+    ]
+
+
+def _bits(stages: list[_Stage]) -> list:
+    stages = [s for s in stages if s.evals]
+    if not stages:
+        return [Text("No evaluation yet.")]
+    before, boundaries = _axis(stages)
+    blocks: list = []
+    for prefix, what in (("lang/", "language"), ("source/", "source")):
+        names = [n for n in stages[-1].evals[-1]["eval"]["bits_per_byte"] if n.startswith(prefix)]
+        series = []
+        for name in names:
+            points = [
+                (before[s.name] + row["tokens"] / 1e6, row["eval"]["bits_per_byte"][name])
+                for s in stages for row in s.evals if name in row["eval"]["bits_per_byte"]
+            ]
+            series.append(Series(name.removeprefix(prefix), [p[0] for p in points], [p[1] for p in points]))
+        if what == "language":
+            figure = lines(series, x="tokens (millions)", y="bits per byte", log_y=True, boundaries=boundaries, markers=True)
+            blocks.append(Figure(figure, "Held-out bits per byte of UTF-8 text, by language; lower is better, and it does not depend on the tokenizer."))
+        rows = [[s.label, *[next((r["eval"]["bits_per_byte"].get(prefix + s.label) for r in reversed(stage.evals)), None) for stage in stages]] for s in series]
+        blocks.append(Table((what, *[f"end of {s.name}" for s in stages]), rows, f"Bits per byte by {what}."))
+    return blocks
+
+
+def _samples(stages: dict[str, _Stage]) -> list:
+    blocks: list = []
+    for s in stages.values():
+        if s.samples:
+            blocks.append(Text(f"After {s.name} (step {s.samples[0]['step']:,}):"))
+            blocks += [Sample(x["lang"], x["prompt"], x["text"]) for x in s.samples]
+    return blocks
+
+
+def _data(stages: dict[str, _Stage]) -> list:
+    blocks: list = []
+    earlier: dict[str, int] = {}
+    for s in stages.values():
+        if not s.data:
+            continue
+        sources = s.data["sources"]
+        here = {n: v["tokens"] - earlier.get(n, 0) for n, v in sources.items()}
+        earlier = {n: v["tokens"] for n, v in sources.items()}
+        wanted = s.config.get("mixture", {})
+        total_wanted, total_here = sum(wanted.values()) or 1, sum(here.values()) or 1
+        used = [n for n in sources if wanted.get(n) or here[n]]
+        blocks.append(Figure(
+            grouped_bars(used, {
+                "wanted": [100 * wanted.get(n, 0) / total_wanted for n in used], "seen": [100 * here[n] / total_here for n in used],
+            }, y="% of tokens"),
+            f"Mixture of {s.name}.",
+        ))
+    last = next((s for s in reversed(stages.values()) if s.data), None)
+    if last is not None:
+        rows = [
+            [n, v["lang"], v["documents_total"], v["documents"], v["kept"], ", ".join(f"{r} {c}" for r, c in v["dropped"].items()) or "–",
+             v["tokens"], v["epochs"], v["broken_lines"]]
+            for n, v in last.data["sources"].items()
+        ]
+        columns = ("source", "language", "documents there", "seen", "kept", "dropped", "tokens", "epochs", "broken lines")
+        blocks.append(Table(columns, rows, f"Documents from the beginning to the end of {last.name}. Epochs: of the lane that is furthest."))
+    return blocks
+
+
+def _optimizer(stages: list[_Stage]) -> list:
+    if not stages:
+        return []
+    _, boundaries = _axis(stages)
+    x = "tokens (millions)"
+    return [
+        Figure(lines([_curve(stages, "lr")], x=x, y="learning rate", boundaries=boundaries, height=2.4), "Learning rate."),
+        Figure(lines([_curve(stages, "grad_norm")], x=x, y="global norm", log_y=True, boundaries=boundaries, height=2.4), "Gradient norm before clipping."),
+    ]
+
+
+def _throughput(stages: list[_Stage]) -> list:
+    stages = [s for s in stages if any(r.get("tokens_per_s") for r in s.steps)]
+    if not stages:
+        return []
+    _, boundaries = _axis(stages)
+    rows = []
+    for s in stages:
+        timed = sorted((r for r in s.steps if r.get("tokens_per_s")), key=lambda r: r["tokens_per_s"])
+        middle = timed[len(timed) // 2]
+        wait = sum(r["data_wait_s"] for r in timed) / max(sum(r["step_s"] for r in timed), 1e-9)
+        rows.append([s.name, middle["tokens_per_s"], 100 * middle["mfu"], 100 * wait])
+    return [
+        Figure(
+            lines([_curve(stages, "tokens_per_s")], x="tokens (millions)", y="tokens a second", boundaries=boundaries, height=2.4),
+            "Tokens a second, evaluation and checkpoints not counted.",
+        ),
+        Table(
+            ("stage", "tokens/s (median)", "MFU %", "data wait %"), rows,
+            "MFU = tokens/s · (6·N_matmul + 6·L·T·H·h) / peak: causal attention, no rematerialisation; peak from the chip's data sheet, on a CPU a measured matrix product.",
+        ),
+    ]

@@ -1,0 +1,40 @@
+"""Eight virtual devices for every test; small real runs."""
+
+import json
+import os
+import pathlib
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compilation_cache(tmp_path_factory):
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture
+def tiny_config():
+    """`configs/tiny.py:test` with `a.b=value` overrides."""
+    from kanana_jax import config as config_lib
+
+    def make(*overrides: str):
+        config = config_lib.read_config_file(str(ROOT / "configs/tiny.py") + ":test")
+        config_lib.override(config, overrides)
+        return config
+
+    return make
+
+
+def losses(workdir: pathlib.Path, stage: str = "stage1") -> list[float]:
+    """Training losses by step, which must be 1, 2, 3 …"""
+    rows = [json.loads(line) for line in (workdir / stage / "metrics.jsonl").read_text().splitlines()]
+    steps = [row for row in rows if "eval" not in row]
+    assert [row["step"] for row in steps] == list(range(1, len(steps) + 1))
+    return [row["loss"] for row in steps]

@@ -1,0 +1,131 @@
+"""Logits, gradients and greedy text against `transformers.LlamaForCausalLM`, float32, random weights."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kanana_jax.inference.generate import generate
+from kanana_jax.interop import llama, model_folder
+from kanana_jax.models.architecture import Architecture, RopeScaling, Runtime
+from kanana_jax.models.transformer import bind
+from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+
+pytestmark = pytest.mark.parity
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+BASE = dict(
+    vocab_size=199, embed_dim=48, mlp_dim=80, num_layers=3, num_heads=6, num_kv_heads=2, head_dim=16, max_seq_len=256,
+    rope_theta=10_000.0, init_std=0.2,
+)
+CASES = {
+    "untied": Architecture(**BASE),
+    "tied": Architecture(**BASE, tied_embeddings=True),
+    "mha": Architecture(**{**BASE, "num_kv_heads": 6}),
+    "llama3": Architecture(**BASE, rope_scaling=RopeScaling("llama3", 8.0, 64, 1.0, 4.0)),
+    "yarn": Architecture(**BASE, rope_scaling=RopeScaling("yarn", 4.0, 64)),
+}
+
+
+@pytest.fixture(params=CASES, scope="module")
+def pair(request, tmp_path_factory):
+    """The same random model in both libraries, through a folder that `transformers` wrote."""
+    architecture = CASES[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(**llama.to_config(architecture, "float32", {"bos_token_id": 1, "eos_token_id": 2}))
+    config._attn_implementation = "eager"
+    theirs = transformers.LlamaForCausalLM(config).eval()
+    theirs.save_pretrained(folder)
+    found = model_folder.find(folder)
+    assert found.architecture == architecture
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    return architecture, theirs, model_folder.load_params(found, Runtime(), mesh), folder
+
+
+def _ours(architecture, params, tokens, segments, scan):
+    model = bind(architecture, Runtime(scan_layers=scan), params)
+    positions = None
+    if segments is not None:
+        starts = np.array([[np.argmax(row == s) for s in row] for row in segments])
+        positions = jnp.asarray(np.arange(tokens.shape[1])[None] - starts, jnp.int32)
+        segments = jnp.asarray(segments)
+    return model.unembed(model(jnp.asarray(tokens), positions=positions, segment_ids=segments))
+
+
+@pytest.mark.parametrize("scan", [True, False])
+def test_logits(pair, scan):
+    architecture, theirs, params, _ = pair
+    tokens = np.random.default_rng(0).integers(3, 199, (2, 96))
+    with torch.no_grad():
+        want = theirs(torch.tensor(tokens)).logits.numpy()
+    np.testing.assert_allclose(_ours(architecture, params, tokens, None, scan), want, atol=1e-4)
+
+
+def test_packed_logits_equal_each_document_alone(pair):
+    architecture, theirs, params, _ = pair
+    tokens = np.random.default_rng(1).integers(3, 199, (1, 64))
+    segments = np.repeat([1, 2, 3], [20, 33, 11])[None]
+    got = np.asarray(_ours(architecture, params, tokens, segments, True))
+    for segment in (1, 2, 3):
+        where = segments[0] == segment
+        with torch.no_grad():
+            want = theirs(torch.tensor(tokens[:, where])).logits.numpy()
+        np.testing.assert_allclose(got[:, where], want, atol=1e-4)
+
+
+def test_gradients(pair):
+    architecture, theirs, params, _ = pair
+    tokens = np.random.default_rng(2).integers(3, 199, (2, 48))
+    theirs.zero_grad()
+    loss = theirs(torch.tensor(tokens), labels=torch.tensor(tokens)).loss
+    loss.backward()
+
+    def ours(params):
+        logits = _ours(architecture, params, tokens, None, True)[:, :-1]
+        picked = jnp.take_along_axis(logits, jnp.asarray(tokens)[:, 1:, None], -1)[..., 0]
+        return jnp.mean(jax.nn.logsumexp(logits, -1) - picked)
+
+    value, grads = jax.value_and_grad(ours)(params)
+    np.testing.assert_allclose(value, loss.item(), atol=1e-4)
+    named = dict(theirs.named_parameters())
+    for group in llama.groups(architecture):
+        for tensor in group:
+            grad = grads
+            for key in tensor.path:
+                grad = grad[key]
+            grad = np.asarray(grad if tensor.layer is None else grad[tensor.layer])
+            want = named[tensor.name].grad.numpy()
+            np.testing.assert_allclose(tensor.to_theirs(grad), want, atol=1e-4, err_msg=tensor.name)
+
+
+def test_exported_model_writes_the_same_greedy_text(pair, tmp_path):
+    architecture, theirs, params, folder = pair
+    exported = tmp_path / "exported"
+    model_folder.transfer(folder, exported, keep_card=False)
+    again = transformers.LlamaForCausalLM.from_pretrained(exported).eval()
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, theirs.state_dict()[name]), name
+    prompts = [np.array([1, 5, 9, 30], np.int32), np.array([1, 77], np.int32)]
+    ours = generate(params, architecture, Runtime(), prompts, max_new_tokens=20, stop=[2])
+    for prompt, mine in zip(prompts, ours):
+        with torch.no_grad():
+            out = again.generate(torch.tensor(prompt[None].astype(np.int64)), max_new_tokens=20, do_sample=False, eos_token_id=2, pad_token_id=0)
+        want = [t for t in out[0, len(prompt) :].tolist() if t not in (0, 2)]
+        assert list(mine) == want
+
+
+def test_bfloat16_folder_of_many_files_loads_bit_exact(pair, tmp_path):
+    architecture, theirs, _, _ = pair
+    folder = tmp_path / "bf16"
+    theirs.to(torch.bfloat16).save_pretrained(folder, max_shard_size="20KB")
+    theirs.to(torch.float32)
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    model_folder.transfer(folder, tmp_path / "ours", keep_card=True)
+    assert json.loads((tmp_path / "ours/model.json").read_text())["architecture"]["embed_dim"] == 48
+    again = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "ours", dtype=torch.bfloat16).state_dict()
+    for name, tensor in transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).state_dict().items():
+        assert torch.equal(tensor, again[name]), name

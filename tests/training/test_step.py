@@ -1,0 +1,89 @@
+"""One step: accumulation, packing and the guard."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kanana_jax.data import packing
+from kanana_jax.models import presets, transformer
+from kanana_jax.models.architecture import Runtime
+from kanana_jax.stages import pretrain
+from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
+from kanana_jax.training.schedule import ScheduleConfig
+from kanana_jax.training.step import GuardConfig, LossOutput, init_state, make_train_step
+
+MODEL = presets.tiny(64, embed_dim=16, mlp_dim=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8)
+LOSS = pretrain.make_loss(MODEL, Runtime(), "xla", z_loss=1e-4, chunk=64)
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return transformer.init_params(MODEL, Runtime(), KEY)
+
+
+def _documents(seed, count, length=14):
+    rng = np.random.default_rng(seed)
+    return [np.concatenate([[1], rng.integers(3, 64, rng.integers(1, length)), [2]]).astype(np.int32) for _ in range(count)]
+
+
+def _batch(rows):
+    return {k: jnp.asarray(v) for k, v in rows._asdict().items()} | {"source": jnp.zeros(len(rows.inputs), jnp.int32)}
+
+
+def test_a_packed_batch_is_its_documents_alone(params):
+    documents = _documents(0, 9)
+    value = jax.value_and_grad(lambda p, b: LOSS(p, b, KEY).loss)
+    packed, packed_grad = value(params, _batch(packing.pack(documents, 256)))
+    alone = [value(params, _batch(packing.pack([d], len(d)))) for d in documents]
+    np.testing.assert_allclose(packed, sum(v for v, _ in alone), rtol=1e-5)
+    total = jax.tree.map(lambda *g: sum(g), *[g for _, g in alone])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), packed_grad, total)
+
+
+def test_logits_do_not_change_with_another_document_in_the_row(params):
+    first, second, other = _documents(1, 3)
+    model = transformer.bind(MODEL, Runtime(), params)
+
+    def hidden(documents):
+        row = packing.pack(documents, 40)
+        return model(jnp.asarray(row.inputs), positions=jnp.asarray(row.positions), segment_ids=jnp.asarray(row.segment_ids))
+
+    n = len(first)
+    other = np.resize(other, len(second))
+    assert not np.array_equal(other, second)
+    np.testing.assert_array_equal(hidden([first, second])[0, :n], hidden([first, other])[0, :n])
+    np.testing.assert_array_equal(hidden([second, first])[0, len(second) : len(second) + n - 1],
+                                  hidden([other, first])[0, len(second) : len(second) + n - 1])
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulation_is_exact(params, accumulate):
+    batch = _batch(packing.Row(*(x[:8] for x in packing.pack(_documents(2, 80), 32))))
+    optimizer = make_optimizer(OptimizerConfig(1e-2, ScheduleConfig("constant", 0)), 10)
+    one, metrics = jax.jit(make_train_step(LOSS, optimizer))(init_state(params, optimizer, 0), batch)
+    many, others = jax.jit(make_train_step(LOSS, optimizer, accumulate=accumulate))(init_state(params, optimizer, 0), batch)
+    for name in ("loss", "grad_norm", "weight", "nll"):
+        np.testing.assert_allclose(metrics[name], others[name], rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one.params, many.params)
+
+
+def _quadratic(params, batch, rng):
+    return LossOutput(jnp.sum(params["w"] ** 2) * batch["scale"].sum(), jnp.float32(1), {})
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
+def test_the_guard_refuses_what_is_not_finite_or_a_spike(bad):
+    optimizer = make_optimizer(OptimizerConfig(1e-2, ScheduleConfig("constant", 0)), 10)
+    step = jax.jit(make_train_step(_quadratic, optimizer, guard=GuardConfig(spike=10.0, after=2)))
+    state = init_state({"w": jnp.ones(3)}, optimizer, 0)
+    for _ in range(4):
+        state, _ = step(state, {"scale": jnp.ones(1)})
+    after, metrics = step(state, {"scale": jnp.full(1, bad)})
+    np.testing.assert_array_equal(after.params["w"], state.params["w"])
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), after.opt_state, state.opt_state))
+    assert (int(after.step), int(after.skipped), int(after.skipped_in_a_row)) == (5, 1, 1)
+    good, _ = step(after, {"scale": jnp.ones(1)})
+    assert int(good.skipped) == 1 and int(good.skipped_in_a_row) == 0
+    assert not np.array_equal(good.params["w"], after.params["w"])
