@@ -114,6 +114,8 @@ def parse(config: Any) -> tuple[RecipeConfig, dict[str, StageConfig]]:
         if name not in values:
             raise ConfigError(f"config 'stages' names '{name}', but there is no section config.{name}")
         sections[name] = values.pop(name)
+    # Stages that `stages` leaves out may stay in the file.
+    values = {k: v for k, v in values.items() if not (hasattr(v, "keys") and "kind" in v)}
     recipe = config_lib.build(RecipeConfig, values, "")
     make_filter(recipe.filters, "filters")
     stages = {name: config_lib.build(StageConfig, section, name) for name, section in sections.items()}

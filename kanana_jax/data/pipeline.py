@@ -147,6 +147,11 @@ class LaneDataset(grain.IterDataset):
         seed = (self.seed * 1_000_003 + sum(name.encode()) * 7919 + self.lane) % 2**31
         documents = grain.MapDataset.source(source.split("train"))[self.lane :: self.lanes]
         epoch = len(documents)
+        if state is not None and state["epoch_documents"] != epoch:
+            raise UserError(
+                f"source '{name}' has {epoch} documents in a lane, but had {state['epoch_documents']} when its position "
+                "was saved: bring its files and data.lanes back as they were, or use another workdir"
+            )
         documents = documents.seed(seed).shuffle().repeat().map(_Prepare(self.tokenizer, self.keep))
         return _SourceRows(documents, epoch, self.seq_len, state)
 
@@ -211,6 +216,11 @@ class _HostIterator(grain.DatasetIterator):
 
     def set_state(self, state: State) -> None:
         for lane, iterator in self._lanes.items():
+            if str(lane) not in state:
+                raise UserError(
+                    f"lane {lane} is not in the saved data position, which has {len(state)} lanes: "
+                    "set data.lanes back to what it was"
+                )
             iterator.set_state(state[str(lane)])
 
 
@@ -239,8 +249,8 @@ class BatchStream:
         wanted = sorted({int(row) // per_lane for row in rows})
         if len(wanted) * per_lane != len(rows):
             raise ConfigError(
-                f"a process holds {len(rows)} of the {batch_size} rows, which data.lanes = {config.lanes} cuts through: "
-                "make data.lanes a multiple of the number of hosts"
+                f"a process holds {len(rows)} of the {batch_size} rows, which data.lanes = {config.lanes} cuts "
+                "through: make data.lanes a multiple of the number of hosts"
             )
         lanes: dict[int, grain.IterDataset] = {}
         for lane in wanted:

@@ -10,7 +10,8 @@ import gzip
 import io
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kanana_jax.config import UserError
@@ -40,18 +41,37 @@ def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, defau
         raise ValueError(f"field '{text_field}' is missing or not text")
     if not text.strip():
         raise ValueError(f"field '{text_field}' is empty")
-    if any("\ud800" <= c <= "\udfff" for c in text):
-        raise ValueError("text holds lone surrogates")
-    record = {"id": str(raw.get("id", default_id)), "text": text, "source": str(raw.get("source", source))}
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("text holds lone surrogates") from error
+    record = {
+        "id": default_id if raw.get("id") in (None, "") else _plain(str(raw["id"])),
+        "text": text,
+        "source": _plain(str(raw.get("source") or source)),
+    }
     if lang or raw.get("lang"):
-        record["lang"] = lang or str(raw["lang"])
+        record["lang"] = lang or _plain(str(raw["lang"]))
     if raw.get("url"):
-        record["url"] = str(raw["url"])
+        record["url"] = _plain(str(raw["url"]))
     meta = dict(raw["meta"]) if isinstance(raw.get("meta"), dict) else {}
     meta |= {k: v for k, v in raw.items() if k not in FIELDS and k != text_field}
     if meta:
-        record["meta"] = meta
+        record["meta"] = _plain(meta)
     return record
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON in UTF-8 can hold it: dates and the like become text, lone surrogates `?`."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {_plain(str(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def read(path: str, *, text_field: str = "text", source: str, lang: str | None = None) -> Iterator[Record | Broken]:
@@ -108,7 +128,8 @@ def _suffix(file: pathlib.Path) -> str:
 def _reader(file: pathlib.Path) -> Callable[[pathlib.Path], Iterator[tuple[str, Any]]]:
     suffix = _suffix(file)
     if suffix not in _READERS:
-        raise UserError(f"{file}: documents cannot be read from '{suffix}' files; known are {', '.join(sorted(_READERS))}")
+        known = ", ".join(sorted(_READERS))
+        raise UserError(f"{file}: documents cannot be read from '{suffix}' files; known are {known}")
     return _READERS[suffix]
 
 
@@ -119,10 +140,10 @@ def _lines(stream: io.BufferedIOBase, file: pathlib.Path) -> Iterator[tuple[str,
                 continue
             where = f"{file}:{number}"
             try:
-                yield where, json.loads(line.decode("utf-8"))
-            except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+                yield where, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, a number of 5,000 digits
                 yield where, Broken(where, f"not JSON in UTF-8 ({str(error)[:80]})")
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise UserError(f"{file} is truncated or not what its name says ({error}): fetch it again") from error
 
 
@@ -137,35 +158,36 @@ def _jsonl_gz(file: pathlib.Path):
 
 
 def _jsonl_zst(file: pathlib.Path):
-    import zstandard
+    import pyarrow
 
-    with file.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
-        try:
-            yield from _lines(io.BufferedReader(stream), file)
-        except zstandard.ZstdError as error:
-            raise UserError(f"{file} is truncated or not zstd ({error}): fetch it again") from error
+    # Arrow's stream says when a file ends in the middle of a frame; zstandard's reader just stops.
+    with io.BufferedReader(pyarrow.input_stream(str(file), compression="zstd")) as stream:
+        yield from _lines(stream, file)
 
 
 def _parquet(file: pathlib.Path):
     import pyarrow
     from pyarrow import parquet
 
-    try:
-        table = parquet.ParquetFile(file)
-    except pyarrow.ArrowInvalid as error:
-        raise UserError(f"{file} is truncated or not parquet ({error}): fetch it again") from error
     row = 0
-    for batch in table.iter_batches(batch_size=1024):
-        for value in batch.to_pylist():
-            row += 1
-            yield f"{file}:{row}", value
+    try:
+        for batch in parquet.ParquetFile(file).iter_batches(batch_size=1024):
+            for value in batch.to_pylist():
+                row += 1
+                yield f"{file}:{row}", value
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{file} is truncated or not parquet ({error}): fetch it again") from error
 
 
 def _array_record(file: pathlib.Path):
     import grain
 
-    source = grain.sources.ArrayRecordDataSource([str(file)])
-    for row in range(len(source)):
+    try:
+        source = grain.sources.ArrayRecordDataSource([str(file)])
+        rows = len(source)
+    except RuntimeError as error:
+        raise UserError(f"{file} is truncated or not an ArrayRecord file ({error}): fetch it again") from error
+    for row in range(rows):
         where = f"{file}:{row + 1}"
         try:
             yield where, json.loads(source[row])

@@ -55,7 +55,8 @@ class PreparedSource:
     index: dict[str, Any]
 
     def split(self, split: str) -> grain.sources.ArrayRecordDataSource:
-        return grain.sources.ArrayRecordDataSource([str(f) for f in sorted(self.folder.glob(f"{split}-*.array_record"))])
+        shards = sorted(self.folder.glob(f"{split}-*.array_record"))
+        return grain.sources.ArrayRecordDataSource([str(shard) for shard in shards])
 
     def documents(self, split: str) -> int:
         return self.index[split]["documents"]

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
+import os
 import pathlib
-import shutil
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from kanana_jax.config import UserError
 
 SENTENCEPIECE_FILE = "tokenizer.model"
 HUGGING_FACE_FILE = "tokenizer.json"
+_SPACE = "\u2581"  # what SentencePiece writes for a space
 
 
 class Tokenizer(Protocol):
@@ -65,15 +66,23 @@ class SentencePiece:
         if self.bos_id < 0 or self.eos_id < 0:
             raise UserError(f"{file} has no <s> or </s>: train it with bos and eos symbols")
         self.fingerprint = hashlib.sha256(data).hexdigest()
+        # Its own sign for a space, met in a text, would come back as a space: it is spelt in bytes, if
+        # the model has them and takes text as it is.
+        spelt = [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in _SPACE.encode()]
+        exact = all(map(self._processor.is_byte, spelt)) and self._processor.normalize("a") == "a"
+        self._spelt = spelt if exact else None
 
     def __reduce__(self):
         return SentencePiece, (self._file,)
 
     def encode(self, text: str) -> np.ndarray:
-        return np.asarray(self._processor.encode(text), np.int32)
+        if self._spelt is None or _SPACE not in text:
+            return np.asarray(self._processor.encode(text), np.int32)
+        first, *others = self._processor.encode(text.split(_SPACE))
+        return np.asarray(first + [i for part in others for i in self._spelt + part], np.int32)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        return [np.asarray(ids, np.int32) for ids in self._processor.encode(list(texts))]
+        return [self.encode(text) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._processor.decode([int(i) for i in ids if not self._processor.is_control(int(i))])
@@ -83,9 +92,7 @@ class SentencePiece:
         return None if index == self._processor.unk_id() else index
 
     def save(self, folder: pathlib.Path) -> None:
-        target = folder / SENTENCEPIECE_FILE
-        if target != self._file:
-            shutil.copyfile(self._file, target)
+        _copy(self._file, folder / SENTENCEPIECE_FILE)
 
 
 class HuggingFace:
@@ -104,23 +111,29 @@ class HuggingFace:
         self._tokenizer.no_padding()
         # Special tokens inside a document are text, never control.
         self._tokenizer.encode_special_tokens = True
-        self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        # Ids may have gaps, so this is not the number of pieces.
+        self.vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self.bos_id, self.eos_id = self._special("bos_token"), self._special("eos_token")
         self.fingerprint = hashlib.sha256(file.read_bytes()).hexdigest()
 
     def _special(self, name: str) -> int:
         for file in ("tokenizer_config.json", "special_tokens_map.json"):
             if (self._folder / file).is_file():
-                value = json.loads((self._folder / file).read_text()).get(name)
+                value = _read_json(self._folder / file).get(name)
                 piece = value.get("content") if isinstance(value, dict) else value
                 if piece is not None and self._tokenizer.token_to_id(piece) is not None:
                     return self._tokenizer.token_to_id(piece)
         for file in ("config.json", "generation_config.json"):
             if (self._folder / file).is_file():
-                value = json.loads((self._folder / file).read_text()).get(f"{name}_id")
-                value = value[0] if isinstance(value, list) else value
-                if value is not None:
-                    return int(value)
+                value = _read_json(self._folder / file).get(f"{name}_id")
+                value = value[0] if isinstance(value, list) and value else value
+                if isinstance(value, int):
+                    if not 0 <= value < self.vocab_size:
+                        raise UserError(
+                            f"{self._folder / file}: {name}_id {value} is outside the vocabulary of {self.vocab_size}: "
+                            f"name its {name} in tokenizer_config.json"
+                        )
+                    return value
         raise UserError(f"{self._folder} does not say its {name}: add it to tokenizer_config.json")
 
     def __reduce__(self):
@@ -140,9 +153,42 @@ class HuggingFace:
         return self._tokenizer.token_to_id(piece)
 
     def save(self, folder: pathlib.Path) -> None:
-        for name in (HUGGING_FACE_FILE, "tokenizer_config.json", "special_tokens_map.json"):
-            if (self._folder / name).is_file() and folder != self._folder:
-                shutil.copyfile(self._folder / name, folder / name)
+        if folder.resolve() == self._folder.resolve():
+            return
+        if (self._folder / "special_tokens_map.json").is_file():
+            _copy(self._folder / "special_tokens_map.json", folder / "special_tokens_map.json")
+        # BOS and EOS may come from the model's config.json, which does not travel with the tokenizer.
+        file = self._folder / "tokenizer_config.json"
+        before = _read_json(file) if file.is_file() else {}
+        names = {"bos_token": self.bos_id, "eos_token": self.eos_id}
+        missing = {name: self._tokenizer.id_to_token(i) for name, i in names.items() if before.get(name) is None}
+        if missing:
+            text = json.dumps(before | missing, ensure_ascii=False, indent=2)
+            _write(folder / "tokenizer_config.json", text.encode())
+        else:
+            _copy(file, folder / "tokenizer_config.json")
+        _copy(self._folder / HUGGING_FACE_FILE, folder / HUGGING_FACE_FILE)  # last: it makes the folder a tokenizer
+
+
+def _read_json(file: pathlib.Path) -> dict:
+    try:
+        return json.loads(file.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON ({error}): fetch it again") from error
+
+
+def _copy(file: pathlib.Path, target: pathlib.Path) -> None:
+    if target.resolve() != file.resolve():
+        _write(target, file.read_bytes())
+
+
+def _write(target: pathlib.Path, data: bytes) -> None:
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:

@@ -16,6 +16,9 @@ CONTROL = (
 )
 
 
+MAX_LINE_BYTES = 16384  # SentencePiece leaves longer lines out
+
+
 @dataclasses.dataclass(frozen=True)
 class TokenizerConfig:
     """A vocabulary: a trained one (`path`), or one to train on the recipe's own sources.
@@ -37,6 +40,8 @@ class TokenizerConfig:
     def __post_init__(self):
         if not self.path and self.vocab_size < 300:
             raise ValueError("vocab_size must be at least 300: 256 bytes and the symbols come first")
+        if any(share < 0 for share in self.shares.values()) or (self.shares and not sum(self.shares.values())):
+            raise ValueError("shares must not be negative, and not all 0")
 
 
 def train_sentencepiece(
@@ -59,11 +64,20 @@ def train_sentencepiece(
     total = sum(shares.values())
     budgets = {lang: config.train_bytes * share / total for lang, share in shares.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"tokenizer.{os.getpid()}.partial"
+    # A leading dot: what a killed run leaves must not look like a tokenizer.
+    temporary = folder / f".tokenizer.{os.getpid()}.partial"
+    refused: list[UserError] = []
+
+    def lines() -> Iterator[str]:
+        try:
+            yield from _lines(texts, budgets)
+        except UserError as error:  # SentencePiece would hide it in one of its own
+            refused.append(error)
+
     try:
         with temporary.open("wb") as model:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=_lines(texts, budgets),
+                sentence_iterator=lines(),
                 model_writer=model,
                 model_type=config.model_type,
                 vocab_size=config.vocab_size,
@@ -77,12 +91,16 @@ def train_sentencepiece(
                 user_defined_symbols=["\n"],
                 control_symbols=list(CONTROL),
                 unk_id=0, bos_id=1, eos_id=2, pad_id=3,
-                max_sentence_length=16384,
+                max_sentence_length=MAX_LINE_BYTES,
                 num_threads=1,
                 minloglevel=2,
             )
+        if refused:
+            raise refused[0]
         os.replace(temporary, folder / "tokenizer.model")
     except RuntimeError as error:
+        if refused:
+            raise refused[0] from None
         raise UserError(
             f"the tokenizer cannot be trained with vocab_size {config.vocab_size} "
             f"({str(error).strip().splitlines()[-1][-160:]}): change the vocabulary size or give more text"
@@ -99,7 +117,7 @@ def _lines(texts: Mapping[str, Iterable[str]], budgets: Mapping[str, float]) -> 
         while used < budget and passes < 20:
             before = used
             for text in texts[lang]:
-                for line in text.split("\n"):
+                for line in _short_lines(text):
                     if line and used < budget:
                         used += len(line.encode()) + 1
                         yield line
@@ -108,3 +126,13 @@ def _lines(texts: Mapping[str, Iterable[str]], budgets: Mapping[str, float]) -> 
             passes += 1
             if used == before:
                 raise UserError(f"language '{lang}' has no text to train the tokenizer on")
+
+
+def _short_lines(text: str) -> Iterator[str]:
+    """The lines of a text, those beyond SentencePiece's limit in pieces."""
+    for line in text.split("\n"):
+        if len(line.encode()) <= MAX_LINE_BYTES:
+            yield line
+        else:
+            step = MAX_LINE_BYTES // 4  # no character has more bytes in UTF-8
+            yield from (line[start : start + step] for start in range(0, len(line), step))

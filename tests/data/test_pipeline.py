@@ -1,0 +1,177 @@
+"""The stream of batches: exact on resume, the same whoever reads it, every document once an epoch."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from kanana_jax.config import ConfigError, UserError
+from kanana_jax.data import mixture, pipeline, sources, tokenizer_training
+from kanana_jax.data.filters import make_filter
+
+B, T = 8, 32
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    prepared = {
+        name: sources.prepare(name, sources.SourceConfig(f"microworld://{kind}/{lang}?count=60&size=100", lang, holdout=0.1), cache)
+        for name, kind, lang in (("ko_news", "news", "ko"), ("en_news", "news", "en"), ("ko_code", "code", "ko"))
+    }
+    texts = {s.lang: sources.Texts((s,)) for s in prepared.values()}
+    config = tokenizer_training.TokenizerConfig(vocab_size=700, train_bytes=30_000)
+    return prepared, tokenizer_training.train_sentencepiece(texts, config, cache / "tokenizer")
+
+
+def _stream(world, weights, *, rows=range(B), start=None, filters=None, lanes=4, **config):
+    prepared, tokenizer = world
+    return pipeline.BatchStream(
+        prepared, mixture.normalised(weights, list(prepared), "mixture"), tokenizer, make_filter(filters or {}, "filters"),
+        pipeline.PipelineConfig(lanes=lanes, **config), rows=rows, batch_size=B, seq_len=T, seed=3, start=start,
+    )
+
+
+WEIGHTS = {"ko_news": 0.5, "en_news": 0.3, "ko_code": 0.2}
+
+
+def _take(stream, n):
+    return [next(stream) for _ in range(n)]
+
+
+def _equal(a, b):
+    for x, y in zip(a, b, strict=True):
+        assert x.keys() == y.keys()
+        for key in x:
+            np.testing.assert_array_equal(x[key], y[key], err_msg=key)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 7, 20])
+def test_resume_is_exact(world, stop):
+    stream = _stream(world, WEIGHTS)
+    _take(stream, stop)
+    state = json.loads(json.dumps(stream.get_state()))
+    want = _take(stream, 5)
+    again = _stream(world, WEIGHTS)
+    again.set_state(state)
+    _equal(_take(again, 5), want)
+    assert again.get_state() == stream.get_state()
+
+
+@pytest.mark.parametrize("owners", [2, 4])
+def test_many_hosts_read_the_same_global_batch(world, owners):
+    whole = _take(_stream(world, WEIGHTS), 4)
+    parts = [_take(_stream(world, WEIGHTS, rows=np.arange(B).reshape(owners, -1)[i]), 4) for i in range(owners)]
+    _equal([{k: np.concatenate([p[step][k] for p in parts]) for k in whole[0]} for step in range(4)], whole)
+
+
+def test_worker_processes_give_the_same_rows_and_positions(world):
+    threads, processes = _stream(world, WEIGHTS), _stream(world, WEIGHTS, workers="processes")
+    _equal(_take(processes, 6), _take(threads, 6))
+    assert processes.get_state() == threads.get_state()
+    after = _stream(world, WEIGHTS)
+    after.set_state(processes.get_state())
+    _equal(_take(processes, 2), _take(after, 2))
+    processes.close()
+
+
+def test_rows_have_the_wanted_shares_and_sources(world):
+    batches = _take(_stream(world, WEIGHTS), 60)
+    counts = np.bincount(np.concatenate([b["source"] for b in batches]), minlength=3)
+    np.testing.assert_allclose(counts / counts.sum(), [0.5, 0.3, 0.2], atol=0.01)
+    assert all(len(set(b["source"])) > 1 for b in batches)
+
+
+def _documents_read(prepared, lanes):
+    """The ids of the documents that each lane has begun, in order, worked out from Grain's shuffle alone."""
+    import grain
+
+    seen = {name: [] for name in prepared}
+    for lane, state in lanes.items():
+        for name, s in state["sources"].items():
+            ids = [json.loads(d)["id"] for d in prepared[name].split("train")][int(lane) :: len(lanes)]
+            seed = (3 * 1_000_003 + sum(name.encode()) * 7919 + int(lane)) % 2**31
+            order = grain.MapDataset.source(ids).seed(seed).shuffle().repeat()
+            seen[name] += [order[i] for i in range(s["next"])]
+    return seen
+
+
+def test_a_second_stage_goes_on_where_the_first_stopped(world):
+    """No document twice before its source is exhausted, over both mixtures and a source that pauses."""
+    prepared, _ = world
+    first = _stream(world, {"ko_news": 0.6, "en_news": 0.4})
+    _take(first, 6)
+    state = first.get_state()
+    second = _stream(world, {"ko_news": 0.2, "ko_code": 0.8}, start=state)
+    batches = _take(second, 6)
+    assert set(np.concatenate([b["source"] for b in batches])) == {0, 2}
+    after = second.get_state()
+    assert after["0"]["sources"]["en_news"] == state["0"]["sources"]["en_news"]
+    report = pipeline.data_report(after, prepared)
+    for name, ids in _documents_read(prepared, after).items():
+        assert len(ids) == report["sources"][name]["documents"]
+        if report["sources"][name]["epochs"] <= 1:
+            assert len(set(ids)) == len(ids)
+    assert report["sources"]["ko_news"]["rows"] > pipeline.data_report(state, prepared)["sources"]["ko_news"]["rows"]
+
+
+def test_all_text_comes_out_once_an_epoch(world):
+    """One source, one lane, until the epoch ends: the tokens are those of its documents."""
+    prepared, tokenizer = world
+    stream = _stream(world, {"ko_code": 1.0}, lanes=1, prefetch=1)
+    want = sum(len(pipeline.encode_document(tokenizer, json.loads(d)["text"])) - 1 for d in prepared["ko_code"].split("train"))
+    for batch in itertools.chain(_take(stream, 1), stream_forever(stream)):
+        report = pipeline.data_report(stream.get_state(), prepared)["sources"]["ko_code"]
+        if report["epochs"] > 1:
+            break
+        assert report["tokens"] <= want
+    assert report["tokens"] > want - 2 * B * T
+
+
+def stream_forever(stream):
+    while True:
+        yield next(stream)
+
+
+def test_dropped_documents_are_counted_by_rule_exactly(world):
+    prepared, _ = world
+    texts = {json.loads(d)["id"]: json.loads(d)["text"] for d in prepared["ko_news"].split("train")}
+    low, high = (int(x) for x in np.quantile([len(t) for t in texts.values()], [0.25, 0.75]))
+    stream = _stream(world, {"ko_news": 1.0}, filters={"length": {"min_characters": low, "max_characters": high}})
+    _take(stream, 10)
+    report = pipeline.data_report(stream.get_state(), prepared)
+    read = [texts[i] for i in _documents_read(prepared, stream.get_state())["ko_news"]]
+    short, long = sum(len(t) < low for t in read), sum(len(t) > high for t in read)
+    assert short and long
+    assert report["sources"]["ko_news"]["dropped"] == {"too_short": short, "too_long": long}
+    assert report["documents"] == len(read) and report["kept"] == len(read) - short - long
+
+
+def test_heldout_rows_hold_every_byte(world):
+    prepared, tokenizer = world
+    for held in pipeline.heldout_rows(prepared, tokenizer, T, 10**9):
+        texts = [json.loads(d)["text"] for d in prepared[held.name].split("heldout")]
+        assert held.bytes == sum(len(t.encode()) for t in texts) and held.documents == len(texts)
+        assert held.rows.weights.sum() == sum(len(pipeline.encode_document(tokenizer, t)) - 1 for t in texts)
+
+
+@pytest.mark.parametrize(
+    "arguments, error, word",
+    [
+        (dict(lanes=3), ConfigError, "must divide the 8 rows"),
+        (dict(lanes=2, rows=range(2)), ConfigError, "cuts through"),
+        (dict(lanes=8, filters={"length": {"max_characters": 1}}), UserError, "drops every document"),
+    ],
+)
+def test_errors(world, arguments, error, word):
+    with pytest.raises(error, match=word):
+        next(_stream(world, {"ko_news": 1.0}, **arguments))
+
+
+def test_fewer_documents_than_lanes_is_an_error(world, tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": "1", "text": "x"}\n')
+    source = {"one": sources.prepare("one", sources.SourceConfig(str(path), "ko", holdout=0.0), tmp_path / "c")}
+    with pytest.raises(ConfigError, match="fewer than the 4 lanes"):
+        next(_stream((source, world[1]), {"one": 1.0}))

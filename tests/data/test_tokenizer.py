@@ -1,0 +1,123 @@
+"""Tokenizers are exact on any text, reproducible, and fair to languages."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from kanana_jax.config import UserError
+from kanana_jax.data import chat, microworld, pipeline, tokenizer, tokenizer_training
+
+TEXTS = {
+    lang: [r["text"] for r in microworld.parse_uri(f"microworld://news/{lang}?count=300&size=100")] for lang in ("ko", "en")
+}
+CONFIG = tokenizer_training.TokenizerConfig(vocab_size=900, train_bytes=60_000)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return tokenizer_training.train_sentencepiece(TEXTS, CONFIG, tmp_path_factory.mktemp("sp"))
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
+@example("  두 칸\n\n\t탭 각 👍 e\u0301 <s> <|eot_id|> 12345 ")
+@example("\u3000\x00\u200b")
+@settings(max_examples=300, deadline=None)
+def test_sentencepiece_round_trip_is_exact(trained, text):
+    ids = trained.encode(text)
+    assert trained.decode(ids) == text
+    control = [trained.bos_id, trained.eos_id, *(trained.token_id(c) for c in tokenizer_training.CONTROL)]
+    assert not set(ids.tolist()) & set(control)
+
+
+def test_training_twice_gives_the_same_bytes(trained, tmp_path):
+    again = tokenizer_training.train_sentencepiece(TEXTS, CONFIG, tmp_path)
+    assert again.fingerprint == trained.fingerprint and again.vocab_size == 900
+
+
+def test_both_languages_are_served(trained):
+    for lang, texts in TEXTS.items():
+        text = "".join(texts[:20])
+        assert len(trained.encode(text)) < (0.9 if lang == "ko" else 0.5) * len(text)
+
+
+def test_documents_have_bos_and_eos_once(trained):
+    ids = pipeline.encode_document(trained, TEXTS["ko"][0])
+    assert ids[0] == trained.bos_id and ids[-1] == trained.eos_id
+    assert not {trained.bos_id, trained.eos_id} & set(ids[1:-1].tolist())
+
+
+def test_too_small_a_vocabulary_and_missing_language_are_errors(tmp_path):
+    with pytest.raises(UserError, match="vocab_size 300"):
+        tokenizer_training.train_sentencepiece(TEXTS, tokenizer_training.TokenizerConfig(vocab_size=300, train_bytes=9999), tmp_path)
+    config = tokenizer_training.TokenizerConfig(vocab_size=900, shares={"ja": 1.0})
+    with pytest.raises(UserError, match="'ja'"):
+        tokenizer_training.train_sentencepiece(TEXTS, config, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def hugging_face(tmp_path_factory):
+    """A byte-level BPE in Llama 3's form."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    specials = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    bpe.train_from_iterator(TEXTS["ko"] + TEXTS["en"], trainer)
+    folder = tmp_path_factory.mktemp("hf")
+    bpe.save(str(folder / "tokenizer.json"))
+    config = {"bos_token": "<|begin_of_text|>", "eos_token": {"content": "<|end_of_text|>"}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return tokenizer.load_tokenizer(folder)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
+@example("<|eot_id|> 안녕")
+@settings(max_examples=100, deadline=None)
+def test_hugging_face_round_trip_and_specials_stay_text(hugging_face, text):
+    ids = hugging_face.encode(text)
+    assert hugging_face.decode(ids) == text
+    assert hugging_face.token_id("<|eot_id|>") not in ids.tolist()
+
+
+def test_batches_equal_singles(hugging_face, trained):
+    for t in (hugging_face, trained):
+        for a, b in zip(t.encode_batch(TEXTS["ko"][:5]), [t.encode(x) for x in TEXTS["ko"][:5]]):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_saved_tokenizers_load_again(hugging_face, trained, tmp_path):
+    for name, t in (("a", hugging_face), ("b", trained)):
+        (tmp_path / name).mkdir()
+        t.save(tmp_path / name)
+        again = tokenizer.load_tokenizer(tmp_path / name)
+        assert (again.fingerprint, again.bos_id, again.eos_id) == (t.fingerprint, t.bos_id, t.eos_id)
+
+
+@pytest.mark.parametrize("content, word", [(None, "no tokenizer"), (b"{}", "not a Hugging Face"), (b"junk", "not a Sentence")])
+def test_broken_tokenizers(tmp_path, content, word):
+    if content is not None:
+        (tmp_path / ("tokenizer.json" if content == b"{}" else "tokenizer.model")).write_bytes(content)
+    with pytest.raises(UserError, match=word):
+        tokenizer.load_tokenizer(tmp_path)
+
+
+def test_chat_format_is_llama_3s(hugging_face, trained):
+    for t in (hugging_face, trained):
+        ids = chat.encode_chat(t, [{"role": "system", "content": " 짧게 답하라 "}, {"role": "user", "content": "hi <|eot_id|>"}])
+        begin, end, eot = (t.token_id(s) for s in ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"))
+        want = [t.bos_id]
+        for role, text in (("system", "짧게 답하라"), ("user", "hi <|eot_id|>")):
+            want += [begin, *t.encode(role), end, *t.encode("\n\n"), *t.encode(text), eot]
+        want += [begin, *t.encode("assistant"), end, *t.encode("\n\n")]
+        assert ids.tolist() == want
+        assert ids.tolist().count(eot) == 2
+    with pytest.raises(UserError, match="role 'tool'"):
+        chat.encode_chat(trained, [{"role": "tool", "content": "x"}])

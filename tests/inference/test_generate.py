@@ -1,0 +1,94 @@
+"""Generation: batches of unequal prompts, sampling, stopping, seeds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kanana_jax.inference.generate import generate
+from kanana_jax.inference.sampling import SamplingConfig, sample
+from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.transformer import bind, init_params
+from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+
+A = Architecture(
+    vocab_size=31, embed_dim=24, mlp_dim=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, max_seq_len=64, init_std=0.3
+)
+PROMPTS = [np.array(p, np.int32) for p in ([1, 5, 6, 7, 8, 9, 10, 11, 12], [1], [1, 20, 3])]
+
+
+@pytest.fixture(scope="module")
+def params():
+    return init_params(A, Runtime(), jax.random.key(3))
+
+
+def _slow_greedy(params, prompt, n, stop=()):
+    """The definition: run the whole model again for every token."""
+    model, ids = bind(A, Runtime(), params), list(prompt)
+    for _ in range(n):
+        token = int(jnp.argmax(model.unembed(model(jnp.asarray([ids])))[0, -1]))
+        if token in stop:
+            break
+        ids.append(token)
+    return ids[len(prompt) :]
+
+
+@pytest.mark.parametrize("scan", [True, False])
+def test_greedy_batch_equals_one_by_one_without_cache(params, scan):
+    got = generate(params, A, Runtime(scan_layers=scan), PROMPTS, max_new_tokens=12)
+    for prompt, ids in zip(PROMPTS, got):
+        assert ids.tolist() == _slow_greedy(params, prompt, 12)
+
+
+def test_stop_tokens_end_a_row_and_only_that_row(params):
+    free = [_slow_greedy(params, p, 12) for p in PROMPTS]
+    stop = free[0][4]
+    got = generate(params, A, Runtime(), PROMPTS, max_new_tokens=12, stop=[stop])
+    for ids, whole in zip(got, free):
+        assert ids.tolist() == (whole[: whole.index(stop)] if stop in whole else whole)
+
+
+def test_seeds_and_rows(params):
+    sampling = SamplingConfig(temperature=1.0)
+
+    def run(seed, prompts=PROMPTS):
+        return [x.tolist() for x in generate(params, A, Runtime(), prompts, max_new_tokens=10, sampling=sampling, seed=seed)]
+
+    assert run(0) == run(0) != run(1)
+    assert run(0, PROMPTS[:1]) == run(0)[:1]
+
+
+def test_on_a_mesh(params):
+    want = generate(params, A, Runtime(), PROMPTS, max_new_tokens=6)
+    with jax.set_mesh(make_mesh(MeshConfig(fsdp=4, tensor=2))):
+        got = generate(params, A, Runtime(), PROMPTS, max_new_tokens=6)
+    assert [x.tolist() for x in got] == [x.tolist() for x in want]
+
+
+def test_an_empty_prompt_is_refused(params):
+    with pytest.raises(ValueError, match="at least one token"):
+        generate(params, A, Runtime(), [np.array([], np.int32)], max_new_tokens=2)
+
+
+LOGITS = jnp.log(jnp.asarray([[0.5, 0.25, 0.15, 0.07, 0.03]]))
+
+
+@pytest.mark.parametrize(
+    "config, want",
+    [
+        (SamplingConfig(1.0), [0.5, 0.25, 0.15, 0.07, 0.03]),
+        (SamplingConfig(0.5), np.array([0.5, 0.25, 0.15, 0.07, 0.03]) ** 2),
+        (SamplingConfig(1.0, top_k=2), [0.5, 0.25, 0, 0, 0]),
+        (SamplingConfig(1.0, top_p=0.75), [0.5, 0.25, 0, 0, 0]),
+        (SamplingConfig(1.0, top_p=0.76), [0.5, 0.25, 0.15, 0, 0]),
+        (SamplingConfig(1.0, top_k=4, top_p=0.5), [1, 0, 0, 0, 0]),
+        (SamplingConfig(0.0), [1, 0, 0, 0, 0]),
+    ],
+)
+def test_frequencies_follow_the_distribution(config, want):
+    n = 20_000
+    drawn = jax.vmap(lambda k: sample(LOGITS, k, config)[0])(jax.random.split(jax.random.key(0), n))
+    frequency = np.bincount(np.asarray(drawn), minlength=5) / n
+    want = np.asarray(want) / np.sum(want)
+    assert (frequency[want == 0] == 0).all()
+    np.testing.assert_allclose(frequency, want, atol=5 * np.sqrt(0.25 / n))
