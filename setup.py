@@ -1,4 +1,7 @@
-"""The package, its extras and the `kanana` command. Tool settings are in pyproject.toml, tested versions in constraints.txt."""
+"""The package, its extras and the `kanana` command.
+
+Tool settings are in pyproject.toml, tested versions in constraints.txt.
+"""
 
 import pathlib
 

@@ -37,8 +37,11 @@ def get_config(arg: str = "documents"):
         name = f"{lang}_{file.name.split('.')[0]}"
         # Translations of one page are held out together, and are said to be by the field `doc`.
         c.sources[name] = dict(path=str(file), lang=lang, holdout=0.02, split_key="doc")
-        sizes[name] = file.stat().st_size if file.is_file() else sum(f.stat().st_size for f in file.rglob("*") if f.is_file())
+        sizes[name] = (
+            file.stat().st_size if file.is_file() else sum(f.stat().st_size for f in file.rglob("*") if f.is_file())
+        )
 
+    c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1)
     c.runtime = dict(attention="auto", scan_layers=False)  # four layers: unrolled is faster
     c.data = dict(lanes=4, workers="threads")
     c.filters = dict(length=dict(min_characters=200))
@@ -48,20 +51,28 @@ def get_config(arg: str = "documents"):
         max_new_tokens=80,
     )
     c.stages = ("stage1", "stage2")
-    optimizer = dict(
-        learning_rate=2e-3, weight_decay=1e-4, schedule=dict(kind="multi_step", warmup_steps=100)
-    )
+    optimizer = dict(learning_rate=2e-3, weight_decay=1e-4, schedule=dict(kind="multi_step", warmup_steps=100))
     train = dict(
-        tokens=5_600_000, batch_tokens=4096, seq_len=256, optimizer=optimizer, log_every=10, eval_every=100,
+        tokens=5_600_000,
+        batch_tokens=4096,
+        seq_len=256,
+        optimizer=optimizer,
+        log_every=10,
+        eval_every=100,
         checkpoint=dict(every=100, keep_last=2, keep_best=1),
     )
     c.stage1 = dict(
-        kind="pretrain", model=presets.tiny(VOCAB, num_layers=4).to_dict(), train=train,
+        kind="pretrain",
+        model=presets.tiny(VOCAB, num_layers=4).to_dict(),
+        train=train,
         mixture=_balanced(c.sources, sizes, boost=1.0),
     )
     c.stage2 = dict(
-        kind="pretrain", start="stage1", mixture=_balanced(c.sources, sizes, boost=3.0),
-        train=train | dict(
+        kind="pretrain",
+        start="stage1",
+        mixture=_balanced(c.sources, sizes, boost=3.0),
+        train=train
+        | dict(
             tokens=1_400_000,
             optimizer=optimizer | dict(learning_rate=7e-4, schedule=dict(kind="cosine", warmup_steps=20, final=0.05)),
         ),

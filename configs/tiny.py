@@ -36,6 +36,7 @@ def get_config(arg: str = ""):
         for kind, (documents, _, _) in KINDS.items():
             uri = f"microworld://{kind}/{lang}?size=4000&count={documents}"
             c.sources[f"{lang}_{kind}"] = dict(path=uri, lang=lang, holdout=0.0 if kind == "noise" else 0.03)
+    c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1)
     c.runtime = dict(attention="auto", scan_layers=False)  # four layers: unrolled is faster on a CPU
     c.data = dict(lanes=4, workers="threads")
     c.filters = dict(length=dict(min_characters=30))
@@ -51,13 +52,21 @@ def get_config(arg: str = ""):
     model = presets.tiny(VOCAB, embed_dim=192, mlp_dim=512, num_layers=4, num_heads=6, num_kv_heads=2)
     optimizer = dict(learning_rate=4e-3, weight_decay=1e-4, schedule=dict(kind="multi_step", warmup_steps=40))
     train = dict(
-        tokens=1_600_000, batch_tokens=4096, seq_len=256, optimizer=optimizer, log_every=10, eval_every=100,
+        tokens=1_600_000,
+        batch_tokens=4096,
+        seq_len=256,
+        optimizer=optimizer,
+        log_every=10,
+        eval_every=100,
         checkpoint=dict(every=100, keep_last=2, keep_best=1),
     )
     c.stage1 = dict(kind="pretrain", model=model.to_dict(), train=train, mixture=_mixture(1))
     c.stage2 = dict(
-        kind="pretrain", start="stage1", mixture=_mixture(2),
-        train=train | dict(
+        kind="pretrain",
+        start="stage1",
+        mixture=_mixture(2),
+        train=train
+        | dict(
             tokens=600_000,
             optimizer=optimizer | dict(learning_rate=1.5e-3, schedule=dict(kind="cosine", warmup_steps=10, final=0.05)),
         ),
@@ -77,7 +86,9 @@ def _shrink(c):
         source.update(path=source.path.split("count=")[0] + "count=60", holdout=0.1 if source.holdout else 0.0)
     c.evaluation.update(max_bytes=2_000, batch_size=8)
     c.samples.max_new_tokens = 8
-    c.stage1.model = presets.tiny(800, embed_dim=32, mlp_dim=64, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8).to_dict()
+    c.stage1.model = presets.tiny(
+        800, embed_dim=32, mlp_dim=64, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8
+    ).to_dict()
     for stage, steps in ((c.stage1, 12), (c.stage2, 6)):
         stage.train.update(batch_tokens=512, seq_len=64, tokens=512 * steps, log_every=1, eval_every=6)
         stage.train.checkpoint.update(every=4, keep_best=0)

@@ -15,7 +15,11 @@ def entry() -> int:
     takes fresh memory at every step, and without them a fifth of the step goes into page faults.
     """
     known = os.environ.get("GLIBC_TUNABLES", "")
-    if sys.platform == "linux" and "glibc.malloc.hugetlb" not in known and sys.argv[1:2] in (["run"], ["generate"], ["chat"]):
+    if (
+        sys.platform == "linux"
+        and "glibc.malloc.hugetlb" not in known
+        and sys.argv[1:2] in (["run"], ["generate"], ["chat"])
+    ):
         os.environ["GLIBC_TUNABLES"] = f"{known}:{_HUGE_PAGES}" if known else _HUGE_PAGES
         os.execv(sys.executable, [sys.executable, "-m", "kanana_jax", *sys.argv[1:]])
     return main()

@@ -5,6 +5,7 @@ import logging
 import os
 import pathlib
 import sys
+import threading
 from collections.abc import Sequence
 
 from kanana_jax.config import ConfigError, UserError
@@ -26,6 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         overrides = _overrides(rest) if options.verb == "run" else _nothing(rest, parser)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("kanana").setLevel(logging.INFO)
+        if not options.debug:
+            # A failed save comes back to this thread and is told by its own sentence; asyncio and the writing
+            # threads would add a traceback for every array.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            sys.excepthook = threading.excepthook = lambda *_: None
         options.action(options, overrides, ["kanana", *arguments])
         return 0
     except UserError as error:
@@ -55,7 +61,12 @@ def _parser() -> argparse.ArgumentParser:
 
     def verb(name, action, summary, example):
         sub = verbs.add_parser(
-            name, help=summary, description=summary, parents=[common], formatter_class=raw, allow_abbrev=False,
+            name,
+            help=summary,
+            description=summary,
+            parents=[common],
+            formatter_class=raw,
+            allow_abbrev=False,
             epilog=example,
         )
         sub.set_defaults(action=action)
@@ -64,20 +75,31 @@ def _parser() -> argparse.ArgumentParser:
     run = verb("run", _run, "run the recipe in a config, or go on with it", _RUN_EXAMPLE)
     run.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file with get_config(arg)")
     run.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="where everything is written")
-    run.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config, e.g. --config.seed=1")
-    run.add_argument("--distributed", action="store_true", help="one of many processes; on TPU pods and Slurm all is found out")
-    run.add_argument("--coordinator", default="", metavar="HOST:PORT", help="address of process 0, where it is not found out")
+    run.add_argument(
+        "--config.KEY", dest="_", metavar="VALUE", help="change a value of the config, e.g. --config.seed=1"
+    )
+    run.add_argument(
+        "--distributed", action="store_true", help="one of many processes; on TPU pods and Slurm all is found out"
+    )
+    run.add_argument(
+        "--coordinator", default="", metavar="HOST:PORT", help="address of process 0, where it is not found out"
+    )
     run.add_argument("--num-processes", type=int, default=-1, metavar="N")
     run.add_argument("--process-id", type=int, default=-1, metavar="I")
     run.add_argument("--join-timeout", type=int, default=300, metavar="S", help="seconds to wait for all processes")
 
-    importer = verb("import", _import, "Hugging Face Llama folder -> model folder with model.json",
-                    "example:\n  kanana import Llama-3.2-1B models/llama-1b")
+    importer = verb(
+        "import",
+        _import,
+        "Hugging Face Llama folder -> model folder with model.json",
+        "example:\n  kanana import Llama-3.2-1B models/llama-1b",
+    )
     importer.add_argument("source", type=pathlib.Path, metavar="HF_DIR")
     importer.add_argument("destination", type=pathlib.Path, metavar="OUT")
 
-    exporter = verb("export", _export, "model -> plain Hugging Face folder",
-                    "example:\n  kanana export runs/tiny/stage2 exported")
+    exporter = verb(
+        "export", _export, "model -> plain Hugging Face folder", "example:\n  kanana export runs/tiny/stage2 exported"
+    )
     exporter.add_argument("source", type=pathlib.Path, metavar="MODEL")
     exporter.add_argument("destination", type=pathlib.Path, metavar="HF_DIR")
 
@@ -85,8 +107,13 @@ def _parser() -> argparse.ArgumentParser:
         ("generate", _generate, "continue a prompt"),
         ("chat", _chat, "talk to a model, turn by turn"),
     ):
-        sub = verb(name, action, summary, f"example:\n  kanana {name} runs/tiny/stage2"
-                   + (' --prompt "한빛시는" --max-new-tokens 60' if name == "generate" else ""))
+        sub = verb(
+            name,
+            action,
+            summary,
+            f"example:\n  kanana {name} runs/tiny/stage2"
+            + (' --prompt "한빛시는" --max-new-tokens 60' if name == "generate" else ""),
+        )
         sub.add_argument("model", metavar="MODEL", help="model, stage or Hugging Face folder")
         if name == "generate":
             sub.add_argument("--prompt", required=True, action="append", metavar="TEXT", help="may be given many times")
@@ -97,14 +124,20 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--seed", type=int, default=0, metavar="S")
         sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation")
 
-    trainer = verb("tokenizer", _tokenizer, "train a SentencePiece vocabulary",
-                   "example:\n  kanana tokenizer train --input ko=docs/ko en=docs/en --output vocab --vocab-size 32000")
+    trainer = verb(
+        "tokenizer",
+        _tokenizer,
+        "train a SentencePiece vocabulary",
+        "example:\n  kanana tokenizer train --input ko=docs/ko en=docs/en --output vocab --vocab-size 32000",
+    )
     trainer.add_argument("what", choices=("train",))
     trainer.add_argument("--input", required=True, nargs="+", metavar="LANG=PATH", help="documents of each language")
     trainer.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
     trainer.add_argument("--vocab-size", type=int, default=32000, metavar="N")
     trainer.add_argument("--model-type", choices=("unigram", "bpe"), default="unigram")
-    trainer.add_argument("--train-bytes", type=int, default=100_000_000, metavar="N", help="text used, all languages together")
+    trainer.add_argument(
+        "--train-bytes", type=int, default=100_000_000, metavar="N", help="text used, all languages together"
+    )
     return parser
 
 
@@ -146,9 +179,11 @@ def _run(options, overrides: list[str], command: list[str]) -> None:
     if options.distributed or options.coordinator:
         from kanana_jax.parallel import multihost
 
-        multihost.start(multihost.ProcessConfig(
-            options.coordinator, options.num_processes, options.process_id, options.join_timeout
-        ))
+        multihost.start(
+            multihost.ProcessConfig(
+                options.coordinator, options.num_processes, options.process_id, options.join_timeout
+            )
+        )
     recipe.run(config, options.workdir, command)
     print(f"{options.workdir / 'report.html'}")
 

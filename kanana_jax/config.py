@@ -119,12 +119,10 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return {k: _convert(args[1], v, _join(path, k)) for k, v in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(hint, type) and isinstance(value, hint):
-        if not (hint in (int, float) and isinstance(value, bool)):
-            return value
-    raise ConfigError(
-        f"config '{path}' must be of type {_name(hint)}, not {type(value).__name__} ({value!r})"
-    )
+    wrongly_bool = hint in (int, float) and isinstance(value, bool)
+    if isinstance(hint, type) and isinstance(value, hint) and not wrongly_bool:
+        return value
+    raise ConfigError(f"config '{path}' must be of type {_name(hint)}, not {type(value).__name__} ({value!r})")
 
 
 def read_config_file(file_and_arg: str) -> Any:
@@ -190,9 +188,7 @@ def override(config: Any, assignments: Sequence[str]) -> None:
             value = (value,)
         if old is not None and value is not None and type(value) is not type(old):
             if not isinstance(old, (tuple, list)):
-                raise ConfigError(
-                    f"config '{key}' must be of type {type(old).__name__}, not {text!r}"
-                )
+                raise ConfigError(f"config '{key}' must be of type {type(old).__name__}, not {text!r}")
             value = type(old)(value)
         with section.ignore_type():
             section[leaf] = value

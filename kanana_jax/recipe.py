@@ -134,7 +134,10 @@ def parse(config: Any) -> tuple[RecipeConfig, dict[str, StageConfig]]:
 
 
 def run(
-    config: Any, workdir: pathlib.Path, command: Sequence[str] = ("kanana", "run"), devices: list[jax.Device] | None = None
+    config: Any,
+    workdir: pathlib.Path,
+    command: Sequence[str] = ("kanana", "run"),
+    devices: list[jax.Device] | None = None,
 ) -> None:
     """Runs every stage that is not finished and writes `report.html`.
 
@@ -166,12 +169,20 @@ def run(
 
 
 def _run_stage(
-    name: str, stage: StageConfig, recipe: RecipeConfig, stages: dict[str, StageConfig],
-    prepared: dict[str, sources.PreparedSource], tokenizer: Tokenizer, mesh: Mesh, workdir: pathlib.Path,
+    name: str,
+    stage: StageConfig,
+    recipe: RecipeConfig,
+    stages: dict[str, StageConfig],
+    prepared: dict[str, sources.PreparedSource],
+    tokenizer: Tokenizer,
+    mesh: Mesh,
+    workdir: pathlib.Path,
 ) -> None:
     train, runtime, folder = stage.train, recipe.runtime, workdir / name
-    parent = None if stage.start == "scratch" else model_folder.find(
-        workdir / stage.start if stage.start in stages else stage.start
+    parent = (
+        None
+        if stage.start == "scratch"
+        else model_folder.find(workdir / stage.start if stage.start in stages else stage.start)
     )
     architecture = stage.model if parent is None else parent.architecture
     if architecture.vocab_size != tokenizer.vocab_size:
@@ -181,16 +192,25 @@ def _run_stage(
         )
     if train.seq_len > architecture.max_seq_len:
         raise ConfigError(
-            f"config '{name}.train.seq_len' is {train.seq_len}, beyond the model's max_seq_len {architecture.max_seq_len}"
+            f"config '{name}.train.seq_len' is {train.seq_len}, beyond the model's max_seq_len "
+            f"{architecture.max_seq_len}"
         )
     platform = jax.devices()[0].platform
     implementation = attention.choose(
-        runtime.attention, platform, compute_dtype=runtime.compute_dtype, seq_len=train.seq_len,
+        runtime.attention,
+        platform,
+        compute_dtype=runtime.compute_dtype,
+        seq_len=train.seq_len,
         head_dim=architecture.head_dim,
     )
     log.info(
-        "stage '%s': %s parameters, %d steps of %d tokens, attention '%s' on %s, mesh %s", name,
-        f"{counts.parameters(architecture):,}", train.steps, train.batch_tokens, implementation, platform,
+        "stage '%s': %s parameters, %d steps of %d tokens, attention '%s' on %s, mesh %s",
+        name,
+        f"{counts.parameters(architecture):,}",
+        train.steps,
+        train.batch_tokens,
+        implementation,
+        platform,
         dict(mesh.shape),
     )
     logical = transformer.logical_axes(architecture, runtime)
@@ -208,18 +228,23 @@ def _run_stage(
 
     def make_stream(rows):
         return pipeline.BatchStream(
-            prepared, mixture.normalised(stage.mixture, list(recipe.sources), f"{name}.mixture"), tokenizer,
-            make_filter(recipe.filters, "filters"), recipe.data,
-            rows=rows, batch_size=train.batch_size, seq_len=train.seq_len, seed=recipe.seed, start=position,
+            prepared,
+            mixture.normalised(stage.mixture, list(recipe.sources), f"{name}.mixture"),
+            tokenizer,
+            make_filter(recipe.filters, "filters"),
+            recipe.data,
+            rows=rows,
+            batch_size=train.batch_size,
+            seq_len=train.seq_len,
+            seed=recipe.seed,
+            start=position,
         )
 
     heldout = pipeline.heldout_rows(prepared, tokenizer, train.seq_len, recipe.evaluation.max_bytes)
     flops_per_token = counts.train_flops_per_token(architecture, train.seq_len)
     task = loop.Task(
         name=name,
-        loss=pretrain.make_loss(
-            architecture, runtime, implementation, z_loss=train.z_loss, chunk=train.loss_chunk
-        ),
+        loss=pretrain.make_loss(architecture, runtime, implementation, z_loss=train.z_loss, chunk=train.loss_chunk),
         make_params=make_params,
         abstract_params=transformer.abstract_params(architecture, runtime),
         logical_axes=logical,
@@ -227,8 +252,13 @@ def _run_stage(
         flops_per_token=flops_per_token,
         sizes=pretrain.sizes(architecture),
         evaluate=pretrain.make_evaluation(
-            architecture, runtime, implementation, heldout, mesh,
-            batch_size=recipe.evaluation.batch_size, chunk=train.loss_chunk,
+            architecture,
+            runtime,
+            implementation,
+            heldout,
+            mesh,
+            batch_size=recipe.evaluation.batch_size,
+            chunk=train.loss_chunk,
         ),
     )
     result = loop.train(task, train, mesh, folder, recipe.seed)
@@ -239,9 +269,13 @@ def _run_stage(
         write_json(folder / "data_report.json", pipeline.data_report(result.data, prepared))
         write_json(folder / "samples.json", [{"step": train.steps, **sample} for sample in samples])
     card = model_folder.card(
-        architecture, tokens=result.tokens, train_flops=flops_per_token * result.tokens,
-        parent=None if parent is None else str(parent.path), tokenizer=tokenizer.fingerprint,
-        stage=name, evaluation=result.evaluation,
+        architecture,
+        tokens=result.tokens,
+        train_flops=flops_per_token * result.tokens,
+        parent=None if parent is None else str(parent.path),
+        tokenizer=tokenizer.fingerprint,
+        stage=name,
+        evaluation=result.evaluation,
         flops_six_n_d=counts.six_n_d(architecture, result.tokens),
     )
     special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": None}
@@ -256,8 +290,14 @@ def _samples(
         return []
     ids = [pipeline.encode_document(tokenizer, prompt)[:-1] for _, prompt in flat]
     outputs = generate(
-        params, architecture, runtime, ids, max_new_tokens=config.max_new_tokens, sampling=config.sampling,
-        stop=[tokenizer.eos_id], seed=seed,
+        params,
+        architecture,
+        runtime,
+        ids,
+        max_new_tokens=config.max_new_tokens,
+        sampling=config.sampling,
+        stop=[tokenizer.eos_id],
+        seed=seed,
     )
     return [
         {"lang": lang, "prompt": prompt, "text": tokenizer.decode(out)} for (lang, prompt), out in zip(flat, outputs)
@@ -274,9 +314,7 @@ def _prepare_sources(recipe: RecipeConfig, workdir: pathlib.Path) -> dict[str, s
     return {name: sources.load_prepared(name, source, cache) for name, source in recipe.sources.items()}
 
 
-def _tokenizer(
-    recipe: RecipeConfig, prepared: dict[str, sources.PreparedSource], workdir: pathlib.Path
-) -> Tokenizer:
+def _tokenizer(recipe: RecipeConfig, prepared: dict[str, sources.PreparedSource], workdir: pathlib.Path) -> Tokenizer:
     """The recipe's tokenizer, copied to or trained in `DIR/tokenizer/`."""
     folder = workdir / "tokenizer"
     if jax.process_index() == 0 and not any(folder.glob("tokenizer.*")):
@@ -303,7 +341,8 @@ def _record(config: Any, recipe: RecipeConfig, workdir: pathlib.Path, command: S
     if file.is_file():
         before = json.loads(file.read_text())["config"]
         different = sorted(
-            key for key in before.keys() | resolved.keys()
+            key
+            for key in before.keys() | resolved.keys()
             if before.get(key) != resolved.get(key) and key not in ("mesh", "runtime", "samples", "evaluation")
         )
         if different:
@@ -311,15 +350,19 @@ def _record(config: Any, recipe: RecipeConfig, workdir: pathlib.Path, command: S
                 f"{workdir} was begun with another config (differs in: {', '.join(different)}): "
                 "use that config, or name another --workdir"
             )
-    write_json(file, {
-        "config": resolved,
-        "command": shlex.join(command),
-        "versions": _versions(),
-        "git_revision": _git_revision(),
-        "seed": recipe.seed,
-        "devices": f"{mesh.size} × {jax.devices()[0].device_kind}, {jax.process_count()} process(es), mesh {dict(mesh.shape)}",
-        "started": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-    })
+    write_json(
+        file,
+        {
+            "config": resolved,
+            "command": shlex.join(command),
+            "versions": _versions(),
+            "git_revision": _git_revision(),
+            "seed": recipe.seed,
+            "devices": f"{mesh.size} × {jax.devices()[0].device_kind}, {jax.process_count()} process(es), "
+            f"mesh {dict(mesh.shape)}",
+            "started": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        },
+    )
 
 
 def _versions() -> dict[str, str]:
@@ -335,7 +378,10 @@ def _git_revision() -> str | None:
     try:
         result = subprocess.run(
             ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True, text=True, timeout=10, check=True,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -33,7 +33,9 @@ class Outer:
 
 
 def test_build():
-    built = config_lib.build(Outer, ConfigDict({"inner": {"rate": 1, "names": ["a"]}, "parts": {"x": {"rate": 2.5}}}), "")
+    built = config_lib.build(
+        Outer, ConfigDict({"inner": {"rate": 1, "names": ["a"]}, "parts": {"x": {"rate": 2.5}}}), ""
+    )
     assert built == Outer(Inner(1.0, 3, ("a",)), {"x": Inner(2.5)}) and isinstance(built.inner.rate, float)
 
 
@@ -75,7 +77,9 @@ def test_bad_overrides(tiny_config, override, words):
 
 
 def test_good_overrides(tiny_config):
-    config = tiny_config("stage1.train.tokens=1_024", "stage1.train.optimizer.learning_rate=1", "runtime.scan_layers=true", "name=x y")
+    config = tiny_config(
+        "stage1.train.tokens=1_024", "stage1.train.optimizer.learning_rate=1", "runtime.scan_layers=true", "name=x y"
+    )
     assert (config.stage1.train.tokens, config.stage1.train.optimizer.learning_rate) == (1024, 1.0)
     assert config.runtime.scan_layers is True and config.name == "x y"
 
@@ -113,7 +117,11 @@ def _kanana(*arguments):
     [
         (["run", "--config", "nowhere.py", "--workdir", "x"], 2, ["nowhere.py", "does not exist"]),
         (["run", "--config", "configs/tiny.py:big", "--workdir", "x"], 2, ["'test'"]),
-        (["run", "--config", "configs/tiny.py", "--workdir", "x", "--config.seeed=1"], 2, ["seeed", "did you mean 'seed'"]),
+        (
+            ["run", "--config", "configs/tiny.py", "--workdir", "x", "--config.seeed=1"],
+            2,
+            ["seeed", "did you mean 'seed'"],
+        ),
         (["run", "--config", "configs/tiny.py", "--workdir", "x", "--wrokdir", "y"], 2, ["--wrokdir"]),
         (["generate", "nowhere", "--prompt", "a"], 1, ["nowhere", "not a model"]),
         (["import", "nowhere", "out"], 1, ["nowhere", "no config.json"]),

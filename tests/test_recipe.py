@@ -6,8 +6,8 @@ import json
 import jax
 import numpy as np
 import pytest
-
 from conftest import losses
+
 from kanana_jax import recipe
 from kanana_jax.config import ConfigError, UserError
 from kanana_jax.training import loop
@@ -25,9 +25,9 @@ def _config(tiny_config, *overrides, mesh=None):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    from kanana_jax import config as config_lib
-
     from conftest import ROOT
+
+    from kanana_jax import config as config_lib
 
     def make(*overrides):
         config = config_lib.read_config_file(str(ROOT / "configs/tiny.py") + ":test")
@@ -107,7 +107,9 @@ def test_a_run_goes_on_on_another_mesh(undisturbed, tiny_config, tmp_path, there
 
 def test_another_config_in_the_same_workdir_is_refused(undisturbed, tiny_config):
     with pytest.raises(ConfigError, match="begun with another config .*stage1"):
-        recipe.run(_config(tiny_config, "stage1.train.optimizer.learning_rate=1.0"), undisturbed, devices=jax.devices()[:1])
+        recipe.run(
+            _config(tiny_config, "stage1.train.optimizer.learning_rate=1.0"), undisturbed, devices=jax.devices()[:1]
+        )
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(tiny_config, tmp_path, monkeypatch):
@@ -128,7 +130,10 @@ def test_a_checkpoint_of_another_architecture_is_refused(tiny_config, tmp_path, 
     [
         (lambda c: c.update(mesh=dict(fsdp=3)), ["does not divide the 8 devices"]),
         (lambda c: c.update(mesh=dict(fsdp=1, tensor=8)), ["model.num_heads = 4", "tensor"]),
-        (lambda c: c.update(mesh=dict(fsdp=8, tensor=1)) or c.stage1.train.update(batch_tokens=256), ["rows", "8 devices"]),
+        (
+            lambda c: c.update(mesh=dict(fsdp=8, tensor=1)) or c.stage1.train.update(batch_tokens=256),
+            ["rows", "8 devices"],
+        ),
         (lambda c: c.stage1.model.update(vocab_size=801), ["vocab_size is 801", "800"]),
         (lambda c: c.stage1.train.update(seq_len=2048, batch_tokens=8 * 2048), ["max_seq_len 1024"]),
         (lambda c: c.runtime.update(attention="splash"), ["splash", "TPU"]),

@@ -36,9 +36,7 @@ def encode_chat(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -> 
     Raises:
       UserError: an unknown role, or a tokenizer without chat symbols.
     """
-    begin, end, eot = (
-        special_id(tokenizer, s) for s in ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
-    )
+    begin, end, eot = (special_id(tokenizer, s) for s in ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"))
 
     def header(role: str) -> list[int]:
         return [begin, *tokenizer.encode(role), end, *tokenizer.encode("\n\n")]

@@ -126,8 +126,16 @@ class LaneDataset(grain.IterDataset):
     """One lane as a Grain dataset of rows (dicts of arrays `[T]` and the source's index)."""
 
     def __init__(
-        self, sources: Mapping[str, PreparedSource], shares: Mapping[str, float], tokenizer: Tokenizer, keep: Filter,
-        *, lane: int, lanes: int, seq_len: int, seed: int,
+        self,
+        sources: Mapping[str, PreparedSource],
+        shares: Mapping[str, float],
+        tokenizer: Tokenizer,
+        keep: Filter,
+        *,
+        lane: int,
+        lanes: int,
+        seq_len: int,
+        seed: int,
     ):
         super().__init__()
         self.sources, self.shares = dict(sources), dict(shares)
@@ -149,8 +157,8 @@ class LaneDataset(grain.IterDataset):
         epoch = len(documents)
         if state is not None and state["epoch_documents"] != epoch:
             raise UserError(
-                f"source '{name}' has {epoch} documents in a lane, but had {state['epoch_documents']} when its position "
-                "was saved: bring its files and data.lanes back as they were, or use another workdir"
+                f"source '{name}' has {epoch} documents in a lane, but had {state['epoch_documents']} when its "
+                "position was saved: bring its files and data.lanes back as they were, or use another workdir"
             )
         documents = documents.seed(seed).shuffle().repeat().map(_Prepare(self.tokenizer, self.keep))
         return _SourceRows(documents, epoch, self.seq_len, state)
@@ -239,8 +247,17 @@ class BatchStream:
     """
 
     def __init__(
-        self, sources: Mapping[str, PreparedSource], shares: Mapping[str, float], tokenizer: Tokenizer, keep: Filter,
-        config: PipelineConfig, *, rows: Sequence[int], batch_size: int, seq_len: int, seed: int,
+        self,
+        sources: Mapping[str, PreparedSource],
+        shares: Mapping[str, float],
+        tokenizer: Tokenizer,
+        keep: Filter,
+        config: PipelineConfig,
+        *,
+        rows: Sequence[int],
+        batch_size: int,
+        seq_len: int,
+        seed: int,
         start: State | None = None,
     ):
         if batch_size % config.lanes:
@@ -376,7 +393,10 @@ def data_report(lanes: State, sources: Mapping[str, PreparedSource]) -> dict[str
                     totals[key] += value
             epochs = max(epochs, state["next"] / state["epoch_documents"])
         report["sources"][name] = {
-            "lang": source.lang, "documents_total": source.documents("train"), **totals, "epochs": round(epochs, 4),
+            "lang": source.lang,
+            "documents_total": source.documents("train"),
+            **totals,
+            "epochs": round(epochs, 4),
             "broken_lines": source.index["broken_lines"],
         }
         report["documents"] += totals["documents"]

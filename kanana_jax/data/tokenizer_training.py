@@ -11,7 +11,10 @@ from kanana_jax.data.tokenizer import SentencePiece
 
 # Control symbols cannot come out of text. The names are Llama 3's, so that one chat template serves both.
 CONTROL = (
-    "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|mask|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<|mask|>",
     *(f"<|reserved_{i}|>" for i in range(4)),
 )
 
@@ -90,7 +93,10 @@ def train_sentencepiece(
                 allow_whitespace_only_pieces=True,
                 user_defined_symbols=["\n"],
                 control_symbols=list(CONTROL),
-                unk_id=0, bos_id=1, eos_id=2, pad_id=3,
+                unk_id=0,
+                bos_id=1,
+                eos_id=2,
+                pad_id=3,
                 max_sentence_length=MAX_LINE_BYTES,
                 num_threads=1,
                 minloglevel=2,

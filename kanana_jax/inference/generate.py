@@ -25,8 +25,15 @@ def empty_cache(a: Architecture, runtime: Runtime, batch: int, slots: int) -> KV
 
 
 def generate(
-    params: Params, architecture: Architecture, runtime: Runtime, prompts: Sequence[np.ndarray], *,
-    max_new_tokens: int, sampling: SamplingConfig = SamplingConfig(), stop: Sequence[int] = (), seed: int = 0,
+    params: Params,
+    architecture: Architecture,
+    runtime: Runtime,
+    prompts: Sequence[np.ndarray],
+    *,
+    max_new_tokens: int,
+    sampling: SamplingConfig = SamplingConfig(),
+    stop: Sequence[int] = (),
+    seed: int = 0,
 ) -> list[np.ndarray]:
     """Continues each prompt.
 
@@ -58,8 +65,15 @@ def generate(
     params = jax.tree.map(lambda p: p.astype(runtime.compute_dtype), params)
     runtime = dataclasses.replace(runtime, param_dtype=runtime.compute_dtype, remat="none")
     out, lengths = _generate(
-        params, tokens, segments, jax.random.key(seed), jnp.asarray(sorted(stop) or [-1], jnp.int32),
-        architecture=architecture, runtime=runtime, new=max_new_tokens, sampling=sampling,
+        params,
+        tokens,
+        segments,
+        jax.random.key(seed),
+        jnp.asarray(sorted(stop) or [-1], jnp.int32),
+        architecture=architecture,
+        runtime=runtime,
+        new=max_new_tokens,
+        sampling=sampling,
     )
     out, lengths = np.asarray(out), np.asarray(lengths)
     return [out[i, : lengths[i]] for i in range(len(prompts))]
@@ -99,8 +113,12 @@ def _generate(params, tokens, segments, key, stop, *, architecture, runtime, new
         return (step < new) & ~jnp.all(done | jnp.isin(token, stop))
 
     start = (
-        jnp.zeros((), jnp.int32), pick(hidden[:, -1], 0), jnp.zeros((B,), bool), jnp.zeros((B, new), jnp.int32),
-        jnp.zeros((B,), jnp.int32), cache,
+        jnp.zeros((), jnp.int32),
+        pick(hidden[:, -1], 0),
+        jnp.zeros((B,), bool),
+        jnp.zeros((B, new), jnp.int32),
+        jnp.zeros((B,), jnp.int32),
+        cache,
     )
     _, _, _, out, count, _ = jax.lax.while_loop(going_on, body, start)
     return out, count

@@ -37,7 +37,8 @@ class Session:
         tokenizer = load_tokenizer(found.path)
         if tokenizer.vocab_size > found.architecture.vocab_size:
             raise UserError(
-                f"{found.path}: the tokenizer has {tokenizer.vocab_size} pieces, the model {found.architecture.vocab_size}"
+                f"{found.path}: the tokenizer has {tokenizer.vocab_size} pieces, "
+                f"the model {found.architecture.vocab_size}"
             )
         runtime = Runtime(param_dtype=dtype, compute_dtype=dtype)
         mesh = make_mesh(MeshConfig())
@@ -68,6 +69,12 @@ class Session:
         stop = {self.tokenizer.eos_id, self.tokenizer.token_id("<|eot_id|>")} - {None}
         with jax.set_mesh(self.mesh):
             return generate(
-                self.params, self.architecture, self.runtime, prompts, max_new_tokens=max_new_tokens,
-                sampling=sampling, stop=sorted(stop), seed=seed,
+                self.params,
+                self.architecture,
+                self.runtime,
+                prompts,
+                max_new_tokens=max_new_tokens,
+                sampling=sampling,
+                stop=sorted(stop),
+                seed=seed,
             )

@@ -49,8 +49,12 @@ def layer_tensors(a: Architecture, layer: int) -> list[Tensor]:
 
     def projection(name: str, key: str, heads: int) -> Tensor:
         return Tensor(
-            f"{prefix}.self_attn.{name}.weight", ("blocks", "attention", key), layer, (heads * h, D),
-            lambda x: x.T.reshape(D, heads, h), lambda x: x.reshape(D, heads * h).T,
+            f"{prefix}.self_attn.{name}.weight",
+            ("blocks", "attention", key),
+            layer,
+            (heads * h, D),
+            lambda x: x.T.reshape(D, heads, h),
+            lambda x: x.reshape(D, heads * h).T,
         )
 
     def matrix(name: str, key: str, shape: tuple[int, int]) -> Tensor:
@@ -66,8 +70,12 @@ def layer_tensors(a: Architecture, layer: int) -> list[Tensor]:
         projection("k_proj", "k", a.num_kv_heads),
         projection("v_proj", "v", a.num_kv_heads),
         Tensor(
-            f"{prefix}.self_attn.o_proj.weight", ("blocks", "attention", "o"), layer, (D, H * h),
-            lambda x: x.T.reshape(H, h, D), lambda x: x.reshape(H * h, D).T,
+            f"{prefix}.self_attn.o_proj.weight",
+            ("blocks", "attention", "o"),
+            layer,
+            (D, H * h),
+            lambda x: x.T.reshape(H, h, D),
+            lambda x: x.reshape(H * h, D).T,
         ),
         norm("post_attention_layernorm", "mlp_norm"),
         matrix("gate_proj", "gate", (F, D)),
@@ -181,8 +189,15 @@ def _scaling(rope: dict[str, Any], where: str) -> RopeScaling | None:
     unsupported = [k for k in ("mscale", "mscale_all_dim", "truncate") if rope.get(k) not in (None, True)]
     if unsupported:
         raise UserError(f"{where}: RoPE scaling key '{unsupported[0]}' is not supported")
-    names = ("factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor",
-             "beta_fast", "beta_slow", "attention_factor")
+    names = (
+        "factor",
+        "original_max_position_embeddings",
+        "low_freq_factor",
+        "high_freq_factor",
+        "beta_fast",
+        "beta_slow",
+        "attention_factor",
+    )
     values = {name: rope[name] for name in names if rope.get(name) is not None}
     missing = [name for name in names[:2] if name not in values]
     if missing:

@@ -27,8 +27,13 @@ from kanana_jax.parallel.sharding import tree_shardings
 
 CARD = "model.json"
 TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "chat_template.jinja", "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "generation_config.json",
 )
 _NUMPY = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
@@ -104,8 +109,12 @@ def load_params(folder: ModelFolder, runtime: Runtime, mesh: Mesh) -> transforme
 
 
 def write(
-    folder: pathlib.Path, a: Architecture, params: transformer.Params, card: dict[str, Any],
-    tokenizer: pathlib.Path | None, special: dict[str, int | None],
+    folder: pathlib.Path,
+    a: Architecture,
+    params: transformer.Params,
+    card: dict[str, Any],
+    tokenizer: pathlib.Path | None,
+    special: dict[str, int | None],
 ) -> None:
     """Writes a model folder whole or not at all; every process calls it, layers are shared out.
 
@@ -189,8 +198,15 @@ def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool
 
 
 def card(
-    a: Architecture, *, tokens: int = 0, train_flops: float = 0.0, teacher_flops: float = 0.0,
-    calibration_flops: float = 0.0, parent: str | None = None, tokenizer: str | None = None, **more: Any,
+    a: Architecture,
+    *,
+    tokens: int = 0,
+    train_flops: float = 0.0,
+    teacher_flops: float = 0.0,
+    calibration_flops: float = 0.0,
+    parent: str | None = None,
+    tokenizer: str | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
     """`model.json`. FLOPs are exact matmul counts (`models/counts.py`) of the stage that made the model."""
     return {

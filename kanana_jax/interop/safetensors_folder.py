@@ -65,7 +65,7 @@ class Reader:
             raise UserError(f"{self.folder} lacks the tensor {tensor.name} that its config.json asks for")
         file = self._file_of[tensor.name]
         with self._open(file) as opened:
-            if tensor.name not in opened.keys():
+            if tensor.name not in set(opened.keys()):
                 raise UserError(f"{self.folder / file} lacks the tensor {tensor.name} that the index places there")
             shape = tuple(opened.get_slice(tensor.name).get_shape())
             if shape != tensor.shape:

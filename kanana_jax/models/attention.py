@@ -102,8 +102,12 @@ def attend(
     if implementation == "cudnn":
         only_causal = causal and q_segments is None
         return jax.nn.dot_product_attention(
-            q_BTHh, k_BSKh, v_BSKh, mask=None if only_causal else masked(0, T, S)[:, None],
-            is_causal=only_causal, implementation="cudnn",
+            q_BTHh,
+            k_BSKh,
+            v_BSKh,
+            mask=None if only_causal else masked(0, T, S)[:, None],
+            is_causal=only_causal,
+            implementation="cudnn",
         )
     blocks = XLA_BLOCKS if causal and not cached and T % XLA_BLOCKS == 0 and axis_size("sequence") == 1 else 1
     return _xla(q_BTHh, k_BSKh, v_BSKh, masked, blocks, causal and not cached)
@@ -166,8 +170,12 @@ def _splash(q_BTHh, k_BSKh, v_BSKh, q_segments, kv_segments, causal) -> jax.Arra
         head_shards=shards["tensor"],
         q_seq_shards=shards["sequence"],
         block_sizes=kernels.BlockSizes(
-            block_q=block, block_kv=block, block_kv_compute=compute,
-            block_q_dkv=block, block_kv_dkv=block, block_kv_dkv_compute=compute,
+            block_q=block,
+            block_kv=block,
+            block_kv_compute=compute,
+            block_q_dkv=block,
+            block_kv_dkv=block,
+            block_kv_dkv_compute=compute,
             use_fused_bwd_kernel=True,
         ),
     )
@@ -188,8 +196,10 @@ def _splash(q_BTHh, k_BSKh, v_BSKh, q_segments, kv_segments, causal) -> jax.Arra
         q_spec = spec("batch", "heads", "sequence", None)
         kv_spec = spec("batch", "kv_heads", None, None)
         out = jax.shard_map(
-            local, mesh=mesh,
+            local,
+            mesh=mesh,
             in_specs=(kernel_spec, q_spec, kv_spec, kv_spec, spec("batch", "sequence"), spec("batch", None)),
-            out_specs=q_spec, check_vma=False,
+            out_specs=q_spec,
+            check_vma=False,
         )(kernel, *heads_first, q_segments, kv_segments)
     return out.transpose(0, 2, 1, 3)

@@ -13,8 +13,14 @@ LLAMA3_VOCAB = 128_256
 
 def _kanana(embed_dim: int, mlp_dim: int, num_heads: int, *, tied: bool = False, num_layers: int = 32) -> Architecture:
     return Architecture(
-        vocab_size=LLAMA3_VOCAB, embed_dim=embed_dim, mlp_dim=mlp_dim, num_layers=num_layers,
-        num_heads=num_heads, num_kv_heads=8, head_dim=128, tied_embeddings=tied,
+        vocab_size=LLAMA3_VOCAB,
+        embed_dim=embed_dim,
+        mlp_dim=mlp_dim,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        num_kv_heads=8,
+        head_dim=128,
+        tied_embeddings=tied,
     )
 
 
@@ -74,13 +80,28 @@ def nano_192m() -> Architecture:
 
 
 def tiny(
-    vocab_size: int, *, embed_dim: int = 256, mlp_dim: int = 768, num_layers: int = 6, num_heads: int = 8,
-    num_kv_heads: int = 4, head_dim: int = 32, tied: bool = True, max_seq_len: int = 1024,
+    vocab_size: int,
+    *,
+    embed_dim: int = 256,
+    mlp_dim: int = 768,
+    num_layers: int = 6,
+    num_heads: int = 8,
+    num_kv_heads: int = 4,
+    head_dim: int = 32,
+    tied: bool = True,
+    max_seq_len: int = 1024,
 ) -> Architecture:
     """A few million parameters: minutes on two CPU cores, the same code."""
     return Architecture(
-        vocab_size=vocab_size, embed_dim=embed_dim, mlp_dim=mlp_dim, num_layers=num_layers, num_heads=num_heads,
-        num_kv_heads=num_kv_heads, head_dim=head_dim, tied_embeddings=tied, max_seq_len=max_seq_len,
+        vocab_size=vocab_size,
+        embed_dim=embed_dim,
+        mlp_dim=mlp_dim,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        tied_embeddings=tied,
+        max_seq_len=max_seq_len,
         rope_theta=10_000.0,
     )
 

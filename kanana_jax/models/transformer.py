@@ -101,8 +101,14 @@ class Attention(nnx.Module):
         k_BTKh = constrain(k_BTKh, "batch", "kv_sequence", "kv_heads", None)
         v_BTKh = constrain(v_BTKh, "batch", "kv_sequence", "kv_heads", None)
         out_BTHh = attend(
-            q_BTHh, k_BTKh, v_BTKh, q_segments=context.q_segments, kv_segments=context.kv_segments,
-            q_offset=context.q_offset, causal=causal, implementation=implementation,
+            q_BTHh,
+            k_BTKh,
+            v_BTKh,
+            q_segments=context.q_segments,
+            kv_segments=context.kv_segments,
+            q_offset=context.q_offset,
+            causal=causal,
+            implementation=implementation,
         )
         out_BTHh = checkpoint_name(out_BTHh, "context")
         return project(out_BTHh, self.o[...], inputs=2), cache
@@ -238,7 +244,7 @@ class Transformer(nnx.Module):
             carry, _ = jax.lax.scan(layer, carry, (weights, jnp.arange(a.num_layers)))
         else:
             for i in range(a.num_layers):
-                carry, _ = layer(carry, (jax.tree.map(lambda w: w[i], weights), i))
+                carry, _ = layer(carry, (jax.tree.map(lambda w, i=i: w[i], weights), i))
         x_BTD, caches = carry
         hidden_BTD = self.final_norm(x_BTD)
         if cache is None:
@@ -264,8 +270,10 @@ def rematerialised(layer, policy: str):
         "dots": policies.dots_with_no_batch_dims_saveable,
         "context": policies.save_only_these_names("context"),
         "offload": policies.save_and_offload_only_these_names(
-            names_which_can_be_saved=[], names_which_can_be_offloaded=["context"],
-            offload_src="device", offload_dst="pinned_host",
+            names_which_can_be_saved=[],
+            names_which_can_be_offloaded=["context"],
+            offload_src="device",
+            offload_dst="pinned_host",
         ),
     }[policy]
     return jax.checkpoint(layer, policy=chosen, prevent_cse=False)

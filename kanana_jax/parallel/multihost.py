@@ -45,7 +45,8 @@ def start(config: ProcessConfig) -> None:
     except Exception as error:
         raise UserError(
             f"process {config.process_id} of {config.num_processes} could not join at {config.coordinator} within "
-            f"{config.timeout_s} s ({str(error).strip().splitlines()[0][:200]}): start the missing processes, or free the port"
+            f"{config.timeout_s} s ({str(error).strip().splitlines()[0][:200]}): "
+            "start the missing processes, or free the port"
         ) from error
     _await_everyone(config)
 
@@ -66,7 +67,9 @@ def _await_everyone(config: ProcessConfig) -> None:
         except Exception:
             missing.append(process)
     if missing:
-        raise UserError(f"processes {missing} of {everyone} did not come within {config.timeout_s} s: look at their logs")
+        raise UserError(
+            f"processes {missing} of {everyone} did not come within {config.timeout_s} s: look at their logs"
+        )
 
 
 def merge_states(local: dict[str, Any]) -> dict[str, Any]:

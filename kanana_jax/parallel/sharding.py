@@ -49,9 +49,7 @@ def axis_size(axis: str) -> int:
 
 def tree_shardings(mesh: Mesh, logical: Any) -> Any:
     """A `NamedSharding` for every leaf of a tree of logical axis names (tuples)."""
-    return jax.tree.map(
-        lambda axes: NamedSharding(mesh, spec(*axes)), logical, is_leaf=lambda x: isinstance(x, tuple)
-    )
+    return jax.tree.map(lambda axes: NamedSharding(mesh, spec(*axes)), logical, is_leaf=lambda x: isinstance(x, tuple))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -82,9 +80,7 @@ def local_rows(mesh: Mesh, batch: int) -> np.ndarray:
     """The rows of a global batch that this process's devices hold, ascending, int `[rows]`."""
     sharding = NamedSharding(mesh, spec("batch"))
     rows = {
-        row
-        for (index,) in sharding.addressable_devices_indices_map((batch,)).values()
-        for row in range(batch)[index]
+        row for (index,) in sharding.addressable_devices_indices_map((batch,)).values() for row in range(batch)[index]
     }
     return np.array(sorted(rows))
 

@@ -131,7 +131,8 @@ def _block(block: Block) -> str:
 
 def _table(table: Table) -> str:
     numeric = [
-        any(_is_number(row[i]) for row in table.rows) and all(_is_number(row[i]) or row[i] in (None, "") for row in table.rows)
+        any(_is_number(row[i]) for row in table.rows)
+        and all(_is_number(row[i]) or row[i] in (None, "") for row in table.rows)
         for i in range(len(table.columns))
     ]
 
@@ -140,7 +141,8 @@ def _table(table: Table) -> str:
 
     head = "".join(cell("th", i, _text(c)) for i, c in enumerate(table.columns))
     rows = "".join(
-        "<tr>" + "".join(cell("td", i, _text(_shown(v, table.digits))) for i, v in enumerate(row)) + "</tr>" for row in table.rows
+        "<tr>" + "".join(cell("td", i, _text(_shown(v, table.digits))) for i, v in enumerate(row)) + "</tr>"
+        for row in table.rows
     )
     caption = f"<caption>{_text(table.caption)}</caption>" if table.caption else ""
     return f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 
 # Okabe & Ito (2008): distinguishable with colour blindness.
@@ -21,8 +22,14 @@ class Series:
 
 
 def lines(
-    series: Sequence[Series], *, x: str, y: str, log_y: bool = False, boundaries: Mapping[str, float] | None = None,
-    markers: bool = False, height: float = 3.2,
+    series: Sequence[Series],
+    *,
+    x: str,
+    y: str,
+    log_y: bool = False,
+    boundaries: Mapping[str, float] | None = None,
+    markers: bool = False,
+    height: float = 3.2,
 ) -> str:
     """A line plot.
 
@@ -38,13 +45,24 @@ def lines(
     for i, s in enumerate(series):
         every = max(1, len(s.x) // MAX_POINTS)
         axes.plot(
-            s.x[::every], s.y[::every], label=s.label, color=COLOURS[i % len(COLOURS)], linewidth=1.6,
-            linestyle="-" if i < len(COLOURS) else "--", marker="o" if markers else None, markersize=3,
+            s.x[::every],
+            s.y[::every],
+            label=s.label,
+            color=COLOURS[i % len(COLOURS)],
+            linewidth=1.6,
+            linestyle="-" if i < len(COLOURS) else "--",
+            marker="o" if markers else None,
+            markersize=3,
         )
     for name, position in (boundaries or {}).items():
         axes.axvline(position, color="#9aa5b5", linewidth=1, linestyle=":")
         axes.annotate(
-            name, (position, 1), xycoords=("data", "axes fraction"), xytext=(4, -11), textcoords="offset points", fontsize=8,
+            name,
+            (position, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, -11),
+            textcoords="offset points",
+            fontsize=8,
             color="#5b6576",
         )
     if log_y:
@@ -89,7 +107,12 @@ def _svg(figure) -> str:
     import matplotlib
 
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "kanana", "font.family": "sans-serif"}):
+    with (
+        warnings.catch_warnings(),
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "kanana", "font.family": "sans-serif"}),
+    ):
+        # Widths are guessed with a font that may lack a script; the reader's fonts draw the text.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)

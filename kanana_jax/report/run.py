@@ -32,10 +32,20 @@ def write_run_report(workdir: pathlib.Path) -> pathlib.Path:
             Section("Data", _data(stages)),
             Section("Learning rate and gradient", _optimizer(begun)),
             Section("Throughput", _throughput(begun)),
-            Section("How to run this again", [
-                Code(run["command"]),
-                Table(("package", "version"), [*run["versions"].items(), ("git revision", run["git_revision"] or "unknown"), ("seed", str(run["seed"]))]),
-            ]),
+            Section(
+                "How to run this again",
+                [
+                    Code(run["command"]),
+                    Table(
+                        ("package", "version"),
+                        [
+                            *run["versions"].items(),
+                            ("git revision", run["git_revision"] or "unknown"),
+                            ("seed", str(run["seed"])),
+                        ],
+                    ),
+                ],
+            ),
             Section("Config", [Code(json.dumps(run["config"], ensure_ascii=False, indent=1))]),
         ],
     )
@@ -84,7 +94,12 @@ def _axis(stages: list[_Stage]) -> tuple[dict[str, float], dict[str, float]]:
 
 def _curve(stages: list[_Stage], key: str, label: str = "", factor: float = 1.0) -> Series:
     before, _ = _axis(stages)
-    points = [(before[s.name] + row["tokens"] / 1e6, row[key] * factor) for s in stages for row in s.steps if row.get(key) is not None]
+    points = [
+        (before[s.name] + row["tokens"] / 1e6, row[key] * factor)
+        for s in stages
+        for row in s.steps
+        if row.get(key) is not None
+    ]
     return Series(label or key, [p[0] for p in points], [p[1] for p in points])
 
 
@@ -93,13 +108,30 @@ def _models(stages: dict[str, _Stage]) -> list:
     for s in stages.values():
         if s.card:
             a, flops = s.card["architecture"], s.card["flops"]
-            rows.append([
-                s.name, f"{a['num_layers']} × {a['embed_dim']} / {a['mlp_dim']}, {a['num_heads']} heads ({a['num_kv_heads']} KV)",
-                s.card["parameters"], s.card["tokens"], flops["train"], flops["teacher"], flops["calibration"], s.card["parent"] or "scratch",
-            ])
+            rows.append(
+                [
+                    s.name,
+                    f"{a['num_layers']} × {a['embed_dim']} / {a['mlp_dim']}, {a['num_heads']} heads ({a['num_kv_heads']} KV)",
+                    s.card["parameters"],
+                    s.card["tokens"],
+                    flops["train"],
+                    flops["teacher"],
+                    flops["calibration"],
+                    s.card["parent"] or "scratch",
+                ]
+            )
     if not rows:
         return [Text("No stage is finished yet.")]
-    columns = ("stage", "layers × width / MLP", "parameters", "tokens", "FLOPs: training", "teacher", "calibration", "from")
+    columns = (
+        "stage",
+        "layers × width / MLP",
+        "parameters",
+        "tokens",
+        "FLOPs: training",
+        "teacher",
+        "calibration",
+        "from",
+    )
     return [Table(columns, rows, "FLOPs are matrix products with causal attention, of this stage alone.")]
 
 
@@ -110,7 +142,12 @@ def _loss(stages: list[_Stage]) -> list:
     skipped = sum(s.steps[-1].get("skipped", 0) for s in stages)
     return [
         Figure(
-            lines([_curve(stages, "loss", "training loss")], x="tokens (millions)", y="nats a token", boundaries=boundaries),
+            lines(
+                [_curve(stages, "loss", "training loss")],
+                x="tokens (millions)",
+                y="nats a token",
+                boundaries=boundaries,
+            ),
             f"Cross-entropy and z-loss of the training batches. Updates refused by the guard: {skipped}.",
         )
     ]
@@ -128,13 +165,31 @@ def _bits(stages: list[_Stage]) -> list:
         for name in names:
             points = [
                 (before[s.name] + row["tokens"] / 1e6, row["eval"]["bits_per_byte"][name])
-                for s in stages for row in s.evals if name in row["eval"]["bits_per_byte"]
+                for s in stages
+                for row in s.evals
+                if name in row["eval"]["bits_per_byte"]
             ]
             series.append(Series(name.removeprefix(prefix), [p[0] for p in points], [p[1] for p in points]))
         if what == "language":
-            figure = lines(series, x="tokens (millions)", y="bits per byte", log_y=True, boundaries=boundaries, markers=True)
-            blocks.append(Figure(figure, "Held-out bits per byte of UTF-8 text, by language; lower is better, and it does not depend on the tokenizer."))
-        rows = [[s.label, *[next((r["eval"]["bits_per_byte"].get(prefix + s.label) for r in reversed(stage.evals)), None) for stage in stages]] for s in series]
+            figure = lines(
+                series, x="tokens (millions)", y="bits per byte", log_y=True, boundaries=boundaries, markers=True
+            )
+            blocks.append(
+                Figure(
+                    figure,
+                    "Held-out bits per byte of UTF-8 text, by language; lower is better, and it does not depend on the tokenizer.",
+                )
+            )
+        rows = [
+            [
+                s.label,
+                *[
+                    next((r["eval"]["bits_per_byte"].get(prefix + s.label) for r in reversed(stage.evals)), None)
+                    for stage in stages
+                ],
+            ]
+            for s in series
+        ]
         blocks.append(Table((what, *[f"end of {s.name}" for s in stages]), rows, f"Bits per byte by {what}."))
     return blocks
 
@@ -160,21 +215,53 @@ def _data(stages: dict[str, _Stage]) -> list:
         wanted = s.config.get("mixture", {})
         total_wanted, total_here = sum(wanted.values()) or 1, sum(here.values()) or 1
         used = [n for n in sources if wanted.get(n) or here[n]]
-        blocks.append(Figure(
-            grouped_bars(used, {
-                "wanted": [100 * wanted.get(n, 0) / total_wanted for n in used], "seen": [100 * here[n] / total_here for n in used],
-            }, y="% of tokens"),
-            f"Mixture of {s.name}.",
-        ))
+        blocks.append(
+            Figure(
+                grouped_bars(
+                    used,
+                    {
+                        "wanted": [100 * wanted.get(n, 0) / total_wanted for n in used],
+                        "seen": [100 * here[n] / total_here for n in used],
+                    },
+                    y="% of tokens",
+                ),
+                f"Mixture of {s.name}.",
+            )
+        )
     last = next((s for s in reversed(stages.values()) if s.data), None)
     if last is not None:
         rows = [
-            [n, v["lang"], v["documents_total"], v["documents"], v["kept"], ", ".join(f"{r} {c}" for r, c in v["dropped"].items()) or "–",
-             v["tokens"], v["epochs"], v["broken_lines"]]
+            [
+                n,
+                v["lang"],
+                v["documents_total"],
+                v["documents"],
+                v["kept"],
+                ", ".join(f"{r} {c}" for r, c in v["dropped"].items()) or "–",
+                v["tokens"],
+                v["epochs"],
+                v["broken_lines"],
+            ]
             for n, v in last.data["sources"].items()
         ]
-        columns = ("source", "language", "documents there", "seen", "kept", "dropped", "tokens", "epochs", "broken lines")
-        blocks.append(Table(columns, rows, f"Documents from the beginning to the end of {last.name}. Epochs: of the lane that is furthest."))
+        columns = (
+            "source",
+            "language",
+            "documents there",
+            "seen",
+            "kept",
+            "dropped",
+            "tokens",
+            "epochs",
+            "broken lines",
+        )
+        blocks.append(
+            Table(
+                columns,
+                rows,
+                f"Documents from the beginning to the end of {last.name}. Epochs: of the lane that is furthest.",
+            )
+        )
     return blocks
 
 
@@ -184,8 +271,13 @@ def _optimizer(stages: list[_Stage]) -> list:
     _, boundaries = _axis(stages)
     x = "tokens (millions)"
     return [
-        Figure(lines([_curve(stages, "lr")], x=x, y="learning rate", boundaries=boundaries, height=2.4), "Learning rate."),
-        Figure(lines([_curve(stages, "grad_norm")], x=x, y="global norm", log_y=True, boundaries=boundaries, height=2.4), "Gradient norm before clipping."),
+        Figure(
+            lines([_curve(stages, "lr")], x=x, y="learning rate", boundaries=boundaries, height=2.4), "Learning rate."
+        ),
+        Figure(
+            lines([_curve(stages, "grad_norm")], x=x, y="global norm", log_y=True, boundaries=boundaries, height=2.4),
+            "Gradient norm before clipping.",
+        ),
     ]
 
 
@@ -202,11 +294,18 @@ def _throughput(stages: list[_Stage]) -> list:
         rows.append([s.name, middle["tokens_per_s"], 100 * middle["mfu"], 100 * wait])
     return [
         Figure(
-            lines([_curve(stages, "tokens_per_s")], x="tokens (millions)", y="tokens a second", boundaries=boundaries, height=2.4),
+            lines(
+                [_curve(stages, "tokens_per_s")],
+                x="tokens (millions)",
+                y="tokens a second",
+                boundaries=boundaries,
+                height=2.4,
+            ),
             "Tokens a second, evaluation and checkpoints not counted.",
         ),
         Table(
-            ("stage", "tokens/s (median)", "MFU %", "data wait %"), rows,
+            ("stage", "tokens/s (median)", "MFU %", "data wait %"),
+            rows,
             "MFU = tokens/s · (6·N_matmul + 6·L·T·H·h) / peak: causal attention, no rematerialisation; peak from the chip's data sheet, on a CPU a measured matrix product.",
         ),
     ]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -18,16 +17,16 @@ from kanana_jax.training.losses import cross_entropy
 from kanana_jax.training.step import Batch, Loss, LossOutput
 
 
-def make_loss(
-    architecture: Architecture, runtime: Runtime, implementation: str, *, z_loss: float, chunk: int
-) -> Loss:
+def make_loss(architecture: Architecture, runtime: Runtime, implementation: str, *, z_loss: float, chunk: int) -> Loss:
     """Sum of cross-entropy and z-loss over the tokens that carry loss."""
 
     def loss(params: Params, batch: Batch, rng: jax.Array) -> LossOutput:
         del rng  # nothing is drawn
         model = bind(architecture, runtime, params)
         hidden_BTD = model(
-            batch["inputs"], positions=batch["positions"], segment_ids=batch["segment_ids"],
+            batch["inputs"],
+            positions=batch["positions"],
+            segment_ids=batch["segment_ids"],
             implementation=implementation,
         )
         output = cross_entropy(
@@ -39,8 +38,14 @@ def make_loss(
 
 
 def make_evaluation(
-    architecture: Architecture, runtime: Runtime, implementation: str, heldout: Sequence[HeldoutRows], mesh: Mesh, *,
-    batch_size: int, chunk: int,
+    architecture: Architecture,
+    runtime: Runtime,
+    implementation: str,
+    heldout: Sequence[HeldoutRows],
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    chunk: int,
 ) -> Callable[[Params], dict[str, Any]] | None:
     """Held-out bits per byte, by source and by language.
 
@@ -68,12 +73,12 @@ def make_evaluation(
     def sums(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
         model = bind(architecture, runtime, params)
         hidden_BTD = model(
-            batch["inputs"], positions=batch["positions"], segment_ids=batch["segment_ids"],
+            batch["inputs"],
+            positions=batch["positions"],
+            segment_ids=batch["segment_ids"],
             implementation=implementation,
         )
-        output = cross_entropy(
-            hidden_BTD, model.unembedding_matrix(), batch["targets"], batch["weights"], chunk=chunk
-        )
+        output = cross_entropy(hidden_BTD, model.unembedding_matrix(), batch["targets"], batch["weights"], chunk=chunk)
         by_source = functools.partial(jax.ops.segment_sum, segment_ids=batch["source"], num_segments=len(names))
         return by_source(output.token_nll.sum(axis=1)), by_source(batch["weights"].sum(axis=1))
 

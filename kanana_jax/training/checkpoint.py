@@ -41,7 +41,9 @@ class Checkpoints:
         if config.keep_best:
             policies.append(
                 BestN(
-                    get_metric_fn=lambda metrics: metrics["bits_per_byte"], reverse=True, n=config.keep_best,
+                    get_metric_fn=lambda metrics: metrics["bits_per_byte"],
+                    reverse=True,
+                    n=config.keep_best,
                     keep_checkpoints_without_metrics=False,
                 )
             )
@@ -70,9 +72,7 @@ class Checkpoints:
         try:
             self._manager.save(
                 step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state._asdict()), data=ocp.args.JsonSave(data)
-                ),
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), data=ocp.args.JsonSave(data)),
                 metrics=metrics,
                 force=True,
             )
@@ -95,9 +95,7 @@ class Checkpoints:
         try:
             restored = self._manager.restore(
                 step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(target._asdict()), data=ocp.args.JsonRestore()
-                ),
+                args=ocp.args.Composite(state=ocp.args.StandardRestore(target._asdict()), data=ocp.args.JsonRestore()),
             )
         except Exception as error:
             raise UserError(

@@ -134,11 +134,14 @@ def train(task: Task, config: TrainConfig, mesh: Mesh, folder: pathlib.Path, see
       UserError: too many refused updates in a row, or a checkpoint that cannot be read or written.
       ConfigError: a mesh that does not divide the model or the batch.
     """
-    sharding.check_divisible(mesh, {
-        **task.sizes,
-        "rows of a micro-batch": ("batch", config.batch_size // config.accumulate),
-        "seq_len": ("sequence", config.seq_len),
-    })
+    sharding.check_divisible(
+        mesh,
+        {
+            **task.sizes,
+            "rows of a micro-batch": ("batch", config.batch_size // config.accumulate),
+            "seq_len": ("sequence", config.seq_len),
+        },
+    )
     optimizer = make_optimizer(config.optimizer, config.steps)
     abstract = jax.eval_shape(lambda p: init_state(p, optimizer, seed), task.abstract_params)
     shardings = state_shardings(mesh, abstract, task.logical_axes)
@@ -152,9 +155,7 @@ def train(task: Task, config: TrainConfig, mesh: Mesh, folder: pathlib.Path, see
             begin = jax.jit(lambda p: init_state(p, optimizer, seed), out_shardings=shardings)
             state, tokens = begin(task.make_params()), 0
         else:
-            target = jax.tree.map(
-                lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings
-            )
+            target = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings)
             if start > config.steps:
                 raise ConfigError(
                     f"stage '{task.name}' has a checkpoint at step {start}, beyond the {config.steps} steps of this "
@@ -165,7 +166,8 @@ def train(task: Task, config: TrainConfig, mesh: Mesh, folder: pathlib.Path, see
             tokens = data["tokens"]
         step_function = jax.jit(
             make_train_step(task.loss, optimizer, accumulate=config.accumulate, guard=config.guard),
-            donate_argnums=0, out_shardings=(shardings, None),
+            donate_argnums=0,
+            out_shardings=(shardings, None),
         )
         run = _Run(task, config, mesh, folder, checkpoints, start or 0, tokens)
         try:
@@ -244,7 +246,9 @@ class _Run:
         bits = self.evaluation.get("bits_per_byte", {})
         mean = float(np.mean([v for k, v in bits.items() if k.startswith("lang/")])) if bits else None
         self.checkpoints.save(
-            step, state, {"stream": multihost.merge_states(data), "tokens": self.tokens},
+            step,
+            state,
+            {"stream": multihost.merge_states(data), "tokens": self.tokens},
             None if mean is None else {"bits_per_byte": mean},
         )
 
@@ -269,17 +273,22 @@ class _Run:
             return
         seconds = now - self.clock
         line = {
-            "step": step, "tokens": self.tokens, "loss": values["loss"],
+            "step": step,
+            "tokens": self.tokens,
+            "loss": values["loss"],
             "lr": config.optimizer.learning_rate * self.schedule(step - 1),
-            "grad_norm": values["grad_norm"], "skipped": int(values["skipped"]),
+            "grad_norm": values["grad_norm"],
+            "skipped": int(values["skipped"]),
         }
         known = {"loss", "weight", "grad_norm", "skipped", "skipped_in_a_row"}
         line |= {name: value for name, value in values.items() if name not in known}
         if self.timed_steps:
             rate = self.clock_tokens / seconds
             line |= {
-                "tokens_per_s": rate, "mfu": rate * self.task.flops_per_token / self.peak,
-                "data_wait_s": self.waited / self.timed_steps, "data_wait_share": self.waited / seconds,
+                "tokens_per_s": rate,
+                "mfu": rate * self.task.flops_per_token / self.peak,
+                "data_wait_s": self.waited / self.timed_steps,
+                "data_wait_share": self.waited / seconds,
                 "step_s": seconds / self.timed_steps,
                 "eta_s": (config.steps - step) * seconds / self.timed_steps,
             }

@@ -72,9 +72,7 @@ def init_state(params: Any, optimizer: optax.GradientTransformation, seed: int) 
         return jnp.zeros((), jnp.int32)
 
     rng = jax.random.key_data(jax.random.key(seed))
-    return TrainState(
-        zero(), params, optimizer.init(params), rng, zero(), zero(), jnp.zeros((), jnp.float32)
-    )
+    return TrainState(zero(), params, optimizer.init(params), rng, zero(), zero(), jnp.zeros((), jnp.float32))
 
 
 def state_shardings(mesh: Mesh, abstract: TrainState, logical_axes: Any) -> TrainState:
@@ -163,8 +161,11 @@ def make_train_step(
         )
         metrics = {name: value / weight for name, value in output.metrics.items()}
         metrics |= {
-            "loss": mean, "weight": output.weight, "grad_norm": norm,
-            "skipped": new_state.skipped, "skipped_in_a_row": new_state.skipped_in_a_row,
+            "loss": mean,
+            "weight": output.weight,
+            "grad_norm": norm,
+            "skipped": new_state.skipped,
+            "skipped_in_a_row": new_state.skipped_in_a_row,
         }
         return new_state, metrics
 

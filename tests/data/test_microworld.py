@@ -9,7 +9,17 @@ import sys
 import pytest
 
 from kanana_jax.config import UserError
-from kanana_jax.data.microworld import KINDS, LANGUAGES, World, document, documents, encyclopedia, korean, parse_uri, questions
+from kanana_jax.data.microworld import (
+    KINDS,
+    LANGUAGES,
+    World,
+    document,
+    documents,
+    encyclopedia,
+    korean,
+    parse_uri,
+    questions,
+)
 from kanana_jax.data.microworld.world import ATTRIBUTES
 
 WORLD = World.create(0, 400)
@@ -18,10 +28,28 @@ WORLD = World.create(0, 400)
 @pytest.mark.parametrize(
     "text, want",
     [
-        ("사과<은>", "사과는"), ("밥<은>", "밥은"), ("물<으로>", "물로"), ("집<으로>", "집으로"), ("길<을>", "길을"), ("나<과>", "나와"),
-        ("3<이>", "3이"), ("2<이>", "2가"), ("7<으로>", "7로"), ("10<으로>", "10으로"), ("9<을>", "9를"), ("100<과>", "100과"), ("1<은>", "1은"),
-        ("Seoul<으로>", "Seoul로"), ("Kim<이>", "Kim이"), ("Lee<이>", "Lee가"), ("values<을>", "values를"), ("한빛시(Hanbit City)<은>", "한빛시(Hanbit City)는"),
-        ('"책"<을>', '"책"을'), ("의사<이다>", "의사다"), ("시인<이다>", "시인이다"), ("배<이며> 밤<이고>", "배며 밤이고"),
+        ("사과<은>", "사과는"),
+        ("밥<은>", "밥은"),
+        ("물<으로>", "물로"),
+        ("집<으로>", "집으로"),
+        ("길<을>", "길을"),
+        ("나<과>", "나와"),
+        ("3<이>", "3이"),
+        ("2<이>", "2가"),
+        ("7<으로>", "7로"),
+        ("10<으로>", "10으로"),
+        ("9<을>", "9를"),
+        ("100<과>", "100과"),
+        ("1<은>", "1은"),
+        ("Seoul<으로>", "Seoul로"),
+        ("Kim<이>", "Kim이"),
+        ("Lee<이>", "Lee가"),
+        ("values<을>", "values를"),
+        ("한빛시(Hanbit City)<은>", "한빛시(Hanbit City)는"),
+        ('"책"<을>', '"책"을'),
+        ("의사<이다>", "의사다"),
+        ("시인<이다>", "시인이다"),
+        ("배<이며> 밤<이고>", "배며 밤이고"),
     ],
 )
 def test_particles_follow_the_sound(text, want):
@@ -44,7 +72,13 @@ def test_documents_are_the_same_in_another_process():
         "import hashlib; from kanana_jax.data.microworld import *; w = World.create(0, 400); "
         f"print(hashlib.sha256(''.join(document(w, *i)['text'] for i in {ids!r}).encode()).hexdigest())"
     )
-    there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "5", "PYTHONPATH": ":".join(sys.path)})
+    there = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONHASHSEED": "5", "PYTHONPATH": ":".join(sys.path)},
+    )
     assert there.stdout.strip() == here
 
 
@@ -70,8 +104,12 @@ def test_all_code_does_what_its_docstring_says(lang):
 
 
 def test_a_fact_is_told_only_in_its_languages():
-    for lang, other in (("ko", "en"), ("en", "ko")):
-        text = "\n".join(d["text"] for kind in ("encyclopedia", "news", "dialogue", "parallel") for d in documents(WORLD, kind, lang, 400))
+    for lang in ("ko", "en"):
+        text = "\n".join(
+            d["text"]
+            for kind in ("encyclopedia", "news", "dialogue", "parallel")
+            for d in documents(WORLD, kind, lang, 400)
+        )
         hidden = 0
         for kind, attribute in (("firm", "founder"), ("city", "crop"), ("person", "job"), ("person", "birthplace")):
             assert attribute in ATTRIBUTES[kind]
@@ -111,7 +149,16 @@ def test_questions_have_answers_and_heldout_wordings():
     assert not any(q["question"] in text for q in heldout if q["task"].startswith("fact"))
 
 
-@pytest.mark.parametrize("uri", ["microworld://poem/ko", "microworld://news/fr", "microworld://news/ko?sead=1", "microworld://news/ko?seed=x", "microworld://news/ko?size=3"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "microworld://poem/ko",
+        "microworld://news/fr",
+        "microworld://news/ko?sead=1",
+        "microworld://news/ko?seed=x",
+        "microworld://news/ko?size=3",
+    ],
+)
 def test_bad_addresses(uri):
     with pytest.raises(UserError, match="microworld://"):
         list(parse_uri(uri))

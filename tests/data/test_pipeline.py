@@ -17,7 +17,9 @@ B, T = 8, 32
 def world(tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
     prepared = {
-        name: sources.prepare(name, sources.SourceConfig(f"microworld://{kind}/{lang}?count=60&size=100", lang, holdout=0.1), cache)
+        name: sources.prepare(
+            name, sources.SourceConfig(f"microworld://{kind}/{lang}?count=60&size=100", lang, holdout=0.1), cache
+        )
         for name, kind, lang in (("ko_news", "news", "ko"), ("en_news", "news", "en"), ("ko_code", "code", "ko"))
     }
     texts = {s.lang: sources.Texts((s,)) for s in prepared.values()}
@@ -28,8 +30,16 @@ def world(tmp_path_factory):
 def _stream(world, weights, *, rows=range(B), start=None, filters=None, lanes=4, **config):
     prepared, tokenizer = world
     return pipeline.BatchStream(
-        prepared, mixture.normalised(weights, list(prepared), "mixture"), tokenizer, make_filter(filters or {}, "filters"),
-        pipeline.PipelineConfig(lanes=lanes, **config), rows=rows, batch_size=B, seq_len=T, seed=3, start=start,
+        prepared,
+        mixture.normalised(weights, list(prepared), "mixture"),
+        tokenizer,
+        make_filter(filters or {}, "filters"),
+        pipeline.PipelineConfig(lanes=lanes, **config),
+        rows=rows,
+        batch_size=B,
+        seq_len=T,
+        seed=3,
+        start=start,
     )
 
 
@@ -120,8 +130,10 @@ def test_all_text_comes_out_once_an_epoch(world):
     """One source, one lane, until the epoch ends: the tokens are those of its documents."""
     prepared, tokenizer = world
     stream = _stream(world, {"ko_code": 1.0}, lanes=1, prefetch=1)
-    want = sum(len(pipeline.encode_document(tokenizer, json.loads(d)["text"])) - 1 for d in prepared["ko_code"].split("train"))
-    for batch in itertools.chain(_take(stream, 1), stream_forever(stream)):
+    want = sum(
+        len(pipeline.encode_document(tokenizer, json.loads(d)["text"])) - 1 for d in prepared["ko_code"].split("train")
+    )
+    for _ in itertools.chain(_take(stream, 1), stream_forever(stream)):
         report = pipeline.data_report(stream.get_state(), prepared)["sources"]["ko_code"]
         if report["epochs"] > 1:
             break
@@ -175,3 +187,23 @@ def test_fewer_documents_than_lanes_is_an_error(world, tmp_path):
     source = {"one": sources.prepare("one", sources.SourceConfig(str(path), "ko", holdout=0.0), tmp_path / "c")}
     with pytest.raises(ConfigError, match="fewer than the 4 lanes"):
         next(_stream((source, world[1]), {"one": 1.0}))
+
+
+@pytest.mark.parametrize("lanes, word", [(2, "documents in a lane, but had"), (8, "lane 4 is not in the saved")])
+def test_a_position_of_other_lanes_is_refused(world, lanes, word):
+    before = _stream(world, WEIGHTS)
+    _take(before, 3)
+    with pytest.raises(UserError, match=word):
+        _take(_stream(world, WEIGHTS, lanes=lanes, start=before.get_state()), 3)
+
+
+def test_a_source_that_changed_under_a_saved_position_is_refused(world, tmp_path):
+    prepared, vocabulary = world
+    before = _stream(world, WEIGHTS)
+    _take(before, 3)
+    config = sources.SourceConfig("microworld://news/ko?count=30&size=100", "ko", holdout=0.1)
+    changed = {**prepared, "ko_news": sources.prepare("ko_news", config, tmp_path)}
+    after = _stream((changed, vocabulary), WEIGHTS)
+    after.set_state(before.get_state())
+    with pytest.raises(UserError, match="source 'ko_news' has .* bring its files"):
+        _take(after, 3)

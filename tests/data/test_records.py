@@ -70,11 +70,15 @@ def test_a_broken_line_is_named_counted_and_refused_beyond_its_share(tmp_path, w
     with pytest.raises(UserError, match=r"1 of 11 lines are broken, the first is .*a\.jsonl:6"):
         sources.prepare("s", sources.SourceConfig(str(path), "ko"), tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*"))
-    prepared = sources.prepare("s", sources.SourceConfig(str(path), "ko", max_broken_share=0.2, holdout=0.0), tmp_path / "cache")
+    prepared = sources.prepare(
+        "s", sources.SourceConfig(str(path), "ko", max_broken_share=0.2, holdout=0.0), tmp_path / "cache"
+    )
     assert prepared.index["broken_lines"] == 1 and prepared.documents("train") == 10
 
 
-@pytest.mark.parametrize("path, word", [("nowhere", "no documents"), ("a.xyz", "cannot be read"), ("empty.jsonl", "no documents to train")])
+@pytest.mark.parametrize(
+    "path, word", [("nowhere", "no documents"), ("a.xyz", "cannot be read"), ("empty.jsonl", "no documents to train")]
+)
 def test_sources_without_documents(tmp_path, path, word):
     (tmp_path / "a.xyz").write_text("x")
     (tmp_path / "empty.jsonl").write_text("")

@@ -12,7 +12,15 @@ from kanana_jax.models.transformer import bind, init_params
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 
 A = Architecture(
-    vocab_size=31, embed_dim=24, mlp_dim=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, max_seq_len=64, init_std=0.3
+    vocab_size=31,
+    embed_dim=24,
+    mlp_dim=32,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    max_seq_len=64,
+    init_std=0.3,
 )
 PROMPTS = [np.array(p, np.int32) for p in ([1, 5, 6, 7, 8, 9, 10, 11, 12], [1], [1, 20, 3])]
 
@@ -52,7 +60,9 @@ def test_seeds_and_rows(params):
     sampling = SamplingConfig(temperature=1.0)
 
     def run(seed, prompts=PROMPTS):
-        return [x.tolist() for x in generate(params, A, Runtime(), prompts, max_new_tokens=10, sampling=sampling, seed=seed)]
+        return [
+            x.tolist() for x in generate(params, A, Runtime(), prompts, max_new_tokens=10, sampling=sampling, seed=seed)
+        ]
 
     assert run(0) == run(0) != run(1)
     assert run(0, PROMPTS[:1]) == run(0)[:1]

@@ -14,7 +14,14 @@ from kanana_jax.models.transformer import init_params
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 
 ARCHITECTURE = Architecture(
-    vocab_size=48, embed_dim=16, mlp_dim=24, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=8, max_seq_len=64,
+    vocab_size=48,
+    embed_dim=16,
+    mlp_dim=24,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    max_seq_len=64,
     rope_scaling=RopeScaling("llama3", 8.0, 32, 1.0, 4.0),
 )
 SPECIAL = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None}
@@ -28,7 +35,9 @@ def _write(folder, dtype="float32", architecture=ARCHITECTURE):
 
 def _load(folder, dtype="float32", **mesh):
     devices = None if mesh else jax.devices()[:1]
-    return model_folder.load_params(model_folder.find(folder), Runtime(param_dtype=dtype), make_mesh(MeshConfig(**mesh), devices))
+    return model_folder.load_params(
+        model_folder.find(folder), Runtime(param_dtype=dtype), make_mesh(MeshConfig(**mesh), devices)
+    )
 
 
 def _assert_equal(a, b):
@@ -55,7 +64,10 @@ def test_sharded_loading_and_writing(tmp_path, mesh):
     params = _write(tmp_path / "a")
     loaded = _load(tmp_path / "a", **mesh)
     q = loaded["blocks"]["attention"]["q"]
-    assert len(q.addressable_shards) == 8 and q.addressable_shards[0].data.nbytes * mesh.get("fsdp", 1) * mesh.get("tensor", 1) == q.nbytes
+    assert (
+        len(q.addressable_shards) == 8
+        and q.addressable_shards[0].data.nbytes * mesh.get("fsdp", 1) * mesh.get("tensor", 1) == q.nbytes
+    )
     _assert_equal(loaded, params)
     model_folder.write(tmp_path / "b", ARCHITECTURE, loaded, {}, None, SPECIAL)
     _assert_equal(_load(tmp_path / "b"), params)
@@ -90,16 +102,31 @@ def _drop_tensor(folder):
 DAMAGE = {
     "truncated": (_truncate, "model-00002-of-00004.safetensors is truncated"),
     "missing tensor": (_drop_tensor, "lacks the tensor model.layers.1.mlp.up_proj.weight"),
-    "missing file": (lambda f: (f / "model-00003-of-00004.safetensors").unlink(), "model-00003-of-00004.safetensors, which is missing"),
-    "other shape": (lambda f: _edit(f / "config.json", lambda v: v.update(intermediate_size=32)), "mlp.gate_proj.weight has shape"),
+    "missing file": (
+        lambda f: (f / "model-00003-of-00004.safetensors").unlink(),
+        "model-00003-of-00004.safetensors, which is missing",
+    ),
+    "other shape": (
+        lambda f: _edit(f / "config.json", lambda v: v.update(intermediate_size=32)),
+        "mlp.gate_proj.weight has shape",
+    ),
     "more layers": (lambda f: _edit(f / "config.json", lambda v: v.update(num_hidden_layers=4)), "model.layers.3"),
     "fewer layers": (lambda f: _edit(f / "config.json", lambda v: v.update(num_hidden_layers=2)), "no place for"),
-    "another architecture": (lambda f: _edit(f / "config.json", lambda v: v.update(model_type="gpt2", architectures=["GPT2LMHeadModel"])), "GPT2LMHeadModel is not Llama"),
+    "another architecture": (
+        lambda f: _edit(f / "config.json", lambda v: v.update(model_type="gpt2", architectures=["GPT2LMHeadModel"])),
+        "GPT2LMHeadModel is not Llama",
+    ),
     "biases": (lambda f: _edit(f / "config.json", lambda v: v.update(attention_bias=True)), "attention_bias"),
-    "unknown scaling": (lambda f: _edit(f / "config.json", lambda v: v["rope_parameters"].update(rope_type="dynamic")), "'dynamic'"),
+    "unknown scaling": (
+        lambda f: _edit(f / "config.json", lambda v: v["rope_parameters"].update(rope_type="dynamic")),
+        "'dynamic'",
+    ),
     "no config": (lambda f: (f / "config.json").unlink(), "no config.json"),
     "broken config": (lambda f: (f / "config.json").write_text("{"), "is not JSON"),
-    "pickles": (lambda f: ([x.unlink() for x in f.glob("model*safetensors*")], (f / "pytorch_model.bin").write_bytes(b"x")), "never loaded"),
+    "pickles": (
+        lambda f: ([x.unlink() for x in f.glob("model*safetensors*")], (f / "pytorch_model.bin").write_bytes(b"x")),
+        "never loaded",
+    ),
 }
 
 
@@ -122,7 +149,16 @@ def test_an_existing_folder_is_not_overwritten(tmp_path):
 
 
 def test_config_json_round_trips_every_field():
-    for a in (ARCHITECTURE, Architecture(**{**ARCHITECTURE.__dict__, "rope_scaling": RopeScaling("yarn", 4.0, 16, attention_factor=1.5), "tied_embeddings": True})):
+    for a in (
+        ARCHITECTURE,
+        Architecture(
+            **{
+                **ARCHITECTURE.__dict__,
+                "rope_scaling": RopeScaling("yarn", 4.0, 16, attention_factor=1.5),
+                "tied_embeddings": True,
+            }
+        ),
+    ):
         assert llama.from_config(json.loads(json.dumps(llama.to_config(a, "float32", SPECIAL))), "x") == a
 
 
@@ -131,7 +167,9 @@ def test_streaming_holds_about_one_layer(tmp_path):
     import subprocess
     import sys
 
-    wide = Architecture(vocab_size=512, embed_dim=256, mlp_dim=2048, num_layers=24, num_heads=4, num_kv_heads=2, head_dim=32)
+    wide = Architecture(
+        vocab_size=512, embed_dim=256, mlp_dim=2048, num_layers=24, num_heads=4, num_kv_heads=2, head_dim=32
+    )
     params = _write(tmp_path / "hf", "float32", wide)
     size = sum(x.nbytes for x in jax.tree.leaves(params))
     program = (

@@ -41,8 +41,12 @@ def test_preset_has_the_papers_parameter_count(name):
 def test_every_parameter_has_axes_of_its_rank():
     axes = transformer.logical_axes(TINY, Runtime())
     shapes = transformer.abstract_params(TINY, Runtime())
-    jax.tree.map(lambda a, s: pytest.fail(f"{a} {s.shape}") if len(a) != len(s.shape) else None, axes, shapes,
-                 is_leaf=lambda x: isinstance(x, tuple))
+    jax.tree.map(
+        lambda a, s: pytest.fail(f"{a} {s.shape}") if len(a) != len(s.shape) else None,
+        axes,
+        shapes,
+        is_leaf=lambda x: isinstance(x, tuple),
+    )
 
 
 @pytest.mark.parametrize("remat", ["none", "full", "dots", "context"])
@@ -92,8 +96,11 @@ def test_blocks_of_queries_equal_the_plain_formula():
     q, k, v = (rng.normal(size=(2, 32, heads, 8)) for heads in (6, 2, 2))
     segments = np.sort(rng.integers(1, 4, (2, 32)), axis=1)
     got = attention.attend(
-        *(jnp.asarray(x, jnp.float32) for x in (q, k, v)), q_segments=jnp.asarray(segments),
-        kv_segments=jnp.asarray(segments), causal=True, implementation="xla",
+        *(jnp.asarray(x, jnp.float32) for x in (q, k, v)),
+        q_segments=jnp.asarray(segments),
+        kv_segments=jnp.asarray(segments),
+        causal=True,
+        implementation="xla",
     )
     k, v = np.repeat(k, 3, axis=2), np.repeat(v, 3, axis=2)
     scores = np.einsum("bthd,bshd->bhts", q, k) / np.sqrt(8)
@@ -144,7 +151,11 @@ def test_the_best_attention_is_chosen_by_platform():
     choose = lambda platform, dtype: attention.choose(  # noqa: E731
         "auto", platform, compute_dtype=dtype, seq_len=1024, head_dim=128
     )
-    assert [choose("cpu", "float32"), choose("tpu", "bfloat16"), choose("gpu", "bfloat16")] == ["xla", "splash", "cudnn"]
+    assert [choose("cpu", "float32"), choose("tpu", "bfloat16"), choose("gpu", "bfloat16")] == [
+        "xla",
+        "splash",
+        "cudnn",
+    ]
     assert choose("gpu", "float32") == "xla"
 
 

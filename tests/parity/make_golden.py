@@ -1,6 +1,6 @@
 """Writes `tests/golden/llama.npz`: logits of `transformers` for weights that NumPy alone can make again.
 
-    python tests/parity/make_golden.py
+python tests/parity/make_golden.py
 """
 
 import pathlib
@@ -12,7 +12,14 @@ from kanana_jax.interop import llama
 from kanana_jax.models.architecture import Architecture, RopeScaling
 
 BASE = dict(
-    vocab_size=61, embed_dim=24, mlp_dim=40, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, max_seq_len=128,
+    vocab_size=61,
+    embed_dim=24,
+    mlp_dim=40,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    max_seq_len=128,
     rope_theta=10_000.0,
 )
 CASES = {
@@ -27,7 +34,10 @@ TOKENS = np.random.RandomState(0).randint(0, 61, (2, 40))
 def weights(architecture: Architecture) -> dict[str, np.ndarray]:
     """Hugging Face tensors drawn from each name."""
     tensors = [t for group in llama.groups(architecture) for t in group]
-    return {t.name: 0.3 * np.random.RandomState(zlib.crc32(t.name.encode())).randn(*t.shape).astype(np.float32) for t in tensors}
+    return {
+        t.name: 0.3 * np.random.RandomState(zlib.crc32(t.name.encode())).randn(*t.shape).astype(np.float32)
+        for t in tensors
+    }
 
 
 def main() -> None:
@@ -36,7 +46,9 @@ def main() -> None:
 
     logits = {}
     for name, architecture in CASES.items():
-        config = transformers.LlamaConfig(**llama.to_config(architecture, "float32", {"bos_token_id": 1, "eos_token_id": 2}))
+        config = transformers.LlamaConfig(
+            **llama.to_config(architecture, "float32", {"bos_token_id": 1, "eos_token_id": 2})
+        )
         model = transformers.LlamaForCausalLM(config).eval()
         model.load_state_dict({k: torch.tensor(v) for k, v in weights(architecture).items()}, strict=False)
         model.tie_weights()

@@ -18,8 +18,16 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 BASE = dict(
-    vocab_size=199, embed_dim=48, mlp_dim=80, num_layers=3, num_heads=6, num_kv_heads=2, head_dim=16, max_seq_len=256,
-    rope_theta=10_000.0, init_std=0.2,
+    vocab_size=199,
+    embed_dim=48,
+    mlp_dim=80,
+    num_layers=3,
+    num_heads=6,
+    num_kv_heads=2,
+    head_dim=16,
+    max_seq_len=256,
+    rope_theta=10_000.0,
+    init_std=0.2,
 )
 CASES = {
     "untied": Architecture(**BASE),
@@ -36,7 +44,9 @@ def pair(request, tmp_path_factory):
     architecture = CASES[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(**llama.to_config(architecture, "float32", {"bos_token_id": 1, "eos_token_id": 2}))
+    config = transformers.LlamaConfig(
+        **llama.to_config(architecture, "float32", {"bos_token_id": 1, "eos_token_id": 2})
+    )
     config._attn_implementation = "eager"
     theirs = transformers.LlamaForCausalLM(config).eval()
     theirs.save_pretrained(folder)
@@ -113,7 +123,13 @@ def test_exported_model_writes_the_same_greedy_text(pair, tmp_path):
     ours = generate(params, architecture, Runtime(), prompts, max_new_tokens=20, stop=[2])
     for prompt, mine in zip(prompts, ours):
         with torch.no_grad():
-            out = again.generate(torch.tensor(prompt[None].astype(np.int64)), max_new_tokens=20, do_sample=False, eos_token_id=2, pad_token_id=0)
+            out = again.generate(
+                torch.tensor(prompt[None].astype(np.int64)),
+                max_new_tokens=20,
+                do_sample=False,
+                eos_token_id=2,
+                pad_token_id=0,
+            )
         want = [t for t in out[0, len(prompt) :].tolist() if t not in (0, 2)]
         assert list(mine) == want
 
@@ -127,5 +143,7 @@ def test_bfloat16_folder_of_many_files_loads_bit_exact(pair, tmp_path):
     model_folder.transfer(folder, tmp_path / "ours", keep_card=True)
     assert json.loads((tmp_path / "ours/model.json").read_text())["architecture"]["embed_dim"] == 48
     again = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "ours", dtype=torch.bfloat16).state_dict()
-    for name, tensor in transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).state_dict().items():
+    for name, tensor in (
+        transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).state_dict().items()
+    ):
         assert torch.equal(tensor, again[name]), name

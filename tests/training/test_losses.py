@@ -15,7 +15,9 @@ B, T, D, V, Z = 8, 12, 16, 40, 3e-3
 def case():
     rng = np.random.default_rng(0)
     return dict(
-        hidden=rng.normal(size=(B, T, D)), unembedding=rng.normal(size=(V, D)), targets=rng.integers(0, V, (B, T)),
+        hidden=rng.normal(size=(B, T, D)),
+        unembedding=rng.normal(size=(V, D)),
+        targets=rng.integers(0, V, (B, T)),
         weights=rng.integers(0, 2, (B, T)).astype(float),
     )
 
@@ -47,7 +49,9 @@ def _ours(case, chunk):
 
 
 @pytest.mark.parametrize("chunk", [5, 32, 1000])
-@pytest.mark.parametrize("mesh", [None, dict(fsdp=4, tensor=2), dict(data=2, fsdp=1, sequence=2, tensor=2), dict(fsdp=8)])
+@pytest.mark.parametrize(
+    "mesh", [None, dict(fsdp=4, tensor=2), dict(data=2, fsdp=1, sequence=2, tensor=2), dict(fsdp=8)]
+)
 def test_loss_and_gradients(case, mesh, chunk):
     want = _reference(case)
     if mesh is None:

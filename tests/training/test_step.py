@@ -25,7 +25,9 @@ def params():
 
 def _documents(seed, count, length=14):
     rng = np.random.default_rng(seed)
-    return [np.concatenate([[1], rng.integers(3, 64, rng.integers(1, length)), [2]]).astype(np.int32) for _ in range(count)]
+    return [
+        np.concatenate([[1], rng.integers(3, 64, rng.integers(1, length)), [2]]).astype(np.int32) for _ in range(count)
+    ]
 
 
 def _batch(rows):
@@ -48,14 +50,18 @@ def test_logits_do_not_change_with_another_document_in_the_row(params):
 
     def hidden(documents):
         row = packing.pack(documents, 40)
-        return model(jnp.asarray(row.inputs), positions=jnp.asarray(row.positions), segment_ids=jnp.asarray(row.segment_ids))
+        return model(
+            jnp.asarray(row.inputs), positions=jnp.asarray(row.positions), segment_ids=jnp.asarray(row.segment_ids)
+        )
 
     n = len(first)
     other = np.resize(other, len(second))
     assert not np.array_equal(other, second)
     np.testing.assert_array_equal(hidden([first, second])[0, :n], hidden([first, other])[0, :n])
-    np.testing.assert_array_equal(hidden([second, first])[0, len(second) : len(second) + n - 1],
-                                  hidden([other, first])[0, len(second) : len(second) + n - 1])
+    np.testing.assert_array_equal(
+        hidden([second, first])[0, len(second) : len(second) + n - 1],
+        hidden([other, first])[0, len(second) : len(second) + n - 1],
+    )
 
 
 @pytest.mark.parametrize("accumulate", [2, 4])
@@ -63,7 +69,9 @@ def test_accumulation_is_exact(params, accumulate):
     batch = _batch(packing.Row(*(x[:8] for x in packing.pack(_documents(2, 80), 32))))
     optimizer = make_optimizer(OptimizerConfig(1e-2, ScheduleConfig("constant", 0)), 10)
     one, metrics = jax.jit(make_train_step(LOSS, optimizer))(init_state(params, optimizer, 0), batch)
-    many, others = jax.jit(make_train_step(LOSS, optimizer, accumulate=accumulate))(init_state(params, optimizer, 0), batch)
+    many, others = jax.jit(make_train_step(LOSS, optimizer, accumulate=accumulate))(
+        init_state(params, optimizer, 0), batch
+    )
     for name in ("loss", "grad_norm", "weight", "nll"):
         np.testing.assert_allclose(metrics[name], others[name], rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one.params, many.params)

@@ -55,8 +55,11 @@ def document(world: World, kind: str, lang: str, index: int) -> dict[str, Any]:
     rng = stable_random(world.seed, world.size, kind, lang, index)
     text, meta = _MAKERS[kind](world, lang, index, rng)
     return {
-        "id": f"microworld/{world.seed}/{world.size}/{kind}/{lang}/{index}", "text": text, "source": f"microworld-{kind}",
-        "lang": lang, "meta": {"kind": kind, **meta},
+        "id": f"microworld/{world.seed}/{world.size}/{kind}/{lang}/{index}",
+        "text": text,
+        "source": f"microworld-{kind}",
+        "lang": lang,
+        "meta": {"kind": kind, **meta},
     }
 
 

@@ -34,16 +34,27 @@ def _function(lang: str, rng: random.Random) -> str:
     name, body, result = {
         0: (f"add_{n}", [f"return {x} + {n}"], lambda a: a + n),
         1: (f"times_{n}", [f"return {x} * {n}"], lambda a: a * n),
-        2: (f"largest_{v}", [f"best = {v}[0]", f"for {x} in {v}:", f"    if {x} > best:", f"        best = {x}", "return best"], max),
+        2: (
+            f"largest_{v}",
+            [f"best = {v}[0]", f"for {x} in {v}:", f"    if {x} > best:", f"        best = {x}", "return best"],
+            max,
+        ),
         3: (f"sum_{v}", ["total = 0", f"for {x} in {v}:", f"    total += {x}", "return total"], sum),
         4: (f"is_multiple_of_{m}", [f"return {x} % {m} == 0"], lambda a: a % m == 0),
         5: (f"count_above_{n}", [f"return sum(1 for {x} in {v} if {x} > {n})"], lambda a: sum(1 for y in a if y > n)),
         6: (f"reverse_{v}", [f"return {v}[::-1]"], lambda a: a[::-1]),
         7: (f"mean_{v}", [f"return sum({v}) / len({v})"], lambda a: sum(a) / len(a)),
-        8: ("count_vowels", ["return sum(1 for c in s if c in \"aeiou\")"], lambda a: sum(c in "aeiou" for c in a)),
+        8: ("count_vowels", ['return sum(1 for c in s if c in "aeiou")'], lambda a: sum(c in "aeiou" for c in a)),
         9: (f"sum_to_{x}", [f"return {x} * ({x} + 1) // 2"], lambda a: a * (a + 1) // 2),
     }[kind]
     parameter = {2: v, 3: v, 5: v, 6: v, 7: v, 8: "s"}.get(kind, x)
     text = particles(doc[kind][0]) if ko else doc[kind][1]
-    lines = [f"def {name}({parameter}):", f'    """{text}', "", f"    >>> {name}({argument!r})", f"    {result(argument)!r}", '    """']
+    lines = [
+        f"def {name}({parameter}):",
+        f'    """{text}',
+        "",
+        f"    >>> {name}({argument!r})",
+        f"    {result(argument)!r}",
+        '    """',
+    ]
     return "\n".join(lines + ["    " + line for line in body])

@@ -6,7 +6,11 @@ from kanana_jax.data.microworld.encyclopedia import named_sentences
 from kanana_jax.data.microworld.korean import particles
 from kanana_jax.data.microworld.world import ATTRIBUTES, World
 
-_LABELS = {"ko": ("한국어", "Korean", "韓国語"), "en": ("영어", "English", "英語"), "ja": ("일본어", "Japanese", "日本語")}
+_LABELS = {
+    "ko": ("한국어", "Korean", "韓国語"),
+    "en": ("영어", "English", "英語"),
+    "ja": ("일본어", "Japanese", "日本語"),
+}
 
 
 def pair(world: World, one: str, other: str, rng: random.Random) -> tuple[str, str]:

@@ -28,40 +28,84 @@ def news(world: World, lang: str, rng: random.Random) -> str:
     c, p, f = city.name[i], person.name[i], firm.name[i]
     score = (rng.randint(0, 5), rng.randint(0, 5))
     if lang == "ko":
-        lead = rng.choice([
-            f"{month}월 {day}일 {c}에서 {p}의 전시회가 열렸다. 첫날에만 {count}명이 찾았다.",
-            f"{f}<이> {month}월 {day}일 {c}에 새 매장을 열었다. 매장에는 {count}명이 몰렸다.",
-            f"{c}<은> {month}월 {day}일 {city.river[0]}의 물이 불어나 다리를 막았다. 주민 {count}명이 대피했다.",
-            f"{c} 축구단이 {month}월 {day}일 경기에서 {score[0]} 대 {score[1]}<으로> {'이겼다' if score[0] > score[1] else '졌다' if score[0] < score[1] else '비겼다'}. 관중은 {count}명이었다.",
-            f"{p}<이> {month}월 {day}일 {c} 시민상을 받았다. 시상식에는 {count}명이 참석했다.",
-            f"{c} 도서관이 {month}월 {day}일 다시 문을 열었다. 공사에는 {rng.randint(2, 30)}개월이 걸렸다.",
-        ])
-        quotes = [f"{p}<은> \"{q}\"라고 말했다." for q in (
-            "오늘은 잊지 못할 날입니다", "모두가 힘을 모은 결과입니다", "다음 해에도 다시 오겠습니다", "아이들이 기뻐해서 다행입니다", "아직 할 일이 많습니다",
-            "처음에는 아무도 믿지 않았습니다", "날씨가 조금 더 도와주면 좋겠습니다")]
-        ends = ["행사는 저녁까지 이어졌다.", "자세한 내용은 시청 누리집에서 볼 수 있다.", "다음 소식은 내일 전해질 예정이다.", f"시는 {rng.randint(2, 90)}억 원을 더 쓸 계획이다.", "비가 왔지만 분위기는 밝았다."]
+        lead = rng.choice(
+            [
+                f"{month}월 {day}일 {c}에서 {p}의 전시회가 열렸다. 첫날에만 {count}명이 찾았다.",
+                f"{f}<이> {month}월 {day}일 {c}에 새 매장을 열었다. 매장에는 {count}명이 몰렸다.",
+                f"{c}<은> {month}월 {day}일 {city.river[0]}의 물이 불어나 다리를 막았다. 주민 {count}명이 대피했다.",
+                f"{c} 축구단이 {month}월 {day}일 경기에서 {score[0]} 대 {score[1]}<으로> {'이겼다' if score[0] > score[1] else '졌다' if score[0] < score[1] else '비겼다'}. 관중은 {count}명이었다.",
+                f"{p}<이> {month}월 {day}일 {c} 시민상을 받았다. 시상식에는 {count}명이 참석했다.",
+                f"{c} 도서관이 {month}월 {day}일 다시 문을 열었다. 공사에는 {rng.randint(2, 30)}개월이 걸렸다.",
+            ]
+        )
+        quotes = [
+            f'{p}<은> "{q}"라고 말했다.'
+            for q in (
+                "오늘은 잊지 못할 날입니다",
+                "모두가 힘을 모은 결과입니다",
+                "다음 해에도 다시 오겠습니다",
+                "아이들이 기뻐해서 다행입니다",
+                "아직 할 일이 많습니다",
+                "처음에는 아무도 믿지 않았습니다",
+                "날씨가 조금 더 도와주면 좋겠습니다",
+            )
+        ]
+        ends = [
+            "행사는 저녁까지 이어졌다.",
+            "자세한 내용은 시청 누리집에서 볼 수 있다.",
+            "다음 소식은 내일 전해질 예정이다.",
+            f"시는 {rng.randint(2, 90)}억 원을 더 쓸 계획이다.",
+            "비가 왔지만 분위기는 밝았다.",
+        ]
     elif lang == "en":
         date = f"{MONTHS_EN[month - 1]} {day}"
-        lead = rng.choice([
-            f"An exhibition of works by {p} opened in {c} on {date}. On the first day alone {count:,} people came.",
-            f"{f} opened a new shop in {c} on {date}, and {count:,} customers stood in line.",
-            f"The {city.river[1]} rose on {date}, and {c} closed its bridges. {count:,} residents had to leave their homes.",
-            f"The football club of {c} {'won' if score[0] > score[1] else 'lost' if score[0] < score[1] else 'drew'} {score[0]}-{score[1]} on {date} before {count:,} spectators.",
-            f"{p} received the citizens' prize of {c} on {date}. {count:,} guests attended the ceremony.",
-            f"The library of {c} opened again on {date} after {rng.randint(2, 30)} months of building work.",
-        ])
-        quotes = [f'"{q}," said {p}.' for q in (
-            "I will never forget this day", "We did this together", "We hope to be back next year", "It is good to see the children happy", "There is still much to do",
-            "Nobody believed in it at first", "A little more sunshine would have helped")]
-        ends = ["The event went on into the evening.", "Details can be found at the town hall.", "More news is expected tomorrow.", f"The city plans to spend another {rng.randint(2, 90)} million won.", "It rained, but the mood was bright."]
+        lead = rng.choice(
+            [
+                f"An exhibition of works by {p} opened in {c} on {date}. On the first day alone {count:,} people came.",
+                f"{f} opened a new shop in {c} on {date}, and {count:,} customers stood in line.",
+                f"The {city.river[1]} rose on {date}, and {c} closed its bridges. {count:,} residents had to leave their homes.",
+                f"The football club of {c} {'won' if score[0] > score[1] else 'lost' if score[0] < score[1] else 'drew'} {score[0]}-{score[1]} on {date} before {count:,} spectators.",
+                f"{p} received the citizens' prize of {c} on {date}. {count:,} guests attended the ceremony.",
+                f"The library of {c} opened again on {date} after {rng.randint(2, 30)} months of building work.",
+            ]
+        )
+        quotes = [
+            f'"{q}," said {p}.'
+            for q in (
+                "I will never forget this day",
+                "We did this together",
+                "We hope to be back next year",
+                "It is good to see the children happy",
+                "There is still much to do",
+                "Nobody believed in it at first",
+                "A little more sunshine would have helped",
+            )
+        ]
+        ends = [
+            "The event went on into the evening.",
+            "Details can be found at the town hall.",
+            "More news is expected tomorrow.",
+            f"The city plans to spend another {rng.randint(2, 90)} million won.",
+            "It rained, but the mood was bright.",
+        ]
     else:
-        lead = rng.choice([
-            f"{month}月{day}日、{c}で{p}の展覧会が開かれた。初日だけで{count}人が訪れた。", f"{f}は{month}月{day}日、{c}に新しい店を開いた。{count}人が並んだ。",
-            f"{c}の図書館が{month}月{day}日に再び開館した。工事は{rng.randint(2, 30)}か月かかった。",
-        ])
-        quotes = [f"{p}は「{q}」と語った。" for q in ("今日は忘れられない日です", "みんなの力です", "来年もまた来ます", "まだやることがあります")]
+        lead = rng.choice(
+            [
+                f"{month}月{day}日、{c}で{p}の展覧会が開かれた。初日だけで{count}人が訪れた。",
+                f"{f}は{month}月{day}日、{c}に新しい店を開いた。{count}人が並んだ。",
+                f"{c}の図書館が{month}月{day}日に再び開館した。工事は{rng.randint(2, 30)}か月かかった。",
+            ]
+        )
+        quotes = [
+            f"{p}は「{q}」と語った。"
+            for q in ("今日は忘れられない日です", "みんなの力です", "来年もまた来ます", "まだやることがあります")
+        ]
         ends = ["催しは夕方まで続いた。", "詳しくは市役所で見られる。", "雨だったが、雰囲気は明るかった。"]
-    about = [_known(world, "city", city.index, lang, rng), _known(world, "person", person.index, lang, rng), _known(world, "firm", firm.index, lang, rng)]
+    about = [
+        _known(world, "city", city.index, lang, rng),
+        _known(world, "person", person.index, lang, rng),
+        _known(world, "firm", firm.index, lang, rng),
+    ]
     chosen = [s for s in rng.sample(about, rng.randint(1, 3)) if s]
     sentences = [lead, *chosen, rng.choice(quotes), rng.choice(ends)]
     text = ("" if lang == "ja" else " ").join(sentences)
@@ -139,27 +183,74 @@ def dialogue(world: World, lang: str, rng: random.Random) -> str:
     i = LANG[lang]
     x, y = (world.person(rng.randrange(world.size)) for _ in range(2))
     city, firm = world.city(rng.randrange(world.num_cities)), world.firm(rng.randrange(world.num_firms))
-    a, b, c, f = x.name[i].split(" ")[0] if lang == "en" else x.name[i], y.name[i].split(" ")[0] if lang == "en" else y.name[i], city.name[i], firm.name[i]
+    a, b, c, f = (
+        x.name[i].split(" ")[0] if lang == "en" else x.name[i],
+        y.name[i].split(" ")[0] if lang == "en" else y.name[i],
+        city.name[i],
+        firm.name[i],
+    )
     n, price = rng.randint(2, 9), rng.randint(2, 90) * 500
     product = rng.choice(PRODUCTS)[i]
     fact = _known(world, *rng.choice([("city", city.index), ("firm", firm.index), ("person", y.index)]), lang, rng)
     if lang == "ko":
-        turns = rng.choice([
-            [(a, rng.choice([f"이 {product}<은> 얼마예요?", f"{product} 하나 값이 어떻게 되나요?"])), (b, f"하나에 {won(price)}입니다."),
-             (a, f"{n}개 주세요."), (b, f"네, 모두 {won(price * n)}입니다."), (a, rng.choice(["여기 있습니다.", "카드로 낼게요.", "조금 비싸네요. 다음에 올게요."]))],
-            [(a, rng.choice([f"{c}에 가 본 적 있어?", f"이번 주말에 {c}에 갈래?"])), (b, rng.choice(["아니, 어떤 곳이야?", "작년에 한 번 갔어. 왜?"])),
-             (a, fact or f"{c}<은> 조용한 곳이야."), (b, rng.choice(["그렇구나. 재미있겠다.", "그건 몰랐네.", "그럼 기차표를 알아볼게."]))],
-            [(a, f"{f}<이라는> 회사를 아세요?"), (b, rng.choice(["이름은 들어 봤어요.", "네, 친구가 거기에서 일해요."])), (a, fact or "요즘 사람을 뽑는대요."), (b, rng.choice(["고마워요, 찾아볼게요.", "좋은 소식이네요."]))],
-        ])
+        turns = rng.choice(
+            [
+                [
+                    (a, rng.choice([f"이 {product}<은> 얼마예요?", f"{product} 하나 값이 어떻게 되나요?"])),
+                    (b, f"하나에 {won(price)}입니다."),
+                    (a, f"{n}개 주세요."),
+                    (b, f"네, 모두 {won(price * n)}입니다."),
+                    (a, rng.choice(["여기 있습니다.", "카드로 낼게요.", "조금 비싸네요. 다음에 올게요."])),
+                ],
+                [
+                    (a, rng.choice([f"{c}에 가 본 적 있어?", f"이번 주말에 {c}에 갈래?"])),
+                    (b, rng.choice(["아니, 어떤 곳이야?", "작년에 한 번 갔어. 왜?"])),
+                    (a, fact or f"{c}<은> 조용한 곳이야."),
+                    (b, rng.choice(["그렇구나. 재미있겠다.", "그건 몰랐네.", "그럼 기차표를 알아볼게."])),
+                ],
+                [
+                    (a, f"{f}<이라는> 회사를 아세요?"),
+                    (b, rng.choice(["이름은 들어 봤어요.", "네, 친구가 거기에서 일해요."])),
+                    (a, fact or "요즘 사람을 뽑는대요."),
+                    (b, rng.choice(["고마워요, 찾아볼게요.", "좋은 소식이네요."])),
+                ],
+            ]
+        )
     elif lang == "en":
-        turns = rng.choice([
-            [(a, rng.choice([f"How much is this {product}?", f"What does one {product} cost?"])), (b, f"{price:,} won each."), (a, f"I will take {n}, please."),
-             (b, f"That makes {price * n:,} won in all."), (a, rng.choice(["Here you are.", "Can I pay by card?", "That is too much for me today."]))],
-            [(a, rng.choice([f"Have you ever been to {c}?", f"Shall we go to {c} this weekend?"])), (b, rng.choice(["No, what is it like?", "Once, last year. Why?"])),
-             (a, fact or f"{c} is a quiet place."), (b, rng.choice(["I see. That sounds fun.", "I did not know that.", "Then I will look for train tickets."]))],
-            [(a, f"Do you know a company called {f}?"), (b, rng.choice(["I have heard the name.", "Yes, a friend of mine works there."])), (a, fact or "They are hiring."), (b, rng.choice(["Thanks, I will look it up.", "That is good news."]))],
-        ])
+        turns = rng.choice(
+            [
+                [
+                    (a, rng.choice([f"How much is this {product}?", f"What does one {product} cost?"])),
+                    (b, f"{price:,} won each."),
+                    (a, f"I will take {n}, please."),
+                    (b, f"That makes {price * n:,} won in all."),
+                    (a, rng.choice(["Here you are.", "Can I pay by card?", "That is too much for me today."])),
+                ],
+                [
+                    (a, rng.choice([f"Have you ever been to {c}?", f"Shall we go to {c} this weekend?"])),
+                    (b, rng.choice(["No, what is it like?", "Once, last year. Why?"])),
+                    (a, fact or f"{c} is a quiet place."),
+                    (
+                        b,
+                        rng.choice(
+                            ["I see. That sounds fun.", "I did not know that.", "Then I will look for train tickets."]
+                        ),
+                    ),
+                ],
+                [
+                    (a, f"Do you know a company called {f}?"),
+                    (b, rng.choice(["I have heard the name.", "Yes, a friend of mine works there."])),
+                    (a, fact or "They are hiring."),
+                    (b, rng.choice(["Thanks, I will look it up.", "That is good news."])),
+                ],
+            ]
+        )
     else:
-        turns = [(a, f"この{product}はいくらですか。"), (b, f"一つ{price}ウォンです。"), (a, f"{n}個ください。"), (b, f"全部で{price * n}ウォンです。")]
+        turns = [
+            (a, f"この{product}はいくらですか。"),
+            (b, f"一つ{price}ウォンです。"),
+            (a, f"{n}個ください。"),
+            (b, f"全部で{price * n}ウォンです。"),
+        ]
     text = "\n".join(f"{who}: {what}" for who, what in turns)
     return particles(text) if lang == "ko" else text

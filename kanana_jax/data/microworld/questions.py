@@ -89,10 +89,18 @@ def questions(world: World, split: str = "heldout", per_task: int = 200) -> list
     def add(task: str, lang: str, question: str, right: str, choices: list[str], fact_id: str, told: tuple[str, ...]):
         if counts.get(task, 0) < per_task:
             counts[task] = counts.get(task, 0) + 1
-            records.append({
-                "id": f"{split}/{task}/{counts[task]}", "task": task, "lang": lang, "question": question, "answer": right,
-                "choices": choices, "fact_id": fact_id, "told_in": list(told),
-            })
+            records.append(
+                {
+                    "id": f"{split}/{task}/{counts[task]}",
+                    "task": task,
+                    "lang": lang,
+                    "question": question,
+                    "answer": right,
+                    "choices": choices,
+                    "fact_id": fact_id,
+                    "told_in": list(told),
+                }
+            )
 
     rng = stable_random(world.seed, "questions", split)
     for _ in range(40 * per_task):
@@ -120,5 +128,3 @@ def questions(world: World, split: str = "heldout", per_task: int = 200) -> list
             a, b = rng.randint(2, 99), rng.randint(2, 99)
             add(f"arithmetic/{lang}", lang, form.format(a=a, b=b), str(a + b), [], "", ())
     return records
-
-

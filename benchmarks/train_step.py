@@ -1,0 +1,175 @@
+"""Training step against transformers + torch on the same machine, in one run, alternately.
+
+    python benchmarks/train_step.py [--sizes small medium large] [--rounds 3] [--device cpu]
+
+Same shapes, batch and precision; torch eager and torch.compile with SDPA and fused AdamW, both cores; ours with
+packed segments, z-loss and clipping on top. Each size runs `--rounds` times in turns, in processes of their own;
+the best of each is compared. Both sides run with and without huge pages for malloc, since ours turns them on.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+# embed, mlp, layers, heads, kv heads, head_dim, vocabulary, batch, sequence
+SIZES = {
+    "small": (128, 384, 4, 4, 2, 32, 4096, 8, 256),
+    "medium": (256, 768, 6, 8, 4, 32, 8192, 8, 256),
+    "large": (512, 1536, 8, 8, 4, 64, 8192, 8, 256),
+    # For an accelerator: 1.2B at 4,096 and Kanana Nano 2.1B at 8,192 tokens.
+    "1.2b": (2048, 8192, 16, 32, 8, 64, 128256, 4, 4096),
+    "2.1b": (1792, 8064, 32, 24, 8, 128, 128256, 2, 8192),
+}
+
+
+def ours(shape, steps: int, device: str) -> dict:
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from kanana_jax.models import attention, counts, transformer
+    from kanana_jax.models.architecture import Architecture, Runtime
+    from kanana_jax.stages import pretrain
+    from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
+    from kanana_jax.training.step import init_state, make_train_step
+
+    D, F, L, H, K, h, V, B, T = shape
+    a = Architecture(V, D, F, L, H, K, h, max_seq_len=T)
+    accelerator = device != "cpu"
+    runtime = Runtime(
+        compute_dtype="bfloat16" if accelerator else "float32",
+        scan_layers=accelerator,
+        remat="context" if accelerator else "none",
+    )
+    chosen = attention.choose(
+        "auto", jax.devices()[0].platform, compute_dtype=runtime.compute_dtype, seq_len=T, head_dim=h
+    )
+    loss = pretrain.make_loss(a, runtime, chosen, z_loss=5e-6, chunk=1024)
+    optimizer = make_optimizer(OptimizerConfig(1e-3), 1000)
+    params = jax.jit(lambda k: transformer.init_params(a, runtime, k))(jax.random.key(0))
+    state = init_state(params, optimizer, 0)
+    rng = np.random.default_rng(0)
+    tokens = jnp.asarray(rng.integers(0, V, (B, T + 1)), jnp.int32)
+    segments = jnp.asarray(np.repeat([[1, 2]], T // 2, axis=1).repeat(B, 0), jnp.int32)
+    batch = {
+        "inputs": tokens[:, :-1],
+        "targets": tokens[:, 1:],
+        "segment_ids": segments,
+        "positions": jnp.tile(jnp.arange(T, dtype=jnp.int32), (B, 1)),
+        "weights": jnp.ones((B, T)),
+    }
+    step = jax.jit(make_train_step(loss, optimizer), donate_argnums=0)
+    times = []
+    for i in range(steps + 3):
+        start = time.perf_counter()
+        state, metrics = step(state, batch)
+        jax.block_until_ready(metrics)
+        if i >= 3:
+            times.append(time.perf_counter() - start)
+    seconds = statistics.median(times)
+    return {
+        "who": "kanana-jax",
+        "version": jax.__version__,
+        "attention": chosen,
+        "tokens_per_s": B * T / seconds,
+        "gflops": counts.train_flops_per_token(a, T) * B * T / seconds / 1e9,
+        "parameters": counts.parameters(a),
+    }
+
+
+def peer(shape, steps: int, device: str, compiled: bool) -> dict:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    D, F, L, H, K, h, V, B, T = shape
+    torch.set_num_threads(os.cpu_count() or 1)
+    config = LlamaConfig(
+        hidden_size=D,
+        intermediate_size=F,
+        num_hidden_layers=L,
+        num_attention_heads=H,
+        num_key_value_heads=K,
+        head_dim=h,
+        vocab_size=V,
+        max_position_embeddings=T,
+        tie_word_embeddings=False,
+        use_cache=False,
+        attn_implementation="sdpa",
+    )
+    model = LlamaForCausalLM(config).to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    tokens = torch.randint(0, V, (B, T), device=device)
+    forward = torch.compile(model) if compiled else model
+    times = []
+    for i in range(steps + 3):
+        start = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device != "cpu"):
+            loss = forward(input_ids=tokens, labels=tokens).loss
+        loss.backward()
+        optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        if i >= 3:
+            times.append(time.perf_counter() - start)
+    name = "torch.compile" if compiled else "torch eager"
+    return {"who": name, "version": torch.__version__, "tokens_per_s": B * T / statistics.median(times)}
+
+
+def _child(size: str, who: str, steps: int, device: str, huge_pages: bool) -> dict | None:
+    env = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    if huge_pages:
+        env["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+    command = [sys.executable, __file__, "--child", who, "--sizes", size, "--steps", str(steps), "--device", device]
+    result = subprocess.run(command, env=env, capture_output=True, text=True)
+    if result.returncode:
+        print(f"{who} failed: {result.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        return None
+    return json.loads(result.stdout.strip().splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["small", "medium", "large"])
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--child", choices=("ours", "eager", "compile"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        shape = SIZES[options.sizes[0]]
+        run = ours if options.child == "ours" else lambda *a: peer(*a, compiled=options.child == "compile")
+        print(json.dumps(run(shape, options.steps, options.device)))
+        return
+    for size in options.sizes:
+        best: dict[tuple[str, bool], float] = {}
+        for _ in range(options.rounds):
+            for who in ("ours", "compile", "eager"):
+                for huge_pages in (True, False):
+                    result = _child(size, who, options.steps, options.device, huge_pages)
+                    if result:
+                        key = (who, huge_pages)
+                        best[key] = max(best.get(key, 0.0), result["tokens_per_s"])
+        rate = {
+            who: max((v for (w, _), v in best.items() if w == who), default=None)
+            for who in ("ours", "compile", "eager")
+        }
+        line = {
+            "size": size,
+            "ours_tokens_per_s": best.get(("ours", True)),
+            "ours_without_huge_pages": best.get(("ours", False)),
+            "torch_compile": best.get(("compile", False)),
+            "torch_compile_huge_pages": best.get(("compile", True)),
+            "torch_eager": rate["eager"],
+        }
+        if rate["ours"] and rate["compile"]:
+            line["ratio_to_best_torch"] = rate["ours"] / max(rate["compile"], rate["eager"] or 0.0)
+        print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in line.items()}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

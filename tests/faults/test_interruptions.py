@@ -1,0 +1,125 @@
+"""Killed, told to stop, out of disk: a run ends with the losses of an undisturbed one, or with a clear error."""
+
+import json
+import os
+import pathlib
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, losses
+
+STEPS = 40
+# KANANA_KILLS=10 makes the drill longer.
+KILLS = int(os.environ.get("KANANA_KILLS", "3"))
+
+
+def _command(workdir: pathlib.Path, *more: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "kanana_jax",
+        "run",
+        "--config",
+        str(ROOT / "configs/tiny.py") + ":test",
+        "--workdir",
+        str(workdir),
+        "--config.stages=('stage1',)",
+        f"--config.stage1.train.tokens={512 * STEPS}",
+        "--config.stage1.train.checkpoint.every=3",
+        "--config.samples.max_new_tokens=2",
+        *more,
+    ]
+
+
+def _start(command, **kwargs):
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **kwargs
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    process = _start(_command(workdir))
+    assert process.wait() == 0, process.stderr.read()
+    return workdir
+
+
+def _wait_for_step(workdir, step, process):
+    file = workdir / "stage1/metrics.jsonl"
+    while process.poll() is None:
+        if file.exists() and f'"step": {step},' in file.read_text():
+            return True
+        time.sleep(0.002)
+    return False
+
+
+def test_killed_again_and_again_the_losses_are_the_same_bits(undisturbed, tmp_path):
+    rng = random.Random(int(os.environ.get("KANANA_KILL_SEED", "0")))
+    workdir, killed, during_write = tmp_path / "run", 0, 0
+    for wanted in sorted(rng.sample(range(2, STEPS - 2), KILLS)):
+        process = _start(_command(workdir))
+        if _wait_for_step(workdir, wanted, process):
+            # Half of the time wait for a checkpoint that is just being written.
+            deadline = time.time() + 3
+            while killed % 2 and time.time() < deadline and not list((workdir / "stage1/checkpoints").glob("*tmp*")):
+                time.sleep(0.001)
+            during_write += bool(list((workdir / "stage1/checkpoints").glob("*tmp*")))
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.wait()
+    process = _start(_command(workdir))
+    assert process.wait() == 0, process.stderr.read()
+    print(f"killed {killed} times, {during_write} during a checkpoint")
+    assert killed >= max(KILLS // 2, 1)
+    assert losses(workdir) == losses(undisturbed)
+    assert json.loads((workdir / "stage1/data_state.json").read_text()) == json.loads(
+        (undisturbed / "stage1/data_state.json").read_text()
+    )
+
+
+def test_sigterm_saves_exits_75_and_goes_on(undisturbed, tmp_path):
+    workdir = tmp_path / "run"
+    process = _start(_command(workdir, "--config.stage1.train.checkpoint.every=1000"))
+    assert _wait_for_step(workdir, 5, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 75
+    message = process.stderr.read()
+    assert "is saved at step" in message and "Traceback" not in message
+    (step,) = [int(p.name) for p in (workdir / "stage1/checkpoints").iterdir() if p.name.isdigit()]
+    assert 5 <= step < STEPS
+    process = _start(_command(workdir, "--config.stage1.train.checkpoint.every=1000"))
+    assert process.wait() == 0, process.stderr.read()
+    assert losses(workdir) == losses(undisturbed)
+
+
+def test_a_full_disk_during_a_save_is_told_and_the_last_checkpoint_stands(undisturbed, tmp_path):
+    """A limit on the size of written files stands for the full disk; the run goes on once it is lifted."""
+    workdir = tmp_path / "run"
+    process = _start(_command(workdir))
+    assert _wait_for_step(workdir, 8, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = sorted(int(p.name) for p in (workdir / "stage1/checkpoints").iterdir() if p.name.isdigit())
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+    process = _start(_command(workdir), preexec_fn=limit)
+    assert process.wait() == 1
+    error = process.stderr.read()
+    (message,) = [line for line in error.splitlines() if line.startswith("kanana:")]
+    assert "Traceback" not in error, error
+    assert "could not be written" in message and "disk is full" in message and "last complete one is step" in message
+    after = sorted(int(p.name) for p in (workdir / "stage1/checkpoints").iterdir() if p.name.isdigit())
+    assert before and before[-1] in after
+    process = _start(_command(workdir))
+    assert process.wait() == 0, process.stderr.read()
+    assert losses(workdir) == losses(undisturbed)

@@ -1,0 +1,93 @@
+"""Two processes of four devices each: the losses, data and model of one process; a missing one is named."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+from conftest import ROOT, losses
+
+
+def _command(workdir, mesh, *more):
+    return [
+        sys.executable,
+        "-m",
+        "kanana_jax",
+        "run",
+        "--config",
+        str(ROOT / "configs/tiny.py") + ":test",
+        "--workdir",
+        str(workdir),
+        "--config.stages=('stage1',)",
+        "--config.stage1.train.tokens=10_240",
+        "--config.samples.max_new_tokens=2",
+        *mesh,
+        *more,
+    ]
+
+
+def _run(commands, devices):
+    env = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
+    env["JAX_CPU_COLLECTIVES_IMPLEMENTATION"] = "gloo"
+    processes = [
+        subprocess.Popen(c, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for c in commands
+    ]
+    return [(p.communicate(timeout=400)[1], p.returncode) for p in processes]
+
+
+def _free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def _join(port, index, count, timeout=120):
+    return [
+        "--coordinator",
+        f"127.0.0.1:{port}",
+        "--num-processes",
+        str(count),
+        "--process-id",
+        str(index),
+        "--join-timeout",
+        str(timeout),
+    ]
+
+
+def test_two_processes_equal_one(tmp_path):
+    ((error, code),) = _run([_command(tmp_path / "one", ["--config.mesh.fsdp=1"])], 1)
+    assert code == 0, error
+    port = _free_port()
+    mesh = ["--config.mesh.fsdp=4", "--config.mesh.tensor=2"]
+    for error, code in _run([_command(tmp_path / "two", mesh, *_join(port, i, 2)) for i in range(2)], 4):
+        assert code == 0, error
+    assert len(losses(tmp_path / "one")) == 20
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), atol=1e-5)
+    for file in ("data_state.json", "data_report.json"):
+        assert (tmp_path / "two/stage1" / file).read_text() == (tmp_path / "one/stage1" / file).read_text()
+    # Two processes wrote the model's layers; one reads them all.
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "kanana_jax",
+            "generate",
+            str(tmp_path / "two/stage1"),
+            "--prompt",
+            "a",
+            "--max-new-tokens",
+            "2",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_missing_process_is_named_in_time(tmp_path):
+    ((error, code),) = _run([_command(tmp_path / "w", [], *_join(_free_port(), 0, 2, timeout=8))], 1)
+    last = error.strip().splitlines()[-1]
+    assert code == 1 and last.startswith("kanana: ") and "8 s" in last and "1" in last

@@ -1,0 +1,153 @@
+"""Pages: well-formed, escaped, self-contained, the same bytes twice; runs that are broken off."""
+
+import html.parser
+import json
+import re
+
+import numpy as np
+import pytest
+
+from kanana_jax.report.page import Code, Figure, Page, Sample, Section, Table, Text, render
+from kanana_jax.report.plots import MAX_POINTS, Series, grouped_bars, lines
+from kanana_jax.report.run import write_run_report
+
+HOSTILE = '<script>alert(1)</script> & "quotes" 한글'
+
+
+class _Balance(html.parser.HTMLParser):
+    VOID = {"meta", "br", "hr", "img", "link"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.scripts, self.text = [], 0, []
+
+    def handle_starttag(self, tag, attributes):
+        self.scripts += tag == "script"
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def _check(page: str) -> str:
+    parser = _Balance()
+    parser.feed(page)
+    assert not parser.open and not parser.scripts
+    assert not re.search(r"""(src|href)=["'](?!#)|url\((?!#)|https?://""", page)
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    return "".join(parser.text)
+
+
+def test_everything_is_escaped_and_balanced():
+    curve = np.sin(np.arange(5000) / 100)
+    page = Page(
+        HOSTILE,
+        HOSTILE,
+        [
+            Section(
+                HOSTILE,
+                [
+                    Text(HOSTILE),
+                    Code(HOSTILE),
+                    Sample("ko", HOSTILE, HOSTILE),
+                    Table((HOSTILE, "n"), [(HOSTILE, 1), ("b", None)], HOSTILE),
+                    Figure(
+                        lines(
+                            [Series("a", range(5000), curve), Series("b", [0, 1], [1, 2])],
+                            x="x",
+                            y="y",
+                            boundaries={"s": 10},
+                        ),
+                        HOSTILE,
+                    ),
+                    Figure(grouped_bars(["ko_web", "한국어"], {"wanted": [1, 2], "seen": [2, 1]}, y="%"), "bars"),
+                ],
+            ),
+            Section("empty", []),
+        ],
+    )
+    text = _check(render(page))
+    assert text.count("<script>alert(1)</script>") >= 8 and "empty" not in text and "한국어" in text
+
+
+def test_plots_are_deterministic_and_thinned():
+    make = lambda: lines([Series("a", range(50_000), np.arange(50_000))], x="x", y="y")  # noqa: E731
+    assert make() == make()
+    assert len(make()) < 200 * MAX_POINTS
+
+
+def _workdir(folder, steps=120):
+    config = {"name": "run", "stages": ["stage1", "stage2"]}
+    for name in config["stages"]:
+        config[name] = {"train": {"tokens": 1000 * steps, "batch_tokens": 1000}, "mixture": {"ko": 0.5, "en": 0.5}}
+    (folder / "config.json").write_text(
+        json.dumps(
+            {
+                "config": config,
+                "command": "kanana run --config x",
+                "versions": {"jax": "1"},
+                "git_revision": None,
+                "seed": 0,
+                "devices": "1 × cpu",
+                "started": "today",
+            }
+        )
+    )
+    stage = folder / "stage1"
+    stage.mkdir()
+    rows = []
+    for step in range(1, steps + 1):
+        rows.append(
+            {
+                "step": step,
+                "tokens": 1000 * step,
+                "loss": 9 / step,
+                "lr": 1e-3,
+                "grad_norm": 1.0,
+                "skipped": 0,
+                "z_loss": 0.1,
+                "tokens_per_s": 100.0,
+                "mfu": 0.5,
+                "data_wait_s": 0.001,
+                "step_s": 1.0,
+            }
+            if step > 1
+            else {"step": 1, "tokens": 1000, "loss": 9.0, "lr": 1e-3, "grad_norm": 1.0, "skipped": 0}
+        )
+        if step % 40 == 0:
+            rows.append(
+                {"step": step, "tokens": 1000 * step, "eval": {"bits_per_byte": {"lang/ko": 2.5, "source/ko": 2.5}}}
+            )
+    (stage / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows) + '{"step": 12')
+    return folder
+
+
+def test_a_run_that_is_under_way(tmp_path):
+    text = _check(write_run_report(_workdir(tmp_path)).read_text())
+    assert (
+        "stage1: step 120 of 120" in text
+        and "stage2: not begun" in text
+        and "2.5" in text
+        and "No stage is finished yet" in text
+    )
+
+
+def test_a_run_that_has_just_begun(tmp_path):
+    _workdir(tmp_path)
+    (tmp_path / "stage1/metrics.jsonl").write_text("")
+    text = _check(write_run_report(tmp_path).read_text())
+    assert "No step is logged yet" in text
+    assert write_run_report(tmp_path).read_bytes() == write_run_report(tmp_path).read_bytes()
+
+
+def test_not_a_workdir(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_run_report(tmp_path)
