@@ -152,16 +152,30 @@ class LaneDataset(grain.IterDataset):
             raise ConfigError(
                 f"source '{name}' has {total} documents, fewer than the {self.lanes} lanes: lower data.lanes"
             )
-        seed = (self.seed * 1_000_003 + sum(name.encode()) * 7919 + self.lane) % 2**31
-        documents = grain.MapDataset.source(source.split("train"))[self.lane :: self.lanes]
-        epoch = len(documents)
+        documents, epoch = lane_documents(source, self.lane, self.lanes, self.seed)
         if state is not None and state["epoch_documents"] != epoch:
             raise UserError(
                 f"source '{name}' has {epoch} documents in a lane, but had {state['epoch_documents']} when its "
                 "position was saved: bring its files and data.lanes back as they were, or use another workdir"
             )
-        documents = documents.seed(seed).shuffle().repeat().map(_Prepare(self.tokenizer, self.keep))
-        return _SourceRows(documents, epoch, self.seq_len, state)
+        return _SourceRows(documents.map(_Prepare(self.tokenizer, self.keep)), epoch, self.seq_len, state)
+
+
+def lane_documents(source: PreparedSource, lane: int, lanes: int, seed: int) -> tuple[grain.MapDataset, int]:
+    """A lane's endless sequence of a source's records (bytes), shuffled anew each epoch, and an epoch's length."""
+    documents = grain.MapDataset.source(source.split("train"))[lane::lanes]
+    own_seed = (seed * 1_000_003 + sum(source.name.encode()) * 7919 + lane) % 2**31
+    return documents.seed(own_seed).shuffle().repeat(), len(documents)
+
+
+def documents_seen(lanes: State, sources: Mapping[str, PreparedSource], seed: int) -> dict[str, list[str]]:
+    """The texts that training has read, by source and in each lane's order, from the states of all lanes."""
+    seen: dict[str, list[str]] = {name: [] for name in sources}
+    for lane, state in lanes.items():
+        for name, position in state["sources"].items():
+            documents, _ = lane_documents(sources[name], int(lane), len(lanes), seed)
+            seen[name] += [json.loads(documents[i])["text"] for i in range(position["next"])]
+    return seen
 
 
 class LaneIterator(grain.DatasetIterator):

@@ -93,20 +93,6 @@ def test_rows_have_the_wanted_shares_and_sources(world):
     assert all(len(set(b["source"])) > 1 for b in batches)
 
 
-def _documents_read(prepared, lanes):
-    """The ids of the documents that each lane has begun, in order, worked out from Grain's shuffle alone."""
-    import grain
-
-    seen = {name: [] for name in prepared}
-    for lane, state in lanes.items():
-        for name, s in state["sources"].items():
-            ids = [json.loads(d)["id"] for d in prepared[name].split("train")][int(lane) :: len(lanes)]
-            seed = (3 * 1_000_003 + sum(name.encode()) * 7919 + int(lane)) % 2**31
-            order = grain.MapDataset.source(ids).seed(seed).shuffle().repeat()
-            seen[name] += [order[i] for i in range(s["next"])]
-    return seen
-
-
 def test_a_second_stage_goes_on_where_the_first_stopped(world):
     """No document twice before its source is exhausted, over both mixtures and a source that pauses."""
     prepared, _ = world
@@ -119,10 +105,10 @@ def test_a_second_stage_goes_on_where_the_first_stopped(world):
     after = second.get_state()
     assert after["0"]["sources"]["en_news"] == state["0"]["sources"]["en_news"]
     report = pipeline.data_report(after, prepared)
-    for name, ids in _documents_read(prepared, after).items():
-        assert len(ids) == report["sources"][name]["documents"]
+    for name, texts in pipeline.documents_seen(after, prepared, seed=3).items():
+        assert len(texts) == report["sources"][name]["documents"]
         if report["sources"][name]["epochs"] <= 1:
-            assert len(set(ids)) == len(ids)
+            assert len(set(texts)) == len(texts)
     assert report["sources"]["ko_news"]["rows"] > pipeline.data_report(state, prepared)["sources"]["ko_news"]["rows"]
 
 
@@ -153,7 +139,8 @@ def test_dropped_documents_are_counted_by_rule_exactly(world):
     stream = _stream(world, {"ko_news": 1.0}, filters={"length": {"min_characters": low, "max_characters": high}})
     _take(stream, 10)
     report = pipeline.data_report(stream.get_state(), prepared)
-    read = [texts[i] for i in _documents_read(prepared, stream.get_state())["ko_news"]]
+    read = pipeline.documents_seen(stream.get_state(), prepared, seed=3)["ko_news"]
+    assert set(read) <= set(texts.values())
     short, long = sum(len(t) < low for t in read), sum(len(t) > high for t in read)
     assert short and long
     assert report["sources"]["ko_news"]["dropped"] == {"too_short": short, "too_long": long}
