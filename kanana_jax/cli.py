@@ -30,8 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.debug:
             # A failed save comes back to this thread and is told by its own sentence; asyncio and the writing
             # threads would add a traceback for every array.
-            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-            sys.excepthook = threading.excepthook = lambda *_: None
+            for name in ("asyncio", "absl"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+            sys.excepthook = sys.unraisablehook = threading.excepthook = lambda *_: None
         options.action(options, overrides, ["kanana", *arguments])
         return 0
     except UserError as error:

@@ -15,7 +15,7 @@ import numpy as np
 from kanana_jax.inference.sampling import SamplingConfig, sample
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.transformer import KVCache, Params, bind
-from kanana_jax.parallel.sharding import RULES
+from kanana_jax.parallel.sharding import RULES, constrain
 
 
 def empty_cache(a: Architecture, runtime: Runtime, batch: int, slots: int) -> KVCache:
@@ -121,4 +121,4 @@ def _generate(params, tokens, segments, key, stop, *, architecture, runtime, new
         cache,
     )
     _, _, _, out, count, _ = jax.lax.while_loop(going_on, body, start)
-    return out, count
+    return constrain(out), constrain(count)  # whole on every host

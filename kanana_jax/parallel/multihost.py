@@ -1,14 +1,17 @@
 """Starting many processes, and what they tell each other outside the training step."""
 
+import contextlib
 import dataclasses
 import json
+import socket
+import time
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from kanana_jax.config import UserError
+from kanana_jax.config import ConfigError, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +34,10 @@ def start(config: ProcessConfig) -> None:
     """Joins the other processes; call it before anything touches a device.
 
     Raises:
-      UserError: not all came in time; names who is missing as far as process 0 knows.
+      UserError: not all came in time; names who is missing.
     """
-    if config.num_processes == 1 or (not config.coordinator and config.num_processes == -1):
-        return
+    if config.coordinator and config.num_processes > 1:
+        _roll_call(config)
     known = {"num_processes": config.num_processes, "process_id": config.process_id}
     try:
         jax.distributed.initialize(
@@ -48,28 +51,64 @@ def start(config: ProcessConfig) -> None:
             f"{config.timeout_s} s ({str(error).strip().splitlines()[0][:200]}): "
             "start the missing processes, or free the port"
         ) from error
-    _await_everyone(config)
 
 
-def _await_everyone(config: ProcessConfig) -> None:
-    """A roll-call, so that the log can name who is missing."""
-    from jax._src.distributed import global_state
+def _roll_call(config: ProcessConfig) -> None:
+    """Everyone reports to process 0, on the port that JAX takes over afterwards.
 
-    client = global_state.client
-    if client is None:
-        return
-    me, everyone = jax.process_index(), jax.process_count()
-    client.key_value_set(f"kanana/present/{me}", "1", allow_overwrite=True)
-    missing = []
-    for process in range(everyone):
-        try:
-            client.blocking_key_value_get(f"kanana/present/{process}", config.timeout_s * 1000)
-        except Exception:
-            missing.append(process)
+    JAX itself ends the process when somebody is late; so nobody enters before all are there.
+    """
+    host, _, port = config.coordinator.rpartition(":")
+    if not port.isdigit() or not 0 <= config.process_id < config.num_processes:
+        raise ConfigError("--coordinator must be HOST:PORT, and --process-id one of 0 … --num-processes − 1")
+    deadline = time.monotonic() + config.timeout_s
+    missing = (
+        _receive(int(port), config, deadline) if config.process_id == 0 else _report(host, int(port), config, deadline)
+    )
     if missing:
         raise UserError(
-            f"processes {missing} of {everyone} did not come within {config.timeout_s} s: look at their logs"
+            f"process {missing} of {config.num_processes} did not come to {config.coordinator} within "
+            f"{config.timeout_s} s: look at its log, or start it"
         )
+
+
+def _receive(port: int, config: ProcessConfig, deadline: float) -> str:
+    """Process 0: waits for all; '' or the missing ones as text, which everyone present is told."""
+    connections: dict[int, socket.socket] = {}
+    try:
+        server = socket.create_server(("", port), backlog=config.num_processes)
+    except OSError as error:
+        raise UserError(f"port {port} of --coordinator cannot be opened ({error.strerror}): choose another") from error
+    with server:
+        while len(connections) < config.num_processes - 1 and time.monotonic() < deadline:
+            server.settimeout(max(deadline - time.monotonic(), 0.01))
+            try:
+                connection, _ = server.accept()
+                connection.settimeout(5)
+                connections[int(connection.recv(16))] = connection
+            except (OSError, ValueError):
+                continue
+    absent = [str(i) for i in range(1, config.num_processes) if i not in connections]
+    for connection in connections.values():
+        with contextlib.suppress(OSError), connection:
+            connection.sendall((", ".join(absent) or "go").encode())
+    return ", ".join(absent)
+
+
+def _report(host: str, port: int, config: ProcessConfig, deadline: float) -> str:
+    """Other processes: report, and wait for the answer."""
+    while time.monotonic() < deadline:
+        try:
+            with socket.create_connection((host, port), timeout=5) as connection:
+                connection.sendall(str(config.process_id).encode())
+                connection.settimeout(max(deadline - time.monotonic(), 0.01) + 10)
+                answer = connection.recv(4096).decode()
+            if answer:
+                return "" if answer == "go" else answer
+        except OSError:
+            pass
+        time.sleep(0.2)
+    return "0"
 
 
 def merge_states(local: dict[str, Any]) -> dict[str, Any]:
