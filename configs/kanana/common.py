@@ -1,0 +1,114 @@
+"""What the paper's pre-training configs share (arXiv:2502.18934, §2.1–2.2 and Figure 2)."""
+
+import pathlib
+
+from ml_collections import ConfigDict
+
+from kanana_jax.models.architecture import Architecture
+from kanana_jax.training import scaling_law
+
+SEQ_LEN = 8192
+STAGE1_TOKENS, STAGE2_TOKENS = 2_700_000_000_000, 300_000_000_000
+# Up-scaled models go on for 100B tokens on each stage's mixture (§2.3).
+UPSCALED_TOKENS = 100_000_000_000
+
+# Figure 2, shares of tokens in %.
+STAGE1_MIXTURE = {"en_web": 67.8, "code": 12.8, "ko_web": 9.6, "academic": 8.7, "encyclopedia": 1.0}
+STAGE2_MIXTURE = {
+    "academic": 35.8,
+    "code": 34.3,
+    "ko_web": 20.5,
+    "en_web": 5.3,
+    "encyclopedia": 2.4,
+    "instruction": 1.8,
+}
+LANGUAGE = {"ko_web": "ko"}
+
+
+def base(name: str, documents: str, mesh: dict, remat: str = "context") -> ConfigDict:
+    """Everything but the stages: `documents` holds a folder for each category of Figure 2 and `tokenizer/`."""
+    folder = pathlib.Path(documents)
+    c = ConfigDict()
+    c.name = name
+    c.seed = 0
+    c.tokenizer = dict(path=str(folder / "tokenizer"))
+    c.mesh = mesh
+    # Not stated: parameters and moments in float32, computation in bfloat16.
+    c.runtime = dict(param_dtype="float32", compute_dtype="bfloat16", attention="auto", scan_layers=True, remat=remat)
+    c.sources = ConfigDict(sort_keys=False)
+    for category in STAGE2_MIXTURE:
+        c.sources[category] = dict(path=str(folder / category), lang=LANGUAGE.get(category, "en"), holdout=0.00001)
+    c.data = dict(lanes=256, workers="processes", prefetch=8)
+    c.filters = dict()
+    c.evaluation = dict(max_bytes=4_000_000, batch_size=256)
+    c.samples = dict(prompts=dict(ko=("대한민국의 수도는",), en=("The capital of Korea is",)), max_new_tokens=64)
+    c.stages = ("stage1", "stage2")
+    return c
+
+
+def train(architecture: Architecture, tokens: int, total_tokens: int, *, schedule: dict, peak: float = 1.0) -> dict:
+    """A stage's length, batch and optimizer; lr and batch by DeepSeek's law for the whole of pre-training.
+
+    The batch is rounded to 256 sequences, which every listed mesh divides.
+    """
+    law = scaling_law.recommend(architecture, total_tokens, SEQ_LEN)
+    batch = max(round(law.batch_tokens / (256 * SEQ_LEN)), 1) * 256 * SEQ_LEN
+    return dict(
+        tokens=tokens,
+        batch_tokens=batch,
+        seq_len=SEQ_LEN,
+        z_loss=5e-6,
+        loss_chunk=2048,
+        log_every=10,
+        eval_every=1000,
+        optimizer=dict(learning_rate=round(peak * law.learning_rate, 8), weight_decay=1e-4, schedule=schedule),
+        checkpoint=dict(every=500, keep_last=3, keep_best=1),
+        guard=dict(spike=10.0, after=1000, stop_after=20),
+    )
+
+
+def from_scratch(name: str, architecture: Architecture, documents: str, mesh: dict) -> ConfigDict:
+    """Stage 1 (2.7T) and stage 2 (300B) as one multi-step schedule: warm-up, then 31.6% at 80%, 10% at 90%."""
+    c = base(name, documents, mesh)
+    total = STAGE1_TOKENS + STAGE2_TOKENS
+    # The drops stand at 80% and 90% of 3T tokens, as shares of stage 1; all of stage 2 is at 10%.
+    drops = ((0.8 * total / STAGE1_TOKENS, 0.316), (0.9 * total / STAGE1_TOKENS, 0.1))
+    first = dict(kind="multi_step", warmup_steps=2000, drops=drops)
+    c.stage1 = dict(
+        kind="pretrain",
+        model=architecture.to_dict(),
+        mixture=STAGE1_MIXTURE,
+        train=train(architecture, STAGE1_TOKENS, total, schedule=first),
+    )
+    c.stage2 = dict(
+        kind="pretrain",
+        start="stage1",
+        mixture=STAGE2_MIXTURE,
+        train=train(architecture, STAGE2_TOKENS, total, schedule=dict(kind="constant", warmup_steps=0), peak=0.1),
+    )
+    return c
+
+
+def upscaled(name: str, architecture: Architecture, start: str, documents: str, mesh: dict) -> ConfigDict:
+    """Continued training of an up-scaled model: `start` is the folder of the deeper model.
+
+    Not stated: its learning rate. Chosen: a tenth of the law's peak, constant for 100B tokens of stage 1's
+    mixture, then cosine to nothing over 100B of stage 2's.
+    """
+    c = base(name, documents, mesh)
+    total = STAGE1_TOKENS + STAGE2_TOKENS
+    first = dict(kind="constant", warmup_steps=100)
+    c.stage1 = dict(
+        kind="pretrain",
+        start=start,
+        mixture=STAGE1_MIXTURE,
+        train=train(architecture, UPSCALED_TOKENS, total, schedule=first, peak=0.1),
+    )
+    second = dict(kind="cosine", warmup_steps=0, final=0.01)
+    c.stage2 = dict(
+        kind="pretrain",
+        start="stage1",
+        mixture=STAGE2_MIXTURE,
+        train=train(architecture, UPSCALED_TOKENS, total, schedule=second, peak=0.1),
+    )
+    return c
