@@ -3,8 +3,8 @@
 import dataclasses
 
 import pytest
-
 from conftest import ROOT
+
 from kanana_jax import config as config_lib
 from kanana_jax import recipe
 from kanana_jax.models import presets

@@ -1,6 +1,6 @@
 """Kanana (arXiv:2502.18934, §2): 9.8B, up-scaled from the 8B: 100B + 100B tokens.
 
-    kanana run --config configs/kanana/essence_9_8b.py:/data/documents,/models/essence_9_8b_start --workdir /runs/essence_9_8b
+    kanana run --config configs/kanana/essence_9_8b.py:/data/documents,/models/essence_start --workdir /runs/essence
 
 Figure 2's mixtures, DeepSeek's schedule and law, independent weight decay 1e-4, z-loss 5e-6: see common.py.
 """

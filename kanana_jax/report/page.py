@@ -1,18 +1,20 @@
-"""A page of text, tables, figures and samples as one HTML file that needs nothing else."""
+"""A page of text, tables, figures and samples as one HTML file that needs nothing else: no network, no script."""
 
 import dataclasses
 import html
+import math
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """A paragraph."""
+    """A paragraph; a warning stands out."""
 
     text: str
+    tone: Literal["plain", "warning"] = "plain"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,18 +25,37 @@ class Code:
 
 
 @dataclasses.dataclass(frozen=True)
+class KeyValues:
+    """A few figures with their names, in large type."""
+
+    items: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows under columns; numbers are right-aligned and shown with `digits` significant digits."""
+    """Rows under columns.
+
+    Attributes:
+      rows: a column whose cells are numbers (or None) is right-aligned.
+      formats: column → format spec of its numbers (`".3f"`, `",d"`); a column without one gets thousands separators,
+        and as many decimals for all its cells as give the largest one `digits` significant digits.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     caption: str = ""
+    formats: Mapping[str, str] = dataclasses.field(default_factory=dict)
     digits: int = 4
+
+    def __post_init__(self):
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"table '{self.caption}': a row has {len(row)} cells for {len(self.columns)} columns")
 
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A plot as SVG (from `plots.py`)."""
+    """A plot: an `<svg>` element (from `plots.py`), which alone is not escaped."""
 
     svg: str
     caption: str
@@ -42,25 +63,43 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A prompt and what a model made of it."""
+    """A prompt and what a model made of it; `lang` is the language's code."""
 
     lang: str
     prompt: str
     text: str
 
 
-Block = Text | Code | Table | Figure | Sample
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Samples beside each other where there is room."""
+
+    samples: Sequence[Sample]
+    caption: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Details:
+    """Blocks that a reader opens by a click."""
+
+    summary: str
+    blocks: Sequence["Block"]
+
+
+Block = Text | Code | KeyValues | Table | Figure | Samples | Details
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
+    """A heading and what stands under it."""
+
     title: str
     blocks: Sequence[Block]
 
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """A title, its summary and sections; empty sections are left out."""
+    """A title, its summary and sections; sections without blocks are left out."""
 
     title: str
     lead: str
@@ -68,82 +107,121 @@ class Page:
 
 
 _STYLE = """
-:root{--ink:#1c2330;--soft:#5b6576;--line:#dfe3ea;--paper:#fff;--tint:#f5f7fa;--accent:#0b63b0}
-@media(prefers-color-scheme:dark){:root{--ink:#e4e8ef;--soft:#9aa5b5;--line:#333c4a;--paper:#151a22;--tint:#1d242f;--accent:#7db9f2}
-figure svg{background:#fff;border-radius:6px}}
-*{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);
-font:16px/1.55 system-ui,-apple-system,"Segoe UI","Noto Sans KR","Noto Sans CJK KR","Apple SD Gothic Neo","Malgun Gothic",sans-serif}
-main{max-width:1060px;margin:0 auto;padding:36px 24px 80px}h1{font-size:28px;margin:0 0 6px}
-h2{font-size:19px;margin:40px 0 12px;padding-top:14px;border-top:1px solid var(--line)}
-.lead{color:var(--soft);margin:0 0 20px}figure{margin:14px 0}figure svg{width:100%;height:auto;display:block}
-figcaption,caption{color:var(--soft);font-size:14px;text-align:left;caption-side:bottom;padding-top:6px}
-.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:14px;margin:10px 0;min-width:40%}
-th,td{padding:5px 12px 5px 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
-th{font-weight:600;color:var(--soft)}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
-pre{background:var(--tint);padding:12px 14px;overflow-x:auto;border-radius:6px;font-size:13px;white-space:pre-wrap;overflow-wrap:anywhere}
-.sample{background:var(--tint);border-left:3px solid var(--accent);padding:10px 14px;margin:10px 0;border-radius:0 6px 6px 0;white-space:pre-wrap}
-.sample b{font-weight:600}.sample small{display:block;color:var(--soft)}
-@media print{h2{break-after:avoid}figure,table,.sample{break-inside:avoid}}
+:root{color-scheme:light dark;--ink:#1c2331;--soft:#5b6577;--line:#dfe3eb;--paper:#fff;--tint:#f5f7fa;--accent:#0b63b0;
+--warn:#fff4e0;--warn-line:#d98a00}
+@media screen and (prefers-color-scheme:dark){:root{--ink:#e4e8ef;--soft:#a0aaba;--line:#313a48;--paper:#151a22;
+--tint:#1d242f;--accent:#7db9f2;--warn:#3a2f18;--c0:#4aa8e8;--c1:#ff8b3d;--c2:#2fc79a;--c3:#e79cc8;--c4:#f5bd41;
+--c5:#9bd8ff;--c6:#98a3b3;--c7:#a99bea}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI","Noto Sans KR",
+"Noto Sans CJK KR","Apple SD Gothic Neo","Malgun Gothic","Noto Sans CJK JP","Hiragino Sans",sans-serif}
+main{max-width:1060px;margin:0 auto;padding:36px 24px 80px}
+h1{font-size:28px;line-height:1.25;margin:0 0 6px;overflow-wrap:anywhere}
+h2{font-size:20px;margin:44px 0 12px;padding-top:16px;border-top:1px solid var(--line)}
+.lead{color:var(--soft);margin:0 0 16px;overflow-wrap:anywhere}
+nav{display:flex;flex-wrap:wrap;gap:2px 18px;font-size:14px}a{color:var(--accent);text-decoration:none}
+a:hover{text-decoration:underline}p{margin:10px 0;max-width:75ch}
+.warning{background:var(--warn);border-left:3px solid var(--warn-line);padding:8px 14px;border-radius:0 6px 6px 0}
+figure{margin:18px 0 22px}figure svg{width:100%;height:auto;display:block;overflow:visible}
+figure svg *{stroke-linejoin:round}figure svg text{font-family:inherit}
+figcaption,caption{color:var(--soft);font-size:14px;line-height:1.45;text-align:left;padding-top:6px}
+caption{caption-side:bottom}figcaption{max-width:90ch}
+.scroll{overflow-x:auto;margin:12px 0}table{border-collapse:collapse;font-size:14px;line-height:1.4;min-width:40%}
+th,td{padding:5px 18px 5px 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
+th{font-weight:600;color:var(--soft);vertical-align:bottom}tbody th{color:inherit;font-weight:400}
+.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:10px;margin:14px 0}
+dl div{background:var(--tint);border-radius:8px;padding:10px 14px}dt{color:var(--soft);font-size:13px}
+dd{margin:0;font-size:20px;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
+pre{background:var(--tint);padding:12px 14px;border-radius:6px;font-size:13px;line-height:1.45;white-space:pre-wrap;
+overflow-wrap:anywhere;margin:10px 0}
+details{margin:12px 0}summary{cursor:pointer;color:var(--accent);font-size:14px}
+.samples{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:12px;margin:12px 0}
+.sample{background:var(--tint);border-left:3px solid var(--accent);padding:10px 14px;border-radius:0 6px 6px 0;
+white-space:pre-wrap;overflow-wrap:anywhere;font-size:15px}
+.sample b{font-weight:650}.sample small{display:block;color:var(--soft)}
+@media print{:root{color-scheme:light}body{font-size:11pt}main{max-width:none;padding:0}nav{display:none}
+h2{break-after:avoid;margin-top:24px}figure,tr,dl,.sample{break-inside:avoid}.scroll{overflow:visible}
+*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """
 
 
 def render(page: Page) -> str:
-    """The whole page as HTML; everything that comes from outside is escaped."""
+    """The whole page as HTML; all text is escaped."""
+    sections = [s for s in page.sections if s.blocks]
+    links = "".join(f'<a href="#s{i}">{_text(s.title)}</a>' for i, s in enumerate(sections))
     body = "\n".join(
-        f"<section><h2>{_text(s.title)}</h2>\n" + "\n".join(_block(b) for b in s.blocks) + "</section>"
-        for s in page.sections
-        if s.blocks
+        f'<section id="s{i}"><h2>{_text(s.title)}</h2>\n{_blocks(s.blocks)}\n</section>' for i, s in enumerate(sections)
     )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{_text(page.title)}</title><style>{_STYLE}</style></head>\n"
-        f'<body><main><h1>{_text(page.title)}</h1>\n<p class="lead">{_text(page.lead)}</p>\n{body}\n</main></body></html>\n'
+        f'<body><main><h1>{_text(page.title)}</h1>\n<p class="lead">{_text(page.lead)}</p>\n'
+        f"<nav>{links}</nav>\n{body}\n</main></body></html>\n"
     )
 
 
 def write(page: Page, path: pathlib.Path) -> pathlib.Path:
-    """Writes the page whole or not at all."""
+    """Writes the page whole or not at all, and returns where."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    temporary.write_text(render(page), encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        # A cut-off character of a generated text can be a lone surrogate, which UTF-8 does not know.
+        temporary.write_text(render(page), encoding="utf-8", errors="replace", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
 
 
 def _text(value: Any) -> str:
-    return html.escape(str(value))
+    return html.escape(str(value).replace("\0", "\ufffd"))
+
+
+def _blocks(blocks: Sequence[Block]) -> str:
+    return "\n".join(_block(block) for block in blocks)
 
 
 def _block(block: Block) -> str:
     if isinstance(block, Text):
-        return f"<p>{_text(block.text)}</p>"
+        return f'<p class="{block.tone}">{_text(block.text)}</p>'
     if isinstance(block, Code):
         return f"<pre>{_text(block.text)}</pre>"
+    if isinstance(block, KeyValues):
+        pairs = (f"<div><dt>{_text(k)}</dt><dd>{_text(_alone(v))}</dd></div>" for k, v in block.items.items())
+        return f"<dl>{''.join(pairs)}</dl>"
+    if isinstance(block, Table):
+        return _table(block)
     if isinstance(block, Figure):
-        return f"<figure>{block.svg}<figcaption>{_text(block.caption)}</figcaption></figure>"
-    if isinstance(block, Sample):
-        return (
-            f'<div class="sample" lang="{_text(block.lang)}"><small>{_text(block.lang)}</small>'
-            f"<b>{_text(block.prompt)}</b>{_text(block.text)}</div>"
-        )
-    return _table(block)
+        name = f'<svg role="img" aria-label="{_text(block.caption)}"'
+        return f"<figure>{block.svg.replace('<svg', name, 1)}<figcaption>{_text(block.caption)}</figcaption></figure>"
+    if isinstance(block, Samples):
+        caption = f"<p>{_text(block.caption)}</p>" if block.caption else ""
+        return f'{caption}<div class="samples">{"".join(map(_sample, block.samples))}</div>'
+    return f"<details><summary>{_text(block.summary)}</summary>\n{_blocks(block.blocks)}</details>"
+
+
+def _sample(sample: Sample) -> str:
+    lang = _text(sample.lang)
+    return (
+        f'<div class="sample" lang="{lang}"><small>{lang}</small>'
+        f"<b>{_text(sample.prompt)}</b>{_text(sample.text)}</div>"
+    )
 
 
 def _table(table: Table) -> str:
-    numeric = [
-        any(_is_number(row[i]) for row in table.rows)
-        and all(_is_number(row[i]) or row[i] in (None, "") for row in table.rows)
-        for i in range(len(table.columns))
-    ]
+    shown, numeric = [], []
+    for i, name in enumerate(table.columns):
+        cells = [row[i] for row in table.rows]
+        numeric.append(any(map(_is_number, cells)) and all(_is_number(c) or c is None for c in cells))
+        shown.append(_column(cells, table.formats.get(name, ""), table.digits))
 
     def cell(tag: str, i: int, text: str) -> str:
-        return f'<{tag} class="n">{text}</{tag}>' if numeric[i] else f"<{tag}>{text}</{tag}>"
+        align = ' class="n"' if numeric[i] else ""
+        return f"<{tag}{align}>{_text(text)}</{tag}>"
 
-    head = "".join(cell("th", i, _text(c)) for i, c in enumerate(table.columns))
-    rows = "".join(
-        "<tr>" + "".join(cell("td", i, _text(_shown(v, table.digits))) for i, v in enumerate(row)) + "</tr>"
-        for row in table.rows
-    )
+    head = "".join(cell("th", i, name) for i, name in enumerate(table.columns))
+    rows = "".join(f"<tr>{''.join(cell('td', i, c) for i, c in enumerate(row))}</tr>" for row in zip(*shown))
     caption = f"<caption>{_text(table.caption)}</caption>" if table.caption else ""
     return f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
@@ -152,13 +230,25 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _shown(value: Any, digits: int) -> str:
+def _column(cells: Sequence[Any], spec: str, digits: int) -> list[str]:
+    sizes = [abs(c) for c in cells if isinstance(c, float) and math.isfinite(c) and c]
+    if not spec and sizes and min(sizes) >= 1e-4 and max(sizes) < 1e7:
+        decimals = max(0, digits - 1 - math.floor(math.log10(max(sizes))))
+        spec = f",.{decimals}f"
+    return [_shown(c, spec, digits) for c in cells]
+
+
+def _shown(value: Any, spec: str, digits: int) -> str:
     if value is None:
         return "–"
-    if isinstance(value, int) and not isinstance(value, bool):
+    if not _is_number(value):
+        return str(value)
+    if spec and not (isinstance(value, int) and spec.endswith("f")):
+        return format(value, spec)
+    if isinstance(value, int):
         return f"{value:,}"
-    if isinstance(value, float):
-        if value and (abs(value) >= 1e6 or abs(value) < 1e-4):
-            return f"{value:.3g}"
-        return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
-    return str(value)
+    return format(value, spec) if spec else f"{value:.{digits}g}"
+
+
+def _alone(value: Any) -> str:
+    return _column([value], "", 4)[0]

@@ -4,8 +4,21 @@ import json
 import pathlib
 from typing import Any
 
-from kanana_jax.report.page import Code, Figure, Page, Sample, Section, Table, Text, write
-from kanana_jax.report.plots import Series, grouped_bars, lines
+from kanana_jax.report.page import (
+    Block,
+    Code,
+    Details,
+    Figure,
+    KeyValues,
+    Page,
+    Sample,
+    Samples,
+    Section,
+    Table,
+    Text,
+    write,
+)
+from kanana_jax.report.plots import Series, bars, lines
 
 Json = dict[str, Any]
 
@@ -25,6 +38,7 @@ def write_run_report(workdir: pathlib.Path) -> pathlib.Path:
         f"Run '{run['config'].get('name', workdir.name)}'",
         f"{lead}. {run['devices']}. Begun {run['started']}.",
         [
+            Section("In short", _summary(begun)),
             Section("Models", _models(stages)),
             Section("Loss", _loss(begun)),
             Section("Held-out text", _bits(begun)),
@@ -46,7 +60,10 @@ def write_run_report(workdir: pathlib.Path) -> pathlib.Path:
                     ),
                 ],
             ),
-            Section("Config", [Code(json.dumps(run["config"], ensure_ascii=False, indent=1))]),
+            Section(
+                "Config",
+                [Details("Every value", [Code(json.dumps(run["config"], ensure_ascii=False, indent=1))])],
+            ),
         ],
     )
     return write(page, workdir / "report.html")
@@ -103,36 +120,48 @@ def _curve(stages: list[_Stage], key: str, label: str = "", factor: float = 1.0)
     return Series(label or key, [p[0] for p in points], [p[1] for p in points])
 
 
-def _models(stages: dict[str, _Stage]) -> list:
+def _summary(stages: list[_Stage]) -> list[Block]:
+    if not stages:
+        return []
+    last = stages[-1]
+    items: dict[str, Any] = {}
+    if last.card:
+        items["parameters"] = last.card["parameters"]
+    items["tokens seen"] = sum(s.steps[-1]["tokens"] for s in stages)
+    for name, value in (last.evals[-1]["eval"]["bits_per_byte"] if last.evals else {}).items():
+        if name.startswith("lang/"):
+            items[f"held-out bits per byte, {name.removeprefix('lang/')}"] = round(value, 3)
+    seconds = sum(r.get("step_s", 0.0) * (r["step"] - p["step"]) for s in stages for p, r in zip(s.steps, s.steps[1:]))
+    items["time in steps"] = f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+    return [KeyValues(items)]
+
+
+def _models(stages: dict[str, _Stage]) -> list[Block]:
     rows = []
     for s in stages.values():
         if s.card:
             a, flops = s.card["architecture"], s.card["flops"]
+            shape = f"{a['num_layers']} × {a['embed_dim']} / {a['mlp_dim']}"
+            heads = f"{a['num_heads']} ({a['num_kv_heads']} KV)"
+            ledger = (flops["train"], flops["teacher"], flops["calibration"])
             rows.append(
-                [
-                    s.name,
-                    f"{a['num_layers']} × {a['embed_dim']} / {a['mlp_dim']}, {a['num_heads']} heads ({a['num_kv_heads']} KV)",
-                    s.card["parameters"],
-                    s.card["tokens"],
-                    flops["train"],
-                    flops["teacher"],
-                    flops["calibration"],
-                    s.card["parent"] or "scratch",
-                ]
+                (s.name, shape, heads, s.card["parameters"], s.card["tokens"], *ledger, s.card["parent"] or "–")
             )
     if not rows:
         return [Text("No stage is finished yet.")]
     columns = (
         "stage",
         "layers × width / MLP",
+        "heads",
         "parameters",
         "tokens",
-        "FLOPs: training",
+        "FLOPs",
         "teacher",
         "calibration",
         "from",
     )
-    return [Table(columns, rows, "FLOPs are matrix products with causal attention, of this stage alone.")]
+    caption = "FLOPs are matrix products with causal attention, of this stage alone."
+    return [Table(columns, rows, caption, formats=dict.fromkeys(("FLOPs", "teacher", "calibration"), ".3g"))]
 
 
 def _loss(stages: list[_Stage]) -> list:
@@ -194,75 +223,45 @@ def _bits(stages: list[_Stage]) -> list:
     return blocks
 
 
-def _samples(stages: dict[str, _Stage]) -> list:
-    blocks: list = []
-    for s in stages.values():
-        if s.samples:
-            blocks.append(Text(f"After {s.name} (step {s.samples[0]['step']:,}):"))
-            blocks += [Sample(x["lang"], x["prompt"], x["text"]) for x in s.samples]
-    return blocks
+def _samples(stages: dict[str, _Stage]) -> list[Block]:
+    return [
+        Samples(
+            [Sample(x["lang"], x["prompt"], x["text"]) for x in s.samples],
+            f"After {s.name} (step {s.samples[0]['step']:,}); the prompt is bold.",
+        )
+        for s in stages.values()
+        if s.samples
+    ]
 
 
-def _data(stages: dict[str, _Stage]) -> list:
-    blocks: list = []
+def _data(stages: dict[str, _Stage]) -> list[Block]:
+    blocks: list[Block] = []
     earlier: dict[str, int] = {}
+    last = None
     for s in stages.values():
         if not s.data:
             continue
-        sources = s.data["sources"]
+        last, sources = s, s.data["sources"]
         here = {n: v["tokens"] - earlier.get(n, 0) for n, v in sources.items()}
         earlier = {n: v["tokens"] for n, v in sources.items()}
         wanted = s.config.get("mixture", {})
         total_wanted, total_here = sum(wanted.values()) or 1, sum(here.values()) or 1
         used = [n for n in sources if wanted.get(n) or here[n]]
-        blocks.append(
-            Figure(
-                grouped_bars(
-                    used,
-                    {
-                        "wanted": [100 * wanted.get(n, 0) / total_wanted for n in used],
-                        "seen": [100 * here[n] / total_here for n in used],
-                    },
-                    y="% of tokens",
-                ),
-                f"Mixture of {s.name}.",
-            )
-        )
-    last = next((s for s in reversed(stages.values()) if s.data), None)
-    if last is not None:
-        rows = [
-            [
-                n,
-                v["lang"],
-                v["documents_total"],
-                v["documents"],
-                v["kept"],
-                ", ".join(f"{r} {c}" for r, c in v["dropped"].items()) or "–",
-                v["tokens"],
-                v["epochs"],
-                v["broken_lines"],
-            ]
-            for n, v in last.data["sources"].items()
-        ]
-        columns = (
-            "source",
-            "language",
-            "documents there",
-            "seen",
-            "kept",
-            "dropped",
-            "tokens",
-            "epochs",
-            "broken lines",
-        )
-        blocks.append(
-            Table(
-                columns,
-                rows,
-                f"Documents from the beginning to the end of {last.name}. Epochs: of the lane that is furthest.",
-            )
-        )
-    return blocks
+        shares = {
+            "wanted": [100 * wanted.get(n, 0) / total_wanted for n in used],
+            "seen": [100 * here[n] / total_here for n in used],
+        }
+        blocks.append(Figure(bars(used, shares, x="% of tokens"), f"Mixture of {s.name}."))
+    if last is None:
+        return blocks
+    rows = []
+    for name, v in last.data["sources"].items():
+        dropped = ", ".join(f"{rule} {count}" for rule, count in v["dropped"].items()) or "–"
+        counts = (v["documents_total"], v["documents"], v["kept"], dropped, v["tokens"], v["epochs"], v["broken_lines"])
+        rows.append((name, v["lang"], *counts))
+    columns = ("source", "language", "documents", "seen", "kept", "dropped", "tokens", "epochs", "broken lines")
+    caption = f"Documents from the beginning to the end of {last.name}. Epochs: of the lane that is furthest."
+    return [*blocks, Table(columns, rows, caption, formats={"epochs": ".3f"})]
 
 
 def _optimizer(stages: list[_Stage]) -> list:

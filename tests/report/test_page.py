@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from kanana_jax.report.page import Code, Figure, Page, Sample, Section, Table, Text, render
-from kanana_jax.report.plots import MAX_POINTS, Series, grouped_bars, lines
+from kanana_jax.report.page import Code, Details, Figure, KeyValues, Page, Sample, Samples, Section, Table, Text, render
+from kanana_jax.report.plots import MAX_POINTS, Series, bars, heatmap, histogram, lines, thin
 from kanana_jax.report.run import write_run_report
 
 HOSTILE = '<script>alert(1)</script> & "quotes" 한글'
@@ -57,7 +57,10 @@ def test_everything_is_escaped_and_balanced():
                 [
                     Text(HOSTILE),
                     Code(HOSTILE),
-                    Sample("ko", HOSTILE, HOSTILE),
+                    Text(HOSTILE, "warning"),
+                    KeyValues({HOSTILE: HOSTILE, "n": 1234567}),
+                    Samples([Sample("ko", HOSTILE, HOSTILE), Sample("en", "a", "b\ud800")], HOSTILE),
+                    Details(HOSTILE, [Code(HOSTILE)]),
                     Table((HOSTILE, "n"), [(HOSTILE, 1), ("b", None)], HOSTILE),
                     Figure(
                         lines(
@@ -68,7 +71,10 @@ def test_everything_is_escaped_and_balanced():
                         ),
                         HOSTILE,
                     ),
-                    Figure(grouped_bars(["ko_web", "한국어"], {"wanted": [1, 2], "seen": [2, 1]}, y="%"), "bars"),
+                    Figure(bars(["ko_web", "한국어"], {"wanted": [1, 2], HOSTILE: [2, 1]}, x="%"), "bars"),
+                    Figure(bars(["a"], {"only": [float("nan")]}, x="%", stacked=True), "stacked"),
+                    Figure(histogram({"ko": curve, HOSTILE: []}, x=HOSTILE, marks={HOSTILE: 0.5}), "histogram"),
+                    Figure(heatmap(["층 1", HOSTILE], ["x"], [[1.0], [float("nan")]], diverging=True), "heatmap"),
                 ],
             ),
             Section("empty", []),
@@ -82,6 +88,30 @@ def test_plots_are_deterministic_and_thinned():
     make = lambda: lines([Series("a", range(50_000), np.arange(50_000))], x="x", y="y")  # noqa: E731
     assert make() == make()
     assert len(make()) < 200 * MAX_POINTS
+
+
+def test_thinning_keeps_spikes():
+    y = np.zeros(50_000)
+    y[12_345], y[23_456], y[34_567] = 7, -3, np.nan
+    x, kept = thin(np.arange(50_000), y)
+    assert len(x) <= MAX_POINTS and 7 in kept and -3 in kept and 12_345 in x
+
+
+def test_tables_and_plots_refuse_ragged_input():
+    with pytest.raises(ValueError, match="cells"):
+        Table(("a", "b"), [(1,)])
+    with pytest.raises(ValueError, match="equal length"):
+        Series("a", [1, 2], [1])
+    with pytest.raises(ValueError, match="one value for each group"):
+        bars(["a", "b"], {"v": [1]}, x="x")
+    with pytest.raises(ValueError, match="rows of values"):
+        heatmap(["a", "b"], ["c"], [[1]])
+
+
+def test_numbers_of_a_column_share_their_decimals():
+    table = Table(("name", "v", "n"), [("a", 0.5, 1_000), ("b", 12.25, None)], formats={"n": ",d"})
+    page = render(Page("t", "", [Section("s", [table])]))
+    assert ">0.50<" in page and ">12.25<" in page and ">1,000<" in page and ">–<" in page
 
 
 def _workdir(folder, steps=120):

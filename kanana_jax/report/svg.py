@@ -1,0 +1,184 @@
+"""What every plot shares: the canvas, its style, labels, and SVG that fits into a page.
+
+The bytes are the same each time; colours are the page's variables, light or dark; text stays text, so any script is
+drawn by the reader's fonts. Room for labels is estimated here and not measured with matplotlib's font: that one lacks
+Hangul and Kana, and what is installed must not change the bytes.
+"""
+
+import hashlib
+import io
+import math
+import re
+import unicodedata
+import warnings
+from collections.abc import Callable, Sequence
+
+# After Okabe & Ito (2008), without black and yellow: distinguishable with colour blindness, on white and on dark.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b7686", "#6a51a3")
+INK, SOFT, GRID, PAPER = "#1c2331", "#5b6577", "#dfe3eb", "#fefefe"
+WIDTH = 9.2  # inches
+FONT, SMALL = 9.0, 8.0  # points
+
+_VARIABLES = {
+    INK: "ink",
+    SOFT: "soft",
+    GRID: "line",
+    PAPER: "paper",
+    **{colour: f"c{i}" for i, colour in enumerate(COLOURS)},
+}
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "kanana",
+    "text.parse_math": False,
+    "font.size": FONT,
+    "axes.grid": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": SOFT,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+}
+
+
+def inches(text: str) -> float:
+    """Width of a label: 1 em for a wide character (Hangul, Kana, Han), 0.58 em for another."""
+    return sum(1.0 if unicodedata.east_asian_width(c) in "WF" else 0.58 for c in text) * FONT / 72
+
+
+def short(label: str) -> str:
+    """One line of at most 34 characters."""
+    label = " ".join(str(label).split())
+    return label if len(label) <= 34 else label[:33] + "…"
+
+
+def compact(value: float) -> str:
+    """1500 → 1.5k, 2e6 → 2M; B and T for 1e9 and 1e12; small numbers with up to four digits."""
+    size = abs(value)
+    for limit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if limit <= size < 1e16:
+            return f"{value / limit:.4g}{letter}"
+    return f"{value:.4g}"
+
+
+def number(value: float, digits: int) -> str:
+    """With thousands separators where it is large, else with so many significant digits."""
+    return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
+
+
+def scale(axes, direction: str, log: bool) -> None:
+    """Sets an axis' scale and ticks; to be called when everything is drawn, since the limits decide."""
+    from matplotlib import ticker
+
+    axis = getattr(axes, f"{direction}axis")
+    if log:
+        getattr(axes, f"set_{direction}scale")("log")
+        axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
+        low, high = sorted(getattr(axes, f"get_{direction}lim")())
+        if high > 300 * low:
+            axis.set_major_locator(ticker.LogLocator())
+        axis.set_minor_locator(ticker.NullLocator())
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: compact(value)))
+
+
+def end_labels(axes, ends, height: float) -> None:
+    """Labels right of the lines' ends, pushed apart so that none covers another."""
+    ends = [(label, value, colour) for label, value, colour in ends if value is not None]
+    if not ends:
+        return
+    inverse = axes.transAxes.inverted()
+    at = [float(inverse.transform(axes.transData.transform((axes.get_xlim()[1], v)))[1]) for _, v, _ in ends]
+    order = sorted(range(len(ends)), key=lambda i: at[i])
+    gap = 1.25 * FONT / 72 / (axes.get_position().height * height)
+    places = [at[i] for i in order]
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + gap)
+    places[-1] = min(places[-1], max(1.0, gap * (len(places) - 1)))
+    for i in reversed(range(len(places) - 1)):
+        places[i] = min(places[i], places[i + 1] - gap)
+    inch = 1 / (axes.get_position().width * WIDTH)
+    for i, place in zip(order, places):
+        label, _, colour = ends[i]
+        axes.plot([1.0, 1 + 0.13 * inch], [at[i], place], transform=axes.transAxes, color=colour, linewidth=1.2,
+                  clip_on=False, scalex=False, scaley=False)  # fmt: skip
+        axes.text(1 + 0.17 * inch, place, label, transform=axes.transAxes, va="center", color=INK)
+
+
+def legend_rows(names: Sequence[str]) -> list[list[int]]:
+    """Indices of the names, row by row, as many to a row as there is room for."""
+    rows: list[list[int]] = []
+    used = math.inf
+    for i, name in enumerate(names):
+        width = inches(short(name)) + 0.38
+        if used + width > WIDTH - 0.4:
+            rows.append([])
+            used = 0.0
+        rows[-1].append(i)
+        used += width
+    return rows
+
+
+# matplotlib's own legend would be laid out with the widths of its font.
+def legend(axes, rows: Sequence[Sequence[int]], names: Sequence[str], height: float) -> None:
+    from matplotlib.patches import Rectangle
+
+    for r, row in enumerate(rows):
+        at = 0.15
+        for i in row:
+            y = 0.19 * (len(rows) - 1 - r) + 0.1
+            box = Rectangle((at / WIDTH, (y - 0.045) / height), 0.13 / WIDTH, 0.1 / height, color=COLOURS[i % len(COLOURS)],
+                            alpha=1.0 if i < len(COLOURS) else 0.5, linewidth=0)  # fmt: skip
+            axes.figure.add_artist(box)
+            axes.figure.text((at + 0.19) / WIDTH, y / height, short(names[i]), va="center", color=INK)
+            at += inches(short(names[i])) + 0.38
+
+
+def draw(
+    paint: Callable, height: float, x: str, y: str, *, left: float, right: float, top: float = 0.12, bottom: float = 0.5
+) -> str:
+    """Calls `paint(axes)` on an empty canvas and returns it as an `<svg>` element.
+
+    Args:
+      height, left, right, top, bottom: inches; the last four are the margins around the axes.
+      x, y: axis titles.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        matplotlib.rcdefaults()  # a user's matplotlibrc must not change the page
+        matplotlib.rcParams.update(_SETTINGS)
+        figure = Figure(figsize=(WIDTH, height))
+        box = (left / WIDTH, bottom / height, 1 - (left + right) / WIDTH, 1 - (top + bottom) / height)
+        axes = figure.add_axes(box)
+        axes.set_axisbelow(True)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.yaxis.set_label_coords(-0.52 / (box[2] * WIDTH), 0.5)
+        paint(axes)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _inline(buffer.getvalue())
+
+
+def _inline(svg: str) -> str:
+    """A file's SVG → an element of a page: short, in the page's fonts and colours, with ids of its own."""
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    svg = re.sub(r" font-family: [^;\"]*;?", "", svg)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r"\s*\n\s*", "\n", svg)
+    svg = re.sub(r"<[^>]*>", lambda tag: _in_tag(tag[0]), svg)
+    salt = hashlib.blake2b(svg.encode(), digest_size=4).hexdigest()
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{salt}-", svg).strip()
+
+
+def _in_tag(tag: str) -> str:
+    tag = re.sub(r"(?<![\w#.])(-?\d+\.\d\d)\d+", r"\1", tag)
+    return re.sub("|".join(_VARIABLES), lambda m: f"var(--{_VARIABLES[m[0]]},{m[0]})", tag)
