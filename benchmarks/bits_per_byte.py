@@ -69,8 +69,8 @@ def main() -> None:
     from ml_collections import ConfigDict
 
     from kanana_jax import recipe
-    from kanana_jax.data import pipeline, sources
-    from kanana_jax.data.tokenizer import load_tokenizer
+    from kanana_jax.data import heldout, pipeline, sources
+    from kanana_jax.data.tokenizer import encode_document, load_tokenizer
 
     config = json.loads((options.workdir / "config.json").read_text())["config"]
     parsed, stages = recipe.parse(ConfigDict(config))
@@ -79,20 +79,20 @@ def main() -> None:
     tokenizer = load_tokenizer(options.workdir / "tokenizer")
     state = json.loads((options.workdir / last / "data_state.json").read_text())
     seen = pipeline.documents_seen(state, prepared, parsed.seed)
-    held: dict[str, list[str]] = {}
-    for source in pipeline.heldout_rows(prepared, tokenizer, 256, parsed.evaluation.max_bytes):
+    texts_of: dict[str, list[str]] = {}
+    for source in heldout.heldout_rows(prepared, tokenizer, 256, parsed.evaluation.max_bytes):
         split = prepared[source.name].split("heldout")
-        held.setdefault(source.lang, []).extend(json.loads(split[i])["text"] for i in range(source.documents))
+        texts_of.setdefault(source.lang, []).extend(json.loads(split[i])["text"] for i in range(source.documents))
     card = json.loads((options.workdir / last / "model" / "model.json").read_text())
     training = [text for texts in seen.values() for text in texts]
     dictionary = "\n\n".join(training).encode()
     alone = len(lzma.compress(dictionary, preset=9))
-    encoded = [pipeline.encode_document(tokenizer, text).tolist() for text in training]
+    encoded = [encode_document(tokenizer, text).tolist() for text in training]
     models = {order: KneserNey(encoded, order, tokenizer.vocab_size, tokenizer.bos_id) for order in options.orders}
-    for lang, texts in held.items():
+    for lang, texts in texts_of.items():
         size = sum(len(text.encode()) for text in texts)
         together = len(lzma.compress(dictionary + b"\n\n" + "\n\n".join(texts).encode(), preset=9))
-        documents = [pipeline.encode_document(tokenizer, text).tolist() for text in texts]
+        documents = [encode_document(tokenizer, text).tolist() for text in texts]
         print(
             json.dumps(
                 {

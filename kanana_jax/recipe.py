@@ -7,11 +7,7 @@ A config is a `ConfigDict` with the sections of `RecipeConfig` and one section f
 import dataclasses
 import json
 import logging
-import os
 import pathlib
-import shlex
-import sys
-import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -20,10 +16,11 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from kanana_jax import config as config_lib
-from kanana_jax.config import ConfigError, UserError
-from kanana_jax.data import mixture, pipeline, sources
+from kanana_jax import workdir as workdir_files
+from kanana_jax.config import ConfigError
+from kanana_jax.data import heldout, mixture, pipeline, sources
 from kanana_jax.data.filters import make_filter
-from kanana_jax.data.tokenizer import Tokenizer, load_tokenizer
+from kanana_jax.data.tokenizer import Tokenizer, encode_document, load_tokenizer
 from kanana_jax.data.tokenizer_training import TokenizerConfig, train_sentencepiece
 from kanana_jax.inference.generate import generate
 from kanana_jax.inference.sampling import SamplingConfig
@@ -155,7 +152,7 @@ def run(
     mesh = make_mesh(recipe.mesh, devices)
     first = jax.process_index() == 0
     if first:
-        _record(config, recipe, workdir, command, mesh)
+        workdir_files.record(config, recipe.seed, workdir, command, mesh)
     prepared = _prepare_sources(recipe, workdir)
     tokenizer = _tokenizer(recipe, prepared, workdir)
     for name, stage in stages.items():
@@ -240,7 +237,7 @@ def _run_stage(
             start=position,
         )
 
-    heldout = pipeline.heldout_rows(prepared, tokenizer, train.seq_len, recipe.evaluation.max_bytes)
+    held = heldout.heldout_rows(prepared, tokenizer, train.seq_len, recipe.evaluation.max_bytes)
     flops_per_token = counts.train_flops_per_token(architecture, train.seq_len)
     task = loop.Task(
         name=name,
@@ -255,7 +252,7 @@ def _run_stage(
             architecture,
             runtime,
             implementation,
-            heldout,
+            held,
             mesh,
             batch_size=recipe.evaluation.batch_size,
             chunk=train.loss_chunk,
@@ -265,9 +262,9 @@ def _run_stage(
     with jax.set_mesh(mesh):
         samples = _samples(recipe.samples, result.state.params, architecture, runtime, tokenizer, recipe.seed)
     if jax.process_index() == 0:
-        write_json(folder / "data_state.json", result.data)
-        write_json(folder / "data_report.json", pipeline.data_report(result.data, prepared))
-        write_json(folder / "samples.json", [{"step": train.steps, **sample} for sample in samples])
+        workdir_files.write_json(folder / "data_state.json", result.data)
+        workdir_files.write_json(folder / "data_report.json", pipeline.data_report(result.data, prepared))
+        workdir_files.write_json(folder / "samples.json", [{"step": train.steps, **sample} for sample in samples])
     card = model_folder.card(
         architecture,
         tokens=result.tokens,
@@ -288,7 +285,7 @@ def _samples(
     flat = [(lang, prompt) for lang, prompts in config.prompts.items() for prompt in prompts]
     if not flat:
         return []
-    ids = [pipeline.encode_document(tokenizer, prompt)[:-1] for _, prompt in flat]
+    ids = [encode_document(tokenizer, prompt)[:-1] for _, prompt in flat]
     outputs = generate(
         params,
         architecture,
@@ -334,77 +331,8 @@ def _tokenizer(recipe: RecipeConfig, prepared: dict[str, sources.PreparedSource]
     return load_tokenizer(folder)
 
 
-def _record(config: Any, recipe: RecipeConfig, workdir: pathlib.Path, command: Sequence[str], mesh: Mesh) -> None:
-    """`config.json`; a workdir of another config is refused, unless only these sections differ."""
-    file = workdir / "config.json"
-    resolved = config_lib.to_dict(config)
-    if file.is_file():
-        before = json.loads(file.read_text())["config"]
-        different = sorted(
-            key
-            for key in before.keys() | resolved.keys()
-            if before.get(key) != resolved.get(key) and key not in ("mesh", "runtime", "samples", "evaluation")
-        )
-        if different:
-            raise ConfigError(
-                f"{workdir} was begun with another config (differs in: {', '.join(different)}): "
-                "use that config, or name another --workdir"
-            )
-    write_json(
-        file,
-        {
-            "config": resolved,
-            "command": shlex.join(command),
-            "versions": _versions(),
-            "git_revision": _git_revision(),
-            "seed": recipe.seed,
-            "devices": f"{mesh.size} × {jax.devices()[0].device_kind}, {jax.process_count()} process(es), "
-            f"mesh {dict(mesh.shape)}",
-            "started": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-        },
-    )
-
-
-def _versions() -> dict[str, str]:
-    from importlib import metadata
-
-    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "ml-collections", "numpy", "sentencepiece")
-    return {"python": sys.version.split()[0], **{name: metadata.version(name) for name in names}}
-
-
-def _git_revision() -> str | None:
-    import subprocess
-
-    try:
-        result = subprocess.run(
-            ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.strip()
-
-
 def _report(workdir: pathlib.Path) -> None:
     if jax.process_index() == 0:
         from kanana_jax.report.run import write_run_report
 
         write_run_report(workdir)
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes a JSON file whole or not at all.
-
-    Raises:
-      UserError: the disk is full or not writable.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        temporary.write_text(json.dumps(value, ensure_ascii=False, indent=1))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}): free space or fix the folder") from error

@@ -77,6 +77,8 @@ def _plain(value: Any) -> Any:
 def read(path: str, *, text_field: str = "text", source: str, lang: str | None = None) -> Iterator[Record | Broken]:
     """All documents of a file, folder, glob, `hf://` data set or `microworld://` world, in a fixed order.
 
+    A document without an `id` is named by its file, from the folder that the path names, and its line.
+
     Raises:
       UserError: nothing there, an unknown form, or a missing library.
     """
@@ -86,6 +88,7 @@ def read(path: str, *, text_field: str = "text", source: str, lang: str | None =
         for record in parse_uri(path):
             yield {**record, "source": source}
         return
+    root = "" if "://" in path else f"{_root(path)}/"
     if path.startswith("hf://"):
         raws: Iterator[tuple[str, Any]] = _hugging_face(path)
     else:
@@ -95,7 +98,7 @@ def read(path: str, *, text_field: str = "text", source: str, lang: str | None =
             yield raw
             continue
         try:
-            yield normalise(raw, text_field=text_field, source=source, lang=lang, default_id=where)
+            yield normalise(raw, text_field=text_field, source=source, lang=lang, default_id=where.removeprefix(root))
         except ValueError as error:
             yield Broken(where, str(error))
 
@@ -118,6 +121,16 @@ def files_of(path: str) -> list[pathlib.Path]:
             f"source '{path}' has no documents: give a file, a folder or a glob of {', '.join(sorted(_READERS))} files"
         )
     return found
+
+
+def _root(path: str) -> pathlib.Path:
+    """What all files of a path have in common: ids from there on are the same wherever the folder lies."""
+    expanded = pathlib.Path(path).expanduser()
+    if expanded.is_dir():
+        return expanded
+    while glob.has_magic(str(expanded.parent)):
+        expanded = expanded.parent
+    return expanded.parent
 
 
 def _suffix(file: pathlib.Path) -> str:

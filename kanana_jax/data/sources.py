@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import time
 from typing import Any
 
 import grain
@@ -139,6 +140,9 @@ class _Shards:
 
 
 def _convert(name: str, config: SourceConfig, folder: pathlib.Path) -> None:
+    for left in folder.parent.glob(f"{folder.name}.*.partial"):  # by a process that was killed
+        if time.time() - left.stat().st_mtime > 3600:
+            shutil.rmtree(left, ignore_errors=True)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

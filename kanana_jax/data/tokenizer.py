@@ -191,6 +191,11 @@ def _write(target: pathlib.Path, data: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def encode_document(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """BOS, the text's tokens, EOS: int32."""
+    return np.concatenate([[tokenizer.bos_id], tokenizer.encode(text), [tokenizer.eos_id]]).astype(np.int32)
+
+
 def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:
     """The tokenizer of a `.model` file or of a folder with `tokenizer.json` or `tokenizer.model`.
 

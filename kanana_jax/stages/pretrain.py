@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from kanana_jax.data.pipeline import HeldoutRows
+from kanana_jax.data.heldout import HeldoutRows
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.transformer import Params, bind
 from kanana_jax.parallel.sharding import local_rows, put_batch

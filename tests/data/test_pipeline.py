@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from kanana_jax.config import ConfigError, UserError
-from kanana_jax.data import mixture, pipeline, sources, tokenizer_training
+from kanana_jax.data import heldout, mixture, pipeline, sources, tokenizer_training
 from kanana_jax.data.filters import make_filter
+from kanana_jax.data.tokenizer import encode_document
 
 B, T = 8, 32
 
@@ -116,9 +117,7 @@ def test_all_text_comes_out_once_an_epoch(world):
     """One source, one lane, until the epoch ends: the tokens are those of its documents."""
     prepared, tokenizer = world
     stream = _stream(world, {"ko_code": 1.0}, lanes=1, prefetch=1)
-    want = sum(
-        len(pipeline.encode_document(tokenizer, json.loads(d)["text"])) - 1 for d in prepared["ko_code"].split("train")
-    )
+    want = sum(len(encode_document(tokenizer, json.loads(d)["text"])) - 1 for d in prepared["ko_code"].split("train"))
     for _ in itertools.chain(_take(stream, 1), stream_forever(stream)):
         report = pipeline.data_report(stream.get_state(), prepared)["sources"]["ko_code"]
         if report["epochs"] > 1:
@@ -149,10 +148,10 @@ def test_dropped_documents_are_counted_by_rule_exactly(world):
 
 def test_heldout_rows_hold_every_byte(world):
     prepared, tokenizer = world
-    for held in pipeline.heldout_rows(prepared, tokenizer, T, 10**9):
+    for held in heldout.heldout_rows(prepared, tokenizer, T, 10**9):
         texts = [json.loads(d)["text"] for d in prepared[held.name].split("heldout")]
         assert held.bytes == sum(len(t.encode()) for t in texts) and held.documents == len(texts)
-        assert held.rows.weights.sum() == sum(len(pipeline.encode_document(tokenizer, t)) - 1 for t in texts)
+        assert held.rows.weights.sum() == sum(len(encode_document(tokenizer, t)) - 1 for t in texts)
 
 
 @pytest.mark.parametrize(

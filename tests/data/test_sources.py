@@ -81,6 +81,17 @@ def test_documents_without_an_id_are_split_one_by_one(tmp_path):
     assert len(set(ids)) == 300
 
 
+def test_the_split_of_documents_without_an_id_does_not_depend_on_where_the_folder_lies(tmp_path):
+    def ids(folder, path):
+        (tmp_path / folder / "ko").mkdir(parents=True)
+        lines = "".join(json.dumps({"text": f"text {i}"}) + "\n" for i in range(50))
+        (tmp_path / folder / "ko" / "a.jsonl").write_text(lines)
+        return [r["id"] for r in _stored(_prepare(tmp_path / folder / path, tmp_path, holdout=0.2), "heldout")]
+
+    assert ids("one", "ko") == ids("far/away", "ko") and ids("third", "ko")[0].startswith("a.jsonl:")
+    assert ids("fourth", "*/a.jsonl")[0].startswith("ko/a.jsonl:")
+
+
 def test_dates_bytes_and_lone_surrogates_in_other_fields_are_kept_as_text(tmp_path):
     (tmp_path / "in").mkdir()
     row = {

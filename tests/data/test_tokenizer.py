@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kanana_jax.config import UserError
-from kanana_jax.data import chat, microworld, pipeline, tokenizer, tokenizer_training
+from kanana_jax.data import chat, microworld, tokenizer, tokenizer_training
 
 TEXTS = {
     lang: [r["text"] for r in microworld.parse_uri(f"microworld://news/{lang}?count=300&size=100")]
@@ -45,7 +45,7 @@ def test_both_languages_are_served(trained):
 
 
 def test_documents_have_bos_and_eos_once(trained):
-    ids = pipeline.encode_document(trained, TEXTS["ko"][0])
+    ids = tokenizer.encode_document(trained, TEXTS["ko"][0])
     assert ids[0] == trained.bos_id and ids[-1] == trained.eos_id
     assert not {trained.bos_id, trained.eos_id} & set(ids[1:-1].tolist())
 

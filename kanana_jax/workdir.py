@@ -1,0 +1,90 @@
+"""The files of a workdir that belong to no stage: `config.json`; and how any JSON file is written."""
+
+import json
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from kanana_jax import config as config_lib
+from kanana_jax.config import ConfigError, UserError
+
+# What may change between two calls on one workdir: where and how fast it runs, and what is shown of it.
+_FREE = ("mesh", "runtime", "samples", "evaluation")
+
+
+def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str], mesh: Mesh) -> None:
+    """Writes `config.json`; when it is there with the same config, it stays as it is.
+
+    Raises:
+      ConfigError: the workdir was begun with another config (only mesh, runtime, samples and evaluation may differ).
+    """
+    file = workdir / "config.json"
+    resolved = config_lib.to_dict(config)
+    if file.is_file():
+        before = json.loads(file.read_text())["config"]
+        if before == resolved:
+            return
+        different = sorted(
+            key for key in before.keys() | resolved.keys() if before.get(key) != resolved.get(key) and key not in _FREE
+        )
+        if different:
+            raise ConfigError(
+                f"{workdir} was begun with another config (differs in: {', '.join(different)}): "
+                "use that config, or name another --workdir"
+            )
+    write_json(
+        file,
+        {
+            "config": resolved,
+            "command": shlex.join(command),
+            "versions": _versions(),
+            "git_revision": _git_revision(),
+            "seed": seed,
+            "devices": f"{mesh.size} × {jax.devices()[0].device_kind}, {jax.process_count()} process(es), "
+            f"mesh {dict(mesh.shape)}",
+            "started": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        },
+    )
+
+
+def _versions() -> dict[str, str]:
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "ml-collections", "numpy", "sentencepiece")
+    return {"python": sys.version.split()[0], **{name: metadata.version(name) for name in names}}
+
+
+def _git_revision() -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a JSON file whole or not at all.
+
+    Raises:
+      UserError: the disk is full or not writable.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        temporary.write_text(json.dumps(value, ensure_ascii=False, indent=1))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}): free space or fix the folder") from error
