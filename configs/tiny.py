@@ -43,10 +43,11 @@ def get_config(arg: str = ""):
     c.evaluation = dict(max_bytes=20_000, batch_size=16)
     c.samples = dict(
         prompts=dict(
-            ko=("이 글은 김가람에 대한 것이다.", "예제 7. 우산 하나의 값이 3000원이다."),
-            en=("This article is about Garam Kim.", "Example 7. One umbrella costs 3,000 won."),
+            ko=("가람시에 새 도서관이 5월 3일 문을 열었다.", "예제 7. 우산 하나의 값이 3000원이다."),
+            en=("A new library opened in Garam City on May 3.", "Example 7. One umbrella costs 3,000 won."),
         ),
         max_new_tokens=80,
+        sampling=dict(temperature=0.4, top_p=0.9),
     )
     c.stages = ("stage1", "stage2")
     model = presets.tiny(VOCAB, embed_dim=192, mlp_dim=512, num_layers=4, num_heads=6, num_kv_heads=2)

@@ -63,7 +63,8 @@ def generate(
         segments[i, width - len(prompt) :] = 1
     # The whole forward pass runs in the compute dtype: cast once, not at every token.
     params = jax.tree.map(lambda p: p.astype(runtime.compute_dtype), params)
-    runtime = dataclasses.replace(runtime, param_dtype=runtime.compute_dtype, remat="none")
+    # Scanned, since a static slice of the stacked layers would be copied at every token.
+    runtime = dataclasses.replace(runtime, param_dtype=runtime.compute_dtype, remat="none", scan_layers=True)
     out, lengths = _generate(
         params,
         tokens,
