@@ -22,7 +22,7 @@ def main() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
     from kanana_jax.data import pipeline, sources, tokenizer_training
-    from kanana_jax.data.filters import make_filter
+    from kanana_jax.data.filters import keep_all
 
     with tempfile.TemporaryDirectory() as folder:
         cache = pathlib.Path(folder)
@@ -39,7 +39,7 @@ def main() -> None:
             {"input": source},
             {"input": 1.0},
             tokenizer,
-            make_filter({}, "filters"),
+            {"input": keep_all},
             pipeline.PipelineConfig(),
             rows=range(16),
             batch_size=16,

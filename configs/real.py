@@ -44,7 +44,7 @@ def get_config(arg: str = "documents"):
     c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1)
     c.runtime = dict(attention="auto", scan_layers=False)  # four layers: unrolled is faster
     c.data = dict(lanes=4, workers="threads")
-    c.filters = dict(length=dict(min_characters=200))
+    c.filters = dict(default=dict(rules=dict(length=dict(signal="characters", min=200.0))))
     c.evaluation = dict(max_bytes=40_000, batch_size=8)
     c.samples = dict(
         prompts=dict(ko=("제1조(목적) 이 법은", "파이썬에서 리스트는"), en=("The function returns", "It was a dark")),

@@ -39,7 +39,7 @@ def get_config(arg: str = ""):
     c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1)
     c.runtime = dict(attention="auto", scan_layers=False)  # four layers: unrolled is faster on a CPU
     c.data = dict(lanes=4, workers="threads")
-    c.filters = dict(length=dict(min_characters=30))
+    c.filters = dict(default=dict(rules=dict(length=dict(signal="characters", min=30.0))))
     c.evaluation = dict(max_bytes=20_000, batch_size=16)
     c.samples = dict(
         prompts=dict(

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     try:
-        overrides = _overrides(rest) if options.verb == "run" else _nothing(rest, parser)
+        overrides = _overrides(rest) if hasattr(options, "config") else _nothing(rest, parser)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("kanana").setLevel(logging.INFO)
         if not options.debug:
@@ -124,6 +124,25 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--top-p", type=float, default=0.9, metavar="P")
         sub.add_argument("--seed", type=int, default=0, metavar="S")
         sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation")
+
+    filtering = verb(
+        "filter",
+        _filter,
+        "run the filters of a config over documents, and report what they drop",
+        "example:\n  kanana filter --config configs/data/ko.py --input 'web/*.jsonl.gz' --output filtered\n\n"
+        "Run it again and it goes on where it stopped. DIR gets kept.jsonl.gz, report.json and report.html.",
+    )
+    filtering.add_argument(
+        "--config", required=True, metavar="FILE[:ARG]", help="Python file whose config has 'filters'"
+    )
+    filtering.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
+    filtering.add_argument("--input", required=True, metavar="GLOB", help="file, folder or glob of documents")
+    filtering.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    filtering.add_argument("--lang", default="", metavar="L", help="language of documents that do not say theirs")
+    filtering.add_argument("--workers", type=int, default=1, metavar="N", help="processes; the result is the same")
+    filtering.add_argument("--keep-dropped", action="store_true", help="also write dropped.jsonl.gz, with rules")
+    filtering.add_argument("--signals", action="store_true", help="also write every document's signals.parquet")
+    filtering.add_argument("--max-broken-share", type=float, default=0.001, metavar="S", help="of lines, to be skipped")
 
     trainer = verb(
         "tokenizer",
@@ -247,6 +266,28 @@ def _sampling(options) -> dict:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return {"max_new_tokens": options.max_new_tokens, "sampling": sampling, "seed": options.seed}
+
+
+def _filter(options, overrides: list[str], command: list[str]) -> None:
+    from kanana_jax import config as config_lib
+    from kanana_jax.data.filters import FilterConfig, job
+    from kanana_jax.report.filters import write_filter_report
+
+    config = config_lib.read_config_file(options.config)
+    config_lib.override(config, overrides)
+    if "filters" not in config:
+        raise ConfigError(f"{options.config} has no section 'filters'")
+    configs = {key: config_lib.build(FilterConfig, value, f"filters.{key}") for key, value in config.filters.items()}
+    try:
+        settings = job.JobConfig(
+            options.workers, options.keep_dropped, options.signals, options.lang, options.max_broken_share
+        )
+    except ValueError as error:
+        raise ConfigError(f"--{error}") from error
+    with job.progress_bar() as progress:
+        report = job.run(configs, options.input, options.output, settings, progress)
+    write_filter_report(options.output)
+    print(f"{report['kept']} of {report['documents']} documents kept: {options.output / 'report.html'}")
 
 
 def _tokenizer(options, overrides, command) -> None:

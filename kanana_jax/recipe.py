@@ -18,8 +18,8 @@ from jax.sharding import Mesh
 from kanana_jax import config as config_lib
 from kanana_jax import workdir as workdir_files
 from kanana_jax.config import ConfigError
+from kanana_jax.data import filters as filters_lib
 from kanana_jax.data import heldout, mixture, pipeline, sources
-from kanana_jax.data.filters import make_filter
 from kanana_jax.data.tokenizer import Tokenizer, encode_document, load_tokenizer
 from kanana_jax.data.tokenizer_training import TokenizerConfig, train_sentencepiece
 from kanana_jax.inference.generate import generate
@@ -62,6 +62,7 @@ class StageConfig:
       model: the architecture, where the stage starts from scratch.
       mixture: weights of the sources, as shares of tokens.
       train: length, batch, optimizer, logging, checkpoints.
+      select: source → further rules for its documents in this stage: how a high-quality slice is cut.
       data_after: the stage whose position in the sources is kept; empty: `start`, if it is a stage.
     """
 
@@ -71,6 +72,7 @@ class StageConfig:
     start: str = "scratch"
     model: Architecture | None = None
     data_after: str = ""
+    select: dict[str, dict[str, filters_lib.Rule]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if (self.start == "scratch") != (self.model is not None):
@@ -89,7 +91,7 @@ class RecipeConfig:
     mesh: MeshConfig = MeshConfig()
     runtime: Runtime = Runtime()
     data: pipeline.PipelineConfig = pipeline.PipelineConfig()
-    filters: dict[str, Any] = dataclasses.field(default_factory=dict)
+    filters: dict[str, filters_lib.FilterConfig] = dataclasses.field(default_factory=dict)
     evaluation: EvaluationConfig = EvaluationConfig()
     samples: SamplesConfig = SamplesConfig()
 
@@ -114,10 +116,15 @@ def parse(config: Any) -> tuple[RecipeConfig, dict[str, StageConfig]]:
     # Stages that `stages` leaves out may stay in the file.
     values = {k: v for k, v in values.items() if not (hasattr(v, "keys") and "kind" in v)}
     recipe = config_lib.build(RecipeConfig, values, "")
-    make_filter(recipe.filters, "filters")
+    langs = {source.lang for source in recipe.sources.values()}
+    filters_lib.check_names(recipe.filters, (*recipe.sources, *sorted(langs)), "filters")
     stages = {name: config_lib.build(StageConfig, section, name) for name, section in sections.items()}
     for i, (name, stage) in enumerate(stages.items()):
         mixture.normalised(stage.mixture, list(recipe.sources), f"{name}.mixture")
+        for source in stage.select:
+            if source not in recipe.sources:
+                known = config_lib.nearest(source, list(recipe.sources))
+                raise ConfigError(f"config '{name}.select.{source}' is no source: {known}")
         earlier = names[:i]
         for key in ("start", "data_after"):
             value = getattr(stage, key)
@@ -223,12 +230,15 @@ def _run_stage(
     data_after = stage.data_after or (stage.start if stage.start in stages else "")
     position = json.loads((workdir / data_after / "data_state.json").read_text()) if data_after else None
 
+    filters = filters_lib.Filters(recipe.filters)
+    judges = {n: filters.of(n, s.lang, stage.select.get(n, {})) for n, s in prepared.items()}
+
     def make_stream(rows):
         return pipeline.BatchStream(
             prepared,
             mixture.normalised(stage.mixture, list(recipe.sources), f"{name}.mixture"),
             tokenizer,
-            make_filter(recipe.filters, "filters"),
+            judges,
             recipe.data,
             rows=rows,
             batch_size=train.batch_size,

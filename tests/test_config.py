@@ -87,7 +87,7 @@ def test_good_overrides(tiny_config):
 RECIPE_MISTAKES = {
     "no such section": (lambda c: c.update(stages=("stage1", "stage3")), ["stage3", "no section"]),
     "unknown source": (lambda c: c.stage1.mixture.update({"ko_nwes": 0.1}), ["stage1.mixture.ko_nwes", "ko_news"]),
-    "unknown filter": (lambda c: c.filters.update({"lenght": {}}), ["filters.lenght", "length"]),
+    "unknown filter": (lambda c: c.filters.update({"ke": {}}), ["filters.ke", "ko"]),
     "unknown key": (lambda c: c.update(evaluatoin=1), ["evaluatoin", "evaluation"]),
     "start later": (lambda c: c.update(stages=("stage2", "stage1")), ["stage2.start", "does not come before"]),
     "no model": (lambda c: c.stage1.update(start="elsewhere"), ["stage1", "model section"]),

@@ -39,7 +39,7 @@ def base(name: str, documents: str, mesh: dict, remat: str = "context") -> Confi
     for category in STAGE2_MIXTURE:
         c.sources[category] = dict(path=str(folder / category), lang=LANGUAGE.get(category, "en"), holdout=0.00001)
     c.data = dict(lanes=256, workers="processes", prefetch=8)
-    c.filters = dict()
+    c.filters = ConfigDict(sort_keys=False)
     c.evaluation = dict(max_bytes=4_000_000, batch_size=256)
     c.samples = dict(prompts=dict(ko=("대한민국의 수도는",), en=("The capital of Korea is",)), max_new_tokens=64)
     c.stages = ("stage1", "stage2")

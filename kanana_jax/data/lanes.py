@@ -7,8 +7,9 @@ state is a few integers a source.
 """
 
 import json
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -16,26 +17,42 @@ from absl import flags
 
 from kanana_jax.config import ConfigError, UserError
 from kanana_jax.data import mixture, packing
-from kanana_jax.data.filters import Filter
+from kanana_jax.data.filters import Verdict
+from kanana_jax.data.filters.rules import count
+from kanana_jax.data.records import Record
 from kanana_jax.data.sources import PreparedSource
 from kanana_jax.data.tokenizer import Tokenizer, encode_document
 
 State = dict[str, Any]
+Judge = Callable[[Record], Verdict]
 BEGINNING: State = {"row": 0, "sources": {}}
+FILTER_SECONDS = "filter_seconds"  # beside a row's arrays: what filtering its documents took
+
+
+class _Prepared(NamedTuple):
+    """A document: its tokens, or None and the rules that it breaks."""
+
+    tokens: np.ndarray | None
+    rules: tuple[str, ...]
+    bytes: int
+    filter_seconds: float
 
 
 class _Prepare:
-    """Bytes of a record → its tokens or the reason why it is dropped; pure, picklable."""
+    """Bytes of a record → `_Prepared`; pure but for the clock, picklable."""
 
-    def __init__(self, tokenizer: Tokenizer, keep: Filter):
-        self._tokenizer, self._keep = tokenizer, keep
+    def __init__(self, tokenizer: Tokenizer, judge: Judge):
+        self._tokenizer, self._judge = tokenizer, judge
 
-    def __call__(self, data: bytes) -> tuple[np.ndarray | None, str | None, int]:
+    def __call__(self, data: bytes) -> _Prepared:
         record = json.loads(data)
-        reason = self._keep(record)
-        if reason is not None:
-            return None, reason, 0
-        return encode_document(self._tokenizer, record["text"]), None, len(record["text"].encode())
+        began = time.perf_counter()
+        verdict = self._judge(record)
+        seconds = time.perf_counter() - began
+        if verdict.rules:
+            return _Prepared(None, verdict.rules, 0, seconds)
+        text = verdict.record["text"]
+        return _Prepared(encode_document(self._tokenizer, text), (), len(text.encode()), seconds)
 
 
 class _SourceRows:
@@ -43,10 +60,11 @@ class _SourceRows:
 
     def __init__(self, documents: grain.MapDataset, epoch_documents: int, seq_len: int, state: State | None):
         self._documents, self._epoch, self._packer = documents, epoch_documents, packing.Packer(seq_len)
-        self._totals = {"documents": 0, "kept": 0, "dropped": {}, "tokens": 0, "bytes": 0, "rows": 0}
+        self._totals = {"documents": 0, "kept": 0, "rules": {}, "tokens": 0, "bytes": 0, "rows": 0}
         self._next = 0
+        self.filter_seconds = 0.0
         if state is not None:
-            self._totals = {**state["totals"], "dropped": dict(state["totals"]["dropped"])}
+            self._totals = _copy(state["totals"])
             self._next = state["next"]
             if state["document"] is not None:
                 self._refill(state["document"], state["offset"])
@@ -54,28 +72,30 @@ class _SourceRows:
     def _refill(self, first: int, offset: int) -> None:
         """Reads again what the packer held: documents `[first, next)`, without counting them twice."""
         for index in range(first, self._next):
-            tokens, _, _ = self._documents[index]
+            tokens = self._documents[index].tokens
             if tokens is not None:
                 self._packer.add(index, tokens, offset if index == first else 0)
 
     def next_row(self) -> packing.Row:
         dropped_in_a_row = 0
         while not self._packer.ready():
-            tokens, reason, size = self._documents[self._next]
+            document = self._documents[self._next]
+            self.filter_seconds += document.filter_seconds
             totals = self._totals
             totals["documents"] += 1
-            if tokens is None:
-                totals["dropped"][reason] = totals["dropped"].get(reason, 0) + 1
+            if document.tokens is None:
+                count(totals["rules"], document.rules)
                 dropped_in_a_row += 1
                 if dropped_in_a_row >= max(2 * self._epoch, 1000):
                     raise UserError(
-                        f"the filter drops every document of a source (last reason: {reason}): loosen its thresholds"
+                        "the filter drops every document of a source (the last one broke: "
+                        f"{', '.join(document.rules)}): loosen its thresholds"
                     )
             else:
                 dropped_in_a_row = 0
                 totals["kept"] += 1
-                totals["bytes"] += size
-                self._packer.add(self._next, tokens)
+                totals["bytes"] += document.bytes
+                self._packer.add(self._next, document.tokens)
             self._next += 1
         row = self._packer.take()
         self._totals["rows"] += 1
@@ -89,8 +109,12 @@ class _SourceRows:
             "document": None if position is None else position[0],
             "offset": 0 if position is None else position[1],
             "epoch_documents": self._epoch,
-            "totals": {**self._totals, "dropped": dict(self._totals["dropped"])},
+            "totals": _copy(self._totals),
         }
+
+
+def _copy(totals: State) -> State:
+    return {**totals, "rules": {rule: list(numbers) for rule, numbers in totals["rules"].items()}}
 
 
 class LaneDataset(grain.IterDataset):
@@ -101,7 +125,7 @@ class LaneDataset(grain.IterDataset):
         sources: Mapping[str, PreparedSource],
         shares: Mapping[str, float],
         tokenizer: Tokenizer,
-        keep: Filter,
+        judges: Mapping[str, Judge],
         *,
         lane: int,
         lanes: int,
@@ -110,7 +134,7 @@ class LaneDataset(grain.IterDataset):
     ):
         super().__init__()
         self.sources, self.shares = dict(sources), dict(shares)
-        self.tokenizer, self.keep = tokenizer, keep
+        self.tokenizer, self.judges = tokenizer, dict(judges)
         self.lane, self.lanes, self.seq_len, self.seed = lane, lanes, seq_len, seed
 
     def __iter__(self) -> "LaneIterator":
@@ -129,7 +153,8 @@ class LaneDataset(grain.IterDataset):
                 f"source '{name}' has {epoch} documents in a lane, but had {state['epoch_documents']} when its "
                 "position was saved: bring its files and data.lanes back as they were, or use another workdir"
             )
-        return _SourceRows(documents.map(_Prepare(self.tokenizer, self.keep)), epoch, self.seq_len, state)
+        prepare = _Prepare(self.tokenizer, self.judges[name])
+        return _SourceRows(documents.map(prepare), epoch, self.seq_len, state)
 
 
 def lane_documents(source: PreparedSource, lane: int, lanes: int, seed: int) -> tuple[grain.MapDataset, int]:
@@ -155,9 +180,12 @@ class LaneIterator(grain.DatasetIterator):
         name = self._names[int(mixture.source_of_row(number, self._shares))]
         if name not in self._rows:
             self._rows[name] = self._dataset.rows_of(name, self._idle.pop(name, None))
-        row = self._rows[name].next_row()
+        rows = self._rows[name]
+        before = rows.filter_seconds
+        row = rows.next_row()
         self._row += 1
-        return {**row._asdict(), "source": np.int32(self._ids[name])}
+        seconds = np.float64(rows.filter_seconds - before)
+        return {**row._asdict(), "source": np.int32(self._ids[name]), FILTER_SECONDS: seconds}
 
     def get_state(self) -> State:
         return {"row": self._row, "sources": {**self._idle, **{n: r.state() for n, r in self._rows.items()}}}

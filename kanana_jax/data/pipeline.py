@@ -15,8 +15,7 @@ import grain
 import numpy as np
 
 from kanana_jax.config import ConfigError, UserError
-from kanana_jax.data.filters import Filter
-from kanana_jax.data.lanes import LaneDataset, State, WorkerLane, lane_documents
+from kanana_jax.data.lanes import FILTER_SECONDS, Judge, LaneDataset, State, WorkerLane, lane_documents
 from kanana_jax.data.sources import PreparedSource
 from kanana_jax.data.tokenizer import Tokenizer
 
@@ -86,6 +85,7 @@ class BatchStream:
     Args:
       sources: all prepared sources; their order gives the `source` ids.
       shares: this stage's mixture (from `mixture.normalised`).
+      judges: the filter of each source.
       rows: the global rows that this process holds, from `parallel.sharding.local_rows`.
       batch_size, seq_len: `B` and `T`.
       start: the final state of an earlier stage, whose positions in the sources are kept.
@@ -99,7 +99,7 @@ class BatchStream:
         sources: Mapping[str, PreparedSource],
         shares: Mapping[str, float],
         tokenizer: Tokenizer,
-        keep: Filter,
+        judges: Mapping[str, Judge],
         config: PipelineConfig,
         *,
         rows: Sequence[int],
@@ -120,7 +120,7 @@ class BatchStream:
         lanes: dict[int, grain.IterDataset] = {}
         for lane in wanted:
             dataset: grain.IterDataset = LaneDataset(
-                sources, shares, tokenizer, keep, lane=lane, lanes=config.lanes, seq_len=seq_len, seed=seed
+                sources, shares, tokenizer, judges, lane=lane, lanes=config.lanes, seq_len=seq_len, seed=seed
             )
             if config.workers == "processes":
                 dataset = WorkerLane(dataset, config.prefetch * per_lane)
@@ -129,7 +129,7 @@ class BatchStream:
             _HostDataset(lanes, per_lane), prefetch_buffer_size=config.prefetch
         )
         self._iterator = iter(host)
-        self.wait_seconds = 0.0
+        self.wait_seconds = self.filter_seconds = 0.0
         if start is not None:
             self.set_state({lane: {"row": 0, "sources": s["sources"]} for lane, s in start.items()})
 
@@ -137,6 +137,7 @@ class BatchStream:
         began = time.perf_counter()
         batch = next(self._iterator)
         self.wait_seconds = time.perf_counter() - began
+        self.filter_seconds = float(batch.pop(FILTER_SECONDS).sum())
         return batch
 
     def get_state(self) -> State:
@@ -161,22 +162,29 @@ def documents_seen(lanes: State, sources: Mapping[str, PreparedSource], seed: in
     return seen
 
 
+def add_rules(totals: dict[str, dict[str, int]], counts: Mapping[str, Any]) -> None:
+    """Adds counts by rule (`[any, only, first]` or named) to named ones."""
+    for rule, numbers in counts.items():
+        named = numbers if isinstance(numbers, Mapping) else dict(zip(("any", "only", "first"), numbers))
+        into = totals.setdefault(rule, dict.fromkeys(named, 0))
+        for key, n in named.items():
+            into[key] += n
+
+
 def data_report(lanes: State, sources: Mapping[str, PreparedSource]) -> dict[str, Any]:
     """`data_report.json` from the states of all lanes."""
     report: dict[str, Any] = {"sources": {}, "documents": 0, "kept": 0, "dropped": 0, "by_rule": {}}
     for name, source in sources.items():
-        totals = {"documents": 0, "kept": 0, "dropped": {}, "tokens": 0, "bytes": 0, "rows": 0}
+        totals = {"documents": 0, "kept": 0, "rules": {}, "tokens": 0, "bytes": 0, "rows": 0}
         epochs = 0.0
         for lane in lanes.values():
             state = lane["sources"].get(name)
             if state is None:
                 continue
             for key, value in state["totals"].items():
-                if key == "dropped":
-                    for rule, n in value.items():
-                        totals["dropped"][rule] = totals["dropped"].get(rule, 0) + n
-                else:
+                if key != "rules":
                     totals[key] += value
+            add_rules(totals["rules"], state["totals"]["rules"])
             epochs = max(epochs, state["next"] / state["epoch_documents"])
         report["sources"][name] = {
             "lang": source.lang,
@@ -187,7 +195,6 @@ def data_report(lanes: State, sources: Mapping[str, PreparedSource]) -> dict[str
         }
         report["documents"] += totals["documents"]
         report["kept"] += totals["kept"]
-        for rule, n in totals["dropped"].items():
-            report["by_rule"][rule] = report["by_rule"].get(rule, 0) + n
+        add_rules(report["by_rule"], totals["rules"])
     report["dropped"] = report["documents"] - report["kept"]
     return report

@@ -86,7 +86,16 @@ class Details:
     blocks: Sequence["Block"]
 
 
-Block = Text | Code | KeyValues | Table | Figure | Samples | Details
+@dataclasses.dataclass(frozen=True)
+class Excerpt:
+    """A piece of a document with what was cut or found in it marked: `(start, end, why)`, in order."""
+
+    text: str
+    spans: Sequence[tuple[int, int, str]] = ()
+    caption: str = ""
+
+
+Block = Text | Code | KeyValues | Table | Figure | Samples | Excerpt | Details
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +148,7 @@ details{margin:12px 0}summary{cursor:pointer;color:var(--accent);font-size:14px}
 .samples{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:12px;margin:12px 0}
 .sample{background:var(--tint);border-left:3px solid var(--accent);padding:10px 14px;border-radius:0 6px 6px 0;
 white-space:pre-wrap;overflow-wrap:anywhere;font-size:15px}
+mark{background:var(--warn);color:inherit;border-bottom:2px solid var(--warn-line)}.sample{margin:10px 0}.samples .sample{margin:0}
 .sample b{font-weight:650}.sample small{display:block;color:var(--soft)}
 @media print{:root{color-scheme:light}body{font-size:11pt}main{max-width:none;padding:0}nav{display:none}
 h2{break-after:avoid;margin-top:24px}figure,tr,dl,.sample{break-inside:avoid}.scroll{overflow:visible}
@@ -198,7 +208,21 @@ def _block(block: Block) -> str:
     if isinstance(block, Samples):
         caption = f"<p>{_text(block.caption)}</p>" if block.caption else ""
         return f'{caption}<div class="samples">{"".join(map(_sample, block.samples))}</div>'
+    if isinstance(block, Excerpt):
+        return _excerpt(block)
     return f"<details><summary>{_text(block.summary)}</summary>\n{_blocks(block.blocks)}</details>"
+
+
+def _excerpt(excerpt: Excerpt) -> str:
+    pieces, at = [], 0
+    for start, end, why in excerpt.spans:
+        if start < at:
+            continue
+        pieces.append(_text(excerpt.text[at:start]))
+        pieces.append(f'<mark title="{_text(why)}">{_text(excerpt.text[start:end])}</mark>')
+        at = end
+    pieces.append(_text(excerpt.text[at:]))
+    return f'<div class="sample"><small>{_text(excerpt.caption)}</small>{"".join(pieces)}</div>'
 
 
 def _sample(sample: Sample) -> str:

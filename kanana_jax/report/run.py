@@ -256,7 +256,7 @@ def _data(stages: dict[str, _Stage]) -> list[Block]:
         return blocks
     rows = []
     for name, v in last.data["sources"].items():
-        dropped = ", ".join(f"{rule} {count}" for rule, count in v["dropped"].items()) or "–"
+        dropped = ", ".join(f"{rule} {n['first']}" for rule, n in v["rules"].items() if n["first"]) or "–"
         counts = (v["documents_total"], v["documents"], v["kept"], dropped, v["tokens"], v["epochs"], v["broken_lines"])
         rows.append((name, v["lang"], *counts))
     columns = ("source", "language", "documents", "seen", "kept", "dropped", "tokens", "epochs", "broken lines")
@@ -290,7 +290,8 @@ def _throughput(stages: list[_Stage]) -> list:
         timed = sorted((r for r in s.steps if r.get("tokens_per_s")), key=lambda r: r["tokens_per_s"])
         middle = timed[len(timed) // 2]
         wait = sum(r["data_wait_s"] for r in timed) / max(sum(r["step_s"] for r in timed), 1e-9)
-        rows.append([s.name, middle["tokens_per_s"], 100 * middle["mfu"], 100 * wait])
+        filtering = sum(r.get("filter_share", 0.0) for r in timed) / len(timed)
+        rows.append([s.name, middle["tokens_per_s"], 100 * middle["mfu"], 100 * wait, 100 * filtering])
     return [
         Figure(
             lines(
@@ -303,7 +304,7 @@ def _throughput(stages: list[_Stage]) -> list:
             "Tokens a second, evaluation and checkpoints not counted.",
         ),
         Table(
-            ("stage", "tokens/s (median)", "MFU %", "data wait %"),
+            ("stage", "tokens/s (median)", "MFU %", "data wait %", "filtering % of a core"),
             rows,
             "MFU = tokens/s · (6·N_matmul + 6·L·T·H·h) / peak: causal attention, no rematerialisation; peak from the chip's data sheet, on a CPU a measured matrix product.",
         ),

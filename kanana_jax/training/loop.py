@@ -79,6 +79,7 @@ class Stream(Protocol):
     """A stage's batches: this process's rows, in the order of `rows`."""
 
     wait_seconds: float
+    filter_seconds: float
 
     def __next__(self) -> dict[str, np.ndarray]: ...
 
@@ -193,7 +194,7 @@ class _Run:
                 metrics_lib.TensorBoard(folder / "events", start),
                 metrics_lib.Terminal(task.name, config.steps, start),
             ]
-        self.clock, self.clock_tokens, self.waited = time.perf_counter(), 0.0, 0.0
+        self.clock, self.clock_tokens, self.waited, self.filtered = time.perf_counter(), 0.0, 0.0, 0.0
         self.timed_steps = 0
         self.evaluation: dict[str, Any] = {}
 
@@ -212,6 +213,7 @@ class _Run:
         for step in range(self.start + 1, config.steps + 1):
             local = next(stream)
             self.waited += stream.wait_seconds
+            self.filtered += stream.filter_seconds
             data = stream.get_state()
             batch = sharding.put_batch(self.mesh, rows, config.batch_size, local)
             state, values = step_function(state, batch)
@@ -265,7 +267,7 @@ class _Run:
             )
         now = time.perf_counter()
         if step == self.start + 1:  # compilation is not throughput
-            self.clock, self.waited, self.timed_steps = now, 0.0, 0
+            self.clock, self.waited, self.filtered, self.timed_steps = now, 0.0, 0.0, 0
         else:
             self.timed_steps += 1
             self.clock_tokens += values["weight"]
@@ -289,11 +291,12 @@ class _Run:
                 "mfu": rate * self.task.flops_per_token / self.peak,
                 "data_wait_s": self.waited / self.timed_steps,
                 "data_wait_share": self.waited / seconds,
+                "filter_share": self.filtered / seconds,
                 "step_s": seconds / self.timed_steps,
                 "eta_s": (config.steps - step) * seconds / self.timed_steps,
             }
         self.write(line)
-        self.clock, self.clock_tokens, self.waited, self.timed_steps = now, 0.0, 0.0, 0
+        self.clock, self.clock_tokens, self.waited, self.filtered, self.timed_steps = now, 0.0, 0.0, 0.0, 0
 
     def evaluate(self, step: int, params: Any) -> None:
         if self.task.evaluate is None:

@@ -8,7 +8,7 @@ import pytest
 
 from kanana_jax.config import ConfigError, UserError
 from kanana_jax.data import heldout, mixture, pipeline, sources, tokenizer_training
-from kanana_jax.data.filters import make_filter
+from kanana_jax.data.filters import FilterConfig, Filters, Rule
 from kanana_jax.data.tokenizer import encode_document
 
 B, T = 8, 32
@@ -28,13 +28,14 @@ def world(tmp_path_factory):
     return prepared, tokenizer_training.train_sentencepiece(texts, config, cache / "tokenizer")
 
 
-def _stream(world, weights, *, rows=range(B), start=None, filters=None, lanes=4, **config):
+def _stream(world, weights, *, rows=range(B), start=None, rules=None, select=None, lanes=4, **config):
     prepared, tokenizer = world
+    judges = Filters({"default": FilterConfig(rules=rules)} if rules else {})
     return pipeline.BatchStream(
         prepared,
         mixture.normalised(weights, list(prepared), "mixture"),
         tokenizer,
-        make_filter(filters or {}, "filters"),
+        {name: judges.of(name, source.lang, (select or {}).get(name, {})) for name, source in prepared.items()},
         pipeline.PipelineConfig(lanes=lanes, **config),
         rows=rows,
         batch_size=B,
@@ -131,19 +132,49 @@ def stream_forever(stream):
         yield next(stream)
 
 
-def test_dropped_documents_are_counted_by_rule_exactly(world):
+@pytest.mark.parametrize("lanes, workers", [(4, "threads"), (2, "processes")])
+def test_dropped_documents_are_counted_by_rule_exactly(world, lanes, workers):
+    """Over a stop and a change from worker processes to threads."""
     prepared, _ = world
     texts = {json.loads(d)["id"]: json.loads(d)["text"] for d in prepared["ko_news"].split("train")}
-    low, high = (int(x) for x in np.quantile([len(t) for t in texts.values()], [0.25, 0.75]))
-    stream = _stream(world, {"ko_news": 1.0}, filters={"length": {"min_characters": low, "max_characters": high}})
+    low, high, higher = (int(x) for x in np.quantile([len(t) for t in texts.values()], [0.25, 0.6, 0.8]))
+    rules = {
+        "short": Rule("characters", min=low),
+        "long": Rule("characters", max=high),
+        "very_long": Rule("characters", max=higher),
+    }
+    stream = _stream(world, {"ko_news": 1.0}, rules=rules, lanes=lanes, workers=workers)
+    _take(stream, 10)
+    again = _stream(world, {"ko_news": 1.0}, rules=rules, lanes=lanes)
+    again.set_state(stream.get_state())
+    stream.close()
+    stream = again
     _take(stream, 10)
     report = pipeline.data_report(stream.get_state(), prepared)
     read = pipeline.documents_seen(stream.get_state(), prepared, seed=3)["ko_news"]
     assert set(read) <= set(texts.values())
     short, long = sum(len(t) < low for t in read), sum(len(t) > high for t in read)
-    assert short and long
-    assert report["sources"]["ko_news"]["dropped"] == {"too_short": short, "too_long": long}
+    very_long = sum(len(t) > higher for t in read)
+    assert short and long and very_long < long
+    assert report["sources"]["ko_news"]["rules"] == {
+        "short": {"any": short, "only": short, "first": short},
+        "long": {"any": long, "only": long - very_long, "first": long},
+        "very_long": {"any": very_long, "only": 0, "first": 0},
+    }
+    assert report["by_rule"] == report["sources"]["ko_news"]["rules"]
     assert report["documents"] == len(read) and report["kept"] == len(read) - short - long
+    assert report["dropped"] == sum(n["first"] for n in report["by_rule"].values())
+
+
+def test_a_stage_may_select_from_a_source(world):
+    prepared, tokenizer = world
+    lengths = [len(json.loads(d)["text"]) for d in prepared["ko_news"].split("train")]
+    rule = {"ko_news": {"slice": Rule("characters", min=float(np.median(lengths)))}}
+    stream = _stream(world, {"ko_news": 0.5, "en_news": 0.5}, select=rule)
+    _take(stream, 20)
+    report = pipeline.data_report(stream.get_state(), prepared)["sources"]
+    assert list(report["ko_news"]["rules"]) == ["select.slice"] and report["en_news"]["rules"] == {}
+    assert 0 < report["ko_news"]["kept"] < report["ko_news"]["documents"]
 
 
 def test_heldout_rows_hold_every_byte(world):
@@ -159,7 +190,7 @@ def test_heldout_rows_hold_every_byte(world):
     [
         (dict(lanes=3), ConfigError, "must divide the 8 rows"),
         (dict(lanes=2, rows=range(2)), ConfigError, "cuts through"),
-        (dict(lanes=8, filters={"length": {"max_characters": 1}}), UserError, "drops every document"),
+        (dict(lanes=8, rules={"short": Rule("characters", max=1)}), UserError, "drops every document"),
     ],
 )
 def test_errors(world, arguments, error, word):

@@ -1,0 +1,93 @@
+"""What a character is: one table over all code points, looked up for whole documents at once.
+
+A document becomes an array of code points; its properties are bits, its script a small number. Everything
+else in this package works on these arrays.
+"""
+
+import functools
+import sys
+import unicodedata
+
+import numpy as np
+
+LETTER, DIGIT, SPACE, SYMBOL, TERMINAL, UPPER, MARK = (1 << i for i in range(7))
+SCRIPTS = ("none", "latin", "hangul", "jamo", "hiragana", "katakana", "han", "digit", "other")
+
+# Sentence ends that occur in the languages here (of Unicode's Sentence_Terminal property).
+_TERMINAL = ".!?‼‽⁇⁈⁉⸮。！？．｡﹒﹖﹗"
+# Gopher (arXiv:2112.11446, A.1.1) counts words that are not symbols; it does not say what a symbol is. These are
+# Unicode's punctuation and symbols, and control characters.
+_SYMBOL_CATEGORIES = ("P", "S", "Cc")
+
+
+@functools.lru_cache(1)
+def _tables() -> tuple[np.ndarray, np.ndarray]:
+    """Bits and scripts: uint8 `[0x110000]`."""
+    bits = np.zeros(sys.maxunicode + 1, np.uint8)
+    scripts = np.zeros(sys.maxunicode + 1, np.uint8)
+    last = 0x20000  # beyond, but for the Han planes, there are only private, tag and unassigned characters
+    categories = [unicodedata.category(chr(i)) for i in range(last)]
+    first = np.array([ord(c[0]) for c in categories], np.uint8)
+    bits[:last] |= np.where(first == ord("L"), LETTER, 0).astype(np.uint8)
+    bits[:last] |= np.where(first == ord("M"), MARK, 0).astype(np.uint8)
+    bits[:last] |= np.where(first == ord("N"), DIGIT, 0).astype(np.uint8)
+    symbol = [c[0] in "PS" or c in _SYMBOL_CATEGORIES for c in categories]
+    bits[:last] |= np.where(symbol, SYMBOL, 0).astype(np.uint8)
+    bits[:last] |= np.where([c == "Lu" for c in categories], UPPER, 0).astype(np.uint8)
+    for i in range(last):
+        if chr(i).isspace():
+            bits[i] = SPACE
+    for c in _TERMINAL:
+        bits[ord(c)] |= TERMINAL
+    scripts[bits & LETTER > 0] = SCRIPTS.index("other")
+    scripts[bits & DIGIT > 0] = SCRIPTS.index("digit")
+    for script, ranges in _RANGES.items():
+        for start, end in ranges:
+            part = slice(start, end + 1)
+            scripts[part] = np.where(bits[part] & (LETTER | MARK) > 0, SCRIPTS.index(script), scripts[part])
+    bits[0x20000:0x40000] = LETTER
+    scripts[0x20000:0x40000] = SCRIPTS.index("han")
+    return bits, scripts
+
+
+_RANGES = {
+    "latin": ((0x41, 0x5A), (0x61, 0x7A), (0xAA, 0xAA), (0xBA, 0xBA), (0xC0, 0x24F), (0x1E00, 0x1EFF),
+              (0xFF21, 0xFF5A)),
+    "hangul": ((0xAC00, 0xD7A3),),
+    "jamo": ((0x1100, 0x11FF), (0x3130, 0x318F), (0xA960, 0xA97F), (0xD7B0, 0xD7FF), (0xFFA0, 0xFFDC)),
+    "hiragana": ((0x3041, 0x309F),),
+    "katakana": ((0x30A0, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9F)),
+    "han": ((0x2E80, 0x2FDF), (0x3005, 0x3007), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF)),
+}  # fmt: skip
+
+_NEWLINES = {ord(c): "\n" for c in "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"}
+
+
+def normalise(text: str) -> str:
+    """NFC, one kind of newline, no NUL, no lone surrogate: what every signal and every output starts from.
+
+    NFC and not NFKC: the latter would change what is written (㎡, full-width letters, ligatures).
+    """
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()
+        if not unicodedata.is_normalized("NFC", text):
+            text = unicodedata.normalize("NFC", text)
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\0", "")
+    return text.translate(_NEWLINES) if any(chr(c) in text for c in _NEWLINES) else text
+
+
+def code_points(text: str) -> np.ndarray:
+    """uint32 `[characters]`."""
+    return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+
+
+def bits_of(codes: np.ndarray) -> np.ndarray:
+    """Property bits, uint8 `[characters]`."""
+    return _tables()[0][codes]
+
+
+def script_counts(codes: np.ndarray) -> np.ndarray:
+    """Characters of each of `SCRIPTS`, int64 `[9]`."""
+    return np.bincount(_tables()[1][codes], minlength=len(SCRIPTS))

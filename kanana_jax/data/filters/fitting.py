@@ -1,0 +1,92 @@
+"""Thresholds for a language, fitted on its reference text (the idea of FineWeb2, arXiv:2506.20920, §4.2).
+
+English thresholds let a certain share of good English text pass. For another language each bound is set so that
+the same share of good text of that language passes, which is a quantile of its reference text.
+A bound that all or nothing of the English text meets says nothing about its place; it is set to the outermost
+value of the other language's text, or left as it is where that lies farther out.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from kanana_jax.config import UserError
+from kanana_jax.data import records
+from kanana_jax.data.filters.rules import Filter, FilterConfig, Rule
+from kanana_jax.data.filters.signals import NAMES
+
+MINIMUM = 200  # documents, below which a 1% tail is two documents
+
+
+def measure_all(config: FilterConfig, texts: Iterable[records.Record]) -> np.ndarray:
+    """Signals of all documents, float64 `[N, S]`; rules play no part."""
+    judge = Filter(dataclasses.replace(config, rules={}, cut_lines=False))
+    rows = [judge(record).signals for record in texts]
+    return np.array(rows, np.float64).reshape(-1, len(NAMES))
+
+
+def fit(rules: Mapping[str, Rule], english: np.ndarray, other: np.ndarray) -> dict[str, Rule]:
+    """The rules with bounds moved so that they pass as much of `other` as of `english`.
+
+    Args:
+      english, other: signals of reference documents, `[N, S]` and `[M, S]`.
+
+    Raises:
+      UserError: too few documents.
+    """
+    for name, table in (("English", english), ("target", other)):
+        if len(table) < MINIMUM:
+            raise UserError(f"the {name} reference has {len(table)} documents: fitting needs {MINIMUM} or more")
+    fitted = {}
+    for name, rule in rules.items():
+        if rule.signal not in NAMES:
+            raise UserError(f"rule '{name}' looks at '{rule.signal}', which is no signal of the text: leave it out")
+        column = NAMES.index(rule.signal)
+        low = _bound(rule.min, english[:, column], other[:, column], lower=True)
+        high = _bound(rule.max, english[:, column], other[:, column], lower=False)
+        fitted[name] = dataclasses.replace(rule, min=low, max=high)
+    return fitted
+
+
+def _bound(bound: float, english: np.ndarray, other: np.ndarray, lower: bool) -> float:
+    if math.isinf(bound):
+        return bound
+    share = float(np.mean(english < bound)) if lower else float(np.mean(english > bound))
+    if lower:
+        value = float(np.quantile(other, share, method="lower")) if share else min(bound, float(other.min()))
+        return _rounded(value, math.floor)
+    value = float(np.quantile(other, 1 - share, method="higher")) if share else max(bound, float(other.max()))
+    return _rounded(value, math.ceil)
+
+
+def _rounded(value: float, to) -> float:
+    """Three significant digits, away from the text that is to pass."""
+    if not value:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(abs(value))) - 2)
+    return float(f"{to(value / step) * step:.6g}")
+
+
+def passing(rules: Mapping[str, Rule], table: np.ndarray) -> dict[str, float]:
+    """Share of documents that each rule lets pass, and under `all` those that break none."""
+    passed = {
+        name: (table[:, NAMES.index(rule.signal)] >= rule.min) & (table[:, NAMES.index(rule.signal)] <= rule.max)
+        for name, rule in rules.items()
+    }
+    everything = np.logical_and.reduce(list(passed.values())) if passed else np.ones(len(table), bool)
+    return {**{name: float(np.mean(p)) for name, p in passed.items()}, "all": float(np.mean(everything))}
+
+
+def provenance(
+    rules: Mapping[str, Rule], english: np.ndarray, other: np.ndarray, sources: Mapping[str, str]
+) -> dict[str, Any]:
+    """What stands beside fitted thresholds: the documents, and the share of them that each rule lets pass."""
+    return {
+        "method": "each bound passes the share of the reference text that the English bound passes of the English text",
+        "references": dict(sources),
+        "documents": {"english": len(english), "target": len(other)},
+        "passing": {name: round(share, 4) for name, share in passing(rules, other).items()},
+    }

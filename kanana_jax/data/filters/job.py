@@ -1,0 +1,235 @@
+"""The inline filter as a batch job: the same function over files, with any number of processes, resumable.
+
+Documents go in chunks of a fixed size to workers and come back in order, so that every byte written is the same for
+any number of workers and however often the job was stopped. Outputs grow by whole gzip members; `state.json` says
+how far they are good, and what a killed job wrote beyond is cut off.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import itertools
+import json
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from kanana_jax.config import ConfigError, UserError, fingerprint
+from kanana_jax.data import records
+from kanana_jax.data.filters.rules import FilterConfig
+from kanana_jax.data.filters.signals import NAMES
+from kanana_jax.data.filters.totals import Chunk, Totals, judge_chunk, make_report
+
+KEPT, DROPPED, SIGNALS = "kept.jsonl.gz", "dropped.jsonl.gz", "signals.f32"
+
+
+@dataclasses.dataclass(frozen=True)
+class JobConfig:
+    """How a job runs.
+
+    Attributes:
+      workers: processes; 1 works in this one.
+      keep_dropped: also write dropped documents, each with `rules`.
+      signals: also write every document's signals (`signals.parquet`).
+      lang: language of records that do not say theirs.
+      max_broken_share: share of broken lines up to which they are counted and skipped.
+      chunk: documents that a worker gets at once.
+      save_every: chunks between two saves.
+    """
+
+    workers: int = 1
+    keep_dropped: bool = False
+    signals: bool = False
+    lang: str = ""
+    max_broken_share: float = 0.001
+    chunk: int = 128
+    save_every: int = 64
+
+    def __post_init__(self):
+        if min(self.workers, self.chunk, self.save_every) < 1:
+            raise ValueError("workers must be at least 1, and so must chunk and save_every")
+
+
+def run(
+    configs: Mapping[str, FilterConfig],
+    inputs: str,
+    output: pathlib.Path,
+    config: JobConfig = JobConfig(),
+    progress: Callable[[int, int, float], None] = lambda documents, size, seconds: None,
+) -> dict[str, Any]:
+    """Filters all documents at `inputs` into `output` and returns what `report.json` holds.
+
+    Args:
+      inputs: file, folder or glob, see `records.read`.
+      progress: called after each chunk with documents, bytes and seconds so far.
+
+    Raises:
+      ConfigError: `output` was begun with another config or input.
+      UserError: no documents, too many broken lines, or a disk that is full.
+    """
+    began = time.perf_counter()
+    output.mkdir(parents=True, exist_ok=True)
+    digest = fingerprint({"filters": {k: dataclasses.asdict(v) for k, v in configs.items()}})
+    job = {
+        "config": digest,
+        "inputs": inputs,
+        **{k: v for k, v in dataclasses.asdict(config).items() if k != "workers"},
+    }
+    state_file, report_file = output / "state.json", output / "report.json"
+    state = json.loads(state_file.read_text()) if state_file.is_file() else None
+    if state is not None and state["job"] != job:
+        raise ConfigError(f"{output} was begun with another config or input: use those, or name another --output")
+    totals = Totals(state)
+    if state is not None and state["finished"]:
+        return json.loads(report_file.read_text())
+    files = {name: _Appended(output / name, totals.sizes.get(name, 0)) for name in (KEPT, DROPPED, SIGNALS, "ids.txt")}
+    try:
+        items = records.read(inputs, source=pathlib.Path(inputs).name.split(".")[0])
+        chunks = itertools.islice(_chunks(items, config.chunk), totals.chunks, None)
+        work = functools.partial(judge_chunk, dict(configs), config.lang, config.keep_dropped)
+        for chunk in _ordered(work, chunks, config.workers):
+            totals.add(chunk)
+            files[KEPT].write(chunk.kept)
+            files[DROPPED].write(chunk.dropped)
+            if config.signals:
+                files[SIGNALS].write(chunk.signals.tobytes())
+                files["ids.txt"].write("".join(json.dumps(i, ensure_ascii=False) + "\n" for i in chunk.ids).encode())
+            if totals.chunks % config.save_every == 0:
+                _save(state_file, job, totals, files, finished=False)
+            progress(totals.documents(), totals.bytes, time.perf_counter() - began)
+        seen = totals.documents() + totals.broken
+        if totals.broken > config.max_broken_share * max(seen, 1):
+            raise UserError(
+                f"{totals.broken} of {seen} lines are broken, the first is {totals.first_broken}; "
+                "mend them or raise --max-broken-share"
+            )
+        _save(state_file, job, totals, files, finished=False)
+        report = make_report(totals, configs, digest)
+        for file in files.values():
+            file.close()
+        if config.signals:
+            _parquet(output)
+        for name in (SIGNALS, "ids.txt", *(() if config.keep_dropped else (DROPPED,))):
+            (output / name).unlink(missing_ok=True)
+        _write(report_file, report)
+        _write(output / "examples.json", {"sample": totals.sample, "names": NAMES, "examples": totals.examples})
+        seconds = time.perf_counter() - began
+        _write(output / "cost.json", {"cpu_seconds": totals.seconds, "seconds": seconds, "bytes": totals.bytes})
+        totals.sizes = {KEPT: files[KEPT].size}
+        _write(state_file, {"job": job, "finished": True})
+    except OSError as error:
+        raise UserError(f"cannot write to {output} ({error.strerror}): free space, then run it again") from error
+    finally:
+        for file in files.values():
+            file.close()
+    return report
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[int, int, float], None]]:
+    """Shows a job's progress: a bar on a terminal, a line every half minute elsewhere."""
+    import sys
+
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        text = TextColumn("{task.description}")
+        with Progress(SpinnerColumn(), text, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+            task = bar.add_task("filtering")
+            yield lambda documents, size, seconds: bar.update(task, description=_line(documents, size, seconds))
+        return
+    last = 0.0
+
+    def show(documents: int, size: int, seconds: float) -> None:
+        nonlocal last
+        if seconds - last > 30:
+            last = seconds
+            print(_line(documents, size, seconds), file=sys.stderr, flush=True)
+
+    yield show
+
+
+def _line(documents: int, size: int, seconds: float) -> str:
+    return f"{documents:,} documents  {size / 1e6:,.1f} MB  {size / 1e6 / max(seconds, 1e-9):.1f} MB/s"
+
+
+class _Appended:
+    """A file that grows by whole members; whatever lies beyond the size that is known to be good is cut off."""
+
+    def __init__(self, path: pathlib.Path, size: int):
+        self._file = path.open("ab")
+        self._file.truncate(size)
+        self.size = size
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self.size += len(data)
+
+    def sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _save(path: pathlib.Path, job, totals: Totals, files: Mapping[str, _Appended], finished: bool) -> None:
+    for file in files.values():
+        file.sync()
+    totals.sizes = {name: file.size for name, file in files.items()}
+    _write(path, {"job": job, "finished": finished, **totals.state()})
+
+
+def _write(path: pathlib.Path, value: Any) -> None:
+    temporary = path.with_name(f"{path.name}.partial")
+    temporary.write_text(json.dumps(value, ensure_ascii=False, indent=None if path.name == "state.json" else 1))
+    os.replace(temporary, path)
+
+
+def _chunks(items: Iterable, size: int) -> Iterator[list]:
+    items = iter(items)
+    while chunk := list(itertools.islice(items, size)):
+        yield chunk
+
+
+def _ordered(work: Callable[[list], Chunk], chunks: Iterator[list], workers: int) -> Iterator[Chunk]:
+    """`map` over processes with a bounded number of chunks under way."""
+    if workers == 1:
+        yield from map(work, chunks)
+        return
+    import multiprocessing
+
+    with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        waiting = collections.deque(pool.submit(work, chunk) for chunk in itertools.islice(chunks, 4 * workers))
+        while waiting:
+            done = waiting.popleft().result()
+            waiting.extend(pool.submit(work, chunk) for chunk in itertools.islice(chunks, 1))
+            yield done
+
+
+def _parquet(output: pathlib.Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    schema = pyarrow.schema([("id", pyarrow.string()), *((name, pyarrow.float32()) for name in NAMES)])
+    temporary = output / "signals.parquet.partial"
+    rows = 1 << 16
+    with (
+        (output / SIGNALS).open("rb") as values,
+        (output / "ids.txt").open() as ids,
+        parquet.ParquetWriter(temporary, schema) as writer,
+    ):
+        while block := values.read(rows * 4 * len(NAMES)):
+            table = np.frombuffer(block, np.float32).reshape(-1, len(NAMES))
+            names = [json.loads(line) for line in itertools.islice(ids, len(table))]
+            columns = [pyarrow.array(names), *(pyarrow.array(column) for column in table.T)]
+            writer.write_table(pyarrow.table(columns, schema=schema))
+    os.replace(temporary, output / "signals.parquet")

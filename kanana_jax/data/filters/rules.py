@@ -1,0 +1,147 @@
+"""Rules are thresholds over signals; a verdict names every rule that a document breaks."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from kanana_jax.config import ConfigError, nearest
+from kanana_jax.data.filters import characters, lines, units
+from kanana_jax.data.filters.signals import NAMES, Lexicon, Signals, measure
+from kanana_jax.data.records import Record
+
+META = "meta."
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """A document breaks it if the signal is below `min` or above `max`.
+
+    Attributes:
+      signal: a field of `signals.Signals`, or `meta.NAME`: a number that the record brings in its `meta`.
+      missing: whether a record without that `meta` number passes.
+    """
+
+    signal: str
+    min: float = -math.inf
+    max: float = math.inf
+    missing: bool = False
+
+    def __post_init__(self):
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        if self.signal not in NAMES and not self.signal.startswith(META):
+            raise ValueError(f"signal '{self.signal}' is unknown: {nearest(self.signal, list(NAMES))}")
+
+    def passes(self, value: float | None) -> bool:
+        return self.missing if value is None or math.isnan(value) else self.min <= value <= self.max
+
+
+@dataclasses.dataclass(frozen=True)
+class FilterConfig:
+    """What is measured of a language's documents, which of them stay, and what is cut out of them.
+
+    Attributes:
+      unit: what repetition and word statistics count.
+      stop_words, stop_endings, spam, boilerplate: the language's lists, see `signals.Signals`.
+      rules: name → rule; the first that is broken is the document's reason.
+      c4: C4's line rules, for the signals `c4_*`.
+      cut_lines: whether the lines that break them are cut out of kept documents.
+    """
+
+    unit: units.Unit = "word"
+    stop_words: tuple[str, ...] = ()
+    stop_endings: tuple[str, ...] = ()
+    spam: tuple[str, ...] = ()
+    boilerplate: tuple[str, ...] = ()
+    rules: dict[str, Rule] = dataclasses.field(default_factory=dict)
+    c4: lines.C4Config = lines.C4Config()
+    cut_lines: bool = False
+
+    def __post_init__(self):
+        if any(len(ending) != 1 for ending in self.stop_endings):
+            raise ValueError("stop_endings must be single characters")
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What became of a document.
+
+    Attributes:
+      record: with the text normalised and the cuts made.
+      rules: every rule that it breaks, in the config's order; empty if it is kept.
+      signals: of the text before the cuts; None where nothing was configured.
+      spans: what was cut, in the normalised text.
+    """
+
+    record: Record
+    rules: tuple[str, ...] = ()
+    signals: Signals | None = None
+    spans: tuple[lines.Span, ...] = ()
+
+
+class Filter:
+    """Record → `Verdict`: pure, picklable."""
+
+    def __init__(self, config: FilterConfig, select: Mapping[str, Rule] = {}):
+        self._config = config
+        self._rules = {**config.rules, **{f"select.{name}": rule for name, rule in select.items()}}
+        self._lexicon = Lexicon(config.stop_words, config.stop_endings, config.spam, config.boilerplate)
+
+    def __call__(self, record: Record) -> Verdict:
+        text = characters.normalise(record["text"])
+        measured, c4 = measure(text, self._config.unit, self._lexicon, self._config.c4)
+        broken = broken_rules(self._rules, measured, record)
+        spans = c4.spans if self._config.cut_lines and not broken else ()
+        return Verdict({**record, "text": lines.cut(text, spans) if spans else text}, broken, measured, spans)
+
+
+def broken_rules(rules: Mapping[str, Rule], measured: Signals, record: Record) -> tuple[str, ...]:
+    """Names of all rules that a document breaks; needs no text, so that other thresholds can be tried at once."""
+    return tuple(name for name, rule in rules.items() if not rule.passes(_value(rule.signal, measured, record)))
+
+
+def _value(signal: str, measured: Signals, record: Record) -> float | None:
+    if not signal.startswith(META):
+        return getattr(measured, signal)
+    value = record.get("meta", {}).get(signal.removeprefix(META))
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def keep_all(record: Record) -> Verdict:
+    """What acts where no filter is configured."""
+    return Verdict(record)
+
+
+@dataclasses.dataclass(frozen=True)
+class Filters:
+    """The filters of a recipe, by the name of a source, by language, or for all others (`default`)."""
+
+    configs: dict[str, FilterConfig]
+
+    def of(self, source: str, lang: str, select: Mapping[str, Rule] = {}):
+        """The filter of a source's documents; `select` are further rules (of a stage)."""
+        for key in (source, lang, "default"):
+            if key in self.configs:
+                return Filter(self.configs[key], select)
+        return Filter(FilterConfig(), select) if select else keep_all
+
+
+def check_names(configs: Mapping[str, FilterConfig], names: tuple[str, ...], path: str) -> None:
+    """Every filter must be of a source or language among `names`, or `default`.
+
+    Raises:
+      ConfigError: names the key.
+    """
+    known = (*names, "default")
+    for key in configs:
+        if key not in known:
+            raise ConfigError(f"config '{path}.{key}' is no source or language: {nearest(key, list(known))}")
+
+
+def count(totals: dict[str, list[int]], rules: tuple[str, ...]) -> None:
+    """Adds a dropped document to `{rule: [any, only, first]}`: broke it, broke only it, broke it first."""
+    for i, rule in enumerate(rules):
+        numbers = totals.setdefault(rule, [0, 0, 0])
+        numbers[0] += 1
+        numbers[1] += len(rules) == 1
+        numbers[2] += i == 0

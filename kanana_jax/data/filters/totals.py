@@ -1,0 +1,190 @@
+"""What a filter job counts: chunk by chunk in the workers, all together in the job."""
+
+import collections
+import dataclasses
+import functools
+import gzip
+import hashlib
+import heapq
+import itertools
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kanana_jax.data import records
+from kanana_jax.data.filters import Filters
+from kanana_jax.data.filters.characters import normalise
+from kanana_jax.data.filters.rules import FilterConfig, Verdict, count
+from kanana_jax.data.filters.signals import NAMES
+
+SAMPLE = 4000  # documents whose signals are kept for the histograms
+EXAMPLES = 5  # documents shown for each rule, and of those that are kept
+EXCERPT = 1500  # characters of an example
+
+
+@dataclasses.dataclass
+class Chunk:
+    """What a worker sends back."""
+
+    kept: bytes
+    dropped: bytes
+    signals: np.ndarray
+    sources: dict[str, dict[str, Any]]
+    pairs: collections.Counter
+    sample: list[tuple[int, int]]  # (order by hash of the id, row of `signals`)
+    examples: list[tuple[str, int, dict[str, Any]]]
+    broken: list[str]
+    ids: list[str]
+    bytes: int
+    seconds: float
+
+
+def judge_chunk(configs: Mapping[str, FilterConfig], lang: str, keep_dropped: bool, items: list) -> Chunk:
+    """Filters some documents; a pure function but for `seconds`."""
+    began = time.process_time()
+    judges = functools.lru_cache(None)(Filters(dict(configs)).of)
+    out: dict[bool, list[bytes]] = {True: [], False: []}
+    rows, sources, pairs, sample, examples, broken, ids, size = [], {}, collections.Counter(), [], [], [], [], 0
+    for item in items:
+        if isinstance(item, records.Broken):
+            broken.append(f"{item.where}: {item.reason}")
+            continue
+        verdict: Verdict = judges(item["source"], item.get("lang", lang))(item)
+        totals = sources.setdefault(item["source"], {"documents": 0, "kept": 0, "rules": {}})
+        totals["documents"] += 1
+        totals["kept"] += not verdict.rules
+        count(totals["rules"], verdict.rules)
+        pairs.update(itertools.combinations(sorted(verdict.rules), 2))
+        order = int.from_bytes(hashlib.blake2b(item["id"].encode(), digest_size=7).digest(), "big")
+        sample.append((order, len(rows)))
+        rows.append(verdict.signals if verdict.signals is not None else (np.nan,) * len(NAMES))
+        shown = {
+            "id": item["id"],
+            "text": verdict.record["text"][:EXCERPT],
+            "spans": [s for s in verdict.spans if s[1] <= EXCERPT],
+            "rules": list(verdict.rules),
+            "signals": None if verdict.signals is None else list(verdict.signals),
+        }
+        if verdict.spans:  # spans count in the text before the cuts
+            shown["text"] = normalise(item["text"])[:EXCERPT]
+        examples += [(rule, order, shown) for rule in verdict.rules or ("",)]
+        if not verdict.rules or keep_dropped:
+            record = verdict.record if not verdict.rules else {**verdict.record, "rules": list(verdict.rules)}
+            out[not verdict.rules].append(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        ids.append(item["id"])
+        size += len(item["text"].encode("utf-8", "replace"))
+    best: dict[str, list] = collections.defaultdict(list)
+    for rule, order, shown in examples:
+        best[rule].append((order, shown))
+    few = [
+        (rule, order, shown)
+        for rule, found in best.items()
+        for order, shown in heapq.nsmallest(EXAMPLES, found, key=lambda pair: pair[0])
+    ]
+    return Chunk(
+        _member(out[True]),
+        _member(out[False]),
+        np.array(rows, np.float32).reshape(-1, len(NAMES)),
+        sources,
+        pairs,
+        heapq.nsmallest(SAMPLE, sample),
+        few,
+        broken,
+        ids,
+        size,
+        time.process_time() - began,
+    )
+
+
+def _member(lines: list[bytes]) -> bytes:
+    return gzip.compress(b"".join(lines), 6, mtime=0) if lines else b""
+
+
+class Totals:
+    """What has been counted so far; all that `state.json` holds."""
+
+    def __init__(self, state: Mapping[str, Any] | None):
+        state = state or {}
+        self.chunks: int = state.get("chunks", 0)
+        self.sizes: dict[str, int] = dict(state.get("sizes", {}))
+        self.sources: dict[str, Any] = state.get("sources", {})
+        self.pairs = collections.Counter({tuple(k.split("\t")): n for k, n in state.get("pairs", {}).items()})
+        self.sample: list[tuple[int, list[float]]] = [tuple(x) for x in state.get("sample", [])]
+        self.examples: dict[str, list[tuple[int, Any]]] = {
+            rule: [tuple(x) for x in found] for rule, found in state.get("examples", {}).items()
+        }
+        self.broken: int = state.get("broken", 0)
+        self.first_broken: str = state.get("first_broken", "")
+        self.bytes: int = state.get("bytes", 0)
+        self.seconds: float = state.get("seconds", 0.0)
+
+    def add(self, chunk: Chunk) -> None:
+        self.chunks += 1
+        for name, found in chunk.sources.items():
+            into = self.sources.setdefault(name, {"documents": 0, "kept": 0, "rules": {}})
+            into["documents"] += found["documents"]
+            into["kept"] += found["kept"]
+            for rule, numbers in found["rules"].items():
+                old = into["rules"].get(rule, [0, 0, 0])
+                into["rules"][rule] = [a + b for a, b in zip(old, numbers)]
+        self.pairs.update(chunk.pairs)
+        new = [(order, chunk.signals[row].tolist()) for order, row in chunk.sample]
+        self.sample = heapq.nsmallest(SAMPLE, self.sample + new, key=lambda pair: pair[0])
+        for rule, order, shown in chunk.examples:
+            found = [*self.examples.get(rule, []), (order, shown)]
+            self.examples[rule] = heapq.nsmallest(EXAMPLES, found, key=lambda pair: pair[0])
+        self.broken += len(chunk.broken)
+        self.first_broken = self.first_broken or next(iter(chunk.broken), "")
+        self.bytes += chunk.bytes
+        self.seconds += chunk.seconds
+
+    def state(self) -> dict[str, Any]:
+        return {**vars(self), "pairs": {"\t".join(pair): n for pair, n in self.pairs.items()}}
+
+    def documents(self) -> int:
+        return sum(found["documents"] for found in self.sources.values())
+
+
+def make_report(totals: Totals, configs: Mapping[str, FilterConfig], digest: str) -> dict[str, Any]:
+    """`report.json`: counts by rule and source, rules that fall together, and the rules themselves."""
+    by_rule: dict[str, list[int]] = {}
+    for found in totals.sources.values():
+        for rule, numbers in found["rules"].items():
+            by_rule[rule] = [a + b for a, b in zip(by_rule.get(rule, [0, 0, 0]), numbers)]
+    documents, kept = totals.documents(), sum(found["kept"] for found in totals.sources.values())
+
+    def named(rules: Mapping[str, list[int]]) -> dict[str, dict[str, int]]:
+        return {rule: dict(zip(("any", "only", "first"), numbers)) for rule, numbers in sorted(rules.items())}
+
+    return {
+        "documents": documents,
+        "kept": kept,
+        "dropped": documents - kept,
+        "broken_lines": totals.broken,
+        "bytes": totals.bytes,
+        "by_rule": named(by_rule),
+        "by_source": {
+            name: {
+                "documents": found["documents"],
+                "kept": found["kept"],
+                "dropped": found["documents"] - found["kept"],
+                "by_rule": named(found["rules"]),
+            }
+            for name, found in sorted(totals.sources.items())
+        },
+        "together": [[*pair, n] for pair, n in sorted(totals.pairs.items(), key=lambda x: (-x[1], x[0]))],
+        "rules": {
+            lang: {
+                name: {"signal": r.signal, "min": _finite(r.min), "max": _finite(r.max)} for name, r in c.rules.items()
+            }
+            for lang, c in configs.items()
+        },
+        "config_hash": digest,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
