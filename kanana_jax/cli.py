@@ -144,6 +144,21 @@ def _parser() -> argparse.ArgumentParser:
     filtering.add_argument("--signals", action="store_true", help="also write every document's signals.parquet")
     filtering.add_argument("--max-broken-share", type=float, default=0.001, metavar="S", help="of lines, to be skipped")
 
+    thresholds = verb(
+        "thresholds",
+        _thresholds,
+        "fit the English thresholds of a filter to another language, on reference text of both",
+        "example:\n  kanana thresholds --english-config configs/data/en.py --english 'good/en/*' \\\n"
+        "      --config configs/data/ko.py --lang ko --input 'good/ko/*' --output configs/data/ko_thresholds.json",
+    )
+    thresholds.add_argument("--english-config", required=True, metavar="FILE", help="config with 'filters.en'")
+    thresholds.add_argument("--english", required=True, nargs="+", metavar="GLOB", help="good English text")
+    thresholds.add_argument("--config", required=True, metavar="FILE", help="config with 'filters.LANG'")
+    thresholds.add_argument("--lang", required=True, metavar="LANG")
+    thresholds.add_argument("--input", required=True, nargs="+", metavar="GLOB", help="good text of the language")
+    thresholds.add_argument("--describe", default="", metavar="TEXT", help="what the texts are, for the provenance")
+    thresholds.add_argument("--output", required=True, type=pathlib.Path, metavar="FILE.json")
+
     trainer = verb(
         "tokenizer",
         _tokenizer,
@@ -288,6 +303,29 @@ def _filter(options, overrides: list[str], command: list[str]) -> None:
         report = job.run(configs, options.input, options.output, settings, progress)
     write_filter_report(options.output)
     print(f"{report['kept']} of {report['documents']} documents kept: {options.output / 'report.html'}")
+
+
+def _thresholds(options, overrides: list[str], command: list[str]) -> None:
+    from kanana_jax import config as config_lib
+    from kanana_jax.data import records
+    from kanana_jax.data.filters import FilterConfig, fitting
+    from kanana_jax.workdir import write_json
+
+    tables, configs = {}, {}
+    for lang, file, inputs in (
+        ("en", options.english_config, options.english),
+        (options.lang, options.config, options.input),
+    ):
+        section = config_lib.read_config_file(file).get("filters", {}).get(lang)
+        if section is None:
+            raise ConfigError(f"{file} has no section filters.{lang}")
+        configs[lang] = config_lib.build(FilterConfig, section, f"filters.{lang}")
+        documents = (r for path in inputs for r in records.read(path, source=lang) if isinstance(r, dict))
+        tables[lang] = fitting.measure_all(configs[lang], documents)
+    english, target = configs["en"].rules, configs[options.lang].rules
+    rules = {name: rule for name, rule in english.items() if name in target and target[name].signal == rule.signal}
+    write_json(options.output, fitting.document(rules, tables["en"], tables[options.lang], options.describe))
+    print(options.output)
 
 
 def _tokenizer(options, overrides, command) -> None:

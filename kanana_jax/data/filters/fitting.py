@@ -2,8 +2,9 @@
 
 English thresholds let a certain share of good English text pass. For another language each bound is set so that
 the same share of good text of that language passes, which is a quantile of its reference text.
-A bound that all or nothing of the English text meets says nothing about its place; it is set to the outermost
-value of the other language's text, or left as it is where that lies farther out.
+A bound that more than half of the English text breaks is not fitted, since this text is no example of what it asks.
+A bound that (nearly) all of the English text meets says little about its place: it lets the inner 99.5% of the other
+text pass, or stays as it is where that lies farther out.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from kanana_jax.data import records
 from kanana_jax.data.filters.rules import Filter, FilterConfig, Rule
 from kanana_jax.data.filters.signals import NAMES
 
+TAIL = 0.005  # share of documents below which a quantile is a matter of single ones
 MINIMUM = 200  # documents, below which a 1% tail is two documents
 
 
@@ -28,11 +30,14 @@ def measure_all(config: FilterConfig, texts: Iterable[records.Record]) -> np.nda
     return np.array(rows, np.float64).reshape(-1, len(NAMES))
 
 
-def fit(rules: Mapping[str, Rule], english: np.ndarray, other: np.ndarray) -> dict[str, Rule]:
+def fit(rules: Mapping[str, Rule], english: np.ndarray, other: np.ndarray) -> tuple[dict[str, Rule], tuple[str, ...]]:
     """The rules with bounds moved so that they pass as much of `other` as of `english`.
 
     Args:
       english, other: signals of reference documents, `[N, S]` and `[M, S]`.
+
+    Returns:
+      The fitted rules, and the names of those that were not fitted.
 
     Raises:
       UserError: too few documents.
@@ -40,15 +45,18 @@ def fit(rules: Mapping[str, Rule], english: np.ndarray, other: np.ndarray) -> di
     for name, table in (("English", english), ("target", other)):
         if len(table) < MINIMUM:
             raise UserError(f"the {name} reference has {len(table)} documents: fitting needs {MINIMUM} or more")
-    fitted = {}
+    fitted, unfit, passed = {}, [], passing(rules, english)
     for name, rule in rules.items():
         if rule.signal not in NAMES:
             raise UserError(f"rule '{name}' looks at '{rule.signal}', which is no signal of the text: leave it out")
+        if passed[name] < 0.5:
+            unfit.append(name)
+            continue
         column = NAMES.index(rule.signal)
         low = _bound(rule.min, english[:, column], other[:, column], lower=True)
         high = _bound(rule.max, english[:, column], other[:, column], lower=False)
         fitted[name] = dataclasses.replace(rule, min=low, max=high)
-    return fitted
+    return fitted, tuple(unfit)
 
 
 def _bound(bound: float, english: np.ndarray, other: np.ndarray, lower: bool) -> float:
@@ -56,10 +64,10 @@ def _bound(bound: float, english: np.ndarray, other: np.ndarray, lower: bool) ->
         return bound
     share = float(np.mean(english < bound)) if lower else float(np.mean(english > bound))
     if lower:
-        value = float(np.quantile(other, share, method="lower")) if share else min(bound, float(other.min()))
-        return _rounded(value, math.floor)
-    value = float(np.quantile(other, 1 - share, method="higher")) if share else max(bound, float(other.max()))
-    return _rounded(value, math.ceil)
+        value = float(np.quantile(other, max(share, TAIL), method="lower"))
+        return _rounded(value if share > TAIL else min(bound, value), math.floor)
+    value = float(np.quantile(other, 1 - max(share, TAIL), method="higher"))
+    return _rounded(value if share > TAIL else max(bound, value), math.ceil)
 
 
 def _rounded(value: float, to) -> float:
@@ -80,13 +88,23 @@ def passing(rules: Mapping[str, Rule], table: np.ndarray) -> dict[str, float]:
     return {**{name: float(np.mean(p)) for name, p in passed.items()}, "all": float(np.mean(everything))}
 
 
-def provenance(
-    rules: Mapping[str, Rule], english: np.ndarray, other: np.ndarray, sources: Mapping[str, str]
-) -> dict[str, Any]:
-    """What stands beside fitted thresholds: the documents, and the share of them that each rule lets pass."""
+def document(rules: Mapping[str, Rule], english: np.ndarray, other: np.ndarray, description: str) -> dict[str, Any]:
+    """Fitted thresholds as they are written, with where they come from and what they let pass.
+
+    Args:
+      rules: the English ones.
+    """
+    rules, unfit = fit(rules, english, other)
     return {
-        "method": "each bound passes the share of the reference text that the English bound passes of the English text",
-        "references": dict(sources),
-        "documents": {"english": len(english), "target": len(other)},
-        "passing": {name: round(share, 4) for name, share in passing(rules, other).items()},
+        "provenance": {
+            "method": "each bound passes as much of the target's text as the English one passes of the English text",
+            "references": description,
+            "documents": {"english": len(english), "target": len(other)},
+            "not_fitted": list(unfit),
+            "passing": {name: round(share, 4) for name, share in passing(rules, other).items()},
+        },
+        "rules": {
+            name: {end: value for end in ("min", "max") if not math.isinf(value := getattr(rule, end))}
+            for name, rule in rules.items()
+        },
     }
