@@ -64,7 +64,7 @@ _NEWLINES = {ord(c): "\n" for c in "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"}
 
 
 def normalise(text: str) -> str:
-    """NFC, one kind of newline, no NUL, no lone surrogate: what every signal and every output starts from.
+    """NFC, one kind of newline and none at the end, no NUL, no lone surrogate: what everything else starts from.
 
     NFC and not NFKC: the latter would change what is written (㎡, full-width letters, ligatures).
     """
@@ -75,7 +75,9 @@ def normalise(text: str) -> str:
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = text.replace("\0", "")
-    return text.translate(_NEWLINES) if any(chr(c) in text for c in _NEWLINES) else text
+    if any(chr(c) in text for c in _NEWLINES):
+        text = text.translate(_NEWLINES)
+    return text.rstrip("\n")
 
 
 def code_points(text: str) -> np.ndarray:
@@ -88,6 +90,6 @@ def bits_of(codes: np.ndarray) -> np.ndarray:
     return _tables()[0][codes]
 
 
-def script_counts(codes: np.ndarray) -> np.ndarray:
-    """Characters of each of `SCRIPTS`, int64 `[9]`."""
-    return np.bincount(_tables()[1][codes], minlength=len(SCRIPTS))
+def scripts_of(codes: np.ndarray) -> np.ndarray:
+    """Places in `SCRIPTS`, uint8 `[characters]`."""
+    return _tables()[1][codes]

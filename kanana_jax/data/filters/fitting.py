@@ -8,6 +8,7 @@ text pass, or stays as it is where that lies farther out.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -25,8 +26,10 @@ MINIMUM = 200  # documents, below which a 1% tail is two documents
 
 def measure_all(config: FilterConfig, texts: Iterable[records.Record]) -> np.ndarray:
     """Signals of all documents, float64 `[N, S]`; rules play no part."""
-    judge = Filter(dataclasses.replace(config, rules={}, cut_lines=False))
-    rows = [judge(record).signals for record in texts]
+    judge = Filter(dataclasses.replace(config, rules={}, cut_lines=False)).judge
+    texts, rows = iter(texts), []
+    while batch := list(itertools.islice(texts, 64)):
+        rows += [verdict.signals for verdict in judge(batch)]
     return np.array(rows, np.float64).reshape(-1, len(NAMES))
 
 

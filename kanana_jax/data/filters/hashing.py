@@ -34,9 +34,14 @@ class PrefixHash:
 
     def __init__(self, codes: np.ndarray):
         n = len(codes)
+        self._codes = codes
         self._sums = np.zeros(n + 1, np.uint64)
         np.cumsum((codes.astype(np.uint64) + np.uint64(1)) * _powers_up_to(_BASE, n)[:n], out=self._sums[1:])
         self._inverse = _powers_up_to(_INVERSE, n + 1)
+
+    def of_single(self, places: np.ndarray) -> np.ndarray:
+        """As `of(places, places + 1)`, without the sums."""
+        return mix((self._codes[places].astype(np.uint64) + np.uint64(1)))
 
     def of(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """uint64, one for each range."""

@@ -2,10 +2,11 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from kanana_jax.config import ConfigError, nearest
-from kanana_jax.data.filters import characters, lines, units
+from kanana_jax.data.filters import characters, units
+from kanana_jax.data.filters.c4 import C4Config, Span, cut
 from kanana_jax.data.filters.signals import NAMES, Lexicon, Signals, measure
 from kanana_jax.data.records import Record
 
@@ -44,7 +45,7 @@ class FilterConfig:
       unit: what repetition and word statistics count.
       stop_words, stop_endings, spam, boilerplate: the language's lists, see `signals.Signals`.
       rules: name → rule; the first that is broken is the document's reason.
-      c4: C4's line rules, for the signals `c4_*`.
+      c4: C4's line rules, for the signals `c4_*`; None where a language has no use for them.
       cut_lines: whether the lines that break them are cut out of kept documents.
     """
 
@@ -54,10 +55,13 @@ class FilterConfig:
     spam: tuple[str, ...] = ()
     boilerplate: tuple[str, ...] = ()
     rules: dict[str, Rule] = dataclasses.field(default_factory=dict)
-    c4: lines.C4Config = lines.C4Config()
+    c4: C4Config | None = None
     cut_lines: bool = False
 
     def __post_init__(self):
+        wants_c4 = self.cut_lines or any(rule.signal.startswith("c4_") for rule in self.rules.values())
+        if wants_c4 and self.c4 is None:
+            raise ValueError("cut_lines and rules on c4_* signals need a section c4")
         if any(len(ending) != 1 for ending in self.stop_endings):
             raise ValueError("stop_endings must be single characters")
 
@@ -76,7 +80,7 @@ class Verdict:
     record: Record
     rules: tuple[str, ...] = ()
     signals: Signals | None = None
-    spans: tuple[lines.Span, ...] = ()
+    spans: tuple[Span, ...] = ()
 
 
 class Filter:
@@ -88,11 +92,17 @@ class Filter:
         self._lexicon = Lexicon(config.stop_words, config.stop_endings, config.spam, config.boilerplate)
 
     def __call__(self, record: Record) -> Verdict:
-        text = characters.normalise(record["text"])
-        measured, c4 = measure(text, self._config.unit, self._lexicon, self._config.c4)
-        broken = broken_rules(self._rules, measured, record)
-        spans = c4.spans if self._config.cut_lines and not broken else ()
-        return Verdict({**record, "text": lines.cut(text, spans) if spans else text}, broken, measured, spans)
+        return self.judge([record])[0]
+
+    def judge(self, batch: Sequence[Record]) -> list[Verdict]:
+        """Verdicts of many records: the same, and several times faster for short ones."""
+        texts = [characters.normalise(record["text"]) for record in batch]
+        config, verdicts = self._config, []
+        for record, text, (measured, c4) in zip(batch, texts, measure(texts, config.unit, self._lexicon, config.c4)):
+            broken = broken_rules(self._rules, measured, record)
+            spans = c4 if config.cut_lines and not broken else ()
+            verdicts.append(Verdict({**record, "text": cut(text, spans) if spans else text}, broken, measured, spans))
+        return verdicts
 
 
 def broken_rules(rules: Mapping[str, Rule], measured: Signals, record: Record) -> tuple[str, ...]:

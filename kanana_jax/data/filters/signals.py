@@ -1,4 +1,4 @@
-"""All that the rules may look at, in one pass over a document: numbers, so that thresholds need no text."""
+"""All that the rules may look at, in one pass over documents: numbers, so that thresholds need no text."""
 
 import re
 import zlib
@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kanana_jax.data.filters import c4 as c4_rules
 from kanana_jax.data.filters import characters, lines, repetition, units
+from kanana_jax.data.filters.c4 import C4Config, Span
+from kanana_jax.data.filters.documents import Documents, join, running
 from kanana_jax.data.filters.hashing import PrefixHash, text_hash
 
 
 class Signals(NamedTuple):
-    """What is measured of a document; shares are in [0, 1].
+    """What is measured of a document; shares are in [0, 1]. NaN: not measured.
 
     Gopher is arXiv:2112.11446 (A.1.1, Table A1), C4 is Raffel et al. 2020 (§2.2), FineWeb is arXiv:2406.17557 (§3.6),
     Swallow is arXiv:2404.17733 (§3).
@@ -102,106 +105,114 @@ def _any_of(phrases: Sequence[str]) -> re.Pattern | None:
 
 
 def measure(
-    text: str,
+    texts: Sequence[str],
     unit: units.Unit,
     lexicon: Lexicon,
-    c4: lines.C4Config = lines.C4Config(),
+    c4: C4Config | None = None,
     words: units.Units | None = None,
-) -> tuple[Signals, lines.C4]:
-    """The signals of a normalised text, and what C4's line rules would cut.
+) -> list[tuple[Signals, tuple[Span, ...]]]:
+    """The signals of normalised texts, and what C4's line rules would cut out of them.
 
     Args:
-      words: units found by another tokenizer; default `units.split`.
+      c4: its line rules; without them `c4_*` are NaN and nothing is cut.
+      words: units found by another tokenizer in all texts, a newline between two; default `units.split`.
     """
-    codes = characters.code_points(text)
-    bits = characters.bits_of(codes)
-    data = text.encode()
-    total = len(codes)
+    if not texts:
+        return []
+    documents = join(texts)
+    codes, size = documents.codes, np.maximum(documents.lengths, 1)
     hashes = PrefixHash(codes)
-    structure = lines.split(codes, bits)
-    found = units.split(codes, bits, unit) if words is None else words
-    from_lines = lines.line_signals(codes, bits, structure, hashes)
-    newlines = from_lines.pop("newlines")
-    cuts = lines.c4(text, codes, bits, structure, c4)
-    word_hashes = hashes.of(found.starts, found.ends)
-    different, top, duplicate = repetition.ngram_characters(word_hashes, found)
-    sentence_lengths = lines.sentence_lengths(codes, bits)
-    ellipses = text.count("...") + text.count("…")
-    count = max(len(found), 1)
-    size = max(total, 1)
-    signals = Signals(
-        characters=total,
-        bytes=len(data),
-        **from_lines,
-        **_word_signals(codes, bits, found, word_hashes, lexicon),
-        hashes_per_word=text.count("#") / count,
-        ellipses_per_word=ellipses / count,
+    structure = lines.split(documents)
+    found = units.split(codes, documents.bits, unit) if words is None else words
+    columns = lines.line_signals(documents, structure, hashes)
+    newlines = columns.pop("newlines")
+    word_hashes = hashes.of_single(found.starts) if found.single else hashes.of(found.starts, found.ends)
+    count = np.maximum(documents.count(documents.of(found.starts)), 1)
+    different, top, duplicate = repetition.ngram_characters(documents, word_hashes, found, unit == "word")
+    cuts = None if c4 is None else c4_rules.apply(documents, structure, c4)
+    nan = np.full(len(texts), np.nan)
+    sentences, of_sentence = lines.sentence_lengths(documents)
+    sentence_count = np.maximum(documents.count(of_sentence), 1)
+    longest = np.zeros(len(texts), np.int64)
+    np.maximum.at(longest, of_sentence, sentences)
+    ellipses = np.array([text.count("...") + text.count("…") for text in texts])
+    data = [text.encode() for text in texts]
+    columns |= {
+        "characters": documents.lengths,
+        "bytes": [len(d) for d in data],
+        **_word_signals(documents, found, word_hashes, lexicon),
+        "hashes_per_word": np.array([text.count("#") for text in texts]) / count,
+        "ellipses_per_word": ellipses / count,
         **{f"top_{n}_gram": value / size for n, value in top.items()},
         **{f"duplicate_{n}_gram": value / size for n, value in duplicate.items()},
-        different_words=different,
-        c4_kept=1.0 - sum(end - start for start, end, _ in cuts.spans) / size,
-        c4_sentences=cuts.sentences,
-        c4_lorem_ipsum=cuts.lorem_ipsum,
-        c4_curly_bracket=cuts.curly_bracket,
-        newlines_per_word=newlines / count,
-        **_script_signals(codes, bits),
-        mean_sentence=float(sentence_lengths.mean()) if len(sentence_lengths) else 0.0,
-        longest_sentence=float(sentence_lengths.max()) if len(sentence_lengths) else 0.0,
-        ellipses_per_sentence=ellipses / max(len(sentence_lengths), 1),
-        spam_words=1000 * _occurrences(lexicon.spam, text) / size,
-        boilerplate=_occurrences(lexicon.boilerplate, text) / max(from_lines["lines"], 1),
-        compression=len(zlib.compress(data, 1)) / max(len(data), 1),
-    )
-    return signals, cuts
+        "different_words": different,
+        "c4_kept": nan if cuts is None else 1.0 - cuts.cut / size,
+        "c4_sentences": nan if cuts is None else cuts.sentences,
+        "c4_lorem_ipsum": nan if cuts is None else cuts.lorem_ipsum,
+        "c4_curly_bracket": nan if cuts is None else cuts.curly_bracket,
+        "newlines_per_word": newlines / count,
+        **_script_signals(documents),
+        "mean_sentence": documents.count(of_sentence, sentences) / sentence_count,
+        "longest_sentence": longest,
+        "ellipses_per_sentence": ellipses / sentence_count,
+        "spam_words": 1000 * _occurrences(lexicon.spam, texts) / size,
+        "boilerplate": lines.share(_occurrences(lexicon.boilerplate, texts), columns["lines"]),
+        "compression": [len(zlib.compress(d, 1)) / max(len(d), 1) for d in data],
+    }
+    table = np.stack([np.asarray(columns[name], np.float64) for name in NAMES], axis=1).tolist()
+    spans = ((),) * len(texts) if cuts is None else cuts.spans
+    return [(Signals(*row), found) for row, found in zip(table, spans)]
 
 
-def _occurrences(pattern: re.Pattern | None, text: str) -> int:
-    return 0 if pattern is None else sum(1 for _ in pattern.finditer(text))
+def _occurrences(pattern: re.Pattern | None, texts: Sequence[str]) -> np.ndarray:
+    if pattern is None:
+        return np.zeros(len(texts))
+    return np.array([sum(1 for _ in pattern.finditer(text)) for text in texts])
 
 
-def _word_signals(codes, bits, found: units.Units, hashes: np.ndarray, lexicon: Lexicon) -> dict[str, float]:
-    count = len(found)
-    if not count:
-        return {
-            "words": 0.0,
-            "mean_word_length": 0.0,
-            "alphabetic_words": 0.0,
-            "stop_words": 0.0,
-            "stop_endings": 0.0,
-        }
-    not_symbol = _any_between(bits & characters.SYMBOL == 0, found)
-    words = int(np.count_nonzero(not_symbol))
-    lengths = (found.ends - found.starts)[not_symbol]
-    letters = _any_between(bits & characters.LETTER > 0, found)
+def _word_signals(documents: Documents, found: units.Units, hashes, lexicon: Lexicon) -> dict[str, np.ndarray]:
+    of = documents.of(found.starts)
+    not_symbol = _any_between(documents.bits & characters.SYMBOL == 0, found)
+    letters = _any_between(documents.bits & characters.LETTER > 0, found)
+    lengths = found.ends - found.starts
+    words = documents.count(of[not_symbol])
+    long = lengths > 1
     return {
         "words": words,
-        "mean_word_length": float(lengths.sum()) / words if words else 0.0,
-        "alphabetic_words": np.count_nonzero(letters) / count,
-        "stop_words": _present(lexicon.stop_words, hashes),
-        "stop_endings": _present(lexicon.stop_endings, codes[found.ends[found.ends - found.starts > 1] - 1]),
+        "mean_word_length": documents.count(of[not_symbol], lengths[not_symbol]) / np.maximum(words, 1),
+        "alphabetic_words": documents.count(of[letters]) / np.maximum(documents.count(of), 1),
+        "stop_words": _present(documents, of, lexicon.stop_words, hashes),
+        "stop_endings": _present(documents, of[long], lexicon.stop_endings, documents.codes[found.ends[long] - 1]),
     }
 
 
 def _any_between(flags: np.ndarray, found: units.Units) -> np.ndarray:
-    sums = np.zeros(len(flags) + 1, np.int32)
-    np.cumsum(flags, out=sums[1:])
+    if found.single:
+        return flags[found.starts]
+    sums = running(flags)
     return sums[found.ends] > sums[found.starts]
 
 
-def _present(wanted: np.ndarray, values: np.ndarray) -> int:
-    """How many of the wanted (sorted) values occur."""
+def _present(documents: Documents, of: np.ndarray, wanted: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """How many of the wanted (sorted) values occur in each document."""
     if not len(wanted) or not len(values):
-        return 0
+        return np.zeros(len(documents.texts))
     at = np.minimum(np.searchsorted(wanted, values), len(wanted) - 1)
-    return len(np.unique(at[wanted[at] == values]))
+    hit = wanted[at] == values
+    seen = np.zeros((len(documents.texts), len(wanted)), bool)
+    seen[of[hit], at[hit]] = True
+    return seen.sum(axis=1)
 
 
-def _script_signals(codes, bits) -> dict[str, float]:
-    visible = max(int(np.count_nonzero(bits & characters.SPACE == 0)), 1)
-    counts = dict(zip(characters.SCRIPTS, characters.script_counts(codes).tolist()))
+def _script_signals(documents: Documents) -> dict[str, np.ndarray]:
+    D, scripts = len(documents.texts), len(characters.SCRIPTS)
+    of = np.repeat(np.arange(D), documents.lengths + 1)[: len(documents.codes)]
+    counts = np.bincount(of * scripts + characters.scripts_of(documents.codes), minlength=D * scripts)
+    counts = dict(zip(characters.SCRIPTS, counts.reshape(D, scripts).T))
+    visible = np.maximum(documents.sums(documents.bits & characters.SPACE == 0), 1)
     return {
         **{name: counts[name] / visible for name in ("hangul", "jamo", "hiragana", "katakana", "han", "latin")},
         "digits": counts["digit"] / visible,
-        "symbols": np.count_nonzero(bits & characters.SYMBOL) / visible,
-        "upper": np.count_nonzero(bits & characters.UPPER) / max(counts["latin"], 1),
+        "symbols": documents.sums(documents.bits & characters.SYMBOL > 0) / visible,
+        "upper": documents.sums(documents.bits & characters.UPPER > 0) / np.maximum(counts["latin"], 1),
     }

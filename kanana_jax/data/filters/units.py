@@ -20,17 +20,18 @@ class Units:
 
     starts: np.ndarray
     ends: np.ndarray
+    single: bool = False  # whether all are single characters
 
     def __len__(self) -> int:
         return len(self.starts)
 
 
 def split(codes: np.ndarray, bits: np.ndarray, unit: Unit) -> Units:
-    """The units of a document."""
+    """The units of a text."""
     space = (bits & characters.SPACE) > 0
     if unit == "character":
         starts = np.flatnonzero(~space)
-        return Units(starts, starts + 1)
+        return Units(starts, starts + 1, single=True)
     return words(codes, bits, space)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanana_jax.data.filters import characters, hashing, lines, repetition, signals, units
+from kanana_jax.data.filters import c4, characters, documents, hashing, lines, repetition, signals, units
 
 KOREAN = "한빛시는 1795년에 세워졌다. 강을 끼고 있으며, 사과로 알려져 있다.\n\n시장은 김가람이다. 시장은 김가람이다.\n- 첫째\n- 둘째…"
 JAPANESE = "東京は日本の首都である。人口は約1400万人。\n「ガラス」と「カラス」は違う。が、か、を区別する。"
@@ -19,7 +19,7 @@ texts = st.text(st.sampled_from("ab 가나 다。.\n\n#…-1ㅋかガ"), max_siz
 
 
 def _measure(text, unit="word", **kwargs):
-    return signals.measure(characters.normalise(text), unit, LEXICON, **kwargs)
+    return signals.measure([characters.normalise(text)], unit, LEXICON, c4.C4Config(), **kwargs)[0]
 
 
 def _words(text):
@@ -80,6 +80,15 @@ def _found_again(words, n):
     return total
 
 
+def _covered(words, n):
+    seen, covered = set(), set()
+    for i in range(len(words) - n + 1):
+        gram = tuple(words[i : i + n])
+        covered |= set(range(i, i + n)) if gram in seen else set()
+        seen.add(gram)
+    return sum(len(words[i]) for i in covered)
+
+
 @given(st.lists(st.sampled_from(["a", "bb", "c", "가나"]), max_size=80))
 @settings(max_examples=300, deadline=None)
 def test_repetition_is_gophers(words):
@@ -87,10 +96,24 @@ def test_repetition_is_gophers(words):
     codes = characters.code_points(text)
     found = units.split(codes, characters.bits_of(codes), "word")
     hashes = hashing.PrefixHash(codes).of(found.starts, found.ends)
-    share, top, duplicate = repetition.ngram_characters(hashes, found)
-    assert top == {n: _top(words, n) for n in repetition.TOP}
-    assert duplicate == {n: _found_again(words, n) for n in repetition.DUPLICATE}
-    assert share == (pytest.approx(len(set(words)) / len(words)) if words else 1.0)
+    share, top, duplicate = repetition.ngram_characters(documents.join([text]), hashes, found, skip=True)
+    assert {n: int(v[0]) for n, v in top.items()} == {n: _top(words, n) for n in repetition.TOP}
+    assert {n: int(v[0]) for n, v in duplicate.items()} == {n: _found_again(words, n) for n in repetition.DUPLICATE}
+    _, same, covered = repetition.ngram_characters(documents.join([text]), hashes, found, skip=False)
+    assert {n: int(v[0]) for n, v in same.items()} == {n: int(v[0]) for n, v in top.items()}
+    assert {n: int(v[0]) for n, v in covered.items()} == {n: _covered(words, n) for n in repetition.DUPLICATE}
+    assert share[0] == (pytest.approx(len(set(words)) / len(words)) if words else 1.0)
+
+
+@given(st.lists(texts, max_size=6), st.sampled_from(["word", "character"]))
+@settings(max_examples=300, deadline=None)
+def test_documents_side_by_side_are_measured_as_alone(batch, unit):
+    batch = [characters.normalise(text) for text in batch]
+    together = signals.measure(batch, unit, LEXICON, c4.C4Config())
+    alone = [signals.measure([text], unit, LEXICON, c4.C4Config())[0] for text in batch]
+    for (found, spans), (wanted, wanted_spans) in zip(together, alone, strict=True):
+        assert found._asdict() == pytest.approx(wanted._asdict(), abs=1e-12)
+        assert spans == wanted_spans
 
 
 def _bullets(rows):
@@ -165,10 +188,8 @@ def test_script_shares_sum_to_at_most_one():
 
 def test_sentences_do_not_end_inside_numbers_and_names():
     text = "It is 3.14 in os.path now. Next one! And the last?"
-    codes = characters.code_points(text)
-    assert len(lines.sentence_lengths(codes, characters.bits_of(codes))) == 3
-    codes = characters.code_points(JAPANESE)
-    assert len(lines.sentence_lengths(codes, characters.bits_of(codes))) == 4
+    assert len(lines.sentence_lengths(documents.join([text]))[0]) == 3
+    assert len(lines.sentence_lengths(documents.join([JAPANESE]))[0]) == 4
 
 
 @pytest.mark.parametrize(
@@ -187,10 +208,10 @@ def test_sentences_do_not_end_inside_numbers_and_names():
 def test_c4_lines(line, rule):
     text = f"This first line stays here.\n{line}\nThis last line stays as well."
     _, cuts = _measure(text)
-    rules = [r for s, e, r in cuts.spans if r != "citation"]
+    rules = [r for s, e, r in cuts if r != "citation"]
     assert rules == ([rule] if rule else [])
     expected = [row for row in text.replace("[12]", "").split("\n") if not (rule and row == line)]
-    assert lines.cut(text, cuts.spans) == "\n".join(expected)
+    assert c4.cut(text, cuts) == "\n".join(expected)
 
 
 def test_c4_documents():
@@ -209,8 +230,8 @@ def test_any_text_has_finite_signals(text):
         found, cuts = _measure(text, unit)
         assert np.isfinite(found).all()
         normal = characters.normalise(text)
-        assert all(0 <= s < e <= len(normal) for s, e, _ in cuts.spans)
-        assert lines.cut(normal, cuts.spans) is not None
+        assert all(0 <= s < e <= len(normal) for s, e, _ in cuts)
+        assert c4.cut(normal, cuts) is not None
 
 
 def test_lone_surrogates_nul_and_empty_text():

@@ -1,0 +1,140 @@
+"""The line rules of C4 (Raffel et al. 2020, §2.2) as spans to cut, in the order and with the details of its code."""
+
+import dataclasses
+import re
+
+import numpy as np
+
+from kanana_jax.data.filters import characters
+from kanana_jax.data.filters.documents import Documents
+from kanana_jax.data.filters.lines import Lines, three_dots
+
+# (start, end, rule): what an edit cuts out of the normalised text.
+Span = tuple[int, int, str]
+
+_RULES = ("", "c4_long_word", "c4_no_terminal_punctuation", "c4_few_words", "c4_javascript", "c4_policy")
+_CITATION = re.compile(r"\[\d{0,9}\]|\[edit\]|\[citation needed\]")
+_POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
+
+
+@dataclasses.dataclass(frozen=True)
+class C4Config:
+    """C4's line rules; without `terminal_punctuation` they are FineWeb's."""
+
+    terminal_punctuation: bool = True
+    min_words_per_line: int = 3
+    max_word_characters: int = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class C4:
+    """What the line rules make of documents.
+
+    Attributes:
+      spans: of each document, lines and citation marks to cut, in places of its text.
+      cut: characters in them, `[D]`.
+      sentences: in the lines that stay, `[D]`.
+      lorem_ipsum, curly_bracket: 1 if a line that would stay holds it, `[D]`.
+    """
+
+    spans: tuple[tuple[Span, ...], ...]
+    cut: np.ndarray
+    sentences: np.ndarray
+    lorem_ipsum: np.ndarray
+    curly_bracket: np.ndarray
+
+
+def apply(documents: Documents, lines: Lines, config: C4Config) -> C4:
+    """A line falls to the first rule that it breaks; blank lines part paragraphs and stay."""
+    codes, text, D = documents.codes, documents.text, len(documents.texts)
+    if not len(codes):
+        nothing = np.zeros(D)
+        return C4(((),) * D, nothing, nothing, nothing, nothing)
+    rule = np.zeros(len(lines.starts), np.int8)
+    visible = np.zeros(len(codes) + 2, np.int8)
+    visible[1:-1] = (documents.bits & characters.SPACE) == 0
+    edge = np.diff(visible)
+    word_starts, word_ends = np.flatnonzero(edge == 1), np.flatnonzero(edge == -1)
+    words = np.bincount(lines.at(word_starts), minlength=len(rule))
+    long = word_starts[word_ends - word_starts > config.max_word_characters]
+    rule[lines.at(long)] = 1
+    citations = [match.span() for match in _CITATION.finditer(text)] if "[" in text else []
+    if config.terminal_punctuation:
+        last = _without_citations(lines, citations)
+        at = np.maximum(last, 0)
+        end = codes[at]
+        ends = (end == 0x2E) | (end == 0x3F) | (end == 0x21) | (end == 0x22) | (end == 0x27)
+        rule[(rule == 0) & ~(ends & (last >= 0) & ~three_dots(codes, at))] = 2
+    rule[(rule == 0) & (words < config.min_words_per_line)] = 3
+    lower = _lower(text)
+    lorem = _lines_with(lines, "lorem ipsum", lower)
+    rule[_lines_with(lines, "javascript", lower) & (rule == 0) & ~lorem] = 4
+    bracket = _lines_with(lines, "{", text) & (rule == 0)
+    for phrase in _POLICY:
+        rule[_lines_with(lines, phrase, lower) & (rule == 0) & ~lorem & ~bracket] = 5
+    stays = rule == 0
+    dropped = np.flatnonzero(~stays & ~lines.blank)
+    spans: list[list[Span]] = [[] for _ in range(D)]
+    for i in dropped.tolist():
+        document = lines.of[i]
+        start = documents.starts[document]
+        spans[document].append((int(lines.starts[i] - start), int(lines.ends[i] - start), _RULES[rule[i]]))
+    cut = documents.count(lines.of[dropped], (lines.ends - lines.starts)[dropped])
+    for start, end in citations:
+        line = int(lines.at(np.array(start)))
+        if stays[line]:
+            document, begin = lines.of[line], documents.starts[lines.of[line]]
+            spans[document].append((int(start - begin), int(end - begin), "citation"))
+            cut[document] += end - start
+    return C4(
+        tuple(tuple(sorted(found)) for found in spans),
+        cut,
+        documents.count(lines.of[stays], _sentences(documents, lines)[stays]),
+        (documents.count(lines.of[lorem & stays]) > 0).astype(np.int64),
+        (documents.count(lines.of[bracket]) > 0).astype(np.int64),
+    )
+
+
+def _lower(text: str) -> str:
+    lower = text.lower()
+    if len(lower) != len(text):  # İ becomes two characters, and places must stay
+        lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
+    return lower
+
+
+def _lines_with(lines: Lines, phrase: str, text: str) -> np.ndarray:
+    mask = np.zeros(len(lines.starts), bool)
+    if phrase in text:
+        mask[lines.at(np.array([match.start() for match in re.finditer(re.escape(phrase), text)]))] = True
+    return mask
+
+
+def _without_citations(lines: Lines, citations: list[tuple[int, int]]) -> np.ndarray:
+    """The last visible character of each line when citation marks are cut."""
+    last = lines.last.copy()
+    for start, end in reversed(citations):
+        i = int(lines.at(np.array(start)))
+        if last[i] == end - 1:  # the mark ended the line: what stands before it does now, a space included
+            last[i] = start - 1 if start > lines.starts[i] else -1
+    return last
+
+
+def _sentences(documents: Documents, lines: Lines) -> np.ndarray:
+    """Sentences of each line: ends before a space; a line has at least one."""
+    terminal = np.flatnonzero(documents.bits & characters.TERMINAL)
+    after = np.minimum(terminal + 1, len(documents.codes) - 1)
+    terminal = terminal[documents.bits[after] & characters.SPACE > 0]
+    line = lines.at(terminal)
+    return np.bincount(line[terminal < lines.last[line]], minlength=len(lines.starts)) + 1
+
+
+def cut(text: str, spans: tuple[Span, ...]) -> str:
+    """The text without the spans; a line that is cut whole goes with its newline."""
+    pieces, at = [], 0
+    for start, end, _ in spans:
+        if start < at:
+            continue
+        pieces.append(text[at:start])
+        whole = (start == 0 or text[start - 1] == "\n") and text[end : end + 1] == "\n"
+        at = end + 1 if whole else end
+    return "".join([*pieces, text[at:]]).strip()
