@@ -27,6 +27,8 @@ CORE = [
     "matplotlib>=3.9",
 ]
 
+EXTRACT = ["resiliparse>=0.15", "fastwarc>=0.15", "pypdfium2>=5"]
+
 setup(
     name="kanana-jax",
     version="0.1.0",
@@ -41,9 +43,14 @@ setup(
         "cuda": ["jax[cuda13]>=0.10.2"],
         # Documents from a hub; everything else works without a network.
         "hub": ["datasets>=4"],
+        # HTML and web crawls, PDF; all other raw documents need nothing more.
+        "extract": EXTRACT,
         # TensorFlow is 1.9 GB and takes seven seconds to import: only seqio tasks need it.
         "seqio": ["seqio>=0.0.20", "tensorflow-text>=2.21", "tensorflow-datasets", "google-crc32c"],
-        "test": ["pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff"],
+        "test": [
+            *("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff"),
+            *EXTRACT,
+        ],
         # Live comparison with PyTorch; its own extra, since torch alone can be several gigabytes.
         "parity": ["torch>=2.9", "transformers>=5", "accelerate"],
     },

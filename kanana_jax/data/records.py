@@ -74,8 +74,13 @@ def _plain(value: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def read(path: str, *, text_field: str = "text", source: str, lang: str | None = None) -> Iterator[Record | Broken]:
+def read(
+    path: str, *, text_field: str = "text", source: str, lang: str | None = None, format: str = ""
+) -> Iterator[Record | Broken]:
     """All documents of a file, folder, glob, `hf://` data set or `microworld://` world, in a fixed order.
+
+    Files of records (`.jsonl`, `.parquet` …) come first, then raw documents (HTML, LaTeX, wikitext, Markdown …), whose
+    text is extracted; `format` names their format where file names do not tell (see `extract.FORMATS`).
 
     A document without an `id` is named by its file, from the folder that the path names, and its line.
 
@@ -92,7 +97,7 @@ def read(path: str, *, text_field: str = "text", source: str, lang: str | None =
     if path.startswith("hf://"):
         raws: Iterator[tuple[str, Any]] = _hugging_face(path)
     else:
-        raws = (pair for file in files_of(path) for pair in _reader(file)(file))
+        raws = _local(path, format)
     for where, raw in raws:
         if isinstance(raw, Broken):
             yield raw
@@ -103,22 +108,51 @@ def read(path: str, *, text_field: str = "text", source: str, lang: str | None =
             yield Broken(where, str(error))
 
 
-def files_of(path: str) -> list[pathlib.Path]:
+def _local(path: str, format: str) -> Iterator[tuple[str, Any]]:
+    files = files_of(path, format)
+    tables = [] if format else [file for file in files if _suffix(file) in _READERS]
+    for file in tables:
+        yield from _READERS[_suffix(file)](file)
+    if len(tables) < len(files):
+        from kanana_jax.data.extract.files import read_files
+
+        folder = pathlib.Path(path).expanduser()
+        # A folder is read as one, since the files of a LaTeX project belong together.
+        for item in [folder] if folder.is_dir() else [file for file in files if file not in tables]:
+            yield from read_files(item, format or None)
+
+
+def files_of(path: str, format: str = "") -> list[pathlib.Path]:
     """The readable files that a path, folder or glob means, sorted.
+
+    Args:
+      format: takes files of any name.
 
     Raises:
       UserError: there is none.
     """
+    from kanana_jax.data.extract.files import SUFFIXES
+
+    def known(file: pathlib.Path) -> bool:
+        return bool(format) or _suffix(file) in _READERS or file.name.lower().endswith(SUFFIXES)
+
     expanded = pathlib.Path(path).expanduser()
     if expanded.is_dir():
-        found = [f for f in sorted(expanded.rglob("*")) if f.is_file() and _suffix(f) in _READERS]
+        found = [f for f in sorted(expanded.rglob("*")) if f.is_file() and known(f)]
     elif expanded.is_file():
         found = [expanded]
     else:
         found = [pathlib.Path(f) for f in sorted(glob.glob(str(expanded), recursive=True)) if pathlib.Path(f).is_file()]
     if not found:
         raise UserError(
-            f"source '{path}' has no documents: give a file, a folder or a glob of {', '.join(sorted(_READERS))} files"
+            f"source '{path}' has no documents: give a file, a folder or a glob of "
+            f"{', '.join(sorted({*_READERS, *SUFFIXES}))} files"
+        )
+    strange = next((file for file in found if not known(file)), None)
+    if strange is not None:
+        raise UserError(
+            f"{strange}: documents cannot be read from '{strange.suffix}' files; known are "
+            f"{', '.join(sorted({*_READERS, *SUFFIXES}))}, and 'format' names the format of others"
         )
     return found
 
@@ -136,14 +170,6 @@ def _root(path: str) -> pathlib.Path:
 def _suffix(file: pathlib.Path) -> str:
     name = file.name.lower()
     return next((s for s in sorted(_READERS, key=len, reverse=True) if name.endswith(s)), file.suffix.lower())
-
-
-def _reader(file: pathlib.Path) -> Callable[[pathlib.Path], Iterator[tuple[str, Any]]]:
-    suffix = _suffix(file)
-    if suffix not in _READERS:
-        known = ", ".join(sorted(_READERS))
-        raise UserError(f"{file}: documents cannot be read from '{suffix}' files; known are {known}")
-    return _READERS[suffix]
 
 
 def _lines(stream: io.BufferedIOBase, file: pathlib.Path) -> Iterator[tuple[str, Any]]:

@@ -26,6 +26,7 @@ class SourceConfig:
       path: file, folder, glob, `hf://name[/config][:split]` or `microworld://kind/lang?…`.
       lang: language of all documents, for evaluation by language.
       text_field: the field that holds the text.
+      format: of raw documents whose file names do not tell it, a key of `extract.FORMATS`.
       holdout: share of documents kept for evaluation, drawn by a hash of `split_key`.
       split_key: documents with the same value (in the record or its `meta`) are held out together, as
         translations of one page are with `doc`.
@@ -36,6 +37,7 @@ class SourceConfig:
     path: str
     lang: str
     text_field: str = "text"
+    format: str = ""
     holdout: float = 0.01
     split_key: str = "id"
     max_documents: int = 0
@@ -100,7 +102,7 @@ def load_prepared(name: str, config: SourceConfig, cache: pathlib.Path) -> Prepa
 def _fingerprint(config: SourceConfig) -> str:
     files = []
     if "://" not in config.path:
-        files = [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in records.files_of(config.path)]
+        files = [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in records.files_of(config.path, config.format)]
     return fingerprint({"config": dataclasses.asdict(config), "files": files})
 
 
@@ -149,7 +151,10 @@ def _convert(name: str, config: SourceConfig, folder: pathlib.Path) -> None:
     try:
         shards = {split: _Shards(partial, split) for split in SPLITS}
         read, broken, first_broken = 0, 0, None
-        for item in records.read(config.path, text_field=config.text_field, source=name, lang=config.lang):
+        items = records.read(
+            config.path, text_field=config.text_field, source=name, lang=config.lang, format=config.format
+        )
+        for item in items:
             read += 1
             if isinstance(item, records.Broken):
                 broken, first_broken = broken + 1, first_broken or item

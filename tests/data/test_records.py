@@ -112,3 +112,21 @@ def test_a_hub_data_set_needs_its_library():
     except ImportError:
         with pytest.raises(UserError, match="pip install datasets"):
             list(records.read("hf://org/name", source="s"))
+
+
+def test_raw_documents_beside_records(tmp_path):
+    """A folder of records and of raw documents; a LaTeX project in it is one document; `format` names what names do not."""
+    (tmp_path / "a.jsonl").write_text('{"id": "1", "text": "a record"}\n')
+    (tmp_path / "b.md").write_text("---\ntitle: T\n---\n# Head\n\ntext\n")
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper/main.tex").write_text(
+        "\\documentclass{article}\\begin{document}One. \\input{two}\\end{document}"
+    )
+    (tmp_path / "paper/two.tex").write_text("Two.")
+    found = list(records.read(str(tmp_path), source="s", lang="en"))
+    assert [r["id"] for r in found] == ["1", "b.md", "paper/main.tex"]
+    assert found[1]["meta"]["format"] == "markdown" and found[1]["text"].startswith("# Head")
+    assert found[2]["text"] == "One. Two."
+    (tmp_path / "c.txt").write_bytes("吾輩《わがはい》は猫である。".encode("cp932"))
+    (aozora,) = records.read(str(tmp_path / "c.txt"), source="s", format="aozora")
+    assert aozora["text"] == "吾輩は猫である。"

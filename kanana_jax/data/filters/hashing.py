@@ -41,7 +41,7 @@ class PrefixHash:
 
     def of_single(self, places: np.ndarray) -> np.ndarray:
         """As `of(places, places + 1)`, without the sums."""
-        return mix((self._codes[places].astype(np.uint64) + np.uint64(1)))
+        return mix(self._codes[places].astype(np.uint64) + np.uint64(1))
 
     def of(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """uint64, one for each range."""

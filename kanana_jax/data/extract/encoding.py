@@ -1,0 +1,245 @@
+"""Bytes of unknown encoding to clean text: strict decoders first, then the one whose result reads best.
+
+No detector that learned its answers: a few rules over characters, the same on every machine.
+"""
+
+import codecs
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+
+from kanana_jax.data.extract.markup import Report
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+# What pages mean by these names (https://encoding.spec.whatwg.org/#names-and-labels).
+_MEANT = {
+    "ks_c_5601-1987": "cp949", "ksc5601": "cp949", "ks_c_5601": "cp949", "ksc_5601": "cp949", "korean": "cp949",
+    "euc-kr": "cp949", "euc_kr": "cp949", "windows-949": "cp949", "x-windows-949": "cp949", "uhc": "cp949",
+    "shift_jis": "cp932", "shift-jis": "cp932", "sjis": "cp932", "x-sjis": "cp932", "windows-31j": "cp932",
+    "x-euc-jp": "euc_jp", "iso-8859-1": "cp1252", "latin1": "cp1252", "us-ascii": "cp1252", "ascii": "cp1252",
+    "gb2312": "gb18030", "gbk": "gb18030", "unicode": "utf-8", "utf8": "utf-8",
+}  # fmt: skip
+_CANDIDATES = ("cp949", "cp932", "euc_jp", "cp1252")
+# Enough to tell encodings apart; the score of a longer text would not differ.
+_SAMPLE = 1 << 18
+# A declared encoding must be this much worse than another before it is not believed.
+_TRUST = 0.3
+
+
+def decode(data: bytes, report: Report, declared: str | None = None) -> str:
+    """The text of `data`: decoded, mended, cleaned, NFC. Never fails; what was replaced is reported.
+
+    Args:
+      declared: the encoding that an HTTP header, a `<meta>` or an XML declaration names.
+    """
+    text, name = _decode(data, declared)
+    if name not in ("utf-8", "ascii"):
+        report.name("decoded", name)
+    report.count("undecodable", text.count("\ufffd"))
+    # Composed first, so that what is mended does not depend on the form; once more after it.
+    return clean(mend(unicodedata.normalize("NFC", text), report), report)
+
+
+def _decode(data: bytes, declared: str | None) -> tuple[str, str]:
+    for bom, name in _BOMS:
+        if data.startswith(bom):
+            return data[len(bom) :].decode(name, "replace"), name
+    wide = _utf16_without_bom(data)
+    if wide:
+        return data.decode(wide, "replace"), wide
+    if b"\x1b$" in data:
+        for name in ("iso2022_jp_2", "iso2022_kr"):
+            try:
+                return data.decode(name), name
+            except UnicodeDecodeError:
+                pass
+    try:
+        return data.decode("utf-8"), "utf-8"
+    except UnicodeDecodeError:
+        pass
+    meant = _known(declared)
+    names = tuple(dict.fromkeys([*([meant] if meant else []), *_CANDIDATES]))
+    best = _best([(name, text) for name in names if (text := _strict(data, name)) is not None], meant)
+    if best is None or best[0] < 0.1:
+        # A stray byte, or a page cut in the middle of a character, spoils every strict decoder.
+        best = _best([(name, data.decode(name, "replace")) for name in dict.fromkeys(["utf-8", *names])], meant)
+    return best[2], best[1]
+
+
+def _best(texts: list[tuple[str, str]], trusted: str | None) -> tuple[float, str, str] | None:
+    scored = [(plausibility(text[:_SAMPLE]) + (_TRUST if name == trusted else 0), name, text) for name, text in texts]
+    # max() keeps the first of equals: the order of candidates decides.
+    return max(scored, key=lambda item: item[0], default=None)
+
+
+def _strict(data: bytes, name: str) -> str | None:
+    try:
+        return data.decode(name)
+    except (UnicodeDecodeError, LookupError):
+        return None
+
+
+def _known(declared: str | None) -> str | None:
+    if not declared:
+        return None
+    name = _MEANT.get(declared.strip().lower(), declared.strip().lower())
+    try:
+        # `codecs` also knows byte-to-byte transforms (zlib, hex), which are not encodings of text.
+        codec = codecs.lookup(name)
+        return codec.name if codec._is_text_encoding else None
+    except (LookupError, ValueError):
+        return None
+
+
+def _utf16_without_bom(data: bytes) -> str | None:
+    head = data[:4096]
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    if len(head) >= 8 and max(even, odd) > 0.4 * len(head) / 2 and min(even, odd) < 0.02 * len(head):
+        return "utf-16-be" if even > odd else "utf-16-le"
+    return None
+
+
+# Half of running Korean is written with these syllables, which wrong decodings hit no more than others.
+_COMMON_HANGUL = frozenset(
+    "이다는의에을하가고를지은로한기사도리어서자인시나과대정아해일스있그수부제전주보으라만들여성장조"
+)
+_COMMON_HANJA = frozenset("日一大人年中国本会上事出生者行分時後見前月下思今部間場方的自入学高文理法最新地法")
+
+
+def plausibility(text: str) -> float:
+    """How much the non-ASCII part of a text reads like Korean, Japanese or European text, a mean of −3 … 1."""
+    counts = Counter(c for c in text if c > "\x7f")
+    total = sum(counts.values())
+    if not total:
+        return 0.0
+    score = sum(_weight(c) * n for c, n in counts.items())
+    # Accented letters stand alone among ASCII letters; a row of them is another encoding's bytes.
+    rows = sum(len(run) for run in re.findall(r"[\x80-\u024f‚„…†‡ˆ‰‹‘’“”•–—˜™›€ƒ]{3,}", text))
+    return (score - 2.0 * rows) / total
+
+
+def _weight(c: str) -> float:
+    if "\uac00" <= c <= "\ud7a3":
+        if c in _COMMON_HANGUL:
+            return 1.0
+        # Syllables outside KS X 1001 (a third of CP949) hardly occur in text.
+        try:
+            c.encode("euc_kr")
+            return 0.5
+        except UnicodeEncodeError:
+            return -1.0
+    if "\u3041" <= c <= "\u3096":
+        return 1.0
+    if "\u30a1" <= c <= "\u30fc":
+        return 0.7
+    if "\u4e00" <= c <= "\u9fff":
+        return 0.6 if c in _COMMON_HANJA else 0.15
+    if c in "、。「」『』・ー　！？（）〜…―－“”‘’《》〈〉【】·→○●■□△※":
+        return 0.6
+    if "\uff10" <= c <= "\uff5a":
+        return 0.3
+    if "\uff61" <= c <= "\uff9f" or "\u3131" <= c <= "\u318e":  # half-width katakana, lone jamo
+        return -0.7
+    if c == "\ufffd":
+        return -3.0
+    category = unicodedata.category(c)
+    if category in ("Cc", "Co", "Cn"):
+        return -2.0
+    return 0.4 if c <= "\u017f" and category in ("Ll", "Lu") else 0.0
+
+
+# cp1252 with its five holes filled by C1 controls, as browsers and broken exports do.
+_BYTE = {bytes([b]).decode("cp1252", "ignore") or chr(b): b for b in range(0x80, 0x100)}
+_BYTE |= {chr(b): b for b in range(0x80, 0x100)}
+_LATIN_RUN = re.compile("[" + re.escape("".join(sorted(_BYTE))) + "]{2,}")
+
+
+def mend(text: str, report: Report) -> str:
+    """Undoes UTF-8 that was read as Latin-1, CP1252, CP949 or CP932, where that is certain.
+
+    Certain is, in Latin: a character of three bytes or more, `Ã` before a symbol, or at least three
+    other pairs that are letters, with nothing that speaks against. In CP949 and CP932: a line that is
+    whole UTF-8 and gives three Hangul, kana or Chinese characters.
+    """
+    for _ in range(2):  # text is sometimes broken twice
+        mended = _mend_latin(text, report)
+        if mended == text:
+            break
+        text = mended
+    if text.isascii():
+        return text
+    return "".join(_mended_lines(text, report))
+
+
+def _mend_latin(text: str, report: Report) -> str:
+    if not any(lead in text for lead in "ÂÃÄÅâãäåæçèéêëìíîïð"):
+        return text
+    undone = {run: _undo_latin(run) for run in set(_LATIN_RUN.findall(text))}
+    sure = {run for run, back in undone.items() if back is not None and _certain(run, back)}
+    likely = {run for run, back in undone.items() if back is not None and all(c <= "\u017f" for c in back)} - sure
+    if len(sure) + len(likely) == len(undone) and (sure or sum(text.count(run) for run in likely) >= 3):
+        sure |= likely
+    if not sure:
+        return text
+
+    def undo(found: re.Match[str]) -> str:
+        if found[0] not in sure:
+            return found[0]
+        report.count("mojibake_mended")
+        return undone[found[0]]
+
+    return _LATIN_RUN.sub(undo, text)
+
+
+def _undo_latin(run: str) -> str | None:
+    try:
+        return bytes(_BYTE[c] for c in run).decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _certain(run: str, back: str) -> bool:
+    return any(c > "\u07ff" for c in back) or re.search("Ã[¡-ª¬-º¼-¿]", run) is not None
+
+
+def _mended_lines(text: str, report: Report) -> Iterator[str]:
+    for line in text.splitlines(keepends=True):
+        yield line if line.isascii() else _mended_line(line, report)
+
+
+def _mended_line(line: str, report: Report) -> str:
+    for name in ("cp949", "cp932"):
+        try:
+            undone = line.encode(name).decode("utf-8")
+        except UnicodeError:
+            continue
+        if sum("\u3041" <= c <= "\ud7a3" for c in undone) >= 3 and plausibility(undone) > plausibility(line):
+            report.count("mojibake_mended")
+            return undone
+    return line
+
+
+_LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+# Controls, direction marks, invisible separators, non-characters. Joiners (200C, 200D) carry meaning.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x1f\x7f\x80-\x9f\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064"
+    "\u2066-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff]"
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def clean(text: str, report: Report) -> str:
+    """NFC, `\\n` line ends, no control or invisible characters, no lone surrogates."""
+    text = _LINE_ENDS.sub("\n", text)
+    text, removed = _INVISIBLE.subn("", text)
+    report.count("invisible_removed", removed)
+    text, replaced = _SURROGATE.subn("\ufffd", text)
+    report.count("surrogates_replaced", replaced)
+    return unicodedata.normalize("NFC", text)

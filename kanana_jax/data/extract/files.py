@@ -1,0 +1,200 @@
+"""Raw files, archives, web crawls and wiki dumps as streams of records with their text extracted."""
+
+import bz2
+import gzip
+import pathlib
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kanana_jax.config import UserError
+from kanana_jax.data.extract import FORMATS, MAX_BYTES, extract, format_of
+from kanana_jax.data.extract.markup import Extracted, Report
+from kanana_jax.data.records import Broken
+
+# What `read_files` takes: every format's endings, and containers of many documents.
+CRAWLS = (".warc.gz", ".warc")
+DUMPS = (".xml", ".xml.gz", ".xml.bz2")
+SUFFIXES = tuple(sorted({*(end for ends in FORMATS.values() for end in ends), *CRAWLS, *DUMPS}))
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\r\n]{0,200})?\r\n")
+_TEX = (".tex", ".ltx")
+_SOURCES = (*_TEX, ".sty", ".bbl", ".cls")
+
+
+def read_files(path: str | pathlib.Path, format: str | None = None) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
+    """The documents of a file, or of all files below a folder in the order of their names.
+
+    LaTeX files in the folder, or else in each folder below it, are one project: files that others include are
+    no documents.
+
+    Args:
+      format: a key of `extract.FORMATS`, for files whose names do not tell (`aozora`, `text`).
+
+    Yields:
+      Where a document came from, and `{"text", "meta": {"format", "title"?, "extraction"?}, "url"?}` or why
+      there is none.
+
+    Raises:
+      UserError: a file that cannot be opened, or a missing library.
+    """
+    path = pathlib.Path(path)
+    if path.is_file():
+        yield from _file(path, format)
+        return
+    files = [f for f in sorted(path.rglob("*")) if f.is_file() and (format or _known(f))]
+    projects: set[pathlib.Path] = set()
+    is_project = any(f.parent == path and f.suffix.lower() in _TEX for f in files)
+    for file in files:
+        if format is None and file.suffix.lower() in _TEX:
+            folder = path if is_project else path / file.relative_to(path).parts[0]
+            if folder not in projects:
+                projects.add(folder)
+                yield from _project(folder)
+        else:
+            yield from _file(file, format)
+
+
+def _known(file: pathlib.Path) -> bool:
+    return file.name.lower().endswith(SUFFIXES)
+
+
+def _file(file: pathlib.Path, format: str | None) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
+    lower = file.name.lower()
+    try:
+        if format is None and lower.endswith(CRAWLS):
+            yield from _crawl(file)
+        elif format is None and lower.endswith(DUMPS):
+            yield from _dump(file)
+        else:
+            kind = format or format_of(file.name)
+            if kind is None:
+                raise UserError(f"{file}: no known form of text; known are {', '.join(SUFFIXES)}")
+            yield str(file), _document(str(file), file, kind)
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error}): fetch it again") from error
+
+
+def _document(where: str, file: pathlib.Path, format: str) -> dict[str, Any] | Broken:
+    if file.stat().st_size > MAX_BYTES:
+        return Broken(where, f"document has more than {MAX_BYTES} bytes")
+    try:
+        return _record(extract(file.read_bytes(), format, file.stem if format == "wikitext" else file.name), format)
+    except ValueError as error:
+        return Broken(where, str(error))
+
+
+def _record(extracted: Extracted, format: str, **fields: Any) -> dict[str, Any]:
+    meta: dict[str, Any] = {"format": format}
+    if extracted.title:
+        meta["title"] = extracted.title
+    if extracted.report:
+        meta["extraction"] = extracted.report
+    return {"text": extracted.text, "meta": meta, **fields}
+
+
+def _project(folder: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
+    """Each LaTeX document of a folder: the files that no other includes."""
+    from kanana_jax.data.extract import latex
+
+    files, size = {}, 0
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file.name.lower().endswith(_SOURCES):
+            size += file.stat().st_size
+            if size > MAX_BYTES:
+                yield str(folder), Broken(str(folder), f"LaTeX project has more than {MAX_BYTES} bytes")
+                return
+            files[file.relative_to(folder).as_posix()] = file.read_bytes()
+    for main in latex.documents(files):
+        where = str(folder / main)
+        try:
+            yield where, _record(latex.project(files, Report(), main), "latex")
+        except ValueError as error:
+            yield where, Broken(where, str(error))
+
+
+def _crawl(file: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
+    """The HTML pages of a WARC file."""
+    from kanana_jax.data.extract import html
+
+    try:
+        from fastwarc.warc import ArchiveIterator, WarcRecordType
+    except ImportError as error:
+        raise UserError("reading WARC needs the fastwarc library: pip install fastwarc") from error
+    number = 0
+    with file.open("rb") as stream:
+        # Bodies are decoded here and not by the library, to which one bad page is the end of the crawl.
+        for entry in ArchiveIterator(stream, record_types=WarcRecordType.response, auto_decode="none"):
+            if "html" not in (entry.http_content_type or "").lower():
+                continue
+            number += 1
+            where = f"{file}:{number}"
+            url = entry.headers.get("WARC-Target-URI")
+            length = entry.content_length
+            data = entry.reader.read(MAX_BYTES + 1)
+            try:
+                if len(data) < min(length, MAX_BYTES):
+                    raise ValueError("page is truncated")
+                data = _body(data, entry.http_headers)
+                yield (
+                    where,
+                    _record(html.convert(data, declared=entry.http_charset), "html", **({"url": url} if url else {})),
+                )
+            except ValueError as error:
+                yield where, Broken(where, str(error))
+
+
+def _body(data: bytes, headers: Mapping[str, str]) -> bytes:
+    """The body of a response without its transfer and content codings, which many crawls have taken off already.
+
+    Raises:
+      ValueError: a broken body, or one of more than `MAX_BYTES`.
+    """
+    named = {name.lower(): value.lower() for name, value in headers.items()}
+    if "chunked" in named.get("transfer-encoding", "") and _CHUNK.match(data):
+        chunks, at = [], 0
+        while (chunk := _CHUNK.match(data, at)) is not None and (size := int(chunk[1], 16)):
+            chunks.append(data[chunk.end() : chunk.end() + size])
+            at = chunk.end() + size + 2
+        data = b"".join(chunks)
+    coding = named.get("content-encoding", "")
+    if ("gzip" in coding and data.startswith(b"\x1f\x8b")) or ("deflate" in coding and data.startswith(b"\x78")):
+        try:
+            data = zlib.decompressobj(wbits=47).decompress(data, MAX_BYTES + 1)  # 47: gzip or zlib
+        except zlib.error as error:
+            raise ValueError(f"page is not what its coding says ({error})") from error
+    elif "br" in coding.split(", ") and b"<" not in data[:1000]:
+        raise ValueError("page is coded as brotli")
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"page has more than {MAX_BYTES} bytes")
+    return data
+
+
+def _dump(file: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
+    """The articles of a MediaWiki export."""
+    from xml.etree import ElementTree
+
+    from kanana_jax.data.extract import wikitext
+
+    opener = {".gz": gzip.open, ".bz2": bz2.open}.get(file.suffix.lower(), open)
+    page: dict[str, str] = {}
+    with opener(file, "rb") as stream:
+        root = None
+        try:
+            for event, element in ElementTree.iterparse(stream, events=("start", "end")):
+                root = element if root is None else root
+                tag = element.tag.rpartition("}")[2]
+                if event == "start":
+                    continue
+                if tag in ("title", "ns", "text") or (tag == "id" and "id" not in page):
+                    page[tag] = element.text or ""
+                elif tag == "page":
+                    where = f"{file}#{page.get('id', '')}"
+                    if page.get("ns", "0") == "0":
+                        result = wikitext.convert(page.get("text", "").encode("utf-8"), page.get("title", ""))
+                        if "redirect" not in result.report:
+                            yield where, _record(result, "wikitext")
+                    page = {}
+                    root.clear()  # what has been read would stay in memory
+        except (ElementTree.ParseError, EOFError, zlib.error) as error:
+            raise UserError(f"{file} is truncated or no MediaWiki export ({error}): fetch it again") from error

@@ -1,0 +1,43 @@
+"""HTML to Markdown text: headings, lists, tables, code and formulas stay, boilerplate goes.
+
+resiliparse's parser (lexbor) builds the tree as a browser would; the limits are on bytes and nodes, so
+that the result never depends on how fast a machine is.
+"""
+
+import re
+
+from kanana_jax.data.extract import encoding
+from kanana_jax.data.extract.html.main import main_content
+from kanana_jax.data.extract.html.render import render
+from kanana_jax.data.extract.html.tree import build
+from kanana_jax.data.extract.markup import Extracted, Report, finish
+
+_META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s{0,9}=\s{0,9}["']?\s{0,9}([\w.:-]{2,40})""", re.IGNORECASE)
+_XML_ENCODING = re.compile(rb"""^\s{0,9}<\?xml[^>]{0,100}?encoding=["']([\w.:-]{2,40})""")
+# Boilerplate rules that leave less of the letters than this have met a page that they do not fit.
+_TOO_LITTLE = 0.1
+
+
+def convert(data: bytes, name: str = "", declared: str | None = None) -> Extracted:
+    """The main content of a page.
+
+    Args:
+      declared: the charset of the HTTP header, which goes before the page's own.
+    """
+    report = Report()
+    if declared is None:
+        head = data[:4096]
+        found = _XML_ENCODING.search(head) or _META_CHARSET.search(head)
+        declared = found[1].decode("ascii") if found else None
+    text = encoding.decode(data, report, declared)
+    body, title = build(text, report)
+    kept = main_content(body, report)
+    rendered = render(kept, report)
+    if kept.letters < _TOO_LITTLE * body.letters or not rendered.strip():
+        report.count("boilerplate_rules_waived")
+        rendered = render(body, report)
+    heading = re.search(r"^#{1,2} (.+)", rendered, re.MULTILINE)
+    # The title of a page often names the site as well.
+    if heading is not None and (title is None or heading[1] in title):
+        title = heading[1]
+    return finish(rendered, title, report)

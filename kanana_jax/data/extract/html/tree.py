@@ -1,0 +1,184 @@
+"""A light tree of the elements that can hold content, out of resiliparse's DOM."""
+
+import dataclasses
+import re
+
+from kanana_jax.data.extract.html.limits import within_limits
+from kanana_jax.data.extract.markup import Report, words
+
+# Chosen so that a 64 MB page of nothing but tags stays under about 2 GB.
+MAX_NODES = 1_000_000
+
+_DROPPED = words(
+    "script style noscript template head iframe svg canvas object embed audio video map button input select "
+    "textarea datalist nav dialog frameset mjx-math mjx-speech link meta"
+)
+# Renderings of a formula whose source stands beside them.
+_RENDERED_MATH = words(
+    "katex-html MathJax MathJax_Display MathJax_Preview MathJax_SVG MathJax_CHTML MathJax_SVG_Display"
+)
+_MATH_SOURCE = words(
+    "mwe-math-mathml-inline mwe-math-mathml-display mwe-math-mathml-a11y katex-mathml MJX_Assistive_MathML"
+)
+_HIDDEN_STYLE = re.compile(r"display\s{0,3}:\s{0,3}none|visibility\s{0,3}:\s{0,3}hidden", re.IGNORECASE)
+_ATTRIBUTES = words(
+    "class id style hidden role aria-hidden aria-level type alt alttext display colspan rowspan start encoding "
+    "data-lang data-language"
+)
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Node:
+    """An element.
+
+    Attributes:
+      own: characters of its own text, without white space.
+      letters: characters of text inside, without white space.
+      linked: those of them that are link text.
+      heads: whether an `<h1>` is inside.
+      headers: whether it has `<th>` cells, those of tables inside it aside.
+    """
+
+    tag: str
+    attributes: dict[str, str]
+    children: list["Node | str"]
+    own: int = 0
+    letters: int = 0
+    linked: int = 0
+    heads: bool = False
+    headers: bool = False
+
+    def get(self, name: str) -> str:
+        return self.attributes.get(name, "")
+
+    def classes(self) -> list[str]:
+        return self.get("class").split()
+
+
+def build(text: str, report: Report) -> tuple[Node, str | None]:
+    """The body of a page, without scripts, forms, hidden parts and `<nav>`, and the title.
+
+    Raises:
+      UserError: resiliparse is not installed.
+    """
+    try:
+        from resiliparse.parse.html import ELEMENT, TEXT, HTMLTree
+    except ImportError as error:
+        from kanana_jax.config import UserError
+
+        raise UserError("reading HTML needs the resiliparse library: pip install resiliparse") from error
+    tree = HTMLTree.parse(within_limits(text, report))
+    root = Node("body", {}, [])
+    path = [root]
+    nodes = 0
+    start = tree.body if tree.body is not None else tree.document
+    current = start.first_child
+    while current is not None:
+        nodes += 1
+        if nodes > MAX_NODES:
+            report.count("cut_after_nodes", MAX_NODES)
+            break
+        kind = current.node_type
+        inside = None
+        if kind == TEXT:
+            if value := current.node_value:
+                path[-1].children.append(value)
+                path[-1].own += len("".join(value.split()))
+        elif kind == ELEMENT:
+            element = _element(current, report)
+            if element is not None:
+                path[-1].children.append(element)
+                inside = current.first_child
+                if inside is not None:
+                    path.append(element)
+        if inside is not None:
+            current = inside
+            continue
+        while current is not None and (following := current.next_sibling) is None:
+            current = current.parent_node
+            if len(path) == 1:
+                current = None
+                break
+            path.pop()
+        else:
+            current = following if current is not None else None
+    measure(root)
+    return root, _title(tree)
+
+
+def _title(tree) -> str | None:
+    head = tree.head
+    if head is not None:
+        meta = head.query_selector('meta[property="og:title"]')
+        if meta is not None and (content := meta.getattr("content")):
+            return content
+    return (tree.title or "").strip() or None
+
+
+def _element(dom, report: Report) -> Node | None:
+    tag = (dom.local_name or "").lower()
+    names = dom.attrs
+    attributes = {n: dom.getattr(n) or "" for n in names if n in _ATTRIBUTES} if names else {}
+    if tag == "script" and attributes.get("type", "").startswith("math/tex"):
+        return Node(tag, attributes, [])
+    if tag in _DROPPED:
+        return None
+    if attributes:
+        classes = attributes.get("class", "").split()
+        if not _RENDERED_MATH.isdisjoint(classes):
+            return None
+        hidden = (
+            "hidden" in attributes
+            or attributes.get("aria-hidden") == "true"
+            or _HIDDEN_STYLE.search(attributes.get("style", "")) is not None
+        )
+        if hidden and _MATH_SOURCE.isdisjoint(classes) and tag not in ("math", "mjx-container"):
+            report.count("hidden_elements")
+            return None
+    return Node(tag, attributes, [])
+
+
+def measure(root: Node) -> None:
+    """Fills in what an element knows of its inside, for a whole tree."""
+    order, stack = [], [root]
+    while stack:
+        node = stack.pop()
+        order.append(node)
+        stack += [child for child in node.children if isinstance(child, Node)]
+    for node in reversed(order):  # children before parents
+        node.letters, node.linked = node.own, 0
+        node.heads, node.headers = node.tag == "h1", node.tag == "th"
+        for child in node.children:
+            if isinstance(child, Node):
+                node.letters += child.letters
+                node.linked += child.linked
+                node.heads |= child.heads
+                node.headers |= child.headers and child.tag != "table"
+        if node.tag == "a":
+            node.linked = node.letters
+
+
+def text_of(node: Node) -> str:
+    """All text, as it stands; `<br>` is a line end."""
+    parts: list[str] = []
+    stack: list[Node | str] = [node]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str):
+            parts.append(item)
+        elif item.tag == "br":
+            parts.append("\n")
+        else:
+            stack += reversed(item.children)
+    return "".join(parts)
+
+
+def find(node: Node, tag: str) -> Node | None:
+    """The first descendant of a kind, in document order."""
+    stack: list[Node] = [node]
+    while stack:
+        item = stack.pop()
+        if item.tag == tag:
+            return item
+        stack += [child for child in reversed(item.children) if isinstance(child, Node)]
+    return None

@@ -1,0 +1,129 @@
+"""What is being written: nested frames, each of which collects text until its argument or environment ends."""
+
+import dataclasses
+
+from kanana_jax.data.extract import markup
+from kanana_jax.data.extract.latex import words as latex_words
+from kanana_jax.data.extract.latex.counters import Counters
+from kanana_jax.data.extract.markup import Cell, Report
+
+# Deeper frames copy their text once a level; what is deeper is written through.
+_MAX_FRAMES = 60
+# A line end of the source: a space, or nothing between characters of scripts without spaces.
+SOFT = "\x05"
+
+
+@dataclasses.dataclass(slots=True)
+class Frame:
+    """Text of one argument or environment, with a list's items or a table's rows."""
+
+    kind: str
+    end: int  # index of the token that closes it
+    name: str = ""
+    level: int = 0
+    out: list[str] = dataclasses.field(default_factory=list)
+    items: list[str] = dataclasses.field(default_factory=list)
+    rows: list[list[Cell]] = dataclasses.field(default_factory=lambda: [[]])
+    span: int = 1
+
+    def take(self) -> str:
+        text = "".join(self.out)
+        self.out = []
+        return text
+
+
+class Writer:
+    """A stack of frames; the first is the document."""
+
+    def __init__(self, end: int, counters: Counters, report: Report):
+        self.counters, self.report = counters, report
+        self.frames = [Frame("document", end)]
+
+    def write(self, text: str) -> None:
+        self.frames[-1].out.append(text)
+
+    def block(self, text: str) -> None:
+        """A caption, table or piece of code: all that is kept of a figure."""
+        figure = self.nearest("figure")
+        if figure is not None:
+            figure.items.append(text)
+        else:
+            self.write(f"\n\n{text}\n\n")
+
+    def open(self, kind: str, end: int, name: str = "", level: int = 0) -> None:
+        if len(self.frames) <= _MAX_FRAMES:
+            # Braces and environments that cross are made to nest.
+            self.frames.append(Frame(kind, min(end, self.frames[-1].end), name, level))
+
+    def nearest(self, *kinds: str) -> Frame | None:
+        return next((frame for frame in reversed(self.frames) if frame.kind in kinds), None)
+
+    def cell(self) -> None:
+        frame = self.frames[-1]
+        if frame.kind == "tabular":
+            frame.rows[-1].append(Cell(frame.take(), frame.span))
+            frame.span = 1
+        else:
+            self.write(" ")
+
+    def end_item(self, frame: Frame) -> None:
+        text = markup.tidy(frame.take().strip(f" \n{SOFT}"))
+        if text and not frame.level:  # before the first \\item
+            frame.items.append(text)
+        elif text:
+            mark = f"{frame.level}. " if latex_words.LISTS.get(frame.name) == "1" else "- "
+            frame.items.append(mark + text.replace("\n", "\n" + " " * len(mark)))
+
+    def close(self) -> None:
+        """Ends the innermost frame and writes its text into the one around it."""
+        frame = self.frames.pop()
+        kind = frame.kind
+        text = frame.take().strip() if kind not in ("wrap", "list", "tabular") else ""
+        if kind == "wrap":
+            self.write(frame.take() + frame.name)
+        elif kind == "list":
+            self.end_item(frame)
+            gap = "\n" if self.nearest("list") is not None else "\n\n"
+            self.write(gap + "\n".join(frame.items) + gap if frame.items else "")
+        elif kind == "tabular":
+            self.table(frame)
+        elif kind == "figure":
+            self.write("".join(f"\n\n{block}\n\n" for block in frame.items))
+        elif kind == "heading":
+            line = " ".join(text.replace(SOFT, " ").split())
+            self.write(f"\n\n{'#' * frame.level} {line}\n\n" if line else "")
+        elif kind == "caption" or kind == "subcaption":
+            self.caption(text)
+        elif kind in ("footnote", "footnotetext"):
+            self.write(f" ({text})" if text else "")
+        elif kind in ("textsuperscript", "textsubscript"):
+            self.write((markup.superscript if kind == "textsuperscript" else markup.subscript)(text))
+        elif kind == "texttt":
+            self.write(markup.code_span(text.replace(SOFT, " ")) if "$" not in text else text)
+        elif kind == "abstract":
+            self.write(f"\n\n## Abstract\n\n{text}\n\n" if text else "")
+        elif kind == "keywords":
+            self.write(f"\n\nKeywords: {text}\n\n")
+        elif kind == "quote":
+            self.write("\n\n> " + markup.tidy(text.replace(SOFT, " ")).replace("\n", "\n> ") + "\n\n" if text else "")
+        elif kind == "table":
+            self.write(f"\n\n{text}\n\n")
+        # A title has been read from the tokens.
+
+    def table(self, frame: Frame) -> None:
+        if frame.out:
+            frame.rows[-1].append(Cell(frame.take(), frame.span))
+        if self.nearest("tabular") is not None:
+            self.write("; ".join(" ".join(cell.text.strip() for cell in row) for row in frame.rows if row))
+        elif rows := markup.table(
+            [[dataclasses.replace(c, text=c.text.replace(SOFT, " ")) for c in r] for r in frame.rows]
+        ):
+            self.report.count("tables")
+            self.block(rows)
+
+    def caption(self, text: str) -> None:
+        text = " ".join(text.replace(SOFT, " ").split())
+        if text:
+            kind, number = self.counters.anchor
+            self.report.count("captions")
+            self.block(f"{kind} {number}: {text}")

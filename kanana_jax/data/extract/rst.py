@@ -1,0 +1,331 @@
+"""reStructuredText to Markdown text, as Sphinx documentation uses it.
+
+Sections get their levels from the order in which their underlines appear; directives that carry text
+keep it, others are counted.
+"""
+
+import re
+
+from kanana_jax.data.extract import encoding, markup
+from kanana_jax.data.extract.markup import Cell, Extracted, Report, finish, words
+
+_ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1{1,500}[ \t]*$")
+_DIRECTIVE = re.compile(r"([ \t]*)\.\. (?:\|[^|\n]{1,100}\| )?([\w:.+-]{1,60})::(?:[ \t]+(.*))?$")
+_COMMENT = re.compile(r"([ \t]*)\.\.(?:[ \t]|$)")
+_SUBSTITUTION = re.compile(r"^[ \t]*\.\. \|([^|\n]{1,100})\| replace::[ \t]*(.*)$", re.MULTILINE)
+_BARS = re.compile(r"\|[^|\n]{1,100}\|")
+_OPTION = re.compile(r"[ \t]*:([\w-]{1,40}):(?:[ \t]+(.*))?$")
+_FIELD = re.compile(
+    r"([ \t]*):(param|parameter|arg|type|returns?|rtype|raises|var|ivar|keyword|exception)\b([^:\n]{0,200}):[ \t]*(.*)$"
+)
+_NAMED = re.compile(r"[ \t]{0,100}:([^:`\n]{1,60}):[ \t]+(\S.*)$")
+_ROLE = re.compile(r"(?<![\w`]):([\w:+-]{1,40}):`([^`]{1,2000})`")
+_LINK = re.compile(r"`([^`<>\n]{1,500}?)[ \t\n]{0,3}<([^<>`]{1,1000})>`_{0,2}")
+_REFERENCE = re.compile(r"`([^`\n]{1,500})`_{1,2}(?!\w)")
+_ESCAPE = re.compile(r"\\([\s*`|_\\:<>])")
+_TARGETED = re.compile(r"([^<>]{1,1000}?)\s{0,3}<[^<>]{1,1000}>$")
+_BULLET = re.compile(r"([ \t]*)(?:[*+•-]|#\.|\(?[\w#]{1,3}[.)])[ \t]")
+_SIMPLE_TABLE = re.compile(r"[ \t]*=+(?:[ \t]+=+)+[ \t]*$")
+_GRID = re.compile(r"[ \t]*\+[-=+]{3,}\+[ \t]*$")
+
+_CODE = words(
+    "code-block code sourcecode highlight literalinclude prompt doctest testcode testsetup ipython parsed-literal"
+)
+_MATH = words("math")
+_TEXT = {"note": "Note", "warning": "Warning", "tip": "Tip", "caution": "Caution", "important": "Important",
+         "hint": "Hint", "danger": "Danger", "attention": "Attention", "error": "Error", "seealso": "See also",
+         "todo": "", "admonition": "", "topic": "", "sidebar": "", "rubric": "", "centered": "", "container": "",
+         "epigraph": "", "pull-quote": "", "compound": "", "details": "", "figure": "",
+         "impl-detail": "Implementation detail",
+         "versionadded": "New in version", "versionchanged": "Changed in version",
+         "deprecated": "Deprecated since version",
+         "versionremoved": "Removed in version", "glossary": "", "hlist": "", "only": "", "dropdown": "", "tab": "",
+         "tab-item": "", "tab-set": "", "grid": "", "grid-item": "",
+         "availability": "Availability"}  # fmt: skip
+_OBJECTS = words(
+    "function method class attribute data exception classmethod staticmethod property module currentmodule macro type "
+    "member enum option cmdoption envvar opcode describe decorator struct union var autofunction autoclass "
+    "automethod automodule "
+    "autoexception program variable command"
+)
+_TABLES = words("list-table csv-table table")
+_CONTENT = _OBJECTS | frozenset(_TEXT) | {"table"}
+_MAX_INDENT = 100
+# Deeper directives are read as if they stood beside each other.
+_MAX_DEPTH = 50
+
+
+def convert(data: bytes, name: str = "") -> Extracted:
+    """The text of a reStructuredText file."""
+    report = Report()
+    text = encoding.decode(data, report)
+    replacements = {f"|{found[1]}|": found[2] for found in _SUBSTITUTION.finditer(text)}
+    if replacements:
+        text = _BARS.sub(lambda found: replacements.get(found[0], found[0]), text)
+    body = "\n".join(_Document(text.expandtabs(8).split("\n"), report).render())
+    heading = re.search(r"^#{1,2} (.+)$", body, re.MULTILINE)
+    return finish(body, heading[1] if heading else None, report)
+
+
+def inline(text: str) -> str:
+    """Roles, links and escapes of running text, readable; literals stay as written."""
+    pieces = text.split("``")
+    for i in range(0, len(pieces), 2):
+        pieces[i] = _inline(pieces[i])
+    return ("`" if len(pieces) % 2 else "``").join(pieces)
+
+
+def _inline(text: str) -> str:
+    if "`" in text:
+        text = _ROLE.sub(lambda m: _role(m[1], m[2]), text)
+        text = _REFERENCE.sub(r"\1", _LINK.sub(r"\1", text))
+    # An escaped blank joins what stands around it.
+    return _ESCAPE.sub(lambda m: "" if m[1].isspace() else m[1], text) if "\\" in text else text
+
+
+def _role(role: str, text: str) -> str:
+    name = role.rsplit(":", 1)[-1]
+    if name == "math":
+        return f"${text}$"
+    shown = _TARGETED.fullmatch(text)
+    if shown is not None and name not in ("code", "kbd", "file"):
+        return shown[1]
+    if name in ("ref", "doc", "term", "abbr", "dfn", "emphasis", "strong", "menuselection", "guilabel", "numref", "sub",
+                "sup", "index", "title", "eq", "cite", "issue", "gh", "source", "any"):  # fmt: skip
+        return text.lstrip("!~")
+    if name in ("pep", "rfc"):
+        return f"{name.upper()} {text}"
+    text = text.lstrip("!")
+    return f"`{text[1:].rsplit('.', 1)[-1] if text.startswith('~') else text}`"
+
+
+class _Document:
+    """Goes through the lines once; a stack of indents says where directives end."""
+
+    def __init__(self, lines: list[str], report: Report):
+        self.lines, self.report = lines, report
+        self.levels: list[str] = []  # adornments in order of appearance
+        self.dedent: list[int] = []  # indents of directives whose content is being read
+
+    def render(self) -> list[str]:
+        out: list[str] = []
+        at = 0
+        while at < len(self.lines):
+            line = self.lines[at]
+            if line.strip():
+                indent = _indent(line)
+                while self.dedent and indent <= self.dedent[-1]:
+                    self.dedent.pop()
+            at = self._line(at, out)
+        return out
+
+    def _line(self, at: int, out: list[str]) -> int:
+        line = self.lines[at]
+        if (after := self._heading(at, out)) is not None:
+            return after
+        directive = _DIRECTIVE.match(line)
+        if directive is not None:
+            return self._directive(at, directive, out)
+        if _COMMENT.match(line):
+            end = self._block_end(at)
+            self.report.count("comments_dropped")
+            return end
+        if _SIMPLE_TABLE.match(line) and at + 1 < len(self.lines):
+            return self._simple_table(at, out)
+        if _GRID.match(line):
+            return self._grid_table(at, out)
+        field = _FIELD.match(line)
+        if field is not None:
+            out.append(f"- {field[2]}{field[3]}: {inline(field[4])}")
+            return at + 1
+        named = _NAMED.match(line)
+        if named is not None:
+            out.append(f"{named[1]}: {inline(named[2])}")
+            return at + 1
+        if line.rstrip().endswith("::"):
+            return self._literal(at, out)
+        out.append(self._prose(line))
+        return at + 1
+
+    def _prose(self, line: str) -> str:
+        """A line of text, with the indentation of directives taken off and that of lists left."""
+        indent = _indent(line)
+        base = 0
+        for outer in self.dedent:
+            base = max(base, min(indent, outer + 3))
+        bullet = _BULLET.match(line)
+        keep = min(indent - base, _MAX_INDENT) if bullet is not None or indent > base else 0
+        return " " * max(0, keep) + inline(line.strip())
+
+    def _heading(self, at: int, out: list[str]) -> int | None:
+        """A title with its underline, and its overline if it has one; the index after it."""
+        lines, line = self.lines, self.lines[at]
+        over = _ADORNMENT.fullmatch(line)
+        if (
+            over is not None
+            and at + 2 < len(lines)
+            and lines[at + 2].rstrip() == line.rstrip()
+            and lines[at + 1].strip()
+        ):
+            title, mark, after = lines[at + 1].strip(), over[1] * 2, at + 3
+        elif line.strip() and at + 1 < len(lines) and not line.startswith((" ", "..")):
+            under = _ADORNMENT.fullmatch(lines[at + 1])
+            if under is None or over is not None or len(lines[at + 1].rstrip()) < min(len(line.rstrip()), 4):
+                return None
+            title, mark, after = line.strip(), under[1], at + 2
+        else:
+            return None
+        if mark not in self.levels:
+            self.levels.append(mark)
+        level = min(self.levels.index(mark) + 1, 6)
+        out += ["", "#" * level + " " + inline(title), ""]
+        return after
+
+    def _block_end(self, at: int) -> int:
+        """The index after the lines that are indented deeper than line `at`."""
+        indent = _indent(self.lines[at])
+        end = at + 1
+        while end < len(self.lines) and (not self.lines[end].strip() or _indent(self.lines[end]) > indent):
+            end += 1
+        while end > at + 1 and not self.lines[end - 1].strip():
+            end -= 1
+        return end
+
+    def _directive(self, at: int, found: re.Match[str], out: list[str]) -> int:
+        name, argument = found[2].rsplit(":", 1)[-1].lower(), (found[3] or "").strip()
+        body = at + 1
+        while body < len(self.lines) and _OPTION.match(self.lines[body]) is not None:
+            body += 1
+        end = at if name in _CONTENT else max(body, self._block_end(at))
+        if name in _CODE:
+            code = _dedented(self.lines[body:end])
+            if block := markup.fenced(code, argument if re.fullmatch(r"[\w+#-]{1,20}", argument) else ""):
+                out += ["", block, ""]
+                self.report.count("code_blocks")
+            self.report.count("includes_missing", name == "literalinclude")
+            return end
+        if name in _MATH:
+            tex = "\n".join(filter(None, [argument, _dedented(self.lines[body:end]).strip()]))
+            out += ["", markup.math(tex, display=True), ""]
+            self.report.count("formulas")
+            return end
+        if name in _TABLES and name != "table":
+            rows = _list_table(self.lines[body:end]) if name == "list-table" else _csv_table(self.lines[body:end])
+            out += ["", inline(argument), "", markup.table(rows), ""]
+            self.report.count("tables")
+            return end
+        if name in _CONTENT:
+            label = _TEXT.get(name, "")
+            shown = f"`{argument}`" if name in _OBJECTS and argument else inline(argument)
+            if name == "figure":
+                shown = ""
+            if name == "only" or name in ("currentmodule", "program"):
+                shown = ""
+            lead = (
+                f"{label} {shown}:"
+                if name.startswith(("version", "deprec"))
+                else f"{label}: {shown}"
+                if label
+                else shown
+            )
+            out += ["", lead.strip().rstrip(" ") if lead.strip(": ") else "", ""]
+            if len(self.dedent) < _MAX_DEPTH:
+                self.dedent.append(_indent(self.lines[at]))
+            return body
+        self.report.name("directives_dropped", name)
+        return end
+
+    def _literal(self, at: int, out: list[str]) -> int:
+        """A paragraph that ends in `::` and the code below it."""
+        line = self.lines[at].rstrip()
+        text = line[:-2].rstrip()
+        if text.strip():
+            out.append(self._prose(text + (":" if not text.endswith(":") else "")))
+        if at + 1 < len(self.lines) and not self.lines[at + 1].strip():
+            end = self._block_end(at)
+            if code := markup.fenced(_dedented(self.lines[at + 1 : end])):
+                out += ["", code, ""]
+                self.report.count("code_blocks")
+                return end
+        return at + 1
+
+    def _simple_table(self, at: int, out: list[str]) -> int:
+        """A table ruled by `====  ====`."""
+        starts = [m.start() for m in re.finditer(r"(?<!=)=", self.lines[at])]
+        end = at + 1
+        rules = 1
+        while end < len(self.lines) and rules < 3:
+            if _SIMPLE_TABLE.match(self.lines[end]):
+                rules += 1
+                if rules == 3 or end + 1 >= len(self.lines) or not self.lines[end + 1].strip():
+                    break
+            elif not self.lines[end].strip() and rules == 2 and not self.lines[end - 1].strip():
+                break
+            end += 1
+        rows: list[list[Cell]] = []
+        for line in self.lines[at + 1 : end]:
+            if _SIMPLE_TABLE.match(line) or not line.strip(" -"):
+                continue
+            cells = [line[a:b].strip() for a, b in zip(starts, [*starts[1:], None])]
+            if rows and not cells[0]:  # a row that goes on
+                rows[-1] = [Cell(f"{old.text} {inline(new)}".strip()) for old, new in zip(rows[-1], cells)]
+            else:
+                rows.append([Cell(inline(cell)) for cell in cells])
+        out += ["", markup.table(rows), ""]
+        self.report.count("tables")
+        return end + 1
+
+    def _grid_table(self, at: int, out: list[str]) -> int:
+        end = at
+        rows: list[list[Cell]] = []
+        fresh = True
+        while end < len(self.lines) and self.lines[end].lstrip().startswith(("+", "|")):
+            line = self.lines[end].strip()
+            if line.startswith("+"):
+                fresh = True
+            else:
+                cells = [inline(cell.strip()) for cell in line.strip("|").split("|")]
+                if fresh or len(cells) != len(rows[-1]):
+                    rows.append([Cell(cell) for cell in cells])
+                else:
+                    rows[-1] = [Cell(f"{old.text} {new}".strip()) for old, new in zip(rows[-1], cells)]
+                fresh = False
+            end += 1
+        out += ["", markup.table(rows), ""]
+        self.report.count("tables")
+        return end
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
+
+
+def _dedented(lines: list[str]) -> str:
+    indent = min((_indent(line) for line in lines if line.strip()), default=0)
+    return "\n".join(line[indent:] for line in lines).strip("\n")
+
+
+def _list_table(lines: list[str]) -> list[list[Cell]]:
+    rows: list[list[list[str]]] = []
+    for line in lines:
+        text = line.strip()
+        if text.startswith("* -"):
+            rows.append([[text[3:].strip()]])
+        elif text.startswith("- ") and rows:
+            rows[-1].append([text[2:].strip()])
+        elif text == "-" and rows:
+            rows[-1].append([""])
+        elif text and rows:
+            rows[-1][-1].append(text)
+    return [[Cell(inline(" ".join(cell))) for cell in row] for row in rows]
+
+
+def _csv_table(lines: list[str]) -> list[list[Cell]]:
+    import csv
+
+    try:
+        return [
+            [Cell(inline(cell.strip())) for cell in row] for row in csv.reader(line.strip() for line in lines) if row
+        ]
+    except csv.Error:
+        return [[Cell(line.strip())] for line in lines if line.strip()]
