@@ -2,8 +2,8 @@
 
     microworld://news/ko?seed=0&size=4000&count=6000
 
-Kinds: encyclopedia, news, textbook, dialogue, code, parallel, and noise (web rubbish, labelled in
-`meta`). A document depends on the world's seed and size, the kind, the language and its index alone.
+Kinds: encyclopedia, news, textbook, dialogue, code, parallel, noise (web rubbish, labelled in `meta`), and
+web (a crawl: three pages of five are noise, `meta.clean` tells). A document depends on the world's seed and size, the kind, the language and its index alone.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,6 +34,14 @@ def _noise(world: World, lang: str, index: int, rng) -> tuple[str, dict[str, Any
     return noise.noise(world, lang, rng, kind), {"noise": kind}
 
 
+def _web(world: World, lang: str, index: int, rng) -> tuple[str, dict[str, Any]]:
+    if rng.random() < 0.6:
+        text, meta = _noise(world, lang, index, rng)
+        return text, {**meta, "clean": 0}
+    text, meta = _MAKERS[rng.choice(("encyclopedia", "news", "textbook", "dialogue"))](world, lang, index, rng)
+    return text, {**meta, "clean": 1}
+
+
 def _plain(make: Callable[..., str]) -> Callable[..., tuple[str, dict[str, Any]]]:
     return lambda world, lang, index, rng: (make(world, lang, rng), {})
 
@@ -46,6 +54,7 @@ _MAKERS: dict[str, Callable[..., tuple[str, dict[str, Any]]]] = {
     "code": lambda world, lang, index, rng: (code_lib.code(lang, rng), {}),
     "parallel": _plain(parallel.parallel),
     "noise": _noise,
+    "web": _web,
 }
 KINDS = tuple(_MAKERS)
 
