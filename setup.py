@@ -27,6 +27,8 @@ CORE = [
     "matplotlib>=3.9",
 ]
 
+BEAM = ["apache-beam>=2.77", "google-crc32c"]
+SEQIO = ["seqio>=0.0.20", "tensorflow-text>=2.21", "tensorflow-datasets"]
 EXTRACT = ["resiliparse>=0.15", "fastwarc>=0.15", "pypdfium2>=5"]
 
 setup(
@@ -45,11 +47,13 @@ setup(
         "hub": ["datasets>=4"],
         # HTML and web crawls, PDF; all other raw documents need nothing more.
         "extract": EXTRACT,
+        # Batch jobs over many machines.
+        "beam": BEAM,
         # TensorFlow is 1.9 GB and takes seven seconds to import: only seqio tasks need it.
-        "seqio": ["seqio>=0.0.20", "tensorflow-text>=2.21", "tensorflow-datasets", "google-crc32c"],
+        "seqio": SEQIO,
         "test": [
             *("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff"),
-            *EXTRACT,
+            *(*EXTRACT, *SEQIO, *BEAM),
         ],
         # Live comparison with PyTorch; its own extra, since torch alone can be several gigabytes.
         "parity": ["torch>=2.9", "transformers>=5", "accelerate"],

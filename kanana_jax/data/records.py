@@ -77,7 +77,7 @@ def _plain(value: Any) -> Any:
 def read(
     path: str, *, text_field: str = "text", source: str, lang: str | None = None, format: str = ""
 ) -> Iterator[Record | Broken]:
-    """All documents of a file, folder, glob, `hf://` data set or `microworld://` world, in a fixed order.
+    """All documents of a file, folder, glob, `hf://` data set, `seqio://` task or `microworld://` world, in fixed order.
 
     Files of records (`.jsonl`, `.parquet` …) come first, then raw documents (HTML, LaTeX, wikitext, Markdown …), whose
     text is extracted; `format` names their format where file names do not tell (see `extract.FORMATS`).
@@ -96,6 +96,8 @@ def read(
     root = "" if "://" in path else f"{_root(path)}/"
     if path.startswith("hf://"):
         raws: Iterator[tuple[str, Any]] = _hugging_face(path)
+    elif path.startswith("seqio://"):
+        raws = _seqio(path)
     else:
         raws = _local(path, format)
     for where, raw in raws:
@@ -239,6 +241,14 @@ def _txt(file: pathlib.Path):
         yield str(file), {"text": file.read_bytes().decode("utf-8")}
     except UnicodeDecodeError as error:
         yield str(file), Broken(str(file), f"not UTF-8 ({error.reason})")
+
+
+def _seqio(uri: str) -> Iterator[tuple[str, Any]]:
+    try:
+        from kanana_jax.data import seqio_tasks
+    except ImportError as error:
+        raise UserError(f"source '{uri}' needs seqio and tensorflow-text: pip install 'kanana-jax[seqio]'") from error
+    yield from seqio_tasks.read(uri)
 
 
 def _hugging_face(uri: str) -> Iterator[tuple[str, Any]]:

@@ -23,7 +23,8 @@ class SourceConfig:
     """Where documents come from.
 
     Attributes:
-      path: file, folder, glob, `hf://name[/config][:split]` or `microworld://kind/lang?…`.
+      path: file, folder, glob, `hf://name[/config][:split]`, `seqio://task[?module=…&split=…]` or
+        `microworld://kind/lang?…`.
       lang: language of all documents, for evaluation by language.
       text_field: the field that holds the text.
       format: of raw documents whose file names do not tell it, a key of `extract.FORMATS`.
