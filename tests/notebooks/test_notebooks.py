@@ -7,7 +7,6 @@ import pytest
 from conftest import ROOT
 from nbclient import NotebookClient
 
-
 # Notebook → how many plots it shows, and a text that it prints.
 PROMISES = {"01_train_and_generate.ipynb": (2, "Garam Kim"), "03_data.ipynb": (1, "$F = -2m")}
 
