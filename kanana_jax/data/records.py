@@ -77,7 +77,7 @@ def _plain(value: Any) -> Any:
 def read(
     path: str, *, text_field: str = "text", source: str, lang: str | None = None, format: str = ""
 ) -> Iterator[Record | Broken]:
-    """All documents of a file, folder or glob, or at an `hf://`, `seqio://` or `microworld://` address, in a fixed order.
+    """All documents of a file, folder, glob, or `hf://`, `seqio://` or `microworld://` address, in a fixed order.
 
     Files of records (`.jsonl`, `.parquet` …) come first, then raw documents (HTML, LaTeX, wikitext, Markdown …), whose
     text is extracted; `format` names their format where file names do not tell (see `extract.FORMATS`).
