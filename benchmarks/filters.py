@@ -108,11 +108,11 @@ def peer(job: dict) -> None:
         print(json.dumps({"lang": lang, "mb_per_s": sum(len(t.encode()) for t in texts) / 1e6 / seconds}), flush=True)
 
 
-def run_peer(python: str, job: dict) -> list[dict]:
+def run_peer(python: str, job: dict, script: str = __file__) -> list[dict]:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(job, file)
         file.flush()
-        command = [python, __file__, "--as-peer", file.name]
+        command = [python, script, "--as-peer", file.name]
         result = subprocess.run(command, capture_output=True, text=True, cwd=pathlib.Path(__file__).parent)
     if result.returncode:
         raise SystemExit(f"datatrove failed: {result.stderr.strip().splitlines()[-1]}")

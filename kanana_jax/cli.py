@@ -144,6 +144,24 @@ def _parser() -> argparse.ArgumentParser:
     filtering.add_argument("--signals", action="store_true", help="also write every document's signals.parquet")
     filtering.add_argument("--max-broken-share", type=float, default=0.001, metavar="S", help="of lines, to be skipped")
 
+    dedup = verb(
+        "dedup",
+        _dedup,
+        "find exact and near duplicates, and write a verdict for each document",
+        "example:\n  kanana dedup --input 'web/*.jsonl.gz' --output duplicates\n\n"
+        "Filters with `duplicates = 'DIR'` then drop them. Run it again with more inputs: only these are read.",
+    )
+    dedup.add_argument(
+        "--input", required=True, nargs="+", metavar="GLOB", help="documents, in the order of preference"
+    )
+    dedup.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    dedup.add_argument("--bands", type=int, default=14, metavar="B")
+    dedup.add_argument("--rows", type=int, default=8, metavar="R")
+    dedup.add_argument("--keep", choices=("first", "longest", "best"), default="first", help="of several")
+    dedup.add_argument("--quality", default="quality", metavar="NAME", help="field of meta that says what is best")
+    dedup.add_argument("--lang", default="default", metavar="L", help="language of documents that do not say theirs")
+    dedup.add_argument("--seed", type=int, default=0, metavar="S")
+
     thresholds = verb(
         "thresholds",
         _thresholds,
@@ -303,6 +321,25 @@ def _filter(options, overrides: list[str], command: list[str]) -> None:
         report = job.run(configs, options.input, options.output, settings, progress)
     write_filter_report(options.output)
     print(f"{report['kept']} of {report['documents']} documents kept: {options.output / 'report.html'}")
+
+
+def _dedup(options, overrides: list[str], command: list[str]) -> None:
+    from kanana_jax.data.dedup import local, minhash
+
+    try:
+        hashing = minhash.MinHashConfig(options.bands, options.rows, seed=options.seed)
+    except ValueError as error:
+        raise ConfigError(f"--bands, --rows: {error}") from error
+    config = local.DedupConfig(hashing, options.keep, options.quality, options.lang)
+
+    def show(count: int) -> None:
+        print(f"\r{count:,} documents", end="", file=sys.stderr, flush=True)
+
+    report = local.run(config, options.input, options.output, show if sys.stderr.isatty() else None)
+    print(
+        f"{report['kept']} of {report['documents']} documents kept "
+        f"({report['exact']} exact, {report['near']} near duplicates): {options.output / 'duplicates.jsonl'}"
+    )
 
 
 def _thresholds(options, overrides: list[str], command: list[str]) -> None:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from kanana_jax.config import ConfigError, nearest
+from kanana_jax.data.dedup.verdicts import Verdicts
 from kanana_jax.data.filters import characters, units
 from kanana_jax.data.filters.c4 import C4Config, Span, cut
 from kanana_jax.data.filters.signals import NAMES, Lexicon, Signals, measure
@@ -47,6 +48,7 @@ class FilterConfig:
       rules: name → rule; the first that is broken is the document's reason.
       c4: C4's line rules, for the signals `c4_*`; None where a language has no use for them.
       cut_lines: whether the lines that break them are cut out of kept documents.
+      duplicates: folder of `kanana dedup`, whose verdicts then drop documents as `exact_duplicate`, `near_duplicate`.
     """
 
     unit: units.Unit = "word"
@@ -57,6 +59,7 @@ class FilterConfig:
     rules: dict[str, Rule] = dataclasses.field(default_factory=dict)
     c4: C4Config | None = None
     cut_lines: bool = False
+    duplicates: str = ""
 
     def __post_init__(self):
         wants_c4 = self.cut_lines or any(rule.signal.startswith("c4_") for rule in self.rules.values())
@@ -90,6 +93,7 @@ class Filter:
         self._config = config
         self._rules = {**config.rules, **{f"select.{name}": rule for name, rule in select.items()}}
         self._lexicon = Lexicon(config.stop_words, config.stop_endings, config.spam, config.boilerplate)
+        self._duplicates = Verdicts(config.duplicates) if config.duplicates else None
 
     def __call__(self, record: Record) -> Verdict:
         return self.judge([record])[0]
@@ -100,6 +104,8 @@ class Filter:
         config, verdicts = self._config, []
         for record, text, (measured, c4) in zip(batch, texts, measure(texts, config.unit, self._lexicon, config.c4)):
             broken = broken_rules(self._rules, measured, record)
+            duplicate = self._duplicates(record["id"]) if self._duplicates else None
+            broken = broken if duplicate is None else (*broken, duplicate)
             spans = c4 if config.cut_lines and not broken else ()
             verdicts.append(Verdict({**record, "text": cut(text, spans) if spans else text}, broken, measured, spans))
         return verdicts

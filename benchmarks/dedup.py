@@ -1,0 +1,119 @@
+"""MinHash: signatures a second against datatrove and rensa, how often similar documents meet, memory at scale.
+
+    python benchmarks/dedup.py --input ko=a.jsonl.gz en=b.jsonl.gz ja=c.jsonl.gz [--mb 4] [--rensa] [--peer PYTHON]
+    python benchmarks/dedup.py --documents 1000000
+
+PYTHON is an interpreter with datatrove, as for filters.py. MB are UTF-8, seconds are the process's own; reading is not
+counted. `--documents N` judges N made documents, one in ten a near copy, and prints time and peak memory.
+"""
+
+import argparse
+import json
+import pathlib
+import resource
+import sys
+import time
+
+from filters import CODES, load, run_peer
+
+
+def peer(job: dict) -> None:
+    """datatrove's signatures, FineWeb's settings; runs under the other interpreter."""
+    import tempfile
+
+    from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
+    from datatrove.utils.hashing import HashConfig
+
+    for lang, texts in job["texts"].items():
+        config = MinhashConfig(hash_config=HashConfig(precision=64, hash_fc="xxhash"))
+        signer = MinhashDedupSignature(tempfile.mkdtemp(), config, language=CODES[lang])
+        start = time.process_time()
+        for text in texts:
+            shingles = signer.get_shingles(text)
+            if shingles.size:
+                signer.get_signature(shingles)
+        seconds = time.process_time() - start
+        print(json.dumps({"lang": lang, "mb_per_s": sum(len(t.encode()) for t in texts) / 1e6 / seconds}), flush=True)
+
+
+def ours(lang: str, texts: list[str]) -> float:
+    from kanana_jax.data.dedup import minhash
+
+    config = minhash.MinHashConfig()
+    shingles = config.shingles.get(lang, config.shingles["default"])
+    start = time.process_time()
+    for i in range(0, len(texts), 16):
+        for found in minhash.shingle_hashes(texts[i : i + 16], shingles):
+            minhash.band_keys(found, config)
+    return sum(len(t.encode()) for t in texts) / 1e6 / (time.process_time() - start)
+
+
+def rensa(texts: list[str]) -> float:
+    """rensa's RMinHash of 112 permutations over whitespace word 5-grams."""
+    from rensa import RMinHash
+
+    start = time.process_time()
+    for text in texts:
+        words = text.split()
+        sketch = RMinHash(num_perm=112, seed=0)
+        sketch.update([" ".join(words[i : i + 5]) for i in range(max(len(words) - 4, 1))])
+        sketch.digest()
+    return sum(len(t.encode()) for t in texts) / 1e6 / (time.process_time() - start)
+
+
+def scale(count: int) -> dict:
+    """Judging alone: keys of made documents, every tenth sharing a band with the one before."""
+    import numpy as np
+
+    from kanana_jax.data.dedup import local
+
+    rng = np.random.default_rng(0)
+    config = local.DedupConfig()
+    bands = rng.integers(1, 2**63, (count, config.hashing.bands)).astype(np.uint64)
+    bands[9::10, 3] = bands[8::10, 3][: len(bands[9::10])]
+    texts = rng.integers(0, 2**63, (count, 2)).astype(np.uint64)
+    found = local.Index([str(i) for i in range(count)], bands, texts, np.ones(count, np.int64), np.full(count, np.nan))
+    start = time.perf_counter()
+    kinds, _ = local.judge(found, config)
+    return {
+        "documents": count,
+        "near": int((kinds == 2).sum()),
+        "seconds": round(time.perf_counter() - start, 1),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", nargs="+", default=[], metavar="LANG=PATH")
+    parser.add_argument("--mb", type=float, default=4.0)
+    parser.add_argument("--peer", default="")
+    parser.add_argument("--rensa", action="store_true")
+    parser.add_argument("--documents", type=int, default=0)
+    parser.add_argument("--as-peer", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.as_peer:
+        peer(json.loads(pathlib.Path(options.as_peer).read_text()))
+        return
+    if options.documents:
+        print(json.dumps(scale(options.documents)))
+        return
+    texts: dict[str, list[str]] = {}
+    for item in options.input:
+        lang, _, path = item.partition("=")
+        texts.setdefault(lang, []).extend(load(path, options.mb))
+    theirs = {}
+    if options.peer:
+        theirs = {row["lang"]: row["mb_per_s"] for row in run_peer(options.peer, {"texts": texts}, __file__)}
+    for lang, found in texts.items():
+        line = {"lang": lang, "ours_mb_per_s": round(max(ours(lang, found) for _ in range(3)), 2)}
+        if options.rensa:
+            line["rensa_mb_per_s"] = round(rensa(found), 2)
+        if lang in theirs:
+            line["datatrove_mb_per_s"] = round(theirs[lang], 2)
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+    main()
