@@ -161,6 +161,12 @@ def _parser() -> argparse.ArgumentParser:
     dedup.add_argument("--quality", default="quality", metavar="NAME", help="field of meta that says what is best")
     dedup.add_argument("--lang", default="default", metavar="L", help="language of documents that do not say theirs")
     dedup.add_argument("--seed", type=int, default=0, metavar="S")
+    dedup.add_argument(
+        "--beam",
+        action="append",
+        metavar="OPTION",
+        help="run as an Apache Beam pipeline, e.g. --beam=--runner=DirectRunner",
+    )
 
     thresholds = verb(
         "thresholds",
@@ -335,7 +341,12 @@ def _dedup(options, overrides: list[str], command: list[str]) -> None:
     def show(count: int) -> None:
         print(f"\r{count:,} documents", end="", file=sys.stderr, flush=True)
 
-    report = local.run(config, options.input, options.output, show if sys.stderr.isatty() else None)
+    if options.beam:
+        from kanana_jax.data.dedup import beam
+
+        report = beam.run(config, options.input, options.output, options.beam)
+    else:
+        report = local.run(config, options.input, options.output, show if sys.stderr.isatty() else None)
     print(
         f"{report['kept']} of {report['documents']} documents kept "
         f"({report['exact']} exact, {report['near']} near duplicates): {options.output / 'duplicates.jsonl'}"

@@ -136,7 +136,8 @@ def run(config: DedupConfig, inputs: list[str], output: pathlib.Path, progress: 
     if not found.ids:
         raise UserError(f"no documents in {', '.join(inputs)}")
     kinds, kept = judge(found, config)
-    report = _report(kinds, kept, digest, config)
+    sizes = np.bincount(kept)
+    report = make_report(len(kinds), kinds[kinds != clusters.KEPT], sizes[sizes > 1], config)
     try:
         _save(output, found, digest, [*sorted(done), *todo])
         verdicts.write(output, found.ids, kinds)
@@ -145,23 +146,28 @@ def run(config: DedupConfig, inputs: list[str], output: pathlib.Path, progress: 
                 line = {"id": found.ids[i], "verdict": verdicts.NAMES[int(kinds[i])], "kept": found.ids[kept[i]]}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
         os.replace(output / "duplicates.jsonl.partial", output / "duplicates.jsonl")
-        _write(output / "report.json", report)
+        write_json(output / "report.json", report)
     except OSError as error:
         raise UserError(f"cannot write to {output} ({error.strerror}): free space, then run it again") from error
     return report
 
 
-def _report(kinds: np.ndarray, kept: np.ndarray, digest: str, config: DedupConfig) -> dict[str, Any]:
-    sizes = np.bincount(kept)
-    sizes, counts = np.unique(sizes[sizes > 1], return_counts=True)
+def make_report(documents: int, dropped: np.ndarray, sizes: np.ndarray, config: DedupConfig) -> dict[str, Any]:
+    """`report.json`.
+
+    Args:
+      dropped: kinds of the documents that are not kept.
+      sizes: documents in each cluster.
+    """
+    sizes, counts = np.unique(sizes, return_counts=True)
     return {
-        "documents": len(kinds),
-        "kept": int(np.count_nonzero(kinds == clusters.KEPT)),
-        "exact": int(np.count_nonzero(kinds == clusters.EXACT)),
-        "near": int(np.count_nonzero(kinds == clusters.NEAR)),
+        "documents": documents,
+        "kept": documents - len(dropped),
+        "exact": int(np.count_nonzero(dropped == clusters.EXACT)),
+        "near": int(np.count_nonzero(dropped == clusters.NEAR)),
         "clusters": {str(size): int(count) for size, count in zip(sizes, counts)},
         "probability": {f"{s:.2f}": round(config.hashing.probability(s), 4) for s in np.arange(0.5, 1.0, 0.05)},
-        "config_hash": digest,
+        "config_hash": fingerprint(dataclasses.asdict(config)),
     }
 
 
@@ -182,14 +188,14 @@ def _save(output: pathlib.Path, found: Index, digest: str, inputs: list[str]) ->
     for name in ARRAYS:
         np.save(output / f"{name}.{generation}.npy", getattr(found, name))
     head = {"config_hash": digest, "generation": generation, "inputs": inputs, "ids": found.ids}
-    _write(output / "index.json", head)
+    write_json(output / "index.json", head)
     for name in ARRAYS:
         for stale in output.glob(f"{name}.*.npy"):
             if stale.name != f"{name}.{generation}.npy":
                 stale.unlink()
 
 
-def _write(path: pathlib.Path, value: Any) -> None:
+def write_json(path: pathlib.Path, value: Any) -> None:
     temporary = path.with_name(f"{path.name}.partial")
     temporary.write_text(json.dumps(value, ensure_ascii=False, indent=None if path.name == "index.json" else 1))
     os.replace(temporary, path)
