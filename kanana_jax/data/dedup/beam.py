@@ -2,7 +2,7 @@
 
 Documents that share a key become edges to the group's first document; alternating large-star and small-star steps
 (Kiveris et al. 2014, Connected Components in MapReduce and Beyond) turn these into stars, each a cluster. A Beam graph
-has no loops, so the number of rounds is fixed; whether they were enough is checked, and too few are an error and never a
+has no loops, so the number of rounds is fixed; whether they were enough is checked, and too few are an error, never a
 wrong verdict.
 """
 
