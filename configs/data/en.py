@@ -61,6 +61,7 @@ def get_config():
             stop_words=("the", "be", "to", "of", "and", "that", "have", "with"),
             c4=dict(terminal_punctuation=False),
             cut_lines=True,
+            pii=True,
             rules=rules(GOPHER_REPETITION, GOPHER_QUALITY, C4, FINEWEB),
         )
     )

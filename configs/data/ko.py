@@ -70,5 +70,5 @@ def get_config():
     rules.jamo = dict(signal="jamo", max=0.02)
     rules.spam_words = dict(signal="spam_words", max=2.0)
     rules.boilerplate = dict(signal="boilerplate", max=0.4)
-    c.filters = dict(ko=dict(unit="word", stop_endings=ENDINGS, spam=SPAM, boilerplate=FOOTERS, rules=rules))
+    c.filters = dict(ko=dict(unit="word", stop_endings=ENDINGS, spam=SPAM, boilerplate=FOOTERS, pii=True, rules=rules))
     return c

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from kanana_jax.config import ConfigError, nearest
 from kanana_jax.data.dedup.verdicts import Verdicts
-from kanana_jax.data.filters import characters, units
+from kanana_jax.data.filters import characters, pii, units
 from kanana_jax.data.filters.c4 import C4Config, Span, cut
 from kanana_jax.data.filters.signals import NAMES, Lexicon, Signals, measure
 from kanana_jax.data.records import Record
@@ -48,6 +48,7 @@ class FilterConfig:
       rules: name → rule; the first that is broken is the document's reason.
       c4: C4's line rules, for the signals `c4_*`; None where a language has no use for them.
       cut_lines: whether the lines that break them are cut out of kept documents.
+      pii: whether personal data in kept documents are replaced by `<EMAIL>`, `<PHONE>` … (`pii.KINDS`).
       duplicates: folder of `kanana dedup`, whose verdicts then drop documents as `exact_duplicate`, `near_duplicate`.
     """
 
@@ -59,6 +60,7 @@ class FilterConfig:
     rules: dict[str, Rule] = dataclasses.field(default_factory=dict)
     c4: C4Config | None = None
     cut_lines: bool = False
+    pii: bool = False
     duplicates: str = ""
 
     def __post_init__(self):
@@ -78,12 +80,14 @@ class Verdict:
       rules: every rule that it breaks, in the config's order; empty if it is kept.
       signals: of the text before the cuts; None where nothing was configured.
       spans: what was cut, in the normalised text.
+      pii: kind → how many personal data were replaced.
     """
 
     record: Record
     rules: tuple[str, ...] = ()
     signals: Signals | None = None
     spans: tuple[Span, ...] = ()
+    pii: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 class Filter:
@@ -107,7 +111,10 @@ class Filter:
             duplicate = self._duplicates(record["id"]) if self._duplicates else None
             broken = broken if duplicate is None else (*broken, duplicate)
             spans = c4 if config.cut_lines and not broken else ()
-            verdicts.append(Verdict({**record, "text": cut(text, spans) if spans else text}, broken, measured, spans))
+            text, replaced = cut(text, spans) if spans else text, {}
+            if config.pii and not broken:
+                text, replaced = pii.replace(text)
+            verdicts.append(Verdict({**record, "text": text}, broken, measured, spans, replaced))
         return verdicts
 
 

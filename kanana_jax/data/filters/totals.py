@@ -52,10 +52,12 @@ def judge_chunk(configs: Mapping[str, FilterConfig], lang: str, keep_dropped: bo
             broken.append(f"{item.where}: {item.reason}")
             continue
         verdict = next(verdicts)
-        totals = sources.setdefault(item["source"], {"documents": 0, "kept": 0, "rules": {}})
+        totals = sources.setdefault(item["source"], {"documents": 0, "kept": 0, "rules": {}, "pii": {}})
         totals["documents"] += 1
         totals["kept"] += not verdict.rules
         count(totals["rules"], verdict.rules)
+        for kind, n in verdict.pii.items():
+            totals["pii"][kind] = totals["pii"].get(kind, 0) + n
         pairs.update(itertools.combinations(sorted(verdict.rules), 2))
         order = int.from_bytes(hashlib.blake2b(item["id"].encode(), digest_size=7).digest(), "big")
         sample.append((order, len(rows)))
@@ -137,9 +139,11 @@ class Totals:
     def add(self, chunk: Chunk) -> None:
         self.chunks += 1
         for name, found in chunk.sources.items():
-            into = self.sources.setdefault(name, {"documents": 0, "kept": 0, "rules": {}})
+            into = self.sources.setdefault(name, {"documents": 0, "kept": 0, "rules": {}, "pii": {}})
             into["documents"] += found["documents"]
             into["kept"] += found["kept"]
+            for kind, n in found["pii"].items():
+                into["pii"][kind] = into["pii"].get(kind, 0) + n
             for rule, numbers in found["rules"].items():
                 old = into["rules"].get(rule, [0, 0, 0])
                 into["rules"][rule] = [a + b for a, b in zip(old, numbers)]
@@ -167,6 +171,9 @@ def make_report(totals: Totals, configs: Mapping[str, FilterConfig], digest: str
     for found in totals.sources.values():
         for rule, numbers in found["rules"].items():
             by_rule[rule] = [a + b for a, b in zip(by_rule.get(rule, [0, 0, 0]), numbers)]
+    replaced: collections.Counter = collections.Counter()
+    for found in totals.sources.values():
+        replaced.update(found["pii"])
     documents, kept = totals.documents(), sum(found["kept"] for found in totals.sources.values())
 
     def named(rules: Mapping[str, list[int]]) -> dict[str, dict[str, int]]:
@@ -179,6 +186,7 @@ def make_report(totals: Totals, configs: Mapping[str, FilterConfig], digest: str
         "broken_lines": totals.broken,
         "bytes": totals.bytes,
         "by_rule": named(by_rule),
+        "pii": dict(sorted(replaced.items())),
         "by_source": {
             name: {
                 "documents": found["documents"],

@@ -21,7 +21,7 @@ CONFIGS = {
         filters.FilterConfig, config_lib.read_config_file(str(ROOT / "configs/data/en.py")).filters.en, "filters.en"
     ),
     "ko": filters.FilterConfig(
-        rules={"short": filters.Rule("characters", min=120), "hangul": filters.Rule("hangul", min=0.6)}
+        pii=True, rules={"short": filters.Rule("characters", min=120), "hangul": filters.Rule("hangul", min=0.6)}
     ),
 }
 
@@ -32,6 +32,9 @@ def documents(tmp_path_factory):
     for kind in ("news", "noise"):
         for lang in ("ko", "en"):
             records = microworld.parse_uri(f"microworld://{kind}/{lang}?count=60&size=100")
+            records = [
+                {**r, "text": r["text"].replace(" ", " a@b.kr ", 1)} if i % 9 == 0 else r for i, r in enumerate(records)
+            ]
             lines = [json.dumps({**r, "source": kind, "lang": lang}, ensure_ascii=False) + "\n" for r in records]
             (folder / f"{kind}.{lang}.jsonl").write_text("".join(lines))
     return folder
@@ -66,6 +69,7 @@ def test_counts_add_up_and_outputs_are_in_input_order(documents, plain):
     for rule, numbers in report["by_rule"].items():
         assert numbers["any"] == sum(rule in d["rules"] for d in dropped)
         assert numbers["only"] == sum(d["rules"] == [rule] for d in dropped)
+    assert report["pii"] == {"email": sum("<EMAIL>" in d["text"] for d in kept)} and report["pii"]["email"] > 0
     names = [json.loads(line)["id"] for file in sorted(documents.iterdir()) for line in file.open()]
     for found in (kept, dropped):
         places = [names.index(d["id"]) for d in found]

@@ -123,6 +123,14 @@ def test_bad_configs(section, words):
     assert all(word in str(error.value) for word in words)
 
 
+def test_personal_data_are_replaced_in_what_is_kept():
+    judge = filters.Filter(filters.FilterConfig(pii=True, rules={"short": filters.Rule("characters", min=10)}))
+    verdict = judge(_record("문의는 010-1234-5678 또는 a@b.co.kr로 하세요."))
+    assert verdict.record["text"] == "문의는 <PHONE> 또는 <EMAIL>로 하세요."
+    assert verdict.pii == {"phone": 1, "email": 1}
+    assert judge(_record("a@b.kr")).pii == {}
+
+
 def test_a_filter_for_nobody():
     with pytest.raises(ConfigError, match="filters.kr.*ko"):
         filters.check_names({"kr": filters.FilterConfig()}, ("ko_web", "ko"), "filters")
