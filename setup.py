@@ -29,6 +29,7 @@ CORE = [
 
 BEAM = ["apache-beam>=2.77", "google-crc32c"]
 SEQIO = ["seqio>=0.0.20", "tensorflow-text>=2.21", "tensorflow-datasets"]
+FILTERS = ["pycld2>=0.42", "fasttext-wheel==0.9.2"]
 EXTRACT = ["resiliparse>=0.15", "fastwarc>=0.15", "pypdfium2>=5"]
 
 setup(
@@ -45,6 +46,8 @@ setup(
         "cuda": ["jax[cuda13]>=0.10.2"],
         # Documents from a hub; everything else works without a network.
         "hub": ["datasets>=4"],
+        # Language identification and quality models. (Of fastText's packages this one trains reproducibly.)
+        "filters": FILTERS,
         # HTML and web crawls, PDF; all other raw documents need nothing more.
         "extract": EXTRACT,
         # Batch jobs over many machines.
@@ -53,7 +56,7 @@ setup(
         "seqio": SEQIO,
         "test": [
             *("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff"),
-            *(*EXTRACT, *SEQIO, *BEAM),
+            *(*FILTERS, *EXTRACT, *SEQIO, *BEAM),
         ],
         # Live comparison with PyTorch; its own extra, since torch alone can be several gigabytes.
         "parity": ["torch>=2.9", "transformers>=5", "accelerate"],

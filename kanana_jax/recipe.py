@@ -22,6 +22,7 @@ from kanana_jax.data import filters as filters_lib
 from kanana_jax.data import heldout, mixture, pipeline, sources
 from kanana_jax.data.tokenizer import Tokenizer, encode_document, load_tokenizer
 from kanana_jax.data.tokenizer_training import TokenizerConfig, train_sentencepiece
+from kanana_jax.files import write_json
 from kanana_jax.inference.generate import generate
 from kanana_jax.inference.sampling import SamplingConfig
 from kanana_jax.interop import model_folder
@@ -121,10 +122,13 @@ def parse(config: Any) -> tuple[RecipeConfig, dict[str, StageConfig]]:
     stages = {name: config_lib.build(StageConfig, section, name) for name, section in sections.items()}
     for i, (name, stage) in enumerate(stages.items()):
         mixture.normalised(stage.mixture, list(recipe.sources), f"{name}.mixture")
-        for source in stage.select:
+        for source, rules in stage.select.items():
             if source not in recipe.sources:
                 known = config_lib.nearest(source, list(recipe.sources))
                 raise ConfigError(f"config '{name}.select.{source}' is no source: {known}")
+            filters_lib.check_select(
+                recipe.filters, source, recipe.sources[source].lang, rules, f"{name}.select.{source}"
+            )
         earlier = names[:i]
         for key in ("start", "data_after"):
             value = getattr(stage, key)
@@ -272,9 +276,9 @@ def _run_stage(
     with jax.set_mesh(mesh):
         samples = _samples(recipe.samples, result.state.params, architecture, runtime, tokenizer, recipe.seed)
     if jax.process_index() == 0:
-        workdir_files.write_json(folder / "data_state.json", result.data)
-        workdir_files.write_json(folder / "data_report.json", pipeline.data_report(result.data, prepared))
-        workdir_files.write_json(folder / "samples.json", [{"step": train.steps, **sample} for sample in samples])
+        write_json(folder / "data_state.json", result.data)
+        write_json(folder / "data_report.json", pipeline.data_report(result.data, prepared))
+        write_json(folder / "samples.json", [{"step": train.steps, **sample} for sample in samples])
     card = model_folder.card(
         architecture,
         tokens=result.tokens,

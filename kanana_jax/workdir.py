@@ -1,7 +1,6 @@
-"""The files of a workdir that belong to no stage: `config.json`; and how any JSON file is written."""
+"""The file of a workdir that belongs to no stage: `config.json`."""
 
 import json
-import os
 import pathlib
 import shlex
 import subprocess
@@ -15,7 +14,8 @@ import jax
 from jax.sharding import Mesh
 
 from kanana_jax import config as config_lib
-from kanana_jax.config import ConfigError, UserError
+from kanana_jax.config import ConfigError
+from kanana_jax.files import write_json
 
 # What may change between two calls on one workdir: where and how fast it runs, and what is shown of it.
 _FREE = ("mesh", "runtime", "samples", "evaluation")
@@ -73,18 +73,3 @@ def _git_revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.strip()
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes a JSON file whole or not at all.
-
-    Raises:
-      UserError: the disk is full or not writable.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        temporary.write_text(json.dumps(value, ensure_ascii=False, indent=1))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}): free space or fix the folder") from error

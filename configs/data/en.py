@@ -39,6 +39,8 @@ FINEWEB = {
     "short_lines": (None, 0.67),
     "fineweb_duplicate_line_characters": (None, 0.01),
     "newlines_per_word": (None, 0.3),
+    # FineWeb's bound is on fastText's probability of English; this is the share of the text that CLD2 calls English.
+    "language": (0.65, None),
 }
 
 
@@ -61,6 +63,7 @@ def get_config():
             stop_words=("the", "be", "to", "of", "and", "that", "have", "with"),
             c4=dict(terminal_punctuation=False),
             cut_lines=True,
+            language="en",
             pii=True,
             rules=rules(GOPHER_REPETITION, GOPHER_QUALITY, C4, FINEWEB),
         )

@@ -39,5 +39,9 @@ def get_config():
     rules.ellipses = dict(signal="ellipses_per_sentence", max=0.2)
     rules.spam_words = dict(signal="spam_words", max=2.0)
     rules.boilerplate = dict(signal="boilerplate", max=0.4)
-    c.filters = dict(ja=dict(unit="character", stop_words=STOP, spam=SPAM, boilerplate=FOOTERS, pii=True, rules=rules))
+    # Share of the text: documentation that is half code must pass, other languages not.
+    rules.language = dict(signal="language", min=0.2)
+    c.filters = dict(
+        ja=dict(unit="character", stop_words=STOP, spam=SPAM, boilerplate=FOOTERS, language="ja", pii=True, rules=rules)
+    )
     return c

@@ -17,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import en  # noqa: E402
 
 THRESHOLDS = pathlib.Path(__file__).with_name("ko_thresholds.json")
-LEFT_OUT = ("duplicate_paragraphs", "duplicate_paragraph_characters", "short_lines", "stop_words", *en.C4)
+LEFT_OUT = ("duplicate_paragraphs", "duplicate_paragraph_characters", "short_lines", "stop_words", "language", *en.C4)
 # Particles and endings: two different ones are in any Korean sentence or two.
 ENDINGS = tuple("은는이가을를에의로도와과고다서며면요지")
 SPAM = (
@@ -70,5 +70,9 @@ def get_config():
     rules.jamo = dict(signal="jamo", max=0.02)
     rules.spam_words = dict(signal="spam_words", max=2.0)
     rules.boilerplate = dict(signal="boilerplate", max=0.4)
-    c.filters = dict(ko=dict(unit="word", stop_endings=ENDINGS, spam=SPAM, boilerplate=FOOTERS, pii=True, rules=rules))
+    # Share of the text: documentation that is half code must pass, other languages not.
+    rules.language = dict(signal="language", min=0.2)
+    c.filters = dict(
+        ko=dict(unit="word", stop_endings=ENDINGS, spam=SPAM, boilerplate=FOOTERS, language="ko", pii=True, rules=rules)
+    )
     return c

@@ -124,7 +124,7 @@ def _examples(examples: dict[str, list]) -> list[Block]:
     for rule in sorted(examples):
         shown = [
             Excerpt(x["text"], [tuple(span) for span in x["spans"]], f"{x['id']}: {', '.join(x['rules']) or 'kept'}")
-            for _, x in examples[rule]
+            for x in examples[rule]
         ]
         blocks.append(Details(f"dropped by {rule}" if rule else "kept", shown))
     return blocks

@@ -18,6 +18,7 @@ import numpy as np
 from kanana_jax.config import UserError
 from kanana_jax.data import records
 from kanana_jax.data.dedup import clusters, local, verdicts
+from kanana_jax.files import write_json
 
 _LINES = 40  # bits of a document's place for its line; the rest is its file
 
@@ -179,6 +180,6 @@ def _finish(parts: pathlib.Path, output: pathlib.Path, config: local.DedupConfig
     os.replace(output / "duplicates.jsonl.partial", output / "duplicates.jsonl")
     sizes = np.unique([line["kept"] for line in lines], return_counts=True)[1] + 1 if lines else np.zeros(0, np.int64)
     report = local.make_report(documents, kinds, sizes, config)
-    local.write_json(output / "report.json", report)
+    write_json(output / "report.json", report)
     shutil.rmtree(parts)
     return report

@@ -13,6 +13,7 @@ from kanana_jax.config import ConfigError, UserError, fingerprint
 from kanana_jax.data import records
 from kanana_jax.data.dedup import clusters, minhash, verdicts
 from kanana_jax.data.dedup.minhash import MinHashConfig
+from kanana_jax.files import write_json
 
 BATCH = 64  # documents
 ARRAYS = ("bands", "texts", "lengths", "quality")
@@ -188,14 +189,8 @@ def _save(output: pathlib.Path, found: Index, digest: str, inputs: list[str]) ->
     for name in ARRAYS:
         np.save(output / f"{name}.{generation}.npy", getattr(found, name))
     head = {"config_hash": digest, "generation": generation, "inputs": inputs, "ids": found.ids}
-    write_json(output / "index.json", head)
+    write_json(output / "index.json", head, indent=None)
     for name in ARRAYS:
         for stale in output.glob(f"{name}.*.npy"):
             if stale.name != f"{name}.{generation}.npy":
                 stale.unlink()
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-    temporary = path.with_name(f"{path.name}.partial")
-    temporary.write_text(json.dumps(value, ensure_ascii=False, indent=None if path.name == "index.json" else 1))
-    os.replace(temporary, path)

@@ -4,6 +4,15 @@
 arrays of characters.
 """
 
-from kanana_jax.data.filters.rules import Filter, FilterConfig, Filters, Rule, Verdict, check_names, keep_all
+from kanana_jax.data.filters.rules import (
+    Filter,
+    FilterConfig,
+    Filters,
+    Rule,
+    Verdict,
+    check_names,
+    check_select,
+    keep_all,
+)
 
-__all__ = ["Filter", "FilterConfig", "Filters", "Rule", "Verdict", "check_names", "keep_all"]
+__all__ = ["Filter", "FilterConfig", "Filters", "Rule", "Verdict", "check_names", "check_select", "keep_all"]

@@ -26,7 +26,7 @@ MINIMUM = 200  # documents, below which a 1% tail is two documents
 
 def measure_all(config: FilterConfig, texts: Iterable[records.Record]) -> np.ndarray:
     """Signals of all documents, float64 `[N, S]`; rules play no part."""
-    judge = Filter(dataclasses.replace(config, rules={}, cut_lines=False)).judge
+    judge = Filter(dataclasses.replace(config, rules={}, cut_lines=False, pii=False, language="", quality={})).judge
     texts, rows = iter(texts), []
     while batch := list(itertools.islice(texts, 64)):
         rows += [verdict.signals for verdict in judge(batch)]

@@ -23,8 +23,8 @@ import numpy as np
 from kanana_jax.config import ConfigError, UserError, fingerprint
 from kanana_jax.data import records
 from kanana_jax.data.filters.rules import FilterConfig
-from kanana_jax.data.filters.signals import NAMES
-from kanana_jax.data.filters.totals import Chunk, Totals, judge_chunk, make_report
+from kanana_jax.data.filters.totals import Chunk, Totals, columns, judge_chunk, make_report, show_examples
+from kanana_jax.files import write_json
 
 KEPT, DROPPED, SIGNALS = "kept.jsonl.gz", "dropped.jsonl.gz", "signals.f32"
 
@@ -114,15 +114,18 @@ def run(
         for file in files.values():
             file.close()
         if config.signals:
-            _parquet(output)
+            _parquet(output, columns(configs))
         for name in (SIGNALS, "ids.txt", *(() if config.keep_dropped else (DROPPED,))):
             (output / name).unlink(missing_ok=True)
-        _write(report_file, report)
-        _write(output / "examples.json", {"sample": totals.sample, "names": NAMES, "examples": totals.examples})
+        write_json(report_file, report)
+        write_json(
+            output / "examples.json",
+            {"sample": totals.sample, "names": columns(configs), "examples": show_examples(totals, configs)},
+        )
         seconds = time.perf_counter() - began
-        _write(output / "cost.json", {"cpu_seconds": totals.seconds, "seconds": seconds, "bytes": totals.bytes})
+        write_json(output / "cost.json", {"cpu_seconds": totals.seconds, "seconds": seconds, "bytes": totals.bytes})
         totals.sizes = {KEPT: files[KEPT].size}
-        _write(state_file, {"job": job, "finished": True})
+        write_json(state_file, {"job": job, "finished": True}, indent=None)
     except OSError as error:
         raise UserError(f"cannot write to {output} ({error.strerror}): free space, then run it again") from error
     finally:
@@ -185,13 +188,7 @@ def _save(path: pathlib.Path, job, totals: Totals, files: Mapping[str, _Appended
     for file in files.values():
         file.sync()
     totals.sizes = {name: file.size for name, file in files.items()}
-    _write(path, {"job": job, "finished": finished, **totals.state()})
-
-
-def _write(path: pathlib.Path, value: Any) -> None:
-    temporary = path.with_name(f"{path.name}.partial")
-    temporary.write_text(json.dumps(value, ensure_ascii=False, indent=None if path.name == "state.json" else 1))
-    os.replace(temporary, path)
+    write_json(path, {"job": job, "finished": finished, **totals.state()}, indent=None)
 
 
 def _chunks(items: Iterable, size: int) -> Iterator[list]:
@@ -215,11 +212,11 @@ def _ordered(work: Callable[[list], Chunk], chunks: Iterator[list], workers: int
             yield done
 
 
-def _parquet(output: pathlib.Path) -> None:
+def _parquet(output: pathlib.Path, names: tuple[str, ...]) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    schema = pyarrow.schema([("id", pyarrow.string()), *((name, pyarrow.float32()) for name in NAMES)])
+    schema = pyarrow.schema([("id", pyarrow.string()), *((name, pyarrow.float32()) for name in names)])
     temporary = output / "signals.parquet.partial"
     rows = 1 << 16
     with (
@@ -227,9 +224,9 @@ def _parquet(output: pathlib.Path) -> None:
         (output / "ids.txt").open() as ids,
         parquet.ParquetWriter(temporary, schema) as writer,
     ):
-        while block := values.read(rows * 4 * len(NAMES)):
-            table = np.frombuffer(block, np.float32).reshape(-1, len(NAMES))
-            names = [json.loads(line) for line in itertools.islice(ids, len(table))]
-            columns = [pyarrow.array(names), *(pyarrow.array(column) for column in table.T)]
-            writer.write_table(pyarrow.table(columns, schema=schema))
+        while block := values.read(rows * 4 * len(names)):
+            table = np.frombuffer(block, np.float32).reshape(-1, len(names))
+            own = [json.loads(line) for line in itertools.islice(ids, len(table))]
+            arrays = [pyarrow.array(own), *(pyarrow.array(column) for column in table.T)]
+            writer.write_table(pyarrow.table(arrays, schema=schema))
     os.replace(temporary, output / "signals.parquet")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from kanana_jax.config import ConfigError, nearest
 from kanana_jax.data.dedup.verdicts import Verdicts
-from kanana_jax.data.filters import characters, pii, units
+from kanana_jax.data.filters import characters, pii, scores, units
 from kanana_jax.data.filters.c4 import C4Config, Span, cut
 from kanana_jax.data.filters.signals import NAMES, Lexicon, Signals, measure
 from kanana_jax.data.records import Record
@@ -19,7 +19,8 @@ class Rule:
     """A document breaks it if the signal is below `min` or above `max`.
 
     Attributes:
-      signal: a field of `signals.Signals`, or `meta.NAME`: a number that the record brings in its `meta`.
+      signal: a field of `signals.Signals`; `language`, `pii` or `quality.NAME`, where the config has them measured
+        (`scores.Scorer`); or `meta.NAME`: a number that the record brings in its `meta`.
       missing: whether a record without that `meta` number passes.
     """
 
@@ -31,8 +32,9 @@ class Rule:
     def __post_init__(self):
         if self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}")
-        if self.signal not in NAMES and not self.signal.startswith(META):
-            raise ValueError(f"signal '{self.signal}' is unknown: {nearest(self.signal, list(NAMES))}")
+        known = (*NAMES, scores.LANGUAGE, scores.PII)
+        if self.signal not in known and not self.signal.startswith((META, scores.QUALITY)):
+            raise ValueError(f"signal '{self.signal}' is unknown: {nearest(self.signal, list(known))}")
 
     def passes(self, value: float | None) -> bool:
         return self.missing if value is None or math.isnan(value) else self.min <= value <= self.max
@@ -48,7 +50,10 @@ class FilterConfig:
       rules: name → rule; the first that is broken is the document's reason.
       c4: C4's line rules, for the signals `c4_*`; None where a language has no use for them.
       cut_lines: whether the lines that break them are cut out of kept documents.
-      pii: whether personal data in kept documents are replaced by `<EMAIL>`, `<PHONE>` … (`pii.KINDS`).
+      pii: whether personal data are counted (signal `pii`), and in kept documents replaced by `<EMAIL>`, `<PHONE>` …
+        (`pii.KINDS`).
+      language: whose share of the text is measured (signal `language`), e.g. `ko`; empty: it is not.
+      quality: name → classifier, whose score is the signal `quality.NAME`.
       duplicates: folder of `kanana dedup`, whose verdicts then drop documents as `exact_duplicate`, `near_duplicate`.
     """
 
@@ -61,6 +66,8 @@ class FilterConfig:
     c4: C4Config | None = None
     cut_lines: bool = False
     pii: bool = False
+    language: str = ""
+    quality: dict[str, scores.QualityModel] = dataclasses.field(default_factory=dict)
     duplicates: str = ""
 
     def __post_init__(self):
@@ -69,6 +76,24 @@ class FilterConfig:
             raise ValueError("cut_lines and rules on c4_* signals need a section c4")
         if any(len(ending) != 1 for ending in self.stop_endings):
             raise ValueError("stop_endings must be single characters")
+        check_scores(self, self.rules)
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """Signals beyond those of `signals.Signals`."""
+        return scores.names(self.language, self.pii, self.quality)
+
+
+def check_scores(config: FilterConfig, rules: Mapping[str, Rule]) -> None:
+    """Rules may only look at scores that a config has measured.
+
+    Raises:
+      ValueError: names the rule.
+    """
+    for name, rule in rules.items():
+        if rule.signal not in (*NAMES, *config.scores) and not rule.signal.startswith(META):
+            key = rule.signal.partition(".")[0]
+            raise ValueError(f"rule '{name}' looks at '{rule.signal}', which is not measured: set '{key}'")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +104,7 @@ class Verdict:
       record: with the text normalised and the cuts made.
       rules: every rule that it breaks, in the config's order; empty if it is kept.
       signals: of the text before the cuts; None where nothing was configured.
+      scores: what else was measured, by name.
       spans: what was cut, in the normalised text.
       pii: kind → how many personal data were replaced.
     """
@@ -86,6 +112,7 @@ class Verdict:
     record: Record
     rules: tuple[str, ...] = ()
     signals: Signals | None = None
+    scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
     spans: tuple[Span, ...] = ()
     pii: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
@@ -96,6 +123,8 @@ class Filter:
     def __init__(self, config: FilterConfig, select: Mapping[str, Rule] = {}):
         self._config = config
         self._rules = {**config.rules, **{f"select.{name}": rule for name, rule in select.items()}}
+        check_scores(config, self._rules)
+        self._scorer = scores.Scorer(config.language, config.pii, config.quality)
         self._lexicon = Lexicon(config.stop_words, config.stop_endings, config.spam, config.boilerplate)
         self._duplicates = Verdicts(config.duplicates) if config.duplicates else None
 
@@ -106,24 +135,31 @@ class Filter:
         """Verdicts of many records: the same, and several times faster for short ones."""
         texts = [characters.normalise(record["text"]) for record in batch]
         config, verdicts = self._config, []
-        for record, text, (measured, c4) in zip(batch, texts, measure(texts, config.unit, self._lexicon, config.c4)):
-            broken = broken_rules(self._rules, measured, record)
+        table = self._scorer(texts).tolist()
+        found = measure(texts, config.unit, self._lexicon, config.c4)
+        for record, text, row, (measured, c4) in zip(batch, texts, table, found):
+            scored = dict(zip(self._scorer.names, row))
+            broken = broken_rules(self._rules, measured, scored, record)
             duplicate = self._duplicates(record["id"]) if self._duplicates else None
             broken = broken if duplicate is None else (*broken, duplicate)
             spans = c4 if config.cut_lines and not broken else ()
             text, replaced = cut(text, spans) if spans else text, {}
-            if config.pii and not broken:
+            if scored.get(scores.PII) and not broken:
                 text, replaced = pii.replace(text)
-            verdicts.append(Verdict({**record, "text": text}, broken, measured, spans, replaced))
+            verdicts.append(Verdict({**record, "text": text}, broken, measured, scored, spans, replaced))
         return verdicts
 
 
-def broken_rules(rules: Mapping[str, Rule], measured: Signals, record: Record) -> tuple[str, ...]:
+def broken_rules(
+    rules: Mapping[str, Rule], measured: Signals, scored: Mapping[str, float], record: Record
+) -> tuple[str, ...]:
     """Names of all rules that a document breaks; needs no text, so that other thresholds can be tried at once."""
-    return tuple(name for name, rule in rules.items() if not rule.passes(_value(rule.signal, measured, record)))
+    return tuple(name for name, rule in rules.items() if not rule.passes(_value(rule.signal, measured, scored, record)))
 
 
-def _value(signal: str, measured: Signals, record: Record) -> float | None:
+def _value(signal: str, measured: Signals, scored: Mapping[str, float], record: Record) -> float | None:
+    if signal in scored:
+        return scored[signal]
     if not signal.startswith(META):
         return getattr(measured, signal)
     value = record.get("meta", {}).get(signal.removeprefix(META))
@@ -143,10 +179,14 @@ class Filters:
 
     def of(self, source: str, lang: str, select: Mapping[str, Rule] = {}):
         """The filter of a source's documents; `select` are further rules (of a stage)."""
-        for key in (source, lang, "default"):
-            if key in self.configs:
-                return Filter(self.configs[key], select)
-        return Filter(FilterConfig(), select) if select else keep_all
+        config = self.config_of(source, lang)
+        if config is None and not select:
+            return keep_all
+        return Filter(config or FilterConfig(), select)
+
+    def config_of(self, source: str, lang: str) -> FilterConfig | None:
+        """The config for a source's documents."""
+        return next((self.configs[key] for key in (source, lang, "default") if key in self.configs), None)
 
 
 def check_names(configs: Mapping[str, FilterConfig], names: tuple[str, ...], path: str) -> None:
@@ -159,6 +199,20 @@ def check_names(configs: Mapping[str, FilterConfig], names: tuple[str, ...], pat
     for key in configs:
         if key not in known:
             raise ConfigError(f"config '{path}.{key}' is no source or language: {nearest(key, list(known))}")
+
+
+def check_select(
+    configs: Mapping[str, FilterConfig], source: str, lang: str, rules: Mapping[str, Rule], path: str
+) -> None:
+    """A stage's further rules may only look at what the filter of their source measures.
+
+    Raises:
+      ConfigError: names the key.
+    """
+    try:
+        check_scores(Filters(dict(configs)).config_of(source, lang) or FilterConfig(), rules)
+    except ValueError as error:
+        raise ConfigError(f"config '{path}': {error}") from error
 
 
 def count(totals: dict[str, list[int]], rules: tuple[str, ...]) -> None:

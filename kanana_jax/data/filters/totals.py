@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 
 from kanana_jax.data import records
-from kanana_jax.data.filters import Filters
+from kanana_jax.data.filters import Filters, evidence
 from kanana_jax.data.filters.characters import normalise
 from kanana_jax.data.filters.rules import Filter, FilterConfig, Verdict, count
 from kanana_jax.data.filters.signals import NAMES
 
 SAMPLE = 4000  # documents whose signals are kept for the histograms
 EXAMPLES = 5  # documents shown for each rule, and of those that are kept
-EXCERPT = 1500  # characters of an example
+READ = 20_000  # characters of an example in which the places that broke a rule are looked for
+EXCERPT = 1500  # characters of an example that are shown
 
 
 @dataclasses.dataclass
@@ -41,11 +42,17 @@ class Chunk:
     seconds: float
 
 
+def columns(configs: Mapping[str, FilterConfig]) -> tuple[str, ...]:
+    """The signals of every document and the scores that any of the configs asks for."""
+    return (*NAMES, *sorted({name for config in configs.values() for name in config.scores}))
+
+
 def judge_chunk(configs: Mapping[str, FilterConfig], lang: str, keep_dropped: bool, items: list) -> Chunk:
     """Filters some documents; a pure function but for `seconds`."""
     began = time.process_time()
     verdicts = iter(_verdicts(Filters(dict(configs)), lang, [x for x in items if not isinstance(x, records.Broken)]))
     out: dict[bool, list[bytes]] = {True: [], False: []}
+    names = columns(configs)[len(NAMES) :]
     rows, sources, pairs, sample, examples, broken, ids, size = [], {}, collections.Counter(), [], [], [], [], 0
     for item in items:
         if isinstance(item, records.Broken):
@@ -61,16 +68,16 @@ def judge_chunk(configs: Mapping[str, FilterConfig], lang: str, keep_dropped: bo
         pairs.update(itertools.combinations(sorted(verdict.rules), 2))
         order = int.from_bytes(hashlib.blake2b(item["id"].encode(), digest_size=7).digest(), "big")
         sample.append((order, len(rows)))
-        rows.append(verdict.signals if verdict.signals is not None else (np.nan,) * len(NAMES))
+        measured = verdict.signals if verdict.signals is not None else (np.nan,) * len(NAMES)
+        rows.append((*measured, *(verdict.scores.get(name, np.nan) for name in names)))
         shown = {
             "id": item["id"],
-            "text": verdict.record["text"][:EXCERPT],
-            "spans": [s for s in verdict.spans if s[1] <= EXCERPT],
+            "lang": item.get("lang", lang),
+            "source": item["source"],
+            "text": normalise(item["text"])[:READ],
+            "spans": list(verdict.spans),
             "rules": list(verdict.rules),
-            "signals": None if verdict.signals is None else list(verdict.signals),
         }
-        if verdict.spans:  # spans count in the text before the cuts
-            shown["text"] = normalise(item["text"])[:EXCERPT]
         examples += [(rule, order, shown) for rule in verdict.rules or ("",)]
         if not verdict.rules or keep_dropped:
             record = verdict.record if not verdict.rules else {**verdict.record, "rules": list(verdict.rules)}
@@ -88,7 +95,7 @@ def judge_chunk(configs: Mapping[str, FilterConfig], lang: str, keep_dropped: bo
     return Chunk(
         _member(out[True]),
         _member(out[False]),
-        np.array(rows, np.float32).reshape(-1, len(NAMES)),
+        np.array(rows, np.float32).reshape(-1, len(NAMES) + len(names)),
         sources,
         pairs,
         heapq.nsmallest(SAMPLE, sample),
@@ -163,6 +170,21 @@ class Totals:
 
     def documents(self) -> int:
         return sum(found["documents"] for found in self.sources.values())
+
+
+def show_examples(totals: Totals, configs: Mapping[str, FilterConfig]) -> dict[str, list[dict[str, Any]]]:
+    """By rule (kept ones under the empty name) some documents, with what was cut or what broke the rule marked."""
+    filters, shown = Filters(dict(configs)), {}
+    for rule, found in totals.examples.items():
+        shown[rule] = []
+        for _, example in found:
+            config = filters.config_of(example["source"], example["lang"])
+            marks = [tuple(span) for span in example["spans"] if span[1] <= len(example["text"])]
+            if rule and config is not None:
+                marks = evidence.spans(rule, example["text"], config)
+            text, marks = evidence.excerpt(example["text"], marks, EXCERPT)
+            shown[rule].append({"id": example["id"], "text": text, "spans": marks, "rules": example["rules"]})
+    return shown
 
 
 def make_report(totals: Totals, configs: Mapping[str, FilterConfig], digest: str) -> dict[str, Any]:

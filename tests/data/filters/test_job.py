@@ -12,7 +12,7 @@ from kanana_jax import cli
 from kanana_jax import config as config_lib
 from kanana_jax.config import ConfigError, UserError
 from kanana_jax.data import filters, microworld
-from kanana_jax.data.filters import job
+from kanana_jax.data.filters import job, totals
 from kanana_jax.data.filters.signals import NAMES
 
 FILES = ("kept.jsonl.gz", "dropped.jsonl.gz", "report.json", "examples.json", "signals.parquet")
@@ -75,7 +75,7 @@ def test_counts_add_up_and_outputs_are_in_input_order(documents, plain):
         places = [names.index(d["id"]) for d in found]
         assert places == sorted(places)
     table = parquet.read_table(output / "signals.parquet")
-    assert table.column_names == ["id", *NAMES] and table.column("id").to_pylist() == names
+    assert table.column_names == ["id", *totals.columns(CONFIGS)] and table.column("id").to_pylist() == names
     judge = filters.Filters(CONFIGS)
     first = json.loads((documents / "news.en.jsonl").open().readline())
     signals = judge.of(first["source"], first["lang"])(first).signals

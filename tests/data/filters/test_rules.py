@@ -71,7 +71,7 @@ def test_all_broken_rules_are_named_in_order_and_counted():
 
 def test_thresholds_can_be_tried_again_without_the_text():
     verdict = filters.Filter(filters.FilterConfig())(_record(PROSE))
-    assert rules.broken_rules({"x": filters.Rule("words", min=10_000)}, verdict.signals, verdict.record) == ("x",)
+    assert rules.broken_rules({"x": filters.Rule("words", min=10_000)}, verdict.signals, {}, verdict.record) == ("x",)
 
 
 def test_numbers_of_the_record_itself():

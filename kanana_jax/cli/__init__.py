@@ -1,0 +1,97 @@
+"""The `kanana` command. Nothing heavy is imported before a verb is known."""
+
+import argparse
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+
+from kanana_jax.cli import data, models, quality
+from kanana_jax.config import ConfigError, UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a verb; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    try:
+        overrides = _overrides(rest) if hasattr(options, "config") else _nothing(rest, parser)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        logging.getLogger("kanana").setLevel(logging.INFO)
+        if not options.debug:
+            # A failed save comes back to this thread and is told by its own sentence; asyncio and the writing
+            # threads would add a traceback for every array.
+            for name in ("asyncio", "absl"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+            sys.excepthook = sys.unraisablehook = threading.excepthook = lambda *_: None
+        options.action(options, overrides, ["kanana", *arguments])
+        return 0
+    except UserError as error:
+        if options.debug:
+            raise
+        print(f"kanana: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("kanana: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if options.debug:
+            raise
+        first = (str(error).strip().splitlines() or [""])[0]
+        print(f"kanana: {type(error).__name__}: {first} (--debug shows where)", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = argparse.ArgumentParser(
+        prog="kanana", description="Train local-language models by the Kanana recipe, in JAX.", formatter_class=raw
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name, action, summary, example):
+        sub = verbs.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            parents=[common],
+            formatter_class=raw,
+            allow_abbrev=False,
+            epilog=example,
+        )
+        sub.set_defaults(action=action)
+        return sub
+
+    models.add_verbs(verb)
+    data.add_verbs(verb)
+    quality.add_verbs(verb)
+    return parser
+
+
+def _nothing(rest: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return []
+
+
+def _overrides(rest: Sequence[str]) -> list[str]:
+    """`--config.a.b=v` and `--config.a.b v` → `a.b=v`."""
+    assignments, waiting = [], None
+    for argument in rest:
+        if waiting is not None:
+            assignments.append(f"{waiting}={argument}")
+            waiting = None
+        elif argument.startswith("--config."):
+            key, equals, value = argument.removeprefix("--config.").partition("=")
+            if equals:
+                assignments.append(f"{key}={value}")
+            else:
+                waiting = key
+        else:
+            raise ConfigError(f"unrecognized argument '{argument}': changes of the config are --config.KEY=VALUE")
+    if waiting is not None:
+        raise ConfigError(f"override '--config.{waiting}' needs a value: --config.{waiting}=VALUE")
+    return assignments

@@ -1,0 +1,174 @@
+"""Verbs on documents: filter, dedup, thresholds, tokenizer."""
+
+import pathlib
+import sys
+from collections.abc import Callable
+
+from kanana_jax.config import ConfigError
+
+
+def add_verbs(verb: Callable) -> None:
+    """Adds the verbs; `verb(name, action, summary, example)` makes the parser of one."""
+    filtering = verb(
+        "filter",
+        _filter,
+        "run the filters of a config over documents, and report what they drop",
+        "example:\n  kanana filter --config configs/data/ko.py --input 'web/*.jsonl.gz' --output filtered\n\n"
+        "Run it again and it goes on where it stopped. DIR gets kept.jsonl.gz, report.json and report.html.",
+    )
+    filtering.add_argument(
+        "--config", required=True, metavar="FILE[:ARG]", help="Python file whose config has 'filters'"
+    )
+    filtering.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
+    filtering.add_argument("--input", required=True, metavar="GLOB", help="file, folder or glob of documents")
+    filtering.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    filtering.add_argument("--lang", default="", metavar="L", help="language of documents that do not say theirs")
+    filtering.add_argument("--workers", type=int, default=1, metavar="N", help="processes; the result is the same")
+    filtering.add_argument("--keep-dropped", action="store_true", help="also write dropped.jsonl.gz, with rules")
+    filtering.add_argument("--signals", action="store_true", help="also write every document's signals.parquet")
+    filtering.add_argument("--max-broken-share", type=float, default=0.001, metavar="S", help="of lines, to be skipped")
+
+    dedup = verb(
+        "dedup",
+        _dedup,
+        "find exact and near duplicates, and write a verdict for each document",
+        "example:\n  kanana dedup --input 'web/*.jsonl.gz' --output duplicates\n\n"
+        "Filters with `duplicates = 'DIR'` then drop them. Run it again with more inputs: only these are read.",
+    )
+    dedup.add_argument(
+        "--input", required=True, nargs="+", metavar="GLOB", help="documents, in the order of preference"
+    )
+    dedup.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    dedup.add_argument("--bands", type=int, default=14, metavar="B")
+    dedup.add_argument("--rows", type=int, default=8, metavar="R")
+    dedup.add_argument("--keep", choices=("first", "longest", "best"), default="first", help="of several")
+    dedup.add_argument("--quality", default="quality", metavar="NAME", help="field of meta that says what is best")
+    dedup.add_argument("--lang", default="default", metavar="L", help="language of documents that do not say theirs")
+    dedup.add_argument("--seed", type=int, default=0, metavar="S")
+    dedup.add_argument(
+        "--beam",
+        action="append",
+        metavar="OPTION",
+        help="run as an Apache Beam pipeline, e.g. --beam=--runner=DirectRunner",
+    )
+
+    thresholds = verb(
+        "thresholds",
+        _thresholds,
+        "fit the English thresholds of a filter to another language, on reference text of both",
+        "example:\n  kanana thresholds --english-config configs/data/en.py --english 'good/en/*' \\\n"
+        "      --config configs/data/ko.py --lang ko --input 'good/ko/*' --output configs/data/ko_thresholds.json",
+    )
+    thresholds.add_argument("--english-config", required=True, metavar="FILE", help="config with 'filters.en'")
+    thresholds.add_argument("--english", required=True, nargs="+", metavar="GLOB", help="good English text")
+    thresholds.add_argument("--config", required=True, metavar="FILE", help="config with 'filters.LANG'")
+    thresholds.add_argument("--lang", required=True, metavar="LANG")
+    thresholds.add_argument("--input", required=True, nargs="+", metavar="GLOB", help="good text of the language")
+    thresholds.add_argument("--describe", default="", metavar="TEXT", help="what the texts are, for the provenance")
+    thresholds.add_argument("--output", required=True, type=pathlib.Path, metavar="FILE.json")
+
+    trainer = verb(
+        "tokenizer",
+        _tokenizer,
+        "train a SentencePiece vocabulary",
+        "example:\n  kanana tokenizer train --input ko=docs/ko en=docs/en --output vocab --vocab-size 32000",
+    )
+    trainer.add_argument("what", choices=("train",))
+    trainer.add_argument("--input", required=True, nargs="+", metavar="LANG=PATH", help="documents of each language")
+    trainer.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    trainer.add_argument("--vocab-size", type=int, default=32000, metavar="N")
+    trainer.add_argument("--model-type", choices=("unigram", "bpe"), default="unigram")
+    trainer.add_argument(
+        "--train-bytes", type=int, default=100_000_000, metavar="N", help="text used, all languages together"
+    )
+
+
+def _filter(options, overrides: list[str], command: list[str]) -> None:
+    from kanana_jax import config as config_lib
+    from kanana_jax.data.filters import FilterConfig, job
+    from kanana_jax.report.filters import write_filter_report
+
+    config = config_lib.read_config_file(options.config)
+    config_lib.override(config, overrides)
+    if "filters" not in config:
+        raise ConfigError(f"{options.config} has no section 'filters'")
+    configs = {key: config_lib.build(FilterConfig, value, f"filters.{key}") for key, value in config.filters.items()}
+    try:
+        settings = job.JobConfig(
+            options.workers, options.keep_dropped, options.signals, options.lang, options.max_broken_share
+        )
+    except ValueError as error:
+        raise ConfigError(f"--{error}") from error
+    with job.progress_bar() as progress:
+        report = job.run(configs, options.input, options.output, settings, progress)
+    write_filter_report(options.output)
+    print(f"{report['kept']} of {report['documents']} documents kept: {options.output / 'report.html'}")
+
+
+def _dedup(options, overrides: list[str], command: list[str]) -> None:
+    from kanana_jax.data.dedup import local, minhash
+
+    try:
+        hashing = minhash.MinHashConfig(options.bands, options.rows, seed=options.seed)
+    except ValueError as error:
+        raise ConfigError(f"--bands, --rows: {error}") from error
+    config = local.DedupConfig(hashing, options.keep, options.quality, options.lang)
+
+    def show(count: int) -> None:
+        print(f"\r{count:,} documents", end="", file=sys.stderr, flush=True)
+
+    if options.beam:
+        from kanana_jax.data.dedup import beam
+
+        report = beam.run(config, options.input, options.output, options.beam)
+    else:
+        report = local.run(config, options.input, options.output, show if sys.stderr.isatty() else None)
+    print(
+        f"{report['kept']} of {report['documents']} documents kept "
+        f"({report['exact']} exact, {report['near']} near duplicates): {options.output / 'duplicates.jsonl'}"
+    )
+
+
+def _thresholds(options, overrides: list[str], command: list[str]) -> None:
+    from kanana_jax import config as config_lib
+    from kanana_jax.data import records
+    from kanana_jax.data.filters import FilterConfig, fitting
+    from kanana_jax.data.filters.signals import NAMES
+    from kanana_jax.files import write_json
+
+    tables, configs = {}, {}
+    for lang, file, inputs in (
+        ("en", options.english_config, options.english),
+        (options.lang, options.config, options.input),
+    ):
+        section = config_lib.read_config_file(file).get("filters", {}).get(lang)
+        if section is None:
+            raise ConfigError(f"{file} has no section filters.{lang}")
+        configs[lang] = config_lib.build(FilterConfig, section, f"filters.{lang}")
+        documents = (r for path in inputs for r in records.read(path, source=lang) if isinstance(r, dict))
+        tables[lang] = fitting.measure_all(configs[lang], documents)
+    english, target = configs["en"].rules, configs[options.lang].rules
+    rules = {
+        name: rule
+        for name, rule in english.items()
+        if rule.signal in NAMES and name in target and target[name].signal == rule.signal
+    }
+    write_json(options.output, fitting.document(rules, tables["en"], tables[options.lang], options.describe))
+    print(options.output)
+
+
+def _tokenizer(options, overrides, command) -> None:
+    from kanana_jax.data import records
+    from kanana_jax.data.tokenizer_training import TokenizerConfig, train_sentencepiece
+
+    texts = {}
+    for item in options.input:
+        lang, equals, path = item.partition("=")
+        if not equals:
+            raise ConfigError(f"--input '{item}' must be LANG=PATH")
+        texts[lang] = records.Texts(path)
+    config = TokenizerConfig(
+        vocab_size=options.vocab_size, model_type=options.model_type, train_bytes=options.train_bytes
+    )
+    train_sentencepiece(texts, config, options.output)
+    print(options.output / "tokenizer.model")

@@ -1,0 +1,151 @@
+"""Verbs on models: run, import, export, generate, chat."""
+
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+
+from kanana_jax.config import ConfigError
+
+_RUN_EXAMPLE = """example:
+  kanana run --config configs/tiny.py --workdir runs/tiny
+  kanana run --config configs/tiny.py --workdir runs/long --config.stage1.train.tokens=8_000_000
+
+Run it again and it goes on where it stopped. Exit codes: 0 done, 1 failed, 2 bad usage or config,
+75 told to stop (SIGTERM, pre-emption) and saved."""
+
+
+def add_verbs(verb: Callable) -> None:
+    """Adds the verbs; `verb(name, action, summary, example)` makes the parser of one."""
+    run = verb("run", _run, "run the recipe in a config, or go on with it", _RUN_EXAMPLE)
+    run.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file with get_config(arg)")
+    run.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="where everything is written")
+    run.add_argument(
+        "--config.KEY", dest="_", metavar="VALUE", help="change a value of the config, e.g. --config.seed=1"
+    )
+    run.add_argument(
+        "--distributed", action="store_true", help="one of many processes; on TPU pods and Slurm all is found out"
+    )
+    run.add_argument(
+        "--coordinator", default="", metavar="HOST:PORT", help="address of process 0, where it is not found out"
+    )
+    run.add_argument("--num-processes", type=int, default=-1, metavar="N")
+    run.add_argument("--process-id", type=int, default=-1, metavar="I")
+    run.add_argument("--join-timeout", type=int, default=300, metavar="S", help="seconds to wait for all processes")
+
+    importer = verb(
+        "import",
+        _import,
+        "Hugging Face Llama folder -> model folder with model.json",
+        "example:\n  kanana import Llama-3.2-1B models/llama-1b",
+    )
+    importer.add_argument("source", type=pathlib.Path, metavar="HF_DIR")
+    importer.add_argument("destination", type=pathlib.Path, metavar="OUT")
+
+    exporter = verb(
+        "export", _export, "model -> plain Hugging Face folder", "example:\n  kanana export runs/tiny/stage2 exported"
+    )
+    exporter.add_argument("source", type=pathlib.Path, metavar="MODEL")
+    exporter.add_argument("destination", type=pathlib.Path, metavar="HF_DIR")
+
+    for name, action, summary in (
+        ("generate", _generate, "continue a prompt"),
+        ("chat", _chat, "talk to a model, turn by turn"),
+    ):
+        sub = verb(
+            name,
+            action,
+            summary,
+            f"example:\n  kanana {name} runs/tiny/stage2"
+            + (' --prompt "한빛시는" --max-new-tokens 60' if name == "generate" else ""),
+        )
+        sub.add_argument("model", metavar="MODEL", help="model, stage or Hugging Face folder")
+        if name == "generate":
+            sub.add_argument("--prompt", required=True, action="append", metavar="TEXT", help="may be given many times")
+        sub.add_argument("--max-new-tokens", type=int, default=128, metavar="N")
+        sub.add_argument("--temperature", type=float, default=0.7, metavar="T", help="0: greedy")
+        sub.add_argument("--top-k", type=int, default=0, metavar="K")
+        sub.add_argument("--top-p", type=float, default=0.9, metavar="P")
+        sub.add_argument("--seed", type=int, default=0, metavar="S")
+        sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation")
+
+
+def _run(options, overrides: list[str], command: list[str]) -> None:
+    from kanana_jax import config as config_lib
+
+    config = config_lib.read_config_file(options.config)
+    config_lib.override(config, overrides)
+    from kanana_jax import recipe
+
+    recipe.parse(config)  # a bad config is told before anything is started
+    _start_jax(options.workdir)
+    if options.distributed or options.coordinator:
+        from kanana_jax.parallel import multihost
+
+        multihost.start(
+            multihost.ProcessConfig(
+                options.coordinator, options.num_processes, options.process_id, options.join_timeout
+            )
+        )
+    recipe.run(config, options.workdir, command)
+    print(f"{options.workdir / 'report.html'}")
+
+
+def _start_jax(workdir: pathlib.Path | None) -> None:
+    """Compiled programs are kept, so that a second start does not compile again."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import jax
+
+    if workdir is not None:
+        jax.config.update("jax_compilation_cache_dir", str((workdir / "compiled").absolute()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _import(options, overrides, command) -> None:
+    from kanana_jax.interop import model_folder
+
+    model_folder.transfer(options.source, options.destination, keep_card=True)
+    print(options.destination)
+
+
+def _export(options, overrides, command) -> None:
+    from kanana_jax.interop import model_folder
+
+    model_folder.transfer(options.source, options.destination, keep_card=False)
+    print(options.destination)
+
+
+def _generate(options, overrides, command) -> None:
+    from kanana_jax.inference.session import Session
+
+    session = Session.load(options.model, options.dtype)
+    for text in session.continue_texts(options.prompt, **_sampling(options)):
+        print(text)
+
+
+def _chat(options, overrides, command) -> None:
+    from kanana_jax.inference.session import Session
+
+    session = Session.load(options.model, options.dtype)
+    messages: list[dict[str, str]] = []
+    while True:
+        try:
+            line = input("you> " if sys.stdin.isatty() else "")
+        except EOFError:
+            return
+        if not line.strip():
+            continue
+        messages.append({"role": "user", "content": line})
+        answer = session.answer(messages, **_sampling(options))
+        messages.append({"role": "assistant", "content": answer})
+        print(answer)
+
+
+def _sampling(options) -> dict:
+    from kanana_jax.inference.sampling import SamplingConfig
+
+    try:
+        sampling = SamplingConfig(options.temperature, options.top_k, options.top_p)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return {"max_new_tokens": options.max_new_tokens, "sampling": sampling, "seed": options.seed}

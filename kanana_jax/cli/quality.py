@@ -1,0 +1,131 @@
+"""The verb `quality`: train a classifier, score documents with it, find a threshold."""
+
+import argparse
+import gzip
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+
+from kanana_jax.config import ConfigError
+
+_EXAMPLE = """examples:
+  kanana quality train --config configs/data/edu_ko.py --output edu
+  kanana quality score edu/round2/model.bin --input 'web/*.jsonl.gz' --output scores.jsonl.gz
+  kanana quality threshold edu/round2/model.bin --input 'web/*.jsonl.gz' --keep 0.1
+
+A filter uses the model as the signal quality.NAME:
+  c.filters.ko.quality = dict(edu=dict(path='edu/round2/model.bin'))
+  c.filters.ko.rules.edu = dict(signal='quality.edu', min=0.5)"""
+
+
+def add_verbs(verb: Callable) -> None:
+    """Adds the verb; `verb(name, action, summary, example)` makes the parser of one."""
+    quality = verb("quality", lambda *_: None, "train and use classifiers of good documents (fastText)", _EXAMPLE)
+    parts = quality.add_subparsers(dest="what", required=True, metavar="train|score|threshold")
+
+    train = parts.add_parser("train", help="train as the section 'quality' of a config says", allow_abbrev=False)
+    train.set_defaults(action=_train)
+    train.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file whose config has 'quality'")
+    train.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
+    train.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+
+    score = parts.add_parser("score", help="write every document's score", allow_abbrev=False)
+    score.set_defaults(action=_score)
+    threshold = parts.add_parser(
+        "threshold", help="the score above which a share of documents lies", allow_abbrev=False
+    )
+    threshold.set_defaults(action=_threshold)
+    for part in (train, score, threshold):
+        part.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    for part in (score, threshold):
+        part.add_argument("model", metavar="MODEL.bin", help="a fastText model, of one's own or published")
+        part.add_argument("--input", required=True, nargs="+", metavar="GLOB")
+        part.add_argument("--text", choices=("raw", "word", "character"), default="word", help="raw: published models")
+        part.add_argument("--label", default="__label__good", metavar="L", help="whose probability is the score")
+        part.add_argument("--max-characters", type=int, default=4000, metavar="N", help="of a document; 0: all")
+    score.add_argument("--output", required=True, type=pathlib.Path, metavar="FILE.jsonl.gz")
+    threshold.add_argument("--keep", type=float, default=0.1, metavar="S", help="share of documents that is to stay")
+
+
+def _train(options, overrides: list[str], command: list[str]) -> None:
+    from kanana_jax import config as config_lib
+    from kanana_jax.data.quality import QualityConfig, annotate, loop, pairs
+    from kanana_jax.report.quality import write_quality_report
+
+    values = config_lib.read_config_file(options.config)
+    config_lib.override(values, overrides)
+    if "quality" not in values:
+        raise ConfigError(f"{options.config} has no section 'quality'")
+    config = config_lib.build(QualityConfig, values.quality, "quality")
+
+    def progress(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    if config.pairs is not None:
+        report = pairs.run(config.pairs, config.classifier, options.output, progress)
+    else:
+        annotator = None
+        if config.endpoint is not None:
+            annotator = annotate.endpoint(config.endpoint)
+        elif config.judge is not None:
+            annotator = _judge(config.judge)
+        file = pathlib.Path(config.labels) if config.labels else options.output / "labels.jsonl"
+        report = loop.run(config.loop, config.classifier, annotate.Labels(file, annotator), options.output, progress)
+    write_quality_report(options.output)
+    last = report["rounds"][-1]
+    print(f"average precision {last['average_precision']}, threshold {last['threshold']:.4f}: {last['model']['path']}")
+    print(options.output / "report.html")
+
+
+def _judge(config):
+    from kanana_jax.data.quality import annotate
+    from kanana_jax.inference.sampling import SamplingConfig
+    from kanana_jax.inference.session import Session
+
+    session = Session.load(config.model, config.dtype)
+
+    def ask(prompts):
+        messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
+        sampling = SamplingConfig(temperature=0.0)
+        return [session.answer(m, max_new_tokens=config.max_new_tokens, sampling=sampling, seed=0) for m in messages]
+
+    return annotate.judge(ask, config.max_characters)
+
+
+def _scores(options):
+    from kanana_jax.data import records
+    from kanana_jax.data.filters.characters import normalise
+    from kanana_jax.data.quality import Classifier, QualityModel
+
+    classifier = Classifier(QualityModel(options.model, options.text, options.max_characters, options.label))
+    for pattern in options.input:
+        for item in records.read(pattern, source=""):
+            if isinstance(item, dict):
+                yield item["id"], float(classifier([normalise(item["text"])])[0])
+
+
+def _score(options, overrides: list[str], command: list[str]) -> None:
+    partial = options.output.with_name(f"{options.output.name}.partial")
+    count = 0
+    with gzip.open(partial, "wt", encoding="utf-8") as file:
+        for identity, score in _scores(options):
+            file.write(json.dumps({"id": identity, "score": round(score, 6)}, ensure_ascii=False) + "\n")
+            count += 1
+    os.replace(partial, options.output)
+    print(f"{count} documents: {options.output}")
+
+
+def _threshold(options, overrides: list[str], command: list[str]) -> None:
+    import numpy as np
+
+    from kanana_jax.data.quality import curves
+
+    scores = np.array([score for _, score in _scores(options)])
+    try:
+        threshold = curves.threshold_to_keep(scores, options.keep)
+    except ValueError as error:
+        raise ConfigError(f"--keep: {error}") from error
+    kept = float(np.mean(scores >= threshold))
+    print(json.dumps({"threshold": threshold, "documents": len(scores), "kept": round(kept, 4)}))

@@ -1,0 +1,176 @@
+"""Where in a text a rule was broken: what a report highlights. For single documents, written for reading."""
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from kanana_jax.data.filters import c4, characters, pii, units
+from kanana_jax.data.filters.c4 import Span
+from kanana_jax.data.filters.documents import join
+from kanana_jax.data.filters.lines import SHORT_LINE
+from kanana_jax.data.filters.lines import split as split_lines
+from kanana_jax.data.filters.rules import FilterConfig
+
+Place = tuple[int, int]
+_LIMIT = 200  # spans, beyond which more of them show no more
+
+
+def spans(rule: str, text: str, config: FilterConfig) -> tuple[Span, ...]:
+    """The places of a normalised text that count towards a rule's signal, in order and without overlap.
+
+    Empty where the signal is about the whole (too few words, a language that is not there).
+    """
+    if rule not in config.rules:
+        return ()
+    signal = config.rules[rule].signal
+    found = _PLACES.get(signal)
+    if found is not None:
+        places = found(text, config)
+    elif match := re.fullmatch(r"(top|duplicate)_(\d+)_gram", signal):
+        places = _ngrams(text, int(match[2]), match[1] == "top", config)
+    elif signal.startswith("c4_") and config.c4 is not None:
+        places = _c4(text, signal, config)
+    else:
+        places = ()
+    return tuple((start, end, rule) for start, end in itertools.islice(_merged(places), _LIMIT))
+
+
+def _merged(places) -> Iterator[Place]:
+    current = None
+    for start, end in sorted(places):
+        if current is not None and start <= current[1]:
+            current = (current[0], max(end, current[1]))
+        else:
+            if current is not None:
+                yield current
+            current = (start, end)
+    if current is not None:
+        yield current
+
+
+def _lines(text: str, wanted: Callable[[str], bool]) -> Iterator[Place]:
+    at = 0
+    for line in text.split("\n"):
+        if line.strip() and wanted(line):
+            yield at, at + len(line)
+        at += len(line) + 1
+
+
+def _repeated_lines(text: str, config: FilterConfig) -> Iterator[Place]:
+    seen: set[str] = set()
+    return _lines(text, lambda line: line in seen or seen.add(line) is not None)
+
+
+def _repeated_paragraphs(text: str, config: FilterConfig) -> Iterator[Place]:
+    seen: set[str] = set()
+    for match in re.finditer(r"(?:.+\n?)+", text):
+        if match[0].strip() in seen:
+            yield match.span()
+        seen.add(match[0].strip())
+
+
+def _ngrams(text: str, n: int, top: bool, config: FilterConfig) -> Iterator[Place]:
+    documents = join([text])
+    found = units.split(documents.codes, documents.bits, config.unit)
+    words = [text[s:e] for s, e in zip(found.starts.tolist(), found.ends.tolist())]
+    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    counts = Counter(grams)
+    if not grams:
+        return
+    best = counts.most_common(1)[0][0]
+    seen: set[tuple[str, ...]] = set()
+    for i, gram in enumerate(grams):
+        if (counts[gram] > 1 and gram == best) if top else gram in seen:
+            yield int(found.starts[i]), int(found.ends[i + n - 1])
+        seen.add(gram)
+
+
+def _c4(text: str, signal: str, config: FilterConfig) -> Iterator[Place]:
+    if signal == "c4_curly_bracket":
+        yield from _pattern(re.escape("{"))(text, config)
+    elif signal == "c4_lorem_ipsum":
+        yield from _pattern("lorem ipsum")(text, config)
+    else:
+        documents = join([text])
+        for start, end, _ in c4.apply(documents, split_lines(documents), config.c4).spans[0]:
+            yield start, end
+
+
+def _pattern(pattern: str) -> Callable[[str, FilterConfig], Iterator[Place]]:
+    compiled = re.compile(pattern, re.IGNORECASE)
+    return lambda text, config: (match.span() for match in compiled.finditer(text))
+
+
+def _phrases(which: str) -> Callable[[str, FilterConfig], Iterator[Place]]:
+    def find(text: str, config: FilterConfig) -> Iterator[Place]:
+        phrases: Sequence[str] = getattr(config, which)
+        return _pattern("|".join(re.escape(p) for p in phrases))(text, config) if phrases else iter(())
+
+    return find
+
+
+def _characters(bit: int) -> Callable[[str, FilterConfig], Iterator[Place]]:
+    def find(text: str, config: FilterConfig) -> Iterator[Place]:
+        bits = characters.bits_of(characters.code_points(text))
+        return ((int(i), int(i) + 1) for i in (bits & bit).nonzero()[0])
+
+    return find
+
+
+def _script(name: str) -> Callable[[str, FilterConfig], Iterator[Place]]:
+    number = characters.SCRIPTS.index(name)
+
+    def find(text: str, config: FilterConfig) -> Iterator[Place]:
+        scripts = characters.scripts_of(characters.code_points(text))
+        return ((int(i), int(i) + 1) for i in (scripts == number).nonzero()[0])
+
+    return find
+
+
+def _no_terminal(text: str, config: FilterConfig) -> Iterator[Place]:
+    return _lines(text, lambda line: not characters.bits_of(characters.code_points(line[-1]))[0] & characters.TERMINAL)
+
+
+def _longest_sentence(text: str, config: FilterConfig) -> Iterator[Place]:
+    return iter(
+        [max((m.span() for m in re.finditer(r"[^.!?。！？\n]+", text)), key=lambda s: s[1] - s[0], default=(0, 0))]
+    )
+
+
+def _no_letters(text: str, config: FilterConfig) -> Iterator[Place]:
+    return (m.span() for m in re.finditer(r"\S+", text) if not any(c.isalpha() for c in m[0]))
+
+
+_PLACES: dict[str, Callable[[str, FilterConfig], Iterator[Place]]] = {
+    "duplicate_lines": _repeated_lines,
+    "duplicate_line_characters": _repeated_lines,
+    "fineweb_duplicate_line_characters": _repeated_lines,
+    "duplicate_paragraphs": _repeated_paragraphs,
+    "duplicate_paragraph_characters": _repeated_paragraphs,
+    "bullet_lines": lambda text, config: _lines(text, lambda line: line.lstrip()[0] in "•-"),
+    "ellipsis_lines": lambda text, config: _lines(text, lambda line: line.rstrip().endswith(("...", "…"))),
+    "short_lines": lambda text, config: _lines(text, lambda line: len(line) <= SHORT_LINE),
+    "line_punctuation": _no_terminal,
+    "hashes_per_word": _pattern("#"),
+    "ellipses_per_word": _pattern(r"\.\.\.|…"),
+    "ellipses_per_sentence": _pattern(r"\.\.\.|…"),
+    "alphabetic_words": _no_letters,
+    "symbols": _characters(characters.SYMBOL),
+    "upper": _characters(characters.UPPER),
+    "digits": _characters(characters.DIGIT),
+    **{name: _script(name) for name in ("hangul", "jamo", "hiragana", "katakana", "han", "latin")},
+    "longest_sentence": _longest_sentence,
+    "spam_words": _phrases("spam"),
+    "boilerplate": _phrases("boilerplate"),
+    "pii": lambda text, config: ((found.start, found.end) for found in pii.find(text)),
+}
+
+
+def excerpt(text: str, found: Sequence[Span], size: int) -> tuple[str, list[Span]]:
+    """`size` characters of a text around its first span, and the spans in it, moved."""
+    start = 0
+    if found and found[0][1] > size:
+        start = max(0, found[0][0] - size // 4)
+    cut = text[start : start + size]
+    return cut, [(s - start, min(e - start, len(cut)), label) for s, e, label in found if start <= s < start + len(cut)]

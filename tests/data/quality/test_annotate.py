@@ -1,0 +1,158 @@
+"""Labels: asked once, written at once, within the budget; the endpoint is a server that speaks the protocol."""
+
+import http.server
+import json
+import threading
+
+import pytest
+
+from kanana_jax.config import ConfigError, UserError
+from kanana_jax.data.quality import annotate, prompts
+
+
+class _Server(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        server = self.server
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server.requests.append((self.path, self.headers.get("Authorization"), body))
+        if server.failures:
+            self.send_error(server.failures.pop())
+            return
+        text = body["messages"][0]["content"]
+        content = "잘 쓴 글이다.\n점수: 4" if "함수" in text else "광고다.\n점수: 0" if "할인" in text else "모르겠다."
+        data = json.dumps({"choices": [{"message": {"content": content}}], "usage": {"total_tokens": 100}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Server)
+    found.requests, found.failures = [], []
+    thread = threading.Thread(target=found.serve_forever, daemon=True)
+    thread.start()
+    yield found
+    found.shutdown()
+    found.server_close()
+
+
+def _config(server, **changes):
+    values = {"url": f"http://127.0.0.1:{server.server_port}/v1", "model": "m", "key_variable": "KANANA_TEST_KEY"}
+    return annotate.EndpointConfig(**{**values, **changes})
+
+
+def _documents(count):
+    kinds = ("함수를 설명한다", "할인 행사", "이름")
+    return [{"id": f"d{i}", "text": kinds[i % 3], "lang": "ko", "source": "x"} for i in range(count)]
+
+
+def test_an_endpoint_is_asked_once_for_each_document(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("KANANA_TEST_KEY", "secret")
+    labels = annotate.Labels(tmp_path / "labels.jsonl", annotate.endpoint(_config(server)), batch=4)
+    documents = _documents(9)
+    found = labels(documents)
+    assert found == {f"d{i}": (4, 0)[i % 3] for i in range(9) if i % 3 < 2}
+    assert len(server.requests) == 9
+    path, key, body = server.requests[0]
+    assert path == "/v1/chat/completions" and key == "Bearer secret"
+    assert body["model"] == "m" and body["temperature"] == 0
+    again = annotate.Labels(tmp_path / "labels.jsonl", annotate.endpoint(_config(server)))
+    assert again(documents) == found and len(server.requests) == 9
+    assert "secret" not in (tmp_path / "labels.jsonl").read_text()
+
+
+def test_a_failing_endpoint_is_tried_again_and_what_was_labelled_stays(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("KANANA_TEST_KEY", "k")
+    waited = []
+    server.failures = [503, 429]
+    ask = annotate.endpoint(_config(server, concurrency=1), waited.append)
+    assert ask(_documents(1)) == [4] and waited == [1.0, 2.0]
+    labels = annotate.Labels(tmp_path / "labels.jsonl", ask, batch=2)
+    server.failures = []
+    labels(_documents(2))
+    server.failures = [401]
+    with pytest.raises(UserError, match="401"):
+        labels(_documents(4))
+    assert set(annotate.read_labels(tmp_path / "labels.jsonl")) == {"d0", "d1"}
+    server.failures = [500] * 2
+    with pytest.raises(UserError, match="did not answer after 2 attempts"):
+        annotate.endpoint(_config(server, concurrency=1, attempts=2), waited.append)(_documents(1))
+
+
+def test_a_budget_ends_it(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("KANANA_TEST_KEY", "k")
+    labels = annotate.Labels(tmp_path / "a.jsonl", annotate.endpoint(_config(server, max_requests=5)), batch=2)
+    with pytest.raises(UserError, match="5 requests is used up"):
+        labels(_documents(9))
+    assert len(server.requests) == 4 == len(annotate.read_labels(tmp_path / "a.jsonl"))
+    ask = annotate.endpoint(_config(server, max_tokens=150))
+    assert ask(_documents(2)) and len(server.requests) == 6
+    with pytest.raises(UserError, match="150 tokens"):
+        ask(_documents(1))
+
+
+def test_a_missing_key_is_named(server, monkeypatch):
+    monkeypatch.delenv("KANANA_TEST_KEY", raising=False)
+    with pytest.raises(ConfigError, match="KANANA_TEST_KEY"):
+        annotate.endpoint(_config(server))(_documents(1))
+    assert annotate.endpoint(_config(server, key_variable=""))(_documents(1)) == [4]
+    assert server.requests[-1][1] is None
+    with pytest.raises(ValueError):
+        _config(server, url="ftp://x")
+
+
+def test_ones_own_model_can_judge():
+    asked = []
+
+    def answer(texts):
+        asked.extend(texts)
+        return ["Score: 2\nScore: 3", "none"]
+
+    assert annotate.judge(answer, 100)(_documents(2)) == [3, None]
+    assert "함수를 설명한다" in asked[0]
+
+
+@pytest.mark.parametrize(
+    "answer, score",
+    [
+        ("이유.\n점수: 3", 3),
+        ("**점수: **5", 5),
+        ("点数：4", 4),
+        ("score: 2", 2),
+        ("점수: 10", None),
+        ("3", None),
+        ("점수: 2.5", None),
+    ],
+)
+def test_scores_are_read_only_where_they_are_given(answer, score):
+    assert prompts.score_in(answer) == score
+
+
+def test_the_prompt_shows_the_document_in_its_language_and_no_more_than_told():
+    assert "가" * 50 in prompts.ask("가" * 80, "ko", 50) and "가" * 51 not in prompts.ask("가" * 80, "ko", 50)
+    assert prompts.ask("{text}", "en", 50).count("{text}") == 1
+    assert prompts.ask("x", "fr", 50) == prompts.ask("x", "en", 50)
+
+
+def test_label_files_are_checked_and_torn_lines_asked_again(tmp_path):
+    file = tmp_path / "labels.jsonl"
+    file.write_text('{"id": "a", "label": 3}\n{"id": "b", "label": 9}\n')
+    with pytest.raises(UserError, match=r"labels.jsonl:2 is no label"):
+        annotate.read_labels(file)
+    file.write_text('{"id": "a", "label": 3}\n{"id": "b", "la')
+    asked = []
+
+    def annotator(batch):
+        asked.extend(r["id"] for r in batch)
+        return [1] * len(batch)
+
+    documents = [{"id": i, "text": "x", "source": "s"} for i in "ab"]
+    assert annotate.Labels(file, annotator)(documents) == {"a": 3, "b": 1} and asked == ["b"]
+    assert annotate.read_labels(file) == {"a": 3, "b": 1}
+    with pytest.raises(UserError, match="cannot be read"):
+        annotate.read_labels(tmp_path / "none")
