@@ -4,9 +4,10 @@
 
 FOLDER holds `pretrain/ko/*.ko.jsonl.gz` and `noisy/*.ko.jsonl.gz` as named in SOURCES. Documents are cut into passages;
 short comments are put together to pages of ten. The labels are those of the sources: what is written to teach (4),
-statutes (2), petitions (1), comments and reviews (0). One passage of the pool in thirty is written to teach. Two more
-sets, of sources that no round sees, tell whether the classifier learnt the sources or the thing; `translation` asks
-something harder of pairs: human against machine translation of the same documentation.
+statutes (2), petitions (1), comments and reviews (0). One passage of the pool in twenty is written to teach. Sources
+that no round sees tell whether the classifier learnt its sources or the thing; `translation` asks something harder:
+human against machine translation of the same documentation. `--pool-only` writes what
+`configs/ablations/filtering_real.py` reads.
 """
 
 import argparse
@@ -46,17 +47,17 @@ def passages(folder: pathlib.Path, source: str):
             part = f"{part}\n\n{paragraph}" if part else paragraph
 
 
-def build_pool(folder: pathlib.Path, output: pathlib.Path, size: int) -> dict[str, int]:
-    """Writes `pool.jsonl.gz` and `labels.jsonl`; one document in thirty teaches."""
+def build_pool(folder: pathlib.Path, output: pathlib.Path, size: int, good: int) -> dict[str, int]:
+    """Writes `pool.jsonl.gz` and `labels.jsonl`: at most `size` documents, of which at most `good` teach."""
     from kanana_jax.data.quality.annotate import sample
 
     found, labels, counts = [], {}, {}
-    good = size // 30
     for names, share in ((TEACHING, good), (SOURCES, size - good)):
         for name in names:
             part = sample(passages(folder, name), share // len(names), "pool")
-            found += part
-            labels |= {r["id"]: 4 if name in TEACHING else SOURCES[name] for r in part}
+            label = 4 if name in TEACHING else SOURCES[name]
+            found += [{**r, "meta": {"label": label}} for r in part]
+            labels |= dict.fromkeys((r["id"] for r in part), label)
             counts[name] = len(part)
     output.mkdir(parents=True, exist_ok=True)
     with gzip.open(output / "pool.jsonl.gz", "wt", encoding="utf-8", compresslevel=3) as file:
@@ -70,7 +71,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, type=pathlib.Path)
     parser.add_argument("--output", required=True, type=pathlib.Path)
-    parser.add_argument("--pool", type=int, default=20_000)
+    parser.add_argument("--pool", type=int, default=20_000, help="documents")
+    parser.add_argument("--good", type=int, default=666, help="of these, written to teach")
+    parser.add_argument("--pool-only", action="store_true", help="write the pool and end")
     options = parser.parse_args()
 
     import numpy as np
@@ -79,7 +82,9 @@ def main() -> None:
     from kanana_jax.data.quality import Classifier, ClassifierConfig, QualityModel, annotate, loop, training
     from kanana_jax.report.quality import write_quality_report
 
-    print(json.dumps({"pool": build_pool(options.data, options.output, options.pool)}))
+    print(json.dumps({"pool": build_pool(options.data, options.output, options.pool, options.good)}))
+    if options.pool_only:
+        return
     config = loop.LoopConfig(
         pool=(str(options.output / "pool.jsonl.gz"),),
         seed_documents=300,

@@ -36,16 +36,17 @@ def _rounds(rounds: list[Json]) -> list[Block]:
         "good": [r["training"]["good"] for r in rounds],
         "other": [r["training"]["documents"] - r["training"]["good"] for r in rounds],
     }
-    columns = ["round", "trained on", "good", "average precision", "best F1", "precision", "recall", "threshold"]
+    columns = ["round", "trained on", "good", "AP", "best F1", "precision", "recall", "threshold"]
     keys = ["average_precision", "best_f1", "precision", "recall", "threshold"]
     rows = [[i, r["training"]["documents"], r["training"]["good"], *(r[k] for k in keys)] for i, r in enumerate(rounds)]
     if "pool_kept" in rounds[0]:
-        columns += ["pool kept %", "asked about", "of these good"]
+        columns += ["pool kept %", "asked", "found"]
         for row, r in zip(rows, rounds):
             row += [100 * r["pool_kept"], r["asked"], r["found"]]
     caption = (
-        "Threshold: where F1 is best on the evaluation documents "
-        f"({rounds[0]['evaluation']['good']} of {rounds[0]['evaluation']['documents']} good)."
+        "AP: average precision on the evaluation documents "
+        f"({rounds[0]['evaluation']['good']} of {rounds[0]['evaluation']['documents']} good); threshold: where their F1 is "
+        "best. Asked: labels asked for among the best-scored; found: good ones among these, which the next round adds."
     )
     return [
         Figure(bars(names, balance, x="training documents", stacked=True), "Class balance."),
