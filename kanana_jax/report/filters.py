@@ -108,13 +108,17 @@ def _signals(report: Json, examples: Json) -> list[Block]:
                     marks.setdefault(rule["signal"], {})[f"{end} {lang}"] = rule[end]
     blocks: list[Block] = [Text(f"Of a sample of {len(sample):,} documents, drawn by a hash of their ids.")]
     for signal, ends in marks.items():
-        values = [row[names.index(signal)] for row in sample]
-        # One extreme document must not flatten the rest.
-        bound = max([sorted(values)[int(0.995 * (len(values) - 1))], *ends.values()])
+        values = [value for row in sample if math.isfinite(value := row[names.index(signal)])]
+        if not values:
+            continue
+        # One extreme document, or a bound that is far from all of them, must not flatten the rest.
+        most = sorted(values)[int(0.995 * (len(values) - 1))]
+        near = {name: value for name, value in ends.items() if value <= 4 * most or most <= 0}
+        bound = max([most, *near.values()])
         shown = [min(value, 1.05 * bound) for value in values]
         bounds = ", ".join(f"{name} {value:g}" for name, value in ends.items())
         blocks.append(
-            Figure(histogram(shown, x=signal, y="documents", marks=ends, height=1.9), f"Thresholds: {bounds}.")
+            Figure(histogram(shown, x=signal, y="documents", marks=near, height=1.9), f"Thresholds: {bounds}.")
         )
     return blocks
 
