@@ -7,6 +7,7 @@ logits: `training/losses.py` never holds `[B, T, V]`; `unembed` is for the few r
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,9 @@ from kanana_jax.models.rope import apply_rope, rope_tables
 from kanana_jax.parallel.sharding import axis_size, constrain
 
 Params = dict[str, Any]
+# What a layer shows of itself while it runs: `input`, `attention_norm`, `mlp_norm`, `output` `[B, T, D]`; `heads`
+# `[B, T, H, h]`, what goes into `o`; `gate`, `up`, `hidden` `[B, T, F]`, the last what goes into `down`.
+Taps = dict[str, jax.Array]
 
 
 class KVCache(NamedTuple):
@@ -89,7 +93,7 @@ class Attention(nnx.Module):
         self.v = _normal(rngs, (D, K, h), ("embed", "kv_heads", "head_dim"), a, r)
         self.o = _normal(rngs, (H, h, D), ("heads", "head_dim", "embed"), a, r)
 
-    def __call__(self, x_BTD, context: _Context, cache, *, causal: bool, implementation: str):
+    def __call__(self, x_BTD, context: _Context, cache, *, causal: bool, implementation: str, taps: Taps | None):
         q_BTHh = project(x_BTD, self.q[...])
         k_BTKh = project(x_BTD, self.k[...])
         v_BTKh = project(x_BTD, self.v[...])
@@ -111,6 +115,8 @@ class Attention(nnx.Module):
             implementation=implementation,
         )
         out_BTHh = checkpoint_name(out_BTHh, "context")
+        if taps is not None:
+            taps["heads"] = out_BTHh
         return project(out_BTHh, self.o[...], inputs=2), cache
 
 
@@ -143,10 +149,12 @@ class MLP(nnx.Module):
         self.up = _normal(rngs, (D, F), ("embed", "mlp"), a, r)
         self.down = _normal(rngs, (F, D), ("mlp", "embed"), a, r)
 
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, taps: Taps | None) -> jax.Array:
         gate_BTF = project(x_BTD, self.gate[...])
         up_BTF = project(x_BTD, self.up[...])
         hidden_BTF = constrain(nnx.silu(gate_BTF) * up_BTF, "batch", "sequence", "mlp")
+        if taps is not None:
+            taps |= {"gate": gate_BTF, "up": up_BTF, "hidden": hidden_BTF}
         return project(hidden_BTF, self.down[...])
 
 
@@ -159,12 +167,16 @@ class Block(nnx.Module):
         self.mlp_norm = RMSNorm(a, r)
         self.mlp = MLP(a, r, rngs)
 
-    def __call__(self, x_BTD, context: _Context, cache, *, causal: bool, implementation: str):
+    def __call__(self, x_BTD, context: _Context, cache, *, causal: bool, implementation: str, taps: Taps | None):
+        input_BTD, normed_BTD = x_BTD, self.attention_norm(x_BTD)
         update, cache = self.attention(
-            self.attention_norm(x_BTD), context, cache, causal=causal, implementation=implementation
+            normed_BTD, context, cache, causal=causal, implementation=implementation, taps=taps
         )
         x_BTD = constrain(x_BTD + update, "batch", "sequence", None)
-        x_BTD = constrain(x_BTD + self.mlp(self.mlp_norm(x_BTD)), "batch", "sequence", None)
+        mlp_normed_BTD = self.mlp_norm(x_BTD)
+        x_BTD = constrain(x_BTD + self.mlp(mlp_normed_BTD, taps), "batch", "sequence", None)
+        if taps is not None:
+            taps |= {"input": input_BTD, "attention_norm": normed_BTD, "mlp_norm": mlp_normed_BTD, "output": x_BTD}
         return x_BTD, cache
 
 
@@ -199,7 +211,8 @@ class Transformer(nnx.Module):
         cache: KVCache | None = None,
         causal: bool = True,
         implementation: str = "xla",
-    ) -> jax.Array | tuple[jax.Array, KVCache]:
+        observe: Callable[[Taps], Any] | None = None,
+    ) -> jax.Array | tuple[jax.Array, Any]:
         """Hidden states after the final norm, `[B, T, D]` in the compute dtype.
 
         Args:
@@ -210,6 +223,8 @@ class Transformer(nnx.Module):
             `[length, length + T)`, and `(hidden, new cache)` is returned.
           causal: False lets every token of a segment see all of it (embedding models).
           implementation: resolved attention implementation, see `attention.choose`.
+          observe: reduces each layer's `Taps` to what is kept of them; `(hidden, observations)` is then returned,
+            the latter stacked over layers. Not together with a cache.
         """
         a, r = self.architecture, self.runtime
         dtype = jnp.dtype(r.compute_dtype)
@@ -235,18 +250,27 @@ class Transformer(nnx.Module):
             layer_weights, index = weights_and_index
             layer_cache = None if cached is None else _LayerCache(*cached, index)
             block = nnx.merge(graph, layer_weights)
-            x_BTD, layer_cache = block(x_BTD, context, layer_cache, causal=causal, implementation=implementation)
-            return (x_BTD, None if layer_cache is None else (layer_cache.k, layer_cache.v)), None
+            taps: Taps | None = None if observe is None else {}
+            x_BTD, layer_cache = block(
+                x_BTD, context, layer_cache, causal=causal, implementation=implementation, taps=taps
+            )
+            seen = None if observe is None else observe(taps)
+            return (x_BTD, None if layer_cache is None else (layer_cache.k, layer_cache.v)), seen
 
         layer = rematerialised(layer, r.remat)
         carry = (x_BTD, None if cache is None else (cache.k, cache.v))
         if r.scan_layers:
-            carry, _ = jax.lax.scan(layer, carry, (weights, jnp.arange(a.num_layers)))
+            carry, seen = jax.lax.scan(layer, carry, (weights, jnp.arange(a.num_layers)))
         else:
+            each = []
             for i in range(a.num_layers):
-                carry, _ = layer(carry, (jax.tree.map(lambda w, i=i: w[i], weights), i))
+                carry, seen = layer(carry, (jax.tree.map(lambda w, i=i: w[i], weights), i))
+                each.append(seen)
+            seen = jax.tree.map(lambda *x: jnp.stack(x), *each)
         x_BTD, caches = carry
         hidden_BTD = self.final_norm(x_BTD)
+        if observe is not None:
+            return hidden_BTD, seen
         if cache is None:
             return hidden_BTD
         return hidden_BTD, KVCache(*caches, segment_ids=kv_segments, length=offset + T)
