@@ -7,9 +7,11 @@ A stage's result can so be loaded by any tool of that world as it stands; ours r
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,6 +21,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from kanana_jax.config import ConfigError, UserError
+from kanana_jax.files import write_json
 from kanana_jax.interop import llama
 from kanana_jax.interop.safetensors_folder import Reader, Writer
 from kanana_jax.models import counts, transformer
@@ -125,6 +128,82 @@ def write(
       tokenizer: a folder whose tokenizer files are carried along.
       special: bos_token_id, eos_token_id, pad_token_id for config.json.
     """
+    dtype = str(jax.tree.leaves(params)[0].dtype)
+
+    def tensors(index: int, mine: bool) -> dict[str, np.ndarray]:
+        del mine  # arrays that are cut over hosts are brought together by all of them
+        found = {}
+        for tensor in _group(a, index):
+            leaf = _at(params, tensor.path)
+            found[tensor.name] = tensor.to_theirs(_on_host(leaf if tensor.layer is None else leaf[tensor.layer]))
+        return found
+
+    _write_folder(folder, a, dtype, tensors, card, tokenizer, special)
+
+
+def write_layers(
+    folder: pathlib.Path,
+    a: Architecture,
+    outer: Callable[[], transformer.Params],
+    layer: Callable[[int], transformer.Params],
+    card: dict[str, Any],
+    parent: ModelFolder,
+) -> None:
+    """As `write`, for a model that is made layer by layer; a process asks only for the layers that it writes.
+
+    Args:
+      outer: makes everything but the blocks; NumPy arrays.
+      layer: makes block `i`, not stacked.
+      parent: whose dtype, tokenizer and special tokens are carried along.
+    """
+    dtype = Reader(parent.path).dtype()
+
+    def tensors(index: int, mine: bool) -> dict[str, np.ndarray]:
+        if not mine:
+            return {}
+        made = {"blocks": layer(index - 1)} if index else outer()
+        return {
+            tensor.name: tensor.to_theirs(np.asarray(_at(made, tensor.path)).astype(_NUMPY[dtype], copy=False))
+            for tensor in _group(a, index)
+        }
+
+    config = json.loads((parent.path / "config.json").read_text())
+    special = {k: v for k, v in config.items() if k.endswith("_token_id")}
+    _write_folder(folder, a, dtype, tensors, card, parent.path, special)
+
+
+def read_outer(folder: ModelFolder) -> transformer.Params:
+    """Embedding, final norm and output matrix, NumPy arrays in the folder's dtype."""
+    return _read_group(folder, 0)
+
+
+def read_layer(folder: ModelFolder, layer: int) -> transformer.Params:
+    """One block, not stacked, NumPy arrays in the folder's dtype."""
+    return _read_group(folder, layer + 1)["blocks"]
+
+
+def _read_group(folder: ModelFolder, index: int) -> transformer.Params:
+    reader, params = Reader(folder.path), {}
+    for tensor in _group(folder.architecture, index):
+        _set(params, tensor.path, tensor.to_ours(reader.read(tensor)))
+    return params
+
+
+def _group(a: Architecture, index: int) -> list[llama.Tensor]:
+    """What lies in file `index`: the outer tensors, then a layer in each."""
+    return llama.layer_tensors(a, index - 1) if index else llama.outer_tensors(a)
+
+
+def _write_folder(
+    folder: pathlib.Path,
+    a: Architecture,
+    dtype: str,
+    tensors: Callable[[int, bool], dict[str, np.ndarray]],
+    card: dict[str, Any],
+    tokenizer: pathlib.Path | None,
+    special: dict[str, int | None],
+) -> None:
+    """Writes `tensors(index, mine)` of every group; those that are not this process's are dropped."""
     partial = folder.with_name(folder.name + ".partial")
     first = jax.process_index() == 0
     if first:
@@ -132,22 +211,19 @@ def write(
         partial.mkdir(parents=True)
     _barrier("model folder begun")
     writer = Writer(partial, a.num_layers + 1)
-    for index, group in enumerate(llama.groups(a)):
-        tensors = {}
-        for tensor in group:
-            leaf = _at(params, tensor.path)
-            leaf = leaf if tensor.layer is None else leaf[tensor.layer]
-            writer.record(index, tensor.name, leaf.nbytes)
-            tensors[tensor.name] = tensor.to_theirs(_on_host(leaf))
-        if index % jax.process_count() == jax.process_index():
-            writer.write(index, tensors)
+    for index in range(a.num_layers + 1):
+        for tensor in _group(a, index):
+            writer.record(index, tensor.name, math.prod(tensor.shape) * _NUMPY[dtype].itemsize)
+        mine = index % jax.process_count() == jax.process_index()
+        found = tensors(index, mine)
+        if mine:
+            writer.write(index, found)
     if first:
         writer.finish()
-        dtype = str(jax.tree.leaves(params)[0].dtype)
-        _write_json(partial / "config.json", llama.to_config(a, dtype, special))
+        write_json(partial / "config.json", llama.to_config(a, dtype, special))
         if tokenizer is not None:
             copy_tokenizer(tokenizer, partial)
-        _write_json(partial / CARD, card)
+        write_json(partial / CARD, card)
     _barrier("model folder written")
     if first:
         _replace(partial, folder)
@@ -186,10 +262,10 @@ def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool
         writer.finish()
         config = json.loads((found.path / "config.json").read_text())
         special = {k: v for k, v in config.items() if k.endswith("_token_id")}
-        _write_json(partial / "config.json", llama.to_config(found.architecture, reader.dtype(), special))
+        write_json(partial / "config.json", llama.to_config(found.architecture, reader.dtype(), special))
         copy_tokenizer(found.path, partial)
         if keep_card:
-            _write_json(partial / CARD, found.card or card(found.architecture, parent=str(source)))
+            write_json(partial / CARD, found.card or card(found.architecture, parent=str(source)))
         _replace(partial, destination)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -252,7 +328,3 @@ def _barrier(name: str) -> None:
 def _replace(partial: pathlib.Path, folder: pathlib.Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
-
-
-def _write_json(path: pathlib.Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=1))

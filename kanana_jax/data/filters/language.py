@@ -24,7 +24,9 @@ def detect(text: str) -> dict[str, float]:
     try:
         import pycld2
     except ImportError as error:
-        raise UserError("the filter's `language` needs CLD2: pip install 'kanana-jax[filters]', or take it out of the config") from error
+        raise UserError(
+            "the filter's `language` needs CLD2: pip install 'kanana-jax[filters]', or take it out of the config"
+        ) from error
     try:
         found = pycld2.detect(text, bestEffort=True)
     except pycld2.error:

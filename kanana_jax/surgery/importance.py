@@ -1,0 +1,241 @@
+"""How much each channel, neuron, head and layer matters, from forward passes over calibration text alone.
+
+Minitron's scores (arXiv:2407.14679, §2.2) with Kanana's changes (arXiv:2502.18934, §2.3, Table 15): channels are scored
+by the outputs of all norms and summed over layers; neurons by the SwiGLU states that go into `down`; heads by what goes
+into `o`, within their KV group. A score is aggregated over the sequence first (mean of magnitudes), then over the
+batch (L2 norm).
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kanana_jax.config import UserError
+from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.transformer import Params, bind
+
+Batch = dict[str, jax.Array]
+FIELDS = ("channels", "neurons", "heads", "layers", "residual")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportanceConfig:
+    """What is measured. The defaults are Kanana's; the other values are the other cells of its Table 15 and baselines.
+
+    Attributes:
+      method: `activation`; `wanda`: |weight| · norm of its input, summed over what a part feeds (arXiv:2306.11695);
+        `magnitude`: norms of the weights; `random`: ranks drawn from `seed`.
+      sequence, batch: how magnitudes are aggregated over the tokens of a row, and over rows.
+      neurons: `intermediate`: silu(gate) · up; `gate_up`: mean of the magnitudes of gate and up.
+      layer_sum: whether channel scores are summed over the norms of all layers; else the final norm's count alone.
+      samples: rows of calibration text (Minitron: 1,024).
+      batch_size: rows at once.
+      seed: of `random`.
+    """
+
+    method: Literal["activation", "wanda", "magnitude", "random"] = "activation"
+    sequence: Literal["mean", "l2"] = "mean"
+    batch: Literal["l2", "mean"] = "l2"
+    neurons: Literal["intermediate", "gate_up"] = "intermediate"
+    layer_sum: bool = True
+    samples: int = 1024
+    batch_size: int = 8
+    seed: int = 0
+
+    def __post_init__(self):
+        if min(self.samples, self.batch_size) < 1:
+            raise ValueError("samples and batch_size must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Importance:
+    """Scores of one model, float32; higher matters more.
+
+    Attributes:
+      channels: `[D]`.
+      neurons: `[L, F]`.
+      heads: `[L, H]`.
+      layers: `[L]`, 1 − cos(input, output), averaged over tokens (block influence, arXiv:2403.03853, eq. 1).
+      residual: `[2·L + 1, D]`, mean squares of each channel before each norm, relative to the norm's.
+    """
+
+    channels: np.ndarray
+    neurons: np.ndarray
+    heads: np.ndarray
+    layers: np.ndarray
+    residual: np.ndarray
+
+    def check(self, a: Architecture) -> None:
+        """Raises UserError if these are not the scores of a model of this shape, or not finite."""
+        wanted = {
+            "channels": (a.embed_dim,),
+            "neurons": (a.num_layers, a.mlp_dim),
+            "heads": (a.num_layers, a.num_heads),
+            "layers": (a.num_layers,),
+            "residual": (2 * a.num_layers + 1, a.embed_dim),
+        }
+        for name, shape in wanted.items():
+            found = getattr(self, name)
+            if found.shape != shape:
+                raise UserError(f"importance '{name}' has shape {found.shape}, the model needs {shape}: score it again")
+            if not np.isfinite(found).all():
+                raise UserError(f"importance '{name}' is not finite: the calibration data or the model are broken")
+
+    def save(self, folder: pathlib.Path, about: dict[str, Any]) -> None:
+        """Writes `importance.npz` and `importance.json` (what they were measured with)."""
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / "importance.partial.npz"
+        np.savez(partial, **{name: getattr(self, name) for name in FIELDS})
+        partial.replace(folder / "importance.npz")
+        (folder / "importance.json").write_text(json.dumps(about, indent=1))
+
+    @staticmethod
+    def load(folder: pathlib.Path) -> "Importance":
+        """Raises UserError: not there, or not readable."""
+        try:
+            with np.load(folder / "importance.npz", allow_pickle=False) as file:
+                return Importance(*(file[name] for name in FIELDS))
+        except (OSError, KeyError, ValueError) as error:
+            raise UserError(f"{folder} holds no importance scores ({error}): prune from the model instead") from error
+
+
+def score(
+    config: ImportanceConfig, architecture: Architecture, runtime: Runtime, params: Params, batches: Iterable[Batch],
+    implementation: str = "xla",
+) -> Importance:  # fmt: skip
+    """Scores a model; parameters and batches may be sharded, nothing is gathered but the scores.
+
+    Args:
+      batches: `inputs`, `positions`, `segment_ids`, `weights` `[B, T]`; tokens of weight 0 do not count.
+
+    Raises:
+      UserError: no calibration text, or scores that are not finite.
+    """
+    a = architecture
+    observe = jax.jit(functools.partial(_sums, config, architecture, runtime, implementation))
+    total = None
+    for batch in batches:
+        found = observe(params, batch)
+        total = found if total is None else jax.tree.map(jnp.add, total, found)
+    if total is None:
+        raise UserError("there is no calibration text: lower importance.batch_size or give longer documents")
+    total = jax.device_get(total)
+    finish = np.sqrt if config.batch == "l2" else lambda x: x / total["rows"]
+    norms = np.concatenate([finish(total["norms"]).reshape(-1, a.embed_dim), finish(total["final"])[None]])
+    tokens = total["tokens"]
+    neurons, heads = finish(total["neurons"]), finish(total["heads"])
+    residual = np.concatenate([total["squares"].reshape(-1, a.embed_dim), total["final_squares"][None]]) / tokens
+    channels = norms.sum(axis=0) if config.layer_sum else norms[-1]
+    if config.method != "activation":
+        channels, neurons, heads = _from_weights(config, a, params, norms, neurons, heads)
+    found = Importance(
+        *(np.asarray(x, np.float32) for x in (channels, neurons, heads, 1.0 - total["cosine"] / tokens, residual))
+    )
+    found.check(a)
+    return found
+
+
+def _sums(config: ImportanceConfig, a: Architecture, runtime: Runtime, implementation: str, params, batch):
+    """Sums over one batch, each layer's reduced as soon as it is there."""
+    weights_BT = batch["weights"].astype(jnp.float32)
+    rows_B = (weights_BT.sum(axis=1) > 0).astype(jnp.float32)
+    count_B = jnp.maximum(weights_BT.sum(axis=1), 1.0)
+
+    def aggregate(x_BTN):
+        """Magnitudes `[B, T, N]` → their sum over rows `[N]` (of squares, for L2)."""
+        if config.sequence == "l2":
+            of_row = jnp.sqrt(jnp.einsum("btn,bt->bn", jnp.square(x_BTN), weights_BT))
+        else:
+            of_row = jnp.einsum("btn,bt->bn", x_BTN, weights_BT) / count_B[:, None]
+        of_row = jnp.square(of_row) if config.batch == "l2" else of_row
+        return (of_row * rows_B[:, None]).sum(axis=0)
+
+    def magnitude(x):
+        return jnp.abs(x.astype(jnp.float32))
+
+    def squares(normed_BTD, scale_D):
+        """Squares of the normalised stream, summed over tokens; the gain is taken out."""
+        gain = jnp.where(scale_D == 0, 1.0, scale_D.astype(jnp.float32))
+        return jnp.einsum("btd,bt->d", jnp.square(normed_BTD.astype(jnp.float32) / gain), weights_BT)
+
+    def observe(taps):
+        heads_BTH = jnp.sqrt(jnp.square(taps["heads"].astype(jnp.float32)).sum(axis=-1))
+        if config.neurons == "intermediate":
+            neurons_BTF = magnitude(taps["hidden"])
+        else:
+            neurons_BTF = 0.5 * (magnitude(taps["gate"]) + magnitude(taps["up"]))
+        before, after = taps["input"].astype(jnp.float32), taps["output"].astype(jnp.float32)
+        norm = jnp.sqrt(jnp.square(before).sum(axis=-1) * jnp.square(after).sum(axis=-1))
+        cosine_BT = (before * after).sum(axis=-1) / jnp.maximum(norm, 1e-12)
+        return {
+            "norms": jnp.stack([aggregate(magnitude(taps[name])) for name in ("attention_norm", "mlp_norm")]),
+            "neurons": aggregate(neurons_BTF),
+            "heads": aggregate(heads_BTH),
+            "cosine": (cosine_BT * weights_BT).sum(),
+            "raw": jnp.stack([squares(taps[name], jnp.ones(())) for name in ("attention_norm", "mlp_norm")]),
+        }
+
+    model = bind(a, runtime, params)
+    hidden_BTD, seen = model(
+        batch["inputs"],
+        positions=batch["positions"],
+        segment_ids=batch["segment_ids"],
+        implementation=implementation,
+        observe=observe,
+    )
+    gains_L2D = jnp.stack(
+        [params["blocks"][name]["scale"].astype(jnp.float32) for name in ("attention_norm", "mlp_norm")], axis=1
+    )
+    raw_L2D = seen.pop("raw")
+    return {
+        **seen,
+        "squares": raw_L2D / jnp.square(jnp.where(gains_L2D == 0, 1.0, gains_L2D)),
+        "final": aggregate(magnitude(hidden_BTD)),
+        "final_squares": squares(hidden_BTD, params["final_norm"]["scale"]),
+        "tokens": weights_BT.sum(),
+        "rows": rows_B.sum(),
+    }
+
+
+def _from_weights(config: ImportanceConfig, a: Architecture, params: Params, norms, neurons, heads):
+    """Channels `[D]`, neurons `[L, F]` and heads `[L, H]` by weights, or by weights and what comes in."""
+    if config.method == "random":
+        draw = np.random.default_rng(config.seed)
+        return (
+            draw.random(a.embed_dim),
+            draw.random((a.num_layers, a.mlp_dim)),
+            draw.random((a.num_layers, a.num_heads)),
+        )
+
+    @jax.jit
+    def sizes(params):
+        blocks = jax.tree.map(lambda x: x.astype(jnp.float32), params["blocks"])
+        attention, mlp = blocks["attention"], blocks["mlp"]
+        if config.method == "magnitude":
+            reads = [
+                jnp.sqrt(jnp.square(w).sum(axis=tuple(range(2, w.ndim))))
+                for w in (attention["q"], attention["k"], attention["v"], mlp["gate"], mlp["up"])
+            ]
+            writes = [jnp.sqrt(jnp.square(attention["o"]).sum((1, 2))), jnp.sqrt(jnp.square(mlp["down"]).sum(1))]
+            channels = sum(x.sum(axis=0) for x in (*reads, *writes))
+            parts = jnp.square(mlp["gate"]).sum(1) + jnp.square(mlp["up"]).sum(1) + jnp.square(mlp["down"]).sum(2)
+            whole = jnp.square(attention["q"]).sum((1, 3)) + jnp.square(attention["o"]).sum((2, 3))
+            return channels, jnp.sqrt(parts), jnp.sqrt(whole)
+        outputs_LD = [
+            jnp.abs(w).sum(axis=tuple(range(2, w.ndim))) for w in (attention["q"], attention["k"], attention["v"])
+        ]
+        mlp_LD = [jnp.abs(w).sum(axis=2) for w in (mlp["gate"], mlp["up"])]
+        norms_L2D = jnp.asarray(norms[:-1]).reshape(a.num_layers, 2, a.embed_dim)
+        channels = (norms_L2D[:, 0] * sum(outputs_LD) + norms_L2D[:, 1] * sum(mlp_LD)).sum(axis=0)
+        into_down = jnp.abs(mlp["down"]).sum(axis=2)
+        into_o = jnp.abs(attention["o"]).sum(axis=(2, 3)) / a.head_dim
+        return channels, jnp.asarray(neurons) * into_down, jnp.asarray(heads) * into_o
+
+    return jax.device_get(sizes(params))

@@ -1,0 +1,128 @@
+"""Width and depth pruning: which parts stay, by their importance."""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from kanana_jax.config import ConfigError
+from kanana_jax.models.architecture import Architecture
+from kanana_jax.surgery.importance import Importance
+from kanana_jax.surgery.plan import Plan
+
+
+@dataclasses.dataclass(frozen=True)
+class PruneConfig:
+    """The shape that is wanted; 0 leaves a size as it is.
+
+    Attributes:
+      embed_dim, mlp_dim, num_heads, num_kv_heads, num_layers: of the result.
+      tie_embeddings: average the two embeddings (Kanana: from 4.5B to 2.1B).
+      align_groups: take the same number of query heads from every KV group, as Kanana does; without it heads are ranked
+        over all groups and read keys that they were not trained with (Table 15's control, never a good idea).
+      layers: which go. `scattered`: the least important; `contiguous`: the block that is least important together;
+        `last`: those before the last.
+      rescale_norms: multiply each gain by rms(kept channels) / rms(all), so that what comes out is as large as before.
+    """
+
+    embed_dim: int = 0
+    mlp_dim: int = 0
+    num_heads: int = 0
+    num_kv_heads: int = 0
+    num_layers: int = 0
+    tie_embeddings: bool = False
+    align_groups: bool = True
+    layers: Literal["scattered", "contiguous", "last"] = "contiguous"
+    rescale_norms: bool = False
+
+
+def shape(before: Architecture, config: PruneConfig) -> Architecture:
+    """The shape of the result.
+
+    Raises:
+      ConfigError: nothing would change, a size would grow, or the heads do not divide into their groups.
+    """
+    sizes = {}
+    for name in ("embed_dim", "mlp_dim", "num_heads", "num_kv_heads", "num_layers"):
+        wanted, old = getattr(config, name), getattr(before, name)
+        if wanted < 0 or wanted > old:
+            raise ConfigError(f"prune.{name} is {wanted}: pruning goes from 1 to the model's {old}")
+        sizes[name] = wanted or old
+    if sizes["num_heads"] % sizes["num_kv_heads"]:
+        raise ConfigError(
+            f"prune.num_heads is {sizes['num_heads']}, which the {sizes['num_kv_heads']} KV groups do not divide: "
+            "every group must keep as many heads"
+        )
+    per_group = sizes["num_heads"] // sizes["num_kv_heads"]
+    if per_group > before.group_size:
+        raise ConfigError(
+            f"prune.num_heads is {sizes['num_heads']} over {sizes['num_kv_heads']} KV groups: that is {per_group} a "
+            f"group, but the model has {before.group_size}"
+        )
+    if config.tie_embeddings and before.tied_embeddings:
+        raise ConfigError("prune.tie_embeddings: the model's embeddings are tied already: take it out")
+    after = dataclasses.replace(before, **sizes, tied_embeddings=before.tied_embeddings or config.tie_embeddings)
+    if after == before:
+        raise ConfigError("prune names no size that is smaller than the model's: nothing would change")
+    return after
+
+
+def plan(before: Architecture, config: PruneConfig, importance: Importance) -> Plan:
+    """Which parts stay.
+
+    Raises:
+      ConfigError: see `shape`.
+      UserError: importance scores of another model.
+    """
+    after = shape(before, config)
+    importance.check(before)
+    layers = _layers(importance.layers, after.num_layers, config.layers)
+    channels = neurons = heads = kv_heads = scales = None
+    if after.embed_dim < before.embed_dim:
+        channels = _best(importance.channels, after.embed_dim)
+    if after.mlp_dim < before.mlp_dim:
+        neurons = tuple(_best(importance.neurons[i], after.mlp_dim) for i in layers)
+    if after.num_kv_heads < before.num_kv_heads or after.num_heads < before.num_heads:
+        both = [_heads(importance.heads[i], before, after, config.align_groups) for i in layers]
+        heads = tuple(h for h, _ in both)
+        if after.num_kv_heads < before.num_kv_heads:
+            kv_heads = tuple(kv for _, kv in both)
+    if channels is not None and config.rescale_norms:
+        # With rms(all) = 1 by definition, rms(kept) is the root of the mean of the kept squares.
+        kept = np.sqrt(importance.residual[:, list(channels)].mean(axis=1))
+        rows = [*(2 * i + j for i in layers for j in (0, 1)), 2 * before.num_layers]
+        scales = tuple(float(x) for x in kept[rows])
+    return Plan(before, after, layers, (False,) * len(layers), channels, neurons, heads, kv_heads, scales)
+
+
+def _best(scores: np.ndarray, count: int) -> tuple[int, ...]:
+    """The places of the `count` highest scores, ascending; of equal ones the first."""
+    order = np.argsort(-scores, kind="stable")[:count]
+    return tuple(sorted(int(i) for i in order))
+
+
+def _heads(scores: np.ndarray, before: Architecture, after: Architecture, align: bool):
+    """Query heads in the order of their groups, and KV heads, that stay in one layer."""
+    groups = scores.reshape(before.num_kv_heads, before.group_size)
+    kv_heads = _best(groups.sum(axis=1), after.num_kv_heads)
+    if not align:
+        return _best(scores, after.num_heads), kv_heads
+    G = before.group_size
+    heads = tuple(k * G + i for k in kv_heads for i in _best(groups[k], after.group_size))
+    return heads, kv_heads
+
+
+def _layers(scores: np.ndarray, count: int, how: str) -> tuple[int, ...]:
+    """The layers that stay."""
+    total = len(scores)
+    gone = total - count
+    if how == "scattered" or not gone:
+        return _best(scores, count)
+    if how == "last":
+        return (*range(total - gone - 1), total - 1)
+    # The first and the last layer stay: nothing else does their work (arXiv:2403.17887, §4; arXiv:2408.11796, §4.2).
+    inner = total - 2 - gone
+    if inner < 0:
+        return _best(scores, count)
+    start = 1 + int(np.argmin([scores[1 + i : 1 + i + gone].sum() for i in range(inner + 1)]))
+    return (*range(start), *range(start + gone, total))

@@ -1,0 +1,24 @@
+"""Surgery from folder to folder, a layer in memory at a time: a model of any size on a machine of any size."""
+
+import pathlib
+from typing import Any
+
+from kanana_jax.interop import model_folder
+from kanana_jax.interop.model_folder import ModelFolder
+from kanana_jax.surgery.plan import Plan, cut_layer, cut_outer
+
+
+def apply_to_folder(plan: Plan, source: ModelFolder, destination: pathlib.Path, card: dict[str, Any]) -> None:
+    """Writes the new model whole or not at all; every process calls it, layers are shared out.
+
+    Raises:
+      UserError: the source lacks a tensor, is truncated, or the disk is full.
+    """
+
+    def outer():
+        return cut_outer(plan, model_folder.read_outer(source))
+
+    def layer(index: int):
+        return cut_layer(plan, index, model_folder.read_layer(source, plan.layers[index]))
+
+    model_folder.write_layers(destination, plan.after, outer, layer, card, source)

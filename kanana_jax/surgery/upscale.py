@@ -1,0 +1,60 @@
+"""Depth up-scaling: more layers from those that there are."""
+
+import dataclasses
+from typing import Literal
+
+from kanana_jax.config import ConfigError
+from kanana_jax.models.architecture import Architecture
+from kanana_jax.surgery.plan import Plan
+
+Method = Literal["overlap", "identity", "neighbour", "stack"]
+
+
+@dataclasses.dataclass(frozen=True)
+class UpscaleConfig:
+    """How a model is made deeper.
+
+    Attributes:
+      num_layers: of the result.
+      method: `overlap`: SOLAR's (arXiv:2312.15166, §2): the lower and the upper part, whose middle layers stand twice;
+        Kanana's 32 → 40 so keeps layers 0–19 and 12–31 (the report does not say which). `identity`: copies that add
+        nothing at first, spread evenly (LLaMA-Pro, arXiv:2401.02415, §3.2): the same logits. `neighbour`: copies beside
+        themselves, spread evenly. `stack`: the whole stack again from the bottom (G_stack, arXiv:2405.15319).
+    """
+
+    num_layers: int
+    method: Method = "overlap"
+
+
+def plan(before: Architecture, config: UpscaleConfig) -> Plan:
+    """The plan of an up-scaling.
+
+    Raises:
+      ConfigError: the result would not be deeper, or would be more than twice as deep (overlap, identity, neighbour).
+    """
+    old, new = before.num_layers, config.num_layers
+    if new <= old:
+        raise ConfigError(f"upscale.num_layers is {new}, but the model has {old} already: ask for more")
+    if config.method != "stack" and new > 2 * old:
+        raise ConfigError(
+            f"upscale.num_layers is {new}: '{config.method}' reaches {2 * old} at most; do it in two steps"
+        )
+    identity = [False] * new
+    if config.method == "overlap":
+        upper = new // 2
+        layers = [*range(new - upper), *range(old - upper, old)]
+    elif config.method == "stack":
+        layers = [i % old for i in range(new)]
+    else:
+        layers, identity = [], []
+        copies, added = new - old, 0
+        for layer in range(old):
+            layers.append(layer)
+            identity.append(False)
+            # The k-th of n copies stands after layer ⌈k · old / n⌉ − 1: after every (old / n)-th, the last at the top.
+            if (layer + 1) * copies // old > added:
+                added += 1
+                layers.append(layer)
+                identity.append(config.method == "identity")
+    after = dataclasses.replace(before, num_layers=new)
+    return Plan(before, after, tuple(layers), tuple(identity))
