@@ -5,19 +5,24 @@
 PYTHON is an interpreter with datatrove[processing,multilingual]==0.10.1, kiwipiepy < 0.22, spacy, sudachipy and
 sudachidict-core. Its cascade (Gopher repetition and quality, FineWeb, and C4 for English) runs with thresholds that
 nothing breaks, so that every statistic is computed for every document. A language may be named several times. MB are
-UTF-8, seconds are the process's own.
+UTF-8, seconds are the process's own. What datatrove's cascade has not is measured alone, where asked for: `--pii`,
+`--language`.
 
 `--parity N`: datatrove's shipped filters judge N English documents, and so do ours on the words that it found.
 """
 
 import argparse
 import collections
+import dataclasses
 import json
+import os
 import pathlib
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 
 CODES = {"en": "eng_Latn", "ko": "kor_Hang", "ja": "jpn_Jpan"}
 RULES = {
@@ -140,29 +145,54 @@ def settings(lang: str):
     return config_lib.build(FilterConfig, config_lib.read_config_file(str(file)).filters[lang], lang)
 
 
-def ours(lang: str, texts: list[str]) -> float:
-    """MB/s of filters that measure everything and drop nothing."""
-    import dataclasses
-
+def signals(lang: str) -> Callable[[list[str]], object]:
+    """A filter that measures everything and drops nothing."""
     from kanana_jax.data.filters import Filter
 
-    judge = Filter(dataclasses.replace(settings(lang), rules={})).judge
-    documents = [{"id": "", "text": text, "source": ""} for text in texts]
-    judge(documents[:1])
-    start = time.process_time()
-    for i in range(0, len(documents), 16):
-        judge(documents[i : i + 16])
-    return sum(len(t.encode()) for t in texts) / 1e6 / (time.process_time() - start)
+    judge = Filter(dataclasses.replace(settings(lang), rules={}, pii=False, language="", quality={})).judge
+    return lambda texts: judge([{"id": "", "text": text, "source": ""} for text in texts])
+
+
+def personal_data(lang: str) -> Callable[[list[str]], object]:
+    from kanana_jax.data.filters import pii
+
+    return lambda texts: [pii.replace(text) for text in texts]
+
+
+def language(lang: str) -> Callable[[list[str]], object]:
+    from kanana_jax.data.filters.language import shares
+
+    return lambda texts: shares(texts, lang)
+
+
+# What else is measured where asked for, each from a language to what works on some texts.
+ALONE = {"pii": personal_data, "language": language}
+
+
+def rate(work: Callable[[list[str]], object], texts: list[str]) -> float:
+    """MB/s of the process's own time, the best of three; texts come in chunks, as in the batch job."""
+    from kanana_jax.data.filters.job import JobConfig
+
+    size, seconds = JobConfig().chunk, []
+    work(texts[:1])
+    for _ in range(3):
+        start = time.process_time()
+        for i in range(0, len(texts), size):
+            work(texts[i : i + size])
+        seconds.append(time.process_time() - start)
+    return sum(len(text.encode()) for text in texts) / 1e6 / min(seconds)
 
 
 def parity(python: str, texts: list[str]) -> dict:
     """Differences between datatrove's decisions and ours on its words, by filter and reasons."""
     import numpy as np
 
-    from kanana_jax.data.filters import characters, rules, signals, units
+    from kanana_jax.data.filters import characters, rules, units
+    from kanana_jax.data.filters.signals import NAMES, Lexicon, measure
 
     config = settings("en")
-    lexicon = signals.Lexicon(config.stop_words)
+    judged = {name: rule for name, rule in config.rules.items() if rule.signal in NAMES}
+    lexicon = Lexicon(config.stop_words)
     texts = [characters.normalise(text).strip() for text in texts]
     different: collections.Counter = collections.Counter()
     for text, theirs in zip(texts, run_peer(python, {"parity": texts})):
@@ -173,8 +203,8 @@ def parity(python: str, texts: list[str]) -> dict:
             at += len(word)
         starts = np.array(starts, np.int64)
         words = units.Units(starts, starts + np.array([len(w) for w in theirs["words"]], np.int64))
-        measured, _ = signals.measure([text], "word", lexicon, config.c4, words=words)[0]
-        broken = rules.broken_rules(config.rules, measured, {})
+        measured, _ = measure([text], "word", lexicon, config.c4, words=words)[0]
+        broken = rules.broken_rules(judged, measured, {}, {})
         for name, reasons in RULES.items():
             mine = [rule for rule in broken if rule in reasons.values()]
             reason = theirs["reasons"][name]
@@ -184,20 +214,35 @@ def parity(python: str, texts: list[str]) -> dict:
     return {"documents": len(texts), "differences": dict(different)}
 
 
-def scaling(path: str) -> dict:
-    """Wall seconds of the batch job with one and with two processes."""
+def scaling(path: str, repeat: int) -> dict:
+    """Wall seconds of the batch job with one and with two processes, each the least of some runs.
+
+    On a machine that has other work to do these say little; processor seconds do: with two free processors the ratio
+    can reach `cpu_1 / (cpu_2 / 2)`, and with many more `cpu_1 / cpu_2_parent`.
+    """
     from kanana_jax.data.filters import job
 
-    seconds = {}
-    with tempfile.TemporaryDirectory() as folder:
+    def cpu() -> tuple[float, float]:
+        used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return tuple(u.ru_utime + u.ru_stime for u in used)
+
+    best: dict[int, tuple[float, float, float]] = {}
+    load = os.getloadavg()[0]
+    for _ in range(repeat):
         for workers in (1, 2):
-            start = time.perf_counter()
-            job.run({"default": settings("ko")}, path, pathlib.Path(folder) / str(workers), job.JobConfig(workers))
-            seconds[workers] = time.perf_counter() - start
+            with tempfile.TemporaryDirectory() as folder:
+                start, before = time.perf_counter(), cpu()
+                job.run({"default": settings("ko")}, path, pathlib.Path(folder) / "out", job.JobConfig(workers))
+                own, children = (b - a for a, b in zip(before, cpu()))
+                best[workers] = min(best.get(workers, (1e9,)), (time.perf_counter() - start, own, children))
     return {
-        "seconds_1": round(seconds[1], 1),
-        "seconds_2": round(seconds[2], 1),
-        "ratio": round(seconds[1] / seconds[2], 2),
+        "seconds_1": round(best[1][0], 1),
+        "seconds_2": round(best[2][0], 1),
+        "ratio": round(best[1][0] / best[2][0], 2),
+        "cpu_1": round(best[1][1], 1),
+        "cpu_2": round(best[2][1] + best[2][2], 1),
+        "cpu_2_parent": round(best[2][1], 1),
+        "load_before": round(load, 1),
     }
 
 
@@ -206,8 +251,11 @@ def main() -> None:
     parser.add_argument("--peer", default="", help="interpreter with datatrove")
     parser.add_argument("--input", nargs="+", default=[], metavar="LANG=PATH")
     parser.add_argument("--mb", type=float, default=2.0, help="of each input")
+    for name in ALONE:
+        parser.add_argument(f"--{name}", action="store_true", help="measure it alone")
     parser.add_argument("--parity", type=int, default=0, metavar="N")
     parser.add_argument("--scaling", default="", metavar="PATH")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="runs of --scaling, the best counts")
     parser.add_argument("--as-peer", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.as_peer:
@@ -224,13 +272,16 @@ def main() -> None:
         if options.peer:
             theirs = {row["lang"]: row["mb_per_s"] for row in run_peer(options.peer, {"texts": texts})}
         for lang, found in texts.items():
-            rate = max(ours(lang, found) for _ in range(3))
-            line = {"lang": lang, "documents": len(found), "ours_mb_per_s": round(rate, 2)}
+            speed = rate(signals(lang), found)
+            line = {"lang": lang, "documents": len(found), "ours_mb_per_s": round(speed, 2)}
             if lang in theirs:
-                line |= {"datatrove_mb_per_s": round(theirs[lang], 4), "ratio": round(rate / theirs[lang], 1)}
+                line |= {"datatrove_mb_per_s": round(theirs[lang], 4), "ratio": round(speed / theirs[lang], 1)}
+            for name in ALONE:
+                if getattr(options, name):
+                    line[f"{name}_mb_per_s"] = round(rate(ALONE[name](lang), found), 2)
             print(json.dumps(line), flush=True)
     if options.scaling:
-        print(json.dumps(scaling(options.scaling)))
+        print(json.dumps(scaling(options.scaling, options.repeat)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Verbs on documents: filter, dedup, thresholds, tokenizer."""
+"""Verbs on documents: filter, dedup, contamination, lines, thresholds, tokenizer."""
 
 import pathlib
 import sys
@@ -50,6 +50,33 @@ def add_verbs(verb: Callable) -> None:
         action="append",
         metavar="OPTION",
         help="run as an Apache Beam pipeline, e.g. --beam=--runner=DirectRunner",
+    )
+
+    contamination = verb(
+        "contamination",
+        _contamination,
+        "freeze the n-grams of evaluation sets, for filters to find them in documents",
+        "example:\n  kanana contamination --input gsm8k=test.jsonl:question,answer mmlu=mmlu.jsonl --output sets\n\n"
+        "Filters with `contamination = 'DIR'` then measure the signal `contamination`.",
+    )
+    contamination.add_argument(
+        "--input", required=True, nargs="+", metavar="NAME=FILE[:FIELD,…]", help=".jsonl or .jsonl.gz; default all text"
+    )
+    contamination.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    contamination.add_argument("--max-items", type=int, default=10, metavar="N", help="n-grams in more are templates")
+
+    lines = verb(
+        "lines",
+        _lines,
+        "find lines that many documents have: menus, footers, notices",
+        "example:\n  kanana lines --input 'web/*.jsonl.gz' --output lines\n\n"
+        "Filters with `lines = 'DIR'` then cut them out.",
+    )
+    lines.add_argument("--input", required=True, nargs="+", metavar="GLOB")
+    lines.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    lines.add_argument("--red", type=int, default=50, metavar="N", help="documents above which a line goes")
+    lines.add_argument(
+        "--yellow", type=int, default=3, metavar="N", help="and above which it goes outside of running text"
     )
 
     thresholds = verb(
@@ -127,6 +154,41 @@ def _dedup(options, overrides: list[str], command: list[str]) -> None:
         f"{report['kept']} of {report['documents']} documents kept "
         f"({report['exact']} exact, {report['near']} near duplicates): {options.output / 'duplicates.jsonl'}"
     )
+
+
+def _contamination(options, overrides: list[str], command: list[str]) -> None:
+    from kanana_jax.data.filters import decontamination
+
+    sets = {}
+    for item in options.input:
+        name, equals, path = item.partition("=")
+        path, _, fields = path.partition(":")
+        if not equals or not path:
+            raise ConfigError(f"--input '{item}' must be NAME=FILE or NAME=FILE:FIELD,FIELD")
+        sets[name] = decontamination.items(path, tuple(fields.split(",")) if fields else ())
+    try:
+        config = decontamination.ContaminationConfig(max_items=options.max_items)
+    except ValueError as error:
+        raise ConfigError(f"--max-items: {error}") from error
+    report = decontamination.build(sets, config, options.output)
+    for name, found in report["sets"].items():
+        print(f"{name}: {found['ngrams']} n-grams of {found['items']} texts, {found['too_short']} too short")
+    print(options.output)
+
+
+def _lines(options, overrides: list[str], command: list[str]) -> None:
+    from kanana_jax.data.dedup import lines
+
+    try:
+        config = lines.LinesConfig(options.red, options.yellow)
+    except ValueError as error:
+        raise ConfigError(f"--red, --yellow: {error}") from error
+    report = lines.run(config, options.input, options.output)
+    found = {colour: report[colour]["patterns"] for colour in ("red", "yellow")}
+    print(
+        f"{report['lines']} lines of {report['documents']} documents, {found['red']} red and {found['yellow']} yellow"
+    )
+    print(options.output / "report.json")
 
 
 def _thresholds(options, overrides: list[str], command: list[str]) -> None:

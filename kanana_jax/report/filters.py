@@ -30,6 +30,7 @@ def write_filter_report(folder: pathlib.Path) -> pathlib.Path:
             Section("By source", _sources(report)),
             Section("By rule", _rules(report)),
             Section("Rules that fall together", _together(report)),
+            *([Section("Evaluation sets", _evaluation(report))] if report["contamination"] else []),
             Section("Signals and their thresholds", _signals(report, examples)),
             Section("Examples", _examples(examples["examples"])),
         ],
@@ -80,6 +81,11 @@ def _rules(report: Json) -> list[Block]:
         Table(("rule", "any", "% of all", "first", "only"), rows, "The column 'first' sums to what was dropped.",
               formats={"% of all": ".2f"}),
     ]  # fmt: skip
+
+
+def _evaluation(report: Json) -> list[Block]:
+    rows = sorted(report["contamination"].items(), key=lambda item: -item[1])
+    return [Table(("set", "documents"), rows, "Documents that share an n-gram with an evaluation set.")]
 
 
 def _together(report: Json) -> list[Block]:

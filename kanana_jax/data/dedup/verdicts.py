@@ -36,7 +36,7 @@ class Verdicts:
         try:
             self._ids = np.load(self._folder / _IDS, mmap_mode="r", allow_pickle=False)
             self._kinds = np.load(self._folder / _KINDS, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise UserError(f"{folder} holds no verdicts on duplicates ({error}): run `kanana dedup` first") from error
 
     def __reduce__(self):

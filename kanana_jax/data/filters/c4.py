@@ -12,7 +12,7 @@ from kanana_jax.data.filters.lines import Lines, three_dots
 # (start, end, rule): what an edit cuts out of the normalised text.
 Span = tuple[int, int, str]
 
-_RULES = ("", "c4_long_word", "c4_no_terminal_punctuation", "c4_few_words", "c4_javascript", "c4_policy")
+_RULES = ("citation", "c4_long_word", "c4_no_terminal_punctuation", "c4_few_words", "c4_javascript", "c4_policy")
 _CITATION = re.compile(r"\[\d{0,9}\]|\[edit\]|\[citation needed\]")
 _POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 
@@ -55,12 +55,14 @@ def apply(documents: Documents, lines: Lines, config: C4Config) -> C4:
     visible[1:-1] = (documents.bits & characters.SPACE) == 0
     edge = np.diff(visible)
     word_starts, word_ends = np.flatnonzero(edge == 1), np.flatnonzero(edge == -1)
-    words = np.bincount(lines.at(word_starts), minlength=len(rule))
+    words = np.diff(np.searchsorted(word_starts, lines.starts), append=len(word_starts))
     long = word_starts[word_ends - word_starts > config.max_word_characters]
     rule[lines.at(long)] = 1
-    citations = [match.span() for match in _CITATION.finditer(text)] if "[" in text else []
+    found = [match.span() for match in _CITATION.finditer(text)] if "[" in text else []
+    citations = np.array(found, np.int64).reshape(-1, 2)
+    cited = lines.at(citations[:, 0])
     if config.terminal_punctuation:
-        last = _without_citations(lines, citations)
+        last = _without_citations(lines, citations, cited)
         at = np.maximum(last, 0)
         end = codes[at]
         ends = (end == 0x2E) | (end == 0x3F) | (end == 0x21) | (end == 0x22) | (end == 0x27)
@@ -74,21 +76,18 @@ def apply(documents: Documents, lines: Lines, config: C4Config) -> C4:
         rule[_lines_with(lines, phrase, lower) & (rule == 0) & ~lorem & ~bracket] = 5
     stays = rule == 0
     dropped = np.flatnonzero(~stays & ~lines.blank)
+    marks = stays[cited].nonzero()[0]
+    starts = np.concatenate([lines.starts[dropped], citations[marks, 0]])
+    ends = np.concatenate([lines.ends[dropped], citations[marks, 1]])
+    of = np.concatenate([lines.of[dropped], lines.of[cited[marks]]])
+    why = np.concatenate([rule[dropped], np.zeros(len(marks), np.int8)])
+    begins = documents.starts[of]
     spans: list[list[Span]] = [[] for _ in range(D)]
-    for i in dropped.tolist():
-        document = lines.of[i]
-        start = documents.starts[document]
-        spans[document].append((int(lines.starts[i] - start), int(lines.ends[i] - start), _RULES[rule[i]]))
-    cut = documents.count(lines.of[dropped], (lines.ends - lines.starts)[dropped])
-    for start, end in citations:
-        line = int(lines.at(np.array(start)))
-        if stays[line]:
-            document, begin = lines.of[line], documents.starts[lines.of[line]]
-            spans[document].append((int(start - begin), int(end - begin), "citation"))
-            cut[document] += end - start
+    for document, *span, i in zip(of.tolist(), (starts - begins).tolist(), (ends - begins).tolist(), why.tolist()):
+        spans[document].append((*span, _RULES[i]))
     return C4(
         tuple(tuple(sorted(found)) for found in spans),
-        cut,
+        documents.count(of, ends - starts),
         documents.count(lines.of[stays], _sentences(documents, lines)[stays]),
         (documents.count(lines.of[lorem & stays]) > 0).astype(np.int64),
         (documents.count(lines.of[bracket]) > 0).astype(np.int64),
@@ -109,19 +108,21 @@ def _lines_with(lines: Lines, phrase: str, text: str) -> np.ndarray:
     return mask
 
 
-def _without_citations(lines: Lines, citations: list[tuple[int, int]]) -> np.ndarray:
-    """The last visible character of each line when citation marks are cut."""
-    last = lines.last.copy()
-    for start, end in reversed(citations):
-        i = int(lines.at(np.array(start)))
+def _without_citations(lines: Lines, citations: np.ndarray, cited: np.ndarray) -> np.ndarray:
+    """The last visible character of each line when citation marks (`[N, 2]`, in the lines `cited`) are cut."""
+    if not len(citations):
+        return lines.last
+    last, begins = lines.last.tolist(), lines.starts[cited].tolist()
+    # From the end, since a mark may stand before another.
+    for (start, end), i, begin in zip(reversed(citations.tolist()), reversed(cited.tolist()), reversed(begins)):
         if last[i] == end - 1:  # the mark ended the line: what stands before it does now, a space included
-            last[i] = start - 1 if start > lines.starts[i] else -1
-    return last
+            last[i] = start - 1 if start > begin else -1
+    return np.array(last)
 
 
 def _sentences(documents: Documents, lines: Lines) -> np.ndarray:
     """Sentences of each line: ends before a space; a line has at least one."""
-    terminal = np.flatnonzero(documents.bits & characters.TERMINAL)
+    terminal = np.flatnonzero((documents.bits & characters.TERMINAL) != 0)
     after = np.minimum(terminal + 1, len(documents.codes) - 1)
     terminal = terminal[documents.bits[after] & characters.SPACE > 0]
     line = lines.at(terminal)

@@ -1,7 +1,7 @@
 """What a character is: one table over all code points, looked up for whole documents at once.
 
-A document becomes an array of code points; its properties are bits, its script a small number. Everything
-else in this package works on these arrays.
+A document becomes an array of code points; their properties are bits, their script a small number, and both together
+one of a few dozen kinds. Everything else in this package works on these arrays.
 """
 
 import functools
@@ -50,6 +50,17 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
     return bits, scripts
 
 
+@functools.lru_cache(1)
+def _kinds() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The kind of each code point, uint8 `[0x110000]`; bits and script of each kind, uint8 `[kinds]`."""
+    bits, scripts = _tables()
+    pairs = bits.astype(np.int64) << 8 | scripts
+    there = np.zeros(1 << 16, bool)
+    there[pairs] = True
+    found = there.nonzero()[0]
+    return (there.cumsum() - 1).astype(np.uint8).take(pairs), (found >> 8).astype(np.uint8), found.astype(np.uint8)
+
+
 _RANGES = {
     "latin": ((0x41, 0x5A), (0x61, 0x7A), (0xAA, 0xAA), (0xBA, 0xBA), (0xC0, 0x24F), (0x1E00, 0x1EFF),
               (0xFF21, 0xFF5A)),
@@ -68,13 +79,16 @@ def normalise(text: str) -> str:
 
     NFC and not NFKC: the latter would change what is written (㎡, full-width letters, ligatures).
     """
+    if "\0" in text:
+        text = text.replace("\0", "")
     if not text.isascii():
-        text = text.encode("utf-8", "replace").decode()
-        if not unicodedata.is_normalized("NFC", text):
-            text = unicodedata.normalize("NFC", text)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            text = text.encode("utf-8", "replace").decode()
+        text = unicodedata.normalize("NFC", text)  # what is composed already is not copied
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = text.replace("\0", "")
     if any(chr(c) in text for c in _NEWLINES):
         text = text.translate(_NEWLINES)
     return text.rstrip("\n")
@@ -85,11 +99,21 @@ def code_points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le"), np.uint32)
 
 
+def kinds_of(codes: np.ndarray) -> np.ndarray:
+    """Places in `kinds()`, uint8 `[characters]`."""
+    return _kinds()[0].take(codes)
+
+
+def kinds() -> tuple[np.ndarray, np.ndarray]:
+    """Property bits and script of each kind of character that there is; both uint8."""
+    return _kinds()[1:]
+
+
 def bits_of(codes: np.ndarray) -> np.ndarray:
     """Property bits, uint8 `[characters]`."""
-    return _tables()[0][codes]
+    return _tables()[0].take(codes)
 
 
 def scripts_of(codes: np.ndarray) -> np.ndarray:
     """Places in `SCRIPTS`, uint8 `[characters]`."""
-    return _tables()[1][codes]
+    return _tables()[1].take(codes)

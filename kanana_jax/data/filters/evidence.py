@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from kanana_jax.data.filters import c4, characters, pii, units
 from kanana_jax.data.filters.c4 import Span
+from kanana_jax.data.filters.decontamination import Contamination
 from kanana_jax.data.filters.documents import join
 from kanana_jax.data.filters.lines import SHORT_LINE
 from kanana_jax.data.filters.lines import split as split_lines
@@ -142,6 +143,11 @@ def _no_letters(text: str, config: FilterConfig) -> Iterator[Place]:
     return (m.span() for m in re.finditer(r"\S+", text) if not any(c.isalpha() for c in m[0]))
 
 
+def _contaminated(text: str, config: FilterConfig) -> Iterator[Place]:
+    if config.contamination:
+        yield from (overlap.span for overlap in Contamination(config.contamination).judge([text])[0])
+
+
 _PLACES: dict[str, Callable[[str, FilterConfig], Iterator[Place]]] = {
     "duplicate_lines": _repeated_lines,
     "duplicate_line_characters": _repeated_lines,
@@ -163,6 +169,7 @@ _PLACES: dict[str, Callable[[str, FilterConfig], Iterator[Place]]] = {
     "longest_sentence": _longest_sentence,
     "spam_words": _phrases("spam"),
     "boilerplate": _phrases("boilerplate"),
+    "contamination": _contaminated,
     "pii": lambda text, config: ((found.start, found.end) for found in pii.find(text)),
 }
 

@@ -26,7 +26,9 @@ MINIMUM = 200  # documents, below which a 1% tail is two documents
 
 def measure_all(config: FilterConfig, texts: Iterable[records.Record]) -> np.ndarray:
     """Signals of all documents, float64 `[N, S]`; rules play no part."""
-    judge = Filter(dataclasses.replace(config, rules={}, cut_lines=False, pii=False, language="", quality={})).judge
+    judge = Filter(
+        FilterConfig(config.unit, config.stop_words, config.stop_endings, config.spam, config.boilerplate, c4=config.c4)
+    ).judge
     texts, rows = iter(texts), []
     while batch := list(itertools.islice(texts, 64)):
         rows += [verdict.signals for verdict in judge(batch)]

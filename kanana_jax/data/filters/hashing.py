@@ -8,17 +8,23 @@ _BASE = 0x9E3779B97F4A7C15 | 1
 _INVERSE = pow(_BASE, -1, 1 << 64)
 
 
-@functools.lru_cache(8)
+_KEPT = 1 << 18  # powers that are kept from call to call
+
+
 def _powers(base: int, count: int) -> np.ndarray:
     """`base ** [0, count)` modulo 2^64."""
+    return _kept_powers(base)[:count] if count <= _KEPT else _new_powers(base, count)
+
+
+@functools.lru_cache(2)
+def _kept_powers(base: int) -> np.ndarray:
+    return _new_powers(base, _KEPT)
+
+
+def _new_powers(base: int, count: int) -> np.ndarray:
     powers = np.full(count, base, np.uint64)
     powers[0] = 1
-    with np.errstate(over="ignore"):
-        return np.multiply.accumulate(powers)
-
-
-def _powers_up_to(base: int, count: int) -> np.ndarray:
-    return _powers(base, 1 << max(count, 1 << 12).bit_length())
+    return np.multiply.accumulate(powers, out=powers)
 
 
 def mix(values: np.ndarray) -> np.ndarray:
@@ -29,23 +35,46 @@ def mix(values: np.ndarray) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
+def first_equal(keys: np.ndarray) -> np.ndarray:
+    """For each of the uint64 keys the place of the first that is equal; int64.
+
+    A table holds the first place for each value of a few bits of a hash; the few keys that meet another one there go on
+    to another table.
+    """
+    first = left = None
+    factor, spare = _BASE, 0
+    while left is None or len(left):
+        count = len(keys)
+        bits = count.bit_length() + spare
+        slots = ((keys * np.uint64(factor)) >> np.uint64(64 - bits)).view(np.int64)
+        table = np.full(1 << bits, count)
+        np.minimum.at(table, slots, np.arange(count))
+        found = table.take(slots)
+        met = (keys.take(found) != keys).nonzero()[0]
+        if left is None:
+            first, left = found, met
+        else:
+            first[left] = left.take(found)
+            left = left.take(met)
+        keys, factor, spare = keys.take(met), factor * _BASE % (1 << 64), 3
+    return first
+
+
 class PrefixHash:
     """Hash of `codes[start:end]` for any number of ranges at once; equal substrings have equal hashes."""
 
     def __init__(self, codes: np.ndarray):
         n = len(codes)
-        self._codes = codes
         self._sums = np.zeros(n + 1, np.uint64)
-        np.cumsum((codes.astype(np.uint64) + np.uint64(1)) * _powers_up_to(_BASE, n)[:n], out=self._sums[1:])
-        self._inverse = _powers_up_to(_INVERSE, n + 1)
-
-    def of_single(self, places: np.ndarray) -> np.ndarray:
-        """As `of(places, places + 1)`, without the sums."""
-        return mix(self._codes[places].astype(np.uint64) + np.uint64(1))
+        values = self._sums[1:]
+        np.add(codes, np.uint64(1), out=values)
+        values *= _powers(_BASE, n)
+        np.cumsum(values, out=values)
+        self._inverse = _powers(_INVERSE, n + 1)
 
     def of(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """uint64, one for each range."""
-        return mix((self._sums[ends] - self._sums[starts]) * self._inverse[starts])
+        return mix((self._sums.take(ends) - self._sums.take(starts)) * self._inverse.take(starts))
 
 
 def text_hash(text: str) -> int:

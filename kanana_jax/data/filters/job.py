@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import itertools
 import json
 import os
@@ -75,7 +76,7 @@ def run(
     """
     began = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
-    digest = fingerprint({"filters": {k: dataclasses.asdict(v) for k, v in configs.items()}})
+    digest = fingerprint({k: {**dataclasses.asdict(v), "files": _frozen(v)} for k, v in configs.items()})
     job = {
         "config": digest,
         "inputs": inputs,
@@ -182,6 +183,19 @@ class _Appended:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _frozen(config: FilterConfig) -> dict[str, str]:
+    """Hashes of what a config names by path: the same path with other verdicts or weights is another filter."""
+    files = [pathlib.Path(model.path) for model in config.quality.values()]
+    for folder, name in (
+        (config.contamination, "contamination.json"),
+        (config.lines, "report.json"),
+        (config.duplicates, "report.json"),
+    ):
+        if folder:
+            files.append(pathlib.Path(folder) / name)
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
 
 
 def _save(path: pathlib.Path, job, totals: Totals, files: Mapping[str, _Appended], finished: bool) -> None:

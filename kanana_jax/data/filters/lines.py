@@ -43,11 +43,14 @@ def split(documents: Documents) -> Lines:
     breaks = np.flatnonzero(codes == 10)
     starts = np.concatenate([[0], breaks + 1]).astype(np.int64)
     ends = np.concatenate([breaks, [len(codes)]]).astype(np.int64)
-    visible = np.append(np.flatnonzero((documents.bits & characters.SPACE) == 0), len(codes))
-    from_ = np.searchsorted(visible, starts)
-    to = np.append(from_[1:], len(visible) - 1)  # newlines are not visible
+    visible = documents.visible
+    bounds = np.concatenate([np.searchsorted(visible, starts), [len(visible)]])
+    from_, to = bounds[:-1], bounds[1:]  # newlines are not visible
     blank = from_ == to
-    first, last = visible[from_], visible[to - 1]
+    if len(visible):
+        first, last = visible[np.minimum(from_, len(visible) - 1)], visible[to - 1]
+    else:
+        first = last = from_
     return Lines(starts, ends, np.where(blank, -1, first), np.where(blank, -1, last), documents.of(starts))
 
 
@@ -118,12 +121,11 @@ def sentence_lengths(documents: Documents) -> tuple[np.ndarray, np.ndarray]:
     codes, bits = documents.codes, documents.bits
     if not len(codes):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    terminal = np.flatnonzero(bits & characters.TERMINAL)
+    terminal = np.flatnonzero((bits & characters.TERMINAL) != 0)
     after = bits[np.minimum(terminal + 1, len(codes) - 1)] & (characters.SPACE | characters.SYMBOL) > 0
     ends_here = (codes[terminal] != 0x2E) | after | (terminal == len(codes) - 1)
     ends = np.concatenate([terminal[ends_here], np.flatnonzero(codes == 10), [len(codes) - 1]])
     ends.sort()
-    visible = running(bits & characters.SPACE == 0)[ends + 1]
-    lengths = np.diff(visible, prepend=0)
+    lengths = np.diff(running((bits & characters.SPACE) == 0).take(ends + 1), prepend=0)
     sentence = lengths > 1  # a mark that ends what has ended is no sentence
     return lengths[sentence], documents.of(ends[sentence])

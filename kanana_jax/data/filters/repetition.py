@@ -1,17 +1,21 @@
 """Repetition inside documents: Gopher's statistics (arXiv:2112.11446, Table A1), exact and nearly free.
 
-An n-gram that occurs twice is made of two (n-1)-grams that occur twice, so each length sorts only what the
-shorter one left over; ordinary text leaves almost nothing.
+Of every n-gram that occurred before only two places are known: its own and the first. One more unit at both says
+whether the longer n-gram occurred there too; where it did not, places with the same first one and the same unit are
+put together. Each length looks at what the shorter one left over, and ordinary text leaves almost nothing.
 """
 
 import numpy as np
 
-from kanana_jax.data.filters.documents import Documents
-from kanana_jax.data.filters.hashing import mix
+from kanana_jax.data.filters.documents import Documents, running
+from kanana_jax.data.filters.hashing import first_equal, mix
 from kanana_jax.data.filters.units import Units
 
 TOP = (2, 3, 4)
 DUPLICATE = (5, 6, 7, 8, 9, 10)
+# A bit for each of these lengths; those of all that are not longer than n.
+_UP_TO = {n: np.uint8((1 << i + 1) - 1) for i, n in enumerate(DUPLICATE)}
+_ALL, _SETS = np.uint8((1 << len(DUPLICATE)) - 1), 1 << len(DUPLICATE)
 
 
 def duplicates(documents: Documents, hashes: np.ndarray, of: np.ndarray, lengths: np.ndarray):
@@ -20,8 +24,7 @@ def duplicates(documents: Documents, hashes: np.ndarray, of: np.ndarray, lengths
     Args:
       hashes, of, lengths: of each element, the document in which it stands, its characters.
     """
-    order, ordered = _sorted(mix(hashes + of.astype(np.uint64)), 64)
-    again = order[1:][ordered[1:] == ordered[:-1]]
+    again = (first_equal(mix(hashes + of.astype(np.uint64))) != np.arange(len(hashes))).nonzero()[0]
     return documents.count(of[again]), documents.count(of[again], lengths[again])
 
 
@@ -29,7 +32,7 @@ def ngram_characters(documents: Documents, hashes: np.ndarray, units: Units, ski
     """Repeated n-grams of units.
 
     Args:
-      hashes: uint64 `[W]`, one for each unit.
+      hashes: uint64 `[W]`, one for each unit; of units that are single characters, their code points.
       skip: how repeated n-grams that overlap are counted. True, as datatrove does: one is found, and what it covers is
         passed over. False, as Gopher says and RedPajama does: every character that any of them covers, once.
 
@@ -43,102 +46,101 @@ def ngram_characters(documents: Documents, hashes: np.ndarray, units: Units, ski
     top, duplicate = dict.fromkeys(TOP, nothing), dict.fromkeys(DUPLICATE, nothing)
     if not W:
         return np.ones(D), top, duplicate
-    of = documents.of(units.starts)
-    lengths = np.zeros(W + 1, np.int64)
-    np.cumsum(units.ends - units.starts, out=lengths[1:])
-    # Salted by document, so that nothing is repeated across two.
-    groups = _Groups(mix(hashes + of.astype(np.uint64)), 64, np.arange(W))
-    counts = documents.count(of)
-    again = documents.count(of[groups.at[~groups.begins]])
-    share = np.where(counts, (counts - again) / np.maximum(counts, 1), 1.0)
-    number = np.zeros(W + 1, np.uint64)  # of the (n-1)-gram at each place, 0 where it occurs once
-    inside = np.append(of[1:] == of[:-1], False)
+    bounds = documents.bounds(units.starts)
+    counts = bounds[1:] - bounds[:-1]
+    of = np.arange(D).repeat(counts)
+    lengths = None if units.single else units.ends - units.starts
+    ends = None if units.single else running(lengths)
+    first = _first_characters(hashes, of, D) if units.single else first_equal(mix(hashes + of.astype(np.uint64)))
+    # A unit is known by its first place in its document, so that no n-gram is repeated that runs into the next one.
+    numbers = np.append(first, np.full(DUPLICATE[-1], W))
+    at = (first != np.arange(W)).nonzero()[0]
+    first = first.take(at)
+    share = np.where(counts, (counts - documents.count(of[at])) / np.maximum(counts, 1), 1.0)
+    begins = np.zeros(W, np.uint8)  # which n-grams that occurred before begin at each place, a bit for each n
     for n in range(2, DUPLICATE[-1] + 1):
-        if not len(groups.at):
+        at, first = _longer(numbers, at, first, n)
+        if not len(at):
             break
-        number[:] = 0
-        number[groups.at] = groups.number
-        repeated = number > 0
-        at = np.flatnonzero(repeated[:-1] & repeated[1:] & inside)
-        # Two (n-1)-grams make an n-gram: equal pairs of numbers are equal n-grams, without any hash.
-        bits = int(groups.number[-1]).bit_length()
-        groups = _Groups((number[at] << np.uint64(bits)) | number[at + 1], 2 * bits, at)
-        if n in top and len(groups.at):
-            first, sizes = groups.most_frequent(of, D)
-            top[n] = np.where(sizes > 0, (lengths[first + n] - lengths[first] + n - 1) * sizes, 0)
-        if n in duplicate and len(groups.at):
-            found = groups.found_again(n) if skip else groups.repeated()
-            ends = np.minimum(found + n, np.append(found[1:], W))
-            duplicate[n] = documents.count(of[found], lengths[ends] - lengths[found])
-    return share, top, duplicate
+        if n in top:
+            place, often = _most_frequent(first, counts, bounds)
+            top[n] = (_characters(ends, place, n) + n - 1) * often
+        elif skip:
+            found = _found_again(at, first, n)
+            duplicate[n] = documents.count(of[found], _characters(ends, found, n))
+        else:
+            begins[at] = _UP_TO[n]
+    return share, top, duplicate if skip else _covered(begins, of, lengths, D)
 
 
-class _Groups:
-    """Places with equal keys, two or more of them together.
-
-    Attributes:
-      at: places whose key occurs elsewhere, those of a group side by side and in order.
-      number: their groups, 1 and up.
-      begins: whether a group begins here.
-    """
-
-    def __init__(self, keys: np.ndarray, bits: int, at: np.ndarray):
-        order, ordered = _sorted(keys, bits)
-        same = ordered[1:] == ordered[:-1]
-        together = np.zeros(len(keys) + 1, bool)
-        together[1:-1] = same
-        keep = together[1:] | together[:-1]
-        begins = ~together[:-1][keep]
-        self.at = at[order[keep]]
-        self.number = np.cumsum(begins, dtype=np.uint64)
-        self.begins = begins
-
-    def most_frequent(self, of: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """By document, the first place of its largest group (of equal ones the earliest) and its size, or 0 and 0."""
-        starts = np.flatnonzero(self.begins)
-        sizes = np.diff(np.append(starts, len(self.at)))
-        first = self.at[starts]
-        best = np.zeros(count, np.int64)
-        np.maximum.at(best, of[first], (sizes << 40) + (1 << 40) - 1 - first)
-        return np.where(best, (1 << 40) - 1 - (best & ((1 << 40) - 1)), 0), best >> 40
-
-    def repeated(self) -> np.ndarray:
-        """Places of all n-grams that occurred before, in order."""
-        mark = np.zeros(int(self.at.max()) + 1, bool)
-        mark[self.at[~self.begins]] = True
-        return np.flatnonzero(mark)
-
-    def found_again(self, n: int) -> np.ndarray:
-        """Places of n-grams that occurred before, when the next `n - 1` places after each are passed over."""
-        order = np.argsort(self.at)
-        at = self.at[order]
-        numbers, stops = self.number[order].tolist(), np.searchsorted(at, at + n).tolist()
-        seen = bytearray(int(self.number[-1]) + 1)
-        found, k, count = [], 0, len(at)
-        # What is passed over does not count as an occurrence, so this is one walk and no array operation.
-        while k < count:
-            number = numbers[k]
-            if seen[number]:
-                found.append(k)
-                k = stops[k]
-            else:
-                seen[number] = 1
-                k += 1
-        return at[found]
+def _characters(ends: np.ndarray | None, places: np.ndarray, n: int) -> np.ndarray:
+    """Of n-grams at some places; `ends` are of units, None where all are single characters."""
+    return np.full(len(places), n) if ends is None else ends[places + n] - ends[places]
 
 
-def _sorted(keys: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """A stable order of the keys, and the keys in it; `bits` of each are used.
+def _first_characters(codes: np.ndarray, of: np.ndarray, count: int) -> np.ndarray:
+    """For each character, where in its document it stands first: by tables, as there are few different ones."""
+    astral = (codes > 0xFFFF).nonzero()[0]
+    if len(astral):
+        codes = codes.copy()
+        codes[astral] = 0x10000 + np.unique(codes[astral], return_inverse=True)[1]
+    codes = codes.astype(np.int64)
+    there = np.zeros(0x10000 + len(astral), bool)
+    there[codes] = True
+    different = np.count_nonzero(there) + 1
+    keys = there.cumsum().take(codes)
+    if count > 1:
+        keys += of * different
+    first = np.full(count * different, len(codes))
+    np.minimum.at(first, keys, np.arange(len(codes)))
+    return first.take(keys)
 
-    Key and place are sorted as one number, several times faster than `argsort`. Keys that are hashes of 64 bits lose
-    their low ones: with a million units 44 are left.
-    """
-    places = max(len(keys) - 1, 1).bit_length()
-    if bits == 64:
-        bits, keys = 64 - places, keys >> np.uint64(places)
-    if bits + places > 64:
-        order = np.argsort(keys, kind="stable")
-        return order, keys[order]
-    packed = (keys << np.uint64(places)) | np.arange(len(keys), dtype=np.uint64)
-    packed.sort()
-    return (packed & np.uint64((1 << places) - 1)).astype(np.int64), packed >> np.uint64(places)
+
+def _longer(numbers: np.ndarray, at: np.ndarray, first: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places of n-grams that occurred before, and where they occurred first; the same is given of (n-1)-grams."""
+    last = numbers[n - 1 :]
+    unit = last.take(at)
+    again = last.take(first) == unit
+    others = (~again).nonzero()[0]
+    of_others = first_equal((first.take(others) * len(numbers) + unit.take(others)).view(np.uint64))
+    later = (of_others != np.arange(len(others))).nonzero()[0]
+    there = others.take(later)
+    again[there] = True
+    first[there] = at.take(others.take(of_others.take(later)))
+    return at.compress(again), first.compress(again)
+
+
+def _most_frequent(first: np.ndarray, counts: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By document, the first place of the most frequent n-gram (of equal ones the earliest), and how often; or 0, 0."""
+    often = np.bincount(first, minlength=bounds[-1])
+    some = (counts > 0).nonzero()[0]
+    most = np.zeros(len(counts), np.int64)
+    most[some] = np.maximum.reduceat(often, bounds[some])
+    hits = (often == np.maximum(most, 1).repeat(counts)).nonzero()[0]
+    place = np.append(hits, 0)[hits.searchsorted(bounds[:-1])]
+    return np.where(most, place, 0), np.where(most, most + 1, 0)
+
+
+def _found_again(at: np.ndarray, first: np.ndarray, n: int) -> np.ndarray:
+    """Places of n-grams that occurred before, when the next `n - 1` places after each are passed over."""
+    passed, seen, found, end = bytearray(int(at[-1]) + n), set(), [], 0
+    # What is passed over does not count as an occurrence, so this is one walk and no array operation.
+    for place, earlier in zip(at.tolist(), first.tolist()):
+        if place < end:
+            continue
+        if passed[earlier] and earlier not in seen:
+            seen.add(earlier)
+        else:
+            found.append(place)
+            end = place + n
+            passed[place + 1 : end] = b"\1" * (n - 1)
+    return np.array(found, np.int64)
+
+
+def _covered(begins: np.ndarray, of: np.ndarray, lengths: np.ndarray | None, count: int) -> dict[int, np.ndarray]:
+    """Characters of the units (all of one, or of these lengths) that repeated n-grams cover, by n and document."""
+    covered = begins.copy()
+    for offset in range(1, DUPLICATE[-1]):
+        covered[offset:] |= begins[:-offset] & (_ALL - _UP_TO.get(offset, np.uint8(0)))
+    table = np.bincount(of * _SETS + covered, lengths, minlength=count * _SETS).reshape(count, _SETS)
+    return {n: table[:, np.arange(_SETS) >> i & 1 > 0].sum(axis=1) for i, n in enumerate(DUPLICATE)}

@@ -19,8 +19,8 @@ class Rule:
     """A document breaks it if the signal is below `min` or above `max`.
 
     Attributes:
-      signal: a field of `signals.Signals`; `language`, `pii` or `quality.NAME`, where the config has them measured
-        (`scores.Scorer`); or `meta.NAME`: a number that the record brings in its `meta`.
+      signal: a field of `signals.Signals`; `language`, `pii`, `contamination` or `quality.NAME`, where the config has
+        them measured (`scores.Scorer`); or `meta.NAME`: a number that the record brings in its `meta`.
       missing: whether a record without that `meta` number passes.
     """
 
@@ -32,7 +32,7 @@ class Rule:
     def __post_init__(self):
         if self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}")
-        known = (*NAMES, scores.LANGUAGE, scores.PII)
+        known = (*NAMES, scores.LANGUAGE, scores.PII, scores.CONTAMINATION)
         if self.signal not in known and not self.signal.startswith((META, scores.QUALITY)):
             raise ValueError(f"signal '{self.signal}' is unknown: {nearest(self.signal, list(known))}")
 
@@ -54,6 +54,9 @@ class FilterConfig:
         (`pii.KINDS`).
       language: whose share of the text is measured (signal `language`), e.g. `ko`; empty: it is not.
       quality: name → classifier, whose score is the signal `quality.NAME`.
+      contamination: folder of `kanana contamination`: the share that evaluation sets have in a document (signal
+        `contamination`).
+      lines: folder of `kanana lines`, whose verdicts cut lines that many documents have out of kept documents.
       duplicates: folder of `kanana dedup`, whose verdicts then drop documents as `exact_duplicate`, `near_duplicate`.
     """
 
@@ -68,6 +71,8 @@ class FilterConfig:
     pii: bool = False
     language: str = ""
     quality: dict[str, scores.QualityModel] = dataclasses.field(default_factory=dict)
+    contamination: str = ""
+    lines: str = ""
     duplicates: str = ""
 
     def __post_init__(self):
@@ -81,7 +86,7 @@ class FilterConfig:
     @property
     def scores(self) -> tuple[str, ...]:
         """Signals beyond those of `signals.Signals`."""
-        return scores.names(self.language, self.pii, self.quality)
+        return scores.names(self.language, self.pii, self.contamination, self.quality)
 
 
 def check_scores(config: FilterConfig, rules: Mapping[str, Rule]) -> None:
@@ -107,6 +112,7 @@ class Verdict:
       scores: what else was measured, by name.
       spans: what was cut, in the normalised text.
       pii: kind → how many personal data were replaced.
+      contamination: evaluation set → how many of its n-grams the document has.
     """
 
     record: Record
@@ -115,6 +121,7 @@ class Verdict:
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
     spans: tuple[Span, ...] = ()
     pii: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    contamination: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 class Filter:
@@ -124,7 +131,8 @@ class Filter:
         self._config = config
         self._rules = {**config.rules, **{f"select.{name}": rule for name, rule in select.items()}}
         check_scores(config, self._rules)
-        self._scorer = scores.Scorer(config.language, config.pii, config.quality)
+        self._scorer = scores.Scorer(config.language, config.pii, config.contamination, config.quality)
+        self._lines = _line_verdicts(config.lines) if config.lines else None
         self._lexicon = Lexicon(config.stop_words, config.stop_endings, config.spam, config.boilerplate)
         self._duplicates = Verdicts(config.duplicates) if config.duplicates else None
 
@@ -135,19 +143,37 @@ class Filter:
         """Verdicts of many records: the same, and several times faster for short ones."""
         texts = [characters.normalise(record["text"]) for record in batch]
         config, verdicts = self._config, []
-        table = self._scorer(texts).tolist()
+        table, overlaps = self._scorer(texts)
+        lines = self._lines.spans(texts) if self._lines else [()] * len(texts)
         found = measure(texts, config.unit, self._lexicon, config.c4)
-        for record, text, row, (measured, c4) in zip(batch, texts, table, found):
-            scored = dict(zip(self._scorer.names, row))
+        for i, (record, text, (measured, c4)) in enumerate(zip(batch, texts, found)):
+            scored = dict(zip(self._scorer.names, table[i].tolist()))
             broken = broken_rules(self._rules, measured, scored, record)
             duplicate = self._duplicates(record["id"]) if self._duplicates else None
             broken = broken if duplicate is None else (*broken, duplicate)
-            spans = c4 if config.cut_lines and not broken else ()
+            spans = () if broken else merged(c4 if config.cut_lines else (), lines[i])
             text, replaced = cut(text, spans) if spans else text, {}
             if scored.get(scores.PII) and not broken:
                 text, replaced = pii.replace(text)
-            verdicts.append(Verdict({**record, "text": text}, broken, measured, scored, spans, replaced))
+            sets = {overlap.set: overlap.ngrams for overlap in overlaps[i]}
+            verdicts.append(Verdict({**record, "text": text}, broken, measured, scored, spans, replaced, sets))
         return verdicts
+
+
+def _line_verdicts(folder: str):
+    # Counting lines builds on this package: it is imported where it is needed.
+    from kanana_jax.data.dedup.lines import LineVerdicts
+
+    return LineVerdicts(folder)
+
+
+def merged(first: Sequence[Span], second: Sequence[Span]) -> tuple[Span, ...]:
+    """Spans of two rules in order; what lies in an earlier one is left out."""
+    spans: list[Span] = []
+    for span in sorted((*first, *second), key=lambda s: (s[0], -s[1])):
+        if not spans or span[0] >= spans[-1][1]:
+            spans.append(span)
+    return tuple(spans)
 
 
 def broken_rules(

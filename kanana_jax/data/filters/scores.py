@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 
 from kanana_jax.data.filters import language, pii
+from kanana_jax.data.filters.decontamination import Contamination, Overlap
 
 QUALITY = "quality."
-LANGUAGE, PII = "language", "pii"
+LANGUAGE, PII, CONTAMINATION = "language", "pii", "contamination"
 Text = Literal["raw", "word", "character"]
 LABEL = "__label__"  # fastText's prefix
 GOOD = f"{LABEL}good"
@@ -45,28 +46,34 @@ def _classifier(model: QualityModel):
 class Scorer:
     """Normalised texts → scores by name.
 
-    `language`: share of the text in the language that is wanted. `pii`: personal data. `quality.NAME`: a classifier's.
+    `language`: share of the text in the language that is wanted. `pii`: personal data. `contamination`: the largest
+    share that an evaluation set has in it. `quality.NAME`: a classifier's.
     """
 
-    def __init__(self, wanted: str, count_pii: bool, quality: Mapping[str, QualityModel]):
+    def __init__(self, wanted: str, count_pii: bool, evaluation: str, quality: Mapping[str, QualityModel]):
         self._language, self._pii, self._quality = wanted, count_pii, dict(quality)
+        self._evaluation = Contamination(evaluation) if evaluation else None
         for model in self._quality.values():
             _classifier(model)
-        self.names = names(wanted, count_pii, quality)
+        self.names = names(wanted, count_pii, evaluation, quality)
 
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """float64 `[N, len(names)]`."""
-        columns = {}
+    def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, list[tuple[Overlap, ...]]]:
+        """float64 `[N, len(names)]`, and what each text has in common with evaluation sets."""
+        columns, overlaps = {}, [()] * len(texts)
+        if self._evaluation is not None:
+            overlaps = self._evaluation.judge(texts)
+            columns[CONTAMINATION] = np.array([max((o.share for o in own), default=0.0) for own in overlaps])
         if self._language:
             columns[LANGUAGE] = language.shares(texts, self._language)
         if self._pii:
             columns[PII] = np.array([len(pii.find(text)) for text in texts], np.float64)
         for name, model in self._quality.items():
             columns[QUALITY + name] = _classifier(model)(texts)
-        return np.stack([columns[name] for name in self.names], axis=1) if columns else np.zeros((len(texts), 0))
+        table = np.stack([columns[name] for name in self.names], axis=1) if columns else np.zeros((len(texts), 0))
+        return table, overlaps
 
 
-def names(wanted: str, count_pii: bool, quality: Mapping[str, QualityModel]) -> tuple[str, ...]:
+def names(wanted: str, count_pii: bool, evaluation: str, quality: Mapping[str, QualityModel]) -> tuple[str, ...]:
     """The scores that a config asks for, in their order."""
-    found = ((LANGUAGE,) if wanted else ()) + ((PII,) if count_pii else ())
-    return (*found, *(QUALITY + name for name in quality))
+    asked = ((LANGUAGE, wanted), (PII, count_pii), (CONTAMINATION, evaluation))
+    return (*(name for name, value in asked if value), *(QUALITY + name for name in quality))

@@ -1,6 +1,5 @@
 """All that the rules may look at, in one pass over documents: numbers, so that thresholds need no text."""
 
-import re
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,8 +9,9 @@ import numpy as np
 from kanana_jax.data.filters import c4 as c4_rules
 from kanana_jax.data.filters import characters, lines, repetition, units
 from kanana_jax.data.filters.c4 import C4Config, Span
-from kanana_jax.data.filters.documents import Documents, join, running
+from kanana_jax.data.filters.documents import Documents, batches, join, running, sums
 from kanana_jax.data.filters.hashing import PrefixHash, text_hash
+from kanana_jax.data.filters.phrases import Phrases
 
 
 class Signals(NamedTuple):
@@ -40,7 +40,7 @@ class Signals(NamedTuple):
     duplicate_line_characters: float
     duplicate_paragraphs: float
     duplicate_paragraph_characters: float
-    top_2_gram: float
+    top_2_gram: float  # times its count: above 1 where occurrences overlap
     top_3_gram: float
     top_4_gram: float
     duplicate_5_gram: float
@@ -93,15 +93,17 @@ class Lexicon:
         boilerplate: Sequence[str] = (),
     ):
         self.stop_words = np.array(sorted(text_hash(w) for w in stop_words), np.uint64)
-        self.stop_endings = np.array(sorted(ord(e) for e in stop_endings), np.uint32)
-        self.spam = _any_of(spam)
-        self.boilerplate = _any_of(boilerplate)
+        self.stop_characters = _numbered([word for word in stop_words if len(word) == 1])
+        self.stop_endings = _numbered(stop_endings)
+        self.phrases = Phrases(spam, boilerplate)
 
 
-def _any_of(phrases: Sequence[str]) -> re.Pattern | None:
-    if not phrases:
-        return None
-    return re.compile("|".join(re.escape(p) for p in sorted(phrases, key=len, reverse=True)), re.IGNORECASE)
+def _numbered(wanted: Sequence[str]) -> np.ndarray:
+    """A table of code points with the number of those wanted, from 1; 0 for all others, those beyond it as the last."""
+    table = np.zeros(max(map(ord, wanted), default=0) + 2, np.int64)
+    for number, character in enumerate(sorted(set(wanted)), 1):
+        table[ord(character)] = number
+    return table
 
 
 def measure(
@@ -117,18 +119,24 @@ def measure(
       c4: its line rules; without them `c4_*` are NaN and nothing is cut.
       words: units found by another tokenizer in all texts, a newline between two; default `units.split`.
     """
-    if not texts:
-        return []
+    if words is not None:
+        return _measure(texts, unit, lexicon, c4, words)
+    return [row for batch in batches(texts) for row in _measure(batch, unit, lexicon, c4, None)]
+
+
+def _measure(
+    texts: Sequence[str], unit: units.Unit, lexicon: Lexicon, c4: C4Config | None, words: units.Units | None
+) -> list[tuple[Signals, tuple[Span, ...]]]:
     documents = join(texts)
     codes, size = documents.codes, np.maximum(documents.lengths, 1)
     hashes = PrefixHash(codes)
     structure = lines.split(documents)
-    found = units.split(codes, documents.bits, unit) if words is None else words
+    found = units.of(documents, unit) if words is None else words
     columns = lines.line_signals(documents, structure, hashes)
     newlines = columns.pop("newlines")
-    word_hashes = hashes.of_single(found.starts) if found.single else hashes.of(found.starts, found.ends)
-    count = np.maximum(documents.count(documents.of(found.starts)), 1)
-    different, top, duplicate = repetition.ngram_characters(documents, word_hashes, found, unit == "word")
+    numbers = codes.take(found.starts) if found.single else hashes.of(found.starts, found.ends)
+    count = np.maximum(np.diff(documents.bounds(found.starts)), 1)
+    different, top, duplicate = repetition.ngram_characters(documents, numbers, found, unit == "word")
     cuts = None if c4 is None else c4_rules.apply(documents, structure, c4)
     nan = np.full(len(texts), np.nan)
     sentences, of_sentence = lines.sentence_lengths(documents)
@@ -137,10 +145,11 @@ def measure(
     np.maximum.at(longest, of_sentence, sentences)
     ellipses = np.array([text.count("...") + text.count("…") for text in texts])
     data = [text.encode() for text in texts]
+    spam, boilerplate = lexicon.phrases.count(texts, data, codes)
     columns |= {
         "characters": documents.lengths,
         "bytes": [len(d) for d in data],
-        **_word_signals(documents, found, word_hashes, lexicon),
+        **_word_signals(documents, found, numbers, lexicon),
         "hashes_per_word": np.array([text.count("#") for text in texts]) / count,
         "ellipses_per_word": ellipses / count,
         **{f"top_{n}_gram": value / size for n, value in top.items()},
@@ -155,8 +164,8 @@ def measure(
         "mean_sentence": documents.count(of_sentence, sentences) / sentence_count,
         "longest_sentence": longest,
         "ellipses_per_sentence": ellipses / sentence_count,
-        "spam_words": 1000 * _occurrences(lexicon.spam, texts) / size,
-        "boilerplate": lines.share(_occurrences(lexicon.boilerplate, texts), columns["lines"]),
+        "spam_words": 1000 * spam / size,
+        "boilerplate": lines.share(boilerplate, columns["lines"]),
         "compression": [len(zlib.compress(d, 1)) / max(len(d), 1) for d in data],
     }
     table = np.stack([np.asarray(columns[name], np.float64) for name in NAMES], axis=1).tolist()
@@ -164,55 +173,65 @@ def measure(
     return [(Signals(*row), found) for row, found in zip(table, spans)]
 
 
-def _occurrences(pattern: re.Pattern | None, texts: Sequence[str]) -> np.ndarray:
-    if pattern is None:
-        return np.zeros(len(texts))
-    return np.array([sum(1 for _ in pattern.finditer(text)) for text in texts])
-
-
-def _word_signals(documents: Documents, found: units.Units, hashes, lexicon: Lexicon) -> dict[str, np.ndarray]:
-    of = documents.of(found.starts)
-    not_symbol = _any_between(documents.bits & characters.SYMBOL == 0, found)
-    letters = _any_between(documents.bits & characters.LETTER > 0, found)
-    lengths = found.ends - found.starts
-    words = documents.count(of[not_symbol])
-    long = lengths > 1
+def _word_signals(documents: Documents, found: units.Units, numbers, lexicon: Lexicon) -> dict[str, np.ndarray]:
+    bounds = documents.bounds(found.starts)
+    if found.single:
+        bits, _ = characters.kinds()
+        words = length = documents.count_kinds(bits & (characters.SYMBOL | characters.SPACE) == 0)
+        letters = documents.count_kinds(bits & characters.LETTER > 0)
+        stop_words = _present(documents, _number_characters(documents.codes, lexicon.stop_characters))
+        stop_endings = np.zeros(len(words))
+    else:
+        not_symbol = _any_between(documents.bits & characters.SYMBOL == 0, found)
+        lengths = found.ends - found.starts
+        words, length = sums(not_symbol, bounds), sums(lengths * not_symbol, bounds)
+        letters = sums(_any_between(documents.bits & characters.LETTER > 0, found), bounds)
+        stop_words = _present(documents, _number(numbers, lexicon.stop_words), found.starts)
+        last = (found.ends - 1).compress(lengths > 1)
+        stop_endings = _present(documents, _number_characters(documents.codes[last], lexicon.stop_endings), last)
     return {
         "words": words,
-        "mean_word_length": documents.count(of[not_symbol], lengths[not_symbol]) / np.maximum(words, 1),
-        "alphabetic_words": documents.count(of[letters]) / np.maximum(documents.count(of), 1),
-        "stop_words": _present(documents, of, lexicon.stop_words, hashes),
-        "stop_endings": _present(documents, of[long], lexicon.stop_endings, documents.codes[found.ends[long] - 1]),
+        "mean_word_length": length / np.maximum(words, 1),
+        "alphabetic_words": letters / np.maximum(np.diff(bounds), 1),
+        "stop_words": stop_words,
+        "stop_endings": stop_endings,
     }
 
 
 def _any_between(flags: np.ndarray, found: units.Units) -> np.ndarray:
-    if found.single:
-        return flags[found.starts]
-    sums = running(flags)
-    return sums[found.ends] > sums[found.starts]
+    before = running(flags)
+    return before.take(found.ends) > before.take(found.starts)
 
 
-def _present(documents: Documents, of: np.ndarray, wanted: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """How many of the wanted (sorted) values occur in each document."""
-    if not len(wanted) or not len(values):
-        return np.zeros(len(documents.texts))
-    at = np.minimum(np.searchsorted(wanted, values), len(wanted) - 1)
-    hit = wanted[at] == values
-    seen = np.zeros((len(documents.texts), len(wanted)), bool)
-    seen[of[hit], at[hit]] = True
+def _number(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Which of the wanted (sorted) values each value is, from 1; 0 if none."""
+    if not len(wanted):
+        return np.zeros(len(values), np.int64)
+    at = np.searchsorted(wanted, values)
+    return np.where(wanted[np.minimum(at, len(wanted) - 1)] == values, at + 1, 0)
+
+
+def _number_characters(codes: np.ndarray, table: np.ndarray) -> np.ndarray:
+    return table.take(np.minimum(codes, len(table) - 1))
+
+
+def _present(documents: Documents, numbers: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
+    """How many numbers above 0 occur in each document; `places` are theirs, if not all."""
+    there = numbers.nonzero()[0]
+    of, numbers = documents.of(there if places is None else places.take(there)), numbers.take(there)
+    seen = np.zeros((len(documents.texts), numbers.max(initial=0) + 1), bool)
+    seen[of, numbers] = True
     return seen.sum(axis=1)
 
 
 def _script_signals(documents: Documents) -> dict[str, np.ndarray]:
-    D, scripts = len(documents.texts), len(characters.SCRIPTS)
-    of = np.repeat(np.arange(D), documents.lengths + 1)[: len(documents.codes)]
-    counts = np.bincount(of * scripts + characters.scripts_of(documents.codes), minlength=D * scripts)
-    counts = dict(zip(characters.SCRIPTS, counts.reshape(D, scripts).T))
-    visible = np.maximum(documents.sums(documents.bits & characters.SPACE == 0), 1)
+    bits, scripts = characters.kinds()
+    capitals = (bits & characters.UPPER > 0) & (scripts == characters.SCRIPTS.index("latin"))
+    counts = {name: documents.count_kinds(scripts == i) for i, name in enumerate(characters.SCRIPTS)}
+    visible = np.maximum(documents.count_kinds(bits & characters.SPACE == 0), 1)
     return {
         **{name: counts[name] / visible for name in ("hangul", "jamo", "hiragana", "katakana", "han", "latin")},
         "digits": counts["digit"] / visible,
-        "symbols": documents.sums(documents.bits & characters.SYMBOL > 0) / visible,
-        "upper": documents.sums(documents.bits & characters.UPPER > 0) / np.maximum(counts["latin"], 1),
+        "symbols": documents.count_kinds(bits & characters.SYMBOL > 0) / visible,
+        "upper": documents.count_kinds(capitals) / np.maximum(counts["latin"], 1),
     }

@@ -59,12 +59,14 @@ def judge_chunk(configs: Mapping[str, FilterConfig], lang: str, keep_dropped: bo
             broken.append(f"{item.where}: {item.reason}")
             continue
         verdict = next(verdicts)
-        totals = sources.setdefault(item["source"], {"documents": 0, "kept": 0, "rules": {}, "pii": {}})
+        totals = sources.setdefault(item["source"], _nothing())
         totals["documents"] += 1
         totals["kept"] += not verdict.rules
         count(totals["rules"], verdict.rules)
         for kind, n in verdict.pii.items():
             totals["pii"][kind] = totals["pii"].get(kind, 0) + n
+        for name in verdict.contamination:
+            totals["contamination"][name] = totals["contamination"].get(name, 0) + 1
         pairs.update(itertools.combinations(sorted(verdict.rules), 2))
         order = int.from_bytes(hashlib.blake2b(item["id"].encode(), digest_size=7).digest(), "big")
         sample.append((order, len(rows)))
@@ -107,6 +109,11 @@ def judge_chunk(configs: Mapping[str, FilterConfig], lang: str, keep_dropped: bo
     )
 
 
+def _nothing() -> dict[str, Any]:
+    """Counts of a source: documents, kept, by rule, personal data by kind, documents by evaluation set."""
+    return {"documents": 0, "kept": 0, "rules": {}, "pii": {}, "contamination": {}}
+
+
 def _verdicts(filters: Filters, lang: str, items: list[records.Record]) -> list[Verdict]:
     """Verdicts in the order of the items, each filter asked for all of its own at once."""
     groups: dict[tuple[str, str], list[int]] = {}
@@ -146,11 +153,12 @@ class Totals:
     def add(self, chunk: Chunk) -> None:
         self.chunks += 1
         for name, found in chunk.sources.items():
-            into = self.sources.setdefault(name, {"documents": 0, "kept": 0, "rules": {}, "pii": {}})
+            into = self.sources.setdefault(name, _nothing())
             into["documents"] += found["documents"]
             into["kept"] += found["kept"]
-            for kind, n in found["pii"].items():
-                into["pii"][kind] = into["pii"].get(kind, 0) + n
+            for key in ("pii", "contamination"):
+                for kind, n in found[key].items():
+                    into[key][kind] = into[key].get(kind, 0) + n
             for rule, numbers in found["rules"].items():
                 old = into["rules"].get(rule, [0, 0, 0])
                 into["rules"][rule] = [a + b for a, b in zip(old, numbers)]
@@ -194,8 +202,10 @@ def make_report(totals: Totals, configs: Mapping[str, FilterConfig], digest: str
         for rule, numbers in found["rules"].items():
             by_rule[rule] = [a + b for a, b in zip(by_rule.get(rule, [0, 0, 0]), numbers)]
     replaced: collections.Counter = collections.Counter()
+    contaminated: collections.Counter = collections.Counter()
     for found in totals.sources.values():
         replaced.update(found["pii"])
+        contaminated.update(found["contamination"])
     documents, kept = totals.documents(), sum(found["kept"] for found in totals.sources.values())
 
     def named(rules: Mapping[str, list[int]]) -> dict[str, dict[str, int]]:
@@ -209,6 +219,7 @@ def make_report(totals: Totals, configs: Mapping[str, FilterConfig], digest: str
         "bytes": totals.bytes,
         "by_rule": named(by_rule),
         "pii": dict(sorted(replaced.items())),
+        "contamination": dict(sorted(contaminated.items())),
         "by_source": {
             name: {
                 "documents": found["documents"],

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from kanana_jax.data.filters import characters
+from kanana_jax.data.filters.documents import Documents
 
 Unit = Literal["word", "character"]
 
@@ -24,6 +25,13 @@ class Units:
 
     def __len__(self) -> int:
         return len(self.starts)
+
+
+def of(documents: Documents, unit: Unit) -> Units:
+    """The units of documents."""
+    if unit == "character":
+        return Units(documents.visible, documents.visible + 1, single=True)
+    return split(documents.codes, documents.bits, unit)
 
 
 def split(codes: np.ndarray, bits: np.ndarray, unit: Unit) -> Units:
@@ -47,10 +55,9 @@ def words(codes: np.ndarray, bits: np.ndarray, space: np.ndarray) -> Units:
         letters = (before & after & characters.LETTER > 0) & ((codes[at] == 0x27) | (codes[at] == 0x2019))
         numbers = (before & after & characters.DIGIT > 0) & ((codes[at] == 0x2E) | (codes[at] == 0x2C))
         inside[at[letters | numbers]] = True
-    kind = inside.astype(np.int8)
-    kind[space] = 2
+    kind = np.where(space, np.int8(2), inside)
     change = np.flatnonzero(kind[1:] != kind[:-1]) + 1
     starts = np.concatenate([[0], change])
     ends = np.concatenate([change, [len(codes)]])
     keep = kind[starts] != 2
-    return Units(starts[keep], ends[keep])
+    return Units(starts.compress(keep), ends.compress(keep))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanana_jax.data.filters import c4, characters, documents, hashing, lines, repetition, signals, units
+from kanana_jax.data.filters import c4, characters, documents, hashing, lines, phrases, repetition, signals, units
 
 KOREAN = "한빛시는 1795년에 세워졌다. 강을 끼고 있으며, 사과로 알려져 있다.\n\n시장은 김가람이다. 시장은 김가람이다.\n- 첫째\n- 둘째…"
 JAPANESE = "東京は日本の首都である。人口は約1400万人。\n「ガラス」と「カラス」は違う。が、か、を区別する。"
@@ -103,6 +103,80 @@ def test_repetition_is_gophers(words):
     assert {n: int(v[0]) for n, v in same.items()} == {n: int(v[0]) for n, v in top.items()}
     assert {n: int(v[0]) for n, v in covered.items()} == {n: _covered(words, n) for n in repetition.DUPLICATE}
     assert share[0] == (pytest.approx(len(set(words)) / len(words)) if words else 1.0)
+
+
+@given(st.lists(st.text(st.sampled_from("ab かが\n😀𠀀"), max_size=60), min_size=1, max_size=4))
+@settings(max_examples=300, deadline=None)
+def test_repetition_of_characters_document_by_document(batch):
+    """Code points beyond the table's 16 bits among them; what runs into the next document is no n-gram."""
+    joined = documents.join(batch)
+    found = units.of(joined, "character")
+    share, top, duplicate = repetition.ngram_characters(joined, joined.codes[found.starts], found, skip=False)
+    for i, text in enumerate(batch):
+        own = [c for c in text if not c.isspace()]
+        assert {n: int(v[i]) for n, v in top.items()} == {n: _top(own, n) for n in repetition.TOP}
+        assert {n: int(v[i]) for n, v in duplicate.items()} == {n: _covered(own, n) for n in repetition.DUPLICATE}
+        assert share[i] == (pytest.approx(len(set(own)) / len(own)) if own else 1.0)
+
+
+@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 9), max_size=200))
+@settings(max_examples=200, deadline=None)
+def test_first_equal(keys):
+    assert hashing.first_equal(np.array(keys, np.uint64)).tolist() == [keys.index(key) for key in keys]
+
+
+def test_first_equal_of_many():
+    """So many that some meet in every table."""
+    keys = np.random.default_rng(0).integers(0, 30_000, 100_000).astype(np.uint64) << np.uint64(40)
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    assert (hashing.first_equal(keys) == first[which]).all()
+
+
+PHRASES = ("카지노", "무단 전재", "ⓒ", "Ab c", "aa", "激安", "スーパーコピー", "éa", "aé", "토토")
+
+
+@given(
+    st.lists(
+        st.text(st.sampled_from("aAbB cCéÉⒸⓒ카지노무단전재激安スーパコピ토\n"), max_size=60), min_size=1, max_size=5
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_phrases_are_counted_each_for_itself_in_capitals_or_not(batch):
+    batch = [text + phrase for text, phrase in zip(batch, PHRASES)]
+    data = [text.encode() for text in batch]
+    counts = phrases.Phrases(PHRASES[:4], PHRASES[4:]).count(batch, data, documents.join(batch).codes)
+    for text, *row in zip(batch, *counts.tolist()):
+        assert row == [sum(text.lower().count(p.lower()) for p in group) for group in (PHRASES[:4], PHRASES[4:])]
+
+
+@given(st.lists(st.integers(0, 300), max_size=50))
+def test_batches_hold_all_texts_in_order(sizes):
+    texts = ["x" * size for size in sizes]
+    limit, most = 200, 8
+    found = list(documents.batches(texts, limit, most))
+    assert [text for batch in found for text in batch] == texts
+    assert all(0 < len(batch) <= most and (len(batch) == 1 or sum(map(len, batch)) <= limit) for batch in found)
+
+
+@given(st.lists(st.text(max_size=80), min_size=1, max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_characters_are_counted_by_category(batch):
+    batch = [characters.normalise(text) for text in batch]
+    for text, (found, _) in zip(batch, signals.measure(batch, "character", LEXICON)):
+        visible = [c for c in text if not c.isspace() and ord(c) < 0x20000]
+        if len(visible) != sum(not c.isspace() for c in text):
+            continue  # the table knows only letters there
+        categories = [unicodedata.category(c) for c in visible]
+        total = len(visible) or 1
+        assert found.symbols == pytest.approx(sum(c[0] in "PS" or c == "Cc" for c in categories) / total)
+        assert found.words == sum(not (c[0] in "PS" or c == "Cc") for c in categories)
+        assert found.alphabetic_words == pytest.approx(sum(c[0] == "L" for c in categories) / total)
+        assert found.hangul == pytest.approx(sum("가" <= c <= "힣" for c in visible) / total)
+
+
+def test_capitals_are_those_of_latin():
+    assert _measure("ПРИВЕТ a")[0].upper == 0
+    assert _measure("ΑΒΓ ABc")[0].upper == pytest.approx(2 / 3)
 
 
 @given(st.lists(texts, max_size=6), st.sampled_from(["word", "character"]))
@@ -214,6 +288,13 @@ def test_c4_lines(line, rule):
     assert c4.cut(text, cuts) == "\n".join(expected)
 
 
+def test_citations_are_cut_and_lines_end_before_them():
+    text = "A fact that is cited well.[1][citation needed][23]\nAnd this one is not cited[4] [5]\nOne more[6] fact is here."
+    _, cuts = _measure(text)
+    assert [r for _, _, r in cuts] == ["citation"] * 3 + ["c4_no_terminal_punctuation", "citation"]
+    assert c4.cut(text, cuts) == "A fact that is cited well.\nOne more fact is here."
+
+
 def test_c4_documents():
     base = "A sentence stands here. And a second one is here.\nThe third one follows now."
     found, cuts = _measure(base)
@@ -238,3 +319,4 @@ def test_lone_surrogates_nul_and_empty_text():
     for text in ("\ud800", "a\0b", "", "\u200b\u202e", "\n\n\n"):
         assert np.isfinite(_measure(text)[0]).all()
     assert characters.normalise("a\r\nb\rc\u2028d\0") == "a\nb\nc\nd"
+    assert characters.normalise("e\0\u0301\r\0\n") == "é"

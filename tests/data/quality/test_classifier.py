@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kanana_jax.config import ConfigError, UserError
-from kanana_jax.data.quality import classifier
 from kanana_jax.data.filters.scores import GOOD
+from kanana_jax.data.quality import classifier
 from kanana_jax.data.quality.classifier import OTHER, Classifier, ClassifierConfig, QualityModel
 
 SMALL = ClassifierConfig(dim=8, buckets=1000, epochs=5, min_count=1, min_subword=2, max_subword=3)

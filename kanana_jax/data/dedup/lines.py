@@ -1,0 +1,342 @@
+"""Lines that many documents have in common: menus, footers, notices; counted over a corpus, cut out of documents.
+
+Pattern-aware line deduplication (Park et al., "Beyond Line-Level Filtering for the Pretraining Corpora of LLMs",
+arXiv:2510.24139). A line is red if more than 50 documents have it, yellow if more than 3 (English: 1,000 and 1), else
+green. In the string of a document's colours the paper keeps what matches `g{2,}` or `g{2,}(y+g{1,})+g`. Put without
+backtracking: between two red lines, all from the first to the last pair of green neighbours stays.
+
+Our reading, where the paper does not say (its patterns are taken from a review of it) or is about other text:
+- A line is counted as a *pattern*, in NFC, without case, with white space collapsed and numbers as one placeholder, so
+  that `조회 1,234` and `조회 77` are one; once a document.
+- Lines that are blank, inside fenced code, or of fewer letters than `min_letters` have no colour: they stay, and
+  neighbours are found across them.
+- A green line outside of the pattern stays: the paper's crawl is raw pages, where such a line is noise, but a document
+  that was extracted may be a single paragraph. `lone=True` cuts it as the paper does.
+- Counts grow with the corpus; the thresholds are for a whole crawl.
+
+Counting is exact but for collisions of 64 bits (one pair of lines in 30 corpora of 10^9 different ones). It holds
+`chunk` lines in memory, at most about 100 bytes each; sorted runs on disk take 12 bytes for each different line of a
+chunk, the result 8 bytes for each pattern that is not green.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from kanana_jax import config as configs
+from kanana_jax.config import ConfigError, UserError
+from kanana_jax.data import records
+from kanana_jax.data.filters import characters
+from kanana_jax.data.filters.c4 import Span
+from kanana_jax.data.filters.documents import Documents, batches, join, running
+from kanana_jax.data.filters.hashing import PrefixHash
+from kanana_jax.data.filters.lines import Lines, split
+from kanana_jax.data.folders import whole
+from kanana_jax.files import write_json
+
+COLOURS = ("green", "yellow", "red")
+RULES = ("lone_line", "yellow_line", "red_line")  # names of the spans that are cut
+EXAMPLES = 20
+_REPORT, _BATCH = "report.json", 256
+_BACKTICK, _TILDE = 0x60, 0x7E
+
+
+@dataclasses.dataclass(frozen=True)
+class LinesConfig:
+    """What makes a line a duplicate.
+
+    Attributes:
+      red, yellow: documents that have it, above which it is of that colour (the paper's for Korean).
+      min_letters: of a line that is counted; `}` and page numbers have none.
+    """
+
+    red: int = 50
+    yellow: int = 3
+    min_letters: int = 2
+
+    def __post_init__(self):
+        if not 1 <= self.yellow <= self.red:
+            raise ValueError("yellow must be at least 1 and not above red")
+        if self.min_letters < 1:
+            raise ValueError("min_letters must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Patterns:
+    """The counted lines of some documents.
+
+    Attributes:
+      codes: the patterns of all lines, one after the other.
+      starts, ends: where those of counted lines are in it.
+      hashes: of these, uint64.
+      lines: all lines of the documents, and which of them are counted.
+    """
+
+    codes: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    hashes: np.ndarray
+    lines: Lines
+    counted: np.ndarray
+
+    @property
+    def of(self) -> np.ndarray:
+        """The documents of counted lines."""
+        return self.lines.of.take(self.counted)
+
+    @property
+    def once(self) -> np.ndarray:
+        """The hashes, each once a document."""
+        order = np.lexsort((self.hashes, self.of))
+        hashes, of = self.hashes.take(order), self.of.take(order)
+        return hashes.compress(np.append(True, (hashes[1:] != hashes[:-1]) | (of[1:] != of[:-1]))[: len(of)])
+
+
+def _patterns(texts: Sequence[str], min_letters: int) -> _Patterns:
+    """Of normalised texts."""
+    lines = split(join(texts))
+    documents = join([text.casefold() for text in texts])  # other characters, but the same lines
+    folded = split(documents)
+    letters = running(documents.bits & characters.LETTER > 0)
+    enough = letters.take(folded.ends) - letters.take(folded.starts) >= min_letters
+    counted = (enough & ~_fenced(documents, folded)).nonzero()[0]
+    codes = documents.codes.copy()
+    number = documents.bits & characters.DIGIT > 0
+    number[1:-1] |= ((codes[1:-1] == 0x2C) | (codes[1:-1] == 0x2E)) & number[:-2] & number[2:]
+    space = documents.bits & characters.SPACE > 0
+    codes[number] = ord("0")
+    codes[space] = ord(" ")
+    kept = np.ones(len(codes), bool)
+    kept[1:] = ~(number[1:] & number[:-1] | space[1:] & space[:-1])
+    before = running(kept)
+    codes = codes.compress(kept)
+    starts, ends = before.take(folded.first.take(counted)), before.take(folded.last.take(counted) + 1)
+    return _Patterns(codes, starts, ends, PrefixHash(codes).of(starts, ends), lines, counted)
+
+
+def _fenced(documents: Documents, lines: Lines) -> np.ndarray:
+    """Lines of fenced code and the fences around it; one that is not closed ends with its document (CommonMark)."""
+    inside = np.zeros(len(lines.starts), bool)
+    if "```" not in documents.text and "~~~" not in documents.text:
+        return inside
+    codes = np.append(documents.codes, np.zeros(2, np.uint32))
+    first = codes.take(lines.first)
+    marked = ((first == _BACKTICK) | (first == _TILDE)) & ~lines.blank
+    for step in (1, 2):
+        marked &= codes.take(lines.first + step) == first
+    opened, mark = -1, 0
+    for line in marked.nonzero()[0].tolist():
+        if opened >= 0 and lines.of[line] != lines.of[opened]:
+            inside[opened : np.searchsorted(lines.of, lines.of[opened], side="right")] = True
+            opened = -1
+        if opened < 0:
+            opened, mark = line, first[line]
+        elif first[line] == mark:
+            inside[opened : line + 1] = True
+            opened = -1
+    if opened >= 0:
+        inside[opened : np.searchsorted(lines.of, lines.of[opened], side="right")] = True
+    return inside
+
+
+def run(
+    config: LinesConfig,
+    inputs: Sequence[str],
+    output: str | pathlib.Path,
+    chunk: int = 1 << 24,
+    progress: Callable[[int], None] = lambda documents: None,
+) -> dict[str, Any]:
+    """Counts the lines of all documents; the same documents in any order give the same bytes, for any `chunk`.
+
+    Documents are read twice, the second time only until the most frequent lines have been seen.
+
+    Args:
+      inputs: files, folders or globs, see `records.read`.
+      output: folder, which is written whole or not at all: `red.u64`, `yellow.u64` (sorted hashes), `report.json`.
+      chunk: lines that are held in memory.
+      progress: called with the number of documents so far.
+
+    Returns:
+      `report.json`: `documents`, `broken` ones, `lines` (counted, once a document), different `patterns`; by colour
+      its `patterns`, their `lines`, and the most frequent as `examples` (pattern, documents).
+
+    Raises:
+      UserError: no documents, or the disk is full.
+    """
+    if chunk < 1:
+        raise ConfigError(f"chunk {chunk}: at least one line must be held in memory")
+    output = pathlib.Path(output)
+    totals = {"documents": 0, "broken": 0, "lines": 0}
+    with whole(output) as folder:
+        runs = folder / "runs"
+        runs.mkdir()
+        number, held, size = 0, [], 0
+        for found in _read(config, inputs, totals, progress):
+            own = found.once
+            totals["lines"] += len(own)
+            held.append(own)
+            size += len(own)
+            if size >= chunk:
+                _write_run(runs, number, held)
+                number, held, size = number + 1, [], 0
+        if not totals["documents"]:
+            raise UserError(f"no documents in {', '.join(inputs)}: name files, folders or globs that have some")
+        _write_run(runs, number, held)
+        report = {**totals, **_merge(runs, number + 1, config, folder, chunk), "config": dataclasses.asdict(config)}
+        _show(report, config, inputs)
+        for file in runs.iterdir():
+            file.unlink()
+        runs.rmdir()
+        write_json(folder / _REPORT, report)
+    return report
+
+
+def _read(config: LinesConfig, inputs, totals: dict[str, int], progress=lambda documents: None) -> Iterator[_Patterns]:
+    texts: list[str] = []
+    for path in inputs:
+        for item in records.read(path, source=""):
+            if isinstance(item, records.Broken):
+                totals["broken"] += 1
+                continue
+            totals["documents"] += 1
+            texts.append(characters.normalise(item["text"]))
+            if len(texts) == _BATCH:
+                yield from (_patterns(batch, config.min_letters) for batch in batches(texts))
+                texts = []
+                progress(totals["documents"])
+    yield from (_patterns(batch, config.min_letters) for batch in batches(texts))
+
+
+def _write_run(runs: pathlib.Path, number: int, held: list[np.ndarray]) -> None:
+    hashes, counts = np.unique(np.concatenate([*held, np.zeros(0, np.uint64)]), return_counts=True)
+    hashes.tofile(runs / f"{number}.hashes")
+    counts.astype(np.uint32).tofile(runs / f"{number}.counts")
+
+
+def _merge(runs: pathlib.Path, count: int, config: LinesConfig, folder: pathlib.Path, chunk: int) -> dict[str, Any]:
+    """Adds the runs up, a part of the hashes' range after the other, and writes what is not green."""
+    sorted_runs = [_mapped(runs / f"{i}.hashes", np.uint64) for i in range(count)]
+    counts = [_mapped(runs / f"{i}.counts", np.uint32) for i in range(count)]
+    parts = max(1, -(-sum(len(hashes) for hashes in sorted_runs) // chunk))
+    edges = [np.uint64((part << 64) // parts) for part in range(parts)]
+    bounds = [[*np.searchsorted(hashes, edges).tolist(), len(hashes)] for hashes in sorted_runs]
+    colours = {name: {"patterns": 0, "lines": 0, "examples": []} for name in COLOURS[:0:-1]}
+    patterns = 0
+    files = {name: (folder / f"{name}.u64").open("wb") for name in colours}
+    try:
+        for part in range(parts):
+            cuts = [slice(bound[part], bound[part + 1]) for bound in bounds]
+            hashes = np.concatenate([run[cut] for run, cut in zip(sorted_runs, cuts)])
+            order = np.argsort(hashes, kind="stable")
+            hashes = hashes.take(order)
+            first = np.flatnonzero(np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)])
+            if not len(first):
+                continue
+            documents = np.concatenate([run[cut] for run, cut in zip(counts, cuts)]).take(order).astype(np.int64)
+            hashes, documents = hashes.take(first), np.add.reduceat(documents, first)
+            patterns += len(hashes)
+            red = documents > config.red
+            for name, own in (("red", red), ("yellow", (documents > config.yellow) & ~red)):
+                files[name].write(hashes[own].tobytes())
+                about = colours[name]
+                about["patterns"] += int(np.count_nonzero(own))
+                about["lines"] += int(documents[own].sum())
+                most = np.lexsort((hashes[own], -documents[own]))[:EXAMPLES]
+                about["examples"] += zip(documents[own][most].tolist(), hashes[own][most].tolist())
+                about["examples"] = sorted(about["examples"], key=lambda pair: (-pair[0], pair[1]))[:EXAMPLES]
+    finally:
+        for file in files.values():
+            file.close()
+    return {"patterns": patterns, **colours}
+
+
+def _mapped(path: pathlib.Path, kind: type) -> np.ndarray:
+    """An array on disk; of an empty file, which cannot be mapped, an empty one."""
+    size = path.stat().st_size
+    return np.memmap(path, kind, "r").view(np.ndarray) if size else np.zeros(0, kind)
+
+
+def _show(report: dict[str, Any], config: LinesConfig, inputs: Sequence[str]) -> None:
+    """Puts patterns in the place of the hashes of examples."""
+    wanted = np.sort(np.array([key for name in COLOURS[1:] for _, key in report[name]["examples"]], np.uint64))
+    texts: dict[int, str] = {}
+    again = _read(config, inputs, {"documents": 0, "broken": 0})
+    while len(texts) < len(wanted):
+        found = next(again, None)
+        if found is None:
+            raise UserError(f"{', '.join(inputs)} changed while lines were counted: run it again")
+        for i in np.isin(found.hashes, wanted).nonzero()[0].tolist():
+            codes = found.codes[found.starts[i] : found.ends[i]]
+            texts[int(found.hashes[i])] = codes.tobytes().decode("utf-32-le")
+    for name in COLOURS[1:]:
+        about = report[name]
+        about["examples"] = [{"pattern": texts[key], "documents": count} for count, key in about["examples"]]
+
+
+class LineVerdicts:
+    """Which lines to cut, from a folder of `run`; picklable, memory-mapped.
+
+    Args:
+      lone: also cuts green lines outside of the pattern, as the paper does for raw pages.
+    """
+
+    def __init__(self, folder: str | pathlib.Path, lone: bool = False):
+        self._folder, self._lone = pathlib.Path(folder), lone
+        try:
+            report = json.loads((self._folder / _REPORT).read_text(encoding="utf-8"))
+            self.config = configs.build(LinesConfig, report["config"], _REPORT)
+            self._red, self._yellow = (_mapped(self._folder / f"{name}.u64", np.uint64) for name in ("red", "yellow"))
+            if (len(self._red), len(self._yellow)) != (report["red"]["patterns"], report["yellow"]["patterns"]):
+                raise ValueError("its files are not as long as it says")
+        except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+            raise UserError(f"{folder} holds no counts of lines ({error}): count them again") from error
+
+    def __reduce__(self):
+        return LineVerdicts, (self._folder, self._lone)
+
+    def spans(self, texts: Sequence[str]) -> list[tuple[Span, ...]]:
+        """The lines of each of some normalised texts that are to be cut (`c4.cut`): start, end and one of `RULES`."""
+        return [spans for batch in batches(texts) for spans in self._spans(batch)]
+
+    def _spans(self, texts: Sequence[str]) -> list[tuple[Span, ...]]:
+        found = _patterns(texts, self.config.min_letters)
+        colours = np.where(_among(found.hashes, self._yellow), 1, 0)
+        colours[_among(found.hashes, self._red)] = 2
+        falls = _falls(colours, found.of)
+        if not self._lone:
+            falls &= colours > 0
+        spans: list[list[Span]] = [[] for _ in texts]
+        begin = np.cumsum([0, *(len(text) + 1 for text in texts)])
+        for i in falls.nonzero()[0].tolist():
+            line = found.counted[i]
+            document = found.lines.of[line]
+            start, end = (int(at[line] - begin[document]) for at in (found.lines.starts, found.lines.ends))
+            spans[document].append((start, end, RULES[colours[i]]))
+        return [tuple(own) for own in spans]
+
+
+def _among(hashes: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which hashes are among sorted ones."""
+    if not len(known):
+        return np.zeros(len(hashes), bool)
+    return known.take(np.minimum(np.searchsorted(known, hashes), len(known) - 1)) == hashes
+
+
+def _falls(colours: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Which lines the paper's pattern does not keep.
+
+    Args:
+      colours: places in `COLOURS`.
+      of: the document of each line.
+    """
+    at = np.arange(len(colours))
+    part = np.cumsum((colours == 2) | np.append(True, of[1:] != of[:-1])[: len(of)])
+    pair = at[:-1][(colours[1:] == 0) & (colours[:-1] == 0) & (part[1:] == part[:-1])]
+    first, last = np.full(len(at) + 1, len(at)), np.full(len(at) + 1, -1)
+    np.minimum.at(first, part.take(pair), pair)
+    np.maximum.at(last, part.take(pair), pair + 1)
+    return (at < first.take(part)) | (at > last.take(part))

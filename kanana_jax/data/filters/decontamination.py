@@ -1,0 +1,294 @@
+"""Overlap of training documents with evaluation sets: n-grams of the sets, frozen as hashes, looked up in documents.
+
+An n-gram is 13 words without case, punctuation and white space, as in GPT-3 (Brown et al., arXiv:2005.14165, App. C)
+and lm-evaluation-harness; for other scripts see `ngrams`. Peers: datatrove takes 12 words, Llama 3 tokens in common
+8-grams (arXiv:2407.21783, §5.1.4), Qwen2.5 common subsequences of 13 tokens (arXiv:2412.15115), GPT-4 50 letters and
+digits (arXiv:2303.08774, App. C), DCLM the end of a question beside one of its choices (arXiv:2406.11794). A text that
+is translated or reworded is found by none of these.
+
+n-grams that many items of a set share are its template (an instruction, a list of choices), and innocent documents
+would fall with them. GPT-3 and NeMo Curator leave out n-grams that match more than 10 training documents; here no
+corpus is at hand, and those go that stand in more than 10 different items of one set.
+
+64 bits: 10^12 units of text meet 10^6 n-grams by chance about once in 20 corpora.
+"""
+
+import dataclasses
+import gzip
+import hashlib
+import itertools
+import json
+import pathlib
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kanana_jax import config as configs
+from kanana_jax.config import ConfigError, UserError
+from kanana_jax.data.filters import characters
+from kanana_jax.data.filters.documents import Documents, batches, join
+from kanana_jax.data.filters.ngrams import Lengths, Units
+from kanana_jax.data.folders import whole
+from kanana_jax.files import write_json
+
+_HASHES, _SETS, _HEADS, _ABOUT = "hashes.npy", "sets.npy", "heads.npy", "contamination.json"
+_FORMAT = 1
+# A Bloom filter (Bloom 1970) of the n-grams' heads: with 3 probes and 16 bits a head or more, about one place of
+# innocent text in 200 is looked up in vain.
+_BITS_PER_HEAD, _PROBES = 16, 3
+_SHORTEST_FIELD = 20  # characters of a field that is taken unasked; ids and labels have fewer
+
+
+@dataclasses.dataclass(frozen=True)
+class ContaminationConfig:
+    """What is kept of evaluation sets.
+
+    Attributes:
+      ngrams: their lengths. Items that are shorter count as one n-gram down to 8 words (GPT-3's least n) or what
+        carries as much; still shorter ones say too little and are not looked for.
+      max_items: n-grams in more items of one set than this are its template and are left out.
+    """
+
+    ngrams: Lengths = Lengths()
+    max_items: int = 10
+
+    def __post_init__(self):
+        if self.max_items < 1:
+            raise ValueError("max_items must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlap:
+    """What a document has in common with an evaluation set.
+
+    Attributes:
+      ngrams: places of the document at which an n-gram of the set begins.
+      share: of the document's units (words, eojeol, characters), those that n-grams of the set cover.
+      span: the first stretch that they cover, start and end in the normalised text.
+    """
+
+    set: str
+    ngrams: int
+    share: float
+    span: tuple[int, int]
+
+
+def _ngrams(found: Units, lengths: Lengths) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each n-gram of some items the item, its hash and that of its head (what the shortest n-grams carry)."""
+    starts = np.arange(len(found.stop))
+    ends = found.ends(starts, lengths.whole)
+    inside = ends <= found.stop
+    first, last = found.documents[:-1], found.documents[1:]
+    carried = found.weight.take(last) - found.weight.take(first)
+    short = (carried >= lengths.shortest) & (carried < lengths.whole)
+    starts = np.concatenate([starts.compress(inside), first.compress(short)])
+    ends = np.concatenate([ends.compress(inside), last.compress(short)])
+    of = np.searchsorted(last, starts, side="right")
+    return of, found.of(starts, ends), found.of(starts, found.ends(starts, lengths.shortest))
+
+
+def _of_set(texts: Iterable[str], config: ContaminationConfig) -> tuple[dict[str, int], np.ndarray, np.ndarray]:
+    """What is reported of a set; its different n-grams without the template, and their heads."""
+    seen: set[int] = set()
+    count = {"items": 0, "repeated_items": 0, "too_short": 0}
+    nothing = np.zeros(0, np.uint64)
+    hashes, heads = [nothing], [nothing]
+    texts = iter(texts)
+    while some := list(itertools.islice(texts, 1024)):
+        for batch in batches([characters.normalise(text) for text in some]):
+            found = Units(join(batch), config.ngrams)
+            first, last = found.documents[:-1], found.documents[1:]
+            new = np.zeros(len(batch), bool)
+            for i, item in enumerate(found.of(first, last).tolist()):
+                new[i] = item not in seen
+                seen.add(item)
+            long = found.weight.take(last) - found.weight.take(first) >= config.ngrams.shortest
+            count["items"] += len(batch)
+            count["repeated_items"] += int(np.count_nonzero(~new & long))
+            count["too_short"] += int(np.count_nonzero(~long))
+            of, grams, starts = _ngrams(found, config.ngrams)
+            # Each n-gram once an item, and each item once a set: a passage has many questions.
+            order = np.lexsort((grams, of))
+            order = order.compress(new.take(of.take(order)))
+            other = np.append(True, (np.diff(of.take(order)) != 0) | (np.diff(grams.take(order)) != 0))[: len(order)]
+            hashes.append(grams.take(order.compress(other)))
+            heads.append(starts.take(order.compress(other)))
+    different, first, often = np.unique(np.concatenate(hashes), return_index=True, return_counts=True)
+    kept = often <= config.max_items
+    count |= {"ngrams": int(np.count_nonzero(kept)), "template_ngrams": int(np.count_nonzero(~kept))}
+    return count, different.compress(kept), np.concatenate(heads).take(first.compress(kept))
+
+
+def build(sets: Mapping[str, Iterable[str]], config: ContaminationConfig, output: str | pathlib.Path) -> dict[str, Any]:
+    """Writes the n-grams of evaluation sets into a folder, whole or not at all; the same sets give the same bytes.
+
+    Args:
+      sets: name → texts of its items, see `items`.
+
+    Returns:
+      `contamination.json`: the config; `sets` with, for each, `items` (texts), of these `repeated_items` and
+      `too_short` ones, different `ngrams`, and `template_ngrams` left out; a `digest` of all n-grams.
+
+    Raises:
+      UserError: no set has an n-gram, or the disk is full.
+    """
+    output = pathlib.Path(output)
+    names = sorted(sets)
+    found = [_of_set(sets[name], config) for name in names]
+    hashes = np.concatenate([grams for _, grams, _ in found] or [np.zeros(0, np.uint64)])
+    if not len(hashes):
+        raise UserError("no evaluation set has an item that is long enough for an n-gram: name other fields or sets")
+    numbers = np.repeat(np.arange(len(names), dtype=np.uint16), [len(grams) for _, grams, _ in found])
+    order = np.lexsort((numbers, hashes))
+    arrays = {
+        _HASHES: hashes.take(order),
+        _SETS: numbers.take(order),
+        _HEADS: _filter(np.unique(np.concatenate([heads for _, _, heads in found]))),
+    }
+    digest = hashlib.blake2b(b"".join(array.tobytes() for array in arrays.values()), digest_size=8).hexdigest()
+    report = {
+        "format": _FORMAT,
+        "config": dataclasses.asdict(config),
+        "digest": digest,
+        "sets": {name: count for name, (count, _, _) in zip(names, found)},
+    }
+    with whole(output) as folder:
+        for name, array in arrays.items():
+            np.save(folder / name, array)
+        write_json(folder / _ABOUT, report)
+    return report
+
+
+def _filter(heads: np.ndarray) -> np.ndarray:
+    """A Bloom filter as bytes, at which nearly all of innocent text is recognised."""
+    bits = max(10, (len(heads) * _BITS_PER_HEAD - 1).bit_length())
+    flags = np.zeros(1 << bits, bool)
+    for probe in range(_PROBES):
+        flags[_probe(heads, probe, bits)] = True
+    return np.packbits(flags, bitorder="little")
+
+
+def _probe(heads: np.ndarray, probe: int, bits: int) -> np.ndarray:
+    """The places of a Bloom filter with `2 ** bits` of them."""
+    return ((heads << np.uint64(20 * probe)) >> np.uint64(64 - bits)).view(np.int64)
+
+
+class Contamination:
+    """Looks documents up in a folder of `build`; picklable, memory-mapped."""
+
+    def __init__(self, folder: str | pathlib.Path):
+        self._folder = pathlib.Path(folder)
+        try:
+            self.report = json.loads((self._folder / _ABOUT).read_text(encoding="utf-8"))
+            if self.report["format"] != _FORMAT:
+                raise ValueError(f"its format {self.report['format']} is not {_FORMAT}")
+            self.config = configs.build(ContaminationConfig, self.report["config"], _ABOUT)
+            self.sets = tuple(sorted(self.report["sets"]))
+            self._hashes, self._numbers, self._heads = (
+                np.load(self._folder / name, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+                for name in (_HASHES, _SETS, _HEADS)
+            )
+            count = sum(about["ngrams"] for about in self.report["sets"].values())
+            if not len(self._hashes) == len(self._numbers) == count:
+                raise ValueError("its arrays are not as long as it says")
+        except (OSError, EOFError, ValueError, KeyError, TypeError, ConfigError) as error:
+            raise UserError(f"{folder} holds no hashes of evaluation sets ({error}): build them again") from error
+        self._bits = (8 * len(self._heads)).bit_length() - 1
+
+    def __reduce__(self):
+        return Contamination, (self._folder,)
+
+    def judge(self, texts: Sequence[str]) -> list[tuple[Overlap, ...]]:
+        """What each of some normalised texts has in common with the sets; empty for most."""
+        return [result for batch in batches(texts) for result in self._judge(join(batch))]
+
+    def _judge(self, texts: Documents) -> list[tuple[Overlap, ...]]:
+        found = Units(texts, self.config.ngrams)
+        starts = np.arange(len(found.stop))
+        ends = found.ends(starts, self.config.ngrams.shortest)
+        inside = ends <= found.stop
+        starts, ends = starts.compress(inside), ends.compress(inside)
+        heads = found.of(starts, ends)
+        for probe in range(_PROBES):
+            place = _probe(heads, probe, self._bits)
+            there = self._heads.take(place >> 3) >> (place & 7).astype(np.uint8) & 1
+            heads, starts, ends = (array.compress(there) for array in (heads, starts, ends))
+        starts, ends, numbers = self._hits(found, starts, ends)
+        results: list[list[Overlap]] = [[] for _ in texts.texts]
+        documents = np.searchsorted(found.documents[1:], starts, side="right")
+        for document, number in sorted(set(zip(documents.tolist(), numbers.tolist()))):
+            own = (documents == document) & (numbers == number)
+            begin, stretches = _stretches(starts[own], ends[own])
+            size = found.documents[document + 1] - found.documents[document]
+            edges = found.places.take(found.bounds.take(stretches[0]) - [0, 1]) - texts.starts[document] + [0, 1]
+            share = float(np.diff(stretches).sum() / size)
+            results[document].append(Overlap(self.sets[number], begin, share, tuple(edges.tolist())))
+        return [tuple(result) for result in results]
+
+    def _hits(self, found: Units, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Start, end and set of each n-gram that begins at one of `starts`; int64 `[3, hits]`."""
+        stop = np.minimum(found.ends(starts, self.config.ngrams.whole), found.stop.take(starts))
+        hits = [np.zeros((3, 0), np.int64)]
+        while len(starts):
+            wanted = found.of(starts, ends)
+            first = np.searchsorted(self._hashes, wanted)
+            often = np.searchsorted(self._hashes, wanted, side="right") - first
+            there = often.repeat(often)
+            at = first.repeat(often) + np.arange(len(there)) - (often.cumsum() - often).repeat(often)
+            hits.append(np.stack([starts.repeat(often), ends.repeat(often), self._numbers[at]]))
+            ends = ends + 1  # items that are shorter than an n-gram end somewhere in between
+            more = ends <= stop
+            starts, ends, stop = (array.compress(more) for array in (starts, ends, stop))
+        return np.concatenate(hits, axis=1)
+
+
+def _stretches(starts: np.ndarray, ends: np.ndarray) -> tuple[int, np.ndarray]:
+    """How many different starts there are; what n-grams cover together, `[stretches, 2]`, in order."""
+    order = np.lexsort((ends, starts))
+    starts, ends = starts.take(order), np.maximum.accumulate(ends.take(order))
+    apart = starts[1:] > ends[:-1]
+    first, last = starts[np.append(True, apart)], ends[np.append(apart, True)]
+    return len(np.unique(starts)), np.stack([first, last], axis=1)
+
+
+def items(path: str | pathlib.Path, fields: Sequence[str] = ()) -> Iterator[str]:
+    """The texts of an evaluation file, a field of a row after the other.
+
+    Args:
+      path: `.jsonl` or `.jsonl.gz`.
+      fields: whose texts; lists of texts are joined. Without any, all fields with 20 characters and more.
+
+    Raises:
+      UserError: names file and line of what is not JSON or lacks a field.
+    """
+    path = pathlib.Path(path)
+    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+        raise UserError(f"{path}: evaluation sets are read from .jsonl and .jsonl.gz files only: convert it")
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    yield from _texts(line, fields, f"{path}:{number}")
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read ({error}): name a whole .jsonl or .jsonl.gz file") from error
+
+
+def _texts(line: bytes, fields: Sequence[str], where: str) -> Iterator[str]:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is not JSON in UTF-8 ({str(error)[:80]}): mend or remove the line") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{where} is not a JSON object: an item is a row of fields")
+    for field in fields or row:
+        value = row.get(field)
+        if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+            value = "\n".join(value)
+        if isinstance(value, str):
+            if fields or len(value) >= _SHORTEST_FIELD:
+                yield value
+        elif fields:
+            there = ", ".join(key for key in row if isinstance(row[key], (str, list)))
+            raise UserError(f"{where}: field '{field}' is no text or list of texts; there are {there or 'none'}")
