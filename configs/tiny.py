@@ -3,7 +3,8 @@
     kanana run --config configs/tiny.py --workdir runs/tiny          (or: make demo)
 
 Stage 1 sees everything, mostly web-like text with its noise; stage 2 anneals on the high-quality kinds
-with a decaying learning rate, going on from stage 1's position in every source (the idea of Figure 2).
+with a decaying learning rate, going on from stage 1's position in every source (the idea of Figure 2). `:compress` goes
+on with the same model in two ways: up-scaled in depth and trained on (§2.2), and pruned in width and distilled (§2.3).
 `configs/tiny.py:test` is the same recipe in some seconds, for the tests.
 """
 
@@ -25,8 +26,8 @@ KINDS = {
 
 
 def get_config(arg: str = ""):
-    if arg not in ("", "test"):
-        raise ValueError("known: no argument, or 'test'")
+    if arg not in ("", "compress", "test"):
+        raise ValueError("known: no argument, 'compress' or 'test'")
     c = ConfigDict()
     c.name = "tiny"
     c.seed = 0
@@ -49,7 +50,7 @@ def get_config(arg: str = ""):
         max_new_tokens=80,
         sampling=dict(temperature=0.4, top_p=0.9),
     )
-    c.stages = ("stage1", "stage2")
+    c.stages = ("stage1", "stage2", *(("upscaled", "deeper", "pruned", "student") if arg else ()))
     model = presets.tiny(VOCAB, embed_dim=192, mlp_dim=512, num_layers=4, num_heads=6, num_kv_heads=2)
     optimizer = dict(learning_rate=4e-3, weight_decay=1e-4, schedule=dict(kind="multi_step", warmup_steps=40))
     train = dict(
@@ -72,6 +73,27 @@ def get_config(arg: str = ""):
             optimizer=optimizer | dict(learning_rate=1.5e-3, schedule=dict(kind="cosine", warmup_steps=10, final=0.05)),
         ),
     )
+    short = train | dict(tokens=250_000, eval_every=0, checkpoint=dict(every=100, keep_last=1, keep_best=0))
+    healing = optimizer | dict(learning_rate=1e-3, schedule=dict(kind="cosine", warmup_steps=10, final=0.05))
+    c.upscaled = dict(kind="upscale", start="stage2", upscale=dict(num_layers=6))
+    c.deeper = dict(kind="pretrain", start="upscaled", mixture=_mixture(2), train=short | dict(optimizer=healing))
+    c.pruned = dict(
+        kind="prune",
+        start="stage2",
+        mixture=_mixture(2),
+        prune=dict(
+            shape=dict(embed_dim=128, mlp_dim=320, num_heads=4),
+            importance=dict(samples=128, batch_size=16),
+            seq_len=256,
+        ),
+    )
+    c.student = dict(
+        kind="distill",
+        start="pruned",
+        mixture=_mixture(2),
+        distill=dict(teacher="stage2", dtype="float32"),
+        train=short | dict(tokens=400_000, optimizer=healing | dict(learning_rate=2e-3)),
+    )
     if arg == "test":
         _shrink(c)
     return c
@@ -90,6 +112,9 @@ def _shrink(c):
     c.stage1.model = presets.tiny(
         800, embed_dim=32, mlp_dim=64, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8
     ).to_dict()
-    for stage, steps in ((c.stage1, 12), (c.stage2, 6)):
+    c.upscaled.upscale.num_layers = 3
+    c.pruned.prune.shape = dict(embed_dim=24, mlp_dim=48, num_heads=2)
+    c.pruned.prune.update(importance=dict(samples=8, batch_size=8), seq_len=64)
+    for stage, steps in ((c.stage1, 12), (c.stage2, 6), (c.deeper, 4), (c.student, 6)):
         stage.train.update(batch_tokens=512, seq_len=64, tokens=512 * steps, log_every=1, eval_every=6)
         stage.train.checkpoint.update(every=4, keep_best=0)

@@ -20,8 +20,8 @@ from kanana_jax.training.step import Batch, Loss, LossOutput
 def make_loss(architecture: Architecture, runtime: Runtime, implementation: str, *, z_loss: float, chunk: int) -> Loss:
     """Sum of cross-entropy and z-loss over the tokens that carry loss."""
 
-    def loss(params: Params, batch: Batch, rng: jax.Array) -> LossOutput:
-        del rng  # nothing is drawn
+    def loss(params: Params, batch: Batch, rng: jax.Array, frozen: None) -> LossOutput:
+        del rng, frozen  # nothing is drawn, no other model is needed
         model = bind(architecture, runtime, params)
         hidden_BTD = model(
             batch["inputs"],

@@ -104,6 +104,7 @@ class Task:
       flops_per_token: exact matmul FLOPs of training on one token, for MFU.
       sizes: `{what: (logical axis, size)}` that the mesh must divide.
       evaluate: parameters → `{"bits_per_byte": {name: value}, …}`.
+      make_frozen: parameters of the stage's other models, already sharded, for its loss.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Task:
     flops_per_token: float
     sizes: dict[str, tuple[str, int]]
     evaluate: Callable[[Any], dict[str, Any]] | None = None
+    make_frozen: Callable[[], Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,10 +172,11 @@ def train(task: Task, config: TrainConfig, mesh: Mesh, folder: pathlib.Path, see
             donate_argnums=0,
             out_shardings=(shardings, None),
         )
+        frozen = None if task.make_frozen is None else task.make_frozen()
         run = _Run(task, config, mesh, folder, checkpoints, start or 0, tokens)
         try:
             with _termination() as terminated:
-                return run.loop(state, stream, rows, step_function, terminated)
+                return run.loop(state, stream, rows, step_function, frozen, terminated)
         finally:
             run.close()
 
@@ -206,7 +209,7 @@ class _Run:
         for writer in self.writers:
             writer.write(line)
 
-    def loop(self, state, stream, rows, step_function, terminated) -> Result:
+    def loop(self, state, stream, rows, step_function, frozen, terminated) -> Result:
         config, pending = self.config, None
         if self.start == 0:
             self.evaluate(0, state.params)
@@ -216,7 +219,7 @@ class _Run:
             self.filtered += stream.filter_seconds
             data = stream.get_state()
             batch = sharding.put_batch(self.mesh, rows, config.batch_size, local)
-            state, values = step_function(state, batch)
+            state, values = step_function(state, batch, frozen)
             # The figures of a step are read once the next one is under way, so that the device never waits.
             if pending is not None:
                 self.digest(*pending)

@@ -28,7 +28,8 @@ class LossOutput(NamedTuple):
     metrics: dict[str, jax.Array]
 
 
-Loss = Callable[[Any, Batch, jax.Array], LossOutput]
+# (parameters, batch, key, frozen) → sums; `frozen` are a stage's other models (a teacher, a reference), or None.
+Loss = Callable[[Any, Batch, jax.Array, Any], LossOutput]
 
 
 class TrainState(NamedTuple):
@@ -98,19 +99,19 @@ def state_shardings(mesh: Mesh, abstract: TrainState, logical_axes: Any) -> Trai
 
 def make_train_step(
     loss: Loss, optimizer: optax.GradientTransformation, *, accumulate: int = 1, guard: GuardConfig = GuardConfig()
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """The step function to be jitted.
 
     Micro-batch `i` of `accumulate` takes rows `i::accumulate`, so that every device keeps its own rows.
 
     Returns:
-      `(state, batch) -> (state, metrics)`; metrics are float32 scalars: `loss` (the mean that is
+      `(state, batch, frozen=None) -> (state, metrics)`; metrics are float32 scalars: `loss` (the mean that is
       minimised), `weight`, `grad_norm`, `skipped`, `skipped_in_a_row`, and the stage's own.
     """
 
-    def gradients(params, batch, rng):
+    def gradients(params, batch, rng, frozen):
         def scalar(params, micro, rng):
-            output = loss(params, micro, rng)
+            output = loss(params, micro, rng, frozen)
             return output.loss, output
 
         grad = jax.grad(scalar, has_aux=True)
@@ -130,9 +131,9 @@ def make_train_step(
         total, _ = jax.lax.scan(body, zeros, (jnp.arange(accumulate), micros))
         return total
 
-    def step(state: TrainState, batch: Batch):
+    def step(state: TrainState, batch: Batch, frozen: Any = None):
         rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-        grads, output = gradients(state.params, batch, rng)
+        grads, output = gradients(state.params, batch, rng, frozen)
         weight = jnp.maximum(output.weight, 1e-9)
         grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
         mean = output.loss / weight

@@ -36,7 +36,7 @@ def _batch(rows):
 
 def test_a_packed_batch_is_its_documents_alone(params):
     documents = _documents(0, 9)
-    value = jax.value_and_grad(lambda p, b: LOSS(p, b, KEY).loss)
+    value = jax.value_and_grad(lambda p, b: LOSS(p, b, KEY, None).loss)
     packed, packed_grad = value(params, _batch(packing.pack(documents, 256)))
     alone = [value(params, _batch(packing.pack([d], len(d)))) for d in documents]
     np.testing.assert_allclose(packed, sum(v for v, _ in alone), rtol=1e-5)
@@ -77,7 +77,7 @@ def test_accumulation_is_exact(params, accumulate):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one.params, many.params)
 
 
-def _quadratic(params, batch, rng):
+def _quadratic(params, batch, rng, frozen):
     return LossOutput(jnp.sum(params["w"] ** 2) * batch["scale"].sum(), jnp.float32(1), {})
 
 

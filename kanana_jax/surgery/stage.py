@@ -1,0 +1,96 @@
+"""Surgery as a stage of a recipe: from the model folder of an earlier stage to one of its own."""
+
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from kanana_jax.files import write_json
+from kanana_jax.interop import model_folder
+from kanana_jax.interop.model_folder import ModelFolder
+from kanana_jax.models import counts
+from kanana_jax.models.architecture import Runtime
+from kanana_jax.surgery import importance as importance_lib
+from kanana_jax.surgery import prune, streaming, upscale
+from kanana_jax.surgery.importance import Importance, ImportanceConfig
+from kanana_jax.surgery.plan import Plan
+
+log = logging.getLogger("kanana")
+REPORT = "surgery.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class PruneStageConfig:
+    """The section `prune` of a stage: the shape, and how parts are scored.
+
+    Attributes:
+      shape: what is wanted.
+      importance: what is measured.
+      seq_len: tokens a row of calibration text, which is drawn by the stage's mixture from what is trained on.
+    """
+
+    shape: prune.PruneConfig
+    importance: ImportanceConfig = ImportanceConfig()
+    seq_len: int = 1024
+
+
+def run_upscale(config: upscale.UpscaleConfig, parent: ModelFolder, folder: pathlib.Path, card: dict[str, Any]) -> None:
+    """Writes `folder/model` and `folder/surgery.json`."""
+    _carry_out(upscale.plan(parent.architecture, config), parent, folder, card, 0.0, {"method": config.method})
+
+
+def run_prune(
+    config: PruneStageConfig,
+    parent: ModelFolder,
+    folder: pathlib.Path,
+    card: dict[str, Any],
+    batches: Callable[[int], Iterator[dict[str, jax.Array]]],
+    runtime: Runtime,
+    implementation: str,
+    mesh: Mesh,
+) -> None:
+    """Scores the parent on calibration text, and writes `folder/model`, `surgery.json` and the scores.
+
+    Args:
+      batches: makes so many sharded batches of calibration text.
+    """
+    a = parent.architecture
+    prune.shape(a, config.shape)  # a shape that cannot be is told before anything is computed
+    count = -(-config.importance.samples // config.importance.batch_size)
+    flops = 0.0
+    if (folder / "importance.npz").is_file():
+        scores = Importance.load(folder)
+    else:
+        log.info("scoring %s on %d rows of %d tokens", parent.path, config.importance.samples, config.seq_len)
+        with jax.set_mesh(mesh):
+            params = model_folder.load_params(parent, runtime, mesh)
+            scores = importance_lib.score(config.importance, a, runtime, params, batches(count), implementation)
+        del params
+        if jax.process_index() == 0:
+            scores.save(
+                folder, dataclasses.asdict(config.importance) | {"seq_len": config.seq_len, "of": str(parent.path)}
+            )
+    if config.importance.method in ("activation", "wanda"):
+        tokens = count * config.importance.batch_size * config.seq_len
+        flops = counts.forward_flops_per_token(a, config.seq_len) * tokens
+    more = {"importance": dataclasses.asdict(config.importance)}
+    _carry_out(prune.plan(a, config.shape, scores), parent, folder, card, flops, more)
+
+
+def _carry_out(
+    plan: Plan, parent: ModelFolder, folder: pathlib.Path, card: dict[str, Any], flops: float, more: dict[str, Any]
+) -> None:
+    if jax.process_index() == 0:
+        write_json(folder / REPORT, plan.report() | more)
+    made = model_folder.card(
+        plan.after,
+        calibration_flops=flops,
+        parent=str(parent.path),
+        tokenizer=parent.card.get("tokenizer"),
+        **card,
+    )
+    streaming.apply_to_folder(plan, parent, folder / "model", made)
