@@ -19,6 +19,7 @@ from kanana_jax.report.page import (
     write,
 )
 from kanana_jax.report.plots import Series, bars, lines
+from kanana_jax.report.surgery import cost_blocks, surgery_blocks
 
 Json = dict[str, Any]
 
@@ -40,6 +41,8 @@ def write_run_report(workdir: pathlib.Path) -> pathlib.Path:
         [
             Section("In short", _summary(begun)),
             Section("Models", _models(stages)),
+            *_optional("Surgery", surgery_blocks({name: workdir / name for name in names})),
+            *_optional("Cost of the family", cost_blocks({s.name: s.card for s in stages.values() if s.card})),
             Section("Loss", _loss(begun)),
             Section("Held-out text", _bits(begun)),
             Section("Samples", _samples(stages)),
@@ -67,6 +70,10 @@ def write_run_report(workdir: pathlib.Path) -> pathlib.Path:
         ],
     )
     return write(page, workdir / "report.html")
+
+
+def _optional(title: str, blocks: list[Block]) -> list[Section]:
+    return [Section(title, blocks)] if blocks else []
 
 
 class _Stage:
@@ -169,17 +176,27 @@ def _loss(stages: list[_Stage]) -> list:
         return [Text("No step is logged yet.")]
     _, boundaries = _axis(stages)
     skipped = sum(s.steps[-1].get("skipped", 0) for s in stages)
-    return [
+    blocks: list = [
         Figure(
             lines(
-                [_curve(stages, "loss", "training loss")],
+                [_curve(stages, "nll", "cross-entropy")],
                 x="tokens (millions)",
                 y="nats a token",
                 boundaries=boundaries,
             ),
-            f"Cross-entropy and z-loss of the training batches. Updates refused by the guard: {skipped}.",
+            f"Cross-entropy of the training batches. Updates refused by the guard: {skipped}.",
         )
     ]
+    taught = [s for s in stages if any("divergence" in row for row in s.steps)]
+    if taught:
+        figure = lines(
+            [Series(s.name, [r["tokens"] / 1e6 for r in s.steps], [r["divergence"] for r in s.steps]) for s in taught],
+            x="tokens (millions)",
+            y="nats a token",
+            log_y=True,
+        )
+        blocks.append(Figure(figure, "Divergence from the teacher, where there is one."))
+    return blocks
 
 
 def _bits(stages: list[_Stage]) -> list:
