@@ -28,6 +28,40 @@ class Broken:
     reason: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Fields:
+    """How records are made of JSON objects; `root` is what ids leave out of file names."""
+
+    text_field: str
+    source: str
+    lang: str | None
+    root: str
+
+    def record(self, where: str, raw: Any) -> "Record | Broken":
+        try:
+            if isinstance(raw, bytes):
+                raw = json.loads(raw.decode("utf-8"))
+        except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, a number of 5,000 digits
+            return Broken(where, f"not JSON in UTF-8 ({str(error)[:80]})")
+        id = where.removeprefix(self.root)
+        try:
+            return normalise(raw, text_field=self.text_field, source=self.source, lang=self.lang, default_id=id)
+        except ValueError as error:
+            return Broken(where, str(error))
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of JSON that another process may parse: cheaper to send than its record."""
+
+    where: str
+    data: bytes
+    fields: Fields
+
+    def parse(self) -> "Record | Broken":
+        return self.fields.record(self.where, self.data)
+
+
 def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, default_id: str) -> Record:
     """A record from a JSON value.
 
@@ -87,6 +121,14 @@ def read(
     Raises:
       UserError: nothing there, an unknown form, or a missing library.
     """
+    for item in read_lines(path, text_field=text_field, source=source, lang=lang, format=format):
+        yield item.parse() if isinstance(item, Line) else item
+
+
+def read_lines(
+    path: str, *, text_field: str = "text", source: str, lang: str | None = None, format: str = ""
+) -> Iterator[Line | Record | Broken]:
+    """As `read`, but lines of JSON are left to be parsed."""
     if path.startswith("microworld://"):
         from kanana_jax.data.microworld import parse_uri
 
@@ -100,14 +142,12 @@ def read(
         raws = _seqio(path)
     else:
         raws = _local(path, format)
+    fields = Fields(text_field, source, lang, root)
     for where, raw in raws:
         if isinstance(raw, Broken):
             yield raw
-            continue
-        try:
-            yield normalise(raw, text_field=text_field, source=source, lang=lang, default_id=where.removeprefix(root))
-        except ValueError as error:
-            yield Broken(where, str(error))
+        else:
+            yield Line(where, raw, fields) if isinstance(raw, bytes) else fields.record(where, raw)
 
 
 def _local(path: str, format: str) -> Iterator[tuple[str, Any]]:
@@ -179,11 +219,7 @@ def _lines(stream: io.BufferedIOBase, file: pathlib.Path) -> Iterator[tuple[str,
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue
-            where = f"{file}:{number}"
-            try:
-                yield where, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, a number of 5,000 digits
-                yield where, Broken(where, f"not JSON in UTF-8 ({str(error)[:80]})")
+            yield f"{file}:{number}", line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
     except (EOFError, OSError, zlib.error) as error:
         raise UserError(f"{file} is truncated or not what its name says ({error}): fetch it again") from error
 

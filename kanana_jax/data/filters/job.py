@@ -91,7 +91,7 @@ def run(
         return json.loads(report_file.read_text())
     files = {name: _Appended(output / name, totals.sizes.get(name, 0)) for name in (KEPT, DROPPED, SIGNALS, "ids.txt")}
     try:
-        items = records.read(inputs, source=pathlib.Path(inputs).name.split(".")[0])
+        items = records.read_lines(inputs, source=pathlib.Path(inputs).name.split(".")[0])
         chunks = itertools.islice(_chunks(items, config.chunk), totals.chunks, None)
         work = functools.partial(judge_chunk, dict(configs), config.lang, config.keep_dropped)
         for chunk in _ordered(work, chunks, config.workers):

@@ -50,6 +50,7 @@ def columns(configs: Mapping[str, FilterConfig]) -> tuple[str, ...]:
 def judge_chunk(configs: Mapping[str, FilterConfig], lang: str, keep_dropped: bool, items: list) -> Chunk:
     """Filters some documents; a pure function but for `seconds`."""
     began = time.process_time()
+    items = [item.parse() if isinstance(item, records.Line) else item for item in items]
     verdicts = iter(_verdicts(Filters(dict(configs)), lang, [x for x in items if not isinstance(x, records.Broken)]))
     out: dict[bool, list[bytes]] = {True: [], False: []}
     names = columns(configs)[len(NAMES) :]
@@ -129,7 +130,7 @@ def _verdicts(filters: Filters, lang: str, items: list[records.Record]) -> list[
 
 
 def _member(lines: list[bytes]) -> bytes:
-    return gzip.compress(b"".join(lines), 6, mtime=0) if lines else b""
+    return gzip.compress(b"".join(lines), 4, mtime=0) if lines else b""
 
 
 class Totals:
