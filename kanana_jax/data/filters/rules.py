@@ -8,6 +8,7 @@ from kanana_jax.config import ConfigError, nearest
 from kanana_jax.data.dedup.verdicts import Verdicts
 from kanana_jax.data.filters import characters, pii, scores, units
 from kanana_jax.data.filters.c4 import C4Config, Span, cut
+from kanana_jax.data.filters.quality_model import QualityModel
 from kanana_jax.data.filters.signals import NAMES, Lexicon, Signals, measure
 from kanana_jax.data.records import Record
 
@@ -70,7 +71,7 @@ class FilterConfig:
     cut_lines: bool = False
     pii: bool = False
     language: str = ""
-    quality: dict[str, scores.QualityModel] = dataclasses.field(default_factory=dict)
+    quality: dict[str, QualityModel] = dataclasses.field(default_factory=dict)
     contamination: str = ""
     lines: str = ""
     duplicates: str = ""

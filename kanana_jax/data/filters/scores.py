@@ -1,38 +1,16 @@
 """What models and look-ups say of documents, beside the signals of their text: only what a config asks for."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 
 from kanana_jax.data.filters import language, pii
 from kanana_jax.data.filters.decontamination import Contamination, Overlap
+from kanana_jax.data.filters.quality_model import QualityModel
 
 QUALITY = "quality."
 LANGUAGE, PII, CONTAMINATION = "language", "pii", "contamination"
-Text = Literal["raw", "word", "character"]
-LABEL = "__label__"  # fastText's prefix
-GOOD = f"{LABEL}good"
-
-
-@dataclasses.dataclass(frozen=True)
-class QualityModel:
-    """A trained or a published model, as filters name it.
-
-    Attributes:
-      path: `.bin` file of fastText.
-      text, max_characters: as in `ClassifierConfig`; they must be those of its training.
-      label: the label whose probability is the score; empty: labels are numbers and the score is their expectation.
-      sha256: of the file; if given, no other file is read.
-    """
-
-    path: str
-    text: Text = "word"
-    max_characters: int = 4000
-    label: str = GOOD
-    sha256: str = ""
 
 
 @functools.lru_cache(8)

@@ -15,7 +15,7 @@ import numpy as np
 
 from kanana_jax.config import ConfigError, UserError
 from kanana_jax.data.filters import characters, units
-from kanana_jax.data.filters.scores import LABEL, QualityModel, Text
+from kanana_jax.data.filters.quality_model import LABEL, QualityModel, Text
 
 OTHER = f"{LABEL}other"
 
@@ -94,7 +94,7 @@ def train(texts: Sequence[str], labels: Sequence[str], config: ClassifierConfig,
     """Trains on normalised texts and writes the model; returns the sha256 of the file.
 
     Args:
-      labels: with fastText's prefix, see `OTHER` and `scores.GOOD`.
+      labels: with fastText's prefix, see `OTHER` and `quality_model.GOOD`.
 
     Raises:
       UserError: fewer than two labels occur, or training came to nothing.

@@ -8,7 +8,7 @@ from conftest import ROOT
 from kanana_jax import config as config_lib
 from kanana_jax.config import ConfigError
 from kanana_jax.data import filters
-from kanana_jax.data.filters import job, pii, scores, totals
+from kanana_jax.data.filters import job, pii, quality_model, totals
 from kanana_jax.data.quality import ClassifierConfig, classifier
 
 KOREAN = "오늘은 날씨가 맑아서 강가를 따라 오래 걸었다. 문의는 010-1234-5678 또는 kim@example.com 으로 하시면 됩니다."
@@ -19,7 +19,7 @@ ENGLISH = "The weather was fine today, so we walked along the river for a long t
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model.bin"
     config = ClassifierConfig(dim=4, buckets=100, epochs=30, min_count=1, learning_rate=0.5)
-    classifier.train([KOREAN, ENGLISH] * 20, [scores.GOOD, classifier.OTHER] * 20, config, path)
+    classifier.train([KOREAN, ENGLISH] * 20, [quality_model.GOOD, classifier.OTHER] * 20, config, path)
     return str(path)
 
 
@@ -31,7 +31,7 @@ def _filter(model, **rules):
     return filters.FilterConfig(
         pii=True,
         language="ko",
-        quality={"edu": scores.QualityModel(model)},
+        quality={"edu": quality_model.QualityModel(model)},
         rules={name: filters.Rule(**rule) for name, rule in rules.items()},
     )
 
@@ -41,7 +41,7 @@ def test_scores_are_those_of_their_parts(model):
     for text in (KOREAN, ENGLISH):
         found = judge(_record(text)).scores
         assert found["pii"] == len(pii.find(text))
-        assert found["quality.edu"] == classifier.Classifier(scores.QualityModel(model))([text])[0]
+        assert found["quality.edu"] == classifier.Classifier(quality_model.QualityModel(model))([text])[0]
     assert found["language"] == 0.0 and judge(_record(KOREAN)).scores["language"] > 0.5
     batch = [verdict.scores for verdict in judge.judge([_record(KOREAN), _record(ENGLISH)])]
     assert batch == [judge(_record(t)).scores for t in (KOREAN, ENGLISH)]
@@ -91,7 +91,7 @@ def test_a_job_writes_scores_and_marks_what_broke_a_rule(model, tmp_path):
     table = parquet.read_table(tmp_path / "out/signals.parquet")
     assert table.column_names[1:] == list(totals.columns(configs))
     assert table.column("quality.edu")[0].as_py() == pytest.approx(
-        classifier.Classifier(scores.QualityModel(model))([KOREAN])[0], abs=1e-6
+        classifier.Classifier(quality_model.QualityModel(model))([KOREAN])[0], abs=1e-6
     )
     (first, *_) = json.loads((tmp_path / "out/examples.json").read_text())["examples"]["pii"]
     marked = [first["text"][start:end] for start, end, _ in first["spans"]]

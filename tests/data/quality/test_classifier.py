@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kanana_jax.config import ConfigError, UserError
-from kanana_jax.data.filters.scores import GOOD
+from kanana_jax.data.filters.quality_model import GOOD
 from kanana_jax.data.quality import classifier
 from kanana_jax.data.quality.classifier import OTHER, Classifier, ClassifierConfig, QualityModel
 
