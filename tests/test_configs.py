@@ -9,8 +9,10 @@ from kanana_jax import config as config_lib
 from kanana_jax import recipe
 from kanana_jax.models import presets
 from kanana_jax.parallel.mesh import resolve
+from kanana_jax.surgery import prune
+from kanana_jax.training.distillation import DistillationConfig
 
-FULL = sorted(p.stem for p in (ROOT / "configs/kanana").glob("*.py") if p.stem != "common")
+FULL = sorted(p.stem for p in (ROOT / "configs/kanana").glob("*.py") if p.stem not in ("common", "chain"))
 
 
 @pytest.mark.parametrize("name", FULL)
@@ -32,6 +34,23 @@ def test_full_size_configs(name):
         assert first.batch_size % (sizes["data"] * sizes["fsdp"]) == 0 and first.batch_size % parsed.data.lanes == 0
         assert architecture.num_kv_heads % sizes["tensor"] == 0 and architecture.mlp_dim % sizes["tensor"] == 0
         assert architecture.embed_dim % sizes["fsdp"] == 0
+
+
+def test_the_chain_is_the_papers():
+    config = config_lib.read_config_file(f"{ROOT}/configs/kanana/chain.py:docs,base")
+    parsed, stages = recipe.parse(config)
+    assert parsed.stages[::2] == tuple(f"{name}_pruned" for name in parsed.stages[1::2])
+    assert parsed.stages[1::2] == ("nano_4_5b", "nano_2_1b", "nano_1_3b", "nano_635m", "nano_385m", "nano_192m")
+    shape = presets.essence_8b()
+    for name in parsed.stages[1::2]:
+        pruned, student = stages[f"{name}_pruned"], stages[name]
+        after = prune.shape(shape, pruned.prune.shape)
+        assert after == getattr(presets, name)() and after.num_layers == 32 and after.num_kv_heads == 8
+        assert student.distill.teacher == "base" and student.distill.loss == DistillationConfig()
+        assert student.train.batch_tokens == 512 * 8192 and student.train.optimizer.learning_rate == 1.2e-4
+        assert sum(student.mixture.values()) == pytest.approx(100, abs=0.2)
+        shape = after
+    assert stages["nano_2_1b_pruned"].prune.shape.tie_embeddings
 
 
 def test_the_laws_values_for_the_papers_two_models():
