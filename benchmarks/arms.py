@@ -1,35 +1,45 @@
 """Compares the arms of an ablation over seeds.
 
-    python benchmarks/arms.py runs/filtering [--metric lang/ko lang/en] [--first]
+    python benchmarks/arms.py runs/filtering [--metric lang/ko lang/en] [--first] [--stages STAGE …]
 
-The folder holds one workdir an arm and seed (`ARM-SEED`). Prints each arm's mean of held-out bits per byte at the end
-of the last stage with a 95% t-interval over seeds, and the mean difference to the first arm, paired by seed. `--first`
-takes the evaluation before the last stage's first step: what surgery left.
+The folder holds one workdir an arm and seed (`ARM-SEED`), whose last stage counts; with `--stages` one workdir a seed,
+whose stages are the arms. Prints each arm's mean of held-out bits per byte at the end of the stage with a 95%
+t-interval over seeds, and the mean difference to the first arm, paired by seed. `--first` takes the evaluation before
+the stage's first step: what surgery left.
 """
 
 import argparse
 import json
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
 
-def results(folder: pathlib.Path, first: bool = False) -> dict[str, dict[str, dict[str, float]]]:
-    """arm → seed → metric → bits per byte, of finished runs."""
-    arms: dict[str, dict[str, dict[str, float]]] = {}
+def results(folder: pathlib.Path, stages: Sequence[str] = ()) -> dict[str, dict[str, pathlib.Path]]:
+    """arm → seed → folder of the stage that counts, of finished ones."""
+    arms: dict[str, dict[str, pathlib.Path]] = {stage: {} for stage in stages}
     for workdir in sorted(folder.iterdir()):
-        arm, _, seed = workdir.name.rpartition("-")
         if not (workdir / "config.json").is_file():
             continue
-        last = json.loads((workdir / "config.json").read_text())["config"]["stages"][-1]
-        card = workdir / last / "model" / "model.json"
-        if card.is_file() and first:
-            rows = [json.loads(line) for line in (workdir / last / "metrics.jsonl").read_text().splitlines()]
-            begin = next(row for row in rows if "eval" in row and row["step"] == 0)
-            arms.setdefault(arm, {})[seed] = begin["eval"]["bits_per_byte"]
-        elif card.is_file():
-            arms.setdefault(arm, {})[seed] = json.loads(card.read_text())["evaluation"]["bits_per_byte"]
-    return arms
+        if stages:
+            found = {stage: (workdir.name, workdir / stage) for stage in stages}
+        else:
+            arm, _, seed = workdir.name.rpartition("-")
+            last = json.loads((workdir / "config.json").read_text())["config"]["stages"][-1]
+            found = {arm: (seed, workdir / last)}
+        for arm, (seed, stage) in found.items():
+            if (stage / "model" / "model.json").is_file():
+                arms.setdefault(arm, {})[seed] = stage
+    return {arm: seeds for arm, seeds in arms.items() if seeds}
+
+
+def bits_per_byte(stage: pathlib.Path, first: bool = False) -> dict[str, float]:
+    """At the end of a finished stage, or before its first step."""
+    if not first:
+        return json.loads((stage / "model" / "model.json").read_text())["evaluation"]["bits_per_byte"]
+    rows = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
+    return next(row for row in rows if "eval" in row and row["step"] == 0)["eval"]["bits_per_byte"]
 
 
 def interval(values: list[float]) -> tuple[float, float]:
@@ -47,8 +57,12 @@ def main() -> None:
     parser.add_argument("--metric", nargs="+", default=["lang/ko", "lang/en"])
     parser.add_argument("--first", action="store_true", help="before the last stage's first step")
     parser.add_argument("--against", default="", metavar="ARM", help="default: the first by name")
+    parser.add_argument("--stages", nargs="+", default=[], help="arms, where a workdir holds all of a seed")
     options = parser.parse_args()
-    arms = results(options.folder, options.first)
+    arms = {
+        arm: {seed: bits_per_byte(stage, options.first) for seed, stage in seeds.items()}
+        for arm, seeds in results(options.folder, options.stages).items()
+    }
     base = options.against or next(iter(arms))
     for metric in options.metric:
         for arm, seeds in arms.items():

@@ -3,8 +3,8 @@
     kanana run --config configs/tiny.py --workdir runs/tiny          (or: make demo)
 
 Stage 1 sees everything, mostly web-like text with its noise; stage 2 anneals on the high-quality kinds
-with a decaying learning rate, going on from stage 1's position in every source (the idea of Figure 2). `:compress` goes
-on with the same model in two ways: up-scaled in depth and trained on (§2.2), and pruned in width and distilled (§2.3).
+with a decaying learning rate, going on from stage 1's position in every source (the idea of Figure 2). From there the
+model goes two ways: up-scaled in depth and trained on (§2.2), and pruned in width and distilled (§2.3).
 `configs/tiny.py:test` is the same recipe in some seconds, for the tests.
 """
 
@@ -26,8 +26,8 @@ KINDS = {
 
 
 def get_config(arg: str = ""):
-    if arg not in ("", "compress", "test"):
-        raise ValueError("known: no argument, 'compress' or 'test'")
+    if arg not in ("", "test"):
+        raise ValueError("known: no argument, or 'test'")
     c = ConfigDict()
     c.name = "tiny"
     c.seed = 0
@@ -50,7 +50,7 @@ def get_config(arg: str = ""):
         max_new_tokens=80,
         sampling=dict(temperature=0.4, top_p=0.9),
     )
-    c.stages = ("stage1", "stage2", *(("upscaled", "deeper", "pruned", "student") if arg else ()))
+    c.stages = ("stage1", "stage2", "upscaled", "deeper", "pruned", "student")
     model = presets.tiny(VOCAB, embed_dim=192, mlp_dim=512, num_layers=4, num_heads=6, num_kv_heads=2)
     optimizer = dict(learning_rate=4e-3, weight_decay=1e-4, schedule=dict(kind="multi_step", warmup_steps=40))
     train = dict(

@@ -6,12 +6,15 @@ from typing import Any, Literal
 from kanana_jax import config as config_lib
 from kanana_jax.config import ConfigError
 from kanana_jax.data import filters as filters_lib
-from kanana_jax.data import mixture, pipeline, sources
+from kanana_jax.data import mixture, pipeline, sources, teacher_cache
 from kanana_jax.data.tokenizer_training import TokenizerConfig
 from kanana_jax.inference.sampling import SamplingConfig
+from kanana_jax.interop import model_folder
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.parallel.mesh import MeshConfig
+from kanana_jax.stages.cache_teacher import CacheTeacherConfig
 from kanana_jax.stages.distill import DistillConfig
+from kanana_jax.surgery.search import SearchConfig
 from kanana_jax.surgery.stage import PruneStageConfig
 from kanana_jax.surgery.upscale import UpscaleConfig
 from kanana_jax.training import loop
@@ -40,7 +43,11 @@ SECTIONS = {
     "distill": ("train", "distill"),
     "upscale": ("upscale",),
     "prune": ("prune",),
+    "search": ("search", "distill", "train"),
+    "cache_teacher": ("cache_teacher",),
 }
+# kind → the file that a finished stage of it leaves, where that is not a model's card.
+RESULTS = {"cache_teacher": teacher_cache.INDEX}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +62,13 @@ class StageConfig:
       train: length, batch, optimizer, logging, checkpoints.
       distill: the teacher.
       upscale, prune: what becomes of the model.
+      search: among which shapes the best is looked for, by short distillations.
+      cache_teacher: how much of the model's logits is kept, and over which rows.
       select: source → further rules for its documents in this stage: how a high-quality slice is cut.
       data_after: the stage whose position in the sources is kept; empty: the last that it comes from and that read any.
     """
 
-    kind: Literal["pretrain", "distill", "upscale", "prune"]
+    kind: Literal["pretrain", "distill", "upscale", "prune", "search", "cache_teacher"]
     start: str = "scratch"
     model: Architecture | None = None
     mixture: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -67,20 +76,27 @@ class StageConfig:
     distill: DistillConfig | None = None
     upscale: UpscaleConfig | None = None
     prune: PruneStageConfig | None = None
+    search: SearchConfig | None = None
+    cache_teacher: CacheTeacherConfig | None = None
     data_after: str = ""
     select: dict[str, dict[str, filters_lib.Rule]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if (self.start == "scratch") != (self.model is not None):
             raise ValueError("a stage that starts from 'scratch' needs a model section, any other takes none")
-        for section in ("train", "distill", "upscale", "prune"):
+        for section in dict.fromkeys(section for sections in SECTIONS.values() for section in sections):
             if (getattr(self, section) is not None) != (section in SECTIONS[self.kind]):
                 needs = "needs a" if section in SECTIONS[self.kind] else "has no"
                 raise ValueError(f"a stage of kind '{self.kind}' {needs} section '{section}'")
-        if self.kind in ("upscale", "prune") and self.start == "scratch":
+        if self.kind in ("upscale", "prune", "search", "cache_teacher") and self.start == "scratch":
             raise ValueError(f"a stage of kind '{self.kind}' starts from another stage or a model folder")
         if bool(self.mixture) != (self.kind != "upscale"):
             raise ValueError("a stage needs a mixture, unless it is of kind 'upscale'")
+
+    @property
+    def result(self) -> str:
+        """The file in the stage's folder that says that it is finished."""
+        return RESULTS.get(self.kind, f"model/{model_folder.CARD}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +130,8 @@ def parse(config: Any) -> tuple[RecipeConfig, dict[str, StageConfig]]:
     names = tuple(values.get("stages", ()))
     sections = {}
     for name in names:
+        if name == "scratch":
+            raise ConfigError("config 'stages' names a stage 'scratch', which means no stage: call it otherwise")
         if name not in values:
             raise ConfigError(f"config 'stages' names '{name}', but there is no section config.{name}")
         sections[name] = values.pop(name)
@@ -138,10 +156,10 @@ def parse(config: Any) -> tuple[RecipeConfig, dict[str, StageConfig]]:
             value = getattr(stage, key)
             if value in names and value not in earlier:
                 raise ConfigError(f"config '{name}.{key}' is '{value}', which does not come before it in 'stages'")
-        if stage.distill is not None and stage.distill.teacher in names and stage.distill.teacher not in earlier:
-            raise ConfigError(
-                f"config '{name}.distill.teacher' is '{stage.distill.teacher}', which does not come before it"
-            )
+        for key in ("teacher", "cache"):
+            value = getattr(stage.distill, key, "")
+            if value in names and value not in earlier:
+                raise ConfigError(f"config '{name}.distill.{key}' is '{value}', which does not come before it")
         if stage.data_after and stage.data_after not in earlier:
             raise ConfigError(
                 f"config '{name}.data_after' is '{stage.data_after}': {config_lib.nearest(stage.data_after, earlier)}"

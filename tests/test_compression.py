@@ -1,7 +1,6 @@
 """Up-scaling, pruning and distillation as stages of a recipe: they run, add up, and refuse what cannot be."""
 
 import copy
-import dataclasses
 import json
 import shutil
 
@@ -17,7 +16,6 @@ from kanana_jax.interop import model_folder
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Runtime
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
-from kanana_jax.stages import distill
 
 SHORT = ("stage1.train.tokens=2048", "stage2.train.tokens=1024")
 
@@ -86,12 +84,36 @@ def test_eight_devices_distil_as_one(run, tmp_path):
     np.testing.assert_allclose(losses(tmp_path / "run", "student"), losses(workdir, "student"), rtol=2e-4, atol=2e-6)
 
 
+def test_a_teacher_on_a_mesh_of_its_own_teaches_the_same(run, tmp_path):
+    workdir, config = run
+    shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("student", "compiled"))
+    config = copy.deepcopy(config)
+    config.mesh = dict(data=2, fsdp=4, sequence=1, tensor=1)
+    config.student.distill.mesh = dict(data=1, fsdp=4, sequence=1, tensor=2)
+    (tmp_path / "run/config.json").unlink()
+    recipe.run(config, tmp_path / "run")
+    np.testing.assert_allclose(losses(tmp_path / "run", "student"), losses(workdir, "student"), rtol=2e-4, atol=2e-6)
+
+    shutil.rmtree(tmp_path / "run/student")
+    for mesh, told in (
+        (dict(tensor=3), "mesh data 1 × fsdp 4 × sequence 1 × tensor 3 does not divide"),
+        (dict(fsdp=2, tensor=4), "teacher.num_kv_heads = 2 is not divisible by the 4"),
+        (dict(sequence=2, fsdp=2, tensor=2), "student.distill.mesh.sequence' is 2, the mesh's is 1"),
+    ):
+        config.student.distill.mesh.update(mesh)
+        (tmp_path / "run/config.json").unlink()
+        with pytest.raises(ConfigError, match=told):
+            recipe.run(config, tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     "change, told",
     [
         ("student.distill.teacher='deepr'", "not a model"),
         ("pruned.prune.shape.embed_dim=1000", "prune.embed_dim is 1000"),
         ("upscaled.upscale.num_layers=2", "has 2 already"),
+        ("pruned.prune.seq_len=4096", "'pruned.prune.seq_len' is 4096, beyond the model's max_seq_len"),
+        ("pruned.prune.shape.num_heads=3", "the 2 KV groups do not divide"),
     ],
 )
 def test_what_cannot_be_is_told(run, tmp_path, change, told):
@@ -128,13 +150,32 @@ def test_sections_that_do_not_fit_are_refused(tiny_config, change, told):
         recipe.parse(config)
 
 
+def test_calibration_text_of_another_vocabulary_is_refused(run, tmp_path):
+    """Its token ids would name other words, and every score would be of nothing."""
+    workdir, config = run
+    config = copy.deepcopy(config)
+    config.stages = ("pruned",)
+    config.pruned.start = str(workdir / "stage2")
+    config.tokenizer.vocab_size = 700
+    with pytest.raises(ConfigError, match="vocab_size is 800, the tokenizer's 700"):
+        recipe.run(config, tmp_path / "smaller", devices=jax.devices()[:1])
+    config.tokenizer.vocab_size = 800
+    config.tokenizer.train_bytes = 100_000
+    with pytest.raises(ConfigError, match="'pruned'.*another tokenizer"):
+        recipe.run(config, tmp_path / "other", devices=jax.devices()[:1])
+
+
 def test_another_vocabulary_cannot_teach(run, tmp_path):
-
-    workdir, _ = run
-    a = model_folder.find(workdir / "student").architecture
-
-    with pytest.raises(ConfigError, match="the teacher has 900 pieces, the student 800"):
-        distill.check_teacher("s", a, dataclasses.replace(a, vocab_size=900), "x", "x")
-    with pytest.raises(ConfigError, match="tokenizer is another"):
-        distill.check_teacher("s", a, a, "x" * 20, "y" * 20)
-    distill.check_teacher("s", a, a, "x", None)
+    workdir, config = run
+    config = copy.deepcopy(config)
+    config.stages = ("student",)
+    shape = model_folder.find(workdir / "pruned").architecture
+    config.student.update(start="scratch", model={**shape.to_dict(), "vocab_size": 700})
+    config.student.distill.teacher = str(workdir / "stage2")
+    config.tokenizer.vocab_size = 700
+    with pytest.raises(ConfigError, match="the teacher's vocab_size is 800, the tokenizer's 700"):
+        recipe.run(config, tmp_path / "smaller", devices=jax.devices()[:1])
+    config.student.model.vocab_size = config.tokenizer.vocab_size = 800
+    config.tokenizer.train_bytes = 100_000
+    with pytest.raises(ConfigError, match="the teacher was trained with another tokenizer"):
+        recipe.run(config, tmp_path / "other", devices=jax.devices()[:1])

@@ -7,7 +7,7 @@ from conftest import ROOT
 
 from kanana_jax import config as config_lib
 from kanana_jax import recipe
-from kanana_jax.models import presets
+from kanana_jax.models import counts, presets
 from kanana_jax.parallel.mesh import resolve
 from kanana_jax.surgery import prune
 from kanana_jax.training.distillation import DistillationConfig
@@ -51,6 +51,86 @@ def test_the_chain_is_the_papers():
         assert sum(student.mixture.values()) == pytest.approx(100, abs=0.2)
         shape = after
     assert stages["nano_2_1b_pruned"].prune.shape.tie_embeddings
+
+
+def ablation(name):
+    parsed, stages = recipe.parse(config_lib.read_config_file(f"{ROOT}/configs/ablations/{name}"))
+    return parsed, stages
+
+
+def test_the_small_teacher_sees_twenty_tokens_a_parameter():
+    _, stages = ablation("small.py")
+    teacher = stages["stage1"]
+    assert teacher.train.tokens >= 20 * counts.parameters(teacher.model)
+
+
+def test_the_middle_scale_chain_ends_where_scratch_does():
+    _, stages = ablation("chain.py")
+    shape, sizes = stages["teacher"].model, []
+    for name in ("large", "middle", "small", "smallest"):
+        shape = prune.shape(shape, stages[f"{name}_pruned"].prune.shape)
+        sizes.append(counts.parameters(shape))
+        assert stages[name].distill.teacher == "teacher"
+        assert stages[name].train.tokens * 10 == stages["scratch_middle"].train.tokens
+        if name == "middle":
+            assert shape == stages["scratch_middle"].model
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_arms_of_the_shape_ablation_are_equal_in_size_and_tokens():
+    _, stages = ablation("shapes.py:0")
+    teacher = ablation("small.py")[1]["stage1"].model
+
+    def result(name):
+        """Shape and tokens of a student, with those of what it comes from."""
+        if name not in stages:
+            return teacher, 0
+        stage = stages[name]
+        if stage.model is not None:
+            return stage.model, 0
+        before, tokens = result(stage.start)
+        if stage.prune is not None:
+            return prune.shape(before, stage.prune.shape), tokens
+        return before, tokens + stage.train.tokens
+
+    groups = (
+        ("width", "depth", "depth_scattered", "depth_last", "both"),
+        ("one_shot", "iterative", "predecessor", "heads_early", "heads_late", "even", "english"),
+        ("heads_early_middle", "heads_late_middle"),
+    )
+    for group in groups:
+        found = [result(name) for name in group]
+        sizes = [counts.parameters(shape) for shape, _ in found]
+        assert max(sizes) / min(sizes) < 1.01, dict(zip(group, sizes))
+        assert len({tokens for _, tokens in found}) == 1
+    assert result("tied")[0].tied_embeddings and not result("untied")[0].tied_embeddings
+
+
+def test_grown_and_fresh_models_cost_the_same():
+    _, stages = ablation("growth.py:0")
+
+    def cost(*names):
+        total = 0.0
+        for name in names:
+            shape = stages["base" if name in ("base", "none") else "fresh_begun"].model
+            total += stages[name].train.tokens * counts.train_flops_per_token(shape, 256)
+        return total
+
+    assert cost("base", "overlap") == pytest.approx(cost("fresh_begun", "fresh"), rel=1e-6)
+    assert cost("base", "overlap") == pytest.approx(cost("base", "none"), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["pruning.py:0", "pruning.py:sweep", "importance.py:0", "divergences.py:0"])
+def test_students_of_an_ablation_start_alike(name):
+    _, stages = ablation(name)
+    students = [s for s in stages.values() if s.train is not None]
+    assert len({s.train.batch_tokens for s in students}) == 1 and all(
+        s.mixture == students[0].mixture for s in students
+    )
+    for stage in students:
+        shape = stage.model
+        if shape is not None:
+            assert shape == prune.shape(ablation("small.py")[1]["stage1"].model, stages["pruned"].prune.shape)
 
 
 def test_the_laws_values_for_the_papers_two_models():

@@ -4,7 +4,8 @@
     python benchmarks/quality.py --data DATA --output runs/edu
     for arm in unfiltered heuristics quality edu clean; do for seed in 0 1 2; do
       kanana run --config configs/ablations/filtering_real.py:$arm,$seed,DATA --workdir runs/filtering_real/$arm-$seed
-    done; done; python benchmarks/arms.py runs/filtering_real --against unfiltered --metric react hf web
+    done; done
+    python benchmarks/arms.py runs/filtering_real --against unfiltered --metric source/react source/hf source/web
 
 DATA holds `pretrain/ko/{react_docs,hf_course}.ko.jsonl.gz`. The same model and the same number of tokens in every arm.
 Arms: everything; what `configs/data/ko.py` keeps; of that, what the edu filter of the last round keeps (`quality`);

@@ -23,6 +23,7 @@ def add_verbs(verb: Callable) -> None:
     filtering.add_argument("--input", required=True, metavar="GLOB", help="file, folder or glob of documents")
     filtering.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
     filtering.add_argument("--lang", default="", metavar="L", help="language of documents that do not say theirs")
+    filtering.add_argument("--format", default="", metavar="F", help="of raw documents whose names do not tell: text …")
     filtering.add_argument("--workers", type=int, default=1, metavar="N", help="processes; the result is the same")
     filtering.add_argument("--keep-dropped", action="store_true", help="also write dropped.jsonl.gz, with rules")
     filtering.add_argument("--signals", action="store_true", help="also write every document's signals.parquet")
@@ -122,7 +123,12 @@ def _filter(options, overrides: list[str], command: list[str]) -> None:
     configs = {key: config_lib.build(FilterConfig, value, f"filters.{key}") for key, value in config.filters.items()}
     try:
         settings = job.JobConfig(
-            options.workers, options.keep_dropped, options.signals, options.lang, options.max_broken_share
+            options.workers,
+            options.keep_dropped,
+            options.signals,
+            options.lang,
+            options.max_broken_share,
+            options.format,
         )
     except ValueError as error:
         raise ConfigError(f"--{error}") from error

@@ -276,7 +276,7 @@ def _txt(file: pathlib.Path):
     try:
         yield str(file), {"text": file.read_bytes().decode("utf-8")}
     except UnicodeDecodeError as error:
-        yield str(file), Broken(str(file), f"not UTF-8 ({error.reason})")
+        yield str(file), Broken(str(file), f"not UTF-8 ({error.reason}; format 'text' reads any encoding)")
 
 
 def _seqio(uri: str) -> Iterator[tuple[str, Any]]:

@@ -6,12 +6,13 @@ A stage's result can so be loaded by any tool of that world as it stands; ours r
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -78,6 +79,28 @@ def find(path: str | pathlib.Path) -> ModelFolder:
         raise UserError(f"{path} is a workdir, not a model: name one of its stages, as {path}/STAGE")
     card = json.loads((path / CARD).read_text()) if (path / CARD).is_file() else {}
     return ModelFolder(path, llama.from_config(config, str(file)), card)
+
+
+def fingerprint(folder: ModelFolder) -> str:
+    """A hash of architecture and weights, the same however the weights lie in files; reads all of them."""
+    reader = Reader(folder.path)
+    digest = hashlib.blake2b(json.dumps(folder.architecture.to_dict(), sort_keys=True).encode(), digest_size=16)
+    for group in llama.groups(folder.architecture):
+        for tensor in group:
+            value = np.ascontiguousarray(reader.read(tensor))
+            digest.update(f"{tensor.name} {value.dtype} {value.shape}".encode())
+            digest.update(value.reshape(-1).view(np.uint8))
+    return digest.hexdigest()
+
+
+def lineage(folder: ModelFolder) -> Iterator[ModelFolder]:
+    """The model and those that it was made from, as far as their folders are there, the nearest first."""
+    while True:
+        yield folder
+        parent = folder.card.get("parent")
+        if not parent or not (pathlib.Path(parent) / "config.json").is_file():
+            return
+        folder = find(parent)
 
 
 def load_params(folder: ModelFolder, runtime: Runtime, mesh: Mesh) -> transformer.Params:

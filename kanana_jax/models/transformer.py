@@ -6,12 +6,14 @@ leading axis, so that the same arrays run scanned or unrolled. The model returns
 logits: `training/losses.py` never holds `[B, T, V]`; `unembed` is for the few rows that sampling needs.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
@@ -212,6 +214,7 @@ class Transformer(nnx.Module):
         causal: bool = True,
         implementation: str = "xla",
         observe: Callable[[Taps], Any] | None = None,
+        observe_layers: tuple[int, ...] | None = None,
     ) -> jax.Array | tuple[jax.Array, Any]:
         """Hidden states after the final norm, `[B, T, D]` in the compute dtype.
 
@@ -225,6 +228,7 @@ class Transformer(nnx.Module):
           implementation: resolved attention implementation, see `attention.choose`.
           observe: reduces each layer's `Taps` to what is kept of them; `(hidden, observations)` is then returned,
             the latter stacked over layers. Not together with a cache.
+          observe_layers: ascending; only their observations are kept. Default: those of all layers.
         """
         a, r = self.architecture, self.runtime
         dtype = jnp.dtype(r.compute_dtype)
@@ -240,6 +244,8 @@ class Transformer(nnx.Module):
         context = _Context(sin, cos, segment_ids, kv_segments, offset)
 
         x_BTD = jnp.take(self.embedding[...], tokens_BT, axis=0).astype(dtype)
+        # By way of tokens that are cut over data alone: GSPMD would else gather all states of all devices.
+        x_BTD = constrain(x_BTD, "lookup_batch", "sequence", "embed")
         x_BTD = constrain(x_BTD, "batch", "sequence", None)
         graph, weights = nnx.split(self.blocks)
         # Cast before the loop: under FSDP each layer is then gathered in the compute dtype.
@@ -259,13 +265,18 @@ class Transformer(nnx.Module):
 
         layer = rematerialised(layer, r.remat)
         carry = (x_BTD, None if cache is None else (cache.k, cache.v))
+        some = observe is not None and observe_layers is not None
         if r.scan_layers:
-            carry, seen = jax.lax.scan(layer, carry, (weights, jnp.arange(a.num_layers)))
+            inputs = (weights, jnp.arange(a.num_layers))
+            carry, seen = (
+                _scan_some(layer, carry, inputs, observe_layers) if some else jax.lax.scan(layer, carry, inputs)
+            )
         else:
             each = []
             for i in range(a.num_layers):
                 carry, seen = layer(carry, (jax.tree.map(lambda w, i=i: w[i], weights), i))
-                each.append(seen)
+                if not some or i in observe_layers:
+                    each.append(seen)
             seen = jax.tree.map(lambda *x: jnp.stack(x), *each)
         x_BTD, caches = carry
         hidden_BTD = self.final_norm(x_BTD)
@@ -274,6 +285,22 @@ class Transformer(nnx.Module):
         if cache is None:
             return hidden_BTD
         return hidden_BTD, KVCache(*caches, segment_ids=kv_segments, length=offset + T)
+
+
+def _scan_some(layer, carry, inputs, chosen: tuple[int, ...]):
+    """As `jax.lax.scan`, but only the chosen layers' outputs are kept: the others' go to a slot that is dropped."""
+    slots = np.full(len(inputs[1]), len(chosen))
+    slots[list(chosen)] = np.arange(len(chosen))
+    shapes = jax.eval_shape(lambda c, x: layer(c, jax.tree.map(lambda leaf: leaf[0], x))[1], carry, inputs)
+    kept = jax.tree.map(lambda s: jnp.zeros((len(chosen) + 1, *s.shape), s.dtype), shapes)
+
+    def body(state, inputs_and_slot):
+        carry, seen = layer(state[0], inputs_and_slot[0])
+        put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=inputs_and_slot[1], axis=0)
+        return (carry, jax.tree.map(put, state[1], seen)), None
+
+    (carry, kept), _ = jax.lax.scan(body, (carry, kept), (inputs, jnp.asarray(slots)))
+    return carry, jax.tree.map(lambda x: x[:-1], kept)
 
 
 REMAT_POLICIES = {

@@ -19,6 +19,16 @@ BF16_PEAK = {
     "NVIDIA H100": 989e12,
     "NVIDIA H200": 989e12,
 }
+# Bytes/s of the memory of one device, from the same pages and sheets.
+BANDWIDTH = {
+    "TPU v4": 1228e9,
+    "TPU v5e": 819e9,
+    "TPU v5p": 2765e9,
+    "TPU v6e": 1640e9,
+    "NVIDIA A100": 2039e9,
+    "NVIDIA H100": 3350e9,
+    "NVIDIA H200": 4800e9,
+}
 
 
 def peak_flops(device: jax.Device) -> tuple[float, str]:

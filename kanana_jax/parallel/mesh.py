@@ -75,3 +75,13 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
     else:
         grid = np.asarray(devices).reshape(shape)
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def rearranged(mesh: Mesh, config: MeshConfig) -> Mesh:
+    """The devices of a mesh, in its order, under other axes: compiled functions move arrays from one to the other.
+
+    Raises:
+      ConfigError: the axes do not divide the devices.
+    """
+    shape = tuple(resolve(config, mesh.size).values())
+    return Mesh(mesh.devices.reshape(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))

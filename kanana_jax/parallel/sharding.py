@@ -13,6 +13,7 @@ from kanana_jax.config import ConfigError
 # and, for long sequences, over `sequence`.
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
+    "lookup_batch": ("data",),
     "sequence": ("sequence",),
     "kv_sequence": (),
     "embed": ("fsdp",),
@@ -99,3 +100,21 @@ def put_batch(mesh: Mesh, rows: np.ndarray, batch: int, local: dict[str, np.ndar
         return jax.make_array_from_callback(shape, sharding, piece)
 
     return {name: put(x) for name, x in local.items()}
+
+
+def take_rows(x: jax.Array, rows: np.ndarray) -> np.ndarray:
+    """The inverse of `put_batch`: this process's rows of an array that is cut along its first axis alone."""
+    local = np.empty((len(rows), *x.shape[1:]), x.dtype)
+    for shard in x.addressable_shards:
+        wanted = np.arange(x.shape[0])[shard.index[0]]
+        local[np.searchsorted(rows, wanted)] = shard.data
+    return local
+
+
+def owned_rows(mesh: Mesh, batch: int) -> dict[int, np.ndarray]:
+    """The rows of a global batch by process, each row with one: the first of those that hold it."""
+    sharding = NamedSharding(mesh, spec("batch"))
+    owners = np.full(batch, np.iinfo(np.int32).max)
+    for device, (index,) in sharding.devices_indices_map((batch,)).items():
+        owners[index] = np.minimum(owners[index], device.process_index)
+    return {int(process): np.flatnonzero(owners == process) for process in np.unique(owners)}

@@ -19,7 +19,9 @@ from kanana_jax.report.page import (
     write,
 )
 from kanana_jax.report.plots import Series, bars, lines
+from kanana_jax.report.search import search_blocks
 from kanana_jax.report.surgery import cost_blocks, surgery_blocks
+from kanana_jax.report.teacher_cache import cache_blocks, cache_card
 
 Json = dict[str, Any]
 
@@ -34,6 +36,8 @@ def write_run_report(workdir: pathlib.Path) -> pathlib.Path:
     names = list(run["config"]["stages"])
     stages = {name: _Stage(workdir / name, name, run["config"].get(name, {})) for name in names}
     begun = [s for s in stages.values() if s.steps]
+    caches = {s.name: s.cache for s in stages.values() if s.cache}
+    cards = {s.name: s.card or cache_card(s.cache) for s in stages.values() if s.card or s.cache}
     lead = "; ".join(f"{s.name}: {s.state}" for s in stages.values())
     page = Page(
         f"Run '{run['config'].get('name', workdir.name)}'",
@@ -42,7 +46,9 @@ def write_run_report(workdir: pathlib.Path) -> pathlib.Path:
             Section("In short", _summary(begun)),
             Section("Models", _models(stages)),
             *_optional("Surgery", surgery_blocks({name: workdir / name for name in names})),
-            *_optional("Cost of the family", cost_blocks({s.name: s.card for s in stages.values() if s.card})),
+            *_optional("Search", search_blocks({name: workdir / name for name in names})),
+            *_optional("Cached teachers", cache_blocks(caches)),
+            *_optional("Cost of the family", cost_blocks(cards)),
             Section("Loss", _loss(begun)),
             Section("Held-out text", _bits(begun)),
             Section("Samples", _samples(stages)),
@@ -85,12 +91,13 @@ class _Stage:
         self.steps = [row for row in rows if "eval" not in row]
         self.evals = [row for row in rows if "eval" in row]
         self.card = _json(folder / "model" / "model.json")
+        self.cache = _json(folder / "index.json")
         self.data = _json(folder / "data_report.json")
         self.samples = _json(folder / "samples.json") or []
         train = config.get("train", {})
         total = -(-train["tokens"] // train["batch_tokens"]) if train.get("batch_tokens") else 0
         done = self.steps[-1]["step"] if self.steps else 0
-        self.state = "finished" if self.card else f"step {done:,} of {total:,}" if done else "not begun"
+        self.state = "finished" if self.card or self.cache else f"step {done:,} of {total:,}" if done else "not begun"
 
 
 def _json(path: pathlib.Path) -> Any:

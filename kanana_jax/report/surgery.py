@@ -128,7 +128,7 @@ def _from_scratch(name: str, cards: dict[str, Json], parent_of: dict[str, str | 
     current: str | None = name
     while current is not None:
         card = cards[current]
-        if not card["tokens"] or card["flops"]["teacher"]:
+        if not card["tokens"] or card["flops"]["teacher"] or card.get("cache"):
             return False
         current = parent_of[current]
     return True

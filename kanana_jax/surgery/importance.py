@@ -20,6 +20,7 @@ import numpy as np
 from kanana_jax.config import UserError
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.transformer import Params, bind
+from kanana_jax.training.losses import cross_entropy
 
 Batch = dict[str, jax.Array]
 FIELDS = ("channels", "neurons", "heads", "layers", "residual")
@@ -34,6 +35,8 @@ class ImportanceConfig:
         `magnitude`: norms of the weights; `random`: ranks drawn from `seed`.
       sequence, batch: how magnitudes are aggregated over the tokens of a row, and over rows.
       neurons: `intermediate`: silu(gate) · up; `gate_up`: mean of the magnitudes of gate and up.
+      layers: `cosine`: how far a layer turns the stream; `perplexity`: how much the mean loss of the next token rises
+        without it (arXiv:2402.02834, §3.1), a forward pass for every layer.
       layer_sum: whether channel scores are summed over the norms of all layers; else the final norm's count alone.
       samples: rows of calibration text (Minitron: 1,024).
       batch_size: rows at once.
@@ -44,6 +47,7 @@ class ImportanceConfig:
     sequence: Literal["mean", "l2"] = "mean"
     batch: Literal["l2", "mean"] = "l2"
     neurons: Literal["intermediate", "gate_up"] = "intermediate"
+    layers: Literal["cosine", "perplexity"] = "cosine"
     layer_sum: bool = True
     samples: int = 1024
     batch_size: int = 8
@@ -62,7 +66,8 @@ class Importance:
       channels: `[D]`.
       neurons: `[L, F]`.
       heads: `[L, H]`.
-      layers: `[L]`, 1 − cos(input, output), averaged over tokens (block influence, arXiv:2403.03853, eq. 1).
+      layers: `[L]`, 1 − cos(input, output), averaged over tokens (block influence, arXiv:2403.03853, eq. 1); or the
+        rise of the loss without the layer, nats a token.
       residual: `[2·L + 1, D]`, mean squares of each channel before each norm, relative to the norm's.
     """
 
@@ -106,6 +111,12 @@ class Importance:
             raise UserError(f"{folder} holds no importance scores ({error}): prune from the model instead") from error
 
 
+def forward_passes(config: ImportanceConfig, num_layers: int) -> int:
+    """Over each row of calibration text; 0 where scores are of weights alone."""
+    passes = 1 if config.method in ("activation", "wanda") else 0
+    return passes + (num_layers + 1 if config.layers == "perplexity" else 0)
+
+
 def score(
     config: ImportanceConfig, architecture: Architecture, runtime: Runtime, params: Params, batches: Iterable[Batch],
     implementation: str = "xla",
@@ -113,16 +124,20 @@ def score(
     """Scores a model; parameters and batches may be sharded, nothing is gathered but the scores.
 
     Args:
-      batches: `inputs`, `positions`, `segment_ids`, `weights` `[B, T]`; tokens of weight 0 do not count.
+      batches: `inputs`, `positions`, `segment_ids`, `weights` `[B, T]` (and `targets`, for `perplexity`); tokens of
+        weight 0 do not count.
 
     Raises:
       UserError: no calibration text, or scores that are not finite.
     """
     a = architecture
     observe = jax.jit(functools.partial(_sums, config, architecture, runtime, implementation))
+    without = jax.jit(functools.partial(_losses_without, architecture, runtime, implementation))
     total = None
     for batch in batches:
         found = observe(params, batch)
+        if config.layers == "perplexity":
+            found["without"] = without(params, batch)
         total = found if total is None else jax.tree.map(jnp.add, total, found)
     if total is None:
         raise UserError("there is no calibration text: lower importance.batch_size or give longer documents")
@@ -135,9 +150,11 @@ def score(
     channels = norms.sum(axis=0) if config.layer_sum else norms[-1]
     if config.method != "activation":
         channels, neurons, heads = _from_weights(config, a, params, norms, neurons, heads)
-    found = Importance(
-        *(np.asarray(x, np.float32) for x in (channels, neurons, heads, 1.0 - total["cosine"] / tokens, residual))
-    )
+    if config.layers == "perplexity":
+        layers = (total["without"][:-1] - total["without"][-1]) / tokens
+    else:
+        layers = 1.0 - total["cosine"] / tokens
+    found = Importance(*(np.asarray(x, np.float32) for x in (channels, neurons, heads, layers, residual)))
     found.check(a)
     return found
 
@@ -202,6 +219,29 @@ def _sums(config: ImportanceConfig, a: Architecture, runtime: Runtime, implement
         "tokens": weights_BT.sum(),
         "rows": rows_B.sum(),
     }
+
+
+def _losses_without(a: Architecture, runtime: Runtime, implementation: str, params, batch):
+    """Summed next-token losses of a batch without each layer, and with all of them, `[L + 1]`."""
+
+    def loss(gone):
+        # A layer whose outputs are zero adds nothing to the stream: it is as good as not there.
+        stays = jnp.arange(a.num_layers) != gone
+        blocks = params["blocks"]
+        attention, mlp = blocks["attention"], blocks["mlp"]
+        o = attention["o"] * stays[:, None, None, None].astype(attention["o"].dtype)
+        down = mlp["down"] * stays[:, None, None].astype(mlp["down"].dtype)
+        blocks = {**blocks, "attention": {**attention, "o": o}, "mlp": {**mlp, "down": down}}
+        model = bind(a, runtime, {**params, "blocks": blocks})
+        hidden_BTD = model(
+            batch["inputs"],
+            positions=batch["positions"],
+            segment_ids=batch["segment_ids"],
+            implementation=implementation,
+        )
+        return cross_entropy(hidden_BTD, model.unembedding_matrix(), batch["targets"], batch["weights"]).nll
+
+    return jax.lax.map(loss, jnp.arange(a.num_layers + 1))
 
 
 def _from_weights(config: ImportanceConfig, a: Architecture, params: Params, norms, neurons, heads):

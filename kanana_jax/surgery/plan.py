@@ -82,6 +82,7 @@ class Plan:
             ],
             "forward_flops_per_token": [counts.forward_flops_per_token(x, min(x.max_seq_len, 8192)) for x in (a, b)],
             "layers": list(self.layers),
+            "channels": None if self.channels is None else list(self.channels),
             "copied_layers": copied,
             "identity_layers": [i for i, reset in enumerate(self.identity) if reset],
             "dropped_layers": sorted(set(range(a.num_layers)) - set(self.layers)),

@@ -40,7 +40,7 @@ class PruneStageConfig:
 
 def run_upscale(config: upscale.UpscaleConfig, parent: ModelFolder, folder: pathlib.Path, card: dict[str, Any]) -> None:
     """Writes `folder/model` and `folder/surgery.json`."""
-    _carry_out(upscale.plan(parent.architecture, config), parent, folder, card, 0.0, {"method": config.method})
+    carry_out(upscale.plan(parent.architecture, config), parent, folder, card, {}, {"method": config.method})
 
 
 def run_prune(
@@ -58,37 +58,59 @@ def run_prune(
     Args:
       batches: makes so many sharded batches of calibration text.
     """
-    a = parent.architecture
-    prune.shape(a, config.shape)  # a shape that cannot be is told before anything is computed
-    count = -(-config.importance.samples // config.importance.batch_size)
-    flops = 0.0
-    if (folder / "importance.npz").is_file():
-        scores = Importance.load(folder)
-    else:
-        log.info("scoring %s on %d rows of %d tokens", parent.path, config.importance.samples, config.seq_len)
-        with jax.set_mesh(mesh):
-            params = model_folder.load_params(parent, runtime, mesh)
-            scores = importance_lib.score(config.importance, a, runtime, params, batches(count), implementation)
-        del params
-        if jax.process_index() == 0:
-            scores.save(
-                folder, dataclasses.asdict(config.importance) | {"seq_len": config.seq_len, "of": str(parent.path)}
-            )
-    if config.importance.method in ("activation", "wanda"):
-        tokens = count * config.importance.batch_size * config.seq_len
-        flops = counts.forward_flops_per_token(a, config.seq_len) * tokens
+    prune.shape(parent.architecture, config.shape)  # a shape that cannot be is told before anything is computed
+    scores, flops = score_once(
+        config.importance, config.seq_len, parent, folder, batches, runtime, implementation, mesh
+    )
     more = {"importance": dataclasses.asdict(config.importance)}
-    _carry_out(prune.plan(a, config.shape, scores), parent, folder, card, flops, more)
+    carry_out(prune.plan(parent.architecture, config.shape, scores), parent, folder, card, {"calibration": flops}, more)
 
 
-def _carry_out(
-    plan: Plan, parent: ModelFolder, folder: pathlib.Path, card: dict[str, Any], flops: float, more: dict[str, Any]
+def score_once(
+    config: ImportanceConfig,
+    seq_len: int,
+    parent: ModelFolder,
+    folder: pathlib.Path,
+    batches: Callable[[int], Iterator[dict[str, jax.Array]]],
+    runtime: Runtime,
+    implementation: str,
+    mesh: Mesh,
+) -> tuple[Importance, float]:
+    """The parent's scores, from `folder` if they are there, and the FLOPs that they took."""
+    a = parent.architecture
+    count = -(-config.samples // config.batch_size)
+    tokens = count * config.batch_size * seq_len
+    flops = importance_lib.forward_passes(config, a.num_layers) * counts.forward_flops_per_token(a, seq_len) * tokens
+    if (folder / "importance.npz").is_file():
+        return Importance.load(folder), flops
+    log.info("scoring %s on %d rows of %d tokens", parent.path, config.samples, seq_len)
+    with jax.set_mesh(mesh):
+        params = model_folder.load_params(parent, runtime, mesh)
+        scores = importance_lib.score(config, a, runtime, params, batches(count), implementation)
+    if jax.process_index() == 0:
+        scores.save(folder, dataclasses.asdict(config) | {"seq_len": seq_len, "of": str(parent.path)})
+    return scores, flops
+
+
+def carry_out(
+    plan: Plan,
+    parent: ModelFolder,
+    folder: pathlib.Path,
+    card: dict[str, Any],
+    flops: dict[str, float],
+    more: dict[str, Any],
 ) -> None:
+    """Writes `folder/model` and `folder/surgery.json`.
+
+    Args:
+      flops: what was spent on it, by the kinds of `model.json`.
+      more: goes into `surgery.json`.
+    """
     if jax.process_index() == 0:
         write_json(folder / REPORT, plan.report() | more)
     made = model_folder.card(
         plan.after,
-        calibration_flops=flops,
+        **{f"{kind}_flops": value for kind, value in flops.items()},
         parent=str(parent.path),
         tokenizer=parent.card.get("tokenizer"),
         **card,

@@ -75,7 +75,7 @@ def distillation(
       hidden, unembedding: the student's, `[B, T, D]`, `[V, D]`.
       teacher_hidden, teacher_unembedding: `[B, T, D']`, `[V, D']`; no gradient goes there.
       targets, weights: `[B, T]`.
-      chunk: tokens a device holds both logits of at once.
+      chunk: rows of logits that a device holds at once; half of them are the teacher's.
 
     Returns:
       Only `loss` has a gradient (by `hidden` and `unembedding`).
@@ -83,7 +83,7 @@ def distillation(
     tokens = {"targets": targets, "weights": weights, "teacher": jax.lax.stop_gradient(teacher_hidden)}
     # The teacher's matrix in the dtype of its states: it is read once a chunk.
     matrix = jax.lax.stop_gradient(teacher_unembedding).astype(teacher_hidden.dtype)
-    sums, _ = fused(FullTeacher(config), hidden, unembedding, tokens, {"teacher": matrix}, chunk=chunk)
+    sums, _ = fused(FullTeacher(config), hidden, unembedding, tokens, {"teacher": matrix}, chunk=max(1, chunk // 2))
     return Distillation(sums["loss"], sums["divergence"], sums["nll"])
 
 
@@ -105,8 +105,8 @@ def cached_distillation(
     renormalised. Its gradient is q − p in S and q (1 − t/u) elsewhere.
 
     Args:
-      ids: int32 `[B, T, k]`.
-      log_probs: float `[B, T, k]`, the teacher's at τ = 1.
+      ids: any integer dtype, `[B, T, k]`.
+      log_probs: float `[B, T, k]`, the teacher's at τ = 1; where the weight is 0 anything finite.
 
     Raises:
       ValueError: another divergence or temperature than forward and 1, which what was cached cannot give.
@@ -142,11 +142,18 @@ class FullTeacher:
     def __call__(self, logits_CV, tokens, frozen, vocabulary: Vocabulary, differentiate: bool):
         c, tau = self.config, self.config.temperature
         teacher_CV = jnp.einsum("CD,VD->CV", tokens["teacher"], frozen["teacher"], preferred_element_type=jnp.float32)
-        log_z_C = vocabulary.log_z(logits_CV)
+
+        def distribution(logits_CV):
+            exp_CV, total_C, log_z_C = vocabulary.exponentials(logits_CV)
+            # A CPU would compute the exponentials again for each use; an accelerator rather computes than writes.
+            exp_CV = jax.lax.platform_dependent(exp_CV, cpu=jax.lax.optimization_barrier, default=lambda x: x)
+            return exp_CV * (1 / total_C)[:, None], logits_CV - log_z_C[:, None], log_z_C
+
+        q_CV, log_q_CV, log_z_C = distribution(logits_CV / tau)
+        p_CV, log_p_CV, _ = distribution(teacher_CV / tau)
+        if tau != 1.0:
+            log_z_C = vocabulary.log_z(logits_CV)
         nll_C = log_z_C - vocabulary.pick(logits_CV, tokens["targets"])
-        log_p_CV = teacher_CV / tau - vocabulary.log_z(teacher_CV / tau)[:, None]
-        log_q_CV = logits_CV / tau - (log_z_C if tau == 1.0 else vocabulary.log_z(logits_CV / tau))[:, None]
-        p_CV, q_CV = jnp.exp(log_p_CV), jnp.exp(log_q_CV)
 
         def expected(weight_CV, value_CV):
             return vocabulary.sum(jnp.sum(weight_CV * value_CV, axis=-1))
@@ -181,7 +188,7 @@ class CachedTeacher:
     config: DistillationConfig
 
     def __call__(self, logits_CV, tokens, frozen, vocabulary: Vocabulary, differentiate: bool):
-        ids_Ck, log_p_Ck = tokens["ids"], tokens["log_probs"].astype(jnp.float32)
+        ids_Ck, log_p_Ck = tokens["ids"].astype(jnp.int32), tokens["log_probs"].astype(jnp.float32)
         log_z_C = vocabulary.log_z(logits_CV)
         nll_C = log_z_C - vocabulary.pick(logits_CV, tokens["targets"])
         log_q_Ck = vocabulary.pick(logits_CV, ids_Ck) - log_z_C[:, None]

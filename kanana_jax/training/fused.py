@@ -26,17 +26,25 @@ class Vocabulary(NamedTuple):
       first: its first token id.
       size: how many it has, `v`.
       sum, max: combine what each device found in its part, elementwise.
+      gather: joins what each device found along the last axis, in the order of the parts.
     """
 
     first: jax.Array | int
     size: int
     sum: Callable[[jax.Array], jax.Array]
     max: Callable[[jax.Array], jax.Array]
+    gather: Callable[[jax.Array], jax.Array]
+
+    def exponentials(self, logits_CV: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """exp(logits − their maximum) `[C, v]`; its sum and log Σ exp over the whole vocabulary, `[C]`."""
+        top_C = self.max(jnp.max(logits_CV, axis=-1))
+        exp_CV = jnp.exp(logits_CV - top_C[:, None])
+        total_C = self.sum(jnp.sum(exp_CV, axis=-1))
+        return exp_CV, total_C, top_C + jnp.log(total_C)
 
     def log_z(self, logits_CV: jax.Array) -> jax.Array:
         """log Σ exp over the whole vocabulary, `[C]`."""
-        top_C = self.max(jnp.max(logits_CV, axis=-1))
-        return top_C + jnp.log(self.sum(jnp.sum(jnp.exp(logits_CV - top_C[:, None]), axis=-1)))
+        return self.exponentials(logits_CV)[2]
 
     def pick(self, values_CV: jax.Array, ids: jax.Array) -> jax.Array:
         """Values of token ids `[C]` or `[C, k]`, wherever they lie."""
@@ -44,6 +52,13 @@ class Vocabulary(NamedTuple):
         mine = (flat >= 0) & (flat < self.size)
         found = jnp.take_along_axis(values_CV, jnp.clip(flat, 0, self.size - 1), axis=-1)
         return self.sum(jnp.where(mine, found, 0.0)).reshape(ids.shape)
+
+    def top(self, values_CV: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+        """The k highest values `[C, k]`, descending, and their token ids; of equal ones the lower id comes first."""
+        values_Ck, places_Ck = jax.lax.top_k(values_CV, min(k, self.size))
+        all_values, all_ids = self.gather(values_Ck), self.gather(places_Ck + self.first)
+        top_Ck, at_Ck = jax.lax.top_k(all_values, k)
+        return top_Ck, jnp.take_along_axis(all_ids, at_Ck, axis=-1)
 
     def onehot(self, ids_C: jax.Array) -> jax.Array:
         """bool `[C, v]`."""
@@ -61,8 +76,8 @@ class ChunkLoss(Protocol):
       differentiate: whether gradients are wanted.
 
     Returns:
-      Sums by name (float32 scalars; `loss` is the one that is differentiated), values by token `[C]` by name, and the
-      gradient of `loss` by the logits `[C, v]` (None if it is not wanted).
+      Sums by name (float32 scalars; `loss` is the one that is differentiated), values by token `[C, …]` by name, and
+      the gradient of `loss` by the logits `[C, v]` (None if it is not wanted).
     """
 
     def __call__(
@@ -163,11 +178,12 @@ def _local(hidden, unembedding, tokens, frozen, *, chunk_loss, chunk, differenti
         return x.reshape(chunks, chunk, *x.shape[1:])
 
     if vocab_axis is None:
-        vocabulary = Vocabulary(0, v, lambda x: x, lambda x: x)
+        vocabulary = Vocabulary(0, v, *(lambda x: x,) * 3)
     else:
         over = functools.partial(jax.lax.psum, axis_name=vocab_axis)
         top = functools.partial(jax.lax.pmax, axis_name=vocab_axis)
-        vocabulary = Vocabulary(jax.lax.axis_index(vocab_axis) * v, v, over, top)
+        join = functools.partial(jax.lax.all_gather, axis_name=vocab_axis, axis=1, tiled=True)
+        vocabulary = Vocabulary(jax.lax.axis_index(vocab_axis) * v, v, over, top, join)
 
     def step(d_matrix, inputs):
         x_CD, chunk_tokens = inputs
@@ -184,7 +200,7 @@ def _local(hidden, unembedding, tokens, frozen, *, chunk_loss, chunk, differenti
     d_matrix = jnp.zeros((v, D), jnp.float32) if differentiate else None
     d_matrix, outputs = jax.lax.scan(step, d_matrix, (cut(hidden), jax.tree.map(cut, tokens)))
     sums = jax.tree.map(lambda x: x.sum(axis=0), outputs[0])
-    by_token = jax.tree.map(lambda x: x.reshape(-1)[:count].reshape(b, t), outputs[1])
+    by_token = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count].reshape(b, t, *x.shape[2:]), outputs[1])
     if token_axes:
         sums = jax.lax.psum(sums, token_axes)
     if not differentiate:

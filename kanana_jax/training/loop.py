@@ -6,7 +6,7 @@ import pathlib
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from kanana_jax.parallel import chips, multihost, sharding
 from kanana_jax.training import metrics as metrics_lib
 from kanana_jax.training.checkpoint import CheckpointConfig, Checkpoints
 from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
-from kanana_jax.training.step import GuardConfig, Loss, TrainState, init_state, make_train_step, state_shardings
+from kanana_jax.training.step import Batch, GuardConfig, Loss, TrainState, init_state, make_train_step, state_shardings
 
 
 class Preempted(UserError):
@@ -75,6 +75,18 @@ class TrainConfig:
         return -(-self.tokens // self.batch_tokens)
 
 
+class Frozen(NamedTuple):
+    """What a loss needs beside its own model.
+
+    Attributes:
+      params: the stage's other models (a teacher, a reference), already sharded.
+      prepare: adds to every batch what is computed outside of the step, say on another mesh.
+    """
+
+    params: Any = None
+    prepare: Callable[[Batch], Batch] | None = None
+
+
 class Stream(Protocol):
     """A stage's batches: this process's rows, in the order of `rows`."""
 
@@ -104,7 +116,7 @@ class Task:
       flops_per_token: exact matmul FLOPs of training on one token, for MFU.
       sizes: `{what: (logical axis, size)}` that the mesh must divide.
       evaluate: parameters → `{"bits_per_byte": {name: value}, …}`.
-      make_frozen: parameters of the stage's other models, already sharded, for its loss.
+      make_frozen: loads the stage's other models.
     """
 
     name: str
@@ -116,7 +128,7 @@ class Task:
     flops_per_token: float
     sizes: dict[str, tuple[str, int]]
     evaluate: Callable[[Any], dict[str, Any]] | None = None
-    make_frozen: Callable[[], Any] | None = None
+    make_frozen: Callable[[], Frozen] = Frozen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +141,14 @@ class Result:
     tokens: int
 
 
-def train(task: Task, config: TrainConfig, mesh: Mesh, folder: pathlib.Path, seed: int) -> Result:
+def train(
+    task: Task, config: TrainConfig, mesh: Mesh, folder: pathlib.Path, seed: int, stop_at: int | None = None
+) -> Result:
     """Trains to the end, resuming from the newest checkpoint in `folder`.
+
+    Args:
+      stop_at: steps after which it ends early, evaluated and saved; called again without it, or with a larger one, it
+        goes on as if it had never stopped.
 
     Raises:
       Preempted: told to stop; the state is saved.
@@ -172,10 +190,11 @@ def train(task: Task, config: TrainConfig, mesh: Mesh, folder: pathlib.Path, see
             donate_argnums=0,
             out_shardings=(shardings, None),
         )
-        frozen = None if task.make_frozen is None else task.make_frozen()
-        run = _Run(task, config, mesh, folder, checkpoints, start or 0, tokens)
+        frozen = task.make_frozen()
+        end = config.steps if stop_at is None else max(start or 0, min(stop_at, config.steps))
+        run = _Run(task, config, mesh, folder, checkpoints, start or 0, tokens, end)
         try:
-            with _termination() as terminated:
+            with termination() as terminated:
                 return run.loop(state, stream, rows, step_function, frozen, terminated)
         finally:
             run.close()
@@ -184,9 +203,9 @@ def train(task: Task, config: TrainConfig, mesh: Mesh, folder: pathlib.Path, see
 class _Run:
     """The moving parts of one call of `train`: clocks, writers, pending metrics."""
 
-    def __init__(self, task, config, mesh, folder, checkpoints, start, tokens):
+    def __init__(self, task, config, mesh, folder, checkpoints, start, tokens, end):
         self.task, self.config, self.mesh, self.checkpoints = task, config, mesh, checkpoints
-        self.start, self.tokens = start, tokens
+        self.start, self.tokens, self.end = start, tokens, end
         rate, self.peak_source = chips.peak_flops(jax.local_devices()[0])
         self.peak = rate * mesh.size
         self.schedule = _multiple(config)
@@ -195,7 +214,7 @@ class _Run:
             self.writers = [
                 metrics_lib.JsonLines(folder / "metrics.jsonl", start),
                 metrics_lib.TensorBoard(folder / "events", start),
-                metrics_lib.Terminal(task.name, config.steps, start),
+                metrics_lib.Terminal(task.name, end, start),
             ]
         self.clock, self.clock_tokens, self.waited, self.filtered = time.perf_counter(), 0.0, 0.0, 0.0
         self.timed_steps = 0
@@ -213,18 +232,20 @@ class _Run:
         config, pending = self.config, None
         if self.start == 0:
             self.evaluate(0, state.params)
-        for step in range(self.start + 1, config.steps + 1):
+        for step in range(self.start + 1, self.end + 1):
             local = next(stream)
             self.waited += stream.wait_seconds
             self.filtered += stream.filter_seconds
             data = stream.get_state()
             batch = sharding.put_batch(self.mesh, rows, config.batch_size, local)
-            state, values = step_function(state, batch, frozen)
+            if frozen.prepare is not None:
+                batch = frozen.prepare(batch)
+            state, values = step_function(state, batch, frozen.params)
             # The figures of a step are read once the next one is under way, so that the device never waits.
             if pending is not None:
                 self.digest(*pending)
             pending = (step, values)
-            last = step == config.steps
+            last = step == self.end
             evaluated = last or (config.eval_every > 0 and step % config.eval_every == 0)
             stopping = terminated() or self.checkpoints.preempted(step)
             saving = last or stopping or step % config.checkpoint.every == 0
@@ -238,13 +259,13 @@ class _Run:
             if stopping and not last:
                 self.checkpoints.wait()
                 raise Preempted(
-                    f"stage '{self.task.name}' was told to stop and is saved at step {step} of {config.steps}: "
+                    f"stage '{self.task.name}' was told to stop and is saved at step {step} of {self.end}: "
                     "run the same command again to go on"
                 )
         self.checkpoints.wait()
-        if self.start == config.steps:
+        if self.start == self.end:
             data = stream.get_state()
-            self.evaluate(config.steps, state.params)
+            self.evaluate(self.end, state.params)
         return Result(state, multihost.merge_states(data), self.evaluation, self.tokens)
 
     def save(self, step, state, data):
@@ -274,7 +295,7 @@ class _Run:
         else:
             self.timed_steps += 1
             self.clock_tokens += values["weight"]
-        if step % config.log_every and step != config.steps and step != self.start + 1:
+        if step % config.log_every and step != self.end and step != self.start + 1:
             return
         seconds = now - self.clock
         line = {
@@ -296,7 +317,7 @@ class _Run:
                 "data_wait_share": self.waited / seconds,
                 "filter_share": self.filtered / seconds,
                 "step_s": seconds / self.timed_steps,
-                "eta_s": (config.steps - step) * seconds / self.timed_steps,
+                "eta_s": (self.end - step) * seconds / self.timed_steps,
             }
         self.write(line)
         self.clock, self.clock_tokens, self.waited, self.filtered, self.timed_steps = now, 0.0, 0.0, 0.0, 0
@@ -318,7 +339,7 @@ def _multiple(config: TrainConfig) -> Callable[[int], float]:
 
 
 @contextlib.contextmanager
-def _termination() -> Iterator[Callable[[], bool]]:
+def termination() -> Iterator[Callable[[], bool]]:
     """Turns SIGTERM into a question that the loop asks after each step.
 
     With several processes JAX's own pre-emption service listens instead, so that all agree on the step.

@@ -60,10 +60,7 @@ class NextToken:
 
     def __call__(self, logits_CV, tokens, frozen, vocabulary: Vocabulary, differentiate: bool):
         targets_C, weights_C = tokens["targets"], tokens["weights"]
-        top_C = vocabulary.max(jnp.max(logits_CV, axis=-1))
-        exp_CV = jnp.exp(logits_CV - top_C[:, None])
-        total_C = vocabulary.sum(jnp.sum(exp_CV, axis=-1))
-        log_z_C = top_C + jnp.log(total_C)
+        exp_CV, total_C, log_z_C = vocabulary.exponentials(logits_CV)
         nll_C = (log_z_C - vocabulary.pick(logits_CV, targets_C)) * weights_C
         z_C = self.z_loss * jnp.square(log_z_C) * weights_C
         nll, z = nll_C.sum(), z_C.sum()

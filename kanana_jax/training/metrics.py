@@ -116,7 +116,7 @@ def _figures(line: dict[str, Any]) -> str:
         bits = line["eval"].get("bits_per_byte", {})
         languages = {name.removeprefix("lang/"): bits[name] for name in bits if name.startswith("lang/")}
         return "held-out bits per byte  " + "  ".join(f"{name} {value:.3f}" for name, value in languages.items())
-    parts = [f"loss {line['loss']:.4f}"]
+    parts = [f"loss {line['loss']:.4f}" if "loss" in line else f"tail {line['tail_mass']:.4f}"]
     if line.get("tokens_per_s"):
         parts.append(f"{line['tokens_per_s']:,.0f} tok/s")
         parts.append(f"MFU {100 * line['mfu']:.0f}%")

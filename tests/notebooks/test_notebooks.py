@@ -8,7 +8,11 @@ from conftest import ROOT
 from nbclient import NotebookClient
 
 # Notebook → how many plots it shows, and a text that it prints.
-PROMISES = {"01_train_and_generate.ipynb": (2, "Garam Kim"), "03_data.ipynb": (1, "$F = -2m")}
+PROMISES = {
+    "01_train_and_generate.ipynb": (2, "Garam Kim"),
+    "03_data.ipynb": (1, "$F = -2m"),
+    "04_prune_and_distill.ipynb": (3, "from scratch"),
+}
 
 
 def test_every_notebook_promises_something():

@@ -12,6 +12,7 @@ from kanana_jax.interop import llama, model_folder
 from kanana_jax.models.architecture import Architecture, RopeScaling, Runtime
 from kanana_jax.models.transformer import bind
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+from kanana_jax.surgery import importance, prune, streaming
 
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
@@ -147,3 +148,46 @@ def test_bfloat16_folder_of_many_files_loads_bit_exact(pair, tmp_path):
         transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).state_dict().items()
     ):
         assert torch.equal(tensor, again[name]), name
+
+
+def test_a_foreign_model_is_pruned_and_loads_in_transformers(tmp_path):
+    """import → importance → prune → export: `transformers` computes our logits, and those of its own masked model."""
+    architecture = CASES["llama3"]
+    torch.manual_seed(1)
+    config = llama.to_config(architecture, "float32", {"bos_token_id": 1, "eos_token_id": 2})
+    theirs = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config)).eval()
+    theirs.save_pretrained(tmp_path / "foreign")
+    model_folder.transfer(tmp_path / "foreign", tmp_path / "ours", keep_card=True)
+    found = model_folder.find(tmp_path / "ours")
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    params = model_folder.load_params(found, Runtime(), mesh)
+    tokens = np.random.default_rng(3).integers(3, 199, (4, 32))
+    batch = {
+        "inputs": tokens,
+        "positions": np.tile(np.arange(32), (4, 1)),
+        "segment_ids": np.ones((4, 32), int),
+        "weights": np.ones((4, 32), np.float32),
+    }
+    scores = importance.score(importance.ImportanceConfig(), architecture, Runtime(), params, [batch])
+    cut = prune.PruneConfig(mlp_dim=32, num_heads=4, num_layers=2)
+    plan = prune.plan(architecture, cut, scores)
+    streaming.apply_to_folder(plan, found, tmp_path / "pruned", model_folder.card(plan.after))
+    model_folder.transfer(tmp_path / "pruned", tmp_path / "exported", keep_card=False)
+
+    again = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "exported").eval()
+    pruned = model_folder.load_params(model_folder.find(tmp_path / "pruned"), Runtime(), mesh)
+    # Their own model without what the plan drops: layers left out, columns of `down` and `o` at zero.
+    masked = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "foreign").eval()
+    masked.model.layers = torch.nn.ModuleList(masked.model.layers[i] for i in plan.layers)
+    with torch.no_grad():
+        for i, layer in enumerate(masked.model.layers):
+            layer.self_attn.layer_idx = i
+            neurons, heads = torch.zeros(80), torch.zeros(6, 16)
+            neurons[list(plan.neurons[i])] = 1
+            heads[list(plan.heads[i])] = 1
+            layer.mlp.down_proj.weight *= neurons
+            layer.self_attn.o_proj.weight *= heads.flatten()
+        want = again(torch.tensor(tokens)).logits.numpy()
+        alone = masked(torch.tensor(tokens), use_cache=False).logits.numpy()
+    np.testing.assert_allclose(_ours(plan.after, pruned, tokens, None, True), want, atol=1e-4)
+    np.testing.assert_allclose(want, alone, atol=1e-4)

@@ -13,6 +13,7 @@ from kanana_jax.models.transformer import bind, init_params, logical_axes
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.parallel.sharding import tree_shardings
 from kanana_jax.surgery.importance import Importance, ImportanceConfig, score
+from kanana_jax.surgery.plan import Plan, apply
 
 MODEL = Architecture(
     vocab_size=64, embed_dim=16, mlp_dim=24, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=8, init_std=0.3
@@ -100,6 +101,33 @@ def test_layers_are_scored_by_how_far_they_turn_the_stream(params, taps):
         a, b = taps["input"][i], taps["output"][i]
         cosine = (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
         assert found.layers[i] == pytest.approx(1 - (cosine * weights).sum() / weights.sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize("scan", [True, False])
+def test_layers_are_scored_by_what_their_loss_costs(params, scan):
+    """The loss of the model that the surgery leaves without the layer, minus that of the whole one."""
+    batches, weights = _batches()
+    targets = jnp.asarray(np.random.default_rng(4).integers(0, 64, (ROWS, T)), jnp.int32)
+    batches = [batch | {"targets": targets[4 * i : 4 * i + 4]} for i, batch in enumerate(batches)]
+    runtime = Runtime(scan_layers=scan)
+
+    def loss(a, params):
+        total = 0.0
+        for batch in batches:
+            model = bind(a, runtime, params)
+            logits = model.unembed(model(batch["inputs"], segment_ids=batch["segment_ids"]))
+            log_p = np.asarray(jax.nn.log_softmax(logits), np.float64)
+            picked = np.take_along_axis(log_p, np.asarray(batch["targets"])[..., None], -1)[..., 0]
+            total -= (picked * np.asarray(batch["weights"])).sum()
+        return total / weights.sum()
+
+    found = score(ImportanceConfig(layers="perplexity"), MODEL, runtime, params, batches)
+    for i in range(3):
+        left = tuple(j for j in range(3) if j != i)
+        plan = Plan(MODEL, dataclasses.replace(MODEL, num_layers=2), left, (False, False))
+        without = loss(plan.after, apply(plan, params, runtime))
+        assert found.layers[i] == pytest.approx(without - loss(MODEL, params), abs=2e-5)
+    assert np.ptp(found.layers) > 1e-3
 
 
 def test_the_residual_is_relative_to_its_norm(params, taps):

@@ -4,14 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
 
 from kanana_jax.data import packing
 from kanana_jax.models import presets, transformer
 from kanana_jax.models.architecture import Runtime
+from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+from kanana_jax.parallel.sharding import spec
 from kanana_jax.stages import pretrain
 from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
 from kanana_jax.training.schedule import ScheduleConfig
-from kanana_jax.training.step import GuardConfig, LossOutput, init_state, make_train_step
+from kanana_jax.training.step import GuardConfig, LossOutput, init_state, make_train_step, state_shardings
 
 MODEL = presets.tiny(64, embed_dim=16, mlp_dim=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8)
 LOSS = pretrain.make_loss(MODEL, Runtime(), "xla", z_loss=1e-4, chunk=64)
@@ -95,3 +98,21 @@ def test_the_guard_refuses_what_is_not_finite_or_a_spike(bad):
     good, _ = step(after, {"scale": jnp.ones(1)})
     assert int(good.skipped) == 1 and int(good.skipped_in_a_row) == 0
     assert not np.array_equal(good.params["w"], after.params["w"])
+
+
+@pytest.mark.parametrize(
+    "axes", [dict(data=2, fsdp=4), dict(data=2, fsdp=2, tensor=2), dict(fsdp=2, sequence=2, tensor=2)]
+)
+def test_no_mesh_gathers_the_states_of_all_devices(axes, capfd):
+    """XLA's partitioner warns where it knows no better way between two layouts than to copy an array to every device."""
+    mesh = make_mesh(MeshConfig(**{"fsdp": 1} | axes))
+    optimizer = make_optimizer(OptimizerConfig(1e-3), 10)
+    abstract = jax.eval_shape(lambda: init_state(transformer.init_params(MODEL, Runtime(), KEY), optimizer, 0))
+    shardings = state_shardings(mesh, abstract, transformer.logical_axes(MODEL, Runtime()))
+    state = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
+    cut = NamedSharding(mesh, spec("batch", "sequence"))
+    kinds = {"weights": jnp.float32} | dict.fromkeys(("inputs", "targets", "positions", "segment_ids"), jnp.int32)
+    batch = {name: jax.ShapeDtypeStruct((16, 32), kind, sharding=cut) for name, kind in kinds.items()}
+    with jax.set_mesh(mesh):
+        jax.jit(make_train_step(LOSS, optimizer), out_shardings=(shardings, None)).lower(state, batch).compile()
+    assert "full rematerialization" not in capfd.readouterr().err

@@ -40,6 +40,7 @@ class JobConfig:
       signals: also write every document's signals (`signals.parquet`).
       lang: language of records that do not say theirs.
       max_broken_share: share of broken lines up to which they are counted and skipped.
+      format: of raw documents whose file names do not tell it, a key of `extract.FORMATS`.
       chunk: documents that a worker gets at once.
       save_every: chunks between two saves.
     """
@@ -49,6 +50,7 @@ class JobConfig:
     signals: bool = False
     lang: str = ""
     max_broken_share: float = 0.001
+    format: str = ""
     chunk: int = 128
     save_every: int = 64
 
@@ -91,7 +93,7 @@ def run(
         return json.loads(report_file.read_text())
     files = {name: _Appended(output / name, totals.sizes.get(name, 0)) for name in (KEPT, DROPPED, SIGNALS, "ids.txt")}
     try:
-        items = records.read_lines(inputs, source=pathlib.Path(inputs).name.split(".")[0])
+        items = records.read_lines(inputs, source=pathlib.Path(inputs).name.split(".")[0], format=config.format)
         chunks = itertools.islice(_chunks(items, config.chunk), totals.chunks, None)
         work = functools.partial(judge_chunk, dict(configs), config.lang, config.keep_dropped)
         for chunk in _ordered(work, chunks, config.workers):

@@ -131,3 +131,15 @@ def test_the_command(documents, tmp_path, capsys):
     assert cli.main([*arguments, "--output", str(tmp_path / "b"), "--config.filters.en.untis=word"]) == 2
     assert "did you mean 'unit'" in capsys.readouterr().err
     assert cli.main([*arguments, "--output", str(tmp_path / "b"), "--workers", "0"]) == 2
+
+
+def test_raw_documents_in_a_legacy_encoding(tmp_path):
+    """`.txt` is UTF-8 unless a format is named; the error says how."""
+    (tmp_path / "raw").mkdir()
+    text = "오늘은 날씨가 맑고 바람이 시원하다. 그래서 사람들이 공원에 많이 나왔다. " * 5
+    (tmp_path / "raw/old.txt").write_bytes(text.encode("cp949"))
+    with pytest.raises(UserError, match="not UTF-8.*format 'text' reads any encoding"):
+        job.run({"default": filters.FilterConfig()}, str(tmp_path / "raw"), tmp_path / "a", job.JobConfig())
+    job.run({"default": filters.FilterConfig()}, str(tmp_path / "raw"), tmp_path / "b", job.JobConfig(format="text"))
+    with gzip.open(tmp_path / "b/kept.jsonl.gz", "rt") as file:
+        assert json.loads(file.read())["text"].strip() == text.strip()

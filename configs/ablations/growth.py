@@ -1,0 +1,48 @@
+"""Depth up-scaling against training the deeper model from scratch (arXiv:2502.18934, §2.2), small.
+
+    kanana run --config configs/ablations/small.py --workdir runs/small/teacher        (its vocabulary is shared)
+    for seed in 0 1 2; do
+      kanana run --config configs/ablations/growth.py:$seed --workdir runs/small/growth/$seed
+    done
+    python benchmarks/arms.py runs/small/growth --against fresh --stages none overlap identity neighbour stack fresh
+
+Eight layers see 3M tokens at a constant learning rate; then ten (Kanana's 32 → 40) go on for 1M while it anneals.
+`none` goes on with eight, and `fresh` begins with ten, for as many FLOPs in all as the others: all three read as much
+text as that pays for.
+"""
+
+import dataclasses
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import small  # noqa: E402
+
+from kanana_jax.models import counts, presets  # noqa: E402
+
+BASE, MORE = 3_000_000, 1_000_000
+RATE = 4e-3
+METHODS = ("overlap", "identity", "neighbour", "stack")
+
+
+def get_config(arg: str = "0"):
+    c = small.base(f"growth {arg}", int(arg))
+    mixture = small.mixture(c)
+    shallow = presets.tiny(1024, embed_dim=64, mlp_dim=176, num_layers=8, num_heads=4, num_kv_heads=2, head_dim=16)
+    deep = dataclasses.replace(shallow, num_layers=10)
+    cost = counts.train_flops_per_token(shallow, 256) / counts.train_flops_per_token(deep, 256)
+
+    def stage(tokens, kind="cosine", **start):
+        return dict(kind="pretrain", mixture=mixture, train=small.train(int(tokens), RATE, kind), **start)
+
+    c.base = stage(BASE, "constant", model=shallow.to_dict())
+    c.none = stage(MORE / cost, start="base")
+    c.stages = ("base", "none")
+    for method in METHODS:
+        c[f"{method}_grown"] = dict(kind="upscale", start="base", upscale=dict(num_layers=10, method=method))
+        c[method] = stage(MORE, start=f"{method}_grown")
+        c.stages = (*c.stages, f"{method}_grown", method)
+    c.fresh_begun = stage(BASE * cost, "constant", model=deep.to_dict())
+    c.fresh = stage(MORE, start="fresh_begun")
+    c.stages = (*c.stages, "fresh_begun", "fresh")
+    return c

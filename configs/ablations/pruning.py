@@ -1,0 +1,53 @@
+"""Pruned and distilled against trained from scratch (arXiv:2502.18934, Table 5), small.
+
+    kanana run --config configs/ablations/small.py --workdir runs/small/teacher
+    kanana run --config configs/ablations/pruning.py:sweep --workdir runs/small/sweep
+    for seed in 0 1 2; do
+      kanana run --config configs/ablations/pruning.py:$seed --workdir runs/small/pruning/$seed
+    done; python benchmarks/cost_axes.py runs/small/pruning --teacher runs/small/teacher/stage1
+
+and with `,/path/to/documents` after the seed (and for the teacher) on real text, in `runs/small_real`. The same shape
+starts pruned from the teacher or at random, and learns from the teacher (`kd`) or from the text alone (`ce`), for 2, 5,
+10 and 30% of the teacher's tokens; from scratch on text also for as many as the teacher. Arms of one seed read the same
+text in the same order. The learning rates are the best of `sweep` for each kind of arm.
+"""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import small  # noqa: E402
+
+PERCENT = (2, 5, 10, 30)
+ARMS = ("pruned_kd", "pruned_ce", "scratch_kd", "scratch_ce")
+LEARNING_RATES = dict.fromkeys(ARMS, 4e-3)
+SWEEP = (2e-3, 4e-3, 8e-3, 1.6e-2)
+
+
+def get_config(arg: str = "0"):
+    which, _, documents = arg.partition(",")
+    seed = 0 if which == "sweep" else int(which)
+    c = small.base(f"pruning {which}", seed, documents)
+    weights = small.mixture(c)
+    c.pruned = small.pruned(weights, documents=documents)
+    if which == "sweep":
+        arms = [(arm, 5, rate) for arm in ARMS for rate in SWEEP]
+        names = [f"{arm}_{1e3 * rate:g}e3" for arm, _, rate in arms]
+    else:
+        arms = [(arm, percent, LEARNING_RATES[arm]) for arm in ARMS for percent in PERCENT]
+        arms.append(("scratch_ce", 100, LEARNING_RATES["scratch_ce"]))
+        names = [f"{arm}_{percent}" for arm, percent, _ in arms]
+    for name, (arm, percent, rate) in zip(names, arms):
+        start, signal = arm.split("_")
+        stage = dict(mixture=weights, train=small.train(small.TOKENS * percent // 100, rate))
+        if start == "pruned":
+            stage["start"] = "pruned"
+        else:
+            shape = small.teacher_shape(4096 if documents else 1024).to_dict() | small.STUDENT
+            stage["model"] = shape
+        if signal == "kd":
+            c[name] = dict(kind="distill", distill=dict(teacher=small.teacher(documents), dtype="float32"), **stage)
+        else:
+            c[name] = dict(kind="pretrain", **stage)
+    c.stages = ("pruned", *names)
+    return c

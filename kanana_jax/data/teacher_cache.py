@@ -1,0 +1,230 @@
+"""What a teacher said about every row of a stream, on disk: its k most probable tokens at each place.
+
+    index.json                     what it was made of and where rows lie; there once the cache is whole
+    progress.json                  the same of an unfinished one, with the position in the stream
+    000012-00000.array_record      shard 12 as written by process 0: a record a row
+
+A row is found by its global number, step · B + row, whoever wrote it; a hash of what the row holds ties both together.
+This module knows nothing of models.
+"""
+
+import bisect
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+
+from kanana_jax.config import ConfigError, UserError
+
+INDEX, PROGRESS = "index.json", "progress.json"
+HASHED = ("inputs", "positions", "segment_ids", "targets", "weights")
+_HEAD = struct.Struct("<16sQI")
+
+
+def ids_dtype(vocab_size: int) -> str:
+    """The smallest unsigned dtype that holds every token id."""
+    return str(np.min_scalar_type(vocab_size - 1))
+
+
+class Entry(NamedTuple):
+    """What is known of a row.
+
+    Attributes:
+      digest: 16 bytes, `row_digest` of the row.
+      number: its global number.
+      ids: `[n, k]`, for each of its n tokens that carry loss; the most probable first.
+      log_probs: `[n, k]`, not renormalised.
+    """
+
+    digest: bytes
+    number: int
+    ids: np.ndarray
+    log_probs: np.ndarray
+
+
+def row_digest(row: Mapping[str, np.ndarray]) -> bytes:
+    """blake2b over inputs, positions, segment ids, targets (int32) and weights (float32)."""
+    digest = hashlib.blake2b(digest_size=16)
+    for key in HASHED:
+        digest.update(np.ascontiguousarray(row[key], "<f4" if key == "weights" else "<i4"))
+    return digest.digest()
+
+
+def encode(entry: Entry) -> bytes:
+    """Head (digest, number, n), all ids, all log-probabilities; little-endian."""
+    arrays = (np.ascontiguousarray(x, x.dtype.newbyteorder("<")).tobytes() for x in (entry.ids, entry.log_probs))
+    return _HEAD.pack(entry.digest, entry.number, len(entry.ids)) + b"".join(arrays)
+
+
+def decode(data: bytes, k: int, ids: str, log_probs: str) -> Entry:
+    """The inverse of `encode`.
+
+    Args:
+      ids, log_probs: dtypes.
+
+    Raises:
+      ValueError: not a record of this k and these dtypes.
+    """
+    dtypes = [np.dtype(name).newbyteorder("<") for name in (ids, log_probs)]
+    if len(data) < _HEAD.size:
+        raise ValueError("a record is shorter than its head")
+    digest, number, n = _HEAD.unpack_from(data)
+    if len(data) != _HEAD.size + n * k * sum(d.itemsize for d in dtypes):
+        raise ValueError(f"a record has {len(data)} bytes, which are not {n} tokens of {k} entries")
+    first = np.frombuffer(data, dtypes[0], n * k, _HEAD.size)
+    second = np.frombuffer(data, dtypes[1], n * k, _HEAD.size + first.nbytes)
+    return Entry(digest, number, first.reshape(n, k), second.reshape(n, k))
+
+
+def shard_name(shard: int, process: int) -> str:
+    return f"{shard:06d}-{process:05d}.array_record"
+
+
+@contextlib.contextmanager
+def shard_writer(path: pathlib.Path) -> Iterator[Callable[[bytes], None]]:
+    """Gives a function that appends a record; the file is in its place, whole, once the block has ended well.
+
+    Raises:
+      UserError: the disk is full or not writable.
+    """
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    partial = path.with_suffix(".partial")
+    writer = ArrayRecordWriter(str(partial), "group_size:1,zstd:1")
+
+    def attempt(action: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            action(*arguments)
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"cannot write {path} ({str(error)[:150]}): free space or fix the folder") from error
+
+    try:
+        yield functools.partial(attempt, writer.write)
+        attempt(writer.close)  # tells of writes that have failed before, too
+        attempt(os.replace, partial, path)
+    except BaseException:
+        with contextlib.suppress(RuntimeError):
+            writer.close()
+        partial.unlink(missing_ok=True)
+        raise
+
+
+class TeacherCache:
+    """A finished cache, open for reading.
+
+    Attributes:
+      folder: where it lies.
+      index: `index.json`.
+
+    Raises:
+      UserError: there is none, it is unfinished, or shards are missing or broken.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = pathlib.Path(folder)
+        if not (self.folder / INDEX).is_file():
+            unfinished = (self.folder / PROGRESS).is_file()
+            raise UserError(
+                f"{self.folder} is not finished: let 'kanana run' finish it"
+                if unfinished
+                else f"{self.folder} holds no cached teacher ({INDEX} is missing): name a stage of kind 'cache_teacher'"
+            )
+        self.index = json.loads((self.folder / INDEX).read_text())
+        files = [self.folder / shard["file"] for shard in self.index["shards"]]
+        missing = next((file for file in files if not file.is_file()), None)
+        if missing is not None:
+            raise UserError(f"{missing} is missing: bring it back, or remove {self.folder} and make the cache again")
+        try:
+            self._records = grain.sources.ArrayRecordDataSource([str(file) for file in files])
+            found = len(self._records)
+        except RuntimeError as error:
+            raise UserError(f"{self.folder} has a broken shard ({error}): make the cache again") from error
+        if found != self.index["rows"]:
+            raise UserError(f"{self.folder} has {found} of its {self.index['rows']} rows: make the cache again")
+        # (first step, rows of a step, place of the first record) of each shard, by the steps that it covers.
+        self._shards: dict[int, list[tuple[np.ndarray, int]]] = {}
+        place = 0
+        for shard in self.index["shards"]:
+            first, end = shard["steps"]
+            rows = np.concatenate([np.arange(*bounds) for bounds in shard["rows"]])
+            self._shards.setdefault(first, []).append((rows, place))
+            place += (end - first) * len(rows)
+        self._starts = sorted(self._shards)
+
+    def check(
+        self,
+        stage: str,
+        *,
+        tokenizer: str,
+        seq_len: int,
+        batch_size: int,
+        steps: int,
+        top_k: int,
+        teacher: str | None,
+    ) -> None:
+        """Refuses a cache that is not for a stage.
+
+        Args:
+          tokenizer: fingerprint of the recipe's.
+          top_k: entries a token that are wanted; 0: all.
+          teacher: fingerprint of the one that the config names, or None.
+
+        Raises:
+          ConfigError: names what differs, and both values.
+        """
+        index, of = self.index, f"stage '{stage}': the cached teacher {self.folder}"
+        if index["tokenizer"] != tokenizer:
+            raise ConfigError(
+                f"{of} is of another tokenizer ({index['tokenizer'][:12]}…, the recipe's is {tokenizer[:12]}…): "
+                "cache the teacher with this recipe"
+            )
+        if teacher is not None and teacher != index["teacher"]:
+            raise ConfigError(
+                f"{of} was made by another model ({index['teacher'][:12]}…, distill.teacher is {teacher[:12]}…): "
+                "cache that teacher, or leave out distill.teacher"
+            )
+        for key, value in (("seq_len", seq_len), ("batch_size", batch_size)):
+            if index[key] != value:
+                raise ConfigError(
+                    f"{of} has rows of {key} {index[key]}, the stage asks for {value}: set train.seq_len and "
+                    f"train.batch_tokens to what the cache was made with, or make another"
+                )
+        if index["steps"] < steps:
+            raise ConfigError(
+                f"{of} ends after {index['steps']} steps, the stage has {steps}: lower train.tokens or cache more"
+            )
+        if top_k > index["k"]:
+            raise ConfigError(
+                f"{of} has {index['k']} entries a token, distill.top_k is {top_k}: lower it or cache more"
+            )
+
+    def read(self, step: int, rows: Sequence[int]) -> list[Entry]:
+        """Entries of some rows of a step.
+
+        Raises:
+          UserError: a shard is broken, or holds other rows than its place says.
+        """
+        first = self._starts[bisect.bisect_right(self._starts, step) - 1]
+        places, wanted = np.empty(len(rows), np.int64), np.asarray(rows)
+        for held, place in self._shards[first]:
+            at = np.searchsorted(held, wanted).clip(max=len(held) - 1)
+            mine = held[at] == wanted
+            places[mine] = place + (step - first) * len(held) + at[mine]
+        index = self.index
+        try:
+            records = self._records.__getitems__(places.tolist())
+            entries = [decode(data, index["k"], index["ids_dtype"], index["log_probs_dtype"]) for data in records]
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"{self.folder}: step {step} cannot be read ({error}): make the cache again") from error
+        numbers = [step * index["batch_size"] + int(row) for row in rows]
+        if [entry.number for entry in entries] != numbers:
+            raise UserError(f"{self.folder}: shards of step {step} hold other rows than {INDEX} says: make it again")
+        return entries

@@ -1,0 +1,282 @@
+"""What a stage of a recipe hands to the engine: a loss, batches, parameters, an evaluation."""
+
+import dataclasses
+import json
+import logging
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from kanana_jax import config as config_lib
+from kanana_jax.config import ConfigError
+from kanana_jax.data import filters as filters_lib
+from kanana_jax.data import heldout, mixture, pipeline, sources
+from kanana_jax.data.cached_stream import CachedStream
+from kanana_jax.data.teacher_cache import TeacherCache
+from kanana_jax.data.tokenizer import Tokenizer
+from kanana_jax.interop import model_folder
+from kanana_jax.models import attention, counts, transformer
+from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.parallel.mesh import rearranged
+from kanana_jax.parallel.sharding import check_divisible, tree_shardings
+from kanana_jax.recipe_config import RecipeConfig, StageConfig
+from kanana_jax.stages import distill, pretrain
+from kanana_jax.surgery.lineage import origin
+from kanana_jax.training import hidden_states, loop
+
+log = logging.getLogger("kanana")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What all stages of one call share."""
+
+    recipe: RecipeConfig
+    stages: dict[str, StageConfig]
+    prepared: dict[str, sources.PreparedSource]
+    tokenizer: Tokenizer
+    mesh: Mesh
+    workdir: pathlib.Path
+
+    def find(self, name: str) -> model_folder.ModelFolder:
+        """The model of a stage, or in a folder."""
+        return model_folder.find(self.workdir / name if name in self.stages else name)
+
+    def check_text(
+        self, name: str, architecture: Architecture, card: dict[str, Any], key: str, seq_len: int, who: str = "model"
+    ) -> None:
+        """Raises ConfigError if a stage's model or teacher cannot read rows of `seq_len` tokens (config `key`)."""
+        tokenizer, known = self.tokenizer, card.get("tokenizer")
+        if architecture.vocab_size != tokenizer.vocab_size:
+            raise ConfigError(
+                f"stage '{name}': the {who}'s vocab_size is {architecture.vocab_size}, the tokenizer's "
+                f"{tokenizer.vocab_size}: they must be equal"
+            )
+        if known is not None and known != tokenizer.fingerprint:
+            raise ConfigError(
+                f"stage '{name}': the {who} was trained with another tokenizer ({known[:12]}…, the recipe's is "
+                f"{tokenizer.fingerprint[:12]}…): set config 'tokenizer.path' to the {who}'s folder"
+            )
+        if seq_len > architecture.max_seq_len:
+            raise ConfigError(
+                f"config '{name}.{key}' is {seq_len}, beyond the {who}'s max_seq_len {architecture.max_seq_len}"
+            )
+
+    def lineage(self, name: str) -> Iterator[model_folder.ModelFolder]:
+        """The model of a stage, or in a folder, and those that it was made from, the nearest first."""
+        while name in self.stages:
+            yield self.find(name)
+            name = self.stages[name].start
+        if name != "scratch":
+            yield from model_folder.lineage(self.find(name))
+
+    def implementation(self, runtime: Runtime, architecture: Architecture, seq_len: int) -> str:
+        return attention.choose(
+            runtime.attention,
+            jax.devices()[0].platform,
+            compute_dtype=runtime.compute_dtype,
+            seq_len=seq_len,
+            head_dim=architecture.head_dim,
+        )
+
+    def position(self, stage: StageConfig) -> dict[str, Any] | None:
+        """Where `data_after` left the sources, or the last stage that this one comes from and that read any."""
+        name = stage.data_after or stage.start
+        while name in self.stages:
+            file = self.workdir / name / "data_state.json"
+            if file.is_file():
+                return json.loads(file.read_text())
+            name = self.stages[name].start
+        return None
+
+    def stream(self, name: str, stage: StageConfig, rows, batch_size: int, seq_len: int, start) -> pipeline.BatchStream:
+        filters = filters_lib.Filters(self.recipe.filters)
+        judges = {n: filters.of(n, s.lang, stage.select.get(n, {})) for n, s in self.prepared.items()}
+        return pipeline.BatchStream(
+            self.prepared,
+            mixture.normalised(stage.mixture, list(self.recipe.sources), f"{name}.mixture"),
+            self.tokenizer,
+            judges,
+            self.recipe.data,
+            rows=rows,
+            batch_size=batch_size,
+            seq_len=seq_len,
+            seed=self.recipe.seed,
+            start=start,
+        )
+
+    def about_rows(self, name: str, stage: StageConfig) -> dict[str, Any]:
+        """What decides a stage's rows, by config key."""
+        filters = {"filters": dataclasses.asdict(self.recipe)["filters"], "select": dataclasses.asdict(stage)["select"]}
+        return {
+            "seed": self.recipe.seed,
+            "mixture": mixture.normalised(stage.mixture, list(self.recipe.sources), f"{name}.mixture"),
+            "data.lanes": self.recipe.data.lanes,
+            "data_after": config_lib.fingerprint(self.position(stage)),
+            "sources": config_lib.fingerprint({n: s.folder.name for n, s in self.prepared.items()}),
+            **{key: config_lib.fingerprint(value) for key, value in filters.items()},
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A stage for the engine, and what it costs.
+
+    Attributes:
+      architecture: of its model.
+      flops_per_token, teacher_flops: exact matmul FLOPs on one token, of the model's training and of its teacher.
+      cache: of the teacher that it learns from, if it does.
+      task: for `loop.train`.
+    """
+
+    architecture: Architecture
+    flops_per_token: float
+    teacher_flops: float
+    cache: TeacherCache | None
+    task: loop.Task
+
+
+def training(name: str, stage: StageConfig, run: Run, parent: model_folder.ModelFolder | None) -> Training:
+    """Puts a training stage together.
+
+    Args:
+      parent: where its parameters come from; None: from scratch.
+
+    Raises:
+      ConfigError: the model, its teacher, the text and the mesh do not fit.
+    """
+    recipe, mesh, tokenizer = run.recipe, run.mesh, run.tokenizer
+    train, runtime = stage.train, recipe.runtime
+    architecture = stage.model if parent is None else parent.architecture
+    run.check_text(name, architecture, {} if parent is None else parent.card, "train.seq_len", train.seq_len)
+    implementation = run.implementation(runtime, architecture, train.seq_len)
+    log.info(
+        "stage '%s': %s parameters, %d steps of %d tokens, attention '%s' on %s, mesh %s",
+        name,
+        f"{counts.parameters(architecture):,}",
+        train.steps,
+        train.batch_tokens,
+        implementation,
+        jax.devices()[0].platform,
+        dict(mesh.shape),
+    )
+    logical = transformer.logical_axes(architecture, runtime)
+
+    def make_params():
+        if parent is not None:
+            return model_folder.load_params(parent, runtime, mesh)
+        make = jax.jit(
+            lambda key: transformer.init_params(architecture, runtime, key), out_shardings=tree_shardings(mesh, logical)
+        )
+        return make(jax.random.key(recipe.seed))
+
+    loss, make_frozen, teacher_flops = _loss(name, stage, run, architecture, implementation)
+    position, cache = run.position(stage), _cache(name, stage, run)
+
+    def stream(rows):
+        made = run.stream(name, stage, rows, train.batch_size, train.seq_len, position)
+        if cache is None:
+            return made
+        about, top_k = run.about_rows(name, stage), stage.distill.top_k
+        return CachedStream(made, rows, cache, steps=train.steps, stage=name, about=about, top_k=top_k)
+
+    held = heldout.heldout_rows(run.prepared, tokenizer, train.seq_len, recipe.evaluation.max_bytes)
+    flops_per_token = counts.train_flops_per_token(architecture, train.seq_len)
+    return Training(
+        architecture,
+        flops_per_token,
+        teacher_flops,
+        cache,
+        loop.Task(
+            name=name,
+            loss=loss,
+            make_params=make_params,
+            abstract_params=transformer.abstract_params(architecture, runtime),
+            logical_axes=logical,
+            stream=stream,
+            flops_per_token=flops_per_token + teacher_flops,
+            sizes=pretrain.sizes(architecture),
+            evaluate=pretrain.make_evaluation(
+                architecture,
+                runtime,
+                implementation,
+                held,
+                mesh,
+                batch_size=recipe.evaluation.batch_size,
+                chunk=train.loss_chunk,
+            ),
+            make_frozen=make_frozen,
+        ),
+    )
+
+
+def _loss(name: str, stage: StageConfig, run: Run, architecture: Architecture, implementation: str):
+    """A stage's loss, what loads its other model, and that model's FLOPs a token."""
+    runtime, train = run.recipe.runtime, stage.train
+    if stage.kind == "pretrain":
+        made = pretrain.make_loss(architecture, runtime, implementation, z_loss=train.z_loss, chunk=train.loss_chunk)
+        return made, loop.Frozen, 0.0
+    config = stage.distill
+    if config.cache:
+        made = distill.make_cached_loss(
+            architecture, runtime, implementation, config=config.loss, chunk=train.loss_chunk
+        )
+        return made, loop.Frozen, 0.0
+    teacher = run.find(config.teacher)
+    run.check_text(name, teacher.architecture, teacher.card, "train.seq_len", train.seq_len, "teacher")
+    teaching, matching = distill.frozen_runtime(runtime, config.dtype), None
+    own = run.mesh if config.mesh is None else rearranged(run.mesh, config.mesh)
+    if own.shape["sequence"] != run.mesh.shape["sequence"]:
+        raise ConfigError(
+            f"config '{name}.distill.mesh.sequence' is {own.shape['sequence']}, the mesh's is "
+            f"{run.mesh.shape['sequence']}: the teacher's states could only reach the student by way of every device"
+        )
+    rows = ("batch", train.batch_size if config.mesh else train.batch_size // train.accumulate)
+    sizes = {what.replace("model", "teacher"): size for what, size in pretrain.sizes(teacher.architecture).items()}
+    check_divisible(own, {**sizes, "the teacher's rows": rows})
+    if config.hidden is not None:
+        parts = origin(run.lineage(stage.start), run.lineage(config.teacher))
+        matching = hidden_states.match(config.hidden, parts.layers, parts.channels, f"{name}.distill.hidden")
+    teacher_implementation = run.implementation(teaching, teacher.architecture, train.seq_len)
+    made = distill.make_loss(
+        architecture,
+        runtime,
+        implementation,
+        teacher.architecture,
+        teaching,
+        teacher_implementation,
+        config=config.loss,
+        chunk=train.loss_chunk,
+        hidden=config.hidden,
+        matching=matching,
+    )
+    flops = counts.forward_flops_per_token(teacher.architecture, train.seq_len)
+
+    def load() -> loop.Frozen:
+        params = model_folder.load_params(teacher, teaching, own)
+        if own is run.mesh:
+            return loop.Frozen(params)
+        return distill.apart(params, teacher.architecture, teaching, teacher_implementation, own, run.mesh)
+
+    return made, load, flops
+
+
+def _cache(name: str, stage: StageConfig, run: Run) -> TeacherCache | None:
+    """The cached teacher that a stage learns from, if it does."""
+    config = stage.distill
+    if config is None or not config.cache:
+        return None
+    cache = TeacherCache(run.workdir / config.cache if config.cache in run.stages else pathlib.Path(config.cache))
+    cache.check(
+        name,
+        tokenizer=run.tokenizer.fingerprint,
+        seq_len=stage.train.seq_len,
+        batch_size=stage.train.batch_size,
+        steps=stage.train.steps,
+        top_k=config.top_k,
+        teacher=model_folder.fingerprint(run.find(config.teacher)) if config.teacher else None,
+    )
+    return cache

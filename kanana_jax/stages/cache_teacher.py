@@ -1,0 +1,319 @@
+"""A batch job: a frozen teacher runs over the rows that a distillation will draw, and its logits are kept on disk.
+
+The distillation then needs no teacher (`data/teacher_cache.py` has the format, `distill.cache` names this stage), and
+any number of students learn from one forward pass.
+"""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+
+from kanana_jax.config import ConfigError, UserError
+from kanana_jax.data import teacher_cache
+from kanana_jax.files import write_json
+from kanana_jax.interop import model_folder
+from kanana_jax.interop.model_folder import ModelFolder
+from kanana_jax.models import counts
+from kanana_jax.models.architecture import Runtime
+from kanana_jax.models.transformer import bind
+from kanana_jax.parallel import chips, multihost, sharding
+from kanana_jax.training.loop import Preempted, Stream, termination
+from kanana_jax.training.metrics import Terminal
+from kanana_jax.training.top_tokens import top_tokens
+
+Json = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class CacheTeacherConfig:
+    """The section `cache_teacher` of a stage; the stage's `start` is the teacher.
+
+    Attributes:
+      k: most probable tokens kept at each place, 1 … vocabulary.
+      tokens, batch_tokens, seq_len: those of the distillation's `train`, `tokens` at least as many.
+      dtype: in which the teacher is held and runs.
+      log_probs: dtype on disk.
+      chunk: tokens whose logits a device holds at once.
+      shard_bytes: about how large a shard is; what is lost when the job is stopped is a part of one.
+      log_every: steps.
+    """
+
+    k: int
+    tokens: int
+    batch_tokens: int
+    seq_len: int
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    log_probs: Literal["float16", "float32"] = "float16"
+    chunk: int = 1024
+    shard_bytes: int = 64 << 20
+    log_every: int = 10
+
+    def __post_init__(self):
+        if self.batch_tokens % self.seq_len:
+            raise ValueError(f"batch_tokens ({self.batch_tokens}) must be a multiple of seq_len ({self.seq_len})")
+        if min(self.k, self.tokens, self.chunk, self.shard_bytes, self.log_every) < 1:
+            raise ValueError("k, tokens, chunk, shard_bytes and log_every must be at least 1")
+
+    @property
+    def batch_size(self) -> int:
+        return self.batch_tokens // self.seq_len
+
+    @property
+    def steps(self) -> int:
+        return -(-self.tokens // self.batch_tokens)
+
+
+def run(
+    name: str,
+    config: CacheTeacherConfig,
+    teacher: ModelFolder,
+    runtime: Runtime,
+    implementation: str,
+    mesh: Mesh,
+    folder: pathlib.Path,
+    *,
+    stream: Callable[[np.ndarray], Stream],
+    sizes: dict[str, tuple[str, int]],
+    about: Json,
+) -> None:
+    """Writes the cache, going on where it was stopped; every process writes rows that it holds.
+
+    Args:
+      runtime: the teacher's.
+      stream: makes the batches of the given global rows.
+      sizes: what the mesh must divide, see `training.loop.Task`.
+      about: `tokenizer` (fingerprint) and `data` (what the rows are made of, by config key), noted in the index.
+
+    Raises:
+      Preempted: told to stop; whole shards stay.
+      ConfigError: k beyond the vocabulary, or a mesh that does not divide.
+      UserError: begun with another teacher, or the disk is full.
+    """
+    a, B = teacher.architecture, config.batch_size
+    if config.k > a.vocab_size:
+        raise ConfigError(f"config '{name}.cache_teacher.k' is {config.k}: the teacher has {a.vocab_size} tokens")
+    sharding.check_divisible(mesh, {**sizes, "rows": ("batch", B), "seq_len": ("sequence", config.seq_len)})
+    header = {
+        "of": str(teacher.path),
+        "teacher": model_folder.fingerprint(teacher),
+        "vocab_size": a.vocab_size,
+        "k": config.k,
+        "seq_len": config.seq_len,
+        "batch_size": B,
+        "steps": config.steps,
+        "rows": config.steps * B,
+        "ids_dtype": teacher_cache.ids_dtype(a.vocab_size),
+        "log_probs_dtype": config.log_probs,
+        **about,
+    }
+    progress = _progress(folder, header)
+    job = _Job(name, config, teacher, runtime, implementation, mesh, folder, header)
+    with jax.set_mesh(mesh), contextlib.closing(stream(job.rows)) as batches, termination() as terminated:
+        progress = job.loop(batches, progress, terminated)
+    if jax.process_index() == 0:
+        flops = counts.forward_flops_per_token(a, config.seq_len) * progress["tokens"]
+        size = sum(shard["bytes"] for shard in progress["shards"])
+        made = {
+            "bytes_per_token": size / max(progress["tokens"], 1),
+            "mean_tail": progress["tail"] / max(progress["tokens"], 1),
+            "flops": {"train": 0.0, "teacher": flops, "calibration": 0.0},
+            "tokens": progress["tokens"],
+            "shards": progress["shards"],
+        }
+        write_json(folder / teacher_cache.INDEX, header | made)
+        (folder / teacher_cache.PROGRESS).unlink()
+    _barrier("cache finished")
+
+
+def _progress(folder: pathlib.Path, header: Json) -> Json:
+    """What is done; leftovers of a stopped job are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / teacher_cache.PROGRESS
+    if file.is_file():
+        progress = json.loads(file.read_text())
+        other = [key for key, value in header.items() if progress["header"].get(key) != value and key != "of"]
+        if other:
+            raise UserError(
+                f"{folder} was begun with other values of {', '.join(other)}: remove it, or bring them back"
+            )
+    else:
+        progress = {"header": header, "done": 0, "tokens": 0, "tail": 0.0, "stream": None, "shards": []}
+    _barrier("progress read")
+    if jax.process_index() == 0:
+        known = {shard["file"] for shard in progress["shards"]}
+        for path in [*folder.glob("*.array_record"), *folder.glob("*.partial")]:
+            if path.name not in known:
+                path.unlink()
+    _barrier("leftovers removed")
+    return progress
+
+
+class _Job:
+    """The moving parts of one call of `run`."""
+
+    def __init__(self, name, config, teacher, runtime, implementation, mesh, folder, header):
+        self.name, self.config, self.mesh, self.folder, self.header = name, config, mesh, folder, header
+        self.rows = sharding.local_rows(mesh, config.batch_size)
+        self.owners = sharding.owned_rows(mesh, config.batch_size)
+        self.mine = self.owners.get(jax.process_index(), np.zeros(0, int))
+        self.teacher, self.runtime = teacher, runtime
+        self.forward = self._forward(implementation)
+        entry = np.dtype(header["ids_dtype"]).itemsize + np.dtype(config.log_probs).itemsize
+        # Of all processes together, so that shards are cut alike whatever their number.
+        self.steps_per_shard = max(1, config.shard_bytes // (config.batch_tokens * config.k * entry))
+        rate, _ = chips.peak_flops(jax.local_devices()[0])
+        self.peak = rate * mesh.size
+
+    def _forward(self, implementation: str):
+        a, config = self.teacher.architecture, self.config
+
+        def forward(params, batch):
+            model = bind(a, self.runtime, params)
+            hidden_BTD = model(
+                batch["inputs"],
+                positions=batch["positions"],
+                segment_ids=batch["segment_ids"],
+                implementation=implementation,
+            )
+            top = top_tokens(
+                hidden_BTD,
+                model.unembedding_matrix(),
+                config.k,
+                ids_dtype=self.header["ids_dtype"],
+                log_probs_dtype=config.log_probs,
+                chunk=config.chunk,
+            )
+            tail_BT = jnp.clip(1 - jnp.exp(top.log_probs.astype(jnp.float32)).sum(axis=-1), 0.0, 1.0)
+            return top, (tail_BT * batch["weights"]).sum(), batch["weights"].sum()
+
+        # Whole rows on every device that has a part of one, so that a process can write them.
+        whole, one = NamedSharding(self.mesh, sharding.spec("batch", None, None)), sharding.replicated(self.mesh)
+        return jax.jit(forward, out_shardings=(whole, one, one))
+
+    def loop(self, batches: Stream, progress: Json, terminated: Callable[[], bool]) -> Json:
+        config = self.config
+        if progress["stream"] is not None:
+            batches.set_state(progress["stream"])
+        first = progress["done"]
+        params = model_folder.load_params(self.teacher, self.runtime, self.mesh) if first < config.steps else None
+        terminal = Terminal(self.name, config.steps, first) if jax.process_index() == 0 else None
+        clock = _Clock(counts.forward_flops_per_token(self.teacher.architecture, config.seq_len) / self.peak)
+        try:
+            while first < config.steps:
+                end = min(first + self.steps_per_shard, config.steps)
+                progress = self._shard(params, batches, first, end, progress, terminated, terminal, clock)
+                first = end
+        finally:
+            if terminal is not None:
+                terminal.close()
+        return progress
+
+    def _shard(self, params, batches, first, end, progress, terminated, terminal, clock) -> Json:
+        """Writes a shard, then the progress: stopped in between, the shard is made again with the same bytes."""
+        config, number = self.config, first // self.steps_per_shard
+        tokens, tail, pending = progress["tokens"], progress["tail"], None
+        path = self.folder / teacher_cache.shard_name(number, jax.process_index())
+        with teacher_cache.shard_writer(path) if len(self.mine) else contextlib.nullcontext() as write:
+            for step in range(first, end + 1):
+                following = None
+                if step < end:
+                    local = next(batches)
+                    batch = sharding.put_batch(self.mesh, self.rows, config.batch_size, local)
+                    following = (step, local, self.forward(params, batch))
+                # A step is written once the next one is under way, so that the device never waits.
+                if pending is not None:
+                    lost, carried = self._write(write, *pending)
+                    tail, tokens = tail + lost, tokens + carried
+                    clock.count(carried, batches.wait_seconds)
+                    done = pending[0] + 1
+                    if terminal is not None and (done % config.log_every == 0 or done == config.steps):
+                        terminal.write(
+                            clock.line(done, config.steps) | {"tokens": tokens, "tail_mass": tail / max(tokens, 1)}
+                        )
+                pending = following
+                if terminated():
+                    raise Preempted(
+                        f"stage '{self.name}' was told to stop and has cached {first} of {config.steps} steps: run the "
+                        "same command again to go on"
+                    )
+        _barrier("shard written")
+        entries = []
+        for process, rows in self.owners.items():
+            file = teacher_cache.shard_name(number, process)
+            size = (self.folder / file).stat().st_size if jax.process_index() == 0 else 0
+            entries.append({"file": file, "steps": [first, end], "rows": _ranges(rows), "bytes": size})
+        progress = progress | {
+            "done": end,
+            "tokens": tokens,
+            "tail": tail,
+            "stream": multihost.merge_states(batches.get_state()),
+            "shards": [*progress["shards"], *entries],
+        }
+        if jax.process_index() == 0:
+            write_json(self.folder / teacher_cache.PROGRESS, progress, indent=None)
+        return progress
+
+    def _write(self, write, step: int, local: dict[str, np.ndarray], found) -> tuple[float, int]:
+        """Writes this process's rows of a step; returns the tail mass and the tokens of all rows."""
+        top, tail, weight = found
+        ids, log_probs = (sharding.take_rows(x, self.rows) for x in top)
+        for row in self.mine:
+            i = int(np.searchsorted(self.rows, row))
+            carries = local["weights"][i] > 0
+            digest = teacher_cache.row_digest({key: local[key][i] for key in teacher_cache.HASHED})
+            number = step * self.config.batch_size + int(row)
+            entry = teacher_cache.Entry(digest, number, ids[i][carries], log_probs[i][carries])
+            write(teacher_cache.encode(entry))
+        return float(tail), int(weight)
+
+
+class _Clock:
+    """Throughput since the first step, which compiles.
+
+    Args:
+      seconds_per_token: at the devices' peak.
+    """
+
+    def __init__(self, seconds_per_token: float):
+        self.bound = seconds_per_token
+        self.began, self.tokens, self.waited, self.steps = time.perf_counter(), 0, 0.0, -1
+
+    def count(self, tokens: int, waited: float) -> None:
+        self.steps += 1
+        if self.steps == 0:
+            self.began = time.perf_counter()
+        else:
+            self.tokens, self.waited = self.tokens + tokens, self.waited + waited
+
+    def line(self, step: int, steps: int) -> Json:
+        seconds = time.perf_counter() - self.began
+        if self.steps < 1:
+            return {"step": step}
+        return {
+            "step": step,
+            "tokens_per_s": self.tokens / seconds,
+            "mfu": self.tokens / seconds * self.bound,
+            "data_wait_share": self.waited / seconds,
+            "eta_s": (steps - step) * seconds / self.steps,
+        }
+
+
+def _ranges(rows: np.ndarray) -> list[list[int]]:
+    """Ascending rows as `[first, end)` ranges."""
+    parts = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+    return [[int(part[0]), int(part[-1]) + 1] for part in parts]
+
+
+def _barrier(name: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

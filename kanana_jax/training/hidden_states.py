@@ -1,0 +1,90 @@
+"""Hidden states of a student against the parts of its teacher's that it was cut from.
+
+A pruned student's residual stream is made of channels of its teacher's, and each of its blocks is one of its teacher's,
+so that both can be compared without a learned projection. Next to the divergence of the logits such terms help only
+after deep cuts of depth (Minitron, arXiv:2407.14679, §3).
+"""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from kanana_jax.config import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class HiddenConfig:
+    """A term that is added to a distillation loss.
+
+    Attributes:
+      weight: of the term.
+      kind: `cosine`: 1 − cos(student, teacher); `mse`: |student − teacher|² / |teacher|²; of a token's states.
+      layers: of the student, whose blocks' outputs are compared; empty: four spread evenly, the last among them.
+    """
+
+    weight: float = 1.0
+    kind: Literal["cosine", "mse"] = "cosine"
+    layers: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        if self.weight <= 0:
+            raise ValueError(f"hidden.weight must be positive, not {self.weight}: leave out 'hidden' for none")
+        if len(set(self.layers)) != len(self.layers):
+            raise ValueError(f"hidden.layers names a layer twice: {self.layers}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Matching:
+    """Which states are compared.
+
+    Attributes:
+      student: layers, ascending.
+      teacher: the layer of the teacher for each.
+      channels: of the teacher's residual stream, the student's in order; None: all.
+    """
+
+    student: tuple[int, ...]
+    teacher: tuple[int, ...]
+    channels: tuple[int, ...] | None
+
+
+def match(config: HiddenConfig, layers: tuple[int, ...], channels: tuple[int, ...] | None, key: str) -> Matching:
+    """The states that a config wants compared.
+
+    Args:
+      layers: for each of the student's layers the teacher's that it was.
+      channels: see `Matching`.
+      key: of the config's section, for messages.
+
+    Raises:
+      ConfigError: a layer that the student has not.
+    """
+    total = len(layers)
+    count = min(4, total)
+    chosen = tuple(sorted(config.layers)) or tuple((i + 1) * total // count - 1 for i in range(count))
+    if chosen[0] < 0 or chosen[-1] >= total:
+        raise ConfigError(f"config '{key}.layers' is {config.layers}: the student's layers are 0 … {total - 1}")
+    return Matching(chosen, tuple(layers[i] for i in chosen), channels)
+
+
+_LEAST = 1e-12  # of a squared length: a state of zeros has no direction
+
+
+def hidden_term(kind: str, student: jax.Array, teacher: jax.Array, weights: jax.Array) -> jax.Array:
+    """Sum over tokens of the mean over layers, float32 scalar.
+
+    Args:
+      kind: see `HiddenConfig`.
+      student, teacher: `[N, B, T, D]`, of N layers; no gradient goes to the teacher.
+      weights: `[B, T]`.
+    """
+    s, t = student.astype(jnp.float32), jax.lax.stop_gradient(teacher).astype(jnp.float32)
+    length_NBT = jnp.square(t).sum(axis=-1) + _LEAST
+    if kind == "cosine":
+        lengths_NBT = (jnp.square(s).sum(axis=-1) + _LEAST) * length_NBT
+        each_NBT = 1 - (s * t).sum(axis=-1) * jax.lax.rsqrt(lengths_NBT)
+    else:
+        each_NBT = jnp.square(s - t).sum(axis=-1) / length_NBT
+    return (each_NBT.mean(axis=0) * weights).sum()
