@@ -6,7 +6,7 @@ and how many of a cached teacher's most probable tokens it needs.
     python benchmarks/arms.py runs/small/divergences --against forward \
         --stages forward reverse jsd t2 t4 ce10 ce50 ce_only top256 top64 top16 top4 top16_ce30
 
-One pruned model, 10% of the teacher's tokens each, the same text in the same order.
+One pruned model, 5% of the teacher's tokens each, the same text in the same order.
 """
 
 import pathlib
@@ -38,7 +38,7 @@ def get_config(arg: str = "0"):
     c = small.base(f"divergences {arg}", int(arg))
     mixture = small.mixture(c)
     c.pruned = small.pruned(mixture)
-    tokens = small.TOKENS // 10
+    tokens = small.TOKENS // 20
     c.cache = dict(
         kind="cache_teacher",
         start=small.teacher(),

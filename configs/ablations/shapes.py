@@ -17,7 +17,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import small  # noqa: E402
 
-BUDGET = small.TOKENS // 10
+BUDGET = small.TOKENS // 20
 HALF = {  # 60% of the teacher's parameters
     "width": dict(embed_dim=72, mlp_dim=192, num_heads=4),
     "depth": dict(num_layers=2),
