@@ -17,7 +17,7 @@ from kanana_jax.models import presets
 KINDS = ("news", "encyclopedia", "dialogue", "textbook")
 TOKENS = 10_000_000
 RATE = 4e-3
-# Pruned students want more; the best of `pruning.py:sweep`.
+# Students want more; the best of `pruning.py:sweep`.
 HEALING = 8e-3
 # Two thirds of the channels and heads, half of the neurons: 43% of the parameters.
 STUDENT = dict(embed_dim=64, mlp_dim=128, num_heads=4)
@@ -94,7 +94,7 @@ def train(tokens: int, learning_rate: float, kind: str = "cosine") -> dict:
             schedule=dict(kind=kind, warmup_steps=max(10, steps // 50), final=0.05),
         ),
         log_every=20,
-        eval_every=max(20, steps // 8),
+        eval_every=max(20, -(-steps // 2)),
         checkpoint=dict(every=400, keep_last=1, keep_best=0),
     )
 
