@@ -19,21 +19,35 @@ DIR gets components.json, report.html, plots/ and .csv files. Observational, not
 
 def add_verbs(verb: Callable) -> None:
     """Adds the verb; `verb(name, action, summary, example)` makes the parser of one."""
-    observe = verb("observe", _observe, "relate scores of many models to their token budgets by language, and plan one", _EXAMPLE)
-    observe.add_argument("scores", nargs="?", type=pathlib.Path, metavar="SCORES.csv", help="models × tasks; default: the shipped study")
+    observe = verb(
+        "observe", _observe, "relate scores of many models to their token budgets by language, and plan one", _EXAMPLE
+    )
+    observe.add_argument(
+        "scores", nargs="?", type=pathlib.Path, metavar="SCORES.csv", help="models × tasks; default: the shipped study"
+    )
     observe.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
-    observe.add_argument("--models", type=pathlib.Path, metavar="MODELS.csv", help="default: models.csv beside the scores")
+    observe.add_argument(
+        "--models", type=pathlib.Path, metavar="MODELS.csv", help="default: models.csv beside the scores"
+    )
     observe.add_argument("--tasks", type=pathlib.Path, metavar="TASKS.csv", help="default: tasks.csv beside the scores")
     observe.add_argument("--ignore", default="", metavar="A,B", help="columns of the scores that are no tasks")
-    observe.add_argument("--language", default="", metavar="L", help="the local language; default: the tasks' other one")
+    observe.add_argument(
+        "--language", default="", metavar="L", help="the local language; default: the tasks' other one"
+    )
     observe.add_argument("--reference", default="en", metavar="L", help="what models are mostly trained on")
     observe.add_argument("--active-params", action="store_true", help="of mixtures of experts count active parameters")
     observe.add_argument("--plan", default="", metavar="base=M,params=N,L_tokens=N", help="what so many tokens buy")
-    observe.add_argument("--target", default="", metavar="TASK=VALUE", help="tokens that a wanted score takes (with --plan base=M)")
-    observe.add_argument("--flops-cutoff", type=float, default=0.6, metavar="Q", help="quantile; downstream laws are fitted below it")
+    observe.add_argument(
+        "--target", default="", metavar="TASK=VALUE", help="tokens that a wanted score takes (with --plan base=M)"
+    )
+    observe.add_argument(
+        "--flops-cutoff", type=float, default=0.6, metavar="Q", help="quantile; downstream laws are fitted below it"
+    )
     observe.add_argument("--draws", type=int, default=2000, metavar="N", help="of bootstraps and Monte Carlo")
     observe.add_argument("--seed", type=int, default=0, metavar="S")
-    observe.add_argument("--template", action="store_true", help="write example tables for Korean into DIR, nothing else")
+    observe.add_argument(
+        "--template", action="store_true", help="write example tables for Korean into DIR, nothing else"
+    )
 
 
 def _observe(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
@@ -42,7 +56,9 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("kanana_jax"):
             raise
-        raise UserError(f"kanana observe needs {error.name}: pip install -c constraints.txt -e '.[observatory]'") from error
+        raise UserError(
+            f"kanana observe needs {error.name}: pip install -c constraints.txt -e '.[observatory]'"
+        ) from error
     from kanana_jax.files import write_json
     from kanana_jax.report import observatory as report
 

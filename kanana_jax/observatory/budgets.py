@@ -1,4 +1,4 @@
-"""Compute by language, C = 6·N·D (arXiv:2412.14471 keeps it apart for each language), as an interval, and its ledger."""
+"""Compute by language, C = 6·N·D (apart for each language, as in arXiv:2412.14471), as an interval, and its ledger."""
 
 import dataclasses
 

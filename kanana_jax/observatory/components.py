@@ -69,7 +69,7 @@ def standardise(table: Array) -> tuple[Array, Array, Array]:
 
 
 def fix_signs(loadings: Array, tasks: tuple[str, ...], anchors: dict[str, str]) -> Array:
-    """±1 for each component: its anchor task loads positively; without one PC1's sum, others' largest entry is positive.
+    """±1 for each component: its anchor loads positively; without one PC1's sum, others' largest entry is positive.
 
     Args:
       anchors: component → task.
@@ -139,11 +139,14 @@ def bootstrap_axes(components: Components, draws: int, rng: np.random.Generator,
     low, high = np.percentile(ratios, PERCENTILES, axis=0)
     turned = np.percentile(cosines, PERCENTILES[0], axis=0)
     return [
-        {"component": components.names[k], "ratio_ci95": [low[k], high[k]], "cosine_p2_5": turned[k]} for k in range(count)
+        {"component": components.names[k], "ratio_ci95": [low[k], high[k]], "cosine_p2_5": turned[k]}
+        for k in range(count)
     ]
 
 
-def hidden_cells(scores: pd.DataFrame, draws: int, rng: np.random.Generator, share: float = 0.1, ranks=(1, 2, 3)) -> dict:
+def hidden_cells(
+    scores: pd.DataFrame, draws: int, rng: np.random.Generator, share: float = 0.1, ranks=(1, 2, 3)
+) -> dict:
     """Error of filling cells that are hidden on purpose, in units of the scores.
 
     Returns:

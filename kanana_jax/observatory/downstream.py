@@ -1,4 +1,4 @@
-"""Observational scaling laws (Ruan et al. 2024, arXiv:2405.10938): tasks from components, y = (1 − h)·σ(w·PC + b) + h."""
+"""Observational scaling laws (Ruan et al. 2024, arXiv:2405.10938): a task is y = (1 − h)·σ(w·PC + b) + h."""
 
 import dataclasses
 
@@ -26,7 +26,9 @@ class Sigmoid:
 
     def __call__(self, pcs: Array) -> Array:
         """float64 [n, k] → [n]."""
-        return self.low + (self.high - self.low) * ((1 - self.floor) * expit(pcs @ self.weights + self.bias) + self.floor)
+        return self.low + (self.high - self.low) * (
+            (1 - self.floor) * expit(pcs @ self.weights + self.bias) + self.floor
+        )
 
 
 def fit(pcs: Array, y: Array, low: float = 0.0, high: float = 1.0) -> Sigmoid:
@@ -53,7 +55,7 @@ def fit(pcs: Array, y: Array, low: float = 0.0, high: float = 1.0) -> Sigmoid:
 
 
 def principal(scores: pd.DataFrame, rank: int = 1) -> tuple[Array, Array, Array, Array]:
-    """As ObsScaling: missing cells are filled in z-scores by rank-1 iterative PCA; the PCA itself is centred, in the scores' units.
+    """As ObsScaling: missing cells are filled in z-scores by iterative PCA; the PCA is centred, in the scores' units.
 
     Returns:
       Explained variance ratio [k], loadings [k, tasks], mean [tasks], filled table [models, tasks].
@@ -67,7 +69,7 @@ def principal(scores: pd.DataFrame, rank: int = 1) -> tuple[Array, Array, Array,
 def held_out(
     scores: pd.DataFrame, task: str, flops: Array, cutoff: float, count: int = 3, low: float = 0.0, high: float = 1.0
 ) -> dict | None:
-    """Fits `task` on models of at most `cutoff` FLOPs, from the components of the *other* tasks; tells the error above it.
+    """Fits `task` on models of at most `cutoff` FLOPs, from components of the *other* tasks; tells the error above it.
 
     Args:
       flops: log10 of all training compute by model, NaN where unknown (these are left out); `cutoff` likewise.

@@ -27,8 +27,12 @@ def write_csvs(tables: Tables, result: Json, folder: pathlib.Path) -> list[pathl
         "pairs": pd.DataFrame([{"measure": k, **_flat(v)} for k, v in result["pairs"]["summary"].items()]),
         "verdicts": pd.DataFrame([_verdict(t, v) for t, v in result["verdicts"].items()]),
         "token_ledger": budgets.ledger(tables),
-        "provenance": tables.sources.rename_axis("model").reset_index().melt("model", var_name="task", value_name="source"),
-        "downstream": pd.DataFrame([{k: v for k, v in r.items() if k != "weights"} for r in result["downstream"]["tasks"]]),
+        "provenance": tables.sources.rename_axis("model")
+        .reset_index()
+        .melt("model", var_name="task", value_name="source"),
+        "downstream": pd.DataFrame(
+            [{k: v for k, v in r.items() if k != "weights"} for r in result["downstream"]["tasks"]]
+        ),
     }
     if result.get("plan", {}).get("measures"):
         rows = [{**_flat(r), "extrapolates": "; ".join(r["extrapolates"])} for r in result["plan"]["measures"]]

@@ -1,8 +1,8 @@
 """What a local-language token budget buys for one base model, in score units, and the inverse.
 
 The gains of the continual models over their bases are predicted by the simplest of three forms that predicts families
-it has not seen best: the mean gain; with log10 of the added tokens; with the base's own level too (a base that is good already
-gains less). Intervals are for one new model.
+it has not seen best: the mean gain; with log10 of the added tokens; with the base's own level too (a base that is good
+already gains less). Intervals are for one new model.
 """
 
 import dataclasses
@@ -94,7 +94,9 @@ def resolve(name: str, tables: Tables) -> str:
         return found[0]
     if len(found) > 1:
         raise ConfigError(f"--plan: '{name}' is {' or '.join(found)}: give the whole name")
-    raise ConfigError(f"--plan: base '{name}' is no model of the table; {nearest(name, [*names, *tables.labels.values()])}")
+    raise ConfigError(
+        f"--plan: base '{name}' is no model of the table; {nearest(name, [*names, *tables.labels.values()])}"
+    )
 
 
 def gain_models(pairs: Pairs, measure: str) -> dict[str, GainModel]:
@@ -133,7 +135,7 @@ def best(models: dict[str, GainModel]) -> GainModel | None:
 
 
 def predict(plan: Plan, pairs: Pairs, tables: Tables, measures, names: list[str]) -> list[dict]:
-    """One row for each measure: `before`, `gain`, `gain_ci95`, `after`, `after_ci95`, `form`, `lofo_rmse`, `extrapolates`.
+    """A row a measure: `before`, `gain`, `gain_ci95`, `after`, `after_ci95`, `form`, `lofo_rmse`, `extrapolates`.
 
     Args:
       measures: models × (components and tasks).
@@ -186,7 +188,9 @@ def warnings(plan: Plan, pairs: Pairs, tables: Tables) -> list[str]:
             found.append(f"Extrapolation: {plan.tokens:.3g} tokens, while the pairs added {low:.3g} to {high:.3g}.")
     sizes = pairs.params[np.isfinite(pairs.params)]
     if len(sizes) and not sizes.min() <= plan.params <= sizes.max():
-        found.append(f"Extrapolation: {plan.params:.3g} parameters, while the pairs have {sizes.min():.3g} to {sizes.max():.3g}.")
+        found.append(
+            f"Extrapolation: {plan.params:.3g} parameters, while the pairs have {sizes.min():.3g} to {sizes.max():.3g}."
+        )
     own = float(tables.models.loc[plan.base, "params"])
     if np.isfinite(own) and abs(np.log(plan.params / own)) > np.log(1.2):
         found.append(f"The plan has {plan.params:.3g} parameters, its base {own:.3g}: 'before' is the base as it is.")
@@ -202,8 +206,8 @@ def tokens_for(plan: Plan, pairs: Pairs, measures, target: str, value: float) ->
     """The local tokens at which `target` is predicted to reach `value`.
 
     Returns:
-      `tokens` (by the prediction), `tokens_ci95` (from the upper end of the interval reaching it to the lower end reaching it; None:
-      not below 1e14), `form`, `seen` (tokens that the pairs added) and `extrapolates`.
+      `tokens` (by the prediction), `tokens_ci95` (where the upper and the lower end of the interval reach it; None: not
+      below 1e14), `form`, `seen` (tokens that the pairs added) and `extrapolates`.
 
     Raises:
       ConfigError: the base has it already, or tokens do not raise it in these pairs.
@@ -216,7 +220,9 @@ def tokens_for(plan: Plan, pairs: Pairs, measures, target: str, value: float) ->
     models = {form: m for form, m in gain_models(pairs, target).items() if form != FORMS[0]}
     model = best(models)
     if model is None:
-        raise ConfigError(f"--target: fewer than {MIN_PAIRS} continual models with '{target}' and known tokens: nothing to go by")
+        raise ConfigError(
+            f"--target: fewer than {MIN_PAIRS} continual models with '{target}' and known tokens: nothing to go by"
+        )
     if model.weights[1] <= 0:
         raise ConfigError(f"--target: '{target}' does not rise with added {plan.language} tokens in these pairs")
     grid = 10 ** np.linspace(-2, 5, 1401)  # 1e9 tokens

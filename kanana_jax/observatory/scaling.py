@@ -48,8 +48,8 @@ class Fit:
     def predict(self, x: float | Array) -> tuple[Array, Array, Array]:
         """Prediction and its 95% interval for a *new* model (not for the mean of such models).
 
-        The half width is t(n − 2) · s · √(1 + 1/n + (x − x̄)²/Sxx), with s the larger of the residuals' standard error and the
-        leave-one-family-out error: a new model is of a family that the fit has not seen.
+        The half width is t(n − 2) · s · √(1 + 1/n + (x − x̄)²/Sxx), with s the larger of the residuals' standard error
+        and the leave-one-family-out error: a new model is of a family that the fit has not seen.
         """
         x = np.asarray(x, float)
         s = max(self.se, self.lofo_rmse or 0.0)
@@ -62,7 +62,9 @@ class Fit:
         return not self.x_range[0] - 1e-9 <= x <= self.x_range[1] + 1e-9
 
 
-def fit(x: Array, y: Array, families: Array, draws: int, rng: np.random.Generator, x_draws: Array | None = None) -> Fit | None:
+def fit(
+    x: Array, y: Array, families: Array, draws: int, rng: np.random.Generator, x_draws: Array | None = None
+) -> Fit | None:
     """Fits the points where both are known; None where they are too few or x does not vary.
 
     Args:
@@ -135,7 +137,9 @@ def left_out_error(design: Array, y: Array, groups: list[Array]) -> float | None
     return float(np.sqrt(np.mean(errors**2)))
 
 
-def family_mean_interval(values: Array, families: Array, draws: int, rng: np.random.Generator) -> tuple[float, float] | None:
+def family_mean_interval(
+    values: Array, families: Array, draws: int, rng: np.random.Generator
+) -> tuple[float, float] | None:
     """95% bootstrap interval of a mean, families drawn whole; None with fewer than three."""
     names = list(dict.fromkeys(families))
     if len(names) < 3:

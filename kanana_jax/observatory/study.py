@@ -9,11 +9,22 @@ import numpy as np
 import pandas as pd
 
 from kanana_jax.config import ConfigError, nearest
-from kanana_jax.observatory import DISCLAIMER, associations, budgets, components, downstream, pairs, planner, scaling, verdicts
+from kanana_jax.observatory import (
+    DISCLAIMER,
+    associations,
+    budgets,
+    components,
+    downstream,
+    pairs,
+    planner,
+    scaling,
+    verdicts,
+)
 from kanana_jax.observatory.tables import Tables
 
 Array = np.ndarray
 SHOWN = 3  # components that are related to compute
+DESCRIBED = ("name", "language", "ability", "metric", "metric_version", "shots", "items", "source")  # of a task
 CURVE = 25  # points of a fitted line
 
 
@@ -57,11 +68,15 @@ def local_language(tables: Tables, options: Options) -> str:
     counts = tables.tasks["language"].value_counts()
     if options.language:
         if options.language not in counts.index:
-            raise ConfigError(f"--language '{options.language}' has no task, {nearest(options.language, list(counts.index))}")
+            raise ConfigError(
+                f"--language '{options.language}' has no task, {nearest(options.language, list(counts.index))}"
+            )
         return options.language
     others = [lang for lang in counts.index if lang != options.reference]
     if not others:
-        raise ConfigError(f"all tasks are in '{options.reference}': there is no local language to look at; say --language")
+        raise ConfigError(
+            f"all tasks are in '{options.reference}': there is no local language to look at; say --language"
+        )
     return others[0]
 
 
@@ -101,7 +116,11 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
             y = y.where(y != 0).to_numpy(float)
             fits = {lang: scaling.fit(b.est, y, families, options.draws, rng(20)) for lang, b in by_language.items()}
         found_ = verdicts.judge(fits, paired.get(task), float(tables.scores[task].std()), language, options.reference)
-        note = (f"Pooled figures leave out the exact zeros of {zeros} models, which look like a fault of the scoring.",) if zeros else ()
+        note = (
+            (f"Pooled figures leave out the exact zeros of {zeros} models, which look like a fault of the scoring.",)
+            if zeros
+            else ()
+        )
         judged[task] = dataclasses.replace(found_, reasons=(*found_.reasons, *note))
     correlation = associations.correlations(tables.scores)
     result = {
@@ -109,8 +128,7 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
         "language": language,
         "reference": options.reference,
         "models": len(tables.scores),
-        "tasks": {t: {k: row[k] for k in ("name", "language", "ability", "metric", "metric_version", "shots", "items", "source")}
-                  for t, row in tables.tasks.iterrows()},  # fmt: skip
+        "tasks": {t: {k: row[k] for k in DESCRIBED} for t, row in tables.tasks.iterrows()},
         "labels": tables.labels,
         "families": dict(tables.models["family"]),
         "seed": options.seed,
@@ -166,15 +184,20 @@ def _family_warnings(tables: Tables, laws, language: str) -> list[str]:
     counts = tables.models["family"].value_counts()
     if len(counts) == 1:
         found.append(
-            f"All models are of one family ({counts.index[0]}): there is no interval by family and no error on unseen families, so "
-            "nothing says how far this carries over to other models."
+            f"All models are of one family ({counts.index[0]}): there is no interval by family and no error on unseen "
+            "families, so nothing says how far this carries over to other models."
         )
     elif len(counts) < len(tables.models):
-        found.append(f"{counts.iloc[0]} of {len(tables.models)} models are of the family {counts.index[0]}: they are not independent.")
+        found.append(
+            f"{counts.iloc[0]} of {len(tables.models)} models are of the family {counts.index[0]}: "
+            "they are not independent."
+        )
     for lang in sorted({language, *tables.languages}):
         known = sum(1 for fits in laws.values() if fits.get(lang))
         if not known:
-            found.append(f"No law for {lang} compute: fewer than {scaling.MIN_POINTS} models with different known budgets.")
+            found.append(
+                f"No law for {lang} compute: fewer than {scaling.MIN_POINTS} models with different known budgets."
+            )
     return found
 
 
@@ -226,7 +249,9 @@ def _plan(tables, options, together, measures, shown, laws, local, language) -> 
         except ValueError:
             raise ConfigError(f"--target '{options.target}' must be TASK=VALUE, as NIILC=0.55") from None
         if name in tables.tasks.index and not wanted <= tables.tasks.loc[name, "high"]:
-            raise ConfigError(f"--target: {wanted:g} is above the highest possible '{name}', {tables.tasks.loc[name, 'high']:g}")
+            raise ConfigError(
+                f"--target: {wanted:g} is above the highest possible '{name}', {tables.tasks.loc[name, 'high']:g}"
+            )
         result["inverse"] = planner.tokens_for(plan, together, measures, name, wanted)
         if plan.tokens is None and result["inverse"]["tokens"]:
             plan = dataclasses.replace(plan, tokens=result["inverse"]["tokens"])
@@ -238,7 +263,8 @@ def _plan(tables, options, together, measures, shown, laws, local, language) -> 
     result["measures"] = planner.predict(plan, together, tables, measures, [*shown, *tables.scores.columns])
     if not result["measures"]:
         raise ConfigError(
-            f"--plan: fewer than {planner.MIN_PAIRS} continual models with a base in the table and known {language} tokens: nothing to go by"
+            f"--plan: fewer than {planner.MIN_PAIRS} continual models with a base in the table and known {language} "
+            "tokens: nothing to go by"
         )
     law = laws.get(local or "", {}).get(language)
     if law is not None:
@@ -248,7 +274,8 @@ def _plan(tables, options, together, measures, shown, laws, local, language) -> 
         level = float(measures.loc[plan.base, local])
         middle, low, high = (float(v) - level for v in law.predict(x))
         result["pooled_law"] = {"component": local, "log10_compute": x, "gain": middle, "gain_ci95": [low, high],
-                                "base_tokens_known": bool(np.isfinite(before)), "extrapolates": law.extrapolates(x)}  # fmt: skip
+                                "base_tokens_known": bool(np.isfinite(before)),
+                                "extrapolates": law.extrapolates(x)}  # fmt: skip
     return result
 
 

@@ -1,15 +1,15 @@
 """Strict reading of score, model and task tables: every fault is one sentence, every cell keeps its source.
 
-`scores.csv`: `model` and one column a task (0–1 unless `tasks.csv` says otherwise; empty: not measured); optional columns
-`source` and `metric_version` hold for a row. Or long: `model, task, score[, metric_version, source]`.
+`scores.csv`: `model` and one column a task (0–1 unless `tasks.csv` says otherwise; empty: not measured); optional
+columns `source` and `metric_version` hold for a row. Or long: `model, task, score[, metric_version, source]`.
 
 `tasks.csv`: `task, language` and optionally `name, ability, metric, metric_version, shots, items, chance, low, high`
 (range of possible scores, default 0–1), `pair` (the same ability in another language), `anchor` (`PC2`: the task whose
 loading on that component is positive), `source`.
 
 `models.csv`: `model` and optionally `label, family, base, params, active_params, tokens_b` (all text, 1e9),
-for each language `LANG_tokens_b_low, _est, _high` (1e9 tokens that the model has seen in all, those of its base included) and
-`LANG_status` (reported, derived, assumed, undisclosed), `note`.
+for each language `LANG_tokens_b_low, _est, _high` (1e9 tokens that the model has seen in all, its base's included)
+and `LANG_status` (reported, derived, assumed, undisclosed), `note`.
 """
 
 import csv
@@ -82,7 +82,9 @@ def read(
     models = models or _beside(scores, "models.csv")
     tasks = tasks or _beside(scores, "tasks.csv")
     if tasks is None:
-        raise ConfigError(f"{scores} has no tasks.csv beside it: say --tasks TASKS.csv (columns: {', '.join(_TASK_COLUMNS)})")
+        raise ConfigError(
+            f"{scores} has no tasks.csv beside it: say --tasks TASKS.csv (columns: {', '.join(_TASK_COLUMNS)})"
+        )
     task_table = _tasks(tasks)
     table, versions, sources = _scores(scores, task_table, tasks, ignore)
     _one_version(scores, versions)
@@ -90,7 +92,8 @@ def read(
     table, task_table = _useful(scores, table, task_table, warnings)
     if len(table) < MIN_MODELS:
         raise ConfigError(
-            f"{scores} has {len(table)} models with scores: components need at least {MIN_MODELS}, and some twenty to mean much"
+            f"{scores} has {len(table)} models with scores: components need at least {MIN_MODELS}, "
+            "and some twenty to mean much"
         )
     model_table, languages = _models(models, table, warnings)
     if not languages:
@@ -154,7 +157,9 @@ def _tasks(path: pathlib.Path) -> pd.DataFrame:
         if not re.fullmatch("[a-z]{2,3}", row["language"]):
             raise ConfigError(f"{path}, task '{task}': language '{row['language']}' is no code like ko or en")
         if row["pair"] and row["pair"] not in table.index:
-            raise ConfigError(f"{path}, task '{task}': its pair '{row['pair']}' is no task; {nearest(row['pair'], table.index)}")
+            raise ConfigError(
+                f"{path}, task '{task}': its pair '{row['pair']}' is no task; {nearest(row['pair'], table.index)}"
+            )
         if row["anchor"] and not re.fullmatch(r"PC\d+", row["anchor"]):
             raise ConfigError(f"{path}, task '{task}': anchor '{row['anchor']}' is no component like PC2")
     for column, default in (("low", 0.0), ("high", 1.0), ("chance", float("nan"))):
@@ -181,7 +186,9 @@ def _scores(path, tasks: pd.DataFrame, tasks_path, ignore):
                 "add it there, or leave it out with --ignore"
             )
     scores = pd.DataFrame(
-        {c: [_number(path, f"model '{m}'", c, v) for m, v in raw[c].items()] for c in columns}, index=raw.index, dtype=float
+        {c: [_number(path, f"model '{m}'", c, v) for m, v in raw[c].items()] for c in columns},
+        index=raw.index,
+        dtype=float,
     )
     versions, sources = pd.DataFrame("", scores.index, columns), pd.DataFrame("", scores.index, columns)
     for column in columns:
@@ -195,7 +202,9 @@ def _scores(path, tasks: pd.DataFrame, tasks_path, ignore):
 def _from_long(path: pathlib.Path, raw: pd.DataFrame) -> pd.DataFrame:
     for column in raw.columns:
         if column not in ("model", "task", "score", "metric_version", "source"):
-            raise ConfigError(f"{path}: unknown column '{column}' of a long table (model, task, score, metric_version, source)")
+            raise ConfigError(
+                f"{path}: unknown column '{column}' of a long table (model, task, score, metric_version, source)"
+            )
     double = raw[raw.duplicated(["model", "task"])]
     if len(double):
         first = double.iloc[0]
@@ -229,8 +238,8 @@ def _range(path: pathlib.Path, scores: pd.DataFrame, tasks: pd.DataFrame) -> Non
         bad = scores[task][(scores[task] < low) | (scores[task] > high)]
         if len(bad):
             raise ConfigError(
-                f"{path}: '{bad.index[0]}' has {bad.iloc[0]:g} for '{task}', outside {low:g}–{high:g}: divide percentages by "
-                "100, or give the task its low and high in tasks.csv"
+                f"{path}: '{bad.index[0]}' has {bad.iloc[0]:g} for '{task}', outside {low:g}–{high:g}: divide "
+                "percentages by 100, or give the task its low and high in tasks.csv"
             )
 
 
@@ -249,7 +258,8 @@ def _useful(path, scores, tasks, warnings):
         zeros = seen.index[seen == 0]
         if len(zeros):
             warnings.append(
-                f"'{task}' is exactly 0 for {', '.join(zeros)}: a fault of the scoring more likely than a lack of ability; it is kept."
+                f"'{task}' is exactly 0 for {', '.join(zeros)}: a fault of the scoring more likely than a "
+                "lack of ability; it is kept."
             )
     if len(scores.columns) < 3:
         raise ConfigError(f"{path} has {len(scores.columns)} usable tasks: components need at least 3")
@@ -304,12 +314,14 @@ def _families(table: pd.DataFrame, warnings: list[str]) -> None:
         table.loc[model, "family"] = inherited or base or model
     if own:
         warnings.append(
-            f"The family of {len(own)} models is not given ({', '.join(own[:3])}{' …' if len(own) > 3 else ''}): each counts as "
-            "its base's or its own, which makes intervals too narrow if they are related."
+            f"The family of {len(own)} models is not given ({', '.join(own[:3])}{' …' if len(own) > 3 else ''}): each "
+            "counts as its base's or its own, which makes intervals too narrow if they are related."
         )
     for model, base in table["base"].items():
         if base in table.index and table.loc[base, "family"] != table.loc[model, "family"]:
-            warnings.append(f"'{model}' is of another family than its base '{base}': bootstraps treat them as unrelated.")
+            warnings.append(
+                f"'{model}' is of another family than its base '{base}': bootstraps treat them as unrelated."
+            )
 
 
 def _active(path, table: pd.DataFrame) -> None:
@@ -317,7 +329,9 @@ def _active(path, table: pd.DataFrame) -> None:
     for model in table.index[table["active_params"] > table["params"]]:
         raise ConfigError(f"{path}, model '{model}': active_params is larger than params")
     for model in table.index[table["params"] < 1e4]:
-        raise ConfigError(f"{path}, model '{model}': params is {table.loc[model, 'params']:g}; it counts parameters, as 8e9")
+        raise ConfigError(
+            f"{path}, model '{model}': params is {table.loc[model, 'params']:g}; it counts parameters, as 8e9"
+        )
 
 
 def _budgets(path, table: pd.DataFrame, lang: str, warnings: list[str]) -> bool:
@@ -328,7 +342,9 @@ def _budgets(path, table: pd.DataFrame, lang: str, warnings: list[str]) -> bool:
         if value and value not in STATUSES:
             raise ConfigError(f"{path}, model '{model}': {status} '{value}', {nearest(value, STATUSES)}")
         if value == "undisclosed" and not np.isnan(table.loc[model, est]):
-            raise ConfigError(f"{path}, model '{model}': {status} is undisclosed, but {est} is given: say how it is known")
+            raise ConfigError(
+                f"{path}, model '{model}': {status} is undisclosed, but {est} is given: say how it is known"
+            )
     table[low], table[high] = table[low].fillna(table[est]), table[high].fillna(table[est])
     for model in table.index[~((table[low] <= table[est]) & (table[est] <= table[high])) & table[est].notna()]:
         raise ConfigError(f"{path}, model '{model}': {lang} tokens must be low ≤ est ≤ high")
@@ -336,7 +352,7 @@ def _budgets(path, table: pd.DataFrame, lang: str, warnings: list[str]) -> bool:
     for model, base in table["base"].items():
         if base in table.index and table.loc[model, high] < table.loc[base, low]:
             raise ConfigError(
-                f"{path}, model '{model}': it has seen fewer {lang} tokens ({table.loc[model, high]:g}e9) than its base '{base}' "
-                f"({table.loc[base, low]:g}e9); the columns hold all tokens, the base's included"
+                f"{path}, model '{model}': it has seen fewer {lang} tokens ({table.loc[model, high]:g}e9) than its "
+                f"base '{base}' ({table.loc[base, low]:g}e9); the columns hold all tokens, the base's included"
             )
     return bool(table[est].notna().any())

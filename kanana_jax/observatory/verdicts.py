@@ -1,7 +1,7 @@
 """A verdict for each task, from pooled and from paired evidence, with its reasons.
 
-Pooled: does the score follow compute in a language over all models? Paired: did it rise when local text was added to the
-same model? The two can disagree (JCommonsenseQA does), so both are always told.
+Pooled: does the score follow compute in a language over all models? Paired: did it rise when local text was added to
+the same model? The two can disagree (JCommonsenseQA does), so both are always told.
 """
 
 import dataclasses
@@ -52,7 +52,9 @@ def judge(
     if rises > 0:
         return Verdict(MIXED, (*reasons, "It follows English over all models, and yet rises when local text is added."))
     if local and english:
-        return Verdict(MIXED, (*reasons, "Both languages' compute goes with it, and local text did not clearly raise it."))
+        return Verdict(
+            MIXED, (*reasons, "Both languages' compute goes with it, and local text did not clearly raise it.")
+        )
     if english:
         return Verdict(ENGLISH, reasons)
     if local and pair["mean"] > 0:
@@ -76,7 +78,10 @@ def _follows(fit: Fit | None, language: str) -> tuple[bool | None, str]:
 def _rises(pair: Mapping | None, sd: float, language: str) -> tuple[int | None, str]:
     """+1 rises clearly, −1 falls clearly, 0 neither, None unknown."""
     if pair is None or pair["n"] < MIN_PAIRS:
-        return None, f"Paired: {pair['n'] if pair else 0} continual models with their base, too few (at least {MIN_PAIRS})."
+        return (
+            None,
+            f"Paired: {pair['n'] if pair else 0} continual models with their base, too few (at least {MIN_PAIRS}).",
+        )
     mean, n = pair["mean"], pair["n"]
     words = f"Paired: {mean:+.3f} on average when {language} text was added, up in {pair['up']} of {n}"
     if pair["ci95_family"] is None:

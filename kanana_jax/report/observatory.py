@@ -10,7 +10,15 @@ from kanana_jax.report.plots import Series, bars, lines
 from kanana_jax.report.scatter import Band, Points, scatter, tree_heatmap
 
 Json = dict[str, Any]
-NAMES = {"en": "English", "ja": "Japanese", "ko": "Korean", "zh": "Chinese", "de": "German", "fr": "French", "es": "Spanish"}
+NAMES = {
+    "en": "English",
+    "ja": "Japanese",
+    "ko": "Korean",
+    "zh": "Chinese",
+    "de": "German",
+    "fr": "French",
+    "es": "Spanish",
+}
 NOTE = "observational, not causal"
 VERDICTS = ("needs local data", "mixed", "comes with English", "not enough data")
 
@@ -36,7 +44,7 @@ def page(study: Json, plots: dict[str, Figure] | None = None) -> Page:
         Section("The answer", [*map(Text, answer(study)), Text(study["evidence"], "warning"), _figures(study)]),
         Section("The plan", _plan(study)),
         Section("Which tasks need local data", _verdicts(study, plots)),
-        Section(f"What {where} compute goes with", _fits(study, plots)),
+        Section("What follows compute", _fits(study, plots)),
         Section("What continual training did", _pairs(study)),
         Section("Components of ability", _components(study, plots)),
         Section("Correlations", _correlations(study, plots)),
@@ -58,14 +66,18 @@ def answer(study: Json) -> list[str]:
     count = len(study["kept"])
     words = [f"Of {study['models']} models' scores on {len(study['tasks'])} tasks, {_count(count)} component{'' if count == 1 else 's'} "
              f"stand{'s' if count == 1 else ''} out of noise"]  # fmt: skip
-    for role, name, lang in (("general ability", general, study["reference"]), ("local ability", local, study["language"])):
+    for role, name, lang in (
+        ("general ability", general, study["reference"]),
+        ("local ability", local, study["language"]),
+    ):
         fit = _fit(study, name, lang)
         if fit is None:
             continue
-        known = [x for x in (fit["ci95_family"] or fit["ci95_naive"])]
+        known = list(fit["ci95_family"] or fit["ci95_naive"])
         by = "95% by family" if fit["ci95_family"] else "95%, models taken as independent"
         share = ratio[int(name[2:]) - 1]
-        weigh = "" if role == "general ability" else f", led by {', '.join(_leading(study, name))}"
+        role += "" if name in study["kept"] else ", not clearly above noise"
+        weigh = "" if name == general else f", led by {', '.join(_leading(study, name))}"
         words.append(
             f"{name} ({role}{weigh}; {share:.0%} of the variance) goes up {fit['slope_per_decade']:.1f} ({by} {known[0]:.1f} to "
             f"{known[1]:.1f}) with ten times the {language(lang)} compute, R² {fit['r2']:.2f}"
@@ -156,11 +168,18 @@ def _plan(study: Json) -> list[Block]:
         blocks.append(Text(words + "."))
     blocks += [Text(w, "warning") for w in plan["warnings"]]
     columns = ("measure", "before", "change", "95% low", "95% high", "after", "form", "error on unseen families")
-    for title, wanted in ((f"{where} tasks", plan["language"]), (f"Side cost: {language(study['reference'])} tasks", study["reference"]), ("Components", None)):
+    for title, wanted in (
+        (f"{where} tasks", plan["language"]),
+        (f"Side cost: {language(study['reference'])} tasks", study["reference"]),
+        ("Components", None),
+    ):
         chosen = [m for m in plan["measures"] if m["language"] == wanted]
-        table = [(m["measure"], m["before"], m["gain"], *m["gain_ci95"], m["after"], m["form"], m["lofo_rmse"]) for m in chosen]
+        table = [
+            (m["measure"], m["before"], m["gain"], *m["gain_ci95"], m["after"], m["form"], m["lofo_rmse"])
+            for m in chosen
+        ]
         if table:
-            formats = {c: "+.3f" for c in columns[2:5]} | {c: ".3f" for c in ("before", "after", columns[-1])}
+            formats = dict.fromkeys(columns[2:5], "+.3f") | dict.fromkeys(("before", "after", columns[-1]), ".3f")
             blocks.append(Table(columns, table, f"{title}; {NOTE}.", formats=formats))
     beyond = [f"{m['measure']}: {', '.join(m['extrapolates'])}" for m in plan["measures"] if m["extrapolates"]]
     if beyond:
@@ -184,15 +203,41 @@ def inverse_sentence(plan: Json, where: str) -> str:
 
 
 def _verdicts(study: Json, plots: dict[str, Figure]) -> list[Block]:
-    langs = sorted({lang for v in study["verdicts"].values() for lang in v["pooled_r"]}, key=lambda c: c != study["reference"])
-    columns = ("task", "language", "verdict", *(f"pooled r, {language(c)}" for c in langs), "paired gain", "95% low", "95% high", "up", "pairs")
+    langs = sorted(
+        {lang for v in study["verdicts"].values() for lang in v["pooled_r"]}, key=lambda c: c != study["reference"]
+    )
+    columns = (
+        "task",
+        "language",
+        "verdict",
+        *(f"pooled r, {language(c)}" for c in langs),
+        "paired gain",
+        "95% low",
+        "95% high",
+        "up",
+        "pairs",
+    )
     rows = []
     for task, found in sorted(study["verdicts"].items(), key=lambda item: VERDICTS.index(item[1]["verdict"])):
         pair = found["paired"] or {}
         low, high = pair.get("ci95_family") or (None, None)
         pooled = [found["pooled_r"].get(c) for c in langs]
-        rows.append((task, found["language"], found["verdict"], *pooled, pair.get("mean"), low, high, pair.get("up"), pair.get("n")))
-    formats = {c: "+.2f" for c in columns[3 : 3 + len(langs)]} | {c: "+.3f" for c in ("paired gain", "95% low", "95% high")}
+        rows.append(
+            (
+                task,
+                found["language"],
+                found["verdict"],
+                *pooled,
+                pair.get("mean"),
+                low,
+                high,
+                pair.get("up"),
+                pair.get("n"),
+            )
+        )
+    formats = dict.fromkeys(columns[3 : 3 + len(langs)], "+.2f") | dict.fromkeys(
+        ("paired gain", "95% low", "95% high"), "+.3f"
+    )
     reasons = Table(("task", "why"), [(t, " ".join(f["reasons"])) for t, f in study["verdicts"].items()])
     caption = (f"Pooled: correlation with log compute in a language over all models. Paired: continual model minus its base, "
                f"families drawn whole. The two need not agree, since pooled models differ in all else. {NOTE.capitalize()}.")  # fmt: skip
@@ -249,15 +294,22 @@ def _pairs(study: Json) -> list[Block]:
     names = [n for n in summary if n not in study["tasks"]] + sorted(
         (n for n in summary if n in study["tasks"]), key=lambda n: -summary[n]["mean"]
     )
-    rows = [(n, s["n"], s["mean"], *(s["ci95_family"] or (None, None)), s["up"], s["down"]) for n in names for s in [summary[n]]]
+    rows = [
+        (n, s["n"], s["mean"], *(s["ci95_family"] or (None, None)), s["up"], s["down"])
+        for n in names
+        for s in [summary[n]]
+    ]
     columns = ("measure", "pairs", "mean change", "95% low", "95% high", "up", "down")
-    formats = {c: "+.3f" for c in columns[2:5]}
+    formats = dict.fromkeys(columns[2:5], "+.3f")
     chart = {n: summary[n]["mean"] for n in names if n in study["tasks"]}
     labels = study["labels"]
     made = Table(("model", "base", "family", "added tokens, 1e9"),
                  [(labels[m], labels[b], f, t) for m, b, f, t in study["pairs"]["models"]])  # fmt: skip
     return [
-        Figure(bars(list(chart), {"mean change": list(chart.values())}, x=f"continual minus base, score units ({NOTE})"), "Mean change by task."),
+        Figure(
+            bars(list(chart), {"mean change": list(chart.values())}, x=f"continual minus base, score units ({NOTE})"),
+            "Mean change by task.",
+        ),
         Table(columns, rows, f"Intervals draw families whole. {NOTE.capitalize()}.", formats=formats),
         Details(f"The {len(study['pairs']['models'])} pairs", [made]),
     ]
@@ -268,17 +320,31 @@ def _components(study: Json, plots: dict[str, Figure]) -> list[Block]:
     told = f"{', '.join(kept)} {'is' if len(kept) == 1 else 'are'}" if kept else "No component is"
     rest = [f"PC{k}" for k in range(1, 4) if f"PC{k}" not in kept and f"PC{k}" in study["loadings"]]
     words = f"{told} clearly more than noise by Horn's parallel analysis"
-    words += f"; {', '.join(rest)} {'is' if len(rest) == 1 else 'are'} not, and should not be given a meaning." if rest else "."
+    words += (
+        f"; {', '.join(rest)} {'is' if len(rest) == 1 else 'are'} not, and should not be given a meaning."
+        if rest
+        else "."
+    )
     axes = Table(
         ("component", "variance", "95% bootstrap", "|cos| to the full axis, 2.5%"),
-        [(a["component"], study["explained_variance_ratio"][i], _span(a["ratio_ci95"]), a["cosine_p2_5"]) for i, a in enumerate(study["axes"])],
+        [
+            (a["component"], study["explained_variance_ratio"][i], _span(a["ratio_ci95"]), a["cosine_p2_5"])
+            for i, a in enumerate(study["axes"])
+        ],
         "Models drawn with replacement.",
         formats={"variance": ".3f", "|cos| to the full axis, 2.5%": ".2f"},
     )
-    first = [n for n in list(study["loadings"])[:3]]
-    loadings = Table(("task", *first), [(t, *(study["loadings"][n][t] for n in first)) for t in study["tasks"]], formats={n: "+.2f" for n in first})
+    first = list(list(study["loadings"])[:3])
+    loadings = Table(
+        ("task", *first),
+        [(t, *(study["loadings"][n][t] for n in first)) for t in study["tasks"]],
+        formats=dict.fromkeys(first, "+.2f"),
+    )
     cells = study["missing_cells"]
-    hidden = [(f"iterative PCA, {k} component{'s' if k != '1' else ''}" if k.isdigit() else "column means", v) for k, v in cells["rmse"].items()]
+    hidden = [
+        (f"iterative PCA, {k} component{'s' if k != '1' else ''}" if k.isdigit() else "column means", v)
+        for k, v in cells["rmse"].items()
+    ]
     return [Text(words), *_shown(plots, "scree", "biplot"), axes, Details("Loadings", [loadings]),
             Table(("filling of hidden cells", "RMSE"), hidden, f"{cells['share']:.0%} of the cells hidden, in score units.", formats={"RMSE": ".3f"})]  # fmt: skip
 
@@ -294,17 +360,27 @@ def _downstream(study: Json) -> list[Block]:
     found = study["downstream"]
     if not found["tasks"]:
         return []
-    columns = ("task", "components", "models below", "above", "error below", "error above", "of the mean, above", "better than the mean")
+    columns = (
+        "task",
+        "components",
+        "models below",
+        "above",
+        "error below",
+        "error above",
+        "of the mean, above",
+        "better than the mean",
+    )
     rows = [(r["task"], r["components"], r["train_models"], r["test_models"], r["train_rmse"], r["test_rmse"], r["baseline_rmse"],
              "yes" if r["test_rmse"] < r["baseline_rmse"] else "no") for r in found["tasks"]]  # fmt: skip
     caption = (f"Observational scaling laws (Ruan et al. 2024): a sigmoid of the other tasks' components, fitted to models of at most "
                f"1e{found['cutoff_log10_flops']:.1f} FLOPs, tried on larger ones. {NOTE.capitalize()}.")  # fmt: skip
-    return [Table(columns, rows, caption, formats={c: ".3f" for c in columns[4:7]})]
+    return [Table(columns, rows, caption, formats=dict.fromkeys(columns[4:7], ".3f"))]
 
 
 def _doubts(study: Json) -> list[Block]:
     standing = [
-        study["evidence"] + " A controlled sweep of own small models, which differ in nothing but the budget, can confirm it: their tables pass "
+        study["evidence"]
+        + " A controlled sweep of own small models, which differ in nothing but the budget, can confirm it: their tables pass "
         "through the same command.",
         "Token budgets are often estimates (token_ledger.csv tells which); their intervals are drawn from triangular distributions, "
         "which is an assumption.",
@@ -320,19 +396,35 @@ def _plots(study: Json) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     clusters = study["clusters"]
     figures["correlations"] = Figure(
-        tree_heatmap(clusters["order"], study["correlations"], clusters["linkage"], tasks=list(study["tasks"]), note=NOTE),
+        tree_heatmap(
+            clusters["order"], study["correlations"], clusters["linkage"], tasks=list(study["tasks"]), note=NOTE
+        ),
         "Correlations between tasks over models, in the order of their average-linkage tree.",
     )
     eigenvalues = study["eigenvalues"][:8]
     at = list(range(1, len(eigenvalues) + 1))
     scree = [Series("eigenvalue", at, eigenvalues), Series("noise, 95%", at, study["parallel_analysis"][: len(at)])]
     figures["scree"] = Figure(
-        lines(scree, x=f"component ({NOTE})", y="eigenvalue", markers=True, height=2.6), "Eigenvalues against parallel analysis: above the line is more than noise."
+        lines(scree, x=f"component ({NOTE})", y="eigenvalue", markers=True, height=2.6),
+        "Eigenvalues against parallel analysis: above the line is more than noise.",
     )
     if "PC2" in study["scores"]:
-        figures["biplot"] = Figure(_biplot(study), "Models (points) and loadings (arrows, scaled to fit). Names that would cover others are left out.")
-    general, local, here, there = study["general_component"], study["local_component"], study["language"], study["reference"]
-    for key, name, lang in (("general", general, there), ("local", local, here), ("general_other", general, here), ("local_other", local, there)):
+        figures["biplot"] = Figure(
+            _biplot(study),
+            "Models (points) and loadings (arrows, scaled to fit). Names that would cover others are left out.",
+        )
+    general, local, here, there = (
+        study["general_component"],
+        study["local_component"],
+        study["language"],
+        study["reference"],
+    )
+    for key, name, lang in (
+        ("general", general, there),
+        ("local", local, here),
+        ("general_other", general, here),
+        ("local_other", local, there),
+    ):
         fit = _fit(study, name, lang)
         if fit:
             caption = f"{name} against {language(lang)} compute: R² {fit['r2']:.2f}; the band is the 95% prediction interval for a new model."
@@ -346,9 +438,11 @@ def _plots(study: Json) -> dict[str, Figure]:
 def _groups(study: Json, xs: dict[str, float], ys: dict[str, float]) -> list[Points]:
     continual = {m for m, *_ in study["pairs"]["models"]}
     found = []
-    for label, inside in (("trained on from a base in the table", True), ("others", False)):
+    for label, inside in (("continual, base in the table", True), ("others", False)):
         models = [m for m in xs if (m in continual) == inside and xs[m] is not None and ys[m] is not None]
-        found.append(Points(label, [xs[m] for m in models], [ys[m] for m in models], [study["labels"][m] for m in models]))
+        found.append(
+            Points(label, [xs[m] for m in models], [ys[m] for m in models], [study["labels"][m] for m in models])
+        )
     return [p for p in found if len(p.x)]
 
 
@@ -356,14 +450,23 @@ def _biplot(study: Json) -> str:
     arrows = {t: (study["loadings"]["PC1"][t], study["loadings"]["PC2"][t]) for t in study["tasks"]}
     ratio = study["explained_variance_ratio"]
     points = _groups(study, study["scores"]["PC1"], study["scores"]["PC2"])
-    return scatter(points, x=f"PC1 ({ratio[0]:.0%})", y=f"PC2 ({ratio[1]:.0%})", arrows=arrows, cross=(0, 0), note=NOTE, height=5.4)
+    return scatter(
+        points, x=f"PC1 ({ratio[0]:.0%})", y=f"PC2 ({ratio[1]:.0%})", arrows=arrows, cross=(0, 0), note=NOTE, height=5.4
+    )
 
 
 def _law(study: Json, fit: Json) -> str:
     curve = fit["curve"]
     points = _groups(study, study["log10_compute"][fit["language"]], study["scores"][fit["component"]])
     band = Band(curve["x"], curve["y"], curve["low"], curve["high"])
-    return scatter(points, x=f"log10 of {language(fit['language'])} compute (FLOPs)", y=fit["component"], band=band, note=NOTE, height=3.6)
+    return scatter(
+        points,
+        x=f"log10 of {language(fit['language'])} compute (FLOPs)",
+        y=fit["component"],
+        band=band,
+        note=NOTE,
+        height=3.6,
+    )
 
 
 def _transfer(study: Json) -> str:
@@ -376,12 +479,21 @@ def _transfer(study: Json) -> str:
             groups.append(Points(verdict, xs, ys, names))
     if not groups:
         return scatter([Points("", [], [], [])], x="", y="", note="no pooled evidence")
-    return scatter(groups, x=f"pooled: r with {language(study['reference'])} compute", y="paired: mean gain", cross=(None, 0), note=NOTE, height=4.4)
+    return scatter(
+        groups,
+        x=f"pooled: r with {language(study['reference'])} compute",
+        y="paired: mean gain",
+        cross=(None, 0),
+        note=NOTE,
+        height=4.4,
+    )
 
 
 def _write_svg(path: pathlib.Path, svg: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    alone = re.sub(r"var\(--\w+,(#[0-9a-f]+)\)", r"\1", svg).replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
+    alone = re.sub(r"var\(--\w+,(#[0-9a-f]+)\)", r"\1", svg).replace(
+        "<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1
+    )
     temporary = path.with_name(f"{path.name}.partial")
     temporary.write_text(alone, encoding="utf-8")
     temporary.replace(path)

@@ -70,7 +70,9 @@ def scatter(
             tips = []
             for name, (dx, dy) in arrows.items():
                 tip = (dx * stretch, dy * stretch)
-                axes.annotate("", tip, (0, 0), arrowprops=dict(arrowstyle="-|>", color=COLOURS[1], alpha=0.55, linewidth=0.9))
+                axes.annotate(
+                    "", tip, (0, 0), arrowprops=dict(arrowstyle="-|>", color=COLOURS[1], alpha=0.55, linewidth=0.9)
+                )
                 tips.append((name, *tip, COLOURS[1]))
             wanted = tips + wanted
         axes.margins(x=0.09, y=0.1)
@@ -85,20 +87,22 @@ def scatter(
 
 
 def _names(axes, wanted, height: float) -> None:
-    """Writes each name right, left, above or below its point, the first that covers neither a name nor leaves the axes."""
+    """Writes each name right, left, above or below its point, the first place that covers no name and no other point and lies inside."""
     box = axes.get_position()
     size = (box.width * WIDTH, box.height * height)
     taken: list[tuple[float, float, float, float]] = []
     tall, gap = SMALL / 72 * 1.1, 0.05
     inverse = axes.transAxes.inverted()
-    for name, px, py, colour in wanted:
+    dots = [inverse.transform(axes.transData.transform((px, py))) * size for _, px, py, _ in wanted]
+    for (name, px, py, colour), own in zip(wanted, dots):
         u, v = inverse.transform(axes.transData.transform((px, py)))
         cx, cy, wide = u * size[0], v * size[1], inches(short(name)) * SMALL / 9
         for dx, dy, align in ((gap, 0, "left"), (-gap, 0, "right"), (0, 0.1, "center"), (0, -0.1, "center")):
             left = cx + dx - {"left": 0, "right": wide, "center": wide / 2}[align]
             area = (left, cy + dy - tall / 2, left + wide, cy + dy + tall / 2)
             inside = area[0] >= 0 and area[2] <= size[0] and area[1] >= 0 and area[3] <= size[1]
-            if inside and not any(_meet(area, other) for other in taken):
+            covers = any(area[0] < a < area[2] and area[1] < b < area[3] for a, b in dots if (a, b) != tuple(own))
+            if inside and not covers and not any(_meet(area, other) for other in taken):
                 taken.append(area)
                 axes.text((cx + dx) / size[0], (cy + dy) / size[1], short(name), transform=axes.transAxes, ha=align, va="center",
                           fontsize=SMALL, color=colour)  # fmt: skip
