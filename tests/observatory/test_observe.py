@@ -13,14 +13,16 @@ from kanana_jax.cli import main
 from kanana_jax.observatory import tables
 
 pytest_plugins = ["observatory_fixtures"]
+ARGUMENTS = ("--draws", "200", "--plan", "base=Llama-3-8B,ja_tokens=100e9")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    assert (
-        main(["observe", "--output", str(folder), "--draws", "200", "--plan", "base=Llama-3-8B,ja_tokens=100e9"]) == 0
-    )
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert main(["observe", "--output", str(folder), *ARGUMENTS]) == 0
+    (folder / "stdout").write_text(said.getvalue())
     return folder
 
 
@@ -108,9 +110,7 @@ def test_the_page_stands_alone_and_answers_first(folder):
 
 
 def test_the_same_bytes_twice(folder, tmp_path):
-    assert (
-        main(["observe", "--output", str(tmp_path), "--draws", "200", "--plan", "base=Llama-3-8B,ja_tokens=100e9"]) == 0
-    )
+    assert main(["observe", "--output", str(tmp_path), *ARGUMENTS]) == 0
     for name in ("report.html", "fits.csv", "plots/biplot.svg"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
