@@ -3,11 +3,11 @@
     python benchmarks/observatory.py --later swallow_eval_v1_base63_20241230.csv
     python benchmarks/observatory.py --obsscaling base_llm_benchmark_eval.csv
 
-`--later`: a later snapshot of swallow-llm/evaluation (commit d60c0e6; its scores of the 35 models are the same). Everything
-is fitted on the 35 models that come with the package and predicted for the others: PC1 and PC2 from their compute, every
-task from the compute that it follows in the 35, each task from the other eighteen, and the gains of continual models.
-Budgets of the others stand in `observatory_budgets.csv`, with what is assumed. `--obsscaling`: the table of ryoungj/ObsScaling
-(commit 4d6e1e4).
+`--later`: a later snapshot of swallow-llm/evaluation (commit d60c0e6; its scores of the 35 models are the same).
+Everything is fitted on the 35 models that come with the package and predicted for the others: PC1 and PC2 from their
+compute, every task from the compute that it follows in the 35, each task from the other eighteen, and the gains of
+continual models. Budgets of the others stand in `observatory_budgets.csv`, with what is assumed. `--obsscaling`: the
+table of ryoungj/ObsScaling (commit 4d6e1e4).
 """
 
 import argparse
@@ -21,12 +21,9 @@ from kanana_jax.observatory import budgets, components, downstream, pairs, plann
 
 BUDGETS = pathlib.Path(__file__).with_name("observatory_budgets.csv")
 # Families of Ruan et al.'s 77 models; the table has grown since by the models after them.
-PAPER_FAMILIES = frozenset(
-    (
-        "Llama-2 Llama Llama-3 Qwen1.5 Qwen Mistral Mixtral Yi Gemma Falcon Phi Pythia BLOOM GPT-Neo/J OPT MPT XGLM CodeLlama "
-        "StarCoder StarCoder2 DeepSeek-Coder"
-    ).split()
-)
+PAPER_FAMILIES = ("Llama-2", "Llama", "Llama-3", "Qwen1.5", "Qwen", "Mistral", "Mixtral", "Yi", "Gemma", "Falcon", "Phi",
+                  "Pythia", "BLOOM", "GPT-Neo/J", "OPT", "MPT", "XGLM", "CodeLlama", "StarCoder", "StarCoder2",
+                  "DeepSeek-Coder")  # fmt: skip
 LATER = ("mistralai/Mistral-Nemo-Base-2407", "mistralai/Mixtral-8x22B-v0.1", "Qwen/Qwen1.5-110B")
 
 
@@ -145,7 +142,7 @@ def gains(known, old, measured, table) -> None:
 def obsscaling(path: pathlib.Path) -> None:
     table = pd.read_csv(path).set_index("Model")
     flops = np.log10(table["FLOPs (1E21)"].to_numpy(float) * 1e21)
-    paper = table["Model Family"].isin(list(PAPER_FAMILIES)) & ~table.index.isin(LATER)
+    paper = table["Model Family"].isin(PAPER_FAMILIES) & ~table.index.isin(LATER)
     scores = table.iloc[:, 4:].astype(float)
     ratio, *_ = downstream.principal(scores[paper])
     tell(what="components", models=int(paper.sum()), ratio=[round(float(r), 4) for r in ratio[:3]])

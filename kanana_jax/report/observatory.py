@@ -175,7 +175,7 @@ def _plan(study: Json) -> list[Block]:
     ):
         chosen = [m for m in plan["measures"] if m["language"] == wanted]
         table = [
-            (m["measure"], m["before"], m["gain"], *m["gain_ci95"], m["after"], m["form"], m["lofo_rmse"])
+            (m["measure"], m["before"], m["gain"], *m["gain_ci95"], m["after"], _whole(m["form"]), m["lofo_rmse"])
             for m in chosen
         ]
         if table:
@@ -267,7 +267,12 @@ def _fits(study: Json, plots: dict[str, Figure]) -> list[Block]:
 
 
 def _span(interval) -> str:
-    return "–" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+    return "–" if interval is None else _whole(f"{interval[0]:.2f} to {interval[1]:.2f}")
+
+
+def _whole(text: str) -> str:
+    """Text that no table cell breaks."""
+    return text.replace(" ", "\u00a0")
 
 
 def _wider(study: Json) -> str:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from kanana_jax.observatory import downstream, tables
+from kanana_jax.report.observatory import page
+from kanana_jax.report.page import render
 
 pytest_plugins = ["observatory_fixtures"]
 
@@ -107,9 +109,6 @@ def test_scaling(study):
 
 
 def test_intervals_by_family_are_wider_and_the_report_says_why(study):
-    from kanana_jax.report.observatory import page
-    from kanana_jax.report.page import render
-
     for fit in (_fit(study, "PC1", "en"), _fit(study, "PC2", "ja")):
         wide, naive = (fit[k][1] - fit[k][0] for k in ("ci95_family", "ci95_naive"))
         assert wide > 1.5 * naive

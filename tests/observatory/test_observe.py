@@ -1,13 +1,17 @@
 """The verb: files of the contract, a page that stands alone, and 'observational, not causal' on everything it writes."""
 
+import ast
 import contextlib
 import csv
 import html.parser
 import io
 import json
 import re
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from kanana_jax.cli import main
 from kanana_jax.observatory import tables
@@ -164,3 +168,38 @@ def test_active_parameters_change_the_law(shipped):
     total, active = (run(shipped, Options(draws=100, active_params=a)) for a in (False, True))
     slope = lambda r: next(f for f in r["fits"] if (f["component"], f["language"]) == ("PC2", "ja"))["slope_per_decade"]  # noqa: E731
     assert slope(total) != slope(active)
+
+
+def test_no_jax_and_nothing_above_it():
+    """`kanana_jax.observatory` imports itself and `config`; loading it loads no JAX."""
+    for file in sorted((ROOT / "kanana_jax/observatory").glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = (
+                [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else [a.name for a in getattr(node, "names", [])]
+            )
+            for name in names if isinstance(node, (ast.Import, ast.ImportFrom)) else []:
+                if name.startswith("kanana_jax"):
+                    assert name.startswith(("kanana_jax.observatory", "kanana_jax.config", "kanana_jax.report")), (
+                        file,
+                        name,
+                    )
+    code = "import sys, kanana_jax.observatory.study, kanana_jax.report.observatory; print('jax' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path):
+    code = (
+        "import sys; sys.modules['statsmodels'] = None; from kanana_jax.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "observe", "--output", str(tmp_path / "x")]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 1 and ".[observatory]" in found.stderr and found.stderr.count("\n") == 1
+
+
+def test_tables_ship_with_the_package():
+    shipped = {p.name for p in (ROOT / "kanana_jax/observatory/tables").glob("*/*")}
+    assert shipped == {"scores.csv", "models.csv", "tasks.csv", "README.md"}
+    assert '"kanana_jax.observatory": ["tables/*/*"]' in (ROOT / "setup.py").read_text()

@@ -5,6 +5,8 @@ import pytest
 
 from kanana_jax.config import ConfigError
 from kanana_jax.observatory import budgets, study, tables
+from kanana_jax.report.observatory import page
+from kanana_jax.report.page import render
 
 pytest_plugins = ["observatory_fixtures"]
 
@@ -96,6 +98,8 @@ def test_no_model_table_at_all(write):
     result = study.run(found, study.Options(draws=100))
     assert result["fits"] == [] and result["explained_variance_ratio"]
     assert all(v["verdict"] == "not enough data" for v in result["verdicts"].values())
+    text = render(page(result))
+    assert "cannot be told from these data" in text and "There is no model table" in text
 
 
 def test_all_zero_column(write):
@@ -116,9 +120,6 @@ def test_one_family(world):
     assert any("All models are of one family (F)" in w for w in result["warnings"])
     fit = result["fits"][0]
     assert fit["ci95_family"] is None and fit["lofo_rmse"] is None and fit["ci95_naive"]
-    from kanana_jax.report.observatory import page
-    from kanana_jax.report.page import render
-
     assert "they are too narrow" in render(page(result))
 
 
