@@ -21,8 +21,8 @@ from kanana_jax.observatory import budgets, components, downstream, pairs, plann
 
 BUDGETS = pathlib.Path(__file__).with_name("observatory_budgets.csv")
 # Families of Ruan et al.'s 77 models; the table has grown since by the models after them.
-PAPER_FAMILIES = ("Llama-2", "Llama", "Llama-3", "Qwen1.5", "Qwen", "Mistral", "Mixtral", "Yi", "Gemma", "Falcon", "Phi",
-                  "Pythia", "BLOOM", "GPT-Neo/J", "OPT", "MPT", "XGLM", "CodeLlama", "StarCoder", "StarCoder2",
+PAPER_FAMILIES = ("Llama-2", "Llama", "Llama-3", "Qwen1.5", "Qwen", "Mistral", "Mixtral", "Yi", "Gemma", "Falcon",
+                  "Phi", "Pythia", "BLOOM", "GPT-Neo/J", "OPT", "MPT", "XGLM", "CodeLlama", "StarCoder", "StarCoder2",
                   "DeepSeek-Coder")  # fmt: skip
 LATER = ("mistralai/Mistral-Nemo-Base-2407", "mistralai/Mixtral-8x22B-v0.1", "Qwen/Qwen1.5-110B")
 

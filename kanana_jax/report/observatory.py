@@ -175,7 +175,7 @@ def _plan(study: Json) -> list[Block]:
     ):
         chosen = [m for m in plan["measures"] if m["language"] == wanted]
         table = [
-            (m["measure"], m["before"], m["gain"], *m["gain_ci95"], m["after"], _whole(m["form"]), m["lofo_rmse"])
+            (_whole(m["measure"]), m["before"], m["gain"], *m["gain_ci95"], m["after"], _whole(m["form"]), m["lofo_rmse"])
             for m in chosen
         ]
         if table:
