@@ -224,9 +224,9 @@ def _verdicts(study: Json, plots: dict[str, Figure]) -> list[Block]:
         pooled = [found["pooled_r"].get(c) for c in langs]
         rows.append(
             (
-                task,
+                _whole(task),
                 found["language"],
-                found["verdict"],
+                _whole(found["verdict"]),
                 *pooled,
                 pair.get("mean"),
                 low,
