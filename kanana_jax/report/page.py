@@ -150,6 +150,7 @@ details{margin:12px 0}summary{cursor:pointer;color:var(--accent);font-size:14px}
 white-space:pre-wrap;overflow-wrap:anywhere;font-size:15px}
 mark{background:var(--warn);color:inherit;border-bottom:2px solid var(--warn-line)}.sample{margin:10px 0}.samples .sample{margin:0}
 .sample b{font-weight:650}.sample small{display:block;color:var(--soft)}
+@media screen and (max-width:640px){figure{overflow-x:auto}figure svg{min-width:620px}}
 @media print{:root{color-scheme:light}body{font-size:11pt}main{max-width:none;padding:0}nav{display:none}
 h2{break-after:avoid;margin-top:24px}figure,tr,dl,.sample{break-inside:avoid}.scroll{overflow:visible}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}

@@ -10,6 +10,7 @@ from nbclient import NotebookClient
 # Notebook → how many plots it shows, and a text that it prints.
 PROMISES = {
     "01_train_and_generate.ipynb": (2, "Garam Kim"),
+    "02_observatory.ipynb": (4, "need local data"),
     "03_data.ipynb": (1, "$F = -2m"),
     "04_prune_and_distill.ipynb": (3, "from scratch"),
 }

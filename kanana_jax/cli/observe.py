@@ -1,0 +1,114 @@
+"""The verb `observe`: what a local-language token budget buys, from a table of scores."""
+
+import argparse
+import pathlib
+import shutil
+from collections.abc import Callable
+
+from kanana_jax.config import ConfigError, UserError
+
+_EXAMPLE = """examples:
+  kanana observe --output study                       # 35 models, 10 Japanese and 9 English benchmarks, shipped
+  kanana observe --output plan --plan base=Llama-3-8B,params=8e9,ja_tokens=100e9
+  kanana observe --output plan --plan base=Llama-3-8B --target NIILC=0.55
+  kanana observe --template --output korean           # tables to fill in for another language
+  kanana observe korean/scores.csv --output korean/study
+
+DIR gets components.json, report.html, plots/ and .csv files. Observational, not causal."""
+
+
+def add_verbs(verb: Callable) -> None:
+    """Adds the verb; `verb(name, action, summary, example)` makes the parser of one."""
+    observe = verb(
+        "observe", _observe, "relate scores of many models to their token budgets by language, and plan one", _EXAMPLE
+    )
+    observe.add_argument(
+        "scores", nargs="?", type=pathlib.Path, metavar="SCORES.csv", help="models × tasks; default: the shipped study"
+    )
+    observe.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    observe.add_argument(
+        "--models", type=pathlib.Path, metavar="MODELS.csv", help="default: models.csv beside the scores"
+    )
+    observe.add_argument("--tasks", type=pathlib.Path, metavar="TASKS.csv", help="default: tasks.csv beside the scores")
+    observe.add_argument("--ignore", default="", metavar="A,B", help="columns of the scores that are no tasks")
+    observe.add_argument(
+        "--language", default="", metavar="L", help="the local language; default: the tasks' other one"
+    )
+    observe.add_argument("--reference", default="en", metavar="L", help="what models are mostly trained on")
+    observe.add_argument("--active-params", action="store_true", help="of mixtures of experts count active parameters")
+    observe.add_argument("--plan", default="", metavar="base=M,params=N,L_tokens=N", help="what so many tokens buy")
+    observe.add_argument(
+        "--target", default="", metavar="TASK=VALUE", help="tokens that a wanted score takes (with --plan base=M)"
+    )
+    observe.add_argument(
+        "--flops-cutoff", type=float, default=0.6, metavar="Q", help="quantile; downstream laws are fitted below it"
+    )
+    observe.add_argument("--draws", type=int, default=2000, metavar="N", help="of bootstraps and Monte Carlo")
+    observe.add_argument("--seed", type=int, default=0, metavar="S")
+    observe.add_argument(
+        "--template", action="store_true", help="write example tables for Korean into DIR, nothing else"
+    )
+
+
+def _observe(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
+    try:
+        from kanana_jax.observatory import output, study, tables
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("kanana_jax"):
+            raise
+        raise UserError(
+            f"kanana observe needs {error.name}: pip install -c constraints.txt -e '.[observatory]'"
+        ) from error
+    from kanana_jax.files import write_json
+    from kanana_jax.report import observatory as report
+
+    if options.template:
+        _template(tables.shipped("korean_template"), options.output)
+        return
+    scores = options.scores or tables.shipped() / "scores.csv"
+    if options.scores is None and (options.models or options.tasks):
+        raise ConfigError("--models and --tasks belong to a SCORES.csv: name it first")
+    wishes = study.Options(
+        language=options.language,
+        reference=options.reference,
+        active_params=options.active_params,
+        draws=options.draws,
+        seed=options.seed,
+        cutoff=options.flops_cutoff,
+        plan=options.plan,
+        target=options.target,
+    )
+    ignore = [name.strip() for name in options.ignore.split(",") if name.strip()]
+    read = tables.read(scores, options.models, options.tasks, ignore)
+    result = study.run(read, wishes)
+    options.output.mkdir(parents=True, exist_ok=True)
+    write_json(options.output / "components.json", {"command": " ".join(command), **result})
+    output.write_csvs(read, result, options.output)
+    page = report.write_observatory_report(options.output)
+    for sentence in report.answer(result):
+        print(sentence)
+    if "plan" in result:
+        _print_plan(result["plan"], report)
+    print(result["evidence"])
+    print(page)
+
+
+def _print_plan(plan, report) -> None:
+    if "inverse" in plan:
+        print(report.inverse_sentence(plan, report.language(plan["language"])))
+    for row in plan.get("measures", ()):
+        low, high = row["gain_ci95"]
+        note = f"  extrapolates: {'; '.join(row['extrapolates'])}" if row["extrapolates"] else ""
+        print(f"{row['measure']:16} {row['before']:8.3f} {row['gain']:+8.3f}  ({low:+.3f} to {high:+.3f}){note}")
+    for sentence in plan["warnings"]:
+        print(sentence)
+
+
+def _template(source: pathlib.Path, folder: pathlib.Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in sorted(source.iterdir()):
+        if (folder / file.name).exists():
+            raise ConfigError(f"{folder / file.name} exists: choose another folder, so that nothing is overwritten")
+    for file in sorted(source.iterdir()):
+        shutil.copyfile(file, folder / file.name)
+        print(folder / file.name)

@@ -1,0 +1,38 @@
+"""Correlations between benchmarks, their clusters, and pairs that measure one ability in two languages."""
+
+import numpy as np
+import pandas as pd
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import squareform
+
+CLUSTERS = 3
+
+
+def correlations(scores: pd.DataFrame) -> pd.DataFrame:
+    """Pearson's r between tasks over the models that have both; NaN below three such models."""
+    return scores.corr(min_periods=3)
+
+
+def clusters(correlation: pd.DataFrame, count: int = CLUSTERS) -> dict:
+    """Average linkage on 1 − r (an unknown r counts as 0).
+
+    Returns:
+      `groups` (lists of tasks, the smallest first), `order` of the leaves, and `linkage` as SciPy writes it.
+    """
+    distance = 1 - correlation.fillna(0).to_numpy()
+    np.fill_diagonal(distance, 0)
+    linkage = hierarchy.linkage(squareform((distance + distance.T) / 2, checks=False), "average")
+    labels = hierarchy.fcluster(linkage, count, "maxclust")
+    tasks = list(correlation.columns)
+    groups = [[t for t, mine in zip(tasks, labels) if mine == label] for label in sorted(set(labels))]
+    order = [tasks[i] for i in hierarchy.leaves_list(linkage)]
+    return {"groups": sorted(groups, key=len), "order": order, "linkage": linkage.tolist()}
+
+
+def cross_lingual(correlation: pd.DataFrame, tasks: pd.DataFrame) -> list[dict]:
+    """The declared pairs with their r, each once."""
+    rows = []
+    for task, pair in tasks["pair"].items():
+        if pair in correlation.columns and not any(row["pair"] == task for row in rows):
+            rows.append({"task": task, "pair": pair, "r": correlation.loc[task, pair]})
+    return rows

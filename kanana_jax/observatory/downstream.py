@@ -1,0 +1,109 @@
+"""Observational scaling laws (Ruan et al. 2024, arXiv:2405.10938): a task is y = (1 − h)·σ(w·PC + b) + h."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import least_squares
+from scipy.special import expit
+from sklearn.decomposition import PCA
+
+from kanana_jax.observatory import components
+
+Array = np.ndarray
+MAX_FLOOR = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Sigmoid:
+    """y = low + (high − low) · ((1 − floor)·σ(weights · PC + bias) + floor), with PCs as they come."""
+
+    weights: Array
+    bias: float
+    floor: float
+    low: float = 0.0
+    high: float = 1.0
+
+    def __call__(self, pcs: Array) -> Array:
+        """float64 [n, k] → [n]."""
+        return self.low + (self.high - self.low) * (
+            (1 - self.floor) * expit(pcs @ self.weights + self.bias) + self.floor
+        )
+
+
+def fit(pcs: Array, y: Array, low: float = 0.0, high: float = 1.0) -> Sigmoid:
+    """Least squares with 0 ≤ floor ≤ 0.2, from two starts.
+
+    Args:
+      pcs: float64 [n, k]; y: float64 [n] within [low, high].
+    """
+    scale = np.maximum(pcs.std(axis=0), 1e-12)
+    x, target = pcs / scale, (y - low) / (high - low)
+    middle = np.clip(target.mean(), 0.02, 0.98)
+    correlation = [np.corrcoef(column, target)[0, 1] if np.ptp(column) else 0.0 for column in x.T]
+
+    def residual(p):
+        return (1 - p[-1]) * expit(x @ p[:-2] + p[-2]) + p[-1] - target
+
+    bounds = ([-np.inf] * (x.shape[1] + 1) + [0.0], [np.inf] * (x.shape[1] + 1) + [MAX_FLOOR])
+    tried = []
+    for floor in (0.01, 0.15):
+        start = [*np.nan_to_num(correlation), np.log(middle / (1 - middle)), floor]
+        tried.append(least_squares(residual, start, bounds=bounds))
+    found = min(tried, key=lambda t: t.cost).x
+    return Sigmoid(found[:-2] / scale, float(found[-2]), float(found[-1]), low, high)
+
+
+def principal(scores: pd.DataFrame, rank: int = 1) -> tuple[Array, Array, Array, Array]:
+    """As ObsScaling: missing cells are filled in z-scores by iterative PCA; the PCA is centred, in the scores' units.
+
+    Returns:
+      Explained variance ratio [k], loadings [k, tasks], mean [tasks], filled table [models, tasks].
+    """
+    z, mean, scale = components.standardise(scores.to_numpy(float))
+    filled = components.fill(z, rank) * scale + mean
+    pca = PCA(svd_solver="full").fit(filled)
+    return pca.explained_variance_ratio_, pca.components_, pca.mean_, filled
+
+
+def held_out(
+    scores: pd.DataFrame, task: str, flops: Array, cutoff: float, count: int = 3, low: float = 0.0, high: float = 1.0
+) -> dict | None:
+    """Fits `task` on models of at most `cutoff` FLOPs, from components of the *other* tasks; tells the error above it.
+
+    Args:
+      flops: log10 of all training compute by model, NaN where unknown (these are left out); `cutoff` likewise.
+      count: components, at most an eighth of the number of training models.
+
+    Returns:
+      None where fewer than eight models lie below or two above. `baseline_rmse` is that of the training models' mean.
+    """
+    known = scores[task].notna().to_numpy() & np.isfinite(flops)
+    table, y, flops = scores[known], scores[task].to_numpy(float)[known], flops[known]
+    below = flops <= cutoff
+    if below.sum() < 8 or (~below).sum() < 2:
+        return None
+    others = table.drop(columns=task)
+    usable = (others[below].notna().sum() >= 2) & (others[below].nunique() > 1)
+    others = others.loc[:, usable]
+    count = min(count, int(below.sum()) // 8, others.shape[1])
+    z = others.to_numpy(float)
+    mean, scale = np.nanmean(z[below], axis=0), np.nanstd(z[below], axis=0)
+    filled = components.fill((z - mean) / scale, 1) * scale + mean
+    pca = PCA(count, svd_solver="full").fit(filled[below])
+    pcs = pca.transform(filled)
+    law = fit(pcs[below], y[below], low, high)
+    error = law(pcs) - y
+    root = lambda e: float(np.sqrt(np.mean(e**2)))  # noqa: E731
+    return {
+        "task": task,
+        "components": count,
+        "weights": law.weights.tolist(),
+        "bias": law.bias,
+        "floor": law.floor,
+        "train_models": int(below.sum()),
+        "test_models": int((~below).sum()),
+        "train_rmse": root(error[below]),
+        "test_rmse": root(error[~below]),
+        "baseline_rmse": root(y[below].mean() - y[~below]),
+    }

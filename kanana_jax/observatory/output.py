@@ -1,0 +1,77 @@
+"""A study's tables as .csv, each row with what kind of evidence it is."""
+
+import os
+import pathlib
+from typing import Any
+
+import pandas as pd
+
+from kanana_jax.config import UserError
+from kanana_jax.observatory import DISCLAIMER, budgets
+from kanana_jax.observatory.tables import Tables
+
+Json = dict[str, Any]
+
+
+def write_csvs(tables: Tables, result: Json, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Writes them whole or not at all.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    frames = {
+        "correlations": pd.DataFrame(result["correlations"]).rename_axis("task").reset_index(),
+        "loadings": pd.DataFrame(result["loadings"]).rename_axis("task").reset_index(),
+        "component_scores": pd.DataFrame(result["scores"]).rename_axis("model").reset_index(),
+        "fits": pd.DataFrame([_flat(f) for f in result["fits"] + result["task_fits"]]),
+        "pairs": pd.DataFrame([{"measure": k, **_flat(v)} for k, v in result["pairs"]["summary"].items()]),
+        "verdicts": pd.DataFrame([_verdict(t, v) for t, v in result["verdicts"].items()]),
+        "token_ledger": budgets.ledger(tables),
+        "provenance": tables.sources.rename_axis("model")
+        .reset_index()
+        .melt("model", var_name="task", value_name="source"),
+        "downstream": pd.DataFrame(
+            [{k: v for k, v in r.items() if k != "weights"} for r in result["downstream"]["tasks"]]
+        ),
+    }
+    if result.get("plan", {}).get("measures"):
+        rows = [{**_flat(r), "extrapolates": "; ".join(r["extrapolates"])} for r in result["plan"]["measures"]]
+        frames["plan"] = pd.DataFrame(rows)
+    written = []
+    for name, frame in frames.items():
+        if len(frame):
+            written.append(_write(folder / f"{name}.csv", frame.assign(evidence=DISCLAIMER)))
+    return written
+
+
+def _flat(row: Json) -> Json:
+    """Intervals as two columns; curves left out."""
+    flat = {}
+    for key, value in row.items():
+        if key in ("curve", "extrapolates"):
+            continue
+        if isinstance(value, list) or key.startswith("ci95") or key.endswith("ci95"):
+            low, high = value or (None, None)
+            flat[f"{key}_low"], flat[f"{key}_high"] = low, high
+        else:
+            flat[key] = value
+    return flat
+
+
+def _verdict(task: str, found: Json) -> Json:
+    paired = found["paired"] or {}
+    return {"task": task, "language": found["language"], "verdict": found["verdict"],
+            **{f"pooled_r_{lang}": r for lang, r in found["pooled_r"].items()},
+            "paired_mean": paired.get("mean"), "paired_up": paired.get("up"), "pairs": paired.get("n"),
+            "reasons": " ".join(found["reasons"])}  # fmt: skip
+
+
+def _write(path: pathlib.Path, frame: pd.DataFrame) -> pathlib.Path:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(temporary, index=False, lineterminator="\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}): free space or fix the folder") from error
+    return path

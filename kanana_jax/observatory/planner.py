@@ -1,0 +1,241 @@
+"""What a local-language token budget buys for one base model, in score units, and the inverse.
+
+The gains of the continual models over their bases are predicted by the simplest of three forms that predicts families
+it has not seen best: the mean gain; with log10 of the added tokens; with the base's own level too (a base that is good
+already gains less). Intervals are for one new model.
+"""
+
+import dataclasses
+import re
+
+import numpy as np
+from scipy import stats
+
+from kanana_jax.config import ConfigError, nearest
+from kanana_jax.observatory import scaling
+from kanana_jax.observatory.pairs import Pairs
+from kanana_jax.observatory.tables import Tables
+
+Array = np.ndarray
+FORMS = ("mean", "tokens", "tokens and level")
+MIN_PAIRS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A wish: `tokens` (not in 1e9) of `language` text added to `base`; None where they are asked for."""
+
+    base: str
+    language: str
+    params: float
+    tokens: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class GainModel:
+    """gain = weights · (1, log10 tokens/1e9, base's level), as many of these as `form` has."""
+
+    form: str
+    n: int
+    weights: Array
+    covariance: Array  # (XᵀX)⁻¹
+    s: float
+    lofo_rmse: float | None
+    sd: float
+    token_range: tuple[float, float]
+    level_range: tuple[float, float]
+
+    def predict(self, tokens_b: float, level: float) -> tuple[float, float, float]:
+        """Gain and its 95% prediction interval."""
+        row = np.array([1.0, np.log10(tokens_b), level])[: len(self.weights)]
+        middle = float(row @ self.weights)
+        half = stats.t.ppf(0.975, self.n - len(row)) * self.s * np.sqrt(1 + row @ self.covariance @ row)
+        return middle, middle - float(half), middle + float(half)
+
+
+def parse(text: str, tables: Tables, language: str) -> Plan:
+    """`base=Llama-3-8B,params=8e9,ja_tokens=100e9` → a plan; params default to the base's.
+
+    Raises:
+      ConfigError: unknown key or model, or a value that is no positive number.
+    """
+    parts = dict(part.partition("=")[::2] for part in text.replace(" ", "").split(",") if part)
+    known = ("base", "params", f"{language}_tokens")
+    for key in parts:
+        if key not in known:
+            raise ConfigError(f"--plan: unknown key '{key}', {nearest(key, known)}")
+    if not parts.get("base"):
+        raise ConfigError(f"--plan needs base=MODEL, as in --plan base=MODEL,params=8e9,{language}_tokens=100e9")
+    numbers = {}
+    for key in known[1:]:
+        if key in parts:
+            try:
+                numbers[key] = float(parts[key])
+            except ValueError:
+                numbers[key] = -1.0
+            if not 0 < numbers[key] < np.inf:
+                raise ConfigError(f"--plan: {key} '{parts[key]}' is not a positive number")
+    base = resolve(parts["base"], tables)
+    params = numbers.get("params", float(tables.models.loc[base, "params"]))
+    if not np.isfinite(params):
+        raise ConfigError(f"--plan: the parameters of '{base}' are unknown: say params=N")
+    tokens = numbers.get(known[2])
+    if tokens is not None and tokens < 1e6:
+        raise ConfigError(f"--plan: {known[2]} is {tokens:g}; it counts tokens, as 100e9")
+    return Plan(base, language, params, tokens)
+
+
+def resolve(name: str, tables: Tables) -> str:
+    """A model by its id, its label, or the last part of its id, whatever their punctuation."""
+    plain = lambda text: re.sub("[^a-z0-9]", "", text.lower())  # noqa: E731
+    names = {m: {plain(m), plain(m.rsplit("/", 1)[-1]), plain(label)} for m, label in tables.labels.items()}
+    found = [m for m in names if m == name] or [m for m, all_ in names.items() if plain(name) in all_]
+    if len(found) == 1:
+        return found[0]
+    if len(found) > 1:
+        raise ConfigError(f"--plan: '{name}' is {' or '.join(found)}: give the whole name")
+    raise ConfigError(
+        f"--plan: base '{name}' is no model of the table; {nearest(name, [*names, *tables.labels.values()])}"
+    )
+
+
+def gain_models(pairs: Pairs, measure: str) -> dict[str, GainModel]:
+    """form → the model, of those for which there are pairs enough."""
+    gains, levels = pairs.gains[measure].to_numpy(float), pairs.before[measure].to_numpy(float)
+    found = {}
+    known = np.isfinite(gains) & (pairs.tokens_b > 0)
+    y, level, tokens = gains[known], levels[known], pairs.tokens_b[known]
+    families = pairs.families[known]
+    groups = [np.flatnonzero(families == name) for name in dict.fromkeys(families)]
+    for columns, form in enumerate(FORMS, 1):
+        design = np.column_stack([np.ones(len(y)), np.log10(tokens), level])[:, :columns]
+        if len(y) < max(MIN_PAIRS, columns + 3) or np.linalg.matrix_rank(design) < columns:
+            continue
+        covariance = np.linalg.inv(design.T @ design)
+        weights = covariance @ design.T @ y
+        se = float(np.sqrt(np.sum((y - design @ weights) ** 2) / (len(y) - columns)))
+        lofo = scaling.left_out_error(design, y, groups)
+        found[form] = GainModel(
+            form=form,
+            n=len(y),
+            weights=weights,
+            covariance=covariance,
+            s=max(se, lofo or 0.0),
+            lofo_rmse=lofo,
+            sd=float(np.std(y, ddof=1)),
+            token_range=(float(tokens.min()), float(tokens.max())),
+            level_range=(float(level.min()), float(level.max())),
+        )
+    return found
+
+
+def best(models: dict[str, GainModel]) -> GainModel | None:
+    """The smallest error on families left out (the smallest residual where there is one family)."""
+    return min(models.values(), key=lambda m: m.lofo_rmse if m.lofo_rmse is not None else m.s, default=None)
+
+
+def predict(plan: Plan, pairs: Pairs, tables: Tables, measures, names: list[str]) -> list[dict]:
+    """A row a measure: `before`, `gain`, `gain_ci95`, `after`, `after_ci95`, `form`, `lofo_rmse`, `extrapolates`.
+
+    Args:
+      measures: models × (components and tasks).
+      names: measures that are wanted; scores after training are kept within the task's range.
+    """
+    rows = []
+    for name in names:
+        level = float(measures.loc[plan.base, name])
+        model = best(gain_models(pairs, name))
+        if model is None or not np.isfinite(level):
+            continue
+        tokens_b = plan.tokens / 1e9
+        gain, low, high = model.predict(tokens_b, level)
+        limits = tuple(tables.tasks.loc[name, ["low", "high"]]) if name in tables.tasks.index else (-np.inf, np.inf)
+        after = [float(np.clip(level + g, *limits)) for g in (gain, low, high)]
+        rows.append(
+            {
+                "measure": name,
+                "language": tables.tasks.loc[name, "language"] if name in tables.tasks.index else None,
+                "before": level,
+                "gain": gain,
+                "gain_ci95": [low, high],
+                "after": after[0],
+                "after_ci95": after[1:],
+                "form": model.form,
+                "lofo_rmse": model.lofo_rmse,
+                "pairs": model.n,
+                "extrapolates": _outside(model, tokens_b, level),
+            }
+        )
+    return rows
+
+
+def _outside(model: GainModel, tokens_b: float, level: float) -> list[str]:
+    found = []
+    if not model.token_range[0] <= tokens_b <= model.token_range[1]:
+        found.append(f"{tokens_b:g}e9 tokens, seen {model.token_range[0]:g}–{model.token_range[1]:g}e9")
+    if model.form == FORMS[2] and not model.level_range[0] <= level <= model.level_range[1]:
+        found.append(f"a base at {level:.3f}, seen {model.level_range[0]:.3f}–{model.level_range[1]:.3f}")
+    return found
+
+
+def warnings(plan: Plan, pairs: Pairs, tables: Tables) -> list[str]:
+    """Sentences about what the plan asks that no pair has shown."""
+    found = []
+    known = pairs.tokens_b > 0
+    if known.any() and plan.tokens is not None:
+        low, high = pairs.tokens_b[known].min() * 1e9, pairs.tokens_b[known].max() * 1e9
+        if not low <= plan.tokens <= high:
+            found.append(f"Extrapolation: {plan.tokens:.3g} tokens, while the pairs added {low:.3g} to {high:.3g}.")
+    sizes = pairs.params[np.isfinite(pairs.params)]
+    if len(sizes) and not sizes.min() <= plan.params <= sizes.max():
+        found.append(
+            f"Extrapolation: {plan.params:.3g} parameters, while the pairs have {sizes.min():.3g} to {sizes.max():.3g}."
+        )
+    own = float(tables.models.loc[plan.base, "params"])
+    if np.isfinite(own) and abs(np.log(plan.params / own)) > np.log(1.2):
+        found.append(f"The plan has {plan.params:.3g} parameters, its base {own:.3g}: 'before' is the base as it is.")
+    if tables.models.loc[plan.base, "base"]:
+        found.append(f"'{plan.base}' has been trained on already; the pairs start from models that were not.")
+    family = tables.models.loc[plan.base, "family"]
+    if family not in pairs.families:
+        found.append(f"No pair is of the family {family}; intervals allow for that by leaving families out.")
+    return found
+
+
+def tokens_for(plan: Plan, pairs: Pairs, measures, target: str, value: float) -> dict:
+    """The local tokens at which `target` is predicted to reach `value`.
+
+    Returns:
+      `tokens` (by the prediction), `tokens_ci95` (where the upper and the lower end of the interval reach it; None: not
+      below 1e14), `form`, `seen` (tokens that the pairs added) and `extrapolates`.
+
+    Raises:
+      ConfigError: the base has it already, or tokens do not raise it in these pairs.
+    """
+    level = float(measures.loc[plan.base, target])
+    if not np.isfinite(level):
+        raise ConfigError(f"--target: '{plan.base}' has no score on '{target}'")
+    if value <= level:
+        raise ConfigError(f"--target: '{plan.base}' has {level:.3f} on '{target}' already, which is {value:g} or more")
+    models = {form: m for form, m in gain_models(pairs, target).items() if form != FORMS[0]}
+    model = best(models)
+    if model is None:
+        raise ConfigError(
+            f"--target: fewer than {MIN_PAIRS} continual models with '{target}' and known tokens: nothing to go by"
+        )
+    if model.weights[1] <= 0:
+        raise ConfigError(f"--target: '{target}' does not rise with added {plan.language} tokens in these pairs")
+    grid = 10 ** np.linspace(-2, 5, 1401)  # 1e9 tokens
+    reached = np.array([model.predict(t, level) for t in grid]) + level >= value
+    first = [float(grid[np.argmax(r)] * 1e9) if r.any() else None for r in reached.T]
+    low, high = (t * 1e9 for t in model.token_range)
+    return {
+        "target": target,
+        "value": value,
+        "before": level,
+        "tokens": first[0],
+        "tokens_ci95": [first[2], first[1]],
+        "form": model.form,
+        "seen": [low, high],
+        "extrapolates": first[0] is None or not low <= first[0] <= high,
+    }

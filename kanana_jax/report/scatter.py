@@ -1,0 +1,174 @@
+"""Plots of labelled points: components against compute, biplots, maps of tasks, and correlations with their tree."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from kanana_jax.report.svg import COLOURS, INK, SMALL, SOFT, WIDTH, draw, inches, legend, legend_rows, scale, short
+
+
+@dataclasses.dataclass(frozen=True)
+class Points:
+    """Points of one colour; `label` stands in the legend, `names` beside the points where there is room."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    names: Sequence[str]
+
+    def __post_init__(self):
+        if not len(self.x) == len(self.y) == len(self.names):
+            raise ValueError(f"points '{self.label}': x, y and names must be of equal length")
+
+
+@dataclasses.dataclass(frozen=True)
+class Band:
+    """A line with an interval around it."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+def scatter(
+    points: Sequence[Points],
+    *,
+    x: str,
+    y: str,
+    band: Band | None = None,
+    arrows: Mapping[str, tuple[float, float]] | None = None,
+    cross: tuple[float | None, float | None] = (None, None),
+    note: str = "",
+    height: float = 4.2,
+) -> str:
+    """Points with their names, which are left out where they would cover another.
+
+    Args:
+      band: a fitted line with its interval.
+      arrows: name → (dx, dy) from the origin, scaled together to fit the points (a biplot's loadings).
+      cross: x and y of faint lines.
+      note: small print in the lower right corner.
+    """
+    key = legend_rows([p.label for p in points]) if len(points) > 1 else []
+    bottom = 0.62 + 0.19 * len(key)
+    height += bottom - 0.5
+
+    def paint(axes):
+        if band is not None:
+            axes.fill_between(band.x, band.low, band.high, color=SOFT, alpha=0.15, linewidth=0)
+            axes.plot(band.x, band.y, color=SOFT, linewidth=1.4)
+        for at, line in zip(cross, (axes.axvline, axes.axhline)):
+            if at is not None:
+                line(at, color=SOFT, linewidth=0.8, linestyle=(0, (2, 3)), zorder=1)
+        for i, group in enumerate(points):
+            axes.plot(group.x, group.y, "o", markersize=4.5, color=COLOURS[i % len(COLOURS)], markeredgewidth=0)
+        wanted = [(n, a, b, INK) for p in points for n, a, b in zip(p.names, p.x, p.y)]
+        if arrows:
+            reach = [max(map(abs, v), default=1.0) for v in zip(*((a, b) for _, a, b, _ in wanted))] or [1.0, 1.0]
+            most = [max(abs(v[k]) for v in arrows.values()) or 1.0 for k in (0, 1)]
+            stretch = 0.9 * min(reach[0] / most[0], reach[1] / most[1])
+            tips = []
+            for name, (dx, dy) in arrows.items():
+                tip = (dx * stretch, dy * stretch)
+                axes.annotate(
+                    "", tip, (0, 0), arrowprops=dict(arrowstyle="-|>", color=COLOURS[1], alpha=0.55, linewidth=0.9)
+                )
+                tips.append((name, *tip, COLOURS[1]))
+            wanted = tips + wanted
+        axes.margins(x=0.09, y=0.1)
+        axes.autoscale_view()
+        scale(axes, "x", False)
+        scale(axes, "y", False)
+        _names(axes, wanted, height)
+        legend(axes, key, [p.label for p in points], height)
+        _note(axes, note, height)
+
+    return draw(paint, height, x, y, left=0.72, right=0.3, bottom=bottom)
+
+
+def _names(axes, wanted, height: float) -> None:
+    """Writes each name right, left, above or below its point, the first place that covers no name and no other point and lies inside."""
+    box = axes.get_position()
+    size = (box.width * WIDTH, box.height * height)
+    taken: list[tuple[float, float, float, float]] = []
+    tall, gap = SMALL / 72 * 1.1, 0.05
+    inverse = axes.transAxes.inverted()
+    dots = [inverse.transform(axes.transData.transform((px, py))) * size for _, px, py, _ in wanted]
+    for (name, px, py, colour), own in zip(wanted, dots):
+        u, v = inverse.transform(axes.transData.transform((px, py)))
+        cx, cy, wide = u * size[0], v * size[1], inches(short(name)) * SMALL / 9
+        for dx, dy, align in ((gap, 0, "left"), (-gap, 0, "right"), (0, 0.1, "center"), (0, -0.1, "center")):
+            left = cx + dx - {"left": 0, "right": wide, "center": wide / 2}[align]
+            area = (left, cy + dy - tall / 2, left + wide, cy + dy + tall / 2)
+            inside = area[0] >= 0 and area[2] <= size[0] and area[1] >= 0 and area[3] <= size[1]
+            covers = any(area[0] < a < area[2] and area[1] < b < area[3] for a, b in dots if (a, b) != tuple(own))
+            if inside and not covers and not any(_meet(area, other) for other in taken):
+                taken.append(area)
+                axes.text((cx + dx) / size[0], (cy + dy) / size[1], short(name), transform=axes.transAxes, ha=align, va="center",
+                          fontsize=SMALL, color=colour)  # fmt: skip
+                break
+
+
+def _meet(a, b) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _note(axes, note: str, height: float) -> None:
+    if note:
+        axes.figure.text(1 - 0.1 / WIDTH, 0.06 / height, note, ha="right", va="bottom", fontsize=SMALL, color=SOFT)
+
+
+def tree_heatmap(
+    order: Sequence[str], matrix: Mapping[str, Mapping[str, float | None]], linkage: Sequence[Sequence[float]], *,
+    tasks: Sequence[str], note: str = "",
+) -> str:  # fmt: skip
+    """Correlations in the order of their tree, which stands beside them.
+
+    Args:
+      order: rows from top to bottom; matrix: row → column → value in [−1, 1].
+      linkage: SciPy's linkage matrix over `tasks`.
+    """
+    n = len(order)
+    left = 0.2 + max(inches(short(t)) for t in order)
+    top = 0.25 + 0.72 * max(inches(short(t)) for t in order)
+    tree = 1.1  # inches
+    cell = (WIDTH - left - tree - 0.5) / n
+    tall = min(0.34, cell)
+    height = top + 0.3 + tall * n
+
+    def paint(axes):
+        from matplotlib import colormaps
+
+        shades = colormaps["RdBu_r"]
+        for r, a in enumerate(order):
+            for c, b in enumerate(order):
+                value = matrix[a][b]
+                if value is None:
+                    continue
+                red, green, blue, _ = shades((value + 1) / 2)
+                fill = f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
+                axes.fill([c, c + 1, c + 1, c], [r, r, r + 1, r + 1], color=fill, linewidth=0)
+                if cell > 0.3:
+                    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+                    axes.text(c + 0.5, r + 0.5, f"{value:.2f}".replace("0.", ".").replace("1.00", "1"), ha="center", va="center",
+                              fontsize=SMALL - 1.5, color="#ffffff" if dark else "#101820")  # fmt: skip
+        nodes = [(0.0, order.index(t) + 0.5) for t in tasks]
+        highest = max((row[2] for row in linkage), default=1.0) or 1.0
+        wide = tree / cell * 0.9
+        for a, b, distance, _ in linkage:
+            (xa, ya), (xb, yb) = nodes[int(a)], nodes[int(b)]
+            at = distance / highest * wide
+            axes.plot([n + 0.2 + v for v in (xa, at, at, xb)], [ya, ya, yb, yb], color=SOFT, linewidth=1)
+            nodes.append((at, (ya + yb) / 2))
+        axes.set_xlim(0, n + 0.3 + wide)
+        axes.set_ylim(n, 0)
+        axes.set_xticks([c + 0.5 for c in range(n)], [short(t) for t in order], rotation=45, ha="left")
+        axes.set_yticks([r + 0.5 for r in range(n)], [short(t) for t in order])
+        axes.xaxis.tick_top()
+        axes.grid(False)
+        for side in axes.spines.values():
+            side.set_visible(False)
+        _note(axes, note, height)
+
+    right = WIDTH - left - cell * (n + 0.3) - tree * 0.9
+    return draw(paint, height, "", "", left=left, right=max(0.1, right), top=top, bottom=0.3)
