@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from kanana_jax.cli import data, models, quality
+from kanana_jax.cli import data, evaluate, models, quality
 from kanana_jax.config import ConfigError, UserError
 
 
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add_verbs(verb)
     data.add_verbs(verb)
     quality.add_verbs(verb)
+    evaluate.add_verbs(verb)
     return parser
 
 

@@ -45,8 +45,8 @@ def generate(
       max_new_tokens: at most so many new tokens a prompt.
       stop: ids that end a row; the stop token itself is not returned.
       seed: of the draws; row `i` draws the same whatever stands in the other rows.
-      finished: asked of the new ids of each row after every `check_every` of them; a row of which it says yes ends there
-        (stop sequences that are no single token). What it has written beyond is returned too.
+      finished: asked of the new ids of each row after every `check_every` of them; a row of which it says yes ends
+        there (stop sequences that are no single token), whatever it has written beyond.
 
     Returns:
       The new ids of each prompt, int32.
@@ -74,9 +74,9 @@ def generate(
     key, stop = jax.random.key(seed), jnp.asarray(sorted(stop) or [-1], jnp.int32)
     state = _begin(params, tokens, segments, key, new=max_new_tokens, **static)
     lengths = segments.sum(axis=1)
-    limits = [max_new_tokens] if finished is None else [*range(check_every, max_new_tokens, check_every), max_new_tokens]
+    looks = [] if finished is None else list(range(check_every, max_new_tokens, check_every))
     done = np.zeros(rows, bool)
-    for limit in limits:
+    for limit in [*looks, max_new_tokens]:
         state, out, count, ended = _advance(params, state, lengths, key, stop, done, jnp.int32(limit), **static)
         out, count, done = np.asarray(out), np.asarray(count), np.array(ended)
         if finished is not None and limit < max_new_tokens:

@@ -59,8 +59,8 @@ def score(
     """Scores the second sequence of each request given the first.
 
     Args:
-      requests: int32 ids `(context, continuation)`, none of them empty. What exceeds the model's length by more than the
-        last token (which is not read) is cut from the left.
+      requests: int32 ids `(context, continuation)`, none of them empty. What exceeds the model's length by more than
+        the last token (which is not read) is cut from the left.
       batch_size: rows a forward pass.
       progress: called with the number of requests that were answered.
 
