@@ -80,8 +80,13 @@ def _rows(results):
         for metric, value in result.items():
             if isinstance(value, float) and not metric.endswith("_stderr"):
                 error = result.get(f"{metric}_stderr")
-                yield task, metric, f"{value:.4f}", "" if error is None else f"{error:.4f}", str(result["n"]), str(
-                    result.get("shots", "")
+                yield (
+                    task,
+                    metric,
+                    f"{value:.4f}",
+                    "" if error is None else f"{error:.4f}",
+                    str(result["n"]),
+                    str(result.get("shots", "")),
                 )
 
 
@@ -92,7 +97,15 @@ def _compare(a: pathlib.Path, b: pathlib.Path) -> None:
     _show(
         ("task", "metric", a.stem, b.stem, "difference", "95% interval", "n"),
         (
-            (r.task, r.metric, f"{r.a:.4f}", f"{r.b:.4f}", f"{r.difference:+.4f}", f"{r.low:+.4f} … {r.high:+.4f}", str(r.n))
+            (
+                r.task,
+                r.metric,
+                f"{r.a:.4f}",
+                f"{r.b:.4f}",
+                f"{r.difference:+.4f}",
+                f"{r.low:+.4f} … {r.high:+.4f}",
+                str(r.n),
+            )
             for r in rows
         ),
     )

@@ -47,7 +47,9 @@ def compare(a: dict[str, Any], b: dict[str, Any], *, resamples: int = 9999, seed
         one, two = a["results"][task], b["results"][task]
         if one["prompts"] != two["prompts"]:
             told = ", ".join(f"{k} {one.get(k)} and {two.get(k)}" for k in ("n", "shots", "version"))
-            raise ConfigError(f"task '{task}' was not asked in the same way in both ({told}): run it again with the same")
+            raise ConfigError(
+                f"task '{task}' was not asked in the same way in both ({told}): run it again with the same"
+            )
         for metric, values in metrics.items():
             x, y = np.asarray(values), np.asarray(b["documents"][task].get(metric, []))
             if len(x) != len(y) or len(x) < 2:

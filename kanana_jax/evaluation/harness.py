@@ -176,10 +176,12 @@ class HarnessModel(TemplateLM):
         return answers
 
     def _room(self, wanted: int) -> int:
-        """New tokens that fit: at least half of the model's length stays for the prompt."""
-        if wanted > self.max_length // 2:
-            log.warning("%d new tokens are wanted of a model of length %d: %d", wanted, self.max_length, self.max_length // 2)
-        return min(wanted, self.max_length // 2)
+        """New tokens that fit: a prompt needs room too."""
+        if wanted < self.max_length:
+            return wanted
+        room = self.max_length // 2
+        log.warning("%d new tokens are wanted of a model of length %d: %d", wanted, self.max_length, room)
+        return room
 
     def _stop_ids(self) -> Sequence[int]:
         return sorted({self.session.tokenizer.eos_id, self.session.tokenizer.token_id("<|eot_id|>")} - {None})
@@ -189,7 +191,9 @@ def _sampling(options: dict[str, Any]) -> SamplingConfig:
     if not options["do_sample"]:
         return SamplingConfig(temperature=0.0)
     return SamplingConfig(
-        temperature=float(options["temperature"]), top_k=int(options.get("top_k") or 0), top_p=float(options.get("top_p", 1.0))
+        temperature=float(options["temperature"]),
+        top_k=int(options.get("top_k") or 0),
+        top_p=float(options.get("top_p", 1.0)),
     )
 
 

@@ -7,7 +7,7 @@ from rapidfuzz import fuzz
 
 
 def char_f1(answer: str, references: Sequence[str]) -> float:
-    """Best likeness of the answer to a reference, 0 … 1: fuzz.token_sort_ratio, which llm-jp-eval calls character F1."""
+    """Best likeness of the answer to a reference, 0 … 1: fuzz.token_sort_ratio, llm-jp-eval's character F1."""
     return max(fuzz.token_sort_ratio(answer.strip(), reference) for reference in references) / 100
 
 

@@ -52,7 +52,9 @@ def evaluate(
     loaded = TaskManager().load(wanted)
     unsafe = [name for name, task in loaded["tasks"].items() if task.config.unsafe_code]
     if unsafe:
-        raise ConfigError(f"{', '.join(unsafe)}: runs code that the model has written, for which there is no sandbox yet")
+        raise ConfigError(
+            f"{', '.join(unsafe)}: runs code that the model has written, for which there is no sandbox yet"
+        )
     raw = lm_eval.simple_evaluate(
         model=model,
         tasks=[*loaded["tasks"].values()] if not loaded["groups"] else wanted,
@@ -93,7 +95,9 @@ def _result(name: str, raw: Json) -> Json:
         found[label] = float(value)
         values = per_document.get(label)
         if values:
-            found[f"{label}_stderr"] = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+            found[f"{label}_stderr"] = (
+                float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+            )
     prompts = hashlib.sha256("\0".join(sorted(s["prompt_hash"] + s["target_hash"] for s in samples)).encode())
     return found | {
         "n": raw["n-samples"][name]["effective"],

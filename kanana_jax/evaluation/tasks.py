@@ -1,8 +1,8 @@
 """Tasks on local files: `tasks/*.yaml`, in lm-evaluation-harness's notation with a few keys more.
 
 `files` names the file of each split below the data folder (or `microworld` a world that is asked about); `base` a task
-of the harness that gives what is not said; `by` a field whose values become tasks of their own, averaged by size; `join`
-a file whose fields are added by a key.
+of the harness that gives what is not said; `by` a field whose values become tasks of their own, averaged by size;
+`join` a file whose fields are added by a key.
 """
 
 import functools

@@ -64,7 +64,9 @@ def data(tmp_path_factory):
     chosen = [q for q in questions if q["choices"]]
     for split, rows in (("dev", chosen[:24]), ("test", chosen[24:])):
         mmlu = [
-            dict(question=q["question"], choices=q["choices"], answer=q["choices"].index(q["answer"]), subject=q["lang"])
+            dict(
+                question=q["question"], choices=q["choices"], answer=q["choices"].index(q["answer"]), subject=q["lang"]
+            )
             for q in rows
         ]
         write(f"mmlu/{split}.jsonl", mmlu)
