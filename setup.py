@@ -28,6 +28,7 @@ CORE = [
 ]
 
 BEAM = ["apache-beam>=2.77", "google-crc32c"]
+EVAL = ["lm-eval==0.4.13", "rapidfuzz>=3.9", "scipy"]
 SEQIO = ["seqio>=0.0.20", "tensorflow-text>=2.21", "tensorflow-datasets"]
 FILTERS = ["pycld2>=0.42", "fasttext-wheel==0.9.2"]
 OBSERVATORY = ["scikit-learn>=1.6", "scipy>=1.14", "pandas>=2.2", "statsmodels>=0.14.4"]
@@ -41,7 +42,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=find_packages(include=["kanana_jax", "kanana_jax.*"]),
-    package_data={"kanana_jax.observatory": ["tables/*/*"]},
+    package_data={"kanana_jax.observatory": ["tables/*/*"], "kanana_jax.evaluation": ["tasks/*.yaml"]},
     install_requires=CORE,
     extras_require={
         "tpu": ["jax[tpu]>=0.10.2"],
@@ -54,13 +55,15 @@ setup(
         "extract": EXTRACT,
         # Batch jobs over many machines.
         "beam": BEAM,
+        # `kanana eval`: the harness itself needs no torch.
+        "eval": EVAL,
         # `kanana observe`: what a local-language token budget buys.
         "observatory": OBSERVATORY,
         # TensorFlow is 1.9 GB and takes seven seconds to import: only seqio tasks need it.
         "seqio": SEQIO,
         "test": [
             *("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff"),
-            *(*FILTERS, *EXTRACT, *SEQIO, *BEAM, *OBSERVATORY),
+            *(*FILTERS, *EXTRACT, *SEQIO, *BEAM, *OBSERVATORY, *EVAL),
         ],
         # Live comparison with PyTorch; its own extra, since torch alone can be several gigabytes.
         "parity": ["torch>=2.9", "transformers>=5", "accelerate"],

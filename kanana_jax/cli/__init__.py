@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from kanana_jax.cli import data, models, observe, quality
+from kanana_jax.cli import data, evaluate, models, observe, quality
 from kanana_jax.config import ConfigError, UserError
 
 
@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_verbs(verb)
     quality.add_verbs(verb)
     observe.add_verbs(verb)
+    evaluate.add_verbs(verb)
     return parser
 
 

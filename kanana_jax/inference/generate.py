@@ -6,7 +6,8 @@ Prompts are padded on the left, so that all rows write the same slot of the cach
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,8 @@ def generate(
     sampling: SamplingConfig = SamplingConfig(),
     stop: Sequence[int] = (),
     seed: int = 0,
+    finished: Callable[[np.ndarray], bool] | None = None,
+    check_every: int = 32,
 ) -> list[np.ndarray]:
     """Continues each prompt.
 
@@ -42,6 +45,8 @@ def generate(
       max_new_tokens: at most so many new tokens a prompt.
       stop: ids that end a row; the stop token itself is not returned.
       seed: of the draws; row `i` draws the same whatever stands in the other rows.
+      finished: asked of the new ids of each row after every `check_every` of them; a row of which it says yes ends
+        there (stop sequences that are no single token), whatever it has written beyond.
 
     Returns:
       The new ids of each prompt, int32.
@@ -65,61 +70,74 @@ def generate(
     params = jax.tree.map(lambda p: p.astype(runtime.compute_dtype), params)
     # Scanned, since a static slice of the stacked layers would be copied at every token.
     runtime = dataclasses.replace(runtime, param_dtype=runtime.compute_dtype, remat="none", scan_layers=True)
-    out, lengths = _generate(
-        params,
-        tokens,
-        segments,
-        jax.random.key(seed),
-        jnp.asarray(sorted(stop) or [-1], jnp.int32),
-        architecture=architecture,
-        runtime=runtime,
-        new=max_new_tokens,
-        sampling=sampling,
-    )
-    out, lengths = np.asarray(out), np.asarray(lengths)
-    return [out[i, : lengths[i]] for i in range(len(prompts))]
+    static = dict(architecture=architecture, runtime=runtime, sampling=sampling)
+    key, stop = jax.random.key(seed), jnp.asarray(sorted(stop) or [-1], jnp.int32)
+    state = _begin(params, tokens, segments, key, new=max_new_tokens, **static)
+    lengths = segments.sum(axis=1)
+    looks = [] if finished is None else list(range(check_every, max_new_tokens, check_every))
+    done = np.zeros(rows, bool)
+    for limit in [*looks, max_new_tokens]:
+        state, out, count, ended = _advance(params, state, lengths, key, stop, done, jnp.int32(limit), **static)
+        out, count, done = np.asarray(out), np.asarray(count), np.array(ended)
+        if finished is not None and limit < max_new_tokens:
+            for row in np.flatnonzero(~done):
+                done[row] = finished(out[row, : count[row]])
+        if done.all():
+            break
+    return [out[i, : count[i]] for i in range(len(prompts))]
 
 
 def _power_of_two(n: int) -> int:
     return 1 << max(n - 1, 7).bit_length()
 
 
+class _State(NamedTuple):
+    """Of the loop: `token [B]` was drawn and is not yet written to `out [B, new]`, of which `count [B]` are valid."""
+
+    step: jax.Array
+    token: jax.Array
+    done: jax.Array
+    out: jax.Array
+    count: jax.Array
+    cache: KVCache
+
+
+def _pick(model, hidden_BD, key, step, sampling):
+    logits = model.unembed(hidden_BD)
+    if sampling.temperature == 0:
+        return sample(logits, key, sampling)
+    row_keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), step))(jnp.arange(len(hidden_BD)))
+    return jax.vmap(lambda row, k: sample(row[None], k, sampling)[0])(logits, row_keys)
+
+
 @functools.partial(jax.jit, static_argnames=("architecture", "runtime", "new", "sampling"))
-def _generate(params, tokens, segments, key, stop, *, architecture, runtime, new, sampling):
+def _begin(params, tokens, segments, key, *, architecture, runtime, new, sampling) -> _State:
+    """Reads the prompts."""
     model = bind(architecture, runtime, params)
     B, T = tokens.shape
-    row_keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(B))
-    lengths = segments.sum(axis=1)
-    positions = jnp.maximum(jnp.arange(T)[None] - (T - lengths[:, None]), 0)
+    positions = jnp.maximum(jnp.arange(T)[None] - (T - segments.sum(axis=1)[:, None]), 0)
     cache = empty_cache(architecture, runtime, B, T + new)
     hidden, cache = model(tokens, positions=positions, segment_ids=segments, cache=cache)
+    zero = jnp.zeros((), jnp.int32)
+    token = _pick(model, hidden[:, -1], key, zero, sampling)
+    return _State(zero, token, jnp.zeros((B,), bool), jnp.zeros((B, new), jnp.int32), jnp.zeros((B,), jnp.int32), cache)
 
-    def pick(hidden_BD, step):
-        keys = jax.vmap(lambda k: jax.random.fold_in(k, step))(row_keys)
-        logits = model.unembed(hidden_BD)
-        if sampling.temperature == 0:
-            return sample(logits, key, sampling)
-        return jax.vmap(lambda row, k: sample(row[None], k, sampling)[0])(logits, keys)
 
-    def body(state):
-        step, token, done, out, count, cache = state
-        done = done | jnp.isin(token, stop)
-        out = out.at[:, step].set(jnp.where(done, 0, token))
-        count = count + (~done).astype(jnp.int32)
-        hidden, cache = model(token[:, None], positions=(lengths + step)[:, None], cache=cache)
-        return step + 1, pick(hidden[:, 0], step + 1), done, out, count, cache
+@functools.partial(jax.jit, static_argnames=("architecture", "runtime", "sampling"), donate_argnames="state")
+def _advance(params, state, lengths, key, stop, done, limit, *, architecture, runtime, sampling):
+    """Goes on to `limit` new tokens, or until all rows have ended."""
+    model = bind(architecture, runtime, params)
 
-    def going_on(state):
-        step, token, done = state[:3]
-        return (step < new) & ~jnp.all(done | jnp.isin(token, stop))
+    def body(s: _State) -> _State:
+        done = s.done | jnp.isin(s.token, stop)
+        out = s.out.at[:, s.step].set(jnp.where(done, 0, s.token))
+        count = s.count + (~done).astype(jnp.int32)
+        hidden, cache = model(s.token[:, None], positions=(lengths + s.step)[:, None], cache=s.cache)
+        return _State(s.step + 1, _pick(model, hidden[:, 0], key, s.step + 1, sampling), done, out, count, cache)
 
-    start = (
-        jnp.zeros((), jnp.int32),
-        pick(hidden[:, -1], 0),
-        jnp.zeros((B,), bool),
-        jnp.zeros((B, new), jnp.int32),
-        jnp.zeros((B,), jnp.int32),
-        cache,
-    )
-    _, _, _, out, count, _ = jax.lax.while_loop(going_on, body, start)
-    return constrain(out), constrain(count)  # whole on every host
+    def going_on(s: _State):
+        return (s.step < limit) & ~jnp.all(s.done | jnp.isin(s.token, stop))
+
+    state = jax.lax.while_loop(going_on, body, state._replace(done=state.done | done))
+    ended = state.done | jnp.isin(state.token, stop)
+    return state, constrain(state.out), constrain(state.count), constrain(ended)  # whole on every host

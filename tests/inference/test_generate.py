@@ -56,6 +56,25 @@ def test_stop_tokens_end_a_row_and_only_that_row(params):
         assert ids.tolist() == (whole[: whole.index(stop)] if stop in whole else whole)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_row_that_is_finished_ends_and_the_others_go_on(params, temperature):
+    """Looking in between changes no token: greedy or drawn."""
+    sampling = SamplingConfig(temperature=temperature)
+    free = generate(params, A, Runtime(), PROMPTS, max_new_tokens=13, sampling=sampling)
+    asked = []
+
+    def finished(ids):
+        asked.append(len(ids))
+        return ids.tolist() == free[1][: len(ids)].tolist() and len(ids) >= 8
+
+    got = generate(
+        params, A, Runtime(), PROMPTS, max_new_tokens=13, sampling=sampling, finished=finished, check_every=4
+    )
+    assert [len(ids) for ids in got] == [13, 8, 13] and asked == [4, 4, 4, 8, 8, 8, 12, 12]
+    for ids, whole in zip(got, free):
+        assert ids.tolist() == whole[: len(ids)].tolist()
+
+
 def test_seeds_and_rows(params):
     sampling = SamplingConfig(temperature=1.0)
 

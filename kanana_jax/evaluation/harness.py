@@ -1,0 +1,214 @@
+"""Our models as models of lm-evaluation-harness (github.com/EleutherAI/lm-evaluation-harness)."""
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from rich.progress import Progress
+
+from kanana_jax.config import UserError
+from kanana_jax.data.chat import ROLES
+from kanana_jax.inference.generate import generate
+from kanana_jax.inference.sampling import SamplingConfig
+from kanana_jax.inference.scoring import Score, score
+from kanana_jax.inference.session import Session
+
+log = logging.getLogger("kanana")
+CHAT_SYMBOLS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+# What `apply_chat_template` writes, in the notation that fingerprints it.
+CHAT_TEMPLATE = (
+    "{{ bos }}{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content|trim }}<|eot_id|>"
+    "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
+
+
+class HarnessModel(TemplateLM):
+    """Log-likelihoods and generation for the harness.
+
+    Text is encoded as by Hugging Face: BOS first unless it stands there, chat symbols and BOS spelt in it are symbols.
+
+    Args:
+      session: the model and its tokenizer.
+      batch_size: rows a forward pass.
+      max_new_tokens: for tasks that do not say theirs.
+      seed: of sampled generations.
+      progress: shows a bar.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        batch_size: int = 16,
+        max_new_tokens: int = 256,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ):
+        super().__init__()
+        self.session, self.batch_size, self.max_new_tokens, self.seed = session, batch_size, max_new_tokens, seed
+        self._progress = progress
+        ids = {piece: session.tokenizer.token_id(piece) for piece in CHAT_SYMBOLS}
+        ids["<s>"] = session.tokenizer.token_id("<s>")
+        self._symbols = {piece: index for piece, index in ids.items() if index is not None}
+        self._bos = next((p for p, i in self._symbols.items() if i == session.tokenizer.bos_id), "<|begin_of_text|>")
+
+    @property
+    def eot_token_id(self) -> int:
+        return self.session.tokenizer.eos_id
+
+    @property
+    def prefix_token_id(self) -> int:
+        return self.session.tokenizer.bos_id
+
+    @property
+    def max_length(self) -> int:
+        return self.session.architecture.max_seq_len
+
+    @property
+    def tokenizer_name(self) -> str:
+        return self.session.tokenizer.fingerprint
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        return CHAT_TEMPLATE if chat_template else None
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """Llama 3's format, as `data.chat.encode_chat` has it in ids.
+
+        Raises:
+          UserError: an unknown role, or a tokenizer without chat symbols.
+        """
+        missing = [s for s in CHAT_SYMBOLS[1:] if s not in self._symbols]
+        if missing:
+            raise UserError(f"the tokenizer has no {', '.join(missing)}: --chat needs a model with a chat format")
+        text = self._bos
+        for message in chat_history:
+            if message["role"] not in ROLES:
+                raise UserError(f"chat role '{message['role']}' is unknown; use one of {', '.join(ROLES)}")
+            header = f"<|start_header_id|>{message['role']}<|end_header_id|>\n\n"
+            text += f"{header}{message['content'].strip()}<|eot_id|>"
+        if add_generation_prompt:
+            return text + "<|start_header_id|>assistant<|end_header_id|>\n\n"
+        return text.removesuffix("<|eot_id|>")  # the assistant's turn that was begun goes on
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_) -> list[int]:
+        ids: list[int] = []
+        pattern = "(" + "|".join(map(re.escape, self._symbols)) + ")" if self._symbols else "(?!)"
+        for part in re.split(pattern, string):
+            ids += [self._symbols[part]] if part in self._symbols else self.session.tokenizer.encode(part).tolist()
+        bos = self.session.tokenizer.bos_id
+        if add_special_tokens is False or (add_special_tokens is None and ids[:1] == [bos]):
+            return ids
+        return [bos, *ids]
+
+    def _loglikelihood_tokens(self, requests, disable_tqdm: bool = False, **_) -> list[tuple[float, bool]]:
+        """Requests are `((context, continuation), context ids, continuation ids)`."""
+        pairs = [(np.asarray(a, np.int32), np.asarray(b, np.int32)) for _, a, b in requests]
+        cut = sum(len(a) + len(b) > self.max_length + 1 for a, b in pairs)
+        if cut:
+            log.warning("%d of %d prompts exceed %d tokens and lose their beginning", cut, len(pairs), self.max_length)
+        found = self._score(pairs)
+        for (texts, *_), answer in zip(requests, found, strict=True):
+            if texts is not None:
+                self.cache_hook.add_partial("loglikelihood", texts, tuple(answer))
+        return [tuple(answer) for answer in found]
+
+    def _score(self, pairs) -> list[Score]:
+        s = self.session
+        with jax.set_mesh(s.mesh), _bar(self._progress, "log-likelihoods", len(pairs)) as advance:
+            return score(s.params, s.architecture, s.runtime, pairs, batch_size=self.batch_size, progress=advance)
+
+    def loglikelihood_rolling(self, requests, disable_tqdm: bool = False) -> list[float]:
+        """Each token of a text once, the first given BOS, in windows of the model's length."""
+        windows, owners = [], []
+        for index, request in enumerate(requests):
+            (text,) = request.args
+            for window in get_rolling_token_windows(
+                token_list=self.tok_encode(text),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=self.max_length,
+                context_len=1,
+            ):
+                windows.append(tuple(np.asarray(x, np.int32) for x in make_disjoint_window(window)))
+                owners.append(index)
+        totals = [0.0] * len(requests)
+        for owner, answer in zip(owners, self._score(windows), strict=True):
+            totals[owner] += answer.log_likelihood
+        return totals
+
+    def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
+        s, answers = self.session, [""] * len(requests)
+        end = s.tokenizer.decode([s.tokenizer.eos_id]) or None
+        groups: dict[str, list[tuple[list[int], int]]] = {}
+        for index, request in enumerate(requests):
+            context, options = request.args
+            groups.setdefault(repr(sorted(options.items(), key=str)), []).append((self.tok_encode(context), index))
+        with jax.set_mesh(s.mesh), _bar(self._progress, "generations", len(requests)) as advance:
+            for group in groups.values():
+                options = normalize_gen_kwargs(requests[group[0][1]].args[1], self.max_new_tokens)
+                until = [stop for stop in handle_stop_sequences(options["until"], eos=end) if stop]
+                new, sampling = self._room(options["max_gen_toks"]), _sampling(options)
+                longest = self.max_length - new
+                group.sort(key=lambda item: -len(item[0]))
+                for i in range(0, len(group), self.batch_size):
+                    batch = group[i : i + self.batch_size]
+                    outputs = generate(
+                        s.params,
+                        s.architecture,
+                        s.runtime,
+                        [np.asarray(ids[-longest:], np.int32) for ids, _ in batch],
+                        max_new_tokens=new,
+                        sampling=sampling,
+                        stop=self._stop_ids(),
+                        seed=self.seed + i,
+                        finished=lambda ids, until=until: any(t in s.tokenizer.decode(ids) for t in until),
+                    )
+                    for (_, index), ids in zip(batch, outputs, strict=True):
+                        text = postprocess_generated_text(s.tokenizer.decode(ids), until, None)
+                        answers[index] = text
+                        self.cache_hook.add_partial("generate_until", requests[index].args, text)
+                    advance(len(batch))
+        return answers
+
+    def _room(self, wanted: int) -> int:
+        """New tokens that fit: a prompt needs room too."""
+        if wanted < self.max_length:
+            return wanted
+        room = self.max_length // 2
+        log.warning("%d new tokens are wanted of a model of length %d: %d", wanted, self.max_length, room)
+        return room
+
+    def _stop_ids(self) -> Sequence[int]:
+        return sorted({self.session.tokenizer.eos_id, self.session.tokenizer.token_id("<|eot_id|>")} - {None})
+
+
+def _sampling(options: dict[str, Any]) -> SamplingConfig:
+    if not options["do_sample"]:
+        return SamplingConfig(temperature=0.0)
+    return SamplingConfig(
+        temperature=float(options["temperature"]),
+        top_k=int(options.get("top_k") or 0),
+        top_p=float(options.get("top_p", 1.0)),
+    )
+
+
+class _bar:
+    """A progress bar's task as a context; its value counts what is done."""
+
+    def __init__(self, progress: Progress | None, name: str, total: int):
+        self.progress, self.name, self.total = progress, name, total
+
+    def __enter__(self):
+        if self.progress is None:
+            return lambda n: None
+        self.task = self.progress.add_task(self.name, total=self.total)
+        return lambda n: self.progress.advance(self.task, n)
+
+    def __exit__(self, *_):
+        if self.progress is not None:
+            self.progress.remove_task(self.task)

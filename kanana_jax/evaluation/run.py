@@ -1,0 +1,135 @@
+"""Runs tasks on a model and brings the harness's results into ours."""
+
+import hashlib
+import logging
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import lm_eval
+import numpy as np
+from lm_eval.tasks import TaskManager
+
+from kanana_jax.config import ConfigError
+from kanana_jax.evaluation import tasks as task_files
+from kanana_jax.evaluation.harness import HarnessModel
+
+log = logging.getLogger("kanana")
+Json = dict[str, Any]
+
+
+def evaluate(
+    model: HarnessModel,
+    names: Sequence[str],
+    *,
+    data_dir: pathlib.Path | None = None,
+    limit: int | None = None,
+    shots: int | None = None,
+    chat: bool = False,
+    seed: int = 0,
+) -> Json:
+    """Results by task.
+
+    Args:
+      names: ours (`tasks/*.yaml`) or the harness's.
+      data_dir: where local files lie.
+      limit: documents a task (a part of a task, where it is many).
+      shots: examples in the prompt, in place of the task's own number.
+      chat: prompts in the model's chat format.
+      seed: of the examples that are drawn.
+
+    Returns:
+      `{"results": {task: {metric: value, metric_stderr: value, n, shots, version, prompts}}, "documents": {task:
+      {metric: [value of each document]}}}`; `prompts` is a hash of all that the model was asked.
+
+    Raises:
+      ConfigError: an unknown task, missing files, or a task that runs what the model has written.
+    """
+    for name in ("lm_eval", "absl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    wanted, parts = task_files.load(names, data_dir)
+    loaded = TaskManager().load(wanted)
+    unsafe = [name for name, task in loaded["tasks"].items() if task.config.unsafe_code]
+    if unsafe:
+        raise ConfigError(
+            f"{', '.join(unsafe)}: runs code that the model has written, for which there is no sandbox yet"
+        )
+    raw = lm_eval.simple_evaluate(
+        model=model,
+        tasks=[*loaded["tasks"].values()] if not loaded["groups"] else wanted,
+        limit=limit,
+        num_fewshot=shots,
+        apply_chat_template=chat,
+        bootstrap_iters=0,
+        random_seed=seed,
+        numpy_random_seed=seed,
+        fewshot_random_seed=seed,
+        log_samples=True,
+    )
+    groups = parts | {g: list(members) for g, members in raw.get("group_subtasks", {}).items() if members}
+    results = {name: _result(name, raw) for name in raw["samples"]}
+    documents = {name: _documents(raw["samples"][name]) for name in raw["samples"]}
+    for name, members in groups.items():
+        leaves = _leaves(members, groups)
+        results[name] = _average([results[leaf] for leaf in leaves])
+        documents[name] = {
+            metric: [v for leaf in leaves for v in documents[leaf].get(metric, [])] for metric in documents[leaves[0]]
+        }
+    return {"results": {n: results[n] for n in sorted(results)}, "documents": documents}
+
+
+def _leaves(members: Sequence[str], groups: dict[str, list[str]]) -> list[str]:
+    return [leaf for m in members for leaf in (_leaves(groups[m], groups) if m in groups else [m])]
+
+
+def _result(name: str, raw: Json) -> Json:
+    samples = raw["samples"][name]
+    per_document = _documents(samples)
+    found: Json = {}
+    for key, value in raw["results"][name].items():
+        metric, _, filtered = key.partition(",")
+        if not filtered or metric.endswith("_stderr") or not isinstance(value, (int, float)):
+            continue
+        label = metric if filtered == "none" else f"{metric},{filtered}"
+        found[label] = float(value)
+        values = per_document.get(label)
+        if values:
+            found[f"{label}_stderr"] = (
+                float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+            )
+    prompts = hashlib.sha256("\0".join(sorted(s["prompt_hash"] + s["target_hash"] for s in samples)).encode())
+    return found | {
+        "n": raw["n-samples"][name]["effective"],
+        "shots": raw["n-shot"][name],
+        "version": str(raw["versions"][name]),
+        "prompts": prompts.hexdigest()[:16],
+    }
+
+
+def _documents(samples: Sequence[Json]) -> dict[str, list[float]]:
+    """Each metric's value by document, in order; metrics that only a whole set has (perplexity, chrF) are left out."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for sample in samples:
+        for metric in sample["metrics"]:
+            value = sample[metric]
+            if isinstance(value, (bool, int, float, np.number)):
+                label = metric if sample["filter"] == "none" else f"{metric},{sample['filter']}"
+                found.setdefault(label, []).append((sample["doc_id"], float(value)))
+    return {metric: [v for _, v in sorted(values)] for metric, values in found.items()}
+
+
+def _average(results: Sequence[Json]) -> Json:
+    """Of parts, weighted by their documents."""
+    n = np.array([r["n"] for r in results])
+    found: Json = {}
+    for metric in results[0]:
+        if metric in ("n", "shots", "version", "prompts") or metric.endswith("_stderr"):
+            continue
+        found[metric] = float(np.average([r[metric] for r in results], weights=n))
+        if all(f"{metric}_stderr" in r for r in results):
+            errors = np.array([r[f"{metric}_stderr"] for r in results])
+            found[f"{metric}_stderr"] = float(np.sqrt(np.sum((n * errors) ** 2)) / n.sum())
+    prompts = hashlib.sha256("".join(r["prompts"] for r in results).encode()).hexdigest()[:16]
+    same = {key: results[0][key] for key in ("shots", "version") if len({str(r[key]) for r in results}) == 1}
+    return found | {"n": int(n.sum()), **same, "prompts": prompts, "parts": len(results)}

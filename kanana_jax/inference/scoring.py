@@ -1,0 +1,209 @@
+"""Log-likelihoods of many continuations: what contexts share is computed once.
+
+Requests are sorted, so that those that begin alike stand together: what is a beginning of another needs no row of its
+own (answers of one letter cost one row a question), and rows that share at least half of their tokens (few-shot
+examples, the question before its answers) start from one KV cache. Lengths are rounded up to few shapes. Logits
+exist for chunks of the tokens that are asked for, never `[B, T, V]`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kanana_jax.inference.generate import empty_cache
+from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.transformer import KVCache, Params, bind
+from kanana_jax.parallel.sharding import RULES, constrain
+
+_CHUNK = 64  # tokens whose logits exist at once
+_LEAST_SHARED = 16  # tokens below which a cache of their own does not pay
+
+
+class Score(NamedTuple):
+    """Of one continuation.
+
+    Attributes:
+      log_likelihood: Σ log p of its tokens given all before them, nats.
+      greedy: whether each of them is the most probable.
+    """
+
+    log_likelihood: float
+    greedy: bool
+
+
+class _Row(NamedTuple):
+    """A sequence that the model reads, and the requests that it answers: (index, first position, targets)."""
+
+    tokens: np.ndarray
+    requests: list[tuple[int, int, np.ndarray]]
+
+    @property
+    def first(self) -> int:
+        return min(position for _, position, _ in self.requests)
+
+
+def score(
+    params: Params,
+    architecture: Architecture,
+    runtime: Runtime,
+    requests: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    batch_size: int = 16,
+    progress: Callable[[int], None] = lambda answered: None,
+) -> list[Score]:
+    """Scores the second sequence of each request given the first.
+
+    Args:
+      requests: int32 ids `(context, continuation)`, none of them empty. What exceeds the model's length by more than
+        the last token (which is not read) is cut from the left.
+      batch_size: rows a forward pass.
+      progress: called with the number of requests that were answered.
+
+    Raises:
+      ValueError: an empty context or continuation, or a continuation beyond the model's length.
+    """
+    longest = architecture.max_seq_len
+    for index, (context, continuation) in enumerate(requests):
+        if not len(context) or not 0 < len(continuation) <= longest:
+            raise ValueError(
+                f"request {index}: context of {len(context)} and continuation of {len(continuation)} tokens; "
+                f"neither may be empty, the latter not beyond {longest}"
+            )
+    mesh = jax.sharding.get_abstract_mesh()
+    parts = 1 if mesh.empty else int(np.prod([mesh.shape[axis] for axis in RULES["batch"]]))
+    batch_size = -(-batch_size // parts) * parts
+    params = jax.tree.map(lambda p: p.astype(runtime.compute_dtype), params)
+    runtime = dataclasses.replace(runtime, param_dtype=runtime.compute_dtype, remat="none", scan_layers=True)
+    model = dict(architecture=architecture, runtime=runtime)
+    found: list[Score | None] = [None] * len(requests)
+    for shared, rows in _batches(_rows(requests, longest), batch_size):
+        cache = None
+        if shared:
+            tokens = _padded([rows[0].tokens[:shared]], 1, _rounded(shared))
+            cache = _read(params, tokens, jnp.int32(shared), **model)
+        size = batch_size if len(rows) > batch_size // 2 else -(-(batch_size // 2) // parts) * parts
+        width = _rounded(max(len(row.tokens) for row in rows) - shared)
+        lengths = np.zeros(size, np.int32)
+        lengths[: len(rows)] = [len(row.tokens) - shared for row in rows]
+        asked = [
+            (r, position - shared + i, target)
+            for r, row in enumerate(rows)
+            for _, position, targets in row.requests
+            for i, target in enumerate(targets)
+        ]
+        count = _CHUNK * (1 << max(-(-len(asked) // _CHUNK) - 1, 0).bit_length())
+        where = np.zeros((count, 3), np.int32)
+        where[: len(asked)] = asked
+        tokens = _padded([row.tokens[shared:] for row in rows], size, width)
+        log_p, best = map(np.asarray, _ask(params, cache, tokens, lengths, jnp.int32(shared), where, **model))
+        at = 0
+        for row in rows:
+            for index, _, targets in row.requests:
+                here = slice(at, at + len(targets))
+                found[index] = Score(float(log_p[here].astype(np.float64).sum()), bool(best[here].all()))
+                at += len(targets)
+            progress(len(row.requests))
+    return found  # type: ignore[return-value]
+
+
+def _rows(requests, longest: int) -> list[_Row]:
+    """Sorted; a sequence that another begins with is answered by that one."""
+    inputs = []
+    for index, (context, continuation) in enumerate(requests):
+        whole = np.concatenate([context, continuation]).astype(np.int32)[-(longest + 1) :]
+        # Big-endian bytes sort and begin as the ids do.
+        read = whole[:-1]
+        inputs.append((read.astype(">i4").tobytes(), index, len(read) - len(continuation), whole))
+    inputs.sort(key=lambda item: item[:2])
+    rows: list[_Row] = []
+    key = b""
+    for name, index, position, whole in reversed(inputs):
+        if not rows or not key.startswith(name):
+            rows.append(_Row(whole[:-1], []))
+            key = name
+        rows[-1].requests.append((index, position, whole[position + 1 :]))
+    return rows[::-1]
+
+
+def _batches(rows: list[_Row], batch_size: int) -> Iterator[tuple[int, list[_Row]]]:
+    """Rows that are read together, with how many tokens at their beginning they share and no one asks about."""
+    alone, group, shared = [], [], 0
+    for row in [*rows, None]:
+        if group and row is not None and len(group) < batch_size:
+            common = min(shared, row.first, _common(group[-1].tokens, row.tokens))
+            if common >= max(_LEAST_SHARED, len(row.tokens) / 2, max(len(r.tokens) for r in group) / 2):
+                group.append(row)
+                shared = common
+                continue
+        if len(group) > 1:
+            yield shared, group
+        else:
+            alone += group
+        group, shared = ([row], row.first) if row is not None else ([], 0)
+    alone.sort(key=lambda row: len(row.tokens))
+    for i in range(0, len(alone), batch_size):
+        yield 0, alone[i : i + batch_size]
+
+
+def _common(a: np.ndarray, b: np.ndarray) -> int:
+    """Tokens that both begin with."""
+    n = min(len(a), len(b))
+    other = np.flatnonzero(a[:n] != b[:n])
+    return int(other[0]) if len(other) else n
+
+
+def _rounded(n: int) -> int:
+    """Up to a power of two or one and a half of it."""
+    power = 1 << max(n - 1, 15).bit_length()
+    return power * 3 // 4 if n <= power * 3 // 4 else power
+
+
+def _padded(sequences: Sequence[np.ndarray], rows: int, width: int) -> np.ndarray:
+    out = np.zeros((rows, width), np.int32)
+    for row, sequence in zip(out, sequences):
+        row[: len(sequence)] = sequence
+    return out
+
+
+@functools.partial(jax.jit, static_argnames=("architecture", "runtime"))
+def _read(params, tokens_1P, length, *, architecture, runtime) -> KVCache:
+    """The cache of one sequence, padded on the right."""
+    segments = (jnp.arange(tokens_1P.shape[1])[None] < length).astype(jnp.int32)
+    cache = empty_cache(architecture, runtime, 1, tokens_1P.shape[1])
+    return bind(architecture, runtime, params)(tokens_1P, segment_ids=segments, cache=cache)[1]
+
+
+@functools.partial(jax.jit, static_argnames=("architecture", "runtime"))
+def _ask(params, cache, tokens_BT, lengths_B, shared, where_N3, *, architecture, runtime):
+    """log p `[N]` of the targets (row, position, token) of `where`, and whether each is the most probable."""
+    model = bind(architecture, runtime, params)
+    B, T = tokens_BT.shape
+    segments = (jnp.arange(T)[None] < lengths_B[:, None]).astype(jnp.int32)
+    if cache is None:
+        hidden_BTD = model(tokens_BT, segment_ids=segments)
+    else:
+
+        def for_all(x, axis):
+            widths = [(0, 0)] * x.ndim
+            widths[axis + 1] = (0, T)
+            return jnp.pad(jnp.repeat(x, B, axis=axis), widths)
+
+        cache = KVCache(for_all(cache.k, 1), for_all(cache.v, 1), for_all(cache.segment_ids, 0), cache.length)
+        positions = jnp.broadcast_to(shared + jnp.arange(T, dtype=jnp.int32), (B, T))
+        hidden_BTD, _ = model(tokens_BT, positions=positions, segment_ids=segments, cache=cache)
+    hidden_ND = hidden_BTD[where_N3[:, 0], where_N3[:, 1]]
+
+    def chunk(inputs):
+        hidden_CD, targets_C = inputs
+        logits_CV = model.unembed(hidden_CD)
+        picked_C = jnp.take_along_axis(logits_CV, targets_C[:, None], axis=-1)[:, 0]
+        return picked_C - jax.nn.logsumexp(logits_CV, axis=-1), jnp.argmax(logits_CV, axis=-1) == targets_C
+
+    cut = hidden_ND.reshape(-1, _CHUNK, hidden_ND.shape[-1]), where_N3[:, 2].reshape(-1, _CHUNK)
+    log_p, best = jax.lax.map(chunk, cut)
+    return constrain(log_p.reshape(-1)), constrain(best.reshape(-1))  # whole on every host

@@ -1,0 +1,152 @@
+"""The model class, tasks on local files, the verb; what needs torch is in `test_parity.py`."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lm_eval")
+
+from lm_eval.api.instance import Instance  # noqa: E402
+
+from kanana_jax import cli  # noqa: E402
+from kanana_jax.config import ConfigError, UserError  # noqa: E402
+from kanana_jax.data import chat  # noqa: E402
+from kanana_jax.evaluation import run, tasks  # noqa: E402
+from kanana_jax.evaluation.harness import HarnessModel  # noqa: E402
+from kanana_jax.evaluation.metrics import char_f1  # noqa: E402
+from kanana_jax.inference.session import Session  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return HarnessModel(Session.load(str(folder)), batch_size=4, max_new_tokens=40)
+
+
+def _ask(kind, *arguments):
+    return [Instance(request_type=kind, doc={}, arguments=a, idx=0) for a in arguments]
+
+
+MESSAGES = [
+    {"role": "system", "content": "Be brief.  "},
+    {"role": "user", "content": "한빛시는 어디에 있나? <b>"},
+    {"role": "assistant", "content": "동쪽"},
+    {"role": "user", "content": "And then?"},
+]
+
+
+def test_a_chat_as_text_is_the_chat_in_ids(model):
+    ids = chat.encode_chat(model.session.tokenizer, MESSAGES)
+    assert model.tok_encode(model.apply_chat_template(MESSAGES)) == ids.tolist()
+    begun = model.apply_chat_template(MESSAGES[:3], add_generation_prompt=False)
+    assert begun.endswith("동쪽")
+    with pytest.raises(UserError, match="'tool' is unknown"):
+        model.apply_chat_template([{"role": "tool", "content": ""}])
+
+
+def test_bos_stands_first_and_once(model):
+    bos = model.session.tokenizer.bos_id
+    plain = model.session.tokenizer.encode("서울 is").tolist()
+    assert model.tok_encode("서울 is") == [bos, *plain]
+    assert model.tok_encode("<|begin_of_text|>서울 is") == [bos, *plain]
+    assert model.tok_encode("서울 is", add_special_tokens=False) == plain
+
+
+def test_rolling_is_the_sum_over_windows(model):
+    """Written out: each window of 512 begins with the token before it."""
+    text = "가나다 라마바 abc " * 150
+    ids = model.session.tokenizer.encode(text).tolist()
+    whole = model.tok_encode(text)
+    assert len(whole) > 1024
+    total, done, previous = 0.0, 0, model.prefix_token_id
+    while done < len(whole):
+        part = whole[done : done + 512]
+        if len(part) == 512 or done == 0:
+            context, target = [previous], part
+        else:  # the last window has as much context as fits
+            context, target = whole[len(whole) - 513 : done], part
+        ((log_p, _),) = model._loglikelihood_tokens([(None, context, target)])
+        total, done, previous = total + log_p, done + len(part), part[-1]
+    (found,) = model.loglikelihood_rolling(_ask("loglikelihood_rolling", (text,)))
+    assert found == pytest.approx(total, rel=1e-5) and ids == whole[1:]
+
+
+def test_generation_ends_at_stop_sequences_of_its_own(model):
+    free = model.generate_until(_ask("generate_until", ("한빛시는", {"until": [], "max_gen_toks": 40})))[0]
+    stop = free[3:6]
+    cut, other = model.generate_until(
+        _ask(
+            "generate_until",
+            ("한빛시는", {"until": [stop], "max_gen_toks": 40}),
+            ("한빛시는", {"until": [], "max_gen_toks": 40}),
+        )
+    )
+    assert len(free) > 6 and cut == free[: free.index(stop)] and other == free
+
+
+def test_parts_are_averaged_by_size_and_documents_kept(model, data):
+    found = run.evaluate(model, ["mmlu"], data_dir=data, limit=5, shots=2)
+    parts = [found["results"][f"mmlu_{lang}"] for lang in ("en", "ko")]
+    whole = found["results"]["mmlu"]
+    assert whole["n"] == sum(p["n"] for p in parts) == 10 and whole["parts"] == 2 and whole["shots"] == 2
+    values = found["documents"]["mmlu"]["acc"]
+    assert whole["acc"] == pytest.approx(np.mean(values)) and len(values) == 10
+    for name in ("mmlu_en", "mmlu_ko"):
+        v = found["documents"][name]["acc"]
+        assert found["results"][name]["acc_stderr"] == pytest.approx(np.std(v, ddof=1) / np.sqrt(5))
+    again = run.evaluate(model, ["mmlu"], data_dir=data, limit=5, shots=3)
+    assert again["results"]["mmlu"]["prompts"] != whole["prompts"]
+
+
+def test_the_verb_and_its_comparison(folder, data, tmp_path, capsys):
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for file in files:
+        arguments = ["eval", str(folder), "--tasks", "niilc", "--data-dir", str(data), "--output", str(file)]
+        assert cli.main([*arguments, "--limit", "4"]) == 0
+    a, b = (json.loads(file.read_text()) for file in files)
+    assert a["results"] == b["results"] and a["results"]["niilc"]["n"] == 4
+    assert "niilc" in capsys.readouterr().out
+    assert cli.main(["eval", "--compare", *map(str, files)]) == 0
+    assert "+0.0000" in capsys.readouterr().out
+    b["results"]["niilc"]["prompts"] = "others"
+    files[1].write_text(json.dumps(b))
+    assert cli.main(["eval", "--compare", *map(str, files)]) == 2
+    assert "was not asked in the same way" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, code, told",
+    [
+        (["--tasks", "mmlo", "--output", "r.json"], 2, "'mmlo' is unknown: did you mean 'mmlu'"),
+        (["--tasks", "niilc", "--output", "r.json"], 2, "give --data-dir"),
+        (["--tasks", "niilc", "--output", "r.json", "--data-dir", "."], 2, "niilc/test.jsonl, which is not there"),
+        (["--tasks", "humaneval_local", "--output", "r.json"], 2, "unknown"),
+        (["--tasks", "niilc"], 2, "needs --output"),
+        (["--tasks", "niilc", "--output", "r.json", "--limit", "0"], 2, "--limit must be at least 1"),
+    ],
+)
+def test_what_cannot_be_is_told(folder, tmp_path, monkeypatch, capsys, arguments, code, told):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["eval", str(folder), *arguments]) == code
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told in error and not list(tmp_path.iterdir())
+
+
+def test_every_task_file_names_a_task_and_its_source():
+    for name, file in tasks.known().items():
+        text = file.read_text(encoding="utf-8")
+        assert text.startswith("# ") and f"\ntask: {name}\n" in text
+
+
+def test_broken_lines_are_named(tmp_path):
+    (tmp_path / "niilc").mkdir()
+    (tmp_path / "niilc/test.jsonl").write_text('{"question": "a", "answers": ["b"]}\n{')
+    (tmp_path / "niilc/dev.jsonl").write_text("")
+    with pytest.raises(ConfigError, match="test.jsonl, line 2: not JSON"):
+        tasks.load(["niilc"], tmp_path)
+
+
+def test_character_f1_is_of_the_best_reference():
+    assert char_f1(" 東京 ", ["大阪", "東京"]) == 1.0
+    assert char_f1("東京都", ["東京"]) == pytest.approx(2 * 2 / 5)
+    assert char_f1("x", ["東京"]) == 0.0

@@ -1,0 +1,75 @@
+"""The same numbers as lm-evaluation-harness's own `hf` model on the same folder."""
+
+import pytest
+
+pytestmark = pytest.mark.parity
+pytest.importorskip("torch")
+lm_eval = pytest.importorskip("lm_eval")
+
+from lm_eval.api.instance import Instance  # noqa: E402
+from lm_eval.models.huggingface import HFLM  # noqa: E402
+
+from kanana_jax.data import microworld  # noqa: E402
+from kanana_jax.evaluation import run, tasks  # noqa: E402
+from kanana_jax.evaluation.harness import HarnessModel  # noqa: E402
+from kanana_jax.inference.session import Session  # noqa: E402
+
+NAMES = ["mmlu", "microworld", "gsm8k", "niilc"]
+
+
+def _rolling():
+    """Texts beyond the model's 512 tokens, in Korean and English."""
+    import datasets
+
+    world = microworld.World.create(0, 400)
+    texts = [d["text"] * 6 for lang in ("ko", "en") for d in microworld.documents(world, "encyclopedia", lang, 4)]
+    return {
+        "task": "rolling",
+        "custom_dataset": lambda **_: datasets.DatasetDict(
+            {"test": datasets.Dataset.from_list([{"text": t} for t in texts])}
+        ),
+        "test_split": "test",
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "doc_to_target": "{{text}}",
+        "metric_list": [{"metric": m} for m in ("word_perplexity", "byte_perplexity", "bits_per_byte")],
+        "metadata": {"version": 1.0},
+    }
+
+
+def test_equal_to_the_harness_own_model(folder, data, monkeypatch):
+    load = tasks.load
+    monkeypatch.setattr(
+        tasks,
+        "load",
+        lambda names, where: (lambda found, parts: ([*found, _rolling()], parts))(*load(names, where)),
+    )
+    model = HarnessModel(Session.load(str(folder)), batch_size=8)
+    peer = HFLM(pretrained=str(folder), dtype="float32", batch_size=8, device="cpu")
+    ours = run.evaluate(model, NAMES, data_dir=data, limit=6)["results"]
+    wanted, parts = load(NAMES, data)
+    theirs = lm_eval.simple_evaluate(
+        peer, tasks=[*wanted, _rolling()], limit=6, bootstrap_iters=0, fewshot_random_seed=0
+    )["results"]
+    compared = 0
+    for name, metrics in theirs.items():
+        for key, value in metrics.items():
+            metric, _, filtered = key.partition(",")
+            label = metric if filtered == "none" else f"{metric},{filtered}"
+            if filtered and not metric.endswith("_stderr"):
+                assert ours[name][label] == pytest.approx(value, rel=1e-3, abs=1e-3), (name, metric)
+                compared += 1
+    assert compared >= 12
+    # A model that answers by chance answers otherwise than another: the numbers are no constants.
+    assert len({ours[part]["acc"] for part in parts["microworld"]}) > 1
+    assert 1 < ours["rolling"]["byte_perplexity"] < 400
+    # Scores of a random model's texts say little: the texts themselves.
+    options = {"until": ["e", "다"], "max_gen_toks": 24}
+    asked = [
+        Instance(request_type="generate_until", doc={}, arguments=(prompt, options), idx=0)
+        for prompt in ("한빛시는", "The city of", "3 + 4 =", "<|begin_of_text|>질문: 누가")
+    ]
+    texts = model.generate_until(asked)
+    assert texts == peer.generate_until(asked) and len("".join(texts)) > 8
+    total = sum(ours[part]["acc"] * ours[part]["n"] for part in parts["mmlu"])
+    assert ours["mmlu"]["acc"] == pytest.approx(total / ours["mmlu"]["n"])
