@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from random_model import data, folder
 
 pytest.importorskip("lm_eval")
 

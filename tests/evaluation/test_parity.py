@@ -1,6 +1,7 @@
 """The same numbers as lm-evaluation-harness's own `hf` model on the same folder."""
 
 import pytest
+from random_model import data, folder
 
 pytestmark = pytest.mark.parity
 pytest.importorskip("torch")
