@@ -128,7 +128,8 @@ def text(found: Json) -> str:
         line = f"  {'*' if row in found['pareto'] else ' '} {mesh:<28}{row['accumulate']:>14}{row['remat']:>9}"
         if row["fits"]:
             mfu = f"{100 * row['mfu_bound']:.1f} / {100 * row['mfu_no_overlap']:.1f}"
-            line += f"{row['peak'] / GIB:>8.1f}{row['step_time_bound_s']:>12.2f}{row['step_time_no_overlap_s']:>10.2f}{mfu:>14}"
+            times = f"{row['step_time_bound_s']:>12.2f}{row['step_time_no_overlap_s']:>10.2f}"
+            line += f"{row['peak'] / GIB:>8.1f}{times}{mfu:>14}"
         else:
             line += f"{row['peak'] / GIB:>8.1f}   does not fit"
         lines.append(line)

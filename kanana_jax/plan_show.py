@@ -12,13 +12,13 @@ def text(plan: Json) -> str:
     """The whole plan, a line for each figure."""
     slices = f"{plan['slices']} × " if plan["slices"] > 1 else ""
     lines = [
-        f"stage '{plan['stage']}' ({plan['kind']}) on {slices}{plan['topology']}: {plan['devices']} × {plan['chip']}, mesh "
-        + " × ".join(f"{axis} {size}" for axis, size in plan["mesh"].items() if size > 1),
+        f"stage '{plan['stage']}' ({plan['kind']}) on {slices}{plan['topology']}: {plan['devices']} × {plan['chip']}, "
+        "mesh " + " × ".join(f"{axis} {size}" for axis, size in plan["mesh"].items() if size > 1),
         _row("parameters", f"{plan['parameters']:,}" + _teacher(plan)),
         _row(
             "batch",
-            f"{plan['batch_tokens']:,} tokens in {plan['accumulate']} micro-batch(es) of {plan['rows_per_device']:g} row(s) "
-            f"a device, remat '{plan['remat']}'",
+            f"{plan['batch_tokens']:,} tokens in {plan['accumulate']} micro-batch(es) of {plan['rows_per_device']:g} "
+            f"row(s) a device, remat '{plan['remat']}'",
         ),
         *_memory(plan),
     ]
@@ -46,10 +46,10 @@ def _memory(plan: Json) -> list[str]:
     rest = max(memory["temporaries"] - memory["activations"], 0)
     resident = ", ".join(f"{k} {_gib(memory[k])}" for k in ("parameters", "optimizer", "teacher") if k in memory)
     used = f"{_gib(memory['peak'])} of {_gib(memory['limit'])}" if memory["peak"] else "the compiler found no room"
-    lines = [_row("memory a device", used), _row("", resident), _row("", f"activations kept {_gib(memory['activations'])}")]
+    kept = f"activations kept {_gib(memory['activations'])}"
     if memory["temporaries"]:
-        lines[-1] += f", other temporaries {_gib(rest)}"
-    return lines
+        kept += f", other temporaries {_gib(rest)}"
+    return [_row("memory a device", used), _row("", resident), _row("", kept)]
 
 
 def _work(plan: Json) -> list[str]:
@@ -61,7 +61,8 @@ def _work(plan: Json) -> list[str]:
         _row("HBM traffic", f"{plan['hbm_bytes_moved_per_device'] / 1e9:,.1f} GB a device a step"),
         _row(
             "network traffic",
-            f"{plan['ici_bytes_per_device'] / 1e9:,.2f} GB over ICI, {plan['dcn_bytes_per_device'] / 1e9:,.2f} GB over DCN",
+            f"{plan['ici_bytes_per_device'] / 1e9:,.2f} GB a device a step over ICI, "
+            f"{plan['dcn_bytes_per_device'] / 1e9:,.2f} GB over DCN",
         ),
         _row(
             "time a step",

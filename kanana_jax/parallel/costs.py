@@ -20,6 +20,9 @@ _FREE = {
     *("opt-barrier", "iota", "async-update", "async-done", "copy-done", "send", "recv", "send-done", "recv-done"),
     *(f"{kind}-done" for kind in COLLECTIVES),
 }
+_GROUPS = re.compile(
+    r"replica_groups=(?:mesh\[.*?\].*?\{.*?\}|\[[\d,]+\]<=\[[\d,]+\](?:T\([\d,]+\))?|\{\{.*?\}\}|\{\})"
+)
 _FREE_CALLS = ("AllocateBuffer", "AssumeGatherIndicesInBound", "Sharding", "SPMD")
 
 
@@ -137,10 +140,10 @@ def _collective(kind: str, computation: Computation, instruction: Instruction, t
     if kind == "all-gather":
         # A started gather returns operands and results.
         size = sum(s.bytes for s in instruction.shapes) - (size if instruction.opcode.endswith("-start") else 0)
-    groups = re.search(r"(replica_groups=.*?)(?:, \w+=|$)", instruction.text)
+    groups = _GROUPS.search(instruction.text)
     pairs = re.search(r"source_target_pairs=\{\{.*?\}\}", instruction.text)
     largest = max(operands, key=lambda s: s.bytes, default=Shape("", ()))
-    text = groups.group(1) if groups else pairs.group(0) if pairs else ""
+    text = groups.group(0) if groups else pairs.group(0) if pairs else ""
     return Collective(kind, size, largest.dtype, text, times, instruction.scope)
 
 

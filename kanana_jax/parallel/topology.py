@@ -125,18 +125,21 @@ def group(text: str, devices: int) -> np.ndarray:
     """Members of the first group of a collective, as places in the mesh, int `[n]`.
 
     Reads the ways in which XLA writes them: `{{0,1},{2,3}}`, `[2,4]<=[8]`, `[4,2]<=[2,4]T(1,0)`,
-    `mesh['a'=2,'b'=4] {'b'}`, and the pairs of a permute. No groups: all devices.
+    `mesh['a'=2,'b'=4], device_ids=([2,4]T(1,0)) {'b'}`, and the pairs of a permute. No groups: all devices.
     """
     text = text.partition("=")[2].strip()
-    axes = re.match(r"mesh\[(.*?)\](?:, device_ids=\((.*?)\))?\s*\{(.*?)\}", text)
+    axes = re.match(r"mesh\[(.*?)\](?:, device_ids=\((.*)\))?\s*\{(.*?)\}", text)
     if axes:
         sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", axes.group(1))}
-        ids = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
+        # An axis may take part in part: 'a':(2)4 are the 4 that stand inside of 2.
         chosen = re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", axes.group(3))
-        if any(before for _, before, _ in chosen):
-            raise ValueError(f"part of a mesh axis: {text}")
-        index = tuple(slice(None) if name in {c[0] for c in chosen} else 0 for name in sizes)
-        return ids[index].reshape(-1)
+        split, index = [], []
+        for name, size in sizes.items():
+            parts = [(int(b or 1), int(n or size)) for axis, b, n in chosen if axis == name]
+            before, taken = parts[0] if parts else (size, 1)
+            split += [before, taken, size // (before * taken)]
+            index += [0, slice(None), 0]
+        return _order(axes.group(2), math.prod(sizes.values())).reshape(split)[tuple(index)].reshape(-1)
     iota = re.match(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text)
     if iota:
         shape, source = ([int(n) for n in iota.group(i).split(",")] for i in (1, 2))
@@ -146,6 +149,17 @@ def group(text: str, devices: int) -> np.ndarray:
         return ids.reshape(shape)[0]
     first = re.match(r"\{\{([\d,]+)\}", text)
     return np.array([int(n) for n in first.group(1).split(",")]) if first else np.arange(devices)
+
+
+def _order(text: str | None, count: int) -> np.ndarray:
+    """Devices of a mesh in its order: `[2,4]T(1,0)` is an iota of that shape, transposed; a list is itself."""
+    if not text:
+        return np.arange(count)
+    iota = re.match(r"\[([\d,]+)\](?:T\(([\d,]+)\))?$", text.rstrip(")") + (")" if "T(" in text else ""))
+    if iota is None:
+        return np.array([int(n) for n in re.findall(r"\d+", text)])
+    ids = np.arange(count).reshape([int(n) for n in iota.group(1).split(",")])
+    return ids.transpose([int(n) for n in iota.group(2).split(",")]) if iota.group(2) else ids
 
 
 @dataclasses.dataclass(frozen=True)

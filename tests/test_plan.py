@@ -1,0 +1,271 @@
+"""Plans are of the engine's own program, their counts are formulas, and their advice fits.
+
+Needs libtpu (the `plan` extra): programs are compiled for TPUs that are not here.
+"""
+
+import dataclasses
+import json
+import re
+
+import jax
+import pytest
+from conftest import ROOT
+
+pytest.importorskip("libtpu")
+
+from kanana_jax import config as config_lib  # noqa: E402
+from kanana_jax import plan, plan_cache, plan_search, plan_show, plan_stage  # noqa: E402
+from kanana_jax.cli import main  # noqa: E402
+from kanana_jax.config import ConfigError  # noqa: E402
+from kanana_jax.models import counts  # noqa: E402
+from kanana_jax.parallel import costs, hlo  # noqa: E402
+from kanana_jax.recipe_config import parse  # noqa: E402
+
+# Sharding errors are found as well by a compiler that tries less: a third of the time.
+QUICK = {"exec_time_optimization_effort": -1.0, "memory_fitting_effort": -1.0}
+SMALL = {
+    **{"num_layers": 2, "embed_dim": 512, "mlp_dim": 1024, "num_heads": 4, "num_kv_heads": 4, "head_dim": 128},
+    **{"vocab_size": 32768, "max_seq_len": 2048},
+}
+ROWS, SEQ_LEN = 8, 2048
+
+
+def read(name, *overrides):
+    config = config_lib.read_config_file(f"{ROOT}/configs/kanana/{name}.py")
+    config_lib.override(config, overrides)
+    return config
+
+
+def small(*more):
+    model = [f"stage1.model.{key}={value}" for key, value in SMALL.items()]
+    train = [f"stage1.train.seq_len={SEQ_LEN}", f"stage1.train.batch_tokens={ROWS * SEQ_LEN}", "stage1.train.accumulate=2"]
+    return read("essence_8b", *model, *train, "stage1.train.loss_chunk=512", *more)
+
+
+def wanted(config, topology="v5e-4", stage="", options=None, cache=None):
+    return dataclasses.replace(plan.request(*parse(config), stage, topology), options=options, cache=cache)
+
+
+@pytest.fixture(scope="module")
+def program():
+    """The small stage, compiled as a run compiles it: what was prepared, traced and measured."""
+    request = wanted(small())
+    made = plan.prepared(request)
+    traced = made.programs[0].trace()
+    return request, made, traced, plan_stage.measure(made.programs[0], traced, request.target)
+
+
+def test_flops_are_the_formula(program):
+    """Forward, backward, and what 'context' computes again: all of a layer's products but `down`, and the kernel."""
+    _, made, _, measured = program
+    a, tokens = made.architecture, ROWS * SEQ_LEN / 4
+    layer = counts.layer_parameters(a) - 2 * a.embed_dim
+    again = layer - a.embed_dim * a.mlp_dim
+    matrices = 2.0 * tokens * (a.num_layers * (3 * layer + again) + 3 * a.vocab_size * a.embed_dim)
+    assert measured.flops - measured.kernel_flops == pytest.approx(matrices, rel=1e-6)
+    # Two blocks of 1,024 a side: three of four are visited; 2 products forward, twice, and 5 backward.
+    products = 2.0 * a.num_heads * a.head_dim * SEQ_LEN**2 * 3 / 4
+    assert measured.kernel_flops == pytest.approx(a.num_layers * ROWS / 4 * products * (2 + 2 + 5), rel=1e-6)
+
+
+def test_weights_are_gathered_over_fsdp_in_the_compute_dtype(program):
+    """Each layer once forward and once backward for every micro-batch, its gradient scattered once."""
+    _, made, _, measured = program
+    a = made.architecture
+    layers = 2 * a.num_layers * (counts.layer_parameters(a) - 2 * a.embed_dim)
+    table = a.vocab_size * a.embed_dim
+    assert all(row["axis"] == "fsdp" for row in measured.collectives)
+    large = [row for row in measured.collectives if row["bytes"] > 1e5 and row["dtype"] == "bf16"]
+    gathered = sum(row["bytes"] * row["times"] for row in large if row["kind"] == "all-gather")
+    assert 2 * 2 * layers * 0.9 <= gathered <= 2 * 2 * layers + 2 * 2 * table
+    reduced = [row for row in measured.collectives if row["kind"] in ("reduce-scatter", "all-reduce")]
+    assert sum(row["bytes"] * row["times"] for row in reduced) >= 2 * layers + 2 * table
+
+
+def test_memory_is_the_shapes(program):
+    _, made, traced, measured = program
+    a = made.architecture
+    state = made.resident["parameters"] + made.resident["optimizer"]
+    assert state == pytest.approx(3 * 4 * counts.parameters(a) / 4, rel=1e-3)
+    assert measured.arguments == pytest.approx(state + made.batch_bytes, rel=0.02)
+    # 'context' keeps a layer's input and the attention's output, in bfloat16, of one row a device.
+    kept = plan_stage.saved_activations(traced, made)
+    assert kept == a.num_layers * SEQ_LEN * (a.embed_dim + a.num_heads * a.head_dim) * 2
+    assert kept == plan_search.kept_bytes(made)
+
+
+def test_no_tensor_of_tokens_by_vocabulary(program):
+    """Logits exist for a chunk of tokens only, in the compiled program as in the source."""
+    _, made, _, measured = program
+    vocabulary = made.architecture.vocab_size
+    rows = {
+        shape.elements // vocabulary
+        for computation in hlo.parse(measured.text).computations.values()
+        for instruction in computation.instructions.values()
+        for shape in instruction.shapes
+        if vocabulary in shape.dims
+    }
+    assert 512 in rows  # a chunk's logits are there to be found
+    assert max(rows - {made.architecture.embed_dim}) <= 512
+
+
+def test_the_kernel_is_splash_with_segments_and_state_is_donated(program):
+    text = program[3].text
+    assert len(re.findall(r"%splash_mha_fwd_segmented[\w.]* = ", text)) == 2
+    assert len(re.findall(r"%splash_mha_dkv_segmented[\w.]* = ", text)) == 1
+    donated = len(re.findall(r"may-alias|must-alias", text.split("\n", 1)[0]))
+    assert donated >= len(jax.tree.leaves(program[1].programs[0].arguments["state"])) - 1
+
+
+def test_a_plan_is_found_again_and_says_everything(tmp_path, capsys, monkeypatch):
+    arguments = ["plan", "--config", f"{ROOT}/configs/kanana/essence_8b.py", "--topology", "v5e-4"]
+    changes = [f"--config.stage1.model.{k}={v}" for k, v in SMALL.items()]
+    changes += [f"--config.stage1.train.seq_len={SEQ_LEN}", f"--config.stage1.train.batch_tokens={ROWS * SEQ_LEN}"]
+    changes += ["--config.stage1.train.accumulate=2", "--cache", str(tmp_path / "cache")]
+    assert main([*arguments, *changes, "--json", str(tmp_path / "first.json")]) == 0
+    shown = capsys.readouterr().out
+    assert "set config plan.prices.v5e" in shown and "all-gather" in shown
+
+    def refuse(*_):
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr(plan_stage, "measure", refuse)
+    assert main([*arguments, *changes, "--json", str(tmp_path / "second.json")]) == 0
+    first, second = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("first", "second"))
+    assert first == second
+    for key in ("fits", "devices", "flops_per_step", "step_time_bound_s", "mfu_bound", "bound_by", "tokens_per_day"):
+        assert key in first
+    assert {"limit", "arguments", "temporaries", "peak"} <= set(first["hbm_bytes_per_device"])
+    assert first["fits"] and first["devices"] == 4 and first["cost"] is None
+    assert 0 < first["mfu_no_overlap"] < first["mfu_bound"] < 1
+    assert first["step_time_bound_s"] == max(first["seconds"].values())
+    assert first["tokens_per_day"] * first["step_time_bound_s"] == pytest.approx(86400 * first["batch_tokens"])
+
+
+def test_what_does_not_fit_is_refused_with_a_change_that_fits(tmp_path, capsys):
+    """64 rows a device in one micro-batch do not fit 16 GiB; the options that the sentence names do."""
+    rows = 64 * 4
+    changes = [f"--config.stage1.model.{k}={v}" for k, v in (SMALL | {"embed_dim": 1024, "num_layers": 24}).items()]
+    changes += [f"--config.stage1.train.seq_len={SEQ_LEN}", f"--config.stage1.train.batch_tokens={rows * SEQ_LEN}"]
+    arguments = ["plan", "--config", f"{ROOT}/configs/kanana/essence_8b.py", "--cache", str(tmp_path), "--topology", "v5e-4"]
+    assert main([*arguments, *changes, "--config.stage1.train.accumulate=1"]) == 1
+    told = capsys.readouterr()
+    assert "DOES NOT FIT" in told.out and "does not fit v5e-4" in told.err
+    change = re.search(r"use (--config\.\S+=\S+(?: --\S+=\S+)*)", told.err).group(1).split()
+    assert main([*arguments, *changes, *change]) == 0
+
+
+@pytest.mark.parametrize(
+    "name, topology, overrides, stage",
+    [
+        ("essence_8b", "v5p-8", ("stage1.model.num_layers=2", "stage1.train.batch_tokens=32768"), "stage1"),
+        (
+            *("flag_26_8b", "v6e-8"),
+            ("stage1.model.num_layers=2", "stage1.train.batch_tokens=16384"),
+            "stage1",
+        ),
+        (
+            *("chain", "v5p-8"),
+            ("plan.models.essence_8b.num_layers=2", "nano_2_1b.train.batch_tokens=32768"),
+            "nano_2_1b",
+        ),
+    ],
+)
+def test_full_width_compiles(name, topology, overrides, stage):
+    """Two layers at full width, one row a device: what the mesh cuts is the same as at full depth."""
+    config = read(name, *overrides, f"{stage}.train.accumulate=1")
+    found = plan.plan(wanted(config, topology, stage, QUICK), advise=False)
+    assert found["fits"] and "fsdp" in {axis for row in found["collectives"] for axis in row["axis"].split("+")}
+    assert (found["mesh"]["tensor"] > 1) == any("tensor" in row["axis"] for row in found["collectives"])
+    # What is executed is what is needed, and less than the half of it again.
+    needed = found["flops_per_step"] / found["devices"]
+    assert needed < found["executed_flops_per_device"] < 1.5 * needed
+    if name == "chain":
+        assert found["teacher_parameters"] > found["parameters"]
+        assert found["hbm_bytes_per_device"]["teacher"] == pytest.approx(found["teacher_parameters"] * 2 / 4, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["essence_8b", "essence_9_8b", "flag_26_8b", "flag_32_5b", "chain"])
+def test_every_stage_divides_a_v5p_and_a_v6e_slice(name):
+    """Shapes and meshes of all training stages at full size; nothing is compiled."""
+    recipe, stages = parse(read(name))
+    for stage, section in stages.items():
+        if section.kind in plan_stage.TRAINED:
+            for topology in ("v5p-128", "v6e-256"):
+                made = plan.prepared(plan.request(recipe, stages, stage, topology))
+                assert made.stage.train.batch_size % made.stage.train.accumulate == 0
+
+
+def test_shapes_follow_surgery():
+    recipe, stages = parse(read("chain"))
+    shape = plan_stage.architecture_of("nano_2_1b", recipe, stages)
+    assert shape.tied_embeddings and counts.parameters(shape) == pytest.approx(2.087e9, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--topology", "v5p-100"], "sizes are"),
+        (["--topology", "v9-8"], "not known"),
+        (["--topology", "h100-8"], "TPUs only"),
+        (["--topology", "v5p-8", "--stage", "stage3"], "did you mean 'stage"),
+    ],
+)
+def test_bad_usage_is_one_sentence(arguments, words, capsys):
+    assert main(["plan", "--config", f"{ROOT}/configs/kanana/essence_8b.py", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_here_is_asked_for():
+    config = read("essence_9_8b")
+    del config.plan.models
+    with pytest.raises(ConfigError, match="plan.models"):
+        plan.prepared(wanted(config, "v5p-8"))
+
+
+def test_the_pareto_set_by_brute_force():
+    rows = [{"step_time_no_overlap_s": t, "peak": p} for t, p in ((3, 1), (1, 9), (2, 5), (2, 6), (4, 1), (1, 10))]
+
+    def beaten(row):
+        def better(other):
+            pairs = [(other[k], row[k]) for k in row]
+            return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+        return any(better(other) for other in rows)
+
+    assert plan_search.front(rows) == sorted((r for r in rows if not beaten(r)), key=lambda r: r["peak"], reverse=True)
+
+
+def test_candidates_divide_and_differ():
+    request = wanted(read("essence_8b"), "v5p-128")
+    found = plan_search.candidates(request)
+    seen = {json.dumps(change, sort_keys=True) for _, change in found}
+    assert len(seen) == len(found) > 50
+    for _, change in found:
+        assert change["mesh"]["data"] * change["mesh"]["fsdp"] * change["mesh"]["tensor"] == 64
+        assert request.train.batch_size % (change["accumulate"] * change["mesh"]["data"] * change["mesh"]["fsdp"]) == 0
+
+
+def test_broken_cache_entries_are_made_again(tmp_path):
+    (tmp_path / "x.json").write_text("{")
+    assert plan_cache.load(tmp_path, "x") is None and plan_cache.load(None, "x") is None
+
+
+def test_unknown_kernels_are_an_error():
+    made = hlo.Instruction("mystery.1", "custom-call", (), (), {}, ', custom_call_target="tpu_custom_call"', "")
+    computation = hlo.Computation("main", {made.name: made}, made.name)
+    with pytest.raises(ValueError, match=r"mystery\.1 is not known"):
+        costs.count(hlo.Module({"main": computation}, "main"))
+
+
+def test_a_plan_that_does_not_fit_is_shown_with_its_advice():
+    memory = dict.fromkeys(("limit", "arguments", "temporaries", "peak", "parameters", "optimizer", "activations"), 2**34)
+    text = plan_show.text(
+        {
+            **{"stage": "s", "kind": "pretrain", "slices": 2, "topology": "v5e-4", "devices": 8, "chip": "TPU v5e"},
+            **{"mesh": {"data": 2, "fsdp": 4}, "parameters": 1, "teacher_parameters": 0, "batch_tokens": 1},
+            **{"accumulate": 1, "rows_per_device": 1.0, "remat": "full", "hbm_bytes_per_device": memory, "fits": False},
+            "advice": {"sentence": "use less"},
+        }
+    )
+    assert "2 × v5e-4" in text and "DOES NOT FIT: use less" in text
