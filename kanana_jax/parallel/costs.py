@@ -88,6 +88,7 @@ def count(module: Module) -> Costs:
 
 
 def _walk(module, computation: Computation, times: int, operations, collectives) -> None:
+    begun: set[str] = set()
     for instruction in computation.instructions.values():
         opcode = instruction.opcode
         if opcode in _FREE:
@@ -109,6 +110,11 @@ def _walk(module, computation: Computation, times: int, operations, collectives)
         for part in inner:
             for member in part.instructions.values():
                 if member.opcode.removesuffix("-start") in COLLECTIVES:
+                    # One that is hidden behind products stands in each of their fusions, under one channel.
+                    channel = re.search(r"channel_id=\d+", member.text)
+                    if channel and channel.group(0) in begun:
+                        continue
+                    begun.add(channel.group(0) if channel else "")
                     made = _collective(member.opcode.removesuffix("-start"), part, member, times)
                     # TPU's reduce-scatter is a fusion of an all-reduce and the slice of it that a device keeps.
                     if made.kind == "all-reduce" and "all-reduce-scatter" in part.name:
@@ -191,11 +197,11 @@ def _kernel_flops(computation: Computation, instruction: Instruction) -> float:
     known = [name for name in products if name in instruction.name or name in instruction.text]
     if not known:
         raise ValueError(f"the kernel {instruction.name} is not known to the plan: teach costs.py what it computes")
-    arrays = [s[0] for s in computation.operand_shapes(instruction) if len(s) == 1 and len(s[0].dims) == 3]
-    queries, keys = [a for a in arrays if a.dtype in ("bf16", "f32")][:2]
-    heads, rows, width = queries.dims
-    columns = keys.dims[1]
-    return products[known[0]] * 2.0 * heads * width * _visited(instruction, rows, columns, known[0])
+    arrays = [s[0] for s in computation.operand_shapes(instruction) if len(s) == 1 and len(s[0].dims) >= 3]
+    queries, keys = [a.dims for a in arrays if a.dtype in ("bf16", "f32")][:2]
+    *heads, rows, width = queries  # a batch of rows may stand before the heads
+    visited = _visited(instruction, rows, keys[-2], known[0])
+    return products[known[0]] * 2.0 * math.prod(heads) * width * visited
 
 
 def _visited(instruction: Instruction, rows: int, columns: int, kernel: str) -> int:

@@ -113,8 +113,9 @@ def _brute_force(left, right, out, attributes):
     return plain * sum(o * get.get("stride", 1) - pad + k in dilated for o, k in itertools.product(range(places), range(taps)))
 
 
-def test_the_kernel_visits_the_blocks_below_the_diagonal():
-    q, k = hlo.Shape("bf16", (4, 1024, 128)), hlo.Shape("bf16", (2, 1024, 128))
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_the_kernel_visits_the_blocks_below_the_diagonal(batch):
+    q, k = hlo.Shape("bf16", (*batch, 4, 1024, 128)), hlo.Shape("bf16", (*batch, 2, 1024, 128))
     text = r', custom_call_target="tpu_custom_call", {\"block_q\": 256, \"block_kv\": 256, \"block_kv_compute\": 128}'
     made = {
         name: hlo.Instruction(name, "parameter", (shape,), (), {}, "", str(i))
@@ -124,7 +125,7 @@ def test_the_kernel_visits_the_blocks_below_the_diagonal():
     computation = hlo.Computation("main", {**made, kernel.name: kernel}, kernel.name)
     counted = costs.count(hlo.Module({"main": computation}, "main"))
     visited = sum(256 * 256 for row in range(4) for column in range(4) if column <= row)
-    assert counted.flops == counted.kernel_flops == 2 * 2 * 4 * 128 * visited
+    assert counted.flops == counted.kernel_flops == 2 * 2 * (3 if batch else 1) * 4 * 128 * visited
 
 
 @pytest.mark.parametrize(
