@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--cache", type=pathlib.Path, default=plan_cache.default_folder())
     parser.add_argument("--only", default="", help="a config's or stage's name")
     options = parser.parse_args()
-    print("| config | slice | mesh | GiB a chip | bound by | MFU at most: overlap / none | days | compile: CPU / wall |")
+    print("| config | slice | mesh | GiB a chip | bound by | MFU at most: overlap / none | days | CPU / wall |")
     print("|---|---|---|---:|---|---:|---:|---:|")
     for name, stage, topology in PLANS:
         if options.only not in ("", name, stage):

@@ -2,11 +2,19 @@
 
 import itertools
 
+from jax.sharding import AbstractMesh
+
 from kanana_jax import plan as plan_lib
 from kanana_jax import plan_stage
 from kanana_jax.config import ConfigError
+from kanana_jax.models import counts
+from kanana_jax.models.architecture import Architecture
 from kanana_jax.parallel.chips import GIB
+from kanana_jax.parallel.mesh import AXES
+from kanana_jax.parallel.sharding import check_divisible
 from kanana_jax.plan import REMAT_ORDER, Json, Request
+from kanana_jax.stages import pretrain
+from kanana_jax.training.loop import TrainConfig
 
 
 def candidates(wanted: Request) -> list[tuple[Request, Json]]:
@@ -26,35 +34,33 @@ def candidates(wanted: Request) -> list[tuple[Request, Json]]:
     return found
 
 
-def guess(made: plan_stage.StagePrograms, kept: int) -> tuple[float, float]:
-    """Memory (bytes a device) and network traffic (bytes a device a step) from shapes alone, to order the tries.
-
-    Memory: what lies there, float32 gradients, what is kept for the backward pass, a chunk's logits and the output
-    matrix. Traffic: weights are gathered twice and gradients scattered once a micro-batch over fsdp and reduced over
-    data; two states a layer and pass are reduced over tensor.
-    """
-    mesh, train, a = made.mesh.shape, made.stage.train, made.architecture
-    weights = made.resident["parameters"] * mesh["fsdp"] / 2  # gathered, in bfloat16
-    tokens = train.batch_tokens / train.accumulate / (mesh["data"] * mesh["fsdp"] * mesh["sequence"])
-    matrix = a.vocab_size * a.embed_dim / mesh["tensor"]
-    logits = 4.0 * train.loss_chunk * a.vocab_size / mesh["tensor"]
-    memory = sum(made.resident.values()) + made.resident["parameters"] + kept + 3 * logits + 8.0 * matrix
-    traffic = weights * (3 if mesh["fsdp"] > 1 else 0) + (2 * weights / mesh["fsdp"] if mesh["data"] > 1 else 0)
-    if mesh["tensor"] > 1:
-        traffic += 8 * 2 * tokens * a.embed_dim * 2 * a.num_layers
-    return memory, traffic * train.accumulate
-
-
-def kept_bytes(made: plan_stage.StagePrograms) -> int:
-    """What a policy keeps for the backward pass, by formula: the input of a layer, and what the policy names."""
-    a, train, mesh = made.architecture, made.stage.train, made.mesh.shape
-    heads, keys = a.num_heads * a.head_dim / mesh["tensor"], 2 * a.num_kv_heads * a.head_dim / mesh["tensor"]
-    wide = a.mlp_dim / mesh["tensor"]
+def kept_bytes(a: Architecture, tokens: float, tensor: int, remat: str) -> float:
+    """What a policy keeps of `tokens` tokens for the backward pass, by formula: a layer's input, and what it names."""
+    heads, keys, wide = (n / tensor for n in (a.num_heads * a.head_dim, 2 * a.num_kv_heads * a.head_dim, a.mlp_dim))
     dots = 2 * a.embed_dim + heads + keys + 2 * wide
     widths = {"full": 0, "context": heads, "dots": dots, "none": dots + 4 * a.embed_dim + 2 * heads + 3 * wide}
-    width = a.embed_dim + widths.get(made.runtime.remat, 0)
-    tokens = train.batch_tokens / train.accumulate / (mesh["data"] * mesh["fsdp"] * mesh["sequence"])
-    return int(2 * tokens * width * a.num_layers)
+    return 2.0 * tokens * (a.embed_dim + widths[remat]) * a.num_layers
+
+
+def guess(a: Architecture, teacher: Architecture | None, train: TrainConfig, change: Json) -> tuple[float, float]:
+    """Memory (bytes a device) and network traffic (bytes a device a step) from shapes alone, to order the tries.
+
+    Memory: float32 parameters, moments and gradients, what is kept for the backward pass, a chunk's logits and the
+    output matrix. Traffic: bfloat16 weights are gathered twice and gradients scattered once a micro-batch over fsdp, and
+    reduced over data; two states a layer and pass are reduced over tensor.
+    """
+    mesh, accumulate = change["mesh"], change["accumulate"]
+    tokens = train.batch_tokens / accumulate / (mesh["data"] * mesh["fsdp"])
+    weights = counts.parameters(a) / mesh["tensor"]
+    matrix, logits = (n * a.vocab_size / mesh["tensor"] for n in (a.embed_dim, train.loss_chunk))
+    memory = 16.0 * weights / mesh["fsdp"] + kept_bytes(a, tokens, mesh["tensor"], change["remat"])
+    memory += 12.0 * logits + 8.0 * matrix
+    if teacher is not None:
+        memory += 2.0 * counts.parameters(teacher) / (mesh["tensor"] * mesh["fsdp"])
+    traffic = 2.0 * weights * ((3 if mesh["fsdp"] > 1 else 0) + (2 / mesh["fsdp"] if mesh["data"] > 1 else 0))
+    if mesh["tensor"] > 1:
+        traffic += 8 * 2 * tokens * a.embed_dim * 2 * a.num_layers
+    return memory, traffic * accumulate
 
 
 def search(wanted: Request, tries: int) -> Json:
@@ -71,20 +77,26 @@ def search(wanted: Request, tries: int) -> Json:
     """
     limit, ranked = wanted.target.chip.hbm_bytes, []
     groups: dict[tuple, int] = {}
-    everything = candidates(wanted)
+    everything, chip = candidates(wanted), wanted.target.chip
+    a = plan_stage.architecture_of(wanted.stage, wanted.recipe, wanted.stages)
+    config = wanted.stages[wanted.stage].distill
+    teacher = None
+    if config is not None and not config.cache:
+        teacher = plan_stage.architecture_of(config.teacher, wanted.recipe, wanted.stages)
+    needed = counts.train_flops_per_token(a, wanted.train.seq_len) * wanted.train.batch_tokens / wanted.target.chips
     for request, change in everything:
-        key = (change["mesh"]["data"], change["mesh"]["tensor"], change["remat"])
+        shape = AbstractMesh(tuple(change["mesh"][axis] for axis in AXES), AXES)
         try:
-            made = plan_lib.prepared(request)
+            check_divisible(shape, pretrain.sizes(a) | (pretrain.sizes(teacher) if teacher else {}))
         except ConfigError:
             continue
-        memory, traffic = guess(made, kept_bytes(made))
+        memory, traffic = guess(a, teacher, wanted.train, change)
         if memory > 1.1 * limit:
             continue
-        compute = {"none": 1.0, "dots": 1.05, "context": 1.27, "full": 1.33}[change["remat"]]
-        flops = compute * made.flops_per_token * made.stage.train.batch_tokens / wanted.target.chips
-        network = traffic / (2 * wanted.target.chip.link_bandwidth * wanted.target.chip.torus)
-        ranked.append((flops / wanted.target.chip.bf16_flops + network, key, request, change))
+        again = {"none": 1.0, "dots": 1.05, "context": 1.27, "full": 1.33}[change["remat"]]
+        seconds = again * needed / chip.bf16_flops + traffic / (2 * chip.link_bandwidth * max(chip.torus, 1))
+        key = (change["mesh"]["data"], change["mesh"]["tensor"], change["remat"])
+        ranked.append((seconds, key, request, change))
     ranked.sort(key=lambda row: row[0])
     first = [row for row in ranked if groups.setdefault(row[1], id(row[2])) == id(row[2])]
     rows = []

@@ -106,7 +106,7 @@ def test_memory_is_the_shapes(program):
     # 'context' keeps a layer's input and the attention's output, in bfloat16, of one row a device.
     kept = plan_stage.saved_activations(traced, made)
     assert kept == a.num_layers * SEQ_LEN * (a.embed_dim + a.num_heads * a.head_dim) * 2
-    assert kept == plan_search.kept_bytes(made)
+    assert kept == plan_search.kept_bytes(a, SEQ_LEN, 1, "context")
 
 
 def test_no_tensor_of_tokens_by_vocabulary(program):
@@ -267,6 +267,26 @@ def test_candidates_divide_and_differ():
     for _, change in found:
         assert change["mesh"]["data"] * change["mesh"]["fsdp"] * change["mesh"]["tensor"] == 64
         assert request.train.batch_size % (change["accumulate"] * change["mesh"]["data"] * change["mesh"]["fsdp"]) == 0
+
+
+def test_a_search_drops_what_cannot_fit_and_marks_what_is_best(monkeypatch):
+    """With a plan that is made up: memory and time as the guess has them."""
+    request = wanted(small(), "v5e-4")
+
+    def made_up(candidate, advise):
+        train, mesh = candidate.train, candidate.recipe.mesh
+        fits = candidate.recipe.runtime.remat != "none"
+        found = {"fits": fits, "mfu_bound": 0.5, "mfu_no_overlap": 0.4, "bound_by": "compute"}
+        found |= {f"step_time_{kind}_s": 1.0 * train.accumulate * mesh.tensor for kind in ("bound", "no_overlap")}
+        return found | {"hbm_bytes_per_device": {"peak": 100 // train.accumulate}}
+
+    monkeypatch.setattr(plan, "plan", made_up)
+    found = plan_search.search(request, tries=9)
+    assert 4 < len(found["tried"]) <= 9 and found["pareto"]
+    assert len({json.dumps([r["mesh"], r["remat"]]) for r in found["tried"]}) == len(found["tried"])
+    assert all(row["fits"] for row in found["pareto"]) and not all(row["fits"] for row in found["tried"])
+    text = plan_search.text(found)
+    assert text.count("\n  *") == len(found["pareto"]) and "does not fit" in text
 
 
 def test_broken_cache_entries_are_made_again(tmp_path):

@@ -207,6 +207,8 @@ def traffic(collective: Collective, mesh: Mesh, target: Slice) -> Traffic:
         share = collective.bytes if spread else collective.bytes / inside
         dcn = share * (parts - 1) / parts * passes
         seconds += dcn / target.chip.dcn_bandwidth
+    if collective.kind == "collective-permute":  # two are named, all along the axis take part
+        n = math.prod(mesh.devices.shape[i] for i, name in enumerate(mesh.axis_names) if name in axes.split("+"))
     return Traffic(axes, n, ici, dcn, seconds)
 
 
