@@ -235,7 +235,7 @@ def _roofline(wanted: Request, parts: list[Json], flops: float) -> Json:
         "chip_hours": {"bound": days[0] * 24 * chips, "no_overlap": days[1] * 24 * chips},
         "collectives": rows,
     }
-    price = wanted.recipe.plan.prices.get(wanted.target.name.split("-")[0])
+    price = wanted.recipe.plan.prices.get(wanted.target.name.split("-")[0]) or None
     cost = None if price is None else {kind: hours * price for kind, hours in result["chip_hours"].items()}
     return result | {"price_per_chip_hour": price, "cost": cost}
 

@@ -46,8 +46,8 @@ def guess(a: Architecture, teacher: Architecture | None, train: TrainConfig, cha
     """Memory (bytes a device) and network traffic (bytes a device a step) from shapes alone, to order the tries.
 
     Memory: float32 parameters, moments and gradients, what is kept for the backward pass, a chunk's logits and the
-    output matrix. Traffic: bfloat16 weights are gathered twice and gradients scattered once a micro-batch over fsdp, and
-    reduced over data; two states a layer and pass are reduced over tensor.
+    output matrix. Traffic: bfloat16 weights are gathered twice and gradients scattered once a micro-batch over fsdp,
+    and reduced over data; two states a layer and pass are reduced over tensor.
     """
     mesh, accumulate = change["mesh"], change["accumulate"]
     tokens = train.batch_tokens / accumulate / (mesh["data"] * mesh["fsdp"])

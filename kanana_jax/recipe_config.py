@@ -104,7 +104,7 @@ class PlanConfig:
     """What `kanana plan` cannot know, and nothing else reads.
 
     Attributes:
-      prices: of an hour of one chip, by chip (`v5p`, `v6e` …); none is assumed.
+      prices: of an hour of one chip, by chip (`v5p`, `v6e` …); 0 or left out: not known, none is assumed.
       models: shapes of model folders that are not on this machine, by the folder's name (dots as underscores).
     """
 
