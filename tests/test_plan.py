@@ -43,7 +43,7 @@ def read(name, *overrides):
 def small(*more):
     model = [f"stage1.model.{key}={value}" for key, value in SMALL.items()]
     train = [f"stage1.train.seq_len={SEQ_LEN}", f"stage1.train.batch_tokens={ROWS * SEQ_LEN}", "stage1.train.accumulate=2"]
-    return read("essence_8b", *model, *train, "stage1.train.loss_chunk=512", *more)
+    return read("essence_8b", *model, *train, "stage1.train.loss_chunk=256", *more)
 
 
 def wanted(config, topology="v5e-4", stage="", options=None, cache=None):
@@ -124,8 +124,8 @@ def test_no_tensor_of_tokens_by_vocabulary(program):
         for shape in instruction.shapes
         if vocabulary in shape.dims
     }
-    assert 512 in rows  # a chunk's logits are there to be found
-    assert max(rows - {made.architecture.embed_dim}) <= 512
+    assert 256 in rows  # a chunk's logits are there to be found
+    assert max(rows - {made.architecture.embed_dim}) == 256
 
 
 def test_the_kernel_is_splash_with_segments_and_state_is_donated(program):
@@ -138,7 +138,7 @@ def test_the_kernel_is_splash_with_segments_and_state_is_donated(program):
 
 def changes(**model):
     """`small` as options of the command line."""
-    train = {"seq_len": SEQ_LEN, "batch_tokens": ROWS * SEQ_LEN, "accumulate": 2, "loss_chunk": 512}
+    train = {"seq_len": SEQ_LEN, "batch_tokens": ROWS * SEQ_LEN, "accumulate": 2, "loss_chunk": 256}
     chosen = {f"model.{k}": v for k, v in (SMALL | model).items()} | {f"train.{k}": v for k, v in train.items()}
     return [f"--config.stage1.{key}={value}" for key, value in chosen.items()]
 

@@ -5,6 +5,7 @@ machine, and nothing is run.
 """
 
 import dataclasses
+import functools
 import math
 import os
 import re
@@ -86,10 +87,11 @@ def describe(target: Slice) -> list[jax.Device]:
     Raises:
       ConfigError: the compile-only client is not installed.
     """
-    return _tpu(target) if target.chip.torus else _gpu(target)
+    return list(_tpu(target)) if target.chip.torus else _gpu(target)
 
 
-def _tpu(target: Slice) -> list[jax.Device]:
+@functools.lru_cache(maxsize=8)
+def _tpu(target: Slice) -> tuple[jax.Device, ...]:
     from jax.experimental import topologies
 
     # libtpu looks for the machine that it runs on; there is none.
@@ -111,7 +113,7 @@ def _tpu(target: Slice) -> list[jax.Device]:
     if family == "v4":
         extra["chip_config_name"] = "megacore"
     grid = "x".join(str(size) for size in target.grid)
-    return list(topologies.get_topology_desc(platform="tpu", topology_name=f"{family}:{grid}", **extra).devices)
+    return tuple(topologies.get_topology_desc(platform="tpu", topology_name=f"{family}:{grid}", **extra).devices)
 
 
 def _gpu(target: Slice) -> list[jax.Device]:
