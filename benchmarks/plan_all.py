@@ -11,7 +11,7 @@ import pathlib
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 ROOT = pathlib.Path(__file__).parents[1]
-# The first slices on which each fits with the config as it is.
+# Slices that each is planned for, with the config as it is.
 PLANS = (
     ("essence_8b", "stage1", "v5p-128"),
     ("essence_8b", "stage1", "v6e-256"),
