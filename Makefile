@@ -1,10 +1,10 @@
-# make demo · make test · make parity · make lint · make bench   (each makes .venv first if it is missing)
+# make demo · make test · make parity · make lint · make bench · make plan-all   (each makes .venv first if it is missing)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: venv demo test parity lint bench clean
+.PHONY: venv demo test parity lint bench plan-all clean
 venv: $(VENV)/.core $(VENV)/.test
 
 $(VENV)/.core: setup.py constraints.txt
@@ -41,6 +41,10 @@ bench: $(VENV)/.parity
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/data_pipeline.py
+
+# Every full-size config on a v5p and a v6e slice: minutes of compiling each, kept by content; then the table of docs/results.md.
+plan-all: $(VENV)/.test
+	$(BIN)/python benchmarks/plan_all.py
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

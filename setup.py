@@ -32,6 +32,8 @@ EVAL = ["lm-eval==0.4.13", "rapidfuzz>=3.9", "scipy"]
 SEQIO = ["seqio>=0.0.20", "tensorflow-text>=2.21", "tensorflow-datasets"]
 FILTERS = ["pycld2>=0.42", "fasttext-wheel==0.9.2"]
 OBSERVATORY = ["scikit-learn>=1.6", "scipy>=1.14", "pandas>=2.2", "statsmodels>=0.14.4"]
+# The TPU's compiler: `kanana plan` compiles for slices that are not here. It is made for Linux alone.
+PLAN = ["libtpu>=0.0.42; sys_platform == 'linux'"]
 EXTRACT = ["resiliparse>=0.15", "fastwarc>=0.15", "pypdfium2>=5"]
 
 setup(
@@ -46,6 +48,7 @@ setup(
     install_requires=CORE,
     extras_require={
         "tpu": ["jax[tpu]>=0.10.2"],
+        "plan": PLAN,
         "cuda": ["jax[cuda13]>=0.10.2"],
         # Documents from a hub; everything else works without a network.
         "hub": ["datasets>=4"],
@@ -63,7 +66,7 @@ setup(
         "seqio": SEQIO,
         "test": [
             *("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff"),
-            *(*FILTERS, *EXTRACT, *SEQIO, *BEAM, *OBSERVATORY, *EVAL),
+            *(*FILTERS, *EXTRACT, *SEQIO, *BEAM, *OBSERVATORY, *EVAL, *PLAN),
         ],
         # Live comparison with PyTorch; its own extra, since torch alone can be several gigabytes.
         "parity": ["torch>=2.9", "transformers>=5", "accelerate"],

@@ -100,6 +100,19 @@ class StageConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PlanConfig:
+    """What `kanana plan` cannot know, and nothing else reads.
+
+    Attributes:
+      prices: of an hour of one chip, by chip (`v5p`, `v6e` …); 0 or left out: not known, none is assumed.
+      models: shapes of model folders that are not on this machine, by the folder's name (dots as underscores).
+    """
+
+    prices: dict[str, float] = dataclasses.field(default_factory=dict)
+    models: dict[str, Architecture] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class RecipeConfig:
     """What the stages share."""
 
@@ -114,6 +127,7 @@ class RecipeConfig:
     filters: dict[str, filters_lib.FilterConfig] = dataclasses.field(default_factory=dict)
     evaluation: EvaluationConfig = EvaluationConfig()
     samples: SamplesConfig = SamplesConfig()
+    plan: PlanConfig = PlanConfig()
 
     def __post_init__(self):
         if not self.stages or len(set(self.stages)) != len(self.stages):

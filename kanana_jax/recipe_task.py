@@ -4,7 +4,7 @@ import dataclasses
 import json
 import logging
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -26,6 +26,7 @@ from kanana_jax.recipe_config import RecipeConfig, StageConfig
 from kanana_jax.stages import distill, pretrain
 from kanana_jax.surgery.lineage import origin
 from kanana_jax.training import hidden_states, loop
+from kanana_jax.training.step import Loss
 
 log = logging.getLogger("kanana")
 
@@ -74,13 +75,7 @@ class Run:
             yield from model_folder.lineage(self.find(name))
 
     def implementation(self, runtime: Runtime, architecture: Architecture, seq_len: int) -> str:
-        return attention.choose(
-            runtime.attention,
-            jax.devices()[0].platform,
-            compute_dtype=runtime.compute_dtype,
-            seq_len=seq_len,
-            head_dim=architecture.head_dim,
-        )
+        return implementation(runtime, architecture, seq_len, jax.devices()[0].platform)
 
     def position(self, stage: StageConfig) -> dict[str, Any] | None:
         """Where `data_after` left the sources, or the last stage that this one comes from and that read any."""
@@ -152,14 +147,14 @@ def training(name: str, stage: StageConfig, run: Run, parent: model_folder.Model
     train, runtime = stage.train, recipe.runtime
     architecture = stage.model if parent is None else parent.architecture
     run.check_text(name, architecture, {} if parent is None else parent.card, "train.seq_len", train.seq_len)
-    implementation = run.implementation(runtime, architecture, train.seq_len)
+    attends = run.implementation(runtime, architecture, train.seq_len)
     log.info(
         "stage '%s': %s parameters, %d steps of %d tokens, attention '%s' on %s, mesh %s",
         name,
         f"{counts.parameters(architecture):,}",
         train.steps,
         train.batch_tokens,
-        implementation,
+        attends,
         jax.devices()[0].platform,
         dict(mesh.shape),
     )
@@ -173,15 +168,16 @@ def training(name: str, stage: StageConfig, run: Run, parent: model_folder.Model
         )
         return make(jax.random.key(recipe.seed))
 
-    loss, make_frozen, teacher_flops = _loss(name, stage, run, architecture, implementation)
+    made, make_frozen = _objective(name, stage, run, architecture)
+    teacher_flops = made.teacher_flops(train.seq_len)
     position, cache = run.position(stage), _cache(name, stage, run)
 
     def stream(rows):
-        made = run.stream(name, stage, rows, train.batch_size, train.seq_len, position)
+        rows_of = run.stream(name, stage, rows, train.batch_size, train.seq_len, position)
         if cache is None:
-            return made
+            return rows_of
         about, top_k = run.about_rows(name, stage), stage.distill.top_k
-        return CachedStream(made, rows, cache, steps=train.steps, stage=name, about=about, top_k=top_k)
+        return CachedStream(rows_of, rows, cache, steps=train.steps, stage=name, about=about, top_k=top_k)
 
     held = heldout.heldout_rows(run.prepared, tokenizer, train.seq_len, recipe.evaluation.max_bytes)
     flops_per_token = counts.train_flops_per_token(architecture, train.seq_len)
@@ -192,7 +188,7 @@ def training(name: str, stage: StageConfig, run: Run, parent: model_folder.Model
         cache,
         loop.Task(
             name=name,
-            loss=loss,
+            loss=made.loss,
             make_params=make_params,
             abstract_params=transformer.abstract_params(architecture, runtime),
             logical_axes=logical,
@@ -202,7 +198,7 @@ def training(name: str, stage: StageConfig, run: Run, parent: model_folder.Model
             evaluate=pretrain.make_evaluation(
                 architecture,
                 runtime,
-                implementation,
+                attends,
                 held,
                 mesh,
                 batch_size=recipe.evaluation.batch_size,
@@ -213,55 +209,116 @@ def training(name: str, stage: StageConfig, run: Run, parent: model_folder.Model
     )
 
 
-def _loss(name: str, stage: StageConfig, run: Run, architecture: Architecture, implementation: str):
-    """A stage's loss, what loads its other model, and that model's FLOPs a token."""
-    runtime, train = run.recipe.runtime, stage.train
+def implementation(runtime: Runtime, architecture: Architecture, seq_len: int, platform: str) -> str:
+    """The attention that runs there, see `attention.choose`."""
+    return attention.choose(
+        runtime.attention,
+        platform,
+        compute_dtype=runtime.compute_dtype,
+        seq_len=seq_len,
+        head_dim=architecture.head_dim,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A teacher that runs: its shape, how it runs and on which mesh (the student's, or one of its own)."""
+
+    architecture: Architecture
+    runtime: Runtime
+    implementation: str
+    mesh: Mesh
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """A stage's loss as far as shapes decide it: what `training` and `kanana plan` have in common."""
+
+    loss: Loss
+    teacher: Teacher | None = None
+
+    def teacher_flops(self, seq_len: int) -> float:
+        """Of the teacher's forward pass on one token."""
+        return counts.forward_flops_per_token(self.teacher.architecture, seq_len) if self.teacher else 0.0
+
+
+def objective(
+    name: str,
+    stage: StageConfig,
+    runtime: Runtime,
+    mesh: Mesh,
+    architecture: Architecture,
+    teacher: Architecture | None,
+    match: Callable[[], hidden_states.Matching] | None = None,
+) -> Objective:
+    """The loss of a training stage.
+
+    Args:
+      teacher: of a distillation from a teacher that runs.
+      match: which hidden states are compared; called where the stage compares any.
+
+    Raises:
+      ConfigError: the teacher's mesh does not divide it or its rows, or an attention that cannot run on the mesh.
+    """
+    train, platform = stage.train, mesh.devices.flat[0].platform
+    own = implementation(runtime, architecture, train.seq_len, platform)
     if stage.kind == "pretrain":
-        made = pretrain.make_loss(architecture, runtime, implementation, z_loss=train.z_loss, chunk=train.loss_chunk)
-        return made, loop.Frozen, 0.0
+        return Objective(
+            pretrain.make_loss(architecture, runtime, own, z_loss=train.z_loss, chunk=train.loss_chunk)
+        )
     config = stage.distill
     if config.cache:
-        made = distill.make_cached_loss(
-            architecture, runtime, implementation, config=config.loss, chunk=train.loss_chunk
+        return Objective(
+            distill.make_cached_loss(architecture, runtime, own, config=config.loss, chunk=train.loss_chunk)
         )
-        return made, loop.Frozen, 0.0
-    teacher = run.find(config.teacher)
-    run.check_text(name, teacher.architecture, teacher.card, "train.seq_len", train.seq_len, "teacher")
-    teaching, matching = distill.frozen_runtime(runtime, config.dtype), None
-    own = run.mesh if config.mesh is None else rearranged(run.mesh, config.mesh)
-    if own.shape["sequence"] != run.mesh.shape["sequence"]:
+    teaching = distill.frozen_runtime(runtime, config.dtype)
+    teacher_mesh = mesh if config.mesh is None else rearranged(mesh, config.mesh)
+    if teacher_mesh.shape["sequence"] != mesh.shape["sequence"]:
         raise ConfigError(
-            f"config '{name}.distill.mesh.sequence' is {own.shape['sequence']}, the mesh's is "
-            f"{run.mesh.shape['sequence']}: the teacher's states could only reach the student by way of every device"
+            f"config '{name}.distill.mesh.sequence' is {teacher_mesh.shape['sequence']}, the mesh's is "
+            f"{mesh.shape['sequence']}: the teacher's states could only reach the student by way of every device"
         )
     rows = ("batch", train.batch_size if config.mesh else train.batch_size // train.accumulate)
-    sizes = {what.replace("model", "teacher"): size for what, size in pretrain.sizes(teacher.architecture).items()}
-    check_divisible(own, {**sizes, "the teacher's rows": rows})
-    if config.hidden is not None:
-        parts = origin(run.lineage(stage.start), run.lineage(config.teacher))
-        matching = hidden_states.match(config.hidden, parts.layers, parts.channels, f"{name}.distill.hidden")
-    teacher_implementation = run.implementation(teaching, teacher.architecture, train.seq_len)
+    sizes = {what.replace("model", "teacher"): size for what, size in pretrain.sizes(teacher).items()}
+    check_divisible(teacher_mesh, {**sizes, "the teacher's rows": rows})
+    teachers = implementation(teaching, teacher, train.seq_len, platform)
     made = distill.make_loss(
         architecture,
         runtime,
-        implementation,
-        teacher.architecture,
+        own,
+        teacher,
         teaching,
-        teacher_implementation,
+        teachers,
         config=config.loss,
         chunk=train.loss_chunk,
         hidden=config.hidden,
-        matching=matching,
+        matching=None if config.hidden is None else match(),
     )
-    flops = counts.forward_flops_per_token(teacher.architecture, train.seq_len)
+    return Objective(made, Teacher(teacher, teaching, teachers, teacher_mesh))
+
+
+def _objective(name: str, stage: StageConfig, run: Run, architecture: Architecture):
+    """A stage's objective, and what loads its teacher."""
+    config = stage.distill
+    if config is None or config.cache:
+        return objective(name, stage, run.recipe.runtime, run.mesh, architecture, None), loop.Frozen
+    teacher = run.find(config.teacher)
+    run.check_text(name, teacher.architecture, teacher.card, "train.seq_len", stage.train.seq_len, "teacher")
+
+    def match() -> hidden_states.Matching:
+        parts = origin(run.lineage(stage.start), run.lineage(config.teacher))
+        return hidden_states.match(config.hidden, parts.layers, parts.channels, f"{name}.distill.hidden")
+
+    made = objective(name, stage, run.recipe.runtime, run.mesh, architecture, teacher.architecture, match)
 
     def load() -> loop.Frozen:
-        params = model_folder.load_params(teacher, teaching, own)
-        if own is run.mesh:
+        own = made.teacher
+        params = model_folder.load_params(teacher, own.runtime, own.mesh)
+        if own.mesh is run.mesh:
             return loop.Frozen(params)
-        return distill.apart(params, teacher.architecture, teaching, teacher_implementation, own, run.mesh)
+        return distill.apart(params, own.architecture, own.runtime, own.implementation, own.mesh, run.mesh)
 
-    return made, load, flops
+    return made, load
 
 
 def _cache(name: str, stage: StageConfig, run: Run) -> TeacherCache | None:

@@ -18,7 +18,7 @@ from kanana_jax.config import ConfigError
 from kanana_jax.files import write_json
 
 # What may change between two calls on one workdir: where and how fast it runs, and what is shown of it.
-_FREE = ("mesh", "runtime", "samples", "evaluation")
+_FREE = ("mesh", "runtime", "samples", "evaluation", "plan")
 
 
 def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str], mesh: Mesh) -> None:

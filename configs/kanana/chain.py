@@ -29,6 +29,7 @@ def get_config(arg: str = "documents,essence_8b"):
     documents, _, base = arg.partition(",")
     c = common.base("chain", documents, dict(data=1, fsdp=-1, tensor=1))
     c.stages = ()
+    c.plan.models = {pathlib.Path(base or "essence_8b").name.replace(".", "_"): presets.essence_8b().to_dict()}
     before, start = presets.essence_8b(), base or "essence_8b"
     for name in CHAIN:
         after = getattr(presets, name)()
@@ -59,6 +60,7 @@ def get_config(arg: str = "documents,essence_8b"):
                     tokens=TOKENS,
                     batch_tokens=BATCH_TOKENS,
                     seq_len=common.SEQ_LEN,
+                    accumulate=BATCH_TOKENS // (common.MICRO_ROWS * common.SEQ_LEN),
                     loss_chunk=1024,
                     log_every=10,
                     eval_every=1000,

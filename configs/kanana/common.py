@@ -12,6 +12,9 @@ STAGE1_TOKENS, STAGE2_TOKENS = 2_700_000_000_000, 300_000_000_000
 # Up-scaled models go on for 100B tokens on each stage's mixture (§2.3).
 UPSCALED_TOKENS = 100_000_000_000
 
+# Rows of a micro-batch: one for each chip of the largest listed mesh.
+MICRO_ROWS = 256
+
 # Figure 2, shares of tokens in %.
 STAGE1_MIXTURE = {"en_web": 67.8, "code": 12.8, "ko_web": 9.6, "academic": 8.7, "encyclopedia": 1.0}
 STAGE2_MIXTURE = {
@@ -42,6 +45,8 @@ def base(name: str, documents: str, mesh: dict, remat: str = "context") -> Confi
     c.filters = ConfigDict(sort_keys=False)
     c.evaluation = dict(max_bytes=4_000_000, batch_size=256)
     c.samples = dict(prompts=dict(ko=("대한민국의 수도는",), en=("The capital of Korea is",)), max_new_tokens=64)
+    # For `kanana plan`: the price of a chip-hour (0: not known); shapes of models that are not here.
+    c.plan = dict(prices=dict(v4=0.0, v5e=0.0, v5p=0.0, v6e=0.0), models={})
     c.stages = ("stage1", "stage2")
     return c
 
@@ -49,14 +54,15 @@ def base(name: str, documents: str, mesh: dict, remat: str = "context") -> Confi
 def train(architecture: Architecture, tokens: int, total_tokens: int, *, schedule: dict, peak: float = 1.0) -> dict:
     """A stage's length, batch and optimizer; lr and batch by DeepSeek's law for the whole of pre-training.
 
-    The batch is rounded to 256 sequences, which every listed mesh divides.
+    The batch is rounded to micro-batches of 256 sequences, which every listed mesh divides.
     """
     law = scaling_law.recommend(architecture, total_tokens, SEQ_LEN)
-    batch = max(round(law.batch_tokens / (256 * SEQ_LEN)), 1) * 256 * SEQ_LEN
+    batch = max(round(law.batch_tokens / (MICRO_ROWS * SEQ_LEN)), 1) * MICRO_ROWS * SEQ_LEN
     return dict(
         tokens=tokens,
         batch_tokens=batch,
         seq_len=SEQ_LEN,
+        accumulate=batch // (MICRO_ROWS * SEQ_LEN),
         z_loss=5e-6,
         loss_chunk=2048,
         log_every=10,
@@ -96,6 +102,7 @@ def upscaled(name: str, architecture: Architecture, start: str, documents: str, 
     mixture, then cosine to nothing over 100B of stage 2's.
     """
     c = base(name, documents, mesh)
+    c.plan.models = {pathlib.Path(start).name.replace(".", "_"): architecture.to_dict()}
     total = STAGE1_TOKENS + STAGE2_TOKENS
     first = dict(kind="constant", warmup_steps=100)
     c.stage1 = dict(

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from kanana_jax.cli import data, evaluate, models, observe, quality
+from kanana_jax.cli import data, evaluate, models, observe, plan, quality
 from kanana_jax.config import ConfigError, UserError
 
 
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     models.add_verbs(verb)
+    plan.add_verbs(verb)
     data.add_verbs(verb)
     quality.add_verbs(verb)
     observe.add_verbs(verb)

@@ -1,34 +1,92 @@
-"""Peak matrix-product rates, for MFU."""
+"""What the chips can do, from their makers' public pages: the one table that MFU, search and plans read."""
 
+import dataclasses
 import time
 
 import jax
 import jax.numpy as jnp
 
-# Dense bfloat16 FLOP/s of one JAX device. TPU: the public pages of Cloud TPU (v4: two cores that JAX
-# shows as one device); NVIDIA: data sheets, without sparsity.
-BF16_PEAK = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5e": 197e12,
-    "TPU v5": 459e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "TPU v6e": 918e12,
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One JAX device: a TPU chip (v4 and v5p: both of its TensorCores) or a GPU.
+
+    Attributes:
+      label: how people write it.
+      kinds: what JAX calls it (`device_kind` starts with one of them).
+      bf16_flops: dense bfloat16 FLOP/s.
+      hbm_bytes: memory.
+      hbm_bandwidth: bytes/s.
+      link_bandwidth: bytes/s of one ICI link (NVLink: of all a GPU's links together) in one direction.
+      torus: dimensions of the ICI torus, two links each; 0: a switch.
+      dcn_bandwidth: bytes/s of the data-centre network for one chip; None: not published for it.
+      cores: what Google counts in a slice's name.
+      source: where the figures stand.
+    """
+
+    label: str
+    kinds: tuple[str, ...]
+    bf16_flops: float
+    hbm_bytes: float
+    hbm_bandwidth: float
+    link_bandwidth: float
+    torus: int
+    dcn_bandwidth: float | None
+    cores: int
+    source: str
+
+
+GIB = 1 << 30
+# ICI: the pages give a chip's bandwidth over all of its links in both directions (v5p 1,200, v5e 400, v6e 800 GB/s),
+# here divided by links and directions; v4's gives a pod's bisection, 24 TB/s, which cuts 2 × 16 × 16 links. DCN of v5e
+# and v6e: a pod's, divided by its 256 chips.
+CHIPS = {
+    "v4": Chip(
+        "TPU v4",
+        ("TPU v4",),
+        *(275e12, 32 * GIB, 1200e9, 24e12 / 512, 3, None, 2),
+        source="cloud.google.com/tpu/docs/v4",
+    ),
+    "v5e": Chip(
+        "TPU v5e",
+        ("TPU v5 lite", "TPU v5e"),
+        *(197e12, 16 * GIB, 819e9, 50e9, 2, 6.4e12 / 8 / 256, 1),
+        source="cloud.google.com/tpu/docs/v5e",
+    ),
+    "v5p": Chip(
+        "TPU v5p",
+        ("TPU v5", "TPU v5p"),
+        *(459e12, 95 * GIB, 2765e9, 100e9, 3, 50e9 / 8, 2),
+        source="cloud.google.com/tpu/docs/v5p",
+    ),
+    "v6e": Chip(
+        "TPU v6e",
+        ("TPU v6 lite", "TPU v6e"),
+        *(918e12, 32 * GIB, 1638e9, 100e9, 2, 25.6e12 / 8 / 256, 1),
+        source="cloud.google.com/tpu/docs/v6e",
+    ),
+    "a100": Chip(
+        "NVIDIA A100",
+        ("NVIDIA A100",),
+        *(312e12, 80e9, 2039e9, 300e9, 0, None, 1),
+        source="NVIDIA A100 80GB SXM data sheet",
+    ),
+    "h100": Chip(
+        "NVIDIA H100",
+        ("NVIDIA H100",),
+        *(989e12, 80e9, 3350e9, 450e9, 0, None, 1),
+        source="NVIDIA H100 SXM data sheet",
+    ),
+    "h200": Chip(
+        "NVIDIA H200",
+        ("NVIDIA H200",),
+        *(989e12, 141e9, 4800e9, 450e9, 0, None, 1),
+        source="NVIDIA H200 SXM data sheet",
+    ),
 }
-# Bytes/s of the memory of one device, from the same pages and sheets.
-BANDWIDTH = {
-    "TPU v4": 1228e9,
-    "TPU v5e": 819e9,
-    "TPU v5p": 2765e9,
-    "TPU v6e": 1640e9,
-    "NVIDIA A100": 2039e9,
-    "NVIDIA H100": 3350e9,
-    "NVIDIA H200": 4800e9,
-}
+# Peak matrix-product rate by JAX's name of a device, and memory bandwidth by label.
+BF16_PEAK = {kind: chip.bf16_flops for chip in CHIPS.values() for kind in chip.kinds}
+BANDWIDTH = {chip.label: chip.hbm_bandwidth for chip in CHIPS.values()}
 
 
 def peak_flops(device: jax.Device) -> tuple[float, str]:

@@ -133,6 +133,15 @@ def _reader(model: Transformer, implementation: str, batch: Batch) -> Callable[.
     return functools.partial(model, batch["inputs"], implementation=implementation, **rows)
 
 
+def forward(architecture: Architecture, runtime: Runtime, implementation: str, mesh: Mesh) -> Callable[..., jax.Array]:
+    """`(params, batch) → last states [B, T, D]` as they lie on the student's `mesh`, jitted."""
+
+    def last_states(params: Params, batch: Batch) -> jax.Array:
+        return _reader(bind(architecture, runtime, params), implementation, batch)()
+
+    return jax.jit(last_states, out_shardings=NamedSharding(mesh, spec("batch", "sequence", None)))
+
+
 def apart(
     params: Params, architecture: Architecture, runtime: Runtime, implementation: str, own: Mesh, mesh: Mesh
 ) -> Frozen:
@@ -143,19 +152,16 @@ def apart(
       mesh: the student's; of the same devices in the same order (`mesh.rearranged`).
     """
 
-    def last_states(params: Params, batch: Batch) -> jax.Array:
-        return _reader(bind(architecture, runtime, params), implementation, batch)()
-
     def matrix(params: Params) -> jax.Array:
         return bind(architecture, runtime, params).unembedding_matrix()
 
-    forward = jax.jit(last_states, out_shardings=NamedSharding(mesh, spec("batch", "sequence", None)))
+    run = forward(architecture, runtime, implementation, mesh)
     with jax.set_mesh(own):
         unembedding = jax.jit(matrix, out_shardings=NamedSharding(mesh, spec("vocab", "embed")))(params)
 
     def prepare(batch: Batch) -> Batch:
         with jax.set_mesh(own):
-            return batch | {"teacher_hidden": forward(params, batch)}
+            return batch | {"teacher_hidden": run(params, batch)}
 
     return Frozen({"unembedding": unembedding}, prepare)
 

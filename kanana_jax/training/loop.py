@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 from kanana_jax.config import ConfigError, UserError
@@ -141,6 +142,45 @@ class Result:
     tokens: int
 
 
+class ShardedStep(NamedTuple):
+    """The step of a stage on a mesh, before there are any arrays.
+
+    Attributes:
+      function: `(state, batch, frozen) → (state, metrics)`, jitted; it takes its state's memory for the next one.
+      state: shapes, dtypes and shardings of its state.
+      optimizer: that began it.
+    """
+
+    function: Any
+    state: TrainState
+    optimizer: optax.GradientTransformation
+
+
+def sharded_step(
+    loss: Loss, abstract_params: Any, logical_axes: Any, config: TrainConfig, mesh: Mesh, seed: int
+) -> ShardedStep:
+    """What `train` runs and `kanana plan` compiles: one function, so that a plan is of the program that trains."""
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    abstract = jax.eval_shape(lambda p: init_state(p, optimizer, seed), abstract_params)
+    shardings = state_shardings(mesh, abstract, logical_axes)
+    function = jax.jit(
+        make_train_step(loss, optimizer, accumulate=config.accumulate, guard=config.guard),
+        donate_argnums=0,
+        out_shardings=(shardings, None),
+    )
+    state = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings)
+    return ShardedStep(function, state, optimizer)
+
+
+def check_divisible(mesh: Mesh, sizes: dict[str, tuple[str, int]], config: TrainConfig) -> None:
+    """Raises ConfigError where the mesh does not divide the model (`Task.sizes`) or a micro-batch."""
+    rows = {
+        "rows of a micro-batch": ("batch", config.batch_size // config.accumulate),
+        "seq_len": ("sequence", config.seq_len),
+    }
+    sharding.check_divisible(mesh, sizes | rows)
+
+
 def train(
     task: Task, config: TrainConfig, mesh: Mesh, folder: pathlib.Path, seed: int, stop_at: int | None = None
 ) -> Result:
@@ -155,17 +195,9 @@ def train(
       UserError: too many refused updates in a row, or a checkpoint that cannot be read or written.
       ConfigError: a mesh that does not divide the model or the batch.
     """
-    sharding.check_divisible(
-        mesh,
-        {
-            **task.sizes,
-            "rows of a micro-batch": ("batch", config.batch_size // config.accumulate),
-            "seq_len": ("sequence", config.seq_len),
-        },
-    )
-    optimizer = make_optimizer(config.optimizer, config.steps)
-    abstract = jax.eval_shape(lambda p: init_state(p, optimizer, seed), task.abstract_params)
-    shardings = state_shardings(mesh, abstract, task.logical_axes)
+    check_divisible(mesh, task.sizes, config)
+    compiled = sharded_step(task.loss, task.abstract_params, task.logical_axes, config, mesh, seed)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, compiled.state)
     checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint)
     rows = sharding.local_rows(mesh, config.batch_size)
     stream = task.stream(rows)
@@ -173,29 +205,23 @@ def train(
     with jax.set_mesh(mesh), contextlib.closing(checkpoints), contextlib.closing(stream):
         start = checkpoints.latest()
         if start is None:
-            begin = jax.jit(lambda p: init_state(p, optimizer, seed), out_shardings=shardings)
+            begin = jax.jit(lambda p: init_state(p, compiled.optimizer, seed), out_shardings=shardings)
             state, tokens = begin(task.make_params()), 0
         else:
-            target = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings)
             if start > config.steps:
                 raise ConfigError(
                     f"stage '{task.name}' has a checkpoint at step {start}, beyond the {config.steps} steps of this "
                     "config: restore the config it was written with, or name another workdir"
                 )
-            state, data = checkpoints.restore(start, target)
+            state, data = checkpoints.restore(start, compiled.state)
             stream.set_state(data["stream"])
             tokens = data["tokens"]
-        step_function = jax.jit(
-            make_train_step(task.loss, optimizer, accumulate=config.accumulate, guard=config.guard),
-            donate_argnums=0,
-            out_shardings=(shardings, None),
-        )
         frozen = task.make_frozen()
         end = config.steps if stop_at is None else max(start or 0, min(stop_at, config.steps))
         run = _Run(task, config, mesh, folder, checkpoints, start or 0, tokens, end)
         try:
             with termination() as terminated:
-                return run.loop(state, stream, rows, step_function, frozen, terminated)
+                return run.loop(state, stream, rows, compiled.function, frozen, terminated)
         finally:
             run.close()
 

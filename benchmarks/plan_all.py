@@ -1,0 +1,61 @@
+"""Plans of every full-size config on a v5p and a v6e slice, as the table of docs/results.md.
+
+python benchmarks/plan_all.py [--cache DIR] [--only essence_8b]
+
+Minutes of compiling each on two cores; what was compiled before is found again.
+"""
+
+import argparse
+import os
+import pathlib
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+ROOT = pathlib.Path(__file__).parents[1]
+# Slices that each is planned for, with the config as it is.
+PLANS = (
+    ("essence_8b", "stage1", "v5p-128"),
+    ("essence_8b", "stage1", "v6e-256"),
+    ("essence_9_8b", "stage1", "v5p-128"),
+    ("essence_9_8b", "stage1", "v6e-256"),
+    ("flag_26_8b", "stage1", "v5p-512"),
+    ("flag_26_8b", "stage1", "v6e-256"),
+    ("flag_32_5b", "stage1", "v5p-512"),
+    ("flag_32_5b", "stage1", "v6e-256"),
+    *(
+        ("chain", stage, slice_)
+        for stage in ("nano_4_5b", "nano_2_1b", "nano_1_3b", "nano_635m", "nano_385m", "nano_192m")
+        for slice_ in ("v5p-64", "v6e-64")
+    ),
+)
+
+
+def main() -> None:
+    from kanana_jax import config, plan, plan_cache
+    from kanana_jax.parallel.chips import GIB
+    from kanana_jax.recipe_config import parse
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=pathlib.Path, default=plan_cache.default_folder())
+    parser.add_argument("--only", default="", help="a config's or stage's name")
+    options = parser.parse_args()
+    print("| config | slice | mesh | GiB a chip | bound by | MFU at most: overlap / none | days | CPU / wall |")
+    print("|---|---|---|---:|---|---:|---:|---:|")
+    for name, stage, topology in PLANS:
+        if options.only not in ("", name, stage):
+            continue
+        recipe, stages = parse(config.read_config_file(f"{ROOT}/configs/kanana/{name}.py"))
+        found = plan.plan(plan.request(recipe, stages, stage, topology, cache=options.cache), advise=False)
+        memory, mesh = found["hbm_bytes_per_device"], found["mesh"]
+        shape = " × ".join(f"{axis} {size}" for axis, size in mesh.items() if size > 1)
+        took = found["compile_s"]
+        cells = [f"{name} {stage}", topology, shape, f"{memory['peak'] / GIB:.1f} / {memory['limit'] / GIB:.0f}"]
+        if found["fits"]:
+            mfu = f"{100 * found['mfu_bound']:.1f} / {100 * found['mfu_no_overlap']:.1f}%"
+            cells += [found["bound_by"], mfu, f"{found['days']['bound']:.1f} / {found['days']['no_overlap']:.1f}"]
+        else:
+            cells += ["does not fit", "", ""]
+        print("| " + " | ".join([*cells, f"{took['cpu']:.0f} / {took['wall']:.0f} s"]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""The verb `plan`."""
+
+import os
+import pathlib
+from collections.abc import Callable
+
+from kanana_jax.config import UserError
+
+_EXAMPLE = """examples:
+  kanana plan --config configs/kanana/essence_8b.py --topology v5p-128
+  kanana plan --config configs/kanana/chain.py --stage nano_2_1b --topology v6e-256 --json plan.json
+  kanana plan --config configs/kanana/essence_8b.py --topology v6e-64 --search
+
+No TPU is needed and nothing is run: the program is compiled for that chip, and counted. Names are Google's: v4 and v5p
+count TensorCores (two a chip), v5e and v6e chips. Exit codes: 0 fits, 1 does not fit, 2 bad usage or config."""
+
+
+def add_verbs(verb: Callable) -> None:
+    """Adds `plan`; `verb(name, action, summary, example)` makes its parser."""
+    sub = verb("plan", _plan, "what a training stage will cost on a TPU slice, and whether it fits", _EXAMPLE)
+    sub.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file with get_config(arg)")
+    sub.add_argument("--topology", required=True, metavar="NAME", help="one slice: v5p-128, v6e-256, v5e-16, v4-64")
+    sub.add_argument("--slices", type=int, default=0, metavar="N", help="slices joined by the data-centre network")
+    sub.add_argument("--stage", default="", metavar="NAME", help="default: the first that trains")
+    sub.add_argument("--search", action="store_true", help="try meshes, micro-batches and remat policies")
+    sub.add_argument("--tries", type=int, default=12, metavar="N", help="programs that --search compiles at most")
+    sub.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the plan here too")
+    sub.add_argument("--cache", type=pathlib.Path, metavar="DIR", help="where plans are kept (default: your cache)")
+    sub.add_argument("--no-cache", action="store_true", help="compile again, keep nothing")
+    sub.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
+
+
+def _plan(options, overrides: list[str], command: list[str]) -> None:
+    # The compiler for the chip runs here; a chip that is here is left alone.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from kanana_jax import config as config_lib
+
+    config = config_lib.read_config_file(options.config)
+    config_lib.override(config, overrides)
+    from kanana_jax import plan, plan_cache, plan_search, plan_show
+    from kanana_jax.files import write_json
+    from kanana_jax.recipe_config import parse
+
+    cache = None if options.no_cache else options.cache or plan_cache.default_folder()
+    wanted = plan.request(*parse(config), options.stage, options.topology, options.slices, cache)
+    if options.search:
+        found = plan_search.search(wanted, options.tries)
+        print(plan_search.text(found))
+        if options.json:
+            write_json(options.json, found)
+        if not found["pareto"]:
+            raise UserError(f"nothing that was tried fits {options.topology}: take a larger slice")
+        return
+    made = plan.plan(wanted)
+    print(plan_show.text(made))
+    if options.json:
+        write_json(options.json, made)
+    if not made["fits"]:
+        raise UserError(f"stage '{made['stage']}' does not fit {options.topology}: {made['advice']['sentence']}")
