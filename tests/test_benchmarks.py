@@ -1,13 +1,22 @@
-"""The n-gram baseline is a proper distribution, worked out by hand on a small corpus."""
+"""The n-gram baseline is a proper distribution, worked out by hand on a small corpus; costs of arms on made-up runs."""
 
 import importlib.util
+import json
+import math
+import sys
 
 import pytest
 from conftest import ROOT
 
-_spec = importlib.util.spec_from_file_location("bits_per_byte", ROOT / "benchmarks/bits_per_byte.py")
-bits_per_byte = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(bits_per_byte)
+
+def _load(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"benchmarks/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+bits_per_byte = _load("bits_per_byte")
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
@@ -27,3 +36,39 @@ def test_bigram_by_hand():
     # a {s, a} 2, b {a} 1, e {b, a} 2; n1 = 1, n2 = 2, so D1 = 1/5.
     unigram_b = (1 - 0.2 + 0.2 * 3 / 4) / 5
     assert model.probability((a,), b) == pytest.approx((1 - 2 / 3 + 2 / 3 * 3 * unigram_b) / 3)
+
+
+def test_gains_are_read_off_the_fresh_arms_curve_at_the_same_cost(tmp_path, monkeypatch, capsys):
+    """Fresh: 3 − log10(tokens / 1000) bits. 1 FLOP a token for training, 3 for the teacher's forward pass."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+
+    def card(folder, tokens, bits, teacher=0.0, calibration=0.0):
+        (folder / "model").mkdir(parents=True)
+        shape = dict(vocab_size=10, embed_dim=4, tied_embeddings=True)
+        flops = dict(train=float(tokens), teacher=teacher, calibration=calibration)
+        evaluation = dict(bits_per_byte={"lang/ko": bits - 0.1, "lang/en": bits + 0.1}, loss={"lang/ko": bits})
+        value = dict(architecture=shape, parameters=1040, tokens=tokens, flops=flops, evaluation=evaluation)
+        (folder / "model/model.json").write_text(json.dumps(value))
+
+    for seed, shift in (("0", 0.0), ("1", 0.02)):
+        card(tmp_path / "arms" / seed / "pruned", 0, 0.0, calibration=1000.0)
+        for percent, tokens in ((1, 1000), (10, 10_000), (100, 100_000)):
+            card(tmp_path / "arms" / seed / f"scratch_ce_{percent}", tokens, 3 - math.log10(tokens / 1000) + shift)
+        card(tmp_path / "arms" / seed / "pruned_kd_1", 1000, 1.5 + shift, teacher=3000.0)
+        card(tmp_path / "arms" / seed / "pruned_ce_1", 1000, 1.6 + shift)
+        card(tmp_path / "arms" / seed / "scratch_kd_1", 1000, 2.9 + shift, teacher=3000.0)
+    card(tmp_path / "teacher", 45_000, 0.5)
+    arguments = [str(tmp_path / "arms"), "--teacher", str(tmp_path / "teacher"), "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["cost_axes.py", *arguments])
+    _load("cost_axes").main()
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    (kd,) = [row for row in rows if row["arm"] == "pruned_kd"]
+    found = [
+        float(kd[f"gain: {axis}"].split()[0]) for axis in ("tokens", "student FLOPs", "with the teacher's forward")
+    ]
+    # 1000 of training; with 3000 of the teacher and 1000 of calibration 5000.
+    assert found == pytest.approx([-1.5, -1.5, 1.5 - (3 - math.log10(5))], abs=1e-3)
+    whole = float(kd["gain: with the teacher's training"].split()[0])
+    assert whole == pytest.approx(1.5 - (3 - math.log10(50)), abs=1e-3)
+    assert kd["seeds"] == 2 and kd["bits/byte"] == pytest.approx(1.51)
+    assert "Apple" in (tmp_path / "out/report.html").read_text()
