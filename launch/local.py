@@ -41,7 +41,7 @@ def _run(processes: int, devices: int, arguments: list[str]) -> int:
     """One attempt; the exit code on which the processes agree, or that of the first that has another."""
     port = free_port()
     env = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}".strip(),
         "JAX_PLATFORMS": "cpu",
         "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
     }

@@ -125,6 +125,7 @@ class Worker:
                 start_new_session=True,
             )
             os.close(writing)
+            self._say(f"worker: pid {child.pid} on {socket.gethostname()} is process {self._place.process_id}", log)
             stack.callback(os.close, reading)
             stack.callback(_kill, child)
             pump = threading.Thread(target=self._pump, args=(child, log), daemon=True)
