@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 from kanana_jax.models import presets
 
 VOCAB = 400
-STEPS = 8
+STEPS = 24
 
 
 def get_config():
