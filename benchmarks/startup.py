@@ -2,7 +2,7 @@
 
     python benchmarks/startup.py [--config configs/tiny.py] [--workdir DIR]
 
-Each start is stopped by SIGTERM after its first steps; the second finds the data, the vocabulary and the compiled programs.
+Each start is stopped by SIGTERM after its first steps; the second finds data, vocabulary and programs there.
 """
 
 import argparse
