@@ -41,7 +41,7 @@ def get_config(arg: str = "documents"):
             file.stat().st_size if file.is_file() else sum(f.stat().st_size for f in file.rglob("*") if f.is_file())
         )
 
-    c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1)
+    c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1, slices=1)
     c.runtime = dict(attention="auto", scan_layers=False)  # four layers: unrolled is faster
     c.data = dict(lanes=4, workers="threads")
     c.filters = dict(default=dict(rules=dict(length=dict(signal="characters", min=200.0))))

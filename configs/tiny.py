@@ -37,7 +37,7 @@ def get_config(arg: str = ""):
         for kind, (documents, _, _) in KINDS.items():
             uri = f"microworld://{kind}/{lang}?size=4000&count={documents}"
             c.sources[f"{lang}_{kind}"] = dict(path=uri, lang=lang, holdout=0.0 if kind == "noise" else 0.03)
-    c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1)
+    c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1, slices=1)
     c.runtime = dict(attention="auto", scan_layers=False)  # four layers: unrolled is faster on a CPU
     c.data = dict(lanes=4, workers="threads")
     c.filters = dict(default=dict(rules=dict(length=dict(signal="characters", min=30.0))))

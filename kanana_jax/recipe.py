@@ -49,11 +49,10 @@ def run(
       UserError: see `training/loop.py`; `ConfigError` for a bad config or a workdir of another one.
     """
     recipe, stages = parse(config)
+    workdir_files.check_place(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     mesh = make_mesh(recipe.mesh, devices)
-    first = jax.process_index() == 0
-    if first:
-        workdir_files.record(config, recipe.seed, workdir, command, mesh)
+    workdir_files.record(config, recipe.seed, workdir, command, mesh)
     prepared = recipe_inputs.prepare_sources(recipe, workdir)
     tokenizer = recipe_inputs.tokenizer(recipe, prepared, workdir)
     shared = Run(recipe, stages, prepared, tokenizer, mesh, workdir)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
@@ -17,43 +18,125 @@ from kanana_jax import config as config_lib
 from kanana_jax.config import ConfigError
 from kanana_jax.files import write_json
 
-# What may change between two calls on one workdir: where and how fast it runs, and what is shown of it.
-_FREE = ("mesh", "runtime", "samples", "evaluation", "plan")
+# What may change between two calls on one workdir: where and how fast it runs, and what is shown and kept of it.
+# `*` is any stage. Everything else decides the losses or what is read, and is in the config's hash.
+FREE = (
+    "mesh",
+    "runtime",
+    "samples",
+    "evaluation",
+    "plan",
+    "data.workers",
+    "data.prefetch",
+    "*.train.accumulate",
+    "*.train.loss_chunk",
+    "*.train.log_every",
+    "*.train.eval_every",
+    "*.train.checkpoint",
+    "*.distill.mesh",
+)
+_MISSING = "nothing"
+
+
+def check_place(workdir: pathlib.Path) -> None:
+    """Refuses the address of a bucket, which files cannot be written to.
+
+    Raises:
+      ConfigError: how to mount it.
+    """
+    address = re.match(r"([a-z][a-z0-9+.\-]*):/+([^/]*)/?(.*)", str(workdir))
+    if address:
+        scheme, bucket, rest = address.groups()
+        how = f"`gcsfuse --implicit-dirs {bucket} /mnt/{bucket}`" if scheme == "gs" else "its file-system driver"
+        raise ConfigError(
+            f"--workdir {scheme}://{bucket}/{rest} is the address of a bucket, and runs write files: mount it on every "
+            f"host with {how} and give --workdir /mnt/{bucket}/{rest}"
+        )
 
 
 def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str], mesh: Mesh) -> None:
-    """Writes `config.json`; when it is there with the same config, it stays as it is.
+    """Checks the config against the workdir's; process 0 writes `config.json` and notes each start in it.
+
+    All processes call it, so that all refuse alike and none waits for one that has refused.
 
     Raises:
-      ConfigError: the workdir was begun with another config (only mesh, runtime, samples and evaluation may differ).
+      ConfigError: the workdir was begun with another config, beyond what `FREE` allows; names every key.
     """
     file = workdir / "config.json"
     resolved = config_lib.to_dict(config)
-    if file.is_file():
-        before = json.loads(file.read_text())["config"]
-        if before == resolved:
-            return
-        different = sorted(
-            key for key in before.keys() | resolved.keys() if before.get(key) != resolved.get(key) and key not in _FREE
+    before = json.loads(file.read_text()) if file.is_file() else {}
+    changed = differences(before["config"], resolved) if before else {}
+    refused = {key: values for key, values in changed.items() if not _is_free(key)}
+    if refused:
+        told = "; ".join(f"{key} was {_short(old)}, is {_short(new)}" for key, (old, new) in sorted(refused.items()))
+        raise ConfigError(
+            f"{workdir} was begun with another config ({told}): use that config, or name another --workdir "
+            f"(free to change are {', '.join(FREE)})"
         )
-        if different:
-            raise ConfigError(
-                f"{workdir} was begun with another config (differs in: {', '.join(different)}): "
-                "use that config, or name another --workdir"
-            )
+    if jax.process_index():
+        return
+    here = {
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        "devices": f"{mesh.size} × {jax.devices()[0].device_kind}, {jax.process_count()} process(es), "
+        f"mesh {dict(mesh.shape)}",
+        "changed": {key: list(values) for key, values in sorted(changed.items())},
+    }
+    starts = [*before.get("starts", []), here]
+    same = before and not changed and before.get("devices") == here["devices"]
     write_json(
         file,
-        {
-            "config": resolved,
-            "command": shlex.join(command),
-            "versions": _versions(),
-            "git_revision": _git_revision(),
-            "seed": seed,
-            "devices": f"{mesh.size} × {jax.devices()[0].device_kind}, {jax.process_count()} process(es), "
-            f"mesh {dict(mesh.shape)}",
-            "started": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-        },
+        (
+            before
+            if same
+            else {
+                "config": resolved,
+                "config_hash": config_hash(resolved),
+                "command": shlex.join(command),
+                "versions": _versions(),
+                "git_revision": _git_revision(),
+                "seed": seed,
+                "devices": here["devices"],
+                "started": before.get("started", here["started"]),
+            }
+        )
+        | {"starts": starts},
     )
+
+
+def config_hash(config: Any) -> str:
+    """A hash of what may not change: the same for every start of a run."""
+    flat = _flat(config_lib.to_dict(config))
+    return config_lib.fingerprint({key: value for key, value in flat.items() if not _is_free(key)})
+
+
+def differences(before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
+    """By full key, what two plain configs hold; a missing key is told as 'nothing'."""
+    old, new = _flat(before), _flat(after)
+    return {
+        key: (old.get(key, _MISSING), new.get(key, _MISSING))
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, _MISSING) != new.get(key, _MISSING)
+    }
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        return {k: v for name, item in value.items() for k, v in _flat(item, f"{key}.{name}" if key else name).items()}
+    return {key: value}
+
+
+def _is_free(key: str) -> bool:
+    parts = key.split(".")
+    patterns = (pattern.split(".") for pattern in FREE)
+    return any(
+        len(parts) >= len(pattern) and all(want in ("*", part) for want, part in zip(pattern, parts))
+        for pattern in patterns
+    )
+
+
+def _short(value: Any) -> str:
+    text = value if value is _MISSING else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _versions() -> dict[str, str]:

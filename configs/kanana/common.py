@@ -35,7 +35,7 @@ def base(name: str, documents: str, mesh: dict, remat: str = "context") -> Confi
     c.name = name
     c.seed = 0
     c.tokenizer = dict(path=str(folder / "tokenizer"))
-    c.mesh = mesh
+    c.mesh = dict(sequence=1, slices=1) | mesh
     # Not stated: parameters and moments in float32, computation in bfloat16.
     c.runtime = dict(param_dtype="float32", compute_dtype="bfloat16", attention="auto", scan_layers=True, remat=remat)
     c.sources = ConfigDict(sort_keys=False)

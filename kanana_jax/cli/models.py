@@ -72,22 +72,32 @@ def add_verbs(verb: Callable) -> None:
 
 def _run(options, overrides: list[str], command: list[str]) -> None:
     from kanana_jax import config as config_lib
+    from kanana_jax.parallel import heartbeat
 
+    heartbeat.start()
     config = config_lib.read_config_file(options.config)
     config_lib.override(config, overrides)
     from kanana_jax import recipe
+    from kanana_jax import workdir as workdir_files
+    from kanana_jax.parallel import multihost
+    from kanana_jax.training.loop import Preempted
 
     recipe.parse(config)  # a bad config is told before anything is started
+    workdir_files.check_place(options.workdir)
     _start_jax(options.workdir)
     if options.distributed or options.coordinator:
-        from kanana_jax.parallel import multihost
-
         multihost.start(
             multihost.ProcessConfig(
                 options.coordinator, options.num_processes, options.process_id, options.join_timeout
             )
         )
-    recipe.run(config, options.workdir, command)
+    try:
+        recipe.run(config, options.workdir, command)
+    except Preempted:  # all leave together
+        raise
+    except BaseException as error:
+        multihost.leave(getattr(error, "exit_code", 1))
+        raise
     print(f"{options.workdir / 'report.html'}")
 
 

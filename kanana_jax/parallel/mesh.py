@@ -67,9 +67,14 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
             raise ConfigError(f"mesh.{across} = {sizes[across]} must be a multiple of mesh.slices = {config.slices}")
         dcn = tuple(config.slices if axis == across else 1 for axis in AXES)
         inner = tuple(n // d for n, d in zip(shape, dcn))
-        grid = mesh_utils.create_hybrid_device_mesh(
-            inner, dcn, devices, process_is_granule=not hasattr(devices[0], "slice_index")
-        )
+        if devices[0].platform == "tpu":
+            found = len({device.slice_index for device in devices})
+            if found != config.slices:
+                raise ConfigError(f"mesh.slices is {config.slices}, but the devices are in {found} slice(s): set it so")
+            grid = mesh_utils.create_hybrid_device_mesh(inner, dcn, devices, allow_split_physical_axes=True)
+        else:
+            # Elsewhere a slice is a run of neighbours in the order of processes; the cut axis is the outermost.
+            grid = np.asarray(devices).reshape(shape)
     elif devices[0].platform == "tpu":
         grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     else:

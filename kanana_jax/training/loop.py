@@ -14,7 +14,7 @@ import optax
 from jax.sharding import Mesh
 
 from kanana_jax.config import ConfigError, UserError
-from kanana_jax.parallel import chips, multihost, sharding
+from kanana_jax.parallel import chips, heartbeat, multihost, sharding
 from kanana_jax.training import metrics as metrics_lib
 from kanana_jax.training.checkpoint import CheckpointConfig, Checkpoints
 from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -245,8 +245,10 @@ class _Run:
         self.clock, self.clock_tokens, self.waited, self.filtered = time.perf_counter(), 0.0, 0.0, 0.0
         self.timed_steps = 0
         self.evaluation: dict[str, Any] = {}
+        self.mark = heartbeat.Marks()
 
     def close(self):
+        self.mark(self.end, heartbeat.OUTSIDE)
         for writer in self.writers:
             writer.close()
 
@@ -256,9 +258,12 @@ class _Run:
 
     def loop(self, state, stream, rows, step_function, frozen, terminated) -> Result:
         config, pending = self.config, None
+        self.mark(self.start, heartbeat.COMPILE)
         if self.start == 0:
             self.evaluate(0, state.params)
         for step in range(self.start + 1, self.end + 1):
+            first = step == self.start + 1
+            self.mark(step, heartbeat.COMPILE if first else heartbeat.BATCH)
             local = next(stream)
             self.waited += stream.wait_seconds
             self.filtered += stream.filter_seconds
@@ -266,6 +271,8 @@ class _Run:
             batch = sharding.put_batch(self.mesh, rows, config.batch_size, local)
             if frozen.prepare is not None:
                 batch = frozen.prepare(batch)
+            if not first:
+                self.mark(step, heartbeat.STEP)
             state, values = step_function(state, batch, frozen.params)
             # The figures of a step are read once the next one is under way, so that the device never waits.
             if pending is not None:
@@ -279,8 +286,10 @@ class _Run:
                 self.digest(*pending)
                 pending = None
             if evaluated and not stopping:
+                self.mark(step, heartbeat.EVALUATE)
                 self.evaluate(step, state.params)
             if saving:
+                self.mark(step, heartbeat.SAVE)
                 self.save(step, state, data)
             if stopping and not last:
                 self.checkpoints.wait()

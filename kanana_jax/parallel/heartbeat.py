@@ -1,0 +1,60 @@
+"""What a training process tells the watcher that started it: that it lives, and how far it is.
+
+The watcher (`parallel/watch.py`) hands down a pipe. Where there is none, nothing is told and nothing costs.
+"""
+
+import os
+import threading
+import time
+
+PIPE = "KANANA_HEARTBEAT_FD"
+BEAT = "beat"
+EVERY_S = 1.0
+# What a process can be doing. The first two may take long: data are prepared, programs compiled, models written.
+OUTSIDE, COMPILE, BATCH, STEP, EVALUATE, SAVE = "outside", "compile", "batch", "step", "evaluate", "save"
+TRAINING = (BATCH, STEP, EVALUATE, SAVE)
+
+
+def _write(fd: int, line: str) -> bool:
+    """False where the watcher is gone. A line is far below PIPE_BUF, so it arrives whole or not at all."""
+    try:
+        os.write(fd, f"{line}\n".encode())
+    except BlockingIOError:  # a watcher that does not read; it will judge by what it has
+        pass
+    except OSError:
+        return False
+    return True
+
+
+def _pipe() -> int | None:
+    fd = os.environ.get(PIPE, "")
+    return int(fd) if fd.isdigit() else None
+
+
+def start() -> None:
+    """Beats once a second for as long as this process lives.
+
+    A process whose watcher is gone ends itself: nobody could stop it any more when the others are.
+    """
+    fd = _pipe()
+    if fd is None:
+        return
+    os.set_blocking(fd, False)
+
+    def beat() -> None:
+        while _write(fd, BEAT):
+            time.sleep(EVERY_S)
+        os._exit(1)
+
+    threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+
+
+class Marks:
+    """Tells the watcher what the training loop is at; all processes of a run make the same marks."""
+
+    def __init__(self) -> None:
+        self._fd = _pipe()
+
+    def __call__(self, step: int, doing: str) -> None:
+        if self._fd is not None:
+            _write(self._fd, f"{step} {doing}")

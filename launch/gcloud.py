@@ -1,0 +1,193 @@
+"""The exact `gcloud` commands of a run on Cloud TPU VMs, as pure functions from a `Job` to argument lists."""
+
+import dataclasses
+import re
+import shlex
+from collections.abc import Sequence
+
+from kanana_jax.config import ConfigError
+
+# Type of an accelerator → chip, runtime image, and whether its number counts TensorCores (two a chip) or chips.
+# Cloud TPU documentation: "TPU software versions" and the page of each version.
+TYPES = {
+    "v4": ("v4", "tpu-ubuntu2204-base", 2),
+    "v5litepod": ("v5e", "v2-alpha-tpuv5-lite", 1),
+    "v5p": ("v5p", "v2-alpha-tpuv5", 2),
+    "v6e": ("v6e", "v2-alpha-tpuv6e", 1),
+}
+NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+HOME = "$HOME/kanana"
+MOUNT = "/mnt/kanana"
+PYTHON = "3.12"
+GCSFUSE = "https://github.com/GoogleCloudPlatform/gcsfuse/releases/download/v3.0.0/gcsfuse_3.0.0_amd64.deb"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run on TPUs.
+
+    Attributes:
+      name: of the queued resource, and of its nodes.
+      project, zone: empty: gcloud's own setting.
+      type: accelerator, e.g. `v5p-128`.
+      bucket: Cloud Storage, without `gs://`; mounted on every host at /mnt/kanana.
+      workdir: folder in the bucket.
+      config: `FILE[:ARG]` in the repository.
+      overrides: further arguments of `kanana run`.
+      revision: of the code, from git.
+      capacity: `spot`, `reserved` or `on-demand`.
+      slices: TPU slices joined by the data-centre network.
+      timeout, stall_timeout: see `launch/worker.py`.
+    """
+
+    name: str
+    project: str
+    zone: str
+    type: str
+    bucket: str
+    workdir: str
+    config: str
+    overrides: tuple[str, ...] = ()
+    revision: str = ""
+    capacity: str = "on-demand"
+    slices: int = 1
+    timeout: float = 60.0
+    stall_timeout: float = 1800.0
+
+    def __post_init__(self):
+        if not NAME.fullmatch(self.name):
+            raise ConfigError(f"--name '{self.name}' must be lower-case letters, digits and '-', 40 at most")
+        kind, _, count = self.type.partition("-")
+        if kind not in TYPES or not count.isdigit():
+            raise ConfigError(f"--type '{self.type}' must be one of {', '.join(TYPES)} with a size, as v5p-128")
+        if self.slices < 1:
+            raise ConfigError("--slices must be at least 1")
+
+    @property
+    def chip(self) -> str:
+        return TYPES[self.type.partition("-")[0]][0]
+
+    @property
+    def chips(self) -> int:
+        """Of all slices."""
+        kind, _, count = self.type.partition("-")
+        return int(count) // TYPES[kind][2] * self.slices
+
+    @property
+    def archive(self) -> str:
+        return f"gs://{self.bucket}/code/{self.revision}.tar.gz"
+
+    @property
+    def where(self) -> list[str]:
+        given = (("--project", self.project), ("--zone", self.zone))
+        return [f"{flag}={value}" for flag, value in given if value]
+
+
+_TPUS = ["gcloud", "compute", "tpus"]
+
+
+def create(job: Job) -> list[str]:
+    """Asks for the TPUs; they come when there are some."""
+    nodes = (
+        [f"--node-id={job.name}"] if job.slices == 1 else [f"--node-count={job.slices}", f"--node-prefix={job.name}"]
+    )
+    capacity = [] if job.capacity == "on-demand" else [f"--{job.capacity}"]
+    return [
+        *(*_TPUS, "queued-resources", "create", job.name, *job.where, *nodes),
+        f"--accelerator-type={job.type}",
+        f"--runtime-version={TYPES[job.type.partition('-')[0]][1]}",
+        # The hosts write to the bucket as the project's service account.
+        "--scopes=https://www.googleapis.com/auth/cloud-platform",
+        *capacity,
+    ]
+
+
+def describe(job: Job) -> list[str]:
+    """Prints the state of the queued resource, as WAITING_FOR_RESOURCES or ACTIVE."""
+    return [*_TPUS, "queued-resources", "describe", job.name, *job.where, "--format=value(state.state)"]
+
+
+def delete(job: Job) -> list[str]:
+    """Gives the TPUs back, whatever runs on them."""
+    return [*_TPUS, "queued-resources", "delete", job.name, *job.where, "--force", "--quiet"]
+
+
+def ssh(job: Job, command: str, everywhere: bool = True) -> list[str]:
+    """Runs a shell command on all hosts of all slices, or on the first alone."""
+    which = "all" if everywhere else "0"
+    return [
+        *(*_TPUS, "queued-resources", "ssh", job.name, *job.where),
+        *(f"--node={which}", f"--worker={which}", "--quiet", f"--command={command}"),
+    ]
+
+
+def pack(job: Job, file: str) -> list[str]:
+    """The committed code of the revision as an archive; what is not committed does not run."""
+    return ["git", "archive", "--format=tar.gz", f"--output={file}", job.revision]
+
+
+def upload(job: Job, file: str) -> list[str]:
+    return ["gcloud", "storage", "cp", file, job.archive, *([f"--project={job.project}"] if job.project else [])]
+
+
+def setup(job: Job) -> str:
+    """Shell: mounts the bucket, unpacks the code, installs it with a Python of its own (the image's is old)."""
+    bucket = shlex.quote(job.bucket)
+    return " && ".join(
+        [
+            "set -e",
+            # The image's own updates may hold the package lock for a while after boot.
+            f"(command -v gcsfuse >/dev/null || (curl -sSfLo /tmp/gcsfuse.deb {GCSFUSE} "
+            "&& sudo apt-get -o DPkg::Lock::Timeout=300 install -yq /tmp/gcsfuse.deb))",
+            f"sudo mkdir -p {MOUNT} && sudo chown $USER {MOUNT}",
+            f"(mountpoint -q {MOUNT} || gcsfuse --implicit-dirs {bucket} {MOUNT})",
+            f"mkdir -p {HOME}/code",
+            f"gcloud storage cp {shlex.quote(job.archive)} {HOME}/code.tar.gz",
+            f"tar -xzf {HOME}/code.tar.gz -C {HOME}/code",
+            "python3 -m pip install -q --user uv",
+            f"(test -x {HOME}/venv/bin/python || $HOME/.local/bin/uv venv -q --python {PYTHON} {HOME}/venv)",
+            f"cd {HOME}/code",
+            f"$HOME/.local/bin/uv pip install -q --python {HOME}/venv/bin/python -c constraints.txt -e '.[tpu]'",
+        ]
+    )
+
+
+def start(job: Job) -> str:
+    """Shell: starts the worker, which lives on when the connection ends."""
+    run = ["--config", job.config, "--workdir", f"{MOUNT}/{job.workdir}", *job.overrides]
+    worker = [
+        *("launch/worker.py", "--chip", job.chip, "--timeout", f"{job.timeout:g}"),
+        *("--stall-timeout", f"{job.stall_timeout:g}", "--keep-log", f"{MOUNT}/{job.workdir}/logs"),
+    ]
+    return (
+        f"cd {HOME}/code && rm -f {HOME}/result && "
+        f"(setsid nohup {HOME}/venv/bin/python {shlex.join(worker)} --log {HOME}/worker.log --result {HOME}/result "
+        f"-- {shlex.join(run)} >/dev/null 2>&1 </dev/null &)"
+    )
+
+
+def result() -> str:
+    """Shell: prints `exit CODE` of the ended worker, `running`, or `none`."""
+    return (
+        f"if test -f {HOME}/result; then echo exit $(cat {HOME}/result); "
+        "elif pgrep -f '[l]aunch/worker.py' >/dev/null; then echo running; else echo none; fi"
+    )
+
+
+def stop() -> str:
+    """Shell: lets the run save and end."""
+    return "pkill -TERM -f '[l]aunch/worker.py' || true"
+
+
+def logs(lines: int) -> str:
+    """Shell: the end of a host's log."""
+    return f"tail -n {lines} {HOME}/worker.log"
+
+
+def arguments(job_overrides: Sequence[str], slices: int) -> tuple[str, ...]:
+    """Arguments of `kanana run` for that many slices: the data axis goes over the network between them."""
+    given = tuple(job_overrides)
+    if slices == 1:
+        return given
+    named = [key for key in ("--config.mesh.slices", "--config.mesh.data") if not any(g.startswith(key) for g in given)]
+    return (*(f"{key}={slices}" for key in named), *given)

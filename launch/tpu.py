@@ -1,0 +1,216 @@
+"""A run on Cloud TPU, by one command from a laptop (which needs git, gcloud and Python alone).
+
+    python launch/tpu.py supervise --config configs/kanana/essence_8b.py:/mnt/kanana/documents --type v5p-128 \\
+        --zone us-east5-a --bucket my-bucket --workdir runs/essence_8b --spot
+
+up         asks for the TPUs (a queued resource) and returns
+run        packs the committed code, sets up all hosts and starts the run there; it lives on without the laptop
+supervise  both, and again after pre-emptions and crashes, until the run is done; then gives the TPUs back
+status     the state of the TPUs and of the run
+logs       the end of every host's log
+down       lets the run save, and gives the TPUs back
+
+With --dry-run the exact commands are printed and nothing is done. See docs/launch.md.
+"""
+
+import argparse
+import pathlib
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from kanana_jax.config import ConfigError, UserError  # noqa: E402
+from launch import gcloud, supervise  # noqa: E402
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options, rest = _parser().parse_known_args(arguments)
+    try:
+        return Launcher(_job(options, rest), options).act(options.verb)
+    except UserError as error:
+        print(f"tpu: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("tpu: interrupted; the TPUs and the run are as they were (see status)", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("verb", choices=("up", "run", "supervise", "status", "logs", "down"))
+    parser.add_argument("--name", default="kanana", help="of the TPUs; one run each")
+    parser.add_argument("--project", default="", help="default: gcloud's")
+    parser.add_argument("--zone", default="", help="default: gcloud's")
+    parser.add_argument(
+        "--type", default="", metavar="TYPE", help="accelerator: v4-8, v5litepod-16, v5p-128, v6e-256 …"
+    )
+    parser.add_argument("--slices", type=int, default=1, metavar="N", help="TPU slices joined by the network")
+    capacity = parser.add_mutually_exclusive_group()
+    capacity.add_argument(
+        "--spot", dest="capacity", action="store_const", const="spot", help="cheap, may be taken away"
+    )
+    capacity.add_argument("--reserved", dest="capacity", action="store_const", const="reserved")
+    parser.set_defaults(capacity="on-demand")
+    parser.add_argument("--bucket", default="", help="Cloud Storage bucket, mounted on the hosts at /mnt/kanana")
+    parser.add_argument(
+        "--config", default="", metavar="FILE[:ARG]", help="in this repository; ARG as the hosts see it"
+    )
+    parser.add_argument("--workdir", default="", metavar="DIR", help="folder in the bucket")
+    parser.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
+    parser.add_argument("--revision", default="HEAD", help="of the code, from git")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds without a sign of a host")
+    parser.add_argument("--stall-timeout", type=float, default=1800.0, metavar="S", help="seconds without a step")
+    policy = supervise.Policy()
+    parser.add_argument("--retries", type=int, default=policy.retries, metavar="N", help="crashes in a row")
+    parser.add_argument("--backoff", type=float, default=policy.backoff, metavar="S", help="before the first retry")
+    parser.add_argument("--poll", type=float, default=policy.poll, metavar="S", help="seconds between two looks")
+    parser.add_argument("--keep", action="store_true", help="supervise: leave the TPUs, and their bill, at the end")
+    parser.add_argument("--lines", type=int, default=50, metavar="N", help="logs: lines of each host")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands only")
+    return parser
+
+
+def _job(options: argparse.Namespace, rest: Sequence[str]) -> gcloud.Job:
+    needed = {"up": ("type",), "run": ("type", "bucket", "config", "workdir")}
+    needed["supervise"] = needed["run"]
+    for name in needed.get(options.verb, ()):
+        if not getattr(options, name):
+            raise ConfigError(f"'{options.verb}' needs --{name}")
+    wrong = [argument for argument in rest if not argument.startswith("--config.") or "=" not in argument]
+    if wrong:
+        raise ConfigError(f"unknown argument '{wrong[0]}': changes of the config are --config.KEY=VALUE")
+    bucket = options.bucket.removeprefix("gs://").rstrip("/")
+    workdir = options.workdir.removeprefix(f"gs://{bucket}/").removeprefix(f"{gcloud.MOUNT}/").strip("/")
+    if "://" in workdir or options.workdir.startswith("/") and not options.workdir.startswith(gcloud.MOUNT):
+        raise ConfigError(f"--workdir '{options.workdir}' must be a folder in --bucket, as runs/essence_8b")
+    file = options.config.partition(":")[0]
+    if options.config and not (ROOT / file).is_file():
+        raise ConfigError(f"--config '{file}' is no file of this repository ({ROOT})")
+    return gcloud.Job(
+        name=options.name,
+        project=options.project,
+        zone=options.zone,
+        type=options.type or "v4-8",  # the other verbs do not look at it
+        bucket=bucket,
+        workdir=workdir,
+        config=options.config,
+        overrides=gcloud.arguments(rest, options.slices),
+        revision=_revision(options.revision) if options.verb in ("run", "supervise") else "",
+        capacity=options.capacity,
+        slices=options.slices,
+        timeout=options.timeout,
+        stall_timeout=options.stall_timeout,
+    )
+
+
+def _revision(name: str) -> str:
+    found = subprocess.run(["git", "-C", str(ROOT), "rev-parse", name], capture_output=True, text=True)
+    if found.returncode:
+        raise UserError(f"git knows no revision '{name}' in {ROOT}: run from a clone, and commit what is to run")
+    return found.stdout.strip()
+
+
+class Launcher:
+    """Does, or shows, what a verb means."""
+
+    def __init__(self, job: gcloud.Job, options: argparse.Namespace):
+        self.job, self.options = job, options
+
+    def act(self, verb: str) -> int:
+        job = self.job
+        if verb == "supervise":
+            return self._supervise()
+        if verb == "up":
+            self._must(gcloud.create(job))
+        elif verb == "run":
+            self._start()
+        elif verb == "status":
+            self._must(gcloud.describe(job))
+            self._must(gcloud.ssh(job, gcloud.result(), everywhere=False))
+        elif verb == "logs":
+            self._must(gcloud.ssh(job, gcloud.logs(self.options.lines)))
+        elif verb == "down":
+            self._run(gcloud.ssh(job, gcloud.stop()))
+            if not self.options.dry_run:
+                self._wait_for_end()
+            self._must(gcloud.delete(job))
+        return 0
+
+    def _start(self) -> None:
+        job = self.job
+        self._warn_of_changes()
+        with tempfile.TemporaryDirectory() as folder:
+            file = "code.tar.gz" if self.options.dry_run else f"{folder}/code.tar.gz"
+            self._must(gcloud.pack(job, file))
+            self._must(gcloud.upload(job, file))
+        self._must(gcloud.ssh(job, gcloud.setup(job)))
+        self._must(gcloud.ssh(job, gcloud.start(job)))
+
+    def _supervise(self) -> int:
+        options = self.options
+        policy = supervise.Policy(retries=options.retries, backoff=options.backoff, poll=options.poll)
+        if options.dry_run:
+            print("# until ACTIVE")
+            self._run(gcloud.create(self.job))
+            self._run(gcloud.describe(self.job))
+            print("# then")
+            self._start()
+            print(f"# every {policy.poll:g} s, until 'exit 0'; after a pre-emption delete, create and start again")
+            self._run(gcloud.describe(self.job))
+            self._run(gcloud.ssh(self.job, gcloud.result(), everywhere=False))
+            if not options.keep:
+                print("# in the end")
+                self._run(gcloud.delete(self.job))
+            return 0
+
+        def say(line: str) -> None:
+            print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+        return supervise.supervise(self.job, policy, _call, self._start, say, keep=options.keep)
+
+    def _wait_for_end(self) -> None:
+        """Up to five minutes for the run to save."""
+        for _ in range(30):
+            code, text = _call(gcloud.ssh(self.job, gcloud.result(), everywhere=False))
+            if code or "running" not in text.split():
+                return
+            time.sleep(10)
+
+    def _warn_of_changes(self) -> None:
+        changes = subprocess.run(["git", "-C", str(ROOT), "status", "--short"], capture_output=True, text=True).stdout
+        if changes.strip():
+            print(f"tpu: {len(changes.splitlines())} changed files are not committed and do not run", file=sys.stderr)
+
+    def _must(self, command: list[str]) -> None:
+        code = self._run(command)
+        if code:
+            raise UserError(f"`{shlex.join(command)[:200]}` failed with exit code {code}; its message is above")
+
+    def _run(self, command: list[str]) -> int:
+        if self.options.dry_run:
+            print(shlex.join(command))
+            return 0
+        try:
+            return subprocess.run(command, cwd=ROOT).returncode
+        except FileNotFoundError as error:
+            raise UserError(f"{command[0]} is not installed: see docs/launch.md") from error
+
+
+def _call(command: list[str]) -> tuple[int, str]:
+    try:
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{command[0]} is not installed: see docs/launch.md") from error
+    return done.returncode, done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""What runs on each host: `kanana run` under a watcher, so that a dead or hanging host stops all, and is named.
+
+    python launch/worker.py --chip v5p -- --config configs/kanana/essence_8b.py:/data --workdir /mnt/kanana/run
+
+Who else takes part is found out on Cloud TPU, GKE and Slurm; elsewhere it is told by --coordinator, --num-processes and
+--process-id. Exit codes are those of `kanana run`: 0 done, 1 failed, 2 bad config, 75 told to stop and saved.
+"""
+
+import argparse
+import contextlib
+import os
+import pathlib
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from kanana_jax.config import UserError  # noqa: E402
+from kanana_jax.parallel import heartbeat, watch  # noqa: E402
+from launch import cluster, xla_flags  # noqa: E402
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        place = (
+            cluster.told(options.coordinator, options.num_processes, options.process_id)
+            if options.coordinator
+            else cluster.found(os.environ)
+        )
+        config = watch.WatchConfig(options.timeout, options.stall_timeout, options.setup_timeout, options.join_timeout)
+        run = [argument for argument in options.run if argument != "--"]
+        env = os.environ | xla_flags.environment(options.chip, os.environ)
+        code = Worker(place, config, run, env, options.log).work()
+    except UserError as error:
+        print(f"worker: {error}", file=sys.stderr)
+        code = error.exit_code
+    if options.log is not None and options.keep_log is not None and options.log.is_file():
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-process-{place.process_id}.log"
+        options.keep_log.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(options.log, options.keep_log / name)
+    if options.result is not None:
+        options.result.write_text(f"{code}\n")
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    default = watch.WatchConfig()
+    parser.add_argument("--coordinator", default="", metavar="HOST:PORT", help="process 0; PORT + 1 is the watcher's")
+    parser.add_argument("--num-processes", type=int, default=1, metavar="N")
+    parser.add_argument("--process-id", type=int, default=0, metavar="I")
+    seconds = dict(type=float, metavar="S")
+    parser.add_argument("--timeout", default=default.timeout, help="seconds without a sign of life", **seconds)
+    parser.add_argument(
+        "--stall-timeout", default=default.stall_timeout, help="seconds without progress in training", **seconds
+    )
+    parser.add_argument(
+        "--setup-timeout", default=default.setup_timeout, help="seconds without progress outside of it", **seconds
+    )
+    parser.add_argument("--join-timeout", default=default.join_timeout, help="seconds until all are there", **seconds)
+    parser.add_argument("--chip", default="", choices=("", *xla_flags.CHIPS), help="whose compiler flags are set")
+    parser.add_argument("--log", type=pathlib.Path, metavar="FILE", help="a copy of all output")
+    parser.add_argument("--keep-log", type=pathlib.Path, metavar="DIR", help="where the log goes in the end")
+    parser.add_argument("--result", type=pathlib.Path, metavar="FILE", help="gets the exit code in the end")
+    parser.add_argument("run", nargs=argparse.REMAINDER, metavar="-- RUN", help="arguments of 'kanana run'")
+    return parser
+
+
+class Worker:
+    """The training process of this host, and the line to the others' watchers."""
+
+    def __init__(
+        self,
+        place: cluster.Place,
+        config: watch.WatchConfig,
+        run: Sequence[str],
+        env: dict[str, str],
+        log: pathlib.Path | None,
+    ):
+        self._place, self._config = place, config
+        self._command = [sys.executable, "-m", "kanana_jax", "run", *run]
+        if place.num_processes > 1:
+            self._command += ["--coordinator", f"{place.host}:{place.port}"]
+            self._command += ["--num-processes", str(place.num_processes), "--process-id", str(place.process_id)]
+            self._command += ["--join-timeout", str(int(config.join_timeout))]
+        known = env.get("PYTHONPATH")
+        self._env = env | {"PYTHONPATH": f"{ROOT}{os.pathsep}{known}" if known else str(ROOT)}
+        self._log_file = log
+        self._prefix = f"[{place.process_id}] " if place.num_processes > 1 else ""
+        self._last_line, self._beat = "", None
+        self._marks, self._step, self._doing = 0, 0, heartbeat.OUTSIDE
+
+    def work(self) -> int:
+        """Runs until the end or a verdict; returns the exit code."""
+        hub = None
+        if self._place.process_id == 0:
+            hub = watch.Hub(self._place.port + 1, self._place.num_processes, self._config)
+        own = "localhost" if hub is not None else self._place.host
+        link = watch.Link(own, self._place.port + 1, self._config)
+        with contextlib.ExitStack() as stack:
+            log = None
+            if self._log_file is not None:
+                self._log_file.parent.mkdir(parents=True, exist_ok=True)
+                log = stack.enter_context(self._log_file.open("w", buffering=1))
+            reading, writing = os.pipe()
+            child = subprocess.Popen(
+                self._command,
+                env=self._env | {heartbeat.PIPE: str(writing)},
+                pass_fds=(writing,),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+            os.close(writing)
+            self._say(f"worker: pid {child.pid} on {socket.gethostname()} is process {self._place.process_id}", log)
+            stack.callback(os.close, reading)
+            stack.callback(_kill, child)
+            pump = threading.Thread(target=self._pump, args=(child, log), daemon=True)
+            pump.start()
+            self._forward_signals(child)
+            verdict = self._watch(child, reading, link, pump)
+            _kill(child)
+            pump.join(5)
+            self._say(f"worker: {verdict.text}", log)
+        link.close()
+        if hub is not None:
+            hub.wait(self._config.timeout)
+        return verdict.code
+
+    def _watch(self, child: subprocess.Popen, reading: int, link: watch.Link, pump: threading.Thread) -> watch.Verdict:
+        os.set_blocking(reading, False)
+        with selectors.DefaultSelector() as selector:
+            selector.register(reading, selectors.EVENT_READ)
+            told = 0.0
+            while True:
+                if selector.select(self._config.interval) and not self._listen(reading):
+                    selector.unregister(reading)  # the process and its children have closed the pipe
+                code = child.poll()
+                now = time.monotonic()
+                if code is None and now - told < self._config.interval:
+                    continue
+                if code is not None:
+                    pump.join(1)  # its last words
+                    time.sleep(self._config.interval if now - told < self._config.interval else 0)
+                told = now
+                verdict = link.exchange(self._report(child, code, now))
+                if verdict is not None:
+                    return verdict
+
+    def _report(self, child: subprocess.Popen, code: int | None, now: float) -> dict:
+        return {
+            "id": self._place.process_id,
+            "host": socket.gethostname(),
+            "pid": child.pid,
+            "beat_age": None if self._beat is None else now - self._beat,
+            "marks": self._marks,
+            "step": self._step,
+            "doing": self._doing,
+            "exit_code": code,
+            "last_line": self._last_line if code else "",
+        }
+
+    def _listen(self, reading: int) -> bool:
+        """Takes in beats and marks; False at the end of the pipe."""
+        try:
+            data = os.read(reading, 65536)
+        except BlockingIOError:
+            return True
+        for line in data.decode("ascii", "replace").split("\n"):
+            step, _, doing = line.partition(" ")
+            if doing and step.isdigit():
+                self._marks, self._step, self._doing = self._marks + 1, int(step), doing
+        if data:
+            self._beat = time.monotonic()
+        return bool(data)
+
+    def _pump(self, child: subprocess.Popen, log) -> None:
+        for line in child.stdout:
+            self._last_line = line.strip()[:500] or self._last_line
+            self._say(line.rstrip("\n"), log)
+
+    def _say(self, line: str, log) -> None:
+        print(f"{self._prefix}{line}", flush=True)
+        if log is not None:
+            print(line, file=log)
+
+    def _forward_signals(self, child: subprocess.Popen) -> None:
+        """Who stops the watcher means the run: it saves and ends by itself, and all others with it."""
+
+        def forward(signum, _):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGTERM)
+
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, forward)
+
+
+def _kill(child: subprocess.Popen) -> None:
+    """The process and all that it started; a process in a collective hears nothing else."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

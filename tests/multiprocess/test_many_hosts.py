@@ -1,0 +1,98 @@
+"""Four processes, one killed; two go on, one hangs; one finishes: the losses and data of a run that nothing befell."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT, losses
+
+from kanana_jax import config as config_lib
+from kanana_jax import recipe
+
+CONFIG = ROOT / "tests/multiprocess/small.py"
+TIMEOUT = 10
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """One process, one device."""
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    recipe.run(config_lib.read_config_file(str(CONFIG)), workdir, devices=jax.devices()[:1])
+    return workdir
+
+
+def _start(workdir, processes, log, *more):
+    # The compiler optimises less: starting is nearly all that these runs do.
+    env = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    return subprocess.Popen(
+        [
+            *(sys.executable, str(ROOT / "launch/local.py"), "--processes", str(processes), "--timeout", str(TIMEOUT)),
+            *("--", "--config", str(CONFIG), "--workdir", str(workdir), *more),
+        ],
+        cwd=ROOT,
+        env=env,
+        stdout=log.open("w"),
+        stderr=subprocess.STDOUT,
+    )
+
+
+def _hurt(run, workdir, log, step, process, sign):
+    """Sends the signal to a training process once a step is logged; returns the steps logged by the end."""
+    metrics = workdir / "stage1/metrics.jsonl"
+    while not (metrics.exists() and f'"step": {step},' in metrics.read_text()):
+        assert run.poll() is None, log.read_text()
+        time.sleep(0.005)
+    (pid,) = re.findall(rf"worker: pid (\d+) on \S+ is process {process}$", log.read_text(), re.M)
+    os.kill(int(pid), sign)
+    code = run.wait(timeout=TIMEOUT * 12)
+    lines = [
+        line for line in log.read_text().splitlines() if "worker:" in line and "pid" not in line.split("worker:")[1][:5]
+    ]
+    return code, lines, int(pid)
+
+
+def _checkpoints(workdir):
+    return sorted(int(p.name) for p in (workdir / "stage1/checkpoints").iterdir() if p.name.isdigit())
+
+
+def test_killed_on_four_hosts_hung_on_two_finished_on_one(undisturbed, tmp_path):
+    workdir, log = tmp_path / "run", tmp_path / "log"
+
+    run = _start(workdir, 4, log, "--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.slices=2")
+    code, lines, pid = _hurt(run, workdir, log, 6, 2, signal.SIGKILL)
+    assert code == 1 and len(lines) == 4, log.read_text()
+    assert all("process 2 of 4" in line and "was killed by SIGKILL" in line for line in lines), lines
+    first = _checkpoints(workdir)
+    assert first
+
+    run = _start(workdir, 2, log, "--config.mesh.fsdp=2", "--config.stage1.train.checkpoint.every=2")
+    code, lines, pid = _hurt(run, workdir, log, first[-1] + 6, 1, signal.SIGSTOP)
+    assert code == 1 and len(lines) == 2, log.read_text()
+    assert all(f"process 1 ({os.uname().nodename}, pid {pid}) is without a sign of life" in line for line in lines), (
+        lines
+    )
+    second = _checkpoints(workdir)
+    assert second[-1] > first[-1]
+
+    recipe.run(config_lib.read_config_file(str(CONFIG)), workdir, devices=jax.devices()[:1])
+    assert len(losses(workdir)) == len(losses(undisturbed))
+    np.testing.assert_allclose(losses(workdir), losses(undisturbed), atol=1e-5)
+    for file in ("data_state.json", "data_report.json"):
+        found, wanted = (json.loads((w / "stage1" / file).read_text()) for w in (workdir, undisturbed))
+        assert found == wanted
+    starts = json.loads((workdir / "config.json").read_text())["starts"]
+    assert [re.search(r"(\d+) process", s["devices"])[1] for s in starts] == ["4", "2", "1"]
+
+
+def test_a_refused_config_ends_all_and_is_not_tried_again(undisturbed, tmp_path):
+    log = tmp_path / "log"
+    run = _start(undisturbed, 2, log, "--config.mesh.fsdp=2", "--config.seed=7")
+    assert run.wait(timeout=120) == 2, log.read_text()
+    assert log.read_text().count("seed was 0, is 7") >= 2  # both say it, none waits for the other

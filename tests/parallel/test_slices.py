@@ -1,0 +1,69 @@
+"""Meshes over slices: what crosses the network between them, on eight virtual devices as two slices."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from kanana_jax.config import ConfigError
+from kanana_jax.models import presets, transformer
+from kanana_jax.models.architecture import Runtime
+from kanana_jax.parallel import sharding
+from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+from kanana_jax.stages import pretrain
+from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
+from kanana_jax.training.step import init_state, make_train_step, state_shardings
+
+
+@pytest.mark.parametrize(
+    "config", [MeshConfig(data=2, fsdp=2, tensor=2, slices=2), MeshConfig(data=4, slices=2), MeshConfig(slices=2)]
+)
+def test_each_slice_holds_neighbours(config):
+    mesh = make_mesh(config)
+    axis = 0 if config.data > 1 else 1
+    halves = np.split(mesh.devices, 2, axis=axis)
+    assert [sorted(d.id for d in half.flat) for half in halves] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_slices_that_do_not_divide_are_refused():
+    with pytest.raises(ConfigError, match="mesh.data = 2 must be a multiple of mesh.slices = 4"):
+        make_mesh(MeshConfig(data=2, slices=4))
+
+
+def _groups(line, devices=8):
+    """The devices of each group of a collective, from either notation of HLO."""
+    listed = re.search(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}", line)
+    if listed:
+        return [[int(n) for n in group.split(",")] for group in re.findall(r"\{([\d,]+)\}", listed[1])]
+    iota = re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line)
+    if iota:
+        shape = [int(n) for n in iota[3].split(",")]
+        order = [int(n) for n in iota[4].split(",")] if iota[4] else range(len(shape))
+        return np.arange(devices).reshape(shape).transpose(order).reshape(int(iota[1]), int(iota[2])).tolist()
+    return [list(range(devices))]
+
+
+def test_only_sums_cross_the_network_between_slices():
+    """Weights are gathered and activations exchanged inside a slice; gradients and counts are summed across."""
+    a = presets.tiny(512, embed_dim=32, mlp_dim=64, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8)
+    runtime, mesh = Runtime(scan_layers=True), make_mesh(MeshConfig(data=2, fsdp=4, slices=2))
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-3), 10)
+    abstract = jax.eval_shape(lambda p: init_state(p, optimizer, 0), transformer.abstract_params(a, runtime))
+    shardings = state_shardings(mesh, abstract, transformer.logical_axes(a, runtime))
+    loss = pretrain.make_loss(a, runtime, "xla", z_loss=5e-6, chunk=64)
+    names = ("inputs", "targets", "segment_ids", "positions", "weights")
+    row = jax.sharding.NamedSharding(mesh, sharding.BATCH_SPEC)
+    batch = {n: jax.ShapeDtypeStruct((8, 32), np.float32 if n == "weights" else np.int32, sharding=row) for n in names}
+    state = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
+    with jax.set_mesh(mesh):
+        step = jax.jit(make_train_step(loss, optimizer), out_shardings=(shardings, None))
+        text = step.lower(state, batch, None).compile().as_text()
+    found = {"inside": set(), "across": set()}
+    for line in text.splitlines():
+        kind = re.search(r" (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(", line)
+        if kind:
+            crosses = any(len({device // 4 for device in group}) > 1 for group in _groups(line))
+            found["across" if crosses else "inside"].add(kind[1])
+    assert "all-gather" in found["inside"]
+    assert found["across"] and found["across"] <= {"all-reduce", "reduce-scatter"}, found
