@@ -32,16 +32,37 @@ def test_slices_that_do_not_divide_are_refused():
 
 
 def _groups(line, devices=8):
-    """The devices of each group of a collective, from either notation of HLO."""
+    """The devices of each group of a collective, from any of HLO's three notations."""
     listed = re.search(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}", line)
     if listed:
         return [[int(n) for n in group.split(",")] for group in re.findall(r"\{([\d,]+)\}", listed[1])]
-    iota = re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line)
+    iota = re.search(r"replica_groups=\[(\d+),(\d+)\]<=(\[[\d,]+\](?:T\([\d,]+\))?)", line)
     if iota:
-        shape = [int(n) for n in iota[3].split(",")]
-        order = [int(n) for n in iota[4].split(",")] if iota[4] else range(len(shape))
-        return np.arange(devices).reshape(shape).transpose(order).reshape(int(iota[1]), int(iota[2])).tolist()
-    return [list(range(devices))]
+        return _iota(iota[3], devices).reshape(int(iota[1]), int(iota[2])).tolist()
+    named = re.search(r"replica_groups=mesh\[([^\]]+)\](?:, device_ids=\(([^ ]+)\))? \{([^}]*)\}", line)
+    assert named, f"an unknown notation: {line}"
+    sizes = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
+    axes = re.findall(r"'(\w+)'", named[3])
+    ids = _iota(named[2] or f"[{devices}]", devices).reshape(tuple(sizes.values()))
+    last = [list(sizes).index(axis) for axis in axes]
+    moved = np.moveaxis(ids, last, range(-len(last), 0))
+    return moved.reshape(-1, int(np.prod([sizes[axis] for axis in axes]))).tolist()
+
+
+def _iota(text, devices):
+    """`[2,4]T(1,0)`: the devices in order, in that shape, with its axes in that order."""
+    shape, order = re.fullmatch(r"\[([\d,]+)\](?:T\(([\d,]+)\))?", text).groups()
+    ids = np.arange(devices).reshape([int(n) for n in shape.split(",")])
+    return ids.transpose([int(n) for n in order.split(",")] if order else None).reshape(-1)
+
+
+def test_notations_of_groups():
+    inside, across = [[0, 1, 2, 3], [4, 5, 6, 7]], [[0, 4], [1, 5], [2, 6], [3, 7]]
+    assert _groups("replica_groups={{0,1,2,3},{4,5,6,7}}, x") == _groups("replica_groups=[2,4]<=[8], x") == inside
+    assert _groups("replica_groups=[4,2]<=[2,4]T(1,0), x") == across
+    mesh = "replica_groups=mesh['axis_0'=4,'axis_1'=1,'axis_2'=2], device_ids=([2,4]T(1,0)) {'%s'}, x"
+    assert _groups(mesh % "axis_0") == inside and _groups(mesh % "axis_2") == across
+    assert _groups("replica_groups=mesh['axis_0'=8,'axis_1'=1] {'axis_0'}, x") == [list(range(8))]
 
 
 def test_only_sums_cross_the_network_between_slices():
