@@ -9,7 +9,6 @@ from typing import Any
 
 import lm_eval
 import numpy as np
-from lm_eval.tasks import TaskManager
 
 from kanana_jax.config import ConfigError
 from kanana_jax.evaluation import tasks as task_files
@@ -48,8 +47,8 @@ def evaluate(
     """
     for name in ("lm_eval", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    wanted, parts = task_files.load(names, data_dir)
-    loaded = TaskManager().load(wanted)
+    wanted, parts, manager = task_files.load(names, data_dir)
+    loaded = manager.load(wanted)
     unsafe = [name for name, task in loaded["tasks"].items() if task.config.unsafe_code]
     if unsafe:
         raise ConfigError(
@@ -58,6 +57,7 @@ def evaluate(
     raw = lm_eval.simple_evaluate(
         model=model,
         tasks=[*loaded["tasks"].values()] if not loaded["groups"] else wanted,
+        task_manager=manager,
         limit=limit,
         num_fewshot=shots,
         apply_chat_template=chat,

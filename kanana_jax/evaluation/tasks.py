@@ -1,8 +1,8 @@
 """Tasks on local files: `tasks/*.yaml`, in lm-evaluation-harness's notation with a few keys more.
 
-`files` names the file of each split below the data folder (or `microworld` a world that is asked about); `base` a task
-of the harness that gives what is not said; `by` a field whose values become tasks of their own, averaged by size;
-`join` a file whose fields are added by a key.
+`files` names the file of each split below the data folder (or `microworld` a world that is asked about); `base` a file
+of the harness's tasks that gives what is not said; `by` a field whose values become tasks of their own, averaged by
+size; `join` a file whose fields are added by a key.
 """
 
 import functools
@@ -12,6 +12,9 @@ import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
+
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
 
 from kanana_jax.config import ConfigError, nearest
 from kanana_jax.data import microworld
@@ -25,41 +28,38 @@ def known() -> dict[str, pathlib.Path]:
     return {file.stem: file for file in sorted(pathlib.Path(str(folder)).glob("*.yaml"))}
 
 
-def load(names: Sequence[str], data_dir: pathlib.Path | None) -> tuple[list[Any], dict[str, list[str]]]:
-    """What the harness is to run, and the parts of each task that is many.
+def load(names: Sequence[str], data_dir: pathlib.Path | None) -> tuple[list[Any], dict[str, list[str]], TaskManager]:
+    """What the harness is to run, the parts of each task that is many, and what loads them.
 
     A name is ours where the data folder is given (or nothing is needed of one), the harness's otherwise.
 
     Raises:
       ConfigError: an unknown name, or files that are not in the data folder.
     """
-    from lm_eval.tasks import TaskManager
-
-    manager = TaskManager()
+    ours = {n: f for n, f in known().items() if n in names and (data_dir is not None or n == "microworld")}
+    # Its own tasks are more than ten thousand files, which take seconds to look through.
+    manager = TaskManager(include_defaults=not set(names) <= ours.keys())
     found, parts = [], {}
     for name in names:
-        file = known().get(name)
-        if file is not None and (data_dir is not None or "microworld" in name):
-            configs = _local(name, file, data_dir, manager)
+        if name in ours:
+            configs = _local(name, ours[name], data_dir)
             found += configs
             if len(configs) > 1 or configs[0]["task"] != name:
                 parts[name] = [config["task"] for config in configs]
         elif name in manager.all_tasks or name in manager.all_groups or name in manager.all_tags:
             found.append(name)
         else:
-            where = " with --data-dir" if file is not None else ""
-            hint = nearest(name, [*known(), *manager.all_tasks])
-            raise ConfigError(f"task '{name}' is unknown{where}: {'give --data-dir' if file is not None else hint}")
-    return found, parts
+            hint = "give --data-dir" if name in known() else nearest(name, [*known(), *manager.all_tasks])
+            raise ConfigError(f"task '{name}' is unknown: {hint}")
+    return found, parts, manager
 
 
-def _local(name: str, file: pathlib.Path, data_dir: pathlib.Path | None, manager) -> list[dict[str, Any]]:
-    from lm_eval.tasks._yaml_loader import load_yaml
-
+def _local(name: str, file: pathlib.Path, data_dir: pathlib.Path | None) -> list[dict[str, Any]]:
     config = load_yaml(file, resolve_func=True)
     files, base, by, join, world = (config.pop(key, None) for key in ("files", "base", "by", "join", "microworld"))
     if base is not None:
-        config = load_yaml(manager.task_index[base].yaml_path, resolve_func=True) | config
+        theirs = importlib.resources.files("lm_eval") / "tasks" / base
+        config = load_yaml(pathlib.Path(str(theirs)), resolve_func=True) | config
     for key in ("tag", "dataset_name", "dataset_path"):
         config.pop(key, None)
     if world is not None:

@@ -27,8 +27,8 @@ class Session:
     mesh: Mesh
 
     @staticmethod
-    def load(path: str, dtype: str = "float32") -> "Session":
-        """From a model, stage or Hugging Face folder, cut over all devices.
+    def load(path: str, dtype: str = "float32", devices: list[jax.Device] | None = None) -> "Session":
+        """From a model, stage or Hugging Face folder, cut over all devices or those that are named.
 
         Raises:
           UserError: no model or tokenizer there, or the two do not fit.
@@ -41,7 +41,7 @@ class Session:
                 f"the model {found.architecture.vocab_size}"
             )
         runtime = Runtime(param_dtype=dtype, compute_dtype=dtype)
-        mesh = make_mesh(MeshConfig())
+        mesh = make_mesh(MeshConfig(), devices)
         return Session(found.architecture, runtime, model_folder.load_params(found, runtime, mesh), tokenizer, mesh)
 
     def continue_texts(

@@ -1,5 +1,6 @@
 """The same numbers as lm-evaluation-harness's own `hf` model on the same folder."""
 
+import jax
 import pytest
 from random_model import data, folder
 
@@ -43,14 +44,14 @@ def test_equal_to_the_harness_own_model(folder, data, monkeypatch):
     monkeypatch.setattr(
         tasks,
         "load",
-        lambda names, where: (lambda found, parts: ([*found, _rolling()], parts))(*load(names, where)),
+        lambda names, where: (lambda found, *more: ([*found, _rolling()], *more))(*load(names, where)),
     )
-    model = HarnessModel(Session.load(str(folder)), batch_size=8)
+    model = HarnessModel(Session.load(str(folder), devices=jax.devices()[:1]), batch_size=8)
     peer = HFLM(pretrained=str(folder), dtype="float32", batch_size=8, device="cpu")
     ours = run.evaluate(model, NAMES, data_dir=data, limit=6)["results"]
-    wanted, parts = load(NAMES, data)
+    wanted, parts, manager = load(NAMES, data)
     theirs = lm_eval.simple_evaluate(
-        peer, tasks=[*wanted, _rolling()], limit=6, bootstrap_iters=0, fewshot_random_seed=0
+        peer, tasks=[*wanted, _rolling()], task_manager=manager, limit=6, bootstrap_iters=0, fewshot_random_seed=0
     )["results"]
     compared = 0
     for name, metrics in theirs.items():
