@@ -3,9 +3,10 @@
     python benchmarks/cost_axes.py runs/small/pruning --teacher runs/small/teacher/stage1 --output runs/small/cost
 
 Reads the workdirs of `configs/ablations/pruning.py`, one a seed. The axes: tokens of the student; its own FLOPs; with
-the teacher's forward passes and the calibration; with all that was spent on the teacher too. Prints a line for each
-arm and length (mean over seeds, 95% t-interval), how much each gains on the fresh model that learns from text for as
-much on each axis (interpolated in the logarithm of the cost), and writes the curves to `report.html`.
+the teacher's forward passes and the calibration; tokens of the whole pipeline, those that the teacher was trained on
+too. Prints a line for each arm and length (mean over seeds, 95% t-interval), how much each gains on the fresh model
+that learns from text for as much on each axis (interpolated in the logarithm of the cost), and writes the curves to
+`report.html`.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from kanana_jax.report.plots import Series, lines
 from kanana_jax.training.distillation_law import distilled_loss, supervised_loss
 
 ARMS = ("pruned_kd", "pruned_ce", "scratch_kd", "scratch_ce")
-AXES = ("tokens", "student FLOPs", "with the teacher's forward", "with the teacher's training")
+AXES = ("tokens", "student FLOPs", "FLOPs with the teacher's forward", "tokens with the teacher's training")
 
 
 def read(folder: pathlib.Path, teacher: dict) -> dict[str, list[dict]]:
@@ -37,7 +38,7 @@ def read(folder: pathlib.Path, teacher: dict) -> dict[str, list[dict]]:
                 spent = flops["train"] + flops["teacher"]
                 if arm.startswith("pruned"):
                     spent += json.loads((workdir / "pruned/model/model.json").read_text())["flops"]["calibration"]
-                whole = spent if arm == "scratch_ce" else spent + teacher["flops"]["train"]
+                whole = card["tokens"] + (0 if arm == "scratch_ce" else teacher["tokens"])
                 point = arms[arm].setdefault(int(stage.name.rpartition("_")[2]), {"seeds": {}, "card": card})
                 point["costs"] = (card["tokens"], flops["train"], spent, whole)
                 bits = bits_per_byte(stage)

@@ -8,8 +8,8 @@
 
 and with `,/path/to/documents` after the seed (and for the teacher) on real text, in `runs/small_real`. The same shape
 starts pruned from the teacher or at random, and learns from the teacher (`kd`) or from the text alone (`ce`), for 2, 10
-and 30% of the teacher's tokens; from scratch on text also for 20% and for as many as the teacher. Arms of one seed read
-the same text in the same order.
+and 30% of the teacher's tokens; from scratch on text also for 20% and for all that the longest pipeline reads. Arms of
+one seed read the same text in the same order.
 """
 
 import pathlib
@@ -22,7 +22,7 @@ ARMS = {  # arm: its lengths in percent of the teacher's tokens
     "pruned_kd": (2, 10, 30),
     "pruned_ce": (2, 10, 30),
     "scratch_kd": (2, 10, 30),
-    "scratch_ce": (2, 10, 20, 30, 100),
+    "scratch_ce": (2, 10, 20, 30, 130),  # 130: as many as the teacher and the longest student together
 }
 LEARNING_RATE = 8e-3  # the best of `sweep` for every arm
 SWEEP = (2e-3, 4e-3, 8e-3, 1.6e-2)
