@@ -71,3 +71,37 @@ def test_gains_are_read_off_the_fresh_arms_curve_at_the_same_cost(tmp_path, monk
     assert whole == pytest.approx(1.5 - (3 - math.log10(46)), abs=1e-3)
     assert kd["seeds"] == 2 and kd["bits/byte"] == pytest.approx(1.51)
     assert "Apple" in (tmp_path / "out/report.html").read_text()
+
+
+def test_a_sweep_gives_back_the_slopes_it_was_made_with(tmp_path, monkeypatch):
+    """logit(score) = −3 + 0.2·log10 N + 0.5·log10 Korean + 0.1·log10 English tokens, on the config's own design."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    sweep = _load("sweep")
+    from kanana_jax.config import read_config_file
+
+    config = read_config_file(str(ROOT / "configs/observe/sweep.py")).to_dict()
+    assert len(config["stages"]) >= 35
+    design, rows = {}, {}
+    for stage in config["stages"]:
+        size = {"s": 123_000, "m": 262_000, "l": 492_000}[stage[0]]
+        design[stage] = sweep.sweep(config, stage) | {"parameters": size}
+        ko, en = (design[stage]["tokens"][lang] for lang in ("ko", "en"))
+        odds = math.exp(-6 + 0.2 * math.log10(size) + 0.5 * math.log10(ko) + 0.1 * math.log10(en))
+        score = odds / (1 + odds)
+        rows[stage] = {"told ko": score, "translation ko-en": score**2, "news en": score / 2}
+    # 1% Korean of what is not parallel, and half of the parallel text.
+    assert design["s_short_en"]["tokens"]["ko"] == pytest.approx(600_000 * (0.95 * 0.01 + 0.025), rel=1e-3)
+    more = design["s_middle_en_ko300"]
+    assert more["base"] == more["family"] == "s_middle_en"
+    assert sum(more["tokens"].values()) == pytest.approx(1_500_000)
+    (line, *_) = sweep.slopes(rows, design)
+    found = [float(line[f"controlled {name}"].split()[0]) for name in ("size", "ko", "en")]
+    assert found == pytest.approx([0.2, 0.5, 0.1], abs=0.01)
+    assert [sweep.language(task) for task in ("told ko accuracy", "news en", "translation ko-en")] == ["ko", "en", "en"]
+
+    sweep.write_tables(rows, design, tmp_path)
+    from kanana_jax.observatory import tables
+
+    known = tables.read(tmp_path / "scores.csv")
+    assert list(known.models["family"])[:2] == ["s_short_en", "s_short_en10"]
+    assert set(known.languages) == {"ko", "en"}

@@ -1,0 +1,89 @@
+"""A sweep of own small models over parameters × tokens × Korean share: the observatory's question with budgets that are
+known (arXiv:2412.14471 can only observe).
+
+    kanana run --config configs/observe/sweep.py --workdir runs/sweep
+    python benchmarks/sweep.py runs/sweep --output runs/sweep/observatory
+
+45 models of one vocabulary: three sizes, each from scratch on three budgets with four Korean shares, and the English
+one of the middle budget continued on Korean for three more. About an hour and a half on one core; `sweep.py:4` has
+four times the tokens (an evening on two cores), `sweep.py:64` is for a GPU.
+"""
+
+from ml_collections import ConfigDict
+
+from kanana_jax.models import presets
+
+VOCAB = 1024
+SIZES = {  # 0.12M, 0.26M, 0.49M parameters
+    "s": dict(embed_dim=48, mlp_dim=128, num_layers=3, num_heads=3, num_kv_heads=1, head_dim=16),
+    "m": dict(embed_dim=64, mlp_dim=192, num_layers=4, num_heads=4, num_kv_heads=2, head_dim=16),
+    "l": dict(embed_dim=96, mlp_dim=256, num_layers=4, num_heads=6, num_kv_heads=2, head_dim=16),
+}
+TOKENS = {"short": 600_000, "middle": 1_200_000, "long": 2_400_000}
+# An 'English' model of the web has read a little of everything.
+SHARES = {"en": 0.01, "en10": 0.1, "even": 0.5, "ko": 0.9}
+CONTINUED = {"ko300": 300_000, "ko600": 600_000, "ko1200": 1_200_000}
+# A small world, so that its facts are told often enough to be learnt.
+WORLD = 400
+KINDS = {"encyclopedia": 0.5, "news": 0.2, "textbook": 0.2, "dialogue": 0.1}
+# Pages in both languages, in every mixture alike.
+PARALLEL = 0.05
+RATE = 6e-3
+
+
+def weights(korean: float) -> dict[str, float]:
+    """Of the sources, with this share of Korean in what is not parallel."""
+    mixture = {"ko_parallel": PARALLEL}
+    for lang, share in (("ko", korean), ("en", 1 - korean)):
+        mixture |= {f"{lang}_{kind}": round((1 - PARALLEL) * share * part, 6) for kind, part in KINDS.items()}
+    return mixture
+
+
+def train(tokens: int, rate: float) -> dict:
+    steps = -(-tokens // 4096)
+    return dict(
+        tokens=tokens,
+        batch_tokens=4096,
+        seq_len=256,
+        optimizer=dict(
+            learning_rate=rate,
+            weight_decay=1e-4,
+            schedule=dict(kind="cosine", warmup_steps=max(10, steps // 50), final=0.05),
+        ),
+        log_every=50,
+        eval_every=steps,
+        checkpoint=dict(every=1000, keep_last=1, keep_best=0),
+    )
+
+
+def get_config(scale: str = "1"):
+    scale = float(scale)
+    c = ConfigDict()
+    c.name = f"sweep {scale:g}"
+    c.seed = 0
+    c.tokenizer = dict(vocab_size=VOCAB, train_bytes=2_000_000)
+    c.sources = ConfigDict(sort_keys=False)
+    for lang in ("ko", "en"):
+        for kind in KINDS:
+            path = f"microworld://{kind}/{lang}?size={WORLD}&count=20000"
+            c.sources[f"{lang}_{kind}"] = dict(path=path, lang=lang, holdout=0.01)
+    path = f"microworld://parallel/ko?size={WORLD}&count=4000"
+    c.sources.ko_parallel = dict(path=path, lang="ko", holdout=0.01)
+    c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1)
+    c.runtime = dict(attention="auto", scan_layers=False)
+    c.data = dict(lanes=4, workers="threads")
+    c.evaluation = dict(max_bytes=20_000, batch_size=16)
+    c.stages = ()
+
+    def add(name: str, korean: float, tokens: int, rate: float, **start):
+        c[name] = dict(kind="pretrain", mixture=weights(korean), train=train(int(tokens * scale), rate), **start)
+        c.stages = (*c.stages, name)
+
+    for size, shape in SIZES.items():
+        model = presets.tiny(VOCAB, **shape).to_dict()
+        for budget, tokens in TOKENS.items():
+            for share, korean in SHARES.items():
+                add(f"{size}_{budget}_{share}", korean, tokens, RATE, model=model)
+        for more, tokens in CONTINUED.items():
+            add(f"{size}_middle_en_{more}", SHARES["ko"], tokens, RATE / 2, start=f"{size}_middle_en")
+    return c
