@@ -50,7 +50,7 @@ def questions(stage: pathlib.Path, world: int, per_task: int) -> dict[str, dict]
         from kanana_jax.data.microworld import questions as ask
         from kanana_jax.files import write_json
 
-        write_json(file, microworld_qa.evaluate(str(stage), ask(World.create(0, world), "train", per_task)))
+        write_json(file, microworld_qa.evaluate(str(stage), ask(World.create(0, world), "stated", per_task)))
     return json.loads(file.read_text())
 
 

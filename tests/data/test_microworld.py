@@ -162,3 +162,18 @@ def test_questions_have_answers_and_heldout_wordings():
 def test_bad_addresses(uri):
     with pytest.raises(UserError, match="microworld://"):
         list(parse_uri(uri))
+
+
+def test_stated_questions_are_sentences_of_articles_to_be_finished():
+    seen = set()
+    for q in questions(WORLD, "stated", 200):
+        if not q["fact_id"]:
+            continue
+        kind, index, attribute = q["fact_id"].split("/")
+        known = [korean.particles(s) if q["lang"] == "ko" else s for s in
+                 encyclopedia.fact_sentences(WORLD, kind, int(index), attribute, q["lang"])]  # fmt: skip
+        sentence = f"{q['question']} {q['answer']}"
+        assert any(sentence.endswith(s) for s in known), sentence
+        assert q["answer"] in q["choices"] and len(set(q["choices"])) == 4
+        seen.add((kind, attribute, q["lang"]))
+    assert len(seen) == 20

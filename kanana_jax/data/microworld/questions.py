@@ -1,4 +1,5 @@
-"""Questions with known answers about the world, in wordings that no document uses."""
+"""Questions with known answers about the world: in wordings that no document uses, or as sentences of the
+documents that are to be finished."""
 
 from typing import Any
 
@@ -51,6 +52,39 @@ _WORDINGS: dict[tuple[str, str], dict[str, tuple[list[str], list[str]]]] = {
     },
 }
 
+# attribute -> the beginning and the end of a sentence as articles have it, by language
+_STATED: dict[tuple[str, str], dict[str, tuple[str, str]]] = {
+    ("person", "birthplace"): {"ko": ("{n}<은>", "{a}에서 자랐다."), "en": ("{n} grew up in", "{a}.")},
+    ("person", "job"): {"ko": ("{n}<은>", "이름난 {a}<이다>."), "en": ("{n} is", "{an} {a} by trade.")},
+    ("person", "hobby"): {"ko": ("{n}<은>", "{a}<을> 좋아한다."), "en": ("{n} is fond of", "{a}.")},
+    ("person", "firm"): {"ko": ("{n}<은>", "{a}에 다닌다."), "en": ("{n} works for", "{a}.")},
+    ("city", "crop"): {"ko": ("{n}<은>", "{a}<으로> 유명하다."), "en": ("{n} is best known for", "{a}.")},
+    ("city", "river"): {"ko": ("{n}<은>", "{a} 옆에 있다."), "en": ("{n} lies on the", "{a}.")},
+    ("city", "founded"): {"ko": ("{n}<은>", "{a}년에 세워졌다."), "en": ("{n} was founded in", "{a}.")},
+    ("firm", "founder"): {
+        "ko": ("{n}<은>", "{a}<이> 만든 회사이다."),
+        "en": ("{n} is a regional business. Its founder is", "{a}."),
+    },
+    ("firm", "city"): {"ko": ("{n}<은>", "{a}에 자리 잡고 있다."), "en": ("{n} is based in", "{a}.")},
+    ("firm", "product"): {
+        "ko": ("{n}<은>", "{a}<을> 만든다."),
+        "en": ("{n} is a regional business. Its best-selling product is a", "{a}."),
+    },
+}
+
+
+def _asked(
+    kind: str, attribute: str, lang: str, split: str, name: str, values: list[str], rng
+) -> tuple[str, list[str]]:
+    """The question about an entity, and the values as answers."""
+    if split == "stated":
+        begin, end = _STATED[kind, attribute][lang]
+        text = begin.format(n=name)
+        values = [end.format(a=a, an="an" if a[0] in "aeiou" else "a") for a in values]
+    else:
+        text = rng.choice(_WORDINGS[kind, attribute][lang][("train", "heldout").index(split)]).format(n=name)
+    return (particles(text), [particles(a) for a in values]) if lang == "ko" else (text, values)
+
 
 def answer(world: World, kind: str, index: int, attribute: str, lang: str) -> str:
     """The fact's value as it is written in a language."""
@@ -72,7 +106,7 @@ def questions(world: World, split: str = "heldout", per_task: int = 200) -> list
     other language only), `translation/<from>-<to>`, `arithmetic/<lang>`.
 
     Args:
-      split: `train` or `heldout`: their wordings differ.
+      split: `train` or `heldout`, whose wordings differ and are in no document, or `stated`: sentences of articles.
 
     Returns:
       `{"id", "task", "lang", "question", "answer", "choices", "fact_id", "told_in"}`; `choices` holds
@@ -81,9 +115,9 @@ def questions(world: World, split: str = "heldout", per_task: int = 200) -> list
     Raises:
       ValueError: another split.
     """
-    if split not in ("train", "heldout"):
-        raise ValueError(f"split must be 'train' or 'heldout', not {split!r}")
-    wording, records = ("train", "heldout").index(split), []
+    if split not in ("train", "heldout", "stated"):
+        raise ValueError(f"split must be 'train', 'heldout' or 'stated', not {split!r}")
+    records: list[dict[str, Any]] = []
     counts: dict[str, int] = {}
 
     def add(task: str, lang: str, question: str, right: str, choices: list[str], fact_id: str, told: tuple[str, ...]):
@@ -104,7 +138,7 @@ def questions(world: World, split: str = "heldout", per_task: int = 200) -> list
 
     rng = stable_random(world.seed, "questions", split)
     for _ in range(40 * per_task):
-        (kind, attribute), texts = rng.choice(list(_WORDINGS.items()))
+        kind, attribute = rng.choice(list(_WORDINGS))
         index, lang = rng.randrange(world.count(kind)), rng.choice(("ko", "en"))
         told = world.told_in(kind, index, attribute)
         right = answer(world, kind, index, attribute, lang)
@@ -115,10 +149,10 @@ def questions(world: World, split: str = "heldout", per_task: int = 200) -> list
                 wrong.append(value)
         choices = [right, *wrong]
         rng.shuffle(choices)
-        name = world.entity(kind, index).name[LANG[lang]]
-        text = rng.choice(texts[lang][wording]).format(n=name)
+        place, name = choices.index(right), world.entity(kind, index).name[LANG[lang]]
+        text, choices = _asked(kind, attribute, lang, split, name, choices, rng)
         task = f"fact/{'told' if lang in told else 'transfer'}/{lang}"
-        add(task, lang, particles(text) if lang == "ko" else text, right, choices, f"{kind}/{index}/{attribute}", told)
+        add(task, lang, text, choices[place], choices, f"{kind}/{index}/{attribute}", told)
     for one, other in (("ko", "en"), ("en", "ko")):
         for _ in range(per_task):
             a, b = pair(world, one, other, rng)
