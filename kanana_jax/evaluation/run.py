@@ -11,6 +11,7 @@ import lm_eval
 import numpy as np
 
 from kanana_jax.config import ConfigError
+from kanana_jax.evaluation import sandbox
 from kanana_jax.evaluation import tasks as task_files
 from kanana_jax.evaluation.harness import HarnessModel
 
@@ -43,31 +44,35 @@ def evaluate(
       {metric: [value of each document]}}}`; `prompts` is a hash of all that the model was asked.
 
     Raises:
-      ConfigError: an unknown task, missing files, or a task that runs what the model has written.
+      ConfigError: an unknown task, missing files, or a task that runs generated code outside of the sandbox.
+      UserError: there is no sandbox on this machine, or a package is missing.
     """
     for name in ("lm_eval", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    wanted, parts, manager = task_files.load(names, data_dir)
-    loaded = manager.load(wanted)
-    unsafe = [name for name, task in loaded["tasks"].items() if task.config.unsafe_code]
-    if unsafe:
-        raise ConfigError(
-            f"{', '.join(unsafe)}: runs code that the model has written, for which there is no sandbox yet"
-        )
+    found = task_files.load(names, data_dir)
+    if found.runs_code:
+        sandbox.check()  # before a model has written for hours
+    loaded = found.manager.load(found.specs)
+    for name, task in loaded["tasks"].items():
+        if task.config.unsafe_code:
+            raise ConfigError(f"task '{name}' runs what the model has written in this process, which is never done")
+    groups = found.parts | {g: list(members) for g, members in loaded.get("group_map", {}).items() if members}
+    for name, number in found.shots.items():
+        for leaf in _leaves([name], groups):
+            loaded["tasks"][leaf].set_config("num_fewshot", number)
     raw = lm_eval.simple_evaluate(
         model=model,
-        tasks=[*loaded["tasks"].values()] if not loaded["groups"] else wanted,
-        task_manager=manager,
+        tasks=[*loaded["tasks"].values()],
+        task_manager=found.manager,
         limit=limit,
         num_fewshot=shots,
-        apply_chat_template=chat,
+        apply_chat_template=chat or found.chat,
         bootstrap_iters=0,
         random_seed=seed,
         numpy_random_seed=seed,
         fewshot_random_seed=seed,
         log_samples=True,
     )
-    groups = parts | {g: list(members) for g, members in raw.get("group_subtasks", {}).items() if members}
     results = {name: _result(name, raw) for name in raw["samples"]}
     documents = {name: _documents(raw["samples"][name]) for name in raw["samples"]}
     for name, members in groups.items():

@@ -44,14 +44,20 @@ def test_equal_to_the_harness_own_model(folder, data, monkeypatch):
     monkeypatch.setattr(
         tasks,
         "load",
-        lambda names, where: (lambda found, *more: ([*found, _rolling()], *more))(*load(names, where)),
+        lambda names, where: (found := load(names, where))._replace(specs=[*found.specs, _rolling()]),
     )
     model = HarnessModel(Session.load(str(folder), devices=jax.devices()[:1]), batch_size=8)
     peer = HFLM(pretrained=str(folder), dtype="float32", batch_size=8, device="cpu")
     ours = run.evaluate(model, NAMES, data_dir=data, limit=6)["results"]
-    wanted, parts, manager = load(NAMES, data)
+    loaded = load(NAMES, data)
+    parts = loaded.parts
     theirs = lm_eval.simple_evaluate(
-        peer, tasks=[*wanted, _rolling()], task_manager=manager, limit=6, bootstrap_iters=0, fewshot_random_seed=0
+        peer,
+        tasks=[*loaded.specs, _rolling()],
+        task_manager=loaded.manager,
+        limit=6,
+        bootstrap_iters=0,
+        fewshot_random_seed=0,
     )["results"]
     compared = 0
     for name, metrics in theirs.items():
