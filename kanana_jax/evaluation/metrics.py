@@ -24,6 +24,11 @@ def answers_f1(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, floa
     return {"char_f1": char_f1(results[0], doc["answers"])}
 
 
+def answer_texts_f1(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """For documents with `answers` of SQuAD's form."""
+    return {"char_f1": char_f1(results[0], [answer["text"] for answer in doc["answers"]])}
+
+
 def boxed(text: str) -> str | None:
     r"""What stands in the last `\boxed{…}`, braces within it included."""
     begin = text.rfind("\\boxed{")

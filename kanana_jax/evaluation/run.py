@@ -1,10 +1,12 @@
 """Runs tasks on a model and brings the harness's results into ours."""
 
+import contextlib
 import hashlib
 import logging
 import math
 import pathlib
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lm_eval
@@ -47,11 +49,7 @@ def evaluate(
       ConfigError: an unknown task, missing files, or a task that runs generated code outside of the sandbox.
       UserError: there is no sandbox on this machine, or a package is missing.
     """
-    for name in ("lm_eval", "absl"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    found = task_files.load(names, data_dir)
-    if found.runs_code:
-        sandbox.check()  # before a model has written for hours
+    found = find(names, data_dir)
     loaded = found.manager.load(found.specs)
     for name, task in loaded["tasks"].items():
         if task.config.unsafe_code:
@@ -60,19 +58,20 @@ def evaluate(
     for name, number in found.shots.items():
         for leaf in _leaves([name], groups):
             loaded["tasks"][leaf].set_config("num_fewshot", number)
-    raw = lm_eval.simple_evaluate(
-        model=model,
-        tasks=[*loaded["tasks"].values()],
-        task_manager=found.manager,
-        limit=limit,
-        num_fewshot=shots,
-        apply_chat_template=chat or found.chat,
-        bootstrap_iters=0,
-        random_seed=seed,
-        numpy_random_seed=seed,
-        fewshot_random_seed=seed,
-        log_samples=True,
-    )
+    with _random_state_kept():
+        raw = lm_eval.simple_evaluate(
+            model=model,
+            tasks=[*loaded["tasks"].values()],
+            task_manager=found.manager,
+            limit=limit,
+            num_fewshot=shots,
+            apply_chat_template=chat or found.chat,
+            bootstrap_iters=0,
+            random_seed=seed,
+            numpy_random_seed=seed,
+            fewshot_random_seed=seed,
+            log_samples=True,
+        )
     results = {name: _result(name, raw) for name in raw["samples"]}
     documents = {name: _documents(raw["samples"][name]) for name in raw["samples"]}
     for name, members in groups.items():
@@ -82,6 +81,31 @@ def evaluate(
             metric: [v for leaf in leaves for v in documents[leaf].get(metric, [])] for metric in documents[leaves[0]]
         }
     return {"results": {n: results[n] for n in sorted(results)}, "documents": documents}
+
+
+def find(names: Sequence[str], data_dir: pathlib.Path | None) -> task_files.Loaded:
+    """The tasks, before a model has written for hours.
+
+    Raises:
+      ConfigError, UserError: see `evaluate`.
+    """
+    for name in ("lm_eval", "absl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    found = task_files.load(names, data_dir)
+    if found.runs_code:
+        sandbox.check()
+    return found
+
+
+@contextlib.contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """The harness seeds the process's generators, which a training that goes on would notice."""
+    kept = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
 
 
 def _leaves(members: Sequence[str], groups: dict[str, list[str]]) -> list[str]:

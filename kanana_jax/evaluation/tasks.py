@@ -2,9 +2,9 @@
 
 `files` names the file of each split below the data folder, `ranges` the values of a field that each split has of it,
 `join` a file whose fields are added by a key, `by` a field whose values become tasks of their own, averaged by size;
-`microworld` a world that is asked about; `base` a file of the harness's tasks that gives what is not said; `like` a task or
-group of the harness whose data sets are asked about, one task each. Code that is written runs in the sandbox: `runs_code`.
-What the scoring needs beside the harness is named in `needs`: `{package: what to install}`.
+`microworld` a world that is asked about; `base` a file of the harness's tasks that gives what is not said; `like` a
+task or group of the harness whose data sets are asked about, one task each. `runs_code`: what the model writes is run,
+in the sandbox. What the scoring needs beside the harness is named in `needs`: `{package: what to install}`.
 """
 
 import functools
@@ -17,6 +17,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import yaml
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Entry, Kind
@@ -216,7 +217,20 @@ def _microworld(seed: int, size: int, ask: str, per_task: int = 200) -> dict[str
 def _datasets(splits: dict[str, Rows], **_) -> dict[str, Any]:
     import datasets
 
-    return datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split, rows in splits.items()})
+    return datasets.DatasetDict({split: datasets.Dataset.from_dict(_columns(rows)) for split, rows in splits.items()})
+
+
+def _columns(rows: Rows) -> dict[str, list[Any]]:
+    """By field; those with lists of unlike things (JEMHopQA's derivations), which Arrow cannot hold, are left out."""
+    found = {}
+    for key in dict.fromkeys(key for row in rows for key in row):
+        values = [row.get(key) for row in rows]
+        try:
+            pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            continue
+        found[key] = values
+    return found
 
 
 def _read(file: pathlib.Path, task: str) -> Rows:

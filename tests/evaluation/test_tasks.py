@@ -28,9 +28,9 @@ ROWS = {
     "math_boxed": ({"problem": "Frage?", "solution": "Since \\boxed{\\frac{1}{2}}.", "type": "Algebra", "level": "1"}, "\\frac{1}{2}"),
     "mgsm_en": ({"question": "Frage?", "answer": 42}, "42"), "mgsm_ja": ({"question": "Frage?", "answer": 42}, "42"),
     "bbh": ({"task": "dyck", "input": "Frage?", "target": "]", "prompt": "canary\n-----\nErst."}, "]"),
-    "jemhopqa": ({"question": "Frage?", "answer": "ja"}, "ja"),
+    "jemhopqa": ({"question": "Frage?", "answer": "ja", "derivations": [["a", "b", ["c"]]]}, "ja"),
     "niilc": ({"question": "Frage?", "answers": ["ja", "yes"]}, "ja"),
-    "jsquad": ({"context": "Titel [SEP] Text", "question": "Frage?", "answers": ["ja"]}, "ja"),
+    "jsquad": ({"context": "Titel [SEP] Text", "question": "Frage?", "answers": [{"text": "ja", "start": 3}]}, "ja"),
     "jcommonsenseqa": ({"question": "Frage?", **{f"choice{i}": f"w{i}" for i in range(5)}, "label": 3}, 3),
     "jnli": (NLI, "2"), "kornli": (NLI, "2"), "klue_nli": ({"premise": "eins", "hypothesis": "zwei", "label": 1}, 1),
     "klue_sts": ({"sentence1": "eins", "sentence2": "zwei", "labels": {"label": 4.0, "real-label": 4.0, "binary-label": 1}}, "1"),
@@ -174,6 +174,11 @@ def test_boxed_answers():
         assert metrics.boxed_number(right, [text]) == {"exact_match": score}
     assert metrics.boxed_formula({"answer": "\\frac12"}, ["\\boxed{\\dfrac{1}{2}}"]) == {"exact_match": 1.0}
     assert metrics.boxed_formula({"answer": "2"}, ["2"]) == {"exact_match": 0.0}
+
+
+def test_answers_of_squads_form_are_texts():
+    doc = {"answers": [{"text": "小笠原諸島", "start": 25}, {"text": "小笠原諸島を除く日本", "start": 25}]}
+    assert metrics.answer_texts_f1(doc, ["小笠原諸島"]) == {"char_f1": 1.0}
 
 
 def test_overlap_of_bags_is_rouge():
