@@ -238,7 +238,8 @@ def _read(file: pathlib.Path, task: str) -> Rows:
         raise ConfigError(f"task '{task}' needs {file}, which is not there: see docs/evaluation.md for its fields")
     text = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     rows = []
-    for number, line in enumerate(text.decode("utf-8").splitlines(), 1):
+    # Not by `splitlines`: questions may hold U+2028 and its like.
+    for number, line in enumerate(text.decode("utf-8").split("\n"), 1):
         if line.strip():
             try:
                 rows.append(json.loads(line))
