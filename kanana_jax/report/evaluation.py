@@ -99,7 +99,7 @@ def write_plot(results: Mapping[str, Json], families: Mapping[str, str], out: pa
         for m in order
     ]
     columns = ("model", "parameters", "training FLOPs", "mean", *tasks)
-    formats = {c: ".3f" for c in ("mean", *tasks)} | {"training FLOPs": ".3g", "parameters": ",d"}
+    formats = dict.fromkeys(("mean", *tasks), ".3f") | {"training FLOPs": ".3g", "parameters": ",d"}
     numbers = Table(columns, rows, "Models without known FLOPs stand in the table alone.", formats)
     each = [Figure(figure(flops, {m: s[t] for m, s in scores.items()}, families, t), f"{t}. {bars}") for t in tasks]
     sections = [Section("Mean", blocks), Section("Figures", [numbers])]
