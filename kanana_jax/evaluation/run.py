@@ -12,7 +12,7 @@ from typing import Any
 import lm_eval
 import numpy as np
 
-from kanana_jax.config import ConfigError
+from kanana_jax.config import ConfigError, UserError
 from kanana_jax.evaluation import sandbox
 from kanana_jax.evaluation import tasks as task_files
 from kanana_jax.evaluation.harness import HarnessModel
@@ -47,10 +47,17 @@ def evaluate(
 
     Raises:
       ConfigError: an unknown task, missing files, or a task that runs generated code outside of the sandbox.
-      UserError: there is no sandbox on this machine, or a package is missing.
+      UserError: a data set or package that is out of reach, or a machine without a sandbox for tasks that need one.
     """
     found = find(names, data_dir)
-    loaded = found.manager.load(found.specs)
+    try:
+        loaded = found.manager.load(found.specs)
+    except (OSError, ImportError) as error:  # a hub out of reach, or a package that a task of the harness imports
+        told = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{', '.join(names)} cannot be loaded ({told}): give --data-dir where docs/evaluation.md names a file, or "
+            "download the data set or install the package"
+        ) from error
     for name, task in loaded["tasks"].items():
         if task.config.unsafe_code:
             raise ConfigError(f"task '{name}' runs what the model has written in this process, which is never done")

@@ -10,7 +10,7 @@ pytest.importorskip("lm_eval")
 
 from kanana_jax.config import UserError  # noqa: E402
 from kanana_jax.data import microworld  # noqa: E402
-from kanana_jax.evaluation import code, run, sandbox  # noqa: E402
+from kanana_jax.evaluation import code, run, sandbox, tasks  # noqa: E402
 from kanana_jax.evaluation.harness import HarnessModel  # noqa: E402
 
 HUMANEVAL = [
@@ -101,6 +101,25 @@ def test_mbpp_asks_its_test_tasks_with_the_published_examples(data):
         ]
         == 0.0
     )
+
+
+def test_groups_say_shots(data, monkeypatch):
+    monkeypatch.setattr(tasks, "groups", lambda: {"ours": {"tasks": {"mbpp": 1, "humaneval": None}}})
+    model = Scripted(lambda doc, i: "")
+    found = run.evaluate(model, ["ours"], data_dir=data, limit=1)["results"]
+    assert found["mbpp"]["shots"] == 1 and found["humaneval"]["shots"] == 0
+    assert sorted(prompt.count("[DONE]") for prompt in model.asked) == [0, 1]
+
+
+def test_a_hub_out_of_reach_is_told(monkeypatch):
+    def load(self, specs):
+        raise ConnectionError("Couldn't reach 'openai/openai_humaneval' on the Hub\nmore")
+
+    monkeypatch.setattr("lm_eval.tasks.TaskManager.load", load)
+    with pytest.raises(
+        UserError, match=r"humaneval cannot be loaded \(Couldn't reach 'openai/.*the Hub\): give --data-dir"
+    ):
+        run.evaluate(Scripted(str), ["humaneval"])
 
 
 def test_an_answer_that_ends_early_or_never_has_failed():
