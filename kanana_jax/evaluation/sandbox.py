@@ -36,7 +36,8 @@ class Limits:
     """Of one program.
 
     Attributes:
-      wall_seconds: until it is ended with all that it has started.
+      wall_seconds: until it is ended with all that it has started; more than `cpu_seconds`, so that a machine with
+        other work to do changes no verdict.
       cpu_seconds: of a process.
       memory_bytes: address space of a process.
       file_bytes: of a file.
@@ -45,7 +46,7 @@ class Limits:
       open_files: of a process.
     """
 
-    wall_seconds: float = 10.0
+    wall_seconds: float = 30.0
     cpu_seconds: int = 10
     memory_bytes: int = 1 << 30
     file_bytes: int = 16 << 20

@@ -17,14 +17,15 @@ import pytest
 from kanana_jax.config import UserError
 from kanana_jax.evaluation import sandbox
 
-SHORT = sandbox.Limits(wall_seconds=3.0, cpu_seconds=2)
+AMPLE = sandbox.Limits(wall_seconds=60.0, cpu_seconds=20)
+SHORT = sandbox.Limits(wall_seconds=2.0, cpu_seconds=20)  # for what must be ended
 
 
 @pytest.fixture
 def attempt():
     """Runs a program confined; on a machine that cannot, ends the test after the refusal."""
 
-    def run(program, limits=SHORT, **options):
+    def run(program, limits=AMPLE, **options):
         try:
             sandbox.check()
         except UserError as refusal:
@@ -62,7 +63,6 @@ def test_a_program_that_ends_before_its_tests_has_not_passed(attempt, early):
 
 
 def test_a_fork_bomb_meets_the_limit_and_leaves_nothing(attempt):
-    began = time.monotonic()
     found = attempt(
         """
         import os, time
@@ -76,9 +76,9 @@ def test_a_fork_bomb_meets_the_limit_and_leaves_nothing(attempt):
             assert 4 <= made < 16, made
         """
     )
-    assert found.passed and time.monotonic() - began < 10
-    bomb = attempt("import os\nwhile True:\n    try:\n        os.fork()\n    except OSError: pass\n")
-    assert bomb.why in ("took longer than 3 s", "ended by signal 9")
+    assert found.passed
+    bomb = attempt("import os\nwhile True:\n    try:\n        os.fork()\n    except OSError: pass\n", SHORT)
+    assert bomb.why == "took longer than 2 s"
 
 
 def test_files_outside_are_neither_read_nor_written(attempt, tmp_path):
@@ -133,12 +133,11 @@ def test_memory_is_limited(attempt):
 
 
 def test_an_endless_loop_ends(attempt):
-    began = time.monotonic()
-    assert attempt("while True: pass").why == "ended by signal 9"  # CPU time
-    assert attempt("import time\ntime.sleep(600)").why == "took longer than 3 s"
+    busy = attempt("while True: pass", sandbox.Limits(wall_seconds=60.0, cpu_seconds=1))
+    assert busy.why == "ended by signal 9", "its CPU time is over"
+    assert attempt("import time\ntime.sleep(600)", SHORT).why == "took longer than 2 s"
     ignoring = "import signal, time\nfor s in (2, 15, 24): signal.signal(s, signal.SIG_IGN)\nwhile True: time.sleep(1)"
-    assert attempt(ignoring).why == "took longer than 3 s"
-    assert time.monotonic() - began < 20
+    assert attempt(ignoring, SHORT).why == "took longer than 2 s"
 
 
 def test_the_parent_cannot_be_killed(attempt):
@@ -161,7 +160,7 @@ def test_the_parent_cannot_be_killed(attempt):
 
 
 def test_huge_output_is_dropped(attempt):
-    endless = attempt("import os\nwhile True: os.write(1, b'x' * 65536)")
+    endless = attempt("import os\nwhile True: os.write(1, b'x' * 65536)", SHORT)
     assert not endless.passed and len(endless.output) <= 8192
     assert attempt("print('y' * 50_000_000)\nprint('the end')").output.endswith("the end\n")
 
@@ -231,7 +230,7 @@ def test_privileges_are_gone(attempt):
 def test_programs_run_beside_each_other(attempt):
     attempt("pass")
     programs = [f"import time\ntime.sleep(0.05)\nassert {i} % 3" for i in range(9)]
-    assert [o.passed for o in sandbox.run_all(programs, SHORT, workers=3)] == [i % 3 > 0 for i in range(9)]
+    assert [o.passed for o in sandbox.run_all(programs, AMPLE, workers=3)] == [i % 3 > 0 for i in range(9)]
 
 
 def test_where_nothing_can_be_confined_nothing_runs(tmp_path):
