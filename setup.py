@@ -44,7 +44,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=find_packages(include=["kanana_jax", "kanana_jax.*"]),
-    package_data={"kanana_jax.observatory": ["tables/*/*"], "kanana_jax.evaluation": ["tasks/*.yaml"]},
+    package_data={"kanana_jax.observatory": ["tables/*/*"], "kanana_jax.evaluation": ["groups.yaml", "tasks/*.yaml"]},
     install_requires=CORE,
     extras_require={
         "tpu": ["jax[tpu]>=0.10.2"],

@@ -8,6 +8,7 @@ from kanana_jax.config import ConfigError
 from kanana_jax.data import filters as filters_lib
 from kanana_jax.data import mixture, pipeline, sources, teacher_cache
 from kanana_jax.data.tokenizer_training import TokenizerConfig
+from kanana_jax.evaluation.in_training import TasksConfig
 from kanana_jax.inference.sampling import SamplingConfig
 from kanana_jax.interop import model_folder
 from kanana_jax.models.architecture import Architecture, Runtime
@@ -65,6 +66,7 @@ class StageConfig:
       search: among which shapes the best is looked for, by short distillations.
       cache_teacher: how much of the model's logits is kept, and over which rows.
       select: source → further rules for its documents in this stage: how a high-quality slice is cut.
+      tasks: what the model is asked while it trains.
       data_after: the stage whose position in the sources is kept; empty: the last that it comes from and that read any.
     """
 
@@ -78,6 +80,7 @@ class StageConfig:
     prune: PruneStageConfig | None = None
     search: SearchConfig | None = None
     cache_teacher: CacheTeacherConfig | None = None
+    tasks: TasksConfig | None = None
     data_after: str = ""
     select: dict[str, dict[str, filters_lib.Rule]] = dataclasses.field(default_factory=dict)
 
@@ -88,6 +91,8 @@ class StageConfig:
             if (getattr(self, section) is not None) != (section in SECTIONS[self.kind]):
                 needs = "needs a" if section in SECTIONS[self.kind] else "has no"
                 raise ValueError(f"a stage of kind '{self.kind}' {needs} section '{section}'")
+        if self.tasks is not None and SECTIONS[self.kind][:1] != ("train",):
+            raise ValueError(f"a stage of kind '{self.kind}' has no section 'tasks'")
         if self.kind in ("upscale", "prune", "search", "cache_teacher") and self.start == "scratch":
             raise ValueError(f"a stage of kind '{self.kind}' starts from another stage or a model folder")
         if bool(self.mixture) != (self.kind != "upscale"):

@@ -17,6 +17,7 @@ from kanana_jax.data import heldout, mixture, pipeline, sources
 from kanana_jax.data.cached_stream import CachedStream
 from kanana_jax.data.teacher_cache import TeacherCache
 from kanana_jax.data.tokenizer import Tokenizer
+from kanana_jax.evaluation import in_training
 from kanana_jax.interop import model_folder
 from kanana_jax.models import attention, counts, transformer
 from kanana_jax.models.architecture import Architecture, Runtime
@@ -205,6 +206,12 @@ def training(name: str, stage: StageConfig, run: Run, parent: model_folder.Model
                 chunk=train.loss_chunk,
             ),
             make_frozen=make_frozen,
+            questions=None
+            if stage.tasks is None
+            else loop.Questions(
+                stage.tasks.every,
+                in_training.make_ask(stage.tasks, architecture, runtime, tokenizer, mesh, recipe.seed),
+            ),
         ),
     )
 
@@ -263,9 +270,7 @@ def objective(
     train, platform = stage.train, mesh.devices.flat[0].platform
     own = implementation(runtime, architecture, train.seq_len, platform)
     if stage.kind == "pretrain":
-        return Objective(
-            pretrain.make_loss(architecture, runtime, own, z_loss=train.z_loss, chunk=train.loss_chunk)
-        )
+        return Objective(pretrain.make_loss(architecture, runtime, own, z_loss=train.z_loss, chunk=train.loss_chunk))
     config = stage.distill
     if config.cache:
         return Objective(

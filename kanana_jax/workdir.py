@@ -28,6 +28,7 @@ FREE = (
     "plan",
     "data.workers",
     "data.prefetch",
+    "*.tasks",
     "*.train.accumulate",
     "*.train.loss_chunk",
     "*.train.log_every",

@@ -8,7 +8,9 @@ from kanana_jax.config import ConfigError, UserError
 _EXAMPLE = """example:
   kanana eval runs/tiny/stage2 --tasks microworld --output results.json
   kanana eval Llama-3.2-1B --tasks mmlu,gsm8k --data-dir DATA --limit 50 --output results.json
+  kanana eval runs/tiny/stage2 --tasks humaneval,mbpp --data-dir DATA --output results.json
   kanana eval --compare a.json b.json
+  kanana eval --plot out.html results/*.json
 
 Tasks are lm-evaluation-harness's by name; with --data-dir those of docs/evaluation.md are read from local files."""
 
@@ -16,7 +18,7 @@ Tasks are lm-evaluation-harness's by name; with --data-dir those of docs/evaluat
 def add_verbs(verb: Callable) -> None:
     """Adds `eval`."""
     sub = verb("eval", _eval, "evaluate a model, or compare two results", _EXAMPLE)
-    sub.add_argument("model", nargs="?", metavar="MODEL", help="model, stage or Hugging Face folder")
+    sub.add_argument("models", nargs="*", metavar="MODEL", help="model, stage or Hugging Face folder; files for --plot")
     sub.add_argument("--tasks", metavar="A,B", help="names, with commas")
     sub.add_argument("--output", type=pathlib.Path, metavar="FILE.json")
     sub.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="folder of local evaluation sets")
@@ -26,6 +28,15 @@ def add_verbs(verb: Callable) -> None:
     sub.add_argument("--batch-size", type=int, default=16, metavar="N", help="rows a forward pass")
     sub.add_argument("--seed", type=int, default=0, metavar="S", help="of the examples and of sampling")
     sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation")
+    sub.add_argument(
+        "--training-flops", type=float, metavar="X", help="of the model, for --plot; default: what its model.json tells"
+    )
+    sub.add_argument(
+        "--plot",
+        type=pathlib.Path,
+        metavar="OUT",
+        help="score against training FLOPs of files of results, .html or .svg",
+    )
     sub.add_argument("--compare", nargs=2, type=pathlib.Path, metavar=("A.json", "B.json"))
 
 
@@ -33,9 +44,15 @@ def _eval(options, overrides, command) -> None:
     if options.compare:
         _compare(*options.compare)
         return
-    for name in ("model", "tasks", "output"):
+    if options.plot:
+        _plot([pathlib.Path(name) for name in options.models], options.plot)
+        return
+    if len(options.models) != 1:
+        raise ConfigError("'kanana eval' needs one MODEL (see --help)")
+    for name in ("tasks", "output"):
         if getattr(options, name) is None:
-            raise ConfigError(f"'kanana eval' needs {'MODEL' if name == 'model' else '--' + name} (see --help)")
+            raise ConfigError(f"'kanana eval' needs --{name} (see --help)")
+    (path,) = options.models
     for name in ("limit", "batch_size"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1")
@@ -55,7 +72,7 @@ def _eval(options, overrides, command) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         model = HarnessModel(
-            Session.load(options.model, options.dtype),
+            Session.load(path, options.dtype),
             batch_size=options.batch_size,
             seed=options.seed,
             progress=progress if console.is_terminal else None,
@@ -69,10 +86,43 @@ def _eval(options, overrides, command) -> None:
             chat=options.chat,
             seed=options.seed,
         )
-    settings = {"model": options.model, "limit": options.limit, "chat": options.chat, "dtype": options.dtype}
-    write_json(options.output, {**found, "settings": settings | {"seed": options.seed, "command": command}})
+    settings = {"model": path, "limit": options.limit, "chat": options.chat, "dtype": options.dtype}
+    settings |= {"seed": options.seed, "command": command}
+    write_json(options.output, {**found, "model": _about(path, options.training_flops), "settings": settings})
     _show(("task", "metric", "value", "±", "n", "shots"), _rows(found["results"]))
     print(options.output)
+
+
+def _about(path: str, flops: float | None) -> dict:
+    """What the model is and what its training has cost, 6·N·D, with the models that it was made from."""
+    from kanana_jax.interop import model_folder
+    from kanana_jax.models import counts
+
+    found = model_folder.find(path)
+    costs = [model.card.get("flops_six_n_d") for model in model_folder.lineage(found)]
+    if flops is None and any(costs):
+        flops = sum(cost or 0.0 for cost in costs)
+    told = {"parameters": counts.parameters(found.architecture), "tokens": found.card.get("tokens")}
+    return {**told, "training_flops": flops}
+
+
+def _plot(files: list[pathlib.Path], out: pathlib.Path) -> None:
+    from kanana_jax.evaluation import compare
+    from kanana_jax.report.evaluation import write_plot
+
+    if not files:
+        raise ConfigError("'kanana eval --plot' needs files of results: kanana eval --plot out.html a.json b.json")
+    if out.suffix not in (".html", ".svg"):
+        raise ConfigError(f"--plot {out}: the name must end in .html or .svg")
+    results = {file: compare.read(file) for file in files}
+    # Files of one name differ by their folder, which is also the family of the models in it.
+    alone = len({file.stem for file in files}) == len(files)
+    names = {file: file.stem if alone else f"{file.parent.name}/{file.stem}" for file in files}
+    families = {names[file]: file.resolve().parent.name for file in files}
+    try:
+        print(write_plot({names[file]: value for file, value in results.items()}, families, out))
+    except ValueError as error:
+        raise ConfigError(f"--plot: {error}") from error
 
 
 def _rows(results):

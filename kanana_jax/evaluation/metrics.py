@@ -1,5 +1,8 @@
 """Scores of answers that the harness has no metric for."""
 
+import functools
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,3 +22,72 @@ def answer_f1(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float
 def answers_f1(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """For documents with `answers`."""
     return {"char_f1": char_f1(results[0], doc["answers"])}
+
+
+def answer_texts_f1(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """For documents with `answers` of SQuAD's form."""
+    return {"char_f1": char_f1(results[0], [answer["text"] for answer in doc["answers"]])}
+
+
+def boxed(text: str) -> str | None:
+    r"""What stands in the last `\boxed{…}`, braces within it included."""
+    begin = text.rfind("\\boxed{")
+    if begin < 0:
+        return None
+    depth, begin = 1, begin + len("\\boxed{")
+    for index in range(begin, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[index], 0)
+        if depth == 0:
+            return text[begin:index]
+    return None
+
+
+def boxed_number(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """Whether the boxed number is that after `####` (GSM8K); 1,000 and 1000.00 are the same."""
+    found = re.findall(r"-?\d[\d,]*(?:\.\d+)?", boxed(results[0]) or "")
+    right = doc["answer"].split("####")[-1]
+    return {"exact_match": float(bool(found) and _number(found[-1]) == _number(right))}
+
+
+def _number(text: str) -> float:
+    return float(text.replace(",", "").strip())
+
+
+def boxed_formula(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """Whether the boxed answer is the solution's, as the harness's `hendrycks_math` normalises both."""
+    from lm_eval.tasks.hendrycks_math.utils import is_equiv
+
+    found = boxed(results[0])
+    return {"exact_match": float(found is not None and is_equiv(found, doc["answer"]))}
+
+
+@functools.cache
+def _japanese_words():
+    """MeCab with IPADIC, as sacrebleu's `ja-mecab` has it."""
+    from sacrebleu.tokenizers.tokenizer_ja_mecab import TokenizerJaMecab
+
+    return TokenizerJaMecab()
+
+
+def rouge2_ja(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """F1 of pairs of words against the `summary`."""
+    found, right = (_pairs(_japanese_words()(text).split()) for text in (results[0], doc["summary"]))
+    return {"rouge2": overlap_f1(found, right)}
+
+
+def _pairs(words: Sequence[str]) -> Counter:
+    return Counter(zip(words, words[1:]))
+
+
+def overlap_f1(found: Counter, right: Counter) -> float:
+    """F1 of two bags; 0 where one is empty."""
+    common = (found & right).total()
+    return 2 * common / (found.total() + right.total()) if common else 0.0
+
+
+def bleu_ja(items: Sequence[tuple[str, str]]) -> float:
+    """Corpus BLEU of (reference, answer) in MeCab's words, 0 … 100 (sacrebleu, arXiv:1804.08771)."""
+    import sacrebleu
+
+    references, answers = zip(*items)
+    return sacrebleu.corpus_bleu(list(answers), [list(references)], tokenize="ja-mecab").score

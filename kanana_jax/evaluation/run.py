@@ -1,16 +1,19 @@
 """Runs tasks on a model and brings the harness's results into ours."""
 
+import contextlib
 import hashlib
 import logging
 import math
 import pathlib
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lm_eval
 import numpy as np
 
-from kanana_jax.config import ConfigError
+from kanana_jax.config import ConfigError, UserError
+from kanana_jax.evaluation import sandbox
 from kanana_jax.evaluation import tasks as task_files
 from kanana_jax.evaluation.harness import HarnessModel
 
@@ -43,31 +46,39 @@ def evaluate(
       {metric: [value of each document]}}}`; `prompts` is a hash of all that the model was asked.
 
     Raises:
-      ConfigError: an unknown task, missing files, or a task that runs what the model has written.
+      ConfigError: an unknown task, missing files, or a task that runs generated code outside of the sandbox.
+      UserError: a data set or package that is out of reach, or a machine without a sandbox for tasks that need one.
     """
-    for name in ("lm_eval", "absl"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    wanted, parts, manager = task_files.load(names, data_dir)
-    loaded = manager.load(wanted)
-    unsafe = [name for name, task in loaded["tasks"].items() if task.config.unsafe_code]
-    if unsafe:
-        raise ConfigError(
-            f"{', '.join(unsafe)}: runs code that the model has written, for which there is no sandbox yet"
+    found = find(names, data_dir)
+    try:
+        loaded = found.manager.load(found.specs)
+    except (OSError, ImportError) as error:  # a hub out of reach, or a package that a task of the harness imports
+        told = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{', '.join(names)} cannot be loaded ({told}): give --data-dir where docs/evaluation.md names a file, or "
+            "download the data set or install the package"
+        ) from error
+    for name, task in loaded["tasks"].items():
+        if task.config.unsafe_code:
+            raise ConfigError(f"task '{name}' runs what the model has written in this process, which is never done")
+    groups = found.parts | {g: list(members) for g, members in loaded.get("group_map", {}).items() if members}
+    for name, number in found.shots.items():
+        for leaf in _leaves([name], groups):
+            loaded["tasks"][leaf].set_config("num_fewshot", number)
+    with _random_state_kept():
+        raw = lm_eval.simple_evaluate(
+            model=model,
+            tasks=[*loaded["tasks"].values()],
+            task_manager=found.manager,
+            limit=limit,
+            num_fewshot=shots,
+            apply_chat_template=chat or found.chat,
+            bootstrap_iters=0,
+            random_seed=seed,
+            numpy_random_seed=seed,
+            fewshot_random_seed=seed,
+            log_samples=True,
         )
-    raw = lm_eval.simple_evaluate(
-        model=model,
-        tasks=[*loaded["tasks"].values()] if not loaded["groups"] else wanted,
-        task_manager=manager,
-        limit=limit,
-        num_fewshot=shots,
-        apply_chat_template=chat,
-        bootstrap_iters=0,
-        random_seed=seed,
-        numpy_random_seed=seed,
-        fewshot_random_seed=seed,
-        log_samples=True,
-    )
-    groups = parts | {g: list(members) for g, members in raw.get("group_subtasks", {}).items() if members}
     results = {name: _result(name, raw) for name in raw["samples"]}
     documents = {name: _documents(raw["samples"][name]) for name in raw["samples"]}
     for name, members in groups.items():
@@ -77,6 +88,31 @@ def evaluate(
             metric: [v for leaf in leaves for v in documents[leaf].get(metric, [])] for metric in documents[leaves[0]]
         }
     return {"results": {n: results[n] for n in sorted(results)}, "documents": documents}
+
+
+def find(names: Sequence[str], data_dir: pathlib.Path | None) -> task_files.Loaded:
+    """The tasks, before a model has written for hours.
+
+    Raises:
+      ConfigError, UserError: see `evaluate`.
+    """
+    for name in ("lm_eval", "absl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    found = task_files.load(names, data_dir)
+    if found.runs_code:
+        sandbox.check()
+    return found
+
+
+@contextlib.contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """The harness seeds the process's generators, which a training that goes on would notice."""
+    kept = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
 
 
 def _leaves(members: Sequence[str], groups: dict[str, list[str]]) -> list[str]:

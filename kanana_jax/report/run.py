@@ -51,6 +51,7 @@ def write_run_report(workdir: pathlib.Path) -> pathlib.Path:
             *_optional("Cost of the family", cost_blocks(cards)),
             Section("Loss", _loss(begun)),
             Section("Held-out text", _bits(begun)),
+            *_optional("Tasks", _tasks(begun)),
             Section("Samples", _samples(stages)),
             Section("Data", _data(stages)),
             Section("Learning rate and gradient", _optimizer(begun)),
@@ -245,6 +246,35 @@ def _bits(stages: list[_Stage]) -> list:
         ]
         blocks.append(Table((what, *[f"end of {s.name}" for s in stages]), rows, f"Bits per byte by {what}."))
     return blocks
+
+
+def _tasks(stages: list[_Stage]) -> list[Block]:
+    """What the stages were asked while they trained: one line a task and metric, one figure a metric."""
+    asked = [s for s in stages if any(row["eval"].get("tasks") for row in s.evals)]
+    if not asked:
+        return []
+    before, boundaries = _axis(stages)
+    points: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for stage in asked:
+        for row in stage.evals:
+            for task, metrics in row["eval"].get("tasks", {}).items():
+                for metric, value in metrics.items():
+                    if not metric.endswith("_stderr"):
+                        at = before[stage.name] + row["tokens"] / 1e6
+                        points.setdefault(metric, {}).setdefault(task, []).append((at, value))
+    return [
+        Figure(
+            lines(
+                [Series(task, [x for x, _ in xy], [y for _, y in xy]) for task, xy in tasks.items()],
+                x="tokens (millions)",
+                y=metric,
+                boundaries=boundaries,
+                markers=True,
+            ),
+            f"Tasks asked while training: {metric}.",
+        )
+        for metric, tasks in points.items()
+    ]
 
 
 def _samples(stages: dict[str, _Stage]) -> list[Block]:

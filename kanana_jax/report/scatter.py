@@ -8,16 +8,23 @@ from kanana_jax.report.svg import COLOURS, INK, SMALL, SOFT, WIDTH, draw, inches
 
 @dataclasses.dataclass(frozen=True)
 class Points:
-    """Points of one colour; `label` stands in the legend, `names` beside the points where there is room."""
+    """Points of one colour.
+
+    Attributes:
+      label: stands in the legend.
+      names: beside the points where there is room.
+      error: half the height of a bar through each point, or None.
+    """
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
     names: Sequence[str]
+    error: Sequence[float] | None = None
 
     def __post_init__(self):
-        if not len(self.x) == len(self.y) == len(self.names):
-            raise ValueError(f"points '{self.label}': x, y and names must be of equal length")
+        if not len(self.x) == len(self.y) == len(self.names) == len(self.x if self.error is None else self.error):
+            raise ValueError(f"points '{self.label}': x, y, names and error must be of equal length")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +47,8 @@ def scatter(
     cross: tuple[float | None, float | None] = (None, None),
     note: str = "",
     height: float = 4.2,
+    log_x: bool = False,
+    joined: bool = False,
 ) -> str:
     """Points with their names, which are left out where they would cover another.
 
@@ -48,6 +57,7 @@ def scatter(
       arrows: name → (dx, dy) from the origin, scaled together to fit the points (a biplot's loadings).
       cross: x and y of faint lines.
       note: small print in the lower right corner.
+      joined: a line through the points of each colour, in their order.
     """
     key = legend_rows([p.label for p in points]) if len(points) > 1 else []
     bottom = 0.62 + 0.19 * len(key)
@@ -61,7 +71,12 @@ def scatter(
             if at is not None:
                 line(at, color=SOFT, linewidth=0.8, linestyle=(0, (2, 3)), zorder=1)
         for i, group in enumerate(points):
-            axes.plot(group.x, group.y, "o", markersize=4.5, color=COLOURS[i % len(COLOURS)], markeredgewidth=0)
+            colour = COLOURS[i % len(COLOURS)]
+            if group.error is not None:
+                axes.errorbar(group.x, group.y, group.error, fmt="none", ecolor=colour, alpha=0.45, elinewidth=1)
+            if joined:
+                axes.plot(group.x, group.y, color=colour, alpha=0.55, linewidth=1.2)
+            axes.plot(group.x, group.y, "o", markersize=4.5, color=colour, markeredgewidth=0)
         wanted = [(n, a, b, INK) for p in points for n, a, b in zip(p.names, p.x, p.y)]
         if arrows:
             reach = [max(map(abs, v), default=1.0) for v in zip(*((a, b) for _, a, b, _ in wanted))] or [1.0, 1.0]
@@ -76,8 +91,10 @@ def scatter(
                 tips.append((name, *tip, COLOURS[1]))
             wanted = tips + wanted
         axes.margins(x=0.09, y=0.1)
+        if log_x:  # before the limits are drawn up, which are other ones then
+            axes.set_xscale("log")
         axes.autoscale_view()
-        scale(axes, "x", False)
+        scale(axes, "x", log_x)
         scale(axes, "y", False)
         _names(axes, wanted, height)
         legend(axes, key, [p.label for p in points], height)

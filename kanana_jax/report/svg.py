@@ -167,6 +167,13 @@ def draw(
     return _inline(buffer.getvalue())
 
 
+def standalone(svg: str) -> str:
+    """An element of a page → a file of its own, on paper, in the light colours."""
+    svg = re.sub(r"var\(--\w+,(#\w+)\)", r"\1", svg)
+    root = f'<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" style="background: {PAPER}"'
+    return svg.replace("<svg", root, 1) + "\n"
+
+
 def _inline(svg: str) -> str:
     """A file's SVG → an element of a page: short, in the page's fonts and colours, with ids of its own."""
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)

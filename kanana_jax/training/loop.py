@@ -88,6 +88,18 @@ class Frozen(NamedTuple):
     prepare: Callable[[Batch], Batch] | None = None
 
 
+class Questions(NamedTuple):
+    """Tasks that are asked at the beginning, every so many steps (0: not between) and at the end.
+
+    Attributes:
+      every: steps.
+      ask: parameters → `{task: {metric: value}}`.
+    """
+
+    every: int
+    ask: Callable[[Any], dict[str, dict[str, float]]]
+
+
 class Stream(Protocol):
     """A stage's batches: this process's rows, in the order of `rows`."""
 
@@ -118,6 +130,7 @@ class Task:
       sizes: `{what: (logical axis, size)}` that the mesh must divide.
       evaluate: parameters → `{"bits_per_byte": {name: value}, …}`.
       make_frozen: loads the stage's other models.
+      questions: asked beside `evaluate`.
     """
 
     name: str
@@ -130,6 +143,7 @@ class Task:
     sizes: dict[str, tuple[str, int]]
     evaluate: Callable[[Any], dict[str, Any]] | None = None
     make_frozen: Callable[[], Frozen] = Frozen
+    questions: Questions | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,7 +293,7 @@ class _Run:
                 self.digest(*pending)
             pending = (step, values)
             last = step == self.end
-            evaluated = last or (config.eval_every > 0 and step % config.eval_every == 0)
+            evaluated = last or self.asks(step) or (config.eval_every > 0 and step % config.eval_every == 0)
             stopping = terminated() or self.checkpoints.preempted(step)
             saving = last or stopping or step % config.checkpoint.every == 0
             if evaluated or saving:
@@ -357,11 +371,20 @@ class _Run:
         self.write(line)
         self.clock, self.clock_tokens, self.waited, self.filtered, self.timed_steps = now, 0.0, 0.0, 0.0, 0
 
+    def asks(self, step: int) -> bool:
+        questions = self.task.questions
+        if questions is None:
+            return False
+        return step in (0, self.end) or (questions.every > 0 and step % questions.every == 0)
+
     def evaluate(self, step: int, params: Any) -> None:
-        if self.task.evaluate is None:
+        task = self.task
+        if task.evaluate is None and not self.asks(step):
             return
         began = time.perf_counter()
-        self.evaluation = self.task.evaluate(params)
+        self.evaluation = {"bits_per_byte": {}} if task.evaluate is None else task.evaluate(params)
+        if self.asks(step):
+            self.evaluation["tasks"] = task.questions.ask(params)
         self.write({"step": step, "tokens": self.tokens, "eval": self.evaluation})
         self.clock += time.perf_counter() - began
 

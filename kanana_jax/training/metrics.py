@@ -115,7 +115,10 @@ def _figures(line: dict[str, Any]) -> str:
     if "eval" in line:
         bits = line["eval"].get("bits_per_byte", {})
         languages = {name.removeprefix("lang/"): bits[name] for name in bits if name.startswith("lang/")}
-        return "held-out bits per byte  " + "  ".join(f"{name} {value:.3f}" for name, value in languages.items())
+        parts = ["held-out bits per byte", *(f"{name} {value:.3f}" for name, value in languages.items())]
+        for task, metrics in line["eval"].get("tasks", {}).items():
+            parts += [f"{task} {name} {value:.3f}" for name, value in metrics.items() if not name.endswith("_stderr")]
+        return "  ".join(parts)
     parts = [f"loss {line['loss']:.4f}" if "loss" in line else f"tail {line['tail_mass']:.4f}"]
     if line.get("tokens_per_s"):
         parts.append(f"{line['tokens_per_s']:,.0f} tok/s")

@@ -108,6 +108,7 @@ def test_the_verb_and_its_comparison(folder, data, tmp_path, capsys):
     files[1].write_text(files[0].read_text())
     assert b["results"]["niilc"]["n"] == len(b["documents"]["niilc"]["char_f1"]) == 4
     assert "niilc" in capsys.readouterr().out
+    assert b["model"]["parameters"] > 10_000 and b["model"]["training_flops"] is None, "of a model from elsewhere"
     assert cli.main(["eval", "--compare", *map(str, files)]) == 0
     assert "+0.0000" in capsys.readouterr().out
     b["results"]["niilc"]["prompts"] = "others"
@@ -123,6 +124,7 @@ def test_the_verb_and_its_comparison(folder, data, tmp_path, capsys):
         (["--tasks", "niilc", "--output", "r.json"], 2, "give --data-dir"),
         (["--tasks", "niilc", "--output", "r.json", "--data-dir", "."], 2, "niilc/test.jsonl, which is not there"),
         (["--tasks", "niilc"], 2, "needs --output"),
+        (["another", "--tasks", "niilc"], 2, "needs one MODEL"),
         (["--tasks", "niilc", "--output", "r.json", "--limit", "0"], 2, "--limit must be at least 1"),
     ],
 )
@@ -145,6 +147,15 @@ def test_broken_lines_are_named(tmp_path):
     (tmp_path / "niilc/dev.jsonl").write_text("")
     with pytest.raises(ConfigError, match="test.jsonl, line 2: not JSON"):
         tasks.load(["niilc"], tmp_path)
+
+
+def test_separators_within_a_question_end_no_line(tmp_path):
+    (tmp_path / "niilc").mkdir()
+    row = json.dumps({"question": "a\u2028b\x85c", "answers": ["d"]}, ensure_ascii=False)
+    for split in ("test", "dev"):
+        (tmp_path / f"niilc/{split}.jsonl").write_text(f"{row}\r\n\n{row}")
+    (config,) = tasks.load(["niilc"], tmp_path).specs
+    assert [doc["question"] for doc in config["custom_dataset"]()["test"]] == ["a\u2028b\x85c"] * 2
 
 
 def test_character_f1_is_of_the_best_reference():

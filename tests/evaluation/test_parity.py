@@ -5,7 +5,7 @@ import pytest
 from random_model import data, folder
 
 pytestmark = pytest.mark.parity
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 lm_eval = pytest.importorskip("lm_eval")
 
 from lm_eval.api.instance import Instance  # noqa: E402
@@ -44,14 +44,20 @@ def test_equal_to_the_harness_own_model(folder, data, monkeypatch):
     monkeypatch.setattr(
         tasks,
         "load",
-        lambda names, where: (lambda found, *more: ([*found, _rolling()], *more))(*load(names, where)),
+        lambda names, where: (found := load(names, where))._replace(specs=[*found.specs, _rolling()]),
     )
     model = HarnessModel(Session.load(str(folder), devices=jax.devices()[:1]), batch_size=8)
     peer = HFLM(pretrained=str(folder), dtype="float32", batch_size=8, device="cpu")
     ours = run.evaluate(model, NAMES, data_dir=data, limit=6)["results"]
-    wanted, parts, manager = load(NAMES, data)
+    loaded = load(NAMES, data)
+    parts = loaded.parts
     theirs = lm_eval.simple_evaluate(
-        peer, tasks=[*wanted, _rolling()], task_manager=manager, limit=6, bootstrap_iters=0, fewshot_random_seed=0
+        peer,
+        tasks=[*loaded.specs, _rolling()],
+        task_manager=loaded.manager,
+        limit=6,
+        bootstrap_iters=0,
+        fewshot_random_seed=0,
     )["results"]
     compared = 0
     for name, metrics in theirs.items():
@@ -76,5 +82,20 @@ def test_equal_to_the_harness_own_model(folder, data, monkeypatch):
 
     for until, prompts in (([], ("한빛시는", "The city of", "3 + 4 =")), (["e", "다"], ("한빛시는", "3 + 4 ="))):
         assert texts(model, until, *prompts) == texts(peer, until, *prompts)
+    _stop_strings_within_symbols(model, peer, texts)
     total = sum(ours[part]["acc"] * ours[part]["n"] for part in parts["mmlu"])
     assert ours["mmlu"]["acc"] == pytest.approx(total / ours["mmlu"]["n"])
+
+
+def _stop_strings_within_symbols(model, peer, texts):
+    """Where the peer ends early: it looks for stop strings in a text that spells out symbols, `<|eot_id|>` for "e"."""
+    from lm_eval.models.utils_hf import MultiTokenEOSCriteria
+
+    symbol, letter = model.session.tokenizer.token_id("<|eot_id|>"), peer.tok_encode("y", add_special_tokens=False)
+    ids = torch.tensor([[*letter, symbol]])
+    assert "e" not in peer.tok_decode(ids[0]) and "e" not in model.session.tokenizer.decode([*letter, symbol])
+    assert MultiTokenEOSCriteria("e", peer.tokenizer, 0, 1)(ids, None)
+    assert not MultiTokenEOSCriteria("z", peer.tokenizer, 0, 1)(ids, None)
+    prompts = ("한빛시는", "The city of", "3 + 4 =")
+    for mine, theirs in zip(texts(model, ["e", "다"], *prompts), texts(peer, ["e", "다"], *prompts)):
+        assert mine.startswith(theirs), "it may be shorter, and never another"

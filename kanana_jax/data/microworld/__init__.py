@@ -16,7 +16,7 @@ from kanana_jax.data.microworld import encyclopedia, noise, parallel, prose
 from kanana_jax.data.microworld.questions import questions
 from kanana_jax.data.microworld.world import World, stable_random
 
-__all__ = ["KINDS", "LANGUAGES", "World", "document", "documents", "parse_uri", "questions"]
+__all__ = ["KINDS", "LANGUAGES", "World", "document", "documents", "parse_uri", "problems", "questions"]
 
 LANGUAGES = ("ko", "en", "ja")
 
@@ -74,6 +74,16 @@ def document(world: World, kind: str, lang: str, index: int) -> dict[str, Any]:
 
 def documents(world: World, kind: str, lang: str, count: int, start: int = 0) -> Iterator[dict[str, Any]]:
     return (document(world, kind, lang, index) for index in range(start, start + count))
+
+
+def problems(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Functions to be written, half of them described in Korean, half in English; see `code.problem`."""
+    made = []
+    for index in range(count):
+        lang = ("ko", "en")[index % 2]
+        found = code_lib.problem(lang, stable_random(seed, "problem", index))
+        made.append({"id": f"problem/{lang}/{index}", "lang": lang, **found})
+    return made
 
 
 def parse_uri(uri: str) -> Iterator[dict[str, Any]]:

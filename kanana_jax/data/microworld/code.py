@@ -1,6 +1,8 @@
 """Small Python functions with docstrings in Korean or English; every one runs and does what it says."""
 
 import random
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from kanana_jax.data.microworld.korean import particles
 
@@ -10,7 +12,43 @@ def code(lang: str, rng: random.Random) -> str:
     return "\n\n\n".join(_function(lang, rng) for _ in range(rng.randint(1, 2)))
 
 
+def problem(lang: str, rng: random.Random) -> dict[str, str]:
+    """A function to be written, in HumanEval's form: `prompt`, `solution`, `test`, `entry_point`.
+
+    It is tested on arguments that its docstring does not show.
+    """
+    f = _parts(lang, rng)
+    if isinstance(f.argument, str):
+        others = ["".join(rng.choice("aeiouxyz") for _ in range(n)) for n in (3, 7, 12)]
+    elif isinstance(f.argument, list):
+        others = [[rng.randint(1, 120) for _ in range(n)] for n in (1, 4, 9)]
+    else:
+        others = [rng.randint(41, 400), rng.randint(41, 400), 60060]
+    test = [f"    assert candidate({a!r}) == {f.result(a)!r}" for a in others]
+    return {
+        "prompt": "\n".join(f.head) + "\n",
+        "solution": "\n".join("    " + line for line in f.body),
+        "test": "\n".join(["def check(candidate):", *test]),
+        "entry_point": f.name,
+    }
+
+
 def _function(lang: str, rng: random.Random) -> str:
+    f = _parts(lang, rng)
+    return "\n".join(f.head + ["    " + line for line in f.body])
+
+
+class _Parts(NamedTuple):
+    """A function: its name, its lines down to the docstring, those of its body, an argument and what it computes."""
+
+    name: str
+    head: list[str]
+    body: list[str]
+    argument: Any
+    result: Callable[[Any], Any]
+
+
+def _parts(lang: str, rng: random.Random) -> _Parts:
     ko = lang == "ko"
     n, m = rng.randint(2, 99), rng.randint(2, 20)
     values = [rng.randint(1, 60) for _ in range(rng.randint(3, 6))]
@@ -49,7 +87,7 @@ def _function(lang: str, rng: random.Random) -> str:
     }[kind]
     parameter = {2: v, 3: v, 5: v, 6: v, 7: v, 8: "s"}.get(kind, x)
     text = particles(doc[kind][0]) if ko else doc[kind][1]
-    lines = [
+    head = [
         f"def {name}({parameter}):",
         f'    """{text}',
         "",
@@ -57,4 +95,4 @@ def _function(lang: str, rng: random.Random) -> str:
         f"    {result(argument)!r}",
         '    """',
     ]
-    return "\n".join(lines + ["    " + line for line in body])
+    return _Parts(name, head, body, argument, result)

@@ -1,0 +1,154 @@
+"""Our model against the harness's own `hf` model: the same folder, the same tasks on local sets, figures and times.
+
+    python benchmarks/evaluate.py DATA [--model FOLDER] [--tasks mmlu,gsm8k,niilc,jsquad] [--limit 4] [--rounds 2]
+
+DATA is a folder of evaluation sets (docs/evaluation.md). Without --model a random Llama is made, whose byte-level BPE
+is trained on DATA. `rolling` scores long texts in windows. One JSON line a task: the largest difference of a metric,
+seconds of the process's CPUs for both (fair where other programs run too), of the first round, in which ours compiles,
+and of the others, and the ratio of these: above 1, ours is faster.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import tempfile
+import time
+
+
+def make_model(folder: pathlib.Path, texts: list[str], vocab: int, width: int, layers: int) -> pathlib.Path:
+    """A random Llama with a tokenizer of the texts; the output matrix is wide, so that its answers differ."""
+    import tokenizers
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
+    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocab,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    bpe.post_processor = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    folder.mkdir()
+    bpe.save(str(folder / "tokenizer.json"))
+    names = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 32,
+        num_key_value_heads=width // 64,
+        head_dim=32,
+        vocab_size=bpe.get_vocab_size(),
+        max_position_embeddings=2048,
+        tie_word_embeddings=False,
+        initializer_range=0.1,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def texts_of(data: pathlib.Path, tasks: list[str]) -> list[str]:
+    """What the sets' files say, by line."""
+    import gzip
+
+    folders = {task.split("_")[0].replace("jsquad", "jglue") for task in tasks}
+    lines = []
+    for file in sorted(f for name in folders for f in (data / name).glob("*.jsonl*")):
+        text = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        for line in text.decode().split("\n")[:1500]:
+            values = json.loads(line).values() if line.strip() else ()
+            lines.append(" ".join(v for v in values if isinstance(v, str)))
+    return [line for line in lines if line]
+
+
+def rolling(texts: list[str], count: int) -> dict:
+    """A task of long texts: bits per byte."""
+    import datasets
+
+    longs = [" ".join(texts[i :: 4 * count])[:9000] for i in range(count)]
+    return {
+        "task": "rolling",
+        "custom_dataset": lambda **_: datasets.DatasetDict(
+            {"test": datasets.Dataset.from_list([{"text": text} for text in longs])}
+        ),
+        "test_split": "test",
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "doc_to_target": "{{text}}",
+        "metric_list": [{"metric": "bits_per_byte"}],
+        "metadata": {"version": 1.0},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=pathlib.Path)
+    parser.add_argument("--model")
+    parser.add_argument("--tasks", default="mmlu,gsm8k,niilc,jsquad,rolling")
+    for name, default in (("limit", 4), ("rounds", 2), ("batch", 8), ("vocab", 4096), ("width", 256), ("layers", 6)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args()
+    import jax
+    import torch
+    from lm_eval.models.huggingface import HFLM
+
+    from kanana_jax.evaluation import run, tasks
+    from kanana_jax.evaluation.harness import HarnessModel
+    from kanana_jax.inference.session import Session
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    names = options.tasks.split(",")
+    texts = texts_of(options.data, [n for n in names if n != "rolling"])
+    load = tasks.load
+    tasks.load = lambda some, where: (  # the one task that no file names
+        load([], where)._replace(specs=[rolling(texts, options.limit)])
+        if list(some) == ["rolling"]
+        else load(some, where)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        model = options.model or str(
+            make_model(pathlib.Path(folder) / "model", texts, options.vocab, options.width, options.layers)
+        )
+        ours = HarnessModel(Session.load(model, devices=jax.devices()[:1]), batch_size=options.batch)
+        peer = HFLM(pretrained=model, dtype="float32", batch_size=options.batch, device="cpu")
+        for name in names:
+            found: dict[str, dict] = {}
+            seconds: dict[str, list[float]] = {"ours": [], "hf": []}
+            for _ in range(options.rounds):
+                for who, one in (("ours", ours), ("hf", peer)):
+                    start = time.process_time()
+                    found[who] = run.evaluate(one, [name], data_dir=options.data, limit=options.limit)["results"]
+                    seconds[who].append(time.process_time() - start)
+            differences = {
+                f"{task} {metric}": abs(value - found["hf"][task][metric]) / max(1.0, abs(value))
+                for task, metrics in found["ours"].items()
+                for metric, value in metrics.items()
+                if isinstance(value, float) and not metric.endswith("_stderr")
+            }
+            worst = max(differences, key=differences.get)
+            last = {who: statistics.median(times[1:] or times) for who, times in seconds.items()}
+            line = {
+                "task": name,
+                "n": found["ours"][name]["n"],
+                "metrics": len(differences),
+                "worst": worst,
+                "difference": round(differences[worst], 6),
+                "first_s": {who: round(times[0], 2) for who, times in seconds.items()},
+                **{f"{who}_s": round(value, 2) for who, value in last.items()},
+                "ratio": round(last["hf"] / last["ours"], 2),
+            }
+            print(json.dumps(line, ensure_ascii=False), flush=True)
+
+
+if __name__ == "__main__":
+    main()

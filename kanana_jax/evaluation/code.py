@@ -1,0 +1,65 @@
+"""Whether programs that a model has written pass their tests: filters of task files, all programs in the sandbox."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kanana_jax.evaluation import sandbox
+
+Doc = Mapping[str, Any]
+Answers = Sequence[Sequence[str]]  # several of each document
+
+
+def humaneval_program(doc: Doc, answer: str) -> str:
+    """HumanEval (arXiv:2107.03374) and what has its form: the answer goes on with the prompt."""
+    return f"{doc['prompt']}{answer}\n{doc['test']}\ncheck({doc['entry_point']})\n"
+
+
+def mbpp_program(doc: Doc, answer: str) -> str:
+    """MBPP (arXiv:2108.07732): the answer is a program, tested by three assertions."""
+    return "\n".join([answer, doc.get("test_setup_code") or "", *doc["test_list"], ""])
+
+
+def mbpp_plus_program(doc: Doc, answer: str) -> str:
+    """MBPP+ (EvalPlus, arXiv:2305.01210): one test with many inputs."""
+    return "\n".join([answer, *(doc.get("test_imports") or []), doc["test"], ""])
+
+
+def before_fence(answer: str) -> str:
+    """Up to the end of the code block that the prompt has begun."""
+    return answer.split("```", 1)[0]
+
+
+def first_block(answer: str) -> str:
+    """The first code block, the prompt having begun one."""
+    found = re.search(r"```(?:\w+)?\n?(.*?)(?:\n?```|$)", "```python\n" + answer, re.DOTALL)
+    return found.group(1)
+
+
+def _tested(
+    program: Callable[[Doc, str], str], extract: Callable[[str], str] = str, packages: Sequence[str] = ()
+) -> Callable[[Answers, Sequence[Doc]], list[list[bool]]]:
+    def passed(answers: Answers, docs: Sequence[Doc]) -> list[list[bool]]:
+        programs = [program(doc, extract(a)) for several, doc in zip(answers, docs, strict=True) for a in several]
+        outcomes = iter(sandbox.run_all(programs, packages=packages))
+        return [[next(outcomes).passed for _ in several] for several in answers]
+
+    return passed
+
+
+humaneval = _tested(humaneval_program)
+humaneval_plus = _tested(humaneval_program, packages=("numpy",))
+humaneval_plus_instruct = _tested(humaneval_program, before_fence, packages=("numpy",))
+mbpp = _tested(mbpp_program)
+mbpp_plus = _tested(mbpp_plus_program, packages=("numpy",))
+mbpp_plus_instruct = _tested(mbpp_plus_program, first_block, packages=("numpy",))
+
+
+def pass_at_1(doc: Doc, results: Sequence[Sequence[bool]]) -> dict[str, float]:
+    """The share of a document's answers that passed: the unbiased estimate for one try (arXiv:2107.03374, eq. 1)."""
+    return {"pass@1": sum(results[0]) / len(results[0])}
+
+
+def published_examples(docs):
+    """MBPP's three examples are tasks 2, 3 and 4 of its prompt split."""
+    return [doc for doc in docs if doc["task_id"] >= 2]

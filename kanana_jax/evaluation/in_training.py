@@ -1,0 +1,83 @@
+"""Tasks that a stage asks its own parameters while it trains."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from kanana_jax.config import ConfigError, UserError
+from kanana_jax.data.tokenizer import Tokenizer
+from kanana_jax.inference.session import Session
+from kanana_jax.models.architecture import Architecture, Runtime
+
+_MOST_PARTS = 8  # of a task whose parts are told
+
+
+@dataclasses.dataclass(frozen=True)
+class TasksConfig:
+    """Which tasks a stage asks, and how often.
+
+    Attributes:
+      names: of tasks and groups, as for `kanana eval --tasks`.
+      every: steps; 0: at the beginning and at the end only, which is always done.
+      limit: documents a task, or part of one.
+      data_dir: where local files lie; empty: none are read.
+      batch_size: rows a forward pass.
+      chat: whether to ask in the model's chat format.
+    """
+
+    names: tuple[str, ...]
+    every: int = 0
+    limit: int | None = None
+    data_dir: str = ""
+    batch_size: int = 16
+    chat: bool = False
+
+    def __post_init__(self):
+        if not self.names or self.every < 0 or (self.limit is not None and self.limit < 1):
+            raise ValueError("tasks need at least one name, every of at least 0 and limit of at least 1")
+
+
+def make_ask(
+    config: TasksConfig, architecture: Architecture, runtime: Runtime, tokenizer: Tokenizer, mesh: Mesh, seed: int
+) -> Callable[[Any], dict[str, dict[str, float]]]:
+    """Parameters → `{task: {metric: value, metric_stderr: value}}`, by the code of `kanana eval`.
+
+    What cannot be asked is told now and not after an hour of training.
+
+    Raises:
+      ConfigError: unknown tasks, files that are missing, several processes (their answers would have to be gathered).
+      UserError: the harness or a package is not installed, or there is no sandbox for tasks that need one.
+    """
+    if jax.process_count() > 1:
+        raise ConfigError(
+            f"config 'tasks' of a stage asks {', '.join(config.names)}, which needs one process, there are "
+            f"{jax.process_count()}: leave it out, and evaluate the stage's checkpoint afterwards"
+        )
+    try:
+        from kanana_jax.evaluation import run
+        from kanana_jax.evaluation.harness import HarnessModel
+    except ImportError as error:
+        raise UserError(f"tasks need lm-evaluation-harness ({error}): pip install 'kanana-jax[eval]'") from error
+    data_dir = pathlib.Path(config.data_dir) if config.data_dir else None
+    run.find(config.names, data_dir)
+
+    def ask(params: Any) -> dict[str, dict[str, float]]:
+        model = HarnessModel(
+            Session(architecture, runtime, params, tokenizer, mesh), batch_size=config.batch_size, seed=seed
+        )
+        found = run.evaluate(model, config.names, data_dir=data_dir, limit=config.limit, chat=config.chat, seed=seed)[
+            "results"
+        ]
+        told = [n for n, result in found.items() if result.get("parts", 0) or not _is_part(n, found)]
+        return {name: {k: v for k, v in found[name].items() if isinstance(v, float)} for name in told}
+
+    return ask
+
+
+def _is_part(name: str, found: dict[str, dict[str, Any]]) -> bool:
+    """Whether it is a part of a task of many."""
+    return any(name.startswith(f"{n}_") and r.get("parts", 0) > _MOST_PARTS for n, r in found.items())

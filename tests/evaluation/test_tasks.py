@@ -1,0 +1,200 @@
+"""Every task that docs and groups name: the harness loads its config on one made-up row, and asks what the row says."""
+
+import gzip
+import json
+import re
+
+import datasets
+import pytest
+
+pytest.importorskip("lm_eval")
+
+from lm_eval.tasks import TaskManager  # noqa: E402
+
+from kanana_jax.config import ConfigError, UserError  # noqa: E402
+from kanana_jax.evaluation import metrics, run, tasks  # noqa: E402
+
+CHOICE = {"question": "Frage?", "choices": ["w", "x", "y", "z"], "answer": 2, "subject": "botany"}
+NLI = {"sentence1": "eins", "sentence2": "zwei", "label": "neutral", "gold_label": "neutral"}
+CODE = {"task_id": 11, "prompt": "def f(x):\n", "canonical_solution": "    return x\n", "test": "def check(c): pass", "entry_point": "f",
+        "text": "eine Aufgabe", "code": "def f(x): return x", "test_list": ["assert f(1)", "assert f(2)", "assert f(3)"], "test_setup_code": ""}  # fmt: skip
+TRANSLATION = {"en": "Tree", "ko": "나무", "ja": "木"}
+# Fields as published, one row a task, and what the target must be.
+ROWS = {
+    "mmlu": (CHOICE, 2), "jmmlu": (CHOICE, 2), "mmlu_cot": (CHOICE, "C"),
+    "kmmlu_cot": ({"question": "Frage?", "A": "w", "B": "x", "C": "y", "D": "z", "answer": 3}, "C"),
+    "haerae_cot": ({"query": "Frage? (A) w (B) x", "answer": "(B)"}, "B"),
+    "gsm8k": ({"question": "Frage?", "answer": "So\n#### 42"}, "So\n#### 42"), "gsm8k_boxed": ({"question": "Frage?", "answer": "So\n#### 42"}, "42"),
+    "math_boxed": ({"problem": "Frage?", "solution": "Since \\boxed{\\frac{1}{2}}.", "type": "Algebra", "level": "1"}, "\\frac{1}{2}"),
+    "mgsm_en": ({"question": "Frage?", "answer": 42}, "42"), "mgsm_ja": ({"question": "Frage?", "answer": 42}, "42"),
+    "bbh": ({"task": "dyck", "input": "Frage?", "target": "]", "prompt": "canary\n-----\nErst."}, "]"),
+    "jemhopqa": ({"question": "Frage?", "answer": "ja", "derivations": [["a", "b", ["c"]]]}, "ja"),
+    "niilc": ({"question": "Frage?", "answers": ["ja", "yes"]}, "ja"),
+    "jsquad": ({"context": "Titel [SEP] Text", "question": "Frage?", "answers": [{"text": "ja", "start": 3}]}, "ja"),
+    "jcommonsenseqa": ({"question": "Frage?", **{f"choice{i}": f"w{i}" for i in range(5)}, "label": 3}, 3),
+    "jnli": (NLI, "2"), "kornli": (NLI, "2"), "klue_nli": ({"premise": "eins", "hypothesis": "zwei", "label": 1}, 1),
+    "klue_sts": ({"sentence1": "eins", "sentence2": "zwei", "labels": {"label": 4.0, "real-label": 4.0, "binary-label": 1}}, "1"),
+    "korsts": ({"sentence1": "eins", "sentence2": "zwei", "score": 2.8}, "0"),
+    "xlsum_ja": ({"text": "lang", "summary": "kurz"}, "kurz"),
+    **{f"{name}_{a}-{b}": (TRANSLATION, TRANSLATION[b]) for name in ("ntrex", "wmt20") for a, b in (("en", "ja"), ("ja", "en"))},
+    **{f"ntrex_{a}-{b}": (TRANSLATION, TRANSLATION[b]) for a, b in (("en", "ko"), ("ko", "en"))},
+    "ifeval": ({"key": 1, "prompt": "Sag es.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}, 0),
+    **dict.fromkeys(("humaneval", "humaneval_half", "humaneval_10", "humaneval_plus", "humaneval_plus_instruct", "jhumaneval"), (CODE, "    return x\n")),
+    **dict.fromkeys(("mbpp", "mbpp_plus", "mbpp_plus_instruct"), (CODE, "def f(x): return x\n[DONE]")),
+}  # fmt: skip
+MICROWORLD = ("microworld", "microworld_translation", "microworld_arithmetic", "microworld_code")
+
+
+def test_every_task_of_ours_is_tried_below():
+    assert {*ROWS, *MICROWORLD} == set(tasks.known())
+
+
+def _folder(folder, name, row):
+    config = tasks.load_yaml(tasks.known()[name], resolve_func=False)
+    for path in [*(config.get("files") or {}).values(), *([config["join"]["file"]] if "join" in config else [])]:
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows = [row, {**row, "task_id": 3}] if "task_id" in row else [row, {**row, "unlike": 1}]
+        text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows).encode()
+        file.write_bytes(gzip.compress(text) if file.suffix == ".gz" else text)
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_a_task_asks_what_its_rows_say(name, tmp_path, monkeypatch):
+    row, target = ROWS[name]
+    if name == "ifeval" and tasks._missing("langdetect"):
+        with pytest.raises(UserError, match=r"needs the package langdetect: pip install 'lm-eval\[ifeval\]'"):
+            tasks.load([name], _folder(tmp_path, name, row))
+        return
+    monkeypatch.setattr(tasks, "_missing", lambda package: False)
+    if name in (
+        "kmmlu_cot",
+        "haerae_cot",
+        "math_boxed",
+    ):  # the harness's data sets; its ten thousand files are another test's
+        like = tasks.load_yaml(tasks.known()[name], resolve_func=False)["like"]
+        found = [tasks.Entry(like, tasks.Kind.TASK, None, {"dataset_path": "a/b", "dataset_name": "part"})]
+        monkeypatch.setattr(tasks, "leaves", lambda *_: found)
+        monkeypatch.setattr(tasks, "_manager", lambda _: TaskManager(include_defaults=False))
+    loaded = tasks.load([name], _folder(tmp_path, name, row))
+    (spec,) = loaded.specs
+    if "like" in tasks.load_yaml(tasks.known()[name], resolve_func=False):
+        assert (spec["dataset_path"], spec["dataset_name"], spec["task"]) == ("a/b", "part", f"{name}_part")
+        spec["custom_dataset"] = lambda **_: datasets.DatasetDict({"test": datasets.Dataset.from_list([row, row])})
+    (task,) = loaded.manager.load([spec])["tasks"].values()
+    doc = list(task.eval_docs)[0]
+    prompt = task.fewshot_context(doc, 0)
+    known_text = [v for k, v in row.items() if isinstance(v, str) and k in _asked(name)]
+    assert known_text and all(re.split(r"\[SEP\]|-----", text)[-1].strip() in prompt for text in known_text), prompt
+    assert str(task.doc_to_target(doc)) == str(target)
+    assert task.config.metadata["version"] and task.aggregation()
+    assert task.config.unsafe_code is False
+
+
+def _asked(name):
+    """Fields that a question shows."""
+    if name.startswith(("ntrex", "wmt20")):
+        return [name.split("_")[1].split("-")[0]]
+    if name == "mbpp":
+        return ["text"]
+    return ["question", "query", "problem", "input", "sentence1", "sentence2", "premise", "hypothesis", "prompt", "context",
+            *(["text"] if name == "xlsum_ja" else []), "A", "B", "choice4"]  # fmt: skip
+
+
+def test_questions_about_the_world(tmp_path):
+    for name in MICROWORLD:
+        loaded = tasks.load([name], None)
+        assert len(loaded.parts[name]) in (2, 4)
+        for task in loaded.manager.load(loaded.specs)["tasks"].values():
+            doc = list(task.eval_docs)[0]
+            assert doc.get("question", doc.get("prompt")) in task.fewshot_context(doc, 0)
+            assert task.config.num_fewshot in (0, 4)
+
+
+def test_groups_name_tasks_that_are_there():
+    """The one test that looks through all of the harness's tasks."""
+    manager = tasks._manager(True)
+    for group, content in tasks.groups().items():
+        for name, shots in content["tasks"].items():
+            assert name in tasks.known() or name in manager.all_tasks, (group, name)
+            assert shots is None or 0 <= shots <= 5
+    assert len(tasks.groups()["observatory"]["tasks"]) == 19
+    for like, parts in (("kmmlu", 45), ("haerae", 5), ("hendrycks_math", 7)):
+        leaves = tasks.leaves(like, manager)
+        assert len({leaf.cfg["dataset_name"] for leaf in leaves}) == len(leaves) == parts
+    with pytest.raises(ConfigError, match="'humaneval_instruct' of the harness runs .* in a sandbox are .*humaneval"):
+        tasks.load(["humaneval_instruct"], None)
+    with pytest.raises(ConfigError, match="'jemhopqa' is unknown: give --data-dir"):
+        tasks.load(["jemhopqa"], None)
+    with pytest.raises(ConfigError, match="'kanana_bas' is unknown: did you mean 'kanana_base'"):
+        tasks.load(["kanana_bas"], None)
+
+
+def test_a_chat_group_is_asked_for_alone():
+    with pytest.raises(ConfigError, match="'kanana_instruct' is asked in the chat format"):
+        tasks.load(["microworld", "kanana_instruct"], None)
+
+
+def test_a_hub_set_stands_in_where_no_file_is_there(tmp_path, caplog):
+    (spec,) = tasks.load(["humaneval"], tmp_path).specs
+    assert spec["dataset_path"] == "openai/openai_humaneval" and "has none of its files" in caplog.text
+    with pytest.raises(ConfigError, match="jglue/jcommonsenseqa_valid.jsonl, which is not there"):
+        tasks.load(["jcommonsenseqa"], tmp_path)
+
+
+def test_letters_are_taken_out_of_a_chain_of_thought(tmp_path):
+    loaded = tasks.load(["mmlu_cot"], _folder(tmp_path, "mmlu_cot", CHOICE))
+    (task,) = loaded.manager.load(loaded.specs)["tasks"].values()
+    (pipeline,) = task._filters
+    answers = [
+        "A? No.\nTherefore, the answer is: C",
+        "따라서, 정답은: **B**",
+        "the answer is (D).",
+        "The answer is: Apple",
+        "I do not know",
+    ]
+    filtered = list(answers)
+    for step in pipeline.filters:
+        filtered = step().apply([[a] for a in filtered] if step is pipeline.filters[0] else filtered, [{}] * 5)
+    assert list(filtered) == ["C", "B", "D", "[invalid]", "[invalid]"]
+
+
+def test_boxed_answers():
+    assert metrics.boxed("so \\boxed{1} or \\boxed{\\frac{1}{2}}.") == "\\frac{1}{2}"
+    assert metrics.boxed("no") is None and metrics.boxed("\\boxed{1") is None
+    right = {"answer": "So\n#### 1,042"}
+    for text, score in (
+        ("\\boxed{1042}", 1),
+        ("\\boxed{\\$1,042.00}", 1),
+        ("1042", 0),
+        ("\\boxed{104}", 0),
+        ("\\boxed{x}", 0),
+    ):
+        assert metrics.boxed_number(right, [text]) == {"exact_match": score}
+    assert metrics.boxed_formula({"answer": "\\frac12"}, ["\\boxed{\\dfrac{1}{2}}"]) == {"exact_match": 1.0}
+    assert metrics.boxed_formula({"answer": "2"}, ["2"]) == {"exact_match": 0.0}
+
+
+def test_answers_of_squads_form_are_texts():
+    doc = {"answers": [{"text": "小笠原諸島", "start": 25}, {"text": "小笠原諸島を除く日本", "start": 25}]}
+    assert metrics.answer_texts_f1(doc, ["小笠原諸島"]) == {"char_f1": 1.0}
+
+
+def test_overlap_of_bags_is_rouge():
+    from rouge_score import rouge_scorer
+
+    a, b = "the cat sat on the mat on the floor", "the cat lay on the mat"
+    wanted = rouge_scorer.RougeScorer(["rouge2"]).score(a, b)["rouge2"].fmeasure
+    assert metrics.overlap_f1(metrics._pairs(a.split()), metrics._pairs(b.split())) == pytest.approx(wanted)
+    assert metrics.overlap_f1(metrics._pairs(["a"]), metrics._pairs(["a", "b"])) == 0.0
+
+
+def test_bleu_of_japanese_is_of_words(monkeypatch):
+    if tasks._missing("MeCab"):
+        with pytest.raises(UserError, match=r"needs the package MeCab: pip install 'sacrebleu\[ja\]'"):
+            tasks.load(["wmt20_en-ja"], tasks._FOLDER)
+        return
+    assert metrics.bleu_ja([("私は東京に行きました。", "私は東京に行きました。")] * 2) == pytest.approx(100.0)
+    assert 0 < metrics.bleu_ja([("私は東京に行きました。", "私は大阪に行きました。")] * 2) < 100
+    assert metrics.rouge2_ja({"summary": "私は東京に行く"}, ["私は東京に住む"])["rouge2"] == pytest.approx(0.75)
