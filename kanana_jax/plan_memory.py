@@ -19,7 +19,7 @@ def resident(wanted: Request, chips: tuple[int, ...]) -> Json:
     family, cores = wanted.target.name.split("-")[0], wanted.target.chip.cores
     rows = []
     for count in chips:
-        target = topology.named(f"{family}-{count * cores}", wanted.target.slices)
+        target = topology.named(f"{family}-{count * cores}", wanted.target.slices, wanted.target.chip.dcn_bandwidth)
         made = plan_lib.prepared(dataclasses.replace(wanted, target=target).changed(mesh={"fsdp": -1}))
         everything = {**made.resident, "batch": made.batch_bytes}
         rows.append(

@@ -228,6 +228,28 @@ def test_full_width_compiles(name, topology, overrides, stage, monkeypatch):
         assert chunk in rows and max(rows - {student.embed_dim, teacher.embed_dim}) == chunk < SEQ_LEN
 
 
+@pytest.mark.parametrize(
+    "topology, slices, sequence, options",
+    [("v5p-8", 2, 2, ()), ("v6e-4", 1, 2, ()), ("v4-8", 2, 1, ("plan.dcn_bandwidth.v4=5e9",))],
+)
+def test_slices_and_cut_sequences_compile(topology, slices, sequence, options, monkeypatch):
+    """Between slices go sums alone; a cut sequence gathers keys and values of whole rows; the kernel is splash on each."""
+    texts, original = [], plan_stage.measure
+    monkeypatch.setattr(plan_stage, "measure", lambda *args: texts.append(original(*args)) or texts[-1])
+    config = small("stage1.train.accumulate=1", f"mesh.sequence={sequence}", *options)
+    request = plan.request(*parse(config), "stage1", topology, slices if slices > 1 else 0)
+    found = plan.plan(dataclasses.replace(request, options=QUICK), advise=False)
+    assert found["fits"] and found["mesh"]["data"] == slices and found["mesh"]["sequence"] == sequence
+    across = [row for row in found["collectives"] if row["dcn_bytes"]]
+    assert bool(across) == (slices > 1) == bool(found["dcn_bytes_per_device"])
+    assert {row["kind"] for row in across} <= {"all-reduce", "reduce-scatter"}
+    assert all(row["axis"].startswith("data") for row in across)
+    gathered = [row for row in found["collectives"] if row["axis"] == "sequence" and row["dtype"] == "bf16"]
+    assert bool(gathered) == (sequence > 1)
+    assert len(re.findall(r"%splash_mha_fwd_segmented[\w.]* = ", texts[0].text)) == 1
+    assert len(re.findall(r"%splash_mha_dkv_segmented[\w.]* = ", texts[0].text)) == 1
+
+
 @pytest.mark.parametrize("name", ["essence_8b", "essence_9_8b", "flag_26_8b", "flag_32_5b", "chain"])
 def test_every_stage_divides_a_v5p_and_a_v6e_slice(name):
     """Shapes and meshes of all training stages at full size; nothing is traced or compiled."""
@@ -271,6 +293,11 @@ def test_shapes_follow_surgery():
 def test_bad_usage_is_one_sentence(arguments, words, capsys):
     assert main(["plan", "--config", f"{ROOT}/configs/kanana/essence_8b.py", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_two_slices_of_a_chip_whose_network_is_not_published_are_asked_for():
+    with pytest.raises(ConfigError, match="plan.dcn_bandwidth.v4"):
+        plan.request(*parse(read("essence_8b")), "stage1", "v4-128", 2)
 
 
 def test_a_model_that_is_not_here_is_asked_for():

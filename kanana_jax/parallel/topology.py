@@ -55,11 +55,15 @@ class Slice:
         return self.grid[dimension] == 16
 
 
-def named(name: str, slices: int = 1) -> Slice:
+def named(name: str, slices: int = 1, dcn_bandwidth: float | None = None) -> Slice:
     """The slice of a name such as `v5p-128`, `v6e-256` or `h100-8`.
 
+    Args:
+      dcn_bandwidth: bytes/s of the network between slices for one chip, where the chip's page does not say it or is
+        known to be wrong.
+
     Raises:
-      ConfigError: no such chip, or no slice of that size.
+      ConfigError: no such chip, no slice of that size, or several slices of a chip whose network is not known.
     """
     match = re.fullmatch(r"([a-z]+\d+[a-z]*)-(\d+)", name)
     if match is None or match.group(1) not in CHIPS:
@@ -76,8 +80,12 @@ def named(name: str, slices: int = 1) -> Slice:
     if count not in grids:
         sizes = ", ".join(str(n) for n in sorted(grids))
         raise ConfigError(f"topology '{name}' is no slice of {chip.label}: sizes are {sizes}")
+    chip = dataclasses.replace(chip, dcn_bandwidth=dcn_bandwidth or chip.dcn_bandwidth)
     if slices > 1 and chip.dcn_bandwidth is None:
-        raise ConfigError(f"no public page says how fast the network between slices of {chip.label} is: plan one slice")
+        raise ConfigError(
+            f"no public page says how fast the network between slices of {chip.label} is: plan one slice, or set config "
+            f"plan.dcn_bandwidth.{match.group(1)} to bytes/s for one chip"
+        )
     return Slice(name, chip, grids[count], slices)
 
 
