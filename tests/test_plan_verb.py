@@ -262,6 +262,23 @@ def test_every_stage_divides_a_v5p_and_a_v6e_slice(name):
                 loop.check_divisible(mesh, pretrain.sizes(architecture), section.train)
 
 
+def test_every_full_size_config_is_planned_on_a_v5p_and_a_v6e():
+    """What `make plan-all` compiles: its options are known to the configs, its meshes divide them."""
+    import sys
+
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from plan_all import PLANS
+
+    seen = {}
+    for name, stage, topology, options in PLANS:
+        recipe, stages = parse(read(name, *options))
+        sizes = pretrain.sizes(plan_stage.architecture_of(stage, recipe, stages))
+        loop.check_divisible(make_mesh(recipe.mesh, describe(named(topology))), sizes, stages[stage].train)
+        seen.setdefault((name, stage), set()).add(topology.split("-")[0])
+    configs = {file.stem for file in (ROOT / "configs/kanana").glob("*.py")} - {"common"}
+    assert {name for name, _ in seen} == configs and all(chips >= {"v5p", "v6e"} for chips in seen.values())
+
+
 def test_what_lies_there_shrinks_with_the_devices():
     """Parameters and two moments in float32, whatever the mesh; a whole table costs no compiling."""
     found = plan_memory.resident(wanted(read("essence_8b"), "v5p-128"), plan_memory.sizes("4,16,64,256"))
