@@ -83,8 +83,8 @@ def named(name: str, slices: int = 1, dcn_bandwidth: float | None = None) -> Sli
     chip = dataclasses.replace(chip, dcn_bandwidth=dcn_bandwidth or chip.dcn_bandwidth)
     if slices > 1 and chip.dcn_bandwidth is None:
         raise ConfigError(
-            f"no public page says how fast the network between slices of {chip.label} is: plan one slice, or set config "
-            f"plan.dcn_bandwidth.{match.group(1)} to bytes/s for one chip"
+            f"no public page says how fast the network between slices of {chip.label} is: plan one slice, or set "
+            f"config plan.dcn_bandwidth.{match.group(1)} to bytes/s for one chip"
         )
     return Slice(name, chip, grids[count], slices)
 
