@@ -214,8 +214,8 @@ def training(name: str, stage: StageConfig, run: Run, parent: model_folder.Model
 def _once(architecture: Architecture, mesh: Mesh) -> dict[str, Any] | None:
     """Compiler options of a program that makes a small model on a CPU and runs once.
 
-    Optimising it costs more than it saves: of 2.4M parameters, compiling takes 2.1 seconds of a core instead of 8.5, and
-    running 0.4 instead of 0.05.
+    Optimising it costs more than it saves: of 2.4M parameters, compiling takes 2.1 seconds of a core instead of 8.5,
+    and running 0.4 instead of 0.05.
     """
     small = counts.parameters(architecture) < 20_000_000
     on_cpu = mesh.devices.flat[0].platform == "cpu"

@@ -197,6 +197,8 @@ def traffic(collective: Collective, mesh: Mesh, target: Slice) -> Traffic:
     joined; what an all-to-all sends goes a quarter of the way round each dimension on average (a third on a line).
     Between slices each chip carries its share of what the others lack.
     """
+    if collective.between_slices:
+        return _between_slices(collective, mesh, target)
     members = group(collective.groups, mesh.size)
     n = len(members)
     places = np.stack(np.unravel_index(members, mesh.devices.shape), axis=1)
@@ -220,6 +222,16 @@ def traffic(collective: Collective, mesh: Mesh, target: Slice) -> Traffic:
     if collective.kind == "collective-permute":  # two are named, all along the axis take part
         n = math.prod(mesh.devices.shape[i] for i, name in enumerate(mesh.axis_names) if name in axes.split("+"))
     return Traffic(axes, n, ici, dcn, seconds)
+
+
+def _between_slices(collective: Collective, mesh: Mesh, target: Slice) -> Traffic:
+    """A collective that the hosts carry out: a device sends its part to as many slices as the kind needs."""
+    of = np.vectorize(lambda device: getattr(device, "slice_index", 0))(mesh.devices)
+    axes = "+".join(name for i, name in enumerate(mesh.axis_names) if (np.diff(of, axis=i) != 0).any())
+    n = target.slices
+    share = {"all-reduce": 2 * (n - 1) / n, "all-gather": n - 1, "collective-permute": 1.0}
+    dcn = collective.bytes * share.get(collective.kind, (n - 1) / n)
+    return Traffic(axes, n, 0.0, dcn, dcn / target.chip.dcn_bandwidth)
 
 
 def _slowness(kind: str, devices: list[jax.Device], target: Slice) -> float:
