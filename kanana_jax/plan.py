@@ -78,7 +78,7 @@ def request(
     Args:
       stage: empty: the first that trains.
       name: `v5p-128`, the name of one slice.
-      slices: 0: as many as the config's mesh has.
+      slices: 0: as many as the config's mesh has, cut as it says.
 
     Raises:
       ConfigError: no such stage or topology, or the stage trains nothing.
@@ -89,9 +89,13 @@ def request(
     if not trained or (stage and stage not in trained):
         kind = f"'{stage}' is of kind '{stages[stage].kind}'" if stage else "the config has none that is"
         raise ConfigError(f"a plan is of a stage that trains ({', '.join(plan_stage.TRAINED)}); {kind}")
-    slices = slices or recipe.mesh.slices
-    recipe = dataclasses.replace(recipe, mesh=dataclasses.replace(recipe.mesh, slices=slices))
-    return Request(recipe, stages, stage or trained[0], topology.named(name, slices), cache)
+    mesh = recipe.mesh
+    if slices:
+        # As `launch/tpu.py --slices` starts it: each slice holds the whole model, unless the config says otherwise.
+        mesh = dataclasses.replace(mesh, slices=slices, data=slices if mesh.data == 1 else mesh.data)
+    slices, recipe = mesh.slices, dataclasses.replace(recipe, mesh=mesh)
+    target = topology.named(name, slices, recipe.plan.dcn_bandwidth.get(name.split("-")[0]))
+    return Request(recipe, stages, stage or trained[0], target, cache)
 
 
 def plan(wanted: Request, advise: bool = True) -> Json:
@@ -315,7 +319,9 @@ def _larger(wanted: Request, before: plan_stage.StagePrograms, stronger: tuple[s
         return
     for factor in (2, 4, 8, 16):
         try:
-            target = topology.named(f"{family}-{int(size) * factor}", wanted.target.slices)
+            target = topology.named(
+                f"{family}-{int(size) * factor}", wanted.target.slices, wanted.target.chip.dcn_bandwidth
+            )
         except ConfigError:
             continue
         mesh = {"fsdp": -1} if wanted.recipe.mesh.data != -1 else {}

@@ -38,7 +38,8 @@ def kept_bytes(a: Architecture, tokens: float, tensor: int, remat: str) -> float
     """What a policy keeps of `tokens` tokens for the backward pass, by formula: a layer's input, and what it names."""
     heads, keys, wide = (n / tensor for n in (a.num_heads * a.head_dim, 2 * a.num_kv_heads * a.head_dim, a.mlp_dim))
     dots = 2 * a.embed_dim + heads + keys + 2 * wide
-    widths = {"full": 0, "context": heads, "dots": dots, "none": dots + 4 * a.embed_dim + 2 * heads + 3 * wide}
+    context = heads + 2 * a.num_heads / tensor  # of each head and token one float32: log Σ exp
+    widths = {"full": 0, "context": context, "dots": dots, "none": dots + 4 * a.embed_dim + context + heads + 3 * wide}
     return 2.0 * tokens * (a.embed_dim + widths[remat]) * a.num_layers
 
 

@@ -199,24 +199,23 @@ def _bytes(tree: Any) -> int:
 def saved_activations(traced: Any, made: StagePrograms) -> int:
     """Bytes a device of what the forward loop over layers keeps for the backward pass (none: layers are unrolled).
 
-    Read from the program before it is compiled: the stacked results `[L, b, T, …]` of the scan over layers.
+    Read from the program before it is compiled: the stacked results of the scan over layers that keeps their inputs,
+    `[L, b, T, D]`. These are whole over `tensor`; what is kept of heads and MLP is cut over it too.
     """
-    train, mesh = made.stage.train, made.mesh.shape
-    rows = (made.architecture.num_layers, train.batch_size // train.accumulate, train.seq_len)
+    train, mesh, width = made.stage.train, made.mesh.shape, made.architecture.embed_dim
+    layers = made.architecture.num_layers
+    inputs = (layers, train.batch_size // train.accumulate, train.seq_len, width)
     parts = mesh["data"] * mesh["fsdp"] * mesh["sequence"]
-    largest = 0
     for equation in _equations(traced.jaxpr.jaxpr):
-        if equation.primitive.name != "scan" or equation.params["length"] != rows[0]:
+        if equation.primitive.name != "scan" or equation.params["length"] != layers:
             continue
-        total = 0
-        for variable in equation.outvars[equation.params["num_carry"] :]:
-            aval = variable.aval
-            if aval.shape[:3] != rows or "host" in str(getattr(aval, "memory_space", "")).lower():
-                continue
-            by_heads = mesh["tensor"] if aval.ndim == 5 else 1
-            total += aval.size * aval.dtype.itemsize // (parts * by_heads)
-        largest = max(largest, total)
-    return largest
+        kept = [variable.aval for variable in equation.outvars[equation.params["num_carry"] :]]
+        if inputs in {aval.shape for aval in kept}:
+            here = (a for a in kept if "host" not in str(getattr(a, "memory_space", "")).lower())
+            return sum(
+                a.size * a.dtype.itemsize // (parts * (1 if a.shape[-1] == width else mesh["tensor"])) for a in here
+            )
+    return 0
 
 
 def _equations(jaxpr: Any):

@@ -111,10 +111,12 @@ class PlanConfig:
     Attributes:
       prices: of an hour of one chip, by chip (`v5p`, `v6e` …); 0 or left out: not known, none is assumed.
       models: shapes of model folders that are not on this machine, by the folder's name (dots as underscores).
+      dcn_bandwidth: bytes/s between slices for one chip, by chip; 0 or left out: as `parallel/chips.py` has it.
     """
 
     prices: dict[str, float] = dataclasses.field(default_factory=dict)
     models: dict[str, Architecture] = dataclasses.field(default_factory=dict)
+    dcn_bandwidth: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -165,7 +165,9 @@ def training(name: str, stage: StageConfig, run: Run, parent: model_folder.Model
         if parent is not None:
             return model_folder.load_params(parent, runtime, mesh)
         make = jax.jit(
-            lambda key: transformer.init_params(architecture, runtime, key), out_shardings=tree_shardings(mesh, logical)
+            lambda key: transformer.init_params(architecture, runtime, key),
+            out_shardings=tree_shardings(mesh, logical),
+            compiler_options=_once(architecture, mesh),
         )
         return make(jax.random.key(recipe.seed))
 
@@ -214,6 +216,17 @@ def training(name: str, stage: StageConfig, run: Run, parent: model_folder.Model
             ),
         ),
     )
+
+
+def _once(architecture: Architecture, mesh: Mesh) -> dict[str, Any] | None:
+    """Compiler options of a program that makes a small model on a CPU and runs once.
+
+    Optimising it costs more than it saves: of 2.4M parameters, compiling takes 2.1 seconds of a core instead of 8.5,
+    and running 0.4 instead of 0.05.
+    """
+    small = counts.parameters(architecture) < 20_000_000
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    return {"xla_backend_optimization_level": 0} if small and on_cpu else None
 
 
 def implementation(runtime: Runtime, architecture: Architecture, seq_len: int, platform: str) -> str:

@@ -16,7 +16,7 @@ TYPES = {
     "v6e": ("v6e", "v2-alpha-tpuv6e", 1),
 }
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
-HOME = "$HOME/kanana"
+HOME = '"$HOME"/kanana'
 MOUNT = "/mnt/kanana"
 PYTHON = "3.12"
 GCSFUSE = "https://github.com/GoogleCloudPlatform/gcsfuse/releases/download/v3.0.0/gcsfuse_3.0.0_amd64.deb"
@@ -139,15 +139,15 @@ def setup(job: Job) -> str:
             # The image's own updates may hold the package lock for a while after boot.
             f"(command -v gcsfuse >/dev/null || (curl -sSfLo /tmp/gcsfuse.deb {GCSFUSE} "
             "&& sudo apt-get -o DPkg::Lock::Timeout=300 install -yq /tmp/gcsfuse.deb))",
-            f"sudo mkdir -p {MOUNT} && sudo chown $USER {MOUNT}",
+            f'sudo mkdir -p {MOUNT} && sudo chown "$USER" {MOUNT}',
             f"(mountpoint -q {MOUNT} || gcsfuse --implicit-dirs {bucket} {MOUNT})",
             f"mkdir -p {HOME}/code",
             f"gcloud storage cp {shlex.quote(job.archive)} {HOME}/code.tar.gz",
             f"tar -xzf {HOME}/code.tar.gz -C {HOME}/code",
             "python3 -m pip install -q --user uv",
-            f"(test -x {HOME}/venv/bin/python || $HOME/.local/bin/uv venv -q --python {PYTHON} {HOME}/venv)",
+            f'(test -x {HOME}/venv/bin/python || "$HOME"/.local/bin/uv venv -q --python {PYTHON} {HOME}/venv)',
             f"cd {HOME}/code",
-            f"$HOME/.local/bin/uv pip install -q --python {HOME}/venv/bin/python -c constraints.txt -e '.[tpu]'",
+            f'"$HOME"/.local/bin/uv pip install -q --python {HOME}/venv/bin/python -c constraints.txt -e ".[tpu]"',
         ]
     )
 
@@ -169,7 +169,7 @@ def start(job: Job) -> str:
 def result() -> str:
     """Shell: prints `exit CODE` of the ended worker, `running`, or `none`."""
     return (
-        f"if test -f {HOME}/result; then echo exit $(cat {HOME}/result); "
+        f'if test -f {HOME}/result; then echo "exit $(cat {HOME}/result)"; '
         "elif pgrep -f '[l]aunch/worker.py' >/dev/null; then echo running; else echo none; fi"
     )
 

@@ -45,8 +45,9 @@ def base(name: str, documents: str, mesh: dict, remat: str = "context") -> Confi
     c.filters = ConfigDict(sort_keys=False)
     c.evaluation = dict(max_bytes=4_000_000, batch_size=256)
     c.samples = dict(prompts=dict(ko=("대한민국의 수도는",), en=("The capital of Korea is",)), max_new_tokens=64)
-    # For `kanana plan`: the price of a chip-hour (0: not known); shapes of models that are not here.
-    c.plan = dict(prices=dict(v4=0.0, v5e=0.0, v5p=0.0, v6e=0.0), models={})
+    # For `kanana plan`: the price of a chip-hour and bytes/s between slices for one chip (0: not known), and shapes of
+    # models that are not here.
+    c.plan = dict(prices=dict(v4=0.0, v5e=0.0, v5p=0.0, v6e=0.0), dcn_bandwidth=dict(v4=0.0), models={})
     c.stages = ("stage1", "stage2")
     return c
 

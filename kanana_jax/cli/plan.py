@@ -10,6 +10,7 @@ _EXAMPLE = """examples:
   kanana plan --config configs/kanana/essence_8b.py --topology v5p-128
   kanana plan --config configs/kanana/chain.py --stage nano_2_1b --topology v6e-256 --json plan.json
   kanana plan --config configs/kanana/essence_8b.py --topology v6e-64 --search
+  kanana plan --config configs/kanana/essence_8b.py --topology v5p-128 --memory 4,16,64,256
 
 No TPU is needed and nothing is run: the program is compiled for that chip, and counted. Names are Google's: v4 and v5p
 count TensorCores (two a chip), v5e and v6e chips. Exit codes: 0 fits, 1 does not fit, 2 bad usage or config."""
@@ -24,6 +25,9 @@ def add_verbs(verb: Callable) -> None:
     sub.add_argument("--stage", default="", metavar="NAME", help="default: the first that trains")
     sub.add_argument("--search", action="store_true", help="try meshes, micro-batches and remat policies")
     sub.add_argument("--tries", type=int, default=12, metavar="N", help="programs that --search compiles at most")
+    sub.add_argument(
+        "--memory", default="", metavar="N,N", help="only what lies on a device of N chips all the time; no compiling"
+    )
     sub.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the plan here too")
     sub.add_argument("--cache", type=pathlib.Path, metavar="DIR", help="where plans are kept (default: your cache)")
     sub.add_argument("--no-cache", action="store_true", help="compile again, keep nothing")
@@ -38,12 +42,18 @@ def _plan(options, overrides: list[str], command: list[str]) -> None:
 
     config = config_lib.read_config_file(options.config)
     config_lib.override(config, overrides)
-    from kanana_jax import plan, plan_cache, plan_search, plan_show
+    from kanana_jax import plan, plan_cache, plan_memory, plan_search, plan_show
     from kanana_jax.files import write_json
     from kanana_jax.recipe_config import parse
 
     cache = None if options.no_cache else options.cache or plan_cache.default_folder()
     wanted = plan.request(*parse(config), options.stage, options.topology, options.slices, cache)
+    if options.memory:
+        found = plan_memory.resident(wanted, plan_memory.sizes(options.memory))
+        print(plan_memory.text(found))
+        if options.json:
+            write_json(options.json, found)
+        return
     if options.search:
         found = plan_search.search(wanted, options.tries)
         print(plan_search.text(found))

@@ -14,6 +14,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding
 
 from kanana_jax.config import ConfigError
@@ -22,6 +23,8 @@ from kanana_jax.parallel.sharding import axis_size, spec
 _BEST = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn", "cpu": "xla"}
 SPLASH_BLOCK = 1024
 SPLASH_COMPUTE_BLOCK = 512
+# What rematerialisation policies may keep of attention goes by this name: its output, and the kernel's log Σ exp.
+CONTEXT = "context"
 # Measured on two CPU cores at T = 256: forward and backward 65 ms with 1 block, 45 with 2, 39 with 4, 19 with 8.
 XLA_BLOCKS = 8
 
@@ -87,7 +90,7 @@ def attend(
       q_offset: index of the first query among the keys (a KV cache's length).
 
     Returns:
-      `[B, T, H, h]` in the dtype of `q_BTHh`.
+      `[B, T, H, h]` in the dtype of `q_BTHh`, named `CONTEXT` for rematerialisation.
 
     Raises:
       ConfigError: `splash` or `cudnn` asked for a cached (offset) pass, which only `xla` does.
@@ -101,7 +104,7 @@ def attend(
     T, S = q_BTHh.shape[1], k_BSKh.shape[1]
     if implementation == "cudnn":
         only_causal = causal and q_segments is None
-        return jax.nn.dot_product_attention(
+        out_BTHh = jax.nn.dot_product_attention(
             q_BTHh,
             k_BSKh,
             v_BSKh,
@@ -109,8 +112,9 @@ def attend(
             is_causal=only_causal,
             implementation="cudnn",
         )
+        return checkpoint_name(out_BTHh, CONTEXT)
     blocks = XLA_BLOCKS if causal and not cached and T % XLA_BLOCKS == 0 and axis_size("sequence") == 1 else 1
-    return _xla(q_BTHh, k_BSKh, v_BSKh, masked, blocks, causal and not cached)
+    return checkpoint_name(_xla(q_BTHh, k_BSKh, v_BSKh, masked, blocks, causal and not cached), CONTEXT)
 
 
 def _mask(start: int, stop: int, keys: int, *, q_segments, kv_segments, causal, q_offset) -> jax.Array | None:
@@ -178,6 +182,9 @@ def _splash(q_BTHh, k_BSKh, v_BSKh, q_segments, kv_segments, causal) -> jax.Arra
             block_kv_dkv_compute=compute,
             use_fused_bwd_kernel=True,
         ),
+        # The kernel names its output and its log Σ exp itself: without the latter its backward pass would run the
+        # forward kernel again, and a name on the transposed output would keep that twice.
+        residual_checkpoint_name=CONTEXT,
     )
     if q_segments is None:
         q_segments = kv_segments = jnp.ones((B, T), jnp.int32)

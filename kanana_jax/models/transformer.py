@@ -15,10 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.ad_checkpoint import checkpoint_name
 
 from kanana_jax.models.architecture import Architecture, Runtime
-from kanana_jax.models.attention import attend
+from kanana_jax.models.attention import CONTEXT, attend
 from kanana_jax.models.rope import apply_rope, rope_tables
 from kanana_jax.parallel.sharding import axis_size, constrain
 
@@ -116,7 +115,6 @@ class Attention(nnx.Module):
             causal=causal,
             implementation=implementation,
         )
-        out_BTHh = checkpoint_name(out_BTHh, "context")
         if taps is not None:
             taps["heads"] = out_BTHh
         return project(out_BTHh, self.o[...], inputs=2), cache
@@ -306,7 +304,7 @@ def _scan_some(layer, carry, inputs, chosen: tuple[int, ...]):
 REMAT_POLICIES = {
     "full": "keep each layer's input only",
     "dots": "keep the matrix products, recompute the cheap rest",
-    "context": "keep each layer's input and the attention's output",
+    "context": "keep each layer's input, the attention's output and its log-sum-exp",
     "offload": "as 'context', kept in host memory",
 }
 
@@ -319,10 +317,10 @@ def rematerialised(layer, policy: str):
     chosen = {
         "full": policies.nothing_saveable,
         "dots": policies.dots_with_no_batch_dims_saveable,
-        "context": policies.save_only_these_names("context"),
+        "context": policies.save_only_these_names(CONTEXT),
         "offload": policies.save_and_offload_only_these_names(
             names_which_can_be_saved=[],
-            names_which_can_be_offloaded=["context"],
+            names_which_can_be_offloaded=[CONTEXT],
             offload_src="device",
             offload_dst="pinned_host",
         ),

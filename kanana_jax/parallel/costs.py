@@ -47,6 +47,7 @@ class Collective:
       groups: the instruction's text that says who takes part, see `topology.group`.
       times: in a step.
       scope: JAX's name stack.
+      between_slices: among the devices that stand at the same place of all slices; `bytes` are then what one sends in.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Collective:
     groups: str
     times: int
     scope: str
+    between_slices: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +93,8 @@ def _walk(module, computation: Computation, times: int, operations, collectives)
     begun: set[str] = set()
     for instruction in computation.instructions.values():
         opcode = instruction.opcode
+        if opcode == "send" and "xla_megascale" in instruction.text:
+            collectives.append(_between_slices(instruction, times))
         if opcode in _FREE:
             continue
         if opcode == "while":
@@ -151,6 +155,17 @@ def _collective(kind: str, computation: Computation, instruction: Instruction, t
     largest = max(operands, key=lambda s: s.bytes, default=Shape("", ()))
     text = groups.group(0) if groups else pairs.group(0) if pairs else ""
     return Collective(kind, size, largest.dtype, text, times, instruction.scope)
+
+
+def _between_slices(instruction: Instruction, times: int) -> Collective:
+    """TPU's compiler hands what goes between slices to the hosts: a `send` and a `recv` that name the collective."""
+    named = re.search(r'_xla_megascale_transfer_type="(\w+)"', instruction.text)
+    kind = named.group(1).lower().replace("_", "-") if named else ""
+    kind = "collective-permute" if kind == "one-to-one" else kind
+    if kind not in COLLECTIVES:
+        raise ValueError(f"the transfer {instruction.name} between slices is of an unknown kind ('{kind}')")
+    sent = instruction.shapes[0]
+    return Collective(kind, sent.bytes, sent.dtype, "", times, instruction.scope, between_slices=True)
 
 
 def _flops(computation: Computation, instruction: Instruction) -> float:

@@ -55,11 +55,15 @@ class Slice:
         return self.grid[dimension] == 16
 
 
-def named(name: str, slices: int = 1) -> Slice:
+def named(name: str, slices: int = 1, dcn_bandwidth: float | None = None) -> Slice:
     """The slice of a name such as `v5p-128`, `v6e-256` or `h100-8`.
 
+    Args:
+      dcn_bandwidth: bytes/s of the network between slices for one chip, where the chip's page does not say it or is
+        known to be wrong.
+
     Raises:
-      ConfigError: no such chip, or no slice of that size.
+      ConfigError: no such chip, no slice of that size, or several slices of a chip whose network is not known.
     """
     match = re.fullmatch(r"([a-z]+\d+[a-z]*)-(\d+)", name)
     if match is None or match.group(1) not in CHIPS:
@@ -76,8 +80,12 @@ def named(name: str, slices: int = 1) -> Slice:
     if count not in grids:
         sizes = ", ".join(str(n) for n in sorted(grids))
         raise ConfigError(f"topology '{name}' is no slice of {chip.label}: sizes are {sizes}")
+    chip = dataclasses.replace(chip, dcn_bandwidth=dcn_bandwidth or chip.dcn_bandwidth)
     if slices > 1 and chip.dcn_bandwidth is None:
-        raise ConfigError(f"no public page says how fast the network between slices of {chip.label} is: plan one slice")
+        raise ConfigError(
+            f"no public page says how fast the network between slices of {chip.label} is: plan one slice, or set "
+            f"config plan.dcn_bandwidth.{match.group(1)} to bytes/s for one chip"
+        )
     return Slice(name, chip, grids[count], slices)
 
 
@@ -189,6 +197,8 @@ def traffic(collective: Collective, mesh: Mesh, target: Slice) -> Traffic:
     joined; what an all-to-all sends goes a quarter of the way round each dimension on average (a third on a line).
     Between slices each chip carries its share of what the others lack.
     """
+    if collective.between_slices:
+        return _between_slices(collective, mesh, target)
     members = group(collective.groups, mesh.size)
     n = len(members)
     places = np.stack(np.unravel_index(members, mesh.devices.shape), axis=1)
@@ -212,6 +222,16 @@ def traffic(collective: Collective, mesh: Mesh, target: Slice) -> Traffic:
     if collective.kind == "collective-permute":  # two are named, all along the axis take part
         n = math.prod(mesh.devices.shape[i] for i, name in enumerate(mesh.axis_names) if name in axes.split("+"))
     return Traffic(axes, n, ici, dcn, seconds)
+
+
+def _between_slices(collective: Collective, mesh: Mesh, target: Slice) -> Traffic:
+    """A collective that the hosts carry out: a device sends its part to as many slices as the kind needs."""
+    of = np.vectorize(lambda device: getattr(device, "slice_index", 0))(mesh.devices)
+    axes = "+".join(name for i, name in enumerate(mesh.axis_names) if (np.diff(of, axis=i) != 0).any())
+    n = target.slices
+    share = {"all-reduce": 2 * (n - 1) / n, "all-gather": n - 1, "collective-permute": 1.0}
+    dcn = collective.bytes * share.get(collective.kind, (n - 1) / n)
+    return Traffic(axes, n, 0.0, dcn, dcn / target.chip.dcn_bandwidth)
 
 
 def _slowness(kind: str, devices: list[jax.Device], target: Slice) -> float:

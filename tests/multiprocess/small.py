@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 from kanana_jax.models import presets
 
 VOCAB = 400
-STEPS = 24
+STEPS = 50
 
 
 def get_config():
@@ -31,7 +31,9 @@ def get_config():
             tokens=STEPS * 512,
             batch_tokens=512,
             seq_len=64,
-            optimizer=dict(learning_rate=4e-3, weight_decay=1e-4, schedule=dict(kind="multi_step", warmup_steps=2)),
+            # At 4e-3 after two steps of warm-up the loss breaks out near step 25 and amplifies the rounding of sums in
+            # another order, on one process just as on four; here it does not.
+            optimizer=dict(learning_rate=1e-3, weight_decay=1e-4, schedule=dict(kind="multi_step", warmup_steps=10)),
             log_every=1,
             checkpoint=dict(every=4, keep_last=3),
         ),

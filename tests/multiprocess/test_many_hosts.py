@@ -1,4 +1,7 @@
-"""Four processes, one killed; two go on, one hangs; one finishes: the losses and data of a run that nothing befell."""
+"""Fifty steps of one process, by processes that are killed and hang: the losses and data of a run that nothing befell.
+
+Four, one killed, and begun again by `launch/local.py`; and four, one killed; two go on, one hangs; one finishes.
+"""
 
 import json
 import os
@@ -28,12 +31,13 @@ def undisturbed(tmp_path_factory):
     return workdir
 
 
-def _start(workdir, processes, log, *more):
+def _start(workdir, processes, log, *more, options=()):
     # The compiler optimises less: starting is nearly all that these runs do.
     env = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
     return subprocess.Popen(
         [
             *(sys.executable, str(ROOT / "launch/local.py"), "--processes", str(processes), "--timeout", str(TIMEOUT)),
+            *options,
             *("--", "--config", str(CONFIG), "--workdir", str(workdir), *more),
         ],
         cwd=ROOT,
@@ -44,7 +48,8 @@ def _start(workdir, processes, log, *more):
 
 
 def _hurt(run, workdir, log, step, process, sign):
-    """Sends the signal to a training process once a step is logged; returns the steps logged by the end."""
+    """Sends the signal to a training process once a step is logged; returns the exit code, what the watchers said, and
+    whom it hit."""
     metrics = workdir / "stage1/metrics.jsonl"
     while not (metrics.exists() and f'"step": {step},' in metrics.read_text()):
         assert run.poll() is None, log.read_text()
@@ -52,14 +57,31 @@ def _hurt(run, workdir, log, step, process, sign):
     (pid,) = re.findall(rf"worker: pid (\d+) on \S+ is process {process}$", log.read_text(), re.M)
     os.kill(int(pid), sign)
     code = run.wait(timeout=TIMEOUT * 12)
-    lines = [
-        line for line in log.read_text().splitlines() if "worker:" in line and "pid" not in line.split("worker:")[1][:5]
-    ]
-    return code, lines, int(pid)
+    return code, re.findall(r"worker: (?!pid)(.+)", log.read_text()), int(pid)
 
 
 def _checkpoints(workdir):
     return sorted(int(p.name) for p in (workdir / "stage1/checkpoints").iterdir() if p.name.isdigit())
+
+
+def _same_as(undisturbed, workdir):
+    assert len(losses(workdir)) == len(losses(undisturbed)) == 50
+    np.testing.assert_allclose(losses(workdir), losses(undisturbed), atol=1e-5)
+    for file in ("data_state.json", "data_report.json"):
+        found, wanted = (json.loads((w / "stage1" / file).read_text()) for w in (workdir, undisturbed))
+        assert found == wanted
+
+
+def test_fifty_steps_on_four_hosts_begun_again_by_themselves(undisturbed, tmp_path):
+    workdir, log = tmp_path / "run", tmp_path / "log"
+    mesh = ("--config.mesh.data=2", "--config.mesh.fsdp=2")
+    run = _start(workdir, 4, log, *mesh, options=("--restarts", "2"))
+    code, said, _ = _hurt(run, workdir, log, 30, 3, signal.SIGKILL)
+    assert code == 0, log.read_text()
+    assert "local: restart 1 of 2" in log.read_text() and "local: restart 2" not in log.read_text()
+    assert len(said) == 8 and all("process 3 of 4" in line and "SIGKILL" in line for line in said[:4]), said
+    assert set(said[4:]) == {"all 4 processes are done"}
+    _same_as(undisturbed, workdir)
 
 
 def test_killed_on_four_hosts_hung_on_two_finished_on_one(undisturbed, tmp_path):
@@ -82,11 +104,7 @@ def test_killed_on_four_hosts_hung_on_two_finished_on_one(undisturbed, tmp_path)
     assert second[-1] > first[-1]
 
     recipe.run(config_lib.read_config_file(str(CONFIG)), workdir, devices=jax.devices()[:1])
-    assert len(losses(workdir)) == len(losses(undisturbed))
-    np.testing.assert_allclose(losses(workdir), losses(undisturbed), atol=1e-5)
-    for file in ("data_state.json", "data_report.json"):
-        found, wanted = (json.loads((w / "stage1" / file).read_text()) for w in (workdir, undisturbed))
-        assert found == wanted
+    _same_as(undisturbed, workdir)
     starts = json.loads((workdir / "config.json").read_text())["starts"]
     assert [re.search(r"(\d+) process", s["devices"])[1] for s in starts] == ["4", "2", "1"]
 

@@ -188,6 +188,41 @@ def test_slices_pay_for_the_data_centre_network():
     assert alone.axes == "data" and alone.ici_bytes == 0 and alone.dcn_bytes == pytest.approx(1e9)
 
 
+# As TPU's compiler wrote it for two slices of v5p, in a loop of three turns.
+BETWEEN = """HloModule m
+
+%body (p: (s32[], bf16[128,8,128])) -> (s32[], bf16[128,8,128]) {
+  %p = (s32[], bf16[128,8,128]{2,1,0:T(8,128)(2,1)}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %x = bf16[128,8,128]{2,1,0:T(8,128)(2,1)} get-tuple-element(%p), index=1
+  %after-all.1 = token[] after-all()
+  %send.1 = (bf16[128,8,128]{2,1,0:T(8,128)(2,1)}, u32[], token[]) send(%x, %after-all.1), channel_id=12, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_host_transfer_rendezvous="all-reduce.9_0",_xla_megascale_reduce_operation="SUM",_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send-done.1 = token[] send-done(%send.1), channel_id=12, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime"}
+  ROOT %t = (s32[], bf16[128,8,128]{2,1,0:T(8,128)(2,1)}) tuple(%i, %x)
+}
+
+%condition (q: (s32[], bf16[128,8,128])) -> pred[] {
+  %q = (s32[], bf16[128,8,128]{2,1,0:T(8,128)(2,1)}) parameter(0)
+  ROOT %yes = pred[] constant(true)
+}
+
+ENTRY %main (a: (s32[], bf16[128,8,128])) -> (s32[], bf16[128,8,128]) {
+  %a = (s32[], bf16[128,8,128]{2,1,0:T(8,128)(2,1)}) parameter(0)
+  ROOT %w = (s32[], bf16[128,8,128]{2,1,0:T(8,128)(2,1)}) while(%a), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"3"}}
+}
+"""
+
+
+def test_what_the_hosts_carry_between_slices_is_counted():
+    (found,) = costs.count(hlo.parse(BETWEEN)).collectives
+    assert (found.kind, found.bytes, found.dtype, found.times) == ("all-reduce", 128 * 8 * 128 * 2, "bf16", 3)
+    moved = topology.traffic(found, _torus((4, 4, 4), 2)(), topology.named("v5p-128", 2))
+    assert (moved.axes, moved.size, moved.ici_bytes) == ("data", 2, 0.0)
+    assert moved.dcn_bytes == found.bytes and moved.seconds == pytest.approx(found.bytes / 6.25e9)
+    with pytest.raises(ValueError, match="unknown kind"):
+        costs.count(hlo.parse(BETWEEN.replace("ALL_REDUCE", "MYSTERY")))
+
+
 @pytest.mark.parametrize("name, chips", [("v5p-128", 64), ("v4-8", 4), ("v5e-16", 16), ("v6e-256", 256), ("h100-8", 8)])
 def test_names_are_googles(name, chips):
     assert topology.named(name).chips == chips
