@@ -185,11 +185,12 @@ def _instruction(name: str, text: str) -> Instruction:
 def trip_count(module: Module, caller: Computation, loop: Instruction) -> int:
     """How often a `while` runs its body.
 
-    Loops of `lax.scan` and `fori_loop` count from a constant (0 if it is not seen) in steps of one to a constant that
-    stands in the condition, or comes into the loop with its state.
+    Loops count from a constant (0 if it is not seen) to a constant that stands in the condition, or comes into the loop
+    with its state: those of `lax.scan` and `fori_loop` in steps of one, those of the compiler's own rings, which it
+    unrolls, in steps of two.
 
     Raises:
-      ValueError: the end is not a constant.
+      ValueError: the end or the step is not a constant.
     """
     known = re.search(r'known_trip_count":?\{"n":"(\d+)"', loop.text)
     if known:
@@ -212,7 +213,31 @@ def trip_count(module: Module, caller: Computation, loop: Instruction) -> int:
     counter, end = (0, 1) if direction.group(1) == "LT" else (1, 0)
     if values[end] is None:
         raise ValueError(f"the loop {loop.name} has no constant end")
-    return values[end] - (values[counter] or 0)
+    return -(-(values[end] - (values[counter] or 0)) // _step(module, caller, loop, sides[counter]))
+
+
+def _step(module: Module, caller: Computation, loop: Instruction, counter: Instruction) -> int:
+    """What a round adds to the counter."""
+    body = module.computations[loop.called["body"][0]]
+    place = re.search(r"index=(\d+)", counter.text)
+    root = body.instructions[body.root]
+    if place is None or root.opcode != "tuple":
+        raise ValueError(f"the loop {loop.name} has no counter in its state")
+    computation, added = body, _through(body, root.operands[int(place.group(1))])
+    outside: tuple[str, ...] = ()
+    if added.opcode == "fusion" and len(added.shapes) == 1:
+        outside = added.operands
+        computation = module.computations[added.called["calls"][0]]
+        added = _through(computation, computation.root)
+    for name in added.operands if added.opcode == "add" else ():
+        side = _through(computation, name)
+        if side.opcode == "parameter" and outside:
+            side = _through(body, outside[int(side.literal)])
+        value = _constant(module, caller, body, loop, side)
+        at = re.search(r"index=(\d+)", side.text)
+        if value and not (side.opcode == "get-tuple-element" and at and at.group(1) == place.group(1)):
+            return value
+    raise ValueError(f"the loop {loop.name} does not count in constant steps ({added.opcode})")
 
 
 def _through(computation: Computation, name: str) -> Instruction:

@@ -46,6 +46,23 @@ def test_a_loop_counts_each_time(gathered):
     assert gathered.flops == 2 * (B // 8) * D * F * 2 * L
 
 
+@pytest.mark.parametrize("begin, end, step", [(0, 16, 1), (0, 16, 2), (1, 8, 3), (3, 4, 5)])
+def test_a_loop_counts_in_its_own_steps(begin, end, step):
+    """As the compiler's rings of permutes do; without what the compiler itself knows of the number of rounds."""
+
+    def run(x, w):
+        def one(state):
+            return state[0] + step, jnp.tanh(state[1] @ w)
+
+        return jax.lax.while_loop(lambda state: state[0] < end, one, (jnp.int32(begin), x))
+
+    shapes = (jax.ShapeDtypeStruct((B, D), jnp.float32), jax.ShapeDtypeStruct((D, D), jnp.float32))
+    text = jax.jit(run).lower(*shapes).compile().as_text()
+    text = re.sub(r'"?known_trip_count"?:\{"n":"\d+"\},?', "", text)
+    assert "known_trip_count" not in text
+    assert costs.count(hlo.parse(text)).flops == 2 * B * D * D * len(range(begin, end, step))
+
+
 def test_gathers_of_a_loop_have_sizes_times_and_axes(gathered, mesh):
     gathers = [c for c in gathered.collectives if c.kind == "all-gather"]
     assert sum(c.bytes * c.times for c in gathers) == 2 * L * D * F * 4
