@@ -85,7 +85,7 @@ def main() -> None:
     figures = [Table(columns, rows)]
     for axis, name in enumerate(AXES):
         series = []
-        for arm, points in arms.items():
+        for arm, points in filter(lambda item: item[1], arms.items()):
             found = [interval([bits for bits, _ in p["seeds"].values()]) for p in points]
             low, high = ([m + sign * (0 if np.isnan(h) else h) for m, h in found] for sign in (-1, 1))
             series.append(Series(arm, [p["costs"][axis] for p in points], [m for m, _ in found], low, high))
@@ -111,7 +111,8 @@ def law(arms: dict[str, list[dict]], teacher: dict) -> list:
             np.mean([k["seeds"][s][1] - c["seeds"][s][1] for s in k["seeds"].keys() & c["seeds"].keys()])
             for k, c in pairs
         ]
-        series.append(Series(f"{start}: measured", [k["card"]["tokens"] / size for k, _ in pairs], gains))
+        if pairs:
+            series.append(Series(f"{start}: measured", [k["card"]["tokens"] / size for k, _ in pairs], gains))
     teacher_loss = supervised_loss(non_embedding(teacher), teacher["tokens"])
     grid = np.geomspace(*(arms["scratch_ce"][i]["card"]["tokens"] for i in (0, -1)), 30)
     gains = [distilled_loss(size, d, teacher_loss) - supervised_loss(size, d) for d in grid]
