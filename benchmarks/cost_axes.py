@@ -70,14 +70,16 @@ def main() -> None:
     for arm, points in arms.items():
         for point in points:
             mean, half = interval([bits for bits, _ in point["seeds"].values()])
-            row = [arm, point["percent"], len(point["seeds"]), round(mean, 4), round(half, 4)]
+            row = [arm, point["percent"], len(point["seeds"]), round(mean, 4), "" if np.isnan(half) else round(half, 4)]
             for axis in range(len(AXES)):
                 gains = []
                 for seed, (bits, _) in point["seeds"].items():
                     other = at(fresh, axis, point["costs"][axis], seed)
                     if other is not None and arm != "scratch_ce":
                         gains.append(bits - other)
-                row.append("{:+.3f} ± {:.3f}".format(*interval(gains)) if gains else "")
+                row.append(
+                    ("{:+.3f} ± {:.3f}" if len(gains) > 1 else "{:+.3f}").format(*interval(gains)) if gains else ""
+                )
             rows.append(row)
     columns = ("arm", "percent", "seeds", "bits/byte", "±", *(f"gain: {axis}" for axis in AXES))
     for row in rows:
