@@ -29,7 +29,7 @@ demo: $(VENV)/.core
 	$(BIN)/kanana run --config configs/tiny.py --workdir runs/tiny
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not parity" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not parity" -n 2 --dist loadfile --no-loadscope-reorder
 
 parity: $(VENV)/.parity
 	$(BIN)/python -m pytest -m parity
