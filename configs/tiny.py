@@ -15,13 +15,13 @@ from kanana_jax.models import presets
 VOCAB = 4096
 # kind: (documents a language, share of stage 1, share of stage 2); the shares are of each language's half.
 KINDS = {
-    "news": (4500, 0.35, 0.15),
-    "encyclopedia": (6000, 0.25, 0.30),
-    "dialogue": (3000, 0.10, 0.05),
-    "textbook": (2500, 0.10, 0.20),
-    "code": (1200, 0.05, 0.10),
-    "parallel": (2000, 0.05, 0.20),
-    "noise": (1200, 0.10, 0.00),
+    "news": (3000, 0.35, 0.15),
+    "encyclopedia": (4000, 0.25, 0.30),
+    "dialogue": (1500, 0.10, 0.05),
+    "textbook": (1800, 0.10, 0.20),
+    "code": (900, 0.05, 0.10),
+    "parallel": (1400, 0.05, 0.20),
+    "noise": (800, 0.10, 0.00),
 }
 
 
@@ -31,7 +31,7 @@ def get_config(arg: str = ""):
     c = ConfigDict()
     c.name = "tiny"
     c.seed = 0
-    c.tokenizer = dict(vocab_size=VOCAB, train_bytes=3_000_000)
+    c.tokenizer = dict(vocab_size=VOCAB, train_bytes=1_500_000)
     c.sources = ConfigDict(sort_keys=False)
     for lang in ("ko", "en"):
         for kind, (documents, _, _) in KINDS.items():

@@ -159,6 +159,7 @@ def _batch(stage: StageConfig, stages: dict[str, StageConfig], mesh: Mesh) -> di
     shape = (train.batch_size, train.seq_len)
     kinds = dict.fromkeys(("inputs", "targets", "segment_ids", "positions"), "int32") | {"weights": "float32"}
     batch = {key: _array(shape, kind, mesh, "batch", "sequence") for key, kind in kinds.items()}
+    batch["source"] = _array(shape[:1], "int32", mesh, "batch")
     if config is not None and config.cache:
         cached = stages[config.cache].cache_teacher if config.cache in stages else None
         k = config.top_k or (cached.k if cached else 0)

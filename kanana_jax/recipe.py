@@ -21,6 +21,7 @@ from kanana_jax.interop import model_folder
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.parallel.mesh import make_mesh
+from kanana_jax.recipe_ahead import compile_ahead
 from kanana_jax.recipe_config import SamplesConfig, StageConfig, parse
 from kanana_jax.recipe_search import calibration_batches, run_search
 from kanana_jax.recipe_task import Run, training
@@ -53,9 +54,11 @@ def run(
     workdir.mkdir(parents=True, exist_ok=True)
     mesh = make_mesh(recipe.mesh, devices)
     workdir_files.record(config, recipe.seed, workdir, command, mesh)
+    unfinished = [name for name, stage in stages.items() if not (workdir / name / stage.result).is_file()]
+    ahead = compile_ahead(recipe, stages, unfinished, mesh)
     prepared = recipe_inputs.prepare_sources(recipe, workdir)
     tokenizer = recipe_inputs.tokenizer(recipe, prepared, workdir)
-    shared = Run(recipe, stages, prepared, tokenizer, mesh, workdir)
+    shared = Run(recipe, stages, prepared, tokenizer, mesh, workdir, ahead)
     for name, stage in stages.items():
         folder = workdir / name
         if (folder / stage.result).is_file():
@@ -108,7 +111,7 @@ def _train(name: str, stage: StageConfig, run: Run) -> None:
     recipe, tokenizer, folder = run.recipe, run.tokenizer, run.workdir / name
     parent = None if stage.start == "scratch" else run.find(stage.start)
     made = training(name, stage, run, parent)
-    result = loop.train(made.task, stage.train, run.mesh, folder, recipe.seed)
+    result = loop.train(made.task, stage.train, run.mesh, folder, recipe.seed, ahead=run.ahead.get(name))
     architecture, runtime = made.architecture, recipe.runtime
     with jax.set_mesh(run.mesh):
         samples = _samples(recipe.samples, result.state.params, architecture, runtime, tokenizer, recipe.seed)

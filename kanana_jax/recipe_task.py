@@ -34,7 +34,7 @@ log = logging.getLogger("kanana")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What all stages of one call share."""
+    """What all stages of one call share; `ahead`: compiled steps, by stage."""
 
     recipe: RecipeConfig
     stages: dict[str, StageConfig]
@@ -42,6 +42,7 @@ class Run:
     tokenizer: Tokenizer
     mesh: Mesh
     workdir: pathlib.Path
+    ahead: dict[str, loop.Ahead] = dataclasses.field(default_factory=dict)
 
     def find(self, name: str) -> model_folder.ModelFolder:
         """The model of a stage, or in a folder."""
@@ -193,6 +194,7 @@ def training(name: str, stage: StageConfig, run: Run, parent: model_folder.Model
             name=name,
             loss=made.loss,
             make_params=make_params,
+            drawn=parent is None,
             abstract_params=transformer.abstract_params(architecture, runtime),
             logical_axes=logical,
             stream=stream,

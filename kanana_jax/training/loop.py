@@ -6,6 +6,7 @@ import pathlib
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -123,6 +124,7 @@ class Task:
       name: shown and written.
       loss: see `step.LossOutput`.
       make_params: fresh or loaded parameters, already sharded; called only where nothing is resumed.
+      drawn: they are fresh, so that there is nothing to evaluate before the first step but `questions`.
       abstract_params: their shapes and dtypes.
       logical_axes: their axis names.
       stream: makes the batches of the given global rows.
@@ -144,6 +146,7 @@ class Task:
     evaluate: Callable[[Any], dict[str, Any]] | None = None
     make_frozen: Callable[[], Frozen] = Frozen
     questions: Questions | None = None
+    drawn: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +157,10 @@ class Result:
     data: dict[str, Any]
     evaluation: dict[str, Any]
     tokens: int
+
+
+# A step that is being compiled: called like `ShardedStep.function`.
+Ahead = futures.Future[Callable[[TrainState, Batch, Any], tuple[TrainState, dict[str, jax.Array]]]]
 
 
 class ShardedStep(NamedTuple):
@@ -196,13 +203,20 @@ def check_divisible(mesh: Mesh, sizes: dict[str, tuple[str, int]], config: Train
 
 
 def train(
-    task: Task, config: TrainConfig, mesh: Mesh, folder: pathlib.Path, seed: int, stop_at: int | None = None
+    task: Task,
+    config: TrainConfig,
+    mesh: Mesh,
+    folder: pathlib.Path,
+    seed: int,
+    stop_at: int | None = None,
+    ahead: Ahead | None = None,
 ) -> Result:
     """Trains to the end, resuming from the newest checkpoint in `folder`.
 
     Args:
       stop_at: steps after which it ends early, evaluated and saved; called again without it, or with a larger one, it
         goes on as if it had never stopped.
+      ahead: its step, where that is being compiled already.
 
     Raises:
       Preempted: told to stop; the state is saved.
@@ -235,7 +249,8 @@ def train(
         run = _Run(task, config, mesh, folder, checkpoints, start or 0, tokens, end)
         try:
             with termination() as terminated:
-                return run.loop(state, stream, rows, compiled.function, frozen, terminated)
+                function = compiled.function if ahead is None else ahead.result()
+                return run.loop(state, stream, rows, function, frozen, terminated)
         finally:
             run.close()
 
@@ -273,7 +288,7 @@ class _Run:
     def loop(self, state, stream, rows, step_function, frozen, terminated) -> Result:
         config, pending = self.config, None
         self.mark(self.start, heartbeat.COMPILE)
-        if self.start == 0:
+        if self.start == 0 and (self.asks(0) or not self.task.drawn):
             self.evaluate(0, state.params)
         for step in range(self.start + 1, self.end + 1):
             first = step == self.start + 1
