@@ -31,7 +31,7 @@ def get_config(arg: str = ""):
     c = ConfigDict()
     c.name = "tiny"
     c.seed = 0
-    c.tokenizer = dict(vocab_size=VOCAB, train_bytes=1_500_000)
+    c.tokenizer = dict(vocab_size=VOCAB, train_bytes=1_000_000)
     c.sources = ConfigDict(sort_keys=False)
     for lang in ("ko", "en"):
         for kind, (documents, _, _) in KINDS.items():
