@@ -61,6 +61,28 @@ def test_the_same_seed_gives_the_same_bits(undisturbed, tiny_config, tmp_path):
     assert losses(tmp_path) == losses(undisturbed)
 
 
+def test_a_step_compiled_ahead_trains_the_same_bits(undisturbed, tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "compile_ahead", lambda *_: {})
+    recipe.run(_config(tiny_config), tmp_path, devices=jax.devices()[:1])
+    assert losses(tmp_path) == losses(undisturbed)
+
+
+def test_only_a_stage_of_known_shapes_is_compiled_ahead(tiny_config, tmp_path):
+    parsed, stages = recipe.parse(tiny_config())
+    mesh = recipe.make_mesh(parsed.mesh, jax.devices()[:1])
+    assert recipe.compile_ahead(parsed, stages, [], mesh) == {}
+    assert recipe.compile_ahead(parsed, stages, ["stage2", "upscaled"], mesh) == {}  # begins from what stage 1 writes
+    ahead = recipe.compile_ahead(parsed, stages, ["stage1", "stage2"], mesh)
+    assert [*ahead] == ["stage1"] and callable(ahead["stage1"].result())
+
+
+def test_a_source_that_cannot_be_read_is_told_while_the_step_compiles(tiny_config, tmp_path):
+    config = _config(tiny_config)
+    config.sources.ko_news.path = str(tmp_path / "nothing.jsonl")
+    with pytest.raises(UserError, match="nothing.jsonl"):
+        recipe.run(config, tmp_path / "run", devices=jax.devices()[:1])
+
+
 @pytest.mark.parametrize("mesh", [dict(fsdp=4, tensor=2), dict(data=2, fsdp=2, sequence=2), dict(data=4, fsdp=2)])
 def test_eight_devices_give_the_losses_of_one(undisturbed, tiny_config, tmp_path, mesh):
     recipe.run(_config(tiny_config, mesh=mesh), tmp_path)
