@@ -246,6 +246,7 @@ def _pair(mean, low, high, n=12):
         (_law(0.9, 0.1, 0.3), _law(0.1, -1, 1), _pair(0.2, 0.1, 0.3), verdicts.LOCAL),
         (_law(0.1, -1, 1), _law(0.8, 0.1, 0.3), _pair(-0.1, -0.2, -0.05), verdicts.MIXED),
         (_law(0.1, -1, 1), _law(0.1, -1, 1), _pair(0.001, -0.1, 0.1), verdicts.UNKNOWN),
+        (_law(0.1, -1, 1), _law(0.1, -1, 1), _pair(0.05, 2e-17, 0.1), verdicts.UNKNOWN),
         (_law(0.9, 0.1, 0.3), None, None, verdicts.ENGLISH),
         (_law(0.9, 0.1, 0.3), _law(0.9, 0.1, 0.3), None, verdicts.MIXED),
         (None, None, _pair(0.1, 0.05, 0.2, n=3), verdicts.UNKNOWN),
