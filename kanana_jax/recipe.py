@@ -61,7 +61,7 @@ def run(
     shared = Run(recipe, stages, prepared, tokenizer, mesh, workdir, ahead)
     for name, stage in stages.items():
         folder = workdir / name
-        if (folder / stage.result).is_file():
+        if name not in unfinished:
             log.info("stage '%s' is finished: %s", name, folder)
             continue
         ACTS[stage.kind](name, stage, shared)
