@@ -78,10 +78,13 @@ def scale(axes, direction: str, log: bool) -> None:
     axis = getattr(axes, f"{direction}axis")
     if log:
         getattr(axes, f"set_{direction}scale")("log")
-        axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
         low, high = sorted(getattr(axes, f"get_{direction}lim")())
         if high > 300 * low:
             axis.set_major_locator(ticker.LogLocator())
+        elif high > 5 * low:
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
+        else:  # of the powers' ticks one or none may lie here
+            axis.set_major_locator(ticker.MaxNLocator(5))
         axis.set_minor_locator(ticker.NullLocator())
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: compact(value)))
 

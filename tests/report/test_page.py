@@ -97,6 +97,12 @@ def test_thinning_keeps_spikes():
     assert len(x) <= MAX_POINTS and 7 in kept and -3 in kept and 12_345 in x
 
 
+@pytest.mark.parametrize("low, high", [(0.53, 1.4), (1.1, 1.9), (0.04, 2.5), (3, 5e6)])
+def test_a_logarithmic_axis_has_ticks_however_short(low, high):
+    texts = re.findall(r">([^<>]*)</text>", lines([Series("a", [1, 2], [low, high])], x="x", y="y", log_y=True))
+    assert len(texts[texts.index("x") + 1 : texts.index("y")]) >= 3
+
+
 def test_tables_and_plots_refuse_ragged_input():
     with pytest.raises(ValueError, match="cells"):
         Table(("a", "b"), [(1,)])
