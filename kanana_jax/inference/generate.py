@@ -1,7 +1,8 @@
 """Batched generation with a KV cache: prompts of unequal length, one compiled loop.
 
-Prompts are padded on the left, so that all rows write the same slot of the cache; padding has segment
-0 and is seen by nobody. Lengths are rounded up to powers of two, so that few shapes are compiled.
+What all prompts begin with (few-shot examples) is read once. Their rests are padded on the left, so that all rows write
+the same slot of the cache; padding has segment 0 and is seen by nobody. Lengths are rounded up, so that few shapes are
+compiled.
 """
 
 import dataclasses
@@ -13,16 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kanana_jax.inference.prefix import LEAST_SHARED, common, empty_cache, expanded, read, rounded
 from kanana_jax.inference.sampling import SamplingConfig, sample
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.transformer import KVCache, Params, bind
 from kanana_jax.parallel.sharding import RULES, constrain
-
-
-def empty_cache(a: Architecture, runtime: Runtime, batch: int, slots: int) -> KVCache:
-    shape = (a.num_layers, batch, slots, a.num_kv_heads, a.head_dim)
-    zeros = jnp.zeros(shape, runtime.compute_dtype)
-    return KVCache(zeros, zeros, jnp.zeros((batch, slots), jnp.int32), jnp.zeros((), jnp.int32))
 
 
 def generate(
@@ -45,8 +41,8 @@ def generate(
       max_new_tokens: at most so many new tokens a prompt.
       stop: ids that end a row; the stop token itself is not returned.
       seed: of the draws; row `i` draws the same whatever stands in the other rows.
-      finished: asked of the new ids of each row after every `check_every` of them; a row of which it says yes ends
-        there (stop sequences that are no single token), whatever it has written beyond.
+      finished: asked of the new ids of each row after 4, 8, 16 … and every `check_every` of them; a row of which it
+        says yes ends there (stop sequences that are no single token), whatever it has written beyond.
 
     Returns:
       The new ids of each prompt, int32.
@@ -59,24 +55,31 @@ def generate(
     mesh = jax.sharding.get_abstract_mesh()
     parts = 1 if mesh.empty else int(np.prod([mesh.shape[axis] for axis in RULES["batch"]]))
     rows = -(-len(prompts) // parts) * parts
-    width = _power_of_two(max(len(p) for p in prompts))
+    first = prompts[0]
+    shared = min((min(common(first, p), len(p) - 1) for p in prompts[1:]), default=0)
+    shared = shared if shared >= LEAST_SHARED else 0
+    width = rounded(max(len(p) for p in prompts) - shared)
     tokens = np.zeros((rows, width), np.int32)
     segments = np.zeros((rows, width), np.int32)
     for i in range(rows):
-        prompt = prompts[min(i, len(prompts) - 1)]
-        tokens[i, width - len(prompt) :] = prompt
-        segments[i, width - len(prompt) :] = 1
+        rest = prompts[min(i, len(prompts) - 1)][shared:]
+        tokens[i, width - len(rest) :] = rest
+        segments[i, width - len(rest) :] = 1
     # The whole forward pass runs in the compute dtype: cast once, not at every token.
     params = jax.tree.map(lambda p: p.astype(runtime.compute_dtype), params)
     # Scanned, since a static slice of the stacked layers would be copied at every token.
     runtime = dataclasses.replace(runtime, param_dtype=runtime.compute_dtype, remat="none", scan_layers=True)
     static = dict(architecture=architecture, runtime=runtime, sampling=sampling)
     key, stop = jax.random.key(seed), jnp.asarray(sorted(stop) or [-1], jnp.int32)
-    state = _begin(params, tokens, segments, key, new=max_new_tokens, **static)
-    lengths = segments.sum(axis=1)
-    looks = [] if finished is None else list(range(check_every, max_new_tokens, check_every))
+    model = dict(architecture=architecture, runtime=runtime)
+    cache = read(params, first[:shared], **model) if shared else None
+    state = _begin(params, cache, jnp.int32(shared), tokens, segments, key, new=max_new_tokens, **static)
+    lengths = shared + segments.sum(axis=1)
+    # First looked at soon: many answers are short.
+    early = [1 << i for i in range(2, check_every.bit_length()) if 1 << i < check_every]
+    looks = [] if finished is None else [*early, *range(check_every, max_new_tokens, check_every)]
     done = np.zeros(rows, bool)
-    for limit in [*looks, max_new_tokens]:
+    for limit in [*(n for n in looks if n < max_new_tokens), max_new_tokens]:
         state, out, count, ended = _advance(params, state, lengths, key, stop, done, jnp.int32(limit), **static)
         out, count, done = np.asarray(out), np.asarray(count), np.array(ended)
         if finished is not None and limit < max_new_tokens:
@@ -85,10 +88,6 @@ def generate(
         if done.all():
             break
     return [out[i, : count[i]] for i in range(len(prompts))]
-
-
-def _power_of_two(n: int) -> int:
-    return 1 << max(n - 1, 7).bit_length()
 
 
 class _State(NamedTuple):
@@ -111,13 +110,14 @@ def _pick(model, hidden_BD, key, step, sampling):
 
 
 @functools.partial(jax.jit, static_argnames=("architecture", "runtime", "new", "sampling"))
-def _begin(params, tokens, segments, key, *, architecture, runtime, new, sampling) -> _State:
-    """Reads the prompts."""
+def _begin(params, cache, shared, tokens, segments, key, *, architecture, runtime, new, sampling) -> _State:
+    """Reads the prompts' rests; `cache` holds the `shared` tokens before them, or is None."""
     model = bind(architecture, runtime, params)
     B, T = tokens.shape
-    positions = jnp.maximum(jnp.arange(T)[None] - (T - segments.sum(axis=1)[:, None]), 0)
-    cache = empty_cache(architecture, runtime, B, T + new)
+    positions = shared + jnp.maximum(jnp.arange(T)[None] - (T - segments.sum(axis=1)[:, None]), 0)
+    cache = empty_cache(architecture, runtime, B, T) if cache is None else expanded(cache, B, T)
     hidden, cache = model(tokens, positions=positions, segment_ids=segments, cache=cache)
+    cache = expanded(cache, 1, new)  # only now: while prompts are read, these slots would be looked at in vain
     zero = jnp.zeros((), jnp.int32)
     token = _pick(model, hidden[:, -1], key, zero, sampling)
     return _State(zero, token, jnp.zeros((B,), bool), jnp.zeros((B, new), jnp.int32), jnp.zeros((B,), jnp.int32), cache)

@@ -15,13 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kanana_jax.inference.generate import empty_cache
+from kanana_jax.inference.prefix import LEAST_SHARED, common, expanded, padded, read, rounded
 from kanana_jax.models.architecture import Architecture, Runtime
-from kanana_jax.models.transformer import KVCache, Params, bind
+from kanana_jax.models.transformer import Params, bind
 from kanana_jax.parallel.sharding import RULES, constrain
 
 _CHUNK = 64  # tokens whose logits exist at once
-_LEAST_SHARED = 16  # tokens below which a cache of their own does not pay
 
 
 class Score(NamedTuple):
@@ -84,10 +83,9 @@ def score(
     for shared, rows in _batches(_rows(requests, longest), batch_size):
         cache = None
         if shared:
-            tokens = _padded([rows[0].tokens[:shared]], 1, _rounded(shared))
-            cache = _read(params, tokens, jnp.int32(shared), **model)
+            cache = read(params, rows[0].tokens[:shared], **model)
         size = batch_size if len(rows) > batch_size // 2 else -(-(batch_size // 2) // parts) * parts
-        width = _rounded(max(len(row.tokens) for row in rows) - shared)
+        width = rounded(max(len(row.tokens) for row in rows) - shared)
         lengths = np.zeros(size, np.int32)
         lengths[: len(rows)] = [len(row.tokens) - shared for row in rows]
         asked = [
@@ -99,7 +97,7 @@ def score(
         count = _CHUNK * (1 << max(-(-len(asked) // _CHUNK) - 1, 0).bit_length())
         where = np.zeros((count, 3), np.int32)
         where[: len(asked)] = asked
-        tokens = _padded([row.tokens[shared:] for row in rows], size, width)
+        tokens = padded([row.tokens[shared:] for row in rows], size, width)
         log_p, best = map(np.asarray, _ask(params, cache, tokens, lengths, jnp.int32(shared), where, **model))
         at = 0
         for row in rows:
@@ -135,10 +133,10 @@ def _batches(rows: list[_Row], batch_size: int) -> Iterator[tuple[int, list[_Row
     alone, group, shared = [], [], 0
     for row in [*rows, None]:
         if group and row is not None and len(group) < batch_size:
-            common = min(shared, row.first, _common(group[-1].tokens, row.tokens))
-            if common >= max(_LEAST_SHARED, len(row.tokens) / 2, max(len(r.tokens) for r in group) / 2):
+            both = min(shared, row.first, common(group[-1].tokens, row.tokens))
+            if both >= max(LEAST_SHARED, len(row.tokens) / 2, max(len(r.tokens) for r in group) / 2):
                 group.append(row)
-                shared = common
+                shared = both
                 continue
         if len(group) > 1:
             yield shared, group
@@ -150,34 +148,6 @@ def _batches(rows: list[_Row], batch_size: int) -> Iterator[tuple[int, list[_Row
         yield 0, alone[i : i + batch_size]
 
 
-def _common(a: np.ndarray, b: np.ndarray) -> int:
-    """Tokens that both begin with."""
-    n = min(len(a), len(b))
-    other = np.flatnonzero(a[:n] != b[:n])
-    return int(other[0]) if len(other) else n
-
-
-def _rounded(n: int) -> int:
-    """Up to a power of two or one and a half of it."""
-    power = 1 << max(n - 1, 15).bit_length()
-    return power * 3 // 4 if n <= power * 3 // 4 else power
-
-
-def _padded(sequences: Sequence[np.ndarray], rows: int, width: int) -> np.ndarray:
-    out = np.zeros((rows, width), np.int32)
-    for row, sequence in zip(out, sequences):
-        row[: len(sequence)] = sequence
-    return out
-
-
-@functools.partial(jax.jit, static_argnames=("architecture", "runtime"))
-def _read(params, tokens_1P, length, *, architecture, runtime) -> KVCache:
-    """The cache of one sequence, padded on the right."""
-    segments = (jnp.arange(tokens_1P.shape[1])[None] < length).astype(jnp.int32)
-    cache = empty_cache(architecture, runtime, 1, tokens_1P.shape[1])
-    return bind(architecture, runtime, params)(tokens_1P, segment_ids=segments, cache=cache)[1]
-
-
 @functools.partial(jax.jit, static_argnames=("architecture", "runtime"))
 def _ask(params, cache, tokens_BT, lengths_B, shared, where_N3, *, architecture, runtime):
     """log p `[N]` of the targets (row, position, token) of `where`, and whether each is the most probable."""
@@ -187,13 +157,7 @@ def _ask(params, cache, tokens_BT, lengths_B, shared, where_N3, *, architecture,
     if cache is None:
         hidden_BTD = model(tokens_BT, segment_ids=segments)
     else:
-
-        def for_all(x, axis):
-            widths = [(0, 0)] * x.ndim
-            widths[axis + 1] = (0, T)
-            return jnp.pad(jnp.repeat(x, B, axis=axis), widths)
-
-        cache = KVCache(for_all(cache.k, 1), for_all(cache.v, 1), for_all(cache.segment_ids, 0), cache.length)
+        cache = expanded(cache, B, T)
         positions = jnp.broadcast_to(shared + jnp.arange(T, dtype=jnp.int32), (B, T))
         hidden_BTD, _ = model(tokens_BT, positions=positions, segment_ids=segments, cache=cache)
     hidden_ND = hidden_BTD[where_N3[:, 0], where_N3[:, 1]]
@@ -201,8 +165,11 @@ def _ask(params, cache, tokens_BT, lengths_B, shared, where_N3, *, architecture,
     def chunk(inputs):
         hidden_CD, targets_C = inputs
         logits_CV = model.unembed(hidden_CD)
-        picked_C = jnp.take_along_axis(logits_CV, targets_C[:, None], axis=-1)[:, 0]
-        return picked_C - jax.nn.logsumexp(logits_CV, axis=-1), jnp.argmax(logits_CV, axis=-1) == targets_C
+        picked_C1, top_C1 = jnp.take_along_axis(logits_CV, targets_C[:, None], -1), logits_CV.max(-1, keepdims=True)
+        # The first of the largest, as argmax has it, which costs XLA on CPUs as much as the product.
+        before_CV = jnp.arange(logits_CV.shape[-1]) < targets_C[:, None]
+        best_C = (picked_C1 == top_C1)[:, 0] & ~((logits_CV == top_C1) & before_CV).any(-1)
+        return (picked_C1 - top_C1)[:, 0] - jnp.log(jnp.exp(logits_CV - top_C1).sum(-1)), best_C
 
     cut = hidden_ND.reshape(-1, _CHUNK, hidden_ND.shape[-1]), where_N3[:, 2].reshape(-1, _CHUNK)
     log_p, best = jax.lax.map(chunk, cut)

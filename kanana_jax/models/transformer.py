@@ -31,8 +31,8 @@ class KVCache(NamedTuple):
     """Keys and values of the tokens seen so far.
 
     Attributes:
-      k: `[L, B, S, K, h]`, turned by RoPE.
-      v: `[L, B, S, K, h]`.
+      k: `[L, B, K, S, h]`, turned by RoPE: heads before slots, as attention's products read them.
+      v: `[L, B, K, S, h]`.
       segment_ids: int32 `[B, S]`; 0 where a slot is padding or still empty.
       length: int32 scalar: slots written.
     """
@@ -121,7 +121,7 @@ class Attention(nnx.Module):
 
 
 class _LayerCache(NamedTuple):
-    """The caches of all layers, `[L, B, S, K, h]`, and the layer that is at work on them.
+    """The caches of all layers, `[L, B, K, S, h]`, and the layer that is at work on them.
 
     Whole arrays go through the loop, so that a step writes its few tokens in place.
     """
@@ -133,10 +133,13 @@ class _LayerCache(NamedTuple):
 
 def _extend(cache: _LayerCache, context: _Context, k_BTKh, v_BTKh):
     """Writes the new keys and values; returns the cache and all keys and values of the layer."""
-    start = (cache.layer, 0, context.q_offset, 0, 0)
-    k = jax.lax.dynamic_update_slice(cache.k, k_BTKh[None].astype(cache.k.dtype), start)
-    v = jax.lax.dynamic_update_slice(cache.v, v_BTKh[None].astype(cache.v.dtype), start)
-    at_layer = [jax.lax.dynamic_index_in_dim(x, cache.layer, keepdims=False) for x in (k, v)]
+    start = (cache.layer, 0, 0, context.q_offset, 0)
+
+    def write(whole, new_BTKh):
+        return jax.lax.dynamic_update_slice(whole, new_BTKh.swapaxes(1, 2)[None].astype(whole.dtype), start)
+
+    k, v = write(cache.k, k_BTKh), write(cache.v, v_BTKh)
+    at_layer = [jax.lax.dynamic_index_in_dim(x, cache.layer, keepdims=False).swapaxes(1, 2) for x in (k, v)]
     return _LayerCache(k, v, cache.layer), at_layer
 
 

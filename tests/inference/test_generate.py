@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kanana_jax.inference import generate as generating
 from kanana_jax.inference.generate import generate
 from kanana_jax.inference.sampling import SamplingConfig, sample
 from kanana_jax.models.architecture import Architecture, Runtime
@@ -46,6 +47,22 @@ def test_greedy_batch_equals_one_by_one_without_cache(params, scan):
     got = generate(params, A, Runtime(scan_layers=scan), PROMPTS, max_new_tokens=12)
     for prompt, ids in zip(PROMPTS, got):
         assert ids.tolist() == _slow_greedy(params, prompt, 12)
+
+
+def test_prompts_that_begin_alike_read_that_once_and_write_the_same(params, monkeypatch):
+    """Beginnings of 17 tokens, which rounding pads; one prompt goes on by a single token."""
+    shared, read = np.random.default_rng(0).integers(0, 31, 17), []
+    prompts = [np.concatenate([shared, rest]).astype(np.int32) for rest in ([1], [5, 6, 7, 8], [20, 3], [5, 6, 9])]
+    original = generating.read
+    monkeypatch.setattr(generating, "read", lambda p, ids, **static: read.append(len(ids)) or original(p, ids, **static))
+    got = generate(params, A, Runtime(), prompts, max_new_tokens=8)
+    assert read == [17] and [ids.tolist() for ids in got] == [_slow_greedy(params, p, 8) for p in prompts]
+    # The same prompt twice: its last token is read by each.
+    got = generate(params, A, Runtime(), [prompts[1]] * 2, max_new_tokens=8)
+    assert read == [17, 20] and got[0].tolist() == got[1].tolist() == _slow_greedy(params, prompts[1], 8)
+    with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=2, sequence=1, tensor=2))):
+        got = generate(params, A, Runtime(), prompts, max_new_tokens=8)
+    assert read[2:] == [17] and [ids.tolist() for ids in got] == [_slow_greedy(params, p, 8) for p in prompts]
 
 
 def test_stop_tokens_end_a_row_and_only_that_row(params):

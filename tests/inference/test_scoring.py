@@ -85,6 +85,14 @@ def test_the_greedy_continuation_is_known_as_such():
     assert [s.greedy for s in found] == [True, False]
 
 
+def test_of_equal_logits_the_first_is_the_greedy_one():
+    """As argmax and the harness's own models have it: parameters of zero give one logit to all."""
+    zero = jax.tree.map(jnp.zeros_like, PARAMS)
+    found = scoring.score(zero, A, R, [(np.array([5]), np.array([i])) for i in (0, 1, 39)])
+    assert [s.greedy for s in found] == [True, False, False]
+    assert [s.log_likelihood for s in found] == pytest.approx([-np.log(40)] * 3)
+
+
 @given(st.lists(st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=40), st.lists(st.integers(0, 2), min_size=1, max_size=4)), min_size=1, max_size=12))  # fmt: skip
 @settings(max_examples=60, deadline=None)
 def test_every_request_has_one_row_that_it_is_a_beginning_of(requests):

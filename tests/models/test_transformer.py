@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kanana_jax.config import ConfigError
+from kanana_jax.inference.prefix import empty_cache
 from kanana_jax.models import attention, counts, presets, transformer
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
@@ -90,24 +91,30 @@ def test_bidirectional_attention_sees_the_whole_segment(params):
     assert list(seen) == [0, 1, 2]
 
 
-def test_blocks_of_queries_equal_the_plain_formula():
-    """Causal blocks (T divisible) against softmax(qkᵀ/√h)v written out in float64."""
+@pytest.mark.parametrize("T", [32, attention.XLA_ALONE])
+def test_blocks_of_queries_equal_the_plain_formula(T):
+    """Causal blocks (T divisible), all rows together or one by one, against softmax(qkᵀ/√h)v in float64; gradients too."""
     rng = np.random.default_rng(0)
-    q, k, v = (rng.normal(size=(2, 32, heads, 8)) for heads in (6, 2, 2))
-    segments = np.sort(rng.integers(1, 4, (2, 32)), axis=1)
-    got = attention.attend(
-        *(jnp.asarray(x, jnp.float32) for x in (q, k, v)),
-        q_segments=jnp.asarray(segments),
-        kv_segments=jnp.asarray(segments),
-        causal=True,
-        implementation="xla",
-    )
-    k, v = np.repeat(k, 3, axis=2), np.repeat(v, 3, axis=2)
-    scores = np.einsum("bthd,bshd->bhts", q, k) / np.sqrt(8)
-    mask = (np.tril(np.ones((32, 32), bool)) & (segments[:, :, None] == segments[:, None, :]))[:, None]
-    weights = np.exp(np.where(mask, scores, -np.inf))
-    want = np.einsum("bhts,bshd->bthd", weights / weights.sum(-1, keepdims=True), v)
-    np.testing.assert_allclose(got, want, atol=2e-6)
+    q, k, v, g = (rng.normal(size=(2, T, heads, 8)) for heads in (6, 2, 2, 6))
+    segments = np.sort(rng.integers(1, 4, (2, T)), axis=1)
+
+    def formula(q, k, v):
+        k, v = jnp.repeat(k, 3, axis=2), jnp.repeat(v, 3, axis=2)
+        scores = jnp.einsum("bthd,bshd->bhts", q, k) / np.sqrt(8)
+        mask = (np.tril(np.ones((T, T), bool)) & (segments[:, :, None] == segments[:, None, :]))[:, None]
+        powers = jnp.exp(jnp.where(mask, scores, -jnp.inf))
+        return jnp.einsum("bhts,bshd->bthd", powers / powers.sum(-1, keepdims=True), v)
+
+    def ours(q, k, v):
+        ids = jnp.asarray(segments)
+        return attention.attend(q, k, v, q_segments=ids, kv_segments=ids, causal=True, implementation="xla")
+
+    with jax.enable_x64():
+        want, back = jax.vjp(formula, q, k, v)
+        want = jax.tree.map(np.asarray, (want, back(jnp.asarray(g))))
+    got, back = jax.vjp(ours, *(jnp.asarray(x, jnp.float32) for x in (q, k, v)))
+    for one, other in zip(jax.tree.leaves((got, back(jnp.asarray(g, jnp.float32)))), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(one, other, atol=3e-5)
 
 
 @pytest.mark.parametrize("scan", [True, False])
@@ -115,8 +122,7 @@ def test_cached_logits_equal_uncached(params, scan):
     tokens, runtime = _tokens((2, 12)), Runtime(scan_layers=scan)
     want = _logits(params, tokens)
     model = transformer.bind(TINY, runtime, params)
-    shape = (TINY.num_layers, 2, 16, TINY.num_kv_heads, TINY.head_dim)
-    cache = transformer.KVCache(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros((2, 16), jnp.int32), jnp.int32(0))
+    cache = empty_cache(TINY, runtime, 2, 16)
     hidden, cache = model(tokens[:, :5], cache=cache)
     parts = [hidden]
     for t in range(5, 12):

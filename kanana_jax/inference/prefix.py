@@ -1,0 +1,63 @@
+"""What several sequences begin with, read once into a KV cache that all of them go on from."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.transformer import KVCache, Params, bind
+
+LEAST_SHARED = 16  # tokens below which a cache of their own does not pay
+
+
+def common(a: np.ndarray, b: np.ndarray) -> int:
+    """Tokens that both begin with."""
+    n = min(len(a), len(b))
+    other = np.flatnonzero(a[:n] != b[:n])
+    return int(other[0]) if len(other) else n
+
+
+def rounded(n: int) -> int:
+    """A length up to one of few, so that few shapes are compiled: powers of two, from 256 on three between two."""
+    power = 1 << max(n - 1, 15).bit_length()
+    step = power // 8 if power > 256 else power // 4
+    return max(-(-n // step) * step, 16)
+
+
+def padded(sequences: list[np.ndarray], rows: int, width: int) -> np.ndarray:
+    """int32 `[rows, width]`, zeros on the right and below."""
+    out = np.zeros((rows, width), np.int32)
+    for row, sequence in zip(out, sequences):
+        row[: len(sequence)] = sequence
+    return out
+
+
+def empty_cache(a: Architecture, runtime: Runtime, batch: int, slots: int) -> KVCache:
+    shape = (a.num_layers, batch, a.num_kv_heads, slots, a.head_dim)
+    zeros = jnp.zeros(shape, runtime.compute_dtype)
+    return KVCache(zeros, zeros, jnp.zeros((batch, slots), jnp.int32), jnp.zeros((), jnp.int32))
+
+
+def read(params: Params, tokens: np.ndarray, *, architecture: Architecture, runtime: Runtime) -> KVCache:
+    """The cache of one sequence, one row; what it is rounded up by is padding that nobody sees."""
+    ids = padded([tokens], 1, rounded(len(tokens)))
+    return _read(params, ids, jnp.int32(len(tokens)), architecture=architecture, runtime=runtime)
+
+
+@functools.partial(jax.jit, static_argnames=("architecture", "runtime"))
+def _read(params, tokens_1P, length, *, architecture, runtime) -> KVCache:
+    segments = (jnp.arange(tokens_1P.shape[1])[None] < length).astype(jnp.int32)
+    cache = empty_cache(architecture, runtime, 1, tokens_1P.shape[1])
+    return bind(architecture, runtime, params)(tokens_1P, segment_ids=segments, cache=cache)[1]
+
+
+def expanded(cache: KVCache, rows: int, slots: int) -> KVCache:
+    """Every row `rows` times, with room for `slots` more tokens."""
+
+    def wider(x, batch, sequence):
+        widths = [(0, slots if axis == sequence else 0) for axis in range(x.ndim)]
+        return jnp.pad(jnp.repeat(x, rows, axis=batch), widths)
+
+    return KVCache(wider(cache.k, 1, 3), wider(cache.v, 1, 3), wider(cache.segment_ids, 0, 1), cache.length)
