@@ -20,35 +20,47 @@ SIZES = {
     "small": (128, 384, 4, 4, 2, 32, 4096, 8, 256),
     "medium": (256, 768, 6, 8, 4, 32, 8192, 8, 256),
     "large": (512, 1536, 8, 8, 4, 64, 8192, 8, 256),
-    # For an accelerator: 1.2B at 4,096 and Kanana Nano 2.1B at 8,192 tokens.
+    # For an accelerator (`tune_step.py`): 1.2B at 4,096, Kanana Nano 2.1B at 8,192 tokens, four layers of the 8B.
     "1.2b": (2048, 8192, 16, 32, 8, 64, 128256, 4, 4096),
     "2.1b": (1792, 8064, 32, 24, 8, 128, 128256, 2, 8192),
+    "8b-4-layers": (4096, 14336, 4, 32, 8, 128, 128256, 2, 8192),
 }
 
 
-def ours(shape, steps: int, device: str) -> dict:
+def ours(shape, steps: int, device: str, *, remat="", attends="auto", chunk=1024, rows=1, profile="") -> dict:
+    """Tokens/s of our step.
+
+    Args:
+      remat: a policy; empty: `context` on an accelerator, none on a CPU.
+      attends: an implementation of attention, see `attention.choose`.
+      chunk: tokens whose logits exist at once.
+      rows: times the size's batch.
+      profile: folder for a trace of the last steps.
+    """
     import jax
     import jax.numpy as jnp
     import numpy as np
 
     from kanana_jax.models import attention, counts, transformer
     from kanana_jax.models.architecture import Architecture, Runtime
+    from kanana_jax.parallel.chips import peak_flops
     from kanana_jax.stages import pretrain
     from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
     from kanana_jax.training.step import init_state, make_train_step
 
     D, F, L, H, K, h, V, B, T = shape
+    B *= rows
     a = Architecture(V, D, F, L, H, K, h, max_seq_len=T)
     accelerator = device != "cpu"
     runtime = Runtime(
         compute_dtype="bfloat16" if accelerator else "float32",
         scan_layers=accelerator,
-        remat="context" if accelerator else "none",
+        remat=remat or ("context" if accelerator else "none"),
     )
     chosen = attention.choose(
-        "auto", jax.devices()[0].platform, compute_dtype=runtime.compute_dtype, seq_len=T, head_dim=h
+        attends, jax.devices()[0].platform, compute_dtype=runtime.compute_dtype, seq_len=T, head_dim=h
     )
-    loss = pretrain.make_loss(a, runtime, chosen, z_loss=5e-6, chunk=1024)
+    loss = pretrain.make_loss(a, runtime, chosen, z_loss=5e-6, chunk=chunk)
     optimizer = make_optimizer(OptimizerConfig(1e-3), 1000)
     params = jax.jit(lambda k: transformer.init_params(a, runtime, k))(jax.random.key(0))
     state = init_state(params, optimizer, 0)
@@ -62,21 +74,28 @@ def ours(shape, steps: int, device: str) -> dict:
         "positions": jnp.tile(jnp.arange(T, dtype=jnp.int32), (B, 1)),
         "weights": jnp.ones((B, T)),
     }
-    step = jax.jit(make_train_step(loss, optimizer), donate_argnums=0)
+    step = jax.jit(make_train_step(loss, optimizer), donate_argnums=0).lower(state, batch).compile()
     times = []
     for i in range(steps + 3):
+        if profile and i == steps:
+            jax.profiler.start_trace(profile)
         start = time.perf_counter()
         state, metrics = step(state, batch)
         jax.block_until_ready(metrics)
         if i >= 3:
             times.append(time.perf_counter() - start)
-    seconds = statistics.median(times)
+    if profile:
+        jax.profiler.stop_trace()
+    seconds, memory = statistics.median(times), step.memory_analysis()
+    flops = counts.train_flops_per_token(a, T) * B * T / seconds
     return {
         "who": "kanana-jax",
         "version": jax.__version__,
         "attention": chosen,
         "tokens_per_s": B * T / seconds,
-        "gflops": counts.train_flops_per_token(a, T) * B * T / seconds / 1e9,
+        "gflops": flops / 1e9,
+        "causal_mfu": flops / peak_flops(jax.devices()[0])[0],
+        "peak_gib": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**30,
         "parameters": counts.parameters(a),
     }
 
@@ -120,14 +139,25 @@ def peer(shape, steps: int, device: str, compiled: bool) -> dict:
     return {"who": name, "version": torch.__version__, "tokens_per_s": B * T / statistics.median(times)}
 
 
-def _child(size: str, who: str, steps: int, device: str, huge_pages: bool) -> dict | None:
+def child(
+    size: str, who: str, steps: int, device: str, huge_pages: bool = True, flags: str = "", **change
+) -> dict | None:
+    """What a process of its own measures, or None and a line on stderr.
+
+    Args:
+      who: `ours`, `eager` or `compile`.
+      flags: XLA's, for this process.
+      change: options of `ours`.
+    """
     env = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
     if huge_pages:
         env["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+    if flags:
+        env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {flags}".strip()
     command = [sys.executable, __file__, "--child", who, "--sizes", size, "--steps", str(steps), "--device", device]
-    result = subprocess.run(command, env=env, capture_output=True, text=True)
+    result = subprocess.run([*command, "--change", json.dumps(change)], env=env, capture_output=True, text=True)
     if result.returncode:
-        print(f"{who} failed: {result.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        print(f"{who} {change} failed: {(result.stderr.strip().splitlines() or ['killed'])[-1]}", file=sys.stderr)
         return None
     return json.loads(result.stdout.strip().splitlines()[-1])
 
@@ -139,18 +169,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--child", choices=("ours", "eager", "compile"), help=argparse.SUPPRESS)
+    parser.add_argument("--change", default="{}", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        shape = SIZES[options.sizes[0]]
-        run = ours if options.child == "ours" else lambda *a: peer(*a, compiled=options.child == "compile")
-        print(json.dumps(run(shape, options.steps, options.device)))
+        asked = SIZES[options.sizes[0]], options.steps, options.device
+        change = json.loads(options.change)
+        found = ours(*asked, **change) if options.child == "ours" else peer(*asked, options.child == "compile")
+        print(json.dumps(found))
         return
     for size in options.sizes:
         best: dict[tuple[str, bool], float] = {}
         for _ in range(options.rounds):
             for who in ("ours", "compile", "eager"):
                 for huge_pages in (True, False):
-                    result = _child(size, who, options.steps, options.device, huge_pages)
+                    result = child(size, who, options.steps, options.device, huge_pages)
                     if result:
                         key = (who, huge_pages)
                         best[key] = max(best.get(key, 0.0), result["tokens_per_s"])
