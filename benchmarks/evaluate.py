@@ -47,7 +47,7 @@ def make_model(folder: pathlib.Path, texts: list[str], vocab: int, width: int, l
         num_key_value_heads=width // 64,
         head_dim=32,
         vocab_size=bpe.get_vocab_size(),
-        max_position_embeddings=4096,
+        max_position_embeddings=8192,
         tie_word_embeddings=False,
         initializer_range=0.1,
         bos_token_id=0,
