@@ -1,6 +1,6 @@
 """Our own models through the observatory, and what it says beside what the sweep controls.
 
-    python benchmarks/sweep.py runs/sweep --output runs/sweep/observatory [--per-task 200]
+    python benchmarks/sweep.py runs/sweep --output runs/sweep/observatory [--per-task 200] [--seeds runs/sweep1 …]
 
 Reads the stages of `configs/observe/sweep.py`, asks each model the questions about its world (`microworld_qa.py`; kept
 in the stage as `questions.json`), and writes `scores.csv`, `models.csv` and `tasks.csv` with the study of `kanana
@@ -11,7 +11,8 @@ tasks of its own, for facts.
 Then, task by task: the slope of the logit of the score on log10 of Korean and of English compute as the study sees it
 (one language at a time, all models), and as the factorial design gives it (from-scratch models only; log10 of
 parameters and of both languages' tokens at once). And the planner's prediction of each continued model from the pairs
-of the other sizes, beside what came out.
+of the other sizes, beside what came out. With `--seeds` (workdirs of the same config with another seed) also their
+slopes, and how far a model's scores lie apart by its seed.
 """
 
 import argparse
@@ -135,6 +136,19 @@ def slopes(rows: dict[str, dict], design: dict[str, dict]) -> list[dict]:
     return lines
 
 
+def noise(runs: list[dict[str, dict]]) -> list[dict]:
+    """By task, over the models that all runs have: the standard deviation of a model's score over seeds, and of the
+    models' means."""
+    models = [m for m in runs[0] if all(m in run for run in runs)]
+    lines = []
+    for task in runs[0][models[0]]:
+        scores = np.array([[run[m][task] for m in models] for run in runs])
+        over_seeds, over_models = np.sqrt(scores.var(axis=0, ddof=1).mean()), scores.mean(axis=0).std(ddof=1)
+        line = {"task": task, "models": len(models), "seeds": len(runs)}
+        lines.append(line | {"sd of seeds": round(float(over_seeds), 4), "sd of models": round(float(over_models), 4)})
+    return lines
+
+
 def planned(output: pathlib.Path, local: str) -> list[dict]:
     """What the pairs of the other sizes predict for each continued model's tasks, beside what came out."""
     from kanana_jax.observatory import pairs as pairs_lib
@@ -171,29 +185,42 @@ def _without(pairs, family: str):
     return dataclasses.replace(pairs, **chosen)
 
 
+def measured(workdir: pathlib.Path, world: int, per_task: int) -> tuple[dict[str, dict], dict[str, dict]]:
+    """Scores and design of a run's finished models."""
+    config = json.loads((workdir / "config.json").read_text())["config"]
+    rows, design = {}, {}
+    for stage in config["stages"]:
+        card = workdir / stage / "model/model.json"
+        if not card.is_file():
+            continue
+        rows[stage] = scores_of(workdir / stage, world, per_task)
+        design[stage] = sweep(config, stage) | {"parameters": json.loads(card.read_text())["parameters"]}
+        print(json.dumps({"model": stage, **{t: round(v, 3) for t, v in rows[stage].items()}}), flush=True)
+    return rows, design
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workdir", type=pathlib.Path)
     parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument("--world", type=int, default=400, help="size of the config's world")
     parser.add_argument("--per-task", type=int, default=200)
+    parser.add_argument("--seeds", type=pathlib.Path, nargs="*", default=[], help="workdirs of other seeds")
     options = parser.parse_args()
     from kanana_jax.cli import main as kanana
 
-    config = json.loads((options.workdir / "config.json").read_text())["config"]
-    rows, design = {}, {}
-    for stage in config["stages"]:
-        card = options.workdir / stage / "model/model.json"
-        if not card.is_file():
-            continue
-        rows[stage] = scores_of(options.workdir / stage, options.world, options.per_task)
-        design[stage] = sweep(config, stage) | {"parameters": json.loads(card.read_text())["parameters"]}
-        print(json.dumps({"model": stage, **{t: round(v, 3) for t, v in rows[stage].items()}}), flush=True)
+    rows, design = measured(options.workdir, options.world, options.per_task)
     write_tables(rows, design, options.output)
     code = kanana(["observe", str(options.output / "scores.csv"), "--output", str(options.output / "study")])
     if code:
         sys.exit(code)
     for line in (*slopes(rows, design), *planned(options.output, "ko")):
+        print(json.dumps(line, ensure_ascii=False))
+    others = [measured(workdir, options.world, options.per_task) for workdir in options.seeds]
+    for other, its_design in others:
+        for line in slopes(other, its_design):
+            print(json.dumps(line, ensure_ascii=False))
+    for line in noise([rows, *(other for other, _ in others)]) if others else ():
         print(json.dumps(line, ensure_ascii=False))
 
 

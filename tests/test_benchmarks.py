@@ -105,3 +105,12 @@ def test_a_sweep_gives_back_the_slopes_it_was_made_with(tmp_path, monkeypatch):
     known = tables.read(tmp_path / "scores.csv")
     assert list(known.models["family"])[:2] == ["s_short_en", "s_short_en10"]
     assert set(known.languages) == {"ko", "en"}
+
+
+def test_noise_between_seeds_is_that_of_the_models_all_have():
+    """Two seeds 0.2 apart, models 0.3 apart; the third model is in one run only."""
+    first = {"a": {"t": 0.1}, "b": {"t": 0.4}, "c": {"t": 0.9}}
+    second = {"a": {"t": 0.3}, "b": {"t": 0.6}}
+    (line,) = _load("sweep").noise([first, second])
+    assert line["models"] == 2 and line["sd of seeds"] == pytest.approx(0.2 / math.sqrt(2), abs=1e-4)
+    assert line["sd of models"] == pytest.approx(0.3 / math.sqrt(2), abs=1e-4)
