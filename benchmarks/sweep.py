@@ -119,7 +119,8 @@ def slopes(rows: dict[str, dict], design: dict[str, dict]) -> list[dict]:
     params = np.array([design[m]["parameters"] for m in models])
     tokens = {lang: np.array([design[m]["tokens"][lang] for m in models]) for lang in ("ko", "en")}
     fresh = np.array([not design[m]["base"] for m in models])
-    factors = np.log10(np.stack([params, tokens["ko"], tokens["en"]], axis=1))[fresh]
+    factors = {"size": params, "ko": tokens["ko"], "en": tokens["en"]}
+    factors = {name: np.log10(values[fresh]) for name, values in factors.items() if np.ptp(values[fresh])}
     lines = []
     for task in rows[models[0]]:
         y = logit(np.array([rows[m][task] for m in models]))
@@ -128,8 +129,8 @@ def slopes(rows: dict[str, dict], design: dict[str, dict]) -> list[dict]:
             seen = sm.OLS(y, sm.add_constant(np.log10(6 * params * tokens[lang]))).fit()
             line[f"observed {lang}"] = "{:+.2f} ({:+.2f} to {:+.2f})".format(seen.params[1], *seen.conf_int()[1])
             line[f"observed {lang} r2"] = round(seen.rsquared, 2)
-        controlled = sm.OLS(y[fresh], sm.add_constant(factors)).fit()
-        for i, name in enumerate(("size", "ko", "en"), start=1):
+        controlled = sm.OLS(y[fresh], sm.add_constant(np.stack(list(factors.values()), axis=1))).fit()
+        for i, name in enumerate(factors, start=1):
             interval = controlled.conf_int()[i]
             line[f"controlled {name}"] = "{:+.2f} ({:+.2f} to {:+.2f})".format(controlled.params[i], *interval)
         lines.append(line)
