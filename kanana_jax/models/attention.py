@@ -27,8 +27,8 @@ SPLASH_COMPUTE_BLOCK = 512
 CONTEXT = "context"
 # Measured on two CPU cores at T = 256: forward and backward 65 ms with 1 block, 45 with 2, 39 with 4, 19 with 8.
 XLA_BLOCKS = 8
-# Logits of a block beyond which rows go one after the other, so that they stay in the processor's cache. On one
-# CPU core at T = 2048, 8 rows of 8 heads: 1.02 s with all rows at once, 0.63 s alone.
+# Logits of a block beyond which groups of heads go one after the other, so that they stay in the processor's cache. On
+# one CPU core at T = 2048, 8 rows of 8 heads: 1.02 s all at once, 0.63 s by row, 0.57 s by row and group.
 XLA_ALONE = 1 << 22
 
 
@@ -117,16 +117,23 @@ def attend(
         )
         return checkpoint_name(out_BTHh, CONTEXT)
     blocks = XLA_BLOCKS if causal and not cached and T % XLA_BLOCKS == 0 and axis_size("sequence") == 1 else 1
-    B, _, H, _ = q_BTHh.shape
-    if B * H * (T // blocks) * S <= XLA_ALONE or axis_size("data") * axis_size("fsdp") > 1:
-        return checkpoint_name(_xla(q_BTHh, k_BSKh, v_BSKh, masked, blocks, causal and not cached), CONTEXT)
+    triangular = causal and not cached
+    B, _, H, h = q_BTHh.shape
+    K = k_BSKh.shape[2]
+    whole = all(axis_size(axis) == 1 for axis in ("data", "fsdp", "tensor"))
+    if B * H * (T // blocks) * S <= XLA_ALONE or not whole:
+        return checkpoint_name(_xla(q_BTHh, k_BSKh, v_BSKh, masked, blocks, triangular), CONTEXT)
 
     def alone(row):
-        q_1THh, k_1SKh, v_1SKh, q_ids, kv_ids = jax.tree.map(lambda x: x[None], row)
-        mask = functools.partial(_mask, q_segments=q_ids, kv_segments=kv_ids, causal=causal, q_offset=q_offset)
-        return _xla(q_1THh, k_1SKh, v_1SKh, mask, blocks, causal and not cached)[0]
+        q_TGh, k_Sh, v_Sh, b = row
+        ids = [None if x is None else x[b][None] for x in (q_segments, kv_segments)]
+        mask = functools.partial(_mask, q_segments=ids[0], kv_segments=ids[1], causal=causal, q_offset=q_offset)
+        return _xla(q_TGh[None], k_Sh[None, :, None], v_Sh[None, :, None], mask, blocks, triangular)[0]
 
-    return checkpoint_name(jax.lax.map(alone, (q_BTHh, k_BSKh, v_BSKh, q_segments, kv_segments)), CONTEXT)
+    heads = lambda x_BTKx: x_BTKx.swapaxes(1, 2).reshape(B * K, *x_BTKx.shape[1:2], *x_BTKx.shape[3:])  # noqa: E731
+    rows = heads(q_BTHh.reshape(B, T, K, H // K, h)), heads(k_BSKh), heads(v_BSKh), jnp.repeat(jnp.arange(B), K)
+    out_BKTGh = jax.lax.map(alone, rows).reshape(B, K, T, H // K, h)
+    return checkpoint_name(out_BKTGh.swapaxes(1, 2).reshape(B, T, H, h), CONTEXT)
 
 
 def _mask(start: int, stop: int, keys: int, *, q_segments, kv_segments, causal, q_offset) -> jax.Array | None:
