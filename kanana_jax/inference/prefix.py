@@ -20,9 +20,10 @@ def common(a: np.ndarray, b: np.ndarray) -> int:
 
 
 def rounded(n: int) -> int:
-    """A length up to one of few, so that few shapes are compiled: powers of two, from 256 on three between two."""
+    """A length up to one of few, so that few shapes are compiled: a power of two or one and a half of it, three between
+    two from 256 on, fifteen from 2,048 on, where compiling is little beside what padding costs."""
     power = 1 << max(n - 1, 15).bit_length()
-    step = power // 8 if power > 256 else power // 4
+    step = power // (32 if power > 2048 else 8 if power > 256 else 4)
     return max(-(-n // step) * step, 16)
 
 

@@ -84,7 +84,9 @@ def score(
         cache = None
         if shared:
             cache = read(params, rows[0].tokens[:shared], **model)
-        size = batch_size if len(rows) > batch_size // 2 else -(-(batch_size // 2) // parts) * parts
+        # Of those that share nothing only the last batch is not full; of the others many are.
+        fewest = len(rows) if cache is None else batch_size // 2
+        size = batch_size if len(rows) > fewest else -(-fewest // parts) * parts
         width = rounded(max(len(row.tokens) for row in rows) - shared)
         lengths = np.zeros(size, np.int32)
         lengths[: len(rows)] = [len(row.tokens) - shared for row in rows]
