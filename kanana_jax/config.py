@@ -6,7 +6,6 @@ that owns it, and names the key, the nearest right key or the type that was want
 """
 
 import dataclasses
-import difflib
 import hashlib
 import importlib.util
 import json
@@ -16,25 +15,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-
-class UserError(Exception):
-    """Something that the user can mend: one sentence with what is wrong, where, and the way out."""
-
-    exit_code = 1
-
-
-class ConfigError(UserError):
-    """Bad usage or a bad config value."""
-
-    exit_code = 2
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """`word`'s most likely meaning as a half-sentence, for error messages."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return f"known: {', '.join(sorted(known)) or 'none'}"
+from kanana_jax.errors import ConfigError, nearest
 
 
 def build(cls: type, values: Mapping[str, Any] | None, path: str) -> Any:

@@ -5,7 +5,7 @@ import os
 import pathlib
 from typing import Any
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 
 
 def write_json(path: pathlib.Path, value: Any, indent: int | None = 1) -> None:

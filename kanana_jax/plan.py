@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from kanana_jax import plan_cache, plan_stage
-from kanana_jax.config import ConfigError, nearest
+from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.models import counts
 from kanana_jax.models.transformer import REMAT_POLICIES
 from kanana_jax.parallel import topology

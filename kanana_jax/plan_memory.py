@@ -3,7 +3,7 @@
 import dataclasses
 
 from kanana_jax import plan as plan_lib
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 from kanana_jax.models import counts
 from kanana_jax.parallel import topology
 from kanana_jax.parallel.chips import GIB

@@ -6,7 +6,7 @@ from jax.sharding import AbstractMesh
 
 from kanana_jax import plan as plan_lib
 from kanana_jax import plan_stage
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Architecture
 from kanana_jax.parallel.chips import GIB

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
-from kanana_jax.config import ConfigError, UserError
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.interop import model_folder
 from kanana_jax.models import counts, transformer
 from kanana_jax.models.architecture import Architecture, Runtime

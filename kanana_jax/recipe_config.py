@@ -4,10 +4,10 @@ import dataclasses
 from typing import Any, Literal
 
 from kanana_jax import config as config_lib
-from kanana_jax.config import ConfigError
 from kanana_jax.data import filters as filters_lib
 from kanana_jax.data import mixture, pipeline, sources, teacher_cache
 from kanana_jax.data.tokenizer_training import TokenizerConfig
+from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.evaluation.in_training import TasksConfig
 from kanana_jax.inference.sampling import SamplingConfig
 from kanana_jax.interop import model_folder
@@ -167,7 +167,7 @@ def parse(config: Any) -> tuple[RecipeConfig, dict[str, StageConfig]]:
             mixture.normalised(stage.mixture, list(recipe.sources), f"{name}.mixture")
         for source, rules in stage.select.items():
             if source not in recipe.sources:
-                known = config_lib.nearest(source, list(recipe.sources))
+                known = nearest(source, list(recipe.sources))
                 raise ConfigError(f"config '{name}.select.{source}' is no source: {known}")
             filters_lib.check_select(
                 recipe.filters, source, recipe.sources[source].lang, rules, f"{name}.select.{source}"
@@ -183,6 +183,6 @@ def parse(config: Any) -> tuple[RecipeConfig, dict[str, StageConfig]]:
                 raise ConfigError(f"config '{name}.distill.{key}' is '{value}', which does not come before it")
         if stage.data_after and stage.data_after not in earlier:
             raise ConfigError(
-                f"config '{name}.data_after' is '{stage.data_after}': {config_lib.nearest(stage.data_after, earlier)}"
+                f"config '{name}.data_after' is '{stage.data_after}': {nearest(stage.data_after, earlier)}"
             )
     return recipe, stages

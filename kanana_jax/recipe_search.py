@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 from kanana_jax.files import write_json
 from kanana_jax.interop import model_folder
 from kanana_jax.parallel.sharding import local_rows, put_batch

@@ -11,12 +11,12 @@ import jax
 from jax.sharding import Mesh
 
 from kanana_jax import config as config_lib
-from kanana_jax.config import ConfigError
 from kanana_jax.data import filters as filters_lib
 from kanana_jax.data import heldout, mixture, pipeline, sources
 from kanana_jax.data.cached_stream import CachedStream
 from kanana_jax.data.teacher_cache import TeacherCache
 from kanana_jax.data.tokenizer import Tokenizer
+from kanana_jax.errors import ConfigError
 from kanana_jax.evaluation import in_training
 from kanana_jax.interop import model_folder
 from kanana_jax.models import attention, counts, transformer

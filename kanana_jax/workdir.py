@@ -15,7 +15,7 @@ import jax
 from jax.sharding import Mesh
 
 from kanana_jax import config as config_lib
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 from kanana_jax.files import write_json
 
 # What may change between two calls on one workdir: where and how fast it runs, and what is shown and kept of it.

@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 
 PORT = 8476
 Lookup = Callable[[str], str]

@@ -5,7 +5,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 
 # Type of an accelerator → chip, runtime image, and whether its number counts TensorCores (two a chip) or chips.
 # Cloud TPU documentation: "TPU software versions" and the page of each version.

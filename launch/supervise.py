@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 from launch import gcloud
 from launch.gcloud import Job
 

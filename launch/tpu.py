@@ -25,7 +25,7 @@ from collections.abc import Sequence
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from kanana_jax.config import ConfigError, UserError  # noqa: E402
+from kanana_jax.errors import ConfigError, UserError  # noqa: E402
 from launch import gcloud, supervise  # noqa: E402
 
 

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from kanana_jax.config import UserError  # noqa: E402
+from kanana_jax.errors import UserError  # noqa: E402
 from kanana_jax.parallel import heartbeat, watch  # noqa: E402
 from launch import cluster, xla_flags  # noqa: E402
 

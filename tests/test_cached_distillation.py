@@ -14,9 +14,9 @@ from conftest import ROOT, losses
 
 from kanana_jax import config as config_lib
 from kanana_jax import recipe, recipe_inputs, recipe_task
-from kanana_jax.config import ConfigError, UserError
 from kanana_jax.data.cached_stream import CachedStream
 from kanana_jax.data.teacher_cache import TeacherCache
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.interop import model_folder
 from kanana_jax.models import counts, presets, transformer
 from kanana_jax.models.architecture import Runtime

@@ -11,7 +11,7 @@ from conftest import ROOT, losses
 
 from kanana_jax import config as config_lib
 from kanana_jax import recipe
-from kanana_jax.config import ConfigError, UserError
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.interop import model_folder
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Runtime

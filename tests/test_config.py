@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from kanana_jax import config as config_lib
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[1]
 

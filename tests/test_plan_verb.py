@@ -16,7 +16,7 @@ pytest.importorskip("libtpu")
 from kanana_jax import config as config_lib  # noqa: E402
 from kanana_jax import plan, plan_cache, plan_memory, plan_search, plan_show, plan_stage  # noqa: E402
 from kanana_jax.cli import main  # noqa: E402
-from kanana_jax.config import ConfigError  # noqa: E402
+from kanana_jax.errors import ConfigError  # noqa: E402
 from kanana_jax.models import counts, presets  # noqa: E402
 from kanana_jax.parallel import costs, hlo  # noqa: E402
 from kanana_jax.parallel.mesh import make_mesh  # noqa: E402

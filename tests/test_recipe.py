@@ -9,7 +9,7 @@ import pytest
 from conftest import losses
 
 from kanana_jax import recipe
-from kanana_jax.config import ConfigError, UserError
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.training import loop
 
 ONE_STAGE = ("stages=('stage1',)", "stage1.train.tokens=10_240")  # 20 steps

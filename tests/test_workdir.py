@@ -7,7 +7,7 @@ import pytest
 
 from kanana_jax import workdir as workdir_files
 from kanana_jax.cli import main
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from kanana_jax.cli import data, evaluate, models, observe, plan, quality
-from kanana_jax.config import ConfigError, UserError
+from kanana_jax.errors import ConfigError, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

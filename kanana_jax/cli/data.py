@@ -4,7 +4,7 @@ import pathlib
 import sys
 from collections.abc import Callable
 
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 
 
 def add_verbs(verb: Callable) -> None:

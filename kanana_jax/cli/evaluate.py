@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Callable
 
-from kanana_jax.config import ConfigError, UserError
+from kanana_jax.errors import ConfigError, UserError
 
 _EXAMPLE = """example:
   kanana eval runs/tiny/stage2 --tasks microworld --output results.json

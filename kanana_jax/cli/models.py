@@ -5,7 +5,7 @@ import pathlib
 import sys
 from collections.abc import Callable
 
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 
 _RUN_EXAMPLE = """example:
   kanana run --config configs/tiny.py --workdir runs/tiny

@@ -5,7 +5,7 @@ import pathlib
 import shutil
 from collections.abc import Callable
 
-from kanana_jax.config import ConfigError, UserError
+from kanana_jax.errors import ConfigError, UserError
 
 _EXAMPLE = """examples:
   kanana observe --output study                       # 35 models, 10 Japanese and 9 English benchmarks, shipped

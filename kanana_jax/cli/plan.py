@@ -4,7 +4,7 @@ import os
 import pathlib
 from collections.abc import Callable
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 
 _EXAMPLE = """examples:
   kanana plan --config configs/kanana/essence_8b.py --topology v5p-128

@@ -8,7 +8,7 @@ import pathlib
 import sys
 from collections.abc import Callable
 
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 
 _EXAMPLE = """examples:
   kanana quality train --config configs/data/edu_ko.py --output edu

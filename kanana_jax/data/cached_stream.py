@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from kanana_jax.config import UserError
 from kanana_jax.data.pipeline import BatchStream
 from kanana_jax.data.teacher_cache import HASHED, TeacherCache, row_digest
+from kanana_jax.errors import UserError
 
 
 class CachedStream:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from kanana_jax.config import UserError
 from kanana_jax.data.tokenizer import Tokenizer
+from kanana_jax.errors import UserError
 
 ROLES = ("system", "user", "assistant")
 

@@ -6,7 +6,7 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 
 
 @contextlib.contextmanager

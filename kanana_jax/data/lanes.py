@@ -15,13 +15,13 @@ import grain
 import numpy as np
 from absl import flags
 
-from kanana_jax.config import ConfigError, UserError
 from kanana_jax.data import mixture, packing
 from kanana_jax.data.filters import Verdict
 from kanana_jax.data.filters.rules import count
 from kanana_jax.data.records import Record
 from kanana_jax.data.sources import PreparedSource
 from kanana_jax.data.tokenizer import Tokenizer, encode_document
+from kanana_jax.errors import ConfigError, UserError
 
 State = dict[str, Any]
 Judge = Callable[[Record], Verdict]

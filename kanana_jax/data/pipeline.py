@@ -14,10 +14,10 @@ from typing import Any, Literal
 import grain
 import numpy as np
 
-from kanana_jax.config import ConfigError, UserError
 from kanana_jax.data.lanes import FILTER_SECONDS, Judge, LaneDataset, State, WorkerLane, lane_documents
 from kanana_jax.data.sources import PreparedSource
 from kanana_jax.data.tokenizer import Tokenizer
+from kanana_jax.errors import ConfigError, UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 
 Record = dict[str, Any]
 FIELDS = ("id", "text", "source", "lang", "url", "meta")

@@ -21,9 +21,9 @@ import seqio  # noqa: E402
 import tensorflow as tf  # noqa: E402
 import tensorflow_text  # noqa: E402
 
-from kanana_jax.config import UserError, nearest  # noqa: E402
 from kanana_jax.data import records  # noqa: E402
 from kanana_jax.data.tokenizer import SENTENCEPIECE_FILE  # noqa: E402
+from kanana_jax.errors import UserError, nearest  # noqa: E402
 
 # Figure 2 of arXiv:2502.18934, percent of tokens.
 STAGE1 = {"english_web": 67.8, "code": 12.8, "korean_web": 9.6, "academic": 8.7, "encyclopedia": 1.0}

@@ -11,8 +11,9 @@ from typing import Any
 
 import grain
 
-from kanana_jax.config import UserError, fingerprint
+from kanana_jax.config import fingerprint
 from kanana_jax.data import records
+from kanana_jax.errors import UserError
 
 SHARD_BYTES = 256 << 20
 SPLITS = ("train", "heldout")

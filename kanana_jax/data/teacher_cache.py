@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
-from kanana_jax.config import ConfigError, UserError
+from kanana_jax.errors import ConfigError, UserError
 
 INDEX, PROGRESS = "index.json", "progress.json"
 HASHED = ("inputs", "positions", "segment_ids", "targets", "weights")

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 
 SENTENCEPIECE_FILE = "tokenizer.model"
 HUGGING_FACE_FILE = "tokenizer.json"

@@ -6,8 +6,8 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
-from kanana_jax.config import UserError
 from kanana_jax.data.tokenizer import SentencePiece
+from kanana_jax.errors import UserError
 
 # Control symbols cannot come out of text. The names are Llama 3's, so that one chat template serves both.
 CONTROL = (

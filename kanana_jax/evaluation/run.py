@@ -12,7 +12,7 @@ from typing import Any
 import lm_eval
 import numpy as np
 
-from kanana_jax.config import ConfigError, UserError
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.evaluation import sandbox
 from kanana_jax.evaluation import tasks as task_files
 from kanana_jax.evaluation.harness import HarnessModel

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 
 _LAUNCHER = pathlib.Path(__file__).with_name("sandbox_launcher.py")
 _OUTPUT_KEPT = 8192

@@ -23,8 +23,8 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Entry, Kind
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from kanana_jax.config import ConfigError, UserError, nearest
 from kanana_jax.data import microworld
+from kanana_jax.errors import ConfigError, UserError, nearest
 
 log = logging.getLogger("kanana")
 Rows = list[dict[str, Any]]

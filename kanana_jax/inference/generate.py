@@ -69,14 +69,14 @@ def generate(
     params = jax.tree.map(lambda p: p.astype(runtime.compute_dtype), params)
     # Scanned, since a static slice of the stacked layers would be copied at every token.
     runtime = dataclasses.replace(runtime, param_dtype=runtime.compute_dtype, remat="none", scan_layers=True)
-    static = dict(architecture=architecture, runtime=runtime, sampling=sampling)
-    key, stop = jax.random.key(seed), jnp.asarray(sorted(stop) or [-1], jnp.int32)
     model = dict(architecture=architecture, runtime=runtime)
+    static = model | dict(sampling=sampling)
+    key, stop = jax.random.key(seed), jnp.asarray(sorted(stop) or [-1], jnp.int32)
     cache = read(params, first[:shared], **model) if shared else None
     state = _begin(params, cache, jnp.int32(shared), tokens, segments, key, new=max_new_tokens, **static)
     lengths = shared + segments.sum(axis=1)
     # First looked at soon: many answers are short.
-    early = [1 << i for i in range(2, check_every.bit_length()) if 1 << i < check_every]
+    early = [1 << i for i in range(2, (check_every - 1).bit_length())]
     looks = [] if finished is None else [*early, *range(check_every, max_new_tokens, check_every)]
     done = np.zeros(rows, bool)
     for limit in [*(n for n in looks if n < max_new_tokens), max_new_tokens]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 from kanana_jax.models.architecture import Architecture, RopeScaling
 
 ARCHITECTURE = "LlamaForCausalLM"

@@ -21,7 +21,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from kanana_jax.config import ConfigError, UserError
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import write_json
 from kanana_jax.interop import llama
 from kanana_jax.interop.safetensors_folder import Reader, Writer

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 from kanana_jax.interop.llama import Tensor
 
 INDEX = "model.safetensors.index.json"

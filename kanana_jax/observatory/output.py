@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 from kanana_jax.observatory import DISCLAIMER, budgets
 from kanana_jax.observatory.tables import Tables
 

@@ -11,7 +11,7 @@ import re
 import numpy as np
 from scipy import stats
 
-from kanana_jax.config import ConfigError, nearest
+from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.observatory import scaling
 from kanana_jax.observatory.pairs import Pairs
 from kanana_jax.observatory.tables import Tables

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kanana_jax.config import ConfigError, nearest
+from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.observatory import (
     DISCLAIMER,
     associations,

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from kanana_jax.config import ConfigError, nearest
+from kanana_jax.errors import ConfigError, nearest
 
 STATUSES = ("reported", "derived", "assumed", "undisclosed")
 MIN_MODELS = 5

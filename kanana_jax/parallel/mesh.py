@@ -8,7 +8,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 
 AXES = ("data", "fsdp", "sequence", "tensor")
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 
 # Parameters are cut over `fsdp` along the model dimension and over `tensor` along heads, MLP and
 # vocabulary (Megatron, arXiv:1909.08053, with ZeRO-3, arXiv:1910.02054); activations over the batch

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from kanana_jax.config import ConfigError, nearest
+from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.parallel.chips import CHIPS, Chip
 from kanana_jax.parallel.costs import Collective
 

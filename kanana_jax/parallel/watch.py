@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Mapping
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 from kanana_jax.parallel import heartbeat
 
 DONE, FAILED, BAD_CONFIG, PREEMPTED = 0, 1, 2, 75

@@ -18,8 +18,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 
-from kanana_jax.config import ConfigError, UserError
 from kanana_jax.data import teacher_cache
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import write_json
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.model_folder import ModelFolder

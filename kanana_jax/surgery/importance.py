@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.transformer import Params, bind
 from kanana_jax.training.losses import cross_entropy

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterable
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 from kanana_jax.interop.model_folder import ModelFolder
 from kanana_jax.surgery.stage import REPORT
 

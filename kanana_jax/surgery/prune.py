@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 from kanana_jax.models.architecture import Architecture
 from kanana_jax.surgery.importance import Importance
 from kanana_jax.surgery.plan import Plan

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Architecture
 from kanana_jax.parallel import chips

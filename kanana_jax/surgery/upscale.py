@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 from kanana_jax.models.architecture import Architecture
 from kanana_jax.surgery.plan import Plan
 

@@ -9,7 +9,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 from kanana_jax.training.step import TrainState
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from kanana_jax.config import ConfigError, UserError
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.parallel import chips, heartbeat, multihost, sharding
 from kanana_jax.training import metrics as metrics_lib
 from kanana_jax.training.checkpoint import CheckpointConfig, Checkpoints

@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from kanana_jax.config import UserError
 from kanana_jax.data.microworld import (
     KINDS,
     LANGUAGES,
@@ -21,6 +20,7 @@ from kanana_jax.data.microworld import (
     questions,
 )
 from kanana_jax.data.microworld.world import ATTRIBUTES
+from kanana_jax.errors import UserError
 
 WORLD = World.create(0, 400)
 

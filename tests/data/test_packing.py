@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanana_jax.config import ConfigError
 from kanana_jax.data import mixture, packing
+from kanana_jax.errors import ConfigError
 
 BOS, EOS = 1, 2
 documents = st.lists(

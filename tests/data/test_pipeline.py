@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from kanana_jax.config import ConfigError, UserError
 from kanana_jax.data import heldout, mixture, pipeline, sources, tokenizer_training
 from kanana_jax.data.filters import FilterConfig, Filters, Rule
 from kanana_jax.data.tokenizer import encode_document
+from kanana_jax.errors import ConfigError, UserError
 
 B, T = 8, 32
 

@@ -8,8 +8,8 @@ import pyarrow.parquet
 import pytest
 import zstandard
 
-from kanana_jax.config import UserError
 from kanana_jax.data import records, sources
+from kanana_jax.errors import UserError
 
 DOCUMENTS = [{"id": f"d{i}", "text": f"문서 {i}\nline two", "title": "t"} for i in range(5)]
 LINES = "".join(json.dumps(d, ensure_ascii=False) + "\n" for d in DOCUMENTS).encode()

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from kanana_jax.config import UserError
 from kanana_jax.data import microworld, records, sources, tokenizer_training
 from kanana_jax.data.filters.characters import normalise
+from kanana_jax.errors import UserError
 
 seqio = pytest.importorskip("seqio")
 from kanana_jax.data import seqio_tasks  # noqa: E402

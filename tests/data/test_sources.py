@@ -10,8 +10,8 @@ import pyarrow.parquet
 import pytest
 import zstandard
 
-from kanana_jax.config import UserError
 from kanana_jax.data import records, sources
+from kanana_jax.errors import UserError
 
 LINES = [json.dumps({"id": f"d{i}", "text": f"문서 {i * 7919} " * 5}, ensure_ascii=False).encode() for i in range(400)]
 BODY = b"\n".join(LINES) + b"\n"

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from kanana_jax.config import ConfigError, UserError
 from kanana_jax.data import teacher_cache
 from kanana_jax.data.cached_stream import CachedStream
 from kanana_jax.data.teacher_cache import Entry, TeacherCache
+from kanana_jax.errors import ConfigError, UserError
 
 T, B, K, STEPS, LANES = 10, 8, 3, 7, 4
 PER_LANE = B // LANES

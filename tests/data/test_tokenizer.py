@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kanana_jax.config import UserError
 from kanana_jax.data import chat, microworld, tokenizer, tokenizer_training
+from kanana_jax.errors import UserError
 
 TEXTS = {
     lang: [r["text"] for r in microworld.parse_uri(f"microworld://news/{lang}?count=300&size=100")]

@@ -8,8 +8,8 @@ from random_model import folder
 
 pytest.importorskip("lm_eval")
 
-from kanana_jax.config import UserError  # noqa: E402
 from kanana_jax.data import microworld  # noqa: E402
+from kanana_jax.errors import UserError  # noqa: E402
 from kanana_jax.evaluation import code, run, sandbox, tasks  # noqa: E402
 from kanana_jax.evaluation.harness import HarnessModel  # noqa: E402
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from kanana_jax.config import ConfigError, UserError
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.evaluation import compare
 
 

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 from kanana_jax.evaluation import sandbox
 
 AMPLE = sandbox.Limits(wall_seconds=60.0, cpu_seconds=20)
@@ -245,7 +245,7 @@ def test_where_nothing_can_be_confined_nothing_runs(tmp_path):
         except OSError:
             pass
         sys.path.insert(0, {str(pathlib.Path(sandbox.__file__).parents[2])!r})
-        from kanana_jax.config import UserError
+        from kanana_jax.errors import UserError
         from kanana_jax.evaluation import sandbox
         for _ in range(2):
             try:

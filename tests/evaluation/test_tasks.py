@@ -11,7 +11,7 @@ pytest.importorskip("lm_eval")
 
 from lm_eval.tasks import TaskManager  # noqa: E402
 
-from kanana_jax.config import ConfigError, UserError  # noqa: E402
+from kanana_jax.errors import ConfigError, UserError  # noqa: E402
 from kanana_jax.evaluation import metrics, run, tasks  # noqa: E402
 
 CHOICE = {"question": "Frage?", "choices": ["w", "x", "y", "z"], "answer": 2, "subject": "botany"}

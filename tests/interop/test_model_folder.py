@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from kanana_jax.config import ConfigError, UserError
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.interop import llama, model_folder
 from kanana_jax.models.architecture import Architecture, RopeScaling, Runtime
 from kanana_jax.models.transformer import init_params

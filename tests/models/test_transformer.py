@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 from kanana_jax.inference.prefix import empty_cache
 from kanana_jax.models import attention, counts, presets, transformer
 from kanana_jax.models.architecture import Architecture, Runtime

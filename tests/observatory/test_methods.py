@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 from kanana_jax.observatory import components, downstream, pairs, planner, scaling, study, tables, verdicts
 
 pytest_plugins = ["observatory_fixtures"]

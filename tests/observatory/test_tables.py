@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 from kanana_jax.observatory import budgets, study, tables
 from kanana_jax.report.observatory import page
 from kanana_jax.report.page import render

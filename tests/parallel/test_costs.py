@@ -247,7 +247,7 @@ def test_names_are_googles(name, chips):
 
 @pytest.mark.parametrize("name", ["v5p", "v5p-100", "v7x-8", "tpu", "v6e-512", "h100-9"])
 def test_wrong_names_are_told(name):
-    from kanana_jax.config import ConfigError
+    from kanana_jax.errors import ConfigError
 
     with pytest.raises(ConfigError, match=name.split("-")[0]):
         topology.named(name)

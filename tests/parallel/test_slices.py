@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 from kanana_jax.models import presets, transformer
 from kanana_jax.models.architecture import Runtime
 from kanana_jax.parallel import sharding

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.transformer import bind, init_params, logical_axes
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh

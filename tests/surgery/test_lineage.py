@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 from kanana_jax.interop import model_folder
 from kanana_jax.models import transformer
 from kanana_jax.models.architecture import Architecture, Runtime

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanana_jax.config import ConfigError, UserError
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.interop import model_folder
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Architecture, Runtime

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kanana_jax import recipe
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 from kanana_jax.interop import model_folder
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Architecture

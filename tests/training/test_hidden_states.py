@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kanana_jax.config import ConfigError
+from kanana_jax.errors import ConfigError
 from kanana_jax.models import transformer
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from kanana_jax.config import UserError
 from kanana_jax.data import records
 from kanana_jax.data.dedup import clusters, local, verdicts
+from kanana_jax.errors import UserError
 from kanana_jax.files import write_json
 
 _LINES = 40  # bits of a document's place for its line; the rest is its file

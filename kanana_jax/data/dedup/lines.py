@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 
 from kanana_jax import config as configs
-from kanana_jax.config import ConfigError, UserError
 from kanana_jax.data import records
 from kanana_jax.data.filters import characters
 from kanana_jax.data.filters.c4 import Span
@@ -36,6 +35,7 @@ from kanana_jax.data.filters.documents import Documents, batches, join, running
 from kanana_jax.data.filters.hashing import PrefixHash
 from kanana_jax.data.filters.lines import Lines, split
 from kanana_jax.data.folders import whole
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import write_json
 
 COLOURS = ("green", "yellow", "red")

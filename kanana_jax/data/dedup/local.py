@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from kanana_jax.config import ConfigError, UserError, fingerprint
+from kanana_jax.config import fingerprint
 from kanana_jax.data import records
 from kanana_jax.data.dedup import clusters, minhash, verdicts
 from kanana_jax.data.dedup.minhash import MinHashConfig
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import write_json
 
 BATCH = 64  # documents

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 
 NAMES = {1: "exact_duplicate", 2: "near_duplicate"}
 _IDS, _KINDS = "ids.npy", "kinds.npy"

@@ -8,8 +8,8 @@ bytes, with limits on bytes, nodes and depth but none on time, so that the resul
 
 import importlib
 
-from kanana_jax.config import ConfigError, nearest
 from kanana_jax.data.extract.markup import Extracted
+from kanana_jax.errors import ConfigError, nearest
 
 __all__ = ["FORMATS", "MAX_BYTES", "Extracted", "extract", "format_of"]
 

@@ -56,7 +56,7 @@ def unpack(
     # Chained long-name headers make tarfile recurse; zipfile lets struct and decompressor errors through.
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RecursionError) as error:
         raise ValueError(f"archive is truncated or broken ({str(error)[:80]})") from error
-    except (NotImplementedError, RuntimeError, OverflowError, UnicodeError) as error:
+    except (RuntimeError, OverflowError, UnicodeError) as error:  # RuntimeError: also a compression it does not know
         raise ValueError(f"archive cannot be read ({str(error)[:80]})") from error
 
 

@@ -8,10 +8,10 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kanana_jax.config import UserError
 from kanana_jax.data.extract import FORMATS, MAX_BYTES, extract, format_of
 from kanana_jax.data.extract.markup import Extracted, Report
 from kanana_jax.data.records import Broken
+from kanana_jax.errors import UserError
 
 # What `read_files` takes: every format's endings, and containers of many documents.
 CRAWLS = (".warc.gz", ".warc")

@@ -3,9 +3,9 @@
 import re
 from collections import Counter
 
-from kanana_jax.config import UserError
 from kanana_jax.data.extract import encoding
 from kanana_jax.data.extract.markup import Extracted, Report, finish
+from kanana_jax.errors import UserError
 
 MAX_PAGES = 2_000
 # A line at the edge of more than this share of the pages is a running head or foot.

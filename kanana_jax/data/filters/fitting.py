@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from kanana_jax.config import UserError
 from kanana_jax.data import records
 from kanana_jax.data.filters.rules import Filter, FilterConfig, Rule
 from kanana_jax.data.filters.signals import NAMES
+from kanana_jax.errors import UserError
 
 TAIL = 0.005  # share of documents below which a quantile is a matter of single ones
 MINIMUM = 200  # documents, below which a 1% tail is two documents

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kanana_jax.config import UserError
+from kanana_jax.errors import UserError
 
 # CLD2 refuses what is not for interchange: control characters and Unicode's noncharacters.
 _REFUSED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff\U0001fffe\U0001ffff]")

@@ -4,13 +4,13 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-from kanana_jax.config import ConfigError, nearest
 from kanana_jax.data.dedup.verdicts import Verdicts
 from kanana_jax.data.filters import characters, pii, scores, units
 from kanana_jax.data.filters.c4 import C4Config, Span, cut
 from kanana_jax.data.filters.quality_model import QualityModel
 from kanana_jax.data.filters.signals import NAMES, Lexicon, Signals, measure
 from kanana_jax.data.records import Record
+from kanana_jax.errors import ConfigError, nearest
 
 META = "meta."
 

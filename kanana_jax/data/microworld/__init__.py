@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from kanana_jax.config import UserError, nearest
 from kanana_jax.data.microworld import code as code_lib
 from kanana_jax.data.microworld import encyclopedia, noise, parallel, prose
 from kanana_jax.data.microworld.questions import questions
 from kanana_jax.data.microworld.world import World, stable_random
+from kanana_jax.errors import UserError, nearest
 
 __all__ = ["KINDS", "LANGUAGES", "World", "document", "documents", "parse_uri", "problems", "questions"]
 

@@ -15,9 +15,9 @@ import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from kanana_jax.config import ConfigError, UserError
 from kanana_jax.data.quality import prompts
 from kanana_jax.data.records import Record
+from kanana_jax.errors import ConfigError, UserError
 
 Annotator = Callable[[Sequence[Record]], "list[int | None]"]
 """Documents → labels; None where none could be had."""

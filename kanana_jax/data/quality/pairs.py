@@ -6,10 +6,11 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from kanana_jax.config import ConfigError, fingerprint
+from kanana_jax.config import fingerprint
 from kanana_jax.data import records
 from kanana_jax.data.quality import annotate, training
 from kanana_jax.data.quality.classifier import ClassifierConfig
+from kanana_jax.errors import ConfigError
 from kanana_jax.files import write_json
 
 

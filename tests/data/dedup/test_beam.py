@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from kanana_jax.config import UserError
 from kanana_jax.data.dedup import local
+from kanana_jax.errors import UserError
 
 pytest.importorskip("apache_beam")
 from kanana_jax.data.dedup import beam  # noqa: E402

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_matrix, csgraph
 
 from kanana_jax import cli
-from kanana_jax.config import ConfigError, UserError
 from kanana_jax.data import filters, microworld
 from kanana_jax.data.dedup import clusters, local, verdicts
+from kanana_jax.errors import ConfigError, UserError
 
 
 @given(st.integers(1, 30), st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29)), max_size=40))

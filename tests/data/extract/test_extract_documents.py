@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from kanana_jax.config import ConfigError
 from kanana_jax.data.extract import FORMATS, extract, format_of
+from kanana_jax.errors import ConfigError
 
 
 def run(source: str, format: str):

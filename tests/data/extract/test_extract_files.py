@@ -8,9 +8,9 @@ import sys
 import pytest
 from conftest import ROOT
 
-from kanana_jax.config import UserError
 from kanana_jax.data.extract import files
 from kanana_jax.data.records import Broken
+from kanana_jax.errors import UserError
 
 FIXTURES = ROOT / "tests/data/extract/fixtures"
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanana_jax.config import UserError
 from kanana_jax.data import microworld
 from kanana_jax.data.filters import characters
 from kanana_jax.data.filters.decontamination import Contamination, ContaminationConfig, build, items
 from kanana_jax.data.filters.ngrams import Lengths
+from kanana_jax.errors import UserError
 
 ENGLISH = (
     "Anna's bakery sells 1,200 loaves on Monday and half as many on Tuesday; each loaf costs $2.50. "

@@ -8,10 +8,10 @@ from conftest import ROOT
 
 from kanana_jax import cli
 from kanana_jax import config as config_lib
-from kanana_jax.config import UserError
 from kanana_jax.data import filters
 from kanana_jax.data.filters import fitting
 from kanana_jax.data.filters.signals import NAMES
+from kanana_jax.errors import UserError
 
 WORDS, TOP = NAMES.index("mean_word_length"), NAMES.index("top_2_gram")
 

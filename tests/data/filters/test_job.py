@@ -10,10 +10,10 @@ from pyarrow import parquet
 
 from kanana_jax import cli
 from kanana_jax import config as config_lib
-from kanana_jax.config import ConfigError, UserError
 from kanana_jax.data import filters, microworld
 from kanana_jax.data.filters import job, totals
 from kanana_jax.data.filters.signals import NAMES
+from kanana_jax.errors import ConfigError, UserError
 
 FILES = ("kept.jsonl.gz", "dropped.jsonl.gz", "report.json", "examples.json", "signals.parquet")
 CONFIGS = {

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from kanana_jax import cli
-from kanana_jax.config import UserError
 from kanana_jax.data import filters
+from kanana_jax.errors import UserError
 
 QUESTION = (
     "A farmer has seventeen sheep and buys nine more at the spring market, then sells four of them in June; "

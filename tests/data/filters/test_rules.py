@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kanana_jax import config as config_lib
-from kanana_jax.config import ConfigError
 from kanana_jax.data import filters
 from kanana_jax.data.filters import rules
+from kanana_jax.errors import ConfigError
 
 ENGLISH = config_lib.build(
     filters.FilterConfig, config_lib.read_config_file(str(ROOT / "configs/data/en.py")).filters.en, "filters.en"

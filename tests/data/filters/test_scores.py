@@ -6,10 +6,10 @@ import pytest
 from conftest import ROOT
 
 from kanana_jax import config as config_lib
-from kanana_jax.config import ConfigError
 from kanana_jax.data import filters
 from kanana_jax.data.filters import job, pii, quality_model, totals
 from kanana_jax.data.quality import ClassifierConfig, classifier
+from kanana_jax.errors import ConfigError
 
 KOREAN = "오늘은 날씨가 맑아서 강가를 따라 오래 걸었다. 문의는 010-1234-5678 또는 kim@example.com 으로 하시면 됩니다."
 ENGLISH = "The weather was fine today, so we walked along the river for a long time and watched the children."

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from kanana_jax.config import ConfigError, UserError
 from kanana_jax.data.quality import annotate, prompts
+from kanana_jax.errors import ConfigError, UserError
 
 
 class _Server(http.server.BaseHTTPRequestHandler):

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kanana_jax.config import ConfigError, UserError
 from kanana_jax.data.filters.quality_model import GOOD
 from kanana_jax.data.quality import classifier
 from kanana_jax.data.quality.classifier import OTHER, Classifier, ClassifierConfig, QualityModel
+from kanana_jax.errors import ConfigError, UserError
 
 SMALL = ClassifierConfig(dim=8, buckets=1000, epochs=5, min_count=1, min_subword=2, max_subword=3)
 TEACH = ("함수는", "입력을", "출력에", "대응시킨다", "예를", "들어", "제곱은", "수를", "제곱에", "보낸다")

@@ -64,7 +64,7 @@ def build(text: str, report: Report) -> tuple[Node, str | None]:
     try:
         from resiliparse.parse.html import ELEMENT, TEXT, HTMLTree
     except ImportError as error:
-        from kanana_jax.config import UserError
+        from kanana_jax.errors import UserError
 
         raise UserError("reading HTML needs the resiliparse library: pip install resiliparse") from error
     tree = HTMLTree.parse(within_limits(text, report))

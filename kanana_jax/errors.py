@@ -1,0 +1,24 @@
+"""What a user is told: errors that are one sentence, with the exit code that they end with."""
+
+import difflib
+from collections.abc import Sequence
+
+
+class UserError(Exception):
+    """Something that the user can mend: one sentence with what is wrong, where, and the way out."""
+
+    exit_code = 1
+
+
+class ConfigError(UserError):
+    """Bad usage or a bad config value."""
+
+    exit_code = 2
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """`word`'s most likely meaning as a half-sentence, for error messages."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"known: {', '.join(sorted(known)) or 'none'}"
