@@ -181,7 +181,7 @@ def test_no_jax_and_nothing_above_it():
             )
             for name in names if isinstance(node, (ast.Import, ast.ImportFrom)) else []:
                 if name.startswith("kanana_jax"):
-                    assert name.startswith(("kanana_jax.observatory", "kanana_jax.config", "kanana_jax.report")), (
+                    assert name.startswith(("kanana_jax.observatory", "kanana_jax.errors", "kanana_jax.report")), (
                         file,
                         name,
                     )
