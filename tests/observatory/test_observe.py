@@ -171,7 +171,7 @@ def test_active_parameters_change_the_law(shipped):
 
 
 def test_no_jax_and_nothing_above_it():
-    """`kanana_jax.observatory` imports itself and `config`; loading it loads no JAX."""
+    """`kanana_jax.observatory` imports itself, errors and `report`; loading it loads no JAX."""
     for file in sorted((ROOT / "kanana_jax/observatory").glob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             names = (
