@@ -17,6 +17,7 @@ import numpy as np
 
 from kanana_jax.inference.prefix import LEAST_SHARED, common, expanded, padded, read, rounded
 from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.attention import choose
 from kanana_jax.models.transformer import Params, bind
 from kanana_jax.parallel.sharding import RULES, constrain
 
@@ -150,15 +151,27 @@ def _batches(rows: list[_Row], batch_size: int) -> Iterator[tuple[int, list[_Row
         yield 0, alone[i : i + batch_size]
 
 
+def _kernel(architecture: Architecture, runtime: Runtime, seq_len: int) -> str:
+    """The attention of a pass without a cache: the best that can run at that length, unless `xla` is asked for."""
+    return choose(
+        "xla" if runtime.attention == "xla" else "auto",
+        jax.default_backend(),
+        compute_dtype=runtime.compute_dtype,
+        seq_len=seq_len,
+        head_dim=architecture.head_dim,
+    )
+
+
 @functools.partial(jax.jit, static_argnames=("architecture", "runtime"))
 def _ask(params, cache, tokens_BT, lengths_B, shared, where_N3, *, architecture, runtime):
     """log p `[N]` of the targets (row, position, token) of `where`, and whether each is the most probable."""
     model = bind(architecture, runtime, params)
     B, T = tokens_BT.shape
-    segments = (jnp.arange(T)[None] < lengths_B[:, None]).astype(jnp.int32)
     if cache is None:
-        hidden_BTD = model(tokens_BT, segment_ids=segments)
+        # Without segments: padding stands on the right, where no token looks, and kernels take a causal mask alone.
+        hidden_BTD = model(tokens_BT, implementation=_kernel(architecture, runtime, T))
     else:
+        segments = (jnp.arange(T)[None] < lengths_B[:, None]).astype(jnp.int32)
         cache = expanded(cache, B, T)
         positions = jnp.broadcast_to(shared + jnp.arange(T, dtype=jnp.int32), (B, T))
         hidden_BTD, _ = model(tokens_BT, positions=positions, segment_ids=segments, cache=cache)

@@ -11,6 +11,7 @@ other without an error, so a packed batch goes to cuDNN with an explicit mask.
 """
 
 import functools
+import os
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +28,14 @@ SPLASH_COMPUTE_BLOCK = 512
 CONTEXT = "context"
 # Measured on two CPU cores at T = 256: forward and backward 65 ms with 1 block, 45 with 2, 39 with 4, 19 with 8.
 XLA_BLOCKS = 8
-# Logits of a block beyond which groups of heads go one after the other, so that they stay in the processor's cache. On
-# one CPU core at T = 2048, 8 rows of 8 heads: 1.02 s all at once, 0.63 s by row, 0.57 s by row and group.
-XLA_ALONE = 1 << 22
+# Logits of a block beyond which few groups of heads go at a time, so that they stay in the processor's cache, and are
+# computed again by the backward pass, which is cheaper than to keep them. Two cores, 8 heads of 32, documents packed:
+# forward and backward: 32 rows at T = 256, 93 ms all at once, 83 ms so; 16 at 512, 162 and 111; 8 at 1024, 384 and 198.
+# Below, all at once is as fast or faster: 8 rows at T = 256, 17 and 19 ms.
+XLA_ALONE = 1 << 19
+# Rows of a group's product (queries × heads of the group) at a time, for the same reason: one CPU core, forward, 4 rows
+# at T = 4096, 0.81 s by whole blocks, 0.61 s so.
+XLA_ROWS = 256
 
 
 def choose(requested: str, platform: str, *, compute_dtype: str, seq_len: int, head_dim: int) -> str:
@@ -128,27 +134,29 @@ def attend(
         q_TGh, k_Sh, v_Sh, b = row
         ids = [None if x is None else x[b][None] for x in (q_segments, kv_segments)]
         mask = functools.partial(_mask, q_segments=ids[0], kv_segments=ids[1], causal=causal, q_offset=q_offset)
-        return _xla(q_TGh[None], k_Sh[None, :, None], v_Sh[None, :, None], mask, blocks, triangular)[0]
+        heads = q_TGh[None], k_Sh[None, :, None], v_Sh[None, :, None]
+        return _xla(*heads, mask, blocks, triangular, at_once=max(XLA_ROWS // (H // K), 1))[0]
 
     heads = lambda x_BTKx: x_BTKx.swapaxes(1, 2).reshape(B * K, *x_BTKx.shape[1:2], *x_BTKx.shape[3:])  # noqa: E731
     rows = heads(q_BTHh.reshape(B, T, K, H // K, h)), heads(k_BSKh), heads(v_BSKh), jnp.repeat(jnp.arange(B), K)
-    out_BKTGh = jax.lax.map(alone, rows).reshape(B, K, T, H // K, h)
+    out_BKTGh = jax.lax.map(alone, rows, batch_size=max(os.cpu_count() or 1, 2)).reshape(B, K, T, H // K, h)
     return checkpoint_name(out_BKTGh.swapaxes(1, 2).reshape(B, T, H, h), CONTEXT)
 
 
-def _mask(start: int, stop: int, keys: int, *, q_segments, kv_segments, causal, q_offset) -> jax.Array | None:
-    """bool `[1 or B, stop − start, keys]`: True where a query may look; None where all may."""
+def _mask(start, count: int, keys: int, *, q_segments, kv_segments, causal, q_offset) -> jax.Array | None:
+    """bool `[1 or B, count, keys]`: True where a query from `start` on may look; None where all may."""
     mask = None
     if causal:
-        mask = (q_offset + jnp.arange(start, stop)[:, None] >= jnp.arange(keys)[None, :])[None]
+        mask = (q_offset + start + jnp.arange(count)[:, None] >= jnp.arange(keys)[None, :])[None]
     if q_segments is not None:
-        same = q_segments[:, start:stop, None] == kv_segments[:, None, :keys]
+        own = jax.lax.dynamic_slice_in_dim(q_segments, start, count, axis=1)
+        same = own[:, :, None] == kv_segments[:, None, :keys]
         mask = same if mask is None else mask & same
     return mask
 
 
-def _xla(q_BTHh, k_BSKh, v_BSKh, masked, blocks: int, triangular: bool) -> jax.Array:
-    """Blocks of queries against the keys that they can see.
+def _xla(q_BTHh, k_BSKh, v_BSKh, masked, blocks: int, triangular: bool, at_once: int | None = None) -> jax.Array:
+    """Blocks of queries against the keys that they can see, `at_once` queries (default: a whole block) at a time.
 
     Under a causal mask block `i` of `n` needs the first `(i + 1)/n` of the keys: almost half of the work
     and of the memory falls away. Queries of one group are rows of one matrix product.
@@ -158,14 +166,13 @@ def _xla(q_BTHh, k_BSKh, v_BSKh, masked, blocks: int, triangular: bool) -> jax.A
     G = H // K
     q_BKGTh = (q_BTHh * jnp.asarray(h**-0.5, q_BTHh.dtype)).reshape(B, T, K, G, h).transpose(0, 2, 3, 1, 4)
     k_BKSh, v_BKSh = k_BSKh.transpose(0, 2, 1, 3), v_BSKh.transpose(0, 2, 1, 3)
-    t = T // blocks
-    outputs = []
-    for i in range(blocks):
-        s = (i + 1) * t if triangular else S
-        rows_BKRh = q_BKGTh[:, :, :, i * t : (i + 1) * t].reshape(B, K, G * t, h)
+
+    def looked_up(q_BKGth, start, s: int):
+        t = q_BKGth.shape[3]
+        rows_BKRh = q_BKGth.reshape(B, K, G * t, h)
         logits = jnp.einsum("BKRh,BKSh->BKRS", rows_BKRh, k_BKSh[:, :, :s], preferred_element_type=jnp.float32)
         logits_BKGtS = logits.reshape(B, K, G, t, s)
-        mask = masked(i * t, (i + 1) * t, s)
+        mask = masked(start, t, s)
         if mask is not None:
             # Finite, so that a row of padding (which sees nothing) stays free of NaN.
             logits_BKGtS = jnp.where(mask[:, None, None], logits_BKGtS, jnp.finfo(jnp.float32).min)
@@ -174,7 +181,21 @@ def _xla(q_BTHh, k_BSKh, v_BSKh, masked, blocks: int, triangular: bool) -> jax.A
         sums_BKR1 = powers_BKGtS.sum(axis=-1).reshape(B, K, G * t, 1)
         powers_BKRS = powers_BKGtS.astype(q_BTHh.dtype).reshape(B, K, G * t, s)
         out_BKRh = jnp.einsum("BKRS,BKSh->BKRh", powers_BKRS, v_BKSh[:, :, :s], preferred_element_type=jnp.float32)
-        outputs.append((out_BKRh / sums_BKR1).astype(q_BTHh.dtype).reshape(B, K, G, t, h))
+        return (out_BKRh / sums_BKR1).astype(q_BTHh.dtype).reshape(B, K, G, t, h)
+
+    block = T // blocks
+    # The most that a block falls into evenly.
+    some = block if at_once is None else max(n for n in range(1, min(at_once, block) + 1) if block % n == 0)
+    outputs = []
+    for start in range(0, T, block):
+        q_BKGth, s = q_BKGTh[:, :, :, start : start + block], start + block if triangular else S
+        if at_once is None:
+            outputs.append(looked_up(q_BKGth, start, s))
+            continue
+        parts = jnp.moveaxis(q_BKGth.reshape(B, K, G, block // some, some, h), 3, 0)
+        starts = jnp.arange(start, start + block, some)
+        found = jax.lax.map(jax.checkpoint(lambda part, s=s: looked_up(*part, s)), (parts, starts))
+        outputs.append(jnp.moveaxis(found, 0, 3).reshape(B, K, G, block, h))
     out_BKGTh = jnp.concatenate(outputs, axis=3) if blocks > 1 else outputs[0]
     return out_BKGTh.transpose(0, 3, 1, 2, 4).reshape(B, T, H, h)
 

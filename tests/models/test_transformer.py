@@ -91,10 +91,12 @@ def test_bidirectional_attention_sees_the_whole_segment(params):
     assert list(seen) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("alone", [0, attention.XLA_ALONE])
-def test_blocks_of_queries_equal_the_plain_formula(alone, monkeypatch):
-    """Causal blocks, all rows together or one by one, against softmax(qkᵀ/√h)v in float64; gradients too."""
+@pytest.mark.parametrize("alone,rows", [(attention.XLA_ALONE, attention.XLA_ROWS), (0, attention.XLA_ROWS), (0, 6)])
+def test_blocks_of_queries_equal_the_plain_formula(alone, rows, monkeypatch):
+    """Causal blocks, all groups together or few at a time, whole blocks or parts of them, and the last queries as after
+    a cache, against softmax(qkᵀ/√h)v in float64; gradients too."""
     monkeypatch.setattr(attention, "XLA_ALONE", alone)
+    monkeypatch.setattr(attention, "XLA_ROWS", rows)
     rng, T = np.random.default_rng(0), 32
     q, k, v, g = (rng.normal(size=(2, T, heads, 8)) for heads in (6, 2, 2, 6))
     segments = np.sort(rng.integers(1, 4, (2, T)), axis=1)
@@ -113,6 +115,15 @@ def test_blocks_of_queries_equal_the_plain_formula(alone, monkeypatch):
     with jax.enable_x64():
         want, back = jax.vjp(formula, q, k, v)
         want = jax.tree.map(np.asarray, (want, back(jnp.asarray(g))))
+    last = attention.attend(
+        *(jnp.asarray(x, jnp.float32) for x in (q[:, 20:], k, v)),
+        q_segments=jnp.asarray(segments)[:, 20:],
+        kv_segments=jnp.asarray(segments),
+        causal=True,
+        implementation="xla",
+        q_offset=20,
+    )
+    np.testing.assert_allclose(last, want[0][:, 20:], atol=3e-6)
     got, back = jax.vjp(ours, *(jnp.asarray(x, jnp.float32) for x in (q, k, v)))
     for one, other in zip(jax.tree.leaves((got, back(jnp.asarray(g, jnp.float32)))), jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(one, other, atol=3e-6)
