@@ -133,9 +133,8 @@ a:hover{text-decoration:underline}p{margin:10px 0;max-width:75ch}
 .warning{background:var(--warn);border-left:3px solid var(--warn-line);padding:8px 14px;border-radius:0 6px 6px 0}
 figure{margin:18px 0 22px}figure svg{width:100%;height:auto;display:block;overflow:visible}
 figure svg *{stroke-linejoin:round}figure svg text{font-family:inherit}
-figcaption,caption{color:var(--soft);font-size:14px;line-height:1.45;text-align:left;padding-top:6px}
-caption{caption-side:bottom}figcaption{max-width:90ch}
-.scroll{overflow-x:auto;margin:12px 0}table{border-collapse:collapse;font-size:14px;line-height:1.4;min-width:40%}
+figcaption{color:var(--soft);font-size:14px;line-height:1.45;text-align:left;padding-top:6px;max-width:90ch}
+.scroll{overflow-x:auto;margin:12px 0}figure .scroll{margin:0}table{border-collapse:collapse;font-size:14px;line-height:1.4;min-width:40%}
 th,td{padding:5px 18px 5px 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 th{font-weight:600;color:var(--soft);vertical-align:bottom}tbody th{color:inherit;font-weight:400}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
@@ -247,8 +246,9 @@ def _table(table: Table) -> str:
 
     head = "".join(cell("th", i, name) for i, name in enumerate(table.columns))
     rows = "".join(f"<tr>{''.join(cell('td', i, c) for i, c in enumerate(row))}</tr>" for row in zip(*shown))
-    caption = f"<caption>{_text(table.caption)}</caption>" if table.caption else ""
-    return f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    html = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    # Not <caption>, which is as wide as the table and so cut off on a narrow screen.
+    return f"<figure>{html}<figcaption>{_text(table.caption)}</figcaption></figure>" if table.caption else html
 
 
 def _is_number(value: Any) -> bool:

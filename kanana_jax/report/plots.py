@@ -166,12 +166,14 @@ def bars(
                 starts = [a + b for a, b in zip(starts, row)]
             elif len(values) == 1:
                 for g, value in enumerate(row):
-                    beside = dict(xytext=(4, 0), textcoords="offset points", va="center")
+                    away, side = (4, "left") if value >= 0 else (-4, "right")
+                    beside = dict(xytext=(away, 0), textcoords="offset points", va="center", ha=side)
                     axes.annotate(number(value, digits), (value, g), color=SOFT, fontsize=SMALL, **beside)
         axes.set_yticks(range(len(groups)), [short(g) for g in groups])
         axes.set_ylim(len(groups) - 0.5, -0.5)
         axes.grid(False, axis="y")
-        axes.margins(x=0.0 if stacked else 0.06)
+        # Room for what is written beside the bars, on both sides where some are negative.
+        axes.margins(x=0.0 if stacked else 0.12 if any(v < 0 for row in values.values() for v in row) else 0.06)
         scale(axes, "x", False)
         legend(axes, key, list(values), height)
 

@@ -59,7 +59,7 @@ def test_points_lie_at_the_logarithm_of_flops(results, tmp_path):
 def test_a_page_has_every_task_and_the_figures(results, tmp_path):
     results["unknown"] = _result(None, 0.6, 40.0)
     page = evaluation.write_plot(results, dict.fromkeys(results, "ours"), tmp_path / "plot.html").read_text()
-    assert page.count("<figure") == 3 and "unknown" in page and "0.500" in page and "1e+21" in page
+    assert page.count("<svg") == 3 and "unknown" in page and "0.500" in page and "1e+21" in page
 
 
 def test_the_verb(results, tmp_path, capsys):
