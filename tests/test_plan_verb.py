@@ -18,8 +18,8 @@ from kanana_jax import plan, plan_cache, plan_memory, plan_search, plan_show, pl
 from kanana_jax.cli import main  # noqa: E402
 from kanana_jax.errors import ConfigError  # noqa: E402
 from kanana_jax.models import counts, presets  # noqa: E402
-from kanana_jax.parallel import costs, hlo  # noqa: E402
-from kanana_jax.parallel.mesh import make_mesh  # noqa: E402
+from kanana_jax.parallel import costs, hlo, sharding  # noqa: E402
+from kanana_jax.parallel.mesh import MeshConfig, make_mesh  # noqa: E402
 from kanana_jax.parallel.topology import describe, named  # noqa: E402
 from kanana_jax.recipe_config import parse  # noqa: E402
 from kanana_jax.stages import pretrain  # noqa: E402
@@ -295,6 +295,13 @@ def test_what_lies_there_shrinks_with_the_devices():
     assert "v5p-512" in plan_memory.text(found)
     with pytest.raises(ConfigError, match="numbers of chips"):
         plan_memory.sizes("4;16")
+
+
+def test_a_described_mesh_has_its_own_platform():
+    with jax.set_mesh(make_mesh(MeshConfig(), describe(named("v5e-4")))):
+        assert sharding.platform() == "tpu"
+    with jax.set_mesh(make_mesh(MeshConfig())):
+        assert sharding.platform() == "cpu"
 
 
 def test_shapes_follow_surgery():

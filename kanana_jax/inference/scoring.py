@@ -19,7 +19,7 @@ from kanana_jax.inference.prefix import LEAST_SHARED, common, expanded, padded, 
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.attention import choose
 from kanana_jax.models.transformer import Params, bind
-from kanana_jax.parallel.sharding import RULES, constrain
+from kanana_jax.parallel.sharding import RULES, constrain, platform
 
 _CHUNK = 64  # tokens whose logits exist at once
 
@@ -155,7 +155,7 @@ def _kernel(architecture: Architecture, runtime: Runtime, seq_len: int) -> str:
     """The attention of a pass without a cache: the best that can run at that length, unless `xla` is asked for."""
     return choose(
         "xla" if runtime.attention == "xla" else "auto",
-        jax.default_backend(),
+        platform(),
         compute_dtype=runtime.compute_dtype,
         seq_len=seq_len,
         head_dim=architecture.head_dim,

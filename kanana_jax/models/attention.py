@@ -19,7 +19,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding
 
 from kanana_jax.errors import ConfigError
-from kanana_jax.parallel.sharding import axis_size, spec
+from kanana_jax.parallel.sharding import axis_size, platform, spec
 
 _BEST = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn", "cpu": "xla"}
 SPLASH_BLOCK = 1024
@@ -127,7 +127,7 @@ def attend(
     B, _, H, h = q_BTHh.shape
     K = k_BSKh.shape[2]
     whole = all(axis_size(axis) == 1 for axis in ("data", "fsdp", "tensor"))
-    if jax.default_backend() != "cpu" or not whole or B * H * (T // blocks) * S <= XLA_ALONE:
+    if platform() != "cpu" or not whole or B * H * (T // blocks) * S <= XLA_ALONE:
         return checkpoint_name(_xla(q_BTHh, k_BSKh, v_BSKh, masked, blocks, triangular), CONTEXT)
 
     def alone(row):

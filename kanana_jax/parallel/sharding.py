@@ -48,6 +48,12 @@ def axis_size(axis: str) -> int:
     return 1 if mesh.empty else mesh.shape[axis]
 
 
+def platform() -> str:
+    """`cpu`, `gpu` or `tpu`: of the mesh that is set, which may be described only (`kanana plan`), else the default."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device is not None else jax.default_backend()
+
+
 def tree_shardings(mesh: Mesh, logical: Any) -> Any:
     """A `NamedSharding` for every leaf of a tree of logical axis names (tuples)."""
     return jax.tree.map(lambda axes: NamedSharding(mesh, spec(*axes)), logical, is_leaf=lambda x: isinstance(x, tuple))
