@@ -1,5 +1,7 @@
 """Log-likelihoods with shared beginnings against the definition: one forward pass a request, all logits."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from scipy.special import logsumexp
 
 from kanana_jax.inference import scoring
 from kanana_jax.models.architecture import Architecture, Runtime
-from kanana_jax.models.transformer import bind, init_params
+from kanana_jax.models.transformer import abstract_params, bind, init_params
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 
 A = Architecture(
@@ -115,3 +117,16 @@ def test_every_request_has_one_row_that_it_is_a_beginning_of(requests):
 def test_what_cannot_be_scored_is_refused(context, continuation):
     with pytest.raises(ValueError, match="request 0"):
         scoring.score(PARAMS, A, R, [(np.array(context), np.array(continuation))])
+
+
+@pytest.mark.parametrize("length,kernel", [(256, True), (192, False)])
+def test_on_a_tpu_rows_that_share_nothing_are_read_by_the_kernel(length, kernel):
+    """As the compiler is given it for chips that are not here; a length that splash does not take goes without."""
+    pytest.importorskip("libtpu")
+    from kanana_jax.parallel.topology import describe, named
+
+    a = dataclasses.replace(A, head_dim=128, max_seq_len=256)
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((4, length), (4,), (), (64, 3))]
+    with jax.set_mesh(make_mesh(MeshConfig(), describe(named("v5e-4")))):
+        program = scoring._ask.lower(abstract_params(a, R), None, *shapes, architecture=a, runtime=R).as_text()
+    assert ("tpu_custom_call" in program) == kernel
