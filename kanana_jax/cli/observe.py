@@ -63,6 +63,8 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
     from kanana_jax.report import observatory as report
 
     if options.template:
+        if options.scores or options.plan or options.target:
+            raise ConfigError("--template only writes example tables: leave out SCORES.csv, --plan and --target")
         _template(tables.shipped("korean_template"), options.output)
         return
     scores = options.scores or tables.shipped() / "scores.csv"
@@ -80,13 +82,17 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
     )
     ignore = [name.strip() for name in options.ignore.split(",") if name.strip()]
     read = tables.read(scores, options.models, options.tasks, ignore)
+    if options.output.exists() and not options.output.is_dir():
+        raise ConfigError(f"--output {options.output} is a file: give a folder")
     result = study.run(read, wishes)
-    options.output.mkdir(parents=True, exist_ok=True)
+    _folder(options.output)
     write_json(options.output / "components.json", {"command": " ".join(command), **result})
     output.write_csvs(read, result, options.output)
     page = report.write_observatory_report(options.output)
     for sentence in report.answer(result):
         print(sentence)
+    for sentence in result["warnings"]:
+        print(f"mind: {sentence}")
     if "plan" in result:
         _print_plan(result["plan"], report)
     print(result["evidence"])
@@ -96,16 +102,27 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
 def _print_plan(plan, report) -> None:
     if "inverse" in plan:
         print(report.inverse_sentence(plan, report.language(plan["language"])))
-    for row in plan.get("measures", ()):
+    rows = plan.get("measures", ())
+    wide = max((len(row["measure"]) for row in rows), default=0)
+    if rows:
+        print(f"{'':{wide}} {'before':>8} {'change':>8}  (95% prediction interval)")
+    for row in rows:
         low, high = row["gain_ci95"]
         note = f"  extrapolates: {'; '.join(row['extrapolates'])}" if row["extrapolates"] else ""
-        print(f"{row['measure']:16} {row['before']:8.3f} {row['gain']:+8.3f}  ({low:+.3f} to {high:+.3f}){note}")
+        print(f"{row['measure']:{wide}} {row['before']:8.3f} {row['gain']:+8.3f}  ({low:+.3f} to {high:+.3f}){note}")
     for sentence in plan["warnings"]:
         print(sentence)
 
 
+def _folder(path: pathlib.Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {path} cannot be made a folder: {error.strerror}") from error
+
+
 def _template(source: pathlib.Path, folder: pathlib.Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    _folder(folder)
     for file in sorted(source.iterdir()):
         if (folder / file.name).exists():
             raise ConfigError(f"{folder / file.name} exists: choose another folder, so that nothing is overwritten")

@@ -38,8 +38,10 @@ def write_csvs(tables: Tables, result: Json, folder: pathlib.Path) -> list[pathl
         rows = [{**_flat(r), "extrapolates": "; ".join(r["extrapolates"])} for r in result["plan"]["measures"]]
         frames["plan"] = pd.DataFrame(rows)
     written = []
-    for name, frame in frames.items():
-        if len(frame):
+    for name, frame in {"plan": pd.DataFrame(), **frames}.items():
+        if not len(frame):
+            (folder / f"{name}.csv").unlink(missing_ok=True)  # of an earlier study, which this one replaces
+        else:
             written.append(_write(folder / f"{name}.csv", frame.assign(evidence=DISCLAIMER)))
     return written
 

@@ -53,6 +53,8 @@ class Options:
     def __post_init__(self):
         if self.draws < 100:
             raise ConfigError(f"--draws {self.draws}: intervals need at least 100")
+        if self.seed < 0:
+            raise ConfigError(f"--seed {self.seed} is negative")
         if not 0 < self.cutoff < 1:
             raise ConfigError(f"--flops-cutoff {self.cutoff:g} is a quantile between 0 and 1")
         if self.target and not self.plan:
@@ -63,9 +65,17 @@ def local_language(tables: Tables, options: Options) -> str:
     """The local language.
 
     Raises:
-      ConfigError: it has no task.
+      ConfigError: it has no task, is the reference, or nothing is known of the reference.
     """
     counts = tables.tasks["language"].value_counts()
+    if options.reference not in {*counts.index, *tables.languages}:
+        known = sorted({*counts.index, *tables.languages})
+        raise ConfigError(
+            f"--reference '{options.reference}' has neither a task nor token budgets, "
+            f"{nearest(options.reference, known)}"
+        )
+    if options.language == options.reference:
+        raise ConfigError(f"--language '{options.language}' is the reference language: say another --reference")
     if options.language:
         if options.language not in counts.index:
             raise ConfigError(

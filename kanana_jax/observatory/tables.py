@@ -26,6 +26,7 @@ from kanana_jax.errors import ConfigError, nearest
 
 STATUSES = ("reported", "derived", "assumed", "undisclosed")
 MIN_MODELS = 5
+MOST_TOKENS_B = 1e6  # 1e15 tokens, far beyond any model's: a raw count was meant
 _TASK_COLUMNS = ("task", "language", "name", "ability", "metric", "metric_version", "shots", "items", "chance", "low",
                  "high", "pair", "anchor", "source")  # fmt: skip
 _MODEL_COLUMNS = ("model", "label", "family", "base", "params", "active_params", "tokens_b", "note")
@@ -79,6 +80,7 @@ def read(
       ConfigError: anything that would make the result wrong, with file, column or model and the way out.
     """
     warnings: list[str] = []
+    raw = _csv(scores)
     models = models or _beside(scores, "models.csv")
     tasks = tasks or _beside(scores, "tasks.csv")
     if tasks is None:
@@ -86,7 +88,7 @@ def read(
             f"{scores} has no tasks.csv beside it: say --tasks TASKS.csv (columns: {', '.join(_TASK_COLUMNS)})"
         )
     task_table = _tasks(tasks)
-    table, versions, sources = _scores(scores, task_table, tasks, ignore)
+    table, versions, sources = _scores(scores, raw, task_table, tasks, ignore)
     _one_version(scores, versions)
     _range(scores, table, task_table)
     table, task_table = _useful(scores, table, task_table, warnings)
@@ -107,18 +109,35 @@ def _beside(scores: pathlib.Path, name: str) -> pathlib.Path | None:
 
 
 def _csv(path: pathlib.Path) -> pd.DataFrame:
+    """All cells as text. A row with other cells than the header has is refused: they would stand in wrong columns."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, skipinitialspace=True)
+            header = [name.strip() for name in next(reader, [])]
+            rows = []
+            for row in filter(None, reader):
+                if len(row) != len(header):
+                    raise ConfigError(
+                        f"{path}, line {reader.line_num} has {len(row)} cells, the header {len(header)}: "
+                        "separate by commas, and put a text that holds one in quotes"
+                    )
+                rows.append([cell.strip() for cell in row])
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist: give a .csv file") from None
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder: give the .csv file in it") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"cannot read {path} as UTF-8 .csv: {str(error).splitlines()[0]}") from error
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = [name.strip() for name in next(csv.reader(file))]
-    for name in header:
-        if header.count(name) > 1:  # pandas would rename the second one
+    if not rows:
+        raise ConfigError(f"{path} has no rows below its header")
+    if len(header) == 1 and re.search("[;\t]", header[0]):
+        raise ConfigError(f"{path} is not separated by commas: save it as .csv with ',' between cells")
+    for number, name in enumerate(header, 1):
+        if not name:
+            raise ConfigError(f"{path}: column {number} has no name; name it, or remove the comma")
+        if header.count(name) > 1:
             raise ConfigError(f"{path} has the column '{name}' twice: keep one")
-    return table.apply(lambda column: column.str.strip())
+    return pd.DataFrame(rows, columns=header, dtype=str)
 
 
 def _unique(path: pathlib.Path, table: pd.DataFrame, key: str) -> pd.DataFrame:
@@ -150,9 +169,14 @@ def _tasks(path: pathlib.Path) -> pd.DataFrame:
     for column in table.columns:
         if column not in _TASK_COLUMNS:
             raise ConfigError(f"{path}: unknown column '{column}', {nearest(column, _TASK_COLUMNS)}")
+    if "language" not in table.columns:
+        raise ConfigError(f"{path} has no column 'language': a code like ko or en for every task")
     for column in _TASK_COLUMNS[1:]:
         if column not in table.columns:
             table[column] = ""
+    anchors = table["anchor"][table["anchor"] != ""]
+    for task in anchors.index[anchors.duplicated()]:
+        raise ConfigError(f"{path}, task '{task}': anchor '{anchors[task]}' stands at another task too; keep one")
     for task, row in table.iterrows():
         if not re.fullmatch("[a-z]{2,3}", row["language"]):
             raise ConfigError(f"{path}, task '{task}': language '{row['language']}' is no code like ko or en")
@@ -168,13 +192,20 @@ def _tasks(path: pathlib.Path) -> pd.DataFrame:
     for task, row in table.iterrows():
         if not row["low"] < row["high"]:
             raise ConfigError(f"{path}, task '{task}': low {row['low']:g} is not below high {row['high']:g}")
+        if not np.isnan(row["chance"]) and not row["low"] <= row["chance"] <= row["high"]:
+            words = f"chance {row['chance']:g} is outside {row['low']:g}–{row['high']:g}"
+            raise ConfigError(f"{path}, task '{task}': {words}")
     return table
 
 
-def _scores(path, tasks: pd.DataFrame, tasks_path, ignore):
-    raw = _csv(path)
+def _scores(path, raw: pd.DataFrame, tasks: pd.DataFrame, tasks_path, ignore):
+    for column in ignore:
+        if column not in raw.columns:
+            raise ConfigError(f"--ignore: {path} has no column '{column}', {nearest(column, list(raw.columns))}")
     if {"model", "task", "score"} <= set(raw.columns):
         raw = _from_long(path, raw)
+    elif {"model", "task"} <= set(raw.columns) and "task" not in tasks.index:
+        raise ConfigError(f"{path} has the columns 'model' and 'task' of a long table, but no 'score'")
     else:
         raw = _unique(path, raw, "model")
     columns = [c for c in raw.columns if c not in ("source", "metric_version") and c not in ignore]
@@ -182,8 +213,8 @@ def _scores(path, tasks: pd.DataFrame, tasks_path, ignore):
     for column in columns:
         if column not in tasks.index:
             raise ConfigError(
-                f"{path}: the column '{column}' is no task of {tasks_path}, {nearest(column, tasks.index)}; "
-                "add it there, or leave it out with --ignore"
+                f"{path}: the column '{column}' is no task of {tasks_path}: add it there, or leave it out with "
+                f"--ignore; {nearest(column, tasks.index)}"
             )
     scores = pd.DataFrame(
         {c: [_number(path, f"model '{m}'", c, v) for m, v in raw[c].items()] for c in columns},
@@ -205,6 +236,9 @@ def _from_long(path: pathlib.Path, raw: pd.DataFrame) -> pd.DataFrame:
             raise ConfigError(
                 f"{path}: unknown column '{column}' of a long table (model, task, score, metric_version, source)"
             )
+    for key in ("model", "task"):
+        for row in raw.index[raw[key] == ""]:
+            raise ConfigError(f"{path}, line {row + 2}: the column '{key}' is empty")
     double = raw[raw.duplicated(["model", "task"])]
     if len(double):
         first = double.iloc[0]
@@ -281,7 +315,11 @@ def _models(path: pathlib.Path | None, scores: pd.DataFrame, warnings: list[str]
             known = [*_MODEL_COLUMNS, *(f"{lang}_tokens_b_est" for lang in languages or ["ko"])]
             raise ConfigError(f"{path}: unknown column '{column}', {nearest(column, known)}")
     unknown = [m for m in scores.index if m not in table.index]
-    if unknown and path is not None:
+    if len(unknown) == len(scores):
+        if path is not None:
+            example = nearest(unknown[0], list(table.index))
+            raise ConfigError(f"{path} has a row for none of the models of the scores: '{unknown[0]}', {example}")
+    elif unknown:
         warnings.append(f"{path.name} has no row for {', '.join(unknown)}: left out of everything about compute.")
     table = table.reindex(scores.index).fillna("")
     for column in (*_MODEL_COLUMNS[1:], *(f"{lang}_status" for lang in languages)):
@@ -296,7 +334,13 @@ def _models(path: pathlib.Path | None, scores: pd.DataFrame, warnings: list[str]
         negative = table.index[table[column] < 0]
         if len(negative):
             raise ConfigError(f"{path}, model '{negative[0]}': column '{column}' is negative")
+        for model in table.index[table[column] > MOST_TOKENS_B] if "tokens_b" in column else ():
+            raise ConfigError(
+                f"{path}, model '{model}': column '{column}' has {table.loc[model, column]:g}; "
+                "it counts 1e9 tokens, as 80 for 80e9"
+            )
     table["label"] = [label or model.rsplit("/", 1)[-1] for model, label in table["label"].items()]
+    _bases(path, table)
     _families(table, warnings if path is not None else [])
     _active(path, table)
     languages = tuple(lang for lang in languages if _budgets(path, table, lang, warnings))
@@ -304,6 +348,17 @@ def _models(path: pathlib.Path | None, scores: pd.DataFrame, warnings: list[str]
     if lacking:
         warnings.append(f"The parameters of {', '.join(lacking)} are unknown: left out of everything about compute.")
     return table, languages
+
+
+def _bases(path, table: pd.DataFrame) -> None:
+    """Refuses a model that comes, through its bases, from itself."""
+    for model in table.index:
+        seen, at = [model], table.loc[model, "base"]
+        while at in table.index:
+            if at in seen:
+                raise ConfigError(f"{path}, model '{model}': its base leads back to it ({' → '.join([*seen, at])})")
+            seen.append(at)
+            at = table.loc[at, "base"]
 
 
 def _families(table: pd.DataFrame, warnings: list[str]) -> None:
@@ -347,7 +402,8 @@ def _budgets(path, table: pd.DataFrame, lang: str, warnings: list[str]) -> bool:
             )
     table[low], table[high] = table[low].fillna(table[est]), table[high].fillna(table[est])
     for model in table.index[~((table[low] <= table[est]) & (table[est] <= table[high])) & table[est].notna()]:
-        raise ConfigError(f"{path}, model '{model}': {lang} tokens must be low ≤ est ≤ high")
+        values = ", ".join(f"{table.loc[model, end]:g}" for end in (low, est, high))
+        raise ConfigError(f"{path}, model '{model}': {lang} tokens must be low ≤ est ≤ high, not {values}")
     table[status] = [s or ("undisclosed" if np.isnan(e) else "assumed") for s, e in zip(table[status], table[est])]
     for model, base in table["base"].items():
         if base in table.index and table.loc[model, high] < table.loc[base, low]:

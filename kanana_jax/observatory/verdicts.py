@@ -89,6 +89,8 @@ def _rises(pair: Mapping | None, sd: float, language: str) -> tuple[int | None, 
     low, high = pair["ci95_family"]
     words += f" (95% by family {low:+.3f} to {high:+.3f}; {mean / sd:+.2f} standard deviations)."
     rounding = 1e-9 * sd  # a family whose gains cancel has a mean of 1e-17, which is no gain
-    if abs(mean) < MATERIAL * sd or low <= rounding and high >= -rounding:
+    if abs(mean) < MATERIAL * sd:
+        return 0, f"{words[:-1]}, below {MATERIAL:g}: counts as none."
+    if low <= rounding and high >= -rounding:
         return 0, words
     return (1 if mean > 0 else -1), words

@@ -103,7 +103,9 @@ def _paired_sentence(study: Json, paired: Json, local: str, general: str | None)
     tasks = {t: p for t, p in paired.items() if t in study["tasks"] and p["n"]}
     if tasks:
         most, least = max(tasks, key=lambda t: tasks[t]["mean"]), min(tasks, key=lambda t: tasks[t]["mean"])
-        words += f": most on {most} ({_gain(tasks[most])}), at a price on {least} ({_gain(tasks[least])})"
+        parts = [f"most on {most} ({_gain(tasks[most])})"] if tasks[most]["mean"] > 0 else []
+        parts += [f"at a price on {least} ({_gain(tasks[least])})"] if tasks[least]["mean"] < 0 else []
+        words += ": " * bool(parts) + ", ".join(parts)
     if general in paired:
         words += f"; {general} fell in {paired[general]['down']} of {paired[general]['n']}"
     return words + "."
@@ -408,7 +410,8 @@ def _plots(study: Json) -> dict[str, Figure]:
     )
     eigenvalues = study["eigenvalues"][:8]
     at = list(range(1, len(eigenvalues) + 1))
-    scree = [Series("eigenvalue", at, eigenvalues), Series("noise, 95%", at, study["parallel_analysis"][: len(at)])]
+    noise = study["parallel_analysis"][: len(at)]  # one fewer where there are no more models than tasks
+    scree = [Series("eigenvalue", at, eigenvalues), Series("noise, 95%", at[: len(noise)], noise)]
     figures["scree"] = Figure(
         lines(scree, x=f"component ({NOTE})", y="eigenvalue", markers=True, height=2.6),
         "Eigenvalues against parallel analysis: above the line is more than noise.",

@@ -173,7 +173,8 @@ def render(page: Page) -> str:
 
 
 def write(page: Page, path: pathlib.Path) -> pathlib.Path:
-    """Writes the page whole or not at all, and returns where."""
+    """Writes the page whole or not at all, and returns where; makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         # A cut-off character of a generated text can be a lone surrogate, which UTF-8 does not know.

@@ -148,7 +148,7 @@ def test_the_korean_template_goes_through(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nowhere/scores.csv"], "no tasks.csv beside it"),
+        (["nowhere/scores.csv"], "nowhere/scores.csv does not exist"),
         (["--models", "models.csv"], "name it first"),
         (["--target", "NIILC=0.5"], "--target needs --plan"),
         (["--language", "ko"], "--language 'ko' has no task"),

@@ -32,7 +32,7 @@ def test_a_good_table(write):
 
 def test_wrong_column(write):
     tasks = "task,language\na,en\nb,ko\nc,en\ndd,ko\n"
-    _refused(write, r"column 'd' is no task of .*tasks.csv, did you mean 'dd'\?", tasks=tasks)
+    _refused(write, r"column 'd' is no task of .*tasks.csv: add it there.*did you mean 'dd'\?", tasks=tasks)
     assert tables.read(write(SCORES, MODELS, tasks), ignore=["d"]).scores.shape == (6, 3)
     _refused(write, "unknown column 'famly', did you mean 'family'", models=MODELS.replace("family", "famly"))
     _refused(write, "unknown column 'lang', did you mean 'language'", tasks="task,lang\na,en\n")
@@ -146,8 +146,69 @@ def test_budgets_that_cannot_be(write):
 
 
 def test_no_such_file(tmp_path):
-    with pytest.raises(ConfigError, match="no tasks.csv beside it"):
+    with pytest.raises(ConfigError, match="none.csv does not exist"):
         tables.read(tmp_path / "none.csv")
+    with pytest.raises(ConfigError, match="is a folder"):
+        tables.read(tmp_path)
+    (tmp_path / "scores.csv").write_text(SCORES)
+    with pytest.raises(ConfigError, match="no tasks.csv beside it"):
+        tables.read(tmp_path / "scores.csv")
+
+
+@pytest.mark.parametrize(
+    "scores,words",
+    [
+        (SCORES.replace("m2,0.3", "m2,,0.3"), "scores.csv, line 4 has 6 cells, the header 5"),
+        (SCORES.replace("m5,0.6,", "m5,"), "line 7 has 4 cells"),
+        ("\n".join(row + "," for row in SCORES.splitlines()) + "\n", "column 6 has no name"),
+        (SCORES.replace(",", ";"), "not separated by commas"),
+        (SCORES.splitlines()[0] + "\n", "no rows below its header"),
+        ("model,task,score\nm0,a,0.1\n,a,0.2\n", "line 3: the column 'model' is empty"),
+        ("model,task\nm0,a\nm1,a\n", "no 'score'"),
+    ],
+)
+def test_cells_in_wrong_columns(write, scores, words):
+    """Cells beyond the header would shift all others by one, and make models of scores."""
+    tasks = "task,language\na,en\nb,ko\nc,en\nd,ko\n"
+    _refused(write, words, scores=scores, tasks=tasks)
+
+
+def test_bases_lead_somewhere(write):
+    based = MODELS.replace("family,", "family,base,")
+    for bases, words in (({0: "m0"}, "m0 → m0"), ({0: "m1", 1: "m2", 2: "m0"}, "m0 → m1 → m2 → m0")):
+        rows = "".join(
+            row.replace(f"F{i % 3},", f"F{i % 3},{bases.get(i, '')},") + "\n"
+            for i, row in enumerate(based.splitlines()[1:])
+        )
+        _refused(write, f"its base leads back to it \\({words}", models=based.splitlines()[0] + "\n" + rows)
+
+
+def test_budgets_count_billions(write):
+    _refused(write, "'m3': column 'en_tokens_b_est' has 8e\\+10; it counts 1e9", models=MODELS.replace(",400,", ",8e10,"))
+
+
+def test_models_that_are_not_those_of_the_scores(write):
+    _refused(write, "has a row for none of the models", models=MODELS.replace("\nm", "\nM"))
+
+
+def test_languages_are_two_that_are_known(write):
+    found = tables.read(write(SCORES, MODELS))
+    for options, words in (
+        (dict(language="en"), "is the reference language"),
+        (dict(reference="xx"), "neither a task nor token budgets"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            study.local_language(found, study.Options(**options))
+
+
+def test_six_models_and_nine_tasks_have_a_report(write):
+    """Parallel analysis has one eigenvalue fewer where there are no more models than tasks."""
+    rng, names = np.random.default_rng(0), "abcdefghi"
+    scores = "model," + ",".join(names) + "\n"
+    scores += "".join(f"m{i}," + ",".join(f"{x:.3f}" for x in rng.random(9)) + "\n" for i in range(6))
+    tasks = "task,language\n" + "".join(f"{t},{'ko' if i % 2 else 'en'}\n" for i, t in enumerate(names))
+    result = study.run(tables.read(write(scores, MODELS, tasks)), study.Options(draws=100))
+    assert "noise, 95%" in render(page(result))
 
 
 def test_missing_cells_are_filled_and_told(write):
