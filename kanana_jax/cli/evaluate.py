@@ -1,15 +1,17 @@
 """The verb `eval`."""
 
+import math
+import os
 import pathlib
 from collections.abc import Callable
 
 from kanana_jax.errors import ConfigError, UserError
 
 _EXAMPLE = """example:
-  kanana eval runs/tiny/stage2 --tasks microworld --output results.json
-  kanana eval Llama-3.2-1B --tasks mmlu,gsm8k --data-dir DATA --limit 50 --output results.json
-  kanana eval runs/tiny/stage2 --tasks humaneval,mbpp --data-dir DATA --output results.json
-  kanana eval --compare a.json b.json
+  kanana eval runs/tiny/stage2 --tasks microworld --output results/stage2.json
+  kanana eval Llama-3.2-1B --tasks mmlu,gsm8k --data-dir DATA --limit 50 --output results/llama.json
+  kanana eval runs/tiny/stage2 --tasks humaneval,mbpp --data-dir DATA --output results/code.json
+  kanana eval --compare results/stage1.json results/stage2.json
   kanana eval --plot out.html results/*.json
 
 Tasks are lm-evaluation-harness's by name; with --data-dir those of docs/evaluation.md are read from local files."""
@@ -53,9 +55,7 @@ def _eval(options, overrides, command) -> None:
         if getattr(options, name) is None:
             raise ConfigError(f"'kanana eval' needs --{name} (see --help)")
     (path,) = options.models
-    for name in ("limit", "batch_size"):
-        if getattr(options, name) is not None and getattr(options, name) < 1:
-            raise ConfigError(f"--{name.replace('_', '-')} must be at least 1")
+    names = _checked(options)
     try:
         import lm_eval  # noqa: F401
     except ImportError as error:
@@ -67,7 +67,10 @@ def _eval(options, overrides, command) -> None:
     from kanana_jax.evaluation.harness import HarnessModel
     from kanana_jax.files import write_json
     from kanana_jax.inference.session import Session
+    from kanana_jax.interop import model_folder
 
+    model_folder.find(path)  # before the harness looks for its tasks, and these before the model is loaded
+    tasks = run.find(names, options.data_dir)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -79,18 +82,47 @@ def _eval(options, overrides, command) -> None:
         )
         found = run.evaluate(
             model,
-            [name for name in options.tasks.split(",") if name],
+            names,
             data_dir=options.data_dir,
             limit=options.limit,
             shots=options.shots,
             chat=options.chat,
             seed=options.seed,
+            found=tasks,
         )
     settings = {"model": path, "limit": options.limit, "chat": options.chat, "dtype": options.dtype}
     settings |= {"seed": options.seed, "command": command}
     write_json(options.output, {**found, "model": _about(path, options.training_flops), "settings": settings})
     _show(("task", "metric", "value", "±", "n", "shots"), _rows(found["results"]))
     print(options.output)
+
+
+def _checked(options) -> list[str]:
+    """The names of the tasks.
+
+    Raises:
+      ConfigError: an option that would end the run after the model is loaded, or after hours.
+    """
+    for name, least in (("limit", 1), ("batch_size", 1), ("shots", 0), ("seed", 0)):
+        if getattr(options, name) is not None and getattr(options, name) < least:
+            raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}")
+    if options.seed >= 2**32:
+        raise ConfigError("--seed must be below 2**32")
+    if options.training_flops is not None and not 0 < options.training_flops < math.inf:
+        raise ConfigError("--training-flops must be a positive number, as 1e21")
+    if options.data_dir is not None and not options.data_dir.is_dir():
+        told = "is no folder" if options.data_dir.exists() else "does not exist"
+        raise ConfigError(f"--data-dir {options.data_dir} {told}")
+    out = options.output
+    if out.is_dir():
+        raise ConfigError(f"--output {out} is a folder: name a file in it, as {out / 'results.json'}")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise ConfigError(f"--output {out} cannot be written: {above} is no folder that you may write in")
+    names = [name.strip() for name in options.tasks.split(",") if name.strip()]
+    if not names:
+        raise ConfigError("--tasks names no task (see --help)")
+    return names
 
 
 def _about(path: str, flops: float | None) -> dict:
@@ -115,9 +147,7 @@ def _plot(files: list[pathlib.Path], out: pathlib.Path) -> None:
     if out.suffix not in (".html", ".svg"):
         raise ConfigError(f"--plot {out}: the name must end in .html or .svg")
     results = {file: compare.read(file) for file in files}
-    # Files of one name differ by their folder, which is also the family of the models in it.
-    alone = len({file.stem for file in files}) == len(files)
-    names = {file: file.stem if alone else f"{file.parent.name}/{file.stem}" for file in files}
+    names = _names(files)
     families = {names[file]: file.resolve().parent.name for file in files}
     try:
         print(write_plot({names[file]: value for file, value in results.items()}, families, out))
@@ -143,9 +173,11 @@ def _rows(results):
 def _compare(a: pathlib.Path, b: pathlib.Path) -> None:
     from kanana_jax.evaluation import compare
 
-    rows = compare.compare(compare.read(a), compare.read(b))
+    one, two = (compare.read(file, ("prompts",)) for file in (a, b))
+    rows = compare.compare(one, two)
+    heads = _names([a, b])
     _show(
-        ("task", "metric", a.stem, b.stem, "difference", "95% interval", "n"),
+        ("task", "metric", heads[a], heads[b], "difference", "95% interval", "n"),
         (
             (
                 r.task,
@@ -159,13 +191,26 @@ def _compare(a: pathlib.Path, b: pathlib.Path) -> None:
             for r in rows
         ),
     )
+    if left := compare.unscored(one, two, rows):
+        print(f"in both, without a score by document: {', '.join(left)}")
+
+
+def _names(files: list[pathlib.Path]) -> dict[pathlib.Path, str]:
+    """Files by name, with as many of the folders above as tell those of one name apart."""
+    parts = {file: file.absolute().with_suffix("").parts[1:] for file in files}
+    for depth in range(1, max(map(len, parts.values())) + 1):
+        names = {file: "/".join(p[-depth:]) for file, p in parts.items()}
+        if len(set(names.values())) == len(names):
+            break
+    return names
 
 
 def _show(columns, rows) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*columns)
+    # A narrow terminal folds what does not fit: of names cut short, several would look the same.
+    table = Table(*(Column(name, overflow="fold") for name in columns))
     for row in rows:
         table.add_row(*row)
     Console().print(table)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,14 +24,28 @@ class Difference(NamedTuple):
     n: int
 
 
-def read(file: pathlib.Path) -> dict[str, Any]:
-    """Raises UserError: no file of results."""
+def read(file: pathlib.Path, needs: Sequence[str] = ()) -> dict[str, Any]:
+    """What `kanana eval` has written.
+
+    Args:
+      needs: keys that each task's results must have.
+
+    Raises:
+      UserError: no file of results.
+    """
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{file} is no file of results ({error}): write one with 'kanana eval … --output'") from error
-    if not isinstance(value, dict) or not {"results", "documents"} <= value.keys():
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), dict) for key in ("results", "documents")):
         raise UserError(f"{file} holds no results of 'kanana eval': it needs the keys results and documents")
+    for task in dict.fromkeys([*value["results"], *value["documents"]]):
+        result = value["results"].get(task)
+        lacking = "".join(f", {k} is missing" for k in needs if not isinstance(result, dict) or k not in result)
+        if not isinstance(result, dict) or lacking or not isinstance(value["documents"].get(task, {}), dict):
+            raise UserError(
+                f"{file}: task '{task}' is not as 'kanana eval' writes it{lacking}: evaluate the model again"
+            )
     return value
 
 
@@ -38,7 +53,8 @@ def compare(a: dict[str, Any], b: dict[str, Any], *, resamples: int = 9999, seed
     """Of every task and metric that both have, of the same prompts.
 
     Raises:
-      ConfigError: nothing in common, or a task was asked in another way (shots, wording, documents).
+      ConfigError: nothing in common that has a score by document, or a task was asked in another way (shots, wording,
+        documents).
     """
     rows = []
     for task, metrics in a["documents"].items():
@@ -63,5 +79,17 @@ def compare(a: dict[str, Any], b: dict[str, Any], *, resamples: int = 9999, seed
                 low, high = float(found.low), float(found.high)
             rows.append(Difference(task, metric, x.mean(), y.mean(), change.mean(), low, high, len(x)))
     if not rows:
-        raise ConfigError("the two files have no task in common")
+        both = unscored(a, b, rows)
+        if not both:
+            raise ConfigError("the two files have no task in common: evaluate both models with the same --tasks")
+        raise ConfigError(
+            f"the two files share {', '.join(both)}, which have no score by document (as chrF and BLEU, or of one "
+            "document): compare a task that has one, or look at the files"
+        )
     return rows
+
+
+def unscored(a: dict[str, Any], b: dict[str, Any], rows: Sequence[Difference]) -> list[str]:
+    """The tasks of both files that stand in none of the rows: their metrics exist of the whole set alone."""
+    told = {row.task for row in rows}
+    return [task for task in a["results"] if task in b["results"] and task not in told]

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,6 +106,9 @@ class HarnessModel(TemplateLM):
         if add_special_tokens is False or (add_special_tokens is None and ids[:1] == [bos]):
             return ids
         return [bos, *ids]
+
+    def loglikelihood(self, requests, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        return super().loglikelihood(requests, disable_tqdm=disable_tqdm or not sys.stderr.isatty())
 
     def _loglikelihood_tokens(self, requests, disable_tqdm: bool = False, **_) -> list[tuple[float, bool]]:
         """Requests are `((context, continuation), context ids, continuation ids)`."""

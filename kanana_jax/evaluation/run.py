@@ -1,16 +1,21 @@
 """Runs tasks on a model and brings the harness's results into ours."""
 
 import contextlib
+import functools
 import hashlib
 import logging
 import math
 import pathlib
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import lm_eval
+import lm_eval.api.task
+import lm_eval.evaluator
 import numpy as np
+from jinja2 import UndefinedError
+from tqdm import tqdm
 
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.evaluation import sandbox
@@ -30,6 +35,7 @@ def evaluate(
     shots: int | None = None,
     chat: bool = False,
     seed: int = 0,
+    found: task_files.Loaded | None = None,
 ) -> Json:
     """Results by task.
 
@@ -40,18 +46,22 @@ def evaluate(
       shots: examples in the prompt, in place of the task's own number.
       chat: prompts in the model's chat format.
       seed: of the examples that are drawn.
+      found: what `find` has made of the names, where it was called before.
 
     Returns:
       `{"results": {task: {metric: value, metric_stderr: value, n, shots, version, prompts}}, "documents": {task:
       {metric: [value of each document]}}}`; `prompts` is a hash of all that the model was asked.
 
     Raises:
-      ConfigError: an unknown task, missing files, or a task that runs generated code outside of the sandbox.
+      ConfigError: an unknown task, files that are missing or broken, fewer examples than shots, or a task that runs
+        generated code outside of the sandbox.
       UserError: a data set or package that is out of reach, or a machine without a sandbox for tasks that need one.
     """
-    found = find(names, data_dir)
+    found = found or find(names, data_dir)
     try:
         loaded = found.manager.load(found.specs)
+    except UndefinedError as error:
+        raise _lacking(names, data_dir, error) from error
     except (OSError, ImportError) as error:  # a hub out of reach, or a package that a task of the harness imports
         told = str(error).strip().splitlines()[0]
         raise UserError(
@@ -65,20 +75,27 @@ def evaluate(
     for name, number in found.shots.items():
         for leaf in _leaves([name], groups):
             loaded["tasks"][leaf].set_config("num_fewshot", number)
-    with _random_state_kept():
-        raw = lm_eval.simple_evaluate(
-            model=model,
-            tasks=[*loaded["tasks"].values()],
-            task_manager=found.manager,
-            limit=limit,
-            num_fewshot=shots,
-            apply_chat_template=chat or found.chat,
-            bootstrap_iters=0,
-            random_seed=seed,
-            numpy_random_seed=seed,
-            fewshot_random_seed=seed,
-            log_samples=True,
-        )
+    for name, task in loaded["tasks"].items():
+        own = task.config.num_fewshot
+        if own != 0:  # a task of no examples has no place for them
+            task.set_config("num_fewshot", (own or 0) if shots is None else shots)
+        task.set_fewshot_seed(seed)
+        _refuse_too_few(name, task)
+    # `simple_evaluate` does the above, and asks git and torch about this machine, for a report that is not ours.
+    with _random_state_kept(), _quiet_in_a_pipe():
+        random.seed(seed)
+        np.random.seed(seed)
+        try:
+            raw = lm_eval.evaluator.evaluate(
+                lm=model,
+                task_dict={"tasks": loaded["tasks"], "groups": {}, "group_map": {}},
+                limit=limit,
+                apply_chat_template=chat or found.chat,
+                bootstrap_iters=0,
+                log_samples=True,
+            )
+        except UndefinedError as error:
+            raise _lacking(names, data_dir, error) from error
     results = {name: _result(name, raw) for name in raw["samples"]}
     documents = {name: _documents(raw["samples"][name]) for name in raw["samples"]}
     for name, members in groups.items():
@@ -102,6 +119,37 @@ def find(names: Sequence[str], data_dir: pathlib.Path | None) -> task_files.Load
     if found.runs_code:
         sandbox.check()
     return found
+
+
+def _lacking(names: Sequence[str], data_dir: pathlib.Path | None, error: UndefinedError) -> ConfigError:
+    where = f" in {data_dir}" if data_dir is not None else ""
+    return ConfigError(
+        f"{', '.join(names)}: a row{where} lacks what the task asks for ({error}): see docs/evaluation.md"
+    )
+
+
+def _refuse_too_few(name: str, task: Any) -> None:
+    """The harness would draw more than there is, in the middle of the run."""
+    wanted = task.config.num_fewshot
+    if not wanted or not isinstance(task, lm_eval.api.task.ConfigurableTask):
+        return
+    own = task.fewshot_cfg.split is not None and task.fewshot_cfg.split == task.config.test_split
+    there = len(task.sampler.df) - own  # a question is no example of itself
+    if there < wanted:
+        raise ConfigError(
+            f"task '{name}' takes {wanted} examples and has {there}: lower --shots or add rows to its file"
+        )
+
+
+@contextlib.contextmanager
+def _quiet_in_a_pipe() -> Iterator[None]:
+    """The harness's bar has no switch, and tqdm reads its variable when it is imported."""
+    kept = lm_eval.api.task.tqdm
+    lm_eval.api.task.tqdm = functools.partial(tqdm, disable=not sys.stderr.isatty())
+    try:
+        yield
+    finally:
+        lm_eval.api.task.tqdm = kept
 
 
 @contextlib.contextmanager

@@ -14,11 +14,14 @@ import importlib.util
 import json
 import logging
 import pathlib
+import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import yaml
+from jinja2 import meta
+from jinja2.sandbox import SandboxedEnvironment
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Entry, Kind
 from lm_eval.tasks._yaml_loader import load_yaml
@@ -69,10 +72,12 @@ def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
     harness's otherwise. A group's name stands for its tasks.
 
     Raises:
-      ConfigError: an unknown name, files that are not in the data folder, a task of the harness that runs code, a chat
-        group beside other tasks.
+      ConfigError: an unknown name, a data folder or files in it that are not there or broken, a task of the harness
+        that runs code, a chat group beside other tasks.
       UserError: a package that is not installed.
     """
+    if data_dir is not None and not data_dir.is_dir():
+        raise ConfigError(f"data folder {data_dir} {'is no folder' if data_dir.exists() else 'does not exist'}")
     bundles = groups()
     shots = {task: n for name in names for task, n in bundles.get(name, {}).get("tasks", {}).items() if n is not None}
     chat = [bool(bundles.get(name, {}).get("chat")) for name in names]
@@ -92,8 +97,11 @@ def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
                 parts[name] = [config["task"] for config in made]
             continue
         if name not in manager.all_tasks:
-            hint = "give --data-dir" if name in configs else nearest(name, [*known(), *bundles, *manager.all_tasks])
-            raise ConfigError(f"task '{name}' is unknown: {hint}")
+            if name in configs:
+                raise ConfigError(f"task '{name}' is read from local files: give --data-dir (see docs/evaluation.md)")
+            raise ConfigError(
+                f"task '{name}' is unknown: {nearest(name, [*known(), *bundles, *manager.all_tasks])}"
+            )
         if any((leaf.cfg or {}).get("unsafe_code") for leaf in leaves(name, manager)):
             raise ConfigError(
                 f"task '{name}' of the harness runs what the model has written in this process, which is never done: "
@@ -178,13 +186,22 @@ def _local(
     if special["microworld"] is not None:
         splits = _microworld(**special["microworld"])
     else:
-        splits = {split: _read(data_dir / path, name) for split, path in special["files"].items()}
+        asked = [by, join and join["on"], ranges.get("by"), *(() if join else _fields(config))]
+        splits = {split: _read(data_dir / path, name, asked) for split, path in special["files"].items()}
     for split in splits.keys() & ranges.keys():
         low, high = ranges[split]
         splits[split] = [row for row in splits[split] if low <= row[ranges["by"]] <= high]
     if join is not None:
-        more = {row[join["on"]]: row for row in _read(data_dir / join["file"], name)}
-        splits = {split: [row | more.get(row[join["on"]], {}) for row in rows] for split, rows in splits.items()}
+        on, file = join["on"], data_dir / join["file"]
+        more = {row[on]: row for row in _read(file, name, [on])}
+        splits = {split: [row | more.get(row[on], {}) for row in rows] for split, rows in splits.items()}
+        for row in (row for rows in splits.values() for row in rows):
+            for field in _fields(config):
+                if field not in row:
+                    raise ConfigError(
+                        f"task '{name}' needs the field '{field}', which neither {data_dir / special['files']['test']} "
+                        f"nor {file} has for {on} '{row[on]}': see docs/evaluation.md"
+                    )
     if by is None:
         return [config | {"custom_dataset": functools.partial(_datasets, splits)}]
     configs = []
@@ -233,18 +250,42 @@ def _columns(rows: Rows) -> dict[str, list[Any]]:
     return found
 
 
-def _read(file: pathlib.Path, task: str) -> Rows:
+def _fields(config: dict[str, Any]) -> list[str]:
+    """What the wording of a task takes from a document. A row without it would be asked with 'None' in its place."""
+    found: set[str] = set()
+    for key in ("doc_to_text", "doc_to_target", "doc_to_choice"):
+        template = config.get(key)
+        if isinstance(template, str) and template.isidentifier():
+            found.add(template)
+        elif isinstance(template, str):
+            found |= meta.find_undeclared_variables(SandboxedEnvironment().parse(template))
+    return sorted(found)
+
+
+def _read(file: pathlib.Path, task: str, fields: Sequence[str | None]) -> Rows:
     if not file.is_file():
         raise ConfigError(f"task '{task}' needs {file}, which is not there: see docs/evaluation.md for its fields")
-    text = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    try:
+        text = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise ConfigError(f"task '{task}': {file} cannot be read ({error}): write it anew") from error
     rows = []
     # Not by `splitlines`: questions may hold U+2028 and its like.
-    for number, line in enumerate(text.decode("utf-8").split("\n"), 1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                raise ConfigError(f"{file}, line {number}: not JSON ({error})") from error
+    for number, line in enumerate(text.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except ValueError as error:
+            raise ConfigError(f"{file}, line {number}: not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise ConfigError(f"{file}, line {number}: not a JSON object, as each row of a data set must be")
+        for field in fields:
+            if field is not None and field not in row:
+                raise ConfigError(
+                    f"{file}, line {number}: no field '{field}', which task '{task}' needs: see docs/evaluation.md"
+                )
+        rows.append(row)
     if not rows:
         raise ConfigError(f"task '{task}': {file} is empty")
     return rows

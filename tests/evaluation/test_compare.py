@@ -31,6 +31,12 @@ def test_what_cannot_be_compared_is_told(tmp_path):
         compare.compare(a, _result([0.0, 1.0], "q"))
     with pytest.raises(ConfigError, match="no task in common"):
         compare.compare(a, {"results": {}, "documents": {}})
+    chrf = {"results": {"ntrex": {"prompts": "p", "chrf": 1.0}}, "documents": {"ntrex": {}}}
+    with pytest.raises(ConfigError, match="share ntrex, which have no score by document"):
+        compare.compare(chrf, chrf)
+    mixed = {key: a[key] | chrf[key] for key in a}
+    rows = compare.compare(mixed, mixed)
+    assert [row.task for row in rows] == ["t"] and compare.unscored(mixed, mixed, rows) == ["ntrex"]
     for text in ("{", "[]", json.dumps({"results": {}})):
         (tmp_path / "r.json").write_text(text)
         with pytest.raises(UserError, match="results"):

@@ -1,5 +1,6 @@
 """The model class, tasks on local files, the verb; what needs torch is in `test_parity.py`."""
 
+import gzip
 import json
 
 import jax
@@ -111,6 +112,16 @@ def test_the_verb_and_its_comparison(folder, data, tmp_path, capsys):
     assert b["model"]["parameters"] > 10_000 and b["model"]["training_flops"] is None, "of a model from elsewhere"
     assert cli.main(["eval", "--compare", *map(str, files)]) == 0
     assert "+0.0000" in capsys.readouterr().out
+    for name in ("x", "y"):
+        (tmp_path / name / "c").mkdir(parents=True)
+        (tmp_path / name / "c/a.json").write_text(files[0].read_text())
+    assert cli.main(["eval", "--compare", str(tmp_path / "x/c/a.json"), str(tmp_path / "y/c/a.json")]) == 0
+    told = capsys.readouterr().out
+    assert "x/c/a" in told and "y/c/a" in told
+    del b["results"]["niilc"]["prompts"]
+    files[1].write_text(json.dumps(b))
+    assert cli.main(["eval", "--compare", *map(str, files)]) == 1
+    assert "b.json: task 'niilc' is not as 'kanana eval' writes it, prompts is missing" in capsys.readouterr().err
     b["results"]["niilc"]["prompts"] = "others"
     files[1].write_text(json.dumps(b))
     assert cli.main(["eval", "--compare", *map(str, files)]) == 2
@@ -126,10 +137,18 @@ def test_the_verb_and_its_comparison(folder, data, tmp_path, capsys):
         (["--tasks", "niilc"], 2, "needs --output"),
         (["another", "--tasks", "niilc"], 2, "needs one MODEL"),
         (["--tasks", "niilc", "--output", "r.json", "--limit", "0"], 2, "--limit must be at least 1"),
+        (["--tasks", "niilc", "--output", "r.json", "--data-dir", "nosuch"], 2, "--data-dir nosuch does not exist"),
+        (["--tasks", " , ", "--output", "r.json"], 2, "--tasks names no task"),
+        (["--tasks", "niilc", "--output", "."], 2, "--output . is a folder"),
+        (["--tasks", "niilc", "--output", "/dev/null/r.json"], 2, "/dev/null is no folder that you may write in"),
+        (["--tasks", "niilc", "--output", "r.json", "--seed", "-1"], 2, "--seed must be at least 0"),
+        (["--tasks", "niilc", "--output", "r.json", "--shots", "-1"], 2, "--shots must be at least 0"),
+        (["--tasks", "niilc", "--output", "r.json", "--training-flops", "-1"], 2, "--training-flops must be"),
     ],
 )
 def test_what_cannot_be_is_told(folder, tmp_path, monkeypatch, capsys, arguments, code, told):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Session, "load", lambda *_: pytest.fail("the model was loaded before"))
     assert cli.main(["eval", str(folder), *arguments]) == code
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert told in error and not list(tmp_path.iterdir())
@@ -147,6 +166,43 @@ def test_broken_lines_are_named(tmp_path):
     (tmp_path / "niilc/dev.jsonl").write_text("")
     with pytest.raises(ConfigError, match="test.jsonl, line 2: not JSON"):
         tasks.load(["niilc"], tmp_path)
+    for text, told in (
+        (b'\n["a"]', "line 2: not a JSON object"),
+        (b'{"question": "a", "answers": ["b"]}\n{"question": "c"}', "line 2: no field 'answers', which task 'niilc' needs"),
+        (b'{"question": "\xff"}', "line 1: not JSON"),
+    ):
+        (tmp_path / "niilc/test.jsonl").write_bytes(text)
+        with pytest.raises(ConfigError, match=f"test.jsonl, {told}"):
+            tasks.load(["niilc"], tmp_path)
+
+
+def test_broken_archives_and_missing_keys_are_named(tmp_path):
+    for name in ("mmlu", "bbh"):
+        (tmp_path / name).mkdir()
+    row = {"question": "a", "choices": ["b"] * 4, "answer": 0}
+    for content, told in (
+        (b"{}", r"test.jsonl.gz cannot be read \(Not a gzipped file"),
+        (gzip.compress(b"{}")[:-6], "test.jsonl.gz cannot be read"),
+        (gzip.compress(json.dumps(row).encode()), "test.jsonl.gz, line 1: no field 'subject', which task 'mmlu' needs"),
+    ):
+        (tmp_path / "mmlu/test.jsonl.gz").write_bytes(content)
+        with pytest.raises(ConfigError, match=told):
+            tasks.load(["mmlu"], tmp_path)
+    (tmp_path / "bbh/bbh.jsonl.gz").write_bytes(gzip.compress(b'{"task": "x", "input": "a", "target": "b"}'))
+    (tmp_path / "bbh/cot_prompts.jsonl").write_text('{"task": "y", "prompt": "p"}')
+    with pytest.raises(ConfigError, match="field 'prompt', which neither .* has for task 'x'"):
+        tasks.load(["bbh"], tmp_path)
+
+
+def test_more_shots_than_rows_are_refused(model, data):
+    with pytest.raises(ConfigError, match="'gsm8k' takes 12 examples and has 11: lower --shots"):
+        run.evaluate(model, ["gsm8k"], data_dir=data, limit=1, shots=12)
+
+
+def test_nothing_of_the_harness_is_printed_in_a_pipe(model, data, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)  # no git checkout
+    run.evaluate(model, ["niilc", "mmlu"], data_dir=data, limit=1)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_separators_within_a_question_end_no_line(tmp_path):

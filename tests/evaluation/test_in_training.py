@@ -118,7 +118,7 @@ def _scalars(folder, tag):
     "tasks, told",
     [
         (dict(names=("mikroworld",)), "'mikroworld' is unknown: did you mean 'microworld'"),
-        (dict(names=("niilc",), data_dir="nowhere"), "niilc/test.jsonl, which is not there"),
+        (dict(names=("niilc",), data_dir="nowhere"), "data folder nowhere does not exist"),
         (dict(names=(), every=2), "at least one name"),
         (dict(names=("microworld",), evry=2), "evry"),
     ],

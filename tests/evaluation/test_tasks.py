@@ -125,7 +125,7 @@ def test_groups_name_tasks_that_are_there():
         assert len({leaf.cfg["dataset_name"] for leaf in leaves}) == len(leaves) == parts
     with pytest.raises(ConfigError, match="'humaneval_instruct' of the harness runs .* in a sandbox are .*humaneval"):
         tasks.load(["humaneval_instruct"], None)
-    with pytest.raises(ConfigError, match="'jemhopqa' is unknown: give --data-dir"):
+    with pytest.raises(ConfigError, match="'jemhopqa' is read from local files: give --data-dir"):
         tasks.load(["jemhopqa"], None)
     with pytest.raises(ConfigError, match="'kanana_bas' is unknown: did you mean 'kanana_base'"):
         tasks.load(["kanana_bas"], None)
