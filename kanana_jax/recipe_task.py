@@ -77,7 +77,7 @@ class Run:
             yield from model_folder.lineage(self.find(name))
 
     def implementation(self, runtime: Runtime, architecture: Architecture, seq_len: int) -> str:
-        return implementation(runtime, architecture, seq_len, jax.devices()[0].platform)
+        return attention.implementation(runtime, architecture, seq_len, jax.devices()[0].platform)
 
     def position(self, stage: StageConfig) -> dict[str, Any] | None:
         """Where `data_after` left the sources, or the last stage that this one comes from and that read any."""
@@ -231,17 +231,6 @@ def _once(architecture: Architecture, mesh: Mesh) -> dict[str, Any] | None:
     return {"xla_backend_optimization_level": 0} if small and on_cpu else None
 
 
-def implementation(runtime: Runtime, architecture: Architecture, seq_len: int, platform: str) -> str:
-    """The attention that runs there, see `attention.choose`."""
-    return attention.choose(
-        runtime.attention,
-        platform,
-        compute_dtype=runtime.compute_dtype,
-        seq_len=seq_len,
-        head_dim=architecture.head_dim,
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class Teacher:
     """A teacher that runs: its shape, how it runs and on which mesh (the student's, or one of its own)."""
@@ -283,7 +272,7 @@ def objective(
       ConfigError: the teacher's mesh does not divide it or its rows, or an attention that cannot run on the mesh.
     """
     train, platform = stage.train, mesh.devices.flat[0].platform
-    own = implementation(runtime, architecture, train.seq_len, platform)
+    own = attention.implementation(runtime, architecture, train.seq_len, platform)
     if stage.kind == "pretrain":
         return Objective(pretrain.make_loss(architecture, runtime, own, z_loss=train.z_loss, chunk=train.loss_chunk))
     config = stage.distill
@@ -301,7 +290,7 @@ def objective(
     rows = ("batch", train.batch_size if config.mesh else train.batch_size // train.accumulate)
     sizes = {what.replace("model", "teacher"): size for what, size in pretrain.sizes(teacher).items()}
     check_divisible(teacher_mesh, {**sizes, "the teacher's rows": rows})
-    teachers = implementation(teaching, teacher, train.seq_len, platform)
+    teachers = attention.implementation(teaching, teacher, train.seq_len, platform)
     made = distill.make_loss(
         architecture,
         runtime,

@@ -110,9 +110,6 @@ def _checked(options) -> list[str]:
         raise ConfigError("--seed must be below 2**32")
     if options.training_flops is not None and not 0 < options.training_flops < math.inf:
         raise ConfigError("--training-flops must be a positive number, as 1e21")
-    if options.data_dir is not None and not options.data_dir.is_dir():
-        told = "is no folder" if options.data_dir.exists() else "does not exist"
-        raise ConfigError(f"--data-dir {options.data_dir} {told}")
     out = options.output
     if out.is_dir():
         raise ConfigError(f"--output {out} is a folder: name a file in it, as {out / 'results.json'}")

@@ -82,8 +82,6 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
     )
     ignore = [name.strip() for name in options.ignore.split(",") if name.strip()]
     read = tables.read(scores, options.models, options.tasks, ignore)
-    if options.output.exists() and not options.output.is_dir():
-        raise ConfigError(f"--output {options.output} is a file: give a folder")
     result = study.run(read, wishes)
     _folder(options.output)
     write_json(options.output / "components.json", {"command": " ".join(command), **result})
@@ -118,7 +116,7 @@ def _folder(path: pathlib.Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--output {path} cannot be made a folder: {error.strerror}") from error
+        raise ConfigError(f"--output {path} cannot be made a folder ({error.strerror}): name another") from error
 
 
 def _template(source: pathlib.Path, folder: pathlib.Path) -> None:

@@ -63,15 +63,14 @@ def make_ask(
     except ImportError as error:
         raise UserError(f"tasks need lm-evaluation-harness ({error}): pip install 'kanana-jax[eval]'") from error
     data_dir = pathlib.Path(config.data_dir) if config.data_dir else None
-    run.find(config.names, data_dir)
+    tasks = run.find(config.names, data_dir)
 
     def ask(params: Any) -> dict[str, dict[str, float]]:
         model = HarnessModel(
             Session(architecture, runtime, params, tokenizer, mesh), batch_size=config.batch_size, seed=seed
         )
-        found = run.evaluate(model, config.names, data_dir=data_dir, limit=config.limit, chat=config.chat, seed=seed)[
-            "results"
-        ]
+        answers = run.evaluate(model, config.names, limit=config.limit, chat=config.chat, seed=seed, found=tasks)
+        found = answers["results"]
         told = [n for n, result in found.items() if result.get("parts", 0) or not _is_part(n, found)]
         return {name: {k: v for k, v in found[name].items() if isinstance(v, float)} for name in told}
 

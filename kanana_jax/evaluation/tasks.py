@@ -77,7 +77,8 @@ def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
       UserError: a package that is not installed.
     """
     if data_dir is not None and not data_dir.is_dir():
-        raise ConfigError(f"data folder {data_dir} {'is no folder' if data_dir.exists() else 'does not exist'}")
+        told = "is no folder" if data_dir.exists() else "does not exist"
+        raise ConfigError(f"data folder {data_dir} {told}: give --data-dir a folder of evaluation sets")
     bundles = groups()
     shots = {task: n for name in names for task, n in bundles.get(name, {}).get("tasks", {}).items() if n is not None}
     chat = [bool(bundles.get(name, {}).get("chat")) for name in names]
@@ -186,7 +187,7 @@ def _local(
     if special["microworld"] is not None:
         splits = _microworld(**special["microworld"])
     else:
-        asked = [by, join and join["on"], ranges.get("by"), *(() if join else _fields(config))]
+        asked = [*filter(None, (by, ranges.get("by"))), *([join["on"]] if join else _fields(config))]
         splits = {split: _read(data_dir / path, name, asked) for split, path in special["files"].items()}
     for split in splits.keys() & ranges.keys():
         low, high = ranges[split]
@@ -262,7 +263,7 @@ def _fields(config: dict[str, Any]) -> list[str]:
     return sorted(found)
 
 
-def _read(file: pathlib.Path, task: str, fields: Sequence[str | None]) -> Rows:
+def _read(file: pathlib.Path, task: str, fields: Sequence[str]) -> Rows:
     if not file.is_file():
         raise ConfigError(f"task '{task}' needs {file}, which is not there: see docs/evaluation.md for its fields")
     try:
@@ -281,7 +282,7 @@ def _read(file: pathlib.Path, task: str, fields: Sequence[str | None]) -> Rows:
         if not isinstance(row, dict):
             raise ConfigError(f"{file}, line {number}: not a JSON object, as each row of a data set must be")
         for field in fields:
-            if field is not None and field not in row:
+            if field not in row:
                 raise ConfigError(
                     f"{file}, line {number}: no field '{field}', which task '{task}' needs: see docs/evaluation.md"
                 )

@@ -17,7 +17,7 @@ import numpy as np
 
 from kanana_jax.inference.prefix import LEAST_SHARED, common, expanded, padded, read, rounded
 from kanana_jax.models.architecture import Architecture, Runtime
-from kanana_jax.models.attention import choose
+from kanana_jax.models.attention import implementation
 from kanana_jax.models.transformer import Params, bind
 from kanana_jax.parallel.sharding import RULES, constrain, platform
 
@@ -78,7 +78,11 @@ def score(
     parts = 1 if mesh.empty else int(np.prod([mesh.shape[axis] for axis in RULES["batch"]]))
     batch_size = -(-batch_size // parts) * parts
     params = jax.tree.map(lambda p: p.astype(runtime.compute_dtype), params)
-    runtime = dataclasses.replace(runtime, param_dtype=runtime.compute_dtype, remat="none", scan_layers=True)
+    # A kernel that training names may not take all lengths of prompts.
+    attention = "xla" if runtime.attention == "xla" else "auto"
+    runtime = dataclasses.replace(
+        runtime, param_dtype=runtime.compute_dtype, attention=attention, remat="none", scan_layers=True
+    )
     model = dict(architecture=architecture, runtime=runtime)
     found: list[Score | None] = [None] * len(requests)
     for shared, rows in _batches(_rows(requests, longest), batch_size):
@@ -151,17 +155,6 @@ def _batches(rows: list[_Row], batch_size: int) -> Iterator[tuple[int, list[_Row
         yield 0, alone[i : i + batch_size]
 
 
-def _kernel(architecture: Architecture, runtime: Runtime, seq_len: int) -> str:
-    """The attention of a pass without a cache: the best that can run at that length, unless `xla` is asked for."""
-    return choose(
-        "xla" if runtime.attention == "xla" else "auto",
-        platform(),
-        compute_dtype=runtime.compute_dtype,
-        seq_len=seq_len,
-        head_dim=architecture.head_dim,
-    )
-
-
 @functools.partial(jax.jit, static_argnames=("architecture", "runtime"))
 def _ask(params, cache, tokens_BT, lengths_B, shared, where_N3, *, architecture, runtime):
     """log p `[N]` of the targets (row, position, token) of `where`, and whether each is the most probable."""
@@ -169,7 +162,7 @@ def _ask(params, cache, tokens_BT, lengths_B, shared, where_N3, *, architecture,
     B, T = tokens_BT.shape
     if cache is None:
         # Without segments: padding stands on the right, where no token looks, and kernels take a causal mask alone.
-        hidden_BTD = model(tokens_BT, implementation=_kernel(architecture, runtime, T))
+        hidden_BTD = model(tokens_BT, implementation=implementation(runtime, architecture, T, platform()))
     else:
         segments = (jnp.arange(T)[None] < lengths_B[:, None]).astype(jnp.int32)
         cache = expanded(cache, B, T)

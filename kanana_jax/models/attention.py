@@ -19,6 +19,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding
 
 from kanana_jax.errors import ConfigError
+from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.parallel.sharding import axis_size, platform, spec
 
 _BEST = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn", "cpu": "xla"}
@@ -28,11 +29,11 @@ SPLASH_COMPUTE_BLOCK = 512
 CONTEXT = "context"
 # Measured on two CPU cores at T = 256: forward and backward 65 ms with 1 block, 45 with 2, 39 with 4, 19 with 8.
 XLA_BLOCKS = 8
-# Logits of a block beyond which few groups of heads go at a time, so that they stay in the processor's cache, and are
-# computed again by the backward pass, which is cheaper than to keep them. Two cores, 8 heads of 32, documents packed:
-# forward and backward: 32 rows at T = 256, 93 ms all at once, 83 ms so; 16 at 512, 162 and 111; 8 at 1024, 384 and 198.
-# Below, all at once is as fast or faster: 8 rows at T = 256, 17 and 19 ms.
-XLA_ALONE = 1 << 19
+# Logits of a block up to which a CPU takes all groups of heads at once. Beyond, few go at a time, so that they stay in
+# its cache, and the backward pass computes them again, which is cheaper than to keep them. Two cores, 8 heads of 32,
+# packed documents, forward and backward: 32 rows at T = 256, 93 ms all at once, 83 ms so; 16 at 512, 162 and 111; 8 at
+# 1024, 384 and 198. Below, all at once is as fast or faster: 8 rows at T = 256, 17 and 19 ms.
+XLA_LOGITS = 1 << 19
 # Rows of a group's product (queries × heads of the group) at a time, for the same reason: one CPU core, forward, 4 rows
 # at T = 4096, 0.81 s by whole blocks, 0.61 s so.
 XLA_ROWS = 256
@@ -55,6 +56,17 @@ def choose(requested: str, platform: str, *, compute_dtype: str, seq_len: int, h
         return requested
     best = _BEST.get(platform, "xla")
     return best if reasons[best] is None else "xla"
+
+
+def implementation(runtime: Runtime, architecture: Architecture, seq_len: int, platform: str) -> str:
+    """The one that runs there, see `choose`."""
+    return choose(
+        runtime.attention,
+        platform,
+        compute_dtype=runtime.compute_dtype,
+        seq_len=seq_len,
+        head_dim=architecture.head_dim,
+    )
 
 
 def _cudnn_problem(platform: str, compute_dtype: str, head_dim: int) -> str | None:
@@ -127,19 +139,19 @@ def attend(
     B, _, H, h = q_BTHh.shape
     K = k_BSKh.shape[2]
     whole = all(axis_size(axis) == 1 for axis in ("data", "fsdp", "tensor"))
-    if platform() != "cpu" or not whole or B * H * (T // blocks) * S <= XLA_ALONE:
+    if platform() != "cpu" or not whole or B * H * (T // blocks) * S <= XLA_LOGITS:
         return checkpoint_name(_xla(q_BTHh, k_BSKh, v_BSKh, masked, blocks, triangular), CONTEXT)
 
-    def alone(row):
-        q_TGh, k_Sh, v_Sh, b = row
+    def group(inputs):
+        q_TGh, k_Sh, v_Sh, b = inputs
         ids = [None if x is None else x[b][None] for x in (q_segments, kv_segments)]
         mask = functools.partial(_mask, q_segments=ids[0], kv_segments=ids[1], causal=causal, q_offset=q_offset)
-        heads = q_TGh[None], k_Sh[None, :, None], v_Sh[None, :, None]
-        return _xla(*heads, mask, blocks, triangular, at_once=max(XLA_ROWS // (H // K), 1))[0]
+        qkv = q_TGh[None], k_Sh[None, :, None], v_Sh[None, :, None]
+        return _xla(*qkv, mask, blocks, triangular, at_once=max(XLA_ROWS // (H // K), 1))[0]
 
-    heads = lambda x_BTKx: x_BTKx.swapaxes(1, 2).reshape(B * K, *x_BTKx.shape[1:2], *x_BTKx.shape[3:])  # noqa: E731
-    rows = heads(q_BTHh.reshape(B, T, K, H // K, h)), heads(k_BSKh), heads(v_BSKh), jnp.repeat(jnp.arange(B), K)
-    out_BKTGh = jax.lax.map(alone, rows, batch_size=max(os.cpu_count() or 1, 2)).reshape(B, K, T, H // K, h)
+    split = lambda x_BTKx: x_BTKx.swapaxes(1, 2).reshape(B * K, *x_BTKx.shape[1:2], *x_BTKx.shape[3:])  # noqa: E731
+    groups = split(q_BTHh.reshape(B, T, K, H // K, h)), split(k_BSKh), split(v_BSKh), jnp.repeat(jnp.arange(B), K)
+    out_BKTGh = jax.lax.map(group, groups, batch_size=max(os.cpu_count() or 1, 2)).reshape(B, K, T, H // K, h)
     return checkpoint_name(out_BKTGh.swapaxes(1, 2).reshape(B, T, H, h), CONTEXT)
 
 

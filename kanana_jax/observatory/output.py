@@ -34,11 +34,10 @@ def write_csvs(tables: Tables, result: Json, folder: pathlib.Path) -> list[pathl
             [{k: v for k, v in r.items() if k != "weights"} for r in result["downstream"]["tasks"]]
         ),
     }
-    if result.get("plan", {}).get("measures"):
-        rows = [{**_flat(r), "extrapolates": "; ".join(r["extrapolates"])} for r in result["plan"]["measures"]]
-        frames["plan"] = pd.DataFrame(rows)
+    planned = result.get("plan", {}).get("measures", ())
+    frames["plan"] = pd.DataFrame([{**_flat(r), "extrapolates": "; ".join(r["extrapolates"])} for r in planned])
     written = []
-    for name, frame in {"plan": pd.DataFrame(), **frames}.items():
+    for name, frame in frames.items():
         if not len(frame):
             (folder / f"{name}.csv").unlink(missing_ok=True)  # of an earlier study, which this one replaces
         else:

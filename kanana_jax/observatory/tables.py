@@ -109,19 +109,25 @@ def _beside(scores: pathlib.Path, name: str) -> pathlib.Path | None:
 
 
 def _csv(path: pathlib.Path) -> pd.DataFrame:
-    """All cells as text. A row with other cells than the header has is refused: they would stand in wrong columns."""
+    """All cells as text, indexed by line.
+
+    A row of more or fewer cells than the header has is refused: they would stand in wrong columns.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, skipinitialspace=True)
             header = [name.strip() for name in next(reader, [])]
-            rows = []
-            for row in filter(None, reader):
+            rows, lines = [], []
+            for row in reader:
+                if not row:
+                    continue
                 if len(row) != len(header):
                     raise ConfigError(
                         f"{path}, line {reader.line_num} has {len(row)} cells, the header {len(header)}: "
                         "separate by commas, and put a text that holds one in quotes"
                     )
                 rows.append([cell.strip() for cell in row])
+                lines.append(reader.line_num)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist: give a .csv file") from None
     except IsADirectoryError:
@@ -137,18 +143,21 @@ def _csv(path: pathlib.Path) -> pd.DataFrame:
             raise ConfigError(f"{path}: column {number} has no name; name it, or remove the comma")
         if header.count(name) > 1:
             raise ConfigError(f"{path} has the column '{name}' twice: keep one")
-    return pd.DataFrame(rows, columns=header, dtype=str)
+    return pd.DataFrame(rows, index=lines, columns=header, dtype=str)
+
+
+def _filled(path: pathlib.Path, table: pd.DataFrame, key: str) -> None:
+    for line in table.index[table[key] == ""]:
+        raise ConfigError(f"{path}, line {line}: the column '{key}' is empty")
 
 
 def _unique(path: pathlib.Path, table: pd.DataFrame, key: str) -> pd.DataFrame:
     if key not in table.columns:
         raise ConfigError(f"{path} has no column '{key}' (columns: {', '.join(table.columns)})")
-    for line, value in enumerate(table[key], 2):
-        if not value:
-            raise ConfigError(f"{path}, line {line}: the column '{key}' is empty")
+    _filled(path, table, key)
     double = table[key][table[key].duplicated()]
     if len(double):
-        raise ConfigError(f"{path}, line {double.index[0] + 2}: '{double.iloc[0]}' stands twice; keep one row of it")
+        raise ConfigError(f"{path}, line {double.index[0]}: '{double.iloc[0]}' stands twice; keep one row of it")
     return table.set_index(key)
 
 
@@ -237,13 +246,12 @@ def _from_long(path: pathlib.Path, raw: pd.DataFrame) -> pd.DataFrame:
                 f"{path}: unknown column '{column}' of a long table (model, task, score, metric_version, source)"
             )
     for key in ("model", "task"):
-        for row in raw.index[raw[key] == ""]:
-            raise ConfigError(f"{path}, line {row + 2}: the column '{key}' is empty")
+        _filled(path, raw, key)
     double = raw[raw.duplicated(["model", "task"])]
     if len(double):
         first = double.iloc[0]
         raise ConfigError(
-            f"{path}, line {double.index[0] + 2}: '{first['model']}' has '{first['task']}' twice; keep one row of it"
+            f"{path}, line {double.index[0]}: '{first['model']}' has '{first['task']}' twice; keep one row of it"
         )
     order = list(dict.fromkeys(raw["task"]))
     wide = raw.pivot(index="model", columns="task", values="score").fillna("")
@@ -315,11 +323,10 @@ def _models(path: pathlib.Path | None, scores: pd.DataFrame, warnings: list[str]
             known = [*_MODEL_COLUMNS, *(f"{lang}_tokens_b_est" for lang in languages or ["ko"])]
             raise ConfigError(f"{path}: unknown column '{column}', {nearest(column, known)}")
     unknown = [m for m in scores.index if m not in table.index]
-    if len(unknown) == len(scores):
-        if path is not None:
-            example = nearest(unknown[0], list(table.index))
-            raise ConfigError(f"{path} has a row for none of the models of the scores: '{unknown[0]}', {example}")
-    elif unknown:
+    if path is not None and len(unknown) == len(scores):
+        example = nearest(unknown[0], list(table.index))
+        raise ConfigError(f"{path} has a row for none of the models of the scores: '{unknown[0]}', {example}")
+    if path is not None and unknown:
         warnings.append(f"{path.name} has no row for {', '.join(unknown)}: left out of everything about compute.")
     table = table.reindex(scores.index).fillna("")
     for column in (*_MODEL_COLUMNS[1:], *(f"{lang}_status" for lang in languages)):
@@ -334,10 +341,11 @@ def _models(path: pathlib.Path | None, scores: pd.DataFrame, warnings: list[str]
         negative = table.index[table[column] < 0]
         if len(negative):
             raise ConfigError(f"{path}, model '{negative[0]}': column '{column}' is negative")
-        for model in table.index[table[column] > MOST_TOKENS_B] if "tokens_b" in column else ():
+        large = table.index[table[column] > MOST_TOKENS_B]
+        if len(large) and "tokens_b" in column:
+            value = table.loc[large[0], column]
             raise ConfigError(
-                f"{path}, model '{model}': column '{column}' has {table.loc[model, column]:g}; "
-                "it counts 1e9 tokens, as 80 for 80e9"
+                f"{path}, model '{large[0]}': column '{column}' has {value:g}; it counts 1e9 tokens, as 80 for 80e9"
             )
     table["label"] = [label or model.rsplit("/", 1)[-1] for model, label in table["label"].items()]
     _bases(path, table)

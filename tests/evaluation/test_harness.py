@@ -137,7 +137,7 @@ def test_the_verb_and_its_comparison(folder, data, tmp_path, capsys):
         (["--tasks", "niilc"], 2, "needs --output"),
         (["another", "--tasks", "niilc"], 2, "needs one MODEL"),
         (["--tasks", "niilc", "--output", "r.json", "--limit", "0"], 2, "--limit must be at least 1"),
-        (["--tasks", "niilc", "--output", "r.json", "--data-dir", "nosuch"], 2, "--data-dir nosuch does not exist"),
+        (["--tasks", "niilc", "--output", "r.json", "--data-dir", "nosuch"], 2, "data folder nosuch does not exist: give --data-dir a folder"),
         (["--tasks", " , ", "--output", "r.json"], 2, "--tasks names no task"),
         (["--tasks", "niilc", "--output", "."], 2, "--output . is a folder"),
         (["--tasks", "niilc", "--output", "/dev/null/r.json"], 2, "/dev/null is no folder that you may write in"),

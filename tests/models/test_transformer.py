@@ -91,11 +91,11 @@ def test_bidirectional_attention_sees_the_whole_segment(params):
     assert list(seen) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("alone,rows", [(attention.XLA_ALONE, attention.XLA_ROWS), (0, attention.XLA_ROWS), (0, 6)])
-def test_blocks_of_queries_equal_the_plain_formula(alone, rows, monkeypatch):
+@pytest.mark.parametrize("logits,rows", [(attention.XLA_LOGITS, attention.XLA_ROWS), (0, attention.XLA_ROWS), (0, 6)])
+def test_blocks_of_queries_equal_the_plain_formula(logits, rows, monkeypatch):
     """Causal blocks, all groups together or few at a time, whole blocks or parts of them, and the last queries as after
     a cache, against softmax(qkᵀ/√h)v in float64; gradients too."""
-    monkeypatch.setattr(attention, "XLA_ALONE", alone)
+    monkeypatch.setattr(attention, "XLA_LOGITS", logits)
     monkeypatch.setattr(attention, "XLA_ROWS", rows)
     rng, T = np.random.default_rng(0), 32
     q, k, v, g = (rng.normal(size=(2, T, heads, 8)) for heads in (6, 2, 2, 6))
