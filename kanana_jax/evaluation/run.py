@@ -14,7 +14,6 @@ from typing import Any
 import lm_eval.api.task
 import lm_eval.evaluator
 import numpy as np
-from jinja2 import UndefinedError
 from tqdm import tqdm
 
 from kanana_jax.errors import ConfigError, UserError
@@ -60,8 +59,6 @@ def evaluate(
     found = found or find(names, data_dir)
     try:
         loaded = found.manager.load(found.specs)
-    except UndefinedError as error:
-        raise _lacking(names, data_dir, error) from error
     except (OSError, ImportError) as error:  # a hub out of reach, or a package that a task of the harness imports
         told = str(error).strip().splitlines()[0]
         raise UserError(
@@ -85,17 +82,14 @@ def evaluate(
     with _random_state_kept(), _quiet_in_a_pipe():
         random.seed(seed)
         np.random.seed(seed)
-        try:
-            raw = lm_eval.evaluator.evaluate(
-                lm=model,
-                task_dict={"tasks": loaded["tasks"], "groups": {}, "group_map": {}},
-                limit=limit,
-                apply_chat_template=chat or found.chat,
-                bootstrap_iters=0,
-                log_samples=True,
-            )
-        except UndefinedError as error:
-            raise _lacking(names, data_dir, error) from error
+        raw = lm_eval.evaluator.evaluate(
+            lm=model,
+            task_dict={"tasks": loaded["tasks"], "groups": {}, "group_map": {}},
+            limit=limit,
+            apply_chat_template=chat or found.chat,
+            bootstrap_iters=0,
+            log_samples=True,
+        )
     results = {name: _result(name, raw) for name in raw["samples"]}
     documents = {name: _documents(raw["samples"][name]) for name in raw["samples"]}
     for name, members in groups.items():
@@ -119,13 +113,6 @@ def find(names: Sequence[str], data_dir: pathlib.Path | None) -> task_files.Load
     if found.runs_code:
         sandbox.check()
     return found
-
-
-def _lacking(names: Sequence[str], data_dir: pathlib.Path | None, error: UndefinedError) -> ConfigError:
-    where = f" in {data_dir}" if data_dir is not None else ""
-    return ConfigError(
-        f"{', '.join(names)}: a row{where} lacks what the task asks for ({error}): see docs/evaluation.md"
-    )
 
 
 def _refuse_too_few(name: str, task: Any) -> None:

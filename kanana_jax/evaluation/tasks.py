@@ -254,7 +254,7 @@ def _columns(rows: Rows) -> dict[str, list[Any]]:
 def _fields(config: dict[str, Any]) -> list[str]:
     """What the wording of a task takes from a document. A row without it would be asked with 'None' in its place."""
     found: set[str] = set()
-    for key in ("doc_to_text", "doc_to_target", "doc_to_choice"):
+    for key in ("doc_to_text", "doc_to_target", "doc_to_choice", "gen_prefix"):
         template = config.get(key)
         if isinstance(template, str) and template.isidentifier():
             found.add(template)
