@@ -36,6 +36,14 @@ OBSERVATORY = ["scikit-learn>=1.6", "scipy>=1.14", "pandas>=2.2", "statsmodels>=
 PLAN = ["libtpu>=0.0.42; sys_platform == 'linux'"]
 EXTRACT = ["resiliparse>=0.15", "fastwarc>=0.15", "pypdfium2>=5"]
 
+# Beside the package in a clone, inside it once installed: `kanana run --config tiny`, `kanana_jax.launch`.
+OUTSIDE = {f"kanana_jax.{folder}": folder for folder in ("configs", "launch")}
+PACKAGES = [
+    *find_packages(include=["kanana_jax", "kanana_jax.*"]),
+    *OUTSIDE,
+    *(f"kanana_jax.{name}" for name in find_packages(include=["configs.*", "launch.*"])),
+]
+
 setup(
     name="kanana-jax",
     version="0.1.0",
@@ -43,8 +51,14 @@ setup(
     long_description=pathlib.Path(__file__).with_name("README.md").read_text(),
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
-    packages=find_packages(include=["kanana_jax", "kanana_jax.*"]),
-    package_data={"kanana_jax.observatory": ["tables/*/*"], "kanana_jax.evaluation": ["groups.yaml", "tasks/*.yaml"]},
+    packages=PACKAGES,
+    package_dir=OUTSIDE,
+    package_data={
+        "kanana_jax.observatory": ["tables/*/*"],
+        "kanana_jax.evaluation": ["groups.yaml", "tasks/*.yaml"],
+        "kanana_jax.configs.data": ["*.json"],
+        "kanana_jax.launch": ["docker/*", "gke/*", "slurm/*"],
+    },
     install_requires=CORE,
     extras_require={
         "tpu": ["jax[tpu]>=0.10.2"],

@@ -68,9 +68,10 @@ def main() -> None:
     options = parser.parse_args()
     from ml_collections import ConfigDict
 
-    from kanana_jax import recipe
-    from kanana_jax.data import heldout, pipeline, sources
-    from kanana_jax.data.tokenizer import encode_document, load_tokenizer
+    from kanana_jax.data.read import sources
+    from kanana_jax.data.stream import heldout, pipeline
+    from kanana_jax.data.tokens.tokenizer import encode_document, load_tokenizer
+    from kanana_jax.recipe import run as recipe
 
     config = json.loads((options.workdir / "config.json").read_text())["config"]
     parsed, stages = recipe.parse(ConfigDict(config))

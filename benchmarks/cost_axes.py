@@ -16,9 +16,9 @@ import pathlib
 import numpy as np
 from arms import bits_per_byte, interval
 
+from kanana_jax.models.laws import distilled_loss, supervised_loss
 from kanana_jax.report.page import Figure, Page, Section, Table, write
 from kanana_jax.report.plots import Series, lines
-from kanana_jax.training.distillation_law import distilled_loss, supervised_loss
 
 ARMS = ("pruned_kd", "pruned_ce", "scratch_kd", "scratch_ce")
 AXES = ("tokens", "student FLOPs", "FLOPs with the teacher's forward", "tokens with the teacher's training")

@@ -21,8 +21,10 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
-    from kanana_jax.data import pipeline, sources, tokenizer_training
     from kanana_jax.data.filters import keep_all
+    from kanana_jax.data.read import sources
+    from kanana_jax.data.stream import pipeline
+    from kanana_jax.data.tokens import training as tokenizer_training
 
     with tempfile.TemporaryDirectory() as folder:
         cache = pathlib.Path(folder)

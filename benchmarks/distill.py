@@ -19,13 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kanana_jax.losses.cross_entropy import cross_entropy
+from kanana_jax.losses.distillation import DistillationConfig, distillation
 from kanana_jax.models import attention, counts, transformer
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.transformer import bind
 from kanana_jax.parallel import chips
 from kanana_jax.stages import distill, pretrain
-from kanana_jax.training.distillation import DistillationConfig, distillation
-from kanana_jax.training.losses import cross_entropy
 from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
 from kanana_jax.training.step import LossOutput, init_state, make_train_step
 

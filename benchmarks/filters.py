@@ -127,7 +127,7 @@ def run_peer(python: str, job: dict, script: str = __file__) -> list[dict]:
 
 
 def load(path: str, megabytes: float) -> list[str]:
-    from kanana_jax.data import records
+    from kanana_jax.data.read import records
 
     texts, size = [], 0
     for record in records.read(path, source=""):
@@ -203,7 +203,8 @@ def parity(python: str, texts: list[str]) -> dict:
     """Differences between datatrove's decisions and ours on its words, by filter and reasons."""
     import numpy as np
 
-    from kanana_jax.data.filters import characters, rules, units
+    from kanana_jax.data.arrays import characters, units
+    from kanana_jax.data.filters import rules
     from kanana_jax.data.filters.signals import NAMES, Lexicon, measure
 
     config = settings("en")

@@ -21,11 +21,11 @@ CHUNK = 128
 
 
 def compare(lang: str, paths: list[str]) -> dict:
-    from kanana_jax.data import records
     from kanana_jax.data.dedup import minhash
     from kanana_jax.data.filters import Filter
     from kanana_jax.data.filters.c4 import C4Config
     from kanana_jax.data.filters.rules import broken_rules
+    from kanana_jax.data.read import records
 
     config = settings(lang)
     judge = Filter(dataclasses.replace(config, rules={}, c4=config.c4 or C4Config(), cut_lines=True)).judge

@@ -34,9 +34,11 @@ PLANS = (
 
 
 def main() -> None:
-    from kanana_jax import config, plan, plan_cache
+    from kanana_jax import config
     from kanana_jax.parallel.chips import GIB
-    from kanana_jax.recipe_config import parse
+    from kanana_jax.plan import cache as plan_cache
+    from kanana_jax.plan import plan
+    from kanana_jax.recipe.config import parse
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=pathlib.Path, default=plan_cache.default_folder())

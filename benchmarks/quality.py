@@ -78,7 +78,7 @@ def main() -> None:
 
     import numpy as np
 
-    from kanana_jax.data.filters.characters import normalise
+    from kanana_jax.data.arrays.characters import normalise
     from kanana_jax.data.quality import Classifier, ClassifierConfig, QualityModel, annotate, loop, training
     from kanana_jax.report.quality import write_quality_report
 

@@ -20,8 +20,9 @@ import ml_dtypes
 import numpy as np
 
 from kanana_jax.files import write_json
-from kanana_jax.interop import llama, model_folder
-from kanana_jax.interop.safetensors_folder import Writer
+from kanana_jax.interop import model_folder
+from kanana_jax.interop.families import llama
+from kanana_jax.interop.safetensors import Writer
 from kanana_jax.models import counts, presets
 from kanana_jax.surgery import prune, streaming, upscale
 from kanana_jax.surgery.importance import Importance

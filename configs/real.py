@@ -3,7 +3,7 @@
     kanana run --config configs/real.py:/path/to/documents --workdir runs/real
 
 The folder holds one sub-folder for each language (`ko/`, `en/`, …), with documents in any form that
-`kanana_jax/data/records.py` reads. Further folders (`code/`, `math/`) are taken as English. Stage 1 mixes
+`kanana_jax/data/read/records.py` reads. Further folders (`code/`, `math/`) are taken as English. Stage 1 mixes
 the languages evenly; stage 2 anneals on the sources named in `HIGH_QUALITY`, if there are any.
 
 On two CPU cores this takes three quarters of an hour; everything here can be changed from the command

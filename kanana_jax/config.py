@@ -5,17 +5,23 @@ line nothing reads a `ConfigDict`: `build` turns each section into the frozen da
 that owns it, and names the key, the nearest right key or the type that was wanted.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import importlib
 import importlib.util
 import json
+import os
 import pathlib
+import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kanana_jax.errors import ConfigError, nearest
+
+CONFIGS = "kanana_jax.configs"
 
 
 def build(cls: type, values: Mapping[str, Any] | None, path: str) -> Any:
@@ -107,27 +113,75 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 
 
 def read_config_file(file_and_arg: str) -> Any:
-    """Runs `get_config(arg)` of `FILE[:arg]` and returns its `ConfigDict`.
+    """The `ConfigDict` that `get_config(arg)` of `FILE_OR_NAME[:arg]` returns.
+
+    Args:
+      file_and_arg: a Python file, or the name of an installed config (`tiny`, `kanana/chain`). A file may import
+        installed packages and files beside itself; the current folder is not searched.
 
     Raises:
-      ConfigError: no such file, no `get_config`, or an argument that the config refuses.
+      ConfigError: no such file or name, no `get_config`, or an argument that the config refuses.
     """
     file, _, arg = str(file_and_arg).partition(":")
     path = pathlib.Path(file)
-    if not path.is_file():
-        raise ConfigError(f"config file '{file}' does not exist: give a Python file with get_config()")
+    with _importing_beside(path.parent):
+        module = _run_file(path) if path.is_file() else _installed(file)
+        if not hasattr(module, "get_config"):
+            raise ConfigError(f"config file '{file}' has no function get_config()")
+        try:
+            return module.get_config(arg) if arg else module.get_config()
+        except (TypeError, ValueError, KeyError, ImportError) as error:
+            raise ConfigError(f"{file}: get_config({arg!r}) failed: {error}") from error
+
+
+def _run_file(path: pathlib.Path) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location("kanana_jax_config", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"config file '{path}' is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
-        raise ConfigError(f"{file}:{error.lineno}: {error.msg}") from error
-    if not hasattr(module, "get_config"):
-        raise ConfigError(f"config file '{file}' has no function get_config()")
+        raise ConfigError(f"{path}:{error.lineno}: {error.msg}") from error
+    except ImportError as error:
+        raise ConfigError(
+            f"{path}: {error}: a config may import installed packages and files beside itself (to install this "
+            "project's own configs: pip install -e .)"
+        ) from error
+    return module
+
+
+def _installed(name: str) -> types.ModuleType:
+    """The module of an installed config."""
     try:
-        return module.get_config(arg) if arg else module.get_config()
-    except (TypeError, ValueError, KeyError) as error:
-        raise ConfigError(f"{file}: get_config({arg!r}) failed: {error}") from error
+        folder = pathlib.Path(importlib.import_module(CONFIGS).__path__[0])
+    except ImportError:
+        folder = None
+    known = [] if folder is None else sorted(str(f.relative_to(folder).with_suffix("")) for f in folder.rglob("*.py"))
+    known = [other for other in known if not other.endswith("__init__")]
+    if name not in known:
+        near = nearest(name, known) if known else "none is installed"
+        raise ConfigError(
+            f"config file '{name}' does not exist: give a Python file with get_config(), or the name of an installed "
+            f"config ({near})"
+        )
+    return importlib.import_module(f"{CONFIGS}.{name.replace('/', '.')}")
+
+
+@contextlib.contextmanager
+def _importing_beside(folder: pathlib.Path) -> Iterator[None]:
+    """Imports look in `folder` and among installed packages, not in the current folder; siblings are unloaded again."""
+    before, beside, here = list(sys.path), str(folder.resolve()), {"", ".", os.getcwd()}
+    sys.path[:] = [beside, *(entry for entry in before if entry not in here)]
+    loaded = set(sys.modules)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+        for name in set(sys.modules) - loaded:
+            file = getattr(sys.modules[name], "__file__", None)
+            if "." not in name and file and pathlib.Path(file).parent == pathlib.Path(beside):
+                del sys.modules[name]
 
 
 def override(config: Any, assignments: Sequence[str]) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Literal
 
 from kanana_jax.errors import UserError
-from launch import gcloud
-from launch.gcloud import Job
+
+from . import gcloud
+from .gcloud import Job
 
 DONE, BAD_CONFIG, PREEMPTED = 0, 2, 75
 # States of a queued resource (Cloud TPU documentation, "Manage queued resources"), by what they mean here.

@@ -23,10 +23,13 @@ import time
 from collections.abc import Sequence
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+if not __package__:  # run as a script from a clone, where nothing may be installed
+    sys.path.insert(0, str(ROOT))
+    __package__ = "launch"
 
 from kanana_jax.errors import ConfigError, UserError  # noqa: E402
-from launch import gcloud, supervise  # noqa: E402
+
+from . import gcloud, supervise  # noqa: E402
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,11 +21,14 @@ import time
 from collections.abc import Sequence
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+if not __package__:  # run as a script from a clone, where nothing may be installed
+    sys.path.insert(0, str(ROOT))
+    __package__ = "launch"
 
 from kanana_jax.errors import UserError  # noqa: E402
 from kanana_jax.parallel import heartbeat, watch  # noqa: E402
-from launch import cluster, xla_flags  # noqa: E402
+
+from . import cluster, xla_flags  # noqa: E402
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

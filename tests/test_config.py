@@ -98,7 +98,7 @@ RECIPE_MISTAKES = {
 
 @pytest.mark.parametrize("what", RECIPE_MISTAKES)
 def test_recipe_mistakes(tiny_config, what):
-    from kanana_jax import recipe
+    from kanana_jax.recipe import run as recipe
 
     change, words = RECIPE_MISTAKES[what]
     config = tiny_config().unlock()

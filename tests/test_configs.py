@@ -6,11 +6,11 @@ import pytest
 from conftest import ROOT
 
 from kanana_jax import config as config_lib
-from kanana_jax import recipe
+from kanana_jax.losses.distillation import DistillationConfig
 from kanana_jax.models import counts, presets
 from kanana_jax.parallel.mesh import resolve
+from kanana_jax.recipe import run as recipe
 from kanana_jax.surgery import prune
-from kanana_jax.training.distillation import DistillationConfig
 
 FULL = sorted(p.stem for p in (ROOT / "configs/kanana").glob("*.py") if p.stem not in ("common", "chain"))
 

@@ -8,13 +8,10 @@ its tokens. `scratch_middle` is the 17M from scratch on as many tokens as the te
 `--config.runtime.compute_dtype=float32` and fewer tokens (`--config.teacher.train.tokens=50_000_000` …).
 """
 
-import pathlib
-import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import small  # noqa: E402
+from kanana_jax.configs.ablations import small
 
-from kanana_jax.models.architecture import Architecture  # noqa: E402
+from kanana_jax.models.architecture import Architecture
 
 VOCAB = 16_384
 TOKENS = 1_200_000_000

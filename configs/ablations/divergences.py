@@ -9,11 +9,8 @@ and how many of a cached teacher's most probable tokens it needs.
 One pruned model, 5% of the teacher's tokens each, the same text in the same order.
 """
 
-import pathlib
-import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import small  # noqa: E402
+from kanana_jax.configs.ablations import small
 
 ARMS = {
     "forward": {},

@@ -13,15 +13,11 @@ what the edu filter keeps by itself; what the labels call good. Evaluated on doc
 arm, and on the crawl as it is, where filtering may cost.
 """
 
-import pathlib
-import sys
 
+from kanana_jax.configs.ablations import ko
 from ml_collections import ConfigDict
 
 from kanana_jax.models import presets
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "data"))
-import ko  # noqa: E402
 
 VOCAB = 4096
 POOL = "runs/real_pool/pool.jsonl.gz"

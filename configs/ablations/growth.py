@@ -12,13 +12,10 @@ text as that pays for.
 """
 
 import dataclasses
-import pathlib
-import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import small  # noqa: E402
+from kanana_jax.configs.ablations import small
 
-from kanana_jax.models import counts, presets  # noqa: E402
+from kanana_jax.models import counts, presets
 
 BASE, MORE = 3_000_000, 1_000_000
 RATE = 4e-3

@@ -12,11 +12,8 @@ The seed draws the calibration text, the order of the data, and the ranks of `ra
 of the teacher's.
 """
 
-import pathlib
-import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import small  # noqa: E402
+from kanana_jax.configs.ablations import small
 
 ARMS = {  # arm: (how parts are scored, how they are cut)
     "kanana": ({}, {}),

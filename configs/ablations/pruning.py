@@ -12,11 +12,8 @@ and 30% of the teacher's tokens; from scratch on text also for 20% and for all t
 one seed read the same text in the same order.
 """
 
-import pathlib
-import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import small  # noqa: E402
+from kanana_jax.configs.ablations import small
 
 ARMS = {  # arm: its lengths in percent of the teacher's tokens
     "pruned_kd": (2, 10, 30),

@@ -11,11 +11,8 @@
 Arms that are compared have the same number of parameters within 1% (but for tying) and read as many tokens in all.
 """
 
-import pathlib
-import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import small  # noqa: E402
+from kanana_jax.configs.ablations import small
 
 BUDGET = small.TOKENS // 20
 HALF = {  # 60% of the teacher's parameters

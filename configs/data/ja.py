@@ -8,12 +8,9 @@ are in `ja_thresholds.json` with how they were fitted. Rules that count words as
 """
 
 import pathlib
-import sys
 
+from kanana_jax.configs.data import ko
 from ml_collections import ConfigDict
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import ko  # noqa: E402
 
 THRESHOLDS = pathlib.Path(__file__).with_name("ja_thresholds.json")
 LEFT_OUT = (*ko.LEFT_OUT, "words", "mean_word_length", "ellipses_per_word")

@@ -9,12 +9,9 @@ lines and paragraphs are left out. The Korean lists and the bound on Hangul foll
 
 import json
 import pathlib
-import sys
 
+from kanana_jax.configs.data import en
 from ml_collections import ConfigDict
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import en  # noqa: E402
 
 THRESHOLDS = pathlib.Path(__file__).with_name("ko_thresholds.json")
 LEFT_OUT = ("duplicate_paragraphs", "duplicate_paragraph_characters", "short_lines", "stop_words", "language", *en.C4)

@@ -11,13 +11,11 @@ taken from code and academic text); 1,024 calibration rows, as Minitron.
 """
 
 import pathlib
-import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import common  # noqa: E402
-from ml_collections import ConfigDict  # noqa: E402
+from kanana_jax.configs.kanana import common
+from ml_collections import ConfigDict
 
-from kanana_jax.models import presets  # noqa: E402
+from kanana_jax.models import presets
 
 TOKENS = 300_000_000_000
 BATCH_TOKENS = 512 * common.SEQ_LEN

@@ -4,8 +4,8 @@ import pathlib
 
 from ml_collections import ConfigDict
 
+from kanana_jax.models import laws
 from kanana_jax.models.architecture import Architecture
-from kanana_jax.training import scaling_law
 
 SEQ_LEN = 8192
 STAGE1_TOKENS, STAGE2_TOKENS = 2_700_000_000_000, 300_000_000_000
@@ -57,7 +57,7 @@ def train(architecture: Architecture, tokens: int, total_tokens: int, *, schedul
 
     The batch is rounded to micro-batches of 256 sequences, which every listed mesh divides.
     """
-    law = scaling_law.recommend(architecture, total_tokens, SEQ_LEN)
+    law = laws.recommend(architecture, total_tokens, SEQ_LEN)
     batch = max(round(law.batch_tokens / (MICRO_ROWS * SEQ_LEN)), 1) * MICRO_ROWS * SEQ_LEN
     return dict(
         tokens=tokens,

@@ -5,13 +5,10 @@
 Figure 2's mixtures, DeepSeek's schedule and law, independent weight decay 1e-4, z-loss 5e-6: see common.py.
 """
 
-import pathlib
-import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import common  # noqa: E402
+from kanana_jax.configs.kanana import common
 
-from kanana_jax.models import presets  # noqa: E402
+from kanana_jax.models import presets
 
 
 def get_config(arg: str = "documents"):

@@ -199,9 +199,9 @@ def _lines(options, overrides: list[str], command: list[str]) -> None:
 
 def _thresholds(options, overrides: list[str], command: list[str]) -> None:
     from kanana_jax import config as config_lib
-    from kanana_jax.data import records
     from kanana_jax.data.filters import FilterConfig, fitting
     from kanana_jax.data.filters.signals import NAMES
+    from kanana_jax.data.read import records
     from kanana_jax.files import write_json
 
     tables, configs = {}, {}
@@ -226,8 +226,8 @@ def _thresholds(options, overrides: list[str], command: list[str]) -> None:
 
 
 def _tokenizer(options, overrides, command) -> None:
-    from kanana_jax.data import records
-    from kanana_jax.data.tokenizer_training import TokenizerConfig, train_sentencepiece
+    from kanana_jax.data.read import records
+    from kanana_jax.data.tokens.training import TokenizerConfig, train_sentencepiece
 
     texts = {}
     for item in options.input:

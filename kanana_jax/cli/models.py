@@ -77,9 +77,9 @@ def _run(options, overrides: list[str], command: list[str]) -> None:
     heartbeat.start()
     config = config_lib.read_config_file(options.config)
     config_lib.override(config, overrides)
-    from kanana_jax import recipe
-    from kanana_jax import workdir as workdir_files
     from kanana_jax.parallel import multihost
+    from kanana_jax.recipe import run as recipe
+    from kanana_jax.recipe import workdir as workdir_files
     from kanana_jax.training.loop import Preempted
 
     recipe.parse(config)  # a bad config is told before anything is started

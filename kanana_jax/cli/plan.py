@@ -42,9 +42,13 @@ def _plan(options, overrides: list[str], command: list[str]) -> None:
 
     config = config_lib.read_config_file(options.config)
     config_lib.override(config, overrides)
-    from kanana_jax import plan, plan_cache, plan_memory, plan_search, plan_show
     from kanana_jax.files import write_json
-    from kanana_jax.recipe_config import parse
+    from kanana_jax.plan import cache as plan_cache
+    from kanana_jax.plan import memory as plan_memory
+    from kanana_jax.plan import plan
+    from kanana_jax.plan import search as plan_search
+    from kanana_jax.plan import show as plan_show
+    from kanana_jax.recipe.config import parse
 
     cache = None if options.no_cache else options.cache or plan_cache.default_folder()
     wanted = plan.request(*parse(config), options.stage, options.topology, options.slices, cache)

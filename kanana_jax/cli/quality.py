@@ -95,9 +95,9 @@ def _judge(config):
 
 
 def _scores(options):
-    from kanana_jax.data import records
-    from kanana_jax.data.filters.characters import normalise
+    from kanana_jax.data.arrays.characters import normalise
     from kanana_jax.data.quality import Classifier, QualityModel
+    from kanana_jax.data.read import records
 
     classifier = Classifier(QualityModel(options.model, options.text, options.max_characters, options.label))
     for pattern in options.input:

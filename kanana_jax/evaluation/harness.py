@@ -13,7 +13,7 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from rich.progress import Progress
 
-from kanana_jax.data.chat import ROLES
+from kanana_jax.data.tokens.chat import ROLES
 from kanana_jax.errors import UserError
 from kanana_jax.inference.generate import generate
 from kanana_jax.inference.sampling import SamplingConfig

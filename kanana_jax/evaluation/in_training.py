@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from kanana_jax.data.tokenizer import Tokenizer
+from kanana_jax.data.tokens.tokenizer import Tokenizer
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.inference.session import Session
 from kanana_jax.models.architecture import Architecture, Runtime

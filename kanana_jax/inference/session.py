@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from kanana_jax.data import chat
-from kanana_jax.data.tokenizer import Tokenizer, load_tokenizer
+from kanana_jax.data.tokens import chat
+from kanana_jax.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from kanana_jax.errors import UserError
 from kanana_jax.inference.generate import generate
 from kanana_jax.inference.sampling import SamplingConfig

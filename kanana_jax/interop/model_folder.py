@@ -23,8 +23,8 @@ from jax.sharding import Mesh
 
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import write_json
-from kanana_jax.interop import llama
-from kanana_jax.interop.safetensors_folder import Reader, Writer
+from kanana_jax.interop.families import llama
+from kanana_jax.interop.safetensors import Reader, Writer
 from kanana_jax.models import counts, transformer
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.parallel.sharding import tree_shardings

@@ -3,7 +3,7 @@
 Letters: `B` batch, `T` sequence, `D` model, `F` MLP, `H` query heads, `K` KV heads, `h` head dim,
 `V` vocabulary, `L` layers, `S` slots of the KV cache. Parameters of the `L` blocks are stacked on a
 leading axis, so that the same arrays run scanned or unrolled. The model returns hidden states, not
-logits: `training/losses.py` never holds `[B, T, V]`; `unembed` is for the few rows that sampling needs.
+logits: `losses/cross_entropy.py` never holds `[B, T, V]`; `unembed` is for the few rows that sampling needs.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """A batch job: a frozen teacher runs over the rows that a distillation will draw, and its logits are kept on disk.
 
-The distillation then needs no teacher (`data/teacher_cache.py` has the format, `distill.cache` names this stage), and
-any number of students learn from one forward pass.
+The distillation then needs no teacher (`data/stream/teacher_cache.py` has the format, `distill.cache` names this
+stage), and any number of students learn from one forward pass.
 """
 
 import contextlib
@@ -18,18 +18,18 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 
-from kanana_jax.data import teacher_cache
+from kanana_jax.data.stream import teacher_cache
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import write_json
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.model_folder import ModelFolder
+from kanana_jax.losses.top_tokens import top_tokens
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Runtime
 from kanana_jax.models.transformer import bind
 from kanana_jax.parallel import chips, multihost, sharding
 from kanana_jax.training.loop import Preempted, Stream, termination
 from kanana_jax.training.metrics import Terminal
-from kanana_jax.training.top_tokens import top_tokens
 
 Json = dict[str, Any]
 

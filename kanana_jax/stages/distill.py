@@ -13,12 +13,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
+from kanana_jax.losses.distillation import DistillationConfig, cached_distillation, distillation
+from kanana_jax.losses.hidden_states import HiddenConfig, Matching, hidden_term
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.transformer import Params, Transformer, bind
 from kanana_jax.parallel.mesh import MeshConfig
 from kanana_jax.parallel.sharding import spec
-from kanana_jax.training.distillation import DistillationConfig, cached_distillation, distillation
-from kanana_jax.training.hidden_states import HiddenConfig, Matching, hidden_term
 from kanana_jax.training.loop import Frozen
 from kanana_jax.training.step import Batch, Loss, LossOutput
 
@@ -169,7 +169,7 @@ def apart(
 def make_cached_loss(
     architecture: Architecture, runtime: Runtime, implementation: str, *, config: DistillationConfig, chunk: int
 ) -> Loss:
-    """As `make_loss`, for batches with `teacher_ids` and `teacher_log_probs` (`data/cached_stream.py`)."""
+    """As `make_loss`, for batches with `teacher_ids` and `teacher_log_probs` (`data/stream/cached.py`)."""
 
     def loss(params: Params, batch: Batch, rng: jax.Array, frozen: None) -> LossOutput:
         del rng, frozen  # nothing is drawn, the teacher's word is in the batch

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from kanana_jax.data.heldout import HeldoutRows
+from kanana_jax.data.stream.heldout import HeldoutRows
+from kanana_jax.losses.cross_entropy import cross_entropy
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.transformer import Params, bind
 from kanana_jax.parallel.sharding import local_rows, put_batch
-from kanana_jax.training.losses import cross_entropy
 from kanana_jax.training.step import Batch, Loss, LossOutput
 
 

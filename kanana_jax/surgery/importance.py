@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from kanana_jax.errors import UserError
+from kanana_jax.losses.cross_entropy import cross_entropy
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.transformer import Params, bind
-from kanana_jax.training.losses import cross_entropy
 
 Batch = dict[str, jax.Array]
 FIELDS = ("channels", "neurons", "heads", "layers", "residual")

@@ -7,8 +7,8 @@ import numpy as np
 
 from kanana_jax.errors import ConfigError
 from kanana_jax.models.architecture import Architecture
+from kanana_jax.surgery.cuts import Plan
 from kanana_jax.surgery.importance import Importance
-from kanana_jax.surgery.plan import Plan
 
 
 @dataclasses.dataclass(frozen=True)

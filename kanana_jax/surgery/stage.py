@@ -11,16 +11,16 @@ from jax.sharding import Mesh
 
 from kanana_jax.files import write_json
 from kanana_jax.interop import model_folder
+from kanana_jax.interop.lineage import REPORT
 from kanana_jax.interop.model_folder import ModelFolder
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Runtime
 from kanana_jax.surgery import importance as importance_lib
 from kanana_jax.surgery import prune, streaming, upscale
+from kanana_jax.surgery.cuts import Plan
 from kanana_jax.surgery.importance import Importance, ImportanceConfig
-from kanana_jax.surgery.plan import Plan
 
 log = logging.getLogger("kanana")
-REPORT = "surgery.json"
 
 
 @dataclasses.dataclass(frozen=True)

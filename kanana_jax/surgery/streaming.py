@@ -5,7 +5,7 @@ from typing import Any
 
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.model_folder import ModelFolder
-from kanana_jax.surgery.plan import Plan, cut_layer, cut_outer
+from kanana_jax.surgery.cuts import Plan, cut_layer, cut_outer
 
 
 def apply_to_folder(plan: Plan, source: ModelFolder, destination: pathlib.Path, card: dict[str, Any]) -> None:

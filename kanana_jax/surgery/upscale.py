@@ -5,7 +5,7 @@ from typing import Literal
 
 from kanana_jax.errors import ConfigError
 from kanana_jax.models.architecture import Architecture
-from kanana_jax.surgery.plan import Plan
+from kanana_jax.surgery.cuts import Plan
 
 Method = Literal["overlap", "identity", "neighbour", "stack"]
 

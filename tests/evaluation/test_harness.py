@@ -13,7 +13,7 @@ pytest.importorskip("lm_eval")
 from lm_eval.api.instance import Instance  # noqa: E402
 
 from kanana_jax import cli  # noqa: E402
-from kanana_jax.data import chat  # noqa: E402
+from kanana_jax.data.tokens import chat  # noqa: E402
 from kanana_jax.errors import ConfigError, UserError  # noqa: E402
 from kanana_jax.evaluation import run, tasks  # noqa: E402
 from kanana_jax.evaluation.harness import HarnessModel  # noqa: E402

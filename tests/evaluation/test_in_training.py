@@ -9,8 +9,8 @@ from conftest import losses
 
 pytest.importorskip("lm_eval")
 
-from kanana_jax import recipe  # noqa: E402
 from kanana_jax.errors import ConfigError  # noqa: E402
+from kanana_jax.recipe import run as recipe  # noqa: E402
 from kanana_jax.training import loop  # noqa: E402
 
 TASKS = dict(names=("microworld", "microworld_arithmetic"), every=3, limit=2, batch_size=8)

@@ -64,7 +64,7 @@ def main() -> None:
     sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
     import filters
 
-    from kanana_jax.data.filters import characters
+    from kanana_jax.data.arrays import characters
 
     documents = [characters.normalise(text).strip() for text in texts()]
     judged = filters.run_peer(sys.argv[1], {"parity": documents}, str(ROOT / "benchmarks/filters.py"))

@@ -123,7 +123,7 @@ def test_what_cannot_be_scored_is_refused(context, continuation):
 def test_on_a_tpu_rows_that_share_nothing_are_read_by_the_kernel(length, kernel):
     """As the compiler is given it for chips that are not here; a length that splash does not take goes without."""
     pytest.importorskip("libtpu")
-    from kanana_jax.parallel.topology import describe, named
+    from kanana_jax.plan.topology import describe, named
 
     a = dataclasses.replace(A, head_dim=128, max_seq_len=256)
     shapes = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((4, length), (4,), (), (64, 3))]

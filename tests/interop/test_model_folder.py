@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.interop import llama, model_folder
+from kanana_jax.interop import model_folder
+from kanana_jax.interop.families import llama
 from kanana_jax.models.architecture import Architecture, RopeScaling, Runtime
 from kanana_jax.models.transformer import init_params
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh

@@ -10,9 +10,10 @@ import yaml
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
+from kanana_jax.launch import cluster, gcloud, xla_flags  # noqa: E402
+from kanana_jax.launch.cluster import Place, found, told  # noqa: E402
+
 from kanana_jax.errors import ConfigError  # noqa: E402
-from launch import cluster, gcloud, xla_flags  # noqa: E402
-from launch.cluster import Place, found, told  # noqa: E402
 
 
 @pytest.mark.parametrize(

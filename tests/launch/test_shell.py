@@ -10,7 +10,7 @@ import yaml
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
-from launch import gcloud  # noqa: E402
+from kanana_jax.launch import gcloud  # noqa: E402
 
 SHELLCHECK = pathlib.Path(sys.executable).with_name("shellcheck")
 JOB = gcloud.Job("n", "", "", "v5p-8", "my bucket", "runs/w", "configs/c.py:a b", ("--config.a=(1, 2)",), "0123", slices=2)

@@ -11,9 +11,9 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
-from launch import supervise  # noqa: E402
-from launch.gcloud import Job  # noqa: E402
-from launch.supervise import Policy, Seen, decide  # noqa: E402
+from kanana_jax.launch import supervise  # noqa: E402
+from kanana_jax.launch.gcloud import Job  # noqa: E402
+from kanana_jax.launch.supervise import Policy, Seen, decide  # noqa: E402
 
 GOLDEN = ROOT / "tests/golden/launch"
 REVISION = "0123456789abcdef0123456789abcdef01234567"

@@ -9,7 +9,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from kanana_jax.files import write_json
-from kanana_jax.interop import llama, model_folder
+from kanana_jax.interop import model_folder
+from kanana_jax.interop.families import llama
 from kanana_jax.models.architecture import Runtime
 from kanana_jax.models.transformer import bind
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh

@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT, losses
 
 from kanana_jax import config as config_lib
-from kanana_jax import recipe
+from kanana_jax.recipe import run as recipe
 
 CONFIG = ROOT / "tests/multiprocess/small.py"
 TIMEOUT = 30  # of a machine that has other things to do

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 
-from kanana_jax.interop import llama
+from kanana_jax.interop.families import llama
 from kanana_jax.models.architecture import Architecture, RopeScaling
 
 BASE = dict(

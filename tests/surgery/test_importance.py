@@ -12,8 +12,8 @@ from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.transformer import bind, init_params, logical_axes
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.parallel.sharding import tree_shardings
+from kanana_jax.surgery.cuts import Plan, apply
 from kanana_jax.surgery.importance import Importance, ImportanceConfig, score
-from kanana_jax.surgery.plan import Plan, apply
 
 MODEL = Architecture(
     vocab_size=64, embed_dim=16, mlp_dim=24, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=8, init_std=0.3

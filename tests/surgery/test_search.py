@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from kanana_jax import recipe
 from kanana_jax.errors import ConfigError
 from kanana_jax.interop import model_folder
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Architecture
+from kanana_jax.recipe import run as recipe
 from kanana_jax.surgery import prune, search
 from kanana_jax.training import loop
 

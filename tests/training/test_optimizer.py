@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
+from kanana_jax.models import laws
 from kanana_jax.models.architecture import Architecture
-from kanana_jax.training import scaling_law
 from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
 from kanana_jax.training.schedule import ScheduleConfig, make_schedule
 
@@ -72,6 +72,6 @@ def test_schedules(config, points):
 )
 def test_scaling_law_meets_deepseeks_choices(layers, width, mlp, heads, kv, lr, batch):
     a = Architecture(102_400, width, mlp, layers, heads, kv, 128)
-    law = scaling_law.recommend(a, 2e12, 4096)
+    law = laws.recommend(a, 2e12, 4096)
     assert law.learning_rate == pytest.approx(lr, rel=0.06)
     assert law.batch_tokens == pytest.approx(batch, rel=0.12)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 
-from kanana_jax.data import packing
+from kanana_jax.data.stream import packing
 from kanana_jax.models import presets, transformer
 from kanana_jax.models.architecture import Runtime
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from kanana_jax.data import records
 from kanana_jax.data.dedup import clusters, local, verdicts
+from kanana_jax.data.read import records
+from kanana_jax.data.read.record import Record
 from kanana_jax.errors import UserError
 from kanana_jax.files import write_json
 
@@ -91,7 +92,7 @@ def run(
 def _documents(file: tuple[int, str], config: local.DedupConfig) -> Iterator[dict[str, Any]]:
     """A file's documents with their keys, and without their text."""
     number, path = file
-    batch: list[records.Record] = []
+    batch: list[Record] = []
     line = 0
 
     def work() -> Iterator[dict[str, Any]]:

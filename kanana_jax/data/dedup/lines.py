@@ -28,15 +28,15 @@ from typing import Any
 import numpy as np
 
 from kanana_jax import config as configs
-from kanana_jax.data import records
-from kanana_jax.data.filters import characters
-from kanana_jax.data.filters.c4 import Span
-from kanana_jax.data.filters.documents import Documents, batches, join, running
-from kanana_jax.data.filters.hashing import PrefixHash
-from kanana_jax.data.filters.lines import Lines, split
-from kanana_jax.data.folders import whole
+from kanana_jax.data.arrays import characters
+from kanana_jax.data.arrays.documents import Documents, batches, join, running
+from kanana_jax.data.arrays.hashing import PrefixHash
+from kanana_jax.data.arrays.lines import Lines, split
+from kanana_jax.data.arrays.spans import Span
+from kanana_jax.data.read import records
+from kanana_jax.data.read.record import Broken
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import write_json
+from kanana_jax.files import whole, write_json
 
 COLOURS = ("green", "yellow", "red")
 RULES = ("lone_line", "yellow_line", "red_line")  # names of the spans that are cut
@@ -199,7 +199,7 @@ def _read(config: LinesConfig, inputs, totals: dict[str, int], progress=lambda d
     texts: list[str] = []
     for path in inputs:
         for item in records.read(path, source=""):
-            if isinstance(item, records.Broken):
+            if isinstance(item, Broken):
                 totals["broken"] += 1
                 continue
             totals["documents"] += 1

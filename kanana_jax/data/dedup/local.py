@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from kanana_jax.config import fingerprint
-from kanana_jax.data import records
 from kanana_jax.data.dedup import clusters, minhash, verdicts
 from kanana_jax.data.dedup.minhash import MinHashConfig
+from kanana_jax.data.read import records
+from kanana_jax.data.read.record import Broken, Record
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import write_json
 
@@ -54,7 +55,7 @@ class Index:
     quality: np.ndarray
 
 
-def index(items: Iterator[records.Record | records.Broken], config: DedupConfig) -> Index:
+def index(items: Iterator[Record | Broken], config: DedupConfig) -> Index:
     """Reads documents once; broken lines are passed over."""
     ids, rows, texts, lengths, quality, batch = [], [], [], [], [], []
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kanana_jax.data.filters import characters, units
-from kanana_jax.data.filters.documents import join
-from kanana_jax.data.filters.hashing import PrefixHash, mix
+from kanana_jax.data.arrays import characters, units
+from kanana_jax.data.arrays.documents import join
+from kanana_jax.data.arrays.hashing import PrefixHash, mix
 
 _BLOCK = 1 << 14  # shingles hashed at once
 

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kanana_jax.data.extract import FORMATS, MAX_BYTES, extract, format_of
-from kanana_jax.data.extract.markup import Extracted, Report
-from kanana_jax.data.records import Broken
+from kanana_jax.data.extract.markup import Broken, Extracted, Report
 from kanana_jax.errors import UserError
 
 # What `read_files` takes: every format's endings, and containers of many documents.

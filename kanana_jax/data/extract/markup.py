@@ -16,6 +16,14 @@ MAX_LIST_DEPTH = 8
 
 
 @dataclasses.dataclass(frozen=True)
+class Broken:
+    """A line that could not be read: where (`file:line`) and why."""
+
+    where: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Extracted:
     """What a document says, and what became of the rest.
 

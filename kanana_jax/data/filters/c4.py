@@ -5,12 +5,10 @@ import re
 
 import numpy as np
 
-from kanana_jax.data.filters import characters
-from kanana_jax.data.filters.documents import Documents
-from kanana_jax.data.filters.lines import Lines, three_dots
-
-# (start, end, rule): what an edit cuts out of the normalised text.
-Span = tuple[int, int, str]
+from kanana_jax.data.arrays import characters
+from kanana_jax.data.arrays.documents import Documents
+from kanana_jax.data.arrays.lines import Lines, three_dots
+from kanana_jax.data.arrays.spans import Span
 
 _RULES = ("citation", "c4_long_word", "c4_no_terminal_punctuation", "c4_few_words", "c4_javascript", "c4_policy")
 _CITATION = re.compile(r"\[\d{0,9}\]|\[edit\]|\[citation needed\]")
@@ -127,15 +125,3 @@ def _sentences(documents: Documents, lines: Lines) -> np.ndarray:
     terminal = terminal[documents.bits[after] & characters.SPACE > 0]
     line = lines.at(terminal)
     return np.bincount(line[terminal < lines.last[line]], minlength=len(lines.starts)) + 1
-
-
-def cut(text: str, spans: tuple[Span, ...]) -> str:
-    """The text without the spans; a line that is cut whole goes with its newline."""
-    pieces, at = [], 0
-    for start, end, _ in spans:
-        if start < at:
-            continue
-        pieces.append(text[at:start])
-        whole = (start == 0 or text[start - 1] == "\n") and text[end : end + 1] == "\n"
-        at = end + 1 if whole else end
-    return "".join([*pieces, text[at:]]).strip()

@@ -26,12 +26,11 @@ from typing import Any
 import numpy as np
 
 from kanana_jax import config as configs
-from kanana_jax.data.filters import characters
-from kanana_jax.data.filters.documents import Documents, batches, join
+from kanana_jax.data.arrays import characters
+from kanana_jax.data.arrays.documents import Documents, batches, join
 from kanana_jax.data.filters.ngrams import Lengths, Units
-from kanana_jax.data.folders import whole
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import write_json
+from kanana_jax.files import whole, write_json
 
 _HASHES, _SETS, _HEADS, _ABOUT = "hashes.npy", "sets.npy", "heads.npy", "contamination.json"
 _FORMAT = 1

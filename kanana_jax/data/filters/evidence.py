@@ -5,12 +5,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from kanana_jax.data.filters import c4, characters, pii, units
-from kanana_jax.data.filters.c4 import Span
+from kanana_jax.data.arrays import characters, units
+from kanana_jax.data.arrays.documents import join
+from kanana_jax.data.arrays.lines import SHORT_LINE
+from kanana_jax.data.arrays.lines import split as split_lines
+from kanana_jax.data.arrays.spans import Span
+from kanana_jax.data.filters import c4, pii
 from kanana_jax.data.filters.decontamination import Contamination
-from kanana_jax.data.filters.documents import join
-from kanana_jax.data.filters.lines import SHORT_LINE
-from kanana_jax.data.filters.lines import split as split_lines
 from kanana_jax.data.filters.rules import FilterConfig
 
 Place = tuple[int, int]

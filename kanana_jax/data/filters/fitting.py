@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from kanana_jax.data import records
 from kanana_jax.data.filters.rules import Filter, FilterConfig, Rule
 from kanana_jax.data.filters.signals import NAMES
+from kanana_jax.data.read.record import Record
 from kanana_jax.errors import UserError
 
 TAIL = 0.005  # share of documents below which a quantile is a matter of single ones
 MINIMUM = 200  # documents, below which a 1% tail is two documents
 
 
-def measure_all(config: FilterConfig, texts: Iterable[records.Record]) -> np.ndarray:
+def measure_all(config: FilterConfig, texts: Iterable[Record]) -> np.ndarray:
     """Signals of all documents, float64 `[N, S]`; rules play no part."""
     judge = Filter(
         FilterConfig(config.unit, config.stop_words, config.stop_endings, config.spam, config.boilerplate, c4=config.c4)

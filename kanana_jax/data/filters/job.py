@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from kanana_jax.config import fingerprint
-from kanana_jax.data import records
 from kanana_jax.data.filters.rules import FilterConfig
 from kanana_jax.data.filters.totals import Chunk, Totals, columns, judge_chunk, make_report, show_examples
+from kanana_jax.data.read import records
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import write_json
 

@@ -16,9 +16,9 @@ import unicodedata
 
 import numpy as np
 
-from kanana_jax.data.filters import characters
-from kanana_jax.data.filters.documents import Documents, running
-from kanana_jax.data.filters.hashing import PrefixHash
+from kanana_jax.data.arrays import characters
+from kanana_jax.data.arrays.documents import Documents, running
+from kanana_jax.data.arrays.hashing import PrefixHash
 
 _KEPT = characters.LETTER | characters.DIGIT | characters.MARK
 _BEGINS = np.uint32(1 << 21)  # no code point has this bit

@@ -7,25 +7,15 @@ put together. Each length looks at what the shorter one left over, and ordinary 
 
 import numpy as np
 
-from kanana_jax.data.filters.documents import Documents, running
-from kanana_jax.data.filters.hashing import first_equal, mix
-from kanana_jax.data.filters.units import Units
+from kanana_jax.data.arrays.documents import Documents, running
+from kanana_jax.data.arrays.hashing import first_equal, mix
+from kanana_jax.data.arrays.units import Units
 
 TOP = (2, 3, 4)
 DUPLICATE = (5, 6, 7, 8, 9, 10)
 # A bit for each of these lengths; those of all that are not longer than n.
 _UP_TO = {n: np.uint8((1 << i + 1) - 1) for i, n in enumerate(DUPLICATE)}
 _ALL, _SETS = np.uint8((1 << len(DUPLICATE)) - 1), 1 << len(DUPLICATE)
-
-
-def duplicates(documents: Documents, hashes: np.ndarray, of: np.ndarray, lengths: np.ndarray):
-    """How many elements have occurred before in their document, and their characters; both `[D]`.
-
-    Args:
-      hashes, of, lengths: of each element, the document in which it stands, its characters.
-    """
-    again = (first_equal(mix(hashes + of.astype(np.uint64))) != np.arange(len(hashes))).nonzero()[0]
-    return documents.count(of[again]), documents.count(of[again], lengths[again])
 
 
 def ngram_characters(documents: Documents, hashes: np.ndarray, units: Units, skip: bool):

@@ -4,12 +4,14 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
+from kanana_jax.data.arrays import characters, units
+from kanana_jax.data.arrays.spans import Span, cut, merged
 from kanana_jax.data.dedup.verdicts import Verdicts
-from kanana_jax.data.filters import characters, pii, scores, units
-from kanana_jax.data.filters.c4 import C4Config, Span, cut
-from kanana_jax.data.filters.quality_model import QualityModel
+from kanana_jax.data.filters import pii, scores
+from kanana_jax.data.filters.c4 import C4Config
 from kanana_jax.data.filters.signals import NAMES, Lexicon, Signals, measure
-from kanana_jax.data.records import Record
+from kanana_jax.data.quality.quality_model import QualityModel
+from kanana_jax.data.read.record import Record
 from kanana_jax.errors import ConfigError, nearest
 
 META = "meta."
@@ -166,15 +168,6 @@ def _line_verdicts(folder: str):
     from kanana_jax.data.dedup.lines import LineVerdicts
 
     return LineVerdicts(folder)
-
-
-def merged(first: Sequence[Span], second: Sequence[Span]) -> tuple[Span, ...]:
-    """Spans of two rules in order; what lies in an earlier one is left out."""
-    spans: list[Span] = []
-    for span in sorted((*first, *second), key=lambda s: (s[0], -s[1])):
-        if not spans or span[0] >= spans[-1][1]:
-            spans.append(span)
-    return tuple(spans)
 
 
 def broken_rules(

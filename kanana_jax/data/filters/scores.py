@@ -7,7 +7,7 @@ import numpy as np
 
 from kanana_jax.data.filters import language, pii
 from kanana_jax.data.filters.decontamination import Contamination, Overlap
-from kanana_jax.data.filters.quality_model import QualityModel
+from kanana_jax.data.quality.quality_model import QualityModel
 
 QUALITY = "quality."
 LANGUAGE, PII, CONTAMINATION = "language", "pii", "contamination"

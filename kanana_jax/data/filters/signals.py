@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kanana_jax.data.arrays import characters, lines, units
+from kanana_jax.data.arrays.documents import Documents, batches, join, running, sums
+from kanana_jax.data.arrays.hashing import PrefixHash, text_hash
+from kanana_jax.data.arrays.spans import Span
 from kanana_jax.data.filters import c4 as c4_rules
-from kanana_jax.data.filters import characters, lines, repetition, units
-from kanana_jax.data.filters.c4 import C4Config, Span
-from kanana_jax.data.filters.documents import Documents, batches, join, running, sums
-from kanana_jax.data.filters.hashing import PrefixHash, text_hash
+from kanana_jax.data.filters import repetition
+from kanana_jax.data.filters.c4 import C4Config
 from kanana_jax.data.filters.phrases import Phrases
 
 

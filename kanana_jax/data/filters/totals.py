@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from kanana_jax.data import records
+from kanana_jax.data.arrays.characters import normalise
 from kanana_jax.data.filters import Filters, evidence
-from kanana_jax.data.filters.characters import normalise
 from kanana_jax.data.filters.rules import Filter, FilterConfig, Verdict, count
 from kanana_jax.data.filters.signals import NAMES
+from kanana_jax.data.read.record import Broken, Line, Record
 
 SAMPLE = 4000  # documents whose signals are kept for the histograms
 EXAMPLES = 5  # documents shown for each rule, and of those that are kept
@@ -50,13 +50,13 @@ def columns(configs: Mapping[str, FilterConfig]) -> tuple[str, ...]:
 def judge_chunk(configs: Mapping[str, FilterConfig], lang: str, keep_dropped: bool, items: list) -> Chunk:
     """Filters some documents; a pure function but for `seconds`."""
     began = time.process_time()
-    items = [item.parse() if isinstance(item, records.Line) else item for item in items]
-    verdicts = iter(_verdicts(Filters(dict(configs)), lang, [x for x in items if not isinstance(x, records.Broken)]))
+    items = [item.parse() if isinstance(item, Line) else item for item in items]
+    verdicts = iter(_verdicts(Filters(dict(configs)), lang, [x for x in items if not isinstance(x, Broken)]))
     out: dict[bool, list[bytes]] = {True: [], False: []}
     names = columns(configs)[len(NAMES) :]
     rows, sources, pairs, sample, examples, broken, ids, size = [], {}, collections.Counter(), [], [], [], [], 0
     for item in items:
-        if isinstance(item, records.Broken):
+        if isinstance(item, Broken):
             broken.append(f"{item.where}: {item.reason}")
             continue
         verdict = next(verdicts)
@@ -115,7 +115,7 @@ def _nothing() -> dict[str, Any]:
     return {"documents": 0, "kept": 0, "rules": {}, "pii": {}, "contamination": {}}
 
 
-def _verdicts(filters: Filters, lang: str, items: list[records.Record]) -> list[Verdict]:
+def _verdicts(filters: Filters, lang: str, items: list[Record]) -> list[Verdict]:
     """Verdicts in the order of the items, each filter asked for all of its own at once."""
     groups: dict[tuple[str, str], list[int]] = {}
     for i, item in enumerate(items):

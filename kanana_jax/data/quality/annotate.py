@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from kanana_jax.data.quality import prompts
-from kanana_jax.data.records import Record
+from kanana_jax.data.read.record import Record
 from kanana_jax.errors import ConfigError, UserError
 
 Annotator = Callable[[Sequence[Record]], "list[int | None]"]

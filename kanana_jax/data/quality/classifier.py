@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kanana_jax.data.filters import characters, units
-from kanana_jax.data.filters.quality_model import LABEL, QualityModel, Text
+from kanana_jax.data.arrays import characters, units
+from kanana_jax.data.quality.quality_model import LABEL, QualityModel, Text
 from kanana_jax.errors import ConfigError, UserError
 
 OTHER = f"{LABEL}other"

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from kanana_jax.config import fingerprint
-from kanana_jax.data import records
-from kanana_jax.data.filters.characters import normalise
+from kanana_jax.data.arrays.characters import normalise
 from kanana_jax.data.quality import annotate, training
 from kanana_jax.data.quality.classifier import Classifier, ClassifierConfig
-from kanana_jax.data.records import Record
+from kanana_jax.data.read import records
+from kanana_jax.data.read.record import Record
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import write_json
 

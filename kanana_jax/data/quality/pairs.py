@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kanana_jax.config import fingerprint
-from kanana_jax.data import records
 from kanana_jax.data.quality import annotate, training
 from kanana_jax.data.quality.classifier import ClassifierConfig
+from kanana_jax.data.read import records
+from kanana_jax.data.read.record import Record
 from kanana_jax.errors import ConfigError
 from kanana_jax.files import write_json
 
@@ -71,7 +72,7 @@ def run(
     return everything
 
 
-def _documents(patterns: tuple[str, ...]) -> Iterator[records.Record]:
+def _documents(patterns: tuple[str, ...]) -> Iterator[Record]:
     for pattern in patterns:
         for item in records.read(pattern, source=pathlib.Path(pattern).name.split(".")[0]):
             if isinstance(item, dict):

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from kanana_jax.data.filters.characters import normalise
-from kanana_jax.data.filters.quality_model import GOOD
+from kanana_jax.data.arrays.characters import normalise
 from kanana_jax.data.quality import classifier, curves
 from kanana_jax.data.quality.classifier import ClassifierConfig, QualityModel
-from kanana_jax.data.records import Record
+from kanana_jax.data.quality.quality_model import GOOD
+from kanana_jax.data.read.record import Record
 from kanana_jax.errors import UserError
 
 CURVE_POINTS = 200

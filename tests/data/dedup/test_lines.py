@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kanana_jax.data import microworld
+from kanana_jax.data.arrays import characters
+from kanana_jax.data.arrays.spans import cut
 from kanana_jax.data.dedup.lines import LinesConfig, LineVerdicts, run
-from kanana_jax.data.filters import characters
-from kanana_jax.data.filters.c4 import cut
 from kanana_jax.errors import ConfigError, UserError
 
 SMALL = LinesConfig(red=2, yellow=1, min_letters=2)

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 from kanana_jax.data.extract import files
-from kanana_jax.data.records import Broken
+from kanana_jax.data.read.record import Broken
 from kanana_jax.errors import UserError
 
 FIXTURES = ROOT / "tests/data/extract/fixtures"

@@ -11,7 +11,8 @@ from conftest import ROOT
 
 from kanana_jax import config as config_lib
 from kanana_jax.data import filters
-from kanana_jax.data.filters import rules, signals, units
+from kanana_jax.data.arrays import units
+from kanana_jax.data.filters import rules, signals
 
 spec = importlib.util.spec_from_file_location("benchmark_filters", ROOT / "benchmarks/filters.py")
 benchmark = importlib.util.module_from_spec(spec)

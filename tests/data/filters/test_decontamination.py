@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kanana_jax.data import microworld
-from kanana_jax.data.filters import characters
+from kanana_jax.data.arrays import characters
 from kanana_jax.data.filters.decontamination import Contamination, ContaminationConfig, build, items
 from kanana_jax.data.filters.ngrams import Lengths
 from kanana_jax.errors import UserError

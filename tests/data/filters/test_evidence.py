@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from kanana_jax import config as config_lib
 from kanana_jax.data import filters
-from kanana_jax.data.filters import characters, evidence
+from kanana_jax.data.arrays import characters
+from kanana_jax.data.filters import evidence
 from kanana_jax.data.filters.signals import NAMES, Lexicon, measure
 
 ALL = filters.FilterConfig(

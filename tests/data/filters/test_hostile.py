@@ -13,7 +13,8 @@ from pyarrow import parquet
 
 from kanana_jax import config as config_lib
 from kanana_jax.data import filters
-from kanana_jax.data.filters import c4, characters, job, pii
+from kanana_jax.data.arrays import characters
+from kanana_jax.data.filters import c4, job, pii
 from kanana_jax.data.filters.signals import NAMES
 
 COUNT = 10_000

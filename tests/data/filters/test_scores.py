@@ -7,8 +7,8 @@ from conftest import ROOT
 
 from kanana_jax import config as config_lib
 from kanana_jax.data import filters
-from kanana_jax.data.filters import job, pii, quality_model, totals
-from kanana_jax.data.quality import ClassifierConfig, classifier
+from kanana_jax.data.filters import job, pii, totals
+from kanana_jax.data.quality import ClassifierConfig, classifier, quality_model
 from kanana_jax.errors import ConfigError
 
 KOREAN = "오늘은 날씨가 맑아서 강가를 따라 오래 걸었다. 문의는 010-1234-5678 또는 kim@example.com 으로 하시면 됩니다."

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanana_jax.data.filters import c4, characters, documents, hashing, lines, phrases, repetition, signals, units
+from kanana_jax.data.arrays import characters, documents, hashing, lines, units
+from kanana_jax.data.filters import c4, phrases, repetition, signals
 
 KOREAN = "한빛시는 1795년에 세워졌다. 강을 끼고 있으며, 사과로 알려져 있다.\n\n시장은 김가람이다. 시장은 김가람이다.\n- 첫째\n- 둘째…"
 JAPANESE = "東京は日本の首都である。人口は約1400万人。\n「ガラス」と「カラス」は違う。が、か、を区別する。"

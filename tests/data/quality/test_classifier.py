@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kanana_jax.data.filters.quality_model import GOOD
 from kanana_jax.data.quality import classifier
 from kanana_jax.data.quality.classifier import OTHER, Classifier, ClassifierConfig, QualityModel
+from kanana_jax.data.quality.quality_model import GOOD
 from kanana_jax.errors import ConfigError, UserError
 
 SMALL = ClassifierConfig(dim=8, buckets=1000, epochs=5, min_count=1, min_subword=2, max_subword=3)
@@ -86,7 +86,7 @@ def test_one_kind_of_documents_is_no_training_set(tmp_path):
 
 @given(st.text(max_size=200))
 def test_prepared_text_is_one_line_that_keeps_every_visible_character(text):
-    from kanana_jax.data.filters.characters import normalise
+    from kanana_jax.data.arrays.characters import normalise
 
     text = normalise(text)
     for kind in ("word", "character"):

@@ -9,8 +9,8 @@ from conftest import ROOT
 
 from kanana_jax import cli
 from kanana_jax import config as config_lib
-from kanana_jax.data import records
 from kanana_jax.data.quality import ClassifierConfig, QualityConfig, annotate, loop, pairs
+from kanana_jax.data.read import records
 from kanana_jax.errors import ConfigError, UserError
 
 SMALL = ClassifierConfig(dim=8, buckets=2000, epochs=50, min_count=1, learning_rate=0.5)

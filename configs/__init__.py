@@ -1,0 +1,1 @@
+"""Experiments: modules with `get_config(arg)`; installed as `kanana_jax.configs`."""

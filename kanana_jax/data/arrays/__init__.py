@@ -1,0 +1,1 @@
+"""Texts as arrays: characters, documents, units, lines, hashes."""

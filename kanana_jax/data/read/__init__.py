@@ -1,0 +1,1 @@
+"""Records of any file, and sources on disk."""

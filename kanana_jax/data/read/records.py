@@ -1,0 +1,225 @@
+"""Readers of records in every form that they come in; they stream, and a line that is not a document is a `Broken`."""
+
+import dataclasses
+import glob
+import gzip
+import io
+import json
+import pathlib
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from kanana_jax.data.extract.files import SUFFIXES, read_files
+from kanana_jax.data.read.record import Broken, Fields, Line, Record
+from kanana_jax.errors import UserError
+
+
+def read(
+    path: str, *, text_field: str = "text", source: str, lang: str | None = None, format: str = ""
+) -> Iterator[Record | Broken]:
+    """All documents of a file, folder, glob, or `hf://`, `seqio://` or `microworld://` address, in a fixed order.
+
+    Files of records (`.jsonl`, `.parquet` …) come first, then raw documents (HTML, LaTeX, wikitext, Markdown …), whose
+    text is extracted; `format` names their format where file names do not tell (see `extract.FORMATS`).
+
+    A document without an `id` is named by its file, from the folder that the path names, and its line.
+
+    Raises:
+      UserError: nothing there, an unknown form, or a missing library.
+    """
+    for item in read_lines(path, text_field=text_field, source=source, lang=lang, format=format):
+        yield item.parse() if isinstance(item, Line) else item
+
+
+def read_lines(
+    path: str, *, text_field: str = "text", source: str, lang: str | None = None, format: str = ""
+) -> Iterator[Line | Record | Broken]:
+    """As `read`, but lines of JSON are left to be parsed."""
+    if path.startswith("microworld://"):
+        from kanana_jax.data.microworld import parse_uri
+
+        for record in parse_uri(path):
+            yield {**record, "source": source}
+        return
+    root = "" if "://" in path else f"{_root(path)}/"
+    if path.startswith("hf://"):
+        raws: Iterator[tuple[str, Any]] = _hugging_face(path)
+    elif path.startswith("seqio://"):
+        raws = _seqio(path)
+    else:
+        raws = _local(path, format)
+    fields = Fields(text_field, source, lang, root)
+    for where, raw in raws:
+        if isinstance(raw, Broken):
+            yield raw
+        else:
+            yield Line(where, raw, fields) if isinstance(raw, bytes) else fields.record(where, raw)
+
+
+def _local(path: str, format: str) -> Iterator[tuple[str, Any]]:
+    files = files_of(path, format)
+    tables = [] if format else [file for file in files if _suffix(file) in _READERS]
+    for file in tables:
+        yield from _READERS[_suffix(file)](file)
+    if len(tables) < len(files):
+        folder = pathlib.Path(path).expanduser()
+        # A folder is read as one, since the files of a LaTeX project belong together.
+        for item in [folder] if folder.is_dir() else [file for file in files if file not in tables]:
+            yield from read_files(item, format or None)
+
+
+def files_of(path: str, format: str = "") -> list[pathlib.Path]:
+    """The readable files that a path, folder or glob means, sorted.
+
+    Args:
+      format: takes files of any name.
+
+    Raises:
+      UserError: there is none.
+    """
+    def known(file: pathlib.Path) -> bool:
+        return bool(format) or _suffix(file) in _READERS or file.name.lower().endswith(SUFFIXES)
+
+    expanded = pathlib.Path(path).expanduser()
+    if expanded.is_dir():
+        found = [f for f in sorted(expanded.rglob("*")) if f.is_file() and known(f)]
+    elif expanded.is_file():
+        found = [expanded]
+    else:
+        found = [pathlib.Path(f) for f in sorted(glob.glob(str(expanded), recursive=True)) if pathlib.Path(f).is_file()]
+    if not found:
+        raise UserError(
+            f"source '{path}' has no documents: give a file, a folder or a glob of "
+            f"{', '.join(sorted({*_READERS, *SUFFIXES}))} files"
+        )
+    strange = next((file for file in found if not known(file)), None)
+    if strange is not None:
+        raise UserError(
+            f"{strange}: documents cannot be read from '{strange.suffix}' files; known are "
+            f"{', '.join(sorted({*_READERS, *SUFFIXES}))}, and 'format' names the format of others"
+        )
+    return found
+
+
+def _root(path: str) -> pathlib.Path:
+    """What all files of a path have in common: ids from there on are the same wherever the folder lies."""
+    expanded = pathlib.Path(path).expanduser()
+    if expanded.is_dir():
+        return expanded
+    while glob.has_magic(str(expanded.parent)):
+        expanded = expanded.parent
+    return expanded.parent
+
+
+def _suffix(file: pathlib.Path) -> str:
+    name = file.name.lower()
+    return next((s for s in sorted(_READERS, key=len, reverse=True) if name.endswith(s)), file.suffix.lower())
+
+
+def _lines(stream: io.BufferedIOBase, file: pathlib.Path) -> Iterator[tuple[str, Any]]:
+    try:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            yield f"{file}:{number}", line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+    except (EOFError, OSError, zlib.error) as error:
+        raise UserError(f"{file} is truncated or not what its name says ({error}): fetch it again") from error
+
+
+def _jsonl(file: pathlib.Path):
+    with file.open("rb") as stream:
+        yield from _lines(stream, file)
+
+
+def _jsonl_gz(file: pathlib.Path):
+    with gzip.open(file, "rb") as stream:
+        yield from _lines(stream, file)
+
+
+def _jsonl_zst(file: pathlib.Path):
+    import pyarrow
+
+    # Arrow's stream says when a file ends in the middle of a frame; zstandard's reader just stops.
+    with io.BufferedReader(pyarrow.input_stream(str(file), compression="zstd")) as stream:
+        yield from _lines(stream, file)
+
+
+def _parquet(file: pathlib.Path):
+    import pyarrow
+    from pyarrow import parquet
+
+    row = 0
+    try:
+        for batch in parquet.ParquetFile(file).iter_batches(batch_size=1024):
+            for value in batch.to_pylist():
+                row += 1
+                yield f"{file}:{row}", value
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{file} is truncated or not parquet ({error}): fetch it again") from error
+
+
+def _array_record(file: pathlib.Path):
+    import grain
+
+    try:
+        source = grain.sources.ArrayRecordDataSource([str(file)])
+        rows = len(source)
+    except RuntimeError as error:
+        raise UserError(f"{file} is truncated or not an ArrayRecord file ({error}): fetch it again") from error
+    for row in range(rows):
+        where = f"{file}:{row + 1}"
+        try:
+            yield where, json.loads(source[row])
+        except ValueError as error:
+            yield where, Broken(where, f"not a JSON record ({str(error)[:80]})")
+
+
+def _txt(file: pathlib.Path):
+    try:
+        yield str(file), {"text": file.read_bytes().decode("utf-8")}
+    except UnicodeDecodeError as error:
+        yield str(file), Broken(str(file), f"not UTF-8 ({error.reason}; format 'text' reads any encoding)")
+
+
+def _seqio(uri: str) -> Iterator[tuple[str, Any]]:
+    try:
+        from kanana_jax.data.read import seqio_source
+    except ImportError as error:
+        raise UserError(f"source '{uri}' needs seqio and tensorflow-text: pip install 'kanana-jax[seqio]'") from error
+    yield from seqio_source.read(uri)
+
+
+def _hugging_face(uri: str) -> Iterator[tuple[str, Any]]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(f"source '{uri}' needs the datasets library: pip install datasets") from error
+    name, _, split = uri.removeprefix("hf://").partition(":")
+    parts = name.split("/")
+    try:
+        rows = datasets.load_dataset("/".join(parts[:2]), *parts[2:3], split=split or "train", streaming=True)
+        for number, row in enumerate(rows, 1):
+            yield f"{uri}#{number}", row
+    except (OSError, ValueError, ConnectionError) as error:
+        raise UserError(f"source '{uri}' cannot be loaded ({str(error).splitlines()[0][:150]})") from error
+
+
+_READERS: dict[str, Callable[[pathlib.Path], Iterator[tuple[str, Any]]]] = {
+    ".jsonl": _jsonl,
+    ".jsonl.gz": _jsonl_gz,
+    ".jsonl.zst": _jsonl_zst,
+    ".parquet": _parquet,
+    ".array_record": _array_record,
+    ".txt": _txt,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """The texts at a path, iterable again and again; broken lines are passed over."""
+
+    path: str
+
+    def __iter__(self) -> Iterator[str]:
+        return (item["text"] for item in read(self.path, source="") if not isinstance(item, Broken))

@@ -1,0 +1,117 @@
+"""seqio and tensorflow-text: our documents as seqio tasks and mixtures, and any seqio task as our documents.
+
+    seqio://my_task?module=my_package.tasks&split=train        as a source's path
+
+This is the only module that imports TensorFlow. A task is read offline into ArrayRecord shards, by Apache Beam at scale
+(`cache`) or by `sources.prepare` as any other source, and Grain trains from those.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import seqio  # noqa: E402
+import tensorflow as tf  # noqa: E402
+import tensorflow_text  # noqa: E402
+
+from kanana_jax.data.read import records  # noqa: E402
+from kanana_jax.data.tokens.tokenizer import SENTENCEPIECE_FILE  # noqa: E402
+from kanana_jax.errors import UserError, nearest  # noqa: E402
+
+# Figure 2 of arXiv:2502.18934, percent of tokens.
+STAGE1 = {"english_web": 67.8, "code": 12.8, "korean_web": 9.6, "academic": 8.7, "encyclopedia": 1.0}
+STAGE2 = {
+    "academic": 35.8,
+    "code": 34.3,
+    "korean_web": 20.5,
+    "english_web": 5.3,
+    "encyclopedia": 2.4,
+    "instruction": 1.8,
+}
+
+
+class DocumentSource(seqio.DataSource):
+    """Documents in any form that `records.read` knows; a file is a shard."""
+
+    def __init__(self, paths: Mapping[str, str]):
+        """`paths`: split → file, folder, glob or URI."""
+        self._paths = dict(paths)
+        super().__init__(splits=list(paths), num_input_examples=None, caching_permitted=True)
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return False
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        path = self._paths[split]
+        return [path] if "://" in path else [str(file) for file in records.files_of(path)]
+
+    def get_dataset(self, split="train", shuffle=True, seed=None, shard_info=None, *, sequence_length=None,
+                    use_cached=False, num_epochs=1):  # fmt: skip
+        shards = self.list_shards(split)
+        if shard_info is not None:
+            shards = shards[shard_info.index :: shard_info.num_shards]
+
+        def examples():
+            for shard in shards:
+                for record in records.read(shard, source=""):
+                    if isinstance(record, dict):
+                        yield {"id": record["id"], "text": record["text"]}
+
+        text = tf.TensorSpec((), tf.string)
+        return tf.data.Dataset.from_generator(examples, output_signature={"id": text, "text": text})
+
+
+def vocabulary(folder: pathlib.Path) -> seqio.SentencePieceVocabulary:
+    """The seqio vocabulary over a tokenizer folder's SentencePiece model: the same ids as `data.tokenizer`."""
+    file = pathlib.Path(folder) / SENTENCEPIECE_FILE
+    if not file.is_file():
+        raise UserError(f"{file} does not exist: seqio vocabularies need a SentencePiece model")
+    return seqio.SentencePieceVocabulary(str(file))
+
+
+def normalise(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """NFC, by tensorflow-text."""
+    return dataset.map(
+        lambda example: {**example, "text": tensorflow_text.normalize_utf8(example["text"], "NFC")},
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+
+
+def _as_targets(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    return dataset.map(lambda example: {"id": example["id"], "targets": example["text"]})
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """One source of a recipe as a seqio task: its name, and split → path."""
+
+    name: str
+    paths: Mapping[str, str]
+
+
+def register(corpora: Sequence[Corpus], tokenizer: pathlib.Path, mixtures: Mapping[str, Mapping[str, float]]) -> None:
+    """Adds a text task for each corpus, and mixtures of them by their rates (say, `STAGE1`).
+
+    A task gives `targets` (token ids, EOS at the end) and `targets_pretokenized` (the normalised text).
+
+    Raises:
+      UserError: a mixture names a corpus that is not there.
+    """
+    features = {"targets": seqio.Feature(vocabulary(tokenizer), add_eos=True, dtype=tf.int32)}
+    names = {corpus.name for corpus in corpora}
+    for corpus in corpora:
+        seqio.TaskRegistry.add(
+            corpus.name,
+            source=DocumentSource(corpus.paths),
+            preprocessors=[normalise, _as_targets, seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
+            output_features=features,
+        )
+    for name, rates in mixtures.items():
+        for corpus in rates:
+            if corpus not in names:
+                raise UserError(f"mixture '{name}' names '{corpus}': {nearest(corpus, sorted(names))}")
+        seqio.MixtureRegistry.add(name, [(corpus, float(rate)) for corpus, rate in rates.items()])

@@ -1,0 +1,189 @@
+"""A source: documents from anywhere, converted once to ArrayRecord shards that Grain reads at random."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import time
+from typing import Any
+
+import grain
+
+from kanana_jax.config import fingerprint
+from kanana_jax.data.read import records
+from kanana_jax.data.read.record import Broken, Record
+from kanana_jax.errors import UserError
+
+SHARD_BYTES = 256 << 20
+SPLITS = ("train", "heldout")
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceConfig:
+    """Where documents come from.
+
+    Attributes:
+      path: file, folder, glob, `hf://name[/config][:split]`, `seqio://task[?module=…&split=…]` or
+        `microworld://kind/lang?…`.
+      lang: language of all documents, for evaluation by language.
+      text_field: the field that holds the text.
+      format: of raw documents whose file names do not tell it, a key of `extract.FORMATS`.
+      holdout: share of documents kept for evaluation, drawn by a hash of `split_key`.
+      split_key: documents with the same value (in the record or its `meta`) are held out together, as
+        translations of one page are with `doc`.
+      max_documents: stop after so many; 0 takes all.
+      max_broken_share: share of broken lines up to which they are counted and skipped.
+    """
+
+    path: str
+    lang: str
+    text_field: str = "text"
+    format: str = ""
+    holdout: float = 0.01
+    split_key: str = "id"
+    max_documents: int = 0
+    max_broken_share: float = 0.001
+
+    def __post_init__(self):
+        if not 0 <= self.holdout < 1:
+            raise ValueError("holdout must be a share in [0, 1)")
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedSource:
+    """A source on disk: `index.json` beside `train-*.array_record` and `heldout-*.array_record`."""
+
+    name: str
+    lang: str
+    folder: pathlib.Path
+    index: dict[str, Any]
+
+    def split(self, split: str) -> grain.sources.ArrayRecordDataSource:
+        shards = sorted(self.folder.glob(f"{split}-*.array_record"))
+        return grain.sources.ArrayRecordDataSource([str(shard) for shard in shards])
+
+    def documents(self, split: str) -> int:
+        return self.index[split]["documents"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """The training texts of some sources, a document of each in turn; iterable again and again."""
+
+    sources: tuple[PreparedSource, ...]
+
+    def __iter__(self):
+        splits = [source.split("train") for source in self.sources]
+        for index in range(max(len(split) for split in splits)):
+            for split in splits:
+                if index < len(split):
+                    yield json.loads(split[index])["text"]
+
+
+def prepare(name: str, config: SourceConfig, cache: pathlib.Path) -> PreparedSource:
+    """Converts a source, or finds it converted; the same input gives the same folder.
+
+    Raises:
+      UserError: no documents, or more broken lines than `max_broken_share`.
+    """
+    folder = cache / f"{name}-{_fingerprint(config)}"
+    if not (folder / "index.json").is_file():
+        _convert(name, config, folder)
+    return load_prepared(name, config, cache)
+
+
+def load_prepared(name: str, config: SourceConfig, cache: pathlib.Path) -> PreparedSource:
+    """The folder that `prepare` made (called by the processes that did not make it)."""
+    folder = cache / f"{name}-{_fingerprint(config)}"
+    if not (folder / "index.json").is_file():
+        raise UserError(f"source '{name}' is not in {cache}: the workdir must be on storage that all hosts share")
+    return PreparedSource(name, config.lang, folder, json.loads((folder / "index.json").read_text()))
+
+
+def _fingerprint(config: SourceConfig) -> str:
+    files = []
+    if "://" not in config.path:
+        files = [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in records.files_of(config.path, config.format)]
+    return fingerprint({"config": dataclasses.asdict(config), "files": files})
+
+
+def is_heldout(record: Record, key: str, share: float) -> bool:
+    """A stable draw: the same document is held out in every run, on every machine."""
+    value = record.get(key, record.get("meta", {}).get(key, record["id"]))
+    digest = hashlib.blake2b(str(value).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
+class _Shards:
+    """ArrayRecord shards of one split, cut by size."""
+
+    def __init__(self, folder: pathlib.Path, split: str):
+        self.folder, self.split = folder, split
+        self.documents = self.bytes = self._in_shard = self._shards = 0
+        self._writer = None
+
+    def write(self, record: Record) -> None:
+        from array_record.python.array_record_module import ArrayRecordWriter
+
+        if self._writer is None or self._in_shard >= SHARD_BYTES:
+            self.close()
+            path = self.folder / f"{self.split}-{self._shards:05d}.array_record"
+            self._writer = ArrayRecordWriter(str(path), "group_size:1")
+            self._shards, self._in_shard = self._shards + 1, 0
+        data = json.dumps(record, ensure_ascii=False).encode()
+        self._writer.write(data)
+        self._in_shard += len(data)
+        self.documents += 1
+        self.bytes += len(record["text"].encode())
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _convert(name: str, config: SourceConfig, folder: pathlib.Path) -> None:
+    for left in folder.parent.glob(f"{folder.name}.*.partial"):  # by a process that was killed
+        if time.time() - left.stat().st_mtime > 3600:
+            shutil.rmtree(left, ignore_errors=True)
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        shards = {split: _Shards(partial, split) for split in SPLITS}
+        read, broken, first_broken = 0, 0, None
+        items = records.read(
+            config.path, text_field=config.text_field, source=name, lang=config.lang, format=config.format
+        )
+        for item in items:
+            read += 1
+            if isinstance(item, Broken):
+                broken, first_broken = broken + 1, first_broken or item
+                if read >= 1000 and broken > 10 * config.max_broken_share * read:
+                    break
+                continue
+            split = "heldout" if is_heldout(item, config.split_key, config.holdout) else "train"
+            shards[split].write(item)
+            if config.max_documents and sum(s.documents for s in shards.values()) >= config.max_documents:
+                break
+        for s in shards.values():
+            s.close()
+        if first_broken is not None and broken > config.max_broken_share * read:
+            raise UserError(
+                f"source '{name}': {broken} of {read} lines are broken, the first is {first_broken.where}: "
+                f"{first_broken.reason}; mend them or raise sources.{name}.max_broken_share"
+            )
+        if not shards["train"].documents:
+            raise UserError(f"source '{name}' ({config.path}) has no documents to train on")
+        index = {split: {"documents": s.documents, "bytes": s.bytes} for split, s in shards.items()}
+        index["broken_lines"] = broken
+        (partial / "index.json").write_text(json.dumps(index))
+        try:
+            os.replace(partial, folder)
+        except OSError:  # another process was faster; its result is the same
+            if not (folder / "index.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""From prepared sources to packed batches, exact on resume."""

@@ -1,0 +1,200 @@
+"""The Grain pipeline: sources → filter → tokens → packed rows → mixture → batches, exact on resume.
+
+The global stream is cut into a fixed number of **lanes** (a config value, whatever the hosts, workers
+or devices; see `lanes.py`). Lane `i` supplies rows `[i·B/lanes, (i+1)·B/lanes)` of every global batch; a
+process runs the lanes whose rows its devices hold.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import grain
+import numpy as np
+
+from kanana_jax.data.read.sources import PreparedSource
+from kanana_jax.data.stream.lanes import FILTER_SECONDS, Judge, LaneDataset, State, WorkerLane, lane_documents
+from kanana_jax.data.tokens.tokenizer import Tokenizer
+from kanana_jax.errors import ConfigError, UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineConfig:
+    """How batches are made (what they are made of is in the sources and weights).
+
+    Attributes:
+      lanes: parts of the global stream; a multiple of the hosts that read different rows, and a divisor
+        of the batch's rows.
+      workers: `threads` (one prefetch thread a process) or `processes` (one worker process a lane).
+      prefetch: batches made ahead.
+    """
+
+    lanes: int = 4
+    workers: Literal["threads", "processes"] = "threads"
+    prefetch: int = 4
+
+    def __post_init__(self):
+        if self.lanes < 1 or self.prefetch < 1:
+            raise ValueError("lanes and prefetch must be at least 1")
+
+
+class _HostDataset(grain.IterDataset):
+    """The rows of this process's lanes as batches `[rows, T]`."""
+
+    def __init__(self, lanes: Mapping[int, grain.IterDataset], rows_per_lane: int):
+        super().__init__()
+        self.lanes, self.rows_per_lane = dict(lanes), rows_per_lane
+
+    def __iter__(self):
+        return _HostIterator(self)
+
+
+class _HostIterator(grain.DatasetIterator):
+    def __init__(self, dataset: _HostDataset):
+        super().__init__()
+        self._rows = dataset.rows_per_lane
+        self._lanes = {lane: lane_dataset.__iter__() for lane, lane_dataset in dataset.lanes.items()}
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        rows = [next(lane) for lane in self._lanes.values() for _ in range(self._rows)]
+        return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+
+    def close(self) -> None:
+        super().close()
+        for lane in self._lanes.values():
+            lane.close()
+
+    def get_state(self) -> State:
+        return {str(lane): iterator.get_state() for lane, iterator in self._lanes.items()}
+
+    def set_state(self, state: State) -> None:
+        for lane, iterator in self._lanes.items():
+            if str(lane) not in state:
+                raise UserError(
+                    f"lane {lane} is not in the saved data position, which has {len(state)} lanes: "
+                    "set data.lanes back to what it was"
+                )
+            iterator.set_state(state[str(lane)])
+
+
+class BatchStream:
+    """Endless global batches, as seen by one process.
+
+    Args:
+      sources: all prepared sources; their order gives the `source` ids.
+      shares: this stage's mixture (from `mixture.normalised`).
+      judges: the filter of each source.
+      rows: the global rows that this process holds, from `parallel.sharding.local_rows`.
+      batch_size, seq_len: `B` and `T`.
+      start: the final state of an earlier stage, whose positions in the sources are kept.
+
+    Raises:
+      ConfigError: lanes that do not divide the batch, or cut through the rows of a process.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, PreparedSource],
+        shares: Mapping[str, float],
+        tokenizer: Tokenizer,
+        judges: Mapping[str, Judge],
+        config: PipelineConfig,
+        *,
+        rows: Sequence[int],
+        batch_size: int,
+        seq_len: int,
+        seed: int,
+        start: State | None = None,
+    ):
+        if batch_size % config.lanes:
+            raise ConfigError(f"data.lanes = {config.lanes} must divide the {batch_size} rows of a batch")
+        per_lane = batch_size // config.lanes
+        wanted = sorted({int(row) // per_lane for row in rows})
+        if len(wanted) * per_lane != len(rows):
+            raise ConfigError(
+                f"a process holds {len(rows)} of the {batch_size} rows, which data.lanes = {config.lanes} cuts "
+                "through: make data.lanes a multiple of the number of hosts"
+            )
+        lanes: dict[int, grain.IterDataset] = {}
+        for lane in wanted:
+            dataset: grain.IterDataset = LaneDataset(
+                sources, shares, tokenizer, judges, lane=lane, lanes=config.lanes, seq_len=seq_len, seed=seed
+            )
+            if config.workers == "processes":
+                dataset = WorkerLane(dataset, config.prefetch * per_lane)
+            lanes[lane] = dataset
+        host = grain.experimental.ThreadPrefetchIterDataset(
+            _HostDataset(lanes, per_lane), prefetch_buffer_size=config.prefetch
+        )
+        self._iterator = iter(host)
+        self.wait_seconds = self.filter_seconds = 0.0
+        if start is not None:
+            self.set_state({lane: {"row": 0, "sources": s["sources"]} for lane, s in start.items()})
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        began = time.perf_counter()
+        batch = next(self._iterator)
+        self.wait_seconds = time.perf_counter() - began
+        self.filter_seconds = float(batch.pop(FILTER_SECONDS).sum())
+        return batch
+
+    def get_state(self) -> State:
+        """By lane, as of the batch returned last; only this process's lanes."""
+        return self._iterator.get_state()
+
+    def set_state(self, state: State) -> None:
+        self._iterator.set_state(state)
+
+    def close(self) -> None:
+        """Ends the prefetch thread and the worker processes."""
+        self._iterator.close()
+
+
+def documents_seen(lanes: State, sources: Mapping[str, PreparedSource], seed: int) -> dict[str, list[str]]:
+    """The texts that training has read, by source and in each lane's order, from the states of all lanes."""
+    seen: dict[str, list[str]] = {name: [] for name in sources}
+    for lane, state in lanes.items():
+        for name, position in state["sources"].items():
+            documents, _ = lane_documents(sources[name], int(lane), len(lanes), seed)
+            seen[name] += [json.loads(documents[i])["text"] for i in range(position["next"])]
+    return seen
+
+
+def add_rules(totals: dict[str, dict[str, int]], counts: Mapping[str, Any]) -> None:
+    """Adds counts by rule (`[any, only, first]` or named) to named ones."""
+    for rule, numbers in counts.items():
+        named = numbers if isinstance(numbers, Mapping) else dict(zip(("any", "only", "first"), numbers))
+        into = totals.setdefault(rule, dict.fromkeys(named, 0))
+        for key, n in named.items():
+            into[key] += n
+
+
+def data_report(lanes: State, sources: Mapping[str, PreparedSource]) -> dict[str, Any]:
+    """`data_report.json` from the states of all lanes."""
+    report: dict[str, Any] = {"sources": {}, "documents": 0, "kept": 0, "dropped": 0, "by_rule": {}}
+    for name, source in sources.items():
+        totals = {"documents": 0, "kept": 0, "rules": {}, "tokens": 0, "bytes": 0, "rows": 0}
+        epochs = 0.0
+        for lane in lanes.values():
+            state = lane["sources"].get(name)
+            if state is None:
+                continue
+            for key, value in state["totals"].items():
+                if key != "rules":
+                    totals[key] += value
+            add_rules(totals["rules"], state["totals"]["rules"])
+            epochs = max(epochs, state["next"] / state["epoch_documents"])
+        report["sources"][name] = {
+            "lang": source.lang,
+            "documents_total": source.documents("train"),
+            **totals,
+            "epochs": round(epochs, 4),
+            "broken_lines": source.index["broken_lines"],
+        }
+        report["documents"] += totals["documents"]
+        report["kept"] += totals["kept"]
+        add_rules(report["by_rule"], totals["rules"])
+    report["dropped"] = report["documents"] - report["kept"]
+    return report

@@ -1,0 +1,1 @@
+"""One table per Hugging Face family: tensors, config to architecture and back."""

@@ -1,0 +1,69 @@
+"""Where the parts of a model stand in the older one that it was cut from, over any number of surgeries."""
+
+import dataclasses
+import json
+from collections.abc import Iterable
+
+from kanana_jax.errors import UserError
+from kanana_jax.interop.model_folder import ModelFolder
+
+REPORT = "surgery.json"  # beside the model of a stage that cut it
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Of a younger model's parts in an older one.
+
+    Attributes:
+      layers: for each layer the old one.
+      channels: for each channel of the residual stream the old one; None: the same.
+    """
+
+    layers: tuple[int, ...]
+    channels: tuple[int, ...] | None
+
+
+def origin(young: Iterable[ModelFolder], old: Iterable[ModelFolder]) -> Origin:
+    """Joins the surgeries that lie between two models.
+
+    Args:
+      young, old: each the model and those that it was made from, the nearest first. Both may also go back to a third
+        one, where no surgery lies between that and the old one: it has the same layers and channels.
+
+    Raises:
+      UserError: no surgery leads from the old model to the young one, or its report lacks what is needed.
+    """
+    same = []
+    for model in old:
+        same.append(model.path.resolve())
+        if _report(model) is not None:
+            break
+    young = list(young)
+    found = Origin(tuple(range(young[0].architecture.num_layers)), None)
+    for model in young:
+        if model.path.resolve() in same:
+            return found
+        report = _report(model)
+        if report is not None:
+            found = _joined(found, report, model)
+    raise UserError(
+        f"hidden states cannot be compared: no {REPORT} leads from {same[0]} to {young[0].path}, so that nobody knows "
+        "which layers and channels belong together: leave out 'hidden', or prune the student from its teacher"
+    )
+
+
+def _report(model: ModelFolder) -> dict | None:
+    file = model.path.parent / REPORT
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
+def _joined(found: Origin, report: dict, model: ModelFolder) -> Origin:
+    if "channels" not in report:
+        raise UserError(
+            f"{model.path.parent / REPORT} was written by an older version and does not say which channels were kept: "
+            "remove that stage and let 'kanana run' make it again"
+        )
+    kept, channels = report["channels"], found.channels
+    if kept is not None:
+        channels = tuple(kept) if channels is None else tuple(kept[i] for i in channels)
+    return Origin(tuple(report["layers"][i] for i in found.layers), channels)

@@ -1,0 +1,1 @@
+"""Losses on hidden states or logits: sums over tokens, worked through in chunks."""

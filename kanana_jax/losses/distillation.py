@@ -1,0 +1,212 @@
+"""Divergences between a teacher's and a student's next-token distributions, as a fused loss (`losses/fused.py`).
+
+Written with p the teacher, q the student, both at temperature τ; d/dz is by the student's logits:
+
+    forward   KL(p‖q) = Σ p (log p − log q)                    τ²·d/dz = τ (q − p)
+    reverse   KL(q‖p)                                          τ²·d/dz = τ q (log q/p − KL(q‖p))
+    jsd       β KL(p‖m) + (1 − β) KL(q‖m), m = β p + (1 − β) q  τ²·d/dz = τ (1 − β) q (log q/m − KL(q‖m))
+
+The factor τ² keeps gradients as large at any temperature (Hinton et al. 2015, arXiv:1503.02531, §2). Kanana
+distils with forward KL on the final logits alone (arXiv:2502.18934, §2.3).
+"""
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kanana_jax.losses.fused import Vocabulary, fused
+
+Divergence = Literal["forward", "reverse", "jsd"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillationConfig:
+    """What is minimised: (1 − ce_weight) · τ² · divergence + ce_weight · cross-entropy.
+
+    Attributes:
+      divergence: see above.
+      temperature: τ.
+      jsd_beta: β.
+      ce_weight: share of the cross-entropy with the text itself.
+    """
+
+    divergence: Divergence = "forward"
+    temperature: float = 1.0
+    jsd_beta: float = 0.5
+    ce_weight: float = 0.0
+
+    def __post_init__(self):
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be positive, not {self.temperature}")
+        if not 0 < self.jsd_beta < 1 or not 0 <= self.ce_weight <= 1:
+            raise ValueError("0 < jsd_beta < 1 and 0 <= ce_weight <= 1 must hold")
+
+
+class Distillation(NamedTuple):
+    """Sums over the tokens that carry loss.
+
+    Attributes:
+      loss: float32 scalar: what is differentiated.
+      divergence: nats, without τ² and weight.
+      nll: −Σ log q(target) at τ = 1, nats: what the student's cross-entropy is, whether it is trained on or not.
+    """
+
+    loss: jax.Array
+    divergence: jax.Array
+    nll: jax.Array
+
+
+def distillation(
+    hidden: jax.Array,
+    unembedding: jax.Array,
+    teacher_hidden: jax.Array,
+    teacher_unembedding: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+    *,
+    config: DistillationConfig,
+    chunk: int = 1024,
+) -> Distillation:
+    """Distils from a teacher that has run on the same tokens.
+
+    Args:
+      hidden, unembedding: the student's, `[B, T, D]`, `[V, D]`.
+      teacher_hidden, teacher_unembedding: `[B, T, D']`, `[V, D']`; no gradient goes there.
+      targets, weights: `[B, T]`.
+      chunk: rows of logits that a device holds at once; half of them are the teacher's.
+
+    Returns:
+      Only `loss` has a gradient (by `hidden` and `unembedding`).
+    """
+    tokens = {"targets": targets, "weights": weights, "teacher": jax.lax.stop_gradient(teacher_hidden)}
+    # The teacher's matrix in the dtype of its states: it is read once a chunk.
+    matrix = jax.lax.stop_gradient(teacher_unembedding).astype(teacher_hidden.dtype)
+    sums, _ = fused(FullTeacher(config), hidden, unembedding, tokens, {"teacher": matrix}, chunk=max(1, chunk // 2))
+    return Distillation(sums["loss"], sums["divergence"], sums["nll"])
+
+
+def cached_distillation(
+    hidden: jax.Array,
+    unembedding: jax.Array,
+    ids: jax.Array,
+    log_probs: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+    *,
+    config: DistillationConfig,
+    chunk: int = 1024,
+) -> Distillation:
+    """Distils from the teacher's k most probable tokens and what is left of its probability.
+
+    All other tokens are one event: with S the k tokens, t = 1 − Σ_S p and u = 1 − Σ_S q the loss is
+    Σ_S p (log p − log q) + t (log t − log u), which is a lower bound of KL(p‖q) and equal to it for k = V. Nothing is
+    renormalised. Its gradient is q − p in S and q (1 − t/u) elsewhere.
+
+    Args:
+      ids: any integer dtype, `[B, T, k]`.
+      log_probs: float `[B, T, k]`, the teacher's at τ = 1; where the weight is 0 anything finite.
+
+    Raises:
+      ValueError: another divergence or temperature than forward and 1, which what was cached cannot give.
+    """
+    if config.divergence != "forward" or config.temperature != 1.0:
+        raise ValueError("cached teachers are for divergence 'forward' at temperature 1")
+    tokens = {"targets": targets, "weights": weights, "ids": ids, "log_probs": log_probs}
+    sums, _ = fused(CachedTeacher(config), hidden, unembedding, tokens, {}, chunk=chunk)
+    return Distillation(sums["loss"], sums["divergence"], sums["nll"])
+
+
+def _total(config, divergence_C, nll_C, weights_C):
+    squared = config.temperature**2
+    divergence, nll = (divergence_C * weights_C).sum(), (nll_C * weights_C).sum()
+    loss = (1 - config.ce_weight) * squared * divergence + config.ce_weight * nll
+    return {"loss": loss, "divergence": divergence, "nll": nll}
+
+
+def _gradient(config, d_divergence_CV, softmax_CV, tokens, vocabulary):
+    """d loss / d logits; `d_divergence_CV` is that of τ² · divergence."""
+    d = (1 - config.ce_weight) * d_divergence_CV
+    if config.ce_weight:
+        d = d + config.ce_weight * (softmax_CV - vocabulary.onehot(tokens["targets"]))
+    return d * tokens["weights"][:, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class FullTeacher:
+    """The whole distribution of a teacher whose hidden states are at hand, see `fused.ChunkLoss`."""
+
+    config: DistillationConfig
+
+    def __call__(self, logits_CV, tokens, frozen, vocabulary: Vocabulary, differentiate: bool):
+        c, tau = self.config, self.config.temperature
+        teacher_CV = jnp.einsum("CD,VD->CV", tokens["teacher"], frozen["teacher"], preferred_element_type=jnp.float32)
+
+        def distribution(logits_CV):
+            exp_CV, total_C, log_z_C = vocabulary.exponentials(logits_CV)
+            # A CPU would compute the exponentials again for each use; an accelerator rather computes than writes.
+            exp_CV = jax.lax.platform_dependent(exp_CV, cpu=jax.lax.optimization_barrier, default=lambda x: x)
+            return exp_CV * (1 / total_C)[:, None], logits_CV - log_z_C[:, None], log_z_C
+
+        q_CV, log_q_CV, log_z_C = distribution(logits_CV / tau)
+        p_CV, log_p_CV, _ = distribution(teacher_CV / tau)
+        if tau != 1.0:
+            log_z_C = vocabulary.log_z(logits_CV)
+        nll_C = log_z_C - vocabulary.pick(logits_CV, tokens["targets"])
+
+        def expected(weight_CV, value_CV):
+            return vocabulary.sum(jnp.sum(weight_CV * value_CV, axis=-1))
+
+        if c.divergence == "forward":
+            divergence_C = expected(p_CV, log_p_CV - log_q_CV)
+            d_CV = tau * (q_CV - p_CV)
+        elif c.divergence == "reverse":
+            ratio_CV = log_q_CV - log_p_CV
+            divergence_C = expected(q_CV, ratio_CV)
+            d_CV = tau * q_CV * (ratio_CV - divergence_C[:, None])
+        else:
+            b = c.jsd_beta
+            log_m_CV = jnp.logaddexp(jnp.log(b) + log_p_CV, jnp.log1p(-b) + log_q_CV)
+            of_student_C = expected(q_CV, log_q_CV - log_m_CV)
+            divergence_C = b * expected(p_CV, log_p_CV - log_m_CV) + (1 - b) * of_student_C
+            d_CV = tau * (1 - b) * q_CV * (log_q_CV - log_m_CV - of_student_C[:, None])
+        sums = _total(c, divergence_C, nll_C, tokens["weights"])
+        if not differentiate:
+            return sums, {}, None
+        softmax_CV = q_CV if tau == 1.0 else jnp.exp(logits_CV - log_z_C[:, None])
+        return sums, {}, _gradient(c, d_CV, softmax_CV, tokens, vocabulary)
+
+
+_LEAST = 1e-7  # of a probability that is left over: float32 cannot tell less from 1
+
+
+@dataclasses.dataclass(frozen=True)
+class CachedTeacher:
+    """The k most probable tokens and the rest as one event, see `cached_distillation`."""
+
+    config: DistillationConfig
+
+    def __call__(self, logits_CV, tokens, frozen, vocabulary: Vocabulary, differentiate: bool):
+        ids_Ck, log_p_Ck = tokens["ids"].astype(jnp.int32), tokens["log_probs"].astype(jnp.float32)
+        log_z_C = vocabulary.log_z(logits_CV)
+        nll_C = log_z_C - vocabulary.pick(logits_CV, tokens["targets"])
+        log_q_Ck = vocabulary.pick(logits_CV, ids_Ck) - log_z_C[:, None]
+        p_Ck, q_Ck = jnp.exp(log_p_Ck), jnp.exp(log_q_Ck)
+        t_C = jnp.clip(1 - p_Ck.sum(axis=-1), 0.0, 1.0)
+        u_C = jnp.clip(1 - q_Ck.sum(axis=-1), _LEAST, 1.0)
+        rest_C = jnp.where(t_C > _LEAST, t_C * (jnp.log(jnp.maximum(t_C, _LEAST)) - jnp.log(u_C)), 0.0)
+        divergence_C = (p_Ck * (log_p_Ck - log_q_Ck)).sum(axis=-1) + rest_C
+        sums = _total(self.config, divergence_C, nll_C, tokens["weights"])
+        if not differentiate:
+            return sums, {}, None
+        softmax_CV = jnp.exp(logits_CV - log_z_C[:, None])
+        factor_C = jnp.where(t_C > _LEAST, 1 - t_C / u_C, 1.0)
+        d_CV = softmax_CV * factor_C[:, None]
+        # In S the gradient is q − p: what stands there of the other case goes.
+        local_Ck = ids_Ck - vocabulary.first
+        mine_Ck = (local_Ck >= 0) & (local_Ck < vocabulary.size)
+        change_Ck = q_Ck * (1 - factor_C[:, None]) - p_Ck
+        rows = jnp.arange(ids_Ck.shape[0])[:, None]
+        d_CV = d_CV.at[rows, jnp.clip(local_Ck, 0, vocabulary.size - 1)].add(jnp.where(mine_Ck, change_Ck, 0.0))
+        return sums, {}, _gradient(self.config, d_CV, softmax_CV, tokens, vocabulary)

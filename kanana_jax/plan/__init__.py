@@ -1,0 +1,1 @@
+"""The cost of a stage on chips that are not here, from the compiled program."""

@@ -1,0 +1,45 @@
+"""What a recipe needs before its first stage: sources on disk, and a tokenizer."""
+
+import logging
+import pathlib
+
+import jax
+from jax.experimental import multihost_utils
+
+from kanana_jax.data.read import sources
+from kanana_jax.data.tokens.tokenizer import Tokenizer, load_tokenizer
+from kanana_jax.data.tokens.training import train_sentencepiece
+from kanana_jax.recipe.config import RecipeConfig
+
+log = logging.getLogger("kanana")
+
+
+def prepare_sources(recipe: RecipeConfig, workdir: pathlib.Path) -> dict[str, sources.PreparedSource]:
+    """Every source as shards in `DIR/data/`."""
+    cache = workdir / "data"
+    if jax.process_index() == 0:
+        for name, source in recipe.sources.items():
+            sources.prepare(name, source, cache)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("sources prepared")
+    return {name: sources.load_prepared(name, source, cache) for name, source in recipe.sources.items()}
+
+
+def tokenizer(recipe: RecipeConfig, prepared: dict[str, sources.PreparedSource], workdir: pathlib.Path) -> Tokenizer:
+    """The recipe's tokenizer, copied to or trained in `DIR/tokenizer/`."""
+    folder = workdir / "tokenizer"
+    if jax.process_index() == 0 and not any(folder.glob("tokenizer.*")):
+        folder.mkdir(exist_ok=True)
+        if recipe.tokenizer.path:
+            load_tokenizer(recipe.tokenizer.path).save(folder)
+        else:
+            log.info("training a vocabulary of %d pieces", recipe.tokenizer.vocab_size)
+            texts: dict[str, list[sources.PreparedSource]] = {}
+            for source in prepared.values():
+                texts.setdefault(source.lang, []).append(source)
+            train_sentencepiece(
+                {lang: sources.Texts(tuple(group)) for lang, group in texts.items()}, recipe.tokenizer, folder
+            )
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("tokenizer ready")
+    return load_tokenizer(folder)

@@ -1,0 +1,120 @@
+"""The composed maps of two surgeries pick, from the oldest model, the very weights that the youngest has."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from kanana_jax.errors import UserError
+from kanana_jax.interop import model_folder
+from kanana_jax.interop.lineage import origin
+from kanana_jax.models import transformer
+from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.surgery import stage
+from kanana_jax.surgery.cuts import Plan
+from kanana_jax.surgery.upscale import UpscaleConfig
+
+A = Architecture(
+    vocab_size=32, embed_dim=16, mlp_dim=16, num_layers=5, num_heads=2, num_kv_heads=2, head_dim=4, max_seq_len=32,
+    tied_embeddings=False,
+)  # fmt: skip
+
+
+def _cut(before, layers, channels):
+    after = Architecture(**(before.to_dict() | dict(num_layers=len(layers), embed_dim=len(channels or ()) or 16)))
+    return Plan(before, after, layers, (False,) * len(layers), channels)
+
+
+def _params(seed):
+    rng = np.random.default_rng(seed)
+    shapes = transformer.abstract_params(A, Runtime())
+    return jax.tree.map(lambda s: rng.normal(size=s.shape).astype(np.float32), shapes)
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory):
+    """teacher → depth → (trained on) → width → both; each stage a folder."""
+    root = tmp_path_factory.mktemp("family")
+    params = _params(0)
+    model_folder.write(root / "teacher/model", A, params, model_folder.card(A, stage="teacher"), None, {})
+    cuts = {
+        "depth": ("teacher", (0, 1, 3, 4), None),
+        "width": ("depth", (0, 1, 2, 3), (1, 2, 4, 5, 7, 8, 11, 12, 14, 15)),
+        "both": ("width", (0, 2, 3), (0, 2, 3, 6, 7, 9)),
+    }
+    for name, (parent, layers, channels) in cuts.items():
+        found = model_folder.find(root / parent)
+        stage.carry_out(_cut(found.architecture, layers, channels), found, root / name, {"stage": name}, {}, {})
+    return root
+
+
+def _line(root, *names):
+    return [model_folder.find(root / name) for name in names]
+
+
+def test_the_maps_of_several_prunings_are_joined(family):
+    found = origin(_line(family, "both", "width", "depth", "teacher"), _line(family, "teacher"))
+    assert found.layers == (0, 3, 4) and len(found.channels) == 6
+    old, young = (model_folder.find(family / name) for name in ("teacher", "both"))
+    channels = list(found.channels)
+    np.testing.assert_array_equal(
+        model_folder.read_outer(young)["embedding"], model_folder.read_outer(old)["embedding"][:, channels]
+    )
+    for new, layer in enumerate(found.layers):
+        ours, theirs = model_folder.read_layer(young, new), model_folder.read_layer(old, layer)
+        np.testing.assert_array_equal(ours["attention_norm"]["scale"], theirs["attention_norm"]["scale"][channels])
+
+
+def test_cards_tell_the_lineage(family):
+    names = [m.path.parent.name for m in model_folder.lineage(model_folder.find(family / "both"))]
+    assert names == ["both", "width", "depth", "teacher"]
+    lines = (model_folder.lineage(model_folder.find(family / name)) for name in ("both", "depth"))
+    assert origin(*lines).layers == (0, 2, 3)
+
+
+def test_a_teacher_that_was_trained_on_has_the_same_parts(family, tmp_path):
+    """As with teacher correction: pruned from `teacher`, taught by what became of it."""
+    old = model_folder.find(family / "teacher")
+    params = _params(1)
+    model_folder.write(
+        tmp_path / "later/model", A, params, model_folder.card(A, parent=str(old.path)), None, {}
+    )  # fmt: skip
+    later = model_folder.find(tmp_path / "later")
+    found = origin(_line(family, "depth", "teacher"), model_folder.lineage(later))
+    assert found.layers == (0, 1, 3, 4) and found.channels is None
+    # But not what went through a surgery of its own.
+    with pytest.raises(UserError, match="no surgery.json leads"):
+        origin(_line(family, "depth", "teacher"), model_folder.lineage(_line(family, "width")[0]))
+
+
+def test_up_scaling_maps_copies(family, tmp_path):
+    parent = model_folder.find(family / "teacher")
+    stage.run_upscale(UpscaleConfig(7), parent, tmp_path / "deep", {"stage": "deep"})
+    report = json.loads((tmp_path / "deep/surgery.json").read_text())
+    found = origin(model_folder.lineage(model_folder.find(tmp_path / "deep")), [parent])
+    assert found.layers == tuple(report["layers"]) and found.channels is None
+
+
+def test_unrelated_models_and_old_reports_are_told(family):
+    with pytest.raises(UserError, match="hidden states cannot be compared: no surgery.json leads from .*teacher"):
+        origin(_line(family, "both", "width"), _line(family, "teacher"))
+    file = family / "width/surgery.json"
+    text = file.read_text()
+    report = json.loads(text)
+    del report["channels"]
+    file.write_text(json.dumps(report))
+    with pytest.raises(UserError, match="older version"):
+        origin(_line(family, "both", "width", "depth", "teacher"), _line(family, "teacher"))
+    file.write_text(text)
+
+
+def test_the_fingerprint_is_of_the_weights_and_not_of_the_files(family, tmp_path):
+    teacher = model_folder.find(family / "teacher")
+    whole = model_folder.fingerprint(teacher)
+    model_folder.transfer(teacher.path, tmp_path / "copy", keep_card=False)
+    assert model_folder.fingerprint(model_folder.find(tmp_path / "copy")) == whole
+    params = _params(0)
+    params["blocks"]["mlp"]["up"][4, 3, 2] *= 1.001
+    model_folder.write(tmp_path / "other", A, params, model_folder.card(A), None, {})
+    assert model_folder.fingerprint(model_folder.find(tmp_path / "other")) != whole

@@ -1,0 +1,190 @@
+"""Divergences and gradients against float64 formulas and finite differences, on one and on eight devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kanana_jax.losses.distillation import DistillationConfig, cached_distillation, distillation
+from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+
+B, T, D, E, V = 8, 6, 16, 24, 40
+CONFIGS = [
+    DistillationConfig(),
+    DistillationConfig(temperature=2.0),
+    DistillationConfig(ce_weight=0.3),
+    DistillationConfig("reverse"),
+    DistillationConfig("reverse", temperature=0.7, ce_weight=0.5),
+    DistillationConfig("jsd", jsd_beta=0.1),
+    DistillationConfig("jsd", jsd_beta=0.5, temperature=3.0),
+    DistillationConfig(ce_weight=1.0),
+]
+
+
+@pytest.fixture(scope="module")
+def case():
+    rng = np.random.default_rng(0)
+    return dict(
+        hidden=rng.normal(size=(B, T, D)) * 0.5,
+        unembedding=rng.normal(size=(V, D)) * 0.5,
+        teacher_hidden=rng.normal(size=(B, T, E)) * 0.5,
+        teacher_unembedding=rng.normal(size=(V, E)) * 0.5,
+        targets=rng.integers(0, V, (B, T)),
+        weights=rng.integers(0, 3, (B, T)) / 2.0,
+    )
+
+
+def _log_softmax(x):
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def _value(case, c, hidden=None, unembedding=None):
+    """(loss, divergence, nll) in float64, by the definitions."""
+    hidden = case["hidden"] if hidden is None else hidden
+    unembedding = case["unembedding"] if unembedding is None else unembedding
+    student, teacher = hidden @ unembedding.T, case["teacher_hidden"] @ case["teacher_unembedding"].T
+    log_q, log_p = _log_softmax(student / c.temperature), _log_softmax(teacher / c.temperature)
+    p, q = np.exp(log_p), np.exp(log_q)
+    if c.divergence == "forward":
+        each = (p * (log_p - log_q)).sum(-1)
+    elif c.divergence == "reverse":
+        each = (q * (log_q - log_p)).sum(-1)
+    else:
+        m = c.jsd_beta * p + (1 - c.jsd_beta) * q
+        each = c.jsd_beta * (p * (log_p - np.log(m))).sum(-1) + (1 - c.jsd_beta) * (q * (log_q - np.log(m))).sum(-1)
+    nll = -np.take_along_axis(_log_softmax(student), case["targets"][..., None], -1)[..., 0]
+    w = case["weights"]
+    divergence, nll = (each * w).sum(), (nll * w).sum()
+    return (1 - c.ce_weight) * c.temperature**2 * divergence + c.ce_weight * nll, divergence, nll
+
+
+def _gradients(case, value):
+    """Central differences in float64 of `value(hidden, unembedding)`, of 40 entries of each."""
+    draw, found = np.random.default_rng(1), []
+    for name in ("hidden", "unembedding"):
+        for flat in draw.choice(case[name].size, 40, replace=False):
+            at, ends = np.unravel_index(flat, case[name].shape), []
+            for sign in (1, -1):
+                moved = {k: case[k] for k in ("hidden", "unembedding")}
+                moved[name] = moved[name].copy()
+                moved[name][at] += sign * 1e-5
+                ends.append(value(moved["hidden"], moved["unembedding"]))
+            found.append((name, at, (ends[0] - ends[1]) / 2e-5))
+    return found
+
+
+def _ours(case, function, chunk=1024):
+    arrays = [jnp.asarray(case[k], jnp.float32) for k in ("hidden", "unembedding")]
+
+    def loss(hidden, unembedding):
+        output = function(hidden, unembedding, chunk=chunk)
+        return output.loss, output
+
+    (_, output), grads = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(*arrays)
+    return output, dict(zip(("hidden", "unembedding"), grads))
+
+
+def _online(case, c):
+    rest = [jnp.asarray(case[k], jnp.float32) for k in ("teacher_hidden", "teacher_unembedding")]
+    rest += [jnp.asarray(case["targets"], jnp.int32), jnp.asarray(case["weights"], jnp.float32)]
+    return lambda hidden, unembedding, chunk: distillation(hidden, unembedding, *rest, config=c, chunk=chunk)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("mesh", [None, dict(fsdp=4, tensor=2), dict(data=2, fsdp=1, sequence=2, tensor=2)])
+def test_values_and_gradients(case, config, mesh):
+    want = _value(case, config)
+    if mesh is None:
+        output, grads = _ours(case, _online(case, config), chunk=7)
+    else:
+        with jax.set_mesh(make_mesh(MeshConfig(**mesh))):
+            output, grads = _ours(case, _online(case, config))
+    np.testing.assert_allclose((output.loss, output.divergence, output.nll), want, rtol=2e-6, atol=1e-5)
+    for name, at, slope in _gradients(case, lambda h, u: _value(case, config, h, u)[0]):
+        assert float(grads[name][at]) == pytest.approx(slope, rel=1e-4, abs=3e-6)
+
+
+def _top(case, k):
+    log_p = _log_softmax(case["teacher_hidden"] @ case["teacher_unembedding"].T)
+    ids = np.argsort(-log_p, axis=-1)[..., :k]
+    return ids, np.take_along_axis(log_p, ids, -1)
+
+
+def _cached(case, c, k):
+    ids, log_p = _top(case, k)
+    rest = [jnp.asarray(ids, jnp.int32), jnp.asarray(log_p, jnp.float32)]
+    rest += [jnp.asarray(case["targets"], jnp.int32), jnp.asarray(case["weights"], jnp.float32)]
+    return lambda hidden, unembedding, chunk: cached_distillation(hidden, unembedding, *rest, config=c, chunk=chunk)
+
+
+def _bucket_value(case, c, k, hidden, unembedding):
+    ids, log_p = _top(case, k)
+    log_q = np.take_along_axis(_log_softmax(hidden @ unembedding.T), ids, -1)
+    p, q = np.exp(log_p), np.exp(log_q)
+    t, u = 1 - p.sum(-1), 1 - q.sum(-1)
+    each = (p * (log_p - log_q)).sum(-1) + t * (np.log(t) - np.log(u))
+    nll = -np.take_along_axis(_log_softmax(hidden @ unembedding.T), case["targets"][..., None], -1)[..., 0]
+    return ((1 - c.ce_weight) * each * case["weights"] + c.ce_weight * nll * case["weights"]).sum()
+
+
+@pytest.mark.parametrize("k", [1, 4, 16, 39])
+@pytest.mark.parametrize("ce", [0.0, 0.3])
+@pytest.mark.parametrize("mesh", [None, dict(fsdp=4, tensor=2)])
+def test_the_cached_teacher_is_the_kl_of_k_tokens_and_the_rest(case, k, ce, mesh):
+    c = DistillationConfig(ce_weight=ce)
+    if mesh is None:
+        output, grads = _ours(case, _cached(case, c, k), chunk=7)
+    else:
+        with jax.set_mesh(make_mesh(MeshConfig(**mesh))):
+            output, grads = _ours(case, _cached(case, c, k))
+    value = lambda h, u: _bucket_value(case, c, k, h, u)  # noqa: E731
+    np.testing.assert_allclose(output.loss, value(case["hidden"], case["unembedding"]), rtol=1e-5, atol=1e-5)
+    for name, at, slope in _gradients(case, value):
+        assert float(grads[name][at]) == pytest.approx(slope, rel=1e-4, abs=1e-5)
+
+
+def test_with_all_tokens_cached_it_is_the_online_loss(case):
+    c = DistillationConfig(ce_weight=0.2)
+    online, cached = _ours(case, _online(case, c)), _ours(case, _cached(case, c, V))
+    np.testing.assert_allclose(cached[0].loss, online[0].loss, rtol=1e-5)
+    for name in ("hidden", "unembedding"):
+        np.testing.assert_allclose(cached[1][name], online[1][name], rtol=1e-3, atol=1e-5)
+
+
+def test_more_tokens_bring_the_bound_closer(case):
+    values = [float(_ours(case, _cached(case, DistillationConfig(), k))[0].divergence) for k in (1, 4, 16, 39)]
+    assert values == sorted(values)
+    assert values[-1] <= float(_ours(case, _online(case, DistillationConfig()))[0].divergence) + 1e-5
+
+
+def test_a_student_that_is_the_teacher_has_nothing_to_learn(case):
+    own = dict(case, teacher_hidden=case["hidden"], teacher_unembedding=case["unembedding"])
+    for divergence in ("forward", "reverse", "jsd"):
+        output, grads = _ours(own, _online(own, DistillationConfig(divergence)))
+        assert abs(float(output.divergence)) < 1e-4
+        assert max(float(jnp.abs(g).max()) for g in grads.values()) < 1e-5
+
+
+def test_a_cache_cannot_give_what_it_does_not_hold(case):
+    for config in (DistillationConfig("reverse"), DistillationConfig(temperature=2.0)):
+        with pytest.raises(ValueError, match="forward"):
+            _ours(case, _cached(case, config, 4))
+    for wrong in (dict(temperature=0.0), dict(jsd_beta=1.0), dict(ce_weight=1.5)):
+        with pytest.raises(ValueError):
+            DistillationConfig(**wrong)
+
+
+def test_no_logits_of_all_tokens_in_memory():
+    """Temporaries stay below one float32 [tokens, V] array although two models have logits."""
+    tokens, V = 4096, 8192
+
+    def loss(hidden, unembedding):
+        targets, weights = jnp.zeros((8, tokens // 8), jnp.int32), jnp.ones((8, tokens // 8))
+        return distillation(
+            hidden, unembedding, 2 * hidden, unembedding, targets, weights, config=DistillationConfig(), chunk=128
+        ).loss
+
+    shapes = jax.ShapeDtypeStruct((8, tokens // 8, 32), jnp.float32), jax.ShapeDtypeStruct((V, 32), jnp.float32)
+    compiled = jax.jit(jax.grad(loss, (0, 1))).lower(*shapes).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < tokens * V * 4 / 4

@@ -1,0 +1,192 @@
+"""Whole recipes, small: resume, other meshes, finished runs, bad workdirs."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from conftest import losses
+
+from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.recipe import run as recipe
+from kanana_jax.training import loop
+
+ONE_STAGE = ("stages=('stage1',)", "stage1.train.tokens=10_240")  # 20 steps
+
+
+def _config(tiny_config, *overrides, mesh=None):
+    config = tiny_config(*ONE_STAGE, *overrides).unlock()
+    config.samples = dict(prompts={})
+    if mesh:
+        config.mesh = dict(mesh)
+    return config
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    from conftest import ROOT
+
+    from kanana_jax import config as config_lib
+
+    def make(*overrides):
+        config = config_lib.read_config_file(str(ROOT / "configs/tiny.py") + ":test")
+        config_lib.override(config, overrides)
+        return config
+
+    workdir = tmp_path_factory.mktemp("run") / "w"
+    recipe.run(_config(make), workdir, devices=jax.devices()[:1])
+    return workdir
+
+
+def test_two_stages_report_model_and_nothing_to_do_again(tiny_config, tmp_path):
+    config = tiny_config()
+    recipe.run(config, tmp_path, devices=jax.devices()[:1])
+    assert len(losses(tmp_path)) == 12 and len(losses(tmp_path, "stage2")) == 6
+    card = json.loads((tmp_path / "stage2/model/model.json").read_text())
+    assert card["parent"].endswith("stage1/model") and card["tokens"] > 0.9 * 6 * 512 and card["flops"]["train"] > 0
+    report = json.loads((tmp_path / "stage2/data_report.json").read_text())
+    first = json.loads((tmp_path / "stage1/data_report.json").read_text())
+    assert report["sources"]["ko_noise"] == first["sources"]["ko_noise"] and report["kept"] > first["kept"]
+    assert {s["lang"] for s in json.loads((tmp_path / "stage2/samples.json").read_text())} == {"ko", "en"}
+    page = (tmp_path / "report.html").read_text()
+    assert "stage2: finished" in page and "bits per byte" in page
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "stage1").rglob("*") if p.is_file()}
+    recipe.run(config, tmp_path, devices=jax.devices()[:1])
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "stage1").rglob("*") if p.is_file()}
+
+
+def test_the_same_seed_gives_the_same_bits(undisturbed, tiny_config, tmp_path):
+    recipe.run(_config(tiny_config), tmp_path, devices=jax.devices()[:1])
+    assert losses(tmp_path) == losses(undisturbed)
+
+
+def test_a_step_compiled_ahead_trains_the_same_bits(undisturbed, tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "compile_ahead", lambda *_: {})
+    recipe.run(_config(tiny_config), tmp_path, devices=jax.devices()[:1])
+    assert losses(tmp_path) == losses(undisturbed)
+
+
+def test_only_a_stage_of_known_shapes_is_compiled_ahead(tiny_config, tmp_path):
+    parsed, stages = recipe.parse(tiny_config())
+    mesh = recipe.make_mesh(parsed.mesh, jax.devices()[:1])
+    assert recipe.compile_ahead(parsed, stages, [], mesh) == {}
+    assert recipe.compile_ahead(parsed, stages, ["stage2", "upscaled"], mesh) == {}  # begins from what stage 1 writes
+    ahead = recipe.compile_ahead(parsed, stages, ["stage1", "stage2"], mesh)
+    assert [*ahead] == ["stage1"] and callable(ahead["stage1"].result())
+
+
+def test_a_source_that_cannot_be_read_is_told_while_the_step_compiles(tiny_config, tmp_path):
+    config = _config(tiny_config)
+    config.sources.ko_news.path = str(tmp_path / "nothing.jsonl")
+    with pytest.raises(UserError, match="nothing.jsonl"):
+        recipe.run(config, tmp_path / "run", devices=jax.devices()[:1])
+
+
+@pytest.mark.parametrize("mesh", [dict(fsdp=4, tensor=2), dict(data=2, fsdp=2, sequence=2), dict(data=4, fsdp=2)])
+def test_eight_devices_give_the_losses_of_one(undisturbed, tiny_config, tmp_path, mesh):
+    recipe.run(_config(tiny_config, mesh=mesh), tmp_path)
+    np.testing.assert_allclose(losses(tmp_path), losses(undisturbed), atol=1e-5)
+
+
+def test_scan_and_accumulation_give_the_same_losses(undisturbed, tiny_config, tmp_path):
+    config = _config(tiny_config, "runtime.scan_layers=true")
+    config.stage1.train.accumulate = 2
+    recipe.run(config, tmp_path, devices=jax.devices()[:1])
+    np.testing.assert_allclose(losses(tmp_path), losses(undisturbed), atol=1e-5)
+
+
+class _Stop(Exception):
+    pass
+
+
+def _interrupt_after(monkeypatch, steps):
+    """Ends a run by an exception once that many steps are logged, as a crash between checkpoints would."""
+    original = loop._Run.digest
+
+    def digest(self, step, values):
+        original(self, step, values)
+        if step == steps:
+            raise _Stop
+
+    monkeypatch.setattr(loop._Run, "digest", digest)
+
+
+@pytest.mark.parametrize("there_and_back", [(1, dict(fsdp=4, tensor=2)), (8, dict(fsdp=1))])
+def test_a_run_goes_on_on_another_mesh(undisturbed, tiny_config, tmp_path, there_and_back, monkeypatch):
+    first, second = there_and_back
+    first_mesh = dict(fsdp=-1) if first == 1 else dict(fsdp=4, tensor=2)
+    with monkeypatch.context() as patch:
+        _interrupt_after(patch, 10)
+        with pytest.raises(_Stop):
+            recipe.run(_config(tiny_config, mesh=first_mesh), tmp_path, devices=jax.devices()[:first])
+    assert not (tmp_path / "stage1/model").exists()
+    recipe.run(_config(tiny_config, mesh=second), tmp_path, devices=jax.devices()[: 8 if first == 1 else 1])
+    np.testing.assert_allclose(losses(tmp_path), losses(undisturbed), atol=1e-5)
+    data = [json.loads((w / "stage1/data_state.json").read_text()) for w in (tmp_path, undisturbed)]
+    assert data[0] == data[1]
+
+
+def test_another_config_in_the_same_workdir_is_refused(undisturbed, tiny_config):
+    with pytest.raises(ConfigError, match="begun with another config .*stage1"):
+        recipe.run(
+            _config(tiny_config, "stage1.train.optimizer.learning_rate=1.0"), undisturbed, devices=jax.devices()[:1]
+        )
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tiny_config, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        _interrupt_after(patch, 6)
+        with pytest.raises(_Stop):
+            recipe.run(_config(tiny_config), tmp_path, devices=jax.devices()[:1])
+    (tmp_path / "config.json").unlink()
+    config = _config(tiny_config)
+    config.stage1.model.mlp_dim = 128
+    with pytest.raises(UserError, match="another architecture|cannot be restored") as caught:
+        recipe.run(config, tmp_path, devices=jax.devices()[:1])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda c: c.update(mesh=dict(fsdp=3)), ["does not divide the 8 devices"]),
+        (lambda c: c.update(mesh=dict(fsdp=1, tensor=8)), ["model.num_heads = 4", "tensor"]),
+        (
+            lambda c: c.update(mesh=dict(fsdp=8, tensor=1)) or c.stage1.train.update(batch_tokens=256),
+            ["rows", "8 devices"],
+        ),
+        (lambda c: c.stage1.model.update(vocab_size=801), ["vocab_size is 801", "800"]),
+        (lambda c: c.stage1.train.update(seq_len=2048, batch_tokens=8 * 2048), ["max_seq_len 1024"]),
+        (lambda c: c.runtime.update(attention="splash"), ["splash", "TPU"]),
+        (lambda c: c.data.update(lanes=3), ["data.lanes = 3"]),
+    ],
+)
+def test_what_does_not_fit_is_told_before_training(tiny_config, tmp_path, change, words):
+    config = _config(tiny_config)
+    change(config)
+    with pytest.raises(ConfigError) as caught:
+        recipe.run(config, tmp_path)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_run_that_only_meets_bad_updates_stops_and_keeps_its_checkpoint(tiny_config, tmp_path):
+    config = _config(tiny_config)
+    config.stage1.train.optimizer.update(learning_rate=1e30, clip_norm=0.0)
+    config.stage1.train.guard = dict(stop_after=3)
+    with pytest.raises(UserError, match="3 updates in a row were refused"):
+        recipe.run(config, tmp_path, devices=jax.devices()[:1])
+    rows = [json.loads(line) for line in (tmp_path / "stage1/metrics.jsonl").read_text().splitlines()]
+    assert rows
+
+
+def test_worker_processes_train_alike(undisturbed, tiny_config, tmp_path):
+    recipe.run(_config(tiny_config, "data.workers=processes"), tmp_path, devices=jax.devices()[:1])
+    assert losses(tmp_path) == losses(undisturbed)
+
+
+def test_stage_config_is_frozen(tiny_config):
+    parsed, stages = recipe.parse(tiny_config())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        stages["stage1"].train.tokens = 1
+    assert parsed.stages[:2] == ("stage1", "stage2")

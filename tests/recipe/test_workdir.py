@@ -1,0 +1,90 @@
+"""What may change in a workdir, and how a change that may not is told."""
+
+import json
+
+import jax
+import pytest
+
+from kanana_jax.cli import main
+from kanana_jax.errors import ConfigError
+from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+from kanana_jax.recipe import workdir as workdir_files
+
+
+def _record(config, folder, devices=1):
+    workdir_files.record(config, 0, folder, ["kanana", "run"], make_mesh(MeshConfig(), jax.devices()[:devices]))
+    return json.loads((folder / "config.json").read_text())
+
+
+def _config(**changes):
+    config = {
+        "seed": 0,
+        "mesh": {"data": 1, "fsdp": -1},
+        "runtime": {"remat": "none"},
+        "data": {"lanes": 4, "workers": "threads"},
+        "stage1": {
+            "model": {"embed_dim": 32},
+            "train": {"tokens": 100, "accumulate": 1, "log_every": 1, "checkpoint": {"every": 4}},
+        },
+    }
+    for key, value in changes.items():
+        *parents, leaf = key.split("__")
+        section = config
+        for name in parents:
+            section = section[name]
+        section[leaf] = value
+    return config
+
+
+def test_where_and_how_fast_may_change_and_is_noted(tmp_path):
+    first = _record(_config(), tmp_path)
+    changes = dict(
+        mesh__data=2,
+        mesh__slices=2,
+        runtime__remat="full",
+        data__workers="processes",
+        stage1__train__accumulate=2,
+        stage1__train__log_every=5,
+        stage1__train__checkpoint={"every": 8, "keep_last": 3},
+    )
+    second = _record(_config(**changes), tmp_path, devices=4)
+    assert second["config_hash"] == first["config_hash"] and second["started"] == first["started"]
+    assert second["config"] == _config(**changes) and second["devices"].startswith("4 ×")
+    assert [s["devices"][0] for s in second["starts"]] == ["1", "4"]
+    assert second["starts"][1]["changed"]["mesh.data"] == [1, 2]
+    assert second["starts"][1]["changed"]["stage1.train.checkpoint.keep_last"] == ["nothing", 3]
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (dict(seed=1), "seed was 0, is 1"),
+        (dict(data__lanes=8), "data.lanes was 4, is 8"),
+        (dict(stage1__train__tokens=200), "stage1.train.tokens was 100, is 200"),
+        (dict(stage1__model__depth=3), "stage1.model.depth was nothing, is 3"),
+        (dict(stage1__train__checkpoint={}, mesh__data=2, seed=3), "seed was 0, is 3"),
+    ],
+)
+def test_everything_else_is_refused_by_its_full_key(tmp_path, change, told):
+    before = _record(_config(), tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        _record(_config(**change), tmp_path)
+    assert f"({told})" in str(caught.value)  # that, and nothing that is free
+    assert json.loads((tmp_path / "config.json").read_text()) == before
+    assert workdir_files.config_hash(_config(**change)) != before["config_hash"]
+
+
+@pytest.mark.parametrize("address", ["gs://bucket/runs/x", "s3://bucket/runs/x"])
+def test_a_bucket_is_no_folder(address, capsys, tmp_path, monkeypatch):
+    from conftest import ROOT
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "--config", f"{ROOT}/configs/tiny.py:test", "--workdir", address]) == 2
+    error = capsys.readouterr().err
+    assert address in error and "/mnt/bucket/runs/x" in error and ("gcsfuse" in error) == address.startswith("gs")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_a_colon_is_a_folder(tmp_path):
+    workdir_files.check_place(tmp_path / "a:b")
+    workdir_files.check_place(workdir_files.pathlib.Path("runs/tiny"))

@@ -1,0 +1,181 @@
+"""Up-scaling, pruning and distillation as stages of a recipe: they run, add up, and refuse what cannot be."""
+
+import copy
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT, losses
+
+from kanana_jax import config as config_lib
+from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.interop import model_folder
+from kanana_jax.models import counts
+from kanana_jax.models.architecture import Runtime
+from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+from kanana_jax.recipe import run as recipe
+
+SHORT = ("stage1.train.tokens=2048", "stage2.train.tokens=1024")
+
+
+def _card(workdir, stage):
+    return json.loads((workdir / stage / "model/model.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+
+    workdir = tmp_path_factory.mktemp("chain")
+    config = config_lib.read_config_file(f"{ROOT / 'configs/tiny.py'}:test")
+    config_lib.override(config, SHORT)
+    recipe.run(config, workdir, devices=jax.devices()[:1])
+    return workdir, config
+
+
+def test_every_stage_leaves_a_model_and_its_cost(run):
+    workdir, config = run
+    stage2, deeper, student = (_card(workdir, s) for s in ("stage2", "deeper", "student"))
+    assert deeper["architecture"]["num_layers"] == 3 and stage2["architecture"]["num_layers"] == 2
+    assert student["architecture"]["embed_dim"] == 24 and student["parameters"] < stage2["parameters"]
+    teacher = model_folder.find(workdir / "stage2").architecture
+    forward = counts.forward_flops_per_token(teacher, 64)
+    assert student["flops"]["teacher"] == pytest.approx(forward * student["tokens"])
+    assert _card(workdir, "pruned")["flops"]["calibration"] == pytest.approx(forward * 8 * 64)
+    assert stage2["flops"]["teacher"] == 0
+    assert len(losses(workdir, "student")) == 6
+    report = json.loads((workdir / "upscaled/surgery.json").read_text())
+    assert report["layers"] == [0, 1, 1]
+    page = (workdir / "report.html").read_text()
+    assert "student" in page
+
+
+def test_the_kept_parts_are_the_teachers(run):
+    workdir, _ = run
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    teacher, pruned = (
+        model_folder.load_params(model_folder.find(workdir / s), Runtime(), mesh) for s in ("stage2", "pruned")
+    )
+    with np.load(workdir / "pruned/importance.npz") as file:
+        channels = np.sort(np.argsort(-file["channels"], kind="stable")[:24])
+    np.testing.assert_array_equal(pruned["embedding"], teacher["embedding"][:, channels])
+
+
+def test_a_finished_chain_is_left_alone_and_a_removed_stage_comes_again(run):
+    workdir, config = run
+    before = {s: (workdir / s / "model/model.json").stat().st_mtime_ns for s in ("pruned", "student")}
+    old = (workdir / "pruned/model/model-00002-of-00003.safetensors").read_bytes()
+
+    shutil.rmtree(workdir / "pruned/model")
+    recipe.run(config, workdir, devices=jax.devices()[:1])
+    assert (workdir / "pruned/model/model-00002-of-00003.safetensors").read_bytes() == old
+    assert (workdir / "student/model/model.json").stat().st_mtime_ns == before["student"]
+
+
+def test_eight_devices_distil_as_one(run, tmp_path):
+
+    workdir, config = run
+    shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("student", "compiled"))
+
+    config = copy.deepcopy(config)
+    config.mesh = dict(data=2, fsdp=2, sequence=1, tensor=2)
+    recipe.run(config, tmp_path / "run")
+    np.testing.assert_allclose(losses(tmp_path / "run", "student"), losses(workdir, "student"), rtol=2e-4, atol=2e-6)
+
+
+def test_a_teacher_on_a_mesh_of_its_own_teaches_the_same(run, tmp_path):
+    workdir, config = run
+    shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("student", "compiled"))
+    config = copy.deepcopy(config)
+    config.mesh = dict(data=2, fsdp=4, sequence=1, tensor=1)
+    config.student.distill.mesh = dict(data=1, fsdp=4, sequence=1, tensor=2)
+    (tmp_path / "run/config.json").unlink()
+    recipe.run(config, tmp_path / "run")
+    np.testing.assert_allclose(losses(tmp_path / "run", "student"), losses(workdir, "student"), rtol=2e-4, atol=2e-6)
+
+    shutil.rmtree(tmp_path / "run/student")
+    for mesh, told in (
+        (dict(tensor=3), "mesh data 1 × fsdp 4 × sequence 1 × tensor 3 does not divide"),
+        (dict(fsdp=2, tensor=4), "teacher.num_kv_heads = 2 is not divisible by the 4"),
+        (dict(sequence=2, fsdp=2, tensor=2), "student.distill.mesh.sequence' is 2, the mesh's is 1"),
+    ):
+        config.student.distill.mesh.update(mesh)
+        (tmp_path / "run/config.json").unlink()
+        with pytest.raises(ConfigError, match=told):
+            recipe.run(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ("student.distill.teacher='deepr'", "not a model"),
+        ("pruned.prune.shape.embed_dim=1000", "prune.embed_dim is 1000"),
+        ("upscaled.upscale.num_layers=2", "has 2 already"),
+        ("pruned.prune.seq_len=4096", "'pruned.prune.seq_len' is 4096, beyond the model's max_seq_len"),
+        ("pruned.prune.shape.num_heads=3", "the 2 KV groups do not divide"),
+    ],
+)
+def test_what_cannot_be_is_told(run, tmp_path, change, told):
+
+    workdir, config = run
+    config = copy.deepcopy(config)
+    config_lib.override(config, [change])
+    stage = change.partition(".")[0]
+    shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns(stage, "compiled"))
+    (tmp_path / "run/config.json").unlink()
+    with pytest.raises(UserError, match=told):
+        recipe.run(config, tmp_path / "run", devices=jax.devices()[:1])
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ("pruned.kind='distill'", "'pruned'.*kind 'distill' needs a section 'train'"),
+        ("upscaled.start='scratch'", "'scratch' needs a model section"),
+        ("student.distill.teacher='student'", "does not come before it"),
+        ("student.distill.loss=dict(temperature=0.0)", "temperature must be positive"),
+        ("student.distill.dtype='int8'", "bfloat16"),
+    ],
+)
+def test_sections_that_do_not_fit_are_refused(tiny_config, change, told):
+    with pytest.raises(ConfigError, match=told):
+        config = tiny_config()
+        key, _, value = change.partition("=")
+        *path, last = key.split(".")
+        section = config
+        for name in path:
+            section = section[name]
+        section[last] = eval(value)  # noqa: S307
+        recipe.parse(config)
+
+
+def test_calibration_text_of_another_vocabulary_is_refused(run, tmp_path):
+    """Its token ids would name other words, and every score would be of nothing."""
+    workdir, config = run
+    config = copy.deepcopy(config)
+    config.stages = ("pruned",)
+    config.pruned.start = str(workdir / "stage2")
+    config.tokenizer.vocab_size = 700
+    with pytest.raises(ConfigError, match="vocab_size is 800, the tokenizer's 700"):
+        recipe.run(config, tmp_path / "smaller", devices=jax.devices()[:1])
+    config.tokenizer.vocab_size = 800
+    config.tokenizer.train_bytes = 100_000
+    with pytest.raises(ConfigError, match="'pruned'.*another tokenizer"):
+        recipe.run(config, tmp_path / "other", devices=jax.devices()[:1])
+
+
+def test_another_vocabulary_cannot_teach(run, tmp_path):
+    workdir, config = run
+    config = copy.deepcopy(config)
+    config.stages = ("student",)
+    shape = model_folder.find(workdir / "pruned").architecture
+    config.student.update(start="scratch", model={**shape.to_dict(), "vocab_size": 700})
+    config.student.distill.teacher = str(workdir / "stage2")
+    config.tokenizer.vocab_size = 700
+    with pytest.raises(ConfigError, match="the teacher's vocab_size is 800, the tokenizer's 700"):
+        recipe.run(config, tmp_path / "smaller", devices=jax.devices()[:1])
+    config.student.model.vocab_size = config.tokenizer.vocab_size = 800
+    config.tokenizer.train_bytes = 100_000
+    with pytest.raises(ConfigError, match="the teacher was trained with another tokenizer"):
+        recipe.run(config, tmp_path / "other", devices=jax.devices()[:1])
