@@ -71,7 +71,8 @@ def added_tokens(tables: Tables, model: str, language: str) -> float:
 def ledger(tables: Tables) -> pd.DataFrame:
     """One row a model and language: what its base has seen, what was added, and how it is known."""
     rows = []
-    for model, row in tables.models.iterrows():
+    for model in tables.models.index:
+        row = tables.models.loc[model]
         for language in tables.languages:
             column = f"{language}_tokens_b_est"
             base = row["base"] if row["base"] in tables.models.index else ""

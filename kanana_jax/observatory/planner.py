@@ -9,6 +9,7 @@ import dataclasses
 import re
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from kanana_jax.errors import ConfigError, nearest
@@ -134,20 +135,25 @@ def best(models: dict[str, GainModel]) -> GainModel | None:
     return min(models.values(), key=lambda m: m.lofo_rmse if m.lofo_rmse is not None else m.s, default=None)
 
 
-def predict(plan: Plan, pairs: Pairs, tables: Tables, measures, names: list[str]) -> list[dict]:
+def predict(plan: Plan, pairs: Pairs, tables: Tables, measures: pd.DataFrame, names: list[str]) -> list[dict]:
     """A row a measure: `before`, `gain`, `gain_ci95`, `after`, `after_ci95`, `form`, `lofo_rmse`, `extrapolates`.
 
     Args:
       measures: models × (components and tasks).
       names: measures that are wanted; scores after training are kept within the task's range.
+
+    Raises:
+      ValueError: the plan does not say how many tokens.
     """
+    if plan.tokens is None:
+        raise ValueError("a plan without tokens predicts nothing")
+    tokens_b = plan.tokens / 1e9
     rows = []
     for name in names:
         level = float(measures.loc[plan.base, name])
         model = best(gain_models(pairs, name))
         if model is None or not np.isfinite(level):
             continue
-        tokens_b = plan.tokens / 1e9
         gain, low, high = model.predict(tokens_b, level)
         limits = tuple(tables.tasks.loc[name, ["low", "high"]]) if name in tables.tasks.index else (-np.inf, np.inf)
         after = [float(np.clip(level + g, *limits)) for g in (gain, low, high)]
@@ -202,7 +208,7 @@ def warnings(plan: Plan, pairs: Pairs, tables: Tables) -> list[str]:
     return found
 
 
-def tokens_for(plan: Plan, pairs: Pairs, measures, target: str, value: float) -> dict:
+def tokens_for(plan: Plan, pairs: Pairs, measures: pd.DataFrame, target: str, value: float) -> dict:
     """The local tokens at which `target` is predicted to reach `value`.
 
     Returns:

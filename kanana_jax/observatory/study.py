@@ -26,6 +26,8 @@ Array = np.ndarray
 SHOWN = 3  # components that are related to compute
 DESCRIBED = ("name", "language", "ability", "metric", "metric_version", "shots", "items", "source")  # of a task
 CURVE = 25  # points of a fitted line
+Laws = dict[str, dict[str, scaling.Fit | None]]  # measure → language → against the compute in it
+Budgets = dict[str, budgets.Budget]  # by language
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,44 +96,23 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
     """Everything that is known about the tables, JSON-ready."""
     language = local_language(tables, options)
     warnings = list(tables.warnings)
-    rng = lambda part: np.random.default_rng([options.seed, part])  # noqa: E731  one stream a part, so that none shifts another
-
-    anchors = {row["anchor"]: task for task, row in tables.tasks.iterrows() if row["anchor"]}
+    anchors = {anchor: task for task, anchor in zip(tables.tasks.index, tables.tasks["anchor"]) if anchor}
     found = components.fit(tables.scores, anchors)
-    noise = components.parallel_analysis(*tables.scores.shape, min(options.draws, 1000), rng(0))
+    noise = components.parallel_analysis(*tables.scores.shape, min(options.draws, 1000), _rng(options, 0))
     kept = [bool(e > t) for e, t in zip(found.eigenvalues, noise)]
-    axes = components.bootstrap_axes(found, min(options.draws, 1000), rng(1))
-    hidden = components.hidden_cells(tables.scores, 20, rng(2))
+    axes = components.bootstrap_axes(found, min(options.draws, 1000), _rng(options, 1))
+    hidden = components.hidden_cells(tables.scores, 20, _rng(options, 2))
 
     shown = list(found.names[:SHOWN])
     measures = tables.scores.join(pd.DataFrame(found.scores[:, :SHOWN], tables.scores.index, shown))
     by_language = {lang: budgets.budget(tables, lang, options.active_params) for lang in tables.languages}
-    families = tables.models["family"].to_numpy(str)
-    laws: dict[str, dict[str, scaling.Fit | None]] = {}
-    for i, (lang, budget) in enumerate(by_language.items()):
-        drawn = budget.draw(rng(10 + i), options.draws)
-        for name in measures.columns:
-            y = measures[name].to_numpy(float)
-            laws.setdefault(name, {})[lang] = scaling.fit(budget.est, y, families, options.draws, rng(20), drawn)
+    laws = _laws(tables, measures, by_language, options)
     warnings += _family_warnings(tables, laws, language)
     general, local = _roles(laws, shown, language, options.reference)
 
     together = pairs.find(tables, measures, language)
-    paired = pairs.summary(together, options.draws, rng(3))
-    judged = {}
-    for task, y in tables.scores.items():
-        zeros = int((y == 0).sum())
-        fits = laws.get(task, {})
-        if zeros:  # a suspected fault of the scoring must not decide a verdict
-            y = y.where(y != 0).to_numpy(float)
-            fits = {lang: scaling.fit(b.est, y, families, options.draws, rng(20)) for lang, b in by_language.items()}
-        found_ = verdicts.judge(fits, paired.get(task), float(tables.scores[task].std()), language, options.reference)
-        note = (
-            (f"Pooled figures leave out the exact zeros of {zeros} models, which look like a fault of the scoring.",)
-            if zeros
-            else ()
-        )
-        judged[task] = dataclasses.replace(found_, reasons=(*found_.reasons, *note))
+    paired = pairs.summary(together, options.draws, _rng(options, 3))
+    judged = _judged(tables, laws, by_language, paired, language, options)
     correlation = associations.correlations(tables.scores)
     result = {
         "evidence": DISCLAIMER,
@@ -178,18 +159,69 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
     return _plain(result)
 
 
-def _roles(laws, shown, language, reference) -> tuple[str | None, str | None]:
+def _rng(options: Options, part: int) -> np.random.Generator:
+    """One stream per part, so that none shifts another."""
+    return np.random.default_rng([options.seed, part])
+
+
+def _laws(tables: Tables, measures: pd.DataFrame, by_language: Budgets, options: Options) -> Laws:
+    """Every measure against the compute of every language."""
+    families = tables.models["family"].to_numpy(str)
+    laws: Laws = {}
+    for i, (lang, budget) in enumerate(by_language.items()):
+        drawn = budget.draw(_rng(options, 10 + i), options.draws)
+        for name in measures.columns:
+            y = measures[name].to_numpy(float)
+            laws.setdefault(name, {})[lang] = scaling.fit(
+                budget.est, y, families, options.draws, _rng(options, 20), drawn
+            )
+    return laws
+
+
+def _judged(
+    tables: Tables,
+    laws: Laws,
+    by_language: Budgets,
+    paired: dict[str, dict[str, Any]],
+    language: str,
+    options: Options,
+) -> dict[str, verdicts.Verdict]:
+    """A verdict for every task; exact zeros, a suspected fault of the scoring, must not decide it."""
+    families = tables.models["family"].to_numpy(str)
+    judged = {}
+    for task in tables.scores.columns:
+        y = tables.scores[task]
+        zeros = int((y == 0).sum())
+        fits = laws.get(task, {})
+        if zeros:
+            clean = y.where(y != 0).to_numpy(float)
+            fits = {
+                lang: scaling.fit(b.est, clean, families, options.draws, _rng(options, 20))
+                for lang, b in by_language.items()
+            }
+        found = verdicts.judge(fits, paired.get(task), float(y.std()), language, options.reference)
+        if zeros:
+            note = (
+                f"Pooled figures leave out the exact zeros of {zeros} models, which look like a fault of the scoring."
+            )
+            found = dataclasses.replace(found, reasons=(*found.reasons, note))
+        judged[task] = found
+    return judged
+
+
+def _roles(laws: Laws, shown: list[str], language: str, reference: str) -> tuple[str | None, str | None]:
     """The components that follow the reference's and the local language's compute best."""
 
     def best(lang: str, without: str | None) -> str | None:
-        strength = {n: laws[n][lang].r2 for n in shown if n != without and n in laws and laws[n].get(lang)}
-        return max(strength, key=strength.get, default=None)
+        fits = {n: laws[n].get(lang) for n in shown if n != without and n in laws}
+        strength = {n: fit.r2 for n, fit in fits.items() if fit is not None}
+        return max(strength, key=lambda n: strength[n], default=None)
 
     general = best(reference, None) or (shown[0] if shown else None)
     return general, best(language, general)
 
 
-def _family_warnings(tables: Tables, laws, language: str) -> list[str]:
+def _family_warnings(tables: Tables, laws: Laws, language: str) -> list[str]:
     found = []
     counts = tables.models["family"].value_counts()
     if len(counts) == 1:
@@ -240,13 +272,22 @@ def _downstream(tables: Tables, options: Options) -> dict:
         return {"cutoff_log10_flops": None, "tasks": []}
     cutoff = float(np.quantile(known, options.cutoff))
     rows = [
-        downstream.held_out(tables.scores, t, flops, cutoff, low=row["low"], high=row["high"])
-        for t, row in tables.tasks.iterrows()
+        downstream.held_out(tables.scores, task, flops, cutoff, low=low, high=high)
+        for task, low, high in zip(tables.tasks.index, tables.tasks["low"], tables.tasks["high"])
     ]
     return {"cutoff_log10_flops": cutoff, "tasks": [row for row in rows if row]}
 
 
-def _plan(tables, options, together, measures, shown, laws, local, language) -> dict:
+def _plan(
+    tables: Tables,
+    options: Options,
+    together: pairs.Pairs,
+    measures: pd.DataFrame,
+    shown: list[str],
+    laws: Laws,
+    local: str | None,
+    language: str,
+) -> dict[str, Any]:
     plan = planner.parse(options.plan, tables, language)
     result: dict[str, Any] = {"base": plan.base, "params": plan.params, "language": language, "tokens": plan.tokens}
     result["warnings"] = planner.warnings(plan, together, tables)
@@ -276,7 +317,7 @@ def _plan(tables, options, together, measures, shown, laws, local, language) -> 
             f"--plan: fewer than {planner.MIN_PAIRS} continual models with a base in the table and known {language} "
             "tokens: nothing to go by"
         )
-    law = laws.get(local or "", {}).get(language)
+    law = laws[local].get(language) if local in laws else None
     if law is not None:
         before = tables.models.loc[plan.base, f"{language}_tokens_b_est"]
         tokens = plan.tokens + (0.0 if np.isnan(before) else before * 1e9)

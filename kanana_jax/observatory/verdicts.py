@@ -39,7 +39,7 @@ def judge(
     english, reason_english = _follows(fits.get(reference), reference)
     rises, reason_pair = _rises(pair, sd, language)
     reasons = (reason_english, reason_local, reason_pair)
-    if rises is None:
+    if pair is None or rises is None:
         if local is None and english is None:
             return Verdict(UNKNOWN, reasons)
         if english and local:

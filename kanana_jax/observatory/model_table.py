@@ -1,0 +1,150 @@
+"""The model table: families, bases, parameters and token budgets by language, checked against each other."""
+
+import pathlib
+import re
+
+import numpy as np
+import pandas as pd
+
+from kanana_jax.errors import ConfigError, nearest
+from kanana_jax.observatory import cells
+
+STATUSES = ("reported", "derived", "assumed", "undisclosed")
+MOST_TOKENS_B = 1e6  # 1e15 tokens, far beyond any model's: a raw count was meant
+_COLUMNS = ("model", "label", "family", "base", "params", "active_params", "tokens_b", "note")
+_BUDGET = re.compile(r"([a-z]{2,3})_(tokens_b_(?:low|est|high)|status)")
+
+
+def unknown(models: pd.Index) -> pd.DataFrame:
+    """The table of models of which no more than the names is known."""
+    table = pd.DataFrame("", models, list(_COLUMNS[1:]))
+    for column in ("params", "active_params", "tokens_b"):
+        table[column] = float("nan")
+    table["label"] = _labels(table)
+    _families(table, [])
+    return table
+
+
+def read(path: pathlib.Path, models: pd.Index, warnings: list[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Reads and checks the table for `models`, in their order.
+
+    Args:
+      warnings: gets sentences about what is lacking.
+
+    Returns:
+      The table, indexed by model, and the languages of which some budget is known.
+    """
+    table = cells.unique(path, cells.read_csv(path), "model")
+    languages = sorted({m[1] for m in map(_BUDGET.fullmatch, table.columns) if m})
+    for column in table.columns:
+        if column not in _COLUMNS and not _BUDGET.fullmatch(column):
+            known = [*_COLUMNS, *(f"{lang}_tokens_b_est" for lang in languages or ["ko"])]
+            raise ConfigError(f"{path}: unknown column '{column}', {nearest(column, known)}")
+    absent = [m for m in models if m not in table.index]
+    if len(absent) == len(models):
+        example = nearest(absent[0], list(table.index))
+        raise ConfigError(f"{path} has a row for none of the models of the scores: '{absent[0]}', {example}")
+    if absent:
+        warnings.append(f"{path.name} has no row for {', '.join(absent)}: left out of everything about compute.")
+    table = table.reindex(models).fillna("")
+    for column in (*_COLUMNS[1:], *(f"{lang}_status" for lang in languages)):
+        if column not in table.columns:
+            table[column] = ""
+    _numbers(path, table, languages)
+    table["label"] = _labels(table)
+    _bases(path, table)
+    _families(table, warnings)
+    _active(path, table)
+    known = tuple(lang for lang in languages if _budgets(path, table, lang))
+    lacking = [m for m in table.index if m not in absent and np.isnan(table.loc[m, "params"])]
+    if lacking:
+        warnings.append(f"The parameters of {', '.join(lacking)} are unknown: left out of everything about compute.")
+    return table, known
+
+
+def _numbers(path: pathlib.Path, table: pd.DataFrame, languages: list[str]) -> None:
+    """Makes the columns of parameters and tokens float64, NaN where nothing is given."""
+    numbers = ["params", "active_params", "tokens_b"]
+    for lang in languages:
+        numbers += [f"{lang}_tokens_b_{end}" for end in ("low", "est", "high")]
+    for column in numbers:
+        given = table[column] if column in table.columns else pd.Series("", table.index)
+        table[column] = [cells.number(path, f"model '{m}'", column, v) for m, v in given.items()]
+        negative = table.index[table[column] < 0]
+        if len(negative):
+            raise ConfigError(f"{path}, model '{negative[0]}': column '{column}' is negative")
+        large = table.index[table[column] > MOST_TOKENS_B]
+        if len(large) and "tokens_b" in column:
+            value = table.loc[large[0], column]
+            raise ConfigError(
+                f"{path}, model '{large[0]}': column '{column}' has {value:g}; it counts 1e9 tokens, as 80 for 80e9"
+            )
+
+
+def _labels(table: pd.DataFrame) -> list[str]:
+    """Short names: as given, or the last part of a model's id."""
+    return [label or model.rsplit("/", 1)[-1] for model, label in zip(table.index, table["label"])]
+
+
+def _bases(path: pathlib.Path, table: pd.DataFrame) -> None:
+    """Refuses a model that comes, through its bases, from itself."""
+    for model in table.index:
+        seen, at = [model], table.loc[model, "base"]
+        while at in table.index:
+            if at in seen:
+                raise ConfigError(f"{path}, model '{model}': its base leads back to it ({' → '.join([*seen, at])})")
+            seen.append(at)
+            at = table.loc[at, "base"]
+
+
+def _families(table: pd.DataFrame, warnings: list[str]) -> None:
+    own = [m for m in table.index if not table.loc[m, "family"]]
+    for model in own:
+        base = table.loc[model, "base"]
+        inherited = table.loc[base, "family"] if base in table.index else ""
+        table.loc[model, "family"] = inherited or base or model
+    if own:
+        warnings.append(
+            f"The family of {len(own)} models is not given ({', '.join(own[:3])}{' …' if len(own) > 3 else ''}): each "
+            "counts as its base's or its own, which makes intervals too narrow if they are related."
+        )
+    for model, base in table["base"].items():
+        if base in table.index and table.loc[base, "family"] != table.loc[model, "family"]:
+            warnings.append(
+                f"'{model}' is of another family than its base '{base}': bootstraps treat them as unrelated."
+            )
+
+
+def _active(path: pathlib.Path, table: pd.DataFrame) -> None:
+    table["active_params"] = table["active_params"].fillna(table["params"])
+    for model in table.index[table["active_params"] > table["params"]]:
+        raise ConfigError(f"{path}, model '{model}': active_params is larger than params")
+    for model in table.index[table["params"] < 1e4]:
+        raise ConfigError(
+            f"{path}, model '{model}': params is {table.loc[model, 'params']:g}; it counts parameters, as 8e9"
+        )
+
+
+def _budgets(path: pathlib.Path, table: pd.DataFrame, lang: str) -> bool:
+    """Fills and checks one language's intervals; whether any model has one."""
+    low, est, high = (f"{lang}_tokens_b_{end}" for end in ("low", "est", "high"))
+    status = f"{lang}_status"
+    for model, value in table[status].items():
+        if value and value not in STATUSES:
+            raise ConfigError(f"{path}, model '{model}': {status} '{value}', {nearest(value, STATUSES)}")
+        if value == "undisclosed" and not np.isnan(table.loc[model, est]):
+            raise ConfigError(
+                f"{path}, model '{model}': {status} is undisclosed, but {est} is given: say how it is known"
+            )
+    table[low], table[high] = table[low].fillna(table[est]), table[high].fillna(table[est])
+    for model in table.index[~((table[low] <= table[est]) & (table[est] <= table[high])) & table[est].notna()]:
+        values = ", ".join(f"{table.loc[model, end]:g}" for end in (low, est, high))
+        raise ConfigError(f"{path}, model '{model}': {lang} tokens must be low ≤ est ≤ high, not {values}")
+    table[status] = [s or ("undisclosed" if np.isnan(e) else "assumed") for s, e in zip(table[status], table[est])]
+    for model, base in table["base"].items():
+        if base in table.index and table.loc[model, high] < table.loc[base, low]:
+            raise ConfigError(
+                f"{path}, model '{model}': it has seen fewer {lang} tokens ({table.loc[model, high]:g}e9) than its "
+                f"base '{base}' ({table.loc[base, low]:g}e9); the columns hold all tokens, the base's included"
+            )
+    return bool(table[est].notna().any())
