@@ -45,13 +45,18 @@ def table(results: Mapping[str, Json]) -> tuple[list[str], dict[str, dict[str, t
 
 def mean(found: Mapping[str, tuple[float, float | None]], tasks: list[str]) -> tuple[float, float | None]:
     """Over tasks, each counting the same, with the standard error of independent ones."""
-    errors = [found[t][1] for t in tasks]
-    total = None if None in errors else math.sqrt(sum(e * e for e in errors)) / len(tasks)
+    errors = [error for t in tasks if (error := found[t][1]) is not None]
+    total = math.sqrt(sum(e * e for e in errors)) / len(tasks) if len(errors) == len(tasks) else None
     return sum(found[t][0] for t in tasks) / len(tasks), total
 
 
-def figure(flops: Mapping[str, float], scores: Mapping[str, tuple[float, float | None]], families, y: str) -> str:
-    """One point a model, joined within a family, with bars of one standard error."""
+def figure(
+    flops: Mapping[str, float],
+    scores: Mapping[str, tuple[float, float | None]],
+    families: Mapping[str, str],
+    y: str,
+) -> str:
+    """One point per model, joined within a family, with bars of one standard error."""
     groups = []
     for family in dict.fromkeys(families.values()):
         models = sorted((m for m in scores if families[m] == family and m in flops), key=lambda m: (flops[m], m))

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from kanana_jax.report.svg import (
     COLOURS,
@@ -20,6 +21,10 @@ from kanana_jax.report.svg import (
     scale,
     short,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
 
 MAX_POINTS = 600  # of a line
 
@@ -47,7 +52,7 @@ class Series:
             raise ValueError(f"series '{self.label}': x, y, low and high must be of equal length")
 
 
-def thin(x: Sequence[float], y: Sequence[float], points: int = MAX_POINTS):
+def thin(x: Sequence[float], y: Sequence[float], points: int = MAX_POINTS) -> "tuple[np.ndarray, np.ndarray]":
     """At most `points` points of a curve with its shape and its spikes.
 
     The curve is cut into `points // 2` pieces of equally many points, and the lowest and the highest point of each
@@ -58,16 +63,16 @@ def thin(x: Sequence[float], y: Sequence[float], points: int = MAX_POINTS):
     """
     import numpy as np
 
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    if len(x) <= points:
-        return x, y
+    xs, ys = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if len(xs) <= points:
+        return xs, ys
     keep: set[int] = set()
-    for piece in np.array_split(np.arange(len(x)), max(1, points // 2)):
-        finite = piece[np.isfinite(y[piece])]
+    for piece in np.array_split(np.arange(len(xs)), max(1, points // 2)):
+        finite = piece[np.isfinite(ys[piece])]
         source = finite if len(finite) else piece[:1]
-        keep |= {int(source[np.argmin(y[source])]), int(source[np.argmax(y[source])])}
+        keep |= {int(source[np.argmin(ys[source])]), int(source[np.argmax(ys[source])])}
     index = np.array(sorted(keep))
-    return x[index], y[index]
+    return xs[index], ys[index]
 
 
 def lines(
@@ -99,7 +104,7 @@ def lines(
     height = max(height, 0.17 * len(labels) + 0.9)
     right = 0.25 + max(map(inches, labels), default=0)
 
-    def paint(axes):
+    def paint(axes: "Axes") -> None:
         colour = {s.label: COLOURS[i % len(COLOURS)] for i, s in enumerate(named)}
         ends = []
         for s in sorted(series, key=lambda s: not s.faint):
@@ -110,7 +115,7 @@ def lines(
                 low_x, low = thin(s.x, s.low)
                 high = np.interp(low_x, *thin(s.x, s.high))
                 axes.fill_between(low_x, low, high, color=tone, alpha=0.18, linewidth=0)
-            dots = dict(marker="o", markersize=3.2) if (markers and not s.faint) or len(xs) == 1 else {}
+            dots: dict[str, Any] = dict(marker="o", markersize=3.2) if (markers and not s.faint) or len(xs) == 1 else {}
             axes.plot(xs, ys, color=tone, linewidth=0.8 if s.faint else 1.7, alpha=0.35 if s.faint else 1.0, **dots)
             if not s.faint and len(labels):
                 seen = ys[np.isfinite(ys)]
@@ -119,12 +124,24 @@ def lines(
             scale(axes, direction, log)
         for name, position in (boundaries or {}).items():
             axes.axvline(position, color=SOFT, linewidth=0.9, linestyle=(0, (2, 3)), zorder=1)
-            above = dict(xycoords=("data", "axes fraction"), xytext=(3, 4), textcoords="offset points")
-            axes.annotate(short(name), (position, 1), color=SOFT, fontsize=SMALL, **above)
+            _above(axes, name, position, SOFT)
         axes.margins(x=0.01)
         end_labels(axes, ends, height)
 
     return draw(paint, height, x, y, left=0.72, right=right, top=0.26 if boundaries else 0.12)
+
+
+def _above(axes: "Axes", name: str, x: float, colour: str) -> None:
+    """A name over the top end of the vertical line at x."""
+    axes.annotate(
+        short(name),
+        (x, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(3, 4),
+        textcoords="offset points",
+        color=colour,
+        fontsize=SMALL,
+    )
 
 
 def bars(
@@ -153,22 +170,30 @@ def bars(
     bottom = 0.5 + 0.19 * len(key)
     height = 0.15 + bottom + (thick + 0.1) * max(1, len(groups))
 
-    def paint(axes):
+    def paint(axes: "Axes") -> None:
         starts = [0.0] * len(groups)
         for i, row in enumerate(values.values()):
             colour, pale = COLOURS[i % len(COLOURS)], 1.0 if i < len(COLOURS) else 0.5
             row = [float(v) if math.isfinite(v) else 0.0 for v in row]
             width = 0.74 if stacked else 0.74 / len(values)
             at = [g + (0 if stacked else (i - (len(values) - 1) / 2) * width) for g in range(len(groups))]
-            edge = dict(edgecolor=PAPER, linewidth=0.8) if stacked else {}
+            edge: dict[str, Any] = dict(edgecolor=PAPER, linewidth=0.8) if stacked else {}
             axes.barh(at, row, width, left=starts if stacked else 0, color=colour, alpha=pale, **edge)
             if stacked:
                 starts = [a + b for a, b in zip(starts, row)]
             elif len(values) == 1:
                 for g, value in enumerate(row):
                     away, side = (4, "left") if value >= 0 else (-4, "right")
-                    beside = dict(xytext=(away, 0), textcoords="offset points", va="center", ha=side)
-                    axes.annotate(number(value, digits), (value, g), color=SOFT, fontsize=SMALL, **beside)
+                    axes.annotate(
+                        number(value, digits),
+                        (value, g),
+                        xytext=(away, 0),
+                        textcoords="offset points",
+                        va="center",
+                        ha=side,
+                        color=SOFT,
+                        fontsize=SMALL,
+                    )
         axes.set_yticks(range(len(groups)), [short(g) for g in groups])
         axes.set_ylim(len(groups) - 0.5, -0.5)
         axes.grid(False, axis="y")
@@ -207,14 +232,13 @@ def histogram(
     key = legend_rows(list(sets)) if len(sets) > 1 else []
     bottom = 0.5 + 0.19 * len(key)
 
-    def paint(axes):
+    def paint(axes: "Axes") -> None:
         for i, v in enumerate(sets.values()):
             axes.stairs(np.histogram(v, edges)[0], edges, fill=True, color=COLOURS[i % len(COLOURS)],
                         alpha=0.85 if len(sets) == 1 else 0.45)  # fmt: skip
         for name, position in (marks or {}).items():
             axes.axvline(position, color=INK, linewidth=1, linestyle=(0, (4, 2)))
-            above = dict(xycoords=("data", "axes fraction"), xytext=(3, 4), textcoords="offset points")
-            axes.annotate(short(name), (position, 1), color=INK, fontsize=SMALL, **above)
+            _above(axes, name, position, INK)
         scale(axes, "x", log_x)
         scale(axes, "y", False)
         axes.set_ylim(bottom=0)
@@ -260,7 +284,7 @@ def heatmap(
     tall = min(0.34, max(0.2, cell))
     height = top + 0.1 + tall * max(1, len(rows))
 
-    def paint(axes):
+    def paint(axes: "Axes") -> None:
         from matplotlib import colormaps
 
         shades = colormaps["RdBu_r" if diverging else "Blues"]

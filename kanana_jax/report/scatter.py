@@ -2,8 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from kanana_jax.report.svg import COLOURS, INK, SMALL, SOFT, WIDTH, draw, inches, legend, legend_rows, scale, short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +41,15 @@ class Band:
     high: Sequence[float]
 
 
+class _Area(NamedTuple):
+    """A label's box, in inches."""
+
+    left: float
+    low: float
+    right: float
+    high: float
+
+
 def scatter(
     points: Sequence[Points],
     *,
@@ -63,7 +76,7 @@ def scatter(
     bottom = 0.62 + 0.19 * len(key)
     height += bottom - 0.5
 
-    def paint(axes):
+    def paint(axes: "Axes") -> None:
         if band is not None:
             axes.fill_between(band.x, band.low, band.high, color=SOFT, alpha=0.15, linewidth=0)
             axes.plot(band.x, band.y, color=SOFT, linewidth=1.4)
@@ -103,11 +116,11 @@ def scatter(
     return draw(paint, height, x, y, left=0.72, right=0.3, bottom=bottom)
 
 
-def _names(axes, wanted, height: float) -> None:
+def _names(axes: "Axes", wanted: Sequence[tuple[str, float, float, str]], height: float) -> None:
     """Writes each name right, left, above or below its point, the first place that covers no name and no other point and lies inside."""
     box = axes.get_position()
     size = (box.width * WIDTH, box.height * height)
-    taken: list[tuple[float, float, float, float]] = []
+    taken: list[_Area] = []
     tall, gap = SMALL / 72 * 1.1, 0.05
     inverse = axes.transAxes.inverted()
     dots = [inverse.transform(axes.transData.transform((px, py))) * size for _, px, py, _ in wanted]
@@ -116,9 +129,11 @@ def _names(axes, wanted, height: float) -> None:
         cx, cy, wide = u * size[0], v * size[1], inches(short(name)) * SMALL / 9
         for dx, dy, align in ((gap, 0, "left"), (-gap, 0, "right"), (0, 0.1, "center"), (0, -0.1, "center")):
             left = cx + dx - {"left": 0, "right": wide, "center": wide / 2}[align]
-            area = (left, cy + dy - tall / 2, left + wide, cy + dy + tall / 2)
-            inside = area[0] >= 0 and area[2] <= size[0] and area[1] >= 0 and area[3] <= size[1]
-            covers = any(area[0] < a < area[2] and area[1] < b < area[3] for a, b in dots if (a, b) != tuple(own))
+            area = _Area(left, cy + dy - tall / 2, left + wide, cy + dy + tall / 2)
+            inside = area.left >= 0 and area.right <= size[0] and area.low >= 0 and area.high <= size[1]
+            covers = any(
+                area.left < a < area.right and area.low < b < area.high for a, b in dots if (a, b) != tuple(own)
+            )
             if inside and not covers and not any(_meet(area, other) for other in taken):
                 taken.append(area)
                 axes.text((cx + dx) / size[0], (cy + dy) / size[1], short(name), transform=axes.transAxes, ha=align, va="center",
@@ -126,11 +141,11 @@ def _names(axes, wanted, height: float) -> None:
                 break
 
 
-def _meet(a, b) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _meet(a: _Area, b: _Area) -> bool:
+    return a.left < b.right and b.left < a.right and a.low < b.high and b.low < a.high
 
 
-def _note(axes, note: str, height: float) -> None:
+def _note(axes: "Axes", note: str, height: float) -> None:
     if note:
         axes.figure.text(1 - 0.1 / WIDTH, 0.06 / height, note, ha="right", va="bottom", fontsize=SMALL, color=SOFT)
 
@@ -153,7 +168,7 @@ def tree_heatmap(
     tall = min(0.34, cell)
     height = top + 0.3 + tall * n
 
-    def paint(axes):
+    def paint(axes: "Axes") -> None:
         from matplotlib import colormaps
 
         shades = colormaps["RdBu_r"]

@@ -12,6 +12,11 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.typing import RcKeyType
 
 # After Okabe & Ito (2008), without black and yellow: distinguishable with colour blindness, on white and on dark.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b7686", "#6a51a3")
@@ -26,7 +31,7 @@ _VARIABLES = {
     PAPER: "paper",
     **{colour: f"c{i}" for i, colour in enumerate(COLOURS)},
 }
-_SETTINGS = {
+_SETTINGS: "dict[RcKeyType, Any]" = {
     "svg.fonttype": "none",
     "svg.hashsalt": "kanana",
     "text.parse_math": False,
@@ -71,7 +76,7 @@ def number(value: float, digits: int) -> str:
     return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
-def scale(axes, direction: str, log: bool) -> None:
+def scale(axes: "Axes", direction: str, log: bool) -> None:
     """Sets an axis' scale and ticks; to be called when everything is drawn, since the limits decide."""
     from matplotlib import ticker
 
@@ -89,14 +94,18 @@ def scale(axes, direction: str, log: bool) -> None:
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: compact(value)))
 
 
-def end_labels(axes, ends, height: float) -> None:
-    """Labels right of the lines' ends, pushed apart so that none covers another."""
-    ends = [(label, value, colour) for label, value, colour in ends if value is not None]
-    if not ends:
+def end_labels(axes: "Axes", ends: Sequence[tuple[str, float | None, str]], height: float) -> None:
+    """Labels right of the lines' ends, pushed apart so that none covers another.
+
+    Args:
+      ends: label, y and colour of each line; a line whose y is None has no label.
+    """
+    seen = [(label, value, colour) for label, value, colour in ends if value is not None]
+    if not seen:
         return
     inverse = axes.transAxes.inverted()
-    at = [float(inverse.transform(axes.transData.transform((axes.get_xlim()[1], v)))[1]) for _, v, _ in ends]
-    order = sorted(range(len(ends)), key=lambda i: at[i])
+    at = [float(inverse.transform(axes.transData.transform((axes.get_xlim()[1], v)))[1]) for _, v, _ in seen]
+    order = sorted(range(len(seen)), key=lambda i: at[i])
     gap = 1.25 * FONT / 72 / (axes.get_position().height * height)
     places = [at[i] for i in order]
     for i in range(1, len(places)):
@@ -106,7 +115,7 @@ def end_labels(axes, ends, height: float) -> None:
         places[i] = min(places[i], places[i + 1] - gap)
     inch = 1 / (axes.get_position().width * WIDTH)
     for i, place in zip(order, places):
-        label, _, colour = ends[i]
+        label, _, colour = seen[i]
         axes.plot([1.0, 1 + 0.13 * inch], [at[i], place], transform=axes.transAxes, color=colour, linewidth=1.2,
                   clip_on=False, scalex=False, scaley=False)  # fmt: skip
         axes.text(1 + 0.17 * inch, place, label, transform=axes.transAxes, va="center", color=INK)
@@ -127,7 +136,7 @@ def legend_rows(names: Sequence[str]) -> list[list[int]]:
 
 
 # matplotlib's own legend would be laid out with the widths of its font.
-def legend(axes, rows: Sequence[Sequence[int]], names: Sequence[str], height: float) -> None:
+def legend(axes: "Axes", rows: Sequence[Sequence[int]], names: Sequence[str], height: float) -> None:
     from matplotlib.patches import Rectangle
 
     for r, row in enumerate(rows):
@@ -142,7 +151,15 @@ def legend(axes, rows: Sequence[Sequence[int]], names: Sequence[str], height: fl
 
 
 def draw(
-    paint: Callable, height: float, x: str, y: str, *, left: float, right: float, top: float = 0.12, bottom: float = 0.5
+    paint: "Callable[[Axes], None]",
+    height: float,
+    x: str,
+    y: str,
+    *,
+    left: float,
+    right: float,
+    top: float = 0.12,
+    bottom: float = 0.5,
 ) -> str:
     """Calls `paint(axes)` on an empty canvas and returns it as an `<svg>` element.
 

@@ -1,0 +1,24 @@
+"""A study's `components.json` → `report.html` and `plots/*.svg`: the answer first, then the evidence."""
+
+import json
+import pathlib
+
+from kanana_jax.report.observatory import figures
+from kanana_jax.report.observatory.sections import page
+from kanana_jax.report.observatory.sentences import answer, inverse_sentence, language
+from kanana_jax.report.page import write
+
+__all__ = ["answer", "inverse_sentence", "language", "page", "write_observatory_report"]
+
+
+def write_observatory_report(folder: pathlib.Path) -> pathlib.Path:
+    """Writes `DIR/report.html` and `DIR/plots/` from `DIR/components.json`.
+
+    Raises:
+      FileNotFoundError: there is no study in the folder.
+    """
+    study = json.loads((folder / "components.json").read_text(encoding="utf-8"))
+    plots = figures.draw(study)
+    for name, figure in plots.items():
+        figures.write_svg(folder / "plots" / f"{name}.svg", figure.svg)
+    return write(page(study, plots), folder / "report.html")

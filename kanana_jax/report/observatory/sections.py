@@ -1,0 +1,271 @@
+"""The page of a study: the answer first, then the evidence, section by section."""
+
+from kanana_jax.report.observatory import figures
+from kanana_jax.report.observatory.sentences import (
+    NOTE,
+    VERDICTS,
+    Json,
+    answer,
+    inverse_sentence,
+    language,
+    wider_sentence,
+)
+from kanana_jax.report.page import Block, Details, Figure, KeyValues, Page, Section, Table, Text
+from kanana_jax.report.plots import bars
+
+
+def page(study: Json, plots: dict[str, Figure] | None = None) -> Page:
+    """The report as a page."""
+    plots = figures.draw(study) if plots is None else plots
+    where = language(study["language"])
+    sections = [
+        Section("The answer", [*map(Text, answer(study)), Text(study["evidence"], "warning"), _figures(study)]),
+        Section("The plan", _plan(study)),
+        Section("Which tasks need local data", _verdicts(study, plots)),
+        Section("What follows compute", _fits(study, plots)),
+        Section("What continual training did", _pairs(study)),
+        Section("Components of ability", _components(study, plots)),
+        Section("Correlations", _correlations(study, plots)),
+        Section("Tasks from components, beyond a FLOPs cut-off", _downstream(study)),
+        Section("What to mistrust", _doubts(study)),
+    ]
+    lead = f"{study['models']} models, {len(study['tasks'])} benchmarks, local language {where}. {NOTE.capitalize()}."
+    return Page("What a local-language token budget buys", lead, sections)
+
+
+def _figures(study: Json) -> Block:
+    items: Json = {"models": study["models"], "families": len(set(study["families"].values()))}
+    items |= {"pairs (continual, base)": len(study["pairs"]["models"]), "components above noise": len(study["kept"])}
+    return KeyValues(items)
+
+
+def _plan(study: Json) -> list[Block]:
+    plan = study.get("plan")
+    if plan is None:
+        return []
+    where = language(plan["language"])
+    blocks: list[Block] = []
+    if "inverse" in plan:
+        blocks.append(Text(inverse_sentence(plan, where)))
+    if "measures" not in plan:
+        return blocks
+    tokens = f"{plan['tokens'] / 1e9:,.0f} billion {where} tokens"
+    labels = study["labels"]
+    blocks.append(Text(f"{labels.get(plan['base'], plan['base'])}, {plan['params'] / 1e9:.3g}B parameters, trained on with {tokens}. Intervals are "
+                       "95% prediction intervals for one new model; scores are kept within their range."))  # fmt: skip
+    rows = {m["measure"]: m for m in plan["measures"]}
+    local = rows.get(study["local_component"])
+    if local:
+        low, high = local["gain_ci95"]
+        words = f"{local['measure']} changes by {local['gain']:+.2f} ({low:+.2f} to {high:+.2f}) by the pairs"
+        if "pooled_law" in plan:
+            law = plan["pooled_law"]
+            words += f", by {law['gain']:+.2f} ({law['gain_ci95'][0]:+.2f} to {law['gain_ci95'][1]:+.2f}) by the law over all models"
+            if not law["base_tokens_known"]:
+                words += f" (the {where} tokens of the base are undisclosed and count as none, as in the table that the law was fitted to)"
+        blocks.append(Text(words + "."))
+    blocks += [Text(w, "warning") for w in plan["warnings"]]
+    columns = ("measure", "before", "change", "95% low", "95% high", "after", "form", "error on unseen families")
+    for title, wanted in (
+        (f"{where} tasks", plan["language"]),
+        (f"Side cost: {language(study['reference'])} tasks", study["reference"]),
+        ("Components", None),
+    ):
+        chosen = [m for m in plan["measures"] if m["language"] == wanted]
+        table = [
+            (
+                _whole(m["measure"]),
+                m["before"],
+                m["gain"],
+                *m["gain_ci95"],
+                m["after"],
+                _whole(m["form"]),
+                m["lofo_rmse"],
+            )
+            for m in chosen
+        ]
+        if table:
+            formats = dict.fromkeys(columns[2:5], "+.3f") | dict.fromkeys(("before", "after", columns[-1]), ".3f")
+            blocks.append(Table(columns, table, f"{title}; {NOTE}.", formats=formats))
+    beyond = [f"{m['measure']}: {', '.join(m['extrapolates'])}" for m in plan["measures"] if m["extrapolates"]]
+    if beyond:
+        blocks.append(Text("Extrapolation: " + "; ".join(beyond) + ".", "warning"))
+    return blocks
+
+
+def _verdicts(study: Json, plots: dict[str, Figure]) -> list[Block]:
+    langs = sorted(
+        {lang for v in study["verdicts"].values() for lang in v["pooled_r"]}, key=lambda c: c != study["reference"]
+    )
+    columns = (
+        "task",
+        "language",
+        "verdict",
+        *(f"pooled r, {language(c)}" for c in langs),
+        "paired gain",
+        "95% low",
+        "95% high",
+        "up",
+        "pairs",
+    )
+    rows = []
+    for task, found in sorted(study["verdicts"].items(), key=lambda item: VERDICTS.index(item[1]["verdict"])):
+        pair = found["paired"] or {}
+        low, high = pair.get("ci95_family") or (None, None)
+        pooled = [found["pooled_r"].get(c) for c in langs]
+        rows.append(
+            (
+                _whole(task),
+                found["language"],
+                _whole(found["verdict"]),
+                *pooled,
+                pair.get("mean"),
+                low,
+                high,
+                pair.get("up"),
+                pair.get("n"),
+            )
+        )
+    formats = dict.fromkeys(columns[3 : 3 + len(langs)], "+.2f") | dict.fromkeys(
+        ("paired gain", "95% low", "95% high"), "+.3f"
+    )
+    reasons = Table(("task", "why"), [(t, " ".join(f["reasons"])) for t, f in study["verdicts"].items()])
+    caption = (f"Pooled: correlation with log compute in a language over all models. Paired: continual model minus its base, "
+               f"families drawn whole. The two need not agree, since pooled models differ in all else. {NOTE.capitalize()}.")  # fmt: skip
+    return [*_shown(plots, "transfer"), Table(columns, rows, caption, formats=formats), Details("Reasons", [reasons])]
+
+
+def _fits(study: Json, plots: dict[str, Figure]) -> list[Block]:
+    if not study["fits"]:
+        return []
+    columns = ("component", "compute", "n", "families", "r", "R²", "slope a decade", "95% by family", "with token intervals", "95% naive",
+               "error, unseen families", "sd")  # fmt: skip
+    rows = []
+    for f in study["fits"]:
+        spans = [_span(f[key]) for key in ("ci95_family", "ci95_family_and_tokens", "ci95_naive")]
+        rows.append((f["component"], language(f["language"]), f["n"], f["families"], f["r"], f["r2"], f["slope_per_decade"], *spans,
+                     f["lofo_rmse"], f["sd"]))  # fmt: skip
+    formats = {"r": "+.2f", "R²": ".3f", "slope a decade": "+.2f", "error, unseen families": ".2f", "sd": ".2f"}
+    caption = (f"Compute is 6·N·D with D the tokens of that language, {'active' if study['active_params'] else 'total'} parameters for mixtures of "
+               "experts. Error on unseen families: each family predicted by the others; sd is what one errs by without a law. "
+               f"{NOTE.capitalize()}.")  # fmt: skip
+    blocks: list[Block] = [*_shown(plots, "general", "local")]
+    why = wider_sentence(study)
+    if why:
+        blocks.append(Text(why))
+    blocks.append(Table(columns, rows, caption, formats=formats))
+    return [*blocks, *_shown(plots, "general_other", "local_other")]
+
+
+def _span(interval: list[float] | None) -> str:
+    return "–" if interval is None else _whole(f"{interval[0]:.2f} to {interval[1]:.2f}")
+
+
+def _whole(text: str) -> str:
+    """Text that no table cell breaks."""
+    return text.replace(" ", "\u00a0")
+
+
+def _pairs(study: Json) -> list[Block]:
+    summary = study["pairs"]["summary"]
+    if not summary:
+        return [Text("No model has its base in the table.")]
+    names = [n for n in summary if n not in study["tasks"]] + sorted(
+        (n for n in summary if n in study["tasks"]), key=lambda n: -summary[n]["mean"]
+    )
+    rows = [
+        (n, s["n"], s["mean"], *(s["ci95_family"] or (None, None)), s["up"], s["down"])
+        for n in names
+        for s in [summary[n]]
+    ]
+    columns = ("measure", "pairs", "mean change", "95% low", "95% high", "up", "down")
+    formats = dict.fromkeys(columns[2:5], "+.3f")
+    chart = {n: summary[n]["mean"] for n in names if n in study["tasks"]}
+    labels = study["labels"]
+    made = Table(("model", "base", "family", "added tokens, 1e9"),
+                 [(labels[m], labels[b], f, t) for m, b, f, t in study["pairs"]["models"]])  # fmt: skip
+    return [
+        Figure(
+            bars(list(chart), {"mean change": list(chart.values())}, x=f"continual minus base, score units ({NOTE})"),
+            "Mean change by task.",
+        ),
+        Table(columns, rows, f"Intervals draw families whole. {NOTE.capitalize()}.", formats=formats),
+        Details(f"The {len(study['pairs']['models'])} pairs", [made]),
+    ]
+
+
+def _components(study: Json, plots: dict[str, Figure]) -> list[Block]:
+    kept = study["kept"]
+    told = f"{', '.join(kept)} {'is' if len(kept) == 1 else 'are'}" if kept else "No component is"
+    rest = [f"PC{k}" for k in range(1, 4) if f"PC{k}" not in kept and f"PC{k}" in study["loadings"]]
+    words = f"{told} clearly more than noise by Horn's parallel analysis"
+    words += (
+        f"; {', '.join(rest)} {'is' if len(rest) == 1 else 'are'} not, and should not be given a meaning."
+        if rest
+        else "."
+    )
+    axes = Table(
+        ("component", "variance", "95% bootstrap", "|cos| to the full axis, 2.5%"),
+        [
+            (a["component"], study["explained_variance_ratio"][i], _span(a["ratio_ci95"]), a["cosine_p2_5"])
+            for i, a in enumerate(study["axes"])
+        ],
+        "Models drawn with replacement.",
+        formats={"variance": ".3f", "|cos| to the full axis, 2.5%": ".2f"},
+    )
+    first = list(list(study["loadings"])[:3])
+    loadings = Table(
+        ("task", *first),
+        [(t, *(study["loadings"][n][t] for n in first)) for t in study["tasks"]],
+        formats=dict.fromkeys(first, "+.2f"),
+    )
+    cells = study["missing_cells"]
+    hidden = [
+        (f"iterative PCA, {k} component{'s' if k != '1' else ''}" if k.isdigit() else "column means", v)
+        for k, v in cells["rmse"].items()
+    ]
+    return [Text(words), *_shown(plots, "scree", "biplot"), axes, Details("Loadings", [loadings]),
+            Table(("filling of hidden cells", "RMSE"), hidden, f"{cells['share']:.0%} of the cells hidden, in score units.", formats={"RMSE": ".3f"})]  # fmt: skip
+
+
+def _correlations(study: Json, plots: dict[str, Figure]) -> list[Block]:
+    groups = [(i + 1, ", ".join(g)) for i, g in enumerate(study["clusters"]["groups"])]
+    pairs = [(p["task"], p["pair"], p["r"]) for p in study["cross_lingual"]]
+    blocks = [*_shown(plots, "correlations"), Table(("cluster", "tasks"), groups, "Average linkage on 1 − r.")]
+    return blocks + ([Table(("task", "in the other language", "r"), pairs, formats={"r": ".3f"})] if pairs else [])
+
+
+def _downstream(study: Json) -> list[Block]:
+    found = study["downstream"]
+    if not found["tasks"]:
+        return []
+    columns = (
+        "task",
+        "components",
+        "models below",
+        "above",
+        "error below",
+        "error above",
+        "of the mean, above",
+        "better than the mean",
+    )
+    rows = [(r["task"], r["components"], r["train_models"], r["test_models"], r["train_rmse"], r["test_rmse"], r["baseline_rmse"],
+             "yes" if r["test_rmse"] < r["baseline_rmse"] else "no") for r in found["tasks"]]  # fmt: skip
+    caption = (f"Observational scaling laws (Ruan et al. 2024): a sigmoid of the other tasks' components, fitted to models of at most "
+               f"1e{found['cutoff_log10_flops']:.1f} FLOPs, tried on larger ones. {NOTE.capitalize()}.")  # fmt: skip
+    return [Table(columns, rows, caption, formats=dict.fromkeys(columns[4:7], ".3f"))]
+
+
+def _doubts(study: Json) -> list[Block]:
+    standing = [
+        study["evidence"]
+        + " A controlled sweep of own small models, which differ in nothing but the budget, can confirm it: their tables pass "
+        "through the same command.",
+        "Token budgets are often estimates (token_ledger.csv tells which); their intervals are drawn from triangular distributions, "
+        "which is an assumption.",
+    ]
+    return [*(Text(w, "warning") for w in study["warnings"]), *map(Text, standing)]
+
+
+def _shown(plots: dict[str, Figure], *names: str) -> list[Block]:
+    return [plots[n] for n in names if n in plots]
