@@ -6,6 +6,7 @@ Kinds: encyclopedia, news, textbook, dialogue, code, parallel, noise (web rubbis
 web (a crawl: three pages of five are noise, `meta.clean` tells). A document depends on the world's seed and size, the kind, the language and its index alone.
 """
 
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -21,7 +22,7 @@ __all__ = ["KINDS", "LANGUAGES", "World", "document", "documents", "parse_uri", 
 LANGUAGES = ("ko", "en", "ja")
 
 
-def _encyclopedia(world: World, lang: str, index: int, rng) -> tuple[str, dict[str, Any]]:
+def _encyclopedia(world: World, lang: str, index: int, rng: random.Random) -> tuple[str, dict[str, Any]]:
     kinds = ["person"] * 10 + ["firm"] + ["city"]
     kind = kinds[index % len(kinds)]
     which = (index // len(kinds) * kinds.count(kind) + index % len(kinds) % kinds.count(kind)) % world.count(kind)
@@ -29,12 +30,12 @@ def _encyclopedia(world: World, lang: str, index: int, rng) -> tuple[str, dict[s
     return text, {"entity": f"{kind}/{which}", "facts": stated}
 
 
-def _noise(world: World, lang: str, index: int, rng) -> tuple[str, dict[str, Any]]:
+def _noise(world: World, lang: str, index: int, rng: random.Random) -> tuple[str, dict[str, Any]]:
     kind = rng.choice(noise.KINDS)
     return noise.noise(world, lang, rng, kind), {"noise": kind}
 
 
-def _web(world: World, lang: str, index: int, rng) -> tuple[str, dict[str, Any]]:
+def _web(world: World, lang: str, index: int, rng: random.Random) -> tuple[str, dict[str, Any]]:
     if rng.random() < 0.6:
         text, meta = _noise(world, lang, index, rng)
         return text, {**meta, "clean": 0}

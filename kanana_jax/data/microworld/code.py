@@ -69,7 +69,7 @@ def _parts(lang: str, rng: random.Random) -> _Parts:
     kind = rng.randrange(len(doc))
     word = "".join(rng.choice("abcdefghijklmnoprstuvw") for _ in range(rng.randint(4, 8)))
     argument = {2: values, 3: values, 5: values, 6: values, 7: values, 8: word}.get(kind, rng.randint(1, 40))
-    name, body, result = {
+    makers: dict[int, tuple[str, list[str], Callable[[Any], Any]]] = {
         0: (f"add_{n}", [f"return {x} + {n}"], lambda a: a + n),
         1: (f"times_{n}", [f"return {x} * {n}"], lambda a: a * n),
         2: (
@@ -84,7 +84,8 @@ def _parts(lang: str, rng: random.Random) -> _Parts:
         7: (f"mean_{v}", [f"return sum({v}) / len({v})"], lambda a: sum(a) / len(a)),
         8: ("count_vowels", ['return sum(1 for c in s if c in "aeiou")'], lambda a: sum(c in "aeiou" for c in a)),
         9: (f"sum_to_{x}", [f"return {x} * ({x} + 1) // 2"], lambda a: a * (a + 1) // 2),
-    }[kind]
+    }
+    name, body, result = makers[kind]
     parameter = {2: v, 3: v, 5: v, 6: v, 7: v, 8: "s"}.get(kind, x)
     text = particles(doc[kind][0]) if ko else doc[kind][1]
     head = [

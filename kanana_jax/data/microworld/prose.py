@@ -1,6 +1,7 @@
 """News, textbook pages and dialogues: connected prose about the world's entities, with arithmetic."""
 
 import random
+from typing import NamedTuple
 
 from kanana_jax.data.microworld.encyclopedia import LANG, named_sentences
 from kanana_jax.data.microworld.korean import particles, won
@@ -18,6 +19,22 @@ def _known(world: World, kind: str, index: int, lang: str, rng: random.Random) -
     return ""
 
 
+class _Event(NamedTuple):
+    """Who, where and when; names in the language of the report."""
+
+    city: str
+    person: str
+    firm: str
+    river: str
+    month: int
+    day: int
+    crowd: int
+    score: tuple[int, int]
+
+
+_Report = tuple[str, list[str], list[str]]  # the lead, and quotes and ends to choose from
+
+
 def news(world: World, lang: str, rng: random.Random) -> str:
     """A report of an event: an opening, an exhibition, a flood, a match, a prize."""
     i = LANG[lang]
@@ -25,82 +42,9 @@ def news(world: World, lang: str, rng: random.Random) -> str:
     person = world.person(rng.randrange(world.size))
     firm = world.firm(rng.randrange(world.num_firms))
     month, day, count = rng.randint(1, 12), rng.randint(1, 28), rng.randint(20, 4000)
-    c, p, f = city.name[i], person.name[i], firm.name[i]
     score = (rng.randint(0, 5), rng.randint(0, 5))
-    if lang == "ko":
-        lead = rng.choice(
-            [
-                f"{month}월 {day}일 {c}에서 {p}의 전시회가 열렸다. 첫날에만 {count}명이 찾았다.",
-                f"{f}<이> {month}월 {day}일 {c}에 새 매장을 열었다. 매장에는 {count}명이 몰렸다.",
-                f"{c}<은> {month}월 {day}일 {city.river[0]}의 물이 불어나 다리를 막았다. 주민 {count}명이 대피했다.",
-                f"{c} 축구단이 {month}월 {day}일 경기에서 {score[0]} 대 {score[1]}<으로> {'이겼다' if score[0] > score[1] else '졌다' if score[0] < score[1] else '비겼다'}. 관중은 {count}명이었다.",
-                f"{p}<이> {month}월 {day}일 {c} 시민상을 받았다. 시상식에는 {count}명이 참석했다.",
-                f"{c} 도서관이 {month}월 {day}일 다시 문을 열었다. 공사에는 {rng.randint(2, 30)}개월이 걸렸다.",
-            ]
-        )
-        quotes = [
-            f'{p}<은> "{q}"라고 말했다.'
-            for q in (
-                "오늘은 잊지 못할 날입니다",
-                "모두가 힘을 모은 결과입니다",
-                "다음 해에도 다시 오겠습니다",
-                "아이들이 기뻐해서 다행입니다",
-                "아직 할 일이 많습니다",
-                "처음에는 아무도 믿지 않았습니다",
-                "날씨가 조금 더 도와주면 좋겠습니다",
-            )
-        ]
-        ends = [
-            "행사는 저녁까지 이어졌다.",
-            "자세한 내용은 시청 누리집에서 볼 수 있다.",
-            "다음 소식은 내일 전해질 예정이다.",
-            f"시는 {rng.randint(2, 90)}억 원을 더 쓸 계획이다.",
-            "비가 왔지만 분위기는 밝았다.",
-        ]
-    elif lang == "en":
-        date = f"{MONTHS_EN[month - 1]} {day}"
-        lead = rng.choice(
-            [
-                f"An exhibition of works by {p} opened in {c} on {date}. On the first day alone {count:,} people came.",
-                f"{f} opened a new shop in {c} on {date}, and {count:,} customers stood in line.",
-                f"The {city.river[1]} rose on {date}, and {c} closed its bridges. {count:,} residents had to leave their homes.",
-                f"The football club of {c} {'won' if score[0] > score[1] else 'lost' if score[0] < score[1] else 'drew'} {score[0]}-{score[1]} on {date} before {count:,} spectators.",
-                f"{p} received the citizens' prize of {c} on {date}. {count:,} guests attended the ceremony.",
-                f"The library of {c} opened again on {date} after {rng.randint(2, 30)} months of building work.",
-            ]
-        )
-        quotes = [
-            f'"{q}," said {p}.'
-            for q in (
-                "I will never forget this day",
-                "We did this together",
-                "We hope to be back next year",
-                "It is good to see the children happy",
-                "There is still much to do",
-                "Nobody believed in it at first",
-                "A little more sunshine would have helped",
-            )
-        ]
-        ends = [
-            "The event went on into the evening.",
-            "Details can be found at the town hall.",
-            "More news is expected tomorrow.",
-            f"The city plans to spend another {rng.randint(2, 90)} million won.",
-            "It rained, but the mood was bright.",
-        ]
-    else:
-        lead = rng.choice(
-            [
-                f"{month}月{day}日、{c}で{p}の展覧会が開かれた。初日だけで{count}人が訪れた。",
-                f"{f}は{month}月{day}日、{c}に新しい店を開いた。{count}人が並んだ。",
-                f"{c}の図書館が{month}月{day}日に再び開館した。工事は{rng.randint(2, 30)}か月かかった。",
-            ]
-        )
-        quotes = [
-            f"{p}は「{q}」と語った。"
-            for q in ("今日は忘れられない日です", "みんなの力です", "来年もまた来ます", "まだやることがあります")
-        ]
-        ends = ["催しは夕方まで続いた。", "詳しくは市役所で見られる。", "雨だったが、雰囲気は明るかった。"]
+    event = _Event(city.name[i], person.name[i], firm.name[i], city.river[i], month, day, count, score)
+    lead, quotes, ends = {"ko": _ko_report, "en": _en_report, "ja": _ja_report}[lang](event, rng)
     about = [
         _known(world, "city", city.index, lang, rng),
         _known(world, "person", person.index, lang, rng),
@@ -110,6 +54,92 @@ def news(world: World, lang: str, rng: random.Random) -> str:
     sentences = [lead, *chosen, rng.choice(quotes), rng.choice(ends)]
     text = ("" if lang == "ja" else " ").join(sentences)
     return particles(text) if lang == "ko" else text
+
+
+def _ko_report(e: _Event, rng: random.Random) -> _Report:
+    """In Korean, particles to be resolved."""
+    lead = rng.choice(
+        [
+            f"{e.month}월 {e.day}일 {e.city}에서 {e.person}의 전시회가 열렸다. 첫날에만 {e.crowd}명이 찾았다.",
+            f"{e.firm}<이> {e.month}월 {e.day}일 {e.city}에 새 매장을 열었다. 매장에는 {e.crowd}명이 몰렸다.",
+            f"{e.city}<은> {e.month}월 {e.day}일 {e.river}의 물이 불어나 다리를 막았다. 주민 {e.crowd}명이 대피했다.",
+            f"{e.city} 축구단이 {e.month}월 {e.day}일 경기에서 {e.score[0]} 대 {e.score[1]}<으로> {'이겼다' if e.score[0] > e.score[1] else '졌다' if e.score[0] < e.score[1] else '비겼다'}. 관중은 {e.crowd}명이었다.",
+            f"{e.person}<이> {e.month}월 {e.day}일 {e.city} 시민상을 받았다. 시상식에는 {e.crowd}명이 참석했다.",
+            f"{e.city} 도서관이 {e.month}월 {e.day}일 다시 문을 열었다. 공사에는 {rng.randint(2, 30)}개월이 걸렸다.",
+        ]
+    )
+    quotes = [
+        f'{e.person}<은> "{q}"라고 말했다.'
+        for q in (
+            "오늘은 잊지 못할 날입니다",
+            "모두가 힘을 모은 결과입니다",
+            "다음 해에도 다시 오겠습니다",
+            "아이들이 기뻐해서 다행입니다",
+            "아직 할 일이 많습니다",
+            "처음에는 아무도 믿지 않았습니다",
+            "날씨가 조금 더 도와주면 좋겠습니다",
+        )
+    ]
+    ends = [
+        "행사는 저녁까지 이어졌다.",
+        "자세한 내용은 시청 누리집에서 볼 수 있다.",
+        "다음 소식은 내일 전해질 예정이다.",
+        f"시는 {rng.randint(2, 90)}억 원을 더 쓸 계획이다.",
+        "비가 왔지만 분위기는 밝았다.",
+    ]
+    return lead, quotes, ends
+
+
+def _en_report(e: _Event, rng: random.Random) -> _Report:
+    """In English."""
+    date = f"{MONTHS_EN[e.month - 1]} {e.day}"
+    lead = rng.choice(
+        [
+            f"An exhibition of works by {e.person} opened in {e.city} on {date}. On the first day alone {e.crowd:,} people came.",
+            f"{e.firm} opened a new shop in {e.city} on {date}, and {e.crowd:,} customers stood in line.",
+            f"The {e.river} rose on {date}, and {e.city} closed its bridges. {e.crowd:,} residents had to leave their homes.",
+            f"The football club of {e.city} {'won' if e.score[0] > e.score[1] else 'lost' if e.score[0] < e.score[1] else 'drew'} {e.score[0]}-{e.score[1]} on {date} before {e.crowd:,} spectators.",
+            f"{e.person} received the citizens' prize of {e.city} on {date}. {e.crowd:,} guests attended the ceremony.",
+            f"The library of {e.city} opened again on {date} after {rng.randint(2, 30)} months of building work.",
+        ]
+    )
+    quotes = [
+        f'"{q}," said {e.person}.'
+        for q in (
+            "I will never forget this day",
+            "We did this together",
+            "We hope to be back next year",
+            "It is good to see the children happy",
+            "There is still much to do",
+            "Nobody believed in it at first",
+            "A little more sunshine would have helped",
+        )
+    ]
+    ends = [
+        "The event went on into the evening.",
+        "Details can be found at the town hall.",
+        "More news is expected tomorrow.",
+        f"The city plans to spend another {rng.randint(2, 90)} million won.",
+        "It rained, but the mood was bright.",
+    ]
+    return lead, quotes, ends
+
+
+def _ja_report(e: _Event, rng: random.Random) -> _Report:
+    """In Japanese."""
+    lead = rng.choice(
+        [
+            f"{e.month}月{e.day}日、{e.city}で{e.person}の展覧会が開かれた。初日だけで{e.crowd}人が訪れた。",
+            f"{e.firm}は{e.month}月{e.day}日、{e.city}に新しい店を開いた。{e.crowd}人が並んだ。",
+            f"{e.city}の図書館が{e.month}月{e.day}日に再び開館した。工事は{rng.randint(2, 30)}か月かかった。",
+        ]
+    )
+    quotes = [
+        f"{e.person}は「{q}」と語った。"
+        for q in ("今日は忘れられない日です", "みんなの力です", "来年もまた来ます", "まだやることがあります")
+    ]
+    ends = ["催しは夕方まで続いた。", "詳しくは市役所で見られる。", "雨だったが、雰囲気は明るかった。"]
+    return lead, quotes, ends
 
 
 def textbook(world: World, lang: str, rng: random.Random) -> str:

@@ -1,6 +1,7 @@
 """Questions with known answers about the world: in wordings that no document uses, or as sentences of the
 documents that are to be finished."""
 
+import random
 from typing import Any
 
 from kanana_jax.data.microworld.encyclopedia import LANG
@@ -74,7 +75,7 @@ _STATED: dict[tuple[str, str], dict[str, tuple[str, str]]] = {
 
 
 def _asked(
-    kind: str, attribute: str, lang: str, split: str, name: str, values: list[str], rng
+    kind: str, attribute: str, lang: str, split: str, name: str, values: list[str], rng: random.Random
 ) -> tuple[str, list[str]]:
     """The question about an entity, and the values as answers."""
     if split == "stated":

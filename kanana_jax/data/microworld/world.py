@@ -318,7 +318,7 @@ class World:
         founder = self.person(rng.randrange(self.size))
         return Firm(
             index,
-            tuple(a + b for a, b in zip(stem, kind)),
+            (stem[0] + kind[0], stem[1] + kind[1], stem[2] + kind[2]),
             founder.index,
             founder.year + rng.randint(24, 45),
             rng.randrange(self.num_cities),
