@@ -1,6 +1,6 @@
-"""A run on Cloud TPU, by one command from a laptop (which needs git, gcloud and Python alone).
+"""A run on Cloud TPU, by one command from a laptop, for example:
 
-    python launch/tpu.py supervise --config configs/kanana/essence_8b.py:/mnt/kanana/documents --type v5p-128 \\
+    kanana launch supervise --config configs/kanana/essence_8b.py:/mnt/kanana/documents --type v5p-128 \\
         --zone us-east5-a --bucket my-bucket --workdir runs/essence_8b --spot
 
 up         asks for the TPUs (a queued resource) and returns
@@ -10,7 +10,8 @@ status     the state of the TPUs and of the run
 logs       the end of every host's log
 down       lets the run save, and gives the TPUs back
 
-With --dry-run the exact commands are printed and nothing is done. See docs/launch.md.
+With --dry-run the exact commands are printed and nothing is done. The laptop needs git, gcloud and Python alone: where
+nothing is installed, `python launch/tpu.py` is the same command. See docs/launch.md.
 """
 
 import argparse
@@ -32,8 +33,13 @@ from kanana_jax.errors import ConfigError, UserError  # noqa: E402
 from . import gcloud, supervise  # noqa: E402
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options, rest = _parser().parse_known_args(arguments)
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Runs a verb; returns the exit code.
+
+    Args:
+      prog: the command's name in messages about its usage; default: this file's.
+    """
+    options, rest = _parser(prog).parse_known_args(arguments)
     try:
         return Launcher(_job(options, rest), options).act(options.verb)
     except UserError as error:
@@ -44,9 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("verb", choices=("up", "run", "supervise", "status", "logs", "down"))
     parser.add_argument("--name", default="kanana", help="of the TPUs; one run each")

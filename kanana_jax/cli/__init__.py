@@ -6,7 +6,8 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from kanana_jax.cli import data, evaluate, models, observe, plan, quality
+from kanana_jax.cli import data, evaluate, launch, models, observe, plan, quality
+from kanana_jax.cli.verbs import Action
 from kanana_jax.errors import ConfigError, UserError
 
 
@@ -16,7 +17,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     try:
-        overrides = _overrides(rest) if hasattr(options, "config") else _nothing(rest, parser)
+        if hasattr(options, "config"):
+            overrides = _overrides(rest)
+        else:
+            overrides = rest if options.passes_on else _nothing(rest, parser)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("kanana").setLevel(logging.INFO)
         if not options.debug:
@@ -25,15 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name in ("asyncio", "absl"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
             sys.excepthook = sys.unraisablehook = threading.excepthook = lambda *_: None
-        options.action(options, overrides, ["kanana", *arguments])
-        return 0
+        return options.action(options, overrides, ["kanana", *arguments]) or 0
     except UserError as error:
         if options.debug:
             raise
         print(f"kanana: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("kanana: interrupted; run the same command again to go on", file=sys.stderr)
+        print("kanana: interrupted; run the same command again to resume", file=sys.stderr)
         return 130
     except Exception as error:
         if options.debug:
@@ -52,17 +55,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def verb(name, action, summary, example):
+    def verb(
+        name: str, action: Action, summary: str, example: str, *, passes_on: bool = False
+    ) -> argparse.ArgumentParser:
         sub = verbs.add_parser(
             name,
             help=summary,
             description=summary,
             parents=[common],
+            add_help=not passes_on,
             formatter_class=raw,
             allow_abbrev=False,
             epilog=example,
         )
-        sub.set_defaults(action=action)
+        sub.set_defaults(action=action, passes_on=passes_on)
         return sub
 
     models.add_verbs(verb)
@@ -71,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     quality.add_verbs(verb)
     observe.add_verbs(verb)
     evaluate.add_verbs(verb)
+    launch.add_verbs(verb)
     return parser
 
 

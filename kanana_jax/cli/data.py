@@ -1,117 +1,60 @@
 """Verbs on documents: filter, dedup, contamination, lines, thresholds, tokenizer."""
 
+import argparse
 import pathlib
 import sys
-from collections.abc import Callable
 
+from kanana_jax.cli.verbs import AddVerb
 from kanana_jax.errors import ConfigError
 
 
-def add_verbs(verb: Callable) -> None:
-    """Adds the verbs; `verb(name, action, summary, example)` makes the parser of one."""
-    filtering = verb(
+def add_verbs(verb: AddVerb) -> None:
+    """Adds the verbs."""
+    _add_filter(verb)
+    _add_dedup(verb)
+    _add_contamination(verb)
+    _add_lines(verb)
+    _add_thresholds(verb)
+    _add_tokenizer(verb)
+
+
+def _add_filter(verb: AddVerb) -> None:
+    sub = verb(
         "filter",
         _filter,
         "run the filters of a config over documents, and report what they drop",
         "example:\n  kanana filter --config configs/data/ko.py --input 'web/*.jsonl.gz' --output filtered\n\n"
-        "Run it again and it goes on where it stopped. DIR gets kept.jsonl.gz, report.json and report.html.",
+        "Run the same command again to resume. DIR gets kept.jsonl.gz, report.json and report.html.",
     )
-    filtering.add_argument(
-        "--config", required=True, metavar="FILE[:ARG]", help="Python file whose config has 'filters'"
+    sub.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file whose config has 'filters'")
+    sub.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
+    sub.add_argument("--input", required=True, metavar="GLOB", help="file, folder or glob of documents")
+    sub.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    sub.add_argument("--lang", default="", metavar="L", help="language of documents that do not say theirs")
+    sub.add_argument(
+        "--format", default="", metavar="F", help="format of raw documents whose names do not tell it: text …"
     )
-    filtering.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
-    filtering.add_argument("--input", required=True, metavar="GLOB", help="file, folder or glob of documents")
-    filtering.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
-    filtering.add_argument("--lang", default="", metavar="L", help="language of documents that do not say theirs")
-    filtering.add_argument("--format", default="", metavar="F", help="of raw documents whose names do not tell: text …")
-    filtering.add_argument("--workers", type=int, default=1, metavar="N", help="processes; the result is the same")
-    filtering.add_argument("--keep-dropped", action="store_true", help="also write dropped.jsonl.gz, with rules")
-    filtering.add_argument("--signals", action="store_true", help="also write every document's signals.parquet")
-    filtering.add_argument("--max-broken-share", type=float, default=0.001, metavar="S", help="of lines, to be skipped")
-
-    dedup = verb(
-        "dedup",
-        _dedup,
-        "find exact and near duplicates, and write a verdict for each document",
-        "example:\n  kanana dedup --input 'web/*.jsonl.gz' --output duplicates\n\n"
-        "Filters with `duplicates = 'DIR'` then drop them. Run it again with more inputs: only these are read.",
+    sub.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="number of processes; the result does not depend on it"
     )
-    dedup.add_argument(
-        "--input", required=True, nargs="+", metavar="GLOB", help="documents, in the order of preference"
+    sub.add_argument(
+        "--keep-dropped",
+        action="store_true",
+        help="also write dropped.jsonl.gz, with the rules that each document breaks",
     )
-    dedup.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
-    dedup.add_argument("--bands", type=int, default=14, metavar="B")
-    dedup.add_argument("--rows", type=int, default=8, metavar="R")
-    dedup.add_argument("--keep", choices=("first", "longest", "best"), default="first", help="of several")
-    dedup.add_argument("--quality", default="quality", metavar="NAME", help="field of meta that says what is best")
-    dedup.add_argument("--lang", default="default", metavar="L", help="language of documents that do not say theirs")
-    dedup.add_argument("--seed", type=int, default=0, metavar="S")
-    dedup.add_argument(
-        "--beam",
-        action="append",
-        metavar="OPTION",
-        help="run as an Apache Beam pipeline, e.g. --beam=--runner=DirectRunner",
+    sub.add_argument(
+        "--signals", action="store_true", help="also write signals.parquet, with the signals of every document"
     )
-
-    contamination = verb(
-        "contamination",
-        _contamination,
-        "freeze the n-grams of evaluation sets, for filters to find them in documents",
-        "example:\n  kanana contamination --input gsm8k=test.jsonl:question,answer mmlu=mmlu.jsonl --output sets\n\n"
-        "Filters with `contamination = 'DIR'` then measure the signal `contamination`.",
-    )
-    contamination.add_argument(
-        "--input", required=True, nargs="+", metavar="NAME=FILE[:FIELD,…]", help=".jsonl or .jsonl.gz; default all text"
-    )
-    contamination.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
-    contamination.add_argument("--max-items", type=int, default=10, metavar="N", help="n-grams in more are templates")
-
-    lines = verb(
-        "lines",
-        _lines,
-        "find lines that many documents have: menus, footers, notices",
-        "example:\n  kanana lines --input 'web/*.jsonl.gz' --output lines\n\n"
-        "Filters with `lines = 'DIR'` then cut them out.",
-    )
-    lines.add_argument("--input", required=True, nargs="+", metavar="GLOB")
-    lines.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
-    lines.add_argument("--red", type=int, default=50, metavar="N", help="documents above which a line goes")
-    lines.add_argument(
-        "--yellow", type=int, default=3, metavar="N", help="and above which it goes outside of running text"
-    )
-
-    thresholds = verb(
-        "thresholds",
-        _thresholds,
-        "fit the English thresholds of a filter to another language, on reference text of both",
-        "example:\n  kanana thresholds --english-config configs/data/en.py --english 'good/en/*' \\\n"
-        "      --config configs/data/ko.py --lang ko --input 'good/ko/*' --output configs/data/ko_thresholds.json",
-    )
-    thresholds.add_argument("--english-config", required=True, metavar="FILE", help="config with 'filters.en'")
-    thresholds.add_argument("--english", required=True, nargs="+", metavar="GLOB", help="good English text")
-    thresholds.add_argument("--config", required=True, metavar="FILE", help="config with 'filters.LANG'")
-    thresholds.add_argument("--lang", required=True, metavar="LANG")
-    thresholds.add_argument("--input", required=True, nargs="+", metavar="GLOB", help="good text of the language")
-    thresholds.add_argument("--describe", default="", metavar="TEXT", help="what the texts are, for the provenance")
-    thresholds.add_argument("--output", required=True, type=pathlib.Path, metavar="FILE.json")
-
-    trainer = verb(
-        "tokenizer",
-        _tokenizer,
-        "train a SentencePiece vocabulary",
-        "example:\n  kanana tokenizer train --input ko=docs/ko en=docs/en --output vocab --vocab-size 32000",
-    )
-    trainer.add_argument("what", choices=("train",))
-    trainer.add_argument("--input", required=True, nargs="+", metavar="LANG=PATH", help="documents of each language")
-    trainer.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
-    trainer.add_argument("--vocab-size", type=int, default=32000, metavar="N")
-    trainer.add_argument("--model-type", choices=("unigram", "bpe"), default="unigram")
-    trainer.add_argument(
-        "--train-bytes", type=int, default=100_000_000, metavar="N", help="text used, all languages together"
+    sub.add_argument(
+        "--max-broken-share",
+        type=float,
+        default=0.001,
+        metavar="S",
+        help="stop when more than this share of lines cannot be read",
     )
 
 
-def _filter(options, overrides: list[str], command: list[str]) -> None:
+def _filter(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax import config as config_lib
     from kanana_jax.data.filters import FilterConfig, job
     from kanana_jax.report.filters import write_filter_report
@@ -138,7 +81,35 @@ def _filter(options, overrides: list[str], command: list[str]) -> None:
     print(f"{report['kept']} of {report['documents']} documents kept: {options.output / 'report.html'}")
 
 
-def _dedup(options, overrides: list[str], command: list[str]) -> None:
+def _add_dedup(verb: AddVerb) -> None:
+    sub = verb(
+        "dedup",
+        _dedup,
+        "find exact and near duplicates, and write a verdict for each document",
+        "example:\n  kanana dedup --input 'web/*.jsonl.gz' --output duplicates\n\n"
+        "Filters with `duplicates = 'DIR'` then drop them. Run it again with more inputs: only the new ones are read.",
+    )
+    sub.add_argument("--input", required=True, nargs="+", metavar="GLOB", help="documents, the preferred ones first")
+    sub.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    sub.add_argument("--bands", type=int, default=14, metavar="B", help="bands of the MinHash signature")
+    sub.add_argument("--rows", type=int, default=8, metavar="R", help="hashes per band")
+    sub.add_argument(
+        "--keep", choices=("first", "longest", "best"), default="first", help="which copy of a duplicate group to keep"
+    )
+    sub.add_argument(
+        "--quality", default="quality", metavar="NAME", help="field of meta to rank copies by for --keep best"
+    )
+    sub.add_argument("--lang", default="default", metavar="L", help="language of documents that do not say theirs")
+    sub.add_argument("--seed", type=int, default=0, metavar="S")
+    sub.add_argument(
+        "--beam",
+        action="append",
+        metavar="OPTION",
+        help="run as an Apache Beam pipeline, e.g. --beam=--runner=DirectRunner",
+    )
+
+
+def _dedup(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.data.dedup import local, minhash
 
     try:
@@ -162,7 +133,32 @@ def _dedup(options, overrides: list[str], command: list[str]) -> None:
     )
 
 
-def _contamination(options, overrides: list[str], command: list[str]) -> None:
+def _add_contamination(verb: AddVerb) -> None:
+    sub = verb(
+        "contamination",
+        _contamination,
+        "store the n-grams of evaluation sets, for filters to find them in documents",
+        "example:\n  kanana contamination --input gsm8k=test.jsonl:question,answer mmlu=mmlu.jsonl --output sets\n\n"
+        "Filters with `contamination = 'DIR'` then measure the signal `contamination`.",
+    )
+    sub.add_argument(
+        "--input",
+        required=True,
+        nargs="+",
+        metavar="NAME=FILE[:FIELD,…]",
+        help=".jsonl or .jsonl.gz file; default: all fields of 20 characters or more",
+    )
+    sub.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    sub.add_argument(
+        "--max-items",
+        type=int,
+        default=10,
+        metavar="N",
+        help="ignore n-grams that occur in more than N items: they are templates",
+    )
+
+
+def _contamination(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.data.filters import decontamination
 
     sets = {}
@@ -182,7 +178,27 @@ def _contamination(options, overrides: list[str], command: list[str]) -> None:
     print(options.output)
 
 
-def _lines(options, overrides: list[str], command: list[str]) -> None:
+def _add_lines(verb: AddVerb) -> None:
+    sub = verb(
+        "lines",
+        _lines,
+        "find lines that many documents share: menus, footers, notices",
+        "example:\n  kanana lines --input 'web/*.jsonl.gz' --output lines\n\n"
+        "Filters with `lines = 'DIR'` then cut them out.",
+    )
+    sub.add_argument("--input", required=True, nargs="+", metavar="GLOB")
+    sub.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    sub.add_argument("--red", type=int, default=50, metavar="N", help="cut a line that occurs in more than N documents")
+    sub.add_argument(
+        "--yellow",
+        type=int,
+        default=3,
+        metavar="N",
+        help="cut a line outside running text that occurs in more than N documents",
+    )
+
+
+def _lines(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.data.dedup import lines
 
     try:
@@ -197,7 +213,26 @@ def _lines(options, overrides: list[str], command: list[str]) -> None:
     print(options.output / "report.json")
 
 
-def _thresholds(options, overrides: list[str], command: list[str]) -> None:
+def _add_thresholds(verb: AddVerb) -> None:
+    sub = verb(
+        "thresholds",
+        _thresholds,
+        "fit the English thresholds of a filter to another language, on reference texts of both",
+        "example:\n  kanana thresholds --english-config configs/data/en.py --english 'good/en/*' \\\n"
+        "      --config configs/data/ko.py --lang ko --input 'good/ko/*' --output configs/data/ko_thresholds.json",
+    )
+    sub.add_argument("--english-config", required=True, metavar="FILE", help="config with 'filters.en'")
+    sub.add_argument("--english", required=True, nargs="+", metavar="GLOB", help="good English text")
+    sub.add_argument("--config", required=True, metavar="FILE", help="config with 'filters.LANG'")
+    sub.add_argument("--lang", required=True, metavar="LANG")
+    sub.add_argument("--input", required=True, nargs="+", metavar="GLOB", help="good text of the language")
+    sub.add_argument(
+        "--describe", default="", metavar="TEXT", help="description of the texts, written to the output as provenance"
+    )
+    sub.add_argument("--output", required=True, type=pathlib.Path, metavar="FILE.json")
+
+
+def _thresholds(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax import config as config_lib
     from kanana_jax.data.filters import FilterConfig, fitting
     from kanana_jax.data.filters.signals import NAMES
@@ -225,7 +260,28 @@ def _thresholds(options, overrides: list[str], command: list[str]) -> None:
     print(options.output)
 
 
-def _tokenizer(options, overrides, command) -> None:
+def _add_tokenizer(verb: AddVerb) -> None:
+    sub = verb(
+        "tokenizer",
+        _tokenizer,
+        "train a SentencePiece vocabulary",
+        "example:\n  kanana tokenizer train --input ko=docs/ko en=docs/en --output vocab --vocab-size 32000",
+    )
+    sub.add_argument("what", choices=("train",))
+    sub.add_argument("--input", required=True, nargs="+", metavar="LANG=PATH", help="documents of each language")
+    sub.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    sub.add_argument("--vocab-size", type=int, default=32000, metavar="N")
+    sub.add_argument("--model-type", choices=("unigram", "bpe"), default="unigram")
+    sub.add_argument(
+        "--train-bytes",
+        type=int,
+        default=100_000_000,
+        metavar="N",
+        help="bytes of text to train on, all languages together",
+    )
+
+
+def _tokenizer(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.data.read import records
     from kanana_jax.data.tokens.training import TokenizerConfig, train_sentencepiece
 

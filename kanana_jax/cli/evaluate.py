@@ -1,10 +1,13 @@
 """The verb `eval`."""
 
+import argparse
 import math
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
+from kanana_jax.cli.verbs import AddVerb
 from kanana_jax.errors import ConfigError, UserError
 
 _EXAMPLE = """example:
@@ -14,35 +17,42 @@ _EXAMPLE = """example:
   kanana eval --compare results/stage1.json results/stage2.json
   kanana eval --plot out.html results/*.json
 
-Tasks are lm-evaluation-harness's by name; with --data-dir those of docs/evaluation.md are read from local files."""
+Tasks are named as in lm-evaluation-harness; with --data-dir, those of docs/evaluation.md are read from local files."""
 
 
-def add_verbs(verb: Callable) -> None:
+def add_verbs(verb: AddVerb) -> None:
     """Adds `eval`."""
     sub = verb("eval", _eval, "evaluate a model, or compare two results", _EXAMPLE)
-    sub.add_argument("models", nargs="*", metavar="MODEL", help="model, stage or Hugging Face folder; files for --plot")
-    sub.add_argument("--tasks", metavar="A,B", help="names, with commas")
-    sub.add_argument("--output", type=pathlib.Path, metavar="FILE.json")
-    sub.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="folder of local evaluation sets")
-    sub.add_argument("--limit", type=int, metavar="N", help="documents a task (or part of a task)")
-    sub.add_argument("--shots", type=int, metavar="N", help="examples in the prompt; default: the task's own number")
-    sub.add_argument("--chat", action="store_true", help="ask in the model's chat format")
-    sub.add_argument("--batch-size", type=int, default=16, metavar="N", help="rows a forward pass")
-    sub.add_argument("--seed", type=int, default=0, metavar="S", help="of the examples and of sampling")
-    sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation")
     sub.add_argument(
-        "--training-flops", type=float, metavar="X", help="of the model, for --plot; default: what its model.json tells"
+        "models", nargs="*", metavar="MODEL", help="model, stage or Hugging Face folder; result files with --plot"
+    )
+    sub.add_argument("--tasks", metavar="A,B", help="task names, separated by commas")
+    sub.add_argument("--output", type=pathlib.Path, metavar="FILE.json", help="where the results are written")
+    sub.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="folder of local evaluation sets")
+    sub.add_argument("--limit", type=int, metavar="N", help="documents per task (or part of a task)")
+    sub.add_argument("--shots", type=int, metavar="N", help="examples in the prompt; default: as the task says")
+    sub.add_argument("--chat", action="store_true", help="ask in the model's chat format")
+    sub.add_argument("--batch-size", type=int, default=16, metavar="N", help="rows per forward pass")
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the examples and of sampling")
+    sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="dtype of the computation")
+    sub.add_argument(
+        "--training-flops",
+        type=float,
+        metavar="X",
+        help="training FLOPs of the model, for --plot; default: from its model.json",
     )
     sub.add_argument(
         "--plot",
         type=pathlib.Path,
         metavar="OUT",
-        help="score against training FLOPs of files of results, .html or .svg",
+        help="plot scores against training FLOPs from result files, to .html or .svg",
     )
-    sub.add_argument("--compare", nargs=2, type=pathlib.Path, metavar=("A.json", "B.json"))
+    sub.add_argument(
+        "--compare", nargs=2, type=pathlib.Path, metavar=("A.json", "B.json"), help="compare two result files"
+    )
 
 
-def _eval(options, overrides, command) -> None:
+def _eval(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     if options.compare:
         _compare(*options.compare)
         return
@@ -97,11 +107,11 @@ def _eval(options, overrides, command) -> None:
     print(options.output)
 
 
-def _checked(options) -> list[str]:
+def _checked(options: argparse.Namespace) -> list[str]:
     """The names of the tasks.
 
     Raises:
-      ConfigError: an option that would end the run after the model is loaded, or after hours.
+      ConfigError: an option that would fail only after the model is loaded, or after hours.
     """
     for name, least in (("limit", 1), ("batch_size", 1), ("shots", 0), ("seed", 0)):
         if getattr(options, name) is not None and getattr(options, name) < least:
@@ -122,8 +132,8 @@ def _checked(options) -> list[str]:
     return names
 
 
-def _about(path: str, flops: float | None) -> dict:
-    """What the model is and what its training has cost, 6·N·D, with the models that it was made from."""
+def _about(path: str, flops: float | None) -> dict[str, Any]:
+    """The model's size and the cost of its training, 6·N·D, including the models that it was made from."""
     from kanana_jax.interop import model_folder
     from kanana_jax.models import counts
 
@@ -140,7 +150,7 @@ def _plot(files: list[pathlib.Path], out: pathlib.Path) -> None:
     from kanana_jax.report.evaluation import write_plot
 
     if not files:
-        raise ConfigError("'kanana eval --plot' needs files of results: kanana eval --plot out.html a.json b.json")
+        raise ConfigError("'kanana eval --plot' needs result files: kanana eval --plot out.html a.json b.json")
     if out.suffix not in (".html", ".svg"):
         raise ConfigError(f"--plot {out}: the name must end in .html or .svg")
     results = {file: compare.read(file) for file in files}
@@ -152,7 +162,8 @@ def _plot(files: list[pathlib.Path], out: pathlib.Path) -> None:
         raise ConfigError(f"--plot: {error}") from error
 
 
-def _rows(results):
+def _rows(results: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """One row per task and metric."""
     for task, result in results.items():
         for metric, value in result.items():
             if isinstance(value, float) and not metric.endswith("_stderr"):
@@ -193,7 +204,7 @@ def _compare(a: pathlib.Path, b: pathlib.Path) -> None:
 
 
 def _names(files: list[pathlib.Path]) -> dict[pathlib.Path, str]:
-    """Files by name, with as many of the folders above as tell those of one name apart."""
+    """File → its name, with as many folders above it as distinguish files of the same name."""
     parts = {file: file.absolute().with_suffix("").parts[1:] for file in files}
     for depth in range(1, max(map(len, parts.values())) + 1):
         names = {file: "/".join(p[-depth:]) for file, p in parts.items()}
@@ -202,7 +213,7 @@ def _names(files: list[pathlib.Path]) -> dict[pathlib.Path, str]:
     return names
 
 
-def _show(columns, rows) -> None:
+def _show(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 

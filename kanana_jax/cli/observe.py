@@ -1,10 +1,11 @@
-"""The verb `observe`: what a local-language token budget buys, from a table of scores."""
+"""The verb `observe`: the value of a local-language token budget, from a table of scores."""
 
 import argparse
 import pathlib
 import shutil
-from collections.abc import Callable
+from typing import Any
 
+from kanana_jax.cli.verbs import AddVerb
 from kanana_jax.errors import ConfigError, UserError
 
 _EXAMPLE = """examples:
@@ -17,8 +18,8 @@ _EXAMPLE = """examples:
 DIR gets components.json, report.html, plots/ and .csv files. Observational, not causal."""
 
 
-def add_verbs(verb: Callable) -> None:
-    """Adds the verb; `verb(name, action, summary, example)` makes the parser of one."""
+def add_verbs(verb: AddVerb) -> None:
+    """Adds the verb."""
     observe = verb(
         "observe", _observe, "relate scores of many models to their token budgets by language, and plan one", _EXAMPLE
     )
@@ -30,24 +31,39 @@ def add_verbs(verb: Callable) -> None:
         "--models", type=pathlib.Path, metavar="MODELS.csv", help="default: models.csv beside the scores"
     )
     observe.add_argument("--tasks", type=pathlib.Path, metavar="TASKS.csv", help="default: tasks.csv beside the scores")
-    observe.add_argument("--ignore", default="", metavar="A,B", help="columns of the scores that are no tasks")
+    observe.add_argument("--ignore", default="", metavar="A,B", help="score columns that are not tasks")
     observe.add_argument(
-        "--language", default="", metavar="L", help="the local language; default: the tasks' other one"
-    )
-    observe.add_argument("--reference", default="en", metavar="L", help="what models are mostly trained on")
-    observe.add_argument("--active-params", action="store_true", help="of mixtures of experts count active parameters")
-    observe.add_argument("--plan", default="", metavar="base=M,params=N,L_tokens=N", help="what so many tokens buy")
-    observe.add_argument(
-        "--target", default="", metavar="TASK=VALUE", help="tokens that a wanted score takes (with --plan base=M)"
+        "--language",
+        default="",
+        metavar="L",
+        help="the local language; default: the one besides --reference with the most tasks",
     )
     observe.add_argument(
-        "--flops-cutoff", type=float, default=0.6, metavar="Q", help="quantile; downstream laws are fitted below it"
+        "--reference", default="en", metavar="L", help="the language that models are mostly trained on"
     )
-    observe.add_argument("--draws", type=int, default=2000, metavar="N", help="of bootstraps and Monte Carlo")
+    observe.add_argument("--active-params", action="store_true", help="count active parameters for MoE models")
+    observe.add_argument(
+        "--plan",
+        default="",
+        metavar="base=M,params=N,L_tokens=N",
+        help="predict the effect of training M on N more tokens",
+    )
+    observe.add_argument(
+        "--target",
+        default="",
+        metavar="TASK=VALUE",
+        help="find the tokens needed to reach a score (with --plan base=M)",
+    )
+    observe.add_argument(
+        "--flops-cutoff",
+        type=float,
+        default=0.6,
+        metavar="Q",
+        help="fit downstream laws below this quantile of training FLOPs",
+    )
+    observe.add_argument("--draws", type=int, default=2000, metavar="N", help="draws of bootstraps and Monte Carlo")
     observe.add_argument("--seed", type=int, default=0, metavar="S")
-    observe.add_argument(
-        "--template", action="store_true", help="write example tables for Korean into DIR, nothing else"
-    )
+    observe.add_argument("--template", action="store_true", help="only write example tables for Korean into DIR")
 
 
 def _observe(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
@@ -92,12 +108,15 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
     for sentence in result["warnings"]:
         print(f"mind: {sentence}")
     if "plan" in result:
-        _print_plan(result["plan"], report)
+        _print_plan(result["plan"])
     print(result["evidence"])
     print(page)
 
 
-def _print_plan(plan, report) -> None:
+def _print_plan(plan: dict[str, Any]) -> None:
+    """Prints the predicted change of every measure."""
+    from kanana_jax.report import observatory as report
+
     if "inverse" in plan:
         print(report.inverse_sentence(plan, report.language(plan["language"])))
     rows = plan.get("measures", ())

@@ -6,9 +6,15 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from kanana_jax.cli.verbs import AddVerb
 from kanana_jax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kanana_jax.data.quality import JudgeConfig
+    from kanana_jax.data.quality.annotate import Annotator
 
 _EXAMPLE = """examples:
   kanana quality train --config configs/data/edu_ko.py --output edu
@@ -20,36 +26,43 @@ A filter uses the model as the signal quality.NAME:
   c.filters.ko.rules.edu = dict(signal='quality.edu', min=0.5)"""
 
 
-def add_verbs(verb: Callable) -> None:
-    """Adds the verb; `verb(name, action, summary, example)` makes the parser of one."""
+def add_verbs(verb: AddVerb) -> None:
+    """Adds the verb."""
     quality = verb("quality", lambda *_: None, "train and use classifiers of good documents (fastText)", _EXAMPLE)
     parts = quality.add_subparsers(dest="what", required=True, metavar="train|score|threshold")
 
-    train = parts.add_parser("train", help="train as the section 'quality' of a config says", allow_abbrev=False)
+    train = parts.add_parser("train", help="train by the section 'quality' of a config", allow_abbrev=False)
     train.set_defaults(action=_train)
     train.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file whose config has 'quality'")
     train.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
     train.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
 
-    score = parts.add_parser("score", help="write every document's score", allow_abbrev=False)
+    score = parts.add_parser("score", help="write the score of every document", allow_abbrev=False)
     score.set_defaults(action=_score)
     threshold = parts.add_parser(
-        "threshold", help="the score above which a share of documents lies", allow_abbrev=False
+        "threshold", help="find the score that keeps a given share of documents", allow_abbrev=False
     )
     threshold.set_defaults(action=_threshold)
     for part in (train, score, threshold):
         part.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     for part in (score, threshold):
-        part.add_argument("model", metavar="MODEL.bin", help="a fastText model, of one's own or published")
+        part.add_argument("model", metavar="MODEL.bin", help="a fastText model, your own or a published one")
         part.add_argument("--input", required=True, nargs="+", metavar="GLOB")
-        part.add_argument("--text", choices=("raw", "word", "character"), default="word", help="raw: published models")
-        part.add_argument("--label", default="__label__good", metavar="L", help="whose probability is the score")
-        part.add_argument("--max-characters", type=int, default=4000, metavar="N", help="of a document; 0: all")
+        part.add_argument(
+            "--text",
+            choices=("raw", "word", "character"),
+            default="word",
+            help="how text is prepared; raw for published models",
+        )
+        part.add_argument("--label", default="__label__good", metavar="L", help="label whose probability is the score")
+        part.add_argument(
+            "--max-characters", type=int, default=4000, metavar="N", help="characters of a document to read; 0: all"
+        )
     score.add_argument("--output", required=True, type=pathlib.Path, metavar="FILE.jsonl.gz")
-    threshold.add_argument("--keep", type=float, default=0.1, metavar="S", help="share of documents that is to stay")
+    threshold.add_argument("--keep", type=float, default=0.1, metavar="S", help="share of documents to keep")
 
 
-def _train(options, overrides: list[str], command: list[str]) -> None:
+def _train(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax import config as config_lib
     from kanana_jax.data.quality import QualityConfig, annotate, loop, pairs
     from kanana_jax.report.quality import write_quality_report
@@ -79,14 +92,15 @@ def _train(options, overrides: list[str], command: list[str]) -> None:
     print(options.output / "report.html")
 
 
-def _judge(config):
+def _judge(config: "JudgeConfig") -> "Annotator":
+    """An annotator that asks one of our own models."""
     from kanana_jax.data.quality import annotate
     from kanana_jax.inference.sampling import SamplingConfig
     from kanana_jax.inference.session import Session
 
     session = Session.load(config.model, config.dtype)
 
-    def ask(prompts):
+    def ask(prompts: Sequence[str]) -> list[str]:
         messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
         sampling = SamplingConfig(temperature=0.0)
         return [session.answer(m, max_new_tokens=config.max_new_tokens, sampling=sampling, seed=0) for m in messages]
@@ -94,7 +108,8 @@ def _judge(config):
     return annotate.judge(ask, config.max_characters)
 
 
-def _scores(options):
+def _scores(options: argparse.Namespace) -> Iterator[tuple[str, float]]:
+    """Identity and score of every document."""
     from kanana_jax.data.arrays.characters import normalise
     from kanana_jax.data.quality import Classifier, QualityModel
     from kanana_jax.data.read import records
@@ -106,7 +121,7 @@ def _scores(options):
                 yield item["id"], float(classifier([normalise(item["text"])])[0])
 
 
-def _score(options, overrides: list[str], command: list[str]) -> None:
+def _score(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     partial = options.output.with_name(f"{options.output.name}.partial")
     count = 0
     with gzip.open(partial, "wt", encoding="utf-8") as file:
@@ -117,7 +132,7 @@ def _score(options, overrides: list[str], command: list[str]) -> None:
     print(f"{count} documents: {options.output}")
 
 
-def _threshold(options, overrides: list[str], command: list[str]) -> None:
+def _threshold(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     import numpy as np
 
     from kanana_jax.data.quality import curves

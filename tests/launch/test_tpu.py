@@ -56,9 +56,13 @@ def tools(tmp_path):
     return folder
 
 
-def _tpu(tools, *arguments):
+SCRIPT = (str(ROOT / "launch/tpu.py"),)
+VERB = ("-m", "kanana_jax", "launch")
+
+
+def _tpu(tools, *arguments, command=SCRIPT):
     return subprocess.run(
-        [sys.executable, str(ROOT / "launch/tpu.py"), *arguments],
+        [sys.executable, *command, *arguments],
         env=os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,
@@ -101,6 +105,19 @@ def test_bad_usage_is_one_sentence(tools, arguments, told):
     done = _tpu(tools, *arguments)
     assert done.returncode == 2 and done.stderr.startswith("tpu: ") and told in done.stderr, done.stderr
     assert done.stderr.count("\n") == 1 and not (tools / "calls").exists()
+
+
+def test_the_verb_of_kanana_is_the_script(tools):
+    """It gets all arguments as they are, its help included, and passes the exit code through."""
+    arguments = ["supervise", *RUN, "--spot", "--slices", "2", "--config.seed=1", "--dry-run"]
+    done = _tpu(tools, *arguments, command=VERB)
+    assert (done.returncode, done.stderr) == (0, _tpu(tools, *arguments).stderr)
+    assert done.stdout == (GOLDEN / "supervise_spot_two_slices.txt").read_text()
+    for wrong in (["up", "--type", "v5p-8", "--preemptible=1"], ["logs", "--lines", "x"], []):
+        assert _tpu(tools, *wrong, command=VERB).returncode == 2
+    helped = _tpu(tools, "up", "--help", command=VERB)
+    assert helped.returncode == 0 and helped.stdout.startswith("usage: kanana launch ")
+    assert "kanana launch supervise --config" in helped.stdout and "--slices N" in helped.stdout
 
 
 def _drill(tools, states, runs, *more):

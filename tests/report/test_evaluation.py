@@ -72,7 +72,7 @@ def test_the_verb(results, tmp_path, capsys):
     assert (tmp_path / "plot.html").is_file()
     for arguments, told in (
         (["--plot", str(tmp_path / "plot.png"), *map(str, files)], "must end in .html or .svg"),
-        (["--plot", str(tmp_path / "plot.svg")], "needs files of results"),
+        (["--plot", str(tmp_path / "plot.svg")], "needs result files"),
     ):
         assert cli.main(["eval", *arguments]) == 2
         assert told in capsys.readouterr().err
