@@ -85,7 +85,7 @@ class Runtime:
       compute_dtype: dtype of activations and matrix products (norms, softmax and losses are fp32).
       attention: `auto` takes the best for the platform; a named one that cannot run is an error.
       scan_layers: one compiled layer in a loop (fast to compile) or all layers unrolled.
-      remat: what the backward pass recomputes; see `transformer.REMAT_POLICIES`.
+      remat: what the backward pass recomputes; see `layers.REMAT_POLICIES`.
     """
 
     param_dtype: Literal["float32", "bfloat16"] = "float32"

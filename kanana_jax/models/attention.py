@@ -125,11 +125,12 @@ def attend(
     T, S = q_BTHh.shape[1], k_BSKh.shape[1]
     if implementation == "cudnn":
         only_causal = causal and q_segments is None
+        mask = None if only_causal else masked(0, T, S)
         out_BTHh = jax.nn.dot_product_attention(
             q_BTHh,
             k_BSKh,
             v_BSKh,
-            mask=None if only_causal else masked(0, T, S)[:, None],
+            mask=None if mask is None else mask[:, None],
             is_causal=only_causal,
             implementation="cudnn",
         )
@@ -160,7 +161,7 @@ def _mask(start, count: int, keys: int, *, q_segments, kv_segments, causal, q_of
     mask = None
     if causal:
         mask = (q_offset + start + jnp.arange(count)[:, None] >= jnp.arange(keys)[None, :])[None]
-    if q_segments is not None:
+    if q_segments is not None and kv_segments is not None:
         own = jax.lax.dynamic_slice_in_dim(q_segments, start, count, axis=1)
         same = own[:, :, None] == kv_segments[:, None, :keys]
         mask = same if mask is None else mask & same

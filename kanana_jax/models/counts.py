@@ -1,34 +1,62 @@
-"""Parameters and FLOPs of an architecture, by formula.
+"""Parameters, FLOPs and sizes of an architecture, from the names of its parameters' axes.
 
 Two FLOP counts, never mixed: `six_n_d` is the paper's (6 · parameters · tokens, arXiv:2001.08361);
 `matmul_flops` counts every multiply-add of the matrix products and of causal attention, and is what
 MFU is measured with.
 """
 
+import math
+from collections.abc import Iterable
+
+from kanana_jax.models import axes as axis_names
 from kanana_jax.models.architecture import Architecture
+from kanana_jax.models.axes import Axes
+from kanana_jax.models.transformer import axes_by_path
+from kanana_jax.parallel.sharding import RULES
 
 
 def layer_parameters(a: Architecture) -> int:
-    """Parameters of one block: q, k, v, o; gate, up, down; two norms."""
-    attention = a.embed_dim * a.head_dim * (2 * a.num_heads + 2 * a.num_kv_heads)
-    return attention + 3 * a.embed_dim * a.mlp_dim + 2 * a.embed_dim
+    """Parameters of one block."""
+    return _total(a, (names[1:] for names in _parameters(a) if names[0] == "layers"))
 
 
 def embedding_parameters(a: Architecture) -> int:
-    return a.vocab_size * a.embed_dim * (1 if a.tied_embeddings else 2)
+    return _total(a, (names for names in _parameters(a) if "vocab" in names))
 
 
 def parameters(a: Architecture) -> int:
-    return a.num_layers * layer_parameters(a) + a.embed_dim + embedding_parameters(a)
+    return _total(a, _parameters(a))
 
 
 def matmul_parameters(a: Architecture) -> int:
-    """Parameters that stand in a matrix product for every token: all but the lookup and the norms."""
-    return a.num_layers * (layer_parameters(a) - 2 * a.embed_dim) + a.vocab_size * a.embed_dim
+    """Parameters that stand in a matrix product for every token: all but the lookup and the gains."""
+    # Of two tables one is only looked up; a tied one stands in the product as well.
+    tables = {names for names in _parameters(a) if "vocab" in names}
+    return _total(a, (names for names in _parameters(a) if names[0] == "layers" and axis_names.is_matrix(names))) + (
+        _total(a, tables)
+    )
+
+
+def sizes(a: Architecture, prefix: str = "model") -> dict[str, tuple[str, int]]:
+    """The sizes that a mesh must divide, for `sharding.check_divisible`: those of all axes that `RULES` cuts."""
+    used = {axis for names in _parameters(a) for axis in names if RULES[axis]}
+    return {
+        f"{prefix}.{field}": (axis, axis_names.size(a, axis))
+        for axis, field in axis_names.SIZES.items()
+        if axis in used
+    }
+
+
+def _parameters(a: Architecture) -> Iterable[Axes]:
+    return axes_by_path(a).values()
+
+
+def _total(a: Architecture, parameters: Iterable[Axes]) -> int:
+    return sum(math.prod(axis_names.shape(a, names)) for names in parameters)
 
 
 def attention_flops_per_token(a: Architecture, seq_len: int) -> float:
-    """Forward FLOPs of q·kᵀ and weights·v for one token, causal: half of `4·H·h·T` a layer."""
+    """Forward FLOPs of q·kᵀ and weights·v for one token, causal: half of `4·H·h·T` per layer."""
     return 2.0 * a.num_layers * a.num_heads * a.head_dim * seq_len
 
 

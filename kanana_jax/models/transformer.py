@@ -9,15 +9,17 @@ logits: `losses/cross_entropy.py` never holds `[B, T, V]`; `unembed` is for the 
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax import nnx
+from flax import nnx, traverse_util
 
 from kanana_jax.models.architecture import Architecture, Runtime
-from kanana_jax.models.attention import CONTEXT, attend
+from kanana_jax.models.attention import attend
+from kanana_jax.models.axes import Axes, shape, structure
+from kanana_jax.models.layers import REMAT_POLICIES as REMAT_POLICIES
+from kanana_jax.models.layers import run_layers
 from kanana_jax.models.rope import apply_rope, rope_tables
 from kanana_jax.parallel.sharding import axis_size, constrain
 
@@ -25,6 +27,7 @@ Params = dict[str, Any]
 # What a layer shows of itself while it runs: `input`, `attention_norm`, `mlp_norm`, `output` `[B, T, D]`; `heads`
 # `[B, T, H, h]`, what goes into `o`; `gate`, `up`, `hidden` `[B, T, F]`, the last what goes into `down`.
 Taps = dict[str, jax.Array]
+Observe = Callable[[Taps], Any]
 
 
 class KVCache(NamedTuple):
@@ -53,8 +56,8 @@ class _Context(NamedTuple):
     q_offset: jax.Array | int
 
 
-def _normal(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], a: Architecture, r: Runtime) -> nnx.Param:
-    value = a.init_std * jax.random.normal(rngs.params(), shape, jnp.float32)
+def _normal(rngs: nnx.Rngs, axes: Axes, a: Architecture, r: Runtime) -> nnx.Param:
+    value = a.init_std * jax.random.normal(rngs.params(), shape(a, axes), jnp.float32)
     return nnx.Param(value.astype(r.param_dtype), axes=axes)
 
 
@@ -75,7 +78,8 @@ class RMSNorm(nnx.Module):
     """x / rms(x) · scale, in float32 (arXiv:1910.07467, eq. 4)."""
 
     def __init__(self, a: Architecture, r: Runtime):
-        self.scale = nnx.Param(jnp.ones((a.embed_dim,), r.param_dtype), axes=("norm",))
+        axes = ("norm",)
+        self.scale = nnx.Param(jnp.ones(shape(a, axes), r.param_dtype), axes=axes)
         self.eps = a.norm_eps
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
@@ -88,13 +92,12 @@ class Attention(nnx.Module):
     """Grouped-query self-attention (arXiv:2305.13245) with RoPE."""
 
     def __init__(self, a: Architecture, r: Runtime, rngs: nnx.Rngs):
-        D, H, K, h = a.embed_dim, a.num_heads, a.num_kv_heads, a.head_dim
-        self.q = _normal(rngs, (D, H, h), ("embed", "heads", "head_dim"), a, r)
-        self.k = _normal(rngs, (D, K, h), ("embed", "kv_heads", "head_dim"), a, r)
-        self.v = _normal(rngs, (D, K, h), ("embed", "kv_heads", "head_dim"), a, r)
-        self.o = _normal(rngs, (H, h, D), ("heads", "head_dim", "embed"), a, r)
+        self.q = _normal(rngs, ("embed", "heads", "head_dim"), a, r)
+        self.k = _normal(rngs, ("embed", "kv_heads", "head_dim"), a, r)
+        self.v = _normal(rngs, ("embed", "kv_heads", "head_dim"), a, r)
+        self.o = _normal(rngs, ("heads", "head_dim", "embed"), a, r)
 
-    def __call__(self, x_BTD, context: _Context, cache, *, causal: bool, implementation: str, taps: Taps | None):
+    def __call__(self, x_BTD, context: _Context, cache, *, causal: bool, implementation: str, taps: Taps):
         q_BTHh = project(x_BTD, self.q[...])
         k_BTKh = project(x_BTD, self.k[...])
         v_BTKh = project(x_BTD, self.v[...])
@@ -115,8 +118,7 @@ class Attention(nnx.Module):
             causal=causal,
             implementation=implementation,
         )
-        if taps is not None:
-            taps["heads"] = out_BTHh
+        taps["heads"] = out_BTHh
         return project(out_BTHh, self.o[...], inputs=2), cache
 
 
@@ -147,17 +149,15 @@ class MLP(nnx.Module):
     """SwiGLU: down(silu(gate(x)) · up(x)) (arXiv:2002.05202, eq. 6)."""
 
     def __init__(self, a: Architecture, r: Runtime, rngs: nnx.Rngs):
-        D, F = a.embed_dim, a.mlp_dim
-        self.gate = _normal(rngs, (D, F), ("embed", "mlp"), a, r)
-        self.up = _normal(rngs, (D, F), ("embed", "mlp"), a, r)
-        self.down = _normal(rngs, (F, D), ("mlp", "embed"), a, r)
+        self.gate = _normal(rngs, ("embed", "mlp"), a, r)
+        self.up = _normal(rngs, ("embed", "mlp"), a, r)
+        self.down = _normal(rngs, ("mlp", "embed"), a, r)
 
-    def __call__(self, x_BTD: jax.Array, taps: Taps | None) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, taps: Taps) -> jax.Array:
         gate_BTF = project(x_BTD, self.gate[...])
         up_BTF = project(x_BTD, self.up[...])
         hidden_BTF = constrain(nnx.silu(gate_BTF) * up_BTF, "batch", "sequence", "mlp")
-        if taps is not None:
-            taps |= {"gate": gate_BTF, "up": up_BTF, "hidden": hidden_BTF}
+        taps |= {"gate": gate_BTF, "up": up_BTF, "hidden": hidden_BTF}
         return project(hidden_BTF, self.down[...])
 
 
@@ -170,7 +170,7 @@ class Block(nnx.Module):
         self.mlp_norm = RMSNorm(a, r)
         self.mlp = MLP(a, r, rngs)
 
-    def __call__(self, x_BTD, context: _Context, cache, *, causal: bool, implementation: str, taps: Taps | None):
+    def __call__(self, x_BTD, context: _Context, cache, *, causal: bool, implementation: str, taps: Taps):
         input_BTD, normed_BTD = x_BTD, self.attention_norm(x_BTD)
         update, cache = self.attention(
             normed_BTD, context, cache, causal=causal, implementation=implementation, taps=taps
@@ -178,8 +178,7 @@ class Block(nnx.Module):
         x_BTD = constrain(x_BTD + update, "batch", "sequence", None)
         mlp_normed_BTD = self.mlp_norm(x_BTD)
         x_BTD = constrain(x_BTD + self.mlp(mlp_normed_BTD, taps), "batch", "sequence", None)
-        if taps is not None:
-            taps |= {"input": input_BTD, "attention_norm": normed_BTD, "mlp_norm": mlp_normed_BTD, "output": x_BTD}
+        taps |= {"input": input_BTD, "attention_norm": normed_BTD, "mlp_norm": mlp_normed_BTD, "output": x_BTD}
         return x_BTD, cache
 
 
@@ -189,12 +188,12 @@ class Transformer(nnx.Module):
     def __init__(self, architecture: Architecture, runtime: Runtime, rngs: nnx.Rngs):
         a, r = architecture, runtime
         self.architecture, self.runtime = a, r
-        self.embedding = _normal(rngs, (a.vocab_size, a.embed_dim), ("vocab", "embed"), a, r)
+        self.embedding = _normal(rngs, ("vocab", "embed"), a, r)
         stack = nnx.vmap(lambda layer_rngs: Block(a, r, layer_rngs), in_axes=0, out_axes=0)
         self.blocks = stack(nnx.Rngs(params=jax.random.split(rngs.params(), a.num_layers)))
         self.final_norm = RMSNorm(a, r)
         if not a.tied_embeddings:
-            self.unembedding = _normal(rngs, (a.vocab_size, a.embed_dim), ("vocab", "embed"), a, r)
+            self.unembedding = _normal(rngs, ("vocab", "embed"), a, r)
 
     def unembedding_matrix(self) -> jax.Array:
         """`[V, D]`: the embedding itself where they are tied."""
@@ -205,6 +204,27 @@ class Transformer(nnx.Module):
         matrix = self.unembedding_matrix().astype(hidden.dtype)
         return jnp.einsum("...D,VD->...V", hidden, matrix, preferred_element_type=jnp.float32)
 
+    @overload
+    def __call__(
+        self, tokens_BT: jax.Array, *, positions: jax.Array | None = ..., segment_ids: jax.Array | None = ...,
+        cache: None = None, causal: bool = ..., implementation: str = ...,
+        observe: None = None, observe_layers: tuple[int, ...] | None = ...,
+    ) -> jax.Array: ...  # fmt: skip
+
+    @overload
+    def __call__(
+        self, tokens_BT: jax.Array, *, positions: jax.Array | None = ..., segment_ids: jax.Array | None = ...,
+        cache: KVCache, causal: bool = ..., implementation: str = ...,
+        observe: None = None, observe_layers: tuple[int, ...] | None = ...,
+    ) -> tuple[jax.Array, KVCache]: ...  # fmt: skip
+
+    @overload
+    def __call__(
+        self, tokens_BT: jax.Array, *, positions: jax.Array | None = ..., segment_ids: jax.Array | None = ...,
+        cache: None = None, causal: bool = ..., implementation: str = ...,
+        observe: Observe, observe_layers: tuple[int, ...] | None = ...,
+    ) -> tuple[jax.Array, Any]: ...  # fmt: skip
+
     def __call__(
         self,
         tokens_BT: jax.Array,
@@ -214,7 +234,7 @@ class Transformer(nnx.Module):
         cache: KVCache | None = None,
         causal: bool = True,
         implementation: str = "xla",
-        observe: Callable[[Taps], Any] | None = None,
+        observe: Observe | None = None,
         observe_layers: tuple[int, ...] | None = None,
     ) -> jax.Array | tuple[jax.Array, Any]:
         """Hidden states after the final norm, `[B, T, D]` in the compute dtype.
@@ -231,104 +251,51 @@ class Transformer(nnx.Module):
             the latter stacked over layers. Not together with a cache.
           observe_layers: ascending; only their observations are kept. Default: those of all layers.
         """
-        a, r = self.architecture, self.runtime
-        dtype = jnp.dtype(r.compute_dtype)
         B, T = tokens_BT.shape
         offset = cache.length if cache is not None else 0
         if positions is None:
             positions = jnp.broadcast_to(offset + jnp.arange(T, dtype=jnp.int32), (B, T))
-        sin, cos = rope_tables(positions, a)
-        kv_segments = segment_ids
-        if cache is not None:
+        sin, cos = rope_tables(positions, self.architecture)
+        if cache is None:
+            kv_segments = segment_ids
+        else:
             segment_ids = jnp.ones((B, T), jnp.int32) if segment_ids is None else segment_ids
             kv_segments = jax.lax.dynamic_update_slice(cache.segment_ids, segment_ids, (0, offset))
+            cache = cache._replace(segment_ids=kv_segments)
         context = _Context(sin, cos, segment_ids, kv_segments, offset)
-
-        x_BTD = jnp.take(self.embedding[...], tokens_BT, axis=0).astype(dtype)
-        # By way of tokens that are cut over data alone: GSPMD would else gather all states of all devices.
-        x_BTD = constrain(x_BTD, "lookup_batch", "sequence", "embed")
-        x_BTD = constrain(x_BTD, "batch", "sequence", None)
+        x_BTD = self._embed(tokens_BT)
         graph, weights = nnx.split(self.blocks)
         # Cast before the loop: under FSDP each layer is then gathered in the compute dtype.
-        weights = jax.tree.map(lambda w: w.astype(dtype), weights)
+        weights = jax.tree.map(lambda w: w.astype(x_BTD.dtype), weights)
 
         def layer(carry, weights_and_index):
             x_BTD, cached = carry
             layer_weights, index = weights_and_index
             layer_cache = None if cached is None else _LayerCache(*cached, index)
             block = nnx.merge(graph, layer_weights)
-            taps: Taps | None = None if observe is None else {}
+            taps: Taps = {}
             x_BTD, layer_cache = block(
                 x_BTD, context, layer_cache, causal=causal, implementation=implementation, taps=taps
             )
             seen = None if observe is None else observe(taps)
             return (x_BTD, None if layer_cache is None else (layer_cache.k, layer_cache.v)), seen
 
-        layer = rematerialised(layer, r.remat)
         carry = (x_BTD, None if cache is None else (cache.k, cache.v))
-        some = observe is not None and observe_layers is not None
-        if r.scan_layers:
-            inputs = (weights, jnp.arange(a.num_layers))
-            carry, seen = (
-                _scan_some(layer, carry, inputs, observe_layers) if some else jax.lax.scan(layer, carry, inputs)
-            )
-        else:
-            each = []
-            for i in range(a.num_layers):
-                carry, seen = layer(carry, (jax.tree.map(lambda w, i=i: w[i], weights), i))
-                if not some or i in observe_layers:
-                    each.append(seen)
-            seen = jax.tree.map(lambda *x: jnp.stack(x), *each)
-        x_BTD, caches = carry
+        chosen = None if observe is None else observe_layers
+        (x_BTD, caches), seen = run_layers(layer, carry, weights, self.runtime, chosen)
         hidden_BTD = self.final_norm(x_BTD)
         if observe is not None:
             return hidden_BTD, seen
         if cache is None:
             return hidden_BTD
-        return hidden_BTD, KVCache(*caches, segment_ids=kv_segments, length=offset + T)
+        k, v = caches
+        return hidden_BTD, KVCache(k, v, cache.segment_ids, cache.length + T)
 
-
-def _scan_some(layer, carry, inputs, chosen: tuple[int, ...]):
-    """As `jax.lax.scan`, but only the chosen layers' outputs are kept: the others' go to a slot that is dropped."""
-    slots = np.full(len(inputs[1]), len(chosen))
-    slots[list(chosen)] = np.arange(len(chosen))
-    shapes = jax.eval_shape(lambda c, x: layer(c, jax.tree.map(lambda leaf: leaf[0], x))[1], carry, inputs)
-    kept = jax.tree.map(lambda s: jnp.zeros((len(chosen) + 1, *s.shape), s.dtype), shapes)
-
-    def body(state, inputs_and_slot):
-        carry, seen = layer(state[0], inputs_and_slot[0])
-        put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=inputs_and_slot[1], axis=0)
-        return (carry, jax.tree.map(put, state[1], seen)), None
-
-    (carry, kept), _ = jax.lax.scan(body, (carry, kept), (inputs, jnp.asarray(slots)))
-    return carry, jax.tree.map(lambda x: x[:-1], kept)
-
-
-REMAT_POLICIES = {
-    "full": "keep each layer's input only",
-    "dots": "keep the matrix products, recompute the cheap rest",
-    "context": "keep each layer's input, the attention's output and its log-sum-exp",
-    "offload": "as 'context', kept in host memory",
-}
-
-
-def rematerialised(layer, policy: str):
-    """`layer` under a named rematerialisation policy (`REMAT_POLICIES`, or 'none')."""
-    if policy == "none":
-        return layer
-    policies = jax.checkpoint_policies
-    chosen = {
-        "full": policies.nothing_saveable,
-        "dots": policies.dots_with_no_batch_dims_saveable,
-        "context": policies.save_only_these_names(CONTEXT),
-        "offload": policies.save_and_offload_only_these_names(
-            names_which_can_be_saved=[],
-            names_which_can_be_offloaded=[CONTEXT],
-            offload_src="device",
-            offload_dst="pinned_host",
-        ),
-    }[policy]
-    return jax.checkpoint(layer, policy=chosen, prevent_cse=False)
+    def _embed(self, tokens_BT: jax.Array) -> jax.Array:
+        x_BTD = jnp.take(self.embedding[...], tokens_BT, axis=0).astype(self.runtime.compute_dtype)
+        # By way of tokens that are cut over data alone: GSPMD would else gather all states of all devices.
+        x_BTD = constrain(x_BTD, "lookup_batch", "sequence", "embed")
+        return constrain(x_BTD, "batch", "sequence", None)
 
 
 def init_params(architecture: Architecture, runtime: Runtime, key: jax.Array) -> Params:
@@ -348,19 +315,26 @@ def bind(architecture: Architecture, runtime: Runtime, params: Params) -> Transf
     return nnx.merge(graph, nnx.State(params))
 
 
-def logical_axes(architecture: Architecture, runtime: Runtime) -> Params:
-    """The names of each parameter's axes; `parallel.sharding.RULES` maps them to the mesh."""
-    flat = nnx.to_flat_state(nnx.split(_abstract_module(architecture, runtime))[1])
-    tree: Params = {}
-    for path, param in flat:
+def axes_by_path(architecture: Architecture) -> dict[tuple[str, ...], Axes]:
+    """The names of each parameter's axes, by the keys that lead to it."""
+    return _axes_by_path(structure(architecture))
+
+
+def logical_axes(architecture: Architecture, runtime: Runtime | None = None) -> Params:
+    """As `axes_by_path`, a tree like the parameters'; `parallel.sharding.RULES` maps the names to the mesh."""
+    del runtime
+    return traverse_util.unflatten_dict(axes_by_path(architecture))
+
+
+@functools.cache
+def _axes_by_path(architecture: Architecture) -> dict[tuple[str, ...], Axes]:
+    state = nnx.split(_abstract_module(architecture, Runtime()))[1]
+    found = {}
+    for path, param in nnx.to_flat_state(state):
+        keys = tuple(str(key) for key in path)
         axes = tuple(param.get_metadata()["axes"])
-        if path[0] == "blocks":
-            axes = ("layers", *axes)
-        node = tree
-        for name in path[:-1]:
-            node = node.setdefault(name, {})
-        node[path[-1]] = axes
-    return tree
+        found[keys] = ("layers", *axes) if keys[0] == "blocks" else axes
+    return found
 
 
 def _abstract_module(architecture: Architecture, runtime: Runtime) -> Transformer:

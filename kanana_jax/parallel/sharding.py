@@ -23,6 +23,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "mlp": ("tensor",),
     "vocab": ("tensor",),
     "norm": (),
+    "head_norm": (),
     "layers": (),
 }
 BATCH_SPEC = PartitionSpec(RULES["batch"], RULES["sequence"])
@@ -86,18 +87,24 @@ def check_divisible(mesh: Mesh, sizes: dict[str, tuple[str, int]]) -> None:
 def local_rows(mesh: Mesh, batch: int) -> np.ndarray:
     """The rows of a global batch that this process's devices hold, ascending, int `[rows]`."""
     sharding = NamedSharding(mesh, spec("batch"))
-    rows = {
-        row for (index,) in sharding.addressable_devices_indices_map((batch,)).values() for row in range(batch)[index]
-    }
-    return np.array(sorted(rows))
+    found = sharding.addressable_devices_indices_map((batch,)).values()
+    return np.array(sorted({row for index in found if index is not None for row in range(batch)[index[0]]}))
 
 
-def put_batch(mesh: Mesh, rows: np.ndarray, batch: int, local: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Global arrays `[B, …]` from this process's rows of them (in the order of `rows`)."""
+def _of_batch(mesh: Mesh, x: Any) -> NamedSharding:
+    return NamedSharding(mesh, spec("batch", "sequence") if x.ndim > 1 else spec("batch"))
+
+
+def abstract_batch(mesh: Mesh, batch: Any) -> Any:
+    """The shapes, dtypes and shardings that `put_batch` gives a batch (a tree of arrays `[B, …]`)."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=_of_batch(mesh, x)), batch)
+
+
+def put_batch(mesh: Mesh, rows: np.ndarray, batch: int, local: Any) -> Any:
+    """Global arrays `[B, …]` from this process's rows of a tree of them (in the order of `rows`)."""
 
     def put(x: np.ndarray) -> jax.Array:
-        sharding = NamedSharding(mesh, spec("batch", "sequence") if x.ndim > 1 else spec("batch"))
-        shape = (batch, *x.shape[1:])
+        sharding, shape = _of_batch(mesh, x), (batch, *x.shape[1:])
 
         def piece(index):
             wanted = np.arange(batch)[index[0]]
@@ -105,7 +112,7 @@ def put_batch(mesh: Mesh, rows: np.ndarray, batch: int, local: dict[str, np.ndar
 
         return jax.make_array_from_callback(shape, sharding, piece)
 
-    return {name: put(x) for name, x in local.items()}
+    return jax.tree.map(put, local)
 
 
 def take_rows(x: jax.Array, rows: np.ndarray) -> np.ndarray:

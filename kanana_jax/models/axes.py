@@ -1,0 +1,45 @@
+"""The meaning of the names of parameters' axes.
+
+A parameter names its axes where it is made: `axes=("embed", "heads", "head_dim")`. Everything else that must be known
+of it follows from the names: its shape, what a mesh must divide, whether it decays, parameter counts and FLOPs, and
+what surgery cuts. How an axis lies on the mesh is `parallel.sharding.RULES`.
+"""
+
+import dataclasses
+
+from kanana_jax.models.architecture import Architecture
+
+Axes = tuple[str, ...]
+
+# axis → the field of `Architecture` that is its size; a mesh that divides several of them badly is told the first.
+SIZES = {
+    "heads": "num_heads",
+    "kv_heads": "num_kv_heads",
+    "mlp": "mlp_dim",
+    "vocab": "vocab_size",
+    "embed": "embed_dim",
+    "head_dim": "head_dim",
+    "layers": "num_layers",
+    "norm": "embed_dim",
+    "head_norm": "head_dim",
+}
+# Gains have axes of their own: over the residual stream, and over the channels of a head.
+GAINS = frozenset({"norm", "head_norm"})
+
+
+def size(a: Architecture, axis: str) -> int:
+    return getattr(a, SIZES[axis])
+
+
+def shape(a: Architecture, axes: Axes) -> tuple[int, ...]:
+    return tuple(size(a, axis) for axis in axes)
+
+
+def is_matrix(axes: Axes) -> bool:
+    """Whether the parameter stands in a matrix product (or is looked up): it decays, gains do not."""
+    return not GAINS.intersection(axes)
+
+
+def structure(a: Architecture) -> Architecture:
+    """`a` with every size at its least: all that the tree of axis names depends on."""
+    return dataclasses.replace(a, **dict.fromkeys(SIZES.values(), 2))
