@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kanana_jax.models.axes import is_matrix
+from kanana_jax.models.transformer import Params
 from kanana_jax.training.schedule import ScheduleConfig, make_schedule
 
 
@@ -36,15 +38,17 @@ class OptimizerConfig:
             raise ValueError(f"learning_rate must be positive, not {self.learning_rate}")
 
 
-def decays(path: tuple, leaf: jax.Array) -> bool:
-    """Weight decay goes to matrices, not to norm gains."""
-    return "scale" not in jax.tree_util.keystr(path)
-
-
-def make_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerConfig, total_steps: int, logical_axes: Params | None = None
+) -> optax.GradientTransformation:
     """Clip → Adam → learning rate → independent decay, as updates to be added.
 
     Every moment has its parameter's shape and sharding; moments are float32 whatever the parameters.
+
+    Args:
+      config: the constants.
+      total_steps: of the schedule.
+      logical_axes: names of the parameters' axes: matrices decay, gains do not.
     """
     multiple = make_schedule(config.schedule, total_steps)
     parts = []
@@ -52,7 +56,7 @@ def make_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientT
         parts.append(optax.clip_by_global_norm(config.clip_norm))
     parts += [
         _in_float32(optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)),
-        _learning_rate_and_decay(config, multiple),
+        _learning_rate_and_decay(config, multiple, logical_axes),
     ]
     return optax.chain(*parts)
 
@@ -67,21 +71,29 @@ def _in_float32(transform: optax.GradientTransformation) -> optax.GradientTransf
     )
 
 
+def _decays(logical_axes: Params | None, params: Params) -> Params:
+    """Whether each parameter decays."""
+    if logical_axes is None:
+        return jax.tree_util.tree_map_with_path(lambda path, _: "scale" not in jax.tree_util.keystr(path), params)
+    return jax.tree.map(is_matrix, logical_axes, is_leaf=lambda x: isinstance(x, tuple))
+
+
 def _learning_rate_and_decay(
-    config: OptimizerConfig, multiple: Callable[[jax.Array], jax.Array]
+    config: OptimizerConfig, multiple: Callable[[jax.Array], jax.Array], logical_axes: Params | None
 ) -> optax.GradientTransformation:
     def init(params):
         del params
         return optax.ScaleByScheduleState(count=jnp.zeros((), jnp.int32))
 
-    def update(updates, state, params):
+    def update(updates, state, params=None):
         eta = multiple(state.count)
 
-        def leaf(path, u, p):
-            decay = config.weight_decay if decays(path, p) else 0.0
+        def leaf(u, p, decays):
+            decay = config.weight_decay if decays else 0.0
             return -eta * (config.learning_rate * u + decay * p)
 
-        updates = jax.tree_util.tree_map_with_path(leaf, updates, params)
+        assert params is not None, "weight decay is of the parameters: pass them to update"
+        updates = jax.tree.map(leaf, updates, params, _decays(logical_axes, params))
         return updates, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))
 
     return optax.GradientTransformation(init, update)

@@ -6,19 +6,21 @@ import numpy as np
 import optax
 import pytest
 
-from kanana_jax.models import laws
-from kanana_jax.models.architecture import Architecture
+from kanana_jax.models import laws, transformer
+from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.axes import is_matrix
 from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
 from kanana_jax.training.schedule import ScheduleConfig, make_schedule
 
 
-def test_adamw_with_independent_decay_against_numpy():
+@pytest.mark.parametrize("axes", [None, {"w": ("embed", "mlp"), "norm": {"scale": ("norm",)}}])
+def test_adamw_with_independent_decay_against_numpy(axes):
     config = OptimizerConfig(
         learning_rate=0.1, weight_decay=0.03, clip_norm=1.0, schedule=ScheduleConfig("multi_step", warmup_steps=4)
     )
     total = 10
     params = {"w": np.array([[1.0, -2.0], [3.0, 0.5]]), "norm": {"scale": np.array([1.0, 1.0])}}
-    optimizer = make_optimizer(config, total)
+    optimizer = make_optimizer(config, total, axes)
     ours = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
     state = optimizer.init(ours)
     m = jax.tree.map(np.zeros_like, params)
@@ -42,6 +44,23 @@ def test_adamw_with_independent_decay_against_numpy():
             "norm": {"scale": params["norm"]["scale"] - eta * 0.1 * adam["norm"]["scale"]},
         }
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5), ours, params)
+
+
+def test_names_decide_what_decays():
+    """Without gradients only decay moves a parameter; state and updates are those of a tree without names."""
+    a = Architecture(31, 16, 24, 2, 4, 2, 8)
+    params = transformer.init_params(a, Runtime(), jax.random.key(0))
+    config = OptimizerConfig(1e-3, ScheduleConfig("constant", 0), weight_decay=0.5, clip_norm=0)
+    optimizer, plain = make_optimizer(config, 10, transformer.logical_axes(a)), make_optimizer(config, 10)
+    zeros, state = jax.tree.map(jnp.zeros_like, params), optimizer.init(params)
+    assert jax.tree.structure(state) == jax.tree.structure(plain.init(params))
+    updates, _ = optimizer.update(zeros, state, params)
+    jax.tree.map(np.testing.assert_array_equal, updates, plain.update(zeros, state, params)[0])
+    for path, names in transformer.axes_by_path(a).items():
+        update, param = updates, params
+        for key in path:
+            update, param = update[key], param[key]
+        np.testing.assert_allclose(update, -0.5 * param if is_matrix(names) else 0.0 * param, rtol=1e-6)
 
 
 def test_moments_are_float32_for_bfloat16_parameters():
