@@ -41,23 +41,26 @@ def first_equal(keys: np.ndarray) -> np.ndarray:
     A table holds the first place for each value of a few bits of a hash; the few keys that meet another one there go on
     to another table.
     """
-    first = left = None
-    factor, spare = _BASE, 0
-    while left is None or len(left):
-        count = len(keys)
-        bits = count.bit_length() + spare
-        slots = ((keys * np.uint64(factor)) >> np.uint64(64 - bits)).view(np.int64)
-        table = np.full(1 << bits, count)
-        np.minimum.at(table, slots, np.arange(count))
-        found = table.take(slots)
-        met = (keys.take(found) != keys).nonzero()[0]
-        if left is None:
-            first, left = found, met
-        else:
-            first[left] = left.take(found)
-            left = left.take(met)
-        keys, factor, spare = keys.take(met), factor * _BASE % (1 << 64), 3
+    factor = _BASE
+    first, met = _first_in_table(keys, factor, 0)
+    left = met
+    while len(left):
+        keys, factor = keys.take(met), factor * _BASE % (1 << 64)
+        found, met = _first_in_table(keys, factor, 3)
+        first[left] = left.take(found)
+        left = left.take(met)
     return first
+
+
+def _first_in_table(keys: np.ndarray, factor: int, spare: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first place in each key's slot of one table, and the places of keys that meet another key there; int64."""
+    count = len(keys)
+    bits = count.bit_length() + spare
+    slots = ((keys * np.uint64(factor)) >> np.uint64(64 - bits)).view(np.int64)
+    table = np.full(1 << bits, count)
+    np.minimum.at(table, slots, np.arange(count))
+    found = table.take(slots)
+    return found, (keys.take(found) != keys).nonzero()[0]
 
 
 class PrefixHash:

@@ -23,7 +23,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -195,7 +195,12 @@ def run(
     return report
 
 
-def _read(config: LinesConfig, inputs, totals: dict[str, int], progress=lambda documents: None) -> Iterator[_Patterns]:
+def _read(
+    config: LinesConfig,
+    inputs: Sequence[str],
+    totals: dict[str, int],
+    progress: Callable[[int], None] = lambda documents: None,
+) -> Iterator[_Patterns]:
     texts: list[str] = []
     for path in inputs:
         for item in records.read(path, source=""):
@@ -217,6 +222,14 @@ def _write_run(runs: pathlib.Path, number: int, held: list[np.ndarray]) -> None:
     counts.astype(np.uint32).tofile(runs / f"{number}.counts")
 
 
+class _Colour(TypedDict):
+    """How much is of a colour; examples are documents and the pattern's hash."""
+
+    patterns: int
+    lines: int
+    examples: list[tuple[int, int]]
+
+
 def _merge(runs: pathlib.Path, count: int, config: LinesConfig, folder: pathlib.Path, chunk: int) -> dict[str, Any]:
     """Adds the runs up, a part of the hashes' range after the other, and writes what is not green."""
     sorted_runs = [_mapped(runs / f"{i}.hashes", np.uint64) for i in range(count)]
@@ -224,7 +237,7 @@ def _merge(runs: pathlib.Path, count: int, config: LinesConfig, folder: pathlib.
     parts = max(1, -(-sum(len(hashes) for hashes in sorted_runs) // chunk))
     edges = [np.uint64((part << 64) // parts) for part in range(parts)]
     bounds = [[*np.searchsorted(hashes, edges).tolist(), len(hashes)] for hashes in sorted_runs]
-    colours = {name: {"patterns": 0, "lines": 0, "examples": []} for name in COLOURS[:0:-1]}
+    colours: dict[str, _Colour] = {name: {"patterns": 0, "lines": 0, "examples": []} for name in COLOURS[:0:-1]}
     patterns = 0
     files = {name: (folder / f"{name}.u64").open("wb") for name in colours}
     try:
@@ -299,7 +312,7 @@ class LineVerdicts:
         return LineVerdicts, (self._folder, self._lone)
 
     def spans(self, texts: Sequence[str]) -> list[tuple[Span, ...]]:
-        """The lines of each of some normalised texts that are to be cut (`c4.cut`): start, end and one of `RULES`."""
+        """The lines of each of some normalised texts that are to be cut (`spans.cut`): start, end and one of `RULES`."""
         return [spans for batch in batches(texts) for spans in self._spans(batch)]
 
     def _spans(self, texts: Sequence[str]) -> list[tuple[Span, ...]]:

@@ -70,5 +70,7 @@ def _gaiji(note: str, report: Report) -> str:
 
 def _heading(line: str) -> str:
     found = _HEADING.search(line)
-    text = _NOTE.sub("", line).strip(" 　") if found is not None else ""
+    if found is None:
+        return line
+    text = _NOTE.sub("", line).strip(" 　")
     return _LEVELS[found[1]] + text if text else line

@@ -66,17 +66,18 @@ def _decode(data: bytes, declared: str | None) -> tuple[str, str]:
         pass
     meant = _known(declared)
     names = tuple(dict.fromkeys([*([meant] if meant else []), *_CANDIDATES]))
-    best = _best([(name, text) for name in names if (text := _strict(data, name)) is not None], meant)
+    texts = [(name, text) for name in names if (text := _strict(data, name)) is not None]
+    best = _best(texts, meant) if texts else None
     if best is None or best[0] < 0.1:
         # A stray byte, or a page cut in the middle of a character, spoils every strict decoder.
         best = _best([(name, data.decode(name, "replace")) for name in dict.fromkeys(["utf-8", *names])], meant)
     return best[2], best[1]
 
 
-def _best(texts: list[tuple[str, str]], trusted: str | None) -> tuple[float, str, str] | None:
+def _best(texts: list[tuple[str, str]], trusted: str | None) -> tuple[float, str, str]:
     scored = [(plausibility(text[:_SAMPLE]) + (_TRUST if name == trusted else 0), name, text) for name, text in texts]
     # max() keeps the first of equals: the order of candidates decides.
-    return max(scored, key=lambda item: item[0], default=None)
+    return max(scored, key=lambda item: item[0])
 
 
 def _strict(data: bytes, name: str) -> str | None:
@@ -190,10 +191,11 @@ def _mend_latin(text: str, report: Report) -> str:
         return text
 
     def undo(found: re.Match[str]) -> str:
-        if found[0] not in sure:
+        back = undone[found[0]]
+        if back is None or found[0] not in sure:
             return found[0]
         report.count("mojibake_mended")
-        return undone[found[0]]
+        return back
 
     return _LATIN_RUN.sub(undo, text)
 

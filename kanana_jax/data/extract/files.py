@@ -5,7 +5,7 @@ import gzip
 import pathlib
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kanana_jax.data.extract import FORMATS, MAX_BYTES, extract, format_of
@@ -134,7 +134,7 @@ def _crawl(file: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
             try:
                 if len(data) < min(length, MAX_BYTES):
                     raise ValueError("page is truncated")
-                data = _body(data, entry.http_headers)
+                data = _body(data, entry.http_headers.items())
                 yield (
                     where,
                     _record(html.convert(data, declared=entry.http_charset), "html", **({"url": url} if url else {})),
@@ -143,13 +143,13 @@ def _crawl(file: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
                 yield where, Broken(where, str(error))
 
 
-def _body(data: bytes, headers: Mapping[str, str]) -> bytes:
+def _body(data: bytes, headers: Iterable[tuple[str, str]]) -> bytes:
     """The body of a response without its transfer and content codings, which many crawls have taken off already.
 
     Raises:
       ValueError: a broken body, or one of more than `MAX_BYTES`.
     """
-    named = {name.lower(): value.lower() for name, value in headers.items()}
+    named = {name.lower(): value.lower() for name, value in headers}
     if "chunked" in named.get("transfer-encoding", "") and _CHUNK.match(data):
         chunks, at = [], 0
         while (chunk := _CHUNK.match(data, at)) is not None and (size := int(chunk[1], 16)):

@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from kanana_jax.data.arrays import characters, units
 from kanana_jax.data.arrays.documents import join
@@ -32,13 +32,13 @@ def spans(rule: str, text: str, config: FilterConfig) -> tuple[Span, ...]:
     elif match := re.fullmatch(r"(top|duplicate)_(\d+)_gram", signal):
         places = _ngrams(text, int(match[2]), match[1] == "top", config)
     elif signal.startswith("c4_") and config.c4 is not None:
-        places = _c4(text, signal, config)
+        places = _c4(text, signal, config, config.c4)
     else:
         places = ()
     return tuple((start, end, rule) for start, end in itertools.islice(_merged(places), _LIMIT))
 
 
-def _merged(places) -> Iterator[Place]:
+def _merged(places: Iterable[Place]) -> Iterator[Place]:
     current = None
     for start, end in sorted(places):
         if current is not None and start <= current[1]:
@@ -88,14 +88,14 @@ def _ngrams(text: str, n: int, top: bool, config: FilterConfig) -> Iterator[Plac
         seen.add(gram)
 
 
-def _c4(text: str, signal: str, config: FilterConfig) -> Iterator[Place]:
+def _c4(text: str, signal: str, config: FilterConfig, rules: c4.C4Config) -> Iterator[Place]:
     if signal == "c4_curly_bracket":
         yield from _pattern(re.escape("{"))(text, config)
     elif signal == "c4_lorem_ipsum":
         yield from _pattern("lorem ipsum")(text, config)
     else:
         documents = join([text])
-        for start, end, _ in c4.apply(documents, split_lines(documents), config.c4).spans[0]:
+        for start, end, _ in c4.apply(documents, split_lines(documents), rules).spans[0]:
             yield start, end
 
 

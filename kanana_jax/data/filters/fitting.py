@@ -10,7 +10,7 @@ text pass, or stays as it is where that lies farther out.
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,7 @@ def _bound(bound: float, english: np.ndarray, other: np.ndarray, lower: bool) ->
     return _rounded(value if share > TAIL else max(bound, value), math.ceil)
 
 
-def _rounded(value: float, to) -> float:
+def _rounded(value: float, to: Callable[[float], int]) -> float:
     """Three significant digits, away from the text that is to pass."""
     if not value:
         return 0.0

@@ -16,7 +16,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -139,7 +139,7 @@ def run(
 
 
 @contextlib.contextmanager
-def progress_bar() -> Iterator[Callable[[int, int, float], None]]:
+def progress_bar() -> Generator[Callable[[int, int, float], None]]:
     """Shows a job's progress: a bar on a terminal, a line every half minute elsewhere."""
     import sys
 
@@ -201,7 +201,9 @@ def _frozen(config: FilterConfig) -> dict[str, str]:
     return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
 
 
-def _save(path: pathlib.Path, job, totals: Totals, files: Mapping[str, _Appended], finished: bool) -> None:
+def _save(
+    path: pathlib.Path, job: dict[str, Any], totals: Totals, files: Mapping[str, _Appended], finished: bool
+) -> None:
     for file in files.values():
         file.sync()
     totals.sizes = {name: file.size for name, file in files.items()}

@@ -51,7 +51,7 @@ class Phrases:
             there = np.zeros(_ALWAYS + 1, bool)
             there[_pairs(codes)] = True
             there[_ALWAYS] = True
-            for i in there[self._pairs].all(axis=1).nonzero()[0]:
+            for i in np.flatnonzero(there[self._pairs].all(axis=1)):
                 group, phrase = self._plain[i]
                 counts[group] += [text.count(phrase) for text in texts]
         if self._cased:

@@ -18,7 +18,9 @@ _UP_TO = {n: np.uint8((1 << i + 1) - 1) for i, n in enumerate(DUPLICATE)}
 _ALL, _SETS = np.uint8((1 << len(DUPLICATE)) - 1), 1 << len(DUPLICATE)
 
 
-def ngram_characters(documents: Documents, hashes: np.ndarray, units: Units, skip: bool):
+def ngram_characters(
+    documents: Documents, hashes: np.ndarray, units: Units, skip: bool
+) -> tuple[np.ndarray, dict[int, np.ndarray], dict[int, np.ndarray]]:
     """Repeated n-grams of units.
 
     Args:
@@ -39,8 +41,10 @@ def ngram_characters(documents: Documents, hashes: np.ndarray, units: Units, ski
     bounds = documents.bounds(units.starts)
     counts = bounds[1:] - bounds[:-1]
     of = np.arange(D).repeat(counts)
-    lengths = None if units.single else units.ends - units.starts
-    ends = None if units.single else running(lengths)
+    lengths = ends = None
+    if not units.single:
+        lengths = units.ends - units.starts
+        ends = running(lengths)
     first = _first_characters(hashes, of, D) if units.single else first_equal(mix(hashes + of.astype(np.uint64)))
     # A unit is known by its first place in its document, so that no n-gram is repeated that runs into the next one.
     numbers = np.append(first, np.full(DUPLICATE[-1], W))

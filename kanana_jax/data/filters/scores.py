@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,12 +10,15 @@ from kanana_jax.data.filters import language, pii
 from kanana_jax.data.filters.decontamination import Contamination, Overlap
 from kanana_jax.data.quality.quality_model import QualityModel
 
+if TYPE_CHECKING:
+    from kanana_jax.data.quality.classifier import Classifier
+
 QUALITY = "quality."
 LANGUAGE, PII, CONTAMINATION = "language", "pii", "contamination"
 
 
 @functools.lru_cache(8)
-def _classifier(model: QualityModel):
+def _classifier(model: QualityModel) -> "Classifier":
     """A model is read once in a process, however many filters it serves; fastText only where one is named."""
     from kanana_jax.data.quality.classifier import Classifier
 
@@ -37,7 +41,8 @@ class Scorer:
 
     def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, list[tuple[Overlap, ...]]]:
         """float64 `[N, len(names)]`, and what each text has in common with evaluation sets."""
-        columns, overlaps = {}, [()] * len(texts)
+        columns: dict[str, np.ndarray] = {}
+        overlaps: list[tuple[Overlap, ...]] = [()] * len(texts)
         if self._evaluation is not None:
             overlaps = self._evaluation.judge(texts)
             columns[CONTAMINATION] = np.array([max((o.share for o in own), default=0.0) for own in overlaps])

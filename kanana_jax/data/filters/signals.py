@@ -150,7 +150,7 @@ def _measure(
     spam, boilerplate = lexicon.phrases.count(texts, data, codes)
     columns |= {
         "characters": documents.lengths,
-        "bytes": [len(d) for d in data],
+        "bytes": np.array([len(d) for d in data]),
         **_word_signals(documents, found, numbers, lexicon),
         "hashes_per_word": np.array([text.count("#") for text in texts]) / count,
         "ellipses_per_word": ellipses / count,
@@ -168,14 +168,16 @@ def _measure(
         "ellipses_per_sentence": ellipses / sentence_count,
         "spam_words": 1000 * spam / size,
         "boilerplate": lines.share(boilerplate, columns["lines"]),
-        "compression": [len(zlib.compress(d, 1)) / max(len(d), 1) for d in data],
+        "compression": np.array([len(zlib.compress(d, 1)) / max(len(d), 1) for d in data]),
     }
     table = np.stack([np.asarray(columns[name], np.float64) for name in NAMES], axis=1).tolist()
     spans = ((),) * len(texts) if cuts is None else cuts.spans
     return [(Signals(*row), found) for row, found in zip(table, spans)]
 
 
-def _word_signals(documents: Documents, found: units.Units, numbers, lexicon: Lexicon) -> dict[str, np.ndarray]:
+def _word_signals(
+    documents: Documents, found: units.Units, numbers: np.ndarray, lexicon: Lexicon
+) -> dict[str, np.ndarray]:
     bounds = documents.bounds(found.starts)
     if found.single:
         bits, _ = characters.kinds()

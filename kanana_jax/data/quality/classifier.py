@@ -86,7 +86,7 @@ def library():
         raise UserError(
             "quality models need fastText: pip install 'kanana-jax[filters]' (the package fasttext trains to NaN)"
         ) from error
-    fasttext.FastText.eprint = lambda *args, **kwargs: None  # it warns about itself at every load
+    vars(fasttext.FastText)["eprint"] = lambda *args, **kwargs: None  # it warns about itself at every load
     return fasttext
 
 

@@ -9,7 +9,7 @@ This is the only module that imports TensorFlow. A task is read offline into Arr
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -49,13 +49,22 @@ class DocumentSource(seqio.DataSource):
         path = self._paths[split]
         return [path] if "://" in path else [str(file) for file in records.files_of(path)]
 
-    def get_dataset(self, split="train", shuffle=True, seed=None, shard_info=None, *, sequence_length=None,
-                    use_cached=False, num_epochs=1):  # fmt: skip
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        *,
+        sequence_length: Mapping[str, int] | None = None,
+        use_cached: bool = False,
+        num_epochs: int | None = 1,
+    ) -> tf.data.Dataset:
         shards = self.list_shards(split)
         if shard_info is not None:
             shards = shards[shard_info.index :: shard_info.num_shards]
 
-        def examples():
+        def examples() -> Iterator[dict[str, str]]:
             for shard in shards:
                 for record in records.read(shard, source=""):
                     if isinstance(record, dict):
@@ -106,7 +115,7 @@ def register(corpora: Sequence[Corpus], tokenizer: pathlib.Path, mixtures: Mappi
     for corpus in corpora:
         seqio.TaskRegistry.add(
             corpus.name,
-            source=DocumentSource(corpus.paths),
+            source=DocumentSource(corpus.paths),  # ty: ignore[invalid-argument-type]  seqio's stubs refuse its own DataSource
             preprocessors=[normalise, _as_targets, seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
             output_features=features,
         )

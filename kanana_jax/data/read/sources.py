@@ -178,8 +178,7 @@ def _convert(name: str, config: SourceConfig, folder: pathlib.Path) -> None:
         if not shards["train"].documents:
             raise UserError(f"source '{name}' ({config.path}) has no documents to train on")
         index = {split: {"documents": s.documents, "bytes": s.bytes} for split, s in shards.items()}
-        index["broken_lines"] = broken
-        (partial / "index.json").write_text(json.dumps(index))
+        (partial / "index.json").write_text(json.dumps({**index, "broken_lines": broken}))
         try:
             os.replace(partial, folder)
         except OSError:  # another process was faster; its result is the same

@@ -121,8 +121,9 @@ class HuggingFace:
             if (self._folder / file).is_file():
                 value = _read_json(self._folder / file).get(name)
                 piece = value.get("content") if isinstance(value, dict) else value
-                if piece is not None and self._tokenizer.token_to_id(piece) is not None:
-                    return self._tokenizer.token_to_id(piece)
+                identity = None if piece is None else self._tokenizer.token_to_id(piece)
+                if identity is not None:
+                    return identity
         for file in ("config.json", "generation_config.json"):
             if (self._folder / file).is_file():
                 value = _read_json(self._folder / file).get(f"{name}_id")

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kanana_jax.data.arrays import characters, documents, hashing, lines, units
+from kanana_jax.data.arrays.spans import cut
 from kanana_jax.data.filters import c4, phrases, repetition, signals
 
 KOREAN = "한빛시는 1795년에 세워졌다. 강을 끼고 있으며, 사과로 알려져 있다.\n\n시장은 김가람이다. 시장은 김가람이다.\n- 첫째\n- 둘째…"
@@ -286,14 +287,14 @@ def test_c4_lines(line, rule):
     rules = [r for s, e, r in cuts if r != "citation"]
     assert rules == ([rule] if rule else [])
     expected = [row for row in text.replace("[12]", "").split("\n") if not (rule and row == line)]
-    assert c4.cut(text, cuts) == "\n".join(expected)
+    assert cut(text, cuts) == "\n".join(expected)
 
 
 def test_citations_are_cut_and_lines_end_before_them():
     text = "A fact that is cited well.[1][citation needed][23]\nAnd this one is not cited[4] [5]\nOne more[6] fact is here."
     _, cuts = _measure(text)
     assert [r for _, _, r in cuts] == ["citation"] * 3 + ["c4_no_terminal_punctuation", "citation"]
-    assert c4.cut(text, cuts) == "A fact that is cited well.\nOne more fact is here."
+    assert cut(text, cuts) == "A fact that is cited well.\nOne more fact is here."
 
 
 def test_c4_documents():
@@ -313,7 +314,7 @@ def test_any_text_has_finite_signals(text):
         assert np.isfinite(found).all()
         normal = characters.normalise(text)
         assert all(0 <= s < e <= len(normal) for s, e, _ in cuts)
-        assert c4.cut(normal, cuts) is not None
+        assert cut(normal, cuts) is not None
 
 
 def test_lone_surrogates_nul_and_empty_text():

@@ -2,9 +2,13 @@
 
 import dataclasses
 import re
+from typing import TYPE_CHECKING, TypeGuard
 
 from kanana_jax.data.extract.html.limits import within_limits
 from kanana_jax.data.extract.markup import Report, words
+
+if TYPE_CHECKING:
+    from resiliparse.parse.html import DOMNode, ElementNode, HTMLTree
 
 # Chosen so that a 64 MB page of nothing but tags stays under about 2 GB.
 MAX_NODES = 1_000_000
@@ -67,24 +71,27 @@ def build(text: str, report: Report) -> tuple[Node, str | None]:
         from kanana_jax.errors import UserError
 
         raise UserError("reading HTML needs the resiliparse library: pip install resiliparse") from error
+
+    def is_element(node: "DOMNode") -> "TypeGuard[ElementNode]":
+        return node.node_type == ELEMENT
+
     tree = HTMLTree.parse(within_limits(text, report))
     root = Node("body", {}, [])
     path = [root]
     nodes = 0
     start = tree.body if tree.body is not None else tree.document
-    current = start.first_child
+    current = start.first_child if start is not None else None
     while current is not None:
         nodes += 1
         if nodes > MAX_NODES:
             report.count("cut_after_nodes", MAX_NODES)
             break
-        kind = current.node_type
         inside = None
-        if kind == TEXT:
+        if current.node_type == TEXT:
             if value := current.node_value:
                 path[-1].children.append(value)
                 path[-1].own += len("".join(value.split()))
-        elif kind == ELEMENT:
+        elif is_element(current):
             element = _element(current, report)
             if element is not None:
                 path[-1].children.append(element)
@@ -106,7 +113,7 @@ def build(text: str, report: Report) -> tuple[Node, str | None]:
     return root, _title(tree)
 
 
-def _title(tree) -> str | None:
+def _title(tree: "HTMLTree") -> str | None:
     head = tree.head
     if head is not None:
         meta = head.query_selector('meta[property="og:title"]')
@@ -115,7 +122,7 @@ def _title(tree) -> str | None:
     return (tree.title or "").strip() or None
 
 
-def _element(dom, report: Report) -> Node | None:
+def _element(dom: "ElementNode", report: Report) -> Node | None:
     tag = (dom.local_name or "").lower()
     names = dom.attrs
     attributes = {n: dom.getattr(n) or "" for n in names if n in _ATTRIBUTES} if names else {}

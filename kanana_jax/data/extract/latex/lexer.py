@@ -32,9 +32,9 @@ _OPTIONS = re.compile(r"^[ \t]*\[[^\[\]]{0,1000}\]")
 
 def tokens(source: str) -> Iterator[str]:
     """The tokens of a source, lazily."""
-    at, missing = 0, set()
-    while at < len(source):
-        found = _TOKEN.match(source, at)
+    at = 0
+    missing: set[str] = set()
+    while (found := _TOKEN.match(source, at)) is not None:  # None at the end alone
         kind, token = found.lastgroup, found[0]
         if kind == "word":
             raw = _verbatim(source, at, missing) if token.startswith(("\\begin", "\\verb", "\\lst", "\\mint")) else None

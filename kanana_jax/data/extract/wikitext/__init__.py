@@ -6,6 +6,7 @@ inside out, so that time is linear and nothing recurses (mwparserfromhell takes 
 
 import html
 import re
+from collections.abc import Callable
 
 from kanana_jax.data.extract import encoding, markup
 from kanana_jax.data.extract.markup import Extracted, Report, finish, words
@@ -207,7 +208,7 @@ class _Brackets:
         self.report.count("unbalanced")
         self._write("|".join("".join(part) for part in parts))
 
-    def _close(self, rendered) -> None:
+    def _close(self, rendered: Callable[[list[str]], str]) -> None:
         _, _, parts = self.stack.pop()
         self._write(rendered(["".join(part) for part in parts]))
 
