@@ -312,7 +312,7 @@ class LineVerdicts:
         return LineVerdicts, (self._folder, self._lone)
 
     def spans(self, texts: Sequence[str]) -> list[tuple[Span, ...]]:
-        """The lines of each of some normalised texts that are to be cut (`spans.cut`): start, end and one of `RULES`."""
+        """The lines of each normalised text that are to be cut (`spans.cut`): start, end and one of `RULES`."""
         return [spans for batch in batches(texts) for spans in self._spans(batch)]
 
     def _spans(self, texts: Sequence[str]) -> list[tuple[Span, ...]]:
