@@ -1,11 +1,13 @@
 """What of a model stays, and carrying it out.
 
-One plan covers every surgery: each layer of the result names the layer it comes from and the parts of it that stay.
+One cut list covers every surgery: each layer of the result names the layer it comes from and the parts of it that stay.
 Indexing with it is all that happens to the weights, but for norms that are rescaled, embeddings that are averaged and
-output projections of identity layers that are zeroed, where the plan says so.
+output projections of identity layers that are zeroed, where the list says so. An array is indexed by the names of its
+axes (`models/axes.py`), so that a new part of a model is cut without a word here.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,14 +16,17 @@ from jax.sharding import Mesh
 
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.axes import Axes
 from kanana_jax.models.transformer import Params, logical_axes
 from kanana_jax.parallel.sharding import tree_shardings
 
 Indices = tuple[int, ...]
+# A block's norms over the residual stream, in the order of `norm_scales`.
+NORMS = ("attention_norm", "mlp_norm")
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class CutList:
     """What of a model stays; None keeps everything, all indices are those of the old model, ascending.
 
     Attributes:
@@ -48,7 +53,7 @@ class Plan:
     def __post_init__(self):
         a, b = self.before, self.after
         if len(self.layers) != b.num_layers or len(self.identity) != b.num_layers:
-            raise ValueError(f"a plan for {b.num_layers} layers names {len(self.layers)}")
+            raise ValueError(f"a cut list for {b.num_layers} layers names {len(self.layers)}")
         if any(not 0 <= layer < a.num_layers for layer in self.layers):
             raise ValueError(f"layers must be in 0 … {a.num_layers - 1}: {self.layers}")
         if a.head_dim != b.head_dim or a.vocab_size != b.vocab_size:
@@ -64,9 +69,17 @@ class Plan:
             for indices in kept or (None,):
                 if indices is None:
                     if old != new:
-                        raise ValueError(f"{old} {name} shall become {new}, but the plan does not say which stay")
+                        raise ValueError(f"{old} {name} shall become {new}, but the cut list does not say which stay")
                 elif len(indices) != new or len(set(indices)) != new or not 0 <= min(indices) <= max(indices) < old:
-                    raise ValueError(f"the plan keeps {len(indices)} of {old} {name}, the new shape has {new}")
+                    raise ValueError(f"the cut list keeps {len(indices)} of {old} {name}, the new shape has {new}")
+
+    def kept(self, index: int | None = None) -> dict[str, Indices | None]:
+        """The parts that stay, by the axis that they are of: those of all layers, and those of new layer `index`."""
+        found = dict.fromkeys(("embed", "norm"), self.channels)
+        if index is not None:
+            of_layers = {"heads": self.heads, "kv_heads": self.kv_heads, "mlp": self.neurons}
+            found |= {axis: None if kept is None else kept[index] for axis, kept in of_layers.items()}
+        return found
 
     def report(self) -> dict[str, Any]:
         """What was kept, copied and reset, and what that does to size and cost; what `surgery.json` holds."""
@@ -97,70 +110,74 @@ class Plan:
         }
 
 
-def cut_outer(plan: Plan, outer: Params) -> Params:
+def cut_outer(cuts: CutList, outer: Params) -> Params:
     """Embedding, final norm and output matrix of the result; arrays of NumPy or JAX.
 
     Embeddings are tied by averaging (Kanana, arXiv:2502.18934, §2.3).
     """
-    c = slice(None) if plan.channels is None else np.array(plan.channels)
-    scale = 1.0 if plan.norm_scales is None else plan.norm_scales[-1]
-    cut = {
-        "embedding": outer["embedding"][:, c],
-        "final_norm": {"scale": _times(outer["final_norm"]["scale"][c], scale)},
-    }
-    if not plan.before.tied_embeddings:
-        unembedding = outer["unembedding"][:, c]
-        if plan.after.tied_embeddings:
-            dtype = unembedding.dtype
-            both = cut["embedding"].astype(np.float32) + unembedding.astype(np.float32)
-            cut["embedding"] = (0.5 * both).astype(dtype)
-        else:
-            cut["unembedding"] = unembedding
+    scale = 1.0 if cuts.norm_scales is None else cuts.norm_scales[-1]
+
+    def leaf(axes: Axes, x):
+        x = _indexed(x, axes, cuts.kept())
+        return _times(x, scale) if "norm" in axes else x
+
+    cut = _map_named(leaf, {k: v for k, v in logical_axes(cuts.before).items() if k != "blocks"}, outer)
+    if cuts.after.tied_embeddings and not cuts.before.tied_embeddings:
+        unembedding = cut.pop("unembedding")
+        both = cut["embedding"].astype(np.float32) + unembedding.astype(np.float32)
+        cut["embedding"] = (0.5 * both).astype(unembedding.dtype)
     return cut
 
 
-def cut_layer(plan: Plan, index: int, layer: Params) -> Params:
-    """New layer `index` from the old layer that the plan names; arrays of one layer, of NumPy or JAX."""
+def cut_layer(cuts: CutList, index: int, layer: Params) -> Params:
+    """New layer `index` from the old layer that the list names; arrays of one layer, of NumPy or JAX."""
+    axes = logical_axes(cuts.before)["blocks"]
+    kept = cuts.kept(index)
+    scales = (1.0,) * len(NORMS) if cuts.norm_scales is None else cuts.norm_scales[len(NORMS) * index :]
 
-    def of(kept):
-        return slice(None) if kept is None else np.array(kept[index])
+    def part(name: str) -> Params:
+        def leaf(axes: Axes, x):
+            own = axes[1:]  # without `layers`
+            x = _indexed(x, own, kept)
+            if "norm" in own:
+                return _times(x, scales[NORMS.index(name)])
+            return _times(x, 0.0) if cuts.identity[index] and own[-1] == "embed" else x
 
-    c = slice(None) if plan.channels is None else np.array(plan.channels)
-    attention, mlp = layer["attention"], layer["mlp"]
-    heads, kv_heads, neurons = of(plan.heads), of(plan.kv_heads), of(plan.neurons)
-    scales = (1.0, 1.0) if plan.norm_scales is None else plan.norm_scales[2 * index : 2 * index + 2]
-    reset = 0.0 if plan.identity[index] else 1.0
-    return {
-        "attention_norm": {"scale": _times(layer["attention_norm"]["scale"][c], scales[0])},
-        "attention": {
-            "q": attention["q"][c][:, heads],
-            "k": attention["k"][c][:, kv_heads],
-            "v": attention["v"][c][:, kv_heads],
-            "o": _times(attention["o"][heads][..., c], reset),
-        },
-        "mlp_norm": {"scale": _times(layer["mlp_norm"]["scale"][c], scales[1])},
-        "mlp": {
-            "gate": mlp["gate"][c][:, neurons],
-            "up": mlp["up"][c][:, neurons],
-            "down": _times(mlp["down"][neurons][:, c], reset),
-        },
-    }
+        return _map_named(leaf, axes[name], layer[name])
+
+    return {name: part(name) for name in axes}
+
+
+def _map_named(leaf: Callable[[Axes, Any], Any], axes: Params, params: Params) -> Params:
+    return jax.tree.map(leaf, axes, params, is_leaf=lambda x: isinstance(x, tuple))
+
+
+def _indexed(x, axes: Axes, kept: dict[str, Indices | None]):
+    """The part of an array that stays, axis by axis."""
+    for i, axis in enumerate(axes):
+        indices = kept.get(axis)
+        if indices is not None:
+            x = x[(slice(None),) * i + (np.array(indices),)]
+    return x
 
 
 def _times(x, factor: float):
     return x if factor == 1.0 else (x.astype(np.float32) * np.float32(factor)).astype(x.dtype)
 
 
-def apply(plan: Plan, params: Params, runtime: Runtime, mesh: Mesh | None = None) -> Params:
+def apply(cuts: CutList, params: Params, runtime: Runtime, mesh: Mesh | None = None) -> Params:
     """The new model on the mesh that the old one is on; nothing is gathered on one device."""
-    shardings = None if mesh is None else tree_shardings(mesh, logical_axes(plan.after, runtime))
+    shardings = None if mesh is None else tree_shardings(mesh, logical_axes(cuts.after))
 
     def cut(params: Params) -> Params:
         blocks = params["blocks"]
         layers = [
-            cut_layer(plan, i, jax.tree.map(lambda x, old=old: x[old], blocks)) for i, old in enumerate(plan.layers)
+            cut_layer(cuts, i, jax.tree.map(lambda x, old=old: x[old], blocks)) for i, old in enumerate(cuts.layers)
         ]
         stacked = jax.tree.map(lambda *x: jax.numpy.stack(x), *layers)
-        return {**cut_outer(plan, {k: v for k, v in params.items() if k != "blocks"}), "blocks": stacked}
+        return {**cut_outer(cuts, {k: v for k, v in params.items() if k != "blocks"}), "blocks": stacked}
 
     return jax.jit(cut, out_shardings=shardings)(params)
+
+
+Plan = CutList

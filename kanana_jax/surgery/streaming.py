@@ -5,10 +5,10 @@ from typing import Any
 
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.model_folder import ModelFolder
-from kanana_jax.surgery.cuts import Plan, cut_layer, cut_outer
+from kanana_jax.surgery.cuts import CutList, cut_layer, cut_outer
 
 
-def apply_to_folder(plan: Plan, source: ModelFolder, destination: pathlib.Path, card: dict[str, Any]) -> None:
+def apply_to_folder(cuts: CutList, source: ModelFolder, destination: pathlib.Path, card: dict[str, Any]) -> None:
     """Writes the new model whole or not at all; every process calls it, layers are shared out.
 
     Raises:
@@ -16,9 +16,9 @@ def apply_to_folder(plan: Plan, source: ModelFolder, destination: pathlib.Path, 
     """
 
     def outer():
-        return cut_outer(plan, model_folder.read_outer(source))
+        return cut_outer(cuts, model_folder.read_outer(source))
 
     def layer(index: int):
-        return cut_layer(plan, index, model_folder.read_layer(source, plan.layers[index]))
+        return cut_layer(cuts, index, model_folder.read_layer(source, cuts.layers[index]))
 
-    model_folder.write_layers(destination, plan.after, outer, layer, card, source)
+    model_folder.write_layers(destination, cuts.after, outer, layer, card, source)

@@ -15,8 +15,9 @@ from kanana_jax.models import counts
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.transformer import bind, init_params
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
-from kanana_jax.surgery import cuts as plan_lib
+from kanana_jax.surgery import cuts as cuts_lib
 from kanana_jax.surgery import prune, streaming, upscale
+from kanana_jax.surgery.cuts import CutList
 from kanana_jax.surgery.importance import Importance
 
 TEACHER = Architecture(
@@ -48,23 +49,23 @@ def _logits(a, params, tokens, runtime=RUNTIME):
 TOKENS = jnp.asarray(np.random.default_rng(5).integers(0, 64, (2, 12)), jnp.int32)
 
 
-def _masked(plan, params):
-    """The teacher with everything that the plan drops set to zero; its shape but for the depth.
+def _masked(cuts, params):
+    """The teacher with everything that the cuts drops set to zero; its shape but for the depth.
 
     A norm averages over the kept channels: with zeros among all D of them the mean is D'/D of it, so that the gain
     takes √(D'/D) and ε the factor D'/D.
     """
-    a, b = plan.before, plan.after
+    a, b = cuts.before, cuts.after
     params = jax.tree.map(lambda x: np.array(x), params)
     keep_channel = np.zeros(a.embed_dim)
-    keep_channel[list(plan.channels or range(a.embed_dim))] = 1
+    keep_channel[list(cuts.channels or range(a.embed_dim))] = 1
     ratio = b.embed_dim / a.embed_dim
     blocks = params["blocks"]
     for i in range(b.num_layers):
-        old = plan.layers[i]
+        old = cuts.layers[i]
         keep_neuron, keep_head = np.zeros(a.mlp_dim), np.zeros(a.num_heads)
-        keep_neuron[list(plan.neurons[i]) if plan.neurons else slice(None)] = 1
-        keep_head[list(plan.heads[i]) if plan.heads else slice(None)] = 1
+        keep_neuron[list(cuts.neurons[i]) if cuts.neurons else slice(None)] = 1
+        keep_head[list(cuts.heads[i]) if cuts.heads else slice(None)] = 1
         blocks["mlp"]["down"][old] *= keep_neuron[:, None]
         blocks["attention"]["o"][old] *= keep_head[:, None, None]
     blocks["mlp"]["down"] *= keep_channel
@@ -72,7 +73,7 @@ def _masked(plan, params):
     params["embedding"] = params["embedding"] * keep_channel
     for norm in (params["final_norm"], blocks["attention_norm"], blocks["mlp_norm"]):
         norm["scale"] = norm["scale"] * keep_channel * np.sqrt(ratio)
-    params["blocks"] = jax.tree.map(lambda x: x[np.array(plan.layers)], blocks)
+    params["blocks"] = jax.tree.map(lambda x: x[np.array(cuts.layers)], blocks)
     masked = dataclasses.replace(a, num_layers=b.num_layers, norm_eps=a.norm_eps * ratio)
     return masked, jax.tree.map(jnp.asarray, params)
 
@@ -94,22 +95,88 @@ def _masked(plan, params):
 )
 def test_the_pruned_model_is_the_masked_teacher(config):
     params = _params()
-    plan = prune.plan(TEACHER, prune.PruneConfig(**config), _scores())
-    pruned = plan_lib.apply(plan, params, RUNTIME)
-    expected = jax.tree.map(lambda x: x.shape, init_params(plan.after, RUNTIME, jax.random.key(0)))
+    cuts = prune.plan(TEACHER, prune.PruneConfig(**config), _scores())
+    pruned = cuts_lib.apply(cuts, params, RUNTIME)
+    expected = jax.tree.map(lambda x: x.shape, init_params(cuts.after, RUNTIME, jax.random.key(0)))
     assert jax.tree.map(lambda x: x.shape, pruned) == expected
-    masked, masked_params = _masked(plan, params)
-    np.testing.assert_allclose(_logits(plan.after, pruned, TOKENS), _logits(masked, masked_params, TOKENS), atol=1e-5)
+    masked, masked_params = _masked(cuts, params)
+    np.testing.assert_allclose(_logits(cuts.after, pruned, TOKENS), _logits(masked, masked_params, TOKENS), atol=1e-5)
+
+
+def _written_out(cuts, params):
+    """The cut with every parameter named, array by array."""
+    layers, c = [], np.array(cuts.channels)
+    for i, old in enumerate(cuts.layers):
+        h, k, n = (np.array(kept[i]) for kept in (cuts.heads, cuts.kv_heads, cuts.neurons))
+        attention, mlp = (
+            {key: np.asarray(x[old]) for key, x in params["blocks"][p].items()} for p in ("attention", "mlp")
+        )
+        norms = [np.asarray(params["blocks"][name]["scale"][old])[c] for name in ("attention_norm", "mlp_norm")]
+        reset = np.float32(0.0 if cuts.identity[i] else 1.0)
+        layers.append(
+            {
+                "attention_norm": {"scale": norms[0] * np.float32(cuts.norm_scales[2 * i])},
+                "attention": {
+                    "q": attention["q"][c][:, h],
+                    "k": attention["k"][c][:, k],
+                    "v": attention["v"][c][:, k],
+                    "o": attention["o"][h][:, :, c] * reset,
+                },
+                "mlp_norm": {"scale": norms[1] * np.float32(cuts.norm_scales[2 * i + 1])},
+                "mlp": {
+                    "gate": mlp["gate"][c][:, n],
+                    "up": mlp["up"][c][:, n],
+                    "down": mlp["down"][n][:, c] * reset,
+                },
+            }
+        )
+    final = np.asarray(params["final_norm"]["scale"])[c] * np.float32(cuts.norm_scales[-1])
+    tables = {name: np.asarray(params[name])[:, c] for name in ("embedding", "unembedding") if name in params}
+    if cuts.after.tied_embeddings and not cuts.before.tied_embeddings:
+        tables = {"embedding": np.float32(0.5) * (tables["embedding"] + tables["unembedding"])}
+    return {"blocks": jax.tree.map(lambda *x: np.stack(x), *layers), "final_norm": {"scale": final}, **tables}
+
+
+@pytest.mark.parametrize("tied", [(False, False), (False, True), (True, True)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_cut_is_the_one_written_out_to_the_bit(tied, seed):
+    """Other parts in every layer, layers twice and out of order, identity layers and gains that are rescaled."""
+    before = dataclasses.replace(TEACHER, tied_embeddings=tied[0])
+    after = dataclasses.replace(
+        before, embed_dim=14, mlp_dim=22, num_heads=3, num_kv_heads=1, num_layers=4, tied_embeddings=tied[1]
+    )
+    draw = np.random.default_rng(seed)
+
+    def some(old, new):
+        return tuple(sorted(int(i) for i in draw.choice(old, new, replace=False)))
+
+    cuts = CutList(
+        before,
+        after,
+        layers=(0, 3, 3, 1),
+        identity=(False, False, True, False),
+        channels=some(24, 14),
+        neurons=tuple(some(40, 22) for _ in range(4)),
+        heads=tuple(some(6, 3) for _ in range(4)),
+        kv_heads=tuple(some(2, 1) for _ in range(4)),
+        norm_scales=tuple(float(x) for x in draw.uniform(0.5, 2, 9)),
+    )
+    params = _params(before, seed)
+    want, found = _written_out(cuts, params), cuts_lib.apply(cuts, params, RUNTIME)
+    assert jax.tree.structure(found) == jax.tree.structure(want)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_array_equal(np.asarray(x).view(np.int32), y.view(np.int32)), found, want
+    )
 
 
 def test_the_highest_scores_stay_and_every_group_keeps_as_many_heads():
     scores = _scores()
     config = prune.PruneConfig(embed_dim=10, mlp_dim=7, num_heads=4)
-    plan = prune.plan(TEACHER, config, scores)
-    assert set(plan.channels) == set(np.argsort(scores.channels)[-10:])
+    cuts = prune.plan(TEACHER, config, scores)
+    assert set(cuts.channels) == set(np.argsort(scores.channels)[-10:])
     for i in range(5):
-        assert set(plan.neurons[i]) == set(np.argsort(scores.neurons[i])[-7:])
-        groups = [[h for h in plan.heads[i] if h // 3 == k] for k in range(2)]
+        assert set(cuts.neurons[i]) == set(np.argsort(scores.neurons[i])[-7:])
+        groups = [[h for h in cuts.heads[i] if h // 3 == k] for k in range(2)]
         assert [len(g) for g in groups] == [2, 2]
         for k, group in enumerate(groups):
             assert set(group) == {3 * k + int(x) for x in np.argsort(scores.heads[i][3 * k : 3 * k + 3])[-2:]}
@@ -121,25 +188,25 @@ def test_the_highest_scores_stay_and_every_group_keeps_as_many_heads():
 def test_which_layers_go(layers, gone):
     scores = np.array([0.1, 0.5, 0.05, 0.3, 0.6], np.float32)
     importance = dataclasses.replace(_scores(), layers=scores)
-    plan = prune.plan(TEACHER, prune.PruneConfig(num_layers=5 - gone, layers=layers), importance)
+    cuts = prune.plan(TEACHER, prune.PruneConfig(num_layers=5 - gone, layers=layers), importance)
     left = {
         ("scattered", 2): (1, 3, 4),
         ("contiguous", 2): (0, 1, 4),
         ("contiguous", 3): (0, 4),
         ("last", 2): (0, 1, 4),
     }
-    assert plan.layers == left[layers, gone]
+    assert cuts.layers == left[layers, gone]
 
 
 def test_tied_embeddings_are_the_average():
     params = _params()
-    plan = prune.plan(TEACHER, prune.PruneConfig(tie_embeddings=True), _scores())
-    pruned = plan_lib.apply(plan, params, RUNTIME)
+    cuts = prune.plan(TEACHER, prune.PruneConfig(tie_embeddings=True), _scores())
+    pruned = cuts_lib.apply(cuts, params, RUNTIME)
     np.testing.assert_allclose(pruned["embedding"], (params["embedding"] + params["unembedding"]) / 2, rtol=1e-6)
-    assert "unembedding" not in pruned and plan.report()["tied_by_averaging"]
+    assert "unembedding" not in pruned and cuts.report()["tied_by_averaging"]
     same = jax.tree.map(lambda x: x, params) | {"unembedding": params["embedding"]}
-    tied = plan_lib.apply(plan, same, RUNTIME)
-    np.testing.assert_allclose(_logits(plan.after, tied, TOKENS), _logits(TEACHER, same, TOKENS), atol=1e-5)
+    tied = cuts_lib.apply(cuts, same, RUNTIME)
+    np.testing.assert_allclose(_logits(cuts.after, tied, TOKENS), _logits(TEACHER, same, TOKENS), atol=1e-5)
 
 
 def test_rescaled_norms_give_what_the_whole_stream_would():
@@ -151,9 +218,9 @@ def test_rescaled_norms_give_what_the_whole_stream_would():
     kept = list(prune.plan(TEACHER, config, importance).channels)
     residual[:, kept] = 1.2
     importance = dataclasses.replace(importance, residual=residual)
-    plan = prune.plan(TEACHER, config, importance)
-    np.testing.assert_allclose(plan.norm_scales, np.sqrt(1.2), rtol=1e-6)
-    pruned, plain = (plan_lib.apply(p, _params(), RUNTIME) for p in (plan, dataclasses.replace(plan, norm_scales=None)))
+    cuts = prune.plan(TEACHER, config, importance)
+    np.testing.assert_allclose(cuts.norm_scales, np.sqrt(1.2), rtol=1e-6)
+    pruned, plain = (cuts_lib.apply(p, _params(), RUNTIME) for p in (cuts, dataclasses.replace(cuts, norm_scales=None)))
     np.testing.assert_allclose(
         pruned["blocks"]["mlp_norm"]["scale"], plain["blocks"]["mlp_norm"]["scale"] * np.sqrt(1.2), rtol=1e-6
     )
@@ -163,10 +230,10 @@ def test_rescaled_norms_give_what_the_whole_stream_would():
     "new, layers", [(6, (0, 1, 2, 2, 3, 4)), (8, (0, 1, 2, 3, 1, 2, 3, 4)), (10, (0, 1, 2, 3, 4) * 2)]
 )
 def test_overlap_is_solars(new, layers):
-    plan = upscale.plan(TEACHER, upscale.UpscaleConfig(new))
-    assert plan.layers == layers and plan.after.num_layers == new
-    params = plan_lib.apply(plan, _params(), RUNTIME)
-    for old, found in zip(plan.layers, np.asarray(params["blocks"]["mlp"]["up"])):
+    cuts = upscale.plan(TEACHER, upscale.UpscaleConfig(new))
+    assert cuts.layers == layers and cuts.after.num_layers == new
+    params = cuts_lib.apply(cuts, _params(), RUNTIME)
+    for old, found in zip(cuts.layers, np.asarray(params["blocks"]["mlp"]["up"])):
         np.testing.assert_array_equal(found, _params()["blocks"]["mlp"]["up"][old])
 
 
@@ -179,13 +246,13 @@ def test_the_papers_up_scaling():
 
 @pytest.mark.parametrize("new", [6, 7, 8, 10])
 def test_identity_layers_change_no_logit(new):
-    plan = upscale.plan(TEACHER, upscale.UpscaleConfig(new, "identity"))
+    cuts = upscale.plan(TEACHER, upscale.UpscaleConfig(new, "identity"))
     params = _params()
-    deeper = plan_lib.apply(plan, params, RUNTIME)
-    np.testing.assert_allclose(_logits(plan.after, deeper, TOKENS), _logits(TEACHER, params, TOKENS), atol=1e-6)
-    assert sum(plan.identity) == new - 5 and plan.identity[-1] and list(plan.layers) == sorted(plan.layers)
-    gradient = jax.grad(lambda p: jnp.sum(jnp.square(bind(plan.after, RUNTIME, p)(TOKENS))))(deeper)
-    assert np.abs(np.asarray(gradient["blocks"]["mlp"]["down"]))[list(plan.identity)].max() > 0  # they can learn
+    deeper = cuts_lib.apply(cuts, params, RUNTIME)
+    np.testing.assert_allclose(_logits(cuts.after, deeper, TOKENS), _logits(TEACHER, params, TOKENS), atol=1e-6)
+    assert sum(cuts.identity) == new - 5 and cuts.identity[-1] and list(cuts.layers) == sorted(cuts.layers)
+    gradient = jax.grad(lambda p: jnp.sum(jnp.square(bind(cuts.after, RUNTIME, p)(TOKENS))))(deeper)
+    assert np.abs(np.asarray(gradient["blocks"]["mlp"]["down"]))[list(cuts.identity)].max() > 0  # they can learn
 
 
 @given(st.integers(2, 40), st.data())
@@ -194,18 +261,18 @@ def test_every_method_keeps_order_and_reaches_the_depth(old, data):
     base = dataclasses.replace(TEACHER, num_layers=old)
     for method in ("overlap", "identity", "neighbour", "stack"):
         new = data.draw(st.integers(old + 1, 2 * old if method != "stack" else 4 * old))
-        plan = upscale.plan(base, upscale.UpscaleConfig(new, method))
-        assert len(plan.layers) == new and set(plan.layers) == set(range(old))
-        assert any(plan.identity) == (method == "identity")
+        cuts = upscale.plan(base, upscale.UpscaleConfig(new, method))
+        assert len(cuts.layers) == new and set(cuts.layers) == set(range(old))
+        assert any(cuts.identity) == (method == "identity")
         if method in ("identity", "neighbour"):
-            assert list(plan.layers) == sorted(plan.layers) and max(np.bincount(plan.layers)) <= 2
+            assert list(cuts.layers) == sorted(cuts.layers) and max(np.bincount(cuts.layers)) <= 2
 
 
 def test_from_folder_to_folder_is_the_same_as_in_memory(tmp_path):
     params = _params()
     special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None}
     model_folder.write(tmp_path / "a", TEACHER, params, model_folder.card(TEACHER), None, special)
-    for name, plan in {
+    for name, cuts in {
         "pruned": prune.plan(
             TEACHER,
             prune.PruneConfig(embed_dim=16, mlp_dim=24, num_heads=4, num_layers=3, tie_embeddings=True),
@@ -213,32 +280,32 @@ def test_from_folder_to_folder_is_the_same_as_in_memory(tmp_path):
         ),
         "deeper": upscale.plan(TEACHER, upscale.UpscaleConfig(8, "identity")),
     }.items():
-        streaming.apply_to_folder(plan, model_folder.find(tmp_path / "a"), tmp_path / name, {"parent": "a"})
+        streaming.apply_to_folder(cuts, model_folder.find(tmp_path / "a"), tmp_path / name, {"parent": "a"})
         found = model_folder.find(tmp_path / name)
-        assert found.architecture == plan.after and found.card == {"parent": "a"}
+        assert found.architecture == cuts.after and found.card == {"parent": "a"}
         loaded = model_folder.load_params(found, RUNTIME, make_mesh(MeshConfig(), jax.devices()[:1]))
-        jax.tree.map(np.testing.assert_array_equal, loaded, plan_lib.apply(plan, params, RUNTIME))
+        jax.tree.map(np.testing.assert_array_equal, loaded, cuts_lib.apply(cuts, params, RUNTIME))
 
 
 def test_on_eight_devices_nothing_changes():
     params = _params()
-    plan = prune.plan(TEACHER, prune.PruneConfig(embed_dim=16, mlp_dim=24, num_heads=4), _scores())
+    cuts = prune.plan(TEACHER, prune.PruneConfig(embed_dim=16, mlp_dim=24, num_heads=4), _scores())
     mesh = make_mesh(MeshConfig(data=1, fsdp=4, sequence=1, tensor=2))
     with jax.set_mesh(mesh):
         from kanana_jax.models.transformer import logical_axes
         from kanana_jax.parallel.sharding import tree_shardings
 
         sharded = jax.device_put(params, tree_shardings(mesh, logical_axes(TEACHER, RUNTIME)))
-        found = plan_lib.apply(plan, sharded, RUNTIME, mesh)
-    assert found["blocks"]["mlp"]["up"].sharding.spec == tree_shardings(mesh, logical_axes(plan.after, RUNTIME))[
+        found = cuts_lib.apply(cuts, sharded, RUNTIME, mesh)
+    assert found["blocks"]["mlp"]["up"].sharding.spec == tree_shardings(mesh, logical_axes(cuts.after, RUNTIME))[
         "blocks"]["mlp"]["up"].spec  # fmt: skip
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), plan_lib.apply(plan, params, RUNTIME))
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), cuts_lib.apply(cuts, params, RUNTIME))
 
 
 def test_reports_count():
-    plan = prune.plan(TEACHER, prune.PruneConfig(embed_dim=16, num_layers=3), _scores())
-    report = plan.report()
-    assert report["parameters"] == [counts.parameters(TEACHER), counts.parameters(plan.after)]
+    cuts = prune.plan(TEACHER, prune.PruneConfig(embed_dim=16, num_layers=3), _scores())
+    report = cuts.report()
+    assert report["parameters"] == [counts.parameters(TEACHER), counts.parameters(cuts.after)]
     assert len(report["dropped_layers"]) == 2 and report["kept"]["channels"] == [16, 24]
     report = upscale.plan(TEACHER, upscale.UpscaleConfig(8)).report()
     assert report["copied_layers"] == [4, 5, 6] and report["dropped_layers"] == []
