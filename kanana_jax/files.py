@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from kanana_jax.errors import UserError
@@ -27,7 +27,7 @@ def write_json(path: pathlib.Path, value: Any, indent: int | None = 1) -> None:
 
 
 @contextlib.contextmanager
-def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
+def whole(path: pathlib.Path) -> Generator[pathlib.Path]:
     """Gives a new, empty folder, which takes the place of `path` when the block ends well and else is removed.
 
     Raises:

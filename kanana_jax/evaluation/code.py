@@ -1,7 +1,7 @@
 """Whether programs that a model has written pass their tests: filters of task files, all programs in the sandbox."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kanana_jax.evaluation import sandbox
@@ -33,7 +33,7 @@ def before_fence(answer: str) -> str:
 def first_block(answer: str) -> str:
     """The first code block, the prompt having begun one."""
     found = re.search(r"```(?:\w+)?\n?(.*?)(?:\n?```|$)", "```python\n" + answer, re.DOTALL)
-    return found.group(1)
+    return answer if found is None else found[1]
 
 
 def _tested(
@@ -60,6 +60,6 @@ def pass_at_1(doc: Doc, results: Sequence[Sequence[bool]]) -> dict[str, float]:
     return {"pass@1": sum(results[0]) / len(results[0])}
 
 
-def published_examples(docs):
+def published_examples(docs: Iterable[Doc]) -> list[Doc]:
     """MBPP's three examples are tasks 2, 3 and 4 of its prompt split."""
     return [doc for doc in docs if doc["task_id"] >= 2]

@@ -8,7 +8,7 @@ import math
 import pathlib
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import lm_eval.api.task
@@ -129,18 +129,19 @@ def _refuse_too_few(name: str, task: Any) -> None:
 
 
 @contextlib.contextmanager
-def _quiet_in_a_pipe() -> Iterator[None]:
+def _quiet_in_a_pipe() -> Generator[None]:
     """The harness's bar has no switch, and tqdm reads its variable when it is imported."""
-    kept = lm_eval.api.task.tqdm
-    lm_eval.api.task.tqdm = functools.partial(tqdm, disable=not sys.stderr.isatty())
+    names = vars(lm_eval.api.task)
+    kept = names["tqdm"]
+    names["tqdm"] = functools.partial(tqdm, disable=not sys.stderr.isatty())
     try:
         yield
     finally:
-        lm_eval.api.task.tqdm = kept
+        names["tqdm"] = kept
 
 
 @contextlib.contextmanager
-def _random_state_kept() -> Iterator[None]:
+def _random_state_kept() -> Generator[None]:
     """The harness seeds the process's generators, which a training that goes on would notice."""
     kept = random.getstate(), np.random.get_state()
     try:

@@ -184,14 +184,17 @@ def _exchange(process: subprocess.Popen, request: bytes, seconds: float) -> tupl
     """Sends the request and reads the report and the end of the output, however much there is of it."""
     end = time.monotonic() + seconds
     kept = {"report": b"", "output": b""}
+    stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
+    if stdin is None or stdout is None or stderr is None:
+        raise ValueError("the launcher was started without pipes")
     try:
-        process.stdin.write(request)
-        process.stdin.close()
+        stdin.write(request)
+        stdin.close()
     except BrokenPipeError:
         pass  # it has said why
     with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ, "report")
-        selector.register(process.stderr, selectors.EVENT_READ, "output")
+        selector.register(stdout, selectors.EVENT_READ, "report")
+        selector.register(stderr, selectors.EVENT_READ, "output")
         while selector.get_map():
             ready = selector.select(max(0.0, end - time.monotonic()))
             if not ready:

@@ -45,7 +45,7 @@ class Refused(Exception):
     """This machine does not let the launcher confine anything."""
 
 
-def _call(name: str, *arguments) -> int:
+def _call(name: str, *arguments: object) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     values = [a.encode() if isinstance(a, str) else a for a in arguments]
     found = getattr(libc, name)(*values)

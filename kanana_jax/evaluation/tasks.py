@@ -16,7 +16,7 @@ import logging
 import pathlib
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import yaml
@@ -28,6 +28,9 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from kanana_jax.data import microworld
 from kanana_jax.errors import ConfigError, UserError, nearest
+
+if TYPE_CHECKING:
+    import datasets
 
 log = logging.getLogger("kanana")
 Rows = list[dict[str, Any]]
@@ -100,10 +103,8 @@ def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
         if name not in manager.all_tasks:
             if name in configs:
                 raise ConfigError(f"task '{name}' is read from local files: give --data-dir (see docs/evaluation.md)")
-            raise ConfigError(
-                f"task '{name}' is unknown: {nearest(name, [*known(), *bundles, *manager.all_tasks])}"
-            )
-        if any((leaf.cfg or {}).get("unsafe_code") for leaf in leaves(name, manager)):
+            raise ConfigError(f"task '{name}' is unknown: {nearest(name, [*known(), *bundles, *manager.all_tasks])}")
+        if any(_config(leaf).get("unsafe_code") for leaf in leaves(name, manager)):
             raise ConfigError(
                 f"task '{name}' of the harness runs what the model has written in this process, which is never done: "
                 f"those that run it in a sandbox are {', '.join(n for n in known() if _runs_code(n))}"
@@ -124,9 +125,13 @@ def leaves(name: str, manager: TaskManager) -> list[Entry]:
     if entry.kind == Kind.TAG:
         return [leaf for member in sorted(entry.tags) for leaf in leaves(member, manager)]
     if entry.kind == Kind.GROUP:
-        members = [m if isinstance(m, str) else m.get("task", m.get("group")) for m in entry.cfg["task"]]
+        members = [m if isinstance(m, str) else m.get("task", m.get("group")) for m in _config(entry)["task"]]
         return [leaf for m in members if m in manager.task_index for leaf in leaves(m, manager)]
     return [entry]
+
+
+def _config(entry: Entry) -> dict[str, Any]:
+    return entry.cfg or {}
 
 
 def _runs_code(name: str) -> bool:
@@ -154,8 +159,8 @@ def _make(name: str, data_dir: pathlib.Path | None, manager: TaskManager) -> lis
     if special["like"] is not None:
         return [
             config
-            | {key: leaf.cfg[key] for key in ("dataset_path", "dataset_name") if key in leaf.cfg}
-            | {"task": f"{name}_{leaf.cfg.get('dataset_name', leaf.name)}"}
+            | {key: _config(leaf)[key] for key in ("dataset_path", "dataset_name") if key in _config(leaf)}
+            | {"task": f"{name}_{_config(leaf).get('dataset_name', leaf.name)}"}
             for leaf in leaves(special["like"], manager)
         ]
     if special["microworld"] is None and not _is_here(name, special["files"], config, data_dir):
@@ -210,7 +215,7 @@ def _local(
         chosen = {split: [row for row in rows if row[by] == value] for split, rows in splits.items()}
         if not chosen[config["test_split"]]:
             continue
-        part = config | {
+        part: dict[str, Any] = config | {
             "task": f"{name}_{value.replace('/', '_').replace(' ', '_')}",
             "custom_dataset": functools.partial(_datasets, chosen),
         }
@@ -232,7 +237,7 @@ def _microworld(seed: int, size: int, ask: str, per_task: int = 200) -> dict[str
     }
 
 
-def _datasets(splits: dict[str, Rows], **_) -> dict[str, Any]:
+def _datasets(splits: dict[str, Rows], **_: Any) -> "datasets.DatasetDict":
     import datasets
 
     return datasets.DatasetDict({split: datasets.Dataset.from_dict(_columns(rows)) for split, rows in splits.items()})
