@@ -1,13 +1,15 @@
 """Our models as models of lm-evaluation-harness (github.com/EleutherAI/lm-evaluation-harness)."""
 
+import contextlib
 import logging
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
@@ -36,7 +38,7 @@ class HarnessModel(TemplateLM):
 
     Args:
       session: the model and its tokenizer.
-      batch_size: rows a forward pass.
+      batch_size: rows per forward pass.
       max_new_tokens: for tasks that do not say theirs.
       seed: of sampled generations.
       progress: shows a bar.
@@ -97,7 +99,7 @@ class HarnessModel(TemplateLM):
             return text + "<|start_header_id|>assistant<|end_header_id|>\n\n"
         return text.removesuffix("<|eot_id|>")  # the assistant's turn that was begun goes on
 
-    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_) -> list[int]:
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         ids: list[int] = []
         pattern = "(" + "|".join(map(re.escape, self._symbols)) + ")" if self._symbols else "(?!)"
         for part in re.split(pattern, string):
@@ -107,27 +109,32 @@ class HarnessModel(TemplateLM):
             return ids
         return [bos, *ids]
 
-    def loglikelihood(self, requests, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm or not sys.stderr.isatty())
 
-    def _loglikelihood_tokens(self, requests, disable_tqdm: bool = False, **_) -> list[tuple[float, bool]]:
+    def _loglikelihood_tokens(
+        self,
+        requests: Sequence[tuple[tuple[str, str] | None, list[int], list[int]]],
+        disable_tqdm: bool = False,
+        **_: Any,
+    ) -> list[tuple[float, bool]]:
         """Requests are `((context, continuation), context ids, continuation ids)`."""
         pairs = [(np.asarray(a, np.int32), np.asarray(b, np.int32)) for _, a, b in requests]
         cut = sum(len(a) + len(b) > self.max_length + 1 for a, b in pairs)
         if cut:
             log.warning("%d of %d prompts exceed %d tokens and lose their beginning", cut, len(pairs), self.max_length)
         found = self._score(pairs)
-        for (texts, *_), answer in zip(requests, found, strict=True):
+        for (texts, _context, _continuation), answer in zip(requests, found, strict=True):
             if texts is not None:
                 self.cache_hook.add_partial("loglikelihood", texts, tuple(answer))
         return [tuple(answer) for answer in found]
 
-    def _score(self, pairs) -> list[Score]:
+    def _score(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Score]:
         s = self.session
         with jax.set_mesh(s.mesh), _bar(self._progress, "log-likelihoods", len(pairs)) as advance:
             return score(s.params, s.architecture, s.runtime, pairs, batch_size=self.batch_size, progress=advance)
 
-    def loglikelihood_rolling(self, requests, disable_tqdm: bool = False) -> list[float]:
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Each token of a text once, the first given BOS, in windows of the model's length."""
         windows, owners = [], []
         for index, request in enumerate(requests):
@@ -138,14 +145,15 @@ class HarnessModel(TemplateLM):
                 max_seq_len=self.max_length,
                 context_len=1,
             ):
-                windows.append(tuple(np.asarray(x, np.int32) for x in make_disjoint_window(window)))
+                context, continuation = make_disjoint_window(window)
+                windows.append((np.asarray(context, np.int32), np.asarray(continuation, np.int32)))
                 owners.append(index)
         totals = [0.0] * len(requests)
         for owner, answer in zip(owners, self._score(windows), strict=True):
             totals[owner] += answer.log_likelihood
         return totals
 
-    def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         s, answers = self.session, [""] * len(requests)
         end = s.tokenizer.decode([s.tokenizer.eos_id]) or None
         groups: dict[str, list[tuple[list[int], int]]] = {}
@@ -188,10 +196,11 @@ class HarnessModel(TemplateLM):
         return room
 
     def _stop_ids(self) -> Sequence[int]:
-        return sorted({self.session.tokenizer.eos_id, self.session.tokenizer.token_id("<|eot_id|>")} - {None})
+        turn = self.session.tokenizer.token_id("<|eot_id|>")
+        return sorted({self.session.tokenizer.eos_id, *(() if turn is None else (turn,))})
 
 
-def _sampling(options: dict[str, Any]) -> SamplingConfig:
+def _sampling(options: Mapping[str, Any]) -> SamplingConfig:
     if not options["do_sample"]:
         return SamplingConfig(temperature=0.0)
     return SamplingConfig(
@@ -201,18 +210,14 @@ def _sampling(options: dict[str, Any]) -> SamplingConfig:
     )
 
 
-class _bar:
-    """A progress bar's task as a context; its value counts what is done."""
-
-    def __init__(self, progress: Progress | None, name: str, total: int):
-        self.progress, self.name, self.total = progress, name, total
-
-    def __enter__(self):
-        if self.progress is None:
-            return lambda n: None
-        self.task = self.progress.add_task(self.name, total=self.total)
-        return lambda n: self.progress.advance(self.task, n)
-
-    def __exit__(self, *_):
-        if self.progress is not None:
-            self.progress.remove_task(self.task)
+@contextlib.contextmanager
+def _bar(progress: Progress | None, name: str, total: int) -> Generator[Callable[[int], None]]:
+    """A progress bar's task; the value counts what is done."""
+    if progress is None:
+        yield lambda n: None
+        return
+    task = progress.add_task(name, total=total)
+    try:
+        yield lambda n: progress.advance(task, n)
+    finally:
+        progress.remove_task(task)
