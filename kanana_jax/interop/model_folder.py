@@ -1,4 +1,4 @@
-"""A model on disk: a Hugging Face Llama folder, and beside it `model.json` with its history.
+"""A model on disk: a Hugging Face folder (`families/`), and beside it `model.json` with its history.
 
 A stage's result can so be loaded by any tool of that world as it stands; ours read the same files.
 
@@ -23,7 +23,8 @@ from jax.sharding import Mesh
 
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import write_json
-from kanana_jax.interop.families import llama
+from kanana_jax.interop import families
+from kanana_jax.interop.families.family import Tensor
 from kanana_jax.interop.safetensors import Reader, Writer
 from kanana_jax.models import counts, transformer
 from kanana_jax.models.architecture import Architecture, Runtime
@@ -61,7 +62,7 @@ def find(path: str | pathlib.Path) -> ModelFolder:
     """The model at `path`: a model folder, a stage folder (its `model/`), or a Hugging Face folder.
 
     Raises:
-      UserError: nothing there, an unfinished stage, or not a Llama.
+      UserError: nothing there, an unfinished stage, or a model of no known family.
     """
     path = pathlib.Path(path)
     if (path / "model" / "config.json").is_file():
@@ -78,18 +79,18 @@ def find(path: str | pathlib.Path) -> ModelFolder:
     if not isinstance(config, dict) or "config" in config:
         raise UserError(f"{path} is a workdir, not a model: name one of its stages, as {path}/STAGE")
     card = json.loads((path / CARD).read_text()) if (path / CARD).is_file() else {}
-    return ModelFolder(path, llama.from_config(config, str(file)), card)
+    return ModelFolder(path, families.from_config(config, str(file)), card)
 
 
 def fingerprint(folder: ModelFolder) -> str:
     """A hash of architecture and weights, the same however the weights lie in files; reads all of them."""
     reader = Reader(folder.path)
     digest = hashlib.blake2b(json.dumps(folder.architecture.to_dict(), sort_keys=True).encode(), digest_size=16)
-    for group in llama.groups(folder.architecture):
+    for group in families.family_of(folder.architecture).groups(folder.architecture):
         for tensor in group:
             value = np.ascontiguousarray(reader.read(tensor))
             digest.update(f"{tensor.name} {value.dtype} {value.shape}".encode())
-            digest.update(value.reshape(-1).view(np.uint8))
+            digest.update(value.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
@@ -111,7 +112,7 @@ def load_params(folder: ModelFolder, runtime: Runtime, mesh: Mesh) -> transforme
     shardings = tree_shardings(mesh, transformer.logical_axes(a, runtime))
     reader = Reader(folder.path)
     pieces: dict[tuple[str, ...], dict[Any, np.ndarray]] = {}
-    for group in llama.groups(a):
+    for group in families.family_of(a).groups(a):
         for tensor in group:
             shape, sharding = _at(shapes, tensor.path).shape, _at(shardings, tensor.path)
             index_of = sharding.addressable_devices_indices_map(shape)
@@ -212,9 +213,10 @@ def _read_group(folder: ModelFolder, index: int) -> transformer.Params:
     return params
 
 
-def _group(a: Architecture, index: int) -> list[llama.Tensor]:
-    """What lies in file `index`: the outer tensors, then a layer in each."""
-    return llama.layer_tensors(a, index - 1) if index else llama.outer_tensors(a)
+def _group(a: Architecture, index: int) -> list[Tensor]:
+    """The contents of file `index`: the outer tensors, then a layer in each."""
+    family = families.family_of(a)
+    return family.layer_tensors(a, index - 1) if index else family.outer_tensors(a)
 
 
 def _write_folder(
@@ -243,7 +245,7 @@ def _write_folder(
             writer.write(index, found)
     if first:
         writer.finish()
-        write_json(partial / "config.json", llama.to_config(a, dtype, special))
+        write_json(partial / "config.json", families.family_of(a).to_config(a, dtype, special))
         if tokenizer is not None:
             copy_tokenizer(tokenizer, partial)
         write_json(partial / CARD, card)
@@ -265,19 +267,19 @@ def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool
     found = find(source)
     if destination.exists() and any(destination.iterdir()):
         raise ConfigError(f"{destination} exists and is not empty: name another folder")
-    reader = Reader(found.path)
-    known = {tensor.name for group in llama.groups(found.architecture) for tensor in group}
+    reader, family = Reader(found.path), families.family_of(found.architecture)
+    known = {tensor.name for group in family.groups(found.architecture) for tensor in group}
     foreign = sorted(n for n in reader.names() - known if not n.endswith("rotary_emb.inv_freq"))
     if found.architecture.tied_embeddings:
         foreign = [n for n in foreign if n != "lm_head.weight"]
     if foreign:
-        raise UserError(f"{found.path} holds the tensor {foreign[0]}, which the Llama architecture has no place for")
+        raise UserError(f"{found.path} holds the tensor {foreign[0]}, which {family.class_name} has no place for")
     partial = destination.with_name(destination.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         writer = Writer(partial, found.architecture.num_layers + 1)
-        for index, group in enumerate(llama.groups(found.architecture)):
+        for index, group in enumerate(family.groups(found.architecture)):
             tensors = {tensor.name: reader.read(tensor) for tensor in group}
             for name, value in tensors.items():
                 writer.record(index, name, value.nbytes)
@@ -285,7 +287,7 @@ def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool
         writer.finish()
         config = json.loads((found.path / "config.json").read_text())
         special = {k: v for k, v in config.items() if k.endswith("_token_id")}
-        write_json(partial / "config.json", llama.to_config(found.architecture, reader.dtype(), special))
+        write_json(partial / "config.json", family.to_config(found.architecture, reader.dtype(), special))
         copy_tokenizer(found.path, partial)
         if keep_card:
             write_json(partial / CARD, found.card or card(found.architecture, parent=str(source)))

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from kanana_jax.errors import UserError
-from kanana_jax.interop.families.llama import Tensor
+from kanana_jax.interop.families.family import Tensor
 
 INDEX = "model.safetensors.index.json"
 
@@ -75,7 +75,7 @@ class Reader:
             return opened.get_tensor(tensor.name)
 
     @contextlib.contextmanager
-    def _open(self, file: str) -> Iterator[Any]:
+    def _open(self, file: str) -> Generator[Any]:
         path = self.folder / file
         try:
             with safe_open(path, framework="numpy") as opened:

@@ -115,7 +115,7 @@ DAMAGE = {
     "fewer layers": (lambda f: _edit(f / "config.json", lambda v: v.update(num_hidden_layers=2)), "no place for"),
     "another architecture": (
         lambda f: _edit(f / "config.json", lambda v: v.update(model_type="gpt2", architectures=["GPT2LMHeadModel"])),
-        "GPT2LMHeadModel is not Llama",
+        "GPT2LMHeadModel is not known",
     ),
     "biases": (lambda f: _edit(f / "config.json", lambda v: v.update(attention_bias=True)), "attention_bias"),
     "unknown scaling": (

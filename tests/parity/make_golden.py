@@ -33,7 +33,7 @@ TOKENS = np.random.RandomState(0).randint(0, 61, (2, 40))
 
 def weights(architecture: Architecture) -> dict[str, np.ndarray]:
     """Hugging Face tensors drawn from each name."""
-    tensors = [t for group in llama.groups(architecture) for t in group]
+    tensors = [t for group in llama.FAMILY.groups(architecture) for t in group]
     return {
         t.name: 0.3 * np.random.RandomState(zlib.crc32(t.name.encode())).randn(*t.shape).astype(np.float32)
         for t in tensors

@@ -104,7 +104,7 @@ def test_gradients(pair):
     value, grads = jax.value_and_grad(ours)(params)
     np.testing.assert_allclose(value, loss.item(), atol=1e-4)
     named = dict(theirs.named_parameters())
-    for group in llama.groups(architecture):
+    for group in llama.FAMILY.groups(architecture):
         for tensor in group:
             grad = grads
             for key in tensor.path:

@@ -5,34 +5,13 @@ Hugging Face stores `nn.Linear` weights as `[out, in]` with the heads flattened;
 both, so no channel moves.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from kanana_jax.errors import UserError
+from kanana_jax.interop.families.family import Family, Special, Tensor
 from kanana_jax.models.architecture import Architecture, RopeScaling
-
-ARCHITECTURE = "LlamaForCausalLM"
-
-
-class Tensor(NamedTuple):
-    """One tensor of a checkpoint.
-
-    Attributes:
-      name: Hugging Face's name.
-      path: keys of ours.
-      layer: index on the stacked axis, or None.
-      shape: Hugging Face's shape.
-      to_ours, to_theirs: change of layout of a NumPy array; both are views or exact permutations.
-    """
-
-    name: str
-    path: tuple[str, ...]
-    layer: int | None
-    shape: tuple[int, ...]
-    to_ours: Callable[[np.ndarray], np.ndarray]
-    to_theirs: Callable[[np.ndarray], np.ndarray]
 
 
 def _same(x: np.ndarray) -> np.ndarray:
@@ -96,14 +75,7 @@ def outer_tensors(a: Architecture) -> list[Tensor]:
     return tensors
 
 
-def groups(a: Architecture) -> Iterator[list[Tensor]]:
-    """All tensors, a layer at a time: what is in memory at once when a checkpoint is streamed."""
-    yield outer_tensors(a)
-    for layer in range(a.num_layers):
-        yield layer_tensors(a, layer)
-
-
-def to_config(a: Architecture, dtype: str, special: dict[str, int | None]) -> dict[str, Any]:
+def to_config(a: Architecture, dtype: str, special: Special) -> dict[str, Any]:
     """`config.json`; `special` holds bos_token_id, eos_token_id and pad_token_id."""
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": a.rope_theta}
     if a.rope_scaling is not None:
@@ -119,8 +91,8 @@ def to_config(a: Architecture, dtype: str, special: dict[str, int | None]) -> di
     # `rope_theta` and `rope_scaling` are the names of transformers 4, `rope_parameters` that of 5.
     scaling = None if a.rope_scaling is None else {k: v for k, v in rope.items() if k != "rope_theta"}
     return {
-        "architectures": [ARCHITECTURE],
-        "model_type": "llama",
+        "architectures": [FAMILY.class_name],
+        "model_type": FAMILY.model_type,
         "vocab_size": a.vocab_size,
         "hidden_size": a.embed_dim,
         "intermediate_size": a.mlp_dim,
@@ -148,14 +120,21 @@ def from_config(config: dict[str, Any], where: str) -> Architecture:
     """The architecture of a `config.json`.
 
     Raises:
-      UserError: not a Llama, or a Llama variant whose logits we could not reproduce.
+      UserError: a variant whose logits we could not reproduce.
     """
-    kind = (config.get("architectures") or [config.get("model_type")])[0]
-    if config.get("model_type") != "llama":
-        raise UserError(f"{where}: architecture {kind} is not Llama's: only {ARCHITECTURE} folders can be imported")
-    for key, wanted in (("attention_bias", False), ("mlp_bias", False), ("hidden_act", "silu")):
-        if config.get(key, wanted) != wanted:
-            raise UserError(f"{where}: {key} = {config[key]!r} is not supported; the architecture needs {wanted!r}")
+    refuse_others(config, where, {"attention_bias": False, "mlp_bias": False, "hidden_act": "silu"})
+    return read_config(config, where)
+
+
+def refuse_others(config: dict[str, Any], where: str, wanted: dict[str, Any]) -> None:
+    """Raises UserError if a key that decides logits has another value than the only one that we compute."""
+    for key, value in wanted.items():
+        if config.get(key, value) != value:
+            raise UserError(f"{where}: {key} = {config[key]!r} is not supported; the architecture needs {value!r}")
+
+
+def read_config(config: dict[str, Any], where: str, **more: Any) -> Architecture:
+    """An architecture from the keys that Llama and its descendants share; `more` of its fields are the family's."""
     try:
         heads, width = config["num_attention_heads"], config["hidden_size"]
         rope = config.get("rope_parameters") or {}
@@ -173,6 +152,7 @@ def from_config(config: dict[str, Any], where: str) -> Architecture:
             rope_scaling=_scaling(rope or config.get("rope_scaling") or {}, where),
             norm_eps=float(config.get("rms_norm_eps", 1e-6)),
             init_std=float(config.get("initializer_range", 0.02)),
+            **more,
         )
     except KeyError as error:
         raise UserError(f"{where}: key {error} is missing; is this a complete config.json?") from error
@@ -203,3 +183,7 @@ def _scaling(rope: dict[str, Any], where: str) -> RopeScaling | None:
     if missing:
         raise UserError(f"{where}: RoPE scaling '{kind}' needs the key '{missing[0]}'")
     return RopeScaling(type=kind, **values)
+
+
+FAMILY = Family("llama", "LlamaForCausalLM", outer_tensors, layer_tensors, to_config, from_config)
+groups = FAMILY.groups
