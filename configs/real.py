@@ -11,6 +11,7 @@ line, e.g. `--config.stage1.train.tokens=20_000_000 --config.stage1.model.embed_
 """
 
 import pathlib
+from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
@@ -80,8 +81,8 @@ def get_config(arg: str = "documents"):
     return c
 
 
-def _balanced(sources, sizes, boost):
-    """Half of the tokens a language; within one, by size, with high quality `boost` times heavier."""
+def _balanced(sources: ConfigDict, sizes: Mapping[str, float], boost: float) -> dict[str, float]:
+    """Half of the tokens per language; within one, by size, with high quality `boost` times heavier."""
     weights = {n: sizes[n] * (boost if any(q in n for q in HIGH_QUALITY) else 1.0) for n in sources}
     langs = sorted({s.lang for s in sources.values()})
     total = {lang: sum(w for n, w in weights.items() if sources[n].lang == lang) for lang in langs}

@@ -99,11 +99,11 @@ def get_config(arg: str = ""):
     return c
 
 
-def _mixture(stage):
+def _mixture(stage: int) -> dict[str, float]:
     return {f"{lang}_{kind}": row[stage] / 2 for lang in ("ko", "en") for kind, row in KINDS.items()}
 
 
-def _shrink(c):
+def _shrink(c: ConfigDict) -> None:
     c.tokenizer.update(vocab_size=800, train_bytes=200_000)
     for source in c.sources.values():
         source.update(path=source.path.split("count=")[0] + "count=60", holdout=0.1 if source.holdout else 0.0)

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DONE, BAD_CONFIG = 0, 2
@@ -53,7 +54,7 @@ def _run(processes: int, devices: int, arguments: list[str]) -> int:
         for i in range(processes)
     ]
 
-    def forward(signum, _):
+    def forward(signum: int, frame: FrameType | None) -> None:
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
 

@@ -175,7 +175,13 @@ def supervise(
 class _Crashes:
     """Crashes in a row, each followed by a longer pause."""
 
-    def __init__(self, policy: Policy, say: Callable[[str], None], sleep: Callable[[float], None], clock):
+    def __init__(
+        self,
+        policy: Policy,
+        say: Callable[[str], None],
+        sleep: Callable[[float], None],
+        clock: Callable[[], float],
+    ):
         self._policy, self._say, self._sleep, self._clock = policy, say, sleep, clock
         self._count, self._began = 0, clock()
 

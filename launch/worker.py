@@ -19,6 +19,8 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from types import FrameType
+from typing import TextIO
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 if not __package__:  # run as a script from a clone, where nothing may be installed
@@ -63,15 +65,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--coordinator", default="", metavar="HOST:PORT", help="process 0; PORT + 1 is the watcher's")
     parser.add_argument("--num-processes", type=int, default=1, metavar="N")
     parser.add_argument("--process-id", type=int, default=0, metavar="I")
-    seconds = dict(type=float, metavar="S")
-    parser.add_argument("--timeout", default=default.timeout, help="seconds without a sign of life", **seconds)
-    parser.add_argument(
-        "--stall-timeout", default=default.stall_timeout, help="seconds without progress in training", **seconds
-    )
-    parser.add_argument(
-        "--setup-timeout", default=default.setup_timeout, help="seconds without progress outside of it", **seconds
-    )
-    parser.add_argument("--join-timeout", default=default.join_timeout, help="seconds until all are there", **seconds)
+    for name, seconds, summary in (
+        ("--timeout", default.timeout, "seconds without a sign of life"),
+        ("--stall-timeout", default.stall_timeout, "seconds without progress in training"),
+        ("--setup-timeout", default.setup_timeout, "seconds without progress outside of it"),
+        ("--join-timeout", default.join_timeout, "seconds until all are there"),
+    ):
+        parser.add_argument(name, type=float, default=seconds, metavar="S", help=summary)
     parser.add_argument("--chip", default="", choices=("", *xla_flags.CHIPS), help="whose compiler flags are set")
     parser.add_argument("--log", type=pathlib.Path, metavar="FILE", help="a copy of all output")
     parser.add_argument("--keep-log", type=pathlib.Path, metavar="DIR", help="where the log goes in the end")
@@ -190,12 +190,12 @@ class Worker:
             self._beat = time.monotonic()
         return bool(data)
 
-    def _pump(self, child: subprocess.Popen, log) -> None:
-        for line in child.stdout:
+    def _pump(self, child: subprocess.Popen[str], log: TextIO | None) -> None:
+        for line in child.stdout or ():
             self._last_line = line.strip()[:500] or self._last_line
             self._say(line.rstrip("\n"), log)
 
-    def _say(self, line: str, log) -> None:
+    def _say(self, line: str, log: TextIO | None) -> None:
         print(f"{self._prefix}{line}", flush=True)
         if log is not None:
             print(line, file=log)
@@ -203,7 +203,7 @@ class Worker:
     def _forward_signals(self, child: subprocess.Popen) -> None:
         """Who stops the watcher means the run: it saves and ends by itself, and all others with it."""
 
-        def forward(signum, _):
+        def forward(signum: int, frame: FrameType | None) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGTERM)
 

@@ -8,6 +8,7 @@ its tokens. `scratch_middle` is the 17M from scratch on as many tokens as the te
 `--config.runtime.compute_dtype=float32` and fewer tokens (`--config.teacher.train.tokens=50_000_000` …).
 """
 
+from typing import Any
 
 from kanana_jax.configs.ablations import small
 
@@ -34,7 +35,7 @@ def get_config(documents: str = ""):
     c.evaluation = dict(max_bytes=200_000, batch_size=32)
     mixture = small.mixture(c)
 
-    def train(tokens, learning_rate):
+    def train(tokens: int, learning_rate: float) -> dict[str, Any]:
         return dict(
             tokens=tokens,
             batch_tokens=131_072,

@@ -13,8 +13,7 @@ what the edu filter keeps by itself; what the labels call good. Evaluated on doc
 arm, and on the crawl as it is, where filtering may cost.
 """
 
-
-from kanana_jax.configs.ablations import ko
+from kanana_jax.configs.data import ko
 from ml_collections import ConfigDict
 
 from kanana_jax.models import presets
@@ -28,13 +27,13 @@ def get_config(arg: str = "heuristics,0,data"):
     arm, _, rest = arg.partition(",")
     seed, _, data = rest.partition(",")
     heuristics = ko.get_config().filters.ko.to_dict()
-    quality = dict(heuristics, quality=dict(edu=dict(path=MODEL)))
-    quality["rules"] = dict(heuristics["rules"], edu=dict(signal="quality.edu", min=0.5))
+    edu = dict(quality=dict(edu=dict(path=MODEL)), rules=dict(edu=dict(signal="quality.edu", min=0.5)))
+    quality = heuristics | edu | dict(rules=heuristics["rules"] | edu["rules"])
     filters = {
         "unfiltered": {},
         "heuristics": dict(web=heuristics),
         "quality": dict(web=quality),
-        "edu": dict(web=dict(quality=quality["quality"], rules=dict(edu=quality["rules"]["edu"]))),
+        "edu": dict(web=edu),
         "clean": dict(web=dict(rules=dict(label=dict(signal="meta.label", min=3.0)))),
     }
     if arm not in filters:

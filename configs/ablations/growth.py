@@ -12,6 +12,7 @@ text as that pays for.
 """
 
 import dataclasses
+from typing import Any
 
 from kanana_jax.configs.ablations import small
 
@@ -29,7 +30,7 @@ def get_config(arg: str = "0"):
     deep = dataclasses.replace(shallow, num_layers=10)
     cost = counts.train_flops_per_token(shallow, 256) / counts.train_flops_per_token(deep, 256)
 
-    def stage(tokens, kind="cosine", **start):
+    def stage(tokens: float, kind: str = "cosine", **start: Any) -> dict[str, Any]:
         return dict(kind="pretrain", mixture=mixture, train=small.train(int(tokens), RATE, kind), **start)
 
     c.base = stage(BASE, "constant", model=shallow.to_dict())

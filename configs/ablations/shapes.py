@@ -11,6 +11,7 @@
 Arms that are compared have the same number of parameters within 1% (but for tying) and read as many tokens in all.
 """
 
+from typing import Any
 
 from kanana_jax.configs.ablations import small
 
@@ -33,7 +34,14 @@ def get_config(arg: str = "0"):
     english = {name: weight * (1.5 if name.startswith("en") else 0.5) for name, weight in mixture.items()}
     c.stages = ()
 
-    def add(name, start, shape, tokens, weights=mixture, teacher=small.teacher()):
+    def add(
+        name: str,
+        start: str,
+        shape: dict[str, Any],
+        tokens: int,
+        weights: dict[str, float] = mixture,
+        teacher: str = small.teacher(),
+    ) -> None:
         c[f"{name}_pruned"] = small.pruned(mixture, shape, start)
         c[name] = dict(
             kind="distill",

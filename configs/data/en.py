@@ -6,6 +6,8 @@ C4's rules are FineWeb's choice: all but terminal punctuation. Rules stand in Fi
 broken is a document's reason; the report counts all that are.
 """
 
+from collections.abc import Mapping
+
 from ml_collections import ConfigDict
 
 GOPHER_REPETITION = {
@@ -44,7 +46,7 @@ FINEWEB = {
 }
 
 
-def rules(*groups):
+def rules(*groups: Mapping[str, float | tuple[float | None, float | None]]) -> ConfigDict:
     """Signal → bounds as the config's rules, each named as its signal."""
     made = ConfigDict(sort_keys=False)
     for group in groups:

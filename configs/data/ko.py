@@ -9,6 +9,7 @@ lines and paragraphs are left out. The Korean lists and the bound on Hangul foll
 
 import json
 import pathlib
+from collections.abc import Collection
 
 from kanana_jax.configs.data import en
 from ml_collections import ConfigDict
@@ -38,7 +39,7 @@ FOOTERS = ("무단전재", "무단 전재", "재배포 금지", "저작권자", 
            "이전글", "다음글", "목록보기")  # fmt: skip
 
 
-def english_rules(left_out=LEFT_OUT):
+def english_rules(left_out: Collection[str] = LEFT_OUT) -> ConfigDict:
     """The rules that are fitted: the English ones but for some."""
     rules = en.get_config().filters.en.rules
     kept = ConfigDict(sort_keys=False)
@@ -48,7 +49,7 @@ def english_rules(left_out=LEFT_OUT):
     return kept
 
 
-def fitted(rules, file):
+def fitted(rules: ConfigDict, file: pathlib.Path) -> ConfigDict:
     """The rules with their fitted bounds, where the file is there."""
     if file.is_file():
         for name, bounds in json.loads(file.read_text())["rules"].items():

@@ -9,15 +9,17 @@ one of the middle budget continued on Korean for three more. About an hour and a
 four times the tokens (an evening on two cores), `sweep.py:64` is for a GPU.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from kanana_jax.models import presets
 
 VOCAB = 1024
 SIZES = {  # 0.12M, 0.26M, 0.49M parameters
-    "s": dict(embed_dim=48, mlp_dim=128, num_layers=3, num_heads=3, num_kv_heads=1, head_dim=16),
-    "m": dict(embed_dim=64, mlp_dim=192, num_layers=4, num_heads=4, num_kv_heads=2, head_dim=16),
-    "l": dict(embed_dim=96, mlp_dim=256, num_layers=4, num_heads=6, num_kv_heads=2, head_dim=16),
+    "s": presets.tiny(VOCAB, embed_dim=48, mlp_dim=128, num_layers=3, num_heads=3, num_kv_heads=1, head_dim=16),
+    "m": presets.tiny(VOCAB, embed_dim=64, mlp_dim=192, num_layers=4, num_heads=4, num_kv_heads=2, head_dim=16),
+    "l": presets.tiny(VOCAB, embed_dim=96, mlp_dim=256, num_layers=4, num_heads=6, num_kv_heads=2, head_dim=16),
 }
 TOKENS = {"short": 600_000, "middle": 1_200_000, "long": 2_400_000}
 # An 'English' model of the web has read a little of everything.
@@ -39,7 +41,7 @@ def weights(korean: float) -> dict[str, float]:
     return mixture
 
 
-def train(tokens: int, rate: float) -> dict:
+def train(tokens: int, rate: float) -> dict[str, Any]:
     steps = -(-tokens // 4096)
     return dict(
         tokens=tokens,
@@ -57,9 +59,9 @@ def train(tokens: int, rate: float) -> dict:
 
 
 def get_config(scale: str = "1"):
-    scale = float(scale)
+    times = float(scale)
     c = ConfigDict()
-    c.name = f"sweep {scale:g}"
+    c.name = f"sweep {times:g}"
     c.seed = 0
     c.tokenizer = dict(vocab_size=VOCAB, train_bytes=2_000_000)
     c.sources = ConfigDict(sort_keys=False)
@@ -75,12 +77,12 @@ def get_config(scale: str = "1"):
     c.evaluation = dict(max_bytes=20_000, batch_size=16)
     c.stages = ()
 
-    def add(name: str, korean: float, tokens: int, rate: float, **start):
-        c[name] = dict(kind="pretrain", mixture=weights(korean), train=train(int(tokens * scale), rate), **start)
+    def add(name: str, korean: float, tokens: int, rate: float, **start: Any) -> None:
+        c[name] = dict(kind="pretrain", mixture=weights(korean), train=train(int(tokens * times), rate), **start)
         c.stages = (*c.stages, name)
 
-    for size, shape in SIZES.items():
-        model = presets.tiny(VOCAB, **shape).to_dict()
+    for size, architecture in SIZES.items():
+        model = architecture.to_dict()
         for budget, tokens in TOKENS.items():
             for share, korean in SHARES.items():
                 add(f"{size}_{budget}_{share}", korean, tokens, RATE, model=model)

@@ -4,6 +4,7 @@ The method is that of arXiv:2412.14471 (which does not say how it standardises; 
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -145,7 +146,7 @@ def bootstrap_axes(components: Components, draws: int, rng: np.random.Generator,
 
 
 def hidden_cells(
-    scores: pd.DataFrame, draws: int, rng: np.random.Generator, share: float = 0.1, ranks=(1, 2, 3)
+    scores: pd.DataFrame, draws: int, rng: np.random.Generator, share: float = 0.1, ranks: Sequence[int] = (1, 2, 3)
 ) -> dict:
     """Error of filling cells that are hidden on purpose, in units of the scores.
 

@@ -42,7 +42,7 @@ def fit(pcs: Array, y: Array, low: float = 0.0, high: float = 1.0) -> Sigmoid:
     middle = np.clip(target.mean(), 0.02, 0.98)
     correlation = [np.corrcoef(column, target)[0, 1] if np.ptp(column) else 0.0 for column in x.T]
 
-    def residual(p):
+    def residual(p: Array) -> Array:
         return (1 - p[-1]) * expit(x @ p[:-2] + p[-2]) + p[-1] - target
 
     bounds = ([-np.inf] * (x.shape[1] + 1) + [0.0], [np.inf] * (x.shape[1] + 1) + [MAX_FLOOR])
