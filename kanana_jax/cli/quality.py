@@ -78,7 +78,7 @@ def _train(options: argparse.Namespace, overrides: list[str], command: list[str]
 
     if config.pairs is not None:
         report = pairs.run(config.pairs, config.classifier, options.output, progress)
-    else:
+    elif config.loop is not None:
         annotator = None
         if config.endpoint is not None:
             annotator = annotate.endpoint(config.endpoint)
@@ -86,6 +86,8 @@ def _train(options: argparse.Namespace, overrides: list[str], command: list[str]
             annotator = _judge(config.judge)
         file = pathlib.Path(config.labels) if config.labels else options.output / "labels.jsonl"
         report = loop.run(config.loop, config.classifier, annotate.Labels(file, annotator), options.output, progress)
+    else:
+        raise ConfigError(f"{options.config}: set quality.pairs or quality.loop")
     write_quality_report(options.output)
     last = report["rounds"][-1]
     print(f"average precision {last['average_precision']}, threshold {last['threshold']:.4f}: {last['model']['path']}")

@@ -1,6 +1,7 @@
 """Classifiers that tell good documents from others: fastText, trained on pairs of sets or round by round."""
 
 import dataclasses
+from typing import Literal
 
 from kanana_jax.data.quality.annotate import EndpointConfig
 from kanana_jax.data.quality.classifier import Classifier, ClassifierConfig, QualityModel
@@ -17,7 +18,7 @@ class JudgeConfig:
     model: str
     max_characters: int = 3000
     max_new_tokens: int = 128
-    dtype: str = "bfloat16"
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
 
 
 @dataclasses.dataclass(frozen=True)
