@@ -1,4 +1,4 @@
-"""Logits, gradients and greedy text against `transformers.LlamaForCausalLM`, float32, random weights."""
+"""Logits, gradients and greedy text against the classes of `transformers`, float32, random weights."""
 
 import json
 
@@ -9,7 +9,7 @@ import pytest
 
 from kanana_jax.inference.generate import generate
 from kanana_jax.interop import model_folder
-from kanana_jax.interop.families import llama
+from kanana_jax.interop.families import family_of
 from kanana_jax.models.architecture import Architecture, RopeScaling, Runtime
 from kanana_jax.models.transformer import bind
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
@@ -38,6 +38,26 @@ CASES = {
     "llama3": Architecture(**BASE, rope_scaling=RopeScaling("llama3", 8.0, 64, 1.0, 4.0)),
     "yarn": Architecture(**BASE, rope_scaling=RopeScaling("yarn", 4.0, 64)),
 }
+PRUNED = ["llama3"]
+
+
+def _class(architecture):
+    """The class of `transformers` that the model's family is of."""
+    return getattr(transformers, family_of(architecture).class_name)
+
+
+def _theirs(architecture, seed=0):
+    """Their model with random weights; gains too, so that one in the wrong place is seen."""
+    torch.manual_seed(seed)
+    config = family_of(architecture).to_config(architecture, "float32", {"bos_token_id": 1, "eos_token_id": 2})
+    config = _class(architecture).config_class(**config)
+    config._attn_implementation = "eager"
+    theirs = _class(architecture)(config).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            if parameter.ndim == 1:
+                parameter += 0.3 * torch.randn(parameter.shape)
+    return theirs
 
 
 @pytest.fixture(params=CASES, scope="module")
@@ -45,12 +65,7 @@ def pair(request, tmp_path_factory):
     """The same random model in both libraries, through a folder that `transformers` wrote."""
     architecture = CASES[request.param]
     folder = tmp_path_factory.mktemp(request.param)
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        **llama.to_config(architecture, "float32", {"bos_token_id": 1, "eos_token_id": 2})
-    )
-    config._attn_implementation = "eager"
-    theirs = transformers.LlamaForCausalLM(config).eval()
+    theirs = _theirs(architecture)
     theirs.save_pretrained(folder)
     found = model_folder.find(folder)
     assert found.architecture == architecture
@@ -104,7 +119,7 @@ def test_gradients(pair):
     value, grads = jax.value_and_grad(ours)(params)
     np.testing.assert_allclose(value, loss.item(), atol=1e-4)
     named = dict(theirs.named_parameters())
-    for group in llama.FAMILY.groups(architecture):
+    for group in family_of(architecture).groups(architecture):
         for tensor in group:
             grad = grads
             for key in tensor.path:
@@ -118,7 +133,7 @@ def test_exported_model_writes_the_same_greedy_text(pair, tmp_path):
     architecture, theirs, params, folder = pair
     exported = tmp_path / "exported"
     model_folder.transfer(folder, exported, keep_card=False)
-    again = transformers.LlamaForCausalLM.from_pretrained(exported).eval()
+    again = _class(architecture).from_pretrained(exported).eval()
     for name, tensor in again.state_dict().items():
         assert torch.equal(tensor, theirs.state_dict()[name]), name
     prompts = [np.array([1, 5, 9, 30], np.int32), np.array([1, 77], np.int32)]
@@ -144,20 +159,16 @@ def test_bfloat16_folder_of_many_files_loads_bit_exact(pair, tmp_path):
     assert len(list(folder.glob("*.safetensors"))) > 1
     model_folder.transfer(folder, tmp_path / "ours", keep_card=True)
     assert json.loads((tmp_path / "ours/model.json").read_text())["architecture"]["embed_dim"] == 48
-    again = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "ours", dtype=torch.bfloat16).state_dict()
-    for name, tensor in (
-        transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).state_dict().items()
-    ):
+    again = _class(architecture).from_pretrained(tmp_path / "ours", dtype=torch.bfloat16).state_dict()
+    for name, tensor in _class(architecture).from_pretrained(folder, dtype=torch.bfloat16).state_dict().items():
         assert torch.equal(tensor, again[name]), name
 
 
-def test_a_foreign_model_is_pruned_and_loads_in_transformers(tmp_path):
+@pytest.mark.parametrize("name", PRUNED)
+def test_a_foreign_model_is_pruned_and_loads_in_transformers(tmp_path, name):
     """import → importance → prune → export: `transformers` computes our logits, and those of its own masked model."""
-    architecture = CASES["llama3"]
-    torch.manual_seed(1)
-    config = llama.to_config(architecture, "float32", {"bos_token_id": 1, "eos_token_id": 2})
-    theirs = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config)).eval()
-    theirs.save_pretrained(tmp_path / "foreign")
+    architecture = CASES[name]
+    _theirs(architecture, 1).save_pretrained(tmp_path / "foreign")
     model_folder.transfer(tmp_path / "foreign", tmp_path / "ours", keep_card=True)
     found = model_folder.find(tmp_path / "ours")
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
@@ -175,10 +186,10 @@ def test_a_foreign_model_is_pruned_and_loads_in_transformers(tmp_path):
     streaming.apply_to_folder(plan, found, tmp_path / "pruned", model_folder.card(plan.after))
     model_folder.transfer(tmp_path / "pruned", tmp_path / "exported", keep_card=False)
 
-    again = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "exported").eval()
+    again = _class(architecture).from_pretrained(tmp_path / "exported").eval()
     pruned = model_folder.load_params(model_folder.find(tmp_path / "pruned"), Runtime(), mesh)
     # Their own model without what the plan drops: layers left out, columns of `down` and `o` at zero.
-    masked = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "foreign").eval()
+    masked = _class(architecture).from_pretrained(tmp_path / "foreign").eval()
     masked.model.layers = torch.nn.ModuleList(masked.model.layers[i] for i in plan.layers)
     with torch.no_grad():
         for i, layer in enumerate(masked.model.layers):
