@@ -11,6 +11,10 @@ from kanana_jax.models.architecture import Architecture
 Special = dict[str, int | None]
 
 
+def _same(x: np.ndarray) -> np.ndarray:
+    return x
+
+
 class Tensor(NamedTuple):
     """One tensor of a checkpoint.
 
@@ -19,15 +23,15 @@ class Tensor(NamedTuple):
       path: keys of ours.
       layer: index on the stacked axis, or None.
       shape: Hugging Face's shape.
-      to_ours, to_theirs: change of layout of a NumPy array; both are views or exact permutations.
+      to_ours, to_theirs: change of layout of a NumPy array; both are views or exact permutations. Default: none.
     """
 
     name: str
     path: tuple[str, ...]
     layer: int | None
     shape: tuple[int, ...]
-    to_ours: Callable[[np.ndarray], np.ndarray]
-    to_theirs: Callable[[np.ndarray], np.ndarray]
+    to_ours: Callable[[np.ndarray], np.ndarray] = _same
+    to_theirs: Callable[[np.ndarray], np.ndarray] = _same
 
 
 @dataclasses.dataclass(frozen=True)

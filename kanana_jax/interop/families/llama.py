@@ -14,10 +14,6 @@ from kanana_jax.interop.families.family import Family, Special, Tensor
 from kanana_jax.models.architecture import Architecture, RopeScaling
 
 
-def _same(x: np.ndarray) -> np.ndarray:
-    return x
-
-
 def _transposed(x: np.ndarray) -> np.ndarray:
     return x.T
 
@@ -40,7 +36,7 @@ def layer_tensors(a: Architecture, layer: int) -> list[Tensor]:
         return Tensor(f"{prefix}.mlp.{name}.weight", ("blocks", "mlp", key), layer, shape, _transposed, _transposed)
 
     def norm(name: str, key: str) -> Tensor:
-        return Tensor(f"{prefix}.{name}.weight", ("blocks", key, "scale"), layer, (D,), _same, _same)
+        return Tensor(f"{prefix}.{name}.weight", ("blocks", key, "scale"), layer, (D,))
 
     H = a.num_heads
     return [
@@ -67,11 +63,11 @@ def outer_tensors(a: Architecture) -> list[Tensor]:
     """Embedding, final norm and (untied) output matrix."""
     V, D = a.vocab_size, a.embed_dim
     tensors = [
-        Tensor("model.embed_tokens.weight", ("embedding",), None, (V, D), _same, _same),
-        Tensor("model.norm.weight", ("final_norm", "scale"), None, (D,), _same, _same),
+        Tensor("model.embed_tokens.weight", ("embedding",), None, (V, D)),
+        Tensor("model.norm.weight", ("final_norm", "scale"), None, (D,)),
     ]
     if not a.tied_embeddings:
-        tensors.append(Tensor("lm_head.weight", ("unembedding",), None, (V, D), _same, _same))
+        tensors.append(Tensor("lm_head.weight", ("unembedding",), None, (V, D)))
     return tensors
 
 
