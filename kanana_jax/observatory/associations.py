@@ -1,5 +1,7 @@
 """Correlations between benchmarks, their clusters, and pairs that measure one ability in two languages."""
 
+from typing import TypedDict
+
 import numpy as np
 import pandas as pd
 from scipy.cluster import hierarchy
@@ -8,17 +10,35 @@ from scipy.spatial.distance import squareform
 CLUSTERS = 3
 
 
+class Clusters(TypedDict):
+    """A tree of tasks.
+
+    Attributes:
+      groups: lists of tasks, the smallest first.
+      order: of the leaves.
+      linkage: as SciPy writes it.
+    """
+
+    groups: list[list[str]]
+    order: list[str]
+    linkage: list[list[float]]
+
+
+class CrossLingual(TypedDict):
+    """A task, the same ability in another language, and their correlation."""
+
+    task: str
+    pair: str
+    r: float
+
+
 def correlations(scores: pd.DataFrame) -> pd.DataFrame:
     """Pearson's r between tasks over the models that have both; NaN below three such models."""
     return scores.corr(min_periods=3)
 
 
-def clusters(correlation: pd.DataFrame, count: int = CLUSTERS) -> dict:
-    """Average linkage on 1 − r (an unknown r counts as 0).
-
-    Returns:
-      `groups` (lists of tasks, the smallest first), `order` of the leaves, and `linkage` as SciPy writes it.
-    """
+def clusters(correlation: pd.DataFrame, count: int = CLUSTERS) -> Clusters:
+    """Average linkage on 1 − r (an unknown r counts as 0)."""
     distance = 1 - correlation.fillna(0).to_numpy()
     np.fill_diagonal(distance, 0)
     linkage = hierarchy.linkage(squareform((distance + distance.T) / 2, checks=False), "average")
@@ -29,10 +49,10 @@ def clusters(correlation: pd.DataFrame, count: int = CLUSTERS) -> dict:
     return {"groups": sorted(groups, key=len), "order": order, "linkage": linkage.tolist()}
 
 
-def cross_lingual(correlation: pd.DataFrame, tasks: pd.DataFrame) -> list[dict]:
+def cross_lingual(correlation: pd.DataFrame, tasks: pd.DataFrame) -> list[CrossLingual]:
     """The declared pairs with their r, each once."""
-    rows = []
-    for task, pair in tasks["pair"].items():
+    rows: list[CrossLingual] = []
+    for task, pair in zip(tasks.index, tasks["pair"]):
         if pair in correlation.columns and not any(row["pair"] == task for row in rows):
             rows.append({"task": task, "pair": pair, "r": correlation.loc[task, pair]})
     return rows

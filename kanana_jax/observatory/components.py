@@ -5,6 +5,7 @@ The method is that of arXiv:2412.14471 (which does not say how it standardises; 
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -107,6 +108,21 @@ def fit(scores: pd.DataFrame, anchors: dict[str, str], rank: int = 2) -> Compone
     )
 
 
+class Axis(TypedDict):
+    """How certain one component is; the cosine is the 2.5th percentile of |cos| to the full sample's axis."""
+
+    component: str
+    ratio_ci95: list[float]
+    cosine_p2_5: float
+
+
+class Filling(TypedDict):
+    """The error of filling hidden cells, by rank of the reconstruction and of `column_means`."""
+
+    share: float
+    rmse: dict[str, float]
+
+
 def parallel_analysis(models: int, tasks: int, draws: int, rng: np.random.Generator, percentile: float = 95) -> Array:
     """Horn (1965): the percentile of each eigenvalue of correlation matrices of independent normal scores, [tasks]."""
     rank = min(models - 1, tasks)
@@ -118,12 +134,11 @@ def parallel_analysis(models: int, tasks: int, draws: int, rng: np.random.Genera
     return np.percentile(found, percentile, axis=0)
 
 
-def bootstrap_axes(components: Components, draws: int, rng: np.random.Generator, count: int = 3) -> list[dict]:
+def bootstrap_axes(components: Components, draws: int, rng: np.random.Generator, count: int = 3) -> list[Axis]:
     """Models drawn with replacement: intervals of the explained variance and how far each axis turns.
 
     Returns:
-      For each of the first `count` components `ratio_ci95` and `cosine_p2_5`, the 2.5th percentile of |cos| of its
-      axis to the full sample's.
+      One for each of the first `count` components.
     """
     n = len(components.models)
     z = (components.filled - components.mean) / components.scale
@@ -147,11 +162,11 @@ def bootstrap_axes(components: Components, draws: int, rng: np.random.Generator,
 
 def hidden_cells(
     scores: pd.DataFrame, draws: int, rng: np.random.Generator, share: float = 0.1, ranks: Sequence[int] = (1, 2, 3)
-) -> dict:
+) -> Filling:
     """Error of filling cells that are hidden on purpose, in units of the scores.
 
     Returns:
-      `rmse` by rank and of the `column_means`, each over all hidden cells of all draws.
+      Each error is over all hidden cells of all draws.
     """
     table = scores.to_numpy(float)
     known = np.argwhere(~np.isnan(table))

@@ -1,6 +1,7 @@
 """Observational scaling laws (Ruan et al. 2024, arXiv:2405.10938): a task is y = (1 − h)·σ(w·PC + b) + h."""
 
 import dataclasses
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,26 @@ class Sigmoid:
         return self.low + (self.high - self.low) * (
             (1 - self.floor) * expit(pcs @ self.weights + self.bias) + self.floor
         )
+
+
+class HeldOut(TypedDict):
+    """A task's law from models below a cut-off, and its error above it.
+
+    Attributes:
+      components: how many the law uses.
+      baseline_rmse: above the cut-off, of the mean of the models below it.
+    """
+
+    task: str
+    components: int
+    weights: list[float]
+    bias: float
+    floor: float
+    train_models: int
+    test_models: int
+    train_rmse: float
+    test_rmse: float
+    baseline_rmse: float
 
 
 def fit(pcs: Array, y: Array, low: float = 0.0, high: float = 1.0) -> Sigmoid:
@@ -68,7 +89,7 @@ def principal(scores: pd.DataFrame, rank: int = 1) -> tuple[Array, Array, Array,
 
 def held_out(
     scores: pd.DataFrame, task: str, flops: Array, cutoff: float, count: int = 3, low: float = 0.0, high: float = 1.0
-) -> dict | None:
+) -> HeldOut | None:
     """Fits `task` on models of at most `cutoff` FLOPs, from components of the *other* tasks; tells the error above it.
 
     Args:
@@ -76,7 +97,7 @@ def held_out(
       count: components, at most an eighth of the number of training models.
 
     Returns:
-      None where fewer than eight models lie below or two above. `baseline_rmse` is that of the training models' mean.
+      None where fewer than eight models lie below or two above.
     """
     known = scores[task].notna().to_numpy() & np.isfinite(flops)
     table, y, flops = scores[known], scores[task].to_numpy(float)[known], flops[known]
@@ -94,7 +115,6 @@ def held_out(
     pcs = pca.transform(filled)
     law = fit(pcs[below], y[below], low, high)
     error = law(pcs) - y
-    root = lambda e: float(np.sqrt(np.mean(e**2)))  # noqa: E731
     return {
         "task": task,
         "components": count,
@@ -103,7 +123,11 @@ def held_out(
         "floor": law.floor,
         "train_models": int(below.sum()),
         "test_models": int((~below).sum()),
-        "train_rmse": root(error[below]),
-        "test_rmse": root(error[~below]),
-        "baseline_rmse": root(y[below].mean() - y[~below]),
+        "train_rmse": _root_mean_square(error[below]),
+        "test_rmse": _root_mean_square(error[~below]),
+        "baseline_rmse": _root_mean_square(y[below].mean() - y[~below]),
     }
+
+
+def _root_mean_square(errors: Array) -> float:
+    return float(np.sqrt(np.mean(errors**2)))

@@ -1,6 +1,7 @@
 """Continual training as a natural experiment: each continual model minus the model that it started from."""
 
 import dataclasses
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,21 @@ class Pairs:
     before: pd.DataFrame
 
 
+class Gain(TypedDict):
+    """The change of one measure over all pairs that have it.
+
+    Attributes:
+      n, up, down: pairs, those that rose and those that fell.
+      ci95_family: of the mean, families drawn whole; None with fewer than three.
+    """
+
+    n: int
+    mean: float
+    up: int
+    down: int
+    ci95_family: tuple[float, float] | None
+
+
 def find(tables: Tables, measures: pd.DataFrame, language: str) -> Pairs:
     """Args: measures: models × (components and tasks); language: whose tokens were added."""
     bases = tables.models["base"]
@@ -51,9 +67,9 @@ def find(tables: Tables, measures: pd.DataFrame, language: str) -> Pairs:
     )
 
 
-def summary(pairs: Pairs, draws: int, rng: np.random.Generator) -> dict[str, dict]:
-    """measure → `n`, `mean`, `up` (how many rose), `ci95_family` of the mean."""
-    found = {}
+def summary(pairs: Pairs, draws: int, rng: np.random.Generator) -> dict[str, Gain]:
+    """Measure → its gain; measures that no pair has are left out."""
+    found: dict[str, Gain] = {}
     for name in pairs.gains.columns:
         values = pairs.gains[name].to_numpy(float)
         known = np.isfinite(values)

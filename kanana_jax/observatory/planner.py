@@ -7,6 +7,7 @@ already gains less). Intervals are for one new model.
 
 import dataclasses
 import re
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -52,6 +53,48 @@ class GainModel:
         middle = float(row @ self.weights)
         half = stats.t.ppf(0.975, self.n - len(row)) * self.s * np.sqrt(1 + row @ self.covariance @ row)
         return middle, middle - float(half), middle + float(half)
+
+
+class Prediction(TypedDict):
+    """One measure before and after the plan; intervals are 95% prediction intervals for one new model.
+
+    Attributes:
+      language: of a task; None for a component.
+      after, after_ci95: kept within the task's range.
+      form, lofo_rmse, pairs: of the model of gains: its form, its error on families left out, its number of pairs.
+      extrapolates: in which respects the plan lies outside what the pairs have seen.
+    """
+
+    measure: str
+    language: str | None
+    before: float
+    gain: float
+    gain_ci95: list[float]
+    after: float
+    after_ci95: list[float]
+    form: str
+    lofo_rmse: float | None
+    pairs: int
+    extrapolates: list[str]
+
+
+class Inverse(TypedDict):
+    """The tokens at which a target is predicted to be reached.
+
+    Attributes:
+      tokens: by the prediction; None: not below 1e14.
+      tokens_ci95: where the upper and the lower end of the interval reach the target.
+      seen: the range of tokens that the pairs added.
+    """
+
+    target: str
+    value: float
+    before: float
+    tokens: float | None
+    tokens_ci95: list[float | None]
+    form: str
+    seen: list[float]
+    extrapolates: bool
 
 
 def parse(text: str, tables: Tables, language: str) -> Plan:
@@ -135,12 +178,12 @@ def best(models: dict[str, GainModel]) -> GainModel | None:
     return min(models.values(), key=lambda m: m.lofo_rmse if m.lofo_rmse is not None else m.s, default=None)
 
 
-def predict(plan: Plan, pairs: Pairs, tables: Tables, measures: pd.DataFrame, names: list[str]) -> list[dict]:
-    """A row a measure: `before`, `gain`, `gain_ci95`, `after`, `after_ci95`, `form`, `lofo_rmse`, `extrapolates`.
+def predict(plan: Plan, pairs: Pairs, tables: Tables, measures: pd.DataFrame, names: list[str]) -> list[Prediction]:
+    """One row per measure for which there are pairs enough.
 
     Args:
       measures: models × (components and tasks).
-      names: measures that are wanted; scores after training are kept within the task's range.
+      names: measures that are wanted.
 
     Raises:
       ValueError: the plan does not say how many tokens.
@@ -148,7 +191,7 @@ def predict(plan: Plan, pairs: Pairs, tables: Tables, measures: pd.DataFrame, na
     if plan.tokens is None:
         raise ValueError("a plan without tokens predicts nothing")
     tokens_b = plan.tokens / 1e9
-    rows = []
+    rows: list[Prediction] = []
     for name in names:
         level = float(measures.loc[plan.base, name])
         model = best(gain_models(pairs, name))
@@ -208,12 +251,8 @@ def warnings(plan: Plan, pairs: Pairs, tables: Tables) -> list[str]:
     return found
 
 
-def tokens_for(plan: Plan, pairs: Pairs, measures: pd.DataFrame, target: str, value: float) -> dict:
+def tokens_for(plan: Plan, pairs: Pairs, measures: pd.DataFrame, target: str, value: float) -> Inverse:
     """The local tokens at which `target` is predicted to reach `value`.
-
-    Returns:
-      `tokens` (by the prediction), `tokens_ci95` (where the upper and the lower end of the interval reach it; None: not
-      below 1e14), `form`, `seen` (tokens that the pairs added) and `extrapolates`.
 
     Raises:
       ConfigError: the base has it already, or tokens do not raise it in these pairs.

@@ -182,7 +182,7 @@ def _judged(
     tables: Tables,
     laws: Laws,
     by_language: Budgets,
-    paired: dict[str, dict[str, Any]],
+    paired: dict[str, pairs.Gain],
     language: str,
     options: Options,
 ) -> dict[str, verdicts.Verdict]:
@@ -243,7 +243,7 @@ def _family_warnings(tables: Tables, laws: Laws, language: str) -> list[str]:
     return found
 
 
-def _fit(name: str, lang: str, fit: scaling.Fit) -> dict:
+def _fit(name: str, lang: str, fit: scaling.Fit) -> dict[str, Any]:
     grid = np.linspace(*fit.x_range, CURVE)
     middle, low, high = fit.predict(grid)
     return {
@@ -265,7 +265,7 @@ def _fit(name: str, lang: str, fit: scaling.Fit) -> dict:
     }
 
 
-def _downstream(tables: Tables, options: Options) -> dict:
+def _downstream(tables: Tables, options: Options) -> dict[str, Any]:
     flops = budgets.total_compute(tables, options.active_params)
     known = flops[np.isfinite(flops)]
     if len(known) < 10:

@@ -7,6 +7,7 @@ the same model? The two can disagree (JCommonsenseQA does), so both are always t
 import dataclasses
 from collections.abc import Mapping
 
+from kanana_jax.observatory.pairs import Gain
 from kanana_jax.observatory.scaling import Fit
 
 ENGLISH, LOCAL, MIXED, UNKNOWN = "comes with English", "needs local data", "mixed", "not enough data"
@@ -25,13 +26,13 @@ class Verdict:
 
 
 def judge(
-    fits: Mapping[str, Fit | None], pair: Mapping | None, sd: float, language: str, reference: str = "en"
+    fits: Mapping[str, Fit | None], pair: Gain | None, sd: float, language: str, reference: str = "en"
 ) -> Verdict:
     """Judges one task.
 
     Args:
       fits: language → the score against compute in it.
-      pair: the task's entry of `pairs.summary`, or None.
+      pair: the task's gain over all pairs, or None.
       sd: of the task over all models, in the task's units, to judge the size of a gain.
       language, reference: the local language and the one that models are mostly trained on.
     """
@@ -75,7 +76,7 @@ def _follows(fit: Fit | None, language: str) -> tuple[bool | None, str]:
     return clear, f"{words}, slope {fit.slope:+.3f} a decade (95% by family {low:+.3f} to {high:+.3f})."
 
 
-def _rises(pair: Mapping | None, sd: float, language: str) -> tuple[int | None, str]:
+def _rises(pair: Gain | None, sd: float, language: str) -> tuple[int | None, str]:
     """+1 rises clearly, −1 falls clearly, 0 neither, None unknown."""
     if pair is None or pair["n"] < MIN_PAIRS:
         return (
