@@ -25,7 +25,7 @@ Call = Callable[[list[str]], tuple[int, str]]
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """What failing is worth.
+    """How failures are answered.
 
     Attributes:
       retries: crashes in a row that are borne; pre-emptions cost none.
@@ -45,7 +45,7 @@ class Policy:
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What is there: the resource's state ('' for none), and its first host's run.
+    """The state of things: the resource's state ('' for none), and its first host's run.
 
     `run` is `running`, `none`, `exit CODE`, or '' where no host answers.
     """
@@ -64,7 +64,7 @@ class Decision:
 
 
 def decide(seen: Seen, policy: Policy) -> Decision:
-    """What to do next; whether a crash may be retried is the caller's count."""
+    """The next action; whether a crash may be retried is the caller's count."""
     if not seen.state:
         return Decision("create", "there are no TPUs")
     if seen.state in COMING or seen.state in GOING:

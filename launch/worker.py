@@ -1,4 +1,4 @@
-"""What runs on each host: `kanana run` under a watcher, so that a dead or hanging host stops all, and is named.
+"""The program on each host: `kanana run` under a watcher, so that a dead or hanging host stops all, and is named.
 
     python launch/worker.py --chip v5p -- --config configs/kanana/essence_8b.py:/data --workdir /mnt/kanana/run
 

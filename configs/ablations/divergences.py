@@ -1,4 +1,4 @@
-"""What the student minimises: divergences, temperatures, shares of cross-entropy (arXiv:2407.14679, Table 5), small;
+"""The student's loss: divergences, temperatures, shares of cross-entropy (arXiv:2407.14679, Table 5), small;
 and how many of a cached teacher's most probable tokens it needs.
 
     kanana run --config configs/ablations/small.py --workdir runs/small/teacher

@@ -1,4 +1,4 @@
-"""What filtering buys: the same model and the same number of tokens, read from the same crawl.
+"""The gain from filtering: the same model and the same number of tokens, read from the same crawl.
 
     kanana quality train --config configs/ablations/filtering.py:model --output runs/filtering_model
     for arm in unfiltered heuristics quality clean; do for seed in 0 1 2; do

@@ -1,4 +1,4 @@
-"""What filtering buys on real Korean text, half of it comments, reviews, petitions and statutes.
+"""The gain from filtering on real Korean text, half of it comments, reviews, petitions and statutes.
 
     python benchmarks/quality.py --data DATA --output runs/real_pool --pool 12000 --good 6000 --pool-only
     python benchmarks/quality.py --data DATA --output runs/edu

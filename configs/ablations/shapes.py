@@ -1,4 +1,4 @@
-"""What to cut: width or depth, at once or in steps, heads early or late, tied or not (arXiv:2502.18934, Tables 16-18).
+"""Ways to cut: width or depth, at once or in steps, heads early or late, tied or not (arXiv:2502.18934, Tables 16-18).
 
     kanana run --config configs/ablations/small.py --workdir runs/small/teacher
     kanana run --config configs/ablations/shapes.py:0 --workdir runs/small/shapes/0

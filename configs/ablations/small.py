@@ -1,4 +1,4 @@
-"""What the ablations of compression share: text, vocabulary, a well-trained teacher, and how students are trained.
+"""Common parts of the compression ablations: text, vocabulary, a well-trained teacher, and how students are trained.
 
     kanana run --config configs/ablations/small.py --workdir runs/small/teacher
     kanana run --config configs/ablations/small.py:/path/to/documents --workdir runs/small_real/teacher

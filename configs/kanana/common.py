@@ -1,4 +1,4 @@
-"""What the paper's pre-training configs share (arXiv:2502.18934, §2.1–2.2 and Figure 2)."""
+"""The common part of the paper's pre-training configs (arXiv:2502.18934, §2.1–2.2 and Figure 2)."""
 
 import pathlib
 

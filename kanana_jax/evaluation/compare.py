@@ -25,7 +25,7 @@ class Difference(NamedTuple):
 
 
 def read(file: pathlib.Path, needs: Sequence[str] = ()) -> dict[str, Any]:
-    """What `kanana eval` has written.
+    """A result file of `kanana eval`.
 
     Args:
       needs: keys that each task's results must have.

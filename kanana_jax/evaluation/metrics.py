@@ -30,7 +30,7 @@ def answer_texts_f1(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
 
 
 def boxed(text: str) -> str | None:
-    r"""What stands in the last `\boxed{…}`, braces within it included."""
+    r"""The content of the last `\boxed{…}`, braces within it included."""
     begin = text.rfind("\\boxed{")
     if begin < 0:
         return None

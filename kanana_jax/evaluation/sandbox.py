@@ -209,7 +209,7 @@ def _exchange(process: subprocess.Popen, request: bytes, seconds: float) -> tupl
 
 
 def _sources(python: str) -> list[str]:
-    """What the interpreter needs to start: itself, the standard library, the system's libraries."""
+    """The files that the interpreter needs to start: itself, the standard library, the system's libraries."""
     libraries = [p for p in ("/lib", "/lib64", "/usr/lib", "/usr/lib64") if not os.path.islink(p)]
     standard = [sysconfig.get_path("stdlib")]
     if sysconfig.get_config_var("Py_ENABLE_SHARED"):

@@ -39,7 +39,7 @@ _FOLDER = pathlib.Path(str(importlib.resources.files("kanana_jax.evaluation")))
 
 
 class Loaded(NamedTuple):
-    """What is to be run.
+    """The tasks to be run.
 
     Attributes:
       specs: for the harness: names of its tasks, and configs of ours.
@@ -257,7 +257,7 @@ def _columns(rows: Rows) -> dict[str, list[Any]]:
 
 
 def _fields(config: dict[str, Any]) -> list[str]:
-    """What the wording of a task takes from a document. A row without it would be asked with 'None' in its place."""
+    """The fields that a task asks of a document. A row without one would be asked with 'None' in its place."""
     found: set[str] = set()
     for key in ("doc_to_text", "doc_to_target", "doc_to_choice", "gen_prefix"):
         template = config.get(key)

@@ -14,7 +14,7 @@ Array = np.ndarray
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """What continual training did.
+    """The effect of continual training.
 
     Attributes:
       models, bases, families: str [n].

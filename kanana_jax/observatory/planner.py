@@ -1,4 +1,4 @@
-"""What a local-language token budget buys for one base model, in score units, and the inverse.
+"""The gain from a local-language token budget for one base model, in score units, and the inverse.
 
 The gains of the continual models over their bases are predicted by the simplest of three forms that predicts families
 it has not seen best: the mean gain; with log10 of the added tokens; with the base's own level too (a base that is good

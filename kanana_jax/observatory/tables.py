@@ -31,7 +31,7 @@ _TASK_COLUMNS = ("task", "language", "name", "ability", "metric", "metric_versio
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """What was read.
+    """The tables as read.
 
     Attributes:
       scores: float64, models × tasks; NaN where not measured.

@@ -1,4 +1,4 @@
-"""What every plot shares: the canvas, its style, labels, and SVG that fits into a page.
+"""The common parts of plots: the canvas, its style, labels, and SVG that fits into a page.
 
 The bytes are the same each time; colours are the page's variables, light or dark; text stays text, so any script is
 drawn by the reader's fonts. Room for labels is estimated here and not measured with matplotlib's font: that one lacks

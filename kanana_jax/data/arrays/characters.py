@@ -1,4 +1,4 @@
-"""What a character is: one table over all code points, looked up for whole documents at once.
+"""Kinds of characters: one table over all code points, looked up for whole documents at once.
 
 A document becomes an array of code points; their properties are bits, their script a small number, and both together
 one of a few dozen kinds. Everything else in this package works on these arrays.

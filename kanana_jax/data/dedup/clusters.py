@@ -43,7 +43,7 @@ def components(count: int, edges: Iterable[tuple[np.ndarray, np.ndarray]]) -> np
 def verdicts(
     labels: np.ndarray, texts: np.ndarray, lengths: np.ndarray, quality: np.ndarray, keep: Keep
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What becomes of each document, and the one that is kept in its place.
+    """The verdict on each document, and the one that is kept in its place.
 
     Args:
       labels: from `components`.

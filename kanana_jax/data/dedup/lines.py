@@ -47,7 +47,7 @@ _BACKTICK, _TILDE = 0x60, 0x7E
 
 @dataclasses.dataclass(frozen=True)
 class LinesConfig:
-    """What makes a line a duplicate.
+    """When a line counts as a duplicate.
 
     Attributes:
       red, yellow: documents that have it, above which it is of that colour (the paper's for Korean).
@@ -97,7 +97,7 @@ class _Patterns:
 
 
 def _patterns(texts: Sequence[str], min_letters: int) -> _Patterns:
-    """Of normalised texts."""
+    """The patterns of normalised texts."""
     lines = split(join(texts))
     documents = join([text.casefold() for text in texts])  # other characters, but the same lines
     folded = split(documents)

@@ -23,7 +23,7 @@ ARRAYS = ("bands", "texts", "lengths", "quality")
 
 @dataclasses.dataclass(frozen=True)
 class DedupConfig:
-    """What counts as a duplicate and which of several is kept.
+    """When documents are duplicates, and which of several is kept.
 
     Attributes:
       keep: the first in input order, the longest, or the best by `meta[quality]`.

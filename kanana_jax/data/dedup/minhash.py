@@ -16,7 +16,7 @@ _BLOCK = 1 << 14  # shingles hashed at once
 
 @dataclasses.dataclass(frozen=True)
 class Shingles:
-    """What two documents are compared by: runs of `n` words (in Korean eojeol) or characters."""
+    """The units by which two documents are compared: runs of `n` words (in Korean eojeol) or characters."""
 
     unit: units.Unit = "word"
     n: int = 5

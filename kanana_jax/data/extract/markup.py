@@ -25,7 +25,7 @@ class Broken:
 
 @dataclasses.dataclass(frozen=True)
 class Extracted:
-    """What a document says, and what became of the rest.
+    """The text of a document, and what became of the rest.
 
     Attributes:
       text: NFC, `\\n` line ends, no control characters; empty if nothing was left.

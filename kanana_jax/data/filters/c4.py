@@ -26,7 +26,7 @@ class C4Config:
 
 @dataclasses.dataclass(frozen=True)
 class C4:
-    """What the line rules make of documents.
+    """The outcome of the line rules.
 
     Attributes:
       spans: of each document, lines and citation marks to cut, in places of its text.

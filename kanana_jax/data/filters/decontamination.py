@@ -42,7 +42,7 @@ _SHORTEST_FIELD = 20  # characters of a field that is taken unasked; ids and lab
 
 @dataclasses.dataclass(frozen=True)
 class ContaminationConfig:
-    """What is kept of evaluation sets.
+    """Which n-grams of evaluation sets are kept.
 
     Attributes:
       ngrams: their lengths. Items that are shorter count as one n-gram down to 8 words (GPT-3's least n) or what
@@ -60,7 +60,7 @@ class ContaminationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-    """What a document has in common with an evaluation set.
+    """The part of a document that an evaluation set has too.
 
     Attributes:
       ngrams: places of the document at which an n-gram of the set begins.
@@ -89,7 +89,7 @@ def _ngrams(found: Units, lengths: Lengths) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def _of_set(texts: Iterable[str], config: ContaminationConfig) -> tuple[dict[str, int], np.ndarray, np.ndarray]:
-    """What is reported of a set; its different n-grams without the template, and their heads."""
+    """The report on a set; its different n-grams without the template, and their heads."""
     seen: set[int] = set()
     count = {"items": 0, "repeated_items": 0, "too_short": 0}
     nothing = np.zeros(0, np.uint64)
@@ -200,7 +200,7 @@ class Contamination:
         return Contamination, (self._folder,)
 
     def judge(self, texts: Sequence[str]) -> list[tuple[Overlap, ...]]:
-        """What each of some normalised texts has in common with the sets; empty for most."""
+        """The overlaps of each normalised text with the sets; empty for most."""
         return [result for batch in batches(texts) for result in self._judge(join(batch))]
 
     def _judge(self, texts: Documents) -> list[tuple[Overlap, ...]]:

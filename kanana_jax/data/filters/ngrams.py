@@ -48,12 +48,12 @@ class Lengths:
 
     @property
     def whole(self) -> int:
-        """What an n-gram weighs: divisible by all lengths, so that sums are exact."""
+        """The weight of an n-gram: divisible by all lengths, so that sums are exact."""
         return math.lcm(self.words, self.eojeol, self.characters)
 
     @property
     def shortest(self) -> int:
-        """What the shortest text weighs that is an n-gram."""
+        """The weight of the shortest text that is an n-gram."""
         return self.whole // self.words * self.shortest_words
 
 

@@ -45,7 +45,7 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class FilterConfig:
-    """What is measured of a language's documents, which of them stay, and what is cut out of them.
+    """How documents of a language are measured, which of them stay, and what is cut out of them.
 
     Attributes:
       unit: what repetition and word statistics count.
@@ -106,7 +106,7 @@ def check_scores(config: FilterConfig, rules: Mapping[str, Rule]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What became of a document.
+    """The outcome for one document.
 
     Attributes:
       record: with the text normalised and the cuts made.
@@ -187,7 +187,7 @@ def _value(signal: str, measured: Signals, scored: Mapping[str, float], record: 
 
 
 def keep_all(record: Record) -> Verdict:
-    """What acts where no filter is configured."""
+    """The filter where none is configured."""
     return Verdict(record)
 
 

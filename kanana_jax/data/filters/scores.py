@@ -1,4 +1,4 @@
-"""What models and look-ups say of documents, beside the signals of their text: only what a config asks for."""
+"""Scores of documents by models and look-ups, beside the signals of their text: only what a config asks for."""
 
 import functools
 from collections.abc import Mapping, Sequence

@@ -17,7 +17,7 @@ from kanana_jax.data.filters.phrases import Phrases
 
 
 class Signals(NamedTuple):
-    """What is measured of a document; shares are in [0, 1]. NaN: not measured.
+    """The measurements of a document; shares are in [0, 1]. NaN: not measured.
 
     Gopher is arXiv:2112.11446 (A.1.1, Table A1), C4 is Raffel et al. 2020 (§2.2), FineWeb is arXiv:2406.17557 (§3.6),
     Swallow is arXiv:2404.17733 (§3).

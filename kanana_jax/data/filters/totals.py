@@ -1,4 +1,4 @@
-"""What a filter job counts: chunk by chunk in the workers, all together in the job."""
+"""The counts of a filter job: chunk by chunk in the workers, all together in the job."""
 
 import collections
 import dataclasses
@@ -27,7 +27,7 @@ EXCERPT = 1500  # characters of an example that are shown
 
 @dataclasses.dataclass
 class Chunk:
-    """What a worker sends back."""
+    """A worker's result."""
 
     kept: bytes
     dropped: bytes
@@ -134,7 +134,7 @@ def _member(lines: list[bytes]) -> bytes:
 
 
 class Totals:
-    """What has been counted so far; all that `state.json` holds."""
+    """The counts so far; all that `state.json` holds."""
 
     def __init__(self, state: Mapping[str, Any] | None):
         state = state or {}

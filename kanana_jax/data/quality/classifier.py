@@ -55,7 +55,7 @@ class ClassifierConfig:
 
 
 def prepare(texts: Sequence[str], text: Text, max_characters: int = 0) -> list[str]:
-    """What fastText reads of normalised texts: each in one line, words and marks with one space between."""
+    """Normalised texts as fastText reads them: each in one line, words and marks with one space between."""
     if max_characters:
         texts = [t[:max_characters] for t in texts]
     if text == "raw":

@@ -1,4 +1,4 @@
-"""What an annotator is asked: how much a text teaches, 0 to 5, one point for each thing that it has.
+"""The question to an annotator: how much a text teaches, 0 to 5, one point for each thing that it has.
 
 The scale adds up as FineWeb-Edu's does (arXiv:2406.17557, §4): 3 is the least that is kept.
 """

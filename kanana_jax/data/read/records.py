@@ -103,7 +103,7 @@ def files_of(path: str, format: str = "") -> list[pathlib.Path]:
 
 
 def _root(path: str) -> pathlib.Path:
-    """What all files of a path have in common: ids from there on are the same wherever the folder lies."""
+    """The folder that all files of a path share: ids from there on are the same wherever the folder lies."""
     expanded = pathlib.Path(path).expanduser()
     if expanded.is_dir():
         return expanded

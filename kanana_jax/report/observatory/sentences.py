@@ -1,4 +1,4 @@
-"""What a study says, in sentences with their uncertainty."""
+"""The findings of a study, in sentences with their uncertainty."""
 
 from typing import Any
 

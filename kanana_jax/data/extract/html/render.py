@@ -28,7 +28,7 @@ _BREAKS = re.compile(" *\v *")
 
 @dataclasses.dataclass(slots=True)
 class _Frame:
-    """What is being written: an element's blocks so far, and the line that grows."""
+    """The output under way: an element's blocks so far, and the line that grows."""
 
     node: Node
     blocks: list[str] = dataclasses.field(default_factory=list)

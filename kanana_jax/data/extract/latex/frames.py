@@ -1,4 +1,4 @@
-"""What is being written: nested frames, each of which collects text until its argument or environment ends."""
+"""The output under way: nested frames, each of which collects text until its argument or environment ends."""
 
 import dataclasses
 

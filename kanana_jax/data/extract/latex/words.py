@@ -1,4 +1,4 @@
-"""What LaTeX's commands mean for a reader: symbols, accents, and which arguments are text."""
+"""The meaning of LaTeX's commands for a reader: symbols, accents, and which arguments are text."""
 
 from kanana_jax.data.extract.markup import words
 

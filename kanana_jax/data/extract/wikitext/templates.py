@@ -1,4 +1,4 @@
-"""What templates say: the values of conversions, languages, numbers and dates; notes and boxes are dropped.
+"""The text of templates: the values of conversions, languages, numbers and dates; notes and boxes are dropped.
 
 Only templates that stand in running text are rendered; the rest is counted, by name where unknown.
 """
@@ -66,7 +66,7 @@ Keep = Callable[[str], str]
 
 
 def render_template(parts: Sequence[str], title: str, keep: Keep, report: Report) -> str:
-    """What `{{parts[0]|parts[1]|…}}` shows.
+    """The text that `{{parts[0]|parts[1]|…}}` shows.
 
     Args:
       parts: the parts between pipes, already rendered; the first is the name.
