@@ -9,7 +9,6 @@ and how many of a cached teacher's most probable tokens it needs.
 One pruned model, 5% of the teacher's tokens each, the same text in the same order.
 """
 
-
 from kanana_jax.configs.ablations import small
 
 ARMS = {

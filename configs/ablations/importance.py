@@ -12,7 +12,6 @@ The seed draws the calibration text, the order of the data, and the ranks of `ra
 of the teacher's.
 """
 
-
 from kanana_jax.configs.ablations import small
 
 ARMS = {  # arm: (how parts are scored, how they are cut)

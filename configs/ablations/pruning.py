@@ -12,7 +12,6 @@ and 30% of the teacher's tokens; from scratch on text also for 20% and for all t
 one seed read the same text in the same order.
 """
 
-
 from kanana_jax.configs.ablations import small
 
 ARMS = {  # arm: its lengths in percent of the teacher's tokens

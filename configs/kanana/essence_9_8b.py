@@ -5,7 +5,6 @@
 Figure 2's mixtures, DeepSeek's schedule and law, independent weight decay 1e-4, z-loss 5e-6: see common.py.
 """
 
-
 from kanana_jax.configs.kanana import common
 
 from kanana_jax.models import presets
