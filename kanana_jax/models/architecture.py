@@ -36,7 +36,8 @@ class Architecture:
 
     RMSNorm, RoPE, grouped-query attention with an explicit `head_dim`, SwiGLU, no biases. Query
     heads are ordered by group: heads `[k·G, (k+1)·G)` read KV head `k`, with
-    `G = num_heads / num_kv_heads`.
+    `G = num_heads / num_kv_heads`. With `qk_norm` each head's queries and keys go through an RMSNorm before RoPE
+    (Qwen3, arXiv:2505.09388, §2).
     """
 
     vocab_size: int
@@ -52,6 +53,7 @@ class Architecture:
     rope_scaling: RopeScaling | None = None
     norm_eps: float = 1e-5
     init_std: float = 0.02
+    qk_norm: bool = False
 
     def __post_init__(self):
         for field in ("vocab_size", "embed_dim", "mlp_dim", "num_layers", "num_heads", "num_kv_heads", "head_dim"):
@@ -68,12 +70,16 @@ class Architecture:
         return self.num_heads // self.num_kv_heads
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """All fields, but for younger ones at their default: hashes of a model are the same in every version."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in _YOUNGER or v != _YOUNGER[k]}
 
     @staticmethod
     def from_dict(values: Any, path: str = "model") -> "Architecture":
         """Raises `ConfigError` for unknown keys, wrong types and impossible shapes."""
         return config_lib.build(Architecture, values, path)
+
+
+_YOUNGER = {"qk_norm": False}  # than the first models on disk, and their defaults
 
 
 @dataclasses.dataclass(frozen=True)

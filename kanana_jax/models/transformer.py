@@ -77,8 +77,8 @@ def project(x: jax.Array, w: jax.Array, inputs: int = 1) -> jax.Array:
 class RMSNorm(nnx.Module):
     """x / rms(x) · scale, in float32 (arXiv:1910.07467, eq. 4)."""
 
-    def __init__(self, a: Architecture, r: Runtime):
-        axes = ("norm",)
+    def __init__(self, a: Architecture, r: Runtime, axis: str = "norm"):
+        axes = (axis,)
         self.scale = nnx.Param(jnp.ones(shape(a, axes), r.param_dtype), axes=axes)
         self.eps = a.norm_eps
 
@@ -96,11 +96,16 @@ class Attention(nnx.Module):
         self.k = _normal(rngs, ("embed", "kv_heads", "head_dim"), a, r)
         self.v = _normal(rngs, ("embed", "kv_heads", "head_dim"), a, r)
         self.o = _normal(rngs, ("heads", "head_dim", "embed"), a, r)
+        if a.qk_norm:
+            self.q_norm, self.k_norm = RMSNorm(a, r, "head_norm"), RMSNorm(a, r, "head_norm")
+        self.qk_norm = a.qk_norm
 
     def __call__(self, x_BTD, context: _Context, cache, *, causal: bool, implementation: str, taps: Taps):
         q_BTHh = project(x_BTD, self.q[...])
         k_BTKh = project(x_BTD, self.k[...])
         v_BTKh = project(x_BTD, self.v[...])
+        if self.qk_norm:
+            q_BTHh, k_BTKh = self.q_norm(q_BTHh), self.k_norm(k_BTKh)
         q_BTHh = apply_rope(q_BTHh, context.sin, context.cos)
         k_BTKh = apply_rope(k_BTKh, context.sin, context.cos)
         if cache is not None:

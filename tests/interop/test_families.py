@@ -1,5 +1,7 @@
 """Which family a model is written as, and that hashes of models do not change from version to version."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from kanana_jax.interop import families, model_folder
 from kanana_jax.models import presets
 from kanana_jax.models.architecture import Architecture, RopeScaling, Runtime
 from kanana_jax.models.transformer import abstract_params
+from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 
 SPECIAL = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None}
 SHAPE = dict(vocab_size=31, embed_dim=16, mlp_dim=24, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8)
@@ -37,6 +40,41 @@ def test_model_types_are_of_one_family_each():
 @pytest.mark.parametrize("a", [*LLAMAS.values(), presets.essence_8b(), presets.nano_2_1b()])
 def test_a_model_without_more_is_a_llama(a):
     assert families.family_of(a).class_name == "LlamaForCausalLM"
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_norms_of_queries_and_keys_make_a_qwen3(tmp_path, tied):
+    a = Architecture(**SHAPE, qk_norm=True, tied_embeddings=tied, rope_theta=1e6)
+    written = _written(tmp_path / "a", a)
+    config = json.loads((tmp_path / "a/config.json").read_text())
+    assert (config["architectures"], config["model_type"], config["head_dim"]) == (["Qwen3ForCausalLM"], "qwen3", 8)
+    model_folder.transfer(tmp_path / "a", tmp_path / "hf", keep_card=False)
+    model_folder.transfer(tmp_path / "hf", tmp_path / "b", keep_card=True)
+    found = model_folder.find(tmp_path / "b")
+    assert found.architecture == a == Architecture.from_dict(found.card["architecture"])
+    loaded = model_folder.load_params(found, Runtime(), make_mesh(MeshConfig(), jax.devices()[:1]))
+    jax.tree.map(np.testing.assert_array_equal, loaded, _params(a))
+    assert model_folder.fingerprint(found) == model_folder.fingerprint(written)
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (dict(attention_bias=True), "attention_bias = True is not supported"),
+        (dict(use_sliding_window=True, sliding_window=64), "use_sliding_window = True is not supported"),
+        (dict(layer_types=["full_attention", "sliding_attention"]), "'sliding_attention' is not supported"),
+    ],
+)
+def test_a_qwen3_that_we_could_not_compute_is_refused(change, told):
+    config = families.qwen3.to_config(Architecture(**SHAPE, qk_norm=True), "float32", SPECIAL)
+    with pytest.raises(UserError, match=told) as caught:
+        families.from_config(config | change, "config.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_hashes_of_models_without_younger_parts_know_nothing_of_them():
+    assert "qk_norm" not in LLAMAS["untied"].to_dict()
+    assert Architecture(**SHAPE, qk_norm=True).to_dict() == LLAMAS["untied"].to_dict() | {"qk_norm": True}
 
 
 def test_an_unknown_family_is_refused_by_name():

@@ -15,6 +15,7 @@ SHAPES = {
     "tiny": presets.tiny(4096),
     "untied": presets.tiny(1024, tied=False),
     "odd": Architecture(101, 18, 21, 5, 6, 3, 10),
+    "qk_norm": Architecture(101, 18, 21, 5, 6, 3, 10, qk_norm=True),
 }
 
 
@@ -26,9 +27,10 @@ def a(request) -> Architecture:
 def test_counts_are_the_closed_formulas(a):
     D, F, L, H, K, h, V = a.embed_dim, a.mlp_dim, a.num_layers, a.num_heads, a.num_kv_heads, a.head_dim, a.vocab_size
     matrices = D * h * (2 * H + 2 * K) + 3 * D * F
-    assert counts.layer_parameters(a) == matrices + 2 * D
+    gains = 2 * D + (2 * h if a.qk_norm else 0)
+    assert counts.layer_parameters(a) == matrices + gains
     assert counts.embedding_parameters(a) == V * D * (1 if a.tied_embeddings else 2)
-    assert counts.parameters(a) == L * (matrices + 2 * D) + D + counts.embedding_parameters(a)
+    assert counts.parameters(a) == L * (matrices + gains) + D + counts.embedding_parameters(a)
     assert counts.matmul_parameters(a) == L * matrices + V * D
     assert counts.forward_flops_per_token(a, 512) == 2.0 * (L * matrices + V * D) + 2.0 * L * H * h * 512
     assert counts.train_flops_per_token(a, 512) == 6.0 * (L * matrices + V * D) + 6.0 * L * H * h * 512
@@ -59,8 +61,8 @@ def test_every_name_has_a_size_and_a_place_on_the_mesh():
     assert set(axes.SIZES.values()) <= fields
 
 
-def test_gains_alone_do_not_decay():
-    for path, names in transformer.axes_by_path(SHAPES["untied"]).items():
+def test_gains_alone_do_not_decay(a):
+    for path, names in transformer.axes_by_path(a).items():
         assert axes.is_matrix(names) == (path[-1] != "scale"), path
 
 

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from kanana_jax.files import write_json
 from kanana_jax.interop import model_folder
-from kanana_jax.interop.families import llama
+from kanana_jax.interop.families import family_of
 from kanana_jax.models.architecture import Runtime
 from kanana_jax.models.transformer import bind
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
@@ -25,7 +25,7 @@ _spec.loader.exec_module(golden)
 def test_logits_of_transformers(name, tmp_path):
     architecture = golden.CASES[name]
     save_file(golden.weights(architecture), tmp_path / "model.safetensors")
-    config = llama.to_config(architecture, "float32", {"bos_token_id": 1, "eos_token_id": 2})
+    config = family_of(architecture).to_config(architecture, "float32", {"bos_token_id": 1, "eos_token_id": 2})
     write_json(tmp_path / "config.json", config)
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     params = model_folder.load_params(model_folder.find(tmp_path), Runtime(), mesh)

@@ -1,5 +1,7 @@
 """The architecture: counts, equivalences, and who sees whom."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from kanana_jax.inference.prefix import empty_cache
 from kanana_jax.models import attention, counts, presets, transformer
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+from kanana_jax.parallel.sharding import tree_shardings
 
 TINY = Architecture(
     vocab_size=97, embed_dim=32, mlp_dim=48, num_layers=3, num_heads=6, num_kv_heads=2, head_dim=8, max_seq_len=64
@@ -190,3 +193,32 @@ def test_flop_count_of_llama_3_8b():
 def test_impossible_shapes_are_refused(change, word):
     with pytest.raises(ConfigError, match=word):
         Architecture.from_dict({**TINY.to_dict(), **change})
+
+
+def test_norms_of_queries_and_keys_cached_and_sharded():
+    """A cache holds normalised keys; heads are cut over devices, their gains are not."""
+    a = dataclasses.replace(TINY, qk_norm=True, vocab_size=128)
+    params = transformer.init_params(a, Runtime(), jax.random.key(0))
+    for i, name in enumerate(("q_norm", "k_norm")):
+        shape = params["blocks"]["attention"][name]["scale"].shape
+        assert shape == (a.num_layers, a.head_dim)
+        params["blocks"]["attention"][name]["scale"] = 1 + 0.3 * jax.random.normal(jax.random.key(i), shape)
+    tokens = _tokens((8, 16))
+
+    def logits(params):
+        model = transformer.bind(a, Runtime(), params)
+        return model.unembed(model(tokens))
+
+    want = logits(params)
+    attention = {k: v for k, v in params["blocks"]["attention"].items() if not k.endswith("_norm")}
+    without = {**params, "blocks": {**params["blocks"], "attention": attention}}
+    assert np.abs(want - _logits(without, tokens)).max() > 1e-3
+    model = transformer.bind(a, Runtime(), params)
+    first, cache = model(tokens[:, :10], cache=empty_cache(a, Runtime(), 8, 16))
+    second, _ = model(tokens[:, 10:], cache=cache)
+    np.testing.assert_allclose(model.unembed(jnp.concatenate([first, second], 1)), want, atol=1e-5)
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    shardings = tree_shardings(mesh, transformer.logical_axes(a))
+    assert shardings["blocks"]["attention"]["q_norm"]["scale"].is_fully_replicated
+    with jax.set_mesh(mesh):
+        np.testing.assert_allclose(jax.jit(logits)(jax.device_put(params, shardings)), want, atol=1e-5)

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 
-from kanana_jax.interop.families import llama
+from kanana_jax.interop.families import family_of
 from kanana_jax.models.architecture import Architecture, RopeScaling
 
 BASE = dict(
@@ -27,13 +27,14 @@ CASES = {
     "tied": Architecture(**BASE, tied_embeddings=True),
     "llama3": Architecture(**BASE, rope_scaling=RopeScaling("llama3", 8.0, 32, 1.0, 4.0)),
     "yarn": Architecture(**BASE, rope_scaling=RopeScaling("yarn", 4.0, 32)),
+    "qwen3": Architecture(**BASE, qk_norm=True),
 }
 TOKENS = np.random.RandomState(0).randint(0, 61, (2, 40))
 
 
 def weights(architecture: Architecture) -> dict[str, np.ndarray]:
     """Hugging Face tensors drawn from each name."""
-    tensors = [t for group in llama.FAMILY.groups(architecture) for t in group]
+    tensors = [t for group in family_of(architecture).groups(architecture) for t in group]
     return {
         t.name: 0.3 * np.random.RandomState(zlib.crc32(t.name.encode())).randn(*t.shape).astype(np.float32)
         for t in tensors
@@ -46,10 +47,10 @@ def main() -> None:
 
     logits = {}
     for name, architecture in CASES.items():
-        config = transformers.LlamaConfig(
-            **llama.to_config(architecture, "float32", {"bos_token_id": 1, "eos_token_id": 2})
-        )
-        model = transformers.LlamaForCausalLM(config).eval()
+        family = family_of(architecture)
+        theirs = getattr(transformers, family.class_name)
+        config = family.to_config(architecture, "float32", {"bos_token_id": 1, "eos_token_id": 2})
+        model = theirs(theirs.config_class(**config)).eval()
         model.load_state_dict({k: torch.tensor(v) for k, v in weights(architecture).items()}, strict=False)
         model.tie_weights()
         with torch.no_grad():

@@ -46,9 +46,10 @@ def test_adamw_with_independent_decay_against_numpy(axes):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5), ours, params)
 
 
-def test_names_decide_what_decays():
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_names_decide_what_decays(qk_norm):
     """Without gradients only decay moves a parameter; state and updates are those of a tree without names."""
-    a = Architecture(31, 16, 24, 2, 4, 2, 8)
+    a = Architecture(31, 16, 24, 2, 4, 2, 8, qk_norm=qk_norm)
     params = transformer.init_params(a, Runtime(), jax.random.key(0))
     config = OptimizerConfig(1e-3, ScheduleConfig("constant", 0), weight_decay=0.5, clip_norm=0)
     optimizer, plain = make_optimizer(config, 10, transformer.logical_axes(a)), make_optimizer(config, 10)

@@ -4,13 +4,14 @@ import functools
 from typing import Any
 
 from kanana_jax.errors import UserError
-from kanana_jax.interop.families import llama
+from kanana_jax.interop.families import llama, qwen3
 from kanana_jax.interop.families.family import Family
 from kanana_jax.models.architecture import Architecture
 from kanana_jax.models.transformer import axes_by_path
 
 FAMILIES = (
     llama.FAMILY,
+    qwen3.FAMILY,
 )  # fmt: skip
 
 
