@@ -36,6 +36,7 @@ parity: $(VENV)/.parity
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
+	$(BIN)/ty check --python $(VENV)
 
 bench: $(VENV)/.parity
 	$(BIN)/python benchmarks/train_step.py

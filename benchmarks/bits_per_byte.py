@@ -70,6 +70,7 @@ def main() -> None:
 
     from kanana_jax.data.read import sources
     from kanana_jax.data.stream import heldout, pipeline
+    from kanana_jax.data.stream.encode import TextEncoder
     from kanana_jax.data.tokens.tokenizer import encode_document, load_tokenizer
     from kanana_jax.recipe import run as recipe
 
@@ -81,7 +82,7 @@ def main() -> None:
     state = json.loads((options.workdir / last / "data_state.json").read_text())
     seen = pipeline.documents_seen(state, prepared, parsed.seed)
     texts_of: dict[str, list[str]] = {}
-    for source in heldout.heldout_rows(prepared, tokenizer, 256, parsed.evaluation.max_bytes):
+    for source in heldout.heldout_rows(prepared, TextEncoder(tokenizer), 256, parsed.evaluation.max_bytes):
         split = prepared[source.name].split("heldout")
         texts_of.setdefault(source.lang, []).extend(json.loads(split[i])["text"] for i in range(source.documents))
     card = json.loads((options.workdir / last / "model" / "model.json").read_text())

@@ -24,6 +24,7 @@ def main() -> None:
     from kanana_jax.data.filters import keep_all
     from kanana_jax.data.read import sources
     from kanana_jax.data.stream import pipeline
+    from kanana_jax.data.stream.encode import TextEncoder
     from kanana_jax.data.tokens import training as tokenizer_training
 
     with tempfile.TemporaryDirectory() as folder:
@@ -40,7 +41,7 @@ def main() -> None:
         stream = pipeline.BatchStream(
             {"input": source},
             {"input": 1.0},
-            tokenizer,
+            TextEncoder(tokenizer),
             {"input": keep_all},
             pipeline.PipelineConfig(),
             rows=range(16),

@@ -24,6 +24,7 @@ def main() -> None:
     from kanana_jax.inference.generate import generate
     from kanana_jax.interop import model_folder
     from kanana_jax.models.architecture import Runtime
+    from kanana_jax.models.model import Model
     from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 
     torch.set_num_threads(os.cpu_count() or 1)
@@ -55,7 +56,7 @@ def main() -> None:
         runtime = Runtime(scan_layers=False)
 
         def ours(params=params, found=found, prompts=prompts, runtime=runtime):
-            return generate(params, found.architecture, runtime, list(prompts), max_new_tokens=options.new)
+            return generate(params, Model(found.architecture, runtime), list(prompts), max_new_tokens=options.new)
 
         def peer(theirs=theirs, prompts=prompts):
             with torch.no_grad():

@@ -19,11 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kanana_jax.data.stream.packing import Rows
 from kanana_jax.losses.cross_entropy import cross_entropy
 from kanana_jax.losses.distillation import DistillationConfig, distillation
-from kanana_jax.models import attention, counts, transformer
+from kanana_jax.models import counts
 from kanana_jax.models.architecture import Architecture, Runtime
-from kanana_jax.models.transformer import bind
+from kanana_jax.models.model import Model
+from kanana_jax.models.transformer import init_params
 from kanana_jax.parallel import chips
 from kanana_jax.stages import distill, pretrain
 from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -58,22 +60,19 @@ SIZES = {
 MEMORY = _pair(LLAMA3_VOCAB, (384, 1024, 4, 6, 2, 64), (256, 768, 4, 4, 2, 64), 4, 1024)
 
 
-def naive_loss(student: Architecture, teacher: Architecture, runtime: Runtime, teaching: Runtime, chosen: str):
+def naive_loss(student: Model, teacher: Model):
     """Forward KL as it is usually written."""
 
     def loss(params, batch, rng, frozen):
-        rows = {"positions": batch["positions"], "segment_ids": batch["segment_ids"], "implementation": chosen}
+        def logits(model, params):
+            hidden, matrix = model(params, batch)
+            return jnp.einsum("BTD,VD->BTV", hidden, matrix.astype(hidden.dtype), preferred_element_type=jnp.float32)
 
-        def logits(architecture, runtime, params):
-            model = bind(architecture, runtime, params)
-            hidden = model(batch["inputs"], **rows)
-            matrix = model.unembedding_matrix().astype(hidden.dtype)
-            return jnp.einsum("BTD,VD->BTV", hidden, matrix, preferred_element_type=jnp.float32)
-
-        log_q = jax.nn.log_softmax(logits(student, runtime, params))
-        log_p = jax.nn.log_softmax(logits(teacher, teaching, jax.lax.stop_gradient(frozen)))
-        divergence = ((jnp.exp(log_p) * (log_p - log_q)).sum(-1) * batch["weights"]).sum()
-        return LossOutput(divergence, batch["weights"].sum(), {})
+        log_q = jax.nn.log_softmax(logits(student, params))
+        log_p = jax.nn.log_softmax(logits(teacher, jax.lax.stop_gradient(frozen)))
+        divergence = ((jnp.exp(log_p) * (log_p - log_q)).sum(-1) * batch.weights).sum()
+        tokens = batch.weights.sum()
+        return LossOutput(divergence, tokens, {})
 
     return loss
 
@@ -89,29 +88,21 @@ def make(case: Case, device: str):
     teaching = dataclasses.replace(
         runtime, param_dtype="bfloat16" if accelerator else "float32", compute_dtype=runtime.compute_dtype, remat="none"
     )
-    T = case.seq_len
-    pick = functools.partial(attention.choose, "auto", jax.devices()[0].platform, seq_len=T)
-    chosen = pick(compute_dtype=runtime.compute_dtype, head_dim=case.student.head_dim)
-    optimizer = make_optimizer(OptimizerConfig(1e-3), 1000)
-    on_text = pretrain.make_loss(case.student, runtime, chosen, z_loss=0.0, chunk=case.chunk)
-    fused = distill.make_loss(
-        case.student, runtime, chosen, case.teacher, teaching, chosen, config=DistillationConfig(), chunk=case.chunk
-    )
-    naive = naive_loss(case.student, case.teacher, runtime, teaching, chosen)
+    platform = jax.devices()[0].platform
+    student = Model.on(platform, case.student, runtime, case.seq_len)
+    teacher = Model(case.teacher, teaching, student.implementation)
+    optimizer = make_optimizer(OptimizerConfig(1e-3), 1000, student.logical_axes())
+    on_text = pretrain.make_loss(student, z_loss=0.0, chunk=case.chunk)
+    fused = distill.make_loss(student, teacher, config=DistillationConfig(), chunk=case.chunk)
+    naive = naive_loss(student, teacher)
 
     def forward(frozen, batch):
-        model = bind(case.teacher, teaching, frozen)
-        hidden = model(
-            batch["inputs"], positions=batch["positions"], segment_ids=batch["segment_ids"], implementation=chosen
-        )
-        matrix = model.unembedding_matrix()
-        return cross_entropy(hidden, matrix, batch["targets"], batch["weights"], chunk=case.chunk).nll
+        hidden, matrix = teacher(frozen, batch)
+        return cross_entropy(hidden, matrix, batch.targets, batch.weights, chunk=case.chunk).nll
 
-    state = jax.eval_shape(
-        lambda: init_state(transformer.init_params(case.student, runtime, jax.random.key(0)), optimizer, 0)
-    )
-    frozen = jax.eval_shape(lambda: transformer.init_params(case.teacher, teaching, jax.random.key(1)))
-    batch = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in _batch(case).items()}
+    state = jax.eval_shape(lambda: init_state(init_params(case.student, runtime, jax.random.key(0)), optimizer, 0))
+    frozen = teacher.abstract_params()
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), _batch(case))
     step = functools.partial(make_train_step, optimizer=optimizer)
     return {
         "student_step": (jax.jit(step(on_text), donate_argnums=0), (state, batch)),
@@ -121,16 +112,17 @@ def make(case: Case, device: str):
     }
 
 
-def _batch(case: Case) -> dict[str, np.ndarray]:
+def _batch(case: Case) -> Rows[np.ndarray]:
     B, T = case.batch, case.seq_len
     tokens = np.random.default_rng(0).integers(0, case.student.vocab_size, (B, T + 1)).astype(np.int32)
-    return {
-        "inputs": tokens[:, :-1],
-        "targets": tokens[:, 1:],
-        "segment_ids": np.repeat([[1, 2]], T // 2, axis=1).repeat(B, 0).astype(np.int32),
-        "positions": np.tile(np.arange(T, dtype=np.int32), (B, 1)),
-        "weights": np.ones((B, T), np.float32),
-    }
+    return Rows(
+        inputs=tokens[:, :-1],
+        targets=tokens[:, 1:],
+        segment_ids=np.repeat([[1, 2]], T // 2, axis=1).repeat(B, 0).astype(np.int32),
+        positions=np.tile(np.arange(T, dtype=np.int32), (B, 1)),
+        weights=np.ones((B, T), np.float32),
+        source=np.zeros(B, np.int32),
+    )
 
 
 def speed(name: str, case: Case, rounds: int, device: str) -> dict:

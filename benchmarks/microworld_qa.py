@@ -17,17 +17,15 @@ import sys
 
 
 @functools.lru_cache(4)
-def _forward(architecture, runtime):
+def _forward(model):
     import jax
     import jax.numpy as jnp
 
-    from kanana_jax.models.transformer import bind
-
     @jax.jit
     def run(params, tokens):  # [B, T] -> log p of each token after the first, [B, T - 1]
-        model = bind(architecture, runtime, params)
-        hidden = model(tokens[:, :-1])
-        logits = jnp.einsum("btd,vd->btv", hidden, model.unembedding_matrix()).astype(jnp.float32)
+        module = model.bind(params)
+        hidden = module(tokens[:, :-1])
+        logits = jnp.einsum("btd,vd->btv", hidden, module.unembedding_matrix()).astype(jnp.float32)
         return jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[:, 1:, None], axis=-1)[..., 0]
 
     return run
@@ -45,7 +43,7 @@ def scores(session, pairs: list[tuple[str, str]], batch: int = 64) -> list[float
         rows.append((same, whole))
     length = max(len(whole) for _, whole in rows)
     out = []
-    run = _forward(session.architecture, session.runtime)
+    run = _forward(session.model)
     for i in range(0, len(rows), batch):
         some = rows[i : i + batch]
         tokens = np.full((batch, length), tokenizer.eos_id, np.int32)

@@ -38,6 +38,7 @@ def main() -> None:
     from kanana_jax.parallel.chips import GIB
     from kanana_jax.plan import cache as plan_cache
     from kanana_jax.plan import plan
+    from kanana_jax.plan.request import request
     from kanana_jax.recipe.config import parse
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -53,7 +54,7 @@ def main() -> None:
         made = config.read_config_file(f"{ROOT}/configs/kanana/{name}.py")
         config.override(made, changes)
         recipe, stages = parse(made)
-        found = plan.plan(plan.request(recipe, stages, stage, topology, cache=options.cache), advise=False)
+        found = plan.plan(request(recipe, stages, stage, topology, cache=options.cache), advise=False)
         memory, mesh = found["hbm_bytes_per_device"], found["mesh"]
         shape = " × ".join(f"{axis} {size}" for axis, size in mesh.items() if size > 1)
         took = found["compile_s"]

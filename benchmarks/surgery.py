@@ -33,7 +33,7 @@ def make(folder: pathlib.Path, name: str) -> None:
     a = getattr(presets, name)()
     folder.mkdir(parents=True)
     writer, draw = Writer(folder, a.num_layers + 1), np.random.default_rng(0)
-    for index, group in enumerate(llama.groups(a)):
+    for index, group in enumerate(llama.FAMILY.groups(a)):
         tensors = {}
         for tensor in group:
             value = draw.standard_normal(tensor.shape, np.float32)
@@ -55,14 +55,14 @@ def cut(folder: pathlib.Path, source: pathlib.Path, name: str) -> None:
         draw.random((2 * a.num_layers + 1, a.embed_dim), np.float32),
     )
     shape = prune.PruneConfig(embed_dim=b.embed_dim, mlp_dim=b.mlp_dim, num_heads=b.num_heads, rescale_norms=True)
-    plan = prune.plan(a, shape, scores)
-    streaming.apply_to_folder(plan, parent, folder, model_folder.card(plan.after))
+    cuts = prune.cut_list(a, shape, scores)
+    streaming.apply_to_folder(cuts, parent, folder, model_folder.card(cuts.after))
 
 
 def deepen(folder: pathlib.Path, source: pathlib.Path, num_layers: int) -> None:
     parent = model_folder.find(source)
-    plan = upscale.plan(parent.architecture, upscale.UpscaleConfig(num_layers))
-    streaming.apply_to_folder(plan, parent, folder, model_folder.card(plan.after))
+    cuts = upscale.cut_list(parent.architecture, upscale.UpscaleConfig(num_layers))
+    streaming.apply_to_folder(cuts, parent, folder, model_folder.card(cuts.after))
 
 
 def main() -> None:

@@ -41,8 +41,10 @@ def ours(shape, steps: int, device: str, *, remat="", attends="auto", chunk=1024
     import jax.numpy as jnp
     import numpy as np
 
+    from kanana_jax.data.stream.packing import Rows
     from kanana_jax.models import attention, counts, transformer
     from kanana_jax.models.architecture import Architecture, Runtime
+    from kanana_jax.models.model import Model
     from kanana_jax.parallel.chips import peak_flops
     from kanana_jax.stages import pretrain
     from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -60,20 +62,21 @@ def ours(shape, steps: int, device: str, *, remat="", attends="auto", chunk=1024
     chosen = attention.choose(
         attends, jax.devices()[0].platform, compute_dtype=runtime.compute_dtype, seq_len=T, head_dim=h
     )
-    loss = pretrain.make_loss(a, runtime, chosen, z_loss=5e-6, chunk=chunk)
-    optimizer = make_optimizer(OptimizerConfig(1e-3), 1000)
+    loss = pretrain.make_loss(Model(a, runtime, chosen), z_loss=5e-6, chunk=chunk)
+    optimizer = make_optimizer(OptimizerConfig(1e-3), 1000, transformer.logical_axes(a))
     params = jax.jit(lambda k: transformer.init_params(a, runtime, k))(jax.random.key(0))
     state = init_state(params, optimizer, 0)
     rng = np.random.default_rng(0)
     tokens = jnp.asarray(rng.integers(0, V, (B, T + 1)), jnp.int32)
     segments = jnp.asarray(np.repeat([[1, 2]], T // 2, axis=1).repeat(B, 0), jnp.int32)
-    batch = {
-        "inputs": tokens[:, :-1],
-        "targets": tokens[:, 1:],
-        "segment_ids": segments,
-        "positions": jnp.tile(jnp.arange(T, dtype=jnp.int32), (B, 1)),
-        "weights": jnp.ones((B, T)),
-    }
+    batch = Rows(
+        inputs=tokens[:, :-1],
+        targets=tokens[:, 1:],
+        segment_ids=segments,
+        positions=jnp.tile(jnp.arange(T, dtype=jnp.int32), (B, 1)),
+        weights=jnp.ones((B, T)),
+        source=jnp.zeros(B, jnp.int32),
+    )
     step = jax.jit(make_train_step(loss, optimizer), donate_argnums=0).lower(state, batch).compile()
     times = []
     for i in range(steps + 3):

@@ -21,7 +21,8 @@ def entry() -> int:
         and sys.argv[1:2] in (["run"], ["generate"], ["chat"])
     ):
         os.environ["GLIBC_TUNABLES"] = f"{known}:{_HUGE_PAGES}" if known else _HUGE_PAGES
-        os.execv(sys.executable, [sys.executable, "-m", "kanana_jax", *sys.argv[1:]])
+        # As it was started: `-m` would put the current folder before what is installed.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     return main()
 
 

@@ -16,15 +16,16 @@ import pathlib
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from kanana_jax.errors import ConfigError, nearest
 
 CONFIGS = "kanana_jax.configs"
+Section = TypeVar("Section")
 
 
-def build(cls: type, values: Mapping[str, Any] | None, path: str) -> Any:
+def build(cls: type[Section], values: Mapping[str, Any] | None, path: str) -> Section:
     """Builds the frozen dataclass `cls` from a mapping (a dict or a `ConfigDict`).
 
     Nested dataclasses, tuples, optional values and `dict[str, T]` are built likewise; an int is
@@ -43,7 +44,7 @@ def build(cls: type, values: Mapping[str, Any] | None, path: str) -> Any:
     if not isinstance(values, Mapping) and not hasattr(values, "items"):
         raise ConfigError(f"config '{path}' must be a section of keys, not {values!r}")
     hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    fields = {f.name: f for f in fields_of(cls) if f.init}
     given = dict(values.items())
     for key in given:
         if key not in fields:
@@ -60,6 +61,12 @@ def build(cls: type, values: Mapping[str, Any] | None, path: str) -> Any:
         raise
     except ValueError as error:
         raise ConfigError(f"config '{path}': {error}") from error
+
+
+def fields_of(cls: type) -> tuple[dataclasses.Field[Any], ...]:
+    """The fields of a dataclass that is only known as a type."""
+    assert dataclasses.is_dataclass(cls), cls
+    return dataclasses.fields(cls)
 
 
 def _join(path: str, key: str) -> str:
@@ -169,7 +176,7 @@ def _installed(name: str) -> types.ModuleType:
 
 
 @contextlib.contextmanager
-def _importing_beside(folder: pathlib.Path) -> Iterator[None]:
+def _importing_beside(folder: pathlib.Path) -> Generator[None]:
     """Imports look in `folder` and among installed packages, not in the current folder; siblings are unloaded again."""
     before, beside, here = list(sys.path), str(folder.resolve()), {"", ".", os.getcwd()}
     sys.path[:] = [beside, *(entry for entry in before if entry not in here)]
@@ -233,7 +240,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     """A `ConfigDict` or dataclass as plain, JSON-safe Python."""
     if dataclasses.is_dataclass(config):
         config = dataclasses.asdict(config)
-    if hasattr(config, "to_dict"):
+    elif hasattr(config, "to_dict"):
         config = config.to_dict()
     return json.loads(json.dumps(config, ensure_ascii=False))
 

@@ -1,11 +1,11 @@
-"""What a user is told: errors that are one sentence, with the exit code that they end with."""
+"""User-facing errors: one sentence each, with the process exit code."""
 
 import difflib
 from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """Something that the user can mend: one sentence with what is wrong, where, and the way out."""
+    """An error that the user can mend: one sentence with what is wrong, where, and the way out."""
 
     exit_code = 1
 

@@ -17,13 +17,27 @@ def write_json(path: pathlib.Path, value: Any, indent: int | None = 1) -> None:
     Raises:
       UserError: the disk is full or not writable.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(value, ensure_ascii=False, indent=indent), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def whole_file(path: pathlib.Path) -> Generator[pathlib.Path]:
+    """Gives a place to write to, which becomes `path` when the block ends well and else is removed; makes its folder.
+
+    Raises:
+      UserError: the disk is full or not writable.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        temporary.write_text(json.dumps(value, ensure_ascii=False, indent=indent), encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}): free space or fix the folder") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

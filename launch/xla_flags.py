@@ -27,7 +27,7 @@ class Flag:
         return self.text.partition("=")[0]
 
 
-_MAXTEXT = "MaxText, end_to_end/tpu and benchmarks/xla_flags_library.py"
+_MAXTEXT = "maxtext/end_to_end/tpu and maxtext/benchmarks/xla_flags_library.py"
 _JAX_GPU = "JAX documentation, GPU performance tips"
 
 # Collectives beside computation: fsdp's all-gathers of the next layer's weights run during this layer's products.

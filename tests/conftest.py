@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import sys
 
 # Programs of tests run for moments and are compiled for minutes: LLVM's effort is the larger part of a test.
 flags = " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
@@ -17,8 +18,24 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 @pytest.fixture(scope="session", autouse=True)
 def _compilation_cache(tmp_path_factory):
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    """What one worker has compiled is not compiled again by another, nor by a process that a test starts.
+
+    An entry that is read while another writes it cannot be decompressed: JAX then compiles the program.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _small_programs():
+    """Half a program is compiled in half the time: steps as XLA_FLAGS has it, and few blocks of queries."""
+    for module, name, value in (("training.loop", "_CPU_OPTIONS", None), ("models.attention", "XLA_BLOCKS", 2)):
+        if f"kanana_jax.{module}" in sys.modules:  # imported by a test of this session
+            setattr(sys.modules[f"kanana_jax.{module}"], name, value)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
+from kanana_jax.data.read import kanana_mixtures
 from kanana_jax.models import laws
 from kanana_jax.models.architecture import Architecture
 
@@ -15,16 +16,7 @@ UPSCALED_TOKENS = 100_000_000_000
 # Rows of a micro-batch: one for each chip of the largest listed mesh.
 MICRO_ROWS = 256
 
-# Figure 2, shares of tokens in %.
-STAGE1_MIXTURE = {"en_web": 67.8, "code": 12.8, "ko_web": 9.6, "academic": 8.7, "encyclopedia": 1.0}
-STAGE2_MIXTURE = {
-    "academic": 35.8,
-    "code": 34.3,
-    "ko_web": 20.5,
-    "en_web": 5.3,
-    "encyclopedia": 2.4,
-    "instruction": 1.8,
-}
+STAGE1_MIXTURE, STAGE2_MIXTURE = kanana_mixtures.STAGE1, kanana_mixtures.STAGE2
 LANGUAGE = {"ko_web": "ko"}
 
 

@@ -11,23 +11,24 @@ _RUN_EXAMPLE = """example:
   kanana run --config configs/tiny.py --workdir runs/tiny
   kanana run --config configs/tiny.py --workdir runs/long --config.stage1.train.tokens=8_000_000
 
-Run it again and it goes on where it stopped. Exit codes: 0 done, 1 failed, 2 bad usage or config,
-75 told to stop (SIGTERM, pre-emption) and saved."""
+Run it again and it resumes where it stopped. The config is a file or the name of an installed one (tiny, kanana/chain).
+Exit codes: 0 done, 1 failed, 2 bad usage or config, 75 told to stop (SIGTERM, pre-emption) and saved."""
+_CONFIG_HELP = "Python file with get_config(arg), or the name of an installed config"
 
 
 def add_verbs(verb: Callable) -> None:
     """Adds the verbs; `verb(name, action, summary, example)` makes the parser of one."""
-    run = verb("run", _run, "run the recipe in a config, or go on with it", _RUN_EXAMPLE)
-    run.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file with get_config(arg)")
+    run = verb("run", _run, "run a recipe, or resume it", _RUN_EXAMPLE)
+    run.add_argument("--config", required=True, metavar="FILE_OR_NAME[:ARG]", help=_CONFIG_HELP)
     run.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="where everything is written")
     run.add_argument(
         "--config.KEY", dest="_", metavar="VALUE", help="change a value of the config, e.g. --config.seed=1"
     )
     run.add_argument(
-        "--distributed", action="store_true", help="one of many processes; on TPU pods and Slurm all is found out"
+        "--distributed", action="store_true", help="one of many processes; auto-detected on TPU pods and Slurm"
     )
     run.add_argument(
-        "--coordinator", default="", metavar="HOST:PORT", help="address of process 0, where it is not found out"
+        "--coordinator", default="", metavar="HOST:PORT", help="address of process 0, if not auto-detected"
     )
     run.add_argument("--num-processes", type=int, default=-1, metavar="N")
     run.add_argument("--process-id", type=int, default=-1, metavar="I")
@@ -82,7 +83,7 @@ def _run(options, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.recipe import workdir as workdir_files
     from kanana_jax.training.loop import Preempted
 
-    recipe.parse(config)  # a bad config is told before anything is started
+    recipe.parse(config)  # a bad config is refused before anything is started
     workdir_files.check_place(options.workdir)
     _start_jax(options.workdir)
     if options.distributed or options.coordinator:

@@ -46,12 +46,13 @@ def _plan(options, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.plan import cache as plan_cache
     from kanana_jax.plan import memory as plan_memory
     from kanana_jax.plan import plan
+    from kanana_jax.plan import request as plan_request
     from kanana_jax.plan import search as plan_search
     from kanana_jax.plan import show as plan_show
     from kanana_jax.recipe.config import parse
 
     cache = None if options.no_cache else options.cache or plan_cache.default_folder()
-    wanted = plan.request(*parse(config), options.stage, options.topology, options.slices, cache)
+    wanted = plan_request.request(*parse(config), options.stage, options.topology, options.slices, cache)
     if options.memory:
         found = plan_memory.resident(wanted, plan_memory.sizes(options.memory))
         print(plan_memory.text(found))

@@ -71,7 +71,7 @@ class HarnessModel(TemplateLM):
 
     @property
     def max_length(self) -> int:
-        return self.session.architecture.max_seq_len
+        return self.session.model.architecture.max_seq_len
 
     @property
     def tokenizer_name(self) -> str:
@@ -132,7 +132,7 @@ class HarnessModel(TemplateLM):
     def _score(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Score]:
         s = self.session
         with jax.set_mesh(s.mesh), _bar(self._progress, "log-likelihoods", len(pairs)) as advance:
-            return score(s.params, s.architecture, s.runtime, pairs, batch_size=self.batch_size, progress=advance)
+            return score(s.params, s.model, pairs, batch_size=self.batch_size, progress=advance)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Each token of a text once, the first given BOS, in windows of the model's length."""
@@ -171,8 +171,7 @@ class HarnessModel(TemplateLM):
                     batch = group[i : i + self.batch_size]
                     outputs = generate(
                         s.params,
-                        s.architecture,
-                        s.runtime,
+                        s.model,
                         [np.asarray(ids[-longest:], np.int32) for ids, _ in batch],
                         max_new_tokens=new,
                         sampling=sampling,

@@ -11,7 +11,8 @@ from jax.sharding import Mesh
 from kanana_jax.data.tokens.tokenizer import Tokenizer
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.inference.session import Session
-from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.model import Model
+from kanana_jax.models.transformer import Params
 
 _MOST_PARTS = 8  # of a task whose parts are told
 
@@ -42,11 +43,11 @@ class TasksConfig:
 
 
 def make_ask(
-    config: TasksConfig, architecture: Architecture, runtime: Runtime, tokenizer: Tokenizer, mesh: Mesh, seed: int
-) -> Callable[[Any], dict[str, dict[str, float]]]:
+    config: TasksConfig, model: Model, tokenizer: Tokenizer, mesh: Mesh, seed: int
+) -> Callable[[Params], dict[str, dict[str, float]]]:
     """Parameters → `{task: {metric: value, metric_stderr: value}}`, by the code of `kanana eval`.
 
-    What cannot be asked is told now and not after an hour of training.
+    Fails now rather than after an hour of training.
 
     Raises:
       ConfigError: unknown tasks, files that are missing, several processes (their answers would have to be gathered).
@@ -65,11 +66,9 @@ def make_ask(
     data_dir = pathlib.Path(config.data_dir) if config.data_dir else None
     tasks = run.find(config.names, data_dir)
 
-    def ask(params: Any) -> dict[str, dict[str, float]]:
-        model = HarnessModel(
-            Session(architecture, runtime, params, tokenizer, mesh), batch_size=config.batch_size, seed=seed
-        )
-        answers = run.evaluate(model, config.names, limit=config.limit, chat=config.chat, seed=seed, found=tasks)
+    def ask(params: Params) -> dict[str, dict[str, float]]:
+        asked = HarnessModel(Session(model, params, tokenizer, mesh), batch_size=config.batch_size, seed=seed)
+        answers = run.evaluate(asked, config.names, limit=config.limit, chat=config.chat, seed=seed, found=tasks)
         found = answers["results"]
         told = [n for n, result in found.items() if result.get("parts", 0) or not _is_part(n, found)]
         return {name: {k: v for k, v in found[name].items() if isinstance(v, float)} for name in told}

@@ -1,8 +1,8 @@
 """Batched generation with a KV cache: prompts of unequal length, one compiled loop.
 
-What all prompts begin with (few-shot examples) is read once. Their rests are padded on the left, so that all rows write
-the same slot of the cache; padding has segment 0 and is seen by nobody. Lengths are rounded up, so that few shapes are
-compiled.
+A prefix shared by all prompts (few-shot examples) is computed once. Their rests are padded on the left, so that all
+rows write the same slot of the cache; padding has segment 0 and is masked. Lengths are rounded up, so that few shapes
+are compiled.
 """
 
 import dataclasses
@@ -16,15 +16,14 @@ import numpy as np
 
 from kanana_jax.inference.prefix import LEAST_SHARED, common, empty_cache, expanded, read, rounded
 from kanana_jax.inference.sampling import SamplingConfig, sample
-from kanana_jax.models.architecture import Architecture, Runtime
-from kanana_jax.models.transformer import KVCache, Params, bind
+from kanana_jax.models.model import Model
+from kanana_jax.models.transformer import KVCache, Params, Transformer
 from kanana_jax.parallel.sharding import RULES, constrain
 
 
 def generate(
     params: Params,
-    architecture: Architecture,
-    runtime: Runtime,
+    model: Model,
     prompts: Sequence[np.ndarray],
     *,
     max_new_tokens: int,
@@ -66,21 +65,33 @@ def generate(
         tokens[i, width - len(rest) :] = rest
         segments[i, width - len(rest) :] = 1
     # The whole forward pass runs in the compute dtype: cast once, not at every token.
-    params = jax.tree.map(lambda p: p.astype(runtime.compute_dtype), params)
+    dtype = model.runtime.compute_dtype
+    params = jax.tree.map(lambda p: p.astype(dtype), params)
     # Scanned, since a static slice of the stacked layers would be copied at every token.
-    runtime = dataclasses.replace(runtime, param_dtype=runtime.compute_dtype, remat="none", scan_layers=True)
-    model = dict(architecture=architecture, runtime=runtime)
-    static = model | dict(sampling=sampling)
-    key, stop = jax.random.key(seed), jnp.asarray(sorted(stop) or [-1], jnp.int32)
-    cache = read(params, first[:shared], **model) if shared else None
-    state = _begin(params, cache, jnp.int32(shared), tokens, segments, key, new=max_new_tokens, **static)
+    runtime = dataclasses.replace(model.runtime, param_dtype=dtype, remat="none", scan_layers=True)
+    model = Model(model.architecture, runtime)
+    key, ends = jax.random.key(seed), jnp.asarray(sorted(stop) or [-1], jnp.int32)
+    cache = read(params, first[:shared], model) if shared else None
+    state = _begin(
+        params,
+        cache,
+        jnp.int32(shared),
+        tokens,
+        segments,
+        key,
+        new=max_new_tokens,
+        model=model,
+        sampling=sampling,
+    )
     lengths = shared + segments.sum(axis=1)
     # First looked at soon: many answers are short.
     early = [1 << i for i in range(2, (check_every - 1).bit_length())]
     looks = [] if finished is None else [*early, *range(check_every, max_new_tokens, check_every)]
     done = np.zeros(rows, bool)
     for limit in [*(n for n in looks if n < max_new_tokens), max_new_tokens]:
-        state, out, count, ended = _advance(params, state, lengths, key, stop, done, jnp.int32(limit), **static)
+        state, out, count, ended = _advance(
+            params, state, lengths, key, ends, done, jnp.int32(limit), model=model, sampling=sampling
+        )
         out, count, done = np.asarray(out), np.asarray(count), np.array(ended)
         if finished is not None and limit < max_new_tokens:
             for row in np.flatnonzero(~done):
@@ -91,7 +102,7 @@ def generate(
 
 
 class _State(NamedTuple):
-    """Of the loop: `token [B]` was drawn and is not yet written to `out [B, new]`, of which `count [B]` are valid."""
+    """Loop state: `token [B]` is sampled but not yet written to `out [B, new]`, of which `count [B]` are valid."""
 
     step: jax.Array
     token: jax.Array
@@ -101,39 +112,63 @@ class _State(NamedTuple):
     cache: KVCache
 
 
-def _pick(model, hidden_BD, key, step, sampling):
-    logits = model.unembed(hidden_BD)
+def _pick(
+    module: Transformer, hidden_BD: jax.Array, key: jax.Array, step: jax.Array, sampling: SamplingConfig
+) -> jax.Array:
+    logits = module.unembed(hidden_BD)
     if sampling.temperature == 0:
         return sample(logits, key, sampling)
     row_keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), step))(jnp.arange(len(hidden_BD)))
     return jax.vmap(lambda row, k: sample(row[None], k, sampling)[0])(logits, row_keys)
 
 
-@functools.partial(jax.jit, static_argnames=("architecture", "runtime", "new", "sampling"))
-def _begin(params, cache, shared, tokens, segments, key, *, architecture, runtime, new, sampling) -> _State:
+@functools.partial(jax.jit, static_argnames=("model", "new", "sampling"))
+def _begin(
+    params: Params,
+    cache: KVCache | None,
+    shared: jax.Array,
+    tokens: jax.Array,
+    segments: jax.Array,
+    key: jax.Array,
+    *,
+    model: Model,
+    new: int,
+    sampling: SamplingConfig,
+) -> _State:
     """Reads the prompts' rests; `cache` holds the `shared` tokens before them, or is None."""
-    model = bind(architecture, runtime, params)
+    module = model.bind(params)
     B, T = tokens.shape
     positions = shared + jnp.maximum(jnp.arange(T)[None] - (T - segments.sum(axis=1)[:, None]), 0)
-    cache = empty_cache(architecture, runtime, B, T) if cache is None else expanded(cache, B, T)
-    hidden, cache = model(tokens, positions=positions, segment_ids=segments, cache=cache)
+    cache = empty_cache(model, B, T) if cache is None else expanded(cache, B, T)
+    hidden, cache = module(tokens, positions=positions, segment_ids=segments, cache=cache)
     cache = expanded(cache, 1, new)  # only now: while prompts are read, these slots would be looked at in vain
     zero = jnp.zeros((), jnp.int32)
-    token = _pick(model, hidden[:, -1], key, zero, sampling)
+    token = _pick(module, hidden[:, -1], key, zero, sampling)
     return _State(zero, token, jnp.zeros((B,), bool), jnp.zeros((B, new), jnp.int32), jnp.zeros((B,), jnp.int32), cache)
 
 
-@functools.partial(jax.jit, static_argnames=("architecture", "runtime", "sampling"), donate_argnames="state")
-def _advance(params, state, lengths, key, stop, done, limit, *, architecture, runtime, sampling):
-    """Goes on to `limit` new tokens, or until all rows have ended."""
-    model = bind(architecture, runtime, params)
+@functools.partial(jax.jit, static_argnames=("model", "sampling"), donate_argnames="state")
+def _advance(
+    params: Params,
+    state: _State,
+    lengths: jax.Array,
+    key: jax.Array,
+    stop: jax.Array,
+    done: jax.Array,
+    limit: jax.Array,
+    *,
+    model: Model,
+    sampling: SamplingConfig,
+) -> tuple[_State, jax.Array, jax.Array, jax.Array]:
+    """Continues to `limit` new tokens, or until all rows have ended."""
+    module = model.bind(params)
 
     def body(s: _State) -> _State:
         done = s.done | jnp.isin(s.token, stop)
         out = s.out.at[:, s.step].set(jnp.where(done, 0, s.token))
         count = s.count + (~done).astype(jnp.int32)
-        hidden, cache = model(s.token[:, None], positions=(lengths + s.step)[:, None], cache=s.cache)
-        return _State(s.step + 1, _pick(model, hidden[:, 0], key, s.step + 1, sampling), done, out, count, cache)
+        hidden, cache = module(s.token[:, None], positions=(lengths + s.step)[:, None], cache=s.cache)
+        return _State(s.step + 1, _pick(module, hidden[:, 0], key, s.step + 1, sampling), done, out, count, cache)
 
     def going_on(s: _State):
         return (s.step < limit) & ~jnp.all(s.done | jnp.isin(s.token, stop))

@@ -1,4 +1,4 @@
-"""What several sequences begin with, read once into a KV cache that all of them go on from."""
+"""A prefix shared by several sequences, computed once into a KV cache from which all of them continue."""
 
 import functools
 
@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kanana_jax.models.architecture import Architecture, Runtime
-from kanana_jax.models.transformer import KVCache, Params, bind
+from kanana_jax.models.model import Model
+from kanana_jax.models.transformer import KVCache, Params
 
 LEAST_SHARED = 16  # tokens below which a cache of their own does not pay
 
@@ -35,23 +35,24 @@ def padded(sequences: list[np.ndarray], rows: int, width: int) -> np.ndarray:
     return out
 
 
-def empty_cache(a: Architecture, runtime: Runtime, batch: int, slots: int) -> KVCache:
+def empty_cache(model: Model, batch: int, slots: int) -> KVCache:
+    a = model.architecture
     shape = (a.num_layers, batch, a.num_kv_heads, slots, a.head_dim)
-    zeros = jnp.zeros(shape, runtime.compute_dtype)
+    zeros = jnp.zeros(shape, model.runtime.compute_dtype)
     return KVCache(zeros, zeros, jnp.zeros((batch, slots), jnp.int32), jnp.zeros((), jnp.int32))
 
 
-def read(params: Params, tokens: np.ndarray, *, architecture: Architecture, runtime: Runtime) -> KVCache:
-    """The cache of one sequence, one row; what it is rounded up by is padding that nobody sees."""
+def read(params: Params, tokens: np.ndarray, model: Model) -> KVCache:
+    """The cache of one sequence, one row; the length is rounded up, and the extra slots are masked padding."""
     ids = padded([tokens], 1, rounded(len(tokens)))
-    return _read(params, ids, jnp.int32(len(tokens)), architecture=architecture, runtime=runtime)
+    return _read(params, ids, jnp.int32(len(tokens)), model=model)
 
 
-@functools.partial(jax.jit, static_argnames=("architecture", "runtime"))
-def _read(params, tokens_1P, length, *, architecture, runtime) -> KVCache:
+@functools.partial(jax.jit, static_argnames="model")
+def _read(params: Params, tokens_1P: jax.Array, length: jax.Array, *, model: Model) -> KVCache:
     segments = (jnp.arange(tokens_1P.shape[1])[None] < length).astype(jnp.int32)
-    cache = empty_cache(architecture, runtime, 1, tokens_1P.shape[1])
-    return bind(architecture, runtime, params)(tokens_1P, segment_ids=segments, cache=cache)[1]
+    cache = empty_cache(model, 1, tokens_1P.shape[1])
+    return model.bind(params)(tokens_1P, segment_ids=segments, cache=cache)[1]
 
 
 def expanded(cache: KVCache, rows: int, slots: int) -> KVCache:

@@ -19,6 +19,15 @@ class SamplingConfig:
             raise ValueError("sampling needs temperature >= 0, top_k >= 0 and 0 < top_p <= 1")
 
 
+@dataclasses.dataclass(frozen=True)
+class SamplesConfig:
+    """Prompts by language that every finished stage continues, for the report."""
+
+    prompts: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    max_new_tokens: int = 64
+    sampling: SamplingConfig = SamplingConfig(temperature=0.7, top_p=0.9)
+
+
 def sample(logits_BV: jax.Array, key: jax.Array, config: SamplingConfig) -> jax.Array:
     """Token ids, int32 `[B]`, from float32 logits `[B, V]`.
 

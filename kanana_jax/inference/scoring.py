@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from kanana_jax.inference.prefix import LEAST_SHARED, common, expanded, padded, read, rounded
-from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.attention import implementation
-from kanana_jax.models.transformer import Params, bind
+from kanana_jax.models.model import Model
+from kanana_jax.models.transformer import KVCache, Params
 from kanana_jax.parallel.sharding import RULES, constrain, platform
 
 _CHUNK = 64  # tokens whose logits exist at once
@@ -49,8 +49,7 @@ class _Row(NamedTuple):
 
 def score(
     params: Params,
-    architecture: Architecture,
-    runtime: Runtime,
+    model: Model,
     requests: Sequence[tuple[np.ndarray, np.ndarray]],
     *,
     batch_size: int = 16,
@@ -67,7 +66,7 @@ def score(
     Raises:
       ValueError: an empty context or continuation, or a continuation beyond the model's length.
     """
-    longest = architecture.max_seq_len
+    longest = model.architecture.max_seq_len
     for index, (context, continuation) in enumerate(requests):
         if not len(context) or not 0 < len(continuation) <= longest:
             raise ValueError(
@@ -77,18 +76,19 @@ def score(
     mesh = jax.sharding.get_abstract_mesh()
     parts = 1 if mesh.empty else int(np.prod([mesh.shape[axis] for axis in RULES["batch"]]))
     batch_size = -(-batch_size // parts) * parts
+    runtime = model.runtime
     params = jax.tree.map(lambda p: p.astype(runtime.compute_dtype), params)
     # A kernel that training names may not take all lengths of prompts.
     attention = "xla" if runtime.attention == "xla" else "auto"
     runtime = dataclasses.replace(
         runtime, param_dtype=runtime.compute_dtype, attention=attention, remat="none", scan_layers=True
     )
-    model = dict(architecture=architecture, runtime=runtime)
+    model = Model(model.architecture, runtime)
     found: list[Score | None] = [None] * len(requests)
     for shared, rows in _batches(_rows(requests, longest), batch_size):
         cache = None
         if shared:
-            cache = read(params, rows[0].tokens[:shared], **model)
+            cache = read(params, rows[0].tokens[:shared], model)
         # Of those that share nothing only the last batch is not full; of the others many are.
         fewest = len(rows) if cache is None else batch_size // 2
         size = batch_size if len(rows) > fewest else -(-fewest // parts) * parts
@@ -105,7 +105,7 @@ def score(
         where = np.zeros((count, 3), np.int32)
         where[: len(asked)] = asked
         tokens = padded([row.tokens[shared:] for row in rows], size, width)
-        log_p, best = map(np.asarray, _ask(params, cache, tokens, lengths, jnp.int32(shared), where, **model))
+        log_p, best = map(np.asarray, _ask(params, cache, tokens, lengths, jnp.int32(shared), where, model=model))
         at = 0
         for row in rows:
             for index, _, targets in row.requests:
@@ -113,7 +113,9 @@ def score(
                 found[index] = Score(float(log_p[here].astype(np.float64).sum()), bool(best[here].all()))
                 at += len(targets)
             progress(len(row.requests))
-    return found  # type: ignore[return-value]
+    answered = [score for score in found if score is not None]
+    assert len(answered) == len(requests)  # every row answers its requests
+    return answered
 
 
 def _rows(requests, longest: int) -> list[_Row]:
@@ -155,24 +157,34 @@ def _batches(rows: list[_Row], batch_size: int) -> Iterator[tuple[int, list[_Row
         yield 0, alone[i : i + batch_size]
 
 
-@functools.partial(jax.jit, static_argnames=("architecture", "runtime"))
-def _ask(params, cache, tokens_BT, lengths_B, shared, where_N3, *, architecture, runtime):
+@functools.partial(jax.jit, static_argnames="model")
+def _ask(
+    params: Params,
+    cache: KVCache | None,
+    tokens_BT: jax.Array,
+    lengths_B: jax.Array,
+    shared: jax.Array,
+    where_N3: jax.Array,
+    *,
+    model: Model,
+) -> tuple[jax.Array, jax.Array]:
     """log p `[N]` of the targets (row, position, token) of `where`, and whether each is the most probable."""
-    model = bind(architecture, runtime, params)
+    module = model.bind(params)
     B, T = tokens_BT.shape
     if cache is None:
         # Without segments: padding stands on the right, where no token looks, and kernels take a causal mask alone.
-        hidden_BTD = model(tokens_BT, implementation=implementation(runtime, architecture, T, platform()))
+        kernel = implementation(model.runtime, model.architecture, T, platform())
+        hidden_BTD = module(tokens_BT, implementation=kernel)
     else:
         segments = (jnp.arange(T)[None] < lengths_B[:, None]).astype(jnp.int32)
         cache = expanded(cache, B, T)
         positions = jnp.broadcast_to(shared + jnp.arange(T, dtype=jnp.int32), (B, T))
-        hidden_BTD, _ = model(tokens_BT, positions=positions, segment_ids=segments, cache=cache)
+        hidden_BTD, _ = module(tokens_BT, positions=positions, segment_ids=segments, cache=cache)
     hidden_ND = hidden_BTD[where_N3[:, 0], where_N3[:, 1]]
 
     def chunk(inputs):
         hidden_CD, targets_C = inputs
-        logits_CV = model.unembed(hidden_CD)
+        logits_CV = module.unembed(hidden_CD)
         picked_C1, top_C1 = jnp.take_along_axis(logits_CV, targets_C[:, None], -1), logits_CV.max(-1, keepdims=True)
         # The first of the largest, as argmax has it, which costs XLA on CPUs as much as the product.
         before_CV = jnp.arange(logits_CV.shape[-1]) < targets_C[:, None]

@@ -13,21 +13,21 @@ from kanana_jax.errors import UserError
 from kanana_jax.inference.generate import generate
 from kanana_jax.inference.sampling import SamplingConfig
 from kanana_jax.interop import model_folder
-from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.architecture import DType, Runtime
+from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    architecture: Architecture
-    runtime: Runtime
+    model: Model
     params: Params
     tokenizer: Tokenizer
     mesh: Mesh
 
     @staticmethod
-    def load(path: str, dtype: str = "float32", devices: list[jax.Device] | None = None) -> "Session":
+    def load(path: str, dtype: DType = "float32", devices: list[jax.Device] | None = None) -> "Session":
         """From a model, stage or Hugging Face folder, cut over all devices or those that are named.
 
         Raises:
@@ -42,7 +42,8 @@ class Session:
             )
         runtime = Runtime(param_dtype=dtype, compute_dtype=dtype)
         mesh = make_mesh(MeshConfig(), devices)
-        return Session(found.architecture, runtime, model_folder.load_params(found, runtime, mesh), tokenizer, mesh)
+        model = Model(found.architecture, runtime)
+        return Session(model, model_folder.load_params(found, runtime, mesh), tokenizer, mesh)
 
     def continue_texts(
         self, prompts: Sequence[str], *, max_new_tokens: int, sampling: SamplingConfig, seed: int
@@ -59,19 +60,21 @@ class Session:
         ids = chat.encode_chat(self.tokenizer, messages)
         return self.tokenizer.decode(self._generate([ids], max_new_tokens, sampling, seed)[0])
 
-    def _generate(self, prompts, max_new_tokens, sampling, seed) -> list[np.ndarray]:
+    def _generate(
+        self, prompts: Sequence[np.ndarray], max_new_tokens: int, sampling: SamplingConfig, seed: int
+    ) -> list[np.ndarray]:
         longest = max(len(p) for p in prompts)
-        if longest + max_new_tokens > self.architecture.max_seq_len:
+        if longest + max_new_tokens > self.model.architecture.max_seq_len:
             raise UserError(
                 f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the model's "
-                f"{self.architecture.max_seq_len}: shorten the prompt or lower --max-new-tokens"
+                f"{self.model.architecture.max_seq_len}: shorten the prompt or lower --max-new-tokens"
             )
-        stop = {self.tokenizer.eos_id, self.tokenizer.token_id("<|eot_id|>")} - {None}
+        turn_end = self.tokenizer.token_id("<|eot_id|>")
+        stop = {self.tokenizer.eos_id} | (set() if turn_end is None else {turn_end})
         with jax.set_mesh(self.mesh):
             return generate(
                 self.params,
-                self.architecture,
-                self.runtime,
+                self.model,
                 prompts,
                 max_new_tokens=max_new_tokens,
                 sampling=sampling,

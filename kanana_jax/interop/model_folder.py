@@ -22,15 +22,16 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import write_json
+from kanana_jax.files import whole, write_json
 from kanana_jax.interop import families
+from kanana_jax.interop.card import CARD, Card, card
 from kanana_jax.interop.families.family import Tensor
 from kanana_jax.interop.safetensors import Reader, Writer
-from kanana_jax.models import counts, transformer
+from kanana_jax.models import transformer
 from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.parallel import multihost
 from kanana_jax.parallel.sharding import tree_shardings
 
-CARD = "model.json"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -55,7 +56,7 @@ class ModelFolder:
 
     path: pathlib.Path
     architecture: Architecture
-    card: dict[str, Any]
+    card: Card
 
 
 def find(path: str | pathlib.Path) -> ModelFolder:
@@ -78,7 +79,7 @@ def find(path: str | pathlib.Path) -> ModelFolder:
         raise UserError(f"{file} is not JSON ({error})") from error
     if not isinstance(config, dict) or "config" in config:
         raise UserError(f"{path} is a workdir, not a model: name one of its stages, as {path}/STAGE")
-    card = json.loads((path / CARD).read_text()) if (path / CARD).is_file() else {}
+    card: Card = json.loads((path / CARD).read_text()) if (path / CARD).is_file() else {}
     return ModelFolder(path, families.from_config(config, str(file)), card)
 
 
@@ -95,13 +96,24 @@ def fingerprint(folder: ModelFolder) -> str:
 
 
 def lineage(folder: ModelFolder) -> Iterator[ModelFolder]:
-    """The model and those that it was made from, as far as their folders are there, the nearest first."""
+    """The model and those that it was made from, as far as their folders are there, the nearest first.
+
+    Raises:
+      UserError: a model is its own ancestor.
+    """
+    seen: set[pathlib.Path] = set()
     while True:
+        if folder.path.resolve() in seen:
+            raise UserError(f"{folder.path / CARD}: the model is its own ancestor: mend 'parent' there")
+        seen.add(folder.path.resolve())
         yield folder
         parent = folder.card.get("parent")
-        if not parent or not (pathlib.Path(parent) / "config.json").is_file():
+        # Relative to the model; older ones to the folder that `kanana` was called in.
+        places = [folder.path / parent, pathlib.Path(parent)] if parent else []
+        there = next((place for place in places if (place / "config.json").is_file()), None)
+        if there is None:
             return
-        folder = find(parent)
+        folder = find(there)
 
 
 def load_params(folder: ModelFolder, runtime: Runtime, mesh: Mesh) -> transformer.Params:
@@ -109,7 +121,7 @@ def load_params(folder: ModelFolder, runtime: Runtime, mesh: Mesh) -> transforme
     a = folder.architecture
     dtype = _NUMPY[runtime.param_dtype]
     shapes = transformer.abstract_params(a, runtime)
-    shardings = tree_shardings(mesh, transformer.logical_axes(a, runtime))
+    shardings = tree_shardings(mesh, transformer.logical_axes(a))
     reader = Reader(folder.path)
     pieces: dict[tuple[str, ...], dict[Any, np.ndarray]] = {}
     for group in families.family_of(a).groups(a):
@@ -139,7 +151,7 @@ def write(
     folder: pathlib.Path,
     a: Architecture,
     params: transformer.Params,
-    card: dict[str, Any],
+    card: Card,
     tokenizer: pathlib.Path | None,
     special: dict[str, int | None],
 ) -> None:
@@ -170,7 +182,7 @@ def write_layers(
     a: Architecture,
     outer: Callable[[], transformer.Params],
     layer: Callable[[int], transformer.Params],
-    card: dict[str, Any],
+    card: Card,
     parent: ModelFolder,
 ) -> None:
     """As `write`, for a model that is made layer by layer; a process asks only for the layers that it writes.
@@ -224,7 +236,7 @@ def _write_folder(
     a: Architecture,
     dtype: str,
     tensors: Callable[[int, bool], dict[str, np.ndarray]],
-    card: dict[str, Any],
+    card: Card,
     tokenizer: pathlib.Path | None,
     special: dict[str, int | None],
 ) -> None:
@@ -234,7 +246,7 @@ def _write_folder(
     if first:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-    _barrier("model folder begun")
+    multihost.barrier("model folder begun")
     writer = Writer(partial, a.num_layers + 1)
     for index in range(a.num_layers + 1):
         for tensor in _group(a, index):
@@ -249,10 +261,10 @@ def _write_folder(
         if tokenizer is not None:
             copy_tokenizer(tokenizer, partial)
         write_json(partial / CARD, card)
-    _barrier("model folder written")
+    multihost.barrier("model folder written")
     if first:
         _replace(partial, folder)
-    _barrier("model folder in place")
+    multihost.barrier("model folder in place")
 
 
 def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool) -> ModelFolder:
@@ -274,10 +286,7 @@ def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool
         foreign = [n for n in foreign if n != "lm_head.weight"]
     if foreign:
         raise UserError(f"{found.path} holds the tensor {foreign[0]}, which {family.class_name} has no place for")
-    partial = destination.with_name(destination.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with whole(destination) as partial:
         writer = Writer(partial, found.architecture.num_layers + 1)
         for index, group in enumerate(family.groups(found.architecture)):
             tensors = {tensor.name: reader.read(tensor) for tensor in group}
@@ -290,35 +299,8 @@ def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool
         write_json(partial / "config.json", family.to_config(found.architecture, reader.dtype(), special))
         copy_tokenizer(found.path, partial)
         if keep_card:
-            write_json(partial / CARD, found.card or card(found.architecture, parent=str(source)))
-        _replace(partial, destination)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+            write_json(partial / CARD, found.card or card(found.architecture, parent=str(source.resolve())))
     return dataclasses.replace(found, path=destination)
-
-
-def card(
-    a: Architecture,
-    *,
-    tokens: int = 0,
-    train_flops: float = 0.0,
-    teacher_flops: float = 0.0,
-    calibration_flops: float = 0.0,
-    parent: str | None = None,
-    tokenizer: str | None = None,
-    **more: Any,
-) -> dict[str, Any]:
-    """`model.json`. FLOPs are exact matmul counts (`models/counts.py`) of the stage that made the model."""
-    return {
-        "architecture": a.to_dict(),
-        "parameters": counts.parameters(a),
-        "tokens": tokens,
-        "flops": {"train": train_flops, "teacher": teacher_flops, "calibration": calibration_flops},
-        "parent": parent,
-        "tokenizer": tokenizer,
-        **more,
-    }
 
 
 def copy_tokenizer(source: pathlib.Path, destination: pathlib.Path) -> None:
@@ -343,11 +325,6 @@ def _on_host(x: jax.Array) -> np.ndarray:
     if isinstance(x, jax.Array) and not x.is_fully_addressable:
         return np.asarray(multihost_utils.process_allgather(x, tiled=True))
     return np.asarray(x)
-
-
-def _barrier(name: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
 
 
 def _replace(partial: pathlib.Path, folder: pathlib.Path) -> None:

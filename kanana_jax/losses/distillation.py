@@ -23,7 +23,7 @@ Divergence = Literal["forward", "reverse", "jsd"]
 
 @dataclasses.dataclass(frozen=True)
 class DistillationConfig:
-    """What is minimised: (1 − ce_weight) · τ² · divergence + ce_weight · cross-entropy.
+    """The minimised loss: (1 − ce_weight) · τ² · divergence + ce_weight · cross-entropy.
 
     Attributes:
       divergence: see above.

@@ -29,7 +29,7 @@ def top_tokens(
     log_probs_dtype: str = "float32",
     chunk: int = 1024,
 ) -> TopTokens:
-    """What a teacher is cached as.
+    """The top-k tokens that a teacher cache stores.
 
     Args:
       hidden: `[B, T, D]`.

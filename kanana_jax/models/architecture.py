@@ -1,9 +1,11 @@
-"""What a model is (`Architecture`) apart from how it is run (`Runtime`)."""
+"""The shape of a model (`Architecture`), apart from how it is run (`Runtime`)."""
 
 import dataclasses
 from typing import Any, Literal
 
 from kanana_jax import config as config_lib
+
+DType = Literal["float32", "bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +96,8 @@ class Runtime:
       remat: what the backward pass recomputes; see `layers.REMAT_POLICIES`.
     """
 
-    param_dtype: Literal["float32", "bfloat16"] = "float32"
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    param_dtype: DType = "float32"
+    compute_dtype: DType = "float32"
     attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
     scan_layers: bool = True
     remat: Literal["none", "full", "dots", "context", "offload"] = "none"

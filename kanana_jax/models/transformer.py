@@ -18,7 +18,6 @@ from flax import nnx, traverse_util
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.attention import attend
 from kanana_jax.models.axes import Axes, shape, structure
-from kanana_jax.models.layers import REMAT_POLICIES as REMAT_POLICIES
 from kanana_jax.models.layers import run_layers
 from kanana_jax.models.rope import apply_rope, rope_tables
 from kanana_jax.parallel.sharding import axis_size, constrain
@@ -47,7 +46,7 @@ class KVCache(NamedTuple):
 
 
 class _Context(NamedTuple):
-    """What every layer of one forward pass shares."""
+    """Values that all layers of one forward pass share."""
 
     sin: jax.Array
     cos: jax.Array
@@ -325,9 +324,8 @@ def axes_by_path(architecture: Architecture) -> dict[tuple[str, ...], Axes]:
     return _axes_by_path(structure(architecture))
 
 
-def logical_axes(architecture: Architecture, runtime: Runtime | None = None) -> Params:
+def logical_axes(architecture: Architecture) -> Params:
     """As `axes_by_path`, a tree like the parameters'; `parallel.sharding.RULES` maps the names to the mesh."""
-    del runtime
     return traverse_util.unflatten_dict(axes_by_path(architecture))
 
 

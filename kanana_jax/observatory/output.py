@@ -1,12 +1,11 @@
 """A study's tables as .csv, each row with what kind of evidence it is."""
 
-import os
 import pathlib
 from typing import Any
 
 import pandas as pd
 
-from kanana_jax.errors import UserError
+from kanana_jax.files import whole_file
 from kanana_jax.observatory import DISCLAIMER, budgets
 from kanana_jax.observatory.tables import Tables
 
@@ -68,11 +67,6 @@ def _verdict(task: str, found: Json) -> Json:
 
 
 def _write(path: pathlib.Path, frame: pd.DataFrame) -> pathlib.Path:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}): free space or fix the folder") from error
     return path

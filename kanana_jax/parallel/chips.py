@@ -1,4 +1,4 @@
-"""What the chips can do, from their makers' public pages: the one table that MFU, search and plans read."""
+"""Peak rates of chips, from their makers' public pages: the one table that MFU, search and plans read."""
 
 import dataclasses
 import time

@@ -1,4 +1,4 @@
-"""What a training process tells the watcher that started it: that it lives, and how far it is.
+"""Beats and marks that a training process sends to its watcher: that it lives, and how far it is.
 
 The watcher (`parallel/watch.py`) hands down a pipe. Where there is none, nothing is told and nothing costs.
 """

@@ -70,7 +70,10 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
         if devices[0].platform == "tpu":
             found = len({device.slice_index for device in devices})
             if found != config.slices:
-                raise ConfigError(f"mesh.slices is {config.slices}, but the devices are in {found} slice(s): set it so")
+                raise ConfigError(
+                    f"mesh.slices is {config.slices}, but the devices are in {found} slice(s): set mesh.slices to "
+                    f"{found}"
+                )
             grid = mesh_utils.create_hybrid_device_mesh(inner, dcn, devices, allow_split_physical_axes=True)
         else:
             # Elsewhere a slice is a run of neighbours in the order of processes; the cut axis is the outermost.

@@ -41,12 +41,12 @@ def start(config: ProcessConfig) -> None:
     """
     if config.coordinator and config.num_processes > 1:
         _roll_call(config)
-    known = {"num_processes": config.num_processes, "process_id": config.process_id}
     try:
         jax.distributed.initialize(
             coordinator_address=config.coordinator or None,
             initialization_timeout=config.timeout_s,
-            **{name: value for name, value in known.items() if value >= 0},
+            num_processes=config.num_processes if config.num_processes >= 0 else None,
+            process_id=config.process_id if config.process_id >= 0 else None,
         )
     except Exception as error:
         raise UserError(
@@ -127,6 +127,12 @@ def leave(code: int) -> None:
 
     if jax.process_count() > 1:
         atexit.register(end)
+
+
+def barrier(name: str) -> None:
+    """Waits until every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
 
 
 def merge_states(local: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from kanana_jax.errors import ConfigError
 
@@ -64,7 +64,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def check_divisible(mesh: Mesh, sizes: dict[str, tuple[str, int]]) -> None:
+def check_divisible(mesh: Mesh | AbstractMesh, sizes: dict[str, tuple[str, int]]) -> None:
     """Refuses a mesh that does not divide the model.
 
     Args:

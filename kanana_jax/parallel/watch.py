@@ -48,7 +48,7 @@ class WatchConfig:
 
 @dataclasses.dataclass
 class Report:
-    """What the watcher of a process last said of it.
+    """The last report of a process by its watcher.
 
     Attributes:
       host, pid: where it runs.
@@ -103,7 +103,7 @@ def judge(
     if len(ended) == num_processes and not failed:
         return Verdict(DONE, f"all {num_processes} processes are done")
     if failed:
-        first = min(r.exited for r in failed.values())
+        first = min(now if r.exited is None else r.exited for r in failed.values())
         willing = all(r.exit_code in (DONE, PREEMPTED) for r in ended.values())
         wait = config.timeout if willing else config.settle
         if len(ended) < num_processes and now - first < wait:
@@ -120,9 +120,10 @@ def judge(
             FAILED,
             f"{_hosts(silent)} not heard from for {worst:.0f} s: the machine, its network or its watcher is gone",
         )
-    stopped = {i: r for i, r in running.items() if r.beat_age is not None and r.beat_age > _patience(r, config)}
+    ages = {i: r.beat_age for i, r in running.items() if r.beat_age is not None}
+    stopped = {i: running[i] for i, age in ages.items() if age > _patience(running[i], config)}
     if stopped:
-        worst = max(r.beat_age for r in stopped.values())
+        worst = max(ages[i] for i in stopped)
         return Verdict(
             FAILED,
             f"{_hosts(stopped)} without a sign of life for {worst:.0f} s, though its host gives some: "
@@ -150,7 +151,8 @@ def _failure(failed: Mapping[int, Report], num_processes: int) -> Verdict:
     code = report.exit_code if report.exit_code in (BAD_CONFIG, PREEMPTED) else FAILED
     said = f": {report.last_line}" if report.last_line and code != PREEMPTED else ""
     after = f"; process {_names(sorted(others))} ended after it" if others else ""
-    return Verdict(code, f"process {index} of {num_processes} ({report.host}) {_end(report.exit_code)}{after}{said}")
+    end = _end(report.exit_code or 0)
+    return Verdict(code, f"process {index} of {num_processes} ({report.host}) {end}{after}{said}")
 
 
 def _end(code: int) -> str:
@@ -220,11 +222,11 @@ class Hub:
                         connection, _ = self._server.accept()
                         connection.setblocking(False)
                         lines[connection] = b""
-                        selector.register(connection, selectors.EVENT_READ)
-                    elif not self._receive(key.fileobj, lines):
-                        selector.unregister(key.fileobj)
-                        key.fileobj.close()
-                        del lines[key.fileobj]
+                        selector.register(connection, selectors.EVENT_READ, data=connection)
+                    elif not self._receive(key.data, lines):
+                        selector.unregister(key.data)
+                        key.data.close()
+                        del lines[key.data]
                 now = time.monotonic()
                 if verdict is None:
                     verdict = judge(self._reports, self._num, began, now, self._config)
@@ -278,24 +280,21 @@ class Link:
         """Reports, and returns what has been judged, by the judge or for want of one."""
         now = time.monotonic()
         try:
-            if self._socket is None:
-                self._socket = socket.create_connection(self._address, timeout=self._config.interval)
-                self._socket.settimeout(self._config.interval)
-                self._pending = b""
-            self._socket.sendall(json.dumps(said).encode() + b"\n")
-            self._socket.setblocking(False)
+            line = self._connected()
+            line.sendall(json.dumps(said).encode() + b"\n")
+            line.setblocking(False)
             while True:
-                data = self._socket.recv(65536)
+                data = line.recv(65536)
                 if not data:
                     raise ConnectionError
                 self._heard = now
                 *whole, self._pending = (self._pending + data).split(b"\n")
-                for line in whole:
-                    answer = json.loads(line)
+                for text in whole:
+                    answer = json.loads(text)
                     if answer:
                         return Verdict(**answer)
         except BlockingIOError:
-            self._socket.settimeout(self._config.interval)
+            self._connected().settimeout(self._config.interval)
         except OSError:
             self.close()
         host = self._address[0]
@@ -305,6 +304,13 @@ class Link:
             text = f"process 0 ({host}) is not heard from for {now - self._heard:.0f} s"
             return Verdict(FAILED, f"{text}: the machine, its network or its watcher is gone")
         return None
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            self._socket = socket.create_connection(self._address, timeout=self._config.interval)
+            self._socket.settimeout(self._config.interval)
+            self._pending = b""
+        return self._socket
 
     def close(self) -> None:
         if self._socket is not None:

@@ -1,4 +1,4 @@
-"""What one run of a compiled program costs a device: FLOPs, bytes through HBM, collectives; loops by their trip counts.
+"""The cost of one run of a compiled program on a device: FLOPs, HBM bytes, collectives; loops by their trip counts.
 
 FLOPs are those of matrix products and of attention kernels, as executed: rematerialisation counts, and a kernel counts
 the blocks that it visits. Bytes are what every operation reads and writes in HBM, each operand once and slices as
@@ -168,10 +168,17 @@ def _between_slices(instruction: Instruction, times: int) -> Collective:
     return Collective(kind, sent.bytes, sent.dtype, "", times, instruction.scope, between_slices=True)
 
 
+def _found(pattern: str, instruction: Instruction) -> re.Match[str]:
+    match = re.search(pattern, instruction.text)
+    if match is None:
+        raise ValueError(f"{instruction.opcode} {instruction.name} does not say {pattern.partition('=')[0]}")
+    return match
+
+
 def _flops(computation: Computation, instruction: Instruction) -> float:
     if instruction.opcode == "dot":
         left = computation.operand_shapes(instruction)[0][0]
-        contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.text).group(1)
+        contracted = _found(r"lhs_contracting_dims=\{([\d,]*)\}", instruction)[1]
         depth = math.prod(left.dims[int(d)] for d in contracted.split(",") if d)
         return 2.0 * instruction.shapes[0].elements * depth
     if instruction.opcode == "convolution":
@@ -182,7 +189,7 @@ def _flops(computation: Computation, instruction: Instruction) -> float:
 def convolution_flops(left: tuple[int, ...], right: tuple[int, ...], instruction: Instruction) -> float:
     """2 × multiply-adds on elements that are there: padding and dilation, with which TPU writes batched products, are
     no work."""
-    inputs, kernel, outputs = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction.text).groups()
+    inputs, kernel, outputs = _found(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction).groups()
     out = instruction.shapes[0].dims
     window = re.search(r"window=\{([^}]*)\}", instruction.text)
     settings = dict(part.split("=", 1) for part in window.group(1).split()) if window else {}

@@ -211,13 +211,14 @@ def trip_count(module: Module, caller: Computation, loop: Instruction) -> int:
     if compare.opcode != "compare" or direction is None or direction.group(1) not in ("LT", "GT"):
         raise ValueError(f"the loop {loop.name} does not count up to a number ({compare.opcode})")
     counter, end = (0, 1) if direction.group(1) == "LT" else (1, 0)
-    if values[end] is None:
+    last = values[end]
+    if last is None:
         raise ValueError(f"the loop {loop.name} has no constant end")
-    return -(-(values[end] - (values[counter] or 0)) // _step(module, caller, loop, sides[counter]))
+    return -(-(last - (values[counter] or 0)) // _step(module, caller, loop, sides[counter]))
 
 
 def _step(module: Module, caller: Computation, loop: Instruction, counter: Instruction) -> int:
-    """What a round adds to the counter."""
+    """The counter's increment per round."""
     body = module.computations[loop.called["body"][0]]
     place = re.search(r"index=(\d+)", counter.text)
     root = body.instructions[body.root]

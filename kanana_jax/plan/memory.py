@@ -1,13 +1,12 @@
-"""What lies on a device all the time, over numbers of devices: from shapes and shardings, nothing is compiled."""
+"""The memory that is always taken on a device, by number of devices: from shapes and shardings, without compiling."""
 
 import dataclasses
 
 from kanana_jax.errors import ConfigError
 from kanana_jax.models import counts
 from kanana_jax.parallel.chips import GIB
-from kanana_jax.plan import plan as plan_lib
 from kanana_jax.plan import topology
-from kanana_jax.plan.plan import Json, Request
+from kanana_jax.plan.request import Json, Request, prepared
 
 
 def resident(wanted: Request, chips: tuple[int, ...]) -> Json:
@@ -20,7 +19,7 @@ def resident(wanted: Request, chips: tuple[int, ...]) -> Json:
     rows = []
     for count in chips:
         target = topology.named(f"{family}-{count * cores}", wanted.target.slices, wanted.target.chip.dcn_bandwidth)
-        made = plan_lib.prepared(dataclasses.replace(wanted, target=target).changed(mesh={"fsdp": -1}))
+        made = prepared(dataclasses.replace(wanted, target=target).changed(mesh={"fsdp": -1}))
         everything = {**made.resident, "batch": made.batch_bytes}
         rows.append(
             {
@@ -32,7 +31,7 @@ def resident(wanted: Request, chips: tuple[int, ...]) -> Json:
         )
     return {
         "stage": wanted.stage,
-        "parameters": counts.parameters(made.architecture),
+        "parameters": counts.parameters(made.model.architecture),
         "hbm_bytes": int(wanted.target.chip.hbm_bytes),
         "rows": rows,
     }

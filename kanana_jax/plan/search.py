@@ -1,6 +1,7 @@
 """Tries meshes, micro-batches and rematerialisation for a stage on a slice: the Pareto set of time against memory."""
 
 import itertools
+from collections.abc import Iterable
 
 from jax.sharding import AbstractMesh
 
@@ -8,13 +9,13 @@ from kanana_jax.errors import ConfigError
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Architecture
 from kanana_jax.parallel.chips import GIB
-from kanana_jax.parallel.mesh import AXES
+from kanana_jax.parallel.mesh import AXES, MeshConfig, make_mesh
 from kanana_jax.parallel.sharding import check_divisible
 from kanana_jax.plan import plan as plan_lib
-from kanana_jax.plan import stage as plan_stage
-from kanana_jax.plan.plan import REMAT_ORDER, Json, Request
-from kanana_jax.stages import pretrain
-from kanana_jax.training.loop import TrainConfig
+from kanana_jax.plan import topology
+from kanana_jax.plan.request import REMAT_ORDER, Json, Request, accumulations
+from kanana_jax.recipe.context import shapes
+from kanana_jax.training.task import TrainConfig
 
 
 def candidates(wanted: Request) -> list[tuple[Request, Json]]:
@@ -27,7 +28,7 @@ def candidates(wanted: Request) -> list[tuple[Request, Json]]:
             continue
         fsdp = chips // (tensor * data)
         mesh = {"data": data, "fsdp": fsdp, "tensor": tensor, "sequence": 1}
-        for accumulate in plan_lib.accumulations(wanted, data * fsdp):
+        for accumulate in accumulations(wanted, data * fsdp):
             for remat in REMAT_ORDER:
                 change = {"mesh": mesh, "accumulate": accumulate, "remat": remat}
                 found.append((wanted.changed(**change), change))
@@ -35,7 +36,7 @@ def candidates(wanted: Request) -> list[tuple[Request, Json]]:
 
 
 def kept_bytes(a: Architecture, tokens: float, tensor: int, remat: str) -> float:
-    """What a policy keeps of `tokens` tokens for the backward pass, by formula: a layer's input, and what it names."""
+    """Bytes that a policy keeps of `tokens` tokens for the backward pass, by formula."""
     heads, keys, wide = (n / tensor for n in (a.num_heads * a.head_dim, 2 * a.num_kv_heads * a.head_dim, a.mlp_dim))
     dots = 2 * a.embed_dim + heads + keys + 2 * wide
     context = heads + 2 * a.num_heads / tensor  # of each head and token one float32: log Σ exp
@@ -43,8 +44,13 @@ def kept_bytes(a: Architecture, tokens: float, tensor: int, remat: str) -> float
     return 2.0 * tokens * (a.embed_dim + widths[remat]) * a.num_layers
 
 
-def guess(a: Architecture, teacher: Architecture | None, train: TrainConfig, change: Json) -> tuple[float, float]:
-    """Memory (bytes a device) and network traffic (bytes a device a step) from shapes alone, to order the tries.
+def guess(
+    a: Architecture, others: Iterable[Architecture], train: TrainConfig, change: Json
+) -> tuple[float, float]:
+    """Memory (bytes per device) and network traffic (bytes per device and step) from shapes alone, to order the tries.
+
+    Args:
+      others: architectures of the stage's other models.
 
     Memory: float32 parameters, moments and gradients, what is kept for the backward pass, a chunk's logits and the
     output matrix. Traffic: bfloat16 weights are gathered twice and gradients scattered once a micro-batch over fsdp,
@@ -56,8 +62,8 @@ def guess(a: Architecture, teacher: Architecture | None, train: TrainConfig, cha
     matrix, logits = (n * a.vocab_size / mesh["tensor"] for n in (a.embed_dim, train.loss_chunk))
     memory = 16.0 * weights / mesh["fsdp"] + kept_bytes(a, tokens, mesh["tensor"], change["remat"])
     memory += 12.0 * logits + 8.0 * matrix
-    if teacher is not None:
-        memory += 2.0 * counts.parameters(teacher) / (mesh["tensor"] * mesh["fsdp"])
+    for other in others:
+        memory += 2.0 * counts.parameters(other) / (mesh["tensor"] * mesh["fsdp"])
     traffic = 2.0 * weights * ((3 if mesh["fsdp"] > 1 else 0) + (2 / mesh["fsdp"] if mesh["data"] > 1 else 0))
     if mesh["tensor"] > 1:
         traffic += 8 * 2 * tokens * a.embed_dim * 2 * a.num_layers
@@ -79,19 +85,18 @@ def search(wanted: Request, tries: int) -> Json:
     limit, ranked = wanted.target.chip.hbm_bytes, []
     groups: dict[tuple, int] = {}
     everything, chip = candidates(wanted), wanted.target.chip
-    a = plan_stage.architecture_of(wanted.stage, wanted.recipe, wanted.stages)
-    config = wanted.stages[wanted.stage].distill
-    teacher = None
-    if config is not None and not config.cache:
-        teacher = plan_stage.architecture_of(config.teacher, wanted.recipe, wanted.stages)
+    known = shapes(wanted.recipe, wanted.stages, make_mesh(MeshConfig(), topology.describe(wanted.target)))
+    a = known.architecture(wanted.stage)
+    others = {role: known.architecture(name) for role, name in wanted.stages[wanted.stage].others().items()}
     needed = counts.train_flops_per_token(a, wanted.train.seq_len) * wanted.train.batch_tokens / wanted.target.chips
     for request, change in everything:
         shape = AbstractMesh(tuple(change["mesh"][axis] for axis in AXES), AXES)
         try:
-            check_divisible(shape, pretrain.sizes(a) | (pretrain.sizes(teacher) if teacher else {}))
+            for role, architecture in {"model": a, **others}.items():
+                check_divisible(shape, counts.sizes(architecture, role))
         except ConfigError:
             continue
-        memory, traffic = guess(a, teacher, wanted.train, change)
+        memory, traffic = guess(a, others.values(), wanted.train, change)
         if memory > 1.1 * limit:
             continue
         again = {"none": 1.0, "dots": 1.05, "context": 1.27, "full": 1.33}[change["remat"]]
@@ -130,7 +135,7 @@ def front(rows: list[Json]) -> list[Json]:
 
 
 def text(found: Json) -> str:
-    """What was tried, the Pareto set marked."""
+    """The tries as text, the Pareto set marked."""
     lines = [
         f"stage '{found['stage']}' on {found['topology']}: {len(found['tried'])} of {found['candidates']} combinations "
         "compiled; * no other is both faster and smaller",

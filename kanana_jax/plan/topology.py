@@ -117,7 +117,7 @@ def _tpu(target: Slice) -> tuple[jax.Device, ...]:
             "planning for a TPU needs its compiler, which is not installed: pip install 'kanana-jax[plan]' (libtpu)"
         ) from error
     family = target.name.split("-")[0]
-    extra = {"num_slices": target.slices} if target.slices > 1 else {}
+    extra: dict[str, int | str] = {"num_slices": target.slices} if target.slices > 1 else {}
     if family == "v4":
         extra["chip_config_name"] = "megacore"
     grid = "x".join(str(size) for size in target.grid)
@@ -191,7 +191,7 @@ class Traffic:
 
 
 def traffic(collective: Collective, mesh: Mesh, target: Slice) -> Traffic:
-    """What a collective moves, and the least time that it takes.
+    """The bytes that a collective moves, and the least time that it takes.
 
     Gathers and reductions run as rings in all dimensions that the group spans, in both directions where the ends are
     joined; what an all-to-all sends goes a quarter of the way round each dimension on average (a third on a line).
@@ -218,7 +218,7 @@ def traffic(collective: Collective, mesh: Mesh, target: Slice) -> Traffic:
     if parts > 1:
         share = collective.bytes if spread else collective.bytes / inside
         dcn = share * (parts - 1) / parts * passes
-        seconds += dcn / target.chip.dcn_bandwidth
+        seconds += dcn / _dcn(target)
     if collective.kind == "collective-permute":  # two are named, all along the axis take part
         n = math.prod(mesh.devices.shape[i] for i, name in enumerate(mesh.axis_names) if name in axes.split("+"))
     return Traffic(axes, n, ici, dcn, seconds)
@@ -231,7 +231,13 @@ def _between_slices(collective: Collective, mesh: Mesh, target: Slice) -> Traffi
     n = target.slices
     share = {"all-reduce": 2 * (n - 1) / n, "all-gather": n - 1, "collective-permute": 1.0}
     dcn = collective.bytes * share.get(collective.kind, (n - 1) / n)
-    return Traffic(axes, n, 0.0, dcn, dcn / target.chip.dcn_bandwidth)
+    return Traffic(axes, n, 0.0, dcn, dcn / _dcn(target))
+
+
+def _dcn(target: Slice) -> float:
+    """Bytes/s between slices for one chip; a slice of several is refused where it is not known (`named`)."""
+    assert target.chip.dcn_bandwidth is not None
+    return target.chip.dcn_bandwidth
 
 
 def _slowness(kind: str, devices: list[jax.Device], target: Slice) -> float:

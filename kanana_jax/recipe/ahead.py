@@ -1,33 +1,31 @@
-"""A run's first step is compiled while its sources and vocabulary are made: neither needs the other."""
+"""The first step of a run, compiled while its sources and vocabulary are made: neither needs the other."""
 
+from collections.abc import Sequence
 from concurrent import futures
 
-from jax.sharding import Mesh
-
-from kanana_jax.plan import stage as plan_stage
-from kanana_jax.recipe.config import RecipeConfig, StageConfig
+from kanana_jax.stages import KINDS
+from kanana_jax.stages.kind import Shapes
 from kanana_jax.training.loop import Ahead
 
 
-def compile_ahead(
-    recipe: RecipeConfig, stages: dict[str, StageConfig], unfinished: list[str], mesh: Mesh
-) -> dict[str, Ahead]:
-    """Begins to compile the step of the stage that comes next, in a thread of its own.
-
-    Args:
-      unfinished: stages that are to be run, in order.
+def compile_ahead(next_stages: Sequence[str], shapes: Shapes) -> dict[str, Ahead]:
+    """Starts to compile the steps of stages, each in a thread of its own.
 
     Returns:
-      its compiled step, by its name; nothing where the shapes of that stage do not follow from the config alone.
+      steps that are being compiled, by stage; none where other models or folders decide a stage's shapes.
 
     Raises:
       ConfigError: a mesh that does not divide the model or the batch.
     """
-    if not unfinished or stages[unfinished[0]].kind != "pretrain" or stages[unfinished[0]].start != "scratch":
-        return {}
-    step = plan_stage.prepare(unfinished[0], recipe, stages, mesh).programs[-1]
-    # Not waited for at the end: a source that cannot be read says so at once.
-    thread = futures.ThreadPoolExecutor(1, thread_name_prefix="compile-ahead")
-    compiling = thread.submit(lambda: step.trace().lower().compile())
-    thread.shutdown(wait=False)
-    return {unfinished[0]: compiling}
+    ahead: dict[str, Ahead] = {}
+    for name in next_stages:
+        stage = shapes.stages[name]
+        programs = KINDS[stage.kind].programs
+        if programs is None or stage.references():
+            continue
+        step = programs(name, stage, shapes).programs[-1]
+        # Not waited for at the end: a source that cannot be read says so at once.
+        thread = futures.ThreadPoolExecutor(1, thread_name_prefix="compile-ahead")
+        ahead[name] = thread.submit(lambda step=step: step.trace().lower().compile())
+        thread.shutdown(wait=False)
+    return ahead

@@ -1,113 +1,25 @@
-"""The config of a recipe: what its stages share, and the stages."""
+"""The config of a recipe: the values that its stages share, and the stages, each a section of its kind."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 from kanana_jax import config as config_lib
 from kanana_jax.data import filters as filters_lib
 from kanana_jax.data.read import sources
-from kanana_jax.data.stream import mixture, pipeline, teacher_cache
+from kanana_jax.data.stream import mixture, pipeline
 from kanana_jax.data.tokens.training import TokenizerConfig
 from kanana_jax.errors import ConfigError, nearest
-from kanana_jax.evaluation.in_training import TasksConfig
-from kanana_jax.inference.sampling import SamplingConfig
-from kanana_jax.interop import model_folder
+from kanana_jax.inference.sampling import SamplesConfig
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.parallel.mesh import MeshConfig
-from kanana_jax.stages.cache_teacher import CacheTeacherConfig
-from kanana_jax.stages.distill import DistillConfig
-from kanana_jax.surgery.search import SearchConfig
-from kanana_jax.surgery.stage import PruneStageConfig
-from kanana_jax.surgery.upscale import UpscaleConfig
-from kanana_jax.training import loop
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationConfig:
-    """Held-out text: `max_bytes` a source, evaluated `batch_size` rows at a time."""
-
-    max_bytes: int = 100_000
-    batch_size: int = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class SamplesConfig:
-    """Prompts by language that every finished stage continues, for the report."""
-
-    prompts: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    max_new_tokens: int = 64
-    sampling: SamplingConfig = SamplingConfig(temperature=0.7, top_p=0.9)
-
-
-# kind → the sections that a stage of this kind has; `train` also asks for a mixture.
-SECTIONS = {
-    "pretrain": ("train",),
-    "distill": ("train", "distill"),
-    "upscale": ("upscale",),
-    "prune": ("prune",),
-    "search": ("search", "distill", "train"),
-    "cache_teacher": ("cache_teacher",),
-}
-# kind → the file that a finished stage of it leaves, where that is not a model's card.
-RESULTS = {"cache_teacher": teacher_cache.INDEX}
-
-
-@dataclasses.dataclass(frozen=True)
-class StageConfig:
-    """One stage: training, or surgery.
-
-    Attributes:
-      kind: the file in `stages/` that it runs, or the surgery.
-      start: `scratch`, the name of an earlier stage, or a model folder.
-      model: the architecture, where the stage starts from scratch.
-      mixture: weights of the sources, as shares of tokens; for `prune` those of the calibration text.
-      train: length, batch, optimizer, logging, checkpoints.
-      distill: the teacher.
-      upscale, prune: what becomes of the model.
-      search: among which shapes the best is looked for, by short distillations.
-      cache_teacher: how much of the model's logits is kept, and over which rows.
-      select: source → further rules for its documents in this stage: how a high-quality slice is cut.
-      tasks: what the model is asked while it trains.
-      data_after: the stage whose position in the sources is kept; empty: the last that it comes from and that read any.
-    """
-
-    kind: Literal["pretrain", "distill", "upscale", "prune", "search", "cache_teacher"]
-    start: str = "scratch"
-    model: Architecture | None = None
-    mixture: dict[str, float] = dataclasses.field(default_factory=dict)
-    train: loop.TrainConfig | None = None
-    distill: DistillConfig | None = None
-    upscale: UpscaleConfig | None = None
-    prune: PruneStageConfig | None = None
-    search: SearchConfig | None = None
-    cache_teacher: CacheTeacherConfig | None = None
-    tasks: TasksConfig | None = None
-    data_after: str = ""
-    select: dict[str, dict[str, filters_lib.Rule]] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self):
-        if (self.start == "scratch") != (self.model is not None):
-            raise ValueError("a stage that starts from 'scratch' needs a model section, any other takes none")
-        for section in dict.fromkeys(section for sections in SECTIONS.values() for section in sections):
-            if (getattr(self, section) is not None) != (section in SECTIONS[self.kind]):
-                needs = "needs a" if section in SECTIONS[self.kind] else "has no"
-                raise ValueError(f"a stage of kind '{self.kind}' {needs} section '{section}'")
-        if self.tasks is not None and SECTIONS[self.kind][:1] != ("train",):
-            raise ValueError(f"a stage of kind '{self.kind}' has no section 'tasks'")
-        if self.kind in ("upscale", "prune", "search", "cache_teacher") and self.start == "scratch":
-            raise ValueError(f"a stage of kind '{self.kind}' starts from another stage or a model folder")
-        if bool(self.mixture) != (self.kind != "upscale"):
-            raise ValueError("a stage needs a mixture, unless it is of kind 'upscale'")
-
-    @property
-    def result(self) -> str:
-        """The file in the stage's folder that says that it is finished."""
-        return RESULTS.get(self.kind, f"model/{model_folder.CARD}")
+from kanana_jax.stages import KINDS
+from kanana_jax.stages.kind import SCRATCH, ReadingConfig, StageConfig
+from kanana_jax.training.heldout import EvaluationConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class PlanConfig:
-    """What `kanana plan` cannot know, and nothing else reads.
+    """Facts that only `kanana plan` reads.
 
     Attributes:
       prices: of an hour of one chip, by chip (`v5p`, `v6e` …); 0 or left out: not known, none is assumed.
@@ -122,7 +34,7 @@ class PlanConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RecipeConfig:
-    """What the stages share."""
+    """The values that the stages share."""
 
     name: str
     stages: tuple[str, ...]
@@ -149,41 +61,79 @@ def parse(config: Any) -> tuple[RecipeConfig, dict[str, StageConfig]]:
       ConfigError: names the key that is unknown, missing or wrong.
     """
     values = dict(config.items())
+    own = {field.name for field in dataclasses.fields(RecipeConfig)}
     names = tuple(values.get("stages", ()))
     sections = {}
-    for name in names:
-        if name == "scratch":
-            raise ConfigError("config 'stages' names a stage 'scratch', which means no stage: call it otherwise")
+    for name in dict.fromkeys(names):
+        if name == SCRATCH:
+            raise ConfigError(f"config 'stages' names a stage '{SCRATCH}', which is reserved: rename this stage")
+        if name in own:
+            raise ConfigError(f"config 'stages' names '{name}', which is a section of the recipe: rename this stage")
         if name not in values:
             raise ConfigError(f"config 'stages' names '{name}', but there is no section config.{name}")
         sections[name] = values.pop(name)
-    # Stages that `stages` leaves out may stay in the file.
-    values = {k: v for k, v in values.items() if not (hasattr(v, "keys") and "kind" in v)}
+    for name in left_out(config):
+        del values[name]
     recipe = config_lib.build(RecipeConfig, values, "")
     langs = {source.lang for source in recipe.sources.values()}
     filters_lib.check_names(recipe.filters, (*recipe.sources, *sorted(langs)), "filters")
-    stages = {name: config_lib.build(StageConfig, section, name) for name, section in sections.items()}
+    stages = {name: _stage(section, name) for name, section in sections.items()}
     for i, (name, stage) in enumerate(stages.items()):
-        if stage.mixture:
-            mixture.normalised(stage.mixture, list(recipe.sources), f"{name}.mixture")
-        for source, rules in stage.select.items():
-            if source not in recipe.sources:
-                known = nearest(source, list(recipe.sources))
-                raise ConfigError(f"config '{name}.select.{source}' is no source: {known}")
-            filters_lib.check_select(
-                recipe.filters, source, recipe.sources[source].lang, rules, f"{name}.select.{source}"
-            )
-        earlier = names[:i]
-        for key in ("start", "data_after"):
-            value = getattr(stage, key)
-            if value in names and value not in earlier:
-                raise ConfigError(f"config '{name}.{key}' is '{value}', which does not come before it in 'stages'")
-        for key in ("teacher", "cache"):
-            value = getattr(stage.distill, key, "")
-            if value in names and value not in earlier:
-                raise ConfigError(f"config '{name}.distill.{key}' is '{value}', which does not come before it")
-        if stage.data_after and stage.data_after not in earlier:
-            raise ConfigError(
-                f"config '{name}.data_after' is '{stage.data_after}': {nearest(stage.data_after, earlier)}"
-            )
+        _check(name, stage, recipe, names, names[:i])
     return recipe, stages
+
+
+def left_out(config: Any) -> list[str]:
+    """Sections of stages that are in a config and not among its `stages`."""
+    known = {field.name for field in dataclasses.fields(RecipeConfig)} | set(config.get("stages", ()))
+    return [key for key, value in config.items() if key not in known and hasattr(value, "keys") and "kind" in value]
+
+
+def _stage(section: Any, name: str) -> StageConfig:
+    """A stage's section as its kind's config."""
+    if not hasattr(section, "items"):
+        raise ConfigError(f"config '{name}' must be a section of keys, not {section!r}")
+    given = {key: value for key, value in section.items() if value is not None}
+    kind = KINDS.get(given.get("kind", ""))
+    if kind is None:
+        is_what = f"is {given['kind']!r}; it must be" if "kind" in given else "is missing: set it to"
+        raise ConfigError(f"config '{name}.kind' {is_what} one of {', '.join(repr(known) for known in KINDS)}")
+    fields = {field.name: field for field in dataclasses.fields(kind.config)}
+    if given.get("start", SCRATCH) == SCRATCH and "model" not in fields:
+        raise ConfigError(
+            f"config '{name}': '{SCRATCH}' needs a model section, and a stage of kind '{kind.name}' has none: it "
+            "starts from another stage or a model folder"
+        )
+    for key, field in fields.items():
+        if key not in given and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"config '{name}': a stage of kind '{kind.name}' needs a section '{key}'")
+    for key in given:
+        if key not in fields and any(key in _fields(other.config) for other in KINDS.values()):
+            raise ConfigError(f"config '{name}': a stage of kind '{kind.name}' has no section '{key}'")
+    return config_lib.build(kind.config, given, name)
+
+
+def _fields(config: type) -> set[str]:
+    return {field.name for field in config_lib.fields_of(config)}
+
+
+def _check(
+    name: str, stage: StageConfig, recipe: RecipeConfig, names: tuple[str, ...], earlier: tuple[str, ...]
+) -> None:
+    """Refuses a stage that names a source that is not there, or a stage that does not come before it."""
+    for key, value in stage.references().items():
+        if value in names and value not in earlier:
+            raise ConfigError(f"config '{name}.{key}' is '{value}', which does not come before it in 'stages'")
+    if not isinstance(stage, ReadingConfig):
+        return
+    mixture.normalised(stage.mixture, list(recipe.sources), f"{name}.mixture")
+    for source, rules in stage.select.items():
+        if source not in recipe.sources:
+            known = nearest(source, list(recipe.sources))
+            raise ConfigError(f"config '{name}.select.{source}' is no source: {known}")
+        lang = recipe.sources[source].lang
+        filters_lib.check_select(recipe.filters, source, lang, rules, f"{name}.select.{source}")
+    if stage.data_after and stage.data_after not in earlier:
+        before = "which does not come before it in 'stages'" if stage.data_after in names else "no stage"
+        known = nearest(stage.data_after, earlier)
+        raise ConfigError(f"config '{name}.data_after' is '{stage.data_after}', {before}: {known}")

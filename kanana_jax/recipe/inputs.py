@@ -1,14 +1,14 @@
-"""What a recipe needs before its first stage: sources on disk, and a tokenizer."""
+"""The inputs of a recipe: sources on disk, and a tokenizer."""
 
 import logging
 import pathlib
 
 import jax
-from jax.experimental import multihost_utils
 
 from kanana_jax.data.read import sources
 from kanana_jax.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from kanana_jax.data.tokens.training import train_sentencepiece
+from kanana_jax.parallel import multihost
 from kanana_jax.recipe.config import RecipeConfig
 
 log = logging.getLogger("kanana")
@@ -20,8 +20,7 @@ def prepare_sources(recipe: RecipeConfig, workdir: pathlib.Path) -> dict[str, so
     if jax.process_index() == 0:
         for name, source in recipe.sources.items():
             sources.prepare(name, source, cache)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("sources prepared")
+    multihost.barrier("sources prepared")
     return {name: sources.load_prepared(name, source, cache) for name, source in recipe.sources.items()}
 
 
@@ -40,6 +39,5 @@ def tokenizer(recipe: RecipeConfig, prepared: dict[str, sources.PreparedSource],
             train_sentencepiece(
                 {lang: sources.Texts(tuple(group)) for lang, group in texts.items()}, recipe.tokenizer, folder
             )
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("tokenizer ready")
+    multihost.barrier("tokenizer ready")
     return load_tokenizer(folder)

@@ -17,9 +17,10 @@ from jax.sharding import Mesh
 from kanana_jax import config as config_lib
 from kanana_jax.errors import ConfigError
 from kanana_jax.files import write_json
+from kanana_jax.stages import KINDS
 
-# What may change between two calls on one workdir: where and how fast it runs, and what is shown and kept of it.
-# `*` is any stage. Everything else decides the losses or what is read, and is in the config's hash.
+# Keys that may change between two calls on one workdir: where and how fast it runs, and what is shown and kept of it.
+# `*` is any stage. Everything else decides the losses or the rows, and is in the config's hash.
 FREE = (
     "mesh",
     "runtime",
@@ -28,13 +29,7 @@ FREE = (
     "plan",
     "data.workers",
     "data.prefetch",
-    "*.tasks",
-    "*.train.accumulate",
-    "*.train.loss_chunk",
-    "*.train.log_every",
-    "*.train.eval_every",
-    "*.train.checkpoint",
-    "*.distill.mesh",
+    *dict.fromkeys(f"*.{key}" for kind in KINDS.values() for key in kind.free),
 )
 _MISSING = "nothing"
 
@@ -71,7 +66,7 @@ def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str]
     if refused:
         told = "; ".join(f"{key} was {_short(old)}, is {_short(new)}" for key, (old, new) in sorted(refused.items()))
         raise ConfigError(
-            f"{workdir} was begun with another config ({told}): use that config, or name another --workdir "
+            f"{workdir} was started with another config ({told}): use that config, or name another --workdir "
             f"(free to change are {', '.join(FREE)})"
         )
     if jax.process_index():

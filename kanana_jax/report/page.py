@@ -3,10 +3,11 @@
 import dataclasses
 import html
 import math
-import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from kanana_jax.files import whole_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +107,18 @@ class Section:
     blocks: Sequence[Block]
 
 
+class Chapter(NamedTuple):
+    """A section that is written from files, where there are any.
+
+    Attributes:
+      title: its heading.
+      blocks: stage → its folder; returns nothing where these hold nothing to tell.
+    """
+
+    title: str
+    blocks: Callable[[dict[str, pathlib.Path]], list[Block]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Page:
     """A title, its summary and sections; sections without blocks are left out."""
@@ -174,14 +187,9 @@ def render(page: Page) -> str:
 
 def write(page: Page, path: pathlib.Path) -> pathlib.Path:
     """Writes the page whole or not at all, and returns where; makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(path) as temporary:
         # A cut-off character of a generated text can be a lone surrogate, which UTF-8 does not know.
         temporary.write_text(render(page), encoding="utf-8", errors="replace", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

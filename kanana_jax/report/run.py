@@ -1,11 +1,14 @@
-"""A training workdir -> `report.html`. Reads the files of the workdir, nothing else."""
+"""The report of a training workdir, from its files alone; kinds of stages hand in their chapters."""
 
 import json
 import pathlib
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from kanana_jax.report.page import (
     Block,
+    Chapter,
     Code,
     Details,
     Figure,
@@ -19,25 +22,27 @@ from kanana_jax.report.page import (
     write,
 )
 from kanana_jax.report.plots import Series, bars, lines
-from kanana_jax.report.search import search_blocks
-from kanana_jax.report.surgery import cost_blocks, surgery_blocks
-from kanana_jax.report.teacher_cache import cache_blocks, cache_card
 
 Json = dict[str, Any]
 
 
-def write_run_report(workdir: pathlib.Path) -> pathlib.Path:
+def write_run_report(
+    workdir: pathlib.Path, chapters: Sequence[Chapter] = (), results: Mapping[str, str] = MappingProxyType({})
+) -> pathlib.Path:
     """Writes `DIR/report.html` for a finished, running or broken run.
+
+    Args:
+      chapters: of the kinds of stages.
+      results: kind → the file in a stage's folder that says that it is finished; default `model/model.json`.
 
     Raises:
       FileNotFoundError: there is no `config.json`, so it is not a workdir.
     """
     run = json.loads((workdir / "config.json").read_text())
     names = list(run["config"]["stages"])
-    stages = {name: _Stage(workdir / name, name, run["config"].get(name, {})) for name in names}
+    stages = {name: _Stage(workdir / name, name, run["config"].get(name, {}), results) for name in names}
     begun = [s for s in stages.values() if s.steps]
-    caches = {s.name: s.cache for s in stages.values() if s.cache}
-    cards = {s.name: s.card or cache_card(s.cache) for s in stages.values() if s.card or s.cache}
+    folders = {name: workdir / name for name in names}
     lead = "; ".join(f"{s.name}: {s.state}" for s in stages.values())
     page = Page(
         f"Run '{run['config'].get('name', workdir.name)}'",
@@ -45,12 +50,10 @@ def write_run_report(workdir: pathlib.Path) -> pathlib.Path:
         [
             Section("In short", _summary(begun)),
             Section("Models", _models(stages)),
-            *_optional("Surgery", surgery_blocks({name: workdir / name for name in names})),
-            *_optional("Search", search_blocks({name: workdir / name for name in names})),
-            *_optional("Cached teachers", cache_blocks(caches)),
-            *_optional("Cost of the family", cost_blocks(cards)),
+            *(section for chapter in chapters for section in _optional(chapter.title, chapter.blocks(folders))),
             Section("Loss", _loss(begun)),
             Section("Held-out text", _bits(begun)),
+            *_optional("Scores", _scores(begun)),
             *_optional("Tasks", _tasks(begun)),
             Section("Samples", _samples(stages)),
             Section("Data", _data(stages)),
@@ -86,19 +89,19 @@ def _optional(title: str, blocks: list[Block]) -> list[Section]:
 class _Stage:
     """One stage's files; tokens go on from the stage before it."""
 
-    def __init__(self, folder: pathlib.Path, name: str, config: Json):
+    def __init__(self, folder: pathlib.Path, name: str, config: Json, results: Mapping[str, str]):
         self.name, self.config = name, config
         rows = _json_lines(folder / "metrics.jsonl")
         self.steps = [row for row in rows if "eval" not in row]
         self.evals = [row for row in rows if "eval" in row]
         self.card = _json(folder / "model" / "model.json")
-        self.cache = _json(folder / "index.json")
         self.data = _json(folder / "data_report.json")
         self.samples = _json(folder / "samples.json") or []
         train = config.get("train", {})
         total = -(-train["tokens"] // train["batch_tokens"]) if train.get("batch_tokens") else 0
         done = self.steps[-1]["step"] if self.steps else 0
-        self.state = "finished" if self.card or self.cache else f"step {done:,} of {total:,}" if done else "not begun"
+        finished = (folder / results.get(config.get("kind", ""), "model/model.json")).is_file()
+        self.state = "finished" if finished else f"step {done:,} of {total:,}" if done else "not begun"
 
 
 def _json(path: pathlib.Path) -> Any:
@@ -143,7 +146,7 @@ def _summary(stages: list[_Stage]) -> list[Block]:
     if last.card:
         items["parameters"] = last.card["parameters"]
     items["tokens seen"] = sum(s.steps[-1]["tokens"] for s in stages)
-    for name, value in (last.evals[-1]["eval"]["bits_per_byte"] if last.evals else {}).items():
+    for name, value in (last.evals[-1]["eval"].get("bits_per_byte", {}) if last.evals else {}).items():
         if name.startswith("lang/"):
             items[f"held-out bits per byte, {name.removeprefix('lang/')}"] = round(value, 3)
     seconds = sum(r.get("step_s", 0.0) * (r["step"] - p["step"]) for s in stages for p, r in zip(s.steps, s.steps[1:]))
@@ -207,21 +210,39 @@ def _loss(stages: list[_Stage]) -> list:
     return blocks
 
 
-def _bits(stages: list[_Stage]) -> list:
-    stages = [s for s in stages if s.evals]
+def _scores(stages: list[_Stage]) -> list[Block]:
+    """The scores by which stages choose their checkpoints, where these are not bits per byte."""
+    blocks: list[Block] = []
+    before, boundaries = _axis(stages)
+    points: dict[tuple[str, str], list[Series]] = {}
+    for stage in stages:
+        rows = [row for row in stage.evals if row.get("score", {}).get("name") not in (None, "bits_per_byte")]
+        if rows:
+            score = rows[-1]["score"]
+            x = [before[stage.name] + row["tokens"] / 1e6 for row in rows]
+            series = Series(stage.name, x, [row["score"]["value"] for row in rows])
+            points.setdefault((score["name"], score["better"]), []).append(series)
+    for (name, better), series in points.items():
+        figure = lines(series, x="tokens (millions)", y=name, boundaries=boundaries, markers=True)
+        blocks.append(Figure(figure, f"{name.replace('_', ' ').capitalize()}; {better} is better."))
+    return blocks
+
+
+def _bits(stages: list[_Stage]) -> list[Block]:
+    stages = [s for s in stages if any(row["eval"].get("bits_per_byte") for row in s.evals)]
     if not stages:
         return [Text("No evaluation yet.")]
     before, boundaries = _axis(stages)
     blocks: list = []
     for prefix, what in (("lang/", "language"), ("source/", "source")):
-        names = [n for n in stages[-1].evals[-1]["eval"]["bits_per_byte"] if n.startswith(prefix)]
+        names = [n for n in stages[-1].evals[-1]["eval"].get("bits_per_byte", {}) if n.startswith(prefix)]
         series = []
         for name in names:
             points = [
                 (before[s.name] + row["tokens"] / 1e6, row["eval"]["bits_per_byte"][name])
                 for s in stages
                 for row in s.evals
-                if name in row["eval"]["bits_per_byte"]
+                if name in row["eval"].get("bits_per_byte", {})
             ]
             series.append(Series(name.removeprefix(prefix), [p[0] for p in points], [p[1] for p in points]))
         if what == "language":
@@ -238,7 +259,7 @@ def _bits(stages: list[_Stage]) -> list:
             [
                 s.label,
                 *[
-                    next((r["eval"]["bits_per_byte"].get(prefix + s.label) for r in reversed(stage.evals)), None)
+                    next((r["eval"].get("bits_per_byte", {}).get(prefix + s.label) for r in reversed(stage.evals)), None)
                     for stage in stages
                 ],
             ]
@@ -249,7 +270,7 @@ def _bits(stages: list[_Stage]) -> list:
 
 
 def _tasks(stages: list[_Stage]) -> list[Block]:
-    """What the stages were asked while they trained: one line a task and metric, one figure a metric."""
+    """Benchmarks that ran while stages trained: one figure per metric, one line per task."""
     asked = [s for s in stages if any(row["eval"].get("tasks") for row in s.evals)]
     if not asked:
         return []

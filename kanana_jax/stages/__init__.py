@@ -1,1 +1,25 @@
-"""One file a kind of stage: a loss and its batches; `training/loop.py` does the rest."""
+"""The kinds of stages, one file each; a new kind is its file and its line here."""
+
+from typing import Any
+
+from kanana_jax.report.page import Chapter
+from kanana_jax.stages import cache_teacher, cost_chapter, distill, pretrain, prune, search, upscale
+from kanana_jax.stages.kind import Kind
+
+KINDS: dict[str, Kind[Any]] = {
+    kind.name: kind
+    for kind in (
+        pretrain.KIND,
+        upscale.KIND,
+        prune.KIND,
+        search.KIND,
+        cache_teacher.KIND,
+        distill.KIND,
+    )
+}
+
+
+def chapters() -> tuple[Chapter, ...]:
+    """The chapters of a run's report, in the order of the kinds."""
+    own = (kind.chapter for kind in KINDS.values() if kind.chapter is not None)
+    return tuple(dict.fromkeys((*own, cost_chapter.CHAPTER)))

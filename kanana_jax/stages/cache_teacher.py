@@ -15,20 +15,25 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 
 from kanana_jax.data.stream import teacher_cache
+from kanana_jax.data.stream.encode import TextEncoder
+from kanana_jax.data.stream.packing import Rows
+from kanana_jax.data.stream.pipeline import BatchStream
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import write_json
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.model_folder import ModelFolder
-from kanana_jax.losses.top_tokens import top_tokens
+from kanana_jax.losses.top_tokens import TopTokens, top_tokens
 from kanana_jax.models import counts
-from kanana_jax.models.architecture import Runtime
-from kanana_jax.models.transformer import bind
+from kanana_jax.models.model import Model
+from kanana_jax.models.transformer import Params
 from kanana_jax.parallel import chips, multihost, sharding
-from kanana_jax.training.loop import Preempted, Stream, termination
+from kanana_jax.stages import cache_chapter
+from kanana_jax.stages.distill import frozen_runtime
+from kanana_jax.stages.kind import Context, Kind, ReadingConfig, check_text
+from kanana_jax.training.loop import Preempted, termination
 from kanana_jax.training.metrics import Terminal
 
 Json = dict[str, Any]
@@ -39,7 +44,7 @@ class CacheTeacherConfig:
     """The section `cache_teacher` of a stage; the stage's `start` is the teacher.
 
     Attributes:
-      k: most probable tokens kept at each place, 1 … vocabulary.
+      k: most probable tokens kept for each target, 1 … vocabulary.
       tokens, batch_tokens, seq_len: those of the distillation's `train`, `tokens` at least as many.
       dtype: in which the teacher is held and runs.
       log_probs: dtype on disk.
@@ -73,55 +78,51 @@ class CacheTeacherConfig:
         return -(-self.tokens // self.batch_tokens)
 
 
-def run(
-    name: str,
-    config: CacheTeacherConfig,
-    teacher: ModelFolder,
-    runtime: Runtime,
-    implementation: str,
-    mesh: Mesh,
-    folder: pathlib.Path,
-    *,
-    stream: Callable[[np.ndarray], Stream],
-    sizes: dict[str, tuple[str, int]],
-    about: Json,
-) -> None:
-    """Writes the cache, going on where it was stopped; every process writes rows that it holds.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CacheTeacherStage(ReadingConfig):
+    """A stage of this kind; it starts from the teacher."""
 
-    Args:
-      runtime: the teacher's.
-      stream: makes the batches of the given global rows.
-      sizes: what the mesh must divide, see `training.loop.Task`.
-      about: `tokenizer` (fingerprint) and `data` (what the rows are made of, by config key), noted in the index.
+    cache_teacher: CacheTeacherConfig
+
+
+def run(name: str, config: CacheTeacherStage, context: Context) -> None:
+    """Writes the cache, resuming where it was stopped; every process writes rows that it holds.
 
     Raises:
       Preempted: told to stop; whole shards stay.
       ConfigError: k beyond the vocabulary, or a mesh that does not divide.
-      UserError: begun with another teacher, or the disk is full.
+      UserError: started with another teacher, or the disk is full.
     """
-    a, B = teacher.architecture, config.batch_size
-    if config.k > a.vocab_size:
-        raise ConfigError(f"config '{name}.cache_teacher.k' is {config.k}: the teacher has {a.vocab_size} tokens")
-    sharding.check_divisible(mesh, {**sizes, "rows": ("batch", B), "seq_len": ("sequence", config.seq_len)})
+    own, teacher, shapes = config.cache_teacher, context.find(config.start), context.shapes
+    a, mesh, folder, position = teacher.architecture, shapes.mesh, context.workdir / name, context.position(config)
+    check_text(name, context, a, teacher.card, "cache_teacher.seq_len", own.seq_len, "teacher")
+    if own.k > a.vocab_size:
+        raise ConfigError(f"config '{name}.cache_teacher.k' is {own.k}: the teacher has {a.vocab_size} tokens")
+    rows = {"rows": ("batch", own.batch_size), "seq_len": ("sequence", own.seq_len)}
+    sharding.check_divisible(mesh, {**counts.sizes(a), **rows})
     header = {
         "of": str(teacher.path),
         "teacher": model_folder.fingerprint(teacher),
         "vocab_size": a.vocab_size,
-        "k": config.k,
-        "seq_len": config.seq_len,
-        "batch_size": B,
-        "steps": config.steps,
-        "rows": config.steps * B,
+        "k": own.k,
+        "seq_len": own.seq_len,
+        "batch_size": own.batch_size,
+        "steps": own.steps,
+        "rows": own.steps * own.batch_size,
         "ids_dtype": teacher_cache.ids_dtype(a.vocab_size),
-        "log_probs_dtype": config.log_probs,
-        **about,
+        "log_probs_dtype": own.log_probs,
+        "tokenizer": context.tokenizer.fingerprint,
+        "data": context.about_rows(name, config),
     }
     progress = _progress(folder, header)
-    job = _Job(name, config, teacher, runtime, implementation, mesh, folder, header)
-    with jax.set_mesh(mesh), contextlib.closing(stream(job.rows)) as batches, termination() as terminated:
+    model = shapes.model(a, own.seq_len, frozen_runtime(shapes.runtime, own.dtype))
+    job = _Job(name, own, teacher, model, mesh, folder, header)
+    encoder = TextEncoder(context.tokenizer)
+    stream = context.stream(name, config, encoder, job.rows, own.batch_size, own.seq_len, position)
+    with jax.set_mesh(mesh), contextlib.closing(stream) as batches, termination() as terminated:
         progress = job.loop(batches, progress, terminated)
     if jax.process_index() == 0:
-        flops = counts.forward_flops_per_token(a, config.seq_len) * progress["tokens"]
+        flops = counts.forward_flops_per_token(a, own.seq_len) * progress["tokens"]
         size = sum(shard["bytes"] for shard in progress["shards"])
         made = {
             "bytes_per_token": size / max(progress["tokens"], 1),
@@ -132,80 +133,84 @@ def run(
         }
         write_json(folder / teacher_cache.INDEX, header | made)
         (folder / teacher_cache.PROGRESS).unlink()
-    _barrier("cache finished")
+    multihost.barrier("cache finished")
 
 
 def _progress(folder: pathlib.Path, header: Json) -> Json:
-    """What is done; leftovers of a stopped job are removed."""
+    """The progress of the job; leftovers of a stopped one are removed."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / teacher_cache.PROGRESS
+    progress: Json = {"header": header, "done": 0, "tokens": 0, "tail": 0.0, "stream": None, "shards": []}
     if file.is_file():
         progress = json.loads(file.read_text())
         other = [key for key, value in header.items() if progress["header"].get(key) != value and key != "of"]
         if other:
             raise UserError(
-                f"{folder} was begun with other values of {', '.join(other)}: remove it, or bring them back"
+                f"{folder} was started with different values of {', '.join(other)}: delete it, or restore them"
             )
-    else:
-        progress = {"header": header, "done": 0, "tokens": 0, "tail": 0.0, "stream": None, "shards": []}
-    _barrier("progress read")
+    multihost.barrier("progress read")
     if jax.process_index() == 0:
         known = {shard["file"] for shard in progress["shards"]}
         for path in [*folder.glob("*.array_record"), *folder.glob("*.partial")]:
             if path.name not in known:
                 path.unlink()
-    _barrier("leftovers removed")
+    multihost.barrier("leftovers removed")
     return progress
 
 
 class _Job:
     """The moving parts of one call of `run`."""
 
-    def __init__(self, name, config, teacher, runtime, implementation, mesh, folder, header):
+    def __init__(
+        self,
+        name: str,
+        config: CacheTeacherConfig,
+        teacher: ModelFolder,
+        model: Model,
+        mesh: Mesh,
+        folder: pathlib.Path,
+        header: Json,
+    ):
         self.name, self.config, self.mesh, self.folder, self.header = name, config, mesh, folder, header
         self.rows = sharding.local_rows(mesh, config.batch_size)
         self.owners = sharding.owned_rows(mesh, config.batch_size)
         self.mine = self.owners.get(jax.process_index(), np.zeros(0, int))
-        self.teacher, self.runtime = teacher, runtime
-        self.forward = self._forward(implementation)
+        self.teacher, self.model = teacher, model
+        self.forward = self._forward()
         entry = np.dtype(header["ids_dtype"]).itemsize + np.dtype(config.log_probs).itemsize
         # Of all processes together, so that shards are cut alike whatever their number.
         self.steps_per_shard = max(1, config.shard_bytes // (config.batch_tokens * config.k * entry))
         rate, _ = chips.peak_flops(jax.local_devices()[0])
         self.peak = rate * mesh.size
 
-    def _forward(self, implementation: str):
-        a, config = self.teacher.architecture, self.config
+    def _forward(self) -> jax.stages.Wrapped:
+        config = self.config
 
-        def forward(params, batch):
-            model = bind(a, self.runtime, params)
-            hidden_BTD = model(
-                batch["inputs"],
-                positions=batch["positions"],
-                segment_ids=batch["segment_ids"],
-                implementation=implementation,
-            )
+        def forward(params: Params, batch: Rows[jax.Array]) -> tuple[TopTokens, jax.Array, jax.Array]:
+            hidden_BTD, unembedding_VD = self.model(params, batch)
             top = top_tokens(
                 hidden_BTD,
-                model.unembedding_matrix(),
+                unembedding_VD,
                 config.k,
                 ids_dtype=self.header["ids_dtype"],
                 log_probs_dtype=config.log_probs,
                 chunk=config.chunk,
             )
             tail_BT = jnp.clip(1 - jnp.exp(top.log_probs.astype(jnp.float32)).sum(axis=-1), 0.0, 1.0)
-            return top, (tail_BT * batch["weights"]).sum(), batch["weights"].sum()
+            return top, (tail_BT * batch.weights).sum(), batch.weights.sum()
 
         # Whole rows on every device that has a part of one, so that a process can write them.
         whole, one = NamedSharding(self.mesh, sharding.spec("batch", None, None)), sharding.replicated(self.mesh)
         return jax.jit(forward, out_shardings=(whole, one, one))
 
-    def loop(self, batches: Stream, progress: Json, terminated: Callable[[], bool]) -> Json:
+    def loop(self, batches: BatchStream, progress: Json, terminated: Callable[[], bool]) -> Json:
         config = self.config
         if progress["stream"] is not None:
             batches.set_state(progress["stream"])
         first = progress["done"]
-        params = model_folder.load_params(self.teacher, self.runtime, self.mesh) if first < config.steps else None
+        params: Params = {}
+        if first < config.steps:
+            params = model_folder.load_params(self.teacher, self.model.runtime, self.mesh)
         terminal = Terminal(self.name, config.steps, first) if jax.process_index() == 0 else None
         clock = _Clock(counts.forward_flops_per_token(self.teacher.architecture, config.seq_len) / self.peak)
         try:
@@ -218,12 +223,22 @@ class _Job:
                 terminal.close()
         return progress
 
-    def _shard(self, params, batches, first, end, progress, terminated, terminal, clock) -> Json:
+    def _shard(
+        self,
+        params: Params,
+        batches: BatchStream,
+        first: int,
+        end: int,
+        progress: Json,
+        terminated: Callable[[], bool],
+        terminal: Terminal | None,
+        clock: "_Clock",
+    ) -> Json:
         """Writes a shard, then the progress: stopped in between, the shard is made again with the same bytes."""
         config, number = self.config, first // self.steps_per_shard
         tokens, tail, pending = progress["tokens"], progress["tail"], None
         path = self.folder / teacher_cache.shard_name(number, jax.process_index())
-        with teacher_cache.shard_writer(path) if len(self.mine) else contextlib.nullcontext() as write:
+        with teacher_cache.shard_writer(path) if len(self.mine) else contextlib.nullcontext(_no_row) as write:
             for step in range(first, end + 1):
                 following = None
                 if step < end:
@@ -244,9 +259,9 @@ class _Job:
                 if terminated():
                     raise Preempted(
                         f"stage '{self.name}' was told to stop and has cached {first} of {config.steps} steps: run the "
-                        "same command again to go on"
+                        "same command again to resume"
                     )
-        _barrier("shard written")
+        multihost.barrier("shard written")
         entries = []
         for process, rows in self.owners.items():
             file = teacher_cache.shard_name(number, process)
@@ -263,18 +278,28 @@ class _Job:
             write_json(self.folder / teacher_cache.PROGRESS, progress, indent=None)
         return progress
 
-    def _write(self, write, step: int, local: dict[str, np.ndarray], found) -> tuple[float, int]:
+    def _write(
+        self,
+        write: Callable[[bytes], None],
+        step: int,
+        local: Rows[np.ndarray],
+        found: tuple[TopTokens, jax.Array, jax.Array],
+    ) -> tuple[float, int]:
         """Writes this process's rows of a step; returns the tail mass and the tokens of all rows."""
         top, tail, weight = found
         ids, log_probs = (sharding.take_rows(x, self.rows) for x in top)
         for row in self.mine:
             i = int(np.searchsorted(self.rows, row))
-            carries = local["weights"][i] > 0
-            digest = teacher_cache.row_digest({key: local[key][i] for key in teacher_cache.HASHED})
+            carries = local.weights[i] > 0
+            digest = teacher_cache.row_digest(local, i)
             number = step * self.config.batch_size + int(row)
             entry = teacher_cache.Entry(digest, number, ids[i][carries], log_probs[i][carries])
             write(teacher_cache.encode(entry))
         return float(tail), int(weight)
+
+
+def _no_row(data: bytes) -> None:
+    raise AssertionError("a process without rows wrote one")
 
 
 class _Clock:
@@ -314,6 +339,6 @@ def _ranges(rows: np.ndarray) -> list[list[int]]:
     return [[int(part[0]), int(part[-1]) + 1] for part in parts]
 
 
-def _barrier(name: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+KIND = Kind(
+    "cache_teacher", CacheTeacherStage, run, result=teacher_cache.INDEX, chapter=cache_chapter.CHAPTER
+)

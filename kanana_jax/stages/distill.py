@@ -1,26 +1,40 @@
 """Distillation from a frozen teacher on the final logits (Kanana, arXiv:2502.18934, §2.3; arXiv:2407.14679, §3).
 
 The teacher runs on the same packed rows as the student, with the same document masks, sharded in the same way or on the
-same devices under another mesh.
+same devices under another mesh; or its log-probabilities come from a cache (`cache_teacher.py`).
 """
 
 import dataclasses
-import functools
+import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
+from kanana_jax.config import to_dict
+from kanana_jax.data.stream import packing
+from kanana_jax.data.stream.cached import CachedRows, CachedStream, cached_shapes
+from kanana_jax.data.stream.packing import Array, Rows
+from kanana_jax.data.stream.teacher_cache import TeacherCache
+from kanana_jax.errors import ConfigError
+from kanana_jax.interop import model_folder
+from kanana_jax.interop.lineage import origin
 from kanana_jax.losses.distillation import DistillationConfig, cached_distillation, distillation
-from kanana_jax.losses.hidden_states import HiddenConfig, Matching, hidden_term
+from kanana_jax.losses.hidden_states import HiddenConfig, Matching, hidden_term, match
+from kanana_jax.models import counts
 from kanana_jax.models.architecture import Architecture, Runtime
-from kanana_jax.models.transformer import Params, Transformer, bind
-from kanana_jax.parallel.mesh import MeshConfig
-from kanana_jax.parallel.sharding import spec
-from kanana_jax.training.loop import Frozen
-from kanana_jax.training.step import Batch, Loss, LossOutput
+from kanana_jax.models.model import Model
+from kanana_jax.models.transformer import Params
+from kanana_jax.parallel.mesh import MeshConfig, rearranged
+from kanana_jax.parallel.sharding import abstract_batch, check_divisible, spec, tree_shardings
+from kanana_jax.stages import text
+from kanana_jax.stages.kind import SCRATCH, Context, Kind, Program, Shapes, StagePrograms, check_text, device_bytes
+from kanana_jax.stages.text import TrainingConfig
+from kanana_jax.training.step import Loss, LossOutput
+from kanana_jax.training.task import Frozen, Stream, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,18 +78,42 @@ class DistillConfig:
             raise ValueError(f"dtype must be 'bfloat16' or 'float32', not '{self.dtype}'")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistillStage(TrainingConfig):
+    """A stage of this kind."""
+
+    distill: DistillConfig
+
+    def references(self) -> dict[str, str]:
+        given = {"distill.teacher": self.distill.teacher, "distill.cache": self.distill.cache}
+        return super().references() | {key: name for key, name in given.items() if name}
+
+    def others(self) -> dict[str, str]:
+        return {} if self.distill.cache else {"teacher": self.distill.teacher}
+
+
+class TaughtRows(NamedTuple, Generic[Array]):
+    """Rows, and the final states `[B, T, D]` of a teacher that ran on a mesh of its own."""
+
+    rows: Rows[Array]
+    teacher_hidden: Array
+
+
+class Teacher(NamedTuple):
+    """A teacher that runs, and its mesh: the student's, or one of its own over the same devices."""
+
+    model: Model
+    mesh: Mesh
+
+
 def frozen_runtime(runtime: Runtime, dtype: str) -> Runtime:
     """A teacher's: held and run in one dtype, nothing recomputed."""
     return dataclasses.replace(runtime, param_dtype=dtype, compute_dtype=dtype, remat="none")
 
 
 def make_loss(
-    architecture: Architecture,
-    runtime: Runtime,
-    implementation: str,
-    teacher: Architecture,
-    teacher_runtime: Runtime,
-    teacher_implementation: str,
+    model: Model,
+    teacher: Model,
     *,
     config: DistillationConfig,
     chunk: int,
@@ -84,106 +122,271 @@ def make_loss(
 ) -> Loss:
     """Sum of the divergence (and cross-entropy) over the tokens that carry loss.
 
-    `frozen` is the teacher; or its output matrix, where the batch has its final states (`apart`).
+    The teacher's parameters are the other models of the loss; or its output matrix alone, where the batch has its
+    final states (`apart`).
 
     Args:
       hidden, matching: the term of hidden states and which states it compares; both or none.
     """
 
-    def loss(params: Params, batch: Batch, rng: jax.Array, frozen: Params) -> LossOutput:
+    def loss(params: Params, batch: Rows[jax.Array] | TaughtRows[jax.Array], rng: jax.Array, others: Any) -> LossOutput:
         del rng  # nothing is drawn
-        model = bind(architecture, runtime, params)
-        student = _reader(model, implementation, batch)
-        if "teacher_hidden" in batch:
-            hidden_BTD, teacher_BTD, teacher_VD = student(), batch["teacher_hidden"], frozen["unembedding"]
+        states = None
+        if isinstance(batch, TaughtRows):
+            rows, (hidden_BTD, matrix_VD) = batch.rows, model(params, batch.rows)
+            teacher_BTD, teacher_VD = batch.teacher_hidden, others["unembedding"]
+        elif hidden is None or matching is None:
+            rows, (hidden_BTD, matrix_VD) = batch, model(params, batch)
+            teacher_BTD, teacher_VD = teacher(jax.lax.stop_gradient(others), batch)
         else:
-            teaching = bind(teacher, teacher_runtime, jax.lax.stop_gradient(frozen))
-            told, teacher_VD = _reader(teaching, teacher_implementation, batch), teaching.unembedding_matrix()
-            if matching is None:
-                hidden_BTD, teacher_BTD = student(), told()
-            else:
-                kept = slice(None) if matching.channels is None else np.array(matching.channels)
-                layers, place = np.unique(matching.teacher, return_inverse=True)
-                hidden_BTD, states_NBTD = student(observe=lambda taps: taps["output"], observe_layers=matching.student)
-                teacher_BTD, teacher_NBTD = told(
-                    observe=lambda taps: taps["output"][..., kept], observe_layers=tuple(int(i) for i in layers)
-                )
+            rows, kept = batch, slice(None) if matching.channels is None else np.array(matching.channels)
+            layers, place = np.unique(matching.teacher, return_inverse=True)
+            (hidden_BTD, states_NBTD), matrix_VD = model(
+                params, batch, observe=lambda taps: taps["output"], observe_layers=matching.student
+            )
+            (teacher_BTD, teacher_NBTD), teacher_VD = teacher(
+                jax.lax.stop_gradient(others),
+                batch,
+                observe=lambda taps: taps["output"][..., kept],
+                observe_layers=tuple(int(i) for i in layers),
+            )
+            states = hidden, states_NBTD, teacher_NBTD[place]
         output = distillation(
             hidden_BTD,
-            model.unembedding_matrix(),
+            matrix_VD,
             teacher_BTD,
             teacher_VD,
-            batch["targets"],
-            batch["weights"],
+            rows.targets,
+            rows.weights,
             config=config,
             chunk=chunk,
         )
         total, metrics = output.loss, {"divergence": output.divergence, "nll": output.nll}
-        if matching is not None:
-            metrics["hidden"] = hidden_term(hidden.kind, states_NBTD, teacher_NBTD[place], batch["weights"])
-            total += hidden.weight * metrics["hidden"]
-        return LossOutput(total, batch["weights"].sum(), metrics)
+        if states is not None:
+            term, student_NBTD, teacher_NBTD = states
+            metrics["hidden"] = hidden_term(term.kind, student_NBTD, teacher_NBTD, rows.weights)
+            total += term.weight * metrics["hidden"]
+        return LossOutput(total, rows.weights.sum(), metrics)
 
     return loss
 
 
-def _reader(model: Transformer, implementation: str, batch: Batch) -> Callable[..., Any]:
-    """A model on the rows of a batch."""
-    rows = {"positions": batch["positions"], "segment_ids": batch["segment_ids"]}
-    return functools.partial(model, batch["inputs"], implementation=implementation, **rows)
+def make_cached_loss(model: Model, *, config: DistillationConfig, chunk: int) -> Loss:
+    """As `make_loss`, for batches that hold the teacher's log-probabilities."""
+
+    def loss(params: Params, batch: CachedRows[jax.Array], rng: jax.Array, others: None) -> LossOutput:
+        del rng, others  # nothing is drawn, the batch already holds the teacher's distribution
+        rows, (hidden_BTD, matrix_VD) = batch.rows, model(params, batch.rows)
+        output = cached_distillation(
+            hidden_BTD,
+            matrix_VD,
+            batch.teacher_ids,
+            batch.teacher_log_probs,
+            rows.targets,
+            rows.weights,
+            config=config,
+            chunk=chunk,
+        )
+        return LossOutput(output.loss, rows.weights.sum(), {"divergence": output.divergence, "nll": output.nll})
+
+    return loss
 
 
-def forward(architecture: Architecture, runtime: Runtime, implementation: str, mesh: Mesh) -> Callable[..., jax.Array]:
-    """`(params, batch) → last states [B, T, D]` as they lie on the student's `mesh`, jitted."""
+def forward(teacher: Model, mesh: Mesh) -> Callable[[Params, Rows[jax.Array]], jax.Array]:
+    """`(params, rows) → last states [B, T, D]` as they lie on the student's `mesh`, jitted."""
 
-    def last_states(params: Params, batch: Batch) -> jax.Array:
-        return _reader(bind(architecture, runtime, params), implementation, batch)()
+    def last_states(params: Params, rows: Rows[jax.Array]) -> jax.Array:
+        return teacher(params, rows)[0]
 
     return jax.jit(last_states, out_shardings=NamedSharding(mesh, spec("batch", "sequence", None)))
 
 
-def apart(
-    params: Params, architecture: Architecture, runtime: Runtime, implementation: str, own: Mesh, mesh: Mesh
-) -> Frozen:
+def apart(params: Params, teacher: Teacher, mesh: Mesh) -> Frozen:
     """A teacher that runs on a mesh of its own before each step; its last states and output matrix go to the student's.
 
     Args:
-      params: on `own`.
+      params: on the teacher's mesh.
       mesh: the student's; of the same devices in the same order (`mesh.rearranged`).
     """
 
     def matrix(params: Params) -> jax.Array:
-        return bind(architecture, runtime, params).unembedding_matrix()
+        return teacher.model.bind(params).unembedding_matrix()
 
-    run = forward(architecture, runtime, implementation, mesh)
-    with jax.set_mesh(own):
+    run = forward(teacher.model, mesh)
+    with jax.set_mesh(teacher.mesh):
         unembedding = jax.jit(matrix, out_shardings=NamedSharding(mesh, spec("vocab", "embed")))(params)
 
-    def prepare(batch: Batch) -> Batch:
-        with jax.set_mesh(own):
-            return batch | {"teacher_hidden": run(params, batch)}
+    def prepare(student: Params, rows: Rows[jax.Array], step: int, key: jax.Array) -> TaughtRows[jax.Array]:
+        del student, step, key  # a teacher depends on the rows alone
+        with jax.set_mesh(teacher.mesh):
+            return TaughtRows(rows, run(params, rows))
 
     return Frozen({"unembedding": unembedding}, prepare)
 
 
-def make_cached_loss(
-    architecture: Architecture, runtime: Runtime, implementation: str, *, config: DistillationConfig, chunk: int
-) -> Loss:
-    """As `make_loss`, for batches with `teacher_ids` and `teacher_log_probs` (`data/stream/cached.py`)."""
+def running_teacher(name: str, config: DistillStage, shapes: Shapes) -> Teacher:
+    """The teacher of a stage, where one runs.
 
-    def loss(params: Params, batch: Batch, rng: jax.Array, frozen: None) -> LossOutput:
-        del rng, frozen  # nothing is drawn, the teacher's word is in the batch
-        model = bind(architecture, runtime, params)
-        output = cached_distillation(
-            _reader(model, implementation, batch)(),
-            model.unembedding_matrix(),
-            batch["teacher_ids"],
-            batch["teacher_log_probs"],
-            batch["targets"],
-            batch["weights"],
-            config=config,
-            chunk=chunk,
+    Raises:
+      ConfigError: its mesh does not divide it or its rows, or an attention that cannot run on the mesh.
+    """
+    train, own, mesh = config.train, config.distill, shapes.mesh
+    architecture = shapes.architecture(own.teacher)
+    teacher_mesh = mesh if own.mesh is None else rearranged(mesh, own.mesh)
+    if teacher_mesh.shape["sequence"] != mesh.shape["sequence"]:
+        raise ConfigError(
+            f"config '{name}.distill.mesh.sequence' is {teacher_mesh.shape['sequence']}, the mesh's is "
+            f"{mesh.shape['sequence']}: the teacher's states could only reach the student by way of every device"
         )
-        return LossOutput(output.loss, batch["weights"].sum(), {"divergence": output.divergence, "nll": output.nll})
+    rows = ("batch", train.batch_size if own.mesh else train.batch_size // train.accumulate)
+    check_divisible(teacher_mesh, {**counts.sizes(architecture, "teacher"), "the teacher's rows": rows})
+    runtime = frozen_runtime(shapes.runtime, own.dtype)
+    return Teacher(shapes.model(architecture, train.seq_len, runtime), teacher_mesh)
 
-    return loss
+
+def _running_loss(config: DistillStage, model: Model, teacher: Teacher, matching: Matching | None) -> Loss:
+    own = config.distill
+    chunk = config.train.loss_chunk
+    return make_loss(model, teacher.model, config=own.loss, chunk=chunk, hidden=own.hidden, matching=matching)
+
+
+def make_task(name: str, config: DistillStage, context: Context) -> tuple[Model, Task]:
+    """The student, and its training for the engine.
+
+    Raises:
+      ConfigError: the student, the teacher, the text and the mesh do not fit.
+      UserError: no surgery leads from the teacher to the student, whose hidden states are compared.
+    """
+    own, train, shapes = config.distill, config.train, context.shapes
+    model = text.trained_model(name, config, shapes)
+    if own.cache:
+        loss = make_cached_loss(model, config=own.loss, chunk=train.loss_chunk)
+        cache = find_cache(name, config, context)
+
+        def stream(rows: np.ndarray) -> Stream:
+            encoder, position = text.TextEncoder(context.tokenizer), context.position(config)
+            plain = context.stream(name, config, encoder, rows, train.batch_size, train.seq_len, position)
+            about = context.about_rows(name, config)
+            return CachedStream(plain, rows, cache, steps=train.steps, stage=name, about=about, top_k=own.top_k)
+
+        return model, text.make_task(name, config, context, model, loss, stream=stream)
+
+    folder = context.find(own.teacher)
+    check_text(name, context, folder.architecture, folder.card, "train.seq_len", train.seq_len, "teacher")
+    matching = None
+    if own.hidden is not None:
+        parts = origin(_lineage(config, context), context.lineage(own.teacher))
+        matching = match(own.hidden, parts.layers, parts.channels, f"{name}.distill.hidden")
+    teacher = running_teacher(name, config, shapes)
+
+    def load() -> Frozen:
+        params = context.load(folder, teacher.model, teacher.mesh)
+        return Frozen(params) if teacher.mesh is shapes.mesh else apart(params, teacher, shapes.mesh)
+
+    flops = {"teacher": counts.forward_flops_per_token(teacher.model.architecture, train.seq_len)}
+    loss = _running_loss(config, model, teacher, matching)
+    return model, text.make_task(name, config, context, model, loss, make_frozen=load, flops=flops)
+
+
+def _lineage(config: DistillStage, context: Context):
+    return iter(()) if config.start == SCRATCH else context.lineage(config.start)
+
+
+def cache_folder(config: DistillStage, context: Context) -> pathlib.Path:
+    """The folder of the cached teacher that a stage names."""
+    cache = config.distill.cache
+    return context.workdir / cache if cache in context.shapes.stages else pathlib.Path(cache)
+
+
+def find_cache(name: str, config: DistillStage, context: Context) -> TeacherCache:
+    """The cached teacher of a stage.
+
+    Raises:
+      ConfigError, UserError: there is none, or it is of other rows or of another teacher.
+    """
+    own, train = config.distill, config.train
+    cache = TeacherCache(cache_folder(config, context))
+    cache.check(
+        name,
+        tokenizer=context.tokenizer.fingerprint,
+        seq_len=train.seq_len,
+        batch_size=train.batch_size,
+        steps=train.steps,
+        top_k=own.top_k,
+        teacher=model_folder.fingerprint(context.find(own.teacher)) if own.teacher else None,
+    )
+    return cache
+
+
+def run(name: str, config: DistillStage, context: Context) -> None:
+    """Trains a student."""
+    model, task = make_task(name, config, context)
+    cache = str(cache_folder(config, context)) if config.distill.cache else None
+    text.train(name, config, context, model, task, cache)
+
+
+def programs(name: str, config: DistillStage, shapes: Shapes) -> StagePrograms:
+    """The step; before it the teacher, where it runs on a mesh of its own."""
+    own, train, mesh = config.distill, config.train, shapes.mesh
+    model, about = text.trained_model(name, config, shapes), {"distill": to_dict(own)}
+    if own.cache:
+        k, log_probs = _cached(own, shapes)
+        batch = abstract_batch(mesh, cached_shapes(train.batch_size, train.seq_len, k, log_probs))
+        loss = make_cached_loss(model, config=own.loss, chunk=train.loss_chunk)
+        return text.step_programs(name, config, shapes, model, loss, batch=batch, about=about)
+    teacher = running_teacher(name, config, shapes)
+    shape, runtime = teacher.model.architecture, teacher.model.runtime
+    matching = None if own.hidden is None else _any_match(name, own.hidden, model.architecture, shape)
+    params = jax.tree.map(
+        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
+        teacher.model.abstract_params(),
+        tree_shardings(teacher.mesh, teacher.model.logical_axes()),
+    )
+    batch, others, before = None, params, ()
+    held = device_bytes(params)
+    if teacher.mesh is not mesh:
+        rows = abstract_batch(mesh, packing.shapes(train.batch_size, train.seq_len))
+        before = (Program("teacher", forward(teacher.model, mesh), {"params": params, "batch": rows}, teacher.mesh),)
+        matrix = (shape.vocab_size, shape.embed_dim)
+        others = {"unembedding": _array(matrix, runtime.param_dtype, mesh, "vocab", "embed")}
+        states = (train.batch_size, train.seq_len, shape.embed_dim)
+        batch = TaughtRows(rows, _array(states, runtime.compute_dtype, mesh, "batch", "sequence", None))
+        held += device_bytes(others)
+    return text.step_programs(
+        name,
+        config,
+        shapes,
+        model,
+        _running_loss(config, model, teacher, matching),
+        batch=batch,
+        others=others,
+        before=before,
+        architectures={"teacher": shape},
+        flops=counts.forward_flops_per_token(shape, train.seq_len),
+        resident={"teacher": held},
+        about=about,
+    )
+
+
+def _any_match(name: str, hidden: HiddenConfig, student: Architecture, teacher: Architecture) -> Matching:
+    """A matching that costs what the run's will: which layers and channels belong together costs nothing."""
+    layers = tuple(i * teacher.num_layers // student.num_layers for i in range(student.num_layers))
+    channels = None if teacher.embed_dim == student.embed_dim else tuple(range(student.embed_dim))
+    return match(hidden, layers, channels, f"{name}.distill.hidden")
+
+
+def _cached(config: DistillConfig, shapes: Shapes) -> tuple[int, str]:
+    """Entries per token of a cache that may not be there yet, and the dtype of its log-probabilities."""
+    stage = shapes.stages.get(config.cache)
+    written = getattr(stage, "cache_teacher", None)
+    k = config.top_k or (written.k if written else 0)
+    if not k:
+        raise ConfigError("to plan a distillation from a cache, set config 'distill.top_k', or add its stage")
+    return k, written.log_probs if written else "float16"
+
+
+def _array(shape: tuple[int, ...], dtype: str, mesh: Mesh, *names: str | None) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=NamedSharding(mesh, spec(*names)))
+
+
+KIND = Kind("distill", DistillStage, run, free=(*text.FREE, "distill.mesh"), programs=programs)

@@ -1,4 +1,4 @@
-"""What of a model stays, and carrying it out.
+"""A cut list: which parts of a model are kept, and how to apply it.
 
 One cut list covers every surgery: each layer of the result names the layer it comes from and the parts of it that stay.
 Indexing with it is all that happens to the weights, but for norms that are rescaled, embeddings that are averaged and
@@ -27,7 +27,7 @@ NORMS = ("attention_norm", "mlp_norm")
 
 @dataclasses.dataclass(frozen=True)
 class CutList:
-    """What of a model stays; None keeps everything, all indices are those of the old model, ascending.
+    """The parts of a model that stay; None keeps everything, all indices are those of the old model, ascending.
 
     Attributes:
       before, after: the two shapes.
@@ -82,7 +82,7 @@ class CutList:
         return found
 
     def report(self) -> dict[str, Any]:
-        """What was kept, copied and reset, and what that does to size and cost; what `surgery.json` holds."""
+        """The content of `surgery.json`: the parts kept, copied and reset, with size and cost before and after."""
         a, b = self.before, self.after
         copied = [i for i, layer in enumerate(self.layers) if layer in self.layers[:i]]
         return {
@@ -178,6 +178,3 @@ def apply(cuts: CutList, params: Params, runtime: Runtime, mesh: Mesh | None = N
         return {**cut_outer(cuts, {k: v for k, v in params.items() if k != "blocks"}), "blocks": stacked}
 
     return jax.jit(cut, out_shardings=shardings)(params)
-
-
-Plan = CutList

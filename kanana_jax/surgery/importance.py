@@ -1,4 +1,4 @@
-"""How much each channel, neuron, head and layer matters, from forward passes over calibration text alone.
+"""The importance of each channel, neuron, head and layer, from forward passes over calibration text alone.
 
 Minitron's scores (arXiv:2407.14679, §2.2) with Kanana's changes (arXiv:2502.18934, §2.3, Table 15): channels are scored
 by the outputs of all norms and summed over layers; neurons by the SwiGLU states that go into `down`; heads by what goes
@@ -8,7 +8,6 @@ batch (L2 norm).
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -17,12 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kanana_jax.data.stream.packing import Rows
 from kanana_jax.errors import UserError
+from kanana_jax.files import whole_file, write_json
 from kanana_jax.losses.cross_entropy import cross_entropy
-from kanana_jax.models.architecture import Architecture, Runtime
-from kanana_jax.models.transformer import Params, bind
+from kanana_jax.models.architecture import Architecture
+from kanana_jax.models.model import Model
+from kanana_jax.models.transformer import Params
 
-Batch = dict[str, jax.Array]
 FIELDS = ("channels", "neurons", "heads", "layers", "residual")
 
 
@@ -95,11 +96,9 @@ class Importance:
 
     def save(self, folder: pathlib.Path, about: dict[str, Any]) -> None:
         """Writes `importance.npz` and `importance.json` (what they were measured with)."""
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / "importance.partial.npz"
-        np.savez(partial, **{name: getattr(self, name) for name in FIELDS})
-        partial.replace(folder / "importance.npz")
-        (folder / "importance.json").write_text(json.dumps(about, indent=1))
+        with whole_file(folder / "importance.npz") as temporary, temporary.open("wb") as file:
+            np.savez(file, **{name: getattr(self, name) for name in FIELDS})
+        write_json(folder / "importance.json", about)
 
     @staticmethod
     def load(folder: pathlib.Path) -> "Importance":
@@ -118,21 +117,19 @@ def forward_passes(config: ImportanceConfig, num_layers: int) -> int:
 
 
 def score(
-    config: ImportanceConfig, architecture: Architecture, runtime: Runtime, params: Params, batches: Iterable[Batch],
-    implementation: str = "xla",
-) -> Importance:  # fmt: skip
+    config: ImportanceConfig, model: Model, params: Params, batches: Iterable[Rows[jax.Array]]
+) -> Importance:
     """Scores a model; parameters and batches may be sharded, nothing is gathered but the scores.
 
     Args:
-      batches: `inputs`, `positions`, `segment_ids`, `weights` `[B, T]` (and `targets`, for `perplexity`); tokens of
-        weight 0 do not count.
+      batches: packed rows; tokens of weight 0 do not count.
 
     Raises:
       UserError: no calibration text, or scores that are not finite.
     """
-    a = architecture
-    observe = jax.jit(functools.partial(_sums, config, architecture, runtime, implementation))
-    without = jax.jit(functools.partial(_losses_without, architecture, runtime, implementation))
+    a = model.architecture
+    observe = jax.jit(functools.partial(_sums, config, model))
+    without = jax.jit(functools.partial(_losses_without, model))
     total = None
     for batch in batches:
         found = observe(params, batch)
@@ -159,9 +156,9 @@ def score(
     return found
 
 
-def _sums(config: ImportanceConfig, a: Architecture, runtime: Runtime, implementation: str, params, batch):
+def _sums(config: ImportanceConfig, model: Model, params: Params, batch: Rows[jax.Array]) -> dict[str, jax.Array]:
     """Sums over one batch, each layer's reduced as soon as it is there."""
-    weights_BT = batch["weights"].astype(jnp.float32)
+    weights_BT = batch.weights.astype(jnp.float32)
     rows_B = (weights_BT.sum(axis=1) > 0).astype(jnp.float32)
     count_B = jnp.maximum(weights_BT.sum(axis=1), 1.0)
 
@@ -199,14 +196,7 @@ def _sums(config: ImportanceConfig, a: Architecture, runtime: Runtime, implement
             "raw": jnp.stack([squares(taps[name], jnp.ones(())) for name in ("attention_norm", "mlp_norm")]),
         }
 
-    model = bind(a, runtime, params)
-    hidden_BTD, seen = model(
-        batch["inputs"],
-        positions=batch["positions"],
-        segment_ids=batch["segment_ids"],
-        implementation=implementation,
-        observe=observe,
-    )
+    (hidden_BTD, seen), _ = model(params, batch, observe=observe)
     gains_L2D = jnp.stack(
         [params["blocks"][name]["scale"].astype(jnp.float32) for name in ("attention_norm", "mlp_norm")], axis=1
     )
@@ -221,27 +211,22 @@ def _sums(config: ImportanceConfig, a: Architecture, runtime: Runtime, implement
     }
 
 
-def _losses_without(a: Architecture, runtime: Runtime, implementation: str, params, batch):
+def _losses_without(model: Model, params: Params, batch: Rows[jax.Array]) -> jax.Array:
     """Summed next-token losses of a batch without each layer, and with all of them, `[L + 1]`."""
+    layers = model.architecture.num_layers
 
     def loss(gone):
         # A layer whose outputs are zero adds nothing to the stream: it is as good as not there.
-        stays = jnp.arange(a.num_layers) != gone
+        stays = jnp.arange(layers) != gone
         blocks = params["blocks"]
         attention, mlp = blocks["attention"], blocks["mlp"]
         o = attention["o"] * stays[:, None, None, None].astype(attention["o"].dtype)
         down = mlp["down"] * stays[:, None, None].astype(mlp["down"].dtype)
         blocks = {**blocks, "attention": {**attention, "o": o}, "mlp": {**mlp, "down": down}}
-        model = bind(a, runtime, {**params, "blocks": blocks})
-        hidden_BTD = model(
-            batch["inputs"],
-            positions=batch["positions"],
-            segment_ids=batch["segment_ids"],
-            implementation=implementation,
-        )
-        return cross_entropy(hidden_BTD, model.unembedding_matrix(), batch["targets"], batch["weights"]).nll
+        hidden_BTD, unembedding_VD = model({**params, "blocks": blocks}, batch)
+        return cross_entropy(hidden_BTD, unembedding_VD, batch.targets, batch.weights).nll
 
-    return jax.lax.map(loss, jnp.arange(a.num_layers + 1))
+    return jax.lax.map(loss, jnp.arange(layers + 1))
 
 
 def _from_weights(config: ImportanceConfig, a: Architecture, params: Params, norms, neurons, heads):

@@ -7,7 +7,7 @@ import numpy as np
 
 from kanana_jax.errors import ConfigError
 from kanana_jax.models.architecture import Architecture
-from kanana_jax.surgery.cuts import Plan
+from kanana_jax.surgery.cuts import CutList
 from kanana_jax.surgery.importance import Importance
 
 
@@ -36,8 +36,11 @@ class PruneConfig:
     rescale_norms: bool = False
 
 
-def shape(before: Architecture, config: PruneConfig) -> Architecture:
+def shape(before: Architecture, config: PruneConfig, key: str = "prune") -> Architecture:
     """The shape of the result.
+
+    Args:
+      key: of the config's section, for messages.
 
     Raises:
       ConfigError: nothing would change, a size would grow, or the heads do not divide into their groups.
@@ -46,35 +49,38 @@ def shape(before: Architecture, config: PruneConfig) -> Architecture:
     for name in ("embed_dim", "mlp_dim", "num_heads", "num_kv_heads", "num_layers"):
         wanted, old = getattr(config, name), getattr(before, name)
         if wanted < 0 or wanted > old:
-            raise ConfigError(f"prune.{name} is {wanted}: pruning goes from 1 to the model's {old}")
+            raise ConfigError(f"config '{key}.{name}' is {wanted}: pruning goes from 1 to the model's {old}")
         sizes[name] = wanted or old
     if sizes["num_heads"] % sizes["num_kv_heads"]:
         raise ConfigError(
-            f"prune.num_heads is {sizes['num_heads']}, which the {sizes['num_kv_heads']} KV groups do not divide: "
-            "every group must keep as many heads"
+            f"config '{key}.num_heads' is {sizes['num_heads']}, which the {sizes['num_kv_heads']} KV groups do not "
+            "divide: every group must keep as many heads"
         )
     per_group = sizes["num_heads"] // sizes["num_kv_heads"]
     if per_group > before.group_size:
         raise ConfigError(
-            f"prune.num_heads is {sizes['num_heads']} over {sizes['num_kv_heads']} KV groups: that is {per_group} a "
-            f"group, but the model has {before.group_size}"
+            f"config '{key}.num_heads' is {sizes['num_heads']} over {sizes['num_kv_heads']} KV groups: that is "
+            f"{per_group} per group, but the model has {before.group_size}"
         )
     if config.tie_embeddings and before.tied_embeddings:
-        raise ConfigError("prune.tie_embeddings: the model's embeddings are tied already: take it out")
+        raise ConfigError(f"config '{key}.tie_embeddings': the embeddings are tied already: take it out")
     after = dataclasses.replace(before, **sizes, tied_embeddings=before.tied_embeddings or config.tie_embeddings)
     if after == before:
-        raise ConfigError("prune names no size that is smaller than the model's: nothing would change")
+        raise ConfigError(f"config '{key}' names no size that is smaller than the model's: nothing would change")
     return after
 
 
-def plan(before: Architecture, config: PruneConfig, importance: Importance) -> Plan:
-    """Which parts stay.
+def cut_list(before: Architecture, config: PruneConfig, importance: Importance, key: str = "prune") -> CutList:
+    """The parts that stay, by their importance.
+
+    Args:
+      key: of the config's section, for messages.
 
     Raises:
       ConfigError: see `shape`.
       UserError: importance scores of another model.
     """
-    after = shape(before, config)
+    after = shape(before, config, key)
     importance.check(before)
     layers = _layers(importance.layers, after.num_layers, config.layers)
     channels = neurons = heads = kv_heads = scales = None
@@ -92,7 +98,7 @@ def plan(before: Architecture, config: PruneConfig, importance: Importance) -> P
         kept = np.sqrt(importance.residual[:, list(channels)].mean(axis=1))
         rows = [*(2 * i + j for i in layers for j in (0, 1)), 2 * before.num_layers]
         scales = tuple(float(x) for x in kept[rows])
-    return Plan(before, after, layers, (False,) * len(layers), channels, neurons, heads, kv_heads, scales)
+    return CutList(before, after, layers, (False,) * len(layers), channels, neurons, heads, kv_heads, scales)
 
 
 def _best(scores: np.ndarray, count: int) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ BUDGETS = {"parameters": "", "flops_per_token": " FLOPs", "memory_bytes": " byte
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What a pruned model may cost; 0 leaves a cost free.
+    """The limits of a pruned model's costs; 0 leaves a cost free.
 
     Attributes:
       parameters: all of them.
@@ -108,7 +108,7 @@ class SearchConfig:
 
 
 def costs(a: Architecture, budget: Budget) -> dict[str, float]:
-    """What a model costs, by the names of `BUDGETS`."""
+    """A model's costs, by the names of `BUDGETS`."""
     cache = 2 * a.num_layers * a.num_kv_heads * a.head_dim * budget.context * budget.batch
     memory = budget.bytes_per_value * (counts.parameters(a) + cache)
     # A step attends to the whole context, where training sees half of it on average.

@@ -1,14 +1,13 @@
 """Surgery from folder to folder, a layer in memory at a time: a model of any size on a machine of any size."""
 
 import pathlib
-from typing import Any
 
 from kanana_jax.interop import model_folder
-from kanana_jax.interop.model_folder import ModelFolder
+from kanana_jax.interop.model_folder import Card, ModelFolder
 from kanana_jax.surgery.cuts import CutList, cut_layer, cut_outer
 
 
-def apply_to_folder(cuts: CutList, source: ModelFolder, destination: pathlib.Path, card: dict[str, Any]) -> None:
+def apply_to_folder(cuts: CutList, source: ModelFolder, destination: pathlib.Path, card: Card) -> None:
     """Writes the new model whole or not at all; every process calls it, layers are shared out.
 
     Raises:

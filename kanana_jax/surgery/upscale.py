@@ -5,7 +5,7 @@ from typing import Literal
 
 from kanana_jax.errors import ConfigError
 from kanana_jax.models.architecture import Architecture
-from kanana_jax.surgery.cuts import Plan
+from kanana_jax.surgery.cuts import CutList
 
 Method = Literal["overlap", "identity", "neighbour", "stack"]
 
@@ -26,18 +26,21 @@ class UpscaleConfig:
     method: Method = "overlap"
 
 
-def plan(before: Architecture, config: UpscaleConfig) -> Plan:
-    """The plan of an up-scaling.
+def cut_list(before: Architecture, config: UpscaleConfig, key: str = "upscale") -> CutList:
+    """The cut list of an up-scaling.
+
+    Args:
+      key: of the config's section, for messages.
 
     Raises:
       ConfigError: the result would not be deeper, or would be more than twice as deep (overlap, identity, neighbour).
     """
     old, new = before.num_layers, config.num_layers
     if new <= old:
-        raise ConfigError(f"upscale.num_layers is {new}, but the model has {old} already: ask for more")
+        raise ConfigError(f"config '{key}.num_layers' is {new}, but the model has {old} already: ask for more")
     if config.method != "stack" and new > 2 * old:
         raise ConfigError(
-            f"upscale.num_layers is {new}: '{config.method}' reaches {2 * old} at most; do it in two steps"
+            f"config '{key}.num_layers' is {new}: '{config.method}' reaches {2 * old} at most; do it in two steps"
         )
     identity = [False] * new
     if config.method == "overlap":
@@ -57,4 +60,4 @@ def plan(before: Architecture, config: UpscaleConfig) -> Plan:
                 layers.append(layer)
                 identity.append(config.method == "identity")
     after = dataclasses.replace(before, num_layers=new)
-    return Plan(before, after, tuple(layers), tuple(identity))
+    return CutList(before, after, tuple(layers), tuple(identity))

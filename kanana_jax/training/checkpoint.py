@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN, PreservationPolicy
 
 from kanana_jax.errors import UserError
 from kanana_jax.training.step import TrainState
@@ -20,7 +20,7 @@ class CheckpointConfig:
     Attributes:
       every: steps between checkpoints.
       keep_last: newest ones kept.
-      keep_best: best ones kept, by the evaluation's mean bits per byte; 0: none.
+      keep_best: best ones kept, by the stage's score; 0: none. Every evaluation is then followed by a checkpoint.
     """
 
     every: int = 500
@@ -33,24 +33,25 @@ class CheckpointConfig:
 
 
 class Checkpoints:
-    """`DIR/<stage>/checkpoints/<step>/{state,data}`; the step is the number of batches consumed."""
+    """`DIR/<stage>/checkpoints/<step>/{state,data}`; the step is the number of batches consumed.
+
+    Beside them lies `metrics`, the loss by which the best are kept, where the step was evaluated.
+    """
 
     def __init__(self, folder: pathlib.Path, config: CheckpointConfig):
         self.folder = pathlib.Path(folder).absolute()
-        policies = [LatestN(config.keep_last)]
+        policies: list[PreservationPolicy] = [LatestN(config.keep_last)]
         if config.keep_best:
             policies.append(
-                BestN(
-                    get_metric_fn=lambda metrics: metrics["bits_per_byte"],
-                    reverse=True,
-                    n=config.keep_best,
-                    keep_checkpoints_without_metrics=False,
-                )
+                BestN(get_metric_fn=_loss, reverse=True, n=config.keep_best, keep_checkpoints_without_metrics=False)
             )
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=AnyPreservationPolicy(policies),
+                # Not used to choose, since the policy does; without it Orbax keeps no metrics on disk.
+                best_fn=_loss if config.keep_best else None,
+                best_mode="min",
                 cleanup_tmp_directories=True,
                 enable_async_checkpointing=True,
             ),
@@ -62,8 +63,12 @@ class Checkpoints:
     def steps(self) -> list[int]:
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, state: TrainState, data: dict[str, Any], metrics: dict[str, float] | None = None) -> None:
-        """Begins a save; returns once the arrays are copied, the write goes on behind.
+    def save(self, step: int, state: TrainState, data: dict[str, Any], loss: float | None = None) -> None:
+        """Begins a save; returns once the arrays are copied, the write continues in the background.
+
+        Args:
+          data: JSON.
+          loss: of this very step's evaluation, lower is better; None: it was not evaluated.
 
         Raises:
           UserError: this save or the one before it could not be written (full disk, permissions);
@@ -73,7 +78,7 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), data=ocp.args.JsonSave(data)),
-                metrics=metrics,
+                metrics=None if loss is None else {"loss": loss},
                 force=True,
             )
         except Exception as error:
@@ -124,6 +129,10 @@ class Checkpoints:
             f"checkpoint of step {step} could not be written to {self.folder} ({reason}); "
             f"the last complete one is step {kept}: free space or fix the folder, then run the same command again"
         )
+
+
+def _loss(metrics: dict[str, float]) -> float:
+    return metrics["loss"]
 
 
 def _first_line(error: Exception) -> str:

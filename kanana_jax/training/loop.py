@@ -5,21 +5,26 @@ import dataclasses
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent import futures
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from kanana_jax.data.stream.lanes import Position
 from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.models.transformer import Params
 from kanana_jax.parallel import chips, heartbeat, multihost, sharding
 from kanana_jax.training import metrics as metrics_lib
-from kanana_jax.training.checkpoint import CheckpointConfig, Checkpoints
-from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
-from kanana_jax.training.step import Batch, GuardConfig, Loss, TrainState, init_state, make_train_step, state_shardings
+from kanana_jax.training.checkpoint import Checkpoints
+from kanana_jax.training.optimizer import make_optimizer
+from kanana_jax.training.schedule import make_schedule
+from kanana_jax.training.step import Batch, Loss, Others, TrainState, init_state, make_train_step, state_shardings
+from kanana_jax.training.task import Evaluation, Frozen, Stream, Task, TrainConfig
 
 
 class Preempted(UserError):
@@ -29,138 +34,29 @@ class Preempted(UserError):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """How long and how a stage trains.
-
-    Attributes:
-      tokens: length of the stage; the steps are ⌈tokens / batch_tokens⌉.
-      batch_tokens: tokens a step, all devices and micro-batches together.
-      seq_len: tokens a row; `batch_tokens` is a multiple of it.
-      optimizer: AdamW and its schedule.
-      accumulate: micro-batches a step.
-      z_loss: coefficient (Kanana §2.2: 5e-6).
-      loss_chunk: tokens whose logits a device holds at once.
-      log_every, eval_every: steps; `eval_every` 0 evaluates at the end only.
-      checkpoint: when and what is kept.
-      guard: which updates are refused.
-    """
-
-    tokens: int
-    batch_tokens: int
-    seq_len: int
-    optimizer: OptimizerConfig
-    accumulate: int = 1
-    z_loss: float = 5e-6
-    loss_chunk: int = 1024
-    log_every: int = 10
-    eval_every: int = 0
-    checkpoint: CheckpointConfig = CheckpointConfig()
-    guard: GuardConfig = GuardConfig()
-
-    def __post_init__(self):
-        if self.batch_tokens % self.seq_len:
-            raise ValueError(f"batch_tokens ({self.batch_tokens}) must be a multiple of seq_len ({self.seq_len})")
-        if self.batch_size % self.accumulate:
-            raise ValueError(
-                f"the {self.batch_size} rows of a batch must be a multiple of accumulate ({self.accumulate})"
-            )
-        if self.tokens < 1 or self.log_every < 1:
-            raise ValueError("tokens and log_every must be at least 1")
-
-    @property
-    def batch_size(self) -> int:
-        """Rows of a global batch, `B`."""
-        return self.batch_tokens // self.seq_len
-
-    @property
-    def steps(self) -> int:
-        return -(-self.tokens // self.batch_tokens)
-
-
-class Frozen(NamedTuple):
-    """What a loss needs beside its own model.
-
-    Attributes:
-      params: the stage's other models (a teacher, a reference), already sharded.
-      prepare: adds to every batch what is computed outside of the step, say on another mesh.
-    """
-
-    params: Any = None
-    prepare: Callable[[Batch], Batch] | None = None
-
-
-class Questions(NamedTuple):
-    """Tasks that are asked at the beginning, every so many steps (0: not between) and at the end.
-
-    Attributes:
-      every: steps.
-      ask: parameters → `{task: {metric: value}}`.
-    """
-
-    every: int
-    ask: Callable[[Any], dict[str, dict[str, float]]]
-
-
-class Stream(Protocol):
-    """A stage's batches: this process's rows, in the order of `rows`."""
-
-    wait_seconds: float
-    filter_seconds: float
-
-    def __next__(self) -> dict[str, np.ndarray]: ...
-
-    def get_state(self) -> dict[str, Any]: ...
-
-    def set_state(self, state: dict[str, Any]) -> None: ...
-
-    def close(self) -> None: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A stage as the engine sees it.
-
-    Attributes:
-      name: shown and written.
-      loss: see `step.LossOutput`.
-      make_params: fresh or loaded parameters, already sharded; called only where nothing is resumed.
-      drawn: they are fresh, so that there is nothing to evaluate before the first step but `questions`.
-      abstract_params: their shapes and dtypes.
-      logical_axes: their axis names.
-      stream: makes the batches of the given global rows.
-      flops_per_token: exact matmul FLOPs of training on one token, for MFU.
-      sizes: `{what: (logical axis, size)}` that the mesh must divide.
-      evaluate: parameters → `{"bits_per_byte": {name: value}, …}`.
-      make_frozen: loads the stage's other models.
-      questions: asked beside `evaluate`.
-    """
-
-    name: str
-    loss: Loss
-    make_params: Callable[[], Any]
-    abstract_params: Any
-    logical_axes: Any
-    stream: Callable[[np.ndarray], Stream]
-    flops_per_token: float
-    sizes: dict[str, tuple[str, int]]
-    evaluate: Callable[[Any], dict[str, Any]] | None = None
-    make_frozen: Callable[[], Frozen] = Frozen
-    questions: Questions | None = None
-    drawn: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
 class Result:
-    """A finished stage: its last state, data position, evaluation and tokens that carried loss."""
+    """A finished stage.
 
-    state: TrainState
-    data: dict[str, Any]
-    evaluation: dict[str, Any]
+    Attributes:
+      params: the whole model's.
+      step: its last one.
+      data: position in the data.
+      evaluation: of the last step.
+      tokens: that it was trained on.
+    """
+
+    params: Params
+    step: int
+    data: Position
+    evaluation: Evaluation
     tokens: int
 
 
 # A step that is being compiled: called like `ShardedStep.function`.
-Ahead = futures.Future[Callable[[TrainState, Batch, Any], tuple[TrainState, dict[str, jax.Array]]]]
+StepFunction = Callable[[TrainState, Batch, Others], tuple[TrainState, dict[str, jax.Array]]]
+Ahead = futures.Future[StepFunction]
+# Keeps what `Frozen.prepare` draws apart from what the loss of the same step draws.
+_PREPARE = 0x70726570
 
 
 # LLVM's full effort makes no step of a CPU faster that was measured, and takes 13 seconds of a core instead of 9.
@@ -171,21 +67,21 @@ class ShardedStep(NamedTuple):
     """The step of a stage on a mesh, before there are any arrays.
 
     Attributes:
-      function: `(state, batch, frozen) → (state, metrics)`, jitted; it takes its state's memory for the next one.
+      function: `(state, batch, others) → (state, metrics)`, jitted; it takes its state's memory for the next one.
       state: shapes, dtypes and shardings of its state.
       optimizer: that began it.
     """
 
-    function: Any
+    function: jax.stages.Wrapped
     state: TrainState
     optimizer: optax.GradientTransformation
 
 
 def sharded_step(
-    loss: Loss, abstract_params: Any, logical_axes: Any, config: TrainConfig, mesh: Mesh, seed: int
+    loss: Loss, abstract_params: Params, logical_axes: Params, config: TrainConfig, mesh: Mesh, seed: int
 ) -> ShardedStep:
-    """What `train` runs and `kanana plan` compiles: one function, so that a plan is of the program that trains."""
-    optimizer = make_optimizer(config.optimizer, config.steps)
+    """The step that `train` runs and `kanana plan` compiles, so that a plan is of the program that trains."""
+    optimizer = make_optimizer(config.optimizer, config.steps, logical_axes)
     abstract = jax.eval_shape(lambda p: init_state(p, optimizer, seed), abstract_params)
     shardings = state_shardings(mesh, abstract, logical_axes)
     function = jax.jit(
@@ -220,7 +116,7 @@ def train(
 
     Args:
       stop_at: steps after which it ends early, evaluated and saved; called again without it, or with a larger one, it
-        goes on as if it had never stopped.
+        resumes as if it had never stopped.
       ahead: its step, where that is being compiled already.
 
     Raises:
@@ -239,7 +135,7 @@ def train(
         start = checkpoints.latest()
         if start is None:
             begin = jax.jit(lambda p: init_state(p, compiled.optimizer, seed), out_shardings=shardings)
-            state, tokens = begin(task.make_params()), 0
+            state, so_far = begin(task.make_params()), _SoFar()
         else:
             if start > config.steps:
                 raise ConfigError(
@@ -248,10 +144,12 @@ def train(
                 )
             state, data = checkpoints.restore(start, compiled.state)
             stream.set_state(data["stream"])
-            tokens = data["tokens"]
+            so_far = _SoFar(data["tokens"], data.get("best"), data.get("worse", 0))
         frozen = task.make_frozen()
         end = config.steps if stop_at is None else max(start or 0, min(stop_at, config.steps))
-        run = _Run(task, config, mesh, folder, checkpoints, start or 0, tokens, end)
+        if config.patience and so_far.worse >= config.patience:
+            end = start or 0
+        run = _Run(task, config, mesh, folder, checkpoints, start or 0, so_far, end, seed)
         try:
             with termination() as terminated:
                 function = compiled.function if ahead is None else ahead.result()
@@ -260,12 +158,33 @@ def train(
             run.close()
 
 
+@dataclasses.dataclass
+class _SoFar:
+    """Of a stage, beside its state: tokens, the best loss of its evaluations, and how many since were no better."""
+
+    tokens: int = 0
+    best: float | None = None
+    worse: int = 0
+
+
 class _Run:
     """The moving parts of one call of `train`: clocks, writers, pending metrics."""
 
-    def __init__(self, task, config, mesh, folder, checkpoints, start, tokens, end):
+    def __init__(
+        self,
+        task: Task,
+        config: TrainConfig,
+        mesh: Mesh,
+        folder: pathlib.Path,
+        checkpoints: Checkpoints,
+        start: int,
+        so_far: _SoFar,
+        end: int,
+        seed: int,
+    ):
         self.task, self.config, self.mesh, self.checkpoints = task, config, mesh, checkpoints
-        self.start, self.tokens, self.end = start, tokens, end
+        self.start, self.so_far, self.end = start, so_far, end
+        self.key = jax.random.fold_in(jax.random.key(seed), _PREPARE)
         rate, self.peak_source = chips.peak_flops(jax.local_devices()[0])
         self.peak = rate * mesh.size
         self.schedule = _multiple(config)
@@ -278,23 +197,31 @@ class _Run:
             ]
         self.clock, self.clock_tokens, self.waited, self.filtered = time.perf_counter(), 0.0, 0.0, 0.0
         self.timed_steps = 0
-        self.evaluation: dict[str, Any] = {}
+        self.evaluation: Evaluation = {}
         self.mark = heartbeat.Marks()
 
-    def close(self):
+    def close(self) -> None:
         self.mark(self.end, heartbeat.OUTSIDE)
         for writer in self.writers:
             writer.close()
 
-    def write(self, line: dict[str, Any]) -> None:
+    def write(self, line: metrics_lib.Line) -> None:
         for writer in self.writers:
             writer.write(line)
 
-    def loop(self, state, stream, rows, step_function, frozen, terminated) -> Result:
-        config, pending = self.config, None
+    def loop(
+        self,
+        state: TrainState,
+        stream: Stream,
+        rows: np.ndarray,
+        step_function: StepFunction,
+        frozen: Frozen,
+        terminated: Callable[[], bool],
+    ) -> Result:
+        config, pending, data, step = self.config, None, stream.get_state(), self.start
         self.mark(self.start, heartbeat.COMPILE)
-        if self.start == 0 and (self.asks(0) or not self.task.drawn):
-            self.evaluate(0, state.params)
+        if self.start == 0 and (self.asks(0) or not self.task.fresh):
+            self.evaluate(0, state.params, frozen)
         for step in range(self.start + 1, self.end + 1):
             first = step == self.start + 1
             self.mark(step, heartbeat.COMPILE if first else heartbeat.BATCH)
@@ -304,7 +231,7 @@ class _Run:
             data = stream.get_state()
             batch = sharding.put_batch(self.mesh, rows, config.batch_size, local)
             if frozen.prepare is not None:
-                batch = frozen.prepare(batch)
+                batch = frozen.prepare(state.params, batch, step, jax.random.fold_in(self.key, step))
             if not first:
                 self.mark(step, heartbeat.STEP)
             state, values = step_function(state, batch, frozen.params)
@@ -313,45 +240,46 @@ class _Run:
                 self.digest(*pending)
             pending = (step, values)
             last = step == self.end
-            evaluated = last or self.asks(step) or (config.eval_every > 0 and step % config.eval_every == 0)
             stopping = terminated() or self.checkpoints.preempted(step)
-            saving = last or stopping or step % config.checkpoint.every == 0
+            due = last or self.asks(step) or (config.eval_every > 0 and step % config.eval_every == 0)
+            evaluated = due and not stopping
+            keeping = evaluated and config.checkpoint.keep_best > 0
+            saving = last or stopping or keeping or step % config.checkpoint.every == 0
             if evaluated or saving:
                 self.digest(*pending)
                 pending = None
-            if evaluated and not stopping:
+            loss = None
+            if evaluated:
                 self.mark(step, heartbeat.EVALUATE)
-                self.evaluate(step, state.params)
-            if saving:
+                loss = self.judge(step, state.params, frozen)
+                last = last or bool(config.patience and self.so_far.worse >= config.patience)
+            if saving or last:
                 self.mark(step, heartbeat.SAVE)
-                self.save(step, state, data)
-            if stopping and not last:
+                self.save(step, state, data, loss)
+            if last:
+                break
+            if stopping:
                 self.checkpoints.wait()
                 raise Preempted(
                     f"stage '{self.task.name}' was told to stop and is saved at step {step} of {self.end}: "
-                    "run the same command again to go on"
+                    "run the same command again to resume"
                 )
         self.checkpoints.wait()
         if self.start == self.end:
-            data = stream.get_state()
-            self.evaluate(self.end, state.params)
-        return Result(state, multihost.merge_states(data), self.evaluation, self.tokens)
+            self.evaluate(self.end, state.params, frozen)
+        params = self.task.full(state.params, frozen.params)
+        return Result(params, step, multihost.merge_states(data), self.evaluation, self.so_far.tokens)
 
-    def save(self, step, state, data):
-        bits = self.evaluation.get("bits_per_byte", {})
-        mean = float(np.mean([v for k, v in bits.items() if k.startswith("lang/")])) if bits else None
-        self.checkpoints.save(
-            step,
-            state,
-            {"stream": multihost.merge_states(data), "tokens": self.tokens},
-            None if mean is None else {"bits_per_byte": mean},
-        )
+    def save(self, step: int, state: TrainState, data: Position, loss: float | None) -> None:
+        position = {"stream": multihost.merge_states(data), **dataclasses.asdict(self.so_far)}
+        self.checkpoints.save(step, state, position, loss)
 
-    def digest(self, step: int, values: dict[str, jax.Array]) -> None:
+    def digest(self, step: int, arrays: dict[str, jax.Array]) -> None:
         """Reads a step's figures, stops a run that no longer learns, and logs every `log_every`."""
         config = self.config
-        values = {name: float(value) for name, value in jax.device_get(values).items()}
-        self.tokens += int(values["weight"])
+        values = {name: float(value) for name, value in jax.device_get(arrays).items()}
+        tokens = values.get("tokens", values["weight"])
+        self.so_far.tokens += int(tokens)
         if values["skipped_in_a_row"] >= config.guard.stop_after:
             raise UserError(
                 f"stage '{self.task.name}' stopped at step {step}: {config.guard.stop_after} updates in a row were "
@@ -363,25 +291,25 @@ class _Run:
             self.clock, self.waited, self.filtered, self.timed_steps = now, 0.0, 0.0, 0
         else:
             self.timed_steps += 1
-            self.clock_tokens += values["weight"]
+            self.clock_tokens += tokens
         if step % config.log_every and step != self.end and step != self.start + 1:
             return
         seconds = now - self.clock
-        line = {
+        line: metrics_lib.Line = {
             "step": step,
-            "tokens": self.tokens,
+            "tokens": self.so_far.tokens,
             "loss": values["loss"],
             "lr": config.optimizer.learning_rate * self.schedule(step - 1),
             "grad_norm": values["grad_norm"],
             "skipped": int(values["skipped"]),
         }
-        known = {"loss", "weight", "grad_norm", "skipped", "skipped_in_a_row"}
+        known = {"loss", "weight", "tokens", "grad_norm", "skipped", "skipped_in_a_row"}
         line |= {name: value for name, value in values.items() if name not in known}
         if self.timed_steps:
             rate = self.clock_tokens / seconds
             line |= {
                 "tokens_per_s": rate,
-                "mfu": rate * self.task.flops_per_token / self.peak,
+                "mfu": rate * sum(self.task.flops.values()) / self.peak,
                 "data_wait_s": self.waited / self.timed_steps,
                 "data_wait_share": self.waited / seconds,
                 "filter_share": self.filtered / seconds,
@@ -397,27 +325,44 @@ class _Run:
             return False
         return step in (0, self.end) or (questions.every > 0 and step % questions.every == 0)
 
-    def evaluate(self, step: int, params: Any) -> None:
+    def evaluate(self, step: int, params: Params, frozen: Frozen) -> None:
         task = self.task
-        if task.evaluate is None and not self.asks(step):
+        asks = task.questions if self.asks(step) else None
+        if task.evaluate is None and asks is None:
             return
         began = time.perf_counter()
-        self.evaluation = {"bits_per_byte": {}} if task.evaluate is None else task.evaluate(params)
-        if self.asks(step):
-            self.evaluation["tasks"] = task.questions.ask(params)
-        self.write({"step": step, "tokens": self.tokens, "eval": self.evaluation})
+        whole = task.full(params, frozen.params)
+        self.evaluation = {task.score.name: {}} if task.evaluate is None else task.evaluate(whole)
+        if asks is not None:
+            self.evaluation["tasks"] = asks.ask(whole)
+        line: metrics_lib.Line = {"step": step, "tokens": self.so_far.tokens, "eval": self.evaluation}
+        value = task.score.of(self.evaluation)
+        if value is not None:
+            line["score"] = {"name": task.score.name, "better": task.score.better, "value": value}
+        self.write(line)
         self.clock += time.perf_counter() - began
+
+    def judge(self, step: int, params: Params, frozen: Frozen) -> float | None:
+        """Evaluates, and returns the score as a loss, where the evaluation has it."""
+        self.evaluate(step, params, frozen)
+        value, so_far = self.task.score.of(self.evaluation), self.so_far
+        if value is None:
+            return None
+        loss = self.task.score.loss(value)
+        if so_far.best is None or loss < so_far.best:
+            so_far.best, so_far.worse = loss, 0
+        else:
+            so_far.worse += 1
+        return loss
 
 
 def _multiple(config: TrainConfig) -> Callable[[int], float]:
-    from kanana_jax.training.schedule import make_schedule
-
     schedule = make_schedule(config.optimizer.schedule, config.steps)
-    return lambda step: float(schedule(step))
+    return lambda step: float(schedule(jnp.asarray(step)))
 
 
 @contextlib.contextmanager
-def termination() -> Iterator[Callable[[], bool]]:
+def termination() -> Generator[Callable[[], bool]]:
     """Turns SIGTERM into a question that the loop asks after each step.
 
     With several processes JAX's own pre-emption service listens instead, so that all agree on the step.

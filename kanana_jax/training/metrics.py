@@ -1,14 +1,19 @@
-"""Where a run's figures go: `metrics.jsonl`, TensorBoard events, the terminal."""
+"""Writers of a run's figures: `metrics.jsonl`, TensorBoard events, the terminal."""
 
 import json
-import os
 import pathlib
 import sys
 from typing import Any, Protocol
 
+from kanana_jax.files import whole_file
+
+# A line of `metrics.jsonl`: `step` and `tokens` beside the figures of a log step, or beside `eval`, those of an
+# evaluation, by what they are, with the `score` that ranks checkpoints.
+Line = dict[str, Any]
+
 
 class Writer(Protocol):
-    def write(self, line: dict[str, Any]) -> None: ...
+    def write(self, line: Line) -> None: ...
 
     def close(self) -> None: ...
 
@@ -27,12 +32,11 @@ class JsonLines:
                     continue
                 if line["step"] <= from_step:
                     kept.append(text + "\n")
-            temporary = path.with_suffix(".partial")
-            temporary.write_text("".join(kept))
-            os.replace(temporary, path)
+            with whole_file(path) as temporary:
+                temporary.write_text("".join(kept))
         self._file = path.open("a", buffering=1)
 
-    def write(self, line: dict[str, Any]) -> None:
+    def write(self, line: Line) -> None:
         self._file.write(json.dumps(line) + "\n")
 
     def close(self) -> None:
@@ -47,7 +51,7 @@ class TensorBoard:
 
         self._writer = SummaryWriter(str(folder), purge_step=from_step + 1, write_to_disk=True)
 
-    def write(self, line: dict[str, Any]) -> None:
+    def write(self, line: Line) -> None:
         for name, value in _flat(line):
             if name != "step":
                 self._writer.add_scalar(name, value, line["step"])
@@ -56,7 +60,7 @@ class TensorBoard:
         self._writer.close()
 
 
-def _flat(line: dict[str, Any], prefix: str = ""):
+def _flat(line: Line, prefix: str = ""):
     for name, value in line.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}/")
@@ -95,7 +99,7 @@ class Terminal:
             self._progress.start()
             self._task = self._progress.add_task(stage, total=total_steps, completed=from_step, figures="")
 
-    def write(self, line: dict[str, Any]) -> None:
+    def write(self, line: Line) -> None:
         figures = _figures(line)
         if self._progress is not None:
             if "eval" in line:
@@ -111,11 +115,16 @@ class Terminal:
             self._progress.stop()
 
 
-def _figures(line: dict[str, Any]) -> str:
+def _figures(line: Line) -> str:
     if "eval" in line:
-        bits = line["eval"].get("bits_per_byte", {})
-        languages = {name.removeprefix("lang/"): bits[name] for name in bits if name.startswith("lang/")}
-        parts = ["held-out bits per byte", *(f"{name} {value:.3f}" for name, value in languages.items())]
+        parts = []
+        for name, figures in line["eval"].items():
+            if isinstance(figures, dict):
+                languages = {key.removeprefix("lang/"): x for key, x in figures.items() if key.startswith("lang/")}
+                parts += [f"held-out {name.replace('_', ' ')}"] if languages else []
+                parts += [f"{key} {value:.3f}" for key, value in languages.items()]
+            else:
+                parts.append(f"{name.replace('_', ' ')} {figures:.3f}")
         for task, metrics in line["eval"].get("tasks", {}).items():
             parts += [f"{task} {name} {value:.3f}" for name, value in metrics.items() if not name.endswith("_stderr")]
         return "  ".join(parts)

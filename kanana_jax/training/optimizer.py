@@ -39,7 +39,7 @@ class OptimizerConfig:
 
 
 def make_optimizer(
-    config: OptimizerConfig, total_steps: int, logical_axes: Params | None = None
+    config: OptimizerConfig, total_steps: int, logical_axes: Params
 ) -> optax.GradientTransformation:
     """Clip → Adam → learning rate → independent decay, as updates to be added.
 
@@ -71,15 +71,13 @@ def _in_float32(transform: optax.GradientTransformation) -> optax.GradientTransf
     )
 
 
-def _decays(logical_axes: Params | None, params: Params) -> Params:
+def _decays(logical_axes: Params) -> Params:
     """Whether each parameter decays."""
-    if logical_axes is None:
-        return jax.tree_util.tree_map_with_path(lambda path, _: "scale" not in jax.tree_util.keystr(path), params)
     return jax.tree.map(is_matrix, logical_axes, is_leaf=lambda x: isinstance(x, tuple))
 
 
 def _learning_rate_and_decay(
-    config: OptimizerConfig, multiple: Callable[[jax.Array], jax.Array], logical_axes: Params | None
+    config: OptimizerConfig, multiple: Callable[[jax.Array], jax.Array], logical_axes: Params
 ) -> optax.GradientTransformation:
     def init(params):
         del params
@@ -93,7 +91,7 @@ def _learning_rate_and_decay(
             return -eta * (config.learning_rate * u + decay * p)
 
         assert params is not None, "weight decay is of the parameters: pass them to update"
-        updates = jax.tree.map(leaf, updates, params, _decays(logical_axes, params))
+        updates = jax.tree.map(leaf, updates, params, _decays(logical_axes))
         return updates, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))
 
     return optax.GradientTransformation(init, update)

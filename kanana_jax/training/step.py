@@ -9,27 +9,34 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.sharding import replicated, tree_shardings
 
-Batch = dict[str, jax.Array]
+# A stage's batch: a NamedTuple of arrays `[B, …]` (`packing.Rows`, `cached.CachedRows` …), the stage's own.
+Batch = Any
+# A stage's other models (a teacher, a reference), or None.
+Others = Any
 
 
 class LossOutput(NamedTuple):
-    """What a stage's loss returns for one (micro-)batch.
+    """The return of a stage's loss for one (micro-)batch.
 
     Attributes:
       loss: float32 scalar: a **sum**, so that accumulation over micro-batches is exact.
-      weight: float32 scalar: what the sum is divided by in the end (tokens, pairs …).
+      weight: float32 scalar: what the sum is divided by in the end (tokens that carry loss, pairs …).
       metrics: more sums, shown divided by `weight`.
+      tokens: float32 scalar: tokens that the model was trained on, which tokens/s, MFU and `model.json` count; None:
+        they are the unit of the loss, `weight`.
     """
 
     loss: jax.Array
     weight: jax.Array
     metrics: dict[str, jax.Array]
+    tokens: jax.Array | None = None
 
 
-# (parameters, batch, key, frozen) → sums; `frozen` are a stage's other models (a teacher, a reference), or None.
-Loss = Callable[[Any, Batch, jax.Array, Any], LossOutput]
+# (parameters, batch, key, others) → sums.
+Loss = Callable[[Params, Batch, jax.Array, Others], LossOutput]
 
 
 class TrainState(NamedTuple):
@@ -44,8 +51,8 @@ class TrainState(NamedTuple):
     """
 
     step: jax.Array
-    params: Any
-    opt_state: Any
+    params: Params
+    opt_state: optax.OptState
     rng: jax.Array
     skipped: jax.Array
     skipped_in_a_row: jax.Array
@@ -68,7 +75,7 @@ class GuardConfig:
     stop_after: int = 10
 
 
-def init_state(params: Any, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def init_state(params: Params, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
     def zero():
         return jnp.zeros((), jnp.int32)
 
@@ -76,7 +83,7 @@ def init_state(params: Any, optimizer: optax.GradientTransformation, seed: int) 
     return TrainState(zero(), params, optimizer.init(params), rng, zero(), zero(), jnp.zeros((), jnp.float32))
 
 
-def state_shardings(mesh: Mesh, abstract: TrainState, logical_axes: Any) -> TrainState:
+def state_shardings(mesh: Mesh, abstract: TrainState, logical_axes: Params) -> TrainState:
     """Shardings of a whole state: optimizer moments lie like their parameters, the rest everywhere."""
     of_params = tree_shardings(mesh, logical_axes)
     by_path = {
@@ -105,13 +112,14 @@ def make_train_step(
     Micro-batch `i` of `accumulate` takes rows `i::accumulate`, so that every device keeps its own rows.
 
     Returns:
-      `(state, batch, frozen=None) -> (state, metrics)`; metrics are float32 scalars: `loss` (the mean that is
-      minimised), `weight`, `grad_norm`, `skipped`, `skipped_in_a_row`, and the stage's own.
+      `(state, batch, others=None) -> (state, metrics)`; metrics are float32 scalars: `loss` (the mean that is
+      minimised), `weight`, `tokens` (where they are not the weight), `grad_norm`, `skipped`, `skipped_in_a_row`, and
+      the stage's own.
     """
 
-    def gradients(params, batch, rng, frozen):
+    def gradients(params, batch, rng, others):
         def scalar(params, micro, rng):
-            output = loss(params, micro, rng, frozen)
+            output = loss(params, micro, rng, others)
             return output.loss, output
 
         grad = jax.grad(scalar, has_aux=True)
@@ -131,9 +139,9 @@ def make_train_step(
         total, _ = jax.lax.scan(body, zeros, (jnp.arange(accumulate), micros))
         return total
 
-    def step(state: TrainState, batch: Batch, frozen: Any = None):
+    def step(state: TrainState, batch: Batch, others: Any = None):
         rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-        grads, output = gradients(state.params, batch, rng, frozen)
+        grads, output = gradients(state.params, batch, rng, others)
         weight = jnp.maximum(output.weight, 1e-9)
         grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
         mean = output.loss / weight
@@ -164,6 +172,7 @@ def make_train_step(
         metrics |= {
             "loss": mean,
             "weight": output.weight,
+            **({} if output.tokens is None else {"tokens": output.tokens}),
             "grad_norm": norm,
             "skipped": new_state.skipped,
             "skipped_in_a_row": new_state.skipped_in_a_row,

@@ -134,4 +134,4 @@ def test_many_processes_are_told_how(tiny_config, tmp_path, monkeypatch):
 
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ConfigError, match="needs one process, there are 2: leave it out"):
-        make_ask(TasksConfig(("microworld",)), None, None, None, None, 0)
+        make_ask(TasksConfig(("microworld",)), None, None, None, 0)

@@ -9,6 +9,7 @@ from kanana_jax.inference import generate as generating
 from kanana_jax.inference.generate import generate
 from kanana_jax.inference.sampling import SamplingConfig, sample
 from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import bind, init_params
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 
@@ -31,11 +32,18 @@ def params():
     return init_params(A, Runtime(), jax.random.key(3))
 
 
+@jax.jit
+def _logits(params, ids_1T):
+    model = bind(A, Runtime(), params)
+    return model.unembed(model(ids_1T))
+
+
 def _slow_greedy(params, prompt, n, stop=()):
     """The definition: run the whole model again for every token."""
-    model, ids = bind(A, Runtime(), params), list(prompt)
+    ids = list(prompt)
     for _ in range(n):
-        token = int(jnp.argmax(model.unembed(model(jnp.asarray([ids])))[0, -1]))
+        padded = jnp.asarray([ids + [0] * (A.max_seq_len - len(ids))], jnp.int32)  # causal: what follows does not matter
+        token = int(jnp.argmax(_logits(params, padded)[0, len(ids) - 1]))
         if token in stop:
             break
         ids.append(token)
@@ -44,7 +52,7 @@ def _slow_greedy(params, prompt, n, stop=()):
 
 @pytest.mark.parametrize("scan", [True, False])
 def test_greedy_batch_equals_one_by_one_without_cache(params, scan):
-    got = generate(params, A, Runtime(scan_layers=scan), PROMPTS, max_new_tokens=12)
+    got = generate(params, Model(A, Runtime(scan_layers=scan)), PROMPTS, max_new_tokens=12)
     for prompt, ids in zip(PROMPTS, got):
         assert ids.tolist() == _slow_greedy(params, prompt, 12)
 
@@ -54,21 +62,21 @@ def test_prompts_that_begin_alike_read_that_once_and_write_the_same(params, monk
     shared, read = np.random.default_rng(0).integers(0, 31, 17), []
     prompts = [np.concatenate([shared, rest]).astype(np.int32) for rest in ([1], [5, 6, 7, 8], [20, 3], [5, 6, 9])]
     original = generating.read
-    monkeypatch.setattr(generating, "read", lambda p, ids, **static: read.append(len(ids)) or original(p, ids, **static))
-    got = generate(params, A, Runtime(), prompts, max_new_tokens=8)
+    monkeypatch.setattr(generating, "read", lambda p, ids, model: read.append(len(ids)) or original(p, ids, model))
+    got = generate(params, Model(A), prompts, max_new_tokens=8)
     assert read == [17] and [ids.tolist() for ids in got] == [_slow_greedy(params, p, 8) for p in prompts]
     # The same prompt twice: its last token is read by each.
-    got = generate(params, A, Runtime(), [prompts[1]] * 2, max_new_tokens=8)
+    got = generate(params, Model(A), [prompts[1]] * 2, max_new_tokens=8)
     assert read == [17, 20] and got[0].tolist() == got[1].tolist() == _slow_greedy(params, prompts[1], 8)
     with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=2, sequence=1, tensor=2))):
-        got = generate(params, A, Runtime(), prompts, max_new_tokens=8)
+        got = generate(params, Model(A), prompts, max_new_tokens=8)
     assert read[2:] == [17] and [ids.tolist() for ids in got] == [_slow_greedy(params, p, 8) for p in prompts]
 
 
 def test_stop_tokens_end_a_row_and_only_that_row(params):
     free = [_slow_greedy(params, p, 12) for p in PROMPTS]
     stop = free[0][4]
-    got = generate(params, A, Runtime(), PROMPTS, max_new_tokens=12, stop=[stop])
+    got = generate(params, Model(A), PROMPTS, max_new_tokens=12, stop=[stop])
     for ids, whole in zip(got, free):
         assert ids.tolist() == (whole[: whole.index(stop)] if stop in whole else whole)
 
@@ -77,7 +85,7 @@ def test_stop_tokens_end_a_row_and_only_that_row(params):
 def test_a_row_that_is_finished_ends_and_the_others_go_on(params, temperature):
     """Looking in between changes no token: greedy or drawn."""
     sampling = SamplingConfig(temperature=temperature)
-    free = generate(params, A, Runtime(), PROMPTS, max_new_tokens=13, sampling=sampling)
+    free = generate(params, Model(A), PROMPTS, max_new_tokens=13, sampling=sampling)
     asked = []
 
     def finished(ids):
@@ -85,7 +93,7 @@ def test_a_row_that_is_finished_ends_and_the_others_go_on(params, temperature):
         return ids.tolist() == free[1][: len(ids)].tolist() and len(ids) >= 8
 
     got = generate(
-        params, A, Runtime(), PROMPTS, max_new_tokens=13, sampling=sampling, finished=finished, check_every=4
+        params, Model(A), PROMPTS, max_new_tokens=13, sampling=sampling, finished=finished, check_every=4
     )
     assert [len(ids) for ids in got] == [13, 8, 13] and asked == [4, 4, 4, 8, 8, 8, 12, 12]
     for ids, whole in zip(got, free):
@@ -97,7 +105,7 @@ def test_seeds_and_rows(params):
 
     def run(seed, prompts=PROMPTS):
         return [
-            x.tolist() for x in generate(params, A, Runtime(), prompts, max_new_tokens=10, sampling=sampling, seed=seed)
+            x.tolist() for x in generate(params, Model(A), prompts, max_new_tokens=10, sampling=sampling, seed=seed)
         ]
 
     assert run(0) == run(0) != run(1)
@@ -105,15 +113,15 @@ def test_seeds_and_rows(params):
 
 
 def test_on_a_mesh(params):
-    want = generate(params, A, Runtime(), PROMPTS, max_new_tokens=6)
+    want = generate(params, Model(A), PROMPTS, max_new_tokens=6)
     with jax.set_mesh(make_mesh(MeshConfig(fsdp=4, tensor=2))):
-        got = generate(params, A, Runtime(), PROMPTS, max_new_tokens=6)
+        got = generate(params, Model(A), PROMPTS, max_new_tokens=6)
     assert [x.tolist() for x in got] == [x.tolist() for x in want]
 
 
 def test_an_empty_prompt_is_refused(params):
     with pytest.raises(ValueError, match="at least one token"):
-        generate(params, A, Runtime(), [np.array([], np.int32)], max_new_tokens=2)
+        generate(params, Model(A), [np.array([], np.int32)], max_new_tokens=2)
 
 
 LOGITS = jnp.log(jnp.asarray([[0.5, 0.25, 0.15, 0.07, 0.03]]))

@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 
 from kanana_jax.inference import scoring
 from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import abstract_params, bind, init_params
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 
@@ -57,14 +58,14 @@ def questions(rng):
 def test_shared_beginnings_change_no_score():
     requests = questions(np.random.default_rng(0))
     counted = []
-    check(requests, scoring.score(PARAMS, A, R, requests, batch_size=4, progress=counted.append))
+    check(requests, scoring.score(PARAMS, Model(A, R), requests, batch_size=4, progress=counted.append))
     assert sum(counted) == len(requests)
 
 
 def test_eight_devices_score_as_one():
     requests = questions(np.random.default_rng(1))
     with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=2, sequence=1, tensor=2))):
-        check(requests, scoring.score(PARAMS, A, R, requests, batch_size=4))
+        check(requests, scoring.score(PARAMS, Model(A, R), requests, batch_size=4))
 
 
 def test_answers_of_one_token_cost_one_row_a_question():
@@ -83,14 +84,14 @@ def test_the_greedy_continuation_is_known_as_such():
         padded[0, : len(so_far)] = so_far
         tokens.append(int(jnp.argmax(_logits(padded)[0, len(so_far) - 1])))
     other = [*tokens[:-1], (tokens[-1] + 1) % 40]
-    found = scoring.score(PARAMS, A, R, [(context, np.array(tokens)), (context, np.array(other))])
+    found = scoring.score(PARAMS, Model(A, R), [(context, np.array(tokens)), (context, np.array(other))])
     assert [s.greedy for s in found] == [True, False]
 
 
 def test_of_equal_logits_the_first_is_the_greedy_one():
     """As argmax and the harness's own models have it: parameters of zero give one logit to all."""
     zero = jax.tree.map(jnp.zeros_like, PARAMS)
-    found = scoring.score(zero, A, R, [(np.array([5]), np.array([i])) for i in (0, 1, 39)])
+    found = scoring.score(zero, Model(A, R), [(np.array([5]), np.array([i])) for i in (0, 1, 39)])
     assert [s.greedy for s in found] == [True, False, False]
     assert [s.log_likelihood for s in found] == pytest.approx([-np.log(40)] * 3)
 
@@ -116,7 +117,7 @@ def test_every_request_has_one_row_that_it_is_a_beginning_of(requests):
 @pytest.mark.parametrize("context, continuation", [([], [1]), ([1], []), ([1], [0] * 65)])
 def test_what_cannot_be_scored_is_refused(context, continuation):
     with pytest.raises(ValueError, match="request 0"):
-        scoring.score(PARAMS, A, R, [(np.array(context), np.array(continuation))])
+        scoring.score(PARAMS, Model(A, R), [(np.array(context), np.array(continuation))])
 
 
 @pytest.mark.parametrize("length,kernel", [(256, True), (192, False)])
@@ -128,5 +129,5 @@ def test_on_a_tpu_rows_that_share_nothing_are_read_by_the_kernel(length, kernel)
     a = dataclasses.replace(A, head_dim=128, max_seq_len=256)
     shapes = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((4, length), (4,), (), (64, 3))]
     with jax.set_mesh(make_mesh(MeshConfig(), describe(named("v5e-4")))):
-        program = scoring._ask.lower(abstract_params(a, R), None, *shapes, architecture=a, runtime=R).as_text()
+        program = scoring._ask.lower(abstract_params(a, R), None, *shapes, model=Model(a, R)).as_text()
     assert ("tpu_custom_call" in program) == kernel

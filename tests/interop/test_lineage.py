@@ -1,6 +1,7 @@
 """The composed maps of two surgeries pick, from the oldest model, the very weights that the youngest has."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -8,12 +9,13 @@ import pytest
 
 from kanana_jax.errors import UserError
 from kanana_jax.interop import model_folder
+from kanana_jax.interop.card import parent_path
 from kanana_jax.interop.lineage import origin
 from kanana_jax.models import transformer
 from kanana_jax.models.architecture import Architecture, Runtime
-from kanana_jax.surgery import stage
-from kanana_jax.surgery.cuts import Plan
-from kanana_jax.surgery.upscale import UpscaleConfig
+from kanana_jax.stages import cut
+from kanana_jax.surgery import upscale
+from kanana_jax.surgery.cuts import CutList
 
 A = Architecture(
     vocab_size=32, embed_dim=16, mlp_dim=16, num_layers=5, num_heads=2, num_kv_heads=2, head_dim=4, max_seq_len=32,
@@ -23,7 +25,7 @@ A = Architecture(
 
 def _cut(before, layers, channels):
     after = Architecture(**(before.to_dict() | dict(num_layers=len(layers), embed_dim=len(channels or ()) or 16)))
-    return Plan(before, after, layers, (False,) * len(layers), channels)
+    return CutList(before, after, layers, (False,) * len(layers), channels)
 
 
 def _params(seed):
@@ -45,7 +47,7 @@ def family(tmp_path_factory):
     }
     for name, (parent, layers, channels) in cuts.items():
         found = model_folder.find(root / parent)
-        stage.carry_out(_cut(found.architecture, layers, channels), found, root / name, {"stage": name}, {}, {})
+        cut.carry_out(_cut(found.architecture, layers, channels), found, root / name, name, {}, {})
     return root
 
 
@@ -90,7 +92,8 @@ def test_a_teacher_that_was_trained_on_has_the_same_parts(family, tmp_path):
 
 def test_up_scaling_maps_copies(family, tmp_path):
     parent = model_folder.find(family / "teacher")
-    stage.run_upscale(UpscaleConfig(7), parent, tmp_path / "deep", {"stage": "deep"})
+    cuts = upscale.cut_list(parent.architecture, upscale.UpscaleConfig(7))
+    cut.carry_out(cuts, parent, tmp_path / "deep", "deep", {}, {})
     report = json.loads((tmp_path / "deep/surgery.json").read_text())
     found = origin(model_folder.lineage(model_folder.find(tmp_path / "deep")), [parent])
     assert found.layers == tuple(report["layers"]) and found.channels is None
@@ -118,3 +121,28 @@ def test_the_fingerprint_is_of_the_weights_and_not_of_the_files(family, tmp_path
     params["blocks"]["mlp"]["up"][4, 3, 2] *= 1.001
     model_folder.write(tmp_path / "other", A, params, model_folder.card(A), None, {})
     assert model_folder.fingerprint(model_folder.find(tmp_path / "other")) != whole
+
+
+def test_parents_do_not_depend_on_the_current_folder(family, tmp_path, monkeypatch):
+    """Within a workdir they are relative to the model, so that it can be moved; elsewhere absolute."""
+    moved = tmp_path / "moved"
+    shutil.copytree(family, moved)
+    for file in moved.glob("*/model/model.json"):
+        card = json.loads(file.read_text())
+        assert not card["parent"] or card["parent"].startswith("../../"), card["parent"]
+    monkeypatch.chdir(tmp_path)
+    line = list(model_folder.lineage(model_folder.find(moved / "both")))
+    assert [m.path.parent.name for m in line] == ["both", "width", "depth", "teacher"]
+    assert all(m.path.resolve().is_relative_to(moved) for m in line)
+    assert parent_path(moved / "width/model", tmp_path / "other/x/model") == str(moved / "width/model")
+    old = moved / "width/model/model.json"  # as older versions wrote it: from where `kanana` was called
+    old.write_text(json.dumps(json.loads(old.read_text()) | {"parent": "moved/depth/model"}))
+    assert len(list(model_folder.lineage(model_folder.find(moved / "both")))) == 4
+
+
+def test_a_model_that_is_its_own_ancestor_is_told(family, tmp_path):
+    shutil.copytree(family, tmp_path / "turned")
+    file = tmp_path / "turned/teacher/model/model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"parent": "../../both/model"}))
+    with pytest.raises(UserError, match="its own ancestor: mend 'parent'"):
+        list(model_folder.lineage(model_folder.find(tmp_path / "turned/both")))

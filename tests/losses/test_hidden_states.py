@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kanana_jax.data.stream.packing import Rows
 from kanana_jax.errors import ConfigError
 from kanana_jax.losses.distillation import DistillationConfig
 from kanana_jax.losses.hidden_states import HiddenConfig, Matching, hidden_term, match
 from kanana_jax.models import transformer
 from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.model import Model
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.stages import distill
 
@@ -87,22 +89,20 @@ def _rows():
     rng = np.random.default_rng(1)
     segments = np.ones((B, T), np.int32)
     segments[:, 7:] = 2
-    return {
-        "inputs": jnp.asarray(rng.integers(0, 64, (B, T)), jnp.int32),
-        "targets": jnp.asarray(rng.integers(0, 64, (B, T)), jnp.int32),
-        "positions": jnp.asarray(np.concatenate([np.arange(7), np.arange(5)])[None].repeat(B, 0), jnp.int32),
-        "segment_ids": jnp.asarray(segments),
-        "weights": jnp.asarray((np.arange(T) != 6)[None].repeat(B, 0), jnp.float32),
-    }
+    return Rows(
+        inputs=jnp.asarray(rng.integers(0, 64, (B, T)), jnp.int32),
+        targets=jnp.asarray(rng.integers(0, 64, (B, T)), jnp.int32),
+        segment_ids=jnp.asarray(segments),
+        positions=jnp.asarray(np.concatenate([np.arange(7), np.arange(5)])[None].repeat(B, 0), jnp.int32),
+        weights=jnp.asarray((np.arange(T) != 6)[None].repeat(B, 0), jnp.float32),
+        source=jnp.zeros(B, jnp.int32),
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
 def _outputs(a, params, batch, layers=None, scan=True):
-    model = transformer.bind(a, RUNTIMES[scan], params)
-    return model(
-        batch["inputs"], positions=batch["positions"], segment_ids=batch["segment_ids"],
-        observe=lambda taps: taps["output"], observe_layers=layers,
-    )  # fmt: skip
+    model = Model(a, RUNTIMES[scan])
+    return model(params, batch, observe=lambda taps: taps["output"], observe_layers=layers)[0]
 
 
 @pytest.mark.parametrize("scan", [True, False])
@@ -130,9 +130,13 @@ def test_the_whole_loss(scan, mesh):
     matching = match(hidden, (0, 2, 2), channels, "hidden")  # two layers of the student from one of the teacher
 
     loss = distill.make_loss(
-        small, RUNTIMES[scan], "xla", A, RUNTIMES[scan], "xla", config=DistillationConfig(), chunk=7, hidden=hidden,
+        Model(small, RUNTIMES[scan]),
+        Model(A, RUNTIMES[scan]),
+        config=DistillationConfig(),
+        chunk=7,
+        hidden=hidden,
         matching=matching,
-    )  # fmt: skip
+    )
 
     @functools.partial(jax.value_and_grad, has_aux=True)
     def run(params):
@@ -148,7 +152,7 @@ def test_the_whole_loss(scan, mesh):
 
     def term(params):
         s = np.asarray(_outputs(small, params, batch)[1], np.float64)[[1, 2]]
-        return _value("cosine", s, t, np.asarray(batch["weights"], np.float64))
+        return _value("cosine", s, t, np.asarray(batch.weights, np.float64))
 
     assert float(found.metrics["hidden"]) == pytest.approx(term(student), rel=2e-5)
     assert float(found.loss) == pytest.approx(float(found.metrics["divergence"]) + 0.7 * term(student), rel=2e-5)

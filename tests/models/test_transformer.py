@@ -1,6 +1,7 @@
 """The architecture: counts, equivalences, and who sees whom."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from kanana_jax.errors import ConfigError
 from kanana_jax.inference.prefix import empty_cache
 from kanana_jax.models import attention, counts, presets, transformer
 from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.model import Model
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.parallel.sharding import tree_shardings
 
@@ -43,7 +45,7 @@ def test_preset_has_the_papers_parameter_count(name):
 
 
 def test_every_parameter_has_axes_of_its_rank():
-    axes = transformer.logical_axes(TINY, Runtime())
+    axes = transformer.logical_axes(TINY)
     shapes = transformer.abstract_params(TINY, Runtime())
     jax.tree.map(
         lambda a, s: pytest.fail(f"{a} {s.shape}") if len(a) != len(s.shape) else None,
@@ -53,16 +55,21 @@ def test_every_parameter_has_axes_of_its_rank():
     )
 
 
+def _loss(params, runtime):
+    return jnp.mean(jax.nn.logsumexp(_logits(params, _tokens((2, 16)), runtime), -1))
+
+
+@pytest.fixture(scope="module")
+def loss_and_gradients(params):
+    """Operation by operation."""
+    return jax.value_and_grad(_loss)(params, Runtime())
+
+
 @pytest.mark.parametrize("remat", ["none", "full", "dots", "context"])
 @pytest.mark.parametrize("scan", [True, False])
-def test_scan_unroll_and_remat_give_the_same_loss_and_gradients(params, scan, remat):
-    tokens = _tokens((2, 16))
-
-    def loss(p, runtime):
-        return jnp.mean(jax.nn.logsumexp(_logits(p, tokens, runtime), -1))
-
-    want, want_grad = jax.value_and_grad(loss)(params, Runtime())
-    got, grad = jax.jit(jax.value_and_grad(loss), static_argnums=1)(params, Runtime(scan_layers=scan, remat=remat))
+def test_scan_unroll_and_remat_give_the_same_loss_and_gradients(params, loss_and_gradients, scan, remat):
+    want, want_grad = loss_and_gradients
+    got, grad = jax.jit(jax.value_and_grad(_loss), static_argnums=1)(params, Runtime(scan_layers=scan, remat=remat))
     np.testing.assert_allclose(got, want, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), grad, want_grad)
 
@@ -76,8 +83,9 @@ def test_a_token_depends_on_its_own_past_only(params):
         model = transformer.bind(TINY, Runtime(), {**params, "embedding": embedding})
         return model(tokens, segment_ids=segments)[0, t].sum()
 
+    slope = jax.jit(jax.grad(hidden_sum))
     for t, visible in [(1, {0, 1}), (2, {0, 1, 2}), (4, {3, 4}), (6, {3, 4, 5, 6})]:
-        gradient = jax.grad(hidden_sum)(params["embedding"], t)
+        gradient = slope(params["embedding"], t)
         seen = {int(i) - 1 for i in np.flatnonzero(np.abs(gradient).sum(1))}
         assert seen == visible
 
@@ -90,7 +98,7 @@ def test_bidirectional_attention_sees_the_whole_segment(params):
         model = transformer.bind(TINY, Runtime(), {**params, "embedding": embedding})
         return model(tokens, segment_ids=segments, causal=False)[0, 0].sum()
 
-    seen = np.flatnonzero(np.abs(jax.grad(hidden_sum)(params["embedding"])).sum(1)) - 1
+    seen = np.flatnonzero(np.abs(jax.jit(jax.grad(hidden_sum))(params["embedding"])).sum(1)) - 1
     assert list(seen) == [0, 1, 2]
 
 
@@ -100,6 +108,7 @@ def test_blocks_of_queries_equal_the_plain_formula(logits, rows, monkeypatch):
     a cache, against softmax(qkᵀ/√h)v in float64; gradients too."""
     monkeypatch.setattr(attention, "XLA_LOGITS", logits)
     monkeypatch.setattr(attention, "XLA_ROWS", rows)
+    monkeypatch.setattr(attention, "XLA_BLOCKS", 8)
     rng, T = np.random.default_rng(0), 32
     q, k, v, g = (rng.normal(size=(2, T, heads, 8)) for heads in (6, 2, 2, 6))
     segments = np.sort(rng.integers(1, 4, (2, T)), axis=1)
@@ -115,9 +124,12 @@ def test_blocks_of_queries_equal_the_plain_formula(logits, rows, monkeypatch):
         ids = jnp.asarray(segments)
         return attention.attend(q, k, v, q_segments=ids, kv_segments=ids, causal=True, implementation="xla")
 
+    def both(function, *arrays):
+        found, back = jax.vjp(function, *arrays[:3])
+        return found, back(arrays[3])
+
     with jax.enable_x64():
-        want, back = jax.vjp(formula, q, k, v)
-        want = jax.tree.map(np.asarray, (want, back(jnp.asarray(g))))
+        want = jax.tree.map(np.asarray, jax.jit(functools.partial(both, formula))(q, k, v, g))
     last = attention.attend(
         *(jnp.asarray(x, jnp.float32) for x in (q[:, 20:], k, v)),
         q_segments=jnp.asarray(segments)[:, 20:],
@@ -127,8 +139,8 @@ def test_blocks_of_queries_equal_the_plain_formula(logits, rows, monkeypatch):
         q_offset=20,
     )
     np.testing.assert_allclose(last, want[0][:, 20:], atol=3e-6)
-    got, back = jax.vjp(ours, *(jnp.asarray(x, jnp.float32) for x in (q, k, v)))
-    for one, other in zip(jax.tree.leaves((got, back(jnp.asarray(g, jnp.float32)))), jax.tree.leaves(want), strict=True):
+    got = jax.jit(functools.partial(both, ours))(*(jnp.asarray(x, jnp.float32) for x in (q, k, v, g)))
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(one, other, atol=3e-6)
 
 
@@ -137,7 +149,7 @@ def test_cached_logits_equal_uncached(params, scan):
     tokens, runtime = _tokens((2, 12)), Runtime(scan_layers=scan)
     want = _logits(params, tokens)
     model = transformer.bind(TINY, runtime, params)
-    cache = empty_cache(TINY, runtime, 2, 16)
+    cache = empty_cache(Model(TINY, runtime), 2, 16)
     hidden, cache = model(tokens[:, :5], cache=cache)
     parts = [hidden]
     for t in range(5, 12):
@@ -214,7 +226,7 @@ def test_norms_of_queries_and_keys_cached_and_sharded():
     without = {**params, "blocks": {**params["blocks"], "attention": attention}}
     assert np.abs(want - _logits(without, tokens)).max() > 1e-3
     model = transformer.bind(a, Runtime(), params)
-    first, cache = model(tokens[:, :10], cache=empty_cache(a, Runtime(), 8, 16))
+    first, cache = model(tokens[:, :10], cache=empty_cache(Model(a), 8, 16))
     second, _ = model(tokens[:, 10:], cache=cache)
     np.testing.assert_allclose(model.unembed(jnp.concatenate([first, second], 1)), want, atol=1e-5)
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))

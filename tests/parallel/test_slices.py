@@ -6,11 +6,13 @@ import jax
 import numpy as np
 import pytest
 
+from kanana_jax.data.stream import packing
 from kanana_jax.errors import ConfigError
 from kanana_jax.models import presets, transformer
 from kanana_jax.models.architecture import Runtime
-from kanana_jax.parallel import sharding
+from kanana_jax.models.model import Model
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+from kanana_jax.parallel.sharding import abstract_batch
 from kanana_jax.stages import pretrain
 from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
 from kanana_jax.training.step import init_state, make_train_step, state_shardings
@@ -69,13 +71,11 @@ def test_only_sums_cross_the_network_between_slices():
     """Weights are gathered and activations exchanged inside a slice; gradients and counts are summed across."""
     a = presets.tiny(512, embed_dim=32, mlp_dim=64, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8)
     runtime, mesh = Runtime(scan_layers=True), make_mesh(MeshConfig(data=2, fsdp=4, slices=2))
-    optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-3), 10)
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-3), 10, transformer.logical_axes(a))
     abstract = jax.eval_shape(lambda p: init_state(p, optimizer, 0), transformer.abstract_params(a, runtime))
-    shardings = state_shardings(mesh, abstract, transformer.logical_axes(a, runtime))
-    loss = pretrain.make_loss(a, runtime, "xla", z_loss=5e-6, chunk=64)
-    names = ("inputs", "targets", "segment_ids", "positions", "weights")
-    row = jax.sharding.NamedSharding(mesh, sharding.BATCH_SPEC)
-    batch = {n: jax.ShapeDtypeStruct((8, 32), np.float32 if n == "weights" else np.int32, sharding=row) for n in names}
+    shardings = state_shardings(mesh, abstract, transformer.logical_axes(a))
+    loss = pretrain.make_loss(Model(a, runtime), z_loss=5e-6, chunk=64)
+    batch = abstract_batch(mesh, packing.shapes(8, 32))
     state = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
     with jax.set_mesh(mesh):
         step = jax.jit(make_train_step(loss, optimizer), out_shardings=(shardings, None))

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kanana_jax.data.stream.packing import Rows
 from kanana_jax.inference.generate import generate
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.families import family_of
 from kanana_jax.models.architecture import Architecture, RopeScaling, Runtime
+from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import bind
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.surgery import importance, prune, streaming
@@ -139,7 +141,7 @@ def test_exported_model_writes_the_same_greedy_text(pair, tmp_path):
     for name, tensor in again.state_dict().items():
         assert torch.equal(tensor, theirs.state_dict()[name]), name
     prompts = [np.array([1, 5, 9, 30], np.int32), np.array([1, 77], np.int32)]
-    ours = generate(params, architecture, Runtime(), prompts, max_new_tokens=20, stop=[2])
+    ours = generate(params, Model(architecture, Runtime()), prompts, max_new_tokens=20, stop=[2])
     for prompt, mine in zip(prompts, ours):
         with torch.no_grad():
             out = again.generate(
@@ -176,32 +178,34 @@ def test_a_foreign_model_is_pruned_and_loads_in_transformers(tmp_path, name):
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     params = model_folder.load_params(found, Runtime(), mesh)
     tokens = np.random.default_rng(3).integers(3, 199, (4, 32))
-    batch = {
-        "inputs": tokens,
-        "positions": np.tile(np.arange(32), (4, 1)),
-        "segment_ids": np.ones((4, 32), int),
-        "weights": np.ones((4, 32), np.float32),
-    }
-    scores = importance.score(importance.ImportanceConfig(), architecture, Runtime(), params, [batch])
+    batch = Rows(
+        inputs=tokens,
+        targets=np.zeros((4, 32), int),
+        segment_ids=np.ones((4, 32), int),
+        positions=np.tile(np.arange(32), (4, 1)),
+        weights=np.ones((4, 32), np.float32),
+        source=np.zeros(4, int),
+    )
+    scores = importance.score(importance.ImportanceConfig(), Model(architecture, Runtime()), params, [batch])
     cut = prune.PruneConfig(mlp_dim=32, num_heads=4, num_layers=2)
-    plan = prune.plan(architecture, cut, scores)
-    streaming.apply_to_folder(plan, found, tmp_path / "pruned", model_folder.card(plan.after))
+    cuts = prune.cut_list(architecture, cut, scores)
+    streaming.apply_to_folder(cuts, found, tmp_path / "pruned", model_folder.card(cuts.after))
     model_folder.transfer(tmp_path / "pruned", tmp_path / "exported", keep_card=False)
 
     again = _class(architecture).from_pretrained(tmp_path / "exported").eval()
     pruned = model_folder.load_params(model_folder.find(tmp_path / "pruned"), Runtime(), mesh)
-    # Their own model without what the plan drops: layers left out, columns of `down` and `o` at zero.
+    # Their own model without what the cut list drops: layers left out, columns of `down` and `o` at zero.
     masked = _class(architecture).from_pretrained(tmp_path / "foreign").eval()
-    masked.model.layers = torch.nn.ModuleList(masked.model.layers[i] for i in plan.layers)
+    masked.model.layers = torch.nn.ModuleList(masked.model.layers[i] for i in cuts.layers)
     with torch.no_grad():
         for i, layer in enumerate(masked.model.layers):
             layer.self_attn.layer_idx = i
             neurons, heads = torch.zeros(80), torch.zeros(6, 16)
-            neurons[list(plan.neurons[i])] = 1
-            heads[list(plan.heads[i])] = 1
+            neurons[list(cuts.neurons[i])] = 1
+            heads[list(cuts.heads[i])] = 1
             layer.mlp.down_proj.weight *= neurons
             layer.self_attn.o_proj.weight *= heads.flatten()
         want = again(torch.tensor(tokens)).logits.numpy()
         alone = masked(torch.tensor(tokens), use_cache=False).logits.numpy()
-    np.testing.assert_allclose(_ours(plan.after, pruned, tokens, None, True), want, atol=1e-4)
+    np.testing.assert_allclose(_ours(cuts.after, pruned, tokens, None, True), want, atol=1e-4)
     np.testing.assert_allclose(want, alone, atol=1e-4)

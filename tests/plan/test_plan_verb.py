@@ -19,15 +19,17 @@ from kanana_jax.errors import ConfigError  # noqa: E402
 from kanana_jax.models import counts, presets  # noqa: E402
 from kanana_jax.parallel import sharding  # noqa: E402
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh  # noqa: E402
-from kanana_jax.plan import cache as plan_cache
-from kanana_jax.plan import costs, hlo, plan  # noqa: E402  # noqa: E402
-from kanana_jax.plan import memory as plan_memory
-from kanana_jax.plan import search as plan_search
-from kanana_jax.plan import show as plan_show
-from kanana_jax.plan import stage as plan_stage
+from kanana_jax.plan import cache as plan_cache  # noqa: E402
+from kanana_jax.plan import costs, hlo, plan  # noqa: E402
+from kanana_jax.plan import measure as plan_measure  # noqa: E402
+from kanana_jax.plan import memory as plan_memory  # noqa: E402
+from kanana_jax.plan import request as plan_request  # noqa: E402
+from kanana_jax.plan import search as plan_search  # noqa: E402
+from kanana_jax.plan import show as plan_show  # noqa: E402
 from kanana_jax.plan.topology import describe, named  # noqa: E402
 from kanana_jax.recipe.config import parse  # noqa: E402
-from kanana_jax.stages import pretrain  # noqa: E402
+from kanana_jax.recipe.context import shapes  # noqa: E402
+from kanana_jax.stages import KINDS  # noqa: E402
 from kanana_jax.training import loop  # noqa: E402
 
 # Sharding errors are found as well by a compiler that tries less: a third of the time.
@@ -52,7 +54,7 @@ def small(*more):
 
 
 def wanted(config, topology="v5e-4", stage="", options=None, cache=None):
-    return dataclasses.replace(plan.request(*parse(config), stage, topology, cache=cache), options=options)
+    return dataclasses.replace(plan_request.request(*parse(config), stage, topology, cache=cache), options=options)
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +62,9 @@ def program(tmp_path_factory):
     """The small stage, compiled once as a run compiles it: what was prepared, traced, measured and kept."""
     cache = tmp_path_factory.mktemp("plans")
     request, seen = wanted(small(), cache=cache), []
-    original = plan_stage.measure
+    original = plan_measure.measure
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan_stage, "measure", lambda *args: seen.append(original(*args)) or seen[-1])
+        patch.setattr(plan_measure, "measure", lambda *args: seen.append(original(*args)) or seen[-1])
         made, _ = plan.measure(request)
     return cache, made, made.programs[0].trace(), seen[0]
 
@@ -70,7 +72,7 @@ def program(tmp_path_factory):
 def test_flops_are_the_formula(program):
     """Forward, backward, and what 'context' computes again: all of a layer's products but `down` and attention."""
     _, made, _, measured = program
-    a, tokens = made.architecture, ROWS * SEQ_LEN / 4
+    a, tokens = made.model.architecture, ROWS * SEQ_LEN / 4
     layer = counts.layer_parameters(a) - 2 * a.embed_dim
     again = layer - a.embed_dim * a.mlp_dim
     matrices = 2.0 * tokens * (a.num_layers * (3 * layer + again) + 3 * a.vocab_size * a.embed_dim)
@@ -87,7 +89,7 @@ def test_weights_travel_over_fsdp_in_the_compute_dtype(program):
     any gather does.
     """
     _, made, _, measured = program
-    a = made.architecture
+    a = made.model.architecture
     layers = 2 * a.num_layers * (counts.layer_parameters(a) - 2 * a.embed_dim)
     table = a.vocab_size * a.embed_dim
     assert all(row["axis"] == "fsdp" for row in measured.collectives)
@@ -108,12 +110,12 @@ def test_weights_travel_over_fsdp_in_the_compute_dtype(program):
 
 def test_memory_is_the_shapes(program):
     _, made, traced, measured = program
-    a = made.architecture
+    a = made.model.architecture
     state = made.resident["parameters"] + made.resident["optimizer"]
     assert state == pytest.approx(3 * 4 * counts.parameters(a) / 4, rel=1e-3)
     assert measured.arguments == pytest.approx(state + made.batch_bytes, rel=0.02)
     # 'context' keeps a layer's input and the attention's output, in bfloat16, and its log Σ exp, of one row a device.
-    kept = plan_stage.saved_activations(traced, made)
+    kept = plan_measure.saved_activations(traced, made)
     assert kept == a.num_layers * SEQ_LEN * ((a.embed_dim + a.num_heads * a.head_dim) * 2 + a.num_heads * 4)
     assert kept == plan_search.kept_bytes(a, SEQ_LEN, 1, "context")
 
@@ -121,9 +123,9 @@ def test_memory_is_the_shapes(program):
 def test_no_tensor_of_tokens_by_vocabulary(program):
     """Logits exist for a chunk of tokens only, in the compiled program as in the source."""
     _, made, _, measured = program
-    rows = beside_vocabulary(measured.text, made.architecture.vocab_size)
+    rows = beside_vocabulary(measured.text, made.model.architecture.vocab_size)
     assert 256 in rows  # a chunk's logits are there to be found
-    assert max(rows - {made.architecture.embed_dim}) == 256
+    assert max(rows - {made.model.architecture.embed_dim}) == 256
 
 
 def beside_vocabulary(text, vocabulary):
@@ -156,7 +158,7 @@ def test_a_plan_is_found_again_and_says_everything(program, tmp_path, capsys, mo
     def refuse(*_):
         raise AssertionError("compiled again")
 
-    monkeypatch.setattr(plan_stage, "measure", refuse)
+    monkeypatch.setattr(plan_measure, "measure", refuse)
     arguments = ["plan", "--config", f"{ROOT}/configs/kanana/essence_8b.py", "--topology", "v5e-4", *changes()]
     file = tmp_path / "plan.json"
     assert main([*arguments, "--cache", str(program[0]), "--json", str(file)]) == 0
@@ -186,8 +188,8 @@ def test_a_plan_is_found_again_and_says_everything(program, tmp_path, capsys, mo
 )
 def test_what_does_not_fit_is_refused_with_a_change_that_fits(model, rows, change, tmp_path, capsys, monkeypatch):
     """Of a v5e's 16 GiB: what a smaller micro-batch mends, and what only more chips do."""
-    request = plan.request
-    monkeypatch.setattr(plan, "request", lambda *args: dataclasses.replace(request(*args), options=QUICK))
+    request = plan_request.request
+    monkeypatch.setattr(plan_request, "request", lambda *args: dataclasses.replace(request(*args), options=QUICK))
     arguments = ["plan", "--config", f"{ROOT}/configs/kanana/essence_8b.py", "--topology", "v5e-4"]
     arguments += [*changes(**model), f"--config.stage1.train.batch_tokens={rows * SEQ_LEN}", "--cache", str(tmp_path)]
     assert main([*arguments, "--config.stage1.train.accumulate=1"]) == 1
@@ -215,13 +217,13 @@ def test_what_does_not_fit_is_refused_with_a_change_that_fits(model, rows, chang
 )
 def test_full_width_compiles(name, topology, overrides, stage, monkeypatch):
     """Two layers at full width, one row a device: what the mesh cuts is the same as at full depth."""
-    texts, original = [], plan_stage.measure
+    texts, original = [], plan_measure.measure
 
     def kept(*arguments):
         texts.append(original(*arguments))
         return texts[-1]
 
-    monkeypatch.setattr(plan_stage, "measure", kept)
+    monkeypatch.setattr(plan_measure, "measure", kept)
     config = read(name, *overrides, f"{stage}.train.accumulate=1")
     found = plan.plan(wanted(config, topology, stage, QUICK), advise=False)
     assert found["fits"] and "fsdp" in {axis for row in found["collectives"] for axis in row["axis"].split("+")}
@@ -245,10 +247,10 @@ def test_full_width_compiles(name, topology, overrides, stage, monkeypatch):
 )
 def test_slices_and_cut_sequences_compile(topology, slices, sequence, options, monkeypatch):
     """Between slices go sums alone; a cut sequence gathers keys and values of whole rows; the kernel is splash on each."""
-    texts, original = [], plan_stage.measure
-    monkeypatch.setattr(plan_stage, "measure", lambda *args: texts.append(original(*args)) or texts[-1])
+    texts, original = [], plan_measure.measure
+    monkeypatch.setattr(plan_measure, "measure", lambda *args: texts.append(original(*args)) or texts[-1])
     config = small("stage1.train.accumulate=1", f"mesh.sequence={sequence}", *options)
-    request = plan.request(*parse(config), "stage1", topology, slices if slices > 1 else 0)
+    request = plan_request.request(*parse(config), "stage1", topology, slices if slices > 1 else 0)
     found = plan.plan(dataclasses.replace(request, options=QUICK), advise=False)
     assert found["fits"] and found["mesh"]["data"] == slices and found["mesh"]["sequence"] == sequence
     across = [row for row in found["collectives"] if row["dcn_bytes"]]
@@ -267,9 +269,9 @@ def test_every_stage_divides_a_v5p_and_a_v6e_slice(name):
     for topology in ("v5p-128", "v6e-256"):
         mesh = make_mesh(recipe.mesh, describe(named(topology)))
         for stage, section in stages.items():
-            if section.kind in plan_stage.TRAINED:
-                architecture = plan_stage.architecture_of(stage, recipe, stages)
-                loop.check_divisible(mesh, pretrain.sizes(architecture), section.train)
+            if KINDS[section.kind].programs is not None:
+                architecture = shapes(recipe, stages, mesh).architecture(stage)
+                loop.check_divisible(mesh, counts.sizes(architecture), section.train)
 
 
 def test_every_full_size_config_is_planned_on_a_v5p_and_a_v6e():
@@ -282,8 +284,9 @@ def test_every_full_size_config_is_planned_on_a_v5p_and_a_v6e():
     seen = {}
     for name, stage, topology, options in PLANS:
         recipe, stages = parse(read(name, *options))
-        sizes = pretrain.sizes(plan_stage.architecture_of(stage, recipe, stages))
-        loop.check_divisible(make_mesh(recipe.mesh, describe(named(topology))), sizes, stages[stage].train)
+        mesh = make_mesh(recipe.mesh, describe(named(topology)))
+        sizes = counts.sizes(shapes(recipe, stages, mesh).architecture(stage))
+        loop.check_divisible(mesh, sizes, stages[stage].train)
         seen.setdefault((name, stage), set()).add(topology.split("-")[0])
     configs = {file.stem for file in (ROOT / "configs/kanana").glob("*.py")} - {"common"}
     assert {name for name, _ in seen} == configs and all(chips >= {"v5p", "v6e"} for chips in seen.values())
@@ -311,7 +314,7 @@ def test_a_described_mesh_has_its_own_platform():
 
 def test_shapes_follow_surgery():
     recipe, stages = parse(read("chain"))
-    shape = plan_stage.architecture_of("nano_2_1b", recipe, stages)
+    shape = shapes(recipe, stages, make_mesh(recipe.mesh, describe(named("v5p-128")))).architecture("nano_2_1b")
     assert shape.tied_embeddings and counts.parameters(shape) == pytest.approx(2.087e9, rel=1e-3)
 
 
@@ -331,14 +334,14 @@ def test_bad_usage_is_one_sentence(arguments, words, capsys):
 
 def test_two_slices_of_a_chip_whose_network_is_not_published_are_asked_for():
     with pytest.raises(ConfigError, match="plan.dcn_bandwidth.v4"):
-        plan.request(*parse(read("essence_8b")), "stage1", "v4-128", 2)
+        plan_request.request(*parse(read("essence_8b")), "stage1", "v4-128", 2)
 
 
 def test_a_model_that_is_not_here_is_asked_for():
     config = read("essence_9_8b")
     del config.plan.models
     with pytest.raises(ConfigError, match="plan.models"):
-        plan.prepared(wanted(config, "v5p-8"))
+        plan_request.prepared(wanted(config, "v5p-8"))
 
 
 def test_the_pareto_set_by_brute_force():

@@ -40,7 +40,7 @@ def undisturbed(tmp_path_factory):
 
 
 def test_two_stages_report_model_and_nothing_to_do_again(tiny_config, tmp_path):
-    config = tiny_config()
+    config = tiny_config("stages=('stage1', 'stage2')")
     recipe.run(config, tmp_path, devices=jax.devices()[:1])
     assert len(losses(tmp_path)) == 12 and len(losses(tmp_path, "stage2")) == 6
     card = json.loads((tmp_path / "stage2/model/model.json").read_text())
@@ -70,9 +70,10 @@ def test_a_step_compiled_ahead_trains_the_same_bits(undisturbed, tiny_config, tm
 def test_only_a_stage_of_known_shapes_is_compiled_ahead(tiny_config, tmp_path):
     parsed, stages = recipe.parse(tiny_config())
     mesh = recipe.make_mesh(parsed.mesh, jax.devices()[:1])
-    assert recipe.compile_ahead(parsed, stages, [], mesh) == {}
-    assert recipe.compile_ahead(parsed, stages, ["stage2", "upscaled"], mesh) == {}  # begins from what stage 1 writes
-    ahead = recipe.compile_ahead(parsed, stages, ["stage1", "stage2"], mesh)
+    shapes = recipe.shapes(parsed, stages, mesh)
+    assert recipe.compile_ahead([], shapes) == {}
+    assert recipe.compile_ahead(["stage2", "upscaled"], shapes) == {}  # begins from what stage 1 writes
+    ahead = recipe.compile_ahead(["stage1", "stage2"], shapes)
     assert [*ahead] == ["stage1"] and callable(ahead["stage1"].result())
 
 
@@ -128,7 +129,7 @@ def test_a_run_goes_on_on_another_mesh(undisturbed, tiny_config, tmp_path, there
 
 
 def test_another_config_in_the_same_workdir_is_refused(undisturbed, tiny_config):
-    with pytest.raises(ConfigError, match="begun with another config .*stage1"):
+    with pytest.raises(ConfigError, match="started with another config .*stage1"):
         recipe.run(
             _config(tiny_config, "stage1.train.optimizer.learning_rate=1.0"), undisturbed, devices=jax.devices()[:1]
         )

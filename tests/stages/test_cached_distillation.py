@@ -14,24 +14,23 @@ from conftest import ROOT, losses
 
 from kanana_jax import config as config_lib
 from kanana_jax.data.stream.cached import CachedStream
+from kanana_jax.data.stream.encode import TextEncoder
 from kanana_jax.data.stream.teacher_cache import TeacherCache
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.interop import model_folder
 from kanana_jax.losses.distillation import DistillationConfig
 from kanana_jax.models import counts, presets, transformer
 from kanana_jax.models.architecture import Runtime
+from kanana_jax.models.model import Model
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+from kanana_jax.recipe import context as recipe_context
 from kanana_jax.recipe import inputs as recipe_inputs
 from kanana_jax.recipe import run as recipe
-from kanana_jax.recipe import task as recipe_task
-from kanana_jax.recipe.config import StageConfig
-from kanana_jax.report.run import write_run_report
-from kanana_jax.report.surgery import family_cost
-from kanana_jax.report.teacher_cache import cache_card
-from kanana_jax.stages import distill
+from kanana_jax.recipe.config import _stage
+from kanana_jax.stages import cut, distill
 from kanana_jax.stages.cache_teacher import _Job
-from kanana_jax.surgery import stage as surgery
-from kanana_jax.surgery.cuts import Plan
+from kanana_jax.stages.cost_chapter import cache_card, family_cost
+from kanana_jax.surgery.cuts import CutList
 from kanana_jax.training import loop
 
 V, STEPS = 800, 6
@@ -126,16 +125,18 @@ def _stream(config, workdir, stage, name):
     """A stage's stream and what its rows are made of."""
     parsed, stages = recipe.parse(config)
     prepared = recipe_inputs.prepare_sources(parsed, workdir)
-    shared = recipe_task.Run(parsed, stages, prepared, recipe_inputs.tokenizer(parsed, prepared, workdir), None, workdir)
-    stage = stages[name] if stage is None else config_lib.build(StageConfig, stage, name)
+    tokenizer = recipe_inputs.tokenizer(parsed, prepared, workdir)
+    shared = recipe_context.Run(parsed, stages, prepared, tokenizer, None, workdir)
+    stage = stages[name] if stage is None else _stage(stage, name)
     position = shared.position(stage)
     assert (position is None) == (not stage.data_after)
-    return shared.stream(name, stage, range(8), 8, 64, position), shared.about_rows(name, stage)
+    stream = shared.stream(name, stage, TextEncoder(tokenizer), range(8), 8, 64, position)
+    return stream, shared.about_rows(name, stage)
 
 
-def _logits(model, batch):
-    run = jax.jit(lambda x, **rows: model(x, **rows))
-    hidden = run(batch["inputs"], positions=batch["positions"], segment_ids=batch["segment_ids"])
+def _logits(model, rows):
+    run = jax.jit(lambda x, **where: model(x, **where))
+    hidden = run(rows.inputs, positions=rows.positions, segment_ids=rows.segment_ids)
     return np.asarray(hidden, np.float64) @ np.asarray(model.unembedding_matrix(), np.float64).T
 
 
@@ -147,23 +148,23 @@ def test_sixteen_tokens_and_the_rest_by_hand(run, config, teacher, student):
     stream = CachedStream(stream, np.arange(8), cache, steps=1, stage="short", about=about, top_k=16)
     batch = next(stream)
     stream.close()
-    assert batch["teacher_ids"].shape == (8, 64, 16)
+    assert batch.teacher_ids.shape == (8, 64, 16)
     model = _bound(student)
     loss = distill.make_cached_loss(
-        model.architecture, Runtime(), "xla", config=DistillationConfig(ce_weight=0.25), chunk=100
+        Model(model.architecture), config=DistillationConfig(ce_weight=0.25), chunk=100
     )
     params = model_folder.load_params(
         model_folder.find(student), Runtime(), make_mesh(MeshConfig(), jax.devices()[ONE])
     )
-    found = jax.jit(loss)(params, {key: value for key, value in batch.items() if key != "source"}, None, None)
+    found = jax.jit(loss)(params, batch, None, None)
 
-    log_p, log_q = (_log_softmax(_logits(m, batch)) for m in (_bound(teacher), model))
+    log_p, log_q = (_log_softmax(_logits(m, batch.rows)) for m in (_bound(teacher), model))
     top = np.argsort(-log_p, axis=-1, kind="stable")[..., :16]
     p, q = (np.exp(np.take_along_axis(x, top, -1)) for x in (log_p, log_q))
     t, u = 1 - p.sum(-1), 1 - q.sum(-1)
     each = (p * np.log(p / q)).sum(-1) + t * np.log(t / u)
-    nll = -np.take_along_axis(log_q, batch["targets"][..., None], -1)[..., 0]
-    w = batch["weights"]
+    nll = -np.take_along_axis(log_q, batch.rows.targets[..., None], -1)[..., 0]
+    w = batch.rows.weights
     assert float(found.metrics["divergence"]) == pytest.approx((each * w).sum(), rel=2e-5)
     assert float(found.loss) == pytest.approx(((0.75 * each + 0.25 * nll) * w).sum(), rel=2e-5)
     full = (np.exp(log_p) * (log_p - log_q)).sum(-1)
@@ -193,7 +194,7 @@ def test_what_it_cost_and_what_is_told(run, teacher):
     directly = family_cost({"online": cards["online"]})
     assert through_cache["total"] == pytest.approx(directly["total"])
     assert through_cache["scratch"] == directly["scratch"]
-    page = write_run_report(run).read_text()
+    page = recipe.write_report(run).read_text()
     assert "Cached teachers" in page and "cached: finished" in page and "bytes a token" in page
 
 
@@ -307,7 +308,7 @@ def test_a_job_goes_on_only_with_what_it_began_with(run, config, tmp_path):
     workdir = _again(run, tmp_path, "cached", "offline", "exact")
     (workdir / "cached").mkdir()
     (workdir / "cached/progress.json").write_text(json.dumps({"header": {"teacher": "another", "k": V}, "done": 2}))
-    with pytest.raises(UserError, match="begun with other values of .*teacher"):
+    with pytest.raises(UserError, match="started with different values of .*teacher"):
         recipe.run(config, workdir, devices=jax.devices()[ONE])
 
 
@@ -345,8 +346,8 @@ def test_hidden_states_over_two_prunings(run, config, teacher, student, tmp_path
     found = model_folder.find(teacher)
     first = tuple(i for i in range(32) if i % 4)
     narrow = dataclasses.replace(found.architecture, embed_dim=24)
-    surgery.carry_out(
-        Plan(found.architecture, narrow, (0, 1), (False, False), first), found, tmp_path / "narrow", {}, {}, {}
+    cut.carry_out(
+        CutList(found.architecture, narrow, (0, 1), (False, False), first), found, tmp_path / "narrow", "narrow", {}, {}
     )
     workdir = _again(run, tmp_path, "online", "offline", "cached", "exact")
     config = copy.deepcopy(config)
@@ -367,17 +368,17 @@ def test_hidden_states_over_two_prunings(run, config, teacher, student, tmp_path
     with np.load(workdir / "shallow/importance.npz") as file:
         second, layer = np.sort(np.argsort(-file["channels"], kind="stable")[:16]), int(np.argmax(file["layers"]))
     stream, _ = _stream(config, workdir, None, "student")
-    batch = next(stream)
+    rows = next(stream)
     stream.close()
 
     def states(folder):
-        model, rows = _bound(folder), {key: batch[key] for key in ("positions", "segment_ids")}
-        seen = jax.jit(lambda x: model(x, **rows, observe=lambda taps: taps["output"])[1])
-        return np.asarray(seen(batch["inputs"]), np.float64)
+        model, where = _bound(folder), dict(positions=rows.positions, segment_ids=rows.segment_ids)
+        seen = jax.jit(lambda x: model(x, **where, observe=lambda taps: taps["output"])[1])
+        return np.asarray(seen(rows.inputs), np.float64)
 
     s, t = states(workdir / "shallow")[0], states(teacher)[layer][..., np.array(first)[second]]
     each = 1 - (s * t).sum(-1) / np.sqrt((s * s).sum(-1) * (t * t).sum(-1))
-    w = batch["weights"]
+    w = rows.weights
     assert line["hidden"] == pytest.approx((each * w).sum() / w.sum(), rel=1e-4)
     config.student.distill.teacher = str(student)
     (workdir / "config.json").unlink()

@@ -110,7 +110,7 @@ def test_a_teacher_on_a_mesh_of_its_own_teaches_the_same(run, tmp_path):
     "change, told",
     [
         ("student.distill.teacher='deepr'", "not a model"),
-        ("pruned.prune.shape.embed_dim=1000", "prune.embed_dim is 1000"),
+        ("pruned.prune.shape.embed_dim=1000", "config 'pruned.prune.shape.embed_dim' is 1000"),
         ("upscaled.upscale.num_layers=2", "has 2 already"),
         ("pruned.prune.seq_len=4096", "'pruned.prune.seq_len' is 4096, beyond the model's max_seq_len"),
         ("pruned.prune.shape.num_heads=3", "the 2 KV groups do not divide"),

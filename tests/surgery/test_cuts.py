@@ -1,6 +1,7 @@
 """Surgery is exact: the cut model computes what the whole one does with the rest masked out."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.interop import model_folder
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Architecture, Runtime
-from kanana_jax.models.transformer import bind, init_params
+from kanana_jax.models.transformer import abstract_params, bind, init_params
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.surgery import cuts as cuts_lib
 from kanana_jax.surgery import prune, streaming, upscale
@@ -26,6 +27,7 @@ TEACHER = Architecture(
 RUNTIME = Runtime(scan_layers=True)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _params(a=TEACHER, seed=0):
     """Random weights whose norms are not all ones."""
     params = init_params(a, RUNTIME, jax.random.key(seed))
@@ -41,9 +43,10 @@ def _scores(a=TEACHER, seed=0):
     return Importance(*(draw.random(s).astype(np.float32) for s in (*shapes, (2 * a.num_layers + 1, a.embed_dim))))
 
 
+@functools.partial(jax.jit, static_argnums=(0, 3))
 def _logits(a, params, tokens, runtime=RUNTIME):
     model = bind(a, runtime, params)
-    return np.asarray(model.unembed(model(tokens)))
+    return model.unembed(model(tokens))
 
 
 TOKENS = jnp.asarray(np.random.default_rng(5).integers(0, 64, (2, 12)), jnp.int32)
@@ -95,9 +98,9 @@ def _masked(cuts, params):
 )
 def test_the_pruned_model_is_the_masked_teacher(config):
     params = _params()
-    cuts = prune.plan(TEACHER, prune.PruneConfig(**config), _scores())
+    cuts = prune.cut_list(TEACHER, prune.PruneConfig(**config), _scores())
     pruned = cuts_lib.apply(cuts, params, RUNTIME)
-    expected = jax.tree.map(lambda x: x.shape, init_params(cuts.after, RUNTIME, jax.random.key(0)))
+    expected = jax.tree.map(lambda x: x.shape, abstract_params(cuts.after, RUNTIME))
     assert jax.tree.map(lambda x: x.shape, pruned) == expected
     masked, masked_params = _masked(cuts, params)
     np.testing.assert_allclose(_logits(cuts.after, pruned, TOKENS), _logits(masked, masked_params, TOKENS), atol=1e-5)
@@ -172,7 +175,7 @@ def test_a_cut_is_the_one_written_out_to_the_bit(tied, seed):
 def test_the_highest_scores_stay_and_every_group_keeps_as_many_heads():
     scores = _scores()
     config = prune.PruneConfig(embed_dim=10, mlp_dim=7, num_heads=4)
-    cuts = prune.plan(TEACHER, config, scores)
+    cuts = prune.cut_list(TEACHER, config, scores)
     assert set(cuts.channels) == set(np.argsort(scores.channels)[-10:])
     for i in range(5):
         assert set(cuts.neurons[i]) == set(np.argsort(scores.neurons[i])[-7:])
@@ -180,7 +183,7 @@ def test_the_highest_scores_stay_and_every_group_keeps_as_many_heads():
         assert [len(g) for g in groups] == [2, 2]
         for k, group in enumerate(groups):
             assert set(group) == {3 * k + int(x) for x in np.argsort(scores.heads[i][3 * k : 3 * k + 3])[-2:]}
-    loose = prune.plan(TEACHER, dataclasses.replace(config, align_groups=False), scores)
+    loose = prune.cut_list(TEACHER, dataclasses.replace(config, align_groups=False), scores)
     assert [set(h) for h in loose.heads] == [set(np.argsort(row)[-4:]) for row in scores.heads]
 
 
@@ -188,7 +191,7 @@ def test_the_highest_scores_stay_and_every_group_keeps_as_many_heads():
 def test_which_layers_go(layers, gone):
     scores = np.array([0.1, 0.5, 0.05, 0.3, 0.6], np.float32)
     importance = dataclasses.replace(_scores(), layers=scores)
-    cuts = prune.plan(TEACHER, prune.PruneConfig(num_layers=5 - gone, layers=layers), importance)
+    cuts = prune.cut_list(TEACHER, prune.PruneConfig(num_layers=5 - gone, layers=layers), importance)
     left = {
         ("scattered", 2): (1, 3, 4),
         ("contiguous", 2): (0, 1, 4),
@@ -200,7 +203,7 @@ def test_which_layers_go(layers, gone):
 
 def test_tied_embeddings_are_the_average():
     params = _params()
-    cuts = prune.plan(TEACHER, prune.PruneConfig(tie_embeddings=True), _scores())
+    cuts = prune.cut_list(TEACHER, prune.PruneConfig(tie_embeddings=True), _scores())
     pruned = cuts_lib.apply(cuts, params, RUNTIME)
     np.testing.assert_allclose(pruned["embedding"], (params["embedding"] + params["unembedding"]) / 2, rtol=1e-6)
     assert "unembedding" not in pruned and cuts.report()["tied_by_averaging"]
@@ -213,12 +216,12 @@ def test_rescaled_norms_give_what_the_whole_stream_would():
     """Where all dropped channels have the kept ones' mean square, rescaling undoes nothing and factors are 1."""
     importance = dataclasses.replace(_scores(), residual=np.ones((11, 24), np.float32))
     config = prune.PruneConfig(embed_dim=16, rescale_norms=True)
-    assert prune.plan(TEACHER, config, importance).norm_scales == (1.0,) * 11
+    assert prune.cut_list(TEACHER, config, importance).norm_scales == (1.0,) * 11
     residual = np.ones((11, 24), np.float32)
-    kept = list(prune.plan(TEACHER, config, importance).channels)
+    kept = list(prune.cut_list(TEACHER, config, importance).channels)
     residual[:, kept] = 1.2
     importance = dataclasses.replace(importance, residual=residual)
-    cuts = prune.plan(TEACHER, config, importance)
+    cuts = prune.cut_list(TEACHER, config, importance)
     np.testing.assert_allclose(cuts.norm_scales, np.sqrt(1.2), rtol=1e-6)
     pruned, plain = (cuts_lib.apply(p, _params(), RUNTIME) for p in (cuts, dataclasses.replace(cuts, norm_scales=None)))
     np.testing.assert_allclose(
@@ -230,7 +233,7 @@ def test_rescaled_norms_give_what_the_whole_stream_would():
     "new, layers", [(6, (0, 1, 2, 2, 3, 4)), (8, (0, 1, 2, 3, 1, 2, 3, 4)), (10, (0, 1, 2, 3, 4) * 2)]
 )
 def test_overlap_is_solars(new, layers):
-    cuts = upscale.plan(TEACHER, upscale.UpscaleConfig(new))
+    cuts = upscale.cut_list(TEACHER, upscale.UpscaleConfig(new))
     assert cuts.layers == layers and cuts.after.num_layers == new
     params = cuts_lib.apply(cuts, _params(), RUNTIME)
     for old, found in zip(cuts.layers, np.asarray(params["blocks"]["mlp"]["up"])):
@@ -240,13 +243,13 @@ def test_overlap_is_solars(new, layers):
 def test_the_papers_up_scaling():
     """SOLAR: 32 → 48 by layers 0–23 and 8–31; Kanana: 32 → 40 by 0–19 and 12–31."""
     base = dataclasses.replace(TEACHER, num_layers=32)
-    assert upscale.plan(base, upscale.UpscaleConfig(48)).layers == (*range(24), *range(8, 32))
-    assert upscale.plan(base, upscale.UpscaleConfig(40)).layers == (*range(20), *range(12, 32))
+    assert upscale.cut_list(base, upscale.UpscaleConfig(48)).layers == (*range(24), *range(8, 32))
+    assert upscale.cut_list(base, upscale.UpscaleConfig(40)).layers == (*range(20), *range(12, 32))
 
 
 @pytest.mark.parametrize("new", [6, 7, 8, 10])
 def test_identity_layers_change_no_logit(new):
-    cuts = upscale.plan(TEACHER, upscale.UpscaleConfig(new, "identity"))
+    cuts = upscale.cut_list(TEACHER, upscale.UpscaleConfig(new, "identity"))
     params = _params()
     deeper = cuts_lib.apply(cuts, params, RUNTIME)
     np.testing.assert_allclose(_logits(cuts.after, deeper, TOKENS), _logits(TEACHER, params, TOKENS), atol=1e-6)
@@ -261,7 +264,7 @@ def test_every_method_keeps_order_and_reaches_the_depth(old, data):
     base = dataclasses.replace(TEACHER, num_layers=old)
     for method in ("overlap", "identity", "neighbour", "stack"):
         new = data.draw(st.integers(old + 1, 2 * old if method != "stack" else 4 * old))
-        cuts = upscale.plan(base, upscale.UpscaleConfig(new, method))
+        cuts = upscale.cut_list(base, upscale.UpscaleConfig(new, method))
         assert len(cuts.layers) == new and set(cuts.layers) == set(range(old))
         assert any(cuts.identity) == (method == "identity")
         if method in ("identity", "neighbour"):
@@ -273,12 +276,12 @@ def test_from_folder_to_folder_is_the_same_as_in_memory(tmp_path):
     special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None}
     model_folder.write(tmp_path / "a", TEACHER, params, model_folder.card(TEACHER), None, special)
     for name, cuts in {
-        "pruned": prune.plan(
+        "pruned": prune.cut_list(
             TEACHER,
             prune.PruneConfig(embed_dim=16, mlp_dim=24, num_heads=4, num_layers=3, tie_embeddings=True),
             _scores(),
         ),
-        "deeper": upscale.plan(TEACHER, upscale.UpscaleConfig(8, "identity")),
+        "deeper": upscale.cut_list(TEACHER, upscale.UpscaleConfig(8, "identity")),
     }.items():
         streaming.apply_to_folder(cuts, model_folder.find(tmp_path / "a"), tmp_path / name, {"parent": "a"})
         found = model_folder.find(tmp_path / name)
@@ -289,42 +292,42 @@ def test_from_folder_to_folder_is_the_same_as_in_memory(tmp_path):
 
 def test_on_eight_devices_nothing_changes():
     params = _params()
-    cuts = prune.plan(TEACHER, prune.PruneConfig(embed_dim=16, mlp_dim=24, num_heads=4), _scores())
+    cuts = prune.cut_list(TEACHER, prune.PruneConfig(embed_dim=16, mlp_dim=24, num_heads=4), _scores())
     mesh = make_mesh(MeshConfig(data=1, fsdp=4, sequence=1, tensor=2))
     with jax.set_mesh(mesh):
         from kanana_jax.models.transformer import logical_axes
         from kanana_jax.parallel.sharding import tree_shardings
 
-        sharded = jax.device_put(params, tree_shardings(mesh, logical_axes(TEACHER, RUNTIME)))
+        sharded = jax.device_put(params, tree_shardings(mesh, logical_axes(TEACHER)))
         found = cuts_lib.apply(cuts, sharded, RUNTIME, mesh)
-    assert found["blocks"]["mlp"]["up"].sharding.spec == tree_shardings(mesh, logical_axes(cuts.after, RUNTIME))[
+    assert found["blocks"]["mlp"]["up"].sharding.spec == tree_shardings(mesh, logical_axes(cuts.after))[
         "blocks"]["mlp"]["up"].spec  # fmt: skip
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), cuts_lib.apply(cuts, params, RUNTIME))
 
 
 def test_reports_count():
-    cuts = prune.plan(TEACHER, prune.PruneConfig(embed_dim=16, num_layers=3), _scores())
+    cuts = prune.cut_list(TEACHER, prune.PruneConfig(embed_dim=16, num_layers=3), _scores())
     report = cuts.report()
     assert report["parameters"] == [counts.parameters(TEACHER), counts.parameters(cuts.after)]
     assert len(report["dropped_layers"]) == 2 and report["kept"]["channels"] == [16, 24]
-    report = upscale.plan(TEACHER, upscale.UpscaleConfig(8)).report()
+    report = upscale.cut_list(TEACHER, upscale.UpscaleConfig(8)).report()
     assert report["copied_layers"] == [4, 5, 6] and report["dropped_layers"] == []
 
 
 @pytest.mark.parametrize(
     "config, told",
     [
-        (dict(embed_dim=25), "prune.embed_dim is 25"),
+        (dict(embed_dim=25), "config 'prune.embed_dim' is 25"),
         (dict(num_heads=5), "5, which the 2 KV groups do not divide"),
-        (dict(num_heads=4, num_kv_heads=1), "4 a group, but the model has 3"),
-        (dict(num_layers=6), "prune.num_layers is 6"),
+        (dict(num_heads=4, num_kv_heads=1), "4 per group, but the model has 3"),
+        (dict(num_layers=6), "config 'prune.num_layers' is 6"),
         (dict(embed_dim=24), "nothing would change"),
         (dict(), "nothing would change"),
     ],
 )
 def test_shapes_that_cannot_be_are_refused(config, told):
     with pytest.raises(ConfigError, match=told):
-        prune.plan(TEACHER, prune.PruneConfig(**config), _scores())
+        prune.cut_list(TEACHER, prune.PruneConfig(**config), _scores())
 
 
 def test_other_refusals():
@@ -332,11 +335,11 @@ def test_other_refusals():
     with pytest.raises(ConfigError, match="tied already"):
         prune.shape(tied, prune.PruneConfig(tie_embeddings=True))
     with pytest.raises(UserError, match="'channels' has shape"):
-        prune.plan(dataclasses.replace(TEACHER, embed_dim=32), prune.PruneConfig(mlp_dim=8), _scores())
+        prune.cut_list(dataclasses.replace(TEACHER, embed_dim=32), prune.PruneConfig(mlp_dim=8), _scores())
     broken = dataclasses.replace(_scores(), layers=np.full(5, np.nan, np.float32))
     with pytest.raises(UserError, match="not finite"):
-        prune.plan(TEACHER, prune.PruneConfig(mlp_dim=8), broken)
+        prune.cut_list(TEACHER, prune.PruneConfig(mlp_dim=8), broken)
     with pytest.raises(ConfigError, match="has 5 already"):
-        upscale.plan(TEACHER, upscale.UpscaleConfig(5))
+        upscale.cut_list(TEACHER, upscale.UpscaleConfig(5))
     with pytest.raises(ConfigError, match="reaches 10 at most"):
-        upscale.plan(TEACHER, upscale.UpscaleConfig(11))
+        upscale.cut_list(TEACHER, upscale.UpscaleConfig(11))

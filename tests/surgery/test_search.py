@@ -4,11 +4,14 @@ import dataclasses
 import itertools
 import json
 import math
+import shutil
 
 import jax
 import numpy as np
 import pytest
+from conftest import ROOT
 
+from kanana_jax import config as config_lib
 from kanana_jax.errors import ConfigError
 from kanana_jax.interop import model_folder
 from kanana_jax.models import counts
@@ -99,10 +102,26 @@ def test_bad_sections():
             make()
 
 
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A model of six steps."""
+    workdir = tmp_path_factory.mktemp("base") / "run"
+    recipe.run(_base(), workdir, devices=jax.devices()[:1])
+    (workdir / "config.json").unlink()  # goes on as another recipe
+    return workdir
+
+
+def _base():
+    config = config_lib.read_config_file(f"{ROOT / 'configs/tiny.py'}:test")
+    overrides = ("stages=('stage1',)", "stage1.train.tokens=3072", "sources.en_news.holdout=0.1")
+    config_lib.override(config, overrides)
+    return config
+
+
 @pytest.fixture
-def searching(tiny_config):
-    """A base model of six steps, and a search over it."""
-    config = tiny_config("stages=('stage1',)", "stage1.train.tokens=3072", "sources.en_news.holdout=0.1")
+def searching():
+    """A search over it."""
+    config = _base()
     config.stages = ("stage1", "found")
     config.found = dict(
         kind="search",
@@ -122,8 +141,10 @@ def searching(tiny_config):
     return config
 
 
-def test_a_search_ends_with_its_best_and_goes_on_where_it_was_stopped(searching, tmp_path, monkeypatch):
+def test_a_search_ends_with_its_best_and_goes_on_where_it_was_stopped(base, searching, tmp_path, monkeypatch):
     devices = jax.devices()[:1]
+    for name in "ab":
+        shutil.copytree(base, tmp_path / name)
     recipe.run(searching, tmp_path / "a", devices=devices)
     found = json.loads((tmp_path / "a/found/search.json").read_text())
     rows = found["candidates"]
@@ -141,7 +162,7 @@ def test_a_search_ends_with_its_best_and_goes_on_where_it_was_stopped(searching,
 
     def stopping(task, *arguments, **more):
         calls.append((task.name, more.get("stop_at")))
-        if len(calls) == 7:
+        if len(calls) == 6:
             raise KeyboardInterrupt
         return train(task, *arguments, **more)
 
@@ -149,12 +170,14 @@ def test_a_search_ends_with_its_best_and_goes_on_where_it_was_stopped(searching,
     with pytest.raises(KeyboardInterrupt):
         recipe.run(searching, tmp_path / "b", devices=devices)
     recipe.run(searching, tmp_path / "b", devices=devices)
-    assert len(calls) == 8 and calls[6] == calls[7] and calls[6][1] == 4
+    assert len(calls) == 7 and calls[5] == calls[6] and calls[5][1] == 4
     assert json.loads((tmp_path / "b/found/search.json").read_text()) == found
 
 
-def test_a_rung_is_no_end(searching, tmp_path):
+def test_a_rung_is_no_end(base, searching, tmp_path):
     """A student that is stopped at a rung and goes on learns what it would have learnt without the stop."""
+    for name in "abc":
+        shutil.copytree(base, tmp_path / name)
     searching.found.search.rungs = (2, 3)
     with pytest.raises(ConfigError, match="'found.search.rungs' ends at step 3, found.train at 4"):
         recipe.run(searching, tmp_path / "a", devices=jax.devices()[:1])

@@ -13,8 +13,8 @@ from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
 from kanana_jax.training.schedule import ScheduleConfig, make_schedule
 
 
-@pytest.mark.parametrize("axes", [None, {"w": ("embed", "mlp"), "norm": {"scale": ("norm",)}}])
-def test_adamw_with_independent_decay_against_numpy(axes):
+def test_adamw_with_independent_decay_against_numpy():
+    axes = {"w": ("embed", "mlp"), "norm": {"scale": ("norm",)}}
     config = OptimizerConfig(
         learning_rate=0.1, weight_decay=0.03, clip_norm=1.0, schedule=ScheduleConfig("multi_step", warmup_steps=4)
     )
@@ -48,15 +48,13 @@ def test_adamw_with_independent_decay_against_numpy(axes):
 
 @pytest.mark.parametrize("qk_norm", [False, True])
 def test_names_decide_what_decays(qk_norm):
-    """Without gradients only decay moves a parameter; state and updates are those of a tree without names."""
+    """Without gradients only decay moves a parameter."""
     a = Architecture(31, 16, 24, 2, 4, 2, 8, qk_norm=qk_norm)
     params = transformer.init_params(a, Runtime(), jax.random.key(0))
     config = OptimizerConfig(1e-3, ScheduleConfig("constant", 0), weight_decay=0.5, clip_norm=0)
-    optimizer, plain = make_optimizer(config, 10, transformer.logical_axes(a)), make_optimizer(config, 10)
+    optimizer = make_optimizer(config, 10, transformer.logical_axes(a))
     zeros, state = jax.tree.map(jnp.zeros_like, params), optimizer.init(params)
-    assert jax.tree.structure(state) == jax.tree.structure(plain.init(params))
     updates, _ = optimizer.update(zeros, state, params)
-    jax.tree.map(np.testing.assert_array_equal, updates, plain.update(zeros, state, params)[0])
     for path, names in transformer.axes_by_path(a).items():
         update, param = updates, params
         for key in path:
@@ -65,7 +63,7 @@ def test_names_decide_what_decays(qk_norm):
 
 
 def test_moments_are_float32_for_bfloat16_parameters():
-    state = make_optimizer(OptimizerConfig(1e-3), 10).init({"w": jnp.ones((4, 4), jnp.bfloat16)})
+    state = make_optimizer(OptimizerConfig(1e-3), 10, {"w": ("embed", "mlp")}).init({"w": jnp.ones((4, 4), jnp.bfloat16)})
     moments = [x for x in jax.tree.leaves(state) if x.shape == (4, 4)]
     assert len(moments) == 2 and all(x.dtype == jnp.float32 for x in moments)
 

@@ -4,20 +4,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding
 
 from kanana_jax.data.stream import packing
+from kanana_jax.data.stream.encode import Example
 from kanana_jax.models import presets, transformer
 from kanana_jax.models.architecture import Runtime
+from kanana_jax.models.model import Model
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
-from kanana_jax.parallel.sharding import spec
+from kanana_jax.parallel.sharding import abstract_batch
 from kanana_jax.stages import pretrain
 from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
 from kanana_jax.training.schedule import ScheduleConfig
 from kanana_jax.training.step import GuardConfig, LossOutput, init_state, make_train_step, state_shardings
 
 MODEL = presets.tiny(64, embed_dim=16, mlp_dim=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8)
-LOSS = pretrain.make_loss(MODEL, Runtime(), "xla", z_loss=1e-4, chunk=64)
+LOSS = pretrain.make_loss(Model(MODEL), z_loss=1e-4, chunk=64)
 KEY = jax.random.key(0)
 
 
@@ -33,15 +34,15 @@ def _documents(seed, count, length=14):
     ]
 
 
-def _batch(rows):
-    return {k: jnp.asarray(v) for k, v in rows._asdict().items()} | {"source": jnp.zeros(len(rows.inputs), jnp.int32)}
+def _batch(documents, T):
+    return jax.tree.map(jnp.asarray, packing.pack([(Example(d),) for d in documents], T))
 
 
 def test_a_packed_batch_is_its_documents_alone(params):
     documents = _documents(0, 9)
-    value = jax.value_and_grad(lambda p, b: LOSS(p, b, KEY, None).loss)
-    packed, packed_grad = value(params, _batch(packing.pack(documents, 256)))
-    alone = [value(params, _batch(packing.pack([d], len(d)))) for d in documents]
+    value = jax.jit(jax.value_and_grad(lambda p, b: LOSS(p, b, KEY, None).loss))
+    packed, packed_grad = value(params, _batch(documents, 256))
+    alone = [value(params, _batch([d], 16)) for d in documents]
     np.testing.assert_allclose(packed, sum(v for v, _ in alone), rtol=1e-5)
     total = jax.tree.map(lambda *g: sum(g), *[g for _, g in alone])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), packed_grad, total)
@@ -49,13 +50,11 @@ def test_a_packed_batch_is_its_documents_alone(params):
 
 def test_logits_do_not_change_with_another_document_in_the_row(params):
     first, second, other = _documents(1, 3)
-    model = transformer.bind(MODEL, Runtime(), params)
+    run = jax.jit(lambda rows: Model(MODEL)(params, rows)[0])
 
     def hidden(documents):
-        row = packing.pack(documents, 40)
-        return model(
-            jnp.asarray(row.inputs), positions=jnp.asarray(row.positions), segment_ids=jnp.asarray(row.segment_ids)
-        )
+        row = _batch(documents, 40)
+        return run(row)
 
     n = len(first)
     other = np.resize(other, len(second))
@@ -69,8 +68,9 @@ def test_logits_do_not_change_with_another_document_in_the_row(params):
 
 @pytest.mark.parametrize("accumulate", [2, 4])
 def test_accumulation_is_exact(params, accumulate):
-    batch = _batch(packing.Row(*(x[:8] for x in packing.pack(_documents(2, 80), 32))))
-    optimizer = make_optimizer(OptimizerConfig(1e-2, ScheduleConfig("constant", 0)), 10)
+    batch = jax.tree.map(lambda x: x[:8], _batch(_documents(2, 80), 32))
+    axes = transformer.logical_axes(MODEL)
+    optimizer = make_optimizer(OptimizerConfig(1e-2, ScheduleConfig("constant", 0)), 10, axes)
     one, metrics = jax.jit(make_train_step(LOSS, optimizer))(init_state(params, optimizer, 0), batch)
     many, others = jax.jit(make_train_step(LOSS, optimizer, accumulate=accumulate))(
         init_state(params, optimizer, 0), batch
@@ -86,7 +86,7 @@ def _quadratic(params, batch, rng, frozen):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
 def test_the_guard_refuses_what_is_not_finite_or_a_spike(bad):
-    optimizer = make_optimizer(OptimizerConfig(1e-2, ScheduleConfig("constant", 0)), 10)
+    optimizer = make_optimizer(OptimizerConfig(1e-2, ScheduleConfig("constant", 0)), 10, {"w": ("norm",)})
     step = jax.jit(make_train_step(_quadratic, optimizer, guard=GuardConfig(spike=10.0, after=2)))
     state = init_state({"w": jnp.ones(3)}, optimizer, 0)
     for _ in range(4):
@@ -106,13 +106,11 @@ def test_the_guard_refuses_what_is_not_finite_or_a_spike(bad):
 def test_no_mesh_gathers_the_states_of_all_devices(axes, capfd):
     """XLA's partitioner warns where it knows no better way between two layouts than to copy an array to every device."""
     mesh = make_mesh(MeshConfig(**{"fsdp": 1} | axes))
-    optimizer = make_optimizer(OptimizerConfig(1e-3), 10)
+    optimizer = make_optimizer(OptimizerConfig(1e-3), 10, transformer.logical_axes(MODEL))
     abstract = jax.eval_shape(lambda: init_state(transformer.init_params(MODEL, Runtime(), KEY), optimizer, 0))
-    shardings = state_shardings(mesh, abstract, transformer.logical_axes(MODEL, Runtime()))
+    shardings = state_shardings(mesh, abstract, transformer.logical_axes(MODEL))
     state = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
-    cut = NamedSharding(mesh, spec("batch", "sequence"))
-    kinds = {"weights": jnp.float32} | dict.fromkeys(("inputs", "targets", "positions", "segment_ids"), jnp.int32)
-    batch = {name: jax.ShapeDtypeStruct((16, 32), kind, sharding=cut) for name, kind in kinds.items()}
+    batch = abstract_batch(mesh, packing.shapes(16, 32))
     with jax.set_mesh(mesh):
         jax.jit(make_train_step(LOSS, optimizer), out_shardings=(shardings, None)).lower(state, batch).compile()
     assert "full rematerialization" not in capfd.readouterr().err

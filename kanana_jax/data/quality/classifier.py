@@ -6,7 +6,6 @@ The same bytes come out of the same documents, config and library: one thread, a
 import dataclasses
 import hashlib
 import math
-import os
 import pathlib
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import numpy as np
 from kanana_jax.data.arrays import characters, units
 from kanana_jax.data.quality.quality_model import LABEL, QualityModel, Text
 from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.files import whole_file
 
 OTHER = f"{LABEL}other"
 
@@ -104,8 +104,6 @@ def train(texts: Sequence[str], labels: Sequence[str], config: ClassifierConfig,
     fasttext = library()
     lines = prepare(texts, config.text, config.max_characters)
     order = np.random.default_rng(config.seed).permutation(len(lines))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "train.txt"
         with file.open("w", encoding="utf-8") as out:
@@ -126,8 +124,8 @@ def train(texts: Sequence[str], labels: Sequence[str], config: ClassifierConfig,
         )
     if any(math.isnan(p) for p, _ in model.f.predict(f"{lines[0]}\n", 1, 0.0, "strict")):
         raise UserError("training diverged to NaN: lower learning_rate, or install fasttext-wheel in place of fasttext")
-    model.save_model(str(partial))
-    os.replace(partial, path)
+    with whole_file(path) as temporary:
+        model.save_model(str(temporary))
     return sha256_of(path)
 
 

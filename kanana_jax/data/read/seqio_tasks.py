@@ -2,8 +2,8 @@
 
     seqio://my_task?module=my_package.tasks&split=train        as a source's path
 
-This is the only module that imports TensorFlow. A task is read offline into ArrayRecord shards, by Apache Beam at scale
-(`cache`) or by `sources.prepare` as any other source, and Grain trains from those.
+Only this module and `seqio_source` import TensorFlow. A task is read offline into ArrayRecord shards, by Apache Beam at
+scale (`seqio_source.cache`) or by `sources.prepare` as any other source, and Grain trains from those.
 """
 
 import dataclasses
@@ -20,17 +20,6 @@ import tensorflow_text  # noqa: E402
 from kanana_jax.data.read import records  # noqa: E402
 from kanana_jax.data.tokens.tokenizer import SENTENCEPIECE_FILE  # noqa: E402
 from kanana_jax.errors import UserError, nearest  # noqa: E402
-
-# Figure 2 of arXiv:2502.18934, percent of tokens.
-STAGE1 = {"english_web": 67.8, "code": 12.8, "korean_web": 9.6, "academic": 8.7, "encyclopedia": 1.0}
-STAGE2 = {
-    "academic": 35.8,
-    "code": 34.3,
-    "korean_web": 20.5,
-    "english_web": 5.3,
-    "encyclopedia": 2.4,
-    "instruction": 1.8,
-}
 
 
 class DocumentSource(seqio.DataSource):
@@ -103,7 +92,7 @@ class Corpus:
 
 
 def register(corpora: Sequence[Corpus], tokenizer: pathlib.Path, mixtures: Mapping[str, Mapping[str, float]]) -> None:
-    """Adds a text task for each corpus, and mixtures of them by their rates (say, `STAGE1`).
+    """Adds a text task for each corpus, and mixtures of them by their rates (say, `kanana_mixtures.STAGE1`).
 
     A task gives `targets` (token ids, EOS at the end) and `targets_pretokenized` (the normalised text).
 

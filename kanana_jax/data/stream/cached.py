@@ -1,19 +1,42 @@
-"""A stage's batches beside what a cached teacher said about them (`teacher_cache.py`)."""
+"""A stage's batches with a cached teacher's log-probabilities (`teacher_cache.py`)."""
 
 import concurrent.futures
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 
+from kanana_jax.data.stream.lanes import Position
+from kanana_jax.data.stream.packing import Array, Rows, shapes
 from kanana_jax.data.stream.pipeline import BatchStream
-from kanana_jax.data.stream.teacher_cache import HASHED, TeacherCache, row_digest
+from kanana_jax.data.stream.teacher_cache import TeacherCache, row_digest
 from kanana_jax.errors import UserError
 
 
+class CachedRows(NamedTuple, Generic[Array]):
+    """Rows and what their teacher thinks: its k most probable tokens for each target; 0 where a target has no weight.
+
+    Attributes:
+      rows: `[B, T]`.
+      teacher_ids: unsigned integers `[B, T, k]`.
+      teacher_log_probs: `[B, T, k]`, not renormalised.
+    """
+
+    rows: Rows[Array]
+    teacher_ids: Array
+    teacher_log_probs: Array
+
+
+def cached_shapes(batch_size: int, seq_len: int, k: int, log_probs: str) -> CachedRows[np.ndarray]:
+    """A batch's shapes and dtypes, as arrays that take no memory."""
+    shape = (batch_size, seq_len, k)
+    ids, values = (np.broadcast_to(np.zeros((), kind), shape) for kind in ("int32", log_probs))
+    return CachedRows(shapes(batch_size, seq_len), ids, values)
+
+
 class CachedStream:
-    """A stage's batches with `teacher_ids` and `teacher_log_probs` `[rows, T, k]`; 0 where a token carries no loss.
+    """A stage's batches, joined with the entries of a cache.
 
     Args:
       stream: the stage's own; position, `wait_seconds` and `filter_seconds` are its.
@@ -51,26 +74,25 @@ class CachedStream:
     def _read_ahead(self) -> None:
         self._next = self._reader.submit(self._cache.read, self._step, self._rows) if self._step < self._steps else None
 
-    def __next__(self) -> dict[str, np.ndarray]:
-        batch = next(self._stream)
+    def __next__(self) -> CachedRows[np.ndarray]:
+        rows = next(self._stream)
         began = time.perf_counter()
         if self._next is None:
             raise UserError(f"stage '{self._stage}' asks for more than the {self._steps} steps that it announced")
         entries = self._next.result()
         for i, entry in enumerate(entries):
-            if entry.digest != row_digest({key: batch[key][i] for key in HASHED}):
+            if entry.digest != row_digest(rows, i):
                 raise self._differs(int(self._rows[i]))
-        shape = (*batch["weights"].shape, self._k)
-        carries = batch["weights"] > 0
-        for key in ("ids", "log_probs"):
-            values = [getattr(entry, key)[:, : self._k] for entry in entries]
-            batch[f"teacher_{key}"] = np.zeros(shape, values[0].dtype.newbyteorder("="))
-            batch[f"teacher_{key}"][carries] = np.concatenate(values)
+        carries, found = rows.weights > 0, []
+        for values in ([entry.ids for entry in entries], [entry.log_probs for entry in entries]):
+            joined = np.zeros((*rows.weights.shape, self._k), values[0].dtype.newbyteorder("="))
+            joined[carries] = np.concatenate([part[:, : self._k] for part in values])
+            found.append(joined)
         self._step += 1
         self._read_ahead()
         self.wait_seconds = self._stream.wait_seconds + time.perf_counter() - began
         self.filter_seconds = self._stream.filter_seconds
-        return batch
+        return CachedRows(rows, *found)
 
     def _differs(self, row: int) -> UserError:
         ours, theirs = self._about, self._cache.index["data"]
@@ -81,10 +103,10 @@ class CachedStream:
             f"of ({why}): give both stages the same data, or cache the teacher again"
         )
 
-    def get_state(self) -> dict[str, Any]:
+    def get_state(self) -> Position:
         return self._stream.get_state()
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: Position) -> None:
         self._stream.set_state(state)
         self._seek()
 

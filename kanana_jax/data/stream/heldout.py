@@ -4,9 +4,11 @@ import dataclasses
 import json
 from collections.abc import Mapping
 
+import numpy as np
+
 from kanana_jax.data.read.sources import PreparedSource
 from kanana_jax.data.stream import packing
-from kanana_jax.data.tokens.tokenizer import Tokenizer, encode_document
+from kanana_jax.data.stream.encode import Encoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,13 +17,13 @@ class HeldoutRows:
 
     name: str
     lang: str
-    rows: packing.Row
+    rows: packing.Rows[np.ndarray]
     bytes: int
     documents: int
 
 
 def heldout_rows(
-    sources: Mapping[str, PreparedSource], tokenizer: Tokenizer, seq_len: int, max_bytes: int
+    sources: Mapping[str, PreparedSource], encoder: Encoder, seq_len: int, max_bytes: int
 ) -> list[HeldoutRows]:
     """The first held-out documents of each source, up to `max_bytes` of text each (at least one)."""
     result = []
@@ -29,11 +31,13 @@ def heldout_rows(
         documents, size = [], 0
         if source.documents("heldout"):
             for data in source.split("heldout"):
-                text = json.loads(data)["text"]
-                if documents and size + len(text.encode()) > max_bytes:
+                record = json.loads(data)
+                own = len(record["text"].encode())
+                if documents and size + own > max_bytes:
                     break
-                size += len(text.encode())
-                documents.append(encode_document(tokenizer, text))
+                size += own
+                documents.append(encoder(record))
         if documents:
-            result.append(HeldoutRows(name, source.lang, packing.pack(documents, seq_len), size, len(documents)))
+            rows = packing.pack(documents, seq_len, encoder.whole)
+            result.append(HeldoutRows(name, source.lang, rows, size, len(documents)))
     return result

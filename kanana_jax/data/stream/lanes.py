@@ -2,13 +2,13 @@
 
 Lane `i` of `n` reads documents `i::n` of every source. Each source packs rows of its own and the mixture
 picks a source for each row, so that weights are shares of tokens and a later stage with other weights
-goes on from the exact position in every source. All documents are reached by index: a lane's whole
+resumes from the exact position in every source. All documents are reached by index: a lane's whole
 state is a few integers a source.
 """
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import grain
@@ -20,19 +20,27 @@ from kanana_jax.data.filters.rules import count
 from kanana_jax.data.read.record import Record
 from kanana_jax.data.read.sources import PreparedSource
 from kanana_jax.data.stream import mixture, packing
-from kanana_jax.data.tokens.tokenizer import Tokenizer, encode_document
+from kanana_jax.data.stream.encode import Encoder, Example
 from kanana_jax.errors import ConfigError, UserError
 
-State = dict[str, Any]
 Judge = Callable[[Record], Verdict]
-BEGINNING: State = {"row": 0, "sources": {}}
+
+
+# Position in one source of one lane: `next` document, the `document` and `offset` of the first token that is still
+# needed, `epoch_documents`, and `totals` so far.
+SourceState = dict[str, Any]
+# Position of one lane: `row`, those drawn in this stage, and `sources`, the position in each.
+LaneState = dict[str, Any]
+# The data position of a stage, by lane; a part of every checkpoint.
+Position = dict[str, LaneState]
+BEGINNING: LaneState = {"row": 0, "sources": {}}
 FILTER_SECONDS = "filter_seconds"  # beside a row's arrays: what filtering its documents took
 
 
 class _Prepared(NamedTuple):
-    """A document: its tokens, or None and the rules that it breaks."""
+    """A document: its sequences, or None and the rules that it breaks."""
 
-    tokens: np.ndarray | None
+    examples: Sequence[Example] | None
     rules: tuple[str, ...]
     bytes: int
     filter_seconds: float
@@ -41,8 +49,8 @@ class _Prepared(NamedTuple):
 class _Prepare:
     """Bytes of a record → `_Prepared`; pure but for the clock, picklable."""
 
-    def __init__(self, tokenizer: Tokenizer, judge: Judge):
-        self._tokenizer, self._judge = tokenizer, judge
+    def __init__(self, encoder: Encoder, judge: Judge):
+        self._encoder, self._judge = encoder, judge
 
     def __call__(self, data: bytes) -> _Prepared:
         record = json.loads(data)
@@ -51,16 +59,17 @@ class _Prepare:
         seconds = time.perf_counter() - began
         if verdict.rules:
             return _Prepared(None, verdict.rules, 0, seconds)
-        text = verdict.record["text"]
-        return _Prepared(encode_document(self._tokenizer, text), (), len(text.encode()), seconds)
+        return _Prepared(self._encoder(verdict.record), (), len(verdict.record["text"].encode()), seconds)
 
 
 class _SourceRows:
     """Packed rows of one source in one lane; `state()` is exact after every row."""
 
-    def __init__(self, documents: grain.MapDataset, epoch_documents: int, seq_len: int, state: State | None):
-        self._documents, self._epoch, self._packer = documents, epoch_documents, packing.Packer(seq_len)
-        self._totals = {"documents": 0, "kept": 0, "rules": {}, "tokens": 0, "bytes": 0, "rows": 0}
+    def __init__(
+        self, documents: grain.MapDataset, epoch_documents: int, packer: packing.Packer, state: SourceState | None
+    ):
+        self._documents, self._epoch, self._packer = documents, epoch_documents, packer
+        self._totals: dict[str, Any] = {"documents": 0, "kept": 0, "rules": {}, "tokens": 0, "bytes": 0, "rows": 0}
         self._next = 0
         self.filter_seconds = 0.0
         if state is not None:
@@ -72,18 +81,23 @@ class _SourceRows:
     def _refill(self, first: int, offset: int) -> None:
         """Reads again what the packer held: documents `[first, next)`, without counting them twice."""
         for index in range(first, self._next):
-            tokens = self._documents[index].tokens
-            if tokens is not None:
-                self._packer.add(index, tokens, offset if index == first else 0)
+            examples = self._document(index).examples
+            if examples is not None:
+                self._packer.add(index, examples, offset if index == first else 0)
 
-    def next_row(self) -> packing.Row:
+    def _document(self, index: int) -> _Prepared:
+        document = self._documents[index]
+        assert document is not None  # nothing is filtered out of the dataset itself
+        return document
+
+    def next_row(self) -> packing.Rows[np.ndarray]:
         dropped_in_a_row = 0
         while not self._packer.ready():
-            document = self._documents[self._next]
+            document = self._document(self._next)
             self.filter_seconds += document.filter_seconds
             totals = self._totals
             totals["documents"] += 1
-            if document.tokens is None:
+            if document.examples is None:
                 count(totals["rules"], document.rules)
                 dropped_in_a_row += 1
                 if dropped_in_a_row >= max(2 * self._epoch, 1000):
@@ -95,14 +109,14 @@ class _SourceRows:
                 dropped_in_a_row = 0
                 totals["kept"] += 1
                 totals["bytes"] += document.bytes
-                self._packer.add(self._next, document.tokens)
+                self._packer.add(self._next, document.examples)
             self._next += 1
         row = self._packer.take()
         self._totals["rows"] += 1
-        self._totals["tokens"] += int(row.weights.sum())
+        self._totals["tokens"] += self._packer.taken
         return row
 
-    def state(self) -> State:
+    def state(self) -> SourceState:
         position = self._packer.position()
         return {
             "next": self._next,
@@ -113,7 +127,7 @@ class _SourceRows:
         }
 
 
-def _copy(totals: State) -> State:
+def _copy(totals: dict[str, Any]) -> dict[str, Any]:
     return {**totals, "rules": {rule: list(numbers) for rule, numbers in totals["rules"].items()}}
 
 
@@ -124,7 +138,7 @@ class LaneDataset(grain.IterDataset):
         self,
         sources: Mapping[str, PreparedSource],
         shares: Mapping[str, float],
-        tokenizer: Tokenizer,
+        encoder: Encoder,
         judges: Mapping[str, Judge],
         *,
         lane: int,
@@ -134,27 +148,27 @@ class LaneDataset(grain.IterDataset):
     ):
         super().__init__()
         self.sources, self.shares = dict(sources), dict(shares)
-        self.tokenizer, self.judges = tokenizer, dict(judges)
-        self.lane, self.lanes, self.seq_len, self.seed = lane, lanes, seq_len, seed
+        self.encoder, self.judges = encoder, dict(judges)
+        self.lane, self.lanes, self.seq_len, self.shuffle_seed = lane, lanes, seq_len, seed
 
     def __iter__(self) -> "LaneIterator":
         return LaneIterator(self)
 
-    def rows_of(self, name: str, state: State | None) -> _SourceRows:
+    def rows_of(self, name: str, state: SourceState | None) -> _SourceRows:
         source = self.sources[name]
         total = source.documents("train")
         if total < self.lanes:
             raise ConfigError(
                 f"source '{name}' has {total} documents, fewer than the {self.lanes} lanes: lower data.lanes"
             )
-        documents, epoch = lane_documents(source, self.lane, self.lanes, self.seed)
+        documents, epoch = lane_documents(source, self.lane, self.lanes, self.shuffle_seed)
         if state is not None and state["epoch_documents"] != epoch:
             raise UserError(
                 f"source '{name}' has {epoch} documents in a lane, but had {state['epoch_documents']} when its "
                 "position was saved: bring its files and data.lanes back as they were, or use another workdir"
             )
-        prepare = _Prepare(self.tokenizer, self.judges[name])
-        return _SourceRows(documents.map(prepare), epoch, self.seq_len, state)
+        prepare = _Prepare(self.encoder, self.judges[name])
+        return _SourceRows(documents.map(prepare), epoch, packing.Packer(self.seq_len, self.encoder.whole), state)
 
 
 def lane_documents(source: PreparedSource, lane: int, lanes: int, seed: int) -> tuple[grain.MapDataset, int]:
@@ -165,7 +179,7 @@ def lane_documents(source: PreparedSource, lane: int, lanes: int, seed: int) -> 
 
 
 class LaneIterator(grain.DatasetIterator):
-    """Draws rows by the mixture. State: the row number and, by source, `_SourceRows.state`."""
+    """Draws rows by the mixture. LaneState: the row number and, by source, `_SourceRows.state`."""
 
     def __init__(self, dataset: LaneDataset):
         super().__init__()
@@ -184,16 +198,16 @@ class LaneIterator(grain.DatasetIterator):
         before = rows.filter_seconds
         row = rows.next_row()
         self._row += 1
-        seconds = np.float64(rows.filter_seconds - before)
-        return {**row._asdict(), "source": np.int32(self._ids[name]), FILTER_SECONDS: seconds}
+        seconds = np.array(rows.filter_seconds - before, np.float64)
+        return {**row._replace(source=np.array(self._ids[name], np.int32))._asdict(), FILTER_SECONDS: seconds}
 
-    def get_state(self) -> State:
+    def get_state(self) -> LaneState:
         return {"row": self._row, "sources": {**self._idle, **{n: r.state() for n, r in self._rows.items()}}}
 
-    def set_state(self, state: State) -> None:
+    def set_state(self, state: LaneState) -> None:
         self._row = state["row"]
         self._rows: dict[str, _SourceRows] = {}
-        self._idle: dict[str, State] = dict(state["sources"])
+        self._idle: dict[str, SourceState] = dict(state["sources"])
 
 
 class WorkerLane(grain.IterDataset):
@@ -215,7 +229,8 @@ class _WorkerLaneIterator(grain.DatasetIterator):
     def __init__(self, dataset: WorkerLane):
         super().__init__()
         self._dataset = dataset
-        self.set_state(BEGINNING)
+        self._worker: grain.DatasetIterator | None = None
+        self._state = BEGINNING
 
     def __next__(self) -> dict[str, np.ndarray]:
         if self._worker is None:
@@ -231,19 +246,19 @@ class _WorkerLaneIterator(grain.DatasetIterator):
         if self._worker is not None:
             self._worker.close()
 
-    def get_state(self) -> State:
+    def get_state(self) -> LaneState:
         return self._state
 
-    def set_state(self, state: State) -> None:
-        if getattr(self, "_worker", None) is not None:
+    def set_state(self, state: LaneState) -> None:
+        if self._worker is not None:
             self._worker.close()
         self._state, self._worker = state, None
 
 
 class _RowsWithState(grain.IterDataset):
-    """What a worker process runs: a lane from a given position, each row beside the state after it."""
+    """The dataset that a worker process runs: a lane from a given position, each row beside the state after it."""
 
-    def __init__(self, lane: LaneDataset, start: State):
+    def __init__(self, lane: LaneDataset, start: LaneState):
         super().__init__()
         self.lane, self.start = lane, start
 
@@ -257,12 +272,12 @@ class _RowsWithStateIterator(grain.DatasetIterator):
         self._lane = LaneIterator(dataset.lane)
         self._lane.set_state(dataset.start)
 
-    def __next__(self) -> tuple[dict[str, np.ndarray], State]:
+    def __next__(self) -> tuple[dict[str, np.ndarray], LaneState]:
         row = next(self._lane)
         return row, self._lane.get_state()
 
-    def get_state(self) -> State:
+    def get_state(self) -> LaneState:
         return self._lane.get_state()
 
-    def set_state(self, state: State) -> None:
+    def set_state(self, state: LaneState) -> None:
         self._lane.set_state(state)

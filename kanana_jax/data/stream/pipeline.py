@@ -15,8 +15,9 @@ import grain
 import numpy as np
 
 from kanana_jax.data.read.sources import PreparedSource
-from kanana_jax.data.stream.lanes import FILTER_SECONDS, Judge, LaneDataset, State, WorkerLane, lane_documents
-from kanana_jax.data.tokens.tokenizer import Tokenizer
+from kanana_jax.data.stream.encode import Encoder
+from kanana_jax.data.stream.lanes import FILTER_SECONDS, Judge, LaneDataset, Position, WorkerLane, lane_documents
+from kanana_jax.data.stream.packing import Rows
 from kanana_jax.errors import ConfigError, UserError
 
 
@@ -66,10 +67,10 @@ class _HostIterator(grain.DatasetIterator):
         for lane in self._lanes.values():
             lane.close()
 
-    def get_state(self) -> State:
+    def get_state(self) -> Position:
         return {str(lane): iterator.get_state() for lane, iterator in self._lanes.items()}
 
-    def set_state(self, state: State) -> None:
+    def set_state(self, state: Position) -> None:
         for lane, iterator in self._lanes.items():
             if str(lane) not in state:
                 raise UserError(
@@ -85,6 +86,7 @@ class BatchStream:
     Args:
       sources: all prepared sources; their order gives the `source` ids.
       shares: this stage's mixture (from `mixture.normalised`).
+      encoder: makes sequences of records.
       judges: the filter of each source.
       rows: the global rows that this process holds, from `parallel.sharding.local_rows`.
       batch_size, seq_len: `B` and `T`.
@@ -98,15 +100,15 @@ class BatchStream:
         self,
         sources: Mapping[str, PreparedSource],
         shares: Mapping[str, float],
-        tokenizer: Tokenizer,
+        encoder: Encoder,
         judges: Mapping[str, Judge],
         config: PipelineConfig,
         *,
-        rows: Sequence[int],
+        rows: Sequence[int] | np.ndarray,
         batch_size: int,
         seq_len: int,
         seed: int,
-        start: State | None = None,
+        start: Position | None = None,
     ):
         if batch_size % config.lanes:
             raise ConfigError(f"data.lanes = {config.lanes} must divide the {batch_size} rows of a batch")
@@ -120,7 +122,7 @@ class BatchStream:
         lanes: dict[int, grain.IterDataset] = {}
         for lane in wanted:
             dataset: grain.IterDataset = LaneDataset(
-                sources, shares, tokenizer, judges, lane=lane, lanes=config.lanes, seq_len=seq_len, seed=seed
+                sources, shares, encoder, judges, lane=lane, lanes=config.lanes, seq_len=seq_len, seed=seed
             )
             if config.workers == "processes":
                 dataset = WorkerLane(dataset, config.prefetch * per_lane)
@@ -133,18 +135,18 @@ class BatchStream:
         if start is not None:
             self.set_state({lane: {"row": 0, "sources": s["sources"]} for lane, s in start.items()})
 
-    def __next__(self) -> dict[str, np.ndarray]:
+    def __next__(self) -> Rows[np.ndarray]:
         began = time.perf_counter()
         batch = next(self._iterator)
         self.wait_seconds = time.perf_counter() - began
         self.filter_seconds = float(batch.pop(FILTER_SECONDS).sum())
-        return batch
+        return Rows(**batch)
 
-    def get_state(self) -> State:
+    def get_state(self) -> Position:
         """By lane, as of the batch returned last; only this process's lanes."""
         return self._iterator.get_state()
 
-    def set_state(self, state: State) -> None:
+    def set_state(self, state: Position) -> None:
         self._iterator.set_state(state)
 
     def close(self) -> None:
@@ -152,13 +154,13 @@ class BatchStream:
         self._iterator.close()
 
 
-def documents_seen(lanes: State, sources: Mapping[str, PreparedSource], seed: int) -> dict[str, list[str]]:
+def documents_seen(lanes: Position, sources: Mapping[str, PreparedSource], seed: int) -> dict[str, list[str]]:
     """The texts that training has read, by source and in each lane's order, from the states of all lanes."""
     seen: dict[str, list[str]] = {name: [] for name in sources}
     for lane, state in lanes.items():
         for name, position in state["sources"].items():
             documents, _ = lane_documents(sources[name], int(lane), len(lanes), seed)
-            seen[name] += [json.loads(documents[i])["text"] for i in range(position["next"])]
+            seen[name] += [json.loads(documents[i] or "")["text"] for i in range(position["next"])]
     return seen
 
 
@@ -171,7 +173,7 @@ def add_rules(totals: dict[str, dict[str, int]], counts: Mapping[str, Any]) -> N
             into[key] += n
 
 
-def data_report(lanes: State, sources: Mapping[str, PreparedSource]) -> dict[str, Any]:
+def data_report(lanes: Position, sources: Mapping[str, PreparedSource]) -> dict[str, Any]:
     """`data_report.json` from the states of all lanes."""
     report: dict[str, Any] = {"sources": {}, "documents": 0, "kept": 0, "dropped": 0, "by_rule": {}}
     for name, source in sources.items():

@@ -1,4 +1,4 @@
-"""What a teacher said about every row of a stream, on disk: its k most probable tokens at each place.
+"""A teacher's top-k log-probabilities for every row of a stream, on disk.
 
     index.json                     what it was made of and where rows lie; there once the cache is whole
     progress.json                  the same of an unfinished one, with the position in the stream
@@ -16,12 +16,13 @@ import json
 import os
 import pathlib
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 import grain
 import numpy as np
 
+from kanana_jax.data.stream.packing import Rows
 from kanana_jax.errors import ConfigError, UserError
 
 INDEX, PROGRESS = "index.json", "progress.json"
@@ -35,7 +36,7 @@ def ids_dtype(vocab_size: int) -> str:
 
 
 class Entry(NamedTuple):
-    """What is known of a row.
+    """The teacher's entries for a row.
 
     Attributes:
       digest: 16 bytes, `row_digest` of the row.
@@ -50,11 +51,11 @@ class Entry(NamedTuple):
     log_probs: np.ndarray
 
 
-def row_digest(row: Mapping[str, np.ndarray]) -> bytes:
-    """blake2b over inputs, positions, segment ids, targets (int32) and weights (float32)."""
+def row_digest(rows: Rows[np.ndarray], index: int) -> bytes:
+    """blake2b over a row's inputs, positions, segment ids, targets (int32) and weights (float32)."""
     digest = hashlib.blake2b(digest_size=16)
     for key in HASHED:
-        digest.update(np.ascontiguousarray(row[key], "<f4" if key == "weights" else "<i4"))
+        digest.update(np.ascontiguousarray(getattr(rows, key)[index], "<f4" if key == "weights" else "<i4").data)
     return digest.digest()
 
 
@@ -89,7 +90,7 @@ def shard_name(shard: int, process: int) -> str:
 
 
 @contextlib.contextmanager
-def shard_writer(path: pathlib.Path) -> Iterator[Callable[[bytes], None]]:
+def shard_writer(path: pathlib.Path) -> Generator[Callable[[bytes], None]]:
     """Gives a function that appends a record; the file is in its place, whole, once the block has ended well.
 
     Raises:
@@ -206,7 +207,7 @@ class TeacherCache:
                 f"{of} has {index['k']} entries a token, distill.top_k is {top_k}: lower it or cache more"
             )
 
-    def read(self, step: int, rows: Sequence[int]) -> list[Entry]:
+    def read(self, step: int, rows: Sequence[int] | np.ndarray) -> list[Entry]:
         """Entries of some rows of a step.
 
         Raises:

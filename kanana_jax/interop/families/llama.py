@@ -182,4 +182,3 @@ def _scaling(rope: dict[str, Any], where: str) -> RopeScaling | None:
 
 
 FAMILY = Family("llama", "LlamaForCausalLM", outer_tensors, layer_tensors, to_config, from_config)
-groups = FAMILY.groups

@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+from kanana_jax.files import whole_file
 from kanana_jax.report.observatory.sentences import NOTE, VERDICTS, Json, fit_of, language
 from kanana_jax.report.page import Figure
 from kanana_jax.report.plots import Series, lines
@@ -108,10 +109,8 @@ def _transfer(study: Json) -> str:
 
 
 def write_svg(path: pathlib.Path, svg: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     alone = re.sub(r"var\(--\w+,(#[0-9a-f]+)\)", r"\1", svg).replace(
         "<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1
     )
-    temporary = path.with_name(f"{path.name}.partial")
-    temporary.write_text(alone, encoding="utf-8")
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        temporary.write_text(alone, encoding="utf-8")

@@ -13,7 +13,7 @@ from kanana_jax.data.tokens import training as tokenizer_training
 from kanana_jax.errors import UserError
 
 seqio = pytest.importorskip("seqio")
-from kanana_jax.data.read import seqio_source, seqio_tasks  # noqa: E402
+from kanana_jax.data.read import kanana_mixtures, seqio_source, seqio_tasks  # noqa: E402
 
 LANGS = ("ko", "en", "ja")
 
@@ -90,8 +90,8 @@ def test_tasks_without_plain_text_and_with_inputs_are_decoded(world):
 def test_mixture_rates(world):
     mixture = seqio.MixtureRegistry.get("news_all")
     assert {t.name: mixture.get_rate(t) for t in mixture.tasks} == {"news_ko": 3.0, "news_en": 1.0}
-    assert sum(seqio_tasks.STAGE1.values()) == pytest.approx(100, abs=0.2)
-    assert sum(seqio_tasks.STAGE2.values()) == pytest.approx(100, abs=0.2)
+    assert sum(kanana_mixtures.STAGE1.values()) == pytest.approx(100, abs=0.2)
+    assert sum(kanana_mixtures.STAGE2.values()) == pytest.approx(100, abs=0.2)
 
 
 def test_beam_caches_a_task_as_array_records(world, tmp_path):

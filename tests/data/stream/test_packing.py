@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kanana_jax.data.stream import mixture, packing
+from kanana_jax.data.stream.encode import Example
 from kanana_jax.errors import ConfigError
 
 BOS, EOS = 1, 2
@@ -14,10 +15,14 @@ documents = st.lists(
 )
 
 
+def _pack(docs, T):
+    return packing.pack([(Example(d),) for d in docs], T)
+
+
 @given(documents, st.integers(2, 9))
 @settings(max_examples=200, deadline=None)
 def test_every_token_but_bos_is_a_target_exactly_once(docs, T):
-    rows = packing.pack(docs, T)
+    rows = _pack(docs, T)
     carried = rows.weights > 0
     want = np.concatenate([d[1:] for d in docs])
     np.testing.assert_array_equal(rows.targets[carried], want)
@@ -27,7 +32,7 @@ def test_every_token_but_bos_is_a_target_exactly_once(docs, T):
 @given(documents, st.integers(2, 9))
 @settings(max_examples=200, deadline=None)
 def test_segments_hold_one_document_and_positions_count(docs, T):
-    rows = packing.pack(docs, T)
+    rows = _pack(docs, T)
     for inputs, segments, positions in zip(rows.inputs, rows.segment_ids, rows.positions):
         for segment in set(segments) - {0}:
             where = np.flatnonzero(segments == segment)
@@ -42,7 +47,7 @@ def test_segments_hold_one_document_and_positions_count(docs, T):
 def test_a_packer_resumes_from_its_position_after_any_row(docs, T, stop):
     def rows_of(packer, start, offset=0):
         for key in range(start, len(docs)):
-            packer.add(key, docs[key], offset if key == start else 0)
+            packer.add(key, (Example(docs[key]),), offset if key == start else 0)
             while packer.ready():
                 yield packer.take(), packer.position(), key
 

@@ -9,6 +9,8 @@ import pytest
 from kanana_jax.data.filters import FilterConfig, Filters, Rule
 from kanana_jax.data.read import sources
 from kanana_jax.data.stream import heldout, mixture, pipeline
+from kanana_jax.data.stream.encode import TextEncoder
+from kanana_jax.data.stream.packing import Rows
 from kanana_jax.data.tokens import training as tokenizer_training
 from kanana_jax.data.tokens.tokenizer import encode_document
 from kanana_jax.errors import ConfigError, UserError
@@ -36,7 +38,7 @@ def _stream(world, weights, *, rows=range(B), start=None, rules=None, select=Non
     return pipeline.BatchStream(
         prepared,
         mixture.normalised(weights, list(prepared), "mixture"),
-        tokenizer,
+        TextEncoder(tokenizer),
         {name: judges.of(name, source.lang, (select or {}).get(name, {})) for name, source in prepared.items()},
         pipeline.PipelineConfig(lanes=lanes, **config),
         rows=rows,
@@ -56,9 +58,8 @@ def _take(stream, n):
 
 def _equal(a, b):
     for x, y in zip(a, b, strict=True):
-        assert x.keys() == y.keys()
-        for key in x:
-            np.testing.assert_array_equal(x[key], y[key], err_msg=key)
+        for key in Rows._fields:
+            np.testing.assert_array_equal(getattr(x, key), getattr(y, key), err_msg=key)
 
 
 @pytest.mark.parametrize("stop", [1, 2, 7, 20])
@@ -77,7 +78,7 @@ def test_resume_is_exact(world, stop):
 def test_many_hosts_read_the_same_global_batch(world, owners):
     whole = _take(_stream(world, WEIGHTS), 4)
     parts = [_take(_stream(world, WEIGHTS, rows=np.arange(B).reshape(owners, -1)[i]), 4) for i in range(owners)]
-    _equal([{k: np.concatenate([p[step][k] for p in parts]) for k in whole[0]} for step in range(4)], whole)
+    _equal([Rows(*(np.concatenate(each) for each in zip(*(p[step] for p in parts)))) for step in range(4)], whole)
 
 
 def test_worker_processes_give_the_same_rows_and_positions(world):
@@ -92,9 +93,9 @@ def test_worker_processes_give_the_same_rows_and_positions(world):
 
 def test_rows_have_the_wanted_shares_and_sources(world):
     batches = _take(_stream(world, WEIGHTS), 60)
-    counts = np.bincount(np.concatenate([b["source"] for b in batches]), minlength=3)
+    counts = np.bincount(np.concatenate([b.source for b in batches]), minlength=3)
     np.testing.assert_allclose(counts / counts.sum(), [0.5, 0.3, 0.2], atol=0.01)
-    assert all(len(set(b["source"])) > 1 for b in batches)
+    assert all(len(set(b.source)) > 1 for b in batches)
 
 
 def test_a_second_stage_goes_on_where_the_first_stopped(world):
@@ -105,7 +106,7 @@ def test_a_second_stage_goes_on_where_the_first_stopped(world):
     state = first.get_state()
     second = _stream(world, {"ko_news": 0.2, "ko_code": 0.8}, start=state)
     batches = _take(second, 6)
-    assert set(np.concatenate([b["source"] for b in batches])) == {0, 2}
+    assert set(np.concatenate([b.source for b in batches])) == {0, 2}
     after = second.get_state()
     assert after["0"]["sources"]["en_news"] == state["0"]["sources"]["en_news"]
     report = pipeline.data_report(after, prepared)
@@ -181,7 +182,7 @@ def test_a_stage_may_select_from_a_source(world):
 
 def test_heldout_rows_hold_every_byte(world):
     prepared, tokenizer = world
-    for held in heldout.heldout_rows(prepared, tokenizer, T, 10**9):
+    for held in heldout.heldout_rows(prepared, TextEncoder(tokenizer), T, 10**9):
         texts = [json.loads(d)["text"] for d in prepared[held.name].split("heldout")]
         assert held.bytes == sum(len(t.encode()) for t in texts) and held.documents == len(texts)
         assert held.rows.weights.sum() == sum(len(encode_document(tokenizer, t)) - 1 for t in texts)

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from kanana_jax.data.stream import teacher_cache
 from kanana_jax.data.stream.cached import CachedStream
+from kanana_jax.data.stream.packing import Rows
 from kanana_jax.data.stream.teacher_cache import Entry, TeacherCache
 from kanana_jax.errors import ConfigError, UserError
 
@@ -49,19 +51,20 @@ def test_ids_take_the_smallest_dtype(vocabulary, dtype):
 
 def test_every_part_of_a_row_is_in_its_digest():
     row = _row(0, 0, seed=0)
-    whole = teacher_cache.row_digest(row)
-    assert whole == teacher_cache.row_digest({key: x.astype(np.int64) for key, x in row.items()})
+    rows = Rows(*(x[None] for x in row))
+    whole = teacher_cache.row_digest(rows, 0)
+    assert whole == teacher_cache.row_digest(Rows(*(x.astype(np.int64) for x in rows)), 0)
     for key in teacher_cache.HASHED:
-        changed = dict(row, **{key: row[key].copy()})
-        changed[key][-1] += 1
-        assert teacher_cache.row_digest(changed) != whole
+        changed = getattr(rows, key).copy()
+        changed[0, -1] += 1
+        assert teacher_cache.row_digest(rows._replace(**{key: changed}), 0) != whole
 
 
 def _row(step, row, seed):
     rng = np.random.default_rng([seed, step, row])
     weights = (rng.random(T) < 0.8).astype(np.float32)
     ints = {key: rng.integers(0, 99, T, dtype=np.int32) for key in ("inputs", "positions", "segment_ids", "targets")}
-    return {**ints, "weights": weights}
+    return Rows(**ints, weights=weights, source=np.int32(0))
 
 
 def _said(step, row):
@@ -81,7 +84,7 @@ class _Stream:
     def __next__(self):
         made = [_row(self.step, int(row), self.seed) for row in self.rows]
         self.step += 1
-        return {key: np.stack([row[key] for row in made]) for key in made[0]}
+        return Rows(*(np.stack(parts) for parts in zip(*made)))
 
     def get_state(self):
         lanes = sorted({int(row) // PER_LANE for row in self.rows})
@@ -107,8 +110,9 @@ def _write(folder, processes, per_shard=3):
                 for step in range(first, end):
                     for row in mine:
                         held, (ids, log_probs) = _row(step, int(row), 0), _said(step, row)
-                        kept = held["weights"] > 0
-                        entry = Entry(teacher_cache.row_digest(held), step * B + int(row), ids[kept], log_probs[kept])
+                        kept = held.weights > 0
+                        digest = teacher_cache.row_digest(Rows(*(x[None] for x in held)), 0)
+                        entry = Entry(digest, step * B + int(row), ids[kept], log_probs[kept])
                         write(teacher_cache.encode(entry))
             ranges = [[int(row), int(row) + 1] for row in mine]
             shards.append({"file": path.name, "steps": [first, end], "rows": ranges, "bytes": path.stat().st_size})
@@ -137,10 +141,10 @@ def test_any_number_of_writers_and_readers(tmp_path, writers, readers):
             batch = next(stream)
             for i, row in enumerate(rows):
                 ids, log_probs = _said(step, row)
-                kept = batch["weights"][i] > 0
-                np.testing.assert_array_equal(batch["teacher_ids"][i], ids * kept[:, None])
-                np.testing.assert_array_equal(batch["teacher_log_probs"][i], np.where(kept[:, None], log_probs, 0))
-                np.testing.assert_array_equal(batch["inputs"][i], _row(step, int(row), 0)["inputs"])
+                kept = batch.rows.weights[i] > 0
+                np.testing.assert_array_equal(batch.teacher_ids[i], ids * kept[:, None])
+                np.testing.assert_array_equal(batch.teacher_log_probs[i], np.where(kept[:, None], log_probs, 0))
+                np.testing.assert_array_equal(batch.rows.inputs[i], _row(step, int(row), 0).inputs)
         with pytest.raises(UserError, match="more than the 7 steps"):
             next(stream)
         stream.close()
@@ -151,8 +155,8 @@ def test_a_smaller_k_is_a_prefix_and_waiting_is_told(tmp_path):
     folder, rows = _write(tmp_path / "c", 1), np.arange(B)
     full, two = _taught(folder, rows), _taught(folder, rows, top_k=2)
     a, b = next(full), next(two)
-    assert b["teacher_ids"].shape == (B, T, 2)
-    np.testing.assert_array_equal(b["teacher_log_probs"], a["teacher_log_probs"][..., :2])
+    assert b.teacher_ids.shape == (B, T, 2)
+    np.testing.assert_array_equal(b.teacher_log_probs, a.teacher_log_probs[..., :2])
     assert two.wait_seconds >= 0.25 and two.filter_seconds == 0.25
 
 
@@ -165,12 +169,10 @@ def test_positions_pass_through(tmp_path):
     stream.set_state({lane: {"row": 6, "sources": {}} for lane in "0123"})  # as saved by all processes together
     for batch in ahead[3:]:
         again = next(stream)
-        assert batch.keys() == again.keys()
-        for key in batch:
-            np.testing.assert_array_equal(again[key], batch[key])
+        jax.tree.map(np.testing.assert_array_equal, again, batch)
     fresh = _Stream(rows)
     fresh.set_state(state)
-    np.testing.assert_array_equal(next(_taught(folder, rows, fresh))["inputs"], next(stream)["inputs"])
+    np.testing.assert_array_equal(next(_taught(folder, rows, fresh)).rows.inputs, next(stream).rows.inputs)
 
 
 def test_other_rows_are_refused_and_the_reason_told(tmp_path):
@@ -186,7 +188,7 @@ def test_other_rows_are_refused_and_the_reason_told(tmp_path):
         def __next__(self):
             batch = super().__next__()
             if self.step == 3:
-                batch["targets"][5, 2] += 1
+                batch.targets[5, 2] += 1
             return batch
 
     stream = _taught(folder, rows, Late(rows))

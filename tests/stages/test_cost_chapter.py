@@ -2,7 +2,7 @@
 
 import pytest
 
-from kanana_jax.report.surgery import cost_blocks, family_cost
+from kanana_jax.stages.cost_chapter import cost_blocks, family_cost
 
 
 def _card(size, tokens, parent=None, teacher=0.0, calibration=0.0):

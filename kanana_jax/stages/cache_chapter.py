@@ -1,8 +1,11 @@
 """Cached teachers in a run's report."""
 
+import json
+import pathlib
 from typing import Any
 
-from kanana_jax.report.page import Block, Table
+from kanana_jax.data.stream import teacher_cache
+from kanana_jax.report.page import Block, Chapter, Table
 
 Json = dict[str, Any]
 
@@ -36,6 +39,9 @@ def cache_blocks(indices: dict[str, Json]) -> list[Block]:
     return [Table(columns, rows, caption, formats={"bytes a token": ",.0f", "tail %": ".2f", "FLOPs": ".3g"})]
 
 
-def cache_card(index: Json) -> Json:
-    """What a cache adds to the cost of a family, as `report/surgery.py` reads it: a forward pass, and no model."""
-    return {"tokens": 0, "flops": index["flops"], "parent": None}
+def _blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
+    files = {name: folder / teacher_cache.INDEX for name, folder in folders.items()}
+    return cache_blocks({name: json.loads(file.read_text()) for name, file in files.items() if file.is_file()})
+
+
+CHAPTER = Chapter("Cached teachers", _blocks)

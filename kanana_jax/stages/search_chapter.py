@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from kanana_jax.report.page import Block, Figure, Table, Text
+from kanana_jax.report.page import Block, Chapter, Figure, Table, Text
 from kanana_jax.report.plots import Series, lines
 
 
@@ -68,3 +68,6 @@ def _search(name: str, found: dict) -> list[Block]:
         ),
         *([Text(words)] if words else []),
     ]
+
+
+CHAPTER = Chapter("Search", search_blocks)

@@ -1,0 +1,48 @@
+"""Encoders: from a record to the sequences of tokens that a stage trains on.
+
+A stage names its encoder; packing, held-out rows, teacher caches and a plan's abstract batches follow from it. A text
+is one sequence of which every token counts.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from kanana_jax.data.read.record import Record
+from kanana_jax.data.tokens.tokenizer import Tokenizer, encode_document
+
+
+class Example(NamedTuple):
+    """A sequence to train on.
+
+    Attributes:
+      tokens: int32 `[n]`.
+      weights: float32 `[n]`, of each token's loss as a target; None: 1 for all.
+    """
+
+    tokens: np.ndarray
+    weights: np.ndarray | None = None
+
+
+class Encoder(Protocol):
+    """Record → its sequences; pure, picklable.
+
+    Attributes:
+      whole: whether the sequences of a record stay together in one row (`packing.Packer`).
+    """
+
+    @property
+    def whole(self) -> bool: ...
+
+    def __call__(self, record: Record) -> Sequence[Example]: ...
+
+
+class TextEncoder(NamedTuple):
+    """A document: BOS, its text, EOS."""
+
+    tokenizer: Tokenizer
+    whole: bool = False
+
+    def __call__(self, record: Record) -> Sequence[Example]:
+        return (Example(encode_document(self.tokenizer, record["text"])),)

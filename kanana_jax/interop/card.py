@@ -1,0 +1,81 @@
+"""`model.json`: the history of a model, beside its Hugging Face folder."""
+
+import os
+import pathlib
+from typing import Any, TypedDict, Unpack
+
+from kanana_jax.models import counts
+from kanana_jax.models.architecture import Architecture
+
+CARD = "model.json"
+
+
+class Flops(TypedDict):
+    """Exact matmul counts (`models/counts.py`) of the stage that made a model, by what they were spent on."""
+
+    train: float
+    teacher: float
+    calibration: float
+
+
+class About(TypedDict, total=False):
+    """Entries of `model.json` that some stages leave.
+
+    Attributes:
+      stage: its name.
+      evaluation: its last.
+      flops_six_n_d: 6 · parameters · tokens.
+      cache: folder of the cached teacher that it learned from.
+    """
+
+    stage: str
+    evaluation: dict[str, Any]
+    flops_six_n_d: float
+    cache: str
+
+
+class Card(About, total=False):
+    """`model.json`: a model's history; a foreign folder has none.
+
+    Attributes:
+      tokens: that the stage trained on.
+      parent: path of the model that it was made from, see `parent_path`.
+      tokenizer: a fingerprint.
+    """
+
+    architecture: dict[str, Any]
+    parameters: int
+    tokens: int
+    flops: Flops
+    parent: str | None
+    tokenizer: str | None
+
+
+def card(
+    a: Architecture,
+    *,
+    tokens: int = 0,
+    train_flops: float = 0.0,
+    teacher_flops: float = 0.0,
+    calibration_flops: float = 0.0,
+    parent: str | None = None,
+    tokenizer: str | None = None,
+    **more: Unpack[About],
+) -> Card:
+    """A new `model.json`."""
+    return {
+        "architecture": a.to_dict(),
+        "parameters": counts.parameters(a),
+        "tokens": tokens,
+        "flops": {"train": train_flops, "teacher": teacher_flops, "calibration": calibration_flops},
+        "parent": parent,
+        "tokenizer": tokenizer,
+        **more,
+    }
+
+
+def parent_path(parent: pathlib.Path, folder: pathlib.Path) -> str:
+    """A parent's path as `model.json` in `folder` notes it: relative within a workdir, so that it can be moved."""
+    parent, folder = parent.resolve(), folder.resolve()
+    workdir = folder.parents[1]
+    return os.path.relpath(parent, folder) if parent.is_relative_to(workdir) else str(parent)

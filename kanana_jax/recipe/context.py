@@ -1,0 +1,163 @@
+"""The surroundings of a recipe's stages: their models, rows and positions, and what the recipe shares."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from kanana_jax import config as config_lib
+from kanana_jax.data import filters as filters_lib
+from kanana_jax.data.read import sources
+from kanana_jax.data.stream import heldout, mixture, pipeline
+from kanana_jax.data.stream.encode import Encoder
+from kanana_jax.data.stream.heldout import HeldoutRows
+from kanana_jax.data.stream.lanes import Position
+from kanana_jax.data.stream.pipeline import BatchStream
+from kanana_jax.data.tokens.tokenizer import Tokenizer
+from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.evaluation.in_training import TasksConfig, make_ask
+from kanana_jax.inference.sampling import SamplesConfig
+from kanana_jax.interop import model_folder
+from kanana_jax.interop.model_folder import ModelFolder
+from kanana_jax.models.architecture import Architecture
+from kanana_jax.models.model import Model
+from kanana_jax.models.transformer import Params
+from kanana_jax.recipe.config import RecipeConfig
+from kanana_jax.stages import KINDS
+from kanana_jax.stages.kind import SCRATCH, ReadingConfig, Shapes, StageConfig
+from kanana_jax.training.heldout import EvaluationConfig
+from kanana_jax.training.loop import Ahead
+from kanana_jax.training.task import Questions
+
+
+def shapes(recipe: RecipeConfig, stages: Mapping[str, StageConfig], mesh: Mesh) -> Shapes:
+    """The shapes of a recipe's stages on a mesh, as far as the config and folders of models tell."""
+
+    def architecture(name: str) -> Architecture:
+        if name not in stages:
+            return folder_architecture(name, recipe)
+        stage = stages[name]
+        before = None if stage.start == SCRATCH else architecture(stage.start)
+        return KINDS[stage.kind].architecture(name, stage, before)
+
+    return Shapes(recipe.seed, recipe.runtime, mesh, stages, architecture)
+
+
+def folder_architecture(name: str, recipe: RecipeConfig) -> Architecture:
+    """The architecture of a model folder, or of one that is not here and that `plan.models` describes.
+
+    Raises:
+      ConfigError: neither is there.
+    """
+    known = recipe.plan.models.get(pathlib.Path(name).name.replace(".", "_"))
+    try:
+        return model_folder.find(name).architecture
+    except UserError as error:
+        if known is not None:
+            return known
+        raise ConfigError(f"{error}; to plan without it, say its shape in config 'plan.models'") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A `stages.kind.Context`: one call of `kanana run`."""
+
+    recipe: RecipeConfig
+    stages: Mapping[str, StageConfig]
+    prepared: dict[str, sources.PreparedSource]
+    tokenizer: Tokenizer
+    mesh: Mesh
+    workdir: pathlib.Path
+    ahead: Mapping[str, Ahead] = dataclasses.field(default_factory=dict)
+
+    @property
+    def shapes(self) -> Shapes:
+        """Of models that are there: a stage that ran has left its architecture in its folder."""
+        recipe = self.recipe
+        return Shapes(
+            recipe.seed, recipe.runtime, self.mesh, self.stages, lambda name: self.find(name).architecture
+        )
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        return self.recipe.evaluation
+
+    @property
+    def samples(self) -> SamplesConfig:
+        return self.recipe.samples
+
+    def find(self, name: str) -> ModelFolder:
+        return model_folder.find(self.workdir / name if name in self.stages else name)
+
+    def lineage(self, name: str) -> Iterator[ModelFolder]:
+        while name in self.stages:
+            yield self.find(name)
+            name = self.stages[name].start
+        if name != SCRATCH:
+            yield from model_folder.lineage(self.find(name))
+
+    def load(self, folder: ModelFolder, model: Model, mesh: Mesh | None = None) -> Params:
+        return model_folder.load_params(folder, model.runtime, mesh or self.mesh)
+
+    def ask(self, tasks: TasksConfig, model: Model) -> Questions:
+        return Questions(tasks.every, make_ask(tasks, model, self.tokenizer, self.mesh, self.recipe.seed))
+
+    def position(self, config: ReadingConfig) -> Position | None:
+        name = config.data_after or config.start
+        while name in self.stages:
+            file = self.workdir / name / "data_state.json"
+            if file.is_file():
+                return json.loads(file.read_text())
+            name = self.stages[name].start
+        return None
+
+    def stream(
+        self,
+        name: str,
+        config: ReadingConfig,
+        encoder: Encoder,
+        rows: Sequence[int] | np.ndarray,
+        batch_size: int,
+        seq_len: int,
+        start: Position | None,
+    ) -> BatchStream:
+        filters = filters_lib.Filters(self.recipe.filters)
+        return BatchStream(
+            self.prepared,
+            self._shares(name, config),
+            encoder,
+            {n: filters.of(n, s.lang, config.select.get(n, {})) for n, s in self.prepared.items()},
+            self.recipe.data,
+            rows=rows,
+            batch_size=batch_size,
+            seq_len=seq_len,
+            seed=self.recipe.seed,
+            start=start,
+        )
+
+    def _shares(self, name: str, config: ReadingConfig) -> dict[str, float]:
+        return mixture.normalised(config.mixture, list(self.recipe.sources), f"{name}.mixture")
+
+    def heldout(self, encoder: Encoder, seq_len: int) -> list[HeldoutRows]:
+        return heldout.heldout_rows(self.prepared, encoder, seq_len, self.evaluation.max_bytes)
+
+    def data_report(self, position: Position) -> dict[str, Any]:
+        return pipeline.data_report(position, self.prepared)
+
+    def about_rows(self, name: str, config: ReadingConfig) -> dict[str, Any]:
+        filters = {
+            "filters": dataclasses.asdict(self.recipe)["filters"],
+            "select": dataclasses.asdict(config)["select"],
+        }
+        return {
+            "seed": self.recipe.seed,
+            "mixture": self._shares(name, config),
+            "data.lanes": self.recipe.data.lanes,
+            "data_after": config_lib.fingerprint(self.position(config)),
+            "sources": config_lib.fingerprint({n: s.folder.name for n, s in self.prepared.items()}),
+            **{key: config_lib.fingerprint(value) for key, value in filters.items()},
+        }

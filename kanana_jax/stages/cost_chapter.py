@@ -1,0 +1,98 @@
+"""The cost of a family of models in a run's report, against training each from scratch."""
+
+import json
+import pathlib
+from typing import Any
+
+from kanana_jax.data.stream import teacher_cache
+from kanana_jax.interop.model_folder import CARD
+from kanana_jax.report.page import Block, Chapter, Table, Text
+
+Json = dict[str, Any]
+
+
+def family_cost(cards: dict[str, Json]) -> Json | None:
+    """The cost of a family of models against training each from scratch.
+
+    The family are the trained models that no other stage starts from or that are as they leave the recipe; each would
+    have cost, from scratch, its own FLOPs per token times the tokens that the models trained from scratch have seen.
+    Kanana counts its 11.06% so (arXiv:2502.18934, §2.2): 1 − spent / scratch.
+
+    Args:
+      cards: stage → its `model.json`.
+
+    Returns:
+      `spent` (students, teachers, calibration, by kind), `scratch`, `saved` share, `models`; None without surgery.
+    """
+    if not any(
+        card["flops"]["calibration"] or card["flops"]["teacher"] or not card["tokens"] for card in cards.values()
+    ):
+        return None
+    parent_of = {name: _stage_of(card["parent"], cards) for name, card in cards.items()}
+    leaves = [name for name, card in cards.items() if card["tokens"] and name not in parent_of.values()]
+    base = sum(card["tokens"] for name, card in cards.items() if _from_scratch(name, cards, parent_of))
+    spent = {key: sum(card["flops"][key] for card in cards.values()) for key in ("train", "teacher", "calibration")}
+    scratch = sum(cards[name]["flops"]["train"] / cards[name]["tokens"] * base for name in leaves)
+    total = sum(spent.values())
+    return {"spent": spent, "total": total, "scratch": scratch, "saved": 1 - total / scratch if scratch else 0.0,
+            "models": leaves, "tokens": base}  # fmt: skip
+
+
+def _stage_of(parent: str | None, cards: dict[str, Json]) -> str | None:
+    """The stage that a parent path names."""
+    parts = pathlib.PurePath(parent).parts if parent else ()
+    return next((part for part in reversed(parts) if part in cards), None)
+
+
+def _from_scratch(name: str, cards: dict[str, Json], parent_of: dict[str, str | None]) -> bool:
+    """Whether a stage trains a model that never went through surgery."""
+    current: str | None = name
+    while current is not None:
+        card = cards[current]
+        if not card["tokens"] or card["flops"]["teacher"] or card.get("cache"):
+            return False
+        current = parent_of[current]
+    return True
+
+
+def cost_blocks(cards: dict[str, Json]) -> list[Block]:
+    """The family's ledger."""
+    found = family_cost(cards)
+    if found is None:
+        return []
+    spent = found["spent"]
+    rows = [
+        ("training", spent["train"]),
+        ("teachers' forward passes", spent["teacher"]),
+        ("calibration", spent["calibration"]),
+        ("all together", found["total"]),
+        (f"{', '.join(found['models'])} from scratch, {found['tokens']:,} tokens each", found["scratch"]),
+    ]
+    words = "saved" if found["saved"] >= 0 else "more"
+    return [
+        Table(("what", "FLOPs"), rows, formats={"FLOPs": ".4g"}),
+        Text(
+            f"{abs(100 * found['saved']):.1f}% {words} against training each from scratch for as many tokens as the "
+            "base saw."
+        ),
+    ]
+
+
+def ledger(folders: dict[str, pathlib.Path]) -> dict[str, Json]:
+    """The `model.json` of each finished stage; of a cached teacher, its forward passes as those of no model."""
+    cards: dict[str, Json] = {}
+    for name, folder in folders.items():
+        card, index = folder / "model" / CARD, folder / teacher_cache.INDEX
+        if card.is_file():
+            cards[name] = json.loads(card.read_text())
+        elif index.is_file():
+            cards[name] = cache_card(json.loads(index.read_text()))
+    return cards
+
+
+def cache_card(index: Json) -> Json:
+    """The part of a cached teacher in the cost of a family: a forward pass, and no model."""
+    return {"tokens": 0, "flops": index["flops"], "parent": None}
+
+
+CHAPTER = Chapter("Cost of the family", lambda folders: cost_blocks(ledger(folders)))

@@ -1,0 +1,310 @@
+"""A kind of stage: the record that every file of this folder fills in, and the context that a stage runs in.
+
+A recipe is a list of stages. `recipe`, `plan` and the report know a stage by its `Kind` alone; `stages/__init__.py`
+lists the kinds there are. A kind has a config section, makes a model of a certain shape, may train it (as programs on
+shapes, which a run feeds with arrays and a plan with shapes alone), and tells its story in a chapter of the report.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from kanana_jax.data import filters
+from kanana_jax.data.stream.encode import Encoder
+from kanana_jax.data.stream.heldout import HeldoutRows
+from kanana_jax.data.stream.lanes import Position
+from kanana_jax.data.stream.pipeline import BatchStream
+from kanana_jax.data.tokens.tokenizer import Tokenizer
+from kanana_jax.errors import ConfigError
+from kanana_jax.evaluation.in_training import TasksConfig
+from kanana_jax.inference.sampling import SamplesConfig
+from kanana_jax.interop import model_folder
+from kanana_jax.interop.model_folder import ModelFolder
+from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.model import Model
+from kanana_jax.models.transformer import Params
+from kanana_jax.report.page import Chapter
+from kanana_jax.training.heldout import EvaluationConfig
+from kanana_jax.training.loop import Ahead
+from kanana_jax.training.task import Questions, TrainConfig
+
+SCRATCH = "scratch"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """The values that every stage has; a kind's own config adds its sections.
+
+    Attributes:
+      kind: a name in `stages.KINDS`.
+      start: `scratch`, the name of an earlier stage, or a model folder.
+    """
+
+    kind: str
+    start: str = SCRATCH
+
+    def references(self) -> dict[str, str]:
+        """By config key, the stages or folders that must be there before this one."""
+        return {} if self.start == SCRATCH else {"start": self.start}
+
+    def others(self) -> dict[str, str]:
+        """By what they are (`teacher`), the stages or folders whose models run beside the one that is trained."""
+        return {}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadingConfig(StageConfig):
+    """The values of a stage that reads documents.
+
+    Attributes:
+      mixture: weights of the sources, as shares of tokens.
+      select: source → further rules for its documents in this stage: how a high-quality slice is cut.
+      data_after: the stage whose position in the sources is kept; empty: the last that it comes from and that read any.
+    """
+
+    mixture: dict[str, float] = dataclasses.field(default_factory=dict)
+    select: dict[str, dict[str, filters.Rule]] = dataclasses.field(default_factory=dict)
+    data_after: str = ""
+
+    def __post_init__(self):
+        if not self.mixture:
+            raise ValueError(f"a stage of kind '{self.kind}' needs a mixture")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+    """The part of a stage's context that needs no array: the programs of a stage follow from it.
+
+    Attributes:
+      seed: of the recipe.
+      runtime: of models that are trained.
+      mesh: that stages run on.
+      stages: by name.
+      architecture: of a stage's model, or of the model in a folder.
+    """
+
+    seed: int
+    runtime: Runtime
+    mesh: Mesh
+    stages: Mapping[str, StageConfig]
+    architecture: Callable[[str], Architecture]
+
+    def model(self, architecture: Architecture, seq_len: int, runtime: Runtime | None = None) -> Model:
+        """A model with the attention that this mesh's chips run."""
+        platform = self.mesh.devices.flat[0].platform
+        return Model.on(platform, architecture, runtime or self.runtime, seq_len)
+
+
+class Context(Protocol):
+    """The surroundings of a stage that runs; `recipe/context.py` makes it.
+
+    Attributes:
+      shapes: what needs no array.
+      tokenizer: of the recipe.
+      workdir: holds a folder for each stage.
+      evaluation, samples: sections of the recipe.
+      ahead: steps that are being compiled already, by stage.
+    """
+
+    @property
+    def shapes(self) -> Shapes: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    @property
+    def workdir(self) -> pathlib.Path: ...
+
+    @property
+    def evaluation(self) -> EvaluationConfig: ...
+
+    @property
+    def samples(self) -> SamplesConfig: ...
+
+    @property
+    def ahead(self) -> Mapping[str, Ahead]: ...
+
+    def find(self, name: str) -> ModelFolder:
+        """The model of a stage, or in a folder."""
+        ...
+
+    def lineage(self, name: str) -> Iterator[ModelFolder]:
+        """The model of a stage, or in a folder, and those that it was made from, the nearest first."""
+        ...
+
+    def load(self, folder: ModelFolder, model: Model, mesh: Mesh | None = None) -> Params:
+        """The parameters in a folder, in the dtype of the model that runs them, on a mesh; default: the stages'."""
+        ...
+
+    def ask(self, tasks: TasksConfig, model: Model) -> Questions:
+        """Benchmarks that run while a model trains.
+
+        Raises:
+          ConfigError, UserError: see `evaluation/in_training.py`.
+        """
+        ...
+
+    def position(self, config: ReadingConfig) -> Position | None:
+        """Where `data_after` left the sources, or the last stage that this one comes from and that read any."""
+        ...
+
+    def stream(
+        self,
+        name: str,
+        config: ReadingConfig,
+        encoder: Encoder,
+        rows: Sequence[int] | np.ndarray,
+        batch_size: int,
+        seq_len: int,
+        start: Position | None,
+    ) -> BatchStream:
+        """The batches of a stage's mixture; see `pipeline.BatchStream`."""
+        ...
+
+    def heldout(self, encoder: Encoder, seq_len: int) -> list[HeldoutRows]:
+        """Evaluation rows of every source that holds documents out."""
+        ...
+
+    def data_report(self, position: Position) -> dict[str, Any]:
+        """`data_report.json`: documents seen, kept and dropped, by rule and source."""
+        ...
+
+    def about_rows(self, name: str, config: ReadingConfig) -> dict[str, Any]:
+        """Everything that determines which rows a stage reads, by config key."""
+        ...
+
+
+def check_text(
+    name: str,
+    context: Context,
+    architecture: Architecture,
+    card: Mapping[str, Any],
+    key: str,
+    seq_len: int,
+    who: str = "model",
+) -> None:
+    """Raises ConfigError if a stage's model or teacher cannot read rows of `seq_len` tokens (config `key`)."""
+    tokenizer, known = context.tokenizer, card.get("tokenizer")
+    if architecture.vocab_size != tokenizer.vocab_size:
+        raise ConfigError(
+            f"stage '{name}': the {who}'s vocab_size is {architecture.vocab_size}, the tokenizer's "
+            f"{tokenizer.vocab_size}: they must be equal"
+        )
+    if known is not None and known != tokenizer.fingerprint:
+        raise ConfigError(
+            f"stage '{name}': the {who} was trained with another tokenizer ({known[:12]}…, the recipe's is "
+            f"{tokenizer.fingerprint[:12]}…): set config 'tokenizer.path' to the {who}'s folder"
+        )
+    check_length(name, architecture, key, seq_len, who)
+
+
+def check_length(name: str, architecture: Architecture, key: str, seq_len: int, who: str = "model") -> None:
+    """Raises ConfigError if rows of `seq_len` tokens (config `key`) are beyond a model's length."""
+    if seq_len > architecture.max_seq_len:
+        raise ConfigError(
+            f"config '{name}.{key}' is {seq_len}, beyond the {who}'s max_seq_len {architecture.max_seq_len}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A function to be compiled.
+
+    Attributes:
+      name: `step`, or that of another model that runs before it on a mesh of its own.
+      function: jitted.
+      arguments: shapes with shardings, by what they are.
+      mesh: that it is compiled under.
+    """
+
+    name: str
+    function: Any
+    arguments: dict[str, Any]
+    mesh: Mesh
+
+    def trace(self) -> Any:
+        with jax.set_mesh(self.mesh):
+            return self.function.trace(*self.arguments.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class StagePrograms:
+    """A stage that trains, on a mesh, ready to be compiled.
+
+    Attributes:
+      train: its length and batches.
+      model: that it trains.
+      others: architectures of its other models, by what they are (`teacher`).
+      flops_per_token: exact and causal, of training and of the other models.
+      resident: bytes per device by what lies there all the time: parameters, optimizer, other models.
+      batch_bytes: of the batches that a step reads, per device.
+      programs: the last is the step.
+      about: JSON-safe; what else the programs depend on.
+    """
+
+    name: str
+    kind: str
+    train: TrainConfig
+    model: Model
+    others: Mapping[str, Architecture]
+    mesh: Mesh
+    flops_per_token: float
+    resident: dict[str, int]
+    batch_bytes: int
+    programs: tuple[Program, ...]
+    about: dict[str, Any]
+
+
+def device_bytes(tree: Any) -> int:
+    """Bytes that a device holds of a tree of sharded shapes."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)
+    )
+
+
+Config = TypeVar("Config", bound=StageConfig)
+
+
+def same_shape(name: str, config: StageConfig, before: Architecture | None) -> Architecture:
+    """The architecture of a stage that changes none: from its model section, or of the model that it starts from."""
+    del name
+    made = before if before is not None else getattr(config, "model", None)
+    assert made is not None  # StageConfig refuses a stage that has neither
+    return made
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind(Generic[Config]):
+    """A kind of stage.
+
+    Attributes:
+      name: the value of `kind` in a stage's section.
+      config: its section.
+      run: `(name, config, context)`: runs a stage to its end, resuming where it was stopped.
+      result: the file in the stage's folder that says that it is finished.
+      free: keys of the section that may change between two starts.
+      architecture: `(name, config, before) → after`: of the model that it leaves; `before` is None from scratch.
+      programs: `(name, config, shapes)`: what it compiles; None where it trains nothing that can be planned.
+      chapter: of the report.
+    """
+
+    name: str
+    config: type[Config]
+    run: Callable[[str, Config, Context], None]
+    result: str = f"model/{model_folder.CARD}"
+    free: tuple[str, ...] = ()
+    architecture: Callable[[str, Config, Architecture | None], Architecture] = same_shape
+    programs: Callable[[str, Config, Shapes], StagePrograms] | None = None
+    chapter: Chapter | None = None
+
+
+def read_json(file: pathlib.Path) -> Any:
+    """A JSON file of a stage, or None where it is not there."""
+    return json.loads(file.read_text()) if file.is_file() else None

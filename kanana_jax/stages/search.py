@@ -1,0 +1,189 @@
+"""A search for a shape: every candidate is pruned, distilled for a while by the one engine, and the best one stays.
+
+    DIR/<stage>/search.json                  candidates, their costs, losses at each rung, ranks
+    DIR/<stage>/candidates/<shape>/          a stage folder each: model (as pruned), checkpoints, metrics
+    DIR/<stage>/model/                       the winner as pruned, for the next stage to heal
+"""
+
+import dataclasses
+import json
+import logging
+import shutil
+from typing import Any
+
+import jax
+
+from kanana_jax.errors import ConfigError
+from kanana_jax.files import write_json
+from kanana_jax.interop import model_folder
+from kanana_jax.interop.model_folder import ModelFolder
+from kanana_jax.models.architecture import Architecture
+from kanana_jax.stages import cut, distill, search_chapter
+from kanana_jax.stages.distill import DistillConfig, DistillStage
+from kanana_jax.stages.kind import Context, Kind, ReadingConfig, read_json
+from kanana_jax.surgery import prune, search
+from kanana_jax.surgery.cuts import CutList
+from kanana_jax.surgery.search import SearchConfig
+from kanana_jax.training import loop
+from kanana_jax.training.task import Score, TrainConfig
+
+log = logging.getLogger("kanana")
+RESULT = "search.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchStage(ReadingConfig):
+    """A stage of this kind: a budget and a space of shapes, and the short distillation that compares them."""
+
+    search: SearchConfig
+    distill: DistillConfig
+    train: TrainConfig
+
+    def references(self) -> dict[str, str]:
+        given = {"distill.teacher": self.distill.teacher, "distill.cache": self.distill.cache}
+        return super().references() | {key: name for key, name in given.items() if name}
+
+
+@dataclasses.dataclass
+class Candidate:
+    """The figures of a shape that is tried.
+
+    Attributes:
+      rungs: steps of the short distillation → score after them, as a loss.
+      pruned: score right after pruning, as a loss; None: not trained yet.
+      tokens: that it was trained on.
+      flops: spent on it, by the kinds of `model.json`.
+    """
+
+    rungs: dict[str, float] = dataclasses.field(default_factory=dict)
+    pruned: float | None = None
+    tokens: int = 0
+    flops: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def standing(self) -> tuple[int, float]:
+        """Sort key: candidates that reached a later rung first, then the lower loss there."""
+        rung = max(self.rungs, key=int)
+        return -int(rung), self.rungs[rung]
+
+
+def architecture(name: str, config: SearchStage, before: Architecture | None) -> Architecture:
+    raise ConfigError(f"the shape that stage '{name}' finds is not known before it has run: name its model folder")
+
+
+def run(name: str, config: SearchStage, context: Context) -> None:
+    """Runs a search to its end, resuming where it was stopped.
+
+    Raises:
+      ConfigError: no shape is within the budget, or rungs that do not end where `train` does.
+      UserError: see `training/loop.py`.
+    """
+    own, folder = config.search, context.workdir / name
+    if own.rungs[-1] != config.train.steps:
+        raise ConfigError(
+            f"config '{name}.search.rungs' ends at step {own.rungs[-1]}, {name}.train at {config.train.steps}: the "
+            "last rung is the end of the short distillation"
+        )
+    parent = context.find(config.start)
+    before = parent.architecture
+    shapes = {search.label(prune.shape(before, s)): s for s in search.candidates(before, own)}
+    scores, calibration = cut.score_once(name, config, own.importance, own.seq_len, "search.seq_len", context)
+    cuts = {label: prune.cut_list(before, shape, scores) for label, shape in shapes.items()}
+    log.info("stage '%s': %d candidates: %s", name, len(cuts), ", ".join(cuts))
+    found: dict[str, Candidate] = {}
+    alive = list(cuts)
+    for place, rung in enumerate(own.rungs):
+        for label in alive:
+            found[label] = _reach(name, label, rung, config, context, parent, cuts[label])
+        losses = {label: found[label].rungs[str(rung)] for label in alive}
+        alive = search.survivors(losses, own.keep if place + 1 < len(own.rungs) else 1.0)
+    ranked = sorted(cuts, key=lambda label: found[label].standing())
+    if jax.process_index() == 0:
+        rows = [
+            {
+                "shape": label,
+                "rank": i + 1,
+                **search.costs(cuts[label].after, own.budget),
+                **dataclasses.asdict(found[label]),
+            }
+            for i, label in enumerate(ranked)
+        ]
+        result = {"budget": dataclasses.asdict(own.budget), "rungs": own.rungs, "candidates": rows}
+        write_json(folder / RESULT, result | {"spearman_with_last": _rank_correlations(found, own.rungs)})
+    flops = {kind: sum(c.flops[kind] for c in found.values()) for kind in ("train", "teacher")}
+    cut.carry_out(
+        cuts[ranked[0]],
+        parent,
+        folder,
+        name,
+        flops | {"calibration": calibration},
+        {"importance": dataclasses.asdict(own.importance), "searched": ranked[0]},
+    )
+    if jax.process_index() == 0:
+        for label in ranked:  # weights and moments of many models; their figures stay
+            shutil.rmtree(folder / "candidates" / label / "checkpoints", ignore_errors=True)
+            shutil.rmtree(folder / "candidates" / label / "model", ignore_errors=True)
+
+
+def _reach(
+    stage: str,
+    label: str,
+    rung: int,
+    config: SearchStage,
+    context: Context,
+    parent: ModelFolder,
+    cuts: CutList,
+) -> Candidate:
+    """Trains a candidate up to a rung, unless that is done; its figures are kept in `result.json`."""
+    folder = context.workdir / stage / "candidates" / label
+    written = read_json(folder / "result.json")
+    found = Candidate() if written is None else Candidate(**written)
+    if str(rung) in found.rungs:
+        return found
+    if not (folder / "model" / model_folder.CARD).is_file():
+        cut.carry_out(cuts, parent, folder, label, {}, {})
+    candidate = DistillStage(
+        kind=distill.KIND.name,
+        start=str(folder),
+        mixture=config.mixture,
+        select=config.select,
+        data_after=config.data_after or config.start,  # every candidate reads what the stage itself would read
+        train=config.train,
+        distill=config.distill,
+    )
+    _, task = distill.make_task(label, candidate, context)
+    shapes = context.shapes
+    result = loop.train(task, config.train, shapes.mesh, folder, shapes.seed, stop_at=rung)
+    found.rungs[str(rung)] = _loss(task.score, result.evaluation, stage)
+    found.tokens = result.tokens
+    found.flops = {kind: task.flops.get(kind, 0.0) * result.tokens for kind in ("train", "teacher")}
+    if jax.process_index() == 0:
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        first = next(line["eval"] for line in lines if "eval" in line and line["step"] == 0)
+        found.pruned = _loss(task.score, first, stage)
+        write_json(folder / "result.json", dataclasses.asdict(found))
+    return found
+
+
+def _loss(score: Score, evaluation: dict[str, Any], stage: str) -> float:
+    value = score.of(evaluation)
+    if value is None:
+        raise ConfigError(
+            f"stage '{stage}' compares candidates by {score.name} of held-out text, and no source holds any out: set "
+            "config 'sources.NAME.holdout'"
+        )
+    return score.loss(value)
+
+
+def _rank_correlations(found: dict[str, Candidate], rungs: tuple[int, ...]) -> dict[str, float | None]:
+    """Spearman's ρ of earlier losses with those of the last rung, over who reached it: do rankings settle early?"""
+    from scipy import stats
+
+    last = [c for c in found.values() if str(rungs[-1]) in c.rungs]
+    end = [c.rungs[str(rungs[-1])] for c in last]
+    early = {"pruned": [c.pruned for c in last]} | {str(r): [c.rungs[str(r)] for c in last] for r in rungs[:-1]}
+    return {
+        name: float(stats.spearmanr(values, end).statistic) if len(last) > 2 else None for name, values in early.items()
+    }
+
+
+KIND = Kind("search", SearchStage, run, architecture=architecture, chapter=search_chapter.CHAPTER)

@@ -1,0 +1,184 @@
+"""A stage as the engine sees it: how long it trains, its parameters, batches and loss, and how it is judged."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from kanana_jax.data.stream.lanes import Position
+from kanana_jax.models.transformer import Params
+from kanana_jax.training.checkpoint import CheckpointConfig
+from kanana_jax.training.optimizer import OptimizerConfig
+from kanana_jax.training.step import Batch, GuardConfig, Loss, Others
+
+# `{"bits_per_byte": {"lang/ko": x, …}, "loss": {…}, "tasks": {task: {metric: x}}}`: figures by what they are.
+Evaluation = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How long and how a stage trains.
+
+    Attributes:
+      tokens: length of the stage; the steps are ⌈tokens / batch_tokens⌉.
+      batch_tokens: tokens per step, all devices and micro-batches together.
+      seq_len: tokens per row; `batch_tokens` is a multiple of it.
+      optimizer: AdamW and its schedule.
+      accumulate: micro-batches per step.
+      z_loss: coefficient (Kanana §2.2: 5e-6).
+      loss_chunk: tokens whose logits a device holds at once.
+      log_every, eval_every: steps; `eval_every` 0 evaluates at the end only.
+      patience: evaluations in a row without a better score after which the stage ends early; 0: never.
+      checkpoint: when and what is kept.
+      guard: which updates are refused.
+    """
+
+    tokens: int
+    batch_tokens: int
+    seq_len: int
+    optimizer: OptimizerConfig
+    accumulate: int = 1
+    z_loss: float = 5e-6
+    loss_chunk: int = 1024
+    log_every: int = 10
+    eval_every: int = 0
+    patience: int = 0
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    guard: GuardConfig = GuardConfig()
+
+    def __post_init__(self):
+        if self.batch_tokens % self.seq_len:
+            raise ValueError(f"batch_tokens ({self.batch_tokens}) must be a multiple of seq_len ({self.seq_len})")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"the {self.batch_size} rows of a batch must be a multiple of accumulate ({self.accumulate})"
+            )
+        if self.tokens < 1 or self.log_every < 1:
+            raise ValueError("tokens and log_every must be at least 1")
+        if self.patience < 0 or (self.patience and not self.eval_every):
+            raise ValueError("patience counts evaluations: it must not be negative, and needs eval_every")
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a global batch, `B`."""
+        return self.batch_tokens // self.seq_len
+
+    @property
+    def steps(self) -> int:
+        return -(-self.tokens // self.batch_tokens)
+
+
+class Frozen(NamedTuple):
+    """The other models of a stage.
+
+    Attributes:
+      params: of a teacher, a reference, the base under an adapter; already sharded, constant.
+      prepare: `(params, batch, step, key) → batch`, called before each step: adds what is computed outside of it, say
+        on another mesh or by sampling from the current parameters. The key depends on the seed and the step alone, so
+        that a resumed run prepares the same.
+    """
+
+    params: Others = None
+    prepare: Callable[[Params, Batch, int, jax.Array], Batch] | None = None
+
+
+class Questions(NamedTuple):
+    """Benchmarks that run before the first step, every `every` steps (0: not between) and at the end.
+
+    Attributes:
+      every: steps.
+      ask: parameters → `{task: {metric: value}}`.
+    """
+
+    every: int
+    ask: Callable[[Params], dict[str, dict[str, float]]]
+
+
+class Stream(Protocol):
+    """A stage's batches: this process's rows, in the order of `rows`."""
+
+    wait_seconds: float
+    filter_seconds: float
+
+    def __next__(self) -> Batch: ...
+
+    def get_state(self) -> Position: ...
+
+    def set_state(self, state: Position) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """The one figure of an evaluation by which checkpoints and candidates are ranked.
+
+    Attributes:
+      name: its key in the evaluation; there is a number, or numbers by name, of which those of languages (`lang/…`)
+        are averaged.
+      better: which way it improves.
+    """
+
+    name: str
+    better: Literal["lower", "higher"] = "lower"
+
+    def of(self, evaluation: Evaluation) -> float | None:
+        """The figure, or None where the evaluation has none."""
+        found = evaluation.get(self.name)
+        if isinstance(found, Mapping):
+            values = [value for key, value in found.items() if key.startswith("lang/")]
+            return float(np.mean(values)) if values else None
+        return None if found is None else float(found)
+
+    def loss(self, value: float) -> float:
+        """The same figure as one that is better when lower."""
+        return value if self.better == "lower" else -value
+
+
+BITS_PER_BYTE = Score("bits_per_byte")
+
+
+def everything(params: Params, others: Others) -> Params:
+    """The whole model, where all of it is trained."""
+    del others
+    return params
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A stage as the engine sees it.
+
+    Attributes:
+      name: shown and written.
+      loss: see `step.LossOutput`.
+      make_params: newly initialised or loaded parameters, sharded; called only where nothing is resumed.
+      fresh: they are newly initialised, so that before the first step there is nothing to evaluate but `questions`.
+      abstract_params: their shapes and dtypes.
+      logical_axes: their axis names.
+      stream: makes the batches of the given global rows.
+      flops: exact matmul FLOPs per token, by what they are spent on (`train`, `teacher`); their sum gives the MFU.
+      sizes: `{what: (logical axis, size)}` that the mesh must divide.
+      evaluate: the whole model's parameters → figures.
+      score: the figure that ranks checkpoints.
+      make_frozen: loads the stage's other models.
+      full: `(params, frozen) → the whole model's parameters`, to evaluate and to export; where adapters are trained,
+        these are merged into the frozen base.
+      questions: benchmarks beside `evaluate`.
+    """
+
+    name: str
+    loss: Loss
+    make_params: Callable[[], Params]
+    abstract_params: Params
+    logical_axes: Params
+    stream: Callable[[np.ndarray], Stream]
+    flops: Mapping[str, float]
+    sizes: dict[str, tuple[str, int]]
+    evaluate: Callable[[Params], Evaluation] | None = None
+    score: Score = BITS_PER_BYTE
+    make_frozen: Callable[[], Frozen] = Frozen
+    full: Callable[[Params, Others], Params] = everything
+    questions: Questions | None = None
+    fresh: bool = False

@@ -1,0 +1,71 @@
+"""Records become sequences, which may stay whole in one row."""
+
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kanana_jax.data.stream import packing
+from kanana_jax.data.stream.encode import Example
+
+# Records of one to three sequences, with weights in tenths.
+_sequence = st.lists(st.tuples(st.integers(3, 50), st.integers(0, 10)), min_size=2, max_size=9)
+_records = st.lists(st.lists(_sequence, min_size=1, max_size=3), min_size=1, max_size=12)
+
+
+def _examples(record):
+    return [
+        Example(np.array([t for t, _ in sequence], np.int32), np.array([w / 10 for _, w in sequence], np.float32))
+        for sequence in record
+    ]
+
+
+@given(_records, st.integers(4, 30))
+@settings(max_examples=200, deadline=None)
+def test_whole_records_stay_together_with_their_weights(made, T):
+    made = [record for record in made if sum(map(len, record)) <= T + 1]  # a longer one is cut at its row's end
+    rows = packing.pack([_examples(record) for record in made], T, whole=True)
+    found = []
+    for inputs, targets, segments, weights in zip(rows.inputs, rows.targets, rows.segment_ids, rows.weights):
+        for segment in range(1, segments.max() + 1):
+            at = np.flatnonzero(segments == segment)
+            assert (targets[at[:-1]] == inputs[at[1:]]).all()
+            found.append((inputs[at].tolist(), weights[at]))
+    want = [sequence for record in made for sequence in record]
+    assert len(found) == len(want)
+    for (inputs, weights), sequence in zip(found, want):
+        tokens, values = zip(*sequence)
+        # The last token of a full row is a target alone.
+        assert inputs in (list(tokens), list(tokens[:-1]))
+        np.testing.assert_allclose(weights[: len(tokens) - 1], np.array(values[1:]) / 10, atol=1e-6)
+        assert not weights[len(tokens) - 1 :].any()
+
+
+@given(_records, st.integers(4, 30), st.integers(0, 20))
+@settings(max_examples=200, deadline=None)
+def test_a_packer_of_whole_records_resumes_after_any_row(made, T, stop):
+    def rows_of(start):
+        packer = packing.Packer(T, whole=True)
+        for key in range(start, len(made)):
+            packer.add(key, _examples(made[key]))
+            while packer.ready():
+                yield packer.take(), packer.position(), packer.taken
+
+    whole = list(rows_of(0))
+    if not whole:
+        return
+    stop = min(stop, len(whole) - 1)
+    position = whole[stop][1]
+    assert position is not None and position[1] == 0
+    again, rest = list(rows_of(position[0])), whole[stop + 1 :]
+    assert len(again) == len(rest)
+    for (a, _, taken), (b, _, wanted) in zip(again, rest):
+        assert taken == wanted
+        for x, y in zip(a, b):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_a_batchs_shapes_are_what_a_packer_gives():
+    rows = packing.pack([[Example(np.arange(9, dtype=np.int32))]] * 4, 8)
+    for ours, theirs in zip(packing.shapes(*rows.inputs.shape), rows):
+        assert ours.shape == theirs.shape and ours.dtype == theirs.dtype and ours.strides == (0,) * ours.ndim

@@ -1,0 +1,38 @@
+"""A search over meshes passes over those that do not divide the student or the teacher."""
+
+import pytest
+from conftest import ROOT
+
+pytest.importorskip("libtpu")
+
+from kanana_jax import config as config_lib  # noqa: E402
+from kanana_jax.models import counts, presets  # noqa: E402
+from kanana_jax.plan import plan as plan_lib  # noqa: E402
+from kanana_jax.plan.request import prepared, request  # noqa: E402
+from kanana_jax.plan.search import candidates, search  # noqa: E402
+from kanana_jax.recipe.config import parse  # noqa: E402
+
+
+@pytest.mark.parametrize("stage, student", [("nano_2_1b", presets.nano_2_1b), ("nano_385m", presets.nano_385m)])
+def test_meshes_that_divide_the_teacher_alone_are_passed_over(stage, student, monkeypatch):
+    """512 chips divide the teacher's 4,096 channels, but not the student's."""
+    config = config_lib.read_config_file(f"{ROOT}/configs/kanana/chain.py")
+    wanted = request(*parse(config), stage, "v5p-1024")
+    meshes = []
+
+    def only_prepared(candidate, advise):
+        made = prepared(candidate)  # refuses a mesh that does not divide
+        meshes.append(dict(made.mesh.shape))
+        times = {f"step_time_{kind}_s": float(len(meshes)) for kind in ("bound", "no_overlap")}
+        rest = dict.fromkeys(("mfu_bound", "mfu_no_overlap", "bound_by"), 0.5)
+        return {"fits": True, "hbm_bytes_per_device": {"peak": 1}, **times, **rest}
+
+    monkeypatch.setattr(plan_lib, "plan", only_prepared)
+    found = search(wanted, tries=3)
+    assert len(found["tried"]) == len(meshes) == 3
+    assert all(student().embed_dim % mesh["fsdp"] == 0 for mesh in meshes)
+    offered = {change["mesh"]["fsdp"] for _, change in candidates(wanted)}
+    teacher = presets.essence_8b().embed_dim
+    assert any(teacher % fsdp == 0 and student().embed_dim % fsdp for fsdp in offered)  # else nothing is asked here
+    names = set(counts.sizes(student(), "teacher"))
+    assert not names & set(counts.sizes(student()))  # the two never hide each other

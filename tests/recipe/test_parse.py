@@ -1,0 +1,62 @@
+"""A recipe's sections: each stage is of a kind, none is dropped in silence, none takes what is the recipe's own."""
+
+import logging
+
+import jax
+import pytest
+
+from kanana_jax.errors import ConfigError
+from kanana_jax.recipe import run as recipe
+from kanana_jax.recipe.config import left_out
+from kanana_jax.recipe.workdir import FREE
+from kanana_jax.stages import KINDS
+
+
+def test_a_stage_may_not_have_the_name_of_a_section(tiny_config):
+    config = tiny_config().unlock()
+    config.stages = ("data",)
+    config.data = config.stage1
+    with pytest.raises(ConfigError, match="'data', which is a section of the recipe: rename this stage"):
+        recipe.parse(config)
+    config.stages = ("scratch",)
+    with pytest.raises(ConfigError, match="'scratch', which is reserved: rename this stage"):
+        recipe.parse(config)
+
+
+def test_stages_that_do_not_run_are_named(tiny_config, tmp_path, caplog):
+    config = tiny_config("stages=('stage1',)", "stage1.train.tokens=512", "mesh.fsdp=3")
+    assert sorted(left_out(config)) == sorted(["stage2", "upscaled", "deeper", "pruned", "student"])
+    with caplog.at_level(logging.INFO, "kanana"), pytest.raises(ConfigError):
+        recipe.run(config, tmp_path, devices=jax.devices()[:1])
+    assert "that do not run: " in caplog.text and "upscaled" in caplog.text
+
+
+def test_a_section_of_the_recipe_stays_its_own_whatever_it_holds(tiny_config):
+    config = tiny_config().unlock()
+    config.evaluation.kind = "x"
+    with pytest.raises(ConfigError, match="unknown config key 'evaluation.kind'"):
+        recipe.parse(config)
+
+
+@pytest.mark.parametrize(
+    "kind, told",
+    [
+        ("pretrian", "config 'stage1.kind' is 'pretrian'; it must be one of .*'pretrain'.*'distill'"),
+        (None, "config 'stage1.kind' is missing: set it to one of"),
+    ],
+)
+def test_an_unknown_kind_is_told(tiny_config, kind, told):
+    config = tiny_config().unlock()
+    if kind is None:
+        del config.stage1.kind
+    else:
+        config.stage1.kind = kind
+    with pytest.raises(ConfigError, match=told):
+        recipe.parse(config)
+
+
+def test_every_kind_says_what_may_change():
+    for kind in KINDS.values():
+        assert {f"*.{key}" for key in kind.free} <= set(FREE)
+    assert {"*.distill.mesh", "*.train.accumulate", "mesh", "runtime"} <= set(FREE)
+    assert "*.train.tokens" not in FREE and "*.train.optimizer" not in FREE

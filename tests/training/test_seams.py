@@ -1,0 +1,191 @@
+"""The engine knows no tokens, bits per byte or whole models: a stage of another unit, score, batch and parameters."""
+
+import json
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+from kanana_jax.training import loop
+from kanana_jax.training.checkpoint import CheckpointConfig, Checkpoints
+from kanana_jax.training.optimizer import OptimizerConfig
+from kanana_jax.training.schedule import ScheduleConfig
+from kanana_jax.training.step import LossOutput
+from kanana_jax.training.task import Frozen, Score, Task, TrainConfig
+
+ROWS, WIDTH = 4, 3
+
+
+class Pairs(NamedTuple):
+    x: np.ndarray
+    y: np.ndarray
+
+
+class Drawn(NamedTuple):
+    pairs: Pairs
+    noise: jax.Array
+
+
+class Stream:
+    """Rows by their place alone."""
+
+    wait_seconds = filter_seconds = 0.0
+
+    def __init__(self, rows):
+        self.rows, self.step = rows, 0
+
+    def __next__(self):
+        rng = np.random.default_rng(self.step)
+        x = rng.normal(size=(ROWS, WIDTH)).astype(np.float32)
+        self.step += 1
+        return Pairs(x[self.rows], x[self.rows].sum(axis=1))
+
+    def get_state(self):
+        return {"0": {"step": self.step}}
+
+    def set_state(self, state):
+        self.step = state["0"]["step"]
+
+    def close(self):
+        pass
+
+
+def _loss(params, batch, rng, others):
+    """Of 4 pairs, which stand for 70 tokens."""
+    error = batch.x @ params["w"] - batch.y
+    return LossOutput((error**2).sum(), jnp.float32(ROWS), {"error": jnp.abs(error).sum()}, jnp.float32(70))
+
+
+def _task(**more):
+    w = jnp.zeros(WIDTH)
+    given = dict(
+        name="pairs",
+        loss=_loss,
+        make_params=lambda: {"w": w},
+        abstract_params={"w": jax.ShapeDtypeStruct(w.shape, w.dtype)},
+        logical_axes={"w": ("norm",)},
+        stream=Stream,
+        flops={"train": 6e3, "teacher": 1e3},
+        sizes={},
+        fresh=True,
+    )
+    return Task(**given | more)
+
+
+def _config(steps, **more):
+    optimizer = OptimizerConfig(1e-2, ScheduleConfig("constant", 0))
+    return TrainConfig(tokens=steps * ROWS, batch_tokens=ROWS, seq_len=1, optimizer=optimizer, log_every=1, **more)
+
+
+MESH = make_mesh(MeshConfig(), jax.devices()[:1])
+
+
+def _lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def _train(task, config, folder, **more):
+    return loop.train(task, config, MESH, folder, 0, **more)
+
+
+def test_tokens_are_not_the_divisor(tmp_path, monkeypatch):
+    """MFU and tokens count what was read; the loss is a mean over pairs."""
+    monkeypatch.setattr(loop.chips, "peak_flops", lambda device: (2e9, "a chip that is made up"))
+    result = _train(_task(), _config(5), tmp_path)
+    lines = [line for line in _lines(tmp_path) if "loss" in line]
+    assert result.tokens == 5 * 70 and [line["tokens"] for line in lines] == [70, 140, 210, 280, 350]
+    first = next(Stream(np.arange(ROWS)))
+    assert lines[0]["loss"] == pytest.approx((first.y**2).mean(), rel=1e-6)
+    assert lines[0]["error"] == pytest.approx(np.abs(first.y).mean(), rel=1e-6)
+    rates = {line["mfu"] / line["tokens_per_s"] for line in lines[1:]}
+    assert max(rates) == pytest.approx(min(rates), rel=1e-6)
+    assert max(rates) == pytest.approx(7e3 / 2e9, rel=1e-6)
+
+
+def _scored(values, name="reward"):
+    """An evaluation that says these values, one after another."""
+    said = iter(values)
+    return lambda params: {name: next(said), "other": 1.0}
+
+
+@pytest.mark.parametrize("better, values", [("higher", [1.0, 9.0, 2.0]), ("lower", [5.0, -1.0, 4.0])])
+@pytest.mark.parametrize("stop", [None, 12])
+def test_the_best_checkpoint_is_kept_by_the_stages_own_score(tmp_path, better, values, stop):
+    """Evaluated every 8 steps, saved every 6: that of the best evaluation stays, also over a restart."""
+    task = _task(evaluate=_scored(values if stop is None else [*values[:1], 0.0, *values[1:]]), score=Score("reward", better))
+    config = _config(24, eval_every=8, checkpoint=CheckpointConfig(every=6, keep_last=1, keep_best=1))
+    if stop is not None:
+        _train(task, config, tmp_path, stop_at=stop)
+        task = _task(evaluate=_scored(values[1:]), score=Score("reward", better))
+    _train(task, config, tmp_path)
+    kept = Checkpoints(tmp_path / "checkpoints", config.checkpoint)
+    assert kept.steps() == [16, 24]
+    kept.close()
+    rows = [line["score"] for line in _lines(tmp_path) if "score" in line]
+    assert rows[-1] == {"name": "reward", "better": better, "value": values[-1]}
+
+
+def test_a_stage_without_a_better_score_ends_early_and_stays_ended(tmp_path):
+    config = _config(100, eval_every=2, patience=2, checkpoint=CheckpointConfig(every=50))
+    task = _task(evaluate=_scored([3.0, 2.0, 2.5, 2.0, 0.0]), score=Score("reward", "lower"))
+    result = _train(task, config, tmp_path)
+    assert result.step == 8 and [line["step"] for line in _lines(tmp_path) if "eval" in line] == [2, 4, 6, 8]
+    again = _train(_task(evaluate=_scored([7.0]), score=Score("reward", "lower")), config, tmp_path)
+    assert again.step == 8 and again.tokens == result.tokens
+    np.testing.assert_array_equal(again.params["w"], result.params["w"])
+
+
+def test_what_is_prepared_sees_parameters_step_and_key_and_resumes_exactly(tmp_path):
+    seen = []
+
+    def prepare(params, batch, step, key):
+        seen.append((step, float(params["w"].sum())))
+        return Drawn(batch, jax.random.normal(key, (ROWS,)) + params["w"].sum())
+
+    def loss(params, batch, rng, others):
+        return _loss(params, batch.pairs._replace(y=batch.pairs.y + batch.noise), rng, others)
+
+    task = _task(loss=loss, make_frozen=lambda: Frozen(None, prepare))
+    config = _config(8, checkpoint=CheckpointConfig(every=3))
+    whole = _train(task, config, tmp_path / "whole")
+    steps, sums = zip(*seen)
+    assert steps == tuple(range(1, 9)) and len(set(sums)) == 8  # each time the parameters of that moment
+    _train(task, config, tmp_path / "parts", stop_at=3)
+    parts = _train(task, config, tmp_path / "parts")
+    one, two = ([x["loss"] for x in _lines(tmp_path / name) if "loss" in x] for name in ("whole", "parts"))
+    assert one == two
+    np.testing.assert_array_equal(whole.params["w"], parts.params["w"])
+    other = loop.train(task, config, MESH, tmp_path / "seed", 1)
+    assert not np.array_equal(other.params["w"], whole.params["w"])
+
+
+def test_adapters_are_trained_and_the_whole_model_is_judged_and_returned(tmp_path):
+    base, judged = jnp.arange(1.0, WIDTH + 1), []
+
+    def loss(params, batch, rng, others):
+        return _loss({"w": params["adapter"] + others["w"]}, batch, rng, None)
+
+    def evaluate(params):
+        judged.append(np.asarray(params["w"]))
+        return {"reward": 0.0}
+
+    task = _task(
+        loss=loss,
+        make_params=lambda: {"adapter": jnp.zeros(WIDTH)},
+        abstract_params={"adapter": jax.ShapeDtypeStruct((WIDTH,), jnp.float32)},
+        logical_axes={"adapter": ("norm",)},
+        make_frozen=lambda: Frozen({"w": base}),
+        full=lambda params, others: {"w": params["adapter"] + others["w"]},
+        evaluate=evaluate,
+        score=Score("reward", "higher"),
+        fresh=False,
+    )
+    result = _train(task, _config(4), tmp_path)
+    np.testing.assert_array_equal(judged[0], base)  # before the first step the adapter adds nothing
+    np.testing.assert_array_equal(judged[-1], result.params["w"])
+    assert not np.array_equal(result.params["w"], base)
+    state = next((tmp_path / "checkpoints").glob("*/state"))
+    assert "adapter" in (state / "_METADATA").read_text() and "['w']" not in (state / "_METADATA").read_text()
