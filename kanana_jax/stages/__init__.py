@@ -3,7 +3,7 @@
 from typing import Any
 
 from kanana_jax.report.page import Chapter
-from kanana_jax.stages import cache_teacher, cost_chapter, distill, pretrain, prune, search, upscale
+from kanana_jax.stages import cache_teacher, cost_chapter, distill, pretrain, prune, search, sft, upscale
 from kanana_jax.stages.kind import Kind
 
 KINDS: dict[str, Kind[Any]] = {
@@ -15,6 +15,7 @@ KINDS: dict[str, Kind[Any]] = {
         search.KIND,
         cache_teacher.KIND,
         distill.KIND,
+        sft.KIND,
     )
 }
 

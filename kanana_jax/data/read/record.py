@@ -1,7 +1,9 @@
 """One document: a record, and how it is made of a JSON value.
 
 A record is `{"id": str, "text": str, "source": str, "lang": str?, "url": str?, "meta": {…}?}`; further
-fields of an input move into `meta`. A value that is no document is a `Broken`.
+fields of an input move into `meta`. A conversation has `messages` (and `tools`) instead of a text; its record has both,
+the text being its turns, one below the other, so that filters, look-ups and held-out shares work on it as on any other.
+A value that is no document is a `Broken`.
 """
 
 import dataclasses
@@ -14,7 +16,7 @@ from kanana_jax.data.extract.markup import Broken
 __all__ = ["Broken", "Fields", "Line", "Record", "normalise"]
 
 Record = dict[str, Any]
-FIELDS = ("id", "text", "source", "lang", "url", "meta")
+FIELDS = ("id", "text", "source", "lang", "url", "meta", "messages", "tools")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +57,12 @@ def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, defau
     """A record from a JSON value.
 
     Raises:
-      ValueError: not an object, or its text is missing, empty or not text.
+      ValueError: not an object; its text is missing, empty or not text; or messages that are no conversation.
     """
     if not isinstance(raw, dict):
         raise ValueError("not a JSON object")
-    text = raw.get(text_field)
+    messages = raw.get("messages")
+    text = raw.get(text_field) if messages is None else _turns(messages)
     if not isinstance(text, str):
         raise ValueError(f"field '{text_field}' is missing or not text")
     if not text.strip():
@@ -68,13 +71,15 @@ def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, defau
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError("text holds lone surrogates") from error
-    record = {
+    record: Record = {
         "id": default_id if raw.get("id") in (None, "") else _plain(str(raw["id"])),
         "text": text,
         "source": _plain(str(raw.get("source") or source)),
     }
     if lang or raw.get("lang"):
         record["lang"] = lang or _plain(str(raw["lang"]))
+    if messages is not None:
+        record |= {key: _plain(raw[key]) for key in ("messages", "tools") if key in raw}
     if raw.get("url"):
         record["url"] = _plain(str(raw["url"]))
     meta = dict(raw["meta"]) if isinstance(raw.get("meta"), dict) else {}
@@ -82,6 +87,21 @@ def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, defau
     if meta:
         record["meta"] = _plain(meta)
     return record
+
+
+def _turns(messages: Any) -> str:
+    """The text of a conversation.
+
+    Raises:
+      ValueError: not a list of `{"role": str, "content": str}`.
+    """
+    if not isinstance(messages, list) or not messages:
+        raise ValueError("'messages' is not a list of turns")
+    for number, message in enumerate(messages, 1):
+        for key in ("role", "content"):
+            if not isinstance(message, Mapping) or not isinstance(message.get(key), str):
+                raise ValueError(f"turn {number} of 'messages' has no '{key}', or it is not text")
+    return "\n\n".join(message["content"] for message in messages)
 
 
 def _plain(value: Any) -> Any:

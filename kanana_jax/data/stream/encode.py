@@ -1,7 +1,7 @@
 """Encoders: from a record to the sequences of tokens that a stage trains on.
 
 A stage names its encoder; packing, held-out rows, teacher caches and a plan's abstract batches follow from it. A text
-is one sequence of which every token counts.
+is one sequence of which every token counts; a conversation is one of which the assistant's tokens count.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from kanana_jax.data.read.record import Record
+from kanana_jax.data.tokens import chat
 from kanana_jax.data.tokens.tokenizer import Tokenizer, encode_document
+from kanana_jax.errors import UserError
 
 
 class Example(NamedTuple):
@@ -46,3 +48,15 @@ class TextEncoder(NamedTuple):
 
     def __call__(self, record: Record) -> Sequence[Example]:
         return (Example(encode_document(self.tokenizer, record["text"])),)
+
+
+class ConversationEncoder(NamedTuple):
+    """A conversation in the chat format; only what the assistant says carries loss, with the end of its turn."""
+
+    tokenizer: Tokenizer
+    whole: bool = True
+
+    def __call__(self, record: Record) -> Sequence[Example]:
+        if "messages" not in record:
+            raise UserError(f"record '{record['id']}' has no 'messages': give conversations, or train on text")
+        return (Example(*chat.encode_conversation(self.tokenizer, record["messages"])),)

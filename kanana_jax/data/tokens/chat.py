@@ -5,7 +5,7 @@
 Specials are put in as ids, so that text that spells them stays text.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -36,14 +36,41 @@ def encode_chat(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -> 
     Raises:
       UserError: an unknown role, or a tokenizer without chat symbols.
     """
-    begin, end, eot = (special_id(tokenizer, s) for s in ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"))
+    turns = [ids for header, content, _ in _turns(tokenizer, messages) for ids in (header, content)]
+    ids = [tokenizer.bos_id, *(i for part in turns for i in part), *_header(tokenizer, "assistant")]
+    return np.asarray(ids, np.int32)
 
-    def header(role: str) -> list[int]:
-        return [begin, *tokenizer.encode(role), end, *tokenizer.encode("\n\n")]
 
-    ids = [tokenizer.bos_id]
+def encode_conversation(
+    tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A whole conversation, to train on.
+
+    Returns:
+      int32 ids `[n]`, and float32 weights `[n]`: 1 for the assistant's content and the end of its turn, else 0.
+
+    Raises:
+      UserError: as `encode_chat`.
+    """
+    ids, weights = [tokenizer.bos_id], [0.0]
+    for header, content, role in _turns(tokenizer, messages):
+        ids += [*header, *content]
+        weights += [0.0] * len(header) + [float(role == "assistant")] * len(content)
+    return np.asarray(ids, np.int32), np.asarray(weights, np.float32)
+
+
+def _header(tokenizer: Tokenizer, role: str) -> list[int]:
+    begin, end = (special_id(tokenizer, s) for s in ("<|start_header_id|>", "<|end_header_id|>"))
+    return [begin, *tokenizer.encode(role), end, *tokenizer.encode("\n\n")]
+
+
+def _turns(
+    tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]
+) -> Iterator[tuple[list[int], list[int], str]]:
+    """Each turn's header, its content up to the end of the turn, and its role."""
+    eot = special_id(tokenizer, "<|eot_id|>")
     for message in messages:
         if message["role"] not in ROLES:
             raise UserError(f"chat role '{message['role']}' is unknown; use one of {', '.join(ROLES)}")
-        ids += [*header(message["role"]), *tokenizer.encode(message["content"].strip()), eot]
-    return np.asarray([*ids, *header("assistant")], np.int32)
+        content = [*tokenizer.encode(message["content"].strip()), eot]
+        yield _header(tokenizer, message["role"]), content, message["role"]

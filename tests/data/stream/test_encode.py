@@ -1,12 +1,67 @@
-"""Records become sequences, which may stay whole in one row."""
+"""Records become sequences: conversations weigh what the assistant says, and stay whole in one row."""
 
+import json
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kanana_jax.data import microworld
+from kanana_jax.data.read import records
+from kanana_jax.data.read.record import Broken
 from kanana_jax.data.stream import packing
-from kanana_jax.data.stream.encode import Example
+from kanana_jax.data.stream.encode import ConversationEncoder, Example, TextEncoder
+from kanana_jax.data.tokens import training
+from kanana_jax.data.tokens.chat import encode_chat
+from kanana_jax.errors import UserError
+
+TURNS = [
+    {"role": "system", "content": "짧게 답한다."},
+    {"role": "user", "content": "3 더하기 4는?"},
+    {"role": "assistant", "content": "7이다."},
+    {"role": "user", "content": "And in English?"},
+    {"role": "assistant", "content": "Seven."},
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    texts = {"ko": [document["text"] for document in microworld.documents(microworld.World.create(0, 100), "news", "ko", 200)]}
+    config = training.TokenizerConfig(vocab_size=700, train_bytes=20_000)
+    return training.train_sentencepiece(texts, config, tmp_path_factory.mktemp("tokenizer"))
+
+
+def test_only_what_the_assistant_says_carries_loss(tokenizer):
+    (example,) = ConversationEncoder(tokenizer)({"id": "1", "messages": TURNS})
+    assert example.weights is not None
+    eot = tokenizer.token_id("<|eot_id|>")
+    said = np.split(example.tokens[example.weights > 0], np.flatnonzero(example.tokens[example.weights > 0] == eot) + 1)
+    assert [tokenizer.decode(part) for part in said if len(part)] == ["7이다.", "Seven."]
+    assert sum(example.tokens == eot) == len(TURNS) and example.tokens[0] == tokenizer.bos_id
+    # What is trained on begins as what a model is asked with.
+    prompt = encode_chat(tokenizer, TURNS[:2])
+    np.testing.assert_array_equal(example.tokens[: len(prompt)], prompt)
+    assert not example.weights[: len(prompt)].any() and example.weights[len(prompt)] == 1
+
+
+def test_a_text_is_no_conversation(tokenizer):
+    with pytest.raises(UserError, match="record 'a:1' has no 'messages'"):
+        ConversationEncoder(tokenizer)({"id": "a:1", "text": "x"})
+    (example,) = TextEncoder(tokenizer)({"id": "1", "text": "Seven."})
+    assert example.weights is None and example.tokens[0] == tokenizer.bos_id and example.tokens[-1] == tokenizer.eos_id
+
+
+def test_conversations_are_read_with_a_text_of_their_own(tmp_path):
+    path = tmp_path / "chat.jsonl"
+    bad = ([], [{"role": "user"}], [{"role": "user", "content": 3}], "hello", ["hello"])
+    lines = [{"messages": TURNS, "tools": [{"name": "f"}], "topic": "sums"}, *({"messages": m} for m in bad)]
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    good, *others = records.read(str(path), source="chat")
+    assert isinstance(good, dict) and good["messages"] == TURNS and good["tools"] == [{"name": "f"}]
+    assert good["text"].split("\n\n") == [turn["content"] for turn in TURNS] and good["meta"] == {"topic": "sums"}
+    assert len(others) == len(bad) and all(isinstance(item, Broken) for item in others)
+
 
 # Records of one to three sequences, with weights in tenths.
 _sequence = st.lists(st.tuples(st.integers(3, 50), st.integers(0, 10)), min_size=2, max_size=9)
