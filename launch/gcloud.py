@@ -32,7 +32,7 @@ class Job:
       type: accelerator, e.g. `v5p-128`.
       bucket: Cloud Storage, without `gs://`; mounted on every host at /mnt/kanana.
       workdir: folder in the bucket.
-      config: `FILE[:ARG]` in the repository.
+      config: `FILE[:ARG]` in the repository, or the name of one below `configs/`.
       overrides: further arguments of `kanana run`.
       revision: of the code, from git.
       capacity: `spot`, `reserved` or `on-demand`.

@@ -70,7 +70,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     parser.set_defaults(capacity="on-demand")
     parser.add_argument("--bucket", default="", help="Cloud Storage bucket, mounted on the hosts at /mnt/kanana")
     parser.add_argument(
-        "--config", default="", metavar="FILE[:ARG]", help="in this repository; ARG as the hosts see it"
+        "--config", default="", metavar="FILE_OR_NAME[:ARG]", help="in this repository; ARG as the hosts see it"
     )
     parser.add_argument("--workdir", default="", metavar="DIR", help="folder in the bucket")
     parser.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
@@ -101,8 +101,8 @@ def _job(options: argparse.Namespace, rest: Sequence[str]) -> gcloud.Job:
     if "://" in workdir or options.workdir.startswith("/") and not options.workdir.startswith(gcloud.MOUNT):
         raise ConfigError(f"--workdir '{options.workdir}' must be a folder in --bucket, as runs/essence_8b")
     file = options.config.partition(":")[0]
-    if options.config and not (ROOT / file).is_file():
-        raise ConfigError(f"--config '{file}' is no file of this repository ({ROOT})")
+    if options.config and not any((ROOT / place).is_file() for place in (file, f"configs/{file}.py")):
+        raise ConfigError(f"--config '{file}' is no file of this repository ({ROOT}), and no config of it")
     return gcloud.Job(
         name=options.name,
         project=options.project,

@@ -123,7 +123,7 @@ def _report(wanted: Request, made: StagePrograms, measured: Json) -> Json:
 
 
 def _roofline(wanted: Request, parts: list[Json], flops: float) -> Json:
-    """Times of a step from what each program does; see `plan_show` for how they read."""
+    """Times of a step from what each program does; see `plan/show.py` for how they read."""
     chip, chips, train = wanted.target.chip, wanted.target.chips, wanted.train
     rows = sorted((row for p in parts for row in p["collectives"]), key=lambda row: -row["seconds"])
     executed, moved = (sum(p[key] for p in parts) for key in ("flops", "hbm_bytes"))
