@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 BATCH_TOKENS, SEQ_LEN = 16_384, 1024
 
 
-def get_config(arg: str):
+def get_config(arg: str = ""):
     model, _, conversations = arg.partition(",")
     if not model or not conversations:
         raise ValueError("name a model and a file of conversations: configs/sft.py:MODEL,CONVERSATIONS")

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from kanana_jax.models import presets
 
 VOCAB = 4096
-# kind: (documents a language, share of stage 1, share of stage 2); the shares are of each language's half.
+# kind: (documents per language, share of stage 1, share of stage 2); the shares are of each language's half.
 KINDS = {
     "news": (3000, 0.35, 0.15),
     "encyclopedia": (4000, 0.25, 0.30),

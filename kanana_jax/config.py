@@ -131,14 +131,18 @@ def read_config_file(file_and_arg: str) -> Any:
     """
     file, _, arg = str(file_and_arg).partition(":")
     path = pathlib.Path(file)
-    with _importing_beside(path.parent):
-        module = _run_file(path) if path.is_file() else _installed(file)
+    is_file = path.suffix == ".py" and path.is_file()
+    with _importing_beside(path.parent if is_file else None):
+        module = _run_file(path) if is_file else _installed(file)
         if not hasattr(module, "get_config"):
             raise ConfigError(f"config file '{file}' has no function get_config()")
         try:
-            return module.get_config(arg) if arg else module.get_config()
-        except (TypeError, ValueError, KeyError, ImportError) as error:
+            config = module.get_config(arg) if arg else module.get_config()
+        except (TypeError, ValueError, KeyError, ImportError, AttributeError, NameError) as error:
             raise ConfigError(f"{file}: get_config({arg!r}) failed: {error}") from error
+    if not hasattr(config, "items"):
+        raise ConfigError(f"{file}: get_config() must return a ConfigDict, not {type(config).__name__}")
+    return config
 
 
 def _run_file(path: pathlib.Path) -> types.ModuleType:
@@ -150,6 +154,8 @@ def _run_file(path: pathlib.Path) -> types.ModuleType:
         spec.loader.exec_module(module)
     except SyntaxError as error:
         raise ConfigError(f"{path}:{error.lineno}: {error.msg}") from error
+    except (TypeError, ValueError, KeyError, AttributeError, NameError) as error:
+        raise ConfigError(f"{path}: {error}") from error
     except ImportError as error:
         raise ConfigError(
             f"{path}: {error}: a config may import installed packages and files beside itself (to install this "
@@ -165,7 +171,7 @@ def _installed(name: str) -> types.ModuleType:
     except ImportError:
         folder = None
     known = [] if folder is None else sorted(str(f.relative_to(folder).with_suffix("")) for f in folder.rglob("*.py"))
-    known = [other for other in known if not other.endswith("__init__")]
+    known = [name for name in known if not name.endswith(("__init__", "common"))]
     if name not in known:
         near = nearest(name, known) if known else "none is installed"
         raise ConfigError(
@@ -176,10 +182,11 @@ def _installed(name: str) -> types.ModuleType:
 
 
 @contextlib.contextmanager
-def _importing_beside(folder: pathlib.Path) -> Generator[None]:
+def _importing_beside(folder: pathlib.Path | None) -> Generator[None]:
     """Imports look in `folder` and among installed packages, not in the current folder; siblings are unloaded again."""
-    before, beside, here = list(sys.path), str(folder.resolve()), {"", ".", os.getcwd()}
-    sys.path[:] = [beside, *(entry for entry in before if entry not in here)]
+    before, here = list(sys.path), {"", ".", os.getcwd()}
+    beside = [] if folder is None else [str(folder.resolve())]
+    sys.path[:] = [*beside, *(entry for entry in before if entry not in here)]
     loaded = set(sys.modules)
     try:
         yield
@@ -187,7 +194,7 @@ def _importing_beside(folder: pathlib.Path) -> Generator[None]:
         sys.path[:] = before
         for name in set(sys.modules) - loaded:
             file = getattr(sys.modules[name], "__file__", None)
-            if "." not in name and file and pathlib.Path(file).parent == pathlib.Path(beside):
+            if "." not in name and file and str(pathlib.Path(file).parent) in beside:
                 del sys.modules[name]
 
 

@@ -61,6 +61,14 @@ def test_installed_configs_go_by_name(tmp_path):
         config_lib.read_config_file("tinny")
 
 
+def test_what_lies_in_the_current_folder_hides_no_installed_config(tmp_path, monkeypatch):
+    _file(tmp_path, "raise RuntimeError('shadowed')", "ml_collections.py")
+    (tmp_path / "tiny").write_text("not Python")
+    program = "from kanana_jax.config import read_config_file as read; print(read('tiny:test').name)"
+    found = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert found.stdout == "tiny\n", found.stderr
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_config_can_be_imported_by_its_installed_name(name):
     import importlib
@@ -69,6 +77,12 @@ def test_every_config_can_be_imported_by_its_installed_name(name):
 
 
 def test_a_file_without_a_config_is_one_sentence(tmp_path):
-    for text, told in (("x = 1", "has no function get_config"), ("def get_config(:", "mine.py:1: ")):
+    for text, told in (
+        ("x = 1", "has no function get_config"),
+        ("def get_config(:", "mine.py:1: "),
+        ("def get_config(): pass", "must return a ConfigDict, not NoneType"),
+        ("def get_config(): return nope", "get_config\\(''\\) failed: name 'nope'"),
+        ("import math\nmath.nope", "mine.py: module 'math' has no attribute 'nope'"),
+    ):
         with pytest.raises(ConfigError, match=told):
             config_lib.read_config_file(_file(tmp_path, text))

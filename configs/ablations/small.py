@@ -3,7 +3,7 @@
     kanana run --config configs/ablations/small.py --workdir runs/small/teacher
     kanana run --config configs/ablations/small.py:/path/to/documents --workdir runs/small_real/teacher
 
-The teacher (0.49M parameters) sees 20 tokens a parameter of four kinds of embedded documents, half Korean, half
+The teacher (0.49M parameters) sees 20 tokens per parameter of four kinds of embedded documents, half Korean, half
 English; with a folder of documents, a larger vocabulary and that text. All students read the same text, in an order
 that their seed draws, in the teacher's vocabulary.
 """
@@ -63,7 +63,7 @@ def base(name: str, seed: int, documents: str = "") -> ConfigDict:
 
 
 def mixture(c: ConfigDict) -> dict[str, float]:
-    """Half of the tokens a language; within one, by size for files and evenly for the embedded kinds."""
+    """Half of the tokens per language; within one, by size for files and evenly for the embedded kinds."""
     sizes = {
         n: pathlib.Path(s.path).stat().st_size if pathlib.Path(s.path).is_file() else 1 for n, s in c.sources.items()
     }

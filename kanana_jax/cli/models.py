@@ -13,13 +13,13 @@ _RUN_EXAMPLE = """example:
 
 Run it again and it resumes where it stopped. The config is a file or the name of an installed one (tiny, kanana/chain).
 Exit codes: 0 done, 1 failed, 2 bad usage or config, 75 told to stop (SIGTERM, pre-emption) and saved."""
-_CONFIG_HELP = "Python file with get_config(arg), or the name of an installed config"
+CONFIG_HELP = "Python file with get_config(arg), or the name of an installed config"
 
 
 def add_verbs(verb: Callable) -> None:
     """Adds the verbs; `verb(name, action, summary, example)` makes the parser of one."""
     run = verb("run", _run, "run a recipe, or resume it", _RUN_EXAMPLE)
-    run.add_argument("--config", required=True, metavar="FILE_OR_NAME[:ARG]", help=_CONFIG_HELP)
+    run.add_argument("--config", required=True, metavar="FILE_OR_NAME[:ARG]", help=CONFIG_HELP)
     run.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="where everything is written")
     run.add_argument(
         "--config.KEY", dest="_", metavar="VALUE", help="change a value of the config, e.g. --config.seed=1"
@@ -37,7 +37,7 @@ def add_verbs(verb: Callable) -> None:
     importer = verb(
         "import",
         _import,
-        "Hugging Face Llama folder -> model folder with model.json",
+        "Hugging Face folder -> model folder with model.json",
         "example:\n  kanana import Llama-3.2-1B models/llama-1b",
     )
     importer.add_argument("source", type=pathlib.Path, metavar="HF_DIR")
@@ -81,7 +81,7 @@ def _run(options, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.parallel import multihost
     from kanana_jax.recipe import run as recipe
     from kanana_jax.recipe import workdir as workdir_files
-    from kanana_jax.training.loop import Preempted
+    from kanana_jax.training.preemption import Preempted
 
     recipe.parse(config)  # a bad config is refused before anything is started
     workdir_files.check_place(options.workdir)

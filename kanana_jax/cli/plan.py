@@ -4,6 +4,7 @@ import os
 import pathlib
 from collections.abc import Callable
 
+from kanana_jax.cli.models import CONFIG_HELP
 from kanana_jax.errors import UserError
 
 _EXAMPLE = """examples:
@@ -19,7 +20,7 @@ count TensorCores (two a chip), v5e and v6e chips. Exit codes: 0 fits, 1 does no
 def add_verbs(verb: Callable) -> None:
     """Adds `plan`; `verb(name, action, summary, example)` makes its parser."""
     sub = verb("plan", _plan, "what a training stage will cost on a TPU slice, and whether it fits", _EXAMPLE)
-    sub.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file with get_config(arg)")
+    sub.add_argument("--config", required=True, metavar="FILE_OR_NAME[:ARG]", help=CONFIG_HELP)
     sub.add_argument("--topology", required=True, metavar="NAME", help="one slice: v5p-128, v6e-256, v5e-16, v4-64")
     sub.add_argument("--slices", type=int, default=0, metavar="N", help="slices joined by the data-centre network")
     sub.add_argument("--stage", default="", metavar="NAME", help="default: the first that trains")

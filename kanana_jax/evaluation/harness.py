@@ -81,7 +81,7 @@ class HarnessModel(TemplateLM):
         return CHAT_TEMPLATE if chat_template else None
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """Llama 3's format, as `data.chat.encode_chat` has it in ids.
+        """Llama 3's format, as `data.tokens.chat.encode_chat` has it in ids.
 
         Raises:
           UserError: an unknown role, or a tokenizer without chat symbols.

@@ -24,7 +24,7 @@ class TasksConfig:
     Attributes:
       names: of tasks and groups, as for `kanana eval --tasks`.
       every: steps; 0: at the beginning and at the end only, which is always done.
-      limit: documents a task, or part of one.
+      limit: documents per task, or part of one.
       data_dir: where local files lie; empty: none are read.
       batch_size: rows a forward pass.
       chat: whether to ask in the model's chat format.

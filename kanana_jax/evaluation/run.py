@@ -41,7 +41,7 @@ def evaluate(
     Args:
       names: ours (`tasks/*.yaml`) or the harness's.
       data_dir: where local files lie.
-      limit: documents a task (a part of a task, where it is many).
+      limit: documents per task (a part of a task, where it is many).
       shots: examples in the prompt, in place of the task's own number.
       chat: prompts in the model's chat format.
       seed: of the examples that are drawn.

@@ -173,7 +173,7 @@ def _program(request: dict, control: int, token: int) -> None:
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _limit(request["limits"])
     environment = {"HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
-    environment["OPENBLAS_NUM_THREADS"] = "1"  # a thread a core would meet the limit of processes
+    environment["OPENBLAS_NUM_THREADS"] = "1"  # a thread per core would meet the limit of processes
     os.execve(request["python"], [request["python"], "-I", "-S", "-B", "-c", _DRIVER], environment)
 
 

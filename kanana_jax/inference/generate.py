@@ -37,7 +37,7 @@ def generate(
 
     Args:
       prompts: int32 ids, with BOS where the model wants it; at least one token each.
-      max_new_tokens: at most so many new tokens a prompt.
+      max_new_tokens: the most new tokens per prompt.
       stop: ids that end a row; the stop token itself is not returned.
       seed: of the draws; row `i` draws the same whatever stands in the other rows.
       finished: asked of the new ids of each row after 4, 8, 16 … and every `check_every` of them; a row of which it

@@ -1,7 +1,7 @@
 """Log-likelihoods of many continuations: what contexts share is computed once.
 
 Requests are sorted, so that those that begin alike stand together: what is a beginning of another needs no row of its
-own (answers of one letter cost one row a question), and rows that share at least half of their tokens (few-shot
+own (answers of one letter cost one row per question), and rows that share at least half of their tokens (few-shot
 examples, the question before its answers) start from one KV cache. Lengths are rounded up to few shapes. Logits
 exist for chunks of the tokens that are asked for, never `[B, T, V]`.
 """

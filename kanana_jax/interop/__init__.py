@@ -1,1 +1,1 @@
-"""Model folders: Hugging Face Llama checkpoints in and out, layer by layer."""
+"""Model folders: Hugging Face checkpoints in and out, layer by layer."""

@@ -42,7 +42,7 @@ def cross_entropy(
       targets: int32 `[B, T]`.
       weights: float32 `[B, T]`, 0 where a token carries no loss.
       z_loss: coefficient of the squared log-partition (Kanana, §2.2: 5e-6).
-      chunk: tokens a device holds logits of at once.
+      chunk: tokens whose logits a device holds at once.
 
     Returns:
       `CrossEntropy`; only `loss` has a gradient (by `hidden` and `unembedding`).

@@ -35,7 +35,7 @@ def top_tokens(
       hidden: `[B, T, D]`.
       unembedding: `[V, D]`.
       k: 1 … V.
-      chunk: tokens a device holds logits of at once.
+      chunk: tokens whose logits a device holds at once.
     """
     _, found = fused(_Top(k, ids_dtype, log_probs_dtype), hidden, unembedding, {}, {}, chunk=chunk)
     return TopTokens(found["ids"], found["log_probs"])

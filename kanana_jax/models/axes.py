@@ -1,7 +1,7 @@
 """The meaning of the names of parameters' axes.
 
 A parameter names its axes where it is made: `axes=("embed", "heads", "head_dim")`. Everything else that must be known
-of it follows from the names: its shape, what a mesh must divide, whether it decays, parameter counts and FLOPs, and
+about it follows from the names: its shape, what a mesh must divide, whether it decays, parameter counts and FLOPs, and
 what surgery cuts. How an axis lies on the mesh is `parallel.sharding.RULES`.
 """
 
@@ -11,7 +11,7 @@ from kanana_jax.models.architecture import Architecture
 
 Axes = tuple[str, ...]
 
-# axis → the field of `Architecture` that is its size; a mesh that divides several of them badly is told the first.
+# axis → the field of `Architecture` that is its size; where a mesh fails to divide several, the error names the first.
 SIZES = {
     "heads": "num_heads",
     "kv_heads": "num_kv_heads",
@@ -41,5 +41,5 @@ def is_matrix(axes: Axes) -> bool:
 
 
 def structure(a: Architecture) -> Architecture:
-    """`a` with every size at its least: all that the tree of axis names depends on."""
+    """`a` with every size minimal: all that the tree of axis names depends on."""
     return dataclasses.replace(a, **dict.fromkeys(SIZES.values(), 2))

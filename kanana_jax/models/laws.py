@@ -20,7 +20,7 @@ from kanana_jax.models.architecture import Architecture
 
 
 class Recommendation(NamedTuple):
-    """Attributes: compute (FLOPs), learning_rate, batch_tokens (tokens a step)."""
+    """Attributes: compute (FLOPs), learning_rate, batch_tokens (tokens per step)."""
 
     compute: float
     learning_rate: float

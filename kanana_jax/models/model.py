@@ -37,7 +37,7 @@ class Model:
 
     @staticmethod
     def on(platform: str, architecture: Architecture, runtime: Runtime, seq_len: int) -> "Model":
-        """With the attention that runs rows of `seq_len` tokens on a platform.
+        """A model with the attention kernel chosen for rows of `seq_len` tokens on a platform.
 
         Raises:
           ConfigError: a named attention that cannot run there.

@@ -69,7 +69,7 @@ def added_tokens(tables: Tables, model: str, language: str) -> float:
 
 
 def ledger(tables: Tables) -> pd.DataFrame:
-    """One row a model and language: what its base has seen, what was added, and how it is known."""
+    """One row per model and language: what its base has seen, what was added, and how it is known."""
     rows = []
     for model in tables.models.index:
         row = tables.models.loc[model]

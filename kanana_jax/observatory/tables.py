@@ -35,8 +35,8 @@ class Tables:
 
     Attributes:
       scores: float64, models × tasks; NaN where not measured.
-      tasks: one row a task, indexed by it, in the order of the columns of `scores`.
-      models: one row a model, indexed by it, in the order of `scores`; `family` is filled.
+      tasks: one row per task, indexed by it, in the order of the columns of `scores`.
+      models: one row per model, indexed by it, in the order of `scores`; `family` is filled.
       sources: str, models × tasks: where each cell comes from.
       languages: codes that have token budgets.
       warnings: sentences for the report.

@@ -23,7 +23,7 @@ def _code() -> str:
     """A hash of this package: another version of the engine makes another program."""
     digest = hashlib.blake2b(digest_size=8)
     root = pathlib.Path(__file__).parents[1]
-    for folder in ("models", "parallel", "losses", "training", "stages", "recipe", "plan"):
+    for folder in ("models", "parallel", "losses", "training", "stages", "recipe", "plan", "data/stream"):
         for file in sorted((root / folder).glob("*.py")):
             digest.update(file.read_bytes())
     return digest.hexdigest()

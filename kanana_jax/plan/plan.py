@@ -9,6 +9,8 @@ import dataclasses
 import logging
 import time
 
+import jax
+
 from kanana_jax.models import counts
 from kanana_jax.plan import cache
 from kanana_jax.plan import measure as measure_lib
@@ -43,6 +45,8 @@ def measure(wanted: Request) -> tuple[StagePrograms, Json]:
     # The loop over steps is not in the program: a stage that is longer is the same.
     train = dataclasses.replace(made.train, tokens=made.train.batch_tokens)
     name = cache.key(
+        kind=made.kind,
+        arguments=[_described(program.arguments) for program in made.programs],
         train=train,
         about=made.about,
         model=made.model,
@@ -56,6 +60,11 @@ def measure(wanted: Request) -> tuple[StagePrograms, Json]:
         found = _compile(wanted, made)
         cache.save(wanted.cache, name, found)
     return made, found | {"cached_as": name}
+
+
+def _described(arguments: Json) -> list[str]:
+    """Shapes, dtypes and shardings of a program's arguments."""
+    return [f"{leaf.shape} {leaf.dtype} {leaf.sharding.spec}" for leaf in jax.tree.leaves(arguments)]
 
 
 def _compile(wanted: Request, made: StagePrograms) -> Json:

@@ -12,7 +12,6 @@ from kanana_jax.recipe.config import RecipeConfig
 from kanana_jax.recipe.context import shapes
 from kanana_jax.stages import KINDS
 from kanana_jax.stages.kind import StageConfig, StagePrograms
-from kanana_jax.stages.text import TrainingConfig
 from kanana_jax.training.task import TrainConfig
 
 # A plan, or a part of one, as it is written: `kanana plan --json`.
@@ -47,7 +46,8 @@ class Request:
         """The same with another micro-batch, rematerialisation or mesh."""
         stage, recipe = self.stages[self.stage], self.recipe
         if accumulate is not None:
-            stage = dataclasses.replace(stage, train=dataclasses.replace(self.train, accumulate=accumulate))
+            changes: Json = {"train": dataclasses.replace(self.train, accumulate=accumulate)}
+            stage = dataclasses.replace(stage, **changes)
         if remat is not None:
             recipe = dataclasses.replace(recipe, runtime=dataclasses.replace(recipe.runtime, remat=remat))
         if mesh is not None:
@@ -56,9 +56,10 @@ class Request:
 
     @property
     def train(self) -> TrainConfig:
-        stage = self.stages[self.stage]
-        assert isinstance(stage, TrainingConfig)  # `request` takes no other
-        return stage.train
+        train = getattr(self.stages[self.stage], "train", None)
+        if not isinstance(train, TrainConfig):
+            raise ConfigError(f"a plan is of a stage with a section 'train', and '{self.stage}' has none")
+        return train
 
 
 def request(

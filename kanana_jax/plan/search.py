@@ -9,12 +9,11 @@ from kanana_jax.errors import ConfigError
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Architecture
 from kanana_jax.parallel.chips import GIB
-from kanana_jax.parallel.mesh import AXES, MeshConfig, make_mesh
+from kanana_jax.parallel.mesh import AXES
 from kanana_jax.parallel.sharding import check_divisible
 from kanana_jax.plan import plan as plan_lib
-from kanana_jax.plan import topology
 from kanana_jax.plan.request import REMAT_ORDER, Json, Request, accumulations
-from kanana_jax.recipe.context import shapes
+from kanana_jax.recipe.context import architectures
 from kanana_jax.training.task import TrainConfig
 
 
@@ -85,15 +84,15 @@ def search(wanted: Request, tries: int) -> Json:
     limit, ranked = wanted.target.chip.hbm_bytes, []
     groups: dict[tuple, int] = {}
     everything, chip = candidates(wanted), wanted.target.chip
-    known = shapes(wanted.recipe, wanted.stages, make_mesh(MeshConfig(), topology.describe(wanted.target)))
-    a = known.architecture(wanted.stage)
-    others = {role: known.architecture(name) for role, name in wanted.stages[wanted.stage].others().items()}
+    architecture = architectures(wanted.recipe, wanted.stages)
+    a = architecture(wanted.stage)
+    others = {role: architecture(name) for role, name in wanted.stages[wanted.stage].others().items()}
     needed = counts.train_flops_per_token(a, wanted.train.seq_len) * wanted.train.batch_tokens / wanted.target.chips
     for request, change in everything:
         shape = AbstractMesh(tuple(change["mesh"][axis] for axis in AXES), AXES)
         try:
-            for role, architecture in {"model": a, **others}.items():
-                check_divisible(shape, counts.sizes(architecture, role))
+            for role, model in {"model": a, **others}.items():
+                check_divisible(shape, counts.sizes(model, role))
         except ConfigError:
             continue
         memory, traffic = guess(a, others.values(), wanted.train, change)

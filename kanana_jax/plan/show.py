@@ -6,6 +6,8 @@ from kanana_jax.parallel.chips import GIB
 
 Json = dict[str, Any]
 _SHOWN_COLLECTIVES = 12
+# Keys of `hbm_bytes_per_device` that are no part of what is always there.
+_NOT_RESIDENT = ("limit", "arguments", "temporaries", "peak", "activations")
 
 
 def text(plan: Json) -> str:
@@ -44,7 +46,7 @@ def _gib(size: float) -> str:
 def _memory(plan: Json) -> list[str]:
     memory = plan["hbm_bytes_per_device"]
     rest = max(memory["temporaries"] - memory["activations"], 0)
-    resident = ", ".join(f"{k} {_gib(memory[k])}" for k in ("parameters", "optimizer", "teacher") if k in memory)
+    resident = ", ".join(f"{k} {_gib(memory[k])}" for k in memory if k not in _NOT_RESIDENT)
     used = f"{_gib(memory['peak'])} of {_gib(memory['limit'])}" if memory["peak"] else "the compiler found no room"
     kept = f"activations kept {_gib(memory['activations'])}"
     if memory["temporaries"]:

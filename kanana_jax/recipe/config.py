@@ -1,6 +1,8 @@
 """The config of a recipe: the values that its stages share, and the stages, each a section of its kind."""
 
 import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kanana_jax import config as config_lib
@@ -62,8 +64,10 @@ def parse(config: Any) -> tuple[RecipeConfig, dict[str, StageConfig]]:
     """
     values = dict(config.items())
     own = {field.name for field in dataclasses.fields(RecipeConfig)}
-    names = tuple(values.get("stages", ()))
-    sections = {}
+    names = values.get("stages", ())
+    if isinstance(names, str):
+        raise ConfigError(f"config 'stages' must be a list of names, not {names!r}")
+    names, sections = tuple(names), {}
     for name in dict.fromkeys(names):
         if name == SCRATCH:
             raise ConfigError(f"config 'stages' names a stage '{SCRATCH}', which is reserved: rename this stage")
@@ -94,7 +98,7 @@ def _stage(section: Any, name: str) -> StageConfig:
     if not hasattr(section, "items"):
         raise ConfigError(f"config '{name}' must be a section of keys, not {section!r}")
     given = {key: value for key, value in section.items() if value is not None}
-    kind = KINDS.get(given.get("kind", ""))
+    kind = KINDS.get(str(given.get("kind", "")))
     if kind is None:
         is_what = f"is {given['kind']!r}; it must be" if "kind" in given else "is missing: set it to"
         raise ConfigError(f"config '{name}.kind' {is_what} one of {', '.join(repr(known) for known in KINDS)}")
@@ -113,6 +117,22 @@ def _stage(section: Any, name: str) -> StageConfig:
     return config_lib.build(kind.config, given, name)
 
 
+def check_references(stages: Mapping[str, StageConfig], known: Sequence[str]) -> None:
+    """Refuses a stage that starts from, or learns from, something that is neither among `known` stages nor a folder.
+
+    Raises:
+      ConfigError: names the key.
+    """
+    for name, stage in stages.items():
+        for key, value in stage.references().items():
+            if value not in known and not pathlib.Path(value).exists():
+                near = nearest(value, [other for other in known if other != name])
+                raise ConfigError(
+                    f"config '{name}.{key}' is '{value}', which is not a model: there is no stage and no folder of "
+                    f"that name; {near}"
+                )
+
+
 def _fields(config: type) -> set[str]:
     return {field.name for field in config_lib.fields_of(config)}
 
@@ -123,7 +143,8 @@ def _check(
     """Refuses a stage that names a source that is not there, or a stage that does not come before it."""
     for key, value in stage.references().items():
         if value in names and value not in earlier:
-            raise ConfigError(f"config '{name}.{key}' is '{value}', which does not come before it in 'stages'")
+            itself = "itself, and " if value == name else ""
+            raise ConfigError(f"config '{name}.{key}' is '{value}', {itself}which does not come before it in 'stages'")
     if not isinstance(stage, ReadingConfig):
         return
     mixture.normalised(stage.mixture, list(recipe.sources), f"{name}.mixture")
@@ -134,6 +155,6 @@ def _check(
         lang = recipe.sources[source].lang
         filters_lib.check_select(recipe.filters, source, lang, rules, f"{name}.select.{source}")
     if stage.data_after and stage.data_after not in earlier:
-        before = "which does not come before it in 'stages'" if stage.data_after in names else "no stage"
-        known = nearest(stage.data_after, earlier)
-        raise ConfigError(f"config '{name}.data_after' is '{stage.data_after}', {before}: {known}")
+        what = "which does not come before it in 'stages'" if stage.data_after in names else "which is no stage"
+        near = nearest(stage.data_after, earlier)
+        raise ConfigError(f"config '{name}.data_after' is '{stage.data_after}', {what}: {near}")

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,11 @@ from kanana_jax.training.task import Questions
 
 def shapes(recipe: RecipeConfig, stages: Mapping[str, StageConfig], mesh: Mesh) -> Shapes:
     """The shapes of a recipe's stages on a mesh, as far as the config and folders of models tell."""
+    return Shapes(recipe.seed, recipe.runtime, mesh, stages, architectures(recipe, stages))
+
+
+def architectures(recipe: RecipeConfig, stages: Mapping[str, StageConfig]) -> Callable[[str], Architecture]:
+    """The architecture of a stage's model by its name, or of the model in a folder."""
 
     def architecture(name: str) -> Architecture:
         if name not in stages:
@@ -44,7 +49,7 @@ def shapes(recipe: RecipeConfig, stages: Mapping[str, StageConfig], mesh: Mesh) 
         before = None if stage.start == SCRATCH else architecture(stage.start)
         return KINDS[stage.kind].architecture(name, stage, before)
 
-    return Shapes(recipe.seed, recipe.runtime, mesh, stages, architecture)
+    return architecture
 
 
 def folder_architecture(name: str, recipe: RecipeConfig) -> Architecture:

@@ -20,17 +20,8 @@ from kanana_jax.files import write_json
 from kanana_jax.stages import KINDS
 
 # Keys that may change between two calls on one workdir: where and how fast it runs, and what is shown and kept of it.
-# `*` is any stage. Everything else decides the losses or the rows, and is in the config's hash.
-FREE = (
-    "mesh",
-    "runtime",
-    "samples",
-    "evaluation",
-    "plan",
-    "data.workers",
-    "data.prefetch",
-    *dict.fromkeys(f"*.{key}" for kind in KINDS.values() for key in kind.free),
-)
+# Stages add their own (`Kind.free`). Everything else decides the losses or the rows, and is in the config's hash.
+FREE = ("mesh", "runtime", "samples", "evaluation", "plan", "data.workers", "data.prefetch")
 _MISSING = "nothing"
 
 
@@ -56,18 +47,19 @@ def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str]
     All processes call it, so that all refuse alike and none waits for one that has refused.
 
     Raises:
-      ConfigError: the workdir was begun with another config, beyond what `FREE` allows; names every key.
+      ConfigError: the workdir was begun with another config, beyond what `free_keys` allows; names every key.
     """
     file = workdir / "config.json"
     resolved = config_lib.to_dict(config)
     before = json.loads(file.read_text()) if file.is_file() else {}
     changed = differences(before["config"], resolved) if before else {}
-    refused = {key: values for key, values in changed.items() if not _is_free(key)}
+    free = free_keys(resolved)
+    refused = {key: values for key, values in changed.items() if not _starts_with(key, free)}
     if refused:
         told = "; ".join(f"{key} was {_short(old)}, is {_short(new)}" for key, (old, new) in sorted(refused.items()))
         raise ConfigError(
             f"{workdir} was started with another config ({told}): use that config, or name another --workdir "
-            f"(free to change are {', '.join(FREE)})"
+            f"(free to change are {', '.join(free)})"
         )
     if jax.process_index():
         return
@@ -101,8 +93,9 @@ def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str]
 
 def config_hash(config: Any) -> str:
     """A hash of what may not change: the same for every start of a run."""
-    flat = _flat(config_lib.to_dict(config))
-    return config_lib.fingerprint({key: value for key, value in flat.items() if not _is_free(key)})
+    plain = config_lib.to_dict(config)
+    free = free_keys(plain)
+    return config_lib.fingerprint({key: value for key, value in _flat(plain).items() if not _starts_with(key, free)})
 
 
 def differences(before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
@@ -121,13 +114,15 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
     return {key: value}
 
 
-def _is_free(key: str) -> bool:
-    parts = key.split(".")
-    patterns = (pattern.split(".") for pattern in FREE)
-    return any(
-        len(parts) >= len(pattern) and all(want in ("*", part) for want, part in zip(pattern, parts))
-        for pattern in patterns
-    )
+def free_keys(config: dict[str, Any]) -> tuple[str, ...]:
+    """The keys of a plain config that may change between two calls."""
+    kinds = {name: section.get("kind") for name, section in config.items() if isinstance(section, dict)}
+    known = ((name, KINDS[kind]) for name, kind in kinds.items() if kind in KINDS)
+    return (*FREE, *(f"{name}.{key}" for name, kind in known for key in kind.free))
+
+
+def _starts_with(key: str, prefixes: Sequence[str]) -> bool:
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def _short(value: Any) -> str:

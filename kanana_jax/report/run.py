@@ -52,7 +52,7 @@ def write_run_report(
             Section("Models", _models(stages)),
             *(section for chapter in chapters for section in _optional(chapter.title, chapter.blocks(folders))),
             Section("Loss", _loss(begun)),
-            Section("Held-out text", _bits(begun)),
+            *_optional("Held-out text", _bits(begun)),
             *_optional("Scores", _scores(begun)),
             *_optional("Tasks", _tasks(begun)),
             Section("Samples", _samples(stages)),
@@ -149,6 +149,9 @@ def _summary(stages: list[_Stage]) -> list[Block]:
     for name, value in (last.evals[-1]["eval"].get("bits_per_byte", {}) if last.evals else {}).items():
         if name.startswith("lang/"):
             items[f"held-out bits per byte, {name.removeprefix('lang/')}"] = round(value, 3)
+    score = last.evals[-1].get("score") if last.evals else None
+    if score is not None and score["name"] != "bits_per_byte":
+        items[f"{score['name'].replace('_', ' ')} ({score['better']} is better)"] = round(score["value"], 3)
     seconds = sum(r.get("step_s", 0.0) * (r["step"] - p["step"]) for s in stages for p, r in zip(s.steps, s.steps[1:]))
     items["time in steps"] = f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
     return [KeyValues(items)]
@@ -163,7 +166,7 @@ def _models(stages: dict[str, _Stage]) -> list[Block]:
             heads = f"{a['num_heads']} ({a['num_kv_heads']} KV)"
             ledger = (flops["train"], flops["teacher"], flops["calibration"])
             rows.append(
-                (s.name, shape, heads, s.card["parameters"], s.card["tokens"], *ledger, s.card["parent"] or "–")
+                (s.name, shape, heads, s.card["parameters"], s.card["tokens"], *ledger, _parent(s.card))
             )
     if not rows:
         return [Text("No stage is finished yet.")]
@@ -180,6 +183,12 @@ def _models(stages: dict[str, _Stage]) -> list[Block]:
     )
     caption = "FLOPs are matrix products with causal attention, of this stage alone."
     return [Table(columns, rows, caption, formats=dict.fromkeys(("FLOPs", "teacher", "calibration"), ".3g"))]
+
+
+def _parent(card: Json) -> str:
+    """The stage that a model was made from, or its folder; `parent` is relative within a workdir."""
+    parent = card["parent"] or "–"
+    return pathlib.PurePath(parent).parts[-2] if parent.startswith("../") else parent
 
 
 def _loss(stages: list[_Stage]) -> list:
@@ -231,9 +240,9 @@ def _scores(stages: list[_Stage]) -> list[Block]:
 def _bits(stages: list[_Stage]) -> list[Block]:
     stages = [s for s in stages if any(row["eval"].get("bits_per_byte") for row in s.evals)]
     if not stages:
-        return [Text("No evaluation yet.")]
+        return []
     before, boundaries = _axis(stages)
-    blocks: list = []
+    blocks: list[Block] = []
     for prefix, what in (("lang/", "language"), ("source/", "source")):
         names = [n for n in stages[-1].evals[-1]["eval"].get("bits_per_byte", {}) if n.startswith(prefix)]
         series = []

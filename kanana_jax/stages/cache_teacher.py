@@ -33,8 +33,8 @@ from kanana_jax.parallel import chips, multihost, sharding
 from kanana_jax.stages import cache_chapter
 from kanana_jax.stages.distill import frozen_runtime
 from kanana_jax.stages.kind import Context, Kind, ReadingConfig, check_text
-from kanana_jax.training.loop import Preempted, termination
 from kanana_jax.training.metrics import Terminal
+from kanana_jax.training.preemption import Preempted, termination
 
 Json = dict[str, Any]
 
@@ -116,7 +116,7 @@ def run(name: str, config: CacheTeacherStage, context: Context) -> None:
     }
     progress = _progress(folder, header)
     model = shapes.model(a, own.seq_len, frozen_runtime(shapes.runtime, own.dtype))
-    job = _Job(name, own, teacher, model, mesh, folder, header)
+    job = _Job(name, own, teacher, model, lambda: context.load(teacher, model), mesh, folder, header)
     encoder = TextEncoder(context.tokenizer)
     stream = context.stream(name, config, encoder, job.rows, own.batch_size, own.seq_len, position)
     with jax.set_mesh(mesh), contextlib.closing(stream) as batches, termination() as terminated:
@@ -167,6 +167,7 @@ class _Job:
         config: CacheTeacherConfig,
         teacher: ModelFolder,
         model: Model,
+        load: Callable[[], Params],
         mesh: Mesh,
         folder: pathlib.Path,
         header: Json,
@@ -175,7 +176,7 @@ class _Job:
         self.rows = sharding.local_rows(mesh, config.batch_size)
         self.owners = sharding.owned_rows(mesh, config.batch_size)
         self.mine = self.owners.get(jax.process_index(), np.zeros(0, int))
-        self.teacher, self.model = teacher, model
+        self.teacher, self.model, self.load = teacher, model, load
         self.forward = self._forward()
         entry = np.dtype(header["ids_dtype"]).itemsize + np.dtype(config.log_probs).itemsize
         # Of all processes together, so that shards are cut alike whatever their number.
@@ -210,7 +211,7 @@ class _Job:
         first = progress["done"]
         params: Params = {}
         if first < config.steps:
-            params = model_folder.load_params(self.teacher, self.model.runtime, self.mesh)
+            params = self.load()
         terminal = Terminal(self.name, config.steps, first) if jax.process_index() == 0 else None
         clock = _Clock(counts.forward_flops_per_token(self.teacher.architecture, config.seq_len) / self.peak)
         try:

@@ -1,4 +1,4 @@
-"""Surgery in a stage's folder: the parts that kinds of stages share which cut a model."""
+"""Surgery in a stage's folder: shared by the kinds of stages that cut a model."""
 
 import contextlib
 import dataclasses

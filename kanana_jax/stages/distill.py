@@ -17,8 +17,9 @@ from jax.sharding import Mesh, NamedSharding
 from kanana_jax.config import to_dict
 from kanana_jax.data.stream import packing
 from kanana_jax.data.stream.cached import CachedRows, CachedStream, cached_shapes
+from kanana_jax.data.stream.encode import TextEncoder
 from kanana_jax.data.stream.packing import Array, Rows
-from kanana_jax.data.stream.teacher_cache import TeacherCache
+from kanana_jax.data.stream.teacher_cache import TeacherCache, ids_dtype
 from kanana_jax.errors import ConfigError
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.lineage import origin
@@ -264,7 +265,7 @@ def make_task(name: str, config: DistillStage, context: Context) -> tuple[Model,
         cache = find_cache(name, config, context)
 
         def stream(rows: np.ndarray) -> Stream:
-            encoder, position = text.TextEncoder(context.tokenizer), context.position(config)
+            encoder, position = TextEncoder(context.tokenizer), context.position(config)
             plain = context.stream(name, config, encoder, rows, train.batch_size, train.seq_len, position)
             about = context.about_rows(name, config)
             return CachedStream(plain, rows, cache, steps=train.steps, stage=name, about=about, top_k=own.top_k)
@@ -331,7 +332,8 @@ def programs(name: str, config: DistillStage, shapes: Shapes) -> StagePrograms:
     model, about = text.trained_model(name, config, shapes), {"distill": to_dict(own)}
     if own.cache:
         k, log_probs = _cached(own, shapes)
-        batch = abstract_batch(mesh, cached_shapes(train.batch_size, train.seq_len, k, log_probs))
+        ids = ids_dtype(model.architecture.vocab_size)
+        batch = abstract_batch(mesh, cached_shapes(train.batch_size, train.seq_len, k, ids, log_probs))
         loss = make_cached_loss(model, config=own.loss, chunk=train.loss_chunk)
         return text.step_programs(name, config, shapes, model, loss, batch=batch, about=about)
     teacher = running_teacher(name, config, shapes)

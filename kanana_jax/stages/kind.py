@@ -1,4 +1,4 @@
-"""A kind of stage: the record that every file of this folder fills in, and the context that a stage runs in.
+"""A kind of stage: the record that every file of this folder fills in, and the protocol of a stage's context.
 
 A recipe is a list of stages. `recipe`, `plan` and the report know a stage by its `Kind` alone; `stages/__init__.py`
 lists the kinds there are. A kind has a config section, makes a model of a certain shape, may train it (as programs on
@@ -276,7 +276,7 @@ def same_shape(name: str, config: StageConfig, before: Architecture | None) -> A
     """The architecture of a stage that changes none: from its model section, or of the model that it starts from."""
     del name
     made = before if before is not None else getattr(config, "model", None)
-    assert made is not None  # StageConfig refuses a stage that has neither
+    assert made is not None  # a config without either is refused where it is parsed
     return made
 
 

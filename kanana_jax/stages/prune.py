@@ -32,7 +32,7 @@ class PruneStage(ReadingConfig):
 
 
 def architecture(name: str, config: PruneStage, before: Architecture | None) -> Architecture:
-    assert before is not None  # StageConfig refuses 'scratch'
+    assert before is not None  # 'scratch' is refused where the config is parsed
     return prune.shape(before, config.prune.shape, f"{name}.prune.shape")
 
 

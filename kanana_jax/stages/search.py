@@ -1,4 +1,4 @@
-"""A search for a shape: every candidate is pruned, distilled for a while by the one engine, and the best one stays.
+"""A search for a shape: every candidate is pruned, distilled for a while by the one engine, and the best is kept.
 
     DIR/<stage>/search.json                  candidates, their costs, losses at each rung, ranks
     DIR/<stage>/candidates/<shape>/          a stage folder each: model (as pruned), checkpoints, metrics
@@ -186,4 +186,11 @@ def _rank_correlations(found: dict[str, Candidate], rungs: tuple[int, ...]) -> d
     }
 
 
-KIND = Kind("search", SearchStage, run, architecture=architecture, chapter=search_chapter.CHAPTER)
+KIND = Kind(
+    "search",
+    SearchStage,
+    run,
+    free=tuple(key for key in distill.KIND.free if key != "tasks"),
+    architecture=architecture,
+    chapter=search_chapter.CHAPTER,
+)

@@ -1,7 +1,7 @@
 """Supervised fine-tuning: next-token cross-entropy on the assistant's turns of conversations (Kanana, §3.1).
 
-The loss is a mean over the tokens that the assistant says; tokens per second, MFU and `model.json` count all that the
-model reads. Checkpoints are ranked by the same loss on held-out conversations.
+The loss is a mean over the tokens that the assistant says; tokens per second, MFU and `model.json` count all
+tokens that the model reads. Checkpoints are ranked by the same loss on held-out conversations.
 """
 
 from collections.abc import Callable, Sequence

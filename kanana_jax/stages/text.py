@@ -60,8 +60,10 @@ class TrainingConfig(ReadingConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if (self.start == SCRATCH) != (self.model is not None):
-            raise ValueError("a stage that starts from 'scratch' needs a model section, any other takes none")
+        if self.start == SCRATCH and self.model is None:
+            raise ValueError("a stage that starts from 'scratch' needs a model section")
+        if self.start != SCRATCH and self.model is not None:
+            raise ValueError(f"the stage starts from '{self.start}', whose model it takes: remove its model section")
 
 
 def trained_model(name: str, config: TrainingConfig, shapes: Shapes) -> Model:
@@ -189,7 +191,7 @@ def train(
         model.architecture,
         tokens=result.tokens,
         train_flops=task.flops["train"] * result.tokens,
-        teacher_flops=task.flops.get("teacher", 0.0) * result.tokens,
+        teacher_flops=sum(flops for role, flops in task.flops.items() if role != "train") * result.tokens,
         parent=None if parent is None else parent_path(parent.path, folder / "model"),
         tokenizer=context.tokenizer.fingerprint,
         stage=name,

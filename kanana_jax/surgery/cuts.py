@@ -3,7 +3,7 @@
 One cut list covers every surgery: each layer of the result names the layer it comes from and the parts of it that stay.
 Indexing with it is all that happens to the weights, but for norms that are rescaled, embeddings that are averaged and
 output projections of identity layers that are zeroed, where the list says so. An array is indexed by the names of its
-axes (`models/axes.py`), so that a new part of a model is cut without a word here.
+axes (`models/axes.py`), so that a new part of a model needs no change here.
 """
 
 import dataclasses

@@ -68,7 +68,7 @@ class Importance:
       neurons: `[L, F]`.
       heads: `[L, H]`.
       layers: `[L]`, 1 − cos(input, output), averaged over tokens (block influence, arXiv:2403.03853, eq. 1); or the
-        rise of the loss without the layer, nats a token.
+        rise of the loss without the layer, nats per token.
       residual: `[2·L + 1, D]`, mean squares of each channel before each norm, relative to the norm's.
     """
 

@@ -3,9 +3,8 @@
 import contextlib
 import dataclasses
 import pathlib
-import signal
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent import futures
 from typing import NamedTuple
 
@@ -22,15 +21,10 @@ from kanana_jax.parallel import chips, heartbeat, multihost, sharding
 from kanana_jax.training import metrics as metrics_lib
 from kanana_jax.training.checkpoint import Checkpoints
 from kanana_jax.training.optimizer import make_optimizer
+from kanana_jax.training.preemption import Preempted, termination
 from kanana_jax.training.schedule import make_schedule
 from kanana_jax.training.step import Batch, Loss, Others, TrainState, init_state, make_train_step, state_shardings
 from kanana_jax.training.task import Evaluation, Frozen, Stream, Task, TrainConfig
-
-
-class Preempted(UserError):
-    """The run was told to stop (SIGTERM or the cluster's notice) and has saved its state."""
-
-    exit_code = 75  # EX_TEMPFAIL: run the same command again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +119,11 @@ def train(
       ConfigError: a mesh that does not divide the model or the batch.
     """
     check_divisible(mesh, task.sizes, config)
+    if config.patience and task.evaluate is None:
+        raise ConfigError(
+            f"config '{task.name}.train.patience' counts evaluations, and no source holds documents out: set config "
+            "'sources.NAME.holdout'"
+        )
     compiled = sharded_step(task.loss, task.abstract_params, task.logical_axes, config, mesh, seed)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, compiled.state)
     checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint)
@@ -144,7 +143,7 @@ def train(
                 )
             state, data = checkpoints.restore(start, compiled.state)
             stream.set_state(data["stream"])
-            so_far = _SoFar(data["tokens"], data.get("best"), data.get("worse", 0))
+            so_far = _SoFar(data["tokens"], data.get("best"), data.get("worse", 0), data.get("judged", start))
         frozen = task.make_frozen()
         end = config.steps if stop_at is None else max(start or 0, min(stop_at, config.steps))
         if config.patience and so_far.worse >= config.patience:
@@ -160,11 +159,18 @@ def train(
 
 @dataclasses.dataclass
 class _SoFar:
-    """Of a stage, beside its state: tokens, the best loss of its evaluations, and how many since were no better."""
+    """Figures of a stage beside its state.
+
+    Attributes:
+      tokens: that it was trained on.
+      best: loss of its evaluations; `worse`: how many since were no better.
+      judged: step of the last evaluation.
+    """
 
     tokens: int = 0
     best: float | None = None
     worse: int = 0
+    judged: int = 0
 
 
 class _Run:
@@ -222,6 +228,8 @@ class _Run:
         self.mark(self.start, heartbeat.COMPILE)
         if self.start == 0 and (self.asks(0) or not self.task.fresh):
             self.evaluate(0, state.params, frozen)
+        elif self.start < self.end and self.due(self.start) and self.so_far.judged < self.start:
+            self.judge(self.start, state.params, frozen)  # it was told to stop there
         for step in range(self.start + 1, self.end + 1):
             first = step == self.start + 1
             self.mark(step, heartbeat.COMPILE if first else heartbeat.BATCH)
@@ -241,8 +249,7 @@ class _Run:
             pending = (step, values)
             last = step == self.end
             stopping = terminated() or self.checkpoints.preempted(step)
-            due = last or self.asks(step) or (config.eval_every > 0 and step % config.eval_every == 0)
-            evaluated = due and not stopping
+            evaluated = self.due(step) and not stopping
             keeping = evaluated and config.checkpoint.keep_best > 0
             saving = last or stopping or keeping or step % config.checkpoint.every == 0
             if evaluated or saving:
@@ -252,18 +259,21 @@ class _Run:
             if evaluated:
                 self.mark(step, heartbeat.EVALUATE)
                 loss = self.judge(step, state.params, frozen)
-                last = last or bool(config.patience and self.so_far.worse >= config.patience)
+                if config.patience and self.so_far.worse >= config.patience and not last:
+                    last, self.end = True, step
+                    if self.task.questions is not None:
+                        self.evaluate(step, state.params, frozen)  # with the questions of the end
             if saving or last:
                 self.mark(step, heartbeat.SAVE)
                 self.save(step, state, data, loss)
-            if last:
-                break
             if stopping:
                 self.checkpoints.wait()
                 raise Preempted(
                     f"stage '{self.task.name}' was told to stop and is saved at step {step} of {self.end}: "
                     "run the same command again to resume"
                 )
+            if last:
+                break
         self.checkpoints.wait()
         if self.start == self.end:
             self.evaluate(self.end, state.params, frozen)
@@ -319,6 +329,10 @@ class _Run:
         self.write(line)
         self.clock, self.clock_tokens, self.waited, self.filtered, self.timed_steps = now, 0.0, 0.0, 0.0, 0
 
+    def due(self, step: int) -> bool:
+        every = self.config.eval_every
+        return step == self.end or self.asks(step) or (every > 0 and step % every == 0)
+
     def asks(self, step: int) -> bool:
         questions = self.task.questions
         if questions is None:
@@ -345,10 +359,13 @@ class _Run:
     def judge(self, step: int, params: Params, frozen: Frozen) -> float | None:
         """Evaluates, and returns the score as a loss, where the evaluation has it."""
         self.evaluate(step, params, frozen)
-        value, so_far = self.task.score.of(self.evaluation), self.so_far
+        value, so_far, config = self.task.score.of(self.evaluation), self.so_far, self.config
+        so_far.judged = step
         if value is None:
             return None
         loss = self.task.score.loss(value)
+        if step != config.steps and (not config.eval_every or step % config.eval_every):
+            return loss  # where a run pauses, or benchmarks run: an undisturbed one would not evaluate here
         if so_far.best is None or loss < so_far.best:
             so_far.best, so_far.worse = loss, 0
         else:
@@ -359,24 +376,3 @@ class _Run:
 def _multiple(config: TrainConfig) -> Callable[[int], float]:
     schedule = make_schedule(config.optimizer.schedule, config.steps)
     return lambda step: float(schedule(jnp.asarray(step)))
-
-
-@contextlib.contextmanager
-def termination() -> Generator[Callable[[], bool]]:
-    """Turns SIGTERM into a question that the loop asks after each step.
-
-    With several processes JAX's own pre-emption service listens instead, so that all agree on the step.
-    """
-    received = []
-    if jax.process_count() > 1:
-        yield lambda: False
-        return
-    try:
-        previous = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
-    except ValueError:  # not the main thread: a notebook or a test
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(received)
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -1,4 +1,4 @@
-"""A stage as the engine sees it: how long it trains, its parameters, batches and loss, and how it is judged."""
+"""A stage as the engine sees it: how long it trains, its parameters, batches and loss, and how it is evaluated."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

@@ -36,3 +36,18 @@ def test_meshes_that_divide_the_teacher_alone_are_passed_over(stage, student, mo
     assert any(teacher % fsdp == 0 and student().embed_dim % fsdp for fsdp in offered)  # else nothing is asked here
     names = set(counts.sizes(student(), "teacher"))
     assert not names & set(counts.sizes(student()))  # the two never hide each other
+
+
+def test_two_slices_are_searched_too(monkeypatch):
+    config = config_lib.read_config_file(f"{ROOT}/configs/kanana/essence_8b.py")
+    wanted, seen = request(*parse(config), "stage1", "v5p-64", 2), []
+
+    def only_prepared(candidate, advise):
+        seen.append(prepared(candidate).mesh.shape["data"])
+        times = {f"step_time_{kind}_s": 1.0 for kind in ("bound", "no_overlap")}
+        rest = dict.fromkeys(("mfu_bound", "mfu_no_overlap", "bound_by"), 0.5)
+        return {"fits": True, "hbm_bytes_per_device": {"peak": 1}, **times, **rest}
+
+    monkeypatch.setattr(plan_lib, "plan", only_prepared)
+    search(wanted, tries=2)
+    assert len(seen) == 2 and all(data % 2 == 0 for data in seen)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kanana_jax.errors import ConfigError
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.training import loop
 from kanana_jax.training.checkpoint import CheckpointConfig, Checkpoints
@@ -189,3 +190,35 @@ def test_adapters_are_trained_and_the_whole_model_is_judged_and_returned(tmp_pat
     assert not np.array_equal(result.params["w"], base)
     state = next((tmp_path / "checkpoints").glob("*/state"))
     assert "adapter" in (state / "_METADATA").read_text() and "['w']" not in (state / "_METADATA").read_text()
+
+
+def test_told_to_stop_at_the_last_step_a_stage_is_judged_when_it_is_run_again(tmp_path, monkeypatch):
+    """Else an older evaluation would be the finished model's."""
+    config = _config(4, eval_every=2, checkpoint=CheckpointConfig(every=4))
+    whole = _train(_task(evaluate=_scored([1.0, 2.0]), score=Score("reward", "higher")), config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "preempted", lambda self, step: step == 4)
+        with pytest.raises(loop.Preempted, match="step 4 of 4"):
+            _train(_task(evaluate=_scored([1.0]), score=Score("reward", "higher")), config, tmp_path / "parts")
+    again = _train(_task(evaluate=_scored([2.0]), score=Score("reward", "higher")), config, tmp_path / "parts")
+    assert again.evaluation == whole.evaluation and again.step == 4
+
+
+def test_an_evaluation_that_a_stop_left_out_is_made_up_for(tmp_path, monkeypatch):
+    """Patience counts the same evaluations, whether a run was stopped at one of them or not, and none of a pause."""
+    config = _config(100, eval_every=2, patience=2, checkpoint=CheckpointConfig(every=50))
+    values = [3.0, 2.0, 2.5, 2.0, 0.0]
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "preempted", lambda self, step: step == 4)
+        with pytest.raises(loop.Preempted):
+            _train(_task(evaluate=_scored(values[:1]), score=Score("reward", "lower")), config, tmp_path)
+    task = _task(evaluate=_scored([values[1], 9.0]), score=Score("reward", "lower"))
+    assert _train(task, config, tmp_path, stop_at=5).step == 5
+    result = _train(_task(evaluate=_scored(values[2:]), score=Score("reward", "lower")), config, tmp_path)
+    assert result.step == 8
+    assert [line["step"] for line in _lines(tmp_path) if "eval" in line] == [2, 4, 5, 6, 8]
+
+
+def test_patience_without_held_out_documents_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="pairs.train.patience.*holdout"):
+        _train(_task(), _config(4, eval_every=2, patience=1), tmp_path)

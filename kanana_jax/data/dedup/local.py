@@ -1,4 +1,4 @@
-"""Deduplication on one machine: all keys in memory, 112 bytes a document at 14 bands."""
+"""Deduplication on one machine: all keys in memory, 112 bytes per document at 14 bands."""
 
 import dataclasses
 import json

@@ -34,7 +34,7 @@ from kanana_jax.files import whole, write_json
 
 _HASHES, _SETS, _HEADS, _ABOUT = "hashes.npy", "sets.npy", "heads.npy", "contamination.json"
 _FORMAT = 1
-# A Bloom filter (Bloom 1970) of the n-grams' heads: with 3 probes and 16 bits a head or more, about one place of
+# A Bloom filter (Bloom 1970) of the n-grams' heads: with 3 probes and 16 bits per head or more, about one place of
 # innocent text in 200 is looked up in vain.
 _BITS_PER_HEAD, _PROBES = 16, 3
 _SHORTEST_FIELD = 20  # characters of a field that is taken unasked; ids and labels have fewer

@@ -28,11 +28,11 @@ class CachedRows(NamedTuple, Generic[Array]):
     teacher_log_probs: Array
 
 
-def cached_shapes(batch_size: int, seq_len: int, k: int, log_probs: str) -> CachedRows[np.ndarray]:
+def cached_shapes(batch_size: int, seq_len: int, k: int, ids: str, log_probs: str) -> CachedRows[np.ndarray]:
     """A batch's shapes and dtypes, as arrays that take no memory."""
     shape = (batch_size, seq_len, k)
-    ids, values = (np.broadcast_to(np.zeros((), kind), shape) for kind in ("int32", log_probs))
-    return CachedRows(shapes(batch_size, seq_len), ids, values)
+    arrays = (np.broadcast_to(np.zeros((), kind), shape) for kind in (ids, log_probs))
+    return CachedRows(shapes(batch_size, seq_len), *arrays)
 
 
 class CachedStream:
@@ -45,7 +45,7 @@ class CachedStream:
       steps: how many will be asked for.
       stage: its name, for messages.
       about: what the stage's rows are made of, to be compared with the cache's `data` where rows differ.
-      top_k: entries a token, the most probable ones; 0: all that are cached.
+      top_k: entries per token, the most probable ones; 0: all that are cached.
     """
 
     def __init__(

@@ -1,7 +1,8 @@
 """Encoders: from a record to the sequences of tokens that a stage trains on.
 
 A stage names its encoder; packing, held-out rows, teacher caches and a plan's abstract batches follow from it. A text
-is one sequence of which every token counts; a conversation is one of which the assistant's tokens count.
+is one sequence in which every token counts; a conversation is one in which only the assistant's tokens count.
+Rules of filters judge a conversation by its text; what they cut out of that text stays in its messages.
 """
 
 from collections.abc import Sequence
@@ -58,5 +59,11 @@ class ConversationEncoder(NamedTuple):
 
     def __call__(self, record: Record) -> Sequence[Example]:
         if "messages" not in record:
-            raise UserError(f"record '{record['id']}' has no 'messages': give conversations, or train on text")
-        return (Example(*chat.encode_conversation(self.tokenizer, record["messages"])),)
+            raise UserError(
+                f"record '{record['id']}' has no 'messages', which a stage that trains on conversations reads: name "
+                "other sources in its mixture"
+            )
+        try:
+            return (Example(*chat.encode_conversation(self.tokenizer, record["messages"])),)
+        except UserError as error:
+            raise UserError(f"record '{record['id']}': {error}") from error

@@ -3,7 +3,7 @@
 Lane `i` of `n` reads documents `i::n` of every source. Each source packs rows of its own and the mixture
 picks a source for each row, so that weights are shares of tokens and a later stage with other weights
 resumes from the exact position in every source. All documents are reached by index: a lane's whole
-state is a few integers a source.
+state is a few integers per source.
 """
 
 import json
@@ -179,7 +179,7 @@ def lane_documents(source: PreparedSource, lane: int, lanes: int, seed: int) -> 
 
 
 class LaneIterator(grain.DatasetIterator):
-    """Draws rows by the mixture. LaneState: the row number and, by source, `_SourceRows.state`."""
+    """Draws rows by the mixture. Its state: the row number and, by source, `_SourceRows.state`."""
 
     def __init__(self, dataset: LaneDataset):
         super().__init__()

@@ -28,7 +28,7 @@ class PipelineConfig:
     Attributes:
       lanes: parts of the global stream; a multiple of the hosts that read different rows, and a divisor
         of the batch's rows.
-      workers: `threads` (one prefetch thread a process) or `processes` (one worker process a lane).
+      workers: `threads` (one prefetch thread per process) or `processes` (one worker process per lane).
       prefetch: batches made ahead.
     """
 

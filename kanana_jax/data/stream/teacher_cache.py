@@ -2,7 +2,7 @@
 
     index.json                     what it was made of and where rows lie; there once the cache is whole
     progress.json                  the same of an unfinished one, with the position in the stream
-    000012-00000.array_record      shard 12 as written by process 0: a record a row
+    000012-00000.array_record      shard 12 as written by process 0: a record per row
 
 A row is found by its global number, step · B + row, whoever wrote it; a hash of what the row holds ties both together.
 This module knows nothing of models.
@@ -175,7 +175,7 @@ class TeacherCache:
 
         Args:
           tokenizer: fingerprint of the recipe's.
-          top_k: entries a token that are wanted; 0: all.
+          top_k: entries per token that are wanted; 0: all.
           teacher: fingerprint of the one that the config names, or None.
 
         Raises:
