@@ -232,7 +232,7 @@ def _scores(stages: list[_Stage]) -> list[Block]:
             series = Series(stage.name, x, [row["score"]["value"] for row in rows])
             points.setdefault((score["name"], score["better"]), []).append(series)
     for (name, better), series in points.items():
-        figure = lines(series, x="tokens (millions)", y=name, boundaries=boundaries, markers=True)
+        figure = lines(series, x="tokens (millions)", y=name.replace("_", " "), boundaries=boundaries, markers=True)
         blocks.append(Figure(figure, f"{name.replace('_', ' ').capitalize()}; {better} is better."))
     return blocks
 

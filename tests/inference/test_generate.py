@@ -42,7 +42,9 @@ def _slow_greedy(params, prompt, n, stop=()):
     """The definition: run the whole model again for every token."""
     ids = list(prompt)
     for _ in range(n):
-        padded = jnp.asarray([ids + [0] * (A.max_seq_len - len(ids))], jnp.int32)  # causal: what follows does not matter
+        padded = jnp.asarray(
+            [ids + [0] * (A.max_seq_len - len(ids))], jnp.int32
+        )  # causal: what follows does not matter
         token = int(jnp.argmax(_logits(params, padded)[0, len(ids) - 1]))
         if token in stop:
             break
@@ -92,9 +94,7 @@ def test_a_row_that_is_finished_ends_and_the_others_go_on(params, temperature):
         asked.append(len(ids))
         return ids.tolist() == free[1][: len(ids)].tolist() and len(ids) >= 8
 
-    got = generate(
-        params, Model(A), PROMPTS, max_new_tokens=13, sampling=sampling, finished=finished, check_every=4
-    )
+    got = generate(params, Model(A), PROMPTS, max_new_tokens=13, sampling=sampling, finished=finished, check_every=4)
     assert [len(ids) for ids in got] == [13, 8, 13] and asked == [4, 4, 4, 8, 8, 8, 12, 12]
     for ids, whole in zip(got, free):
         assert ids.tolist() == whole[: len(ids)].tolist()

@@ -49,7 +49,11 @@ def read(name, *overrides):
 
 def small(*more):
     model = [f"stage1.model.{key}={value}" for key, value in SMALL.items()]
-    train = [f"stage1.train.seq_len={SEQ_LEN}", f"stage1.train.batch_tokens={ROWS * SEQ_LEN}", "stage1.train.accumulate=2"]
+    train = [
+        f"stage1.train.seq_len={SEQ_LEN}",
+        f"stage1.train.batch_tokens={ROWS * SEQ_LEN}",
+        "stage1.train.accumulate=2",
+    ]
     return read("essence_8b", *model, *train, "stage1.train.loss_chunk=256", *more)
 
 
@@ -400,7 +404,9 @@ def test_unknown_kernels_are_an_error():
 
 
 def test_a_plan_that_does_not_fit_is_shown_with_its_advice():
-    memory = dict.fromkeys(("limit", "arguments", "temporaries", "peak", "parameters", "optimizer", "activations"), 2**34)
+    memory = dict.fromkeys(
+        ("limit", "arguments", "temporaries", "peak", "parameters", "optimizer", "activations"), 2**34
+    )
     text = plan_show.text(
         {
             **{"stage": "s", "kind": "pretrain", "slices": 2, "topology": "v5e-4", "devices": 8, "chip": "TPU v5e"},

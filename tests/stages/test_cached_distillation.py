@@ -150,9 +150,7 @@ def test_sixteen_tokens_and_the_rest_by_hand(run, config, teacher, student):
     stream.close()
     assert batch.teacher_ids.shape == (8, 64, 16)
     model = _bound(student)
-    loss = distill.make_cached_loss(
-        Model(model.architecture), config=DistillationConfig(ce_weight=0.25), chunk=100
-    )
+    loss = distill.make_cached_loss(Model(model.architecture), config=DistillationConfig(ce_weight=0.25), chunk=100)
     params = model_folder.load_params(
         model_folder.find(student), Runtime(), make_mesh(MeshConfig(), jax.devices()[ONE])
     )
