@@ -18,7 +18,11 @@ def _missing(text: str) -> set[str]:
     found = set()
     for path in _PATH.findall(text):
         top, named = path.split("/")[0], path.endswith((".py", ".md", ".yaml", ".ipynb"))
-        if top in ROOMS and (named or top in ("tests", "kanana_jax")) and not any((ROOT / place / path).exists() for place in _PLACES):
+        if (
+            top in ROOMS
+            and (named or top in ("tests", "kanana_jax"))
+            and not any((ROOT / place / path).exists() for place in _PLACES)
+        ):
             found.add(path)
     return found
 

@@ -91,7 +91,12 @@ def test_imports_go_downwards(table, depth, root):
         mine = _room(module, depth)
         for other in imported if module.startswith(root + ".") and mine in levels else ():
             theirs = _room(other, depth)
-            if not other.startswith(root + ".") or theirs not in levels or theirs == mine or (mine, theirs) in NEIGHBOURS:
+            if (
+                not other.startswith(root + ".")
+                or theirs not in levels
+                or theirs == mine
+                or (mine, theirs) in NEIGHBOURS
+            ):
                 continue
             if levels[theirs] >= levels[mine]:
                 wrong.append(f"{module} imports {other}")

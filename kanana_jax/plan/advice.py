@@ -74,9 +74,7 @@ def _candidates(wanted: Request, before: StagePrograms) -> Iterator[tuple[Reques
     yield from _larger(wanted, before, stronger)
 
 
-def _larger(
-    wanted: Request, before: StagePrograms, stronger: tuple[str, ...]
-) -> Iterator[tuple[Request, str]]:
+def _larger(wanted: Request, before: StagePrograms, stronger: tuple[str, ...]) -> Iterator[tuple[Request, str]]:
     family, size = wanted.target.name.split("-")
     key = f"--config.{wanted.stage}.train.accumulate"
     if not wanted.target.chip.torus:

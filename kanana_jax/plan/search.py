@@ -43,9 +43,7 @@ def kept_bytes(a: Architecture, tokens: float, tensor: int, remat: str) -> float
     return 2.0 * tokens * (a.embed_dim + widths[remat]) * a.num_layers
 
 
-def guess(
-    a: Architecture, others: Iterable[Architecture], train: TrainConfig, change: Json
-) -> tuple[float, float]:
+def guess(a: Architecture, others: Iterable[Architecture], train: TrainConfig, change: Json) -> tuple[float, float]:
     """Memory (bytes per device) and network traffic (bytes per device and step) from shapes alone, to order the tries.
 
     Args:
@@ -151,4 +149,3 @@ def text(found: Json) -> str:
             line += f"{row['peak'] / GIB:>8.1f}   does not fit"
         lines.append(line)
     return "\n".join(lines)
-

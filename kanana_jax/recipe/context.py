@@ -83,9 +83,7 @@ class Run:
     def shapes(self) -> Shapes:
         """Of models that are there: a stage that ran has left its architecture in its folder."""
         recipe = self.recipe
-        return Shapes(
-            recipe.seed, recipe.runtime, self.mesh, self.stages, lambda name: self.find(name).architecture
-        )
+        return Shapes(recipe.seed, recipe.runtime, self.mesh, self.stages, lambda name: self.find(name).architecture)
 
     @property
     def evaluation(self) -> EvaluationConfig:

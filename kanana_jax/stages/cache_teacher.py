@@ -340,6 +340,4 @@ def _ranges(rows: np.ndarray) -> list[list[int]]:
     return [[int(part[0]), int(part[-1]) + 1] for part in parts]
 
 
-KIND = Kind(
-    "cache_teacher", CacheTeacherStage, run, result=teacher_cache.INDEX, chapter=cache_chapter.CHAPTER
-)
+KIND = Kind("cache_teacher", CacheTeacherStage, run, result=teacher_cache.INDEX, chapter=cache_chapter.CHAPTER)

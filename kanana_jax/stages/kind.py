@@ -264,9 +264,7 @@ class StagePrograms:
 
 def device_bytes(tree: Any) -> int:
     """Bytes that a device holds of a tree of sharded shapes."""
-    return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)
-    )
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 Config = TypeVar("Config", bound=StageConfig)

@@ -1,8 +1,8 @@
 """A search for a shape: every candidate is pruned, distilled for a while by the one engine, and the best is kept.
 
-    DIR/<stage>/search.json                  candidates, their costs, losses at each rung, ranks
-    DIR/<stage>/candidates/<shape>/          a stage folder each: model (as pruned), checkpoints, metrics
-    DIR/<stage>/model/                       the winner as pruned, for the next stage to heal
+DIR/<stage>/search.json                  candidates, their costs, losses at each rung, ranks
+DIR/<stage>/candidates/<shape>/          a stage folder each: model (as pruned), checkpoints, metrics
+DIR/<stage>/model/                       the winner as pruned, for the next stage to heal
 """
 
 import dataclasses

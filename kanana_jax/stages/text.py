@@ -119,6 +119,7 @@ def make_task(
         dict(mesh.shape),
     )
     encoder = encoder or TextEncoder(context.tokenizer)
+
     def make_params() -> Params:
         if parent is not None:
             return context.load(parent, model)

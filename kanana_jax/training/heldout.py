@@ -55,9 +55,7 @@ def make_evaluation(
     return evaluate
 
 
-def by_name(
-    heldout: Sequence[HeldoutRows], sums: np.ndarray, sizes: np.ndarray, unit: float = 1.0
-) -> dict[str, float]:
+def by_name(heldout: Sequence[HeldoutRows], sums: np.ndarray, sizes: np.ndarray, unit: float = 1.0) -> dict[str, float]:
     """Σ sums / unit / Σ sizes of each language (`lang/ko`) and of each source (`source/web`)."""
     found: dict[str, float] = {}
     for lang in sorted({h.lang for h in heldout}):

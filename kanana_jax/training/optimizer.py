@@ -38,9 +38,7 @@ class OptimizerConfig:
             raise ValueError(f"learning_rate must be positive, not {self.learning_rate}")
 
 
-def make_optimizer(
-    config: OptimizerConfig, total_steps: int, logical_axes: Params
-) -> optax.GradientTransformation:
+def make_optimizer(config: OptimizerConfig, total_steps: int, logical_axes: Params) -> optax.GradientTransformation:
     """Clip → Adam → learning rate → independent decay, as updates to be added.
 
     Every moment has its parameter's shape and sharding; moments are float32 whatever the parameters.

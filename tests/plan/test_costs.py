@@ -104,7 +104,13 @@ HEADS = [
         2 * 64 * 128 * 4 * 16,
     ),
     ((64, 4, 16), (4, 16, 32), (64, 32, 1), "window={size=4}, dim_labels=b0f_0io->bf0", 2 * 64 * 4 * 16 * 32),
-    ((4, 64, 16), (4, 16, 32), (4, 64, 32), "window={size=4 stride=3 pad=0_0 lhs_dilate=4}, dim_labels=0bf_0io->0bf", None),
+    (
+        (4, 64, 16),
+        (4, 16, 32),
+        (4, 64, 32),
+        "window={size=4 stride=3 pad=0_0 lhs_dilate=4}, dim_labels=0bf_0io->0bf",
+        None,
+    ),
 ]
 
 
@@ -127,7 +133,9 @@ def _brute_force(left, right, out, attributes):
         return plain
     size, taps, places = left[inputs.index("0")], right[kernel.index("0")], out[outputs.index("0")]
     dilated = [i * get.get("lhs_dilate", 1) for i in range(size)]
-    return plain * sum(o * get.get("stride", 1) - pad + k in dilated for o, k in itertools.product(range(places), range(taps)))
+    return plain * sum(
+        o * get.get("stride", 1) - pad + k in dilated for o, k in itertools.product(range(places), range(taps))
+    )
 
 
 @pytest.mark.parametrize("batch", [(), (3,)])

@@ -96,7 +96,9 @@ def test_a_run_learns_and_says_what_it_did(run, base):
     assert card["tokens"] > report["tokens"] > 0 and card["tokens"] < 6 * 512
     a = model_folder.find(base).architecture
     assert card["flops"]["train"] == pytest.approx(counts.train_flops_per_token(a, 64) * card["tokens"])
-    assert card["parent"] == str((base / "model").resolve()) and card["evaluation"]["answer_loss"]["lang/ko"] == scores[-1]
+    assert (
+        card["parent"] == str((base / "model").resolve()) and card["evaluation"]["answer_loss"]["lang/ko"] == scores[-1]
+    )
     page = (run / "report.html").read_text()
     assert "Answer loss; lower is better." in page
 

@@ -116,7 +116,9 @@ def _scored(values, name="reward"):
 @pytest.mark.parametrize("stop", [None, 12])
 def test_the_best_checkpoint_is_kept_by_the_stages_own_score(tmp_path, better, values, stop):
     """Evaluated every 8 steps, saved every 6: that of the best evaluation stays, also over a restart."""
-    task = _task(evaluate=_scored(values if stop is None else [*values[:1], 0.0, *values[1:]]), score=Score("reward", better))
+    task = _task(
+        evaluate=_scored(values if stop is None else [*values[:1], 0.0, *values[1:]]), score=Score("reward", better)
+    )
     config = _config(24, eval_every=8, checkpoint=CheckpointConfig(every=6, keep_last=1, keep_best=1))
     if stop is not None:
         _train(task, config, tmp_path, stop_at=stop)

@@ -41,9 +41,7 @@ def encode_chat(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -> 
     return np.asarray(ids, np.int32)
 
 
-def encode_conversation(
-    tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]
-) -> tuple[np.ndarray, np.ndarray]:
+def encode_conversation(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -> tuple[np.ndarray, np.ndarray]:
     """A whole conversation, to train on.
 
     Returns:
@@ -64,9 +62,7 @@ def _header(tokenizer: Tokenizer, role: str) -> list[int]:
     return [begin, *tokenizer.encode(role), end, *tokenizer.encode("\n\n")]
 
 
-def _turns(
-    tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]
-) -> Iterator[tuple[list[int], list[int], str]]:
+def _turns(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -> Iterator[tuple[list[int], list[int], str]]:
     """Each turn's header, its content up to the end of the turn, and its role."""
     eot = special_id(tokenizer, "<|eot_id|>")
     for message in messages:

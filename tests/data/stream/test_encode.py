@@ -27,7 +27,11 @@ TURNS = [
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    texts = {"ko": [document["text"] for document in microworld.documents(microworld.World.create(0, 100), "news", "ko", 200)]}
+    texts = {
+        "ko": [
+            document["text"] for document in microworld.documents(microworld.World.create(0, 100), "news", "ko", 200)
+        ]
+    }
     config = training.TokenizerConfig(vocab_size=700, train_bytes=20_000)
     return training.train_sentencepiece(texts, config, tmp_path_factory.mktemp("tokenizer"))
 
