@@ -117,7 +117,7 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
 def free_keys(config: dict[str, Any]) -> tuple[str, ...]:
     """The keys of a plain config that may change between two calls."""
     kinds = {name: section.get("kind") for name, section in config.items() if isinstance(section, dict)}
-    known = ((name, KINDS[kind]) for name, kind in kinds.items() if kind in KINDS)
+    known = ((name, KINDS[kind]) for name, kind in kinds.items() if isinstance(kind, str) and kind in KINDS)
     return (*FREE, *(f"{name}.{key}" for name, kind in known for key in kind.free))
 
 

@@ -23,6 +23,7 @@ def _config(**changes):
         "runtime": {"remat": "none"},
         "data": {"lanes": 4, "workers": "threads"},
         "stage1": {
+            "kind": "pretrain",
             "model": {"embed_dim": 32},
             "train": {"tokens": 100, "accumulate": 1, "log_every": 1, "checkpoint": {"every": 4}},
         },
