@@ -196,7 +196,9 @@ class Worker:
             self._say(line.rstrip("\n"), log)
 
     def _say(self, line: str, log: TextIO | None) -> None:
-        print(f"{self._prefix}{line}", flush=True)
+        # One write per line: with PYTHONUNBUFFERED, print writes the line's end by itself; workers share the terminal.
+        sys.stdout.write(f"{self._prefix}{line}\n")
+        sys.stdout.flush()
         if log is not None:
             print(line, file=log)
 
