@@ -11,6 +11,11 @@ from typing import Any
 from kanana_jax.errors import UserError
 
 
+def read_json(path: pathlib.Path) -> Any:
+    """A JSON file's value, or None where there is no file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
 def write_json(path: pathlib.Path, value: Any, indent: int | None = 1) -> None:
     """Writes a JSON file whole or not at all.
 

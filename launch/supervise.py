@@ -64,7 +64,7 @@ class Decision:
 
 
 def decide(seen: Seen, policy: Policy) -> Decision:
-    """The next action; whether a crash may be retried is the caller's count."""
+    """The next action; the caller counts crashes and decides on retries."""
     if not seen.state:
         return Decision("create", "there are no TPUs")
     if seen.state in COMING or seen.state in GOING:

@@ -102,7 +102,7 @@ def _job(options: argparse.Namespace, rest: Sequence[str]) -> gcloud.Job:
         raise ConfigError(f"--workdir '{options.workdir}' must be a folder in --bucket, as runs/essence_8b")
     file = options.config.partition(":")[0]
     if options.config and not any((ROOT / place).is_file() for place in (file, f"configs/{file}.py")):
-        raise ConfigError(f"--config '{file}' is no file of this repository ({ROOT}), and no config of it")
+        raise ConfigError(f"--config '{file}' is neither a file nor the name of a config in this repository ({ROOT})")
     return gcloud.Job(
         name=options.name,
         project=options.project,

@@ -1,4 +1,4 @@
-"""The program on each host: `kanana run` under a watcher, so that a dead or hanging host stops all, and is named.
+"""The program on each host: `kanana run` under a watcher, so that a dead or hung host is named and stops the run.
 
     python launch/worker.py --chip v5p -- --config configs/kanana/essence_8b.py:/data --workdir /mnt/kanana/run
 
@@ -68,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, seconds, summary in (
         ("--timeout", default.timeout, "seconds without a sign of life"),
         ("--stall-timeout", default.stall_timeout, "seconds without progress in training"),
-        ("--setup-timeout", default.setup_timeout, "seconds without progress outside of it"),
-        ("--join-timeout", default.join_timeout, "seconds until all are there"),
+        ("--setup-timeout", default.setup_timeout, "seconds without progress outside training"),
+        ("--join-timeout", default.join_timeout, "seconds for all processes to join"),
     ):
         parser.add_argument(name, type=float, default=seconds, metavar="S", help=summary)
     parser.add_argument("--chip", default="", choices=("", *xla_flags.CHIPS), help="whose compiler flags are set")

@@ -1,5 +1,6 @@
 """Eight virtual devices for every test; small real runs."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + flags
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -38,7 +40,7 @@ def _small_programs():
             setattr(sys.modules[f"kanana_jax.{module}"], name, value)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config():
     """`configs/tiny.py:test` with `a.b=value` overrides."""
     from kanana_jax import config as config_lib
@@ -51,9 +53,36 @@ def tiny_config():
     return make
 
 
+def log_softmax(x: np.ndarray) -> np.ndarray:
+    """In float64."""
+    x = x.astype(np.float64)
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
 def losses(workdir: pathlib.Path, stage: str = "stage1") -> list[float]:
     """Training losses by step, which must be 1, 2, 3 …"""
     rows = [json.loads(line) for line in (workdir / stage / "metrics.jsonl").read_text().splitlines()]
     steps = [row for row in rows if "eval" not in row]
     assert [row["step"] for row in steps] == list(range(1, len(steps) + 1))
     return [row["loss"] for row in steps]
+
+
+@contextlib.contextmanager
+def stopped_after(step: int):
+    """Training inside ends by an exception once that step is logged, as by a crash between two checkpoints."""
+    from kanana_jax.training import loop
+
+    class Stop(Exception):
+        pass
+
+    original = loop._Run.digest
+
+    def digest(self, at, values):
+        original(self, at, values)
+        if at == step:
+            raise Stop
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(loop._Run, "digest", digest)
+        yield

@@ -12,7 +12,6 @@ cli
 plan
 recipe
 stages
-applications
 evaluation surgery inference
 training interop
 losses
@@ -20,7 +19,6 @@ models data
 parallel
 observatory
 report
-endpoint progress
 config
 files
 errors
@@ -119,7 +117,7 @@ def test_no_files_import_each_other_in_a_circle():
         visit(module, ())
 
 
-def test_the_observatory_knows_no_jax_and_reports_know_no_stage():
+def test_the_observatory_knows_no_jax():
     for module, imported in IMPORTS.items():
         ours = {_room(other, 1) for other in imported if other.startswith("kanana_jax.")}
         if _room(module, 1) == "observatory":

@@ -32,7 +32,7 @@ def _add_filter(verb: AddVerb) -> None:
     sub.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
     sub.add_argument("--lang", default="", metavar="L", help="language of documents that do not say theirs")
     sub.add_argument(
-        "--format", default="", metavar="F", help="format of raw documents whose names do not tell it: text …"
+        "--format", default="", metavar="F", help="format of raw documents whose names do not show it, e.g. text"
     )
     sub.add_argument(
         "--workers", type=int, default=1, metavar="N", help="number of processes; the result does not depend on it"

@@ -1,10 +1,11 @@
 """Verbs on models: run, import, export, generate, chat."""
 
+import argparse
 import os
 import pathlib
 import sys
-from collections.abc import Callable
 
+from kanana_jax.cli.verbs import AddVerb
 from kanana_jax.errors import ConfigError
 
 _RUN_EXAMPLE = """example:
@@ -12,12 +13,12 @@ _RUN_EXAMPLE = """example:
   kanana run --config configs/tiny.py --workdir runs/long --config.stage1.train.tokens=8_000_000
 
 Run it again and it resumes where it stopped. The config is a file or the name of an installed one (tiny, kanana/chain).
-Exit codes: 0 done, 1 failed, 2 bad usage or config, 75 told to stop (SIGTERM, pre-emption) and saved."""
+Exit codes: 0 done, 1 failed, 2 bad usage or config, 75 stopped (SIGTERM, pre-emption) after saving."""
 CONFIG_HELP = "Python file with get_config(arg), or the name of an installed config"
 
 
-def add_verbs(verb: Callable) -> None:
-    """Adds the verbs; `verb(name, action, summary, example)` makes the parser of one."""
+def add_verbs(verb: AddVerb) -> None:
+    """Adds the verbs."""
     run = verb("run", _run, "run a recipe, or resume it", _RUN_EXAMPLE)
     run.add_argument("--config", required=True, metavar="FILE_OR_NAME[:ARG]", help=CONFIG_HELP)
     run.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="where everything is written")
@@ -71,7 +72,7 @@ def add_verbs(verb: Callable) -> None:
         sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation")
 
 
-def _run(options, overrides: list[str], command: list[str]) -> None:
+def _run(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax import config as config_lib
     from kanana_jax.parallel import heartbeat
 
@@ -112,21 +113,21 @@ def _start_jax(workdir: pathlib.Path | None) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def _import(options, overrides, command) -> None:
+def _import(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.interop import model_folder
 
     model_folder.transfer(options.source, options.destination, keep_card=True)
     print(options.destination)
 
 
-def _export(options, overrides, command) -> None:
+def _export(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.interop import model_folder
 
     model_folder.transfer(options.source, options.destination, keep_card=False)
     print(options.destination)
 
 
-def _generate(options, overrides, command) -> None:
+def _generate(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.inference.session import Session
 
     session = Session.load(options.model, options.dtype)
@@ -134,7 +135,7 @@ def _generate(options, overrides, command) -> None:
         print(text)
 
 
-def _chat(options, overrides, command) -> None:
+def _chat(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.inference.session import Session
 
     session = Session.load(options.model, options.dtype)
@@ -152,7 +153,7 @@ def _chat(options, overrides, command) -> None:
         print(answer)
 
 
-def _sampling(options) -> dict:
+def _sampling(options: argparse.Namespace) -> dict:
     from kanana_jax.inference.sampling import SamplingConfig
 
     try:

@@ -61,7 +61,7 @@ def add_verbs(verb: AddVerb) -> None:
         metavar="Q",
         help="fit downstream laws below this quantile of training FLOPs",
     )
-    observe.add_argument("--draws", type=int, default=2000, metavar="N", help="draws of bootstraps and Monte Carlo")
+    observe.add_argument("--draws", type=int, default=2000, metavar="N", help="bootstrap and Monte Carlo draws")
     observe.add_argument("--seed", type=int, default=0, metavar="S")
     observe.add_argument("--template", action="store_true", help="only write example tables for Korean into DIR")
 

@@ -1,10 +1,11 @@
 """The verb `plan`."""
 
+import argparse
 import os
 import pathlib
-from collections.abc import Callable
 
 from kanana_jax.cli.models import CONFIG_HELP
+from kanana_jax.cli.verbs import AddVerb
 from kanana_jax.errors import UserError
 
 _EXAMPLE = """examples:
@@ -17,8 +18,8 @@ No TPU is needed and nothing is run: the program is compiled for that chip, and 
 count TensorCores (two a chip), v5e and v6e chips. Exit codes: 0 fits, 1 does not fit, 2 bad usage or config."""
 
 
-def add_verbs(verb: Callable) -> None:
-    """Adds `plan`; `verb(name, action, summary, example)` makes its parser."""
+def add_verbs(verb: AddVerb) -> None:
+    """Adds `plan`."""
     sub = verb("plan", _plan, "what a training stage will cost on a TPU slice, and whether it fits", _EXAMPLE)
     sub.add_argument("--config", required=True, metavar="FILE_OR_NAME[:ARG]", help=CONFIG_HELP)
     sub.add_argument("--topology", required=True, metavar="NAME", help="one slice: v5p-128, v6e-256, v5e-16, v4-64")
@@ -35,7 +36,7 @@ def add_verbs(verb: Callable) -> None:
     sub.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
 
 
-def _plan(options, overrides: list[str], command: list[str]) -> None:
+def _plan(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     # The compiler for the chip runs here; a chip that is here is left alone.
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -3,7 +3,6 @@
 import argparse
 import gzip
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -124,13 +123,13 @@ def _scores(options: argparse.Namespace) -> Iterator[tuple[str, float]]:
 
 
 def _score(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
-    partial = options.output.with_name(f"{options.output.name}.partial")
+    from kanana_jax.files import whole_file
+
     count = 0
-    with gzip.open(partial, "wt", encoding="utf-8") as file:
+    with whole_file(options.output) as partial, gzip.open(partial, "wt", encoding="utf-8") as file:
         for identity, score in _scores(options):
             file.write(json.dumps({"id": identity, "score": round(score, 6)}, ensure_ascii=False) + "\n")
             count += 1
-    os.replace(partial, options.output)
     print(f"{count} documents: {options.output}")
 
 

@@ -175,7 +175,7 @@ class HarnessModel(TemplateLM):
                         [np.asarray(ids[-longest:], np.int32) for ids, _ in batch],
                         max_new_tokens=new,
                         sampling=sampling,
-                        stop=self._stop_ids(),
+                        stop=s.stop_ids,
                         seed=self.seed + i,
                         finished=lambda ids, until=until: any(t in s.tokenizer.decode(ids) for t in until),
                     )
@@ -193,10 +193,6 @@ class HarnessModel(TemplateLM):
         room = self.max_length // 2
         log.warning("%d new tokens are wanted of a model of length %d: %d", wanted, self.max_length, room)
         return room
-
-    def _stop_ids(self) -> Sequence[int]:
-        turn = self.session.tokenizer.token_id("<|eot_id|>")
-        return sorted({self.session.tokenizer.eos_id, *(() if turn is None else (turn,))})
 
 
 def _sampling(options: Mapping[str, Any]) -> SamplingConfig:

@@ -53,6 +53,12 @@ class Session:
         outputs = self._generate(ids, max_new_tokens, sampling, seed)
         return [prompt + self.tokenizer.decode(out) for prompt, out in zip(prompts, outputs)]
 
+    @property
+    def stop_ids(self) -> list[int]:
+        """Ends of a text, and of a turn where the vocabulary has one."""
+        ids = (self.tokenizer.eos_id, self.tokenizer.token_id("<|eot_id|>"))
+        return sorted({i for i in ids if i is not None})
+
     def answer(
         self, messages: Sequence[Mapping[str, str]], *, max_new_tokens: int, sampling: SamplingConfig, seed: int
     ) -> str:
@@ -69,8 +75,6 @@ class Session:
                 f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the model's "
                 f"{self.model.architecture.max_seq_len}: shorten the prompt or lower --max-new-tokens"
             )
-        turn_end = self.tokenizer.token_id("<|eot_id|>")
-        stop = {self.tokenizer.eos_id} | (set() if turn_end is None else {turn_end})
         with jax.set_mesh(self.mesh):
             return generate(
                 self.params,
@@ -78,6 +82,6 @@ class Session:
                 prompts,
                 max_new_tokens=max_new_tokens,
                 sampling=sampling,
-                stop=sorted(stop),
+                stop=self.stop_ids,
                 seed=seed,
             )

@@ -1,10 +1,10 @@
 """Where the parts of a model stand in the older one that it was cut from, over any number of surgeries."""
 
 import dataclasses
-import json
 from collections.abc import Iterable
 
 from kanana_jax.errors import UserError
+from kanana_jax.files import read_json
 from kanana_jax.interop.model_folder import ModelFolder
 
 REPORT = "surgery.json"  # beside the model of a stage that cut it
@@ -53,8 +53,7 @@ def origin(young: Iterable[ModelFolder], old: Iterable[ModelFolder]) -> Origin:
 
 
 def _report(model: ModelFolder) -> dict | None:
-    file = model.path.parent / REPORT
-    return json.loads(file.read_text()) if file.is_file() else None
+    return read_json(model.path.parent / REPORT)
 
 
 def _joined(found: Origin, report: dict, model: ModelFolder) -> Origin:

@@ -263,7 +263,8 @@ def _write_folder(
         write_json(partial / CARD, card)
     multihost.barrier("model folder written")
     if first:
-        _replace(partial, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
     multihost.barrier("model folder in place")
 
 
@@ -325,8 +326,3 @@ def _on_host(x: jax.Array) -> np.ndarray:
     if isinstance(x, jax.Array) and not x.is_fully_addressable:
         return np.asarray(multihost_utils.process_allgather(x, tiled=True))
     return np.asarray(x)
-
-
-def _replace(partial: pathlib.Path, folder: pathlib.Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)

@@ -26,7 +26,6 @@ RULES: dict[str, tuple[str, ...]] = {
     "head_norm": (),
     "layers": (),
 }
-BATCH_SPEC = PartitionSpec(RULES["batch"], RULES["sequence"])
 
 
 def spec(*axes: str | None) -> PartitionSpec:
@@ -93,6 +92,11 @@ def local_rows(mesh: Mesh, batch: int) -> np.ndarray:
 
 def _of_batch(mesh: Mesh, x: Any) -> NamedSharding:
     return NamedSharding(mesh, spec("batch", "sequence") if x.ndim > 1 else spec("batch"))
+
+
+def abstract_tree(tree: Any, shardings: Any) -> Any:
+    """The shapes and dtypes of a tree of arrays, with the shardings of another tree."""
+    return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), tree, shardings)
 
 
 def abstract_batch(mesh: Mesh, batch: Any) -> Any:

@@ -26,7 +26,7 @@ def advice(wanted: Request, measured: Json, plan: Callable[[Request], Json]) -> 
     for candidate, words in _candidates(wanted, before):
         try:
             made = prepared(candidate)
-            kept = saved_activations(made.programs[-1].trace(), made)
+            kept = saved_activations(made.step.trace(), made)
         except ConfigError:
             continue
         guess = sum(made.resident.values()) + made.batch_bytes + kept + rest

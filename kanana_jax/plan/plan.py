@@ -74,7 +74,7 @@ def _compile(wanted: Request, made: StagePrograms) -> Json:
     parts, activations = [], 0
     for program in made.programs:
         traced = program.trace()
-        if program.name == "step":
+        if program is made.step:
             activations = measure_lib.saved_activations(traced, made)
         measured = measure_lib.measure(program, traced, wanted.target, wanted.options)
         parts.append({"name": program.name, **dataclasses.asdict(dataclasses.replace(measured, text=""))})

@@ -51,23 +51,23 @@ def _memory(plan: Json) -> list[str]:
     kept = f"activations kept {_gib(memory['activations'])}"
     if memory["temporaries"]:
         kept += f", other temporaries {_gib(rest)}"
-    return [_row("memory a device", used), _row("", resident), _row("", kept)]
+    return [_row("memory per device", used), _row("", resident), _row("", kept)]
 
 
 def _work(plan: Json) -> list[str]:
     seconds = plan["seconds"]
     executed = plan["executed_flops_per_device"] * plan["devices"]
     return [
-        _row("FLOPs a step", f"{plan['flops_per_step']:.4g} exact, causal; 6·N·D {plan['six_n_d_per_step']:.4g}"),
+        _row("FLOPs per step", f"{plan['flops_per_step']:.4g} exact, causal; 6·N·D {plan['six_n_d_per_step']:.4g}"),
         _row("", f"{executed:.4g} executed (remat and the kernel's own included)"),
-        _row("HBM traffic", f"{plan['hbm_bytes_moved_per_device'] / 1e9:,.1f} GB a device a step"),
+        _row("HBM traffic", f"{plan['hbm_bytes_moved_per_device'] / 1e9:,.1f} GB per device and step"),
         _row(
             "network traffic",
-            f"{plan['ici_bytes_per_device'] / 1e9:,.2f} GB a device a step over ICI, "
+            f"{plan['ici_bytes_per_device'] / 1e9:,.2f} GB per device and step over ICI, "
             f"{plan['dcn_bytes_per_device'] / 1e9:,.2f} GB over DCN",
         ),
         _row(
-            "time a step",
+            "time per step",
             f"compute {seconds['compute']:.3f} s, HBM {seconds['hbm']:.3f} s, network {seconds['network']:.3f} s: "
             f"bound by {plan['bound_by']}",
         ),
@@ -80,7 +80,7 @@ def _work(plan: Json) -> list[str]:
 
 def _collectives(plan: Json) -> list[str]:
     rows = plan["collectives"]
-    lines = [f"  collectives a step ({len(rows)} kinds; the longest)"]
+    lines = [f"  collectives per step ({len(rows)} kinds; the longest)"]
     for row in rows[:_SHOWN_COLLECTIVES]:
         lines.append(
             f"    {row['kind']:<19}{row['axis']:<12}{row['devices']:>5} devices {row['bytes'] / 1e6:>10,.2f} MB "

@@ -23,8 +23,8 @@ def compile_ahead(next_stages: Sequence[str], shapes: Shapes) -> dict[str, Ahead
         programs = KINDS[stage.kind].programs
         if programs is None or stage.references():
             continue
-        step = programs(name, stage, shapes).programs[-1]
-        # Not waited for at the end: a source that cannot be read says so at once.
+        step = programs(name, stage, shapes).step
+        # Not waited for at exit, so that an unreadable source is reported at once.
         thread = futures.ThreadPoolExecutor(1, thread_name_prefix="compile-ahead")
         ahead[name] = thread.submit(lambda step=step: step.trace().lower().compile())
         thread.shutdown(wait=False)

@@ -128,7 +128,7 @@ def check_references(stages: Mapping[str, StageConfig], known: Sequence[str]) ->
             if value not in known and not pathlib.Path(value).exists():
                 near = nearest(value, [other for other in known if other != name])
                 raise ConfigError(
-                    f"config '{name}.{key}' is '{value}', which is not a model: there is no stage and no folder of "
+                    f"config '{name}.{key}' is '{value}': there is no stage and no folder of "
                     f"that name; {near}"
                 )
 

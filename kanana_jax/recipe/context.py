@@ -1,7 +1,6 @@
 """The surroundings of a recipe's stages: their models, rows and positions, and what the recipe shares."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from kanana_jax.data.stream.pipeline import BatchStream
 from kanana_jax.data.tokens.tokenizer import Tokenizer
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.evaluation.in_training import TasksConfig, make_ask
+from kanana_jax.files import read_json
 from kanana_jax.inference.sampling import SamplesConfig
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.model_folder import ModelFolder
@@ -64,7 +64,7 @@ def folder_architecture(name: str, recipe: RecipeConfig) -> Architecture:
     except UserError as error:
         if known is not None:
             return known
-        raise ConfigError(f"{error}; to plan without it, say its shape in config 'plan.models'") from error
+        raise ConfigError(f"{error}; to plan without it, give its shape in config 'plan.models'") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Run:
 
     @property
     def shapes(self) -> Shapes:
-        """Of models that are there: a stage that ran has left its architecture in its folder."""
+        """The shapes of models on disk: a finished stage has its architecture in its folder."""
         recipe = self.recipe
         return Shapes(recipe.seed, recipe.runtime, self.mesh, self.stages, lambda name: self.find(name).architecture)
 
@@ -112,9 +112,9 @@ class Run:
     def position(self, config: ReadingConfig) -> Position | None:
         name = config.data_after or config.start
         while name in self.stages:
-            file = self.workdir / name / "data_state.json"
-            if file.is_file():
-                return json.loads(file.read_text())
+            position = read_json(self.workdir / name / "data_state.json")
+            if position is not None:
+                return position
             name = self.stages[name].start
         return None
 

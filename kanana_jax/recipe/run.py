@@ -1,7 +1,7 @@
 """Runs a recipe: a list of stages, each started from scratch, from an earlier stage or from a folder.
 
 A config is a `ConfigDict` with the sections of `RecipeConfig` and one section for each name in `stages`
-(`recipe/config.py`). A finished stage (its result is there) is skipped, a broken one resumed.
+(`recipe/config.py`). A finished stage (its result is there) is skipped, an interrupted one resumed.
 """
 
 import logging
@@ -42,7 +42,7 @@ def run(
     recipe, stages = parse(config)
     unused = left_out(config)
     if unused:
-        log.info("config sections that 'stages' leaves out, and that do not run: %s", ", ".join(unused))
+        log.info("config sections that are not listed in 'stages' and that do not run: %s", ", ".join(unused))
     workdir_files.check_place(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     mesh = make_mesh(recipe.mesh, devices)
@@ -59,7 +59,8 @@ def run(
             continue
         KINDS[stage.kind].run(name, stage, context)
         _report(workdir)
-    _report(workdir)
+    if not unfinished:
+        _report(workdir)
 
 
 def _report(workdir: pathlib.Path) -> None:

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from kanana_jax import config as config_lib
 from kanana_jax.errors import ConfigError
-from kanana_jax.files import write_json
+from kanana_jax.files import read_json, write_json
 from kanana_jax.stages import KINDS
 
 # Keys that may change between two calls on one workdir: where and how fast it runs, and what is shown and kept of it.
@@ -51,7 +51,7 @@ def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str]
     """
     file = workdir / "config.json"
     resolved = config_lib.to_dict(config)
-    before = json.loads(file.read_text()) if file.is_file() else {}
+    before = read_json(file) or {}
     changed = differences(before["config"], resolved) if before else {}
     free = free_keys(resolved)
     refused = {key: values for key, values in changed.items() if not _starts_with(key, free)}
@@ -59,7 +59,7 @@ def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str]
         told = "; ".join(f"{key} was {_short(old)}, is {_short(new)}" for key, (old, new) in sorted(refused.items()))
         raise ConfigError(
             f"{workdir} was started with another config ({told}): use that config, or name another --workdir "
-            f"(free to change are {', '.join(free)})"
+            f"(keys that may change: {', '.join(free)})"
         )
     if jax.process_index():
         return
@@ -91,15 +91,14 @@ def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str]
     )
 
 
-def config_hash(config: Any) -> str:
-    """A hash of what may not change: the same for every start of a run."""
-    plain = config_lib.to_dict(config)
+def config_hash(plain: dict[str, Any]) -> str:
+    """A hash of the values that may not change: the same for every start of a run."""
     free = free_keys(plain)
     return config_lib.fingerprint({key: value for key, value in _flat(plain).items() if not _starts_with(key, free)})
 
 
 def differences(before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
-    """By full key, what two plain configs hold; a missing key is told as 'nothing'."""
+    """The values that differ between two plain configs, by full key; a missing one appears as 'nothing'."""
     old, new = _flat(before), _flat(after)
     return {
         key: (old.get(key, _MISSING), new.get(key, _MISSING))

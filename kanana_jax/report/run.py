@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from kanana_jax.files import read_json
 from kanana_jax.report.page import (
     Block,
     Chapter,
@@ -94,18 +95,14 @@ class _Stage:
         rows = _json_lines(folder / "metrics.jsonl")
         self.steps = [row for row in rows if "eval" not in row]
         self.evals = [row for row in rows if "eval" in row]
-        self.card = _json(folder / "model" / "model.json")
-        self.data = _json(folder / "data_report.json")
-        self.samples = _json(folder / "samples.json") or []
+        self.card = read_json(folder / "model" / "model.json")
+        self.data = read_json(folder / "data_report.json")
+        self.samples = read_json(folder / "samples.json") or []
         train = config.get("train", {})
         total = -(-train["tokens"] // train["batch_tokens"]) if train.get("batch_tokens") else 0
         done = self.steps[-1]["step"] if self.steps else 0
         finished = (folder / results.get(config.get("kind", ""), "model/model.json")).is_file()
         self.state = "finished" if finished else f"step {done:,} of {total:,}" if done else "not begun"
-
-
-def _json(path: pathlib.Path) -> Any:
-    return json.loads(path.read_text()) if path.is_file() else None
 
 
 def _json_lines(path: pathlib.Path) -> list[Json]:
@@ -201,7 +198,7 @@ def _loss(stages: list[_Stage]) -> list:
             lines(
                 [_curve(stages, "nll", "cross-entropy")],
                 x="tokens (millions)",
-                y="nats a token",
+                y="nats per token",
                 boundaries=boundaries,
             ),
             f"Cross-entropy of the training batches. Updates refused by the guard: {skipped}.",
@@ -212,7 +209,7 @@ def _loss(stages: list[_Stage]) -> list:
         figure = lines(
             [Series(s.name, [r["tokens"] / 1e6 for r in s.steps], [r["divergence"] for r in s.steps]) for s in taught],
             x="tokens (millions)",
-            y="nats a token",
+            y="nats per token",
             log_y=True,
         )
         blocks.append(Figure(figure, "Divergence from the teacher, where there is one."))

@@ -1,10 +1,10 @@
 """Cached teachers in a run's report."""
 
-import json
 import pathlib
 from typing import Any
 
 from kanana_jax.data.stream import teacher_cache
+from kanana_jax.files import read_json
 from kanana_jax.report.page import Block, Chapter, Table
 
 Json = dict[str, Any]
@@ -32,16 +32,16 @@ def cache_blocks(indices: dict[str, Json]) -> list[Block]:
     ]
     if not rows:
         return []
-    columns = ("stage", "teacher", "entries a token", "of", "rows", "tokens", "bytes a token", "tail %", "FLOPs")
+    columns = ("stage", "teacher", "entries per token", "of", "rows", "tokens", "bytes per token", "tail %", "FLOPs")
     caption = (
         "Tail: the probability that the teacher gives to all other tokens, on average; it is one event of the loss."
     )
-    return [Table(columns, rows, caption, formats={"bytes a token": ",.0f", "tail %": ".2f", "FLOPs": ".3g"})]
+    return [Table(columns, rows, caption, formats={"bytes per token": ",.0f", "tail %": ".2f", "FLOPs": ".3g"})]
 
 
 def _blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
-    files = {name: folder / teacher_cache.INDEX for name, folder in folders.items()}
-    return cache_blocks({name: json.loads(file.read_text()) for name, file in files.items() if file.is_file()})
+    indices = {name: read_json(folder / teacher_cache.INDEX) for name, folder in folders.items()}
+    return cache_blocks({name: index for name, index in indices.items() if index is not None})
 
 
 CHAPTER = Chapter("Cached teachers", _blocks)

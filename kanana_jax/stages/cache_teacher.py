@@ -24,9 +24,9 @@ from kanana_jax.data.stream.pipeline import BatchStream
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import write_json
 from kanana_jax.interop import model_folder
-from kanana_jax.interop.model_folder import ModelFolder
 from kanana_jax.losses.top_tokens import TopTokens, top_tokens
 from kanana_jax.models import counts
+from kanana_jax.models.architecture import DType
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel import chips, multihost, sharding
@@ -35,17 +35,18 @@ from kanana_jax.stages.distill import frozen_runtime
 from kanana_jax.stages.kind import Context, Kind, ReadingConfig, check_text
 from kanana_jax.training.metrics import Terminal
 from kanana_jax.training.preemption import Preempted, termination
+from kanana_jax.training.task import BatchConfig
 
 Json = dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class CacheTeacherConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CacheTeacherConfig(BatchConfig):
     """The section `cache_teacher` of a stage; the stage's `start` is the teacher.
 
     Attributes:
       k: most probable tokens kept for each target, 1 … vocabulary.
-      tokens, batch_tokens, seq_len: those of the distillation's `train`, `tokens` at least as many.
+      tokens: at least those of the distillation's `train`; `batch_tokens` and `seq_len` are equal to its own.
       dtype: in which the teacher is held and runs.
       log_probs: dtype on disk.
       chunk: tokens whose logits a device holds at once.
@@ -54,28 +55,16 @@ class CacheTeacherConfig:
     """
 
     k: int
-    tokens: int
-    batch_tokens: int
-    seq_len: int
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: DType = "bfloat16"
     log_probs: Literal["float16", "float32"] = "float16"
     chunk: int = 1024
     shard_bytes: int = 64 << 20
     log_every: int = 10
 
     def __post_init__(self):
-        if self.batch_tokens % self.seq_len:
-            raise ValueError(f"batch_tokens ({self.batch_tokens}) must be a multiple of seq_len ({self.seq_len})")
+        super().__post_init__()
         if min(self.k, self.tokens, self.chunk, self.shard_bytes, self.log_every) < 1:
             raise ValueError("k, tokens, chunk, shard_bytes and log_every must be at least 1")
-
-    @property
-    def batch_size(self) -> int:
-        return self.batch_tokens // self.seq_len
-
-    @property
-    def steps(self) -> int:
-        return -(-self.tokens // self.batch_tokens)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,7 +105,7 @@ def run(name: str, config: CacheTeacherStage, context: Context) -> None:
     }
     progress = _progress(folder, header)
     model = shapes.model(a, own.seq_len, frozen_runtime(shapes.runtime, own.dtype))
-    job = _Job(name, own, teacher, model, lambda: context.load(teacher, model), mesh, folder, header)
+    job = _Job(name, own, model, lambda: context.load(teacher, model), mesh, folder, header)
     encoder = TextEncoder(context.tokenizer)
     stream = context.stream(name, config, encoder, job.rows, own.batch_size, own.seq_len, position)
     with jax.set_mesh(mesh), contextlib.closing(stream) as batches, termination() as terminated:
@@ -165,7 +154,6 @@ class _Job:
         self,
         name: str,
         config: CacheTeacherConfig,
-        teacher: ModelFolder,
         model: Model,
         load: Callable[[], Params],
         mesh: Mesh,
@@ -176,7 +164,7 @@ class _Job:
         self.rows = sharding.local_rows(mesh, config.batch_size)
         self.owners = sharding.owned_rows(mesh, config.batch_size)
         self.mine = self.owners.get(jax.process_index(), np.zeros(0, int))
-        self.teacher, self.model, self.load = teacher, model, load
+        self.model, self.load = model, load
         self.forward = self._forward()
         entry = np.dtype(header["ids_dtype"]).itemsize + np.dtype(config.log_probs).itemsize
         # Of all processes together, so that shards are cut alike whatever their number.
@@ -213,7 +201,7 @@ class _Job:
         if first < config.steps:
             params = self.load()
         terminal = Terminal(self.name, config.steps, first) if jax.process_index() == 0 else None
-        clock = _Clock(counts.forward_flops_per_token(self.teacher.architecture, config.seq_len) / self.peak)
+        clock = _Clock(counts.forward_flops_per_token(self.model.architecture, config.seq_len) / self.peak)
         try:
             while first < config.steps:
                 end = min(first + self.steps_per_shard, config.steps)

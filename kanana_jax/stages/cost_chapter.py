@@ -1,10 +1,10 @@
 """The cost of a family of models in a run's report, against training each from scratch."""
 
-import json
 import pathlib
 from typing import Any
 
 from kanana_jax.data.stream import teacher_cache
+from kanana_jax.files import read_json
 from kanana_jax.interop.model_folder import CARD
 from kanana_jax.report.page import Block, Chapter, Table, Text
 
@@ -14,8 +14,8 @@ Json = dict[str, Any]
 def family_cost(cards: dict[str, Json]) -> Json | None:
     """The cost of a family of models against training each from scratch.
 
-    The family are the trained models that no other stage starts from or that are as they leave the recipe; each would
-    have cost, from scratch, its own FLOPs per token times the tokens that the models trained from scratch have seen.
+    The family is the trained models that no other stage starts from. From scratch, each would have cost its own FLOPs
+    per token times the tokens that the models trained from scratch have seen.
     Kanana counts its 11.06% so (arXiv:2502.18934, §2.2): 1 − spent / scratch.
 
     Args:
@@ -79,14 +79,14 @@ def cost_blocks(cards: dict[str, Json]) -> list[Block]:
 
 
 def ledger(folders: dict[str, pathlib.Path]) -> dict[str, Json]:
-    """The `model.json` of each finished stage; of a cached teacher, its forward passes as those of no model."""
+    """The `model.json` of each finished stage; a cached teacher counts as forward passes without a model."""
     cards: dict[str, Json] = {}
     for name, folder in folders.items():
-        card, index = folder / "model" / CARD, folder / teacher_cache.INDEX
-        if card.is_file():
-            cards[name] = json.loads(card.read_text())
-        elif index.is_file():
-            cards[name] = cache_card(json.loads(index.read_text()))
+        card, index = read_json(folder / "model" / CARD), read_json(folder / teacher_cache.INDEX)
+        if card is not None:
+            cards[name] = card
+        elif index is not None:
+            cards[name] = cache_card(index)
     return cards
 
 

@@ -22,7 +22,7 @@ from kanana_jax.stages.kind import Context, ReadingConfig, check_text
 from kanana_jax.surgery import importance as importance_lib
 from kanana_jax.surgery import streaming
 from kanana_jax.surgery.cuts import CutList
-from kanana_jax.surgery.importance import Importance, ImportanceConfig
+from kanana_jax.surgery.importance import SCORES, Importance, ImportanceConfig
 
 log = logging.getLogger("kanana")
 
@@ -47,7 +47,7 @@ def score_once(
     count = -(-scoring.samples // scoring.batch_size)
     tokens = count * scoring.batch_size * seq_len
     flops = importance_lib.forward_passes(scoring, a.num_layers) * counts.forward_flops_per_token(a, seq_len) * tokens
-    if (folder / "importance.npz").is_file():
+    if (folder / SCORES).is_file():
         return Importance.load(folder), flops
     log.info("scoring %s on %d rows of %d tokens", parent.path, scoring.samples, seq_len)
     model = shapes.model(a, seq_len)

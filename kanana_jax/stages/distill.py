@@ -26,11 +26,11 @@ from kanana_jax.interop.lineage import origin
 from kanana_jax.losses.distillation import DistillationConfig, cached_distillation, distillation
 from kanana_jax.losses.hidden_states import HiddenConfig, Matching, hidden_term, match
 from kanana_jax.models import counts
-from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.architecture import Architecture, DType, Runtime
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.mesh import MeshConfig, rearranged
-from kanana_jax.parallel.sharding import abstract_batch, check_divisible, spec, tree_shardings
+from kanana_jax.parallel.sharding import abstract_batch, abstract_tree, check_divisible, spec, tree_shardings
 from kanana_jax.stages import text
 from kanana_jax.stages.kind import SCRATCH, Context, Kind, Program, Shapes, StagePrograms, check_text, device_bytes
 from kanana_jax.stages.text import TrainingConfig
@@ -58,7 +58,7 @@ class DistillConfig:
     top_k: int = 0
     loss: DistillationConfig = DistillationConfig()
     hidden: HiddenConfig | None = None
-    dtype: str = "bfloat16"
+    dtype: DType = "bfloat16"
     mesh: MeshConfig | None = None
 
     def __post_init__(self):
@@ -75,8 +75,10 @@ class DistillConfig:
             raise ValueError("a cache holds no hidden states: leave out 'hidden', or name a teacher instead")
         if self.top_k < 0 or (self.top_k and not self.cache):
             raise ValueError("top_k is for a cache, and at least 1 (0: all that is cached)")
-        if self.dtype not in ("bfloat16", "float32"):
-            raise ValueError(f"dtype must be 'bfloat16' or 'float32', not '{self.dtype}'")
+
+    def references(self) -> dict[str, str]:
+        given = {"distill.teacher": self.teacher, "distill.cache": self.cache}
+        return {key: name for key, name in given.items() if name}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,9 +87,13 @@ class DistillStage(TrainingConfig):
 
     distill: DistillConfig
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.start == SCRATCH and self.distill.hidden is not None:
+            raise ValueError("a student from scratch has none of its teacher's layers: leave out 'distill.hidden'")
+
     def references(self) -> dict[str, str]:
-        given = {"distill.teacher": self.distill.teacher, "distill.cache": self.distill.cache}
-        return super().references() | {key: name for key, name in given.items() if name}
+        return super().references() | self.distill.references()
 
     def others(self) -> dict[str, str]:
         return {} if self.distill.cache else {"teacher": self.distill.teacher}
@@ -107,7 +113,7 @@ class Teacher(NamedTuple):
     mesh: Mesh
 
 
-def frozen_runtime(runtime: Runtime, dtype: str) -> Runtime:
+def frozen_runtime(runtime: Runtime, dtype: DType) -> Runtime:
     """A teacher's: held and run in one dtype, nothing recomputed."""
     return dataclasses.replace(runtime, param_dtype=dtype, compute_dtype=dtype, remat="none")
 
@@ -276,7 +282,7 @@ def make_task(name: str, config: DistillStage, context: Context) -> tuple[Model,
     check_text(name, context, folder.architecture, folder.card, "train.seq_len", train.seq_len, "teacher")
     matching = None
     if own.hidden is not None:
-        parts = origin(_lineage(config, context), context.lineage(own.teacher))
+        parts = origin(context.lineage(config.start), context.lineage(own.teacher))
         matching = match(own.hidden, parts.layers, parts.channels, f"{name}.distill.hidden")
     teacher = running_teacher(name, config, shapes)
 
@@ -287,10 +293,6 @@ def make_task(name: str, config: DistillStage, context: Context) -> tuple[Model,
     flops = {"teacher": counts.forward_flops_per_token(teacher.model.architecture, train.seq_len)}
     loss = _running_loss(config, model, teacher, matching)
     return model, text.make_task(name, config, context, model, loss, make_frozen=load, flops=flops)
-
-
-def _lineage(config: DistillStage, context: Context):
-    return iter(()) if config.start == SCRATCH else context.lineage(config.start)
 
 
 def cache_folder(config: DistillStage, context: Context) -> pathlib.Path:
@@ -331,7 +333,7 @@ def programs(name: str, config: DistillStage, shapes: Shapes) -> StagePrograms:
     own, train, mesh = config.distill, config.train, shapes.mesh
     model, about = text.trained_model(name, config, shapes), {"distill": to_dict(own)}
     if own.cache:
-        k, log_probs = _cached(own, shapes)
+        k, log_probs = _cached(name, own, shapes)
         ids = ids_dtype(model.architecture.vocab_size)
         batch = abstract_batch(mesh, cached_shapes(train.batch_size, train.seq_len, k, ids, log_probs))
         loss = make_cached_loss(model, config=own.loss, chunk=train.loss_chunk)
@@ -339,11 +341,8 @@ def programs(name: str, config: DistillStage, shapes: Shapes) -> StagePrograms:
     teacher = running_teacher(name, config, shapes)
     shape, runtime = teacher.model.architecture, teacher.model.runtime
     matching = None if own.hidden is None else _any_match(name, own.hidden, model.architecture, shape)
-    params = jax.tree.map(
-        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
-        teacher.model.abstract_params(),
-        tree_shardings(teacher.mesh, teacher.model.logical_axes()),
-    )
+    shardings = tree_shardings(teacher.mesh, teacher.model.logical_axes())
+    params = abstract_tree(teacher.model.abstract_params(), shardings)
     batch, others, before = None, params, ()
     held = device_bytes(params)
     if teacher.mesh is not mesh:
@@ -371,19 +370,19 @@ def programs(name: str, config: DistillStage, shapes: Shapes) -> StagePrograms:
 
 
 def _any_match(name: str, hidden: HiddenConfig, student: Architecture, teacher: Architecture) -> Matching:
-    """A matching that costs what the run's will: which layers and channels belong together costs nothing."""
+    """A matching of the same cost as the run's; the choice of layers and channels does not affect it."""
     layers = tuple(i * teacher.num_layers // student.num_layers for i in range(student.num_layers))
     channels = None if teacher.embed_dim == student.embed_dim else tuple(range(student.embed_dim))
     return match(hidden, layers, channels, f"{name}.distill.hidden")
 
 
-def _cached(config: DistillConfig, shapes: Shapes) -> tuple[int, str]:
+def _cached(name: str, config: DistillConfig, shapes: Shapes) -> tuple[int, str]:
     """Entries per token of a cache that may not be there yet, and the dtype of its log-probabilities."""
     stage = shapes.stages.get(config.cache)
     written = getattr(stage, "cache_teacher", None)
     k = config.top_k or (written.k if written else 0)
     if not k:
-        raise ConfigError("to plan a distillation from a cache, set config 'distill.top_k', or add its stage")
+        raise ConfigError(f"to plan a distillation from a cache, set config '{name}.distill.top_k', or add its stage")
     return k, written.log_probs if written else "float16"
 
 

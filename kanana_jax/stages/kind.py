@@ -2,11 +2,10 @@
 
 A recipe is a list of stages. `recipe`, `plan` and the report know a stage by its `Kind` alone; `stages/__init__.py`
 lists the kinds there are. A kind has a config section, makes a model of a certain shape, may train it (as programs on
-shapes, which a run feeds with arrays and a plan with shapes alone), and tells its story in a chapter of the report.
+shapes, which a run feeds with arrays and a plan with shapes alone), and has a chapter in the report.
 """
 
 import dataclasses
-import json
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,7 +65,7 @@ class ReadingConfig(StageConfig):
     Attributes:
       mixture: weights of the sources, as shares of tokens.
       select: source → further rules for its documents in this stage: how a high-quality slice is cut.
-      data_after: the stage whose position in the sources is kept; empty: the last that it comes from and that read any.
+      data_after: the stage whose position in the sources is continued; empty: the nearest ancestor that has one.
     """
 
     mixture: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -152,7 +151,7 @@ class Context(Protocol):
         ...
 
     def position(self, config: ReadingConfig) -> Position | None:
-        """Where `data_after` left the sources, or the last stage that this one comes from and that read any."""
+        """The position where `data_after` left the sources; if empty, that of the nearest ancestor that read any."""
         ...
 
     def stream(
@@ -245,7 +244,7 @@ class StagePrograms:
       flops_per_token: exact and causal, of training and of the other models.
       resident: bytes per device by what lies there all the time: parameters, optimizer, other models.
       batch_bytes: of the batches that a step reads, per device.
-      programs: the last is the step.
+      programs: in the order in which they run; the step is the last.
       about: JSON-safe; what else the programs depend on.
     """
 
@@ -260,6 +259,10 @@ class StagePrograms:
     batch_bytes: int
     programs: tuple[Program, ...]
     about: dict[str, Any]
+
+    @property
+    def step(self) -> Program:
+        return self.programs[-1]
 
 
 def device_bytes(tree: Any) -> int:
@@ -301,8 +304,3 @@ class Kind(Generic[Config]):
     architecture: Callable[[str, Config, Architecture | None], Architecture] = same_shape
     programs: Callable[[str, Config, Shapes], StagePrograms] | None = None
     chapter: Chapter | None = None
-
-
-def read_json(file: pathlib.Path) -> Any:
-    """A JSON file of a stage, or None where it is not there."""
-    return json.loads(file.read_text()) if file.is_file() else None

@@ -14,13 +14,13 @@ from typing import Any
 import jax
 
 from kanana_jax.errors import ConfigError
-from kanana_jax.files import write_json
+from kanana_jax.files import read_json, write_json
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.model_folder import ModelFolder
 from kanana_jax.models.architecture import Architecture
-from kanana_jax.stages import cut, distill, search_chapter
+from kanana_jax.stages import cut, distill, search_chapter, text
 from kanana_jax.stages.distill import DistillConfig, DistillStage
-from kanana_jax.stages.kind import Context, Kind, ReadingConfig, read_json
+from kanana_jax.stages.kind import Context, Kind, ReadingConfig
 from kanana_jax.surgery import prune, search
 from kanana_jax.surgery.cuts import CutList
 from kanana_jax.surgery.search import SearchConfig
@@ -28,7 +28,6 @@ from kanana_jax.training import loop
 from kanana_jax.training.task import Score, TrainConfig
 
 log = logging.getLogger("kanana")
-RESULT = "search.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,9 +38,16 @@ class SearchStage(ReadingConfig):
     distill: DistillConfig
     train: TrainConfig
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.search.rungs[-1] != self.train.steps:
+            raise ValueError(
+                f"search.rungs ends at step {self.search.rungs[-1]}, train at {self.train.steps}: the last rung is the "
+                "end of the short distillation"
+            )
+
     def references(self) -> dict[str, str]:
-        given = {"distill.teacher": self.distill.teacher, "distill.cache": self.distill.cache}
-        return super().references() | {key: name for key, name in given.items() if name}
+        return super().references() | self.distill.references()
 
 
 @dataclasses.dataclass
@@ -74,15 +80,10 @@ def run(name: str, config: SearchStage, context: Context) -> None:
     """Runs a search to its end, resuming where it was stopped.
 
     Raises:
-      ConfigError: no shape is within the budget, or rungs that do not end where `train` does.
+      ConfigError: no shape is within the budget, or no source holds text out.
       UserError: see `training/loop.py`.
     """
     own, folder = config.search, context.workdir / name
-    if own.rungs[-1] != config.train.steps:
-        raise ConfigError(
-            f"config '{name}.search.rungs' ends at step {own.rungs[-1]}, {name}.train at {config.train.steps}: the "
-            "last rung is the end of the short distillation"
-        )
     parent = context.find(config.start)
     before = parent.architecture
     shapes = {search.label(prune.shape(before, s)): s for s in search.candidates(before, own)}
@@ -108,7 +109,8 @@ def run(name: str, config: SearchStage, context: Context) -> None:
             for i, label in enumerate(ranked)
         ]
         result = {"budget": dataclasses.asdict(own.budget), "rungs": own.rungs, "candidates": rows}
-        write_json(folder / RESULT, result | {"spearman_with_last": _rank_correlations(found, own.rungs)})
+        result["spearman_with_last"] = _rank_correlations(found, own.rungs)
+        write_json(folder / search_chapter.RESULT, result)
     flops = {kind: sum(c.flops[kind] for c in found.values()) for kind in ("train", "teacher")}
     cut.carry_out(
         cuts[ranked[0]],
@@ -151,26 +153,27 @@ def _reach(
         distill=config.distill,
     )
     _, task = distill.make_task(label, candidate, context)
+    if task.evaluate is None:
+        raise ConfigError(
+            f"stage '{stage}' compares candidates by {task.score.name} of held-out text, and no source holds any out: "
+            "set config 'sources.NAME.holdout'"
+        )
     shapes = context.shapes
     result = loop.train(task, config.train, shapes.mesh, folder, shapes.seed, stop_at=rung)
-    found.rungs[str(rung)] = _loss(task.score, result.evaluation, stage)
+    found.rungs[str(rung)] = _loss(task.score, result.evaluation)
     found.tokens = result.tokens
     found.flops = {kind: task.flops.get(kind, 0.0) * result.tokens for kind in ("train", "teacher")}
     if jax.process_index() == 0:
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         first = next(line["eval"] for line in lines if "eval" in line and line["step"] == 0)
-        found.pruned = _loss(task.score, first, stage)
+        found.pruned = _loss(task.score, first)
         write_json(folder / "result.json", dataclasses.asdict(found))
     return found
 
 
-def _loss(score: Score, evaluation: dict[str, Any], stage: str) -> float:
+def _loss(score: Score, evaluation: dict[str, Any]) -> float:
     value = score.of(evaluation)
-    if value is None:
-        raise ConfigError(
-            f"stage '{stage}' compares candidates by {score.name} of held-out text, and no source holds any out: set "
-            "config 'sources.NAME.holdout'"
-        )
+    assert value is not None  # text is held out
     return score.loss(value)
 
 
@@ -190,7 +193,7 @@ KIND = Kind(
     "search",
     SearchStage,
     run,
-    free=tuple(key for key in distill.KIND.free if key != "tasks"),
+    free=(*text.TRAIN_FREE, "distill.mesh"),
     architecture=architecture,
     chapter=search_chapter.CHAPTER,
 )

@@ -1,10 +1,12 @@
 """A search for a shape in a run's report: the candidates, where each was stopped, and whether ranks settled early."""
 
-import json
 import pathlib
 
+from kanana_jax.files import read_json
 from kanana_jax.report.page import Block, Chapter, Figure, Table, Text
 from kanana_jax.report.plots import Series, lines
+
+RESULT = "search.json"
 
 
 def search_blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
@@ -15,9 +17,9 @@ def search_blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
     """
     blocks: list[Block] = []
     for name, folder in folders.items():
-        file = folder / "search.json"
-        if file.is_file():
-            blocks += _search(name, json.loads(file.read_text()))
+        found = read_json(folder / RESULT)
+        if found is not None:
+            blocks += _search(name, found)
     return blocks
 
 
@@ -26,9 +28,9 @@ def _search(name: str, found: dict) -> list[Block]:
     columns = (
         "shape",
         "parameters",
-        "FLOPs a token",
+        "FLOPs per token",
         "memory, MB",
-        "a step, ms",
+        "ms per step",
         "pruned",
         *(f"{r} steps" for r in rungs),
     )

@@ -1,13 +1,15 @@
 """Surgery in a run's report: the parts that each cut kept, and how they were scored."""
 
-import json
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from kanana_jax.files import read_json
+from kanana_jax.interop.lineage import REPORT
 from kanana_jax.report.page import Block, Chapter, Figure, Table, Text
 from kanana_jax.report.plots import Series, heatmap, lines
+from kanana_jax.surgery.importance import SCORES
 
 Json = dict[str, Any]
 BINS = 12  # of parts, ranked, in the heat map of a layer
@@ -22,10 +24,9 @@ def surgery_blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
     blocks: list[Block] = []
     rows = []
     for name, folder in folders.items():
-        file = folder / "surgery.json"
-        if not file.is_file():
+        report = read_json(folder / REPORT)
+        if report is None:
             continue
-        report = json.loads(file.read_text())
         kept = {key: f"{new:,} of {old:,}" for key, (new, old) in report["kept"].items()}
         depth = f"{len(report['layers'])} of {report['before']['num_layers']}"
         old, new = report["parameters"]
@@ -55,7 +56,7 @@ def _layers(report: Json) -> str:
 
 
 def _importance(name: str, folder: pathlib.Path) -> list[Block]:
-    file = folder / "importance.npz"
+    file = folder / SCORES
     if not file.is_file():
         return []
     with np.load(file, allow_pickle=False) as found:

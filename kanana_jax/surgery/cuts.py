@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from kanana_jax.models import counts
-from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.architecture import Architecture
 from kanana_jax.models.axes import Axes
 from kanana_jax.models.transformer import Params, logical_axes
 from kanana_jax.parallel.sharding import tree_shardings
@@ -165,7 +165,7 @@ def _times(x, factor: float):
     return x if factor == 1.0 else (x.astype(np.float32) * np.float32(factor)).astype(x.dtype)
 
 
-def apply(cuts: CutList, params: Params, runtime: Runtime, mesh: Mesh | None = None) -> Params:
+def apply(cuts: CutList, params: Params, mesh: Mesh | None = None) -> Params:
     """The new model on the mesh that the old one is on; nothing is gathered on one device."""
     shardings = None if mesh is None else tree_shardings(mesh, logical_axes(cuts.after))
 

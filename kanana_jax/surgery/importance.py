@@ -24,6 +24,7 @@ from kanana_jax.models.architecture import Architecture
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 
+SCORES = "importance.npz"
 FIELDS = ("channels", "neurons", "heads", "layers", "residual")
 
 
@@ -96,7 +97,7 @@ class Importance:
 
     def save(self, folder: pathlib.Path, about: dict[str, Any]) -> None:
         """Writes `importance.npz` and `importance.json` (what they were measured with)."""
-        with whole_file(folder / "importance.npz") as temporary, temporary.open("wb") as file:
+        with whole_file(folder / SCORES) as temporary, temporary.open("wb") as file:
             np.savez(file, **{name: getattr(self, name) for name in FIELDS})
         write_json(folder / "importance.json", about)
 
@@ -104,7 +105,7 @@ class Importance:
     def load(folder: pathlib.Path) -> "Importance":
         """Raises UserError: not there, or not readable."""
         try:
-            with np.load(folder / "importance.npz", allow_pickle=False) as file:
+            with np.load(folder / SCORES, allow_pickle=False) as file:
                 return Importance(*(file[name] for name in FIELDS))
         except (OSError, KeyError, ValueError) as error:
             raise UserError(f"{folder} holds no importance scores ({error}): prune from the model instead") from error

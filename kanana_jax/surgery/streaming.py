@@ -3,7 +3,8 @@
 import pathlib
 
 from kanana_jax.interop import model_folder
-from kanana_jax.interop.model_folder import Card, ModelFolder
+from kanana_jax.interop.card import Card
+from kanana_jax.interop.model_folder import ModelFolder
 from kanana_jax.surgery.cuts import CutList, cut_layer, cut_outer
 
 

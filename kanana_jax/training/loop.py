@@ -49,7 +49,7 @@ class Result:
 # A step that is being compiled: called like `ShardedStep.function`.
 StepFunction = Callable[[TrainState, Batch, Others], tuple[TrainState, dict[str, jax.Array]]]
 Ahead = futures.Future[StepFunction]
-# Keeps what `Frozen.prepare` draws apart from what the loss of the same step draws.
+# Keeps the random numbers of `Frozen.prepare` apart from those of the same step's loss.
 _PREPARE = 0x70726570
 
 
@@ -84,7 +84,7 @@ def sharded_step(
         out_shardings=(shardings, None),
         compiler_options=_CPU_OPTIONS if mesh.devices.flat[0].platform == "cpu" else None,
     )
-    state = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings)
+    state = sharding.abstract_tree(abstract, shardings)
     return ShardedStep(function, state, optimizer)
 
 
@@ -191,7 +191,7 @@ class _Run:
         self.task, self.config, self.mesh, self.checkpoints = task, config, mesh, checkpoints
         self.start, self.so_far, self.end = start, so_far, end
         self.key = jax.random.fold_in(jax.random.key(seed), _PREPARE)
-        rate, self.peak_source = chips.peak_flops(jax.local_devices()[0])
+        rate, _ = chips.peak_flops(jax.local_devices()[0])
         self.peak = rate * mesh.size
         self.schedule = _multiple(config)
         self.writers: list[metrics_lib.Writer] = []
@@ -229,7 +229,7 @@ class _Run:
         if self.start == 0 and (self.asks(0) or not self.task.fresh):
             self.evaluate(0, state.params, frozen)
         elif self.start < self.end and self.due(self.start) and self.so_far.judged < self.start:
-            self.judge(self.start, state.params, frozen)  # it was told to stop there
+            self.judge(self.start, state.params, frozen)  # a stop there skipped it
         for step in range(self.start + 1, self.end + 1):
             first = step == self.start + 1
             self.mark(step, heartbeat.COMPILE if first else heartbeat.BATCH)
@@ -261,7 +261,7 @@ class _Run:
                 loss = self.judge(step, state.params, frozen)
                 if config.patience and self.so_far.worse >= config.patience and not last:
                     last, self.end = True, step
-                    if self.task.questions is not None:
+                    if self.task.questions is not None and "tasks" not in self.evaluation:
                         self.evaluate(step, state.params, frozen)  # with the questions of the end
             if saving or last:
                 self.mark(step, heartbeat.SAVE)

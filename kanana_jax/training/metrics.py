@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from kanana_jax.files import whole_file
 
-# A line of `metrics.jsonl`: `step` and `tokens` beside the figures of a log step, or beside `eval`, those of an
-# evaluation, by what they are, with the `score` that ranks checkpoints.
+# A line of `metrics.jsonl`: `step` and `tokens`, and either the figures of a log step, or `eval` (the figures of an
+# evaluation, by name) and the `score` that ranks checkpoints.
 Line = dict[str, Any]
 
 
@@ -64,17 +64,16 @@ def _flat(line: Line, prefix: str = ""):
     for name, value in line.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}/")
-        elif isinstance(value, (int, float)) and value is not None:
+        elif isinstance(value, (int, float)):
             yield prefix + name, value
 
 
 class Terminal:
     """A progress bar with ETA where there is a terminal, plain lines where there is none."""
 
-    def __init__(self, stage: str, total_steps: int, from_step: int, plain_every: int = 1):
-        self._stage, self._total, self._plain_every = stage, total_steps, plain_every
+    def __init__(self, stage: str, total_steps: int, from_step: int):
+        self._stage, self._total = stage, total_steps
         self._progress = None
-        self._lines = 0
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import (
@@ -106,9 +105,8 @@ class Terminal:
                 self._progress.console.print(f"{self._stage} step {line['step']}: {figures}")
             else:
                 self._progress.update(self._task, completed=line["step"], figures=figures)
-        elif "eval" in line or self._lines % self._plain_every == 0 or line["step"] == self._total:
+        else:
             print(f"{self._stage} step {line['step']}/{self._total}  {figures}", file=sys.stderr, flush=True)
-        self._lines += "eval" not in line
 
     def close(self) -> None:
         if self._progress is not None:

@@ -88,7 +88,7 @@ def _learning_rate_and_decay(
             decay = config.weight_decay if decays else 0.0
             return -eta * (config.learning_rate * u + decay * p)
 
-        assert params is not None, "weight decay is of the parameters: pass them to update"
+        assert params is not None, "weight decay needs the parameters: pass them to update"
         updates = jax.tree.map(leaf, updates, params, _decays(logical_axes))
         return updates, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))
 

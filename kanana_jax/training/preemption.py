@@ -1,4 +1,4 @@
-"""Pre-emption: a run that is told to stop saves its state and says so by its exit code."""
+"""Pre-emption: a run that receives SIGTERM or the cluster's notice saves its state and exits with code 75."""
 
 import contextlib
 import signal
@@ -10,7 +10,7 @@ from kanana_jax.errors import UserError
 
 
 class Preempted(UserError):
-    """The run was told to stop (SIGTERM or the cluster's notice) and has saved its state."""
+    """The run received a request to stop (SIGTERM or the cluster's notice) and has saved its state."""
 
     exit_code = 75  # EX_TEMPFAIL: run the same command again
 

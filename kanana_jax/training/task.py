@@ -17,14 +17,39 @@ from kanana_jax.training.step import Batch, GuardConfig, Loss, Others
 Evaluation = dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """How long and how a stage trains.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """How many tokens a stage reads, and how many per step.
 
     Attributes:
       tokens: length of the stage; the steps are ⌈tokens / batch_tokens⌉.
       batch_tokens: tokens per step, all devices and micro-batches together.
       seq_len: tokens per row; `batch_tokens` is a multiple of it.
+    """
+
+    tokens: int
+    batch_tokens: int
+    seq_len: int
+
+    def __post_init__(self):
+        if self.batch_tokens % self.seq_len:
+            raise ValueError(f"batch_tokens ({self.batch_tokens}) must be a multiple of seq_len ({self.seq_len})")
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a global batch, `B`."""
+        return self.batch_tokens // self.seq_len
+
+    @property
+    def steps(self) -> int:
+        return -(-self.tokens // self.batch_tokens)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig(BatchConfig):
+    """How long and how a stage trains.
+
+    Attributes:
       optimizer: AdamW and its schedule.
       accumulate: micro-batches per step.
       z_loss: coefficient (Kanana §2.2: 5e-6).
@@ -35,9 +60,6 @@ class TrainConfig:
       guard: which updates are refused.
     """
 
-    tokens: int
-    batch_tokens: int
-    seq_len: int
     optimizer: OptimizerConfig
     accumulate: int = 1
     z_loss: float = 5e-6
@@ -49,8 +71,7 @@ class TrainConfig:
     guard: GuardConfig = GuardConfig()
 
     def __post_init__(self):
-        if self.batch_tokens % self.seq_len:
-            raise ValueError(f"batch_tokens ({self.batch_tokens}) must be a multiple of seq_len ({self.seq_len})")
+        super().__post_init__()
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"the {self.batch_size} rows of a batch must be a multiple of accumulate ({self.accumulate})"
@@ -59,15 +80,6 @@ class TrainConfig:
             raise ValueError("tokens and log_every must be at least 1")
         if self.patience < 0 or (self.patience and not self.eval_every):
             raise ValueError("patience counts evaluations: it must not be negative, and needs eval_every")
-
-    @property
-    def batch_size(self) -> int:
-        """Rows of a global batch, `B`."""
-        return self.batch_tokens // self.seq_len
-
-    @property
-    def steps(self) -> int:
-        return -(-self.tokens // self.batch_tokens)
 
 
 class Frozen(NamedTuple):

@@ -5,13 +5,12 @@ import struct
 
 import jax
 import pytest
-from conftest import losses
+from conftest import losses, stopped_after
 
 pytest.importorskip("lm_eval")
 
 from kanana_jax.errors import ConfigError  # noqa: E402
 from kanana_jax.recipe import run as recipe  # noqa: E402
-from kanana_jax.training import loop  # noqa: E402
 
 TASKS = dict(names=("microworld", "microworld_arithmetic"), every=3, limit=2, batch_size=8)
 
@@ -31,40 +30,17 @@ def _evals(workdir):
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    from conftest import ROOT
-
-    from kanana_jax import config as config_lib
-
+def plain(tiny_config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run") / "w"
-    config = _config(lambda *o: _read(config_lib, ROOT, o), None)
-    recipe.run(config, workdir, devices=jax.devices()[:1])
+    recipe.run(_config(tiny_config, None), workdir, devices=jax.devices()[:1])
     return workdir
 
 
-def _read(config_lib, root, overrides):
-    config = config_lib.read_config_file(str(root / "configs/tiny.py") + ":test")
-    config_lib.override(config, overrides)
-    return config
-
-
-def test_tasks_have_a_curve_and_change_no_draw(plain, tiny_config, tmp_path, monkeypatch):
+def test_tasks_have_a_curve_and_change_no_draw(plain, tiny_config, tmp_path):
     """Interrupted between two checkpoints, too."""
     config = _config(tiny_config, TASKS)
-    original = loop._Run.digest
-
-    class Stop(Exception):
-        pass
-
-    def digest(self, step, values):
-        original(self, step, values)
-        if step == 8:
-            raise Stop
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "digest", digest)
-        with pytest.raises(Stop):
-            recipe.run(config, tmp_path, devices=jax.devices()[:1])
+    with stopped_after(8):
+        recipe.run(config, tmp_path, devices=jax.devices()[:1])
     recipe.run(config, tmp_path, devices=jax.devices()[:1])
     assert losses(tmp_path) == losses(plain)
     assert json.loads((tmp_path / "stage1/data_state.json").read_text()) == json.loads(

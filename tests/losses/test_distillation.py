@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import log_softmax
 
 from kanana_jax.losses.distillation import DistillationConfig, cached_distillation, distillation
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
@@ -34,17 +35,12 @@ def case():
     )
 
 
-def _log_softmax(x):
-    x = x - x.max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
-
-
 def _value(case, c, hidden=None, unembedding=None):
     """(loss, divergence, nll) in float64, by the definitions."""
     hidden = case["hidden"] if hidden is None else hidden
     unembedding = case["unembedding"] if unembedding is None else unembedding
     student, teacher = hidden @ unembedding.T, case["teacher_hidden"] @ case["teacher_unembedding"].T
-    log_q, log_p = _log_softmax(student / c.temperature), _log_softmax(teacher / c.temperature)
+    log_q, log_p = log_softmax(student / c.temperature), log_softmax(teacher / c.temperature)
     p, q = np.exp(log_p), np.exp(log_q)
     if c.divergence == "forward":
         each = (p * (log_p - log_q)).sum(-1)
@@ -53,7 +49,7 @@ def _value(case, c, hidden=None, unembedding=None):
     else:
         m = c.jsd_beta * p + (1 - c.jsd_beta) * q
         each = c.jsd_beta * (p * (log_p - np.log(m))).sum(-1) + (1 - c.jsd_beta) * (q * (log_q - np.log(m))).sum(-1)
-    nll = -np.take_along_axis(_log_softmax(student), case["targets"][..., None], -1)[..., 0]
+    nll = -np.take_along_axis(log_softmax(student), case["targets"][..., None], -1)[..., 0]
     w = case["weights"]
     divergence, nll = (each * w).sum(), (nll * w).sum()
     return (1 - c.ce_weight) * c.temperature**2 * divergence + c.ce_weight * nll, divergence, nll
@@ -106,7 +102,7 @@ def test_values_and_gradients(case, config, mesh):
 
 
 def _top(case, k):
-    log_p = _log_softmax(case["teacher_hidden"] @ case["teacher_unembedding"].T)
+    log_p = log_softmax(case["teacher_hidden"] @ case["teacher_unembedding"].T)
     ids = np.argsort(-log_p, axis=-1)[..., :k]
     return ids, np.take_along_axis(log_p, ids, -1)
 
@@ -120,11 +116,11 @@ def _cached(case, c, k):
 
 def _bucket_value(case, c, k, hidden, unembedding):
     ids, log_p = _top(case, k)
-    log_q = np.take_along_axis(_log_softmax(hidden @ unembedding.T), ids, -1)
+    log_q = np.take_along_axis(log_softmax(hidden @ unembedding.T), ids, -1)
     p, q = np.exp(log_p), np.exp(log_q)
     t, u = 1 - p.sum(-1), 1 - q.sum(-1)
     each = (p * (log_p - log_q)).sum(-1) + t * (np.log(t) - np.log(u))
-    nll = -np.take_along_axis(_log_softmax(hidden @ unembedding.T), case["targets"][..., None], -1)[..., 0]
+    nll = -np.take_along_axis(log_softmax(hidden @ unembedding.T), case["targets"][..., None], -1)[..., 0]
     return ((1 - c.ce_weight) * each * case["weights"] + c.ce_weight * nll * case["weights"]).sum()
 
 

@@ -1,7 +1,6 @@
 """Counts, FLOPs, what a mesh must divide and decay follow from axis names, as the closed formulas have them."""
 
 import dataclasses
-import time
 
 import jax
 import pytest
@@ -76,6 +75,7 @@ def test_counting_is_cheap():
     """A search counts thousands of shapes: the module is traced once for all of them."""
     shapes = [dataclasses.replace(SHAPES["tiny"], mlp_dim=8 * i + 8) for i in range(1000)]
     counts.parameters(shapes[0])
-    start = time.perf_counter()
-    assert sorted(map(counts.parameters, shapes)) == list(map(counts.parameters, shapes))
-    assert time.perf_counter() - start < 2.0
+    traced = transformer._axes_by_path.cache_info().misses
+    numbers = [counts.parameters(shape) for shape in shapes]
+    assert numbers == sorted(set(numbers))
+    assert transformer._axes_by_path.cache_info().misses == traced

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 from conftest import ROOT, losses
 
-from kanana_jax import config as config_lib
 from kanana_jax.cli import main
 from kanana_jax.recipe import run as recipe
 
@@ -66,10 +65,8 @@ def _join(port, index, count, timeout=120):
     ]
 
 
-def test_two_processes_equal_one(tmp_path):
-    config = config_lib.read_config_file(str(ROOT / "configs/tiny.py") + ":test")
-    config_lib.override(config, OVERRIDES)
-    recipe.run(config, tmp_path / "one", devices=jax.devices()[:1])
+def test_two_processes_equal_one(tiny_config, tmp_path):
+    recipe.run(tiny_config(*OVERRIDES), tmp_path / "one", devices=jax.devices()[:1])
     port = _free_port()
     mesh = ["--config.mesh.fsdp=4", "--config.mesh.tensor=2"]
     for error, code in _run([_command(tmp_path / "two", mesh, *_join(port, i, 2)) for i in range(2)], 4):

@@ -6,11 +6,10 @@ import json
 import jax
 import numpy as np
 import pytest
-from conftest import losses
+from conftest import losses, stopped_after
 
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.recipe import run as recipe
-from kanana_jax.training import loop
 
 ONE_STAGE = ("stages=('stage1',)", "stage1.train.tokens=10_240")  # 20 steps
 
@@ -24,18 +23,9 @@ def _config(tiny_config, *overrides, mesh=None):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    from conftest import ROOT
-
-    from kanana_jax import config as config_lib
-
-    def make(*overrides):
-        config = config_lib.read_config_file(str(ROOT / "configs/tiny.py") + ":test")
-        config_lib.override(config, overrides)
-        return config
-
+def undisturbed(tiny_config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run") / "w"
-    recipe.run(_config(make), workdir, devices=jax.devices()[:1])
+    recipe.run(_config(tiny_config), workdir, devices=jax.devices()[:1])
     return workdir
 
 
@@ -97,30 +87,12 @@ def test_scan_and_accumulation_give_the_same_losses(undisturbed, tiny_config, tm
     np.testing.assert_allclose(losses(tmp_path), losses(undisturbed), atol=1e-5)
 
 
-class _Stop(Exception):
-    pass
-
-
-def _interrupt_after(monkeypatch, steps):
-    """Ends a run by an exception once that many steps are logged, as a crash between checkpoints would."""
-    original = loop._Run.digest
-
-    def digest(self, step, values):
-        original(self, step, values)
-        if step == steps:
-            raise _Stop
-
-    monkeypatch.setattr(loop._Run, "digest", digest)
-
-
 @pytest.mark.parametrize("there_and_back", [(1, dict(fsdp=4, tensor=2)), (8, dict(fsdp=1))])
-def test_a_run_goes_on_on_another_mesh(undisturbed, tiny_config, tmp_path, there_and_back, monkeypatch):
+def test_a_run_resumes_on_another_mesh(undisturbed, tiny_config, tmp_path, there_and_back):
     first, second = there_and_back
     first_mesh = dict(fsdp=-1) if first == 1 else dict(fsdp=4, tensor=2)
-    with monkeypatch.context() as patch:
-        _interrupt_after(patch, 10)
-        with pytest.raises(_Stop):
-            recipe.run(_config(tiny_config, mesh=first_mesh), tmp_path, devices=jax.devices()[:first])
+    with stopped_after(10):
+        recipe.run(_config(tiny_config, mesh=first_mesh), tmp_path, devices=jax.devices()[:first])
     assert not (tmp_path / "stage1/model").exists()
     recipe.run(_config(tiny_config, mesh=second), tmp_path, devices=jax.devices()[: 8 if first == 1 else 1])
     np.testing.assert_allclose(losses(tmp_path), losses(undisturbed), atol=1e-5)
@@ -135,11 +107,9 @@ def test_another_config_in_the_same_workdir_is_refused(undisturbed, tiny_config)
         )
 
 
-def test_a_checkpoint_of_another_architecture_is_refused(tiny_config, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        _interrupt_after(patch, 6)
-        with pytest.raises(_Stop):
-            recipe.run(_config(tiny_config), tmp_path, devices=jax.devices()[:1])
+def test_a_checkpoint_of_another_architecture_is_refused(tiny_config, tmp_path):
+    with stopped_after(6):
+        recipe.run(_config(tiny_config), tmp_path, devices=jax.devices()[:1])
     (tmp_path / "config.json").unlink()
     config = _config(tiny_config)
     config.stage1.model.mlp_dim = 128

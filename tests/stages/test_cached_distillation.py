@@ -10,7 +10,7 @@ import signal
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT, losses
+from conftest import ROOT, log_softmax, losses, stopped_after
 
 from kanana_jax import config as config_lib
 from kanana_jax.data.stream.cached import CachedStream
@@ -110,11 +110,6 @@ def test_all_tokens_cached_teach_as_the_teacher_does(run):
     np.testing.assert_allclose(offline, online, rtol=3e-4)  # float16: 2⁻¹¹ of each log-probability
 
 
-def _log_softmax(x):
-    x = x - x.max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
-
-
 def _bound(folder):
     found = model_folder.find(folder)
     params = model_folder.load_params(found, Runtime(), make_mesh(MeshConfig(), jax.devices()[ONE]))
@@ -156,7 +151,7 @@ def test_sixteen_tokens_and_the_rest_by_hand(run, config, teacher, student):
     )
     found = jax.jit(loss)(params, batch, None, None)
 
-    log_p, log_q = (_log_softmax(_logits(m, batch.rows)) for m in (_bound(teacher), model))
+    log_p, log_q = (log_softmax(_logits(m, batch.rows)) for m in (_bound(teacher), model))
     top = np.argsort(-log_p, axis=-1, kind="stable")[..., :16]
     p, q = (np.exp(np.take_along_axis(x, top, -1)) for x in (log_p, log_q))
     t, u = 1 - p.sum(-1), 1 - q.sum(-1)
@@ -193,7 +188,7 @@ def test_what_it_cost_and_what_is_told(run, teacher):
     assert through_cache["total"] == pytest.approx(directly["total"])
     assert through_cache["scratch"] == directly["scratch"]
     page = recipe.write_report(run).read_text()
-    assert "Cached teachers" in page and "cached: finished" in page and "bytes a token" in page
+    assert "Cached teachers" in page and "cached: finished" in page and "bytes per token" in page
 
 
 class _Stop(Exception):
@@ -233,21 +228,12 @@ def test_a_stopped_cache_job_ends_with_the_same_bytes(run, config, tmp_path, mon
     assert _files(workdir / "cached") == _files(run / "cached")
 
 
-def test_a_stopped_student_ends_with_the_same_bits(run, config, tmp_path, monkeypatch):
+def test_a_stopped_student_ends_with_the_same_bits(run, config, tmp_path):
     workdir = _again(run, tmp_path, "offline")
     config = copy.deepcopy(config)
     config.stages = ("online", "cached", "offline")
-    original = loop._Run.digest
-
-    def digest(self, step, values):
-        original(self, step, values)
-        if step == 5:
-            raise _Stop
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "digest", digest)
-        with pytest.raises(_Stop):
-            recipe.run(config, workdir, devices=jax.devices()[ONE])
+    with stopped_after(5):
+        recipe.run(config, workdir, devices=jax.devices()[ONE])
     recipe.run(config, workdir, devices=jax.devices()[ONE])
     assert losses(workdir, "offline") == losses(run, "offline")
     ends = [
@@ -318,6 +304,13 @@ def test_a_job_goes_on_only_with_what_it_began_with(run, config, tmp_path):
         (lambda c: c.offline.distill.update(hidden=dict(weight=1.0)), "holds no hidden states"),
         (lambda c: setattr(c.offline, "distill", dict()), "name a teacher, or a cache"),
         (lambda c: c.online.distill.update(top_k=4), "top_k is for a cache"),
+        (
+            lambda c: (
+                c.online.update(start="scratch", model=presets.tiny(V).to_dict()),
+                c.online.distill.update(hidden=dict(weight=1.0)),
+            ),
+            "a student from scratch has none of its teacher's layers",
+        ),
         (
             lambda c: setattr(c.online, "distill", dict(cache="cached")),
             "online.distill.cache' is 'cached', which does not",

@@ -7,7 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT, losses
+from conftest import losses
 
 from kanana_jax import config as config_lib
 from kanana_jax.errors import ConfigError, UserError
@@ -25,11 +25,8 @@ def _card(workdir, stage):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-
-    workdir = tmp_path_factory.mktemp("chain")
-    config = config_lib.read_config_file(f"{ROOT / 'configs/tiny.py'}:test")
-    config_lib.override(config, SHORT)
+def run(tiny_config, tmp_path_factory):
+    workdir, config = tmp_path_factory.mktemp("chain"), tiny_config(*SHORT)
     recipe.run(config, workdir, devices=jax.devices()[:1])
     return workdir, config
 
@@ -109,7 +106,7 @@ def test_a_teacher_on_a_mesh_of_its_own_teaches_the_same(run, tmp_path):
 @pytest.mark.parametrize(
     "change, told",
     [
-        ("student.distill.teacher='deepr'", "not a model"),
+        ("student.distill.teacher='deepr'", "no stage and no folder of that name; did you mean 'deeper'"),
         ("pruned.prune.shape.embed_dim=1000", "config 'pruned.prune.shape.embed_dim' is 1000"),
         ("upscaled.upscale.num_layers=2", "has 2 already"),
         ("pruned.prune.seq_len=4096", "'pruned.prune.seq_len' is 4096, beyond the model's max_seq_len"),

@@ -5,9 +5,7 @@ import shutil
 
 import jax
 import pytest
-from conftest import ROOT
 
-from kanana_jax import config as config_lib
 from kanana_jax.errors import ConfigError
 from kanana_jax.interop import model_folder
 from kanana_jax.recipe import run as recipe
@@ -16,25 +14,22 @@ from kanana_jax.training import loop
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
+def base(tiny_config, tmp_path_factory):
     """A model of six steps."""
     workdir = tmp_path_factory.mktemp("base") / "run"
-    recipe.run(_base(), workdir, devices=jax.devices()[:1])
-    (workdir / "config.json").unlink()  # goes on as another recipe
+    recipe.run(_base(tiny_config), workdir, devices=jax.devices()[:1])
+    (workdir / "config.json").unlink()  # resumed as another recipe
     return workdir
 
 
-def _base():
-    config = config_lib.read_config_file(f"{ROOT / 'configs/tiny.py'}:test")
-    overrides = ("stages=('stage1',)", "stage1.train.tokens=3072", "sources.en_news.holdout=0.1")
-    config_lib.override(config, overrides)
-    return config
+def _base(tiny_config):
+    return tiny_config("stages=('stage1',)", "stage1.train.tokens=3072", "sources.en_news.holdout=0.1")
 
 
 @pytest.fixture
-def searching():
+def searching(tiny_config):
     """A search over it."""
-    config = _base()
+    config = _base(tiny_config)
     config.stages = ("stage1", "found")
     config.found = dict(
         kind="search",
@@ -88,11 +83,11 @@ def test_a_search_ends_with_its_best_and_goes_on_where_it_was_stopped(base, sear
 
 
 def test_a_rung_is_no_end(base, searching, tmp_path):
-    """A student that is stopped at a rung and goes on learns what it would have learnt without the stop."""
+    """A student that is stopped at a rung and resumed learns the same as without the stop."""
     for name in "abc":
         shutil.copytree(base, tmp_path / name)
     searching.found.search.rungs = (2, 3)
-    with pytest.raises(ConfigError, match="'found.search.rungs' ends at step 3, found.train at 4"):
+    with pytest.raises(ConfigError, match="'found': search.rungs ends at step 3, train at 4"):
         recipe.run(searching, tmp_path / "a", devices=jax.devices()[:1])
     searching.found.search.update(rungs=(4,), candidates=1)
     recipe.run(searching, tmp_path / "b", devices=jax.devices()[:1])

@@ -99,7 +99,7 @@ def _masked(cuts, params):
 def test_the_pruned_model_is_the_masked_teacher(config):
     params = _params()
     cuts = prune.cut_list(TEACHER, prune.PruneConfig(**config), _scores())
-    pruned = cuts_lib.apply(cuts, params, RUNTIME)
+    pruned = cuts_lib.apply(cuts, params)
     expected = jax.tree.map(lambda x: x.shape, abstract_params(cuts.after, RUNTIME))
     assert jax.tree.map(lambda x: x.shape, pruned) == expected
     masked, masked_params = _masked(cuts, params)
@@ -165,7 +165,7 @@ def test_a_cut_is_the_one_written_out_to_the_bit(tied, seed):
         norm_scales=tuple(float(x) for x in draw.uniform(0.5, 2, 9)),
     )
     params = _params(before, seed)
-    want, found = _written_out(cuts, params), cuts_lib.apply(cuts, params, RUNTIME)
+    want, found = _written_out(cuts, params), cuts_lib.apply(cuts, params)
     assert jax.tree.structure(found) == jax.tree.structure(want)
     jax.tree.map(
         lambda x, y: np.testing.assert_array_equal(np.asarray(x).view(np.int32), y.view(np.int32)), found, want
@@ -204,11 +204,11 @@ def test_which_layers_go(layers, gone):
 def test_tied_embeddings_are_the_average():
     params = _params()
     cuts = prune.cut_list(TEACHER, prune.PruneConfig(tie_embeddings=True), _scores())
-    pruned = cuts_lib.apply(cuts, params, RUNTIME)
+    pruned = cuts_lib.apply(cuts, params)
     np.testing.assert_allclose(pruned["embedding"], (params["embedding"] + params["unembedding"]) / 2, rtol=1e-6)
     assert "unembedding" not in pruned and cuts.report()["tied_by_averaging"]
     same = jax.tree.map(lambda x: x, params) | {"unembedding": params["embedding"]}
-    tied = cuts_lib.apply(cuts, same, RUNTIME)
+    tied = cuts_lib.apply(cuts, same)
     np.testing.assert_allclose(_logits(cuts.after, tied, TOKENS), _logits(TEACHER, same, TOKENS), atol=1e-5)
 
 
@@ -223,7 +223,7 @@ def test_rescaled_norms_give_what_the_whole_stream_would():
     importance = dataclasses.replace(importance, residual=residual)
     cuts = prune.cut_list(TEACHER, config, importance)
     np.testing.assert_allclose(cuts.norm_scales, np.sqrt(1.2), rtol=1e-6)
-    pruned, plain = (cuts_lib.apply(p, _params(), RUNTIME) for p in (cuts, dataclasses.replace(cuts, norm_scales=None)))
+    pruned, plain = (cuts_lib.apply(p, _params()) for p in (cuts, dataclasses.replace(cuts, norm_scales=None)))
     np.testing.assert_allclose(
         pruned["blocks"]["mlp_norm"]["scale"], plain["blocks"]["mlp_norm"]["scale"] * np.sqrt(1.2), rtol=1e-6
     )
@@ -235,7 +235,7 @@ def test_rescaled_norms_give_what_the_whole_stream_would():
 def test_overlap_is_solars(new, layers):
     cuts = upscale.cut_list(TEACHER, upscale.UpscaleConfig(new))
     assert cuts.layers == layers and cuts.after.num_layers == new
-    params = cuts_lib.apply(cuts, _params(), RUNTIME)
+    params = cuts_lib.apply(cuts, _params())
     for old, found in zip(cuts.layers, np.asarray(params["blocks"]["mlp"]["up"])):
         np.testing.assert_array_equal(found, _params()["blocks"]["mlp"]["up"][old])
 
@@ -251,7 +251,7 @@ def test_the_papers_up_scaling():
 def test_identity_layers_change_no_logit(new):
     cuts = upscale.cut_list(TEACHER, upscale.UpscaleConfig(new, "identity"))
     params = _params()
-    deeper = cuts_lib.apply(cuts, params, RUNTIME)
+    deeper = cuts_lib.apply(cuts, params)
     np.testing.assert_allclose(_logits(cuts.after, deeper, TOKENS), _logits(TEACHER, params, TOKENS), atol=1e-6)
     assert sum(cuts.identity) == new - 5 and cuts.identity[-1] and list(cuts.layers) == sorted(cuts.layers)
     gradient = jax.grad(lambda p: jnp.sum(jnp.square(bind(cuts.after, RUNTIME, p)(TOKENS))))(deeper)
@@ -287,7 +287,7 @@ def test_from_folder_to_folder_is_the_same_as_in_memory(tmp_path):
         found = model_folder.find(tmp_path / name)
         assert found.architecture == cuts.after and found.card == {"parent": "a"}
         loaded = model_folder.load_params(found, RUNTIME, make_mesh(MeshConfig(), jax.devices()[:1]))
-        jax.tree.map(np.testing.assert_array_equal, loaded, cuts_lib.apply(cuts, params, RUNTIME))
+        jax.tree.map(np.testing.assert_array_equal, loaded, cuts_lib.apply(cuts, params))
 
 
 def test_on_eight_devices_nothing_changes():
@@ -299,10 +299,10 @@ def test_on_eight_devices_nothing_changes():
         from kanana_jax.parallel.sharding import tree_shardings
 
         sharded = jax.device_put(params, tree_shardings(mesh, logical_axes(TEACHER)))
-        found = cuts_lib.apply(cuts, sharded, RUNTIME, mesh)
+        found = cuts_lib.apply(cuts, sharded, mesh)
     assert found["blocks"]["mlp"]["up"].sharding.spec == tree_shardings(mesh, logical_axes(cuts.after))[
         "blocks"]["mlp"]["up"].spec  # fmt: skip
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), cuts_lib.apply(cuts, params, RUNTIME))
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), cuts_lib.apply(cuts, params))
 
 
 def test_reports_count():

@@ -50,12 +50,12 @@ def test_narrower_and_shallower_it_is_the_masked_model():
     masked["blocks"] = jax.tree.map(lambda x: x[np.array(LAYERS)], masked["blocks"])
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 64, (2, 12)), jnp.int32)
     want = bind(dataclasses.replace(BEFORE, num_layers=3), RUNTIME, jax.tree.map(jnp.asarray, masked))(tokens)
-    np.testing.assert_allclose(bind(cuts.after, RUNTIME, apply(cuts, params, RUNTIME))(tokens), want, atol=1e-5)
+    np.testing.assert_allclose(bind(cuts.after, RUNTIME, apply(cuts, params))(tokens), want, atol=1e-5)
 
 
 def test_gains_of_heads_stay_whole_and_the_rest_is_cut_as_without_them(tmp_path):
     params, cuts = _params(), _cuts(channels=tuple(range(1, 17)))
-    found = apply(cuts, params, RUNTIME)
+    found = apply(cuts, params)
     sizes = [x.size for x in jax.tree.leaves(found)]
     assert sum(sizes) == counts.parameters(cuts.after)
     gains = {name: found["blocks"]["attention"].pop(name) for name in ("q_norm", "k_norm")}
@@ -65,7 +65,7 @@ def test_gains_of_heads_stay_whole_and_the_rest_is_cut_as_without_them(tmp_path)
     plain = {**params, "blocks": {**params["blocks"], "attention": attention}}
     without = [dataclasses.replace(a, qk_norm=False) for a in (cuts.before, cuts.after)]
     llama = dataclasses.replace(cuts, before=without[0], after=without[1])
-    jax.tree.map(np.testing.assert_array_equal, found, apply(llama, plain, RUNTIME))
+    jax.tree.map(np.testing.assert_array_equal, found, apply(llama, plain))
 
     special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None}
     model_folder.write(tmp_path / "a", BEFORE, params, model_folder.card(BEFORE), None, special)

@@ -129,7 +129,7 @@ def test_layers_are_scored_by_what_their_loss_costs(params, scan):
     for i in range(3):
         left = tuple(j for j in range(3) if j != i)
         cuts = CutList(MODEL, dataclasses.replace(MODEL, num_layers=2), left, (False, False))
-        without = loss(cuts.after, apply(cuts, params, runtime))
+        without = loss(cuts.after, apply(cuts, params))
         assert found.layers[i] == pytest.approx(without - loss(MODEL, params), abs=2e-5)
     assert np.ptp(found.layers) > 1e-3
 

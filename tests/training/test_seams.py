@@ -15,7 +15,7 @@ from kanana_jax.training.checkpoint import CheckpointConfig, Checkpoints
 from kanana_jax.training.optimizer import OptimizerConfig
 from kanana_jax.training.schedule import ScheduleConfig
 from kanana_jax.training.step import LossOutput
-from kanana_jax.training.task import Frozen, Score, Task, TrainConfig
+from kanana_jax.training.task import Frozen, Questions, Score, Task, TrainConfig
 
 ROWS, WIDTH = 4, 3
 
@@ -224,3 +224,12 @@ def test_an_evaluation_that_a_stop_left_out_is_made_up_for(tmp_path, monkeypatch
 def test_patience_without_held_out_documents_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="pairs.train.patience.*holdout"):
         _train(_task(), _config(4, eval_every=2, patience=1), tmp_path)
+
+
+@pytest.mark.parametrize("every, asked", [(2, [0, 2, 4, 6]), (0, [0, 6])])
+def test_benchmarks_are_asked_once_where_patience_ends_a_stage(tmp_path, every, asked):
+    config = _config(100, eval_every=2, patience=2, checkpoint=CheckpointConfig(every=50))
+    questions = Questions(every, lambda params: {"quiz": {"acc": 0.5}})
+    evaluate = _scored([9.0, 3.0, 4.0, 5.0, 5.0])
+    _train(_task(evaluate=evaluate, score=Score("reward", "lower"), questions=questions), config, tmp_path)
+    assert [line["step"] for line in _lines(tmp_path) if "tasks" in line.get("eval", {})] == asked

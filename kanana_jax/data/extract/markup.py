@@ -7,7 +7,7 @@ import dataclasses
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 # A cell that claims to span more, or a row with more, is a mistake or an attack.
 MAX_SPAN = 100
@@ -73,9 +73,6 @@ def finish(text: str, title: str | None, report: Report) -> Extracted:
     """The result, with blank lines tidied."""
     title = re.sub(r"\s+", " ", unicodedata.normalize("NFC", title)).strip() if title else ""
     return Extracted(tidy(unicodedata.normalize("NFC", text)), title or None, report.as_dict())
-
-
-_BLANK_LINES = re.compile(r"\n{3,}")
 
 
 def tidy(text: str) -> str:
@@ -213,10 +210,3 @@ def subscript(text: str) -> str:
     if text and all(c in "0123456789+-−=()" for c in text):
         return text.translate(_SUBSCRIPTS)
     return text if not text.isascii() or not text else f"_{text}" if len(text) == 1 else f"_({text})"
-
-
-def front_matter_title(values: Mapping[str, object]) -> str | None:
-    for key in ("title", "Title", "sidebar_label"):
-        if isinstance(values.get(key), str):
-            return str(values[key])
-    return None

@@ -16,7 +16,8 @@ from kanana_jax.data.extract.markup import Broken
 __all__ = ["Broken", "Fields", "Line", "Record", "normalise"]
 
 Record = dict[str, Any]
-FIELDS = ("id", "text", "source", "lang", "url", "meta", "messages", "tools")
+FIELDS = ("id", "text", "source", "lang", "url", "meta")
+CONVERSATION = ("messages", "tools")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +80,11 @@ def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, defau
     if lang or raw.get("lang"):
         record["lang"] = lang or _plain(str(raw["lang"]))
     if messages is not None:
-        record |= {key: _plain(raw[key]) for key in ("messages", "tools") if key in raw}
+        record |= {key: _plain(raw[key]) for key in CONVERSATION if key in raw}
     if raw.get("url"):
         record["url"] = _plain(str(raw["url"]))
     meta = dict(raw["meta"]) if isinstance(raw.get("meta"), dict) else {}
-    meta |= {k: v for k, v in raw.items() if k not in FIELDS and k != text_field}
+    meta |= {k: v for k, v in raw.items() if k not in (*FIELDS, *record, text_field)}
     if meta:
         record["meta"] = _plain(meta)
     return record

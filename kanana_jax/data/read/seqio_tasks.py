@@ -1,6 +1,4 @@
-"""seqio and tensorflow-text: our documents as seqio tasks and mixtures, and any seqio task as our documents.
-
-    seqio://my_task?module=my_package.tasks&split=train        as a source's path
+"""Our documents as seqio tasks and mixtures, with tensorflow-text.
 
 Only this module and `seqio_source` import TensorFlow. A task is read offline into ArrayRecord shards, by Apache Beam at
 scale (`seqio_source.cache`) or by `sources.prepare` as any other source, and Grain trains from those.
@@ -64,7 +62,7 @@ class DocumentSource(seqio.DataSource):
 
 
 def vocabulary(folder: pathlib.Path) -> seqio.SentencePieceVocabulary:
-    """The seqio vocabulary over a tokenizer folder's SentencePiece model: the same ids as `data.tokenizer`."""
+    """The seqio vocabulary over a tokenizer folder's SentencePiece model: the ids of `data/tokens/tokenizer.py`."""
     file = pathlib.Path(folder) / SENTENCEPIECE_FILE
     if not file.is_file():
         raise UserError(f"{file} does not exist: seqio vocabularies need a SentencePiece model")

@@ -2,7 +2,7 @@
 
 A stage names its encoder; packing, held-out rows, teacher caches and a plan's abstract batches follow from it. A text
 is one sequence in which every token counts; a conversation is one in which only the assistant's tokens count.
-Rules of filters judge a conversation by its text; what they cut out of that text stays in its messages.
+Filter rules judge a conversation by its text; parts that they cut from that text stay in its messages.
 """
 
 from collections.abc import Sequence

@@ -214,7 +214,7 @@ class WorkerLane(grain.IterDataset):
     """A lane in a worker process of its own (one worker a lane keeps the order).
 
     Rows come with the lane's state, so that positions are written alike whoever made the rows, and a
-    run may go on with threads where it stopped with processes.
+    run may resume with threads where it stopped with processes.
     """
 
     def __init__(self, lane: LaneDataset, buffer: int):

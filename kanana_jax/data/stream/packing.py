@@ -42,7 +42,7 @@ def shapes(batch_size: int, seq_len: int) -> Rows[np.ndarray]:
 
 
 class _Piece(NamedTuple):
-    """The rest of a sequence in the packer: its record, tokens that are used up, tokens, weights as targets."""
+    """The rest of a sequence in the packer: its record, the record's tokens before it, its own, weights as targets."""
 
     key: int
     skipped: int
@@ -71,8 +71,11 @@ class Packer:
 
     def add(self, key: int, examples: Sequence[Example], offset: int = 0) -> None:
         """Appends a record's sequences (or, on resuming, the rest after `offset` tokens)."""
+        before = 0
         for example in examples:
-            piece = _Piece(key, 0, np.asarray(example.tokens, np.int32), example.weights).after(offset)
+            piece = _Piece(key, before, np.asarray(example.tokens, np.int32), example.weights)
+            before += len(piece.tokens)
+            piece = piece.after(max(offset - piece.skipped, 0))
             if len(piece.tokens):
                 self._pieces.append(piece)
                 self._length += len(piece.tokens)

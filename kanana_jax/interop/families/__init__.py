@@ -40,4 +40,4 @@ def from_config(config: dict[str, Any], where: str) -> Architecture:
             return family.from_config(config, where)
     kind = (config.get("architectures") or [config.get("model_type")])[0]
     known = ", ".join(family.class_name for family in FAMILIES)
-    raise UserError(f"{where}: architecture {kind} is not known; folders that can be imported are those of {known}")
+    raise UserError(f"{where}: architecture {kind} is not known; supported are {known}")

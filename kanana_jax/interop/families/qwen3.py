@@ -33,7 +33,7 @@ def from_config(config: dict[str, Any], where: str) -> Architecture:
     others = sorted(set(config.get("layer_types") or ()) - {"full_attention"})
     if others:
         raise UserError(f"{where}: a layer of type {others[0]!r} is not supported; all must be 'full_attention'")
-    # Theirs is 128 where the file does not say it, whatever the width.
+    # Qwen3's default, whatever the width.
     return llama.read_config({"head_dim": 128, **config}, where, qk_norm=True)
 
 

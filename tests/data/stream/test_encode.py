@@ -65,6 +65,9 @@ def test_conversations_are_read_with_a_text_of_their_own(tmp_path):
     assert isinstance(good, dict) and good["messages"] == TURNS and good["tools"] == [{"name": "f"}]
     assert good["text"].split("\n\n") == [turn["content"] for turn in TURNS] and good["meta"] == {"topic": "sums"}
     assert len(others) == len(bad) and all(isinstance(item, Broken) for item in others)
+    path.write_text(json.dumps({"text": "A saw.", "tools": ["saw"]}))
+    (text,) = records.read(str(path), source="chat")
+    assert isinstance(text, dict) and text["meta"] == {"tools": ["saw"]}
 
 
 # Records of one to three sequences, with weights in tenths.
@@ -100,13 +103,14 @@ def test_whole_records_stay_together_with_their_weights(made, T):
         assert not weights[len(tokens) - 1 :].any()
 
 
-@given(_records, st.integers(4, 30), st.integers(0, 20))
+@pytest.mark.parametrize("records_stay_whole", [True, False])
+@given(made=_records, T=st.integers(4, 30), stop=st.integers(0, 20))
 @settings(max_examples=200, deadline=None)
-def test_a_packer_of_whole_records_resumes_after_any_row(made, T, stop):
-    def rows_of(start):
-        packer = packing.Packer(T, whole=True)
+def test_a_packer_resumes_after_any_row(records_stay_whole, made, T, stop):
+    def rows_of(start, offset=0):
+        packer = packing.Packer(T, whole=records_stay_whole)
         for key in range(start, len(made)):
-            packer.add(key, _examples(made[key]))
+            packer.add(key, _examples(made[key]), offset if key == start else 0)
             while packer.ready():
                 yield packer.take(), packer.position(), packer.taken
 
@@ -115,8 +119,8 @@ def test_a_packer_of_whole_records_resumes_after_any_row(made, T, stop):
         return
     stop = min(stop, len(whole) - 1)
     position = whole[stop][1]
-    assert position is not None and position[1] == 0
-    again, rest = list(rows_of(position[0])), whole[stop + 1 :]
+    assert position is not None and (position[1] == 0 or not records_stay_whole)
+    again, rest = list(rows_of(*position)), whole[stop + 1 :]
     assert len(again) == len(rest)
     for (a, _, taken), (b, _, wanted) in zip(again, rest):
         assert taken == wanted
