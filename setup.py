@@ -48,7 +48,7 @@ setup(
     name="kanana-jax",
     version="0.1.0",
     description="A compute-efficient recipe for local language models, in JAX",
-    long_description=pathlib.Path(__file__).with_name("README.md").read_text(),
+    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=PACKAGES,

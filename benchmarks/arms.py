@@ -26,7 +26,7 @@ def results(folder: pathlib.Path, stages: Sequence[str] = ()) -> dict[str, dict[
             found = {stage: (workdir.name, workdir / stage) for stage in stages}
         else:
             arm, _, seed = workdir.name.rpartition("-")
-            last = json.loads((workdir / "config.json").read_text())["config"]["stages"][-1]
+            last = json.loads((workdir / "config.json").read_text(encoding="utf-8"))["config"]["stages"][-1]
             found = {arm: (seed, workdir / last)}
         for arm, (seed, stage) in found.items():
             if (stage / "model" / "model.json").is_file():
@@ -37,8 +37,8 @@ def results(folder: pathlib.Path, stages: Sequence[str] = ()) -> dict[str, dict[
 def bits_per_byte(stage: pathlib.Path, first: bool = False) -> dict[str, float]:
     """At the end of a finished stage, or before its first step."""
     if not first:
-        return json.loads((stage / "model" / "model.json").read_text())["evaluation"]["bits_per_byte"]
-    rows = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
+        return json.loads((stage / "model" / "model.json").read_text(encoding="utf-8"))["evaluation"]["bits_per_byte"]
+    rows = [json.loads(line) for line in (stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return next(row for row in rows if "eval" in row and row["step"] == 0)["eval"]["bits_per_byte"]
 
 

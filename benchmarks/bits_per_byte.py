@@ -74,18 +74,18 @@ def main() -> None:
     from kanana_jax.data.tokens.tokenizer import encode_document, load_tokenizer
     from kanana_jax.recipe import run as recipe
 
-    config = json.loads((options.workdir / "config.json").read_text())["config"]
+    config = json.loads((options.workdir / "config.json").read_text(encoding="utf-8"))["config"]
     parsed, stages = recipe.parse(ConfigDict(config))
     last = list(stages)[-1]
     prepared = {n: sources.load_prepared(n, s, options.workdir / "data") for n, s in parsed.sources.items()}
     tokenizer = load_tokenizer(options.workdir / "tokenizer")
-    state = json.loads((options.workdir / last / "data_state.json").read_text())
+    state = json.loads((options.workdir / last / "data_state.json").read_text(encoding="utf-8"))
     seen = pipeline.documents_seen(state, prepared, parsed.seed)
     texts_of: dict[str, list[str]] = {}
     for source in heldout.heldout_rows(prepared, TextEncoder(tokenizer), 256, parsed.evaluation.max_bytes):
         split = prepared[source.name].split("heldout")
         texts_of.setdefault(source.lang, []).extend(json.loads(split[i])["text"] for i in range(source.documents))
-    card = json.loads((options.workdir / last / "model" / "model.json").read_text())
+    card = json.loads((options.workdir / last / "model" / "model.json").read_text(encoding="utf-8"))
     training = [text for texts in seen.values() for text in texts]
     dictionary = "\n\n".join(training).encode()
     alone = len(lzma.compress(dictionary, preset=9))

@@ -33,11 +33,12 @@ def read(folder: pathlib.Path, teacher: dict) -> dict[str, list[dict]]:
                 file = stage / "model" / "model.json"
                 if not file.is_file():
                     continue
-                card = json.loads(file.read_text())
+                card = json.loads(file.read_text(encoding="utf-8"))
                 flops = card["flops"]
                 spent = flops["train"] + flops["teacher"]
                 if arm.startswith("pruned"):
-                    spent += json.loads((workdir / "pruned/model/model.json").read_text())["flops"]["calibration"]
+                    parent = json.loads((workdir / "pruned/model/model.json").read_text(encoding="utf-8"))
+                    spent += parent["flops"]["calibration"]
                 whole = card["tokens"] + (0 if arm == "scratch_ce" else teacher["tokens"])
                 point = arms[arm].setdefault(int(stage.name.rpartition("_")[2]), {"seeds": {}, "card": card})
                 point["costs"] = (card["tokens"], flops["train"], spent, whole)
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=pathlib.Path, required=True)
     parser.add_argument("--output", type=pathlib.Path, required=True)
     options = parser.parse_args()
-    teacher = json.loads((options.teacher / "model" / "model.json").read_text())
+    teacher = json.loads((options.teacher / "model" / "model.json").read_text(encoding="utf-8"))
     arms = read(options.folder, teacher)
     fresh = arms["scratch_ce"]
     rows = []

@@ -99,7 +99,7 @@ def compare(count: int, folder: pathlib.Path) -> dict:
             for _ in range(rng.randint(0, 3)):
                 words[rng.randrange(60)] = str(rng.randint(0, 10**6))
             texts.append(" ".join(words))
-    with (folder / "documents.jsonl").open("w") as file:
+    with (folder / "documents.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(texts[:count]))
     inputs, seconds, reports = [str(folder / "documents.jsonl")], {}, {}
     for name, run in (("local", local.run), ("beam", beam.run)):
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--as-peer", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.as_peer:
-        peer(json.loads(pathlib.Path(options.as_peer).read_text()))
+        peer(json.loads(pathlib.Path(options.as_peer).read_text(encoding="utf-8")))
         return
     if options.documents:
         print(json.dumps(scale(options.documents)))

@@ -37,7 +37,7 @@ def make_model(folder: pathlib.Path, texts: list[str], vocab: int, width: int, l
     folder.mkdir()
     bpe.save(str(folder / "tokenizer.json"))
     names = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
     torch.manual_seed(0)
     config = LlamaConfig(
         hidden_size=width,

@@ -116,11 +116,11 @@ def peer(job: dict) -> None:
 
 
 def run_peer(python: str, job: dict, script: str = __file__) -> list[dict]:
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as file:
         json.dump(job, file)
         file.flush()
         command = [python, script, "--as-peer", file.name]
-        result = subprocess.run(command, capture_output=True, text=True, cwd=pathlib.Path(__file__).parent)
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=pathlib.Path(__file__).parent)
     if result.returncode:
         raise SystemExit(f"datatrove failed: {result.stderr.strip().splitlines()[-1]}")
     return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
@@ -276,7 +276,7 @@ def main() -> None:
     parser.add_argument("--as-peer", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.as_peer:
-        peer(json.loads(pathlib.Path(options.as_peer).read_text()))
+        peer(json.loads(pathlib.Path(options.as_peer).read_text(encoding="utf-8")))
         return
     texts: dict[str, list[str]] = {}
     for item in options.input:

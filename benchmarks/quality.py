@@ -62,7 +62,7 @@ def build_pool(folder: pathlib.Path, output: pathlib.Path, size: int, good: int)
     output.mkdir(parents=True, exist_ok=True)
     with gzip.open(output / "pool.jsonl.gz", "wt", encoding="utf-8", compresslevel=3) as file:
         file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in found)
-    with (output / "labels.jsonl").open("w") as file:
+    with (output / "labels.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps({"id": i, "label": label}) + "\n" for i, label in labels.items())
     return counts
 

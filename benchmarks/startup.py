@@ -31,7 +31,7 @@ def start(config: str, workdir: pathlib.Path) -> dict[str, float]:
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     while len(_steps(metrics)) <= before:
         if process.poll() is not None:
@@ -52,7 +52,7 @@ def _steps(file: pathlib.Path) -> list[int]:
     """Steps logged; an evaluation at step 0 is none."""
     if not file.exists():
         return []
-    lines = (line for line in file.read_text().split("\n") if line.endswith("}"))
+    lines = (line for line in file.read_text(encoding="utf-8").split("\n") if line.endswith("}"))
     return [row["step"] for row in map(json.loads, lines) if "loss" in row]
 
 

@@ -52,7 +52,7 @@ def questions(stage: pathlib.Path, world: int, per_task: int) -> dict[str, dict]
         from kanana_jax.files import write_json
 
         write_json(file, microworld_qa.evaluate(str(stage), ask(World.create(0, world), "stated", per_task)))
-    return json.loads(file.read_text())
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def scores_of(stage: pathlib.Path, world: int, per_task: int) -> dict[str, float]:
@@ -63,7 +63,7 @@ def scores_of(stage: pathlib.Path, world: int, per_task: int) -> dict[str, float
         found[name] = 2.0 ** -values["bits"]
         if "right" in values:
             found[f"{name} accuracy"] = values["right"]
-    bits = json.loads((stage / "model/model.json").read_text())["evaluation"]["bits_per_byte"]
+    bits = json.loads((stage / "model/model.json").read_text(encoding="utf-8"))["evaluation"]["bits_per_byte"]
     for kind in KINDS:
         for lang in ("ko", "en"):
             found[f"{kind} {lang}"] = 2.0 ** -bits[f"source/{lang}_{kind}"]
@@ -188,14 +188,15 @@ def _without(pairs, family: str):
 
 def measured(workdir: pathlib.Path, world: int, per_task: int) -> tuple[dict[str, dict], dict[str, dict]]:
     """Scores and design of a run's finished models."""
-    config = json.loads((workdir / "config.json").read_text())["config"]
+    config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))["config"]
     rows, design = {}, {}
     for stage in config["stages"]:
         card = workdir / stage / "model/model.json"
         if not card.is_file():
             continue
         rows[stage] = scores_of(workdir / stage, world, per_task)
-        design[stage] = sweep(config, stage) | {"parameters": json.loads(card.read_text())["parameters"]}
+        parameters = json.loads(card.read_text(encoding="utf-8"))["parameters"]
+        design[stage] = sweep(config, stage) | {"parameters": parameters}
         print(json.dumps({"model": stage, **{t: round(v, 3) for t, v in rows[stage].items()}}), flush=True)
     return rows, design
 

@@ -158,7 +158,7 @@ def child(
     if flags:
         env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {flags}".strip()
     command = [sys.executable, __file__, "--child", who, "--sizes", size, "--steps", str(steps), "--device", device]
-    result = subprocess.run([*command, "--change", json.dumps(change)], env=env, capture_output=True, text=True)
+    result = subprocess.run([*command, "--change", json.dumps(change)], env=env, capture_output=True, encoding="utf-8")
     if result.returncode:
         print(f"{who} {change} failed: {(result.stderr.strip().splitlines() or ['killed'])[-1]}", file=sys.stderr)
         return None

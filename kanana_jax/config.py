@@ -255,4 +255,4 @@ def to_dict(config: Any) -> dict[str, Any]:
 def fingerprint(config: Any) -> str:
     """A short stable hash of any JSON-safe value or config."""
     text = json.dumps(to_dict(config), sort_keys=True, ensure_ascii=False)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()

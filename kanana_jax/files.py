@@ -11,9 +11,33 @@ from typing import Any
 from kanana_jax.errors import UserError
 
 
-def read_json(path: pathlib.Path) -> Any:
-    """A JSON file's value, or None where there is no file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+def load_json(path: pathlib.Path, kind: type[dict] | type[list] = dict) -> Any:
+    """A JSON file's value.
+
+    Args:
+      kind: what its outermost value must be.
+
+    Raises:
+      UserError: the file is missing, cannot be read, is empty, cut off or no JSON, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: restore it, or let the command that makes the folder finish") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}): fix the file or its permissions") from error
+    except (ValueError, RecursionError) as error:
+        state = "is empty" if path.stat().st_size == 0 else f"is not whole JSON ({error})"
+        raise UserError(f"{path} {state}: restore it, or delete it and make it again") from error
+    if not isinstance(value, kind):
+        wanted = "list" if kind is list else "object"
+        raise UserError(f"{path} holds no JSON {wanted}: restore it, or delete it and make it again")
+    return value
+
+
+def read_json(path: pathlib.Path, kind: type[dict] | type[list] = dict) -> Any:
+    """`load_json`, or None where there is no file."""
+    return load_json(path, kind) if path.is_file() else None
 
 
 def write_json(path: pathlib.Path, value: Any, indent: int | None = 1) -> None:
@@ -23,7 +47,9 @@ def write_json(path: pathlib.Path, value: Any, indent: int | None = 1) -> None:
       UserError: the disk is full or not writable.
     """
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(value, ensure_ascii=False, indent=indent), encoding="utf-8")
+        # A path whose name is no UTF-8 has lone surrogates, which only an escape can carry.
+        text = json.dumps(value, ensure_ascii=False, indent=indent)
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager

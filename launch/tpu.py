@@ -121,10 +121,10 @@ def _job(options: argparse.Namespace, rest: Sequence[str]) -> gcloud.Job:
 
 
 def _revision(name: str) -> str:
-    found = subprocess.run(["git", "-C", str(ROOT), "rev-parse", name], capture_output=True, text=True)
-    if found.returncode:
+    code, text = _call(["git", "-C", str(ROOT), "rev-parse", name])
+    if code:
         raise UserError(f"git knows no revision '{name}' in {ROOT}: run from a clone, and commit what is to run")
-    return found.stdout.strip()
+    return text.strip()
 
 
 class Launcher:
@@ -194,7 +194,7 @@ class Launcher:
             time.sleep(10)
 
     def _warn_of_changes(self) -> None:
-        changes = subprocess.run(["git", "-C", str(ROOT), "status", "--short"], capture_output=True, text=True).stdout
+        _, changes = _call(["git", "-C", str(ROOT), "status", "--short"])
         if changes.strip():
             print(f"tpu: {len(changes.splitlines())} changed files are not committed and do not run", file=sys.stderr)
 
@@ -215,7 +215,9 @@ class Launcher:
 
 def _call(command: list[str]) -> tuple[int, str]:
     try:
-        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+        )
     except FileNotFoundError as error:
         raise UserError(f"{command[0]} is not installed: see docs/launch.md") from error
     return done.returncode, done.stdout

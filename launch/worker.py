@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.keep_log.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(options.log, options.keep_log / name)
     if options.result is not None:
-        options.result.write_text(f"{code}\n")
+        options.result.write_text(f"{code}\n", encoding="utf-8")
     return code
 
 
@@ -115,7 +115,7 @@ class Worker:
             log = None
             if self._log_file is not None:
                 self._log_file.parent.mkdir(parents=True, exist_ok=True)
-                log = stack.enter_context(self._log_file.open("w", buffering=1))
+                log = stack.enter_context(self._log_file.open("w", encoding="utf-8", buffering=1))
             reading, writing = os.pipe()
             child = subprocess.Popen(
                 self._command,
@@ -123,7 +123,7 @@ class Worker:
                 pass_fds=(writing,),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
+                encoding="utf-8",
                 errors="replace",
                 start_new_session=True,
             )

@@ -7,12 +7,13 @@ text they were fitted stands beside them (`kanana thresholds` makes the file). A
 lines and paragraphs are left out. The Korean lists and the bound on Hangul follow EleutherAI's dps and KOREAN-WEBTEXT.
 """
 
-import json
 import pathlib
 from collections.abc import Collection
 
 from kanana_jax.configs.data import en
 from ml_collections import ConfigDict
+
+from kanana_jax.files import load_json
 
 THRESHOLDS = pathlib.Path(__file__).with_name("ko_thresholds.json")
 LEFT_OUT = ("duplicate_paragraphs", "duplicate_paragraph_characters", "short_lines", "stop_words", "language", *en.C4)
@@ -52,7 +53,7 @@ def english_rules(left_out: Collection[str] = LEFT_OUT) -> ConfigDict:
 def fitted(rules: ConfigDict, file: pathlib.Path) -> ConfigDict:
     """The rules with their fitted bounds, where the file is there."""
     if file.is_file():
-        for name, bounds in json.loads(file.read_text())["rules"].items():
+        for name, bounds in load_json(file)["rules"].items():
             rules[name] = dict(signal=name, **{k: float(v) for k, v in bounds.items() if v is not None})
     return rules
 

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from kanana_jax.cli import data, evaluate, launch, models, observe, plan, quality
+from kanana_jax.cli import data, evaluate, launch, models, observe, plan, process, quality
 from kanana_jax.cli.verbs import Action
 from kanana_jax.errors import ConfigError, UserError
 
@@ -14,6 +14,7 @@ from kanana_jax.errors import ConfigError, UserError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a verb; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    process.set_up_streams()
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     try:
@@ -38,6 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("kanana: interrupted; run the same command again to resume", file=sys.stderr)
         return 130
+    except UnicodeEncodeError as error:
+        if options.debug:
+            raise
+        told = "the name of a file or folder is not UTF-8, which some libraries need: set LC_ALL=C.UTF-8, or rename it"
+        print(f"kanana: {told} ({error})", file=sys.stderr)
+        return 1
     except Exception as error:
         if options.debug:
             raise

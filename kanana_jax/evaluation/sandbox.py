@@ -97,7 +97,7 @@ def check() -> None:
     limits = Limits()
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
         secret = pathlib.Path(folder) / "secret"
-        secret.write_text("secret")
+        secret.write_text("secret", encoding="utf-8")
         told = {"file": str(secret), "port": server.getsockname()[1], "pid": os.getpid()}
         wanted = {"AS": limits.memory_bytes, "CPU": limits.cpu_seconds, "FSIZE": limits.file_bytes}
         program = f"told, wanted = {told!r}, {wanted!r}\n{_SELF_CHECK}"

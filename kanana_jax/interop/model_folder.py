@@ -22,7 +22,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import whole, write_json
+from kanana_jax.files import load_json, read_json, whole, write_json
 from kanana_jax.interop import families
 from kanana_jax.interop.card import CARD, Card, card
 from kanana_jax.interop.families.family import Tensor
@@ -73,13 +73,10 @@ def find(path: str | pathlib.Path) -> ModelFolder:
         raise UserError(f"stage {path} has no model yet: let 'kanana run' finish it")
     if not file.is_file():
         raise UserError(f"{path} is not a model: it has no config.json (give a model, stage or Hugging Face folder)")
-    try:
-        config = json.loads(file.read_text())
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON ({error})") from error
-    if not isinstance(config, dict) or "config" in config:
+    config = load_json(file)
+    if "config" in config:
         raise UserError(f"{path} is a workdir, not a model: name one of its stages, as {path}/STAGE")
-    card: Card = json.loads((path / CARD).read_text()) if (path / CARD).is_file() else {}
+    card: Card = read_json(path / CARD) or {}
     return ModelFolder(path, families.from_config(config, str(file)), card)
 
 
@@ -203,7 +200,7 @@ def write_layers(
             for tensor in _group(a, index)
         }
 
-    config = json.loads((parent.path / "config.json").read_text())
+    config = load_json(parent.path / "config.json")
     special = {k: v for k, v in config.items() if k.endswith("_token_id")}
     _write_folder(folder, a, dtype, tensors, card, parent.path, special)
 
@@ -295,7 +292,7 @@ def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool
                 writer.record(index, name, value.nbytes)
             writer.write(index, tensors)
         writer.finish()
-        config = json.loads((found.path / "config.json").read_text())
+        config = load_json(found.path / "config.json")
         special = {k: v for k, v in config.items() if k.endswith("_token_id")}
         write_json(partial / "config.json", family.to_config(found.architecture, reader.dtype(), special))
         copy_tokenizer(found.path, partial)

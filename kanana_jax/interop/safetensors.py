@@ -1,7 +1,6 @@
 """Reading and writing sharded safetensors, one tensor or one layer in memory at a time."""
 
 import contextlib
-import json
 import pathlib
 from collections.abc import Generator
 from typing import Any
@@ -11,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from kanana_jax.errors import UserError
+from kanana_jax.files import load_json, write_json
 from kanana_jax.interop.families.family import Tensor
 
 INDEX = "model.safetensors.index.json"
@@ -27,10 +27,9 @@ class Reader:
         self.folder = pathlib.Path(folder)
         index = self.folder / INDEX
         if index.is_file():
-            try:
-                self._file_of = json.loads(index.read_text())["weight_map"]
-            except (ValueError, KeyError) as error:
-                raise UserError(f"{index} is not a safetensors index ({error}): fetch the folder again") from error
+            self._file_of = load_json(index).get("weight_map")
+            if not isinstance(self._file_of, dict) or not all(isinstance(f, str) for f in self._file_of.values()):
+                raise UserError(f"{index} is not a safetensors index: fetch the folder again")
             for name in sorted(set(self._file_of.values())):
                 if not (self.folder / name).is_file():
                     raise UserError(f"{index} names {name}, which is missing: fetch the folder again")
@@ -112,4 +111,4 @@ class Writer:
 
     def finish(self) -> None:
         index = {"metadata": {"total_size": self._bytes}, "weight_map": dict(sorted(self._weight_map.items()))}
-        (self.folder / INDEX).write_text(json.dumps(index, indent=1))
+        write_json(self.folder / INDEX, index)

@@ -1,7 +1,6 @@
 """The whole study on one set of tables: a dictionary that is `components.json`, and the files of `kanana observe`."""
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kanana_jax.errors import ConfigError, nearest
+from kanana_jax.files import load_json
 from kanana_jax.observatory import (
     DISCLAIMER,
     associations,
@@ -347,4 +347,4 @@ def _plain(value: Any) -> Any:
 
 def read(folder: pathlib.Path) -> dict[str, Any]:
     """A finished study."""
-    return json.loads((folder / "components.json").read_text(encoding="utf-8"))
+    return load_json(folder / "components.json")

@@ -3,14 +3,14 @@
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 import pathlib
 from importlib import metadata
 from typing import Any
 
 from kanana_jax import config as config_lib
-from kanana_jax.files import write_json
+from kanana_jax.errors import UserError
+from kanana_jax.files import read_json, write_json
 
 
 def default_folder() -> pathlib.Path:
@@ -40,8 +40,8 @@ def load(folder: pathlib.Path | None, name: str) -> dict[str, Any] | None:
     """A measurement, or None: not there, or not readable (it is then made again)."""
     file = None if folder is None else folder / f"{name}.json"
     try:
-        return json.loads(file.read_text()) if file is not None and file.is_file() else None
-    except (OSError, ValueError):
+        return None if file is None else read_json(file)
+    except UserError:
         return None
 
 

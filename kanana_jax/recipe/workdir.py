@@ -140,6 +140,7 @@ def _git_revision() -> str | None:
             ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"],
             capture_output=True,
             text=True,
+            encoding="utf-8",
             timeout=10,
             check=True,
         )

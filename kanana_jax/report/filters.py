@@ -1,10 +1,10 @@
 """A filter job's folder -> `report.html`: what fell, to which rule, and what it looks like."""
 
-import json
 import math
 import pathlib
 from typing import Any
 
+from kanana_jax.files import load_json
 from kanana_jax.report.page import Block, Details, Excerpt, Figure, KeyValues, Page, Section, Table, Text, write
 from kanana_jax.report.plots import bars, heatmap, histogram
 
@@ -15,11 +15,11 @@ def write_filter_report(folder: pathlib.Path) -> pathlib.Path:
     """Writes `DIR/report.html` from `report.json`, `examples.json` and `cost.json`.
 
     Raises:
-      FileNotFoundError: the job has not finished.
+      UserError: the job has not finished.
     """
-    report = json.loads((folder / "report.json").read_text())
-    examples = json.loads((folder / "examples.json").read_text())
-    cost = json.loads((folder / "cost.json").read_text())
+    report = load_json(folder / "report.json")
+    examples = load_json(folder / "examples.json")
+    cost = load_json(folder / "cost.json")
     share = report["kept"] / report["documents"] if report["documents"] else 0.0
     lead = f"{report['kept']:,} of {report['documents']:,} documents kept ({100 * share:.1f}%)."
     page = Page(

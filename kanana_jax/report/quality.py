@@ -1,9 +1,9 @@
 """A folder of `kanana quality train` -> `report.html`: rounds, their curves, and documents on either side."""
 
-import json
 import pathlib
 from typing import Any
 
+from kanana_jax.files import load_json
 from kanana_jax.report.page import Block, Code, Details, Excerpt, Figure, Page, Section, Table, Text, write
 from kanana_jax.report.plots import Series, bars, lines
 
@@ -14,9 +14,9 @@ def write_quality_report(folder: pathlib.Path) -> pathlib.Path:
     """Writes `DIR/report.html` from `report.json`.
 
     Raises:
-      FileNotFoundError: no round has finished.
+      UserError: no round has finished.
     """
-    report = json.loads((folder / "report.json").read_text())
+    report = load_json(folder / "report.json")
     rounds = report["rounds"]
     last = rounds[-1]
     sections = [Section("Rounds", _rounds(rounds)), Section("Precision and recall", _curves(rounds))]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from kanana_jax.files import read_json
+from kanana_jax.files import load_json, read_json
 from kanana_jax.report.page import (
     Block,
     Chapter,
@@ -37,9 +37,9 @@ def write_run_report(
       results: kind → the file in a stage's folder that says that it is finished; default `model/model.json`.
 
     Raises:
-      FileNotFoundError: there is no `config.json`, so it is not a workdir.
+      UserError: there is no `config.json`, so it is not a workdir.
     """
-    run = json.loads((workdir / "config.json").read_text())
+    run = load_json(workdir / "config.json")
     names = list(run["config"]["stages"])
     stages = {name: _Stage(workdir / name, name, run["config"].get(name, {}), results) for name in names}
     begun = [s for s in stages.values() if s.steps]
@@ -97,7 +97,7 @@ class _Stage:
         self.evals = [row for row in rows if "eval" in row]
         self.card = read_json(folder / "model" / "model.json")
         self.data = read_json(folder / "data_report.json")
-        self.samples = read_json(folder / "samples.json") or []
+        self.samples = read_json(folder / "samples.json", list) or []
         train = config.get("train", {})
         total = -(-train["tokens"] // train["batch_tokens"]) if train.get("batch_tokens") else 0
         done = self.steps[-1]["step"] if self.steps else 0
@@ -107,7 +107,7 @@ class _Stage:
 
 def _json_lines(path: pathlib.Path) -> list[Json]:
     rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             rows.append(json.loads(line))
         except ValueError:  # a line that is being written

@@ -6,7 +6,6 @@ stage), and any number of students learn from one forward pass.
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from kanana_jax.data.stream.encode import TextEncoder
 from kanana_jax.data.stream.packing import Rows
 from kanana_jax.data.stream.pipeline import BatchStream
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import write_json
+from kanana_jax.files import load_json, write_json
 from kanana_jax.interop import model_folder
 from kanana_jax.losses.top_tokens import TopTokens, top_tokens
 from kanana_jax.models import counts
@@ -131,7 +130,7 @@ def _progress(folder: pathlib.Path, header: Json) -> Json:
     file = folder / teacher_cache.PROGRESS
     progress: Json = {"header": header, "done": 0, "tokens": 0, "tail": 0.0, "stream": None, "shards": []}
     if file.is_file():
-        progress = json.loads(file.read_text())
+        progress = load_json(file)
         other = [key for key, value in header.items() if progress["header"].get(key) != value and key != "of"]
         if other:
             raise UserError(

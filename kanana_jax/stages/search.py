@@ -164,7 +164,7 @@ def _reach(
     found.tokens = result.tokens
     found.flops = {kind: task.flops.get(kind, 0.0) * result.tokens for kind in ("train", "teacher")}
     if jax.process_index() == 0:
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         first = next(line["eval"] for line in lines if "eval" in line and line["step"] == 0)
         found.pruned = _loss(task.score, first)
         write_json(folder / "result.json", dataclasses.asdict(found))

@@ -25,7 +25,7 @@ class JsonLines:
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = []
         if path.exists():
-            for text in path.read_text().splitlines():
+            for text in path.read_text(encoding="utf-8").splitlines():
                 try:
                     line = json.loads(text)
                 except ValueError:  # the half line of a killed process
@@ -33,8 +33,8 @@ class JsonLines:
                 if line["step"] <= from_step:
                     kept.append(text + "\n")
             with whole_file(path) as temporary:
-                temporary.write_text("".join(kept))
-        self._file = path.open("a", buffering=1)
+                temporary.write_text("".join(kept), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8", buffering=1)
 
     def write(self, line: Line) -> None:
         self._file.write(json.dumps(line) + "\n")

@@ -123,7 +123,7 @@ DAMAGE = {
         "'dynamic'",
     ),
     "no config": (lambda f: (f / "config.json").unlink(), "no config.json"),
-    "broken config": (lambda f: (f / "config.json").write_text("{"), "is not JSON"),
+    "broken config": (lambda f: (f / "config.json").write_text("{"), "is not whole JSON"),
     "pickles": (
         lambda f: ([x.unlink() for x in f.glob("model*safetensors*")], (f / "pytorch_model.bin").write_bytes(b"x")),
         "never loaded",

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from kanana_jax.errors import UserError
 from kanana_jax.report.page import Code, Details, Figure, KeyValues, Page, Sample, Samples, Section, Table, Text, render
 from kanana_jax.report.plots import MAX_POINTS, Series, bars, heatmap, histogram, lines, thin
 from kanana_jax.report.run import write_run_report
@@ -191,5 +192,5 @@ def test_a_run_that_has_just_begun(tmp_path):
 
 
 def test_not_a_workdir(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UserError, match="config.json is missing"):
         write_run_report(tmp_path)

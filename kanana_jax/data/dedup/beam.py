@@ -168,15 +168,15 @@ def _judge(cluster: tuple[int, Iterable[dict[str, Any]]], config: local.DedupCon
 
 
 def _finish(parts: pathlib.Path, output: pathlib.Path, config: local.DedupConfig) -> dict[str, Any]:
-    documents = sum(int(line) for file in parts.glob("documents-*") for line in file.open())
+    documents = sum(int(line) for file in parts.glob("documents-*") for line in file.open(encoding="utf-8"))
     if not documents:
         raise UserError("no documents in the inputs")
-    lines = [json.loads(line) for file in sorted(parts.glob("duplicates-*")) for line in file.open()]
+    lines = [json.loads(line) for file in sorted(parts.glob("duplicates-*")) for line in file.open(encoding="utf-8")]
     lines.sort(key=lambda line: line.pop("place"))
     kind_of = {name: kind for kind, name in verdicts.NAMES.items()}
     kinds = np.array([kind_of[line["verdict"]] for line in lines], np.uint8)
     verdicts.write(output, [line["id"] for line in lines], kinds)
-    with (output / "duplicates.jsonl.partial").open("w") as file:
+    with (output / "duplicates.jsonl.partial").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     os.replace(output / "duplicates.jsonl.partial", output / "duplicates.jsonl")
     sizes = np.unique([line["kept"] for line in lines], return_counts=True)[1] + 1 if lines else np.zeros(0, np.int64)

@@ -15,7 +15,7 @@ from kanana_jax.data.dedup.minhash import MinHashConfig
 from kanana_jax.data.read import records
 from kanana_jax.data.read.record import Broken, Record
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import write_json
+from kanana_jax.files import load_json, write_json
 
 BATCH = 64  # documents
 ARRAYS = ("bands", "texts", "lengths", "quality")
@@ -144,7 +144,7 @@ def run(config: DedupConfig, inputs: list[str], output: pathlib.Path, progress: 
     try:
         _save(output, found, digest, [*sorted(done), *todo])
         verdicts.write(output, found.ids, kinds)
-        with (output / "duplicates.jsonl.partial").open("w") as file:
+        with (output / "duplicates.jsonl.partial").open("w", encoding="utf-8") as file:
             for i in np.flatnonzero(kinds):
                 line = {"id": found.ids[i], "verdict": verdicts.NAMES[int(kinds[i])], "kept": found.ids[kept[i]]}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -178,7 +178,7 @@ def _load(output: pathlib.Path, digest: str) -> tuple[Index, list[str]] | None:
     file = output / "index.json"
     if not file.is_file():
         return None
-    head = json.loads(file.read_text())
+    head = load_json(file)
     if head["config_hash"] != digest:
         raise ConfigError(f"{output} was begun with another config: use that, or name another --output")
     arrays = [np.load(output / f"{name}.{head['generation']}.npy", allow_pickle=False) for name in ARRAYS]

@@ -26,7 +26,7 @@ from kanana_jax.data.filters.rules import FilterConfig
 from kanana_jax.data.filters.totals import Chunk, Totals, columns, judge_chunk, make_report, show_examples
 from kanana_jax.data.read import records
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import write_json
+from kanana_jax.files import load_json, read_json, write_json
 
 KEPT, DROPPED, SIGNALS = "kept.jsonl.gz", "dropped.jsonl.gz", "signals.f32"
 
@@ -86,12 +86,12 @@ def run(
         **{k: v for k, v in dataclasses.asdict(config).items() if k != "workers"},
     }
     state_file, report_file = output / "state.json", output / "report.json"
-    state = json.loads(state_file.read_text()) if state_file.is_file() else None
+    state = read_json(state_file)
     if state is not None and state["job"] != job:
         raise ConfigError(f"{output} was begun with another config or input: use those, or name another --output")
     totals = Totals(state)
     if state is not None and state["finished"]:
-        return json.loads(report_file.read_text())
+        return load_json(report_file)
     files = {name: _Appended(output / name, totals.sizes.get(name, 0)) for name in (KEPT, DROPPED, SIGNALS, "ids.txt")}
     try:
         items = records.read_lines(inputs, source=pathlib.Path(inputs).name.split(".")[0], format=config.format)
@@ -239,9 +239,10 @@ def _parquet(output: pathlib.Path, names: tuple[str, ...]) -> None:
     temporary = output / "signals.parquet.partial"
     rows = 1 << 16
     with (
+        temporary.open("wb") as made,
         (output / SIGNALS).open("rb") as values,
-        (output / "ids.txt").open() as ids,
-        parquet.ParquetWriter(temporary, schema) as writer,
+        (output / "ids.txt").open(encoding="utf-8") as ids,
+        parquet.ParquetWriter(made, schema) as writer,
     ):
         while block := values.read(rows * 4 * len(names)):
             table = np.frombuffer(block, np.float32).reshape(-1, len(names))

@@ -7,7 +7,6 @@ to the training set. The paper states neither sizes nor thresholds; here they ar
 
 import dataclasses
 import heapq
-import json
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -21,7 +20,7 @@ from kanana_jax.data.quality.classifier import Classifier, ClassifierConfig
 from kanana_jax.data.read import records
 from kanana_jax.data.read.record import Record
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import write_json
+from kanana_jax.files import load_json, write_json
 
 BATCH = 256
 SHOWN = 20  # documents on either side of the threshold in the report
@@ -78,7 +77,7 @@ def run(
     digest = fingerprint({"loop": dataclasses.asdict(config), "classifier": dataclasses.asdict(classifier)})
     rounds: list[dict[str, Any]] = []
     if report_file.is_file():
-        before = json.loads(report_file.read_text())
+        before = load_json(report_file)
         if before["config_hash"] != digest:
             raise ConfigError(f"{output} was begun with another config: use that, or name another --output")
         rounds = before["rounds"]
@@ -114,7 +113,7 @@ def run(
             write_json(report_file, everything)
         taken |= {r["id"] for r in best}
         examples += [e for e in found if e.good or config.add_others]
-    return json.loads(report_file.read_text())
+    return load_json(report_file)
 
 
 def documents(config: LoopConfig) -> Iterator[Record]:

@@ -1,7 +1,6 @@
 """A classifier from two sets of documents, as DCLM's (arXiv:2406.11794, §4.4): good text against the web."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +11,7 @@ from kanana_jax.data.quality.classifier import ClassifierConfig
 from kanana_jax.data.read import records
 from kanana_jax.data.read.record import Record
 from kanana_jax.errors import ConfigError
-from kanana_jax.files import write_json
+from kanana_jax.files import load_json, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +52,7 @@ def run(
     report_file = output / "report.json"
     digest = fingerprint({"pairs": dataclasses.asdict(config), "classifier": dataclasses.asdict(classifier)})
     if report_file.is_file():
-        before = json.loads(report_file.read_text())
+        before = load_json(report_file)
         if before["config_hash"] != digest:
             raise ConfigError(f"{output} was begun with another config: use that, or name another --output")
         return before

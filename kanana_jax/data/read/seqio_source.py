@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import seqio  # noqa: E402
 
 from kanana_jax.errors import UserError, nearest  # noqa: E402
+from kanana_jax.files import load_json, write_json  # noqa: E402
 
 
 def read(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -91,7 +92,7 @@ def cache(name: str, split: str, folder: pathlib.Path, module: str = "", options
     with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
         shards = pipeline | beam.Create(work) | beam.Reshuffle() | beam.Map(_write_shard)
         _ = shards | beam.CombineGlobally(sum) | beam.Map(_write_total, str(folder))
-    return json.loads((folder / "documents.json").read_text())["documents"]
+    return load_json(folder / "documents.json")["documents"]
 
 
 def _write_shard(work: tuple[str, str, str, str, int, int]) -> int:
@@ -112,4 +113,4 @@ def _write_shard(work: tuple[str, str, str, str, int, int]) -> int:
 
 
 def _write_total(documents: int, folder: str) -> None:
-    (pathlib.Path(folder) / "documents.json").write_text(json.dumps({"documents": documents}))
+    write_json(pathlib.Path(folder) / "documents.json", {"documents": documents})

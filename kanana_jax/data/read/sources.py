@@ -15,6 +15,7 @@ from kanana_jax.config import fingerprint
 from kanana_jax.data.read import records
 from kanana_jax.data.read.record import Broken, Record
 from kanana_jax.errors import UserError
+from kanana_jax.files import load_json, write_json
 
 SHARD_BYTES = 256 << 20
 SPLITS = ("train", "heldout")
@@ -99,7 +100,7 @@ def load_prepared(name: str, config: SourceConfig, cache: pathlib.Path) -> Prepa
     folder = cache / f"{name}-{_fingerprint(config)}"
     if not (folder / "index.json").is_file():
         raise UserError(f"source '{name}' is not in {cache}: the workdir must be on storage that all hosts share")
-    return PreparedSource(name, config.lang, folder, json.loads((folder / "index.json").read_text()))
+    return PreparedSource(name, config.lang, folder, load_json(folder / "index.json"))
 
 
 def _fingerprint(config: SourceConfig) -> str:
@@ -178,7 +179,7 @@ def _convert(name: str, config: SourceConfig, folder: pathlib.Path) -> None:
         if not shards["train"].documents:
             raise UserError(f"source '{name}' ({config.path}) has no documents to train on")
         index = {split: {"documents": s.documents, "bytes": s.bytes} for split, s in shards.items()}
-        (partial / "index.json").write_text(json.dumps({**index, "broken_lines": broken}))
+        write_json(partial / "index.json", {**index, "broken_lines": broken})
         try:
             os.replace(partial, folder)
         except OSError:  # another process was faster; its result is the same

@@ -12,7 +12,6 @@ import bisect
 import contextlib
 import functools
 import hashlib
-import json
 import os
 import pathlib
 import struct
@@ -24,6 +23,7 @@ import numpy as np
 
 from kanana_jax.data.stream.packing import Rows
 from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.files import load_json
 
 INDEX, PROGRESS = "index.json", "progress.json"
 HASHED = ("inputs", "positions", "segment_ids", "targets", "weights")
@@ -138,7 +138,7 @@ class TeacherCache:
                 if unfinished
                 else f"{self.folder} holds no cached teacher ({INDEX} is missing): name a stage of kind 'cache_teacher'"
             )
-        self.index = json.loads((self.folder / INDEX).read_text())
+        self.index = load_json(self.folder / INDEX)
         files = [self.folder / shard["file"] for shard in self.index["shards"]]
         missing = next((file for file in files if not file.is_file()), None)
         if missing is not None:

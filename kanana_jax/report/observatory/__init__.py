@@ -1,8 +1,8 @@
 """A study's `components.json` → `report.html` and `plots/*.svg`: the answer first, then the evidence."""
 
-import json
 import pathlib
 
+from kanana_jax.files import load_json
 from kanana_jax.report.observatory import figures
 from kanana_jax.report.observatory.sections import page
 from kanana_jax.report.observatory.sentences import answer, inverse_sentence, language
@@ -15,9 +15,9 @@ def write_observatory_report(folder: pathlib.Path) -> pathlib.Path:
     """Writes `DIR/report.html` and `DIR/plots/` from `DIR/components.json`.
 
     Raises:
-      FileNotFoundError: there is no study in the folder.
+      UserError: there is no study in the folder.
     """
-    study = json.loads((folder / "components.json").read_text(encoding="utf-8"))
+    study = load_json(folder / "components.json")
     plots = figures.draw(study)
     for name, figure in plots.items():
         figures.write_svg(folder / "plots" / f"{name}.svg", figure.svg)
