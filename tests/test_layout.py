@@ -21,7 +21,7 @@ observatory
 report
 config
 files
-errors
+errors jsonl
 """
 NEIGHBOURS = {("evaluation", "inference")}
 # Inside `data`, likewise.
@@ -36,7 +36,7 @@ microworld tokens
 arrays
 """
 # What the observatory may know beside itself: it imports no JAX.
-OBSERVATORY = {"report", "errors", "config", "files"}
+OBSERVATORY = {"report", "errors", "config", "files", "jsonl"}
 TENSORFLOW = {"tensorflow", "tensorflow_text", "seqio", "tensorflow_datasets"}
 
 

@@ -11,11 +11,10 @@ import functools
 import gzip
 import importlib.resources
 import importlib.util
-import json
 import logging
 import pathlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
@@ -26,6 +25,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Entry, Kind
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from kanana_jax import jsonl
 from kanana_jax.data import microworld
 from kanana_jax.errors import ConfigError, UserError, nearest
 
@@ -271,17 +271,10 @@ def _fields(config: dict[str, Any]) -> list[str]:
 def _read(file: pathlib.Path, task: str, fields: Sequence[str]) -> Rows:
     if not file.is_file():
         raise ConfigError(f"task '{task}' needs {file}, which is not there: see docs/evaluation.md for its fields")
-    try:
-        text = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise ConfigError(f"task '{task}': {file} cannot be read ({error}): write it anew") from error
     rows = []
-    # Not by `splitlines`: questions may hold U+2028 and its like.
-    for number, line in enumerate(text.split(b"\n"), 1):
-        if not line.strip():
-            continue
+    for number, line in _lines(file, task):
         try:
-            row = json.loads(line.decode("utf-8"))
+            row = jsonl.parse(line)
         except ValueError as error:
             raise ConfigError(f"{file}, line {number}: not JSON ({error})") from error
         if not isinstance(row, dict):
@@ -295,3 +288,16 @@ def _read(file: pathlib.Path, task: str, fields: Sequence[str]) -> Rows:
     if not rows:
         raise ConfigError(f"task '{task}': {file} is empty")
     return rows
+
+
+def _lines(file: pathlib.Path, task: str) -> Iterator[tuple[int, bytes]]:
+    """Numbers and lines that are not blank. (Not by `splitlines`: questions may hold U+2028 and its like.)"""
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+            for number, line in enumerate(jsonl.lines(stream), 1):
+                if line is None:
+                    raise ConfigError(f"{file}, line {number}: more than {jsonl.MAX_LINE} bytes")
+                if line.strip():
+                    yield number, line
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise ConfigError(f"task '{task}': {file} cannot be read ({error}): write it anew") from error

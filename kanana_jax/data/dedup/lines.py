@@ -201,19 +201,13 @@ def _read(
     totals: dict[str, int],
     progress: Callable[[int], None] = lambda documents: None,
 ) -> Iterator[_Patterns]:
-    texts: list[str] = []
     for path in inputs:
-        for item in records.read(path, source=""):
-            if isinstance(item, Broken):
-                totals["broken"] += 1
-                continue
-            totals["documents"] += 1
-            texts.append(characters.normalise(item["text"]))
-            if len(texts) == _BATCH:
-                yield from (_patterns(batch, config.min_letters) for batch in batches(texts))
-                texts = []
-                progress(totals["documents"])
-    yield from (_patterns(batch, config.min_letters) for batch in batches(texts))
+        for items in records.batches(records.read(path, source=""), _BATCH):
+            texts = [characters.normalise(item["text"]) for item in items if not isinstance(item, Broken)]
+            totals["broken"] += len(items) - len(texts)
+            totals["documents"] += len(texts)
+            yield from (_patterns(batch, config.min_letters) for batch in batches(texts))
+            progress(totals["documents"])
 
 
 def _write_run(runs: pathlib.Path, number: int, held: list[np.ndarray]) -> None:

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import pathlib
 import re
 import zlib
@@ -169,6 +170,20 @@ def _body(data: bytes, headers: Iterable[tuple[str, str]]) -> bytes:
     return data
 
 
+class _Counted:
+    """A stream that refuses to give more than `limit` bytes before `since` is set back."""
+
+    def __init__(self, stream: io.BufferedIOBase, limit: int):
+        self._stream, self._limit, self.since = stream, limit, 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self.since += len(data)
+        if self.since > self._limit:
+            raise ValueError(f"a page has more than {self._limit} bytes")
+        return data
+
+
 def _dump(file: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
     """The articles of a MediaWiki export."""
     from xml.etree import ElementTree
@@ -178,9 +193,9 @@ def _dump(file: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
     opener = {".gz": gzip.open, ".bz2": bz2.open}.get(file.suffix.lower(), open)
     page: dict[str, str] = {}
     with opener(file, "rb") as stream:
-        root = None
+        root, counted = None, _Counted(stream, 2 * MAX_BYTES)
         try:
-            for event, element in ElementTree.iterparse(stream, events=("start", "end")):
+            for event, element in ElementTree.iterparse(counted, events=("start", "end")):
                 root = element if root is None else root
                 tag = element.tag.rpartition("}")[2]
                 if event == "start":
@@ -195,5 +210,6 @@ def _dump(file: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
                             yield where, _record(result, "wikitext")
                     page = {}
                     root.clear()  # what has been read would stay in memory
-        except (ElementTree.ParseError, EOFError, zlib.error) as error:
+                    counted.since = 0
+        except (ElementTree.ParseError, EOFError, zlib.error, ValueError) as error:
             raise UserError(f"{file} is truncated or no MediaWiki export ({error}): fetch it again") from error

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from kanana_jax import config as configs
+from kanana_jax import jsonl
 from kanana_jax.data.arrays import characters
 from kanana_jax.data.arrays.documents import Documents, batches, join
 from kanana_jax.data.filters.ngrams import Lengths, Units
@@ -267,17 +268,19 @@ def items(path: str | pathlib.Path, fields: Sequence[str] = ()) -> Iterator[str]
         raise UserError(f"{path}: evaluation sets are read from .jsonl and .jsonl.gz files only: convert it")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
+            for number, line in enumerate(jsonl.lines(stream), 1):
+                if line is None:
+                    raise UserError(f"{path}:{number} has more than {jsonl.MAX_LINE} bytes: remove the line")
                 if line.strip():
                     yield from _texts(line, fields, f"{path}:{number}")
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): name a whole .jsonl or .jsonl.gz file") from error
 
 
 def _texts(line: bytes, fields: Sequence[str], where: str) -> Iterator[str]:
     try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+        row = jsonl.parse(line.removeprefix(b"\xef\xbb\xbf"))
+    except ValueError as error:
         raise UserError(f"{where} is not JSON in UTF-8 ({str(error)[:80]}): mend or remove the line") from error
     if not isinstance(row, dict):
         raise UserError(f"{where} is not a JSON object: an item is a row of fields")

@@ -16,7 +16,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class JobConfig:
       lang: language of records that do not say theirs.
       max_broken_share: share of broken lines up to which they are counted and skipped.
       format: of raw documents whose file names do not tell it, a key of `extract.FORMATS`.
-      chunk: documents that a worker gets at once.
+      chunk: documents that a worker gets at once; fewer where they are long.
       save_every: chunks between two saves.
     """
 
@@ -95,7 +95,7 @@ def run(
     files = {name: _Appended(output / name, totals.sizes.get(name, 0)) for name in (KEPT, DROPPED, SIGNALS, "ids.txt")}
     try:
         items = records.read_lines(inputs, source=pathlib.Path(inputs).name.split(".")[0], format=config.format)
-        chunks = itertools.islice(_chunks(items, config.chunk), totals.chunks, None)
+        chunks = itertools.islice(records.batches(items, config.chunk), totals.chunks, None)
         work = functools.partial(judge_chunk, dict(configs), config.lang, config.keep_dropped)
         for chunk in _ordered(work, chunks, config.workers):
             totals.add(chunk)
@@ -208,12 +208,6 @@ def _save(
         file.sync()
     totals.sizes = {name: file.size for name, file in files.items()}
     write_json(path, {"job": job, "finished": finished, **totals.state()}, indent=None)
-
-
-def _chunks(items: Iterable, size: int) -> Iterator[list]:
-    items = iter(items)
-    while chunk := list(itertools.islice(items, size)):
-        yield chunk
 
 
 def _ordered(work: Callable[[list], Chunk], chunks: Iterator[list], workers: int) -> Iterator[Chunk]:

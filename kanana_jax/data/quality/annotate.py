@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from kanana_jax import jsonl
 from kanana_jax.data.quality import prompts
 from kanana_jax.data.read.record import Record
 from kanana_jax.errors import ConfigError, UserError
@@ -146,7 +147,7 @@ def read_labels(path: pathlib.Path) -> dict[str, int | None]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = jsonl.parse(line)
             label = row["label"]
             if not isinstance(row["id"], str) or not (label is None or (type(label) is int and 0 <= label <= 5)):
                 raise ValueError

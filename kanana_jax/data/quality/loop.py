@@ -135,7 +135,7 @@ def _score_pool(pool: Iterable[Record], model: Classifier, threshold: float, tak
     best: list[tuple[float, int, str, Record]] = []
     shown: dict[str, list] = {"kept": [], "dropped": []}
     kept = total = 0
-    for batch in _batches(pool, BATCH):
+    for batch in records.batches(pool, BATCH):
         scores = np.nan_to_num(model([normalise(r["text"]) for r in batch]), nan=-1.0)
         for record, score in zip(batch, scores.tolist()):
             total += 1
@@ -153,11 +153,3 @@ def _score_pool(pool: Iterable[Record], model: Classifier, threshold: float, tak
         side: [x[-1] for x in sorted(found, key=lambda x: x[:2], reverse=True)] for side, found in shown.items()
     }
     return ordered, kept / max(total, 1), examples
-
-
-def _batches(items: Iterable[Record], size: int) -> Iterator[list[Record]]:
-    import itertools
-
-    items = iter(items)
-    while batch := list(itertools.islice(items, size)):
-        yield batch

@@ -7,10 +7,11 @@ A value that is no document is a `Broken`.
 """
 
 import dataclasses
-import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from kanana_jax import jsonl
 from kanana_jax.data.extract.markup import Broken
 
 __all__ = ["Broken", "Fields", "Line", "Record", "normalise"]
@@ -32,8 +33,8 @@ class Fields:
     def record(self, where: str, raw: Any) -> "Record | Broken":
         try:
             if isinstance(raw, bytes):
-                raw = json.loads(raw.decode("utf-8"))
-        except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, a number of 5,000 digits
+                raw = jsonl.parse(raw)
+        except ValueError as error:
             return Broken(where, f"not JSON in UTF-8 ({str(error)[:80]})")
         id = where.removeprefix(self.root)
         try:
@@ -58,7 +59,8 @@ def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, defau
     """A record from a JSON value.
 
     Raises:
-      ValueError: not an object; its text is missing, empty or not text; or messages that are no conversation.
+      ValueError: not an object; its text is missing, empty or not text; messages that are no conversation; names that
+        are no text; or it is nested deeper than `jsonl.MAX_DEPTH`.
     """
     if not isinstance(raw, dict):
         raise ValueError("not a JSON object")
@@ -73,16 +75,16 @@ def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, defau
     except UnicodeEncodeError as error:
         raise ValueError("text holds lone surrogates") from error
     record: Record = {
-        "id": default_id if raw.get("id") in (None, "") else _plain(str(raw["id"])),
+        "id": _name(raw, "id") or default_id,
         "text": text,
-        "source": _plain(str(raw.get("source") or source)),
+        "source": _name(raw, "source") or source,
     }
-    if lang or raw.get("lang"):
-        record["lang"] = lang or _plain(str(raw["lang"]))
+    if own := lang or _name(raw, "lang"):
+        record["lang"] = own
     if messages is not None:
         record |= {key: _plain(raw[key]) for key in CONVERSATION if key in raw}
-    if raw.get("url"):
-        record["url"] = _plain(str(raw["url"]))
+    if url := _name(raw, "url"):
+        record["url"] = url
     meta = dict(raw["meta"]) if isinstance(raw.get("meta"), dict) else {}
     meta |= {k: v for k, v in raw.items() if k not in (*FIELDS, *record, text_field)}
     if meta:
@@ -105,14 +107,34 @@ def _turns(messages: Any) -> str:
     return "\n\n".join(message["content"] for message in messages)
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON in UTF-8 can hold it: dates and the like become text, lone surrogates `?`."""
+def _name(raw: Mapping[str, Any], key: str) -> str:
+    """What a document is called; empty if the field is missing.
+
+    Raises:
+      ValueError: a truth value, list or object.
+    """
+    value = raw.get(key)
+    if isinstance(value, (bool, list, tuple, Mapping)):
+        raise ValueError(f"field '{key}' is no text")
+    return "" if value is None else str(_plain(value))
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """A value as JSON in UTF-8 can hold it: dates and the like become text, lone surrogates `?`, NaN null.
+
+    Raises:
+      ValueError: nested too deeply.
+    """
+    if depth > jsonl.MAX_DEPTH:
+        raise ValueError(f"nested deeper than {jsonl.MAX_DEPTH}")
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "replace").decode()
-    if value is None or isinstance(value, (bool, int, float)):
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, Mapping):
-        return {_plain(str(key)): _plain(item) for key, item in value.items()}
+        return {_plain(str(key)): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_plain(item, depth + 1) for item in value]
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

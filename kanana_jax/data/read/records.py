@@ -4,15 +4,18 @@ import dataclasses
 import glob
 import gzip
 import io
-import json
 import pathlib
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
+from kanana_jax import jsonl
 from kanana_jax.data.extract.files import SUFFIXES, read_files
+from kanana_jax.data.read import parquet
 from kanana_jax.data.read.record import Broken, Fields, Line, Record
 from kanana_jax.errors import UserError
+
+_Item = TypeVar("_Item", bound="Line | Record | Broken")
 
 
 def read(
@@ -117,13 +120,15 @@ def _suffix(file: pathlib.Path) -> str:
     return next((s for s in sorted(_READERS, key=len, reverse=True) if name.endswith(s)), file.suffix.lower())
 
 
-def _lines(stream: io.BufferedIOBase, file: pathlib.Path) -> Iterator[tuple[str, Any]]:
+def _lines(stream: jsonl.Stream, file: pathlib.Path) -> Iterator[tuple[str, Any]]:
     try:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            yield f"{file}:{number}", line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-    except (EOFError, OSError, zlib.error) as error:
+        for number, line in enumerate(jsonl.lines(stream), 1):
+            where = f"{file}:{number}"
+            if line is None:
+                yield where, Broken(where, f"line has more than {jsonl.MAX_LINE} bytes")
+            elif line.strip():
+                yield where, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+    except (EOFError, OSError, zlib.error, ValueError) as error:
         raise UserError(f"{file} is truncated or not what its name says ({error}): fetch it again") from error
 
 
@@ -145,37 +150,22 @@ def _jsonl_zst(file: pathlib.Path):
         yield from _lines(stream, file)
 
 
-def _parquet(file: pathlib.Path):
-    import pyarrow
-    from pyarrow import parquet
-
-    row = 0
-    try:
-        for batch in parquet.ParquetFile(file).iter_batches(batch_size=1024):
-            for value in batch.to_pylist():
-                row += 1
-                yield f"{file}:{row}", value
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{file} is truncated or not parquet ({error}): fetch it again") from error
-
-
 def _array_record(file: pathlib.Path):
     import grain
 
     try:
         source = grain.sources.ArrayRecordDataSource([str(file)])
-        rows = len(source)
-    except RuntimeError as error:
+        for row in range(len(source)):
+            where, data = f"{file}:{row + 1}", source[row]
+            yield where, data if len(data) <= jsonl.MAX_LINE else Broken(where, f"record has {len(data)} bytes")
+    except (RuntimeError, ValueError, IndexError, OSError) as error:
         raise UserError(f"{file} is truncated or not an ArrayRecord file ({error}): fetch it again") from error
-    for row in range(rows):
-        where = f"{file}:{row + 1}"
-        try:
-            yield where, json.loads(source[row])
-        except ValueError as error:
-            yield where, Broken(where, f"not a JSON record ({str(error)[:80]})")
 
 
 def _txt(file: pathlib.Path):
+    if file.stat().st_size > jsonl.MAX_LINE:
+        yield str(file), Broken(str(file), f"text has more than {jsonl.MAX_LINE} bytes")
+        return
     try:
         yield str(file), {"text": file.read_bytes().decode("utf-8")}
     except UnicodeDecodeError as error:
@@ -209,10 +199,24 @@ _READERS: dict[str, Callable[[pathlib.Path], Iterator[tuple[str, Any]]]] = {
     ".jsonl": _jsonl,
     ".jsonl.gz": _jsonl_gz,
     ".jsonl.zst": _jsonl_zst,
-    ".parquet": _parquet,
+    ".parquet": parquet.rows,
     ".array_record": _array_record,
     ".txt": _txt,
 }
+
+
+def batches(items: Iterable[_Item], count: int) -> Iterator[list[_Item]]:
+    """Items in lists of at most `count`, and of fewer where these hold more than `jsonl.MAX_LINE`."""
+    held: list[_Item] = []
+    size = 0
+    for item in items:
+        held.append(item)
+        size += len(item.data) if isinstance(item, Line) else len(item["text"]) if isinstance(item, dict) else 0
+        if len(held) == count or size > jsonl.MAX_LINE:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,236 @@
+"""Rows of parquet files that strangers made: what a file unpacks to is known before it is unpacked.
+
+A page of a few bytes may hold gigabytes, and a dictionary of one long value may fill a million rows. So the headers of
+all pages are read first (`parquet.thrift`, struct PageHeader, in Thrift's compact protocol), dictionaries stay
+dictionaries until rows are measured, and rows are made in portions of bounded size.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+from typing import IO, Any
+
+import numpy as np
+
+from kanana_jax.data.read.record import Broken
+from kanana_jax.errors import UserError
+from kanana_jax.jsonl import MAX_LINE
+
+MAX_PAGE = 512 << 20
+MAX_NESTED = 100_000_000  # values of a column of lists in one row group
+_BATCH_BYTES, _BATCH_ROWS = 128 << 20, 1024
+_HEADER, _MAX_HEADER = 1 << 12, 16 << 20
+_DICTIONARY_PAGE = 2
+_VALUE = 32  # bytes of a small value of Python
+
+
+def rows(file: pathlib.Path) -> Iterator[tuple[str, Any]]:
+    """Place and value of each row; a row that is too long or not what its type says is a `Broken`.
+
+    Raises:
+      UserError: damaged, or a page or a column of lists is beyond the limits.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    row = 0
+    try:
+        with file.open("rb") as stream, parquet.ParquetFile(stream) as about:
+            meta, sizes = about.metadata, []
+            for group in range(meta.num_row_groups):
+                sizes.append(_batch_rows(file, stream, meta, group))
+            dictionaries = _dictionaries(meta)
+        # Not ahead of time: that would hold whole row groups.
+        with parquet.ParquetFile(file, read_dictionary=dictionaries, pre_buffer=False, buffer_size=1 << 20) as table:
+            for group, size in enumerate(sizes):
+                for batch in table.iter_batches(batch_size=size, row_groups=[group], use_threads=False):
+                    for value in _values(batch):
+                        row += 1
+                        where = f"{file}:{row}"
+                        yield where, Broken(where, value) if isinstance(value, str) else value
+    except (pyarrow.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"{file} is truncated or not parquet ({reason}): fetch it again") from error
+
+
+def _dictionaries(meta: Any) -> list[str]:
+    """Paths of the columns whose texts are in dictionaries."""
+    return [
+        meta.schema.column(c).path
+        for c in range(meta.num_columns)
+        if meta.schema.column(c).physical_type == "BYTE_ARRAY"
+        and any(meta.row_group(g).column(c).has_dictionary_page for g in range(meta.num_row_groups))
+    ]
+
+
+def _batch_rows(file: pathlib.Path, stream: IO[bytes], meta: Any, group: int) -> int:
+    """How many rows of a row group may be held at once.
+
+    Raises:
+      UserError: beyond the limits.
+    """
+    a_row = 1
+    for c in range(meta.num_columns):
+        column, schema = meta.row_group(group).column(c), meta.schema.column(c)
+        where = f"{file}, row group {group + 1}, column '{schema.path[:60]}'"
+        pages = list(_pages(stream, column))
+        longest = max((page.unpacked for page in pages), default=0)
+        if longest > MAX_PAGE:
+            raise UserError(f"{where}: a page unpacks to {longest} bytes, more than {MAX_PAGE}: write smaller pages")
+        values = sum(page.values for page in pages if page.kind != _DICTIONARY_PAGE)
+        if schema.max_repetition_level and values > MAX_NESTED:
+            raise UserError(f"{where}: lists of {values} values, more than {MAX_NESTED}: write smaller row groups")
+        texts = [page.unpacked for page in pages if page.kind != _DICTIONARY_PAGE]
+        a_row += max(texts, default=0) if schema.physical_type == "BYTE_ARRAY" else max(schema.length, 8)
+    return int(np.clip(_BATCH_BYTES // a_row, 1, _BATCH_ROWS))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Page:
+    kind: int
+    unpacked: int
+    values: int
+
+
+def _pages(stream: IO[bytes], column: Any) -> Iterator[_Page]:
+    """The pages of a column chunk by their headers.
+
+    Raises:
+      ValueError: a header that is none.
+    """
+    starts = [o for o in (column.dictionary_page_offset, column.data_page_offset) if o]
+    at = min(starts, default=0)
+    end = at + column.total_compressed_size
+    while at < end:
+        stream.seek(at)
+        data = stream.read(_HEADER)
+        try:
+            fields, size = _struct(data, 0, 0)
+        except IndexError:
+            data += stream.read(_MAX_HEADER)
+            try:
+                fields, size = _struct(data, 0, 0)
+            except IndexError:
+                raise ValueError("a page has no whole header") from None
+        unpacked, packed = fields.get(2), fields.get(3)
+        if not isinstance(unpacked, int) or not isinstance(packed, int) or packed < 0 or unpacked < 0:
+            raise ValueError("a page has no size")
+        about = next((f for key in (5, 7, 8) if isinstance(f := fields.get(key), dict)), {})
+        yield _Page(fields.get(1, -1), unpacked, max(int(about.get(1, 0)), 0))
+        at += size + packed
+
+
+def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
+    """The numbers and structs of a Thrift struct by field, and where it ends; all else is passed over.
+
+    Raises:
+      IndexError: the data end before it does.
+      ValueError: no struct.
+    """
+    found: dict[int, Any] = {}
+    field = 0
+    while head := data[at]:
+        at += 1
+        field, at = (field + (head >> 4), at) if head >> 4 else _integer(data, at)
+        found[field], at = _value(data, at, head & 15, depth + 1)
+    return found, at + 1
+
+
+def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
+    if depth > 16:
+        raise ValueError("a page's header is nested too deeply")
+    if kind in (1, 2):  # true, false
+        return None, at
+    if kind == 3:
+        return None, at + 1
+    if kind in (4, 5, 6):
+        return _integer(data, at)
+    if kind == 7:
+        return None, at + 8
+    if kind == 8:
+        size, at = _varint(data, at)
+        return None, at + size
+    if kind in (9, 10):
+        size, of = data[at] >> 4, data[at] & 15
+        at += 1
+        if size == 15:
+            size, at = _varint(data, at)
+        for _ in range(size):
+            _, at = _value(data, at + 1, 1, depth) if of in (1, 2) else _value(data, at, of, depth + 1)
+            data[at - 1]
+        return None, at
+    if kind == 12:
+        return _struct(data, at, depth + 1)
+    raise ValueError("a page's header is no header")
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        value |= (data[at] & 127) << shift
+        shift += 7
+        at += 1
+        if data[at - 1] < 128:
+            return value, at
+        if shift > 63:
+            raise ValueError("a page's header holds no number")
+
+
+def _integer(data: bytes, at: int) -> tuple[int, int]:
+    value, at = _varint(data, at)
+    return (value >> 1) ^ -(value & 1), at
+
+
+def _values(batch: Any) -> Iterator[dict[str, Any] | str]:
+    """The rows of a batch, or why one is none; few at once, by their sizes."""
+    sizes = sum((_sizes(column) for column in batch.columns), np.zeros(batch.num_rows, np.int64))
+    until = np.cumsum(sizes)
+    at = 0
+    while at < batch.num_rows:
+        if sizes[at] > MAX_LINE:
+            yield f"row has more than {MAX_LINE} bytes"
+            at += 1
+            continue
+        end = max(int(np.searchsorted(until, until[at] - sizes[at] + MAX_LINE, "right")), at + 1)
+        yield from _python(batch.slice(at, end - at))
+        at = end
+
+
+def _python(batch: Any) -> list[dict[str, Any] | str]:
+    try:
+        return batch.to_pylist()
+    except (ValueError, OverflowError, RecursionError, ArithmeticError) as error:  # bad UTF-8, the year 300,000 …
+        if batch.num_rows > 1:
+            return [value for i in range(batch.num_rows) for value in _python(batch.slice(i, 1))]
+        return [f"row is not what its types say ({str(error)[:80]})"]
+
+
+def _sizes(array: Any) -> np.ndarray:
+    """Bytes of each element as an object of Python, or near them; int64 `[N]`."""
+    import pyarrow
+    from pyarrow import compute, types
+
+    if isinstance(array, pyarrow.ExtensionArray):
+        return _sizes(array.storage)
+    kind = array.type
+    if types.is_dictionary(kind):
+        of = np.append(_sizes(array.dictionary), 0)
+        return of[array.indices.fill_null(len(of) - 1).to_numpy(zero_copy_only=False)] + _VALUE
+    if types.is_string(kind) or types.is_binary(kind) or types.is_large_string(kind) or types.is_large_binary(kind):
+        lengths = compute.call_function("binary_length", [array])
+        return lengths.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64) + _VALUE
+    if types.is_fixed_size_binary(kind):
+        return np.full(len(array), kind.byte_width + _VALUE)
+    if types.is_struct(kind):
+        return sum((_sizes(child) for child in array.flatten()), np.full(len(array), _VALUE))
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_map(kind):
+        values = (
+            pyarrow.StructArray.from_arrays([array.keys, array.items], ["k", "v"])
+            if types.is_map(kind)
+            else array.values
+        )
+        before = np.append(0, np.cumsum(_sizes(values)))
+        return np.diff(before[array.offsets.to_numpy()]) + _VALUE
+    if types.is_fixed_size_list(kind):
+        return _sizes(array.values).reshape(len(array), -1).sum(axis=1) + _VALUE
+    return np.full(len(array), _VALUE)
