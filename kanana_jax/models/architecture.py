@@ -86,10 +86,11 @@ _YOUNGER = {"qk_norm": False}  # than the first models on disk, and their defaul
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """How a model is run; none of it changes what the model is.
+    """How a model is run. The dtypes decide what it learns; the rest changes no more than rounding.
 
     Attributes:
-      param_dtype: dtype of the stored parameters.
+      param_dtype: dtype of the parameters, also on disk. Those that are trained in bfloat16 have a float32 master in
+        the optimizer's state (`training/master.py`).
       compute_dtype: dtype of activations and matrix products (norms, softmax and losses are fp32).
       attention: `auto` takes the best for the platform; a named one that cannot run is an error.
       scan_layers: one compiled layer in a loop (fast to compile) or all layers unrolled.

@@ -73,6 +73,28 @@ def project(x: jax.Array, w: jax.Array, inputs: int = 1) -> jax.Array:
     return (rows @ columns).reshape(*x.shape[:2], *w.shape[inputs:])
 
 
+@jax.custom_vjp
+def look_up(table_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
+    """Rows of a table, whose gradient is summed in float32: in bfloat16 that of a frequent token would stand still."""
+    return jnp.take(table_VD, tokens_BT, axis=0)
+
+
+def _look_up_forward(table_VD, tokens_BT):
+    return look_up(table_VD, tokens_BT), (table_VD, tokens_BT)
+
+
+def _look_up_backward(saved, d_x_BTD):
+    table_VD, tokens_BT = saved
+    wide = jax.ShapeDtypeStruct(table_VD.shape, jnp.float32)
+    (d_table_VD,) = jax.linear_transpose(lambda table: jnp.take(table, tokens_BT, axis=0), wide)(
+        d_x_BTD.astype(jnp.float32)
+    )
+    return d_table_VD.astype(table_VD.dtype), None
+
+
+look_up.defvjp(_look_up_forward, _look_up_backward)
+
+
 class RMSNorm(nnx.Module):
     """x / rms(x) · scale, in float32 (arXiv:1910.07467, eq. 4)."""
 
@@ -296,7 +318,7 @@ class Transformer(nnx.Module):
         return hidden_BTD, KVCache(k, v, cache.segment_ids, cache.length + T)
 
     def _embed(self, tokens_BT: jax.Array) -> jax.Array:
-        x_BTD = jnp.take(self.embedding[...], tokens_BT, axis=0).astype(self.runtime.compute_dtype)
+        x_BTD = look_up(self.embedding[...], tokens_BT).astype(self.runtime.compute_dtype)
         # By way of tokens that are cut over data alone: GSPMD would else gather all states of all devices.
         x_BTD = constrain(x_BTD, "lookup_batch", "sequence", "embed")
         return constrain(x_BTD, "batch", "sequence", None)

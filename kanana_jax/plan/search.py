@@ -49,9 +49,10 @@ def guess(a: Architecture, others: Iterable[Architecture], train: TrainConfig, c
     Args:
       others: architectures of the stage's other models.
 
-    Memory: float32 parameters, moments and gradients, what is kept for the backward pass, a chunk's logits and the
-    output matrix. Traffic: bfloat16 weights are gathered twice and gradients scattered once a micro-batch over fsdp,
-    and reduced over data; two states a layer and pass are reduced over tensor.
+    Memory: float32 parameters, moments and gradients (bfloat16 ones with their float32 master take as much), what is
+    kept for the backward pass, a chunk's logits and the output matrix. Traffic: bfloat16 weights are gathered twice and
+    gradients scattered once a micro-batch over fsdp, and reduced over data; two states a layer and pass are reduced
+    over tensor.
     """
     mesh, accumulate = change["mesh"], change["accumulate"]
     tokens = train.batch_tokens / accumulate / (mesh["data"] * mesh["fsdp"])

@@ -1,5 +1,6 @@
 """The file of a workdir that belongs to no stage: `config.json`."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -17,11 +18,23 @@ from jax.sharding import Mesh
 from kanana_jax import config as config_lib
 from kanana_jax.errors import ConfigError
 from kanana_jax.files import read_json, write_json
+from kanana_jax.recipe.config import RecipeConfig
 from kanana_jax.stages import KINDS
 
 # Keys that may change between two calls on one workdir: where and how fast it runs, and what is shown and kept of it.
-# Stages add their own (`Kind.free`). Everything else decides the losses or the rows, and is in the config's hash.
-FREE = ("mesh", "runtime", "samples", "evaluation", "plan", "data.workers", "data.prefetch")
+# Stages add their own (`Kind.free`). Everything else decides the losses, the rows, or what scores are of (which rank
+# checkpoints and candidates, and end stages), and is in the config's hash.
+FREE = (
+    "mesh",
+    "runtime.attention",
+    "runtime.scan_layers",
+    "runtime.remat",
+    "samples",
+    "evaluation.batch_size",
+    "plan",
+    "data.workers",
+    "data.prefetch",
+)
 _MISSING = "nothing"
 
 
@@ -94,17 +107,29 @@ def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str]
 def config_hash(plain: dict[str, Any]) -> str:
     """A hash of the values that may not change: the same for every start of a run."""
     free = free_keys(plain)
-    return config_lib.fingerprint({key: value for key, value in _flat(plain).items() if not _starts_with(key, free)})
+    values = _defaults() | _flat(plain)
+    return config_lib.fingerprint({key: value for key, value in values.items() if not _starts_with(key, free)})
 
 
 def differences(before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
     """The values that differ between two plain configs, by full key; a missing one appears as 'nothing'."""
     old, new = _flat(before), _flat(after)
+    defaults = _defaults()
+
+    def of(flat: dict[str, Any], key: str) -> Any:
+        return flat.get(key, defaults.get(key, _MISSING))
+
     return {
         key: (old.get(key, _MISSING), new.get(key, _MISSING))
         for key in sorted(old.keys() | new.keys())
-        if old.get(key, _MISSING) != new.get(key, _MISSING)
+        if of(old, key) != of(new, key)
     }
+
+
+def _defaults() -> dict[str, Any]:
+    """The values of the recipe's sections where a config leaves them out."""
+    sections = {f.name: f.default for f in dataclasses.fields(RecipeConfig) if dataclasses.is_dataclass(f.default)}
+    return _flat({name: config_lib.to_dict(default) for name, default in sections.items()})
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
@@ -117,7 +142,7 @@ def free_keys(config: dict[str, Any]) -> tuple[str, ...]:
     """The keys of a plain config that may change between two calls."""
     kinds = {name: section.get("kind") for name, section in config.items() if isinstance(section, dict)}
     known = ((name, KINDS[kind]) for name, kind in kinds.items() if isinstance(kind, str) and kind in KINDS)
-    return (*FREE, *(f"{name}.{key}" for name, kind in known for key in kind.free))
+    return (*FREE, *(f"{name}.{key}" for name, kind in known for key in kind.free_in(config[name])))
 
 
 def _starts_with(key: str, prefixes: Sequence[str]) -> bool:

@@ -390,4 +390,6 @@ def _array(shape: tuple[int, ...], dtype: str, mesh: Mesh, *names: str | None) -
     return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=NamedSharding(mesh, spec(*names)))
 
 
-KIND = Kind("distill", DistillStage, run, free=(*text.FREE, "distill.mesh"), programs=programs)
+KIND = Kind(
+    "distill", DistillStage, run, free=(*text.FREE, "distill.mesh"), decisive=text.decisive, programs=programs
+)

@@ -291,6 +291,7 @@ class Kind(Generic[Config]):
       run: `(name, config, context)`: runs a stage to its end, resuming where it was stopped.
       result: the file in the stage's folder that says that it is finished.
       free: keys of the section that may change between two starts.
+      decisive: section → those of `free` that may not, since other values of the section make them count.
       architecture: `(name, config, before) → after`: of the model that it leaves; `before` is None from scratch.
       programs: `(name, config, shapes)`: what it compiles; None where it trains nothing that can be planned.
       chapter: of the report.
@@ -301,6 +302,11 @@ class Kind(Generic[Config]):
     run: Callable[[str, Config, Context], None]
     result: str = f"model/{model_folder.CARD}"
     free: tuple[str, ...] = ()
+    decisive: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda section: ()
     architecture: Callable[[str, Config, Architecture | None], Architecture] = same_shape
     programs: Callable[[str, Config, Shapes], StagePrograms] | None = None
     chapter: Chapter | None = None
+
+    def free_in(self, section: Mapping[str, Any]) -> tuple[str, ...]:
+        """The keys of a stage's section that may change between two starts."""
+        return tuple(key for key in self.free if key not in self.decisive(section))

@@ -40,4 +40,4 @@ def programs(name: str, config: TrainingConfig, shapes: Shapes) -> StagePrograms
     return text.step_programs(name, config, shapes, model, _loss(config, model))
 
 
-KIND = Kind("pretrain", TrainingConfig, run, free=text.FREE, programs=programs)
+KIND = Kind("pretrain", TrainingConfig, run, free=text.FREE, decisive=text.decisive, programs=programs)

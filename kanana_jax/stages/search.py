@@ -194,6 +194,7 @@ KIND = Kind(
     SearchStage,
     run,
     free=(*text.TRAIN_FREE, "distill.mesh"),
+    decisive=text.decisive,
     architecture=architecture,
     chapter=search_chapter.CHAPTER,
 )

@@ -70,4 +70,4 @@ def programs(name: str, config: TrainingConfig, shapes: Shapes) -> StagePrograms
     return text.step_programs(name, config, shapes, model, make_loss(model, chunk=config.train.loss_chunk))
 
 
-KIND = Kind("sft", TrainingConfig, run, free=text.FREE, programs=programs)
+KIND = Kind("sft", TrainingConfig, run, free=text.FREE, decisive=text.decisive, programs=programs)

@@ -45,6 +45,11 @@ TRAIN_FREE = ("train.accumulate", "train.loss_chunk", "train.log_every", "train.
 FREE = ("tasks", *TRAIN_FREE)
 
 
+def decisive(section: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys of `TRAIN_FREE` that decide when a stage ends: patience counts evaluations."""
+    return ("train.eval_every",) if section.get("train", {}).get("patience") else ()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig(ReadingConfig):
     """The section of a stage that trains.

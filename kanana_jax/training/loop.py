@@ -305,11 +305,12 @@ class _Run:
         if step % config.log_every and step != self.end and step != self.start + 1:
             return
         seconds = now - self.clock
+        applied = step - 1 - int(values["skipped"]) + (values["skipped_in_a_row"] > 0)  # updates before this step's
         line: metrics_lib.Line = {
             "step": step,
             "tokens": self.so_far.tokens,
             "loss": values["loss"],
-            "lr": config.optimizer.learning_rate * self.schedule(step - 1),
+            "lr": config.optimizer.learning_rate * self.schedule(applied),
             "grad_norm": values["grad_norm"],
             "skipped": int(values["skipped"]),
         }

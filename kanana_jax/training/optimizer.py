@@ -41,7 +41,8 @@ class OptimizerConfig:
 def make_optimizer(config: OptimizerConfig, total_steps: int, logical_axes: Params) -> optax.GradientTransformation:
     """Clip → Adam → learning rate → independent decay, as updates to be added.
 
-    Every moment has its parameter's shape and sharding; moments are float32 whatever the parameters.
+    Every moment has its parameter's shape and sharding; moments are float32 whatever the parameters. Of parameters in
+    fewer bits it is given the master (`master.py`), which decays and moves.
 
     Args:
       config: the constants.

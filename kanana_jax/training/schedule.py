@@ -1,4 +1,4 @@
-"""Learning-rate schedules as multiples of the peak, by optimizer step."""
+"""Learning-rate schedules as multiples of the peak, by updates that were applied: a refused one counts for none."""
 
 import dataclasses
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class ScheduleConfig:
 
 
 def make_schedule(config: ScheduleConfig, total: int) -> Callable[[jax.Array], jax.Array]:
-    """step (from 0) → multiple of the peak learning rate, float32 scalar.
+    """Updates before a step → multiple of the peak learning rate, float32 scalar.
 
     The first step already learns: warm-up gives `(step + 1) / warmup_steps`.
     """

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.sharding import replicated, tree_shardings
+from kanana_jax.training import master
 
 # A stage's batch: a NamedTuple of arrays `[B, …]` (`packing.Rows`, `cached.CachedRows` …), the stage's own.
 Batch = Any
@@ -44,10 +45,10 @@ class TrainState(NamedTuple):
 
     Attributes:
       step: int32, batches consumed.
-      params, opt_state: trees of arrays.
+      params, opt_state: trees of arrays; parameters of few bits have a float32 master in the latter (`master.py`).
       rng: uint32 key data; step `i` draws from `fold_in(rng, i)`.
       skipped: int32, updates refused so far by the guard; `skipped_in_a_row` since the last good one.
-      norm_average: float32, running mean of the gradient norm (for the spike guard).
+      norm_average: float32, running mean of the gradient norm (for the spike guard); 0: none yet.
     """
 
     step: jax.Array
@@ -64,9 +65,10 @@ class GuardConfig:
     """When an update is refused.
 
     Attributes:
-      spike: refuse a gradient norm above `spike` × its running mean (after `after` steps); 0: never.
-        A loss or gradient that is not finite is always refused.
-      after: steps before the spike rule acts.
+      spike: refuse a gradient norm above `spike` × its running mean; 0: never. A loss or gradient that is not finite
+        is always refused.
+      after: applied updates until the mean has settled; before, a norm is refused above `spike`² × the mean. The first
+        finite one is the mean.
       stop_after: refused updates in a row after which the run stops with an error.
     """
 
@@ -80,7 +82,8 @@ def init_state(params: Params, optimizer: optax.GradientTransformation, seed: in
         return jnp.zeros((), jnp.int32)
 
     rng = jax.random.key_data(jax.random.key(seed))
-    return TrainState(zero(), params, optimizer.init(params), rng, zero(), zero(), jnp.zeros((), jnp.float32))
+    opt_state = master.begin(optimizer, params)
+    return TrainState(zero(), params, opt_state, rng, zero(), zero(), jnp.zeros((), jnp.float32))
 
 
 def state_shardings(mesh: Mesh, abstract: TrainState, logical_axes: Params) -> TrainState:
@@ -102,6 +105,23 @@ def state_shardings(mesh: Mesh, abstract: TrainState, logical_axes: Params) -> T
         return replicated(mesh)
 
     return jax.tree_util.tree_map_with_path(like_its_parameter, abstract)
+
+
+def _judged(state: TrainState, norm: jax.Array, finite: jax.Array, guard: GuardConfig) -> tuple[jax.Array, jax.Array]:
+    """Whether an update is good, and the running mean of the gradient norm after it.
+
+    The mean begins as the first finite norm and forgets it fast: its newest norm counts 2/(n + 2) after n updates, and
+    0.01 in the end. No norm counts for more than `spike` × the mean, refused or not, so that no single one moves it
+    far, and a level that lasts is accepted after a while.
+    """
+    updates, average = state.step - state.skipped, state.norm_average
+    good, counted = finite, norm
+    if guard.spike > 0:
+        limit = jnp.where(average > 0, guard.spike * average, jnp.inf)
+        good = finite & (norm <= limit * jnp.where(updates < guard.after, guard.spike, 1.0))
+        counted = jnp.minimum(norm, limit)
+    share = jnp.where(average > 0, jnp.maximum(0.01, 2.0 / (updates + 2.0)), 1.0)
+    return good, jnp.where(finite, (1 - share) * average + share * counted, average)
 
 
 def make_train_step(
@@ -143,22 +163,16 @@ def make_train_step(
         rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
         grads, output = gradients(state.params, batch, rng, others)
         weight = jnp.maximum(output.weight, 1e-9)
-        grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
+        grads = jax.tree.map(lambda g: g.astype(jnp.float32) / weight, grads)
         mean = output.loss / weight
         norm = optax.global_norm(grads).astype(jnp.float32)
-
-        good = jnp.isfinite(mean) & jnp.isfinite(norm)
-        if guard.spike > 0:
-            calm = (norm <= guard.spike * state.norm_average) | (state.step < guard.after)
-            good = good & calm
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        good, average = _judged(state, norm, jnp.isfinite(mean) & jnp.isfinite(norm), guard)
+        params, opt_state = master.advance(optimizer, grads, state.opt_state, state.params)
 
         def keep(new, old):
             return jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)
 
         refused = 1 - good.astype(jnp.int32)
-        average = jnp.where(state.step == 0, norm, 0.99 * state.norm_average + 0.01 * norm)
         new_state = TrainState(
             step=state.step + 1,
             params=keep(params, state.params),
@@ -166,7 +180,7 @@ def make_train_step(
             rng=state.rng,
             skipped=state.skipped + refused,
             skipped_in_a_row=jnp.where(good, 0, state.skipped_in_a_row + 1),
-            norm_average=jnp.where(good, average, state.norm_average),
+            norm_average=average,
         )
         metrics = {name: value / weight for name, value in output.metrics.items()}
         metrics |= {

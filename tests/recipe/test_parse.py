@@ -59,6 +59,9 @@ def test_an_unknown_kind_is_told(tiny_config, kind, told):
 def test_every_kind_says_what_may_change(tiny_config):
     """Its own keys, in its own stages: nothing else of the same name is free."""
     free = free_keys(config_lib.to_dict(tiny_config()))
-    assert {"mesh", "runtime", "student.distill.mesh", "student.train.accumulate", "stage1.tasks"} <= set(free)
+    assert {"mesh", "runtime.remat", "student.distill.mesh", "student.train.accumulate", "stage1.tasks"} <= set(free)
+    assert not {"runtime", "runtime.param_dtype", "runtime.compute_dtype", "evaluation", "evaluation.max_bytes"} & set(
+        free
+    )
     assert not {"stage1.distill.mesh", "pruned.tasks", "sources.tasks", "stage1.train.tokens"} & set(free)
     assert set(KINDS["search"].free) >= {"train.log_every", "distill.mesh"} and not KINDS["upscale"].free

@@ -20,7 +20,8 @@ def _config(**changes):
     config = {
         "seed": 0,
         "mesh": {"data": 1, "fsdp": -1},
-        "runtime": {"remat": "none"},
+        "runtime": {"remat": "none", "compute_dtype": "bfloat16"},
+        "evaluation": {"max_bytes": 1000},
         "data": {"lanes": 4, "workers": "threads"},
         "stage1": {
             "kind": "pretrain",
@@ -43,6 +44,10 @@ def test_where_and_how_fast_may_change_and_is_noted(tmp_path):
         mesh__data=2,
         mesh__slices=2,
         runtime__remat="full",
+        runtime__attention="xla",
+        runtime__param_dtype="float32",
+        evaluation__batch_size=3,
+        stage1__train__eval_every=7,
         data__workers="processes",
         stage1__train__accumulate=2,
         stage1__train__log_every=5,
@@ -63,6 +68,12 @@ def test_where_and_how_fast_may_change_and_is_noted(tmp_path):
         (dict(data__lanes=8), "data.lanes was 4, is 8"),
         (dict(stage1__train__tokens=200), "stage1.train.tokens was 100, is 200"),
         (dict(stage1__model__depth=3), "stage1.model.depth was nothing, is 3"),
+        (dict(runtime__compute_dtype="float32"), 'runtime.compute_dtype was "bfloat16", is "float32"'),
+        (
+            dict(runtime__param_dtype="bfloat16", runtime__remat="full"),
+            'runtime.param_dtype was nothing, is "bfloat16"',
+        ),
+        (dict(evaluation__max_bytes=2000), "evaluation.max_bytes was 1000, is 2000"),
         (dict(stage1__train__checkpoint={}, mesh__data=2, seed=3), "seed was 0, is 3"),
     ],
 )
@@ -73,6 +84,14 @@ def test_everything_else_is_refused_by_its_full_key(tmp_path, change, told):
     assert f"({told})" in str(caught.value)  # that, and nothing that is free
     assert json.loads((tmp_path / "config.json").read_text()) == before
     assert workdir_files.config_hash(_config(**change)) != before["config_hash"]
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "sft", "distill", "search"])
+def test_how_often_is_evaluated_is_free_unless_patience_counts_it(kind):
+    section = {"kind": kind, "train": {"eval_every": 5}}
+    assert "s.train.eval_every" in workdir_files.free_keys({"s": section})
+    section["train"]["patience"] = 2
+    assert {"s.train.eval_every", "s.train.patience"}.isdisjoint(workdir_files.free_keys({"s": section}))
 
 
 @pytest.mark.parametrize("address", ["gs://bucket/runs/x", "s3://bucket/runs/x"])

@@ -63,7 +63,9 @@ def test_names_decide_what_decays(qk_norm):
 
 
 def test_moments_are_float32_for_bfloat16_parameters():
-    state = make_optimizer(OptimizerConfig(1e-3), 10, {"w": ("embed", "mlp")}).init({"w": jnp.ones((4, 4), jnp.bfloat16)})
+    state = make_optimizer(OptimizerConfig(1e-3), 10, {"w": ("embed", "mlp")}).init(
+        {"w": jnp.ones((4, 4), jnp.bfloat16)}
+    )
     moments = [x for x in jax.tree.leaves(state) if x.shape == (4, 4)]
     assert len(moments) == 2 and all(x.dtype == jnp.float32 for x in moments)
 

@@ -1,5 +1,6 @@
 """The engine knows no tokens, bits per byte or whole models: a stage of another unit, score, batch and parameters."""
 
+import dataclasses
 import json
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.training import loop
 from kanana_jax.training.checkpoint import CheckpointConfig, Checkpoints
 from kanana_jax.training.optimizer import OptimizerConfig
-from kanana_jax.training.schedule import ScheduleConfig
+from kanana_jax.training.schedule import ScheduleConfig, make_schedule
 from kanana_jax.training.step import LossOutput
 from kanana_jax.training.task import Frozen, Questions, Score, Task, TrainConfig
 
@@ -104,6 +105,36 @@ def test_tokens_are_not_the_divisor(tmp_path, monkeypatch):
     rates = {line["mfu"] / line["tokens_per_s"] for line in lines[1:]}
     assert max(rates) == pytest.approx(min(rates), rel=1e-6)
     assert max(rates) == pytest.approx(7e3 / 2e9, rel=1e-6)
+
+
+@pytest.mark.parametrize("stop", [None, 7])
+def test_the_logged_rate_is_the_one_that_was_applied(tmp_path, stop):
+    """Without momentum Adam moves by exactly the rate; refused updates do not move the schedule, also over a restart."""
+    seen, bad = {}, {3, 4, 8}
+
+    def prepare(params, batch, step, key):
+        seen[step] = np.asarray(params["w"], np.float64)
+        return batch._replace(y=batch.y * (np.nan if step in bad else 1.0))
+
+    schedule = ScheduleConfig("cosine", warmup_steps=5, final=0.1)
+    optimizer = OptimizerConfig(1e-2, schedule, b1=0.0, b2=0.0, weight_decay=0.0, clip_norm=0.0)
+    config = _config(12, checkpoint=CheckpointConfig(every=4))
+    config = dataclasses.replace(config, optimizer=optimizer)
+    task = _task(make_frozen=lambda: Frozen(None, prepare))
+    if stop is not None:
+        _train(task, config, tmp_path, stop_at=stop)
+    last = _train(task, config, tmp_path)
+    seen[13] = np.asarray(last.params["w"], np.float64)
+    lines = [line for line in _lines(tmp_path) if "loss" in line]
+    assert [line["step"] for line in lines] == [*range(1, 13)] and lines[-1]["skipped"] == len(bad)
+    multiple = make_schedule(schedule, config.steps)
+    applied = 0
+    for line in lines:
+        step = line["step"]
+        assert line["lr"] == pytest.approx(1e-2 * float(multiple(applied)), rel=1e-6)
+        moved = np.abs(seen[step + 1] - seen[step])
+        np.testing.assert_allclose(moved, 0.0 if step in bad else line["lr"], rtol=1e-4)
+        applied += step not in bad
 
 
 def _scored(values, name="reward"):

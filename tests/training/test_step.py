@@ -100,6 +100,47 @@ def test_the_guard_refuses_what_is_not_finite_or_a_spike(bad):
     assert not np.array_equal(good.params["w"], after.params["w"])
 
 
+def _refused(norms, **guard):
+    """Which of a run's updates are refused; the parameters hardly move, so that a batch's scale is its gradient norm."""
+    optimizer = make_optimizer(OptimizerConfig(1e-9, ScheduleConfig("constant", 0)), 1000, {"w": ("norm",)})
+    step = jax.jit(make_train_step(_quadratic, optimizer, guard=GuardConfig(**guard)))
+    state, found = init_state({"w": jnp.array([0.5])}, optimizer, 0), []
+    for i, norm in enumerate(norms):
+        before = int(state.skipped)
+        state, _ = step(state, {"scale": jnp.full(1, norm)})
+        if int(state.skipped) > before:
+            found.append(i)
+    return found
+
+
+@pytest.mark.parametrize("after", [0, 1, 100])
+@pytest.mark.parametrize("first", [[], [np.nan], [np.inf, np.nan, np.nan]])
+def test_a_run_whose_first_updates_are_refused_goes_on(after, first):
+    norms = [*first, *[1.0, 1.4, 0.7] * 40]
+    assert _refused(norms, spike=3.0, after=after) == [*range(len(first))]
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("begin", [1.0, 200.0, 0.02, 0.0])
+def test_the_spike_rule_holds_whatever_the_first_norm_was(begin, scale):
+    """Before the mean has settled only what is far out is refused, and it moves the mean no further than its limit."""
+    norms = np.array([begin, *[1.0] * 160]) * scale
+    norms[60] = 1e6 * scale
+    norms[130] = 15 * scale
+    assert [i for i in _refused(norms, spike=10.0, after=100) if i > 5] == [60, 130]
+
+
+def test_a_level_of_norms_that_lasts_is_accepted_and_a_single_spike_is_not():
+    norms = [1.0] * 150 + [15.0] + [1.0] * 20 + [15.0] * 40
+    refused = _refused(norms, spike=10.0, after=100)
+    assert (
+        refused[0] == 150
+        and refused[1] == 171
+        and len(refused) < 12
+        and refused[1:] == [*range(171, 170 + len(refused))]
+    )
+
+
 @pytest.mark.parametrize(
     "axes", [dict(data=2, fsdp=4), dict(data=2, fsdp=2, tensor=2), dict(fsdp=2, sequence=2, tensor=2)]
 )

@@ -10,7 +10,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 
 
 def normalised(weights: Mapping[str, float], sources: Sequence[str], path: str) -> dict[str, float]:
-    """Shares that sum to 1, in the order given; sources with weight 0 are left out.
+    """Shares that sum to 1, by name, so that no order in a config decides rows; sources with weight 0 are left out.
 
     Raises:
       ConfigError: unknown source, negative weight, or nothing left.
@@ -23,7 +23,7 @@ def normalised(weights: Mapping[str, float], sources: Sequence[str], path: str) 
     total = sum(weights.values())
     if total <= 0:
         raise ConfigError(f"config '{path}' gives no source a weight above 0")
-    return {name: weight / total for name, weight in weights.items() if weight > 0}
+    return {name: weight / total for name, weight in sorted(weights.items()) if weight > 0}
 
 
 def source_of_row(row: int | np.ndarray, shares: Sequence[float]) -> np.ndarray:

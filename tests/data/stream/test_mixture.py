@@ -42,3 +42,10 @@ def test_the_last_point_belongs_to_a_source():
     """Shares that add up to less than 1, as rounding leaves them, must not point beyond the last source."""
     drawn = mixture.source_of_row(np.arange(1000), [0.3, 0.3, 0.3])
     assert set(drawn.tolist()) == {0, 1, 2}
+
+
+def test_the_order_of_a_config_decides_no_row():
+    weights = {"b": 1.0, "a": 3.0, "none": 0.0, "c": 4.0}
+    shares = mixture.normalised(weights, [*weights], "m")
+    assert [*shares.items()] == [("a", 0.375), ("b", 0.125), ("c", 0.5)]
+    assert [*mixture.normalised(dict(reversed(weights.items())), [*weights], "m").items()] == [*shares.items()]
