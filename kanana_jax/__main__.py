@@ -1,14 +1,51 @@
-"""`python -m kanana_jax` is `kanana`."""
+"""`python -m kanana_jax`, and this file by its path, is `kanana`; what lies in the current folder is never imported."""
 
-import codecs
-import locale
 import os
-import pathlib
 import sys
 
-from kanana_jax.cli import main
+
+def _forget_the_start() -> None:
+    """Takes away what Python itself puts first in `sys.path`: the current folder (`-m`) or the script's own.
+
+    A file `jax.py` or `json.py` there, which a downloaded model folder may well hold, would be run in place of the
+    library; so it would in processes that this one starts, to which the variable says the same. What `PYTHONPATH` names
+    stays.
+    """
+    try:
+        here = os.getcwd()
+    except OSError:  # a current folder that is gone holds nothing
+        here = ""
+    own = ("", here, os.path.dirname(os.path.realpath(sys.argv[0])))
+    if not sys.flags.safe_path and sys.path[:1] and sys.path[0] in own:
+        del sys.path[0]
+    os.environ["PYTHONSAFEPATH"] = "1"
+
+
+if __name__ == "__main__":
+    _forget_the_start()  # before the first import that could go wrong
+
+import codecs  # noqa: E402
+import importlib.util  # noqa: E402
+import locale  # noqa: E402
+import pathlib  # noqa: E402
 
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
+
+
+def _find_the_package() -> None:
+    """Run by its path, from a clone where nothing may be installed: the folder of this file is the package."""
+    here = pathlib.Path(__file__).absolute().parent
+    spec = importlib.util.spec_from_file_location(
+        "kanana_jax", here / "__init__.py", submodule_search_locations=[str(here)]
+    )
+    assert spec is not None and spec.loader is not None
+    package = importlib.util.module_from_spec(spec)
+    sys.modules["kanana_jax"] = package
+    spec.loader.exec_module(package)
+
+
+if not __package__ and "kanana_jax" not in sys.modules:
+    _find_the_package()
 
 
 def entry() -> int:
@@ -18,6 +55,8 @@ def entry() -> int:
     takes fresh memory at every step, and without them a fifth of the step goes into page faults. Likewise in
     Python's UTF-8 mode where the locale is another: libraries open files without a word about the encoding.
     """
+    if __name__ != "__main__":  # the console script, which imports this file
+        _forget_the_start()
     changes = {}
     if (
         not sys.flags.utf8_mode
@@ -34,15 +73,23 @@ def entry() -> int:
         changes["GLIBC_TUNABLES"] = f"{known}:{_HUGE_PAGES}" if known else _HUGE_PAGES
     if changes:
         os.environ |= changes
-        # As it was started: `-m` would put the current folder before what is installed.
         os.execv(sys.executable, [os.fsencode(sys.executable), *_arguments()])
+    from kanana_jax.cli import main
+
     return main()
 
 
 def _arguments() -> list[bytes]:
-    """The interpreter's arguments as they were given; a locale's decoder may have lost bytes of them."""
-    given = pathlib.Path("/proc/self/cmdline")
-    return given.read_bytes().split(b"\0")[1:-1] if given.is_file() else [os.fsencode(a) for a in sys.orig_argv[1:]]
+    """The interpreter's arguments as they were given; a locale's decoder may have lost bytes of them.
+
+    What `-m` found is named by its place, since the current folder is not looked at any more.
+    """
+    told = pathlib.Path("/proc/self/cmdline")
+    given = told.read_bytes().split(b"\0")[1:-1] if told.is_file() else [os.fsencode(a) for a in sys.orig_argv[1:]]
+    ours = len(given) - len(sys.argv) + 1
+    if given[ours - 2 : ours] == [b"-m", b"kanana_jax"]:
+        given[ours - 2 : ours] = [os.fsencode(__file__)]
+    return given
 
 
 if __name__ == "__main__":

@@ -183,10 +183,13 @@ def _installed(name: str) -> types.ModuleType:
 
 @contextlib.contextmanager
 def _importing_beside(folder: pathlib.Path | None) -> Generator[None]:
-    """Imports look in `folder` and among installed packages, not in the current folder; siblings are unloaded again."""
+    """Imports look among installed packages, then in `folder`, not in the current one; siblings are unloaded again.
+
+    Installed packages come first: a file `jax.py` beside a config is not what the libraries themselves mean by it.
+    """
     before, here = list(sys.path), {"", ".", os.getcwd()}
     beside = [] if folder is None else [str(folder.resolve())]
-    sys.path[:] = [*beside, *(entry for entry in before if entry not in here)]
+    sys.path[:] = [*(entry for entry in before if entry not in here), *beside]
     loaded = set(sys.modules)
     try:
         yield

@@ -49,7 +49,7 @@ def _run(processes: int, devices: int, arguments: list[str]) -> int:
     place = ["--coordinator", f"localhost:{port}", "--num-processes", str(processes)]
     workers = [
         subprocess.Popen(
-            [sys.executable, str(ROOT / "launch/worker.py"), *place, "--process-id", str(i), *arguments], env=env
+            [sys.executable, "-P", str(ROOT / "launch/worker.py"), *place, "--process-id", str(i), *arguments], env=env
         )
         for i in range(processes)
     ]

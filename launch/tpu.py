@@ -15,6 +15,7 @@ nothing is installed, `python launch/tpu.py` is the same command. See docs/launc
 """
 
 import argparse
+import importlib.util
 import pathlib
 import shlex
 import subprocess
@@ -25,8 +26,14 @@ from collections.abc import Sequence
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 if not __package__:  # run as a script from a clone, where nothing may be installed
-    sys.path.insert(0, str(ROOT))
     __package__ = "launch"
+    for name in ("kanana_jax", "launch"):  # by their place: before the libraries in `sys.path`, a clone would hide them
+        found = importlib.util.spec_from_file_location(
+            name, ROOT / name / "__init__.py", submodule_search_locations=[str(ROOT / name)]
+        )
+        assert found is not None and found.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(found)
+        found.loader.exec_module(sys.modules[name])
 
 from kanana_jax.errors import ConfigError, UserError  # noqa: E402
 

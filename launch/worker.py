@@ -8,6 +8,7 @@ Who else takes part is found out on Cloud TPU, GKE and Slurm; elsewhere it is to
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import pathlib
 import selectors
@@ -24,9 +25,16 @@ from typing import TextIO
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 if not __package__:  # run as a script from a clone, where nothing may be installed
-    sys.path.insert(0, str(ROOT))
     __package__ = "launch"
+    for name in ("kanana_jax", "launch"):  # by their place: before the libraries in `sys.path`, a clone would hide them
+        found = importlib.util.spec_from_file_location(
+            name, ROOT / name / "__init__.py", submodule_search_locations=[str(ROOT / name)]
+        )
+        assert found is not None and found.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(found)
+        found.loader.exec_module(sys.modules[name])
 
+import kanana_jax  # noqa: E402
 from kanana_jax.errors import UserError  # noqa: E402
 from kanana_jax.parallel import heartbeat, watch  # noqa: E402
 
@@ -92,13 +100,13 @@ class Worker:
         log: pathlib.Path | None,
     ):
         self._place, self._config = place, config
-        self._command = [sys.executable, "-m", "kanana_jax", "run", *run]
+        # By its place, and without the current folder or this file's in its path.
+        self._command = [sys.executable, "-P", str(pathlib.Path(kanana_jax.__path__[0]) / "__main__.py"), "run", *run]
         if place.num_processes > 1:
             self._command += ["--coordinator", f"{place.host}:{place.port}"]
             self._command += ["--num-processes", str(place.num_processes), "--process-id", str(place.process_id)]
             self._command += ["--join-timeout", str(int(config.join_timeout))]
-        known = env.get("PYTHONPATH")
-        self._env = env | {"PYTHONPATH": f"{ROOT}{os.pathsep}{known}" if known else str(ROOT)}
+        self._env = env
         self._log_file = log
         self._prefix = f"[{place.process_id}] " if place.num_processes > 1 else ""
         self._last_line, self._beat = "", None

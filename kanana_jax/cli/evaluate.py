@@ -221,4 +221,4 @@ def _show(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(*(Column(name, overflow="fold") for name in columns))
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(markup=False).print(table)  # names of tasks come from rows: '[/]' in one is text

@@ -58,7 +58,8 @@ def evaluate(
     """
     found = found or find(names, data_dir)
     try:
-        loaded = found.manager.load(found.specs)
+        with _no_metric_from_this_folder(found.specs):
+            loaded = found.manager.load(found.specs)
     except (OSError, ImportError) as error:  # a hub out of reach, or a package that a task of the harness imports
         told = str(error).strip().splitlines()[0]
         raise UserError(
@@ -79,7 +80,7 @@ def evaluate(
         task.set_fewshot_seed(seed)
         _refuse_too_few(name, task)
     # `simple_evaluate` does the above, and asks git and torch about this machine, for a report that is not ours.
-    with _random_state_kept(), _quiet_in_a_pipe():
+    with _random_state_kept(), _quiet_in_a_pipe(), _no_metric_from_this_folder(found.specs):
         random.seed(seed)
         np.random.seed(seed)
         raw = lm_eval.evaluator.evaluate(
@@ -138,6 +139,30 @@ def _quiet_in_a_pipe() -> Generator[None]:
         yield
     finally:
         names["tqdm"] = kept
+
+
+@contextlib.contextmanager
+def _no_metric_from_this_folder(specs: Sequence[Any]) -> Generator[None]:
+    """For tasks of the harness: its `evaluate.load("bleu")` would run a file `bleu/bleu.py` of the current folder."""
+    if all(isinstance(spec, dict) for spec in specs):
+        yield
+        return
+    import evaluate as library
+
+    names = vars(library)
+    kept = names["load"]
+
+    def load(path: str, *args: Any, **kwargs: Any) -> Any:
+        script = pathlib.Path(path) / f"{pathlib.Path(path).name}.py"
+        if script.is_file():
+            raise ConfigError(f"{script.absolute()} would be run as the metric '{path}': start in another folder")
+        return kept(path, *args, **kwargs)
+
+    names["load"] = load
+    try:
+        yield
+    finally:
+        names["load"] = kept
 
 
 @contextlib.contextmanager

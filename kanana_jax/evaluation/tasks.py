@@ -8,34 +8,27 @@ in the sandbox. What the scoring needs beside the harness is named in `needs`: `
 """
 
 import functools
-import gzip
 import importlib.resources
 import importlib.util
 import logging
 import pathlib
-import zlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-import pyarrow as pa
 import yaml
-from jinja2 import meta
-from jinja2.sandbox import SandboxedEnvironment
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Entry, Kind
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from kanana_jax import jsonl
 from kanana_jax.data import microworld
 from kanana_jax.errors import ConfigError, UserError, nearest
-
-if TYPE_CHECKING:
-    import datasets
+from kanana_jax.evaluation import templates
+from kanana_jax.evaluation.rows import Rows, as_datasets, read_rows
 
 log = logging.getLogger("kanana")
-Rows = list[dict[str, Any]]
 _KEYS = ("files", "ranges", "base", "like", "by", "join", "microworld", "runs_code", "needs")
 _FOLDER = pathlib.Path(str(importlib.resources.files("kanana_jax.evaluation")))
+templates.confine_harness()
 
 
 class Loaded(NamedTuple):
@@ -156,6 +149,13 @@ def _make(name: str, data_dir: pathlib.Path | None, manager: TaskManager) -> lis
         config = load_yaml(pathlib.Path(str(theirs)), resolve_func=True) | config
     config.pop("tag", None)
     config = {key: value for key, value in config.items() if value is not None or key.endswith("_split")}
+    return [templates.as_functions(one) for one in _many(name, config, special, data_dir, manager)]
+
+
+def _many(
+    name: str, config: dict[str, Any], special: dict[str, Any], data_dir: pathlib.Path | None, manager: TaskManager
+) -> list[dict[str, Any]]:
+    """The config, once for each data set or part that it is asked about."""
     if special["like"] is not None:
         return [
             config
@@ -192,37 +192,46 @@ def _local(
     if special["microworld"] is not None:
         splits = _microworld(**special["microworld"])
     else:
-        asked = [*filter(None, (by, ranges.get("by"))), *([join["on"]] if join else _fields(config))]
-        splits = {split: _read(data_dir / path, name, asked) for split, path in special["files"].items()}
+        asked: dict[str, type] = {join["on"]: str} if join else dict.fromkeys(_fields(config), object)
+        asked |= {by: str} if by else {}
+        asked |= {ranges["by"]: int} if ranges else {}
+        splits = {split: read_rows(data_dir / path, name, asked) for split, path in special["files"].items()}
     for split in splits.keys() & ranges.keys():
         low, high = ranges[split]
         splits[split] = [row for row in splits[split] if low <= row[ranges["by"]] <= high]
     if join is not None:
-        on, file = join["on"], data_dir / join["file"]
-        more = {row[on]: row for row in _read(file, name, [on])}
-        splits = {split: [row | more.get(row[on], {}) for row in rows] for split, rows in splits.items()}
-        for row in (row for rows in splits.values() for row in rows):
-            for field in _fields(config):
-                if field not in row:
-                    raise ConfigError(
-                        f"task '{name}' needs the field '{field}', which neither {data_dir / special['files']['test']} "
-                        f"nor {file} has for {on} '{row[on]}': see docs/evaluation.md"
-                    )
+        files = [data_dir / special["files"]["test"], data_dir / join["file"]]
+        splits = _joined(name, config, splits, join["on"], *files)
     if by is None:
-        return [config | {"custom_dataset": functools.partial(_datasets, splits)}]
+        return [config | {"custom_dataset": functools.partial(as_datasets, splits)}]
     configs = []
-    for value in sorted({row[by] for rows in splits.values() for row in rows}):
-        chosen = {split: [row for row in rows if row[by] == value] for split, rows in splits.items()}
-        if not chosen[config["test_split"]]:
-            continue
-        part: dict[str, Any] = config | {
-            "task": f"{name}_{value.replace('/', '_').replace(' ', '_')}",
-            "custom_dataset": functools.partial(_datasets, chosen),
-        }
-        if "description" in part:
-            part["description"] = part["description"].replace("{{by}}", value.replace("_", " "))
-        configs.append(part)
+    for part in sorted({_part(row[by]) for rows in splits.values() for row in rows}):
+        chosen = {split: [row for row in rows if _part(row[by]) == part] for split, rows in splits.items()}
+        if chosen[config["test_split"]]:
+            dataset = functools.partial(as_datasets, chosen)
+            configs.append(config | {"task": f"{name}_{part}", "custom_dataset": dataset})
     return configs
+
+
+def _part(value: str) -> str:
+    """What a value adds to the name of its task; values of the same name are one part."""
+    return value.replace("/", "_").replace(" ", "_")
+
+
+def _joined(
+    name: str, config: dict[str, Any], splits: dict[str, Rows], on: str, first: pathlib.Path, second: pathlib.Path
+) -> dict[str, Rows]:
+    """Rows with the fields that a second file has of them."""
+    more = {row[on]: row for row in read_rows(second, name, {on: str})}
+    splits = {split: [row | more.get(row[on], {}) for row in rows] for split, rows in splits.items()}
+    for row in (row for rows in splits.values() for row in rows):
+        for field in _fields(config):
+            if field not in row:
+                raise ConfigError(
+                    f"task '{name}' needs the field '{field}', which neither {first} nor {second} has for {on} "
+                    f"'{row[on]}': see docs/evaluation.md"
+                )
+    return splits
 
 
 def _microworld(seed: int, size: int, ask: str, per_task: int = 200) -> dict[str, Rows]:
@@ -237,67 +246,11 @@ def _microworld(seed: int, size: int, ask: str, per_task: int = 200) -> dict[str
     }
 
 
-def _datasets(splits: dict[str, Rows], **_: Any) -> "datasets.DatasetDict":
-    import datasets
-
-    return datasets.DatasetDict({split: datasets.Dataset.from_dict(_columns(rows)) for split, rows in splits.items()})
-
-
-def _columns(rows: Rows) -> dict[str, list[Any]]:
-    """By field; those with lists of unlike things (JEMHopQA's derivations), which Arrow cannot hold, are left out."""
-    found = {}
-    for key in dict.fromkeys(key for row in rows for key in row):
-        values = [row.get(key) for row in rows]
-        try:
-            pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            continue
-        found[key] = values
-    return found
-
-
 def _fields(config: dict[str, Any]) -> list[str]:
     """The fields that a task asks of a document. A row without one would be asked with 'None' in its place."""
     found: set[str] = set()
-    for key in ("doc_to_text", "doc_to_target", "doc_to_choice", "gen_prefix"):
+    for key in ("doc_to_text", "doc_to_target", "doc_to_choice", "gen_prefix", "description"):
         template = config.get(key)
-        if isinstance(template, str) and template.isidentifier():
-            found.add(template)
-        elif isinstance(template, str):
-            found |= meta.find_undeclared_variables(SandboxedEnvironment().parse(template))
+        if isinstance(template, str):
+            found |= {template} if template.isidentifier() else templates.fields(template)
     return sorted(found)
-
-
-def _read(file: pathlib.Path, task: str, fields: Sequence[str]) -> Rows:
-    if not file.is_file():
-        raise ConfigError(f"task '{task}' needs {file}, which is not there: see docs/evaluation.md for its fields")
-    rows = []
-    for number, line in _lines(file, task):
-        try:
-            row = jsonl.parse(line)
-        except ValueError as error:
-            raise ConfigError(f"{file}, line {number}: not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise ConfigError(f"{file}, line {number}: not a JSON object, as each row of a data set must be")
-        for field in fields:
-            if field not in row:
-                raise ConfigError(
-                    f"{file}, line {number}: no field '{field}', which task '{task}' needs: see docs/evaluation.md"
-                )
-        rows.append(row)
-    if not rows:
-        raise ConfigError(f"task '{task}': {file} is empty")
-    return rows
-
-
-def _lines(file: pathlib.Path, task: str) -> Iterator[tuple[int, bytes]]:
-    """Numbers and lines that are not blank. (Not by `splitlines`: questions may hold U+2028 and its like.)"""
-    try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-            for number, line in enumerate(jsonl.lines(stream), 1):
-                if line is None:
-                    raise ConfigError(f"{file}, line {number}: more than {jsonl.MAX_LINE} bytes")
-                if line.strip():
-                    yield number, line
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise ConfigError(f"task '{task}': {file} cannot be read ({error}): write it anew") from error

@@ -198,3 +198,101 @@ def test_bleu_of_japanese_is_of_words(monkeypatch):
     assert metrics.bleu_ja([("私は東京に行きました。", "私は東京に行きました。")] * 2) == pytest.approx(100.0)
     assert 0 < metrics.bleu_ja([("私は東京に行きました。", "私は大阪に行きました。")] * 2) < 100
     assert metrics.rouge2_ja({"summary": "私は東京に行く"}, ["私は東京に住む"])["rouge2"] == pytest.approx(0.75)
+
+
+# What a row may say in Jinja's notation, each to be told to the model as it stands.
+BRACES = (
+    "{{ 6 * 7 }}",
+    "{% for i in range(3) %}{{ i }}{% endfor %}",
+    "{# a note #} x {{",
+    "%} }} {% {{ undefined_name }}",
+    "{{ lipsum.__globals__['os'].mkdir('RAN') }}",
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+)
+MARK = "Marke"
+
+
+def _asked_with(name, text, folder):
+    """The prompt of a task whose row has a text at the end of every field that is shown, and of its subject."""
+    shown = {*_asked(name), "subject"} - {"prompt"} | ({"prompt"} if "code" not in name else set())
+    row = {k: v + text if isinstance(v, str) and k in shown else v for k, v in ROWS[name][0].items()}
+    if "choices" in row:
+        row["choices"] = [c + text for c in row["choices"]]
+    loaded = tasks.load([name], _folder(folder, name, row))
+    (task,) = loaded.manager.load(loaded.specs)["tasks"].values()
+    doc = list(task.eval_docs)[0]
+    shots = 1 if len(task.sampler.df) > 1 else 0
+    return task.fewshot_context(doc, shots), str(task.doc_to_target(doc))
+
+
+@pytest.mark.parametrize("name", sorted(set(ROWS) - {"kmmlu_cot", "haerae_cot", "math_boxed", "ifeval"}))
+def test_braces_in_a_row_are_text_to_every_template(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tasks, "_missing", lambda package: False)
+    prompt, target = _asked_with(name, MARK, tmp_path / "mark")
+    assert MARK in prompt
+    for i, braces in enumerate(BRACES):
+        asked = _asked_with(name, braces, tmp_path / str(i))
+        head, _, rest = prompt.partition("\n")  # the task file itself shows the subject with spaces
+        said = braces.replace("_", " ") if name == "mmlu" else braces
+        wanted = f"{head.replace(MARK, said)}\n{rest.replace(MARK, braces)}" if rest else head.replace(MARK, said)
+        assert asked == (wanted, target.replace(MARK, braces)), braces
+    assert not (tmp_path / "RAN").exists()
+
+
+def test_a_target_that_looks_like_python_stays_text(tmp_path):
+    for answer in ("[1, 2]", "['a']", "[]", "42", "[" * 300 + "]" * 300):
+        row = {"question": "Frage?", "answer": answer, "derivations": []}
+        loaded = tasks.load(["jemhopqa"], _folder(tmp_path, "jemhopqa", row))
+        (task,) = loaded.manager.load(loaded.specs)["tasks"].values()
+        doc = list(task.eval_docs)[0]
+        assert task.doc_to_target(doc) == answer and f"回答：{answer}" in task.fewshot_context(doc, 1)
+
+
+def test_templates_are_confined_also_those_of_the_harness():
+    import lm_eval.utils
+
+    for template in (
+        "{{ lipsum.__globals__ }}",
+        "{{ x.__class__.__mro__ }}",
+        "{{ cycler.__init__.__globals__.os.getcwd() }}",
+        "{{ x.append(1) }}",
+        "{{ missing }}",
+    ):
+        with pytest.raises(ConfigError, match="does not fit its task's template"):
+            lm_eval.utils.apply_template(template, {"x": [1]})
+    row = {"self": 1, "environment": 2, "x": "ab"}  # names that Jinja's own functions have for their arguments
+    assert lm_eval.utils.apply_template("{{ x | regex_replace('b', 'c') }}\n", row) == "ac\n"
+
+
+def test_no_metric_script_of_the_current_folder_runs(tmp_path, monkeypatch):
+    evaluate = pytest.importorskip("evaluate")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chrf").mkdir()
+    (tmp_path / "chrf/chrf.py").write_text("open('RAN', 'w')\n")
+    with run._no_metric_from_this_folder(["some_task"]), pytest.raises(ConfigError, match="would be run as the metric"):
+        evaluate.load("chrf")
+    assert not (tmp_path / "RAN").exists()
+
+
+def test_rows_of_another_form_are_refused_by_line(tmp_path):
+    file = _folder(tmp_path, "jmmlu", CHOICE) / "jmmlu/test.jsonl.gz"
+    good = json.dumps(CHOICE)
+    for line, told in (
+        (json.dumps({**CHOICE, "subject": 7}), "line 2: field 'subject' must be text"),
+        (json.dumps({**CHOICE, "question": "\ud83d"}), "line 2: half of a surrogate pair"),
+        ("[" * 100_000, "line 2: not JSON"),
+    ):
+        file.write_bytes(gzip.compress(f"{good}\n{line}\n".encode()))
+        with pytest.raises(ConfigError, match=told):
+            tasks.load(["jmmlu"], tmp_path)
+
+
+def test_subjects_of_one_name_are_one_part(tmp_path):
+    file = _folder(tmp_path, "jmmlu", CHOICE) / "jmmlu/test.jsonl.gz"
+    subjects = ("high school", "high_school", "high/school", "law")
+    file.write_bytes(gzip.compress("".join(json.dumps({**CHOICE, "subject": s}) + "\n" for s in subjects).encode()))
+    loaded = tasks.load(["jmmlu"], tmp_path)
+    assert loaded.parts == {"jmmlu": ["jmmlu_high_school", "jmmlu_law"]}
+    made = loaded.manager.load(loaded.specs)["tasks"]
+    assert [len(list(task.eval_docs)) for task in made.values()] == [3, 1]
