@@ -161,6 +161,6 @@ class Run:
             "mixture": self._shares(name, config),
             "data.lanes": self.recipe.data.lanes,
             "data_after": config_lib.fingerprint(self.position(config)),
-            "sources": config_lib.fingerprint({n: s.folder.name for n, s in self.prepared.items()}),
+            "sources": config_lib.fingerprint({n: s.digest or s.folder.name for n, s in self.prepared.items()}),
             **{key: config_lib.fingerprint(value) for key, value in filters.items()},
         }

@@ -3,8 +3,10 @@
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import pathlib
+import re
 import shutil
 import time
 from typing import Any
@@ -13,12 +15,14 @@ import grain
 
 from kanana_jax.config import fingerprint
 from kanana_jax.data.read import records
-from kanana_jax.data.read.record import Broken, Record
+from kanana_jax.data.read.record import CONVERSATION, Broken, Record
 from kanana_jax.errors import UserError
 from kanana_jax.files import load_json, write_json
 
+log = logging.getLogger("kanana")
 SHARD_BYTES = 256 << 20
 SPLITS = ("train", "heldout")
+_CONTENTS = ("text", "lang", "url", "meta", *CONVERSATION)  # of a record: all but its names and its place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +72,11 @@ class PreparedSource:
     def documents(self, split: str) -> int:
         return self.index[split]["documents"]
 
+    @property
+    def digest(self) -> str:
+        """A hash of what its documents hold, in their order, but not of their names: a part of every position."""
+        return self.index.get("digest", "")
+
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
@@ -86,10 +95,12 @@ class Texts:
 def prepare(name: str, config: SourceConfig, cache: pathlib.Path) -> PreparedSource:
     """Converts a source, or finds it converted; the same input gives the same folder.
 
+    Where its files are gone, documents that were converted from them under the same config are enough.
+
     Raises:
       UserError: no documents, or more broken lines than `max_broken_share`.
     """
-    folder = cache / f"{name}-{_fingerprint(config)}"
+    folder = _folder(name, config, cache)
     if not (folder / "index.json").is_file():
         _convert(name, config, folder)
     return load_prepared(name, config, cache)
@@ -97,10 +108,29 @@ def prepare(name: str, config: SourceConfig, cache: pathlib.Path) -> PreparedSou
 
 def load_prepared(name: str, config: SourceConfig, cache: pathlib.Path) -> PreparedSource:
     """The folder that `prepare` made (called by the processes that did not make it)."""
-    folder = cache / f"{name}-{_fingerprint(config)}"
+    folder = _folder(name, config, cache)
     if not (folder / "index.json").is_file():
         raise UserError(f"source '{name}' is not in {cache}: the workdir must be on storage that all hosts share")
     return PreparedSource(name, config.lang, folder, load_json(folder / "index.json"))
+
+
+def _folder(name: str, config: SourceConfig, cache: pathlib.Path) -> pathlib.Path:
+    """The folder of a source's shards; of files that are gone, the newest that was made of them."""
+    try:
+        return cache / f"{name}-{_fingerprint(config)}"
+    except UserError:
+        kept = [
+            f for f in cache.glob("*/index.json") if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{16}}", f.parent.name)
+        ]
+        own = fingerprint(dataclasses.asdict(config))
+        kept = [file for file in kept if load_json(file).get("config") == own]
+        if not kept:
+            raise
+        folder = max(kept, key=lambda file: file.stat().st_mtime_ns).parent
+        log.warning(
+            "source '%s': %s is gone; its documents are read as converted before: %s", name, config.path, folder
+        )
+        return folder
 
 
 def _fingerprint(config: SourceConfig) -> str:
@@ -145,6 +175,11 @@ class _Shards:
             self._writer = None
 
 
+def _contents(split: str, record: Record) -> bytes:
+    """A document without its names: what it is read for, whatever its file is called."""
+    return json.dumps([split, {k: v for k, v in record.items() if k in _CONTENTS}], sort_keys=True).encode()
+
+
 def _convert(name: str, config: SourceConfig, folder: pathlib.Path) -> None:
     for left in folder.parent.glob(f"{folder.name}.*.partial"):  # by a process that was killed
         if time.time() - left.stat().st_mtime > 3600:
@@ -154,7 +189,7 @@ def _convert(name: str, config: SourceConfig, folder: pathlib.Path) -> None:
     partial.mkdir(parents=True)
     try:
         shards = {split: _Shards(partial, split) for split in SPLITS}
-        read, broken, first_broken = 0, 0, None
+        read, broken, first_broken, digest = 0, 0, None, hashlib.blake2b(digest_size=16)
         items = records.read(
             config.path, text_field=config.text_field, source=name, lang=config.lang, format=config.format
         )
@@ -167,6 +202,7 @@ def _convert(name: str, config: SourceConfig, folder: pathlib.Path) -> None:
                 continue
             split = "heldout" if is_heldout(item, config.split_key, config.holdout) else "train"
             shards[split].write(item)
+            digest.update(_contents(split, item))
             if config.max_documents and sum(s.documents for s in shards.values()) >= config.max_documents:
                 break
         for s in shards.values():
@@ -178,7 +214,8 @@ def _convert(name: str, config: SourceConfig, folder: pathlib.Path) -> None:
             )
         if not shards["train"].documents:
             raise UserError(f"source '{name}' ({config.path}) has no documents to train on")
-        index = {split: {"documents": s.documents, "bytes": s.bytes} for split, s in shards.items()}
+        index: dict[str, Any] = {split: {"documents": s.documents, "bytes": s.bytes} for split, s in shards.items()}
+        index |= {"digest": digest.hexdigest(), "config": fingerprint(dataclasses.asdict(config))}
         write_json(partial / "index.json", {**index, "broken_lines": broken})
         try:
             os.replace(partial, folder)

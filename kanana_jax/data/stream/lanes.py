@@ -27,7 +27,7 @@ Judge = Callable[[Record], Verdict]
 
 
 # Position in one source of one lane: `next` document, the `document` and `offset` of the first token that is still
-# needed, `epoch_documents`, and `totals` so far.
+# needed, `epoch_documents`, `totals` so far, and `data`, the digest of the source's documents.
 SourceState = dict[str, Any]
 # Position of one lane: `row`, those drawn in this stage, and `sources`, the position in each.
 LaneState = dict[str, Any]
@@ -66,9 +66,14 @@ class _SourceRows:
     """Packed rows of one source in one lane; `state()` is exact after every row."""
 
     def __init__(
-        self, documents: grain.MapDataset, epoch_documents: int, packer: packing.Packer, state: SourceState | None
+        self,
+        documents: grain.MapDataset,
+        epoch_documents: int,
+        data: str,
+        packer: packing.Packer,
+        state: SourceState | None,
     ):
-        self._documents, self._epoch, self._packer = documents, epoch_documents, packer
+        self._documents, self._epoch, self._data, self._packer = documents, epoch_documents, data, packer
         self._totals: dict[str, Any] = {"documents": 0, "kept": 0, "rules": {}, "tokens": 0, "bytes": 0, "rows": 0}
         self._next = 0
         self.filter_seconds = 0.0
@@ -123,6 +128,7 @@ class _SourceRows:
             "document": None if position is None else position[0],
             "offset": 0 if position is None else position[1],
             "epoch_documents": self._epoch,
+            "data": self._data,
             "totals": _copy(self._totals),
         }
 
@@ -168,7 +174,25 @@ class LaneDataset(grain.IterDataset):
                 "position was saved: bring its files and data.lanes back as they were, or use another workdir"
             )
         prepare = _Prepare(self.encoder, self.judges[name])
-        return _SourceRows(documents.map(prepare), epoch, packing.Packer(self.seq_len, self.encoder.whole), state)
+        packer = packing.Packer(self.seq_len, self.encoder.whole)
+        return _SourceRows(documents.map(prepare), epoch, source.digest, packer, state)
+
+
+def check_sources(sources: Mapping[str, PreparedSource], position: Position) -> None:
+    """Refuses a position in other documents than the sources hold: some would be read twice, others never.
+
+    Raises:
+      UserError: names the source.
+    """
+    for lane in position.values():
+        for name, state in lane["sources"].items():
+            known, now = state.get("data"), sources[name].digest if name in sources else None
+            if known and now and known != now:
+                raise UserError(
+                    f"source '{name}' holds other documents, or in another order, than when this workdir's position "
+                    f"in it was saved: bring its files back as they were (changed, added, removed or renamed ones), or "
+                    "use another workdir"
+                )
 
 
 def lane_documents(source: PreparedSource, lane: int, lanes: int, seed: int) -> tuple[grain.MapDataset, int]:
@@ -202,7 +226,8 @@ class LaneIterator(grain.DatasetIterator):
         return {**row._replace(source=np.array(self._ids[name], np.int32))._asdict(), FILTER_SECONDS: seconds}
 
     def get_state(self) -> LaneState:
-        return {"row": self._row, "sources": {**self._idle, **{n: r.state() for n, r in self._rows.items()}}}
+        sources = {**self._idle, **{n: r.state() for n, r in self._rows.items()}}
+        return {"row": self._row, "sources": dict(sorted(sources.items()))}
 
     def set_state(self, state: LaneState) -> None:
         self._row = state["row"]

@@ -16,7 +16,15 @@ import numpy as np
 
 from kanana_jax.data.read.sources import PreparedSource
 from kanana_jax.data.stream.encode import Encoder
-from kanana_jax.data.stream.lanes import FILTER_SECONDS, Judge, LaneDataset, Position, WorkerLane, lane_documents
+from kanana_jax.data.stream.lanes import (
+    FILTER_SECONDS,
+    Judge,
+    LaneDataset,
+    Position,
+    WorkerLane,
+    check_sources,
+    lane_documents,
+)
 from kanana_jax.data.stream.packing import Rows
 from kanana_jax.errors import ConfigError, UserError
 
@@ -94,6 +102,7 @@ class BatchStream:
 
     Raises:
       ConfigError: lanes that do not divide the batch, or cut through the rows of a process.
+      UserError: `start` is a position in other documents.
     """
 
     def __init__(
@@ -130,7 +139,7 @@ class BatchStream:
         host = grain.experimental.ThreadPrefetchIterDataset(
             _HostDataset(lanes, per_lane), prefetch_buffer_size=config.prefetch
         )
-        self._iterator = iter(host)
+        self._iterator, self._sources = iter(host), sources
         self.wait_seconds = self.filter_seconds = 0.0
         if start is not None:
             self.set_state({lane: {"row": 0, "sources": s["sources"]} for lane, s in start.items()})
@@ -147,6 +156,8 @@ class BatchStream:
         return self._iterator.get_state()
 
     def set_state(self, state: Position) -> None:
+        """Raises UserError for a position in other documents."""
+        check_sources(self._sources, state)
         self._iterator.set_state(state)
 
     def close(self) -> None:

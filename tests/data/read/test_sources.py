@@ -66,6 +66,43 @@ def test_a_changed_file_or_config_is_converted_anew_and_the_same_is_reused(tmp_p
     assert sum(again.documents(s) for s in sources.SPLITS) == 401
 
 
+def test_files_that_are_gone_are_not_missed_once_they_were_converted(tmp_path, caplog):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(BODY)
+    other = sources.prepare(
+        "s-t", sources.SourceConfig(str(path), "ko"), tmp_path / "cache"
+    )  # a name that begins alike
+    first = _prepare(path, tmp_path)
+    path.unlink()
+    again = _prepare(path, tmp_path)
+    assert again.folder == first.folder != other.folder and "a.jsonl is gone" in caplog.text
+    with pytest.raises(UserError, match="a.jsonl' has no documents"):
+        _prepare(path, tmp_path, holdout=0.2)  # another split was never made
+    with pytest.raises(UserError, match="a.jsonl' has no documents"):
+        sources.prepare("t", sources.SourceConfig(str(path), "ko"), tmp_path / "cache")
+
+
+def test_the_digest_is_of_contents_in_their_order(tmp_path):
+    def digest(name, lines, **config):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.jsonl").write_bytes(b"\n".join(lines))
+        return _prepare(tmp_path / name, tmp_path, **config).digest
+
+    texts = [json.dumps({"text": f"text {i}", "n": i}).encode() for i in range(50)]
+    first = digest("a", texts, holdout=0.0)
+    assert first and digest("renamed", texts, holdout=0.0) == first
+    changed = {
+        "order": texts[::-1],
+        "more": [*texts, texts[0]],
+        "fewer": texts[:-1],
+        "text": [*texts[:-1], texts[-1].replace(b"text 49", b"text 94")],
+        "meta": [*texts[:-1], texts[-1].replace(b": 49", b": 94")],
+    }
+    found = [digest(name, lines, holdout=0.0) for name, lines in changed.items()]
+    assert len({first, *found}) == 6
+    assert digest("split", LINES, holdout=0.2) != digest("unsplit", LINES, holdout=0.0)
+
+
 def test_max_documents_and_reading_what_nobody_prepared(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(BODY)
     assert _prepare(tmp_path / "a.jsonl", tmp_path, max_documents=7, holdout=0.0).documents("train") == 7

@@ -223,7 +223,30 @@ def test_a_source_that_changed_under_a_saved_position_is_refused(world, tmp_path
     _take(before, 3)
     config = sources.SourceConfig("microworld://news/ko?count=30&size=100", "ko", holdout=0.1)
     changed = {**prepared, "ko_news": sources.prepare("ko_news", config, tmp_path)}
-    after = _stream((changed, vocabulary), WEIGHTS)
-    after.set_state(before.get_state())
-    with pytest.raises(UserError, match="source 'ko_news' has .* bring its files"):
-        _take(after, 3)
+    with pytest.raises(UserError, match="source 'ko_news' holds other documents.* bring its files"):
+        _stream((changed, vocabulary), WEIGHTS).set_state(before.get_state())
+
+
+@pytest.mark.parametrize("weights", [WEIGHTS, {"en_news": 1.0}])  # also where this stage does not read it
+def test_other_documents_of_the_same_number_are_refused_and_another_place_is_not(world, tmp_path, weights):
+    prepared, vocabulary = world
+    lines = [json.dumps(json.loads(data)) for data in prepared["ko_news"].split("train")]
+
+    def made(name, rows):
+        path = tmp_path / name / "a.jsonl"
+        path.parent.mkdir()
+        path.write_text("\n".join(rows))
+        config = sources.SourceConfig(str(path), "ko", holdout=0.0)
+        source = sources.prepare("ko_news", config, tmp_path / "cache")
+        return {**prepared, "ko_news": source}, vocabulary
+
+    before = _stream(made("before", lines), WEIGHTS)
+    _take(before, 3)
+    position = before.get_state()
+    assert _stream(made("moved", lines), weights, start=position) is not None
+    for name, rows in {
+        "order": lines[::-1],
+        "text": [*lines[:-1], lines[-1].replace('"text": "', '"text": "x')],
+    }.items():
+        with pytest.raises(UserError, match="source 'ko_news' holds other documents"):
+            _stream(made(name, rows), weights, start=position)
