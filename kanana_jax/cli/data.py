@@ -264,14 +264,19 @@ def _add_tokenizer(verb: AddVerb) -> None:
     sub = verb(
         "tokenizer",
         _tokenizer,
-        "train a SentencePiece vocabulary",
+        "train a vocabulary",
         "example:\n  kanana tokenizer train --input ko=docs/ko en=docs/en --output vocab --vocab-size 32000",
     )
     sub.add_argument("what", choices=("train",))
     sub.add_argument("--input", required=True, nargs="+", metavar="LANG=PATH", help="documents of each language")
     sub.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
     sub.add_argument("--vocab-size", type=int, default=32000, metavar="N")
-    sub.add_argument("--model-type", choices=("unigram", "bpe"), default="unigram")
+    sub.add_argument(
+        "--model-type",
+        choices=("bpe", "unigram"),
+        default="bpe",
+        help="bpe: of bytes, as Llama 3's; unigram: SentencePiece's",
+    )
     sub.add_argument(
         "--train-bytes",
         type=int,
@@ -283,7 +288,7 @@ def _add_tokenizer(verb: AddVerb) -> None:
 
 def _tokenizer(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.data.read import records
-    from kanana_jax.data.tokens.training import TokenizerConfig, train_sentencepiece
+    from kanana_jax.data.tokens.training import TokenizerConfig, train_tokenizer
 
     texts = {}
     for item in options.input:
@@ -291,8 +296,11 @@ def _tokenizer(options: argparse.Namespace, overrides: list[str], command: list[
         if not equals:
             raise ConfigError(f"--input '{item}' must be LANG=PATH")
         texts[lang] = records.Texts(path)
-    config = TokenizerConfig(
-        vocab_size=options.vocab_size, model_type=options.model_type, train_bytes=options.train_bytes
-    )
-    train_sentencepiece(texts, config, options.output)
-    print(options.output / "tokenizer.model")
+    try:
+        config = TokenizerConfig(
+            vocab_size=options.vocab_size, model_type=options.model_type, train_bytes=options.train_bytes
+        )
+    except ValueError as error:
+        raise ConfigError(f"--{str(error).replace('_', '-', 1)}") from error
+    train_tokenizer(texts, config, options.output)
+    print(options.output / "tokenizer.json")

@@ -21,6 +21,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from kanana_jax.data.tokens import conversion
+from kanana_jax.data.tokens import tokenizer as tokenizer_files
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import load_json, read_json, whole, write_json
 from kanana_jax.interop import families
@@ -32,15 +34,6 @@ from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.parallel import multihost
 from kanana_jax.parallel.sharding import tree_shardings
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "generation_config.json",
-)
 _NUMPY = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
@@ -302,9 +295,11 @@ def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool
 
 
 def copy_tokenizer(source: pathlib.Path, destination: pathlib.Path) -> None:
-    for name in TOKENIZER_FILES:
+    """Copies a tokenizer's files, and adds what other tools need to read the same ids."""
+    for name in tokenizer_files.FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, destination / name)
+    conversion.complete(destination)
 
 
 def _at(tree: Any, path: tuple[str, ...]) -> Any:

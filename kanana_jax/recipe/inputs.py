@@ -6,8 +6,8 @@ import pathlib
 import jax
 
 from kanana_jax.data.read import sources
-from kanana_jax.data.tokens.tokenizer import Tokenizer, load_tokenizer
-from kanana_jax.data.tokens.training import train_sentencepiece
+from kanana_jax.data.tokens.tokenizer import Tokenizer, holds_tokenizer, load_tokenizer
+from kanana_jax.data.tokens.training import train_tokenizer
 from kanana_jax.parallel import multihost
 from kanana_jax.recipe.config import RecipeConfig
 
@@ -27,7 +27,7 @@ def prepare_sources(recipe: RecipeConfig, workdir: pathlib.Path) -> dict[str, so
 def tokenizer(recipe: RecipeConfig, prepared: dict[str, sources.PreparedSource], workdir: pathlib.Path) -> Tokenizer:
     """The recipe's tokenizer, copied to or trained in `DIR/tokenizer/`."""
     folder = workdir / "tokenizer"
-    if jax.process_index() == 0 and not any(folder.glob("tokenizer.*")):
+    if jax.process_index() == 0 and not holds_tokenizer(folder):
         folder.mkdir(exist_ok=True)
         if recipe.tokenizer.path:
             load_tokenizer(recipe.tokenizer.path).save(folder)
@@ -36,7 +36,7 @@ def tokenizer(recipe: RecipeConfig, prepared: dict[str, sources.PreparedSource],
             texts: dict[str, list[sources.PreparedSource]] = {}
             for source in prepared.values():
                 texts.setdefault(source.lang, []).append(source)
-            train_sentencepiece(
+            train_tokenizer(
                 {lang: sources.Texts(tuple(group)) for lang, group in texts.items()}, recipe.tokenizer, folder
             )
     multihost.barrier("tokenizer ready")

@@ -155,7 +155,8 @@ def _short(value: Any) -> str:
 
 
 def _versions() -> dict[str, str]:
-    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "ml-collections", "numpy", "sentencepiece")
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "ml-collections", "numpy")
+    names += ("tokenizers", "sentencepiece")
     return {"python": sys.version.split()[0], **{name: metadata.version(name) for name in names}}
 
 

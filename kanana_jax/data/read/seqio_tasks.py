@@ -16,7 +16,7 @@ import tensorflow as tf  # noqa: E402
 import tensorflow_text  # noqa: E402
 
 from kanana_jax.data.read import records  # noqa: E402
-from kanana_jax.data.tokens.tokenizer import SENTENCEPIECE_FILE  # noqa: E402
+from kanana_jax.data.tokens.tokenizer import load_tokenizer  # noqa: E402
 from kanana_jax.errors import UserError, nearest  # noqa: E402
 
 
@@ -61,12 +61,54 @@ class DocumentSource(seqio.DataSource):
         return tf.data.Dataset.from_generator(examples, output_signature={"id": text, "text": text})
 
 
-def vocabulary(folder: pathlib.Path) -> seqio.SentencePieceVocabulary:
-    """The seqio vocabulary over a tokenizer folder's SentencePiece model: the ids of `data/tokens/tokenizer.py`."""
-    file = pathlib.Path(folder) / SENTENCEPIECE_FILE
-    if not file.is_file():
-        raise UserError(f"{file} does not exist: seqio vocabularies need a SentencePiece model")
-    return seqio.SentencePieceVocabulary(str(file))
+class TokenizerVocabulary(seqio.Vocabulary):
+    """A tokenizer of ours as a seqio vocabulary: the ids of `data/tokens/tokenizer.py`.
+
+    Inside a `tf.data` graph it calls Python, so that such a graph cannot be saved or sent elsewhere.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        self._folder, self._tokenizer = pathlib.Path(folder), load_tokenizer(folder)
+        super().__init__()
+
+    def __reduce__(self):
+        return TokenizerVocabulary, (self._folder,)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TokenizerVocabulary) and other._tokenizer.fingerprint == self._tokenizer.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self._tokenizer.fingerprint)
+
+    @property
+    def bos_id(self) -> int:
+        return self._tokenizer.bos_id
+
+    @property
+    def eos_id(self) -> int:
+        return self._tokenizer.eos_id
+
+    @property
+    def unk_id(self) -> int | None:
+        return None  # every text has ids
+
+    @property
+    def _base_vocab_size(self) -> int:
+        return self._tokenizer.vocab_size
+
+    def _encode(self, s: str) -> list[int]:
+        return self._tokenizer.encode(s).tolist()
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(ids)
+
+    def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
+        ids = tf.py_function(lambda text: self._tokenizer.encode(text.numpy().decode()), [s], tf.int32)
+        return tf.ensure_shape(ids, [None])
+
+    def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
+        text = tf.py_function(lambda found: self._tokenizer.decode(found.numpy()), [ids], tf.string)
+        return tf.ensure_shape(text, [])
 
 
 def normalise(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -97,7 +139,7 @@ def register(corpora: Sequence[Corpus], tokenizer: pathlib.Path, mixtures: Mappi
     Raises:
       UserError: a mixture names a corpus that is not there.
     """
-    features = {"targets": seqio.Feature(vocabulary(tokenizer), add_eos=True, dtype=tf.int32)}
+    features = {"targets": seqio.Feature(TokenizerVocabulary(tokenizer), add_eos=True, dtype=tf.int32)}
     names = {corpus.name for corpus in corpora}
     for corpus in corpora:
         seqio.TaskRegistry.add(

@@ -1,25 +1,18 @@
-"""Training a SentencePiece vocabulary (arXiv:1808.06226) that is fair to every language."""
+"""Training a vocabulary that is fair to every language: a byte-level BPE, or SentencePiece's Unigram."""
 
 import dataclasses
-import os
+import io
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
-from kanana_jax.data.tokens.tokenizer import SentencePiece
+from kanana_jax.data.tokens import byte_level, conversion, hugging_face, specials
+from kanana_jax.data.tokens.hugging_face import HuggingFace
 from kanana_jax.errors import UserError
 
-# Control symbols cannot come out of text. The names are Llama 3's, so that one chat template serves both.
-CONTROL = (
-    "<|start_header_id|>",
-    "<|end_header_id|>",
-    "<|eot_id|>",
-    "<|mask|>",
-    *(f"<|reserved_{i}|>" for i in range(4)),
-)
-
-
 MAX_LINE_BYTES = 16384  # SentencePiece leaves longer lines out
+# All that can be typed on an American keyboard: special tokens are spelt so, and a spelling in a text must stay text.
+_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,15 +21,16 @@ class TokenizerConfig:
 
     Attributes:
       path: folder or file of an existing tokenizer; empty: train.
-      vocab_size: pieces, with the 256 bytes and the control symbols.
-      model_type: `unigram` or `bpe`.
+      vocab_size: pieces, with the 256 bytes and the special tokens.
+      model_type: `bpe`: of bytes, with Llama 3's pre-tokenizer, which llama.cpp knows too; `unigram`: SentencePiece's
+        (arXiv:1804.10959), whose pieces may hold spaces; llama.cpp has no such tokenizer for Llama models.
       train_bytes: text used, all languages together.
       shares: share of the text by language; empty: equal parts.
     """
 
     path: str = ""
     vocab_size: int = 4096
-    model_type: Literal["unigram", "bpe"] = "unigram"
+    model_type: Literal["bpe", "unigram"] = "bpe"
     train_bytes: int = 10_000_000
     shares: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -47,91 +41,103 @@ class TokenizerConfig:
             raise ValueError("shares must not be negative, and not all 0")
 
 
-def train_sentencepiece(
-    texts: Mapping[str, Iterable[str]], config: TokenizerConfig, folder: pathlib.Path
-) -> SentencePiece:
-    """Trains on `texts` by language and writes `tokenizer.model` into `folder`.
+def train_tokenizer(texts: Mapping[str, Iterable[str]], config: TokenizerConfig, folder: pathlib.Path) -> HuggingFace:
+    """Trains on `texts` by language and writes `tokenizer.json`, and what other tools need beside it, into `folder`.
 
-    Exact on any text: byte fallback, no normalisation, no added or removed spaces. One thread, so that
-    the same input gives the same bytes.
+    Exact on any text: byte fallback, no normalisation, no added or removed spaces. The same input gives the same bytes.
 
     Raises:
       UserError: a language without text, or too little text for the vocabulary.
     """
-    import sentencepiece
-
     shares = dict(config.shares) or dict.fromkeys(texts, 1.0)
     missing = set(shares) - set(texts)
     if missing:
         raise UserError(f"tokenizer.shares names '{min(missing)}', but no source has that language")
     total = sum(shares.values())
     budgets = {lang: config.train_bytes * share / total for lang, share in shares.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    # A leading dot: what a killed run leaves must not look like a tokenizer.
-    temporary = folder / f".tokenizer.{os.getpid()}.partial"
+    chosen = _within(texts, budgets)
+    if config.model_type == "bpe":
+        files = byte_level.train(chosen, config.vocab_size)
+    else:
+        files = conversion.convert(_train_unigram(chosen, config.vocab_size))
+    for name, data in files.items():  # `tokenizer.json`, which makes the folder a tokenizer, comes last
+        hugging_face.write(folder / name, data)
+    return HuggingFace(folder)
+
+
+def _train_unigram(texts: Iterator[str], vocab_size: int) -> bytes:
+    """A SentencePiece model, trained by one thread, so that the same input gives the same bytes."""
+    import sentencepiece
+
     refused: list[UserError] = []
 
     def lines() -> Iterator[str]:
         try:
-            yield from _lines(texts, budgets)
+            for text in texts:
+                yield from filter(None, _short_lines(text))
         except UserError as error:  # SentencePiece would hide it in one of its own
             refused.append(error)
 
+    model = io.BytesIO()
     try:
-        with temporary.open("wb") as model:
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=lines(),
-                model_writer=model,
-                model_type=config.model_type,
-                vocab_size=config.vocab_size,
-                character_coverage=0.9995,
-                byte_fallback=True,
-                split_digits=True,
-                normalization_rule_name="identity",
-                remove_extra_whitespaces=False,
-                add_dummy_prefix=False,
-                allow_whitespace_only_pieces=True,
-                user_defined_symbols=["\n"],
-                control_symbols=list(CONTROL),
-                unk_id=0,
-                bos_id=1,
-                eos_id=2,
-                pad_id=3,
-                max_sentence_length=MAX_LINE_BYTES,
-                num_threads=1,
-                minloglevel=2,
-            )
-        if refused:
-            raise refused[0]
-        os.replace(temporary, folder / "tokenizer.model")
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=lines(),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocab_size,
+            character_coverage=0.9995,
+            required_chars=_ASCII,
+            byte_fallback=True,
+            split_digits=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=False,
+            allow_whitespace_only_pieces=True,
+            user_defined_symbols=["\n"],
+            control_symbols=list(specials.CONTROL),
+            unk_id=0,
+            bos_id=1,
+            eos_id=2,
+            pad_id=3,
+            max_sentence_length=MAX_LINE_BYTES,
+            num_threads=1,
+            minloglevel=2,
+        )
     except RuntimeError as error:
         if refused:
             raise refused[0] from None
         raise UserError(
-            f"the tokenizer cannot be trained with vocab_size {config.vocab_size} "
+            f"the tokenizer cannot be trained with vocab_size {vocab_size} "
             f"({str(error).strip().splitlines()[-1][-160:]}): change the vocabulary size or give more text"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return SentencePiece(folder / "tokenizer.model")
+    if refused:
+        raise refused[0]
+    return model.getvalue()
 
 
-def _lines(texts: Mapping[str, Iterable[str]], budgets: Mapping[str, float]) -> Iterator[str]:
-    """Lines of every language up to its budget of bytes; a language with too little text is repeated."""
+def _within(texts: Mapping[str, Iterable[str]], budgets: Mapping[str, float]) -> Iterator[str]:
+    """Texts of every language up to its budget of bytes; a language with too little text is repeated."""
     for lang, budget in budgets.items():
         used, passes = 0.0, 0
         while used < budget and passes < 20:
             before = used
             for text in texts[lang]:
-                for line in _short_lines(text):
-                    if line and used < budget:
-                        used += len(line.encode()) + 1
-                        yield line
                 if used >= budget:
                     break
+                part = _beginning(text, int(budget - used) + 1)
+                used += len(part.encode()) + bool(part)
+                if part:
+                    yield part
             passes += 1
             if used == before:
                 raise UserError(f"language '{lang}' has no text to train the tokenizer on")
+
+
+def _beginning(text: str, size: int) -> str:
+    """The first `size` bytes of a text, to a whole character."""
+    if len(text) * 4 <= size:  # no character has more bytes in UTF-8
+        return text
+    return text[:size].encode()[:size].decode(errors="ignore")
 
 
 def _short_lines(text: str) -> Iterator[str]:
@@ -140,5 +146,5 @@ def _short_lines(text: str) -> Iterator[str]:
         if len(line.encode()) <= MAX_LINE_BYTES:
             yield line
         else:
-            step = MAX_LINE_BYTES // 4  # no character has more bytes in UTF-8
+            step = MAX_LINE_BYTES // 4
             yield from (line[start : start + step] for start in range(0, len(line), step))

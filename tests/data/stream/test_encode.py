@@ -33,7 +33,7 @@ def tokenizer(tmp_path_factory):
         ]
     }
     config = training.TokenizerConfig(vocab_size=700, train_bytes=20_000)
-    return training.train_sentencepiece(texts, config, tmp_path_factory.mktemp("tokenizer"))
+    return training.train_tokenizer(texts, config, tmp_path_factory.mktemp("tokenizer"))
 
 
 def test_only_what_the_assistant_says_carries_loss(tokenizer):

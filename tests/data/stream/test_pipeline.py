@@ -29,7 +29,7 @@ def world(tmp_path_factory):
     }
     texts = {s.lang: sources.Texts((s,)) for s in prepared.values()}
     config = tokenizer_training.TokenizerConfig(vocab_size=700, train_bytes=30_000)
-    return prepared, tokenizer_training.train_sentencepiece(texts, config, cache / "tokenizer")
+    return prepared, tokenizer_training.train_tokenizer(texts, config, cache / "tokenizer")
 
 
 def _stream(world, weights, *, rows=range(B), start=None, rules=None, select=None, lanes=4, **config):

@@ -1,0 +1,91 @@
+"""The special tokens of vocabularies that are trained here, and the files that tell other tools of them.
+
+Their names are Llama 3's where it has them, so that one chat format serves both. They cannot come out of text.
+"""
+
+import dataclasses
+import json
+from typing import Any
+
+CHAT = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+CONTROL = (*CHAT, "<|mask|>", *(f"<|reserved_{i}|>" for i in range(4)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """How a vocabulary spells the ends of a text, and padding."""
+
+    bos: str
+    eos: str
+    pad: str | None
+
+    def all(self) -> list[str]:
+        return [name for name in (self.bos, self.eos, self.pad) if name is not None]
+
+
+# A byte-level vocabulary has Llama 3's names, a SentencePiece one its own.
+LLAMA_3 = Names("<|begin_of_text|>", "<|end_of_text|>", "<|pad|>")
+# Llama 3's chat format: the ids of `chat.encode_chat`.
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n"
+    "{{ m.content | trim }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
+
+
+def added_token(identity: int, content: str) -> dict[str, Any]:
+    """An entry of `added_tokens` in `tokenizer.json`: taken as it is spelt, left out of decoded text."""
+    plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {"id": identity, "content": content, **plain, "special": True}
+
+
+def bos_template(bos: str, identity: int) -> dict[str, Any]:
+    """The `post_processor` of `tokenizer.json` that puts BOS before a text."""
+
+    def pair(letter: str, kind: int) -> list[dict[str, Any]]:
+        return [{"SpecialToken": {"id": bos, "type_id": kind}}, {"Sequence": {"id": letter, "type_id": kind}}]
+
+    return {
+        "type": "TemplateProcessing",
+        "single": pair("A", 0),
+        "pair": [*pair("A", 0), *pair("B", 1)],
+        "special_tokens": {bos: {"id": bos, "ids": [identity], "tokens": [bos]}},
+    }
+
+
+def companions(names: Names, ids: dict[str, int], **more: Any) -> dict[str, bytes]:
+    """The files beside `tokenizer.json`, by name.
+
+    Args:
+      names: the tokens' spelling.
+      ids: of every special token, by its spelling.
+      more: further keys of `tokenizer_config.json`.
+    """
+    tokens = {"bos_token": names.bos, "eos_token": names.eos}
+    if names.pad is not None:
+        tokens["pad_token"] = names.pad
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **tokens,
+        "add_bos_token": True,
+        "add_eos_token": False,
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],
+        **more,
+    }
+    ends = [ids[name] for name in (names.eos, CHAT[-1]) if name in ids]
+    generation = {"bos_token_id": ids[names.bos], "eos_token_id": ends}
+    if names.pad is not None:
+        generation["pad_token_id"] = ids[names.pad]
+    files = {
+        "tokenizer_config.json": _json(config),
+        "special_tokens_map.json": _json(tokens),
+        "generation_config.json": _json(generation),
+    }
+    if all(symbol in ids for symbol in CHAT):
+        files["chat_template.jinja"] = CHAT_TEMPLATE.encode()
+    return files
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, indent=2).encode()
