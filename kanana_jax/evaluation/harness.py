@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import re
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from rich.progress import Progress
 
 from kanana_jax.data.tokens.chat import ROLES
+from kanana_jax.data.tokens.tokenizer import continuation
 from kanana_jax.errors import UserError
 from kanana_jax.inference.generate import generate
 from kanana_jax.inference.sampling import SamplingConfig
@@ -34,7 +34,7 @@ CHAT_TEMPLATE = (
 class HarnessModel(TemplateLM):
     """Log-likelihoods and generation for the harness.
 
-    Text is encoded as by Hugging Face: BOS first unless it stands there, chat symbols and BOS spelt in it are symbols.
+    Text is encoded as by Hugging Face: BOS first unless it stands there, special tokens spelt in it are symbols.
 
     Args:
       session: the model and its tokenizer.
@@ -100,10 +100,7 @@ class HarnessModel(TemplateLM):
         return text.removesuffix("<|eot_id|>")  # the assistant's turn that was begun goes on
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        ids: list[int] = []
-        pattern = "(" + "|".join(map(re.escape, self._symbols)) + ")" if self._symbols else "(?!)"
-        for part in re.split(pattern, string):
-            ids += [self._symbols[part]] if part in self._symbols else self.session.tokenizer.encode(part).tolist()
+        ids = self.session.tokenizer.encode_with_symbols(string).tolist()
         bos = self.session.tokenizer.bos_id
         if add_special_tokens is False or (add_special_tokens is None and ids[:1] == [bos]):
             return ids
@@ -169,18 +166,24 @@ class HarnessModel(TemplateLM):
                 group.sort(key=lambda item: -len(item[0]))
                 for i in range(0, len(group), self.batch_size):
                     batch = group[i : i + self.batch_size]
+                    prompts = [np.asarray(ids[-longest:], np.int32) for ids, _ in batch]
+
+                    def finished(row: int, new_ids: np.ndarray, prompts=prompts, until=until) -> bool:
+                        text = continuation(s.tokenizer, prompts[row], new_ids)
+                        return any(end in text for end in until)
+
                     outputs = generate(
                         s.params,
                         s.model,
-                        [np.asarray(ids[-longest:], np.int32) for ids, _ in batch],
+                        prompts,
                         max_new_tokens=new,
                         sampling=sampling,
                         stop=s.stop_ids,
                         seed=self.seed + i,
-                        finished=lambda ids, until=until: any(t in s.tokenizer.decode(ids) for t in until),
+                        finished=finished,
                     )
-                    for (_, index), ids in zip(batch, outputs, strict=True):
-                        text = postprocess_generated_text(s.tokenizer.decode(ids), until, None)
+                    for (_, index), prompt, ids in zip(batch, prompts, outputs, strict=True):
+                        text = postprocess_generated_text(continuation(s.tokenizer, prompt, ids), until, None)
                         answers[index] = text
                         self.cache_hook.add_partial("generate_until", requests[index].args, text)
                     advance(len(batch))

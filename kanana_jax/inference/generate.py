@@ -30,7 +30,7 @@ def generate(
     sampling: SamplingConfig = SamplingConfig(),
     stop: Sequence[int] = (),
     seed: int = 0,
-    finished: Callable[[np.ndarray], bool] | None = None,
+    finished: Callable[[int, np.ndarray], bool] | None = None,
     check_every: int = 32,
 ) -> list[np.ndarray]:
     """Continues each prompt.
@@ -40,8 +40,8 @@ def generate(
       max_new_tokens: the most new tokens per prompt.
       stop: ids that end a row; the stop token itself is not returned.
       seed: of the draws; row `i` draws the same whatever stands in the other rows.
-      finished: asked of the new ids of each row after 4, 8, 16 … and every `check_every` of them; a row of which it
-        says yes ends there (stop sequences that are no single token), whatever it has written beyond.
+      finished: asked of a prompt's place and its new ids, after 4, 8, 16 … and every `check_every` of them; a row of
+        which it says yes ends there (stop sequences that are no single token), whatever it has written beyond.
 
     Returns:
       The new ids of each prompt, int32.
@@ -95,7 +95,7 @@ def generate(
         out, count, done = np.asarray(out), np.asarray(count), np.array(ended)
         if finished is not None and limit < max_new_tokens:
             for row in np.flatnonzero(~done):
-                done[row] = finished(out[row, : count[row]])
+                done[row] = row >= len(prompts) or finished(row, out[row, : count[row]])
         if done.all():
             break
     return [out[i, : count[i]] for i in range(len(prompts))]

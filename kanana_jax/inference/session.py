@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from kanana_jax.data.tokens import chat
-from kanana_jax.data.tokens.tokenizer import Tokenizer, load_tokenizer
+from kanana_jax.data.tokens.tokenizer import Tokenizer, continuation, load_tokenizer
 from kanana_jax.errors import UserError
 from kanana_jax.inference.generate import generate
 from kanana_jax.inference.sampling import SamplingConfig
@@ -51,7 +51,7 @@ class Session:
         """Each prompt with its continuation."""
         ids = [np.concatenate([[self.tokenizer.bos_id], self.tokenizer.encode(p)]).astype(np.int32) for p in prompts]
         outputs = self._generate(ids, max_new_tokens, sampling, seed)
-        return [prompt + self.tokenizer.decode(out) for prompt, out in zip(prompts, outputs)]
+        return [text + continuation(self.tokenizer, p, out) for text, p, out in zip(prompts, ids, outputs)]
 
     @property
     def stop_ids(self) -> list[int]:
@@ -64,7 +64,7 @@ class Session:
     ) -> str:
         """The assistant's next turn."""
         ids = chat.encode_chat(self.tokenizer, messages)
-        return self.tokenizer.decode(self._generate([ids], max_new_tokens, sampling, seed)[0])
+        return continuation(self.tokenizer, ids, self._generate([ids], max_new_tokens, sampling, seed)[0])
 
     def _generate(
         self, prompts: Sequence[np.ndarray], max_new_tokens: int, sampling: SamplingConfig, seed: int

@@ -10,7 +10,7 @@ import numpy as np
 
 from kanana_jax.data.stream import packing
 from kanana_jax.data.stream.encode import Encoder, TextEncoder
-from kanana_jax.data.tokens.tokenizer import encode_document
+from kanana_jax.data.tokens.tokenizer import continuation, encode_document
 from kanana_jax.evaluation.in_training import TasksConfig
 from kanana_jax.files import write_json
 from kanana_jax.inference.generate import generate
@@ -219,17 +219,19 @@ def _samples(context: Context, model: Model, params: Params) -> list[dict[str, s
     flat = [(lang, prompt) for lang, prompts in config.prompts.items() for prompt in prompts]
     if not flat:
         return []
+    ids = [encode_document(tokenizer, prompt)[:-1] for _, prompt in flat]
     outputs = generate(
         params,
         model,
-        [encode_document(tokenizer, prompt)[:-1] for _, prompt in flat],
+        ids,
         max_new_tokens=config.max_new_tokens,
         sampling=config.sampling,
         stop=[tokenizer.eos_id],
         seed=context.shapes.seed,
     )
     return [
-        {"lang": lang, "prompt": prompt, "text": tokenizer.decode(out)} for (lang, prompt), out in zip(flat, outputs)
+        {"lang": lang, "prompt": prompt, "text": continuation(tokenizer, before, out)}
+        for (lang, prompt), before, out in zip(flat, ids, outputs)
     ]
 
 

@@ -90,8 +90,9 @@ def test_a_row_that_is_finished_ends_and_the_others_go_on(params, temperature):
     free = generate(params, Model(A), PROMPTS, max_new_tokens=13, sampling=sampling)
     asked = []
 
-    def finished(ids):
+    def finished(row, ids):
         asked.append(len(ids))
+        assert ids.tolist() == free[row][: len(ids)].tolist()
         return ids.tolist() == free[1][: len(ids)].tolist() and len(ids) >= 8
 
     got = generate(params, Model(A), PROMPTS, max_new_tokens=13, sampling=sampling, finished=finished, check_every=4)

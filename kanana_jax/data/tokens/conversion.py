@@ -42,10 +42,8 @@ def convert(data: bytes) -> dict[str, bytes]:
     Raises:
       UserError: a kind of model that `tokenizer.json` does not have.
     """
-    from sentencepiece import sentencepiece_model_pb2
-
     with panics.told("the SentencePiece model cannot be read"):
-        proto = sentencepiece_model_pb2.ModelProto.FromString(data)  # ty: ignore[missing-attribute]  made at run time
+        proto = sentence_piece.parse(data)
     kind, normal = proto.trainer_spec.model_type, proto.normalizer_spec
     if kind not in (_UNIGRAM, _BPE) or proto.trainer_spec.treat_whitespace_as_suffix or not normal.escape_whitespaces:
         raise UserError("a SentencePiece model of words, characters or with spaces at the ends has no tokenizer.json")

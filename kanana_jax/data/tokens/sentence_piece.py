@@ -4,10 +4,11 @@ import hashlib
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
-from kanana_jax.data.tokens import hugging_face, panics
+from kanana_jax.data.tokens import charsmap, hugging_face, panics
 from kanana_jax.errors import UserError
 
 FILE = "tokenizer.model"
@@ -27,7 +28,7 @@ class SentencePiece:
         self._file = pathlib.Path(file)
         data = self._file.read_bytes()
         with panics.told(f"{file} is not a SentencePiece model"):
-            check(data, self._file)
+            _check(data, self._file)
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=data)
         self.vocab_size = self._processor.vocab_size()
         self.bos_id, self.eos_id = self._processor.bos_id(), self._processor.eos_id()
@@ -77,5 +78,20 @@ class SentencePiece:
             hugging_face.write(target, self._file.read_bytes())
 
 
-def check(data: bytes, file: pathlib.Path) -> None:
-    """Raises UserError for a model that would make the library read outside of it."""
+def _check(data: bytes, file: pathlib.Path) -> None:
+    """Raises UserError for a model whose character maps would make the library read outside of them."""
+    proto = parse(data)
+    for spec in (proto.normalizer_spec, proto.denormalizer_spec):
+        if spec.precompiled_charsmap and not charsmap.sound(spec.precompiled_charsmap):
+            raise UserError(f"{file} is damaged: its character map leads outside of itself: fetch it again")
+
+
+def parse(data: bytes) -> Any:
+    """The message in a `.model` file (sentencepiece_model.proto).
+
+    Raises:
+      google.protobuf.message.DecodeError: it is none.
+    """
+    from sentencepiece import sentencepiece_model_pb2
+
+    return sentencepiece_model_pb2.ModelProto.FromString(data)  # ty: ignore[missing-attribute]  made at run time

@@ -1,49 +1,131 @@
 """Tokenizers are exact on any text, reproducible, and fair to languages."""
 
+import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kanana_jax.data import microworld
-from kanana_jax.data.tokens import chat, tokenizer
-from kanana_jax.data.tokens import training as tokenizer_training
+from kanana_jax.data.tokens import chat, hugging_face, specials, tokenizer, training
 from kanana_jax.errors import UserError
 
 TEXTS = {
     lang: [r["text"] for r in microworld.parse_uri(f"microworld://news/{lang}?count=300&size=100")]
     for lang in ("ko", "en")
 }
-CONFIG = tokenizer_training.TokenizerConfig(vocab_size=900, train_bytes=60_000)
+CONFIG = training.TokenizerConfig(vocab_size=900, train_bytes=60_000)
+
+
+CONFIGS = {"bpe": CONFIG, "unigram": dataclasses.replace(CONFIG, model_type="unigram")}
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return tokenizer_training.train_sentencepiece(TEXTS, CONFIG, tmp_path_factory.mktemp("sp"))
+def vocabularies(tmp_path_factory):
+    """One of each kind that is trained here."""
+    folder = tmp_path_factory.mktemp("vocabularies")
+    return {kind: training.train_tokenizer(TEXTS, config, folder / kind) for kind, config in CONFIGS.items()}
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def trained(request, vocabularies):
+    return vocabularies[request.param]
+
+
+ODD = [
+    "",
+    "  두 칸\n\n\t탭 각 👍 e\u0301 <s> <|eot_id|> 12345 ",
+    "\u3000\x00\u200b\ufffd",
+    "\u2581 a\u2581\u2581b \u2581\n\u2581각",
+    "<unk> </s> <0x41> <0x0A> <|begin_of_text|><|reserved_1|>",
+    "Ġ Ċ ▁▁ it's\r\n\r\n9876543210",
+]
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
-@example("  두 칸\n\n\t탭 각 👍 e\u0301 <s> <|eot_id|> 12345 ")
-@example("\u3000\x00\u200b")
-@settings(max_examples=300, deadline=None)
-def test_sentencepiece_round_trip_is_exact(trained, text):
+@settings(max_examples=200, deadline=None)
+def test_round_trips_are_exact(vocabularies, text):
+    for trained in vocabularies.values():
+        _is_exact(trained, text)
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_texts_that_look_like_pieces_are_text(trained, text):
+    _is_exact(trained, text)
+
+
+def _is_exact(trained, text):
     ids = trained.encode(text)
-    assert trained.decode(ids) == text
-    control = [trained.bos_id, trained.eos_id, *(trained.token_id(c) for c in tokenizer_training.CONTROL)]
+    assert trained.decode(ids) == trained.decode(trained.encode_batch([text, "b"])[0]) == text
+    control = [trained.bos_id, trained.eos_id, *(trained.token_id(c) for c in specials.CONTROL)]
     assert not set(ids.tolist()) & set(control)
 
 
 def test_training_twice_gives_the_same_bytes(trained, tmp_path):
-    again = tokenizer_training.train_sentencepiece(TEXTS, CONFIG, tmp_path)
-    assert again.fingerprint == trained.fingerprint and again.vocab_size == 900
+    """In another process, with another number of threads, from texts that come in other pieces of memory."""
+    kind = trained._folder.name
+    code = f"""
+import pathlib, sys
+from kanana_jax.data import microworld
+from kanana_jax.data.tokens import training
+uris = {{lang: f"microworld://news/{{lang}}?count=300&size=100" for lang in ("ko", "en")}}
+texts = {{lang: [r["text"] for r in microworld.parse_uri(uri)] for lang, uri in uris.items()}}
+config = training.TokenizerConfig(vocab_size=900, train_bytes=60_000, model_type="{kind}")
+training.train_tokenizer(texts, config, pathlib.Path(sys.argv[1]))
+"""
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], check=True, env={**os.environ, "RAYON_NUM_THREADS": "1"}
+    )
+    files = sorted(p.name for p in trained._folder.iterdir())
+    assert files == sorted(p.name for p in tmp_path.iterdir()) and "tokenizer.json" in files
+    assert all((trained._folder / name).read_bytes() == (tmp_path / name).read_bytes() for name in files)
+
+
+def test_what_other_tools_read_are_our_ids(trained):
+    """The library on the folder's own file, with the BOS that its template puts there; symbols where they are spelt."""
+    theirs = tokenizers.Tokenizer.from_file(str(trained._folder / "tokenizer.json"))
+    for text in (*TEXTS["ko"][:20], *TEXTS["en"][:20], *ODD):
+        assert theirs.encode(text).ids == [trained.bos_id, *trained.encode_with_symbols(text)]
+        if not any(token.content in text for token in theirs.get_added_tokens_decoder().values()):
+            assert trained.encode_with_symbols(text).tolist() == trained.encode(text).tolist()
+    config = json.loads((trained._folder / "tokenizer_config.json").read_text())
+    assert [theirs.token_to_id(config[name]) for name in ("bos_token", "eos_token")] == [trained.bos_id, trained.eos_id]
+    generation = json.loads((trained._folder / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == [trained.eos_id, trained.token_id("<|eot_id|>")]
+
+
+def test_the_chat_template_of_other_tools_gives_our_ids(trained):
+    jinja2 = pytest.importorskip("jinja2")
+    template = jinja2.Template((trained._folder / "chat_template.jinja").read_text())
+    bos = json.loads((trained._folder / "tokenizer_config.json").read_text())["bos_token"]
+    messages = [{"role": "system", "content": " 짧게 "}, {"role": "user", "content": "hi\n"}]
+    text = template.render(messages=messages, bos_token=bos, add_generation_prompt=True)
+    assert trained.encode_with_symbols(text).tolist() == chat.encode_chat(trained, messages).tolist()
+
+
+def test_digits_and_blanks_are_cut_as_by_llama_3(vocabularies):
+    """At most three digits from the left, line ends apart from words, one blank with the word after it."""
+    bpe = vocabularies["bpe"]
+    for parts in (
+        ["123", "456", "7"],
+        ["서울", "의"][:1] + [" 값"],
+        ["a", "\n\n", "b"],
+        ["a", "  ", " b"],
+        [" it", "'s"],
+    ):
+        assert bpe.encode("".join(parts)).tolist() == [i for p in parts for i in bpe.encode(p).tolist()], parts
 
 
 def test_both_languages_are_served(trained):
     for lang, texts in TEXTS.items():
         text = "".join(texts[:20])
-        assert len(trained.encode(text)) < (0.9 if lang == "ko" else 0.5) * len(text)
+        assert len(trained.encode(text)) < (1.1 if lang == "ko" else 0.5) * len(text)
 
 
 def test_documents_have_bos_and_eos_once(trained):
@@ -52,19 +134,18 @@ def test_documents_have_bos_and_eos_once(trained):
     assert not {trained.bos_id, trained.eos_id} & set(ids[1:-1].tolist())
 
 
-def test_too_small_a_vocabulary_and_missing_language_are_errors(tmp_path):
-    with pytest.raises(UserError, match="vocab_size 300"):
-        tokenizer_training.train_sentencepiece(
-            TEXTS, tokenizer_training.TokenizerConfig(vocab_size=300, train_bytes=9999), tmp_path
-        )
-    config = tokenizer_training.TokenizerConfig(vocab_size=900, shares={"ja": 1.0})
+@pytest.mark.parametrize("kind, size", [("bpe", 100_000), ("unigram", 300)])
+def test_a_vocabulary_that_the_text_does_not_give_and_a_missing_language_are_errors(tmp_path, kind, size):
+    config = training.TokenizerConfig(vocab_size=size, train_bytes=9999, model_type=kind)
+    with pytest.raises(UserError, match=f"vocab_size {size}"):
+        training.train_tokenizer(TEXTS, config, tmp_path)
     with pytest.raises(UserError, match="'ja'"):
-        tokenizer_training.train_sentencepiece(TEXTS, config, tmp_path)
+        training.train_tokenizer(TEXTS, dataclasses.replace(CONFIGS[kind], shares={"ja": 1.0}), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")
-def hugging_face(tmp_path_factory):
+def foreign(tmp_path_factory):
     """A byte-level BPE in Llama 3's form."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -89,20 +170,20 @@ def hugging_face(tmp_path_factory):
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
 @example("<|eot_id|> 안녕")
 @settings(max_examples=100, deadline=None)
-def test_hugging_face_round_trip_and_specials_stay_text(hugging_face, text):
-    ids = hugging_face.encode(text)
-    assert hugging_face.decode(ids) == text
-    assert hugging_face.token_id("<|eot_id|>") not in ids.tolist()
+def test_hugging_face_round_trip_and_specials_stay_text(foreign, text):
+    ids = foreign.encode(text)
+    assert foreign.decode(ids) == text
+    assert foreign.token_id("<|eot_id|>") not in ids.tolist()
 
 
-def test_batches_equal_singles(hugging_face, trained):
-    for t in (hugging_face, trained):
+def test_batches_equal_singles(foreign, trained):
+    for t in (foreign, trained):
         for a, b in zip(t.encode_batch(TEXTS["ko"][:5]), [t.encode(x) for x in TEXTS["ko"][:5]]):
             np.testing.assert_array_equal(a, b)
 
 
-def test_saved_tokenizers_load_again(hugging_face, trained, tmp_path):
-    for name, t in (("a", hugging_face), ("b", trained)):
+def test_saved_tokenizers_load_again(foreign, trained, tmp_path):
+    for name, t in (("a", foreign), ("b", trained)):
         (tmp_path / name).mkdir()
         t.save(tmp_path / name)
         again = tokenizer.load_tokenizer(tmp_path / name)
@@ -119,8 +200,8 @@ def test_broken_tokenizers(tmp_path, content, word):
         tokenizer.load_tokenizer(tmp_path)
 
 
-def test_chat_format_is_llama_3s(hugging_face, trained):
-    for t in (hugging_face, trained):
+def test_chat_format_is_llama_3s(foreign, trained):
+    for t in (foreign, trained):
         ids = chat.encode_chat(
             t, [{"role": "system", "content": " 짧게 답하라 "}, {"role": "user", "content": "hi <|eot_id|>"}]
         )
@@ -135,62 +216,63 @@ def test_chat_format_is_llama_3s(hugging_face, trained):
         chat.encode_chat(trained, [{"role": "tool", "content": "x"}])
 
 
-@pytest.mark.parametrize("text", ["\u2581", " \u2581 a", "a\u2581\u2581b \u2581", "\u2581\n\u2581각"])
-def test_sentencepieces_own_space_sign_comes_back(trained, text):
-    assert trained.decode(trained.encode(text)) == text
-    assert trained.decode(trained.encode_batch([text, "b"])[0]) == text
-
-
-def test_documents_of_one_long_line_train_too(tmp_path):
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_documents_of_one_long_line_train_too(tmp_path, kind):
     """SentencePiece leaves out lines beyond its limit: a corpus of such documents must still work."""
     long = {lang: [" ".join(t.replace("\n", " ") for t in texts)] for lang, texts in TEXTS.items()}
-    assert all(len(t.encode()) > 2 * tokenizer_training.MAX_LINE_BYTES for texts in long.values() for t in texts)
-    assert tokenizer_training.train_sentencepiece(long, CONFIG, tmp_path).vocab_size == 900
+    assert all(len(t.encode()) > 2 * training.MAX_LINE_BYTES for texts in long.values() for t in texts)
+    assert training.train_tokenizer(long, CONFIGS[kind], tmp_path).vocab_size == 900
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("texts", [[], TEXTS["ko"]], ids=["none", "an iterator that ends"])
-def test_a_language_without_text_is_named(tmp_path, texts):
-    config = tokenizer_training.TokenizerConfig(vocab_size=900, train_bytes=1_000_000)
+def test_a_language_without_text_is_named(tmp_path, texts, kind):
+    config = dataclasses.replace(CONFIGS[kind], train_bytes=1_000_000)
     with pytest.raises(UserError, match="^language 'ko' has no text to train the tokenizer on$"):
-        tokenizer_training.train_sentencepiece({"ko": iter(texts), "en": TEXTS["en"]}, config, tmp_path)
+        training.train_tokenizer({"ko": iter(texts), "en": TEXTS["en"]}, config, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_killed_while_training_leaves_nothing_that_looks_like_a_tokenizer(tmp_path):
-    seen = []
+def test_what_makes_a_folder_a_tokenizer_is_written_last(tmp_path, monkeypatch):
+    """A run that is killed while it trains or writes leaves nothing that looks like a tokenizer."""
+    original = hugging_face.write
 
-    class Watched:
-        def __iter__(self):
-            for text in TEXTS["ko"]:
-                seen.append(sorted(p.name for p in tmp_path.iterdir()))
-                yield text
+    def write(target, data):
+        assert not tokenizer.holds_tokenizer(tmp_path)
+        original(target, data)
 
-    tokenizer_training.train_sentencepiece({"ko": Watched(), "en": TEXTS["en"]}, CONFIG, tmp_path)
-    assert any(seen)  # there is a temporary file, and a kill at this moment would leave it
-    assert not [name for names in seen for name in names if name.startswith("tokenizer.")]
-    assert [p.name for p in tmp_path.iterdir()] == ["tokenizer.model"]
+    monkeypatch.setattr(hugging_face, "write", write)
+    training.train_tokenizer(TEXTS, CONFIG, tmp_path)
+    assert tokenizer.holds_tokenizer(tmp_path)
+
+
+def test_shares_are_shares_of_bytes(tmp_path):
+    seen = dict.fromkeys(TEXTS, 0)
+    for text in training._within(TEXTS, {"ko": 30_000, "en": 10_000.5}):
+        seen["ko" if any("가" <= c <= "힣" for c in text) else "en"] += len(text.encode()) + 1
+    assert abs(seen["ko"] - 30_000) < 5 and abs(seen["en"] - 10_000) < 5
 
 
 @pytest.mark.parametrize("shares", [{"ko": -1.0, "en": 2.0}, {"ko": 0.0}])
 def test_shares_that_make_no_sense_are_refused(shares):
     with pytest.raises(ValueError, match="shares"):
-        tokenizer_training.TokenizerConfig(shares=shares)
+        training.TokenizerConfig(shares=shares)
 
 
-def _bare_hugging_face(hugging_face, folder):
-    hugging_face.save(folder)
+def _bare_hugging_face(foreign, folder):
+    foreign.save(folder)
     (folder / "tokenizer_config.json").unlink()
     return folder
 
 
-def test_bos_and_eos_from_the_models_config_travel_with_the_tokenizer(hugging_face, tmp_path):
+def test_bos_and_eos_from_the_models_config_travel_with_the_tokenizer(foreign, tmp_path):
     for name in ("model", "saved"):
         (tmp_path / name).mkdir()
-    _bare_hugging_face(hugging_face, tmp_path / "model")
+    _bare_hugging_face(foreign, tmp_path / "model")
     (tmp_path / "model" / "config.json").write_text('{"bos_token_id": 0, "eos_token_id": [1, 4]}')
     tokenizer.load_tokenizer(tmp_path / "model").save(tmp_path / "saved")
     saved = tokenizer.load_tokenizer(tmp_path / "saved")
-    assert (saved.bos_id, saved.eos_id, saved.fingerprint) == (0, 1, hugging_face.fingerprint)
+    assert (saved.bos_id, saved.eos_id, saved.fingerprint) == (0, 1, foreign.fingerprint)
 
 
 @pytest.mark.parametrize(
@@ -201,8 +283,8 @@ def test_bos_and_eos_from_the_models_config_travel_with_the_tokenizer(hugging_fa
         ('{"bos_token_id": 0, "eos_token_id": 99999}', "99999 is outside the vocabulary of 600"),
     ],
 )
-def test_specials_that_cannot_be_told_are_errors(hugging_face, tmp_path, config, word):
-    _bare_hugging_face(hugging_face, tmp_path)
+def test_specials_that_cannot_be_told_are_errors(foreign, tmp_path, config, word):
+    _bare_hugging_face(foreign, tmp_path)
     if config is not None:
         (tmp_path / "config.json").write_text(config)
     with pytest.raises(UserError, match=word):
