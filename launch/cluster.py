@@ -3,11 +3,10 @@
 import dataclasses
 import os
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 
-from kanana_jax.errors import ConfigError
+from kanana_jax import endpoint
+from kanana_jax.errors import ConfigError, UserError
 
 PORT = 8476
 Lookup = Callable[[str], str]
@@ -92,11 +91,9 @@ def metadata(key: str) -> str:
     if os.environ.get("TPU_SKIP_MDS_QUERY"):
         return ""
     host = os.environ.get("GCE_METADATA_IP", "metadata.google.internal")
-    request = urllib.request.Request(
-        f"http://{host}/computeMetadata/v1/instance/attributes/{key}", headers={"Metadata-Flavor": "Google"}
-    )
+    service = endpoint.Service(f"http://{host}", allow_plain_http=True, timeout=5, attempts=1, max_bytes=1 << 20)
+    path = f"/computeMetadata/v1/instance/attributes/{key}"
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            return answer.read().decode()
-    except (urllib.error.URLError, OSError):
+        return endpoint.get_text(service, path, {"Metadata-Flavor": "Google"}, direct=True)
+    except UserError:
         return ""

@@ -19,6 +19,7 @@ models data
 parallel
 observatory
 report
+endpoint
 config
 files
 errors jsonl

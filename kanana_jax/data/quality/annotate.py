@@ -1,6 +1,6 @@
 """Labels 0-5 of documents: from a file, from an endpoint that speaks OpenAI's protocol, or from one's own model.
 
-Every label is written down before the next batch is asked for: nothing is asked, or paid for, twice.
+Every label is written down as it comes: nothing is asked, or paid for, twice.
 """
 
 import concurrent.futures
@@ -9,12 +9,11 @@ import hashlib
 import json
 import os
 import pathlib
-import time
-import urllib.error
-import urllib.request
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from kanana_jax import endpoint as http
 from kanana_jax import jsonl
 from kanana_jax.data.quality import prompts
 from kanana_jax.data.read.record import Record
@@ -23,7 +22,11 @@ from kanana_jax.errors import ConfigError, UserError
 Annotator = Callable[[Sequence[Record]], "list[int | None]"]
 """Documents → labels; None where none could be had."""
 
-RETRIED = (408, 409, 429, 500, 502, 503, 504)
+Keep = Callable[[Record, "int | None", str], None]
+"""Takes a document's label and, where there is none, the reason."""
+
+# So many documents refused before the first is taken: it is the request that is wrong, not the documents.
+_ALL_REFUSED = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +34,15 @@ class EndpointConfig:
     """An OpenAI-compatible endpoint.
 
     Attributes:
-      url: up to and without `/chat/completions`.
+      url: up to and without `/chat/completions`; `https://`, or `http://` on this machine.
       model: as the endpoint names it.
       key_variable: environment variable that holds the key; empty: none is sent.
       max_requests, max_tokens: budget of one run, 0 for no bound; tokens are those that the endpoint says it used.
       max_characters: of a document that are shown.
       concurrency: requests under way at once.
-      timeout: seconds for one request.
-      attempts: of one request, with 1, 2, 4 … seconds in between.
+      timeout: seconds for one request, to the last byte of its answer.
+      attempts: of one request, with 1, 2, 4 … seconds in between, or as many as the endpoint asks for.
+      allow_plain_http: whether `http://` may leave this machine.
     """
 
     url: str
@@ -50,76 +54,143 @@ class EndpointConfig:
     concurrency: int = 8
     timeout: float = 120.0
     attempts: int = 5
+    allow_plain_http: bool = False
 
     def __post_init__(self):
         if not self.url.startswith(("http://", "https://")):
             raise ValueError("url must begin with http:// or https://")
         if min(self.concurrency, self.attempts) < 1 or self.timeout <= 0 or min(self.max_requests, self.max_tokens) < 0:
             raise ValueError("concurrency, attempts and timeout must be positive, a budget not negative")
+        http.check_url(self.url, self.allow_plain_http)
 
 
-def endpoint(config: EndpointConfig, wait: Callable[[float], None] = time.sleep) -> Annotator:
-    """Asks an endpoint at temperature 0.
+class Endpoint:
+    """An `Annotator` that asks an endpoint at temperature 0, and whose answers can be kept one by one.
 
-    Raises (when asked):
-      ConfigError: the key is missing.
-      UserError: the endpoint refuses or stays away, or the budget is used up.
+    Args:
+      wait: sleeps between two attempts of a request; None: until then, or until the run must end.
     """
-    used = {"requests": 0, "tokens": 0}
 
-    def ask(record: Record) -> tuple[int | None, int]:
-        body = {
-            "model": config.model,
-            "messages": [
-                {"role": "user", "content": prompts.ask(record["text"], record.get("lang", ""), config.max_characters)}
-            ],
-            "temperature": 0,
-        }
-        answer = _post(config, body, wait)
-        try:
-            content = answer["choices"][0]["message"]["content"] or ""
-        except (KeyError, IndexError, TypeError) as error:
-            raise UserError(
-                f"{config.url} answered without choices[0].message.content: is it a chat endpoint?"
-            ) from error
-        return prompts.score_in(content), int((answer.get("usage") or {}).get("total_tokens", 0))
+    def __init__(self, config: EndpointConfig, wait: Callable[[float], object] | None = None):
+        self._config, self._wait = config, wait
+        self._requests, self._tokens, self._taken = 0, 0, False
+        self._lock = threading.Lock()
 
-    def annotate(batch: Sequence[Record]) -> list[int | None]:
-        if config.max_requests and used["requests"] + len(batch) > config.max_requests:
+    def __call__(self, batch: Sequence[Record], keep: Keep = lambda *_: None) -> list[int | None]:
+        """The labels of documents, in their order.
+
+        A document that the endpoint refuses (too long, filtered) has none, and costs no other.
+
+        Args:
+          keep: is told each answer as it comes, also those that are under way when the run must end.
+
+        Raises:
+          ConfigError: the key is missing.
+          UserError: the endpoint refuses or stays away, or the budget is used up.
+        """
+        config = self._config
+        if config.max_requests and self._requests + len(batch) > config.max_requests:
             raise UserError(f"the budget of {config.max_requests} requests is used up: raise max_requests to go on")
-        if config.max_tokens and used["tokens"] >= config.max_tokens:
+        if config.max_tokens and self._tokens >= config.max_tokens:
             raise UserError(f"the budget of {config.max_tokens} tokens is used up: raise max_tokens to go on")
+        service, stop = self._service(), threading.Event()
+        labels: list[int | None] = [None] * len(batch)
+        refused: list[tuple[Record, str]] = []
+        ended: list[Exception] = []
+
+        def take(future: concurrent.futures.Future[tuple[int | None, int]], place: int) -> None:
+            error = future.exception()
+            if isinstance(error, http.Refused):
+                refused.append((batch[place], error.reason))
+                if not self._taken and len(refused) == _ALL_REFUSED:
+                    ended.append(error)
+            elif isinstance(error, Exception):
+                ended.extend([] if isinstance(error, _Stopped) else [error])
+            else:
+                labels[place], tokens = future.result()
+                self._taken, self._tokens = True, self._tokens + tokens
+                keep(batch[place], labels[place], "")
+
         with concurrent.futures.ThreadPoolExecutor(config.concurrency) as pool:
-            found = list(pool.map(ask, batch))
-        used["requests"] += len(batch)
-        used["tokens"] += sum(tokens for _, tokens in found)
-        return [label for label, _ in found]
+            waiting = {pool.submit(self._ask, service, record, stop): i for i, record in enumerate(batch)}
+            try:
+                for future in concurrent.futures.as_completed(list(waiting)):
+                    take(future, waiting.pop(future))
+                    if ended:
+                        stop.set()
+            finally:  # also when the run is told to stop: what is under way is paid for, so it is waited for and kept
+                stop.set()
+                pool.shutdown()
+                for future, place in waiting.items():
+                    take(future, place)
+        for record, reason in refused if self._taken or not ended else ():
+            keep(record, None, reason)
+        if ended:
+            raise ended[0]
+        return labels
 
-    return annotate
+    def _service(self) -> http.Service:
+        config, key = self._config, ""
+        if config.key_variable:
+            key = os.environ.get(config.key_variable, "")
+            if not key:
+                raise ConfigError(f"environment variable {config.key_variable} must hold the endpoint's key")
+        return http.Service(config.url, key, config.allow_plain_http, config.timeout, config.attempts)
 
+    def _ask(self, service: http.Service, record: Record, stop: threading.Event) -> tuple[int | None, int]:
+        config = self._config
 
-def _post(config: EndpointConfig, body: dict[str, Any], wait: Callable[[float], None]) -> Any:
-    headers = {"Content-Type": "application/json"}
-    if config.key_variable:
-        key = os.environ.get(config.key_variable)
-        if not key:
-            raise ConfigError(f"environment variable {config.key_variable} must hold the key of {config.url}")
-        headers["Authorization"] = f"Bearer {key}"
-    url = f"{config.url.rstrip('/')}/chat/completions"
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    for attempt in range(config.attempts):
+        def begin() -> None:
+            if stop.is_set():
+                raise _Stopped
+            with self._lock:
+                self._requests += 1
+
+        question = prompts.ask(record["text"], record.get("lang", ""), config.max_characters)
+        body = {"model": config.model, "messages": [{"role": "user", "content": question}], "temperature": 0}
         try:
-            with urllib.request.urlopen(request, timeout=config.timeout) as response:
-                return json.loads(response.read())
-        except urllib.error.HTTPError as error:
-            if error.code not in RETRIED:
-                raise UserError(f"{url} answered {error.code} {error.reason}: check url, model and key") from error
-            reason = f"{error.code} {error.reason}"
-        except (urllib.error.URLError, TimeoutError, ConnectionError, json.JSONDecodeError) as error:
-            reason = str(getattr(error, "reason", error))
-        if attempt + 1 < config.attempts:
-            wait(2.0**attempt)
-    raise UserError(f"{url} did not answer after {config.attempts} attempts ({reason}): run again to go on")
+            content, tokens = http.post_json(
+                service, "/chat/completions", body, _read_answer, wait=self._wait or stop.wait, begin=begin
+            )
+        except http.Refused:
+            raise
+        except Exception:
+            stop.set()  # here, before the next document is begun
+            raise
+        return prompts.score_in(content), tokens
+
+
+class _Stopped(Exception):
+    """Another request has ended the run."""
+
+
+def endpoint(config: EndpointConfig, wait: Callable[[float], object] | None = None) -> Endpoint:
+    """The annotator of a config."""
+    return Endpoint(config, wait)
+
+
+def _read_answer(answer: Any) -> tuple[str, int]:
+    """The text of a chat completion and the tokens that it took.
+
+    Raises:
+      ValueError: it is of another form.
+    """
+    try:
+        content = answer["choices"][0]["message"]["content"]
+        if isinstance(content, list):  # parts
+            content = "".join(part["text"] for part in content if part.get("type", "text") == "text")
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        said = answer.get("error") if isinstance(answer, dict) else None
+        raise ValueError(
+            f"its answer says {json.dumps(said)[:200]}"
+            if said
+            else "its answer has no choices[0].message.content: is it a chat endpoint?"
+        ) from error
+    if not isinstance(content, str | None):
+        raise ValueError("choices[0].message.content of its answer is no text")
+    usage = answer.get("usage")
+    tokens = usage.get("total_tokens") if isinstance(usage, dict) else 0
+    return content or "", tokens if type(tokens) is int and 0 <= tokens < 2**53 else 0
 
 
 def judge(continue_texts: Callable[[Sequence[str]], Sequence[str]], max_characters: int) -> Annotator:
@@ -173,15 +244,22 @@ class Labels:
         new = [r for r in documents if r["id"] not in self._known]
         if self._annotator is not None and new:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            for i in range(0, len(new), self._batch):
-                batch = new[i : i + self._batch]
-                labels = self._annotator(batch)
-                with self._path.open("a", encoding="utf-8") as file:
-                    for record, label in zip(batch, labels):
-                        file.write(json.dumps({"id": record["id"], "label": label}, ensure_ascii=False) + "\n")
+            with self._path.open("a", encoding="utf-8") as file:
+
+                def keep(record: Record, label: int | None, reason: str) -> None:
+                    row = {"id": record["id"], "label": label} | ({"reason": reason} if reason else {})
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
                     file.flush()
                     os.fsync(file.fileno())
-                self._known.update((r["id"], label) for r, label in zip(batch, labels))
+                    self._known[record["id"]] = label
+
+                for i in range(0, len(new), self._batch):
+                    batch = new[i : i + self._batch]
+                    if isinstance(self._annotator, Endpoint):  # each answer is paid for
+                        self._annotator(batch, keep)
+                        continue
+                    for record, label in zip(batch, self._annotator(batch)):
+                        keep(record, label, "")
         return {r["id"]: label for r in documents if (label := self._known.get(r["id"])) is not None}
 
 

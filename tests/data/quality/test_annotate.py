@@ -3,6 +3,7 @@
 import http.server
 import json
 import threading
+import time
 
 import pytest
 
@@ -19,8 +20,16 @@ class _Server(http.server.BaseHTTPRequestHandler):
             self.send_error(server.failures.pop())
             return
         text = body["messages"][0]["content"]
+        for word, status in server.refused.items():
+            if word in text:
+                self.send_error(status)
+                return
+        for word, hold in server.held.items():
+            if word in text:
+                hold()
         content = "잘 쓴 글이다.\n점수: 4" if "함수" in text else "광고다.\n점수: 0" if "할인" in text else "모르겠다."
-        data = json.dumps({"choices": [{"message": {"content": content}}], "usage": {"total_tokens": 100}}).encode()
+        said = {"choices": [{"message": {"content": content}}], "usage": {"total_tokens": 100}}
+        data = json.dumps(said if server.said is None else server.said).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -34,6 +43,7 @@ class _Server(http.server.BaseHTTPRequestHandler):
 def server():
     found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Server)
     found.requests, found.failures = [], []
+    found.refused, found.held, found.said = {}, {}, None
     thread = threading.Thread(target=found.serve_forever, daemon=True)
     thread.start()
     yield found
@@ -156,3 +166,82 @@ def test_label_files_are_checked_and_torn_lines_asked_again(tmp_path):
     assert annotate.read_labels(file) == {"a": 3, "b": 1}
     with pytest.raises(UserError, match="cannot be read"):
         annotate.read_labels(tmp_path / "none")
+
+
+def test_a_refused_document_costs_only_itself(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("KANANA_TEST_KEY", "k")
+    server.refused = {"이름": 400}
+    documents = _documents(9)
+    for _ in range(2):
+        labels = annotate.Labels(tmp_path / "l.jsonl", annotate.endpoint(_config(server)))
+        assert labels(documents) == {f"d{i}": (4, 0)[i % 3] for i in range(9) if i % 3 < 2}
+    assert len(server.requests) == 9
+    rows = [json.loads(line) for line in (tmp_path / "l.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {r["id"]: r["reason"][:3] for r in rows if r["label"] is None} == {"d2": "400", "d5": "400", "d8": "400"}
+
+
+def test_where_all_are_refused_it_is_not_the_documents(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("KANANA_TEST_KEY", "k")
+    server.refused = {"": 422}
+    labels = annotate.Labels(tmp_path / "l.jsonl", annotate.endpoint(_config(server)))
+    with pytest.raises(UserError, match="answered 422"):
+        labels(_documents(20))
+    assert annotate.read_labels(tmp_path / "l.jsonl") == {}
+    assert labels(_documents(3)) == {} and len(annotate.read_labels(tmp_path / "l.jsonl")) == 3
+
+
+def test_each_answer_is_kept_when_it_comes(server, tmp_path, monkeypatch):
+    """The last request is answered only when the others' labels can be read from the file."""
+    monkeypatch.setenv("KANANA_TEST_KEY", "k")
+    file, documents = tmp_path / "l.jsonl", _documents(8)
+    documents[3]["text"] = "기다린다 함수"
+    there = []
+
+    def wait():
+        for _ in range(1000):
+            there[:] = annotate.read_labels(file)
+            if len(there) == 7:
+                return
+            time.sleep(0.01)
+
+    server.held = {"기다린다": wait}
+    labels = annotate.Labels(file, annotate.endpoint(_config(server, concurrency=2)))
+    assert labels(documents)["d3"] == 4 and len(there) == 7
+
+
+def test_what_is_paid_for_is_kept_when_the_run_must_end(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("KANANA_TEST_KEY", "k")
+    server.refused = {"이름": 403}
+    labels = annotate.Labels(tmp_path / "l.jsonl", annotate.endpoint(_config(server, concurrency=3)))
+    with pytest.raises(UserError, match="403"):
+        labels(_documents(30))
+    answered = [body for _, _, body in server.requests if "이름" not in body["messages"][0]["content"]]
+    assert len(annotate.read_labels(tmp_path / "l.jsonl")) == len(answered) < 20
+
+
+@pytest.mark.parametrize(
+    "message, usage, label",
+    [
+        ({"content": [{"type": "text", "text": "점수: "}, {"type": "text", "text": "2"}]}, {"total_tokens": 1}, 2),
+        ({"content": None}, None, None),
+        ({"content": "점수: 5"}, "many", 5),
+        ({"content": "점수: 5"}, {"total_tokens": None}, 5),
+        ({"content": "점수: 5"}, {"total_tokens": -1e99}, 5),
+    ],
+)
+def test_answers_of_other_forms(server, monkeypatch, message, usage, label):
+    monkeypatch.setenv("KANANA_TEST_KEY", "k")
+    server.said = {"choices": [{"message": message}], "usage": usage}
+    assert annotate.endpoint(_config(server))(_documents(2)) == [label] * 2
+
+
+@pytest.mark.parametrize(
+    "said", [[], {}, {"choices": []}, {"choices": [{"message": {"content": 3}}]}, {"error": "full"}]
+)
+def test_answers_of_no_form_are_told(server, monkeypatch, said):
+    monkeypatch.setenv("KANANA_TEST_KEY", "k")
+    server.said = said
+    ask = annotate.endpoint(_config(server, attempts=2, concurrency=1), lambda seconds: None)
+    with pytest.raises(UserError, match="full" if "error" in said else "content"):
+        ask(_documents(1))
+    assert len(server.requests) == 2
