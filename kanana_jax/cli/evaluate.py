@@ -135,10 +135,11 @@ def _checked(options: argparse.Namespace) -> list[str]:
 def _about(path: str, flops: float | None) -> dict[str, Any]:
     """The model's size and the cost of its training, 6·N·D, including the models that it was made from."""
     from kanana_jax.interop import model_folder
+    from kanana_jax.interop.lineage import lineage
     from kanana_jax.models import counts
 
     found = model_folder.find(path)
-    costs = [model.card.get("flops_six_n_d") for model in model_folder.lineage(found)]
+    costs = [model.card.get("flops_six_n_d") for model in lineage(found)]
     if flops is None and any(costs):
         flops = sum(cost or 0.0 for cost in costs)
     told = {"parameters": counts.parameters(found.architecture), "tokens": found.card.get("tokens")}

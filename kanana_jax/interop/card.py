@@ -4,6 +4,7 @@ import os
 import pathlib
 from typing import Any, TypedDict, Unpack
 
+from kanana_jax.interop.foreign import Fields, read_object
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Architecture
 
@@ -72,6 +73,31 @@ def card(
         "tokenizer": tokenizer,
         **more,
     }
+
+
+def read_card(folder: pathlib.Path) -> Card:
+    """The `model.json` of a folder; {} for a foreign one.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    file = folder / CARD
+    if not file.is_file():
+        return {}
+    fields = Fields(read_object(file), str(file))
+    for key in ("parent", "tokenizer", "stage", "cache"):
+        if not isinstance(fields.given(key), str | None):
+            raise fields.refusal(key, "a text or null")
+    for key in ("tokens", "parameters", "flops_six_n_d"):
+        if fields.given(key) is not None:
+            fields.number(key)
+    flops = Fields(fields.table("flops"), f"{file}: flops")
+    for key in flops.values:
+        flops.number(key)
+    for key in ("architecture", "evaluation"):
+        fields.table(key)
+    card: Any = fields.values
+    return card
 
 
 def parent_path(parent: pathlib.Path, folder: pathlib.Path) -> str:

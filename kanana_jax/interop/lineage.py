@@ -1,13 +1,46 @@
-"""Where the parts of a model stand in the older one that it was cut from, over any number of surgeries."""
+"""The models that a model was made from, and where its parts stand in one of them, over any number of surgeries."""
 
 import dataclasses
-from collections.abc import Iterable
+import logging
+import pathlib
+from collections.abc import Iterable, Iterator
 
 from kanana_jax.errors import UserError
 from kanana_jax.files import read_json
-from kanana_jax.interop.model_folder import ModelFolder
+from kanana_jax.interop.card import CARD
+from kanana_jax.interop.model_folder import ModelFolder, find
 
+log = logging.getLogger("kanana")
 REPORT = "surgery.json"  # beside the model of a stage that cut it
+
+
+def lineage(folder: ModelFolder) -> Iterator[ModelFolder]:
+    """The model and those that it was made from, the nearest first.
+
+    It ends, with a warning, at a model whose parent is not there, or is one of its own descendants.
+    """
+    seen: set[pathlib.Path] = set()
+    while True:
+        seen.add(folder.path.resolve())
+        yield folder
+        parent = folder.card.get("parent")
+        if not parent:
+            return
+        there = next((place for place in _places(folder.path, parent) if (place / "config.json").is_file()), None)
+        if there is None:
+            log.warning("%s: its parent %s is not there: what it was made from is not known", folder.path, parent)
+            return
+        if there.resolve() in seen:
+            log.warning("%s: its parent %s is its own descendant: mend 'parent' there", folder.path / CARD, parent)
+            return
+        folder = find(there)
+
+
+def _places(folder: pathlib.Path, parent: str) -> Iterator[pathlib.Path]:
+    """The places where a parent may be: beside the model, as cards note it; older ones, from a folder above it."""
+    yield (folder / parent).resolve()
+    if not pathlib.PurePath(parent).is_absolute():
+        yield from (above / parent for above in folder.resolve().parents)
 
 
 @dataclasses.dataclass(frozen=True)

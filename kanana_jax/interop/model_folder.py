@@ -12,11 +12,10 @@ import math
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import ml_dtypes
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
@@ -24,17 +23,18 @@ from jax.sharding import Mesh
 from kanana_jax.data.tokens import conversion
 from kanana_jax.data.tokens import tokenizer as tokenizer_files
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import load_json, read_json, whole, write_json
+from kanana_jax.files import whole, write_json
 from kanana_jax.interop import families
-from kanana_jax.interop.card import CARD, Card, card
+from kanana_jax.interop.card import CARD, Card, card, read_card
 from kanana_jax.interop.families.family import Tensor
-from kanana_jax.interop.safetensors import Reader, Writer
+from kanana_jax.interop.foreign import read_object, short
+from kanana_jax.interop.safetensors import Writer
+from kanana_jax.interop.weights import NUMPY, Weights, at, put
 from kanana_jax.models import transformer
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.parallel import multihost
 from kanana_jax.parallel.sharding import tree_shardings
 
-_NUMPY = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,59 +66,63 @@ def find(path: str | pathlib.Path) -> ModelFolder:
         raise UserError(f"stage {path} has no model yet: let 'kanana run' finish it")
     if not file.is_file():
         raise UserError(f"{path} is not a model: it has no config.json (give a model, stage or Hugging Face folder)")
-    config = load_json(file)
+    config = read_object(file)
     if "config" in config:
         raise UserError(f"{path} is a workdir, not a model: name one of its stages, as {path}/STAGE")
-    card: Card = read_json(path / CARD) or {}
-    return ModelFolder(path, families.from_config(config, str(file)), card)
+    return ModelFolder(path, families.from_config(config, str(file)), read_card(path))
+
+
+def open_weights(folder: ModelFolder) -> Weights:
+    """The weights of a found model; every reader of weights comes by here.
+
+    Raises:
+      UserError: they are not those of its config.json (`Weights`), or model.json tells of another model.
+    """
+    weights = Weights(folder.path, folder.architecture)
+    noted = folder.card.get("architecture")
+    if noted is not None:
+        try:
+            before = Architecture.from_dict(noted)
+        except ConfigError as error:
+            raise UserError(f"{folder.path / CARD}: its architecture is none ({error}): restore the file") from error
+        changed = [
+            f"{field.name} {getattr(folder.architecture, field.name)} and {getattr(before, field.name)}"
+            for field in dataclasses.fields(Architecture)
+            if getattr(folder.architecture, field.name) != getattr(before, field.name)
+        ]
+        if changed:
+            raise UserError(
+                f"{folder.path}: config.json and {CARD} tell of different models ({', '.join(changed)[:200]}): restore "
+                "the one that was changed, or change both"
+            )
+    return weights
 
 
 def fingerprint(folder: ModelFolder) -> str:
     """A hash of architecture and weights, the same however the weights lie in files; reads all of them."""
-    reader = Reader(folder.path)
+    weights = open_weights(folder)
     digest = hashlib.blake2b(json.dumps(folder.architecture.to_dict(), sort_keys=True).encode(), digest_size=16)
     for group in families.family_of(folder.architecture).groups(folder.architecture):
         for tensor in group:
-            value = np.ascontiguousarray(reader.read(tensor))
+            value = np.ascontiguousarray(weights.read(tensor))
             digest.update(f"{tensor.name} {value.dtype} {value.shape}".encode())
             digest.update(value.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
-def lineage(folder: ModelFolder) -> Iterator[ModelFolder]:
-    """The model and those that it was made from, as far as their folders are there, the nearest first.
-
-    Raises:
-      UserError: a model is its own ancestor.
-    """
-    seen: set[pathlib.Path] = set()
-    while True:
-        if folder.path.resolve() in seen:
-            raise UserError(f"{folder.path / CARD}: the model is its own ancestor: mend 'parent' there")
-        seen.add(folder.path.resolve())
-        yield folder
-        parent = folder.card.get("parent")
-        # Relative to the model; older ones to the folder that `kanana` was called in.
-        places = [folder.path / parent, pathlib.Path(parent)] if parent else []
-        there = next((place for place in places if (place / "config.json").is_file()), None)
-        if there is None:
-            return
-        folder = find(there)
-
-
 def load_params(folder: ModelFolder, runtime: Runtime, mesh: Mesh) -> transformer.Params:
     """Parameters on the mesh, in `runtime.param_dtype`; each host reads each tensor once."""
     a = folder.architecture
-    dtype = _NUMPY[runtime.param_dtype]
+    dtype = NUMPY[runtime.param_dtype]
+    weights = open_weights(folder)  # before shapes are made of what config.json says
     shapes = transformer.abstract_params(a, runtime)
     shardings = tree_shardings(mesh, transformer.logical_axes(a))
-    reader = Reader(folder.path)
     pieces: dict[tuple[str, ...], dict[Any, np.ndarray]] = {}
     for group in families.family_of(a).groups(a):
         for tensor in group:
-            shape, sharding = _at(shapes, tensor.path).shape, _at(shardings, tensor.path)
+            shape, sharding = at(shapes, tensor.path).shape, at(shardings, tensor.path)
             index_of = sharding.addressable_devices_indices_map(shape)
-            value = tensor.to_ours(reader.read(tensor))
+            value = tensor.to_ours(weights.read(tensor))
             parts = pieces.setdefault(tensor.path, {})
             for device, index in index_of.items():
                 if tensor.layer is None:
@@ -131,9 +135,9 @@ def load_params(folder: ModelFolder, runtime: Runtime, mesh: Mesh) -> transforme
     params: transformer.Params = {}
     for path in list(pieces):
         parts = pieces.pop(path)
-        shape, sharding = _at(shapes, path).shape, _at(shardings, path)
+        shape, sharding = at(shapes, path).shape, at(shardings, path)
         arrays = [jax.device_put(x, device) for device, x in parts.items()]
-        _set(params, path, jax.make_array_from_single_device_arrays(shape, sharding, arrays))
+        put(params, path, jax.make_array_from_single_device_arrays(shape, sharding, arrays))
     return params
 
 
@@ -160,7 +164,7 @@ def write(
         del mine  # arrays that are cut over hosts are brought together by all of them
         found = {}
         for tensor in _group(a, index):
-            leaf = _at(params, tensor.path)
+            leaf = at(params, tensor.path)
             found[tensor.name] = tensor.to_theirs(_on_host(leaf if tensor.layer is None else leaf[tensor.layer]))
         return found
 
@@ -173,7 +177,7 @@ def write_layers(
     outer: Callable[[], transformer.Params],
     layer: Callable[[int], transformer.Params],
     card: Card,
-    parent: ModelFolder,
+    parent: Weights,
 ) -> None:
     """As `write`, for a model that is made layer by layer; a process asks only for the layers that it writes.
 
@@ -182,37 +186,38 @@ def write_layers(
       layer: makes block `i`, not stacked.
       parent: whose dtype, tokenizer and special tokens are carried along.
     """
-    dtype = Reader(parent.path).dtype()
 
     def tensors(index: int, mine: bool) -> dict[str, np.ndarray]:
         if not mine:
             return {}
         made = {"blocks": layer(index - 1)} if index else outer()
         return {
-            tensor.name: tensor.to_theirs(np.asarray(_at(made, tensor.path)).astype(_NUMPY[dtype], copy=False))
+            tensor.name: tensor.to_theirs(np.asarray(at(made, tensor.path)).astype(NUMPY[parent.dtype], copy=False))
             for tensor in _group(a, index)
         }
 
-    config = load_json(parent.path / "config.json")
-    special = {k: v for k, v in config.items() if k.endswith("_token_id")}
-    _write_folder(folder, a, dtype, tensors, card, parent.path, special)
+    _write_folder(folder, a, parent.dtype, tensors, card, parent.path, special_ids(parent.path))
 
 
-def read_outer(folder: ModelFolder) -> transformer.Params:
-    """Embedding, final norm and output matrix, NumPy arrays in the folder's dtype."""
-    return _read_group(folder, 0)
+def special_ids(folder: pathlib.Path) -> dict[str, Any]:
+    """The ids of special tokens in a folder's config.json, as they stand there."""
+    return {key: value for key, value in read_object(folder / "config.json").items() if key.endswith("_token_id")}
 
 
-def read_layer(folder: ModelFolder, layer: int) -> transformer.Params:
-    """One block, not stacked, NumPy arrays in the folder's dtype."""
-    return _read_group(folder, layer + 1)["blocks"]
+def end_ids(folder: pathlib.Path) -> tuple[int, ...]:
+    """Every id that ends a text by config.json and generation_config.json, which may each list several.
 
-
-def _read_group(folder: ModelFolder, index: int) -> transformer.Params:
-    reader, params = Reader(folder.path), {}
-    for tensor in _group(folder.architecture, index):
-        _set(params, tensor.path, tensor.to_ours(reader.read(tensor)))
-    return params
+    Raises:
+      UserError: a value that is no id.
+    """
+    found: set[int] = set()
+    for file in (folder / "config.json", folder / "generation_config.json"):
+        value = read_object(file).get("eos_token_id") if file.is_file() else None
+        for index in value if isinstance(value, list) else [] if value is None else [value]:
+            if type(index) is not int:
+                raise UserError(f"{file}: eos_token_id = {short(value)} is not supported; it must be an id or a list")
+            found.add(index)
+    return tuple(sorted(found))
 
 
 def _group(a: Architecture, index: int) -> list[Tensor]:
@@ -240,7 +245,7 @@ def _write_folder(
     writer = Writer(partial, a.num_layers + 1)
     for index in range(a.num_layers + 1):
         for tensor in _group(a, index):
-            writer.record(index, tensor.name, math.prod(tensor.shape) * _NUMPY[dtype].itemsize)
+            writer.record(index, tensor.name, math.prod(tensor.shape) * NUMPY[dtype].itemsize)
         mine = index % jax.process_count() == jax.process_index()
         found = tensors(index, mine)
         if mine:
@@ -270,24 +275,17 @@ def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool
     found = find(source)
     if destination.exists() and any(destination.iterdir()):
         raise ConfigError(f"{destination} exists and is not empty: name another folder")
-    reader, family = Reader(found.path), families.family_of(found.architecture)
-    known = {tensor.name for group in family.groups(found.architecture) for tensor in group}
-    foreign = sorted(n for n in reader.names() - known if not n.endswith("rotary_emb.inv_freq"))
-    if found.architecture.tied_embeddings:
-        foreign = [n for n in foreign if n != "lm_head.weight"]
-    if foreign:
-        raise UserError(f"{found.path} holds the tensor {foreign[0]}, which {family.class_name} has no place for")
+    weights, family = open_weights(found), families.family_of(found.architecture)
     with whole(destination) as partial:
         writer = Writer(partial, found.architecture.num_layers + 1)
         for index, group in enumerate(family.groups(found.architecture)):
-            tensors = {tensor.name: reader.read(tensor) for tensor in group}
+            tensors = {tensor.name: weights.read(tensor) for tensor in group}
             for name, value in tensors.items():
                 writer.record(index, name, value.nbytes)
             writer.write(index, tensors)
         writer.finish()
-        config = load_json(found.path / "config.json")
-        special = {k: v for k, v in config.items() if k.endswith("_token_id")}
-        write_json(partial / "config.json", family.to_config(found.architecture, reader.dtype(), special))
+        config = family.to_config(found.architecture, weights.dtype, special_ids(found.path))
+        write_json(partial / "config.json", config)
         copy_tokenizer(found.path, partial)
         if keep_card:
             write_json(partial / CARD, found.card or card(found.architecture, parent=str(source.resolve())))
@@ -300,18 +298,6 @@ def copy_tokenizer(source: pathlib.Path, destination: pathlib.Path) -> None:
         if (source / name).is_file():
             shutil.copyfile(source / name, destination / name)
     conversion.complete(destination)
-
-
-def _at(tree: Any, path: tuple[str, ...]) -> Any:
-    for key in path:
-        tree = tree[key]
-    return tree
-
-
-def _set(tree: Any, path: tuple[str, ...], value: Any) -> None:
-    for key in path[:-1]:
-        tree = tree.setdefault(key, {})
-    tree[path[-1]] = value
 
 
 def _on_host(x: jax.Array) -> np.ndarray:

@@ -1,89 +1,155 @@
-"""Reading and writing sharded safetensors, one tensor or one layer in memory at a time."""
+"""Reading and writing sharded safetensors, one tensor or one layer in memory at a time.
 
-import contextlib
+The format: https://huggingface.co/docs/safetensors. A file's header is checked before anything is made of it.
+"""
+
+import math
 import pathlib
-from collections.abc import Generator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from kanana_jax.errors import UserError
-from kanana_jax.files import load_json, write_json
-from kanana_jax.interop.families.family import Tensor
+from kanana_jax.files import write_json
+from kanana_jax.interop.foreign import parse_object, plain, read_object, short
 
-INDEX = "model.safetensors.index.json"
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}
+_BITS |= {"F8_E4M3": 8, "F8_E5M2": 8, "I8": 8, "U8": 8, "BOOL": 8}
+_MOST_HEADER = 32 << 20  # a tensor takes about a hundred bytes of it
+
+
+class Entry(NamedTuple):
+    """A tensor as a header describes it; `dtype` is safetensors' name."""
+
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
 
 
 class Reader:
-    """Tensors by name over one or many safetensors files; opened lazily, nothing is unpickled.
+    """Tensors by name over one or many safetensors files; headers are read at once, tensors when they are asked for.
+
+    As in transformers, `model.safetensors` alone counts where it is there, else the files that the index names. Nothing
+    is unpickled, and no file outside of the folder is read.
+
+    Attributes:
+      entries: every tensor of these files.
 
     Raises:
-      UserError: no safetensors, an index that names a missing file, a truncated file.
+      UserError: no safetensors, a broken index or header, a missing or cut file, a tensor in two files.
     """
 
     def __init__(self, folder: pathlib.Path):
         self.folder = pathlib.Path(folder)
+        placed = self._placed()
+        self.entries: dict[str, Entry] = {}
+        for file in sorted(set(placed.values())) if placed else [SINGLE]:
+            for name, entry in _header(self.folder / file).items():
+                if name in self.entries:
+                    raise UserError(f"{self.folder}: {plain(name)} is both in {self.entries[name].file} and in {file}")
+                if placed and name not in placed:
+                    raise UserError(f"{self.folder / file} holds the tensor {plain(name)}, which {INDEX} does not name")
+                self.entries[name] = entry
+        for name, file in placed.items():
+            if name not in self.entries or self.entries[name].file != file:
+                raise UserError(f"{self.folder / file} lacks the tensor {plain(name)} that the index places there")
+
+    def _placed(self) -> dict[str, str]:
+        """The file of each tensor by the index; empty where there is a single file."""
         index = self.folder / INDEX
-        if index.is_file():
-            self._file_of = load_json(index).get("weight_map")
-            if not isinstance(self._file_of, dict) or not all(isinstance(f, str) for f in self._file_of.values()):
-                raise UserError(f"{index} is not a safetensors index: fetch the folder again")
-            for name in sorted(set(self._file_of.values())):
-                if not (self.folder / name).is_file():
-                    raise UserError(f"{index} names {name}, which is missing: fetch the folder again")
-        else:
-            files = sorted(self.folder.glob("*.safetensors"))
-            if not files:
-                pickled = list(self.folder.glob("*.bin")) + list(self.folder.glob("*.pt"))
-                hint = "; pickled weights are never loaded: convert them to safetensors" if pickled else ""
-                raise UserError(f"{self.folder} has no .safetensors file{hint}")
-            self._file_of = {}
-            for file in files:
-                with self._open(file.name) as opened:
-                    self._file_of |= dict.fromkeys(opened.keys(), file.name)
-        self._current: tuple[str, Any] | None = None
+        if (self.folder / SINGLE).is_file():
+            return {}
+        if not index.is_file():
+            pickled = [file for kind in ("*.bin", "*.pt", "*.pth") for file in self.folder.glob(kind)]
+            hint = "; pickled weights are never loaded: convert them to safetensors" if pickled else ""
+            others = any(self.folder.glob("*.safetensors"))
+            told = f"neither {SINGLE} nor {INDEX}: fetch it again" if others else "no .safetensors file"
+            raise UserError(f"{self.folder} has {told}{hint}")
+        placed = read_object(index).get("weight_map")
+        if not isinstance(placed, dict) or not placed or not all(isinstance(file, str) for file in placed.values()):
+            raise UserError(
+                f"{index} is not a safetensors index (weight_map is {short(placed)}): fetch the folder again"
+            )
+        for file in sorted(set(placed.values())):
+            if not file or pathlib.PurePath(file).name != file or "\\" in file or "\0" in file or file == "..":
+                raise UserError(f"{index} names {short(file)}, which is no file of this folder: it is not read")
+            if not (self.folder / file).is_file():
+                raise UserError(f"{index} names {plain(file)}, which is missing: fetch the folder again")
+        return placed
 
-    def names(self) -> set[str]:
-        return set(self._file_of)
-
-    def dtype(self) -> str:
-        """`float32` or `bfloat16`: that of the first tensor."""
-        name = min(self._file_of)
-        with self._open(self._file_of[name]) as opened:
-            return _DTYPES.get(opened.get_slice(name).get_dtype(), "float32")
-
-    def read(self, tensor: Tensor) -> np.ndarray:
-        """The tensor in Hugging Face's layout.
+    def read(self, name: str) -> np.ndarray:
+        """The tensor.
 
         Raises:
-          UserError: missing, of another shape, or in a truncated file.
+          UserError: the file was changed or cut meanwhile.
         """
-        if tensor.name not in self._file_of:
-            raise UserError(f"{self.folder} lacks the tensor {tensor.name} that its config.json asks for")
-        file = self._file_of[tensor.name]
-        with self._open(file) as opened:
-            if tensor.name not in set(opened.keys()):
-                raise UserError(f"{self.folder / file} lacks the tensor {tensor.name} that the index places there")
-            shape = tuple(opened.get_slice(tensor.name).get_shape())
-            if shape != tensor.shape:
-                raise UserError(
-                    f"{self.folder / file}: {tensor.name} has shape {shape}, its config.json asks for {tensor.shape}"
-                )
-            return opened.get_tensor(tensor.name)
-
-    @contextlib.contextmanager
-    def _open(self, file: str) -> Generator[Any]:
-        path = self.folder / file
+        path = self.folder / self.entries[name].file
         try:
             with safe_open(path, framework="numpy") as opened:
-                yield opened
+                return opened.get_tensor(name)
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is truncated or not a safetensors file ({error}): fetch it again") from error
+            raise _broken(path, str(error)) from error
 
 
-_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
+def _broken(path: pathlib.Path, what: str) -> UserError:
+    told = " ".join(what.split())[:200]
+    return UserError(f"{path} is truncated or not a safetensors file ({told}): fetch it again")
+
+
+def _header(path: pathlib.Path) -> dict[str, Entry]:
+    """The tensors of a file; every byte of its data belongs to one of them.
+
+    Raises:
+      UserError: cut, or no header that this format has.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 10 or length > size - 8 or length > _MOST_HEADER:
+                raise _broken(path, f"it has {size} bytes, and says that its header has {length}")
+            text = file.read(length)
+    except OSError as error:
+        raise _broken(path, error.strerror or str(error)) from error
+    tensors = parse_object(text, f"{path}: its header")
+    tensors.pop("__metadata__", None)
+    entries, parts = {}, []
+    for name, told in tensors.items():
+        entry, part = _entry(path, name, told)
+        entries[name] = entry
+        parts.append(part)
+    end = 0
+    for first, last in sorted(parts):
+        if first != end:
+            raise _broken(path, f"the data of its tensors overlap or leave a gap at byte {end}")
+        end = last
+    if end != size - 8 - length:
+        raise _broken(path, f"its tensors take {end} bytes, and {size - 8 - length} are there")
+    return entries
+
+
+def _entry(path: pathlib.Path, name: str, told: Any) -> tuple[Entry, tuple[int, int]]:
+    wrong = _broken(path, f"its header says {short(told)} of {short(name)}")
+    if not isinstance(told, dict) or not isinstance(dtype := told.get("dtype"), str):
+        raise wrong
+    shape, offsets = (_sizes(told.get(key)) for key in ("shape", "data_offsets"))
+    if shape is None or offsets is None or len(offsets) != 2 or len(shape) > 32:
+        raise wrong
+    first, last = offsets
+    if last < first or (dtype in _BITS and (last - first) * 8 != math.prod(shape) * _BITS[dtype]):
+        raise _broken(path, f"{short(name)} of shape {short(shape)} cannot be {last - first} bytes of {dtype}")
+    return Entry(path.name, dtype, shape), (first, last)
+
+
+def _sizes(value: Any) -> tuple[int, ...] | None:
+    """A list of sizes as a tuple; None where it is something else."""
+    if not isinstance(value, list) or not all(type(n) is int and 0 <= n < 1 << 62 for n in value):
+        return None
+    return tuple(value)
 
 
 class Writer:

@@ -22,6 +22,7 @@ from kanana_jax.evaluation.in_training import TasksConfig, make_ask
 from kanana_jax.files import read_json
 from kanana_jax.inference.sampling import SamplesConfig
 from kanana_jax.interop import model_folder
+from kanana_jax.interop.lineage import lineage
 from kanana_jax.interop.model_folder import ModelFolder
 from kanana_jax.models.architecture import Architecture
 from kanana_jax.models.model import Model
@@ -101,7 +102,7 @@ class Run:
             yield self.find(name)
             name = self.stages[name].start
         if name != SCRATCH:
-            yield from model_folder.lineage(self.find(name))
+            yield from lineage(self.find(name))
 
     def load(self, folder: ModelFolder, model: Model, mesh: Mesh | None = None) -> Params:
         return model_folder.load_params(folder, model.runtime, mesh or self.mesh)

@@ -15,10 +15,12 @@ def apply_to_folder(cuts: CutList, source: ModelFolder, destination: pathlib.Pat
       UserError: the source lacks a tensor, is truncated, or the disk is full.
     """
 
+    weights = model_folder.open_weights(source)
+
     def outer():
-        return cut_outer(cuts, model_folder.read_outer(source))
+        return cut_outer(cuts, weights.outer())
 
     def layer(index: int):
-        return cut_layer(cuts, index, model_folder.read_layer(source, cuts.layers[index]))
+        return cut_layer(cuts, index, weights.layer(cuts.layers[index]))
 
-    model_folder.write_layers(destination, cuts.after, outer, layer, card, source)
+    model_folder.write_layers(destination, cuts.after, outer, layer, card, weights)

@@ -10,7 +10,7 @@ import pytest
 from kanana_jax.errors import UserError
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.card import parent_path
-from kanana_jax.interop.lineage import origin
+from kanana_jax.interop.lineage import lineage, origin
 from kanana_jax.models import transformer
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.stages import cut
@@ -60,18 +60,17 @@ def test_the_maps_of_several_prunings_are_joined(family):
     assert found.layers == (0, 3, 4) and len(found.channels) == 6
     old, young = (model_folder.find(family / name) for name in ("teacher", "both"))
     channels = list(found.channels)
-    np.testing.assert_array_equal(
-        model_folder.read_outer(young)["embedding"], model_folder.read_outer(old)["embedding"][:, channels]
-    )
+    young, old = model_folder.open_weights(young), model_folder.open_weights(old)
+    np.testing.assert_array_equal(young.outer()["embedding"], old.outer()["embedding"][:, channels])
     for new, layer in enumerate(found.layers):
-        ours, theirs = model_folder.read_layer(young, new), model_folder.read_layer(old, layer)
+        ours, theirs = young.layer(new), old.layer(layer)
         np.testing.assert_array_equal(ours["attention_norm"]["scale"], theirs["attention_norm"]["scale"][channels])
 
 
 def test_cards_tell_the_lineage(family):
-    names = [m.path.parent.name for m in model_folder.lineage(model_folder.find(family / "both"))]
+    names = [m.path.parent.name for m in lineage(model_folder.find(family / "both"))]
     assert names == ["both", "width", "depth", "teacher"]
-    lines = (model_folder.lineage(model_folder.find(family / name)) for name in ("both", "depth"))
+    lines = (lineage(model_folder.find(family / name)) for name in ("both", "depth"))
     assert origin(*lines).layers == (0, 2, 3)
 
 
@@ -83,11 +82,11 @@ def test_a_teacher_that_was_trained_on_has_the_same_parts(family, tmp_path):
         tmp_path / "later/model", A, params, model_folder.card(A, parent=str(old.path)), None, {}
     )  # fmt: skip
     later = model_folder.find(tmp_path / "later")
-    found = origin(_line(family, "depth", "teacher"), model_folder.lineage(later))
+    found = origin(_line(family, "depth", "teacher"), lineage(later))
     assert found.layers == (0, 1, 3, 4) and found.channels is None
     # But not what went through a surgery of its own.
     with pytest.raises(UserError, match="no surgery.json leads"):
-        origin(_line(family, "depth", "teacher"), model_folder.lineage(_line(family, "width")[0]))
+        origin(_line(family, "depth", "teacher"), lineage(_line(family, "width")[0]))
 
 
 def test_up_scaling_maps_copies(family, tmp_path):
@@ -95,7 +94,7 @@ def test_up_scaling_maps_copies(family, tmp_path):
     cuts = upscale.cut_list(parent.architecture, upscale.UpscaleConfig(7))
     cut.carry_out(cuts, parent, tmp_path / "deep", "deep", {}, {})
     report = json.loads((tmp_path / "deep/surgery.json").read_text())
-    found = origin(model_folder.lineage(model_folder.find(tmp_path / "deep")), [parent])
+    found = origin(lineage(model_folder.find(tmp_path / "deep")), [parent])
     assert found.layers == tuple(report["layers"]) and found.channels is None
 
 
@@ -131,18 +130,49 @@ def test_parents_do_not_depend_on_the_current_folder(family, tmp_path, monkeypat
         card = json.loads(file.read_text())
         assert not card["parent"] or card["parent"].startswith("../../"), card["parent"]
     monkeypatch.chdir(tmp_path)
-    line = list(model_folder.lineage(model_folder.find(moved / "both")))
+    line = list(lineage(model_folder.find(moved / "both")))
     assert [m.path.parent.name for m in line] == ["both", "width", "depth", "teacher"]
     assert all(m.path.resolve().is_relative_to(moved) for m in line)
     assert parent_path(moved / "width/model", tmp_path / "other/x/model") == str(moved / "width/model")
     old = moved / "width/model/model.json"  # as older versions wrote it: from where `kanana` was called
     old.write_text(json.dumps(json.loads(old.read_text()) | {"parent": "moved/depth/model"}))
-    assert len(list(model_folder.lineage(model_folder.find(moved / "both")))) == 4
+    assert len(list(lineage(model_folder.find(moved / "both")))) == 4
 
 
-def test_a_model_that_is_its_own_ancestor_is_told(family, tmp_path):
-    shutil.copytree(family, tmp_path / "turned")
-    file = tmp_path / "turned/teacher/model/model.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"parent": "../../both/model"}))
-    with pytest.raises(UserError, match="its own ancestor: mend 'parent'"):
-        list(model_folder.lineage(model_folder.find(tmp_path / "turned/both")))
+def _names(folder):
+    return [m.path.parent.name for m in lineage(model_folder.find(folder))]
+
+
+def _with_parent(folder, parent):
+    file = folder / "model/model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"parent": parent}))
+
+
+def test_a_line_that_comes_back_to_a_model_ends_there(family, tmp_path, caplog):
+    """By a cycle, by itself, or by way of a link: each model is counted once, and evaluation goes on."""
+    turned = tmp_path / "turned"
+    shutil.copytree(family, turned)
+    _with_parent(turned / "teacher", "../../both/model")
+    assert _names(turned / "both") == ["both", "width", "depth", "teacher"]
+    assert "teacher/model/model.json: its parent ../../both/model is its own descendant: mend 'parent'" in caplog.text
+    (turned / "again").symlink_to(turned / "both")
+    _with_parent(turned / "both", "../../again/model")
+    assert _names(turned / "both") == ["both"]
+    _with_parent(turned / "both", ".")
+    assert _names(turned / "both") == ["both"]
+
+
+def test_a_parent_that_is_not_there_is_told_wherever_one_stands(family, tmp_path, monkeypatch, caplog):
+    """A path that an older version noted from the folder above is found from the model, never from the current folder."""
+    moved = tmp_path / "here/moved"
+    shutil.copytree(family, moved)
+    _with_parent(moved / "width", "moved/depth/model")
+    (tmp_path / "elsewhere").mkdir()
+    for place in (tmp_path, tmp_path / "elsewhere"):
+        monkeypatch.chdir(place)
+        assert _names(moved / "both") == ["both", "width", "depth", "teacher"]
+    assert not caplog.text
+    shutil.copytree(family / "depth", tmp_path / "elsewhere/gone/depth")  # what stands there is another one
+    _with_parent(moved / "width", "gone/depth/model")
+    assert _names(moved / "both") == ["both", "width"]
+    assert "its parent gone/depth/model is not there" in caplog.text

@@ -102,7 +102,10 @@ def _drop_tensor(folder):
 
 DAMAGE = {
     "truncated": (_truncate, "model-00002-of-00004.safetensors is truncated"),
-    "missing tensor": (_drop_tensor, "lacks the tensor model.layers.1.mlp.up_proj.weight"),
+    "missing tensor": (
+        _drop_tensor,
+        "the tensor model.layers.1.mlp.up_proj.weight, which model.safetensors.index.json does not name",
+    ),
     "missing file": (
         lambda f: (f / "model-00003-of-00004.safetensors").unlink(),
         "model-00003-of-00004.safetensors, which is missing",

@@ -6,6 +6,7 @@ from typing import Any
 from kanana_jax.errors import UserError
 from kanana_jax.interop.families import llama, qwen3
 from kanana_jax.interop.families.family import Family
+from kanana_jax.interop.foreign import short
 from kanana_jax.models.architecture import Architecture
 from kanana_jax.models.transformer import axes_by_path
 
@@ -35,9 +36,17 @@ def from_config(config: dict[str, Any], where: str) -> Architecture:
     Raises:
       UserError: an unknown family, or a variant whose logits we could not reproduce.
     """
+    kind, classes = config.get("model_type"), config.get("architectures")
     for family in FAMILIES:
-        if config.get("model_type") == family.model_type:
+        if kind == family.model_type:
+            if classes and (not isinstance(classes, list) or family.class_name not in classes):
+                raise UserError(
+                    f"{where}: architectures {short(classes)} and model_type '{kind}' contradict: the former "
+                    f"must hold {family.class_name}"
+                )
             return family.from_config(config, where)
-    kind = (config.get("architectures") or [config.get("model_type")])[0]
+    named = classes[0] if isinstance(classes, list) and classes else kind
     known = ", ".join(family.class_name for family in FAMILIES)
-    raise UserError(f"{where}: architecture {kind} is not known; supported are {known}")
+    raise UserError(
+        f"{where}: architecture {named if isinstance(named, str) else short(named)} is not known; supported are {known}"
+    )

@@ -11,7 +11,18 @@ import numpy as np
 
 from kanana_jax.errors import UserError
 from kanana_jax.interop.families.family import Family, Special, Tensor
-from kanana_jax.models.architecture import Architecture, RopeScaling
+from kanana_jax.interop.families.rope import rope_of
+from kanana_jax.interop.foreign import Fields, short
+from kanana_jax.models.architecture import Architecture
+
+# Beyond any model that there is: a size that is a slip or a trap is refused before anything is made of it.
+_MOST_WORDS, _MOST_WIDTH, _MOST_HEADS, _MOST_LAYERS = 1 << 24, 1 << 22, 1 << 16, 10_000
+# Keys of descendants that change the logits: factors, and parts that Llama does not have.
+_FACTORS = ("partial_rotary_factor", "logits_scaling", "logit_scale", "embedding_multiplier", "residual_multiplier")
+_EXTRAS = (
+    "sliding_window", "attention_multiplier", "final_logit_softcapping", "attn_logit_softcapping", "clip_qkv",
+    "query_pre_attn_scalar", "no_rope_layers", "num_local_experts", "num_experts",
+)  # fmt: skip
 
 
 def _transposed(x: np.ndarray) -> np.ndarray:
@@ -118,67 +129,73 @@ def from_config(config: dict[str, Any], where: str) -> Architecture:
     Raises:
       UserError: a variant whose logits we could not reproduce.
     """
-    refuse_others(config, where, {"attention_bias": False, "mlp_bias": False, "hidden_act": "silu"})
-    return read_config(config, where)
+    return read_config(Fields(config, where, {"max_position_embeddings": 2048}))
 
 
-def refuse_others(config: dict[str, Any], where: str, wanted: dict[str, Any]) -> None:
-    """Raises UserError if a key that decides logits has another value than the only one that we compute."""
-    for key, value in wanted.items():
-        if config.get(key, value) != value:
-            raise UserError(f"{where}: {key} = {config[key]!r} is not supported; the architecture needs {value!r}")
+def read_config(config: Fields, **more: Any) -> Architecture:
+    """An architecture from the keys that Llama and its descendants share; `more` of its fields are the family's.
 
-
-def read_config(config: dict[str, Any], where: str, **more: Any) -> Architecture:
-    """An architecture from the keys that Llama and its descendants share; `more` of its fields are the family's."""
+    Raises:
+      UserError: a key that contradicts another, is of another type or size than a model's, or belongs to a model that
+        computes something else.
+    """
+    _refuse_others(config)
+    heads, width = config.integer("num_attention_heads", _MOST_HEADS), config.integer("hidden_size", _MOST_WIDTH)
+    head_dim = config.given("head_dim") or config.defaults.get("head_dim")
+    if head_dim is None and width % heads:
+        raise UserError(
+            f"{config.where}: hidden_size {width} is no multiple of num_attention_heads {heads}: head_dim is needed"
+        )
+    max_seq_len = config.integer("max_position_embeddings", 2**31 - 1)
+    theta, scaling = rope_of(config, max_seq_len)
     try:
-        heads, width = config["num_attention_heads"], config["hidden_size"]
-        rope = config.get("rope_parameters") or {}
         return Architecture(
-            vocab_size=config["vocab_size"],
+            vocab_size=config.integer("vocab_size", _MOST_WORDS),
             embed_dim=width,
-            mlp_dim=config["intermediate_size"],
-            num_layers=config["num_hidden_layers"],
+            mlp_dim=config.integer("intermediate_size", _MOST_WIDTH),
+            num_layers=config.integer("num_hidden_layers", _MOST_LAYERS),
             num_heads=heads,
-            num_kv_heads=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or width // heads,
-            tied_embeddings=bool(config.get("tie_word_embeddings", False)),
-            max_seq_len=config.get("max_position_embeddings", 2048),
-            rope_theta=float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0),
-            rope_scaling=_scaling(rope or config.get("rope_scaling") or {}, where),
-            norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-            init_std=float(config.get("initializer_range", 0.02)),
+            num_kv_heads=config.integer("num_key_value_heads", _MOST_HEADS, heads, null=True),
+            head_dim=config.integer("head_dim", _MOST_WIDTH, width // heads, null="head_dim" not in config.defaults),
+            tied_embeddings=config.flag("tie_word_embeddings"),
+            max_seq_len=max_seq_len,
+            rope_theta=theta,
+            rope_scaling=scaling,
+            norm_eps=config.number("rms_norm_eps", 1e-6),
+            init_std=config.number("initializer_range", 0.02),
             **more,
         )
-    except KeyError as error:
-        raise UserError(f"{where}: key {error} is missing; is this a complete config.json?") from error
     except ValueError as error:
-        raise UserError(f"{where}: {error}") from error
+        raise UserError(f"{config.where}: {error}") from error
 
 
-def _scaling(rope: dict[str, Any], where: str) -> RopeScaling | None:
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind == "default":
-        return None
-    if kind not in ("llama3", "yarn"):
-        raise UserError(f"{where}: RoPE scaling '{kind}' is not supported; known are llama3 and yarn")
-    unsupported = [k for k in ("mscale", "mscale_all_dim", "truncate") if rope.get(k) not in (None, True)]
-    if unsupported:
-        raise UserError(f"{where}: RoPE scaling key '{unsupported[0]}' is not supported")
-    names = (
-        "factor",
-        "original_max_position_embeddings",
-        "low_freq_factor",
-        "high_freq_factor",
-        "beta_fast",
-        "beta_slow",
-        "attention_factor",
-    )
-    values = {name: rope[name] for name in names if rope.get(name) is not None}
-    missing = [name for name in names[:2] if name not in values]
-    if missing:
-        raise UserError(f"{where}: RoPE scaling '{kind}' needs the key '{missing[0]}'")
-    return RopeScaling(type=kind, **values)
+def _refuse_others(config: Fields) -> None:
+    """Raises UserError for a key that other tools read as another computation than ours."""
+    for key in ("quantization_config", "compression_config"):
+        if config.given(key) is not None:
+            raise UserError(
+                f"{config.where}: the weights are quantised ({key}), and their scales are not read: fetch or write the "
+                "model in float32, bfloat16 or float16"
+            )
+    for key in ("attention_bias", "mlp_bias", "use_sliding_window", "use_qk_norm", "qk_layernorm"):
+        if config.flag(key):
+            raise config.refusal(key, "false")
+    if config.values.get("hidden_act", "silu") not in ("silu", "swish"):
+        raise config.refusal("hidden_act", "'silu'")
+    for key in _FACTORS:
+        value = config.given(key)
+        if value is not None and (value != 1 or isinstance(value, bool)):
+            raise config.refusal(key, "1")
+    for key in _EXTRAS:
+        # Some families write a window that a flag beside it turns off.
+        if config.given(key) is not None and not (key == "sliding_window" and "use_sliding_window" in config.values):
+            raise config.refusal(key, "left out")
+    kinds = config.given("layer_types")
+    if kinds is not None and (not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)):
+        other = next((kind for kind in kinds if kind != "full_attention"), kinds) if isinstance(kinds, list) else kinds
+        raise UserError(
+            f"{config.where}: a layer of type {short(other)} is not supported; all must be 'full_attention'"
+        )
 
 
 FAMILY = Family("llama", "LlamaForCausalLM", outer_tensors, layer_tensors, to_config, from_config)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from kanana_jax.errors import UserError
 from kanana_jax.interop.families import llama
 from kanana_jax.interop.families.family import Family, Special, Tensor
+from kanana_jax.interop.foreign import Fields
 from kanana_jax.models.architecture import Architecture
 
 
@@ -29,12 +29,9 @@ def from_config(config: dict[str, Any], where: str) -> Architecture:
     Raises:
       UserError: a variant whose logits we could not reproduce.
     """
-    llama.refuse_others(config, where, {"attention_bias": False, "hidden_act": "silu", "use_sliding_window": False})
-    others = sorted(set(config.get("layer_types") or ()) - {"full_attention"})
-    if others:
-        raise UserError(f"{where}: a layer of type {others[0]!r} is not supported; all must be 'full_attention'")
-    # Qwen3's default, whatever the width.
-    return llama.read_config({"head_dim": 128, **config}, where, qk_norm=True)
+    # Qwen3's defaults, whatever the width.
+    defaults = {"head_dim": 128, "num_key_value_heads": 32, "max_position_embeddings": 32768}
+    return llama.read_config(Fields(config, where, defaults), qk_norm=True)
 
 
 FAMILY = Family("qwen3", "Qwen3ForCausalLM", llama.outer_tensors, layer_tensors, to_config, from_config)

@@ -1,0 +1,133 @@
+"""The weights of a model folder: the one place that decides whether they are those of its config.json."""
+
+import pathlib
+import re
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from kanana_jax.errors import UserError
+from kanana_jax.interop import families
+from kanana_jax.interop.families.family import Tensor
+from kanana_jax.interop.foreign import plain
+from kanana_jax.interop.safetensors import DTYPES, Reader
+from kanana_jax.models.architecture import Architecture
+from kanana_jax.models.transformer import Params
+
+NUMPY = {
+    "float32": np.dtype(np.float32),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float16": np.dtype(np.float16),
+}
+_EMBEDDING, _OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
+# Written by early versions of transformers, and read by none: they follow from config.json.
+_DERIVED = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
+
+
+class Weights:
+    """Checked weights: every tensor that the architecture has, of its shape, in a floating dtype, and no other.
+
+    A model that would compute other logits than `config.json` says is refused here, whatever reads the folder: tensors
+    of quantised weights, their scales, biases, adapters, further layers, an output matrix that is tied and yet another.
+
+    Attributes:
+      dtype: `float32`, `bfloat16` or `float16`: that which holds every tensor exactly.
+
+    Raises:
+      UserError: names the tensor.
+    """
+
+    def __init__(self, path: pathlib.Path, architecture: Architecture):
+        self.path, self.architecture = path, architecture
+        self._family = families.family_of(architecture)
+        if (path / "adapter_config.json").is_file():
+            raise UserError(
+                f"{path} holds an adapter (adapter_config.json): merge it into the weights, or move it away"
+            )
+        self._reader = Reader(path)
+        entries = self._reader.entries
+        # transformers ties the other way where the embedding is the one that is missing.
+        self._swapped = architecture.tied_embeddings and _EMBEDDING not in entries and _OUTPUT in entries
+        found = set()
+        for group in self._family.groups(architecture):  # however many there may be, the first that is missing ends it
+            found |= {self._checked(tensor) for tensor in group}
+        self._twice = architecture.tied_embeddings and not self._swapped and _OUTPUT in entries
+        if self._twice and entries[_OUTPUT][1:] != entries[_EMBEDDING][1:]:
+            raise self._tied_to_another()
+        known = found | ({_OUTPUT} if self._twice else set())
+        foreign = sorted(name for name in entries.keys() - known if not _DERIVED.fullmatch(name))
+        if foreign:
+            raise UserError(
+                f"{path} holds the tensor {plain(foreign[0])}, which {self._family.class_name} has no place for, as its "
+                "config.json describes it"
+            )
+        kinds = {DTYPES[entries[name].dtype] for name in found}
+        self.dtype = kinds.pop() if len(kinds) == 1 else "float32"
+
+    def _checked(self, tensor: Tensor) -> str:
+        """The name under which a tensor lies in the files."""
+        name = self._name(tensor)
+        entry = self._reader.entries.get(name)
+        if entry is None:
+            raise UserError(f"{self.path} lacks the tensor {name} that its config.json asks for")
+        if entry.shape != tensor.shape:
+            raise UserError(
+                f"{self.path / entry.file}: {name} has shape {entry.shape}, its config.json asks for {tensor.shape}"
+            )
+        if entry.dtype not in DTYPES:
+            raise UserError(
+                f"{self.path / entry.file}: {name} is of dtype {entry.dtype}, as quantised weights are: fetch or write "
+                "the model in float32, bfloat16 or float16"
+            )
+        return name
+
+    def _name(self, tensor: Tensor) -> str:
+        return _OUTPUT if self._swapped and tensor.name == _EMBEDDING else tensor.name
+
+    def read(self, tensor: Tensor) -> np.ndarray:
+        """A tensor in Hugging Face's layout.
+
+        Raises:
+          UserError: a file that was changed meanwhile, or an output matrix that is not the embedding it is tied to.
+        """
+        value = self._reader.read(self._name(tensor))
+        if self._twice and tensor.name == _EMBEDDING:
+            other = self._reader.read(_OUTPUT)
+            if not np.array_equal(value.view(np.uint8), other.view(np.uint8)):
+                raise self._tied_to_another()
+        return value
+
+    def _tied_to_another(self) -> UserError:
+        return UserError(
+            f"{self.path}: config.json ties {_EMBEDDING} and {_OUTPUT}, and both are there and differ: set "
+            "tie_word_embeddings to false, or remove the one that is wrong"
+        )
+
+    def outer(self) -> Params:
+        """Embedding, final norm and output matrix, NumPy arrays in the folder's dtype."""
+        return self._group(self._family.outer_tensors(self.architecture))
+
+    def layer(self, layer: int) -> Params:
+        """One block, not stacked, NumPy arrays in the folder's dtype."""
+        return self._group(self._family.layer_tensors(self.architecture, layer))["blocks"]
+
+    def _group(self, tensors: list[Tensor]) -> Params:
+        params: Params = {}
+        for tensor in tensors:
+            put(params, tensor.path, tensor.to_ours(self.read(tensor)))
+        return params
+
+
+def at(tree: Any, path: tuple[str, ...]) -> Any:
+    """The leaf that keys lead to."""
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+def put(tree: Any, path: tuple[str, ...], value: Any) -> None:
+    """Sets the leaf that keys lead to."""
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[path[-1]] = value
