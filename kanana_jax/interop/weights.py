@@ -59,7 +59,7 @@ class Weights:
         foreign = sorted(name for name in entries.keys() - known if not _DERIVED.fullmatch(name))
         if foreign:
             raise UserError(
-                f"{path} holds the tensor {plain(foreign[0])}, which {self._family.class_name} has no place for, as its "
+                f"{path} holds the tensor {plain(foreign[0])}, which {self._family.class_name} has no place for, as "
                 "config.json describes it"
             )
         kinds = {DTYPES[entries[name].dtype] for name in found}
