@@ -248,7 +248,7 @@ def test_headers_that_lie_are_refused_within_little_memory(tmp_path, name):
     folder = put(tmp_path / "f")
     (folder / "model.safetensors").write_bytes(HEADERS[name])
     tracemalloc.start()
-    refused(folder, "truncated or not a safetensors file|is not JSON|an object of keys", tmp_path)
+    refused(folder, "truncated or not a safetensors file|is not whole JSON|an object of keys", tmp_path)
     assert tracemalloc.get_traced_memory()[1] < 40 << 20
     tracemalloc.stop()
 
@@ -277,14 +277,14 @@ def test_absurd_sizes_end_at_once(tmp_path, change):
 @pytest.mark.parametrize(
     "file, text, told",
     [
-        ("config.json", "", "is not JSON"),
-        ("config.json", "[" * 100_000, "is not JSON"),
+        ("config.json", "", "is not whole JSON"),
+        ("config.json", "[" * 100_000, "is not whole JSON"),
         ("config.json", '{"a": 1, "a": 2}', "'a' stands there twice"),
-        ("config.json", "\udcff", "is not JSON"),
+        ("config.json", "\udcff", "is not whole JSON"),
         ("config.json", "[]", "where an object of keys should be"),
         ("config.json", '{"model_type": ["llama"]}', "is not known; supported are Llama"),
         ("config.json", '{"model_type": "llama"}', "key 'num_attention_heads' is missing"),
-        ("model.json", "", "model.json is not JSON"),
+        ("model.json", "", "model.json is not whole JSON"),
         ("model.json", "3", "where an object of keys should be"),
         ("model.json", '{"parent": 3}', "parent = 3"),
         ("model.json", '{"tokenizer": []}', "tokenizer = \\[\\]"),
