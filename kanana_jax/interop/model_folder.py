@@ -36,7 +36,6 @@ from kanana_jax.parallel import multihost
 from kanana_jax.parallel.sharding import tree_shardings
 
 
-
 @dataclasses.dataclass(frozen=True)
 class ModelFolder:
     """A found model.
