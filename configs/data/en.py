@@ -1,6 +1,6 @@
 """The English web filter: Gopher's and FineWeb's rules (arXiv:2112.11446, Table A1; arXiv:2406.17557, §3.6).
 
-    kanana filter --config configs/data/en.py --input 'web/*.jsonl.gz' --output filtered
+    kanana filter --config configs/data/en.py --input 'web/*.jsonl.gz' --lang en --output filtered
 
 C4's rules are FineWeb's choice: all but terminal punctuation. Rules stand in FineWeb's order, and the first one that is
 broken is a document's reason; the report counts all that are.

@@ -1,6 +1,6 @@
 """The Japanese web filter: the English rules with thresholds fitted to characters, and Swallow's own rules.
 
-    kanana filter --config configs/data/ja.py --input 'web/*.jsonl.gz' --output filtered
+    kanana filter --config configs/data/ja.py --input 'web/*.jsonl.gz' --lang ja --output filtered
 
 Words are characters here, as in Swallow's corpus (arXiv:2404.17733, §3), so that no morphology is needed; thresholds
 are in `ja_thresholds.json` with how they were fitted. Rules that count words as such are left out. Swallow: at least

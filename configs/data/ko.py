@@ -1,6 +1,6 @@
 """The Korean web filter: the English rules with thresholds fitted to eojeol, and rules of Korean's own.
 
-    kanana filter --config configs/data/ko.py --input 'web/*.jsonl.gz' --output filtered
+    kanana filter --config configs/data/ko.py --input 'web/*.jsonl.gz' --lang ko --output filtered
 
 FineWeb2's published Korean thresholds assume morphemes. Those in `ko_thresholds.json` are for eojeol; how and on what
 text they were fitted stands beside them (`kanana thresholds` makes the file). As FineWeb2 does, C4's rules, short

@@ -23,14 +23,19 @@ def _add_filter(verb: AddVerb) -> None:
         "filter",
         _filter,
         "run the filters of a config over documents, and report what they drop",
-        "example:\n  kanana filter --config configs/data/ko.py --input 'web/*.jsonl.gz' --output filtered\n\n"
+        "example:\n  kanana filter --config configs/data/ko.py --input 'web/*.jsonl.gz' --lang ko --output filtered\n\n"
         "Run the same command again to resume. DIR gets kept.jsonl.gz, report.json and report.html.",
     )
     sub.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file whose config has 'filters'")
     sub.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
     sub.add_argument("--input", required=True, metavar="GLOB", help="file, folder or glob of documents")
     sub.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
-    sub.add_argument("--lang", default="", metavar="L", help="language of documents that do not say theirs")
+    sub.add_argument(
+        "--lang",
+        default="",
+        metavar="L",
+        help="language of documents that do not say theirs: without one, no filter of a language applies to them",
+    )
     sub.add_argument(
         "--format", default="", metavar="F", help="format of raw documents whose names do not show it, e.g. text"
     )
@@ -79,6 +84,9 @@ def _filter(options: argparse.Namespace, overrides: list[str], command: list[str
         report = job.run(configs, options.input, options.output, settings, progress)
     write_filter_report(options.output)
     print(f"{report['kept']} of {report['documents']} documents kept: {options.output / 'report.html'}")
+    if report["unjudged"]:
+        there = ", ".join(f"{n} of {lang or 'none'}" for lang, n in report["unjudged_by_lang"].items())
+        print(f"{report['unjudged']} documents were judged by no filter, by their language: {there}")
 
 
 def _add_dedup(verb: AddVerb) -> None:
@@ -234,6 +242,7 @@ def _add_thresholds(verb: AddVerb) -> None:
 
 def _thresholds(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax import config as config_lib
+    from kanana_jax import languages
     from kanana_jax.data.filters import FilterConfig, fitting
     from kanana_jax.data.filters.signals import NAMES
     from kanana_jax.data.read import records
@@ -244,7 +253,8 @@ def _thresholds(options: argparse.Namespace, overrides: list[str], command: list
         ("en", options.english_config, options.english),
         (options.lang, options.config, options.input),
     ):
-        section = config_lib.read_config_file(file).get("filters", {}).get(lang)
+        sections = config_lib.read_config_file(file).get("filters", {})
+        section = sections.get(languages.key_of(lang, sections) or "")
         if section is None:
             raise ConfigError(f"{file} has no section filters.{lang}")
         configs[lang] = config_lib.build(FilterConfig, section, f"filters.{lang}")
@@ -287,6 +297,7 @@ def _add_tokenizer(verb: AddVerb) -> None:
 
 
 def _tokenizer(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
+    from kanana_jax import languages
     from kanana_jax.data.read import records
     from kanana_jax.data.tokens.training import TokenizerConfig, train_tokenizer
 
@@ -295,7 +306,7 @@ def _tokenizer(options: argparse.Namespace, overrides: list[str], command: list[
         lang, equals, path = item.partition("=")
         if not equals:
             raise ConfigError(f"--input '{item}' must be LANG=PATH")
-        texts[lang] = records.Texts(path)
+        texts[languages.tag(lang)] = records.Texts(path)
     try:
         config = TokenizerConfig(
             vocab_size=options.vocab_size, model_type=options.model_type, train_bytes=options.train_bytes

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 
 from kanana_jax.errors import ConfigError, nearest
+from kanana_jax.languages import tag
 from kanana_jax.observatory import cells
 
 STATUSES = ("reported", "derived", "assumed", "undisclosed")
 MOST_TOKENS_B = 1e6  # 1e15 tokens, far beyond any model's: a raw count was meant
 _COLUMNS = ("model", "label", "family", "base", "params", "active_params", "tokens_b", "note")
-_BUDGET = re.compile(r"([a-z]{2,3})_(tokens_b_(?:low|est|high)|status)")
+_BUDGET = re.compile(r"([A-Za-z]{2,3}(?:[-_][A-Za-z]{2,4})?)_(tokens_b_(?:low|est|high)|status)")
 
 
 def unknown(models: pd.Index) -> pd.DataFrame:
@@ -35,6 +36,7 @@ def read(path: pathlib.Path, models: pd.Index, warnings: list[str]) -> tuple[pd.
       The table, indexed by model, and the languages of which some budget is known.
     """
     table = cells.unique(path, cells.read_csv(path), "model")
+    table = _tagged(path, table)
     languages = sorted({m[1] for m in map(_BUDGET.fullmatch, table.columns) if m})
     for column in table.columns:
         if column not in _COLUMNS and not _BUDGET.fullmatch(column):
@@ -123,6 +125,15 @@ def _active(path: pathlib.Path, table: pd.DataFrame) -> None:
         raise ConfigError(
             f"{path}, model '{model}': params is {table.loc[model, 'params']:g}; it counts parameters, as 8e9"
         )
+
+
+def _tagged(path: pathlib.Path, table: pd.DataFrame) -> pd.DataFrame:
+    """The table with the languages of its columns in one form."""
+    names = {column: m and f"{tag(m[1])}_{m[2]}" for column in table.columns for m in [_BUDGET.fullmatch(column)]}
+    tagged = table.rename(columns={column: name for column, name in names.items() if name})
+    for name in tagged.columns[tagged.columns.duplicated()]:
+        raise ConfigError(f"{path} has the column '{name}' under two names of its language: keep one")
+    return tagged
 
 
 def _budgets(path: pathlib.Path, table: pd.DataFrame, lang: str) -> bool:

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from kanana_jax.errors import ConfigError, nearest
+from kanana_jax.languages import tag
 from kanana_jax.observatory import scaling
 from kanana_jax.observatory.pairs import Pairs
 from kanana_jax.observatory.tables import Tables
@@ -103,7 +104,9 @@ def parse(text: str, tables: Tables, language: str) -> Plan:
     Raises:
       ConfigError: unknown key or model, or a value that is no positive number.
     """
-    parts = dict(part.partition("=")[::2] for part in text.replace(" ", "").split(",") if part)
+    given = dict(part.partition("=")[::2] for part in text.replace(" ", "").split(",") if part)
+    tokens = {key: f"{tag(key.removesuffix('_tokens'))}_tokens" for key in given if key.endswith("_tokens")}
+    parts = {tokens.get(key, key): value for key, value in given.items()}
     known = ("base", "params", f"{language}_tokens")
     for key in parts:
         if key not in known:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.files import load_json
+from kanana_jax.languages import tag
 from kanana_jax.observatory import (
     DISCLAIMER,
     associations,
@@ -53,6 +54,8 @@ class Options:
     target: str = ""
 
     def __post_init__(self):
+        for key in ("language", "reference"):
+            object.__setattr__(self, key, tag(getattr(self, key)))
         if self.draws < 100:
             raise ConfigError(f"--draws {self.draws}: intervals need at least 100")
         if self.seed < 0:

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from kanana_jax.errors import ConfigError, nearest
+from kanana_jax.languages import tag
 from kanana_jax.observatory import cells, model_table
 
 MIN_MODELS = 5
@@ -121,6 +122,7 @@ def _tasks(path: pathlib.Path) -> pd.DataFrame:
     anchors = table["anchor"][table["anchor"] != ""]
     for task in anchors.index[anchors.duplicated()]:
         raise ConfigError(f"{path}, task '{task}': anchor '{anchors[task]}' stands at another task too; keep one")
+    table["language"] = [tag(code) for code in table["language"]]
     for task, row in table.iterrows():
         if not re.fullmatch("[a-z]{2,3}", row["language"]):
             raise ConfigError(f"{path}, task '{task}': language '{row['language']}' is no code like ko or en")

@@ -46,6 +46,7 @@ def _summary(report: Json, cost: Json) -> list[Block]:
                 "documents": report["documents"],
                 "kept": report["kept"],
                 "dropped": report["dropped"],
+                **({"judged by no filter": report["unjudged"]} if report.get("unjudged") else {}),
                 "broken lines": report["broken_lines"],
                 "text": f"{megabytes:,.1f} MB",
                 "MB/s of one core": round(megabytes / max(cost["cpu_seconds"], 1e-9), 2),

@@ -338,9 +338,10 @@ def _data(stages: dict[str, _Stage]) -> list[Block]:
     rows = []
     for name, v in last.data["sources"].items():
         dropped = ", ".join(f"{rule} {n['first']}" for rule, n in v["rules"].items() if n["first"]) or "–"
-        counts = (v["documents_total"], v["documents"], v["kept"], dropped, v["tokens"], v["epochs"], v["broken_lines"])
+        unjudged = v.get("unjudged", 0)
+        counts = (v["documents_total"], v["documents"], v["kept"], dropped, unjudged, v["tokens"], v["epochs"], v["broken_lines"])
         rows.append((name, v["lang"], *counts))
-    columns = ("source", "language", "documents", "seen", "kept", "dropped", "tokens", "epochs", "broken lines")
+    columns = ("source", "language", "documents", "seen", "kept", "dropped", "without filter", "tokens", "epochs", "broken lines")
     caption = f"Documents from the beginning to the end of {last.name}. Epochs: of the lane that is furthest."
     return [*blocks, Table(columns, rows, caption, formats={"epochs": ".3f"})]
 

@@ -171,8 +171,8 @@ def test_active_parameters_change_the_law(shipped):
 
 
 def test_no_jax_and_nothing_above_it():
-    """`kanana_jax.observatory` imports itself, `report`, `files` and errors; loading it loads no JAX."""
-    known = tuple(f"kanana_jax.{name}" for name in ("observatory", "errors", "files", "report"))
+    """`kanana_jax.observatory` imports itself, `report`, `files`, `languages` and errors; loading it loads no JAX."""
+    known = tuple(f"kanana_jax.{name}" for name in ("observatory", "errors", "files", "report", "languages"))
     for file in sorted((ROOT / "kanana_jax/observatory").glob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             names = (

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from kanana_jax import languages
 from kanana_jax.config import fingerprint
 from kanana_jax.data.filters.rules import FilterConfig
 from kanana_jax.data.filters.totals import Chunk, Totals, columns, judge_chunk, make_report, show_examples
@@ -56,6 +57,7 @@ class JobConfig:
     save_every: int = 64
 
     def __post_init__(self):
+        object.__setattr__(self, "lang", languages.tag(self.lang))
         if min(self.workers, self.chunk, self.save_every) < 1:
             raise ValueError("workers must be at least 1, and so must chunk and save_every")
 
@@ -74,7 +76,7 @@ def run(
       progress: called after each chunk with documents, bytes and seconds so far.
 
     Raises:
-      ConfigError: `output` was begun with another config or input.
+      ConfigError: `output` was begun with another config or input; or no filter applies to any document.
       UserError: no documents, too many broken lines, or a disk that is full.
     """
     began = time.perf_counter()
@@ -113,6 +115,7 @@ def run(
                 f"{totals.broken} of {seen} lines are broken, the first is {totals.first_broken}; "
                 "mend them or raise --max-broken-share"
             )
+        _check_judged(totals, configs, config.lang)
         _save(state_file, job, totals, files, finished=False)
         report = make_report(totals, configs, digest)
         for file in files.values():
@@ -130,6 +133,10 @@ def run(
         write_json(output / "cost.json", {"cpu_seconds": totals.seconds, "seconds": seconds, "bytes": totals.bytes})
         totals.sizes = {KEPT: files[KEPT].size}
         write_json(state_file, {"job": job, "finished": True}, indent=None)
+    except _NothingJudged:
+        for name in (*files, state_file.name):
+            (output / name).unlink(missing_ok=True)
+        raise
     except OSError as error:
         raise UserError(f"cannot write to {output} ({error.strerror}): free space, then run it again") from error
     finally:
@@ -199,6 +206,22 @@ def _frozen(config: FilterConfig) -> dict[str, str]:
         if folder:
             files.append(pathlib.Path(folder) / name)
     return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
+
+
+class _NothingJudged(ConfigError):
+    """No filter applies to any document."""
+
+
+def _check_judged(totals: Totals, configs: Mapping[str, FilterConfig], lang: str) -> None:
+    """Raises: _NothingJudged."""
+    unjudged = totals.unjudged()
+    if unjudged and sum(unjudged.values()) == totals.documents():
+        there = ", ".join(sorted(code or "none" for code in unjudged)[:8])
+        way = "name theirs in the config" if lang else f"say --lang {next(iter(configs))}"
+        raise _NothingJudged(
+            f"no filter of the config ({', '.join(configs)}) applies to any of the {totals.documents()} documents, "
+            f"whose language is {there}: {way}"
+        )
 
 
 def _save(

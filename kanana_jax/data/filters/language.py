@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kanana_jax import languages
 from kanana_jax.errors import UserError
 
 # CLD2 refuses what is not for interchange: control characters and Unicode's noncharacters.
@@ -32,9 +33,14 @@ def detect(text: str) -> dict[str, float]:
     except pycld2.error:
         clean = "".join(" " if ord(c) & 0xFFFE == 0xFFFE else c for c in _REFUSED.sub(" ", text))
         found = pycld2.detect(clean, bestEffort=True)
-    return {code.split("-")[0]: percent / 100 for _, code, percent, _ in reversed(found[2]) if code != "un"}
+    shares: dict[str, float] = {}
+    for _, code, percent, _ in reversed(found[2]):
+        if code != "un":  # Hebrew is `iw` to it, and Chinese has two codes
+            shares[languages.tag(code)] = shares.get(languages.tag(code), 0.0) + percent / 100
+    return shares
 
 
 def shares(texts: Sequence[str], lang: str) -> np.ndarray:
-    """How much of each normalised text is in a language (ISO 639-1: `ko`, `ja`, `en`, `zh` …), `[N]` in [0, 1]."""
-    return np.array([detect(text).get(lang, 0.0) for text in texts])
+    """How much of each normalised text is in a language (a tag: `ko`, `jpn_Jpan`, `en`, `zh` …), `[N]` in [0, 1]."""
+    wanted = languages.tag(lang)
+    return np.array([detect(text).get(wanted, 0.0) for text in texts])

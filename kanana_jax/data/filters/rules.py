@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
+from kanana_jax import languages
 from kanana_jax.data.arrays import characters, units
 from kanana_jax.data.arrays.spans import Span, cut, merged
 from kanana_jax.data.dedup.verdicts import Verdicts
@@ -55,7 +56,8 @@ class FilterConfig:
       cut_lines: whether the lines that break them are cut out of kept documents.
       pii: whether personal data are counted (signal `pii`), and in kept documents replaced by `<EMAIL>`, `<PHONE>` …
         (`pii.KINDS`).
-      language: whose share of the text is measured (signal `language`), e.g. `ko`; empty: it is not.
+      language: whose share of the text is measured (signal `language`), e.g. `ko`, in any form of a tag; empty: it is
+        not.
       quality: name → classifier, whose score is the signal `quality.NAME`.
       contamination: folder of `kanana contamination`: the share that evaluation sets have in a document (signal
         `contamination`).
@@ -197,6 +199,12 @@ class Filters:
 
     configs: dict[str, FilterConfig]
 
+    def __post_init__(self):
+        tags = [languages.tag(key) for key in self.configs if languages.is_tag(key)]
+        for key in self.configs:
+            if languages.is_tag(key) and tags.count(languages.tag(key)) > 1:
+                raise ConfigError(f"config 'filters.{key}': '{languages.tag(key)}' has two filters: keep one")
+
     def of(self, source: str, lang: str, select: Mapping[str, Rule] = {}):
         """The filter of a source's documents; `select` are further rules (of a stage)."""
         config = self.config_of(source, lang)
@@ -206,7 +214,8 @@ class Filters:
 
     def config_of(self, source: str, lang: str) -> FilterConfig | None:
         """The config for a source's documents."""
-        return next((self.configs[key] for key in (source, lang, "default") if key in self.configs), None)
+        named = source if source in self.configs else languages.key_of(lang, self.configs)
+        return self.configs.get(named or "default", self.configs.get("default"))
 
 
 def check_names(configs: Mapping[str, FilterConfig], names: tuple[str, ...], path: str) -> None:
@@ -217,7 +226,7 @@ def check_names(configs: Mapping[str, FilterConfig], names: tuple[str, ...], pat
     """
     known = (*names, "default")
     for key in configs:
-        if key not in known:
+        if key not in known and not (languages.is_tag(key) and languages.tag(key) in known):
             raise ConfigError(f"config '{path}.{key}' is no source or language: {nearest(key, list(known))}")
 
 

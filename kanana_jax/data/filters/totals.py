@@ -63,6 +63,9 @@ def judge_chunk(configs: Mapping[str, FilterConfig], lang: str, keep_dropped: bo
         totals = sources.setdefault(item["source"], _nothing())
         totals["documents"] += 1
         totals["kept"] += not verdict.rules
+        if verdict.signals is None:
+            own = item.get("lang", lang)
+            totals["unjudged"][own] = totals["unjudged"].get(own, 0) + 1
         count(totals["rules"], verdict.rules)
         for kind, n in verdict.pii.items():
             totals["pii"][kind] = totals["pii"].get(kind, 0) + n
@@ -111,8 +114,11 @@ def judge_chunk(configs: Mapping[str, FilterConfig], lang: str, keep_dropped: bo
 
 
 def _nothing() -> dict[str, Any]:
-    """Counts of a source: documents, kept, by rule, personal data by kind, documents by evaluation set."""
-    return {"documents": 0, "kept": 0, "rules": {}, "pii": {}, "contamination": {}}
+    """Counts of a source: documents, kept, by rule, personal data by kind, documents by evaluation set.
+
+    `unjudged`: documents to which no filter applies, by language.
+    """
+    return {"documents": 0, "kept": 0, "rules": {}, "pii": {}, "contamination": {}, "unjudged": {}}
 
 
 def _verdicts(filters: Filters, lang: str, items: list[Record]) -> list[Verdict]:
@@ -157,7 +163,7 @@ class Totals:
             into = self.sources.setdefault(name, _nothing())
             into["documents"] += found["documents"]
             into["kept"] += found["kept"]
-            for key in ("pii", "contamination"):
+            for key in ("pii", "contamination", "unjudged"):
                 for kind, n in found[key].items():
                     into[key][kind] = into[key].get(kind, 0) + n
             for rule, numbers in found["rules"].items():
@@ -179,6 +185,13 @@ class Totals:
 
     def documents(self) -> int:
         return sum(found["documents"] for found in self.sources.values())
+
+    def unjudged(self) -> dict[str, int]:
+        """Documents to which no filter applies, by language; the empty one: of those that do not say theirs."""
+        found: collections.Counter = collections.Counter()
+        for source in self.sources.values():
+            found.update(source["unjudged"])
+        return dict(sorted(found.items()))
 
 
 def show_examples(totals: Totals, configs: Mapping[str, FilterConfig]) -> dict[str, list[dict[str, Any]]]:
@@ -216,6 +229,8 @@ def make_report(totals: Totals, configs: Mapping[str, FilterConfig], digest: str
         "documents": documents,
         "kept": kept,
         "dropped": documents - kept,
+        "unjudged": sum(totals.unjudged().values()),
+        "unjudged_by_lang": totals.unjudged(),
         "broken_lines": totals.broken,
         "bytes": totals.bytes,
         "by_rule": named(by_rule),
@@ -226,6 +241,7 @@ def make_report(totals: Totals, configs: Mapping[str, FilterConfig], digest: str
                 "documents": found["documents"],
                 "kept": found["kept"],
                 "dropped": found["documents"] - found["kept"],
+                "unjudged": sum(found["unjudged"].values()),
                 "by_rule": named(found["rules"]),
             }
             for name, found in sorted(totals.sources.items())

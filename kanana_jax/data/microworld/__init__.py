@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from kanana_jax import languages
 from kanana_jax.data.microworld import code as code_lib
 from kanana_jax.data.microworld import encyclopedia, noise, parallel, prose
 from kanana_jax.data.microworld.questions import questions
@@ -94,7 +95,7 @@ def parse_uri(uri: str) -> Iterator[dict[str, Any]]:
       UserError: unknown kind, language or parameter, or a value that is no number.
     """
     parts = urlsplit(uri)
-    kind, lang = parts.netloc, parts.path.strip("/")
+    kind, lang = parts.netloc, languages.tag(parts.path.strip("/"))
     if kind not in KINDS:
         raise UserError(f"source '{uri}': no kind '{kind}'; {nearest(kind, KINDS)}")
     if lang not in LANGUAGES:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from kanana_jax import languages
 from kanana_jax.config import fingerprint
 from kanana_jax.data.arrays.characters import normalise
 from kanana_jax.data.quality import annotate, training
@@ -54,6 +55,7 @@ class LoopConfig:
     seed: int = 0
 
     def __post_init__(self):
+        object.__setattr__(self, "lang", languages.tag(self.lang))
         if min(self.seed_documents, self.evaluation_documents, self.candidates, self.rounds) < 1:
             raise ValueError("seed_documents, evaluation_documents, candidates and rounds must be at least 1")
         if not self.pool:

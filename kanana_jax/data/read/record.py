@@ -1,5 +1,7 @@
 """One document: a record, and how it is made of a JSON value.
 
+`lang` is a tag in any form (`languages.tag`), and in the record two letters where ISO 639-1 has them.
+
 A record is `{"id": str, "text": str, "source": str, "lang": str?, "url": str?, "meta": {…}?}`; further
 fields of an input move into `meta`. A conversation has `messages` (and `tools`) instead of a text; its record has both,
 the text being its turns, one below the other, so that filters, look-ups and held-out shares work on it as on any other.
@@ -11,7 +13,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from kanana_jax import jsonl
+from kanana_jax import jsonl, languages
 from kanana_jax.data.extract.markup import Broken
 
 __all__ = ["Broken", "Fields", "Line", "Record", "normalise"]
@@ -79,7 +81,7 @@ def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, defau
         "text": text,
         "source": _name(raw, "source") or source,
     }
-    if own := lang or _name(raw, "lang"):
+    if own := lang or languages.tag(_name(raw, "lang")):
         record["lang"] = own
     if messages is not None:
         record |= {key: _plain(raw[key]) for key in CONVERSATION if key in raw}

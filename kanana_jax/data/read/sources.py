@@ -13,6 +13,7 @@ from typing import Any
 
 import grain
 
+from kanana_jax import languages
 from kanana_jax.config import fingerprint
 from kanana_jax.data.read import records
 from kanana_jax.data.read.record import CONVERSATION, Broken, Record
@@ -32,7 +33,7 @@ class SourceConfig:
     Attributes:
       path: file, folder, glob, `hf://name[/config][:split]`, `seqio://task[?module=…&split=…]` or
         `microworld://kind/lang?…`.
-      lang: language of all documents, for evaluation by language.
+      lang: language of all documents, for evaluation by language; a tag in any form (`ko`, `kor_Hang`, `ko-KR`).
       text_field: the field that holds the text.
       format: of raw documents whose file names do not tell it, a key of `extract.FORMATS`.
       holdout: share of documents kept for evaluation, drawn by a hash of `split_key`.
@@ -52,6 +53,7 @@ class SourceConfig:
     max_broken_share: float = 0.001
 
     def __post_init__(self):
+        object.__setattr__(self, "lang", languages.tag(self.lang))
         if not 0 <= self.holdout < 1:
             raise ValueError("holdout must be a share in [0, 1)")
 

@@ -34,6 +34,8 @@ LaneState = dict[str, Any]
 # The data position of a stage, by lane; a part of every checkpoint.
 Position = dict[str, LaneState]
 BEGINNING: LaneState = {"row": 0, "sources": {}}
+# Counts of a source, beside those by rule; `unjudged`: documents to which no filter applies.
+COUNTS = ("documents", "kept", "unjudged", "tokens", "bytes", "rows")
 FILTER_SECONDS = "filter_seconds"  # beside a row's arrays: what filtering its documents took
 
 
@@ -44,6 +46,7 @@ class _Prepared(NamedTuple):
     rules: tuple[str, ...]
     bytes: int
     filter_seconds: float
+    judged: bool  # by any filter
 
 
 class _Prepare:
@@ -58,8 +61,9 @@ class _Prepare:
         verdict = self._judge(record)
         seconds = time.perf_counter() - began
         if verdict.rules:
-            return _Prepared(None, verdict.rules, 0, seconds)
-        return _Prepared(self._encoder(verdict.record), (), len(verdict.record["text"].encode()), seconds)
+            return _Prepared(None, verdict.rules, 0, seconds, True)
+        size, judged = len(verdict.record["text"].encode()), verdict.signals is not None
+        return _Prepared(self._encoder(verdict.record), (), size, seconds, judged)
 
 
 class _SourceRows:
@@ -74,11 +78,11 @@ class _SourceRows:
         state: SourceState | None,
     ):
         self._documents, self._epoch, self._data, self._packer = documents, epoch_documents, data, packer
-        self._totals: dict[str, Any] = {"documents": 0, "kept": 0, "rules": {}, "tokens": 0, "bytes": 0, "rows": 0}
+        self._totals: dict[str, Any] = {**dict.fromkeys(COUNTS, 0), "rules": {}}
         self._next = 0
         self.filter_seconds = 0.0
         if state is not None:
-            self._totals = _copy(state["totals"])
+            self._totals |= _copy(state["totals"])
             self._next = state["next"]
             if state["document"] is not None:
                 self._refill(state["document"], state["offset"])
@@ -114,6 +118,7 @@ class _SourceRows:
                 dropped_in_a_row = 0
                 totals["kept"] += 1
                 totals["bytes"] += document.bytes
+                totals["unjudged"] += not document.judged
                 self._packer.add(self._next, document.examples)
             self._next += 1
         row = self._packer.take()

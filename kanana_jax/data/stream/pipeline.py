@@ -17,6 +17,7 @@ import numpy as np
 from kanana_jax.data.read.sources import PreparedSource
 from kanana_jax.data.stream.encode import Encoder
 from kanana_jax.data.stream.lanes import (
+    COUNTS,
     FILTER_SECONDS,
     Judge,
     LaneDataset,
@@ -186,9 +187,9 @@ def add_rules(totals: dict[str, dict[str, int]], counts: Mapping[str, Any]) -> N
 
 def data_report(lanes: Position, sources: Mapping[str, PreparedSource]) -> dict[str, Any]:
     """`data_report.json` from the states of all lanes."""
-    report: dict[str, Any] = {"sources": {}, "documents": 0, "kept": 0, "dropped": 0, "by_rule": {}}
+    report: dict[str, Any] = {"sources": {}, "documents": 0, "kept": 0, "dropped": 0, "unjudged": 0, "by_rule": {}}
     for name, source in sources.items():
-        totals = {"documents": 0, "kept": 0, "rules": {}, "tokens": 0, "bytes": 0, "rows": 0}
+        totals: dict[str, Any] = {**dict.fromkeys(COUNTS, 0), "rules": {}}
         epochs = 0.0
         for lane in lanes.values():
             state = lane["sources"].get(name)
@@ -208,6 +209,7 @@ def data_report(lanes: Position, sources: Mapping[str, PreparedSource]) -> dict[
         }
         report["documents"] += totals["documents"]
         report["kept"] += totals["kept"]
+        report["unjudged"] += totals["unjudged"]
         add_rules(report["by_rule"], totals["rules"])
     report["dropped"] = report["documents"] - report["kept"]
     return report

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
+from kanana_jax import languages
 from kanana_jax.data.tokens import byte_level, conversion, hugging_face, specials
 from kanana_jax.data.tokens.hugging_face import HuggingFace
 from kanana_jax.errors import UserError
@@ -35,6 +36,7 @@ class TokenizerConfig:
     shares: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        object.__setattr__(self, "shares", {languages.tag(lang): share for lang, share in self.shares.items()})
         if not self.path and self.vocab_size < 300:
             raise ValueError("vocab_size must be at least 300: 256 bytes and the symbols come first")
         if any(share < 0 for share in self.shares.values()) or (self.shares and not sum(self.shares.values())):
