@@ -179,6 +179,7 @@ class HarnessModel(TemplateLM):
                         max_new_tokens=new,
                         sampling=sampling,
                         stop=s.stop_ids,
+                        tokens=s.tokenizer.vocab_size,
                         seed=self.seed + i,
                         finished=finished,
                     )

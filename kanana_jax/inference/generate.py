@@ -8,7 +8,7 @@ are compiled.
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ def generate(
     max_new_tokens: int,
     sampling: SamplingConfig = SamplingConfig(),
     stop: Sequence[int] = (),
+    tokens: int | None = None,
     seed: int = 0,
     finished: Callable[[int, np.ndarray], bool] | None = None,
     check_every: int = 32,
@@ -39,6 +40,7 @@ def generate(
       prompts: int32 ids, with BOS where the model wants it; at least one token each.
       max_new_tokens: the most new tokens per prompt.
       stop: ids that end a row; the stop token itself is not returned.
+      tokens: of the tokenizer; the model's padding beyond them takes part in the softmax and is never drawn.
       seed: of the draws; row `i` draws the same whatever stands in the other rows.
       finished: asked of a prompt's place and its new ids, after 4, 8, 16 … and every `check_every` of them; a row of
         which it says yes ends there (stop sequences that are no single token), whatever it has written beyond.
@@ -58,11 +60,11 @@ def generate(
     shared = min((min(common(first, p), len(p) - 1) for p in prompts[1:]), default=0)
     shared = shared if shared >= LEAST_SHARED else 0
     width = rounded(max(len(p) for p in prompts) - shared)
-    tokens = np.zeros((rows, width), np.int32)
+    read_ids = np.zeros((rows, width), np.int32)
     segments = np.zeros((rows, width), np.int32)
     for i in range(rows):
         rest = prompts[min(i, len(prompts) - 1)][shared:]
-        tokens[i, width - len(rest) :] = rest
+        read_ids[i, width - len(rest) :] = rest
         segments[i, width - len(rest) :] = 1
     # The whole forward pass runs in the compute dtype: cast once, not at every token.
     dtype = model.runtime.compute_dtype
@@ -70,28 +72,18 @@ def generate(
     # Scanned, since a static slice of the stacked layers would be copied at every token.
     runtime = dataclasses.replace(model.runtime, param_dtype=dtype, remat="none", scan_layers=True)
     model = Model(model.architecture, runtime)
+    drawn = model.architecture.vocab_size if tokens is None else tokens
     key, ends = jax.random.key(seed), jnp.asarray(sorted(stop) or [-1], jnp.int32)
     cache = read(params, first[:shared], model) if shared else None
-    state = _begin(
-        params,
-        cache,
-        jnp.int32(shared),
-        tokens,
-        segments,
-        key,
-        new=max_new_tokens,
-        model=model,
-        sampling=sampling,
-    )
+    how: Any = {"model": model, "sampling": sampling, "drawn": drawn}
+    state = _begin(params, cache, jnp.int32(shared), read_ids, segments, key, new=max_new_tokens, **how)
     lengths = shared + segments.sum(axis=1)
     # First looked at soon: many answers are short.
     early = [1 << i for i in range(2, (check_every - 1).bit_length())]
     looks = [] if finished is None else [*early, *range(check_every, max_new_tokens, check_every)]
     done = np.zeros(rows, bool)
     for limit in [*(n for n in looks if n < max_new_tokens), max_new_tokens]:
-        state, out, count, ended = _advance(
-            params, state, lengths, key, ends, done, jnp.int32(limit), model=model, sampling=sampling
-        )
+        state, out, count, ended = _advance(params, state, lengths, key, ends, done, jnp.int32(limit), **how)
         out, count, done = np.asarray(out), np.asarray(count), np.array(ended)
         if finished is not None and limit < max_new_tokens:
             for row in np.flatnonzero(~done):
@@ -113,16 +105,18 @@ class _State(NamedTuple):
 
 
 def _pick(
-    module: Transformer, hidden_BD: jax.Array, key: jax.Array, step: jax.Array, sampling: SamplingConfig
+    module: Transformer, hidden_BD: jax.Array, key: jax.Array, step: jax.Array, sampling: SamplingConfig, drawn: int
 ) -> jax.Array:
     logits = module.unembed(hidden_BD)
+    if drawn < logits.shape[-1]:
+        logits = jnp.where(jnp.arange(logits.shape[-1]) < drawn, logits, -jnp.inf)
     if sampling.temperature == 0:
         return sample(logits, key, sampling)
     row_keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), step))(jnp.arange(len(hidden_BD)))
     return jax.vmap(lambda row, k: sample(row[None], k, sampling)[0])(logits, row_keys)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "new", "sampling"))
+@functools.partial(jax.jit, static_argnames=("model", "new", "sampling", "drawn"))
 def _begin(
     params: Params,
     cache: KVCache | None,
@@ -134,6 +128,7 @@ def _begin(
     model: Model,
     new: int,
     sampling: SamplingConfig,
+    drawn: int,
 ) -> _State:
     """Reads the prompts' rests; `cache` holds the `shared` tokens before them, or is None."""
     module = model.bind(params)
@@ -143,11 +138,11 @@ def _begin(
     hidden, cache = module(tokens, positions=positions, segment_ids=segments, cache=cache)
     cache = expanded(cache, 1, new)  # only now: while prompts are read, these slots would be looked at in vain
     zero = jnp.zeros((), jnp.int32)
-    token = _pick(module, hidden[:, -1], key, zero, sampling)
+    token = _pick(module, hidden[:, -1], key, zero, sampling, drawn)
     return _State(zero, token, jnp.zeros((B,), bool), jnp.zeros((B, new), jnp.int32), jnp.zeros((B,), jnp.int32), cache)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "sampling"), donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("model", "sampling", "drawn"), donate_argnames="state")
 def _advance(
     params: Params,
     state: _State,
@@ -159,6 +154,7 @@ def _advance(
     *,
     model: Model,
     sampling: SamplingConfig,
+    drawn: int,
 ) -> tuple[_State, jax.Array, jax.Array, jax.Array]:
     """Continues to `limit` new tokens, or until all rows have ended."""
     module = model.bind(params)
@@ -168,7 +164,9 @@ def _advance(
         out = s.out.at[:, s.step].set(jnp.where(done, 0, s.token))
         count = s.count + (~done).astype(jnp.int32)
         hidden, cache = module(s.token[:, None], positions=(lengths + s.step)[:, None], cache=s.cache)
-        return _State(s.step + 1, _pick(module, hidden[:, 0], key, s.step + 1, sampling), done, out, count, cache)
+        return _State(
+            s.step + 1, _pick(module, hidden[:, 0], key, s.step + 1, sampling, drawn), done, out, count, cache
+        )
 
     def going_on(s: _State):
         return (s.step < limit) & ~jnp.all(s.done | jnp.isin(s.token, stop))

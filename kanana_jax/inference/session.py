@@ -1,6 +1,7 @@
 """A loaded model and its tokenizer: text in, text out."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -41,7 +42,9 @@ class Session:
                 f"the model {found.architecture.vocab_size}"
             )
         runtime = Runtime(param_dtype=dtype, compute_dtype=dtype)
-        mesh = make_mesh(MeshConfig(), devices)
+        # Weights are cut over as many devices as divide them; the others hold copies, for other rows.
+        count = len(jax.devices() if devices is None else devices)
+        mesh = make_mesh(MeshConfig(data=-1, fsdp=math.gcd(count, found.architecture.embed_dim)), devices)
         model = Model(found.architecture, runtime)
         return Session(model, model_folder.load_params(found, runtime, mesh), tokenizer, mesh)
 
@@ -83,5 +86,6 @@ class Session:
                 max_new_tokens=max_new_tokens,
                 sampling=sampling,
                 stop=self.stop_ids,
+                tokens=self.tokenizer.vocab_size,
                 seed=seed,
             )

@@ -73,7 +73,9 @@ def distillation(
 
     Args:
       hidden, unembedding: the student's, `[B, T, D]`, `[V, D]`.
-      teacher_hidden, teacher_unembedding: `[B, T, D']`, `[V, D']`; no gradient goes there.
+      teacher_hidden, teacher_unembedding: `[B, T, D']`, `[V', D']`; no gradient goes there. Where both vocabularies are
+        the tokenizer's with unlike padding, ids that only the teacher has are left out of its softmax; those that only
+        the student has get the teacher's probability 0 (e⁻²⁰ where its logarithm is asked for), and so go down.
       targets, weights: `[B, T]`.
       chunk: rows of logits that a device holds at once; half of them are the teacher's.
 
@@ -83,7 +85,12 @@ def distillation(
     tokens = {"targets": targets, "weights": weights, "teacher": jax.lax.stop_gradient(teacher_hidden)}
     # The teacher's matrix in the dtype of its states: it is read once a chunk.
     matrix = jax.lax.stop_gradient(teacher_unembedding).astype(teacher_hidden.dtype)
-    sums, _ = fused(FullTeacher(config), hidden, unembedding, tokens, {"teacher": matrix}, chunk=max(1, chunk // 2))
+    known = None
+    if len(matrix) != len(unembedding):
+        known = min(len(matrix), len(unembedding))
+        matrix = jnp.pad(matrix[:known], ((0, len(unembedding) - known), (0, 0)))
+    kind, frozen = FullTeacher(config, known), {"teacher": matrix}
+    sums, _ = fused(kind, hidden, unembedding, tokens, frozen, chunk=max(1, chunk // 2))
     return Distillation(sums["loss"], sums["divergence"], sums["nll"])
 
 
@@ -133,11 +140,20 @@ def _gradient(config, d_divergence_CV, softmax_CV, tokens, vocabulary):
     return d * tokens["weights"][:, None]
 
 
+_NEVER = -1e30  # a logit whose exponential is 0
+_UNKNOWN = -20.0  # log p of an id that the teacher does not have
+
+
 @dataclasses.dataclass(frozen=True)
 class FullTeacher:
-    """The whole distribution of a teacher whose hidden states are at hand, see `fused.ChunkLoss`."""
+    """The whole distribution of a teacher whose hidden states are at hand, see `fused.ChunkLoss`.
+
+    Attributes:
+      known: how many ids the teacher has; None: all.
+    """
 
     config: DistillationConfig
+    known: int | None = None
 
     def __call__(self, logits_CV, tokens, frozen, vocabulary: Vocabulary, differentiate: bool):
         c, tau = self.config, self.config.temperature
@@ -150,7 +166,12 @@ class FullTeacher:
             return exp_CV * (1 / total_C)[:, None], logits_CV - log_z_C[:, None], log_z_C
 
         q_CV, log_q_CV, log_z_C = distribution(logits_CV / tau)
-        p_CV, log_p_CV, _ = distribution(teacher_CV / tau)
+        if self.known is None:
+            p_CV, log_p_CV, _ = distribution(teacher_CV / tau)
+        else:
+            known_V = vocabulary.below(self.known)
+            p_CV, log_p_CV, _ = distribution(jnp.where(known_V, teacher_CV / tau, _NEVER))
+            log_p_CV = jnp.where(known_V, log_p_CV, _UNKNOWN)
         if tau != 1.0:
             log_z_C = vocabulary.log_z(logits_CV)
         nll_C = log_z_C - vocabulary.pick(logits_CV, tokens["targets"])

@@ -60,6 +60,10 @@ class Vocabulary(NamedTuple):
         top_Ck, at_Ck = jax.lax.top_k(all_values, k)
         return top_Ck, jnp.take_along_axis(all_ids, at_Ck, axis=-1)
 
+    def below(self, count: int) -> jax.Array:
+        """Whether a token id is below a number, bool `[v]`."""
+        return jnp.arange(self.size) + self.first < count
+
     def onehot(self, ids_C: jax.Array) -> jax.Array:
         """bool `[C, v]`."""
         return jnp.arange(self.size)[None, :] == (ids_C - self.first)[:, None]

@@ -4,6 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from kanana_jax.losses.fused import Vocabulary, fused
 
@@ -25,6 +26,7 @@ def top_tokens(
     unembedding: jax.Array,
     k: int,
     *,
+    tokens: int | None = None,
     ids_dtype: str = "int32",
     log_probs_dtype: str = "float32",
     chunk: int = 1024,
@@ -34,10 +36,18 @@ def top_tokens(
     Args:
       hidden: `[B, T, D]`.
       unembedding: `[V, D]`.
-      k: 1 … V.
+      k: 1 … the number of tokens.
+      tokens: those of the tokenizer; rows beyond it are in the softmax and not among the k. Default: all V.
       chunk: tokens whose logits a device holds at once.
     """
-    _, found = fused(_Top(k, ids_dtype, log_probs_dtype), hidden, unembedding, {}, {}, chunk=chunk)
+    _, found = fused(
+        _Top(k, tokens, ids_dtype, log_probs_dtype),
+        hidden,
+        unembedding,
+        {},
+        {},
+        chunk=chunk,
+    )
     return TopTokens(found["ids"], found["log_probs"])
 
 
@@ -46,10 +56,14 @@ class _Top:
     """See `fused.ChunkLoss`; there is no loss."""
 
     k: int
+    tokens: int | None
     ids_dtype: str
     log_probs_dtype: str
 
     def __call__(self, logits_CV, tokens, frozen, vocabulary: Vocabulary, differentiate: bool):
-        logits_Ck, ids_Ck = vocabulary.top(logits_CV, self.k)
+        meant_CV = logits_CV
+        if self.tokens is not None:
+            meant_CV = jnp.where(vocabulary.below(self.tokens), logits_CV, -jnp.inf)
+        logits_Ck, ids_Ck = vocabulary.top(meant_CV, self.k)
         log_p_Ck = logits_Ck - vocabulary.log_z(logits_CV)[:, None]
         return {}, {"ids": ids_Ck.astype(self.ids_dtype), "log_probs": log_p_Ck.astype(self.log_probs_dtype)}, None

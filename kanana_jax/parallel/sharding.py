@@ -80,6 +80,7 @@ def check_divisible(mesh: Mesh | AbstractMesh, sizes: dict[str, tuple[str, int]]
             raise ConfigError(
                 f"{what} = {size} is not divisible by the {parts} devices of mesh axis "
                 f"{' × '.join('mesh.' + n for n in names)}: change the mesh or the model"
+                + (" (a stage's vocab_multiple pads the vocabulary of a new one)" if axis == "vocab" else "")
             )
 
 

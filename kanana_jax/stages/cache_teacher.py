@@ -84,8 +84,9 @@ def run(name: str, config: CacheTeacherStage, context: Context) -> None:
     own, teacher, shapes = config.cache_teacher, context.find(config.start), context.shapes
     a, mesh, folder, position = teacher.architecture, shapes.mesh, context.workdir / name, context.position(config)
     check_text(name, context, a, teacher.card, "cache_teacher.seq_len", own.seq_len, "teacher")
-    if own.k > a.vocab_size:
-        raise ConfigError(f"config '{name}.cache_teacher.k' is {own.k}: the teacher has {a.vocab_size} tokens")
+    if own.k > context.tokenizer.vocab_size:
+        known = context.tokenizer.vocab_size
+        raise ConfigError(f"config '{name}.cache_teacher.k' is {own.k}: the tokenizer has {known} tokens")
     rows = {"rows": ("batch", own.batch_size), "seq_len": ("sequence", own.seq_len)}
     sharding.check_divisible(mesh, {**counts.sizes(a), **rows})
     header = {
@@ -104,7 +105,8 @@ def run(name: str, config: CacheTeacherStage, context: Context) -> None:
     }
     progress = _progress(folder, header)
     model = shapes.model(a, own.seq_len, frozen_runtime(shapes.runtime, own.dtype))
-    job = _Job(name, own, model, lambda: context.load(teacher, model), mesh, folder, header)
+    tokens = context.tokenizer.vocab_size
+    job = _Job(name, own, model, lambda: context.load(teacher, model), mesh, folder, header, tokens)
     encoder = TextEncoder(context.tokenizer)
     stream = context.stream(name, config, encoder, job.rows, own.batch_size, own.seq_len, position)
     with jax.set_mesh(mesh), contextlib.closing(stream) as batches, termination() as terminated:
@@ -158,7 +160,9 @@ class _Job:
         mesh: Mesh,
         folder: pathlib.Path,
         header: Json,
+        tokens: int,
     ):
+        self.tokens = tokens
         self.name, self.config, self.mesh, self.folder, self.header = name, config, mesh, folder, header
         self.rows = sharding.local_rows(mesh, config.batch_size)
         self.owners = sharding.owned_rows(mesh, config.batch_size)
@@ -180,6 +184,7 @@ class _Job:
                 hidden_BTD,
                 unembedding_VD,
                 config.k,
+                tokens=self.tokens,
                 ids_dtype=self.header["ids_dtype"],
                 log_probs_dtype=config.log_probs,
                 chunk=config.chunk,

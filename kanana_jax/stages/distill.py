@@ -247,6 +247,12 @@ def running_teacher(name: str, config: DistillStage, shapes: Shapes) -> Teacher:
         )
     rows = ("batch", train.batch_size if own.mesh else train.batch_size // train.accumulate)
     check_divisible(teacher_mesh, {**counts.sizes(architecture, "teacher"), "the teacher's rows": rows})
+    if own.mesh is not None:  # its output matrix goes to the student's mesh
+        sizes = {
+            "teacher.vocab_size": ("vocab", architecture.vocab_size),
+            "teacher.embed_dim": ("embed", architecture.embed_dim),
+        }
+        check_divisible(mesh, sizes)
     runtime = frozen_runtime(shapes.runtime, own.dtype)
     return Teacher(shapes.model(architecture, train.seq_len, runtime), teacher_mesh)
 
@@ -390,6 +396,4 @@ def _array(shape: tuple[int, ...], dtype: str, mesh: Mesh, *names: str | None) -
     return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=NamedSharding(mesh, spec(*names)))
 
 
-KIND = Kind(
-    "distill", DistillStage, run, free=(*text.FREE, "distill.mesh"), decisive=text.decisive, programs=programs
-)
+KIND = Kind("distill", DistillStage, run, free=(*text.FREE, "distill.mesh"), decisive=text.decisive, programs=programs)

@@ -191,10 +191,10 @@ def check_text(
 ) -> None:
     """Raises ConfigError if a stage's model or teacher cannot read rows of `seq_len` tokens (config `key`)."""
     tokenizer, known = context.tokenizer, card.get("tokenizer")
-    if architecture.vocab_size != tokenizer.vocab_size:
+    if architecture.vocab_size < tokenizer.vocab_size:
         raise ConfigError(
-            f"stage '{name}': the {who}'s vocab_size is {architecture.vocab_size}, the tokenizer's "
-            f"{tokenizer.vocab_size}: they must be equal"
+            f"stage '{name}': the {who}'s vocab_size is {architecture.vocab_size}, the tokenizer has "
+            f"{tokenizer.vocab_size} tokens: a {who} must have a row for each (and may have more, as padded ones have)"
         )
     if known is not None and known != tokenizer.fingerprint:
         raise ConfigError(

@@ -56,11 +56,14 @@ class TrainingConfig(ReadingConfig):
 
     Attributes:
       model: the architecture, where the stage starts from scratch.
+      vocab_multiple: its vocab_size is rounded up to a multiple of this, so that `mesh.tensor` divides it; ids beyond
+        the tokenizer's are in the softmax like others, are never a target and never sampled.
       train: length, batch, optimizer, logging, checkpoints.
       tasks: benchmarks that run while it trains.
     """
 
     model: Architecture | None = None
+    vocab_multiple: int = 1
     train: TrainConfig
     tasks: TasksConfig | None = None
 
@@ -70,6 +73,11 @@ class TrainingConfig(ReadingConfig):
             raise ValueError("a stage that starts from 'scratch' needs a model section")
         if self.start != SCRATCH and self.model is not None:
             raise ValueError(f"the stage starts from '{self.start}', whose model it takes: remove its model section")
+        if self.vocab_multiple < 1 or (self.vocab_multiple > 1 and self.model is None):
+            raise ValueError("vocab_multiple pads a new model's vocabulary, to a multiple of at least 1")
+        if self.model is not None:
+            padded = -(-self.model.vocab_size // self.vocab_multiple) * self.vocab_multiple
+            object.__setattr__(self, "model", dataclasses.replace(self.model, vocab_size=padded))
 
 
 def trained_model(name: str, config: TrainingConfig, shapes: Shapes) -> Model:
@@ -227,6 +235,7 @@ def _samples(context: Context, model: Model, params: Params) -> list[dict[str, s
         max_new_tokens=config.max_new_tokens,
         sampling=config.sampling,
         stop=[tokenizer.eos_id],
+        tokens=tokenizer.vocab_size,
         seed=context.shapes.seed,
     )
     return [

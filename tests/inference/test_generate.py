@@ -1,5 +1,7 @@
 """Generation: batches of unequal prompts, sampling, stopping, seeds."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,6 +75,21 @@ def test_prompts_that_begin_alike_read_that_once_and_write_the_same(params, monk
     with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=2, sequence=1, tensor=2))):
         got = generate(params, Model(A), prompts, max_new_tokens=8)
     assert read[2:] == [17] and [ids.tolist() for ids in got] == [_slow_greedy(params, p, 8) for p in prompts]
+
+
+@pytest.mark.parametrize("sampling", [SamplingConfig(), SamplingConfig(temperature=5.0, top_p=0.99)])
+def test_rows_beyond_the_tokenizer_are_never_drawn(params, sampling):
+    """Greedily: the best of the others, at every token; else the model draws padding at such a temperature soon."""
+    free = generate(params, Model(A), PROMPTS, max_new_tokens=24, sampling=sampling)
+    assert max(map(max, free)) >= 20
+    got = generate(params, Model(A), PROMPTS, max_new_tokens=24, sampling=sampling, tokens=20)
+    assert all(len(ids) == 24 and max(ids) < 20 for ids in got)
+    if not sampling.temperature:
+        small = dataclasses.replace(A, vocab_size=20)
+        cut = {**params, "embedding": params["embedding"][:20], "unembedding": params["unembedding"][:20]}
+        prompts = [PROMPTS[0], PROMPTS[1]]
+        want = generate(cut, Model(small), prompts, max_new_tokens=24)
+        assert [x.tolist() for x in got[:2]] == [x.tolist() for x in want]
 
 
 def test_stop_tokens_end_a_row_and_only_that_row(params):

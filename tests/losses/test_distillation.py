@@ -1,5 +1,7 @@
 """Divergences and gradients against float64 formulas and finite differences, on one and on eight devices."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,6 +101,42 @@ def test_values_and_gradients(case, config, mesh):
     np.testing.assert_allclose((output.loss, output.divergence, output.nll), want, rtol=2e-6, atol=1e-5)
     for name, at, slope in _gradients(case, lambda h, u: _value(case, config, h, u)[0]):
         assert float(grads[name][at]) == pytest.approx(slope, rel=1e-4, abs=3e-6)
+
+
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[4], CONFIGS[6]], ids=str)
+@pytest.mark.parametrize(
+    "teacher_tokens, mesh", [(48, None), (33, None), (34, dict(fsdp=2, tensor=4)), (46, dict(fsdp=4, tensor=2))]
+)
+def test_a_teacher_of_another_padding(case, config, teacher_tokens, mesh):
+    """Cut to the student's ids, or without a probability for those that it lacks, which still are in the student's softmax."""
+    rng = np.random.default_rng(5)
+    case = case | dict(teacher_unembedding=rng.normal(size=(teacher_tokens, E)) * 0.5)
+    log_p = log_softmax((case["teacher_hidden"] @ case["teacher_unembedding"].T)[..., :V] / config.temperature)
+    lacking = V - log_p.shape[-1]
+    log_p = np.pad(log_p, [(0, 0), (0, 0), (0, lacking)], constant_values=-20.0)
+    p = np.exp(log_p) * (np.arange(V) < V - lacking)
+
+    def value(hidden, unembedding):
+        c, student = config, hidden @ unembedding.T
+        log_q = log_softmax(student / c.temperature)
+        q = np.exp(log_q)
+        log_m = np.log(c.jsd_beta * np.exp(log_p) + (1 - c.jsd_beta) * q)
+        each = {
+            "forward": (p * (log_p - log_q)).sum(-1),
+            "reverse": (q * (log_q - log_p)).sum(-1),
+            "jsd": c.jsd_beta * (p * (log_p - log_m)).sum(-1) + (1 - c.jsd_beta) * (q * (log_q - log_m)).sum(-1),
+        }[c.divergence]
+        nll = -np.take_along_axis(log_softmax(student), case["targets"][..., None], -1)[..., 0]
+        total = (1 - c.ce_weight) * c.temperature**2 * each + c.ce_weight * nll
+        return (total * case["weights"]).sum()
+
+    with jax.set_mesh(make_mesh(MeshConfig(**mesh))) if mesh else contextlib.nullcontext():
+        output, grads = _ours(case, _online(case, config))
+    assert float(output.loss) == pytest.approx(value(case["hidden"], case["unembedding"]), rel=1e-5)
+    for name, at, slope in _gradients(case, value):
+        assert float(grads[name][at]) == pytest.approx(slope, rel=1e-4, abs=3e-6)
+    if lacking and config.divergence == "forward":  # what only the student has goes down
+        assert (np.asarray(grads["unembedding"])[-lacking:] != 0).any(axis=1).all()
 
 
 def _top(case, k):

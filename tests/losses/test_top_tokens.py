@@ -1,9 +1,12 @@
 """The k most probable tokens against a sort in NumPy, on one and on eight devices; never all logits at once."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import log_softmax
 
 from kanana_jax.losses.top_tokens import top_tokens
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
@@ -46,3 +49,15 @@ def test_no_logits_of_all_tokens_in_memory():
     )
     compiled = jax.jit(lambda h, m: top_tokens(h, m, 16, chunk=128)).lower(*shapes).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < tokens * vocabulary * 4 / 4
+
+
+@pytest.mark.parametrize("mesh", [None, dict(fsdp=1, tensor=8)])
+def test_padded_rows_are_in_the_softmax_and_not_among_the_top(mesh):
+    rng = np.random.default_rng(2)
+    hidden, matrix = rng.normal(size=(8, 3, 16)).astype(np.float32), rng.normal(size=(40, 16)).astype(np.float32)
+    log_p = log_softmax(hidden @ matrix.T)
+    want = np.argsort(-log_p[..., :21], axis=-1, kind="stable")[..., :21]
+    with jax.set_mesh(make_mesh(MeshConfig(**mesh))) if mesh else contextlib.nullcontext():
+        ids, found = jax.jit(lambda h, m: top_tokens(h, m, 21, tokens=21, chunk=5))(hidden, matrix)
+    np.testing.assert_array_equal(ids, want)
+    np.testing.assert_allclose(found, np.take_along_axis(log_p, want, -1), rtol=1e-5)

@@ -102,24 +102,28 @@ def prepare(name: str, config: SourceConfig, cache: pathlib.Path) -> PreparedSou
     Raises:
       UserError: no documents, or more broken lines than `max_broken_share`.
     """
-    folder = _folder(name, config, cache)
-    if not (folder / "index.json").is_file():
+    folder, gone = _folder(name, config, cache)
+    if gone:
+        log.warning(
+            "source '%s': %s is gone; its documents are read as converted before: %s", name, config.path, folder
+        )
+    elif not (folder / "index.json").is_file():
         _convert(name, config, folder)
     return load_prepared(name, config, cache)
 
 
 def load_prepared(name: str, config: SourceConfig, cache: pathlib.Path) -> PreparedSource:
     """The folder that `prepare` made (called by the processes that did not make it)."""
-    folder = _folder(name, config, cache)
+    folder, _ = _folder(name, config, cache)
     if not (folder / "index.json").is_file():
         raise UserError(f"source '{name}' is not in {cache}: the workdir must be on storage that all hosts share")
     return PreparedSource(name, config.lang, folder, load_json(folder / "index.json"))
 
 
-def _folder(name: str, config: SourceConfig, cache: pathlib.Path) -> pathlib.Path:
-    """The folder of a source's shards; of files that are gone, the newest that was made of them."""
+def _folder(name: str, config: SourceConfig, cache: pathlib.Path) -> tuple[pathlib.Path, bool]:
+    """The folder of a source's shards, and whether its files are gone: then the newest that was made of them."""
     try:
-        return cache / f"{name}-{_fingerprint(config)}"
+        return cache / f"{name}-{_fingerprint(config)}", False
     except UserError:
         kept = [
             f for f in cache.glob("*/index.json") if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{16}}", f.parent.name)
@@ -128,11 +132,7 @@ def _folder(name: str, config: SourceConfig, cache: pathlib.Path) -> pathlib.Pat
         kept = [file for file in kept if load_json(file).get("config") == own]
         if not kept:
             raise
-        folder = max(kept, key=lambda file: file.stat().st_mtime_ns).parent
-        log.warning(
-            "source '%s': %s is gone; its documents are read as converted before: %s", name, config.path, folder
-        )
-        return folder
+        return max(kept, key=lambda file: file.stat().st_mtime_ns).parent, True
 
 
 def _fingerprint(config: SourceConfig) -> str:
