@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 import sys
+from typing import Any
 
 from kanana_jax.cli.verbs import AddVerb
 from kanana_jax.errors import ConfigError
@@ -62,6 +63,7 @@ def _add_filter(verb: AddVerb) -> None:
 def _filter(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax import config as config_lib
     from kanana_jax.data.filters import FilterConfig, job
+    from kanana_jax.files import locked
     from kanana_jax.report.filters import write_filter_report
 
     config = config_lib.read_config_file(options.config)
@@ -80,9 +82,9 @@ def _filter(options: argparse.Namespace, overrides: list[str], command: list[str
         )
     except ValueError as error:
         raise ConfigError(f"--{error}") from error
-    with job.progress_bar() as progress:
+    with locked(options.output), job.progress_bar() as progress:
         report = job.run(configs, options.input, options.output, settings, progress)
-    write_filter_report(options.output)
+        write_filter_report(options.output)
     print(f"{report['kept']} of {report['documents']} documents kept: {options.output / 'report.html'}")
     if report["unjudged"]:
         there = ", ".join(f"{n} of {lang or 'none'}" for lang, n in report["unjudged_by_lang"].items())
@@ -119,6 +121,7 @@ def _add_dedup(verb: AddVerb) -> None:
 
 def _dedup(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.data.dedup import local, minhash
+    from kanana_jax.files import locked
 
     try:
         hashing = minhash.MinHashConfig(options.bands, options.rows, seed=options.seed)
@@ -129,12 +132,13 @@ def _dedup(options: argparse.Namespace, overrides: list[str], command: list[str]
     def show(count: int) -> None:
         print(f"\r{count:,} documents", end="", file=sys.stderr, flush=True)
 
-    if options.beam:
-        from kanana_jax.data.dedup import beam
+    with locked(options.output):
+        if options.beam:
+            from kanana_jax.data.dedup import beam
 
-        report = beam.run(config, options.input, options.output, options.beam)
-    else:
-        report = local.run(config, options.input, options.output, show if sys.stderr.isatty() else None)
+            report = beam.run(config, options.input, options.output, options.beam)
+        else:
+            report = local.run(config, options.input, options.output, show if sys.stderr.isatty() else None)
     print(
         f"{report['kept']} of {report['documents']} documents kept "
         f"({report['exact']} exact, {report['near']} near duplicates): {options.output / 'duplicates.jsonl'}"
@@ -168,6 +172,7 @@ def _add_contamination(verb: AddVerb) -> None:
 
 def _contamination(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.data.filters import decontamination
+    from kanana_jax.files import locked
 
     sets = {}
     for item in options.input:
@@ -180,7 +185,8 @@ def _contamination(options: argparse.Namespace, overrides: list[str], command: l
         config = decontamination.ContaminationConfig(max_items=options.max_items)
     except ValueError as error:
         raise ConfigError(f"--max-items: {error}") from error
-    report = decontamination.build(sets, config, options.output)
+    with locked(options.output):
+        report = decontamination.build(sets, config, options.output)
     for name, found in report["sets"].items():
         print(f"{name}: {found['ngrams']} n-grams of {found['items']} texts, {found['too_short']} too short")
     print(options.output)
@@ -208,12 +214,14 @@ def _add_lines(verb: AddVerb) -> None:
 
 def _lines(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.data.dedup import lines
+    from kanana_jax.files import locked
 
     try:
         config = lines.LinesConfig(options.red, options.yellow)
     except ValueError as error:
         raise ConfigError(f"--red, --yellow: {error}") from error
-    report = lines.run(config, options.input, options.output)
+    with locked(options.output):
+        report = lines.run(config, options.input, options.output)
     found = {colour: report[colour]["patterns"] for colour in ("red", "yellow")}
     print(
         f"{report['lines']} lines of {report['documents']} documents, {found['red']} red and {found['yellow']} yellow"
@@ -241,12 +249,20 @@ def _add_thresholds(verb: AddVerb) -> None:
 
 
 def _thresholds(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
+    from kanana_jax.files import locked, write_json
+
+    with locked(options.output, folder=False):
+        write_json(options.output, _fitted(options))
+    print(options.output)
+
+
+def _fitted(options: argparse.Namespace) -> dict[str, Any]:
+    """The bounds of the English rules in the other language, with their provenance."""
     from kanana_jax import config as config_lib
     from kanana_jax import languages
     from kanana_jax.data.filters import FilterConfig, fitting
     from kanana_jax.data.filters.signals import NAMES
     from kanana_jax.data.read import records
-    from kanana_jax.files import write_json
 
     tables, configs = {}, {}
     for lang, file, inputs in (
@@ -266,8 +282,7 @@ def _thresholds(options: argparse.Namespace, overrides: list[str], command: list
         for name, rule in english.items()
         if rule.signal in NAMES and name in target and target[name].signal == rule.signal
     }
-    write_json(options.output, fitting.document(rules, tables["en"], tables[options.lang], options.describe))
-    print(options.output)
+    return fitting.document(rules, tables["en"], tables[options.lang], options.describe)
 
 
 def _add_tokenizer(verb: AddVerb) -> None:
@@ -300,6 +315,7 @@ def _tokenizer(options: argparse.Namespace, overrides: list[str], command: list[
     from kanana_jax import languages
     from kanana_jax.data.read import records
     from kanana_jax.data.tokens.training import TokenizerConfig, train_tokenizer
+    from kanana_jax.files import locked
 
     texts = {}
     for item in options.input:
@@ -313,5 +329,6 @@ def _tokenizer(options: argparse.Namespace, overrides: list[str], command: list[
         )
     except ValueError as error:
         raise ConfigError(f"--{str(error).replace('_', '-', 1)}") from error
-    train_tokenizer(texts, config, options.output)
+    with locked(options.output):
+        train_tokenizer(texts, config, options.output)
     print(options.output / "tokenizer.json")

@@ -66,6 +66,19 @@ def _eval(options: argparse.Namespace, overrides: list[str], command: list[str])
             raise ConfigError(f"'kanana eval' needs --{name} (see --help)")
     (path,) = options.models
     names = _checked(options)
+    from kanana_jax.files import locked, write_json
+
+    with locked(options.output, folder=False):
+        found = _evaluated(path, names, options)
+        settings = {"model": path, "limit": options.limit, "chat": options.chat, "dtype": options.dtype}
+        settings |= {"seed": options.seed, "command": command}
+        write_json(options.output, {**found, "model": _about(path, options.training_flops), "settings": settings})
+    _show(("task", "metric", "value", "±", "n", "shots"), _rows(found["results"]))
+    print(options.output)
+
+
+def _evaluated(path: str, names: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """What `evaluation.run.evaluate` says of a model."""
     try:
         import lm_eval  # noqa: F401
     except ImportError as error:
@@ -75,7 +88,6 @@ def _eval(options: argparse.Namespace, overrides: list[str], command: list[str])
 
     from kanana_jax.evaluation import run
     from kanana_jax.evaluation.harness import HarnessModel
-    from kanana_jax.files import write_json
     from kanana_jax.inference.session import Session
     from kanana_jax.interop import model_folder
 
@@ -90,7 +102,7 @@ def _eval(options: argparse.Namespace, overrides: list[str], command: list[str])
             seed=options.seed,
             progress=progress if console.is_terminal else None,
         )
-        found = run.evaluate(
+        return run.evaluate(
             model,
             names,
             data_dir=options.data_dir,
@@ -100,11 +112,6 @@ def _eval(options: argparse.Namespace, overrides: list[str], command: list[str])
             seed=options.seed,
             found=tasks,
         )
-    settings = {"model": path, "limit": options.limit, "chat": options.chat, "dtype": options.dtype}
-    settings |= {"seed": options.seed, "command": command}
-    write_json(options.output, {**found, "model": _about(path, options.training_flops), "settings": settings})
-    _show(("task", "metric", "value", "±", "n", "shots"), _rows(found["results"]))
-    print(options.output)
 
 
 def _checked(options: argparse.Namespace) -> list[str]:

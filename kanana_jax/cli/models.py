@@ -114,16 +114,20 @@ def _start_jax(workdir: pathlib.Path | None) -> None:
 
 
 def _import(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
+    from kanana_jax.files import locked
     from kanana_jax.interop import model_folder
 
-    model_folder.transfer(options.source, options.destination, keep_card=True)
+    with locked(options.destination):
+        model_folder.transfer(options.source, options.destination, keep_card=True)
     print(options.destination)
 
 
 def _export(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
+    from kanana_jax.files import locked
     from kanana_jax.interop import model_folder
 
-    model_folder.transfer(options.source, options.destination, keep_card=False)
+    with locked(options.destination):
+        model_folder.transfer(options.source, options.destination, keep_card=False)
     print(options.destination)
 
 

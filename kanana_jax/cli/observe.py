@@ -75,7 +75,7 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
         raise UserError(
             f"kanana observe needs {error.name}: pip install -c constraints.txt -e '.[observatory]'"
         ) from error
-    from kanana_jax.files import write_json
+    from kanana_jax.files import locked, write_json
     from kanana_jax.report import observatory as report
 
     if options.template:
@@ -98,11 +98,11 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
     )
     ignore = [name.strip() for name in options.ignore.split(",") if name.strip()]
     read = tables.read(scores, options.models, options.tasks, ignore)
-    result = study.run(read, wishes)
-    _folder(options.output)
-    write_json(options.output / "components.json", {"command": " ".join(command), **result})
-    output.write_csvs(read, result, options.output)
-    page = report.write_observatory_report(options.output)
+    with locked(options.output):
+        result = study.run(read, wishes)
+        write_json(options.output / "components.json", {"command": " ".join(command), **result})
+        output.write_csvs(read, result, options.output)
+        page = report.write_observatory_report(options.output)
     for sentence in report.answer(result):
         print(sentence)
     for sentence in result["warnings"]:
@@ -131,18 +131,13 @@ def _print_plan(plan: dict[str, Any]) -> None:
         print(sentence)
 
 
-def _folder(path: pathlib.Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--output {path} cannot be made a folder ({error.strerror}): name another") from error
-
-
 def _template(source: pathlib.Path, folder: pathlib.Path) -> None:
-    _folder(folder)
-    for file in sorted(source.iterdir()):
-        if (folder / file.name).exists():
-            raise ConfigError(f"{folder / file.name} exists: choose another folder, so that nothing is overwritten")
-    for file in sorted(source.iterdir()):
-        shutil.copyfile(file, folder / file.name)
-        print(folder / file.name)
+    from kanana_jax.files import locked, told
+
+    with locked(folder), told(folder):
+        for file in sorted(source.iterdir()):
+            if (folder / file.name).exists():
+                raise ConfigError(f"{folder / file.name} exists: choose another folder, so that nothing is overwritten")
+        for file in sorted(source.iterdir()):
+            shutil.copyfile(file, folder / file.name)
+            print(folder / file.name)

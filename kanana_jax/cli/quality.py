@@ -1,18 +1,19 @@
 """The verb `quality`: train a classifier, score documents with it, find a threshold."""
 
 import argparse
+import contextlib
 import gzip
 import json
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kanana_jax.cli.verbs import AddVerb
 from kanana_jax.errors import ConfigError
 
 if TYPE_CHECKING:
-    from kanana_jax.data.quality import JudgeConfig
+    from kanana_jax.data.quality import JudgeConfig, QualityConfig
     from kanana_jax.data.quality.annotate import Annotator
 
 _EXAMPLE = """examples:
@@ -63,7 +64,8 @@ def add_verbs(verb: AddVerb) -> None:
 
 def _train(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax import config as config_lib
-    from kanana_jax.data.quality import QualityConfig, annotate, loop, pairs
+    from kanana_jax.data.quality import QualityConfig
+    from kanana_jax.files import locked
     from kanana_jax.report.quality import write_quality_report
 
     values = config_lib.read_config_file(options.config)
@@ -71,26 +73,34 @@ def _train(options: argparse.Namespace, overrides: list[str], command: list[str]
     if "quality" not in values:
         raise ConfigError(f"{options.config} has no section 'quality'")
     config = config_lib.build(QualityConfig, values.quality, "quality")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(options.output))
+        if config.labels and (config.endpoint or config.judge):  # labels are appended to a file of the user's
+            stack.enter_context(locked(pathlib.Path(config.labels), folder=False))
+        report = _rounds(config, options.output)
+        write_quality_report(options.output)
+    last = report["rounds"][-1]
+    print(f"average precision {last['average_precision']}, threshold {last['threshold']:.4f}: {last['model']['path']}")
+    print(options.output / "report.html")
+
+
+def _rounds(config: "QualityConfig", output: pathlib.Path) -> dict[str, Any]:
+    """Trains as the config says, and returns what `report.json` holds."""
+    from kanana_jax.data.quality import annotate, loop, pairs
 
     def progress(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
     if config.pairs is not None:
-        report = pairs.run(config.pairs, config.classifier, options.output, progress)
-    elif config.loop is not None:
-        annotator = None
-        if config.endpoint is not None:
-            annotator = annotate.endpoint(config.endpoint)
-        elif config.judge is not None:
-            annotator = _judge(config.judge)
-        file = pathlib.Path(config.labels) if config.labels else options.output / "labels.jsonl"
-        report = loop.run(config.loop, config.classifier, annotate.Labels(file, annotator), options.output, progress)
-    else:
-        raise ConfigError(f"{options.config}: set quality.pairs or quality.loop")
-    write_quality_report(options.output)
-    last = report["rounds"][-1]
-    print(f"average precision {last['average_precision']}, threshold {last['threshold']:.4f}: {last['model']['path']}")
-    print(options.output / "report.html")
+        return pairs.run(config.pairs, config.classifier, output, progress)
+    assert config.loop is not None  # `QualityConfig` sees to it
+    annotator = None
+    if config.endpoint is not None:
+        annotator = annotate.endpoint(config.endpoint)
+    elif config.judge is not None:
+        annotator = _judge(config.judge)
+    file = pathlib.Path(config.labels) if config.labels else output / "labels.jsonl"
+    return loop.run(config.loop, config.classifier, annotate.Labels(file, annotator), output, progress)
 
 
 def _judge(config: "JudgeConfig") -> "Annotator":
@@ -123,14 +133,19 @@ def _scores(options: argparse.Namespace) -> Iterator[tuple[str, float]]:
 
 
 def _score(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
-    from kanana_jax.files import whole_file
+    from kanana_jax.files import locked, whole_file
 
     count = 0
-    with whole_file(options.output) as partial, gzip.open(partial, "wt", encoding="utf-8") as file:
+    output = options.output
+    with (
+        locked(output, folder=False),
+        whole_file(output) as partial,
+        gzip.open(partial, "wt", encoding="utf-8") as file,
+    ):
         for identity, score in _scores(options):
             file.write(json.dumps({"id": identity, "score": round(score, 6)}, ensure_ascii=False) + "\n")
             count += 1
-    print(f"{count} documents: {options.output}")
+    print(f"{count} documents: {output}")
 
 
 def _threshold(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:

@@ -6,18 +6,20 @@ A config is a `ConfigDict` with the sections of `RecipeConfig` and one section f
 
 import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from kanana_jax.parallel.mesh import make_mesh
 from kanana_jax.recipe import inputs
 from kanana_jax.recipe import workdir as workdir_files
 from kanana_jax.recipe.ahead import compile_ahead
-from kanana_jax.recipe.config import check_references, left_out, parse
+from kanana_jax.recipe.config import RecipeConfig, check_references, left_out, parse
 from kanana_jax.recipe.context import Run, shapes
 from kanana_jax.stages import KINDS, chapters
+from kanana_jax.stages.kind import StageConfig
 
 log = logging.getLogger("kanana")
 
@@ -37,16 +39,21 @@ def run(
       devices: default all.
 
     Raises:
-      UserError: see `training/loop.py`; `ConfigError` for a bad config or a workdir of another one.
+      UserError: another run has the workdir, or see `training/loop.py`.
+      ConfigError: a bad config, or a workdir of another one.
     """
     recipe, stages = parse(config)
     unused = left_out(config)
     if unused:
         log.info("config sections that are not listed in 'stages' and that do not run: %s", ", ".join(unused))
     workdir_files.check_place(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
     mesh = make_mesh(recipe.mesh, devices)
-    workdir_files.record(config, recipe.seed, workdir, command, mesh)
+    with workdir_files.held(workdir):
+        workdir_files.record(config, recipe.seed, workdir, command, mesh)
+        _run(recipe, stages, workdir, mesh)
+
+
+def _run(recipe: RecipeConfig, stages: Mapping[str, StageConfig], workdir: pathlib.Path, mesh: Mesh) -> None:
     unfinished = [n for n, stage in stages.items() if not (workdir / n / KINDS[stage.kind].result).is_file()]
     check_references({name: stages[name] for name in unfinished}, list(stages))
     ahead = compile_ahead(unfinished[:1], shapes(recipe, stages, mesh))

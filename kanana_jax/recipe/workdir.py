@@ -1,5 +1,6 @@
 """The file of a workdir that belongs to no stage: `config.json`."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -8,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -16,8 +17,9 @@ import jax
 from jax.sharding import Mesh
 
 from kanana_jax import config as config_lib
-from kanana_jax.errors import ConfigError
-from kanana_jax.files import read_json, write_json
+from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.files import locked, read_json, write_json
+from kanana_jax.parallel import multihost
 from kanana_jax.recipe.config import RecipeConfig
 from kanana_jax.stages import KINDS
 
@@ -52,6 +54,26 @@ def check_place(workdir: pathlib.Path) -> None:
             f"--workdir {scheme}://{bucket}/{rest} is the address of a bucket, and runs write files: mount it on every "
             f"host with {how} and give --workdir /mnt/{bucket}/{rest}"
         )
+
+
+@contextlib.contextmanager
+def held(workdir: pathlib.Path) -> Generator[None]:
+    """The workdir is this run's: process 0 holds its lock for all of them.
+
+    Raises:
+      UserError: another run has it, or it cannot be made; on every process alike.
+    """
+    refusal: UserError | None = None
+    with contextlib.ExitStack() as stack:
+        if jax.process_index() == 0:
+            try:
+                stack.enter_context(locked(workdir))
+            except UserError as error:
+                refusal = error
+        told = multihost.merge_states({"refusal": str(refusal)} if refusal else {})
+        if told:
+            raise UserError(told["refusal"]) from refusal
+        yield
 
 
 def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str], mesh: Mesh) -> None:
