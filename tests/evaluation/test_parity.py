@@ -72,7 +72,7 @@ def test_equal_to_the_harness_own_model(folder, data, monkeypatch):
     assert len({ours[part]["acc"] for part in parts["microworld"]}) > 1
     assert 1 < ours["rolling"]["byte_perplexity"] < 400
     # Scores of a random model's texts say little: the texts themselves, ended by the one symbol that the peer knows.
-    monkeypatch.setattr(model, "_stop_ids", lambda: [model.eot_token_id])
+    monkeypatch.setattr(Session, "stop_ids", property(lambda session: [session.tokenizer.eos_id]))
 
     def texts(of, until, *prompts):
         options = {"until": until, "max_gen_toks": 24}
