@@ -10,6 +10,8 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN, PreservationPolicy
 
 from kanana_jax.errors import UserError
+from kanana_jax.files import write_json
+from kanana_jax.parallel import multihost
 from kanana_jax.training.step import TrainState
 
 
@@ -40,6 +42,7 @@ class Checkpoints:
 
     def __init__(self, folder: pathlib.Path, config: CheckpointConfig):
         self.folder = pathlib.Path(folder).absolute()
+        self._keeps_best = config.keep_best > 0
         policies: list[PreservationPolicy] = [LatestN(config.keep_last)]
         if config.keep_best:
             policies.append(
@@ -83,6 +86,15 @@ class Checkpoints:
             )
         except Exception as error:
             raise self._explained(error, step) from error
+
+    def judged(self, step: int, loss: float) -> None:
+        """Notes the loss of a checkpoint that was saved before it was evaluated; every process calls it."""
+        if not self._keeps_best:
+            return
+        if jax.process_index() == 0 and (self.folder / str(step)).is_dir():
+            write_json(self.folder / str(step) / "metrics" / "metrics", {"loss": loss})
+        multihost.barrier("checkpoint judged")
+        self._manager.reload()
 
     def wait(self) -> None:
         """Blocks until every save has ended; raises like `save`."""

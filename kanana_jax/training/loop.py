@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import pathlib
 import time
 from collections.abc import Callable
@@ -229,7 +230,9 @@ class _Run:
         if self.start == 0 and (self.asks(0) or not self.task.fresh):
             self.evaluate(0, state.params, frozen)
         elif self.start < self.end and self.due(self.start) and self.so_far.judged < self.start:
-            self.judge(self.start, state.params, frozen)  # a stop there skipped it
+            loss = self.judge(self.start, state.params, frozen)  # a stop there skipped it
+            if loss is not None:
+                self.checkpoints.judged(self.start, loss)
         for step in range(self.start + 1, self.end + 1):
             first = step == self.start + 1
             self.mark(step, heartbeat.COMPILE if first else heartbeat.BATCH)
@@ -358,16 +361,17 @@ class _Run:
         self.clock += time.perf_counter() - began
 
     def judge(self, step: int, params: Params, frozen: Frozen) -> float | None:
-        """Evaluates, and returns the score as a loss, where the evaluation has it."""
+        """Evaluates, and returns the score as a loss, where the evaluation has it and it is a number."""
         self.evaluate(step, params, frozen)
         value, so_far, config = self.task.score.of(self.evaluation), self.so_far, self.config
         so_far.judged = step
         if value is None:
             return None
-        loss = self.task.score.loss(value)
+        finite = math.isfinite(value)  # else it is no better than any other, and no checkpoint is kept for it
+        loss = self.task.score.loss(value) if finite else None
         if step != config.steps and (not config.eval_every or step % config.eval_every):
             return loss  # where a run pauses, or benchmarks run: an undisturbed one would not evaluate here
-        if so_far.best is None or loss < so_far.best:
+        if loss is not None and (so_far.best is None or loss < so_far.best):
             so_far.best, so_far.worse = loss, 0
         else:
             so_far.worse += 1

@@ -162,6 +162,38 @@ def test_the_best_checkpoint_is_kept_by_the_stages_own_score(tmp_path, better, v
     assert rows[-1] == {"name": "reward", "better": better, "value": values[-1]}
 
 
+@pytest.mark.parametrize("better, sign", [("lower", 1.0), ("higher", -1.0)])
+def test_the_best_evaluation_of_a_stop_is_kept_too(tmp_path, monkeypatch, better, sign):
+    """Told to stop at the step of what would be its best evaluation, which is made when the run goes on."""
+    config = _config(24, eval_every=8, checkpoint=CheckpointConfig(every=5, keep_last=1, keep_best=1))
+    score = Score("reward", better)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "preempted", lambda self, step: step == 8)
+        with pytest.raises(loop.Preempted):
+            _train(_task(evaluate=_scored([]), score=score), config, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "preempted", lambda self, step: step == 12)
+        with pytest.raises(loop.Preempted):
+            _train(_task(evaluate=_scored([1.0 * sign]), score=score), config, tmp_path)
+    _train(_task(evaluate=_scored([3.0 * sign, 2.0 * sign]), score=score), config, tmp_path)
+    kept = Checkpoints(tmp_path / "checkpoints", config.checkpoint)
+    assert kept.steps() == [8, 24]
+    kept.close()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_is_never_the_best(tmp_path, bad):
+    config = _config(40, eval_every=8, checkpoint=CheckpointConfig(every=40, keep_last=1, keep_best=1))
+    task = _task(evaluate=_scored([bad, 3.0, 5.0, bad, 4.0]), score=Score("reward", "lower"))
+    _train(task, config, tmp_path / "kept")
+    kept = Checkpoints(tmp_path / "kept/checkpoints", config.checkpoint)
+    assert kept.steps() == [16, 40]
+    kept.close()
+    patient = dataclasses.replace(config, patience=2)
+    task = _task(evaluate=_scored([bad, 3.0, bad, 9.0, 1.0]), score=Score("reward", "lower"))
+    assert _train(task, patient, tmp_path / "patient").step == 32
+
+
 def test_a_stage_without_a_better_score_ends_early_and_stays_ended(tmp_path):
     config = _config(100, eval_every=2, patience=2, checkpoint=CheckpointConfig(every=50))
     task = _task(evaluate=_scored([3.0, 2.0, 2.5, 2.0, 0.0]), score=Score("reward", "lower"))
