@@ -91,6 +91,10 @@ class Run:
         return self.recipe.evaluation
 
     @property
+    def lanes(self) -> int:
+        return self.recipe.data.lanes
+
+    @property
     def samples(self) -> SamplesConfig:
         return self.recipe.samples
 

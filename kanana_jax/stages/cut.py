@@ -3,11 +3,13 @@
 import contextlib
 import dataclasses
 import logging
+import math
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 
 from kanana_jax.data.stream.encode import TextEncoder
 from kanana_jax.data.stream.packing import Rows
@@ -17,7 +19,7 @@ from kanana_jax.interop.card import parent_path
 from kanana_jax.interop.lineage import REPORT
 from kanana_jax.interop.model_folder import ModelFolder
 from kanana_jax.models import counts
-from kanana_jax.parallel.sharding import local_rows, put_batch
+from kanana_jax.parallel.sharding import RULES, check_divisible, local_rows, put_batch
 from kanana_jax.stages.kind import Context, ReadingConfig, check_text
 from kanana_jax.surgery import importance as importance_lib
 from kanana_jax.surgery import streaming
@@ -44,8 +46,8 @@ def score_once(
     parent, folder, shapes = context.find(config.start), context.workdir / name, context.shapes
     a = parent.architecture
     check_text(name, context, a, parent.card, key, seq_len)
-    count = -(-scoring.samples // scoring.batch_size)
-    tokens = count * scoring.batch_size * seq_len
+    check_divisible(shapes.mesh, {**counts.sizes(a), f"{name}.{key}": ("sequence", seq_len)})
+    tokens = scoring.samples * seq_len
     flops = importance_lib.forward_passes(scoring, a.num_layers) * counts.forward_flops_per_token(a, seq_len) * tokens
     if (folder / SCORES).is_file():
         return Importance.load(folder), flops
@@ -53,7 +55,7 @@ def score_once(
     model = shapes.model(a, seq_len)
     with jax.set_mesh(shapes.mesh):
         params = context.load(parent, model)
-        batches = calibration_batches(name, config, context, scoring.batch_size, seq_len, count)
+        batches = calibration_batches(name, config, context, scoring, seq_len)
         scores = importance_lib.score(scoring, model, params, batches)
     if jax.process_index() == 0:
         scores.save(folder, dataclasses.asdict(scoring) | {"seq_len": seq_len, "of": str(parent.path)})
@@ -61,14 +63,35 @@ def score_once(
 
 
 def calibration_batches(
-    name: str, config: ReadingConfig, context: Context, batch_size: int, seq_len: int, count: int
+    name: str, config: ReadingConfig, context: Context, scoring: ImportanceConfig, seq_len: int
 ) -> Iterator[Rows[jax.Array]]:
-    """Yields `count` sharded batches of a stage's text, from the beginning of its sources."""
-    mesh = context.shapes.mesh
-    rows, encoder = local_rows(mesh, batch_size), TextEncoder(context.tokenizer)
-    with contextlib.closing(context.stream(name, config, encoder, rows, batch_size, seq_len, None)) as stream:
-        for _ in range(count):
-            yield put_batch(mesh, rows, batch_size, next(stream))
+    """Yields sharded batches of the first `samples` rows of a stage's text, from the beginning of its sources.
+
+    The rows are the same on any number of devices: batches are filled with padding up to a multiple of them.
+    """
+    mesh, encoder = context.shapes.mesh, TextEncoder(context.tokenizer)
+    read = -(-scoring.batch_size // context.lanes) * context.lanes  # every lane gives as many
+    parts = math.prod(mesh.shape[axis] for axis in RULES["batch"])
+    size = -(-read // parts) * parts
+    mine = local_rows(mesh, size)
+    with contextlib.closing(context.stream(name, config, encoder, range(read), read, seq_len, None)) as stream:
+        for done in range(0, scoring.samples, read):
+            count = min(read, scoring.samples - done)
+            filled = Rows(
+                *(np.concatenate([x[:count], np.zeros((size - count, *x.shape[1:]), x.dtype)]) for x in next(stream))
+            )
+            yield put_batch(mesh, mine, size, Rows(*(x[mine] for x in filled)))
+        sources = context.data_report(stream.get_state())["sources"]
+    again = {source: found["epochs"] for source, found in sources.items() if found["epochs"] > 1}
+    if again:
+        told = ", ".join(f"'{source}' {epochs:.1f} times" for source, epochs in again.items())
+        log.warning(
+            "stage '%s': %d rows of calibration text are more than its sources hold; read over: %s (set fewer "
+            "importance.samples, or other weights)",
+            name,
+            scoring.samples,
+            told,
+        )
 
 
 def carry_out(

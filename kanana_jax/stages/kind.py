@@ -109,6 +109,7 @@ class Context(Protocol):
       tokenizer: of the recipe.
       workdir: holds a folder for each stage.
       evaluation, samples: sections of the recipe.
+      lanes: of the stream of rows.
       ahead: steps that are being compiled already, by stage.
     """
 
@@ -126,6 +127,9 @@ class Context(Protocol):
 
     @property
     def samples(self) -> SamplesConfig: ...
+
+    @property
+    def lanes(self) -> int: ...
 
     @property
     def ahead(self) -> Mapping[str, Ahead]: ...

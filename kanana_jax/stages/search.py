@@ -8,12 +8,13 @@ DIR/<stage>/model/                       the winner as pruned, for the next stag
 import dataclasses
 import json
 import logging
+import math
 import shutil
 from typing import Any
 
 import jax
 
-from kanana_jax.errors import ConfigError
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import read_json, write_json
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.model_folder import ModelFolder
@@ -66,10 +67,10 @@ class Candidate:
     tokens: int = 0
     flops: dict[str, float] = dataclasses.field(default_factory=dict)
 
-    def standing(self) -> tuple[int, float]:
-        """Sort key: candidates that reached a later rung first, then the lower loss there."""
+    def standing(self) -> tuple[int, bool, float]:
+        """Sort key: candidates that reached a later rung first, then the lower loss there, one that is none last."""
         rung = max(self.rungs, key=int)
-        return -int(rung), self.rungs[rung]
+        return -int(rung), not math.isfinite(self.rungs[rung]), self.rungs[rung]
 
 
 def architecture(name: str, config: SearchStage, before: Architecture | None) -> Architecture:
@@ -98,6 +99,11 @@ def run(name: str, config: SearchStage, context: Context) -> None:
         losses = {label: found[label].rungs[str(rung)] for label in alive}
         alive = search.survivors(losses, own.keep if place + 1 < len(own.rungs) else 1.0)
     ranked = sorted(cuts, key=lambda label: found[label].standing())
+    if not math.isfinite(found[ranked[0]].rungs[str(own.rungs[-1])]):
+        raise UserError(
+            f"stage '{name}': no candidate has a loss that is a number after step {own.rungs[-1]}: lower config "
+            f"'{name}.train.optimizer.learning_rate'"
+        )
     if jax.process_index() == 0:
         rows = [
             {

@@ -15,7 +15,11 @@ from kanana_jax.interop import model_folder
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Runtime
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+from kanana_jax.recipe import context as recipe_context
+from kanana_jax.recipe import inputs as recipe_inputs
 from kanana_jax.recipe import run as recipe
+from kanana_jax.stages import cut
+from kanana_jax.surgery.importance import ImportanceConfig
 
 SHORT = ("stage1.train.tokens=2048", "stage2.train.tokens=1024")
 
@@ -154,7 +158,7 @@ def test_calibration_text_of_another_vocabulary_is_refused(run, tmp_path):
     config.stages = ("pruned",)
     config.pruned.start = str(workdir / "stage2")
     config.tokenizer.vocab_size = 700
-    with pytest.raises(ConfigError, match="vocab_size is 800, the tokenizer's 700"):
+    with pytest.raises(ConfigError, match="trained with another tokenizer"):
         recipe.run(config, tmp_path / "smaller", devices=jax.devices()[:1])
     config.tokenizer.vocab_size = 800
     config.tokenizer.train_bytes = 100_000
@@ -170,9 +174,64 @@ def test_another_vocabulary_cannot_teach(run, tmp_path):
     config.student.update(start="scratch", model={**shape.to_dict(), "vocab_size": 700})
     config.student.distill.teacher = str(workdir / "stage2")
     config.tokenizer.vocab_size = 700
-    with pytest.raises(ConfigError, match="the teacher's vocab_size is 800, the tokenizer's 700"):
+    with pytest.raises(ConfigError, match="the teacher was trained with another tokenizer"):
         recipe.run(config, tmp_path / "smaller", devices=jax.devices()[:1])
     config.student.model.vocab_size = config.tokenizer.vocab_size = 800
     config.tokenizer.train_bytes = 100_000
     with pytest.raises(ConfigError, match="the teacher was trained with another tokenizer"):
         recipe.run(config, tmp_path / "other", devices=jax.devices()[:1])
+
+
+@pytest.mark.parametrize("samples, at_once", [(6, 3), (8, 8), (9, 5)])
+def test_calibration_rows_are_as_many_as_named_and_the_same_on_any_devices(run, samples, at_once):
+    workdir, config = run
+    parsed, stages = recipe.parse(config)
+    prepared = recipe_inputs.prepare_sources(parsed, workdir)
+    tokenizer = recipe_inputs.tokenizer(parsed, prepared, workdir)
+    scoring = ImportanceConfig(samples=samples, batch_size=at_once)
+
+    def rows(mesh, count):
+        made = make_mesh(MeshConfig(**mesh), jax.devices()[:count])
+        context = recipe_context.Run(parsed, stages, prepared, tokenizer, made, workdir)
+        found = []
+        for batch in cut.calibration_batches("pruned", stages["pruned"], context, scoring, 64):
+            assert len(batch.inputs) % count == 0
+            found += [np.asarray(batch.inputs)[i] for i in np.flatnonzero(np.asarray(batch.weights).sum(axis=1))]
+        return found
+
+    want = rows(dict(), 1)
+    assert len(want) == samples
+    for mesh, count in ((dict(data=3), 3), (dict(), 8), (dict(data=5), 5)):
+        np.testing.assert_array_equal(rows(mesh, count), want)
+
+
+def test_calibration_text_that_is_read_over_is_told(run, caplog):
+    workdir, config = run
+    config = copy.deepcopy(config)
+    parsed, stages = recipe.parse(config)
+    prepared = recipe_inputs.prepare_sources(parsed, workdir)
+    context = recipe_context.Run(
+        parsed,
+        stages,
+        prepared,
+        recipe_inputs.tokenizer(parsed, prepared, workdir),
+        make_mesh(MeshConfig(), jax.devices()[:1]),
+        workdir,
+    )
+    for samples, told in ((8, False), (1200, True)):
+        caplog.clear()
+        assert sum(
+            1
+            for _ in cut.calibration_batches(
+                "pruned", stages["pruned"], context, ImportanceConfig(samples=samples, batch_size=200), 64
+            )
+        )
+        assert ("rows of calibration text are more than its sources hold" in caplog.text) == told
+
+
+def test_a_search_prefers_a_number_to_none():
+    from kanana_jax.stages.search import Candidate
+
+    found = [Candidate({"4": 9.0, "8": float("nan")}), Candidate({"4": 1.0}), Candidate({"4": 5.0, "8": 3.0})]
+    ranked = sorted(found, key=Candidate.standing)
+    assert [c.rungs.get("8") for c in ranked][0] == 3.0 and ranked[-1].rungs == {"4": 1.0}
