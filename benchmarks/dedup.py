@@ -68,13 +68,22 @@ def scale(count: int) -> dict:
     import numpy as np
 
     from kanana_jax.data.dedup import local
+    from kanana_jax.data.dedup.index import DedupConfig, Index
 
     rng = np.random.default_rng(0)
-    config = local.DedupConfig()
+    config = DedupConfig()
     bands = rng.integers(1, 2**63, (count, config.hashing.bands)).astype(np.uint64)
     bands[9::10, 3] = bands[8::10, 3][: len(bands[9::10])]
     texts = rng.integers(0, 2**63, (count, 2)).astype(np.uint64)
-    found = local.Index([str(i) for i in range(count)], bands, texts, np.ones(count, np.int64), np.full(count, np.nan))
+    found = Index(
+        [str(i) for i in range(count)],
+        bands,
+        texts,
+        np.ones(count, np.int64),
+        np.full(count, np.nan),
+        np.arange(count),
+        np.zeros(count, np.uint32),
+    )
     start = time.perf_counter()
     kinds, _ = local.judge(found, config)
     return {
@@ -90,6 +99,7 @@ def compare(count: int, folder: pathlib.Path) -> dict:
     import random
 
     from kanana_jax.data.dedup import beam, local
+    from kanana_jax.data.dedup.index import DedupConfig
 
     rng, texts = random.Random(0), []
     while len(texts) < count:
@@ -104,9 +114,9 @@ def compare(count: int, folder: pathlib.Path) -> dict:
     inputs, seconds, reports = [str(folder / "documents.jsonl")], {}, {}
     for name, run in (("local", local.run), ("beam", beam.run)):
         start = time.perf_counter()
-        reports[name] = run(local.DedupConfig(), inputs, folder / name)
+        reports[name] = run(DedupConfig(), inputs, folder / name)
         seconds[name] = round(time.perf_counter() - start, 1)
-    files = ("ids.npy", "kinds.npy", "duplicates.jsonl", "report.json")
+    files = ("verdicts.safetensors", "duplicates.jsonl", "report.json")
     same = {f: (folder / "local" / f).read_bytes() == (folder / "beam" / f).read_bytes() for f in files}
     found = {k: reports["local"][k] for k in ("documents", "exact", "near")}
     return {**found, "same": same, "seconds": seconds}

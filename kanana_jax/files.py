@@ -118,6 +118,23 @@ def whole(path: pathlib.Path) -> Generator[pathlib.Path]:
 
 
 @contextlib.contextmanager
+def scratch(path: pathlib.Path) -> Generator[pathlib.Path]:
+    """Gives an empty folder beside `path` for what is not kept, which is removed at the end.
+
+    Raises:
+      UserError: the disk is full or not writable.
+    """
+    folder = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with told(path):
+        try:
+            shutil.rmtree(folder, ignore_errors=True)  # of a killed process with the same number
+            folder.mkdir(parents=True)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def told(place: pathlib.Path) -> Generator[None]:
     """Turns an operating system's error in the block into a sentence about `place`, which is written there.
 

@@ -63,7 +63,7 @@ def _add_filter(verb: AddVerb) -> None:
 def _filter(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax import config as config_lib
     from kanana_jax.data.filters import FilterConfig, job
-    from kanana_jax.files import locked
+    from kanana_jax.data.read.outputs import writing
     from kanana_jax.report.filters import write_filter_report
 
     config = config_lib.read_config_file(options.config)
@@ -82,7 +82,7 @@ def _filter(options: argparse.Namespace, overrides: list[str], command: list[str
         )
     except ValueError as error:
         raise ConfigError(f"--{error}") from error
-    with locked(options.output), job.progress_bar() as progress:
+    with writing(options.output, [options.input]), job.progress_bar() as progress:
         report = job.run(configs, options.input, options.output, settings, progress)
         write_filter_report(options.output)
     print(f"{report['kept']} of {report['documents']} documents kept: {options.output / 'report.html'}")
@@ -121,18 +121,19 @@ def _add_dedup(verb: AddVerb) -> None:
 
 def _dedup(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.data.dedup import local, minhash
-    from kanana_jax.files import locked
+    from kanana_jax.data.dedup.index import DedupConfig
+    from kanana_jax.data.read.outputs import writing
 
     try:
         hashing = minhash.MinHashConfig(options.bands, options.rows, seed=options.seed)
     except ValueError as error:
         raise ConfigError(f"--bands, --rows: {error}") from error
-    config = local.DedupConfig(hashing, options.keep, options.quality, options.lang)
+    config = DedupConfig(hashing, options.keep, options.quality, options.lang)
 
     def show(count: int) -> None:
         print(f"\r{count:,} documents", end="", file=sys.stderr, flush=True)
 
-    with locked(options.output):
+    with writing(options.output, options.input):
         if options.beam:
             from kanana_jax.data.dedup import beam
 
@@ -172,20 +173,21 @@ def _add_contamination(verb: AddVerb) -> None:
 
 def _contamination(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.data.filters import decontamination
-    from kanana_jax.files import locked
+    from kanana_jax.data.read.outputs import writing
 
-    sets = {}
+    sets, files = {}, []
     for item in options.input:
         name, equals, path = item.partition("=")
         path, _, fields = path.partition(":")
         if not equals or not path:
             raise ConfigError(f"--input '{item}' must be NAME=FILE or NAME=FILE:FIELD,FIELD")
+        files.append(path)
         sets[name] = decontamination.items(path, tuple(fields.split(",")) if fields else ())
     try:
         config = decontamination.ContaminationConfig(max_items=options.max_items)
     except ValueError as error:
         raise ConfigError(f"--max-items: {error}") from error
-    with locked(options.output):
+    with writing(options.output, files):
         report = decontamination.build(sets, config, options.output)
     for name, found in report["sets"].items():
         print(f"{name}: {found['ngrams']} n-grams of {found['items']} texts, {found['too_short']} too short")
@@ -214,13 +216,13 @@ def _add_lines(verb: AddVerb) -> None:
 
 def _lines(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.data.dedup import lines
-    from kanana_jax.files import locked
+    from kanana_jax.data.read.outputs import writing
 
     try:
         config = lines.LinesConfig(options.red, options.yellow)
     except ValueError as error:
         raise ConfigError(f"--red, --yellow: {error}") from error
-    with locked(options.output):
+    with writing(options.output, options.input):
         report = lines.run(config, options.input, options.output)
     found = {colour: report[colour]["patterns"] for colour in ("red", "yellow")}
     print(
@@ -249,9 +251,10 @@ def _add_thresholds(verb: AddVerb) -> None:
 
 
 def _thresholds(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
-    from kanana_jax.files import locked, write_json
+    from kanana_jax.data.read.outputs import writing
+    from kanana_jax.files import write_json
 
-    with locked(options.output, folder=False):
+    with writing(options.output, [*options.english, *options.input], folder=False):
         write_json(options.output, _fitted(options))
     print(options.output)
 
@@ -314,8 +317,8 @@ def _add_tokenizer(verb: AddVerb) -> None:
 def _tokenizer(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax import languages
     from kanana_jax.data.read import records
+    from kanana_jax.data.read.outputs import writing
     from kanana_jax.data.tokens.training import TokenizerConfig, train_tokenizer
-    from kanana_jax.files import locked
 
     texts = {}
     for item in options.input:
@@ -329,6 +332,6 @@ def _tokenizer(options: argparse.Namespace, overrides: list[str], command: list[
         )
     except ValueError as error:
         raise ConfigError(f"--{str(error).replace('_', '-', 1)}") from error
-    with locked(options.output):
+    with writing(options.output, [found.path for found in texts.values()]):
         train_tokenizer(texts, config, options.output)
     print(options.output / "tokenizer.json")

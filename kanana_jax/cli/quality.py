@@ -65,7 +65,7 @@ def add_verbs(verb: AddVerb) -> None:
 def _train(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax import config as config_lib
     from kanana_jax.data.quality import QualityConfig
-    from kanana_jax.files import locked
+    from kanana_jax.data.read.outputs import writing
     from kanana_jax.report.quality import write_quality_report
 
     values = config_lib.read_config_file(options.config)
@@ -74,9 +74,9 @@ def _train(options: argparse.Namespace, overrides: list[str], command: list[str]
         raise ConfigError(f"{options.config} has no section 'quality'")
     config = config_lib.build(QualityConfig, values.quality, "quality")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(locked(options.output))
+        stack.enter_context(writing(options.output, config.documents))
         if config.labels and (config.endpoint or config.judge):  # labels are appended to a file of the user's
-            stack.enter_context(locked(pathlib.Path(config.labels), folder=False))
+            stack.enter_context(writing(pathlib.Path(config.labels), config.documents, folder=False))
         report = _rounds(config, options.output)
         write_quality_report(options.output)
     last = report["rounds"][-1]
@@ -133,12 +133,13 @@ def _scores(options: argparse.Namespace) -> Iterator[tuple[str, float]]:
 
 
 def _score(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
-    from kanana_jax.files import locked, whole_file
+    from kanana_jax.data.read.outputs import writing
+    from kanana_jax.files import whole_file
 
     count = 0
     output = options.output
     with (
-        locked(output, folder=False),
+        writing(output, options.input, folder=False),
         whole_file(output) as partial,
         gzip.open(partial, "wt", encoding="utf-8") as file,
     ):

@@ -138,7 +138,7 @@ class Run:
             self.prepared,
             self._shares(name, config),
             encoder,
-            {n: filters.of(n, s.lang, config.select.get(n, {})) for n, s in self.prepared.items()},
+            {n: filters.of(n, s.lang, config.select.get(n, {}), s.origins) for n, s in self.prepared.items()},
             self.recipe.data,
             rows=rows,
             batch_size=batch_size,

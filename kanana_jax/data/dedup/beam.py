@@ -6,8 +6,8 @@ has no loops, so the number of rounds is fixed; whether they were enough is chec
 wrong verdict.
 """
 
+import base64
 import json
-import os
 import pathlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,17 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from kanana_jax.data.dedup import clusters, local, verdicts
-from kanana_jax.data.read import records
+from kanana_jax.data.dedup import clusters, index, local, verdicts
+from kanana_jax.data.dedup.index import DedupConfig
+from kanana_jax.data.read import origins as origins_lib
+from kanana_jax.data.read import outputs, records
+from kanana_jax.data.read.origins import Origin
 from kanana_jax.data.read.record import Record
 from kanana_jax.errors import UserError
-from kanana_jax.files import write_json
 
-_LINES = 40  # bits of a document's place for its line; the rest is its file
+_LINES = 40  # bits of a document's place for its number; the rest is its origin
+_ABOUT = "origins"
 
 
 def run(
-    config: local.DedupConfig,
+    config: DedupConfig,
     inputs: Sequence[str],
     output: pathlib.Path,
     options: Sequence[str] = (),
@@ -38,23 +41,26 @@ def run(
       rounds: of both steps; each shortens chains by more than half.
 
     Raises:
+      ConfigError: `output` lies in an input.
       UserError: `output` is not empty, no documents, or too few rounds.
     """
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    outputs.apart(output, inputs)
     if output.exists() and any(output.iterdir()):
         raise UserError(f"{output} is not empty: name another --output")
-    files = [str(file) for path in inputs for file in (records.files_of(path) if "://" not in path else [path])]
+    origins = origins_lib.identify(records.find_all(inputs))
     parts = output / "parts"
     parts.mkdir(parents=True)
     with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
-        found = (
+        read = (
             pipeline
-            | beam.Create(list(enumerate(files)))
+            | beam.Create(list(enumerate(origins)))
             | beam.Reshuffle()
-            | "read" >> beam.FlatMap(_documents, config)
+            | "read" >> beam.FlatMap(_documents, config).with_outputs(_ABOUT, main="documents")
         )
+        found = read.documents
         edges = found | "keys" >> beam.FlatMap(_keys) | "meet" >> beam.GroupByKey() | "edges" >> beam.FlatMap(_star)
         for step in range(rounds):
             edges = (
@@ -80,26 +86,25 @@ def run(
             | "lines" >> beam.Map(json.dumps, ensure_ascii=False)
             | beam.io.WriteToText(str(parts / "duplicates"))
         )
-        _ = (
-            found
-            | "one" >> beam.Map(lambda _: 1)
-            | beam.CombineGlobally(sum)
-            | "number" >> beam.io.WriteToText(str(parts / "documents"), num_shards=1)
-        )
-    return _finish(parts, output, config)
+        _ = read[_ABOUT] | "about" >> beam.Map(json.dumps) | "origins" >> beam.io.WriteToText(str(parts / _ABOUT))
+    return _finish(parts, output, config, origins)
 
 
-def _documents(file: tuple[int, str], config: local.DedupConfig) -> Iterator[dict[str, Any]]:
-    """A file's documents with their keys, and without their text."""
-    number, path = file
+def _documents(item: tuple[int, Origin], config: DedupConfig) -> Iterator[Any]:
+    """An origin's documents with their keys and without their text; at last, what its verdicts need of all of them."""
+    from apache_beam.pvalue import TaggedOutput
+
+    origin_number, origin = item
     batch: list[Record] = []
-    line = 0
+    items, numbers, checks = 0, [], []
 
     def work() -> Iterator[dict[str, Any]]:
-        found = local.index(iter(batch), config)
+        found = index.index(iter(batch), config)
+        numbers.append(found.numbers)
+        checks.append(found.checks)
         for i, record in enumerate(batch):
             yield {
-                "place": (number << _LINES) + line - len(batch) + i,
+                "place": (origin_number << _LINES) + int(found.numbers[i]),
                 "id": record["id"],
                 "text": found.texts[i].tobytes().hex(),
                 "bands": found.bands[i].tobytes() if found.bands[i].any() else b"",
@@ -107,14 +112,16 @@ def _documents(file: tuple[int, str], config: local.DedupConfig) -> Iterator[dic
                 "quality": None if np.isnan(found.quality[i]) else float(found.quality[i]),
             }
 
-    for record in records.read(path, source=""):
+    for record in records.documents_of(origin, source=""):
+        items += 1
         if isinstance(record, dict):
             batch.append(record)
-            line += 1
-        if len(batch) == local.BATCH:
+        if len(batch) == index.BATCH:
             yield from work()
             batch.clear()
     yield from work()
+    arrays = [base64.b64encode(np.concatenate(parts).tobytes()).decode() for parts in (numbers, checks)]
+    yield TaggedOutput(_ABOUT, (origin_number, items, *arrays))
 
 
 def _keys(document: dict[str, Any]) -> Iterator[tuple[bytes, int]]:
@@ -151,7 +158,7 @@ def _member(item: tuple[int, dict[str, Any]]) -> Iterator[tuple[int, dict[str, A
         yield (roots.pop() if roots else place), next(iter(found["info"]))
 
 
-def _judge(cluster: tuple[int, Iterable[dict[str, Any]]], config: local.DedupConfig) -> Iterator[dict[str, Any]]:
+def _judge(cluster: tuple[int, Iterable[dict[str, Any]]], config: DedupConfig) -> Iterator[dict[str, Any]]:
     """`clusters.verdicts` of one cluster, as lines."""
     members = sorted(cluster[1], key=lambda document: document["place"])
     _, texts = np.unique([m["text"] for m in members], return_inverse=True)
@@ -163,24 +170,40 @@ def _judge(cluster: tuple[int, Iterable[dict[str, Any]]], config: local.DedupCon
         config.keep,
     )
     for i in np.flatnonzero(kinds):
-        line = {"id": members[i]["id"], "verdict": verdicts.NAMES[int(kinds[i])], "kept": members[kept[i]]["id"]}
-        yield {**line, "place": members[i]["place"]}
+        yield {
+            "ids": (members[i]["id"], members[kept[i]]["id"]),
+            "places": (members[i]["place"], members[kept[i]]["place"]),
+            "kind": int(kinds[i]),
+        }
 
 
-def _finish(parts: pathlib.Path, output: pathlib.Path, config: local.DedupConfig) -> dict[str, Any]:
-    documents = sum(int(line) for file in parts.glob("documents-*") for line in file.open(encoding="utf-8"))
-    if not documents:
+def _finish(
+    parts: pathlib.Path, output: pathlib.Path, config: DedupConfig, origins: Sequence[Origin]
+) -> dict[str, Any]:
+    about = sorted(json.loads(line) for file in parts.glob(f"{_ABOUT}-*") for line in file.open(encoding="utf-8"))
+    numbers, checks = (
+        [np.frombuffer(base64.b64decode(row[column]), kind) for row in about]
+        for column, kind in ((2, np.int64), (3, np.uint32))
+    )
+    documents = np.array([len(own) for own in numbers], np.int64)
+    if not documents.sum():
         raise UserError("no documents in the inputs")
+    judged = verdicts.Judged(
+        origins,
+        np.array([row[1] for row in about], np.int64),
+        documents,
+        np.concatenate(numbers),
+        np.concatenate(checks),
+    )
+    places = np.repeat(np.arange(len(origins), dtype=np.int64) << _LINES, documents) + judged.numbers
     lines = [json.loads(line) for file in sorted(parts.glob("duplicates-*")) for line in file.open(encoding="utf-8")]
-    lines.sort(key=lambda line: line.pop("place"))
-    kind_of = {name: kind for kind, name in verdicts.NAMES.items()}
-    kinds = np.array([kind_of[line["verdict"]] for line in lines], np.uint8)
-    verdicts.write(output, [line["id"] for line in lines], kinds)
-    with (output / "duplicates.jsonl.partial").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    os.replace(output / "duplicates.jsonl.partial", output / "duplicates.jsonl")
-    sizes = np.unique([line["kept"] for line in lines], return_counts=True)[1] + 1 if lines else np.zeros(0, np.int64)
-    report = local.make_report(documents, kinds, sizes, config)
-    write_json(output / "report.json", report)
+    lines.sort(key=lambda line: line["places"][0])
+    own, kept = np.searchsorted(places, np.array([line["places"] for line in lines], np.int64).reshape(-1, 2)).T
+    kinds = np.zeros(len(places), np.uint8)
+    kinds[own] = [line["kind"] for line in lines]
+    told = (judged.line(i, k, line["ids"], line["kind"]) for line, i, k in zip(lines, own.tolist(), kept.tolist()))
+    sizes = np.bincount(kept)
+    report = local.make_report(len(places), kinds[own], sizes[sizes > 0] + 1, config)
+    local.write_results(output, judged, kinds, told, report)
     shutil.rmtree(parts)
     return report

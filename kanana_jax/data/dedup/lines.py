@@ -20,7 +20,6 @@ chunk, the result 8 bytes for each pattern that is not green.
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypedDict
@@ -28,19 +27,22 @@ from typing import Any, TypedDict
 import numpy as np
 
 from kanana_jax import config as configs
-from kanana_jax.data.arrays import characters
+from kanana_jax.data.arrays import characters, tables
 from kanana_jax.data.arrays.documents import Documents, batches, join, running
 from kanana_jax.data.arrays.hashing import PrefixHash
 from kanana_jax.data.arrays.lines import Lines, split
 from kanana_jax.data.arrays.spans import Span
-from kanana_jax.data.read import records
+from kanana_jax.data.read import origins as origins_lib
+from kanana_jax.data.read import outputs, records
+from kanana_jax.data.read.origins import Origin
 from kanana_jax.data.read.record import Broken
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import whole, write_json
+from kanana_jax.files import scratch, write_json
 
 COLOURS = ("green", "yellow", "red")
 RULES = ("lone_line", "yellow_line", "red_line")  # names of the spans that are cut
 EXAMPLES = 20
+FILE = "lines.safetensors"
 _REPORT, _BATCH = "report.json", 256
 _BACKTICK, _TILDE = 0x60, 0x7E
 
@@ -156,7 +158,8 @@ def run(
 
     Args:
       inputs: files, folders or globs, see `records.read`.
-      output: folder, which is written whole or not at all: `red.u64`, `yellow.u64` (sorted hashes), `report.json`.
+      output: folder of `lines.safetensors` (`red`, `yellow`: sorted hashes) and `report.json`, each written whole or
+        not at all.
       chunk: lines that are held in memory.
       progress: called with the number of documents so far.
 
@@ -165,17 +168,18 @@ def run(
       its `patterns`, their `lines`, and the most frequent as `examples` (pattern, documents).
 
     Raises:
+      ConfigError: `output` lies in an input.
       UserError: no documents, or the disk is full.
     """
     if chunk < 1:
         raise ConfigError(f"chunk {chunk}: at least one line must be held in memory")
     output = pathlib.Path(output)
+    outputs.apart(output, inputs)
+    origins = origins_lib.identify(records.find_all(inputs))
     totals = {"documents": 0, "broken": 0, "lines": 0}
-    with whole(output) as folder:
-        runs = folder / "runs"
-        runs.mkdir()
+    with scratch(output) as runs:
         number, held, size = 0, [], 0
-        for found in _read(config, inputs, totals, progress):
+        for found in _read(config, origins, totals, progress):
             own = found.once
             totals["lines"] += len(own)
             held.append(own)
@@ -186,23 +190,22 @@ def run(
         if not totals["documents"]:
             raise UserError(f"no documents in {', '.join(inputs)}: name files, folders or globs that have some")
         _write_run(runs, number, held)
-        report = {**totals, **_merge(runs, number + 1, config, folder, chunk), "config": dataclasses.asdict(config)}
-        _show(report, config, inputs)
-        for file in runs.iterdir():
-            file.unlink()
-        runs.rmdir()
-        write_json(folder / _REPORT, report)
+        report = {**totals, **_merge(runs, number + 1, config, chunk), "config": dataclasses.asdict(config)}
+        _show(report, config, origins)
+        arrays = {name: _mapped(runs / name, np.uint64) for name in COLOURS[1:]}
+        tables.write(output / FILE, {"config": report["config"]}, arrays)
+        write_json(output / _REPORT, report)
     return report
 
 
 def _read(
     config: LinesConfig,
-    inputs: Sequence[str],
+    origins: Sequence[Origin],
     totals: dict[str, int],
     progress: Callable[[int], None] = lambda documents: None,
 ) -> Iterator[_Patterns]:
-    for path in inputs:
-        for items in records.batches(records.read(path, source=""), _BATCH):
+    for origin in origins:
+        for items in records.batches(records.documents_of(origin, source=""), _BATCH):
             texts = [characters.normalise(item["text"]) for item in items if not isinstance(item, Broken)]
             totals["broken"] += len(items) - len(texts)
             totals["documents"] += len(texts)
@@ -224,7 +227,7 @@ class _Colour(TypedDict):
     examples: list[tuple[int, int]]
 
 
-def _merge(runs: pathlib.Path, count: int, config: LinesConfig, folder: pathlib.Path, chunk: int) -> dict[str, Any]:
+def _merge(runs: pathlib.Path, count: int, config: LinesConfig, chunk: int) -> dict[str, Any]:
     """Adds the runs up, a part of the hashes' range after the other, and writes what is not green."""
     sorted_runs = [_mapped(runs / f"{i}.hashes", np.uint64) for i in range(count)]
     counts = [_mapped(runs / f"{i}.counts", np.uint32) for i in range(count)]
@@ -233,7 +236,7 @@ def _merge(runs: pathlib.Path, count: int, config: LinesConfig, folder: pathlib.
     bounds = [[*np.searchsorted(hashes, edges).tolist(), len(hashes)] for hashes in sorted_runs]
     colours: dict[str, _Colour] = {name: {"patterns": 0, "lines": 0, "examples": []} for name in COLOURS[:0:-1]}
     patterns = 0
-    files = {name: (folder / f"{name}.u64").open("wb") for name in colours}
+    files = {name: (runs / name).open("wb") for name in colours}
     try:
         for part in range(parts):
             cuts = [slice(bound[part], bound[part + 1]) for bound in bounds]
@@ -267,21 +270,26 @@ def _mapped(path: pathlib.Path, kind: type) -> np.ndarray:
     return np.memmap(path, kind, "r").view(np.ndarray) if size else np.zeros(0, kind)
 
 
-def _show(report: dict[str, Any], config: LinesConfig, inputs: Sequence[str]) -> None:
+def _show(report: dict[str, Any], config: LinesConfig, origins: Sequence[Origin]) -> None:
     """Puts patterns in the place of the hashes of examples."""
     wanted = np.sort(np.array([key for name in COLOURS[1:] for _, key in report[name]["examples"]], np.uint64))
     texts: dict[int, str] = {}
-    again = _read(config, inputs, {"documents": 0, "broken": 0})
+    again = _read(config, origins, {"documents": 0, "broken": 0})
     while len(texts) < len(wanted):
         found = next(again, None)
         if found is None:
-            raise UserError(f"{', '.join(inputs)} changed while lines were counted: run it again")
+            raise UserError("the inputs changed while lines were counted: run it again")
         for i in np.isin(found.hashes, wanted).nonzero()[0].tolist():
             codes = found.codes[found.starts[i] : found.ends[i]]
             texts[int(found.hashes[i])] = codes.tobytes().decode("utf-32-le")
     for name in COLOURS[1:]:
         about = report[name]
         about["examples"] = [{"pattern": texts[key], "documents": count} for count, key in about["examples"]]
+
+
+def opened(folder: str) -> "LineVerdicts":
+    """The counts of a folder, which a process reads once until they are replaced."""
+    return tables.opened(LineVerdicts, folder, FILE)
 
 
 class LineVerdicts:
@@ -294,13 +302,13 @@ class LineVerdicts:
     def __init__(self, folder: str | pathlib.Path, lone: bool = False):
         self._folder, self._lone = pathlib.Path(folder), lone
         try:
-            report = json.loads((self._folder / _REPORT).read_text(encoding="utf-8"))
-            self.config = configs.build(LinesConfig, report["config"], _REPORT)
-            self._red, self._yellow = (_mapped(self._folder / f"{name}.u64", np.uint64) for name in ("red", "yellow"))
-            if (len(self._red), len(self._yellow)) != (report["red"]["patterns"], report["yellow"]["patterns"]):
-                raise ValueError("its files are not as long as it says")
-        except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
-            raise UserError(f"{folder} holds no counts of lines ({error}): count them again") from error
+            about, arrays = tables.read(self._folder / FILE)
+            self.config = configs.build(LinesConfig, about["config"], FILE)
+            self._red, self._yellow = arrays["red"], arrays["yellow"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+            raise UserError(
+                f"{self._folder / FILE} holds no counts of lines ({error}): run `kanana lines --output {folder}` again"
+            ) from error
 
     def __reduce__(self):
         return LineVerdicts, (self._folder, self._lone)

@@ -1,94 +1,25 @@
-"""Deduplication on one machine: all keys in memory, 112 bytes per document at 14 bands."""
+"""Deduplication on one machine: all keys in memory, 132 bytes per document at 14 bands."""
 
 import dataclasses
+import glob
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from kanana_jax.config import fingerprint
-from kanana_jax.data.dedup import clusters, minhash, verdicts
-from kanana_jax.data.dedup.minhash import MinHashConfig
-from kanana_jax.data.read import records
+from kanana_jax.data.dedup import clusters, verdicts
+from kanana_jax.data.dedup import index as index_lib
+from kanana_jax.data.dedup.index import DedupConfig, Index, Read
+from kanana_jax.data.read import origins as origins_lib
+from kanana_jax.data.read import outputs, records
+from kanana_jax.data.read.origins import Origin
 from kanana_jax.data.read.record import Broken, Record
-from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import load_json, write_json
-
-BATCH = 64  # documents
-ARRAYS = ("bands", "texts", "lengths", "quality")
-
-
-@dataclasses.dataclass(frozen=True)
-class DedupConfig:
-    """When documents are duplicates, and which of several is kept.
-
-    Attributes:
-      keep: the first in input order, the longest, or the best by `meta[quality]`.
-      lang: of records that do not say theirs.
-    """
-
-    hashing: MinHashConfig = MinHashConfig()
-    keep: clusters.Keep = "first"
-    quality: str = "quality"
-    lang: str = "default"
-
-
-@dataclasses.dataclass(frozen=True)
-class Index:
-    """Keys of `N` documents.
-
-    Attributes:
-      ids: of the documents.
-      bands: uint64 `[N, bands]`; all zeros where a text has no shingle.
-      texts: 16 bytes of each text, `[N, 2]` uint64.
-      lengths: characters, `[N]`.
-      quality: `[N]`, NaN where the record says nothing.
-    """
-
-    ids: list[str]
-    bands: np.ndarray
-    texts: np.ndarray
-    lengths: np.ndarray
-    quality: np.ndarray
-
-
-def index(items: Iterator[Record | Broken], config: DedupConfig) -> Index:
-    """Reads documents once; broken lines are passed over."""
-    ids, rows, texts, lengths, quality, batch = [], [], [], [], [], []
-
-    def work():
-        for lang in {r.get("lang", config.lang) for r in batch}:
-            shingles = config.hashing.shingles.get(lang, config.hashing.shingles["default"])
-            own = [i for i, r in enumerate(batch) if r.get("lang", config.lang) == lang]
-            for i, found in zip(own, minhash.shingle_hashes([batch[i]["text"] for i in own], shingles)):
-                rows_of_batch[i] = minhash.band_keys(found, config.hashing) if len(found) else nothing
-        rows.extend(rows_of_batch[i] for i in range(len(batch)))
-        for record in batch:
-            ids.append(record["id"])
-            texts.append(np.frombuffer(minhash.text_key(record["text"]), np.uint64))
-            lengths.append(len(record["text"]))
-            value = record.get("meta", {}).get(config.quality)
-            quality.append(float(value) if isinstance(value, (int, float)) else np.nan)
-
-    nothing = np.zeros(config.hashing.bands, np.uint64)
-    rows_of_batch: dict[int, np.ndarray] = {}
-    for item in items:
-        if isinstance(item, dict):
-            batch.append(item)
-        if len(batch) == BATCH:
-            work()
-            batch.clear()
-    work()
-    return Index(
-        ids,
-        np.array(rows, np.uint64).reshape(-1, config.hashing.bands),
-        np.array(texts, np.uint64).reshape(-1, 2),
-        np.array(lengths, np.int64),
-        np.array(quality, np.float64),
-    )
+from kanana_jax.errors import UserError
+from kanana_jax.files import whole_file, write_json
 
 
 def judge(found: Index, config: DedupConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -104,55 +35,129 @@ def judge(found: Index, config: DedupConfig) -> tuple[np.ndarray, np.ndarray]:
     return clusters.verdicts(labels, texts, found.lengths, quality, config.keep)
 
 
-def run(config: DedupConfig, inputs: list[str], output: pathlib.Path, progress: Callable[[int], None] | None = None):
-    """Judges the documents of all inputs, after those that `output` has judged before.
+def run(
+    config: DedupConfig,
+    inputs: Sequence[str],
+    output: pathlib.Path,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Judges the documents of all inputs, after those that `output` has judged before and that are not named.
 
-    Run again with new inputs, it reads only these; the verdicts are those of one run over everything.
+    Run again, it reads only files that are new or hold something else than before; the verdicts are those of one run
+    over everything, in the order of this one.
 
     Returns:
       `report.json`: documents, kept, exact, near, clusters by size.
 
     Raises:
-      ConfigError: `output` was begun with another config.
-      UserError: no documents, or the disk is full.
+      ConfigError: `output` was begun with another config, or lies in an input.
+      UserError: no documents, a file of an earlier run is gone or has changed, or the disk is full.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    outputs.apart(output, inputs)
     digest = fingerprint(dataclasses.asdict(config))
-    old = _load(output, digest)
-    done = set() if old is None else set(old[1])
-    todo = [path for path in inputs if path not in done]
-
-    def items():
-        for path in todo:
-            for count, item in enumerate(records.read(path, source="", lang=None), 1):
-                yield item
-                if progress is not None and count % 1000 == 0:
-                    progress(count)
-
-    found = index(items(), config)
-    if old is not None:
-        before = old[0]
-        found = Index(
-            before.ids + found.ids,
-            *(np.concatenate([getattr(before, name), getattr(found, name)]) for name in ARRAYS),
-        )
-    if not found.ids:
+    old = index_lib.load(output, digest)
+    named = origins_lib.identify(records.find_all(inputs), [read.origin for read in old])
+    left = _not_named(old, named, inputs)
+    known = {read.origin.row[::2]: read for read in old}  # by path and digest
+    new = {read.origin.path: read for read in _read([o for o in named if o.row[::2] not in known], config, progress)}
+    found = [*left, *(new.get(o.path) or dataclasses.replace(known[o.row[::2]], origin=o) for o in named)]
+    whole = index_lib.join([read.index for read in found])
+    if not whole.ids:
         raise UserError(f"no documents in {', '.join(inputs)}")
-    kinds, kept = judge(found, config)
+    kinds, kept = judge(whole, config)
     sizes = np.bincount(kept)
     report = make_report(len(kinds), kinds[kinds != clusters.KEPT], sizes[sizes > 1], config)
-    try:
-        _save(output, found, digest, [*sorted(done), *todo])
-        verdicts.write(output, found.ids, kinds)
-        with (output / "duplicates.jsonl.partial").open("w", encoding="utf-8") as file:
-            for i in np.flatnonzero(kinds):
-                line = {"id": found.ids[i], "verdict": verdicts.NAMES[int(kinds[i])], "kept": found.ids[kept[i]]}
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        os.replace(output / "duplicates.jsonl.partial", output / "duplicates.jsonl")
-        write_json(output / "report.json", report)
-    except OSError as error:
-        raise UserError(f"cannot write to {output} ({error.strerror}): free space, then run it again") from error
+    judged = verdicts.Judged(
+        [read.origin for read in found],
+        np.array([read.items for read in found], np.int64),
+        np.array([len(read.index.ids) for read in found], np.int64),
+        whole.numbers,
+        whole.checks,
+    )
+    index_lib.save(output, digest, found)
+    lines = (
+        judged.line(i, kept[i], (whole.ids[i], whole.ids[kept[i]]), int(kinds[i]))
+        for i in np.flatnonzero(kinds).tolist()
+    )
+    write_results(output, judged, kinds, lines, report)
     return report
+
+
+def write_results(
+    output: pathlib.Path,
+    judged: verdicts.Judged,
+    kinds: np.ndarray,
+    lines: Iterator[dict[str, str]],
+    report: dict[str, Any],
+) -> None:
+    """Writes what both paths leave behind, each file whole or not at all.
+
+    Raises:
+      UserError: the disk is full or not writable.
+    """
+    verdicts.write(output, judged, kinds)
+    with whole_file(output / "duplicates.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_json(output / "report.json", report)
+
+
+def _read(todo: Sequence[Origin], config: DedupConfig, progress: Callable[[int], None] | None) -> list[Read]:
+    """Reads origins, their documents in batches across them."""
+    sizes: list[tuple[int, int]] = []
+
+    def items() -> Iterator[Record | Broken]:
+        total = 0
+        for origin in todo:
+            count = documents = 0
+            for item in records.documents_of(origin, source=""):
+                count, total = count + 1, total + 1
+                documents += isinstance(item, dict)
+                yield item
+                if progress is not None and total % 1000 == 0:
+                    progress(total)
+            sizes.append((count, documents))
+
+    found, read, end = index_lib.index(items(), config), [], 0
+    for origin, (count, documents) in zip(todo, sizes):
+        read.append(Read(origin, count, found.part(end, end + documents)))
+        end += documents
+    return read
+
+
+def _not_named(old: Sequence[Read], named: Sequence[Origin], inputs: Sequence[str]) -> list[Read]:
+    """What was read before and is not named now: it stays, before what is named.
+
+    Raises:
+      UserError: a file of it has changed, or is gone from a folder or glob that is named again: the documents that it
+        held may be those that are kept in the place of others.
+    """
+    paths, contents = {origin.path for origin in named}, {origin.digest for origin in named}
+    roots = [os.path.realpath(records.root_of(path)) for path in inputs if _is_many(path)]
+    left = []
+    for read in old:
+        origin = read.origin
+        if origin.path in paths:
+            continue
+        file = pathlib.Path(origin.path)
+        if not origin.is_address and not file.exists():
+            if origin.digest in contents:
+                continue  # it has another name now
+            if any(file.is_relative_to(root) for root in roots):
+                raise UserError(
+                    f"{file} was judged before and is gone, and copies of its documents were dropped: "
+                    "put it back, or name another --output"
+                )
+        elif not origins_lib.is_unchanged(origin):
+            (now,) = origins_lib.identify([dataclasses.replace(origin, stamp="", digest="")])
+            if now.digest != origin.digest:
+                raise UserError(f"{file} was judged before and has changed: name it among --input, to be read again")
+        left.append(read)
+    return left
+
+
+def _is_many(path: str) -> bool:
+    expanded = os.path.expanduser(path)
+    return not path.startswith(records.ADDRESSES) and (glob.has_magic(expanded) or os.path.isdir(expanded))
 
 
 def make_report(documents: int, dropped: np.ndarray, sizes: np.ndarray, config: DedupConfig) -> dict[str, Any]:
@@ -172,27 +177,3 @@ def make_report(documents: int, dropped: np.ndarray, sizes: np.ndarray, config: 
         "probability": {f"{s:.2f}": round(config.hashing.probability(s), 4) for s in np.arange(0.5, 1.0, 0.05)},
         "config_hash": fingerprint(dataclasses.asdict(config)),
     }
-
-
-def _load(output: pathlib.Path, digest: str) -> tuple[Index, list[str]] | None:
-    file = output / "index.json"
-    if not file.is_file():
-        return None
-    head = load_json(file)
-    if head["config_hash"] != digest:
-        raise ConfigError(f"{output} was begun with another config: use that, or name another --output")
-    arrays = [np.load(output / f"{name}.{head['generation']}.npy", allow_pickle=False) for name in ARRAYS]
-    return Index(head["ids"], *arrays), head["inputs"]
-
-
-def _save(output: pathlib.Path, found: Index, digest: str, inputs: list[str]) -> None:
-    """Arrays of a new generation, then the head that names it: a killed run leaves the old index whole."""
-    generation = len(found.ids)
-    for name in ARRAYS:
-        np.save(output / f"{name}.{generation}.npy", getattr(found, name))
-    head = {"config_hash": digest, "generation": generation, "inputs": inputs, "ids": found.ids}
-    write_json(output / "index.json", head, indent=None)
-    for name in ARRAYS:
-        for stale in output.glob(f"{name}.*.npy"):
-            if stale.name != f"{name}.{generation}.npy":
-                stale.unlink()

@@ -1,50 +1,198 @@
-"""Verdicts by document id, as the inline filter looks them up: two sorted arrays on disk, nothing in memory."""
+"""Verdicts by a document's place, as the inline filter looks them up: one file, nothing of it in memory.
 
+A place is an origin, known by what it holds, and a number in it (`read.origins`): ids may repeat, and inputs be named
+in any way. Every document that was judged has 32 bits of its text beside its verdict, so that a look-up of anything
+else is an error and never a guess.
+"""
+
+import dataclasses
+import functools
 import hashlib
 import pathlib
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
+from kanana_jax.data.arrays import tables
+from kanana_jax.data.read import origins as origins_lib
+from kanana_jax.data.read.origins import Origin
+from kanana_jax.data.read.record import PLACE, Record
 from kanana_jax.errors import UserError
 
+FILE = "verdicts.safetensors"
 NAMES = {1: "exact_duplicate", 2: "near_duplicate"}
-_IDS, _KINDS = "ids.npy", "kinds.npy"
+_NOTHING = 255  # at the number of a line that is no document
+_FORMAT = 2  # 1 was by id
 
 
-def id_hash(identity: str) -> int:
-    """64 bits of an id: among 10^9 documents one pair in forty such corpora would be confused."""
-    return int.from_bytes(hashlib.blake2b(identity.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+def check_of(text: str) -> int:
+    """32 bits of a text, byte by byte."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=4).digest(), "little")
 
 
-def write(folder: pathlib.Path, ids: Sequence[str], kinds: np.ndarray) -> None:
-    """Writes the verdicts of dropped documents (`kinds` other than 0)."""
-    dropped = np.flatnonzero(kinds)
-    hashes = np.array([id_hash(ids[i]) for i in dropped], np.uint64)
-    order = np.argsort(hashes)
-    for name, values in ((_IDS, hashes[order]), (_KINDS, kinds[dropped][order])):
-        temporary = folder / f"{name}.partial.npy"
-        np.save(temporary, values)
-        temporary.replace(folder / name)
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """The documents of some origins, in their order.
+
+    Attributes:
+      origins: identified.
+      items: lines in each, documents or not, `[F]`.
+      documents: of each, `[F]`.
+      numbers: of the documents in their origin, `[N]`.
+      checks: `check_of` their texts, `[N]`.
+    """
+
+    origins: Sequence[Origin]
+    items: np.ndarray
+    documents: np.ndarray
+    numbers: np.ndarray
+    checks: np.ndarray
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Where each document is among all items, `[N]`."""
+        starts = np.cumsum(self.items) - self.items
+        return np.repeat(starts, self.documents) + self.numbers
+
+    def line(self, i: int, kept: int, ids: Sequence[str], kind: int) -> dict[str, str]:
+        """A line of `duplicates.jsonl`: document `i` goes, `kept` stays; `ids` are theirs."""
+        return {
+            "id": ids[0],
+            "verdict": NAMES[kind],
+            "kept": ids[1],
+            "place": self._place(i),
+            "kept_place": self._place(kept),
+        }
+
+    def _place(self, i: int) -> str:
+        """For reading: lines are counted from 1, blank ones not at all."""
+        origin = int(np.searchsorted(self._ends, i, side="right"))
+        return f"{self.origins[origin].path}:{int(self.numbers[i]) + 1}"
+
+    @functools.cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum(self.documents)
+
+
+def write(folder: pathlib.Path, judged: Judged, kinds: np.ndarray) -> None:
+    """Writes the verdicts of all documents (`kinds` 0 is kept), whole or not at all.
+
+    Raises:
+      UserError: the disk is full or not writable.
+    """
+    total = int(judged.items.sum())
+    table = {"kinds": np.full(total, _NOTHING, np.uint8), "checks": np.zeros(total, np.uint32)}
+    table["kinds"][judged.rows], table["checks"][judged.rows] = kinds, judged.checks
+    table["items"] = judged.items.astype(np.int64)
+    table["origins"] = tables.as_bytes([origin.row for origin in judged.origins])
+    tables.write(folder / FILE, {"format": _FORMAT}, table)
+
+
+def opened(folder: str) -> "Verdicts":
+    """The verdicts of a folder, which a process reads once until they are replaced."""
+    return tables.opened(Verdicts, folder, FILE)
 
 
 class Verdicts:
-    """Record id → `exact_duplicate`, `near_duplicate` or None; picklable, memory-mapped."""
+    """Record → `exact_duplicate`, `near_duplicate` or None; picklable, memory-mapped.
+
+    Raises:
+      UserError: there are none, or they are damaged.
+    """
 
     def __init__(self, folder: str | pathlib.Path):
         self._folder = pathlib.Path(folder)
+        if (self._folder / "ids.npy").is_file() and not (self._folder / FILE).is_file():
+            raise UserError(f"{folder} holds verdicts by id, of an older version: {self._again(' into a new folder')}")
         try:
-            self._ids = np.load(self._folder / _IDS, mmap_mode="r", allow_pickle=False)
-            self._kinds = np.load(self._folder / _KINDS, mmap_mode="r", allow_pickle=False)
-        except (OSError, EOFError, ValueError) as error:
-            raise UserError(f"{folder} holds no verdicts on duplicates ({error}): run `kanana dedup` first") from error
+            about, arrays = tables.read(self._folder / FILE)
+            self._kinds, self._checks, items = arrays["kinds"], arrays["checks"], arrays["items"]
+            self._origins = origins_lib.from_rows(tables.from_bytes(arrays["origins"]))
+            if about.get("format") != _FORMAT:
+                raise ValueError("its format is another")
+            sizes = len(self._kinds), len(self._checks), int(items.sum())
+            if len(set(sizes)) > 1 or len(items) != len(self._origins) or (len(items) and items.min() < 0):
+                raise ValueError("its arrays do not belong together")
+            if not np.isin(np.unique(self._kinds), (0, *NAMES, _NOTHING)).all():
+                raise ValueError("it has verdicts of no known kind")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{self._folder / FILE} holds no verdicts on duplicates ({error}): {self._again()}"
+            ) from error
+        self._items = items.tolist()
+        self._starts = (np.cumsum(items) - items).tolist()
+        self._by_digest: dict[str, list[int]] = defaultdict(list)
+        for i, origin in enumerate(self._origins):
+            self._by_digest[origin.digest].append(i)
+        self._found: dict[tuple[str, str], int] = {}
 
     def __reduce__(self):
-        return Verdicts, (self._folder,)
+        return opened, (str(self._folder),)
 
-    def __call__(self, identity: str) -> str | None:
-        wanted = np.uint64(id_hash(identity))
-        at = int(np.searchsorted(self._ids, wanted))
-        if at < len(self._ids) and self._ids[at] == wanted:
-            return NAMES[int(self._kinds[at])]
-        return None
+    def _again(self, how: str = "") -> str:
+        return f"run `kanana dedup --output {self._folder} --input …` again{how}"
+
+    def check(self, found: Sequence[Origin]) -> None:
+        """Refuses origins that were not judged, before any of their documents is read.
+
+        Raises:
+          UserError: names the first.
+        """
+        taken: dict[int, Origin] = {}
+        for origin in found:
+            known = self._origin(origin.digest, origin.path)
+            other = taken.setdefault(known, origin)
+            if other is not origin:
+                raise UserError(
+                    f"{origin.name} and {other.name} hold the same, but {self._folder} has judged only "
+                    f"{self._origins[known].path}: {self._again(' with both')}"
+                )
+
+    def _origin(self, digest: str, path: str) -> int:
+        """The origin that was judged: the one that holds the same, and of several the one whose path ends alike."""
+        found = self._found.get((digest, path))
+        if found is not None:
+            return found
+        alike = self._by_digest.get(digest, [])
+        if not alike:
+            changed = any(origin.path == path for origin in self._origins)
+            what = "has changed since it was judged" if changed else "is not among the documents that were judged"
+            raise UserError(f"{path} {what} for duplicates in {self._folder}: {self._again(' with it')}")
+        lengths = [_common(path, self._origins[i].path) for i in alike]
+        best = [i for i, length in zip(alike, lengths) if length == max(lengths)]
+        if len(best) > 1:
+            both = " and ".join(self._origins[i].path for i in best[:2])
+            raise UserError(
+                f"{path} holds what {both} hold, which were judged for duplicates in {self._folder}: "
+                f"name the documents as they were named there, or {self._again(' with it')}"
+            )
+        return self._found.setdefault((digest, path), best[0])
+
+    def __call__(self, record: Record) -> str | None:
+        """The verdict on a record that was read with its place.
+
+        Raises:
+          UserError: it was not judged, or has changed since.
+        """
+        place = record.get(PLACE)
+        if place is None:
+            raise UserError(f"document '{record['id']}' does not know its place, by which verdicts are looked up")
+        digest, path, number = place
+        origin = self._origin(digest, path)
+        row = self._starts[origin] + number
+        if number >= self._items[origin] or self._kinds[row] == _NOTHING:
+            raise UserError(f"{path}: document {number + 1} was not judged in {self._folder}: {self._again()}")
+        if self._checks[row] != check_of(record["text"]):
+            raise UserError(f"{path}: document {number + 1} is not what {self._folder} has judged: {self._again()}")
+        return NAMES.get(int(self._kinds[row]))
+
+
+def _common(a: str, b: str) -> int:
+    """Components at the end of two paths that are alike."""
+    length = 0
+    for own, other in zip(reversed(a.split("/")), reversed(b.split("/"))):
+        if own != other:
+            break
+        length += 1
+    return length if a != b else length + 1

@@ -38,21 +38,32 @@ def read_files(path: str | pathlib.Path, format: str | None = None) -> Iterator[
     Raises:
       UserError: a file that cannot be opened, or a missing library.
     """
+    for unit in units(path, format):
+        yield from read_unit(unit, format)
+
+
+def units(path: str | pathlib.Path, format: str | None = None) -> list[pathlib.Path]:
+    """What `read_files` reads one by one: files, and folders that are one LaTeX project each."""
     path = pathlib.Path(path)
     if path.is_file():
-        yield from _file(path, format)
-        return
+        return [path]
     files = [f for f in sorted(path.rglob("*")) if f.is_file() and (format or _known(f))]
-    projects: set[pathlib.Path] = set()
     is_project = any(f.parent == path and f.suffix.lower() in _TEX for f in files)
+    found: dict[pathlib.Path, None] = {}
     for file in files:
-        if format is None and file.suffix.lower() in _TEX:
-            folder = path if is_project else path / file.relative_to(path).parts[0]
-            if folder not in projects:
-                projects.add(folder)
-                yield from _project(folder)
-        else:
-            yield from _file(file, format)
+        in_project = format is None and file.suffix.lower() in _TEX
+        found[(path if is_project else path / file.relative_to(path).parts[0]) if in_project else file] = None
+    return list(found)
+
+
+def read_unit(unit: pathlib.Path, format: str | None = None) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
+    """The documents of one of `units`."""
+    yield from _project(unit) if unit.is_dir() else _file(unit, format)
+
+
+def project_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files of a LaTeX project that its text depends on."""
+    return [f for f in sorted(folder.rglob("*")) if f.is_file() and f.name.lower().endswith(_SOURCES)]
 
 
 def _known(file: pathlib.Path) -> bool:
@@ -98,13 +109,12 @@ def _project(folder: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | Broke
     from kanana_jax.data.extract import latex
 
     files, size = {}, 0
-    for file in sorted(folder.rglob("*")):
-        if file.is_file() and file.name.lower().endswith(_SOURCES):
-            size += file.stat().st_size
-            if size > MAX_BYTES:
-                yield str(folder), Broken(str(folder), f"LaTeX project has more than {MAX_BYTES} bytes")
-                return
-            files[file.relative_to(folder).as_posix()] = file.read_bytes()
+    for file in project_files(folder):
+        size += file.stat().st_size
+        if size > MAX_BYTES:
+            yield str(folder), Broken(str(folder), f"LaTeX project has more than {MAX_BYTES} bytes")
+            return
+        files[file.relative_to(folder).as_posix()] = file.read_bytes()
     for main in latex.documents(files):
         where = str(folder / main)
         try:

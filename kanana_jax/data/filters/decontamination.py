@@ -17,7 +17,6 @@ import dataclasses
 import gzip
 import hashlib
 import itertools
-import json
 import pathlib
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,14 +26,15 @@ import numpy as np
 
 from kanana_jax import config as configs
 from kanana_jax import jsonl
-from kanana_jax.data.arrays import characters
+from kanana_jax.data.arrays import characters, tables
 from kanana_jax.data.arrays.documents import Documents, batches, join
 from kanana_jax.data.filters.ngrams import Lengths, Units
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import whole, write_json
+from kanana_jax.files import write_json
 
-_HASHES, _SETS, _HEADS, _ABOUT = "hashes.npy", "sets.npy", "heads.npy", "contamination.json"
-_FORMAT = 1
+FILE, _ABOUT = "contamination.safetensors", "contamination.json"
+_HASHES, _SETS, _HEADS = "hashes", "sets", "heads"
+_FORMAT = 2
 # A Bloom filter (Bloom 1970) of the n-grams' heads: with 3 probes and 16 bits per head or more, about one place of
 # innocent text in 200 is looked up in vain.
 _BITS_PER_HEAD, _PROBES = 16, 3
@@ -122,7 +122,7 @@ def _of_set(texts: Iterable[str], config: ContaminationConfig) -> tuple[dict[str
 
 
 def build(sets: Mapping[str, Iterable[str]], config: ContaminationConfig, output: str | pathlib.Path) -> dict[str, Any]:
-    """Writes the n-grams of evaluation sets into a folder, whole or not at all; the same sets give the same bytes.
+    """Writes the n-grams of evaluation sets into a folder, each file whole; the same sets give the same bytes.
 
     Args:
       sets: name → texts of its items, see `items`.
@@ -154,10 +154,8 @@ def build(sets: Mapping[str, Iterable[str]], config: ContaminationConfig, output
         "digest": digest,
         "sets": {name: count for name, (count, _, _) in zip(names, found)},
     }
-    with whole(output) as folder:
-        for name, array in arrays.items():
-            np.save(folder / name, array)
-        write_json(folder / _ABOUT, report)
+    tables.write(output / FILE, report, arrays)
+    write_json(output / _ABOUT, report)
     return report
 
 
@@ -175,26 +173,31 @@ def _probe(heads: np.ndarray, probe: int, bits: int) -> np.ndarray:
     return ((heads << np.uint64(20 * probe)) >> np.uint64(64 - bits)).view(np.int64)
 
 
+def opened(folder: str) -> "Contamination":
+    """The n-grams of a folder, which a process reads once until they are replaced."""
+    return tables.opened(Contamination, folder, FILE)
+
+
 class Contamination:
     """Looks documents up in a folder of `build`; picklable, memory-mapped."""
 
     def __init__(self, folder: str | pathlib.Path):
         self._folder = pathlib.Path(folder)
         try:
-            self.report = json.loads((self._folder / _ABOUT).read_text(encoding="utf-8"))
+            self.report, arrays = tables.read(self._folder / FILE)
             if self.report["format"] != _FORMAT:
                 raise ValueError(f"its format {self.report['format']} is not {_FORMAT}")
             self.config = configs.build(ContaminationConfig, self.report["config"], _ABOUT)
             self.sets = tuple(sorted(self.report["sets"]))
-            self._hashes, self._numbers, self._heads = (
-                np.load(self._folder / name, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-                for name in (_HASHES, _SETS, _HEADS)
-            )
+            self._hashes, self._numbers, self._heads = (arrays[name] for name in (_HASHES, _SETS, _HEADS))
             count = sum(about["ngrams"] for about in self.report["sets"].values())
             if not len(self._hashes) == len(self._numbers) == count:
                 raise ValueError("its arrays are not as long as it says")
-        except (OSError, EOFError, ValueError, KeyError, TypeError, ConfigError) as error:
-            raise UserError(f"{folder} holds no hashes of evaluation sets ({error}): build them again") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+            raise UserError(
+                f"{self._folder / FILE} holds no n-grams of evaluation sets ({error}): "
+                f"run `kanana contamination --output {folder}` again"
+            ) from error
         self._bits = (8 * len(self._heads)).bit_length() - 1
 
     def __reduce__(self):

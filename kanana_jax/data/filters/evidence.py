@@ -10,8 +10,7 @@ from kanana_jax.data.arrays.documents import join
 from kanana_jax.data.arrays.lines import SHORT_LINE
 from kanana_jax.data.arrays.lines import split as split_lines
 from kanana_jax.data.arrays.spans import Span
-from kanana_jax.data.filters import c4, pii
-from kanana_jax.data.filters.decontamination import Contamination
+from kanana_jax.data.filters import c4, decontamination, pii
 from kanana_jax.data.filters.rules import FilterConfig
 
 Place = tuple[int, int]
@@ -146,7 +145,7 @@ def _no_letters(text: str, config: FilterConfig) -> Iterator[Place]:
 
 def _contaminated(text: str, config: FilterConfig) -> Iterator[Place]:
     if config.contamination:
-        yield from (overlap.span for overlap in Contamination(config.contamination).judge([text])[0])
+        yield from (overlap.span for overlap in decontamination.opened(config.contamination).judge([text])[0])
 
 
 _PLACES: dict[str, Callable[[str, FilterConfig], Iterator[Place]]] = {

@@ -10,26 +10,32 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import itertools
 import json
 import os
 import pathlib
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kanana_jax import languages
 from kanana_jax.config import fingerprint
+from kanana_jax.data.arrays import tables
+from kanana_jax.data.dedup import lines, verdicts
+from kanana_jax.data.filters import decontamination, job_state
 from kanana_jax.data.filters.rules import FilterConfig
 from kanana_jax.data.filters.totals import Chunk, Totals, columns, judge_chunk, make_report, show_examples
-from kanana_jax.data.read import records
+from kanana_jax.data.quality.classifier import sha256_of
+from kanana_jax.data.read import origins as origins_lib
+from kanana_jax.data.read import outputs, records
+from kanana_jax.data.read.origins import Origin
+from kanana_jax.data.read.outputs import DROPPED, KEPT, STATE
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import load_json, read_json, write_json
+from kanana_jax.files import write_json
 
-KEPT, DROPPED, SIGNALS = "kept.jsonl.gz", "dropped.jsonl.gz", "signals.f32"
+SIGNALS = "signals.f32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,27 +82,37 @@ def run(
       progress: called after each chunk with documents, bytes and seconds so far.
 
     Raises:
-      ConfigError: `output` was begun with another config or input; or no filter applies to any document.
-      UserError: no documents, too many broken lines, or a disk that is full.
+      ConfigError: `output` was begun with another config or input, or lies in the input; or no filter applies to any
+        document.
+      UserError: no documents, too many broken lines, documents that the verdicts on duplicates do not know, a damaged
+        file of an earlier start, or a disk that is full.
     """
     began = time.perf_counter()
+    outputs.apart(output, [inputs])
+    origins = origins_lib.identify(records.find(inputs, config.format), job_state.known_origins(output))
+    _check_duplicates(configs, origins)
     output.mkdir(parents=True, exist_ok=True)
-    digest = fingerprint({k: {**dataclasses.asdict(v), "files": _frozen(v)} for k, v in configs.items()})
+    frozen = {key: _frozen(value) for key, value in configs.items()}
+    digest = fingerprint({k: {**dataclasses.asdict(v), "files": frozen[k]} for k, v in configs.items()})
     job = {
         "config": digest,
         "inputs": inputs,
         **{k: v for k, v in dataclasses.asdict(config).items() if k != "workers"},
     }
-    state_file, report_file = output / "state.json", output / "report.json"
-    state = read_json(state_file)
-    if state is not None and state["job"] != job:
-        raise ConfigError(f"{output} was begun with another config or input: use those, or name another --output")
+    state = job_state.begin(output, job, origins)
     totals = Totals(state)
-    if state is not None and state["finished"]:
-        return load_json(report_file)
+    if state["finished"]:
+        return job_state.result(output, state)
     files = {name: _Appended(output / name, totals.sizes.get(name, 0)) for name in (KEPT, DROPPED, SIGNALS, "ids.txt")}
+
+    def save() -> None:
+        if {key: _frozen(value) for key, value in configs.items()} != frozen:
+            raise UserError(f"what the filters look up was replaced while {output} was written: name another --output")
+        _save(output, state["job"], totals, files)
+
     try:
-        items = records.read_lines(inputs, source=pathlib.Path(inputs).name.split(".")[0], format=config.format)
+        source = pathlib.Path(inputs).name.split(".")[0]
+        items = (x for origin in origins for x in records.lines_of(origin, source=source, format=config.format))
         chunks = itertools.islice(records.batches(items, config.chunk), totals.chunks, None)
         work = functools.partial(judge_chunk, dict(configs), config.lang, config.keep_dropped)
         for chunk in _ordered(work, chunks, config.workers):
@@ -107,34 +123,20 @@ def run(
                 files[SIGNALS].write(chunk.signals.tobytes())
                 files["ids.txt"].write("".join(json.dumps(i, ensure_ascii=False) + "\n" for i in chunk.ids).encode())
             if totals.chunks % config.save_every == 0:
-                _save(state_file, job, totals, files, finished=False)
+                save()
             progress(totals.documents(), totals.bytes, time.perf_counter() - began)
-        seen = totals.documents() + totals.broken
-        if totals.broken > config.max_broken_share * max(seen, 1):
-            raise UserError(
-                f"{totals.broken} of {seen} lines are broken, the first is {totals.first_broken}; "
-                "mend them or raise --max-broken-share"
-            )
-        _check_judged(totals, configs, config.lang)
-        _save(state_file, job, totals, files, finished=False)
+        _check_totals(totals, configs, config)
+        save()
         report = make_report(totals, configs, digest)
         for file in files.values():
             file.close()
-        if config.signals:
-            _parquet(output, columns(configs))
+        _write_reports(output, configs, config, totals, report, time.perf_counter() - began)
+        written = (KEPT, DROPPED) if config.keep_dropped else (KEPT,)
+        job_state.finish(output, state["job"], {name: files[name].size for name in written})
         for name in (SIGNALS, "ids.txt", *(() if config.keep_dropped else (DROPPED,))):
             (output / name).unlink(missing_ok=True)
-        write_json(report_file, report)
-        write_json(
-            output / "examples.json",
-            {"sample": totals.sample, "names": columns(configs), "examples": show_examples(totals, configs)},
-        )
-        seconds = time.perf_counter() - began
-        write_json(output / "cost.json", {"cpu_seconds": totals.seconds, "seconds": seconds, "bytes": totals.bytes})
-        totals.sizes = {KEPT: files[KEPT].size}
-        write_json(state_file, {"job": job, "finished": True}, indent=None)
     except _NothingJudged:
-        for name in (*files, state_file.name):
+        for name in (*files, STATE, job_state.INPUTS):
             (output / name).unlink(missing_ok=True)
         raise
     except OSError as error:
@@ -143,6 +145,23 @@ def run(
         for file in files.values():
             file.close()
     return report
+
+
+def _write_reports(
+    output: pathlib.Path,
+    configs: Mapping[str, FilterConfig],
+    config: JobConfig,
+    totals: Totals,
+    report: Mapping[str, Any],
+    seconds: float,
+) -> None:
+    names = columns(configs)
+    if config.signals:
+        _parquet(output, names)
+    write_json(output / job_state.REPORT, report)
+    examples = {"sample": totals.sample, "names": names, "examples": show_examples(totals, configs)}
+    write_json(output / "examples.json", examples)
+    write_json(output / "cost.json", {"cpu_seconds": totals.seconds, "seconds": seconds, "bytes": totals.bytes})
 
 
 @contextlib.contextmanager
@@ -180,6 +199,9 @@ class _Appended:
 
     def __init__(self, path: pathlib.Path, size: int):
         self._file = path.open("ab")
+        if self._file.tell() < size:
+            self._file.close()
+            raise UserError(f"{path} is shorter than it was when the job was stopped: name another --output")
         self._file.truncate(size)
         self.size = size
 
@@ -198,39 +220,66 @@ class _Appended:
 def _frozen(config: FilterConfig) -> dict[str, str]:
     """Hashes of what a config names by path: the same path with other verdicts or weights is another filter."""
     files = [pathlib.Path(model.path) for model in config.quality.values()]
-    for folder, name in (
-        (config.contamination, "contamination.json"),
-        (config.lines, "report.json"),
-        (config.duplicates, "report.json"),
-    ):
-        if folder:
-            files.append(pathlib.Path(folder) / name)
-    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
+    tabled = [
+        pathlib.Path(folder) / name
+        for folder, name in (
+            (config.contamination, decontamination.FILE),
+            (config.lines, lines.FILE),
+            (config.duplicates, verdicts.FILE),
+        )
+        if folder
+    ]
+    return {
+        **{str(file): _sha256(str(file), _stamp(file)) for file in files if file.is_file()},
+        **{str(file): tables.digest_of(file) for file in tabled},
+    }
 
 
 class _NothingJudged(ConfigError):
     """No filter applies to any document."""
 
 
-def _check_judged(totals: Totals, configs: Mapping[str, FilterConfig], lang: str) -> None:
-    """Raises: _NothingJudged."""
+def _check_totals(totals: Totals, configs: Mapping[str, FilterConfig], config: JobConfig) -> None:
+    """Raises: _NothingJudged, or UserError for too many broken lines."""
+    seen = totals.documents() + totals.broken
+    if totals.broken > config.max_broken_share * max(seen, 1):
+        raise UserError(
+            f"{totals.broken} of {seen} lines are broken, the first is {totals.first_broken}; "
+            "mend them or raise --max-broken-share"
+        )
     unjudged = totals.unjudged()
     if unjudged and sum(unjudged.values()) == totals.documents():
         there = ", ".join(sorted(code or "none" for code in unjudged)[:8])
-        way = "name theirs in the config" if lang else f"say --lang {next(iter(configs))}"
+        way = "name theirs in the config" if config.lang else f"say --lang {next(iter(configs))}"
         raise _NothingJudged(
             f"no filter of the config ({', '.join(configs)}) applies to any of the {totals.documents()} documents, "
             f"whose language is {there}: {way}"
         )
 
 
-def _save(
-    path: pathlib.Path, job: dict[str, Any], totals: Totals, files: Mapping[str, _Appended], finished: bool
-) -> None:
+def _stamp(file: pathlib.Path) -> tuple[int, ...]:
+    about = file.stat()
+    return about.st_ino, about.st_size, about.st_mtime_ns
+
+
+@functools.lru_cache(32)
+def _sha256(file: str, stamp: tuple[int, ...]) -> str:
+    return sha256_of(pathlib.Path(file))
+
+
+def _check_duplicates(configs: Mapping[str, FilterConfig], origins: Sequence[Origin]) -> None:
+    """Before anything is written, where the verdicts are asked for every document; else each look-up finds out."""
+    folders = {config.duplicates for config in configs.values()}
+    if configs and all(folders):
+        for folder in folders:
+            verdicts.opened(folder).check(origins)
+
+
+def _save(output: pathlib.Path, job: dict[str, Any], totals: Totals, files: Mapping[str, _Appended]) -> None:
     for file in files.values():
         file.sync()
     totals.sizes = {name: file.size for name, file in files.items()}
-    write_json(path, {"job": job, "finished": finished, **totals.state()}, indent=None)
+    job_state.save(output, {"job": job, "finished": False, **totals.state()})
 
 
 def _ordered(work: Callable[[list], Chunk], chunks: Iterator[list], workers: int) -> Iterator[Chunk]:

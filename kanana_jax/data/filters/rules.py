@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from kanana_jax import languages
 from kanana_jax.data.arrays import characters, units
 from kanana_jax.data.arrays.spans import Span, cut, merged
-from kanana_jax.data.dedup.verdicts import Verdicts
+from kanana_jax.data.dedup import lines
+from kanana_jax.data.dedup import verdicts as duplicates
 from kanana_jax.data.filters import pii, scores
 from kanana_jax.data.filters.c4 import C4Config
 from kanana_jax.data.filters.signals import NAMES, Lexicon, Signals, measure
 from kanana_jax.data.quality.quality_model import QualityModel
+from kanana_jax.data.read.origins import Origin
 from kanana_jax.data.read.record import Record
 from kanana_jax.errors import ConfigError, nearest
 
@@ -62,7 +64,8 @@ class FilterConfig:
       contamination: folder of `kanana contamination`: the share that evaluation sets have in a document (signal
         `contamination`).
       lines: folder of `kanana lines`, whose verdicts cut lines that many documents have out of kept documents.
-      duplicates: folder of `kanana dedup`, whose verdicts then drop documents as `exact_duplicate`, `near_duplicate`.
+      duplicates: folder of `kanana dedup`, whose verdicts then drop documents as `exact_duplicate`, `near_duplicate`;
+        documents that were not judged, or changed since, are an error.
     """
 
     unit: units.Unit = "word"
@@ -137,9 +140,9 @@ class Filter:
         self._rules = {**config.rules, **{f"select.{name}": rule for name, rule in select.items()}}
         check_scores(config, self._rules)
         self._scorer = scores.Scorer(config.language, config.pii, config.contamination, config.quality)
-        self._lines = _line_verdicts(config.lines) if config.lines else None
+        self._lines = lines.opened(config.lines) if config.lines else None
         self._lexicon = Lexicon(config.stop_words, config.stop_endings, config.spam, config.boilerplate)
-        self._duplicates = Verdicts(config.duplicates) if config.duplicates else None
+        self._duplicates = duplicates.opened(config.duplicates) if config.duplicates else None
 
     def __call__(self, record: Record) -> Verdict:
         return self.judge([record])[0]
@@ -149,27 +152,20 @@ class Filter:
         texts = [characters.normalise(record["text"]) for record in batch]
         config, verdicts = self._config, []
         table, overlaps = self._scorer(texts)
-        lines = self._lines.spans(texts) if self._lines else [()] * len(texts)
+        common = self._lines.spans(texts) if self._lines else [()] * len(texts)
         found = measure(texts, config.unit, self._lexicon, config.c4)
         for i, (record, text, (measured, c4)) in enumerate(zip(batch, texts, found)):
             scored = dict(zip(self._scorer.names, table[i].tolist()))
             broken = broken_rules(self._rules, measured, scored, record)
-            duplicate = self._duplicates(record["id"]) if self._duplicates else None
+            duplicate = self._duplicates(record) if self._duplicates else None
             broken = broken if duplicate is None else (*broken, duplicate)
-            spans = () if broken else merged(c4 if config.cut_lines else (), lines[i])
+            spans = () if broken else merged(c4 if config.cut_lines else (), common[i])
             text, replaced = cut(text, spans) if spans else text, {}
             if scored.get(scores.PII) and not broken:
                 text, replaced = pii.replace(text)
             sets = {overlap.set: overlap.ngrams for overlap in overlaps[i]}
             verdicts.append(Verdict({**record, "text": text}, broken, measured, scored, spans, replaced, sets))
         return verdicts
-
-
-def _line_verdicts(folder: str):
-    # Counting lines builds on this package: it is imported where it is needed.
-    from kanana_jax.data.dedup.lines import LineVerdicts
-
-    return LineVerdicts(folder)
 
 
 def broken_rules(
@@ -205,11 +201,17 @@ class Filters:
             if languages.is_tag(key) and tags.count(languages.tag(key)) > 1:
                 raise ConfigError(f"config 'filters.{key}': '{languages.tag(key)}' has two filters: keep one")
 
-    def of(self, source: str, lang: str, select: Mapping[str, Rule] = {}):
-        """The filter of a source's documents; `select` are further rules (of a stage)."""
+    def of(self, source: str, lang: str, select: Mapping[str, Rule] = {}, origins: Sequence[Origin] = ()):
+        """The filter of a source's documents; `select` are further rules (of a stage).
+
+        Raises:
+          UserError: duplicates among the documents of `origins` were not looked for.
+        """
         config = self.config_of(source, lang)
         if config is None and not select:
             return keep_all
+        if config is not None and config.duplicates:
+            duplicates.opened(config.duplicates).check(origins)
         return Filter(config or FilterConfig(), select)
 
     def config_of(self, source: str, lang: str) -> FilterConfig | None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kanana_jax.data.filters import language, pii
-from kanana_jax.data.filters.decontamination import Contamination, Overlap
+from kanana_jax.data.filters import decontamination, language, pii
+from kanana_jax.data.filters.decontamination import Overlap
 from kanana_jax.data.quality.quality_model import QualityModel
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Scorer:
 
     def __init__(self, wanted: str, count_pii: bool, evaluation: str, quality: Mapping[str, QualityModel]):
         self._language, self._pii, self._quality = wanted, count_pii, dict(quality)
-        self._evaluation = Contamination(evaluation) if evaluation else None
+        self._evaluation = decontamination.opened(evaluation) if evaluation else None
         for model in self._quality.values():
             _classifier(model)
         self.names = names(wanted, count_pii, evaluation, quality)

@@ -17,7 +17,7 @@ from kanana_jax.data.arrays.characters import normalise
 from kanana_jax.data.filters import Filters, evidence
 from kanana_jax.data.filters.rules import Filter, FilterConfig, Verdict, count
 from kanana_jax.data.filters.signals import NAMES
-from kanana_jax.data.read.record import Broken, Line, Record
+from kanana_jax.data.read.record import PLACE, Broken, Line, Record
 
 SAMPLE = 4000  # documents whose signals are kept for the histograms
 EXAMPLES = 5  # documents shown for each rule, and of those that are kept
@@ -86,7 +86,8 @@ def judge_chunk(configs: Mapping[str, FilterConfig], lang: str, keep_dropped: bo
         }
         examples += [(rule, order, shown) for rule in verdict.rules or ("",)]
         if not verdict.rules or keep_dropped:
-            record = verdict.record if not verdict.rules else {**verdict.record, "rules": list(verdict.rules)}
+            record = {key: value for key, value in verdict.record.items() if key != PLACE}
+            record |= {"rules": list(verdict.rules)} if verdict.rules else {}
             out[not verdict.rules].append(json.dumps(record, ensure_ascii=False).encode() + b"\n")
         ids.append(item["id"])
         size += len(item["text"].encode("utf-8", "replace"))

@@ -37,6 +37,11 @@ class QualityConfig:
     endpoint: EndpointConfig | None = None
     judge: JudgeConfig | None = None
 
+    @property
+    def documents(self) -> tuple[str, ...]:
+        """What is read."""
+        return (*self.pairs.good, *self.pairs.other) if self.pairs else self.loop.pool if self.loop else ()
+
     def __post_init__(self):
         if (self.pairs is None) == (self.loop is None):
             raise ValueError("set either pairs or loop")

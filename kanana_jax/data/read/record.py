@@ -5,7 +5,9 @@
 A record is `{"id": str, "text": str, "source": str, "lang": str?, "url": str?, "meta": {…}?}`; further
 fields of an input move into `meta`. A conversation has `messages` (and `tools`) instead of a text; its record has both,
 the text being its turns, one below the other, so that filters, look-ups and held-out shares work on it as on any other.
-A value that is no document is a `Broken`.
+A value that is no document is a `Broken`. Where it is asked for, a record also knows its place, whatever its id
+(`[digest, path, number]` under `PLACE`): by it look-ups find their verdict. It is read by us alone and never written
+into results.
 """
 
 import dataclasses
@@ -21,18 +23,25 @@ __all__ = ["Broken", "Fields", "Line", "Record", "normalise"]
 Record = dict[str, Any]
 FIELDS = ("id", "text", "source", "lang", "url", "meta")
 CONVERSATION = ("messages", "tools")
+PLACE = "kanana:place"
 
 
 @dataclasses.dataclass(frozen=True)
 class Fields:
-    """How records are made of JSON objects; `root` is what ids leave out of file names."""
+    """How records are made of JSON objects.
+
+    Attributes:
+      root: what ids leave out of file names.
+      place: digest and path of the origin, which records carry then with their number in it; None: they do not.
+    """
 
     text_field: str
     source: str
     lang: str | None
     root: str
+    place: tuple[str, str] | None = None
 
-    def record(self, where: str, raw: Any) -> "Record | Broken":
+    def record(self, where: str, raw: Any, number: int) -> "Record | Broken":
         try:
             if isinstance(raw, bytes):
                 raw = jsonl.parse(raw)
@@ -40,21 +49,23 @@ class Fields:
             return Broken(where, f"not JSON in UTF-8 ({str(error)[:80]})")
         id = where.removeprefix(self.root)
         try:
-            return normalise(raw, text_field=self.text_field, source=self.source, lang=self.lang, default_id=id)
+            record = normalise(raw, text_field=self.text_field, source=self.source, lang=self.lang, default_id=id)
         except ValueError as error:
             return Broken(where, str(error))
+        return record if self.place is None else {**record, PLACE: [*self.place, number]}
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A line of JSON that another process may parse: cheaper to send than its record."""
+    """A line of JSON that another process may parse: cheaper to send than its record; `number` is its place's."""
 
     where: str
     data: bytes
     fields: Fields
+    number: int
 
     def parse(self) -> "Record | Broken":
-        return self.fields.record(self.where, self.data)
+        return self.fields.record(self.where, self.data, self.number)
 
 
 def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, default_id: str) -> Record:
@@ -88,7 +99,7 @@ def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, defau
     if url := _name(raw, "url"):
         record["url"] = url
     meta = dict(raw["meta"]) if isinstance(raw.get("meta"), dict) else {}
-    meta |= {k: v for k, v in raw.items() if k not in (*FIELDS, *record, text_field)}
+    meta |= {k: v for k, v in raw.items() if k not in (*FIELDS, *record, text_field, PLACE)}
     if meta:
         record["meta"] = _plain(meta)
     return record

@@ -4,17 +4,20 @@ import dataclasses
 import glob
 import gzip
 import io
+import os
 import pathlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from kanana_jax import jsonl
-from kanana_jax.data.extract.files import SUFFIXES, read_files
-from kanana_jax.data.read import parquet
-from kanana_jax.data.read.record import Broken, Fields, Line, Record
+from kanana_jax.data.extract.files import SUFFIXES, read_unit, units
+from kanana_jax.data.read import outputs, parquet
+from kanana_jax.data.read.origins import Origin, is_unchanged, stamp_of
+from kanana_jax.data.read.record import PLACE, Broken, Fields, Line, Record
 from kanana_jax.errors import UserError
 
+ADDRESSES = ("microworld://", "hf://", "seqio://")
 _Item = TypeVar("_Item", bound="Line | Record | Broken")
 
 
@@ -39,37 +42,83 @@ def read_lines(
     path: str, *, text_field: str = "text", source: str, lang: str | None = None, format: str = ""
 ) -> Iterator[Line | Record | Broken]:
     """As `read`, but lines of JSON are left to be parsed."""
-    if path.startswith("microworld://"):
+    for origin in find(path, format):
+        yield from lines_of(origin, text_field=text_field, source=source, lang=lang, format=format)
+
+
+def find(path: str, format: str = "") -> list[Origin]:
+    """What `read` reads one after the other, each once however often it is reached.
+
+    Raises:
+      UserError: nothing there, an unknown form, or what an earlier job has dropped.
+    """
+    if path.startswith(ADDRESSES):
+        return [Origin(path, path)]
+    files = files_of(path, format)
+    outputs.refuse_results(path, files)
+    tables = [] if format else [file for file in files if _suffix(file) in _READERS]
+    rest = []
+    if len(tables) < len(files):
+        folder, known = pathlib.Path(path).expanduser(), set(tables)
+        rest = units(folder, format or None) if folder.is_dir() else files
+        rest = [unit for unit in rest if unit not in known]
+    root, found = f"{root_of(path)}/", {}
+    for file in (*tables, *rest):
+        found.setdefault(os.path.realpath(file), file)
+    return [Origin(real, str(file), root, stamp_of(file)) for real, file in found.items()]
+
+
+def find_all(paths: Iterable[str]) -> list[Origin]:
+    """`find` of several paths, in their order; what more of them reach is read where it comes first."""
+    found: dict[str, Origin] = {}
+    for path in paths:
+        for origin in find(path):
+            found.setdefault(origin.path, origin)
+    return list(found.values())
+
+
+def lines_of(
+    origin: Origin, *, text_field: str = "text", source: str, lang: str | None = None, format: str = ""
+) -> Iterator[Line | Record | Broken]:
+    """The documents of one origin; with their places where it is identified.
+
+    Raises:
+      UserError: it changed since it was identified.
+    """
+    place = (origin.digest, origin.path) if origin.digest else None
+    if origin.path.startswith("microworld://"):
         from kanana_jax.data.microworld import parse_uri
 
-        for record in parse_uri(path):
-            yield {**record, "source": source}
+        for number, record in enumerate(parse_uri(origin.path)):
+            yield {**record, "source": source} | ({PLACE: [*place, number]} if place else {})
         return
-    root = "" if "://" in path else f"{_root(path)}/"
-    if path.startswith("hf://"):
-        raws: Iterator[tuple[str, Any]] = _hugging_face(path)
-    elif path.startswith("seqio://"):
-        raws = _seqio(path)
-    else:
-        raws = _local(path, format)
-    fields = Fields(text_field, source, lang, root)
-    for where, raw in raws:
+    fields = Fields(text_field, source, lang, origin.root, place)
+    for number, (where, raw) in enumerate(_raws(origin, format)):
         if isinstance(raw, Broken):
             yield raw
         else:
-            yield Line(where, raw, fields) if isinstance(raw, bytes) else fields.record(where, raw)
+            yield Line(where, raw, fields, number) if isinstance(raw, bytes) else fields.record(where, raw, number)
+    if origin.digest and not is_unchanged(origin):
+        raise UserError(f"{origin.name} changed while it was read: run it again when nothing writes to it")
 
 
-def _local(path: str, format: str) -> Iterator[tuple[str, Any]]:
-    files = files_of(path, format)
-    tables = [] if format else [file for file in files if _suffix(file) in _READERS]
-    for file in tables:
-        yield from _READERS[_suffix(file)](file)
-    if len(tables) < len(files):
-        folder = pathlib.Path(path).expanduser()
-        # A folder is read as one, since the files of a LaTeX project belong together.
-        for item in [folder] if folder.is_dir() else [file for file in files if file not in tables]:
-            yield from read_files(item, format or None)
+def documents_of(
+    origin: Origin, *, text_field: str = "text", source: str, lang: str | None = None, format: str = ""
+) -> Iterator[Record | Broken]:
+    """As `lines_of`, parsed."""
+    for item in lines_of(origin, text_field=text_field, source=source, lang=lang, format=format):
+        yield item.parse() if isinstance(item, Line) else item
+
+
+def _raws(origin: Origin, format: str) -> Iterator[tuple[str, Any]]:
+    if origin.path.startswith("hf://"):
+        return _hugging_face(origin.path)
+    if origin.path.startswith("seqio://"):
+        return _seqio(origin.path)
+    file = pathlib.Path(origin.name)
+    if not format and not file.is_dir() and (reader := _READERS.get(_suffix(file))):
+        return reader(file)
+    return read_unit(file, format or None)
 
 
 def files_of(path: str, format: str = "") -> list[pathlib.Path]:
@@ -105,7 +154,7 @@ def files_of(path: str, format: str = "") -> list[pathlib.Path]:
     return found
 
 
-def _root(path: str) -> pathlib.Path:
+def root_of(path: str) -> pathlib.Path:
     """The folder that all files of a path share: ids from there on are the same wherever the folder lies."""
     expanded = pathlib.Path(path).expanduser()
     if expanded.is_dir():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -9,13 +10,15 @@ import pathlib
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import grain
 
 from kanana_jax import languages
 from kanana_jax.config import fingerprint
-from kanana_jax.data.read import records
+from kanana_jax.data.read import origins, records
+from kanana_jax.data.read.origins import Origin
 from kanana_jax.data.read.record import CONVERSATION, Broken, Record
 from kanana_jax.errors import UserError
 from kanana_jax.files import load_json, write_json
@@ -23,6 +26,7 @@ from kanana_jax.files import load_json, write_json
 log = logging.getLogger("kanana")
 SHARD_BYTES = 256 << 20
 SPLITS = ("train", "heldout")
+_FORMAT = 2  # of the shards: since 2, records know their places
 _CONTENTS = ("text", "lang", "url", "meta", *CONVERSATION)  # of a record: all but its names and its place
 
 
@@ -79,6 +83,11 @@ class PreparedSource:
         """A hash of what its documents hold, in their order, but not of their names: a part of every position."""
         return self.index.get("digest", "")
 
+    @property
+    def origins(self) -> list[Origin]:
+        """What its documents were read from."""
+        return origins.from_rows(self.index.get("origins", []))
+
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
@@ -97,18 +106,21 @@ class Texts:
 def prepare(name: str, config: SourceConfig, cache: pathlib.Path) -> PreparedSource:
     """Converts a source, or finds it converted; the same input gives the same folder.
 
+    Files are known by what they hold: one of another size or time is hashed again, and converted only if it differs.
     Where its files are gone, documents that were converted from them under the same config are enough.
 
     Raises:
       UserError: no documents, or more broken lines than `max_broken_share`.
     """
-    folder, gone = _folder(name, config, cache)
-    if gone:
+    folder, found = _folder(name, config, cache)
+    if not found:
         log.warning(
             "source '%s': %s is gone; its documents are read as converted before: %s", name, config.path, folder
         )
-    elif not (folder / "index.json").is_file():
-        _convert(name, config, folder)
+    else:
+        if not (folder / "index.json").is_file():
+            _convert(name, config, folder, found)
+        write_json(_known(name, cache), [origin.row for origin in found], indent=None)
     return load_prepared(name, config, cache)
 
 
@@ -120,10 +132,11 @@ def load_prepared(name: str, config: SourceConfig, cache: pathlib.Path) -> Prepa
     return PreparedSource(name, config.lang, folder, load_json(folder / "index.json"))
 
 
-def _folder(name: str, config: SourceConfig, cache: pathlib.Path) -> tuple[pathlib.Path, bool]:
-    """The folder of a source's shards, and whether its files are gone: then the newest that was made of them."""
+def _folder(name: str, config: SourceConfig, cache: pathlib.Path) -> tuple[pathlib.Path, list[Origin]]:
+    """The folder of a source's shards, and its files; where these are gone, the newest folder that was made of them."""
     try:
-        return cache / f"{name}-{_fingerprint(config)}", False
+        found = _origins(name, config, cache)
+        return cache / f"{name}-{_fingerprint(config, found)}", found
     except UserError:
         kept = [
             f for f in cache.glob("*/index.json") if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{16}}", f.parent.name)
@@ -132,14 +145,25 @@ def _folder(name: str, config: SourceConfig, cache: pathlib.Path) -> tuple[pathl
         kept = [file for file in kept if load_json(file).get("config") == own]
         if not kept:
             raise
-        return max(kept, key=lambda file: file.stat().st_mtime_ns).parent, True
+        return max(kept, key=lambda file: file.stat().st_mtime_ns).parent, []
 
 
-def _fingerprint(config: SourceConfig) -> str:
-    files = []
-    if "://" not in config.path:
-        files = [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in records.files_of(config.path, config.format)]
-    return fingerprint({"config": dataclasses.asdict(config), "files": files})
+def _origins(name: str, config: SourceConfig, cache: pathlib.Path) -> list[Origin]:
+    """What the source is read from, as it is now; only what has another size or time than before is hashed."""
+    try:
+        known = origins.from_rows(json.loads(_known(name, cache).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        known = []
+    return origins.identify(records.find(config.path, config.format), known)
+
+
+def _known(name: str, cache: pathlib.Path) -> pathlib.Path:
+    return cache / f"{name}.origins.json"
+
+
+def _fingerprint(config: SourceConfig, found: Sequence[Origin]) -> str:
+    files = [(origin.path, origin.digest) for origin in found]
+    return fingerprint({"config": dataclasses.asdict(config), "files": files, "format": _FORMAT})
 
 
 def is_heldout(record: Record, key: str, share: float) -> bool:
@@ -182,7 +206,7 @@ def _contents(split: str, record: Record) -> bytes:
     return json.dumps([split, {k: v for k, v in record.items() if k in _CONTENTS}], sort_keys=True).encode()
 
 
-def _convert(name: str, config: SourceConfig, folder: pathlib.Path) -> None:
+def _convert(name: str, config: SourceConfig, folder: pathlib.Path, found: Sequence[Origin]) -> None:
     for left in folder.parent.glob(f"{folder.name}.*.partial"):  # by a process that was killed
         if time.time() - left.stat().st_mtime > 3600:
             shutil.rmtree(left, ignore_errors=True)
@@ -192,10 +216,8 @@ def _convert(name: str, config: SourceConfig, folder: pathlib.Path) -> None:
     try:
         shards = {split: _Shards(partial, split) for split in SPLITS}
         read, broken, first_broken, digest = 0, 0, None, hashlib.blake2b(digest_size=16)
-        items = records.read(
-            config.path, text_field=config.text_field, source=name, lang=config.lang, format=config.format
-        )
-        for item in items:
+        settings = {"text_field": config.text_field, "source": name, "lang": config.lang, "format": config.format}
+        for item in itertools.chain.from_iterable(records.documents_of(origin, **settings) for origin in found):
             read += 1
             if isinstance(item, Broken):
                 broken, first_broken = broken + 1, first_broken or item
@@ -218,7 +240,8 @@ def _convert(name: str, config: SourceConfig, folder: pathlib.Path) -> None:
             raise UserError(f"source '{name}' ({config.path}) has no documents to train on")
         index: dict[str, Any] = {split: {"documents": s.documents, "bytes": s.bytes} for split, s in shards.items()}
         index |= {"digest": digest.hexdigest(), "config": fingerprint(dataclasses.asdict(config))}
-        write_json(partial / "index.json", {**index, "broken_lines": broken})
+        index |= {"broken_lines": broken, "origins": [origin.row for origin in found]}
+        write_json(partial / "index.json", index, indent=None)
         try:
             os.replace(partial, folder)
         except OSError:  # another process was faster; its result is the same

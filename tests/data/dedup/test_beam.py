@@ -6,6 +6,7 @@ import random
 import pytest
 
 from kanana_jax.data.dedup import local
+from kanana_jax.data.dedup.index import DedupConfig
 from kanana_jax.errors import UserError
 
 pytest.importorskip("apache_beam")
@@ -32,11 +33,11 @@ def shards(tmp_path_factory):
 
 
 def test_verdicts_are_those_of_the_local_path(shards, tmp_path):
-    config = local.DedupConfig(MinHashConfig(bands=6, rows=4), keep="best")
+    config = DedupConfig(MinHashConfig(bands=6, rows=4), keep="best")
     wanted = local.run(config, [str(shards)], tmp_path / "local")
     assert beam.run(config, [str(shards)], tmp_path / "beam", rounds=3) == wanted
     assert wanted["near"] > 10 and wanted["exact"] > 0 and max(map(int, wanted["clusters"])) > 5
-    for name in ("duplicates.jsonl", "report.json", "ids.npy", "kinds.npy"):
+    for name in ("duplicates.jsonl", "report.json", "verdicts.safetensors"):
         assert (tmp_path / "local" / name).read_bytes() == (tmp_path / "beam" / name).read_bytes()
 
 
@@ -61,10 +62,10 @@ def test_too_few_rounds_are_an_error(shards, tmp_path):
         lines.append(json.dumps({"id": str(step), "text": " ".join(words[step:] + [f"x{i}" for i in range(step)])}))
     (tmp_path / "chain/a.jsonl").write_text("\n".join(lines))
     with pytest.raises(Exception, match="raise rounds"):
-        beam.run(local.DedupConfig(MinHashConfig(40, 2)), [str(tmp_path / "chain")], tmp_path / "out", rounds=0)
+        beam.run(DedupConfig(MinHashConfig(40, 2)), [str(tmp_path / "chain")], tmp_path / "out", rounds=0)
 
 
 def test_an_output_in_use(shards, tmp_path):
     (tmp_path / "x").write_text("")
     with pytest.raises(UserError, match="not empty"):
-        beam.run(local.DedupConfig(), [str(shards)], tmp_path)
+        beam.run(DedupConfig(), [str(shards)], tmp_path)

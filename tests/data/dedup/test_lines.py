@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kanana_jax.data import microworld
-from kanana_jax.data.arrays import characters
+from kanana_jax.data.arrays import characters, tables
 from kanana_jax.data.arrays.spans import cut
 from kanana_jax.data.dedup.lines import LinesConfig, LineVerdicts, run
 from kanana_jax.errors import ConfigError, UserError
@@ -185,8 +185,9 @@ def test_order_form_and_memory_do_not_matter(tmp_path):
     _, pages = _pages()
     run(LinesConfig(), [_write(tmp_path / "a.jsonl", pages)], tmp_path / "out")
     wanted = _bytes(tmp_path / "out")
-    assert sorted(wanted) == ["red.u64", "report.json", "yellow.u64"]
-    assert len(wanted["red.u64"]) == 5 * 8 and len(wanted["yellow.u64"]) == 8
+    assert sorted(wanted) == ["lines.safetensors", "report.json"]
+    _, arrays = tables.read(tmp_path / "out" / "lines.safetensors")
+    assert (len(arrays["red"]), len(arrays["yellow"])) == (5, 1)
     pages = [unicodedata.normalize("NFD", page) for page in pages]
     random.Random(0).shuffle(pages)
     one, two = _write(tmp_path / "b.jsonl", pages[:7]), _write(tmp_path / "c.jsonl", pages[7:])
@@ -224,12 +225,13 @@ def test_errors(tmp_path):
         run(SMALL, [str(tmp_path / "empty.jsonl")], tmp_path / "out")
     path = _write(tmp_path / "a.jsonl", ["가나", "가나", "가나", "다라", "다라"])
     run(SMALL, [path], tmp_path / "out")
-    for name in ("red.u64", "yellow.u64", "report.json"):
-        before = (tmp_path / "out" / name).read_bytes()
-        (tmp_path / "out" / name).write_bytes(before[:-1] if name == "report.json" else b"")
-        with pytest.raises(UserError, match="count them again"):
+    file = tmp_path / "out" / "lines.safetensors"
+    before = file.read_bytes()
+    for damaged in (b"", before[:-1], before[:-3] + b"\0\0\0", before[:4], before[:40]):
+        file.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"lines.safetensors holds no counts .* `kanana lines"):
             LineVerdicts(tmp_path / "out")
-        (tmp_path / "out" / name).write_bytes(before)
+    file.write_bytes(before)
     assert LineVerdicts(tmp_path / "out").spans(["가나"]) == [((0, 2, "red_line"),)]
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):

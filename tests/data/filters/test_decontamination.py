@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kanana_jax.data import microworld
-from kanana_jax.data.arrays import characters
+from kanana_jax.data.arrays import characters, tables
 from kanana_jax.data.filters.decontamination import Contamination, ContaminationConfig, build, items
 from kanana_jax.data.filters.ngrams import Lengths
 from kanana_jax.errors import UserError
@@ -296,18 +296,20 @@ def test_files_of_items(tmp_path):
 def test_broken_folders(tmp_path):
     with pytest.raises(UserError, match="no evaluation set has an item"):
         build({"x": ["짧다"]}, ContaminationConfig(), tmp_path / "x")
-    with pytest.raises(UserError, match="holds no hashes of evaluation sets"):
+    with pytest.raises(UserError, match="holds no n-grams of evaluation sets"):
         Contamination(tmp_path / "x")
-    for name in ("hashes.npy", "sets.npy", "heads.npy", "contamination.json"):
-        build(SETS, ContaminationConfig(), tmp_path / "x")
-        Contamination(tmp_path / "x")
-        (tmp_path / "x" / name).write_bytes(b"")
-        with pytest.raises(UserError, match="build them again"):
-            Contamination(tmp_path / "x")
     build(SETS, ContaminationConfig(), tmp_path / "x")
-    about = json.loads((tmp_path / "x" / "contamination.json").read_text())
+    file = tmp_path / "x" / "contamination.safetensors"
+    before = file.read_bytes()
+    Contamination(tmp_path / "x")
+    for damaged in (b"", before[:-1], before[:-3] + b"\1\1\1", before[:4]):
+        file.write_bytes(damaged)
+        with pytest.raises(UserError, match="`kanana contamination .* again"):
+            Contamination(tmp_path / "x")
+    file.write_bytes(before)
+    about, arrays = tables.read(file)
     about["config"]["ngrams"]["words"] = "13"
-    (tmp_path / "x" / "contamination.json").write_text(json.dumps(about))
+    tables.write(file, about, arrays)
     with pytest.raises(UserError, match=r"contamination.json.ngrams.words"):
         Contamination(tmp_path / "x")
     with pytest.raises(UserError, match="cannot write"):

@@ -1,0 +1,96 @@
+"""How far a filter job is, in `state.json`, and what it reads, in `inputs.json`: it goes on exactly, or refuses."""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kanana_jax.data.read import origins as origins_lib
+from kanana_jax.data.read.origins import Origin
+from kanana_jax.data.read.outputs import STATE
+from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.files import whole_file, write_json
+
+INPUTS, REPORT = "inputs.json", "report.json"
+
+
+def known_origins(output: pathlib.Path) -> list[Origin]:
+    """What an earlier start has read; empty where that is not known."""
+    try:
+        return origins_lib.from_rows(json.loads((output / INPUTS).read_text(encoding="utf-8"))["origins"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+
+
+def begin(output: pathlib.Path, job: Mapping[str, Any], origins: Sequence[Origin]) -> dict[str, Any]:
+    """The state to go on from; where there is none, that of a job which has read nothing, saved.
+
+    Args:
+      job: what must be the same in all starts, beside the inputs.
+
+    Raises:
+      ConfigError: it was begun with another config or input.
+      UserError: the state is damaged.
+    """
+    job = {**job, "origins": _digest(repr([(origin.path, origin.digest) for origin in origins]))}
+    state = _load(output / STATE)
+    if state is not None and {**state["job"], "origins": ""} != {**job, "origins": ""}:
+        raise ConfigError(f"{output} was begun with another config or input: use those, or name another --output")
+    if state is not None and state["job"] != job:
+        what = origins_lib.difference(known_origins(output), origins) or "its inputs are others"
+        raise ConfigError(f"{output} was begun with other inputs ({what}): name another --output")
+    write_json(output / INPUTS, {"origins": [origin.row for origin in origins]}, indent=None)
+    if state is None:
+        state = {"job": job, "finished": False}
+        save(output, state)
+    return state
+
+
+def save(output: pathlib.Path, state: Mapping[str, Any]) -> None:
+    """Writes the state."""
+    text = json.dumps(state, ensure_ascii=False)
+    with whole_file(output / STATE) as temporary:
+        temporary.write_text(f'{{"digest": "{_digest(text)}", {text[1:]}', encoding="utf-8")
+
+
+def finish(output: pathlib.Path, job: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
+    """Writes that the job is done, beside the report and with the sizes of what it has written."""
+    report = hashlib.blake2b((output / REPORT).read_bytes(), digest_size=16).hexdigest()
+    save(output, {"job": job, "finished": True, "results": dict(sizes), "report": report})
+
+
+def result(output: pathlib.Path, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The report of a finished job.
+
+    Raises:
+      UserError: what it has written is gone or damaged.
+    """
+    try:
+        for name, size in state["results"].items():
+            if (output / name).stat().st_size != size:
+                raise ValueError(f"{name} has not the size that it had")
+        data = (output / REPORT).read_bytes()
+        if hashlib.blake2b(data, digest_size=16).hexdigest() != state["report"]:
+            raise ValueError(f"{REPORT} is not what was written")
+        return json.loads(data)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{output} is finished but damaged ({error}): name another --output") from error
+
+
+def _load(path: pathlib.Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        if "digest" not in state and "job" in state:
+            raise ConfigError(f"{path.parent} was begun by an older version: name another --output")
+        if state.pop("digest") != _digest(json.dumps(state, ensure_ascii=False)):
+            raise ValueError("it is not what was written")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}): remove its folder, or name another --output") from error
+    return state
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()

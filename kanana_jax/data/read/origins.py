@@ -1,0 +1,118 @@
+"""Where documents come from, and whether that is still the same: by path, size and time, and by what it holds.
+
+An origin is a file, a folder that is one LaTeX project, or an address (`hf://` …). A document's place is its origin and
+its number there: it does not depend on ids, nor on how inputs are named. A size or time that differs makes an origin's
+bytes be hashed again; only other bytes make it another origin, so that copying or touching files costs no new run.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+
+from kanana_jax.data.extract.files import project_files
+
+_THREADS = 4  # that hash files at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """A file, a folder of LaTeX, or an address.
+
+    Attributes:
+      path: absolute and without symbolic links; or the address.
+      name: as it was reached from what the user named.
+      root: the part of `name` that ids leave out.
+      stamp: size and time; empty for an address.
+      digest: of what it holds, of an address its name; empty until `identify`.
+    """
+
+    path: str
+    name: str
+    root: str = ""
+    stamp: str = ""
+    digest: str = ""
+
+    @property
+    def is_address(self) -> bool:
+        return "://" in self.path
+
+    @property
+    def row(self) -> tuple[str, str, str]:
+        """What files hold of it."""
+        return self.path, self.stamp, self.digest
+
+
+def from_rows(rows: Iterable[Sequence[str]]) -> list[Origin]:
+    """Origins as files hold them.
+
+    Raises:
+      ValueError: they are something else.
+    """
+    found = []
+    for row in rows:
+        if not isinstance(row, (list, tuple)) or len(row) != 3 or not all(isinstance(part, str) for part in row):
+            raise ValueError("its list of inputs is broken")
+        found.append(Origin(row[0], row[0], "", row[1], row[2]))
+    return found
+
+
+def stamp_of(path: pathlib.Path) -> str:
+    """Size and time of a file, or of a project's files."""
+    if path.is_dir():
+        listing = [(f.relative_to(path).as_posix(), stamp_of(f)) for f in project_files(path)]
+        return hashlib.blake2b(repr(listing).encode("utf-8", "replace"), digest_size=16).hexdigest()
+    about = path.stat()
+    return f"{about.st_size}:{about.st_mtime_ns}"
+
+
+def _digest_of(path: pathlib.Path) -> str:
+    if path.is_dir():
+        listing = [(f.relative_to(path).as_posix(), _digest_of(f)) for f in project_files(path)]
+        return hashlib.blake2b(repr(listing).encode("utf-8", "replace"), digest_size=16).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def identify(found: Sequence[Origin], known: Iterable[Origin] = ()) -> list[Origin]:
+    """Origins with their digests; those of the same path, size and time as a known one are not read for it."""
+    before = {origin.path: origin for origin in known}
+
+    def digest(origin: Origin) -> Origin:
+        old = before.get(origin.path)
+        if origin.digest:
+            return origin
+        if origin.is_address:
+            return dataclasses.replace(origin, digest=hashlib.blake2b(origin.path.encode(), digest_size=16).hexdigest())
+        if old is not None and old.stamp == origin.stamp and old.digest:
+            return dataclasses.replace(origin, digest=old.digest)
+        return dataclasses.replace(origin, digest=_digest_of(pathlib.Path(origin.path)))
+
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(digest, found))
+
+
+def is_unchanged(origin: Origin) -> bool:
+    """Whether it has the size and time that it had when it was found."""
+    try:
+        return origin.is_address or stamp_of(pathlib.Path(origin.path)) == origin.stamp
+    except OSError:
+        return False
+
+
+def difference(old: Sequence[Origin], new: Sequence[Origin]) -> str:
+    """What differs between the inputs of two runs, as a half-sentence that names the first file; empty if nothing."""
+    before: Mapping[str, Origin] = {origin.path: origin for origin in old}
+    now = {origin.path: origin for origin in new}
+    for origin in new:
+        if origin.path not in before:
+            return f"{origin.name} was not there"
+        if origin.digest != before[origin.path].digest:
+            return f"{origin.name} has changed"
+    gone = next((origin for origin in old if origin.path not in now), None)
+    if gone is not None:
+        return f"{gone.path} is gone or not named"
+    if [origin.path for origin in old] != [origin.path for origin in new]:
+        return f"{new[0].name} came later"
+    return ""

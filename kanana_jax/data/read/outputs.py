@@ -1,0 +1,110 @@
+"""What jobs write does not come back as documents: outputs lie apart from inputs, and what was dropped stays so."""
+
+import contextlib
+import fnmatch
+import glob
+import json
+import os
+import pathlib
+from collections.abc import Generator, Iterable, Sequence
+
+from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.files import locked
+
+KEPT, DROPPED, STATE = "kept.jsonl.gz", "dropped.jsonl.gz", "state.json"
+# What jobs write that can be read as documents but holds none, or those that were dropped.
+_RESULTS = (DROPPED, "duplicates.jsonl", "labels.jsonl", "report.html", "ids.txt", "signals.parquet")
+_MARKS = (STATE, "report.json")
+
+
+def refuse_results(path: str, files: Sequence[pathlib.Path]) -> None:
+    """Refuses files of an earlier job that a folder or glob also means, and what an unfinished job has kept so far.
+
+    Raises:
+      UserError: names the file.
+    """
+    whole: dict[pathlib.Path, bool] = {}
+    for file in files:
+        if file.name == KEPT and not _finished(file.parent):
+            raise UserError(f"{file} belongs to a job that has not finished: run that again first")
+        if file.name in _RESULTS and str(file) != os.path.expanduser(path):
+            marked = whole.get(file.parent)
+            if marked is None:
+                marked = whole[file.parent] = any((file.parent / mark).is_file() for mark in _MARKS)
+            if marked:
+                raise UserError(
+                    f"'{path}' holds {file}, which an earlier job has written beside its report: "
+                    f"name the documents alone (of a filter {file.parent / KEPT}), or move that folder away"
+                )
+
+
+def _finished(folder: pathlib.Path) -> bool:
+    """False only where a filter job says that it goes on."""
+    try:
+        return bool(json.loads((folder / STATE).read_text(encoding="utf-8"))["finished"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return True
+
+
+def apart(output: pathlib.Path, inputs: Iterable[str]) -> None:
+    """Refuses an output that is one of its inputs, lies in one, or would be found by one the next time.
+
+    Args:
+      output: file or folder, which need not exist.
+
+    Raises:
+      ConfigError: names both.
+    """
+    own = pathlib.Path(os.path.realpath(output.expanduser()))
+    for given in inputs:
+        if "://" in given:
+            continue
+        if _meet(own, given):
+            raise ConfigError(
+                f"--output {output} and the input '{given}' lie in each other, so that what is written would be read "
+                "as documents: name an output outside of the inputs"
+            )
+
+
+@contextlib.contextmanager
+def writing(output: pathlib.Path, inputs: Iterable[str], *, folder: bool = True) -> Generator[None]:
+    """Holds the lock of an output that lies apart from what is read for it.
+
+    Raises:
+      ConfigError: it does not; nothing has been written then.
+      UserError: another process writes there.
+    """
+    apart(output, inputs)
+    with locked(output, folder=folder):
+        yield
+
+
+def _meet(own: pathlib.Path, given: str) -> bool:
+    expanded = os.path.expanduser(given)
+    if not glob.has_magic(expanded) or os.path.exists(expanded):
+        real = pathlib.Path(os.path.realpath(expanded))
+        if real.is_dir() and own.is_relative_to(real):
+            return True
+        found = real.rglob("*") if real.is_dir() else [real]
+    else:
+        head = pathlib.Path(expanded)
+        while glob.has_magic(str(head)):
+            head = head.parent
+        pattern = pathlib.Path(expanded).relative_to(head).parts
+        real = pathlib.Path(os.path.realpath(head))
+        if own.is_relative_to(real) and _reaches(pattern, own.relative_to(real).parts):
+            return True
+        found = map(pathlib.Path, glob.iglob(expanded, recursive=True))
+    # Symbolic links lead into the output too.
+    return any(file.is_file() and pathlib.Path(os.path.realpath(file)).is_relative_to(own) for file in found)
+
+
+def _reaches(pattern: Sequence[str], parts: Sequence[str]) -> bool:
+    """Whether a glob matches a path, or may match something below it."""
+    if not parts:
+        return True
+    if not pattern:
+        return False
+    if pattern[0] == "**":
+        return _reaches(pattern[1:], parts) or _reaches(pattern, parts[1:])
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _reaches(pattern[1:], parts[1:])
