@@ -1,10 +1,10 @@
-# make demo · make test · make parity · make lint · make bench · make plan-all   (each makes .venv first if it is missing)
+# make demo · make test · make parity · make check-more · make lint · make bench · make plan-all   (each makes .venv first if it is missing)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: venv demo test parity lint bench plan-all clean
+.PHONY: venv demo test parity check-more lint bench plan-all clean
 venv: $(VENV)/.core $(VENV)/.test
 
 $(VENV)/.core: setup.py constraints.txt
@@ -29,10 +29,14 @@ demo: $(VENV)/.core
 	$(BIN)/kanana run --config configs/tiny.py --workdir runs/tiny
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not parity" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not parity and not more" -n 2 --dist loadfile --no-loadscope-reorder
 
 parity: $(VENV)/.parity
 	$(BIN)/python -m pytest -m parity
+
+# Against tools that need an environment of their own, which each file of tests/more makes in .venv/more.
+check-more: $(VENV)/.test
+	$(BIN)/python -m pytest -m more -rs tests/more
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

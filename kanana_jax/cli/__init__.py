@@ -45,8 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = "the name of a file or folder is not UTF-8, which some libraries need: set LC_ALL=C.UTF-8, or rename it"
         print(f"kanana: {told} ({error})", file=sys.stderr)
         return 1
-    except Exception as error:
-        if options.debug:
+    except BaseException as error:
+        from kanana_jax.data.tokens.panics import is_panic
+
+        if options.debug or not (isinstance(error, Exception) or is_panic(error)):
             raise
         first = (str(error).strip().splitlines() or [""])[0]
         print(f"kanana: {type(error).__name__}: {first} (--debug shows where)", file=sys.stderr)

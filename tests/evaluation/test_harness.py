@@ -1,11 +1,14 @@
 """The model class, tasks on local files, the verb; what needs torch is in `test_parity.py`."""
 
+import dataclasses
 import gzip
+import io
 import json
 
 import jax
 import numpy as np
 import pytest
+import sentencepiece
 from random_model import data, folder
 
 pytest.importorskip("lm_eval")
@@ -13,11 +16,15 @@ pytest.importorskip("lm_eval")
 from lm_eval.api.instance import Instance  # noqa: E402
 
 from kanana_jax import cli  # noqa: E402
+from kanana_jax.data import microworld  # noqa: E402
 from kanana_jax.data.tokens import chat  # noqa: E402
+from kanana_jax.data.tokens.tokenizer import load_tokenizer  # noqa: E402
 from kanana_jax.errors import ConfigError, UserError  # noqa: E402
 from kanana_jax.evaluation import run, tasks  # noqa: E402
 from kanana_jax.evaluation.harness import HarnessModel  # noqa: E402
 from kanana_jax.evaluation.metrics import char_f1  # noqa: E402
+from kanana_jax.inference.generate import generate  # noqa: E402
+from kanana_jax.inference.sampling import SamplingConfig  # noqa: E402
 from kanana_jax.inference.session import Session  # noqa: E402
 
 
@@ -85,6 +92,31 @@ def test_generation_ends_at_stop_sequences_of_its_own(model):
         )
     )
     assert len(free) > 6 and cut == free[: free.index(stop)] and other == free
+
+
+def test_the_space_after_a_prompt_stays(model, tmp_path):
+    """A vocabulary that takes a first space away, as Llama 2's, against its library's reading of the whole sequence."""
+    made = io.BytesIO()
+    texts = [r["text"] for r in microworld.parse_uri("microworld://news/en?count=60&size=100")]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_writer=made, vocab_size=400, model_type="bpe", byte_fallback=True,
+        normalization_rule_name="identity", add_dummy_prefix=True, minloglevel=2, num_threads=1,
+    )  # fmt: skip
+    (tmp_path / "tokenizer.model").write_bytes(made.getvalue())
+    library = sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())
+    session = dataclasses.replace(model.session, tokenizer=load_tokenizer(tmp_path))
+    other = HarnessModel(session, batch_size=4, max_new_tokens=40)
+    prompts, greedy = ["The city", "A new library", "On", "city is"], SamplingConfig(temperature=0.0)
+    texts = other.generate_until(_ask("generate_until", *((p, {"until": [], "max_gen_toks": 12}) for p in prompts)))
+    with jax.set_mesh(session.mesh):
+        ids = [np.asarray([library.bos_id(), *library.encode(p)], np.int32) for p in prompts]
+        new = generate(session.params, session.model, ids, max_new_tokens=12, sampling=greedy, stop=session.stop_ids)
+    whole = [library.decode([*a.tolist(), *b.tolist()]) for a, b in zip(ids, new)]
+    assert [p + t for p, t in zip(prompts, texts)] == whole
+    assert session.continue_texts(prompts, max_new_tokens=12, sampling=greedy, seed=0) == whole
+    spaced = next(i for i, text in enumerate(texts) if text.startswith(" ") and len(text) > 3)
+    asked = (prompts[spaced], {"until": [texts[spaced][:3]], "max_gen_toks": 12})
+    assert other.generate_until(_ask("generate_until", asked)) == [""]
 
 
 def test_parts_are_averaged_by_size_and_documents_kept(model, data):

@@ -15,6 +15,8 @@ def sound(data: bytes) -> bool:
     if not size or size % 4 or size > len(data) - 4:
         return False
     units, strings = np.frombuffer(data[4 : 4 + size], "<u4"), data[4 + size :]
+    if not strings.endswith(b"\0"):
+        return False
     try:
         strings.decode("utf-8")
     except UnicodeDecodeError:

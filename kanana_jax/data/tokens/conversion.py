@@ -24,6 +24,7 @@ log = logging.getLogger("kanana")
 
 # Kinds of pieces, in SentencePiece's numbers (sentencepiece_model.proto).
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6
+_IN_TEXT = (_NORMAL, _USER_DEFINED)
 _UNIGRAM, _BPE = 1, 2
 _FAR_BELOW = 1000.0
 _PROBES = (
@@ -62,7 +63,7 @@ def convert(data: bytes) -> dict[str, bytes]:
         "padding": None,
         "added_tokens": [specials.added_token(i, piece) for piece, i in ids.items()],
         "normalizer": _normalizer(normal),
-        "pre_tokenizer": _isolated(own),
+        "pre_tokenizer": _isolated(own, _in_reach(pieces) if kind == _UNIGRAM else []),
         "post_processor": specials.bos_template(bos, ids[bos]),
         "decoder": _decoder(normal.add_dummy_prefix),
         "model": {**model, "byte_fallback": proto.trainer_spec.byte_fallback},
@@ -111,9 +112,8 @@ def complete(folder: pathlib.Path) -> None:
 
 
 def _unigram(pieces: list[tuple[str, float, int]], unknown: int) -> dict[str, Any]:
-    kept = (_NORMAL, _USER_DEFINED)
-    low = min((score for _, score, type in pieces if type in kept), default=0.0) - _FAR_BELOW
-    vocab = [[piece, score if type in kept else low] for piece, score, type in pieces]
+    low = min((score for _, score, type in pieces if type in _IN_TEXT), default=0.0) - _FAR_BELOW
+    vocab = [[piece, score if type in _IN_TEXT else low] for piece, score, type in pieces]
     return {"type": "Unigram", "unk_id": unknown, "vocab": vocab}
 
 
@@ -135,6 +135,8 @@ def _bpe(pieces: list[tuple[str, float, int]], unknown: str) -> dict[str, Any]:
 def _normalizer(normal: Any) -> dict[str, Any] | None:
     steps: list[dict[str, Any]] = []
     if normal.precompiled_charsmap:
+        if "nfkc" in normal.name:  # the library looks no character up that is longer than five bytes: Korean in parts
+            steps.append({"type": "NFC"})
         steps.append(
             {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(normal.precompiled_charsmap).decode()}
         )
@@ -148,11 +150,19 @@ def _normalizer(normal: Any) -> dict[str, Any] | None:
     return {"type": "Sequence", "normalizers": steps} if steps else None
 
 
-def _isolated(own: list[str]) -> dict[str, Any] | None:
-    """User-defined pieces, the longest first, are pieces wherever they stand."""
-    if not own:
+def _in_reach(pieces: list[tuple[str, float, int]]) -> list[str]:
+    """Pieces that no text may become, but which have a letter that is no piece, so that they would be the only way."""
+    letters = {piece for piece, _, type in pieces if type in _IN_TEXT and len(piece) == 1}
+    return [piece for piece, _, type in pieces if type not in _IN_TEXT and not letters.issuperset(piece)]
+
+
+def _isolated(own: list[str], hidden: list[str]) -> dict[str, Any] | None:
+    """User-defined pieces, the longest first, are pieces wherever they stand; hidden ones are cut after a letter."""
+    ways = [re.escape(piece) for piece in sorted(own, key=len, reverse=True)]
+    ways += [f"{re.escape(piece[0])}(?={re.escape(piece[1:])})" for piece in hidden if piece]
+    if not ways:
         return None
-    pattern = "|".join(re.escape(piece) for piece in sorted(own, key=len, reverse=True))
+    pattern = "|".join(ways)
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
