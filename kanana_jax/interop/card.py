@@ -26,7 +26,7 @@ class About(TypedDict, total=False):
       stage: its name.
       evaluation: its last.
       flops_six_n_d: 6 · parameters · tokens.
-      cache: folder of the cached teacher that it learned from.
+      cache: folder of the cached teacher that it learned from, see `noted`.
     """
 
     stage: str
@@ -105,3 +105,9 @@ def parent_path(parent: pathlib.Path, folder: pathlib.Path) -> str:
     parent, folder = parent.resolve(), folder.resolve()
     workdir = folder.parents[1]
     return os.path.relpath(parent, folder) if parent.is_relative_to(workdir) else str(parent)
+
+
+def noted(path: pathlib.Path, workdir: pathlib.Path) -> str:
+    """A path as files of a workdir note it: from there on, so that they are the same wherever it lies."""
+    path, workdir = path.resolve(), workdir.resolve()
+    return str(path.relative_to(workdir)) if path.is_relative_to(workdir) else str(path)

@@ -23,6 +23,7 @@ from kanana_jax.data.stream.pipeline import BatchStream
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import load_json, write_json
 from kanana_jax.interop import model_folder
+from kanana_jax.interop.card import noted
 from kanana_jax.losses.top_tokens import TopTokens, top_tokens
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import DType
@@ -90,7 +91,7 @@ def run(name: str, config: CacheTeacherStage, context: Context) -> None:
     rows = {"rows": ("batch", own.batch_size), "seq_len": ("sequence", own.seq_len)}
     sharding.check_divisible(mesh, {**counts.sizes(a), **rows})
     header = {
-        "of": str(teacher.path),
+        "of": noted(teacher.path, context.workdir),
         "teacher": model_folder.fingerprint(teacher),
         "vocab_size": a.vocab_size,
         "k": own.k,
@@ -133,7 +134,8 @@ def _progress(folder: pathlib.Path, header: Json) -> Json:
     progress: Json = {"header": header, "done": 0, "tokens": 0, "tail": 0.0, "stream": None, "shards": []}
     if file.is_file():
         progress = load_json(file)
-        other = [key for key, value in header.items() if progress["header"].get(key) != value and key != "of"]
+        now, before = (_told(x) for x in (header, progress["header"]))
+        other = [key for key in now if now[key] != before.get(key) and key != "of"]
         if other:
             raise UserError(
                 f"{folder} was started with different values of {', '.join(other)}: delete it, or restore them"
@@ -146,6 +148,11 @@ def _progress(folder: pathlib.Path, header: Json) -> Json:
                 path.unlink()
     multihost.barrier("leftovers removed")
     return progress
+
+
+def _told(header: Json) -> Json:
+    """A header with what its rows are made of among its own keys."""
+    return {**{k: v for k, v in header.items() if k != "data"}, **header.get("data", {})}
 
 
 class _Job:

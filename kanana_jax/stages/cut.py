@@ -15,7 +15,7 @@ from kanana_jax.data.stream.encode import TextEncoder
 from kanana_jax.data.stream.packing import Rows
 from kanana_jax.files import write_json
 from kanana_jax.interop.card import card as new_card
-from kanana_jax.interop.card import parent_path
+from kanana_jax.interop.card import noted, parent_path
 from kanana_jax.interop.lineage import REPORT
 from kanana_jax.interop.model_folder import ModelFolder
 from kanana_jax.models import counts
@@ -58,7 +58,9 @@ def score_once(
         batches = calibration_batches(name, config, context, scoring, seq_len)
         scores = importance_lib.score(scoring, model, params, batches)
     if jax.process_index() == 0:
-        scores.save(folder, dataclasses.asdict(scoring) | {"seq_len": seq_len, "of": str(parent.path)})
+        scores.save(
+            folder, dataclasses.asdict(scoring) | {"seq_len": seq_len, "of": noted(parent.path, context.workdir)}
+        )
     return scores, flops
 
 

@@ -22,6 +22,7 @@ from kanana_jax.data.stream.packing import Array, Rows
 from kanana_jax.data.stream.teacher_cache import TeacherCache, ids_dtype
 from kanana_jax.errors import ConfigError
 from kanana_jax.interop import model_folder
+from kanana_jax.interop.card import noted
 from kanana_jax.interop.lineage import origin
 from kanana_jax.losses.distillation import DistillationConfig, cached_distillation, distillation
 from kanana_jax.losses.hidden_states import HiddenConfig, Matching, hidden_term, match
@@ -248,11 +249,8 @@ def running_teacher(name: str, config: DistillStage, shapes: Shapes) -> Teacher:
     rows = ("batch", train.batch_size if own.mesh else train.batch_size // train.accumulate)
     check_divisible(teacher_mesh, {**counts.sizes(architecture, "teacher"), "the teacher's rows": rows})
     if own.mesh is not None:  # its output matrix goes to the student's mesh
-        sizes = {
-            "teacher.vocab_size": ("vocab", architecture.vocab_size),
-            "teacher.embed_dim": ("embed", architecture.embed_dim),
-        }
-        check_divisible(mesh, sizes)
+        matrix = counts.sizes(architecture, "teacher").items()
+        check_divisible(mesh, {what: size for what, size in matrix if size[0] in ("vocab", "embed")})
     runtime = frozen_runtime(shapes.runtime, own.dtype)
     return Teacher(shapes.model(architecture, train.seq_len, runtime), teacher_mesh)
 
@@ -285,6 +283,9 @@ def make_task(name: str, config: DistillStage, context: Context) -> tuple[Model,
         return model, text.make_task(name, config, context, model, loss, stream=stream)
 
     folder = context.find(own.teacher)
+    if config.start != SCRATCH and context.find(config.start).path.resolve() == folder.path.resolve():
+        told = "stage '%s': the student starts as its teacher (%s), from which there is nothing to learn at first"
+        text.log.warning(told, name, folder.path)
     check_text(name, context, folder.architecture, folder.card, "train.seq_len", train.seq_len, "teacher")
     matching = None
     if own.hidden is not None:
@@ -330,7 +331,7 @@ def find_cache(name: str, config: DistillStage, context: Context) -> TeacherCach
 def run(name: str, config: DistillStage, context: Context) -> None:
     """Trains a student."""
     model, task = make_task(name, config, context)
-    cache = str(cache_folder(config, context)) if config.distill.cache else None
+    cache = noted(cache_folder(config, context), context.workdir) if config.distill.cache else None
     text.train(name, config, context, model, task, cache)
 
 

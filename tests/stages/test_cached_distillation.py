@@ -175,7 +175,7 @@ def test_what_it_cost_and_what_is_told(run, teacher):
     a = model_folder.find(teacher).architecture
     assert index["tokens"] == cards["offline"]["tokens"] == cards["online"]["tokens"]
     assert index["flops"]["teacher"] == pytest.approx(counts.forward_flops_per_token(a, 64) * index["tokens"])
-    assert cards["offline"]["flops"]["teacher"] == 0 and cards["offline"]["cache"].endswith("cached")
+    assert cards["offline"]["flops"]["teacher"] == 0 and cards["offline"]["cache"] == "cached"
     assert index["flops"]["teacher"] == pytest.approx(cards["online"]["flops"]["teacher"])
     assert index["rows"] == 8 * STEPS and len(index["shards"]) == 3 and index["ids_dtype"] == "uint16"
     size = sum((run / "cached" / shard["file"]).stat().st_size for shard in index["shards"])
@@ -270,7 +270,7 @@ def test_written_by_eight_devices_and_read_by_one(run, config, tmp_path):
         (lambda c: c.offline.train.update(seq_len=32), "rows of seq_len 64, the stage asks for 32"),
         (lambda c: c.offline.distill.update(teacher="online"), "made by another model"),
         (lambda c: c.offline.distill.update(cache="online"), "online holds no cached teacher"),
-        (lambda c: c.cached.cache_teacher.update(k=V + 1), "cache_teacher.k' is 801: the teacher has 800"),
+        (lambda c: c.cached.cache_teacher.update(k=V + 1), "cache_teacher.k' is 801: the tokenizer has 800"),
         (
             lambda c: c.cached.cache_teacher.update(seq_len=2048, batch_tokens=8 * 2048),
             "beyond the teacher's max_seq_len",
@@ -282,7 +282,7 @@ def test_what_does_not_belong_together_is_told(run, config, tmp_path, change, to
     config = copy.deepcopy(config)
     config.stages = ("online", "cached", "offline")
     change(config)
-    gone = ("cached", "offline") if "teacher has" in told or "max_seq_len" in told else ("offline",)
+    gone = ("cached", "offline") if "tokenizer has" in told or "max_seq_len" in told else ("offline",)
     with pytest.raises(UserError, match=told) as caught:
         recipe.run(config, _again(run, tmp_path, *gone), devices=jax.devices()[ONE])
     assert "\n" not in str(caught.value)
@@ -293,6 +293,11 @@ def test_a_job_goes_on_only_with_what_it_began_with(run, config, tmp_path):
     (workdir / "cached").mkdir()
     (workdir / "cached/progress.json").write_text(json.dumps({"header": {"teacher": "another", "k": V}, "done": 2}))
     with pytest.raises(UserError, match="started with different values of .*teacher"):
+        recipe.run(config, workdir, devices=jax.devices()[ONE])
+    header = json.loads((run / "cached/index.json").read_text())
+    header["data"] = header["data"] | {"sources": "others"}
+    (workdir / "cached/progress.json").write_text(json.dumps({"header": header, "done": 2}))
+    with pytest.raises(UserError, match="started with different values of sources:"):
         recipe.run(config, workdir, devices=jax.devices()[ONE])
 
 

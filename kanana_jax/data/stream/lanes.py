@@ -27,9 +27,10 @@ Judge = Callable[[Record], Verdict]
 
 
 # Position in one source of one lane: `next` document, the `document` and `offset` of the first token that is still
-# needed, `epoch_documents`, `totals` so far, and `data`, the digest of the source's documents.
+# needed, `epoch_documents`, and `totals` so far.
 SourceState = dict[str, Any]
-# Position of one lane: `row`, those drawn in this stage, and `sources`, the position in each.
+# Position of one lane: `row`, those drawn in this stage, `sources`, the position in each, and `data`, the digest of
+# every source's documents, read here or not.
 LaneState = dict[str, Any]
 # The data position of a stage, by lane; a part of every checkpoint.
 Position = dict[str, LaneState]
@@ -70,14 +71,9 @@ class _SourceRows:
     """Packed rows of one source in one lane; `state()` is exact after every row."""
 
     def __init__(
-        self,
-        documents: grain.MapDataset,
-        epoch_documents: int,
-        data: str,
-        packer: packing.Packer,
-        state: SourceState | None,
+        self, documents: grain.MapDataset, epoch_documents: int, packer: packing.Packer, state: SourceState | None
     ):
-        self._documents, self._epoch, self._data, self._packer = documents, epoch_documents, data, packer
+        self._documents, self._epoch, self._packer = documents, epoch_documents, packer
         self._totals: dict[str, Any] = {**dict.fromkeys(COUNTS, 0), "rules": {}}
         self._next = 0
         self.filter_seconds = 0.0
@@ -133,7 +129,6 @@ class _SourceRows:
             "document": None if position is None else position[0],
             "offset": 0 if position is None else position[1],
             "epoch_documents": self._epoch,
-            "data": self._data,
             "totals": _copy(self._totals),
         }
 
@@ -179,8 +174,7 @@ class LaneDataset(grain.IterDataset):
                 "position was saved: bring its files and data.lanes back as they were, or use another workdir"
             )
         prepare = _Prepare(self.encoder, self.judges[name])
-        packer = packing.Packer(self.seq_len, self.encoder.whole)
-        return _SourceRows(documents.map(prepare), epoch, source.digest, packer, state)
+        return _SourceRows(documents.map(prepare), epoch, packing.Packer(self.seq_len, self.encoder.whole), state)
 
 
 def check_sources(sources: Mapping[str, PreparedSource], position: Position) -> None:
@@ -190,8 +184,8 @@ def check_sources(sources: Mapping[str, PreparedSource], position: Position) -> 
       UserError: names the source.
     """
     for lane in position.values():
-        for name, state in lane["sources"].items():
-            known, now = state.get("data"), sources[name].digest if name in sources else None
+        for name, known in lane.get("data", {}).items():
+            now = sources[name].digest if name in sources else ""
             if known and now and known != now:
                 raise UserError(
                     f"source '{name}' holds other documents, or in another order, than when this workdir's position "
@@ -232,7 +226,8 @@ class LaneIterator(grain.DatasetIterator):
 
     def get_state(self) -> LaneState:
         sources = {**self._idle, **{n: r.state() for n, r in self._rows.items()}}
-        return {"row": self._row, "sources": dict(sorted(sources.items()))}
+        data = {name: source.digest for name, source in sorted(self._dataset.sources.items())}
+        return {"row": self._row, "sources": dict(sorted(sources.items())), "data": data}
 
     def set_state(self, state: LaneState) -> None:
         self._row = state["row"]

@@ -143,6 +143,7 @@ class BatchStream:
         self._iterator, self._sources = iter(host), sources
         self.wait_seconds = self.filter_seconds = 0.0
         if start is not None:
+            check_sources(sources, start)
             self.set_state({lane: {"row": 0, "sources": s["sources"]} for lane, s in start.items()})
 
     def __next__(self) -> Rows[np.ndarray]:

@@ -227,7 +227,7 @@ def test_a_source_that_changed_under_a_saved_position_is_refused(world, tmp_path
         _stream((changed, vocabulary), WEIGHTS).set_state(before.get_state())
 
 
-@pytest.mark.parametrize("weights", [WEIGHTS, {"en_news": 1.0}])  # also where this stage does not read it
+@pytest.mark.parametrize("weights", [WEIGHTS, {"en_news": 1.0}])  # also where it was not read yet
 def test_other_documents_of_the_same_number_are_refused_and_another_place_is_not(world, tmp_path, weights):
     prepared, vocabulary = world
     lines = [json.dumps(json.loads(data)) for data in prepared["ko_news"].split("train")]
@@ -240,13 +240,13 @@ def test_other_documents_of_the_same_number_are_refused_and_another_place_is_not
         source = sources.prepare("ko_news", config, tmp_path / "cache")
         return {**prepared, "ko_news": source}, vocabulary
 
-    before = _stream(made("before", lines), WEIGHTS)
+    before = _stream(made("before", lines), weights)
     _take(before, 3)
     position = before.get_state()
-    assert _stream(made("moved", lines), weights, start=position) is not None
+    assert _stream(made("moved", lines), WEIGHTS, start=position) is not None
     for name, rows in {
         "order": lines[::-1],
         "text": [*lines[:-1], lines[-1].replace('"text": "', '"text": "x')],
     }.items():
         with pytest.raises(UserError, match="source 'ko_news' holds other documents"):
-            _stream(made(name, rows), weights, start=position)
+            _stream(made(name, rows), WEIGHTS, start=position)
