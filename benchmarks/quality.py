@@ -49,7 +49,7 @@ def passages(folder: pathlib.Path, source: str):
 
 def build_pool(folder: pathlib.Path, output: pathlib.Path, size: int, good: int) -> dict[str, int]:
     """Writes `pool.jsonl.gz` and `labels.jsonl`: at most `size` documents, of which at most `good` teach."""
-    from kanana_jax.data.quality.annotate import sample
+    from kanana_jax.data.quality.documents import sample
 
     found, labels, counts = [], {}, {}
     for names, share in ((TEACHING, good), (SOURCES, size - good)):
@@ -79,7 +79,8 @@ def main() -> None:
     import numpy as np
 
     from kanana_jax.data.arrays.characters import normalise
-    from kanana_jax.data.quality import Classifier, ClassifierConfig, QualityModel, annotate, loop, training
+    from kanana_jax.data.quality import Classifier, ClassifierConfig, QualityModel, loop, training
+    from kanana_jax.data.quality.labels import Labels
     from kanana_jax.report.quality import write_quality_report
 
     print(json.dumps({"pool": build_pool(options.data, options.output, options.pool, options.good)}))
@@ -93,7 +94,7 @@ def main() -> None:
         rounds=4,
     )
     classifier = ClassifierConfig(min_subword=2, max_subword=4)
-    labels = annotate.Labels(options.output / "labels.jsonl", None)
+    labels = Labels(options.output / "labels.jsonl", None)
     unseen = [(r, label >= 3) for name, label in UNSEEN.items() for r in sample_of(options.data, name, 400)]
     hashes = []
     for run in ("first", "second"):
@@ -118,14 +119,14 @@ def main() -> None:
 
 
 def sample_of(folder: pathlib.Path, source: str, count: int):
-    from kanana_jax.data.quality.annotate import sample
+    from kanana_jax.data.quality.documents import sample
 
     return sample(passages(folder, source), count, "unseen")
 
 
 def translation(folder: pathlib.Path, output: pathlib.Path, classifier) -> None:
     """Human against machine translation; whole documents are held out, and no passage has its neighbours trained on."""
-    from kanana_jax.data.quality import annotate, training
+    from kanana_jax.data.quality import documents, training
 
     kinds = {}
     for record in rows(folder / "pretrain" / "ko" / "cpp_docs.ko.jsonl.gz"):
@@ -135,7 +136,7 @@ def translation(folder: pathlib.Path, output: pathlib.Path, classifier) -> None:
         document = r["id"].rpartition("-")[0]
         kind = kinds[document]
         if kind in ("HT", "MT"):
-            parts[annotate.order_of(document, "heldout") / 2**64 < 0.2].append(training.Example(r, kind == "HT"))
+            parts[documents.order_of(document, "heldout") / 2**64 < 0.2].append(training.Example(r, kind == "HT"))
     _, report = training.fit(parts[False], parts[True], classifier, output / "translation" / "model.bin")
     print(
         json.dumps({"translation": {k: report[k] for k in ("training", "evaluation", "average_precision", "best_f1")}})

@@ -86,7 +86,7 @@ def _train(options: argparse.Namespace, overrides: list[str], command: list[str]
 
 def _rounds(config: "QualityConfig", output: pathlib.Path) -> dict[str, Any]:
     """Trains as the config says, and returns what `report.json` holds."""
-    from kanana_jax.data.quality import annotate, loop, pairs
+    from kanana_jax.data.quality import annotate, labels, loop, pairs
 
     def progress(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -100,7 +100,7 @@ def _rounds(config: "QualityConfig", output: pathlib.Path) -> dict[str, Any]:
     elif config.judge is not None:
         annotator = _judge(config.judge)
     file = pathlib.Path(config.labels) if config.labels else output / "labels.jsonl"
-    return loop.run(config.loop, config.classifier, annotate.Labels(file, annotator), output, progress)
+    return loop.run(config.loop, config.classifier, labels.Labels(file, annotator), output, progress)
 
 
 def _judge(config: "JudgeConfig") -> "Annotator":
@@ -119,17 +119,17 @@ def _judge(config: "JudgeConfig") -> "Annotator":
     return annotate.judge(ask, config.max_characters)
 
 
-def _scores(options: argparse.Namespace) -> Iterator[tuple[str, float]]:
-    """Identity and score of every document."""
+def _scores(options: argparse.Namespace) -> Iterator[tuple[str, str, float]]:
+    """Identity, place and score of every document."""
     from kanana_jax.data.arrays.characters import normalise
     from kanana_jax.data.quality import Classifier, QualityModel
     from kanana_jax.data.read import records
 
     classifier = Classifier(QualityModel(options.model, options.text, options.max_characters, options.label))
-    for pattern in options.input:
-        for item in records.read(pattern, source=""):
+    for origin in records.find_all(options.input):
+        for number, item in enumerate(records.documents_of(origin, source=""), 1):
             if isinstance(item, dict):
-                yield item["id"], float(classifier([normalise(item["text"])])[0])
+                yield item["id"], f"{origin.path}:{number}", float(classifier([normalise(item["text"])])[0])
 
 
 def _score(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
@@ -143,8 +143,9 @@ def _score(options: argparse.Namespace, overrides: list[str], command: list[str]
         whole_file(output) as partial,
         gzip.open(partial, "wt", encoding="utf-8") as file,
     ):
-        for identity, score in _scores(options):
-            file.write(json.dumps({"id": identity, "score": round(score, 6)}, ensure_ascii=False) + "\n")
+        for identity, place, score in _scores(options):
+            row = {"id": identity, "score": round(score, 6), "place": place}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
     print(f"{count} documents: {output}")
 
@@ -154,7 +155,7 @@ def _threshold(options: argparse.Namespace, overrides: list[str], command: list[
 
     from kanana_jax.data.quality import curves
 
-    scores = np.array([score for _, score in _scores(options)])
+    scores = np.array([score for *_, score in _scores(options)])
     try:
         threshold = curves.threshold_to_keep(scores, options.keep)
     except ValueError as error:

@@ -1,20 +1,14 @@
-"""Labels 0-5 of documents: from a file, from an endpoint that speaks OpenAI's protocol, or from one's own model.
-
-Every label is written down as it comes: nothing is asked, or paid for, twice.
-"""
+"""Who gives documents their labels 0-5: an endpoint that speaks OpenAI's protocol, or a model of one's own."""
 
 import concurrent.futures
 import dataclasses
-import hashlib
 import json
 import os
-import pathlib
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kanana_jax import endpoint as http
-from kanana_jax import jsonl
 from kanana_jax.data.quality import prompts
 from kanana_jax.data.read.record import Record
 from kanana_jax.errors import ConfigError, UserError
@@ -201,89 +195,3 @@ def judge(continue_texts: Callable[[Sequence[str]], Sequence[str]], max_characte
         return [prompts.score_in(answer) for answer in continue_texts(asked)]
 
     return annotate
-
-
-def read_labels(path: pathlib.Path) -> dict[str, int | None]:
-    """Labels by document id, from lines `{"id", "label"}`; the last of a document counts.
-
-    Raises:
-      UserError: names the line.
-    """
-    labels: dict[str, int | None] = {}
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise UserError(f"labels '{path}' cannot be read ({error.strerror})") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = jsonl.parse(line)
-            label = row["label"]
-            if not isinstance(row["id"], str) or not (label is None or (type(label) is int and 0 <= label <= 5)):
-                raise ValueError
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f'{path}:{number} is no label: a line is {{"id": "…", "label": 0 … 5}}; delete or mend it'
-            ) from error
-        labels[row["id"]] = label
-    return labels
-
-
-class Labels:
-    """Labels that are known, and an annotator for those that are not; each new one is appended to a file at once."""
-
-    def __init__(self, path: pathlib.Path, annotator: Annotator | None, batch: int = 32):
-        self._path, self._annotator, self._batch = path, annotator, batch
-        if path.is_file():
-            _cut_torn_line(path)
-        self._known = read_labels(path) if path.is_file() else {}
-
-    def __call__(self, documents: Sequence[Record]) -> dict[str, int]:
-        """Labels of the documents that have one, by id."""
-        new = [r for r in documents if r["id"] not in self._known]
-        if self._annotator is not None and new:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-
-                def keep(record: Record, label: int | None, reason: str) -> None:
-                    row = {"id": record["id"], "label": label} | ({"reason": reason} if reason else {})
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                    self._known[record["id"]] = label
-
-                for i in range(0, len(new), self._batch):
-                    batch = new[i : i + self._batch]
-                    if isinstance(self._annotator, Endpoint):  # each answer is paid for
-                        self._annotator(batch, keep)
-                        continue
-                    for record, label in zip(batch, self._annotator(batch)):
-                        keep(record, label, "")
-        return {r["id"]: label for r in documents if (label := self._known.get(r["id"])) is not None}
-
-
-def _cut_torn_line(path: pathlib.Path) -> None:
-    """A killed run may leave half a line at the end; its label is asked for again."""
-    data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
-        try:
-            json.loads(data[data.rfind(b"\n") + 1 :])
-        except ValueError:
-            os.truncate(path, data.rfind(b"\n") + 1)
-        else:
-            with path.open("ab") as file:
-                file.write(b"\n")
-
-
-def order_of(identity: str, salt: str) -> int:
-    """A place in a random but fixed order of documents."""
-    return int.from_bytes(hashlib.blake2b(f"{salt}\0{identity}".encode(), digest_size=8).digest(), "big")
-
-
-def sample(documents: Iterable[Record], count: int, salt: str) -> list[Record]:
-    """`count` documents drawn by a hash of their ids, in the order drawn; one pass, `count` in memory."""
-    import heapq
-
-    keyed = ((order_of(r["id"], salt), r["id"], r) for r in documents)
-    return [r for _, _, r in heapq.nsmallest(count, keyed, key=lambda x: x[:2])]

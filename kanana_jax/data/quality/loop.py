@@ -6,7 +6,6 @@ to the training set. The paper states neither sizes nor thresholds; here they ar
 """
 
 import dataclasses
-import heapq
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -16,11 +15,12 @@ import numpy as np
 from kanana_jax import languages
 from kanana_jax.config import fingerprint
 from kanana_jax.data.arrays.characters import normalise
-from kanana_jax.data.quality import annotate, training
+from kanana_jax.data.quality import documents, training
+from kanana_jax.data.quality import labels as labels_lib
 from kanana_jax.data.quality.classifier import Classifier, ClassifierConfig
 from kanana_jax.data.read import records
 from kanana_jax.data.read.record import Record
-from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.errors import UserError
 from kanana_jax.files import load_json, write_json
 
 BATCH = 256
@@ -65,33 +65,31 @@ class LoopConfig:
 def run(
     config: LoopConfig,
     classifier: ClassifierConfig,
-    labels: annotate.Labels,
+    labels: labels_lib.Labels,
     output: pathlib.Path,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Runs all rounds; finished ones are skipped. Writes `round<K>/model.bin` and `report.json`.
 
     Raises:
-      ConfigError: `output` was begun with another config.
+      ConfigError: `output` was begun with another config, or on other documents.
       UserError: the pool holds too little, or an annotator fails.
     """
     report_file = output / "report.json"
     digest = fingerprint({"loop": dataclasses.asdict(config), "classifier": dataclasses.asdict(classifier)})
+    before, known = documents.begun(report_file)
+    pool = documents.Pool(config.pool, known)
     rounds: list[dict[str, Any]] = []
-    if report_file.is_file():
-        before = load_json(report_file)
-        if before["config_hash"] != digest:
-            raise ConfigError(f"{output} was begun with another config: use that, or name another --output")
+    if before is not None:
+        documents.check_same(output, before, known, digest, pool)
         rounds = before["rounds"]
-    output.mkdir(parents=True, exist_ok=True)
-    drawn = annotate.sample(
-        documents(config), config.evaluation_documents + config.seed_documents, f"quality {config.seed}"
-    )
+    count = config.evaluation_documents + config.seed_documents
+    drawn = documents.sample(labels.checked(_in_language(pool, config)), count, f"quality {config.seed}")
     if len(drawn) <= config.evaluation_documents:
         raise UserError(f"the pool has {len(drawn)} documents: fewer than are to be drawn from it")
     evaluation = _labelled(drawn[: config.evaluation_documents], labels, config)
     examples = _labelled(drawn[config.evaluation_documents :], labels, config)
-    taken = {r["id"] for r in drawn}
+    taken = {documents.key_of(r) for r in drawn}
     for number in range(config.rounds):
         folder = output / f"round{number}"
         done = number < len(rounds)
@@ -105,53 +103,47 @@ def run(
         if done and last:
             break
         progress(f"round {number}: scoring the pool")
-        best, share, shown = _score_pool(documents(config), model, report["threshold"], taken, config)
+        best, share, shown = _score_pool(_in_language(pool, config), model, report["threshold"], taken, config)
         found = [] if last else _labelled(best, labels, config)
         if not done:
             good = sum(e.good for e in found)
             report |= {"pool_kept": share, "asked": 0 if last else len(best), "found": good}
             rounds.append(report)
-            everything = {"config_hash": digest, "rounds": rounds, "good_from": config.good_from, "shown": shown}
-            write_json(report_file, everything)
-        taken |= {r["id"] for r in best}
+            about = {"config_hash": digest, "inputs": [origin.row for origin in pool.origins]}
+            write_json(report_file, {**about, "rounds": rounds, "good_from": config.good_from, "shown": shown})
+        taken |= {documents.key_of(r) for r in best}
         examples += [e for e in found if e.good or config.add_others]
     return load_json(report_file)
 
 
-def documents(config: LoopConfig) -> Iterator[Record]:
-    """The pool, with broken lines passed over."""
-    for pattern in config.pool:
-        for item in records.read(pattern, source=pathlib.Path(pattern).name.split(".")[0]):
-            if isinstance(item, dict):
-                yield item if "lang" in item or not config.lang else {**item, "lang": config.lang}
+def _in_language(pool: documents.Pool, config: LoopConfig) -> Iterator[Record]:
+    return (item if "lang" in item or not config.lang else {**item, "lang": config.lang} for item in pool)
 
 
-def _labelled(found: Iterable[Record], labels: annotate.Labels, config: LoopConfig) -> list[training.Example]:
+def _labelled(found: Iterable[Record], labels: labels_lib.Labels, config: LoopConfig) -> list[training.Example]:
     found = list(found)
-    known = labels(found)
-    return [training.Example(r, known[r["id"]] >= config.good_from) for r in found if r["id"] in known]
+    return [
+        training.Example(record, label >= config.good_from)
+        for record, label in zip(found, labels(found))
+        if label is not None
+    ]
 
 
-def _score_pool(pool: Iterable[Record], model: Classifier, threshold: float, taken: set[str], config: LoopConfig):
+def _score_pool(
+    pool: Iterable[Record], model: Classifier, threshold: float, taken: set[documents.Key], config: LoopConfig
+) -> tuple[list[Record], float, dict[str, list[dict[str, Any]]]]:
     """The best-scored documents that are not taken, the share of the pool that is kept, and some of each side."""
-    best: list[tuple[float, int, str, Record]] = []
-    shown: dict[str, list] = {"kept": [], "dropped": []}
+    best, shown = documents.Least(config.candidates), {side: documents.Least(SHOWN) for side in ("kept", "dropped")}
     kept = total = 0
     for batch in records.batches(pool, BATCH):
         scores = np.nan_to_num(model([normalise(r["text"]) for r in batch]), nan=-1.0)
         for record, score in zip(batch, scores.tolist()):
             total += 1
             kept += score >= threshold
-            order = annotate.order_of(record["id"], "shown")
+            about = {key: record[key] for key in ("id", "source")} | {"score": round(score, 4)}
             side = shown["kept" if score >= threshold else "dropped"]
-            entry = (-order, record["id"], {"id": record["id"], "source": record["source"], "score": round(score, 4),
-                                            "text": record["text"][:EXCERPT]})  # fmt: skip
-            (heapq.heappush if len(side) < SHOWN else heapq.heappushpop)(side, entry)
-            if record["id"] not in taken:
-                item = (score, annotate.order_of(record["id"], "best"), record["id"], record)
-                (heapq.heappush if len(best) < config.candidates else heapq.heappushpop)(best, item)
-    ordered = [x[-1] for x in sorted(best, key=lambda x: x[:3], reverse=True)]
-    examples = {
-        side: [x[-1] for x in sorted(found, key=lambda x: x[:2], reverse=True)] for side, found in shown.items()
-    }
-    return ordered, kept / max(total, 1), examples
+            order = documents.order_of(record["id"], "shown")
+            side.add((order,), record, {**about, "text": record["text"][:EXCERPT]})
+            if documents.key_of(record) not in taken:
+                best.add((-score, -documents.order_of(record["id"], "best")), record, record)
+    return best.values(), kept / max(total, 1), {side: found.values() for side, found in shown.items()}

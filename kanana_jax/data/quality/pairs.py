@@ -2,15 +2,12 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from kanana_jax.config import fingerprint
-from kanana_jax.data.quality import annotate, training
+from kanana_jax.data.quality import documents, training
 from kanana_jax.data.quality.classifier import ClassifierConfig
-from kanana_jax.data.read import records
-from kanana_jax.data.read.record import Record
-from kanana_jax.errors import ConfigError
 from kanana_jax.files import load_json, write_json
 
 
@@ -46,33 +43,25 @@ def run(
     """Trains and measures one model; a finished one is not trained again. Writes `model.bin` and `report.json`.
 
     Raises:
-      ConfigError: `output` was begun with another config.
+      ConfigError: `output` was begun with another config, or on other documents.
       UserError: one of the sets is empty.
     """
     report_file = output / "report.json"
     digest = fingerprint({"pairs": dataclasses.asdict(config), "classifier": dataclasses.asdict(classifier)})
-    if report_file.is_file():
-        before = load_json(report_file)
-        if before["config_hash"] != digest:
-            raise ConfigError(f"{output} was begun with another config: use that, or name another --output")
+    before, known = documents.begun(report_file)
+    pools = {True: documents.Pool(config.good, known), False: documents.Pool(config.other, known)}
+    everything = documents.Pool((*config.good, *config.other), pools[True].origins + pools[False].origins)
+    if before is not None:
+        documents.check_same(output, before, known, digest, everything)
         return before
     parts: dict[bool, list[training.Example]] = {True: [], False: []}
-    for good, patterns in ((True, config.good), (False, config.other)):
-        found = _documents(patterns)
-        if config.documents:
-            found = annotate.sample(found, config.documents, f"pairs {config.seed}")
+    for good, pool in pools.items():
+        found = documents.sample(pool, config.documents, f"pairs {config.seed}") if config.documents else pool
         for record in found:
-            place = annotate.order_of(record["id"], f"heldout {config.seed}") / 2**64
+            place = documents.order_of(record["id"], f"heldout {config.seed}") / 2**64
             parts[place < config.heldout].append(training.Example(record, good))
     progress(f"training on {len(parts[False])} documents, measuring on {len(parts[True])}")
     _, report = training.fit(parts[False], parts[True], classifier, output / "model.bin")
-    everything = {"config_hash": digest, "rounds": [report]}
-    write_json(report_file, everything)
-    return everything
-
-
-def _documents(patterns: tuple[str, ...]) -> Iterator[Record]:
-    for pattern in patterns:
-        for item in records.read(pattern, source=pathlib.Path(pattern).name.split(".")[0]):
-            if isinstance(item, dict):
-                yield item
+    result = {"config_hash": digest, "inputs": [o.row for o in everything.origins], "rounds": [report]}
+    write_json(report_file, result)
+    return load_json(report_file)

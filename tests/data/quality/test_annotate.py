@@ -8,6 +8,8 @@ import time
 import pytest
 
 from kanana_jax.data.quality import annotate, prompts
+from kanana_jax.data.quality import documents as documents_lib
+from kanana_jax.data.quality import labels as labels_lib
 from kanana_jax.errors import ConfigError, UserError
 
 
@@ -63,15 +65,15 @@ def _documents(count):
 
 def test_an_endpoint_is_asked_once_for_each_document(server, tmp_path, monkeypatch):
     monkeypatch.setenv("KANANA_TEST_KEY", "secret")
-    labels = annotate.Labels(tmp_path / "labels.jsonl", annotate.endpoint(_config(server)), batch=4)
+    labels = labels_lib.Labels(tmp_path / "labels.jsonl", annotate.endpoint(_config(server)), batch=4)
     documents = _documents(9)
     found = labels(documents)
-    assert found == {f"d{i}": (4, 0)[i % 3] for i in range(9) if i % 3 < 2}
+    assert found == [(4, 0, None)[i % 3] for i in range(9)]
     assert len(server.requests) == 9
     path, key, body = server.requests[0]
     assert path == "/v1/chat/completions" and key == "Bearer secret"
     assert body["model"] == "m" and body["temperature"] == 0
-    again = annotate.Labels(tmp_path / "labels.jsonl", annotate.endpoint(_config(server)))
+    again = labels_lib.Labels(tmp_path / "labels.jsonl", annotate.endpoint(_config(server)))
     assert again(documents) == found and len(server.requests) == 9
     assert "secret" not in (tmp_path / "labels.jsonl").read_text()
 
@@ -82,13 +84,13 @@ def test_a_failing_endpoint_is_tried_again_and_what_was_labelled_stays(server, t
     server.failures = [503, 429]
     ask = annotate.endpoint(_config(server, concurrency=1), waited.append)
     assert ask(_documents(1)) == [4] and waited == [1.0, 2.0]
-    labels = annotate.Labels(tmp_path / "labels.jsonl", ask, batch=2)
+    labels = labels_lib.Labels(tmp_path / "labels.jsonl", ask, batch=2)
     server.failures = []
     labels(_documents(2))
     server.failures = [401]
     with pytest.raises(UserError, match="401"):
         labels(_documents(4))
-    assert set(annotate.read_labels(tmp_path / "labels.jsonl")) == {"d0", "d1"}
+    assert {i for i, _ in labels_lib.read_labels(tmp_path / "labels.jsonl")} == {"d0", "d1"}
     server.failures = [500] * 2
     with pytest.raises(UserError, match="did not answer after 2 attempts"):
         annotate.endpoint(_config(server, concurrency=1, attempts=2), waited.append)(_documents(1))
@@ -96,10 +98,10 @@ def test_a_failing_endpoint_is_tried_again_and_what_was_labelled_stays(server, t
 
 def test_a_budget_ends_it(server, tmp_path, monkeypatch):
     monkeypatch.setenv("KANANA_TEST_KEY", "k")
-    labels = annotate.Labels(tmp_path / "a.jsonl", annotate.endpoint(_config(server, max_requests=5)), batch=2)
+    labels = labels_lib.Labels(tmp_path / "a.jsonl", annotate.endpoint(_config(server, max_requests=5)), batch=2)
     with pytest.raises(UserError, match="5 requests is used up"):
         labels(_documents(9))
-    assert len(server.requests) == 4 == len(annotate.read_labels(tmp_path / "a.jsonl"))
+    assert len(server.requests) == 4 == len(labels_lib.read_labels(tmp_path / "a.jsonl"))
     ask = annotate.endpoint(_config(server, max_tokens=150))
     assert ask(_documents(2)) and len(server.requests) == 6
     with pytest.raises(UserError, match="150 tokens"):
@@ -153,7 +155,7 @@ def test_label_files_are_checked_and_torn_lines_asked_again(tmp_path):
     file = tmp_path / "labels.jsonl"
     file.write_text('{"id": "a", "label": 3}\n{"id": "b", "label": 9}\n')
     with pytest.raises(UserError, match=r"labels.jsonl:2 is no label"):
-        annotate.read_labels(file)
+        labels_lib.read_labels(file)
     file.write_text('{"id": "a", "label": 3}\n{"id": "b", "la')
     asked = []
 
@@ -162,10 +164,10 @@ def test_label_files_are_checked_and_torn_lines_asked_again(tmp_path):
         return [1] * len(batch)
 
     documents = [{"id": i, "text": "x", "source": "s"} for i in "ab"]
-    assert annotate.Labels(file, annotator)(documents) == {"a": 3, "b": 1} and asked == ["b"]
-    assert annotate.read_labels(file) == {"a": 3, "b": 1}
+    assert labels_lib.Labels(file, annotator)(documents) == [3, 1] and asked == ["b"]
+    assert labels_lib.read_labels(file) == {("a", ""): 3, documents_lib.key_of(documents[1]): 1}
     with pytest.raises(UserError, match="cannot be read"):
-        annotate.read_labels(tmp_path / "none")
+        labels_lib.read_labels(tmp_path / "none")
 
 
 def test_a_refused_document_costs_only_itself(server, tmp_path, monkeypatch):
@@ -173,8 +175,8 @@ def test_a_refused_document_costs_only_itself(server, tmp_path, monkeypatch):
     server.refused = {"이름": 400}
     documents = _documents(9)
     for _ in range(2):
-        labels = annotate.Labels(tmp_path / "l.jsonl", annotate.endpoint(_config(server)))
-        assert labels(documents) == {f"d{i}": (4, 0)[i % 3] for i in range(9) if i % 3 < 2}
+        labels = labels_lib.Labels(tmp_path / "l.jsonl", annotate.endpoint(_config(server)))
+        assert labels(documents) == [(4, 0, None)[i % 3] for i in range(9)]
     assert len(server.requests) == 9
     rows = [json.loads(line) for line in (tmp_path / "l.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {r["id"]: r["reason"][:3] for r in rows if r["label"] is None} == {"d2": "400", "d5": "400", "d8": "400"}
@@ -183,11 +185,11 @@ def test_a_refused_document_costs_only_itself(server, tmp_path, monkeypatch):
 def test_where_all_are_refused_it_is_not_the_documents(server, tmp_path, monkeypatch):
     monkeypatch.setenv("KANANA_TEST_KEY", "k")
     server.refused = {"": 422}
-    labels = annotate.Labels(tmp_path / "l.jsonl", annotate.endpoint(_config(server)))
+    labels = labels_lib.Labels(tmp_path / "l.jsonl", annotate.endpoint(_config(server)))
     with pytest.raises(UserError, match="answered 422"):
         labels(_documents(20))
-    assert annotate.read_labels(tmp_path / "l.jsonl") == {}
-    assert labels(_documents(3)) == {} and len(annotate.read_labels(tmp_path / "l.jsonl")) == 3
+    assert labels_lib.read_labels(tmp_path / "l.jsonl") == {}
+    assert labels(_documents(3)) == [None] * 3 and len(labels_lib.read_labels(tmp_path / "l.jsonl")) == 3
 
 
 def test_each_answer_is_kept_when_it_comes(server, tmp_path, monkeypatch):
@@ -199,24 +201,24 @@ def test_each_answer_is_kept_when_it_comes(server, tmp_path, monkeypatch):
 
     def wait():
         for _ in range(1000):
-            there[:] = annotate.read_labels(file)
+            there[:] = labels_lib.read_labels(file)
             if len(there) == 7:
                 return
             time.sleep(0.01)
 
     server.held = {"기다린다": wait}
-    labels = annotate.Labels(file, annotate.endpoint(_config(server, concurrency=2)))
-    assert labels(documents)["d3"] == 4 and len(there) == 7
+    labels = labels_lib.Labels(file, annotate.endpoint(_config(server, concurrency=2)))
+    assert labels(documents)[3] == 4 and len(there) == 7
 
 
 def test_what_is_paid_for_is_kept_when_the_run_must_end(server, tmp_path, monkeypatch):
     monkeypatch.setenv("KANANA_TEST_KEY", "k")
     server.refused = {"이름": 403}
-    labels = annotate.Labels(tmp_path / "l.jsonl", annotate.endpoint(_config(server, concurrency=3)))
+    labels = labels_lib.Labels(tmp_path / "l.jsonl", annotate.endpoint(_config(server, concurrency=3)))
     with pytest.raises(UserError, match="403"):
         labels(_documents(30))
     answered = [body for _, _, body in server.requests if "이름" not in body["messages"][0]["content"]]
-    assert len(annotate.read_labels(tmp_path / "l.jsonl")) == len(answered) < 20
+    assert len(labels_lib.read_labels(tmp_path / "l.jsonl")) == len(answered) < 20
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from conftest import ROOT
 
 from kanana_jax import cli
 from kanana_jax import config as config_lib
-from kanana_jax.data.quality import ClassifierConfig, QualityConfig, annotate, loop, pairs
+from kanana_jax.data.quality import ClassifierConfig, QualityConfig, loop, pairs
+from kanana_jax.data.quality import labels as labels_lib
 from kanana_jax.data.read import records
 from kanana_jax.errors import ConfigError, UserError
 
@@ -39,7 +40,7 @@ def _config(pool, **changes):
 
 
 def _run(pool, output, labels=None, **changes):
-    labels = labels or annotate.Labels(pool / "labels.jsonl", None)
+    labels = labels or labels_lib.Labels(pool / "labels.jsonl", None)
     return loop.run(_config(pool, **changes), SMALL, labels, output)
 
 
@@ -68,7 +69,7 @@ def test_the_same_bytes_again_and_after_a_stop(pool, tmp_path):
         if line == "round 1: scoring the pool":
             raise Stopped
 
-    labels = annotate.Labels(pool / "labels.jsonl", None)
+    labels = labels_lib.Labels(pool / "labels.jsonl", None)
     with pytest.raises(Stopped):
         loop.run(_config(pool), SMALL, labels, tmp_path / "b", stop_at)
     assert len(json.loads((tmp_path / "b/report.json").read_text())["rounds"]) == 1
@@ -84,13 +85,13 @@ def test_the_same_bytes_again_and_after_a_stop(pool, tmp_path):
 
 
 def test_no_evaluation_document_is_trained_on_or_asked_about_twice(pool, tmp_path):
-    known, asked = annotate.read_labels(pool / "labels.jsonl"), []
+    known, asked = labels_lib.read_labels(pool / "labels.jsonl"), []
 
     def annotator(batch):
         asked.extend(r["id"] for r in batch)
-        return [known[r["id"]] for r in batch]
+        return [known[r["id"], ""] for r in batch]
 
-    report = _run(pool, tmp_path / "a", annotate.Labels(tmp_path / "labels.jsonl", annotator))
+    report = _run(pool, tmp_path / "a", labels_lib.Labels(tmp_path / "labels.jsonl", annotator))
     assert len(asked) == len(set(asked)) == 300 + 60 + 2 * 20
     assert report["rounds"][0]["evaluation"]["documents"] == 300
     evaluated, trained = set(asked[:300]), set(asked[300:])
