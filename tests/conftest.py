@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
 import sys
 
 # Programs of tests run for moments and are compiled for minutes: LLVM's effort is the larger part of a test.
@@ -86,3 +87,23 @@ def stopped_after(step: int):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
         patch.setattr(loop._Run, "digest", digest)
         yield
+
+
+class Slow(Exception):
+    """The guard's."""
+
+
+@contextlib.contextmanager
+def guard(seconds: int):
+    """Ends what takes more seconds of the processor."""
+
+    def stop(number, frame):
+        raise Slow
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

@@ -21,7 +21,7 @@ _FREE = {
     *(f"{kind}-done" for kind in COLLECTIVES),
 }
 _GROUPS = re.compile(
-    r"replica_groups=(?:mesh\[.*?\].*?\{.*?\}|\[[\d,]+\]<=\[[\d,]+\](?:T\([\d,]+\))?|\{\{.*?\}\}|\{\})"
+    r"replica_groups=(?:mesh\[[^\]]*\][^{]*\{[^}]*\}|\[[\d,]+\]<=\[[\d,]+\](?:T\([\d,]+\))?|\{\{.*?\}\}|\{\})"
 )
 _FREE_CALLS = ("AllocateBuffer", "AssumeGatherIndicesInBound", "Sharding", "SPMD")
 
@@ -151,7 +151,7 @@ def _collective(kind: str, computation: Computation, instruction: Instruction, t
         # A started gather returns operands and results.
         size = sum(s.bytes for s in instruction.shapes) - (size if instruction.opcode.endswith("-start") else 0)
     groups = _GROUPS.search(instruction.text)
-    pairs = re.search(r"source_target_pairs=\{\{.*?\}\}", instruction.text)
+    pairs = re.search(r"source_target_pairs=\{\{[^=]*?\}\}", instruction.text)
     largest = max(operands, key=lambda s: s.bytes, default=Shape("", ()))
     text = groups.group(0) if groups else pairs.group(0) if pairs else ""
     return Collective(kind, size, largest.dtype, text, times, instruction.scope)
@@ -191,7 +191,7 @@ def convolution_flops(left: tuple[int, ...], right: tuple[int, ...], instruction
     no work."""
     inputs, kernel, outputs = _found(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction).groups()
     out = instruction.shapes[0].dims
-    window = re.search(r"window=\{([^}]*)\}", instruction.text)
+    window = re.search(r"window=\{([^{}]*)\}", instruction.text)
     settings = dict(part.split("=", 1) for part in window.group(1).split()) if window else {}
     groups = re.search(r"batch_group_count=(\d+)", instruction.text)
     total = 2.0 * out[outputs.index("b")] * out[outputs.index("f")] * right[kernel.index("i")]

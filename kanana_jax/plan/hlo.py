@@ -14,9 +14,9 @@ _ITEM_BITS = {
     **{f"{kind}{bits}": bits for kind in ("s", "u") for bits in (2, 4, 8, 16, 32, 64)},
     **{"f16": 16, "bf16": 16, "f32": 32, "f64": 64, "c64": 64, "c128": 128},
 }
-_SHAPE = re.compile(r"(\w+)\[([\d,]*)\](?:\{([^{}]*)\})?")
+_SHAPE = re.compile(r"\b(\w+)\[([\d,]*)\](?:\{([^{}]*)\})?")
 _NAME = re.compile(r"%([\w.\-]+)")
-_HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
+_HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \((?=.*\) -> ).* \{$")
 _LINE = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = ")
 _CALLED = re.compile(r"(calls|to_apply|condition|body|branch_computations|true_computation|false_computation)=")
 

@@ -138,7 +138,7 @@ def group(text: str, devices: int) -> np.ndarray:
     `mesh['a'=2,'b'=4], device_ids=([2,4]T(1,0)) {'b'}`, and the pairs of a permute. No groups: all devices.
     """
     text = text.partition("=")[2].strip()
-    axes = re.match(r"mesh\[(.*?)\](?:, device_ids=\((.*)\))?\s*\{(.*?)\}", text)
+    axes = re.match(r"mesh\[([^\]]*)\](?:, device_ids=\((.*)\))?\s*\{([^}]*)\}", text)
     if axes:
         sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", axes.group(1))}
         # An axis may take part in part: 'a':(2)4 are the 4 that stand inside of 2.

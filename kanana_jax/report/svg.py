@@ -200,8 +200,8 @@ def _inline(svg: str) -> str:
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r" font-family: [^;\"]*;?", "", svg)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r"\s*\n\s*", "\n", svg)
-    svg = re.sub(r"<[^>]*>", lambda tag: _in_tag(tag[0]), svg)
+    svg = re.sub(r"(?<!\s)\s*\n\s*", "\n", svg)
+    svg = re.sub(r"<[^<>]*>", lambda tag: _in_tag(tag[0]), svg)
     salt = hashlib.blake2b(svg.encode(), digest_size=4).hexdigest()
     return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{salt}-", svg).strip()
 

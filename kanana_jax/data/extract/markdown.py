@@ -32,7 +32,7 @@ _MACRO = re.compile(
     r"\{%[^{}%\n]{0,500}%\}|\{\{#\w{1,30}[^{}\n]{0,300}\}\}|\[\[_?TOC_?\]\]|^\[TOC\]$",
     re.IGNORECASE,
 )
-_CONTAINER = re.compile(r":{3,}[ \t]*(?:\{?[\w-]{0,30}\}?)[ \t]*(.{0,200})$")
+_CONTAINER = re.compile(r":{3,}(?!:)[ \t]*(?![ \t])(?:\{?[\w-]{0,30}\}?)[ \t]*(?![ \t])(.{0,200})$")
 
 
 def convert(data: bytes, name: str = "") -> Extracted:

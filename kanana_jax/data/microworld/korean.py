@@ -29,7 +29,7 @@ _MARK = re.compile("<(" + "|".join(sorted(PARTICLES, key=len, reverse=True)) + "
 # The last sound of a digit's name: none, ㄹ, or another consonant. A 0 ends in 영, 십, 백, 천, 만 or 억.
 _DIGITS = {"0": "c", "1": "l", "2": "", "3": "c", "4": "", "5": "", "6": "c", "7": "l", "8": "l", "9": ""}
 _LATIN_FINALS = "bcdgkmnpt"
-_NOT_SOUND = re.compile(r"\([^()]*\)$|[\s'\"’”』」)\]]+$")
+_NOT_SOUND = re.compile(r"\([^()]*\)$|(?<![\s'\"’”』」)\]])[\s'\"’”』」)\]]+$")
 
 
 def final_sound(word: str) -> str:

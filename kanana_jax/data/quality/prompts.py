@@ -49,7 +49,7 @@ Write one sentence of reasons, then a last line with only "Score: N".""",
 
 理由を一文で書き、最後の行に「点数: N」とだけ書いてください。""",
 }
-_SCORE = re.compile(r"(?:점수|[Ss]core|点数)\s*[:：]\s*\**\s*([0-5])(?![0-9.])")
+_SCORE = re.compile(r"(?:점수|[Ss]core|点数)\s*[:：]\s*(?:\*+\s*)?([0-5])(?![0-9.])")
 
 
 def ask(text: str, lang: str, max_characters: int) -> str:

@@ -4,12 +4,14 @@ import string
 import unicodedata
 
 import pytest
+from conftest import guard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kanana_jax.data.extract import FORMATS, extract
 
 N = 3000
+LONG = 60_000
 ANY = [
     "\0",
     "\xff",
@@ -68,6 +70,16 @@ def test_one_piece_over_and_over(format):
     outcome(b"", format)
     outcome(b"\xff\xfe\xfd\x00" * N, format)
     outcome(b"a" * 3_000_000, format)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_leads_nowhere_takes_linear_time(format):
+    """What begins something, a run of one character, and an end that does not close it."""
+    for beginning in ["", *PIECES[format]]:
+        for unit in " \t1a\u3000":
+            for end in ("x" * 300, "\n" + beginning):
+                with guard(60):  # quadratic time would be hours
+                    outcome((beginning + unit * LONG + end).encode(), format)
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -23,7 +23,7 @@ _MAX_FRAMES = 40
 # Stands for <br> until white space is collapsed; controls do not come through `encoding.clean`.
 _BREAK = "\v"
 _SPACES = re.compile(r"[ \t\n]+")
-_BREAKS = re.compile(" *\v *")
+_BREAKS = re.compile("(?<! ) *\v *")
 
 
 @dataclasses.dataclass(slots=True)

@@ -25,7 +25,7 @@ _VERBATIM = re.compile(
 )
 _INLINE = re.compile(r"\\(?:verb\*?|lstinline(?:\[[^\[\]\n]{0,200}\])?|mintinline(?:\{[^{}\n]{0,50}\})?)([^a-zA-Z*\s])")
 _URL = re.compile(r"\\(url|path|nolinkurl|href)[ \t]*\{([^{}\n]{0,2000})\}")
-_LANGUAGE = re.compile(r"^[ \t]*(?:\[[^\[\]]{0,300}\])?[ \t]*\{([\w+#-]{1,30})\}")
+_LANGUAGE = re.compile(r"^[ \t]*(?:\[[^\[\]]{0,300}\][ \t]*)?\{([\w+#-]{1,30})\}")
 _OPTION_LANGUAGE = re.compile(r"language=\{?(?:\[\w{1,20}\])?([\w+#-]{1,30})")
 _OPTIONS = re.compile(r"^[ \t]*\[[^\[\]]{0,1000}\]")
 

@@ -27,7 +27,7 @@ _SPACES = re.compile(r"(?<=[^\s]) {2,}")
 _LONE_BLANK = re.compile(r"(?<=\n\n) (?! )")  # no indentation
 _CODE_MARK = re.compile("^([^\n\x0e]*)\x0e(\\d+)\x0f", re.MULTILINE)
 _DIMENSION = re.compile(r"^=?[ \t]{0,9}-?[\d.]{0,9}[ \t]{0,9}(?:pt|em|ex|cm|mm|in|bp|mu|sp)\b[ \t]{0,9}")
-_REF = re.compile("\x06([^\x07]*)\x07")
+_REF = re.compile("\x06([^\x06\x07]*)\x07")
 
 
 class Renderer:
@@ -134,7 +134,7 @@ class Renderer:
             else:
                 kept.append(" " if parts[at] == lexer.PARAGRAPH else parts[at])
             at += 1
-        tex = re.sub(r"[ \t]*\n\s*", "\n", lexer.join(kept)).strip()
+        tex = re.sub(r"(?<![ \t])[ \t]*\n\s*", "\n", lexer.join(kept)).strip()
         if environment and not environment.startswith(("equation", "displaymath", "math")):
             self.writer.write(f"\n\n\\begin{{{environment}}}\n{tex}\n\\end{{{environment}}}\n\n")
         elif display:

@@ -244,5 +244,5 @@ class _Brackets:
         if rest and space in _LANGUAGES and len(parts) == 1:  # this page in another language
             return ""
         if len(parts) > 1:
-            return parts[-1] or re.sub(r"\s*\([^()]{0,100}\)$", "", target.rpartition(":")[2])
+            return parts[-1] or re.sub(r"(?<!\s)\s*\([^()]{0,100}\)$", "", target.rpartition(":")[2])
         return target.removeprefix(":").partition("#")[0] or target

@@ -276,7 +276,7 @@ def _val(at: Sequence[str], named: Mapping[str, str]) -> str:
 
 def _chemical(formula: str) -> str:
     formula = re.sub(r"(?<=[A-Za-z)\]])\d+", lambda m: markup.subscript(m[0]), formula)
-    return re.sub(r"\^?(\d*[+−-])$", lambda m: markup.superscript(m[1]), formula)
+    return re.sub(r"\^?(?<!\d)(\d*[+−-])$", lambda m: markup.superscript(m[1]), formula)
 
 
 def _date(at: Sequence[str], korean: bool) -> str:
