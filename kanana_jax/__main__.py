@@ -28,8 +28,10 @@ import codecs  # noqa: E402
 import importlib.util  # noqa: E402
 import locale  # noqa: E402
 import pathlib  # noqa: E402
+import signal  # noqa: E402
 
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
+_STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 def _find_the_package() -> None:
@@ -73,10 +75,11 @@ def entry() -> int:
         changes["GLIBC_TUNABLES"] = f"{known}:{_HUGE_PAGES}" if known else _HUGE_PAGES
     if changes:
         os.environ |= changes
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # until the new program can answer them
         os.execv(sys.executable, [os.fsencode(sys.executable), *_arguments()])
-    from kanana_jax.cli import main
+    from kanana_jax.cli import main, process
 
-    return main()
+    return process.leave(main())
 
 
 def _arguments() -> list[bytes]:

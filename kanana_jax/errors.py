@@ -1,6 +1,7 @@
 """User-facing errors: one sentence each, with the process exit code."""
 
 import difflib
+import signal
 from collections.abc import Sequence
 
 
@@ -14,6 +15,16 @@ class ConfigError(UserError):
     """Bad usage or a bad config value."""
 
     exit_code = 2
+
+
+class Stopped(BaseException):
+    """A signal has told the process to stop; no `except Exception` takes it for a fault."""
+
+    exit_code = 75  # EX_TEMPFAIL: run the same command again
+
+    def __init__(self, signum: int, sentence: str):
+        super().__init__(sentence)
+        self.exit_code = 130 if signum == signal.SIGINT else Stopped.exit_code
 
 
 def nearest(word: str, known: Sequence[str]) -> str:

@@ -217,8 +217,9 @@ class Worker:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGTERM)
 
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, forward)
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup
+                signal.signal(signum, forward)
 
 
 def _kill(child: subprocess.Popen) -> None:

@@ -2,19 +2,39 @@
 
 import argparse
 import logging
+import os
+import signal
 import sys
 import threading
 from collections.abc import Sequence
 
 from kanana_jax.cli import data, evaluate, launch, models, observe, plan, process, quality
 from kanana_jax.cli.verbs import Action
-from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.errors import ConfigError, Stopped, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a verb; returns the exit code."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
     process.set_up_streams()
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with process.stoppable():
+            code = _run(arguments)
+            process.flush_output()
+            return code
+    except Stopped as stopped:
+        process.say(str(stopped))
+        return stopped.exit_code
+    except BrokenPipeError as error:
+        if process.is_closed_pipe():
+            return process.CLOSED_PIPE
+        return _fault(error)
+    except KeyboardInterrupt:
+        process.say(process.sentence_of(signal.SIGINT))
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     try:
@@ -34,25 +54,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         if options.debug:
             raise
-        print(f"kanana: {error}", file=sys.stderr)
+        process.say(str(error))
         return error.exit_code
-    except KeyboardInterrupt:
-        print("kanana: interrupted; run the same command again to resume", file=sys.stderr)
-        return 130
-    except UnicodeEncodeError as error:
-        if options.debug:
-            raise
-        told = "the name of a file or folder is not UTF-8, which some libraries need: set LC_ALL=C.UTF-8, or rename it"
-        print(f"kanana: {told} ({error})", file=sys.stderr)
-        return 1
+    except BrokenPipeError:
+        raise
     except BaseException as error:
         from kanana_jax.data.tokens.panics import is_panic
 
         if options.debug or not (isinstance(error, Exception) or is_panic(error)):
             raise
-        first = (str(error).strip().splitlines() or [""])[0]
-        print(f"kanana: {type(error).__name__}: {first} (--debug shows where)", file=sys.stderr)
-        return 1
+        return _fault(error)
+
+
+def _fault(error: BaseException) -> int:
+    """Tells an error that nothing below has told."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, UnicodeEncodeError):
+        first = "the name of a file or folder is not UTF-8, which some libraries need: set LC_ALL=C.UTF-8, or rename it"
+    elif isinstance(error, OSError) and error.filename and error.strerror:
+        first = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    process.say(f"{type(error).__name__}: {first} (--debug shows where)")
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -98,7 +98,7 @@ def _run(options: argparse.Namespace, overrides: list[str], command: list[str]) 
     except Preempted:  # all leave together
         raise
     except BaseException as error:
-        multihost.leave(getattr(error, "exit_code", 1))
+        multihost.leave(getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1))
         raise
     print(f"{options.workdir / 'report.html'}")
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import signal
+import threading
 from collections.abc import Callable, Generator
+from typing import Any
 
 import jax
 
@@ -17,20 +19,26 @@ class Preempted(UserError):
 
 @contextlib.contextmanager
 def termination() -> Generator[Callable[[], bool]]:
-    """Turns SIGTERM into a question that the loop asks after each step.
+    """Turns SIGTERM and SIGHUP into a question that the loop asks after each step.
 
-    With several processes JAX's own pre-emption service listens instead, so that all agree on the step.
+    It takes the signals over when it is asked first: until a step is done, ending at once loses nothing. With several
+    processes JAX's own pre-emption service listens instead, so that all agree on the step.
     """
-    received = []
-    if jax.process_count() > 1:
+    received: list[int] = []
+    previous: dict[int, Any] = {}
+
+    def told() -> bool:
+        if not previous:
+            for signum in (signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(signum) is not signal.SIG_IGN:
+                    previous[signum] = signal.signal(signum, lambda number, frame: received.append(number))
+        return bool(received)
+
+    if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():  # a notebook or a test
         yield lambda: False
         return
     try:
-        previous = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
-    except ValueError:  # not the main thread: a notebook or a test
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(received)
+        yield told
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)

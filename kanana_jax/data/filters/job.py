@@ -5,8 +5,6 @@ any number of workers and however often the job was stopped. Outputs grow by who
 how far they are good, and what a killed job wrote beyond is cut off.
 """
 
-import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
@@ -15,7 +13,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,7 @@ from kanana_jax.data.arrays import tables
 from kanana_jax.data.dedup import lines, verdicts
 from kanana_jax.data.filters import decontamination, job_state
 from kanana_jax.data.filters.rules import FilterConfig
-from kanana_jax.data.filters.totals import Chunk, Totals, columns, judge_chunk, make_report, show_examples
+from kanana_jax.data.filters.totals import Totals, columns, judge_chunk, make_report, show_examples
 from kanana_jax.data.quality.classifier import sha256_of
 from kanana_jax.data.read import origins as origins_lib
 from kanana_jax.data.read import outputs, records
@@ -34,6 +32,7 @@ from kanana_jax.data.read.origins import Origin
 from kanana_jax.data.read.outputs import DROPPED, KEPT, STATE
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import write_json
+from kanana_jax.parallel.workers import ordered
 
 SIGNALS = "signals.f32"
 
@@ -115,7 +114,7 @@ def run(
         items = (x for origin in origins for x in records.lines_of(origin, source=source, format=config.format))
         chunks = itertools.islice(records.batches(items, config.chunk), totals.chunks, None)
         work = functools.partial(judge_chunk, dict(configs), config.lang, config.keep_dropped)
-        for chunk in _ordered(work, chunks, config.workers):
+        for chunk in ordered(work, chunks, config.workers):
             totals.add(chunk)
             files[KEPT].write(chunk.kept)
             files[DROPPED].write(chunk.dropped)
@@ -280,21 +279,6 @@ def _save(output: pathlib.Path, job: dict[str, Any], totals: Totals, files: Mapp
         file.sync()
     totals.sizes = {name: file.size for name, file in files.items()}
     job_state.save(output, {"job": job, "finished": False, **totals.state()})
-
-
-def _ordered(work: Callable[[list], Chunk], chunks: Iterator[list], workers: int) -> Iterator[Chunk]:
-    """`map` over processes with a bounded number of chunks under way."""
-    if workers == 1:
-        yield from map(work, chunks)
-        return
-    import multiprocessing
-
-    with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        waiting = collections.deque(pool.submit(work, chunk) for chunk in itertools.islice(chunks, 4 * workers))
-        while waiting:
-            done = waiting.popleft().result()
-            waiting.extend(pool.submit(work, chunk) for chunk in itertools.islice(chunks, 1))
-            yield done
 
 
 def _parquet(output: pathlib.Path, names: tuple[str, ...]) -> None:
