@@ -146,12 +146,17 @@ def told(place: pathlib.Path) -> Generator[None]:
     except (ConnectionError, TimeoutError):
         raise
     except OSError as error:
-        # Libraries raise errors without a number, mostly where a disk is full.
-        reason = error.strerror or (str(error).strip().splitlines() or ["unknown error"])[0]
-        other = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
-        where = f"{other}: " if other and not other.startswith(os.fspath(place)) else ""
-        way_out = _WAYS_OUT.get(error.errno or 0, "free space or fix the folder")
-        raise UserError(f"cannot write {place} ({where}{reason}): {way_out}") from error
+        raise cannot_write(place, error) from error
+
+
+def cannot_write(place: pathlib.Path, error: OSError) -> UserError:
+    """The sentence about a place that could not be written, with the way out."""
+    # Libraries raise errors without a number, mostly where a disk is full.
+    reason = error.strerror or (str(error).strip().splitlines() or ["unknown error"])[0]
+    other = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    where = f"{other}: " if other and not other.startswith(os.fspath(place)) else ""
+    way_out = _WAYS_OUT.get(error.errno or 0, "free space or fix the folder")
+    return UserError(f"cannot write {place} ({where}{reason}): {way_out}")
 
 
 _WAYS_OUT = {

@@ -31,7 +31,7 @@ from kanana_jax.data.read import outputs, records
 from kanana_jax.data.read.origins import Origin
 from kanana_jax.data.read.outputs import DROPPED, KEPT, STATE
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import write_json
+from kanana_jax.files import cannot_write, write_json
 from kanana_jax.parallel.workers import ordered
 
 SIGNALS = "signals.f32"
@@ -101,6 +101,7 @@ def run(
     state = job_state.begin(output, job, origins)
     totals = Totals(state)
     if state["finished"]:
+        _tidy(output, config)
         return job_state.result(output, state)
     files = {name: _Appended(output / name, totals.sizes.get(name, 0)) for name in (KEPT, DROPPED, SIGNALS, "ids.txt")}
 
@@ -132,18 +133,24 @@ def run(
         _write_reports(output, configs, config, totals, report, time.perf_counter() - began)
         written = (KEPT, DROPPED) if config.keep_dropped else (KEPT,)
         job_state.finish(output, state["job"], {name: files[name].size for name in written})
-        for name in (SIGNALS, "ids.txt", *(() if config.keep_dropped else (DROPPED,))):
-            (output / name).unlink(missing_ok=True)
+        _tidy(output, config)
     except _NothingJudged:
         for name in (*files, STATE, job_state.INPUTS):
             (output / name).unlink(missing_ok=True)
         raise
     except OSError as error:
-        raise UserError(f"cannot write to {output} ({error.strerror}): free space, then run it again") from error
+        raise cannot_write(output, error) from error
     finally:
-        for file in files.values():
-            file.close()
+        with contextlib.suppress(OSError):  # of a full disk, which has been told
+            for file in files.values():
+                file.close()
     return report
+
+
+def _tidy(output: pathlib.Path, config: JobConfig) -> None:
+    """Removes what a killed job would have gone on from."""
+    for name in (SIGNALS, "ids.txt", *(() if config.keep_dropped else (DROPPED,))):
+        (output / name).unlink(missing_ok=True)
 
 
 def _write_reports(
