@@ -15,6 +15,7 @@ from kanana_jax.errors import UserError
 from kanana_jax.models import presets, transformer
 from kanana_jax.models.architecture import Runtime
 from kanana_jax.models.model import Model
+from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.stages import pretrain
 from kanana_jax.stages.kind import Shapes, device_bytes
 from kanana_jax.stages.text import TrainingConfig
@@ -23,7 +24,7 @@ from kanana_jax.training.checkpoint import CheckpointConfig
 from kanana_jax.training.master import WithMaster
 from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
 from kanana_jax.training.schedule import ScheduleConfig
-from kanana_jax.training.step import LossOutput, init_state, make_train_step
+from kanana_jax.training.step import LossOutput, init_state, make_train_step, state_shardings
 from kanana_jax.training.task import Task, TrainConfig
 
 SMALL = OptimizerConfig(3e-5, ScheduleConfig("constant", 0), weight_decay=1e-4, clip_norm=0.0)
@@ -154,6 +155,18 @@ def test_a_checkpoint_of_another_dtype_is_refused(tmp_path, first, then):
     loop.train(_task(first), _config(20), MESH, tmp_path, 0, stop_at=5)
     with pytest.raises(UserError, match="checkpoint .*5 .*use the config it was written with"):
         loop.train(_task(then), _config(20), MESH, tmp_path, 0)
+
+
+def test_the_master_lies_as_its_parameter_does():
+    mesh, axes = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2)), transformer.logical_axes(MODEL)
+    params = transformer.abstract_params(MODEL, Runtime("bfloat16"))
+    optimizer = make_optimizer(SMALL, 100, axes)
+    abstract = jax.eval_shape(lambda p: init_state(p, optimizer, 0), params)
+    found = state_shardings(mesh, abstract, axes)
+    assert jax.tree.leaves(found.opt_state.master) == jax.tree.leaves(found.params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(abstract.opt_state.master)} == {jnp.dtype("float32")}
+    cut = [s for s in jax.tree.leaves(found.opt_state.master) if not s.is_fully_replicated]
+    assert len(cut) == 8  # all matrices
 
 
 @pytest.mark.parametrize("dtype, parameters, optimizer", [("float32", 4, 8), ("bfloat16", 2, 12)])
