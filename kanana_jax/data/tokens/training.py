@@ -39,6 +39,8 @@ class TokenizerConfig:
         object.__setattr__(self, "shares", {languages.tag(lang): share for lang, share in self.shares.items()})
         if not self.path and self.vocab_size < 300:
             raise ValueError("vocab_size must be at least 300: 256 bytes and the symbols come first")
+        if self.train_bytes <= 0:
+            raise ValueError("train_bytes must be positive")
         if any(share < 0 for share in self.shares.values()) or (self.shares and not sum(self.shares.values())):
             raise ValueError("shares must not be negative, and not all 0")
 

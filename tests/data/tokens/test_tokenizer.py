@@ -12,6 +12,7 @@ import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from kanana_jax import cli
 from kanana_jax.data import microworld
 from kanana_jax.data.tokens import chat, hugging_face, specials, tokenizer, training
 from kanana_jax.errors import UserError
@@ -289,3 +290,21 @@ def test_specials_that_cannot_be_told_are_errors(foreign, tmp_path, config, word
         (tmp_path / "config.json").write_text(config)
     with pytest.raises(UserError, match=word):
         tokenizer.load_tokenizer(tmp_path)
+
+
+def test_the_verb_writes_a_folder_and_names_what_it_cannot_do(tmp_path, capsys):
+    for lang, texts in TEXTS.items():
+        (tmp_path / f"{lang}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    inputs = [f"{lang}={tmp_path / lang}.jsonl" for lang in TEXTS]
+
+    def call(*options):
+        code = cli.main(["tokenizer", "train", "--input", *inputs, "--output", str(tmp_path / "out"), *options])
+        return code, capsys.readouterr()
+
+    code, told = call("--vocab-size", "500", "--train-bytes", "40000")
+    assert code == 0 and told.out.strip() == str(tmp_path / "out" / "tokenizer.json")
+    assert tokenizer.load_tokenizer(tmp_path / "out").vocab_size == 500
+    assert json.loads((tmp_path / "out" / "tokenizer.json").read_text("utf-8"))["model"]["type"] == "BPE"
+    for option, value in (("--vocab-size", "299"), ("--train-bytes", "0")):
+        code, told = call(option, value)
+        assert code == 2 and option in told.err
