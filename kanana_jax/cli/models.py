@@ -117,7 +117,7 @@ def _import(options: argparse.Namespace, overrides: list[str], command: list[str
     from kanana_jax.files import locked
     from kanana_jax.interop import model_folder
 
-    with locked(options.destination):
+    with locked(options.destination, folder=False):
         model_folder.transfer(options.source, options.destination, keep_card=True)
     print(options.destination)
 
@@ -126,7 +126,7 @@ def _export(options: argparse.Namespace, overrides: list[str], command: list[str
     from kanana_jax.files import locked
     from kanana_jax.interop import model_folder
 
-    with locked(options.destination):
+    with locked(options.destination, folder=False):
         model_folder.transfer(options.source, options.destination, keep_card=False)
     print(options.destination)
 
