@@ -6,14 +6,19 @@ counted; an archive that unpacks to too much is refused.
 
 import dataclasses
 import io
+import lzma
 import pathlib
+import re
 import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from typing import IO
 
 from kanana_jax.data.extract.markup import Report
+
+_DIGITS = re.compile(rb"\d{100}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +29,16 @@ class Limits:
       members: entries, of any kind.
       member_bytes: size of one file that is kept; larger ones are passed over and counted.
       total_bytes: size of everything unpacked, kept or not.
+      header_bytes: size of an extended header of a tar (of long names), of which there are few.
+      headers_bytes: size of all of them.
       ratio: unpacked over packed size, once a megabyte is unpacked; LaTeX with EPS figures reaches 20.
     """
 
     members: int = 20_000
     member_bytes: int = 32 << 20
     total_bytes: int = 512 << 20
+    header_bytes: int = 64 << 10
+    headers_bytes: int = 8 << 20
     ratio: float = 200.0
 
 
@@ -56,7 +65,8 @@ def unpack(
     # Chained long-name headers make tarfile recurse; zipfile lets struct and decompressor errors through.
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RecursionError) as error:
         raise ValueError(f"archive is truncated or broken ({str(error)[:80]})") from error
-    except (RuntimeError, OverflowError, UnicodeError) as error:  # RuntimeError: also a compression it does not know
+    # RuntimeError: also a compression it does not know; MemoryError: a zip that asks for a window of 4 GB.
+    except (RuntimeError, OverflowError, UnicodeError, MemoryError, lzma.LZMAError) as error:
         raise ValueError(f"archive cannot be read ({str(error)[:80]})") from error
 
 
@@ -91,9 +101,38 @@ def _safe_name(name: str, report: Report) -> str | None:
     return str(path)
 
 
+def _member(limits: Limits) -> type[tarfile.TarInfo]:
+    """`TarInfo` that looks at an extended header before `tarfile` reads it.
+
+    Its patterns go from each digit to the end of a run of digits (CVE-2024-6232), so long runs are refused too.
+    """
+    read = 0
+
+    def look(member: tarfile.TarInfo, stream: IO[bytes]) -> None:
+        nonlocal read
+        read += max(member.size, 0)
+        if not 0 <= member.size <= limits.header_bytes or read > limits.headers_bytes:
+            raise ValueError(f"archive has a header of {member.size} bytes, or too many")
+        at = stream.tell()
+        if _DIGITS.search(stream.read(member.size)):
+            raise ValueError("archive has a header with an endless number")
+        stream.seek(at)
+
+    class Member(tarfile.TarInfo):
+        def _proc_pax(self, archive):
+            look(self, archive.fileobj)
+            return super()._proc_pax(archive)  # ty: ignore[missing-attribute]
+
+        def _proc_gnulong(self, archive):
+            look(self, archive.fileobj)
+            return super()._proc_gnulong(archive)  # ty: ignore[missing-attribute]
+
+    return Member
+
+
 def _tar(data: bytes, report: Report, limits: Limits, wanted: Callable[[str], bool]) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:", tarinfo=_member(limits)) as archive:
         for number, member in enumerate(archive, 1):
             if number > limits.members:
                 raise ValueError(f"archive has more than {limits.members} entries")
@@ -114,6 +153,8 @@ def _tar(data: bytes, report: Report, limits: Limits, wanted: Callable[[str], bo
 def _zip(data: bytes, report: Report, limits: Limits, wanted: Callable[[str], bool]) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     left = _allowed(len(data), limits)
+    if data.count(b"PK\x01\x02") > 10 * limits.members:  # before its directory is made of objects
+        raise ValueError(f"archive has more than {limits.members} entries")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if len(archive.infolist()) > limits.members:
             raise ValueError(f"archive has more than {limits.members} entries")

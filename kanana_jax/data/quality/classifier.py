@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kanana_jax.data.arrays import characters, units
+from kanana_jax.data.quality import fasttext_file
 from kanana_jax.data.quality.quality_model import LABEL, QualityModel, Text
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import whole_file
@@ -59,10 +60,15 @@ def prepare(texts: Sequence[str], text: Text, max_characters: int = 0) -> list[s
     if max_characters:
         texts = [t[:max_characters] for t in texts]
     if text == "raw":
-        return [" ".join(t.split("\n")) for t in texts]
+        return [_unmarked(" ".join(t.split("\n"))) for t in texts]
     if text == "character":
         return [" ".join("".join(t.lower().split())) for t in texts]
-    return [_words(t.lower()) for t in texts]
+    return [_unmarked(_words(t.lower())) for t in texts]
+
+
+def _unmarked(line: str) -> str:
+    """A line in which fastText finds no marks of its own: neither the end of a line nor a label."""
+    return line.replace("</s>", "</ s>").replace(LABEL, "__ label __")
 
 
 def _words(text: str) -> str:
@@ -145,6 +151,7 @@ class Classifier:
         if model.sha256 and (found := sha256_of(path)) != model.sha256:
             raise UserError(f"quality model '{path}' has sha256 {found[:16]}…, the config says {model.sha256[:16]}…")
         try:
+            fasttext_file.check(path)
             self._fasttext = library().load_model(str(path)).f
         except (ValueError, RuntimeError, MemoryError) as error:
             raise UserError(f"'{path}' is no fastText model: {str(error) or type(error).__name__}") from error
@@ -162,9 +169,15 @@ class Classifier:
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """float64 `[N]`: the label's probability, or the expected label; NaN where a text holds no word it knows."""
         lines = prepare(texts, self._model.text, self._model.max_characters)
-        return np.array(
-            [self._score(self._fasttext.predict(f"{t}\n", len(self._values), 0.0, "strict")) for t in lines]
-        )
+        return np.array([self._score(self._predict(t)) for t in lines])
+
+    def _predict(self, line: str) -> list[tuple[float, str]]:
+        try:
+            return self._fasttext.predict(f"{line}\n", len(self._values), 0.0, "strict")
+        except RuntimeError as error:  # weights so large that their sums are no numbers
+            raise UserError(
+                f"quality model '{self._model.path}' cannot judge a text ({error}): train it anew"
+            ) from error
 
     def _score(self, found: list[tuple[float, str]]) -> float:
         total = sum(p for p, _ in found)  # fastText adds 1e-5 to each

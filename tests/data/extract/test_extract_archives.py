@@ -100,3 +100,42 @@ def test_chained_long_names_do_not_recurse():
     block = header.tobuf(tarfile.GNU_FORMAT) + b"x" + b"\0" * 511
     with pytest.raises(ValueError):
         unpack(block * 3000, Report())
+
+
+def _raw(name: bytes, content: bytes, kind: bytes, size: bytes = b"") -> bytes:
+    """A member of a tar as bytes, whatever it says of its size."""
+    head = bytearray(512)
+    head[: len(name)], head[100:108], head[124:136] = name, b"0000644\0", size or b"%011o\0" % len(content)
+    head[148:156], head[156:157], head[257:265] = b"        ", kind, b"ustar\x0000"
+    head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(head) + content + bytes(-len(content) % 512)
+
+
+@pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"])
+def test_long_headers_of_a_tar_are_refused_before_they_are_read(kind):
+    end = _raw(b"a.tex", b"x", b"0") + bytes(1024)
+    for content in (b"9" * 5000, b"a" * 70_000, b"1 " * 40_000):
+        with pytest.raises(ValueError, match="header"):
+            unpack(gzip.compress(_raw(b"h", content, kind) + end), Report())
+    many = (_raw(b"h", b"25 comment=aaaaaaaaaaaaaaa\n" + b"a" * 60_000, kind) + _raw(b"b", b"", b"0")) * 200
+    with pytest.raises(ValueError, match=r"header|broken"):
+        unpack(gzip.compress(many + end), Report(), Limits(ratio=1e9))
+    with pytest.raises(ValueError):
+        unpack(_raw(b"h", b"", kind, b"\xff" * 12) + end, Report())
+
+
+def test_long_names_that_people_use_come_out():
+    name = "a/" * 60 + "한글이름" * 30 + ".tex"
+    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w:gz", format=form) as archive:
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = 1, 1.5
+            archive.addfile(info, io.BytesIO(b"x"))
+        assert unpack(buffer.getvalue(), Report()) == {name: b"x"}
+
+
+def test_a_directory_of_a_zip_is_counted_before_it_is_read():
+    entry = zipped({"a": b""})
+    with pytest.raises(ValueError, match="more than 1 entries"):
+        unpack(entry + entry[entry.index(b"PK\x01\x02") :] * 20, Report(), Limits(members=1))

@@ -1,5 +1,6 @@
 """The classifier: what it reads, that it learns, that it comes out the same, and what it refuses."""
 
+import os
 import pickle
 import random
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kanana_jax.data.quality import classifier
+from kanana_jax.data.quality import classifier, fasttext_file
 from kanana_jax.data.quality.classifier import OTHER, Classifier, ClassifierConfig, QualityModel
 from kanana_jax.data.quality.quality_model import GOOD
 from kanana_jax.errors import ConfigError, UserError
@@ -99,3 +100,65 @@ def test_words_and_marks_stand_apart():
     assert classifier.prepare(["Don't stop! 3.14은 원주율입니다."], "word") == ["don't stop ! 3.14은 원주율입니다 ."]
     assert classifier.prepare(["猫 だ。"], "character") == ["猫 だ 。"]
     assert classifier.prepare(["abcdef"], "word", max_characters=3) == ["abc"]
+
+
+@pytest.mark.parametrize("mode", ["raw", "word"])
+def test_marks_of_the_library_inside_a_document_are_text(tmp_path, mode):
+    """What stands behind an end of line counts, and a document cannot say its own label, in training or in scoring."""
+    config = ClassifierConfig(**{**vars(SMALL), "text": mode, "min_count": 2})
+    good, bad = _texts(TEACH, 60, 1), _texts(SPAM, 60, 2)
+    claims = [f"{GOOD} {t} __label__new {GOOD}" for t in bad]
+    classifier.train(good + claims, [GOOD] * 60 + [OTHER] * 60, config, tmp_path / "a.bin")
+    model = Classifier(QualityModel(str(tmp_path / "a.bin"), text=mode))
+    assert set(model._fasttext.getLabels("strict")[0]) == {GOOD, OTHER}
+    hidden = [f"{a} </s> {b} {b} {b}" for a, b in zip(_texts(TEACH, 20, 5), _texts(SPAM, 20, 6))]
+    plain = [t.replace("</s>", "") for t in hidden]
+    assert np.abs(model(hidden) - model(plain)).max() < 0.2
+    assert model(hidden).max() < 0.5 < model(_texts(TEACH, 20, 7)).min()
+
+
+def test_a_whole_file_is_read_by_its_own_header(tmp_path):
+    _trained(tmp_path / "a.bin")
+    header = fasttext_file.check(tmp_path / "a.bin")
+    model = classifier.library().load_model(str(tmp_path / "a.bin")).f
+    assert header.words == len(model.getVocab("strict")[0]) and set(header.labels) == {GOOD, OTHER}
+    assert (header.dim, header.buckets) == (8, 1000)
+
+
+def test_a_quantised_file_is_read_too(tmp_path):
+    file = tmp_path / "train.txt"
+    draw = random.Random(0)
+    lines = [f"{GOOD if i % 2 else OTHER} " + " ".join(f"w{draw.randrange(2000)}" for _ in range(30)) for i in range(300)]
+    file.write_text("\n".join(lines) + "\n")
+    model = classifier.library().train_supervised(str(file), dim=9, bucket=2000, wordNgrams=2, thread=1, verbose=0)
+    for name, options in (("q", {"qnorm": True, "dsub": 2}), ("p", {"cutoff": 1000, "retrain": False})):
+        model.quantize(input=str(file), thread=1, **options)
+        model.save_model(str(tmp_path / f"{name}.ftz"))
+        assert set(fasttext_file.check(tmp_path / f"{name}.ftz").labels) == {GOOD, OTHER}
+        model = classifier.library().train_supervised(str(file), dim=9, bucket=2000, wordNgrams=2, thread=1, verbose=0)
+
+
+def _damaged(data, draw):
+    """A copy that is cut, grown, or has other numbers in its header and dictionary."""
+    data, kind = bytearray(data), draw.choice(["cut", "more", "size", "nan", "magic"])
+    if kind == "cut":
+        return data[: draw.randrange(len(data))]
+    if kind == "more":
+        return data + bytes(draw.randrange(1, 99))
+    if kind == "nan":
+        at = len(data) - 4 * draw.randrange(1, 12)
+        data[at : at + 4] = b"\0\0\xc0\x7f"
+        return data
+    at = draw.choice([0] if kind == "magic" else [8, 28, 36, 40, 64, 68, 72])  # dim, n-grams, model, rows, entries …
+    data[at : at + 4] = draw.choice([b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff", b"\0\0\0\x80", b"\x07\0\0\x10"])
+    return data
+
+
+def test_a_damaged_file_is_refused_before_the_library_sees_it(tmp_path, monkeypatch):
+    _trained(tmp_path / "a.bin")
+    whole, draw = (tmp_path / "a.bin").read_bytes(), random.Random(0)
+    monkeypatch.setattr(classifier, "library", lambda: pytest.fail("the library was asked"))
+    for _ in range(int(os.environ.get("KANANA_FUZZ", "300"))):
+        (tmp_path / "b.bin").write_bytes(_damaged(whole, draw))
+        with pytest.raises(UserError, match="no fastText model"):
+            Classifier(QualityModel(str(tmp_path / "b.bin")))
