@@ -76,6 +76,12 @@ class GuardConfig:
     after: int = 100
     stop_after: int = 10
 
+    def __post_init__(self):
+        if self.spike and not self.spike > 1:
+            raise ValueError(f"guard.spike is a multiple of the mean norm, above 1 (0: never), not {self.spike}")
+        if self.after < 0 or self.stop_after < 1:
+            raise ValueError("guard.after must not be negative, and guard.stop_after at least 1")
+
 
 def init_state(params: Params, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
     def zero():

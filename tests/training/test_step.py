@@ -113,6 +113,12 @@ def _refused(norms, **guard):
     return found
 
 
+@pytest.mark.parametrize("wrong", [dict(spike=0.9), dict(spike=-2.0), dict(spike=float("nan")), dict(stop_after=0)])
+def test_a_guard_that_would_refuse_everything_is_refused(wrong):
+    with pytest.raises(ValueError, match="guard"):
+        GuardConfig(**wrong)
+
+
 @pytest.mark.parametrize("after", [0, 1, 100])
 @pytest.mark.parametrize("first", [[], [np.nan], [np.inf, np.nan, np.nan]])
 def test_a_run_whose_first_updates_are_refused_goes_on(after, first):
