@@ -17,9 +17,14 @@ TYPES = {
 }
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 HOME = '"$HOME"/kanana'
+SECRET = '"$HOME"/kanana.secret'
 MOUNT = "/mnt/kanana"
 PYTHON = "3.12"
-GCSFUSE = "https://github.com/GoogleCloudPlatform/gcsfuse/releases/download/v3.0.0/gcsfuse_3.0.0_amd64.deb"
+SCOPES = ("devstorage.read_write", "logging.write")
+GCSFUSE = "3.0.0"
+# Google's own package repository: apt checks the packages' digests against its signature.
+APT = "https://packages.cloud.google.com/apt"
+KEYRING = "/usr/share/keyrings/cloud.google.asc"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +101,9 @@ def create(job: Job) -> list[str]:
         *(*_TPUS, "queued-resources", "create", job.name, *job.where, *nodes),
         f"--accelerator-type={job.type}",
         f"--runtime-version={TYPES[job.type.partition('-')[0]][1]}",
-        # The hosts write to the bucket as the project's service account.
-        "--scopes=https://www.googleapis.com/auth/cloud-platform",
+        # The hosts write to the bucket, and to nothing else, as the project's service account: what they run on is text
+        # and code of strangers, and any process may ask the machine for its token.
+        f"--scopes={','.join(f'https://www.googleapis.com/auth/{scope}' for scope in SCOPES)}",
         *capacity,
     ]
 
@@ -136,24 +142,41 @@ def setup(job: Job) -> str:
     return " && ".join(
         [
             "set -e",
-            # The image's own updates may hold the package lock for a while after boot.
-            f"(command -v gcsfuse >/dev/null || (curl -sSfLo /tmp/gcsfuse.deb {GCSFUSE} "
-            "&& sudo apt-get -o DPkg::Lock::Timeout=300 install -yq /tmp/gcsfuse.deb))",
+            f"(command -v gcsfuse >/dev/null || ({_gcsfuse()}))",
             f'sudo mkdir -p {MOUNT} && sudo chown "$USER" {MOUNT}',
             f"(mountpoint -q {MOUNT} || gcsfuse --implicit-dirs {bucket} {MOUNT})",
             f"mkdir -p {HOME}/code",
             f"gcloud storage cp {shlex.quote(job.archive)} {HOME}/code.tar.gz",
             f"tar -xzf {HOME}/code.tar.gz -C {HOME}/code",
-            "python3 -m pip install -q --user uv",
-            f'(test -x {HOME}/venv/bin/python || "$HOME"/.local/bin/uv venv -q --python {PYTHON} {HOME}/venv)',
             f"cd {HOME}/code",
+            "python3 -m pip install -q --user --require-hashes -r launch/uv.txt",
+            f'(test -x {HOME}/venv/bin/python || "$HOME"/.local/bin/uv venv -q --python {PYTHON} {HOME}/venv)',
             f'"$HOME"/.local/bin/uv pip install -q --python {HOME}/venv/bin/python -c constraints.txt -e ".[tpu]"',
         ]
     )
 
 
+def _gcsfuse() -> str:
+    """Shell: installs the driver of the bucket from the signed repository."""
+    # The image's own updates may hold the package lock for a while after boot.
+    apt = "sudo apt-get -o DPkg::Lock::Timeout=300"
+    return (
+        f"curl -sSfo /tmp/cloud.google.asc {APT}/doc/apt-key.gpg "
+        f"&& sudo install -m 644 /tmp/cloud.google.asc {KEYRING} "
+        f'&& echo "deb [signed-by={KEYRING}] {APT} gcsfuse-$(lsb_release -cs) main" '
+        "| sudo tee /etc/apt/sources.list.d/gcsfuse.list >/dev/null "
+        f"&& {apt} update -q && {apt} install -yq gcsfuse={GCSFUSE}"
+    )
+
+
+def hand_over(job: Job, file: str) -> list[str]:
+    """Gives all hosts what their watchers know each other by, as a file that only its owner may read."""
+    to = f"{job.name}:kanana.secret"
+    return [*_TPUS, "queued-resources", "scp", file, to, *job.where, "--node=all", "--worker=all", "--quiet"]
+
+
 def start(job: Job) -> str:
-    """Shell: starts the worker, which lives on when the connection ends."""
+    """Shell: starts the worker, which lives on when the connection ends; no command line shows the secret."""
     run = ["--config", job.config, "--workdir", f"{MOUNT}/{job.workdir}", *job.overrides]
     worker = [
         *("launch/worker.py", "--chip", job.chip, "--timeout", f"{job.timeout:g}"),
@@ -161,7 +184,8 @@ def start(job: Job) -> str:
     ]
     return (
         f"cd {HOME}/code && rm -f {HOME}/result && "
-        f"(setsid nohup {HOME}/venv/bin/python {shlex.join(worker)} --log {HOME}/worker.log --result {HOME}/result "
+        f'(KANANA_SECRET="$(cat {SECRET})" '
+        f"setsid nohup {HOME}/venv/bin/python {shlex.join(worker)} --log {HOME}/worker.log --result {HOME}/result "
         f"-- {shlex.join(run)} >/dev/null 2>&1 </dev/null &)"
     )
 

@@ -9,6 +9,7 @@ Each process is a `launch/worker.py` with virtual CPU devices. Options before `-
 import argparse
 import os
 import pathlib
+import secrets
 import signal
 import socket
 import subprocess
@@ -45,6 +46,7 @@ def _run(processes: int, devices: int, arguments: list[str]) -> int:
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}".strip(),
         "JAX_PLATFORMS": "cpu",
         "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+        "KANANA_SECRET": secrets.token_hex(32),  # parallel/line.py
     }
     place = ["--coordinator", f"localhost:{port}", "--num-processes", str(processes)]
     workers = [

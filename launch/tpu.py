@@ -16,7 +16,9 @@ nothing is installed, `python launch/tpu.py` is the same command. See docs/launc
 
 import argparse
 import importlib.util
+import os
 import pathlib
+import secrets
 import shlex
 import subprocess
 import sys
@@ -167,6 +169,11 @@ class Launcher:
             file = "code.tar.gz" if self.options.dry_run else f"{folder}/code.tar.gz"
             self._must(gcloud.pack(job, file))
             self._must(gcloud.upload(job, file))
+            secret = "secret" if self.options.dry_run else f"{folder}/secret"
+            if not self.options.dry_run:
+                with open(os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as out:
+                    out.write(secrets.token_hex(32))
+            self._must(gcloud.hand_over(job, secret))
         self._must(gcloud.ssh(job, gcloud.setup(job)))
         self._must(gcloud.ssh(job, gcloud.start(job)))
 

@@ -11,6 +11,7 @@ import contextlib
 import importlib.util
 import os
 import pathlib
+import secrets
 import selectors
 import shutil
 import signal
@@ -35,8 +36,8 @@ if not __package__:  # run as a script from a clone, where nothing may be instal
         found.loader.exec_module(sys.modules[name])
 
 import kanana_jax  # noqa: E402
-from kanana_jax.errors import UserError  # noqa: E402
-from kanana_jax.parallel import heartbeat, watch  # noqa: E402
+from kanana_jax.errors import ConfigError, UserError  # noqa: E402
+from kanana_jax.parallel import heartbeat, line, watch  # noqa: E402
 
 from . import cluster, xla_flags  # noqa: E402
 
@@ -49,7 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.coordinator
             else cluster.found(os.environ)
         )
-        config = watch.WatchConfig(options.timeout, options.stall_timeout, options.setup_timeout, options.join_timeout)
+        config = watch.WatchConfig(
+            options.timeout,
+            options.stall_timeout,
+            options.setup_timeout,
+            options.join_timeout,
+            secret=line.secret_of(os.environ) or (secrets.token_bytes(32) if place.num_processes == 1 else b""),
+        )
+        if not config.secret:
+            raise ConfigError(
+                f"{line.SECRET} is not set: give all workers of a run the same random text in the environment, as "
+                "`openssl rand -hex 32` prints it, so that no other machine can end the run"
+            )
         run = [argument for argument in options.run if argument != "--"]
         env = os.environ | xla_flags.environment(options.chip, os.environ)
         code = Worker(place, config, run, env, options.log).work()
@@ -116,7 +128,9 @@ class Worker:
         """Runs until the end or a verdict; returns the exit code."""
         hub = None
         if self._place.process_id == 0:
-            hub = watch.Hub(self._place.port + 1, self._place.num_processes, self._config)
+            # A process that is alone has nobody to hear beyond this machine.
+            host = self._place.host if self._place.num_processes > 1 else "localhost"
+            hub = watch.Hub(self._place.port + 1, self._place.num_processes, self._config, line.interface_of(host))
         own = "localhost" if hub is not None else self._place.host
         link = watch.Link(own, self._place.port + 1, self._config)
         with contextlib.ExitStack() as stack:
@@ -190,25 +204,25 @@ class Worker:
             data = os.read(reading, 65536)
         except BlockingIOError:
             return True
-        for line in data.decode("ascii", "replace").split("\n"):
-            step, _, doing = line.partition(" ")
-            if doing and step.isdigit():
+        for mark in data.decode("ascii", "replace").split("\n"):
+            step, _, doing = mark.partition(" ")
+            if doing in heartbeat.DOINGS and step.isdigit():
                 self._marks, self._step, self._doing = self._marks + 1, int(step), doing
         if data:
             self._beat = time.monotonic()
         return bool(data)
 
     def _pump(self, child: subprocess.Popen[str], log: TextIO | None) -> None:
-        for line in child.stdout or ():
-            self._last_line = line.strip()[:500] or self._last_line
-            self._say(line.rstrip("\n"), log)
+        for text in child.stdout or ():
+            self._last_line = text.strip()[:500] or self._last_line
+            self._say(text.rstrip("\n"), log)
 
-    def _say(self, line: str, log: TextIO | None) -> None:
+    def _say(self, text: str, log: TextIO | None) -> None:
         # One write per line: with PYTHONUNBUFFERED, print writes the line's end by itself; workers share the terminal.
-        sys.stdout.write(f"{self._prefix}{line}\n")
+        sys.stdout.write(f"{self._prefix}{text}\n")
         sys.stdout.flush()
         if log is not None:
-            print(line, file=log)
+            print(text, file=log)
 
     def _forward_signals(self, child: subprocess.Popen) -> None:
         """Who stops the watcher means the run: it saves and ends by itself, and all others with it."""

@@ -79,7 +79,7 @@ def _run(options: argparse.Namespace, overrides: list[str], command: list[str]) 
     heartbeat.start()
     config = config_lib.read_config_file(options.config)
     config_lib.override(config, overrides)
-    from kanana_jax.parallel import multihost
+    from kanana_jax.parallel import line, multihost
     from kanana_jax.recipe import run as recipe
     from kanana_jax.recipe import workdir as workdir_files
     from kanana_jax.training.preemption import Preempted
@@ -90,7 +90,11 @@ def _run(options: argparse.Namespace, overrides: list[str], command: list[str]) 
     if options.distributed or options.coordinator:
         multihost.start(
             multihost.ProcessConfig(
-                options.coordinator, options.num_processes, options.process_id, options.join_timeout
+                options.coordinator,
+                options.num_processes,
+                options.process_id,
+                options.join_timeout,
+                line.secret_of(os.environ),
             )
         )
     try:

@@ -13,6 +13,7 @@ EVERY_S = 1.0
 # What a process can be doing. The first two may take long: data are prepared, programs compiled, models written.
 OUTSIDE, COMPILE, BATCH, STEP, EVALUATE, SAVE = "outside", "compile", "batch", "step", "evaluate", "save"
 TRAINING = (BATCH, STEP, EVALUATE, SAVE)
+DOINGS = (OUTSIDE, COMPILE, *TRAINING)
 
 
 def _write(fd: int, line: str) -> bool:

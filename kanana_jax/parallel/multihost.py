@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import socket
 import sys
 import time
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.parallel.line import Line, Listener, interface_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +25,14 @@ class ProcessConfig:
       coordinator: `host:port` of process 0; empty on one process, and on TPU pods, which know it.
       num_processes, process_id: as `jax.distributed.initialize` wants them; −1: found out by JAX.
       timeout_s: seconds to wait for everyone.
+      secret: what they share (`parallel/line.py`).
     """
 
     coordinator: str = ""
     num_processes: int = -1
     process_id: int = -1
     timeout_s: int = 300
+    secret: bytes = dataclasses.field(default=b"", repr=False)
 
 
 def start(config: ProcessConfig) -> None:
@@ -66,7 +68,9 @@ def _roll_call(config: ProcessConfig) -> None:
         raise ConfigError("--coordinator must be HOST:PORT, and --process-id one of 0 … --num-processes − 1")
     deadline = time.monotonic() + config.timeout_s
     missing = (
-        _receive(int(port), config, deadline) if config.process_id == 0 else _report(host, int(port), config, deadline)
+        _receive(host, int(port), config, deadline)
+        if config.process_id == 0
+        else _report(host, int(port), config, deadline)
     )
     if missing:
         raise UserError(
@@ -75,41 +79,33 @@ def _roll_call(config: ProcessConfig) -> None:
         )
 
 
-def _receive(port: int, config: ProcessConfig, deadline: float) -> str:
+def _receive(host: str, port: int, config: ProcessConfig, deadline: float) -> str:
     """Process 0: waits for all; '' or the missing ones as text, which everyone present is told."""
-    connections: dict[int, socket.socket] = {}
-    try:
-        server = socket.create_server(("", port), backlog=config.num_processes)
-    except OSError as error:
-        raise UserError(f"port {port} of --coordinator cannot be opened ({error.strerror}): choose another") from error
-    with server:
-        while len(connections) < config.num_processes - 1 and time.monotonic() < deadline:
-            server.settimeout(max(deadline - time.monotonic(), 0.01))
-            try:
-                connection, _ = server.accept()
-                connection.settimeout(5)
-                connections[int(connection.recv(16))] = connection
-            except (OSError, ValueError):
-                continue
-    absent = [str(i) for i in range(1, config.num_processes) if i not in connections]
-    for connection in connections.values():
-        with contextlib.suppress(OSError), connection:
-            connection.sendall((", ".join(absent) or "go").encode())
+    present: dict[int, Line] = {}
+    listener = Listener(interface_of(host), port, config.secret)
+    with contextlib.closing(listener):
+        while len(present) < config.num_processes - 1 and (left := deadline - time.monotonic()) > 0:
+            for line, said in listener.poll(min(left, 1.0)):
+                if type(said) is int and 0 < said < config.num_processes:
+                    present[said] = line
+            present = {index: line for index, line in present.items() if line in listener.known}
+        absent = [str(i) for i in range(1, config.num_processes) if i not in present]
+        for line in present.values():
+            listener.tell(line, ", ".join(absent))
     return ", ".join(absent)
 
 
 def _report(host: str, port: int, config: ProcessConfig, deadline: float) -> str:
     """Other processes: report, and wait for the answer."""
     while time.monotonic() < deadline:
-        try:
-            with socket.create_connection((host, port), timeout=5) as connection:
-                connection.sendall(str(config.process_id).encode())
-                connection.settimeout(max(deadline - time.monotonic(), 0.01) + 10)
-                answer = connection.recv(4096).decode()
-            if answer:
-                return "" if answer == "go" else answer
-        except OSError:
-            pass
+        with (
+            contextlib.suppress(OSError),
+            contextlib.closing(Line.connect((host, port), config.secret, 5.0)) as line,
+        ):
+            line.send(config.process_id)
+            line.socket.settimeout(max(deadline - time.monotonic(), 0.01) + 10)
+            for answer in line.receive():
+                return str(answer)
         time.sleep(0.2)
     return "0"
 

@@ -1,8 +1,10 @@
 """Who am I, which flags, and templates that parse; formats as JAX's own cluster detection documents them."""
 
 import json
+import os
 import pathlib
 import re
+import subprocess
 import sys
 
 import pytest
@@ -14,6 +16,7 @@ from kanana_jax.launch import cluster, gcloud, xla_flags  # noqa: E402
 from kanana_jax.launch.cluster import Place, found, told  # noqa: E402
 
 from kanana_jax.errors import ConfigError  # noqa: E402
+from kanana_jax.parallel.line import SECRET  # noqa: E402
 
 
 @pytest.mark.parametrize(
@@ -100,6 +103,33 @@ def test_slurm_and_docker_templates_name_what_is_there():
     docker = (ROOT / "launch/docker/Dockerfile").read_text()
     for copied in re.findall(r"^COPY (.+) \S+$", docker, re.M):
         assert all((ROOT / name).exists() for name in copied.split()), copied
+
+
+def test_hosts_trust_no_more_than_they_need():
+    docker = (ROOT / "launch/docker/Dockerfile").read_text(encoding="utf-8")
+    assert re.search(r"^FROM \S+@sha256:[0-9a-f]{64}$", docker, re.M)
+    assert re.findall(r"^USER (.+)$", docker, re.M)[-1] not in ("root", "0")
+    (job,) = yaml.safe_load_all((ROOT / "launch/gke/jobset.yaml").read_text(encoding="utf-8"))
+    pod = job["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    (variable,) = pod["containers"][0]["env"]
+    assert variable["name"] == SECRET and "secretKeyRef" in variable["valueFrom"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    slurm = (ROOT / "launch/slurm/train.sbatch").read_text(encoding="utf-8")
+    assert re.search(rf"^export {SECRET}$", slurm, re.M) and SECRET not in re.search("srun .*", slurm)[0]
+    job = gcloud.Job("n", "", "", "v5p-8", "b", "w", "c")
+    assert "cloud-platform" not in " ".join(gcloud.create(job))
+    setup = gcloud.setup(job)
+    assert "--require-hashes -r launch/uv.txt" in setup and "curl" not in setup.partition("lsb_release")[2]
+    pinned = (ROOT / "launch/uv.txt").read_text(encoding="utf-8")
+    assert re.search(r"^uv==[\d.]+ \\$", pinned, re.M) and len(re.findall("--hash=sha256:[0-9a-f]{64}", pinned)) == 2
+
+
+def test_workers_of_many_hosts_need_a_secret():
+    command = [sys.executable, str(ROOT / "launch/worker.py"), "--coordinator", "localhost:1", "--num-processes", "2"]
+    env = {name: value for name, value in os.environ.items() if name != SECRET}
+    for secret, words in ((None, "KANANA_SECRET is not set"), ("short", "must have 16 characters")):
+        done = subprocess.run(command, env=env | ({SECRET: secret} if secret else {}), capture_output=True)
+        assert done.returncode == 2 and done.stderr.decode().startswith("worker: ") and words in done.stderr.decode()
 
 
 def test_commands_in_the_guide_are_real():

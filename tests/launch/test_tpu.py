@@ -28,6 +28,10 @@ folder = pathlib.Path({folder!r})
 with (folder / "calls").open("a") as calls:
     calls.write(json.dumps(sys.argv[1:]) + "\\n")
 asked = " ".join(sys.argv[1:])
+if " scp " in asked:
+    file = pathlib.Path(sys.argv[5])
+    with (folder / "handed").open("a") as handed:
+        handed.write(f"{{file.stat().st_mode & 0o777:o}} {{file.read_text()}}\\n")
 name = "states" if " describe " in asked else "runs" if "echo running" in asked else ""
 if name:
     answers = json.loads((folder / name).read_text())
@@ -163,6 +167,15 @@ EXPECTED = [
     "start: told to stop and saved",
     "done: the run is finished",
 ]
+
+
+def test_each_start_hands_over_a_secret_that_no_command_line_shows(tools):
+    _, acts, calls = _drill(tools, ["ACTIVE"] * 3, ["none", "exit 1", "exit 0"], "--keep")
+    assert acts == ["start"] * 2
+    handed = (tools / "handed").read_text(encoding="utf-8").split("\n")[:-1]
+    assert len(set(handed)) == 2 and all(re.fullmatch("600 [0-9a-f]{64}", line) for line in handed)
+    assert not [call for call in calls for line in handed if line.split()[1] in " ".join(call)]
+    assert 'KANANA_SECRET="$(cat "$HOME"/kanana.secret)" setsid' in " ".join(" ".join(call) for call in calls)
 
 
 def test_crashes_end_and_a_bad_config_ends_at_once(tools):

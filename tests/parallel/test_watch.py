@@ -1,6 +1,7 @@
 """Who is blamed for what, by a judge that is a function; and the line between watchers, with sockets."""
 
 import dataclasses
+import json
 import signal
 import socket
 import threading
@@ -8,9 +9,12 @@ import time
 
 import pytest
 
+from kanana_jax.errors import ConfigError
 from kanana_jax.parallel import heartbeat, watch
+from kanana_jax.parallel.line import Line, Listener, secret_of
 from kanana_jax.parallel.watch import Report, WatchConfig, judge
 
+SECRET = b"what the watchers share"
 CONFIG = WatchConfig(timeout=10, stall_timeout=100, setup_timeout=1000, join_timeout=50, settle=2)
 NOW = 5000.0
 WELL = Report("host", 7, heard=NOW - 1, beat_age=0.5, marks=40, step=12, doing=heartbeat.STEP, moved=NOW - 1)
@@ -127,14 +131,20 @@ def test_a_silent_watcher_is_named_and_a_silent_judge_too():
     assert "process 1 (h1, pid 1) is not heard from" in results[0].text
     hub.wait(20)
 
-    with socket.create_server(("", port)) as server:  # a judge that answers once and is heard no more
-        link = watch.Link("localhost", port, config)
-        assert link.exchange(_said(1)) is None
-        connection, _ = server.accept()
-        connection.sendall(b"{}\n")
-        _until_verdict(link, _said(1), results)
-        connection.close()
+    listener = Listener("127.0.0.1", port, config.secret)  # a judge that answers once and is heard no more
+    link = watch.Link("localhost", port, config)
+    answering = threading.Thread(target=_answer_once, args=(listener,))
+    answering.start()
+    _until_verdict(link, _said(1), results)
+    answering.join(20)
+    listener.close()
     assert results[1].code == 1 and "process 0 (localhost) is not heard from" in results[1].text
+
+
+def _answer_once(listener):
+    while not (said := listener.poll(0.1)):
+        pass
+    listener.tell(said[0][0], {})
 
 
 def test_nobody_listens(monkeypatch):
@@ -142,3 +152,119 @@ def test_nobody_listens(monkeypatch):
     heartbeat.start()
     heartbeat.Marks()(1, heartbeat.STEP)
     assert "heartbeat" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.fixture
+def hub():
+    """A hub of two processes, of which process 0 is well, and what a stranger may find out: the port."""
+    config, port = WatchConfig(timeout=60, settle=0.1, secret=SECRET), _port()
+    made, link = watch.Hub(port, 2, config), watch.Link("localhost", port, config)
+    assert link.exchange(_said(0)) is None
+    yield port, config, link
+    other = watch.Link("localhost", port, config)
+    for line, said in ((link, _said(0, exit_code=0)), (other, _said(1, exit_code=0))):
+        line.exchange(said)
+    results = {}
+    for line, said in ((link, _said(0, exit_code=0)), (other, _said(1, exit_code=0))):
+        _until_verdict(line, said, results)
+    made.wait(20)
+    assert {v.code for v in results.values()} == {watch.DONE}, results
+
+
+def _forged(port, secret, *said):
+    line = Line.connect(("localhost", port), secret, 1.0)
+    for value in said:
+        line.send(value)
+    return line
+
+
+LIE = _said(1, exit_code=2, last_line="a lie")
+SPOKEN = (
+    b"5\n",
+    b"\0" * 70_000,
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"[" * 60_000 + b"\n",
+    json.dumps(LIE).encode() + b"\n",
+    b"0" * 32 + b"\n" + b"0" * 64 + b" " + json.dumps(LIE).encode() + b"\n",
+    b"0" * 31,
+    b"",
+)
+
+
+def test_strangers_neither_end_a_run_nor_forge_its_end(hub):
+    port, config, link = hub
+    kept = []
+    for spoken in SPOKEN:
+        stranger = socket.create_connection(("localhost", port))
+        stranger.sendall(spoken)
+        kept.append(stranger)  # some of them never hang up
+    with pytest.raises(OSError):
+        for _ in range(100):
+            _forged(port, b"another secret, of no use", LIE).receive()
+    heard = Line.connect(("localhost", port), SECRET, 1.0)
+    heard.send(_said(1))
+    again = Line.connect(("localhost", port), b"", 1.0)  # says again what it has heard another say
+    again.socket.sendall(
+        heard._seal("peer", 0, json.dumps(_said(1)).encode()) + b" " + json.dumps(_said(1)).encode() + b"\n"
+    )
+    for _ in range(10):
+        assert link.exchange(_said(0)) is None
+        time.sleep(0.02)
+    for stranger in (*kept, heard, again):
+        stranger.close()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        dict(id=2), dict(id=-1), dict(id=True), dict(id="1"), dict(pid=None), dict(beat_age="x"), dict(beat_age=-1.0),
+        dict(beat_age=1e999), dict(marks=1.5), dict(step=-3), dict(doing="nothing"), dict(doing=[]), dict(exit_code="2"),
+        dict(exit_code=10**40), dict(host="h" * 5000), dict(last_line=["x"]), dict(more=1), None, [], 7,
+    ],
+)  # fmt: skip
+def test_a_report_of_another_form_is_refused(wrong):
+    said = LIE | wrong if isinstance(wrong, dict) else wrong
+    with pytest.raises(ValueError):
+        watch.read_report(json.loads(json.dumps(said)), 2, NOW)
+    assert watch.read_report(LIE | dict(last_line="a\x1b[31m\nb"), 2, NOW)[1].last_line == "a [31m b"
+
+
+def test_a_hub_outlives_reports_of_another_form_and_any_number_of_callers(hub):
+    port, config, link = hub
+    for wrong in ({}, {"id": 1}, LIE | {"id": 9}, "x" * 8000):
+        _forged(port, SECRET, wrong).close()
+    many = [socket.create_connection(("localhost", port)) for _ in range(300)]
+    assert link.exchange(_said(0)) is None
+    again = watch.Link("localhost", port, config)
+    assert again.exchange(_said(1)) is None
+    for one in many:
+        one.close()
+    assert link.exchange(_said(0)) is None
+
+
+def test_a_stranger_in_the_place_of_the_judge_is_not_believed():
+    config, port = WatchConfig(timeout=5, join_timeout=0.3, secret=SECRET), _port()
+    listener = Listener("127.0.0.1", port, b"the secret of another run")
+    link, results = watch.Link("localhost", port, config), {}
+    done = threading.Event()
+
+    def lie():
+        while not done.is_set():
+            listener.poll(0.05)
+            for line in list(listener._strangers):
+                listener.tell(line, {"code": 0, "text": "all is done"})
+
+    liar = threading.Thread(target=lie)
+    liar.start()
+    _until_verdict(link, _said(1), results)
+    done.set()
+    liar.join(20)
+    listener.close()
+    assert results[1].code == watch.FAILED and "or has another KANANA_SECRET" in results[1].text
+
+
+def test_a_secret_is_long():
+    with pytest.raises(ConfigError, match="16 characters"):
+        secret_of({"KANANA_SECRET": "short"})
+    assert secret_of({}) == b"" and secret_of({"KANANA_SECRET": f" {SECRET.decode()}\n"}) == SECRET
+    assert SECRET.decode() not in repr(WatchConfig(secret=SECRET))

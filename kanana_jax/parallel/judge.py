@@ -1,0 +1,179 @@
+"""Whether a run must stop, and who is to blame: a pure function of what its processes last said."""
+
+import dataclasses
+import signal
+from collections.abc import Mapping
+
+from kanana_jax.parallel import heartbeat
+
+DONE, FAILED, BAD_CONFIG, PREEMPTED = 0, 1, 2, 75
+
+
+@dataclasses.dataclass(frozen=True)
+class WatchConfig:
+    """How long what may last, in seconds.
+
+    Attributes:
+      timeout: without a sign of life from a host, or, in training, from its process.
+      stall_timeout: in training, without anyone getting on.
+      setup_timeout: the same outside of training (preparing data, compiling, writing models).
+      join_timeout: until all have come.
+      settle: from the first failure to the verdict, so that what failed first can be told from what fell with it.
+      secret: what all watchers of a run share.
+    """
+
+    timeout: float = 60.0
+    stall_timeout: float = 1800.0
+    setup_timeout: float = 4 * 3600.0
+    join_timeout: float = 600.0
+    settle: float = 2.0
+    secret: bytes = dataclasses.field(default=b"", repr=False)
+
+    @property
+    def interval(self) -> float:
+        """Between two reports."""
+        return min(1.0, self.timeout / 5)
+
+
+@dataclasses.dataclass
+class Report:
+    """The last report of a process by its watcher.
+
+    Attributes:
+      host, pid: where it runs.
+      heard: when this was received, seconds of the judge's clock.
+      beat_age: seconds from the process's last beat to the report; None: it has not begun to beat.
+      marks, step, doing: how many marks it has made (the same number in all, in step), and the last.
+      moved: when the last mark was heard of, seconds of the judge's clock.
+      exit_code: None while it runs; negative: the signal.
+      exited: when that was first heard.
+      last_line: of its output.
+    """
+
+    host: str
+    pid: int
+    heard: float
+    beat_age: float | None
+    marks: int
+    step: int
+    doing: str
+    moved: float
+    exit_code: int | None = None
+    exited: float | None = None
+    last_line: str = ""
+
+    @property
+    def training(self) -> bool:
+        return self.doing in heartbeat.TRAINING
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """The run is over: with which exit code, and why."""
+
+    code: int
+    text: str
+
+
+def judge(
+    reports: Mapping[int, Report], num_processes: int, began: float, now: float, config: WatchConfig
+) -> Verdict | None:
+    """Whether the run must stop.
+
+    Args:
+      reports: by process.
+      began, now: seconds of one clock.
+
+    Returns:
+      None as long as all is well.
+    """
+    ended = {i: r for i, r in reports.items() if r.exit_code is not None}
+    failed = {i: r for i, r in ended.items() if r.exit_code != DONE}
+    if len(ended) == num_processes and not failed:
+        return Verdict(DONE, f"all {num_processes} processes are done")
+    if failed:
+        first = min(now if r.exited is None else r.exited for r in failed.values())
+        willing = all(r.exit_code in (DONE, PREEMPTED) for r in ended.values())
+        wait = config.timeout if willing else config.settle
+        if len(ended) < num_processes and now - first < wait:
+            return None
+        return _failure(failed, num_processes)
+    missing = [i for i in range(num_processes) if i not in reports]
+    if missing and now - began > config.join_timeout:
+        return Verdict(FAILED, f"process {_names(missing)} of {num_processes} did not come within {now - began:.0f} s")
+    running = {i: r for i, r in reports.items() if r.exit_code is None}
+    silent = {i: r for i, r in running.items() if now - r.heard > config.timeout}
+    if silent:
+        worst = max(now - r.heard for r in silent.values())
+        return Verdict(
+            FAILED,
+            f"{_hosts(silent)} not heard from for {worst:.0f} s: the machine, its network or its watcher is gone",
+        )
+    ages = {i: r.beat_age for i, r in running.items() if r.beat_age is not None}
+    stopped = {i: running[i] for i, age in ages.items() if age > _patience(running[i], config)}
+    if stopped:
+        worst = max(ages[i] for i in stopped)
+        return Verdict(
+            FAILED,
+            f"{_hosts(stopped)} without a sign of life for {worst:.0f} s, though its host gives some: "
+            "it is stopped or swapped out",
+        )
+    return _stall(running, now, config) if running and not missing else None
+
+
+def _patience(report: Report, config: WatchConfig) -> float:
+    # Outside of training a library may hold the interpreter, and so the beats, for long.
+    return config.timeout if report.training else config.setup_timeout
+
+
+def _failure(failed: Mapping[int, Report], num_processes: int) -> Verdict:
+    """Names the process that failed first: one that was killed before one that gave up because of it."""
+
+    def rank(item):
+        code, exited = item[1].exit_code, item[1].exited
+        abort = code == -signal.SIGABRT  # how JAX ends a process that has lost the others
+        return (3 if abort else 0 if code < 0 else {PREEMPTED: 4, BAD_CONFIG: 1}.get(code, 2)), exited
+
+    order = sorted(failed.items(), key=rank)
+    index, report = order[0]
+    others = [i for i, _ in order[1:]]
+    code = report.exit_code if report.exit_code in (BAD_CONFIG, PREEMPTED) else FAILED
+    said = f": {report.last_line}" if report.last_line and code != PREEMPTED else ""
+    after = f"; process {_names(sorted(others))} ended after it" if others else ""
+    end = _end(report.exit_code or 0)
+    return Verdict(code, f"process {index} of {num_processes} ({report.host}) {end}{after}{said}")
+
+
+def _end(code: int) -> str:
+    if code >= 0:
+        return "was told to stop and has saved" if code == PREEMPTED else f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = str(-code)
+    return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+def _stall(running: Mapping[int, Report], now: float, config: WatchConfig) -> Verdict | None:
+    quiet = now - max(r.moved for r in running.values())
+    limit = config.stall_timeout if all(r.training for r in running.values()) else config.setup_timeout
+    if quiet <= limit:
+        return None
+    least, most = (pick(r.marks for r in running.values()) for pick in (min, max))
+    behind = {i: r for i, r in running.items() if r.marks == least}
+    one = next(iter(behind.values()))
+    if least == most:
+        who = f"all processes are at step {one.step} ({one.doing})"
+    else:
+        who = f"{_hosts(behind)} at step {one.step} ({one.doing}) while others are further"
+    return Verdict(FAILED, f"nobody got on for {quiet:.0f} s: {who}")
+
+
+def _names(indices) -> str:
+    return ", ".join(str(i) for i in indices)
+
+
+def _hosts(reports: Mapping[int, Report]) -> str:
+    return ", ".join(f"process {i} ({r.host}, pid {r.pid})" for i, r in sorted(reports.items())) + (
+        " is" if len(reports) == 1 else " are"
+    )
