@@ -4,6 +4,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
+from kanana_jax.data.filters.licences import PERMISSIVE
 from kanana_jax.data.read import kanana_mixtures
 from kanana_jax.models import laws
 from kanana_jax.models.architecture import Architecture
@@ -34,7 +35,8 @@ def base(name: str, documents: str, mesh: dict, remat: str = "context") -> Confi
     for category in STAGE2_MIXTURE:
         c.sources[category] = dict(path=str(folder / category), lang=LANGUAGE.get(category, "en"), holdout=0.00001)
     c.data = dict(lanes=256, workers="processes", prefetch=8)
-    c.filters = ConfigDict(sort_keys=False)
+    # §2.1: permissive licences only; a missing one means that the file is left out.
+    c.filters = dict(code=dict(licences=PERMISSIVE))
     c.evaluation = dict(max_bytes=4_000_000, batch_size=256)
     c.samples = dict(prompts=dict(ko=("대한민국의 수도는",), en=("The capital of Korea is",)), max_new_tokens=64)
     # For `kanana plan`: the price of a chip-hour and bytes/s between slices for one chip (0: not known), and shapes of

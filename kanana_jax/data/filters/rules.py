@@ -9,7 +9,7 @@ from kanana_jax.data.arrays import characters, units
 from kanana_jax.data.arrays.spans import Span, cut, merged
 from kanana_jax.data.dedup import lines
 from kanana_jax.data.dedup import verdicts as duplicates
-from kanana_jax.data.filters import pii, scores
+from kanana_jax.data.filters import licences, pii, scores
 from kanana_jax.data.filters.c4 import C4Config
 from kanana_jax.data.filters.signals import NAMES, Lexicon, Signals, measure
 from kanana_jax.data.quality.quality_model import QualityModel
@@ -66,6 +66,8 @@ class FilterConfig:
       lines: folder of `kanana lines`, whose verdicts cut lines that many documents have out of kept documents.
       duplicates: folder of `kanana dedup`, whose verdicts then drop documents as `exact_duplicate`, `near_duplicate`;
         documents that were not judged, or changed since, are an error.
+      licences: SPDX ids; documents whose `meta` names none, or others, are dropped by the rule `licence`
+        (`licences.PERMISSIVE` for code). Empty: any, and none.
     """
 
     unit: units.Unit = "word"
@@ -82,6 +84,7 @@ class FilterConfig:
     contamination: str = ""
     lines: str = ""
     duplicates: str = ""
+    licences: tuple[str, ...] = ()
 
     def __post_init__(self):
         wants_c4 = self.cut_lines or any(rule.signal.startswith("c4_") for rule in self.rules.values())
@@ -89,6 +92,8 @@ class FilterConfig:
             raise ValueError("cut_lines and rules on c4_* signals need a section c4")
         if any(len(ending) != 1 for ending in self.stop_endings):
             raise ValueError("stop_endings must be single characters")
+        if self.licences and licences.RULE in self.rules:
+            raise ValueError(f"the rule '{licences.RULE}' is the one of 'licences': name yours otherwise")
         check_scores(self, self.rules)
 
     @property
@@ -157,6 +162,8 @@ class Filter:
         for i, (record, text, (measured, c4)) in enumerate(zip(batch, texts, found)):
             scored = dict(zip(self._scorer.names, table[i].tolist()))
             broken = broken_rules(self._rules, measured, scored, record)
+            if config.licences and not licences.passes(record.get("meta", {}), config.licences):
+                broken = (licences.RULE, *broken)
             duplicate = self._duplicates(record) if self._duplicates else None
             broken = broken if duplicate is None else (*broken, duplicate)
             spans = () if broken else merged(c4 if config.cut_lines else (), common[i])
