@@ -168,7 +168,7 @@ def one_pass(job: Job, base: pathlib.Path, seconds: dict[str, float], rng: rando
         process = start(job, base, place.name)
         while process.poll() is None and target != "start" and not (place / target).is_dir():
             time.sleep(0.01)
-        moment = time.monotonic() + rng.uniform(0.0, spans[target] if job.stages else seconds["end"])
+        moment = time.monotonic() + rng.uniform(0.0, spans[target] if job.stages else 0.9 * seconds["end"])
         while process.poll() is None and time.monotonic() < moment:
             time.sleep(0.005)
         if process.poll() is not None:
@@ -214,7 +214,6 @@ def main() -> None:
     passes = base / "passes.jsonl"
     known = [json.loads(line) for line in passes.read_text(encoding="utf-8").splitlines()] if passes.is_file() else []
     jobs = [job for job in JOBS if job.name in options.jobs.split(",")]
-    total = sum(job.share for job in jobs)
 
     def note(found: dict) -> None:
         known.append(found)
@@ -229,7 +228,7 @@ def main() -> None:
         seconds = undisturbed(job, base)
         if not any(p["job"] == job.name and "twice" in p for p in known):
             note(two_at_once(job, base))
-        wanted = round(options.kills * job.share / total)
+        wanted = round(options.kills * job.share / sum(job.share for job in JOBS))
         while (left := wanted - sum(len(p.get("kills", ())) for p in known if p["job"] == job.name)) > 0:
             number = sum(p["job"] == job.name for p in known)
             note(one_pass(job, base, seconds, random.Random(f"{options.seed} {job.name} {number}"), left))

@@ -1,6 +1,7 @@
 """The `kanana` command. Nothing heavy is imported before a verb is known."""
 
 import argparse
+import errno
 import logging
 import os
 import signal
@@ -19,9 +20,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with process.stoppable():
-            code = _run(arguments)
+            try:
+                code = _run(arguments)
+            except SystemExit:  # of --help, and of bad usage
+                process.flush_output()
+                raise
             process.flush_output()
             return code
+    except UserError as error:
+        process.say(str(error))
+        return error.exit_code
     except Stopped as stopped:
         process.say(str(stopped))
         return stopped.exit_code
@@ -71,9 +79,12 @@ def _fault(error: BaseException) -> int:
     first = (str(error).strip().splitlines() or [""])[0]
     if isinstance(error, UnicodeEncodeError):
         first = "the name of a file or folder is not UTF-8, which some libraries need: set LC_ALL=C.UTF-8, or rename it"
-    elif isinstance(error, OSError) and error.filename and error.strerror:
-        first = f"{os.fsdecode(error.filename)}: {error.strerror}"
-    process.say(f"{type(error).__name__}: {first} (--debug shows where)")
+    if os.strerror(errno.ENOSPC) in str(error):  # in whatever words a library has put it
+        process.say(f"the disk is full ({first}): free space, then run the command again")
+    elif isinstance(error, OSError) and isinstance(error.filename, (str, bytes)) and error.strerror:
+        process.say(f"cannot use {os.fsdecode(error.filename)} ({error.strerror}): mend it, or name another")
+    else:
+        process.say(f"{type(error).__name__}: {first} (--debug shows where)")
     return 1
 
 

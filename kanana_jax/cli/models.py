@@ -4,6 +4,7 @@ import argparse
 import os
 import pathlib
 import sys
+import warnings
 
 from kanana_jax.cli.verbs import AddVerb
 from kanana_jax.errors import ConfigError
@@ -112,6 +113,8 @@ def _start_jax(workdir: pathlib.Path | None) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import jax
 
+    # What cannot be kept is compiled again; of a full disk the run itself tells.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     if workdir is not None:
         jax.config.update("jax_compilation_cache_dir", str((workdir / "compiled").absolute()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Generator
 from types import FrameType
 
-from kanana_jax.errors import Stopped
+from kanana_jax.errors import Stopped, UserError
 
 CODES = {signal.SIGTERM: 75, signal.SIGHUP: 75, signal.SIGINT: 130}
 # Native code (a compiler, a trainer of vocabularies) may hold the interpreter so long before the process ends without
@@ -134,9 +134,20 @@ def _end_workers() -> None:
 
 
 def flush_output() -> None:
-    """Brings errors of standard output to where they are told."""
-    if sys.stdout is not None:
-        sys.stdout.flush()
+    """Brings errors of standard output to where they are told.
+
+    Raises:
+      BrokenPipeError: nobody reads it any more.
+      UserError: it cannot be written, as a file on a full disk.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else it is tried again at the exit
+        raise UserError(f"cannot write the output ({error.strerror}): free space, or send it elsewhere") from error
 
 
 def is_closed_pipe() -> bool:
@@ -146,6 +157,6 @@ def is_closed_pipe() -> bool:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
-    except (OSError, ValueError):
+    except (UserError, ValueError):
         pass
     return False

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import gzip
+import io
 import json
 import pathlib
 import sys
@@ -141,7 +142,9 @@ def _score(options: argparse.Namespace, overrides: list[str], command: list[str]
     with (
         writing(output, options.input, folder=False),
         whole_file(output) as partial,
-        gzip.open(partial, "wt", encoding="utf-8") as file,
+        partial.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,  # the same scores are the same bytes
+        io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as file,
     ):
         for identity, place, score in _scores(options):
             row = {"id": identity, "score": round(score, 6), "place": place}

@@ -74,7 +74,9 @@ def test_a_second_signal_ends_it_at_once():
 
 
 def test_a_signal_that_comes_twice_at_once_is_one():
-    process = _start("try: time.sleep(60)\n    finally: time.sleep(0.2); print('cleaned', flush=True)")
+    does = "try: time.sleep(60)\n    finally: time.sleep(0.2); print('cleaned', flush=True)"
+    process = _start(f"process.UNWIND_S, process.SAME_S = 30, 5\n    {does}")
+    time.sleep(0.5)  # it is inside of `try` now
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 75
@@ -141,7 +143,7 @@ def filtering(tmp_path):
     )
     deadline = time.time() + 60
     saved = tmp_path / "out/state.json"
-    while time.time() < deadline and not saved.exists():
+    while time.time() < deadline and not (saved.exists() and json.loads(saved.read_text()).get("chunks")):
         time.sleep(0.02)
     assert len(_children(process.pid)) == 3  # and the tracker of resources
     yield process
