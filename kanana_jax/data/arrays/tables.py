@@ -53,12 +53,17 @@ def write(path: pathlib.Path, about: Mapping[str, Any], arrays: Mapping[str, np.
     return hashed.hexdigest()
 
 
-def read(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read(
+    path: pathlib.Path, kinds: Mapping[str, tuple[str, int]] | None = None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What was written, memory-mapped; the arrays are read-only.
+
+    Args:
+      kinds: type (`U8` …) and number of axes of each array that there must be.
 
     Raises:
       OSError: it cannot be read.
-      ValueError: it is not such a file, or not the bytes that were written.
+      ValueError: it is not such a file, not the bytes that were written, or holds other arrays.
     """
     data = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
     if len(data) < 8 or int.from_bytes(data[:8].tobytes(), "little") > len(data) - 8:
@@ -85,6 +90,9 @@ def read(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         hashed.update(data[begin : begin + _BLOCK].data)
     if hashed.hexdigest().encode() != digest:
         raise ValueError("its bytes are not those that were written")
+    found = {name: (_NAMES[array.dtype], array.ndim) for name, array in arrays.items()}
+    if not isinstance(about, dict) or (kinds is not None and found != dict(kinds)):
+        raise ValueError("it holds something else")
     return about, arrays
 
 

@@ -18,6 +18,11 @@ from kanana_jax.errors import ConfigError, UserError
 FILE = "index.safetensors"
 BATCH = 64  # documents
 _ARRAYS = ("bands", "texts", "lengths", "quality", "numbers", "checks")
+_TABLE = {
+    **{"bands": ("U64", 2), "texts": ("U64", 2), "lengths": ("I64", 1), "quality": ("F64", 1)},
+    **{"numbers": ("I64", 1), "checks": ("U32", 1), "items": ("I64", 1), "documents": ("I64", 1)},
+    **{"origins": ("U8", 1), "ids": ("U8", 1)},
+}
 _FORMAT = 2
 
 
@@ -146,7 +151,7 @@ def load(folder: pathlib.Path, digest: str) -> list[Read]:
     if not file.is_file():
         return []
     try:
-        about, arrays = tables.read(file)
+        about, arrays = tables.read(file, _TABLE)
         if about.get("format") != _FORMAT:
             raise ValueError("its format is another")
         ids = tables.from_bytes(arrays["ids"])
@@ -156,6 +161,8 @@ def load(folder: pathlib.Path, digest: str) -> list[Read]:
         sizes = {len(ids), sum(documents), *(len(arrays[name]) for name in _ARRAYS)}
         if len(sizes) > 1 or not len(found) == len(documents) == len(items) or min(documents, default=0) < 0:
             raise ValueError("its arrays do not belong together")
+        if (whole.numbers < 0).any() or (whole.numbers >= np.repeat(items, documents)).any():
+            raise ValueError("it has documents in no line")
         other = about["config_hash"] != digest
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is damaged ({error}): remove it, and everything is read again") from error

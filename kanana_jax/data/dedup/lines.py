@@ -302,7 +302,7 @@ class LineVerdicts:
     def __init__(self, folder: str | pathlib.Path, lone: bool = False):
         self._folder, self._lone = pathlib.Path(folder), lone
         try:
-            about, arrays = tables.read(self._folder / FILE)
+            about, arrays = tables.read(self._folder / FILE, dict.fromkeys(COLOURS[1:], ("U64", 1)))
             self.config = configs.build(LinesConfig, about["config"], FILE)
             self._red, self._yellow = arrays["red"], arrays["yellow"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:

@@ -24,6 +24,7 @@ FILE = "verdicts.safetensors"
 NAMES = {1: "exact_duplicate", 2: "near_duplicate"}
 _NOTHING = 255  # at the number of a line that is no document
 _FORMAT = 2  # 1 was by id
+_ARRAYS = {"kinds": ("U8", 1), "checks": ("U32", 1), "items": ("I64", 1), "origins": ("U8", 1)}
 
 
 def check_of(text: str) -> int:
@@ -106,7 +107,7 @@ class Verdicts:
         if (self._folder / "ids.npy").is_file() and not (self._folder / FILE).is_file():
             raise UserError(f"{folder} holds verdicts by id, of an older version: {self._again(' into a new folder')}")
         try:
-            about, arrays = tables.read(self._folder / FILE)
+            about, arrays = tables.read(self._folder / FILE, _ARRAYS)
             self._kinds, self._checks, items = arrays["kinds"], arrays["checks"], arrays["items"]
             self._origins = origins_lib.from_rows(tables.from_bytes(arrays["origins"]))
             if about.get("format") != _FORMAT:

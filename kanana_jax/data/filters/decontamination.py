@@ -34,6 +34,7 @@ from kanana_jax.files import write_json
 
 FILE, _ABOUT = "contamination.safetensors", "contamination.json"
 _HASHES, _SETS, _HEADS = "hashes", "sets", "heads"
+_ARRAYS = {_HASHES: ("U64", 1), _SETS: ("U16", 1), _HEADS: ("U8", 1)}
 _FORMAT = 2
 # A Bloom filter (Bloom 1970) of the n-grams' heads: with 3 probes and 16 bits per head or more, about one place of
 # innocent text in 200 is looked up in vain.
@@ -184,7 +185,7 @@ class Contamination:
     def __init__(self, folder: str | pathlib.Path):
         self._folder = pathlib.Path(folder)
         try:
-            self.report, arrays = tables.read(self._folder / FILE)
+            self.report, arrays = tables.read(self._folder / FILE, _ARRAYS)
             if self.report["format"] != _FORMAT:
                 raise ValueError(f"its format {self.report['format']} is not {_FORMAT}")
             self.config = configs.build(ContaminationConfig, self.report["config"], _ABOUT)
@@ -193,6 +194,10 @@ class Contamination:
             count = sum(about["ngrams"] for about in self.report["sets"].values())
             if not len(self._hashes) == len(self._numbers) == count:
                 raise ValueError("its arrays are not as long as it says")
+            if len(self._heads) < 2 or len(self._heads) & (len(self._heads) - 1):
+                raise ValueError("its filter has no such size")
+            if self._numbers.max(initial=0) >= len(self.sets):
+                raise ValueError("it has n-grams of no set")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
             raise UserError(
                 f"{self._folder / FILE} holds no n-grams of evaluation sets ({error}): "

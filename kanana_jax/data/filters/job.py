@@ -23,6 +23,7 @@ from kanana_jax.config import fingerprint
 from kanana_jax.data.arrays import tables
 from kanana_jax.data.dedup import lines, verdicts
 from kanana_jax.data.filters import decontamination, job_state
+from kanana_jax.data.filters.appended import Appended
 from kanana_jax.data.filters.rules import FilterConfig
 from kanana_jax.data.filters.totals import Totals, columns, judge_chunk, make_report, show_examples
 from kanana_jax.data.quality.classifier import sha256_of
@@ -88,7 +89,7 @@ def run(
     """
     began = time.perf_counter()
     outputs.apart(output, [inputs])
-    origins = origins_lib.identify(records.find(inputs, config.format), job_state.known_origins(output))
+    origins = origins_lib.identify(records.find(inputs, config.format), origins_lib.load(output / job_state.INPUTS))
     _check_duplicates(configs, origins)
     output.mkdir(parents=True, exist_ok=True)
     frozen = {key: _frozen(value) for key, value in configs.items()}
@@ -103,7 +104,8 @@ def run(
     if state["finished"]:
         _tidy(output, config)
         return job_state.result(output, state)
-    files = {name: _Appended(output / name, totals.sizes.get(name, 0)) for name in (KEPT, DROPPED, SIGNALS, "ids.txt")}
+    good = {name: totals.good.get(name, (0, "")) for name in (KEPT, DROPPED, SIGNALS, "ids.txt")}
+    files = {name: Appended(output / name, part) for name, part in good.items()}
 
     def save() -> None:
         if {key: _frozen(value) for key, value in configs.items()} != frozen:
@@ -132,7 +134,7 @@ def run(
             file.close()
         _write_reports(output, configs, config, totals, report, time.perf_counter() - began)
         written = (KEPT, DROPPED) if config.keep_dropped else (KEPT,)
-        job_state.finish(output, state["job"], {name: files[name].size for name in written})
+        job_state.finish(output, state["job"], {name: files[name].good for name in written})
         _tidy(output, config)
     except _NothingJudged:
         for name in (*files, STATE, job_state.INPUTS):
@@ -200,29 +202,6 @@ def _line(documents: int, size: int, seconds: float) -> str:
     return f"{documents:,} documents  {size / 1e6:,.1f} MB  {size / 1e6 / max(seconds, 1e-9):.1f} MB/s"
 
 
-class _Appended:
-    """A file that grows by whole members; whatever lies beyond the size that is known to be good is cut off."""
-
-    def __init__(self, path: pathlib.Path, size: int):
-        self._file = path.open("ab")
-        if self._file.tell() < size:
-            self._file.close()
-            raise UserError(f"{path} is shorter than it was when the job was stopped: name another --output")
-        self._file.truncate(size)
-        self.size = size
-
-    def write(self, data: bytes) -> None:
-        self._file.write(data)
-        self.size += len(data)
-
-    def sync(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        self._file.close()
-
-
 def _frozen(config: FilterConfig) -> dict[str, str]:
     """Hashes of what a config names by path: the same path with other verdicts or weights is another filter."""
     files = [pathlib.Path(model.path) for model in config.quality.values()]
@@ -281,10 +260,10 @@ def _check_duplicates(configs: Mapping[str, FilterConfig], origins: Sequence[Ori
             verdicts.opened(folder).check(origins)
 
 
-def _save(output: pathlib.Path, job: dict[str, Any], totals: Totals, files: Mapping[str, _Appended]) -> None:
+def _save(output: pathlib.Path, job: dict[str, Any], totals: Totals, files: Mapping[str, Appended]) -> None:
     for file in files.values():
         file.sync()
-    totals.sizes = {name: file.size for name, file in files.items()}
+    totals.good = {name: file.good for name, file in files.items()}
     job_state.save(output, {"job": job, "finished": False, **totals.state()})
 
 

@@ -6,21 +6,14 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kanana_jax.data.filters.appended import Good, digest_of
 from kanana_jax.data.read import origins as origins_lib
 from kanana_jax.data.read.origins import Origin
 from kanana_jax.data.read.outputs import STATE
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import whole_file, write_json
+from kanana_jax.files import whole_file
 
 INPUTS, REPORT = "inputs.json", "report.json"
-
-
-def known_origins(output: pathlib.Path) -> list[Origin]:
-    """What an earlier start has read; empty where that is not known."""
-    try:
-        return origins_lib.from_rows(json.loads((output / INPUTS).read_text(encoding="utf-8"))["origins"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return []
 
 
 def begin(output: pathlib.Path, job: Mapping[str, Any], origins: Sequence[Origin]) -> dict[str, Any]:
@@ -38,9 +31,9 @@ def begin(output: pathlib.Path, job: Mapping[str, Any], origins: Sequence[Origin
     if state is not None and {**state["job"], "origins": ""} != {**job, "origins": ""}:
         raise ConfigError(f"{output} was begun with another config or input: use those, or name another --output")
     if state is not None and state["job"] != job:
-        what = origins_lib.difference(known_origins(output), origins) or "its inputs are others"
+        what = origins_lib.difference(origins_lib.load(output / INPUTS), origins) or "its inputs are others"
         raise ConfigError(f"{output} was begun with other inputs ({what}): name another --output")
-    write_json(output / INPUTS, {"origins": [origin.row for origin in origins]}, indent=None)
+    origins_lib.save(output / INPUTS, origins)
     if state is None:
         state = {"job": job, "finished": False}
         save(output, state)
@@ -54,10 +47,11 @@ def save(output: pathlib.Path, state: Mapping[str, Any]) -> None:
         temporary.write_text(f'{{"digest": "{_digest(text)}", {text[1:]}', encoding="utf-8")
 
 
-def finish(output: pathlib.Path, job: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
-    """Writes that the job is done, beside the report and with the sizes of what it has written."""
-    report = hashlib.blake2b((output / REPORT).read_bytes(), digest_size=16).hexdigest()
-    save(output, {"job": job, "finished": True, "results": dict(sizes), "report": report})
+def finish(output: pathlib.Path, job: Mapping[str, Any], written: Mapping[str, Good]) -> None:
+    """Writes that the job is done, beside the report and with the sizes and digests of what it has written."""
+    size = (output / REPORT).stat().st_size
+    report = (size, digest_of(output / REPORT, size).hexdigest())
+    save(output, {"job": job, "finished": True, "results": {**written, REPORT: report}})
 
 
 def result(output: pathlib.Path, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,13 +61,11 @@ def result(output: pathlib.Path, state: Mapping[str, Any]) -> dict[str, Any]:
       UserError: what it has written is gone or damaged.
     """
     try:
-        for name, size in state["results"].items():
-            if (output / name).stat().st_size != size:
-                raise ValueError(f"{name} has not the size that it had")
-        data = (output / REPORT).read_bytes()
-        if hashlib.blake2b(data, digest_size=16).hexdigest() != state["report"]:
-            raise ValueError(f"{REPORT} is not what was written")
-        return json.loads(data)
+        for name, (size, digest) in state["results"].items():
+            found = (output / name).stat().st_size
+            if found != size or digest_of(output / name, size).hexdigest() != digest:
+                raise ValueError(f"{name} is not what was written")
+        return json.loads((output / REPORT).read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(f"{output} is finished but damaged ({error}): name another --output") from error
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from kanana_jax.data.arrays.characters import normalise
 from kanana_jax.data.filters import Filters, evidence
+from kanana_jax.data.filters.appended import Good
 from kanana_jax.data.filters.rules import Filter, FilterConfig, Verdict, count
 from kanana_jax.data.filters.signals import NAMES
 from kanana_jax.data.read.record import PLACE, Broken, Line, Record
@@ -146,7 +147,7 @@ class Totals:
     def __init__(self, state: Mapping[str, Any] | None):
         state = state or {}
         self.chunks: int = state.get("chunks", 0)
-        self.sizes: dict[str, int] = dict(state.get("sizes", {}))
+        self.good: dict[str, Good] = {name: tuple(part) for name, part in state.get("good", {}).items()}
         self.sources: dict[str, Any] = state.get("sources", {})
         self.pairs = collections.Counter({tuple(k.split("\t")): n for k, n in state.get("pairs", {}).items()})
         self.sample: list[tuple[int, list[float]]] = [tuple(x) for x in state.get("sample", [])]

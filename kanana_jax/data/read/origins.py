@@ -8,10 +8,13 @@ bytes be hashed again; only other bytes make it another origin, so that copying 
 import concurrent.futures
 import dataclasses
 import hashlib
+import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from kanana_jax.data.extract.files import project_files
+from kanana_jax.files import write_json
 
 _THREADS = 4  # that hash files at once
 
@@ -58,19 +61,40 @@ def from_rows(rows: Iterable[Sequence[str]]) -> list[Origin]:
     return found
 
 
+def save(file: pathlib.Path, found: Sequence[Origin]) -> None:
+    """Writes what was read, for the next start.
+
+    Raises:
+      UserError: the disk is full or not writable.
+    """
+    rows = [list(origin.row) for origin in found]
+    write_json(file, {"origins": rows, "digest": _hash(rows)}, indent=None)
+
+
+def load(file: pathlib.Path) -> list[Origin]:
+    """What an earlier start has read; empty where that is not known, or not to be trusted."""
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+        return from_rows(about["origins"]) if about["digest"] == _hash(about["origins"]) else []
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+
+
+def _hash(value: Any) -> str:
+    return hashlib.blake2b(repr(value).encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
 def stamp_of(path: pathlib.Path) -> str:
     """Size and time of a file, or of a project's files."""
     if path.is_dir():
-        listing = [(f.relative_to(path).as_posix(), stamp_of(f)) for f in project_files(path)]
-        return hashlib.blake2b(repr(listing).encode("utf-8", "replace"), digest_size=16).hexdigest()
+        return _hash([(f.relative_to(path).as_posix(), stamp_of(f)) for f in project_files(path)])
     about = path.stat()
     return f"{about.st_size}:{about.st_mtime_ns}"
 
 
 def _digest_of(path: pathlib.Path) -> str:
     if path.is_dir():
-        listing = [(f.relative_to(path).as_posix(), _digest_of(f)) for f in project_files(path)]
-        return hashlib.blake2b(repr(listing).encode("utf-8", "replace"), digest_size=16).hexdigest()
+        return _hash([(f.relative_to(path).as_posix(), _digest_of(f)) for f in project_files(path)])
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
@@ -84,7 +108,7 @@ def identify(found: Sequence[Origin], known: Iterable[Origin] = ()) -> list[Orig
         if origin.digest:
             return origin
         if origin.is_address:
-            return dataclasses.replace(origin, digest=hashlib.blake2b(origin.path.encode(), digest_size=16).hexdigest())
+            return dataclasses.replace(origin, digest=_hash(origin.path))
         if old is not None and old.stamp == origin.stamp and old.digest:
             return dataclasses.replace(origin, digest=old.digest)
         return dataclasses.replace(origin, digest=_digest_of(pathlib.Path(origin.path)))

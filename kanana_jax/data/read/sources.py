@@ -120,7 +120,7 @@ def prepare(name: str, config: SourceConfig, cache: pathlib.Path) -> PreparedSou
     else:
         if not (folder / "index.json").is_file():
             _convert(name, config, folder, found)
-        write_json(_known(name, cache), [origin.row for origin in found], indent=None)
+        origins.save(_known(name, cache), found)
     return load_prepared(name, config, cache)
 
 
@@ -150,11 +150,7 @@ def _folder(name: str, config: SourceConfig, cache: pathlib.Path) -> tuple[pathl
 
 def _origins(name: str, config: SourceConfig, cache: pathlib.Path) -> list[Origin]:
     """What the source is read from, as it is now; only what has another size or time than before is hashed."""
-    try:
-        known = origins.from_rows(json.loads(_known(name, cache).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        known = []
-    return origins.identify(records.find(config.path, config.format), known)
+    return origins.identify(records.find(config.path, config.format), origins.load(_known(name, cache)))
 
 
 def _known(name: str, cache: pathlib.Path) -> pathlib.Path:

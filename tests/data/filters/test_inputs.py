@@ -86,7 +86,7 @@ def test_what_was_written_is_there_whole_or_the_job_says_so(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         _run(tmp_path, stop=4)
     os.truncate(tmp_path / "out/kept.jsonl.gz", 3)
-    with pytest.raises(UserError, match="kept.jsonl.gz is shorter"):
+    with pytest.raises(UserError, match="kept.jsonl.gz is not what it was"):
         _run(tmp_path)
     _run(tmp_path, "done", keep_dropped=True)
     for name in ("kept.jsonl.gz", "dropped.jsonl.gz", "report.json"):
