@@ -20,6 +20,7 @@ CORE = [
     "safetensors>=0.6",
     "tokenizers>=0.22",
     "sentencepiece>=0.2.1,<0.2.3",
+    "protobuf>=5",  # the format of SentencePiece models
     "zstandard>=0.23",
     "pyarrow>=18",
     "tensorboardX>=2.6.2",

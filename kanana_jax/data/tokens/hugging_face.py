@@ -151,10 +151,20 @@ def _check(definition: Any, file: pathlib.Path) -> None:
             if kind == "Strip" and section == "decoder" and part.get("stop") != 0:
                 raise refuse(section, "strips the ends of tokens, which the library does not do safely")
     model = definition.get("model")
-    if isinstance(model, dict) and model.get("type", "Unigram") == "Unigram":
-        pieces = model.get("vocab")
+    if isinstance(model, dict):
+        pieces, merges = model.get("vocab"), model.get("merges")
         if isinstance(pieces, list) and any(isinstance(p, list) and p[:1] == [""] for p in pieces):
             raise refuse("vocabulary", "has an empty piece")
+        # The library cuts as many bytes from every second part, and ends the process where they are no prefix.
+        prefix = model.get("continuing_subword_prefix")
+        if prefix and isinstance(merges, list) and not all(_second(merge).startswith(str(prefix)) for merge in merges):
+            raise refuse("merges", f"lack the prefix {str(prefix)[:20]!r}")
+
+
+def _second(merge: Any) -> str:
+    """The right part of a merge, written as a pair or as a line."""
+    parts = merge.split(" ") if isinstance(merge, str) else merge
+    return parts[1] if isinstance(parts, list) and len(parts) == 2 and isinstance(parts[1], str) else ""
 
 
 def _parts(section: Any) -> Iterator[dict[str, Any]]:

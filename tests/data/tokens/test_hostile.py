@@ -93,6 +93,7 @@ HOSTILE = {
     ),
     "an unknown model": _changed({"model": {"type": "Oracle"}}),
     "a prefix longer than pieces": lambda d: d["model"].update(continuing_subword_prefix="#" * 40),
+    "a prefix that cuts characters": lambda d: d["model"].update(continuing_subword_prefix="z"),
     "no object": lambda d: d.clear(),
 }
 
