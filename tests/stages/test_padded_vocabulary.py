@@ -23,15 +23,14 @@ def test_a_padded_model_trains_and_learns_from_one_of_another_padding(tiny_confi
     """Its 800 tokens are padded to 816; then a student of 804 rows learns from it, both on meshes that divide them."""
     monkeypatch.setattr(recipe, "_report", lambda workdir: None)
     config = tiny_config(*SHORT).unlock()
-    config.samples.sampling.temperature = 50.0  # would draw a padded id in 16 tokens as often as not
-    config.samples.max_new_tokens = 16
+    config.samples = dict(prompts={})
     config.stages = ("stage1", "student")
     config.stage1.vocab_multiple = 48
     model = config.stage1.model.to_dict()
     config.student = config.student.to_dict() | dict(start="scratch", model=model, vocab_multiple=12)
     config.student.distill = dict(teacher="stage1", dtype="float32")
-    config.mesh = dict(fsdp=2, tensor=2)
-    recipe.run(config, tmp_path, devices=jax.devices()[:4])
+    config.mesh = dict(fsdp=1, tensor=2)
+    recipe.run(config, tmp_path, devices=jax.devices()[:2])
     stages = {name: model_folder.find(tmp_path / name).architecture.vocab_size for name in config.stages}
     assert stages == {"stage1": 816, "student": 804}
     assert losses(tmp_path, "stage1")[0] == pytest.approx(np.log(816), abs=0.1)  # padding is in the softmax
