@@ -14,6 +14,7 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from rich.progress import Progress
 
+from kanana_jax.data.tokens import specials
 from kanana_jax.data.tokens.chat import ROLES
 from kanana_jax.data.tokens.tokenizer import continuation
 from kanana_jax.errors import UserError
@@ -23,12 +24,7 @@ from kanana_jax.inference.scoring import Score, score
 from kanana_jax.inference.session import Session
 
 log = logging.getLogger("kanana")
-CHAT_SYMBOLS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
-# What `apply_chat_template` writes, in the notation that fingerprints it.
-CHAT_TEMPLATE = (
-    "{{ bos }}{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content|trim }}<|eot_id|>"
-    "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
-)
+CHAT_SYMBOLS = (specials.LLAMA_3.bos, *specials.CHAT)
 
 
 class HarnessModel(TemplateLM):
@@ -78,7 +74,7 @@ class HarnessModel(TemplateLM):
         return self.session.tokenizer.fingerprint
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        return CHAT_TEMPLATE if chat_template else None
+        return specials.CHAT_TEMPLATE if chat_template else None
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """Llama 3's format, as `data.tokens.chat.encode_chat` has it in ids.
