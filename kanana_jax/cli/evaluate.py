@@ -69,10 +69,11 @@ def _eval(options: argparse.Namespace, overrides: list[str], command: list[str])
     from kanana_jax.files import locked, write_json
 
     with locked(options.output, folder=False):
+        about = _about(path, options.training_flops)  # what could fail, before hours are spent
         found = _evaluated(path, names, options)
         settings = {"model": path, "limit": options.limit, "chat": options.chat, "dtype": options.dtype}
         settings |= {"seed": options.seed, "command": command}
-        write_json(options.output, {**found, "model": _about(path, options.training_flops), "settings": settings})
+        write_json(options.output, {**found, "model": about, "settings": settings})
     _show(("task", "metric", "value", "±", "n", "shots"), _rows(found["results"]))
     print(options.output)
 
@@ -91,7 +92,7 @@ def _evaluated(path: str, names: list[str], options: argparse.Namespace) -> dict
     from kanana_jax.inference.session import Session
     from kanana_jax.interop import model_folder
 
-    model_folder.find(path)  # before the harness looks for its tasks, and these before the model is loaded
+    model_folder.open_weights(model_folder.find(path))  # before the harness looks for its tasks, and these before it is loaded
     tasks = run.find(names, options.data_dir)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -141,14 +141,16 @@ def _export(options: argparse.Namespace, overrides: list[str], command: list[str
 def _generate(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.inference.session import Session
 
+    sampling = _sampling(options)  # a bad option is told before a model is loaded
     session = Session.load(options.model, options.dtype)
-    for text in session.continue_texts(options.prompt, **_sampling(options)):
+    for text in session.continue_texts(options.prompt, **sampling):
         print(text)
 
 
 def _chat(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.inference.session import Session
 
+    sampling = _sampling(options)
     session = Session.load(options.model, options.dtype)
     messages: list[dict[str, str]] = []
     while True:
@@ -159,7 +161,7 @@ def _chat(options: argparse.Namespace, overrides: list[str], command: list[str])
         if not line.strip():
             continue
         messages.append({"role": "user", "content": line})
-        answer = session.answer(messages, **_sampling(options))
+        answer = session.answer(messages, **sampling)
         messages.append({"role": "assistant", "content": answer})
         print(answer)
 
@@ -167,6 +169,10 @@ def _chat(options: argparse.Namespace, overrides: list[str], command: list[str])
 def _sampling(options: argparse.Namespace) -> dict:
     from kanana_jax.inference.sampling import SamplingConfig
 
+    if options.max_new_tokens < 0:
+        raise ConfigError(f"--max-new-tokens must be at least 0, not {options.max_new_tokens}")
+    if not 0 <= options.seed < 2**32:
+        raise ConfigError(f"--seed must be between 0 and 2**32 - 1, not {options.seed}")
     try:
         sampling = SamplingConfig(options.temperature, options.top_k, options.top_p)
     except ValueError as error:

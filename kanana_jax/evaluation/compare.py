@@ -62,9 +62,9 @@ def compare(a: dict[str, Any], b: dict[str, Any], *, resamples: int = 9999, seed
             continue
         one, two = a["results"][task], b["results"][task]
         if one["prompts"] != two["prompts"]:
-            told = ", ".join(f"{k} {one.get(k)} and {two.get(k)}" for k in ("n", "shots", "version"))
             raise ConfigError(
-                f"task '{task}' was not asked in the same way in both ({told}): run it again with the same"
+                f"task '{task}' was not asked in the same way in both ({_differing(a, b, task)}): run it again with "
+                "the same"
             )
         for metric, values in metrics.items():
             x, y = np.asarray(values), np.asarray(b["documents"][task].get(metric, []))
@@ -87,6 +87,19 @@ def compare(a: dict[str, Any], b: dict[str, Any], *, resamples: int = 9999, seed
             "document): compare a task that has one, or look at the files"
         )
     return rows
+
+
+def _differing(a: dict[str, Any], b: dict[str, Any], task: str) -> str:
+    """The values that differ of those that decide a task's prompts."""
+    one, two = ({**_settings(x), **x["results"][task]} for x in (a, b))
+    pairs = [(key, one.get(key), two.get(key)) for key in ("n", "shots", "version", "chat", "limit", "seed")]
+    told = [f"{key} {x} and {y}" for key, x, y in pairs if x != y]
+    return ", ".join(told) or "other documents, examples or wording: the hashes of the prompts differ"
+
+
+def _settings(result: dict[str, Any]) -> dict[str, Any]:
+    settings = result.get("settings")
+    return settings if isinstance(settings, dict) else {}
 
 
 def unscored(a: dict[str, Any], b: dict[str, Any], rows: Sequence[Difference]) -> list[str]:

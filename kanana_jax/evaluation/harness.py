@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +29,8 @@ CHAT_SYMBOLS = (specials.LLAMA_3.bos, *specials.CHAT)
 class HarnessModel(TemplateLM):
     """Log-likelihoods and generation for the harness.
 
-    Text is encoded as by Hugging Face: BOS first unless it stands there, special tokens spelt in it are symbols.
+    Text is encoded as by Hugging Face: BOS first where the tokenizer adds it and unless it stands there; special tokens
+    spelt in it are symbols.
 
     Args:
       session: the model and its tokenizer.
@@ -97,13 +97,25 @@ class HarnessModel(TemplateLM):
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         ids = self.session.tokenizer.encode_with_symbols(string).tolist()
-        bos = self.session.tokenizer.bos_id
-        if add_special_tokens is False or (add_special_tokens is None and ids[:1] == [bos]):
-            return ids
-        return [bos, *ids]
+        tokenizer = self.session.tokenizer
+        if add_special_tokens is None:
+            add_special_tokens = tokenizer.adds_bos and ids[:1] != [tokenizer.bos_id]
+        return [tokenizer.bos_id, *ids] if add_special_tokens else ids
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        return super().loglikelihood(requests, disable_tqdm=disable_tqdm or not sys.stderr.isatty())
+        texts: list[tuple[str, str]] = [request.args for request in requests]
+        return self._loglikelihood_tokens([(pair, *self._encode_pair(*pair)) for pair in texts])
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Both encoded together and parted at the length of the context alone, as by `hf`.
+
+        Where a token stands across the border and nothing is left of the continuation, that is encoded alone.
+        """
+        if not context:
+            ids = self.tok_encode(continuation, add_special_tokens=False)
+            return [self.prefix_token_id], ids[ids[:1] == [self.prefix_token_id] :]
+        before, after = super()._encode_pair(context, continuation)
+        return before or [self.prefix_token_id], after or self.tok_encode(continuation, add_special_tokens=False)
 
     def _loglikelihood_tokens(
         self,
@@ -113,6 +125,14 @@ class HarnessModel(TemplateLM):
     ) -> list[tuple[float, bool]]:
         """Requests are `((context, continuation), context ids, continuation ids)`."""
         pairs = [(np.asarray(a, np.int32), np.asarray(b, np.int32)) for _, a, b in requests]
+        for request, (_context, asked) in zip(requests, pairs, strict=True):
+            texts = request[0]
+            if not 0 < len(asked) <= self.max_length:
+                told = repr(texts[1] if texts else "")[:60]
+                raise UserError(
+                    f"a task asks for the likelihood of {told}, which is {len(asked)} tokens: a model of length "
+                    f"{self.max_length} scores 1 to {self.max_length}: mend the task's choices"
+                )
         cut = sum(len(a) + len(b) > self.max_length + 1 for a, b in pairs)
         if cut:
             log.warning("%d of %d prompts exceed %d tokens and lose their beginning", cut, len(pairs), self.max_length)
@@ -128,13 +148,17 @@ class HarnessModel(TemplateLM):
             return score(s.params, s.model, pairs, batch_size=self.batch_size, progress=advance)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Each token of a text once, the first given BOS, in windows of the model's length."""
-        windows, owners = [], []
+        """Each token of a text once, the first given BOS, in windows of the model's length.
+
+        BOS is no token of a text: no training text has it after itself.
+        """
+        windows, owners, bos = [], [], self.prefix_token_id
         for index, request in enumerate(requests):
             (text,) = request.args
+            ids = self.tok_encode(text, add_special_tokens=False)
             for window in get_rolling_token_windows(
-                token_list=self.tok_encode(text),
-                prefix_token=self.prefix_token_id,
+                token_list=ids[ids[:1] == [bos] :],
+                prefix_token=bos,
                 max_seq_len=self.max_length,
                 context_len=1,
             ):
@@ -152,13 +176,21 @@ class HarnessModel(TemplateLM):
         groups: dict[str, list[tuple[list[int], int]]] = {}
         for index, request in enumerate(requests):
             context, options = request.args
-            groups.setdefault(repr(sorted(options.items(), key=str)), []).append((self.tok_encode(context), index))
+            groups.setdefault(repr(sorted(options.items(), key=str)), []).append(
+                (self.tok_encode(context) or [self.prefix_token_id], index)
+            )
         with jax.set_mesh(s.mesh), _bar(self._progress, "generations", len(requests)) as advance:
             for group in groups.values():
                 options = normalize_gen_kwargs(requests[group[0][1]].args[1], self.max_new_tokens)
                 until = [stop for stop in handle_stop_sequences(options["until"], eos=end) if stop]
                 new, sampling = self._room(options["max_gen_toks"]), _sampling(options)
                 longest = self.max_length - new
+                cut = sum(len(ids) > longest for ids, _ in group)
+                if cut:
+                    log.warning(
+                        "%d of %d prompts exceed %d tokens (of %d, %d are for the answer) and lose their beginning",
+                        *(cut, len(group), longest, self.max_length, new),
+                    )
                 group.sort(key=lambda item: -len(item[0]))
                 for i in range(0, len(group), self.batch_size):
                     batch = group[i : i + self.batch_size]
@@ -188,6 +220,8 @@ class HarnessModel(TemplateLM):
 
     def _room(self, wanted: int) -> int:
         """New tokens that fit: a prompt needs room too."""
+        if wanted < 0:
+            raise UserError(f"a task asks for {wanted} new tokens (max_gen_toks): mend the task")
         if wanted < self.max_length:
             return wanted
         room = self.max_length // 2

@@ -48,7 +48,7 @@ def evaluate(
       found: what `find` has made of the names, where it was called before.
 
     Returns:
-      `{"results": {task: {metric: value, metric_stderr: value, n, shots, version, prompts}}, "documents": {task:
+      `{"results": {task: {metric: value, metric_stderr: value, n, shots, version, chat, prompts}}, "documents": {task:
       {metric: [value of each document]}}}`; `prompts` is a hash of all that the model was asked.
 
     Raises:
@@ -73,6 +73,10 @@ def evaluate(
     for name, number in found.shots.items():
         for leaf in _leaves([name], groups):
             loaded["tasks"][leaf].set_config("num_fewshot", number)
+    fixed = [name for name, task in loaded["tasks"].items() if task.config.num_fewshot == 0]
+    if shots and fixed:
+        few = ", ".join(fixed[:5]) + (f" and {len(fixed) - 5} more" if len(fixed) > 5 else "")
+        log.warning("%d shots are not given to %s: such a task has no place for examples, or its own", shots, few)
     for name, task in loaded["tasks"].items():
         own = task.config.num_fewshot
         if own != 0:  # a task of no examples has no place for them
@@ -91,7 +95,7 @@ def evaluate(
             bootstrap_iters=0,
             log_samples=True,
         )
-    results = {name: _result(name, raw) for name in raw["samples"]}
+    results = {name: _result(name, raw) | {"chat": chat or found.chat} for name in raw["samples"]}
     documents = {name: _documents(raw["samples"][name]) for name in raw["samples"]}
     for name, members in groups.items():
         leaves = _leaves(members, groups)
@@ -221,12 +225,12 @@ def _average(results: Sequence[Json]) -> Json:
     n = np.array([r["n"] for r in results])
     found: Json = {}
     for metric in results[0]:
-        if metric in ("n", "shots", "version", "prompts") or metric.endswith("_stderr"):
+        if metric in ("n", "shots", "version", "prompts", "chat") or metric.endswith("_stderr"):
             continue
         found[metric] = float(np.average([r[metric] for r in results], weights=n))
         if all(f"{metric}_stderr" in r for r in results):
             errors = np.array([r[f"{metric}_stderr"] for r in results])
             found[f"{metric}_stderr"] = float(np.sqrt(np.sum((n * errors) ** 2)) / n.sum())
     prompts = hashlib.sha256("".join(r["prompts"] for r in results).encode()).hexdigest()[:16]
-    same = {key: results[0][key] for key in ("shots", "version") if len({str(r[key]) for r in results}) == 1}
+    same = {key: results[0][key] for key in ("shots", "version", "chat") if len({str(r[key]) for r in results}) == 1}
     return found | {"n": int(n.sum()), **same, "prompts": prompts, "parts": len(results)}

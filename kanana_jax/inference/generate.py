@@ -38,7 +38,7 @@ def generate(
 
     Args:
       prompts: int32 ids, with BOS where the model wants it; at least one token each.
-      max_new_tokens: the most new tokens per prompt.
+      max_new_tokens: the most new tokens per prompt; 0: none is read or written.
       stop: ids that end a row; the stop token itself is not returned.
       tokens: of the tokenizer; the model's padding beyond them takes part in the softmax and is never drawn.
       seed: of the draws; row `i` draws the same whatever stands in the other rows.
@@ -49,8 +49,12 @@ def generate(
       The new ids of each prompt, int32.
 
     Raises:
-      ValueError: an empty prompt.
+      ValueError: an empty prompt, or a negative number of tokens.
     """
+    if max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens must be at least 0, not {max_new_tokens}")
+    if max_new_tokens == 0:
+        return [np.zeros(0, np.int32) for _ in prompts]
     if any(len(p) == 0 for p in prompts):
         raise ValueError("a prompt must hold at least one token (BOS)")
     mesh = jax.sharding.get_abstract_mesh()

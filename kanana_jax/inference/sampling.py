@@ -1,6 +1,7 @@
 """Choosing the next token from logits."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,11 @@ class SamplingConfig:
     top_p: float = 1.0
 
     def __post_init__(self):
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise ValueError("sampling needs temperature >= 0, top_k >= 0 and 0 < top_p <= 1")
+        # Below 1e-6 logits would be divided to infinity.
+        if not (self.temperature == 0 or 1e-6 <= self.temperature < math.inf):
+            raise ValueError(f"temperature must be 0 (greedy) or a number of at least 1e-6, not {self.temperature}")
+        if self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(f"sampling needs top_k >= 0 and 0 < top_p <= 1, not {self.top_k} and {self.top_p}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +30,10 @@ class SamplesConfig:
     prompts: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     max_new_tokens: int = 64
     sampling: SamplingConfig = SamplingConfig(temperature=0.7, top_p=0.9)
+
+    def __post_init__(self):
+        if self.max_new_tokens < 0:
+            raise ValueError(f"max_new_tokens must be at least 0, not {self.max_new_tokens}")
 
 
 def sample(logits_BV: jax.Array, key: jax.Array, config: SamplingConfig) -> jax.Array:

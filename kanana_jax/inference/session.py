@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from kanana_jax.data.tokens import chat
 from kanana_jax.data.tokens.tokenizer import Tokenizer, continuation, load_tokenizer
-from kanana_jax.errors import UserError
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.inference.generate import generate
 from kanana_jax.inference.sampling import SamplingConfig
 from kanana_jax.interop import model_folder
@@ -22,10 +22,17 @@ from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 
 @dataclasses.dataclass(frozen=True)
 class Session:
+    """A model that writes.
+
+    Attributes:
+      ends: ids that end a text by the model's own files, beside those of the tokenizer.
+    """
+
     model: Model
     params: Params
     tokenizer: Tokenizer
     mesh: Mesh
+    ends: tuple[int, ...] = ()
 
     @staticmethod
     def load(path: str, dtype: DType = "float32", devices: list[jax.Device] | None = None) -> "Session":
@@ -46,7 +53,8 @@ class Session:
         count = len(jax.devices() if devices is None else devices)
         mesh = make_mesh(MeshConfig(data=-1, fsdp=math.gcd(count, found.architecture.embed_dim)), devices)
         model = Model(found.architecture, runtime)
-        return Session(model, model_folder.load_params(found, runtime, mesh), tokenizer, mesh)
+        ends = model_folder.end_ids(found.path)
+        return Session(model, model_folder.load_params(found, runtime, mesh), tokenizer, mesh, ends)
 
     def continue_texts(
         self, prompts: Sequence[str], *, max_new_tokens: int, sampling: SamplingConfig, seed: int
@@ -58,9 +66,9 @@ class Session:
 
     @property
     def stop_ids(self) -> list[int]:
-        """Ends of a text, and of a turn where the vocabulary has one."""
-        ids = (self.tokenizer.eos_id, self.tokenizer.token_id("<|eot_id|>"))
-        return sorted({i for i in ids if i is not None})
+        """Ends of a text, and of a turn where the vocabulary has one; ids that the model cannot write do not matter."""
+        ids = {self.tokenizer.eos_id, self.tokenizer.token_id("<|eot_id|>"), *self.ends}
+        return sorted(i for i in ids if i is not None and 0 <= i < self.model.architecture.vocab_size)
 
     def answer(
         self, messages: Sequence[Mapping[str, str]], *, max_new_tokens: int, sampling: SamplingConfig, seed: int
@@ -72,8 +80,10 @@ class Session:
     def _generate(
         self, prompts: Sequence[np.ndarray], max_new_tokens: int, sampling: SamplingConfig, seed: int
     ) -> list[np.ndarray]:
+        if max_new_tokens < 0:
+            raise ConfigError(f"--max-new-tokens must be at least 0, not {max_new_tokens}")
         longest = max(len(p) for p in prompts)
-        if longest + max_new_tokens > self.model.architecture.max_seq_len:
+        if max_new_tokens and longest + max_new_tokens > self.model.architecture.max_seq_len:
             raise UserError(
                 f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the model's "
                 f"{self.model.architecture.max_seq_len}: shorten the prompt or lower --max-new-tokens"

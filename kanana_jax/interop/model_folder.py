@@ -26,7 +26,7 @@ from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import whole, write_json
 from kanana_jax.interop import families
 from kanana_jax.interop.card import CARD, Card, card, read_card
-from kanana_jax.interop.families.family import Tensor
+from kanana_jax.interop.families.family import Special, Tensor
 from kanana_jax.interop.foreign import read_object, short
 from kanana_jax.interop.safetensors import Writer
 from kanana_jax.interop.weights import NUMPY, Weights, at, put
@@ -146,7 +146,7 @@ def write(
     params: transformer.Params,
     card: Card,
     tokenizer: pathlib.Path | None,
-    special: dict[str, int | None],
+    special: Special,
 ) -> None:
     """Writes a model folder whole or not at all; every process calls it, layers are shared out.
 
@@ -232,7 +232,7 @@ def _write_folder(
     tensors: Callable[[int, bool], dict[str, np.ndarray]],
     card: Card,
     tokenizer: pathlib.Path | None,
-    special: dict[str, int | None],
+    special: Special,
 ) -> None:
     """Writes `tensors(index, mine)` of every group; those that are not this process's are dropped."""
     partial = folder.with_name(folder.name + ".partial")
@@ -287,8 +287,15 @@ def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool
         write_json(partial / "config.json", config)
         copy_tokenizer(found.path, partial)
         if keep_card:
-            write_json(partial / CARD, found.card or card(found.architecture, parent=str(source.resolve())))
+            write_json(partial / CARD, found.card or _first_card(found, source))
     return dataclasses.replace(found, path=destination)
+
+
+def _first_card(found: ModelFolder, source: pathlib.Path) -> Card:
+    """The history of a model from elsewhere begins with its tokenizer, which others of the same size differ from."""
+    has_one = tokenizer_files.holds_tokenizer(found.path)
+    tokenizer = tokenizer_files.load_tokenizer(found.path).fingerprint if has_one else None
+    return card(found.architecture, parent=str(source.resolve()), tokenizer=tokenizer)
 
 
 def copy_tokenizer(source: pathlib.Path, destination: pathlib.Path) -> None:

@@ -84,7 +84,7 @@ def run(name: str, config: CacheTeacherStage, context: Context) -> None:
     """
     own, teacher, shapes = config.cache_teacher, context.find(config.start), context.shapes
     a, mesh, folder, position = teacher.architecture, shapes.mesh, context.workdir / name, context.position(config)
-    check_text(name, context, a, teacher.card, "cache_teacher.seq_len", own.seq_len, "teacher")
+    check_text(name, context, a, teacher, "cache_teacher.seq_len", own.seq_len, "teacher")
     if own.k > context.tokenizer.vocab_size:
         known = context.tokenizer.vocab_size
         raise ConfigError(f"config '{name}.cache_teacher.k' is {own.k}: the tokenizer has {known} tokens")

@@ -45,7 +45,7 @@ def score_once(
     """
     parent, folder, shapes = context.find(config.start), context.workdir / name, context.shapes
     a = parent.architecture
-    check_text(name, context, a, parent.card, key, seq_len)
+    check_text(name, context, a, parent, key, seq_len)
     check_divisible(shapes.mesh, {**counts.sizes(a), f"{name}.{key}": ("sequence", seq_len)})
     tokens = scoring.samples * seq_len
     flops = importance_lib.forward_passes(scoring, a.num_layers) * counts.forward_flops_per_token(a, seq_len) * tokens

@@ -286,7 +286,7 @@ def make_task(name: str, config: DistillStage, context: Context) -> tuple[Model,
     if config.start != SCRATCH and context.find(config.start).path.resolve() == folder.path.resolve():
         told = "stage '%s': the student starts as its teacher (%s), from which there is nothing to learn at first"
         text.log.warning(told, name, folder.path)
-    check_text(name, context, folder.architecture, folder.card, "train.seq_len", train.seq_len, "teacher")
+    check_text(name, context, folder.architecture, folder, "train.seq_len", train.seq_len, "teacher")
     matching = None
     if own.hidden is not None:
         parts = origin(context.lineage(config.start), context.lineage(own.teacher))

@@ -20,7 +20,7 @@ from kanana_jax.data.stream.encode import Encoder
 from kanana_jax.data.stream.heldout import HeldoutRows
 from kanana_jax.data.stream.lanes import Position
 from kanana_jax.data.stream.pipeline import BatchStream
-from kanana_jax.data.tokens.tokenizer import Tokenizer
+from kanana_jax.data.tokens.tokenizer import Tokenizer, holds_tokenizer, load_tokenizer
 from kanana_jax.errors import ConfigError
 from kanana_jax.evaluation.in_training import TasksConfig
 from kanana_jax.inference.sampling import SamplesConfig
@@ -188,24 +188,43 @@ def check_text(
     name: str,
     context: Context,
     architecture: Architecture,
-    card: Mapping[str, Any],
+    found: ModelFolder | None,
     key: str,
     seq_len: int,
     who: str = "model",
 ) -> None:
-    """Raises ConfigError if a stage's model or teacher cannot read rows of `seq_len` tokens (config `key`)."""
-    tokenizer, known = context.tokenizer, card.get("tokenizer")
+    """Refuses a model or teacher that cannot read a stage's rows.
+
+    Args:
+      found: the folder that it comes from; None: it is newly initialised.
+      key, seq_len: config key of the rows' length, and its value.
+
+    Raises:
+      ConfigError: fewer words than the tokenizer's, another tokenizer, or a shorter length.
+      UserError: the folder's own tokenizer is damaged.
+    """
+    tokenizer = context.tokenizer
     if architecture.vocab_size < tokenizer.vocab_size:
         raise ConfigError(
             f"stage '{name}': the {who}'s vocab_size is {architecture.vocab_size}, the tokenizer has "
             f"{tokenizer.vocab_size} tokens: a {who} must have a row for each (and may have more, as padded ones have)"
         )
+    known = None if found is None else _tokenizer_of(found, tokenizer)
     if known is not None and known != tokenizer.fingerprint:
         raise ConfigError(
             f"stage '{name}': the {who} was trained with another tokenizer ({known[:12]}…, the recipe's is "
             f"{tokenizer.fingerprint[:12]}…): set config 'tokenizer.path' to the {who}'s folder"
         )
     check_length(name, architecture, key, seq_len, who)
+
+
+def _tokenizer_of(found: ModelFolder, expected: Tokenizer) -> str | None:
+    """The fingerprint of the tokenizer that a model was trained with: its history says it, or its own files."""
+    noted = found.card.get("tokenizer")
+    if noted == expected.fingerprint or not holds_tokenizer(found.path):
+        return noted
+    own = load_tokenizer(found.path).fingerprint
+    return own if noted is None or own == expected.fingerprint else noted
 
 
 def check_length(name: str, architecture: Architecture, key: str, seq_len: int, who: str = "model") -> None:

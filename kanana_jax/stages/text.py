@@ -120,8 +120,7 @@ def make_task(
     """
     shapes, train, mesh = context.shapes, config.train, context.shapes.mesh
     parent = None if config.start == SCRATCH else context.find(config.start)
-    card = {} if parent is None else parent.card
-    check_text(name, context, model.architecture, card, "train.seq_len", train.seq_len)
+    check_text(name, context, model.architecture, parent, "train.seq_len", train.seq_len)
     log.info(
         "stage '%s': %s parameters, %d steps of %d tokens, attention '%s' on %s, mesh %s",
         name,
@@ -194,14 +193,19 @@ def train(
       UserError: see `training/loop.py`.
     """
     shapes, folder = context.shapes, context.workdir / name
+    parent = None if config.start == SCRATCH else context.find(config.start)
+    # A model from elsewhere may end texts in several ways, and goes on doing so.
+    ends = [context.tokenizer.eos_id]
+    if parent is not None:
+        known = range(model.architecture.vocab_size)
+        ends += [i for i in model_folder.end_ids(parent.path) if i not in ends and i in known]
     result = loop.train(task, config.train, shapes.mesh, folder, shapes.seed, ahead=context.ahead.get(name))
     with jax.set_mesh(shapes.mesh):
-        samples = _samples(context, model, result.params)
+        samples = _samples(context, model, result.params, ends)
     if jax.process_index() == 0:
         write_json(folder / "data_state.json", result.data)
         write_json(folder / "data_report.json", context.data_report(result.data))
         write_json(folder / "samples.json", [{"step": result.step, **sample} for sample in samples])
-    parent = None if config.start == SCRATCH else context.find(config.start)
     card = new_card(
         model.architecture,
         tokens=result.tokens,
@@ -216,13 +220,14 @@ def train(
     if cache is not None:
         card["cache"] = cache
     tokenizer = context.tokenizer
-    special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": None}
+    eos = ends if len(ends) > 1 else tokenizer.eos_id
+    special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": eos, "pad_token_id": None}
     model_folder.write(
         folder / "model", model.architecture, result.params, card, context.workdir / "tokenizer", special
     )
 
 
-def _samples(context: Context, model: Model, params: Params) -> list[dict[str, str]]:
+def _samples(context: Context, model: Model, params: Params, ends: list[int]) -> list[dict[str, str]]:
     config, tokenizer = context.samples, context.tokenizer
     flat = [(lang, prompt) for lang, prompts in config.prompts.items() for prompt in prompts]
     if not flat:
@@ -234,7 +239,7 @@ def _samples(context: Context, model: Model, params: Params) -> list[dict[str, s
         ids,
         max_new_tokens=config.max_new_tokens,
         sampling=config.sampling,
-        stop=[tokenizer.eos_id],
+        stop=ends,
         tokens=tokenizer.vocab_size,
         seed=context.shapes.seed,
     )

@@ -29,6 +29,18 @@ def test_what_cannot_be_compared_is_told(tmp_path):
     a = _result([0.0, 1.0])
     with pytest.raises(ConfigError, match="was not asked in the same way"):
         compare.compare(a, _result([0.0, 1.0], "q"))
+    for key, value, told in (
+        ("chat", True, r"\(chat None and True\)"),
+        ("shots", 5, r"\(shots None and 5\)"),
+        ("prompts", "q", "wording: the hashes of the prompts differ"),
+    ):
+        other = _result([0.0, 1.0], "q")
+        other["results"]["t"][key] = value
+        with pytest.raises(ConfigError, match=told):
+            compare.compare(a, other)
+    with pytest.raises(ConfigError, match=r"\(chat False and True, limit 3 and 4\)"):
+        settings = [{"settings": {"chat": chat, "limit": limit, "seed": 0}} for chat, limit in ((False, 3), (True, 4))]
+        compare.compare(a | settings[0], _result([0.0, 1.0], "q") | settings[1])
     with pytest.raises(ConfigError, match="no task in common"):
         compare.compare(a, {"results": {}, "documents": {}})
     chrf = {"results": {"ntrex": {"prompts": "p", "chrf": 1.0}}, "documents": {"ntrex": {}}}

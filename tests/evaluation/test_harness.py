@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import io
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from lm_eval.api.instance import Instance  # noqa: E402
 from kanana_jax import cli  # noqa: E402
 from kanana_jax.data import microworld  # noqa: E402
 from kanana_jax.data.tokens import chat  # noqa: E402
-from kanana_jax.data.tokens.tokenizer import load_tokenizer  # noqa: E402
+from kanana_jax.data.tokens.tokenizer import continuation, load_tokenizer  # noqa: E402
 from kanana_jax.errors import ConfigError, UserError  # noqa: E402
 from kanana_jax.evaluation import run, tasks  # noqa: E402
 from kanana_jax.evaluation.harness import HarnessModel  # noqa: E402
@@ -65,8 +66,7 @@ def test_bos_stands_first_and_once(model):
 def test_rolling_is_the_sum_over_windows(model):
     """Written out: each window of 512 begins with the token before it."""
     text = "가나다 라마바 abc " * 150
-    ids = model.session.tokenizer.encode(text).tolist()
-    whole = model.tok_encode(text)
+    whole = model.session.tokenizer.encode(text).tolist()
     assert len(whole) > 1024
     total, done, previous = 0.0, 0, model.prefix_token_id
     while done < len(whole):
@@ -78,7 +78,79 @@ def test_rolling_is_the_sum_over_windows(model):
         ((log_p, _),) = model._loglikelihood_tokens([(None, context, target)])
         total, done, previous = total + log_p, done + len(part), part[-1]
     (found,) = model.loglikelihood_rolling(_ask("loglikelihood_rolling", (text,)))
-    assert found == pytest.approx(total, rel=1e-5) and ids == whole[1:]
+    assert found == pytest.approx(total, rel=1e-5)
+
+
+def test_bos_is_never_scored(model):
+    """Neither as the first token of a text, nor where it is spelt there: a short text is its log-likelihood alone."""
+    text = "한빛시는 바다."
+    ids = model.session.tokenizer.encode(text).tolist()
+    ((alone, _),) = model._loglikelihood_tokens([(None, [model.prefix_token_id], ids)])
+    for spelt in (text, "<|begin_of_text|>" + text):
+        assert model.loglikelihood_rolling(_ask("loglikelihood_rolling", (spelt,))) == [pytest.approx(alone, rel=1e-5)]
+        ((score, _),) = model.loglikelihood(_ask("loglikelihood", ("", spelt)))
+        assert score == pytest.approx(alone, rel=1e-5)
+
+
+def test_a_tokenizer_without_bos_gives_none(model, folder, tmp_path):
+    """As transformers, for which the template in tokenizer.json decides."""
+    shutil.copytree(folder, tmp_path / "plain")
+    file = tmp_path / "plain/tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"post_processor": None}))
+    tokenizer = load_tokenizer(tmp_path / "plain")
+    plain = HarnessModel(dataclasses.replace(model.session, tokenizer=tokenizer))
+    ids = tokenizer.encode("서울 is").tolist()
+    before, after = plain._encode_pair("서울", " is")
+    assert plain.tok_encode("서울 is") == before + after == ids
+    assert plain._encode_pair(" ", "a")[0] == plain._encode_pair("", "a")[0] == [plain.prefix_token_id]
+
+
+def test_a_token_across_the_border_of_context_and_choice(model, monkeypatch):
+    """Nothing of the choice is left of what both are together: it is encoded alone."""
+    encode = model.tok_encode
+    joined = {"質問：": encode("質")}  # as vocabularies have it whose words reach over a border
+    monkeypatch.setattr(model, "tok_encode", lambda text, **k: joined.get(text) or encode(text, **k))
+    before, after = model._encode_pair("質", "問：")
+    assert before == encode("質") and after == encode("問：", add_special_tokens=False) != []
+    assert len(model.loglikelihood(_ask("loglikelihood", ("質", "問："), ("質", "a")))) == 2
+
+
+@pytest.mark.parametrize("context, choice", [("a", ""), ("", ""), ("", "<|begin_of_text|>"), ("a", "가" * 600)])
+def test_choices_that_cannot_be_scored_are_told_before_any_is(model, monkeypatch, context, choice):
+    monkeypatch.setattr(model, "_score", lambda *_: pytest.fail("something was scored"))
+    with pytest.raises(UserError, match="a task asks for the likelihood of .* mend the task"):
+        model.loglikelihood(_ask("loglikelihood", ("a", "b"), (context, choice)))
+
+
+def test_prompts_that_lose_their_beginning_are_told(model, caplog):
+    request = ("가나다 " * 400, {"until": [], "max_gen_toks": 4})
+    model.generate_until(_ask("generate_until", request, ("한빛", request[1])))
+    assert "1 of 2 prompts exceed 508 tokens (of 512, 4 are for the answer) and lose their beginning" in caplog.text
+    with pytest.raises(UserError, match="-1 new tokens"):
+        model.generate_until(_ask("generate_until", ("a", {"until": [], "max_gen_toks": -1})))
+    assert model.generate_until(_ask("generate_until", ("a", {"until": [], "max_gen_toks": 0}))) == [""]
+
+
+def test_every_end_of_the_model_ends_a_text(model, folder, tmp_path):
+    """Those of config.json and generation_config.json, in generation and in evaluation."""
+    shutil.copytree(folder, tmp_path / "f")
+    greedy = dict(max_new_tokens=12, sampling=SamplingConfig(), seed=0)
+    prompt = "한빛시는"
+    first = np.concatenate([[model.prefix_token_id], model.session.tokenizer.encode(prompt)]).astype(np.int32)
+    (ids,) = model.session._generate([first], **greedy)
+    end = int(ids[2])
+    kept = ids[: ids.tolist().index(end)]
+    config = json.loads((tmp_path / "f/config.json").read_text())
+    for file, value in (
+        ("config.json", config | {"eos_token_id": [config["eos_token_id"], end, 10**6]}),
+        ("generation_config.json", {"eos_token_id": [end]}),
+    ):
+        shutil.copyfile(folder / "config.json", tmp_path / "f/config.json")
+        (tmp_path / "f" / file).write_text(json.dumps(value))
+        found = Session.load(str(tmp_path / "f"), devices=jax.devices()[:1])
+        assert found.continue_texts([prompt], **greedy) == [prompt + continuation(found.tokenizer, first, kept)]
+        (text,) = HarnessModel(found).generate_until(_ask("generate_until", (prompt, {"until": [], "max_gen_toks": 12})))
+        assert prompt + text == found.continue_texts([prompt], **greedy)[0]
 
 
 def test_generation_ends_at_stop_sequences_of_its_own(model):
@@ -130,7 +202,13 @@ def test_parts_are_averaged_by_size_and_documents_kept(model, data):
         v = found["documents"][name]["acc"]
         assert found["results"][name]["acc_stderr"] == pytest.approx(np.std(v, ddof=1) / np.sqrt(5))
     again = run.evaluate(model, ["mmlu"], data_dir=data, limit=5, shots=3)
-    assert again["results"]["mmlu"]["prompts"] != whole["prompts"]
+    assert again["results"]["mmlu"]["prompts"] != whole["prompts"] and whole["chat"] is False
+
+
+def test_shots_that_a_task_does_not_take_are_told(model, data, caplog):
+    found = run.evaluate(model, ["gsm8k_boxed", "niilc"], data_dir=data, limit=1, shots=2)["results"]
+    assert (found["niilc"]["shots"], found["gsm8k_boxed"]["shots"]) == (2, 0)
+    assert "2 shots are not given to gsm8k_boxed: such a task has no place" in caplog.text
 
 
 def test_the_verb_and_its_comparison(folder, data, tmp_path, capsys):

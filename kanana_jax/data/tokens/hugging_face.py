@@ -43,6 +43,8 @@ class HuggingFace:
         # Ids may have gaps, so this is not the number of pieces.
         self.vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self.bos_id, self.eos_id = self._special("bos_token"), self._special("eos_token")
+        # The template alone: `add_bos_token` beside it is not read by transformers 5 where there is a tokenizer.json.
+        self.adds_bos = self._tokenizer.encode("", add_special_tokens=True).ids[:1] == [self.bos_id]
         source = read_json(self._folder / CONFIG).get(SOURCE_KEY)
         self.fingerprint = source if isinstance(source, str) else hashlib.sha256(data).hexdigest()
 

@@ -34,6 +34,7 @@ class SentencePiece:
         self.bos_id, self.eos_id = self._processor.bos_id(), self._processor.eos_id()
         if self.bos_id < 0 or self.eos_id < 0:
             raise UserError(f"{file} has no <s> or </s>: train it with bos and eos symbols")
+        self.adds_bos = True  # as Llama 2's, whose format this is
         self.fingerprint = hashlib.sha256(data).hexdigest()
         # Its own sign for a space, met in a text, would come back as a space: it is spelt in bytes, if
         # the model has them and takes text as it is.

@@ -22,12 +22,14 @@ class Tokenizer(Protocol):
       vocab_size: ids are in `[0, vocab_size)`.
       bos_id, eos_id: put around every document.
       fingerprint: a hash of the vocabulary's file, kept in `model.json`.
+      adds_bos: whether other tools put BOS before a text that they encode.
     """
 
     vocab_size: int
     bos_id: int
     eos_id: int
     fingerprint: str
+    adds_bos: bool
 
     def encode(self, text: str) -> np.ndarray:
         """int32 ids without specials; special tokens in the text stay text."""

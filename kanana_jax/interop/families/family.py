@@ -1,14 +1,14 @@
 """One family of Hugging Face models: its names for our parameters, and its `config.json`."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kanana_jax.models.architecture import Architecture
 
-Special = dict[str, int | None]
+Special = Mapping[str, int | list[int] | None]
 
 
 def _same(x: np.ndarray) -> np.ndarray:
