@@ -92,7 +92,7 @@ def _evaluated(path: str, names: list[str], options: argparse.Namespace) -> dict
     from kanana_jax.inference.session import Session
     from kanana_jax.interop import model_folder
 
-    model_folder.open_weights(model_folder.find(path))  # before the harness looks for its tasks, and these before it is loaded
+    model_folder.open_weights(model_folder.find(path))  # before the harness looks for tasks
     tasks = run.find(names, options.data_dir)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

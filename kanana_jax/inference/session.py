@@ -14,6 +14,7 @@ from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.inference.generate import generate
 from kanana_jax.inference.sampling import SamplingConfig
 from kanana_jax.interop import model_folder
+from kanana_jax.interop.card import CARD
 from kanana_jax.models.architecture import DType, Runtime
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
@@ -42,7 +43,12 @@ class Session:
           UserError: no model or tokenizer there, or the two do not fit.
         """
         found = model_folder.find(path)
-        tokenizer = load_tokenizer(found.path)
+        tokenizer, noted = load_tokenizer(found.path), found.card.get("tokenizer")
+        if noted is not None and noted != tokenizer.fingerprint:
+            raise UserError(
+                f"{found.path}: its tokenizer is not the one that the model was trained with ({noted[:12]}…, it is "
+                f"{tokenizer.fingerprint[:12]}…): bring back the file, or remove 'tokenizer' from its {CARD}"
+            )
         if tokenizer.vocab_size > found.architecture.vocab_size:
             raise UserError(
                 f"{found.path}: the tokenizer has {tokenizer.vocab_size} pieces, "

@@ -1,8 +1,10 @@
 """Reading and writing sharded safetensors, one tensor or one layer in memory at a time.
 
-The format: https://huggingface.co/docs/safetensors. A file's header is checked before anything is made of it.
+The format: https://huggingface.co/docs/safetensors. A file's header is checked before anything is made of it. Ours also
+hold a sum of each tensor's bytes, in the part of the header that other tools carry along unread.
 """
 
+import json
 import math
 import pathlib
 from typing import Any, NamedTuple
@@ -19,15 +21,22 @@ INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}
 _BITS |= {"F8_E4M3": 8, "F8_E5M2": 8, "I8": 8, "U8": 8, "BOOL": 8}
+_SUMS = "sum64"
 _MOST_HEADER = 32 << 20  # a tensor takes about a hundred bytes of it
 
 
 class Entry(NamedTuple):
-    """A tensor as a header describes it; `dtype` is safetensors' name."""
+    """A tensor as a header describes it.
+
+    Attributes:
+      dtype: safetensors' name.
+      sum64: of its bytes, see `_sum64`; None in files of other tools.
+    """
 
     file: str
     dtype: str
     shape: tuple[int, ...]
+    sum64: int | None
 
 
 class Reader:
@@ -85,14 +94,25 @@ class Reader:
         """The tensor.
 
         Raises:
-          UserError: the file was changed or cut meanwhile.
+          UserError: the file was changed, or cut meanwhile.
         """
-        path = self.folder / self.entries[name].file
+        path, noted = self.folder / self.entries[name].file, self.entries[name].sum64
         try:
             with safe_open(path, framework="numpy") as opened:
-                return opened.get_tensor(name)
+                value = opened.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise _broken(path, str(error)) from error
+        if noted is not None and noted != _sum64(value):
+            raise UserError(f"{path}: the bytes of {plain(name)} are not those that were written: fetch it again")
+        return value
+
+
+def _sum64(x: np.ndarray) -> int:
+    """The sum of an array's bytes as 64-bit words, modulo 2⁶⁴: one changed byte changes it, and it takes one pass."""
+    raw = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+    whole = len(raw) // 8 * 8
+    words = raw[:whole].view("<u8").sum(dtype=np.uint64)
+    return (int(words) + int.from_bytes(raw[whole:].tobytes(), "little")) % 2**64
 
 
 def _broken(path: pathlib.Path, what: str) -> UserError:
@@ -116,11 +136,11 @@ def _header(path: pathlib.Path) -> dict[str, Entry]:
     except OSError as error:
         raise _broken(path, error.strerror or str(error)) from error
     tensors = parse_object(text, f"{path}: its header")
-    tensors.pop("__metadata__", None)
+    sums = _sums(tensors.pop("__metadata__", None), f"{path}: its sums")
     entries, parts = {}, []
     for name, told in tensors.items():
         entry, part = _entry(path, name, told)
-        entries[name] = entry
+        entries[name] = entry._replace(sum64=sums.get(name))
         parts.append(part)
     end = 0
     for first, last in sorted(parts):
@@ -130,6 +150,13 @@ def _header(path: pathlib.Path) -> dict[str, Entry]:
     if end != size - 8 - length:
         raise _broken(path, f"its tensors take {end} bytes, and {size - 8 - length} are there")
     return entries
+
+
+def _sums(metadata: Any, where: str) -> dict[str, int]:
+    """The sums that `Writer` has noted, by tensor."""
+    text = metadata.get(_SUMS) if isinstance(metadata, dict) else None
+    sums = parse_object(text.encode(), where) if isinstance(text, str) else {}
+    return {name: value for name, value in sums.items() if type(value) is int}
 
 
 def _entry(path: pathlib.Path, name: str, told: Any) -> tuple[Entry, tuple[int, int]]:
@@ -142,7 +169,7 @@ def _entry(path: pathlib.Path, name: str, told: Any) -> tuple[Entry, tuple[int, 
     first, last = offsets
     if last < first or (dtype in _BITS and (last - first) * 8 != math.prod(shape) * _BITS[dtype]):
         raise _broken(path, f"{short(name)} of shape {short(shape)} cannot be {last - first} bytes of {dtype}")
-    return Entry(path.name, dtype, shape), (first, last)
+    return Entry(path.name, dtype, shape, None), (first, last)
 
 
 def _sizes(value: Any) -> tuple[int, ...] | None:
@@ -170,8 +197,9 @@ class Writer:
 
     def write(self, index: int, tensors: dict[str, np.ndarray]) -> None:
         contiguous = {name: np.ascontiguousarray(x) for name, x in tensors.items()}
+        sums = json.dumps({name: _sum64(x) for name, x in contiguous.items()})
         try:
-            save_file(contiguous, str(self.folder / self.file_name(index)), metadata={"format": "pt"})
+            save_file(contiguous, str(self.folder / self.file_name(index)), metadata={"format": "pt", _SUMS: sums})
         except (SafetensorError, OSError) as error:
             raise UserError(f"cannot write {self.folder / self.file_name(index)} ({error}): free space") from error
 

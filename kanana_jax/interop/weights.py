@@ -53,7 +53,7 @@ class Weights:
         for group in self._family.groups(architecture):  # however many there may be, the first that is missing ends it
             found |= {self._checked(tensor) for tensor in group}
         self._twice = architecture.tied_embeddings and not self._swapped and _OUTPUT in entries
-        if self._twice and entries[_OUTPUT][1:] != entries[_EMBEDDING][1:]:
+        if self._twice and entries[_OUTPUT][1:3] != entries[_EMBEDDING][1:3]:
             raise self._tied_to_another()
         known = found | ({_OUTPUT} if self._twice else set())
         foreign = sorted(name for name in entries.keys() - known if not _DERIVED.fullmatch(name))

@@ -12,6 +12,7 @@ from kanana_jax.data.stream import mixture, pipeline
 from kanana_jax.data.tokens.training import TokenizerConfig
 from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.inference.sampling import SamplesConfig
+from kanana_jax.interop import model_folder
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.parallel.mesh import MeshConfig
 from kanana_jax.stages import KINDS
@@ -131,6 +132,17 @@ def check_references(stages: Mapping[str, StageConfig], known: Sequence[str]) ->
                     f"config '{name}.{key}' is '{value}': there is no stage and no folder of "
                     f"that name; {near}"
                 )
+
+
+def check_models(stages: Mapping[str, StageConfig], known: Sequence[str]) -> None:
+    """Refuses model folders that are not what they say, before programs of their shapes are compiled.
+
+    Raises:
+      UserError: see `model_folder.open_weights`.
+    """
+    names = {name for stage in stages.values() for name in (stage.start, *stage.others().values())}
+    for name in sorted(names - {SCRATCH, *known}):
+        model_folder.open_weights(model_folder.find(name))
 
 
 def _fields(config: type) -> set[str]:

@@ -16,7 +16,7 @@ from kanana_jax.parallel.mesh import make_mesh
 from kanana_jax.recipe import inputs
 from kanana_jax.recipe import workdir as workdir_files
 from kanana_jax.recipe.ahead import compile_ahead
-from kanana_jax.recipe.config import RecipeConfig, check_references, left_out, parse
+from kanana_jax.recipe.config import RecipeConfig, check_models, check_references, left_out, parse
 from kanana_jax.recipe.context import Run, shapes
 from kanana_jax.stages import KINDS, chapters
 from kanana_jax.stages.kind import StageConfig
@@ -56,6 +56,7 @@ def run(
 def _run(recipe: RecipeConfig, stages: Mapping[str, StageConfig], workdir: pathlib.Path, mesh: Mesh) -> None:
     unfinished = [n for n, stage in stages.items() if not (workdir / n / KINDS[stage.kind].result).is_file()]
     check_references({name: stages[name] for name in unfinished}, list(stages))
+    check_models({name: stages[name] for name in unfinished}, list(stages))
     ahead = compile_ahead(unfinished[:1], shapes(recipe, stages, mesh))
     prepared = inputs.prepare_sources(recipe, workdir)
     tokenizer = inputs.tokenizer(recipe, prepared, workdir)

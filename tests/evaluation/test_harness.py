@@ -131,6 +131,16 @@ def test_prompts_that_lose_their_beginning_are_told(model, caplog):
     assert model.generate_until(_ask("generate_until", ("a", {"until": [], "max_gen_toks": 0}))) == [""]
 
 
+def test_no_new_tokens_are_the_prompt_alone(folder, capsys):
+    long = "가나다 " * 400  # beyond the model's length
+    assert cli.main(["generate", str(folder), "--prompt", "한빛", "--prompt", "", "--max-new-tokens", "0"]) == 0
+    assert capsys.readouterr().out == "한빛\n\n"
+    assert cli.main(["generate", str(folder), "--prompt", long, "--max-new-tokens", "0"]) == 0
+    assert capsys.readouterr().out == f"{long}\n"
+    assert cli.main(["generate", str(folder), "--prompt", long, "--max-new-tokens", "1"]) == 1
+    assert "exceed the model's 512: shorten the prompt" in capsys.readouterr().err
+
+
 def test_every_end_of_the_model_ends_a_text(model, folder, tmp_path):
     """Those of config.json and generation_config.json, in generation and in evaluation."""
     shutil.copytree(folder, tmp_path / "f")

@@ -180,6 +180,24 @@ def test_another_vocabulary_cannot_teach(run, tmp_path):
     config.tokenizer.train_bytes = 100_000
     with pytest.raises(ConfigError, match="the teacher was trained with another tokenizer"):
         recipe.run(config, tmp_path / "other", devices=jax.devices()[:1])
+    # The same without a history: the folder's own files say it, also when it is imported again.
+    teacher = tmp_path / "exported"
+    model_folder.transfer(workdir / "stage2/model", teacher, keep_card=False)
+    model_folder.transfer(teacher, tmp_path / "imported", keep_card=True)
+    before = model_folder.find(workdir / "stage2").card["tokenizer"]
+    assert model_folder.find(tmp_path / "imported").card["tokenizer"] == before
+    for place in (teacher, tmp_path / "imported"):
+        config.student.distill.teacher = str(place)
+        with pytest.raises(ConfigError, match="the teacher was trained with another tokenizer"):
+            recipe.run(config, tmp_path / "other2", devices=jax.devices()[:1])
+        shutil.rmtree(tmp_path / "other2")
+    for file in teacher.glob("tokenizer.*"):
+        file.write_bytes(b"")
+    config.student.distill.teacher = str(teacher)
+    with pytest.raises(UserError, match="exported/tokenizer.json"):
+        recipe.run(config, tmp_path / "other2", devices=jax.devices()[:1])
+    with pytest.raises(UserError, match="exported/tokenizer.json"):
+        model_folder.transfer(teacher, tmp_path / "again", keep_card=True)
 
 
 @pytest.mark.parametrize("samples, at_once", [(6, 3), (8, 8), (9, 5)])

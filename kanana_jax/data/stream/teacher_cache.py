@@ -27,6 +27,7 @@ from kanana_jax.files import load_json
 
 INDEX, PROGRESS = "index.json", "progress.json"
 HASHED = ("inputs", "positions", "segment_ids", "targets", "weights")
+_LOG_PROBS = ("float16", "float32")
 _HEAD = struct.Struct("<16sQI")
 
 
@@ -118,6 +119,50 @@ def shard_writer(path: pathlib.Path) -> Generator[Callable[[bytes], None]]:
         raise
 
 
+def _checked(index: dict[str, Any], file: pathlib.Path) -> dict[str, Any]:
+    """An index whose values are of their kinds, and whose shards hold every row of every step once.
+
+    Raises:
+      UserError: names the key.
+    """
+
+    def wrong(key: str) -> UserError:
+        told = repr(index.get(key))
+        return UserError(f"{file} is damaged ({key} is {told[:80]}): bring it back, or make the cache again")
+
+    for key in ("k", "seq_len", "batch_size", "steps", "rows", "vocab_size"):
+        if type(index.get(key)) is not int or not 1 <= index[key] < 1 << 48:
+            raise wrong(key)
+    for key in ("tokenizer", "teacher"):
+        if not isinstance(index.get(key), str):
+            raise wrong(key)
+    if index.get("ids_dtype") not in ("uint8", "uint16", "uint32") or index.get("log_probs_dtype") not in _LOG_PROBS:
+        raise wrong("ids_dtype" if index.get("log_probs_dtype") in _LOG_PROBS else "log_probs_dtype")
+    shards = index.get("shards")
+    if not isinstance(shards, list) or index["rows"] != index["steps"] * index["batch_size"]:
+        raise wrong("shards" if isinstance(index.get("rows"), int) and not isinstance(shards, list) else "rows")
+    covered = 0
+    for shard in shards:
+        name = shard.get("file") if isinstance(shard, dict) else None
+        if not isinstance(name, str) or pathlib.PurePath(name).name != name:
+            raise wrong("shards")
+        steps, parts = shard.get("steps"), shard.get("rows")
+        if not isinstance(parts, list) or not _bounds(steps, index["steps"]):
+            raise wrong("shards")
+        if not all(_bounds(part, index["batch_size"]) for part in parts):
+            raise wrong("shards")
+        covered += (steps[1] - steps[0]) * sum(end - first for first, end in parts)
+    if covered != index["rows"]:
+        raise wrong("shards")
+    return index
+
+
+def _bounds(value: Any, most: int) -> bool:
+    """Whether a value is `[first, end]` of a part of `range(most)`."""
+    numbers = isinstance(value, list) and len(value) == 2 and all(type(n) is int for n in value)
+    return numbers and 0 <= value[0] < value[1] <= most
+
+
 class TeacherCache:
     """A finished cache, open for reading.
 
@@ -138,7 +183,7 @@ class TeacherCache:
                 if unfinished
                 else f"{self.folder} holds no cached teacher ({INDEX} is missing): name a stage of kind 'cache_teacher'"
             )
-        self.index = load_json(self.folder / INDEX)
+        self.index = _checked(load_json(self.folder / INDEX), self.folder / INDEX)
         files = [self.folder / shard["file"] for shard in self.index["shards"]]
         missing = next((file for file in files if not file.is_file()), None)
         if missing is not None:
