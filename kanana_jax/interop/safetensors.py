@@ -9,9 +9,9 @@ import math
 import pathlib
 from typing import Any, NamedTuple
 
+import ml_dtypes  # noqa: F401  names bfloat16 for NumPy
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from kanana_jax.errors import UserError
 from kanana_jax.files import write_json
@@ -179,6 +179,25 @@ def _sizes(value: Any) -> tuple[int, ...] | None:
     return tuple(value)
 
 
+def _save(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
+    """Writes a file; the same tensors are the same bytes (the library orders its metadata anew in each process)."""
+    names = {np.dtype(name): key for key, name in DTYPES.items()}
+    sums = json.dumps({name: _sum64(x) for name, x in sorted(tensors.items())})
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", _SUMS: sums}}
+    # Wide dtypes first, so that each tensor lies at a multiple of its own width.
+    order, end = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name)), 0
+    for name in order:
+        x = tensors[name]
+        header[name] = {"dtype": names[x.dtype], "shape": list(x.shape), "data_offsets": [end, end + x.nbytes]}
+        end += x.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            file.write(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8).data)
+
+
 class Writer:
     """Writes one safetensors file for each group of tensors and the index at the end."""
 
@@ -196,11 +215,9 @@ class Writer:
         self._bytes += nbytes
 
     def write(self, index: int, tensors: dict[str, np.ndarray]) -> None:
-        contiguous = {name: np.ascontiguousarray(x) for name, x in tensors.items()}
-        sums = json.dumps({name: _sum64(x) for name, x in contiguous.items()})
         try:
-            save_file(contiguous, str(self.folder / self.file_name(index)), metadata={"format": "pt", _SUMS: sums})
-        except (SafetensorError, OSError) as error:
+            _save(self.folder / self.file_name(index), tensors)
+        except OSError as error:
             raise UserError(f"cannot write {self.folder / self.file_name(index)} ({error}): free space") from error
 
     def finish(self) -> None:

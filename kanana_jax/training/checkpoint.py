@@ -2,6 +2,8 @@
 
 import dataclasses
 import errno
+import hashlib
+import json
 import pathlib
 from typing import Any
 
@@ -80,7 +82,10 @@ class Checkpoints:
         try:
             self._manager.save(
                 step,
-                args=ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), data=ocp.args.JsonSave(data)),
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state._asdict()),
+                    data=ocp.args.JsonSave({"data": data, "digest": _digest(data)}),
+                ),
                 metrics=None if loss is None else {"loss": loss},
                 force=True,
             )
@@ -119,9 +124,19 @@ class Checkpoints:
                 f"checkpoint {self.folder / str(step)} cannot be restored into this model "
                 f"({_first_line(error)}): use the config it was written with, or another workdir"
             ) from error
+        data = restored["data"]
+        if "data" in data or "digest" in data:  # older ones have neither
+            data, noted = data.get("data"), data.get("digest")
+        else:
+            noted = _digest(data)
+        if noted != _digest(data):
+            raise UserError(
+                f"checkpoint {self.folder / str(step)}: its data position is not the one that was written: remove that "
+                "folder, and the run goes on from the one before"
+            )
         state = TrainState(**restored["state"])
         _check_shapes(state, target, self.folder / str(step))
-        return state, restored["data"]
+        return state, data
 
     def preempted(self, step: int) -> bool:
         """True when the cluster announced that this job ends (agreed by all hosts)."""
@@ -141,6 +156,11 @@ class Checkpoints:
             f"checkpoint of step {step} could not be written to {self.folder} ({reason}); "
             f"the last complete one is step {kept}: free space or fix the folder, then run the same command again"
         )
+
+
+def _digest(data: Any) -> str:
+    """A hash of JSON."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _loss(metrics: dict[str, float]) -> float:
