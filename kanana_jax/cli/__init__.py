@@ -79,7 +79,9 @@ def _fault(error: BaseException) -> int:
     first = (str(error).strip().splitlines() or [""])[0]
     if isinstance(error, UnicodeEncodeError):
         first = "the name of a file or folder is not UTF-8, which some libraries need: set LC_ALL=C.UTF-8, or rename it"
-    if os.strerror(errno.ENOSPC) in str(error):  # in whatever words a library has put it
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # by `print`, mostly
+        process.say(f"cannot write the output ({error.strerror}): free space, or send it elsewhere")
+    elif os.strerror(errno.ENOSPC) in str(error):  # in whatever words a library has put it
         process.say(f"the disk is full ({first}): free space, then run the command again")
     elif isinstance(error, OSError) and isinstance(error.filename, (str, bytes)) and error.strerror:
         process.say(f"cannot use {os.fsdecode(error.filename)} ({error.strerror}): mend it, or name another")

@@ -140,4 +140,5 @@ def _template(source: pathlib.Path, folder: pathlib.Path) -> None:
                 raise ConfigError(f"{folder / file.name} exists: choose another folder, so that nothing is overwritten")
         for file in sorted(source.iterdir()):
             shutil.copyfile(file, folder / file.name)
-            print(folder / file.name)
+    for file in sorted(source.iterdir()):
+        print(folder / file.name)
