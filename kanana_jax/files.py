@@ -103,10 +103,7 @@ def whole(path: pathlib.Path) -> Generator[pathlib.Path]:
             shutil.rmtree(partial, ignore_errors=True)  # of a killed process with the same number
             partial.mkdir(parents=True)
             yield partial
-            for folder, _, names in os.walk(partial):
-                for name in names:
-                    sync(pathlib.Path(folder, name))
-                sync(pathlib.Path(folder))
+            sync_tree(partial)
             if not _exchange(partial, path):
                 if path.exists():
                     path.rename(old)
@@ -183,6 +180,14 @@ def sync(path: pathlib.Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def sync_tree(folder: pathlib.Path) -> None:
+    """`sync` of everything in a folder, and of itself."""
+    for above, _, names in os.walk(folder):
+        for name in names:
+            sync(pathlib.Path(above, name))
+        sync(pathlib.Path(above))
 
 
 def _exchange(new: pathlib.Path, old: pathlib.Path) -> bool:

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from kanana_jax.errors import UserError
-from kanana_jax.files import load_json, locked, read_json, whole, whole_file, write_json
+from kanana_jax.files import load_json, locked, read_json, sync_tree, whole, whole_file, write_json
 
 HOLD = """
 import pathlib, sys, time
@@ -239,3 +239,11 @@ def test_an_error_inside_leaves_nothing_half_written(tmp_path):
 def test_a_network_s_error_inside_is_not_the_disk_s(tmp_path):
     with pytest.raises(ConnectionResetError), whole_file(tmp_path / "a"):
         raise ConnectionResetError
+
+
+def test_a_tree_is_on_the_disk_from_its_leaves(tmp_path, monkeypatch):
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/c").write_text("x")
+    disk = _Disk(monkeypatch)
+    sync_tree(tmp_path / "a")
+    assert {path for _, path in disk.calls} == {str(tmp_path / inside) for inside in ("a", "a/b", "a/b/c")}

@@ -23,7 +23,7 @@ from jax.sharding import Mesh
 from kanana_jax.data.tokens import conversion
 from kanana_jax.data.tokens import tokenizer as tokenizer_files
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import whole, write_json
+from kanana_jax.files import sync, sync_tree, told, whole, write_json
 from kanana_jax.interop import families
 from kanana_jax.interop.card import CARD, Card, card, read_card
 from kanana_jax.interop.families.family import Special, Tensor
@@ -238,8 +238,9 @@ def _write_folder(
     partial = folder.with_name(folder.name + ".partial")
     first = jax.process_index() == 0
     if first:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        with told(folder):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
     multihost.barrier("model folder begun")
     writer = Writer(partial, a.num_layers + 1)
     for index in range(a.num_layers + 1):
@@ -257,8 +258,11 @@ def _write_folder(
         write_json(partial / CARD, card)
     multihost.barrier("model folder written")
     if first:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        with told(folder):
+            sync_tree(partial)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(partial, folder)
+            sync(folder.parent)
     multihost.barrier("model folder in place")
 
 

@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN, PreservationPolicy
 
 from kanana_jax.errors import UserError
-from kanana_jax.files import write_json
+from kanana_jax.files import sync, sync_tree, write_json
 from kanana_jax.parallel import multihost
 from kanana_jax.training.step import TrainState
 
@@ -50,6 +50,7 @@ class Checkpoints:
             policies.append(
                 BestN(get_metric_fn=_loss, reverse=True, n=config.keep_best, keep_checkpoints_without_metrics=False)
             )
+        self._begun: int | None = None
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
@@ -89,6 +90,7 @@ class Checkpoints:
                 metrics=None if loss is None else {"loss": loss},
                 force=True,
             )
+            self._sync(step)  # which has waited for the save before this one
         except Exception as error:
             raise self._explained(error, step) from error
 
@@ -105,6 +107,7 @@ class Checkpoints:
         """Blocks until every save has ended; raises like `save`."""
         try:
             self._manager.wait_until_finished()
+            self._sync(None)
         except Exception as error:
             raise self._explained(error, self.latest()) from error
 
@@ -141,6 +144,13 @@ class Checkpoints:
     def preempted(self, step: int) -> bool:
         """True when the cluster announced that this job ends (agreed by all hosts)."""
         return jax.process_count() > 1 and self._manager.reached_preemption(step)
+
+    def _sync(self, begun: int | None) -> None:
+        """Brings the save that was under way to the disk, which Orbax leaves to the system, and notes the one begun."""
+        before, self._begun = self._begun, begun
+        if before is not None and jax.process_index() == 0 and (self.folder / str(before)).is_dir():
+            sync_tree(self.folder / str(before))
+            sync(self.folder)
 
     def close(self) -> None:
         self._manager.close()

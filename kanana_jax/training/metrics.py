@@ -1,6 +1,7 @@
 """Writers of a run's figures: `metrics.jsonl`, TensorBoard events, the terminal."""
 
 import json
+import os
 import pathlib
 import sys
 from typing import Any, Protocol
@@ -38,6 +39,7 @@ class JsonLines:
 
     def write(self, line: Line) -> None:
         self._file.write(json.dumps(line) + "\n")
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()

@@ -22,6 +22,7 @@ from kanana_jax.data.read import outputs, records
 from kanana_jax.data.read.origins import Origin
 from kanana_jax.data.read.record import Record
 from kanana_jax.errors import UserError
+from kanana_jax.files import LOCK
 
 _LINES = 40  # bits of a document's place for its number; the rest is its origin
 _ABOUT = "origins"
@@ -48,7 +49,7 @@ def run(
     from apache_beam.options.pipeline_options import PipelineOptions
 
     outputs.apart(output, inputs)
-    if output.exists() and any(output.iterdir()):
+    if output.exists() and any(file.name != LOCK for file in output.iterdir()):
         raise UserError(f"{output} is not empty: name another --output")
     origins = origins_lib.identify(records.find_all(inputs))
     parts = output / "parts"

@@ -32,7 +32,7 @@ from kanana_jax.data.read import outputs, records
 from kanana_jax.data.read.origins import Origin
 from kanana_jax.data.read.outputs import DROPPED, KEPT, STATE
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import cannot_write, write_json
+from kanana_jax.files import cannot_write, sync, write_json
 from kanana_jax.parallel.workers import ordered
 
 SIGNALS = "signals.f32"
@@ -285,4 +285,5 @@ def _parquet(output: pathlib.Path, names: tuple[str, ...]) -> None:
             own = [json.loads(line) for line in itertools.islice(ids, len(table))]
             arrays = [pyarrow.array(own), *(pyarrow.array(column) for column in table.T)]
             writer.write_table(pyarrow.table(arrays, schema=schema))
+    sync(temporary)
     os.replace(temporary, output / "signals.parquet")

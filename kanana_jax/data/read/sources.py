@@ -21,7 +21,7 @@ from kanana_jax.data.read import origins, records
 from kanana_jax.data.read.origins import Origin
 from kanana_jax.data.read.record import CONVERSATION, Broken, Record
 from kanana_jax.errors import UserError
-from kanana_jax.files import load_json, write_json
+from kanana_jax.files import load_json, sync, sync_tree, write_json
 
 log = logging.getLogger("kanana")
 SHARD_BYTES = 256 << 20
@@ -238,8 +238,10 @@ def _convert(name: str, config: SourceConfig, folder: pathlib.Path, found: Seque
         index |= {"digest": digest.hexdigest(), "config": fingerprint(dataclasses.asdict(config))}
         index |= {"broken_lines": broken, "origins": [origin.row for origin in found]}
         write_json(partial / "index.json", index, indent=None)
+        sync_tree(partial)
         try:
             os.replace(partial, folder)
+            sync(folder.parent)
         except OSError:  # another process was faster; its result is the same
             if not (folder / "index.json").is_file():
                 raise

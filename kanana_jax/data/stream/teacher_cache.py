@@ -23,7 +23,7 @@ import numpy as np
 
 from kanana_jax.data.stream.packing import Rows
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import load_json
+from kanana_jax.files import load_json, sync
 
 INDEX, PROGRESS = "index.json", "progress.json"
 HASHED = ("inputs", "positions", "segment_ids", "targets", "weights")
@@ -111,7 +111,9 @@ def shard_writer(path: pathlib.Path) -> Generator[Callable[[bytes], None]]:
     try:
         yield functools.partial(attempt, writer.write)
         attempt(writer.close)  # tells of writes that have failed before, too
+        attempt(sync, partial)
         attempt(os.replace, partial, path)
+        attempt(sync, path.parent)
     except BaseException:
         with contextlib.suppress(RuntimeError):
             writer.close()
