@@ -74,12 +74,15 @@ def test_nor_does_the_worker_of_a_pod(hostile):
 
 @pytest.mark.parametrize("start", STARTS)
 def test_what_pythonpath_names_is_imported(tmp_path, start):
+    """Also where it names the current folder: that is asked for."""
     (tmp_path / "lib").mkdir()
-    (tmp_path / "lib/wanted_by_config.py").write_text("raise RuntimeError('found in PYTHONPATH')\n")
-    (tmp_path / "c.py").write_text("import wanted_by_config\n")
-    command = [*STARTS[start], "filter", "--config", "c.py", "--input", "x", "--output", "y"]
-    done = _ran(tmp_path, command, PYTHONPATH=str(tmp_path / "lib"))
-    assert "found in PYTHONPATH" in done.stderr
+    (tmp_path / "lib/wanted_by_config.py").write_text("raise RuntimeError('found in PYTHONPATH')\n", encoding="utf-8")
+    (tmp_path / "c.py").write_text("import wanted_by_config\n", encoding="utf-8")
+    command = [*STARTS[start], "filter", "--config", "../c.py", "--input", "x", "--output", "y"]
+    assert "found in PYTHONPATH" in _ran(tmp_path / "lib", command, PYTHONPATH=".").stderr
+    assert "No module named 'wanted_by_config'" in _ran(tmp_path / "lib", command).stderr
+    command[-5] = "c.py"
+    assert "found in PYTHONPATH" in _ran(tmp_path, command, PYTHONPATH=str(tmp_path / "lib")).stderr
 
 
 def test_a_clone_needs_no_installed_package_to_be_started_by_its_path(tmp_path):
