@@ -134,12 +134,18 @@ def _progress(folder: pathlib.Path, header: Json) -> Json:
     progress: Json = {"header": header, "done": 0, "tokens": 0, "tail": 0.0, "stream": None, "shards": []}
     if file.is_file():
         progress = load_json(file)
-        now, before = (_told(x) for x in (header, progress["header"]))
+        damaged = UserError(f"{file} is damaged: delete {folder} and make the cache again")
+        begun = progress.get("header")
+        if not isinstance(begun, dict) or not isinstance(begun.get("data", {}), dict):
+            raise damaged
+        now, before = (_told(x) for x in (header, begun))
         other = [key for key in now if now[key] != before.get(key) and key != "of"]
         if other:
             raise UserError(
                 f"{folder} was started with different values of {', '.join(other)}: delete it, or restore them"
             )
+        if not _goes_on(progress):
+            raise damaged
     multihost.barrier("progress read")
     if jax.process_index() == 0:
         known = {shard["file"] for shard in progress["shards"]}
@@ -148,6 +154,18 @@ def _progress(folder: pathlib.Path, header: Json) -> Json:
                 path.unlink()
     multihost.barrier("leftovers removed")
     return progress
+
+
+def _goes_on(value: Json) -> bool:
+    """Whether a progress holds all that a job goes on from."""
+    done, shards = value.get("done"), value.get("shards")
+    if not isinstance(value.get("stream"), dict | None) or type(done) is not int or done < 0:
+        return False
+    if not isinstance(shards, list):
+        return False
+    if any(not isinstance(value.get(key), int | float) for key in ("tokens", "tail")):
+        return False
+    return all(isinstance(s, dict) and isinstance(s.get("file"), str) and type(s.get("bytes")) is int for s in shards)
 
 
 def _told(header: Json) -> Json:

@@ -28,7 +28,7 @@ from kanana_jax.recipe import inputs as recipe_inputs
 from kanana_jax.recipe import run as recipe
 from kanana_jax.recipe.config import _stage
 from kanana_jax.stages import cut, distill
-from kanana_jax.stages.cache_teacher import _Job
+from kanana_jax.stages.cache_teacher import _Job, _progress
 from kanana_jax.stages.cost_chapter import cache_card, family_cost
 from kanana_jax.surgery.cuts import CutList
 from kanana_jax.training import loop
@@ -299,6 +299,22 @@ def test_a_job_goes_on_only_with_what_it_began_with(run, config, tmp_path):
     (workdir / "cached/progress.json").write_text(json.dumps({"header": header, "done": 2}))
     with pytest.raises(UserError, match="started with different values of sources:"):
         recipe.run(config, workdir, devices=jax.devices()[ONE])
+
+
+def test_a_damaged_progress_is_told(tmp_path):
+    header = {"k": 3, "data": {"seed": 0}}
+    shard = {"file": "000000-00000.array_record", "bytes": 8}
+    good = {"header": header, "done": 2, "tokens": 9, "tail": 0.5, "stream": {"0": {}}, "shards": [shard]}
+    file = tmp_path / "progress.json"
+    file.write_text(json.dumps(good))
+    assert _progress(tmp_path, header) == good
+    for key, value in (
+        ("header", None), ("header", {"k": 3, "data": 3}), ("done", -1), ("done", "2"), ("tokens", None), ("tail", "0"),
+        ("stream", 3), ("shards", None), ("shards", [3]), ("shards", [shard | {"bytes": None}]), ("shards", [{}]),
+    ):  # fmt: skip
+        file.write_text(json.dumps(good | {key: value}))
+        with pytest.raises(UserError, match="progress.json is damaged: delete"):
+            _progress(tmp_path, header)
 
 
 @pytest.mark.parametrize(
