@@ -14,7 +14,7 @@ import tokenizers
 
 from kanana_jax import cli
 from kanana_jax.data import microworld
-from kanana_jax.data.tokens import charsmap, sentence_piece, training
+from kanana_jax.data.tokens import charsmap, panics, sentence_piece, training
 from kanana_jax.data.tokens.tokenizer import load_tokenizer
 from kanana_jax.errors import UserError
 
@@ -181,6 +181,24 @@ def test_damaged_sentencepiece_models_are_refused_or_work(normalising, tmp_path,
         except UserError as error:
             assert "\n" not in str(error)
     assert capfd.readouterr().err == ""
+
+
+def test_a_panic_is_told_and_not_printed_and_other_lines_are_kept(capfd):
+    with (
+        pytest.raises(UserError, match=r"^the decoder fails \(.+\): use another$"),
+        panics.told("the decoder fails", "use another"),
+        panics.quiet(),
+    ):
+        os.write(2, b"a line before\n")
+        tokenizers.decoders.Strip("a", 5, 5).decode(["aa"])
+    assert capfd.readouterr().err == ""
+    with panics.quiet():
+        os.write(2, b"a line of another thread\n")
+        assert capfd.readouterr().err == ""
+    assert capfd.readouterr().err == "a line of another thread\n"
+    for error in (KeyboardInterrupt, MemoryError, SystemExit):
+        with pytest.raises(error), panics.told("it fails"):
+            raise error
 
 
 def test_half_a_surrogate_pair_is_told(folders):

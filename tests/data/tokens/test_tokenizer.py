@@ -187,6 +187,8 @@ def test_saved_tokenizers_load_again(foreign, trained, tmp_path):
     for name, t in (("a", foreign), ("b", trained)):
         (tmp_path / name).mkdir()
         t.save(tmp_path / name)
+        files = [{p.name: p.read_bytes() for p in folder.iterdir()} for folder in (t._folder, tmp_path / name)]
+        assert files[0] == files[1]
         again = tokenizer.load_tokenizer(tmp_path / name)
         assert (again.fingerprint, again.bos_id, again.eos_id) == (t.fingerprint, t.bos_id, t.eos_id)
 
