@@ -71,17 +71,21 @@ class HuggingFace:
         return HuggingFace, (self._folder,)
 
     def encode(self, text: str) -> np.ndarray:
+        return self._ids(self._tokenizer, text)
+
+    def _ids(self, tokenizer: Any, text: str) -> np.ndarray:
         with self._told("cannot encode a text"):
-            return np.asarray(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
+            text.encode()  # half a surrogate pair is told by its place
+            return np.asarray(tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         with self._told("cannot encode a text"):
+            "".join(texts).encode()
             encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return [np.asarray(e.ids, np.int32) for e in encodings]
 
     def encode_with_symbols(self, text: str) -> np.ndarray:
-        with self._told("cannot encode a text"):
-            return np.asarray(self._with_symbols.encode(text, add_special_tokens=False).ids, np.int32)
+        return self._ids(self._with_symbols, text)
 
     @functools.cached_property
     def _with_symbols(self) -> Any:

@@ -203,8 +203,10 @@ def test_a_panic_is_told_and_not_printed_and_other_lines_are_kept(capfd):
 
 def test_half_a_surrogate_pair_is_told(folders):
     for kind in ("bpe", "unigram"):
-        with pytest.raises(UserError, match="cannot encode"):
-            load_tokenizer(folders / kind).encode("a\ud800b")
+        found = load_tokenizer(folders / kind)
+        for encode in (found.encode, found.encode_with_symbols, lambda text: found.encode_batch(["a", text])):
+            with pytest.raises(UserError, match="cannot encode.*surrogate"):
+                encode("a\ud800b")
 
 
 def test_a_panic_of_any_library_is_one_line_of_the_command(monkeypatch, capfd):
