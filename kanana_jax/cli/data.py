@@ -1,6 +1,7 @@
 """Verbs on documents: filter, dedup, contamination, lines, thresholds, tokenizer."""
 
 import argparse
+import itertools
 import pathlib
 import sys
 from typing import Any
@@ -182,7 +183,8 @@ def _contamination(options: argparse.Namespace, overrides: list[str], command: l
         if not equals or not path:
             raise ConfigError(f"--input '{item}' must be NAME=FILE or NAME=FILE:FIELD,FIELD")
         files.append(path)
-        sets[name] = decontamination.items(path, tuple(fields.split(",")) if fields else ())
+        found = decontamination.items(path, tuple(fields.split(",")) if fields else ())
+        sets[name] = itertools.chain(sets.get(name, ()), found)
     try:
         config = decontamination.ContaminationConfig(max_items=options.max_items)
     except ValueError as error:
@@ -277,7 +279,8 @@ def _fitted(options: argparse.Namespace) -> dict[str, Any]:
         if section is None:
             raise ConfigError(f"{file} has no section filters.{lang}")
         configs[lang] = config_lib.build(FilterConfig, section, f"filters.{lang}")
-        documents = (r for path in inputs for r in records.read(path, source=lang) if isinstance(r, dict))
+        origins = records.find_all(inputs)
+        documents = (r for o in origins for r in records.documents_of(o, source=lang) if isinstance(r, dict))
         tables[lang] = fitting.measure_all(configs[lang], documents)
     english, target = configs["en"].rules, configs[options.lang].rules
     rules = {
@@ -325,6 +328,8 @@ def _tokenizer(options: argparse.Namespace, overrides: list[str], command: list[
         lang, equals, path = item.partition("=")
         if not equals:
             raise ConfigError(f"--input '{item}' must be LANG=PATH")
+        if languages.tag(lang) in texts:
+            raise ConfigError(f"--input names '{lang}' twice: name all its documents by one folder or glob")
         texts[languages.tag(lang)] = records.Texts(path)
     try:
         config = TokenizerConfig(

@@ -17,27 +17,31 @@ from kanana_jax.data.dedup.minhash import MinHashConfig  # noqa: E402
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    """Three files; texts that drift away step by step make long chains."""
+    """Three files, two of one name, ids that repeat or are missing; texts that drift step by step make long chains."""
     folder, rng, found = tmp_path_factory.mktemp("shards"), random.Random(0), []
     for family in range(12):
         words = [f"w{rng.randint(0, 10**6)}" for _ in range(150)]
         for step in range(rng.randint(1, 14)):
             text = " ".join(words) if rng.random() < 0.8 else "\n".join(words)
-            found.append({"id": f"{family}-{step}", "text": text, "lang": "en", "meta": {"quality": rng.random()}})
+            identity = [{"id": f"{family}-{step}"}, {"id": str(step)}, {}][step % 3]
+            found.append({**identity, "text": text, "lang": "en", "meta": {"quality": rng.random()}})
             if rng.random() < 0.7:
                 words[rng.randrange(150)] = f"w{rng.randint(0, 10**6)}"
     rng.shuffle(found)
-    for i in range(3):
-        lines = "".join(json.dumps(d) + "\n" for d in found[i::3])
-        (folder / f"{i}.jsonl").write_text(lines + ("{broken\n" if i == 1 else ""))
+    for i, name in enumerate(("a/0.jsonl", "b/0.jsonl", "c.jsonl")):
+        lines = [json.dumps(d) + "\n" for d in found[i::3]]
+        lines.insert(2, "{broken\n" if i == 1 else "\n")
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("".join(lines))
     return folder
 
 
 def test_verdicts_are_those_of_the_local_path(shards, tmp_path):
     config = DedupConfig(MinHashConfig(bands=6, rows=4), keep="best")
-    wanted = local.run(config, [str(shards)], tmp_path / "local")
+    inputs = [str(shards / "b"), str(shards / "*/*.jsonl"), str(shards)]
+    wanted = local.run(config, inputs, tmp_path / "local")
     with locked(tmp_path / "beam"):  # as the verb holds it
-        assert beam.run(config, [str(shards)], tmp_path / "beam", rounds=3) == wanted
+        assert beam.run(config, inputs, tmp_path / "beam", rounds=3) == wanted
     assert wanted["near"] > 10 and wanted["exact"] > 0 and max(map(int, wanted["clusters"])) > 5
     for name in ("duplicates.jsonl", "report.json", "verdicts.safetensors"):
         assert (tmp_path / "local" / name).read_bytes() == (tmp_path / "beam" / name).read_bytes()

@@ -201,3 +201,14 @@ def test_what_a_job_left_is_no_input_of_a_folder_or_glob(tmp_path):
     assert cli.main(["dedup", "--input", str(tmp_path / "in/b.jsonl"), "--output", str(tmp_path / "in/dups")]) == 0
     with pytest.raises(UserError, match=r"duplicates\.jsonl, which an earlier job"):
         list(records.read(str(tmp_path / "in"), source="s"))
+
+
+def test_what_is_named_twice_is_not_lost(tmp_path, capsys):
+    """Two files of one evaluation set are both in it; one language of a tokenizer is one path."""
+    words = "which of these six rivers that flow from the north to the sea is longest"
+    one, two = (_write(tmp_path / f"{name}.jsonl", [f"{words} {name}"]) for name in ("p", "q"))
+    output = ["--output", str(tmp_path / "out")]
+    assert cli.main(["contamination", "--input", f"a={one}:text", f"a={two}:text", *output]) == 0
+    assert json.loads((tmp_path / "out/contamination.json").read_text())["sets"]["a"]["items"] == 2
+    assert cli.main(["tokenizer", "train", "--input", f"ko={one}", f"ko={two}", *output]) == 2
+    assert "names 'ko' twice" in capsys.readouterr().err
