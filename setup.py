@@ -31,7 +31,7 @@ CORE = [
 BEAM = ["apache-beam>=2.77", "google-crc32c"]
 EVAL = ["lm-eval==0.4.13", "rapidfuzz>=3.9", "scipy"]
 SEQIO = ["seqio>=0.0.20", "tensorflow-text>=2.21", "tensorflow-datasets"]
-FILTERS = ["pycld2>=0.42", "fasttext-wheel==0.9.2"]
+FILTERS = ["pycld2>=0.42", "fasttext-community==0.11.9"]
 OBSERVATORY = ["scikit-learn>=1.6", "scipy>=1.14", "pandas>=2.2", "statsmodels>=0.14.4"]
 # The TPU's compiler: `kanana plan` compiles for slices that are not here. It is made for Linux alone.
 PLAN = ["libtpu>=0.0.42; sys_platform == 'linux'"]
@@ -68,7 +68,7 @@ setup(
         "cuda": ["jax[cuda13]>=0.10.2"],
         # Documents from a hub; everything else works without a network.
         "hub": ["datasets>=4"],
-        # Language identification and quality models. (Of fastText's packages this one trains reproducibly.)
+        # Language identification and quality models. (Of fastText's kept packages this one trains to no NaN.)
         "filters": FILTERS,
         # HTML and web crawls, PDF; all other raw documents need nothing more.
         "extract": EXTRACT,

@@ -129,7 +129,7 @@ def train(texts: Sequence[str], labels: Sequence[str], config: ClassifierConfig,
             verbose=0,
         )
     if any(math.isnan(p) for p, _ in model.f.predict(f"{lines[0]}\n", 1, 0.0, "strict")):
-        raise UserError("training diverged to NaN: lower learning_rate, or install fasttext-wheel in place of fasttext")
+        raise UserError("training diverged to NaN: lower learning_rate, or install fasttext-community, not fasttext")
     with whole_file(path) as temporary:
         model.save_model(str(temporary))
     return sha256_of(path)

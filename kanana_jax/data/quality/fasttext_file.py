@@ -126,7 +126,10 @@ def _dictionary(reader: _Reader, buckets: int) -> tuple[int, tuple[str, ...], in
         if kind != (i >= words) or count < 0 or total >= 1e15:
             raise ValueError(f"entry {i + 1} of its dictionary is neither a word nor a label")
         if kind:
-            names.append(word.decode("utf-8", "replace"))
+            try:
+                names.append(word.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                raise ValueError("a label is not UTF-8") from error
     if pruned < 0:
         return words, tuple(names), words + buckets
     places = np.frombuffer(reader.take(8 * pruned), "<i4").reshape(-1, 2)[:, 1]

@@ -20,7 +20,7 @@ MAX_PAGE = 512 << 20
 MAX_NESTED = 100_000_000  # values of a column of lists in one row group
 _BATCH_BYTES, _BATCH_ROWS = 128 << 20, 1024
 _HEADER, _MAX_HEADER = 1 << 12, 16 << 20
-_DICTIONARY_PAGE = 2
+_DICTIONARY_PAGE, _TEXT, _REPEATED = 2, 6, 2  # PageType, Type BYTE_ARRAY, FieldRepetitionType
 _VALUE = 32  # bytes of a small value of Python
 
 
@@ -35,53 +35,111 @@ def rows(file: pathlib.Path) -> Iterator[tuple[str, Any]]:
 
     row = 0
     try:
-        with file.open("rb") as stream, parquet.ParquetFile(stream) as about:
-            meta, sizes = about.metadata, []
-            for group in range(meta.num_row_groups):
-                sizes.append(_batch_rows(file, stream, meta, group))
-            dictionaries = _dictionaries(meta)
+        # Not by the library's own view of the footer, which ends the process where a histogram is damaged.
+        with file.open("rb") as stream:
+            leaves, groups = _footer(stream)
+            sizes = [_batch_rows(f"{file}, row group {g}", stream, leaves, found) for g, found in enumerate(groups, 1)]
+        texts = {
+            i for group in groups for i, column in enumerate(group) if leaves[i].kind == _TEXT and column.dictionary
+        }
         # Not ahead of time: that would hold whole row groups.
-        with parquet.ParquetFile(file, read_dictionary=dictionaries, pre_buffer=False, buffer_size=1 << 20) as table:
+        with parquet.ParquetFile(
+            file, read_dictionary=[leaves[i].path for i in sorted(texts)], pre_buffer=False, buffer_size=1 << 20
+        ) as table:
             for group, size in enumerate(sizes):
                 for batch in table.iter_batches(batch_size=size, row_groups=[group], use_threads=False):
                     for value in _values(batch):
                         row += 1
                         where = f"{file}:{row}"
                         yield where, Broken(where, value) if isinstance(value, str) else value
-    except (pyarrow.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, MemoryError, OverflowError, LookupError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"{file} is truncated or not parquet ({reason}): fetch it again") from error
 
 
-def _dictionaries(meta: Any) -> list[str]:
-    """Paths of the columns whose texts are in dictionaries."""
-    return [
-        meta.schema.column(c).path
-        for c in range(meta.num_columns)
-        if meta.schema.column(c).physical_type == "BYTE_ARRAY"
-        and any(meta.row_group(g).column(c).has_dictionary_page for g in range(meta.num_row_groups))
-    ]
+@dataclasses.dataclass(frozen=True)
+class _Leaf:
+    """A column: where in the schema, its physical type, its length if that is fixed, whether it is in a list."""
+
+    path: str
+    kind: int
+    length: int
+    nested: bool
 
 
-def _batch_rows(file: pathlib.Path, stream: IO[bytes], meta: Any, group: int) -> int:
+@dataclasses.dataclass(frozen=True)
+class _Column:
+    """A column chunk: where it begins, its dictionary (0: none), and its bytes."""
+
+    begin: int
+    dictionary: int
+    size: int
+
+
+def _footer(stream: IO[bytes]) -> tuple[list[_Leaf], list[list[_Column]]]:
+    """The columns, and the column chunks of each row group (`parquet.thrift`, struct FileMetaData).
+
+    Raises:
+      ValueError: no footer.
+    """
+    end = stream.seek(0, 2)
+    stream.seek(max(end - 8, 0))
+    tail = stream.read()
+    size = int.from_bytes(tail[:4], "little")
+    if tail[4:] != b"PAR1" or size > end - 8:
+        raise ValueError("it has no footer")
+    stream.seek(end - 8 - size)
+    try:
+        fields, _ = _struct(stream.read(size), 0, 0)
+        leaves = _leaves(fields[2])
+        groups = [[_column(column[3]) for column in group[1]] for group in fields[4]]
+    except (IndexError, KeyError, TypeError, AttributeError):
+        raise ValueError("its footer is none") from None
+    if any(len(group) != len(leaves) for group in groups):
+        raise ValueError("its footer has other columns than its schema")
+    return leaves, groups
+
+
+def _leaves(schema: list[dict[int, Any]]) -> list[_Leaf]:
+    """The schema's leaves; it is written with each node before its children."""
+    leaves, open_nodes = [], [(int(schema[0].get(5, 0)), "", False)]
+    for element in schema[1:]:
+        while open_nodes and open_nodes[-1][0] == 0:
+            open_nodes.pop()
+        left, above, inside = open_nodes.pop()
+        open_nodes.append((left - 1, above, inside))
+        path = above + element[4].decode("utf-8")
+        nested = inside or element.get(3) == _REPEATED
+        if element.get(5):
+            open_nodes.append((int(element[5]), f"{path}.", nested))
+        else:
+            leaves.append(_Leaf(path, int(element.get(1, -1)), int(element.get(2, 0)), nested))
+    return leaves
+
+
+def _column(fields: dict[int, Any]) -> _Column:
+    dictionary, data = int(fields.get(11) or 0), int(fields[9])
+    return _Column(min(dictionary or data, data), dictionary, int(fields[7]))
+
+
+def _batch_rows(where: str, stream: IO[bytes], leaves: list[_Leaf], columns: list[_Column]) -> int:
     """How many rows of a row group may be held at once.
 
     Raises:
       UserError: beyond the limits.
     """
     a_row = 1
-    for c in range(meta.num_columns):
-        column, schema = meta.row_group(group).column(c), meta.schema.column(c)
-        where = f"{file}, row group {group + 1}, column '{schema.path[:60]}'"
+    for leaf, column in zip(leaves, columns):
+        place = f"{where}, column '{leaf.path[:60]}'"
         pages = list(_pages(stream, column))
         longest = max((page.unpacked for page in pages), default=0)
         if longest > MAX_PAGE:
-            raise UserError(f"{where}: a page unpacks to {longest} bytes, more than {MAX_PAGE}: write smaller pages")
-        values = sum(page.values for page in pages if page.kind != _DICTIONARY_PAGE)
-        if schema.max_repetition_level and values > MAX_NESTED:
-            raise UserError(f"{where}: lists of {values} values, more than {MAX_NESTED}: write smaller row groups")
-        texts = [page.unpacked for page in pages if page.kind != _DICTIONARY_PAGE]
-        a_row += max(texts, default=0) if schema.physical_type == "BYTE_ARRAY" else max(schema.length, 8)
+            raise UserError(f"{place}: a page unpacks to {longest} bytes, more than {MAX_PAGE}: write smaller pages")
+        data = [page for page in pages if page.kind != _DICTIONARY_PAGE]
+        values = sum(page.values for page in data)
+        if leaf.nested and values > MAX_NESTED:
+            raise UserError(f"{place}: lists of {values} values, more than {MAX_NESTED}: write smaller row groups")
+        a_row += max((p.unpacked for p in data), default=0) if leaf.kind == _TEXT else max(leaf.length, 8)
     return int(np.clip(_BATCH_BYTES // a_row, 1, _BATCH_ROWS))
 
 
@@ -92,15 +150,15 @@ class _Page:
     values: int
 
 
-def _pages(stream: IO[bytes], column: Any) -> Iterator[_Page]:
+def _pages(stream: IO[bytes], column: _Column) -> Iterator[_Page]:
     """The pages of a column chunk by their headers.
 
     Raises:
       ValueError: a header that is none.
     """
-    starts = [o for o in (column.dictionary_page_offset, column.data_page_offset) if o]
-    at = min(starts, default=0)
-    end = at + column.total_compressed_size
+    at, end = column.begin, column.begin + column.size
+    if not 0 <= at <= end <= stream.seek(0, 2):
+        raise ValueError("a column lies outside the file")
     while at < end:
         stream.seek(at)
         data = stream.read(_HEADER)
@@ -116,12 +174,15 @@ def _pages(stream: IO[bytes], column: Any) -> Iterator[_Page]:
         if not isinstance(unpacked, int) or not isinstance(packed, int) or packed < 0 or unpacked < 0:
             raise ValueError("a page has no size")
         about = next((f for key in (5, 7, 8) if isinstance(f := fields.get(key), dict)), {})
-        yield _Page(fields.get(1, -1), unpacked, max(int(about.get(1, 0)), 0))
+        kind, values = fields.get(1), about.get(1)
+        if not isinstance(kind, int) or (about and not isinstance(values, int)):
+            raise ValueError("a page has no kind or no count")
+        yield _Page(kind, unpacked, max(values or 0, 0))
         at += size + packed
 
 
 def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
-    """The numbers and structs of a Thrift struct by field, and where it ends; all else is passed over.
+    """The numbers, texts, structs and lists of a Thrift struct by field, and where it ends; all else is None.
 
     Raises:
       IndexError: the data end before it does.
@@ -149,16 +210,21 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
         return None, at + 8
     if kind == 8:
         size, at = _varint(data, at)
-        return None, at + size
+        if size > len(data) - at:
+            raise IndexError
+        return data[at : at + size], at + size
     if kind in (9, 10):
         size, of = data[at] >> 4, data[at] & 15
         at += 1
         if size == 15:
             size, at = _varint(data, at)
+        if size > len(data) - at:
+            raise IndexError
+        items = []
         for _ in range(size):
-            _, at = _value(data, at + 1, 1, depth) if of in (1, 2) else _value(data, at, of, depth + 1)
-            data[at - 1]
-        return None, at
+            item, at = (None, at + 1) if of in (1, 2) else _value(data, at, of, depth + 1)
+            items.append(item)
+        return items, at
     if kind == 12:
         return _struct(data, at, depth + 1)
     raise ValueError("a page's header is no header")

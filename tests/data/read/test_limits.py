@@ -127,9 +127,11 @@ def test_page_headers_say_what_the_writer_wrote(tmp_path):
         )
         meta = pyarrow.parquet.read_metadata(path)
         with path.open("rb") as stream:
+            leaves, (columns,) = parquet._footer(stream)
+            assert [(leaf.path, leaf.nested) for leaf in leaves] == [("text", False), ("n.list.element", True)]
             for c in range(2):
                 column = meta.row_group(0).column(c)
-                pages = list(parquet._pages(stream, column))
+                pages = list(parquet._pages(stream, columns[c]))
                 assert len(pages) > 5 and sum(p.values for p in pages if p.kind != 2) == column.num_values
                 assert 0 < column.total_uncompressed_size - sum(p.unpacked for p in pages) < 100 * len(pages)
 
