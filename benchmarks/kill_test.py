@@ -109,14 +109,16 @@ def compare(a: pathlib.Path, b: pathlib.Path) -> list[str]:
     return sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
 
 
-def prepare(base: pathlib.Path) -> None:
+def prepare(base: pathlib.Path, count: int = 1500) -> None:
+    """Writes the inputs: 8 and 3 times `count` documents, near duplicates among them, and labels of all."""
     import gzip
 
     from kanana_jax.data.read import records
 
     (base / "config.py").write_text(CONFIG, encoding="utf-8")
     (base / "quality.py").write_text(QUALITY, encoding="utf-8")
-    texts = [r for r in records.read("microworld://news/en?size=4000&count=1500", source="") if isinstance(r, dict)]
+    news = records.read(f"microworld://news/en?size=4000&count={count}", source="")
+    texts = [r for r in news if isinstance(r, dict)]
     rng = random.Random(0)
     labels = []
     for name, copies in (("documents", 8), ("more", 3)):
