@@ -222,6 +222,8 @@ def main() -> None:
         with passes.open("a", encoding="utf-8") as file:
             file.write(json.dumps(found) + "\n")
         print(json.dumps(found), flush=True)
+        if "failed" in found:
+            sys.exit(f"{found['job']} failed")
 
     for job in sorted(jobs, key=lambda job: job.share):
         if job.name == "quality score" and not (base / "model.bin").is_file():

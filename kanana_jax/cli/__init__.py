@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kanana_jax.cli import data, evaluate, launch, models, observe, plan, process, quality
 from kanana_jax.cli.verbs import Action
@@ -19,17 +19,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     process.set_up_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with process.stoppable():
+        with process.stoppable() as told:
             try:
-                code = _run(arguments)
+                code = _run(arguments, told)
             except SystemExit:  # of --help, and of bad usage
-                process.flush_output()
+                if failed := process.flush_output():
+                    return failed
                 raise
-            process.flush_output()
-            return code
-    except UserError as error:
-        process.say(str(error))
-        return error.exit_code
+            return process.flush_output() or code
     except Stopped as stopped:
         process.say(str(stopped))
         return stopped.exit_code
@@ -42,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], told: Callable[[], Stopped | None]) -> int:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     try:
@@ -59,19 +56,23 @@ def _run(arguments: list[str]) -> int:
                 logging.getLogger(name).setLevel(logging.CRITICAL)
             sys.excepthook = sys.unraisablehook = threading.excepthook = lambda *_: None
         return options.action(options, overrides, ["kanana", *arguments]) or 0
-    except UserError as error:
-        if options.debug:
-            raise
+    except BaseException as error:
+        stopped = told()
+        if stopped is not None and error is not stopped:
+            raise stopped from error
+        return _code_of(error, options.debug)
+
+
+def _code_of(error: BaseException, debug: bool) -> int:
+    """Tells an error by its sentence; what `main` tells is raised again, and all of them with `--debug`."""
+    from kanana_jax.data.tokens.panics import is_panic
+
+    if debug or isinstance(error, BrokenPipeError) or not (isinstance(error, Exception) or is_panic(error)):
+        raise error
+    if isinstance(error, UserError):
         process.say(str(error))
         return error.exit_code
-    except BrokenPipeError:
-        raise
-    except BaseException as error:
-        from kanana_jax.data.tokens.panics import is_panic
-
-        if options.debug or not (isinstance(error, Exception) or is_panic(error)):
-            raise
-        return _fault(error)
+    return _fault(error)
 
 
 def _fault(error: BaseException) -> int:

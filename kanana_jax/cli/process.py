@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Generator
 from types import FrameType
 
-from kanana_jax.errors import Stopped, UserError
+from kanana_jax.errors import Stopped
 
 CODES = {signal.SIGTERM: 75, signal.SIGHUP: 75, signal.SIGINT: 130}
 # Native code (a compiler, a trainer of vocabularies) may hold the interpreter so long before the process ends without
 # it; and cleaning up may take so long once it has come back.
-GRACE_S, UNWIND_S = 5.0, 20.0
+GRACE_S, UNWIND_S = 5.0, 10.0
 # A signal that comes again within this time is the same one by another way: a service manager and the watcher.
 SAME_S = 1.0
 CLOSED_PIPE = 128 + signal.SIGPIPE
@@ -44,32 +44,34 @@ def sentence_of(signum: int) -> str:
 
 
 @contextlib.contextmanager
-def stoppable() -> Generator[None]:
+def stoppable() -> Generator[Callable[[], Stopped | None]]:
     """Signals end the block by `Stopped`, or the process where the block does not end in time or is told twice.
+
+    Gives a function that says whether that has happened: a library in between may have made a fault of it.
 
     Everything that a verb writes can be resumed after a SIGKILL, so ending at once loses what a kill would. A training
     loop takes over the signal while it has more than that to lose (`training/preemption.py`).
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
-    told = threading.Event()
+    told: list[Stopped] = []
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        if not told.is_set():
-            told.set()
-            raise Stopped(signum, sentence_of(signum))
+        if not told:
+            told.append(Stopped(signum, sentence_of(signum)))
+            raise told[0]
 
     # A signal that was ignored when the command started stays so: nohup.
     before = {s: signal.signal(s, stop) for s in CODES if signal.getsignal(s) is not signal.SIG_IGN}
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    watch = threading.Thread(target=_watch, args=(reading, stop, told.is_set), name="signals", daemon=True)
+    watch = threading.Thread(target=_watch, args=(reading, stop, lambda: bool(told)), name="signals", daemon=True)
     watch.start()
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, CODES)  # a command that starts itself again holds them back
-        yield
+        yield lambda: told[0] if told else None
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
@@ -133,12 +135,11 @@ def _end_workers() -> None:
         worker.kill()
 
 
-def flush_output() -> None:
-    """Brings errors of standard output to where they are told.
+def flush_output() -> int:
+    """Writes what is held back of standard output; the exit code of a failure, which it tells, as of a full disk.
 
     Raises:
       BrokenPipeError: nobody reads it any more.
-      UserError: it cannot be written, as a file on a full disk.
     """
     try:
         if sys.stdout is not None:
@@ -147,7 +148,9 @@ def flush_output() -> None:
         raise
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else it is tried again at the exit
-        raise UserError(f"cannot write the output ({error.strerror}): free space, or send it elsewhere") from error
+        say(f"cannot write the output ({error.strerror}): free space, or send it elsewhere")
+        return 1
+    return 0
 
 
 def is_closed_pipe() -> bool:

@@ -39,6 +39,9 @@ SWALLOWS = """
 CLEANS_UP = """
     try: time.sleep(60)
     finally: time.sleep(60)"""
+WRAPS = """
+    try: time.sleep(60)
+    except BaseException as error: raise ImportError('while loading') from error"""
 THREAD = "threading.Thread(target=time.sleep, args=(60,)).start(); time.sleep(60)"
 
 
@@ -54,7 +57,7 @@ def _start(does: str, **more) -> subprocess.Popen:
     return process
 
 
-@pytest.mark.parametrize("does", [SLEEPS, NATIVE, SWALLOWS, CLEANS_UP, THREAD])
+@pytest.mark.parametrize("does", [SLEEPS, NATIVE, SWALLOWS, CLEANS_UP, WRAPS, THREAD])
 @pytest.mark.parametrize("signum, code", [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)])
 def test_one_signal_ends_it_whatever_it_does(does, signum, code):
     process = _start(does)
