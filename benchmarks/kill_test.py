@@ -88,6 +88,7 @@ def start(job: Job, base: pathlib.Path, place: str) -> subprocess.Popen:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
     )
 
 

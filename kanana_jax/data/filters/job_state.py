@@ -42,7 +42,7 @@ def begin(output: pathlib.Path, job: Mapping[str, Any], origins: Sequence[Origin
 
 def save(output: pathlib.Path, state: Mapping[str, Any]) -> None:
     """Writes the state."""
-    text = json.dumps(state, ensure_ascii=False)
+    text = json.dumps(state)  # in ASCII: a path that is no UTF-8 has lone surrogates, which only an escape can carry
     with whole_file(output / STATE) as temporary:
         temporary.write_text(f'{{"digest": "{_digest(text)}", {text[1:]}', encoding="utf-8")
 
@@ -77,7 +77,7 @@ def _load(path: pathlib.Path) -> dict[str, Any] | None:
         state = json.loads(path.read_text(encoding="utf-8"))
         if "digest" not in state and "job" in state:
             raise ConfigError(f"{path.parent} was begun by an older version: name another --output")
-        if state.pop("digest") != _digest(json.dumps(state, ensure_ascii=False)):
+        if state.pop("digest") != _digest(json.dumps(state)):
             raise ValueError("it is not what was written")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}): remove its folder, or name another --output") from error
