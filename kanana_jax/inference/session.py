@@ -54,12 +54,12 @@ class Session:
                 f"{found.path}: the tokenizer has {tokenizer.vocab_size} pieces, "
                 f"the model {found.architecture.vocab_size}"
             )
+        ends = model_folder.end_ids(found.path)
         runtime = Runtime(param_dtype=dtype, compute_dtype=dtype)
         # Weights are cut over as many devices as divide them; the others hold copies, for other rows.
         count = len(jax.devices() if devices is None else devices)
         mesh = make_mesh(MeshConfig(data=-1, fsdp=math.gcd(count, found.architecture.embed_dim)), devices)
         model = Model(found.architecture, runtime)
-        ends = model_folder.end_ids(found.path)
         return Session(model, model_folder.load_params(found, runtime, mesh), tokenizer, mesh, ends)
 
     def continue_texts(

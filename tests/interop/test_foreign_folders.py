@@ -4,6 +4,7 @@ import json
 import shutil
 import struct
 import tracemalloc
+import types
 
 import jax
 import ml_dtypes
@@ -17,6 +18,7 @@ from kanana_jax.interop.families import from_config, llama, qwen3
 from kanana_jax.models.architecture import Architecture, RopeScaling, Runtime
 from kanana_jax.models.transformer import abstract_params
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+from kanana_jax.recipe.config import check_models
 from kanana_jax.surgery import streaming, upscale
 
 SHAPE = dict(
@@ -306,6 +308,31 @@ def test_a_config_that_was_changed_beside_its_history_is_told(tmp_path):
     config["rms_norm_eps"] = 1e-6
     file.write_text(json.dumps(config))
     refused(tmp_path / "ours", "tell of different models \\(norm_eps 1e-06 and 1e-05\\)", tmp_path)
+
+
+def test_a_changed_byte_of_our_weights_is_noticed(tmp_path):
+    model_folder.transfer(put(tmp_path / "f"), tmp_path / "ours", keep_card=True)
+    model_folder.transfer(tmp_path / "ours", tmp_path / "again", keep_card=True)
+    file = tmp_path / "ours/model-00002-of-00003.safetensors"
+    data = bytearray(file.read_bytes())
+    assert data == (tmp_path / "again" / file.name).read_bytes()
+    for place in (-1, -9, -1000):
+        changed = data.copy()
+        changed[place] ^= 4
+        file.write_bytes(changed)
+        refused(tmp_path / "ours", "are not those that were written", tmp_path)
+    file.write_bytes(data)
+    load(tmp_path / "ours")
+    assert load_file(str(file)).keys() == {n for n in tensors() if n.startswith("model.layers.0.")}
+
+
+def test_a_recipe_looks_at_its_folders_before_it_compiles(tmp_path):
+    good, bad = put(tmp_path / "good"), put(tmp_path / "bad", dict(num_hidden_layers=9_000))
+    for start, teacher in ((good, bad), (bad, good)):
+        stage = types.SimpleNamespace(start=str(start), others=lambda teacher=teacher: {"teacher": str(teacher)})
+        with pytest.raises(UserError, match="bad lacks the tensor"):
+            check_models({"s": stage}, ["s"])
+    check_models({"s": types.SimpleNamespace(start="earlier", others=dict)}, ["earlier", "s"])
 
 
 def test_an_adapter_beside_the_weights_is_refused(tmp_path):
