@@ -68,7 +68,7 @@ class Job:
 
 
 JOBS = (
-    Job("run", ("run", "--config", "config.py", "--workdir", "PLACE"), 46, 12, STAGES),
+    Job("run", ("run", "--config", "config.py", "--workdir", "PLACE"), 46, 4, STAGES),
     Job("filter", ("filter", "--config", "data/en", "--input", "documents.jsonl.gz", "--output", "PLACE", "--signals",
                    "--keep-dropped", "--workers", "2"), 18),
     Job("dedup", ("dedup", "--input", "documents.jsonl.gz", "more.jsonl.gz", "--output", "PLACE"), 14),
