@@ -27,6 +27,15 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _PASSED_OVER = ("checkpoints", "compiled")
 
 
+class _Object(dict):
+    """A file's JSON object: a key that is asked for and lacks is told with the file's name."""
+
+    path: pathlib.Path
+
+    def __missing__(self, key: Any) -> Any:
+        raise UserError(f"{self.path} lacks '{key}': restore it, or delete it and make it again")
+
+
 def load_json(path: pathlib.Path, kind: type[dict] | type[list] = dict) -> Any:
     """A JSON file's value.
 
@@ -34,7 +43,8 @@ def load_json(path: pathlib.Path, kind: type[dict] | type[list] = dict) -> Any:
       kind: what its outermost value must be.
 
     Raises:
-      UserError: the file is missing, cannot be read, is empty, cut off or no JSON, or holds something else.
+      UserError: the file is missing, cannot be read, is empty, cut off or no JSON, or holds something else; later,
+        when a key of an object is asked for that it lacks.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -48,6 +58,9 @@ def load_json(path: pathlib.Path, kind: type[dict] | type[list] = dict) -> Any:
     if not isinstance(value, kind):
         wanted = "list" if kind is list else "object"
         raise UserError(f"{path} holds no JSON {wanted}: restore it, or delete it and make it again")
+    if isinstance(value, dict):
+        value = _Object(value)
+        value.path = path
     return value
 
 

@@ -160,6 +160,14 @@ def test_a_damaged_json_file_is_told_by_its_name(tmp_path, text, told):
     assert str(file) in str(error.value) and "delete it" in str(error.value)
 
 
+def test_a_key_that_a_json_file_lacks_is_told_with_its_name(tmp_path):
+    write_json(tmp_path / "state.json", {"a": {"b": 1}})
+    state = load_json(tmp_path / "state.json")
+    assert state == {"a": {"b": 1}} and state.get("c") is None and "c" not in state
+    with pytest.raises(UserError, match="state.json lacks 'c'"):
+        state["c"]
+
+
 def test_a_missing_or_unreadable_json_file(tmp_path):
     assert read_json(tmp_path / "no.json") is None
     with pytest.raises(UserError, match="is missing"):
