@@ -61,8 +61,8 @@ def apart(output: pathlib.Path, inputs: Iterable[str]) -> None:
             continue
         if _meet(own, given):
             raise ConfigError(
-                f"--output {output} and the input '{given}' lie in each other, so that what is written would be read "
-                "as documents: name an output outside of the inputs"
+                f"{output} and the input '{given}' lie in each other, so that what is written would be read as "
+                "documents: write to a place outside of the inputs"
             )
 
 

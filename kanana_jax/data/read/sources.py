@@ -17,7 +17,7 @@ import grain
 
 from kanana_jax import languages
 from kanana_jax.config import fingerprint
-from kanana_jax.data.read import origins, records
+from kanana_jax.data.read import origins, outputs, records
 from kanana_jax.data.read.origins import Origin
 from kanana_jax.data.read.record import CONVERSATION, Broken, Record
 from kanana_jax.errors import UserError
@@ -110,8 +110,10 @@ def prepare(name: str, config: SourceConfig, cache: pathlib.Path) -> PreparedSou
     Where its files are gone, documents that were converted from them under the same config are enough.
 
     Raises:
+      ConfigError: `cache` lies in the source, which would read its own shards.
       UserError: no documents, or more broken lines than `max_broken_share`.
     """
+    outputs.apart(cache, [config.path])
     folder, found = _folder(name, config, cache)
     if not found:
         log.warning(

@@ -4,6 +4,7 @@ import datetime
 import gzip
 import hashlib
 import json
+import os
 
 import pyarrow
 import pyarrow.parquet
@@ -12,7 +13,7 @@ import zstandard
 
 from kanana_jax.data.read import records, sources
 from kanana_jax.data.read.record import Broken
-from kanana_jax.errors import UserError
+from kanana_jax.errors import ConfigError, UserError
 
 LINES = [json.dumps({"id": f"d{i}", "text": f"문서 {i * 7919} " * 5}, ensure_ascii=False).encode() for i in range(400)]
 BODY = b"\n".join(LINES) + b"\n"
@@ -187,3 +188,20 @@ def test_a_damaged_file_is_named_and_leaves_nothing_behind(tmp_path, name):
     with pytest.raises(UserError, match=f"{name} is truncated or not .*fetch it again"):
         _prepare(tmp_path / name, tmp_path, max_broken_share=1.0)
     assert not list((tmp_path / "cache").glob("*"))
+
+
+def test_shards_in_their_own_source_are_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.jsonl").write_bytes(BODY)
+    with pytest.raises(ConfigError, match="lie in each other"):
+        sources.prepare("s", sources.SourceConfig(str(tmp_path / "in"), "ko"), tmp_path / "in/run/data")
+    assert os.listdir(tmp_path / "in") == ["a.jsonl"]
+
+
+def test_touched_files_are_not_converted_again(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(BODY)
+    first = _prepare(path, tmp_path)
+    os.utime(path, ns=(1, 1))
+    assert _prepare(path, tmp_path).folder == first.folder
+    assert len(list((tmp_path / "cache").glob("s-*"))) == 1
