@@ -5,6 +5,7 @@ import json
 import pytest
 
 from kanana_jax import languages
+from kanana_jax.data.dedup import index, minhash
 from kanana_jax.data.filters import FilterConfig, Filters, Rule, check_names, job
 from kanana_jax.data.filters.language import detect, shares
 from kanana_jax.data.read import records, sources
@@ -56,6 +57,8 @@ def test_records_sources_filters_and_vocabularies_read_any_form(tmp_path):
     check_names({"ko-KR": FilterConfig()}, ("web", "ko"), "filters")
     with pytest.raises(ConfigError, match="two filters"):
         Filters({"ko": FilterConfig(), "kor": FilterConfig()})
+    assert index.DedupConfig(lang="jpn_Jpan").lang == "ja" and index.DedupConfig().lang == "default"
+    assert minhash.MinHashConfig(shingles={"default": minhash.Shingles(), "KOR": minhash.Shingles("word", 2)}).shingles["ko"].n == 2
     assert TokenizerConfig(shares={"kor": 1.0, "eng_Latn": 2.0}).shares == {"ko": 1.0, "en": 2.0}
 
 

@@ -35,7 +35,7 @@ def read(file: pathlib.Path, needs: Sequence[str] = ()) -> dict[str, Any]:
     """
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is no file of results ({error}): write one with 'kanana eval … --output'") from error
     if not isinstance(value, dict) or not all(isinstance(value.get(key), dict) for key in ("results", "documents")):
         raise UserError(f"{file} holds no results of 'kanana eval': it needs the keys results and documents")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from kanana_jax import languages
 from kanana_jax.data.arrays import tables
 from kanana_jax.data.dedup import clusters, minhash, verdicts
 from kanana_jax.data.dedup.minhash import MinHashConfig
@@ -39,6 +40,9 @@ class DedupConfig:
     keep: clusters.Keep = "first"
     quality: str = "quality"
     lang: str = "default"
+
+    def __post_init__(self):
+        object.__setattr__(self, "lang", languages.tag(self.lang))
 
 
 @dataclasses.dataclass(frozen=True)

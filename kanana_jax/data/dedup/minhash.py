@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kanana_jax import languages
 from kanana_jax.data.arrays import characters, units
 from kanana_jax.data.arrays.documents import join
 from kanana_jax.data.arrays.hashing import PrefixHash, mix
@@ -46,6 +47,7 @@ class MinHashConfig:
     seed: int = 0
 
     def __post_init__(self):
+        object.__setattr__(self, "shingles", {languages.tag(lang): own for lang, own in self.shingles.items()})
         if min(self.bands, self.rows) < 1:
             raise ValueError("bands and rows must be at least 1")
         if "default" not in self.shingles:
