@@ -125,7 +125,8 @@ class Checkpoints:
         except Exception as error:
             raise UserError(
                 f"checkpoint {self.folder / str(step)} cannot be restored into this model "
-                f"({_first_line(error)}): use the config it was written with, or another workdir"
+                f"({_first_line(error)}): use the config it was written with or another workdir, or, if it is damaged, "
+                "remove that folder, and the run goes on from the one before"
             ) from error
         data = restored["data"]
         if "data" in data or "digest" in data:  # older ones have neither
