@@ -123,7 +123,7 @@ def _opened(kind: Callable[[str], _Reader], folder: str, stamp: tuple[int, ...])
 
 def as_bytes(value: Any) -> np.ndarray:
     """JSON as an array, for values that are too long for `about`."""
-    return np.frombuffer(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"), np.uint8)
+    return np.frombuffer(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace"), np.uint8)
 
 
 def from_bytes(array: np.ndarray) -> Any:

@@ -84,7 +84,7 @@ def run(
             members
             | "clusters" >> beam.GroupByKey()
             | "judge" >> beam.FlatMap(_judge, config)
-            | "lines" >> beam.Map(json.dumps, ensure_ascii=False)
+            | "lines" >> beam.Map(json.dumps)
             | beam.io.WriteToText(str(parts / "duplicates"))
         )
         _ = read[_ABOUT] | "about" >> beam.Map(json.dumps) | "origins" >> beam.io.WriteToText(str(parts / _ABOUT))

@@ -96,8 +96,9 @@ def write_results(
       UserError: the disk is full or not writable.
     """
     verdicts.write(output, judged, kinds)
-    with whole_file(output / "duplicates.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    with whole_file(output / "duplicates.jsonl") as temporary, temporary.open("wb") as file:
+        for line in lines:  # a path that is no UTF-8 has lone surrogates, which only an escape can carry
+            file.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
     write_json(output / "report.json", report)
 
 

@@ -47,9 +47,9 @@ class Fields:
                 raw = jsonl.parse(raw)
         except ValueError as error:
             return Broken(where, f"not JSON in UTF-8 ({str(error)[:80]})")
-        id = where.removeprefix(self.root)
+        id, source = _spelt(where.removeprefix(self.root)), _spelt(self.source)
         try:
-            record = normalise(raw, text_field=self.text_field, source=self.source, lang=self.lang, default_id=id)
+            record = normalise(raw, text_field=self.text_field, source=source, lang=self.lang, default_id=id)
         except ValueError as error:
             return Broken(where, str(error))
         return record if self.place is None else {**record, PLACE: [*self.place, number]}
@@ -103,6 +103,11 @@ def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, defau
     if meta:
         record["meta"] = _plain(meta)
     return record
+
+
+def _spelt(name: str) -> str:
+    """The part of a path as it is in UTF-8, which a locale of another encoding reads byte by byte."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _turns(messages: Any) -> str:
