@@ -117,7 +117,7 @@ def _write(folder, processes, per_shard=3):
             ranges = [[int(row), int(row) + 1] for row in mine]
             shards.append({"file": path.name, "steps": [first, end], "rows": ranges, "bytes": path.stat().st_size})
     index = dict(
-        teacher="t" * 32, tokenizer="x" * 64, k=K, rows=STEPS * B, seq_len=T, batch_size=B, steps=STEPS,
+        teacher="t" * 32, tokenizer="x" * 64, k=K, rows=STEPS * B, seq_len=T, batch_size=B, steps=STEPS, vocab_size=300,
         ids_dtype="uint16", log_probs_dtype="float16", data={"seed": 0, "mixture": {"web": 1.0}}, shards=shards,
     )  # fmt: skip
     (folder / "index.json").write_text(json.dumps(index))
