@@ -51,17 +51,22 @@ class Checkpoints:
                 BestN(get_metric_fn=_loss, reverse=True, n=config.keep_best, keep_checkpoints_without_metrics=False)
             )
         self._begun: int | None = None
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy(policies),
-                # Not used to choose, since the policy does; without it Orbax keeps no metrics on disk.
-                best_fn=_loss if config.keep_best else None,
-                best_mode="min",
-                cleanup_tmp_directories=True,
-                enable_async_checkpointing=True,
-            ),
-        )
+        try:
+            self._manager = ocp.CheckpointManager(
+                self.folder,
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=AnyPreservationPolicy(policies),
+                    # Not used to choose, since the policy does; without it Orbax keeps no metrics on disk.
+                    best_fn=_loss if config.keep_best else None,
+                    best_mode="min",
+                    cleanup_tmp_directories=True,
+                    enable_async_checkpointing=True,
+                ),
+            )
+        except Exception as error:
+            raise UserError(
+                f"{self.folder} cannot be opened ({_first_line(error)}): remove the checkpoint in it that is damaged"
+            ) from error
 
     def latest(self) -> int | None:
         return self._manager.latest_step()
@@ -85,7 +90,7 @@ class Checkpoints:
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state._asdict()),
-                    data=ocp.args.JsonSave({"data": data, "digest": _digest(data)}),
+                    data=ocp.args.JsonSave({"data": data, "digest": _digest(step, data)}),
                 ),
                 metrics=None if loss is None else {"loss": loss},
                 force=True,
@@ -129,11 +134,10 @@ class Checkpoints:
                 "remove that folder, and the run goes on from the one before"
             ) from error
         data = restored["data"]
-        if "data" in data or "digest" in data:  # older ones have neither
-            data, noted = data.get("data"), data.get("digest")
-        else:
-            noted = _digest(data)
-        if noted != _digest(data):
+        noted = _digest(step, data)
+        if not isinstance(data, dict) or not data or not all(key.isdigit() for key in data):  # older ones: by lane
+            data, noted = (data.get("data"), data.get("digest")) if isinstance(data, dict) else (None, None)
+        if not isinstance(data, dict) or noted != _digest(step, data):
             raise UserError(
                 f"checkpoint {self.folder / str(step)}: its data position is not the one that was written: remove that "
                 "folder, and the run goes on from the one before"
@@ -169,9 +173,9 @@ class Checkpoints:
         )
 
 
-def _digest(data: Any) -> str:
-    """A hash of JSON."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+def _digest(step: int, data: Any) -> str:
+    """A hash of a position, and of the step that it belongs to."""
+    return hashlib.sha256(json.dumps([step, data], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _loss(metrics: dict[str, float]) -> float:
