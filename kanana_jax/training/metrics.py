@@ -20,9 +20,15 @@ class Writer(Protocol):
 
 
 class JsonLines:
-    """`metrics.jsonl`; lines after `from_step` (of a run that was cut off) are dropped first."""
+    """`metrics.jsonl`; lines of a run that was cut off, which will be written again, are dropped first.
 
-    def __init__(self, path: pathlib.Path, from_step: int):
+    Args:
+      from_step: lines after it are dropped.
+      judged: evaluations after it likewise.
+    """
+
+    def __init__(self, path: pathlib.Path, from_step: int, judged: int | None = None):
+        judged = from_step if judged is None else judged
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = []
         if path.exists():
@@ -31,7 +37,7 @@ class JsonLines:
                     line = json.loads(text)
                 except ValueError:  # the half line of a killed process
                     continue
-                if line["step"] <= from_step:
+                if line["step"] <= (judged if "eval" in line else from_step):
                     kept.append(text + "\n")
             with whole_file(path) as temporary:
                 temporary.write_text("".join(kept), encoding="utf-8")
