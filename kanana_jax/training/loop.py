@@ -198,8 +198,8 @@ class _Run:
         self.writers: list[metrics_lib.Writer] = []
         if jax.process_index() == 0:
             self.writers = [
-                # A start at the end evaluates again, and so does one at a step that was saved before it was evaluated.
-                metrics_lib.JsonLines(folder / "metrics.jsonl", start, so_far.judged if start < end else start - 1),
+                # At 0, at the end, and where a save came before its evaluation, a start evaluates again.
+                metrics_lib.JsonLines(folder / "metrics.jsonl", start, so_far.judged if 0 < start < end else start - 1),
                 metrics_lib.TensorBoard(folder / "events", start),
                 metrics_lib.Terminal(task.name, end, start),
             ]

@@ -284,6 +284,18 @@ def test_an_evaluation_that_a_stop_left_out_is_made_up_for(tmp_path, monkeypatch
     assert [line["step"] for line in _lines(tmp_path) if "eval" in line] == [2, 4, 5, 6, 8]
 
 
+def test_an_evaluation_at_the_start_is_one_line_also_after_a_kill_before_the_first_checkpoint(tmp_path):
+    def broken(params, batch, rng, others):
+        raise RuntimeError("cut off")
+
+    task = _task(evaluate=_scored([1.0]), score=Score("reward", "higher"), fresh=False)
+    with pytest.raises(RuntimeError, match="cut off"):
+        _train(dataclasses.replace(task, loss=broken), _config(2), tmp_path)
+    assert [line["step"] for line in _lines(tmp_path) if "eval" in line] == [0]
+    _train(dataclasses.replace(task, evaluate=_scored([1.0, 2.0])), _config(2), tmp_path)
+    assert [line["step"] for line in _lines(tmp_path) if "eval" in line] == [0, 2]
+
+
 def test_patience_without_held_out_documents_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="pairs.train.patience.*holdout"):
         _train(_task(), _config(4, eval_every=2, patience=1), tmp_path)
