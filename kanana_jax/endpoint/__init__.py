@@ -173,7 +173,7 @@ def _in_attempts(service: Service, attempt: Callable[[], Answer], wait: Callable
             reason, asked = str(error), error.seconds
             if asked > LONGEST_WAIT:
                 raise UserError(
-                    f"{service.shown} asks to wait for {asked:.0f} s ({reason}): run again then to go on"
+                    f"{service.shown} asks to wait for {asked:.0f} s ({reason}): run again then to resume"
                 ) from error
         except ssl.SSLCertVerificationError as error:
             raise UserError(f"{service.shown} has no certificate that holds ({error.verify_message})") from error
@@ -181,7 +181,7 @@ def _in_attempts(service: Service, attempt: Callable[[], Answer], wait: Callable
             reason = _clean(service, str(error) or type(error).__name__)
         if number + 1 < service.attempts:
             wait(max(2.0**number, asked))
-    raise UserError(f"{service.shown} did not answer after {service.attempts} attempts ({reason}): run again to go on")
+    raise UserError(f"{service.shown} did not answer after {service.attempts} attempts ({reason}): run again to resume")
 
 
 def _exchange(service: Service, request: urllib.request.Request, direct: bool = False) -> bytes:

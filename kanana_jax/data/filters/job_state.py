@@ -17,7 +17,7 @@ INPUTS, REPORT = "inputs.json", "report.json"
 
 
 def begin(output: pathlib.Path, job: Mapping[str, Any], origins: Sequence[Origin]) -> dict[str, Any]:
-    """The state to go on from; where there is none, that of a job which has read nothing, saved.
+    """The state to resume from; where there is none, that of a job which has read nothing, saved.
 
     Args:
       job: what must be the same in all starts, beside the inputs.

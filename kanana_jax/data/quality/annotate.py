@@ -84,9 +84,9 @@ class Endpoint:
         """
         config = self._config
         if config.max_requests and self._requests + len(batch) > config.max_requests:
-            raise UserError(f"the budget of {config.max_requests} requests is used up: raise max_requests to go on")
+            raise UserError(f"the budget of {config.max_requests} requests is used up: raise max_requests to continue")
         if config.max_tokens and self._tokens >= config.max_tokens:
-            raise UserError(f"the budget of {config.max_tokens} tokens is used up: raise max_tokens to go on")
+            raise UserError(f"the budget of {config.max_tokens} tokens is used up: raise max_tokens to continue")
         service, stop = self._service(), threading.Event()
         labels: list[int | None] = [None] * len(batch)
         refused: list[tuple[Record, str]] = []

@@ -129,7 +129,7 @@ def _is_round(found: Any) -> bool:
 def check_same(
     output: pathlib.Path, before: Mapping[str, Any], known: Sequence[Origin], digest: str, now: Pool
 ) -> None:
-    """Refuses to go on with another config or on other documents.
+    """Refuses to resume with another config or on other documents.
 
     Raises:
       ConfigError: names the file that differs.
