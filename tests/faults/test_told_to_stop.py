@@ -45,6 +45,18 @@ WRAPS = """
 THREAD = "threading.Thread(target=time.sleep, args=(60,)).start(); time.sleep(60)"
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Signals that a shell in the background or `nohup` has the tests ignore; processes that are started would, too."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    ignored = [number for number in numbers if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.default_int_handler)  # which is the default again in what is started
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _start(does: str, **more) -> subprocess.Popen:
     process = subprocess.Popen(
         [sys.executable, "-c", DOES.format(does=does)],
