@@ -248,8 +248,7 @@ def locked(place: pathlib.Path, *, folder: bool = True) -> Generator[None]:
 def _lock(file: pathlib.Path, place: pathlib.Path) -> int:
     """A descriptor of the lock's file, which holds the lock and says whose it is."""
     while True:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        descriptor = _opened(file)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -270,6 +269,15 @@ def _lock(file: pathlib.Path, place: pathlib.Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # who held it has removed the file meanwhile
+
+
+def _opened(file: pathlib.Path) -> int:
+    for _ in range(1000):
+        # Who held the lock may remove the folder that it made, here or between the two calls.
+        with contextlib.suppress(FileNotFoundError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(file.parent))
 
 
 def _holder(descriptor: int) -> str:
