@@ -71,7 +71,8 @@ def test_the_lock_is_the_place_s_and_not_its_name_s(tmp_path, hold):
 @pytest.mark.parametrize(
     "inside",
     [
-        "import os; child = os.fork(); child or (os.close(1), time.sleep(30), os._exit(0))",
+        "import os; ends = os.pipe(); os.fork() or (os.close(1), os.write(ends[1], b'.'), time.sleep(30), os._exit(0)); "
+        "os.read(ends[0], 1)",
         "import subprocess; subprocess.Popen(['sleep', '30'], stdout=subprocess.DEVNULL)",
     ],
 )

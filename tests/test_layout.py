@@ -22,7 +22,7 @@ report
 endpoint
 config
 files
-errors jsonl languages
+errors languages
 """
 NEIGHBOURS = {("evaluation", "inference")}
 # Inside `data`, likewise.
@@ -37,7 +37,7 @@ microworld tokens
 arrays
 """
 # What the observatory may know beside itself: it imports no JAX.
-OBSERVATORY = {"report", "errors", "config", "files", "jsonl", "languages"}
+OBSERVATORY = {"report", "errors", "config", "files", "languages"}
 TENSORFLOW = {"tensorflow", "tensorflow_text", "seqio", "tensorflow_datasets"}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from kanana_jax import jsonl
+from kanana_jax.data.read import jsonl
 from kanana_jax.errors import ConfigError
 
 if TYPE_CHECKING:

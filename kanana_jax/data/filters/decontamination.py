@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from kanana_jax import config as configs
-from kanana_jax import jsonl
 from kanana_jax.data.arrays import characters, tables
 from kanana_jax.data.arrays.documents import Documents, batches, join
 from kanana_jax.data.filters.ngrams import Lengths, Units
+from kanana_jax.data.read import jsonl
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import write_json
 

@@ -8,9 +8,9 @@ import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
-from kanana_jax import jsonl
 from kanana_jax.data.quality.annotate import Annotator, Endpoint
 from kanana_jax.data.quality.documents import Key, key_of
+from kanana_jax.data.read import jsonl
 from kanana_jax.data.read.record import Record
 from kanana_jax.errors import UserError
 

@@ -12,9 +12,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from kanana_jax.data.read.jsonl import MAX_LINE
 from kanana_jax.data.read.record import Broken
 from kanana_jax.errors import UserError
-from kanana_jax.jsonl import MAX_LINE
 
 MAX_PAGE = 512 << 20
 MAX_NESTED = 100_000_000  # values of a column of lists in one row group

@@ -15,8 +15,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from kanana_jax import jsonl, languages
+from kanana_jax import languages
 from kanana_jax.data.extract.markup import Broken
+from kanana_jax.data.read import jsonl
 
 __all__ = ["Broken", "Fields", "Line", "Record", "normalise"]
 

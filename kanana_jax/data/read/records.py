@@ -10,9 +10,8 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from kanana_jax import jsonl
 from kanana_jax.data.extract.files import SUFFIXES, read_unit, units
-from kanana_jax.data.read import outputs, parquet
+from kanana_jax.data.read import jsonl, outputs, parquet
 from kanana_jax.data.read.origins import Origin, is_unchanged, stamp_of
 from kanana_jax.data.read.record import PLACE, Broken, Fields, Line, Record
 from kanana_jax.errors import UserError

@@ -10,8 +10,7 @@ import pyarrow.parquet
 import pytest
 import zstandard
 
-from kanana_jax import jsonl
-from kanana_jax.data.read import parquet, records
+from kanana_jax.data.read import jsonl, parquet, records
 from kanana_jax.data.read.record import Broken
 from kanana_jax.errors import UserError
 
