@@ -48,6 +48,7 @@ def _summary(report: Json, cost: Json) -> list[Block]:
                 "dropped": report["dropped"],
                 **({"judged by no filter": report["unjudged"]} if report.get("unjudged") else {}),
                 "broken lines": report["broken_lines"],
+                **{f"passed over: {reason}": n for reason, n in report.get("skipped", {}).items()},
                 "text": f"{megabytes:,.1f} MB",
                 "MB/s of one core": round(megabytes / max(cost["cpu_seconds"], 1e-9), 2),
             }

@@ -35,7 +35,7 @@ from kanana_jax.data.arrays.spans import Span
 from kanana_jax.data.read import origins as origins_lib
 from kanana_jax.data.read import outputs, records
 from kanana_jax.data.read.origins import Origin
-from kanana_jax.data.read.record import Broken
+from kanana_jax.data.read.record import Broken, Skipped
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import scratch, write_json
 
@@ -207,7 +207,7 @@ def _read(
     for origin in origins:
         for items in records.batches(records.documents_of(origin, source=""), _BATCH):
             texts = [characters.normalise(item["text"]) for item in items if not isinstance(item, Broken)]
-            totals["broken"] += len(items) - len(texts)
+            totals["broken"] += sum(isinstance(item, Broken) and not isinstance(item, Skipped) for item in items)
             totals["documents"] += len(texts)
             yield from (_patterns(batch, config.min_letters) for batch in batches(texts))
             progress(totals["documents"])

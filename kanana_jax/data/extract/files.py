@@ -4,9 +4,8 @@ import bz2
 import gzip
 import io
 import pathlib
-import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from kanana_jax.data.extract import FORMATS, MAX_BYTES, extract, format_of
@@ -14,10 +13,9 @@ from kanana_jax.data.extract.markup import Broken, Extracted, Report
 from kanana_jax.errors import UserError
 
 # What `read_files` takes: every format's endings, and containers of many documents.
-CRAWLS = (".warc.gz", ".warc")
+CRAWLS = (".warc.gz", ".warc", ".warc.zst", ".warc.wet.gz", ".warc.wet")
 DUMPS = (".xml", ".xml.gz", ".xml.bz2")
 SUFFIXES = tuple(sorted({*(end for ends in FORMATS.values() for end in ends), *CRAWLS, *DUMPS}))
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\r\n]{0,200})?\r\n")
 _TEX = (".tex", ".ltx")
 _SOURCES = (*_TEX, ".sty", ".bbl", ".cls")
 
@@ -124,60 +122,14 @@ def _project(folder: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | Broke
 
 
 def _crawl(file: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
-    """The HTML pages of a WARC file."""
-    from kanana_jax.data.extract import html
+    """The pages of a WARC file."""
+    from kanana_jax.data.extract import crawl
 
-    try:
-        from fastwarc.warc import ArchiveIterator, WarcRecordType
-    except ImportError as error:
-        raise UserError("reading WARC needs the fastwarc library: pip install fastwarc") from error
-    number = 0
-    with file.open("rb") as stream:
-        # Bodies are decoded here and not by the library, to which one bad page is the end of the crawl.
-        for entry in ArchiveIterator(stream, record_types=WarcRecordType.response, auto_decode="none"):
-            if "html" not in (entry.http_content_type or "").lower():
-                continue
-            number += 1
-            where = f"{file}:{number}"
-            url = entry.headers.get("WARC-Target-URI")
-            length = entry.content_length
-            data = entry.reader.read(MAX_BYTES + 1)
-            try:
-                if len(data) < min(length, MAX_BYTES):
-                    raise ValueError("page is truncated")
-                data = _body(data, entry.http_headers.items())
-                yield (
-                    where,
-                    _record(html.convert(data, declared=entry.http_charset), "html", **({"url": url} if url else {})),
-                )
-            except ValueError as error:
-                yield where, Broken(where, str(error))
-
-
-def _body(data: bytes, headers: Iterable[tuple[str, str]]) -> bytes:
-    """The body of a response without its transfer and content codings, which many crawls have taken off already.
-
-    Raises:
-      ValueError: a broken body, or one of more than `MAX_BYTES`.
-    """
-    named = {name.lower(): value.lower() for name, value in headers}
-    if "chunked" in named.get("transfer-encoding", "") and _CHUNK.match(data):
-        chunks, at = [], 0
-        while (chunk := _CHUNK.match(data, at)) is not None and (size := int(chunk[1], 16)):
-            chunks.append(data[chunk.end() : chunk.end() + size])
-            at = chunk.end() + size + 2
-        data = b"".join(chunks)
-    coding = named.get("content-encoding", "")
-    if ("gzip" in coding and data.startswith(b"\x1f\x8b")) or ("deflate" in coding and data.startswith(b"\x78")):
-        try:
-            data = zlib.decompressobj(wbits=47).decompress(data, MAX_BYTES + 1)  # 47: gzip or zlib
-        except zlib.error as error:
-            raise ValueError(f"page is not what its coding says ({error})") from error
-    elif "br" in coding.split(", ") and b"<" not in data[:1000]:
-        raise ValueError("page is coded as brotli")
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"page has more than {MAX_BYTES} bytes")
-    return data
+    for where, page in crawl.pages(file):
+        if isinstance(page, Broken):
+            yield where, page
+        else:
+            yield where, _record(page.extracted, page.format, **({"url": page.url} if page.url else {}))
 
 
 class _Counted:

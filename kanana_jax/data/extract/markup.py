@@ -24,6 +24,11 @@ class Broken:
 
 
 @dataclasses.dataclass(frozen=True)
+class Skipped(Broken):
+    """A part of an input that is rightly no document, as an error page of a crawl; `reason` is one of a few kinds."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Extracted:
     """The text of a document, and what became of the rest.
 

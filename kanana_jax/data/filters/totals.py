@@ -18,7 +18,7 @@ from kanana_jax.data.filters import Filters, evidence
 from kanana_jax.data.filters.appended import Good
 from kanana_jax.data.filters.rules import Filter, FilterConfig, Verdict, count
 from kanana_jax.data.filters.signals import NAMES
-from kanana_jax.data.read.record import PLACE, Broken, Line, Record
+from kanana_jax.data.read.record import PLACE, Broken, Line, Record, Skipped
 
 SAMPLE = 4000  # documents whose signals are kept for the histograms
 EXAMPLES = 5  # documents shown for each rule, and of those that are kept
@@ -38,6 +38,7 @@ class Chunk:
     sample: list[tuple[int, int]]  # (order by hash of the id, row of `signals`)
     examples: list[tuple[str, int, dict[str, Any]]]
     broken: list[str]
+    skipped: collections.Counter[str]
     ids: list[str]
     bytes: int
     seconds: float
@@ -56,7 +57,11 @@ def judge_chunk(configs: Mapping[str, FilterConfig], lang: str, keep_dropped: bo
     out: dict[bool, list[bytes]] = {True: [], False: []}
     names = columns(configs)[len(NAMES) :]
     rows, sources, pairs, sample, examples, broken, ids, size = [], {}, collections.Counter(), [], [], [], [], 0
+    skipped: collections.Counter[str] = collections.Counter()
     for item in items:
+        if isinstance(item, Skipped):
+            skipped[item.reason] += 1
+            continue
         if isinstance(item, Broken):
             broken.append(f"{item.where}: {item.reason}")
             continue
@@ -109,6 +114,7 @@ def judge_chunk(configs: Mapping[str, FilterConfig], lang: str, keep_dropped: bo
         heapq.nsmallest(SAMPLE, sample),
         few,
         broken,
+        skipped,
         ids,
         size,
         time.process_time() - began,
@@ -156,6 +162,7 @@ class Totals:
         }
         self.broken: int = state.get("broken", 0)
         self.first_broken: str = state.get("first_broken", "")
+        self.skipped: collections.Counter[str] = collections.Counter(state.get("skipped", {}))
         self.bytes: int = state.get("bytes", 0)
         self.seconds: float = state.get("seconds", 0.0)
 
@@ -179,6 +186,7 @@ class Totals:
             self.examples[rule] = heapq.nsmallest(EXAMPLES, found, key=lambda pair: pair[0])
         self.broken += len(chunk.broken)
         self.first_broken = self.first_broken or next(iter(chunk.broken), "")
+        self.skipped.update(chunk.skipped)
         self.bytes += chunk.bytes
         self.seconds += chunk.seconds
 
@@ -234,6 +242,7 @@ def make_report(totals: Totals, configs: Mapping[str, FilterConfig], digest: str
         "unjudged": sum(totals.unjudged().values()),
         "unjudged_by_lang": totals.unjudged(),
         "broken_lines": totals.broken,
+        "skipped": dict(sorted(totals.skipped.items())),
         "bytes": totals.bytes,
         "by_rule": named(by_rule),
         "pii": dict(sorted(replaced.items())),

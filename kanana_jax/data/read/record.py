@@ -5,9 +5,9 @@
 A record is `{"id": str, "text": str, "source": str, "lang": str?, "url": str?, "meta": {…}?}`; further
 fields of an input move into `meta`. A conversation has `messages` (and `tools`) instead of a text; its record has both,
 the text being its turns, one below the other, so that filters, look-ups and held-out shares work on it as on any other.
-A value that is no document is a `Broken`. Where it is asked for, a record also knows its place, whatever its id
-(`[digest, path, number]` under `PLACE`): by it look-ups find their verdict. It is read by us alone and never written
-into results.
+A value that is no document is a `Broken`, and a `Skipped` where it is rightly none (a crawl's error pages). Where it is
+asked for, a record also knows its place, whatever its id (`[digest, path, number]` under `PLACE`): by it look-ups find
+their verdict. It is read by us alone and never written into results.
 """
 
 import dataclasses
@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from kanana_jax import languages
-from kanana_jax.data.extract.markup import Broken
+from kanana_jax.data.extract.markup import Broken, Skipped
 from kanana_jax.data.read import jsonl
 
-__all__ = ["Broken", "Fields", "Line", "Record", "normalise"]
+__all__ = ["Broken", "Fields", "Line", "Record", "Skipped", "normalise"]
 
 Record = dict[str, Any]
 FIELDS = ("id", "text", "source", "lang", "url", "meta")

@@ -1,5 +1,6 @@
 """A source: documents from anywhere, converted once to ArrayRecord shards that Grain reads at random."""
 
+import collections
 import dataclasses
 import hashlib
 import itertools
@@ -19,7 +20,7 @@ from kanana_jax import languages
 from kanana_jax.config import fingerprint
 from kanana_jax.data.read import origins, outputs, records
 from kanana_jax.data.read.origins import Origin
-from kanana_jax.data.read.record import CONVERSATION, Broken, Record
+from kanana_jax.data.read.record import CONVERSATION, Broken, Record, Skipped
 from kanana_jax.errors import UserError
 from kanana_jax.files import load_json, sync, sync_tree, write_json
 
@@ -214,8 +215,12 @@ def _convert(name: str, config: SourceConfig, folder: pathlib.Path, found: Seque
     try:
         shards = {split: _Shards(partial, split) for split in SPLITS}
         read, broken, first_broken, digest = 0, 0, None, hashlib.blake2b(digest_size=16)
+        skipped: collections.Counter[str] = collections.Counter()
         settings = {"text_field": config.text_field, "source": name, "lang": config.lang, "format": config.format}
         for item in itertools.chain.from_iterable(records.documents_of(origin, **settings) for origin in found):
+            if isinstance(item, Skipped):
+                skipped[item.reason] += 1
+                continue
             read += 1
             if isinstance(item, Broken):
                 broken, first_broken = broken + 1, first_broken or item
@@ -238,7 +243,8 @@ def _convert(name: str, config: SourceConfig, folder: pathlib.Path, found: Seque
             raise UserError(f"source '{name}' ({config.path}) has no documents to train on")
         index: dict[str, Any] = {split: {"documents": s.documents, "bytes": s.bytes} for split, s in shards.items()}
         index |= {"digest": digest.hexdigest(), "config": fingerprint(dataclasses.asdict(config))}
-        index |= {"broken_lines": broken, "origins": [origin.row for origin in found]}
+        index |= {"broken_lines": broken, "skipped": dict(sorted(skipped.items()))}
+        index |= {"origins": [origin.row for origin in found]}
         write_json(partial / "index.json", index, indent=None)
         sync_tree(partial)
         try:

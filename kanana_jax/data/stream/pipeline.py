@@ -207,6 +207,7 @@ def data_report(lanes: Position, sources: Mapping[str, PreparedSource]) -> dict[
             **totals,
             "epochs": round(epochs, 4),
             "broken_lines": source.index["broken_lines"],
+            "skipped": source.index.get("skipped", {}),
         }
         report["documents"] += totals["documents"]
         report["kept"] += totals["kept"]

@@ -98,7 +98,7 @@ def test_crawls(tmp_path):
     texts = [(r["url"][-1], r["text"]) for r in got if not isinstance(r, Broken)]
     assert texts == [("1", "한국어 쪽의 본문입니다."), ("3", "three"), ("4", "four"), ("5", "five"), ("7", "seven")]
     reasons = [r.reason for r in got if isinstance(r, Broken)]
-    assert reasons == ["page has more than 67108864 bytes", "page is truncated"]
+    assert reasons == ["not HTML", "page has more than 67108864 bytes", "page is truncated"]
 
 
 @pytest.mark.parametrize("library, name", [("resiliparse", "a.html"), ("pypdfium2", "a.pdf"), ("fastwarc", "a.warc")])
