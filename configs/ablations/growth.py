@@ -1,14 +1,14 @@
-"""Depth up-scaling against training the deeper model from scratch (arXiv:2502.18934, §2.2), small.
+"""Depth up-scaling against its base, and against the deeper model from scratch (arXiv:2502.18934, §2.2), small.
 
     kanana run --config configs/ablations/small.py --workdir runs/small/teacher        (its vocabulary is shared)
     for seed in 0 1 2; do
       kanana run --config configs/ablations/growth.py:$seed --workdir runs/small/growth/$seed
     done
-    python benchmarks/arms.py runs/small/growth --against fresh --stages none overlap identity neighbour stack fresh
+    python benchmarks/arms.py runs/small/growth --against none --stages none overlap identity neighbour stack fresh
 
 Eight layers see 3M tokens at a constant learning rate; then ten (Kanana's 32 → 40) go on for 1M while it anneals.
-`none` goes on with eight, and `fresh` begins with ten, for as many FLOPs in all as the others: all three read as much
-text as that pays for.
+`none` goes on with eight: the paper's comparison is with the base. `fresh` begins with ten, which the paper never
+trained. Both cost as many FLOPs in all as the others, and read as much text as that pays for.
 """
 
 import dataclasses
