@@ -1,12 +1,13 @@
 """Scores of answers that the harness has no metric for."""
 
 import functools
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rapidfuzz import fuzz
+
+from kanana_jax.evaluation.answers import boxed, number, same_number
 
 
 def char_f1(answer: str, references: Sequence[str]) -> float:
@@ -29,28 +30,9 @@ def answer_texts_f1(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
     return {"char_f1": char_f1(results[0], [answer["text"] for answer in doc["answers"]])}
 
 
-def boxed(text: str) -> str | None:
-    r"""The content of the last `\boxed{…}`, braces within it included."""
-    begin = text.rfind("\\boxed{")
-    if begin < 0:
-        return None
-    depth, begin = 1, begin + len("\\boxed{")
-    for index in range(begin, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[index], 0)
-        if depth == 0:
-            return text[begin:index]
-    return None
-
-
 def boxed_number(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Whether the boxed number is that after `####` (GSM8K); 1,000 and 1000.00 are the same."""
-    found = re.findall(r"-?\d[\d,]*(?:\.\d+)?", boxed(results[0]) or "")
-    right = doc["answer"].split("####")[-1]
-    return {"exact_match": float(bool(found) and _number(found[-1]) == _number(right))}
-
-
-def _number(text: str) -> float:
-    return float(text.replace(",", "").strip())
+    """Whether the number that is boxed or stated is the answer (after `####`, where that is there)."""
+    return {"exact_match": float(same_number(number(results[0]), str(doc["answer"]).split("####")[-1]))}
 
 
 def boxed_formula(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:

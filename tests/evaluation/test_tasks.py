@@ -143,39 +143,6 @@ def test_a_hub_set_stands_in_where_no_file_is_there(tmp_path, caplog):
         tasks.load(["jcommonsenseqa"], tmp_path)
 
 
-def test_letters_are_taken_out_of_a_chain_of_thought(tmp_path):
-    loaded = tasks.load(["mmlu_cot"], _folder(tmp_path, "mmlu_cot", CHOICE))
-    (task,) = loaded.manager.load(loaded.specs)["tasks"].values()
-    (pipeline,) = task._filters
-    answers = [
-        "A? No.\nTherefore, the answer is: C",
-        "따라서, 정답은: **B**",
-        "the answer is (D).",
-        "The answer is: Apple",
-        "I do not know",
-    ]
-    filtered = list(answers)
-    for step in pipeline.filters:
-        filtered = step().apply([[a] for a in filtered] if step is pipeline.filters[0] else filtered, [{}] * 5)
-    assert list(filtered) == ["C", "B", "D", "[invalid]", "[invalid]"]
-
-
-def test_boxed_answers():
-    assert metrics.boxed("so \\boxed{1} or \\boxed{\\frac{1}{2}}.") == "\\frac{1}{2}"
-    assert metrics.boxed("no") is None and metrics.boxed("\\boxed{1") is None
-    right = {"answer": "So\n#### 1,042"}
-    for text, score in (
-        ("\\boxed{1042}", 1),
-        ("\\boxed{\\$1,042.00}", 1),
-        ("1042", 0),
-        ("\\boxed{104}", 0),
-        ("\\boxed{x}", 0),
-    ):
-        assert metrics.boxed_number(right, [text]) == {"exact_match": score}
-    assert metrics.boxed_formula({"answer": "\\frac12"}, ["\\boxed{\\dfrac{1}{2}}"]) == {"exact_match": 1.0}
-    assert metrics.boxed_formula({"answer": "2"}, ["2"]) == {"exact_match": 0.0}
-
-
 def test_answers_of_squads_form_are_texts():
     doc = {"answers": [{"text": "小笠原諸島", "start": 25}, {"text": "小笠原諸島を除く日本", "start": 25}]}
     assert metrics.answer_texts_f1(doc, ["小笠原諸島"]) == {"char_f1": 1.0}
