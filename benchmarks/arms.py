@@ -1,11 +1,12 @@
 """Compares the arms of an ablation over seeds.
 
     python benchmarks/arms.py runs/filtering [--metric lang/ko lang/en] [--first] [--stages STAGE …]
+    python benchmarks/arms.py benchmarks/annealing.jsonl --against whole
 
 The folder holds one workdir an arm and seed (`ARM-SEED`), whose last stage counts; with `--stages` one workdir a seed,
 whose stages are the arms. Prints each arm's mean of held-out bits per byte at the end of the stage with a 95%
 t-interval over seeds, and the mean difference to the first arm, paired by seed. `--first` takes the evaluation before
-the stage's first step: what surgery left.
+the stage's first step: what surgery left. In place of a folder a file of `parts.py` may be given.
 """
 
 import argparse
@@ -42,6 +43,15 @@ def bits_per_byte(stage: pathlib.Path, first: bool = False) -> dict[str, float]:
     return next(row for row in rows if "eval" in row and row["step"] == 0)["eval"]["bits_per_byte"]
 
 
+def recorded(file: pathlib.Path) -> dict[str, dict[str, dict[str, float]]]:
+    """arm → seed → bits per byte, of a file's lines; the last of several of one part counts."""
+    arms: dict[str, dict[str, dict[str, float]]] = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        arms.setdefault(row["arm"], {})[str(row["seed"])] = row["bits_per_byte"]
+    return arms
+
+
 def interval(values: list[float]) -> tuple[float, float]:
     """Mean and half the width of its 95% t-interval (NaN for a single value)."""
     from scipy import stats
@@ -59,10 +69,13 @@ def main() -> None:
     parser.add_argument("--against", default="", metavar="ARM", help="default: the first by name")
     parser.add_argument("--stages", nargs="+", default=[], help="arms, where a workdir holds all of a seed")
     options = parser.parse_args()
-    arms = {
-        arm: {seed: bits_per_byte(stage, options.first) for seed, stage in seeds.items()}
-        for arm, seeds in results(options.folder, options.stages).items()
-    }
+    if options.folder.is_file():
+        arms = recorded(options.folder)
+    else:
+        arms = {
+            arm: {seed: bits_per_byte(stage, options.first) for seed, stage in seeds.items()}
+            for arm, seeds in results(options.folder, options.stages).items()
+        }
     base = options.against or next(iter(arms))
     for metric in options.metric:
         for arm, seeds in arms.items():

@@ -9,14 +9,14 @@ import pytest
 from conftest import ROOT
 
 
-def _load(name):
+def load(name):
     spec = importlib.util.spec_from_file_location(name, ROOT / f"benchmarks/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-bits_per_byte = _load("bits_per_byte")
+bits_per_byte = load("bits_per_byte")
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
@@ -60,7 +60,7 @@ def test_gains_are_read_off_the_fresh_arms_curve_at_the_same_cost(tmp_path, monk
     card(tmp_path / "teacher", 45_000, 0.5)
     arguments = [str(tmp_path / "arms"), "--teacher", str(tmp_path / "teacher"), "--output", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["cost_axes.py", *arguments])
-    _load("cost_axes").main()
+    load("cost_axes").main()
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
     (kd,) = [row for row in rows if row["arm"] == "pruned_kd"]
     axes = ("tokens", "student FLOPs", "FLOPs with the teacher's forward")
@@ -76,7 +76,7 @@ def test_gains_are_read_off_the_fresh_arms_curve_at_the_same_cost(tmp_path, monk
 def test_a_sweep_gives_back_the_slopes_it_was_made_with(tmp_path, monkeypatch):
     """logit(score) = −3 + 0.2·log10 N + 0.5·log10 Korean + 0.1·log10 English tokens, on the config's own design."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    sweep = _load("sweep")
+    sweep = load("sweep")
     from kanana_jax.config import read_config_file
 
     config = read_config_file(str(ROOT / "configs/observe/sweep.py")).to_dict()
@@ -111,6 +111,6 @@ def test_noise_between_seeds_is_that_of_the_models_all_have():
     """Two seeds 0.2 apart, models 0.3 apart; the third model is in one run only."""
     first = {"a": {"t": 0.1}, "b": {"t": 0.4}, "c": {"t": 0.9}}
     second = {"a": {"t": 0.3}, "b": {"t": 0.6}}
-    (line,) = _load("sweep").noise([first, second])
+    (line,) = load("sweep").noise([first, second])
     assert line["models"] == 2 and line["sd of seeds"] == pytest.approx(0.2 / math.sqrt(2), abs=1e-4)
     assert line["sd of models"] == pytest.approx(0.3 / math.sqrt(2), abs=1e-4)

@@ -6,10 +6,13 @@
       kanana run --config configs/ablations/pruning.py:$seed --workdir runs/small/pruning/$seed
     done; python benchmarks/cost_axes.py runs/small/pruning --teacher runs/small/teacher/stage1
 
+    python benchmarks/parts.py pruning_ratio      (the paper's ratio alone, an arm and seed at a time)
+
 and with `,/path/to/documents` after the seed (and for the teacher) on real text, in `runs/small_real`. The same shape
 starts pruned from the teacher or at random, and learns from the teacher (`kd`) or from the text alone (`ce`), for 2, 10
-and 30% of the teacher's tokens; from scratch on text also for 20% and for all that the longest pipeline reads. Arms of
-one seed read the same text in the same order.
+and 30% of the teacher's tokens; from scratch on text also for 20%, for as many as the teacher (the paper compares 10%
+with these 100%) and for all that the longest pipeline reads. Arms of one seed read the same text in the same order.
+`pruning.py:ARM-SEED` is one arm alone.
 """
 
 from kanana_jax.configs.ablations import small
@@ -18,27 +21,32 @@ ARMS = {  # arm: its lengths in percent of the teacher's tokens
     "pruned_kd": (2, 10, 30),
     "pruned_ce": (2, 10, 30),
     "scratch_kd": (2, 10, 30),
-    "scratch_ce": (2, 10, 20, 30, 130),  # 130: as many as the teacher and the longest student together
+    "scratch_ce": (2, 10, 20, 30, 100, 130),  # 130: as many as the teacher and the longest student together
 }
 # The best for every arm of what was run of `sweep`, at 5% of the teacher's tokens and with one seed; other lengths were
 # not swept.
 LEARNING_RATE = 8e-3
 SWEEP = (2e-3, 4e-3, 8e-3, 1.6e-2)
+# Twenty times as long as what was swept: at half of the rate, too.
+LOWER = {"scratch_ce_100_lower": ("scratch_ce", 100, LEARNING_RATE / 2)}
 
 
 def get_config(arg: str = "0"):
     which, _, documents = arg.partition(",")
-    seed = 0 if which == "sweep" else int(which)
+    only, _, seed = which.rpartition("-")
+    seed = 0 if which == "sweep" else int(seed)
     c = small.base(f"pruning {which}", seed, documents)
     weights = small.mixture(c)
     c.pruned = small.pruned(weights, documents=documents)
     if which == "sweep":
-        arms = [(arm, 5, rate) for arm in ARMS for rate in SWEEP]
-        names = [f"{arm}_{1e3 * rate:g}e3" for arm, _, rate in arms]
+        arms = {f"{arm}_{1e3 * rate:g}e3": (arm, 5, rate) for arm in ARMS for rate in SWEEP}
     else:
-        arms = [(arm, percent, LEARNING_RATE) for arm, lengths in ARMS.items() for percent in lengths]
-        names = [f"{arm}_{percent}" for arm, percent, _ in arms]
-    for name, (arm, percent, rate) in zip(names, arms):
+        arms = {
+            f"{arm}_{percent}": (arm, percent, LEARNING_RATE) for arm, lengths in ARMS.items() for percent in lengths
+        }
+    if only:
+        arms = {only: (arms | LOWER)[only]}
+    for name, (arm, percent, rate) in arms.items():
         start, signal = arm.split("_")
         stage = dict(mixture=weights, train=small.train(small.TOKENS * percent // 100, rate))
         if start == "pruned":
@@ -50,5 +58,5 @@ def get_config(arg: str = "0"):
             c[name] = dict(kind="distill", distill=dict(teacher=small.teacher(documents), dtype="float32"), **stage)
         else:
             c[name] = dict(kind="pretrain", **stage)
-    c.stages = ("pruned", *names)
+    c.stages = tuple(arms) if only.startswith("scratch") else ("pruned", *arms)
     return c

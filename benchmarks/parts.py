@@ -1,0 +1,134 @@
+"""Runs an ablation part by part, and keeps what came out in a file of lines.
+
+    python benchmarks/parts.py annealing [--parts 1] [--list]
+
+A part is an arm with a seed: one `kanana run` in a workdir of its own. The first seed of every arm comes first, so that
+a series that is stopped has all arms with fewer seeds. A finished part adds a line to `benchmarks/NAME.jsonl`, and a
+part that has a line is not run again, so the same command resumes; a part that was stopped on the way goes on in its
+workdir. `python benchmarks/arms.py benchmarks/NAME.jsonl` compares the arms. `--list` says what is left.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import json
+import pathlib
+import subprocess
+import sys
+import time
+from importlib import metadata
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Arms and seeds of a config.
+
+    Attributes:
+      config: below `configs/ablations`, with `{arm}` and `{seed}` in its argument.
+      folder: of the workdirs.
+      arms: whose last stage counts.
+      before: (file, arguments of `kanana` that make it), in their order, for all parts.
+    """
+
+    config: str
+    folder: str
+    arms: tuple[str, ...]
+    before: tuple[tuple[str, str], ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    def workdir(self, arm: str, seed: int) -> pathlib.Path:
+        return pathlib.Path(self.folder, f"{arm}-{seed}")
+
+
+ABLATIONS = "configs/ablations"
+EXPERIMENTS = {
+    "annealing": Experiment(
+        "annealing.py:{arm},{seed}",
+        "runs/annealing",
+        ("whole", "top", "next", "rest", "top_ko", "top_en"),
+        (
+            (
+                "runs/filtering_model/model.bin",
+                f"quality train --config {ABLATIONS}/filtering.py:model --output runs/filtering_model",
+            ),
+            (
+                "runs/annealing/stage1/stage1/model/model.json",
+                f"run --config {ABLATIONS}/annealing.py:stage1 --workdir runs/annealing/stage1",
+            ),
+        ),
+    ),
+    # Table 5 at the paper's ratio; the teacher in the vocabulary of the table.
+    "pruning_ratio": Experiment(
+        "pruning.py:{arm}-{seed}",
+        "runs/small/ratio",
+        ("pruned_kd_10", "scratch_ce_100", "scratch_ce_100_lower"),
+        (
+            (
+                "runs/small/teacher/stage1/model/model.json",
+                f"run --config {ABLATIONS}/small.py --config.tokenizer.model_type=unigram --workdir runs/small/teacher",
+            ),
+        ),
+    ),
+}
+
+
+def remaining(experiment: Experiment, rows: list[dict]) -> list[tuple[str, int]]:
+    """Parts (arm, seed) that no row is of, every arm's first seed first."""
+    known = {(row["arm"], row["seed"]) for row in rows}
+    return [(arm, seed) for seed in experiment.seeds for arm in experiment.arms if (arm, seed) not in known]
+
+
+def read(file: pathlib.Path) -> list[dict]:
+    """The lines of a results file; none where there is no file."""
+    if not file.is_file():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def row_of(workdir: pathlib.Path, arm: str, seed: int) -> dict:
+    """What a finished part's line says."""
+    last = json.loads((workdir / "config.json").read_text(encoding="utf-8"))["config"]["stages"][-1]
+    card = json.loads((workdir / last / "model" / "model.json").read_text(encoding="utf-8"))
+    bits = {name: round(value, 5) for name, value in card["evaluation"]["bits_per_byte"].items()}
+    values = {"arm": arm, "seed": seed, "parameters": card["parameters"], "tokens": card["tokens"]}
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return values | {"bits_per_byte": bits, "date": today, "jax": metadata.version("jax")}
+
+
+def kanana(arguments: str) -> None:
+    """Runs a verb in a process of its own, and ends as it does if it fails."""
+    print(f"kanana {arguments}", flush=True)
+    code = subprocess.run([sys.executable, "-m", "kanana_jax", *arguments.split()], check=False).returncode
+    if code:
+        sys.exit(code)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=EXPERIMENTS)
+    parser.add_argument("--parts", type=int, default=0, help="at most so many; 0: all")
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    experiment = EXPERIMENTS[options.name]
+    file = ROOT / "benchmarks" / f"{options.name}.jsonl"
+    parts = remaining(experiment, read(file))
+    if options.list:
+        print("\n".join(f"{arm} {seed}" for arm, seed in parts))
+        return
+    for arm, seed in parts[: options.parts or None]:
+        for made, arguments in experiment.before:
+            if not pathlib.Path(made).is_file():
+                kanana(arguments)
+        workdir, begun = experiment.workdir(arm, seed), time.monotonic()
+        config = experiment.config.format(arm=arm, seed=seed)
+        kanana(f"run --config {ABLATIONS}/{config} --workdir {workdir}")
+        row = row_of(workdir, arm, seed)
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(row) + "\n")
+        print(json.dumps(row | {"wall_seconds": round(time.monotonic() - begun)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
