@@ -25,6 +25,7 @@ CORE = [
     "pyarrow>=18",
     "tensorboardX>=2.6.2",
     "rich>=13",
+    "argcomplete>=3.5",  # the shell's Tab key
     "matplotlib>=3.9",
 ]
 

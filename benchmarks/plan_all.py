@@ -39,7 +39,7 @@ def main() -> None:
     from kanana_jax.plan import cache as plan_cache
     from kanana_jax.plan import plan
     from kanana_jax.plan.request import request
-    from kanana_jax.recipe.config import parse
+    from kanana_jax.recipe.config import override, parse
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=pathlib.Path, default=plan_cache.default_folder())
@@ -52,7 +52,7 @@ def main() -> None:
         if options.only not in ("", name, stage) or options.slice not in ("", topology):
             continue
         made = config.read_config_file(f"{ROOT}/configs/kanana/{name}.py")
-        config.override(made, changes)
+        override(made, changes)
         recipe, stages = parse(made)
         found = plan.plan(request(recipe, stages, stage, topology, cache=options.cache), advise=False)
         memory, mesh = found["hbm_bytes_per_device"], found["mesh"]

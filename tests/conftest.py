@@ -45,10 +45,11 @@ def _small_programs():
 def tiny_config():
     """`configs/tiny.py:test` with `a.b=value` overrides."""
     from kanana_jax import config as config_lib
+    from kanana_jax.recipe import config as recipe_config
 
     def make(*overrides: str):
         config = config_lib.read_config_file(str(ROOT / "configs/tiny.py") + ":test")
-        config_lib.override(config, overrides)
+        recipe_config.override(config, overrides)
         return config
 
     return make

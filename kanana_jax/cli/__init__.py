@@ -9,9 +9,10 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from kanana_jax.cli import data, evaluate, launch, models, observe, plan, process, quality
+from kanana_jax import __version__
+from kanana_jax.cli import config, data, evaluate, launch, models, observe, plan, process, quality
 from kanana_jax.cli.verbs import Action
-from kanana_jax.errors import ConfigError, Stopped, UserError
+from kanana_jax.errors import ConfigError, Stopped, UserError, nearest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str], told: Callable[[], Stopped | None]) -> int:
     parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # set by the shell while it completes a command line
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    _check_verb(arguments, parser)
     options, rest = parser.parse_known_args(arguments)
     try:
         if hasattr(options, "config"):
@@ -98,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kanana", description="Train local-language models by the Kanana recipe, in JAX.", formatter_class=raw
     )
+    parser.add_argument("--version", action="version", version=f"kanana-jax {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def verb(
@@ -117,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     models.add_verbs(verb)
+    config.add_verbs(verb)
     plan.add_verbs(verb)
     data.add_verbs(verb)
     quality.add_verbs(verb)
@@ -124,6 +132,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_verbs(verb)
     launch.add_verbs(verb)
     return parser
+
+
+def _check_verb(arguments: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Refuses a verb that is not there, and names the nearest."""
+    verbs = next(action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    given = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if given is not None and given not in verbs:
+        parser.error(f"there is no verb '{given}': {nearest(given, list(verbs))}")
 
 
 def _nothing(rest: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:

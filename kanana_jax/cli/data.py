@@ -68,7 +68,7 @@ def _filter(options: argparse.Namespace, overrides: list[str], command: list[str
     from kanana_jax.report.filters import write_filter_report
 
     config = config_lib.read_config_file(options.config)
-    config_lib.override(config, overrides)
+    config_lib.override(config, overrides, lambda _: {"filters": dict[str, FilterConfig]})
     if "filters" not in config:
         raise ConfigError(f"{options.config} has no section 'filters'")
     configs = {key: config_lib.build(FilterConfig, value, f"filters.{key}") for key, value in config.filters.items()}

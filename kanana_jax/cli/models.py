@@ -79,12 +79,13 @@ def _run(options: argparse.Namespace, overrides: list[str], command: list[str]) 
 
     heartbeat.start()
     config = config_lib.read_config_file(options.config)
-    config_lib.override(config, overrides)
     from kanana_jax.parallel import line, multihost
+    from kanana_jax.recipe import config as recipe_config
     from kanana_jax.recipe import run as recipe
     from kanana_jax.recipe import workdir as workdir_files
     from kanana_jax.training.preemption import Preempted
 
+    recipe_config.override(config, overrides)
     recipe.parse(config)  # a bad config is refused before anything is started
     workdir_files.check_place(options.workdir)
     _start_jax(options.workdir)

@@ -43,7 +43,6 @@ def _plan(options: argparse.Namespace, overrides: list[str], command: list[str])
     from kanana_jax import config as config_lib
 
     config = config_lib.read_config_file(options.config)
-    config_lib.override(config, overrides)
     from kanana_jax.files import write_json
     from kanana_jax.plan import cache as plan_cache
     from kanana_jax.plan import memory as plan_memory
@@ -51,8 +50,9 @@ def _plan(options: argparse.Namespace, overrides: list[str], command: list[str])
     from kanana_jax.plan import request as plan_request
     from kanana_jax.plan import search as plan_search
     from kanana_jax.plan import show as plan_show
-    from kanana_jax.recipe.config import parse
+    from kanana_jax.recipe.config import override, parse
 
+    override(config, overrides)
     cache = None if options.no_cache else options.cache or plan_cache.default_folder()
     wanted = plan_request.request(*parse(config), options.stage, options.topology, options.slices, cache)
     if options.memory:

@@ -70,7 +70,7 @@ def _train(options: argparse.Namespace, overrides: list[str], command: list[str]
     from kanana_jax.report.quality import write_quality_report
 
     values = config_lib.read_config_file(options.config)
-    config_lib.override(values, overrides)
+    config_lib.override(values, overrides, lambda _: {"quality": QualityConfig})
     if "quality" not in values:
         raise ConfigError(f"{options.config} has no section 'quality'")
     config = config_lib.build(QualityConfig, values.quality, "quality")

@@ -88,6 +88,25 @@ def parse(config: Any) -> tuple[RecipeConfig, dict[str, StageConfig]]:
     return recipe, stages
 
 
+def override(config: Any, assignments: Sequence[str]) -> None:
+    """Applies `a.b=value` to a recipe's config in place, see `config/overrides.py`; a stage's keys are its kind's.
+
+    Raises:
+      ConfigError: malformed assignment, unknown key, or a value of another type.
+    """
+    config_lib.override(config, assignments, schema)
+
+
+def schema(config: Any) -> dict[str, Any]:
+    """The types of a recipe's top-level keys."""
+    own = config_lib.schema_of(RecipeConfig)(config)
+    names = {key for key, value in config.items() if key not in own and hasattr(value, "keys")}
+    kinds = {
+        name: KINDS.get(str((config.get(name) or {}).get("kind", ""))) for name in names | set(config.get("stages", ()))
+    }
+    return dict(own) | {name: StageConfig if kind is None else kind.config for name, kind in kinds.items()}
+
+
 def left_out(config: Any) -> list[str]:
     """Sections of stages that are in a config and not among its `stages`."""
     known = {field.name for field in dataclasses.fields(RecipeConfig)} | set(config.get("stages", ()))
@@ -129,8 +148,7 @@ def check_references(stages: Mapping[str, StageConfig], known: Sequence[str]) ->
             if value not in known and not pathlib.Path(value).exists():
                 near = nearest(value, [other for other in known if other != name])
                 raise ConfigError(
-                    f"config '{name}.{key}' is '{value}': there is no stage and no folder of "
-                    f"that name; {near}"
+                    f"config '{name}.{key}' is '{value}': there is no stage and no folder of that name; {near}"
                 )
 
 

@@ -27,7 +27,7 @@ from kanana_jax.plan import request as plan_request  # noqa: E402
 from kanana_jax.plan import search as plan_search  # noqa: E402
 from kanana_jax.plan import show as plan_show  # noqa: E402
 from kanana_jax.plan.topology import describe, named  # noqa: E402
-from kanana_jax.recipe.config import parse  # noqa: E402
+from kanana_jax.recipe.config import override, parse  # noqa: E402
 from kanana_jax.recipe.context import shapes  # noqa: E402
 from kanana_jax.stages import KINDS  # noqa: E402
 from kanana_jax.training import loop  # noqa: E402
@@ -43,7 +43,7 @@ ROWS, SEQ_LEN = 8, 2048
 
 def read(name, *overrides):
     config = config_lib.read_config_file(f"{ROOT}/configs/kanana/{name}.py")
-    config_lib.override(config, overrides)
+    override(config, overrides)
     return config
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from conftest import losses
 
-from kanana_jax import config as config_lib
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.interop import model_folder
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Runtime
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+from kanana_jax.recipe import config as recipe_config
 from kanana_jax.recipe import context as recipe_context
 from kanana_jax.recipe import inputs as recipe_inputs
 from kanana_jax.recipe import run as recipe
@@ -121,7 +121,7 @@ def test_what_cannot_be_is_told(run, tmp_path, change, told):
 
     workdir, config = run
     config = copy.deepcopy(config)
-    config_lib.override(config, [change])
+    recipe_config.override(config, [change])
     stage = change.partition(".")[0]
     shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns(stage, "compiled"))
     (tmp_path / "run/config.json").unlink()

@@ -1,0 +1,22 @@
+"""From an `ml_collections` config to frozen dataclasses.
+
+A config file is plain Python with `get_config(arg)` that returns a `ConfigDict`. Below the command line nothing reads
+a `ConfigDict`: `build` turns each section into the frozen dataclass of the part that owns it, and names the key, the
+nearest right key or the type that was wanted. `override` sets any key that these dataclasses have.
+"""
+
+from kanana_jax.config.file import CONFIGS, read_config_file
+from kanana_jax.config.overrides import Schema, override, schema_of
+from kanana_jax.config.sections import build, fields_of, fingerprint, to_dict
+
+__all__ = [
+    "CONFIGS",
+    "Schema",
+    "build",
+    "fields_of",
+    "fingerprint",
+    "override",
+    "read_config_file",
+    "schema_of",
+    "to_dict",
+]
