@@ -1,15 +1,23 @@
 """Text of a PDF that has text, through pdfium; scanned pages have none."""
 
+import ctypes
 import re
 from collections import Counter
+from typing import Any
 
 from kanana_jax.data.extract import encoding
 from kanana_jax.data.extract.markup import Extracted, Report, finish
+from kanana_jax.data.extract.paragraphs import Box, Line, join
 from kanana_jax.errors import UserError
 
 MAX_PAGES = 2_000
 # A line at the edge of more than this share of the pages is a running head or foot.
 _RUNNING = 0.3
+# What pdfium makes of a hyphen at a line's end, with the next line right behind it.
+_HYPHENS = "\ufffe\x02"
+_UNIT = re.compile(r"[!-~\u00a1-\u024f\u2010-\u2027]+|.[ぁぃぅぇぉっゃゅょァィゥェォッャュョー、。，．」』）］】！？]*")
+_FIXED = re.compile(rb"mono|courier|typewriter|consol|code|cmtt|lmtt", re.IGNORECASE)
+_LINE = re.compile(f"[^\r\n{_HYPHENS}]+[{_HYPHENS}]?")
 
 
 def convert(data: bytes, name: str = "") -> Extracted:
@@ -32,54 +40,86 @@ def convert(data: bytes, name: str = "") -> Extracted:
         pages = []
         for number in range(min(len(document), MAX_PAGES)):
             try:
-                page = document[number].get_textpage().get_text_bounded()
+                lines = _lines(document[number], number, report)
             except pypdfium2.PdfiumError:
                 report.count("pages_broken")
                 continue
-            report.count("pages_without_text", not page.strip())
-            pages.append(encoding.clean(page, report).split("\n"))
+            report.count("pages_without_text", not lines)
+            pages.append(lines)
         report.count("pages_cut", max(0, len(document) - MAX_PAGES))
         title = document.get_metadata_dict().get("Title") or None
     finally:
         document.close()
-    return finish(_paragraphs(_without_running_lines(pages, report)), title, report)
+    return finish(join([line for page in _without_running_lines(pages, report) for line in page]), title, report)
 
 
-def _without_running_lines(pages: list[list[str]], report: Report) -> list[list[str]]:
-    def key(line: str) -> str:
-        return re.sub(r"\d+", "0", line.strip())
+def _lines(page: Any, number: int, report: Report) -> list[Line]:
+    """The lines of a page in pdfium's order, with their places; those outside of the page are not seen."""
+    textpage = page.get_textpage()
+    text = textpage.get_text_range()
+    found = [(m.start() + len(m[0]) - len(m[0].lstrip()), m[0]) for m in _LINE.finditer(text) if m[0].strip()]
+    cleaned = encoding.clean("\n".join(raw.strip(f" \t{_HYPHENS}") for _, raw in found), report).split("\n")
+    if len(cleaned) != len(found):  # a line of controls alone
+        cleaned = [encoding.clean(raw.strip(f" \t{_HYPHENS}"), report) for _, raw in found]
+    left, bottom, right, top = page.get_bbox()
+    lines: list[Line] = []
+    previous = None
+    for (start, raw), clean in zip(found, cleaned):
+        bare = raw.strip().rstrip(_HYPHENS)
+        if not clean.strip() or not bare:
+            continue
+        first, last = (_box(textpage, at) for at in (start, start + len(bare) - 1))
+        unit = start + _unit(bare) - 1
+        word = _box(textpage, unit) if unit != start else first
+        if first and (first.left > right or first.right < left or first.bottom > top or first.top < bottom):
+            continue
+        fixed = _is_fixed(textpage, start) and _is_fixed(textpage, start + len(bare) - 1)
+        how = {"hyphenated": raw[-1] in _HYPHENS, "spaced": raw[-1] in " \t", "fixed": fixed}
+        if previous is not None and raw[0] in " \t":  # the space went to the next line
+            previous.spaced = True
+        previous = Line.of(clean.strip(), number, first, last, word, **how)
+        lines.append(previous)
+    return lines
 
-    edges = Counter(key(line) for page in pages for line in {*page[:2], *page[-2:]} if line.strip())
+
+def _unit(text: str) -> int:
+    """Characters at a line's start that no line break would part."""
+    found = _UNIT.match(text)
+    return len(found[0]) if found else 1
+
+
+def _box(textpage: Any, at: int) -> Box | None:
+    """Where the character at a place of the page's text stands, its em box and not its ink; None if nobody knows."""
+    import pypdfium2.raw as pdfium
+
+    rectangle = pdfium.FS_RECTF()
+    place = pdfium.FPDFText_GetCharIndexFromTextIndex(textpage.raw, at)
+    if place < 0 or not pdfium.FPDFText_GetLooseCharBox(textpage.raw, place, ctypes.byref(rectangle)):
+        return None
+    box = Box(rectangle.left, rectangle.bottom, rectangle.right, rectangle.top)
+    return box if box.right > box.left and box.top > box.bottom else None
+
+
+def _is_fixed(textpage: Any, at: int) -> bool:
+    """Whether a character's font has letters of one width, as it says of itself or by its name."""
+    import pypdfium2.raw as pdfium
+
+    name, flags = ctypes.create_string_buffer(80), ctypes.c_int(0)
+    place = pdfium.FPDFText_GetCharIndexFromTextIndex(textpage.raw, at)
+    if place < 0 or not pdfium.FPDFText_GetFontInfo(textpage.raw, place, name, len(name), flags):
+        return False
+    return bool(flags.value & 1) or _FIXED.search(name.value) is not None
+
+
+def _without_running_lines(pages: list[list[Line]], report: Report) -> list[list[Line]]:
+    def key(line: Line) -> str:
+        return re.sub(r"\d+", "0", line.text)
+
+    edges = Counter(name for page in pages for name in {key(line) for line in (*page[:2], *page[-2:])})
     running = {line for line, n in edges.items() if n >= 3 and n > _RUNNING * len(pages)}
     kept = []
     for page in pages:
-        inner = [line for i, line in enumerate(page) if not (key(line) in running and (i < 2 or i >= len(page) - 2))]
+        inner = [line for i, line in enumerate(page) if not ((i < 2 or i >= len(page) - 2) and key(line) in running)]
         report.count("running_lines_dropped", len(page) - len(inner))
         kept.append(inner)
     return kept
-
-
-def _paragraphs(pages: list[list[str]]) -> str:
-    """Joins lines that go on: a hyphen at the end, or a full line without a stop."""
-    lines = [line.strip() for page in pages for line in page]
-    lengths = sorted(len(line) for line in lines if line)
-    full = 0.8 * lengths[int(0.9 * len(lengths))] if lengths else 0
-    out: list[str] = []
-    before = ""
-    for line in lines:
-        if not before or not line:
-            out.append("\n" if out else "")
-        elif line[0].islower() and re.search(r"[a-z]-$", before):
-            out[-1] = before[:-1]
-        elif len(before) < full or before[-1] in ".?!。:;":
-            out.append("\n")
-        elif not (_unspaced(before[-1]) and _unspaced(line[0])):
-            out.append(" ")
-        out.append(line)
-        before = line
-    return "".join(out)
-
-
-def _unspaced(c: str) -> bool:
-    """Of a script without spaces between words."""
-    return "\u3000" <= c <= "\u9fff"

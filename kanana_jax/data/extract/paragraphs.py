@@ -1,0 +1,197 @@
+"""Lines as they were set on a page, joined to paragraphs again.
+
+A line goes on in the next one when that one's first word would not have fitted behind it: that asks where the column
+ends, and not how many characters a line has, which says nothing where scripts of two widths are mixed. Distance, size
+and indentation of the next line, bullets and numbers say where something new begins.
+"""
+
+import bisect
+import dataclasses
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kanana_jax.data.extract.spacing import Spacing
+
+# Shares of an em.
+_SLACK = 0.3  # by which lines miss the edge of their column
+_INDENT = 0.6
+# Distance of lines over the usual one, and height of letters over the one before, from which something new begins.
+_GAP = 1.3
+_GROWN = 1.3
+# A line without a stop that fills this much of its column goes on, wherever its last word stands.
+_FILLED = 0.85
+_ENDS = ".?!。？！:：;；…"
+_CLOSERS = "\"'”’」』)）]］】〉》"
+_BULLET = re.compile(r"[•‣▪●○◦■□◆◇▶▷►☞※・·∙–—*-]\s?(?=\S)|[-–—•]$")
+_NUMBER = re.compile(
+    r"(?:\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5}|[가-하])[.)](?=\s|[^\s\d.,A-Za-z])|\d{1,3}(?:\.\d{1,3}){1,4}\.?\s|[①-⑳]|"
+    r"第\s?[\d一二三四五六七八九十百]{1,5}\s?[章節条項部]|제\s?\d{1,4}\s?[장절조항부]|Chapter\s\d|Appendix\s[A-Z\d])"
+)
+_LEADERS = re.compile(r"(?:[.．․‥…·・]\s?){4,}\d{0,5}$|[.․‥…·]{3,}\s?\d{1,5}$")
+
+
+class Box(NamedTuple):
+    """A place on a page, in points from its lower left corner."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+
+@dataclasses.dataclass(slots=True)
+class Line:
+    """A line and its place along and across the direction of reading.
+
+    Attributes:
+      start, end: where it begins and ends in its direction.
+      base: where it stands across; smaller in the lines that follow.
+      em: height of its letters.
+      unit: length of what comes first in it and cannot be parted.
+      hyphenated: whether a word was parted at its end.
+      spaced: whether there is a space at its end.
+      fixed: whether it is set in letters of one width, as code is.
+    """
+
+    text: str
+    page: int
+    start: float
+    end: float
+    base: float | None
+    em: float
+    unit: float
+    hyphenated: bool = False
+    spaced: bool = False
+    fixed: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        text: str,
+        page: int,
+        first: Box | None,
+        last: Box | None,
+        unit: Box | None,
+        **more: bool,
+    ) -> "Line":
+        """A line by the boxes of its first character, its last one, and the last one of its first word."""
+        if first is None or last is None:  # as on a typewriter
+            return cls(text, page, 0.0, float(width(text)), None, 1.0, 2.0, **more)
+        unit = unit or first
+        if abs(last.bottom - first.bottom) > abs(last.left - first.left) and len(text) > 2:  # set from top to bottom
+            em = max(first.right - first.left, last.right - last.left)
+            return cls(text, page, -first.top, -last.bottom, first.left, em, first.top - unit.bottom, **more)
+        em = max(first.top - first.bottom, last.top - last.bottom)
+        return cls(text, page, first.left, last.right, last.bottom, em, unit.right - first.left, **more)
+
+
+def width(text: str) -> int:
+    """Columns on a typewriter: East Asian wide characters have two."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def join(lines: Sequence[Line]) -> str:
+    """The text of lines in reading order, a paragraph on each line."""
+    if not lines:
+        return ""
+    page = _Page(lines)
+    goes_on = [False] + [page.goes_on(i) for i in range(1, len(lines))]
+    breaks = [(lines[i - 1].text, lines[i].text) for i in range(1, len(lines)) if goes_on[i]]
+    spacing = Spacing([line.text for line in lines], [line.spaced for line in lines], breaks)
+    out = [lines[0].text]
+    for i in range(1, len(lines)):
+        before, line = lines[i - 1], lines[i]
+        if goes_on[i] or before.hyphenated and line.text[:1].islower():
+            if before.hyphenated or re.search(r"[^\W\d_]-$", before.text) and line.text[:1].isalnum():
+                out[-1] = spacing.hyphened(out[-1].removesuffix("-"), line.text)
+            else:
+                out.append(" " if before.spaced else spacing.between(before.text, line.text))
+        else:
+            out += ["-" if before.hyphenated else "", "\n"]
+        out.append(line.text)
+    return "".join(out)
+
+
+class _Page:
+    """What is usual in a document: where its columns end and how far apart its lines are."""
+
+    def __init__(self, lines: Sequence[Line]):
+        self.lines = lines
+        # Lines that begin before a place, less those that end before it, are across it.
+        self._starts, self._ends = sorted(line.start for line in lines), sorted(line.end for line in lines)
+        ends = Counter(round(line.end) for line in lines)
+        near = {end: sum(ends[end + i] for i in (-1, 0, 1)) for end in ends}
+        self.edges = sorted(end for end, n in near.items() if n >= max(3, 0.02 * len(lines), 0.2 * self._across(end)))
+        self.is_typed = sum(line.fixed for line in lines) > 0.5 * len(lines)
+        steps: dict[int, Counter[float]] = {}
+        for before, line in zip(lines, lines[1:]):
+            step = _step(before, line)
+            if step is not None and 0.5 < step / max(before.em, 0.1) < 3:
+                steps.setdefault(round(before.em), Counter())[round(2 * step) / 2] += 1
+        # Of steps that are usual, the smaller one is between lines and the other between paragraphs.
+        self.leading = {
+            em: min(step for step, n in found.items() if n >= 0.25 * max(found.values())) for em, found in steps.items()
+        }
+
+    def _across(self, end: float) -> int:
+        """Lines that pass a place: where a column ends, few do."""
+        return bisect.bisect_left(self._starts, end - 2) - bisect.bisect_right(self._ends, end + 2)
+
+    def goes_on(self, i: int) -> bool:
+        """Whether line `i` goes on with what the line before it says."""
+        before, line = self.lines[i - 1], self.lines[i]
+        if before.fixed and line.fixed and not self.is_typed:  # code
+            return False
+        if not before.text or _LEADERS.search(before.text) or _BULLET.match(line.text):
+            return False
+        if not 1 / _GROWN < line.em / max(before.em, 1e-6) < _GROWN:
+            return False
+        is_ended = before.text.rstrip(_CLOSERS)[-1:] in _ENDS
+        step = _step(before, line)
+        em = before.em
+        if step is None:
+            if is_ended:
+                return False
+        elif step > _GAP * self.leading.get(round(em), 1.5 * em) or step < 0.3 * em:
+            return False
+        marked = bool(_NUMBER.match(line.text))
+        indented = line.start - before.start > _INDENT * em
+        hangs = indented and bool(_BULLET.match(before.text) or _NUMBER.match(before.text))
+        if marked and (is_ended or _NUMBER.match(before.text) or indented or before.text[-1:].isdigit()):
+            return False
+        if indented and is_ended and not hangs:
+            return False
+        edge = self._edge(i - 1, is_ended)
+        left = edge - before.end
+        if left < line.unit + _SLACK * em * 0.5:
+            return True
+        filled = (before.end - before.start) / max(edge - before.start, 1e-6)
+        return not is_ended and not indented and filled > _FILLED and before.end >= line.end - em
+
+    def _edge(self, i: int, strictly: bool) -> float:
+        """Where the column of line `i` ends: by the lines around it and, not `strictly`, by what is usual."""
+        line = self.lines[i]
+        around = [line.end]
+        for step in (-1, 1):
+            for k in range(1, 5):
+                other = self.lines[i + step * k] if 0 <= i + step * k < len(self.lines) else None
+                if other is None or other.page != line.page or abs(other.start - line.start) > 3 * line.em:
+                    break
+                if not 1 / _GROWN < other.em / max(line.em, 1e-6) < _GROWN:
+                    break
+                around.append(other.end)
+        edge = max(around)
+        if not strictly and sum(other > edge - 1.5 for other in around) >= 3:
+            return edge
+        usual = next((e for e in self.edges if e >= line.end - _SLACK * line.em), None)
+        return max(edge, usual or edge) if strictly else usual or edge
+
+
+def _step(before: Line, line: Line) -> float | None:
+    """How far below the line before a line stands; None across pages and columns."""
+    if before.page != line.page or before.base is None or line.base is None or line.base > before.base + before.em:
+        return None
+    return before.base - line.base

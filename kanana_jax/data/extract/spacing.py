@@ -1,0 +1,155 @@
+"""What stands between two lines of a paragraph: a space, nothing, or what is left of a hyphen.
+
+Japanese and Chinese have no spaces, and between them and Latin letters each document has its own habit. Korean has
+spaces, yet many pages break lines inside words: what the document has in the middle of its lines says which it was.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from kanana_jax.data.extract.markup import words
+
+_UNSPACED = r"\u2e80-\u2fff\u3005-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_FULL = re.compile(r"[\u3000-\u3003\u3008-\u301f\u30fb\uff00-\uff65]")
+_WIDE = re.compile(f"[{_UNSPACED}]")
+_HANGUL = re.compile(r"[\uac00-\ud7a3]")
+_MIXED = re.compile(f"[{_UNSPACED}]( ?)(?=[A-Za-z0-9(/~])|[A-Za-z0-9)]( ?)(?=[{_UNSPACED}])")
+_WORD = re.compile(r"[^\W_]+")
+_COMPOUND = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)+")
+_LETTER, _DIGIT, _GAP = re.compile("[A-Za-z]"), re.compile("[0-9]"), re.compile(r"(?=(\S) (\S))")
+_PATH = re.compile(r"[^/\s]{0,200}/\S*[/=&?_-]$|\S*://\S*\.$")
+_PATH_PART = re.compile(r"\w\S{0,60}[/._=&%~#?-]\w|//\w")
+_OPENERS, _CLOSERS = "([{「『（［【〈《", ")]}」』）］】〉》”’,.;:!?、。，．"
+# Endings that stand behind a noun and never alone.
+_PARTICLES = words(
+    "은 는 이 가 을 를 에 의 와 과 도 로 으로 에서 에게 에게서 한테 께서 까지 부터 만 만을 만이 라고 이라고 "
+    "라는 이라는 란 이란 입니다 이다 이며 이고 이나 나 인 인데 이지만 지만 에는 에도 에서는 에서도 에만 로는 "
+    "로도 으로는 으로도 로서 으로서 로써 으로써 와는 과는 와의 과의 보다 처럼 마다 마저 조차 밖에 뿐만 이랑 "
+    "든지 이든지 라도 이라도 들 들은 들이 들을 들의 들에 이라면 라면 이었다 였다 이므로 므로 까지는 까지의 "
+    "부터는 만의 적인 적으로 스럽게 니다 습니다 면서 어야 아야 었다 았다 다"
+)
+# Rounds in which the share of words that lines part is found.
+_ROUNDS = 8
+
+
+class Spacing:
+    """The habits of a document, of what stands inside its lines.
+
+    Args:
+      texts: lines; their first and last words may be parts and are not counted.
+      spaced: for each line whether the file has a space at its end.
+      breaks: the texts before and after each break inside a paragraph.
+    """
+
+    def __init__(self, texts: Sequence[str], spaced: Sequence[bool], breaks: Sequence[tuple[str, str]]):
+        self.words: Counter[str] = Counter()
+        self.compounds: Counter[str] = Counter()
+        # Pairs of characters side by side and with a space between; with `*` for either, of any.
+        self.joined: Counter[str] = Counter()
+        self.parted: Counter[str] = Counter()
+        habits: Counter[bool] = Counter()
+        korean: list[str] = []
+        for text in texts:
+            self.words.update(word.lower() for word in text.split()[1:-1])
+            if "-" in text:
+                self.compounds.update(found.lower() for found in _COMPOUND.findall(text))
+            if _HANGUL.search(text):
+                korean.append(text)
+            elif _WIDE.search(text):
+                habits.update(bool(m[1] or m[2]) for m in _MIXED.finditer(text))
+        self._count_pairs(korean)
+        self.mixed = " " if habits[True] > habits[False] else ""
+        hangul = [is_spaced for text, is_spaced in zip(texts, spaced) if _HANGUL.match(text[-1:])]
+        # Files that keep the space at line ends say by its absence that a word goes on.
+        self.tells = sum(hangul) > 0.2 * len(hangul)
+        self._prior = 0.0
+        evidence = [] if self.tells else [self._evidence(a, b) for a, b in breaks if _is_korean(a[-1], b[0])]
+        for _ in range(_ROUNDS if evidence else 0):
+            share = sum(_sigmoid(self._prior + e) for e in evidence) / len(evidence)
+            self._prior = math.log((share * len(evidence) + 0.5) / ((1 - share) * len(evidence) + 0.5))
+
+    def between(self, before: str, after: str) -> str:
+        """What stands between two lines, of which the first has no space at its end."""
+        a, b = before[-1], after[0]
+        if _FULL.match(a) or _FULL.match(b) or a in _OPENERS or b in _CLOSERS:
+            return ""
+        wide = bool(_WIDE.match(a)) + bool(_WIDE.match(b))
+        hangul = bool(_HANGUL.match(a)) + bool(_HANGUL.match(b))
+        if wide == 2 or (wide and not hangul and not (a + b).isalnum()):
+            return ""
+        if wide and not hangul:
+            return self.mixed
+        if _is_korean(a, b):
+            return "" if self.tells or self._prior + self._evidence(before, after) > 0 else " "
+        token = before.split()[-1]
+        if _PATH_PART.match(after) and (_PATH.match(token) or after.startswith("//")):
+            return ""
+        return " "
+
+    def hyphened(self, before: str, after: str) -> str:
+        """The first line with or without the hyphen that stood at its end."""
+        head, tail = before.split()[-1] if before.split() else "", _WORD.match(after)
+        start = re.search(r"[^\W_]+$", head)
+        if start is None or tail is None:
+            return f"{before}-"
+        if self.compounds[f"{start[0]}-{tail[0]}".lower()] > self._count(start[0] + tail[0]):
+            return f"{before}-"
+        is_word = start[0].isalpha() and tail[0][:1].islower() or start[0].isupper() and tail[0].isupper()
+        is_word = is_word and tail[0].isalpha() and "-" not in head
+        return before if is_word or self._count(start[0] + tail[0]) else f"{before}-"
+
+    def _count(self, word: str) -> int:
+        return self.words[word.lower()]
+
+    def _count_pairs(self, texts: Sequence[str]) -> None:
+        joined: Counter[tuple[str, str]] = Counter()
+        parted: Counter[tuple[str, str]] = Counter()
+        for text in texts:
+            kinds = _DIGIT.sub("0", _LETTER.sub("a", text))
+            joined.update(zip(kinds, kinds[1:]))
+            parted.update(_GAP.findall(kinds))
+        for pairs, into in ((joined, self.joined), (parted, self.parted)):
+            for (a, b), n in pairs.items():
+                if a != " " and b != " ":
+                    for key in (a + b, f"{a}*", f"*{b}", "**"):
+                        into[key] += n
+
+    def _evidence(self, before: str, after: str) -> float:
+        """By how much more likely a break lies inside a word, in logarithms: by its two characters and its two pieces.
+
+        The characters are taken for independent (naive Bayes) as far as the pair is rare.
+        """
+        a, b = _kind(before[-1]), _kind(after[0])
+        usual = self._odds("**", 0.5, 0.0)
+        apart = self._odds(f"{a}*", 0.5, usual) + self._odds(f"*{b}", 0.5, usual) - usual
+        score = self._odds(a + b, 2.0, apart) - usual
+        x, y = before.split()[-1].lower(), after.split()[0].lower()
+        piece = re.sub(r"\W+$", "", y)
+        if self.words[x + y] or self.words[x + piece] or piece in _PARTICLES:
+            score += 3.0
+        else:
+            score -= 1.5 * (self.words[x] > 0) + 1.5 * (self.words[y] > 0)
+        return score
+
+    def _odds(self, pair: str, weight: float, otherwise: float) -> float:
+        """Logarithm of joined over parted, drawn to `otherwise` where there are few."""
+        share = _sigmoid(otherwise)
+        joined, parted = self.joined[pair] + weight * share, self.parted[pair] + weight * (1 - share)
+        return math.log((joined + 1e-9) / (parted + 1e-9))
+
+
+def _is_korean(a: str, b: str) -> bool:
+    """Whether between two characters a Korean word may be parted."""
+    if _HANGUL.match(b):
+        return a.isalnum() or a in ")”’\"'"
+    return b in "(“‘" and bool(_HANGUL.match(a))
+
+
+def _kind(c: str) -> str:
+    return _DIGIT.sub("0", _LETTER.sub("a", c))
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-max(-30.0, min(x, 30.0))))
