@@ -58,7 +58,7 @@ setup(
     package_data={
         "kanana_jax": ["py.typed"],
         "kanana_jax.observatory": ["tables/*/*"],
-        "kanana_jax.evaluation": ["groups.yaml", "tasks/*.yaml"],
+        "kanana_jax.evaluation": ["groups.yaml", "published.yaml", "tasks/*.yaml"],
         "kanana_jax.configs.data": ["*.json"],
         "kanana_jax.launch": ["docker/*", "gke/*", "slurm/*"],
     },

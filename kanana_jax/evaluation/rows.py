@@ -1,15 +1,19 @@
-"""Rows of evaluation sets: local JSON lines in, the harness's data sets out."""
+"""Rows of evaluation sets: local files as they are published (JSON, CSV, parquet) in, the harness's data sets out."""
 
+import csv
 import gzip
+import io
 import json
 import pathlib
+import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from kanana_jax.data.read import jsonl
+from kanana_jax.data.read import jsonl, parquet
+from kanana_jax.data.read.record import Broken
 from kanana_jax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,15 +25,75 @@ Rows = list[dict[str, Any]]
 def read_rows(file: pathlib.Path, task: str, fields: Mapping[str, type]) -> Rows:
     """The rows of a file, each with the fields that a task needs, of the types that it needs.
 
+    What a file holds its name says: `.parquet`, `.csv`, `.tsv`, `.json` (a list, or a list under `data`), else JSON
+    lines; `.gz` behind it but for parquet. A column of a table whose values are all whole numbers is one of numbers.
+
     Raises:
       ConfigError: the file cannot be read, or a line is no such row.
     """
     if not file.is_file():
         raise ConfigError(f"task '{task}' needs {file}, which is not there: see docs/evaluation.md for its fields")
-    rows = [_row(line, f"{file}, line {number}", task, fields) for number, line in _lines(file, task)]
+    rows = [_row(value, place, task, fields) for place, value in _values(file, task)]
     if not rows:
         raise ConfigError(f"task '{task}': {file} is empty")
     return rows
+
+
+def _values(file: pathlib.Path, task: str) -> Iterable[tuple[str, Any]]:
+    """Place and value of each row."""
+    kind = pathlib.Path(file.name.removesuffix(".gz")).suffix
+    if kind == ".parquet":
+        return parquet.rows(file)
+    if kind in (".csv", ".tsv"):
+        return _table(file, task, "\t" if kind == ".tsv" else ",")
+    if kind == ".json":
+        return _list(file, task)
+    return _parsed(file, task)
+
+
+def _parsed(file: pathlib.Path, task: str) -> Iterator[tuple[str, Any]]:
+    for number, line in _lines(file, task):
+        place = f"{file}, line {number}"
+        try:
+            yield place, jsonl.parse(line)
+        except ValueError as error:
+            raise ConfigError(f"{place}: not JSON ({error})") from error
+
+
+def _list(file: pathlib.Path, task: str) -> Iterator[tuple[str, Any]]:
+    try:
+        value = jsonl.parse(_bytes(file, task))
+    except ValueError as error:
+        raise ConfigError(f"{file}: not JSON ({error})") from error
+    value = value.get("data") if isinstance(value, dict) else value
+    if not isinstance(value, list):
+        raise ConfigError(f"{file}: not a list of rows, nor an object with one under 'data'")
+    yield from ((f"{file}, row {number}", row) for number, row in enumerate(value, 1))
+
+
+def _table(file: pathlib.Path, task: str, delimiter: str) -> Iterator[tuple[str, Any]]:
+    try:
+        text = _bytes(file, task).decode("utf-8-sig")
+        heads, *rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)) or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"task '{task}': {file} is no table of UTF-8 text ({error}): fetch it again") from error
+    rows = [row for row in rows if row]
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(heads):
+            raise ConfigError(f"{file}, row {number}: {len(row)} values for {len(heads)} columns: fetch it again")
+    whole = [i for i in range(len(heads)) if all(_WHOLE.fullmatch(row[i]) for row in rows)]
+    for number, row in enumerate(rows, 1):
+        yield f"{file}, row {number}", {h: int(v) if i in whole else v for i, (h, v) in enumerate(zip(heads, row))}
+
+
+_WHOLE = re.compile(r"-?(?:0|[1-9]\d{0,17})")
+
+
+def _bytes(file: pathlib.Path, task: str) -> bytes:
+    try:
+        return gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise ConfigError(f"task '{task}': {file} cannot be read ({error}): write it anew") from error
 
 
 def _lines(file: pathlib.Path, task: str) -> Iterator[tuple[int, bytes]]:
@@ -45,17 +109,15 @@ def _lines(file: pathlib.Path, task: str) -> Iterator[tuple[int, bytes]]:
         raise ConfigError(f"task '{task}': {file} cannot be read ({error}): write it anew") from error
 
 
-def _row(line: bytes, place: str, task: str, fields: Mapping[str, type]) -> dict[str, Any]:
-    try:
-        row = jsonl.parse(line)
-        if b"\\ud" in line.lower():
-            json.dumps(row, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"{place}: half of a surrogate pair (as \\ud83d alone), which is no text") from error
-    except ValueError as error:
-        raise ConfigError(f"{place}: not JSON ({error})") from error
+def _row(row: Any, place: str, task: str, fields: Mapping[str, type]) -> dict[str, Any]:
+    if isinstance(row, Broken):
+        raise ConfigError(f"{place}: {row.reason}")
     if not isinstance(row, dict):
         raise ConfigError(f"{place}: not a JSON object, as each row of a data set must be")
+    try:
+        json.dumps(row, ensure_ascii=False, default=str).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{place}: half of a surrogate pair (as \\ud83d alone), which is no text") from error
     for field, kind in fields.items():
         if field not in row:
             raise ConfigError(f"{place}: no field '{field}', which task '{task}' needs: see docs/evaluation.md")

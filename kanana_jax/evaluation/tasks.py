@@ -1,6 +1,7 @@
 """Tasks of ours: `tasks/*.yaml`, in lm-evaluation-harness's notation with a few keys more, and `groups.yaml`.
 
-`files` names the file of each split below the data folder, `ranges` the values of a field that each split has of it,
+`files` names the file of each split below the data folder (a pattern of many gives each row its `folder`), `columns`
+what rows must have beside what a template shows, `ranges` the values of a field that each split has of it,
 `join` a file whose fields are added by a key, `by` a field whose values become tasks of their own, averaged by size;
 `microworld` a world that is asked about; `base` a file of the harness's tasks that gives what is not said; `like` a
 task or group of the harness whose data sets are asked about, one task each. `runs_code`: what the model writes is run,
@@ -17,16 +18,17 @@ from typing import Any, NamedTuple
 
 import yaml
 from lm_eval.tasks import TaskManager
-from lm_eval.tasks._index import Entry, Kind
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from kanana_jax.data import microworld
 from kanana_jax.errors import ConfigError, UserError, nearest
 from kanana_jax.evaluation import templates
+from kanana_jax.evaluation.harness_tasks import config_of, leaves, localised, on_files
 from kanana_jax.evaluation.rows import Rows, as_datasets, read_rows
 
 log = logging.getLogger("kanana")
-_KEYS = ("files", "ranges", "base", "like", "by", "join", "microworld", "runs_code", "needs")
+_KEYS = ("files", "ranges", "base", "like", "by", "join", "microworld", "runs_code", "needs", "columns")
+_FOLDER_FIELD, _NO_FOLDER = "folder", ("data", "synthetic")
 _FOLDER = pathlib.Path(str(importlib.resources.files("kanana_jax.evaluation")))
 templates.confine_harness()
 
@@ -97,12 +99,14 @@ def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
             if name in configs:
                 raise ConfigError(f"task '{name}' is read from local files: give --data-dir (see docs/evaluation.md)")
             raise ConfigError(f"task '{name}' is unknown: {nearest(name, [*known(), *bundles, *manager.all_tasks])}")
-        if any(_config(leaf).get("unsafe_code") for leaf in leaves(name, manager)):
+        if any(config_of(leaf).get("unsafe_code") for leaf in leaves(name, manager)):
             raise ConfigError(
                 f"task '{name}' of the harness runs what the model has written in this process, which is never done: "
                 f"those that run it in a sandbox are {', '.join(n for n in known() if _runs_code(n))}"
             )
-        specs.append(name)
+        local, members = ([], {}) if data_dir is None else on_files(name, data_dir, manager)
+        specs += local or [name]
+        parts |= members
     return Loaded(specs, shots, parts, manager, any(configs[n].get("runs_code") for n in ours), any(chat))
 
 
@@ -110,21 +114,6 @@ def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
 def _manager(include_defaults: bool) -> TaskManager:
     """With the harness's own tasks or without: they are more than ten thousand files, half a minute to look through."""
     return TaskManager(include_defaults=include_defaults)
-
-
-def leaves(name: str, manager: TaskManager) -> list[Entry]:
-    """The tasks that a task, group or tag of the harness stands for, their functions not yet looked up."""
-    entry = manager.task_index[name]
-    if entry.kind == Kind.TAG:
-        return [leaf for member in sorted(entry.tags) for leaf in leaves(member, manager)]
-    if entry.kind == Kind.GROUP:
-        members = [m if isinstance(m, str) else m.get("task", m.get("group")) for m in _config(entry)["task"]]
-        return [leaf for m in members if m in manager.task_index for leaf in leaves(m, manager)]
-    return [entry]
-
-
-def _config(entry: Entry) -> dict[str, Any]:
-    return entry.cfg or {}
 
 
 def _runs_code(name: str) -> bool:
@@ -157,28 +146,42 @@ def _many(
 ) -> list[dict[str, Any]]:
     """The config, once for each data set or part that it is asked about."""
     if special["like"] is not None:
-        return [
+        made = [
             config
-            | {key: _config(leaf)[key] for key in ("dataset_path", "dataset_name") if key in _config(leaf)}
-            | {"task": f"{name}_{_config(leaf).get('dataset_name', leaf.name)}"}
+            | {key: config_of(leaf)[key] for key in ("dataset_path", "dataset_name") if key in config_of(leaf)}
+            | {"task": f"{name}_{config_of(leaf).get('dataset_name', leaf.name)}"}
             for leaf in leaves(special["like"], manager)
         ]
-    if special["microworld"] is None and not _is_here(name, special["files"], config, data_dir):
-        return [config]
-    for key in ("dataset_name", "dataset_path", "dataset_kwargs"):
-        config.pop(key, None)
-    return _local(name, config, special, data_dir)
+        local = [_without_hub(one) | found for one in made if (found := localised(one, data_dir)) is not None]
+        if local and len(local) < len(made):
+            log.warning("task '%s': %s has the files of %d of its %d parts", name, data_dir, len(local), len(made))
+        return local or made
+    if special["microworld"] is None and not _has_files(special["files"], data_dir):
+        found = localised(config, data_dir)
+        if found is not None:
+            return [_without_hub(config) | found]
+        if not _is_here(name, config, data_dir):
+            return [config]
+    return _local(name, _without_hub(config), special, data_dir)
+
+
+def _without_hub(config: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in config.items() if k not in ("dataset_name", "dataset_path", "dataset_kwargs")}
 
 
 def _missing(package: str) -> bool:
     return importlib.util.find_spec(package) is None
 
 
-def _is_here(name: str, files: dict[str, str], config: dict[str, Any], data_dir: pathlib.Path | None) -> bool:
+def _has_files(files: dict[str, str] | None, data_dir: pathlib.Path | None) -> bool:
+    return data_dir is not None and any(any(data_dir.glob(path)) for path in (files or {}).values())
+
+
+def _is_here(name: str, config: dict[str, Any], data_dir: pathlib.Path | None) -> bool:
     """Whether a task is read from files: where none of them is there, a hub's data set of the same fields will do."""
     if data_dir is None:
         return False
-    if any((data_dir / path).exists() for path in files.values()) or "dataset_path" not in config:
+    if "dataset_path" not in config:
         return True
     log.warning("task '%s': %s has none of its files, so it is read from %s", name, data_dir, config["dataset_path"])
     return False
@@ -193,9 +196,12 @@ def _local(
         splits = _microworld(**special["microworld"])
     else:
         asked: dict[str, type] = {join["on"]: str} if join else dict.fromkeys(_fields(config), object)
-        asked |= {by: str} if by else {}
+        asked |= dict.fromkeys(special["columns"] or (), object)
+        asked |= {by: str} if by and by != _FOLDER_FIELD else {}
         asked |= {ranges["by"]: int} if ranges else {}
-        splits = {split: read_rows(data_dir / path, name, asked) for split, path in special["files"].items()}
+        splits = {
+            split: _read(data_dir or pathlib.Path(), path, name, asked) for split, path in special["files"].items()
+        }
     for split in splits.keys() & ranges.keys():
         low, high = ranges[split]
         splits[split] = [row for row in splits[split] if low <= row[ranges["by"]] <= high]
@@ -211,6 +217,20 @@ def _local(
             dataset = functools.partial(as_datasets, chosen)
             configs.append(config | {"task": f"{name}_{part}", "custom_dataset": dataset})
     return configs
+
+
+def _read(data_dir: pathlib.Path, path: str, name: str, asked: dict[str, type]) -> Rows:
+    """The rows of a file, or of all that a pattern matches, with the names of the folders that it stands for."""
+    if "*" not in path:
+        return read_rows(data_dir / path, name, asked)
+    files, root = sorted(data_dir.glob(path)), data_dir / path.partition("*")[0]
+    if not files:
+        raise ConfigError(f"task '{name}' needs {data_dir / path}, none of which is there: see docs/evaluation.md")
+    return [
+        row | {_FOLDER_FIELD: "_".join(p for p in file.parent.relative_to(root).parts if p not in _NO_FOLDER)}
+        for file in files
+        for row in read_rows(file, name, asked)
+    ]
 
 
 def _part(value: str) -> str:

@@ -12,7 +12,7 @@ pytest.importorskip("lm_eval")
 from lm_eval.tasks import TaskManager  # noqa: E402
 
 from kanana_jax.errors import ConfigError, UserError  # noqa: E402
-from kanana_jax.evaluation import metrics, run, tasks  # noqa: E402
+from kanana_jax.evaluation import harness_tasks, metrics, run, tasks  # noqa: E402
 
 CHOICE = {"question": "Frage?", "choices": ["w", "x", "y", "z"], "answer": 2, "subject": "botany"}
 NLI = {"sentence1": "eins", "sentence2": "zwei", "label": "neutral", "gold_label": "neutral"}
@@ -33,6 +33,8 @@ ROWS = {
     "jsquad": ({"context": "Titel [SEP] Text", "question": "Frage?", "answers": [{"text": "ja", "start": 3}]}, "ja"),
     "jcommonsenseqa": ({"question": "Frage?", **{f"choice{i}": f"w{i}" for i in range(5)}, "label": 3}, 3),
     "jnli": (NLI, "2"), "kornli": (NLI, "2"), "klue_nli": ({"premise": "eins", "hypothesis": "zwei", "label": 1}, 1),
+    "klue_ynat": ({"title": "eins", "label": 3}, 3), "klue_mrc": ({"context": "Text", "question": "Frage?", "answers": {"answer_start": [0], "text": ["ja"]}}, "ja"),
+    "kosimpleqa": ({"problem": "Frage?", "answer": "ja"}, "ja"),
     "klue_sts": ({"sentence1": "eins", "sentence2": "zwei", "labels": {"label": 4.0, "real-label": 4.0, "binary-label": 1}}, "1"),
     "korsts": ({"sentence1": "eins", "sentence2": "zwei", "score": 2.8}, "0"),
     "xlsum_ja": ({"text": "lang", "summary": "kurz"}, "kurz"),
@@ -42,11 +44,12 @@ ROWS = {
     **dict.fromkeys(("humaneval", "humaneval_half", "humaneval_10", "humaneval_plus", "humaneval_plus_instruct", "jhumaneval"), (CODE, "    return x\n")),
     **dict.fromkeys(("mbpp", "mbpp_plus", "mbpp_plus_instruct"), (CODE, "def f(x): return x\n[DONE]")),
 }  # fmt: skip
+ELSEWHERE = ("hrm8k_boxed", "ifbench", "ruler")  # in test_published
 MICROWORLD = ("microworld", "microworld_translation", "microworld_arithmetic", "microworld_code")
 
 
 def test_every_task_of_ours_is_tried_below():
-    assert {*ROWS, *MICROWORLD} == set(tasks.known())
+    assert {*ROWS, *MICROWORLD, *ELSEWHERE} == set(tasks.known())
 
 
 def _folder(folder, name, row):
@@ -74,7 +77,7 @@ def test_a_task_asks_what_its_rows_say(name, tmp_path, monkeypatch):
         "math_boxed",
     ):  # the harness's data sets; its ten thousand files are another test's
         like = tasks.load_yaml(tasks.known()[name], resolve_func=False)["like"]
-        found = [tasks.Entry(like, tasks.Kind.TASK, None, {"dataset_path": "a/b", "dataset_name": "part"})]
+        found = [harness_tasks.Entry(like, harness_tasks.Kind.TASK, None, {"dataset_path": "a/b", "dataset_name": "part"})]
         monkeypatch.setattr(tasks, "leaves", lambda *_: found)
         monkeypatch.setattr(tasks, "_manager", lambda _: TaskManager(include_defaults=False))
     loaded = tasks.load([name], _folder(tmp_path, name, row))
@@ -98,7 +101,7 @@ def _asked(name):
         return [name.split("_")[1].split("-")[0]]
     if name == "mbpp":
         return ["text"]
-    return ["question", "query", "problem", "input", "sentence1", "sentence2", "premise", "hypothesis", "prompt", "context",
+    return ["question", "query", "problem", "input", "sentence1", "sentence2", "premise", "hypothesis", "prompt", "context", "title",
             *(["text"] if name == "xlsum_ja" else []), "A", "B", "choice4"]  # fmt: skip
 
 
