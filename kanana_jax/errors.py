@@ -4,6 +4,8 @@ import difflib
 import signal
 from collections.abc import Sequence
 
+from kanana_jax import REPOSITORY
+
 
 class UserError(Exception):
     """An error that the user can mend: one sentence with what is wrong, where, and the way out."""
@@ -33,3 +35,8 @@ def nearest(word: str, known: Sequence[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     return f"known: {', '.join(sorted(known)) or 'none'}"
+
+
+def install(extra: str) -> str:
+    """The command that installs an extra of the package, for error messages."""
+    return f'pip install "kanana-jax[{extra}] @ git+{REPOSITORY}"'

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kanana_jax.cli.verbs import AddVerb
-from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.errors import ConfigError, UserError, install
 
 _EXAMPLE = """example:
   kanana eval runs/tiny/stage2 --tasks microworld --output results/stage2.json
@@ -83,7 +83,7 @@ def _evaluated(path: str, names: list[str], options: argparse.Namespace) -> dict
     try:
         import lm_eval  # noqa: F401
     except ImportError as error:
-        raise UserError(f"evaluation needs lm-evaluation-harness ({error}): pip install 'kanana-jax[eval]'") from error
+        raise UserError(f"evaluation needs lm-evaluation-harness ({error}): {install('eval')}") from error
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -6,7 +6,7 @@ import shutil
 from typing import Any
 
 from kanana_jax.cli.verbs import AddVerb
-from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.errors import ConfigError, UserError, install
 
 _EXAMPLE = """examples:
   kanana observe --output study                       # 35 models, 10 Japanese and 9 English benchmarks, shipped
@@ -73,7 +73,7 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
         if (error.name or "").startswith("kanana_jax"):
             raise
         raise UserError(
-            f"kanana observe needs {error.name}: pip install -c constraints.txt -e '.[observatory]'"
+            f"kanana observe needs {error.name}: {install('observatory')}"
         ) from error
     from kanana_jax.files import locked, write_json
     from kanana_jax.report import observatory as report

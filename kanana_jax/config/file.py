@@ -54,8 +54,8 @@ def _run_file(path: pathlib.Path) -> types.ModuleType:
         raise ConfigError(f"{path}: {error}") from error
     except ImportError as error:
         raise ConfigError(
-            f"{path}: {error}: a config may import installed packages and files beside itself (to install this "
-            "project's own configs: pip install -e .)"
+            f"{path}: {error}: a config may import installed packages and files beside itself (this project's "
+            "own configs are installed with it)"
         ) from error
     return module
 

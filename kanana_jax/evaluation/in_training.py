@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from kanana_jax.data.tokens.tokenizer import Tokenizer
-from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.errors import ConfigError, UserError, install
 from kanana_jax.inference.session import Session
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
@@ -62,7 +62,7 @@ def make_ask(
         from kanana_jax.evaluation import run
         from kanana_jax.evaluation.harness import HarnessModel
     except ImportError as error:
-        raise UserError(f"tasks need lm-evaluation-harness ({error}): pip install 'kanana-jax[eval]'") from error
+        raise UserError(f"tasks need lm-evaluation-harness ({error}): {install('eval')}") from error
     data_dir = pathlib.Path(config.data_dir) if config.data_dir else None
     tasks = run.find(config.names, data_dir)
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from kanana_jax.errors import ConfigError, nearest
+from kanana_jax.errors import ConfigError, install, nearest
 from kanana_jax.parallel.chips import CHIPS, Chip
 from kanana_jax.plan.costs import Collective
 
@@ -114,7 +114,7 @@ def _tpu(target: Slice) -> tuple[jax.Device, ...]:
         import libtpu  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            "planning for a TPU needs its compiler, which is not installed: pip install 'kanana-jax[plan]' (libtpu)"
+            f"planning for a TPU needs its compiler, libtpu, which is not installed: {install('plan')}"
         ) from error
     family = target.name.split("-")[0]
     extra: dict[str, int | str] = {"num_slices": target.slices} if target.slices > 1 else {}

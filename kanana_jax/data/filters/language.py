@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kanana_jax import languages
-from kanana_jax.errors import UserError
+from kanana_jax.errors import UserError, install
 
 # CLD2 refuses what is not for interchange: control characters and Unicode's noncharacters.
 _REFUSED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff\U0001fffe\U0001ffff]")
@@ -26,7 +26,7 @@ def detect(text: str) -> dict[str, float]:
         import pycld2
     except ImportError as error:
         raise UserError(
-            "the filter's `language` needs CLD2: pip install 'kanana-jax[filters]', or take it out of the config"
+            f"the filter's `language` needs CLD2: {install('filters')}, or take it out of the config"
         ) from error
     try:
         found = pycld2.detect(text, bestEffort=True)

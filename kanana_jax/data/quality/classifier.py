@@ -15,7 +15,7 @@ import numpy as np
 from kanana_jax.data.arrays import characters, units
 from kanana_jax.data.quality import fasttext_file
 from kanana_jax.data.quality.quality_model import LABEL, QualityModel, Text
-from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.errors import ConfigError, UserError, install
 from kanana_jax.files import whole_file
 
 OTHER = f"{LABEL}other"
@@ -90,7 +90,7 @@ def library():
         import fasttext
     except ImportError as error:
         raise UserError(
-            "quality models need fastText: pip install 'kanana-jax[filters]' (the package fasttext trains to NaN)"
+            f"quality models need fasttext-community (the package fasttext trains to NaN): {install('filters')}"
         ) from error
     vars(fasttext.FastText)["eprint"] = lambda *args, **kwargs: None  # it warns about itself at every load
     return fasttext

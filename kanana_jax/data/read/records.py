@@ -14,7 +14,7 @@ from kanana_jax.data.extract.files import SUFFIXES, read_unit, units
 from kanana_jax.data.read import jsonl, outputs, parquet
 from kanana_jax.data.read.origins import Origin, is_unchanged, stamp_of
 from kanana_jax.data.read.record import PLACE, Broken, Fields, Line, Record
-from kanana_jax.errors import UserError
+from kanana_jax.errors import UserError, install
 
 ADDRESSES = ("microworld://", "hf://", "seqio://")
 _Item = TypeVar("_Item", bound="Line | Record | Broken")
@@ -224,7 +224,7 @@ def _seqio(uri: str) -> Iterator[tuple[str, Any]]:
     try:
         from kanana_jax.data.read import seqio_source
     except ImportError as error:
-        raise UserError(f"source '{uri}' needs seqio and tensorflow-text: pip install 'kanana-jax[seqio]'") from error
+        raise UserError(f"source '{uri}' needs seqio and tensorflow-text: {install('seqio')}") from error
     yield from seqio_source.read(uri)
 
 
