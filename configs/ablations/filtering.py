@@ -7,8 +7,8 @@
 
 Three of five pages of the crawl (`microworld://web`) are noise. Arms: everything; what the heuristics keep; of that,
 what a classifier calls good that was trained on curated pages against the crawl (DCLM's way); what the labels call
-clean, which no filter can beat. `english` and `korean` clean one language by the labels and leave the other as it is:
-does better English text lift Korean (arXiv:2502.18934, Table 2)? All are evaluated on clean documents that none reads.
+clean. `english` and `korean` clean one language by the labels and leave the other as it is: does better English text
+lift Korean (arXiv:2502.18934, Table 2)? All are evaluated on clean documents that none reads.
 """
 
 from ml_collections import ConfigDict

@@ -17,6 +17,7 @@ from kanana_jax.configs.ablations import small
 ARMS = {  # arm: (how parts are scored, how they are cut)
     "kanana": ({}, {}),
     "no_alignment": ({}, dict(align_groups=False)),
+    # By the last norm alone: what the paper's row without the sum scores by, it does not say.
     "no_layer_sum": (dict(layer_sum=False), {}),
     "gate_up": (dict(neurons="gate_up"), {}),
     "batch_mean": (dict(batch="mean"), {}),
