@@ -1,5 +1,6 @@
 """Whether programs that a model has written pass their tests: filters of task files, all programs in the sandbox."""
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -8,21 +9,31 @@ from kanana_jax.evaluation import sandbox
 
 Doc = Mapping[str, Any]
 Answers = Sequence[Sequence[str]]  # several of each document
+Judged = tuple[str, sandbox.Tests]
+
+log = logging.getLogger("kanana")
 
 
-def humaneval_program(doc: Doc, answer: str) -> str:
-    """HumanEval (arXiv:2107.03374) and what has its form: the answer goes on with the prompt."""
-    return f"{doc['prompt']}{answer}\n{doc['test']}\ncheck({doc['entry_point']})\n"
+def humaneval_program(doc: Doc, answer: str) -> Judged:
+    """HumanEval (arXiv:2107.03374) and what has its form: the answer goes on with the prompt.
+
+    Helpers that the prompt defines are taken from the prompt, whatever the answer defines again.
+    """
+    entry = doc["entry_point"]
+    tests = sandbox.Tests(f"{doc['test']}\ncheck({entry})\n", prelude=doc["prompt"], names=(entry,))
+    return f"{doc['prompt']}{answer}\n", tests
 
 
-def mbpp_program(doc: Doc, answer: str) -> str:
+def mbpp_program(doc: Doc, answer: str) -> Judged:
     """MBPP (arXiv:2108.07732): the answer is a program, tested by three assertions."""
-    return "\n".join([answer, doc.get("test_setup_code") or "", *doc["test_list"], ""])
+    source = "\n".join([doc.get("test_setup_code") or "", *doc["test_list"], ""])
+    return answer, sandbox.Tests(source, solution=doc.get("code") or "")
 
 
-def mbpp_plus_program(doc: Doc, answer: str) -> str:
+def mbpp_plus_program(doc: Doc, answer: str) -> Judged:
     """MBPP+ (EvalPlus, arXiv:2305.01210): one test with many inputs."""
-    return "\n".join([answer, *(doc.get("test_imports") or []), doc["test"], ""])
+    source = "\n".join([*(doc.get("test_imports") or []), doc["test"], ""])
+    return answer, sandbox.Tests(source, solution=doc.get("code") or "")
 
 
 def before_fence(answer: str) -> str:
@@ -37,12 +48,16 @@ def first_block(answer: str) -> str:
 
 
 def _tested(
-    program: Callable[[Doc, str], str], extract: Callable[[str], str] = str, packages: Sequence[str] = ()
+    program: Callable[[Doc, str], Judged], extract: Callable[[str], str] = str, packages: Sequence[str] = ()
 ) -> Callable[[Answers, Sequence[Doc]], list[list[bool]]]:
     def passed(answers: Answers, docs: Sequence[Doc]) -> list[list[bool]]:
         programs = [program(doc, extract(a)) for several, doc in zip(answers, docs, strict=True) for a in several]
-        outcomes = iter(sandbox.run_all(programs, packages=packages))
-        return [[next(outcomes).passed for _ in several] for several in answers]
+        outcomes = sandbox.run_all(programs, packages=packages)
+        unjudged = [outcome.why for outcome in outcomes if outcome.unjudged]
+        if unjudged:
+            log.warning("%d of %d answers count as not passed: one %s", len(unjudged), len(outcomes), unjudged[0])
+        each = iter(outcomes)
+        return [[next(each).passed for _ in several] for several in answers]
 
     return passed
 

@@ -1,18 +1,19 @@
 """Runs generated code where it can do no harm.
 
-Each program has a process of its own without network, with a root folder that holds Python's standard library and an
-empty `/tmp`, with limits on memory, time, files and processes, and it dies with everything that it has started
-(`sandbox_launcher.py`). What is promised is checked from inside before the first program; a machine that cannot keep it
-gets no programs at all. The border is Linux's own (namespaces, resource limits): a hole in the kernel is a hole in it.
+Each program is one process without network, with a root folder that holds Python's standard library and an empty
+`/tmp`, with limits on memory, time, files and threads, and with those system calls that Python needs
+(`confined/launcher.py`, `seccomp.py`). Its tests run in another such process, which the program answers and cannot
+reach (`confined/judge.py`). What is promised is checked from inside before the first program; a machine that cannot
+keep it gets no programs at all. The border is Linux's own: a hole in the kernel is a hole in it.
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
 import json
 import os
 import pathlib
-import secrets
 import selectors
 import socket
 import subprocess
@@ -26,7 +27,20 @@ from typing import Any, NamedTuple
 
 from kanana_jax.errors import UserError
 
-_LAUNCHER = pathlib.Path(__file__).with_name("sandbox_launcher.py")
+_PROBE = pathlib.Path(__file__).with_name("confined") / "probe.py"
+_ROOT = str(pathlib.Path(__file__).parents[2])
+# The launcher lies in this package, whose folder is looked into last, and only for that.
+_START = (
+    f"import sys; sys.path.append({_ROOT!r}); from kanana_jax.evaluation.confined import launcher; "
+    "sys.path.pop(); launcher.main()"
+)
+_ENVIRONMENT = {
+    "HOME": "/tmp",
+    "TMPDIR": "/tmp",
+    "LANG": "C.UTF-8",
+    "PYTHONHASHSEED": "0",  # a verdict is the same each time
+    "OPENBLAS_NUM_THREADS": "1",  # a thread per core would meet the limit of threads
+}
 _OUTPUT_KEPT = 8192
 _PACKAGES = "/packages"  # where they stand inside
 
@@ -38,12 +52,12 @@ class Limits:
     Attributes:
       wall_seconds: until it is ended with all that it has started; more than `cpu_seconds`, so that a machine with
         other work to do changes no verdict.
-      cpu_seconds: of a process.
-      memory_bytes: address space of a process.
+      cpu_seconds: of its process, and of its judge.
+      memory_bytes: address space of its process, and of its judge's.
       file_bytes: of a file.
       scratch_bytes: of all files in `/tmp` together.
-      processes: at a time, threads included.
-      open_files: of a process.
+      threads: at a time. There is no second process.
+      open_files: at a time.
     """
 
     wall_seconds: float = 30.0
@@ -51,20 +65,49 @@ class Limits:
     memory_bytes: int = 1 << 30
     file_bytes: int = 16 << 20
     scratch_bytes: int = 32 << 20
-    processes: int = 16
+    threads: int = 16
     open_files: int = 64
 
 
 class Outcome(NamedTuple):
-    """`passed`: it reached its last line and exit code 0. `why`: in words. `output`: the end of what it printed."""
+    """Of one program.
+
+    Attributes:
+      passed: its tests did, and there were some; said by its judge, never by the program's own process.
+      why: in words.
+      output: the end of what was printed, the judge's traceback included.
+      exit: of the program's process, negative by signal; None where its judge ended it. The program may choose it.
+      unjudged: its tests cannot be judged from outside, which is no fault of the program's.
+    """
 
     passed: bool
     why: str
     output: str
+    exit: int | None = None
+    unjudged: bool = False
 
 
-def run(program: str, limits: Limits = Limits(), packages: Sequence[str] = ()) -> Outcome:
-    """Runs Python source to its end, confined.
+@dataclasses.dataclass(frozen=True)
+class Tests:
+    """What judges a program: Python of the data set's, run in a process that the program cannot reach.
+
+    Attributes:
+      source: assertions, in which names of the program's stand for what it has defined.
+      prelude: run before them in the same place: helpers of the prompt, which the program cannot put others for.
+      names: those of the program's; None: what `solution` defines, and what nothing else does.
+      solution: the data set's own program, of which definitions and imports are looked at and no more.
+    """
+
+    source: str
+    prelude: str = ""
+    names: tuple[str, ...] | None = None
+    solution: str = ""
+
+
+def run(program: str, limits: Limits = Limits(), packages: Sequence[str] = (), tests: Tests | None = None) -> Outcome:
+    """Runs Python source to its end, confined, and its tests in a process of their own.
+
+    Without tests nothing is passed: how it ended is then in `exit`.
 
     Args:
       packages: installed here, that it may import beside the standard library.
@@ -73,21 +116,24 @@ def run(program: str, limits: Limits = Limits(), packages: Sequence[str] = ()) -
       UserError: this machine cannot confine it, or a package is not installed.
     """
     check()
-    return _launch(program, limits, packages)
+    return _launch(program, limits, packages, tests)
 
 
 def run_all(
-    programs: Sequence[str], limits: Limits = Limits(), packages: Sequence[str] = (), workers: int | None = None
+    programs: Sequence[tuple[str, Tests]],
+    limits: Limits = Limits(),
+    packages: Sequence[str] = (),
+    workers: int | None = None,
 ) -> list[Outcome]:
     """`run` for many, as many at a time as there are cores (or `workers`)."""
     check()
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(lambda program: _launch(program, limits, packages), programs))
+        return list(pool.map(lambda both: _launch(both[0], limits, packages, both[1]), programs))
 
 
 @functools.cache
 def check() -> None:
-    """Tries from inside what must not be possible, once.
+    """Tries from inside what must not be possible (`confined/probe.py`), once.
 
     Raises:
       UserError: something is, or the machine offers no confinement.
@@ -98,107 +144,99 @@ def check() -> None:
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
         secret = pathlib.Path(folder) / "secret"
         secret.write_text("secret", encoding="utf-8")
-        told = {"file": str(secret), "port": server.getsockname()[1], "pid": os.getpid()}
-        wanted = {"AS": limits.memory_bytes, "CPU": limits.cpu_seconds, "FSIZE": limits.file_bytes}
-        program = f"told, wanted = {told!r}, {wanted!r}\n{_SELF_CHECK}"
-        found = _launch(program, limits)
-    if not found.passed:
+        told = {
+            "file": str(secret),
+            "port": server.getsockname()[1],
+            "pid": os.getpid(),
+            "host": os.uname().nodename,
+            "limits": {"AS": limits.memory_bytes, "CPU": limits.cpu_seconds, "FSIZE": limits.file_bytes}
+            | {"NOFILE": limits.open_files, "MEMLOCK": 0, "MSGQUEUE": 0, "CORE": 0},
+        }
+        found = _launch(f"told = {told!r}\n{_PROBE.read_text(encoding='utf-8')}", limits)
+    if found.exit != 0:
         last = found.output.strip().splitlines()[-1:] or [""]
         raise UserError(f"generated code is not run here: its sandbox is not tight ({found.why}; {last[0]})")
 
 
-# Runs inside: each line that fails names what is open.
-_SELF_CHECK = """
-import ctypes, os, resource, socket
-def impossible(what, act):
-    try:
-        act()
-    except (OSError, ValueError):
-        return
-    raise SystemExit(f"{what} is possible")
-libc = ctypes.CDLL(None, use_errno=True)
-def system(name, *arguments):
-    if getattr(libc, name)(*arguments) < 0:
-        raise OSError(ctypes.get_errno())
-impossible("reading a file outside", lambda: open(told["file"]))
-impossible("reading /etc/passwd", lambda: open("/etc/passwd"))
-impossible("reading /proc", lambda: os.listdir("/proc/self"))
-impossible("writing to the root folder", lambda: open("/x", "w"))
-impossible("writing to the library", lambda: open(os.path.dirname(os.__file__) + "/x", "w"))
-impossible("connecting to this machine", lambda: socket.create_connection(("127.0.0.1", told["port"]), 1))
-udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-impossible("sending to the network", lambda: udp.sendto(b"x", ("192.0.2.1", 9)))
-impossible("becoming root", lambda: os.setresuid(0, 0, 0))
-impossible("mounting", lambda: system("mount", b"none", b"/tmp", b"tmpfs", 0, None))
-impossible("signals to processes outside", lambda: told["pid"] > 2 and os.kill(told["pid"], 0))
-for name, value in wanted.items():
-    if resource.getrlimit(getattr(resource, "RLIMIT_" + name))[1] != value:
-        raise SystemExit(f"limit {name} is not set")
-if os.getpid() > 9 or os.getuid() == 0 or libc.prctl(39, 0, 0, 0, 0) != 1:
-    raise SystemExit("it runs with privileges, or among other processes")
-open("/tmp/x", "w").close()
-"""
-
-
-def _launch(program: str, limits: Limits, packages: Sequence[str] = ()) -> Outcome:
+def _launch(program: str, limits: Limits, packages: Sequence[str] = (), tests: Tests | None = None) -> Outcome:
     python = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
-    token = secrets.token_hex(16)
-    request = {
-        "program": program,
-        "token": token,
-        "python": python,
-        "sources": {path: path for path in _sources(python)} | _packages(packages),
+    common = {
+        "sources": {path: path for path in _sources()} | _packages(packages),
         "path": [_PACKAGES],
         "limits": dataclasses.asdict(limits),
     }
-    process = subprocess.Popen(
-        [python, "-I", "-S", "-B", str(_LAUNCHER)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={},
-        cwd="/",
-        start_new_session=True,
-    )
-    with process:
-        report, output = _exchange(process, json.dumps(request).encode(), limits.wall_seconds + 30)
+    requests = [common | {"program": program, "judged": tests is not None}]
+    if tests is not None:
+        requests.append(common | {**dataclasses.asdict(tests), "tests": tests.source})
+    with contextlib.ExitStack() as stack:
+        files = []
+        for request in requests:  # a file each: the program's process never has the tests
+            file = stack.enter_context(tempfile.TemporaryFile())
+            file.write(json.dumps(request).encode())
+            file.flush()
+            files.append(file.fileno())
+        process = stack.enter_context(
+            subprocess.Popen(
+                [python, "-P", "-s", "-S", "-B", "-c", _START, *map(str, (os.getpid(), limits.wall_seconds, *files))],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=files,
+                env=_ENVIRONMENT,
+                cwd="/",
+                start_new_session=True,
+            )
+        )
+        report, output = _exchange(process, limits.wall_seconds + 30)
+    return _outcome(report, output, limits)
+
+
+def _outcome(report: str, output: str, limits: Limits) -> Outcome:
+    last_line = (output.strip().splitlines() or ["the launcher ended without a report"])[-1]
     try:
         told: dict[str, Any] = json.loads(report)
     except ValueError:
-        told = {"refused": (output.strip().splitlines() or ["the launcher ended without a report"])[-1]}
-    if "refused" in told:
+        told = {"last": {"refused": last_line}}
+    last: dict[str, Any] | None = told["last"]
+    program: dict[str, Any] | None = told.get("program")
+    refused = [part["refused"] for part in (program, last) if part and "refused" in part]
+    if refused:
         raise UserError(
-            f"generated code is not run here, since it cannot be confined ({told['refused']}): it needs Linux with "
-            "user namespaces, or root with the right to make namespaces"
+            f"generated code is not run here, since it cannot be confined ({refused[0]}): it needs Linux with "
+            "seccomp and user namespaces, or root with the right to make namespaces"
         )
-    if told.get("timed_out"):
+    if last is None:
         return Outcome(False, f"took longer than {limits.wall_seconds:g} s", output)
-    if told["finished"] and told["exit"] == 0:
-        return Outcome(True, "passed", output)
-    if told["exit"] < 0:
-        return Outcome(False, f"ended by signal {-told['exit']}", output)
-    return Outcome(False, "ended before its last line" if told["exit"] == 0 else f"exit code {told['exit']}", output)
+    if "program" not in told:
+        return Outcome(False, f"{_ending(last['exit'])}, and there are no tests", output, last["exit"])
+    ended = None if program is None else program["exit"]
+    if not last["verdict"]:
+        return Outcome(False, f"its tests ended before their last line, with {_ending(last['exit'])}", output, ended)
+    verdict = json.loads(last["verdict"])
+    why = verdict["why"]
+    if verdict.get("gone") and ended is not None:
+        why = f"{why}, with {_ending(ended)}"
+    return Outcome(verdict["passed"] is True, why, output, ended, verdict.get("unjudged", False))
 
 
-def _exchange(process: subprocess.Popen, request: bytes, seconds: float) -> tuple[str, str]:
-    """Sends the request and reads the report and the end of the output, however much there is of it."""
+def _ending(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _exchange(process: subprocess.Popen, seconds: float) -> tuple[str, str]:
+    """The report and the end of the output, however much there is of it."""
     end = time.monotonic() + seconds
     kept = {"report": b"", "output": b""}
-    stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
-    if stdin is None or stdout is None or stderr is None:
+    stdout, stderr = process.stdout, process.stderr
+    if stdout is None or stderr is None:
         raise ValueError("the launcher was started without pipes")
-    try:
-        stdin.write(request)
-        stdin.close()
-    except BrokenPipeError:
-        pass  # it has said why
     with selectors.DefaultSelector() as selector:
         selector.register(stdout, selectors.EVENT_READ, "report")
         selector.register(stderr, selectors.EVENT_READ, "output")
         while selector.get_map():
             ready = selector.select(max(0.0, end - time.monotonic()))
             if not ready:
-                process.kill()  # init dies with the launcher, and with init all others
+                process.kill()  # branches die with the launcher, inits with them, and with these all others
                 raise UserError("the sandbox did not end its program in time: it is ended now, start again")
             for key, _ in ready:
                 part = os.read(key.fd, 65536)
@@ -208,13 +246,13 @@ def _exchange(process: subprocess.Popen, request: bytes, seconds: float) -> tupl
     return kept["report"].decode(), kept["output"].decode(errors="replace")
 
 
-def _sources(python: str) -> list[str]:
-    """The files that the interpreter needs to start: itself, the standard library, the system's libraries."""
+def _sources() -> list[str]:
+    """What an interpreter that runs already may still load: the standard library, the system's libraries."""
     libraries = [p for p in ("/lib", "/lib64", "/usr/lib", "/usr/lib64") if not os.path.islink(p)]
     standard = [sysconfig.get_path("stdlib")]
     if sysconfig.get_config_var("Py_ENABLE_SHARED"):
         standard.append(os.path.join(sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("INSTSONAME")))
-    return [p for p in (python, *standard, *libraries, "/etc/ld.so.cache") if os.path.exists(p)]
+    return [p for p in (*standard, *libraries, "/etc/ld.so.cache") if os.path.exists(p)]
 
 
 def _packages(names: Sequence[str]) -> dict[str, str]:

@@ -159,7 +159,9 @@ def test_every_end_of_the_model_ends_a_text(model, folder, tmp_path):
         (tmp_path / "f" / file).write_text(json.dumps(value))
         found = Session.load(str(tmp_path / "f"), devices=jax.devices()[:1])
         assert found.continue_texts([prompt], **greedy) == [prompt + continuation(found.tokenizer, first, kept)]
-        (text,) = HarnessModel(found).generate_until(_ask("generate_until", (prompt, {"until": [], "max_gen_toks": 12})))
+        (text,) = HarnessModel(found).generate_until(
+            _ask("generate_until", (prompt, {"until": [], "max_gen_toks": 12}))
+        )
         assert prompt + text == found.continue_texts([prompt], **greedy)[0]
 
 
@@ -257,7 +259,11 @@ def test_the_verb_and_its_comparison(folder, data, tmp_path, capsys):
         (["--tasks", "niilc"], 2, "needs --output"),
         (["another", "--tasks", "niilc"], 2, "needs one MODEL"),
         (["--tasks", "niilc", "--output", "r.json", "--limit", "0"], 2, "--limit must be at least 1"),
-        (["--tasks", "niilc", "--output", "r.json", "--data-dir", "nosuch"], 2, "data folder nosuch does not exist: give --data-dir a folder"),
+        (
+            ["--tasks", "niilc", "--output", "r.json", "--data-dir", "nosuch"],
+            2,
+            "data folder nosuch does not exist: give --data-dir a folder",
+        ),
         (["--tasks", " , ", "--output", "r.json"], 2, "--tasks names no task"),
         (["--tasks", "niilc", "--output", "."], 2, "--output . is a folder"),
         (["--tasks", "niilc", "--output", "/dev/null/r.json"], 2, "/dev/null is no folder that you may write in"),
@@ -288,7 +294,10 @@ def test_broken_lines_are_named(tmp_path):
         tasks.load(["niilc"], tmp_path)
     for text, told in (
         (b'\n["a"]', "line 2: not a JSON object"),
-        (b'{"question": "a", "answers": ["b"]}\n{"question": "c"}', "line 2: no field 'answers', which task 'niilc' needs"),
+        (
+            b'{"question": "a", "answers": ["b"]}\n{"question": "c"}',
+            "line 2: no field 'answers', which task 'niilc' needs",
+        ),
         (b'{"question": "\xff"}', "line 1: not JSON"),
     ):
         (tmp_path / "niilc/test.jsonl").write_bytes(text)

@@ -102,7 +102,10 @@ def test_equal_to_the_harness_own_model(exported, data, monkeypatch):
             [Instance(request_type="generate_until", doc={}, arguments=(p, options), idx=0) for p in prompts]
         )
 
-    for until, prompts in (([], ("한빛시는", "The city of", "3 + 4 =")), (["y", "시"], ("한빛시는", "The city of", "3 + 4 ="))):
+    for until, prompts in (
+        ([], ("한빛시는", "The city of", "3 + 4 =")),
+        (["y", "시"], ("한빛시는", "The city of", "3 + 4 =")),
+    ):
         assert texts(model, until, *prompts) == texts(peer, until, *prompts)
     _stop_strings_within_symbols(model, peer, texts)
     total = sum(ours[part]["acc"] * ours[part]["n"] for part in parts["mmlu"])
