@@ -47,6 +47,7 @@ def ours(lang: str, texts: list[str]) -> float:
     for i in range(0, len(texts), 16):
         for found in minhash.shingle_hashes(texts[i : i + 16], shingles):
             minhash.band_keys(found, config)
+            minhash.sketch(found, config)
     return sum(len(t.encode()) for t in texts) / 1e6 / (time.process_time() - start)
 
 
@@ -64,7 +65,7 @@ def rensa(texts: list[str]) -> float:
 
 
 def scale(count: int) -> dict:
-    """Judging alone: keys of made documents, every tenth sharing a band with the one before."""
+    """Judging alone: keys of made documents, every tenth sharing a band with the one before and its sketch."""
     import numpy as np
 
     from kanana_jax.data.dedup import local
@@ -74,10 +75,13 @@ def scale(count: int) -> dict:
     config = DedupConfig()
     bands = rng.integers(1, 2**63, (count, config.hashing.bands)).astype(np.uint64)
     bands[9::10, 3] = bands[8::10, 3][: len(bands[9::10])]
+    sketches = rng.integers(1, 256, (count, config.hashing.bins), np.uint8)
+    sketches[9::10] = sketches[8::10][: len(bands[9::10])]
     texts = rng.integers(0, 2**63, (count, 2)).astype(np.uint64)
     found = Index(
         [str(i) for i in range(count)],
         bands,
+        sketches,
         texts,
         np.ones(count, np.int64),
         np.full(count, np.nan),

@@ -105,6 +105,9 @@ def _add_dedup(verb: AddVerb) -> None:
     sub.add_argument("--bands", type=int, default=14, metavar="B", help="bands of the MinHash signature")
     sub.add_argument("--rows", type=int, default=8, metavar="R", help="hashes per band")
     sub.add_argument(
+        "--threshold", type=float, default=0.8, metavar="J", help="least Jaccard similarity of near duplicates"
+    )
+    sub.add_argument(
         "--keep", choices=("first", "longest", "best"), default="first", help="which copy of a duplicate group to keep"
     )
     sub.add_argument(
@@ -127,9 +130,9 @@ def _dedup(options: argparse.Namespace, overrides: list[str], command: list[str]
 
     try:
         hashing = minhash.MinHashConfig(options.bands, options.rows, seed=options.seed)
+        config = DedupConfig(hashing, options.threshold, options.keep, options.quality, options.lang)
     except ValueError as error:
-        raise ConfigError(f"--bands, --rows: {error}") from error
-    config = DedupConfig(hashing, options.keep, options.quality, options.lang)
+        raise ConfigError(f"--bands, --rows, --threshold: {error}") from error
 
     def show(count: int) -> None:
         print(f"\r{count:,} documents", end="", file=sys.stderr, flush=True)
@@ -143,7 +146,8 @@ def _dedup(options: argparse.Namespace, overrides: list[str], command: list[str]
             report = local.run(config, options.input, options.output, show if sys.stderr.isatty() else None)
     print(
         f"{report['kept']} of {report['documents']} documents kept "
-        f"({report['exact']} exact, {report['near']} near duplicates): {options.output / 'duplicates.jsonl'}"
+        f"({report['exact']} exact, {report['near']} near duplicates of similarity {config.threshold:g} ± "
+        f"{report['standard_error']:g} and more): {options.output / 'duplicates.jsonl'}"
     )
 
 

@@ -90,10 +90,14 @@ def read(
         hashed.update(data[begin : begin + _BLOCK].data)
     if hashed.hexdigest().encode() != digest:
         raise ValueError("its bytes are not those that were written")
-    found = {name: (_NAMES[array.dtype], array.ndim) for name, array in arrays.items()}
-    if not isinstance(about, dict) or (kinds is not None and found != dict(kinds)):
+    if not isinstance(about, dict) or (kinds is not None and kinds_of(arrays) != dict(kinds)):
         raise ValueError("it holds something else")
     return about, arrays
+
+
+def kinds_of(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, int]]:
+    """Type and number of axes of each array, as `read` takes them."""
+    return {name: (_NAMES[array.dtype], array.ndim) for name, array in arrays.items()}
 
 
 def digest_of(path: pathlib.Path) -> str:

@@ -1,9 +1,10 @@
 """The same verdicts by Apache Beam, on any runner: for more documents than one machine holds.
 
-Documents that share a key become edges to the group's first document; alternating large-star and small-star steps
-(Kiveris et al. 2014, Connected Components in MapReduce and Beyond) turn these into stars, each a cluster. A Beam graph
-has no loops, so the number of rounds is fixed; whether they were enough is checked, and too few are an error, never a
-wrong verdict.
+The verdict on a document depends on those that it resembles, and so on all that it is connected to by likeness.
+Documents of one text, and those of a band whose sketches are alike, become edges; alternating large-star and small-star
+steps (Kiveris et al. 2014, Connected Components in MapReduce and Beyond) turn these into stars, and each star is judged
+as a whole by what judges everything on one machine. A Beam graph has no loops, so the number of rounds is fixed;
+whether they were enough is checked, and too few are an error, never a wrong verdict.
 """
 
 import base64
@@ -24,8 +25,9 @@ from kanana_jax.data.read.record import Record
 from kanana_jax.errors import UserError
 from kanana_jax.files import LOCK
 
+_COMPARED = 1024  # documents of a band that are compared in pairs; more are taken for connected, to be judged together
 _LINES = 40  # bits of a document's place for its number; the rest is its origin
-_ABOUT = "origins"
+_ABOUT, _BANDS = "origins", "bands"
 
 
 def run(
@@ -62,7 +64,21 @@ def run(
             | "read" >> beam.FlatMap(_documents, config).with_outputs(_ABOUT, main="documents")
         )
         found = read.documents
-        edges = found | "keys" >> beam.FlatMap(_keys) | "meet" >> beam.GroupByKey() | "edges" >> beam.FlatMap(_star)
+        info = found | "info" >> beam.Map(lambda document: (document["place"], document))
+        met = (
+            found
+            | "keys" >> beam.FlatMap(_keys)
+            | "meet" >> beam.GroupByKey()
+            | beam.FlatMap(_meeting).with_outputs(_BANDS, main="texts")
+        )
+        alike = (
+            {"info": info, "bands": met[_BANDS]}
+            | "sketches" >> beam.CoGroupByKey()
+            | beam.FlatMap(_sketches)
+            | "bands" >> beam.GroupByKey()
+            | "alike" >> beam.FlatMap(_alike, config.threshold)
+        )
+        edges = (met.texts, alike) | "edges" >> beam.Flatten()
         for step in range(rounds):
             edges = (
                 edges
@@ -74,7 +90,6 @@ def run(
                 | f"small star {step}" >> beam.FlatMap(_small_star)
                 | f"once {step}" >> beam.Distinct()
             )
-        info = found | "info" >> beam.Map(lambda document: (document["place"], document))
         members = (
             {"info": info, "roots": edges, "leaves": edges | beam.Map(lambda edge: (edge[1], None))}
             | beam.CoGroupByKey()
@@ -109,6 +124,7 @@ def _documents(item: tuple[int, Origin], config: DedupConfig) -> Iterator[Any]:
                 "id": record["id"],
                 "text": found.texts[i].tobytes().hex(),
                 "bands": found.bands[i].tobytes() if found.bands[i].any() else b"",
+                "sketch": found.sketches[i].tobytes(),
                 "length": int(found.lengths[i]),
                 "quality": None if np.isnan(found.quality[i]) else float(found.quality[i]),
             }
@@ -132,10 +148,33 @@ def _keys(document: dict[str, Any]) -> Iterator[tuple[bytes, int]]:
         yield b"b" + i.to_bytes(4, "big") + bands[i : i + 8], document["place"]
 
 
-def _star(group: tuple[bytes, Iterable[int]]) -> Iterator[tuple[int, int]]:
-    places = group[1]
-    first = min(places)
-    yield from ((place, first) for place in places if place != first)
+def _meeting(group: tuple[bytes, Iterable[int]]) -> Iterator[Any]:
+    """Edges between equal texts; places of a band that several documents share, to be compared."""
+    from apache_beam.pvalue import TaggedOutput
+
+    key, places = group[0], sorted(group[1])
+    if key[:1] == b"t":
+        yield from ((place, places[0]) for place in places[1:])
+    elif len(places) > 1:
+        yield from (TaggedOutput(_BANDS, (place, key)) for place in places)
+
+
+def _sketches(item: tuple[int, dict[str, Any]]) -> Iterator[tuple[bytes, tuple[int, bytes]]]:
+    place, found = item
+    for document in found["info"]:
+        yield from ((key, (place, document["sketch"])) for key in found["bands"])
+
+
+def _alike(group: tuple[bytes, Iterable[tuple[int, bytes]]], threshold: float) -> Iterator[tuple[int, int]]:
+    """Edges that connect the documents of a band as their similarities do."""
+    members = sorted(group[1])
+    if len(members) > _COMPARED:
+        firsts = np.zeros(len(members), np.int64)
+    else:
+        firsts = clusters.stars(np.stack([np.frombuffer(sketch, np.uint8) for _, sketch in members]), threshold)
+    for (place, _), first in zip(members, firsts.tolist()):
+        if place != members[first][0]:
+            yield place, members[first][0]
 
 
 def _large_star(group: tuple[int, Iterable[int]]) -> Iterator[tuple[int, int]]:
@@ -160,16 +199,18 @@ def _member(item: tuple[int, dict[str, Any]]) -> Iterator[tuple[int, dict[str, A
 
 
 def _judge(cluster: tuple[int, Iterable[dict[str, Any]]], config: DedupConfig) -> Iterator[dict[str, Any]]:
-    """`clusters.verdicts` of one cluster, as lines."""
+    """`clusters.verdicts` of connected documents, as lines."""
     members = sorted(cluster[1], key=lambda document: document["place"])
     _, texts = np.unique([m["text"] for m in members], return_inverse=True)
-    kinds, kept = clusters.verdicts(
-        np.zeros(len(members), np.int64),
+    nothing = bytes(8 * config.hashing.bands)
+    documents = clusters.Documents(
         texts,
+        np.stack([np.frombuffer(m["bands"] or nothing, np.uint64) for m in members]),
+        np.stack([np.frombuffer(m["sketch"], np.uint8) for m in members]),
         np.array([m["length"] for m in members]),
         np.array([-np.inf if m["quality"] is None else m["quality"] for m in members]),
-        config.keep,
     )
+    kinds, kept = clusters.verdicts(documents, config.keep, config.threshold)
     for i in np.flatnonzero(kinds):
         yield {
             "ids": (members[i]["id"], members[kept[i]]["id"]),

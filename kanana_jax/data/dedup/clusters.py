@@ -1,19 +1,111 @@
-"""From documents that share a key to clusters, and from clusters to verdicts; whole arrays, no graph library."""
+"""From documents to verdicts: a document goes where one that is kept has its text, or is seen to resemble it.
 
-from collections.abc import Iterable
+Likeness is not passed on: what resembles a document that goes, and none that is kept, is kept. So documents are taken
+in the order in which they are preferred, and each is compared with the kept ones that share a band with it.
+"""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import numpy as np
+
+from kanana_jax.data.dedup import minhash
 
 KEPT, EXACT, NEAR = 0, 1, 2
 Keep = Literal["first", "longest", "best"]
 
 
-def edges_of(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Neighbours among documents with equal keys (a chain through each group); two arrays of places."""
-    order = np.argsort(keys, kind="stable")
-    same = keys[order[1:]] == keys[order[:-1]]
-    return order[:-1][same], order[1:][same]
+@dataclasses.dataclass(frozen=True)
+class Documents:
+    """What decides over `N` documents.
+
+    Attributes:
+      texts: a number for each different text, `[N]`.
+      bands: uint64 `[N, bands]`; all zeros where a text has no shingle.
+      sketches: uint8 `[N, bins]`.
+      lengths: `[N]`.
+      quality: `[N]`, −∞ where nothing is said.
+    """
+
+    texts: np.ndarray
+    bands: np.ndarray
+    sketches: np.ndarray
+    lengths: np.ndarray
+    quality: np.ndarray
+
+
+def verdicts(found: Documents, keep: Keep, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """The verdict on each document, and the one that is kept in its place.
+
+    Of equal texts the preferred one is judged, and the others share its verdict. It goes where a kept one that is
+    preferred to it shares a band with it and has a similarity of at least `threshold`, by their sketches; of several
+    the most similar one stands in its place.
+
+    Args:
+      keep: what is preferred; of equally long or good ones the first.
+
+    Returns:
+      uint8 `KEPT`, `EXACT` (the kept one has the same text) or `NEAR`, and places, both `[N]`.
+    """
+    count = len(found.texts)
+    preference = {"first": np.zeros(count), "longest": -found.lengths.astype(np.float64), "best": -found.quality}[keep]
+    order = np.lexsort((np.arange(count), preference))
+    _, firsts, of_text = np.unique(found.texts[order], return_index=True, return_inverse=True)
+    alone = np.sort(firsts)  # in `order`, the preferred document of each text
+    kept_of = order[alone][_greedy(found.bands, found.sketches, order[alone], threshold)]
+    kept = np.empty(count, np.int64)
+    kept[order] = kept_of[np.searchsorted(alone, firsts)][of_text]
+    verdict = np.where(found.texts == found.texts[kept], EXACT, NEAR).astype(np.uint8)
+    verdict[kept == np.arange(count)] = KEPT
+    return verdict, kept
+
+
+def _greedy(bands: np.ndarray, sketches: np.ndarray, order: np.ndarray, threshold: float) -> np.ndarray:
+    """For each place in `order` the place of the document that is kept for it, which may be itself."""
+    kept = np.arange(len(order))
+    members: dict[int, list[int]] = defaultdict(list)  # of each group those that are kept
+    for place, groups in _meetings(bands, order):
+        met = {other for group in groups for other in members[group]}
+        if met:
+            others = np.array(sorted(met))
+            alike = minhash.similarity(sketches[order[place]], sketches[order[others]])
+            best = int(alike.argmax())
+            if alike[best] >= threshold:
+                kept[place] = others[best]
+                continue
+        for group in groups:
+            members[group].append(place)
+    return kept
+
+
+def _meetings(bands: np.ndarray, order: np.ndarray) -> Iterator[tuple[int, list[int]]]:
+    """Each place in `order` that shares a band with another, ascending, and the numbers of the groups that do."""
+    some = np.flatnonzero(np.asarray(bands.any(axis=1))[order])
+    places, groups, count = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
+    for band in range(bands.shape[1]):
+        _, numbers, sizes = np.unique(bands[order[some], band], return_inverse=True, return_counts=True)
+        meets = sizes[numbers] > 1
+        places.append(some[meets])
+        groups.append(numbers[meets] + count)
+        count += len(sizes)
+    all_places, all_groups = np.concatenate(places), np.concatenate(groups)
+    by_place = np.argsort(all_places, kind="stable")
+    found, starts = np.unique(all_places[by_place], return_index=True)
+    ordered, ends = all_groups[by_place].tolist(), [*starts[1:].tolist(), len(by_place)]
+    for place, start, end in zip(found.tolist(), starts.tolist(), ends):
+        yield place, ordered[start:end]
+
+
+def stars(sketches: np.ndarray, threshold: float) -> np.ndarray:
+    """For each of some documents the first that it is connected to by similarities of at least `threshold`, `[m]`."""
+    pairs = [
+        (np.full(len(alike), i), i + 1 + alike)
+        for i in range(len(sketches) - 1)
+        for alike in [np.flatnonzero(minhash.similarity(sketches[i], sketches[i + 1 :]) >= threshold)]
+    ]
+    return components(len(sketches), pairs)
 
 
 def components(count: int, edges: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
@@ -38,29 +130,3 @@ def components(count: int, edges: Iterable[tuple[np.ndarray, np.ndarray]]) -> np
             labels = jumped
         if np.array_equal(labels, before):
             return labels
-
-
-def verdicts(
-    labels: np.ndarray, texts: np.ndarray, lengths: np.ndarray, quality: np.ndarray, keep: Keep
-) -> tuple[np.ndarray, np.ndarray]:
-    """The verdict on each document, and the one that is kept in its place.
-
-    Args:
-      labels: from `components`.
-      texts: a number for each different text, `[N]`.
-      lengths, quality: `[N]`; of equally long or good ones the first is kept.
-
-    Returns:
-      uint8 `KEPT`, `EXACT` (the kept one has the same text) or `NEAR`, and places, both `[N]`.
-    """
-    count = len(labels)
-    preference = {"first": np.zeros(count), "longest": -lengths.astype(np.float64), "best": -quality}[keep]
-    order = np.lexsort((np.arange(count), preference, labels))
-    first = np.ones(count, bool)
-    first[1:] = labels[order[1:]] != labels[order[:-1]]
-    kept_of_label = np.zeros(count, np.int64)
-    kept_of_label[labels[order[first]]] = order[first]
-    kept = kept_of_label[labels]
-    verdict = np.where(texts == texts[kept], EXACT, NEAR).astype(np.uint8)
-    verdict[kept == np.arange(count)] = KEPT
-    return verdict, kept

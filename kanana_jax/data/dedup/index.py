@@ -18,13 +18,13 @@ from kanana_jax.errors import ConfigError, UserError
 
 FILE = "index.safetensors"
 BATCH = 64  # documents
-_ARRAYS = ("bands", "texts", "lengths", "quality", "numbers", "checks")
+_ARRAYS = ("bands", "sketches", "texts", "lengths", "quality", "numbers", "checks")
 _TABLE = {
-    **{"bands": ("U64", 2), "texts": ("U64", 2), "lengths": ("I64", 1), "quality": ("F64", 1)},
+    **{"bands": ("U64", 2), "sketches": ("U8", 2), "texts": ("U64", 2), "lengths": ("I64", 1), "quality": ("F64", 1)},
     **{"numbers": ("I64", 1), "checks": ("U32", 1), "items": ("I64", 1), "documents": ("I64", 1)},
     **{"origins": ("U8", 1), "ids": ("U8", 1)},
 }
-_FORMAT = 2
+_FORMAT = 3  # 2 had no sketches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,17 +32,21 @@ class DedupConfig:
     """When documents are duplicates, and which of several is kept.
 
     Attributes:
+      threshold: the least Jaccard similarity of near duplicates (Gopher's 0.8, arXiv:2112.11446, §A.1.1).
       keep: the first in input order, the longest, or the best by `meta[quality]`.
       lang: of records that do not say theirs.
     """
 
     hashing: MinHashConfig = MinHashConfig()
+    threshold: float = 0.8
     keep: clusters.Keep = "first"
     quality: str = "quality"
     lang: str = "default"
 
     def __post_init__(self):
         object.__setattr__(self, "lang", languages.tag(self.lang))
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold must be in (0, 1], not {self.threshold}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Index:
     Attributes:
       ids: of the documents; they may repeat.
       bands: uint64 `[N, bands]`; all zeros where a text has no shingle.
+      sketches: uint8 `[N, bins]`.
       texts: 16 bytes of each text, `[N, 2]` uint64.
       lengths: characters, `[N]`.
       quality: `[N]`, NaN where the record says nothing.
@@ -61,6 +66,7 @@ class Index:
 
     ids: list[str]
     bands: np.ndarray
+    sketches: np.ndarray
     texts: np.ndarray
     lengths: np.ndarray
     quality: np.ndarray
@@ -80,15 +86,18 @@ def join(parts: Sequence[Index]) -> Index:
 
 def index(items: Iterator[Record | Broken], config: DedupConfig) -> Index:
     """Reads documents once; broken lines are passed over."""
-    ids, rows, texts, lengths, quality, numbers, checks = [], [], [], [], [], [], []
+    ids, rows, sketches, texts, lengths, quality, numbers, checks = [], [], [], [], [], [], [], []
 
     def work(batch: Sequence[Record]) -> None:
         for lang in {r.get("lang", config.lang) for r in batch}:
             shingles = config.hashing.shingles.get(lang, config.hashing.shingles["default"])
             own = [i for i, r in enumerate(batch) if r.get("lang", config.lang) == lang]
             for i, found in zip(own, minhash.shingle_hashes([batch[i]["text"] for i in own], shingles)):
-                rows_of_batch[i] = minhash.band_keys(found, config.hashing) if len(found) else nothing
-        rows.extend(rows_of_batch[i] for i in range(len(batch)))
+                keys = minhash.band_keys(found, config.hashing) if len(found) else nothing
+                of_batch[i] = keys, minhash.sketch(found, config.hashing)
+        for i in range(len(batch)):
+            rows.append(of_batch[i][0])
+            sketches.append(of_batch[i][1])
         for record in batch:
             ids.append(record["id"])
             texts.append(np.frombuffer(minhash.text_key(record["text"]), np.uint64))
@@ -99,12 +108,13 @@ def index(items: Iterator[Record | Broken], config: DedupConfig) -> Index:
             checks.append(verdicts.check_of(record["text"]))
 
     nothing = np.zeros(config.hashing.bands, np.uint64)
-    rows_of_batch: dict[int, np.ndarray] = {}
+    of_batch: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for some in records.batches(items, BATCH):
         work([item for item in some if isinstance(item, dict)])
     return Index(
         ids,
         np.array(rows, np.uint64).reshape(-1, config.hashing.bands),
+        np.array(sketches, np.uint8).reshape(-1, config.hashing.bins),
         np.array(texts, np.uint64).reshape(-1, 2),
         np.array(lengths, np.int64),
         np.array(quality, np.float64),
@@ -150,14 +160,17 @@ def load(folder: pathlib.Path, digest: str) -> list[Read]:
       UserError: the file is damaged.
     """
     file = folder / FILE
+    older = ConfigError(f"{folder} was begun by an older version: name another --output")
     if (folder / "index.json").is_file() and not file.is_file():
-        raise ConfigError(f"{folder} was begun by an older version: name another --output")
+        raise older
     if not file.is_file():
         return []
     try:
-        about, arrays = tables.read(file, _TABLE)
-        if about.get("format") != _FORMAT:
-            raise ValueError("its format is another")
+        about, arrays = tables.read(file)
+        if about.get("format") == 2:
+            raise older
+        if about.get("format") != _FORMAT or tables.kinds_of(arrays) != _TABLE:
+            raise ValueError("it holds something else")
         ids = tables.from_bytes(arrays["ids"])
         whole = Index(ids, *(arrays[name] for name in _ARRAYS))
         documents, items = arrays["documents"].tolist(), arrays["items"].tolist()

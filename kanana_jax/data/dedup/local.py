@@ -1,8 +1,9 @@
-"""Deduplication on one machine: all keys in memory, 132 bytes per document at 14 bands."""
+"""Deduplication on one machine: keys and sketches in memory, 660 bytes per document at 14 bands and 512 bins."""
 
 import dataclasses
 import glob
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -25,14 +26,9 @@ from kanana_jax.files import whole_file, write_json
 def judge(found: Index, config: DedupConfig) -> tuple[np.ndarray, np.ndarray]:
     """`clusters.verdicts` of all documents."""
     _, texts = np.unique(found.texts, axis=0, return_inverse=True)
-    edges = [clusters.edges_of(texts)]
-    some = np.flatnonzero(found.bands.any(axis=1))
-    for band in found.bands[some].T:
-        a, b = clusters.edges_of(band)
-        edges.append((some[a], some[b]))
-    labels = clusters.components(len(found.ids), edges)
     quality = np.nan_to_num(found.quality, nan=-np.inf)
-    return clusters.verdicts(labels, texts, found.lengths, quality, config.keep)
+    documents = clusters.Documents(texts, found.bands, found.sketches, found.lengths, quality)
+    return clusters.verdicts(documents, config.keep, config.threshold)
 
 
 def run(
@@ -162,19 +158,23 @@ def _is_many(path: str) -> bool:
 
 
 def make_report(documents: int, dropped: np.ndarray, sizes: np.ndarray, config: DedupConfig) -> dict[str, Any]:
-    """`report.json`.
+    """`report.json`; `probability`: that one of two long documents of a similarity goes where the other is kept.
 
     Args:
       dropped: kinds of the documents that are not kept.
       sizes: documents in each cluster.
     """
     sizes, counts = np.unique(sizes, return_counts=True)
+    hashing, threshold = config.hashing, config.threshold
+    found = {f"{s:.2f}": hashing.probability(s) * hashing.accepted(s, threshold) for s in np.arange(0.5, 1.0, 0.05)}
     return {
         "documents": documents,
         "kept": documents - len(dropped),
         "exact": int(np.count_nonzero(dropped == clusters.EXACT)),
         "near": int(np.count_nonzero(dropped == clusters.NEAR)),
         "clusters": {str(size): int(count) for size, count in zip(sizes, counts)},
-        "probability": {f"{s:.2f}": round(config.hashing.probability(s), 4) for s in np.arange(0.5, 1.0, 0.05)},
+        "threshold": threshold,
+        "standard_error": round(math.sqrt(threshold * (1 - threshold) / hashing.bins), 4),
+        "probability": {s: round(p, 4) for s, p in found.items()},
         "config_hash": fingerprint(dataclasses.asdict(config)),
     }

@@ -12,6 +12,7 @@ from scipy.sparse import coo_matrix, csgraph
 
 from kanana_jax import cli
 from kanana_jax.data import filters, microworld
+from kanana_jax.data.arrays import tables
 from kanana_jax.data.dedup import clusters, local, verdicts
 from kanana_jax.data.dedup.index import DedupConfig
 from kanana_jax.data.read import origins, records
@@ -163,4 +164,9 @@ def test_errors(tmp_path, capsys):
     (tmp_path / "b.jsonl").write_text("{\n")
     with pytest.raises(UserError, match="no documents"):
         local.run(DedupConfig(), [str(tmp_path / "b.jsonl")], tmp_path / "new")
-    assert cli.main(["dedup", "--input", path, "--output", str(tmp_path / "c"), "--rows", "0"]) == 2
+    for option, value in (("--rows", "0"), ("--threshold", "0"), ("--threshold", "1.2"), ("--threshold", "nan")):
+        assert cli.main(["dedup", "--input", path, "--output", str(tmp_path / "c"), option, value]) == 2
+        assert option in capsys.readouterr().err
+    tables.write(tmp_path / "out/index.safetensors", {"format": 2}, {"bands": np.zeros((1, 14), np.uint64)})
+    with pytest.raises(ConfigError, match="older version"):
+        local.run(DedupConfig(), [path], tmp_path / "out")

@@ -86,7 +86,32 @@ def test_one_row_of_a_signature_estimates_jaccard():
     assert np.mean(minhash.band_keys(a, config) == minhash.band_keys(b, config)) == pytest.approx(0.6, abs=0.04)
 
 
+@pytest.mark.parametrize("similarity", [0.0, 0.3, 0.7, 0.8, 0.95])
+@pytest.mark.parametrize("size", [20, 400, 4000])
+def test_sketches_estimate_jaccard_within_the_stated_error(similarity, size):
+    rng, config, errors = np.random.default_rng(size), MinHashConfig(), []
+    for _ in range(150):
+        a, b = (np.sort(x * np.uint64(2)) for x in _pair(rng, similarity, size))  # over the whole range, as hashes are
+        true = len(np.intersect1d(a, b)) / len(np.union1d(a, b))
+        found = minhash.similarity(minhash.sketch(a, config), minhash.sketch(b, config)[None])[0]
+        errors.append(found - true)
+    stated = np.sqrt(max(true * (1 - true), 1 / config.bins) / config.bins)
+    assert abs(np.mean(errors)) < 4 * stated / np.sqrt(150) + 0.002
+    assert np.std(errors) < 1.25 * stated
+
+
+def test_equal_sketches_are_alike_and_empty_ones_are_not():
+    config = MinHashConfig()
+    (found,) = minhash.shingle_hashes(["가 나 다 라 마 바 사"], WORDS)
+    nothing = minhash.sketch(found[:0], config)
+    own = minhash.sketch(found, config)
+    assert minhash.similarity(own, np.stack([own, nothing])).tolist() == [1.0, 0.0]
+    assert minhash.similarity(nothing, nothing[None]).tolist() == [0.0]
+
+
 def test_signatures_do_not_change_between_versions():
     keys = minhash.band_keys(minhash.shingle_hashes(["the quick brown fox jumps"], WORDS)[0], MinHashConfig(2, 2))
     assert [hex(k) for k in keys] == ["0xea2df2ca3de03e98", "0x12538642ecaccc75"]
+    sketch = minhash.sketch(minhash.shingle_hashes(["the quick brown fox jumps"], WORDS)[0], MinHashConfig(bins=8))
+    assert sketch.tolist() == [166, 0, 0, 189, 0, 0, 195, 0]
     assert MinHashConfig().probability(0.8) == pytest.approx(0.924, abs=1e-3)
