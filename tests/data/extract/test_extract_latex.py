@@ -86,7 +86,7 @@ def test_the_main_file_is_found():
         (r"\href{http://x}{text} \texttt{a\_b} \emph{e \textbf{f}}", "text `a_b` e f"),
         (r"na\"{\i}ve caf\'e \c{c}a \v{S} \o{} \ss", "naïve café ça Š ø ß"),
         (r"``q'' --- a--b\ldots{} x~y \S 3", "“q” — a–b… x y §3"),
-        (r"\SI{3.5}{\kilo\meter\per\second} \num{1e5} \si{\kg}", "3.5 km/s 1 × 10^{5} kg"),
+        (r"\SI{3.5}{\kilo\meter\per\second} \num{1e5} \si{\kg}", "3.5 km/s 1 × 10⁵ kg"),
         (r"\textcolor{red}{x}\vspace{1cm}\hspace*{2mm}y\label{l}", "xy"),
         (r"x\footnote{see \emph{y}} z", "x (see y) z"),
         (r"x\textsuperscript{2} H\textsubscript{2}O", "x² H₂O"),
@@ -171,3 +171,94 @@ def test_an_include_loop_through_files_is_counted():
     result = latex.project(files, Report())
     assert result.text == "a b c d"
     assert result.report["include_loops"] == 2
+
+
+FIGURE = "\\begin{figure}[t]\\centering\\includegraphics{a}\\caption{A mill.}\\label{f}\\end{figure}"
+TABLE = "\\begin{table}\\caption{Sizes.}\\begin{tabular}{l}3\\\\4\\end{tabular}\\end{table}"
+
+
+@pytest.mark.parametrize(
+    "floating, shown",
+    [
+        (FIGURE, "Figure 1: A mill."),
+        (TABLE, "Table 1: Sizes.\n\n3\n4"),
+        ("\\begin{algorithm}\\caption{Grind}\\begin{algorithmic}\\State x\\end{algorithmic}\\end{algorithm}", "Algorithm 1: Grind\n\nx"),
+        ("\\begin{wrapfigure}{r}{3cm}\\caption{A mill.}\\end{wrapfigure}", "Figure 1: A mill."),
+        ("\\begin{sidewaysfigure*}\\caption{A mill.}\\end{sidewaysfigure*}", "Figure 1: A mill."),
+        ("\\begin{marginfigure}\\caption{A mill.}\\end{marginfigure}", "Figure 1: A mill."),
+        ("\\begin{chart}[h]\\caption{Wind.}\\end{chart}", "Chart 1: Wind."),
+        ("\\begin{plan2}[h]\\caption{Floor.}\\end{plan2}", "Plan2 1: Floor."),
+        ("\\begin{lstlisting}[float,caption={Grind it},language=C]\nx;\n\\end{lstlisting}", "Listing 1: Grind it\n\n```c\nx;\n```"),
+        ("\\marginpar[l]{By the river.}", "By the river."),
+        ("\\marginnote{By the river.}", "By the river."),
+        ("\\begin{comment}\nno\n\\end{comment}", ""),
+        ("% no\n% no", ""),
+        ("\\iffalse no \\fi", ""),
+        ("\\begin{tikzpicture}\\draw (0,0);\\end{tikzpicture}", ""),
+        ("\\begin{center}\\includegraphics{a}\\end{center}", ""),
+        (
+            "\\begin{figure}\\begin{subfigure}{3cm}\\caption{in}\\end{subfigure}\\caption{out}\\end{figure}",
+            "Figure 1: in\n\nFigure 2: out",
+        ),
+        (
+            "\\begin{figure}\\begin{figure}\\caption{in}\\end{figure}\\begin{table}\\caption{low}\\end{table}\\caption{out}\\end{figure}",
+            "Figure 1: in\n\nTable 1: low\n\nFigure 2: out",
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "before, after", [("The wheel", "turns all day."), ("The wheel,", "an old one, turns."), ("水車は", "川の流れで回る。")]
+)
+def test_a_float_never_parts_a_sentence(floating, shown, before, after):
+    """It follows the paragraph, whether it stands on lines of its own or inside one."""
+    space = " " if before.isascii() else ""
+    for gap in ("\n",) if floating.startswith("%") else ("\n", " ") if space else ("\n",):
+        source = f"\\documentclass{{a}}\\newfloat{{plan2}}{{t}}{{p}}\\begin{{document}}{before}{gap}{floating}{gap}{after}\n\nNext."
+        got = text(f"{source}\\end{{document}}").split("\n\n", 1)
+        assert got[0] == f"{before}{space}{after}"
+        assert got[1] == f"{shown}\n\nNext." if shown else "Next."
+
+
+def test_floats_at_the_border_of_a_paragraph_stay_there():
+    parts = [FIGURE, "One.", TABLE, "Two.\n" + FIGURE, "\\section{S}", FIGURE + "\nThree."]
+    assert text("\n\n".join(parts)).split("\n\n") == [
+        "Figure 1: A mill.",
+        "One.",
+        "Table 1: Sizes.",
+        "3\n4",
+        "Two.",
+        "Figure 2: A mill.",
+        "## S",
+        "Figure 3: A mill.",
+        "Three.",
+    ]
+
+
+def test_floats_around_an_equation_in_lists_quotes_and_notes():
+    source = f"The speed is\n{FIGURE}\n\\[v = 1\\]\nwhere\n{TABLE}\n$v$ is slow.\n\nNext."
+    assert text(source) == "The speed is\n\n$$v = 1$$\n\nwhere $v$ is slow.\n\nFigure 1: A mill.\n\nTable 1: Sizes.\n\n3\n4\n\nNext."
+    source = f"\\begin{{itemize}}\\item One\n{FIGURE}\nmill.\n{FIGURE}\n\\item Two.\\end{{itemize}} End."
+    assert text(source) == "- One mill.\n\n  Figure 1: A mill.\n\n  Figure 2: A mill.\n- Two.\n\nEnd."
+    assert text(f"\\begin{{quote}}a {FIGURE} b\\end{{quote}}") == "> a b\n>\n> Figure 1: A mill."
+    assert text(f"a\\footnote{{b {FIGURE} c}} d") == "a (b c) d\n\nFigure 1: A mill."
+    assert text(f"Text\n{FIGURE}\n\\begin{{theorem}}T\\end{{theorem}}") == "Text\n\nFigure 1: A mill.\n\n**Theorem 1**. T"
+
+
+def test_many_floats_in_one_paragraph_take_linear_time():
+    n = 3000
+    got = text("a\n" + f"{FIGURE}\nb\n" * n)
+    assert got.startswith("a" + " b" * n + "\n\nFigure 1:") and got.endswith(f"Figure {n}: A mill.")
+
+
+@pytest.mark.parametrize(
+    "source, shown",
+    [
+        ("\\SI{5.97e24}{\\kilogram}", "5.97 × 10²⁴ kg"),
+        ("\\num{1.602e-19}", "1.602 × 10⁻¹⁹"),
+        ("\\qtyrange{5}{10}{\\kilo\\metre\\per\\second}", "5–10 km/s"),
+        ("\\numlist{1;2;3}", "1, 2, 3"),
+        ("\\SI{4.2+-0.1}{\\volt}", "4.2 ± 0.1 V"),
+    ],
+)
+def test_quantities(source, shown):
+    assert text(source) == shown

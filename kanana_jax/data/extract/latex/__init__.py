@@ -54,7 +54,7 @@ def project(files: Mapping[str, bytes], report: Report, main: str | None = None)
     preamble, body = _split(tokens)
     title = _title(preamble + body)
     citations = _citations([text for path, text in sources.items() if path.endswith(".bbl")] or [sources[main]])
-    renderer = Renderer(body, gullet.theorems, citations, report)
+    renderer = Renderer(body, gullet.theorems, citations, report, _floats(preamble))
     text = renderer.render()
     title = renderer.plain(title) if title else None
     if title:
@@ -135,6 +135,17 @@ def _split(tokens: list[str]) -> tuple[list[str], list[str]]:
         return [], tokens
     end = tokens.index("\\end{document}", start) if "\\end{document}" in tokens[start:] else len(tokens)
     return tokens[:start], tokens[start + 1 : end]
+
+
+def _floats(preamble: list[str]) -> dict[str, str]:
+    """Environment → title, of the floats that a preamble makes."""
+    found = {}
+    for i, token in enumerate(preamble):
+        if name_of(token) in ("newfloat", "DeclareFloatingEnvironment"):
+            name = re.match(r"(?:\[[^\[\]]{0,300}\])?\s*\{\s*([\w*]{1,40})\s*\}", lexer.join(preamble[i + 1 : i + 40]))
+            if name is not None:
+                found[name[1]] = name[1].capitalize()
+    return found
 
 
 def _title(tokens: list[str]) -> str:

@@ -9,13 +9,21 @@ from kanana_jax.data.extract.markup import Cell, Report
 
 # Deeper frames copy their text once a level; what is deeper is written through.
 _MAX_FRAMES = 60
+# Frames whose text is paragraphs, between which floats may stand.
+_FLOWING = ("document", "list", "quote", "abstract")
+_BLANKS = " \t\n\x05"
 # A line end of the source: a space, or nothing between characters of scripts without spaces.
 SOFT = "\x05"
 
 
 @dataclasses.dataclass(slots=True)
 class Frame:
-    """Text of one argument or environment, with a list's items or a table's rows."""
+    """Text of one argument or environment, with a list's items or a table's rows.
+
+    Attributes:
+      flows: whether a paragraph has begun and not ended.
+      floats: what has been taken out of that paragraph, and follows it.
+    """
 
     kind: str
     end: int  # index of the token that closes it
@@ -25,11 +33,17 @@ class Frame:
     items: list[str] = dataclasses.field(default_factory=list)
     rows: list[list[Cell]] = dataclasses.field(default_factory=lambda: [[]])
     span: int = 1
+    flows: bool = False
+    floats: list[str] = dataclasses.field(default_factory=list)
 
     def take(self) -> str:
         text = "".join(self.out)
         self.out = []
         return text
+
+    def end_paragraph(self) -> None:
+        self.out += ["\n\n", *(f"{text}\n\n" for text in self.floats)]
+        self.flows, self.floats = False, []
 
 
 class Writer:
@@ -40,7 +54,26 @@ class Writer:
         self.frames = [Frame("document", end)]
 
     def write(self, text: str) -> None:
-        self.frames[-1].out.append(text)
+        frame = self.frames[-1]
+        frame.out.append(text)
+        if not frame.flows and text.strip(_BLANKS):
+            frame.flows = True
+
+    def paragraph(self) -> None:
+        """Ends a paragraph: what floated in it comes after it."""
+        self.frames[-1].end_paragraph()
+
+    def float(self, text: str) -> None:
+        """A figure, table or margin note: it never parts the sentence in which its source stands."""
+        if not text:
+            return
+        figure, around = self.nearest("figure"), self.nearest(*_FLOWING)
+        if figure is not None:
+            figure.items.append(text)
+        elif around is None or around is self.frames[-1] and not around.flows or self.nearest("table") is not None:
+            self.frames[-1].out.append(f"\n\n{text}\n\n")
+        else:
+            around.floats.append(text)
 
     def block(self, text: str) -> None:
         """A caption, table or piece of code: all that is kept of a figure."""
@@ -67,6 +100,7 @@ class Writer:
             self.write(" ")
 
     def end_item(self, frame: Frame) -> None:
+        frame.end_paragraph()
         text = markup.tidy(frame.take().strip(f" \n{SOFT}"))
         if text and not frame.level:  # before the first \\item
             frame.items.append(text)
@@ -76,6 +110,8 @@ class Writer:
 
     def close(self) -> None:
         """Ends the innermost frame and writes its text into the one around it."""
+        if self.frames[-1].floats:
+            self.paragraph()
         frame = self.frames.pop()
         kind = frame.kind
         text = frame.take().strip() if kind not in ("wrap", "list", "tabular") else ""
@@ -88,7 +124,11 @@ class Writer:
         elif kind == "tabular":
             self.table(frame)
         elif kind == "figure":
-            self.write("".join(f"\n\n{block}\n\n" for block in frame.items))
+            self.float("\n\n".join(frame.items))
+        elif kind in ("table", "marginpar"):
+            self.float(markup.tidy(text))
+        elif kind == "centred":
+            self.write(f"\n\n{text}\n\n" if text.strip(_BLANKS) else "")
         elif kind == "heading":
             line = " ".join(text.replace(SOFT, " ").split())
             self.write(f"\n\n{'#' * frame.level} {line}\n\n" if line else "")
@@ -106,8 +146,6 @@ class Writer:
             self.write(f"\n\nKeywords: {text}\n\n")
         elif kind == "quote":
             self.write("\n\n> " + markup.tidy(text.replace(SOFT, " ")).replace("\n", "\n> ") + "\n\n" if text else "")
-        elif kind == "table":
-            self.write(f"\n\n{text}\n\n")
         # A title has been read from the tokens.
 
     def table(self, frame: Frame) -> None:

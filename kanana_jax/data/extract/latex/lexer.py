@@ -27,6 +27,8 @@ _INLINE = re.compile(r"\\(?:verb\*?|lstinline(?:\[[^\[\]\n]{0,200}\])?|mintinlin
 _URL = re.compile(r"\\(url|path|nolinkurl|href)[ \t]*\{([^{}\n]{0,2000})\}")
 _LANGUAGE = re.compile(r"^[ \t]*(?:\[[^\[\]]{0,300}\][ \t]*)?\{([\w+#-]{1,30})\}")
 _OPTION_LANGUAGE = re.compile(r"language=\{?(?:\[\w{1,20}\])?([\w+#-]{1,30})")
+_OPTION_CAPTION = re.compile(r"\bcaption[ \t]*=[ \t]*(?:\{(?:\[[^\[\]]{0,200}\])?([^{}]{1,500})\}|([^{},\[\]]{1,200}))")
+_OPTION_FLOAT = re.compile(r"\bfloat\b")
 _OPTIONS = re.compile(r"^[ \t]*\[[^\[\]]{0,1000}\]")
 
 
@@ -76,7 +78,7 @@ def _verbatim(source: str, at: int, missing: set[str]) -> tuple[str, int] | None
     after = end + len(closer)
     if block[1].startswith(("comment", "filecontents", "rawhtml")):
         return "", after
-    code, language = source[block.end() : end], ""
+    code, language, caption = source[block.end() : end], "", ""
     if block[1] == "minted":
         named = _LANGUAGE.match(code)
         if named is not None:
@@ -86,7 +88,10 @@ def _verbatim(source: str, at: int, missing: set[str]) -> tuple[str, int] | None
         if options is not None:
             named = _OPTION_LANGUAGE.search(options[0])
             code, language = code[options.end() :], named[1].lower() if named else ""
-    return f"{CODE}{language}\x04{code}", after
+            shown = _OPTION_CAPTION.search(options[0])
+            # A listing that floats, or has a number to be named by.
+            caption = f"\x0b{shown[1] or shown[2]}" if shown else "\x0b" if _OPTION_FLOAT.search(options[0]) else ""
+    return f"{CODE}{language}{caption}\x04{code}", after
 
 
 def _url(source: str, at: int) -> tuple[str, int] | None:

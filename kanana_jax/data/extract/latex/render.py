@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Mapping
 
 from kanana_jax.data.extract import markup
-from kanana_jax.data.extract.latex import lexer
+from kanana_jax.data.extract.latex import lexer, quantities
 from kanana_jax.data.extract.latex import words as latex_words
 from kanana_jax.data.extract.latex.counters import Counters
 from kanana_jax.data.extract.latex.frames import SOFT, Writer
@@ -17,10 +17,9 @@ from kanana_jax.data.extract.latex.lexer import name_of
 from kanana_jax.data.extract.latex.source import Source
 from kanana_jax.data.extract.markup import Report
 
-_FRAMED = markup.words(
-    "title caption captionof subcaption footnote footnotetext keywords texttt textsuperscript textsubscript abstract"
+_SOFT_BREAK = re.compile(
+    r"(?<=[\u3040-\u30ff\u4e00-\u9fff、。，．])[ \t]*(?:\x05[ \t]*)+(?=[\u3040-\u30ff\u4e00-\u9fff、。，．])"
 )
-_SOFT_BREAK = re.compile(r"(?<=[\u3040-\u30ff\u4e00-\u9fff、。])[ \t]*\x05[ \t]*(?=[\u3040-\u30ff\u4e00-\u9fff、。])")
 # Source lines that begin a paragraph, and blanks that dropped commands leave side by side.
 _SOFT_LINE_START = re.compile(r"(\n *)(?:\x05 *)+")
 _SPACES = re.compile(r"(?<=[^\s]) {2,}")
@@ -36,6 +35,7 @@ class Renderer:
     Args:
       theorems: environment → (title, counter, within), from the preamble.
       citations: key → (author, year) or (label, "").
+      floats: environment → title, of those that the preamble makes.
     """
 
     def __init__(
@@ -44,7 +44,9 @@ class Renderer:
         theorems: Mapping[str, tuple[str, str, str]],
         citations: Mapping[str, tuple[str, str]],
         report: Report,
+        floats: Mapping[str, str] = {},
     ):
+        self.floats = {**latex_words.TABLES, **floats}
         self.source, self.citations, self.report = Source(tokens), citations, report
         self.theorems = {name: (title, "theorem", "") for name, title in latex_words.THEOREMS.items()} | dict(theorems)
         self.counters = Counters(self.theorems)
@@ -60,6 +62,7 @@ class Renderer:
             at = self._step(at)
         while len(self.writer.frames) > 1:
             self.writer.close()
+        self.writer.paragraph()
         text = _REF.sub(lambda found: self._resolve(found[1]), self.writer.frames[0].take())
         text = _SOFT_LINE_START.sub(r"\1", _SOFT_BREAK.sub("", f"\n{text}"))
         text = _LONE_BLANK.sub("", _SPACES.sub(" ", " ".join(text.split(SOFT))))
@@ -84,7 +87,7 @@ class Renderer:
         if token == "&":
             self.writer.cell()
         elif token == lexer.PARAGRAPH:
-            self.writer.write("\n\n")
+            self.writer.paragraph()
         elif token == "~":
             self.writer.write(" ")
         elif token == "\n":
@@ -101,8 +104,14 @@ class Renderer:
         language, mark, code = token[1:].partition("\x04")
         if mark:
             self.report.count("code_blocks")
+            language, floats, caption = language.partition("\x0b")
             self.code.append(markup.fenced(code, language))
-            self.writer.block(f"\x0e{len(self.code) - 1}\x0f")
+            place = f"\x0e{len(self.code) - 1}\x0f"
+            if caption:
+                self.counters.float("Listing")
+                self.report.count("captions")
+                place = f"Listing {self.counters.anchor[1]}: {self.plain(caption)}\n\n{place}"
+            (self.writer.float if floats else self.writer.block)(place)
         else:
             self.writer.write(markup.code_span(token[2:]))
 
@@ -152,6 +161,9 @@ class Renderer:
             return self._heading(after, name)
         if name == "\\":
             return self._line_end(after)
+        if name == "par":
+            self.writer.paragraph()
+            return after
         if name in latex_words.ACCENTS:
             return self._accent(after, name)
         if name in latex_words.SYMBOLS:
@@ -167,9 +179,9 @@ class Renderer:
             self.writer.write(", ".join(f"\x06{name}\x08{key.strip()}\x07" for key in keys.split(",")))
         elif name in latex_words.CITES:
             return self._cite(after, name)
-        elif name in _FRAMED:
+        elif name in latex_words.FRAMED:
             return self._framed(after, name)
-        elif name in ("SI", "qty", "si", "unit", "num", "SIrange", "ang"):
+        elif name in quantities.COMMANDS:
             return self._quantity(after, name)
         elif name == "ensuremath":
             group = self.source.group(after)
@@ -220,6 +232,7 @@ class Renderer:
         if group is None:
             return at
         level = latex_words.HEADINGS[name] + self.has_chapters
+        self.writer.paragraph()
         self.writer.open("heading", group[1], level=max(2, min(level, 6)))
         return group[0]
 
@@ -298,22 +311,16 @@ class Renderer:
         if name == "caption":
             holder = self.writer.nearest("figure", "table", "tabular")
             self.counters.float("Figure" if holder is None else "Table" if holder.kind == "tabular" else holder.name)
-        self.writer.open(name, group[1])
+        self.writer.open("marginpar" if name in ("marginnote", "sidenote") else name, group[1])
         return group[0]
 
     def _quantity(self, at: int, name: str) -> int:
         _, at = self.source.option(at)
         values = []
-        for _ in range({"SI": 2, "qty": 2, "SIrange": 3}.get(name, 1)):
+        for _ in range(quantities.COMMANDS[name]):
             value, at = self.source.raw(at)
-            values.append(value.strip())
-        if name in ("SI", "qty", "si", "unit", "SIrange"):
-            unit = re.sub(r"\\([A-Za-z]+)\s*", lambda m: latex_words.UNITS.get(m[1], m[1]), values[-1])
-            values[-1] = re.sub(r"[{}~]", "", unit)
-        if name == "SIrange":
-            values = [f"{values[0]}–{values[1]}", values[2]]
-        text = " ".join(filter(None, values))
-        self.writer.write(text + "°" if name == "ang" else re.sub(r"(\d)e([+-]?\d+)", r"\1 × 10^{\2}", text))
+            values.append(value)
+        self.writer.write(quantities.render(name, values))
         return at
 
     # Environments.
@@ -339,8 +346,8 @@ class Renderer:
             _, after = self.source.raw(after)
         if bare in latex_words.FIGURES:
             self.writer.open("figure", end, latex_words.FIGURES[bare])
-        elif bare in latex_words.TABLES and name not in latex_words.TABULARS:
-            self.writer.open("table", end, latex_words.TABLES[bare])
+        elif bare in self.floats and name not in latex_words.TABULARS:
+            self.writer.open("table", end, self.floats[bare])
         elif name in latex_words.TABULARS:
             for _ in range(latex_words.TABULARS[name]):
                 _, after = self.source.raw(after)
@@ -351,9 +358,13 @@ class Renderer:
             title = self.plain(self.theorems[name][0])
             number = self.counters.theorem(name)
             note = f" ({self.plain(option)})" if option else ""
-            self.writer.write(f"\n\n**{title}{' ' + number if number else ''}**{note}. ")
+            self.writer.paragraph()
+            self.writer.write(f"**{title}{' ' + number if number else ''}**{note}. ")
         elif bare == "proof":
-            self.writer.write(f"\n\n*{self.plain(option) or 'Proof'}.* ")
+            self.writer.paragraph()
+            self.writer.write(f"*{self.plain(option) or 'Proof'}.* ")
+        elif bare in ("center", "flushleft", "flushright"):
+            self.writer.open("centred", end)
         elif bare in ("abstract", "quote", "quotation", "verse"):
             self.writer.open("abstract" if bare == "abstract" else "quote", end)
         else:

@@ -10,10 +10,19 @@ DROPPED_ENVIRONMENTS = words(
     "tikzpicture picture pgfpicture pspicture thebibliography tikzcd axis forest CCSXML biography IEEEbiography "
     "IEEEbiographynophoto overpic asy feynman circuitikz"
 )
+# Commands whose argument is written in another way than the text around it.
+FRAMED = words(
+    "title caption captionof subcaption footnote footnotetext keywords texttt textsuperscript textsubscript abstract "
+    "marginpar marginnote sidenote"
+)
 FIGURES = {"figure": "Figure", "wrapfigure": "Figure", "SCfigure": "Figure", "sidewaysfigure": "Figure",
-           "marginfigure": "Figure"}  # fmt: skip
+           "marginfigure": "Figure", "floatingfigure": "Figure", "figwindow": "Figure", "sidefigure": "Figure",
+           "SCfigure*": "Figure"}  # fmt: skip
 TABLES = {"table": "Table", "wraptable": "Table", "sidewaystable": "Table", "algorithm": "Algorithm",
-          "margintable": "Table", "longtable": "Table", "algorithm2e": "Algorithm"}  # fmt: skip
+          "margintable": "Table", "longtable": "Table", "algorithm2e": "Algorithm", "SCtable": "Table",
+          "floatingtable": "Table", "tabwindow": "Table", "listing": "Listing", "codelisting": "Listing",
+          "program": "Program", "scheme": "Scheme", "chart": "Chart", "graph": "Graph", "algorithmfloat": "Algorithm",
+          "threeparttable": "Table", "plate": "Plate", "video": "Video"}  # fmt: skip
 # Environment → how many arguments stand before its rows.
 TABULARS = {"tabular": 1, "tabular*": 2, "tabularx": 2, "tabulary": 2, "longtable": 1, "supertabular": 1, "tblr": 1,
             "longtabu": 1, "tabu": 1, "xltabular": 2}  # fmt: skip
@@ -22,7 +31,8 @@ LISTS = {"itemize": "-", "enumerate": "1", "description": "-", "compactitem": "-
          "tasks": "1"}  # fmt: skip
 # Environments whose first argument is layout.
 ENVIRONMENT_ARGUMENTS = {"minipage": 1, "multicols": 1, "adjustbox": 1, "subfigure": 1, "subtable": 1, "wrapfigure": 2,
-                         "wraptable": 2, "spacing": 1, "adjustwidth": 2, "textblock": 1, "list": 2, "CJK": 2, "CJK*": 2,
+                         "wraptable": 2, "floatingfigure": 1, "floatingtable": 1, "spacing": 1,
+                         "adjustwidth": 2, "textblock": 1, "list": 2, "CJK": 2, "CJK*": 2,
                          "algorithmic": 0, "tcolorbox": 0, "turn": 1, "rotate": 1}  # fmt: skip
 THEOREMS = {
     "theorem": "Theorem", "lemma": "Lemma", "proposition": "Proposition", "corollary": "Corollary",
@@ -43,7 +53,7 @@ DROPPED_ARGUMENTS = {
             "phantom hphantom vphantom cline cmidrule specialrule graphicspath addbibresource index glossary date "
             "author affil affiliation institute address email keywordsname ccsdesc orcid orcidlink urlstyle usepackage "
             "tikzset pgfplotsset geometry theoremstyle documentclass captionsetup arraybackslash hyphenation "
-            "includeonly special write typeout message todo marginpar linespread selectlanguage "
+            "includeonly special write typeout message todo linespread selectlanguage "
             "rowcolor cellcolor columncolor rowcolors titlerunning authorrunning tocauthor renewbibmacro "
             "allowdisplaybreaks shorttitle shortauthors acmConference acmYear acmISBN acmDOI setcopyright "
             "printbibliography numberwithin includepdf lstset newline pdfbookmark bookmark"
