@@ -139,12 +139,13 @@ def load(path: str, megabytes: float) -> list[str]:
     return texts
 
 
-def settings(lang: str):
+def settings(lang: str, arg: str = ""):
     from kanana_jax import config as config_lib
     from kanana_jax.data.filters import FilterConfig
 
     file = pathlib.Path(__file__).parents[1] / f"configs/data/{lang}.py"
-    return config_lib.build(FilterConfig, config_lib.read_config_file(str(file)).filters[lang], lang)
+    read = config_lib.read_config_file(f"{file}:{arg}" if arg else str(file))
+    return config_lib.build(FilterConfig, read.filters[lang], lang)
 
 
 def signals(lang: str) -> Callable[[list[str]], object]:
@@ -207,7 +208,7 @@ def parity(python: str, texts: list[str]) -> dict:
     from kanana_jax.data.filters import rules
     from kanana_jax.data.filters.signals import NAMES, Lexicon, measure
 
-    config = settings("en")
+    config = settings("en", "published")
     judged = {name: rule for name, rule in config.rules.items() if rule.signal in NAMES}
     lexicon = Lexicon(config.stop_words)
     texts = [characters.normalise(text).strip() for text in texts]

@@ -1,6 +1,7 @@
 """Verbs on documents: filter, dedup, contamination, lines, thresholds, tokenizer."""
 
 import argparse
+import dataclasses
 import itertools
 import pathlib
 import sys
@@ -25,7 +26,9 @@ def _add_filter(verb: AddVerb) -> None:
         "filter",
         _filter,
         "run the filters of a config over documents, and report what they drop",
-        "example:\n  kanana filter --config configs/data/ko.py --input 'web/*.jsonl.gz' --lang ko --output filtered\n\n"
+        "example:\n  kanana lines --input 'web/*.jsonl.gz' --output lines\n"
+        "  kanana filter --config configs/data/ko.py --input 'web/*.jsonl.gz' --lang ko --lines lines \\\n"
+        "      --output filtered\n\n"
         "Run the same command again to resume. DIR gets kept.jsonl.gz, report.json and report.html.",
     )
     sub.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file whose config has 'filters'")
@@ -37,6 +40,15 @@ def _add_filter(verb: AddVerb) -> None:
         default="",
         metavar="L",
         help="language of documents that do not say theirs: without one, no filter of a language applies to them",
+    )
+    sub.add_argument(
+        "--lines",
+        default="",
+        metavar="DIR",
+        help="folder of `kanana lines`: the lines that many documents have are cut before anything is measured",
+    )
+    sub.add_argument(
+        "--duplicates", default="", metavar="DIR", help="folder of `kanana dedup`: the copies that it found are dropped"
     )
     sub.add_argument(
         "--format", default="", metavar="F", help="format of raw documents whose names do not show it, e.g. text"
@@ -72,6 +84,9 @@ def _filter(options: argparse.Namespace, overrides: list[str], command: list[str
     if "filters" not in config:
         raise ConfigError(f"{options.config} has no section 'filters'")
     configs = {key: config_lib.build(FilterConfig, value, f"filters.{key}") for key, value in config.filters.items()}
+    looked_up = {name: getattr(options, name) for name in ("lines", "duplicates")}
+    looked_up = {name: folder for name, folder in looked_up.items() if folder}
+    configs = {key: dataclasses.replace(value, **looked_up) for key, value in configs.items()}
     try:
         settings = job.JobConfig(
             options.workers,
@@ -242,14 +257,18 @@ def _add_thresholds(verb: AddVerb) -> None:
         "thresholds",
         _thresholds,
         "fit the English thresholds of a filter to another language, on reference texts of both",
-        "example:\n  kanana thresholds --english-config configs/data/en.py --english 'good/en/*' \\\n"
-        "      --config configs/data/ko.py --lang ko --input 'good/ko/*' --output configs/data/ko_thresholds.json",
+        "example:\n  kanana thresholds --english-config configs/data/en.py:unfitted --english 'good/en/books/*' \\\n"
+        "      --config configs/data/ko.py:unfitted --lang ko --input 'good/ko/law/*' 'good/ko/docs/*' \\\n"
+        "      --output configs/data/ko_thresholds.json",
     )
     sub.add_argument("--english-config", required=True, metavar="FILE", help="config with 'filters.en'")
     sub.add_argument("--english", required=True, nargs="+", metavar="GLOB", help="good English text")
     sub.add_argument("--config", required=True, metavar="FILE", help="config with 'filters.LANG'")
     sub.add_argument("--lang", required=True, metavar="LANG")
-    sub.add_argument("--input", required=True, nargs="+", metavar="GLOB", help="good text of the language")
+    sub.add_argument("--input", required=True, nargs="+", metavar="GLOB", help="good text, each of another kind")
+    sub.add_argument(
+        "--fixed", nargs="*", default=[], metavar="RULE", help="rules whose bounds stay as they are, e.g. words"
+    )
     sub.add_argument(
         "--describe", default="", metavar="TEXT", help="description of the texts, written to the output as provenance"
     )
@@ -267,32 +286,36 @@ def _thresholds(options: argparse.Namespace, overrides: list[str], command: list
 
 def _fitted(options: argparse.Namespace) -> dict[str, Any]:
     """The bounds of the English rules in the other language, with their provenance."""
+    import numpy as np
+
     from kanana_jax import config as config_lib
     from kanana_jax import languages
     from kanana_jax.data.filters import FilterConfig, fitting
     from kanana_jax.data.filters.signals import NAMES
     from kanana_jax.data.read import records
 
-    tables, configs = {}, {}
-    for lang, file, inputs in (
-        ("en", options.english_config, options.english),
-        (options.lang, options.config, options.input),
-    ):
+    def read(lang: str, file: str, inputs: list[str]) -> tuple[FilterConfig, dict[str, np.ndarray]]:
         sections = config_lib.read_config_file(file).get("filters", {})
         section = sections.get(languages.key_of(lang, sections) or "")
         if section is None:
             raise ConfigError(f"{file} has no section filters.{lang}")
-        configs[lang] = config_lib.build(FilterConfig, section, f"filters.{lang}")
-        origins = records.find_all(inputs)
-        documents = (r for o in origins for r in records.documents_of(o, source=lang) if isinstance(r, dict))
-        tables[lang] = fitting.measure_all(configs[lang], documents)
-    english, target = configs["en"].rules, configs[options.lang].rules
+        config, tables = config_lib.build(FilterConfig, section, f"filters.{lang}"), {}
+        for given in inputs:
+            origins = records.find_all([given])
+            documents = (r for o in origins for r in records.documents_of(o, source=lang) if isinstance(r, dict))
+            tables[pathlib.Path(given).name] = fitting.measure_all(config, documents)
+        return config, tables
+
+    config, english = read("en", options.english_config, options.english)
+    target, kinds = read(options.lang, options.config, options.input)
     rules = {
         name: rule
-        for name, rule in english.items()
-        if rule.signal in NAMES and name in target and target[name].signal == rule.signal
+        for name, rule in config.rules.items()
+        if rule.signal in NAMES and name in target.rules and target.rules[name].signal == rule.signal
     }
-    return fitting.document(rules, tables["en"], tables[options.lang], options.describe)
+    own = {name: rule for name, rule in target.rules.items() if rule.signal in NAMES and name not in rules}
+    fixed = {name: rule for name, rule in target.rules.items() if name in options.fixed}
+    return fitting.document(rules, own, fixed, np.concatenate(list(english.values())), kinds, options.describe)
 
 
 def _add_tokenizer(verb: AddVerb) -> None:

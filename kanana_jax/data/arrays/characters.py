@@ -10,7 +10,7 @@ import unicodedata
 
 import numpy as np
 
-LETTER, DIGIT, SPACE, SYMBOL, TERMINAL, UPPER, MARK = (1 << i for i in range(7))
+LETTER, DIGIT, SPACE, SYMBOL, TERMINAL, UPPER, MARK, FORMAT = (1 << i for i in range(8))
 SCRIPTS = ("none", "latin", "hangul", "jamo", "hiragana", "katakana", "han", "digit", "other")
 
 # Sentence ends that occur in the languages here (of Unicode's Sentence_Terminal property).
@@ -31,6 +31,7 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
     bits[:last] |= np.where(first == ord("L"), LETTER, 0).astype(np.uint8)
     bits[:last] |= np.where(first == ord("M"), MARK, 0).astype(np.uint8)
     bits[:last] |= np.where(first == ord("N"), DIGIT, 0).astype(np.uint8)
+    bits[:last] |= np.where([c == "Cf" for c in categories], FORMAT, 0).astype(np.uint8)
     symbol = [c[0] in "PS" or c in _SYMBOL_CATEGORIES for c in categories]
     bits[:last] |= np.where(symbol, SYMBOL, 0).astype(np.uint8)
     bits[:last] |= np.where([c == "Lu" for c in categories], UPPER, 0).astype(np.uint8)
@@ -65,7 +66,8 @@ _RANGES = {
     "latin": ((0x41, 0x5A), (0x61, 0x7A), (0xAA, 0xAA), (0xBA, 0xBA), (0xC0, 0x24F), (0x1E00, 0x1EFF),
               (0xFF21, 0xFF5A)),
     "hangul": ((0xAC00, 0xD7A3),),
-    "jamo": ((0x1100, 0x11FF), (0x3130, 0x318F), (0xA960, 0xA97F), (0xD7B0, 0xD7FF), (0xFFA0, 0xFFDC)),
+    "jamo": ((0x1100, 0x11FF), (0x3130, 0x318C), (0x318E, 0x318F), (0xA960, 0xA97F), (0xD7B0, 0xD7FF),
+             (0xFFA0, 0xFFDC)),  # U+318D is the dot between words in statutes
     "hiragana": ((0x3041, 0x309F),),
     "katakana": ((0x30A0, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9F)),
     "han": ((0x2E80, 0x2FDF), (0x3005, 0x3007), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF)),

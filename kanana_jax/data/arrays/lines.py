@@ -8,6 +8,7 @@ from kanana_jax.data.arrays import characters
 from kanana_jax.data.arrays.documents import Documents, running
 from kanana_jax.data.arrays.hashing import PrefixHash, first_equal, mix
 
+_BACKTICK, _TILDE = 0x60, 0x7E
 SHORT_LINE = 30  # characters (FineWeb, arXiv:2406.17557, §3.6)
 
 
@@ -17,7 +18,8 @@ class Lines:
 
     Attributes:
       starts, ends: in code points, without the newline.
-      first, last: the first and the last character that is not a space, or -1 in a blank line.
+      first, last: the first and the last character that is seen (neither a space nor a mark of format, as U+200B), or
+        -1 in a blank line.
       of: the document.
     """
 
@@ -42,7 +44,7 @@ def split(documents: Documents) -> Lines:
     breaks = np.flatnonzero(codes == 10)
     starts = np.concatenate([[0], breaks + 1]).astype(np.int64)
     ends = np.concatenate([breaks, [len(codes)]]).astype(np.int64)
-    visible = documents.visible
+    visible = np.flatnonzero(documents.bits & (characters.SPACE | characters.FORMAT) == 0)
     bounds = np.concatenate([np.searchsorted(visible, starts), [len(visible)]])
     from_, to = bounds[:-1], bounds[1:]  # newlines are not visible
     blank = from_ == to
@@ -63,8 +65,8 @@ def line_signals(documents: Documents, lines: Lines, hashes: PrefixHash) -> dict
     first, last = codes[lines.first[written]], lines.last[written]
     ellipsis = (codes[last] == 0x2026) | three_dots(codes, last)
     bullet = (first == 0x2022) | (first == 0x2D)
-    ends_well = documents.bits[lines.ends[written] - 1] & characters.TERMINAL > 0
-    line_hashes = hashes.of(lines.starts[full], lines.ends[full])
+    ends_well = documents.bits[last] & characters.TERMINAL > 0
+    line_hashes = hashes.of(lines.starts[full], np.where(lines.blank, lines.ends, lines.last + 1)[full])
     again, again_characters = _repeated(documents, line_hashes, of_full, lengths[full])
     visible_again = again_characters
     if len(written) < len(full):
@@ -85,7 +87,7 @@ def line_signals(documents: Documents, lines: Lines, hashes: PrefixHash) -> dict
         "duplicate_paragraphs": share(paragraphs, count(of_paragraph)),
         "duplicate_paragraph_characters": share(paragraph_characters, total),
         "line_punctuation": share(count(of[ends_well]), lines_there),
-        "short_lines": share(count(of[lengths[written] <= SHORT_LINE]), lines_there),
+        "short_lines": share(count(of[last - lines.starts[written] < SHORT_LINE]), lines_there),
         "fineweb_duplicate_line_characters": share(visible_again, total - newlines),
         "newlines": newlines,
     }
@@ -128,6 +130,31 @@ def sentence_lengths(documents: Documents) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.diff(running((bits & characters.SPACE) == 0).take(ends + 1), prepend=0)
     sentence = lengths > 1  # a mark that ends what has ended is no sentence
     return lengths[sentence], documents.of(ends[sentence])
+
+
+def fenced(documents: Documents, lines: Lines) -> np.ndarray:
+    """Lines of fenced code and the fences around it; one that is not closed ends with its document (CommonMark)."""
+    inside = np.zeros(len(lines.starts), bool)
+    if "```" not in documents.text and "~~~" not in documents.text:
+        return inside
+    codes = np.append(documents.codes, np.zeros(2, np.uint32))
+    first = codes.take(lines.first)
+    marked = ((first == _BACKTICK) | (first == _TILDE)) & ~lines.blank
+    for step in (1, 2):
+        marked &= codes.take(lines.first + step) == first
+    opened, mark = -1, 0
+    for line in marked.nonzero()[0].tolist():
+        if opened >= 0 and lines.of[line] != lines.of[opened]:
+            inside[opened : np.searchsorted(lines.of, lines.of[opened], side="right")] = True
+            opened = -1
+        if opened < 0:
+            opened, mark = line, first[line]
+        elif first[line] == mark:
+            inside[opened : line + 1] = True
+            opened = -1
+    if opened >= 0:
+        inside[opened : np.searchsorted(lines.of, lines.of[opened], side="right")] = True
+    return inside
 
 
 def _repeated(documents: Documents, hashes: np.ndarray, of: np.ndarray, lengths: np.ndarray):

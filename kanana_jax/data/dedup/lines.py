@@ -28,9 +28,9 @@ import numpy as np
 
 from kanana_jax import config as configs
 from kanana_jax.data.arrays import characters, tables
-from kanana_jax.data.arrays.documents import Documents, batches, join, running
+from kanana_jax.data.arrays.documents import batches, join, running
 from kanana_jax.data.arrays.hashing import PrefixHash
-from kanana_jax.data.arrays.lines import Lines, split
+from kanana_jax.data.arrays.lines import Lines, fenced, split
 from kanana_jax.data.arrays.spans import Span
 from kanana_jax.data.read import origins as origins_lib
 from kanana_jax.data.read import outputs, records
@@ -44,7 +44,6 @@ RULES = ("lone_line", "yellow_line", "red_line")  # names of the spans that are 
 EXAMPLES = 20
 FILE = "lines.safetensors"
 _REPORT, _BATCH = "report.json", 256
-_BACKTICK, _TILDE = 0x60, 0x7E
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +104,7 @@ def _patterns(texts: Sequence[str], min_letters: int) -> _Patterns:
     folded = split(documents)
     letters = running(documents.bits & characters.LETTER > 0)
     enough = letters.take(folded.ends) - letters.take(folded.starts) >= min_letters
-    counted = (enough & ~_fenced(documents, folded)).nonzero()[0]
+    counted = (enough & ~fenced(documents, folded)).nonzero()[0]
     codes = documents.codes.copy()
     number = documents.bits & characters.DIGIT > 0
     number[1:-1] |= ((codes[1:-1] == 0x2C) | (codes[1:-1] == 0x2E)) & number[:-2] & number[2:]
@@ -118,31 +117,6 @@ def _patterns(texts: Sequence[str], min_letters: int) -> _Patterns:
     codes = codes.compress(kept)
     starts, ends = before.take(folded.first.take(counted)), before.take(folded.last.take(counted) + 1)
     return _Patterns(codes, starts, ends, PrefixHash(codes).of(starts, ends), lines, counted)
-
-
-def _fenced(documents: Documents, lines: Lines) -> np.ndarray:
-    """Lines of fenced code and the fences around it; one that is not closed ends with its document (CommonMark)."""
-    inside = np.zeros(len(lines.starts), bool)
-    if "```" not in documents.text and "~~~" not in documents.text:
-        return inside
-    codes = np.append(documents.codes, np.zeros(2, np.uint32))
-    first = codes.take(lines.first)
-    marked = ((first == _BACKTICK) | (first == _TILDE)) & ~lines.blank
-    for step in (1, 2):
-        marked &= codes.take(lines.first + step) == first
-    opened, mark = -1, 0
-    for line in marked.nonzero()[0].tolist():
-        if opened >= 0 and lines.of[line] != lines.of[opened]:
-            inside[opened : np.searchsorted(lines.of, lines.of[opened], side="right")] = True
-            opened = -1
-        if opened < 0:
-            opened, mark = line, first[line]
-        elif first[line] == mark:
-            inside[opened : line + 1] = True
-            opened = -1
-    if opened >= 0:
-        inside[opened : np.searchsorted(lines.of, lines.of[opened], side="right")] = True
-    return inside
 
 
 def run(

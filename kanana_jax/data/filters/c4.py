@@ -60,7 +60,7 @@ def apply(documents: Documents, lines: Lines, config: C4Config) -> C4:
     citations = np.array(found, np.int64).reshape(-1, 2)
     cited = lines.at(citations[:, 0])
     if config.terminal_punctuation:
-        last = _without_citations(lines, citations, cited)
+        last = _without_citations(documents, lines, citations, cited)
         at = np.maximum(last, 0)
         end = codes[at]
         ends = (end == 0x2E) | (end == 0x3F) | (end == 0x21) | (end == 0x22) | (end == 0x27)
@@ -106,15 +106,16 @@ def _lines_with(lines: Lines, phrase: str, text: str) -> np.ndarray:
     return mask
 
 
-def _without_citations(lines: Lines, citations: np.ndarray, cited: np.ndarray) -> np.ndarray:
+def _without_citations(documents: Documents, lines: Lines, citations: np.ndarray, cited: np.ndarray) -> np.ndarray:
     """The last visible character of each line when citation marks (`[N, 2]`, in the lines `cited`) are cut."""
     if not len(citations):
         return lines.last
     last, begins = lines.last.tolist(), lines.starts[cited].tolist()
     # From the end, since a mark may stand before another.
     for (start, end), i, begin in zip(reversed(citations.tolist()), reversed(cited.tolist()), reversed(begins)):
-        if last[i] == end - 1:  # the mark ended the line: what stands before it does now, a space included
-            last[i] = start - 1 if start > begin else -1
+        if last[i] == end - 1:  # the mark ended the line: what is seen before it does now
+            before = np.flatnonzero(documents.bits[begin:start] & (characters.SPACE | characters.FORMAT) == 0)
+            last[i] = begin + int(before[-1]) if len(before) else -1
     return np.array(last)
 
 

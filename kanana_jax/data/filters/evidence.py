@@ -10,10 +10,13 @@ from kanana_jax.data.arrays.documents import join
 from kanana_jax.data.arrays.lines import SHORT_LINE
 from kanana_jax.data.arrays.lines import split as split_lines
 from kanana_jax.data.arrays.spans import Span
-from kanana_jax.data.filters import c4, decontamination, pii
+from kanana_jax.data.dedup import lines
+from kanana_jax.data.filters import c4, decontamination, pii, prose, scores
+from kanana_jax.data.filters.phrases import Phrases
 from kanana_jax.data.filters.rules import FilterConfig
 
 Place = tuple[int, int]
+_OF_ALL = (scores.PII, scores.CONTAMINATION)  # signals of the whole text
 _LIMIT = 200  # spans, beyond which more of them show no more
 
 
@@ -25,16 +28,22 @@ def spans(rule: str, text: str, config: FilterConfig) -> tuple[Span, ...]:
     if rule not in config.rules:
         return ()
     signal = config.rules[rule].signal
+    common = lines.opened(config.lines).spans([text])[0] if config.lines else ()
+    rest = prose.of([text], [common])[0] if signal not in _OF_ALL else None
+    places = _places(signal, text if rest is None else rest.text, config)
+    found = tuple((start, end, rule) for start, end in itertools.islice(_merged(places), _LIMIT))
+    return found if rest is None else rest.back(found)
+
+
+def _places(signal: str, text: str, config: FilterConfig) -> Iterable[Place]:
     found = _PLACES.get(signal)
     if found is not None:
-        places = found(text, config)
-    elif match := re.fullmatch(r"(top|duplicate)_(\d+)_gram", signal):
-        places = _ngrams(text, int(match[2]), match[1] == "top", config)
-    elif signal.startswith("c4_") and config.c4 is not None:
-        places = _c4(text, signal, config, config.c4)
-    else:
-        places = ()
-    return tuple((start, end, rule) for start, end in itertools.islice(_merged(places), _LIMIT))
+        return found(text, config)
+    if match := re.fullmatch(r"(top|duplicate)_(\d+)_gram", signal):
+        return _ngrams(text, int(match[2]), match[1] == "top", config)
+    if signal.startswith("c4_") and config.c4 is not None:
+        return _c4(text, signal, config, config.c4)
+    return ()
 
 
 def _merged(places: Iterable[Place]) -> Iterator[Place]:
@@ -105,8 +114,7 @@ def _pattern(pattern: str) -> Callable[[str, FilterConfig], Iterator[Place]]:
 
 def _phrases(which: str) -> Callable[[str, FilterConfig], Iterator[Place]]:
     def find(text: str, config: FilterConfig) -> Iterator[Place]:
-        phrases: Sequence[str] = getattr(config, which)
-        return _pattern("|".join(re.escape(p) for p in phrases))(text, config) if phrases else iter(())
+        return iter(Phrases(getattr(config, which)).find(text))
 
     return find
 
@@ -130,7 +138,9 @@ def _script(name: str) -> Callable[[str, FilterConfig], Iterator[Place]]:
 
 
 def _no_terminal(text: str, config: FilterConfig) -> Iterator[Place]:
-    return _lines(text, lambda line: not characters.bits_of(characters.code_points(line[-1]))[0] & characters.TERMINAL)
+    return _lines(
+        text, lambda line: not characters.bits_of(characters.code_points(line.rstrip()[-1]))[0] & characters.TERMINAL
+    )
 
 
 def _longest_sentence(text: str, config: FilterConfig) -> Iterator[Place]:
@@ -167,8 +177,8 @@ _PLACES: dict[str, Callable[[str, FilterConfig], Iterator[Place]]] = {
     "digits": _characters(characters.DIGIT),
     **{name: _script(name) for name in ("hangul", "jamo", "hiragana", "katakana", "han", "latin")},
     "longest_sentence": _longest_sentence,
-    "spam_words": _phrases("spam"),
-    "boilerplate": _phrases("boilerplate"),
+    **dict.fromkeys(("spam_words", "spam"), _phrases("spam")),
+    **dict.fromkeys(("boilerplate_phrases", "boilerplate"), _phrases("boilerplate")),
     "contamination": _contaminated,
     "pii": lambda text, config: ((found.start, found.end) for found in pii.find(text)),
 }

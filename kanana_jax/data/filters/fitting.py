@@ -3,6 +3,8 @@
 English thresholds let a certain share of good English text pass. For another language each bound is set so that
 the same share of good text of that language passes, which is a quantile of its reference text.
 A bound that more than half of the English text breaks is not fitted, since this text is no example of what it asks.
+Good text is of several kinds (statutes, literature, documentation), and a bound is to let that share of *each* pass:
+the loosest of the kinds' bounds is taken. A rule that has no English one starts from the bound that its config gives.
 A bound that (nearly) all of the English text meets says little about its place: it lets the inner 99.5% of the other
 text pass, or stays as it is where that lies farther out.
 """
@@ -10,7 +12,7 @@ text pass, or stays as it is where that lies farther out.
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ from kanana_jax.data.read.record import Record
 from kanana_jax.errors import UserError
 
 TAIL = 0.005  # share of documents below which a quantile is a matter of single ones
+ALONE = 1.5  # so that a single odd document sets no bound
+FEW = 20  # documents that a rule is about, below which its bound stays
 MINIMUM = 200  # documents, below which a 1% tail is two documents
 
 
@@ -57,21 +61,36 @@ def fit(rules: Mapping[str, Rule], english: np.ndarray, other: np.ndarray) -> tu
         if passed[name] < 0.5:
             unfit.append(name)
             continue
-        column = NAMES.index(rule.signal)
-        low = _bound(rule.min, english[:, column], other[:, column], lower=True)
-        high = _bound(rule.max, english[:, column], other[:, column], lower=False)
-        fitted[name] = dataclasses.replace(rule, min=low, max=high)
+        fitted[name] = _fitted(rule, _values(rule, english), _values(rule, other))
     return fitted, tuple(unfit)
 
 
+def widen(rules: Mapping[str, Rule], table: np.ndarray) -> dict[str, Rule]:
+    """Rules that have no English ones: the inner 99.5% of good text pass, and all that passed before."""
+    return {name: _fitted(rule, np.zeros(0), _values(rule, table)) for name, rule in rules.items()}
+
+
+def _fitted(rule: Rule, english: np.ndarray, other: np.ndarray) -> Rule:
+    low, high = _bound(rule.min, english, other, lower=True), _bound(rule.max, english, other, lower=False)
+    return dataclasses.replace(rule, min=low, max=high)
+
+
+def _values(rule: Rule, table: np.ndarray) -> np.ndarray:
+    """A rule's signal in the documents that it is about, `[n]`."""
+    return table[_asked(rule, table), NAMES.index(rule.signal)]
+
+
 def _bound(bound: float, english: np.ndarray, other: np.ndarray, lower: bool) -> float:
-    if math.isinf(bound):
+    if math.isinf(bound) or len(other) < FEW:
         return bound
-    share = float(np.mean(english < bound)) if lower else float(np.mean(english > bound))
+    share = 0.0
+    if len(english):
+        share = float(np.mean(english < bound)) if lower else float(np.mean(english > bound))
+    tail = max(share, TAIL, ALONE / len(other))
     if lower:
-        value = float(np.quantile(other, max(share, TAIL), method="lower"))
+        value = float(np.quantile(other, tail, method="lower"))
         return _rounded(value if share > TAIL else min(bound, value), math.floor)
-    value = float(np.quantile(other, 1 - max(share, TAIL), method="higher"))
+    value = float(np.quantile(other, 1 - tail, method="higher"))
     return _rounded(value if share > TAIL else max(bound, value), math.ceil)
 
 
@@ -83,33 +102,67 @@ def _rounded(value: float, to: Callable[[float], int]) -> float:
     return float(f"{to(value / step) * step:.6g}")
 
 
+def loosest(fits: Sequence[Mapping[str, Rule]]) -> dict[str, Rule]:
+    """Of rules fitted on several kinds of text those bounds that are broken least."""
+    return {
+        name: dataclasses.replace(rule, min=min(f[name].min for f in fits), max=max(f[name].max for f in fits))
+        for name, rule in fits[0].items()
+    }
+
+
 def passing(rules: Mapping[str, Rule], table: np.ndarray) -> dict[str, float]:
     """Share of documents that each rule lets pass, and under `all` those that break none."""
-    passed = {
-        name: (table[:, NAMES.index(rule.signal)] >= rule.min) & (table[:, NAMES.index(rule.signal)] <= rule.max)
-        for name, rule in rules.items()
-    }
+    passed = {name: ~_broken(rule, table) for name, rule in rules.items()}
     everything = np.logical_and.reduce(list(passed.values())) if passed else np.ones(len(table), bool)
     return {**{name: float(np.mean(p)) for name, p in passed.items()}, "all": float(np.mean(everything))}
 
 
-def document(rules: Mapping[str, Rule], english: np.ndarray, other: np.ndarray, description: str) -> dict[str, Any]:
+def _asked(rule: Rule, table: np.ndarray) -> np.ndarray:
+    """The documents that a rule is about."""
+    return np.logical_and.reduce(
+        [np.ones(len(table), bool), *(table[:, NAMES.index(name)] >= least for name, least in rule.where.items())]
+    )
+
+
+def _broken(rule: Rule, table: np.ndarray) -> np.ndarray:
+    values = table[:, NAMES.index(rule.signal)]
+    return _asked(rule, table) & ((values < rule.min) | (values > rule.max))
+
+
+def document(
+    rules: Mapping[str, Rule],
+    own: Mapping[str, Rule],
+    fixed: Mapping[str, Rule],
+    english: np.ndarray,
+    kinds: Mapping[str, np.ndarray],
+    description: str,
+) -> dict[str, Any]:
     """Fitted thresholds as they are written, with where they come from and what they let pass.
 
     Args:
       rules: the English ones.
+      own: those of the target alone.
+      fixed: those of either whose bounds stay as they are.
+      english: signals of English reference documents.
+      kinds: of the target's, by kind.
     """
-    rules, unfit = fit(rules, english, other)
+    fits = [fit(rules, english, table) for table in kinds.values()]
+    fitted = loosest([shared | widen(own, table) | dict(fixed) for (shared, _), table in zip(fits, kinds.values())])
     return {
         "provenance": {
-            "method": "each bound passes as much of the target's text as the English one passes of the English text",
+            "method": "each bound passes as much of every kind of text as the English one passes of the English text",
             "references": description,
-            "documents": {"english": len(english), "target": len(other)},
-            "not_fitted": list(unfit),
-            "passing": {name: round(share, 4) for name, share in passing(rules, other).items()},
+            "documents": {"english": len(english), "target": sum(len(table) for table in kinds.values())},
+            "kinds": {name: len(table) for name, table in kinds.items()},
+            "not_fitted": [*fits[0][1], *fixed],
+            "passing": {
+                kind: {name: round(share, 4) for name, share in passing(fitted, table).items() if share < 1}
+                for kind, table in kinds.items()
+            },
         },
         "rules": {
             name: {end: value for end in ("min", "max") if not math.isinf(value := getattr(rule, end))}
-            for name, rule in rules.items()
+            for name, rule in fitted.items()
+            if name not in fixed
         },
     }

@@ -1,64 +1,116 @@
-"""How often phrases stand in texts, in capitals or not: each phrase is searched where its pairs of characters occur."""
+"""How much of texts is phrases of a list, and how many different ones; a phrase is found where it stands as a word.
 
-from collections.abc import Sequence
+A phrase begins and ends where its own kind of writing does: `토토` is no part of `토토로`, nor `カジノ` of `カジノキ`,
+nor `login` of `logins`. A Korean one may have a particle behind it (`카지노에서`). Kanji have no borders and are found
+anywhere. Of phrases that overlap, the one that begins first counts, of these the longest.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 _PAIR_BITS = 18
 _ALWAYS = 1 << _PAIR_BITS  # a place in the table of pairs that is always set
+# What may follow the stem of an eojeol. Not 로, with which other words go on (토토로).
+_PARTICLES = "은|는|이|가|을|를|의|에|에서|에는|에도|도|와|과|만|나|이나|까지|부터|라는|이라는|입니다|이다"
+_KINDS = ("[가-힣]", "[ァ-ヺー]", "[0-9a-zà-öø-ÿ]")  # letters whose runs are words, in lower case
 
 
 class Phrases:
-    """Groups of phrases, ready to be looked for.
-
-    A count is the sum over a group's phrases of how often each stands in the lowered text without overlapping itself.
-    """
+    """Groups of phrases, ready to be looked for, in capitals or not."""
 
     def __init__(self, *groups: Sequence[str]):
         self._groups = len(groups)
         # ASCII is lowered quickly as bytes; most other writing has no capitals; what has is lowered slowly as text.
-        self._ascii: list[tuple[int, bytes]] = []
-        self._plain: list[tuple[int, str]] = []
+        self._ascii: list[tuple[int, str]] = []
+        self._plain: list[tuple[int, str, str]] = []  # and as it may be written
         self._cased: list[tuple[int, str]] = []
         for group, phrases in enumerate(groups):
             for phrase in dict.fromkeys(p.lower() for p in phrases if p):
                 if phrase.isascii():
-                    self._ascii.append((group, phrase.encode()))
+                    self._ascii.append((group, phrase))
                 elif phrase == phrase.upper():
-                    self._plain.append((group, phrase))
+                    self._plain.append((group, phrase, phrase))
                 elif len(phrase) == len(phrase.upper()) == 1:
-                    self._plain += [(group, phrase), (group, phrase.upper())]
+                    self._plain += [(group, phrase, phrase), (group, phrase, phrase.upper())]
                 else:
                     self._cased.append((group, phrase))
-        longest = max([2, *(len(phrase) for _, phrase in self._plain)])
+        self._words = {phrase: _word(phrase) for _, phrase, *_ in (*self._ascii, *self._plain, *self._cased)}
+        longest = max([2, *(len(phrase) for _, phrase, _ in self._plain)])
         self._pairs = np.full((len(self._plain), longest - 1), _ALWAYS, np.int64)
-        for row, (_, phrase) in zip(self._pairs, self._plain):
+        for row, (_, phrase, _) in zip(self._pairs, self._plain):
             row[: len(phrase) - 1] = _pairs(np.array([ord(c) for c in phrase], np.uint32))
 
-    def count(self, texts: Sequence[str], data: Sequence[bytes], codes: np.ndarray) -> np.ndarray:
-        """Occurrences by group and text, int64 `[groups, texts]`.
+    def measure(self, texts: Sequence[str], data: Sequence[bytes], codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Different phrases, and the characters that they cover, by group and text; int64 `[groups, texts]`.
 
         Args:
           data: the texts in UTF-8.
           codes: of all texts together, with something between two.
         """
-        counts = np.zeros((self._groups, len(texts)), np.int64)
+        different, covered = np.zeros((2, self._groups, len(texts)), np.int64)
+        there: dict[tuple[int, int], set[str]] = {}
+        for group, phrase, places in self._candidates(texts, data, codes):
+            for i in places:
+                there.setdefault((group, i), set()).add(phrase)
+        lowered: dict[int, str] = {}
+        for (group, i), phrases in there.items():
+            if i not in lowered:
+                lowered[i] = texts[i].lower()
+            found = _found([self._words[phrase] for phrase in phrases], lowered[i])
+            different[group, i] = len({match[0] for match in found})
+            covered[group, i] = sum(len(match[0]) for match in found)
+        return different, covered
+
+    def _candidates(
+        self, texts: Sequence[str], data: Sequence[bytes], codes: np.ndarray
+    ) -> Iterator[tuple[int, str, list[int]]]:
+        """Group, phrase and the texts in which its letters stand, as a word or not."""
         if self._ascii:
             lower = [text.lower() for text in data]
             for group, phrase in self._ascii:
-                counts[group] += [text.count(phrase) for text in lower]
+                wanted = phrase.encode()
+                yield group, phrase, [i for i, text in enumerate(lower) if wanted in text]
         if self._plain:
             there = np.zeros(_ALWAYS + 1, bool)
             there[_pairs(codes)] = True
             there[_ALWAYS] = True
-            for i in np.flatnonzero(there[self._pairs].all(axis=1)):
-                group, phrase = self._plain[i]
-                counts[group] += [text.count(phrase) for text in texts]
+            for at in np.flatnonzero(there[self._pairs].all(axis=1)):
+                group, phrase, written = self._plain[at]
+                yield group, phrase, [i for i, text in enumerate(texts) if written in text]
         if self._cased:
             lowered = [text.lower() for text in texts]
             for group, phrase in self._cased:
-                counts[group] += [text.count(phrase) for text in lowered]
-        return counts
+                yield group, phrase, [i for i, text in enumerate(lowered) if phrase in text]
+
+    def find(self, text: str) -> list[tuple[int, int]]:
+        """Where phrases of any group stand in a text."""
+        lowered = text.lower()
+        if len(lowered) != len(text):  # İ becomes two characters
+            lowered = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
+        return [match.span() for match in _found(list(self._words.values()), lowered)]
+
+
+def _word(phrase: str) -> re.Pattern[str]:
+    """A pattern of the phrase as a word of lowered text."""
+    pattern = re.escape(phrase)
+    first, last = (next((kind for kind in _KINDS if re.match(kind, c)), "") for c in (phrase[0], phrase[-1]))
+    if last == _KINDS[0]:
+        pattern += f"(?=(?:{_PARTICLES})?(?!{last}))"
+    elif last:
+        pattern += f"(?!{last})"
+    return re.compile(f"(?<!{first}){pattern}" if first else pattern)
+
+
+def _found(words: Sequence[re.Pattern[str]], text: str) -> list[re.Match[str]]:
+    """Matches that do not overlap: the earliest, of these the longest."""
+    found: list[re.Match[str]] = []
+    matches = [match for word in words for match in word.finditer(text)]
+    for match in sorted(matches, key=lambda m: (m.start(), -m.end())):
+        if not found or match.start() >= found[-1].end():
+            found.append(match)
+    return found
 
 
 def _pairs(codes: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from kanana_jax.data.arrays import characters, units
 from kanana_jax.data.arrays.spans import Span, cut, merged
 from kanana_jax.data.dedup import lines
 from kanana_jax.data.dedup import verdicts as duplicates
-from kanana_jax.data.filters import licences, pii, scores
+from kanana_jax.data.filters import licences, pii, prose, scores
 from kanana_jax.data.filters.c4 import C4Config
 from kanana_jax.data.filters.signals import NAMES, Lexicon, Signals, measure
 from kanana_jax.data.quality.quality_model import QualityModel
@@ -28,12 +28,14 @@ class Rule:
       signal: a field of `signals.Signals`; `language`, `pii`, `contamination` or `quality.NAME`, where the config has
         them measured (`scores.Scorer`); or `meta.NAME`: a number that the record brings in its `meta`.
       missing: whether a record without that `meta` number passes.
+      where: signal of the text → the least value at which the rule is asked; a share of lines says nothing of two.
     """
 
     signal: str
     min: float = -math.inf
     max: float = math.inf
     missing: bool = False
+    where: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if self.min > self.max:
@@ -41,6 +43,13 @@ class Rule:
         known = (*NAMES, scores.LANGUAGE, scores.PII, scores.CONTAMINATION)
         if self.signal not in known and not self.signal.startswith((META, scores.QUALITY)):
             raise ValueError(f"signal '{self.signal}' is unknown: {nearest(self.signal, list(known))}")
+        for signal in self.where:
+            if signal not in NAMES:
+                raise ValueError(f"where '{signal}': no signal of the text, {nearest(signal, list(NAMES))}")
+
+    def asked(self, measured: Signals) -> bool:
+        """Whether the rule is about such a text."""
+        return all(getattr(measured, signal) >= least for signal, least in self.where.items())
 
     def passes(self, value: float | None) -> bool:
         return self.missing if value is None or math.isnan(value) else self.min <= value <= self.max
@@ -63,7 +72,7 @@ class FilterConfig:
       quality: name → classifier, whose score is the signal `quality.NAME`.
       contamination: folder of `kanana contamination`: the share that evaluation sets have in a document (signal
         `contamination`).
-      lines: folder of `kanana lines`, whose verdicts cut lines that many documents have out of kept documents.
+      lines: folder of `kanana lines`, whose verdicts cut lines that many documents have: before anything is measured.
       duplicates: folder of `kanana dedup`, whose verdicts then drop documents as `exact_duplicate`, `near_duplicate`;
         documents that were not judged, or changed since, are an error.
       licences: SPDX ids; documents whose `meta` names none, or others, are dropped by the rule `licence`
@@ -121,7 +130,7 @@ class Verdict:
     Attributes:
       record: with the text normalised and the cuts made.
       rules: every rule that it breaks, in the config's order; empty if it is kept.
-      signals: of the text before the cuts; None where nothing was configured.
+      signals: of its prose (`prose.of`), before C4's cuts; None where nothing was configured.
       scores: what else was measured, by name.
       spans: what was cut, in the normalised text.
       pii: kind → how many personal data were replaced.
@@ -156,9 +165,12 @@ class Filter:
         """Verdicts of many records: the same, and several times faster for short ones."""
         texts = [characters.normalise(record["text"]) for record in batch]
         config, verdicts = self._config, []
-        table, overlaps = self._scorer(texts)
         common = self._lines.spans(texts) if self._lines else [()] * len(texts)
-        found = measure(texts, config.unit, self._lexicon, config.c4)
+        rests = prose.of(texts, common)
+        written = [text if rest is None else rest.text for text, rest in zip(texts, rests)]
+        staying = [cut(text, spans) if spans else text for text, spans in zip(texts, common)]
+        table, overlaps = self._scorer(staying, written)
+        found = measure(written, config.unit, self._lexicon, config.c4)
         for i, (record, text, (measured, c4)) in enumerate(zip(batch, texts, found)):
             scored = dict(zip(self._scorer.names, table[i].tolist()))
             broken = broken_rules(self._rules, measured, scored, record)
@@ -166,7 +178,8 @@ class Filter:
                 broken = (licences.RULE, *broken)
             duplicate = self._duplicates(record) if self._duplicates else None
             broken = broken if duplicate is None else (*broken, duplicate)
-            spans = () if broken else merged(c4 if config.cut_lines else (), common[i])
+            rest, own = rests[i], c4 if config.cut_lines and not broken else ()
+            spans = () if broken else merged(own if rest is None else rest.back(own), common[i])
             text, replaced = cut(text, spans) if spans else text, {}
             if scored.get(scores.PII) and not broken:
                 text, replaced = pii.replace(text)
@@ -179,7 +192,11 @@ def broken_rules(
     rules: Mapping[str, Rule], measured: Signals, scored: Mapping[str, float], record: Record
 ) -> tuple[str, ...]:
     """Names of all rules that a document breaks; needs no text, so that other thresholds can be tried at once."""
-    return tuple(name for name, rule in rules.items() if not rule.passes(_value(rule.signal, measured, scored, record)))
+    return tuple(
+        name
+        for name, rule in rules.items()
+        if not rule.passes(_value(rule.signal, measured, scored, record)) and rule.asked(measured)
+    )
 
 
 def _value(signal: str, measured: Signals, scored: Mapping[str, float], record: Record) -> float | None:

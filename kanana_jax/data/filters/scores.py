@@ -39,15 +39,19 @@ class Scorer:
             _classifier(model)
         self.names = names(wanted, count_pii, evaluation, quality)
 
-    def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, list[tuple[Overlap, ...]]]:
-        """float64 `[N, len(names)]`, and what each text has in common with evaluation sets."""
+    def __call__(self, texts: Sequence[str], prose: Sequence[str]) -> tuple[np.ndarray, list[tuple[Overlap, ...]]]:
+        """float64 `[N, len(names)]`, and what each text has in common with evaluation sets.
+
+        Args:
+          prose: the texts without their code, whose language is told.
+        """
         columns: dict[str, np.ndarray] = {}
         overlaps: list[tuple[Overlap, ...]] = [()] * len(texts)
         if self._evaluation is not None:
             overlaps = self._evaluation.judge(texts)
             columns[CONTAMINATION] = np.array([max((o.share for o in own), default=0.0) for own in overlaps])
         if self._language:
-            columns[LANGUAGE] = language.shares(texts, self._language)
+            columns[LANGUAGE] = language.shares(prose, self._language)
         if self._pii:
             columns[PII] = np.array([len(pii.find(text)) for text in texts], np.float64)
         for name, model in self._quality.items():

@@ -36,7 +36,9 @@ class Signals(NamedTuple):
     ellipsis_lines: float
     alphabetic_words: float  # share of units with a letter
     stop_words: float  # how many of the language's are there
+    stop_word_share: float  # of the words
     stop_endings: float  # how many different endings of words (Korean particles)
+    ended_words: float  # share with such an ending of the words of its script (two letters or more)
     # Gopher, repetition
     duplicate_lines: float
     duplicate_line_characters: float
@@ -72,12 +74,15 @@ class Signals(NamedTuple):
     digits: float
     symbols: float
     upper: float  # of Latin letters
+    hiragana_of_japanese: float  # of kana and kanji: sentences have it, lists of nouns little
     # sentences (Swallow's bounds are for Japanese)
     mean_sentence: float  # characters
     longest_sentence: float
     ellipses_per_sentence: float
-    spam_words: float  # per 1,000 characters
-    boilerplate: float  # footer phrases per line
+    spam_words: float  # how many different ones
+    spam: float  # share of the characters that spam words cover
+    boilerplate_phrases: float  # how many different ones
+    boilerplate: float  # share of the characters that footer phrases cover
     compression: float  # zlib's size / size
 
 
@@ -147,7 +152,7 @@ def _measure(
     np.maximum.at(longest, of_sentence, sentences)
     ellipses = np.array([text.count("...") + text.count("…") for text in texts])
     data = [text.encode() for text in texts]
-    spam, boilerplate = lexicon.phrases.count(texts, data, codes)
+    (spam_words, footers), (spam, boilerplate) = lexicon.phrases.measure(texts, data, codes)
     columns |= {
         "characters": documents.lengths,
         "bytes": np.array([len(d) for d in data]),
@@ -166,8 +171,10 @@ def _measure(
         "mean_sentence": documents.count(of_sentence, sentences) / sentence_count,
         "longest_sentence": longest,
         "ellipses_per_sentence": ellipses / sentence_count,
-        "spam_words": 1000 * spam / size,
-        "boilerplate": lines.share(boilerplate, columns["lines"]),
+        "spam_words": spam_words,
+        "spam": spam / size,
+        "boilerplate_phrases": footers,
+        "boilerplate": boilerplate / size,
         "compression": np.array([len(zlib.compress(d, 1)) / max(len(d), 1) for d in data]),
     }
     table = np.stack([np.asarray(columns[name], np.float64) for name in NAMES], axis=1).tolist()
@@ -183,23 +190,38 @@ def _word_signals(
         bits, _ = characters.kinds()
         words = length = documents.count_kinds(bits & (characters.SYMBOL | characters.SPACE) == 0)
         letters = documents.count_kinds(bits & characters.LETTER > 0)
-        stop_words = _present(documents, _number_characters(documents.codes, lexicon.stop_characters))
-        stop_endings = np.zeros(len(words))
+        number = _number_characters(documents.codes, lexicon.stop_characters)
+        stop_words, stopped = _present(documents, number), documents.count(documents.of(number.nonzero()[0]))
+        stop_endings, ended = np.zeros(len(words)), np.zeros(len(words))
     else:
         not_symbol = _any_between(documents.bits & characters.SYMBOL == 0, found)
         lengths = found.ends - found.starts
         words, length = sums(not_symbol, bounds), sums(lengths * not_symbol, bounds)
         letters = sums(_any_between(documents.bits & characters.LETTER > 0, found), bounds)
-        stop_words = _present(documents, _number(numbers, lexicon.stop_words), found.starts)
+        number = _number(numbers, lexicon.stop_words)
+        stop_words = _present(documents, number, found.starts)
+        stopped = documents.count(documents.of(found.starts[number > 0]))
         last = (found.ends - 1).compress(lengths > 1)
-        stop_endings = _present(documents, _number_characters(documents.codes[last], lexicon.stop_endings), last)
+        endings = _number_characters(documents.codes[last], lexicon.stop_endings)
+        stop_endings, ended = _present(documents, endings, last), _ended(documents, endings, last)
     return {
         "words": words,
         "mean_word_length": length / np.maximum(words, 1),
         "alphabetic_words": letters / np.maximum(np.diff(bounds), 1),
         "stop_words": stop_words,
+        "stop_word_share": lines.share(stopped, words),
         "stop_endings": stop_endings,
+        "ended_words": ended,
     }
+
+
+def _ended(documents: Documents, endings: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """The share of words with an ending among those in its script, of which `last` are the last characters."""
+    if not endings.any():
+        return np.zeros(len(documents.texts))
+    scripts = characters.kinds()[1].take(documents.kinds.take(last))
+    same = np.isin(scripts, np.unique(scripts[endings > 0]))
+    return lines.share(documents.count(documents.of(last[endings > 0])), documents.count(documents.of(last[same])))
 
 
 def _any_between(flags: np.ndarray, found: units.Units) -> np.ndarray:
@@ -235,6 +257,9 @@ def _script_signals(documents: Documents) -> dict[str, np.ndarray]:
     visible = np.maximum(documents.count_kinds(bits & characters.SPACE == 0), 1)
     return {
         **{name: counts[name] / visible for name in ("hangul", "jamo", "hiragana", "katakana", "han", "latin")},
+        "hiragana_of_japanese": lines.share(
+            counts["hiragana"], counts["hiragana"] + counts["katakana"] + counts["han"]
+        ),
         "digits": counts["digit"] / visible,
         "symbols": documents.count_kinds(bits & characters.SYMBOL > 0) / visible,
         "upper": documents.count_kinds(capitals) / np.maximum(counts["latin"], 1),

@@ -63,6 +63,7 @@ def test_marked_characters_are_those_that_the_signal_counts(text):
     "rule, marked",
     [
         ("spam_words", ["토토", "토토"]),
+        ("spam", ["토토", "토토"]),
         ("boilerplate", ["로그인"]),
         ("jamo", ["ㅋㅋㅋ"]),
         ("hashes_per_word", ["#"]),
@@ -86,7 +87,7 @@ def test_each_rule_marks_its_places(rule, marked):
 
 
 def test_long_documents_are_shown_around_the_first_mark():
-    text = "가" * 5000 + "토토" + "나" * 5000
+    text = "가" * 5000 + " 토토 " + "나" * 5000
     cut, spans = evidence.excerpt(text, evidence.spans("spam_words", text, ALL), 400)
     assert len(cut) == 400 and [cut[s:e] for s, e, _ in spans] == ["토토"]
     assert evidence.excerpt("짧다", (), 400) == ("짧다", [])
@@ -102,10 +103,17 @@ def test_every_rule_of_the_shipped_configs_is_marked_or_about_the_whole():
         "different_words",
         "newlines_per_word",
     }
-    whole |= {"mean_sentence", "compression", "characters"}
+    whole |= {"ended_words", "stop_word_share", "hiragana_of_japanese", "mean_sentence", "compression", "characters"}
     for lang in ("ko", "ja", "en"):
         values = config_lib.read_config_file(str(ROOT / f"configs/data/{lang}.py")).filters[lang]
         config = config_lib.build(filters.FilterConfig, values, lang)
         for name, rule in config.rules.items():
             known = rule.signal in evidence._PLACES or "_gram" in rule.signal or rule.signal.startswith("c4_")
             assert known or rule.signal in whole, name
+
+
+def test_marks_leave_code_out_and_lie_in_the_whole_text():
+    text = "같은 줄이다\n```\n같은 줄이다\n# 표\n```\n# 로그인\n같은 줄이다"
+    marked = [(start, text[start:end]) for start, end, _ in evidence.spans("duplicate_lines", text, ALL)]
+    assert marked == [(text.rindex("같은"), "같은 줄이다")]
+    assert [s for s, _, _ in evidence.spans("hashes_per_word", text, ALL)] == [text.rindex("#")]

@@ -45,6 +45,25 @@ def test_bounds_that_say_nothing_stay_or_go_outward():
     assert fitting.fit(loose, english, other)[0]["length"].min < 1.9 < np.quantile(english[:, WORDS], 0.005)
 
 
+def test_every_kind_of_text_sets_the_bounds():
+    rules = {"length": filters.Rule("mean_word_length", 4, 6.5), "lines": filters.Rule("top_2_gram", max=0.2)}
+    own = {"own": filters.Rule("hangul", min=0.3), "asked": filters.Rule("jamo", max=0.0, where={"lines": 5.0})}
+    english, kinds = _table(0, 2000, 1.0), {"a": _table(1, 1000, 0.6), "b": _table(2, 500, 1.4)}
+    hangul, jamo, lines = (NAMES.index(name) for name in ("hangul", "jamo", "lines"))
+    for table in kinds.values():
+        table[:, hangul] = 0.5
+    kinds["a"][0, hangul] = 0.0  # one odd document
+    kinds["b"][:25, hangul] = 0.2
+    kinds["b"][:, jamo], kinds["b"][:30, lines] = 0.7, 9
+    kinds["b"][:30, jamo] = 0.1
+    made = fitting.document(rules, own, {"lines": rules["lines"]}, english, kinds, "here")
+    assert made["provenance"]["not_fitted"] == ["lines"] and "lines" not in made["rules"]
+    assert made["rules"]["own"] == {"min": 0.2} and made["rules"]["asked"] == {"max": 0.1}
+    alone = [fitting.fit(rules, english, table)[0]["length"] for table in kinds.values()]
+    assert made["rules"]["length"] == {"min": alone[0].min, "max": alone[1].max}
+    assert made["provenance"]["kinds"] == {"a": 1000, "b": 500}
+
+
 def test_too_little_text():
     with pytest.raises(UserError, match="target reference has 20 documents"):
         fitting.fit({}, _table(0, 300, 1), _table(0, 20, 1))
@@ -72,10 +91,8 @@ def test_shipped_configs_build_and_carry_their_provenance(lang):
     section = config_lib.read_config_file(str(ROOT / f"configs/data/{lang}.py")).filters[lang]
     config = config_lib.build(filters.FilterConfig, section, lang)
     assert len(config.rules) > 15
-    if lang != "en":
-        made = json.loads((ROOT / f"configs/data/{lang}_thresholds.json").read_text())
-        assert made["provenance"]["documents"]["target"] > 500
-        own = {"alphabetic_words", "fineweb_duplicate_line_characters"}
-        for name, bounds in made["rules"].items():
-            if name not in own:
-                assert all(getattr(config.rules[name], end) == value for end, value in bounds.items())
+    made = json.loads((ROOT / f"configs/data/{lang}_thresholds.json").read_text())
+    assert made["provenance"]["documents"]["target"] > 500 and len(made["provenance"]["kinds"]) > 2
+    for name, bounds in made["rules"].items():
+        assert all(getattr(config.rules[name], end) == value for end, value in bounds.items())
+    assert set(made["rules"]) < set(config.rules)

@@ -55,6 +55,49 @@ def test_common_lines_are_cut_out_of_what_is_kept(folders):
     assert verdict.record["text"] == PROSE.strip() and [rule for _, _, rule in verdict.spans] == ["red_line"]
 
 
+def test_common_lines_are_cut_before_lines_are_judged(folders):
+    rules = {
+        "ends": filters.Rule("line_punctuation", min=0.9),
+        "footer": filters.Rule("boilerplate", max=0.0),
+        "words": filters.Rule("words", min=5),
+    }
+    looked_up = {"lines": str(folders / "lines"), "boilerplate": ("all rights reserved",), "rules": rules}
+    judge, record = filters.Filter(filters.FilterConfig(**looked_up)), {"id": "x", "source": "s"}
+    verdict = judge(record | {"text": f"{FOOTER}\n{PROSE}{FOOTER}"})
+    assert verdict.rules == () and verdict.record["text"] == PROSE.strip() and verdict.signals.lines == 2
+    assert judge(record | {"text": f"{FOOTER}\n{FOOTER}"}).rules == ("ends", "words")  # nothing is left
+    alone = filters.Filter(filters.FilterConfig(boilerplate=looked_up["boilerplate"], rules=rules))
+    assert alone(record | {"text": f"{PROSE}{FOOTER}"}).rules == ("ends", "footer")
+
+
+def test_cuts_of_lines_and_of_c4_are_places_of_the_whole_text(folders):
+    config = filters.FilterConfig(lines=str(folders / "lines"), c4=filters.rules.C4Config(False), cut_lines=True)
+    text = f"{FOOTER}\n{PROSE}Two words.\n```\n}}\n```\n{FOOTER}\nAs was said before.[7]\n"
+    verdict = filters.Filter(config)({"id": "x", "text": text, "source": "s"})
+    assert [(text[s:e], rule) for s, e, rule in verdict.spans] == [
+        (FOOTER, "red_line"), ("Two words.", "c4_few_words"), (FOOTER, "red_line"), ("[7]", "citation"),
+    ]  # fmt: skip
+    assert verdict.record["text"] == f"{PROSE}```\n}}\n```\nAs was said before."
+
+
+def test_folders_are_named_on_the_command_line(folders, tmp_path, capsys):
+    (tmp_path / "config.py").write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config(arg=''):\n"
+        "    c = ConfigDict()\n"
+        "    rules = dict(ends=dict(signal='line_punctuation', min=0.9))\n"
+        "    c.filters = dict(en=dict(rules=rules), ko=dict(rules=rules))\n"
+        "    return c\n"
+    )
+    command = ["filter", "--config", str(tmp_path / "config.py"), "--input", str(folders / "web.jsonl")]
+    for lookups, kept in (([], 0), (["--lines", str(folders / "lines")], 12)):
+        out = tmp_path / str(kept)
+        assert cli.main([*command, "--output", str(out), *lookups]) == 0
+        assert json.loads((out / "report.json").read_text())["kept"] == kept
+    assert cli.main([*command, "--output", str(tmp_path / "none"), "--lines", str(tmp_path / "absent")]) == 1
+    assert "kanana lines" in capsys.readouterr().err
+
+
 def test_the_job_reports_sets_and_marks_the_place(folders, tmp_path):
     (tmp_path / "config.py").write_text(
         "from ml_collections import ConfigDict\n"

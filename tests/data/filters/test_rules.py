@@ -134,3 +134,21 @@ def test_personal_data_are_replaced_in_what_is_kept():
 def test_a_filter_for_nobody():
     with pytest.raises(ConfigError, match="filters.kr.*ko"):
         filters.check_names({"kr": filters.FilterConfig()}, ("ko_web", "ko"), "filters")
+
+
+def test_a_rule_is_asked_where_its_text_is_of_the_kind():
+    made = {"ends": filters.Rule("line_punctuation", min=0.5, where={"lines": 3.0})}
+    judge = filters.Filter(filters.FilterConfig(rules=made))
+    assert judge(_record("제목\n끝에 마침표가 없는 한 줄")).rules == ()
+    assert judge(_record("제목\n한 줄\n또 한 줄")).rules == ("ends",)
+    with pytest.raises(ValueError, match="where 'lnes'"):
+        filters.Rule("words", where={"lnes": 3.0})
+
+
+def test_code_is_kept_whole_and_not_judged():
+    code = "```js\nfor (;;) { x }\n}\n}\n}\nuse cookies\n```"
+    verdict = filters.Filter(ENGLISH)(_record(f"{PROSE}\n{code}\n\nTwo words.\n{PROSE.splitlines()[0]}"))
+    assert verdict.rules == () and code in verdict.record["text"] and "Two words." not in verdict.record["text"]
+    (cut,) = verdict.spans
+    assert cut[2] == "c4_few_words" and verdict.signals.duplicate_lines < 0.2
+    assert "words" in filters.Filter(ENGLISH)(_record("```\n" + PROSE * 3 + "```")).rules

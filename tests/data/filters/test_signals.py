@@ -143,12 +143,78 @@ PHRASES = ("카지노", "무단 전재", "ⓒ", "Ab c", "aa", "激安", "スー�
     )
 )
 @settings(max_examples=300, deadline=None)
-def test_phrases_are_counted_each_for_itself_in_capitals_or_not(batch):
+def test_phrases_are_words_and_the_first_and_longest_counts(batch):
     batch = [text + phrase for text, phrase in zip(batch, PHRASES)]
     data = [text.encode() for text in batch]
-    counts = phrases.Phrases(PHRASES[:4], PHRASES[4:]).count(batch, data, documents.join(batch).codes)
-    for text, *row in zip(batch, *counts.tolist()):
-        assert row == [sum(text.lower().count(p.lower()) for p in group) for group in (PHRASES[:4], PHRASES[4:])]
+    groups = (PHRASES[:4], PHRASES[4:])
+    different, covered = phrases.Phrases(*groups).measure(batch, data, documents.join(batch).codes)
+    for i, text in enumerate(batch):
+        for g, group in enumerate(groups):
+            found = _phrases(text.lower(), [phrase.lower() for phrase in group])
+            assert (different[g, i], covered[g, i]) == (len(set(found)), sum(map(len, found)))
+
+
+def _script(character):
+    names = {"HANGUL": "hangul", "KATAKANA": "katakana", "LATIN": "latin"}
+    if character == "ー":
+        return "katakana"
+    return names.get(unicodedata.name(character, "").split()[0] if unicodedata.name(character, "") else "", "")
+
+
+def _phrases(text, group):
+    """The definition, place by place: both ends where the kind of writing changes, or a particle behind Hangul."""
+    found, at = [], 0
+    while at < len(text):
+        fitting = []
+        for phrase in group:
+            rest = text[at + len(phrase) :]
+            before = text[at - 1 : at]
+            good = text.startswith(phrase, at)
+            good = good and not (before and _script(phrase[0]) and _script(before) == _script(phrase[0]))
+            ends = [""] + (["가", "이", "의", "에서"] if _script(phrase[-1]) == "hangul" else [])
+            bare = [rest[len(end) :][:1] for end in ends if rest.startswith(end)]
+            last = _script(phrase[-1])
+            if good and (not last or any(not c or _script(c) != last for c in bare)):
+                fitting.append(phrase)
+        if fitting:
+            found.append(max(fitting, key=len))
+            at += len(found[-1])
+        else:
+            at += 1
+    return found
+
+
+@pytest.mark.parametrize(
+    "text, count",
+    [
+        ("토토로는 숲에 산다", 0),
+        ("토토로가 버스를 탄다", 0),
+        ("토토에서 돈을 잃다", 1),
+        ("토토, 토토", 2),
+        ("사설토토를", 0),
+        ("카지노업은 허가를 받는다", 0),
+        ("카지노는 강원도에 있다", 1),
+        ("カジノキは落葉樹である", 0),
+        ("カジノの法案", 1),
+        ("logins and blogging in", 0),
+        ("Log in, or LOG IN.", 2),
+    ],
+)
+def test_topics_are_no_spam_words(text, count):
+    words = phrases.Phrases(("토토", "카지노", "カジノ", "log in"))
+    assert len(words.find(text)) == count
+    different, covered = words.measure([text], [text.encode()], documents.join([text]).codes)
+    assert (different[0, 0], covered[0, 0] > 0) == (min(count, 1), count > 0)
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\u3000", "\xa0", "\u200b", " \ufeff "])
+def test_blanks_at_line_ends_change_nothing(blank):
+    text = "강은 바다로 흐른다.\n그 물이 맑다\n강은 바다로 흐른다.\n- 끝이다…"
+    names = ("line_punctuation", "short_lines", "ellipsis_lines", "duplicate_lines", "lines", "bullet_lines")
+    plain, blanks = (_measure(t)[0]._asdict() for t in (text, text.replace("\n", f"{blank}\n") + blank))
+    assert {name: plain[name] for name in names} == {name: blanks[name] for name in names}
+    cuts = _measure(f"A fact is stated here.{blank}[1]{blank}\nAnd another one.{blank}")[1]
+    assert [rule for _, _, rule in cuts] == ["citation"]
 
 
 @given(st.lists(st.integers(0, 300), max_size=50))
@@ -209,7 +275,7 @@ def test_lines_and_paragraphs(text):
     assert found.bullet_lines == pytest.approx(_bullets(rows) / len(rows))
     ends = sum(r.rstrip().endswith(("...", "…")) for r in rows)
     assert found.ellipsis_lines == pytest.approx(ends / len(rows))
-    full = [r for r in rows if r]
+    full = [r.rstrip() or r for r in rows if r]
     again = len(full) - len(set(full))
     assert found.duplicate_lines == pytest.approx(again / (len(full) or 1))
     paragraphs = [p for p in re.split(r"\n{2,}", text.strip("\n")) if p]
@@ -218,9 +284,9 @@ def test_lines_and_paragraphs(text):
         (len(paragraphs) - len(set(paragraphs))) / (len(paragraphs) or 1)
     )
     if written:
-        assert found.short_lines == pytest.approx(sum(len(r) <= 30 for r in written) / len(written))
+        assert found.short_lines == pytest.approx(sum(len(r.rstrip()) <= 30 for r in written) / len(written))
         marks = tuple(".。")
-        assert found.line_punctuation == pytest.approx(sum(r.endswith(marks) for r in written) / len(written))
+        assert found.line_punctuation == pytest.approx(sum(r.rstrip().endswith(marks) for r in written) / len(written))
 
 
 @pytest.mark.parametrize("text", [KOREAN, JAPANESE, ENGLISH, "Ｇａﾗｽ が Å ㄱ 각\r\nx\u2028y"])
