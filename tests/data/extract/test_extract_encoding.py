@@ -122,3 +122,51 @@ def test_any_bytes_decode_to_clean_text(data):
     text, _ = decode(data)
     assert text.encode().decode() == text == unicodedata.normalize("NFC", text)
     assert not set(text) & {chr(c) for c in (*range(9), *range(11, 32), *range(127, 160))}
+
+
+LAUGHS = "ㅋㅋㅋㅋ 진짜 웃기네 ㅠㅠㅠ ㄷㄷ 인정 ㅎㅎㅎㅎ ㅊㅋㅊㅋ ㅋㅋㅋㅋㅋㅋ"
+ONLY_JAMO = "ㅋㅋㅋㅋㅋㅋ\nㅎㅎㅎㅎ\nㅠㅠ ㅜㅜ\nㅇㅇ ㄴㄴ ㄱㄱ ㅇㅈ ㄹㅇ"
+CHINESE = "我们在这里说明如何安装软件。首先下载安装包，然后运行安装程序，按照提示完成设置。"
+TAIWANESE = "我們在這裡說明如何安裝軟體。首先下載安裝檔，然後執行安裝程式，依照提示完成設定。"
+RUSSIAN = "Все люди рождаются свободными и равными в своём достоинстве и правах."
+
+
+@pytest.mark.parametrize(
+    "text, codec, declared",
+    [
+        (LAUGHS, "euc_kr", "euc-kr"),
+        (ONLY_JAMO, "cp949", "ks_c_5601-1987"),
+        ("ㅇㅇ ㄴㄴ", "euc_kr", "EUC-KR"),
+        (LAUGHS, "johab", "johab"),
+        (KOREAN, "iso2022_kr", "iso-2022-kr"),
+        (JAPANESE + "①②", "euc_jis_2004", "euc-jp"),
+        (JAPANESE + "①②", "cp932", "Shift_JIS"),
+        ("半角のｶﾀｶﾅと漢字", "iso2022_jp_ext", "iso-2022-jp"),
+        (CHINESE * 3, "gb18030", "gbk"),
+        (CHINESE, "hz", "hz-gb-2312"),
+        (TAIWANESE, "big5", "big5"),
+        (RUSSIAN, "koi8-r", "koi8-r"),
+        (RUSSIAN, "cp1251", "windows-1251"),
+        (FRENCH, "cp1252", "iso-8859-1"),
+    ],
+)
+def test_a_declared_encoding_is_believed(text, codec, declared):
+    assert decode(text.encode(codec), declared)[0] == text
+
+
+def test_laughter_is_korean_also_where_nothing_is_declared():
+    assert decode(LAUGHS.encode("cp949"))[0] == LAUGHS
+
+
+@pytest.mark.parametrize(
+    "text, codec", [(KOREAN, "cp949"), (JAPANESE, "cp932"), (JAPANESE, "euc_jp"), (FRENCH, "cp1252")]
+)
+@pytest.mark.parametrize("wrong", ["utf-8", "windows-1251", "shift_jis", "euc-jp", "euc-kr", "gb2312", "big5", "johab"])
+@pytest.mark.parametrize("length", [1, 20])
+def test_what_a_declaration_cannot_mean_is_not_believed(text, codec, wrong, length):
+    assert decode((text * length).encode(codec), wrong)[0] == text * length
+
+
+def test_the_page_is_heard_where_the_server_is_wrong():
+    report = Report()
+    assert encoding.decode(ONLY_JAMO.encode("cp949"), report, "iso-8859-1", "euc-kr") == ONLY_JAMO

@@ -1,34 +1,45 @@
-"""Which part of a page is its content: by what elements are called, and by how much of them is links."""
+"""Which part of a page is its content: by what elements are called, by how much of them is links, and by place."""
 
 import dataclasses
-import re
 
-from kanana_jax.data.extract.html.tree import Node, find, measure
+from kanana_jax.data.extract.html.names import Named, named, subjects
+from kanana_jax.data.extract.html.tree import HEADINGS, Heading, Node, find, measure
 from kanana_jax.data.extract.markup import Report, words
 
-_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_BOILERPLATE = words(
-    "nav navbar navigation navbox navigator menu breadcrumb breadcrumbs sidebar footer masthead cookie cookies consent "
-    "gdpr banner advert advertisement adsense ads ad sponsor sponsored promo share sharing social sns related "
-    "recommend recommended recommendations comments disqus newsletter subscribe subscription popup modal "
-    "pagination pager toolbar toc login signup copyright editsection catlinks noprint sistersitebox jumplinks "
-    "printfooter skiplink "
-    "headerlink hatnote shortdescription infobox reflist references mbox ambox authority"
+_NOTES = words(
+    "note tip warning caution admonition callout important info example hint danger topic footnote footnotes endnotes "
+    "footnote-list footnote-group doc-footnote doc-endnotes"
 )
-_NOTES = words("note tip warning caution admonition callout important info example hint danger")
 _KEPT_WHOLE = words("pre math code")
 _BOXES = words("div ul ol section center dl menu table")
+# What a name can take away with all that is inside; of what else, only what reads like machinery as well.
+_CONTAINERS = words("div ul ol dl menu section aside header footer form fieldset table center details")
+_NEVER_NAMED = words("main article h1 h2 h3 h4 h5 h6 blockquote pre code math figure tbody thead tr dt dd")
+_LINES = words("p li td th caption address")
+_SECTIONS = words(
+    "section sect1 sect2 sect3 sect4 sect5 chapter appendix refsect1 refsect2 level1 level2 level3 level4"
+)
 # An element with more of the page's letters than this is content, whatever it is called.
 _TOO_BIG = 0.5
 # Lists and boxes in which more than this share of the letters is link text (as boilerpipe's rules have it,
 # Kohlschütter et al. 2010, whose trees cut at 0.33 for blocks of text and later).
 _LINK_SHARE = 0.7
+# What is called like machinery and has less link text than this, and a heading and sentences, is a section.
+_SECTION_LINKS = 0.3
+# Letters of a line without a sentence: a licence, a date, a counter.
+_SHORT = 60
+# An article that is a link's target elsewhere: its heading is a link, and it is this much smaller than the largest.
+_TEASER = 0.25
+# Articles beside the one that holds most of a page are content with more of its letters than this.
+_SECOND = 0.1
+# How deep a section's heading may lie in the boxes of its title.
+_TITLE_DEPTH = 5
 _CONTENT_IDS = words("content main main-content maincontent mw-content-text article bodycontent post")
 
 
 def main_content(body: Node, report: Report) -> Node:
     """A copy of the tree without boilerplate, from the element on that holds the content."""
-    kept = _prune(body, report)
+    kept = _prune(body, _Page.of(body), report)
     measure(kept)
     root = _content_root(kept)
     report.count("boilerplate_letters", body.letters - root.letters)
@@ -36,6 +47,37 @@ def main_content(body: Node, report: Report) -> Node:
     if root is not kept and heading is not None and not root.heads:
         return Node("body", {}, [heading, root], letters=root.letters + heading.letters)
     return root
+
+
+@dataclasses.dataclass(frozen=True)
+class _Page:
+    """What the judgement of an element needs to know of the whole page.
+
+    Attributes:
+      letters: of the page.
+      article: letters of the largest `<article>`.
+      excused: words that name most of its text, so that they name no machinery here.
+    """
+
+    letters: int
+    article: int
+    excused: frozenset[str]
+
+    @classmethod
+    def of(cls, body: Node) -> "_Page":
+        article, by_word = 0, dict[str, int]()
+        stack: list[tuple[Node, frozenset[str]]] = [(body, frozenset())]
+        while stack:
+            node, above = stack.pop()
+            if node.is_article():
+                article = max(article, node.letters)
+            for token in _tokens(node):
+                for word in subjects(token) - above:
+                    by_word[word] = by_word.get(word, 0) + node.letters - node.linked
+                    above |= {word}
+            stack += [(child, above) for child in node.children if isinstance(child, Node)]
+        most = _TOO_BIG * (body.letters - body.linked)
+        return cls(body.letters, article, frozenset(word for word, n in by_word.items() if n > most))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,37 +89,42 @@ class _Place:
 
     def inside(self, node: Node) -> "_Place":
         data = self.data or node.tag == "li" or (node.tag == "table" and node.headers)
-        return _Place(self.article or node.tag in ("article", "main"), data)
+        article = self.article or node.tag in ("article", "main") or node.get("role") == "main"
+        return self if (article, data) == (self.article, self.data) else _Place(article, data)
 
 
-def _prune(body: Node, report: Report) -> Node:
+def _prune(body: Node, page: _Page, report: Report) -> Node:
     kept = Node(body.tag, body.attributes, [], body.own)
     stack = [(body, kept, _Place())]
     while stack:
         old, new, place = stack.pop()
         for child in old.children:
-            if isinstance(child, str) or (child.tag in _KEPT_WHOLE and not _called_boilerplate(child)):
+            if isinstance(child, str) or child.tag in _KEPT_WHOLE:
                 new.children.append(child)
-            elif not _is_boilerplate(child, body.letters, place, report):
+            elif not _is_boilerplate(child, old, page, place, report):
                 copy = Node(child.tag, child.attributes, [], child.own)
                 new.children.append(copy)
                 stack.append((child, copy, place.inside(child)))
     return kept
 
 
-def _is_boilerplate(node: Node, total: int, place: _Place, report: Report) -> bool:
-    if node.letters > _TOO_BIG * total:
+def _is_boilerplate(node: Node, parent: Node, page: _Page, place: _Place, report: Report) -> bool:
+    if node.letters > _TOO_BIG * page.letters:
         return False
-    if node.tag in ("footer", "aside") and not (place.article and _NOTES & _called(node)):
+    if node.tag in ("footer", "aside") and not (place.article and _is_note(node)):
         return True
-    if node.tag == "header" and not place.article and not node.heads:
+    if node.tag == "header" and not place.article and not node.heads and parent.tag != "section":
         return True
     if node.tag == "sup" and "reference" in node.classes():
         report.count("references_dropped")
         return True
-    if node.get("role") in ("navigation", "banner", "contentinfo", "search", "complementary"):
+    if node.get("role") in ("navigation", "banner", "contentinfo", "search", "complementary", "dialog", "alertdialog"):
         return True
-    if _called_boilerplate(node):
+    if node.tag == "article":
+        return _is_teaser(node, page)
+    if node.tag not in _CONTAINERS:
+        return not place.data and _is_named_line(node, parent, page)
+    if _is_named_container(node, page):
         report.count("infoboxes_dropped", "infobox" in node.classes())
         return True
     if place.data or node.headers:
@@ -85,13 +132,87 @@ def _is_boilerplate(node: Node, total: int, place: _Place, report: Report) -> bo
     return node.tag in _BOXES and node.linked > _LINK_SHARE * node.letters
 
 
-def _called(node: Node) -> set[str]:
-    names = f"{node.get('class')} {node.get('id')}"
-    return {word.lower() for word in _WORDS.findall(names)} if len(names) > 1 else set()
+def _is_note(node: Node) -> bool:
+    """Asides that belong to the text: admonitions, footnotes, and what reStructuredText calls a sidebar."""
+    if not _NOTES.isdisjoint([*node.classes(), node.get("role"), *node.get("class").replace("-", " ").split()]):
+        return True
+    first = _first(node)
+    return first is not None and first.tag == "p" and "sidebar-title" in first.classes()
 
 
-def _called_boilerplate(node: Node) -> bool:
-    return not _BOILERPLATE.isdisjoint(_called(node))
+def _is_teaser(node: Node, page: _Page) -> bool:
+    if node.letters > _TEASER * page.article:
+        return False
+    if node.linked > _LINK_SHARE * node.letters:
+        return True
+    return node.heading is Heading.LINKED
+
+
+def _tokens(node: Node) -> list[str]:
+    if not node.attributes or node.tag in _NEVER_NAMED:
+        return []
+    return [*node.classes(), *([node.get("id")] if node.get("id") else ())]
+
+
+def _by_class(node: Node, page: _Page) -> Named:
+    return max((named(token, page.excused) for token in node.classes()), default=Named.NOTHING)
+
+
+def _is_named_line(node: Node, parent: Node, page: _Page) -> bool:
+    """Whether a paragraph, item, cell or a part of one is machinery. An id of theirs is an address."""
+    if node.tag in _NEVER_NAMED or node.main or not node.get("class"):
+        return False
+    by_class = _by_class(node, page)
+    if by_class is Named.CERTAIN or not by_class:
+        return by_class is Named.CERTAIN
+    links = node.linked > _TOO_BIG * node.letters
+    if node.tag not in _LINES:
+        return links and not parent.own
+    short = node.letters < _SHORT and not node.prose
+    return links or short and (by_class is Named.PART or "copyright" in node.classes())
+
+
+def _is_named_container(node: Node, page: _Page) -> bool:
+    if not node.attributes or node.main:
+        return False
+    by_class = _by_class(node, page)
+    by_id = named(node.get("id"), page.excused) if node.get("id") else Named.NOTHING
+    if not by_class and not by_id or _is_note(node):
+        return False
+    if by_class >= Named.PART:
+        return True
+    headed = _is_headed(node)
+    tells = headed and node.prose > 0 and node.linked < _SECTION_LINKS * node.letters
+    section = headed and (node.tag == "section" or not _SECTIONS.isdisjoint(node.classes()))
+    if by_class is Named.PLACE:
+        return not (section and tells)
+    if by_class is Named.TOPIC and not tells:
+        return True
+    if section or by_id <= Named.TOPIC:
+        return _reads_like_machinery(node)
+    return by_id >= Named.PART or not tells
+
+
+def _reads_like_machinery(node: Node) -> bool:
+    return node.linked > _TOO_BIG * node.letters or (node.letters < _SHORT and not node.prose)
+
+
+def _first(node: Node) -> Node | None:
+    """The first element with text, if no text stands before it."""
+    for child in node.children:
+        if isinstance(child, Node) and child.letters:
+            return child
+        if isinstance(child, str) and child.strip():
+            return None
+    return None
+
+
+def _is_headed(node: Node) -> bool:
+    """Whether it begins with a heading, itself perhaps in a `<header>` or a box."""
+    first: Node | None = node
+    for _ in range(_TITLE_DEPTH):
+        first = _first(first) if first is not None and first.tag not in HEADINGS else first
+    return first is not None and first.tag in HEADINGS
 
 
 def _content_root(body: Node) -> Node:
@@ -106,7 +227,13 @@ def _content_root(body: Node) -> Node:
             or "markdown-body" in node.classes()
         )
         # Deeper ones win as long as they hold most of it: <main> over <body>, <article> over <main>.
-        if called and node.letters > _TOO_BIG * best.letters:
+        if called and node.letters > _TOO_BIG * best.letters and not _has_company(node, best):
             best = node
         stack += [child for child in node.children if isinstance(child, Node)]
     return best
+
+
+def _has_company(node: Node, best: Node) -> bool:
+    """Whether other articles stand beside it: answers after a question, posts of a day."""
+    inside = node.letters if node.is_article() else node.articles
+    return best.articles - inside > _SECOND * node.letters

@@ -1,6 +1,7 @@
 """A light tree of the elements that can hold content, out of resiliparse's DOM."""
 
 import dataclasses
+import enum
 import re
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -25,10 +26,19 @@ _MATH_SOURCE = words(
     "mwe-math-mathml-inline mwe-math-mathml-display mwe-math-mathml-a11y katex-mathml MJX_Assistive_MathML"
 )
 _HIDDEN_STYLE = re.compile(r"display\s{0,3}:\s{0,3}none|visibility\s{0,3}:\s{0,3}hidden", re.IGNORECASE)
+HEADINGS = words("h1 h2 h3 h4 h5 h6")
 _ATTRIBUTES = words(
-    "class id style hidden role aria-hidden aria-level type alt alttext display colspan rowspan start encoding "
+    "class id style hidden role aria-hidden aria-level href type alt alttext display colspan rowspan start encoding "
     "data-lang data-language"
 )
+
+
+class Heading(enum.IntEnum):
+    """What the first heading inside an element is."""
+
+    NONE = 0
+    PLAIN = 1
+    LINKED = 2
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -39,7 +49,11 @@ class Node:
       own: characters of its own text, without white space.
       letters: characters of text inside, without white space.
       linked: those of them that are link text.
+      prose: those of them, links aside, that stand in sentences.
+      articles: those of them that are in articles, its own aside if it is one.
+      heading: whether a heading is inside, and the first one all a link.
       heads: whether an `<h1>` is inside.
+      main: whether it is or holds what the page calls its main part.
       headers: whether it has `<th>` cells, those of tables inside it aside.
     """
 
@@ -49,7 +63,11 @@ class Node:
     own: int = 0
     letters: int = 0
     linked: int = 0
+    prose: int = 0
+    articles: int = 0
+    heading: Heading = Heading.NONE
     heads: bool = False
+    main: bool = False
     headers: bool = False
 
     def get(self, name: str) -> str:
@@ -57,6 +75,9 @@ class Node:
 
     def classes(self) -> list[str]:
         return self.get("class").split()
+
+    def is_article(self) -> bool:
+        return self.tag == "article" or "markdown-body" in self.classes()
 
 
 def build(text: str, report: Report) -> tuple[Node, str | None]:
@@ -145,6 +166,14 @@ def _element(dom: "ElementNode", report: Report) -> Node | None:
     return Node(tag, attributes, [])
 
 
+# A sentence ends within so many letters; `다` and `요` end Korean ones that have no full stop.
+_SENTENCE = re.compile(r"[.!?][\s\"')\]]|[.!?]$|[。！？…]|[다요][.\s]|[다요]$")
+_LEAST_PROSE = 12
+# Links of one address with more of a page's letters than this come from an `<a>` that nobody closed.
+_LONGEST_LINK = 0.3
+_LEAST_UNCLOSED = 200
+
+
 def measure(root: Node) -> None:
     """Fills in what an element knows of its inside, for a whole tree."""
     order, stack = [], [root]
@@ -154,15 +183,44 @@ def measure(root: Node) -> None:
         stack += [child for child in node.children if isinstance(child, Node)]
     for node in reversed(order):  # children before parents
         node.letters, node.linked = node.own, 0
+        node.prose = node.own if node.own >= _LEAST_PROSE and _is_prose(node) else 0
         node.heads, node.headers = node.tag == "h1", node.tag == "th"
+        node.main = node.tag == "main" or node.get("role") == "main"
+        node.articles = 0
         for child in node.children:
             if isinstance(child, Node):
                 node.letters += child.letters
-                node.linked += child.linked
+                node.prose += child.prose
+                node.articles += child.letters if child.is_article() else child.articles
                 node.heads |= child.heads
+                node.main |= child.main
                 node.headers |= child.headers and child.tag != "table"
-        if node.tag == "a":
-            node.linked = node.letters
+    unclosed = _unclosed(order)
+    for node in reversed(order):
+        node.linked, node.heading = 0, Heading.NONE
+        for child in node.children:
+            if isinstance(child, Node):
+                node.linked += child.linked
+                node.heading = node.heading or child.heading
+        # An `<a>` without `href` is a place to link to.
+        if node.tag == "a" and "href" in node.attributes and node.get("href") not in unclosed:
+            node.linked, node.prose = node.letters, 0
+            node.heading = Heading.LINKED if node.heading else Heading.NONE
+        elif node.tag in HEADINGS and node.letters:
+            node.heading = Heading.LINKED if node.linked == node.letters else Heading.PLAIN
+
+
+def _is_prose(node: Node) -> bool:
+    return _SENTENCE.search("".join(child for child in node.children if isinstance(child, str)).rstrip()) is not None
+
+
+def _unclosed(order: list[Node]) -> set[str]:
+    """Addresses whose links hold so much of the page that their `<a>` must have been left open."""
+    total: dict[str, int] = {}
+    for node in order:
+        if node.tag == "a" and "href" in node.attributes:
+            total[node.get("href")] = total.get(node.get("href"), 0) + node.letters
+    return {href for href, n in total.items() if n > max(_LEAST_UNCLOSED, _LONGEST_LINK * order[0].letters)}
 
 
 def text_of(node: Node) -> str:
