@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 from kanana_jax.data.extract import encoding, markup
 from kanana_jax.data.extract.markup import Extracted, Report, finish, words
+from kanana_jax.data.extract.wikitext import countries
 from kanana_jax.data.extract.wikitext.lines import Lines
 from kanana_jax.data.extract.wikitext.tables import render_table
-from kanana_jax.data.extract.wikitext.templates import render_template
+from kanana_jax.data.extract.wikitext.templates import Page, render_template
 
 # MediaWiki's own limit on the depth of templates; deeper brackets are text.
 _MAX_DEPTH = 40
@@ -44,7 +45,8 @@ def render(source: str, title: str | None, report: Report) -> Extracted:
         report.count("redirect")
         return finish("", title, report)
     kept = _Kept()
-    text = _Brackets(_protect(source, kept, report), title or "", kept, report).render()
+    page = Page(title or "", countries.language_of(f"{title or ''}\n{source}"), kept.add, report)
+    text = _Brackets(_protect(source, kept, report), page, kept, report).render()
     lines = Lines(kept.chunks, report).render(text)
     return finish(encoding.clean(kept.restore(lines), report), title, report)
 
@@ -119,8 +121,8 @@ def _opaque(tag: str, attributes: str, inner: str, kept: _Kept, report: Report) 
 class _Brackets:
     """`{{…}}`, `{{{…}}}`, `[[…]]` and `{|…|}` by one stack of open brackets."""
 
-    def __init__(self, text: str, title: str, kept: _Kept, report: Report):
-        self.text, self.title, self.kept, self.report = text, title, kept, report
+    def __init__(self, text: str, page: Page, kept: _Kept, report: Report):
+        self.text, self.page, self.kept, self.report = text, page, kept, report
         # Each open bracket: its kind, what opened it, and its parts between pipes, each a list of pieces.
         self.stack: list[tuple[str, str, list[list[str]]]] = [("text", "", [[]])]
 
@@ -216,7 +218,7 @@ class _Brackets:
         return parts[1] if len(parts) > 1 else ""
 
     def _template(self, parts: list[str]) -> str:
-        return render_template(parts, self.title, self.kept.add, self.report)
+        return render_template(parts, self.page)
 
     def _table(self, parts: list[str]) -> str:
         nested = any(kind == "table" for kind, _, _ in self.stack)

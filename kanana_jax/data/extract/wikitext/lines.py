@@ -5,6 +5,7 @@ import re
 
 from kanana_jax.data.extract import markup
 from kanana_jax.data.extract.markup import Report
+from kanana_jax.data.extract.wikitext.templates import HOLE
 
 _TAGS = re.compile(
     r"</?(?:abbr|b|bdi|big|blockquote|center|cite|code|data|dd|del|dfn|div|dl|dt|em|font|h[1-6]|hr|i|includeonly|ins|"
@@ -24,6 +25,8 @@ _QUOTES = re.compile(r"'{2,5}")
 _EMPTY_BRACKETS = re.compile(r"[ \t]?[(（][\s,;:·、，；]{0,20}[)）]")
 _BRACKET_START = re.compile(r"([(（])[ \t]{0,5}[,;、，；][ \t,;、，；]{0,20}")
 _BRACKET_END = re.compile(r"[ \t,;、，；]{1,20}([)）])")
+# A part that is gone from the middle of a line: a word follows at once, or stood before it and the sentence goes on.
+_CUT = re.compile(f"{HOLE}['\\]]{{0,5}}\\w|(?<=[^\\W]){HOLE}|(?<=\\w ){HOLE}[ ,、]")
 _SPACES = re.compile(r"[ \t\u00a0]+")
 _ONLY_FORMULA = re.compile("\x01(\\d+)\x02[ \t]*([.,;]?)")
 
@@ -41,6 +44,7 @@ class Lines:
     @staticmethod
     def inline(text: str) -> str:
         """Markup inside lines, as it stands in a table."""
+        text = text.replace(HOLE, "")
         text = _QUOTES.sub("", text)
         text = _SCRIPTS.sub(lambda m: (markup.superscript if m[1][2] in "pP" else markup.subscript)(m[2]), text)
         text = _READING.sub("", text)
@@ -51,6 +55,7 @@ class Lines:
 
     def render(self, text: str) -> str:
         text = _CELL_END.sub(" ", _BREAK_TAGS.sub("\n", text))
+        self.report.count("sentences_cut", sum(1 for _ in _CUT.finditer(text)) if HOLE in text else 0)
         text = self.inline(text)
         text = _BRACKET_START.sub(r"\1", _EMPTY_BRACKETS.sub("", text))
         text = _BRACKET_END.sub(r"\1", text)
