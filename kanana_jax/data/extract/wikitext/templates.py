@@ -29,7 +29,7 @@ _NOISE = re.compile(
     r"notetags|r|spaces?|rp|isbn|issn|doi|oclc|pmid|jstor|webarchive|dead_link|col|multicol|div_col|div_col_end|end|s|"
     r"succession|family_name|isp|ipac|commonscat|wikiquote|wikisource|wiktionary|sister_project|spoken_wikipedia|"
     r"italic_title|lowercase_title|displaytitle|who|when|clarify|according_to_whom|better_source\w*|verify\w*|page_needed|"
-    r"nowrap_begin|nowrap_end|refimprove|unreferenced|more_citations_needed|infobox_\w+|navbox\w*|zh-toc)(?:[-_ \d].*)?|"
+    r"nowrap_begin|nowrap_end|refimprove|unreferenced|more_citations_needed|infobox_\w+|navbox\w*)(?:[-_ \d].*)?|"
     r"-|"
     r"(?:본문|참고|다른_뜻|구별|둘러보기|넘어옴|전거_통제|위키|포털|각주|주석|웹_인용|뉴스_인용|서적_인용|저널_인용|출처|좌표|알찬_글|"
     r"좋은_글|토막글|보호|기본정렬|목차|앵커|出典|脚注|参照|要出典|깨진|위키공용|언론_인용|인용_필요|더_알아보기|注釈|分類|節stub|"
