@@ -1,6 +1,8 @@
 """The verb `eval`."""
 
 import argparse
+import itertools
+import json
 import math
 import os
 import pathlib
@@ -39,7 +41,7 @@ def add_verbs(verb: AddVerb) -> None:
         "--training-flops",
         type=float,
         metavar="X",
-        help="training FLOPs of the model, for --plot; default: from its model.json",
+        help="training FLOPs of the model, for --plot; default: from its model.json and its parents'",
     )
     sub.add_argument(
         "--plot",
@@ -53,6 +55,7 @@ def add_verbs(verb: AddVerb) -> None:
 
 
 def _eval(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
+    _refuse_idle(options)
     if options.compare:
         _compare(*options.compare)
         return
@@ -66,16 +69,39 @@ def _eval(options: argparse.Namespace, overrides: list[str], command: list[str])
             raise ConfigError(f"'kanana eval' needs --{name} (see --help)")
     (path,) = options.models
     names = _checked(options)
-    from kanana_jax.files import locked, write_json
+    from kanana_jax.files import locked, whole_file, write_json
 
     with locked(options.output, folder=False):
         about = _about(path, options.training_flops)  # what could fail, before hours are spent
         found = _evaluated(path, names, options)
         settings = {"model": path, "limit": options.limit, "chat": options.chat, "dtype": options.dtype}
         settings |= {"seed": options.seed, "command": command}
+        with whole_file(samples_file(options.output)) as temporary, temporary.open("w", encoding="utf-8") as stream:
+            for line in found.pop("samples"):
+                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
         write_json(options.output, {**found, "model": about, "settings": settings})
     _show(("task", "metric", "value", "±", "n", "shots"), _rows(found["results"]))
     print(options.output)
+
+
+def samples_file(output: pathlib.Path) -> pathlib.Path:
+    """Where the prompts and answers of a file of results lie."""
+    return output.with_name(f"{output.name.removesuffix('.json')}.samples.jsonl")
+
+
+# What has its default with --compare and with --plot (which reads MODELs): it would do nothing there.
+_IDLE: dict[str, Any] = {"models": [], "chat": False, "batch_size": 16, "seed": 0, "dtype": "float32"}
+_IDLE |= dict.fromkeys(("tasks", "output", "data_dir", "limit", "shots", "training_flops", "plot"))
+
+
+def _refuse_idle(options: argparse.Namespace) -> None:
+    """Raises a ConfigError for an option that does nothing with --compare or --plot."""
+    mode = "compare" if options.compare else "plot" if options.plot else None
+    for name, default in _IDLE.items() if mode else ():
+        read = name == mode or (mode == "plot" and name == "models")
+        if not read and getattr(options, name) != default:
+            told = "MODEL" if name == "models" else f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{told} does nothing with --{mode}: leave it out")
 
 
 def _evaluated(path: str, names: list[str], options: argparse.Namespace) -> dict[str, Any]:
@@ -87,13 +113,16 @@ def _evaluated(path: str, names: list[str], options: argparse.Namespace) -> dict
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from kanana_jax.data.tokens.tokenizer import load_tokenizer
     from kanana_jax.evaluation import run
-    from kanana_jax.evaluation.harness import HarnessModel
+    from kanana_jax.evaluation.harness import HarnessModel, refuse_without_chat
     from kanana_jax.inference.session import Session
     from kanana_jax.interop import model_folder
 
     model_folder.open_weights(model_folder.find(path))  # before the harness looks for tasks
-    tasks = run.find(names, options.data_dir)
+    tasks = run.find(names, options.data_dir, options.shots)
+    if options.chat or tasks.chat:
+        refuse_without_chat(load_tokenizer(model_folder.find(path).path))
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -141,17 +170,26 @@ def _checked(options: argparse.Namespace) -> list[str]:
 
 
 def _about(path: str, flops: float | None) -> dict[str, Any]:
-    """The model's size and the cost of its training, 6·N·D, including the models that it was made from."""
+    """The model's size, and the cost of its training by 6·N·D.
+
+    `training_flops` has the models that it was made from, `training_flops_own` not: its stages since it was last cut
+    or grown, as arXiv:2502.18934 counts. A parent that is not there makes the first too small; it is named.
+    """
     from kanana_jax.interop import model_folder
     from kanana_jax.interop.lineage import lineage
     from kanana_jax.models import counts
 
     found = model_folder.find(path)
-    costs = [model.card.get("flops_six_n_d") for model in lineage(found)]
-    if flops is None and any(costs):
-        flops = sum(cost or 0.0 for cost in costs)
+    models = list(lineage(found))
+    own = list(itertools.takewhile(lambda model: model.architecture == found.architecture, models))
     told = {"parameters": counts.parameters(found.architecture), "tokens": found.card.get("tokens")}
-    return {**told, "training_flops": flops}
+    if flops is not None:
+        return {**told, "training_flops": flops, "training_flops_own": flops}
+    for key, those in (("training_flops", models), ("training_flops_own", own)):
+        costs = [model.card.get("flops_six_n_d") for model in those]
+        told[key] = sum(cost or 0.0 for cost in costs) if any(costs) else None
+    missing = models[-1].card.get("parent")
+    return {**told, **({"missing_parent": missing} if missing else {})}
 
 
 def _plot(files: list[pathlib.Path], out: pathlib.Path) -> None:

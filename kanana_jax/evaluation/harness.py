@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from kanana_jax.data.tokens import specials
 from kanana_jax.data.tokens.chat import ROLES
-from kanana_jax.data.tokens.tokenizer import continuation
+from kanana_jax.data.tokens.tokenizer import Tokenizer, continuation
 from kanana_jax.errors import UserError
 from kanana_jax.inference.generate import generate
 from kanana_jax.inference.sampling import SamplingConfig
@@ -24,6 +24,13 @@ from kanana_jax.inference.session import Session
 
 log = logging.getLogger("kanana")
 CHAT_SYMBOLS = (specials.LLAMA_3.bos, *specials.CHAT)
+
+
+def refuse_without_chat(tokenizer: Tokenizer) -> None:
+    """Raises a UserError where a tokenizer has no chat symbols."""
+    missing = [symbol for symbol in specials.CHAT if tokenizer.token_id(symbol) is None]
+    if missing:
+        raise UserError(f"the tokenizer has no {', '.join(missing)}: --chat needs a model with a chat format")
 
 
 class HarnessModel(TemplateLM):
@@ -38,6 +45,9 @@ class HarnessModel(TemplateLM):
       max_new_tokens: for tasks that do not say theirs.
       seed: of sampled generations.
       progress: shows a bar.
+
+    Attributes:
+      cut: the documents of each task whose prompt has lost its beginning so far.
     """
 
     def __init__(
@@ -52,6 +62,7 @@ class HarnessModel(TemplateLM):
         super().__init__()
         self.session, self.batch_size, self.max_new_tokens, self.seed = session, batch_size, max_new_tokens, seed
         self._progress = progress
+        self.cut: dict[str, set[int]] = {}
         ids = {piece: session.tokenizer.token_id(piece) for piece in CHAT_SYMBOLS}
         ids["<s>"] = session.tokenizer.token_id("<s>")
         self._symbols = {piece: index for piece, index in ids.items() if index is not None}
@@ -82,9 +93,7 @@ class HarnessModel(TemplateLM):
         Raises:
           UserError: an unknown role, or a tokenizer without chat symbols.
         """
-        missing = [s for s in CHAT_SYMBOLS[1:] if s not in self._symbols]
-        if missing:
-            raise UserError(f"the tokenizer has no {', '.join(missing)}: --chat needs a model with a chat format")
+        refuse_without_chat(self.session.tokenizer)
         text = self._bos
         for message in chat_history:
             if message["role"] not in ROLES:
@@ -103,8 +112,24 @@ class HarnessModel(TemplateLM):
         return [tokenizer.bos_id, *ids] if add_special_tokens else ids
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        texts: list[tuple[str, str]] = [request.args for request in requests]
-        return self._loglikelihood_tokens([(pair, *self._encode_pair(*pair)) for pair in texts])
+        encoded = []
+        for request in requests:
+            context, asked = self._encode_pair(*request.args)
+            kept = self._fitting(context, self.max_length + 1 - len(asked))
+            self._note_cut(request, len(kept) < len(context))
+            encoded.append((request.args, kept, asked))
+        return self._loglikelihood_tokens(encoded)
+
+    def _fitting(self, ids: list[int], room: int) -> list[int]:
+        """The end of a prompt that is too long, BOS before it where it has that: a text never begins without."""
+        if len(ids) <= room or room < 1:
+            return ids
+        begin = ids[: ids[:1] == [self.prefix_token_id] and room > 1]
+        return begin + ids[len(ids) - room + len(begin) :]
+
+    def _note_cut(self, request: Instance, is_cut: bool) -> None:
+        if is_cut and request.task_name is not None and request.doc_id is not None:
+            self.cut.setdefault(request.task_name, set()).add(request.doc_id)
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Both encoded together and parted at the length of the context alone, as by `hf`.
@@ -133,9 +158,6 @@ class HarnessModel(TemplateLM):
                     f"a task asks for the likelihood of {told}, which is {len(asked)} tokens: a model of length "
                     f"{self.max_length} scores 1 to {self.max_length}: mend the task's choices"
                 )
-        cut = sum(len(a) + len(b) > self.max_length + 1 for a, b in pairs)
-        if cut:
-            log.warning("%d of %d prompts exceed %d tokens and lose their beginning", cut, len(pairs), self.max_length)
         found = self._score(pairs)
         for (texts, _context, _continuation), answer in zip(requests, found, strict=True):
             if texts is not None:
@@ -185,16 +207,12 @@ class HarnessModel(TemplateLM):
                 until = [stop for stop in handle_stop_sequences(options["until"], eos=end) if stop]
                 new, sampling = self._room(options["max_gen_toks"]), _sampling(options)
                 longest = self.max_length - new
-                cut = sum(len(ids) > longest for ids, _ in group)
-                if cut:
-                    log.warning(
-                        "%d of %d prompts exceed %d tokens (of %d, %d are for the answer) and lose their beginning",
-                        *(cut, len(group), longest, self.max_length, new),
-                    )
+                for ids, index in group:
+                    self._note_cut(requests[index], len(ids) > longest)
                 group.sort(key=lambda item: -len(item[0]))
                 for i in range(0, len(group), self.batch_size):
                     batch = group[i : i + self.batch_size]
-                    prompts = [np.asarray(ids[-longest:], np.int32) for ids, _ in batch]
+                    prompts = [np.asarray(self._fitting(ids, longest), np.int32) for ids, _ in batch]
 
                     def finished(row: int, new_ids: np.ndarray, prompts=prompts, until=until) -> bool:
                         text = continuation(s.tokenizer, prompts[row], new_ids)

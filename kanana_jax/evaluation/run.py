@@ -2,9 +2,7 @@
 
 import contextlib
 import functools
-import hashlib
 import logging
-import math
 import pathlib
 import random
 import sys
@@ -17,9 +15,11 @@ import numpy as np
 from tqdm import tqdm
 
 from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.evaluation import results as summaries
 from kanana_jax.evaluation import sandbox
 from kanana_jax.evaluation import tasks as task_files
 from kanana_jax.evaluation.harness import HarnessModel
+from kanana_jax.evaluation.harness_tasks import config_of, leaves
 
 log = logging.getLogger("kanana")
 Json = dict[str, Any]
@@ -48,8 +48,9 @@ def evaluate(
       found: what `find` has made of the names, where it was called before.
 
     Returns:
-      `{"results": {task: {metric: value, metric_stderr: value, n, shots, version, chat, prompts}}, "documents": {task:
-      {metric: [value of each document]}}}`; `prompts` is a hash of all that the model was asked.
+      `{"results": {task: {metric: value, metric_stderr: value, n, shots, version, chat, prompts, cut}}, "documents":
+      {task: {metric: [value of each document]}}, "samples": [line of each document, see `results.said`]}`; `prompts` is
+      a hash of all that the model was asked, `cut` the number of prompts that lost their beginning.
 
     Raises:
       ConfigError: an unknown task, files that are missing or broken, fewer examples than shots, or a task that runs
@@ -73,10 +74,8 @@ def evaluate(
     for name, number in found.shots.items():
         for leaf in _leaves([name], groups):
             loaded["tasks"][leaf].set_config("num_fewshot", number)
-    fixed = [name for name, task in loaded["tasks"].items() if task.config.num_fewshot == 0]
-    if shots and fixed:
-        few = ", ".join(fixed[:5]) + (f" and {len(fixed) - 5} more" if len(fixed) > 5 else "")
-        log.warning("%d shots are not given to %s: such a task has no place for examples, or its own", shots, few)
+    if shots:
+        _refuse_shots([n for n, task in loaded["tasks"].items() if task.config.num_fewshot == 0])
     for name, task in loaded["tasks"].items():
         own = task.config.num_fewshot
         if own != 0:  # a task of no examples has no place for them
@@ -87,6 +86,7 @@ def evaluate(
     with _random_state_kept(), _quiet_in_a_pipe(), _no_metric_from_this_folder(found.specs):
         random.seed(seed)
         np.random.seed(seed)
+        model.cut.clear()
         raw = lm_eval.evaluator.evaluate(
             lm=model,
             task_dict={"tasks": loaded["tasks"], "groups": {}, "group_map": {}},
@@ -95,19 +95,32 @@ def evaluate(
             bootstrap_iters=0,
             log_samples=True,
         )
-    results = {name: _result(name, raw) | {"chat": chat or found.chat} for name in raw["samples"]}
-    documents = {name: _documents(raw["samples"][name]) for name in raw["samples"]}
+    asked = {"chat": chat or found.chat}
+    samples = raw["samples"]
+    results = {name: summaries.of_task(name, raw) | asked | {"cut": len(model.cut.get(name, ()))} for name in samples}
+    documents = {name: summaries.by_document(samples[name]) for name in samples}
+    kinds = {name: summaries.kinds_of(loaded["tasks"][name]) for name in samples}
     for name, members in groups.items():
-        leaves = _leaves(members, groups)
-        results[name] = _average([results[leaf] for leaf in leaves])
+        whole = _leaves(members, groups)
+        results[name] = summaries.of_group(name, whole, results, kinds)
         documents[name] = {
-            metric: [v for leaf in leaves for v in documents[leaf].get(metric, [])] for metric in documents[leaves[0]]
+            metric: [v for leaf in whole for v in documents[leaf][metric]]
+            for metric in documents[whole[0]]
+            if summaries.is_shared(metric, whole, results, kinds)
         }
-    return {"results": {n: results[n] for n in sorted(results)}, "documents": documents}
+    for name, count in ((n, r["cut"]) for n, r in results.items() if n in samples and r["cut"]):
+        log.warning("%d of the %d prompts of %s lost their beginning", count, results[name]["n"], name)
+    said = [
+        line for name in sorted(samples) for line in summaries.said(name, samples[name], model.cut.get(name, set()))
+    ]
+    return {"results": {n: results[n] for n in sorted(results)}, "documents": documents, "samples": said}
 
 
-def find(names: Sequence[str], data_dir: pathlib.Path | None) -> task_files.Loaded:
+def find(names: Sequence[str], data_dir: pathlib.Path | None, shots: int | None = None) -> task_files.Loaded:
     """The tasks, before a model has written for hours.
+
+    Args:
+      shots: that will be asked for; refused where a task takes none.
 
     Raises:
       ConfigError, UserError: see `evaluate`.
@@ -115,9 +128,29 @@ def find(names: Sequence[str], data_dir: pathlib.Path | None) -> task_files.Load
     for name in ("lm_eval", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)
     found = task_files.load(names, data_dir)
+    if shots:
+        _refuse_shots(_without_examples(found))
     if found.runs_code:
         sandbox.check()
     return found
+
+
+def _refuse_shots(fixed: Sequence[str]) -> None:
+    """Raises a ConfigError where there are tasks that take no examples."""
+    if fixed:
+        few = ", ".join(fixed[:5]) + (f" and {len(fixed) - 5} more" if len(fixed) > 5 else "")
+        raise ConfigError(
+            f"--shots does nothing for {few}: such a task has no place for examples, or its own; leave --shots out, or "
+            "ask for the other tasks alone"
+        )
+
+
+def _without_examples(found: task_files.Loaded) -> list[str]:
+    """The tasks whose config says that they take no examples."""
+    configs: list[Json] = []
+    for spec in found.specs:
+        configs += [spec] if isinstance(spec, dict) else [config_of(leaf) for leaf in leaves(spec, found.manager)]
+    return [str(config.get("task")) for config in configs if config.get("num_fewshot") == 0]
 
 
 def _refuse_too_few(name: str, task: Any) -> None:
@@ -182,55 +215,3 @@ def _random_state_kept() -> Generator[None]:
 
 def _leaves(members: Sequence[str], groups: dict[str, list[str]]) -> list[str]:
     return [leaf for m in members for leaf in (_leaves(groups[m], groups) if m in groups else [m])]
-
-
-def _result(name: str, raw: Json) -> Json:
-    samples = raw["samples"][name]
-    per_document = _documents(samples)
-    found: Json = {}
-    for key, value in raw["results"][name].items():
-        metric, _, filtered = key.partition(",")
-        if not filtered or metric.endswith("_stderr") or not isinstance(value, (int, float)):
-            continue
-        label = metric if filtered == "none" else f"{metric},{filtered}"
-        found[label] = float(value)
-        values = per_document.get(label)
-        if values:
-            found[f"{label}_stderr"] = (
-                float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
-            )
-    prompts = hashlib.sha256("\0".join(sorted(s["prompt_hash"] + s["target_hash"] for s in samples)).encode())
-    return found | {
-        "n": raw["n-samples"][name]["effective"],
-        "shots": raw["n-shot"][name],
-        "version": str(raw["versions"][name]),
-        "prompts": prompts.hexdigest()[:16],
-    }
-
-
-def _documents(samples: Sequence[Json]) -> dict[str, list[float]]:
-    """Each metric's value by document, in order; metrics that only a whole set has (perplexity, chrF) are left out."""
-    found: dict[str, list[tuple[int, float]]] = {}
-    for sample in samples:
-        for metric in sample["metrics"]:
-            value = sample[metric]
-            if isinstance(value, (bool, int, float, np.number)):
-                label = metric if sample["filter"] == "none" else f"{metric},{sample['filter']}"
-                found.setdefault(label, []).append((sample["doc_id"], float(value)))
-    return {metric: [v for _, v in sorted(values)] for metric, values in found.items()}
-
-
-def _average(results: Sequence[Json]) -> Json:
-    """Of parts, weighted by their documents."""
-    n = np.array([r["n"] for r in results])
-    found: Json = {}
-    for metric in results[0]:
-        if metric in ("n", "shots", "version", "prompts", "chat") or metric.endswith("_stderr"):
-            continue
-        found[metric] = float(np.average([r[metric] for r in results], weights=n))
-        if all(f"{metric}_stderr" in r for r in results):
-            errors = np.array([r[f"{metric}_stderr"] for r in results])
-            found[f"{metric}_stderr"] = float(np.sqrt(np.sum((n * errors) ** 2)) / n.sum())
-    prompts = hashlib.sha256("".join(r["prompts"] for r in results).encode()).hexdigest()[:16]
-    same = {key: results[0][key] for key in ("shots", "version", "chat") if len({str(r[key]) for r in results}) == 1}
-    return found | {"n": int(n.sum()), **same, "prompts": prompts, "parts": len(results)}

@@ -105,8 +105,12 @@ def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
                 f"those that run it in a sandbox are {', '.join(n for n in known() if _runs_code(n))}"
             )
         local, members = ([], {}) if data_dir is None else on_files(name, data_dir, manager)
+        if data_dir is not None and not local:
+            log.warning("task '%s': %s has no published files of it, so it is read from its hub", name, data_dir)
         specs += local or [name]
         parts |= members
+    if data_dir is not None and all("microworld" in configs.get(name, {}) for name in names):
+        raise ConfigError(f"--data-dir does nothing for {', '.join(names)}, which read no files: leave it out")
     return Loaded(specs, shots, parts, manager, any(configs[n].get("runs_code") for n in ours), any(chat))
 
 

@@ -11,20 +11,40 @@ from kanana_jax.report.svg import standalone
 
 Json = dict[str, Any]
 # The metric that a task is shown by: the first that it has. Those of the second line are in per cent.
-_METRICS = ("acc", "pass@1", "exact_match", "char_f1", "f1", "rouge2", "exact", "prompt_level_strict_acc")
+_METRICS = (
+    "acc",
+    "pass@1",
+    "exact_match",
+    "char_f1",
+    "f1",
+    "rouge2",
+    "exact",
+    "prompt_level_strict_acc",
+    "string_match",
+)
 _PERCENT = ("bleu", "chrf")
-_AXIS = "training FLOPs (6·N·D, with the models that it was made from)"
+_SQUAD = "HasAns_exact"  # beside SQuAD's own `exact` and `f1`, which are in per cent too
+_OWN = "training FLOPs (6·N·D since the model was last cut or grown)"
+_WHOLE = "training FLOPs (6·N·D, with the models that it was made from)"
+
+
+def metric(result: Json) -> str | None:
+    """The metric that a task is shown by."""
+    for wanted in (*_METRICS, *_PERCENT):
+        for name in result:
+            if name.split(",")[0] == wanted and isinstance(result[name], float):
+                return name
+    return None
 
 
 def score(result: Json) -> tuple[float, float | None] | None:
     """A task's score, 0 … 1, and its standard error; None where no metric is one of those that are shown."""
-    for wanted in (*_METRICS, *_PERCENT):
-        for name in result:
-            if name.split(",")[0] == wanted and isinstance(result[name], float):
-                scale = 100.0 if wanted in _PERCENT else 1.0
-                error = result.get(f"{name}_stderr")
-                return result[name] / scale, None if error is None else error / scale
-    return None
+    name = metric(result)
+    if name is None:
+        return None
+    scale = 100.0 if name.split(",")[0] in _PERCENT or any(key.startswith(_SQUAD) for key in result) else 1.0
+    error = result.get(f"{name}_stderr")
+    return result[name] / scale, None if error is None else error / scale
 
 
 def table(results: Mapping[str, Json]) -> tuple[list[str], dict[str, dict[str, tuple[float, float | None]]]]:
@@ -32,6 +52,9 @@ def table(results: Mapping[str, Json]) -> tuple[list[str], dict[str, dict[str, t
 
     Args:
       results: model → what `kanana eval` has written.
+
+    Raises:
+      ValueError: a task has another metric in one of them.
     """
     scores = {
         model: {task: found for task, r in value["results"].items() if (found := score(r)) is not None}
@@ -40,6 +63,11 @@ def table(results: Mapping[str, Json]) -> tuple[list[str], dict[str, dict[str, t
     shared = set.intersection(*(set(found) for found in scores.values()))
     whole = {task for value in results.values() for task, r in value["results"].items() if r.get("parts")}
     tasks = sorted(t for t in shared if not any(t.startswith(f"{w}_") for w in whole & shared if w != t))
+    for task in tasks:
+        metrics = {metric(value["results"][task]): model for model, value in results.items()}
+        if len(metrics) > 1:
+            told = " and ".join(f"by {name} in {model}" for name, model in metrics.items())
+            raise ValueError(f"task '{task}' is scored {told}: evaluate both models with the same version")
     return tasks, scores
 
 
@@ -55,6 +83,7 @@ def figure(
     scores: Mapping[str, tuple[float, float | None]],
     families: Mapping[str, str],
     y: str,
+    x: str = _OWN,
 ) -> str:
     """One point per model, joined within a family, with bars of one standard error."""
     groups = []
@@ -70,7 +99,7 @@ def figure(
                     [scores[m][1] or 0.0 for m in models],
                 )
             )
-    return scatter(groups, x=_AXIS, y=y, log_x=True, joined=True)
+    return scatter(groups, x=x, y=y, log_x=True, joined=True)
 
 
 def write_plot(results: Mapping[str, Json], families: Mapping[str, str], out: pathlib.Path) -> pathlib.Path:
@@ -84,30 +113,68 @@ def write_plot(results: Mapping[str, Json], families: Mapping[str, str], out: pa
       ValueError: no task that all were asked, or no model whose training FLOPs are known.
     """
     tasks, scores = table(results)
-    flops = {m: float(cost) for m, v in results.items() if (cost := v.get("model", {}).get("training_flops"))}
+    own, whole = ({m: cost for m, v in results.items() if (cost := _flops(v, key))} for key in (_OWN_KEY, _WHOLE_KEY))
     if not tasks:
         raise ValueError("the files have no task in common that has a score")
-    if not flops:
+    if not own:
         raise ValueError("no file tells its model's training FLOPs: give --training-flops when it is evaluated")
     means = {model: mean(found, tasks) for model, found in scores.items()}
     what = tasks[0] if len(tasks) == 1 else f"mean of {len(tasks)} tasks"
-    first = figure(flops, means, families, what)
+    first = figure(own, means, families, what)
     if out.suffix == ".svg":
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(standalone(first), encoding="utf-8")
         return out
     bars = "Bars are one standard error over documents."
-    blocks: list[Any] = [Figure(first, f"{what.capitalize()} ({', '.join(tasks)}). {bars}")]
-    order = sorted(results, key=lambda m: (flops.get(m, math.inf), m))
+    by = ", ".join(f"{t} by {metric(next(iter(results.values()))['results'][t])}" for t in tasks)
+    blocks: list[Any] = [
+        Figure(first, f"{what.capitalize()}, each counting the same: {by}. {bars} {_counted(results)}")
+    ]
+    if whole != own:
+        blocks.append(Figure(figure(whole, means, families, what, _WHOLE), "The same, with what the parents cost."))
+    order = sorted(results, key=lambda m: (own.get(m, math.inf), m))
     rows = [
-        [m, results[m].get("model", {}).get("parameters"), flops.get(m), means[m][0], *(scores[m][t][0] for t in tasks)]
+        [
+            m,
+            results[m].get("model", {}).get("parameters"),
+            own.get(m),
+            whole.get(m),
+            means[m][0],
+            *(scores[m][t][0] for t in tasks),
+        ]
         for m in order
     ]
-    columns = ("model", "parameters", "training FLOPs", "mean", *tasks)
-    formats = dict.fromkeys(("mean", *tasks), ".3f") | {"training FLOPs": ".3g", "parameters": ",d"}
+    columns = ("model", "parameters", "training FLOPs", "with its parents", "mean", *tasks)
+    formats = dict.fromkeys(("mean", *tasks), ".3f") | {
+        "training FLOPs": ".3g",
+        "with its parents": ".3g",
+        "parameters": ",d",
+    }
     numbers = Table(columns, rows, "Models without known FLOPs stand in the table alone.", formats)
-    each = [Figure(figure(flops, {m: s[t] for m, s in scores.items()}, families, t), f"{t}. {bars}") for t in tasks]
+    each = [Figure(figure(own, {m: s[t] for m, s in scores.items()}, families, t), f"{t}. {bars}") for t in tasks]
     sections = [Section("Mean", blocks), Section("Figures", [numbers])]
     sections += [Section("By task", each)] if len(tasks) > 1 else []
-    lead = f"{len(results)} models, {len(tasks)} tasks; FLOPs are 6 · parameters · tokens."
+    lead = (
+        f"{len(results)} models, {len(tasks)} tasks; FLOPs are 6 · parameters · tokens, of a model that was cut, grown or "
+        "distilled its own training alone, as in Figure 1 of arXiv:2502.18934."
+    )
     return write(Page("Score against training compute", lead, sections), out)
+
+
+_OWN_KEY, _WHOLE_KEY = "training_flops_own", "training_flops"
+
+
+def _flops(result: Json, key: str) -> float | None:
+    """A file of before the two were told apart has the whole alone."""
+    model = result.get("model", {})
+    cost = model.get(key, model.get(_WHOLE_KEY))
+    return None if cost is None else float(cost)
+
+
+def _counted(results: Mapping[str, Json]) -> str:
+    """What of the costs is not as the axis says."""
+    models = {name: value.get("model", {}) for name, value in results.items()}
+    old = [n for n, m in models.items() if m.get(_WHOLE_KEY) and _OWN_KEY not in m]
+    short = [n for n, m in models.items() if m.get("missing_parent")]
+    told = f" With their parents, which older files do not part: {', '.join(old)}." if old else ""
+    return told + (f" A parent was not found, so that its cost lacks: {', '.join(short)}." if short else "")

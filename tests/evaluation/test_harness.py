@@ -105,32 +105,6 @@ def test_a_tokenizer_without_bos_gives_none(model, folder, tmp_path):
     assert plain._encode_pair(" ", "a")[0] == plain._encode_pair("", "a")[0] == [plain.prefix_token_id]
 
 
-def test_a_token_across_the_border_of_context_and_choice(model, monkeypatch):
-    """Nothing of the choice is left of what both are together: it is encoded alone."""
-    encode = model.tok_encode
-    joined = {"質問：": encode("質")}  # as vocabularies have it whose words reach over a border
-    monkeypatch.setattr(model, "tok_encode", lambda text, **k: joined.get(text) or encode(text, **k))
-    before, after = model._encode_pair("質", "問：")
-    assert before == encode("質") and after == encode("問：", add_special_tokens=False) != []
-    assert len(model.loglikelihood(_ask("loglikelihood", ("質", "問："), ("質", "a")))) == 2
-
-
-@pytest.mark.parametrize("context, choice", [("a", ""), ("", ""), ("", "<|begin_of_text|>"), ("a", "가" * 600)])
-def test_choices_that_cannot_be_scored_are_told_before_any_is(model, monkeypatch, context, choice):
-    monkeypatch.setattr(model, "_score", lambda *_: pytest.fail("something was scored"))
-    with pytest.raises(UserError, match="a task asks for the likelihood of .* mend the task"):
-        model.loglikelihood(_ask("loglikelihood", ("a", "b"), (context, choice)))
-
-
-def test_prompts_that_lose_their_beginning_are_told(model, caplog):
-    request = ("가나다 " * 400, {"until": [], "max_gen_toks": 4})
-    model.generate_until(_ask("generate_until", request, ("한빛", request[1])))
-    assert "1 of 2 prompts exceed 508 tokens (of 512, 4 are for the answer) and lose their beginning" in caplog.text
-    with pytest.raises(UserError, match="-1 new tokens"):
-        model.generate_until(_ask("generate_until", ("a", {"until": [], "max_gen_toks": -1})))
-    assert model.generate_until(_ask("generate_until", ("a", {"until": [], "max_gen_toks": 0}))) == [""]
-
-
 def test_no_new_tokens_are_the_prompt_alone(folder, capsys):
     long = "가나다 " * 400  # beyond the model's length
     assert cli.main(["generate", str(folder), "--prompt", "한빛", "--prompt", "", "--max-new-tokens", "0"]) == 0
@@ -217,12 +191,6 @@ def test_parts_are_averaged_by_size_and_documents_kept(model, data):
     assert again["results"]["mmlu"]["prompts"] != whole["prompts"] and whole["chat"] is False
 
 
-def test_shots_that_a_task_does_not_take_are_told(model, data, caplog):
-    found = run.evaluate(model, ["gsm8k_boxed", "niilc"], data_dir=data, limit=1, shots=2)["results"]
-    assert (found["niilc"]["shots"], found["gsm8k_boxed"]["shots"]) == (2, 0)
-    assert "2 shots are not given to gsm8k_boxed: such a task has no place" in caplog.text
-
-
 def test_the_verb_and_its_comparison(folder, data, tmp_path, capsys):
     files = [tmp_path / "a.json", tmp_path / "b.json"]
     arguments = ["eval", str(folder), "--tasks", "niilc", "--data-dir", str(data), "--output", str(files[0])]
@@ -270,6 +238,9 @@ def test_the_verb_and_its_comparison(folder, data, tmp_path, capsys):
         (["--tasks", "niilc", "--output", "r.json", "--seed", "-1"], 2, "--seed must be at least 0"),
         (["--tasks", "niilc", "--output", "r.json", "--shots", "-1"], 2, "--shots must be at least 0"),
         (["--tasks", "niilc", "--output", "r.json", "--training-flops", "-1"], 2, "--training-flops must be"),
+        (["--tasks", "microworld", "--output", "r.json", "--shots", "2"], 2, "--shots does nothing for microworld_"),
+        (["--tasks", "microworld", "--output", "r.json", "--data-dir", "."], 2, "--data-dir does nothing for microworld"),
+        (["--compare", "a.json", "b.json"], 2, "MODEL does nothing with --compare"),
     ],
 )
 def test_what_cannot_be_is_told(folder, tmp_path, monkeypatch, capsys, arguments, code, told):
@@ -278,6 +249,30 @@ def test_what_cannot_be_is_told(folder, tmp_path, monkeypatch, capsys, arguments
     assert cli.main(["eval", str(folder), *arguments]) == code
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert told in error and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["--compare", "a.json", "b.json", "--limit", "5"], "--limit does nothing with --compare"),
+        (["--compare", "a.json", "b.json", "--plot", "p.svg"], "--plot does nothing with --compare"),
+        (["--plot", "p.svg", "a.json", "--chat"], "--chat does nothing with --plot"),
+        (["--plot", "p.svg", "a.json", "--seed", "3"], "--seed does nothing with --plot"),
+    ],
+)
+def test_options_that_do_nothing_are_refused(capsys, arguments, told):
+    assert cli.main(["eval", *arguments]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_chat_without_chat_symbols_is_told_before_the_model_is_loaded(folder, tmp_path, monkeypatch, capsys):
+    shutil.copytree(folder, tmp_path / "f")
+    file = tmp_path / "f/tokenizer.json"
+    file.write_text(file.read_text().replace("<|eot_id|>", "<|eot_xx|>"))
+    monkeypatch.setattr(Session, "load", lambda *_: pytest.fail("the model was loaded before"))
+    command = ["eval", str(tmp_path / "f"), "--tasks", "microworld", "--chat", "--output", str(tmp_path / "r.json")]
+    assert cli.main(command) == 1
+    assert "the tokenizer has no <|eot_id|>: --chat needs a model with a chat format" in capsys.readouterr().err
 
 
 def test_every_task_file_names_a_task_and_its_source():

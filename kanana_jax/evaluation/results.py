@@ -1,0 +1,154 @@
+"""The harness's raw results as ours: metrics with standard errors by task, by document, by group, and what was said."""
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+log = logging.getLogger("kanana")
+Json = dict[str, Any]
+_SETTINGS = ("shots", "version", "chat")
+
+
+def of_task(name: str, raw: Json) -> Json:
+    """A task's metrics, and how it was asked."""
+    samples = raw["samples"][name]
+    per_document = by_document(samples)
+    found: Json = {}
+    for key, value in raw["results"][name].items():
+        metric, _, filtered = key.partition(",")
+        if not filtered or metric.endswith("_stderr") or not isinstance(value, (int, float)):
+            continue
+        label = _label(metric, filtered)
+        found[label] = float(value)
+        values = per_document.get(label)
+        if values:
+            found[f"{label}_stderr"] = (
+                float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+            )
+    prompts = hashlib.sha256("\0".join(sorted(s["prompt_hash"] + s["target_hash"] for s in samples)).encode())
+    return found | {
+        "n": raw["n-samples"][name]["effective"],
+        "shots": raw["n-shot"][name],
+        "version": str(raw["versions"][name]),
+        "prompts": prompts.hexdigest()[:16],
+    }
+
+
+def by_document(samples: Sequence[Json]) -> dict[str, list[float]]:
+    """Each metric's value by document, in order; metrics that only a whole set has (perplexity, chrF) are left out."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for sample in samples:
+        for metric in sample["metrics"]:
+            value = sample[metric]
+            if isinstance(value, (bool, int, float, np.number)):
+                label = _label(metric, sample["filter"])
+                found.setdefault(label, []).append((sample["doc_id"], float(value)))
+    return {metric: [v for _, v in sorted(values)] for metric, values in found.items()}
+
+
+def _label(metric: str, filtered: str) -> str:
+    return metric if filtered == "none" else f"{metric},{filtered}"
+
+
+def of_group(name: str, leaves: Sequence[str], results: Mapping[str, Json], kinds: Mapping[str, Json]) -> Json:
+    """Means over a group's tasks, weighted by their documents, of the metrics that all of them have in common.
+
+    What some lack, or have of another scale or aggregation (an F1 of classes and one of words), has no mean: it is
+    listed under `not_averaged`, and a warning says so.
+
+    Args:
+      kinds: task → metric → what tells whether two metrics of one name are one.
+    """
+    parts = [results[leaf] for leaf in leaves]
+    n = np.array([r["n"] for r in parts])
+    names = dict.fromkeys(m for r in parts for m, v in r.items() if isinstance(v, float) and not m.endswith("_stderr"))
+    shared = [m for m in names if is_shared(m, leaves, results, kinds)]
+    found: Json = {}
+    for metric in shared:
+        found[metric] = float(np.average([r[metric] for r in parts], weights=n))
+        if all(f"{metric}_stderr" in r for r in parts):
+            errors = np.array([r[f"{metric}_stderr"] for r in parts])
+            found[f"{metric}_stderr"] = float(np.sqrt(np.sum((n * errors) ** 2)) / n.sum())
+    left = [m for m in names if m not in shared]
+    if left:
+        log.warning("group '%s' has no mean of %s: not all of its %d tasks have it", name, ", ".join(left), len(parts))
+        found["not_averaged"] = left
+    prompts = hashlib.sha256("".join(r["prompts"] for r in parts).encode()).hexdigest()[:16]
+    same = {key: parts[0][key] for key in _SETTINGS if len({str(r[key]) for r in parts}) == 1}
+    cut = sum(r.get("cut", 0) for r in parts)
+    return found | {"n": int(n.sum()), **same, "prompts": prompts, "parts": len(parts), "cut": cut}
+
+
+def is_shared(metric: str, leaves: Sequence[str], results: Mapping[str, Json], kinds: Mapping[str, Json]) -> bool:
+    """Whether all tasks have the metric, of one kind."""
+    bare = metric.partition(",")[0]
+    same = {kinds.get(leaf, {}).get(bare) for leaf in leaves}
+    return len(same) == 1 and all(isinstance(results[leaf].get(metric), float) for leaf in leaves)
+
+
+def kinds_of(task: Any) -> Json:
+    """Metric → the name of its aggregation and whether more is better."""
+    better = task.higher_is_better()
+    return {metric: (_name(made), better.get(metric)) for metric, made in task.aggregation().items()}
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', repr(function))}"
+
+
+def said(task: str, samples: Sequence[Json], cut: set[int]) -> Iterator[Json]:
+    """A line for each document: what the model was asked, what it said, what was made of it, and the scores.
+
+    Args:
+      cut: the documents whose prompt lost its beginning.
+    """
+    whole: dict[int, Json] = {}
+    for sample in samples:
+        line = whole.get(sample["doc_id"])
+        if line is None:
+            line = whole[sample["doc_id"]] = _asked(task, sample)
+            line["cut"] = sample["doc_id"] in cut
+        if "answers" in line:
+            line["filtered"][sample["filter"]] = _plain(_one(sample["filtered_resps"]))
+        line["metrics"] |= {_label(m, sample["filter"]): _plain(sample[m]) for m in sample["metrics"]}
+    yield from (whole[doc] for doc in sorted(whole))
+
+
+def _asked(task: str, sample: Json) -> Json:
+    arguments, answers = sample["arguments"], sample["resps"]
+    line: Json = {
+        "task": task,
+        "doc_id": sample["doc_id"],
+        "prompt": arguments[0][0],
+        "target": _plain(sample["target"]),
+    }
+    if len(arguments[0]) == 2 and isinstance(arguments[0][1], str):
+        choices = [
+            {"prompt": context, "text": text, "log_likelihood": _plain(found[0][0]), "greedy": bool(found[0][1])}
+            for (context, text), found in zip(arguments, answers, strict=True)
+        ]
+        return line | {"choices": choices, "metrics": {}}
+    if len(arguments[0]) == 1:
+        return line | {"log_likelihood": _plain(answers[0][0]), "metrics": {}}
+    return line | {"answers": [_plain(a) for several in answers for a in several], "filtered": {}, "metrics": {}}
+
+
+def _one(values: Sequence[Any]) -> Any:
+    return values[0] if len(values) == 1 else list(values)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: numbers that it lacks (infinite ones) as text."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
