@@ -13,6 +13,32 @@ Json = dict[str, Any]
 _SETTINGS = ("shots", "version", "chat")
 
 
+def summary(
+    raw: Json, tasks: Mapping[str, Any], groups: Mapping[str, Sequence[str]], cut: Mapping[str, set[int]], chat: bool
+) -> Json:
+    """What `run.evaluate` returns of the harness's raw results.
+
+    Args:
+      groups: the tasks of each group.
+      cut: the documents of each task whose prompt lost its beginning; a warning tells their number.
+    """
+    samples = raw["samples"]
+    results = {name: of_task(name, raw) | {"chat": chat, "cut": len(cut.get(name, ()))} for name in samples}
+    documents = {name: by_document(samples[name]) for name in samples}
+    kinds = {name: kinds_of(tasks[name]) for name in samples}
+    for name, count in ((n, r["cut"]) for n, r in results.items() if r["cut"]):
+        log.warning("%d of the %d prompts of %s lost their beginning", count, results[name]["n"], name)
+    for name, leaves in groups.items():
+        results[name] = of_group(name, leaves, results, kinds)
+        documents[name] = {
+            metric: [v for leaf in leaves for v in documents[leaf][metric]]
+            for metric in documents[leaves[0]]
+            if is_shared(metric, leaves, results, kinds)
+        }
+    lines = [line for name in sorted(samples) for line in said(name, samples[name], cut.get(name, set()))]
+    return {"results": {n: results[n] for n in sorted(results)}, "documents": documents, "samples": lines}
+
+
 def of_task(name: str, raw: Json) -> Json:
     """A task's metrics, and how it was asked."""
     samples = raw["samples"][name]

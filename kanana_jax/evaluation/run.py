@@ -82,11 +82,12 @@ def evaluate(
             task.set_config("num_fewshot", (own or 0) if shots is None else shots)
         task.set_fewshot_seed(seed)
         _refuse_too_few(name, task)
+    cut: dict[str, set[int]] = getattr(model, "cut", {})  # the harness's own models count none
     # `simple_evaluate` does the above, and asks git and torch about this machine, for a report that is not ours.
     with _random_state_kept(), _quiet_in_a_pipe(), _no_metric_from_this_folder(found.specs):
         random.seed(seed)
         np.random.seed(seed)
-        model.cut.clear()
+        cut.clear()
         raw = lm_eval.evaluator.evaluate(
             lm=model,
             task_dict={"tasks": loaded["tasks"], "groups": {}, "group_map": {}},
@@ -95,25 +96,8 @@ def evaluate(
             bootstrap_iters=0,
             log_samples=True,
         )
-    asked = {"chat": chat or found.chat}
-    samples = raw["samples"]
-    results = {name: summaries.of_task(name, raw) | asked | {"cut": len(model.cut.get(name, ()))} for name in samples}
-    documents = {name: summaries.by_document(samples[name]) for name in samples}
-    kinds = {name: summaries.kinds_of(loaded["tasks"][name]) for name in samples}
-    for name, members in groups.items():
-        whole = _leaves(members, groups)
-        results[name] = summaries.of_group(name, whole, results, kinds)
-        documents[name] = {
-            metric: [v for leaf in whole for v in documents[leaf][metric]]
-            for metric in documents[whole[0]]
-            if summaries.is_shared(metric, whole, results, kinds)
-        }
-    for name, count in ((n, r["cut"]) for n, r in results.items() if n in samples and r["cut"]):
-        log.warning("%d of the %d prompts of %s lost their beginning", count, results[name]["n"], name)
-    said = [
-        line for name in sorted(samples) for line in summaries.said(name, samples[name], model.cut.get(name, set()))
-    ]
-    return {"results": {n: results[n] for n in sorted(results)}, "documents": documents, "samples": said}
+    whole = {name: _leaves(members, groups) for name, members in groups.items()}
+    return summaries.summary(raw, loaded["tasks"], whole, cut, chat or found.chat)
 
 
 def find(names: Sequence[str], data_dir: pathlib.Path | None, shots: int | None = None) -> task_files.Loaded:
