@@ -41,7 +41,7 @@ _ENVIRONMENT = {
     "PYTHONHASHSEED": "0",  # a verdict is the same each time
     "OPENBLAS_NUM_THREADS": "1",  # a thread per core would meet the limit of threads
 }
-_OUTPUT_KEPT = 8192
+_KEPT = {"report": 1 << 18, "output": 8192}  # bytes, the last ones
 _PACKAGES = "/packages"  # where they stand inside
 
 
@@ -77,7 +77,7 @@ class Outcome(NamedTuple):
       why: in words.
       output: the end of what was printed, the judge's traceback included.
       exit: of the program's process, negative by signal; None where its judge ended it. The program may choose it.
-      unjudged: its tests cannot be judged from outside, which is no fault of the program's.
+      unjudged: its tests would need what cannot be had from outside (an object's value, a text run as code).
     """
 
     passed: bool
@@ -242,7 +242,7 @@ def _exchange(process: subprocess.Popen, seconds: float) -> tuple[str, str]:
                 part = os.read(key.fd, 65536)
                 if not part:
                     selector.unregister(key.fileobj)
-                kept[key.data] = (kept[key.data] + part)[-_OUTPUT_KEPT:]
+                kept[key.data] = (kept[key.data] + part)[-_KEPT[key.data] :]
     return kept["report"].decode(), kept["output"].decode(errors="replace")
 
 

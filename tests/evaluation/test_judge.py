@@ -224,6 +224,19 @@ def test_names_that_tests_lean_on_are_not_the_programs():
     assert code.humaneval([[right, wrong, helper]], [doc]) == [[True, False, False]]
 
 
+def test_whose_names_are_whose():
+    """A solution says which names are the program's, built-in ones too; modules of Python's never are."""
+    names = {"source": "assert sum(zero, math.floor(4.5)) == f.best == 4", "solution": "def sum(a, b): return a + b"}
+    right = "zero = 0\ndef sum(a, b): return a + b\nclass f: best = 4"
+    assert judged(right, sandbox.Tests(**names)).passed
+    assert not judged(right, sandbox.Tests(names["source"])).passed, "without a solution `sum` is Python's"
+    assert judged(f"{right}\nclass math: floor = print", sandbox.Tests(**names)).passed
+    assert not judged("class math: pi = 3\ndef f(): return 3", "assert f() == math.pi").passed
+    imported = sandbox.Tests("assert f() == deep.pi", solution="import os, math as deep\ndef f(): return deep.pi")
+    assert judged("import math\ndef f(): return math.pi", imported).passed
+    assert not judged("class deep: pi = 3\ndef f(): return 3", imported).passed
+
+
 def test_a_stop_does_not_end_a_loop_of_the_judges():
     tests = "assert all(map(lambda x: f(x) == x * x, [1, 2, 3]))"
     assert judged("def f(x): return x * x", tests).passed
@@ -396,6 +409,8 @@ def test_how_a_program_ended_is_told():
     assert judged("def add(a, b) return").why.startswith("SyntaxError: ")
     assert judged("def add(a, b): return 3").why == "AssertionError"
     assert judged("def add(a, b): raise SystemExit").why == "the program ended itself: SystemExit"
+    loud = judged("def add(a, b): raise Exception('\\U0001f600\\udc80' * 9000)").why
+    assert loud.startswith("Exception: \U0001f600") and len(loud) <= 500
     assert judged("def add(a, b): return 1", "import os\nos._exit(0)").why.startswith(
         "its tests ended before their last"
     )

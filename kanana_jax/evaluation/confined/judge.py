@@ -14,11 +14,8 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from kanana_jax.evaluation.confined import wire
+from kanana_jax.evaluation.confined import names, wire
 
-_SYNTAX_TREE = 0x400  # ast.PyCF_ONLY_AST, without what the module costs
-# A text of the program's must not become code of its judge's.
-_RUNS_TEXT = frozenset({"eval", "exec", "compile", "pickle", "marshal", "ctypes"})
 # A program's StopIteration would end a loop of its judge's as if all had been seen.
 _ERRORS = {
     name: kind
@@ -36,7 +33,7 @@ class Judge:
         self._reads, self._writes, self._verdict = reads, writes, verdict
 
     def finish(self, passed: bool, why: str, **more: bool) -> NoReturn:
-        """Writes the verdict and ends this process. `gone`: the program's end is why. `unjudged`: not the program."""
+        """Writes the verdict and ends this process. `gone`: the program ended. `unjudged`: it cannot be judged."""
         why = why.encode(errors="replace").decode()
         os.write(self._verdict, json.dumps({"passed": passed, "why": why[:500], **more}).encode())
         os._exit(0)
@@ -220,18 +217,18 @@ def run(request: dict, channel: tuple[int, int], verdict: int) -> NoReturn:
             random.seed(0)  # a verdict is the same each time
         if request["prelude"]:
             exec(_compiled(request["prelude"]), space)
-        names, imports = request["names"], ""
-        if _runs_text(request["tests"]):
+        theirs, imports = request["names"], ""
+        if names.run_text(request["tests"]):
             judge.unjudged("a test runs a text as code")
-        if names is None:
-            names, imports = _names(request["tests"], request["solution"])
+        if theirs is None:
+            theirs, imports = names.of_program(request["tests"], request["solution"])
         exec(imports, space)
     except Exception as error:
         traceback.print_exc()
         judge.unjudged(f"the tests do not run: {type(error).__name__}: {error}")
     try:
         judge.loaded()
-        space |= {name: judge.named(name) for name in names}
+        space |= {name: judge.named(name) for name in theirs}
         exec(tests, space)
     except BaseException as error:
         traceback.print_exc()
@@ -246,51 +243,3 @@ def _compiled(prelude: str) -> Any:
         return compile(prelude, "<prompt>", "exec")
     except SyntaxError:
         return compile(f"{prelude}\n    pass\n", "<prompt>", "exec")
-
-
-def _nodes(source: str) -> list[Any]:
-    found = [compile(source, "<tests>", "exec", _SYNTAX_TREE)]
-    for node in found:  # it grows
-        for field in node._fields:
-            value = getattr(node, field, None)
-            found += [v for v in (value if isinstance(value, list) else [value]) if hasattr(v, "_fields")]
-    return found
-
-
-def _runs_text(source: str) -> bool:
-    """Whether code is made of a text that is not written there."""
-    nodes = _nodes(source)
-    written = {
-        id(node.func)
-        for node in nodes
-        if type(node).__name__ == "Call" and all(type(a).__name__ == "Constant" for a in node.args)
-    }
-    named = [node for node in nodes if type(node).__name__ == "Name" and node.id in _RUNS_TEXT]
-    return any(id(node) not in written for node in named)
-
-
-def _names(tests: str, solution: str) -> tuple[list[str], str]:
-    """Names in tests that are the program's, and the imports of the solution that tests lean on."""
-    bound, used = set(), set()
-    for node in _nodes(tests):
-        kind = type(node).__name__
-        if kind == "Name":
-            (used if type(node.ctx).__name__ == "Load" else bound).add(node.id)
-        elif kind in ("FunctionDef", "ClassDef"):
-            bound.add(node.name)
-        elif kind == "arg":
-            bound.add(node.arg)
-        elif kind == "alias":
-            bound.add((node.asname or node.name).split(".")[0])
-    defined, imports = set(), []
-    for node in _nodes(solution)[0].body:
-        kind = type(node).__name__
-        if kind in ("FunctionDef", "ClassDef"):
-            defined.add(node.name)
-        elif kind in ("Import", "ImportFrom"):
-            binds = {(a.asname or a.name).split(".")[0] for a in node.names}
-            if binds & (used - bound):
-                bound |= binds
-                imports.append("\n".join(solution.splitlines()[node.lineno - 1 : node.end_lineno]))
-    free = {name for name in used - bound if not hasattr(builtins, name)}
-    return sorted((used & defined) | free), "\n".join(imports)

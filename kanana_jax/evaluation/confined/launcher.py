@@ -38,6 +38,7 @@ def _limit(limits: dict) -> None:
         "NOFILE": limits["open_files"],
         "MEMLOCK": 0,
         "MSGQUEUE": 0,
+        "SIGPENDING": 256,
         "CORE": 0,
     }.items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))

@@ -121,7 +121,7 @@ def build_root(sources: dict[str, str], scratch_bytes: int) -> None:
         if os.path.islink(path) and not os.path.lexists(new + path):
             os.symlink(os.readlink(path), new + path)
     os.makedirs(new + "/tmp")
-    options = f"mode=0700,size={scratch_bytes},nr_inodes=10000"
+    options = f"mode=0700,size={scratch_bytes},nr_inodes=2000"
     call("mount", "tmpfs", new + "/tmp", "tmpfs", _MS_NOSUID | _MS_NODEV, options)
     os.symlink("/tmp", new + "/dev/shm")
     os.chdir(new)

@@ -66,6 +66,7 @@ impossible("becoming root", lambda: os.setresuid(0, 0, 0))
 impossible("a second process", os.fork)
 impossible("another program", lambda: os.execv("/bin/true", ["true"]))
 impossible("a larger pipe", lambda: __import__("fcntl").fcntl(os.pipe()[0], 1031, 1 << 20))
+impossible("a lock of a range", lambda: __import__("fcntl").lockf(1, 2))
 impossible("typing into a terminal", lambda: __import__("fcntl").ioctl(0, 0x5412, b"x"))
 impossible("signals to processes outside", lambda: told["pid"] > 2 and os.kill(told["pid"], 0))
 for name, value in told["limits"].items():
