@@ -34,7 +34,7 @@ class Value(NamedTuple):
     Attributes:
       at: text and place → what it says there and where that ends; None: nothing.
       places: where it may stand in a text.
-      listed: whether several of them in one statement are no answer.
+      listed: whether it is one of a few choices, so that several of them in one statement are no answer.
     """
 
     at: Callable[[str, int], tuple[str, int] | None]
@@ -50,6 +50,7 @@ def plain(text: str) -> str:
     text = _boxes_marked(text)
     for _ in range(2):
         text = _WRAPPED.sub(r"\1", text)
+    text = re.sub(r"(?<=\d)(?=\\[dt]?frac)", " ", text)
     text = _FRACTION.sub(lambda m: f"{m[1] or m[2]}/{m[3] or m[4]}", text)
     return re.sub(r"\{(\w+)\}", r"\1", _MARKS.sub("", text))
 
@@ -93,7 +94,7 @@ def stated(text: str, value: Value) -> str | None:
 
 def _statements(text: str, value: Value) -> Iterator[tuple[int, str, bool]]:
     """Place, value, and whether it is neither hedged nor a mere description."""
-    for cue in (words.CUE, words.WEAK_CUE):
+    for cue in (words.CUE, words.WEAK_CUE) if value.listed else (words.CUE,):
         for match in cue.finditer(text):
             filler = words.FILLED.match(text, match.end())
             begin = filler.end() if filler else match.end()
@@ -125,7 +126,7 @@ def _judged(text: str, value: Value, begin: int, found: str, end: int, sure: boo
     rest = text[last : last + 60]
     if words.NEGATED.match(rest):
         yield from _after(text, value, last, words.CORRECTED)
-    elif last == end:
+    elif last == end and (sure or not words.TOPIC.match(text, end)):
         yield begin, found, sure and not words.HEDGED.match(rest)
 
 
@@ -158,7 +159,7 @@ def _conditional(text: str, place: int) -> bool:
 
 def _letter(letters: str) -> Value:
     capital = f"[{letters}]"
-    small = rf"(?<=[(\"'⟦\[])[{letters.lower()}](?=[)\"'⟧\]])"
+    small = rf"(?<=[(\"'⟦\[])[{letters.lower()}](?=[)\"'⟧\]])|[{letters.lower()}](?=\s*(?:[.,)!。]|$))"
     digits = f"[1-{len(letters)}]"
     place = re.compile(
         rf"(?<![A-Za-z0-9])(?:(?P<letter>{capital}|{small})(?![A-Za-z0-9+#&]|['’][a-z])|(?P<digit>{digits})\s*(?:번|番))"

@@ -4,12 +4,13 @@ import re
 from fractions import Fraction
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3}){1,9}(?!\d)|\d{1,30})(?:\.\d{1,30})?(?!\d)"
-_SIGN = r"(?:(?:마이너스|minus|マイナス)\s*|[-−])?"
+_SIGN = r"(?:(?:마이너스|minus|マイナス)\s*|[-−+])?"
 _CURRENCY = r"(?:[$₩¥€£]|US\$)?"
 PLACE = re.compile(rf"(?<![A-Za-z_^\d.,])(?:(?:마이너스|minus|マイナス)\s*|(?<!\d)[-−])?\s?{_CURRENCY}\d")
 _WHOLE = re.compile(rf"(?P<sign>{_SIGN})\s?{_CURRENCY}(?P<digits>{_DIGITS})")
 _OF = re.compile(rf"({_DIGITS})\s*(?:분의|分の)\s*({_DIGITS})")
 _OVER = re.compile(rf"\s*/\s*({_DIGITS})(?!\s*/)")
+_MIXED = re.compile(r" +(\d{1,9}) ?/ ?(\d{1,9})(?!\s*/|\d)")
 _SUM = re.compile(rf"{_SIGN}[(\s]*{_DIGITS}[)\s]*(?:(?:[-−+*/×÷·]|\\(?:times|div|cdot))[(\s]*{_DIGITS}[)\s]*)+=\s*")
 _SMALL = {"십": 10, "十": 10, "백": 100, "百": 100, "천": 1000, "千": 1000, "": 1}
 _LARGE = {"만": 10**4, "万": 10**4, "억": 10**8, "億": 10**8, "": 1}
@@ -33,10 +34,13 @@ def at(text: str, begin: int) -> tuple[str, int] | None:
     match = _WHOLE.match(text, begin)
     if match is None:
         return None
-    sign = -1 if match["sign"] else 1
+    sign = -1 if match["sign"].strip("+") else 1
     over = _OVER.match(text, match.end())
     if over and (low := _value(over[1])):
         return canonical(sign * _value(match["digits"]) / low), over.end()
+    mixed = _MIXED.match(text, match.end())
+    if mixed and (low := _value(mixed[2])) and _value(mixed[1]) < low:
+        return canonical(sign * (_value(match["digits"]) + _value(mixed[1]) / low)), mixed.end()
     value, end = _myriads(text, match.start("digits"))
     word = re.compile(r"\s(thousand|million|billion)\b").match(text, end)
     if word:

@@ -27,6 +27,13 @@ def test_numbers(row):
     assert answers.number(row["text"]) == row["answer"]
 
 
+def test_phrasings_that_came_later():
+    """What other wordings showed: those above were written before the code."""
+    wrong = [row for row in _rows("later_letters") if answers.letter(row["text"]) != row["answer"]]
+    wrong += [row for row in _rows("later_numbers") if answers.number(row["text"]) != row["answer"]]
+    assert not wrong
+
+
 @pytest.mark.parametrize(
     "text, letter",
     [
