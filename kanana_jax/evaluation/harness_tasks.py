@@ -28,7 +28,7 @@ def leaves(name: str, manager: TaskManager) -> list[Entry]:
 
 
 def _below(entry: Entry, manager: TaskManager, groups: dict[str, list[str]]) -> list[Entry]:
-    """The leaves; each group on the way and its leaves are noted in `groups`."""
+    """The leaves; each group (no tag) on the way and its leaves are noted in `groups`."""
     if entry.kind == Kind.TAG:
         members = sorted(entry.tags)
     elif entry.kind == Kind.GROUP:
@@ -37,7 +37,8 @@ def _below(entry: Entry, manager: TaskManager, groups: dict[str, list[str]]) -> 
         return [entry]
     known = [manager.task_index[m] for m in members if m in manager.task_index]
     found = [leaf for member in known for leaf in _below(member, manager, groups)]
-    groups[entry.name] = [leaf.name for leaf in found]
+    if entry.kind == Kind.GROUP:
+        groups[entry.name] = [leaf.name for leaf in found]
     return found
 
 

@@ -154,7 +154,8 @@ def _asked(task: str, sample: Json) -> Json:
     }
     if len(arguments[0]) == 2 and isinstance(arguments[0][1], str):
         choices = [
-            {"prompt": context, "text": text, "log_likelihood": _plain(found[0][0]), "greedy": bool(found[0][1])}
+            ({} if context == line["prompt"] else {"prompt": context})
+            | {"text": text, "log_likelihood": _plain(found[0][0]), "greedy": bool(found[0][1])}
             for (context, text), found in zip(arguments, answers, strict=True)
         ]
         return line | {"choices": choices, "metrics": {}}

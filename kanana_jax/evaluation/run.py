@@ -2,10 +2,12 @@
 
 import contextlib
 import functools
+import json
 import logging
 import pathlib
 import random
 import sys
+from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -142,8 +144,10 @@ def _refuse_too_few(name: str, task: Any) -> None:
     wanted = task.config.num_fewshot
     if not wanted or not isinstance(task, lm_eval.api.task.ConfigurableTask):
         return
-    own = task.fewshot_cfg.split is not None and task.fewshot_cfg.split == task.config.test_split
-    there = len(task.sampler.df) - own  # a question is no example of itself
+    asked = task.config.test_split or task.config.validation_split
+    own = task.fewshot_cfg.split is not None and task.fewshot_cfg.split == asked
+    rows = [json.dumps(row, sort_keys=True, default=str) for row in task.sampler.df]
+    there = len(rows) - (max(Counter(rows).values(), default=0) if own else 0)  # none is an example of its like
     if there < wanted:
         raise ConfigError(
             f"task '{name}' takes {wanted} examples and has {there}: lower --shots or add rows to its file"

@@ -151,3 +151,16 @@ def test_shots_that_a_task_does_not_take_are_refused(model, data):
         run.find(["gsm8k_boxed", "niilc"], data, 2)
     with pytest.raises(ConfigError, match="--shots does nothing for gsm8k_boxed"):
         run.evaluate(model, ["gsm8k_boxed", "niilc"], data_dir=data, limit=1, shots=2)
+
+
+def test_examples_that_are_the_question_itself_are_not_counted(model, tmp_path):
+    """Rows of one text: the harness takes all of them out, and would draw more than there is."""
+    place = tmp_path / "klue/klue_ynat_dev.jsonl"
+    place.parent.mkdir()
+    place.write_text('{"title": "새 경기장", "label": 5}\n' * 6 + '{"title": "새 법", "label": 6}\n' * 2)
+    place.with_name("klue_ynat_train.jsonl").write_text(place.read_text())
+    assert run.evaluate(model, ["klue_ynat"], data_dir=tmp_path, limit=1, shots=2)["results"]["klue_ynat"]["n"] == 1
+    found = run.find(["klue_ynat"], tmp_path)
+    found.specs[0]["fewshot_split"] = "validation"
+    with pytest.raises(ConfigError, match="'klue_ynat' takes 5 examples and has 2: lower --shots"):
+        run.evaluate(model, ["klue_ynat"], data_dir=tmp_path, limit=1, found=found)

@@ -153,6 +153,7 @@ def test_tasks_of_ours_read_published_files(some, data):
 def test_a_model_is_asked_them(some, data, folder):
     model = HarnessModel(Session.load(str(folder), devices=jax.devices()[:1]), batch_size=8)
     results = run.evaluate(model, ["kmmlu", "kobest_wic"], data_dir=data, limit=1, shots=0)["results"]
+    assert {"kmmlu", "kmmlu_humss"} <= results.keys() and "kmmlu_humss_tasks" not in results, "tags have no mean"
     assert results["kmmlu"]["parts"] == 2 and 0 <= results["kmmlu"]["acc"] <= 1 and results["kmmlu"]["n"] == 2
     assert {"acc", "f1"} <= results["kobest_wic"].keys()
 
