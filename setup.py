@@ -37,7 +37,7 @@ FILTERS = ["pycld2>=0.42", "fasttext-community==0.11.9"]
 OBSERVATORY = ["scikit-learn>=1.6", "scipy>=1.14", "pandas>=2.2", "statsmodels>=0.14.4"]
 # The TPU's compiler: `kanana plan` compiles for slices that are not here. It is made for Linux alone.
 PLAN = ["libtpu>=0.0.42; sys_platform == 'linux'"]
-EXTRACT = ["resiliparse>=0.15", "fastwarc>=0.15", "pypdfium2>=5"]
+EXTRACT = ["resiliparse>=0.15", "fastwarc>=0.15", "pypdfium2>=5", "olefile>=0.47"]
 
 # Beside the package in a clone, inside it once installed: `kanana run --config tiny`, `kanana_jax.launch`.
 OUTSIDE = {f"kanana_jax.{folder}": folder for folder in ("configs", "launch")}
@@ -61,7 +61,7 @@ EXTRAS = {
     "hub": ["datasets>=4"],
     # Language identification and quality models. (Of fastText's kept packages this one trains to no NaN.)
     "filters": FILTERS,
-    # HTML and web crawls, PDF; all other raw documents need nothing more.
+    # HTML and web crawls, PDF, HWP; all other raw documents need nothing more.
     "extract": EXTRACT,
     # Batch jobs over many machines.
     "beam": BEAM,

@@ -25,6 +25,9 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "po": (".po", ".pot"),
     "ipynb": (".ipynb",),
     "pdf": (".pdf",),
+    "docx": (".docx",),
+    "hwpx": (".hwpx",),
+    "hwp": (".hwp",),
     "aozora": (),
     "text": (),
 }

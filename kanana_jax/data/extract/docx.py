@@ -1,0 +1,183 @@
+"""Word documents (.docx; ECMA-376 part 1, §17): body, tables, notes and text boxes; no comments, no deleted text."""
+
+import dataclasses
+from xml.etree.ElementTree import Element
+
+from kanana_jax.data.extract import markup, office
+from kanana_jax.data.extract.markup import Cell, Extracted, Report
+from kanana_jax.data.extract.office import attribute, local
+
+_MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
+# Text that is not part of the document as it stands: deleted, moved away, a field's command, readings over characters.
+_DROPPED = markup.words(
+    "del moveFrom instrText delText delInstrText rt rPr pPr tblPr tblGrid tcPr trPr sectPr comment Fallback"
+)
+_MARKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "softHyphen": ""}
+
+
+def convert(data: bytes, name: str = "") -> Extracted:
+    """The text of a document.
+
+    Raises:
+      ValueError: encrypted, of another kind, or broken.
+    """
+    report = Report()
+    if data.startswith(office.OLE):
+        packed = "EncryptedPackage".encode("utf-16-le") in data
+        raise ValueError(office.ENCRYPTED if packed else "a Word document of before 2007: save it as .docx")
+    files = office.parts(data, report, "a Word document", ("word/", "docProps/core"))
+    main = next((files[part] for part in ("word/document.xml", "word/document2.xml") if part in files), None)
+    if main is None:
+        raise ValueError("not a Word document: no word/document.xml")
+    walker = _Walker(report, _notes(files, "footnote"), _notes(files, "endnote"), *_styles(files))
+    body = next(office.below(office.parse(main, "word/document.xml"), "body"), None)
+    blocks = [] if body is None else walker.blocks(body)
+    return office.document(blocks, _title(files), report)
+
+
+def _title(files: dict[str, bytes]) -> str | None:
+    if "docProps/core.xml" not in files:
+        return None
+    found = next(office.below(office.parse(files["docProps/core.xml"], "docProps/core.xml"), "title"), None)
+    return None if found is None else found.text
+
+
+def _notes(files: dict[str, bytes], kind: str) -> dict[str, Element]:
+    part = f"word/{kind}s.xml"
+    if part not in files:
+        return {}
+    notes = office.below(office.parse(files[part], part), kind)
+    return {attribute(note, "id") or "": note for note in notes if attribute(note, "type") is None}
+
+
+def _styles(files: dict[str, bytes]) -> tuple[dict[str, int], set[str]]:
+    """Paragraph styles by their ids: level of those that are headings, and those that are items of lists.
+
+    In Korean Word the id of a heading's style says nothing, its name does.
+    """
+    levels: dict[str, int] = {}
+    lists: set[str] = set()
+    if "word/styles.xml" not in files:
+        return levels, lists
+    for style in office.below(office.parse(files["word/styles.xml"], "word/styles.xml"), "style"):
+        name = next((attribute(n, "val") or "" for n in style if local(n) == "name"), "").lower()
+        outline = next((attribute(o, "val") for o in office.below(style, "outlineLvl")), None)
+        if name == "title":
+            levels[attribute(style, "styleId") or ""] = 1
+        elif name.startswith("heading "):
+            levels[attribute(style, "styleId") or ""] = office.number(name[8:])
+        elif outline is not None and outline != "9":
+            levels[attribute(style, "styleId") or ""] = office.number(outline, 0) + 1
+        elif next(office.below(style, "numPr"), None) is not None:
+            lists.add(attribute(style, "styleId") or "")
+    return levels, lists
+
+
+@dataclasses.dataclass
+class _Walker:
+    """A walk through a document's tree.
+
+    Attributes:
+      footnotes, endnotes: by the id that the text refers to them by.
+      headings, lists: see `_styles`.
+      boxes: blocks of text boxes that stand in the paragraph that is being read.
+      cells: how many cells of tables the walk is in.
+    """
+
+    report: Report
+    footnotes: dict[str, Element]
+    endnotes: dict[str, Element]
+    headings: dict[str, int]
+    lists: set[str]
+    boxes: list[str] = dataclasses.field(default_factory=list)
+    cells: int = 0
+
+    def blocks(self, parent: Element) -> list[str]:
+        """Paragraphs and tables, with what only wraps them left out."""
+        found: list[str] = []
+        for child in parent:
+            name = local(child)
+            if name == "p":
+                found += self.paragraph(child)
+            elif name == "tbl":
+                self.report.count("tables")
+                found.append(self.table(child))
+            elif name not in _DROPPED:
+                found += self.blocks(child)
+        return found
+
+    def paragraph(self, element: Element) -> list[str]:
+        outer, self.boxes = self.boxes, []
+        text = self.text(element).strip()
+        boxes, self.boxes = self.boxes, outer
+        properties = next((c for c in element if local(c) == "pPr"), None)
+        style = level = None
+        listed = False
+        if properties is not None:
+            style = next((attribute(s, "val") for s in properties if local(s) == "pStyle"), None)
+            outline = next((attribute(o, "val") for o in properties if local(o) == "outlineLvl"), None)
+            level = self.headings.get(style or "") or (
+                None if outline in (None, "9") else office.number(outline, 0) + 1
+            )
+            listed = style in self.lists or any(local(c) == "numPr" for c in properties)
+        if text and level:
+            text = f"{'#' * min(level, 6)} {' '.join(text.split())}"
+        elif text and listed:
+            text = f"- {text}"
+        return [text, *boxes]
+
+    def text(self, element: Element) -> str:
+        """The running text of a paragraph."""
+        out: list[str] = []
+        for child in element:
+            name = local(child)
+            if child.tag.startswith(_MATH):
+                if formula := "".join(t.text or "" for t in office.below(child, "t")):
+                    self.report.count("formulas")
+                    out.append(formula)
+            elif name == "t":
+                out.append(child.text or "")
+            elif name in _MARKS:
+                out.append("" if name == "br" and attribute(child, "type") in ("page", "column") else _MARKS[name])
+            elif name in ("footnoteReference", "endnoteReference"):
+                out.append(self.note(child, self.footnotes if name[0] == "f" else self.endnotes))
+            elif name == "txbxContent":
+                self.report.count("text_boxes")
+                self.boxes += self.blocks(child)
+            elif name not in _DROPPED:
+                out.append(self.text(child))
+        return "".join(out)
+
+    def note(self, reference: Element, notes: dict[str, Element]) -> str:
+        note = notes.pop(attribute(reference, "id") or "", None)  # once, also where notes refer to each other
+        text = "" if note is None else " ".join(" ".join(self.blocks(note)).split())
+        self.report.count("notes", bool(text))
+        return f" ({text})" if text else ""
+
+    def table(self, element: Element) -> str:
+        self.cells += 1
+        rows = self.rows(element)
+        self.cells -= 1
+        return office.table(rows, nested=self.cells > 0)
+
+    def rows(self, table: Element) -> list[list[Cell]]:
+        """The cells of a table; of cells joined downwards only the first has text."""
+        rows = []
+        for row in (r for child in table for r in ([child] if local(child) == "tr" else child) if local(r) == "tr"):
+            cells = []
+            for cell in (
+                c for child in row for c in ([child] if local(child) == "tc" else child.iter()) if local(c) == "tc"
+            ):
+                span = next(
+                    (
+                        office.number(attribute(s, "val"))
+                        for p in cell
+                        if local(p) == "tcPr"
+                        for s in p
+                        if local(s) == "gridSpan"
+                    ),
+                    1,
+                )
+                cells.append(Cell(" ".join(block for block in self.blocks(cell) if block), colspan=span))
+            rows.append(cells)
+        return rows
