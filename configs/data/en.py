@@ -120,10 +120,11 @@ def fitted(made: ConfigDict, file: pathlib.Path) -> ConfigDict:
 
 
 def get_config(arg: str = ""):
-    c = ConfigDict()
+    c, c4 = ConfigDict(), ConfigDict(dict(terminal_punctuation=False))
     if arg == "published":
         made = rules(GOPHER_REPETITION, GOPHER_QUALITY, C4, FINEWEB)
     else:
+        c4.max_notice_words = 30
         made = chosen(LEFT_OUT)
         made.stop_word_share = dict(signal="stop_word_share", min=0.1)
         made = made if arg == "unfitted" else fitted(made, THRESHOLDS)
@@ -134,7 +135,7 @@ def get_config(arg: str = ""):
             stop_words=("the", "be", "to", "of", "and", "that", "have", "with"),
             spam=SPAM_WORDS,
             boilerplate=FOOTERS,
-            c4=dict(terminal_punctuation=False),
+            c4=c4,
             cut_lines=True,
             language="en",
             pii=True,

@@ -17,11 +17,16 @@ _POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "u
 
 @dataclasses.dataclass(frozen=True)
 class C4Config:
-    """C4's line rules; without `terminal_punctuation` they are FineWeb's."""
+    """C4's line rules; without `terminal_punctuation` they are FineWeb's.
+
+    Attributes:
+      max_notice_words: of a line that is cut for naming JavaScript, cookies or policies: a longer one is about them.
+    """
 
     terminal_punctuation: bool = True
     min_words_per_line: int = 3
     max_word_characters: int = 1000
+    max_notice_words: int = 10**9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +72,11 @@ def apply(documents: Documents, lines: Lines, config: C4Config) -> C4:
         rule[(rule == 0) & ~(ends & (last >= 0) & ~three_dots(codes, at))] = 2
     rule[(rule == 0) & (words < config.min_words_per_line)] = 3
     lower = _lower(text)
-    lorem = _lines_with(lines, "lorem ipsum", lower)
-    rule[_lines_with(lines, "javascript", lower) & (rule == 0) & ~lorem] = 4
+    lorem, notice = _lines_with(lines, "lorem ipsum", lower), words <= config.max_notice_words
+    rule[_lines_with(lines, "javascript", lower) & (rule == 0) & ~lorem & notice] = 4
     bracket = _lines_with(lines, "{", text) & (rule == 0)
     for phrase in _POLICY:
-        rule[_lines_with(lines, phrase, lower) & (rule == 0) & ~lorem & ~bracket] = 5
+        rule[_lines_with(lines, phrase, lower) & (rule == 0) & ~lorem & ~bracket & notice] = 5
     stays = rule == 0
     dropped = np.flatnonzero(~stays & ~lines.blank)
     marks = stays[cited].nonzero()[0]

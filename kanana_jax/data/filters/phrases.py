@@ -1,14 +1,17 @@
 """How much of texts is phrases of a list, and how many different ones; a phrase is found where it stands as a word.
 
+Only phrases are looked for whose pairs of characters (of ASCII: fours) occur in the texts.
 A phrase begins and ends where its own kind of writing does: `토토` is no part of `토토로`, nor `カジノ` of `カジノキ`,
 nor `login` of `logins`. A Korean one may have a particle behind it (`카지노에서`). Kanji have no borders and are found
 anywhere. Of phrases that overlap, the one that begins first counts, of these the longest.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+
+from kanana_jax.data.arrays.spans import Span
 
 _PAIR_BITS = 18
 _ALWAYS = 1 << _PAIR_BITS  # a place in the table of pairs that is always set
@@ -36,7 +39,11 @@ class Phrases:
                     self._plain += [(group, phrase, phrase), (group, phrase, phrase.upper())]
                 else:
                     self._cased.append((group, phrase))
-        self._words = {phrase: _word(phrase) for _, phrase, *_ in (*self._ascii, *self._plain, *self._cased)}
+        self._words = {phrase: _Word(phrase) for _, phrase, *_ in (*self._ascii, *self._plain, *self._cased)}
+        longest = max([4, *(len(phrase) for _, phrase in self._ascii)])
+        self._fours = np.full((len(self._ascii), longest - 3), _ALWAYS, np.int64)
+        for row, (_, phrase) in zip(self._fours, self._ascii):
+            row[: max(0, len(phrase) - 3)] = _fours(phrase.encode())
         longest = max([2, *(len(phrase) for _, phrase, _ in self._plain)])
         self._pairs = np.full((len(self._plain), longest - 1), _ALWAYS, np.int64)
         for row, (_, phrase, _) in zip(self._pairs, self._plain):
@@ -58,9 +65,9 @@ class Phrases:
         for (group, i), phrases in there.items():
             if i not in lowered:
                 lowered[i] = texts[i].lower()
-            found = _found([self._words[phrase] for phrase in phrases], lowered[i])
-            different[group, i] = len({match[0] for match in found})
-            covered[group, i] = sum(len(match[0]) for match in found)
+            found = _found((self._words[phrase] for phrase in phrases), lowered[i])
+            different[group, i] = len({phrase for _, _, phrase in found})
+            covered[group, i] = sum(end - start for start, end, _ in found)
         return different, covered
 
     def _candidates(
@@ -69,7 +76,11 @@ class Phrases:
         """Group, phrase and the texts in which its letters stand, as a word or not."""
         if self._ascii:
             lower = [text.lower() for text in data]
-            for group, phrase in self._ascii:
+            there = np.zeros(_ALWAYS + 1, bool)
+            there[_fours(b"\n".join(lower))] = True
+            there[_ALWAYS] = True
+            for at in np.flatnonzero(there[self._fours].all(axis=1)):
+                group, phrase = self._ascii[at]
                 wanted = phrase.encode()
                 yield group, phrase, [i for i, text in enumerate(lower) if wanted in text]
         if self._plain:
@@ -89,27 +100,35 @@ class Phrases:
         lowered = text.lower()
         if len(lowered) != len(text):  # İ becomes two characters
             lowered = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
-        return [match.span() for match in _found(list(self._words.values()), lowered)]
+        return [(start, end) for start, end, _ in _found(self._words.values(), lowered)]
 
 
-def _word(phrase: str) -> re.Pattern[str]:
-    """A pattern of the phrase as a word of lowered text."""
-    pattern = re.escape(phrase)
-    first, last = (next((kind for kind in _KINDS if re.match(kind, c)), "") for c in (phrase[0], phrase[-1]))
-    if last == _KINDS[0]:
-        pattern += f"(?=(?:{_PARTICLES})?(?!{last}))"
-    elif last:
-        pattern += f"(?!{last})"
-    return re.compile(f"(?<!{first}){pattern}" if first else pattern)
+class _Word:
+    """A phrase as a word of lowered text."""
+
+    def __init__(self, phrase: str):
+        first, last = (next((kind for kind in _KINDS if re.match(kind, c)), "") for c in (phrase[0], phrase[-1]))
+        self._phrase = phrase
+        self._before = re.compile(first) if first else None
+        ends = f"(?:{_PARTICLES})?(?!{last})" if last == _KINDS[0] else f"(?!{last})"
+        self._after = re.compile(ends) if last else None
+
+    def find(self, text: str) -> Iterator[Span]:
+        at = text.find(self._phrase)
+        while at >= 0:
+            end = at + len(self._phrase)
+            begins = self._before is None or not at or not self._before.match(text, at - 1)
+            if begins and (self._after is None or self._after.match(text, end)):
+                yield at, end, self._phrase
+            at = text.find(self._phrase, at + 1)
 
 
-def _found(words: Sequence[re.Pattern[str]], text: str) -> list[re.Match[str]]:
-    """Matches that do not overlap: the earliest, of these the longest."""
-    found: list[re.Match[str]] = []
-    matches = [match for word in words for match in word.finditer(text)]
-    for match in sorted(matches, key=lambda m: (m.start(), -m.end())):
-        if not found or match.start() >= found[-1].end():
-            found.append(match)
+def _found(words: Iterable[_Word], text: str) -> list[Span]:
+    """Places that do not overlap: the earliest, of these the longest."""
+    found: list[Span] = []
+    for span in sorted((span for word in words for span in word.find(text)), key=lambda s: (s[0], -s[1])):
+        if not found or span[0] >= found[-1][1]:
+            found.append(span)
     return found
 
 
@@ -118,3 +137,11 @@ def _pairs(codes: np.ndarray) -> np.ndarray:
     hashes = codes[:-1] * np.uint32(0x9E3779B1)
     hashes += codes[1:] * np.uint32(0x85EBCA77)
     return (hashes >> np.uint32(32 - _PAIR_BITS)).astype(np.int64)
+
+
+def _fours(data: bytes) -> np.ndarray:
+    """A hash of `_PAIR_BITS` bits for each four neighbours; int64."""
+    if len(data) < 4:
+        return np.zeros(0, np.int64)
+    words = np.ndarray(len(data) - 3, np.dtype("<u4"), data, 0, (1,))
+    return (words * np.uint32(0x9E3779B1) >> np.uint32(32 - _PAIR_BITS)).astype(np.int64)

@@ -1,5 +1,6 @@
 """Verdicts: every broken rule, in order; texts normalised and cut; configs refused with their key."""
 
+import dataclasses
 import pickle
 import unicodedata
 
@@ -98,7 +99,7 @@ def test_the_filter_of_a_source_then_of_its_language_then_the_default():
 @given(st.text(max_size=300), st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_pure_picklable_and_the_same_for_decomposed_text(text, cut):
-    config = config_lib.dataclasses.replace(ENGLISH, cut_lines=cut)
+    config = dataclasses.replace(ENGLISH, cut_lines=cut)
     judge = filters.Filter(config)
     first = judge(_record(text))
     assert pickle.loads(pickle.dumps(judge))(_record(text)) == first
