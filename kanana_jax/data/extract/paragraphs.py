@@ -30,6 +30,7 @@ _NUMBER = re.compile(
     r"(?:\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5}|[가-하])[.)](?=\s|[^\s\d.,A-Za-z])|\d{1,3}(?:\.\d{1,3}){1,4}\.?\s|[①-⑳]|"
     r"第\s?[\d一二三四五六七八九十百]{1,5}\s?[章節条項部]|제\s?\d{1,4}\s?[장절조항부]|Chapter\s\d|Appendix\s[A-Z\d])"
 )
+_LEADERS_END = re.compile(r"[\d.．․‥…·・]")
 _LEADERS = re.compile(r"(?:[.．․‥…·・]\s?){4,}\d{0,5}$|[.․‥…·]{3,}\s?\d{1,5}$")
 
 
@@ -145,7 +146,7 @@ class _Page:
         before, line = self.lines[i - 1], self.lines[i]
         if before.fixed and line.fixed and not self.is_typed:  # code
             return False
-        if not before.text or _LEADERS.search(before.text) or _BULLET.match(line.text):
+        if _LEADERS_END.match(before.text[-1:]) and _LEADERS.search(before.text) or _BULLET.match(line.text):
             return False
         if not 1 / _GROWN < line.em / max(before.em, 1e-6) < _GROWN:
             return False

@@ -56,7 +56,7 @@ def convert(data: bytes, name: str = "") -> Extracted:
 def _lines(page: Any, number: int, report: Report) -> list[Line]:
     """The lines of a page in pdfium's order, with their places; those outside of the page are not seen."""
     textpage = page.get_textpage()
-    text = textpage.get_text_range()
+    text, places = textpage.get_text_range(), _Places(textpage)
     found = [(m.start() + len(m[0]) - len(m[0].lstrip()), m[0]) for m in _LINE.finditer(text) if m[0].strip()]
     cleaned = encoding.clean("\n".join(raw.strip(f" \t{_HYPHENS}") for _, raw in found), report).split("\n")
     if len(cleaned) != len(found):  # a line of controls alone
@@ -68,12 +68,12 @@ def _lines(page: Any, number: int, report: Report) -> list[Line]:
         bare = raw.strip().rstrip(_HYPHENS)
         if not clean.strip() or not bare:
             continue
-        first, last = (_box(textpage, at) for at in (start, start + len(bare) - 1))
+        first, last = (places.box(at) for at in (start, start + len(bare) - 1))
         unit = start + _unit(bare) - 1
-        word = _box(textpage, unit) if unit != start else first
+        word = places.box(unit) if unit != start else first
         if first and (first.left > right or first.right < left or first.bottom > top or first.top < bottom):
             continue
-        fixed = _is_fixed(textpage, start) and _is_fixed(textpage, start + len(bare) - 1)
+        fixed = places.is_fixed(start) and places.is_fixed(start + len(bare) - 1)
         how = {"hyphenated": raw[-1] in _HYPHENS, "spaced": raw[-1] in " \t", "fixed": fixed}
         if previous is not None and raw[0] in " \t":  # the space went to the next line
             previous.spaced = True
@@ -88,27 +88,32 @@ def _unit(text: str) -> int:
     return len(found[0]) if found else 1
 
 
-def _box(textpage: Any, at: int) -> Box | None:
-    """Where the character at a place of the page's text stands, its em box and not its ink; None if nobody knows."""
-    import pypdfium2.raw as pdfium
+class _Places:
+    """Where the characters of a page's text stand, and in what letters."""
 
-    rectangle = pdfium.FS_RECTF()
-    place = pdfium.FPDFText_GetCharIndexFromTextIndex(textpage.raw, at)
-    if place < 0 or not pdfium.FPDFText_GetLooseCharBox(textpage.raw, place, ctypes.byref(rectangle)):
-        return None
-    box = Box(rectangle.left, rectangle.bottom, rectangle.right, rectangle.top)
-    return box if box.right > box.left and box.top > box.bottom else None
+    def __init__(self, textpage: Any):
+        import pypdfium2.raw as pdfium
 
+        self._pdfium, self._page = pdfium, textpage.raw
+        self._rectangle = pdfium.FS_RECTF()
+        self._name, self._flags = ctypes.create_string_buffer(80), ctypes.c_int(0)
 
-def _is_fixed(textpage: Any, at: int) -> bool:
-    """Whether a character's font has letters of one width, as it says of itself or by its name."""
-    import pypdfium2.raw as pdfium
+    def box(self, at: int) -> Box | None:
+        """The em box of a character, not its ink; None if nobody knows."""
+        place = self._pdfium.FPDFText_GetCharIndexFromTextIndex(self._page, at)
+        found = self._rectangle
+        if place < 0 or not self._pdfium.FPDFText_GetLooseCharBox(self._page, place, ctypes.byref(found)):
+            return None
+        box = Box(found.left, found.bottom, found.right, found.top)
+        return box if box.right > box.left and box.top > box.bottom else None
 
-    name, flags = ctypes.create_string_buffer(80), ctypes.c_int(0)
-    place = pdfium.FPDFText_GetCharIndexFromTextIndex(textpage.raw, at)
-    if place < 0 or not pdfium.FPDFText_GetFontInfo(textpage.raw, place, name, len(name), flags):
-        return False
-    return bool(flags.value & 1) or _FIXED.search(name.value) is not None
+    def is_fixed(self, at: int) -> bool:
+        """Whether a character's font has letters of one width, as it says of itself or by its name."""
+        place = self._pdfium.FPDFText_GetCharIndexFromTextIndex(self._page, at)
+        name = self._name
+        if place < 0 or not self._pdfium.FPDFText_GetFontInfo(self._page, place, name, len(name), self._flags):
+            return False
+        return bool(self._flags.value & 1) or _FIXED.search(name.value) is not None
 
 
 def _without_running_lines(pages: list[list[Line]], report: Report) -> list[list[Line]]:

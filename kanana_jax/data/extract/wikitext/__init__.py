@@ -45,7 +45,7 @@ def render(source: str, title: str | None, report: Report) -> Extracted:
         report.count("redirect")
         return finish("", title, report)
     kept = _Kept()
-    page = Page(title or "", countries.language_of(f"{title or ''}\n{source}"), kept.add, report)
+    page = Page(title or "", source[: countries.SAMPLE], kept.add, report)
     text = _Brackets(_protect(source, kept, report), page, kept, report).render()
     lines = Lines(kept.chunks, report).render(text)
     return finish(encoding.clean(kept.restore(lines), report), title, report)

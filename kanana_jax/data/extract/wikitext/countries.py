@@ -1,7 +1,7 @@
 """Countries and flags: what `{{KOR}}`, `{{flag|JPN}}` or `{{대한민국}}` show, in the language of the page."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from kanana_jax.data.extract.markup import words
 
@@ -121,6 +121,9 @@ _ALONE = words(
     "flagicon flagdeco flag_icon 국기그림 국기아이콘 국기_그림 fbicon flagicon_image noflag flagcountry_icon 旗 "
     "국기그림2 flagicon2"
 )
+# Characters that say which language a page is in.
+SAMPLE = 3000
+_HANGUL, _KANA, _LETTERS = (re.compile(f"[{span}]") for span in ("\uac00-\ud7a3", "\u3040-\u30ff", "A-Za-z"))
 _NAMED = {name: name for names in _NAMES.values() for name in names[1:]}
 
 
@@ -130,29 +133,35 @@ def name_of(code: str, language: str) -> str | None:
     return names[LANGUAGES.index(language)] if names is not None else None
 
 
-def render(head: str, name: str, at: Sequence[str], named: Mapping[str, str], language: str) -> str | None:
+def render(
+    head: str, name: str, at: Sequence[str], named: Mapping[str, str], language: Callable[[], str]
+) -> str | None:
     """What a template of countries shows; None if it is none.
 
     Args:
       head: its name as it is written, and `name` in lower case.
+      language: of the page, found when it is asked for.
     """
     if name in _ALONE:
         return ""
     if name in _SHOWN:
         shown = named.get("name") or named.get("이름") or named.get("text") or ""
-        return shown or (name_of(at[0].upper() if at[0].isascii() else at[0], language) or at[0] if at else "")
+        return shown or (_country(at[0], language()) if at else "")
     if name in ("flagathlete", "flagioc2athlete", "flagiocathlete", "flagmedalist", "flagiocmedalist", "국기선수"):
-        of = name_of(at[1], language) or at[1] if len(at) > 1 else ""
-        return f"{at[0]} ({of})" if of else (at or ("",))[0]
-    if re.fullmatch(r"[A-Z]{2,4}", head):
-        return name_of(head, language)
+        return f"{at[0]} ({_country(at[1], language())})" if len(at) > 1 else (at or ("",))[0]
+    if head in _NAMES or head in _ALIASES:
+        return name_of(head, language())
     return _NAMED.get(head)
+
+
+def _country(text: str, language: str) -> str:
+    return name_of(text.upper(), language) or text
 
 
 def language_of(text: str) -> str:
     """The language that a page is written in, as far as names of countries go."""
-    hangul, kana = (len(re.findall(pattern, text[:200_000])) for pattern in ("[\uac00-\ud7a3]", "[\u3040-\u30ff]"))
-    letters = len(re.findall("[A-Za-z]", text[:200_000]))
+    text = text[:SAMPLE]
+    hangul, kana, letters = (len(pattern.findall(text)) for pattern in (_HANGUL, _KANA, _LETTERS))
     if max(hangul, kana) * 20 < letters:
         return "en"
     return "ko" if hangul >= kana and hangul else "ja" if kana else "en"

@@ -26,7 +26,7 @@ _EMPTY_BRACKETS = re.compile(r"[ \t]?[(（][\s,;:·、，；]{0,20}[)）]")
 _BRACKET_START = re.compile(r"([(（])[ \t]{0,5}[,;、，；][ \t,;、，；]{0,20}")
 _BRACKET_END = re.compile(r"[ \t,;、，；]{1,20}([)）])")
 # A part that is gone from the middle of a line: a word follows at once, or stood before it and the sentence goes on.
-_CUT = re.compile(f"{HOLE}['\\]]{{0,5}}\\w|(?<=[^\\W]){HOLE}|(?<=\\w ){HOLE}[ ,、]")
+_CUT = re.compile(f"{HOLE}(?:(?=['\\]]{{0,5}}\\w)|(?<=\\w{HOLE})|(?<=\\w {HOLE})(?=[ ,、]))")
 _SPACES = re.compile(r"[ \t\u00a0]+")
 _ONLY_FORMULA = re.compile("\x01(\\d+)\x02[ \t]*([.,;]?)")
 

@@ -5,13 +5,10 @@ The names and arguments are those that the templates' own pages on the English, 
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from kanana_jax.data.extract import markup
-from kanana_jax.data.extract.markup import words
 
-_VALUES = words("val 값 formatnum formatnum2 수 num nts mpf ntsc number nombre 숫자 gapnum delimitnum 数値 桁区切り")
-_CONVERSIONS = words("convert cvt 변환 단위_변환 단위변환 conv convert/old convertir 換算 単位換算 convinfobox")
 _UNITS_OF_TEMPERATURE = {"C": "°C", "F": "°F", "C-change": "°C", "F-change": "°F", "K-change": "K", "R": "°R"}
 _UNITS = {
     "sqmi": "sq mi", "sqkm": "km²", "cumi": "cu mi", "sqft": "sq ft", "cuft": "cu ft", "kmh": "km/h", "km/h": "km/h",
@@ -31,7 +28,6 @@ _RANGES = {
     **{word: f"{word} " for word in (", and", ", or")},
 }
 _NUMBER = r"[+−–-]?\d[\d.,\u00a0 ]*"
-_POWERS = words("e ×10^ x10^ x10 ×10 esp 10^ 10e scinote exp10 十の冪乗")
 _GREEK = {"solar_mass": "M☉", "solar_radius": "R☉", "solar_luminosity": "L☉", "earth_mass": "M⊕", "jupiter_mass": "MJ"}
 _INTERVALS = {"closed-closed": "[]", "open-open": "()", "closed-open": "[)", "open-closed": "(]"}
 _AROUND = {"abs": "||", "norm": "‖‖", "floor": "⌊⌋", "ceil": "⌈⌉", "bra": "⟨|", "ket": "|⟩", "angbr": "⟨⟩", "set": "{}",
@@ -53,70 +49,26 @@ _SYMBOLS = {"us$": "US$", "usd": "US$", "미국_달러": "US$", "eur": "€", "�
             "btc": "₿"}  # fmt: skip
 
 
+_FRACTION = re.compile(r"\d{1,3}/\d{1,3}")
 _ROMAN = ((1000, "M"), (900, "CM"), (500, "D"), (400, "CD"), (100, "C"), (90, "XC"), (50, "L"), (40, "XL"), (10, "X"),
           (9, "IX"), (5, "V"), (4, "IV"), (1, "I"))  # fmt: skip
 
 
 def render(name: str, at: Sequence[str], named: Mapping[str, str]) -> str | None:
     """What a template of numbers shows, given its name and its arguments, in order and by name; None if it is none."""
-    first, second = (*at, "", "")[:2]
-    if name in _VALUES:
-        return value(at, named)
-    if name in _CONVERSIONS:
-        return conversion(at)
-    if name in _POWERS:
-        base, sign = ("10", "") if name in ("10^", "10e", "exp10", "十の冪乗") else ("10", " × ")
-        return f"{sign}{base}{_exponent(first)}" if first else f"{sign}{base}"
-    if name in ("pow", "power", "거듭제곱", "exponent"):
-        return f"{first}{_exponent(second)}"
+    shown = _SHOWN.get(name)
+    if shown is not None:
+        return shown(at, named)
     if name in _SYMBOLS and at:
-        return f"{_SYMBOLS[name]}{digits(first)}"
+        return f"{_SYMBOLS[name]}{digits(at[0])}"
     if name in _BEFORE and at:
-        return f"{_BEFORE[name]}{'–'.join(filter(None, at)) if name in ('reign', 'r.', 'floruit', 'fl.') else first}"
+        spans = name in ("reign", "r.", "floruit", "fl.")
+        return f"{_BEFORE[name]}{'–'.join(filter(None, at)) if spans else at[0]}"
     if name in _AROUND and at:
         return f"{_AROUND[name][0]}{', '.join(at)}{_AROUND[name][1]}"
     if name in _INTERVALS and len(at) > 1:
-        return f"{_INTERVALS[name][0]}{first}, {second}{_INTERVALS[name][1]}"
-    if name in _GREEK:
-        return _GREEK[name]
-    return _parts(name, at, named)
-
-
-def _parts(name: str, at: Sequence[str], named: Mapping[str, str]) -> str | None:
-    """Numbers of several parts."""
-    first, second, third = (*at, "", "", "")[:3]
-    if re.fullmatch(r"\d{1,3}/\d{1,3}", name):
-        return name
-    if name in ("frac", "sfrac", "fraction", "분수", "tfrac", "dfrac", "vfrac", "分数", "分數", "frac2"):
-        return {0: "", 1: f"1/{first}", 2: f"{first}/{second}"}.get(len(at), f"{first} {second}/{third}")
-    if name in ("su", "sub_sup", "sup_sub", "subsup", "supsub", "physics"):
-        upper, lower = named.get("p") or named.get("sup") or first, named.get("b") or named.get("sub") or second
-        return f"{markup.superscript(upper)}{markup.subscript(lower)}"
-    if name in ("nuclide", "isotope", "핵종", "nuclide2", "simplenuclide", "核種"):
-        symbol, mass = (first, second) if not first.isdigit() else (second, first)
-        return f"{markup.superscript(mass)}{symbol}" if mass.isdigit() else "-".join(filter(None, (first, second)))
-    if name in ("sqrt", "제곱근", "radic", "√", "근호", "根号"):
-        root = markup.superscript(second) if second else ""
-        return f"{root}√{first}" if len(first) < 2 else f"{root}√({first})"
-    if name in ("binom", "binomial"):
-        return f"C({first}, {second})"
-    if name in ("gaps", "gap"):
-        return value(["".join(at)], named)
-    if name in ("percentage", "percent", "pct", "백분율", "퍼센트", "パーセント"):
-        return _percentage(first, second, third)
-    if name in ("ordinal", "서수", "nth", "ord"):
-        return _ordinal(first)
-    if name in ("roman", "로마_숫자", "roman_numeral", "ローマ数字"):
-        return _roman(first)
-    if name in ("height", "키", "신장", "身長"):
-        return _height(at, named)
-    if name in ("ra", "적경", "赤経"):
-        return " ".join(f"{part}{unit}" for part, unit in zip(at, "hms") if part)
-    if name in ("dec", "적위", "赤緯", "deg2dms", "dms", "각도"):
-        return " ".join(f"{part}{unit}" for part, unit in zip(at, "°′″") if part)
-    if name in ("unit", "단위", "単位", "quantity", "measure"):
-        return f"{digits(first)} {_unit(second)}".strip()
-    return None
+        return f"{_INTERVALS[name][0]}{at[0]}, {at[1]}{_INTERVALS[name][1]}"
+    return _GREEK.get(name) or (name if _FRACTION.fullmatch(name) else None)
 
 
 def digits(number: str) -> str:
@@ -221,3 +173,63 @@ def _roman(number: str) -> str:
 def _height(at: Sequence[str], named: Mapping[str, str]) -> str:
     shown = [f"{named[unit]} {unit}" for unit in ("m", "cm", "ft", "in") if named.get(unit)]
     return " ".join(shown) or conversion(at)
+
+
+def _fraction(at: Sequence[str], named: Mapping[str, str]) -> str:
+    first, second, third = (*at, "", "", "")[:3]
+    return {0: "", 1: f"1/{first}", 2: f"{first}/{second}"}.get(len(at), f"{first} {second}/{third}")
+
+
+def _nuclide(at: Sequence[str], named: Mapping[str, str]) -> str:
+    first, second = (*at, "", "")[:2]
+    symbol, mass = (first, second) if not first.isdigit() else (second, first)
+    return f"{markup.superscript(mass)}{symbol}" if mass.isdigit() else "-".join(filter(None, (first, second)))
+
+
+def _root(at: Sequence[str], named: Mapping[str, str]) -> str:
+    first, second = (*at, "", "")[:2]
+    sign = f"{markup.superscript(second)}√"
+    return f"{sign}{first}" if len(first) < 2 else f"{sign}({first})"
+
+
+def _scripts(at: Sequence[str], named: Mapping[str, str]) -> str:
+    upper, lower = ((*at, "", "")[:2]) if not named else ("", "")
+    upper, lower = named.get("p") or named.get("sup") or upper, named.get("b") or named.get("sub") or lower
+    return f"{markup.superscript(upper)}{markup.subscript(lower)}"
+
+
+def _power_of_ten(sign: str) -> Callable[[Sequence[str], Mapping[str, str]], str]:
+    return lambda at, named: f"{sign}10{_exponent(at[0])}" if at and at[0] else f"{sign}10"
+
+
+def _units(signs: str) -> Callable[[Sequence[str], Mapping[str, str]], str]:
+    return lambda at, named: " ".join(f"{part}{unit}" for part, unit in zip(at, signs) if part)
+
+
+_SHOWN: dict[str, Callable[[Sequence[str], Mapping[str, str]], str]] = {
+    name: shown
+    for names, shown in (
+        ("val 값 formatnum formatnum2 수 num nts mpf ntsc number nombre 숫자 gapnum delimitnum 数値 桁区切り", value),
+        (
+            "convert cvt 변환 단위_변환 단위변환 conv convert/old convertir 換算 単位換算 convinfobox",
+            lambda at, named: conversion(at),
+        ),
+        ("e ×10^ x10^ x10 ×10 esp scinote", _power_of_ten(" × ")),
+        ("10^ 10e exp10 十の冪乗", _power_of_ten("")),
+        ("pow power 거듭제곱 exponent", lambda at, named: f"{''.join(at[:1])}{_exponent(''.join(at[1:2]))}"),
+        ("frac sfrac fraction 분수 tfrac dfrac vfrac 分数 分數 frac2", _fraction),
+        ("su sub_sup sup_sub subsup supsub physics", _scripts),
+        ("nuclide isotope 핵종 nuclide2 simplenuclide 核種", _nuclide),
+        ("sqrt 제곱근 radic √ 근호 根号", _root),
+        ("binom binomial", lambda at, named: f"C({', '.join(at[:2])})"),
+        ("gaps gap", lambda at, named: value(["".join(at)], named)),
+        ("percentage percent pct 백분율 퍼센트 パーセント", lambda at, named: _percentage(*(*at, "", "", "")[:3])),
+        ("ordinal 서수 nth ord", lambda at, named: _ordinal("".join(at[:1]))),
+        ("roman 로마_숫자 roman_numeral ローマ数字", lambda at, named: _roman("".join(at[:1]))),
+        ("height 키 신장 身長", _height),
+        ("ra 적경 赤経", _units("hms")),
+        ("dec 적위 赤緯 deg2dms dms 각도", _units("°′″")),
+        ("unit 단위 単位 quantity measure", lambda at, named: conversion(at[:2])),
+    )
+    for name in names.split()
+}

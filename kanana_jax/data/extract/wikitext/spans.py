@@ -45,6 +45,7 @@ _SECOND = words(
 _OPTIONS = words(
     "text italic i nocat cat size rtl proto links label lt style script fn sort class title 크기 기울임 라벨"
 )
+_LANG = re.compile(r"lang-[a-z-]{2,16}|[a-z]{2}_lang|llang-[a-z]{2,3}")
 _SHOWN_NAMES = ("text", "label", "lt", "display", "content", "내용", "표시", "글", "1")
 _QUOTE = words(
     "quote blockquote cquote quotation 인용문 인용문2 인용구 quotebox quote_box 인용_상자 인용 centered_pull_quote "
@@ -75,7 +76,7 @@ def render(name: str, at: Sequence[str], named: Mapping[str, str], whole: str = 
         return (
             (at[1] if len(at) > 1 else "") or named.get("text") or (at[0] if len(at) == 1 else _unnamed(named, whole))
         )
-    if re.fullmatch(r"lang-[a-z-]{2,16}|[a-z]{2}_lang|llang-[a-z]{2,3}", name):
+    if _LANG.fullmatch(name):
         return (at or ("",))[0] or _unnamed(named, whole)
     if name in _QUOTE:
         return _quote(at, named)

@@ -60,14 +60,17 @@ class Page:
 
     Attributes:
       title: for `{{PAGENAME}}`.
-      language: of names of countries, see `countries.LANGUAGES`.
+      text: of the page, by which names of countries are in one of `countries.LANGUAGES`.
       keep: takes text that must not be read as markup again, gives what stands for it.
     """
 
     title: str
-    language: str
+    text: str
     keep: Callable[[str], str]
     report: Report
+
+    def language(self) -> str:
+        return countries.language_of(f"{self.title}\n{self.text}")
 
 
 def render_template(parts: Sequence[str], page: Page) -> str:
