@@ -85,8 +85,10 @@ def encode(value: object, refer: Callable[[object], dict], depth: int = DEPTH) -
     if depth == 0:
         raise NoData(f"a value that is nested deeper than {DEPTH}, or in a circle")
     kind = type(value)
-    if value is None or kind in (bool, float, str):
+    if value is None or kind in (bool, float):
         return value
+    if kind is str:
+        return value if _whole(value) else {"str": value.encode("utf-8", "surrogatepass").hex()}  # ty: ignore
     if kind is int:
         return value if -_PLAIN_INT < value < _PLAIN_INT else {"int": hex(value)}  # ty: ignore
     if kind is list:
@@ -108,6 +110,15 @@ def encode(value: object, refer: Callable[[object], dict], depth: int = DEPTH) -
     if kind.__module__ == "fractions" and kind.__name__ == "Fraction":
         return {"Fraction": [encode(v, refer) for v in (value.numerator, value.denominator)]}  # ty: ignore
     return refer(value)
+
+
+def _whole(text: Any) -> bool:
+    """Whether JSON gives a text back as it was: of two surrogates it would make one character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def base(value: Any) -> Any:
@@ -158,6 +169,8 @@ def _decode(message: Any, refer: Callable[[int], Any]) -> Any:
         return _SEQUENCES[name]([_decode(m, refer) for m in _list(body)])
     if name == "dict":
         return {_decode(k, refer): _decode(v, refer) for k, v in _list(body)}
+    if name == "str":
+        return bytes.fromhex(body).decode("utf-8", "surrogatepass")
     if name == "int":
         return int(body, 16)
     if name in _BYTES:
