@@ -38,7 +38,7 @@ GENERATORS = {
         "//div[@class='sphinxsidebar' or contains(@class, 'wy-nav-content') or @id='docs-body'] | //div[@class='body']",
         "//div[@role='main'] | //div[@class='body'][not(ancestor::div[@role='main'])][not(.//div[@role='main'])]"
         " | //div[@id='yui-main']//div[@class='yui-b']",
-        "//a[@class='headerlink' or @class='viewcode-link']",
+        "//a[@class='headerlink'] | //*[contains(@class, 'viewcode-link')]",
         "//*[contains(@class, 'toctree-wrapper') or contains(concat(' ', @class), ' contents')]",
     ),
     "DocBook": (
@@ -61,7 +61,8 @@ GENERATORS = {
         "//h1[@class='settitle']",
         "/html/body",
         "//div[@class='header' or @class='nav-panel']",
-        "//div[contains(@class, 'Contents_element') or @class='contents']",
+        "//*[contains(@class, 'Contents_element') or @class='contents' or @class='menu' or @class='section-toc']"
+        " | //table[contains(@class, 'index-')]",
     ),
     "mdBook": ("//nav[@id='sidebar']", "//div[@id='content']//main", "", ""),
     "rustdoc": (
@@ -105,7 +106,7 @@ def reference(data: bytes) -> dict | None:
     marks = {id(node): "content" for node in roots}
     marks |= {id(node): "boilerplate" for node in without} | {id(node): "neither" for node in unjudged}
     sections: list[dict] = [{"heading": "", "id": "", "text": ""}]
-    boilerplate: list[str] = []
+    boilerplate, unjudged_text = [], []
     body = document.find("body")
     stack: list = [(body if body is not None else document, "boilerplate", False, True)]
     while stack:
@@ -130,13 +131,16 @@ def reference(data: bytes) -> dict | None:
             text = node.text or ""
         if side == "content":
             sections[-1]["heading" if heading else "text"] += letters(text)
+        elif side == "neither":
+            unjudged_text.append(letters(text))
         elif side == "boilerplate" and len(letters(text)) > 1:
             boilerplate.append(letters(text))
     everything = "".join(section["heading"] + section["text"] for section in sections)
     if len(everything) < 300:
         return None
     sections = [s for s in sections if s["heading"] or s["text"]]
-    boilerplate = [text for text in boilerplate if text and text not in everything]
+    said = everything + "".join(unjudged_text)
+    boilerplate = [text for text in boilerplate if text and text not in said]
     language = "ko" if len(re.findall("[가-힣]", everything)) > 0.1 * len(everything) else "en"
     language = "ja" if len(re.findall("[ぁ-ヶ]", everything)) > 0.1 * len(everything) else language
     return {"generator": generator, "language": language, "sections": sections, "boilerplate": boilerplate}

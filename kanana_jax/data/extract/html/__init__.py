@@ -16,8 +16,6 @@ _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s{0,9}=\s{0,9}["']?\s{0
 _XML_ENCODING = re.compile(rb"""^\s{0,9}<\?xml[^>]{0,100}?encoding=["']([\w.:-]{2,40})""")
 # Where a page says its charset; browsers look at 1,024 bytes, and pages are less careful.
 _HEAD = 1 << 14
-# Boilerplate rules that leave less of the letters than this have met a page that they do not fit.
-_TOO_LITTLE = 0.1
 
 
 def convert(data: bytes, name: str = "", declared: str | None = None) -> Extracted:
@@ -33,7 +31,7 @@ def convert(data: bytes, name: str = "", declared: str | None = None) -> Extract
     body, title = build(text, report)
     kept = main_content(body, report)
     rendered = render(kept, report)
-    if kept.letters < _TOO_LITTLE * body.letters or not rendered.strip():
+    if kept is not body and not rendered.strip():
         report.count("boilerplate_rules_waived")
         rendered = render(body, report)
     heading = re.search(r"^#{1,2} (.+)", rendered, re.MULTILINE)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from kanana_jax.data.extract.html.names import Named, named, subjects
-from kanana_jax.data.extract.html.tree import HEADINGS, Heading, Node, find, measure
+from kanana_jax.data.extract.html.tree import HEADINGS, Heading, Node, find, measure, text_of
 from kanana_jax.data.extract.markup import Report, words
 
 _NOTES = words(
@@ -15,7 +15,10 @@ _BOXES = words("div ul ol section center dl menu table")
 # What a name can take away with all that is inside; of what else, only what reads like machinery as well.
 _CONTAINERS = words("div ul ol dl menu section aside header footer form fieldset table center details")
 _NEVER_NAMED = words("main article h1 h2 h3 h4 h5 h6 blockquote pre code math figure tbody thead tr dt dd")
+# What begins a sidebar that an author wrote (reStructuredText's, DocBook's), not one of the site.
+_TITLES = words("sidebar-title titlepage title")
 _LINES = words("p li td th caption address")
+_LISTS = words("ul ol dl table")
 _SECTIONS = words(
     "section sect1 sect2 sect3 sect4 sect5 chapter appendix refsect1 refsect2 level1 level2 level3 level4"
 )
@@ -26,6 +29,8 @@ _TOO_BIG = 0.5
 _LINK_SHARE = 0.7
 # What is called like machinery and has less link text than this, and a heading and sentences, is a section.
 _SECTION_LINKS = 0.3
+# A header without a heading that has more link text than this leads to other pages.
+_HEADER_LINKS = 0.4
 # Letters of a line without a sentence: a licence, a date, a counter.
 _SHORT = 60
 # An article that is a link's target elsewhere: its heading is a link, and it is this much smaller than the largest.
@@ -34,17 +39,29 @@ _TEASER = 0.25
 _SECOND = 0.1
 # How deep a section's heading may lie in the boxes of its title.
 _TITLE_DEPTH = 5
+# Boilerplate rules that leave less of the letters than this have met a page that they do not fit.
+_TOO_LITTLE = 0.1
 _CONTENT_IDS = words("content main main-content maincontent mw-content-text article bodycontent post")
 
 
 def main_content(body: Node, report: Report) -> Node:
-    """A copy of the tree without boilerplate, from the element on that holds the content."""
-    kept = _prune(body, _Page.of(body), report)
-    measure(kept)
-    root = _content_root(kept)
+    """A copy of the tree without boilerplate, from the element on that holds the content.
+
+    A page of which the rules leave too little is a page of links, or one that they do not fit at all.
+    """
+    page = _Page.of(body)
+    for links in (False, True):
+        kept = _prune(body, page, links, report)
+        measure(kept)
+        root = _content_root(kept)
+        if root.letters >= _TOO_LITTLE * body.letters:
+            break
+        report.count("boilerplate_rules_waived")
+    else:
+        root = body
     report.count("boilerplate_letters", body.letters - root.letters)
     heading = find(kept, "h1")
-    if root is not kept and heading is not None and not root.heads:
+    if root is not body and root is not kept and heading is not None and not root.heads:
         return Node("body", {}, [heading, root], letters=root.letters + heading.letters)
     return root
 
@@ -93,18 +110,23 @@ class _Place:
         return self if (article, data) == (self.article, self.data) else _Place(article, data)
 
 
-def _prune(body: Node, page: _Page, report: Report) -> Node:
+def _prune(body: Node, page: _Page, links: bool, report: Report) -> Node:
     kept = Node(body.tag, body.attributes, [], body.own)
     stack = [(body, kept, _Place())]
     while stack:
         old, new, place = stack.pop()
-        for child in old.children:
+        introduced = _introduced(old)
+        for i, child in enumerate(old.children):
             if isinstance(child, str) or child.tag in _KEPT_WHOLE:
                 new.children.append(child)
-            elif not _is_boilerplate(child, old, page, place, report):
+            elif not _is_boilerplate(child, old, page, place, report) and (
+                links or place.data or i in introduced or not _is_links(child)
+            ):
                 copy = Node(child.tag, child.attributes, [], child.own)
                 new.children.append(copy)
-                stack.append((child, copy, place.inside(child)))
+                stack.append(
+                    (child, copy, dataclasses.replace(place, data=True) if i in introduced else place.inside(child))
+                )
     return kept
 
 
@@ -123,21 +145,54 @@ def _is_boilerplate(node: Node, parent: Node, page: _Page, place: _Place, report
     if node.tag == "article":
         return _is_teaser(node, page)
     if node.tag not in _CONTAINERS:
-        return not place.data and _is_named_line(node, parent, page)
+        return _is_named_line(node, parent, page, place)
     if _is_named_container(node, page):
         report.count("infoboxes_dropped", "infobox" in node.classes())
         return True
-    if place.data or node.headers:
+    return "header" in node.classes() and not node.heading and node.linked > _HEADER_LINKS * node.letters
+
+
+def _is_links(node: Node) -> bool:
+    """Whether a box is a list of links: not a data table, nor a note that names another page."""
+    if node.tag not in _BOXES or node.linked <= _LINK_SHARE * node.letters:
         return False
-    return node.tag in _BOXES and node.linked > _LINK_SHARE * node.letters
+    return node.headers is False and node.tabled <= _TOO_BIG * node.letters and not _is_note(node)
+
+
+def _introduced(parent: Node) -> set[int]:
+    """Children that are lists and tables in running text: a paragraph tells what they are, and the text goes on."""
+    found: set[int] = set()
+    if not parent.prose:
+        return found
+    before: Node | None = None
+    waiting: list[int] = []
+    for i, child in enumerate(parent.children):
+        if not isinstance(child, Node) or not child.letters:
+            continue
+        if before is not None and before.tag == "p" and before.linked < _TOO_BIG * before.letters and _is_list(child):
+            if text_of(before).rstrip().endswith((":", "：")):
+                found.add(i)
+            else:
+                waiting.append(i)
+        elif child.prose:
+            found.update(waiting)
+            waiting = []
+        before = child
+    return found
+
+
+def _is_list(node: Node) -> bool:
+    first = _first(node) if node.tag == "div" else node
+    return first is not None and first.tag in _LISTS
 
 
 def _is_note(node: Node) -> bool:
-    """Asides that belong to the text: admonitions, footnotes, and what reStructuredText calls a sidebar."""
-    if not _NOTES.isdisjoint([*node.classes(), node.get("role"), *node.get("class").replace("-", " ").split()]):
+    """Asides that belong to the text: admonitions, footnotes, and what authors call a sidebar."""
+    names = [*node.classes(), node.get("role")]
+    if not _NOTES.isdisjoint(names) or any(name.startswith("admonition") for name in names):
         return True
     first = _first(node)
-    return first is not None and first.tag == "p" and "sidebar-title" in first.classes()
+    return first is not None and not _TITLES.isdisjoint(first.classes()) and "sidebar" in node.classes()
 
 
 def _is_teaser(node: Node, page: _Page) -> bool:
@@ -158,12 +213,12 @@ def _by_class(node: Node, page: _Page) -> Named:
     return max((named(token, page.excused) for token in node.classes()), default=Named.NOTHING)
 
 
-def _is_named_line(node: Node, parent: Node, page: _Page) -> bool:
+def _is_named_line(node: Node, parent: Node, page: _Page, place: _Place) -> bool:
     """Whether a paragraph, item, cell or a part of one is machinery. An id of theirs is an address."""
     if node.tag in _NEVER_NAMED or node.main or not node.get("class"):
         return False
     by_class = _by_class(node, page)
-    if by_class is Named.CERTAIN or not by_class:
+    if by_class is Named.CERTAIN or not by_class or place.data:
         return by_class is Named.CERTAIN
     links = node.linked > _TOO_BIG * node.letters
     if node.tag not in _LINES:
@@ -177,10 +232,10 @@ def _is_named_container(node: Node, page: _Page) -> bool:
         return False
     by_class = _by_class(node, page)
     by_id = named(node.get("id"), page.excused) if node.get("id") else Named.NOTHING
-    if not by_class and not by_id or _is_note(node):
-        return False
     if by_class >= Named.PART:
         return True
+    if not by_class and not by_id or _is_note(node):
+        return False
     headed = _is_headed(node)
     tells = headed and node.prose > 0 and node.linked < _SECTION_LINKS * node.letters
     section = headed and (node.tag == "section" or not _SECTIONS.isdisjoint(node.classes()))

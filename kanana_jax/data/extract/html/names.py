@@ -17,7 +17,7 @@ _HASH = re.compile(r"(?<=[a-z])_{1,2}(?=[A-Za-z0-9-]{4,6}$)(?=.*[A-Z0-9]).*")
 _CERTAIN = words(
     "addthis addtoany adsbygoogle adsense ambox authority catlinks disqus docnav editsection hatnote headerlink "
     "infobox jumplinks mbox navbox navfooter navheader navpath noprint printfooter relatedposts reflist sharedaddy "
-    "shortdescription sistersitebox skiplink skiplinks skipnav sphinxsidebar"
+    "shortdescription sistersitebox skiplink skiplinks skipnav sphinxsidebar srclink viewcode"
 )
 # Places of a page. Documents also tell how to make them.
 _PLACES = words(

@@ -51,6 +51,7 @@ class Node:
       linked: those of them that are link text.
       prose: those of them, links aside, that stand in sentences.
       articles: those of them that are in articles, its own aside if it is one.
+      tabled: those of them that are in tables with `<th>` cells.
       heading: whether a heading is inside, and the first one all a link.
       heads: whether an `<h1>` is inside.
       main: whether it is or holds what the page calls its main part.
@@ -65,6 +66,7 @@ class Node:
     linked: int = 0
     prose: int = 0
     articles: int = 0
+    tabled: int = 0
     heading: Heading = Heading.NONE
     heads: bool = False
     main: bool = False
@@ -186,7 +188,7 @@ def measure(root: Node) -> None:
         node.prose = node.own if node.own >= _LEAST_PROSE and _is_prose(node) else 0
         node.heads, node.headers = node.tag == "h1", node.tag == "th"
         node.main = node.tag == "main" or node.get("role") == "main"
-        node.articles = 0
+        node.articles = node.tabled = 0
         for child in node.children:
             if isinstance(child, Node):
                 node.letters += child.letters
@@ -194,6 +196,7 @@ def measure(root: Node) -> None:
                 node.articles += child.letters if child.is_article() else child.articles
                 node.heads |= child.heads
                 node.main |= child.main
+                node.tabled += child.letters if child.tag == "table" and child.headers else child.tabled
                 node.headers |= child.headers and child.tag != "table"
     unclosed = _unclosed(order)
     for node in reversed(order):
