@@ -162,7 +162,7 @@ def _is_links(node: Node) -> bool:
 def _introduced(parent: Node) -> set[int]:
     """Children that are lists and tables in running text: a paragraph tells what they are, and the text goes on."""
     found: set[int] = set()
-    if not parent.prose:
+    if not parent.prose or not parent.linked:
         return found
     before: Node | None = None
     waiting: list[int] = []

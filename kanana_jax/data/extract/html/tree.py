@@ -79,7 +79,7 @@ class Node:
         return self.get("class").split()
 
     def is_article(self) -> bool:
-        return self.tag == "article" or "markdown-body" in self.classes()
+        return self.tag == "article" or (bool(self.attributes) and "markdown-body" in self.classes())
 
 
 def build(text: str, report: Report) -> tuple[Node, str | None]:
@@ -183,47 +183,50 @@ def measure(root: Node) -> None:
         node = stack.pop()
         order.append(node)
         stack += [child for child in node.children if isinstance(child, Node)]
-    for node in reversed(order):  # children before parents
-        node.letters, node.linked = node.own, 0
-        node.prose = node.own if node.own >= _LEAST_PROSE and _is_prose(node) else 0
-        node.heads, node.headers = node.tag == "h1", node.tag == "th"
-        node.main = node.tag == "main" or node.get("role") == "main"
-        node.articles = node.tabled = 0
-        for child in node.children:
-            if isinstance(child, Node):
-                node.letters += child.letters
-                node.prose += child.prose
-                node.articles += child.letters if child.is_article() else child.articles
-                node.heads |= child.heads
-                node.main |= child.main
-                node.tabled += child.letters if child.tag == "table" and child.headers else child.tabled
-                node.headers |= child.headers and child.tag != "table"
-    unclosed = _unclosed(order)
-    for node in reversed(order):
-        node.linked, node.heading = 0, Heading.NONE
-        for child in node.children:
-            if isinstance(child, Node):
-                node.linked += child.linked
-                node.heading = node.heading or child.heading
-        # An `<a>` without `href` is a place to link to.
-        if node.tag == "a" and "href" in node.attributes and node.get("href") not in unclosed:
-            node.linked, node.prose = node.letters, 0
-            node.heading = Heading.LINKED if node.heading else Heading.NONE
-        elif node.tag in HEADINGS and node.letters:
-            node.heading = Heading.LINKED if node.linked == node.letters else Heading.PLAIN
+    order.reverse()  # children before parents
+    for node in order:
+        node.letters = node.own + sum(child.letters for child in node.children if isinstance(child, Node))
+    unclosed = _unclosed(order, root.letters)
+    for node in order:
+        _measure_one(node, unclosed)
+
+
+def _measure_one(node: Node, unclosed: set[str]) -> None:
+    node.prose = node.own if node.own >= _LEAST_PROSE and _is_prose(node) else 0
+    node.linked = node.articles = node.tabled = 0
+    node.heading = Heading.NONE
+    node.heads, node.headers = node.tag == "h1", node.tag == "th"
+    node.main = node.tag == "main" or (bool(node.attributes) and node.get("role") == "main")
+    for child in node.children:
+        if isinstance(child, str):
+            continue
+        node.linked += child.linked
+        node.prose += child.prose
+        node.articles += child.letters if child.is_article() else child.articles
+        node.tabled += child.letters if child.tag == "table" and child.headers else child.tabled
+        node.heading = node.heading or child.heading
+        node.heads |= child.heads
+        node.main |= child.main
+        node.headers |= child.headers and child.tag != "table"
+    # An `<a>` without `href` is a place to link to.
+    if node.tag == "a" and "href" in node.attributes and node.attributes["href"] not in unclosed:
+        node.linked, node.prose = node.letters, 0
+        node.heading = Heading.LINKED if node.heading else Heading.NONE
+    elif node.tag in HEADINGS and node.letters:
+        node.heading = Heading.LINKED if node.linked == node.letters else Heading.PLAIN
 
 
 def _is_prose(node: Node) -> bool:
-    return _SENTENCE.search("".join(child for child in node.children if isinstance(child, str)).rstrip()) is not None
+    return _SENTENCE.search("".join([child for child in node.children if isinstance(child, str)]).rstrip()) is not None
 
 
-def _unclosed(order: list[Node]) -> set[str]:
+def _unclosed(order: list[Node], letters: int) -> set[str]:
     """Addresses whose links hold so much of the page that their `<a>` must have been left open."""
     total: dict[str, int] = {}
     for node in order:
         if node.tag == "a" and "href" in node.attributes:
-            total[node.get("href")] = total.get(node.get("href"), 0) + node.letters
-    return {href for href, n in total.items() if n > max(_LEAST_UNCLOSED, _LONGEST_LINK * order[0].letters)}
+            total[node.attributes["href"]] = total.get(node.attributes["href"], 0) + node.letters
+    return {href for href, n in total.items() if n > max(_LEAST_UNCLOSED, _LONGEST_LINK * letters)}
 
 
 def text_of(node: Node) -> str:
