@@ -57,6 +57,12 @@ def test_sections_stay_whatever_they_are_called(section):
         '<blockquote class="promo">KEEP 라고 그가 말했다.</blockquote>',
         '<aside class="admonition-related admonition"><p>KEEP</p></aside>',
         '<aside class="sidebar"><p class="sidebar-title">곁글</p><p>KEEP 배의 길이는 열두 자다.</p></aside>',
+        '<div class="sidebar"><div class="titlepage"><p>곁글</p></div><p>KEEP 배의 길이는 열두 자다.</p></div>',
+        '<div class="post" id="share"><h3>나눔</h3><p>KEEP 쓴다.</p></div>',
+        '<p>더 볼 것이 있다.</p><ul><li><a href="/1">KEEP 하나</a></li></ul>',
+        '<p>더 볼 것:</p><div class="itemizedlist"><ul><li><a href="/1">KEEP 하나</a></li></ul></div>',
+        '<div class="table"><table><tr><th>이름<th>쪽</tr><tr><td><a href="/1">KEEP 하나</a><td><a href="/2">둘</a></table></div>',
+        '<div class="note"><a href="/1">KEEP 다른 쪽의 설명</a></div>',
         '<aside class="footnote brackets" role="doc-footnote"><p>KEEP</p></aside>',
     ],
 )
@@ -94,6 +100,9 @@ FURNITURE = [
     '<div id="cookie-banner"><p>DROP 이 곳은 쿠키를 씁니다.</p></div>',
     '<div id="comments" class="comments-area"><h2>댓글</h2><p>DROP 잘 읽었습니다.</p></div>',
     '<div role="dialog"><p>DROP 소식을 받아 보시겠습니까?</p></div>',
+    '<div class="header">다음: <a href="/2">DROP 둘째 장</a>, 앞: <a href="/0">첫째 장</a></div>',
+    '<div class="widget-area"><section><h2>DROP 새 글</h2></section></div>',
+    '<div class="another_category"><table><tr><th><a href="/1">DROP</a></th><td>2031</td></tr></table></div>',
     '<div id="gnb"><ul><li><a href="/a">DROP</a></ul></div>',
     '<div><a href="/1">DROP 하나</a> <a href="/2">DROP 둘</a></div>',
 ]
@@ -142,6 +151,13 @@ def test_teasers_of_other_articles_go():
         assert "DROP" not in text(page) and text(page).count("The ferry") == 6
     index = "".join(teaser.format(i) for i in range(9))  # a page of nothing else
     assert text(f"<main>{index}</main>").count("어느 마을의") == 9
+
+
+def test_an_index_keeps_its_list_and_loses_the_navigation():
+    links = "".join(f'<li><a href="/{i}">{i}장 마을의 하루</a></li>' for i in range(30))
+    body = f'<div class="related">DROP</div><div role="main"><h1>차례</h1><ul>{links}</ul></div><div id="sidebar">DROP</div>'
+    got = text(body)
+    assert got.startswith("# 차례\n\n- 0장") and got.count("마을의") == 30 and "DROP" not in got
 
 
 def test_comments_are_content_where_they_are_most_of_a_page():

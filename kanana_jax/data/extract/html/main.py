@@ -243,7 +243,9 @@ def _is_named_container(node: Node, page: _Page) -> bool:
         return not (section and tells)
     if by_class is Named.TOPIC and not tells:
         return True
-    if section or by_id <= Named.TOPIC:
+    if headed and (section or by_id <= Named.TOPIC):
+        return node.linked > _TOO_BIG * node.letters
+    if by_id <= Named.TOPIC:
         return _reads_like_machinery(node)
     return by_id >= Named.PART or not tells
 

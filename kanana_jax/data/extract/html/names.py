@@ -19,6 +19,8 @@ _CERTAIN = words(
     "infobox jumplinks mbox navbox navfooter navheader navpath noprint printfooter relatedposts reflist sharedaddy "
     "shortdescription sistersitebox skiplink skiplinks skipnav sphinxsidebar srclink viewcode"
 )
+# Names of machinery whose words alone say nothing: themes of Tistory, Naver and WordPress, RDoc.
+_WHOLE = words("another_category area_sympathy method-click-advice widget-area")
 # Places of a page. Documents also tell how to make them.
 _PLACES = words(
     "banner breadcrumb breadcrumbs fnb footer gnb lnb masthead menu modal nav navbar navigation navigator navlinks "
@@ -73,6 +75,8 @@ def named(token: str, excused: frozenset[str] = frozenset()) -> Named:
 
 @functools.lru_cache(maxsize=1 << 14)
 def _named(token: str, excused: frozenset[str]) -> Named:
+    if token in _WHOLE:
+        return Named.CERTAIN
     parts = [word.lower() for word in _WORDS.findall(_HASH.sub("", token))]
     known = frozenset(parts) - excused
     if not known & (_CERTAIN | _PLACES | _TOPICS) or parts[0] in _PREFIXES or parts[-1] in _SUFFIXES:

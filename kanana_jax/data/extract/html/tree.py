@@ -170,7 +170,7 @@ def _element(dom: "ElementNode", report: Report) -> Node | None:
 
 # A sentence ends within so many letters; `다` and `요` end Korean ones that have no full stop.
 _SENTENCE = re.compile(r"[.!?][\s\"')\]]|[.!?]$|[。！？…]|[다요][.\s]|[다요]$")
-_LEAST_PROSE = 12
+_LEAST_PROSE = 8
 # Links of one address with more of a page's letters than this come from an `<a>` that nobody closed.
 _LONGEST_LINK = 0.3
 _LEAST_UNCLOSED = 200
