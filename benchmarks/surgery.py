@@ -53,6 +53,7 @@ def cut(folder: pathlib.Path, source: pathlib.Path, name: str) -> None:
         draw.random((a.num_layers, a.num_heads), np.float32),
         draw.random(a.num_layers, np.float32),
         draw.random((2 * a.num_layers + 1, a.embed_dim), np.float32),
+        np.full((a.num_layers, a.num_layers), np.inf, np.float32),
     )
     shape = prune.PruneConfig(embed_dim=b.embed_dim, mlp_dim=b.mlp_dim, num_heads=b.num_heads, rescale_norms=True)
     cuts = prune.cut_list(a, shape, scores)

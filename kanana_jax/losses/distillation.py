@@ -109,7 +109,8 @@ def cached_distillation(
 
     All other tokens are one event: with S the k tokens, t = 1 − Σ_S p and u = 1 − Σ_S q the loss is
     Σ_S p (log p − log q) + t (log t − log u), which is a lower bound of KL(p‖q) and equal to it for k = V. Nothing is
-    renormalised. Its gradient is q − p in S and q (1 − t/u) elsewhere.
+    renormalised. Its gradient is q − p in S and q − t q/u elsewhere, where q/u is the student's softmax over the other
+    tokens: it holds however small u is.
 
     Args:
       ids: any integer dtype, `[B, T, k]`.
@@ -199,9 +200,6 @@ class FullTeacher:
         return sums, {}, _gradient(c, d_CV, softmax_CV, tokens, vocabulary)
 
 
-_LEAST = 1e-7  # of a probability that is left over: float32 cannot tell less from 1
-
-
 @dataclasses.dataclass(frozen=True)
 class CachedTeacher:
     """The k most probable tokens and the rest as one event, see `cached_distillation`."""
@@ -214,20 +212,22 @@ class CachedTeacher:
         nll_C = log_z_C - vocabulary.pick(logits_CV, tokens["targets"])
         log_q_Ck = vocabulary.pick(logits_CV, ids_Ck) - log_z_C[:, None]
         p_Ck, q_Ck = jnp.exp(log_p_Ck), jnp.exp(log_q_Ck)
+        # What is left of the student is summed over the other tokens, below their own maximum: 1 − Σ q would be noise
+        # below 1e-7, and so would be its gradient.
+        local_Ck = ids_Ck - vocabulary.first
+        mine_Ck = (local_Ck >= 0) & (local_Ck < vocabulary.size)
+        rows, at_Ck = jnp.arange(ids_Ck.shape[0])[:, None], jnp.where(mine_Ck, local_Ck, vocabulary.size)
+        exp_CV, total_C, log_rest_C = vocabulary.exponentials(logits_CV.at[rows, at_Ck].set(_NEVER, mode="drop"))
+        log_u_C = log_rest_C - log_z_C
         t_C = jnp.clip(1 - p_Ck.sum(axis=-1), 0.0, 1.0)
-        u_C = jnp.clip(1 - q_Ck.sum(axis=-1), _LEAST, 1.0)
-        rest_C = jnp.where(t_C > _LEAST, t_C * (jnp.log(jnp.maximum(t_C, _LEAST)) - jnp.log(u_C)), 0.0)
+        # Of a cache of all tokens nothing is left, but for the rounding of t.
+        some_C = (t_C > 0) & (log_rest_C > 0.5 * _NEVER)
+        rest_C = jnp.where(some_C, t_C * (jnp.log(jnp.where(some_C, t_C, 1.0)) - log_u_C), 0.0)
         divergence_C = (p_Ck * (log_p_Ck - log_q_Ck)).sum(axis=-1) + rest_C
         sums = _total(self.config, divergence_C, nll_C, tokens["weights"])
         if not differentiate:
             return sums, {}, None
+        d_CV = exp_CV * ((jnp.exp(log_u_C) - t_C) / total_C)[:, None]
+        d_CV = d_CV.at[rows, at_Ck].set(q_Ck - p_Ck, mode="drop")
         softmax_CV = jnp.exp(logits_CV - log_z_C[:, None])
-        factor_C = jnp.where(t_C > _LEAST, 1 - t_C / u_C, 1.0)
-        d_CV = softmax_CV * factor_C[:, None]
-        # In S the gradient is q − p: what stands there of the other case goes.
-        local_Ck = ids_Ck - vocabulary.first
-        mine_Ck = (local_Ck >= 0) & (local_Ck < vocabulary.size)
-        change_Ck = q_Ck * (1 - factor_C[:, None]) - p_Ck
-        rows = jnp.arange(ids_Ck.shape[0])[:, None]
-        d_CV = d_CV.at[rows, jnp.clip(local_Ck, 0, vocabulary.size - 1)].add(jnp.where(mine_Ck, change_Ck, 0.0))
         return sums, {}, _gradient(self.config, d_CV, softmax_CV, tokens, vocabulary)

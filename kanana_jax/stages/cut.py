@@ -2,10 +2,11 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import logging
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 
 from kanana_jax.data.stream.encode import TextEncoder
 from kanana_jax.data.stream.packing import Rows
-from kanana_jax.files import write_json
+from kanana_jax.files import read_json, write_json
 from kanana_jax.interop.card import card as new_card
 from kanana_jax.interop.card import noted, parent_path
 from kanana_jax.interop.lineage import REPORT
@@ -26,17 +27,45 @@ from kanana_jax.surgery import streaming
 from kanana_jax.surgery.cuts import CutList
 from kanana_jax.surgery.importance import SCORES, Importance, ImportanceConfig
 
+_ABOUT = "importance.json"
 log = logging.getLogger("kanana")
 
 
+@dataclasses.dataclass
+class Calibration:
+    """The text that scores are from, counted while it is read.
+
+    Attributes:
+      rows: that were scored.
+      different_rows: of them.
+      read_over: source → how often it was read, where that is more than once.
+    """
+
+    rows: int = 0
+    different_rows: int = 0
+    read_over: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+def calibration_of(folder: pathlib.Path) -> dict[str, Any]:
+    """What a stage's scores were measured on, for its `surgery.json`: the fields of `Calibration`."""
+    return (read_json(folder / _ABOUT) or {}).get("calibration", {})
+
+
 def score_once(
-    name: str, config: ReadingConfig, scoring: ImportanceConfig, seq_len: int, key: str, context: Context
+    name: str,
+    config: ReadingConfig,
+    scoring: ImportanceConfig,
+    seq_len: int,
+    lengths: Sequence[int],
+    key: str,
+    context: Context,
 ) -> tuple[Importance, float]:
     """The scores of the model that a stage starts from, and the FLOPs that they took.
 
     They are computed on text of the stage's mixture and kept in its folder.
 
     Args:
+      lengths: of blocks of layers that are scored.
       key: of `seq_len` in the stage's section.
 
     Raises:
@@ -48,29 +77,34 @@ def score_once(
     check_text(name, context, a, parent, key, seq_len)
     check_divisible(shapes.mesh, {**counts.sizes(a), f"{name}.{key}": ("sequence", seq_len)})
     tokens = scoring.samples * seq_len
-    flops = importance_lib.forward_passes(scoring, a.num_layers) * counts.forward_flops_per_token(a, seq_len) * tokens
+    passes = importance_lib.forward_passes(scoring, a.num_layers, lengths)
+    flops = passes * counts.forward_flops_per_token(a, seq_len) * tokens
     if (folder / SCORES).is_file():
         return Importance.load(folder), flops
     log.info("scoring %s on %d rows of %d tokens", parent.path, scoring.samples, seq_len)
     model = shapes.model(a, seq_len)
     with jax.set_mesh(shapes.mesh):
         params = context.load(parent, model)
-        batches = calibration_batches(name, config, context, scoring, seq_len)
-        scores = importance_lib.score(scoring, model, params, batches)
+        read = Calibration()
+        batches = calibration_batches(name, config, context, scoring, seq_len, read)
+        scores = importance_lib.score(scoring, model, params, batches, lengths)
     if jax.process_index() == 0:
-        scores.save(
-            folder, dataclasses.asdict(scoring) | {"seq_len": seq_len, "of": noted(parent.path, context.workdir)}
-        )
+        about = {"seq_len": seq_len, "of": noted(parent.path, context.workdir), "calibration": dataclasses.asdict(read)}
+        scores.save(folder, dataclasses.asdict(scoring) | about)
     return scores, flops
 
 
 def calibration_batches(
-    name: str, config: ReadingConfig, context: Context, scoring: ImportanceConfig, seq_len: int
+    name: str, config: ReadingConfig, context: Context, scoring: ImportanceConfig, seq_len: int, counted: Calibration
 ) -> Iterator[Rows[jax.Array]]:
     """Yields sharded batches of the first `samples` rows of a stage's text, from the beginning of its sources.
 
     The rows are the same on any number of devices: batches are filled with padding up to a multiple of them.
+
+    Args:
+      counted: is filled in; whole after the last batch.
     """
+    different: set[bytes] = set()
     mesh, encoder = context.shapes.mesh, TextEncoder(context.tokenizer)
     read = -(-scoring.batch_size // context.lanes) * context.lanes  # every lane gives as many
     parts = math.prod(mesh.shape[axis] for axis in RULES["batch"])
@@ -78,21 +112,30 @@ def calibration_batches(
     mine = local_rows(mesh, size)
     with contextlib.closing(context.stream(name, config, encoder, range(read), read, seq_len, None)) as stream:
         for done in range(0, scoring.samples, read):
-            count = min(read, scoring.samples - done)
-            filled = Rows(
-                *(np.concatenate([x[:count], np.zeros((size - count, *x.shape[1:]), x.dtype)]) for x in next(stream))
-            )
+            count, rows = min(read, scoring.samples - done), next(stream)
+            different.update(hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows.inputs[:count])
+            filled = Rows(*(np.concatenate([x[:count], np.zeros((size - count, *x.shape[1:]), x.dtype)]) for x in rows))
             yield put_batch(mesh, mine, size, Rows(*(x[mine] for x in filled)))
         sources = context.data_report(stream.get_state())["sources"]
-    again = {source: found["epochs"] for source, found in sources.items() if found["epochs"] > 1}
-    if again:
-        told = ", ".join(f"'{source}' {epochs:.1f} times" for source, epochs in again.items())
+    counted.rows, counted.different_rows = scoring.samples, len(different)
+    counted.read_over = {source: found["epochs"] for source, found in sources.items() if found["epochs"] > 1}
+    if counted.read_over:
+        told = ", ".join(f"'{source}' {epochs:.1f} times" for source, epochs in counted.read_over.items())
         log.warning(
-            "stage '%s': %d rows of calibration text are more than its sources hold; read over: %s (set fewer "
-            "importance.samples, or other weights)",
+            "stage '%s': %d rows of calibration text are more than its sources hold; %d of them are different, and "
+            "read over were %s (set fewer importance.samples, or other weights)",
             name,
-            scoring.samples,
+            counted.rows,
+            counted.different_rows,
             told,
+        )
+    elif counted.different_rows < counted.rows:
+        log.warning(
+            "stage '%s': of %d rows of calibration text %d are different: its sources repeat themselves (run `kanana "
+            "dedup`)",
+            name,
+            counted.rows,
+            counted.different_rows,
         )
 
 

@@ -40,10 +40,12 @@ def run(name: str, config: PruneStage, context: Context) -> None:
     """Scores the parent on calibration text, and writes `model/`, `surgery.json` and the scores."""
     own, parent = config.prune, context.find(config.start)
     architecture(name, config, parent.architecture)  # reject an impossible shape before computing anything
-    scores, flops = cut.score_once(name, config, own.importance, own.seq_len, "prune.seq_len", context)
+    lengths = prune.block_lengths(parent.architecture, [own.shape])
+    scores, flops = cut.score_once(name, config, own.importance, own.seq_len, lengths, "prune.seq_len", context)
     cuts = prune.cut_list(parent.architecture, own.shape, scores, f"{name}.prune.shape")
-    more = {"importance": dataclasses.asdict(own.importance)}
-    cut.carry_out(cuts, parent, context.workdir / name, name, {"calibration": flops}, more)
+    folder = context.workdir / name
+    more = {"importance": dataclasses.asdict(own.importance), "calibration": cut.calibration_of(folder)}
+    cut.carry_out(cuts, parent, folder, name, {"calibration": flops}, more)
 
 
 KIND = Kind("prune", PruneStage, run, architecture=architecture, chapter=surgery_chapter.CHAPTER)

@@ -88,7 +88,8 @@ def run(name: str, config: SearchStage, context: Context) -> None:
     parent = context.find(config.start)
     before = parent.architecture
     shapes = {search.label(prune.shape(before, s)): s for s in search.candidates(before, own)}
-    scores, calibration = cut.score_once(name, config, own.importance, own.seq_len, "search.seq_len", context)
+    lengths = prune.block_lengths(before, shapes.values())
+    scores, calibration = cut.score_once(name, config, own.importance, own.seq_len, lengths, "search.seq_len", context)
     cuts = {label: prune.cut_list(before, shape, scores) for label, shape in shapes.items()}
     log.info("stage '%s': %d candidates: %s", name, len(cuts), ", ".join(cuts))
     found: dict[str, Candidate] = {}
@@ -118,14 +119,9 @@ def run(name: str, config: SearchStage, context: Context) -> None:
         result["spearman_with_last"] = _rank_correlations(found, own.rungs)
         write_json(folder / search_chapter.RESULT, result)
     flops = {kind: sum(c.flops[kind] for c in found.values()) for kind in ("train", "teacher")}
-    cut.carry_out(
-        cuts[ranked[0]],
-        parent,
-        folder,
-        name,
-        flops | {"calibration": calibration},
-        {"importance": dataclasses.asdict(own.importance), "searched": ranked[0]},
-    )
+    more = {"importance": dataclasses.asdict(own.importance), "calibration": cut.calibration_of(folder)}
+    spent = flops | {"calibration": calibration}
+    cut.carry_out(cuts[ranked[0]], parent, folder, name, spent, more | {"searched": ranked[0]})
     if jax.process_index() == 0:
         for label in ranked:  # weights and moments of many models; their figures stay
             shutil.rmtree(folder / "candidates" / label / "checkpoints", ignore_errors=True)

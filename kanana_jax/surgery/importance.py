@@ -9,7 +9,7 @@ batch (L2 norm).
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -25,7 +25,7 @@ from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 
 SCORES = "importance.npz"
-FIELDS = ("channels", "neurons", "heads", "layers", "residual")
+FIELDS = ("channels", "neurons", "heads", "layers", "residual", "blocks")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ImportanceConfig:
       sequence, batch: how magnitudes are aggregated over the tokens of a row, and over rows.
       neurons: `intermediate`: silu(gate) · up; `gate_up`: mean of the magnitudes of gate and up.
       layers: `cosine`: how far a layer turns the stream; `perplexity`: how much the mean loss of the next token rises
-        without it (arXiv:2402.02834, §3.1), a forward pass for every layer.
+        without it (arXiv:2402.02834, §3.1), a forward pass for every layer. Blocks of layers are scored alike.
       layer_sum: whether channel scores are summed over the norms of all layers; else the final norm's count alone.
       samples: rows of calibration text (Minitron: 1,024).
       batch_size: rows at once.
@@ -71,6 +71,10 @@ class Importance:
       layers: `[L]`, 1 − cos(input, output), averaged over tokens (block influence, arXiv:2403.03853, eq. 1); or the
         rise of the loss without the layer, nats per token.
       residual: `[2·L + 1, D]`, mean squares of each channel before each norm, relative to the norm's.
+      blocks: `[L, L]`: row n − 1, place i is the score of layers i … i + n − 1 together: how far they turn the stream
+        (arXiv:2403.17887, §3.1, whose distance is arccos / π of the same cosine), or the rise of the loss without all
+        of them. Layers that undo each other weigh nothing together, and small turns add up. Infinite where a block
+        would hold the last layer, or was not asked for.
     """
 
     channels: np.ndarray
@@ -78,6 +82,7 @@ class Importance:
     heads: np.ndarray
     layers: np.ndarray
     residual: np.ndarray
+    blocks: np.ndarray
 
     def check(self, a: Architecture) -> None:
         """Raises UserError if these are not the scores of a model of this shape, or not finite."""
@@ -87,12 +92,13 @@ class Importance:
             "heads": (a.num_layers, a.num_heads),
             "layers": (a.num_layers,),
             "residual": (2 * a.num_layers + 1, a.embed_dim),
+            "blocks": (a.num_layers, a.num_layers),
         }
         for name, shape in wanted.items():
             found = getattr(self, name)
             if found.shape != shape:
                 raise UserError(f"importance '{name}' has shape {found.shape}, the model needs {shape}: score it again")
-            if not np.isfinite(found).all():
+            if np.isnan(found).any() or (name != "blocks" and not np.isfinite(found).all()):
                 raise UserError(f"importance '{name}' is not finite: the calibration data or the model are broken")
 
     def save(self, folder: pathlib.Path, about: dict[str, Any]) -> None:
@@ -111,30 +117,45 @@ class Importance:
             raise UserError(f"{folder} holds no importance scores ({error}): prune from the model instead") from error
 
 
-def forward_passes(config: ImportanceConfig, num_layers: int) -> int:
-    """Over each row of calibration text; 0 where scores are of weights alone."""
+def forward_passes(config: ImportanceConfig, num_layers: int, lengths: Sequence[int] = ()) -> int:
+    """Over each row of calibration text; 0 where scores are of weights alone. `lengths` as of `score`."""
     passes = 1 if config.method in ("activation", "wanda") else 0
-    return passes + (num_layers + 1 if config.layers == "perplexity" else 0)
+    return passes + (len(_blocks(num_layers, lengths)) + 1 if config.layers == "perplexity" else 0)
+
+
+def _blocks(num_layers: int, lengths: Sequence[int]) -> np.ndarray:
+    """First layers and ends of what is scored: each layer, then the blocks of these lengths, `[P, 2]`."""
+    singles = [(i, i + 1) for i in range(num_layers)]
+    return np.array([*singles, *((i, i + n) for n in lengths if n > 1 for i in range(num_layers - n))])
 
 
 def score(
-    config: ImportanceConfig, model: Model, params: Params, batches: Iterable[Rows[jax.Array]]
+    config: ImportanceConfig,
+    model: Model,
+    params: Params,
+    batches: Iterable[Rows[jax.Array]],
+    lengths: Sequence[int] = (),
 ) -> Importance:
     """Scores a model; parameters and batches may be sharded, nothing is gathered but the scores.
 
     Args:
       batches: packed rows; tokens of weight 0 do not count.
+      lengths: of the blocks of layers that are scored. With `cosine` any at all keep the states between all layers of
+        a batch, as training with checkpointed layers does; with `perplexity` each costs a pass for each block.
 
     Raises:
       UserError: no calibration text, or scores that are not finite.
     """
     a = model.architecture
-    observe = jax.jit(functools.partial(_sums, config, model))
-    without = jax.jit(functools.partial(_losses_without, model))
+    blocks = _blocks(a.num_layers, lengths)
+    by_loss = config.layers == "perplexity"
+    between = not by_loss and len(blocks) > a.num_layers
+    observe = jax.jit(functools.partial(_sums, config, model, between))
+    without = jax.jit(functools.partial(_losses_without, model, blocks))
     total = None
     for batch in batches:
         found = observe(params, batch)
-        if config.layers == "perplexity":
+        if by_loss:
             found["without"] = without(params, batch)
         total = found if total is None else jax.tree.map(jnp.add, total, found)
     if total is None:
@@ -148,17 +169,29 @@ def score(
     channels = norms.sum(axis=0) if config.layer_sum else norms[-1]
     if config.method != "activation":
         channels, neurons, heads = _from_weights(config, a, params, norms, neurons, heads)
-    if config.layers == "perplexity":
-        layers = (total["without"][:-1] - total["without"][-1]) / tokens
+    starts, ends = blocks.T
+    if by_loss:
+        scores = (total["without"][:-1] - total["without"][-1]) / tokens
     else:
-        layers = 1.0 - total["cosine"] / tokens
-    found = Importance(*(np.asarray(x, np.float32) for x in (channels, neurons, heads, layers, residual)))
+        turned = total["between"][starts[a.num_layers :], ends[a.num_layers :]] if between else []
+        scores = 1.0 - np.concatenate([total["cosine"], turned]) / tokens
+    together = np.full((a.num_layers, a.num_layers), np.inf)
+    together[ends - starts - 1, starts] = scores
+    together[:, -1] = np.inf  # the last layer, alone
+    layers = scores[: a.num_layers]
+    found = Importance(*(np.asarray(x, np.float32) for x in (channels, neurons, heads, layers, residual, together)))
     found.check(a)
     return found
 
 
-def _sums(config: ImportanceConfig, model: Model, params: Params, batch: Rows[jax.Array]) -> dict[str, jax.Array]:
-    """Sums over one batch, each layer's reduced as soon as it is there."""
+def _sums(
+    config: ImportanceConfig, model: Model, between: bool, params: Params, batch: Rows[jax.Array]
+) -> dict[str, jax.Array]:
+    """Sums over one batch, each layer's reduced as soon as it is there.
+
+    Args:
+      between: also Σ cos between the inputs of any two layers, `[L, L]`.
+    """
     weights_BT = batch.weights.astype(jnp.float32)
     rows_B = (weights_BT.sum(axis=1) > 0).astype(jnp.float32)
     count_B = jnp.maximum(weights_BT.sum(axis=1), 1.0)
@@ -189,19 +222,27 @@ def _sums(config: ImportanceConfig, model: Model, params: Params, batch: Rows[ja
         before, after = taps["input"].astype(jnp.float32), taps["output"].astype(jnp.float32)
         norm = jnp.sqrt(jnp.square(before).sum(axis=-1) * jnp.square(after).sum(axis=-1))
         cosine_BT = (before * after).sum(axis=-1) / jnp.maximum(norm, 1e-12)
-        return {
+        seen = {
             "norms": jnp.stack([aggregate(magnitude(taps[name])) for name in ("attention_norm", "mlp_norm")]),
             "neurons": aggregate(neurons_BTF),
             "heads": aggregate(heads_BTH),
             "cosine": (cosine_BT * weights_BT).sum(),
             "raw": jnp.stack([squares(taps[name], jnp.ones(())) for name in ("attention_norm", "mlp_norm")]),
         }
+        if between:
+            length = jnp.sqrt(jnp.square(before).sum(axis=-1, keepdims=True))
+            seen["turned"] = (before / jnp.maximum(length, 1e-12)).astype(taps["input"].dtype)
+        return seen
 
     (hidden_BTD, seen), _ = model(params, batch, observe=observe)
     gains_L2D = jnp.stack(
         [params["blocks"][name]["scale"].astype(jnp.float32) for name in ("attention_norm", "mlp_norm")], axis=1
     )
     raw_L2D = seen.pop("raw")
+    if between:
+        turned_LBTD = seen.pop("turned")
+        weighted_LBTD = turned_LBTD * weights_BT[..., None].astype(turned_LBTD.dtype)
+        seen["between"] = jnp.einsum("ibtd,jbtd->ij", weighted_LBTD, turned_LBTD, preferred_element_type=jnp.float32)
     return {
         **seen,
         "squares": raw_L2D / jnp.square(jnp.where(gains_L2D == 0, 1.0, gains_L2D)),
@@ -212,13 +253,13 @@ def _sums(config: ImportanceConfig, model: Model, params: Params, batch: Rows[ja
     }
 
 
-def _losses_without(model: Model, params: Params, batch: Rows[jax.Array]) -> jax.Array:
-    """Summed next-token losses of a batch without each layer, and with all of them, `[L + 1]`."""
-    layers = model.architecture.num_layers
+def _losses_without(model: Model, gone: np.ndarray, params: Params, batch: Rows[jax.Array]) -> jax.Array:
+    """Summed next-token losses of a batch without each block of `gone` `[P, 2]`, and with all layers, `[P + 1]`."""
+    places = jnp.arange(model.architecture.num_layers)
 
-    def loss(gone):
+    def loss(block):
         # A layer whose outputs are zero adds nothing to the stream: it is as good as not there.
-        stays = jnp.arange(layers) != gone
+        stays = (places < block[0]) | (places >= block[1])
         blocks = params["blocks"]
         attention, mlp = blocks["attention"], blocks["mlp"]
         o = attention["o"] * stays[:, None, None, None].astype(attention["o"].dtype)
@@ -227,7 +268,7 @@ def _losses_without(model: Model, params: Params, batch: Rows[jax.Array]) -> jax
         hidden_BTD, unembedding_VD = model({**params, "blocks": blocks}, batch)
         return cross_entropy(hidden_BTD, unembedding_VD, batch.targets, batch.weights).nll
 
-    return jax.lax.map(loss, jnp.arange(layers + 1))
+    return jax.lax.map(loss, jnp.asarray(np.concatenate([gone, [(0, 0)]])))
 
 
 def _from_weights(config: ImportanceConfig, a: Architecture, params: Params, norms, neurons, heads):

@@ -1,11 +1,12 @@
 """Width and depth pruning: which parts stay, by their importance."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
 
-from kanana_jax.errors import ConfigError
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.models.architecture import Architecture
 from kanana_jax.surgery.cuts import CutList
 from kanana_jax.surgery.importance import Importance
@@ -20,8 +21,8 @@ class PruneConfig:
       tie_embeddings: average the two embeddings (Kanana: from 4.5B to 2.1B).
       align_groups: take the same number of query heads from every KV group, as Kanana does; without it heads are ranked
         over all groups and read keys that they were not trained with (Table 15's control, never a good idea).
-      layers: which go. `scattered`: the least important; `contiguous`: the block that is least important together;
-        `last`: those before the last.
+      layers: which go. `scattered`: the least important; `contiguous`: the block that is least important together, as
+        a block (`Importance.blocks`); `last`: those before the last.
       rescale_norms: multiply each gain by rms(kept channels) / rms(all), so that what comes out is as large as before.
     """
 
@@ -78,11 +79,11 @@ def cut_list(before: Architecture, config: PruneConfig, importance: Importance, 
 
     Raises:
       ConfigError: see `shape`.
-      UserError: importance scores of another model.
+      UserError: importance scores of another model, or none of blocks so long.
     """
     after = shape(before, config, key)
     importance.check(before)
-    layers = _layers(importance.layers, after.num_layers, config.layers)
+    layers = _layers(importance, after.num_layers, config.layers)
     channels = neurons = heads = kv_heads = scales = None
     if after.embed_dim < before.embed_dim:
         channels = _best(importance.channels, after.embed_dim)
@@ -118,17 +119,26 @@ def _heads(scores: np.ndarray, before: Architecture, after: Architecture, align:
     return heads, kv_heads
 
 
-def _layers(scores: np.ndarray, count: int, how: str) -> tuple[int, ...]:
+def block_lengths(before: Architecture, configs: Iterable[PruneConfig]) -> tuple[int, ...]:
+    """The lengths of the blocks of layers whose scores these cuts ask for, ascending; see `importance.score`."""
+    contiguous = [config for config in configs if config.layers == "contiguous"]
+    gone = {before.num_layers - (config.num_layers or before.num_layers) for config in contiguous}
+    return tuple(sorted(gone - {0, 1}))
+
+
+def _layers(importance: Importance, count: int, how: str) -> tuple[int, ...]:
     """The layers that stay."""
-    total = len(scores)
+    total = len(importance.layers)
     gone = total - count
     if how == "scattered" or not gone:
-        return _best(scores, count)
+        return _best(importance.layers, count)
     if how == "last":
         return (*range(total - gone - 1), total - 1)
-    # The first and the last layer stay: nothing else does their work (arXiv:2403.17887, §4; arXiv:2408.11796, §4.2).
-    inner = total - 2 - gone
-    if inner < 0:
-        return _best(scores, count)
-    start = 1 + int(np.argmin([scores[1 + i : 1 + i + gone].sum() for i in range(inner + 1)]))
+    # The last layer stays, and the first where others are enough: nothing else does their work (arXiv:2403.17887, §4;
+    # arXiv:2408.11796, §4.2).
+    first = min(1, count - 1)
+    scores = importance.blocks[gone - 1, first : total - gone]
+    if not np.isfinite(scores).all():
+        raise UserError(f"importance has no scores of blocks of {gone} layers: score the model again for this shape")
+    start = first + int(np.argmin(scores))
     return (*range(start), *range(start + gone, total))

@@ -178,6 +178,48 @@ def test_the_cached_teacher_is_the_kl_of_k_tokens_and_the_rest(case, k, ce, mesh
         assert float(grads[name][at]) == pytest.approx(slope, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 1e-4), (jnp.bfloat16, 1e-2)])
+@pytest.mark.parametrize("mesh", [None, dict(tensor=2)])
+def test_the_gradient_holds_where_the_students_tail_is_tiny(dtype, tolerance, mesh):
+    """Logits are the hidden states themselves; finite differences in float64, with log u summed over the other tokens."""
+    rng, size, k = np.random.default_rng(0), 12, 3
+    tails = [(u, t) for u in (0.5, 1e-3, 1e-6, 1e-8, 1e-10, 1e-12, 1e-30) for t in (0.3, 1e-3, 0.0)]
+    logits = rng.normal(size=(1, len(tails), size))
+    ids = np.stack([rng.permutation(size)[:k] for _ in tails])
+    log_p = np.empty((len(tails), k))
+    for i, (u, t) in enumerate(tails):
+        inside = np.isin(np.arange(size), ids[i])
+        logits[0, i, ~inside] += np.log(u / np.exp(logits[0, i, ~inside]).sum())
+        logits[0, i, inside] += np.log((1 - u) / np.exp(logits[0, i, inside]).sum())
+        log_p[i] = np.log((1 - t) * rng.dirichlet(np.ones(k)))
+    log_p = log_p.astype(np.float32).astype(np.float64)
+    hidden = np.asarray(jnp.asarray(logits, dtype), np.float64)  # as rounded
+
+    def value(i, z):
+        log_q, inside, p = log_softmax(z), np.isin(np.arange(size), ids[i]), np.exp(log_p[i])
+        t, log_u = tails[i][1], np.logaddexp.reduce(log_q[~inside])
+        return (p * (log_p[i] - log_q[ids[i]])).sum() + (t * (np.log(t) - log_u) if t else 0.0)
+
+    wanted = np.zeros((len(tails), size))
+    for i in range(len(tails)):
+        for j in range(size):
+            step = 1e-5 * np.eye(size)[j]
+            wanted[i, j] = (value(i, hidden[0, i] + step) - value(i, hidden[0, i] - step)) / 2e-5
+    rest = [jnp.asarray(ids[None], jnp.int32), jnp.asarray(log_p[None], jnp.float32)]
+    rest += [jnp.zeros((1, len(tails)), jnp.int32), jnp.ones((1, len(tails)))]
+
+    def loss(hidden):
+        return cached_distillation(hidden, jnp.eye(size, dtype=dtype), *rest, config=DistillationConfig()).loss
+
+    with jax.set_mesh(make_mesh(MeshConfig(**mesh), jax.devices()[:2])) if mesh else contextlib.nullcontext():
+        found, slope = jax.jit(jax.value_and_grad(loss))(jnp.asarray(hidden, dtype))
+    assert float(found) == pytest.approx(sum(value(i, hidden[0, i]) for i in range(len(tails))), rel=1e-4)
+    slope = np.asarray(slope, np.float64)[0]
+    np.testing.assert_allclose(slope, wanted, rtol=tolerance, atol=3e-7)
+    outside = np.array([slope[i][~np.isin(np.arange(size), ids[i])].sum() for i in range(len(tails))])
+    np.testing.assert_allclose(outside, [u - t for u, t in tails], rtol=2e-2, atol=5e-5)  # so much flows into the tail
+
+
 def test_with_all_tokens_cached_it_is_the_online_loss(case):
     c = DistillationConfig(ce_weight=0.2)
     online, cached = _ours(case, _online(case, c)), _ours(case, _cached(case, c, V))

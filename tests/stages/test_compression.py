@@ -46,6 +46,7 @@ def test_every_stage_leaves_a_model_and_its_cost(run):
     assert _card(workdir, "pruned")["flops"]["calibration"] == pytest.approx(forward * 8 * 64)
     assert stage2["flops"]["teacher"] == 0
     assert len(losses(workdir, "student")) == 6
+    assert json.loads((workdir / "pruned/surgery.json").read_text())["calibration"]["rows"] == 8
     report = json.loads((workdir / "upscaled/surgery.json").read_text())
     assert report["layers"] == [0, 1, 1]
     page = (workdir / "report.html").read_text()
@@ -212,9 +213,11 @@ def test_calibration_rows_are_as_many_as_named_and_the_same_on_any_devices(run, 
         made = make_mesh(MeshConfig(**mesh), jax.devices()[:count])
         context = recipe_context.Run(parsed, stages, prepared, tokenizer, made, workdir)
         found = []
-        for batch in cut.calibration_batches("pruned", stages["pruned"], context, scoring, 64):
+        counted = cut.Calibration()
+        for batch in cut.calibration_batches("pruned", stages["pruned"], context, scoring, 64, counted):
             assert len(batch.inputs) % count == 0
             found += [np.asarray(batch.inputs)[i] for i in np.flatnonzero(np.asarray(batch.weights).sum(axis=1))]
+        assert counted == cut.Calibration(samples, len({row.tobytes() for row in found}))
         return found
 
     want = rows(dict(), 1)
@@ -238,13 +241,15 @@ def test_calibration_text_that_is_read_over_is_told(run, caplog):
     )
     for samples, told in ((8, False), (1200, True)):
         caplog.clear()
-        assert sum(
-            1
-            for _ in cut.calibration_batches(
-                "pruned", stages["pruned"], context, ImportanceConfig(samples=samples, batch_size=200), 64
-            )
-        )
+        scoring, counted = ImportanceConfig(samples=samples, batch_size=200), cut.Calibration()
+        batches = cut.calibration_batches("pruned", stages["pruned"], context, scoring, 64, counted)
+        different = {row.tobytes() for batch in batches for row in np.asarray(batch.inputs)}
+        assert counted.rows == samples and bool(counted.read_over) == told
         assert ("rows of calibration text are more than its sources hold" in caplog.text) == told
+        if told:
+            assert min(counted.read_over.values()) > 1
+            assert f"{counted.different_rows} of them are different" in caplog.text
+            assert counted.different_rows == len(different)
 
 
 def test_a_search_prefers_a_number_to_none():

@@ -40,7 +40,8 @@ def _params(a=TEACHER, seed=0):
 def _scores(a=TEACHER, seed=0):
     draw = np.random.default_rng(seed)
     shapes = [(a.embed_dim,), (a.num_layers, a.mlp_dim), (a.num_layers, a.num_heads), (a.num_layers,)]
-    return Importance(*(draw.random(s).astype(np.float32) for s in (*shapes, (2 * a.num_layers + 1, a.embed_dim))))
+    shapes += [(2 * a.num_layers + 1, a.embed_dim), (a.num_layers, a.num_layers)]
+    return Importance(*(draw.random(s).astype(np.float32) for s in shapes))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
@@ -187,15 +188,24 @@ def test_the_highest_scores_stay_and_every_group_keeps_as_many_heads():
     assert [set(h) for h in loose.heads] == [set(np.argsort(row)[-4:]) for row in scores.heads]
 
 
-@pytest.mark.parametrize("layers, gone", [("scattered", 2), ("contiguous", 2), ("contiguous", 3), ("last", 2)])
+@pytest.mark.parametrize(
+    "layers, gone",
+    [("scattered", 2), ("contiguous", 1), ("contiguous", 2), ("contiguous", 3), ("contiguous", 4), ("last", 2)],
+)
 def test_which_layers_go(layers, gone):
     scores = np.array([0.1, 0.5, 0.05, 0.3, 0.6], np.float32)
-    importance = dataclasses.replace(_scores(), layers=scores)
+    blocks = np.full((5, 5), np.inf, np.float32)
+    blocks[0, :4] = scores[:4]
+    blocks[1, :3] = 0.02, 0.1, 0.2  # the first layer stays; layers 1 and 2 undo each other
+    blocks[2, :2], blocks[3, 0] = (0.1, 0.9), 0.7
+    importance = dataclasses.replace(_scores(), layers=scores, blocks=blocks)
     cuts = prune.cut_list(TEACHER, prune.PruneConfig(num_layers=5 - gone, layers=layers), importance)
     left = {
         ("scattered", 2): (1, 3, 4),
-        ("contiguous", 2): (0, 1, 4),
+        ("contiguous", 1): (0, 1, 3, 4),
+        ("contiguous", 2): (0, 3, 4),
         ("contiguous", 3): (0, 4),
+        ("contiguous", 4): (4,),
         ("last", 2): (0, 1, 4),
     }
     assert cuts.layers == left[layers, gone]
@@ -339,6 +349,9 @@ def test_other_refusals():
     broken = dataclasses.replace(_scores(), layers=np.full(5, np.nan, np.float32))
     with pytest.raises(UserError, match="not finite"):
         prune.cut_list(TEACHER, prune.PruneConfig(mlp_dim=8), broken)
+    alone = dataclasses.replace(_scores(), blocks=np.full((5, 5), np.inf, np.float32))
+    with pytest.raises(UserError, match="no scores of blocks of 2 layers"):
+        prune.cut_list(TEACHER, prune.PruneConfig(num_layers=3), alone)
     with pytest.raises(ConfigError, match="has 5 already"):
         upscale.cut_list(TEACHER, upscale.UpscaleConfig(5))
     with pytest.raises(ConfigError, match="reaches 10 at most"):
