@@ -30,10 +30,14 @@ OF_LINES = (
     "line_punctuation",
     "short_lines",
 )
-# A text is spam if these words are a tenth of it, and three different ones; boilerplate if footers are a fifth of it,
-# and four different ones. A text about one of them has one word many times, a page with a footer few words of many.
-SPAM = dict(signal="spam", max=0.1, where=dict(spam_words=3))
-BOILERPLATE = dict(signal="boilerplate", max=0.2, where=dict(boilerplate_phrases=4))
+# How much of a text its spam words and footers may be, by how many different ones there are. A text about casinos,
+# log-in or the tricks of shops has a few words many times, a page with a footer many words once; what sells has both.
+PHRASES = dict(
+    spam=dict(signal="spam", max=0.3, where=dict(spam_words=3)),
+    spam_list=dict(signal="spam", max=0.12, where=dict(spam_words=12)),
+    boilerplate=dict(signal="boilerplate", max=0.35, where=dict(boilerplate_phrases=4)),
+    menu=dict(signal="boilerplate", max=0.15, where=dict(boilerplate_phrases=15)),
+)
 SPAM_WORDS = (
     "online casino", "casino bonus", "free spins", "no deposit bonus", "slot online", "online slots",
     "sports betting", "payday loan", "payday loans", "fast cash", "viagra", "cialis", "levitra", "online pharmacy",
@@ -128,7 +132,7 @@ def get_config(arg: str = ""):
         made = chosen(LEFT_OUT)
         made.stop_word_share = dict(signal="stop_word_share", min=0.1)
         made = made if arg == "unfitted" else fitted(made, THRESHOLDS)
-        made.spam, made.boilerplate = SPAM, BOILERPLATE
+        made.update(PHRASES)
     c.filters = dict(
         en=dict(
             unit="word",

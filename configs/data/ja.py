@@ -48,7 +48,7 @@ def get_config(arg: str = ""):
     rules.hiragana_of_japanese = dict(signal="hiragana_of_japanese", min=0.18)
     rules.ellipses = dict(signal="ellipses_per_sentence", max=0.2)
     rules = rules if arg == "unfitted" else en.fitted(rules, THRESHOLDS)
-    rules.spam, rules.boilerplate = en.SPAM, en.BOILERPLATE
+    rules.update(en.PHRASES)
     # Share of the text: documentation that is half code must pass, other languages not.
     rules.language = dict(signal="language", min=0.2)
     c.filters = dict(

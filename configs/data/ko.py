@@ -52,7 +52,7 @@ def get_config(arg: str = ""):
     rules.hangul = dict(signal="hangul", min=0.25)
     rules.jamo = dict(signal="jamo", max=0.02)
     rules = rules if arg == "unfitted" else en.fitted(rules, THRESHOLDS)
-    rules.spam, rules.boilerplate = en.SPAM, en.BOILERPLATE
+    rules.update(en.PHRASES)
     # Share of the text: documentation that is half code must pass, other languages not.
     rules.language = dict(signal="language", min=0.2)
     c.filters = dict(
