@@ -17,14 +17,14 @@ _DOMAIN = re.compile(
     + _TLD
     + r"|(?:[A-Za-z0-9-]{1,63}\.){0,2}[A-Za-z0-9"
     + _HAN
-    + r"-]{1,30}\.(?:"
+    + r"-]{1,30}\.(?:[A-Za-z0-9-]{1,63}\.){0,2}(?:"
     + _TLD_IDN
     + "|"
     + _TLD
     + "))"
 )
 _HIDDEN_AT = re.compile(
-    r"[\[({<（［【] ?(?:at|골뱅이|앳|アット(?:マーク)?|@|＠) ?[\])}>）］】]|골뱅이|アットマーク"
+    r"[\[({<（［【] ?(?:at|골뱅이|앳|アット(?:マーク)?|あっと|@|＠) ?[\])}>）］】]|골뱅이|アットマーク"
     r"|(?<=[A-Za-z0-9])[\[(（]a[\])）](?=[A-Za-z0-9])",
     re.I,
 )
@@ -44,7 +44,20 @@ _HIDDEN = (
     "(a)",
     "（a）",
 )
-_HIDDEN += ("골뱅이", "アット", "[앳]", "(앳)", "[@]", "(@)", "（@）", "[＠]", "(＠)")
+_HIDDEN += (
+    "[あっと]",
+    "(あっと)",
+    "（あっと）",
+    "골뱅이",
+    "アット",
+    "[앳]",
+    "(앳)",
+    "[@]",
+    "(@)",
+    "（@）",
+    "[＠]",
+    "(＠)",
+)
 _HIDDEN_DOMAIN = re.compile(
     r" ?[A-Za-z0-9-]{1,63}(?:(?:\.| ?[\[({<（［] ?(?:dot|점|닷|ドット|\.) ?[\])}>）］] ?| (?:dot|점|닷|ドット) )"
     r"[A-Za-z0-9-]{1,63}){1,4}",
@@ -60,6 +73,7 @@ _NO_DOMAIN = re.compile(
 )
 _NEXT_SENTENCE = re.compile(r"(?<=[a-z])\.[A-Z][a-z]+$")
 _LONG_TLDS = {"info", "name", "shop", "site", "tech", "news", "blog", "online", "cloud", "email"}
+_URL_BEFORE = re.compile(r"[a-z]://[^\s/@]{0,64}\Z")
 _REPOSITORY = {"git", "hg", "svn"}
 
 _IP4 = re.compile(r"(?<![0-9])(?<![0-9]\.)(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9])(?!\.[A-Za-z0-9])")
@@ -106,9 +120,11 @@ def _local(text: str, at: int) -> int:
 
 
 def _is_code(text: str, start: int, at: int, end: int) -> bool:
-    """The address of a repository, or a product of matrices: `q@k.transpose(1, 0)`."""
+    """The address of a repository, the user of a URL, or a product of matrices: `q@k.transpose(1, 0)`."""
     after = text[end : end + 1]
     if text[start:at] in _REPOSITORY and after in (":", "/"):
+        return True
+    if _URL_BEFORE.search(text, max(0, start - 80), start):
         return True
     last = text[text.rfind(".", at, end) + 1 : end].lower()
     return len(last) > 3 and last not in _LONG_TLDS and after in ("(", "[", "=")

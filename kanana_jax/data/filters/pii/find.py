@@ -22,7 +22,12 @@ class Found(NamedTuple):
 
 # Ordinary text has few places with so many digits: the patterns of numbers look at nothing else.
 _BETWEEN = re.escape(
-    " -~./()_（）／～－" + folding.DASHES + folding.LIKE_DASHES + folding.TILDES + folding.DOTS + folding.SPACES
+    " -~./()[]_（）［］〔〕／～－"
+    + folding.DASHES
+    + folding.LIKE_DASHES
+    + folding.TILDES
+    + folding.DOTS
+    + folding.SPACES
 )
 _DIGITS = re.compile(f"[0-9０-９][0-9０-９{_BETWEEN}]{{5,}}[0-9０-９]")
 _PLAIN_DATE = re.compile(r"(?:19|20)[0-9]{2}[-./] ?[0-9]{1,2}[-./] ?[0-9]{1,2}")
@@ -86,9 +91,9 @@ def _numbers(text: str, region: re.Match) -> Iterator[Candidate]:
     place = Place(folded, len(before), len(before) + len(run))
     if count >= 7:
         called = list(phones(place))
-        found = [*numbers.residents(place), *numbers.my_numbers(place), *numbers.cards(place), *called]
-        # What is formed like a telephone number is none of a bank.
-        found += [one for one in numbers.accounts(place) if all(one[2] <= p[1] or p[2] <= one[1] for p in called)]
+        found = [*called, *numbers.accounts(place, called)]
+        if count >= 12:
+            found += [*numbers.residents(place), *numbers.my_numbers(place), *numbers.cards(place)]
         yield from ((kind, s + start, e + start) for kind, s, e in found)
     if run.count(".") + run.count("．") >= 3:
         yield from ((kind, s + start, e + start) for kind, s, e in addresses.machines_at(place))

@@ -33,12 +33,12 @@ _BEFORE = {
         r"|農協|(?<![가-힣])(?:국민|신한|우리|하나|기업|산업|부산|대구|광주|전북|경남|제주)(?=[ :/]{0,4}\Z)"
         r"|(?<![a-z])bank(?![a-z])"
     ),
-    "deposit": r"(?:普通|当座|貯蓄)(?:預金|口座)?",
+    "deposit": r"(?:普通|当座|貯蓄)(?:預金|口座)?|\(普\)|\(当\)",
     "phone": (
         r"전화|연락|휴대|핸드폰|핸폰|(?<!쿠)폰|모바일|문의|상담|팩스|직통|대표 ?번호|문자(?!열)|카톡|안심번호"
         r"|[☎☏✆📞📱]|電話|携帯|連絡先|ファ?ックス|問い?合わ?せ|ホットライン|フリ[ー-]ダイ[ヤア]ル|telephone|phone"
         r"|mobile|hotline|whatsapp|(?<![a-z])(?:tel|fax|cell|call|text|sms|dial|ring|contact|reach|office|ph|h\.?p"
-        r"|c\.?p)(?![a-z])|(?<![a-z0-9.])[tmhfpc](?=[.:) ]{0,3}\Z)"
+        r"|c\.?p)(?![a-z])|(?<![a-z0-9.(_-])[tmhfpc](?=[.:) ]{1,3}\Z)"
     ),
     "ip": (
         r"아이 ?피(?!타임)|게이트웨이|ゲ[ー-]トウェイ|네임서버|프록시|アドレス|inet|remote_addr|forwarded-for|://"
@@ -70,7 +70,7 @@ _BEFORE = {
         r"|document|application|employee|student) ?(?:id|code)?\.? ?(?:no(?![a-z])|number|num|nr|#|id|code)"
     ),
 }
-_LABEL = re.compile("|".join(f"(?P<{name}>{words})" for name, words in _BEFORE.items()), re.I)
+_LABEL = re.compile("|".join(f"(?P<{name}>{words})" for name, words in _BEFORE.items()))  # in lower case
 _AFTER = re.compile(r"^[ )'\"`*>,/]{0,3}(?:\([^()\n]{0,12})?(?:은행|뱅크|예금주|계좌|농협|신협|우체국|銀行|口座)")
 _BANK_AFTER = re.compile(
     r"^[ )/,]{0,3}\(?(?:국민|신한|우리|하나|기업|산업|카카오|토스|새마을|[가-힣]{2,6}(?:은행|뱅크)|농협|신협"
@@ -89,14 +89,18 @@ _SINCE_AFTER = re.compile(
 
 def before(text: str, at: int) -> Label:
     """The nearest label before `text[at]` with no digit between, on the same line or alone on the one before."""
-    start = max(0, at - WINDOW)
+    start, first = at, max(0, at - WINDOW)
+    while start > first and (not text[start - 1].isdigit() or text[start - 2 : start - 1] in ("v", "V")):  # "IPv4"
+        start -= 1
+    base = max(first, start - 1)  # with the digit before it, which may make a letter no label
+    window = text[base:at].lower()
+    if len(window) != at - base:
+        window = text[base:at]  # some letters have two for their lower case
     last = NONE
-    for match in _LABEL.finditer(text, start, at):
-        if text[match.start() - 1 : match.start()] != "<" or text[match.end() : match.end() + 1] != ">":
-            last = Label(match.lastgroup or "", at - match.end())  # else: what was replaced before
-    if last.name and any(c.isdigit() for c in text[at - last.gap : at]) or text.count("\n", at - last.gap, at) > 1:
-        return NONE
-    return last
+    for match in _LABEL.finditer(window, start - base):
+        if window[match.start() - 1 : match.start()] != "<" or window[match.end() : match.end() + 1] != ">":
+            last = Label(match.lastgroup or "", len(window) - match.end())  # else: what was replaced before
+    return NONE if text.count("\n", at - last.gap, at) > 1 else last
 
 
 def names_account(text: str, end: int) -> bool:

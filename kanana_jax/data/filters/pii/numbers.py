@@ -1,7 +1,7 @@
 """Registration numbers, cards and bank accounts: what they look like, and what beside them decides."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kanana_jax.data.filters.pii import checks, labels
 from kanana_jax.data.filters.pii.labels import Label
@@ -15,6 +15,10 @@ _MY_NUMBER = re.compile(START + r"[0-9]{4}([-. ]?)[0-9]{4}\1[0-9]{4}" + END)
 _ACCOUNT = re.compile(
     r"(?<![0-9])(?<![0-9][-_.])"
     r"(?:[0-9]{1,8}(?: ?[-.] ?[0-9]{1,8}){1,4}|[0-9]{2,6}(?: [0-9]{2,8}){1,3}|[0-9]{7,17})(?![0-9]| ?[-.][0-9])"
+)
+# Between the word "account" and one that is shorter than accounts mostly are.
+_NUMBERED = re.compile(
+    r"[ .:()#=|'\"]*(?:no|num|number|번호|番号)?[ .:()#=|'\"]*(?:is|는|은|が|は)?[ .:()#=|'\"]*", re.I
 )
 _DATE = re.compile(r"(?:19|20)[0-9]{2} ?[-./] ?(?:0?[1-9]|1[0-2])(?![0-9])")
 
@@ -49,11 +53,14 @@ def my_numbers(place: Place) -> Iterator[Candidate]:
             yield "my_number", *match.span()
 
 
-def accounts(place: Place) -> Iterator[Candidate]:
-    """Bank accounts: a word for one, or a bank, must stand beside them."""
+def accounts(place: Place, phones: Sequence[Candidate]) -> Iterator[Candidate]:
+    """Bank accounts: a word for one, or a bank, must stand beside them, and they are no telephone numbers."""
+    taken = {i for _, start, end in phones for i in range(start, end)}
     for match in _ACCOUNT.finditer(place.text, place.start, place.end + 3):
         n = sum(c.isdigit() for c in match[0])
         if n < 7 or n > 17 or _DATE.match(match[0]):
+            continue
+        if not taken.isdisjoint(range(*match.span())):
             continue
         label = labels.before(place.text, match.start())
         if _is_account(place.text, match, n, label) and alone(place, *match.span(), label):
@@ -70,7 +77,8 @@ def _is_account(text: str, match: re.Match, n: int, label: Label) -> bool:
             n == 7 and match[0].isdigit() and not between.strip(" :()") and following not in tuple("人台円名年回個枚点")
         )
     if label.name == "account":
-        return label.gap <= FAR and (n >= 10 or label.gap <= NEAR)
+        between = text[match.start() - label.gap : match.start()]
+        return label.gap <= FAR and (n >= 10 or _NUMBERED.fullmatch(between) is not None)
     if label.name == "bank":
         return n >= 10 and label.gap <= FAR and (not match[0].isdigit() or n <= 14)
     return label.name == "" and 10 <= n <= 16 and "-" in match[0] and labels.names_account(text, match.end())

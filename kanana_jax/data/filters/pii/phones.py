@@ -15,13 +15,15 @@ from kanana_jax.data.filters.pii.place import END, NEAR, START, Candidate, Place
 _MAYBE = r"(?: {0,2}[-./~()_]{1,2} {0,2}| {1,2})?"
 _SURELY = r"(?: {0,2}[-./~()_]{1,2} {0,2}| {1,2})"
 _COUNTRY = r"\)?[-. /]{0,3}\(?0?\)?[-. ]{0,2}\(?|\(0|0)"  # "+82-10", "(+82) 10", "+82 (0)10", or the domestic 0
-_KOREAN = r"(?:\(?(?:\+|00)?82" + _COUNTRY
-_JAPANESE = r"(?:\(?(?:\+|00)?81" + _COUNTRY
-_EITHER = r"(?:\(?(?:\+|00)?8[12]" + _COUNTRY
+_KOREAN = r"(?:\(?(?:\+|00[1278]?[- ]?)?82" + _COUNTRY
+_JAPANESE = r"(?:\(?(?:\+|00[1278]?[- ]?)?81" + _COUNTRY
+_EITHER = r"(?:\(?(?:\+|00[1278]?[- ]?)?8[12]" + _COUNTRY
 
 _AREAS = re.compile(r"2|3[1-3]|4[1-4]|5[1-5]|6[1-4]|[678]0|50[2-8]")
 _TOLL_FREE = re.compile(r"120|570|800|990")
 _COUNTED = "만천억자원명개년회字円名年回個枚点"
+_IN_A_NAME = re.compile(r"[A-Za-z0-9+~_)]")  # "gtk+3.0", "14~++2022"
+_YEARS = re.compile(r"20[0-9]{2} ?[-.)] ?20[0-9]{2}")
 _BESIDE = " .:()-=>/|번호는은대표\n"  # between a word and a number without an area
 
 
@@ -60,7 +62,7 @@ def _fixed(phone: _Phone) -> bool:
         return True
     if _TOLL_FREE.fullmatch(area) and len(middle) + len(last) in (6, 7):
         return True
-    parted = "-" in phone.match[0] or ")" in phone.match[0]
+    parted = "-" in phone.match[0] or ")" in phone.match[0] or area in ("3", "6") and not phone.columns
     return len(area + middle + last) == 9 and len(last) == 4 and (phone.called or parted)
 
 
@@ -69,12 +71,15 @@ def _american(phone: _Phone) -> bool:
         return False
     if phone.called or phone.match[0][0] == "+" or "(" in phone.match[0]:
         return True
-    return phone.number[-10] in "23456789" and " " not in phone.match[0]
+    alike = "." not in phone.match[0] or "-" not in phone.match[0]  # "252.227-7013" is a clause
+    return phone.number[-10] in "23456789" and " " not in phone.match[0] and alike
 
 
 def _abroad(phone: _Phone) -> bool:
     parts = re.findall(r"[0-9]+", phone.match[0])
-    if _of_a_bank(phone, ""):
+    if _IN_A_NAME.search(phone.match.string, max(phone.match.start() - 1, 0), phone.match.start()) and phone.label.gap:
+        return False
+    if _of_a_bank(phone, "") or "+" not in phone.match[0] and not phone.called:
         return False
     if len(parts) == 1:
         return len(phone.number) >= 10
@@ -84,6 +89,8 @@ def _abroad(phone: _Phone) -> bool:
 def _called(phone: _Phone) -> bool:
     text, (start, end) = phone.match.string, phone.match.span()
     if not phone.called or text[end : end + 1] in tuple(_COUNTED) or phone.number in "01234567890":
+        return False
+    if _YEARS.fullmatch(phone.match[0]):
         return False
     return len(phone.number) > 8 or not text[start - phone.label.gap : start].strip(_BESIDE)
 
@@ -99,15 +106,15 @@ _FORMS: tuple[tuple[re.Pattern, Callable[[_Phone], bool]], ...] = (
     ),
     (
         re.compile(
-            START + r"(?:\(?\+?1\)?[-. ]{1,2})?(?:\([0-9]{3}\)[-. ]?|[0-9]{3}[-./ ])[0-9]{3}[-. ][0-9]{4}" + END
+            START + r"(?:\(?(?:\+|00)?1\)?[-. ]{1,2})?(?:\([0-9]{3}\)[-. ]?|[0-9]{3}[-./ ])[0-9]{3}[-. ][0-9]{4}" + END
         ),
         _american,
     ),
-    (re.compile(START + r"\(?\+[1-9](?:[-. ()]{0,3}[0-9]){7,14}" + END), _abroad),
+    (re.compile(START + r"\(?(?:\+|00[- ]?)[1-9](?:[-. ()]{0,3}[0-9]){7,14}" + END), _abroad),
     (
         re.compile(
             START
-            + r"(?:\(?0(?:[-. ()/~]{0,3}[0-9]){8,10}|[2-9][0-9]{2,3} ?[-. )] ?[0-9]{4}"
+            + r"(?:\(?0(?:[-. ()/~]{0,3}[0-9]){8,10}|[2-9][0-9]{2,3} ?[-.)] ?[0-9]{4}"
             + r"|\(?[2-9][0-9]{2}\)?[-. /]{0,2}[0-9]{3}[-. ]{0,2}[0-9]{4})"
             + END
             + r"(?!\.[0-9])"

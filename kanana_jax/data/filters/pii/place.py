@@ -10,6 +10,7 @@ NEAR = 10  # characters between a label and its number: "전화번호는 "
 FAR = 22  # the same, where a name may lie between: "입금 계좌는 신한은행 (예금주 홍길동) "
 START, END = r"(?<![0-9])(?<![0-9][-_])", r"(?![0-9]|[-_][0-9])"
 
+_TIME_BEFORE = re.compile(r"[0-9]{2}:[0-9]{2}:\Z")
 _CODE_BEFORE = re.compile(r"(?<![A-Za-z])[A-Z]{1,4}[-_]\Z")
 
 Candidate = tuple[str, int, int]  # kind, start, end
@@ -37,6 +38,8 @@ def alone(place: Place, start: int, end: int, label: Label) -> bool:
     if last == "제" or last == "第" or first == "호" or first == "号":
         return False
     if last in (".", ",", ":", "/") and text[start - 2 : start - 1].isdigit() and (joined or last == "." in inside):
+        return False
+    if _TIME_BEFORE.search(text, max(start - 6, 0), start) and " " in inside:
         return False
     if last == "." and joined and not text[start - 2 : start - 1].isalpha():
         return False
