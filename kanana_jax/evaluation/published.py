@@ -63,7 +63,7 @@ def find(data_dir: pathlib.Path, path: str, part: str | None, splits: Mapping[st
 
 def _patterns(path: str, part: str | None, split: str, asked: bool) -> list[str]:
     names = _SPLITS.get(split, (split,))
-    said = table().get(path, {}).get("files", {}).get(part)
+    said = table().get(path, {}).get("files", {}).get(part or "default")
     if said is not None:
         return [f"{root}{said}" for root in ("", f"{path.rsplit('/', 1)[-1]}/", "data/")]
     if part is None or part in ("default", "main", "all"):

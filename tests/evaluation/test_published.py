@@ -92,7 +92,7 @@ def data(tmp_path_factory):
     _write(place / "HRM8K/HRM8K/gsm8k_test.csv", [{"question": "둘에 셋을 더하면?", "answer": 5.0}] * 2)
     _write(place / "HRM8K/HRM8K/mmmlu_test.csv", [{"question": "고르라. 1. 둘 2. 셋", "answer": 2}] * 2)
     row = {"topic": "t", "problem": "가장 높은 산은?", "answer": "가온산", "urls": "[]"}
-    _write(place / "kosimpleqa/kosimpleqa.jsonl", [row, row])
+    _write(place / "bzantium/KoSimpleQA/kosimpleqa.jsonl", [row, row])
     for length, task in ((4096, "niah_single_1"), (4096, "qa_1"), (8192, "vt")):
         _write(
             place / f"ruler/{length}/{task}/validation.jsonl", [RULER, RULER | {"answer_prefix": " The numbers are"}]
@@ -230,5 +230,5 @@ def test_a_column_of_whole_numbers_is_one(tmp_path):
 
 
 def test_the_table_names_sets_of_tasks(manager):
-    asked = {e.cfg.get("dataset_path") for e in manager.task_index.values() if e.cfg} | {"klue/klue"}
+    asked = {e.cfg.get("dataset_path") for e in manager.task_index.values() if e.cfg} | {"klue/klue", "bzantium/KoSimpleQA"}
     assert set(published.table()) <= asked
