@@ -107,7 +107,9 @@ def _first(loaded):
 
 
 def test_what_is_asked_is_the_harness_own_wording(some, data, caplog):
-    found = _first(tasks.load(["kmmlu", "haerae", "kobest", "hrm8k"], data))
+    loaded = tasks.load(["kmmlu", "haerae", "kobest", "hrm8k"], data)
+    assert not any("hf_evaluate" in m for spec in loaded.specs for m in spec["metric_list"]), "scripts of a hub"
+    found = _first(loaded)
     kmmlu, doc = found["kmmlu_accounting"]
     assert kmmlu.fewshot_context(doc, 0) == "다음 중 물의 끓는점은?\nA. 0도\nB. 50도\nC. 100도\nD. 150도\n정답："
     assert kmmlu.doc_to_target(doc) == 2 and "보기 문제" in kmmlu.fewshot_context(doc, 1)
