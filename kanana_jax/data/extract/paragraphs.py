@@ -30,6 +30,10 @@ _NUMBER = re.compile(
     r"(?:\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5}|[가-하])[.)](?=\s|[^\s\d.,A-Za-z])|\d{1,3}(?:\.\d{1,3}){1,4}\.?\s|[①-⑳]|"
     r"第\s?[\d一二三四五六七八九十百]{1,5}\s?[章節条項部]|제\s?\d{1,4}\s?[장절조항부]|Chapter\s\d|Appendix\s[A-Z\d])"
 )
+_PROMPT = re.compile(r"(?:[$#%>]|>>>|\w{1,20}@\w{1,20}:\S{0,40}[$#])\s")
+_CODE = re.compile(r"--?\w|[=_/\\{}$;|<>#&]|::|\(\)|\.\w")
+_WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
+_HANGUL = re.compile(r"[\uac00-\ud7a3]")
 _LEADERS_END = re.compile(r"[\d.．․‥…·・]")
 _LEADERS = re.compile(r"(?:[.．․‥…·・]\s?){4,}\d{0,5}$|[.․‥…·]{3,}\s?\d{1,5}$")
 
@@ -123,9 +127,17 @@ class _Page:
         self.lines = lines
         # Lines that begin before a place, less those that end before it, are across it.
         self._starts, self._ends = sorted(line.start for line in lines), sorted(line.end for line in lines)
-        ends = Counter(round(line.end) for line in lines)
-        near = {end: sum(ends[end + i] for i in (-1, 0, 1)) for end in ends}
-        self.edges = sorted(end for end, n in near.items() if n >= max(3, 0.02 * len(lines), 0.2 * self._across(end)))
+        self.is_wide = [_WIDE.search(line.text) is not None for line in lines]
+        self.by_wide = sum(self.is_wide) > 0.5 * len(lines) and not any(line.fixed for line in lines)
+        self.edges = self._edges_of(lines)
+        # Where most lines are Japanese, Chinese or Korean, these say where columns end; what passes that is code, if no
+        # font says what is.
+        wide = self._edges_of([line for line, is_wide in zip(lines, self.is_wide) if is_wide]) if self.by_wide else []
+        self.widest = wide[-1] if wide else None
+        open_ended = [line for line in lines if _HANGUL.match(line.text[-1:])]
+        full = sum(any(abs(line.end - edge) < 0.6 * line.em for edge in self._nearest(line.end)) for line in open_ended)
+        # Korean lines that nearly all reach the edge are parted inside words.
+        self.parts_words = full > 0.8 * len(open_ended)
         self.is_typed = sum(line.fixed for line in lines) > 0.5 * len(lines)
         steps: dict[int, Counter[float]] = {}
         for before, line in zip(lines, lines[1:]):
@@ -137,6 +149,16 @@ class _Page:
             em: min(step for step, n in found.items() if n >= 0.25 * max(found.values())) for em, found in steps.items()
         }
 
+    def _edges_of(self, lines: Sequence[Line]) -> list[int]:
+        """Places where many lines end and few go on."""
+        ends = Counter(round(line.end) for line in lines)
+        near = {end: sum(ends[end + i] for i in (-1, 0, 1)) for end in ends}
+        return sorted(end for end, n in near.items() if n >= max(3, 0.02 * len(lines), 0.2 * self._across(end)))
+
+    def _nearest(self, end: float) -> list[int]:
+        at = bisect.bisect(self.edges, end)
+        return self.edges[max(0, at - 1) : at + 1]
+
     def _across(self, end: float) -> int:
         """Lines that pass a place: where a column ends, few do."""
         return bisect.bisect_left(self._starts, end - 2) - bisect.bisect_right(self._ends, end + 2)
@@ -145,6 +167,8 @@ class _Page:
         """Whether line `i` goes on with what the line before it says."""
         before, line = self.lines[i - 1], self.lines[i]
         if before.fixed and line.fixed and not self.is_typed:  # code
+            return False
+        if _PROMPT.match(line.text) or _PROMPT.match(before.text) or self._is_code(i - 1) or self._is_code(i):
             return False
         if _LEADERS_END.match(before.text[-1:]) and _LEADERS.search(before.text) or _BULLET.match(line.text):
             return False
@@ -167,10 +191,19 @@ class _Page:
             return False
         edge = self._edge(i - 1, is_ended)
         left = edge - before.end
-        if left < line.unit + _SLACK * em * 0.5:
+        unit = em if self.parts_words and _HANGUL.match(line.text) else line.unit
+        if left < unit + _SLACK * em * 0.5:
             return True
         filled = (before.end - before.start) / max(edge - before.start, 1e-6)
         return not is_ended and not indented and filled > _FILLED and before.end >= line.end - em
+
+    def _is_code(self, i: int) -> bool:
+        """Whether a line of narrow characters alone passes the edge of the others, or nothing says where that is."""
+        line = self.lines[i]
+        if not self.by_wide or self.is_wide[i] or line.base is None:
+            return False
+        passes = self.widest is None or line.end > self.widest + line.em
+        return passes and len(_CODE.findall(line.text)) > 1
 
     def _edge(self, i: int, strictly: bool) -> float:
         """Where the column of line `i` ends: by the lines around it and, not `strictly`, by what is usual."""
@@ -187,7 +220,8 @@ class _Page:
         edge = max(around)
         if not strictly and sum(other > edge - 1.5 for other in around) >= 3:
             return edge
-        usual = next((e for e in self.edges if e >= line.end - _SLACK * line.em), None)
+        at = bisect.bisect_left(self.edges, line.end - _SLACK * line.em)
+        usual = self.edges[at] if at < len(self.edges) else None
         return max(edge, usual or edge) if strictly else usual or edge
 
 

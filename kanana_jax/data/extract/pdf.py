@@ -15,7 +15,9 @@ MAX_PAGES = 2_000
 _RUNNING = 0.3
 # What pdfium makes of a hyphen at a line's end, with the next line right behind it.
 _HYPHENS = "\ufffe\x02"
-_UNIT = re.compile(r"[!-~\u00a1-\u024f\u2010-\u2027]+|.[ぁぃぅぇぉっゃゅょァィゥェォッャュョー、。，．」』）］】！？]*")
+_UNIT = re.compile(
+    r"[!-~\u00a1-\u024f\u2010-\u2027]+|[가-힣]\S{0,30}|.[ぁぃぅぇぉっゃゅょァィゥェォッャュョー、。，．」』）］】！？]*"
+)
 _FIXED = re.compile(rb"mono|courier|typewriter|consol|code|cmtt|lmtt", re.IGNORECASE)
 _LINE = re.compile(f"[^\r\n{_HYPHENS}]+[{_HYPHENS}]?")
 

@@ -94,6 +94,21 @@ def test_japanese_between_longer_lines_of_code(em, gap, indent):
     assert got[:2] == JA and got[2:] == [line for *_, line in code]
 
 
+@pytest.mark.parametrize("prompt", ["$ ", ""])
+def test_commands_in_the_letters_and_lines_of_the_text(prompt):
+    """No gap, no other size and no font says that they are none of it: they pass the edge of the text."""
+    page, want, y = [], [], 760.0
+    for i in range(3):
+        part = column("ja", JA[:1], 25)
+        page += [(x, y - 15 * k, *rest) for k, (x, _, *rest) in enumerate(part)]
+        y -= 15 * len(part)
+        code = f"{prompt}measure --station={i} --unit=celsius --output=readings/{i}.txt --append"
+        page.append((50, y, 10, "en", code))
+        y -= 15
+        want += [JA[0], code]
+    assert text(page).split("\n") == want
+
+
 def test_latin_words_inside_japanese_lines():
     """By the document's own habit there is a space between the scripts, or none."""
     for space in ("", " "):
