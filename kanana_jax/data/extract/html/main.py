@@ -119,14 +119,17 @@ def _prune(body: Node, page: _Page, links: bool, report: Report) -> Node:
         for i, child in enumerate(old.children):
             if isinstance(child, str) or child.tag in _KEPT_WHOLE:
                 new.children.append(child)
-            elif not _is_boilerplate(child, old, page, place, report) and (
-                links or place.data or i in introduced or not _is_links(child)
-            ):
-                copy = Node(child.tag, child.attributes, [], child.own)
-                new.children.append(copy)
-                stack.append(
-                    (child, copy, dataclasses.replace(place, data=True) if i in introduced else place.inside(child))
-                )
+                continue
+            if _is_boilerplate(child, old, page, place, report):
+                continue
+            inside = place.inside(child)
+            if not (links or place.data) and _is_links(child):
+                if i not in introduced and not _is_part_of_document(child, place):
+                    continue
+                inside = dataclasses.replace(inside, data=True)
+            copy = Node(child.tag, child.attributes, [], child.own)
+            new.children.append(copy)
+            stack.append((child, copy, inside))
     return kept
 
 
@@ -157,6 +160,13 @@ def _is_links(node: Node) -> bool:
     if node.tag not in _BOXES or node.linked <= _LINK_SHARE * node.letters:
         return False
     return node.headers is False and node.tabled <= _TOO_BIG * node.letters and not _is_note(node)
+
+
+def _is_part_of_document(node: Node, place: _Place) -> bool:
+    """Whether it is a section below the page's own, with an address and a heading that is no link itself."""
+    section = (node.tag == "section" and place.article) or not _SECTIONS.isdisjoint(node.classes())
+    addressed = section and node.get("id") != "" and not node.heads
+    return addressed and node.heading is Heading.PLAIN and _is_headed(node)
 
 
 def _introduced(parent: Node) -> set[int]:
