@@ -24,7 +24,7 @@ _CHARSET = re.compile(r"charset\s{0,9}=\s{0,9}[\"']?\s{0,9}([\w.:-]{2,40})", re.
 _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s{0,200}<(?:!doctype[ \t\r\n]{1,9}html|html|head|body)[\s>]", re.IGNORECASE)
 _RANGE = re.compile(r"bytes[ \t]{1,9}0-(\d{1,15})/(\d{1,15})")
 _KINDS = ("response", "resource", "revisit", "conversion")
-_MAX_HEAD = 256 << 10
+_MAX_HEAD = 64 << 10
 # 203 is a page that a proxy has changed on its way; 206 is one where all of it was sent.
 _WHOLE = (200, 203)
 

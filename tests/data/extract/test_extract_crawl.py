@@ -202,7 +202,7 @@ def test_any_block_is_a_page_or_a_reason(tmp_path_factory, parts):
 
 def test_long_heads_and_many_chunks_take_linear_time():
     for unit in (*HOSTILE, b"x" * 50 + b": y\r\n"):
-        crawl._head(unit * 20_000, HTTP, "response")
+        crawl._head(unit * 5_000, HTTP, "response")
     tiny = b"1\r\na\r\n" * 500_000
     assert crawl.body(tiny, {"transfer-encoding": "chunked"}) == (b"a" * 500_000, True)
     with pytest.raises(ValueError, match="more than"):

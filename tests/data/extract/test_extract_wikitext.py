@@ -141,6 +141,7 @@ def test_what_is_left_open_loses_nothing():
         ("개최국은 {{CAN}}이고 다음은 {{flag|BRA}}이다", "개최국은 캐나다이고 다음은 브라질이다"),
         ("{{국기|NED}}와 {{몽골}}의 경기", "네덜란드와 몽골의 경기"),
         ("{{국기그림|프랑스}} 프랑스 {{flagicon|ITA}} 이탈리아", "프랑스 이탈리아"),
+        ("{{북한}}과 {{터키}}", "북한과 터키"),
         ("{{국기|영국|이름=대영 제국}}에서", "대영 제국에서"),
         ("{{flagathlete|김가람|KOR}} 선수", "김가람 (대한민국) 선수"),
         ("参加国は{{GER}}と{{flag|SUI}}である", "参加国はドイツとスイスである"),
@@ -174,6 +175,12 @@ def test_templates_that_nobody_knows_are_named_and_leave_a_hole():
     assert result.text == "주어는 이고 수는 개다.\n\n글 (또는)."
     assert result.report["templates_dropped"] == 3 and result.report["templates_dropped_names"] == ["모르는_틀", "모름"]
     assert result.report["notes_dropped"] == 1 and result.report["sentences_cut"] == 2
+
+
+@pytest.mark.parametrize("name", ["val", "convert", "pct", "roman", "e", "flag", "lang", "quote", "없는 틀"])
+def test_arguments_of_any_length(name):
+    for argument in ("1" * 100_000, "1," * 50_000, "a=" * 50_000, "|" * 50_000, "- " * 50_000):
+        assert len(text(f"글 {{{{{name}|{argument}}}}} 끝")) < 400_000
 
 
 def test_countries_have_a_name_in_each_language():

@@ -124,7 +124,13 @@ _ALONE = words(
 # Characters that say which language a page is in.
 SAMPLE = 3000
 _HANGUL, _KANA, _LETTERS = (re.compile(f"[{span}]") for span in ("\uac00-\ud7a3", "\u3040-\u30ff", "A-Za-z"))
-_NAMED = {name: name for names in _NAMES.values() for name in names[1:]}
+_OTHER_NAMES = words(
+    "북한 남한 한국 대만 타이완 중화인민공화국 터키 호주 미합중국 조선 오스트리아-헝가리_제국 台湾 "
+    "大韓民国 朝鮮民主主義人民共和国 中華人民共和国"
+)
+_NAMED = {name: name for names in _NAMES.values() for name in names[1:]} | {
+    name: name for name in (other.replace("_", " ") for other in _OTHER_NAMES)
+}
 
 
 def name_of(code: str, language: str) -> str | None:

@@ -144,6 +144,8 @@ def _exponent(power: str) -> str:
 
 
 def _percentage(first: str, second: str, places: str) -> str:
+    if max(len(first), len(second)) > 40:
+        return f"{first}/{second}"
     try:
         share = 100 * float(first.replace(",", "")) / float(second.replace(",", ""))
     except (ValueError, ZeroDivisionError):
