@@ -46,6 +46,9 @@ PIECES = {
     "ipynb": ["[", '{"cells":[', '{"a":'],
     "aozora": ["《", "｜", "※［＃", "底本：\n", "-" * 30 + "\n", "※［＃1-99-99］", "※［＃U+D800］"],
     "pdf": ["%PDF-1.7\n", "1 0 obj <<"],
+    "docx": ["PK\x03\x04", "PK\x01\x02", "<w:p>"],
+    "hwpx": ["PK\x03\x04", "PK\x05\x06", "<hp:t>"],
+    "hwp": ["HWP Document File", "\x1a\xb1"],
     "text": ["a"],
 }  # fmt: skip
 
