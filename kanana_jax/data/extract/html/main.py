@@ -2,23 +2,16 @@
 
 import dataclasses
 
+from kanana_jax.data.extract.html import shape
 from kanana_jax.data.extract.html.names import Named, named, subjects
-from kanana_jax.data.extract.html.tree import HEADINGS, Heading, Node, find, measure, text_of
+from kanana_jax.data.extract.html.tree import Heading, Node, find, measure
 from kanana_jax.data.extract.markup import Report, words
 
-_NOTES = words(
-    "note tip warning caution admonition callout important info example hint danger topic footnote footnotes endnotes "
-    "footnote-list footnote-group doc-footnote doc-endnotes"
-)
 _KEPT_WHOLE = words("pre math code")
-_BOXES = words("div ul ol section center dl menu table")
 # What a name can take away with all that is inside; of what else, only what reads like machinery as well.
 _CONTAINERS = words("div ul ol dl menu section aside header footer form fieldset table center details")
 _NEVER_NAMED = words("main article h1 h2 h3 h4 h5 h6 blockquote pre code math figure tbody thead tr dt dd")
-# What begins a sidebar that an author wrote (reStructuredText's, DocBook's), not one of the site.
-_TITLES = words("sidebar-title titlepage title")
 _LINES = words("p li td th caption address")
-_LISTS = words("ul ol dl table")
 _SECTIONS = words(
     "section sect1 sect2 sect3 sect4 sect5 chapter appendix refsect1 refsect2 level1 level2 level3 level4"
 )
@@ -31,14 +24,10 @@ _LINK_SHARE = 0.7
 _SECTION_LINKS = 0.3
 # A header without a heading that has more link text than this leads to other pages.
 _HEADER_LINKS = 0.4
-# Letters of a line without a sentence: a licence, a date, a counter.
-_SHORT = 60
 # An article that is a link's target elsewhere: its heading is a link, and it is this much smaller than the largest.
 _TEASER = 0.25
 # Articles beside the one that holds most of a page are content with more of its letters than this.
 _SECOND = 0.1
-# How deep a section's heading may lie in the boxes of its title.
-_TITLE_DEPTH = 5
 # Boilerplate rules that leave less of the letters than this have met a page that they do not fit.
 _TOO_LITTLE = 0.1
 _CONTENT_IDS = words("content main main-content maincontent mw-content-text article bodycontent post")
@@ -115,7 +104,7 @@ def _prune(body: Node, page: _Page, links: bool, report: Report) -> Node:
     stack = [(body, kept, _Place())]
     while stack:
         old, new, place = stack.pop()
-        introduced = _introduced(old)
+        introduced = shape.introduced(old)
         for i, child in enumerate(old.children):
             if isinstance(child, str) or child.tag in _KEPT_WHOLE:
                 new.children.append(child)
@@ -123,7 +112,7 @@ def _prune(body: Node, page: _Page, links: bool, report: Report) -> Node:
             if _is_boilerplate(child, old, page, place, report):
                 continue
             inside = place.inside(child)
-            if not (links or place.data) and _is_links(child):
+            if not (links or place.data) and shape.is_links(child):
                 if i not in introduced and not _is_part_of_document(child, place):
                     continue
                 inside = dataclasses.replace(inside, data=True)
@@ -136,7 +125,7 @@ def _prune(body: Node, page: _Page, links: bool, report: Report) -> Node:
 def _is_boilerplate(node: Node, parent: Node, page: _Page, place: _Place, report: Report) -> bool:
     if node.letters > _TOO_BIG * page.letters:
         return False
-    if node.tag in ("footer", "aside") and not (place.article and _is_note(node)):
+    if node.tag in ("footer", "aside") and not (place.article and shape.is_note(node)):
         return True
     if node.tag == "header" and not place.article and not node.heads and parent.tag != "section":
         return True
@@ -155,54 +144,11 @@ def _is_boilerplate(node: Node, parent: Node, page: _Page, place: _Place, report
     return "header" in node.classes() and not node.heading and node.linked > _HEADER_LINKS * node.letters
 
 
-def _is_links(node: Node) -> bool:
-    """Whether a box is a list of links: not a data table, nor a note that names another page."""
-    if node.tag not in _BOXES or node.linked <= _LINK_SHARE * node.letters:
-        return False
-    return node.headers is False and node.tabled <= _TOO_BIG * node.letters and not _is_note(node)
-
-
 def _is_part_of_document(node: Node, place: _Place) -> bool:
     """Whether it is a section below the page's own, with an address and a heading that is no link itself."""
     section = (node.tag == "section" and place.article) or not _SECTIONS.isdisjoint(node.classes())
     addressed = section and node.get("id") != "" and not node.heads
-    return addressed and node.heading is Heading.PLAIN and _is_headed(node)
-
-
-def _introduced(parent: Node) -> set[int]:
-    """Children that are lists and tables in running text: a paragraph tells what they are, and the text goes on."""
-    found: set[int] = set()
-    if not parent.prose or not parent.linked:
-        return found
-    before: Node | None = None
-    waiting: list[int] = []
-    for i, child in enumerate(parent.children):
-        if not isinstance(child, Node) or not child.letters:
-            continue
-        if before is not None and before.tag == "p" and before.linked < _TOO_BIG * before.letters and _is_list(child):
-            if text_of(before).rstrip().endswith((":", "：")):
-                found.add(i)
-            else:
-                waiting.append(i)
-        elif child.prose:
-            found.update(waiting)
-            waiting = []
-        before = child
-    return found
-
-
-def _is_list(node: Node) -> bool:
-    first = _first(node) if node.tag == "div" else node
-    return first is not None and first.tag in _LISTS
-
-
-def _is_note(node: Node) -> bool:
-    """Asides that belong to the text: admonitions, footnotes, and what authors call a sidebar."""
-    names = [*node.classes(), node.get("role")]
-    if not _NOTES.isdisjoint(names) or any(name.startswith("admonition") for name in names):
-        return True
-    first = _first(node)
-    return first is not None and not _TITLES.isdisjoint(first.classes()) and "sidebar" in node.classes()
+    return addressed and node.heading is Heading.PLAIN and shape.is_headed(node)
 
 
 def _is_teaser(node: Node, page: _Page) -> bool:
@@ -233,8 +179,7 @@ def _is_named_line(node: Node, parent: Node, page: _Page, place: _Place) -> bool
     links = node.linked > _TOO_BIG * node.letters
     if node.tag not in _LINES:
         return links and not parent.own
-    short = node.letters < _SHORT and not node.prose
-    return links or short and (by_class is Named.PART or "copyright" in node.classes())
+    return links or shape.is_short(node) and (by_class is Named.PART or "copyright" in node.classes())
 
 
 def _is_named_container(node: Node, page: _Page) -> bool:
@@ -244,9 +189,9 @@ def _is_named_container(node: Node, page: _Page) -> bool:
     by_id = named(node.get("id"), page.excused) if node.get("id") else Named.NOTHING
     if by_class >= Named.PART:
         return True
-    if not by_class and not by_id or _is_note(node):
+    if not by_class and not by_id or shape.is_note(node):
         return False
-    headed = _is_headed(node)
+    headed = shape.is_headed(node)
     tells = headed and node.prose > 0 and node.linked < _SECTION_LINKS * node.letters
     section = headed and (node.tag == "section" or not _SECTIONS.isdisjoint(node.classes()))
     if by_class is Named.PLACE:
@@ -256,30 +201,8 @@ def _is_named_container(node: Node, page: _Page) -> bool:
     if headed and (section or by_id <= Named.TOPIC):
         return node.linked > _TOO_BIG * node.letters
     if by_id <= Named.TOPIC:
-        return _reads_like_machinery(node)
+        return shape.reads_like_machinery(node)
     return by_id >= Named.PART or not tells
-
-
-def _reads_like_machinery(node: Node) -> bool:
-    return node.linked > _TOO_BIG * node.letters or (node.letters < _SHORT and not node.prose)
-
-
-def _first(node: Node) -> Node | None:
-    """The first element with text, if no text stands before it."""
-    for child in node.children:
-        if isinstance(child, Node) and child.letters:
-            return child
-        if isinstance(child, str) and child.strip():
-            return None
-    return None
-
-
-def _is_headed(node: Node) -> bool:
-    """Whether it begins with a heading, itself perhaps in a `<header>` or a box."""
-    first: Node | None = node
-    for _ in range(_TITLE_DEPTH):
-        first = _first(first) if first is not None and first.tag not in HEADINGS else first
-    return first is not None and first.tag in HEADINGS
 
 
 def _content_root(body: Node) -> Node:
