@@ -1,5 +1,6 @@
 """Asynchronous, sharded, atomic checkpoints through Orbax: state and data position together."""
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -154,7 +155,8 @@ class Checkpoints:
         """Brings the save that was under way to the disk, which Orbax leaves to the system, and notes the one begun."""
         before, self._begun = self._begun, begun
         if before is not None and jax.process_index() == 0 and (self.folder / str(before)).is_dir():
-            sync_tree(self.folder / str(before))
+            with contextlib.suppress(FileNotFoundError):  # Orbax may be removing it by now: newer ones are kept
+                sync_tree(self.folder / str(before))
             sync(self.folder)
 
     def close(self) -> None:
