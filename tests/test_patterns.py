@@ -26,17 +26,22 @@ METHODS = {"match", "fullmatch", "search", "sub", "subn", "split", "findall", "f
 
 
 def _literal(node: ast.AST, constants: dict[str, ast.AST]) -> str | bytes | None:
-    """A pattern's text where it is written out, joined by `+`, or an f-string (whose holes are words)."""
+    """A pattern's text where it is written out, joined by `+`, or an f-string (whose holes are constants, or words)."""
     if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
         return node.value
     if isinstance(node, ast.JoinedStr):
-        return "".join(part.value if isinstance(part, ast.Constant) else "word" for part in node.values)
+        return "".join(_hole(part, constants) for part in node.values)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         parts = [_literal(side, constants) for side in (node.left, node.right)]
         return None if None in parts else parts[0] + parts[1]
     if isinstance(node, ast.Name) and node.id in constants:
-        return _literal(constants[node.id], {})
+        return _literal(constants[node.id], {k: v for k, v in constants.items() if k != node.id})
     return None
+
+
+def _hole(part: ast.AST, constants: dict[str, ast.AST]) -> str:
+    text = part.value if isinstance(part, ast.Constant) else _literal(getattr(part, "value", part), constants)
+    return text if isinstance(text, str) else "word"
 
 
 def _constants(tree: ast.Module) -> dict[str, ast.AST]:
@@ -48,6 +53,8 @@ def _constants(tree: ast.Module) -> dict[str, ast.AST]:
                     found[target.id] = node.value
                 elif isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
                     found |= {t.id: v for t, v in zip(target.elts, node.value.elts) if isinstance(t, ast.Name)}
+        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id in found:
+            found[node.target.id] = ast.BinOp(found[node.target.id], node.op, node.value)
     return found
 
 

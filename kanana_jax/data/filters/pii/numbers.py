@@ -18,7 +18,7 @@ _ACCOUNT = re.compile(
 )
 # Between the word "account" and one that is shorter than accounts mostly are.
 _NUMBERED = re.compile(
-    r"[ .:()#=|'\"]*(?:no|num|number|번호|番号)?[ .:()#=|'\"]*(?:is|는|은|が|は)?[ .:()#=|'\"]*", re.I
+    r"[ .:()#=|'\"]*+(?:no|num|number|번호|番号)?[ .:()#=|'\"]*+(?:is|는|은|が|は)?[ .:()#=|'\"]*+", re.I
 )
 _DATE = re.compile(r"(?:19|20)[0-9]{2} ?[-./] ?(?:0?[1-9]|1[0-2])(?![0-9])")
 
