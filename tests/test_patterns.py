@@ -58,14 +58,35 @@ def _constants(tree: ast.Module) -> dict[str, ast.AST]:
     return found
 
 
-def _patterns(file: pathlib.Path):
+def _uses_elsewhere() -> dict[str, dict[str, set[str]]]:
+    """Module → a pattern's name → the methods by which others use it as `module.NAME.match`; any use as a value is all."""
+    found = collections.defaultdict(lambda: collections.defaultdict(set))
+    for file in sorted((ROOT / "kanana_jax").rglob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        modules = {
+            alias.asname or alias.name: alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        called = {id(node.value): node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+                method = called.get(id(node), "search")
+                found[modules[node.value.id]][node.attr].add(method if method in METHODS else "search")
+    return found
+
+
+def _patterns(file: pathlib.Path, elsewhere: dict[str, dict[str, set[str]]]):
     """Pattern, flags, and by which methods it is tried if only at one place."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     constants = _constants(tree)
-    uses: dict[str, set[str]] = {}
+    uses = collections.defaultdict(set)
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.attr in METHODS:
-            uses.setdefault(node.value.id, set()).add(node.attr)
+            uses[node.value.id].add(node.attr)
+    for name, methods in elsewhere.get(file.stem, {}).items():
+        uses[name] |= methods
     names = {id(value): name for name, value in constants.items()}
     for node in ast.walk(tree):
         called = node.func if isinstance(node, ast.Call) else None
@@ -85,10 +106,10 @@ def _patterns(file: pathlib.Path):
 
 
 def _all():
-    found = {}
+    found, elsewhere = {}, _uses_elsewhere()
     for folder in ("kanana_jax", "launch", "configs"):
         for file in sorted((ROOT / folder).rglob("*.py")):
-            for pattern, flags, methods in _patterns(file):
+            for pattern, flags, methods in _patterns(file, elsewhere):
                 key = (pattern, int(flags))
                 if pattern not in SAFE:
                     found[key] = (str(file.relative_to(ROOT)), found.get(key, ("", set()))[1] | methods)

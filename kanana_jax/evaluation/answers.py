@@ -106,8 +106,8 @@ def _statements(text: str, value: Value) -> Iterator[tuple[int, str, bool]]:
         if denied is not None:
             yield from _after(text, value, denied[1], words.NOT_BUT)
     for place, found in _values(text, value):
-        for behind, sure in ((words.BEHIND, True), (words.BEHIND_WEAK, False)):
-            if behind.match(text, found[1]):
+        for behind, sure in ((words.BEHIND.match, True), (words.BEHIND_WEAK.match, False)):
+            if behind(text, found[1]):
                 yield place, found[0], sure
 
 

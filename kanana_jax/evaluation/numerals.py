@@ -4,9 +4,9 @@ import re
 from fractions import Fraction
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3}){1,9}(?!\d)|\d{1,30})(?:\.\d{1,30})?(?!\d)"
-_SIGN = r"(?:(?:마이너스|minus|マイナス)\s*|[-−+])?"
+_SIGN = r"(?:(?:마이너스|minus|マイナス)\s*+|[-−+])?"
 _CURRENCY = r"(?:[$₩¥€£]|US\$)?"
-PLACE = re.compile(rf"(?<![A-Za-z_^\d.,])(?:(?:마이너스|minus|マイナス)\s*|(?<!\d)[-−])?\s?{_CURRENCY}\d")
+PLACE = re.compile(rf"(?<![A-Za-z_^\d.,])(?:(?:마이너스|minus|マイナス)\s*+|(?<!\d)[-−])?\s?{_CURRENCY}\d")
 _WHOLE = re.compile(rf"(?P<sign>{_SIGN})\s?{_CURRENCY}(?P<digits>{_DIGITS})")
 _OF = re.compile(rf"({_DIGITS})\s*(?:분의|分の)\s*({_DIGITS})")
 _OVER = re.compile(rf"\s*/\s*({_DIGITS})(?!\s*/)")

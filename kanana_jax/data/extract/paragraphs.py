@@ -35,7 +35,9 @@ _CODE = re.compile(r"--?\w|[=_/\\{}$;|<>#&]|::|\(\)|\.\w")
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
 _HANGUL = re.compile(r"[\uac00-\ud7a3]")
 _LEADERS_END = re.compile(r"[\d.．․‥…·・]")
-_LEADERS = re.compile(r"(?:[.．․‥…·・]\s?){4,}\d{0,5}$|[.․‥…·]{3,}\s?\d{1,5}$")
+_LEADERS = re.compile(
+    r"(?<![.．․‥…·・])(?<![.．․‥…·・]\s)(?:[.．․‥…·・]\s?){4,}\d{0,5}$|(?<![.․‥…·])[.․‥…·]{3,}\s?\d{1,5}$"
+)
 
 
 class Box(NamedTuple):

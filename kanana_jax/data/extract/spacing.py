@@ -17,7 +17,7 @@ _WIDE = re.compile(f"[{_UNSPACED}]")
 _HANGUL = re.compile(r"[\uac00-\ud7a3]")
 _MIXED = re.compile(f"[{_UNSPACED}]( ?)(?=[A-Za-z0-9(/~])|[A-Za-z0-9)]( ?)(?=[{_UNSPACED}])")
 _WORD = re.compile(r"[^\W_]+")
-_COMPOUND = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)+")
+_COMPOUND = re.compile(r"(?<![^\W\d_])[^\W\d_]+(?:-[^\W\d_]+)+")
 _LETTER, _DIGIT, _GAP = re.compile("[A-Za-z]"), re.compile("[0-9]"), re.compile(r"(?=(\S) (\S))")
 _PATH = re.compile(r"[^/\s]{0,200}/\S*[/=&?_-]$|\S*://\S*\.$")
 _PATH_PART = re.compile(r"\w\S{0,60}[/._=&%~#?-]\w|//\w")
@@ -91,7 +91,7 @@ class Spacing:
     def hyphened(self, before: str, after: str) -> str:
         """The first line with or without the hyphen that stood at its end."""
         head, tail = before.split()[-1] if before.split() else "", _WORD.match(after)
-        start = re.search(r"[^\W_]+$", head)
+        start = re.search(r"(?<![^\W_])[^\W_]+$", head)
         if start is None or tail is None:
             return f"{before}-"
         if self.compounds[f"{start[0]}-{tail[0]}".lower()] > self._count(start[0] + tail[0]):
@@ -126,7 +126,7 @@ class Spacing:
         apart = self._odds(f"{a}*", 0.5, usual) + self._odds(f"*{b}", 0.5, usual) - usual
         score = self._odds(a + b, 2.0, apart) - usual
         x, y = before.split()[-1].lower(), after.split()[0].lower()
-        piece = re.sub(r"\W+$", "", y)
+        piece = re.sub(r"(?<!\W)\W+$", "", y)
         if self.words[x + y] or self.words[x + piece] or piece in _PARTICLES:
             score += 3.0
         else:
