@@ -267,11 +267,12 @@ def main() -> None:
         folder = pathlib.Path(scratch)
         listing = folder / "pages.json"
         data = options.data.resolve()
-        listing.write_text(json.dumps(sorted(str(path) for path in data.rglob("*.html") if path.is_file())))
+        pages = sorted(str(path) for path in data.rglob("*.html") if path.is_file())
+        listing.write_text(json.dumps(pages), encoding="utf-8")
         rows = run("reference", options.peer, here, listing, folder)
         references = {row["path"]: row["result"] for row in rows if row["result"]}
         paths = sample(data, references, options.per_group)
-        listing.write_text(json.dumps(paths))
+        listing.write_text(json.dumps(paths), encoding="utf-8")
         results: dict[str, list[dict]] = {}
         seconds: dict[str, list[float]] = {arm: [] for arm in arms}
         for _ in range(ROUNDS):

@@ -27,7 +27,7 @@ def reference(pattern: str) -> str:
     """The text of HTML files, each block on a line."""
     texts = []
     for name in sorted(glob.glob(pattern)):
-        source = pathlib.Path(name).read_text("utf-8", "replace")
+        source = pathlib.Path(name).read_text(encoding="utf-8", errors="replace")
         source = re.sub(r"(?is)<(script|style|head)\b.*?</\1>", "", source)
         source = re.sub(r"(?is)<pre\b[^>]*>(.*?)</pre>", lambda m: f"\0{m[1]}\0".replace("\n", "\0"), source)
         text = html.unescape(re.sub(r"<[^<>]+>", "", _BLOCK.sub("\0", source)))

@@ -125,7 +125,7 @@ def _kanana(*arguments):
         (["run", "--config", "configs/tiny.py", "--workdir", "x", "--wrokdir", "y"], 2, ["--wrokdir"]),
         (["generate", "nowhere", "--prompt", "a"], 1, ["nowhere", "not a model"]),
         (["import", "nowhere", "out"], 1, ["nowhere", "no config.json"]),
-        (["frobnicate"], 2, ["invalid choice"]),
+        (["frobnicate"], 2, ["no verb 'frobnicate'"]),
     ],
 )
 def test_command_line_errors_are_one_sentence(arguments, code, words):
