@@ -53,7 +53,7 @@ bench: $(VENV)/.parity
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/data_pipeline.py
 
-# Every full-size config on a v5p and a v6e slice: minutes of compiling each, kept by content; then the table of docs/results.md.
+# Every full-size config on a v5p and a v6e slice: minutes of compiling each, kept by content; then the table of docs/results/plans.md.
 plan-all: $(VENV)/.test
 	$(BIN)/python benchmarks/plan_all.py
 

@@ -1,4 +1,4 @@
-"""Plans of every full-size config on a v5p and a v6e slice, as the table of docs/results.md.
+"""Plans of every full-size config on a v5p and a v6e slice, as the table of docs/results/plans.md.
 
 python benchmarks/plan_all.py [--cache DIR] [--only essence_8b] [--slice v5p-128]
 

@@ -10,7 +10,7 @@ _PATH = re.compile(r"(?<![\w./{*<-])((?:[\w-]+/)+[\w-]+(?:\.\w+)?)(?![\w/*<{])(?
 _PLACES = ("", "kanana_jax/", "kanana_jax/data/", "docs/", "kanana_jax/data/filters/")
 _OURS = ("kanana_jax", "configs", "launch", "tests", "benchmarks", "docs", "notebooks")
 ROOMS = {d.name for d in (ROOT / "kanana_jax").iterdir() if d.is_dir()} | set(_OURS)
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SOURCES = [f for top in ("kanana_jax", "configs", "launch", "benchmarks") for f in sorted((ROOT / top).rglob("*.py"))]
 
 

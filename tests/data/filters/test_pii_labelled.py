@@ -2,7 +2,7 @@
 
 `pii.jsonl` has for each string its language, the text as it should become, and the data in order. All names and numbers
 are invented. Strings of the part `held_out` were written after the patterns, without looking at them; what they gave at
-first is in docs/results.md.
+first is in docs/results/data.md.
 """
 
 import collections
