@@ -10,7 +10,19 @@ import threading
 from collections.abc import Callable, Sequence
 
 from kanana_jax import __version__
-from kanana_jax.cli import config, data, evaluate, launch, models, observe, plan, process, quality
+from kanana_jax.cli import (
+    config,
+    duplicates,
+    evaluate,
+    filters,
+    launch,
+    models,
+    observe,
+    plan,
+    process,
+    quality,
+    tokenizer,
+)
 from kanana_jax.cli.verbs import Action
 from kanana_jax.errors import ConfigError, Stopped, UserError, nearest
 
@@ -126,7 +138,9 @@ def _parser() -> argparse.ArgumentParser:
     models.add_verbs(verb)
     config.add_verbs(verb)
     plan.add_verbs(verb)
-    data.add_verbs(verb)
+    filters.add_verbs(verb)
+    duplicates.add_verbs(verb)
+    tokenizer.add_verbs(verb)
     quality.add_verbs(verb)
     observe.add_verbs(verb)
     evaluate.add_verbs(verb)

@@ -1,10 +1,9 @@
-"""Verbs on documents: filter, dedup, contamination, lines, thresholds, tokenizer."""
+"""The verbs on filters: `filter`, `contamination`, `thresholds`."""
 
 import argparse
 import dataclasses
 import itertools
 import pathlib
-import sys
 from typing import Any
 
 from kanana_jax.cli.verbs import AddVerb
@@ -12,13 +11,10 @@ from kanana_jax.errors import ConfigError
 
 
 def add_verbs(verb: AddVerb) -> None:
-    """Adds the verbs."""
+    """Adds `filter`, `contamination` and `thresholds`."""
     _add_filter(verb)
-    _add_dedup(verb)
     _add_contamination(verb)
-    _add_lines(verb)
     _add_thresholds(verb)
-    _add_tokenizer(verb)
 
 
 def _add_filter(verb: AddVerb) -> None:
@@ -107,65 +103,6 @@ def _filter(options: argparse.Namespace, overrides: list[str], command: list[str
         print(f"{report['unjudged']} documents were judged by no filter, by their language: {there}")
 
 
-def _add_dedup(verb: AddVerb) -> None:
-    sub = verb(
-        "dedup",
-        _dedup,
-        "find exact and near duplicates, and write a verdict for each document",
-        "example:\n  kanana dedup --input 'web/*.jsonl.gz' --output duplicates\n\n"
-        "Filters with `duplicates = 'DIR'` then drop them. Run it again with more inputs: only the new ones are read.",
-    )
-    sub.add_argument("--input", required=True, nargs="+", metavar="GLOB", help="documents, the preferred ones first")
-    sub.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
-    sub.add_argument("--bands", type=int, default=14, metavar="B", help="bands of the MinHash signature")
-    sub.add_argument("--rows", type=int, default=8, metavar="R", help="hashes per band")
-    sub.add_argument(
-        "--threshold", type=float, default=0.8, metavar="J", help="least Jaccard similarity of near duplicates"
-    )
-    sub.add_argument(
-        "--keep", choices=("first", "longest", "best"), default="first", help="which copy of a duplicate group to keep"
-    )
-    sub.add_argument(
-        "--quality", default="quality", metavar="NAME", help="field of meta to rank copies by for --keep best"
-    )
-    sub.add_argument("--lang", default="default", metavar="L", help="language of documents that do not say theirs")
-    sub.add_argument("--seed", type=int, default=0, metavar="S")
-    sub.add_argument(
-        "--beam",
-        action="append",
-        metavar="OPTION",
-        help="run as an Apache Beam pipeline, e.g. --beam=--runner=DirectRunner",
-    )
-
-
-def _dedup(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
-    from kanana_jax.data.dedup import local, minhash
-    from kanana_jax.data.dedup.index import DedupConfig
-    from kanana_jax.data.read.outputs import writing
-
-    try:
-        hashing = minhash.MinHashConfig(options.bands, options.rows, seed=options.seed)
-        config = DedupConfig(hashing, options.threshold, options.keep, options.quality, options.lang)
-    except ValueError as error:
-        raise ConfigError(f"--bands, --rows, --threshold: {error}") from error
-
-    def show(count: int) -> None:
-        print(f"\r{count:,} documents", end="", file=sys.stderr, flush=True)
-
-    with writing(options.output, options.input):
-        if options.beam:
-            from kanana_jax.data.dedup import beam
-
-            report = beam.run(config, options.input, options.output, options.beam)
-        else:
-            report = local.run(config, options.input, options.output, show if sys.stderr.isatty() else None)
-    print(
-        f"{report['kept']} of {report['documents']} documents kept "
-        f"({report['exact']} exact, {report['near']} near duplicates of similarity {config.threshold:g} ± "
-        f"{report['standard_error']:g} and more): {options.output / 'duplicates.jsonl'}"
-    )
-
-
 def _add_contamination(verb: AddVerb) -> None:
     sub = verb(
         "contamination",
@@ -213,43 +150,6 @@ def _contamination(options: argparse.Namespace, overrides: list[str], command: l
     for name, found in report["sets"].items():
         print(f"{name}: {found['ngrams']} n-grams of {found['items']} texts, {found['too_short']} too short")
     print(options.output)
-
-
-def _add_lines(verb: AddVerb) -> None:
-    sub = verb(
-        "lines",
-        _lines,
-        "find lines that many documents share: menus, footers, notices",
-        "example:\n  kanana lines --input 'web/*.jsonl.gz' --output lines\n\n"
-        "Filters with `lines = 'DIR'` then cut them out.",
-    )
-    sub.add_argument("--input", required=True, nargs="+", metavar="GLOB")
-    sub.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
-    sub.add_argument("--red", type=int, default=50, metavar="N", help="cut a line that occurs in more than N documents")
-    sub.add_argument(
-        "--yellow",
-        type=int,
-        default=3,
-        metavar="N",
-        help="cut a line outside running text that occurs in more than N documents",
-    )
-
-
-def _lines(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
-    from kanana_jax.data.dedup import lines
-    from kanana_jax.data.read.outputs import writing
-
-    try:
-        config = lines.LinesConfig(options.red, options.yellow)
-    except ValueError as error:
-        raise ConfigError(f"--red, --yellow: {error}") from error
-    with writing(options.output, options.input):
-        report = lines.run(config, options.input, options.output)
-    found = {colour: report[colour]["patterns"] for colour in ("red", "yellow")}
-    print(
-        f"{report['lines']} lines of {report['documents']} documents, {found['red']} red and {found['yellow']} yellow"
-    )
-    print(options.output / "report.json")
 
 
 def _add_thresholds(verb: AddVerb) -> None:
@@ -316,54 +216,3 @@ def _fitted(options: argparse.Namespace) -> dict[str, Any]:
     own = {name: rule for name, rule in target.rules.items() if rule.signal in NAMES and name not in rules}
     fixed = {name: rule for name, rule in target.rules.items() if name in options.fixed}
     return fitting.document(rules, own, fixed, np.concatenate(list(english.values())), kinds, options.describe)
-
-
-def _add_tokenizer(verb: AddVerb) -> None:
-    sub = verb(
-        "tokenizer",
-        _tokenizer,
-        "train a vocabulary",
-        "example:\n  kanana tokenizer train --input ko=docs/ko en=docs/en --output vocab --vocab-size 32000",
-    )
-    sub.add_argument("what", choices=("train",))
-    sub.add_argument("--input", required=True, nargs="+", metavar="LANG=PATH", help="documents of each language")
-    sub.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
-    sub.add_argument("--vocab-size", type=int, default=32000, metavar="N")
-    sub.add_argument(
-        "--model-type",
-        choices=("bpe", "unigram"),
-        default="bpe",
-        help="bpe: of bytes, as Llama 3's; unigram: SentencePiece's",
-    )
-    sub.add_argument(
-        "--train-bytes",
-        type=int,
-        default=100_000_000,
-        metavar="N",
-        help="bytes of text to train on, all languages together",
-    )
-
-
-def _tokenizer(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
-    from kanana_jax import languages
-    from kanana_jax.data.read import records
-    from kanana_jax.data.read.outputs import writing
-    from kanana_jax.data.tokens.training import TokenizerConfig, train_tokenizer
-
-    texts = {}
-    for item in options.input:
-        lang, equals, path = item.partition("=")
-        if not equals:
-            raise ConfigError(f"--input '{item}' must be LANG=PATH")
-        if languages.tag(lang) in texts:
-            raise ConfigError(f"--input names '{lang}' twice: name all its documents by one folder or glob")
-        texts[languages.tag(lang)] = records.Texts(path)
-    try:
-        config = TokenizerConfig(
-            vocab_size=options.vocab_size, model_type=options.model_type, train_bytes=options.train_bytes
-        )
-    except ValueError as error:
-        raise ConfigError(f"--{str(error).replace('_', '-', 1)}") from error
-    with writing(options.output, [found.path for found in texts.values()]):
-        train_tokenizer(texts, config, options.output)
-    print(options.output / "tokenizer.json")
