@@ -58,7 +58,7 @@ def tag(text: str) -> str:
 
 
 def is_tag(text: str) -> bool:
-    """Whether a name can only be a language's: `ko`, `kor_Hang`, `ko-KR`, and not `ko_web`."""
+    """Returns whether a name can only be a language's: `ko`, `kor_Hang`, `ko-KR`, and not `ko_web`."""
     primary, *rest = re.split("[-_]", text)
     if not (2 <= len(primary) <= 3 and primary.isascii() and primary.isalpha()):
         return False

@@ -1,4 +1,4 @@
-"""Who takes part in a run, and which of them this is: told, or found out from Slurm, GKE or a Cloud TPU VM."""
+"""Participants of a run, and this process's rank: given, or detected on Slurm, GKE or a Cloud TPU VM."""
 
 import dataclasses
 import os

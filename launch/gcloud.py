@@ -74,7 +74,7 @@ class Job:
 
     @property
     def chips(self) -> int:
-        """Of all slices."""
+        """State of all slices."""
         kind, _, count = self.type.partition("-")
         return int(count) // TYPES[kind][2] * self.slices
 

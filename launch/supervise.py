@@ -25,7 +25,7 @@ Call = Callable[[list[str]], tuple[int, str]]
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """How failures are answered.
+    """Responses to failures.
 
     Attributes:
       retries: crashes in a row that are borne; pre-emptions cost none.

@@ -225,7 +225,7 @@ class Worker:
             print(text, file=log)
 
     def _forward_signals(self, child: subprocess.Popen) -> None:
-        """Who stops the watcher means the run: it saves and ends by itself, and all others with it."""
+        """Stopping the watcher stops the run: it saves and ends, and all others with it."""
 
         def forward(signum: int, frame: FrameType | None) -> None:
             with contextlib.suppress(ProcessLookupError):

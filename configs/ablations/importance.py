@@ -1,4 +1,4 @@
-"""Which scores to prune by (arXiv:2502.18934, Table 15), small: loss right after pruning and after distillation.
+"""Importance scores for pruning (arXiv:2502.18934, Table 15), small: loss right after pruning and after distillation.
 
     kanana run --config configs/ablations/small.py --workdir runs/small/teacher
     for seed in 0 1 2; do

@@ -28,7 +28,7 @@ def teacher_shape(vocab_size: int):
 
 
 def folder(documents: str = "") -> str:
-    """Where the workdirs of one kind of text lie."""
+    """Folder of the workdirs of one kind of text."""
     return "runs/small_real" if documents else "runs/small"
 
 

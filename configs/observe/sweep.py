@@ -34,7 +34,7 @@ RATE = 6e-3
 
 
 def weights(korean: float) -> dict[str, float]:
-    """Of the sources, with this share of Korean in what is not parallel."""
+    """Weights of the sources, with this share of Korean in the non-parallel text."""
     mixture = {"ko_parallel": PARALLEL}
     for lang, share in (("ko", korean), ("en", 1 - korean)):
         mixture |= {f"{lang}_{kind}": round((1 - PARALLEL) * share * part, 6) for kind, part in KINDS.items()}

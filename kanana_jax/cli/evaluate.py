@@ -85,7 +85,7 @@ def _eval(options: argparse.Namespace, overrides: list[str], command: list[str])
 
 
 def samples_file(output: pathlib.Path) -> pathlib.Path:
-    """Where the prompts and answers of a file of results lie."""
+    """Path of the prompts and answers that belong to a results file."""
     return output.with_name(f"{output.name.removesuffix('.json')}.samples.jsonl")
 
 
@@ -105,7 +105,7 @@ def _refuse_idle(options: argparse.Namespace) -> None:
 
 
 def _evaluated(path: str, names: list[str], options: argparse.Namespace) -> dict[str, Any]:
-    """What `evaluation.run.evaluate` says of a model."""
+    """Model fields of a result of `evaluation.run.evaluate`."""
     try:
         import lm_eval  # noqa: F401
     except ImportError as error:

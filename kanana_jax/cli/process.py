@@ -1,4 +1,4 @@
-"""What a verb's process is to its shell: text streams whatever the locale says, signals, exit codes."""
+"""The process of a verb as its shell sees it: text streams in any locale, signals, exit codes."""
 
 import contextlib
 import io
@@ -154,7 +154,7 @@ def flush_output() -> int:
 
 
 def is_closed_pipe() -> bool:
-    """Whether who read standard output is gone, as `head` is; nothing is written there any more."""
+    """Returns whether the reader of standard output is gone (`| head`); nothing more is written there then."""
     if sys.stdout is None:
         return False
     asked = select.poll()

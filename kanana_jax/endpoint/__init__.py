@@ -98,7 +98,7 @@ def check_url(url: str, allow_plain_http: bool = False) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own."""
+    """Returns whether a name or address is this machine's own."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -198,7 +198,7 @@ def _exchange(service: Service, request: urllib.request.Request, direct: bool = 
 
 
 def _meaning(service: Service, found: transport.Response) -> Exception:
-    """What a status that is no success says."""
+    """Error for a status that is not a success."""
     told = f"{found.status} {_clean(service, found.reason)}".strip()
     if found.status in RETRIED or found.status >= 500:
         return _Later(told, _retry_after(found.headers.get("Retry-After", "")))
@@ -214,7 +214,7 @@ def _meaning(service: Service, found: transport.Response) -> Exception:
 
 
 def _target(service: Service, found: transport.Response) -> str:
-    """Where a redirect points, without what may be a secret."""
+    """Target of a redirect, without parts that may be secret."""
     try:
         place = urllib.parse.urlsplit(_clean(service, found.headers.get("Location", "")))
     except ValueError:
@@ -223,7 +223,7 @@ def _target(service: Service, found: transport.Response) -> str:
 
 
 def _reason(service: Service, body: bytes) -> str:
-    """What the body of a refusal says, in the form of OpenAI's protocol or as it stands."""
+    """Message in the body of a refusal, in OpenAI's form or verbatim."""
     text = body.decode("utf-8", "replace")
     try:
         said = json.loads(text)

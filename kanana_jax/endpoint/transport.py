@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Response:
-    """What came back, of any status."""
+    """A response of any status."""
 
     status: int
     reason: str

@@ -29,7 +29,7 @@ _FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{([^{}]*)\}|(\d))\s*(?:\{([^{}]*)\}|(
 
 
 class Value(NamedTuple):
-    """What is looked for: a letter or a number.
+    """Kind of answer to extract: a letter or a number.
 
     Attributes:
       at: text and place → what it says there and where that ends; None: nothing.
@@ -62,7 +62,7 @@ def boxed(text: str) -> str | None:
 
 
 def _boxes(text: str) -> list[tuple[int, int, int]]:
-    r"""Where each whole `\boxed{…}` begins, and its content begins and ends, in the order of their beginnings."""
+    r"""Start of each whole `\boxed{…}`, and start and end of its content, in order of their starts."""
     found: list[tuple[int, int, int]] = []
     open_braces: list[re.Match] = []
     for match in _BRACES.finditer(text):
@@ -143,7 +143,7 @@ def _after(text: str, value: Value, end: int, turn: re.Pattern) -> Iterator[tupl
 
 
 def _end_of_list(text: str, value: Value, end: int) -> int:
-    """Where the last of values that stand together ends; one that begins a clause of its own is none of them."""
+    """End of the last of adjacent values; a value that begins a clause of its own is not one of them."""
     while match := words.AND.match(text, end):
         other = value.at(text, match.end())
         if other is None or words.TOPIC.match(text, other[1]):
@@ -220,7 +220,7 @@ def number(text: str, anywhere: bool = False) -> str | None:
 
 
 def same_number(one: str | None, other: str | None) -> bool:
-    """Whether both say the same number."""
+    """Returns whether both say the same number."""
     values: list[Fraction | None] = [None if text is None else numerals.parse(text) for text in (one, other)]
     return values[0] is not None and values[0] == values[1]
 

@@ -1,4 +1,4 @@
-"""Whether programs that a model has written pass their tests: filters of task files, all programs in the sandbox."""
+"""Filters of task files that test programs written by a model; all programs run in the sandbox."""
 
 import logging
 import re

@@ -50,7 +50,7 @@ def read(file: pathlib.Path, needs: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def compare(a: dict[str, Any], b: dict[str, Any], *, resamples: int = 9999, seed: int = 0) -> list[Difference]:
-    """Of every task and metric that both have, of the same prompts.
+    """Comparison of every task and metric that both have for the same prompts.
 
     Raises:
       ConfigError: nothing in common that has a score by document, or a task was asked in another way (shots, wording,

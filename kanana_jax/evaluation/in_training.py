@@ -19,7 +19,7 @@ _MOST_PARTS = 8  # of a task whose parts are told
 
 @dataclasses.dataclass(frozen=True)
 class TasksConfig:
-    """Which tasks a stage asks, and how often.
+    """Tasks that a stage evaluates, and how often.
 
     Attributes:
       names: of tasks and groups, as for `kanana eval --tasks`.
@@ -77,5 +77,5 @@ def make_ask(
 
 
 def _is_part(name: str, found: dict[str, dict[str, Any]]) -> bool:
-    """Whether it is a part of a task of many."""
+    """Returns whether it is a part of a task of many."""
     return any(name.startswith(f"{n}_") and r.get("parts", 0) > _MOST_PARTS for n, r in found.items())

@@ -1,4 +1,4 @@
-"""Whether a text follows verifiable instructions: IFBench's checks, which are its publisher's package."""
+"""Verifiable instructions: IFBench's checks, from its publisher's package."""
 
 import importlib
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def ifbench(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """As the text stands, and loosely: without its first or last line or asterisks (arXiv:2311.07911, §2.2)."""
+    """Strict (verbatim) and loose results; loose drops the first or last line or asterisks (arXiv:2311.07911, §2.2)."""
     checks = importlib.import_module("ifbench.instructions_registry").INSTRUCTION_DICT
     lines = results[0].split("\n")
     kept = ("\n".join(part) for part in (lines, lines[1:], lines[:-1], lines[1:-1]))

@@ -31,12 +31,12 @@ def answer_texts_f1(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
 
 
 def boxed_number(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Whether the number that is boxed or stated is the answer (after `####`, where that is there)."""
+    """Returns whether the number that is boxed or stated is the answer (after `####`, where that is there)."""
     return {"exact_match": float(same_number(number(results[0]), str(doc["answer"]).split("####")[-1]))}
 
 
 def boxed_formula(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Whether the boxed answer is the solution's, as the harness's `hendrycks_math` normalises both."""
+    """Returns whether the boxed answer is the solution's, as the harness's `hendrycks_math` normalises both."""
     from lm_eval.tasks.hendrycks_math.utils import is_equiv
 
     found = boxed(results[0])

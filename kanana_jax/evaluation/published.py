@@ -23,7 +23,7 @@ _ENDING = re.compile(r"(?:-\d{5}-of-\d{5})?\.(?:parquet|(?:jsonl|json|csv|tsv)(?
 
 @functools.cache
 def table() -> Mapping[str, Mapping[str, Any]]:
-    """What `published.yaml` says, by data set."""
+    """Contents of `published.yaml`, by data set."""
     file = importlib.resources.files("kanana_jax.evaluation") / "published.yaml"
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 

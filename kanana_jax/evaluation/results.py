@@ -16,7 +16,7 @@ _SETTINGS = ("shots", "version", "chat")
 def summary(
     raw: Json, tasks: Mapping[str, Any], groups: Mapping[str, Sequence[str]], cut: Mapping[str, set[int]], chat: bool
 ) -> Json:
-    """What `run.evaluate` returns of the harness's raw results.
+    """Result of `run.evaluate`, from the harness's raw results.
 
     Args:
       groups: the tasks of each group.
@@ -110,7 +110,7 @@ def of_group(name: str, leaves: Sequence[str], results: Mapping[str, Json], kind
 
 
 def is_shared(metric: str, leaves: Sequence[str], results: Mapping[str, Json], kinds: Mapping[str, Json]) -> bool:
-    """Whether all tasks have the metric, of one kind."""
+    """Returns whether all tasks have the metric, of one kind."""
     bare = metric.partition(",")[0]
     same = {kinds.get(leaf, {}).get(bare) for leaf in leaves}
     return len(same) == 1 and all(isinstance(results[leaf].get(metric), float) for leaf in leaves)
@@ -169,7 +169,7 @@ def _one(values: Sequence[Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it: numbers that it lacks (infinite ones) as text."""
+    """JSON form of a value; numbers that JSON lacks (infinities) become text."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

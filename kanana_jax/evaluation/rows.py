@@ -128,7 +128,7 @@ def _row(row: Any, place: str, task: str, fields: Mapping[str, type]) -> dict[st
 
 
 def as_datasets(splits: dict[str, Rows], **_: Any) -> "datasets.DatasetDict":
-    """What the harness asks a task's function for: its keyword arguments say nothing here."""
+    """Signature that the harness expects of a task's function; its keyword arguments are unused here."""
     import datasets
 
     return datasets.DatasetDict({split: datasets.Dataset.from_dict(_columns(rows)) for split, rows in splits.items()})

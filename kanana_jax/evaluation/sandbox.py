@@ -89,7 +89,7 @@ class Outcome(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Tests:
-    """What judges a program: Python of the data set's, run in a process that the program cannot reach.
+    """The tests of a program: Python from the data set, run in a process that the program cannot reach.
 
     Attributes:
       source: assertions, in which names of the program's stand for what it has defined.
@@ -247,7 +247,7 @@ def _exchange(process: subprocess.Popen, seconds: float) -> tuple[str, str]:
 
 
 def _sources() -> list[str]:
-    """What an interpreter that runs already may still load: the standard library, the system's libraries."""
+    """Files that a running interpreter may still load: the standard library, the system's libraries."""
     libraries = [p for p in ("/lib", "/lib64", "/usr/lib", "/usr/lib64") if not os.path.islink(p)]
     standard = [sysconfig.get_path("stdlib")]
     if sysconfig.get_config_var("Py_ENABLE_SHARED"):

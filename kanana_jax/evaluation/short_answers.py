@@ -24,7 +24,7 @@ def klue_mrc(doc: Doc, results: Sequence[str]) -> dict[str, float]:
 
 
 def kosimpleqa(doc: Doc, results: Sequence[str]) -> dict[str, float]:
-    """Whether the text is the answer, or holds it."""
+    """Returns whether the text is the answer, or holds it."""
     found, right = normalised(results[0]), normalised(str(doc["answer"]))
     return {
         "exact_match": float(found == right),

@@ -182,7 +182,7 @@ def _has_files(files: dict[str, str] | None, data_dir: pathlib.Path | None) -> b
 
 
 def _is_here(name: str, config: dict[str, Any], data_dir: pathlib.Path | None) -> bool:
-    """Whether a task is read from files: where none of them is there, a hub's data set of the same fields will do."""
+    """Returns whether a task is read from files; if none exists, a hub data set with the same fields is read."""
     if data_dir is None:
         return False
     if "dataset_path" not in config:
@@ -238,7 +238,7 @@ def _read(data_dir: pathlib.Path, path: str, name: str, asked: dict[str, type]) 
 
 
 def _part(value: str) -> str:
-    """What a value adds to the name of its task; values of the same name are one part."""
+    """Suffix that a value adds to the name of its task; values of the same name are one part."""
     return value.replace("/", "_").replace(" ", "_")
 
 

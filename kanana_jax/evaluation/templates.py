@@ -61,7 +61,7 @@ def fields(template: str) -> set[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """What a template says of a row, as text whatever it looks like."""
+    """A template rendered for a row, always as text."""
 
     template: str
 

@@ -25,7 +25,7 @@ _CHUNK = 64  # tokens whose logits exist at once
 
 
 class Score(NamedTuple):
-    """Of one continuation.
+    """Score of one continuation.
 
     Attributes:
       log_likelihood: Σ log p of its tokens given all before them, nats.

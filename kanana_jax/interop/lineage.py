@@ -45,7 +45,7 @@ def _places(folder: pathlib.Path, parent: str) -> Iterator[pathlib.Path]:
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """Of a younger model's parts in an older one.
+    """Positions of a younger model's parts in an older one.
 
     Attributes:
       layers: for each layer the old one.

@@ -61,7 +61,7 @@ class Vocabulary(NamedTuple):
         return top_Ck, jnp.take_along_axis(all_ids, at_Ck, axis=-1)
 
     def below(self, count: int) -> jax.Array:
-        """Whether a token id is below a number, bool `[v]`."""
+        """Returns whether a token id is below a number, bool `[v]`."""
         return jnp.arange(self.size) + self.first < count
 
     def onehot(self, ids_C: jax.Array) -> jax.Array:

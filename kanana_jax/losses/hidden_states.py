@@ -37,7 +37,7 @@ class HiddenConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Matching:
-    """Which states are compared.
+    """Pairs of states to compare.
 
     Attributes:
       student: layers, ascending.

@@ -10,7 +10,7 @@ DType = Literal["float32", "bfloat16"]
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-    """How RoPE frequencies are stretched beyond the context of pre-training.
+    """Scaling of RoPE frequencies beyond the context of pre-training.
 
     `llama3`: Llama 3.1's piecewise rule on wavelengths. `yarn`: arXiv:2309.00071, §3.
     Field names are those of Hugging Face's `rope_scaling`.
@@ -86,7 +86,7 @@ _YOUNGER = {"qk_norm": False}  # than the first models on disk, and their defaul
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """How a model is run. The dtypes decide what it learns; the rest changes no more than rounding.
+    """Execution options of a model. Dtypes affect the result; all others change rounding only.
 
     Attributes:
       param_dtype: dtype of the parameters, also on disk. Those that are trained in bfloat16 have a float32 master in

@@ -36,7 +36,7 @@ def shape(a: Architecture, axes: Axes) -> tuple[int, ...]:
 
 
 def is_matrix(axes: Axes) -> bool:
-    """Whether the parameter stands in a matrix product (or is looked up): it decays, gains do not."""
+    """Returns whether the parameter stands in a matrix product (or is looked up): it decays, gains do not."""
     return not GAINS.intersection(axes)
 
 

@@ -109,7 +109,7 @@ def fit(scores: pd.DataFrame, anchors: dict[str, str], rank: int = 2) -> Compone
 
 
 class Axis(TypedDict):
-    """How certain one component is; the cosine is the 2.5th percentile of |cos| to the full sample's axis."""
+    """Uncertainty of one component; the cosine is the 2.5th percentile of |cos| to the full sample's axis."""
 
     component: str
     ratio_ci95: list[float]

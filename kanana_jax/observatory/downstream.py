@@ -76,7 +76,7 @@ def fit(pcs: Array, y: Array, low: float = 0.0, high: float = 1.0) -> Sigmoid:
 
 
 def principal(scores: pd.DataFrame, rank: int = 1) -> tuple[Array, Array, Array, Array]:
-    """As ObsScaling: missing cells are filled in z-scores by iterative PCA; the PCA is centred, in the scores' units.
+    """Components as in ObsScaling: iterative PCA fills missing cells in z-scores, then a centred PCA in score units.
 
     Returns:
       Explained variance ratio [k], loadings [k, tasks], mean [tasks], filled table [models, tasks].

@@ -58,7 +58,7 @@ class Fit:
         return middle, middle - half, middle + half
 
     def extrapolates(self, x: float) -> bool:
-        """Whether x lies outside of the points."""
+        """Returns whether x lies outside of the points."""
         return not self.x_range[0] - 1e-9 <= x <= self.x_range[1] + 1e-9
 
 

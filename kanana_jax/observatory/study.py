@@ -33,7 +33,7 @@ Budgets = dict[str, budgets.Budget]  # by language
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How to look.
+    """Options of a study.
 
     Attributes:
       language: the local language; "" takes the one other than `reference` that most tasks are in.

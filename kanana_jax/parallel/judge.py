@@ -1,4 +1,4 @@
-"""Whether a run must stop, and who is to blame: a pure function of what its processes last said."""
+"""Decision whether a run must stop, and who caused it: a pure function of the processes' last reports."""
 
 import dataclasses
 import signal
@@ -11,7 +11,7 @@ DONE, FAILED, BAD_CONFIG, PREEMPTED = 0, 1, 2, 75
 
 @dataclasses.dataclass(frozen=True)
 class WatchConfig:
-    """How long what may last, in seconds.
+    """Time limits, in seconds.
 
     Attributes:
       timeout: without a sign of life from a host, or, in training, from its process.
@@ -78,7 +78,7 @@ class Verdict:
 def judge(
     reports: Mapping[int, Report], num_processes: int, began: float, now: float, config: WatchConfig
 ) -> Verdict | None:
-    """Whether the run must stop.
+    """Returns whether the run must stop.
 
     Args:
       reports: by process.

@@ -36,7 +36,7 @@ def secret_of(env: Mapping[str, str]) -> bytes:
 
 
 def interface_of(host: str) -> str:
-    """Where to listen for others at a host's name: not beyond this machine where it is this machine's own."""
+    """Address to listen on for a host name: loopback only if the name is this machine's own."""
     return "127.0.0.1" if host in ("localhost", "127.0.0.1") else ""
 
 
@@ -82,7 +82,7 @@ class Line:
         self._sent += 1
 
     def receive(self) -> list[Any]:
-        """What has been said by now, by who has the secret.
+        """Messages so far from those with the secret.
 
         Raises:
           BlockingIOError, TimeoutError: nothing is there.
@@ -150,7 +150,7 @@ class Listener:
         self.known: set[Line] = set()
 
     def poll(self, seconds: float) -> list[tuple[Line, Any]]:
-        """What those with the secret say, after `seconds` at most."""
+        """Messages from those with the secret within at most `seconds`."""
         said: list[tuple[Line, Any]] = []
         for key, _ in self._selector.select(max(seconds, 0.0)):
             if key.data is None:

@@ -15,7 +15,7 @@ AXES = ("data", "fsdp", "sequence", "tensor")
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """How many devices each axis takes; one axis may be −1 (all that are left).
+    """Devices per axis; one axis may be −1 (all that are left).
 
     `slices` is the number of TPU slices that are joined by the data-centre network: it divides the
     data axis (or, where `data` is 1, fsdp), whose traffic is the smallest and the most easily hidden.

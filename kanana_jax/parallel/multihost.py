@@ -19,7 +19,7 @@ from kanana_jax.parallel.line import Line, Listener, interface_of
 
 @dataclasses.dataclass(frozen=True)
 class ProcessConfig:
-    """Who takes part.
+    """Participants of a run.
 
     Attributes:
       coordinator: `host:port` of process 0; empty on one process, and on TPU pods, which know it.

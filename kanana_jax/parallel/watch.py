@@ -167,7 +167,7 @@ class Link:
         return None
 
     def _answers(self, line: Line) -> list[Any]:
-        """What is there by now."""
+        """The current contents."""
         found: list[Any] = []
         line.socket.setblocking(False)
         try:

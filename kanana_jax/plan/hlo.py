@@ -63,7 +63,7 @@ class Instruction:
 
     @property
     def scope(self) -> str:
-        """Where the program made it: JAX's name stack, or ''."""
+        """Origin in the program: JAX's name stack, or ''."""
         found = re.search(r'op_name="([^"]*)"', self.text)
         return found.group(1) if found else ""
 
@@ -82,7 +82,7 @@ class Computation:
 
     @functools.cached_property
     def users(self) -> dict[str, list[tuple[Instruction, int]]]:
-        """Who reads a value, and as which operand."""
+        """Users of a value, and the operand's number in each."""
         found: dict[str, list[tuple[Instruction, int]]] = {}
         for instruction in self.instructions.values():
             for place, operand in enumerate(instruction.operands):
@@ -154,7 +154,7 @@ def _joined(text: str):
 
 
 def _closing(text: str, start: int) -> int:
-    """Where the bracket that opens at `start` closes."""
+    """Position of the bracket that closes the one at `start`."""
     depth = 0
     for place in range(start, len(text)):
         if text[place] == "(":
@@ -183,7 +183,7 @@ def _instruction(name: str, text: str) -> Instruction:
 
 
 def trip_count(module: Module, caller: Computation, loop: Instruction) -> int:
-    """How often a `while` runs its body.
+    """Trip count of a `while`.
 
     Loops count from a constant (0 if it is not seen) to a constant that stands in the condition, or comes into the loop
     with its state: those of `lax.scan` and `fori_loop` in steps of one, those of the compiler's own rings, which it

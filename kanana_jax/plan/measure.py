@@ -112,7 +112,7 @@ def measure(program: Program, traced: Any, target: Slice, options: dict[str, Any
 
 
 def _asked(message: str) -> int:
-    """How much memory a refused program asked for; 0 where the compiler does not say."""
+    """Memory that a refused program requested; 0 if the compiler does not say."""
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
     found = re.search(r"[Uu]sed ([\d.]+)([KMG]) of", message) or re.search(r"\(([\d.]+)([KMG])\) exceeds", message)
     return int(float(found.group(1)) * units[found.group(2)]) if found else 0

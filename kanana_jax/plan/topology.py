@@ -49,7 +49,7 @@ class Slice:
         return math.prod(self.grid) * self.slices
 
     def wraps(self, dimension: int) -> bool:
-        """Whether the ends of a dimension are joined: v4 and v5p in whole cubes of 4 × 4 × 4, v5e and v6e at 16."""
+        """Returns whether a dimension is a ring: v4 and v5p in whole cubes of 4 × 4 × 4, v5e and v6e at 16."""
         if self.chip.torus == 3:
             return all(size % 4 == 0 for size in self.grid)
         return self.grid[dimension] == 16

@@ -172,7 +172,7 @@ def _flops(result: Json, key: str) -> float | None:
 
 
 def _counted(results: Mapping[str, Json]) -> str:
-    """What of the costs is not as the axis says."""
+    """Caveats where costs do not match the axis."""
     models = {name: value.get("model", {}) for name, value in results.items()}
     old = [n for n, m in models.items() if m.get(_WHOLE_KEY) and _OWN_KEY not in m]
     short = [n for n, m in models.items() if m.get("missing_parent")]

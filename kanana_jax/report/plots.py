@@ -215,7 +215,7 @@ def histogram(
     marks: Mapping[str, float] | None = None,
     height: float = 2.6,
 ) -> str:
-    """How often values occur; of several named sets the outlines, over common bins.
+    """Histogram of values; for several named sets outlines over common bins.
 
     Args:
       log_x: bins of equal ratio; values that are not positive are left out.

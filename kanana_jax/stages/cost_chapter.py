@@ -45,7 +45,7 @@ def _stage_of(parent: str | None, cards: dict[str, Json]) -> str | None:
 
 
 def _from_scratch(name: str, cards: dict[str, Json], parent_of: dict[str, str | None]) -> bool:
-    """Whether a stage trains a model that never went through surgery."""
+    """Returns whether a stage trains a model that never went through surgery."""
     current: str | None = name
     while current is not None:
         card = cards[current]

@@ -47,7 +47,7 @@ class Calibration:
 
 
 def calibration_of(folder: pathlib.Path) -> dict[str, Any]:
-    """What a stage's scores were measured on, for its `surgery.json`: the fields of `Calibration`."""
+    """Calibration fields of a stage's `surgery.json`: those of `Calibration`."""
     return (read_json(folder / _ABOUT) or {}).get("calibration", {})
 
 

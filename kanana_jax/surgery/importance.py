@@ -30,7 +30,7 @@ FIELDS = ("channels", "neurons", "heads", "layers", "residual", "blocks")
 
 @dataclasses.dataclass(frozen=True)
 class ImportanceConfig:
-    """What is measured. The defaults are Kanana's; the other values are the other cells of its Table 15 and baselines.
+    """Importance measure. The defaults are Kanana's; other values are the other cells of its Table 15 and baselines.
 
     Attributes:
       method: `activation`; `wanda`: |weight| · norm of its input, summed over what a part feeds (arXiv:2306.11695);

@@ -1,4 +1,4 @@
-"""Which shape to prune to: the light-weight search of Minitron (arXiv:2407.14679, §2.3), with losers stopped early.
+"""Search for a shape to prune to, as in Minitron (arXiv:2407.14679, §2.3), with losers stopped early.
 
 All shapes within a budget, at most so many of them, are ranked by their loss after short distillations of growing
 length; after each the worse part is dropped (successive halving, arXiv:1502.07943), since rankings settle early
@@ -57,7 +57,7 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True)
 class SearchSpace:
-    """Which shapes are looked at (grid and bounds of NVIDIA Model-Optimizer's guide).
+    """Candidate shapes (grid and bounds of NVIDIA Model-Optimizer's guide).
 
     Attributes:
       embed_dim, mlp_dim, layers: sizes are multiples of these; the model's own size is always one.

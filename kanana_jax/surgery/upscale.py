@@ -12,7 +12,7 @@ Method = Literal["overlap", "identity", "neighbour", "stack"]
 
 @dataclasses.dataclass(frozen=True)
 class UpscaleConfig:
-    """How a model is made deeper.
+    """Depth up-scaling options.
 
     Attributes:
       num_layers: of the result.

@@ -20,7 +20,7 @@ from kanana_jax.training.step import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    """When and what is kept.
+    """Checkpoint schedule and retention.
 
     Attributes:
       every: steps between checkpoints.

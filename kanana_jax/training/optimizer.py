@@ -71,7 +71,7 @@ def _in_float32(transform: optax.GradientTransformation) -> optax.GradientTransf
 
 
 def _decays(logical_axes: Params) -> Params:
-    """Whether each parameter decays."""
+    """Returns whether each parameter decays."""
     return jax.tree.map(is_matrix, logical_axes, is_leaf=lambda x: isinstance(x, tuple))
 
 

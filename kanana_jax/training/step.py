@@ -62,7 +62,7 @@ class TrainState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class GuardConfig:
-    """When an update is refused.
+    """Criteria for refusing an update.
 
     Attributes:
       spike: refuse a gradient norm above `spike` × its running mean; 0: never. A loss or gradient that is not finite
@@ -114,7 +114,7 @@ def state_shardings(mesh: Mesh, abstract: TrainState, logical_axes: Params) -> T
 
 
 def _judged(state: TrainState, norm: jax.Array, finite: jax.Array, guard: GuardConfig) -> tuple[jax.Array, jax.Array]:
-    """Whether an update is good, and the running mean of the gradient norm after it.
+    """Returns whether an update is good, and the running mean of the gradient norm after it.
 
     The mean begins as the first finite norm and forgets it fast: its newest norm counts 2/(n + 2) after n updates, and
     0.01 in the end. No norm counts for more than `spike` × the mean, refused or not, so that no single one moves it

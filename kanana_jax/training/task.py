@@ -19,7 +19,7 @@ Evaluation = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchConfig:
-    """How many tokens a stage reads, and how many per step.
+    """Tokens that a stage reads, in all and per step.
 
     Attributes:
       tokens: length of the stage; the steps are ⌈tokens / batch_tokens⌉.
@@ -47,7 +47,7 @@ class BatchConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig(BatchConfig):
-    """How long and how a stage trains.
+    """Training section of a stage.
 
     Attributes:
       optimizer: AdamW and its schedule.

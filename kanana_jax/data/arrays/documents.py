@@ -62,11 +62,11 @@ class Documents:
         return self._of.take(places)
 
     def bounds(self, places: np.ndarray) -> np.ndarray:
-        """Where in a sorted list of places those of each document begin, and its length; `[D + 1]`."""
+        """Offsets of each document's first place in a sorted list of places, then the list's length; `[D + 1]`."""
         return np.concatenate([np.searchsorted(places, self.starts), [len(places)]])
 
     def count(self, documents: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-        """How often each document occurs in a list, or the weights it gathers; `[D]`."""
+        """Number of occurrences of each document in a list, or the sum of their weights; `[D]`."""
         return np.bincount(documents, weights, minlength=len(self.texts))
 
     def count_kinds(self, kinds: np.ndarray) -> np.ndarray:

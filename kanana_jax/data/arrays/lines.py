@@ -99,7 +99,7 @@ def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def three_dots(codes: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Whether `...` ends at a place."""
+    """Returns whether `...` ends at a place."""
     dot = codes[at] == 0x2E
     if not dot.any():
         return dot
@@ -158,7 +158,7 @@ def fenced(documents: Documents, lines: Lines) -> np.ndarray:
 
 
 def _repeated(documents: Documents, hashes: np.ndarray, of: np.ndarray, lengths: np.ndarray):
-    """How many elements have occurred before in their document, and their characters; both `[D]`.
+    """Number of elements that occurred before in their document, and their characters; both `[D]`.
 
     Args:
       hashes, of, lengths: of each element, the document in which it stands, its characters.

@@ -22,7 +22,7 @@ def cut(text: str, spans: tuple[Span, ...]) -> str:
 
 
 class Rest(NamedTuple):
-    """What is left of a text without some spans, and where it stood.
+    """A text without some spans, and the original position of each remaining character.
 
     Attributes:
       starts: in `text`, of the pieces that stood together, int64, the first at 0.

@@ -56,7 +56,7 @@ def write(path: pathlib.Path, about: Mapping[str, Any], arrays: Mapping[str, np.
 def read(
     path: pathlib.Path, kinds: Mapping[str, tuple[str, int]] | None = None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What was written, memory-mapped; the arrays are read-only.
+    """The stored arrays, memory-mapped and read-only.
 
     Args:
       kinds: type (`U8` …) and number of axes of each array that there must be.

@@ -19,7 +19,7 @@ Keep = Literal["first", "longest", "best"]
 
 @dataclasses.dataclass(frozen=True)
 class Documents:
-    """What decides over `N` documents.
+    """The inputs to the verdicts on `N` documents.
 
     Attributes:
       texts: a number for each different text, `[N]`.

@@ -29,7 +29,7 @@ _FORMAT = 3  # 2 had no sketches
 
 @dataclasses.dataclass(frozen=True)
 class DedupConfig:
-    """When documents are duplicates, and which of several is kept.
+    """Criteria for duplicates, and for the one of several that is kept.
 
     Attributes:
       threshold: the least Jaccard similarity of near duplicates (Gopher's 0.8, arXiv:2112.11446, §A.1.1).
@@ -153,7 +153,7 @@ def save(folder: pathlib.Path, digest: str, found: Sequence[Read]) -> None:
 
 
 def load(folder: pathlib.Path, digest: str) -> list[Read]:
-    """What was saved; empty where nothing was.
+    """The saved entries; empty if there are none.
 
     Raises:
       ConfigError: with another config, or by an older version.

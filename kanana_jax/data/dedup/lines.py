@@ -48,7 +48,7 @@ _REPORT, _BATCH = "report.json", 256
 
 @dataclasses.dataclass(frozen=True)
 class LinesConfig:
-    """When a line counts as a duplicate.
+    """Criteria for a duplicate line.
 
     Attributes:
       red, yellow: documents that have it, above which it is of that colour (the paper's for Korean).
@@ -194,7 +194,7 @@ def _write_run(runs: pathlib.Path, number: int, held: list[np.ndarray]) -> None:
 
 
 class _Colour(TypedDict):
-    """How much is of a colour; examples are documents and the pattern's hash."""
+    """Counts by colour; examples are documents and the pattern's hash."""
 
     patterns: int
     lines: int
@@ -267,7 +267,7 @@ def opened(folder: str) -> "LineVerdicts":
 
 
 class LineVerdicts:
-    """Which lines to cut, from a folder of `run`; picklable, memory-mapped.
+    """The lines to cut, from a folder of `run`; picklable, memory-mapped.
 
     Args:
       lone: also cuts green lines outside of the pattern, as the paper does for raw pages.
@@ -309,14 +309,14 @@ class LineVerdicts:
 
 
 def _among(hashes: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Which hashes are among sorted ones."""
+    """Mask of the hashes that occur in a sorted array."""
     if not len(known):
         return np.zeros(len(hashes), bool)
     return known.take(np.minimum(np.searchsorted(known, hashes), len(known) - 1)) == hashes
 
 
 def _falls(colours: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """Which lines the paper's pattern does not keep.
+    """Mask of the lines that the paper's pattern removes.
 
     Args:
       colours: places in `COLOURS`.

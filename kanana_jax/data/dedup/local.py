@@ -122,7 +122,7 @@ def _read(todo: Sequence[Origin], config: DedupConfig, progress: Callable[[int],
 
 
 def _not_named(old: Sequence[Read], named: Sequence[Origin], inputs: Sequence[str]) -> list[Read]:
-    """What was read before and is not named now: it stays, before what is named.
+    """Earlier inputs that this run does not name; they stay, before the named ones.
 
     Raises:
       UserError: a file of it has changed, or is gone from a folder or glob that is named again: the documents that it

@@ -68,11 +68,11 @@ class MinHashConfig:
             raise ValueError("shingles must say what 'default' is")
 
     def probability(self, similarity: float) -> float:
-        """That two documents of this Jaccard similarity meet in a band."""
+        """Probability that two documents of this Jaccard similarity share a band."""
         return 1 - (1 - similarity**self.rows) ** self.bands
 
     def accepted(self, similarity: float, threshold: float) -> float:
-        """That the sketches of two long documents of this similarity show at least `threshold`: binomial."""
+        """Binomial probability that the sketches of two long documents this similar show at least `threshold`."""
         n, least = self.bins, math.ceil(threshold * self.bins - 1e-9)
         if not 0 < similarity < 1:
             return float(similarity >= 1)
@@ -118,7 +118,7 @@ def shingle_hashes(texts: Sequence[str], shingles: Shingles) -> list[np.ndarray]
 
 
 def _firsts(ascending: np.ndarray) -> np.ndarray:
-    """Whether each value is the first of its kind, bool `[n]`."""
+    """Returns whether each value is the first of its kind, bool `[n]`."""
     found = np.ones(len(ascending), bool)
     found[1:] = ascending[1:] != ascending[:-1]
     return found
@@ -179,5 +179,5 @@ def similarity(own: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _true(found: np.ndarray) -> np.ndarray:
-    """How many are true in each row of bool `[m, bins]`: bits of eight at once."""
+    """Number of true values in each row of bool `[m, bins]`, counted in bits of eight at once."""
     return np.bitwise_count(found.view(np.uint64)).sum(axis=1, dtype=np.int64)

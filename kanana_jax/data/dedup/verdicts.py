@@ -52,7 +52,7 @@ class Judged:
 
     @property
     def rows(self) -> np.ndarray:
-        """Where each document is among all items, `[N]`."""
+        """Index of each document among all items, `[N]`."""
         starts = np.cumsum(self.items) - self.items
         return np.repeat(starts, self.documents) + self.numbers
 

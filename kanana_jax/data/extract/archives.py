@@ -23,7 +23,7 @@ _DIGITS = re.compile(rb"\d{100}")
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How much an archive may hold.
+    """Limits on the contents of an archive.
 
     Attributes:
       members: entries, of any kind.

@@ -40,7 +40,7 @@ class Page:
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """What stands before a body.
+    """The header of a response.
 
     Attributes:
       status: None without a status line.
@@ -223,5 +223,5 @@ def _decoded(data: bytes, coding: str) -> tuple[bytes, bool]:
 
 
 def _is_plain(data: bytes) -> bool:
-    """Whether bytes are text as they stand: what is compressed has controls among its first bytes."""
+    """Returns whether bytes are text as they stand: what is compressed has controls among its first bytes."""
     return not any(byte < 9 or 13 < byte < 27 for byte in data[:400])

@@ -99,7 +99,7 @@ def _best(texts: list[tuple[str, str]], meant: tuple[str, ...]) -> tuple[float, 
 
 
 def _trust(text: str, language: str | None) -> float:
-    """How far a declaration is believed: much, if it gives what text of its language is made of.
+    """Confidence in a declared encoding: high if it decodes to characters of the declared language.
 
     Japanese has kana. Chinese has none, but a few characters over and over. Korean is syllables and modern jamo
     (ㅋㅋ); kana that were read as Korean are archaic jamo as well.
@@ -169,7 +169,7 @@ _COMMON_HANJA = frozenset("日一大人年中国本会上事出生者行分時�
 
 
 def plausibility(text: str) -> float:
-    """How much the non-ASCII part of a text reads like Korean, Japanese or European text, a mean of −3 … 1."""
+    """Mean score (−3 … 1) of the non-ASCII part of a text as Korean, Japanese or European text."""
     counts = Counter(c for c in text if c > "\x7f")
     total = sum(counts.values())
     if not total:

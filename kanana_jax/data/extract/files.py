@@ -41,7 +41,7 @@ def read_files(path: str | pathlib.Path, format: str | None = None) -> Iterator[
 
 
 def units(path: str | pathlib.Path, format: str | None = None) -> list[pathlib.Path]:
-    """What `read_files` reads one by one: files, and folders that are one LaTeX project each."""
+    """The units that `read_files` reads: files, and folders that are one LaTeX project each."""
     path = pathlib.Path(path)
     if path.is_file():
         return [path]

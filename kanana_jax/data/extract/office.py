@@ -1,4 +1,4 @@
-"""What office formats share: XML parts of a zip, and blocks of a document as Markdown."""
+"""Shared parts of the office formats: XML parts of a zip, and document blocks as Markdown."""
 
 from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree

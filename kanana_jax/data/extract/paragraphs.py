@@ -123,7 +123,7 @@ def join(lines: Sequence[Line]) -> str:
 
 
 class _Page:
-    """What is usual in a document: where its columns end and how far apart its lines are."""
+    """Typical layout of a document: the ends of its columns and the distance of its lines."""
 
     def __init__(self, lines: Sequence[Line]):
         self.lines = lines
@@ -166,7 +166,7 @@ class _Page:
         return bisect.bisect_left(self._starts, end - 2) - bisect.bisect_right(self._ends, end + 2)
 
     def goes_on(self, i: int) -> bool:
-        """Whether line `i` goes on with what the line before it says."""
+        """Returns whether line `i` continues the line before it."""
         before, line = self.lines[i - 1], self.lines[i]
         if before.fixed and line.fixed and not self.is_typed:  # code
             return False
@@ -200,7 +200,7 @@ class _Page:
         return not is_ended and not indented and filled > _FILLED and before.end >= line.end - em
 
     def _is_code(self, i: int) -> bool:
-        """Whether a line of narrow characters alone passes the edge of the others, or nothing says where that is."""
+        """Returns whether a line of narrow characters passes the edge of the others, or the edge is unknown."""
         line = self.lines[i]
         if not self.by_wide or self.is_wide[i] or line.base is None:
             return False
@@ -208,7 +208,7 @@ class _Page:
         return passes and len(_CODE.findall(line.text)) > 1
 
     def _edge(self, i: int, strictly: bool) -> float:
-        """Where the column of line `i` ends: by the lines around it and, not `strictly`, by what is usual."""
+        """Right edge of the column of line `i`, from the lines around it and, unless `strictly`, the typical layout."""
         line = self.lines[i]
         around = [line.end]
         for step in (-1, 1):
@@ -228,7 +228,7 @@ class _Page:
 
 
 def _step(before: Line, line: Line) -> float | None:
-    """How far below the line before a line stands; None across pages and columns."""
+    """Distance of a line below the line before it; None across pages and columns."""
     if before.page != line.page or before.base is None or line.base is None or line.base > before.base + before.em:
         return None
     return before.base - line.base

@@ -91,7 +91,7 @@ def _unit(text: str) -> int:
 
 
 class _Places:
-    """Where the characters of a page's text stand, and in what letters."""
+    """Positions and fonts of the characters of a page's text."""
 
     def __init__(self, textpage: Any):
         import pypdfium2.raw as pdfium
@@ -110,7 +110,7 @@ class _Places:
         return box if box.right > box.left and box.top > box.bottom else None
 
     def is_fixed(self, at: int) -> bool:
-        """Whether a character's font has letters of one width, as it says of itself or by its name."""
+        """Returns whether a character's font has letters of one width, as it says of itself or by its name."""
         place = self._pdfium.FPDFText_GetCharIndexFromTextIndex(self._page, at)
         name = self._name
         if place < 0 or not self._pdfium.FPDFText_GetFontInfo(self._page, place, name, len(name), self._flags):

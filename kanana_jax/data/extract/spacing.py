@@ -1,4 +1,4 @@
-"""What stands between two lines of a paragraph: a space, nothing, or what is left of a hyphen.
+"""The joint between two lines of a paragraph: a space, nothing, or the treatment of a hyphen.
 
 Japanese and Chinese have no spaces, and between them and Latin letters each document has its own habit. Korean has
 spaces, yet many pages break lines inside words: what the document has in the middle of its lines says which it was.
@@ -71,7 +71,7 @@ class Spacing:
             self._prior = math.log((share * len(evidence) + 0.5) / ((1 - share) * len(evidence) + 0.5))
 
     def between(self, before: str, after: str) -> str:
-        """What stands between two lines, of which the first has no space at its end."""
+        """The joint between two lines, of which the first has no space at its end."""
         a, b = before[-1], after[0]
         if _FULL.match(a) or _FULL.match(b) or a in _OPENERS or b in _CLOSERS:
             return ""
@@ -141,7 +141,7 @@ class Spacing:
 
 
 def _is_korean(a: str, b: str) -> bool:
-    """Whether between two characters a Korean word may be parted."""
+    """Returns whether between two characters a Korean word may be parted."""
     if _HANGUL.match(b):
         return a.isalnum() or a in ")”’\"'"
     return b in "(“‘" and bool(_HANGUL.match(a))

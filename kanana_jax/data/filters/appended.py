@@ -44,7 +44,7 @@ class Appended:
 
     @property
     def good(self) -> Good:
-        """What has been written."""
+        """The written length."""
         return self._size, self._hash.hexdigest()
 
     def write(self, data: bytes) -> None:

@@ -44,7 +44,7 @@ _SHORTEST_FIELD = 20  # characters of a field that is taken unasked; ids and lab
 
 @dataclasses.dataclass(frozen=True)
 class ContaminationConfig:
-    """Which n-grams of evaluation sets are kept.
+    """Settings for the stored n-grams of evaluation sets.
 
     Attributes:
       ngrams: their lengths. Items that are shorter count as one n-gram down to 8 words (GPT-3's least n) or what
@@ -77,7 +77,7 @@ class Overlap:
 
 
 def _ngrams(found: Units, lengths: Lengths) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each n-gram of some items the item, its hash and that of its head (what the shortest n-grams carry)."""
+    """Item, hash and head hash (the shortest n-grams carry no more) of each n-gram of some items."""
     starts = np.arange(len(found.stop))
     ends = found.ends(starts, lengths.whole)
     inside = ends <= found.stop
@@ -253,7 +253,7 @@ class Contamination:
 
 
 def _stretches(starts: np.ndarray, ends: np.ndarray) -> tuple[int, np.ndarray]:
-    """How many different starts there are; what n-grams cover together, `[stretches, 2]`, in order."""
+    """Number of different starts; the stretches that n-grams cover together, `[stretches, 2]`, in order."""
     order = np.lexsort((ends, starts))
     starts, ends = starts.take(order), np.maximum.accumulate(ends.take(order))
     apart = starts[1:] > ends[:-1]

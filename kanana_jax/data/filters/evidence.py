@@ -1,4 +1,4 @@
-"""Where in a text a rule was broken: what a report highlights. For single documents, written for reading."""
+"""Passages of a text that break a rule, as a report highlights them; for single documents, written for clarity."""
 
 import itertools
 import re

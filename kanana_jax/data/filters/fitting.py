@@ -103,7 +103,7 @@ def _rounded(value: float, to: Callable[[float], int]) -> float:
 
 
 def loosest(fits: Sequence[Mapping[str, Rule]]) -> dict[str, Rule]:
-    """Of rules fitted on several kinds of text those bounds that are broken least."""
+    """The loosest bounds of rules that were fitted on several kinds of text."""
     return {
         name: dataclasses.replace(rule, min=min(f[name].min for f in fits), max=max(f[name].max for f in fits))
         for name, rule in fits[0].items()

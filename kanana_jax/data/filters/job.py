@@ -40,7 +40,7 @@ SIGNALS = "signals.f32"
 
 @dataclasses.dataclass(frozen=True)
 class JobConfig:
-    """How a job runs.
+    """Run options of a job.
 
     Attributes:
       workers: processes; 1 works in this one.

@@ -1,4 +1,4 @@
-"""How far a filter job is, in `state.json`, and what it reads, in `inputs.json`: it goes on exactly, or refuses."""
+"""Progress (`state.json`) and inputs (`inputs.json`) of a filter job: it resumes exactly, or is refused."""
 
 import hashlib
 import json

@@ -41,6 +41,6 @@ def detect(text: str) -> dict[str, float]:
 
 
 def shares(texts: Sequence[str], lang: str) -> np.ndarray:
-    """How much of each normalised text is in a language (a tag: `ko`, `jpn_Jpan`, `en`, `zh` …), `[N]` in [0, 1]."""
+    """Share of each normalised text in a language (a tag: `ko`, `jpn_Jpan`, `en`, `zh` …), `[N]` in [0, 1]."""
     wanted = languages.tag(lang)
     return np.array([detect(text).get(wanted, 0.0) for text in texts])

@@ -49,7 +49,7 @@ _LONGEST = 2000
 
 
 def passes(meta: Mapping[str, Any], allowed: Collection[str]) -> bool:
-    """Whether a document's `meta` names licences, and `allowed` ones (SPDX ids) suffice for all of it."""
+    """Returns whether a document's `meta` names licences, and `allowed` ones (SPDX ids) suffice for all of it."""
     ids = frozenset(name.lower() for name in allowed)
     found = [meta[key] for key in FIELDS if meta.get(key) is not None]
     return bool(found) and all(_suffices(value, ids) for value in found)

@@ -27,7 +27,7 @@ _ALONE, _KOREAN = ("hiragana", "katakana", "han"), ("hangul", "jamo")
 
 @dataclasses.dataclass(frozen=True)
 class Lengths:
-    """How long an n-gram is.
+    """Length of an n-gram.
 
     Attributes:
       words, eojeol, characters: in text that is all of one kind (an eojeol is a word with Hangul in it); in mixed text
@@ -94,7 +94,7 @@ class Units:
         self.stop = np.repeat(self.documents[1:], np.diff(self.documents))
 
     def ends(self, starts: np.ndarray, weight: int) -> np.ndarray:
-        """Where runs of units end that begin at `starts` and carry a weight; beyond all units if there is no such."""
+        """Ends of the runs of units that begin at `starts` and carry a weight; beyond all units if there is none."""
         return np.searchsorted(self.weight, self.weight.take(starts) + weight)
 
     def of(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -103,7 +103,7 @@ class Units:
 
 
 def _joined(texts: Documents, places: np.ndarray, begins: np.ndarray) -> np.ndarray:
-    """Where no unit begins, since but an apostrophe in a word or a comma or point in a number stands before."""
+    """Mask of places after an apostrophe in a word, or a comma or point in a number, where no unit begins."""
     at = begins[1:-1].nonzero()[0] + 1
     mark = places.take(at) - 1
     near = places.take(at - 1) == mark - 1
@@ -128,7 +128,7 @@ def _folded() -> np.ndarray:
 
 @functools.lru_cache(1)
 def _scripts() -> tuple[np.ndarray, np.ndarray]:
-    """Whether characters of a kind are units of their own, and whether they are Korean; bool `[kinds]`."""
+    """Returns whether characters of a kind are units of their own, and whether they are Korean; bool `[kinds]`."""
     scripts = characters.kinds()[1]
     alone, korean = ([characters.SCRIPTS.index(name) for name in names] for names in (_ALONE, _KOREAN))
     return np.isin(scripts, alone), np.isin(scripts, korean)

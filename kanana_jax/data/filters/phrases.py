@@ -1,4 +1,4 @@
-"""How much of texts is phrases of a list, and how many different ones; a phrase is found where it stands as a word.
+"""Share of a text in phrases of a list, and the number of different ones; a phrase matches as a whole word.
 
 Only phrases are looked for whose pairs of characters (of ASCII: fours) occur in the texts.
 A phrase begins and ends where its own kind of writing does: `토토` is no part of `토토로`, nor `カジノ` of `カジノキ`,
@@ -96,7 +96,7 @@ class Phrases:
                 yield group, phrase, [i for i, text in enumerate(lowered) if phrase in text]
 
     def find(self, text: str) -> list[tuple[int, int]]:
-        """Where phrases of any group stand in a text."""
+        """Positions of the phrases of any group in a text."""
         lowered = text.lower()
         if len(lowered) != len(text):  # İ becomes two characters
             lowered = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)

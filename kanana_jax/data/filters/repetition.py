@@ -68,7 +68,7 @@ def ngram_characters(
 
 
 def _characters(ends: np.ndarray | None, places: np.ndarray, n: int) -> np.ndarray:
-    """Of n-grams at some places; `ends` are of units, None where all are single characters."""
+    """Repetition counts of n-grams at some places; `ends` are of units, None if all are single characters."""
     return np.full(len(places), n) if ends is None else ends[places + n] - ends[places]
 
 

@@ -48,7 +48,7 @@ class Rule:
                 raise ValueError(f"where '{signal}': no signal of the text, {nearest(signal, list(NAMES))}")
 
     def asked(self, measured: Signals) -> bool:
-        """Whether the rule is about such a text."""
+        """Returns whether the rule is about such a text."""
         return all(getattr(measured, signal) >= least for signal, least in self.where.items())
 
     def passes(self, value: float | None) -> bool:
@@ -57,7 +57,7 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class FilterConfig:
-    """How documents of a language are measured, which of them stay, and what is cut out of them.
+    """Filter of one language: signals, rules, and the parts that are cut from kept documents.
 
     Attributes:
       unit: what repetition and word statistics count.

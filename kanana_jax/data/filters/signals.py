@@ -1,4 +1,4 @@
-"""All that the rules may look at, in one pass over documents: numbers, so that thresholds need no text."""
+"""The signals that rules test, computed in one pass over documents; thresholds then need no text."""
 
 import zlib
 from collections.abc import Sequence
@@ -230,7 +230,7 @@ def _any_between(flags: np.ndarray, found: units.Units) -> np.ndarray:
 
 
 def _number(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Which of the wanted (sorted) values each value is, from 1; 0 if none."""
+    """Index (from 1) of each value among the wanted, sorted ones; 0 if it is not among them."""
     if not len(wanted):
         return np.zeros(len(values), np.int64)
     at = np.searchsorted(wanted, values)
@@ -242,7 +242,7 @@ def _number_characters(codes: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def _present(documents: Documents, numbers: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
-    """How many numbers above 0 occur in each document; `places` are theirs, if not all."""
+    """Number of values above 0 in each document; `places` are their positions, if not all."""
     there = numbers.nonzero()[0]
     of, numbers = documents.of(there if places is None else places.take(there)), numbers.take(there)
     seen = np.zeros((len(documents.texts), numbers.max(initial=0) + 1), bool)

@@ -20,7 +20,7 @@ def _known(world: World, kind: str, index: int, lang: str, rng: random.Random) -
 
 
 class _Event(NamedTuple):
-    """Who, where and when; names in the language of the report."""
+    """People, places and dates; names are in the language of the report."""
 
     city: str
     person: str

@@ -39,7 +39,7 @@ class QualityConfig:
 
     @property
     def documents(self) -> tuple[str, ...]:
-        """What is read."""
+        """The documents to read."""
         return (*self.pairs.good, *self.pairs.other) if self.pairs else self.loop.pool if self.loop else ()
 
     def __post_init__(self):

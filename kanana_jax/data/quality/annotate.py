@@ -1,4 +1,4 @@
-"""Who gives documents their labels 0-5: an endpoint that speaks OpenAI's protocol, or a model of one's own."""
+"""Annotators that label documents 0-5: an endpoint with OpenAI's protocol, or your own model."""
 
 import concurrent.futures
 import dataclasses

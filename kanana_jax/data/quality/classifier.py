@@ -23,7 +23,7 @@ OTHER = f"{LABEL}other"
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierConfig:
-    """How a classifier is trained.
+    """Training options of a classifier.
 
     Attributes:
       text: what it reads: `word` (lower case, marks apart from words) or `character` (each a word: Japanese); `raw` is

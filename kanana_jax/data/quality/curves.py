@@ -1,4 +1,4 @@
-"""How well scores tell good documents from others, and where to cut."""
+"""Precision-recall curves of scores, and the choice of a threshold."""
 
 import dataclasses
 

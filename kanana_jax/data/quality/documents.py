@@ -54,7 +54,7 @@ class Least:
             self._held.discard(heapq.heappushpop(self._heap, entry)[1])
 
     def values(self) -> list[Any]:
-        """What was kept, the least order first."""
+        """The kept documents, in ascending order."""
         return [entry[2] for entry in sorted(self._heap, reverse=True)]
 
 
@@ -91,7 +91,7 @@ class Pool:
 
     @property
     def origins(self) -> list[Origin]:
-        """What is read, in its order."""
+        """The documents in reading order."""
         return list({origin.path: origin for _, part in self._parts for origin in part}.values())
 
     def __iter__(self) -> Iterator[Record]:

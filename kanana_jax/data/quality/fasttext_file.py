@@ -22,7 +22,7 @@ _BLOCK = 1 << 22
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a model is.
+    """Header of a model file.
 
     Attributes:
       dim: of its vectors.

@@ -74,7 +74,7 @@ class Labels:
             yield record
 
     def _find(self, key: Key) -> Key | None:
-        """What the label of a document is known by."""
+        """Key of a document's label."""
         return key if key in self._known else (key[0], "") if (key[0], "") in self._known else None
 
     def __call__(self, documents: Sequence[Record]) -> list[int | None]:

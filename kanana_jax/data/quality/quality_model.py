@@ -1,4 +1,4 @@
-"""How a filter's config names a classifier; `data/quality/` trains and runs them."""
+"""Reference to a classifier in a filter's config; `data/quality/` trains and runs them."""
 
 import dataclasses
 from typing import Literal

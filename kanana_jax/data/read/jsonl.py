@@ -14,7 +14,7 @@ _PIECE = 1 << 20
 
 
 class Stream(Protocol):
-    """What lines are read from: a binary file, also an unpacked one."""
+    """Protocol of a binary file, perhaps a decompressed one, from which lines are read."""
 
     def readline(self, size: int, /) -> bytes: ...
 

@@ -1,4 +1,4 @@
-"""Where documents come from, and whether that is still the same: by path, size and time, and by what it holds.
+"""Origins of documents, and whether they have changed: by path, size and time, and by contents.
 
 An origin is a file, a folder that is one LaTeX project, or an address (`hf://` …). A document's place is its origin and
 its number there: it does not depend on ids, nor on how inputs are named. A size or time that differs makes an origin's
@@ -43,7 +43,7 @@ class Origin:
 
     @property
     def row(self) -> tuple[str, str, str]:
-        """What files hold of it."""
+        """Content digest of the files."""
         return self.path, self.stamp, self.digest
 
 
@@ -72,7 +72,7 @@ def save(file: pathlib.Path, found: Sequence[Origin]) -> None:
 
 
 def load(file: pathlib.Path) -> list[Origin]:
-    """What an earlier start has read; empty where that is not known, or not to be trusted."""
+    """Origins that an earlier start recorded; empty if unknown or not trustworthy."""
     try:
         about = json.loads(file.read_text(encoding="utf-8"))
         return from_rows(about["origins"]) if about["digest"] == _hash(about["origins"]) else []
@@ -118,7 +118,7 @@ def identify(found: Sequence[Origin], known: Iterable[Origin] = ()) -> list[Orig
 
 
 def is_unchanged(origin: Origin) -> bool:
-    """Whether it has the size and time that it had when it was found."""
+    """Returns whether it has the size and time that it had when it was found."""
     try:
         return origin.is_address or stamp_of(pathlib.Path(origin.path)) == origin.stamp
     except OSError:
@@ -126,7 +126,7 @@ def is_unchanged(origin: Origin) -> bool:
 
 
 def difference(old: Sequence[Origin], new: Sequence[Origin]) -> str:
-    """What differs between the inputs of two runs, as a half-sentence that names the first file; empty if nothing."""
+    """Difference between the inputs of two runs, as a half-sentence that names the first file; empty if none."""
     before: Mapping[str, Origin] = {origin.path: origin for origin in old}
     now = {origin.path: origin for origin in new}
     for origin in new:

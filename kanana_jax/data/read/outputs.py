@@ -1,4 +1,4 @@
-"""What jobs write does not come back as documents: outputs lie apart from inputs, and what was dropped stays so."""
+"""Checks that a job's outputs are not read as inputs, nor dropped documents of an earlier job."""
 
 import contextlib
 import fnmatch
@@ -100,7 +100,7 @@ def _meet(own: pathlib.Path, given: str) -> bool:
 
 
 def _reaches(pattern: Sequence[str], parts: Sequence[str]) -> bool:
-    """Whether a glob matches a path, or may match something below it."""
+    """Returns whether a glob matches a path, or may match something below it."""
     if not parts:
         return True
     if not pattern:

@@ -123,7 +123,7 @@ def _column(fields: dict[int, Any]) -> _Column:
 
 
 def _batch_rows(where: str, stream: IO[bytes], leaves: list[_Leaf], columns: list[_Column]) -> int:
-    """How many rows of a row group may be held at once.
+    """Number of rows of a row group that may be held at once.
 
     Raises:
       UserError: beyond the limits.

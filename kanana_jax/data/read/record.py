@@ -29,7 +29,7 @@ PLACE = "kanana:place"
 
 @dataclasses.dataclass(frozen=True)
 class Fields:
-    """How records are made of JSON objects.
+    """Field names by which JSON objects become records.
 
     Attributes:
       root: what ids leave out of file names.
@@ -127,7 +127,7 @@ def _turns(messages: Any) -> str:
 
 
 def _name(raw: Mapping[str, Any], key: str) -> str:
-    """What a document is called; empty if the field is missing.
+    """Id of a document; empty if the field is missing.
 
     Raises:
       ValueError: a truth value, list or object.

@@ -46,7 +46,7 @@ def read_lines(
 
 
 def find(path: str, format: str = "") -> list[Origin]:
-    """What `read` reads one after the other, each once however often it is reached.
+    """The files that `read` reads in order, each once even if several names reach it.
 
     Raises:
       UserError: nothing there, an unknown form, or what an earlier job has dropped.

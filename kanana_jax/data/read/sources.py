@@ -33,7 +33,7 @@ _CONTENTS = ("text", "lang", "url", "meta", *CONVERSATION)  # of a record: all b
 
 @dataclasses.dataclass(frozen=True)
 class SourceConfig:
-    """Where documents come from.
+    """A source of documents.
 
     Attributes:
       path: file, folder, glob, `hf://name[/config][:split]`, `seqio://task[?module=…&split=…]` or
@@ -86,7 +86,7 @@ class PreparedSource:
 
     @property
     def origins(self) -> list[Origin]:
-        """What its documents were read from."""
+        """Origins of its documents."""
         return origins.from_rows(self.index.get("origins", []))
 
 
@@ -152,7 +152,7 @@ def _folder(name: str, config: SourceConfig, cache: pathlib.Path) -> tuple[pathl
 
 
 def _origins(name: str, config: SourceConfig, cache: pathlib.Path) -> list[Origin]:
-    """What the source is read from, as it is now; only what has another size or time than before is hashed."""
+    """Current origins of the source; only files with a new size or time are hashed."""
     return origins.identify(records.find(config.path, config.format), origins.load(_known(name, cache)))
 
 

@@ -1,4 +1,4 @@
-"""Which source supplies which row: pure index arithmetic, no state."""
+"""Assignment of rows to sources: pure index arithmetic, no state."""
 
 from collections.abc import Mapping, Sequence
 

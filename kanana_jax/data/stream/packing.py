@@ -81,7 +81,7 @@ class Packer:
                 self._length += len(piece.tokens)
 
     def ready(self) -> bool:
-        """Whether what was added fills a row."""
+        """Returns whether what was added fills a row."""
         if not self.whole:
             return self._length >= self.seq_len + 1
         return bool(self._pieces) and self._units(self.seq_len + 1) < len(self._pieces)
@@ -107,7 +107,7 @@ class Packer:
         return row
 
     def _units(self, room: int) -> int:
-        """How many pieces, whole records only, fit into a row; at least the first record's, however long."""
+        """Number of pieces (whole records only) that fit into a row; at least the first record's, however long."""
         end, total = 0, 0
         while end < len(self._pieces):
             stop = end

@@ -32,7 +32,7 @@ from kanana_jax.errors import ConfigError, UserError
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
-    """How batches are made (what they are made of is in the sources and weights).
+    """Options of batch making; sources and weights are given elsewhere.
 
     Attributes:
       lanes: parts of the global stream; a multiple of the hosts that read different rows, and a divisor

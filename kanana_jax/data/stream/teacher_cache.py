@@ -160,7 +160,7 @@ def _checked(index: dict[str, Any], file: pathlib.Path) -> dict[str, Any]:
 
 
 def _bounds(value: Any, most: int) -> bool:
-    """Whether a value is `[first, end]` of a part of `range(most)`."""
+    """Returns whether a value is `[first, end]` of a part of `range(most)`."""
     numbers = isinstance(value, list) and len(value) == 2 and all(type(n) is int for n in value)
     return numbers and 0 <= value[0] < value[1] <= most
 

@@ -1,4 +1,4 @@
-"""Whether the character map of a SentencePiece normaliser can be walked safely.
+"""Safety check of the character map of a SentencePiece normaliser.
 
 A map is the size of a double-array trie in bytes, the trie's 32-bit units (github.com/s-yata/darts-clone), and the
 normalised strings, each ended by a zero byte. A library that walks a damaged one reads outside of it.
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def sound(data: bytes) -> bool:
-    """Whether every path through the trie stays in it, and every value is the start of a whole character."""
+    """Returns whether every path through the trie stays in it, and every value is the start of a whole character."""
     if len(data) < 4:
         return False
     size = int.from_bytes(data[:4], "little")

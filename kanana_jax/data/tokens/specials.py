@@ -13,7 +13,7 @@ CONTROL = (*CHAT, "<|mask|>", *(f"<|reserved_{i}|>" for i in range(4)))
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """How a vocabulary spells the ends of a text, and padding."""
+    """Special tokens of a vocabulary: the ends of a text, and padding."""
 
     bos: str
     eos: str

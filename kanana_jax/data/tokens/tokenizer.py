@@ -73,7 +73,7 @@ def continuation(tokenizer: Tokenizer, prompt: Sequence[int] | np.ndarray, new: 
 
 
 def holds_tokenizer(folder: pathlib.Path) -> bool:
-    """Whether a folder has a tokenizer's file."""
+    """Returns whether a folder has a tokenizer's file."""
     return any((folder / name).is_file() for name in (hugging_face.FILE, sentence_piece.FILE))
 
 

@@ -1,1 +1,1 @@
-"""What runs beside generated code, by the standard library alone: the launcher, the program's side, the judge's."""
+"""Processes around generated code, with the standard library alone: launcher, program side, judge."""

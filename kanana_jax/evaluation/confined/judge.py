@@ -52,7 +52,7 @@ class Judge:
         return self.ask("name", name=name)
 
     def ask(self, do: str, target: int | None = None, arguments: tuple = (), words: tuple = (), name: str = "") -> Any:
-        """What the program answers. Mutable arguments become what they are there.
+        """The program's answer. Mutable arguments take their new values from the program.
 
         Args:
           arguments: the last of them by keyword, if there are `words`.

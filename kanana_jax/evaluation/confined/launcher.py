@@ -45,7 +45,7 @@ def _limit(limits: dict) -> None:
 
 
 def _work(request: dict) -> None:
-    """What the innermost process does: nothing of it runs before everything is taken away."""
+    """Body of the innermost process; it runs only after all privileges are dropped."""
     for capability in range(64):
         ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
     header, none = (ctypes.c_uint32 * 2)(_CAPABILITIES_3, 0), (ctypes.c_uint32 * 6)()
@@ -151,7 +151,7 @@ def _follow(parent: int) -> None:
 
 
 def _report(handle: int, end: float) -> dict | None:
-    """What a branch has said, at its end; None: it has not, in time."""
+    """Output of a branch at its end; None if it did not end in time."""
     parts = b""
     while select.select([handle], [], [], max(0.0, end - time.monotonic()))[0]:
         part = os.read(handle, 65536)

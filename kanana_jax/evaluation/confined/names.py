@@ -1,4 +1,4 @@
-"""What names in tests mean, read from their syntax without running them."""
+"""Names in tests and their roles, from the syntax alone; nothing is run."""
 
 import builtins
 import sys
@@ -19,7 +19,7 @@ def _nodes(source: str) -> list[Any]:
 
 
 def run_text(source: str) -> bool:
-    """Whether code is made of a text that is not written there."""
+    """Returns whether code is made of a text that is not written there."""
     nodes = _nodes(source)
     written = {
         id(node.func)

@@ -1,4 +1,4 @@
-"""What must not be possible, tried from inside by `sandbox.check`; `told` is written before it.
+"""Forbidden operations, attempted from inside by `sandbox.check`; `told` is written before.
 
 Read as text and run in the sandbox; nobody imports it. What it finds open it says, and ends with exit code 1.
 """

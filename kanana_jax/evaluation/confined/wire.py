@@ -113,7 +113,7 @@ def encode(value: object, refer: Callable[[object], dict], depth: int = DEPTH) -
 
 
 def _whole(text: Any) -> bool:
-    """Whether JSON gives a text back as it was: of two surrogates it would make one character."""
+    """Returns whether JSON gives a text back as it was: of two surrogates it would make one character."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -114,7 +114,7 @@ def inverse_sentence(plan: Json, where: str) -> str:
 
 
 def wider_sentence(study: Json) -> str:
-    """Whether intervals by family are wider than naive ones, and why they are the ones to trust."""
+    """Returns whether intervals by family are wider than naive ones, and why they are the ones to trust."""
     fit = fit_of(study, study["local_component"], study["language"])
     if fit is None or fit["ci95_family"] is None:
         return "There are fewer than three families, so that only naive intervals can be given; they are too narrow."

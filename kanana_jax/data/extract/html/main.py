@@ -1,4 +1,4 @@
-"""Which part of a page is its content: by what elements are called, by how much of them is links, and by place."""
+"""Selects the content of a page by the names, link shares and places of its elements."""
 
 import dataclasses
 
@@ -57,7 +57,7 @@ def main_content(body: Node, report: Report) -> Node:
 
 @dataclasses.dataclass(frozen=True)
 class _Page:
-    """What the judgement of an element needs to know of the whole page.
+    """Facts about the whole page that the judgement of an element needs.
 
     Attributes:
       letters: of the page.
@@ -88,7 +88,7 @@ class _Page:
 
 @dataclasses.dataclass(frozen=True)
 class _Place:
-    """Where an element stands: in an article, and in a list or data table, whose parts may be all links."""
+    """Context of an element: in an article, in a list or data table (whose parts may be all links)."""
 
     article: bool = False
     data: bool = False
@@ -145,7 +145,7 @@ def _is_boilerplate(node: Node, parent: Node, page: _Page, place: _Place, report
 
 
 def _is_part_of_document(node: Node, place: _Place) -> bool:
-    """Whether it is a section below the page's own, with an address and a heading that is no link itself."""
+    """Returns whether it is a section below the page's own, with an address and a heading that is no link itself."""
     section = (node.tag == "section" and place.article) or not _SECTIONS.isdisjoint(node.classes())
     addressed = section and node.get("id") != "" and not node.heads
     return addressed and node.heading is Heading.PLAIN and shape.is_headed(node)
@@ -170,7 +170,7 @@ def _by_class(node: Node, page: _Page) -> Named:
 
 
 def _is_named_line(node: Node, parent: Node, page: _Page, place: _Place) -> bool:
-    """Whether a paragraph, item, cell or a part of one is machinery. An id of theirs is an address."""
+    """Returns whether a paragraph, item, cell or a part of one is machinery. An id of theirs is an address."""
     if node.tag in _NEVER_NAMED or node.main or not node.get("class"):
         return False
     by_class = _by_class(node, page)
@@ -224,6 +224,6 @@ def _content_root(body: Node) -> Node:
 
 
 def _has_company(node: Node, best: Node) -> bool:
-    """Whether other articles stand beside it: answers after a question, posts of a day."""
+    """Returns whether other articles stand beside it: answers after a question, posts of a day."""
     inside = node.letters if node.is_article() else node.articles
     return best.articles - inside > _SECOND * node.letters

@@ -1,4 +1,4 @@
-"""What elements are called: whether a class or an id names a part of the site's machinery.
+"""Class and id names that mark a part of the site's machinery.
 
 A name is taken as a whole. `cookie-banner` is one; `cookies` may be what a section is about; `no-sidebar` says what
 is not there, `tag-login` what a post is about, and `how-to-simulate-a-login` is the address of a heading.
@@ -55,7 +55,7 @@ _LONGEST_NAME = 100
 
 
 class Named(enum.IntEnum):
-    """How surely a name is one of machinery."""
+    """Confidence that a name marks machinery."""
 
     NOTHING = 0
     TOPIC = 1
@@ -65,7 +65,7 @@ class Named(enum.IntEnum):
 
 
 def named(token: str, excused: frozenset[str] = frozenset()) -> Named:
-    """What one class, or an id, says.
+    """Verdict on one class or id.
 
     Args:
       excused: words that name the content of this page.

@@ -1,4 +1,4 @@
-"""What an element looks like: a list of links, a note, a part with a heading, a line of machinery."""
+"""The shape of an element: a list of links, a note, a part with a heading, a line of machinery."""
 
 from kanana_jax.data.extract.html.tree import HEADINGS, Node, text_of
 from kanana_jax.data.extract.markup import words
@@ -32,7 +32,7 @@ def is_note(node: Node) -> bool:
 
 
 def is_links(node: Node) -> bool:
-    """Whether a box is a list of links: not a data table, nor a note that names another page."""
+    """Returns whether a box is a list of links: not a data table, nor a note that names another page."""
     if node.tag not in _BOXES or node.linked <= _LINK_SHARE * node.letters:
         return False
     return not node.headers and node.tabled <= _MOST * node.letters and not is_note(node)
@@ -76,7 +76,7 @@ def _first(node: Node) -> Node | None:
 
 
 def is_headed(node: Node) -> bool:
-    """Whether it begins with a heading, itself perhaps in a `<header>` or a box."""
+    """Returns whether it begins with a heading, itself perhaps in a `<header>` or a box."""
     first: Node | None = node
     for _ in range(_TITLE_DEPTH):
         first = _first(first) if first is not None and first.tag not in HEADINGS else first

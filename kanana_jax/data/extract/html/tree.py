@@ -34,7 +34,7 @@ _ATTRIBUTES = words(
 
 
 class Heading(enum.IntEnum):
-    """What the first heading inside an element is."""
+    """The first heading inside an element."""
 
     NONE = 0
     PLAIN = 1

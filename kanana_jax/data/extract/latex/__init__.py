@@ -121,7 +121,7 @@ class _Finder:
 
     @staticmethod
     def _body(text: str, kind: str) -> str:
-        """Of a subfile that can stand alone, the part that is the document."""
+        """The document part of a subfile that can also be compiled alone."""
         if kind == "tex" and _DOCUMENT_CLASS.search(text) and "\\begin{document}" in text:
             text = text.partition("\\begin{document}")[2].partition("\\end{document}")[0]
         return text

@@ -13,7 +13,7 @@ _EXPONENT = re.compile(r"(\d)[eEdD]([+-]?\d{1,9})(?!\d)")
 
 
 def render(name: str, values: Sequence[str]) -> str:
-    """What a command shows, given its arguments."""
+    """The text that a command renders, given its arguments."""
     values = [value.strip() for value in values]
     unit = ""
     if name not in ("num", "ang", "numrange", "numlist", "numproduct"):

@@ -23,7 +23,7 @@ class Source:
         return at
 
     def group(self, at: int) -> tuple[int, int] | None:
-        """Where the text of the `{…}` at `at` begins, and where its `}` stands."""
+        """Start of the text of the `{…}` at `at`, and the position of its `}`."""
         at = self.blanks(at)
         if at < len(self.tokens) and self.tokens[at] == "{" and self.braces[at] > at:
             return at + 1, self.braces[at]

@@ -142,7 +142,7 @@ def name_of(code: str, language: str) -> str | None:
 def render(
     head: str, name: str, at: Sequence[str], named: Mapping[str, str], language: Callable[[], str]
 ) -> str | None:
-    """What a template of countries shows; None if it is none.
+    """The text of a country template; None for other templates.
 
     Args:
       head: its name as it is written, and `name` in lower case.

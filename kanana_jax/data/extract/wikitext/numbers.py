@@ -55,7 +55,7 @@ _ROMAN = ((1000, "M"), (900, "CM"), (500, "D"), (400, "CD"), (100, "C"), (90, "X
 
 
 def render(name: str, at: Sequence[str], named: Mapping[str, str]) -> str | None:
-    """What a template of numbers shows, given its name and its arguments, in order and by name; None if it is none."""
+    """The text of a number template, given its name, positional and named arguments; None for other templates."""
     shown = _SHOWN.get(name)
     if shown is not None:
         return shown(at, named)

@@ -61,7 +61,7 @@ _NAMES = words(
 
 
 def render(name: str, at: Sequence[str], named: Mapping[str, str], whole: str = "") -> str | None:
-    """What a template around text shows; None if it is none of them.
+    """The text of a template that marks up text; None for other templates.
 
     Args:
       whole: the arguments as they are written: `a=b` in text is no name of an argument.

@@ -56,7 +56,7 @@ _FIXED = {
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """What templates ask of the page that they stand on.
+    """Facts about the page that its templates need.
 
     Attributes:
       title: for `{{PAGENAME}}`.

@@ -105,7 +105,7 @@ def mails(text: str) -> Iterator[Candidate]:
 
 
 def _local(text: str, at: int) -> int:
-    """Where the name before `text[at]` begins, or -1: letters of ASCII, or a name in another script."""
+    """Start of the name before `text[at]`, or -1: ASCII letters, or a name in another script."""
     piece = text[max(0, at - 65) : at]
     if piece.endswith(" "):
         piece, at = piece[:-1], at - 1

@@ -15,7 +15,7 @@ def luhn(digits: str) -> bool:
 
 
 def issued(digits: str) -> bool:
-    """Whether a card network gives out numbers of this length that begin so."""
+    """Returns whether a card network gives out numbers of this length that begin so."""
     two, three, four = int(digits[:2]), int(digits[:3]), int(digits[:4])
     if len(digits) == 16:
         return (

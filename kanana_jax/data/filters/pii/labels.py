@@ -104,16 +104,16 @@ def before(text: str, at: int) -> Label:
 
 
 def names_account(text: str, end: int) -> bool:
-    """Whether a bank or an account holder is named right behind a number."""
+    """Returns whether a bank or an account holder is named right behind a number."""
     after = text[end : end + 24]
     return bool(_AFTER.match(after) or _BANK_AFTER.match(after))
 
 
 def names_version(text: str, end: int) -> bool:
-    """Whether "version", "section" or their like stands right behind a number."""
+    """Returns whether "version", "section" or their like stands right behind a number."""
     return bool(_VERSION_AFTER.match(text[end : end + 24]))
 
 
 def counts_from(text: str, end: int) -> bool:
-    """Whether a number begins or ends a range: "1.2.3.4 or later"."""
+    """Returns whether a number begins or ends a range: "1.2.3.4 or later"."""
     return bool(_SINCE_AFTER.match(text[end : end + 24]))

@@ -30,7 +30,7 @@ def digits(piece: str) -> str:
 
 
 def alone(place: Place, start: int, end: int, label: Label) -> bool:
-    """Whether a match is no part of something longer: a decimal, a hash, a file number."""
+    """Returns whether a match is no part of something longer: a decimal, a hash, a file number."""
     text = place.text
     inside = text[start:end].lstrip("+(")
     joined = inside.isdigit()
