@@ -5,7 +5,7 @@
 Each job is run once undisturbed, then killed and started again until it ends, then compared file by file. What may
 differ is named in `VARIES`: times, and the paths of the folder it was made in. Two of each job are also started at
 once: one must be refused, and what the other writes must be whole. Passes are lines of `kills/passes.jsonl`; started
-again, the script goes on with the kills that are left.
+again, the script continues with the remaining kills.
 """
 
 import argparse

@@ -3,7 +3,7 @@
     kanana run --config configs/tiny.py --workdir runs/tiny          (or: make demo)
 
 Stage 1 sees everything, mostly web-like text with its noise; stage 2 anneals on the high-quality kinds
-with a decaying learning rate, going on from stage 1's position in every source (the idea of Figure 2). From there the
+with a decaying learning rate, continuing from stage 1's position in every source (the idea of Figure 2). From there the
 model goes two ways: up-scaled in depth and trained on (§2.2), and pruned in width and distilled (§2.3).
 `configs/tiny.py:test` is the same recipe in some seconds, for the tests.
 """

@@ -5,8 +5,8 @@
 
 The paper sets the good slice of every category aside with its classifiers, picks data sets by short annealing runs and
 then leaves parts out; how long and from which checkpoint it does not say. Here one model reads a crawl
-(`microworld://web`, three pages of five are noise) at a constant learning rate (`stage1`). Every arm goes on from there
-on pages that stage 1 has not read, while the learning rate falls linearly to 0.
+(`microworld://web`, three pages of five are noise) at a constant learning rate (`stage1`). Every arm continues
+from there on pages that stage 1 has not read, while the learning rate falls linearly to 0.
 
 Candidate sets are slices of these pages by the score of `filtering.py`'s classifier, which learnt curated pages from
 the crawl and knows no labels: `top`, the best fifth; `next`, the second fifth; `rest`, the other three; `whole`, all

@@ -6,8 +6,8 @@
     done
     python benchmarks/arms.py runs/small/growth --against none --stages none overlap identity neighbour stack fresh
 
-Eight layers see 3M tokens at a constant learning rate; then ten (Kanana's 32 → 40) go on for 1M while it anneals.
-`none` goes on with eight: the paper's comparison is with the base. `fresh` begins with ten, which the paper never
+Eight layers see 3M tokens at a constant learning rate; then ten (Kanana's 32 → 40) train for 1M more while it anneals.
+`none` continues with eight: the paper's comparison is with the base. `fresh` begins with ten, which the paper never
 trained. Both cost as many FLOPs in all as the others, and read as much text as that pays for.
 """
 

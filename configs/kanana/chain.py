@@ -3,8 +3,8 @@
     kanana run --config configs/kanana/chain.py:/data/documents,/runs/essence_8b/stage2 --workdir /runs/chain
 
 Each is pruned from the one before it, in width alone, and distilled from the 8B on its final logits: KL only, cosine
-from 1.2e-4, 512 × 8,192 tokens a step, 100 warm-up steps. Embeddings are tied by averaging on the way to 2.1B. Above 2B
-the data is stage 2's mixture, below it one with more general English ('stage 2 en++').
+from 1.2e-4, 512 × 8,192 tokens per step, 100 warm-up steps. Embeddings are tied by averaging on the way to 2.1B.
+Above 2B the data is stage 2's mixture, below it one with more general English ('stage 2 en++').
 
 Not stated, chosen: the tokens of all sizes but 2.1B (0.3T, as there); how much more English en++ has (its share is
 taken from code and academic text); 1,024 calibration rows, as Minitron.

@@ -11,7 +11,7 @@ from kanana_jax.models.architecture import Architecture
 
 SEQ_LEN = 8192
 STAGE1_TOKENS, STAGE2_TOKENS = 2_700_000_000_000, 300_000_000_000
-# Up-scaled models go on for 100B tokens on each stage's mixture (§2.3).
+# Up-scaled models continue for 100B tokens on each stage's mixture (§2.3).
 UPSCALED_TOKENS = 100_000_000_000
 
 # Rows of a micro-batch: one for each chip of the largest listed mesh.

@@ -15,7 +15,7 @@ log = logging.getLogger("kanana")
 
 
 def humaneval_program(doc: Doc, answer: str) -> Judged:
-    """HumanEval (arXiv:2107.03374) and what has its form: the answer goes on with the prompt.
+    """HumanEval (arXiv:2107.03374) and what has its form: the answer continues the prompt.
 
     Helpers that the prompt defines are taken from the prompt, whatever the answer defines again.
     """

@@ -192,7 +192,7 @@ def _no_metric_from_this_folder(specs: Sequence[Any]) -> Generator[None]:
 
 @contextlib.contextmanager
 def _random_state_kept() -> Generator[None]:
-    """The harness seeds the process's generators, which a training that goes on would notice."""
+    """The harness seeds the process's generators, which would change a training that continues."""
     kept = random.getstate(), np.random.get_state()
     try:
         yield

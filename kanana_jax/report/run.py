@@ -88,7 +88,7 @@ def _optional(title: str, blocks: list[Block]) -> list[Section]:
 
 
 class _Stage:
-    """One stage's files; tokens go on from the stage before it."""
+    """One stage's files; token counts continue from the stage before."""
 
     def __init__(self, folder: pathlib.Path, name: str, config: Json, results: Mapping[str, str]):
         self.name, self.config = name, config
@@ -379,7 +379,7 @@ def _throughput(stages: list[_Stage]) -> list:
             lines(
                 [_curve(stages, "tokens_per_s")],
                 x="tokens (millions)",
-                y="tokens a second",
+                y="tokens per second",
                 boundaries=boundaries,
                 height=2.4,
             ),

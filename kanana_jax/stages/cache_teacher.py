@@ -157,7 +157,7 @@ def _progress(folder: pathlib.Path, header: Json) -> Json:
 
 
 def _goes_on(value: Json) -> bool:
-    """Returns whether a progress holds all that a job goes on from."""
+    """Returns whether a progress file holds everything needed to resume."""
     done, shards = value.get("done"), value.get("shards")
     if not isinstance(value.get("stream"), dict | None) or type(done) is not int or done < 0:
         return False

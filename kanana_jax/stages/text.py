@@ -194,7 +194,7 @@ def train(
     """
     shapes, folder = context.shapes, context.workdir / name
     parent = None if config.start == SCRATCH else context.find(config.start)
-    # A model from elsewhere may end texts in several ways, and goes on doing so.
+    # A model from elsewhere may have several end tokens, which are kept.
     ends = [context.tokenizer.eos_id]
     if parent is not None:
         known = range(model.architecture.vocab_size)

@@ -88,7 +88,7 @@ class SearchConfig:
     Attributes:
       candidates: shapes that are tried (Minitron: 15 to 18).
       rungs: steps after which candidates are compared.
-      keep: share that goes on after each rung but the last.
+      keep: share of candidates kept after each rung but the last.
       importance, seq_len: as of a stage that prunes.
     """
 

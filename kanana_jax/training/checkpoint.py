@@ -132,7 +132,7 @@ class Checkpoints:
             raise UserError(
                 f"checkpoint {self.folder / str(step)} cannot be restored into this model "
                 f"({_first_line(error)}): use the config it was written with or another workdir, or, if it is damaged, "
-                "remove that folder, and the run goes on from the one before"
+                "remove that folder, and the run resumes from the one before"
             ) from error
         data = restored["data"]
         noted = _digest(step, data)
@@ -141,7 +141,7 @@ class Checkpoints:
         if not isinstance(data, dict) or noted != _digest(step, data):
             raise UserError(
                 f"checkpoint {self.folder / str(step)}: its data position is not the one that was written: remove that "
-                "folder, and the run goes on from the one before"
+                "folder, and the run resumes from the one before"
             )
         state = TrainState(**restored["state"])
         _check_shapes(state, target, self.folder / str(step))

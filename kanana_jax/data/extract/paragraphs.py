@@ -1,7 +1,7 @@
 """Lines as they were set on a page, joined to paragraphs again.
 
-A line goes on in the next one when that one's first word would not have fitted behind it: that asks where the column
-ends, and not how many characters a line has, which says nothing where scripts of two widths are mixed. Distance, size
+A line continues in the next one if that one's first word would not have fitted behind it. This depends on where
+the column ends, not on how many characters a line has, which says nothing where scripts of two widths are mixed. Distance, size
 and indentation of the next line, bullets and numbers say where something new begins.
 """
 

@@ -1,4 +1,4 @@
-"""A file that grows by whole members and goes on after a stop, from where it was known to be good."""
+"""A file that grows by whole members and resumes after a stop at its last valid member."""
 
 import hashlib
 import os

@@ -150,7 +150,7 @@ def run(
 
 
 def _tidy(output: pathlib.Path, config: JobConfig) -> None:
-    """Removes what a killed job would have gone on from."""
+    """Removes the state from which a killed job would have resumed."""
     for name in (SIGNALS, "ids.txt", *(() if config.keep_dropped else (DROPPED,))):
         (output / name).unlink(missing_ok=True)
 

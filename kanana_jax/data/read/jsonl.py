@@ -23,7 +23,7 @@ def lines(stream: Stream, limit: int = MAX_LINE) -> Iterator[bytes | None]:
     """The lines of a stream, with their ends; None for a line of more than `limit` bytes, which is never held.
 
     Raises:
-      ValueError: one line goes on for 64 times the limit.
+      ValueError: one line is longer than 64 times the limit.
     """
     for number in itertools.count(1):
         line = stream.readline(limit + 1)

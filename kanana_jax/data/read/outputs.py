@@ -39,7 +39,7 @@ def refuse_results(path: str, files: Sequence[pathlib.Path]) -> None:
 
 
 def _finished(folder: pathlib.Path) -> bool:
-    """False only where a filter job says that it goes on."""
+    """False only if a filter job is being resumed."""
     try:
         return bool(json.loads((folder / STATE).read_text(encoding="utf-8"))["finished"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

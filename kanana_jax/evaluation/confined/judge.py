@@ -27,7 +27,7 @@ _ERRORS = {
 
 
 class Judge:
-    """Asks the program, and writes the verdict once: nothing that a test catches goes on after it."""
+    """Asks the program, and writes the verdict once: nothing runs after it, even if a test catches the exception."""
 
     def __init__(self, reads: int, writes: int, verdict: int) -> None:
         self._reads, self._writes, self._verdict = reads, writes, verdict

@@ -1,7 +1,7 @@
 """Confines one program, and its judge beside it; started by `sandbox.py` as a process of its own.
 
 The launcher forks a branch for each. A branch reads its own request, and only its own, builds a root of the few folders
-that Python needs in namespaces that it shares with nobody, and goes on as a user that owns nothing: launcher → branch →
+that Python needs in namespaces of its own, and continues as a user that owns nothing: launcher → branch →
 init of the process namespace → program (or judge). Two pipes lie between program and judge, and nothing else. The
 report (JSON) goes to standard output, what is printed to standard error. When init ends, the kernel ends every process
 that is left in its namespace.
