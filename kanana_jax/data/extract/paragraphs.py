@@ -1,8 +1,8 @@
 """Lines as they were set on a page, joined to paragraphs again.
 
-A line continues in the next one if that one's first word would not have fitted behind it. This depends on where
-the column ends, not on how many characters a line has, which says nothing where scripts of two widths are mixed. Distance, size
-and indentation of the next line, bullets and numbers say where something new begins.
+A line continues in the next one if that one's first word would not have fitted behind it. This depends on where the
+column ends, not on the number of characters, which says nothing if scripts of two widths are mixed. Distance, size and
+indentation of the next line, bullets and numbers mark a new beginning.
 """
 
 import bisect
