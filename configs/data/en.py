@@ -30,13 +30,18 @@ OF_LINES = (
     "line_punctuation",
     "short_lines",
 )
+# A page of three sentences beside a listing is no short page: the least number of words is asked of texts that are
+# half prose or more.
+PROSE = 0.5
 # How much of a text its spam words and footers may be, by how many different ones there are. A text about casinos,
 # log-in or the tricks of shops has a few words many times, a page with a footer many words once; what sells has both.
+# A page about a template language shows a few gaps (in code, mostly); one that nobody has filled in is full of them.
 PHRASES = dict(
     spam=dict(signal="spam", max=0.3, where=dict(spam_words=3)),
     spam_list=dict(signal="spam", max=0.12, where=dict(spam_words=12)),
     boilerplate=dict(signal="boilerplate", max=0.35, where=dict(boilerplate_phrases=4)),
     menu=dict(signal="boilerplate", max=0.15, where=dict(boilerplate_phrases=15)),
+    unfilled=dict(signal="unfilled", max=0.2),
 )
 SPAM_WORDS = (
     "online casino", "casino bonus", "free spins", "no deposit bonus", "slot online", "online slots",
@@ -108,10 +113,11 @@ def chosen(left_out: Collection[str]) -> ConfigDict:
     for name, bound in BOUNDS.items():
         end = "min" if "min" in made[name] else "max"
         made[name][end] = bound
+    asked = dict.fromkeys(OF_LINES, dict(lines=float(FEW_LINES))) | {"words": dict(prose=PROSE)}
     kept = ConfigDict(sort_keys=False)
     for name in made:
         if name not in left_out:
-            kept[name] = dict(made[name], where=dict(lines=float(FEW_LINES))) if name in OF_LINES else made[name]
+            kept[name] = dict(made[name], where=dict(asked[name])) if name in asked else made[name]
     return kept
 
 

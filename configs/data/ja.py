@@ -42,7 +42,7 @@ def get_config(arg: str = ""):
     c = ConfigDict()
     rules = en.chosen(LEFT_OUT)
     rules.function_characters = dict(signal="stop_words", min=2.0)
-    rules.length = dict(signal="words", min=400.0)
+    rules.length = dict(signal="words", min=400.0, where=dict(prose=en.PROSE))
     rules.hiragana = dict(signal="hiragana", min=0.03)
     rules.katakana = dict(signal="katakana", max=0.5)
     rules.hiragana_of_japanese = dict(signal="hiragana_of_japanese", min=0.18)

@@ -14,6 +14,7 @@ from kanana_jax.data.dedup import lines
 from kanana_jax.data.filters import c4, decontamination, pii, prose, scores
 from kanana_jax.data.filters.phrases import Phrases
 from kanana_jax.data.filters.rules import FilterConfig
+from kanana_jax.data.filters.signals import UNFILLED
 
 Place = tuple[int, int]
 _OF_ALL = (scores.PII, scores.CONTAMINATION)  # signals of the whole text
@@ -179,6 +180,7 @@ _PLACES: dict[str, Callable[[str, FilterConfig], Iterator[Place]]] = {
     "longest_sentence": _longest_sentence,
     **dict.fromkeys(("spam_words", "spam"), _phrases("spam")),
     **dict.fromkeys(("boilerplate_phrases", "boilerplate"), _phrases("boilerplate")),
+    "unfilled": lambda text, config: (match.span() for match in UNFILLED.finditer(text)),
     "contamination": _contaminated,
     "pii": lambda text, config: ((found.start, found.end) for found in pii.find(text)),
 }

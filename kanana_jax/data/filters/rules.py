@@ -172,6 +172,8 @@ class Filter:
         table, overlaps = self._scorer(staying, written)
         found = measure(written, config.unit, self._lexicon, config.c4)
         for i, (record, text, (measured, c4)) in enumerate(zip(batch, texts, found)):
+            if rests[i] is not None:
+                measured = measured._replace(prose=len(written[i]) / max(len(staying[i]), 1))
             scored = dict(zip(self._scorer.names, table[i].tolist()))
             broken = broken_rules(self._rules, measured, scored, record)
             if config.licences and not licences.passes(record.get("meta", {}), config.licences):

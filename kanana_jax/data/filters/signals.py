@@ -1,5 +1,6 @@
 """The signals that rules test, computed in one pass over documents; thresholds then need no text."""
 
+import re
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,6 +28,7 @@ class Signals(NamedTuple):
     bytes: float
     lines: float  # that are not blank
     paragraphs: float
+    prose: float  # share of the characters outside fenced code, which nothing else here is about
     # Gopher, quality
     words: float  # units that are not only symbols
     mean_word_length: float
@@ -83,10 +85,13 @@ class Signals(NamedTuple):
     spam: float  # share of the characters that spam words cover
     boilerplate_phrases: float  # how many different ones
     boilerplate: float  # share of the characters that footer phrases cover
+    unfilled: float  # share of the characters in the gaps of a template: {{name}}, {% if gift %}
     compression: float  # zlib's size / size
 
 
 NAMES = Signals._fields
+# Mustache, Handlebars, Jinja and Liquid; names and arguments only, so that no formula is one.
+UNFILLED = re.compile(r"\{\{[#/^>&{]?[\w.\- |]{1,60}\}\}|\{%[^%{}\n]{1,80}%\}")
 
 
 class Lexicon:
@@ -155,6 +160,7 @@ def _measure(
     (spam_words, footers), (spam, boilerplate) = lexicon.phrases.measure(texts, data, codes)
     columns |= {
         "characters": documents.lengths,
+        "prose": np.ones(len(texts)),
         "bytes": np.array([len(d) for d in data]),
         **_word_signals(documents, found, numbers, lexicon),
         "hashes_per_word": np.array([text.count("#") for text in texts]) / count,
@@ -175,11 +181,18 @@ def _measure(
         "spam": spam / size,
         "boilerplate_phrases": footers,
         "boilerplate": boilerplate / size,
+        "unfilled": np.array([_unfilled(text) for text in texts]) / size,
         "compression": np.array([len(zlib.compress(d, 1)) / max(len(d), 1) for d in data]),
     }
     table = np.stack([np.asarray(columns[name], np.float64) for name in NAMES], axis=1).tolist()
     spans = ((),) * len(texts) if cuts is None else cuts.spans
     return [(Signals(*row), found) for row, found in zip(table, spans)]
+
+
+def _unfilled(text: str) -> int:
+    if "{{" not in text and "{%" not in text:
+        return 0
+    return sum(match.end() - match.start() for match in UNFILLED.finditer(text))
 
 
 def _word_signals(

@@ -152,4 +152,4 @@ def test_code_is_kept_whole_and_not_judged():
     assert verdict.rules == () and code in verdict.record["text"] and "Two words." not in verdict.record["text"]
     (cut,) = verdict.spans
     assert cut[2] == "c4_few_words" and verdict.signals.duplicate_lines < 0.2
-    assert "words" in filters.Filter(ENGLISH)(_record("```\n" + PROSE * 3 + "```")).rules
+    assert "stop_words" in filters.Filter(ENGLISH)(_record("```\n" + PROSE * 3 + "```")).rules
