@@ -21,6 +21,7 @@ from kanana_jax.cli import (
     plan,
     process,
     quality,
+    tasks,
     tokenizer,
 )
 from kanana_jax.cli.verbs import Action
@@ -144,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     quality.add_verbs(verb)
     observe.add_verbs(verb)
     evaluate.add_verbs(verb)
+    tasks.add_verbs(verb)
     launch.add_verbs(verb)
     return parser
 

@@ -12,6 +12,7 @@ from kanana_jax.errors import ConfigError
 _RUN_EXAMPLE = """example:
   kanana run --config configs/tiny.py --workdir runs/tiny
   kanana run --config configs/tiny.py --workdir runs/long --config.stage1.train.tokens=8_000_000
+  kanana run --config configs/tiny.py --workdir runs/tiny --dry-run
 
 Run it again and it resumes where it stopped. The config is a file or the name of an installed one (tiny, kanana/chain).
 Exit codes: 0 done, 1 failed, 2 bad usage or config, 75 stopped (SIGTERM, pre-emption) after saving."""
@@ -25,6 +26,9 @@ def add_verbs(verb: AddVerb) -> None:
     run.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="where everything is written")
     run.add_argument(
         "--config.KEY", dest="_", metavar="VALUE", help="change a value of the config, e.g. --config.seed=1"
+    )
+    run.add_argument(
+        "--dry-run", action="store_true", help="check config, mesh, data and memory, say what would run, write nothing"
     )
     run.add_argument(
         "--distributed", action="store_true", help="one of many processes; auto-detected on TPU pods and Slurm"
@@ -73,7 +77,9 @@ def add_verbs(verb: AddVerb) -> None:
         sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation")
 
 
-def _run(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
+def _run(options: argparse.Namespace, overrides: list[str], command: list[str]) -> int | None:
+    if options.dry_run:
+        return _dry_run(options, overrides)
     from kanana_jax import config as config_lib
     from kanana_jax.parallel import heartbeat
 
@@ -107,6 +113,24 @@ def _run(options: argparse.Namespace, overrides: list[str], command: list[str]) 
         multihost.leave(getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1))
         raise
     print(f"{options.workdir / 'report.html'}")
+    return None
+
+
+def _dry_run(options: argparse.Namespace, overrides: list[str]) -> int:
+    from kanana_jax import config as config_lib
+
+    config = config_lib.read_config_file(options.config)
+    _start_jax(None)
+    from kanana_jax.cli import dry_run, process
+
+    made = dry_run.check(config, overrides, options.config, options.workdir)
+    print("\n".join(made.lines))
+    for sentence in made.problems:
+        process.say(sentence)
+    if made.problems:
+        return ConfigError.exit_code
+    print("nothing was written; the same command without --dry-run runs it")
+    return 0
 
 
 def _start_jax(workdir: pathlib.Path | None) -> None:

@@ -7,7 +7,7 @@ nearest right key or the type that was wanted. `override` sets any key that thes
 
 from kanana_jax.config.file import CONFIGS, read_config_file
 from kanana_jax.config.overrides import Schema, override, schema_of
-from kanana_jax.config.sections import build, fields_of, fingerprint, to_dict
+from kanana_jax.config.sections import build, fields_of, fingerprint, mistakes, to_dict
 
 __all__ = [
     "CONFIGS",
@@ -15,6 +15,7 @@ __all__ = [
     "build",
     "fields_of",
     "fingerprint",
+    "mistakes",
     "override",
     "read_config_file",
     "schema_of",

@@ -51,6 +51,38 @@ def build(cls: type[Section], values: Mapping[str, Any] | None, path: str) -> Se
         raise ConfigError(f"config '{path}': {error}") from error
 
 
+def mistakes(hint: Any, value: Any, path: str) -> list[str]:
+    """Every sentence that `convert` has against a value, which itself stops at the first; none where it takes it.
+
+    Of values that are right one by one and do not fit together there is one sentence a section.
+    """
+    try:
+        convert(hint, value, path)
+    except ConfigError as error:
+        found = _below(hint, value, path)
+        return found or [str(error)]
+    return []
+
+
+def _below(hint: Any, value: Any, path: str) -> list[str]:
+    """The mistakes in the parts of a value."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _below([a for a in args if a is not type(None)][-1], value, path)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and hasattr(value, "items"):
+        hints, found = typing.get_type_hints(hint), []
+        fields = {f.name: f for f in fields_of(hint) if f.init}
+        for key, part in value.items():
+            if key in fields:
+                found += mistakes(hints[key], part, join(path, key))
+            else:
+                found.append(f"unknown config key '{join(path, key)}': {nearest(key, list(fields))}")
+        return found
+    if origin in (dict, Mapping) and hasattr(value, "items"):
+        return [told for key, part in value.items() for told in mistakes(args[1], part, join(path, key))]
+    return []
+
+
 def fields_of(cls: type) -> tuple[dataclasses.Field[Any], ...]:
     """The fields of a dataclass that is only known as a type."""
     assert dataclasses.is_dataclass(cls), cls

@@ -16,7 +16,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import yaml
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -24,6 +23,7 @@ from kanana_jax.data import microworld
 from kanana_jax.errors import ConfigError, UserError, nearest
 from kanana_jax.evaluation import templates
 from kanana_jax.evaluation.harness_tasks import config_of, leaves, localised, on_files
+from kanana_jax.evaluation.listing import groups
 from kanana_jax.evaluation.rows import Rows, as_datasets, read_rows
 
 log = logging.getLogger("kanana")
@@ -56,11 +56,6 @@ class Loaded(NamedTuple):
 def known() -> dict[str, pathlib.Path]:
     """Our tasks and their files."""
     return {file.stem: file for file in sorted((_FOLDER / "tasks").glob("*.yaml"))}
-
-
-def groups() -> dict[str, dict[str, Any]]:
-    """Our groups: `{name: {"chat": bool, "tasks": {task: shots or None}}}`."""
-    return yaml.safe_load((_FOLDER / "groups.yaml").read_text(encoding="utf-8"))
 
 
 def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
@@ -112,6 +107,11 @@ def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
     if data_dir is not None and all("microworld" in configs.get(name, {}) for name in names):
         raise ConfigError(f"--data-dir does nothing for {', '.join(names)}, which read no files: leave it out")
     return Loaded(specs, shots, parts, manager, any(configs[n].get("runs_code") for n in ours), any(chat))
+
+
+def harness_manager() -> TaskManager:
+    """All tasks of the harness."""
+    return _manager(True)
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kanana_jax import config as config_lib
@@ -86,6 +86,47 @@ def parse(config: Any) -> tuple[RecipeConfig, dict[str, StageConfig]]:
     for i, (name, stage) in enumerate(stages.items()):
         _check(name, stage, recipe, names, names[:i])
     return recipe, stages
+
+
+def mistakes(config: Any) -> list[str]:
+    """Every sentence that `parse` has against a config, which itself stops at the first; none where it takes it.
+
+    How stages and sources fit together is looked at once each of them is right by itself.
+    """
+    try:
+        parse(config)
+        return []
+    except ConfigError as error:
+        first = str(error)
+    names, unused = tuple(config.get("stages", ())), left_out(config)
+    shared = {key: value for key, value in config.items() if key not in names and key not in unused}
+    found = config_lib.mistakes(RecipeConfig, shared, "")
+    stages = {name: _try(_stage, config[name], name) for name in names if name in config}
+    for name, stage in stages.items():
+        found += _stage_mistakes(config[name], name, stage) if isinstance(stage, str) else []
+    if not found:
+        recipe = config_lib.build(RecipeConfig, shared, "")
+        checked = (_try(_check, n, stage, recipe, names, names[:i]) for i, (n, stage) in enumerate(stages.items()))
+        found = [sentence for sentence in checked if sentence is not None]
+    return found if first in found else [first, *found]
+
+
+def _stage_mistakes(section: Any, name: str, first: str) -> list[str]:
+    """Those of a stage's section, whose first is known."""
+    kind = KINDS.get(str(section.get("kind", ""))) if hasattr(section, "items") else None
+    if kind is None:
+        return [first]
+    given = {key: value for key, value in section.items() if value is not None}
+    found = config_lib.mistakes(kind.config, given, name)
+    return found if first in found else [first, *found]
+
+
+def _try(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns, or the sentence of its `ConfigError`."""
+    try:
+        return function(*arguments)
+    except ConfigError as error:
+        return str(error)
 
 
 def override(config: Any, assignments: Sequence[str]) -> None:

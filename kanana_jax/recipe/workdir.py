@@ -85,19 +85,10 @@ def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str]
       ConfigError: the workdir was begun with another config, beyond what `free_keys` allows; names every key.
     """
     file = workdir / "config.json"
-    resolved = config_lib.to_dict(config)
-    before = read_json(file) or {}
-    changed = differences(before["config"], resolved) if before else {}
-    free = free_keys(resolved)
-    refused = {key: values for key, values in changed.items() if not _starts_with(key, free)}
-    if refused:
-        told = "; ".join(f"{key} was {_short(old)}, is {_short(new)}" for key, (old, new) in sorted(refused.items()))
-        raise ConfigError(
-            f"{workdir} was started with another config ({told}): use that config, or name another --workdir "
-            f"(keys that may change: {', '.join(free)})"
-        )
+    before, changed = check_unchanged(config, workdir)
     if jax.process_index():
         return
+    resolved = config_lib.to_dict(config)
     here = {
         "started": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
         "devices": f"{mesh.size} × {jax.devices()[0].device_kind}, {jax.process_count()} process(es), "
@@ -124,6 +115,26 @@ def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str]
         )
         | {"starts": starts},
     )
+
+
+def check_unchanged(config: Any, workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
+    """What `config.json` holds (nothing in a new workdir), and the values that have changed since.
+
+    Raises:
+      ConfigError: the workdir was begun with another config, beyond what `free_keys` allows; names every key.
+    """
+    resolved = config_lib.to_dict(config)
+    before = read_json(workdir / "config.json") or {}
+    changed = differences(before["config"], resolved) if before else {}
+    free = free_keys(resolved)
+    refused = {key: values for key, values in changed.items() if not _starts_with(key, free)}
+    if refused:
+        told = "; ".join(f"{key} was {_short(old)}, is {_short(new)}" for key, (old, new) in sorted(refused.items()))
+        raise ConfigError(
+            f"{workdir} was started with another config ({told}): use that config, or name another --workdir "
+            f"(keys that may change: {', '.join(free)})"
+        )
+    return before, changed
 
 
 def config_hash(plain: dict[str, Any]) -> str:

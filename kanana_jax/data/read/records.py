@@ -3,6 +3,7 @@
 import dataclasses
 import glob
 import gzip
+import importlib.util
 import io
 import os
 import pathlib
@@ -65,6 +66,30 @@ def find(path: str, format: str = "") -> list[Origin]:
     for file in (*tables, *rest):
         found.setdefault(os.path.realpath(file), file)
     return [Origin(real, str(file), root, stamp_of(file)) for real, file in found.items()]
+
+
+def check_address(path: str) -> None:
+    """Refuses an address that cannot be read from here, without reaching out for what it names.
+
+    Raises:
+      UserError: a library that is not installed, or a microworld that is not known.
+    """
+    if path.startswith("microworld://"):
+        from kanana_jax.data.microworld import parse_uri
+
+        parse_uri(path)
+    elif path.startswith("hf://") and importlib.util.find_spec("datasets") is None:
+        raise _needs_datasets(path)
+    elif path.startswith("seqio://") and importlib.util.find_spec("seqio") is None:
+        raise _needs_seqio(path)
+
+
+def _needs_datasets(path: str) -> UserError:
+    return UserError(f"source '{path}' needs the datasets library: {install('hub')}")
+
+
+def _needs_seqio(path: str) -> UserError:
+    return UserError(f"source '{path}' needs seqio and tensorflow-text: {install('seqio')}")
 
 
 def find_all(paths: Iterable[str]) -> list[Origin]:
@@ -224,7 +249,7 @@ def _seqio(uri: str) -> Iterator[tuple[str, Any]]:
     try:
         from kanana_jax.data.read import seqio_source
     except ImportError as error:
-        raise UserError(f"source '{uri}' needs seqio and tensorflow-text: {install('seqio')}") from error
+        raise _needs_seqio(uri) from error
     yield from seqio_source.read(uri)
 
 
@@ -232,7 +257,7 @@ def _hugging_face(uri: str) -> Iterator[tuple[str, Any]]:
     try:
         import datasets
     except ImportError as error:
-        raise UserError(f"source '{uri}' needs the datasets library: pip install datasets") from error
+        raise _needs_datasets(uri) from error
     name, _, split = uri.removeprefix("hf://").partition(":")
     parts = name.split("/")
     try:

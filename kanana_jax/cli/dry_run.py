@@ -1,0 +1,235 @@
+"""`kanana run --dry-run`: what a run would do, and everything that would stop it; nothing is written."""
+
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import jax
+from jax.sharding import Mesh
+
+from kanana_jax.data.read import outputs, records, sources
+from kanana_jax.data.tokens.tokenizer import holds_tokenizer, load_tokenizer
+from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.files import read_json
+from kanana_jax.models import counts
+from kanana_jax.parallel.mesh import make_mesh
+from kanana_jax.plan import estimate
+from kanana_jax.recipe import config as recipe_config
+from kanana_jax.recipe import workdir as workdir_files
+from kanana_jax.recipe.config import RecipeConfig
+from kanana_jax.recipe.context import shapes
+from kanana_jax.stages import KINDS
+from kanana_jax.stages.kind import SCRATCH, StageConfig
+from kanana_jax.training.task import BatchConfig
+
+_Made = TypeVar("_Made")
+
+
+class Check:
+    """Collects what would run, line by line, and what would stop it, a sentence each."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.problems: list[str] = []
+
+    def tell(self, name: str, text: str) -> None:
+        self.lines.append(f"{name:<12}{text}")
+
+    def table(self, rows: Sequence[Sequence[str]]) -> None:
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        self.lines += ["  " + "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths)).rstrip() for row in rows]
+
+    def refuse(self, sentence: str) -> None:
+        if sentence not in self.problems:
+            self.problems.append(sentence)
+
+    def tried(self, function: Callable[..., _Made], *arguments: Any) -> _Made | None:
+        """What a function returns, or None where it refuses, which is noted."""
+        try:
+            return function(*arguments)
+        except UserError as error:
+            self.refuse(str(error))
+            return None
+
+
+def check(config: Any, overrides: Sequence[str], file: str, workdir: pathlib.Path) -> Check:
+    """Checks config, mesh, data and memory of a run on the devices at hand.
+
+    Args:
+      config: a `ConfigDict`, which the overrides change.
+    """
+    made = Check()
+    for assignment in overrides:
+        made.tried(recipe_config.override, config, [assignment])
+    for sentence in recipe_config.mistakes(config):
+        made.refuse(sentence)
+    made.tell("config", file)
+    _place(made, config, workdir)
+    devices = jax.devices()
+    made.tell("devices", f"{len(devices)} × {devices[0].device_kind}")
+    try:
+        recipe, stages = recipe_config.parse(config)
+    except ConfigError:
+        return made
+    mesh = made.tried(make_mesh, recipe.mesh, devices)
+    if mesh is not None:
+        made.tell("mesh", " × ".join(f"{axis} {size}" for axis, size in mesh.shape.items()))
+    _sources(made, recipe, workdir)
+    _tokenizer(made, recipe, stages, workdir)
+    _stages(made, recipe, stages, workdir, mesh)
+    return made
+
+
+def _place(made: Check, config: Any, workdir: pathlib.Path) -> None:
+    made.tried(workdir_files.check_place, workdir)
+    if not workdir.exists():
+        above = next((folder for folder in workdir.absolute().parents if folder.exists()), workdir)
+        if not os.access(above, os.W_OK | os.X_OK):
+            made.refuse(f"--workdir {workdir} cannot be made: {above} is not yours to write in")
+        made.tell("workdir", f"{workdir} (new)")
+    elif not workdir.is_dir() or not os.access(workdir, os.W_OK | os.X_OK):
+        made.refuse(f"--workdir {workdir} is no folder that you may write in: name another")
+    else:
+        found = made.tried(workdir_files.check_unchanged, config, workdir)
+        changed = sorted(found[1]) if found is not None else []
+        made.tell("workdir", f"{workdir} (resumed{'; changed: ' + ', '.join(changed) if changed else ''})")
+
+
+def _sources(made: Check, recipe: RecipeConfig, workdir: pathlib.Path) -> None:
+    rows, prepared = [], 0
+    for name, source in recipe.sources.items():
+        index = _prepared(name, workdir)
+        prepared += index is not None
+        found = made.tried(_found, name, source, workdir, index)
+        rows.append((name, source.lang, "missing" if found is None else found, source.path))
+    made.tell("sources", f"{len(rows)}, {prepared} of them prepared")
+    if rows:
+        made.table(rows)
+
+
+def _prepared(name: str, workdir: pathlib.Path) -> Mapping[str, Any] | None:
+    """What an earlier start has made of a source."""
+    of_name = (f for f in (workdir / "data").glob(f"{name}-*/index.json") if f.parent.name[:-17] == name)
+    return next((index for file in of_name if (index := read_json(file))), None)
+
+
+def _found(name: str, source: sources.SourceConfig, workdir: pathlib.Path, index: Mapping[str, Any] | None) -> str:
+    """How much a source is.
+
+    Raises:
+      UserError: it is not there, cannot be read, is empty, or needs a library that is not installed.
+    """
+    outputs.apart(workdir / "data", [source.path])
+    if index is not None:
+        train, held = index["train"], index["heldout"]
+        return f"{train['documents']:,} documents, {_size(train['bytes'])}; {held['documents']:,} held out"
+    if source.path.startswith(records.ADDRESSES):
+        records.check_address(source.path)
+        return "read when the run starts"
+    files = [pathlib.Path(origin.path) for origin in records.find(source.path, source.format)]
+    inside = [f for file in files for f in ([file] if file.is_file() else file.rglob("*")) if f.is_file()]
+    unreadable = next((file for file in inside if not os.access(file, os.R_OK)), None)
+    if unreadable is not None:
+        raise UserError(f"source '{name}': {unreadable} may not be read: change its permissions")
+    size = sum(file.stat().st_size for file in inside)
+    if not size:
+        raise UserError(f"source '{name}' ({source.path}) holds no text: its {len(files)} files are empty")
+    return f"{len(files):,} file{'s' if len(files) > 1 else ''}, {_size(size)}"
+
+
+def _tokenizer(made: Check, recipe: RecipeConfig, stages: Mapping[str, StageConfig], workdir: pathlib.Path) -> None:
+    config, own = recipe.tokenizer, workdir / "tokenizer"
+    place = own if holds_tokenizer(own) else config.path
+    if place:
+        loaded = made.tried(load_tokenizer, place)
+        size = None if loaded is None else loaded.vocab_size
+        told = "" if size is None else f", {size:,} tokens"
+        made.tell("tokenizer", f"{place}{told}")
+    else:
+        size = config.vocab_size
+        made.tell("tokenizer", f"to be trained: {size:,} tokens ({config.model_type}) on {_size(config.train_bytes)}")
+    for name, stage in stages.items():
+        model = getattr(stage, "model", None)
+        if size is not None and model is not None and model.vocab_size < size:
+            made.refuse(
+                f"config '{name}.model.vocab_size' is {model.vocab_size}, the tokenizer has {size} tokens: a model "
+                "must have a row for each"
+            )
+
+
+def _stages(
+    made: Check, recipe: RecipeConfig, stages: Mapping[str, StageConfig], workdir: pathlib.Path, mesh: Mesh | None
+) -> None:
+    limit, broken = estimate.limit(jax.devices()[0]), set()
+    rows = [("stage", "kind", "start", "state", "tokens", "steps", "tokens per step", "parameters", "GiB per device")]
+    for name, stage in stages.items():
+        finished = (workdir / name / KINDS[stage.kind].result).is_file()
+        before = len(made.problems)
+        if not finished:
+            made.tried(recipe_config.check_references, {name: stage}, list(stages))
+            if len(made.problems) == before:
+                made.tried(recipe_config.check_models, {name: stage}, list(stages))
+        memory = None
+        if len(made.problems) > before or broken & set(stage.references().values()):
+            broken.add(name)
+        elif mesh is not None and not finished:
+            memory = made.tried(_memory, name, recipe, stages, mesh)
+            broken |= {name} if len(made.problems) > before else set()
+        length = getattr(stage, "train", None)
+        figures = ("", "", "")
+        if isinstance(length, BatchConfig):
+            figures = (f"{length.tokens:,}", f"{length.steps:,}", f"{length.batch_tokens:,}")
+        size, needed = "", ""
+        if memory is not None:
+            size, needed = f"{memory[0]:,}", f"{sum(memory[1].values()) / 2**30:.2f}"
+            _fits(made, name, memory[1], limit)
+        state = "finished" if finished else _state(workdir / name)
+        rows.append((name, stage.kind, "" if stage.start == SCRATCH else stage.start, state, *figures, size, needed))
+    made.tell("stages", f"{len(stages)}; a device has {limit / 2**30:.1f} GiB, memory is estimated")
+    made.table(rows)
+
+
+def _memory(
+    name: str, recipe: RecipeConfig, stages: Mapping[str, StageConfig], mesh: Mesh
+) -> tuple[int, dict[str, int]] | None:
+    """Parameters of a stage's model and bytes per device; None where it compiles nothing that can be known beforehand.
+
+    Raises:
+      ConfigError: a mesh that does not divide the model or the batch.
+    """
+    programs = KINDS[stages[name].kind].programs
+    if programs is None:
+        return None
+    made = programs(name, stages[name], known := shapes(recipe, stages, mesh))
+    return counts.parameters(made.model.architecture), estimate.estimate(
+        lambda others: programs(name, stages[name], others), known
+    )
+
+
+def _fits(made: Check, name: str, parts: Mapping[str, int], limit: int) -> None:
+    total = sum(parts.values())
+    if total > limit:
+        largest = ", ".join(f"{part} {_size(size)}" for part, size in sorted(parts.items(), key=lambda p: -p[1])[:3])
+        made.refuse(
+            f"stage '{name}' needs about {_size(total)} on each device, which has {_size(limit)} ({largest}): try "
+            f"--config.runtime.remat=full, a larger --config.{name}.train.accumulate, or more devices; `kanana plan` "
+            "names changes that fit"
+        )
+
+
+def _state(folder: pathlib.Path) -> str:
+    steps = [int(step.name) for step in _listed(folder / "checkpoints") if step.name.isdigit()]
+    return f"resumes at step {max(steps):,}" if steps else "to run"
+
+
+def _listed(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    yield from folder.iterdir() if folder.is_dir() else ()
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
