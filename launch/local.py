@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--processes", type=int, default=2, metavar="N")
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="virtual devices of each process")
-    parser.add_argument("--restarts", type=int, default=0, metavar="N", help="how often a failed run is begun again")
+    parser.add_argument("--restarts", type=int, default=0, metavar="N", help="number of restarts of a failed run")
     options, more = parser.parse_known_args(arguments[:cut])
     for attempt in range(options.restarts + 1):
         code = _run(options.processes, options.devices, [*more, "--", *arguments[cut + 1 :]])

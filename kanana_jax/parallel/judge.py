@@ -15,7 +15,7 @@ class WatchConfig:
 
     Attributes:
       timeout: without a sign of life from a host, or, in training, from its process.
-      stall_timeout: in training, without anyone getting on.
+      stall_timeout: in training, without progress on any host.
       setup_timeout: the same outside of training (preparing data, compiling, writing models).
       join_timeout: until all have come.
       settle: from the first failure to the verdict, so that what failed first can be told from what fell with it.

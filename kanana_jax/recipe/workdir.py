@@ -82,7 +82,7 @@ def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str]
     All processes call it, so that all refuse alike and none waits for one that has refused.
 
     Raises:
-      ConfigError: the workdir was begun with another config, beyond what `free_keys` allows; names every key.
+      ConfigError: the workdir was started with another config, beyond what `free_keys` allows; names every key.
     """
     file = workdir / "config.json"
     before, changed = check_unchanged(config, workdir)

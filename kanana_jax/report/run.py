@@ -102,7 +102,7 @@ class _Stage:
         total = -(-train["tokens"] // train["batch_tokens"]) if train.get("batch_tokens") else 0
         done = self.steps[-1]["step"] if self.steps else 0
         finished = (folder / results.get(config.get("kind", ""), "model/model.json")).is_file()
-        self.state = "finished" if finished else f"step {done:,} of {total:,}" if done else "not begun"
+        self.state = "finished" if finished else f"step {done:,} of {total:,}" if done else "not started"
 
 
 def _json_lines(path: pathlib.Path) -> list[Json]:

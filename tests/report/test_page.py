@@ -177,7 +177,7 @@ def test_a_run_that_is_under_way(tmp_path):
     text = _check(write_run_report(_workdir(tmp_path)).read_text())
     assert (
         "stage1: step 120 of 120" in text
-        and "stage2: not begun" in text
+        and "stage2: not started" in text
         and "2.5" in text
         and "No stage is finished yet" in text
     )

@@ -160,7 +160,7 @@ def load(folder: pathlib.Path, digest: str) -> list[Read]:
       UserError: the file is damaged.
     """
     file = folder / FILE
-    older = ConfigError(f"{folder} was begun by an older version: name another --output")
+    older = ConfigError(f"{folder} was started by an older version: name another --output")
     if (folder / "index.json").is_file() and not file.is_file():
         raise older
     if not file.is_file():
@@ -184,7 +184,7 @@ def load(folder: pathlib.Path, digest: str) -> list[Read]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is damaged ({error}): remove it, and everything is read again") from error
     if other:
-        raise ConfigError(f"{folder} was begun with another config: use that, or name another --output")
+        raise ConfigError(f"{folder} was started with another config: use that, or name another --output")
     ends = np.cumsum(documents).tolist()
     parts = [whole.part(end - count, end) for end, count in zip(ends, documents)]
     return [Read(*read) for read in zip(found, items, parts)]

@@ -46,7 +46,7 @@ def run(
       `report.json`: documents, kept, exact, near, clusters by size.
 
     Raises:
-      ConfigError: `output` was begun with another config, or lies in an input.
+      ConfigError: `output` was started with another config, or lies in an input.
       UserError: no documents, a file of an earlier run is gone or has changed, or the disk is full.
     """
     outputs.apart(output, inputs)

@@ -82,7 +82,7 @@ def run(
       progress: called after each chunk with documents, bytes and seconds so far.
 
     Raises:
-      ConfigError: `output` was begun with another config or input, or lies in the input; or no filter applies to any
+      ConfigError: `output` was started with another config or input, or lies in the input; or no filter applies to any
         document.
       UserError: no documents, too many broken lines, documents that the verdicts on duplicates do not know, a damaged
         file of an earlier start, or a disk that is full.

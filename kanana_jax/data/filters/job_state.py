@@ -23,16 +23,16 @@ def begin(output: pathlib.Path, job: Mapping[str, Any], origins: Sequence[Origin
       job: what must be the same in all starts, beside the inputs.
 
     Raises:
-      ConfigError: it was begun with another config or input.
+      ConfigError: it was started with another config or input.
       UserError: the state is damaged.
     """
     job = {**job, "origins": _digest(repr([(origin.path, origin.digest) for origin in origins]))}
     state = _load(output / STATE)
     if state is not None and {**state["job"], "origins": ""} != {**job, "origins": ""}:
-        raise ConfigError(f"{output} was begun with another config or input: use those, or name another --output")
+        raise ConfigError(f"{output} was started with another config or input: use those, or name another --output")
     if state is not None and state["job"] != job:
         what = origins_lib.difference(origins_lib.load(output / INPUTS), origins) or "its inputs are others"
-        raise ConfigError(f"{output} was begun with other inputs ({what}): name another --output")
+        raise ConfigError(f"{output} was started with other inputs ({what}): name another --output")
     origins_lib.save(output / INPUTS, origins)
     if state is None:
         state = {"job": job, "finished": False}
@@ -76,7 +76,7 @@ def _load(path: pathlib.Path) -> dict[str, Any] | None:
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
         if "digest" not in state and "job" in state:
-            raise ConfigError(f"{path.parent} was begun by an older version: name another --output")
+            raise ConfigError(f"{path.parent} was started by an older version: name another --output")
         if state.pop("digest") != _digest(json.dumps(state)):
             raise ValueError("it is not what was written")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

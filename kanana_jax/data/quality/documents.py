@@ -135,8 +135,8 @@ def check_same(
       ConfigError: names the file that differs.
     """
     if before["config_hash"] != digest:
-        raise ConfigError(f"{output} was begun with another config: use that, or name another --output")
+        raise ConfigError(f"{output} was started with another config: use that, or name another --output")
     if "inputs" not in before:
-        raise ConfigError(f"{output} was begun by an older version: name another --output")
+        raise ConfigError(f"{output} was started by an older version: name another --output")
     if what := origins_lib.difference(known, now.origins):
-        raise ConfigError(f"{output} was begun with other inputs ({what}): name another --output")
+        raise ConfigError(f"{output} was started with other inputs ({what}): name another --output")

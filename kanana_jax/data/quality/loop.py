@@ -72,7 +72,7 @@ def run(
     """Runs all rounds; finished ones are skipped. Writes `round<K>/model.bin` and `report.json`.
 
     Raises:
-      ConfigError: `output` was begun with another config, or on other documents.
+      ConfigError: `output` was started with another config, or on other documents.
       UserError: the pool holds too little, or an annotator fails.
     """
     report_file = output / "report.json"

@@ -43,7 +43,7 @@ def run(
     """Trains and measures one model; a finished one is not trained again. Writes `model.bin` and `report.json`.
 
     Raises:
-      ConfigError: `output` was begun with another config, or on other documents.
+      ConfigError: `output` was started with another config, or on other documents.
       UserError: one of the sets is empty.
     """
     report_file = output / "report.json"

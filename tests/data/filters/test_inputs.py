@@ -66,7 +66,7 @@ def test_another_input_is_refused_by_name(tmp_path, finished, change, name):
             _run(tmp_path, stop=4)
     change(tmp_path)
     before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
-    with pytest.raises(ConfigError, match=rf"begun with other inputs \(.*{name}.*name another --output"):
+    with pytest.raises(ConfigError, match=rf"started with other inputs \(.*{name}.*name another --output"):
         _run(tmp_path)
     assert before == {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
 

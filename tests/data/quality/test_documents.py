@@ -97,7 +97,7 @@ def test_rounds_on_shards_that_each_count_from_zero_and_other_pools(tmp_path):
     assert run()["rounds"] == report["rounds"]
     with (tmp_path / "pool/b.jsonl").open("a") as file:
         file.write(json.dumps({"id": "new", "text": "할인"}) + "\n")
-    with pytest.raises(ConfigError, match=r"begun with other inputs \(.*b.jsonl has changed\)"):
+    with pytest.raises(ConfigError, match=r"started with other inputs \(.*b.jsonl has changed\)"):
         run()
 
 
