@@ -63,6 +63,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def where_divisible(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
+    """A sharding without the cuts that do not divide `shape`."""
+    mesh, kept = sharding.mesh, []
+    for size, entry in zip(shape, (*sharding.spec, *(None,) * len(shape))):
+        names = entry if isinstance(entry, tuple) else () if entry is None else (entry,)
+        kept.append(entry if size % int(np.prod([mesh.shape[name] for name in names], dtype=int)) == 0 else None)
+    return NamedSharding(mesh, PartitionSpec(*kept))
+
+
 def check_divisible(mesh: Mesh | AbstractMesh, sizes: dict[str, tuple[str, int]]) -> None:
     """Refuses a mesh that does not divide the model.
 

@@ -98,6 +98,7 @@ class _Stage:
         self.card = read_json(folder / "model" / "model.json")
         self.data = read_json(folder / "data_report.json")
         self.samples = read_json(folder / "samples.json", list) or []
+        self.samples_before = read_json(folder / "samples_before.json", list) or []
         train = config.get("train", {})
         total = -(-train["tokens"] // train["batch_tokens"]) if train.get("batch_tokens") else 0
         done = self.steps[-1]["step"] if self.steps else 0
@@ -261,17 +262,14 @@ def _bits(stages: list[_Stage]) -> list[Block]:
                     "Held-out bits per byte of UTF-8 text, by language; lower is better, and it does not depend on the tokenizer.",
                 )
             )
-        rows = [
-            [
-                s.label,
-                *[
-                    next((r["eval"].get("bits_per_byte", {}).get(prefix + s.label) for r in reversed(stage.evals)), None)
-                    for stage in stages
-                ],
-            ]
-            for s in series
+        columns = [
+            (f"{when} of {s.name}", row["eval"].get("bits_per_byte", {}))
+            for s in stages
+            for when, row in (("start", s.evals[0]), ("end", s.evals[-1]))
+            if when == "end" or (row["step"] == 0 and s.config.get("start") not in [other.name for other in stages])
         ]
-        blocks.append(Table((what, *[f"end of {s.name}" for s in stages]), rows, f"Bits per byte by {what}."))
+        rows = [[s.label, *(found.get(prefix + s.label) for _, found in columns)] for s in series]
+        blocks.append(Table((what, *(title for title, _ in columns)), rows, f"Bits per byte by {what}."))
     return blocks
 
 
@@ -305,13 +303,18 @@ def _tasks(stages: list[_Stage]) -> list[Block]:
 
 
 def _samples(stages: dict[str, _Stage]) -> list[Block]:
-    return [
-        Samples(
-            [Sample(x["lang"], x["prompt"], x["text"]) for x in s.samples],
-            f"After {s.name} (step {s.samples[0]['step']:,}); the prompt is bold.",
-        )
+    shown = [
+        (title, samples)
         for s in stages.values()
-        if s.samples
+        for title, samples in (
+            (f"Before {s.name}: the model that it starts from", s.samples_before),
+            (f"After {s.name} (step {s.samples[0]['step']:,})" if s.samples else "", s.samples),
+        )
+        if samples
+    ]
+    return [
+        Samples([Sample(x["lang"], x["prompt"], x["text"]) for x in samples], f"{title}; the prompt is bold.")
+        for title, samples in shown
     ]
 
 

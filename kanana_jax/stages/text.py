@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,10 +18,12 @@ from kanana_jax.inference.generate import generate
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.card import card as new_card
 from kanana_jax.interop.card import parent_path
+from kanana_jax.interop.model_folder import ModelFolder
 from kanana_jax.models import counts, transformer
 from kanana_jax.models.architecture import Architecture
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
+from kanana_jax.parallel import multihost
 from kanana_jax.parallel.sharding import abstract_batch, tree_shardings
 from kanana_jax.stages.kind import (
     SCRATCH,
@@ -38,6 +41,8 @@ from kanana_jax.training.step import Batch, Loss, Others
 from kanana_jax.training.task import BITS_PER_BYTE, Evaluation, Frozen, Score, Stream, Task, TrainConfig
 
 log = logging.getLogger("kanana")
+# Samples of the model that a stage starts from, where it comes from elsewhere.
+BEFORE = "samples_before.json"
 # Makes an evaluation, see `heldout.make_evaluation`.
 Evaluate = Callable[..., Callable[[Params], Evaluation] | None]
 # Keys of `TrainingConfig` that may change between two starts: none of them decides a loss.
@@ -199,6 +204,8 @@ def train(
     if parent is not None:
         known = range(model.architecture.vocab_size)
         ends += [i for i in model_folder.end_ids(parent.path) if i not in ends and i in known]
+    if parent is not None and config.start not in shapes.stages:
+        _sample_before(context, model, parent, folder / BEFORE, ends)
     result = loop.train(task, config.train, shapes.mesh, folder, shapes.seed, ahead=context.ahead.get(name))
     with jax.set_mesh(shapes.mesh):
         samples = _samples(context, model, result.params, ends)
@@ -225,6 +232,18 @@ def train(
     model_folder.write(
         folder / "model", model.architecture, result.params, card, context.workdir / "tokenizer", special
     )
+
+
+def _sample_before(context: Context, model: Model, parent: ModelFolder, file: pathlib.Path, ends: list[int]) -> None:
+    """Samples of a model from elsewhere before it is trained: those of an earlier stage are in that stage's folder."""
+    there = jax.process_index() == 0 and file.is_file()
+    if not context.samples.prompts or multihost.merge_states({"there": True} if there else {}):
+        return
+    with jax.set_mesh(context.shapes.mesh):
+        samples = _samples(context, model, context.load(parent, model), ends)
+    if jax.process_index() == 0:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, [{"step": 0, **sample} for sample in samples])
 
 
 def _samples(context: Context, model: Model, params: Params, ends: list[int]) -> list[dict[str, str]]:

@@ -1,7 +1,8 @@
-"""AdamW with independent weight decay, from optax's parts."""
+"""AdamW with independent weight decay, from optax's parts, its moments in as many bits as there is memory for."""
 
 import dataclasses
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,12 @@ import optax
 
 from kanana_jax.models.axes import is_matrix
 from kanana_jax.models.transformer import Params
+from kanana_jax.training.adam8bit import scale_by_adam8bit
 from kanana_jax.training.schedule import ScheduleConfig, make_schedule
+
+Moments = Literal["float32", "bfloat16", "int8", "factored"]
+# Matrices of two axes that are at least this long have factored second moments.
+_FACTORED_FROM = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +29,10 @@ class OptimizerConfig:
       weight_decay: **independent** (arXiv:1711.05101, Algorithm 2: θ ← θ − η_t·(α·m̂/(√v̂+ε) + λ·θ)):
         multiplied by the schedule's multiple η_t but not by the learning rate α. Kanana §2.2: 1e-4.
       clip_norm: global norm at which gradients are clipped; 0 turns clipping off.
+      moments: how the two moments are kept, in bytes per parameter: `float32` 8; `bfloat16` 4 (DeepSeek-V3,
+        arXiv:2412.19437, §3.3.3); `int8` 2 and a scale per block (`adam8bit.py`); `factored` 2: the first in bfloat16,
+        the second by rows and columns (Adafactor, arXiv:1804.04235, with momentum as in arXiv:2106.04560, §3.4).
+        Updates are computed in float32.
     """
 
     learning_rate: float
@@ -32,17 +42,24 @@ class OptimizerConfig:
     eps: float = 1e-8
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
+    moments: Moments = "float32"
 
     def __post_init__(self):
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be positive, not {self.learning_rate}")
+        if self.moments == "bfloat16" and self.b2 > 0.99:
+            raise ValueError(
+                f"b2 {self.b2} forgets {1 - self.b2:.2g} per step, which bfloat16 (steps of 1/128) rounds away, so "
+                "that a second moment would never fall: use b2 up to 0.99, or moments 'float32', 'int8' or 'factored'"
+            )
 
 
 def make_optimizer(config: OptimizerConfig, total_steps: int, logical_axes: Params) -> optax.GradientTransformation:
     """Clip → Adam → learning rate → independent decay, as updates to be added.
 
-    Every moment has its parameter's shape and sharding; moments are float32 whatever the parameters. Of parameters in
-    fewer bits it is given the master (`master.py`), which decays and moves.
+    Every moment has its parameter's shape and sharding (of a factored second moment only rows and columns are kept, on
+    every device); their dtype is `config.moments`, whatever the parameters'. Of parameters in fewer bits it is given
+    the master (`master.py`), which decays and moves.
 
     Args:
       config: the constants.
@@ -54,10 +71,47 @@ def make_optimizer(config: OptimizerConfig, total_steps: int, logical_axes: Para
     if config.clip_norm > 0:
         parts.append(optax.clip_by_global_norm(config.clip_norm))
     parts += [
-        _in_float32(optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)),
+        _in_float32(_scale(config)),
         _learning_rate_and_decay(config, multiple, logical_axes),
     ]
     return optax.chain(*parts)
+
+
+def _scale(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Gradients → Adam's directions."""
+    if config.moments == "bfloat16":
+        return _adam_in_bfloat16(config)
+    if config.moments == "int8":
+        return scale_by_adam8bit(config.b1, config.b2, config.eps)
+    if config.moments == "factored":
+        return optax.chain(
+            # As optax's Adafactor, with Adam's constants; its decay counts from 0, and the first step takes all.
+            optax.scale_by_factored_rms(
+                min_dim_size_to_factor=_FACTORED_FROM,
+                decay_rate=config.b2,
+                decay_rate_fn=lambda step, b2: b2 * (1 - b2**step) / (1 - b2 ** (step + 1)),
+            ),
+            optax.clip_by_block_rms(1.0),
+            optax.ema(config.b1, debias=True, accumulator_dtype=jnp.bfloat16),
+        )
+    return optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
+
+
+def _adam_in_bfloat16(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Adam that keeps both moments in bfloat16 and computes in float32; optax does so with the first alone."""
+    adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
+
+    def kept(state: optax.OptState, dtype: jax.typing.DTypeLike) -> optax.OptState:
+        assert isinstance(state, optax.ScaleByAdamState)
+        return state._replace(
+            mu=jax.tree.map(lambda x: x.astype(dtype), state.mu), nu=jax.tree.map(lambda x: x.astype(dtype), state.nu)
+        )
+
+    def update(updates, state, params=None):
+        made, state = adam.update(updates, kept(state, jnp.float32), params)
+        return made, kept(state, jnp.bfloat16)
+
+    return optax.GradientTransformation(lambda params: kept(adam.init(params), jnp.bfloat16), update)
 
 
 def _in_float32(transform: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -66,7 +120,7 @@ def _in_float32(transform: optax.GradientTransformation) -> optax.GradientTransf
 
     return optax.GradientTransformation(
         lambda params: transform.init(cast(params)),
-        lambda updates, state, params=None: transform.update(cast(updates), state),
+        lambda updates, state, params=None: transform.update(cast(updates), state, cast(params)),
     )
 
 

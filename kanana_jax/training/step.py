@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from kanana_jax.models.transformer import Params
-from kanana_jax.parallel.sharding import replicated, tree_shardings
+from kanana_jax.parallel.sharding import replicated, tree_shardings, where_divisible
 from kanana_jax.training import master
 
 # A stage's batch: a NamedTuple of arrays `[B, …]` (`packing.Rows`, `cached.CachedRows` …), the stage's own.
@@ -93,7 +93,10 @@ def init_state(params: Params, optimizer: optax.GradientTransformation, seed: in
 
 
 def state_shardings(mesh: Mesh, abstract: TrainState, logical_axes: Params) -> TrainState:
-    """Shardings of a whole state: optimizer moments lie like their parameters, the rest everywhere."""
+    """Shardings of a whole state: optimizer moments lie like their parameters, the rest everywhere.
+
+    What has a parameter's axes but fewer places along some (scales of blocks) is cut where the mesh divides it.
+    """
     of_params = tree_shardings(mesh, logical_axes)
     by_path = {
         tuple(str(k) for k in path): (sharding, leaf.shape)
@@ -108,6 +111,8 @@ def state_shardings(mesh: Mesh, abstract: TrainState, logical_axes: Params) -> T
             sharding, shape = by_path.get(keys[start:], (None, None))
             if sharding is not None and shape == leaf.shape:
                 return sharding
+            if sharding is not None and len(shape) == len(leaf.shape):
+                return where_divisible(sharding, leaf.shape)
         return replicated(mesh)
 
     return jax.tree_util.tree_map_with_path(like_its_parameter, abstract)
