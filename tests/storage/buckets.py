@@ -16,6 +16,7 @@ import socketserver
 import sys
 import threading
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -256,6 +257,8 @@ class S3:
         self._application = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=Quiet)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        # Its memory is the process's.
+        urllib.request.urlopen(urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")).close()
         self.client = boto3.client("s3", endpoint_url=self.url, **_KEYS)
         self.client.create_bucket(Bucket=bucket)
 
@@ -270,6 +273,8 @@ class S3:
         if found is not None:
             code = {403: "AccessDenied", 404: "NoSuchKey", 503: "SlowDown"}.get(int(found), "InternalError")
             start_response(f"{found} {code}", [("Content-Type", "application/xml"), ("Connection", "close")])
+            if method == "HEAD":
+                return []
             return [f"<Error><Code>{code}</Code><Message>asked for by a test</Message></Error>".encode()]
         return self._application(environ, start_response)
 

@@ -1,0 +1,54 @@
+"""Files and folders of this machine and of buckets: written whole or not at all, by one process at a time.
+
+    place(text)                     a path from what a user wrote: a folder, gs://BUCKET/…, s3://BUCKET/…
+    stage_down(path)                a local copy, in a bounded cache; a local path is itself
+    upload(folder, path, last=(…))  a local folder into a bucket, the files that say that it is whole last
+    whole_file(path), whole(path)   a place to write to that becomes `path` at the end
+    locked(path)                    one writer
+
+Buckets' libraries are imported when the first address is met.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from kanana_jax.files.jsons import load_json, read_json, write_json
+from kanana_jax.files.locks import LOCK, locked
+from kanana_jax.files.places import STORES, is_remote, place
+from kanana_jax.files.whole import cannot_write, scratch, sync, sync_tree, told, whole, whole_file
+
+__all__ = [
+    "LOCK",
+    "STORES",
+    "cannot_write",
+    "is_remote",
+    "load_json",
+    "locked",
+    "place",
+    "read_json",
+    "scratch",
+    "stage_down",
+    "sync",
+    "sync_tree",
+    "told",
+    "upload",
+    "whole",
+    "whole_file",
+    "write_json",
+]
+
+
+def stage_down(path: pathlib.Path) -> pathlib.Path:
+    """A local path with the content of `path`; the path itself where it is local (`staging.stage_down`)."""
+    if not is_remote(path):
+        return path
+    from kanana_jax.files import staging
+
+    return staging.stage_down(path)
+
+
+def upload(folder: pathlib.Path, path: pathlib.Path, last: Sequence[str] = ()) -> None:
+    """Puts a local folder into a bucket, the files in `last` at the end (`staging.upload`)."""
+    from kanana_jax.files import staging
+
+    staging.upload(folder, path, last)

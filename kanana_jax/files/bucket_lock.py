@@ -1,0 +1,116 @@
+"""The lock of a place in a bucket: one object with owner and time, written only where the store finds it unchanged.
+
+It is made where there is none, renewed every minute by a thread, and taken over where it was not renewed for ten: each
+of these is one conditional write, so that of many only one succeeds. Hosts' clocks must agree within some minutes.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import pathlib
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Generator
+from typing import Any, cast
+
+from kanana_jax.errors import UserError
+from kanana_jax.files.objects import BucketPath, read_version, write_if
+
+log = logging.getLogger("kanana")
+RENEW_S, STALE_S = 60.0, 600.0
+
+
+@contextlib.contextmanager
+def held(file: pathlib.Path, place: pathlib.Path, now: Callable[[], float] = time.time) -> Generator[None]:
+    """Holds the lock `file` on `place`.
+
+    A process that finds its lock taken over, after it was suspended or cut off for ten minutes, ends at once with
+    code 1 and writes nothing more.
+
+    Raises:
+      UserError: another process holds it (names host, process and when it was renewed).
+    """
+    lock = cast(BucketPath, file)
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "id": uuid.uuid4().hex}
+    mark = _take(lock, place, owner, now)
+    ended = threading.Event()
+    marks = [mark]
+    thread = threading.Thread(target=_renew, args=(lock, place, owner, marks, ended, now), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        with contextlib.suppress(UserError):  # it becomes stale
+            found = read_version(lock)
+            if found is not None and found.mark == marks[0]:
+                lock.unlink(missing_ok=True)
+
+
+def _take(lock: BucketPath, place: pathlib.Path, owner: dict[str, Any], now: Callable[[], float]) -> str:
+    for _ in range(20):
+        before = read_version(lock)
+        if before is not None:
+            other = _owner(before.content)
+            age = now() - other["renewed"]
+            if age < STALE_S:
+                raise UserError(
+                    f"{place} is in use by process {other['pid']} on {other['host']} (renewed {max(0, age):.0f} s "
+                    f"ago): let it end, or stop it, and run the command again; a killed one's lock ends "
+                    f"{STALE_S / 60:.0f} minutes after its last sign (if you are sure, delete {lock})"
+                )
+            log.warning("%s: taking over the lock of process %s on %s", place, other["pid"], other["host"])
+        mark = write_if(lock, _content(owner, now), before and before.mark)
+        if mark is not None:
+            return mark
+    raise UserError(f"{place} is in use: others take its lock {lock} at the same time, run the command again")
+
+
+def _renew(
+    lock: BucketPath,
+    place: pathlib.Path,
+    owner: dict[str, Any],
+    marks: list[str],
+    ended: threading.Event,
+    now: Callable[[], float],
+) -> None:
+    last = now()
+    while not ended.wait(RENEW_S):
+        try:
+            mark = write_if(lock, _content(owner, now), marks[0])
+        except UserError as error:  # the store does not answer: try again until others may take it
+            if now() - last < STALE_S:
+                continue
+            _end(f"{place}: its lock could not be renewed for {STALE_S / 60:.0f} minutes ({error})")
+            return
+        if mark is None:
+            found = read_version(lock)
+            if found is None or _owner(found.content).get("id") != owner["id"]:
+                _end(f"{place}: its lock was taken by another process or deleted")
+                return
+            mark = found.mark
+        marks[0], last = mark, now()
+
+
+def _end(sentence: str) -> None:
+    log.error("%s: this process ends and writes nothing more", sentence)
+    logging.shutdown()
+    os._exit(1)
+
+
+def _content(owner: dict[str, Any], now: Callable[[], float]) -> bytes:
+    return json.dumps(owner | {"renewed": now()}).encode()
+
+
+def _owner(content: bytes) -> dict[str, Any]:
+    """What a lock says; one that says nothing is stale."""
+    found: dict[str, Any] = {"pid": "?", "host": "?", "renewed": 0.0}
+    with contextlib.suppress(ValueError):
+        value = json.loads(content)
+        if isinstance(value, dict) and isinstance(value.get("renewed"), (int, float)):
+            found |= value
+    return found

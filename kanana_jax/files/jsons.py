@@ -1,0 +1,62 @@
+"""JSON files, whose damage is told by name."""
+
+import json
+import pathlib
+from typing import Any
+
+from kanana_jax.errors import UserError
+from kanana_jax.files.whole import whole_file
+
+
+class _Object(dict):
+    """A file's JSON object: a key that is asked for and lacks is told with the file's name."""
+
+    path: pathlib.Path
+
+    def __missing__(self, key: Any) -> Any:
+        raise UserError(f"{self.path} lacks '{key}': restore it, or delete it and make it again")
+
+
+def load_json(path: pathlib.Path, kind: type[dict] | type[list] = dict) -> Any:
+    """A JSON file's value.
+
+    Args:
+      kind: what its outermost value must be.
+
+    Raises:
+      UserError: the file is missing, cannot be read, is empty, cut off or no JSON, or holds something else; later,
+        when a key of an object is asked for that it lacks.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: restore it, or let the command that makes the folder finish") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}): fix the file or its permissions") from error
+    except (ValueError, RecursionError) as error:
+        state = "is empty" if path.stat().st_size == 0 else f"is not whole JSON ({error})"
+        raise UserError(f"{path} {state}: restore it, or delete it and make it again") from error
+    if not isinstance(value, kind):
+        wanted = "list" if kind is list else "object"
+        raise UserError(f"{path} holds no JSON {wanted}: restore it, or delete it and make it again")
+    if isinstance(value, dict):
+        value = _Object(value)
+        value.path = path
+    return value
+
+
+def read_json(path: pathlib.Path, kind: type[dict] | type[list] = dict) -> Any:
+    """`load_json`, or None where there is no file."""
+    return load_json(path, kind) if path.is_file() else None
+
+
+def write_json(path: pathlib.Path, value: Any, indent: int | None = 1) -> None:
+    """Writes a JSON file whole or not at all.
+
+    Raises:
+      UserError: the disk is full or not writable.
+    """
+    with whole_file(path) as temporary:
+        # A path whose name is no UTF-8 has lone surrogates, which only an escape can carry.
+        text = json.dumps(value, ensure_ascii=False, indent=indent)
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -1,0 +1,138 @@
+"""Locks on folders and files: one process at a time writes there."""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import pathlib
+import re
+import shutil
+import socket
+import time
+from collections.abc import Generator, Iterator
+
+from kanana_jax.errors import UserError
+from kanana_jax.files.places import is_remote
+from kanana_jax.files.whole import told
+
+log = logging.getLogger("kanana")
+
+LOCK = ".lock"
+_LEFT_OVER = re.compile(r"(.+)\.\d+(\.old)?\.partial")
+# What file systems answer that know no locks; gcsfuse has them on one host only.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+# Folders of a workdir with many files and none of this package's.
+_PASSED_OVER = ("checkpoints", "compiled")
+
+
+@contextlib.contextmanager
+def locked(place: pathlib.Path, *, folder: bool = True) -> Generator[None]:
+    """Holds a lock on a folder (made if missing) or a file that the block writes; kept by one process at a time.
+
+    The kernel drops it when the process ends, however that happens; children do not inherit it. What a killed
+    process left half-written is removed first.
+
+    In a bucket it is an object, see `bucket_lock`.
+
+    Raises:
+      UserError: another process holds it (names host and pid), or the place cannot be written.
+    """
+    if is_remote(place):
+        from kanana_jax.files.bucket_lock import held as bucket_held
+
+        with bucket_held(place / LOCK if folder else place.with_name(f".{place.name}{LOCK}"), place):
+            yield
+        return
+    file = place / LOCK if folder else place.with_name(f".{place.name}{LOCK}")
+    held: list[int] = []
+    made: list[pathlib.Path] = []
+    # A forked child shares the lock's description, and would keep it after this process has died.
+    os.register_at_fork(after_in_child=lambda: [os.close(held.pop()) for _ in held[:]])
+    try:
+        with told(place):
+            made += [parent for parent in (file.parent, *file.parent.parents) if not parent.exists()]
+            held.append(_lock(file, place))
+            _clear(place, folder)
+        yield
+    finally:
+        for descriptor in held:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(descriptor), file.stat()):  # else its folder was replaced as a whole
+                    file.unlink()
+        while held:
+            os.close(held.pop())
+        with contextlib.suppress(OSError):  # folders that the block has put nothing into
+            for parent in made:
+                parent.rmdir()
+
+
+def _lock(file: pathlib.Path, place: pathlib.Path) -> int:
+    """A descriptor of the lock's file, which holds the lock and says whose it is."""
+    while True:
+        descriptor = _opened(file)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"{place} is in use by {_holder(descriptor)}: let it end, or stop it, and run the command again"
+                ) from error
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                log.warning("%s: its file system knows no locks; see that no other process writes there", place)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), file.stat()):
+                    os.ftruncate(descriptor, 0)
+                    os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # who held it has removed the file meanwhile
+
+
+def _opened(file: pathlib.Path) -> int:
+    for _ in range(1000):
+        # Who held the lock may remove the folder that it made, here or between the two calls.
+        with contextlib.suppress(FileNotFoundError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(file.parent))
+
+
+def _holder(descriptor: int) -> str:
+    for _ in range(10):
+        pid, _, host = os.pread(descriptor, 400, 0).decode("utf-8", "replace").strip().partition(" ")
+        if host:
+            return f"process {pid} on {host}"
+        time.sleep(0.02)  # it is just writing its name
+    return "another process"
+
+
+def _clear(place: pathlib.Path, folder: bool) -> None:
+    """Removes what killed processes left half-written, and puts back what was about to be replaced."""
+    for path, found in [*_left_over(place, folder)]:
+        name, old = found.groups()
+        with contextlib.suppress(OSError):
+            if old and not path.with_name(name).exists():
+                path.rename(path.with_name(name))
+            elif path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+
+
+def _left_over(place: pathlib.Path, folder: bool) -> Iterator[tuple[pathlib.Path, re.Match[str]]]:
+    above, tops = place.absolute().parent, []
+    with contextlib.suppress(PermissionError):  # a folder may be passed through and not listed
+        tops += [(above, [name]) for name in os.listdir(above) if name.startswith(f"{place.name}.")]
+    for root, folders, names in os.walk(place) if folder else ():
+        tops.append((pathlib.Path(root), [*folders, *names]))
+        folders[:] = [name for name in folders if name not in _PASSED_OVER and not _LEFT_OVER.fullmatch(name)]
+    for root, names in tops:
+        for name in names:
+            found = _LEFT_OVER.fullmatch(name)
+            if found and (root != above or found[1] == place.name):
+                yield root / name, found

@@ -1,0 +1,360 @@
+"""Paths in buckets: `etils.epath`'s, over gcsfs and s3fs, with time limits and a sentence for each error.
+
+epath would ask TensorFlow where that is installed, and says errors in each library's own words; here fsspec alone is
+asked, listings are never taken from memory, and what another host has written is seen.
+"""
+
+import contextlib
+import datetime
+import errno
+import functools
+import io
+import logging
+import os
+import posixpath
+import types
+from collections.abc import Generator, Iterator
+from typing import Any, NamedTuple
+
+from etils.epath.gpath import PosixGPath
+
+from kanana_jax.errors import UserError, install
+
+# Both libraries try a request six or eight times within about half a minute; one that stays silent ends by these.
+CONNECT_S, READ_S = 10, 60
+_SIGN_IN = {"gs": "gcloud auth application-default login", "s3": "aws configure"}
+_PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
+
+
+class Stat(NamedTuple):
+    """What is known of an object; `st_mode` and the like have no meaning there."""
+
+    st_size: int
+    st_mtime: float
+    is_directory: bool
+
+    @property
+    def st_mtime_ns(self) -> int:
+        return int(self.st_mtime * 1e9)
+
+
+def file_system(scheme: str) -> Any:
+    """The fsspec file system of `gs` or `s3`, for this thread.
+
+    Raises:
+      UserError: its package is missing.
+    """
+    try:
+        if scheme == "gs":
+            # It asks for credentials of another service at each start.
+            os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+            import aiohttp
+            import gcsfs
+
+            logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # its tracebacks come beside our sentence
+            limits = aiohttp.ClientTimeout(sock_connect=CONNECT_S, sock_read=READ_S)
+            return gcsfs.GCSFileSystem(requests_timeout=limits, use_listings_cache=False)
+        import s3fs
+
+        limits = {"connect_timeout": CONNECT_S, "read_timeout": READ_S, "retries": {"total_max_attempts": 4}}
+        files = s3fs.S3FileSystem(config_kwargs=limits, use_listings_cache=False)
+        files.retries = 2  # each of which is botocore's four
+        return files
+    except ImportError as error:
+        raise UserError(f"{scheme}:// needs the package {_PACKAGES[scheme]}: {install('cloud')}") from error
+
+
+@contextlib.contextmanager
+def asking(address: str, verb: str = "read") -> Generator[None]:
+    """Turns errors of a store's libraries into a FileNotFoundError, a FileExistsError, or a sentence.
+
+    Raises:
+      UserError: no bucket of that name, no permission, or no answer after all attempts.
+    """
+    try:
+        yield
+    except (UserError, FileExistsError, IsADirectoryError, NotADirectoryError):
+        raise
+    except FileNotFoundError as error:
+        check_bucket(address)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), address) from error
+    except Exception as error:
+        raise explained(address, verb, error) from error
+
+
+def explained(address: str, verb: str, error: Exception) -> UserError:
+    """The sentence about an error of a store's library."""
+    scheme, reason = address.partition(":")[0], (str(error).strip().splitlines() or [""])[0][:200]
+    name = type(error).__name__
+    refused = isinstance(error, PermissionError) or reason.startswith("Forbidden")
+    signed_out = "Credentials" in name or "Credentials" in reason or name in ("RefreshError", "TokenRetrievalError")
+    if refused or signed_out or getattr(error, "code", None) in (401, 403):
+        return UserError(
+            f"no permission to {verb} {address} ({reason or name}): sign in (`{_SIGN_IN[scheme]}`), or have this "
+            "account allowed to"
+        )
+    return UserError(
+        f"cannot {verb} {address} ({name}{': ' if reason else ''}{reason}): all attempts have failed, see that the "
+        "store can be reached and run the command again"
+    )
+
+
+def check_bucket(address: str) -> None:
+    """Asks whether a bucket is there, once per process: it looks like one that lacks what was asked for.
+
+    Raises:
+      UserError: it is not.
+    """
+    scheme, _, rest = address.partition("://")
+    _is_there(os.getpid(), scheme, rest.partition("/")[0])
+
+
+@functools.cache
+def _is_there(pid: int, scheme: str, bucket: str) -> None:
+    files = file_system(scheme)
+    try:
+        if scheme == "gs":
+            files.call("GET", "b/{}/o", bucket, maxResults=1, json_out=True)
+        else:
+            files.call_s3("list_objects_v2", Bucket=bucket, MaxKeys=1)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no bucket {scheme}://{bucket}: check its name, or make it") from error
+    except Exception as error:
+        raise explained(f"{scheme}://{bucket}", "list", error) from error
+
+
+class BucketPath(PosixGPath):
+    """A path at `gs://` or `s3://` with the methods of `pathlib.Path`; see `files.place`."""
+
+    @property
+    def address(self) -> str:
+        return os.fspath(self)
+
+    @property
+    def scheme(self) -> str:
+        return self.address.partition(":")[0]
+
+    @property
+    def bucket_and_key(self) -> tuple[str, str]:
+        bucket, _, key = self.address.partition("://")[2].partition("/")
+        return bucket, key
+
+    @property
+    def files(self) -> Any:
+        return file_system(self.scheme)
+
+    def with_segments(self, *parts: Any) -> "BucketPath":
+        return type(self)(*parts)
+
+    def info(self) -> dict[str, Any] | None:
+        """fsspec's facts about an object or a folder; None where there is neither."""
+        try:
+            with asking(self.address):
+                return self.files.info(self.address)
+        except FileNotFoundError:
+            return None
+
+    def exists(self, *, follow_symlinks: bool = True) -> bool:
+        return self.info() is not None
+
+    def is_file(self) -> bool:
+        found = self.info()
+        return found is not None and found["type"] == "file"
+
+    def is_dir(self) -> bool:
+        found = self.info()
+        return found is not None and found["type"] == "directory"
+
+    def is_symlink(self) -> bool:
+        return False
+
+    def stat(self, *, follow_symlinks: bool = True) -> Any:
+        """A `Stat`."""
+        found = self.info()
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.address)
+        when = found.get("mtime") or found.get("LastModified")
+        seconds = when.timestamp() if isinstance(when, datetime.datetime) else float(when or 0)
+        return Stat(int(found.get("size") or 0), seconds, found["type"] == "directory")
+
+    def iterdir(self) -> Iterator["BucketPath"]:
+        with asking(self.address, "list"):
+            names = self.files.ls(self.address, detail=False)
+        own = self.address.partition("://")[2].rstrip("/")
+        yield from (self / posixpath.basename(n.rstrip("/")) for n in sorted(names) if n.rstrip("/") != own)
+
+    def glob(self, pattern: str) -> Iterator["BucketPath"]:
+        with asking(self.address, "list"):
+            names = self.files.glob(posixpath.join(self.address, pattern))
+        yield from (type(self)(f"{self.scheme}://{name}") for name in sorted(names))
+
+    def rglob(self, pattern: str) -> Iterator["BucketPath"]:
+        return self.glob(f"**/{pattern}")
+
+    def objects(self) -> dict[str, dict[str, Any]]:
+        """All objects of a folder, however deep, by their name in it, with fsspec's facts."""
+        with asking(self.address, "list"):
+            found = self.files.find(self.address, detail=True)
+        above = self.address.partition("://")[2].rstrip("/") + "/"
+        # An object whose name ends in a slash stands for a folder.
+        return {n.removeprefix(above): v for n, v in sorted(found.items()) if n.startswith(above) and n[-1] != "/"}
+
+    def mkdir(self, mode: int | None = None, parents: bool = False, exist_ok: bool = False) -> None:
+        """Nothing: a folder is there as long as something is in it."""
+
+    def rmdir(self) -> None:
+        """Nothing, likewise."""
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        try:
+            with asking(self.address, "delete"):
+                self.files.rm_file(self.address.partition("://")[2])
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def rmtree(self, missing_ok: bool = False) -> None:
+        missing = contextlib.suppress(FileNotFoundError) if missing_ok else contextlib.nullcontext()
+        with missing, asking(self.address, "delete"):
+            self.files.rm(self.address, recursive=True)
+
+    def read_bytes(self) -> bytes:
+        with asking(self.address):
+            return self.files.cat_file(self.address)
+
+    def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
+        return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
+
+    def write_bytes(self, data: Any) -> int:
+        with asking(self.address, "write"):
+            try:
+                self.files.pipe_file(self.address.partition("://")[2], bytes(data))
+            except FileNotFoundError:
+                check_bucket(self.address)
+                raise
+        return len(data)
+
+    def write_text(
+        self, data: str, encoding: str | None = None, errors: str | None = None, newline: str | None = None
+    ) -> int:
+        return self.write_bytes(data.encode(encoding or "utf-8", errors or "strict"))
+
+    def open(self, mode: str = "r", buffering: int = -1, encoding: str | None = None, **rest: Any) -> Any:
+        """An object as a file: read at once, or written when it is closed without an error."""
+        kind = mode.replace("b", "").replace("t", "")
+        if kind not in ("r", "w"):
+            raise io.UnsupportedOperation(f"{self.address}: an object is written whole, not opened with mode '{mode}'")
+        raw: io.BytesIO = io.BytesIO(self.read_bytes()) if kind == "r" else _Written(self)
+        return raw if "b" in mode else _Text(raw, encoding=encoding or "utf-8", **rest)
+
+    def rename(self, target: Any) -> "BucketPath":
+        return self.replace(target)
+
+    def replace(self, target: Any) -> "BucketPath":
+        """Copies an object and deletes it: not one step, as stores have none."""
+        target = type(self)(target)
+        with asking(self.address, "move"):
+            self.files.mv(self.address, target.address, recursive=self.is_dir())
+        return target
+
+    def resolve(self, strict: bool = False) -> "BucketPath":
+        bucket, key = self.bucket_and_key
+        key = posixpath.normpath("/" + key).lstrip("/")
+        return type(self)(f"{self.scheme}://{bucket}/{key}".rstrip("/"))
+
+    def absolute(self) -> "BucketPath":
+        return self
+
+    def expanduser(self) -> "BucketPath":
+        return self
+
+    def samefile(self, other: Any) -> bool:
+        return os.fspath(other) == self.address
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.address,)
+
+
+class _Written(io.BytesIO):
+    """Bytes that become an object when they are closed; none where the block that wrote them has failed."""
+
+    def __init__(self, path: BucketPath):
+        super().__init__()
+        self._path, self.failed = path, False
+
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: types.TracebackType | None) -> None:
+        self.failed |= exc_type is not None
+        super().__exit__(exc_type, exc_val, exc_tb)
+
+    def close(self) -> None:
+        if not self.closed:
+            data, failed = self.getvalue(), self.failed
+            super().close()
+            if not failed:
+                self._path.write_bytes(data)
+
+
+class _Text(io.TextIOWrapper):
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: types.TracebackType | None) -> None:
+        if exc_type is not None and isinstance(self.buffer, _Written):
+            self.buffer.failed = True
+        super().__exit__(exc_type, exc_val, exc_tb)
+
+
+class Version(NamedTuple):
+    """An object's content and the mark of this content: a generation of `gs://`, an ETag of `s3://`."""
+
+    content: bytes
+    mark: str
+
+
+def read_version(path: BucketPath) -> Version | None:
+    """An object with its mark; None where there is none."""
+    bucket, key = path.bucket_and_key
+    try:
+        with asking(path.address):
+            if path.scheme == "gs":
+                # The mark first: where the content changes in between, a write by the older mark fails.
+                mark = path.files.call("GET", "b/{}/o/{}", bucket, key, json_out=True)["generation"]
+                return Version(path.files.cat_file(path.address), str(mark))
+            from fsspec.asyn import sync
+
+            answer = path.files.call_s3("get_object", Bucket=bucket, Key=key)
+            return Version(sync(path.files.loop, answer["Body"].read), answer["ETag"])
+    except FileNotFoundError:
+        return None
+
+
+def write_if(path: BucketPath, content: bytes, mark: str | None) -> str | None:
+    """Writes a small object only where it still has a mark, or for None where there is none; one step of the store.
+
+    Returns:
+      Its new mark; None where somebody else was faster.
+    """
+    bucket, key = path.bucket_and_key
+    try:
+        with asking(path.address, "write"):
+            if path.scheme == "gs":
+                answer = path.files.call(
+                    "POST",
+                    f"{path.files._location}/upload/storage/v1/b/{bucket}/o",
+                    uploadType="media",
+                    name=key,
+                    ifGenerationMatch=mark or "0",
+                    data=content,
+                    headers={"Content-Type": "application/octet-stream"},
+                    json_out=True,
+                )
+                return str(answer["generation"])
+            condition = {"IfMatch": mark} if mark else {"IfNoneMatch": "*"}
+            try:
+                return path.files.call_s3("put_object", Bucket=bucket, Key=key, Body=content, **condition)["ETag"]
+            except OSError as error:
+                cause = getattr(error.__cause__, "response", None) or {}
+                if cause.get("Error", {}).get("Code") in ("PreconditionFailed", "ConditionalRequestConflict", "412"):
+                    raise FileExistsError(path.address) from error
+                raise
+    except (FileExistsError, FileNotFoundError):
+        # An attempt whose answer was lost may have been the one that wrote it.
+        now = read_version(path)
+        return now.mark if now is not None and now.content == content else None

@@ -1,0 +1,46 @@
+"""Text as a path: a folder of this machine, or a bucket's."""
+
+import os
+import pathlib
+import re
+from typing import cast
+
+from kanana_jax.errors import ConfigError
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.\-]*):/")
+STORES = ("gs", "s3")
+
+
+def place(text: str | os.PathLike[str]) -> pathlib.Path:
+    """The path that a user has named: a `pathlib.Path`, or for `gs://…` and `s3://…` an object with its methods.
+
+    A bucket's path reads and writes whole objects (`read_text`, `write_bytes`, `open` with `r` or `w`, `stat`, `glob`,
+    `iterdir`, `is_file`, `rglob`, `unlink`, `rmtree`); folders need not be made. Nothing is asked of the bucket yet. A
+    library that opens files itself is given `stage_down(path)`; text is never made a path by `pathlib.Path`, which
+    turns `gs://b` into `gs:/b`.
+
+    Raises:
+      ConfigError: the address of another kind of store, or one without a bucket.
+    """
+    if isinstance(text, pathlib.PurePath):
+        return cast(pathlib.Path, text)
+    text = os.fspath(text)
+    found = _SCHEME.match(text)
+    if found is None:
+        return pathlib.Path(text)
+    if found[1] not in STORES:
+        raise ConfigError(
+            f"'{text}' is an address of a kind that is not known: name a folder or file, gs://BUCKET/… or "
+            "s3://BUCKET/… (anything else can be mounted)"
+        )
+    key = text[found.end() :].lstrip("/")
+    if not key or any(part == ".." for part in key.split("/")):
+        raise ConfigError(f"'{text}' names no place in a bucket: give {found[1]}://BUCKET/NAME")
+    from kanana_jax.files.objects import BucketPath
+
+    return cast(pathlib.Path, BucketPath(f"{found[1]}://{key}"))
+
+
+def is_remote(path: object) -> bool:
+    """Whether a path is a bucket's."""
+    return isinstance(path, pathlib.PurePath) and not isinstance(path, pathlib.Path) and hasattr(path, "read_bytes")
