@@ -35,14 +35,15 @@ class Job:
       name: of the queued resource, and of its nodes.
       project, zone: empty: gcloud's own setting.
       type: accelerator, e.g. `v5p-128`.
-      bucket: Cloud Storage, without `gs://`; mounted on every host at /mnt/kanana.
+      bucket: Cloud Storage, without `gs://`.
       workdir: folder in the bucket.
       config: `FILE[:ARG]` in the repository, or the name of one below `configs/`.
       overrides: further arguments of `kanana run`.
       revision: of the code, from git.
       capacity: `spot`, `reserved` or `on-demand`.
       slices: TPU slices joined by the data-centre network.
-      timeout, stall_timeout: see `launch/worker.py`.
+      timeout, stall_timeout, setup_timeout: see `launch/worker.py`.
+      mounts: the bucket is mounted on every host at /mnt/kanana, by gcsfuse; else it is read and written as `gs://`.
     """
 
     name: str
@@ -58,11 +59,15 @@ class Job:
     slices: int = 1
     timeout: float = 60.0
     stall_timeout: float = 1800.0
+    setup_timeout: float = 14400.0
+    mounts: bool = False
 
     def __post_init__(self):
         if not NAME.fullmatch(self.name):
             raise ConfigError(f"--name '{self.name}' must be lower-case letters, digits and '-', 40 at most")
         kind, _, count = self.type.partition("-")
+        if kind in ("v2", "v3"):
+            raise ConfigError(f"--type '{self.type}': TPU v2 and v3 are not supported, take one of {', '.join(TYPES)}")
         if kind not in TYPES or not count.isdigit():
             raise ConfigError(f"--type '{self.type}' must be one of {', '.join(TYPES)} with a size, as v5p-128")
         if self.slices < 1:
@@ -77,6 +82,11 @@ class Job:
         """State of all slices."""
         kind, _, count = self.type.partition("-")
         return int(count) // TYPES[kind][2] * self.slices
+
+    @property
+    def place(self) -> str:
+        """The workdir as the hosts see it."""
+        return f"{MOUNT}/{self.workdir}" if self.mounts else f"gs://{self.bucket}/{self.workdir}"
 
     @property
     def archive(self) -> str:
@@ -136,22 +146,31 @@ def upload(job: Job, file: str) -> list[str]:
     return ["gcloud", "storage", "cp", file, job.archive, *([f"--project={job.project}"] if job.project else [])]
 
 
+def look_for(address: str) -> list[str]:
+    """Lists a file or folder of a bucket; fails where there is none."""
+    return ["gcloud", "storage", "ls", address]
+
+
 def setup(job: Job) -> str:
     """Shell: mounts the bucket, unpacks the code, installs it with a Python of its own (the image's is old)."""
     bucket = shlex.quote(job.bucket)
+    mount = [
+        f"(command -v gcsfuse >/dev/null || ({_gcsfuse()}))",
+        f'sudo mkdir -p {MOUNT} && sudo chown "$USER" {MOUNT}',
+        f"(mountpoint -q {MOUNT} || gcsfuse --implicit-dirs {bucket} {MOUNT})",
+    ]
+    extras = "tpu" if job.mounts else "tpu,cloud"
     return " && ".join(
         [
             "set -e",
-            f"(command -v gcsfuse >/dev/null || ({_gcsfuse()}))",
-            f'sudo mkdir -p {MOUNT} && sudo chown "$USER" {MOUNT}',
-            f"(mountpoint -q {MOUNT} || gcsfuse --implicit-dirs {bucket} {MOUNT})",
+            *(mount if job.mounts else ()),
             f"mkdir -p {HOME}/code",
             f"gcloud storage cp {shlex.quote(job.archive)} {HOME}/code.tar.gz",
             f"tar -xzf {HOME}/code.tar.gz -C {HOME}/code",
             f"cd {HOME}/code",
             "python3 -m pip install -q --user --require-hashes -r launch/uv.txt",
             f'(test -x {HOME}/venv/bin/python || "$HOME"/.local/bin/uv venv -q --python {PYTHON} {HOME}/venv)',
-            f'"$HOME"/.local/bin/uv pip install -q --python {HOME}/venv/bin/python -c constraints.txt -e ".[tpu]"',
+            f'"$HOME"/.local/bin/uv pip install -q --python {HOME}/venv/bin/python -c constraints.txt -e ".[{extras}]"',
         ]
     )
 
@@ -177,10 +196,11 @@ def hand_over(job: Job, file: str) -> list[str]:
 
 def start(job: Job) -> str:
     """Shell: starts the worker, which lives on when the connection ends; no command line shows the secret."""
-    run = ["--config", job.config, "--workdir", f"{MOUNT}/{job.workdir}", *job.overrides]
+    run = ["--config", job.config, "--workdir", job.place, *job.overrides]
     worker = [
         *("launch/worker.py", "--chip", job.chip, "--timeout", f"{job.timeout:g}"),
-        *("--stall-timeout", f"{job.stall_timeout:g}", "--keep-log", f"{MOUNT}/{job.workdir}/logs"),
+        *("--stall-timeout", f"{job.stall_timeout:g}", "--setup-timeout", f"{job.setup_timeout:g}"),
+        *("--keep-log", f"{job.place}/logs"),
     ]
     return (
         f"cd {HOME}/code && rm -f {HOME}/result && "
@@ -196,6 +216,11 @@ def result() -> str:
         f'if test -f {HOME}/result; then echo "exit $(cat {HOME}/result)"; '
         "elif pgrep -f '[l]aunch/worker.py' >/dev/null; then echo running; else echo none; fi"
     )
+
+
+def status() -> str:
+    """Shell: `result`, and the last line that training has logged: stage, step, loss, tokens per second, ETA."""
+    return f"{result()}; grep -aE ' step [0-9]+/[0-9]+ ' {HOME}/worker.log 2>/dev/null | tail -n 1"
 
 
 def stop() -> str:

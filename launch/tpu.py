@@ -1,17 +1,18 @@
 """A run on Cloud TPU, by one command from a laptop, for example:
 
-    kanana launch supervise --config configs/kanana/essence_8b.py:/mnt/kanana/documents --type v5p-128 \\
+    kanana launch supervise --config configs/kanana/essence_8b.py:gs://my-bucket/documents --type v5p-128 \\
         --zone us-east5-a --bucket my-bucket --workdir runs/essence_8b --spot
 
 up         asks for the TPUs (a queued resource) and returns
 run        packs the committed code, sets up all hosts and starts the run there; it lives on without the laptop
 supervise  both, and again after pre-emptions and crashes, until the run is done; then gives the TPUs back
-status     the state of the TPUs and of the run
+status     the state of the TPUs and of the run, with its step, loss and time left
 logs       the end of every host's log
 down       lets the run save, and gives the TPUs back
 
-With --dry-run the exact commands are printed and nothing is done. The laptop needs git, gcloud and Python alone: where
-nothing is installed, `python launch/tpu.py` is the same command. See docs/launch.md.
+Before TPUs are asked for, everything that the config reads is looked for in the bucket. With --dry-run the exact
+commands are printed and nothing is done. The laptop needs git, gcloud and Python alone: where nothing is installed,
+`python launch/tpu.py` is the same command. See docs/launch.md.
 """
 
 import argparse
@@ -39,7 +40,7 @@ if not __package__:  # run as a script from a clone, where nothing may be instal
 
 from kanana_jax.errors import ConfigError, UserError  # noqa: E402
 
-from . import gcloud, supervise  # noqa: E402
+from . import gcloud, inputs, supervise  # noqa: E402
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -77,15 +78,24 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     )
     capacity.add_argument("--reserved", dest="capacity", action="store_const", const="reserved")
     parser.set_defaults(capacity="on-demand")
-    parser.add_argument("--bucket", default="", help="Cloud Storage bucket, mounted on the hosts at /mnt/kanana")
+    parser.add_argument("--bucket", default="", help="Cloud Storage bucket of the code, the documents and the workdir")
     parser.add_argument(
         "--config", default="", metavar="FILE_OR_NAME[:ARG]", help="in this repository; ARG as the hosts see it"
     )
-    parser.add_argument("--workdir", default="", metavar="DIR", help="folder in the bucket")
+    parser.add_argument("--workdir", default="", metavar="DIR", help="folder in the bucket: runs/x, or gs://BUCKET/runs/x")
+    parser.add_argument(
+        "--mount",
+        action="store_true",
+        help="mount the bucket on the hosts at /mnt/kanana by gcsfuse, for what reads no gs:// addresses; also where "
+        "the config's ARG names a folder there",
+    )
     parser.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
     parser.add_argument("--revision", default="HEAD", help="of the code, from git")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds without a sign of a host")
     parser.add_argument("--stall-timeout", type=float, default=1800.0, metavar="S", help="seconds without a step")
+    parser.add_argument(
+        "--setup-timeout", type=float, default=14400.0, metavar="S", help="the same while data are prepared"
+    )
     policy = supervise.Policy()
     parser.add_argument("--retries", type=int, default=policy.retries, metavar="N", help="crashes in a row")
     parser.add_argument("--backoff", type=float, default=policy.backoff, metavar="S", help="before the first retry")
@@ -126,6 +136,8 @@ def _job(options: argparse.Namespace, rest: Sequence[str]) -> gcloud.Job:
         slices=options.slices,
         timeout=options.timeout,
         stall_timeout=options.stall_timeout,
+        setup_timeout=options.setup_timeout,
+        mounts=options.mount or any(gcloud.MOUNT in text for text in (options.config, options.workdir, *rest)),
     )
 
 
@@ -149,10 +161,11 @@ class Launcher:
         if verb == "up":
             self._must(gcloud.create(job))
         elif verb == "run":
+            self._check_inputs()
             self._start()
         elif verb == "status":
             self._must(gcloud.describe(job))
-            self._must(gcloud.ssh(job, gcloud.result(), everywhere=False))
+            self._must(gcloud.ssh(job, gcloud.status(), everywhere=False))
         elif verb == "logs":
             self._must(gcloud.ssh(job, gcloud.logs(self.options.lines)))
         elif verb == "down":
@@ -161,6 +174,22 @@ class Launcher:
                 self._wait_for_end()
             self._must(gcloud.delete(job))
         return 0
+
+    def _check_inputs(self) -> None:
+        """Everything that the config reads is in the bucket, before anything is billed."""
+        job = self.job
+        try:
+            found = inputs.addresses(job.config, job.overrides, job.bucket, ROOT)
+        except ConfigError:
+            raise
+        except UserError as error:
+            print(f"tpu: not checked whether the config's documents are in the bucket: {error}", file=sys.stderr)
+            return
+        if self.options.dry_run:
+            for address in found:
+                self._run(gcloud.look_for(address))
+        else:
+            inputs.check(found, _call)
 
     def _start(self) -> None:
         job = self.job
@@ -179,6 +208,7 @@ class Launcher:
 
     def _supervise(self) -> int:
         options = self.options
+        self._check_inputs()
         policy = supervise.Policy(retries=options.retries, backoff=options.backoff, poll=options.poll)
         if options.dry_run:
             print("# until ACTIVE")

@@ -68,13 +68,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"worker: {error}", file=sys.stderr)
         code = error.exit_code
-    if options.log is not None and options.keep_log is not None and options.log.is_file():
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-process-{place.process_id}.log"
-        options.keep_log.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(options.log, options.keep_log / name)
+    if options.log is not None and options.keep_log and options.log.is_file():
+        _keep(options.log, options.keep_log, f"{time.strftime('%Y%m%d-%H%M%S')}-process-{place.process_id}.log")
     if options.result is not None:
         options.result.write_text(f"{code}\n", encoding="utf-8")
     return code
+
+
+def _keep(log: pathlib.Path, folder: str, name: str) -> None:
+    """Copies the log to where it outlives the machine; a failure there does not change how the run has ended."""
+    try:
+        if "://" in folder:
+            from etils import epath  # on hosts alone, where the package is installed
+
+            to = epath.Path(folder) / name
+            to.write_bytes(log.read_bytes())
+        else:
+            pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(log, pathlib.Path(folder) / name)
+    except Exception as error:  # of whichever library reaches the bucket
+        print(f"worker: the log could not be kept in {folder} ({error})", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(name, type=float, default=seconds, metavar="S", help=summary)
     parser.add_argument("--chip", default="", choices=("", *xla_flags.CHIPS), help="whose compiler flags are set")
     parser.add_argument("--log", type=pathlib.Path, metavar="FILE", help="a copy of all output")
-    parser.add_argument("--keep-log", type=pathlib.Path, metavar="DIR", help="where the log goes in the end")
+    parser.add_argument("--keep-log", default="", metavar="DIR", help="where the log goes in the end")
     parser.add_argument("--result", type=pathlib.Path, metavar="FILE", help="gets the exit code in the end")
     parser.add_argument("run", nargs=argparse.REMAINDER, metavar="-- RUN", help="arguments of 'kanana run'")
     return parser

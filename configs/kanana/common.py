@@ -23,17 +23,17 @@ LANGUAGE = {"ko_web": "ko"}
 
 def base(name: str, documents: str, mesh: dict, remat: str = "context") -> ConfigDict:
     """Everything but the stages: `documents` holds a folder for each category of Figure 2 and `tokenizer/`."""
-    folder = pathlib.Path(documents)
+    folder = documents.rstrip("/")  # which may be in a bucket
     c = ConfigDict()
     c.name = name
     c.seed = 0
-    c.tokenizer = dict(path=str(folder / "tokenizer"))
+    c.tokenizer = dict(path=f"{folder}/tokenizer")
     c.mesh = dict(sequence=1, slices=1) | mesh
     # Not stated: parameters and moments in float32, computation in bfloat16.
     c.runtime = dict(param_dtype="float32", compute_dtype="bfloat16", attention="auto", scan_layers=True, remat=remat)
     c.sources = ConfigDict(sort_keys=False)
     for category in STAGE2_MIXTURE:
-        c.sources[category] = dict(path=str(folder / category), lang=LANGUAGE.get(category, "en"), holdout=0.00001)
+        c.sources[category] = dict(path=f"{folder}/{category}", lang=LANGUAGE.get(category, "en"), holdout=0.00001)
     c.data = dict(lanes=256, workers="processes", prefetch=8)
     # §2.1: permissive licences only; a missing one means that the file is left out.
     c.filters = dict(code=dict(licences=PERMISSIVE))

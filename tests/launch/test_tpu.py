@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
-from kanana_jax.launch import supervise  # noqa: E402
+from kanana_jax.launch import gcloud, supervise  # noqa: E402
 from kanana_jax.launch.gcloud import Job  # noqa: E402
 from kanana_jax.launch.supervise import Policy, Seen, decide  # noqa: E402
 
@@ -21,6 +21,7 @@ RUN = [
     *("--config", "configs/kanana/essence_8b.py:/mnt/kanana/documents", "--type", "v5p-128", "--zone", "us-east5-a"),
     *("--bucket", "gs://my-bucket", "--workdir", "runs/essence_8b", "--name", "essence"),
 ]
+SMALL = ["--config", "tiny", "--type", "v5litepod-1", "--bucket", "my-bucket", "--workdir", "gs://my-bucket/runs/tiny"]
 # Prints the next of its scripted answers for `describe` and for the question how the run is; notes every call.
 GCLOUD = """#!{python} -S
 import json, pathlib, sys
@@ -32,6 +33,8 @@ if " scp " in asked:
     file = pathlib.Path(sys.argv[5])
     with (folder / "handed").open("a") as handed:
         handed.write(f"{{file.stat().st_mode & 0o777:o}} {{file.read_text()}}\\n")
+if " ls " in asked and "/missing" in asked:
+    sys.exit("ERROR: (gcloud.storage.ls) One or more URLs matched no objects.")
 name = "states" if " describe " in asked else "runs" if "echo running" in asked else ""
 if name:
     answers = json.loads((folder / name).read_text())
@@ -77,6 +80,7 @@ def _tpu(tools, *arguments, command=SCRIPT):
     "name, arguments",
     [
         ("supervise_spot_two_slices", ["supervise", *RUN, "--spot", "--slices", "2", "--config.seed=1"]),
+        ("supervise_without_mount", ["supervise", *SMALL, "--setup-timeout", "600"]),
         ("up_reserved", ["up", "--type", "v6e-256", "--reserved", "--project", "p", "--name", "big"]),
         ("run", ["run", *RUN, "--timeout", "30"]),
         ("status", ["status", "--name", "essence"]),
@@ -98,6 +102,8 @@ def test_dry_run_prints_the_exact_commands(tools, name, arguments):
     "arguments, told",
     [
         (["up", "--type", "h100-8"], "--type 'h100-8'"),
+        (["up", "--type", "v3-8"], "v2 and v3 are not supported"),
+        (["run", *RUN, "--config", "configs/kanana/essence_8b.py:/home/me/documents"], "which the hosts do not have"),
         (["run", "--type", "v5p-8"], "needs --bucket"),
         (["run", *RUN, "--config", "configs/none.py"], "configs/none.py"),
         (["run", *RUN, "--workdir", "/data/run"], "a folder in --bucket"),
@@ -122,6 +128,31 @@ def test_the_verb_of_kanana_is_the_script(tools):
     helped = _tpu(tools, "up", "--help", command=VERB)
     assert helped.returncode == 0 and helped.stdout.startswith("usage: kanana launch ")
     assert "kanana launch supervise --config" in helped.stdout and "--slices N" in helped.stdout
+
+
+def test_missing_documents_are_named_before_anything_is_asked_for(tools):
+    arguments = [*RUN, "--config", "configs/kanana/essence_8b.py:gs://my-bucket/missing"]
+    done = _tpu(tools, "supervise", *arguments)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    for name in ("ko_web", "en_web", "academic", "code", "encyclopedia", "instruction", "tokenizer"):
+        assert f"gs://my-bucket/missing/{name}" in done.stderr
+    calls = [json.loads(line) for line in (tools / "calls").read_text().splitlines()]
+    assert {tuple(call[:2]) for call in calls} == {("storage", "ls")}
+
+
+def test_an_override_of_a_place_is_looked_for(tools):
+    done = _tpu(tools, "supervise", *SMALL, "--config.tokenizer.path=gs://my-bucket/missing/tokenizer")
+    assert done.returncode == 1 and "gs://my-bucket/missing/tokenizer, which is not there" in done.stderr
+
+
+def test_status_shows_step_loss_and_time_left(tmp_path):
+    (tmp_path / "kanana").mkdir()
+    (tmp_path / "kanana/result").write_text("0\n")
+    told = "stage1 step 20/391  loss 6.6700  1,374 tok/s  MFU 6%  wait 0.0%  ETA 0:02"
+    (tmp_path / "kanana/worker.log").write_text(f"worker: pid 1\nstage1 step 10/391  loss 6.9\n{told}\nother\n")
+    shell = ["sh", "-c", gcloud.status()]
+    done = subprocess.run(shell, env=os.environ | {"HOME": str(tmp_path)}, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["exit 0", told]
 
 
 def _drill(tools, states, runs, *more):
