@@ -5,15 +5,18 @@ import dataclasses
 import errno
 import hashlib
 import json
+import os
 import pathlib
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN, PreservationPolicy
 
 from kanana_jax.errors import UserError
-from kanana_jax.files import sync, sync_tree, write_json
+from kanana_jax.files import is_remote, sync, sync_tree, write_json
+from kanana_jax.files.objects import explained, file_system
 from kanana_jax.parallel import multihost
 from kanana_jax.training.step import TrainState
 
@@ -44,7 +47,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: pathlib.Path, config: CheckpointConfig):
-        self.folder = pathlib.Path(folder).absolute()
+        self._remote = is_remote(folder)
+        self.folder = _of_orbax(folder) if self._remote else pathlib.Path(folder).absolute()
         self._keeps_best = config.keep_best > 0
         policies: list[PreservationPolicy] = [LatestN(config.keep_last)]
         if config.keep_best:
@@ -65,8 +69,10 @@ class Checkpoints:
                 ),
             )
         except Exception as error:
+            if self._remote:
+                raise explained(str(self.folder), "read", error) from error
             raise UserError(
-                f"{self.folder} cannot be opened ({_first_line(error)}): remove the checkpoint in it that is damaged"
+                f"{self.folder} cannot be opened ({first_line(error)}): remove the checkpoint in it that is damaged"
             ) from error
 
     def latest(self) -> int | None:
@@ -91,7 +97,7 @@ class Checkpoints:
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state._asdict()),
-                    data=ocp.args.JsonSave({"data": data, "digest": _digest(step, data)}),
+                    data=ocp.args.JsonSave({"data": data, "digest": digest(step, data)}),
                 ),
                 metrics=None if loss is None else {"loss": loss},
                 force=True,
@@ -105,7 +111,11 @@ class Checkpoints:
         if not self._keeps_best:
             return
         if jax.process_index() == 0 and (self.folder / str(step)).is_dir():
-            write_json(self.folder / str(step) / "metrics" / "metrics", {"loss": loss})
+            file = self.folder / str(step) / "metrics" / "metrics"
+            if self._remote:
+                file.write_text(json.dumps({"loss": loss}), encoding="utf-8")
+            else:
+                write_json(pathlib.Path(file), {"loss": loss})
         multihost.barrier("checkpoint judged")
         self._manager.reload()
 
@@ -131,20 +141,20 @@ class Checkpoints:
         except Exception as error:
             raise UserError(
                 f"checkpoint {self.folder / str(step)} cannot be restored into this model "
-                f"({_first_line(error)}): use the config it was written with or another workdir, or, if it is damaged, "
+                f"({first_line(error)}): use the config it was written with or another workdir, or, if it is damaged, "
                 "remove that folder, and the run resumes from the one before"
             ) from error
         data = restored["data"]
-        noted = _digest(step, data)
+        noted = digest(step, data)
         if not isinstance(data, dict) or not data or not all(key.isdigit() for key in data):  # older ones: by lane
             data, noted = (data.get("data"), data.get("digest")) if isinstance(data, dict) else (None, None)
-        if not isinstance(data, dict) or noted != _digest(step, data):
+        if not isinstance(data, dict) or noted != digest(step, data):
             raise UserError(
                 f"checkpoint {self.folder / str(step)}: its data position is not the one that was written: remove that "
                 "folder, and the run resumes from the one before"
             )
         state = TrainState(**restored["state"])
-        _check_shapes(state, target, self.folder / str(step))
+        check_shapes(state, target, self.folder / str(step))
         return state, data
 
     def preempted(self, step: int) -> bool:
@@ -154,10 +164,13 @@ class Checkpoints:
     def _sync(self, begun: int | None) -> None:
         """Brings the save that was under way to the disk, which Orbax leaves to the system, and notes the one begun."""
         before, self._begun = self._begun, begun
-        if before is not None and jax.process_index() == 0 and (self.folder / str(before)).is_dir():
+        if self._remote or before is None or jax.process_index():
+            return
+        folder = pathlib.Path(self.folder)
+        if (folder / str(before)).is_dir():
             with contextlib.suppress(FileNotFoundError):  # Orbax may be removing it by now: newer ones are kept
-                sync_tree(self.folder / str(before))
-            sync(self.folder)
+                sync_tree(folder / str(before))
+            sync(folder)
 
     def close(self) -> None:
         self._manager.close()
@@ -167,16 +180,32 @@ class Checkpoints:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
             mark in text for mark in ("No space left", "ENOSPC", "RESOURCE_EXHAUSTED", "File too large", "quota")
         )
-        reason = "the disk is full" if full else _first_line(error)
+        reason = "the disk is full" if full else first_line(error)
         kept = self._manager.latest_step()
+        if self._remote:
+            return UserError(
+                f"checkpoint of step {step} is not whole in {self.folder}; the last that is, from which the same "
+                f"command resumes, is of step {kept}: {explained(str(self.folder), 'write', error)}"
+            )
         return UserError(
             f"checkpoint of step {step} could not be written to {self.folder} ({reason}); "
             f"the last complete one is step {kept}: free space or fix the folder, then run the same command again"
         )
 
 
-def _digest(step: int, data: Any) -> str:
-    """A hash of a position, and of the step that it belongs to."""
+def _of_orbax(folder: pathlib.Path) -> epath.Path:
+    """A bucket's folder as Orbax takes it: through fsspec, and never from a list of names that is kept in memory."""
+    os.environ.setdefault("EPATH_USE_TF", "false")
+    file_system("gs")  # says what is missing
+    import fsspec.config
+
+    for protocol in ("gs", "gcs"):
+        fsspec.config.conf.setdefault(protocol, {})["use_listings_cache"] = False
+    return epath.Path(str(folder))
+
+
+def digest(step: int, data: Any) -> str:
+    """Hash of a position, and of the step that it belongs to."""
     return hashlib.sha256(json.dumps([step, data], sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -184,12 +213,14 @@ def _loss(metrics: dict[str, float]) -> float:
     return metrics["loss"]
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """An error's kind and the first line of its text."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
-def _check_shapes(state: TrainState, target: TrainState, where: pathlib.Path) -> None:
+def check_shapes(state: TrainState, target: TrainState, where: object) -> None:
+    """Raises UserError where a restored array has another shape than the model's."""
     wanted = jax.tree_util.tree_leaves_with_path(target)
     for (path, want), have in zip(wanted, jax.tree.leaves(state)):
         if want.shape != have.shape:

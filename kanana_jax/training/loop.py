@@ -20,10 +20,11 @@ from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel import chips, heartbeat, multihost, sharding
 from kanana_jax.training import metrics as metrics_lib
-from kanana_jax.training.checkpoint import Checkpoints
+from kanana_jax.training.checkpoint import CheckpointConfig, Checkpoints
 from kanana_jax.training.optimizer import make_optimizer
 from kanana_jax.training.preemption import Preempted, termination
 from kanana_jax.training.schedule import make_schedule
+from kanana_jax.training.staged import StagedCheckpoints
 from kanana_jax.training.step import Batch, Loss, Others, TrainState, init_state, make_train_step, state_shardings
 from kanana_jax.training.task import Evaluation, Frozen, Stream, Task, TrainConfig
 
@@ -127,7 +128,7 @@ def train(
         )
     compiled = sharded_step(task.loss, task.abstract_params, task.logical_axes, config, mesh, seed)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, compiled.state)
-    checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint)
+    checkpoints = _checkpoints(folder / "checkpoints", config.checkpoint)
     rows = sharding.local_rows(mesh, config.batch_size)
     stream = task.stream(rows)
 
@@ -158,6 +159,13 @@ def train(
             run.close()
 
 
+def _checkpoints(folder: pathlib.Path, config: CheckpointConfig) -> Checkpoints | StagedCheckpoints:
+    """Orbax's, where it writes any: on disks and at Google."""
+    if str(folder).startswith("s3://"):
+        return StagedCheckpoints(folder, config)
+    return Checkpoints(folder, config)
+
+
 @dataclasses.dataclass
 class _SoFar:
     """Figures of a stage beside its state.
@@ -183,7 +191,7 @@ class _Run:
         config: TrainConfig,
         mesh: Mesh,
         folder: pathlib.Path,
-        checkpoints: Checkpoints,
+        checkpoints: Checkpoints | StagedCheckpoints,
         start: int,
         so_far: _SoFar,
         end: int,

@@ -1,0 +1,152 @@
+"""Checkpoints in buckets: what was saved comes back, on any devices; what was not sent whole never was."""
+
+import json
+
+import fsspec
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from buckets import BUCKET, DROP, S3, Gcs, gcs, s3
+from jax.sharding import NamedSharding, PartitionSpec
+
+from kanana_jax.errors import UserError
+from kanana_jax.files import place
+from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+from kanana_jax.training import loop
+from kanana_jax.training.checkpoint import CheckpointConfig
+from kanana_jax.training.step import TrainState
+
+KINDS = {"gcs": "gs", "s3": "s3"}
+
+
+@pytest.fixture(params=KINDS)
+def bucket(request, tmp_path, monkeypatch):
+    """A server and an address in its bucket that is this test's."""
+    monkeypatch.setenv("KANANA_JAX_CACHE", str(tmp_path / "cache"))
+    server = request.getfixturevalue(request.param)
+    yield server, f"{KINDS[request.param]}://{BUCKET}/{request.node.originalname}/checkpoints"
+    server.fault = None
+
+
+def _state(step: int, devices: int = 1) -> TrainState:
+    mesh = make_mesh(MeshConfig(), jax.devices()[:devices])
+    cut, whole = NamedSharding(mesh, PartitionSpec("fsdp")), NamedSharding(mesh, PartitionSpec())
+
+    def put(values, sharding):
+        return jax.device_put(jnp.asarray(values), sharding)
+
+    return TrainState(
+        step=put(np.int32(step), whole),
+        params={"w": put(np.arange(64.0, dtype=np.float32).reshape(16, 4) + step, cut)},
+        opt_state={"m": put(np.full((16, 4), step, jnp.bfloat16), cut)},
+        rng=put(np.array([1, 2], np.uint32), whole),
+        skipped=put(np.int32(0), whole),
+        skipped_in_a_row=put(np.int32(0), whole),
+        norm_average=put(np.float32(0.5), whole),
+    )
+
+
+def _opened(address, **config):
+    return loop._checkpoints(place(address), CheckpointConfig(**config))
+
+
+def _shapes(state):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+
+
+def _same(found, wanted):
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), found, wanted)
+
+
+def test_what_was_saved_comes_back_on_other_devices(bucket):
+    server, address = bucket
+    checkpoints = _opened(address, keep_last=2, keep_best=1)
+    for step, loss in ((1, 3.0), (2, 1.0), (3, None), (4, 2.0), (5, None)):
+        checkpoints.save(step, _state(step, 4), {"stream": {"0": {"step": step}}}, loss)
+    checkpoints.wait()
+    assert checkpoints.steps() == [2, 4, 5] and checkpoints.latest() == 5
+    checkpoints.judged(5, 0.5)
+    checkpoints.close()
+    prefix = address.partition(f"{BUCKET}/")[2]
+    assert {name.removeprefix(f"{prefix}/").split("/")[0] for name in server.names(prefix)} == {"2", "4", "5"}
+
+    again = _opened(address, keep_last=1, keep_best=1)
+    assert again.steps() == [2, 4, 5]
+    wanted = _state(5, 2)
+    state, data = again.restore(5, _shapes(wanted))
+    assert data == {"stream": {"0": {"step": 5}}}
+    _same(state, wanted)
+    assert state.params["w"].sharding == wanted.params["w"].sharding
+    again.save(6, _state(6), data, 9.0)
+    again.wait()
+    assert again.steps() == [5, 6]  # the newest, and the best as judged later
+    again.close()
+
+
+@pytest.mark.parametrize("how", [403, DROP])
+def test_a_connection_lost_in_the_middle_leaves_the_checkpoint_before(bucket, how):
+    server, address = bucket
+    if how == DROP and address.startswith("gs"):
+        pytest.skip("TensorStore asks thirty times, for a quarter of an hour")
+    address = address.replace("checkpoints", str(how))
+    prefix = address.partition(f"{BUCKET}/")[2]
+    checkpoints = _opened(address)
+    checkpoints.save(1, _state(1), {"0": {}})
+    checkpoints.wait()
+    sent = []
+
+    def fault(method, path, size):
+        """After some writes of the second checkpoint nothing is answered any more."""
+        if f"{prefix}/2/" in path and method in ("PUT", "POST"):
+            sent.append(path)
+        return how if len(sent) > 3 else None
+
+    server.fault = fault
+    with pytest.raises(UserError, match=r"step \d is not whole in .*, is of step 1: "):
+        checkpoints.save(2, _state(2), {"0": {}})
+        checkpoints.wait()
+    checkpoints.close()
+    server.fault = None
+    assert any(name.startswith(f"{prefix}/2/") for name in server.names())
+
+    again = _opened(address)
+    assert again.steps() == [1]
+    again.save(2, _state(3), {"0": {}})
+    again.wait()
+    assert not again.close() and _opened(address).steps() == [1, 2]
+    state, _ = _opened(address).restore(2, _shapes(_state(3)))
+    _same(state, _state(3))
+
+
+def test_a_file_that_changed_is_refused(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("KANANA_JAX_CACHE", str(tmp_path / "cache"))
+    address = f"s3://{BUCKET}/changed"
+    checkpoints = _opened(address)
+    checkpoints.save(1, _state(1), {"0": {}})
+    checkpoints.close()
+    files = json.loads(s3.content("changed/1/manifest.json"))["files"]
+    name, size, _ = next(row for row in files if "/d/" in row[0])
+    fsspec.filesystem("s3").pipe_file(f"{BUCKET}/changed/1/{name}", b"x" * size)
+    with pytest.raises(UserError, match=name):
+        _opened(address).restore(1, _shapes(_state(1)))
+    fsspec.filesystem("s3").pipe_file(f"{BUCKET}/changed/1/manifest.json", b"{")
+    with pytest.raises(UserError, match=r"manifest.json is not what was written"):
+        _opened(address)
+
+
+def test_uploads_in_parts_that_were_left_are_ended(s3):
+    begun = s3.client.create_multipart_upload(Bucket=BUCKET, Key="parts/2/state/x")
+    other = s3.client.create_multipart_upload(Bucket=BUCKET, Key="elsewhere")
+    _opened(f"s3://{BUCKET}/parts").close()
+    left = s3.client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())
+    assert [upload["UploadId"] for upload in left] == [other["UploadId"]] != [begun["UploadId"]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wrong_bucket_is_one_sentence(kind, request):
+    request.getfixturevalue(kind)
+    with pytest.raises(UserError, match=rf"{KINDS[kind]}://no-such-bucket"):
+        checkpoints = _opened(f"{KINDS[kind]}://no-such-bucket/x")
+        checkpoints.save(1, _state(1), {"0": {}})
+        checkpoints.wait()
