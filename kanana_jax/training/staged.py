@@ -141,7 +141,7 @@ class StagedCheckpoints:
             place, index, count = self.folder / str(step), jax.process_index(), jax.process_count()
             files = _send(local, place)
             if index:
-                (place / f"part-{index}").write_text(json.dumps({"token": self._token, "files": files}))
+                (place / f"part-{index}").write_bytes(json.dumps({"token": self._token, "files": files}).encode())
                 self._until(place / MANIFEST)
             else:
                 parts = [place / f"part-{other}" for other in range(1, count)]
@@ -163,7 +163,7 @@ class StagedCheckpoints:
 
     def _write_manifest(self, step: int, files: list[Any], loss: float | None) -> None:
         manifest = {"step": step, "token": self._token, "loss": loss, "files": sorted(files)}
-        (self.folder / str(step) / MANIFEST).write_text(json.dumps(manifest))
+        (self.folder / str(step) / MANIFEST).write_bytes(json.dumps(manifest).encode())
 
     def _until(self, file: pathlib.PurePath) -> dict[str, Any]:
         """An object that another process of this start writes, once it is there."""
