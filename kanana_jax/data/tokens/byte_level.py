@@ -19,10 +19,13 @@ PATTERN = (
 MAX_PIECE_BYTES = 48
 
 
-def train(texts: Iterable[str], vocab_size: int) -> dict[str, bytes]:
+def train(texts: Iterable[str], vocab_size: int, *, bars: bool = False) -> dict[str, bytes]:
     """The files of a tokenizer folder, `tokenizer.json` last.
 
     The same texts give the same bytes, whatever the number of threads. Pieces come first, special tokens after them.
+
+    Args:
+      bars: show the trainer's phases on a terminal, with the time left.
 
     Raises:
       UserError: too little text for the vocabulary.
@@ -43,7 +46,7 @@ def train(texts: Iterable[str], vocab_size: int) -> dict[str, bytes]:
         vocab_size=wanted,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         max_token_length=MAX_PIECE_BYTES,
-        show_progress=False,
+        show_progress=bars,
     )
     bpe.train_from_iterator(texts, trainer)
     if bpe.get_vocab_size() < wanted:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import io
+import math
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
 from kanana_jax import languages
@@ -11,6 +12,7 @@ from kanana_jax.data.tokens import byte_level, conversion, hugging_face, special
 from kanana_jax.data.tokens.hugging_face import HuggingFace
 from kanana_jax.errors import UserError
 
+MAX_PASSES = 20  # over a language that has too little text
 MAX_LINE_BYTES = 16384  # SentencePiece leaves longer lines out
 # All that can be typed on an American keyboard: special tokens are spelt so, and a spelling in a text must stay text.
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
@@ -45,28 +47,70 @@ class TokenizerConfig:
             raise ValueError("shares must not be negative, and not all 0")
 
 
-def train_tokenizer(texts: Mapping[str, Iterable[str]], config: TokenizerConfig, folder: pathlib.Path) -> HuggingFace:
+def sizes(
+    texts: Mapping[str, Iterable[str]], config: TokenizerConfig, tell: Callable[[str, int, int], None]
+) -> dict[str, int]:
+    """Bytes of text that each language has, counted as far as its budget.
+
+    Args:
+      tell: called with a language, the bytes counted so far and its budget.
+
+    Raises:
+      UserError: a share names a language that is not there.
+    """
+    found = {}
+    for lang, budget in _budgets(texts, config).items():
+        found[lang] = 0
+        for text in texts[lang]:
+            found[lang] += len(text.encode("utf-8", "surrogatepass")) + bool(text)
+            tell(lang, min(found[lang], int(budget)), int(budget))
+            if found[lang] >= budget:
+                break
+    return found
+
+
+def without_repeats(config: TokenizerConfig, sizes: Mapping[str, int]) -> TokenizerConfig:
+    """A config that trains on what is there: the language with the most text for its share is read once.
+
+    Languages with less are repeated as far as the shares ask; a share of 0 asks for nothing.
+    """
+    shares = config.shares or dict.fromkeys(sizes, 1.0)
+    total = sum(shares.values())
+    there = max((math.ceil(size * total / shares[lang]) for lang, size in sizes.items() if shares[lang]), default=0)
+    return dataclasses.replace(config, train_bytes=max(min(config.train_bytes, there), 1))
+
+
+def train_tokenizer(
+    texts: Mapping[str, Iterable[str]], config: TokenizerConfig, folder: pathlib.Path, *, bars: bool = False
+) -> HuggingFace:
     """Trains on `texts` by language and writes `tokenizer.json`, and what other tools need beside it, into `folder`.
 
     Exact on any text: byte fallback, no normalisation, no added or removed spaces. The same input gives the same bytes.
 
+    Args:
+      bars: show the phases of a BPE's training on a terminal; SentencePiece shows none.
+
     Raises:
       UserError: a language without text, or too little text for the vocabulary.
     """
-    shares = dict(config.shares) or dict.fromkeys(texts, 1.0)
-    missing = set(shares) - set(texts)
-    if missing:
-        raise UserError(f"tokenizer.shares names '{min(missing)}', but no source has that language")
-    total = sum(shares.values())
-    budgets = {lang: config.train_bytes * share / total for lang, share in shares.items()}
-    chosen = _within(texts, budgets)
+    chosen = _within(texts, _budgets(texts, config))
     if config.model_type == "bpe":
-        files = byte_level.train(chosen, config.vocab_size)
+        files = byte_level.train(chosen, config.vocab_size, bars=bars)
     else:
         files = conversion.convert(_train_unigram(chosen, config.vocab_size))
     for name, data in files.items():  # `tokenizer.json`, which makes the folder a tokenizer, comes last
         hugging_face.write(folder / name, data)
     return HuggingFace(folder)
+
+
+def _budgets(texts: Mapping[str, Iterable[str]], config: TokenizerConfig) -> dict[str, float]:
+    """Bytes of text to train on by language."""
+    shares = dict(config.shares) or dict.fromkeys(texts, 1.0)
+    missing = set(shares) - set(texts)
+    if missing:
+        raise UserError(f"tokenizer.shares names '{min(missing)}', but no source has that language")
+    total = sum(shares.values())
+    return {lang: config.train_bytes * share / total for lang, share in shares.items()}
 
 
 def _train_unigram(texts: Iterator[str], vocab_size: int) -> bytes:
@@ -123,7 +167,7 @@ def _within(texts: Mapping[str, Iterable[str]], budgets: Mapping[str, float]) ->
     """Texts of every language up to its budget of bytes; a language with too little text is repeated."""
     for lang, budget in budgets.items():
         used, passes = 0.0, 0
-        while used < budget and passes < 20:
+        while used < budget and passes < MAX_PASSES:
             before = used
             for text in texts[lang]:
                 if used >= budget:

@@ -256,6 +256,32 @@ def test_shares_are_shares_of_bytes(tmp_path):
     assert abs(seen["ko"] - 30_000) < 5 and abs(seen["en"] - 10_000) < 5
 
 
+def test_a_small_corpus_is_not_repeated_to_the_budget():
+    """The language with the most text is read once, the other as often as equal parts ask for."""
+    texts = {"ko": ["가" * 99] * 10, "en": ["x" * 99] * 10}  # 298 and 100 bytes each
+    config = training.TokenizerConfig(vocab_size=300, train_bytes=100_000_000)
+    told = []
+    found = training.sizes(texts, config, lambda *told_now: told.append(told_now))
+    assert found == {"ko": 2980, "en": 1000} and told[-1] == ("en", 1000, 50_000_000)
+    config = training.without_repeats(config, found)
+    assert config.train_bytes == 2 * 2980
+    read = list(training._within(texts, training._budgets(texts, config)))
+    assert sum(text[0] == "가" for text in read) == 10 and 29 <= sum(text[0] == "x" for text in read) <= 31
+    large = training.TokenizerConfig(vocab_size=300, train_bytes=1000)
+    assert training.without_repeats(large, training.sizes(texts, large, lambda *_: None)) == large
+
+
+def test_the_verb_says_how_much_it_read(tmp_path, capsys):
+    for lang, texts in TEXTS.items():
+        (tmp_path / f"{lang}.txt").write_text("\n".join(texts))
+    inputs = [f"{lang}={tmp_path / lang}.txt" for lang in TEXTS]
+    assert cli.main(["tokenizer", "train", "--input", *inputs, "--output", str(tmp_path / "v"), "--vocab-size", "700"]) == 0
+    told = capsys.readouterr().err
+    sizes = {lang: (tmp_path / f"{lang}.txt").stat().st_size for lang in TEXTS}
+    assert all(f"{lang} {size / 1e6:.1f} MB" in told for lang, size in sizes.items())
+    assert f"training 700 pieces on {2 * max(sizes.values()) / 1e6:.1f} MB" in told and "trained in" in told
+
+
 @pytest.mark.parametrize("shares", [{"ko": -1.0, "en": 2.0}, {"ko": 0.0}])
 def test_shares_that_make_no_sense_are_refused(shares):
     with pytest.raises(ValueError, match="shares"):
