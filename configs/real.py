@@ -2,45 +2,41 @@
 
     kanana run --config configs/real.py:/path/to/documents --workdir runs/real
 
-The folder holds one sub-folder for each language (`ko/`, `en/`, …), with documents in any form that
-`kanana_jax/data/read/records.py` reads. Further folders (`code/`, `math/`) are taken as English. Stage 1 mixes
-the languages evenly; stage 2 anneals on the sources named in `HIGH_QUALITY`, if there are any.
+The folder holds sub-folders by language (`ko/`, `en/`, `ja/` …), further ones (`code/`, `reports/`), files of any known
+kind, or all of these; `kanana_jax/data/read/folders.py` says which become a source and how their language is known.
+Stage 1 mixes the languages evenly; stage 2 anneals on the sources named in `HIGH_QUALITY`, if there are any: give such
+documents a folder of their own (`ko/law/`, `ko/web/`).
 
 On two CPU cores this takes three quarters of an hour; everything here can be changed from the command
 line, e.g. `--config.stage1.train.tokens=20_000_000 --config.stage1.model.embed_dim=512`.
 """
 
-import pathlib
+import logging
 from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
+from kanana_jax.data.read import folders
 from kanana_jax.models import presets
 
 VOCAB = 8192
-# Files whose names hold one of these go into stage 2 with three times their share.
+# Sources whose names hold one of these go into stage 2 with three times their share.
 HIGH_QUALITY = ("law", "python_docs", "rust_book", "books", "d2l")
 
 
 def get_config(arg: str = "documents"):
-    folder = pathlib.Path(arg)
-    if not folder.is_dir():
-        raise ValueError(f"{arg} is not a folder of documents")
+    found, notes = folders.groups(arg)
+    for note in notes:
+        logging.getLogger("kanana").info("%s", note)
     c = ConfigDict()
     c.name = "real"
     c.seed = 0
     c.tokenizer = dict(vocab_size=VOCAB, train_bytes=12_000_000)
     c.sources, sizes = ConfigDict(sort_keys=False), {}
-    for file in sorted(f for f in folder.glob("*/*") if not f.name.startswith(".")):
-        lang = file.parent.name if len(file.parent.name) == 2 else "en"
-        if lang not in ("ko", "en"):
-            continue
-        name = f"{lang}_{file.name.split('.')[0]}"
+    for name, group in found.items():
         # Translations of one page are held out together, and are said to be by the field `doc`.
-        c.sources[name] = dict(path=str(file), lang=lang, holdout=0.02, split_key="doc")
-        sizes[name] = (
-            file.stat().st_size if file.is_file() else sum(f.stat().st_size for f in file.rglob("*") if f.is_file())
-        )
+        c.sources[name] = dict(path=group.path, lang=group.lang, among=group.among, holdout=0.02, split_key="doc")
+        sizes[name] = group.bytes
 
     c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1, slices=1)
     c.runtime = dict(attention="auto", scan_layers=False)  # four layers: unrolled is faster
@@ -86,4 +82,4 @@ def _balanced(sources: ConfigDict, sizes: Mapping[str, float], boost: float) -> 
     weights = {n: sizes[n] * (boost if any(q in n for q in HIGH_QUALITY) else 1.0) for n in sources}
     langs = sorted({s.lang for s in sources.values()})
     total = {lang: sum(w for n, w in weights.items() if sources[n].lang == lang) for lang in langs}
-    return {n: round(w / total[sources[n].lang] / len(langs), 6) for n, w in weights.items()}
+    return {n: max(round(w / total[sources[n].lang] / len(langs), 6), 1e-6) for n, w in weights.items()}

@@ -43,6 +43,7 @@ _ISO_15924 = """
 _SCRIPTS = frozenset(_ISO_15924.split())
 _NONE = ("und", "mul", "mis", "zxx")  # undetermined, several, uncoded, no linguistic content
 _SHORT = {word[:-2]: word[-2:] for word in (_ISO_639_2 + _OTHERS).split()}
+_TWO_LETTERS = frozenset(_SHORT.values())
 
 
 def tag(text: str) -> str:
@@ -65,6 +66,11 @@ def is_tag(text: str) -> bool:
     if rest and rest[0].capitalize() in _SCRIPTS:
         rest = rest[1:]
     return not rest or (len(rest) == 1 and re.fullmatch("[A-Za-z]{2}|[0-9]{3}", rest[0]) is not None)
+
+
+def is_known(text: str) -> bool:
+    """Whether a name is a tag whose language is one of ISO 639-1: `ko`, `jpn`, `pt-BR`, and not `doc`."""
+    return is_tag(text) and tag(text) in _TWO_LETTERS
 
 
 def key_of(lang: str, keys: Iterable[str]) -> str | None:

@@ -220,7 +220,9 @@ class Worker:
         for mark in data.decode("ascii", "replace").split("\n"):
             step, _, doing = mark.partition(" ")
             if doing in heartbeat.DOINGS and step.isdigit():
-                self._marks, self._step, self._doing = self._marks + 1, int(step), doing
+                # One process prepares data for all, and marks are what all make alike.
+                marks = self._marks + (doing != heartbeat.PREPARE)
+                self._marks, self._step, self._doing = marks, int(step), doing
         if data:
             self._beat = time.monotonic()
         return bool(data)

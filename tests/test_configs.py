@@ -146,10 +146,13 @@ def test_the_laws_values_for_the_papers_two_models():
 
 
 def test_real_config_reads_a_folder_of_languages(tmp_path):
-    for path in ("ko/law.jsonl", "en/web.jsonl", "code/c.jsonl", "ja/x.jsonl"):
-        (tmp_path / path).parent.mkdir(exist_ok=True)
+    for path in ("ko/law/a.b.jsonl", "ko/web/a.c.txt", "en/web.jsonl", "code/c.jsonl", "ja/x.jsonl"):
+        (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / path).write_text('{"text": "x"}\n')
     parsed, stages = recipe.parse(config_lib.read_config_file(f"{ROOT}/configs/real.py:{tmp_path}"))
-    assert {n: s.lang for n, s in parsed.sources.items()} == {"ko_law": "ko", "en_web": "en", "en_c": "en"}
-    assert stages["stage1"].mixture["ko_law"] == 0.5
+    langs = {"ko_law": "ko", "ko_web": "ko", "en": "en", "code": "en", "ja": "ja"}
+    assert {n: s.lang for n, s in parsed.sources.items()} == langs
+    first, second = stages["stage1"].mixture, stages["stage2"].mixture
+    assert first == pytest.approx(dict(ko_law=1 / 6, ko_web=1 / 6, en=1 / 6, code=1 / 6, ja=1 / 3), abs=1e-5)
+    assert second["ko_law"] == pytest.approx(3 * second["ko_web"], abs=1e-5)
     assert dataclasses.is_dataclass(stages["stage2"]) and stages["stage2"].start == "stage1"

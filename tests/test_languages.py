@@ -7,8 +7,8 @@ import pytest
 from kanana_jax import languages
 from kanana_jax.data.dedup import index, minhash
 from kanana_jax.data.filters import FilterConfig, Filters, Rule, check_names, job
-from kanana_jax.data.filters.language import detect, shares
 from kanana_jax.data.read import records, sources
+from kanana_jax.data.read.language import detect, shares
 from kanana_jax.data.tokens.training import TokenizerConfig
 from kanana_jax.errors import ConfigError
 

@@ -19,7 +19,7 @@ models data
 parallel
 observatory
 report
-endpoint
+endpoint progress
 config
 files
 errors languages

@@ -19,6 +19,7 @@ from kanana_jax.cli import (
     models,
     observe,
     plan,
+    prepare,
     process,
     quality,
     tasks,
@@ -137,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     models.add_verbs(verb)
+    prepare.add_verbs(verb)
     config.add_verbs(verb)
     plan.add_verbs(verb)
     filters.add_verbs(verb)

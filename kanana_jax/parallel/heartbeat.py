@@ -10,10 +10,11 @@ import time
 PIPE = "KANANA_HEARTBEAT_FD"
 BEAT = "beat"
 EVERY_S = 1.0
-# What a process can be doing. The first two may take long: data are prepared, programs compiled, models written.
-OUTSIDE, COMPILE, BATCH, STEP, EVALUATE, SAVE = "outside", "compile", "batch", "step", "evaluate", "save"
+# What a process can be doing. The first three may take long: data are prepared, programs compiled, models written.
+OUTSIDE, PREPARE, COMPILE = "outside", "prepare", "compile"
+BATCH, STEP, EVALUATE, SAVE = "batch", "step", "evaluate", "save"
 TRAINING = (BATCH, STEP, EVALUATE, SAVE)
-DOINGS = (OUTSIDE, COMPILE, *TRAINING)
+DOINGS = (OUTSIDE, PREPARE, COMPILE, *TRAINING)
 
 
 def _write(fd: int, line: str) -> bool:
@@ -48,6 +49,19 @@ def start() -> None:
         os._exit(1)
 
     threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+
+
+class Preparing:
+    """Tells the watcher that data are being prepared, which one process does for all: progress, but no mark."""
+
+    def __init__(self) -> None:
+        self._fd, self._count = _pipe(), 0
+
+    def __call__(self) -> None:
+        """To be called when something more is done."""
+        if self._fd is not None:
+            self._count += 1
+            _write(self._fd, f"{self._count} {PREPARE}")
 
 
 class Marks:

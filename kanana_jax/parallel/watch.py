@@ -84,7 +84,7 @@ class Hub:
     def _note(self, index: int, report: Report, now: float) -> None:
         before = self._reports.get(index)
         if before is not None:
-            if before.marks == report.marks:
+            if (before.marks, before.step, before.doing) == (report.marks, report.step, report.doing):
                 report.moved = before.moved
             report.exited = before.exited
         if report.exit_code is not None and report.exited is None:

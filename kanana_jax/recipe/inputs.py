@@ -1,43 +1,92 @@
-"""The inputs of a recipe: sources on disk, and a tokenizer."""
+"""The inputs of a recipe: sources on disk, and a tokenizer; made by `kanana prepare` beforehand, or by a run."""
 
 import logging
+import os
 import pathlib
+from collections.abc import Mapping
 
 import jax
 
-from kanana_jax.data.read import sources
+from kanana_jax import progress
+from kanana_jax.data.read import meter, sources, summary
 from kanana_jax.data.tokens.tokenizer import Tokenizer, holds_tokenizer, load_tokenizer
 from kanana_jax.data.tokens.training import train_tokenizer
 from kanana_jax.parallel import multihost
+from kanana_jax.parallel.heartbeat import Preparing
 from kanana_jax.recipe.config import RecipeConfig
 
 log = logging.getLogger("kanana")
+# Sources with less than this are converted faster than processes start, bytes and files.
+_FEW_BYTES, _FEW_FILES = 32 << 20, 2000
+
+
+def prepare(recipe: RecipeConfig, workdir: pathlib.Path, workers: int = 0) -> dict[str, sources.PreparedSource]:
+    """Makes every source in `DIR/data/` and the tokenizer in `DIR/tokenizer/`, unless they are there.
+
+    Args:
+      workers: processes that convert; 0: as many as there are cores, where that pays.
+    """
+    prepared = _sources(recipe, workdir, workers)
+    _tokenizer(recipe, prepared, workdir)
+    return prepared
 
 
 def prepare_sources(recipe: RecipeConfig, workdir: pathlib.Path) -> dict[str, sources.PreparedSource]:
-    """Every source as shards in `DIR/data/`."""
-    cache = workdir / "data"
+    """Every source as shards in `DIR/data/`, made by process 0."""
     if jax.process_index() == 0:
-        for name, source in recipe.sources.items():
-            sources.prepare(name, source, cache)
+        _sources(recipe, workdir, 0)
     multihost.barrier("sources prepared")
+    cache = workdir / "data"
     return {name: sources.load_prepared(name, source, cache) for name, source in recipe.sources.items()}
 
 
 def tokenizer(recipe: RecipeConfig, prepared: dict[str, sources.PreparedSource], workdir: pathlib.Path) -> Tokenizer:
-    """The recipe's tokenizer, copied to or trained in `DIR/tokenizer/`."""
-    folder = workdir / "tokenizer"
-    if jax.process_index() == 0 and not holds_tokenizer(folder):
-        folder.mkdir(exist_ok=True)
-        if recipe.tokenizer.path:
-            load_tokenizer(recipe.tokenizer.path).save(folder)
-        else:
-            log.info("training a vocabulary of %d pieces", recipe.tokenizer.vocab_size)
-            texts: dict[str, list[sources.PreparedSource]] = {}
-            for source in prepared.values():
-                texts.setdefault(source.lang, []).append(source)
-            train_tokenizer(
-                {lang: sources.Texts(tuple(group)) for lang, group in texts.items()}, recipe.tokenizer, folder
-            )
+    """The recipe's tokenizer, copied to or trained in `DIR/tokenizer/` by process 0."""
+    if jax.process_index() == 0:
+        _tokenizer(recipe, prepared, workdir)
     multihost.barrier("tokenizer ready")
-    return load_tokenizer(folder)
+    return load_tokenizer(workdir / "tokenizer")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _sources(recipe: RecipeConfig, workdir: pathlib.Path, workers: int) -> dict[str, sources.PreparedSource]:
+    alive = Preparing()
+    with progress.shown("preparing documents") as update:
+
+        def show(state: meter.Progress) -> None:
+            nonlocal last
+            if (state.done, state.documents) != last:
+                last = (state.done, state.documents)
+                alive()
+            update(summary.line(state), state.share if state.total else None)
+
+        last = (-1, -1)
+        prepared = sources.prepare_all(
+            recipe.sources, workdir / "data", workers or _workers, show, lambda size: alive()
+        )
+    log.info("%s", summary.table(prepared))
+    return prepared
+
+
+def _workers(files: int, size: int) -> int:
+    return cores() if size > _FEW_BYTES or files > _FEW_FILES else 1
+
+
+def _tokenizer(recipe: RecipeConfig, prepared: Mapping[str, sources.PreparedSource], workdir: pathlib.Path) -> None:
+    folder = workdir / "tokenizer"
+    if holds_tokenizer(folder):
+        return
+    folder.mkdir(exist_ok=True)
+    if recipe.tokenizer.path:
+        load_tokenizer(recipe.tokenizer.path).save(folder)
+        return
+    log.info("training a vocabulary of %d pieces", recipe.tokenizer.vocab_size)
+    Preparing()()
+    texts: dict[str, list[sources.PreparedSource]] = {}
+    for source in prepared.values():
+        texts.setdefault(source.lang, []).append(source)
+    train_tokenizer({lang: sources.Texts(tuple(group)) for lang, group in texts.items()}, recipe.tokenizer, folder)

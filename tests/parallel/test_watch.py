@@ -86,6 +86,15 @@ def test_outside_of_training_there_is_more_patience():
     assert _judge(began=NOW - 49, p3=None) is None
 
 
+def test_preparing_data_counts_as_progress_and_as_no_mark():
+    hub = watch.Hub.__new__(watch.Hub)
+    hub._reports = {}
+    report = dict(host="h", pid=1, heard=0.0, beat_age=0.0, marks=3, exit_code=None)
+    for now, count in ((10.0, 1), (20.0, 1), (30.0, 2)):
+        hub._note(0, Report(**report, step=count, doing=heartbeat.PREPARE, moved=now), now)
+        assert hub._reports[0].moved == (30.0 if count == 2 else 10.0) and not hub._reports[0].training
+
+
 def _said(index, **more):
     said = dict(id=index, host=f"h{index}", pid=1, beat_age=0.0, marks=1, step=1, doing="step", exit_code=None)
     return said | dict(last_line="") | more

@@ -5,7 +5,7 @@ import gzip
 import io
 import pathlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kanana_jax.data.extract import FORMATS, MAX_BYTES, extract, format_of
@@ -40,12 +40,19 @@ def read_files(path: str | pathlib.Path, format: str | None = None) -> Iterator[
         yield from read_unit(unit, format)
 
 
-def units(path: str | pathlib.Path, format: str | None = None) -> list[pathlib.Path]:
-    """The units that `read_files` reads: files, and folders that are one LaTeX project each."""
+def units(
+    path: str | pathlib.Path, format: str | None = None, files: Sequence[pathlib.Path] | None = None
+) -> list[pathlib.Path]:
+    """The units that `read_files` reads: files, and folders that are one LaTeX project each.
+
+    Args:
+      files: those of the folder, where they are known.
+    """
     path = pathlib.Path(path)
     if path.is_file():
         return [path]
-    files = [f for f in sorted(path.rglob("*")) if f.is_file() and (format or _known(f))]
+    if files is None:
+        files = [f for f in sorted(path.rglob("*")) if f.is_file() and (format or _known(f))]
     is_project = any(f.parent == path and f.suffix.lower() in _TEX for f in files)
     found: dict[pathlib.Path, None] = {}
     for file in files:

@@ -7,6 +7,7 @@ from typing import Any
 
 from kanana_jax.data.extract import encoding
 from kanana_jax.data.extract.markup import Extracted, Report, finish
+from kanana_jax.data.extract.office import ENCRYPTED
 from kanana_jax.data.extract.paragraphs import Box, Line, join
 from kanana_jax.errors import UserError
 
@@ -37,6 +38,8 @@ def convert(data: bytes, name: str = "") -> Extracted:
     try:
         document = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
+        if "password" in str(error).lower():
+            raise ValueError(ENCRYPTED) from error
         raise ValueError(f"not a readable PDF ({str(error)[:80]})") from error
     try:
         pages = []

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kanana_jax.data.filters import decontamination, language, pii
+from kanana_jax.data.filters import decontamination, pii
 from kanana_jax.data.filters.decontamination import Overlap
 from kanana_jax.data.quality.quality_model import QualityModel
+from kanana_jax.data.read import language
 
 if TYPE_CHECKING:
     from kanana_jax.data.quality.classifier import Classifier

@@ -10,13 +10,14 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kanana_jax.data.extract.files import project_files
 from kanana_jax.files import write_json
 
 _THREADS = 4  # that hash files at once
+_BLOCK = 4 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,14 @@ class Origin:
     @property
     def is_address(self) -> bool:
         return "://" in self.path
+
+    @property
+    def size(self) -> int:
+        """Bytes of its file or its project's files, as it was found; 0 of an address."""
+        size, colon, _ = self.stamp.partition(":")
+        if colon:
+            return int(size)
+        return 0 if self.is_address else sum(f.stat().st_size for f in project_files(pathlib.Path(self.path)))
 
     @property
     def row(self) -> tuple[str, str, str]:
@@ -92,15 +101,25 @@ def stamp_of(path: pathlib.Path) -> str:
     return f"{about.st_size}:{about.st_mtime_ns}"
 
 
-def _digest_of(path: pathlib.Path) -> str:
+def _digest_of(path: pathlib.Path, tick: Callable[[int], None]) -> str:
     if path.is_dir():
-        return _hash([(f.relative_to(path).as_posix(), _digest_of(f)) for f in project_files(path)])
+        return _hash([(f.relative_to(path).as_posix(), _digest_of(f, tick)) for f in project_files(path)])
+    digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            tick(len(block))
+    return digest.hexdigest()
 
 
-def identify(found: Sequence[Origin], known: Iterable[Origin] = ()) -> list[Origin]:
-    """Origins with their digests; those of the same path, size and time as a known one are not read for it."""
+def identify(
+    found: Sequence[Origin], known: Iterable[Origin] = (), tick: Callable[[int], None] = lambda size: None
+) -> list[Origin]:
+    """Origins with their digests; those of the same path, size and time as a known one are not read for it.
+
+    Args:
+      tick: told of the bytes that were read, block by block, from several threads.
+    """
     before = {origin.path: origin for origin in known}
 
     def digest(origin: Origin) -> Origin:
@@ -111,7 +130,7 @@ def identify(found: Sequence[Origin], known: Iterable[Origin] = ()) -> list[Orig
             return dataclasses.replace(origin, digest=_hash(origin.path))
         if old is not None and old.stamp == origin.stamp and old.digest:
             return dataclasses.replace(origin, digest=old.digest)
-        return dataclasses.replace(origin, digest=_digest_of(pathlib.Path(origin.path)))
+        return dataclasses.replace(origin, digest=_digest_of(pathlib.Path(origin.path), tick))
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(digest, found))

@@ -5,18 +5,21 @@ import glob
 import gzip
 import importlib.util
 import io
+import logging
 import os
 import pathlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from kanana_jax.data.extract.files import SUFFIXES, read_unit, units
-from kanana_jax.data.read import jsonl, outputs, parquet
+from kanana_jax.data.extract.files import CRAWLS, DUMPS, SUFFIXES, read_unit, units
+from kanana_jax.data.read import jsonl, outputs, parquet, plain_text
+from kanana_jax.data.read.inventory import UNKNOWN, Counter, LeftOut, walk
 from kanana_jax.data.read.origins import Origin, is_unchanged, stamp_of
 from kanana_jax.data.read.record import PLACE, Broken, Fields, Line, Record
 from kanana_jax.errors import UserError, install
 
+log = logging.getLogger("kanana")
 ADDRESSES = ("microworld://", "hf://", "seqio://")
 _Item = TypeVar("_Item", bound="Line | Record | Broken")
 
@@ -47,25 +50,37 @@ def read_lines(
 
 
 def find(path: str, format: str = "") -> list[Origin]:
-    """The files that `read` reads in order, each once even if several names reach it.
+    """The files that `read` reads in order, each once even if several names reach it; logs what is left out.
 
     Raises:
       UserError: nothing there, an unknown form, or what an earlier job has dropped.
     """
+    found, left_out = survey(path, format)
+    if left_out:
+        log.warning("%s: left out are %s", path, left_out)
+    return found
+
+
+def survey(path: str, format: str = "") -> tuple[list[Origin], LeftOut]:
+    """As `find`, with what is left out.
+
+    Raises:
+      UserError: as `find`.
+    """
     if path.startswith(ADDRESSES):
-        return [Origin(path, path)]
-    files = files_of(path, format)
+        return [Origin(path, path)], LeftOut()
+    files, left_out = _files(path, format)
     outputs.refuse_results(path, files)
     tables = [] if format else [file for file in files if _suffix(file) in _READERS]
     rest = []
     if len(tables) < len(files):
         folder, known = pathlib.Path(path).expanduser(), set(tables)
-        rest = units(folder, format or None) if folder.is_dir() else files
+        rest = units(folder, format or None, files) if folder.is_dir() else files
         rest = [unit for unit in rest if unit not in known]
     root, found = f"{root_of(path)}/", {}
     for file in (*tables, *rest):
         found.setdefault(os.path.realpath(file), file)
-    return [Origin(real, str(file), root, stamp_of(file)) for real, file in found.items()]
+    return [Origin(real, str(file), root, stamp_of(file)) for real, file in found.items()], left_out
 
 
 def check_address(path: str) -> None:
@@ -154,28 +169,62 @@ def files_of(path: str, format: str = "") -> list[pathlib.Path]:
     Raises:
       UserError: there is none.
     """
-    def known(file: pathlib.Path) -> bool:
-        return bool(format) or _suffix(file) in _READERS or file.name.lower().endswith(SUFFIXES)
+    return _files(path, format)[0]
 
-    expanded = pathlib.Path(path).expanduser()
+
+def _files(path: str, format: str) -> tuple[list[pathlib.Path], LeftOut]:
+    def known(name: str) -> bool:
+        return bool(format) or is_known(name)
+
+    expanded, nothing = pathlib.Path(path).expanduser(), "there is no such file or folder"
+    left_out = LeftOut()
     if expanded.is_dir():
-        found = [f for f in sorted(expanded.rglob("*")) if f.is_file() and known(f)]
+        found, left_out = walk(expanded, known)
+        nothing = "the folder is empty"
     elif expanded.is_file():
+        if not known(expanded.name):
+            raise UserError(
+                f"{expanded}: documents cannot be read from '{expanded.suffix}' files; known are {endings()}, "
+                "and 'format' names the format of others"
+            )
         found = [expanded]
     else:
-        found = [pathlib.Path(f) for f in sorted(glob.glob(str(expanded), recursive=True)) if pathlib.Path(f).is_file()]
+        counter, found = Counter(), []
+        for file in map(pathlib.Path, sorted(glob.glob(str(expanded), recursive=True))):
+            if file.is_file():
+                if known(file.name):
+                    found.append(file)
+                else:
+                    counter.add(UNKNOWN, file.name)
+        left_out = counter.result
+        if glob.has_magic(str(expanded)):
+            nothing = "no file matches"
     if not found:
         raise UserError(
-            f"source '{path}' has no documents: give a file, a folder or a glob of "
-            f"{', '.join(sorted({*_READERS, *SUFFIXES}))} files"
+            f"source '{path}' has no documents: {f'left out are {left_out}' if left_out else nothing}; give a file, a "
+            f"folder or a glob of {endings()} files"
         )
-    strange = next((file for file in found if not known(file)), None)
-    if strange is not None:
-        raise UserError(
-            f"{strange}: documents cannot be read from '{strange.suffix}' files; known are "
-            f"{', '.join(sorted({*_READERS, *SUFFIXES}))}, and 'format' names the format of others"
-        )
-    return found
+    return found, left_out
+
+
+def is_known(name: str) -> bool:
+    """Whether documents can be read from a file of this name."""
+    return name.lower().endswith(_KNOWN)
+
+
+def endings() -> str:
+    """The endings of files that can be read, for people."""
+    return ", ".join(_KNOWN)
+
+
+def is_document(origin: Origin, format: str) -> bool:
+    """Whether an origin is one document (or project), and no container of many."""
+    if origin.is_address:
+        return False
+    if format or os.path.isdir(origin.name):
+        return True
+    suffix = _suffix(pathlib.Path(origin.name))
+    return suffix == ".txt" or not (suffix in _READERS or origin.name.lower().endswith((*CRAWLS, *DUMPS)))
 
 
 def root_of(path: str) -> pathlib.Path:
@@ -190,7 +239,7 @@ def root_of(path: str) -> pathlib.Path:
 
 def _suffix(file: pathlib.Path) -> str:
     name = file.name.lower()
-    return next((s for s in sorted(_READERS, key=len, reverse=True) if name.endswith(s)), file.suffix.lower())
+    return next((suffix for suffix in _BY_LENGTH if name.endswith(suffix)), file.suffix.lower())
 
 
 def _lines(stream: jsonl.Stream, file: pathlib.Path) -> Iterator[tuple[str, Any]]:
@@ -235,16 +284,6 @@ def _array_record(file: pathlib.Path):
         raise UserError(f"{file} is truncated or not an ArrayRecord file ({error}): fetch it again") from error
 
 
-def _txt(file: pathlib.Path):
-    if file.stat().st_size > jsonl.MAX_LINE:
-        yield str(file), Broken(str(file), f"text has more than {jsonl.MAX_LINE} bytes")
-        return
-    try:
-        yield str(file), {"text": file.read_bytes().decode("utf-8")}
-    except UnicodeDecodeError as error:
-        yield str(file), Broken(str(file), f"not UTF-8 ({error.reason}; format 'text' reads any encoding)")
-
-
 def _seqio(uri: str) -> Iterator[tuple[str, Any]]:
     try:
         from kanana_jax.data.read import seqio_source
@@ -274,8 +313,12 @@ _READERS: dict[str, Callable[[pathlib.Path], Iterator[tuple[str, Any]]]] = {
     ".jsonl.zst": _jsonl_zst,
     ".parquet": parquet.rows,
     ".array_record": _array_record,
-    ".txt": _txt,
+    ".txt": plain_text.documents,
 }
+
+
+_BY_LENGTH = sorted(_READERS, key=len, reverse=True)
+_KNOWN = tuple(sorted({*_READERS, *SUFFIXES}))
 
 
 def batches(items: Iterable[_Item], count: int) -> Iterator[list[_Item]]:

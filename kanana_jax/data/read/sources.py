@@ -1,66 +1,37 @@
-"""A source: documents from anywhere, converted once to ArrayRecord shards that Grain reads at random."""
+"""A source: documents from anywhere, converted once to ArrayRecord shards that Grain reads at random.
+
+What a source is read from is known by what it holds. Its shards are made part by part (`convert.py`), by any number of
+processes, beside the place where they will stand; the finished folder takes that place in one step.
+"""
 
 import collections
+import contextlib
 import dataclasses
-import hashlib
-import itertools
 import json
 import logging
 import os
 import pathlib
 import re
 import shutil
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
 
-from kanana_jax import languages
 from kanana_jax.config import fingerprint
-from kanana_jax.data.read import origins, outputs, records
+from kanana_jax.data.read import convert, inventory, meter, origins, outputs, records
+from kanana_jax.data.read.convert import SPLITS, Part, SourceConfig
+from kanana_jax.data.read.inventory import LeftOut
 from kanana_jax.data.read.origins import Origin
-from kanana_jax.data.read.record import CONVERSATION, Broken, Record, Skipped
 from kanana_jax.errors import UserError
-from kanana_jax.files import load_json, sync, sync_tree, write_json
+from kanana_jax.files import load_json, locked, sync, sync_tree, write_json
+from kanana_jax.parallel.workers import ordered
+
+__all__ = ["SPLITS", "PreparedSource", "SourceConfig", "Texts", "load_prepared", "prepare", "prepare_all"]
 
 log = logging.getLogger("kanana")
-SHARD_BYTES = 256 << 20
-SPLITS = ("train", "heldout")
-_FORMAT = 2  # of the shards: since 2, records know their places
-_CONTENTS = ("text", "lang", "url", "meta", *CONVERSATION)  # of a record: all but its names and its place
-
-
-@dataclasses.dataclass(frozen=True)
-class SourceConfig:
-    """A source of documents.
-
-    Attributes:
-      path: file, folder, glob, `hf://name[/config][:split]`, `seqio://task[?module=…&split=…]` or
-        `microworld://kind/lang?…`.
-      lang: language of all documents, for evaluation by language; a tag in any form (`ko`, `kor_Hang`, `ko-KR`).
-      text_field: the field that holds the text.
-      format: of raw documents whose file names do not tell it, a key of `extract.FORMATS`.
-      holdout: share of documents kept for evaluation, drawn by a hash of `split_key`.
-      split_key: documents with the same value (in the record or its `meta`) are held out together, as
-        translations of one page are with `doc`.
-      max_documents: stop after so many; 0 takes all.
-      max_broken_share: share of broken lines up to which they are counted and skipped.
-    """
-
-    path: str
-    lang: str
-    text_field: str = "text"
-    format: str = ""
-    holdout: float = 0.01
-    split_key: str = "id"
-    max_documents: int = 0
-    max_broken_share: float = 0.001
-
-    def __post_init__(self):
-        object.__setattr__(self, "lang", languages.tag(self.lang))
-        if not 0 <= self.holdout < 1:
-            raise ValueError("holdout must be a share in [0, 1)")
+_FORMAT = 3  # of the shards: since 2, records know their places; since 3, shards are made part by part
+_AHEAD = 64  # parts that wait, per worker, while the first of them takes long
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +56,11 @@ class PreparedSource:
         return self.index.get("digest", "")
 
     @property
+    def left_out(self) -> LeftOut:
+        """Files of its path that are no documents, by reason."""
+        return inventory.left_out_of(self.index.get("left_out", {}))
+
+    @property
     def origins(self) -> list[Origin]:
         """Origins of its documents."""
         return origins.from_rows(self.index.get("origins", []))
@@ -104,42 +80,88 @@ class Texts:
                     yield json.loads(split[index])["text"]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """A source that is to be converted: its files, and where its parts are made."""
+
+    name: str
+    config: SourceConfig
+    folder: pathlib.Path
+    found: tuple[Origin, ...]
+    left_out: LeftOut
+
+    @property
+    def making(self) -> pathlib.Path:
+        return self.folder.with_name(f"{self.folder.name}.parts")
+
+    def parts(self, threshold: int) -> list[Part]:
+        groups = convert.cut(self.found, whole=self.config.max_documents > 0)
+        return [
+            Part(self.name, self.config, self.making, number, origins, threshold)
+            for number, origins in enumerate(groups)
+        ]
+
+
 def prepare(name: str, config: SourceConfig, cache: pathlib.Path) -> PreparedSource:
-    """Converts a source, or finds it converted; the same input gives the same folder.
+    """As `prepare_all` for one source, in this process."""
+    return prepare_all({name: config}, cache)[name]
+
+
+def prepare_all(
+    configs: Mapping[str, SourceConfig],
+    cache: pathlib.Path,
+    workers: int | Callable[[int, int], int] = 1,
+    show: meter.Show = lambda progress: None,
+    tick: Callable[[int], None] = lambda size: None,
+) -> dict[str, PreparedSource]:
+    """Converts sources, or finds them converted; the same input gives the same folders, for any number of workers.
 
     Files are known by what they hold: one of another size or time is hashed again, and converted only if it differs.
-    Where its files are gone, documents that were converted from them under the same config are enough.
+    Where a source's files are gone, documents that were converted from them under the same config are enough. What a
+    killed process has finished is not done again.
+
+    Args:
+      workers: processes; 1 works in this one; or as a function of the files and bytes that are to be read.
+      show: told once per second how far it is.
+      tick: told of the bytes that are hashed before, from several threads.
 
     Raises:
-      ConfigError: `cache` lies in the source, which would read its own shards.
-      UserError: no documents, or more broken lines than `max_broken_share`.
+      ConfigError: `cache` lies in a source, which would read its own shards.
+      UserError: no documents, more broken lines than `max_broken_share`, or a damaged file.
     """
-    outputs.apart(cache, [config.path])
-    folder, found = _folder(name, config, cache)
-    if not found:
-        log.warning(
-            "source '%s': %s is gone; its documents are read as converted before: %s", name, config.path, folder
-        )
-    else:
-        if not (folder / "index.json").is_file():
-            _convert(name, config, folder, found)
-        origins.save(_known(name, cache), found)
-    return load_prepared(name, config, cache)
+    jobs: list[_Job] = []
+    for name, config in configs.items():
+        outputs.apart(cache, [config.path])
+        folder, found, left_out = _folder(name, config, cache, tick)
+        if not found:
+            log.warning(
+                "source '%s': %s is gone; its documents are read as converted before: %s", name, config.path, folder
+            )
+        elif not (folder / "index.json").is_file():
+            jobs.append(_Job(name, config, folder, tuple(found), left_out))
+        else:
+            origins.save(_known(name, cache), found)
+    if jobs:
+        if not isinstance(workers, int):
+            workers = workers(sum(len(j.found) for j in jobs), sum(o.size for j in jobs for o in j.found))
+        _convert(jobs, workers, show)
+    return {name: load_prepared(name, config, cache) for name, config in configs.items()}
 
 
 def load_prepared(name: str, config: SourceConfig, cache: pathlib.Path) -> PreparedSource:
     """The folder that `prepare` made (called by the processes that did not make it)."""
-    folder, _ = _folder(name, config, cache)
+    folder, _, _ = _folder(name, config, cache)
     if not (folder / "index.json").is_file():
         raise UserError(f"source '{name}' is not in {cache}: the workdir must be on storage that all hosts share")
     return PreparedSource(name, config.lang, folder, load_json(folder / "index.json"))
 
 
-def _folder(name: str, config: SourceConfig, cache: pathlib.Path) -> tuple[pathlib.Path, list[Origin]]:
+def _folder(
+    name: str, config: SourceConfig, cache: pathlib.Path, tick: Callable[[int], None] = lambda size: None
+) -> tuple[pathlib.Path, list[Origin], LeftOut]:
     """The folder of a source's shards, and its files; where these are gone, the newest folder that was made of them."""
     try:
-        found = _origins(name, config, cache)
-        return cache / f"{name}-{_fingerprint(config, found)}", found
+        found, left_out = records.survey(config.path, config.format)
     except UserError:
         kept = [
             f for f in cache.glob("*/index.json") if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{16}}", f.parent.name)
@@ -148,12 +170,10 @@ def _folder(name: str, config: SourceConfig, cache: pathlib.Path) -> tuple[pathl
         kept = [file for file in kept if load_json(file).get("config") == own]
         if not kept:
             raise
-        return max(kept, key=lambda file: file.stat().st_mtime_ns).parent, []
-
-
-def _origins(name: str, config: SourceConfig, cache: pathlib.Path) -> list[Origin]:
-    """Current origins of the source; only files with a new size or time are hashed."""
-    return origins.identify(records.find(config.path, config.format), origins.load(_known(name, cache)))
+        return max(kept, key=lambda file: file.stat().st_mtime_ns).parent, [], LeftOut()
+    # As it is now; only what has another size or time than before is hashed.
+    found = origins.identify(found, origins.load(_known(name, cache)), tick)
+    return cache / f"{name}-{_fingerprint(config, found)}", found, left_out
 
 
 def _known(name: str, cache: pathlib.Path) -> pathlib.Path:
@@ -165,93 +185,126 @@ def _fingerprint(config: SourceConfig, found: Sequence[Origin]) -> str:
     return fingerprint({"config": dataclasses.asdict(config), "files": files, "format": _FORMAT})
 
 
-def is_heldout(record: Record, key: str, share: float) -> bool:
-    """A stable draw: the same document is held out in every run, on every machine."""
-    value = record.get(key, record.get("meta", {}).get(key, record["id"]))
-    digest = hashlib.blake2b(str(value).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < share * 2**64
-
-
-class _Shards:
-    """ArrayRecord shards of one split, cut by size."""
-
-    def __init__(self, folder: pathlib.Path, split: str):
-        self.folder, self.split = folder, split
-        self.documents = self.bytes = self._in_shard = self._shards = 0
-        self._writer = None
-
-    def write(self, record: Record) -> None:
-        from array_record.python.array_record_module import ArrayRecordWriter
-
-        if self._writer is None or self._in_shard >= SHARD_BYTES:
-            self.close()
-            path = self.folder / f"{self.split}-{self._shards:05d}.array_record"
-            self._writer = ArrayRecordWriter(str(path), "group_size:1")
-            self._shards, self._in_shard = self._shards + 1, 0
-        data = json.dumps(record, ensure_ascii=False).encode()
-        self._writer.write(data)
-        self._in_shard += len(data)
-        self.documents += 1
-        self.bytes += len(record["text"].encode())
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-
-def _contents(split: str, record: Record) -> bytes:
-    """A document without its names: what it is read for, whatever its file is called."""
-    return json.dumps([split, {k: v for k, v in record.items() if k in _CONTENTS}], sort_keys=True).encode()
-
-
-def _convert(name: str, config: SourceConfig, folder: pathlib.Path, found: Sequence[Origin]) -> None:
-    for left in folder.parent.glob(f"{folder.name}.*.partial"):  # by a process that was killed
-        if time.time() - left.stat().st_mtime > 3600:
-            shutil.rmtree(left, ignore_errors=True)
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        shards = {split: _Shards(partial, split) for split in SPLITS}
-        read, broken, first_broken, digest = 0, 0, None, hashlib.blake2b(digest_size=16)
-        skipped: collections.Counter[str] = collections.Counter()
-        settings = {"text_field": config.text_field, "source": name, "lang": config.lang, "format": config.format}
-        for item in itertools.chain.from_iterable(records.documents_of(origin, **settings) for origin in found):
-            if isinstance(item, Skipped):
-                skipped[item.reason] += 1
-                continue
-            read += 1
-            if isinstance(item, Broken):
-                broken, first_broken = broken + 1, first_broken or item
-                if read >= 1000 and broken > 10 * config.max_broken_share * read:
-                    break
-                continue
-            split = "heldout" if is_heldout(item, config.split_key, config.holdout) else "train"
-            shards[split].write(item)
-            digest.update(_contents(split, item))
-            if config.max_documents and sum(s.documents for s in shards.values()) >= config.max_documents:
-                break
-        for s in shards.values():
-            s.close()
-        if first_broken is not None and broken > config.max_broken_share * read:
-            raise UserError(
-                f"source '{name}': {broken} of {read} lines are broken, the first is {first_broken.where}: "
-                f"{first_broken.reason}; mend them or raise sources.{name}.max_broken_share"
-            )
-        if not shards["train"].documents:
-            raise UserError(f"source '{name}' ({config.path}) has no documents to train on")
-        index: dict[str, Any] = {split: {"documents": s.documents, "bytes": s.bytes} for split, s in shards.items()}
-        index |= {"digest": digest.hexdigest(), "config": fingerprint(dataclasses.asdict(config))}
-        index |= {"broken_lines": broken, "skipped": dict(sorted(skipped.items()))}
-        index |= {"origins": [origin.row for origin in found]}
-        write_json(partial / "index.json", index, indent=None)
-        sync_tree(partial)
+def _convert(jobs: Sequence[_Job], workers: int, show: meter.Show) -> None:
+    """Makes the shards of sources, all parts of all of them by the same workers."""
+    with contextlib.ExitStack() as stack:
+        for job in jobs:
+            stack.enter_context(locked(job.making, folder=False))
+            for left in job.folder.parent.glob(f"{job.name}-*.parts"):  # of files or a config that are no more
+                if left != job.making and re.fullmatch(r"[0-9a-f]{16}\.parts", left.name.removeprefix(f"{job.name}-")):
+                    shutil.rmtree(left, ignore_errors=True)
+            job.making.mkdir(parents=True, exist_ok=True)
+            # A start after this one has been killed need not hash the files again.
+            origins.save(_known(job.name, job.folder.parent), job.found)
         try:
-            os.replace(partial, folder)
-            sync(folder.parent)
-        except OSError:  # another process was faster; its result is the same
-            if not (folder / "index.json").is_file():
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            thresholds = {job.name: int(job.config.holdout * 2**64) for job in jobs}
+            _work([part for job in jobs for part in job.parts(thresholds[job.name])], workers, show)
+            # A draw may hold out nothing of a small source, or all of it.
+            again = {job.name: _threshold(job, thresholds[job.name]) for job in jobs}
+            _work([p for j in jobs if again[j.name] != thresholds[j.name] for p in j.parts(again[j.name])], 1, show)
+            for job in jobs:
+                _finish(job, again[job.name])
+        except BaseException:
+            for job in jobs:
+                if not any(job.making.glob("part-*.json")):
+                    shutil.rmtree(job.making, ignore_errors=True)
+                    if not (job.folder / "index.json").is_file():
+                        _known(job.name, job.folder.parent).unlink(missing_ok=True)
+            raise
+
+
+def _work(parts: Sequence[Part], workers: int, show: meter.Show) -> None:
+    """Converts the parts that are not done yet."""
+    done = {(part.name, part.number) for part in parts if part.is_done}
+    left = [part for part in parts if (part.name, part.number) not in done]
+    if not left:
+        return
+    total, before = sum(part.size for part in parts), sum(p.size for p in parts if (p.name, p.number) in done)
+    with meter.metered(total, before, show) as file:
+        todo = (dataclasses.replace(part, meter=file, cell=cell) for cell, part in enumerate(left))
+        collections.deque(ordered(convert.convert, todo, min(workers, len(left)), _AHEAD), 0)
+
+
+def _told(job: _Job, threshold: int) -> Iterator[Mapping[str, Any]]:
+    """What the parts of a source say, in their order."""
+    for part in job.parts(threshold):
+        yield load_json(part.about)
+
+
+def _threshold(job: _Job, drawn: int) -> int:
+    """The bound of draws below which documents are held out: the config's, or one that leaves some on either side."""
+    if not drawn:
+        return drawn
+    held = trained = 0
+    low, high = 1 << 64, -1
+    for about in _told(job, drawn):
+        held, trained = held + about["splits"]["heldout"]["documents"], trained + about["splits"]["train"]["documents"]
+        low, high = min(low, about["draws"][0]), max(high, about["draws"][1])
+    if held and trained or not held + trained:
+        return drawn
+    if low == high:
+        return 0
+    return low + 1 if not held else high
+
+
+def _finish(job: _Job, threshold: int) -> None:
+    """Makes the finished folder of a source whose parts are done.
+
+    Raises:
+      UserError: too many broken lines, or nothing to train on; the parts are gone then.
+    """
+    index = _index(job, threshold)
+    try:
+        _check(job, index)
+    except UserError:
+        shutil.rmtree(job.making, ignore_errors=True)
+        _known(job.name, job.folder.parent).unlink(missing_ok=True)
+        raise
+    write_json(job.making / "index.json", {k: v for k, v in index.items() if k not in ("read", "first")}, indent=None)
+    sync_tree(job.making)
+    os.replace(job.making, job.folder)
+    sync(job.folder.parent)
+    for file in job.folder.glob("part-*.json"):
+        file.unlink()
+
+
+def _index(job: _Job, threshold: int) -> dict[str, Any]:
+    splits = {split: {"documents": 0, "bytes": 0} for split in SPLITS}
+    sequence, skipped = convert.Ordered(), collections.Counter[str]()
+    left_out, broken, read, first = [job.left_out], 0, 0, ""
+    low, high = 1 << 64, -1
+    for about in _told(job, threshold):
+        for split in SPLITS:
+            for key in ("documents", "bytes"):
+                splits[split][key] += about["splits"][split][key]
+        sequence.join(*about["sequence"])
+        skipped.update(about["skipped"])
+        left_out.append(inventory.left_out_of(about["left_out"]))
+        low, high = min(low, about["draws"][0]), max(high, about["draws"][1])
+        broken, read, first = broken + about["broken"], read + about["read"], first or about["first_broken"]
+    return {
+        **splits,
+        "digest": sequence.digest,
+        "config": fingerprint(dataclasses.asdict(job.config)),
+        "broken_lines": broken,
+        "skipped": dict(sorted(skipped.items())),
+        "alone": job.config.holdout > 0 and low == high,
+        "files": {"count": len(job.found), "bytes": sum(origin.size for origin in job.found)},
+        "left_out": inventory.joined(left_out).as_json(),
+        "origins": [origin.row for origin in job.found],
+        "read": read,
+        "first": first,
+    }
+
+
+def _check(job: _Job, index: Mapping[str, Any]) -> None:
+    name, broken, read = job.name, index["broken_lines"], index["read"]
+    if broken > job.config.max_broken_share * read:
+        raise UserError(
+            f"source '{name}': {broken} of {read} lines are broken, the first is {index['first']}; mend them or raise "
+            f"sources.{name}.max_broken_share"
+        )
+    if not index["train"]["documents"]:
+        left_out = inventory.left_out_of(index["left_out"])
+        why = f": left out are {left_out}" if left_out else ""
+        raise UserError(f"source '{name}' ({job.config.path}) has no documents to train on{why}")

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import grain
 import numpy as np
 
+from kanana_jax.data.read import summary
 from kanana_jax.data.read.sources import PreparedSource
 from kanana_jax.data.stream.encode import Encoder
 from kanana_jax.data.stream.lanes import (
@@ -206,8 +207,7 @@ def data_report(lanes: Position, sources: Mapping[str, PreparedSource]) -> dict[
             "documents_total": source.documents("train"),
             **totals,
             "epochs": round(epochs, 4),
-            "broken_lines": source.index["broken_lines"],
-            "skipped": source.index.get("skipped", {}),
+            **summary.about(source),
         }
         report["documents"] += totals["documents"]
         report["kept"] += totals["kept"]

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 import zstandard
 
-from kanana_jax.data.read import records, sources
+from kanana_jax.data.read import convert, records, sources
 from kanana_jax.data.read.record import Broken
 from kanana_jax.errors import ConfigError, UserError
 
@@ -28,7 +28,7 @@ def _stored(prepared, split="train"):
 
 
 def test_many_small_shards_hold_every_document_once_in_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "SHARD_BYTES", 2000)
+    monkeypatch.setattr(convert, "SHARD_BYTES", 2000)
     (tmp_path / "a.jsonl").write_bytes(BODY)
     prepared = _prepare(tmp_path / "a.jsonl", tmp_path, holdout=0.1)
     assert len(list(prepared.folder.glob("train-*"))) > 5

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kanana_jax.data.arrays import characters
-from kanana_jax.data.filters import language
+from kanana_jax.data.read import language
 
 TEXTS = {
     "ko": "오늘은 날씨가 맑아서 강가를 따라 오래 걸었다. 길가에는 작은 꽃이 피어 있었고 아이들이 뛰어놀았다.",

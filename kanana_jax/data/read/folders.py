@@ -1,0 +1,161 @@
+"""A folder of somebody's documents as sources: which files belong together, and what language they are in.
+
+* A sub-folder whose name is a language's (`ko`, `jpn`, `pt-BR`) is a source in that language; where it holds nothing
+  but up to `MAX_PARTS` sub-folders, each of these is a source (`ko_law`, `ko_web`).
+* A sub-folder of another name (`code`, `reports`) is a source in the language that most of a sample is in, by CLD2.
+* Files beside them, or a flat folder, are a source for each language of a sample; each document goes to one of them.
+"""
+
+import collections
+import dataclasses
+import glob
+import itertools
+import pathlib
+import re
+from collections.abc import Iterator, Sequence
+
+from kanana_jax import languages
+from kanana_jax.data.read import language, records
+from kanana_jax.data.read.inventory import LeftOut, walk
+from kanana_jax.data.read.origins import Origin, stamp_of
+from kanana_jax.errors import UserError
+
+MAX_PARTS = 12
+# Documents by which a language is told, and the least share of them that makes a language of a flat folder.
+_FILES, _PER_FILE, _LEAST = 40, 5, 0.1
+_LONG = 4 << 20  # bytes of a document that is not worth reading for it
+_CHARACTERS = 5000
+_OTHERWISE = "en"
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """A source.
+
+    Attributes:
+      path, lang, among: as in `SourceConfig`.
+      files, bytes: how much there is, as files.
+    """
+
+    path: str
+    lang: str
+    files: int
+    bytes: int
+    among: tuple[str, ...] = ()
+
+
+def groups(place: str | pathlib.Path) -> tuple[dict[str, Group], list[str]]:
+    """The sources of a folder or file by name, and sentences on what was decided or left out.
+
+    Raises:
+      UserError: there is nothing to read, or CLD2 is needed and not installed.
+    """
+    root = pathlib.Path(place).expanduser()
+    if not root.exists():
+        raise UserError(f"{place} is not there: name a folder of documents, or one file")
+    notes: list[str] = []
+    found: dict[str, Group] = {}
+    loose, left_out = ([root], LeftOut()) if root.is_file() else walk(root, records.is_known, below=False)
+    for folder in [] if root.is_file() else sorted(f for f in root.iterdir() if f.is_dir() and f.name[0] != "."):
+        for name, group in _of_folder(folder, root, notes):
+            found[_unused(name, found)] = group
+    if loose:
+        path, prefix = (str(pathlib.Path(glob.escape(str(root))) / "*"), "files_") if found else (str(root), "")
+        for lang, group in _of_files(path, loose, notes):
+            found[_unused(prefix + lang, found)] = group
+    elif left_out:
+        notes.append(f"{root}: left out are {left_out}")
+    if not found:
+        nothing = "; ".join(notes) or "it is empty"
+        raise UserError(f"{place} has no documents to read: {nothing}; known are {records.endings()}")
+    return found, notes
+
+
+def _of_folder(folder: pathlib.Path, root: pathlib.Path, notes: list[str]) -> Iterator[tuple[str, Group]]:
+    name = folder.relative_to(root).as_posix()
+    if folder.is_symlink():
+        notes.append(f"{name}/ is a link, which is not followed: name its folder instead")
+        return
+    files, left_out = walk(folder, records.is_known)
+    if not files:
+        notes.append(f"{name}/ has no documents: {f'left out are {left_out}' if left_out else 'it is empty'}")
+        return
+    if not languages.is_known(folder.name):
+        lang, why = _majority(files)
+        notes.append(f"{name}/ is no language code; its documents are taken as '{lang}' ({why})")
+        yield _named(name), _group(folder, lang, files)
+        return
+    lang = languages.tag(folder.name)
+    parts = [part for part in sorted(folder.iterdir()) if part.is_dir() and not part.name.startswith(".")]
+    inside = {part: [file for file in files if file.is_relative_to(part)] for part in parts}
+    if 1 < len(parts) <= MAX_PARTS and all(inside.values()) and sum(map(len, inside.values())) == len(files):
+        for part in parts:
+            yield f"{_named(name)}_{_named(part.name)}", _group(part, lang, inside[part])
+    else:
+        yield _named(name), _group(folder, lang, files)
+
+
+def _of_files(path: str, files: Sequence[pathlib.Path], notes: list[str]) -> Iterator[tuple[str, Group]]:
+    counts = _languages(files)
+    read = sum(counts.values())
+    among = tuple(lang for lang, n in counts.most_common() if lang and n >= _LEAST * read) or (_OTHERWISE,)
+    size = sum(file.stat().st_size for file in files)
+    total = sum(counts[lang] for lang in among) or 1
+    told = ", ".join(f"{lang} {counts[lang]}" for lang in among)
+    notes.append(f"{len(files):,} files without a folder of a language: of {read} sampled documents CLD2 says {told}")
+    for lang in among:
+        share = counts[lang] / total if len(among) > 1 else 1.0
+        yield lang, Group(path, lang, round(len(files) * share), round(size * share), among if len(among) > 1 else ())
+
+
+def _group(folder: pathlib.Path, lang: str, files: Sequence[pathlib.Path]) -> Group:
+    return Group(str(folder), lang, len(files), sum(file.stat().st_size for file in files))
+
+
+def _majority(files: Sequence[pathlib.Path]) -> tuple[str, str]:
+    """The language of most of a sample, and how that is known."""
+    try:
+        counts = _languages(files)
+    except UserError:
+        return _OTHERWISE, "CLD2, which tells languages, is not installed"
+    lang, count = next(((lang, n) for lang, n in counts.most_common() if lang), ("", 0))
+    if not lang:
+        return _OTHERWISE, "CLD2 finds no language in a sample"
+    return lang, f"{count} of {sum(counts.values())} sampled documents, by CLD2"
+
+
+def _languages(files: Sequence[pathlib.Path]) -> collections.Counter[str]:
+    """Documents of a sample by language; those in none that is known under ''.
+
+    Raises:
+      UserError: CLD2 is not installed.
+    """
+    language.detect("")
+    counts: collections.Counter[str] = collections.Counter()
+    step = max(len(files) / _FILES, 1.0)
+    for file in (files[int(at * step)] for at in range(min(len(files), _FILES))):
+        for text in _texts(file):
+            shares = language.detect(text[:_CHARACTERS])
+            counts[next(iter(shares), "")] += 1
+    return counts
+
+
+def _texts(file: pathlib.Path) -> list[str]:
+    """The first texts of a file; none where it cannot be read, of which the conversion tells."""
+    origin = Origin(str(file), str(file), stamp=stamp_of(file))
+    if records.is_document(origin, "") and origin.size > _LONG:
+        return []
+    try:
+        items = itertools.islice(records.documents_of(origin, source=""), _PER_FILE)
+        return [item["text"] for item in items if isinstance(item, dict)]
+    except UserError:
+        return []
+
+
+def _named(name: str) -> str:
+    """A name that can be a key of a config."""
+    return re.sub(r"\W+", "_", name).strip("_") or "folder"
+
+
+def _unused(name: str, used: dict[str, Group]) -> str:
+    return next(n for n in itertools.chain([name], (f"{name}_{i}" for i in itertools.count(2))) if n not in used)

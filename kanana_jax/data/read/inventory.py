@@ -1,0 +1,154 @@
+"""What lies at a path: files that can be read, and those that are left out, by reason and with their names."""
+
+import dataclasses
+import os
+import pathlib
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+FIRST = 5  # names that are told of each reason
+HIDDEN = "hidden"
+UNKNOWN = "of an unknown type"
+OUTSIDE = "a link out of the folder, which is not followed"
+NOWHERE = "a link that leads nowhere"
+SPECIAL = "neither file nor folder"
+LOCKED = "not readable by this user"
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """How many files or documents were left out for each reason, and the first names.
+
+    Attributes:
+      reasons: reason → number and the first `FIRST` names, in the order of reading.
+    """
+
+    reasons: Mapping[str, tuple[int, tuple[str, ...]]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        return sum(count for count, _ in self.reasons.values())
+
+    def __bool__(self) -> bool:
+        return bool(self.reasons)
+
+    def __str__(self) -> str:
+        """A half-sentence: `40 files (x.exe, y.exe, …): of an unknown type; 1 file (.a): hidden`."""
+        return "; ".join(self.sentences)
+
+    @property
+    def sentences(self) -> list[str]:
+        """A half-sentence for each reason, the most frequent first."""
+        ordered = sorted(self.reasons.items(), key=lambda item: (-item[1][0], item[0]))
+        return [
+            f"{count:,} file{'s' * (count > 1)} ({', '.join(names)}{', …' if count > len(names) else ''}): {reason}"
+            for reason, (count, names) in ordered
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """`{reason: {"files": n, "first": [name, …]}}`."""
+        return {reason: {"files": n, "first": list(names)} for reason, (n, names) in sorted(self.reasons.items())}
+
+
+def left_out_of(value: Mapping[str, Any]) -> LeftOut:
+    """`LeftOut.as_json` read again."""
+    return LeftOut({reason: (about["files"], tuple(about["first"])) for reason, about in value.items()})
+
+
+def joined(parts: Iterable[LeftOut]) -> LeftOut:
+    """The sum of several, the first names in their order."""
+    counts: dict[str, int] = {}
+    names: dict[str, list[str]] = {}
+    for part in parts:
+        for reason, (count, first) in part.reasons.items():
+            counts[reason] = counts.get(reason, 0) + count
+            names.setdefault(reason, []).extend(first)
+    return LeftOut({reason: (count, tuple(names[reason][:FIRST])) for reason, count in counts.items()})
+
+
+class Counter:
+    """Counts what is left out."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._names: dict[str, list[str]] = {}
+
+    def add(self, reason: str, name: str) -> None:
+        self._counts[reason] = self._counts.get(reason, 0) + 1
+        first = self._names.setdefault(reason, [])
+        if len(first) < FIRST:
+            first.append(name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+
+    @property
+    def result(self) -> LeftOut:
+        return LeftOut({reason: (count, tuple(self._names[reason])) for reason, count in self._counts.items()})
+
+
+def walk(
+    folder: pathlib.Path, known: Callable[[str], bool], *, below: bool = True
+) -> tuple[list[pathlib.Path], LeftOut]:
+    """The files of a folder and of those below it, in the order of their names, and what is left out.
+
+    A link to a file that lies in the folder is that file; linked folders are not entered, since what they hold is
+    either found by its own name or lies outside.
+
+    Args:
+      known: whether a file of this name can be read.
+      below: also in folders below it.
+    """
+    counter, found = Counter(), list[pathlib.Path]()
+    root = os.path.realpath(folder)
+
+    def name_of(path: str) -> str:
+        return os.path.relpath(path, folder).replace(os.sep, "/")
+
+    for entry in _entries(str(folder), counter, name_of, below):
+        reason = _refusal(entry, root, known)
+        if reason is None:
+            found.append(pathlib.Path(entry.path))
+        elif reason:
+            counter.add(reason, name_of(entry.path))
+    return found, counter.result
+
+
+def _entries(folder: str, counter: Counter, name_of: Callable[[str], str], below: bool) -> Iterator[os.DirEntry[str]]:
+    """Everything below a folder but folders, depth first."""
+    stack = [_listed(folder, counter, name_of)]
+    while stack:
+        entry = next(stack[-1], None)
+        if entry is None:
+            stack.pop()
+        elif entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+            if below:
+                stack.append(_listed(entry.path, counter, name_of))
+        else:
+            yield entry
+
+
+def _listed(folder: str, counter: Counter, name_of: Callable[[str], str]) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return iter(sorted(entries, key=lambda entry: entry.name))
+    except PermissionError:
+        counter.add(LOCKED, f"{name_of(folder)}/")
+        return iter(())
+
+
+def _refusal(entry: os.DirEntry[str], root: str, known: Callable[[str], bool]) -> str | None:
+    """Why an entry is left out; None: it is not, empty: it is found by another name."""
+    if entry.name.startswith("."):
+        return HIDDEN
+    if entry.is_symlink():
+        real = os.path.realpath(entry.path)
+        if not os.path.exists(real):
+            return NOWHERE
+        if os.path.commonpath([real, root]) != root:
+            return OUTSIDE
+        if os.path.isdir(real):
+            return ""
+    elif not stat.S_ISREG(entry.stat().st_mode):
+        return SPECIAL
+    if not known(entry.name):
+        return UNKNOWN
+    return None if os.access(entry.path, os.R_OK) else LOCKED
