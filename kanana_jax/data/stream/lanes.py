@@ -161,13 +161,7 @@ class LaneDataset(grain.IterDataset):
         return LaneIterator(self)
 
     def rows_of(self, name: str, state: SourceState | None) -> _SourceRows:
-        source = self.sources[name]
-        total = source.documents("train")
-        if total < self.lanes:
-            raise ConfigError(
-                f"source '{name}' has {total} documents, fewer than the {self.lanes} lanes: lower data.lanes"
-            )
-        documents, epoch = lane_documents(source, self.lane, self.lanes, self.shuffle_seed)
+        documents, epoch = lane_documents(self.sources[name], self.lane, self.lanes, self.shuffle_seed)
         if state is not None and state["epoch_documents"] != epoch:
             raise UserError(
                 f"source '{name}' has {epoch} documents in a lane, but had {state['epoch_documents']} when its "
@@ -195,8 +189,12 @@ def check_sources(sources: Mapping[str, PreparedSource], position: Position) -> 
 
 
 def lane_documents(source: PreparedSource, lane: int, lanes: int, seed: int) -> tuple[grain.MapDataset, int]:
-    """A lane's endless sequence of a source's records (bytes), shuffled anew each epoch, and an epoch's length."""
-    documents = grain.MapDataset.source(source.split("train"))[lane::lanes]
+    """A lane's endless sequence of a source's records (bytes), shuffled anew each epoch, and an epoch's length.
+
+    Of a source with fewer documents than lanes, some lanes read the same one.
+    """
+    split = source.split("train")
+    documents = grain.MapDataset.source(split)[lane % len(split) :: lanes]
     own_seed = (seed * 1_000_003 + sum(source.name.encode()) * 7919 + lane) % 2**31
     return documents.seed(own_seed).shuffle().repeat(), len(documents)
 

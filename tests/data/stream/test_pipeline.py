@@ -201,12 +201,17 @@ def test_errors(world, arguments, error, word):
         next(_stream(world, {"ko_news": 1.0}, **arguments))
 
 
-def test_fewer_documents_than_lanes_is_an_error(world, tmp_path):
+def test_fewer_documents_than_lanes_are_read_by_several(world, tmp_path):
     path = tmp_path / "a.jsonl"
-    path.write_text('{"id": "1", "text": "x"}\n')
+    path.write_text("".join(json.dumps({"id": str(n), "text": f"문서 {n}"}) + "\n" for n in range(3)))
     source = {"one": sources.prepare("one", sources.SourceConfig(str(path), "ko", holdout=0.0), tmp_path / "c")}
-    with pytest.raises(ConfigError, match="fewer than the 4 lanes"):
-        next(_stream((source, world[1]), {"one": 1.0}))
+    stream = _stream((source, world[1]), {"one": 1.0})
+    next(stream)
+    position = stream.get_state()
+    seen = pipeline.documents_seen(position, source, 0)["one"]
+    assert set(seen) == {"문서 0", "문서 1", "문서 2"}
+    assert [state["sources"]["one"]["epoch_documents"] for state in position.values()] == [1] * 4
+    stream.close()
 
 
 @pytest.mark.parametrize("lanes, word", [(2, "documents in a lane, but had"), (8, "lane 4 is not in the saved")])
