@@ -21,7 +21,7 @@ from kanana_jax.data.read.record import Record
 from kanana_jax.data.read.sources import PreparedSource
 from kanana_jax.data.stream import mixture, packing
 from kanana_jax.data.stream.encode import Encoder, Example
-from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.errors import UserError
 
 Judge = Callable[[Record], Verdict]
 
