@@ -38,6 +38,7 @@ if not __package__:  # run as a script from a clone, where nothing may be instal
         sys.modules[name] = importlib.util.module_from_spec(found)
         found.loader.exec_module(sys.modules[name])
 
+from kanana_jax import REPOSITORY  # noqa: E402
 from kanana_jax.errors import ConfigError, UserError  # noqa: E402
 
 from . import gcloud, inputs, supervise  # noqa: E402
@@ -142,6 +143,11 @@ def _job(options: argparse.Namespace, rest: Sequence[str]) -> gcloud.Job:
 
 
 def _revision(name: str) -> str:
+    if not (ROOT / "setup.py").is_file():  # an installed package, perhaps in somebody else's repository
+        raise UserError(
+            f"the hosts get the committed code of a clone, and {ROOT} is an installed package: run `git clone "
+            f"{REPOSITORY}`, then `kanana launch` of that clone or `python launch/tpu.py` in it"
+        )
     code, text = _call(["git", "-C", str(ROOT), "rev-parse", name])
     if code:
         raise UserError(f"git knows no revision '{name}' in {ROOT}: run from a clone, and commit what is to run")

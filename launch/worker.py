@@ -13,7 +13,6 @@ import os
 import pathlib
 import secrets
 import selectors
-import shutil
 import signal
 import socket
 import subprocess
@@ -36,6 +35,7 @@ if not __package__:  # run as a script from a clone, where nothing may be instal
         found.loader.exec_module(sys.modules[name])
 
 import kanana_jax  # noqa: E402
+from kanana_jax import files  # noqa: E402
 from kanana_jax.errors import ConfigError, UserError  # noqa: E402
 from kanana_jax.parallel import heartbeat, line, watch  # noqa: E402
 
@@ -78,14 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _keep(log: pathlib.Path, folder: str, name: str) -> None:
     """Copies the log to where it outlives the machine; a failure there does not change how the run has ended."""
     try:
-        if "://" in folder:
-            from etils import epath  # on hosts alone, where the package is installed
-
-            to = epath.Path(folder) / name
-            to.write_bytes(log.read_bytes())
-        else:
-            pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(log, pathlib.Path(folder) / name)
+        kept = files.place(folder)  # a folder, or an address
+        kept.mkdir(parents=True, exist_ok=True)
+        (kept / name).write_bytes(log.read_bytes())
     except Exception as error:  # of whichever library reaches the bucket
         print(f"worker: the log could not be kept in {folder} ({error})", file=sys.stderr)
 

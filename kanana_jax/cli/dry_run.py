@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from kanana_jax.data.read import outputs, records, sources
 from kanana_jax.data.tokens.tokenizer import holds_tokenizer, load_tokenizer
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import read_json
+from kanana_jax.files import is_remote, read_json
 from kanana_jax.models import counts
 from kanana_jax.parallel.mesh import make_mesh
 from kanana_jax.plan import estimate
@@ -83,7 +83,10 @@ def check(config: Any, overrides: Sequence[str], file: str, workdir: pathlib.Pat
 
 def _place(made: Check, config: Any, workdir: pathlib.Path) -> None:
     made.tried(workdir_files.check_place, workdir)
-    if not workdir.exists():
+    if is_remote(workdir):
+        found = made.tried(workdir_files.check_unchanged, config, workdir)
+        made.tell("workdir", f"{workdir} ({'resumed' if found and found[0] else 'new'})")
+    elif not workdir.exists():
         above = next((folder for folder in workdir.absolute().parents if folder.exists()), workdir)
         if not os.access(above, os.W_OK | os.X_OK):
             made.refuse(f"--workdir {workdir} cannot be made: {above} is not yours to write in")
@@ -127,7 +130,10 @@ def _found(name: str, source: sources.SourceConfig, workdir: pathlib.Path, index
     if source.path.startswith(records.ADDRESSES):
         records.check_address(source.path)
         return "read when the run starts"
-    files = [pathlib.Path(origin.path) for origin in records.find(source.path, source.format)]
+    found = records.find(source.path, source.format)
+    if any(origin.is_address for origin in found):
+        return f"{len(found):,} in a bucket"
+    files = [pathlib.Path(origin.path) for origin in found]
     inside = [f for file in files for f in ([file] if file.is_file() else file.rglob("*")) if f.is_file()]
     unreadable = next((file for file in inside if not os.access(file, os.R_OK)), None)
     if unreadable is not None:

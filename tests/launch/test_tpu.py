@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -138,6 +139,17 @@ def test_missing_documents_are_named_before_anything_is_asked_for(tools):
         assert f"gs://my-bucket/missing/{name}" in done.stderr
     calls = [json.loads(line) for line in (tools / "calls").read_text().splitlines()]
     assert {tuple(call[:2]) for call in calls} == {("storage", "ls")}
+
+
+def test_an_installed_package_packs_nobody_elses_repository(tools, tmp_path):
+    """Its folder may lie in a repository of the user's, whose code is not what should run."""
+    installed = tmp_path / "site-packages"
+    shutil.copytree(ROOT / "kanana_jax", installed / "kanana_jax", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("launch", "configs"):
+        shutil.copytree(ROOT / folder, installed / "kanana_jax" / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    code = f"import sys; sys.path.insert(0, {str(installed)!r}); from kanana_jax.launch import tpu; sys.exit(tpu.main())"
+    done = _tpu(tools, "run", *SMALL, "--dry-run", command=("-c", code))
+    assert done.returncode == 1 and "is an installed package: run `git clone" in done.stderr, done.stderr
 
 
 def test_an_override_of_a_place_is_looked_for(tools):

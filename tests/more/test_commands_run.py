@@ -1,0 +1,114 @@
+"""The commands of README and guides, executed in their order, small; what is not executed is named with its reason.
+
+make check-more        or: pytest -m more -s tests/more/test_commands_run.py
+"""
+
+import gzip
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import commands
+import pytest
+from conftest import ROOT
+
+from kanana_jax.data import microworld
+
+pytestmark = pytest.mark.more
+# How a command begins → why it is not executed.
+LEFT_OUT = {
+    ("make",): "builds the environment that this runs in",
+    ("kanana", "launch"): "needs a cloud account; tests/test_commands.py tries each with --dry-run",
+    ("kanana", "eval", "Llama-3.2-1B"): "needs a model and data sets of the reader's",
+    ("kanana", "plan"): "compiles for minutes; tests/plan compiles small stages",
+    ("python", "benchmarks/"): "measures for minutes to hours; docs/results has the figures",
+    ("python", "launch/local.py"): "tests/multiprocess starts the same processes",
+}
+# What makes a run of a config small, by its file.
+SMALL = {
+    "configs/real.py": [
+        *(f"--config.{stage}.train.{key}" for stage in ("stage1", "stage2") for key in ("tokens=4096", "seq_len=128")),
+        *(f"--config.{stage}.train.batch_tokens=1024" for stage in ("stage1", "stage2")),
+        *("--config.tokenizer.vocab_size=600", "--config.stage1.model.vocab_size=600"),
+        *(
+            "--config.stage1.model.embed_dim=32",
+            "--config.stage1.model.mlp_dim=64",
+            "--config.stage1.model.num_layers=2",
+        ),
+        *("--config.evaluation.max_bytes=2000", "--config.samples.max_new_tokens=4"),
+    ]
+}
+
+
+def _why_not(words: tuple[str, ...]) -> str | None:
+    if "--memory" in words or commands.is_sketch(words):
+        return "words are left out of it" if commands.is_sketch(words) else None
+    for beginning, why in LEFT_OUT.items():
+        if all(word.startswith(begin) for word, begin in zip(words, beginning)) and len(words) >= len(beginning):
+            return why
+    return None
+
+
+def _small(words: tuple[str, ...], folder: pathlib.Path) -> list[str]:
+    """The command on the documents, configs and sizes of this test."""
+    made: list[str] = []
+    for word in words[1:]:
+        if word.startswith("results/") and "*" in word:
+            made += sorted(str(file.relative_to(folder)) for file in folder.glob(word))
+        elif word in ("tiny", "configs/tiny.py"):
+            made.append(f"{ROOT}/configs/tiny.py:test")
+        else:
+            word = word.replace("/path/to/documents", str(folder / "documents"))
+            made.append(f"{ROOT}/{word}" if word.startswith("configs/") else word)
+    file = (commands.configs(words) or "").partition(":")[0]
+    made += SMALL.get(file, []) if words[1] == "run" else []
+    made += ["--limit", "2"] if words[1] == "eval" and "--tasks" in words else []
+    if "--workers" in made:
+        made[made.index("--workers") + 1] = "2"
+    return made
+
+
+def _documents(folder: pathlib.Path) -> None:
+    """Documents, a crawl and an evaluation set, as the guides name them."""
+    world = microworld.World.create(0, 400)
+    for lang in ("ko", "en"):
+        (folder / "documents" / lang).mkdir(parents=True)
+        for kind in ("news", "encyclopedia"):
+            for record in microworld.documents(world, kind, lang, 60):
+                name = record["id"].replace("/", "_")
+                (folder / "documents" / lang / f"{name}.txt").write_text(record["text"] * 2)
+    (folder / "web").mkdir()
+    records = [r for kind in ("news", "noise") for r in microworld.documents(world, kind, "ko", 80)]
+    with gzip.open(folder / "web/crawl.jsonl.gz", "wt") as stream:
+        stream.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    (folder / "test.jsonl").write_text(json.dumps({"question": "What is six times seven?", "answer": "42"}) + "\n")
+    (folder / "results").mkdir()
+
+
+def test_commands_of_the_documents_run(tmp_path):
+    _documents(tmp_path)
+    stages = "--config.stages=stage1,stage2"  # those that the guides evaluate
+    first = commands.Command("here", ("kanana", "run", "--config", "tiny", "--workdir", "runs/tiny", stages), True)
+    shown = [first, *(c for c in commands.of_documents() if c.whole)]
+    failed, run = [], 0
+    for command in shown:
+        why = _why_not(command.words)
+        if why is not None:
+            print(f"not executed ({why}): {command}")
+            continue
+        arguments = _small(command.words, tmp_path)
+        done = subprocess.run(
+            [sys.executable, "-m", "kanana_jax", *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+            capture_output=True,
+            text=True,
+        )
+        run += 1
+        print(f"exit {done.returncode}: {command}")
+        if done.returncode:
+            failed.append(f"{command}\n  as: kanana {' '.join(arguments)}\n  {done.stderr.strip().splitlines()[-1:]}")
+    assert not failed, "\n".join(failed)
+    assert run > 10
