@@ -75,7 +75,7 @@ def _loaded(file: str, overrides: Sequence[str]) -> Any:
 
     try:
         config = read_config_file(file)
-    except ConfigError as error:  # it may need what the hosts alone have
+    except UserError as error:  # it may need what the hosts alone have
         raise UserError(str(error)) from error
     with config.unlocked(), config.ignore_type():
         for override in overrides:

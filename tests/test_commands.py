@@ -15,7 +15,7 @@ from kanana_jax.launch import tpu, worker
 
 from kanana_jax import cli
 from kanana_jax.config import read_config_file
-from kanana_jax.errors import ConfigError
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.recipe import config as recipe_config
 
 FOUND = [*commands.of_documents(), *commands.of_docstrings()]
@@ -106,7 +106,7 @@ def _loaded(config: str):
         try:
             file = commands.as_path(value)
             return read_config_file(f"{file}:{value.partition(':')[2]}" if ":" in value else str(file))
-        except ConfigError:
+        except UserError:
             continue
     return None
 
