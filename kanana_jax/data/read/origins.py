@@ -17,10 +17,10 @@ from kanana_jax.data.extract.files import project_files
 from kanana_jax.files import write_json
 
 _THREADS = 4  # that hash files at once
-_BLOCK = 4 << 20
+_BLOCK, _AT_ONCE = 4 << 20, 1000
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Origin:
     """A file, a folder of LaTeX, or an address.
 
@@ -132,8 +132,8 @@ def identify(
             return dataclasses.replace(origin, digest=old.digest)
         return dataclasses.replace(origin, digest=_digest_of(pathlib.Path(origin.path), tick))
 
-    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(digest, found))
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:  # a future is larger than an origin
+        return [one for at in range(0, len(found), _AT_ONCE) for one in pool.map(digest, found[at : at + _AT_ONCE])]
 
 
 def is_unchanged(origin: Origin) -> bool:
