@@ -210,13 +210,12 @@ class _Page:
     def _edge(self, i: int, strictly: bool) -> float:
         """Right edge of the column of line `i`, from the lines around it and, unless `strictly`, the typical layout."""
         line = self.lines[i]
-        around = [line.end]
-        for step in (-1, 1):
-            for k in range(1, 5):
-                other = self.lines[i + step * k] if 0 <= i + step * k < len(self.lines) else None
-                if other is None or other.page != line.page or abs(other.start - line.start) > 3 * line.em:
+        page, start, em, around = line.page, line.start, max(line.em, 1e-6), [line.end]
+        for near in (self.lines[max(0, i - 4) : i][::-1], self.lines[i + 1 : i + 5]):
+            for other in near:
+                if other.page != page or abs(other.start - start) > 3 * line.em:
                     break
-                if not 1 / _GROWN < other.em / max(line.em, 1e-6) < _GROWN:
+                if not 1 / _GROWN < other.em / em < _GROWN:
                     break
                 around.append(other.end)
         edge = max(around)

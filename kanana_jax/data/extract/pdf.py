@@ -109,8 +109,8 @@ class _Places:
         found = self._rectangle
         if place < 0 or not self._pdfium.FPDFText_GetLooseCharBox(self._page, place, ctypes.byref(found)):
             return None
-        box = Box(found.left, found.bottom, found.right, found.top)
-        return box if box.right > box.left and box.top > box.bottom else None
+        left, bottom, right, top = found.left, found.bottom, found.right, found.top
+        return Box(left, bottom, right, top) if right > left and top > bottom else None
 
     def is_fixed(self, at: int) -> bool:
         """Returns whether a character's font has letters of one width, as it says of itself or by its name."""

@@ -6,9 +6,13 @@ spaces, yet many pages break lines inside words: what the document has in the mi
 
 import math
 import re
+import string
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+
+from kanana_jax.data.arrays import characters
 from kanana_jax.data.extract.markup import words
 
 _UNSPACED = r"\u2e80-\u2fff\u3005-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -18,7 +22,6 @@ _HANGUL = re.compile(r"[\uac00-\ud7a3]")
 _MIXED = re.compile(f"[{_UNSPACED}]( ?)(?=[A-Za-z0-9(/~])|[A-Za-z0-9)]( ?)(?=[{_UNSPACED}])")
 _WORD = re.compile(r"[^\W_]+")
 _COMPOUND = re.compile(r"(?<![^\W\d_])[^\W\d_]+(?:-[^\W\d_]+)+")
-_LETTER, _DIGIT, _GAP = re.compile("[A-Za-z]"), re.compile("[0-9]"), re.compile(r"(?=(\S) (\S))")
 _PATH = re.compile(r"[^/\s]{0,200}/\S*[/=&?_-]$|\S*://\S*\.$")
 _PATH_PART = re.compile(r"\w\S{0,60}[/._=&%~#?-]\w|//\w")
 _OPENERS, _CLOSERS = "([{「『（［【〈《", ")]}」』）］】〉》”’,.;:!?、。，．"
@@ -51,20 +54,23 @@ class Spacing:
         self.parted: Counter[str] = Counter()
         habits: Counter[bool] = Counter()
         korean: list[str] = []
+        inner: list[str] = []
         for text in texts:
-            self.words.update(word.lower() for word in text.split()[1:-1])
+            inner += text.lower().split()[1:-1]
             if "-" in text:
                 self.compounds.update(found.lower() for found in _COMPOUND.findall(text))
             if _HANGUL.search(text):
                 korean.append(text)
             elif _WIDE.search(text):
                 habits.update(bool(m[1] or m[2]) for m in _MIXED.finditer(text))
-        self._count_pairs(korean)
+        self.words.update(inner)
+        self._count_pairs("\n".join(korean))
         self.mixed = " " if habits[True] > habits[False] else ""
         hangul = [is_spaced for text, is_spaced in zip(texts, spaced) if _HANGUL.match(text[-1:])]
         # Files that keep the space at line ends say by its absence that a word goes on.
         self.tells = sum(hangul) > 0.2 * len(hangul)
         self._prior = 0.0
+        self._known: dict[tuple[str, str], float] = {}
         evidence = [] if self.tells else [self._evidence(a, b) for a, b in breaks if _is_korean(a[-1], b[0])]
         for _ in range(_ROUNDS if evidence else 0):
             share = sum(_sigmoid(self._prior + e) for e in evidence) / len(evidence)
@@ -103,20 +109,28 @@ class Spacing:
     def _count(self, word: str) -> int:
         return self.words[word.lower()]
 
-    def _count_pairs(self, texts: Sequence[str]) -> None:
-        joined: Counter[tuple[str, str]] = Counter()
-        parted: Counter[tuple[str, str]] = Counter()
-        for text in texts:
-            kinds = _DIGIT.sub("0", _LETTER.sub("a", text))
-            joined.update(zip(kinds, kinds[1:]))
-            parted.update(_GAP.findall(kinds))
-        for pairs, into in ((joined, self.joined), (parted, self.parted)):
-            for (a, b), n in pairs.items():
-                if a != " " and b != " ":
+    def _count_pairs(self, lines: str) -> None:
+        codes = _kinds(characters.code_points(lines))
+        blank = (codes[1:-1] == ord(" ")).nonzero()[0]
+        for first, second, into, apart in (
+            (codes[:-1], codes[1:], self.joined, " \n"),
+            (codes[blank], codes[blank + 2], self.parted, string.whitespace + "\u3000\xa0"),
+        ):
+            pairs, counts = np.unique(first.astype(np.uint64) << np.uint64(32) | second, return_counts=True)
+            for pair, n in zip(pairs.tolist(), counts.tolist()):
+                a, b = chr(pair >> 32), chr(pair & 0xFFFFFFFF)
+                if a not in apart and b not in apart:
                     for key in (a + b, f"{a}*", f"*{b}", "**"):
                         into[key] += n
 
     def _evidence(self, before: str, after: str) -> float:
+        """By how much more likely a break lies inside a word, see `_weighed`; every break is asked about twice."""
+        found = self._known.get((before, after))
+        if found is None:
+            found = self._known[before, after] = self._weighed(before, after)
+        return found
+
+    def _weighed(self, before: str, after: str) -> float:
         """By how much more likely a break lies inside a word, in logarithms: by its two characters and its two pieces.
 
         The characters are taken for independent (naive Bayes) as far as the pair is rare.
@@ -148,7 +162,15 @@ def _is_korean(a: str, b: str) -> bool:
 
 
 def _kind(c: str) -> str:
-    return _DIGIT.sub("0", _LETTER.sub("a", c))
+    return c if not c.isascii() else "0" if c.isdigit() else "a" if c.isalpha() else c
+
+
+def _kinds(codes: np.ndarray) -> np.ndarray:
+    """`_kind` of code points, `[N]`."""
+    kinds = np.arange(128, dtype=codes.dtype)
+    for c in range(128):
+        kinds[c] = ord(_kind(chr(c)))
+    return np.where(codes < 128, kinds.take(np.minimum(codes, 127)), codes)
 
 
 def _sigmoid(x: float) -> float:
