@@ -51,18 +51,11 @@ def get_config(arg: str = "top,0"):
     c.sources = ConfigDict(sort_keys=False)
     c.filters = {}
     for lang in ("ko", "en"):
-        pages = PAGES if arm in ARMS else "count=24000"
-        c.sources[f"{lang}_web"] = dict(path=f"microworld://web/{lang}?{pages}", lang=lang, holdout=0.0)
+        filtering.add_sources(c, lang, PAGES if arm in ARMS else "count=24000")
         if arm in ARMS and (name := ARMS[arm][lang]) != "whole":
             rules = dict(score=dict(signal="quality.good", **bounds(name, lang)))
             c.filters[f"{lang}_web"] = dict(rules=rules, quality=dict(good=dict(path=filtering.MODEL)))
-        for kind in filtering.CLEAN:
-            path = f"microworld://{kind}/{lang}?count=300&start=50000"
-            c.sources[f"{lang}_{kind}"] = dict(path=path, lang=lang, holdout=0.9)
-    c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1)
-    c.runtime = dict(attention="auto", scan_layers=False)
-    c.data = dict(lanes=4, workers="threads")
-    c.evaluation = dict(max_bytes=20_000, batch_size=16)
+    filtering.add_small_run(c)
     stage = dict(kind="pretrain", mixture=dict(ko_web=0.5, en_web=0.5))
     if arm in ARMS:
         c.stages = ("annealed",)

@@ -46,6 +46,22 @@ def quality_model():
     return c
 
 
+def add_sources(c: ConfigDict, lang: str, pages: str) -> None:
+    """Adds the crawl's pages in a language, all for training, and clean documents of each kind, mostly held out."""
+    c.sources[f"{lang}_web"] = dict(path=f"microworld://web/{lang}?{pages}", lang=lang, holdout=0.0)
+    for kind in CLEAN:
+        path = f"microworld://{kind}/{lang}?count=300&start=50000"
+        c.sources[f"{lang}_{kind}"] = dict(path=path, lang=lang, holdout=0.9)
+
+
+def add_small_run(c: ConfigDict) -> None:
+    """Adds how a run on one machine's cores reads and evaluates."""
+    c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1)
+    c.runtime = dict(attention="auto", scan_layers=False)
+    c.data = dict(lanes=4, workers="threads")
+    c.evaluation = dict(max_bytes=20_000, batch_size=16)
+
+
 def get_config(arg: str = "heuristics,0"):
     arm, _, seed = arg.partition(",")
     if arm == "model":
@@ -70,16 +86,10 @@ def get_config(arg: str = "heuristics,0"):
     c.sources = ConfigDict(sort_keys=False)
     c.filters = {}
     for lang in ("ko", "en"):
-        c.sources[f"{lang}_web"] = dict(path=f"microworld://web/{lang}?count=24000", lang=lang, holdout=0.0)
+        add_sources(c, lang, "count=24000")
         if lang in filters[arm]:
             c.filters[f"{lang}_web"] = filters[arm][lang]
-        for kind in CLEAN:
-            path = f"microworld://{kind}/{lang}?count=300&start=50000"
-            c.sources[f"{lang}_{kind}"] = dict(path=path, lang=lang, holdout=0.9)
-    c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1)
-    c.runtime = dict(attention="auto", scan_layers=False)
-    c.data = dict(lanes=4, workers="threads")
-    c.evaluation = dict(max_bytes=20_000, batch_size=16)
+    add_small_run(c)
     c.stages = ("stage1",)
     optimizer = dict(learning_rate=4e-3, weight_decay=1e-4, schedule=dict(kind="multi_step", warmup_steps=30))
     c.stage1 = dict(

@@ -214,8 +214,8 @@ def _check(
     """Refuses a stage that names a source that is not there, or a stage that does not come before it."""
     for key, value in stage.references().items():
         if value in names and value not in earlier:
-            itself = "itself, and " if value == name else ""
-            raise ConfigError(f"config '{name}.{key}' is '{value}', {itself}which does not come before it in 'stages'")
+            why = "the stage itself: name one" if value == name else "which does not come before it: name one"
+            raise ConfigError(f"config '{name}.{key}' is '{value}', {why} before '{name}' in 'stages'")
     if not isinstance(stage, ReadingConfig):
         return
     mixture.normalised(stage.mixture, list(recipe.sources), f"{name}.mixture")

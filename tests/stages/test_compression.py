@@ -135,7 +135,8 @@ def test_what_cannot_be_is_told(run, tmp_path, change, told):
     [
         ("pruned.kind='distill'", "'pruned'.*kind 'distill' needs a section 'train'"),
         ("upscaled.start='scratch'", "'scratch' needs a model section"),
-        ("student.distill.teacher='student'", "does not come before it"),
+        ("student.distill.teacher='student'", "config 'student.distill.teacher' is 'student', the stage itself"),
+        ("upscaled.start='student'", "config 'upscaled.start' is 'student', which does not come before it"),
         ("student.distill.loss=dict(temperature=0.0)", "temperature must be positive"),
         ("student.distill.dtype='int8'", "bfloat16"),
     ],
@@ -250,6 +251,31 @@ def test_calibration_text_that_is_read_over_is_told(run, caplog):
             assert min(counted.read_over.values()) > 1
             assert f"{counted.different_rows} of them are different" in caplog.text
             assert counted.different_rows == len(different)
+
+
+def test_calibration_text_that_repeats_itself_is_told(run, tmp_path, caplog):
+    workdir, config = run
+    config = copy.deepcopy(config)
+    # One text again and again: far more rows than are read, all of a few forms.
+    text = "강물은 산에서 시작해 들을 지나 바다로 흐른다. " * 40
+    for name, source in config.sources.items():
+        lines = (json.dumps({"id": f"{name}{i}", "text": text}, ensure_ascii=False) for i in range(200))
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+        source.path = str(tmp_path / f"{name}.jsonl")
+    parsed, stages = recipe.parse(config)
+    prepared = recipe_inputs.prepare_sources(parsed, tmp_path)
+    tokenizer = recipe_inputs.tokenizer(parsed, prepared, workdir)
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    context = recipe_context.Run(parsed, stages, prepared, tokenizer, mesh, tmp_path)
+    scoring, counted = ImportanceConfig(samples=200, batch_size=50), cut.Calibration()
+    batches = cut.calibration_batches("pruned", stages["pruned"], context, scoring, 64, counted)
+    different = set()
+    for batch in batches:
+        read = np.asarray(batch.weights).any(axis=1)  # the others fill the batch up
+        different |= {row.tobytes() for row in np.asarray(batch.inputs)[read]}
+    assert not counted.read_over and counted.different_rows == len(different) < 200
+    assert f"of 200 rows of calibration text {len(different)} are different" in caplog.text
+    assert "its sources repeat themselves" in caplog.text
 
 
 def test_a_search_prefers_a_number_to_none():
