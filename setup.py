@@ -73,6 +73,10 @@ EXTRAS = {
     "eval": EVAL,
     # `kanana observe`: what a local-language token budget buys.
     "observatory": OBSERVATORY,
+    # Experiment trackers (`trackers.use` of a config).
+    "wandb": ["wandb>=0.20"],
+    "mlflow": ["mlflow-skinny>=3"],
+    "trackio": ["trackio>=0.20"],
     # TensorFlow is 1.9 GB and takes seven seconds to import: only seqio tasks need it.
     "seqio": SEQIO,
     # Everything but accelerators and TensorFlow.

@@ -18,6 +18,7 @@ from kanana_jax.parallel.mesh import MeshConfig
 from kanana_jax.stages import KINDS
 from kanana_jax.stages.kind import SCRATCH, ReadingConfig, StageConfig
 from kanana_jax.training.heldout import EvaluationConfig
+from kanana_jax.training.trackers import TrackersConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,7 @@ class RecipeConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     samples: SamplesConfig = SamplesConfig()
     plan: PlanConfig = PlanConfig()
+    trackers: TrackersConfig = TrackersConfig()
 
     def __post_init__(self):
         if not self.stages or len(set(self.stages)) != len(self.stages):

@@ -19,7 +19,7 @@ from kanana_jax.data.stream.pipeline import BatchStream
 from kanana_jax.data.tokens.tokenizer import Tokenizer
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.evaluation.in_training import TasksConfig, make_ask
-from kanana_jax.files import read_json
+from kanana_jax.files import load_json, read_json
 from kanana_jax.inference.sampling import SamplesConfig
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.lineage import lineage
@@ -30,8 +30,10 @@ from kanana_jax.models.transformer import Params
 from kanana_jax.recipe.config import RecipeConfig
 from kanana_jax.stages import KINDS
 from kanana_jax.stages.kind import SCRATCH, ReadingConfig, Shapes, StageConfig
+from kanana_jax.training import trackers
 from kanana_jax.training.heldout import EvaluationConfig
 from kanana_jax.training.loop import Ahead
+from kanana_jax.training.metrics import Writer
 from kanana_jax.training.task import Questions
 
 
@@ -113,6 +115,11 @@ class Run:
 
     def ask(self, tasks: TasksConfig, model: Model) -> Questions:
         return Questions(tasks.every, make_ask(tasks, model, self.tokenizer, self.mesh, self.recipe.seed))
+
+    def writers(self, folder: pathlib.Path, from_step: int) -> list[Writer]:
+        values = load_json(self.workdir / "config.json")["config"]
+        group = f"{self.recipe.name}/{self.workdir.name}"
+        return trackers.writers(self.recipe.trackers, folder, group, values, from_step)
 
     def position(self, config: ReadingConfig) -> Position | None:
         name = config.data_after or config.start

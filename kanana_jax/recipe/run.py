@@ -20,6 +20,7 @@ from kanana_jax.recipe.config import RecipeConfig, check_models, check_reference
 from kanana_jax.recipe.context import Run, shapes
 from kanana_jax.stages import KINDS, chapters
 from kanana_jax.stages.kind import StageConfig
+from kanana_jax.training.trackers import check_installed
 
 log = logging.getLogger("kanana")
 
@@ -46,6 +47,7 @@ def run(
     unused = left_out(config)
     if unused:
         log.info("config sections that are not listed in 'stages' and that do not run: %s", ", ".join(unused))
+    check_installed(recipe.trackers)
     workdir_files.check_place(workdir)
     mesh = make_mesh(recipe.mesh, devices)
     with workdir_files.held(workdir):

@@ -34,6 +34,7 @@ FREE = (
     "samples",
     "evaluation.batch_size",
     "plan",
+    "trackers",
     "data.workers",
     "data.prefetch",
 )

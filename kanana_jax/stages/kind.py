@@ -32,6 +32,7 @@ from kanana_jax.models.transformer import Params
 from kanana_jax.report.page import Chapter
 from kanana_jax.training.heldout import EvaluationConfig
 from kanana_jax.training.loop import Ahead
+from kanana_jax.training.metrics import Writer
 from kanana_jax.training.task import Questions, TrainConfig
 
 SCRATCH = "scratch"
@@ -152,6 +153,10 @@ class Context(Protocol):
         Raises:
           ConfigError, UserError: see `evaluation/in_training.py`.
         """
+        ...
+
+    def writers(self, folder: pathlib.Path, from_step: int) -> list[Writer]:
+        """The experiment trackers of a stage, see `training/trackers`."""
         ...
 
     def position(self, config: ReadingConfig) -> Position | None:

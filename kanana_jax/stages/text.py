@@ -206,7 +206,10 @@ def train(
         ends += [i for i in model_folder.end_ids(parent.path) if i not in ends and i in known]
     if parent is not None and config.start not in shapes.stages:
         _sample_before(context, model, parent, folder / BEFORE, ends)
-    result = loop.train(task, config.train, shapes.mesh, folder, shapes.seed, ahead=context.ahead.get(name))
+    ahead = context.ahead.get(name)
+    result = loop.train(
+        task, config.train, shapes.mesh, folder, shapes.seed, ahead=ahead, more_writers=context.writers
+    )
     with jax.set_mesh(shapes.mesh):
         samples = _samples(context, model, result.params, ends)
     if jax.process_index() == 0:

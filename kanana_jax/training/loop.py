@@ -107,6 +107,7 @@ def train(
     seed: int,
     stop_at: int | None = None,
     ahead: Ahead | None = None,
+    more_writers: metrics_lib.MakeWriters | None = None,
 ) -> Result:
     """Trains to the end, resuming from the newest checkpoint in `folder`.
 
@@ -114,6 +115,7 @@ def train(
       stop_at: steps after which it ends early, evaluated and saved; called again without it, or with a larger one, it
         resumes as if it had never stopped.
       ahead: its step, where that is being compiled already.
+      more_writers: beside `metrics.jsonl`, TensorBoard and the terminal, on process 0.
 
     Raises:
       Preempted: told to stop; the state is saved.
@@ -151,6 +153,8 @@ def train(
         if config.patience and so_far.worse >= config.patience:
             end = start or 0
         run = _Run(task, config, mesh, folder, checkpoints, start or 0, so_far, end, seed)
+        if more_writers is not None and jax.process_index() == 0:
+            run.writers += more_writers(folder, start or 0)
         try:
             with termination() as terminated:
                 function = compiled.function if ahead is None else ahead.result()

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from kanana_jax.files import whole_file
@@ -17,6 +18,10 @@ class Writer(Protocol):
     def write(self, line: Line) -> None: ...
 
     def close(self) -> None: ...
+
+
+# Makes the writers of a stage that are not the engine's own, given its folder and the step that it resumes from.
+MakeWriters = Callable[[pathlib.Path, int], list[Writer]]
 
 
 class JsonLines:
@@ -60,7 +65,7 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder), purge_step=from_step + 1, write_to_disk=True)
 
     def write(self, line: Line) -> None:
-        for name, value in _flat(line):
+        for name, value in scalars(line):
             if name != "step":
                 self._writer.add_scalar(name, value, line["step"])
 
@@ -68,10 +73,11 @@ class TensorBoard:
         self._writer.close()
 
 
-def _flat(line: Line, prefix: str = ""):
+def scalars(line: Line, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yields every number of a line by its path, as `eval/bits_per_byte/lang/ko`."""
     for name, value in line.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}/")
+            yield from scalars(value, f"{prefix}{name}/")
         elif isinstance(value, (int, float)):
             yield prefix + name, value
 
