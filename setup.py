@@ -75,7 +75,7 @@ EXTRAS = {
     "observatory": OBSERVATORY,
     # Experiment trackers (`trackers.use` of a config).
     "wandb": ["wandb>=0.20"],
-    "mlflow": ["mlflow-skinny>=3"],
+    "mlflow": ["mlflow-skinny>=3", "sqlalchemy>=2", "alembic"],
     "trackio": ["trackio>=0.20"],
     # TensorFlow is 1.9 GB and takes seven seconds to import: only seqio tasks need it.
     "seqio": SEQIO,

@@ -22,6 +22,7 @@ from kanana_jax.cli import (
     prepare,
     process,
     quality,
+    report,
     tasks,
     tokenizer,
 )
@@ -145,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     duplicates.add_verbs(verb)
     tokenizer.add_verbs(verb)
     quality.add_verbs(verb)
+    report.add_verbs(verb)
     observe.add_verbs(verb)
     evaluate.add_verbs(verb)
     tasks.add_verbs(verb)

@@ -15,6 +15,7 @@ from kanana_jax.inference.sampling import SamplesConfig
 from kanana_jax.interop import model_folder
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.parallel.mesh import MeshConfig
+from kanana_jax.recipe.reports import ReportConfig
 from kanana_jax.stages import KINDS
 from kanana_jax.stages.kind import SCRATCH, ReadingConfig, StageConfig
 from kanana_jax.training.heldout import EvaluationConfig
@@ -53,6 +54,7 @@ class RecipeConfig:
     samples: SamplesConfig = SamplesConfig()
     plan: PlanConfig = PlanConfig()
     trackers: TrackersConfig = TrackersConfig()
+    report: ReportConfig = ReportConfig()
 
     def __post_init__(self):
         if not self.stages or len(set(self.stages)) != len(self.stages):

@@ -28,6 +28,7 @@ from kanana_jax.models.architecture import Architecture
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.recipe.config import RecipeConfig
+from kanana_jax.recipe.reports import WhileTraining
 from kanana_jax.stages import KINDS
 from kanana_jax.stages.kind import SCRATCH, ReadingConfig, Shapes, StageConfig
 from kanana_jax.training import trackers
@@ -35,6 +36,7 @@ from kanana_jax.training.heldout import EvaluationConfig
 from kanana_jax.training.loop import Ahead
 from kanana_jax.training.metrics import Writer
 from kanana_jax.training.task import Questions
+from kanana_jax.training.trackers.background import InBackground
 
 
 def shapes(recipe: RecipeConfig, stages: Mapping[str, StageConfig], mesh: Mesh) -> Shapes:
@@ -119,7 +121,11 @@ class Run:
     def writers(self, folder: pathlib.Path, from_step: int) -> list[Writer]:
         values = load_json(self.workdir / "config.json")["config"]
         group = f"{self.recipe.name}/{self.workdir.name}"
-        return trackers.writers(self.recipe.trackers, folder, group, values, from_step)
+        made = trackers.writers(self.recipe.trackers, folder, group, values, from_step)
+        seconds = 60 * self.recipe.report.every_minutes
+        if seconds:
+            made.append(InBackground("the report", lambda: WhileTraining(self.workdir, seconds)))
+        return made
 
     def position(self, config: ReadingConfig) -> Position | None:
         name = config.data_after or config.start

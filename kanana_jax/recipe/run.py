@@ -18,7 +18,8 @@ from kanana_jax.recipe import workdir as workdir_files
 from kanana_jax.recipe.ahead import compile_ahead
 from kanana_jax.recipe.config import RecipeConfig, check_models, check_references, left_out, parse
 from kanana_jax.recipe.context import Run, shapes
-from kanana_jax.stages import KINDS, chapters
+from kanana_jax.recipe.reports import write_report
+from kanana_jax.stages import KINDS
 from kanana_jax.stages.kind import StageConfig
 from kanana_jax.training.trackers import check_installed
 
@@ -35,7 +36,7 @@ def run(
 
     Args:
       config: a `ConfigDict`.
-      workdir: its files are listed in docs/architecture.md; stages that are there are resumed or skipped.
+      workdir: its files are listed in docs/workdir.md; stages that are there are resumed or skipped.
       command: noted in `config.json` and the report.
       devices: default all.
 
@@ -76,10 +77,3 @@ def _run(recipe: RecipeConfig, stages: Mapping[str, StageConfig], workdir: pathl
 def _report(workdir: pathlib.Path) -> None:
     if jax.process_index() == 0:
         write_report(workdir)
-
-
-def write_report(workdir: pathlib.Path) -> pathlib.Path:
-    """Writes `DIR/report.html`, see `report/run.py`."""
-    from kanana_jax.report.run import write_run_report
-
-    return write_run_report(workdir, chapters(), {kind.name: kind.result for kind in KINDS.values()})

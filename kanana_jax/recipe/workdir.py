@@ -35,6 +35,7 @@ FREE = (
     "evaluation.batch_size",
     "plan",
     "trackers",
+    "report",
     "data.workers",
     "data.prefetch",
 )

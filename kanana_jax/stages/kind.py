@@ -156,7 +156,7 @@ class Context(Protocol):
         ...
 
     def writers(self, folder: pathlib.Path, from_step: int) -> list[Writer]:
-        """The experiment trackers of a stage, see `training/trackers`."""
+        """The writers of a stage beside the engine's own: experiment trackers, and the report while it trains."""
         ...
 
     def position(self, config: ReadingConfig) -> Position | None:

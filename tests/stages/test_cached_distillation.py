@@ -27,6 +27,7 @@ from kanana_jax.recipe import context as recipe_context
 from kanana_jax.recipe import inputs as recipe_inputs
 from kanana_jax.recipe import run as recipe
 from kanana_jax.recipe.config import _stage
+from kanana_jax.recipe.reports import write_report
 from kanana_jax.stages import cut, distill
 from kanana_jax.stages.cache_teacher import _Job, _progress
 from kanana_jax.stages.cost_chapter import cache_card, family_cost
@@ -187,7 +188,7 @@ def test_what_it_cost_and_what_is_told(run, teacher):
     directly = family_cost({"online": cards["online"]})
     assert through_cache["total"] == pytest.approx(directly["total"])
     assert through_cache["scratch"] == directly["scratch"]
-    page = recipe.write_report(run).read_text()
+    page = write_report(run).read_text()
     assert "Cached teachers" in page and "cached: finished" in page and "bytes per token" in page
 
 

@@ -1,8 +1,8 @@
 """Experiment trackers: writers that send a stage's figures to Weights & Biases, MLflow or Trackio.
 
-A tracker is one file of this folder with a class whose argument is a `TrackedRun`, and one line of `TRACKERS`. Each stage
-is one run of the tracker, grouped by the recipe's run. Its id lies in `DIR/<stage>/trackers.json`, so that a resumed
-stage continues the same run. Only process 0 writes. The libraries themselves read where and as whom they write:
+A tracker is one file of this folder with a class whose argument is a `TrackedRun`, and one line of `TRACKERS`. Each
+stage is one run of the tracker, grouped by the recipe's run. Its id lies in `DIR/<stage>/trackers.json`, so that a
+resumed stage continues the same run. Only process 0 writes. The libraries themselves read where and as whom they write:
 `WANDB_MODE`, `WANDB_API_KEY`, `MLFLOW_TRACKING_URI`, `TRACKIO_DIR` ….
 """
 

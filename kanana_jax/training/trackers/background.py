@@ -59,10 +59,10 @@ class InBackground:
                 writer.write(line)
             writer.close()
         except BaseException as error:  # libraries of services raise anything, SystemExit included
-            self._failed.set()
             log.warning(
                 "%s stopped (%s: %s); training continues, and metrics.jsonl has all figures",
                 self._name,
                 type(error).__name__,
                 " ".join(str(error).split())[:300],
             )
+            self._failed.set()
