@@ -12,9 +12,10 @@ text that you hold out: keep the run short, or bring some general text of the mo
 The tokenizer, its special symbols and the dtype of the weights are the folder's. Lengths, batch and learning rate
 follow from the size of the model and of the documents, by the rules below; each can be changed from the command line,
 e.g. `--config.adapted.train.tokens=2M --config.adapted.train.optimizer.learning_rate=1e-5`. With
-`--config.stages=adapted,` nothing is pruned and distilled. Whether it fits a GPU: `kanana plan --config
-configs/adapt.py:MODEL,FOLDER --topology rtx4090-1 --memory`. On a CPU, `--config.runtime.compute_dtype=float32` is
-faster.
+`--config.stages=adapted,` nothing is pruned and distilled. On a CPU, `--config.runtime.compute_dtype=float32` is
+faster. Whether it fits a GPU, for which MODEL needs no more than its config.json:
+
+    kanana plan --config configs/adapt.py:MODEL,FOLDER --topology rtx4090-1 --memory
 """
 
 import math
@@ -24,6 +25,7 @@ from ml_collections import ConfigDict
 
 from kanana_jax.errors import UserError
 from kanana_jax.interop import model_folder
+from kanana_jax.interop.foreign import read_object
 from kanana_jax.models import counts, laws
 from kanana_jax.models.architecture import Architecture
 
@@ -47,7 +49,7 @@ def get_config(arg: str = ""):
         raise ValueError("give a model's folder and a folder of documents, as configs/adapt.py:MODEL,FOLDER[,REPLAY]")
     try:
         found = model_folder.find(given[0])
-        dtype = model_folder.open_weights(found).dtype
+        dtype = _dtype(found)
     except UserError as error:
         raise ValueError(str(error)) from error
     a = found.architecture
@@ -93,6 +95,14 @@ def get_config(arg: str = ""):
         train=healed,
     )
     return c
+
+
+def _dtype(found: model_folder.ModelFolder) -> str:
+    """Of the weights; of a folder that has none (to plan for), what its config.json says."""
+    if any(found.path.glob("*.safetensors")):
+        return model_folder.open_weights(found).dtype
+    said = read_object(found.path / "config.json")
+    return str(said.get("dtype") or said.get("torch_dtype") or "float32")
 
 
 def _sources(folder: str, prefix: str) -> dict[str, tuple[dict, int]]:

@@ -8,11 +8,13 @@ from kanana_jax.cli.models import CONFIG_HELP
 from kanana_jax.cli.verbs import AddVerb
 from kanana_jax.errors import UserError
 
+_ESTIMATE = "estimate"
 _EXAMPLE = """examples:
   kanana plan --config configs/kanana/essence_8b.py --topology v5p-128
   kanana plan --config configs/kanana/chain.py --stage nano_2_1b --topology v6e-256 --json plan.json
   kanana plan --config configs/kanana/essence_8b.py --topology v6e-64 --search
   kanana plan --config configs/kanana/essence_8b.py --topology v5p-128 --memory 4,16,64,256
+  kanana plan --config configs/adapt.py:MODEL,FOLDER --topology rtx4090-1 --memory
 
 No TPU is needed and nothing is run: the program is compiled for that chip, and counted. Names are Google's: v4 and v5p
 count TensorCores (two a chip), v5e and v6e chips. Exit codes: 0 fits, 1 does not fit, 2 bad usage or config."""
@@ -22,13 +24,20 @@ def add_verbs(verb: AddVerb) -> None:
     """Adds `plan`."""
     sub = verb("plan", _plan, "what a training stage will cost on a TPU slice, and whether it fits", _EXAMPLE)
     sub.add_argument("--config", required=True, metavar="FILE_OR_NAME[:ARG]", help=CONFIG_HELP)
-    sub.add_argument("--topology", required=True, metavar="NAME", help="one slice: v5p-128, v6e-256, v5e-16, v4-64")
+    sub.add_argument(
+        "--topology", required=True, metavar="NAME", help="v5p-128, v6e-256, v5e-16, v4-64; with --memory h100-8 … too"
+    )
     sub.add_argument("--slices", type=int, default=0, metavar="N", help="slices joined by the data-centre network")
     sub.add_argument("--stage", default="", metavar="NAME", help="default: the first that trains")
     sub.add_argument("--search", action="store_true", help="try meshes, micro-batches and remat policies")
     sub.add_argument("--tries", type=int, default=12, metavar="N", help="programs that --search compiles at most")
     sub.add_argument(
-        "--memory", default="", metavar="N,N", help="only what lies on a device of N chips all the time; no compiling"
+        "--memory",
+        nargs="?",
+        const=_ESTIMATE,
+        default="",
+        metavar="N,N",
+        help="only the memory, by estimate, not compiled; with N,N what lies there all the time on so many chips",
     )
     sub.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the plan here too")
     sub.add_argument("--cache", type=pathlib.Path, metavar="DIR", help="where plans are kept (default: your cache)")
@@ -40,11 +49,14 @@ def _plan(options: argparse.Namespace, overrides: list[str], command: list[str])
     # The compiler for the chip runs here; a chip that is here is left alone.
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import jax
+
     from kanana_jax import config as config_lib
 
     config = config_lib.read_config_file(options.config)
     from kanana_jax.files import write_json
     from kanana_jax.plan import cache as plan_cache
+    from kanana_jax.plan import fit as plan_fit
     from kanana_jax.plan import memory as plan_memory
     from kanana_jax.plan import plan
     from kanana_jax.plan import request as plan_request
@@ -55,6 +67,17 @@ def _plan(options: argparse.Namespace, overrides: list[str], command: list[str])
     override(config, overrides)
     cache = None if options.no_cache else options.cache or plan_cache.default_folder()
     wanted = plan_request.request(*parse(config), options.stage, options.topology, options.slices, cache)
+    # CPU devices stand in for the chips whose compiler is not asked; where someone has set a number, it stays.
+    if options.memory and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", max(wanted.target.chips, 8))
+    if options.memory == _ESTIMATE:
+        found = plan_fit.fit(wanted)
+        print(plan_fit.text(found))
+        if options.json:
+            write_json(options.json, found)
+        if not found["fits"]:
+            raise UserError(f"stage '{found['stage']}' does not fit {options.topology}")
+        return
     if options.memory:
         found = plan_memory.resident(wanted, plan_memory.sizes(options.memory))
         print(plan_memory.text(found))

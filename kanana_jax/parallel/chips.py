@@ -71,6 +71,38 @@ CHIPS = {
         *(312e12, 80e9, 2039e9, 300e9, 0, None, 1),
         source="NVIDIA A100 80GB SXM data sheet",
     ),
+    "a100-80": Chip(
+        "NVIDIA A100 80 GB",
+        ("NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB"),
+        *(312e12, 80e9, 2039e9, 300e9, 0, None, 1),
+        source="NVIDIA A100 80GB SXM data sheet",
+    ),
+    "a100-40": Chip(
+        "NVIDIA A100 40 GB",
+        ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB"),
+        *(312e12, 40e9, 1555e9, 300e9, 0, None, 1),
+        source="NVIDIA A100 40GB SXM data sheet",
+    ),
+    # Cards without NVLink: half of what PCIe 4.0 x16 carries in both directions together.
+    "l4": Chip("NVIDIA L4", ("NVIDIA L4",), *(121e12, 24e9, 300e9, 32e9, 0, None, 1), source="NVIDIA L4 data sheet"),
+    "l40s": Chip(
+        "NVIDIA L40S",
+        ("NVIDIA L40S",),
+        *(362e12, 48e9, 864e9, 32e9, 0, None, 1),
+        source="NVIDIA L40S data sheet",
+    ),
+    "rtx3090": Chip(
+        "NVIDIA RTX 3090",
+        ("NVIDIA GeForce RTX 3090",),
+        *(71e12, 24e9, 936e9, 32e9, 0, None, 1),
+        source="NVIDIA GA102 whitepaper (bf16 with float32 sums, dense)",
+    ),
+    "rtx4090": Chip(
+        "NVIDIA RTX 4090",
+        ("NVIDIA GeForce RTX 4090",),
+        *(165.2e12, 24e9, 1008e9, 32e9, 0, None, 1),
+        source="NVIDIA Ada whitepaper (bf16 with float32 sums, dense)",
+    ),
     "h100": Chip(
         "NVIDIA H100",
         ("NVIDIA H100",),

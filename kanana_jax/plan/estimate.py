@@ -1,6 +1,7 @@
 """The memory that a stage will take on a device, estimated without compiling it."""
 
 import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Callable
@@ -20,11 +21,13 @@ def looped(shapes: Shapes, remat: str) -> Shapes:
     return dataclasses.replace(shapes, runtime=dataclasses.replace(shapes.runtime, scan_layers=True, remat=remat))
 
 
-def estimate(programs: Callable[[Shapes], StagePrograms], shapes: Shapes) -> dict[str, int]:
+def estimate(programs: Callable[[Shapes], StagePrograms], shapes: Shapes, *, fused: bool = False) -> dict[str, int]:
     """Bytes per device by what they are for, the largest moment of a step.
 
-    What lies there all the time and the kept activations are read from the program's shapes; a gradient is as large as
-    its parameter, a chunk of logits is there twice, and what a layer computes again is there for one layer at a time.
+    What lies there all the time and the kept activations are read from the program's shapes. A micro-batch's gradients
+    are as large as the parameters; beside them their sum in float32 lies there where there are several micro-batches,
+    and one parameter's where these are bfloat16. A chunk of logits is there twice, and what a layer computes again for
+    one layer at a time.
 
     Args:
       programs: makes the stage's programs for shapes.
@@ -37,10 +40,13 @@ def estimate(programs: Callable[[Shapes], StagePrograms], shapes: Shapes) -> dic
     train, mesh = made.train, made.mesh.shape
     vocabulary = -(-made.model.architecture.vocab_size // mesh["tensor"])
     tokens = min(train.loss_chunk, train.batch_tokens // train.accumulate // (made.mesh.size // mesh["tensor"]) or 1)
+    params = jax.tree.leaves(made.step.arguments["state"].params)
+    wide = [4 * math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in params]
+    summed = sum(wide) if train.accumulate > 1 else max(wide) if params[0].dtype.itemsize < 4 else 0
     return {
         **made.resident,
         "batch": made.batch_bytes,
-        "gradients": made.resident["parameters"],
+        "gradients": made.resident["parameters"] + summed,
         "activations": saved_activations(made.step.trace(), made),
         "layer": layer,
         "logits": _LOGIT_COPIES * _LOGIT_BYTES * tokens * vocabulary,

@@ -15,11 +15,12 @@ def resident(wanted: Request, chips: tuple[int, ...]) -> Json:
     Raises:
       ConfigError: no slice of this chip has that size, or the stage does not divide by it.
     """
-    family, cores = wanted.target.name.split("-")[0], wanted.target.chip.cores
+    family, cores = wanted.target.name.rpartition("-")[0], wanted.target.chip.cores
     rows = []
     for count in chips:
         target = topology.named(f"{family}-{count * cores}", wanted.target.slices, wanted.target.chip.dcn_bandwidth)
-        made = prepared(dataclasses.replace(wanted, target=target).changed(mesh={"fsdp": -1}))
+        changed = dataclasses.replace(wanted, target=target).changed(mesh={"fsdp": -1})
+        made = prepared(changed, None if target.chip.torus else topology.stand_ins(target))
         everything = {**made.resident, "batch": made.batch_bytes}
         rows.append(
             {

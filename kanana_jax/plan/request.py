@@ -2,7 +2,10 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
+
+import jax
 
 from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.models.layers import REMAT_POLICIES
@@ -41,12 +44,21 @@ class Request:
     options: dict[str, Any] | None = None
 
     def changed(
-        self, *, accumulate: int | None = None, remat: str | None = None, mesh: Json | None = None
+        self,
+        *,
+        accumulate: int | None = None,
+        remat: str | None = None,
+        mesh: Json | None = None,
+        moments: str | None = None,
     ) -> "Request":
-        """The same with another micro-batch, rematerialisation or mesh."""
-        stage, recipe = self.stages[self.stage], self.recipe
+        """The same with another micro-batch, rematerialisation, mesh or kind of optimizer moments."""
+        stage, recipe, train = self.stages[self.stage], self.recipe, self.train
         if accumulate is not None:
-            changes: Json = {"train": dataclasses.replace(self.train, accumulate=accumulate)}
+            train = dataclasses.replace(train, accumulate=accumulate)
+        if moments is not None:
+            train = dataclasses.replace(train, optimizer=dataclasses.replace(train.optimizer, moments=moments))
+        if train != self.train:
+            changes: Json = {"train": train}
             stage = dataclasses.replace(stage, **changes)
         if remat is not None:
             recipe = dataclasses.replace(recipe, runtime=dataclasses.replace(recipe.runtime, remat=remat))
@@ -96,13 +108,17 @@ def request(
     return Request(recipe, stages, stage or trained[0], target, cache)
 
 
-def prepared(wanted: Request) -> StagePrograms:
+def prepared(wanted: Request, devices: Sequence[jax.Device] | None = None) -> StagePrograms:
     """The stage on the mesh of its slice, not compiled.
+
+    Args:
+      devices: that stand in for the slice's; default: those of its compiler.
 
     Raises:
       ConfigError: a mesh that does not divide the model, or a stage whose shape is not known.
     """
-    stage, mesh = wanted.stages[wanted.stage], make_mesh(wanted.recipe.mesh, topology.describe(wanted.target))
+    devices = topology.describe(wanted.target) if devices is None else devices
+    stage, mesh = wanted.stages[wanted.stage], make_mesh(wanted.recipe.mesh, list(devices))
     programs = KINDS[stage.kind].programs
     assert programs is not None  # `request` takes no other
     return programs(wanted.stage, stage, shapes(wanted.recipe, wanted.stages, mesh))

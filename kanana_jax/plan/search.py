@@ -29,7 +29,7 @@ def candidates(wanted: Request) -> list[tuple[Request, Json]]:
         mesh = {"data": data, "fsdp": fsdp, "tensor": tensor, "sequence": 1}
         for accumulate in accumulations(wanted, data * fsdp):
             for remat in REMAT_ORDER:
-                change = {"mesh": mesh, "accumulate": accumulate, "remat": remat}
+                change: Json = {"mesh": mesh, "accumulate": accumulate, "remat": remat}
                 found.append((wanted.changed(**change), change))
     return found
 

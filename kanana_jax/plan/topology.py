@@ -65,11 +65,11 @@ def named(name: str, slices: int = 1, dcn_bandwidth: float | None = None) -> Sli
     Raises:
       ConfigError: no such chip, no slice of that size, or several slices of a chip whose network is not known.
     """
-    match = re.fullmatch(r"([a-z]+\d+[a-z]*)-(\d+)", name)
+    match = re.fullmatch(r"([a-z]+\d+[a-z]*(?:-\d+)?)-(\d+)", name)
     if match is None or match.group(1) not in CHIPS:
         raise ConfigError(
-            f"topology '{name}' is not known: {nearest(name.split('-')[0], list(CHIPS))} "
-            "(write it as v5p-128, v6e-256 or h100-8)"
+            f"topology '{name}' is not known: {nearest(name.rpartition('-')[0] or name, list(CHIPS))} "
+            "(write it as v5p-128, v6e-256, h100-8 or rtx4090-1)"
         )
     chip, count = CHIPS[match.group(1)], int(match.group(2))
     if not chip.torus:
@@ -96,6 +96,18 @@ def describe(target: Slice) -> list[jax.Device]:
       ConfigError: the compile-only client is not installed.
     """
     return list(_tpu(target)) if target.chip.torus else _gpu(target)
+
+
+def stand_ins(target: Slice) -> list[jax.Device]:
+    """As many of this machine's CPU devices: enough for shapes and shardings, of any chip, without a compiler.
+
+    Raises:
+      ConfigError: there are fewer (`jax_num_cpu_devices`).
+    """
+    devices = jax.devices("cpu")
+    if len(devices) < target.chips:
+        raise ConfigError(f"{target.name} has {target.chips} devices, and {len(devices)} stand in for them here")
+    return devices[: target.chips]
 
 
 @functools.lru_cache(maxsize=8)
@@ -126,8 +138,9 @@ def _tpu(target: Slice) -> tuple[jax.Device, ...]:
 
 def _gpu(target: Slice) -> list[jax.Device]:
     raise ConfigError(
-        f"{target.name}: this version plans for TPUs only, since JAX's compile-only client for CUDA cannot compile "
-        "cuDNN's attention; on a machine with the GPUs 'kanana run' prints the measured MFU of the same config"
+        f"{target.name}: programs are compiled for TPUs only, since JAX's compile-only client for CUDA cannot compile "
+        "cuDNN's attention: use --memory, which needs no compiler, for what fits; on a machine with the GPUs 'kanana "
+        "run' prints the measured MFU of the same config"
     )
 
 

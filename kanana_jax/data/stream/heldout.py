@@ -25,13 +25,18 @@ class HeldoutRows:
 def heldout_rows(
     sources: Mapping[str, PreparedSource], encoder: Encoder, seq_len: int, max_bytes: int
 ) -> list[HeldoutRows]:
-    """The first held-out documents of each source, up to `max_bytes` of text each (at least one)."""
+    """The first held-out documents of each source, up to `max_bytes` of text each.
+
+    A first one that is longer (a book) is cut, unless it must stay whole.
+    """
     result = []
     for name, source in sources.items():
         documents, size = [], 0
         if source.documents("heldout"):
             for data in source.split("heldout"):
                 record = json.loads(data)
+                if not documents and not encoder.whole:
+                    record["text"] = record["text"].encode()[:max_bytes].decode(errors="ignore")
                 own = len(record["text"].encode())
                 if documents and size + own > max_bytes:
                     break
