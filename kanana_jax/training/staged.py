@@ -36,6 +36,7 @@ from kanana_jax.training.checkpoint import CheckpointConfig, check_shapes, diges
 from kanana_jax.training.step import TrainState
 
 MANIFEST, DATA, STATE = "manifest.json", "data.json", "state"
+_ALONE = ocp.options.MultiprocessingOptions(primary_host=None)
 # Files that a process sends at a time, each in parts of 50 MB.
 _AT_ONCE = 4
 # Seconds that processes wait for each other's uploads: the slowest sends as long as the others and then some.
@@ -54,7 +55,8 @@ class StagedCheckpoints:
         self._config = config
         cache_folder().mkdir(parents=True, exist_ok=True)
         self._local = pathlib.Path(tempfile.mkdtemp(prefix="checkpoint-", dir=cache_folder()))
-        self._handler = ocp.PyTreeCheckpointHandler()
+        # None waits for another, whose files it would look for on its own disk.
+        self._handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_ALONE)
         self._worker = futures.ThreadPoolExecutor(1, "checkpoint")
         self._pending: futures.Future[None] | None = None
         found: dict[str, Any] = {}
@@ -208,11 +210,10 @@ class StagedCheckpoints:
         where = self.folder / str(step)
         folder = self._local / f"restored-{step}"
         _link(stage_down(cast(pathlib.Path, where)), folder, self._manifest(step)["files"], where)
-        # Each process puts together what all have written.
-        alone = ocp.options.MultiprocessingOptions(primary_host=None)
         try:
-            ocp.PyTreeCheckpointHandler(multiprocessing_options=alone).finalize(epath.Path(folder / STATE))
-            restored = ocp.StandardCheckpointHandler(multiprocessing_options=alone).restore(
+            # Each process puts together what all have written.
+            self._handler.finalize(epath.Path(folder / STATE))
+            restored = ocp.StandardCheckpointHandler(multiprocessing_options=_ALONE).restore(
                 epath.Path(folder / STATE), args=ocp.args.StandardRestore(target._asdict())
             )
             state = TrainState(**restored)
@@ -252,8 +253,10 @@ class StagedCheckpoints:
 
 
 def _send(local: pathlib.Path, place: BucketPath) -> list[list[Any]]:
-    """Sends all files of a folder; returns their names, sizes and hashes."""
+    """Sends a process's files, those that describe all from process 0; returns names, sizes and hashes."""
     files = sorted(file for file in local.rglob("*") if file.is_file())
+    if jax.process_index():
+        files = [file for file in files if file.parent != local / STATE]
 
     def send(file: pathlib.Path) -> list[Any]:
         name = file.relative_to(local).as_posix()

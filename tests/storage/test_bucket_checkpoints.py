@@ -1,18 +1,21 @@
 """Checkpoints in buckets: what was saved comes back, on any devices; what was not sent whole never was."""
 
 import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
 
 import fsspec
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+import saver
 from buckets import BUCKET, DROP, S3, Gcs, gcs, s3
-from jax.sharding import NamedSharding, PartitionSpec
 
 from kanana_jax.errors import UserError
 from kanana_jax.files import place
-from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.training import loop
 from kanana_jax.training.checkpoint import CheckpointConfig
 from kanana_jax.training.step import TrainState
@@ -30,29 +33,14 @@ def bucket(request, tmp_path, monkeypatch):
 
 
 def _state(step: int, devices: int = 1) -> TrainState:
-    mesh = make_mesh(MeshConfig(), jax.devices()[:devices])
-    cut, whole = NamedSharding(mesh, PartitionSpec("fsdp")), NamedSharding(mesh, PartitionSpec())
-
-    def put(values, sharding):
-        return jax.device_put(jnp.asarray(values), sharding)
-
-    return TrainState(
-        step=put(np.int32(step), whole),
-        params={"w": put(np.arange(64.0, dtype=np.float32).reshape(16, 4) + step, cut)},
-        opt_state={"m": put(np.full((16, 4), step, jnp.bfloat16), cut)},
-        rng=put(np.array([1, 2], np.uint32), whole),
-        skipped=put(np.int32(0), whole),
-        skipped_in_a_row=put(np.int32(0), whole),
-        norm_average=put(np.float32(0.5), whole),
-    )
+    return saver.state(step, jax.devices()[:devices])
 
 
 def _opened(address, **config):
     return loop._checkpoints(place(address), CheckpointConfig(**config))
 
 
-def _shapes(state):
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+_shapes = saver.shapes
 
 
 def _same(found, wanted):
@@ -117,6 +105,46 @@ def test_a_connection_lost_in_the_middle_leaves_the_checkpoint_before(bucket, ho
     assert not again.close() and _opened(address).steps() == [1, 2]
     state, _ = _opened(address).restore(2, _shapes(_state(3)))
     _same(state, _state(3))
+
+
+def test_two_processes_on_disks_of_their_own(gcs, s3, tmp_path, monkeypatch):
+    """Each sends its shards; both read all, and so does one."""
+    addresses = [f"{scheme}://{BUCKET}/two/checkpoints" for scheme in KINDS.values()]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    env = os.environ | gcs.environment | s3.environment | {"XLA_FLAGS": flags}
+    env["JAX_CPU_COLLECTIVES_IMPLEMENTATION"] = "gloo"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, pathlib.Path(saver.__file__), f"127.0.0.1:{port}", str(index), *addresses],
+            env=env | {"KANANA_JAX_CACHE": str(tmp_path / f"host{index}")},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    try:
+        for process in processes:
+            said = process.communicate(timeout=280)[1]
+            assert process.returncode == 0, said
+    finally:
+        for process in processes:
+            process.kill()
+    monkeypatch.setenv("KANANA_JAX_CACHE", str(tmp_path / "one"))
+    for address in addresses:
+        checkpoints = _opened(address)
+        assert checkpoints.steps() == [2, 3]
+        state, data = checkpoints.restore(3, _shapes(_state(3, 1)))
+        assert data == {"0": {"step": 3}}
+        _same(state, _state(3, 1))
+        checkpoints.close()
+    manifest = json.loads(s3.content("two/checkpoints/3/manifest.json"))
+    assert {name.split("/")[1] for name, _, _ in manifest["files"] if "ocdbt" in name} == {
+        f"ocdbt.process_{i}" for i in (0, 1)
+    }
 
 
 def test_a_file_that_changed_is_refused(s3, tmp_path, monkeypatch):
