@@ -1,5 +1,6 @@
 """`kanana run --dry-run`: what a run would do, and everything that would stop it; nothing is written."""
 
+import glob
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from jax.sharding import Mesh
 from kanana_jax.data.read import outputs, records, sources
 from kanana_jax.data.tokens.tokenizer import holds_tokenizer, load_tokenizer
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import is_remote, read_json
+from kanana_jax.files import is_remote, place, read_json
 from kanana_jax.models import counts
 from kanana_jax.parallel.mesh import make_mesh
 from kanana_jax.plan import estimate
@@ -82,16 +83,17 @@ def check(config: Any, overrides: Sequence[str], file: str, workdir: pathlib.Pat
 
 
 def _place(made: Check, config: Any, workdir: pathlib.Path) -> None:
-    made.tried(workdir_files.check_place, workdir)
-    if is_remote(workdir):
-        found = made.tried(workdir_files.check_unchanged, config, workdir)
-        made.tell("workdir", f"{workdir} ({'resumed' if found and found[0] else 'new'})")
-    elif not workdir.exists():
+    there = made.tried(workdir.exists)
+    if there is None:  # a bucket that cannot be asked
+        return
+    if not there and is_remote(workdir):
+        made.tell("workdir", f"{workdir} (new)")
+    elif not there:
         above = next((folder for folder in workdir.absolute().parents if folder.exists()), workdir)
         if not os.access(above, os.W_OK | os.X_OK):
             made.refuse(f"--workdir {workdir} cannot be made: {above} is not yours to write in")
         made.tell("workdir", f"{workdir} (new)")
-    elif not workdir.is_dir() or not os.access(workdir, os.W_OK | os.X_OK):
+    elif not workdir.is_dir() or not (is_remote(workdir) or os.access(workdir, os.W_OK | os.X_OK)):
         made.refuse(f"--workdir {workdir} is no folder that you may write in: name another")
     else:
         found = made.tried(workdir_files.check_unchanged, config, workdir)
@@ -130,10 +132,9 @@ def _found(name: str, source: sources.SourceConfig, workdir: pathlib.Path, index
     if source.path.startswith(records.ADDRESSES):
         records.check_address(source.path)
         return "read when the run starts"
-    found = records.find(source.path, source.format)
-    if any(origin.is_address for origin in found):
-        return f"{len(found):,} in a bucket"
-    files = [pathlib.Path(origin.path) for origin in found]
+    if records.in_bucket(source.path):
+        return _objects(name, source.path)
+    files = [pathlib.Path(origin.path) for origin in records.find(source.path, source.format)]
     inside = [f for file in files for f in ([file] if file.is_file() else file.rglob("*")) if f.is_file()]
     unreadable = next((file for file in inside if not os.access(file, os.R_OK)), None)
     if unreadable is not None:
@@ -142,6 +143,18 @@ def _found(name: str, source: sources.SourceConfig, workdir: pathlib.Path, index
     if not size:
         raise UserError(f"source '{name}' ({source.path}) holds no text: its {len(files)} files are empty")
     return f"{len(files):,} file{'s' if len(files) > 1 else ''}, {_size(size)}"
+
+
+def _objects(name: str, path: str) -> str:
+    """How much a source in a bucket is, by the bucket's list; nothing is fetched."""
+    given = head = place(path)
+    while glob.has_magic(str(head)):
+        head = head.parent
+    pattern = "**/*" if head == given else str(given.relative_to(head))
+    found = [given] if given.is_file() else [*head.glob(pattern)]
+    if not found:
+        raise UserError(f"source '{name}' ({path}) holds no text: there is nothing at that address")
+    return f"{len(found):,} objects, fetched when the run starts"
 
 
 def _tokenizer(made: Check, recipe: RecipeConfig, stages: Mapping[str, StageConfig], workdir: pathlib.Path) -> None:

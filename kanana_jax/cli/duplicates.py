@@ -1,10 +1,9 @@
 """The verbs on what occurs more than once: `dedup` (documents), `lines`."""
 
 import argparse
-import pathlib
 import sys
 
-from kanana_jax.cli.verbs import AddVerb
+from kanana_jax.cli.verbs import AddVerb, place
 from kanana_jax.errors import ConfigError
 
 
@@ -23,7 +22,7 @@ def _add_dedup(verb: AddVerb) -> None:
         "Filters with `duplicates = 'DIR'` then drop them. Run it again with more inputs: only the new ones are read.",
     )
     sub.add_argument("--input", required=True, nargs="+", metavar="GLOB", help="documents, the preferred ones first")
-    sub.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    sub.add_argument("--output", required=True, type=place, metavar="DIR")
     sub.add_argument("--bands", type=int, default=14, metavar="B", help="bands of the MinHash signature")
     sub.add_argument("--rows", type=int, default=8, metavar="R", help="hashes per band")
     sub.add_argument(
@@ -59,13 +58,13 @@ def _dedup(options: argparse.Namespace, overrides: list[str], command: list[str]
     def show(count: int) -> None:
         print(f"\r{count:,} documents", end="", file=sys.stderr, flush=True)
 
-    with writing(options.output, options.input):
+    with writing(options.output, options.input) as output:
         if options.beam:
             from kanana_jax.data.dedup import beam
 
-            report = beam.run(config, options.input, options.output, options.beam)
+            report = beam.run(config, options.input, output, options.beam)
         else:
-            report = local.run(config, options.input, options.output, show if sys.stderr.isatty() else None)
+            report = local.run(config, options.input, output, show if sys.stderr.isatty() else None)
     print(
         f"{report['kept']} of {report['documents']} documents kept "
         f"({report['exact']} exact, {report['near']} near duplicates of similarity {config.threshold:g} ± "
@@ -82,7 +81,7 @@ def _add_lines(verb: AddVerb) -> None:
         "Filters with `lines = 'DIR'` then cut them out.",
     )
     sub.add_argument("--input", required=True, nargs="+", metavar="GLOB")
-    sub.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    sub.add_argument("--output", required=True, type=place, metavar="DIR")
     sub.add_argument("--red", type=int, default=50, metavar="N", help="cut a line that occurs in more than N documents")
     sub.add_argument(
         "--yellow",
@@ -101,8 +100,8 @@ def _lines(options: argparse.Namespace, overrides: list[str], command: list[str]
         config = lines.LinesConfig(options.red, options.yellow)
     except ValueError as error:
         raise ConfigError(f"--red, --yellow: {error}") from error
-    with writing(options.output, options.input):
-        report = lines.run(config, options.input, options.output)
+    with writing(options.output, options.input) as output:
+        report = lines.run(config, options.input, output)
     found = {colour: report[colour]["patterns"] for colour in ("red", "yellow")}
     print(
         f"{report['lines']} lines of {report['documents']} documents, {found['red']} red and {found['yellow']} yellow"

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from kanana_jax.cli.verbs import AddVerb
+from kanana_jax.cli.verbs import AddVerb, place
 from kanana_jax.errors import ConfigError, UserError, install
 
 _EXAMPLE = """example:
@@ -29,8 +29,8 @@ def add_verbs(verb: AddVerb) -> None:
         "models", nargs="*", metavar="MODEL", help="model, stage or Hugging Face folder; result files with --plot"
     )
     sub.add_argument("--tasks", metavar="A,B", help="task names, separated by commas")
-    sub.add_argument("--output", type=pathlib.Path, metavar="FILE.json", help="where the results are written")
-    sub.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="folder of local evaluation sets")
+    sub.add_argument("--output", type=place, metavar="FILE.json", help="where the results are written")
+    sub.add_argument("--data-dir", type=place, metavar="DIR", help="folder of local evaluation sets")
     sub.add_argument("--limit", type=int, metavar="N", help="documents per task (or part of a task)")
     sub.add_argument("--shots", type=int, metavar="N", help="examples in the prompt; default: as the task says")
     sub.add_argument("--chat", action="store_true", help="ask in the model's chat format")
@@ -45,13 +45,11 @@ def add_verbs(verb: AddVerb) -> None:
     )
     sub.add_argument(
         "--plot",
-        type=pathlib.Path,
+        type=place,
         metavar="OUT",
         help="plot scores against training FLOPs from result files, to .html or .svg",
     )
-    sub.add_argument(
-        "--compare", nargs=2, type=pathlib.Path, metavar=("A.json", "B.json"), help="compare two result files"
-    )
+    sub.add_argument("--compare", nargs=2, type=place, metavar=("A.json", "B.json"), help="compare two result files")
 
 
 def _eval(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
@@ -60,7 +58,7 @@ def _eval(options: argparse.Namespace, overrides: list[str], command: list[str])
         _compare(*options.compare)
         return
     if options.plot:
-        _plot([pathlib.Path(name) for name in options.models], options.plot)
+        _plot([place(name) for name in options.models], options.plot)
         return
     if len(options.models) != 1:
         raise ConfigError("'kanana eval' needs one MODEL (see --help)")

@@ -6,7 +6,7 @@ import itertools
 import pathlib
 from typing import Any
 
-from kanana_jax.cli.verbs import AddVerb
+from kanana_jax.cli.verbs import AddVerb, place
 from kanana_jax.errors import ConfigError
 
 
@@ -30,7 +30,7 @@ def _add_filter(verb: AddVerb) -> None:
     sub.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file whose config has 'filters'")
     sub.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
     sub.add_argument("--input", required=True, metavar="GLOB", help="file, folder or glob of documents")
-    sub.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    sub.add_argument("--output", required=True, type=place, metavar="DIR")
     sub.add_argument(
         "--lang",
         default="",
@@ -94,9 +94,9 @@ def _filter(options: argparse.Namespace, overrides: list[str], command: list[str
         )
     except ValueError as error:
         raise ConfigError(f"--{error}") from error
-    with writing(options.output, [options.input]), job.progress_bar() as progress:
-        report = job.run(configs, options.input, options.output, settings, progress)
-        write_filter_report(options.output)
+    with writing(options.output, [options.input]) as output, job.progress_bar() as progress:
+        report = job.run(configs, options.input, output, settings, progress)
+        write_filter_report(output)
     print(f"{report['kept']} of {report['documents']} documents kept: {options.output / 'report.html'}")
     if report["unjudged"]:
         there = ", ".join(f"{n} of {lang or 'none'}" for lang, n in report["unjudged_by_lang"].items())
@@ -118,7 +118,7 @@ def _add_contamination(verb: AddVerb) -> None:
         metavar="NAME=FILE[:FIELD,…]",
         help=".jsonl or .jsonl.gz file; default: all fields of 20 characters or more",
     )
-    sub.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    sub.add_argument("--output", required=True, type=place, metavar="DIR")
     sub.add_argument(
         "--max-items",
         type=int,
@@ -145,8 +145,8 @@ def _contamination(options: argparse.Namespace, overrides: list[str], command: l
         config = decontamination.ContaminationConfig(max_items=options.max_items)
     except ValueError as error:
         raise ConfigError(f"--max-items: {error}") from error
-    with writing(options.output, files):
-        report = decontamination.build(sets, config, options.output)
+    with writing(options.output, files) as output:
+        report = decontamination.build(sets, config, output)
     for name, found in report["sets"].items():
         print(f"{name}: {found['ngrams']} n-grams of {found['items']} texts, {found['too_short']} too short")
     print(options.output)
@@ -172,7 +172,7 @@ def _add_thresholds(verb: AddVerb) -> None:
     sub.add_argument(
         "--describe", default="", metavar="TEXT", help="description of the texts, written to the output as provenance"
     )
-    sub.add_argument("--output", required=True, type=pathlib.Path, metavar="FILE.json")
+    sub.add_argument("--output", required=True, type=place, metavar="FILE.json")
 
 
 def _thresholds(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:

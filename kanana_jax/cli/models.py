@@ -6,7 +6,7 @@ import pathlib
 import sys
 import warnings
 
-from kanana_jax.cli.verbs import AddVerb
+from kanana_jax.cli.verbs import AddVerb, place
 from kanana_jax.errors import ConfigError
 
 _RUN_EXAMPLE = """example:
@@ -23,7 +23,7 @@ def add_verbs(verb: AddVerb) -> None:
     """Adds the verbs."""
     run = verb("run", _run, "run a recipe, or resume it", _RUN_EXAMPLE)
     run.add_argument("--config", required=True, metavar="FILE_OR_NAME[:ARG]", help=CONFIG_HELP)
-    run.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="where everything is written")
+    run.add_argument("--workdir", required=True, type=place, metavar="DIR", help="where everything is written")
     run.add_argument(
         "--config.KEY", dest="_", metavar="VALUE", help="change a value of the config, e.g. --config.seed=1"
     )
@@ -46,14 +46,14 @@ def add_verbs(verb: AddVerb) -> None:
         "Hugging Face folder -> model folder with model.json",
         "example:\n  kanana import Llama-3.2-1B models/llama-1b",
     )
-    importer.add_argument("source", type=pathlib.Path, metavar="HF_DIR")
-    importer.add_argument("destination", type=pathlib.Path, metavar="OUT")
+    importer.add_argument("source", type=place, metavar="HF_DIR")
+    importer.add_argument("destination", type=place, metavar="OUT")
 
     exporter = verb(
         "export", _export, "model -> plain Hugging Face folder", "example:\n  kanana export runs/tiny/stage2 exported"
     )
-    exporter.add_argument("source", type=pathlib.Path, metavar="MODEL")
-    exporter.add_argument("destination", type=pathlib.Path, metavar="HF_DIR")
+    exporter.add_argument("source", type=place, metavar="MODEL")
+    exporter.add_argument("destination", type=place, metavar="HF_DIR")
 
     for name, action, summary in (
         ("generate", _generate, "continue a prompt"),
@@ -88,12 +88,10 @@ def _run(options: argparse.Namespace, overrides: list[str], command: list[str]) 
     from kanana_jax.parallel import line, multihost
     from kanana_jax.recipe import config as recipe_config
     from kanana_jax.recipe import run as recipe
-    from kanana_jax.recipe import workdir as workdir_files
     from kanana_jax.training.preemption import Preempted
 
     recipe_config.override(config, overrides)
     recipe.parse(config)  # a bad config is refused before anything is started
-    workdir_files.check_place(options.workdir)
     _start_jax(options.workdir)
     if options.distributed or options.coordinator:
         multihost.start(
@@ -138,10 +136,13 @@ def _start_jax(workdir: pathlib.Path | None) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import jax
 
+    from kanana_jax.files import is_remote, programs_folder
+
     # What cannot be kept is compiled again; of a full disk the run itself tells.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     if workdir is not None:
-        jax.config.update("jax_compilation_cache_dir", str((workdir / "compiled").absolute()))
+        compiled = programs_folder() if is_remote(workdir) else workdir / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(compiled.absolute()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 

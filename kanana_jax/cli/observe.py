@@ -5,7 +5,7 @@ import pathlib
 import shutil
 from typing import Any
 
-from kanana_jax.cli.verbs import AddVerb
+from kanana_jax.cli.verbs import AddVerb, place
 from kanana_jax.errors import ConfigError, UserError, install
 
 _EXAMPLE = """examples:
@@ -24,13 +24,11 @@ def add_verbs(verb: AddVerb) -> None:
         "observe", _observe, "relate scores of many models to their token budgets by language, and plan one", _EXAMPLE
     )
     observe.add_argument(
-        "scores", nargs="?", type=pathlib.Path, metavar="SCORES.csv", help="models × tasks; default: the shipped study"
+        "scores", nargs="?", type=place, metavar="SCORES.csv", help="models × tasks; default: the shipped study"
     )
-    observe.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
-    observe.add_argument(
-        "--models", type=pathlib.Path, metavar="MODELS.csv", help="default: models.csv beside the scores"
-    )
-    observe.add_argument("--tasks", type=pathlib.Path, metavar="TASKS.csv", help="default: tasks.csv beside the scores")
+    observe.add_argument("--output", required=True, type=place, metavar="DIR")
+    observe.add_argument("--models", type=place, metavar="MODELS.csv", help="default: models.csv beside the scores")
+    observe.add_argument("--tasks", type=place, metavar="TASKS.csv", help="default: tasks.csv beside the scores")
     observe.add_argument("--ignore", default="", metavar="A,B", help="score columns that are not tasks")
     observe.add_argument(
         "--language",
@@ -72,10 +70,8 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("kanana_jax"):
             raise
-        raise UserError(
-            f"kanana observe needs {error.name}: {install('observatory')}"
-        ) from error
-    from kanana_jax.files import locked, write_json
+        raise UserError(f"kanana observe needs {error.name}: {install('observatory')}") from error
+    from kanana_jax.files import mirrored, write_json
     from kanana_jax.report import observatory as report
 
     if options.template:
@@ -98,11 +94,11 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
     )
     ignore = [name.strip() for name in options.ignore.split(",") if name.strip()]
     read = tables.read(scores, options.models, options.tasks, ignore)
-    with locked(options.output):
+    with mirrored(options.output) as folder:
         result = study.run(read, wishes)
-        write_json(options.output / "components.json", {"command": " ".join(command), **result})
-        output.write_csvs(read, result, options.output)
-        page = report.write_observatory_report(options.output)
+        write_json(folder / "components.json", {"command": " ".join(command), **result})
+        output.write_csvs(read, result, folder)
+        page = options.output / report.write_observatory_report(folder).name
     for sentence in report.answer(result):
         print(sentence)
     for sentence in result["warnings"]:

@@ -2,10 +2,9 @@
 
 import argparse
 import os
-import pathlib
 
 from kanana_jax.cli.models import CONFIG_HELP
-from kanana_jax.cli.verbs import AddVerb
+from kanana_jax.cli.verbs import AddVerb, place
 from kanana_jax.errors import UserError
 
 _ESTIMATE = "estimate"
@@ -39,8 +38,8 @@ def add_verbs(verb: AddVerb) -> None:
         metavar="N,N",
         help="only the memory, by estimate, not compiled; with N,N what lies there all the time on so many chips",
     )
-    sub.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the plan here too")
-    sub.add_argument("--cache", type=pathlib.Path, metavar="DIR", help="where plans are kept (default: your cache)")
+    sub.add_argument("--json", type=place, metavar="FILE", help="write the plan here too")
+    sub.add_argument("--cache", type=place, metavar="DIR", help="where plans are kept (default: your cache)")
     sub.add_argument("--no-cache", action="store_true", help="compile again, keep nothing")
     sub.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
 

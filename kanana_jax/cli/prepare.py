@@ -1,11 +1,10 @@
 """The verb `prepare`."""
 
 import argparse
-import pathlib
 import time
 
 from kanana_jax.cli.models import CONFIG_HELP
-from kanana_jax.cli.verbs import AddVerb
+from kanana_jax.cli.verbs import AddVerb, place
 from kanana_jax.errors import ConfigError
 
 _EXAMPLE = """example:
@@ -21,7 +20,7 @@ def add_verbs(verb: AddVerb) -> None:
     """Adds `prepare`."""
     sub = verb("prepare", _prepare, "convert a recipe's documents and train its tokenizer beforehand", _EXAMPLE)
     sub.add_argument("--config", required=True, metavar="FILE_OR_NAME[:ARG]", help=CONFIG_HELP)
-    sub.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="the workdir of the run")
+    sub.add_argument("--workdir", required=True, type=place, metavar="DIR", help="the workdir of the run")
     sub.add_argument("--workers", type=int, default=0, metavar="N", help="processes; default: one per core")
     sub.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
 
@@ -35,14 +34,12 @@ def _prepare(options: argparse.Namespace, overrides: list[str], command: list[st
     from kanana_jax.progress import duration
     from kanana_jax.recipe import config as recipe_config
     from kanana_jax.recipe import inputs
-    from kanana_jax.recipe import workdir as workdir_files
 
     heartbeat.start()
     began = time.monotonic()
     config = config_lib.read_config_file(options.config)
     recipe_config.override(config, overrides)
     recipe, _ = recipe_config.parse(config)
-    workdir_files.check_place(options.workdir)
     with locked(options.workdir):
         prepared = inputs.prepare(recipe, options.workdir, options.workers or inputs.cores())
     documents = sum(source.documents(split) for source in prepared.values() for split in ("train", "heldout"))

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kanana_jax.cli.verbs import AddVerb
+from kanana_jax.cli.verbs import AddVerb, place
 from kanana_jax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def add_verbs(verb: AddVerb) -> None:
     train.set_defaults(action=_train)
     train.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file whose config has 'quality'")
     train.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
-    train.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    train.add_argument("--output", required=True, type=place, metavar="DIR")
 
     score = parts.add_parser("score", help="write the score of every document", allow_abbrev=False)
     score.set_defaults(action=_score)
@@ -59,7 +59,7 @@ def add_verbs(verb: AddVerb) -> None:
         part.add_argument(
             "--max-characters", type=int, default=4000, metavar="N", help="characters of a document to read; 0: all"
         )
-    score.add_argument("--output", required=True, type=pathlib.Path, metavar="FILE.jsonl.gz")
+    score.add_argument("--output", required=True, type=place, metavar="FILE.jsonl.gz")
     threshold.add_argument("--keep", type=float, default=0.1, metavar="S", help="share of documents to keep")
 
 
@@ -75,11 +75,11 @@ def _train(options: argparse.Namespace, overrides: list[str], command: list[str]
         raise ConfigError(f"{options.config} has no section 'quality'")
     config = config_lib.build(QualityConfig, values.quality, "quality")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(writing(options.output, config.documents))
+        output = stack.enter_context(writing(options.output, config.documents))
         if config.labels and (config.endpoint or config.judge):  # labels are appended to a file of the user's
             stack.enter_context(writing(pathlib.Path(config.labels), config.documents, folder=False))
-        report = _rounds(config, options.output)
-        write_quality_report(options.output)
+        report = _rounds(config, output)
+        write_quality_report(output)
     last = report["rounds"][-1]
     print(f"average precision {last['average_precision']}, threshold {last['threshold']:.4f}: {last['model']['path']}")
     print(options.output / "report.html")

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kanana_jax.cli.verbs import AddVerb
+from kanana_jax.cli.verbs import AddVerb, place
 from kanana_jax.errors import ConfigError, UserError, install, nearest
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add_verbs(verb: AddVerb) -> None:
     """Adds `tasks`."""
     sub = verb("tasks", _tasks, "list the evaluation tasks and the files that they read", _EXAMPLE)
     sub.add_argument("name", nargs="?", metavar="NAME", help="show one task or group")
-    sub.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="say which tasks have their files here")
+    sub.add_argument("--data-dir", type=place, metavar="DIR", help="say which tasks have their files here")
     sub.add_argument("--json", action="store_true", help="print one JSON object: task -> what is known of it")
 
 

@@ -2,13 +2,12 @@
 
 import argparse
 import contextlib
-import pathlib
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING
 
-from kanana_jax.cli.verbs import AddVerb
+from kanana_jax.cli.verbs import AddVerb, place
 from kanana_jax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def add_verbs(verb: AddVerb) -> None:
     )
     sub.add_argument("what", choices=("train",))
     sub.add_argument("--input", required=True, nargs="+", metavar="LANG=PATH", help="documents of each language")
-    sub.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR")
+    sub.add_argument("--output", required=True, type=place, metavar="DIR")
     sub.add_argument("--vocab-size", type=int, default=32000, metavar="N")
     sub.add_argument(
         "--model-type",
@@ -66,14 +65,14 @@ def _tokenizer(options: argparse.Namespace, overrides: list[str], command: list[
         )
     except ValueError as error:
         raise ConfigError(f"--{str(error).replace('_', '-', 1)}") from error
-    with writing(options.output, [found.path for found in texts.values()]):
+    with writing(options.output, [found.path for found in texts.values()]) as output:
         with _reading() as tell:
             found = training.sizes(texts, config, tell)
         config = training.without_repeats(config, found)
         _say_what_is_there(config, found)
         began = time.monotonic()
         with _waiting(config):
-            training.train_tokenizer(texts, config, options.output, bars=sys.stderr.isatty())
+            training.train_tokenizer(texts, config, output, bars=sys.stderr.isatty())
         _say(f"trained in {time.monotonic() - began:.0f} s")
     print(options.output / "tokenizer.json")
 

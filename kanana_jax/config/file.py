@@ -11,6 +11,7 @@ from collections.abc import Generator
 from typing import Any
 
 from kanana_jax.errors import ConfigError, nearest
+from kanana_jax.files import STORES
 
 CONFIGS = "kanana_jax.configs"
 
@@ -25,6 +26,11 @@ def read_config_file(file_and_arg: str) -> Any:
     Raises:
       ConfigError: no such file or name, no `get_config`, or an argument that the config refuses.
     """
+    if str(file_and_arg).startswith(tuple(f"{scheme}:/" for scheme in STORES)):
+        raise ConfigError(
+            f"'{file_and_arg}' is in a bucket: a config is code, and code is run from this machine alone; copy the "
+            "file here, look at it, and name the copy"
+        )
     file, _, arg = str(file_and_arg).partition(":")
     path = pathlib.Path(file)
     is_file = path.suffix == ".py" and path.is_file()

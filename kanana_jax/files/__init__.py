@@ -9,12 +9,14 @@
 Buckets' libraries are imported when the first address is met.
 """
 
+import contextlib
 import pathlib
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Collection, Generator, Sequence
 
 from kanana_jax.files.jsons import load_json, read_json, write_json
 from kanana_jax.files.locks import LOCK, locked
-from kanana_jax.files.places import STORES, is_remote, place
+from kanana_jax.files.places import STORES, is_remote, place, programs_folder
 from kanana_jax.files.whole import cannot_write, scratch, sync, sync_tree, told, whole, whole_file
 
 __all__ = [
@@ -24,31 +26,63 @@ __all__ = [
     "is_remote",
     "load_json",
     "locked",
+    "mirrored",
     "place",
+    "programs_folder",
     "read_json",
+    "remove_tree",
     "scratch",
     "stage_down",
     "sync",
     "sync_tree",
     "told",
     "upload",
+    "upload_file",
     "whole",
     "whole_file",
     "write_json",
 ]
 
 
-def stage_down(path: pathlib.Path) -> pathlib.Path:
+def stage_down(path: pathlib.Path, only: Callable[[str], object] | None = None) -> pathlib.Path:
     """A local path with the content of `path`; the path itself where it is local (`staging.stage_down`)."""
     if not is_remote(path):
         return path
     from kanana_jax.files import staging
 
-    return staging.stage_down(path)
+    return staging.stage_down(path, only)
 
 
-def upload(folder: pathlib.Path, path: pathlib.Path, last: Sequence[str] = ()) -> None:
+def upload(folder: pathlib.Path, path: pathlib.Path, last: Sequence[str] = (), keep: Collection[str] = ()) -> None:
     """Puts a local folder into a bucket, the files in `last` at the end (`staging.upload`)."""
     from kanana_jax.files import staging
 
-    staging.upload(folder, path, last)
+    staging.upload(folder, path, last, keep)
+
+
+def upload_file(file: pathlib.Path, path: pathlib.Path) -> None:
+    """Puts a local file to a bucket, whole or not at all (`staging.upload_file`)."""
+    from kanana_jax.files import staging
+
+    staging.upload_file(file, path)
+
+
+@contextlib.contextmanager
+def mirrored(path: pathlib.Path, last: Sequence[str] = ()) -> Generator[pathlib.Path]:
+    """Holds a folder's lock and gives the folder; of one in a bucket a local one in its place (`mirror.mirrored`)."""
+    if is_remote(path):
+        from kanana_jax.files import mirror
+
+        with mirror.mirrored(path, last) as local:
+            yield local
+    else:
+        with locked(path):
+            yield path
+
+
+def remove_tree(path: pathlib.Path) -> None:
+    """Removes a folder, if it is there, as far as it can be removed."""
+    if is_remote(path):
+        path.rmtree(missing_ok=True)  # ty: ignore[missing-attribute]
+    else:
+        shutil.rmtree(path, ignore_errors=True)

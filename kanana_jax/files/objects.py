@@ -26,6 +26,10 @@ _SIGN_IN = {"gs": "gcloud auth application-default login", "s3": "aws configure"
 _PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
 
 
+# Of Orbax and JAX, whose epath would import TensorFlow where that is installed, which takes seconds.
+os.environ.setdefault("EPATH_USE_TF", "false")
+
+
 class Stat(NamedTuple):
     """What is known of an object; `st_mode` and the like have no meaning there."""
 

@@ -41,6 +41,18 @@ def place(text: str | os.PathLike[str]) -> pathlib.Path:
     return cast(pathlib.Path, BucketPath(f"{found[1]}://{key}"))
 
 
+def cache_folder() -> pathlib.Path:
+    """The folder of what belongs to buckets on this machine: `$KANANA_JAX_CACHE`, else in the user's cache."""
+    given = os.environ.get("KANANA_JAX_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(given) if given else pathlib.Path(base) / "kanana-jax" / "buckets"
+
+
+def programs_folder() -> pathlib.Path:
+    """The folder of compiled programs of runs whose workdir is in a bucket."""
+    return cache_folder() / "compiled"
+
+
 def is_remote(path: object) -> bool:
     """Whether a path is a bucket's."""
     return isinstance(path, pathlib.PurePath) and not isinstance(path, pathlib.Path) and hasattr(path, "read_bytes")

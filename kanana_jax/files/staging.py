@@ -13,23 +13,26 @@ import hashlib
 import os
 import pathlib
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from kanana_jax.errors import UserError
 from kanana_jax.files.objects import BucketPath, asking, check_bucket
-from kanana_jax.files.places import is_remote
+from kanana_jax.files.places import cache_folder, is_remote
 
 _AT_ONCE = 8
 _HELD: dict[tuple[int, str], int] = {}  # of this process: places that the cache keeps for it, and their locks
 
 
-def stage_down(path: pathlib.Path) -> pathlib.Path:
+def stage_down(path: pathlib.Path, only: Callable[[str], object] | None = None) -> pathlib.Path:
     """A local path with the content of `path`, file or folder; objects that have not changed are not fetched again.
 
     It stays there as long as this process lives. A folder whose objects are being written is no whole one: ask for the
     file that is written last before.
+
+    Args:
+      only: of a folder, the names of the objects that are wanted; others may be there or not.
 
     Raises:
       FileNotFoundError: nothing there.
@@ -44,7 +47,7 @@ def stage_down(path: pathlib.Path) -> pathlib.Path:
     if about is None:
         raise FileNotFoundError(2, os.strerror(2), remote.address)
     single = about["type"] == "file"
-    objects = {"": about} if single else remote.objects()
+    objects = {"": about} if single else {n: v for n, v in remote.objects().items() if only is None or only(n)}
     for name in objects:
         if ".." in name.split("/"):
             raise UserError(f"{remote}/{name} cannot be a file on this machine: rename that object")
@@ -53,7 +56,8 @@ def stage_down(path: pathlib.Path) -> pathlib.Path:
         _make_room(sum(int(facts.get("size") or 0) for _, facts in wanted), remote)
         if not single and local.is_dir():
             for file in [f for f in local.rglob("*") if f.is_file()]:
-                if str(file.relative_to(local)) not in objects:
+                name = str(file.relative_to(local))
+                if name not in objects and (only is None or only(name)):
                     file.unlink()
 
         def fetch(item: tuple[str, dict[str, Any]]) -> None:
@@ -68,11 +72,14 @@ def stage_down(path: pathlib.Path) -> pathlib.Path:
     return local
 
 
-def upload(folder: pathlib.Path, path: pathlib.Path, last: Sequence[str] = ()) -> None:
+def upload(folder: pathlib.Path, path: pathlib.Path, last: Sequence[str] = (), keep: Collection[str] = ()) -> None:
     """Puts a local folder's files to `path`, in whose place it then stands.
 
     Those in `last` are deleted there first and written last, in their order, so that a reader who finds the last one
     finds all of them; a kill leaves a folder without it.
+
+    Args:
+      keep: what is there already and stays; everything else is deleted.
 
     Raises:
       UserError: see `objects.asking`.
@@ -85,7 +92,9 @@ def upload(folder: pathlib.Path, path: pathlib.Path, last: Sequence[str] = ()) -
             (remote / name).unlink(missing_ok=True)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(lambda name: upload_file(folder / name, remote / name), [n for n in names if n not in last]))
-        list(pool.map(lambda name: (remote / name).unlink(missing_ok=True), before - set(names) - set(last)))
+        list(
+            pool.map(lambda name: (remote / name).unlink(missing_ok=True), before - set(names) - set(last) - set(keep))
+        )
     for name in last:
         if name in names:
             upload_file(folder / name, remote / name)
@@ -102,13 +111,6 @@ def upload_file(file: pathlib.Path, path: pathlib.PurePath) -> None:
             raise
 
 
-def cache_folder() -> pathlib.Path:
-    """The folder of what was staged."""
-    given = os.environ.get("KANANA_JAX_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(given) if given else pathlib.Path(base) / "kanana-jax" / "buckets"
-
-
 def cache_limit() -> float:
     """The bytes that it may hold.
 
@@ -122,7 +124,8 @@ def cache_limit() -> float:
         raise UserError(f"KANANA_JAX_CACHE_GB = '{text}' is no number of gigabytes: set one") from error
 
 
-def _version_of(facts: dict[str, Any]) -> str:
+def version_of(facts: dict[str, Any]) -> str:
+    """The mark of an object's content."""
     return f"{facts.get('generation') or facts.get('ETag') or facts.get('mtime')} {facts.get('size')}"
 
 
@@ -134,7 +137,7 @@ def _note(file: pathlib.Path) -> pathlib.Path:
 def _is_current(file: pathlib.Path, facts: dict[str, Any]) -> bool:
     note = _note(file)
     with contextlib.suppress(OSError):
-        return file.is_file() and note.read_text(encoding="utf-8") == _version_of(facts)
+        return file.is_file() and note.read_text(encoding="utf-8") == version_of(facts)
     return False
 
 
@@ -150,7 +153,7 @@ def _fetch(remote: BucketPath, file: pathlib.Path, facts: dict[str, Any]) -> Non
         note.parent.mkdir(parents=True, exist_ok=True)
         note.unlink(missing_ok=True)
         os.replace(partial, file)
-        note.write_text(_version_of(facts), encoding="utf-8")
+        note.write_text(version_of(facts), encoding="utf-8")
     finally:
         partial.unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ import os
 import pathlib
 from typing import Any, TypedDict, Unpack
 
+from kanana_jax.files import place
 from kanana_jax.interop.foreign import Fields, read_object
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import Architecture
@@ -105,6 +106,12 @@ def parent_path(parent: pathlib.Path, folder: pathlib.Path) -> str:
     parent, folder = parent.resolve(), folder.resolve()
     workdir = folder.parents[1]
     return os.path.relpath(parent, folder) if parent.is_relative_to(workdir) else str(parent)
+
+
+def located(parent: str, folder: pathlib.Path) -> pathlib.Path:
+    """The place that `parent_path` has noted in `folder`; resolved."""
+    elsewhere = "://" in parent or parent.startswith("/")
+    return (place(parent) if elsewhere else folder / parent).resolve()
 
 
 def noted(path: pathlib.Path, workdir: pathlib.Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from kanana_jax.errors import UserError
 from kanana_jax.files import read_json
-from kanana_jax.interop.card import CARD
+from kanana_jax.interop.card import CARD, located
 from kanana_jax.interop.model_folder import ModelFolder, find
 
 log = logging.getLogger("kanana")
@@ -38,8 +38,8 @@ def lineage(folder: ModelFolder) -> Iterator[ModelFolder]:
 
 def _places(folder: pathlib.Path, parent: str) -> Iterator[pathlib.Path]:
     """The places where a parent may be: beside the model, as cards note it; older ones, from a folder above it."""
-    yield (folder / parent).resolve()
-    if not pathlib.PurePath(parent).is_absolute():
+    yield located(parent, folder)
+    if "://" not in parent and not pathlib.PurePath(parent).is_absolute():
         yield from (above / parent for above in folder.resolve().parents)
 
 

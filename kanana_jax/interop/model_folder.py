@@ -23,7 +23,7 @@ from jax.sharding import Mesh
 from kanana_jax.data.tokens import conversion
 from kanana_jax.data.tokens import tokenizer as tokenizer_files
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import sync, sync_tree, told, whole, write_json
+from kanana_jax.files import is_remote, place, scratch, sync, sync_tree, told, upload, upload_file, whole, write_json
 from kanana_jax.interop import families
 from kanana_jax.interop.card import CARD, Card, card, read_card
 from kanana_jax.interop.families.family import Special, Tensor
@@ -34,6 +34,9 @@ from kanana_jax.models import transformer
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.parallel import multihost
 from kanana_jax.parallel.sharding import tree_shardings
+
+# Of a folder in a bucket, what is written when everything else is there: readers look for the one or the other.
+LAST = ("config.json", CARD)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +60,7 @@ def find(path: str | pathlib.Path) -> ModelFolder:
     Raises:
       UserError: nothing there, an unfinished stage, or a model of no known family.
     """
-    path = pathlib.Path(path)
+    path = place(path)
     if (path / "model" / "config.json").is_file():
         path = path / "model"
     file = path / "config.json"
@@ -235,27 +238,25 @@ def _write_folder(
     special: Special,
 ) -> None:
     """Writes `tensors(index, mine)` of every group; those that are not this process's are dropped."""
-    partial = folder.with_name(folder.name + ".partial")
     first = jax.process_index() == 0
+    if is_remote(folder):
+        with scratch(folder) as own:
+            _write_remote(folder, own, a, dtype, tensors, card, tokenizer, special)
+        return
+    partial = folder.with_name(folder.name + ".partial")
     if first:
         with told(folder):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
     multihost.barrier("model folder begun")
-    writer = Writer(partial, a.num_layers + 1)
+    writer = _writer(partial, a, dtype)
     for index in range(a.num_layers + 1):
-        for tensor in _group(a, index):
-            writer.record(index, tensor.name, math.prod(tensor.shape) * NUMPY[dtype].itemsize)
         mine = index % jax.process_count() == jax.process_index()
         found = tensors(index, mine)
         if mine:
             writer.write(index, found)
     if first:
-        writer.finish()
-        write_json(partial / "config.json", families.family_of(a).to_config(a, dtype, special))
-        if tokenizer is not None:
-            copy_tokenizer(tokenizer, partial)
-        write_json(partial / CARD, card)
+        _write_rest(writer, a, dtype, card, tokenizer, special)
     multihost.barrier("model folder written")
     if first:
         with told(folder):
@@ -263,6 +264,60 @@ def _write_folder(
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(partial, folder)
             sync(folder.parent)
+    multihost.barrier("model folder in place")
+
+
+def _writer(folder: pathlib.Path, a: Architecture, dtype: str) -> Writer:
+    """A writer that knows every tensor's file."""
+    writer = Writer(folder, a.num_layers + 1)
+    for index in range(a.num_layers + 1):
+        for tensor in _group(a, index):
+            writer.record(index, tensor.name, math.prod(tensor.shape) * NUMPY[dtype].itemsize)
+    return writer
+
+
+def _write_rest(
+    writer: Writer, a: Architecture, dtype: str, card: Card, tokenizer: pathlib.Path | None, special: Special
+) -> None:
+    """Everything beside the weights."""
+    writer.finish()
+    write_json(writer.folder / "config.json", families.family_of(a).to_config(a, dtype, special))
+    if tokenizer is not None:
+        copy_tokenizer(tokenizer, writer.folder)
+    write_json(writer.folder / CARD, card)
+
+
+def _write_remote(
+    folder: pathlib.Path,
+    own: pathlib.Path,
+    a: Architecture,
+    dtype: str,
+    tensors: Callable[[int, bool], dict[str, np.ndarray]],
+    card: Card,
+    tokenizer: pathlib.Path | None,
+    special: Special,
+) -> None:
+    """As `_write_folder`, into a bucket: each process puts its layers there one by one, by way of its folder `own`."""
+    first = jax.process_index() == 0
+    if first:
+        for name in reversed(LAST):
+            (folder / name).unlink(missing_ok=True)
+    multihost.barrier("model folder begun")
+    writer = _writer(own, a, dtype)
+    for index in range(a.num_layers + 1):
+        mine = index % jax.process_count() == jax.process_index()
+        found = tensors(index, mine)
+        if mine:
+            name = writer.file_name(index)
+            writer.write(index, found)
+            upload_file(own / name, folder / name)
+            (own / name).unlink()
+    if first:
+        _write_rest(writer, a, dtype, card, tokenizer, special)
+    multihost.barrier("model folder written")
+    if first:
+        weights = {writer.file_name(index) for index in range(a.num_layers + 1)}
+        upload(own, folder, LAST, keep=weights)
     multihost.barrier("model folder in place")
 
 
@@ -279,7 +334,7 @@ def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool
     if destination.exists() and any(destination.iterdir()):
         raise ConfigError(f"{destination} exists and is not empty: name another folder")
     weights, family = open_weights(found), families.family_of(found.architecture)
-    with whole(destination) as partial:
+    with whole(destination, LAST) as partial:
         writer = Writer(partial, found.architecture.num_layers + 1)
         for index, group in enumerate(family.groups(found.architecture)):
             tensors = {tensor.name: weights.read(tensor) for tensor in group}
@@ -306,7 +361,7 @@ def copy_tokenizer(source: pathlib.Path, destination: pathlib.Path) -> None:
     """Copies a tokenizer's files, and adds what other tools need to read the same ids."""
     for name in tokenizer_files.FILES:
         if (source / name).is_file():
-            shutil.copyfile(source / name, destination / name)
+            (destination / name).write_bytes((source / name).read_bytes())
     conversion.complete(destination)
 
 

@@ -25,6 +25,11 @@ _SUMS = "sum64"
 _MOST_HEADER = 32 << 20  # a tensor takes about a hundred bytes of it
 
 
+def is_weights(name: str) -> bool:
+    """Whether a file of a folder is one that `Reader` may read."""
+    return "/" not in name and (name == INDEX or name.endswith(".safetensors"))
+
+
 class Entry(NamedTuple):
     """A tensor as a header describes it.
 

@@ -8,10 +8,11 @@ import ml_dtypes
 import numpy as np
 
 from kanana_jax.errors import UserError
+from kanana_jax.files import stage_down
 from kanana_jax.interop import families
 from kanana_jax.interop.families.family import Tensor
 from kanana_jax.interop.foreign import plain
-from kanana_jax.interop.safetensors import DTYPES, Reader
+from kanana_jax.interop.safetensors import DTYPES, Reader, is_weights
 from kanana_jax.models.architecture import Architecture
 from kanana_jax.models.transformer import Params
 
@@ -45,7 +46,7 @@ class Weights:
             raise UserError(
                 f"{path} holds an adapter (adapter_config.json): merge it into the weights, or move it away"
             )
-        self._reader = Reader(path)
+        self._reader = Reader(stage_down(path, is_weights))
         entries = self._reader.entries
         # transformers ties the other way where the embedding is the one that is missing.
         self._swapped = architecture.tied_embeddings and _EMBEDDING not in entries and _OUTPUT in entries

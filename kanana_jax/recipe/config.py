@@ -1,7 +1,6 @@
 """The config of a recipe: the values that its stages share, and the stages, each a section of its kind."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from kanana_jax.data.read import sources
 from kanana_jax.data.stream import mixture, pipeline
 from kanana_jax.data.tokens.training import TokenizerConfig
 from kanana_jax.errors import ConfigError, nearest
+from kanana_jax.files import place
 from kanana_jax.inference.sampling import SamplesConfig
 from kanana_jax.interop import model_folder
 from kanana_jax.models.architecture import Architecture, Runtime
@@ -190,7 +190,7 @@ def check_references(stages: Mapping[str, StageConfig], known: Sequence[str]) ->
     """
     for name, stage in stages.items():
         for key, value in stage.references().items():
-            if value not in known and not pathlib.Path(value).exists():
+            if value not in known and not place(value).exists():
                 near = nearest(value, [other for other in known if other != name])
                 raise ConfigError(
                     f"config '{name}.{key}' is '{value}': there is no stage and no folder of that name; {near}"

@@ -49,7 +49,6 @@ def run(
     if unused:
         log.info("config sections that are not listed in 'stages' and that do not run: %s", ", ".join(unused))
     check_installed(recipe.trackers)
-    workdir_files.check_place(workdir)
     mesh = make_mesh(recipe.mesh, devices)
     with workdir_files.held(workdir):
         workdir_files.record(config, recipe.seed, workdir, command, mesh)

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-import re
 import shlex
 import subprocess
 import sys
@@ -40,22 +39,6 @@ FREE = (
     "data.prefetch",
 )
 _MISSING = "nothing"
-
-
-def check_place(workdir: pathlib.Path) -> None:
-    """Refuses the address of a bucket, which files cannot be written to.
-
-    Raises:
-      ConfigError: how to mount it.
-    """
-    address = re.match(r"([a-z][a-z0-9+.\-]*):/+([^/]*)/?(.*)", str(workdir))
-    if address:
-        scheme, bucket, rest = address.groups()
-        how = f"`gcsfuse --implicit-dirs {bucket} /mnt/{bucket}`" if scheme == "gs" else "its file-system driver"
-        raise ConfigError(
-            f"--workdir {scheme}://{bucket}/{rest} is the address of a bucket, and runs write files: mount it on every "
-            f"host with {how} and give --workdir /mnt/{bucket}/{rest}"
-        )
 
 
 @contextlib.contextmanager

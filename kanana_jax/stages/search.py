@@ -9,13 +9,12 @@ import dataclasses
 import json
 import logging
 import math
-import shutil
 from typing import Any
 
 import jax
 
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import read_json, write_json
+from kanana_jax.files import read_json, remove_tree, write_json
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.model_folder import ModelFolder
 from kanana_jax.models.architecture import Architecture
@@ -124,8 +123,8 @@ def run(name: str, config: SearchStage, context: Context) -> None:
     cut.carry_out(cuts[ranked[0]], parent, folder, name, spent, more | {"searched": ranked[0]})
     if jax.process_index() == 0:
         for label in ranked:  # weights and moments of many models; their figures stay
-            shutil.rmtree(folder / "candidates" / label / "checkpoints", ignore_errors=True)
-            shutil.rmtree(folder / "candidates" / label / "model", ignore_errors=True)
+            remove_tree(folder / "candidates" / label / "checkpoints")
+            remove_tree(folder / "candidates" / label / "model")
 
 
 def _reach(

@@ -18,7 +18,7 @@ import numpy as np
 
 from kanana_jax.data.stream.packing import Rows
 from kanana_jax.errors import UserError
-from kanana_jax.files import whole_file, write_json
+from kanana_jax.files import stage_down, whole_file, write_json
 from kanana_jax.losses.cross_entropy import cross_entropy
 from kanana_jax.models.architecture import Architecture
 from kanana_jax.models.model import Model
@@ -111,7 +111,7 @@ class Importance:
     def load(folder: pathlib.Path) -> "Importance":
         """Raises UserError: not there, or not readable."""
         try:
-            with np.load(folder / SCORES, allow_pickle=False) as file:
+            with np.load(stage_down(folder / SCORES), allow_pickle=False) as file:
                 return Importance(*(file[name] for name in FIELDS))
         except (OSError, KeyError, ValueError) as error:
             raise UserError(f"{folder} holds no importance scores ({error}): prune from the model instead") from error

@@ -1,13 +1,14 @@
 """Writers of a run's figures: `metrics.jsonl`, TensorBoard events, the terminal."""
 
+import contextlib
 import json
 import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from kanana_jax.files import whole_file
+from kanana_jax.files import is_remote, scratch, upload_file, whole_file
 
 # A line of `metrics.jsonl`: `step` and `tokens`, and either the figures of a log step, or `eval` (the figures of an
 # evaluation, by name) and the `score` that ranks checkpoints.
@@ -20,12 +21,24 @@ class Writer(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
+class Flushable(Writer, Protocol):
+    """A writer into files of the workdir, which may be in a bucket."""
+
+    def flush(self) -> None:
+        """Brings what was written into the workdir; called at every checkpoint."""
+        ...
+
+
 # Makes the writers of a stage that are not the engine's own, given its folder and the step that it resumes from.
 MakeWriters = Callable[[pathlib.Path, int], list[Writer]]
 
 
 class JsonLines:
     """`metrics.jsonl`; lines of a run that was cut off, which will be written again, are dropped first.
+
+    In a bucket, where nothing can be appended to, it is a local file that `flush` puts there whole: a host that is lost
+    loses the lines since the last checkpoint, which the resumed run writes again.
 
     Args:
       from_step: lines after it are dropped.
@@ -46,14 +59,25 @@ class JsonLines:
                     kept.append(text + "\n")
             with whole_file(path) as temporary:
                 temporary.write_text("".join(kept), encoding="utf-8")
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._path, self._scratch = path, contextlib.ExitStack()
+        local = path
+        if is_remote(path):
+            local = self._scratch.enter_context(scratch(path)) / path.name
+            local.write_text("".join(kept), encoding="utf-8")
+        self._file = local.open("a", encoding="utf-8", buffering=1)
 
     def write(self, line: Line) -> None:
         self._file.write(json.dumps(line) + "\n")
         os.fsync(self._file.fileno())
 
+    def flush(self) -> None:
+        if is_remote(self._path):
+            upload_file(pathlib.Path(self._file.name), self._path)
+
     def close(self) -> None:
         self._file.close()
+        with self._scratch:
+            self.flush()
 
 
 class TensorBoard:
@@ -62,15 +86,29 @@ class TensorBoard:
     def __init__(self, folder: pathlib.Path, from_step: int):
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=from_step + 1, write_to_disk=True)
+        self._folder, self._scratch = folder, contextlib.ExitStack()
+        self._local = self._scratch.enter_context(scratch(folder)) if is_remote(folder) else folder
+        self._writer = SummaryWriter(str(self._local), purge_step=from_step + 1, write_to_disk=True)
 
     def write(self, line: Line) -> None:
         for name, value in scalars(line):
             if name != "step":
                 self._writer.add_scalar(name, value, line["step"])
 
+    def flush(self) -> None:
+        self._writer.flush()
+        self._upload()
+
     def close(self) -> None:
         self._writer.close()
+        with self._scratch:
+            self._upload()
+
+    def _upload(self) -> None:
+        """Puts this start's file of events into the bucket; those of earlier starts stay."""
+        if is_remote(self._folder):
+            for file in self._local.iterdir():
+                upload_file(file, self._folder / file.name)
 
 
 def scalars(line: Line, prefix: str = "") -> Iterator[tuple[str, float]]:

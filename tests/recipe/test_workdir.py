@@ -5,7 +5,6 @@ import json
 import jax
 import pytest
 
-from kanana_jax.cli import main
 from kanana_jax.errors import ConfigError
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.recipe import workdir as workdir_files
@@ -92,19 +91,3 @@ def test_how_often_is_evaluated_is_free_unless_patience_counts_it(kind):
     assert "s.train.eval_every" in workdir_files.free_keys({"s": section})
     section["train"]["patience"] = 2
     assert {"s.train.eval_every", "s.train.patience"}.isdisjoint(workdir_files.free_keys({"s": section}))
-
-
-@pytest.mark.parametrize("address", ["gs://bucket/runs/x", "s3://bucket/runs/x"])
-def test_a_bucket_is_no_folder(address, capsys, tmp_path, monkeypatch):
-    from conftest import ROOT
-
-    monkeypatch.chdir(tmp_path)
-    assert main(["run", "--config", f"{ROOT}/configs/tiny.py:test", "--workdir", address]) == 2
-    error = capsys.readouterr().err
-    assert address in error and "/mnt/bucket/runs/x" in error and ("gcsfuse" in error) == address.startswith("gs")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_folder_with_a_colon_is_a_folder(tmp_path):
-    workdir_files.check_place(tmp_path / "a:b")
-    workdir_files.check_place(workdir_files.pathlib.Path("runs/tiny"))

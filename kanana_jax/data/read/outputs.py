@@ -9,12 +9,12 @@ import pathlib
 from collections.abc import Generator, Iterable, Sequence
 
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import locked
+from kanana_jax.files import STORES, is_remote, locked, mirrored, place
 
 KEPT, DROPPED, STATE = "kept.jsonl.gz", "dropped.jsonl.gz", "state.json"
 # What jobs write that can be read as documents but holds none, or those that were dropped.
 _RESULTS = (DROPPED, "duplicates.jsonl", "labels.jsonl", "report.html", "ids.txt", "signals.parquet")
-_MARKS = (STATE, "report.json")
+_MARKS = ("report.json", STATE)
 
 
 def refuse_results(path: str, files: Sequence[pathlib.Path]) -> None:
@@ -55,6 +55,9 @@ def apart(output: pathlib.Path, inputs: Iterable[str]) -> None:
     Raises:
       ConfigError: names both.
     """
+    if is_remote(output):
+        _apart_in_bucket(output, inputs)
+        return
     own = pathlib.Path(os.path.realpath(output.expanduser()))
     for given in inputs:
         if "://" in given:
@@ -66,17 +69,37 @@ def apart(output: pathlib.Path, inputs: Iterable[str]) -> None:
             )
 
 
+def _apart_in_bucket(output: pathlib.Path, inputs: Iterable[str]) -> None:
+    own = output.resolve()
+    for given in inputs:
+        if given.startswith(tuple(f"{scheme}:/" for scheme in STORES)):
+            above = place(given)
+            while glob.has_magic(str(above)):
+                above = above.parent
+            if own.is_relative_to(above.resolve()) or above.resolve().is_relative_to(own):
+                raise ConfigError(
+                    f"{output} and the input '{given}' lie in each other, so that what is written would be read as "
+                    "documents: write to a place outside of the inputs"
+                )
+
+
 @contextlib.contextmanager
-def writing(output: pathlib.Path, inputs: Iterable[str], *, folder: bool = True) -> Generator[None]:
-    """Holds the lock of an output that lies apart from what is read for it.
+def writing(output: pathlib.Path, inputs: Iterable[str], *, folder: bool = True) -> Generator[pathlib.Path]:
+    """Holds the lock of an output that lies apart from what is read for it, and gives the place to write to.
+
+    That is the output itself, or for a folder in a bucket a local one that is brought there (`files.mirrored`).
 
     Raises:
       ConfigError: it does not; nothing has been written then.
       UserError: another process writes there.
     """
     apart(output, inputs)
-    with locked(output, folder=folder):
-        yield
+    if not folder:
+        with locked(output, folder=False):
+            yield output
+    else:
+        with mirrored(output, _MARKS) as local:
+            yield local
 
 
 def _meet(own: pathlib.Path, given: str) -> bool:

@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import pathlib
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from kanana_jax.data.read.inventory import UNKNOWN, Counter, LeftOut, walk
 from kanana_jax.data.read.origins import Origin, is_unchanged, stamp_of
 from kanana_jax.data.read.record import PLACE, Broken, Fields, Line, Record
 from kanana_jax.errors import UserError, install
+from kanana_jax.files import STORES, place, stage_down
 
 log = logging.getLogger("kanana")
 ADDRESSES = ("microworld://", "hf://", "seqio://")
@@ -69,6 +71,7 @@ def survey(path: str, format: str = "") -> tuple[list[Origin], LeftOut]:
     """
     if path.startswith(ADDRESSES):
         return [Origin(path, path)], LeftOut()
+    path = _staged(path)
     files, left_out = _files(path, format)
     outputs.refuse_results(path, files)
     tables = [] if format else [file for file in files if _suffix(file) in _READERS]
@@ -81,6 +84,33 @@ def survey(path: str, format: str = "") -> tuple[list[Origin], LeftOut]:
     for file in (*tables, *rest):
         found.setdefault(os.path.realpath(file), file)
     return [Origin(real, str(file), root, stamp_of(file)) for real, file in found.items()], left_out
+
+
+def _staged(path: str) -> str:
+    """A path or glob of this machine for one of a bucket: its objects are brought here (`files.stage_down`).
+
+    Raises:
+      UserError: nothing there.
+    """
+    if not in_bucket(path):
+        return path
+    given = head = place(path)
+    while glob.has_magic(str(head)):
+        head = head.parent
+    try:
+        if head == given:
+            return str(stage_down(given))
+        from fsspec.utils import glob_translate
+
+        pattern = given.relative_to(head)
+        return str(stage_down(head, re.compile(glob_translate(str(pattern))).match) / pattern)
+    except FileNotFoundError as error:
+        raise UserError(f"source '{path}' has no documents: there is nothing at that address") from error
+
+
+def in_bucket(path: str) -> bool:
+    """Whether a source is at the address of a bucket."""
+    return path.startswith(tuple(f"{scheme}:/" for scheme in STORES))
 
 
 def check_address(path: str) -> None:

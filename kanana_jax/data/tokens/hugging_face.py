@@ -12,7 +12,7 @@ import numpy as np
 
 from kanana_jax.data.tokens import charsmap, panics
 from kanana_jax.errors import UserError
-from kanana_jax.files import whole_file
+from kanana_jax.files import stage_down, whole_file
 
 FILE = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
@@ -36,7 +36,7 @@ class HuggingFace:
     """
 
     def __init__(self, folder: pathlib.Path):
-        self._folder = pathlib.Path(folder)
+        self._folder = stage_down(folder, {FILE, *COMPANIONS}.__contains__)
         self._file = self._folder / FILE
         data = self._file.read_bytes()
         self._tokenizer = _load(self._file, data, symbols_are_text=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from kanana_jax.data.tokens import charsmap, hugging_face, panics
 from kanana_jax.errors import UserError
+from kanana_jax.files import stage_down
 
 FILE = "tokenizer.model"
 SPACE = "\u2581"  # what SentencePiece writes for a space
@@ -25,7 +26,7 @@ class SentencePiece:
     def __init__(self, file: pathlib.Path):
         import sentencepiece
 
-        self._file = pathlib.Path(file)
+        self._file = stage_down(file)
         data = self._file.read_bytes()
         with panics.told(f"{file} is not a SentencePiece model"):
             _check(data, self._file)

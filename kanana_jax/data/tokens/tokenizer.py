@@ -10,6 +10,7 @@ from kanana_jax.data.tokens import hugging_face, sentence_piece
 from kanana_jax.data.tokens.hugging_face import HuggingFace
 from kanana_jax.data.tokens.sentence_piece import SentencePiece
 from kanana_jax.errors import UserError
+from kanana_jax.files import place
 
 # All that travels with a model.
 FILES = (*hugging_face.COMPANIONS, sentence_piece.FILE, hugging_face.FILE)
@@ -83,7 +84,7 @@ def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:
     Raises:
       UserError: there is none, or it is broken.
     """
-    path = pathlib.Path(path)
+    path = place(path)
     if path.is_file() and path.name == hugging_face.FILE:
         return HuggingFace(path.parent)
     if path.is_file():
