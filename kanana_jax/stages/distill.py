@@ -21,6 +21,7 @@ from kanana_jax.data.stream.encode import TextEncoder
 from kanana_jax.data.stream.packing import Array, Rows
 from kanana_jax.data.stream.teacher_cache import TeacherCache, ids_dtype
 from kanana_jax.errors import ConfigError
+from kanana_jax.files import place
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.card import noted
 from kanana_jax.interop.lineage import origin
@@ -305,7 +306,7 @@ def make_task(name: str, config: DistillStage, context: Context) -> tuple[Model,
 def cache_folder(config: DistillStage, context: Context) -> pathlib.Path:
     """The folder of the cached teacher that a stage names."""
     cache = config.distill.cache
-    return context.workdir / cache if cache in context.shapes.stages else pathlib.Path(cache)
+    return context.workdir / cache if cache in context.shapes.stages else place(cache)
 
 
 def find_cache(name: str, config: DistillStage, context: Context) -> TeacherCache:

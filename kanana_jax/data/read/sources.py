@@ -24,7 +24,7 @@ from kanana_jax.data.read.convert import SPLITS, Part, SourceConfig
 from kanana_jax.data.read.inventory import LeftOut
 from kanana_jax.data.read.origins import Origin
 from kanana_jax.errors import UserError
-from kanana_jax.files import load_json, locked, sync, sync_tree, write_json
+from kanana_jax.files import is_remote, load_json, locked, stage_down, sync, sync_tree, upload, write_json
 from kanana_jax.parallel.workers import ordered
 
 __all__ = ["SPLITS", "PreparedSource", "SourceConfig", "Texts", "load_prepared", "prepare", "prepare_all"]
@@ -138,21 +138,31 @@ def prepare_all(
                 "source '%s': %s is gone; its documents are read as converted before: %s", name, config.path, folder
             )
         elif not (folder / "index.json").is_file():
-            jobs.append(_Job(name, config, folder, tuple(found), left_out))
+            jobs.append(_Job(name, config, _making_place(cache) / folder.name, tuple(found), left_out))
         else:
             origins.save(_known(name, cache), found)
     if jobs:
         if not isinstance(workers, int):
             workers = workers(sum(len(j.found) for j in jobs), sum(o.size for j in jobs for o in j.found))
-        _convert(jobs, workers, show)
+        # In a bucket's case one may be made already, and its sending was cut off.
+        _convert([job for job in jobs if not (job.folder / "index.json").is_file()], workers, show)
+        if is_remote(cache):
+            for job in jobs:
+                upload(job.folder, cache / job.folder.name, last=("index.json",))
+                origins.save(_known(job.name, cache), job.found)
+                shutil.rmtree(job.folder, ignore_errors=True)
     return {name: load_prepared(name, config, cache) for name, config in configs.items()}
 
 
 def load_prepared(name: str, config: SourceConfig, cache: pathlib.Path) -> PreparedSource:
-    """The folder that `prepare` made (called by the processes that did not make it)."""
+    """The folder that `prepare` made (called by the processes that did not make it).
+
+    Shards in a bucket are brought to this host first, once for all of its processes (`files.staging`).
+    """
     folder, _, _ = _folder(name, config, cache)
     if not (folder / "index.json").is_file():
         raise UserError(f"source '{name}' is not in {cache}: the workdir must be on storage that all hosts share")
+    folder = stage_down(folder)
     return PreparedSource(name, config.lang, folder, load_json(folder / "index.json"))
 
 
@@ -174,6 +184,15 @@ def _folder(
     # As it is now; only what has another size or time than before is hashed.
     found = origins.identify(found, origins.load(_known(name, cache)), tick)
     return cache / f"{name}-{_fingerprint(config, found)}", found, left_out
+
+
+def _making_place(cache: pathlib.Path) -> pathlib.Path:
+    """Where sources are made: the folder itself, or for one in a bucket a folder of this host."""
+    if not is_remote(cache):
+        return cache
+    from kanana_jax.files.staging import cache_folder
+
+    return cache_folder() / "made" / fingerprint(str(cache))
 
 
 def _known(name: str, cache: pathlib.Path) -> pathlib.Path:

@@ -23,7 +23,7 @@ import numpy as np
 
 from kanana_jax.data.stream.packing import Rows
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import load_json, sync
+from kanana_jax.files import is_remote, load_json, scratch, stage_down, sync
 
 INDEX, PROGRESS = "index.json", "progress.json"
 HASHED = ("inputs", "positions", "segment_ids", "targets", "weights")
@@ -99,6 +99,15 @@ def shard_writer(path: pathlib.Path) -> Generator[Callable[[bytes], None]]:
     """
     from array_record.python.array_record_module import ArrayRecordWriter
 
+    if is_remote(path):
+        from kanana_jax.files.staging import upload_file
+
+        with scratch(path) as folder:
+            local = folder / path.name
+            with shard_writer(local) as write:
+                yield write
+            upload_file(local, path)
+        return
     partial = path.with_suffix(".partial")
     writer = ArrayRecordWriter(str(partial), "group_size:1,zstd:1")
 
@@ -177,7 +186,7 @@ class TeacherCache:
     """
 
     def __init__(self, folder: pathlib.Path):
-        self.folder = pathlib.Path(folder)
+        self.folder = folder
         if not (self.folder / INDEX).is_file():
             unfinished = (self.folder / PROGRESS).is_file()
             raise UserError(
@@ -186,7 +195,8 @@ class TeacherCache:
                 else f"{self.folder} holds no cached teacher ({INDEX} is missing): name a stage of kind 'cache_teacher'"
             )
         self.index = _checked(load_json(self.folder / INDEX), self.folder / INDEX)
-        files = [self.folder / shard["file"] for shard in self.index["shards"]]
+        local = stage_down(self.folder)
+        files = [local / shard["file"] for shard in self.index["shards"]]
         missing = next((file for file in files if not file.is_file()), None)
         if missing is not None:
             raise UserError(f"{missing} is missing: bring it back, or remove {self.folder} and make the cache again")
