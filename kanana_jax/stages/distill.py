@@ -315,8 +315,7 @@ def find_cache(name: str, config: DistillStage, context: Context) -> TeacherCach
     Raises:
       ConfigError, UserError: there is none, or it is of other rows or of another teacher.
     """
-    own, train = config.distill, config.train
-    cache = TeacherCache(cache_folder(config, context))
+    own, train, cache = config.distill, config.train, TeacherCache(cache_folder(config, context))
     cache.check(
         name,
         tokenizer=context.tokenizer.fingerprint,
