@@ -76,8 +76,7 @@ def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str]
     resolved = config_lib.to_dict(config)
     here = {
         "started": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-        "devices": f"{mesh.size} × {jax.devices()[0].device_kind}, {jax.process_count()} process(es), "
-        f"mesh {dict(mesh.shape)}",
+        "devices": _devices(mesh),
         "changed": {key: list(values) for key, values in sorted(changed.items())},
     }
     starts = [*before.get("starts", []), here]
@@ -100,6 +99,13 @@ def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str]
         )
         | {"starts": starts},
     )
+
+
+def _devices(mesh: Mesh) -> str:
+    """The devices of a run in words, their number first."""
+    axes = " × ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
+    processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{mesh.size} × {jax.devices()[0].device_kind}{processes}" + (f", mesh {axes}" if axes else "")
 
 
 def check_unchanged(config: Any, workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:

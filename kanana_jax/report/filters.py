@@ -9,6 +9,7 @@ from kanana_jax.report.page import Block, Details, Excerpt, Figure, KeyValues, P
 from kanana_jax.report.plots import bars, heatmap, histogram
 
 Json = dict[str, Any]
+DRAWN = 10  # rules in the chart; the table has all
 
 
 def write_filter_report(folder: pathlib.Path) -> pathlib.Path:
@@ -26,7 +27,7 @@ def write_filter_report(folder: pathlib.Path) -> pathlib.Path:
         "Filter report",
         f"{lead} Config {report['config_hash'][:12]}.",
         [
-            Section("In short", _summary(report, cost)),
+            Section("In short", [*_summary(report, cost), *_curated(share)]),
             Section("By source", _sources(report)),
             Section("By rule", _rules(report)),
             Section("Rules that fall together", _together(report)),
@@ -56,6 +57,17 @@ def _summary(report: Json, cost: Json) -> list[Block]:
     ]
 
 
+def _curated(share: float) -> list[Block]:
+    """A hint where much is dropped: thresholds for the web are wrong for curated text."""
+    if share >= 0.7:
+        return []
+    hint = (
+        "Filters for web pages drop much of statutes, tables, dialogue and short texts. Leave them out for curated text, "
+        "or fit thresholds to it (`kanana thresholds`)."
+    )
+    return [Text(hint, "warning")]
+
+
 def _sources(report: Json) -> list[Block]:
     names = list(report["by_source"])
     found = report["by_source"].values()
@@ -75,11 +87,12 @@ def _rules(report: Json) -> list[Block]:
         return [Text("No rule dropped a document.")]
     order = sorted(report["by_rule"].items(), key=lambda item: -item[1]["any"])
     names = [name for name, _ in order]
-    counts = {key: [numbers[key] for _, numbers in order] for key in ("any", "first", "only")}
+    counts = {key: [numbers[key] for _, numbers in order[:DRAWN]] for key in ("any", "only")}
     total = report["documents"] or 1
+    most = f"; the {DRAWN} rules that are broken most" if len(names) > DRAWN else ""
     rows = [(name, n["any"], 100 * n["any"] / total, n["first"], n["only"]) for name, n in order]
     return [
-        Figure(bars(names, counts, x="documents"), "Documents that break a rule, break it first, break only it."),
+        Figure(bars(names[:DRAWN], counts, x="documents"), f"Documents that break a rule, and that break no other{most}."),
         Table(("rule", "any", "% of all", "first", "only"), rows, "The column 'first' sums to what was dropped.",
               formats={"% of all": ".2f"}),
     ]  # fmt: skip

@@ -162,7 +162,11 @@ details{margin:12px 0}summary{cursor:pointer;color:var(--accent);font-size:14px}
 white-space:pre-wrap;overflow-wrap:anywhere;font-size:15px}
 mark{background:var(--warn);color:inherit;border-bottom:2px solid var(--warn-line)}.sample{margin:10px 0}.samples .sample{margin:0}
 .sample b{font-weight:650}.sample small{display:block;color:var(--soft)}
-@media screen and (max-width:640px){figure{overflow-x:auto}figure svg{min-width:620px}}
+.scroll,figure{scrollbar-width:thin}
+@media screen and (max-width:640px){main{padding:20px 14px 60px}figure{overflow-x:auto}figure svg{min-width:800px}
+figure:has(svg)::before,.wide::before{content:"wider than the screen: swipe sideways →";display:block;position:sticky;left:0;
+color:var(--soft);font-size:12px;padding-bottom:4px}
+th,td{padding-right:12px}figcaption{position:sticky;left:0;max-width:calc(100vw - 28px)}pre{overflow-x:auto;white-space:pre;overflow-wrap:normal}}
 @media print{:root{color-scheme:light}body{font-size:11pt}main{max-width:none;padding:0}nav{display:none}
 h2{break-after:avoid;margin-top:24px}figure,tr,dl,.sample{break-inside:avoid}.scroll{overflow:visible}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
@@ -255,7 +259,8 @@ def _table(table: Table) -> str:
 
     head = "".join(cell("th", i, name) for i, name in enumerate(table.columns))
     rows = "".join(f"<tr>{''.join(cell('td', i, c) for i, c in enumerate(row))}</tr>" for row in zip(*shown))
-    html = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    wide = " wide" if len(table.columns) > 3 else ""
+    html = f'<div class="scroll{wide}"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     # Not <caption>, which is as wide as the table and so cut off on a narrow screen.
     return f"<figure>{html}<figcaption>{_text(table.caption)}</figcaption></figure>" if table.caption else html
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from kanana_jax.files import load_json, read_json
+from kanana_jax.files import load_json
 from kanana_jax.report.page import (
     Block,
     Chapter,
@@ -23,8 +23,10 @@ from kanana_jax.report.page import (
     write,
 )
 from kanana_jax.report.plots import Series, bars, lines
+from kanana_jax.report.run_stages import Stage, Tree, duration
 
 Json = dict[str, Any]
+TOKENS = "tokens (millions)"
 
 
 def write_run_report(
@@ -41,25 +43,24 @@ def write_run_report(
     """
     run = load_json(workdir / "config.json")
     names = list(run["config"]["stages"])
-    stages = {name: _Stage(workdir / name, name, run["config"].get(name, {}), results) for name in names}
-    begun = [s for s in stages.values() if s.steps]
+    stages = {name: Stage(workdir / name, name, run["config"].get(name, {}), names, results) for name in names}
+    tree = Tree(stages)
     folders = {name: workdir / name for name in names}
-    lead = "; ".join(f"{s.name}: {s.state}" for s in stages.values())
     page = Page(
         f"Run '{run['config'].get('name', workdir.name)}'",
-        f"{lead}. {run['devices']}. Begun {run['started']}.",
+        f"On {run['devices']}, since {run['started']}.",
         [
-            Section("In short", _summary(begun)),
+            Section("In short", _summary(tree, run)),
+            *_optional("Held-out text", _bits(tree)),
+            Section("Loss", _loss(tree)),
+            *_optional("Scores", _scores(tree)),
+            *_optional("Tasks", _tasks(tree)),
             Section("Models", _models(stages)),
             *(section for chapter in chapters for section in _optional(chapter.title, chapter.blocks(folders))),
-            Section("Loss", _loss(begun)),
-            *_optional("Held-out text", _bits(begun)),
-            *_optional("Scores", _scores(begun)),
-            *_optional("Tasks", _tasks(begun)),
             Section("Samples", _samples(stages)),
             Section("Data", _data(stages)),
-            Section("Learning rate and gradient", _optimizer(begun)),
-            Section("Throughput", _throughput(begun)),
+            Section("Learning rate and gradient", _optimizer(tree)),
+            Section("Throughput", _throughput(tree)),
             Section(
                 "How to run this again",
                 [
@@ -87,75 +88,73 @@ def _optional(title: str, blocks: list[Block]) -> list[Section]:
     return [Section(title, blocks)] if blocks else []
 
 
-class _Stage:
-    """One stage's files; token counts continue from the stage before."""
-
-    def __init__(self, folder: pathlib.Path, name: str, config: Json, results: Mapping[str, str]):
-        self.name, self.config = name, config
-        rows = _json_lines(folder / "metrics.jsonl")
-        self.steps = [row for row in rows if "eval" not in row]
-        self.evals = [row for row in rows if "eval" in row]
-        self.card = read_json(folder / "model" / "model.json")
-        self.data = read_json(folder / "data_report.json")
-        self.samples = read_json(folder / "samples.json", list) or []
-        self.samples_before = read_json(folder / "samples_before.json", list) or []
-        train = config.get("train", {})
-        total = -(-train["tokens"] // train["batch_tokens"]) if train.get("batch_tokens") else 0
-        done = self.steps[-1]["step"] if self.steps else 0
-        finished = (folder / results.get(config.get("kind", ""), "model/model.json")).is_file()
-        self.state = "finished" if finished else f"step {done:,} of {total:,}" if done else "not started"
-
-
-def _json_lines(path: pathlib.Path) -> list[Json]:
+def _summary(tree: Tree, run: Json) -> list[Block]:
+    """The newest evaluated model beside its baseline, the tree of stages, and a row per stage."""
+    blocks: list[Block] = []
+    trained = tree.trained()
+    shown = next((stage for stage in reversed(list(tree.stages.values())) if stage.bits()), None)
+    if shown is not None:
+        base = tree.baseline(shown)
+        size = f", {shown.card['parameters']:,} parameters" if shown.card else ""
+        beside = f"; in brackets '{base.name}', from which it comes" if base else ""
+        blocks.append(Text(f"Stage '{shown.name}' ({shown.state}{size}){beside}."))
+        before = base.bits() if base else {}
+        blocks.append(
+            KeyValues(
+                {
+                    f"bits per byte, {lang} (lower is better)": f"{value:.3f}"
+                    + (f" ({before[lang]:.3f})" if lang in before else "")
+                    for lang, value in shown.bits().items()
+                }
+            )
+        )
+    blocks.append(Code(tree.drawing()))
+    if not trained:
+        return blocks
+    devices, price = _devices(run), run["config"].get("report", {}).get("price", 0.0)
+    languages = list(dict.fromkeys(lang for stage in trained for lang in stage.bits()))
+    scores = [stage.evals[-1]["score"] if stage.evals and "score" in stage.evals[-1] else {} for stage in trained]
+    other = any(score.get("name", "bits_per_byte") != "bits_per_byte" for score in scores)
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:  # a line that is being written
-            continue
-    return rows
+    for stage, score in zip(trained, scores):
+        hours = devices * stage.seconds / 3600
+        own = f"{score['name'].replace('_', ' ')} {score['value']:.3f}, {score['better']} is better" if score else None
+        rows.append(
+            (
+                stage.name,
+                stage.start,
+                stage.tokens,
+                tree.before[stage.name] + stage.tokens,
+                *(stage.bits().get(lang) for lang in languages),
+                *((own,) if other else ()),
+                duration(stage.seconds),
+                hours,
+                *((hours * price,) if price else ()),
+            )
+        )
+    columns = (
+        "stage",
+        "starts from",
+        "tokens",
+        "tokens with its parents'",
+        *(f"bits per byte, {lang} ↓" for lang in languages),
+        *(("score",) if other else ()),
+        "time in steps",
+        "device-hours",
+        *(("cost",) if price else ()),
+    )
+    caption = "↓ lower is better. Times are of training steps, without compilation, evaluation and checkpoints."
+    formats = {f"bits per byte, {lang} ↓": ".3f" for lang in languages} | {"device-hours": ",.3f", "cost": ",.2f"}
+    return [*blocks, Table(columns, rows, caption, formats=formats)]
 
 
-def _axis(stages: list[_Stage]) -> tuple[dict[str, float], dict[str, float]]:
-    """Tokens (millions) before each stage, and the boundaries to draw."""
-    before, total = {}, 0.0
-    for s in stages:
-        before[s.name] = total
-        total += s.steps[-1]["tokens"] / 1e6
-    return before, dict(before) if len(before) > 1 else {}
+def _devices(run: Json) -> int:
+    """Number of devices, with which `devices` begins."""
+    number = run["devices"].partition(" ")[0]
+    return int(number) if number.isdecimal() else 1
 
 
-def _curve(stages: list[_Stage], key: str, label: str = "", factor: float = 1.0) -> Series:
-    before, _ = _axis(stages)
-    points = [
-        (before[s.name] + row["tokens"] / 1e6, row[key] * factor)
-        for s in stages
-        for row in s.steps
-        if row.get(key) is not None
-    ]
-    return Series(label or key, [p[0] for p in points], [p[1] for p in points])
-
-
-def _summary(stages: list[_Stage]) -> list[Block]:
-    if not stages:
-        return []
-    last = stages[-1]
-    items: dict[str, Any] = {}
-    if last.card:
-        items["parameters"] = last.card["parameters"]
-    items["tokens seen"] = sum(s.steps[-1]["tokens"] for s in stages)
-    for name, value in (last.evals[-1]["eval"].get("bits_per_byte", {}) if last.evals else {}).items():
-        if name.startswith("lang/"):
-            items[f"held-out bits per byte, {name.removeprefix('lang/')}"] = round(value, 3)
-    score = last.evals[-1].get("score") if last.evals else None
-    if score is not None and score["name"] != "bits_per_byte":
-        items[f"{score['name'].replace('_', ' ')} ({score['better']} is better)"] = round(score["value"], 3)
-    seconds = sum(r.get("step_s", 0.0) * (r["step"] - p["step"]) for s in stages for p, r in zip(s.steps, s.steps[1:]))
-    items["time in steps"] = f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
-    return [KeyValues(items)]
-
-
-def _models(stages: dict[str, _Stage]) -> list[Block]:
+def _models(stages: Mapping[str, Stage]) -> list[Block]:
     rows = []
     for s in stages.values():
         if s.card:
@@ -189,120 +188,98 @@ def _parent(card: Json) -> str:
     return pathlib.PurePath(parent).parts[-2] if parent.startswith("../") else parent
 
 
-def _loss(stages: list[_Stage]) -> list:
+def _loss(tree: Tree) -> list[Block]:
+    stages = tree.trained()
     if not stages:
         return [Text("No step is logged yet.")]
-    _, boundaries = _axis(stages)
     skipped = sum(s.steps[-1].get("skipped", 0) for s in stages)
-    blocks: list = [
+    blocks: list[Block] = [
         Figure(
-            lines(
-                [_curve(stages, "nll", "cross-entropy")],
-                x="tokens (millions)",
-                y="nats per token",
-                boundaries=boundaries,
-            ),
-            f"Cross-entropy of the training batches. Updates refused by the guard: {skipped}.",
+            lines(tree.curves("nll") or tree.curves("loss"), x=TOKENS, y="nats per token"),
+            "Cross-entropy of the training batches; lower is better. Each stage's line begins where its parent's ended. "
+            f"Updates refused by the guard: {skipped}.",
         )
     ]
-    taught = [s for s in stages if any("divergence" in row for row in s.steps)]
+    taught = tree.curves("divergence")
     if taught:
-        figure = lines(
-            [Series(s.name, [r["tokens"] / 1e6 for r in s.steps], [r["divergence"] for r in s.steps]) for s in taught],
-            x="tokens (millions)",
-            y="nats per token",
-            log_y=True,
-        )
-        blocks.append(Figure(figure, "Divergence from the teacher, where there is one."))
+        figure = lines(taught, x=TOKENS, y="nats per token", log_y=True)
+        blocks.append(Figure(figure, "Divergence from the teacher, in stages that have one; lower is better."))
     return blocks
 
 
-def _scores(stages: list[_Stage]) -> list[Block]:
+def _scores(tree: Tree) -> list[Block]:
     """The scores by which stages choose their checkpoints, where these are not bits per byte."""
     blocks: list[Block] = []
-    before, boundaries = _axis(stages)
     points: dict[tuple[str, str], list[Series]] = {}
-    for stage in stages:
+    for stage in tree.trained():
         rows = [row for row in stage.evals if row.get("score", {}).get("name") not in (None, "bits_per_byte")]
         if rows:
             score = rows[-1]["score"]
-            x = [before[stage.name] + row["tokens"] / 1e6 for row in rows]
-            series = Series(stage.name, x, [row["score"]["value"] for row in rows])
+            series = Series(stage.name, [tree.at(stage, r) for r in rows], [r["score"]["value"] for r in rows])
             points.setdefault((score["name"], score["better"]), []).append(series)
     for (name, better), series in points.items():
-        figure = lines(series, x="tokens (millions)", y=name.replace("_", " "), boundaries=boundaries, markers=True)
+        figure = lines(series, x=TOKENS, y=name.replace("_", " "), markers=True)
         blocks.append(Figure(figure, f"{name.replace('_', ' ').capitalize()}; {better} is better."))
     return blocks
 
 
-def _bits(stages: list[_Stage]) -> list[Block]:
-    stages = [s for s in stages if any(row["eval"].get("bits_per_byte") for row in s.evals)]
+def _bits(tree: Tree) -> list[Block]:
+    stages = [s for s in tree.trained() if any(row["eval"].get("bits_per_byte") for row in s.evals)]
     if not stages:
         return []
-    before, boundaries = _axis(stages)
     blocks: list[Block] = []
     for prefix, what in (("lang/", "language"), ("source/", "source")):
-        names = [n for n in stages[-1].evals[-1]["eval"].get("bits_per_byte", {}) if n.startswith(prefix)]
-        series = []
-        for name in names:
-            points = [
-                (before[s.name] + row["tokens"] / 1e6, row["eval"]["bits_per_byte"][name])
-                for s in stages
-                for row in s.evals
-                if name in row["eval"].get("bits_per_byte", {})
-            ]
-            series.append(Series(name.removeprefix(prefix), [p[0] for p in points], [p[1] for p in points]))
-        if what == "language":
-            figure = lines(
-                series, x="tokens (millions)", y="bits per byte", log_y=True, boundaries=boundaries, markers=True
+        found = [row["eval"].get("bits_per_byte", {}) for s in stages for row in s.evals]
+        names = list(dict.fromkeys(name for values in found for name in values if name.startswith(prefix)))
+        for name in names if what == "language" else ():
+            series = []
+            for s in stages:
+                rows = [row for row in s.evals if name in row["eval"].get("bits_per_byte", {})]
+                y = [row["eval"]["bits_per_byte"][name] for row in rows]
+                series.append(Series(s.name, [tree.at(s, row) for row in rows], y))
+            figure = lines(series, x=TOKENS, y="bits per byte", log_y=True, markers=True)
+            caption = (
+                f"Held-out bits per byte of UTF-8 text, '{name.removeprefix(prefix)}', by stage; lower is better, and it "
+                "does not depend on the tokenizer."
             )
-            blocks.append(
-                Figure(
-                    figure,
-                    "Held-out bits per byte of UTF-8 text, by language; lower is better, and it does not depend on the tokenizer.",
-                )
-            )
+            blocks.append(Figure(figure, caption))
         columns = [
             (f"{when} of {s.name}", row["eval"].get("bits_per_byte", {}))
             for s in stages
             for when, row in (("start", s.evals[0]), ("end", s.evals[-1]))
-            if when == "end" or (row["step"] == 0 and s.config.get("start") not in [other.name for other in stages])
+            if when == "end" or (row["step"] == 0 and s.parent not in [other.name for other in stages])
         ]
-        rows = [[s.label, *(found.get(prefix + s.label) for _, found in columns)] for s in series]
-        blocks.append(Table((what, *(title for title, _ in columns)), rows, f"Bits per byte by {what}."))
+        rows = [[name.removeprefix(prefix), *(values.get(name) for _, values in columns)] for name in names]
+        caption = f"Bits per byte by {what}; lower is better."
+        blocks.append(Table((what, *(title for title, _ in columns)), rows, caption))
     return blocks
 
 
-def _tasks(stages: list[_Stage]) -> list[Block]:
-    """Benchmarks that ran while stages trained: one figure per metric, one line per task."""
-    asked = [s for s in stages if any(row["eval"].get("tasks") for row in s.evals)]
-    if not asked:
-        return []
-    before, boundaries = _axis(stages)
+def _tasks(tree: Tree) -> list[Block]:
+    """Benchmarks that ran while stages trained: one figure per metric, one line per task and stage."""
     points: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for stage in asked:
+    for stage in tree.trained():
         for row in stage.evals:
             for task, metrics in row["eval"].get("tasks", {}).items():
                 for metric, value in metrics.items():
                     if not metric.endswith("_stderr"):
-                        at = before[stage.name] + row["tokens"] / 1e6
-                        points.setdefault(metric, {}).setdefault(task, []).append((at, value))
+                        line = points.setdefault(metric, {}).setdefault(f"{task}, {stage.name}", [])
+                        line.append((tree.at(stage, row), value))
     return [
         Figure(
             lines(
-                [Series(task, [x for x, _ in xy], [y for _, y in xy]) for task, xy in tasks.items()],
-                x="tokens (millions)",
+                [Series(label, [x for x, _ in xy], [y for _, y in xy]) for label, xy in named.items()],
+                x=TOKENS,
                 y=metric,
-                boundaries=boundaries,
                 markers=True,
             ),
-            f"Tasks asked while training: {metric}.",
+            f"Tasks evaluated while training: {metric}.",
         )
-        for metric, tasks in points.items()
+        for metric, named in points.items()
     ]
 
 
-def _samples(stages: dict[str, _Stage]) -> list[Block]:
+def _samples(stages: Mapping[str, Stage]) -> list[Block]:
     shown = [
         (title, samples)
         for s in stages.values()
@@ -318,7 +295,7 @@ def _samples(stages: dict[str, _Stage]) -> list[Block]:
     ]
 
 
-def _data(stages: dict[str, _Stage]) -> list[Block]:
+def _data(stages: Mapping[str, Stage]) -> list[Block]:
     blocks: list[Block] = []
     earlier: dict[str, int] = {}
     last = None
@@ -349,27 +326,22 @@ def _data(stages: dict[str, _Stage]) -> list[Block]:
     return [*blocks, Table(columns, rows, caption, formats={"epochs": ".3f"})]
 
 
-def _optimizer(stages: list[_Stage]) -> list:
-    if not stages:
+def _optimizer(tree: Tree) -> list[Block]:
+    if not tree.trained():
         return []
-    _, boundaries = _axis(stages)
-    x = "tokens (millions)"
     return [
+        Figure(lines(tree.curves("lr"), x=TOKENS, y="learning rate", height=2.4), "Learning rate."),
         Figure(
-            lines([_curve(stages, "lr")], x=x, y="learning rate", boundaries=boundaries, height=2.4), "Learning rate."
-        ),
-        Figure(
-            lines([_curve(stages, "grad_norm")], x=x, y="global norm", log_y=True, boundaries=boundaries, height=2.4),
+            lines(tree.curves("grad_norm"), x=TOKENS, y="global norm", log_y=True, height=2.4),
             "Gradient norm before clipping.",
         ),
     ]
 
 
-def _throughput(stages: list[_Stage]) -> list:
-    stages = [s for s in stages if any(r.get("tokens_per_s") for r in s.steps)]
+def _throughput(tree: Tree) -> list[Block]:
+    stages = [s for s in tree.trained() if any(r.get("tokens_per_s") for r in s.steps)]
     if not stages:
         return []
-    _, boundaries = _axis(stages)
     rows = []
     for s in stages:
         timed = sorted((r for r in s.steps if r.get("tokens_per_s")), key=lambda r: r["tokens_per_s"])
@@ -379,14 +351,8 @@ def _throughput(stages: list[_Stage]) -> list:
         rows.append([s.name, middle["tokens_per_s"], 100 * middle["mfu"], 100 * wait, 100 * filtering])
     return [
         Figure(
-            lines(
-                [_curve(stages, "tokens_per_s")],
-                x="tokens (millions)",
-                y="tokens per second",
-                boundaries=boundaries,
-                height=2.4,
-            ),
-            "Tokens a second, evaluation and checkpoints not counted.",
+            lines(tree.curves("tokens_per_s"), x=TOKENS, y="tokens per second", height=2.4),
+            "Tokens per second, without evaluation and checkpoints; higher is better.",
         ),
         Table(
             ("stage", "tokens/s (median)", "MFU %", "data wait %", "filtering % of a core"),

@@ -28,7 +28,7 @@ def surgery_blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
         if report is None:
             continue
         kept = {key: f"{new:,} of {old:,}" for key, (new, old) in report["kept"].items()}
-        depth = f"{len(report['layers'])} of {report['before']['num_layers']}"
+        depth = f"{report['before']['num_layers']} → {len(report['layers'])}"
         old, new = report["parameters"]
         rows.append((name, depth, *kept.values(), old, new, f"{100 * new / old:.1f}%"))
         blocks.append(Text(f"{name}: {_layers(report)}"))
@@ -43,16 +43,20 @@ def _layers(report: Json) -> str:
     words = []
     if report["copied_layers"]:
         of = [report["layers"][i] for i in report["copied_layers"]]
-        words.append(f"layers {report['copied_layers']} are copies of the old {of}")
+        words.append(f"layers {_listed(report['copied_layers'])} are copies of the old layers {_listed(of)}")
     if report["identity_layers"]:
-        words.append(f"layers {report['identity_layers']} add nothing at first")
+        words.append(f"layers {_listed(report['identity_layers'])} start as the identity")
     if report["dropped_layers"]:
-        words.append(f"old layers {report['dropped_layers']} are gone")
+        words.append(f"the old layers {_listed(report['dropped_layers'])} are removed")
     if report["tied_by_averaging"]:
         words.append("the embeddings are tied by averaging")
     if report["norms_rescaled"]:
         words.append("norms are rescaled")
     return "; ".join(words) or "all layers stay, each narrower"
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _importance(name: str, folder: pathlib.Path) -> list[Block]:
@@ -84,8 +88,8 @@ def _importance(name: str, folder: pathlib.Path) -> list[Block]:
     blocks.append(
         Figure(
             lines([Series("channels", places, order.tolist())], x="% of channels, ranked", y="importance"),
-            f"{name}: importance of residual channels, relative to their mean. Layers turn the stream by "
-            f"{', '.join(f'{x:.3f}' for x in layers)} (1 − cosine).",
+            f"{name}: importance of residual channels, relative to their mean. Change of the residual stream by each "
+            f"layer (1 − cosine of input and output): {', '.join(f'{x:.3f}' for x in layers)}.",
         )
     )
     return blocks

@@ -189,7 +189,7 @@ def test_what_it_cost_and_what_is_told(run, teacher):
     assert through_cache["total"] == pytest.approx(directly["total"])
     assert through_cache["scratch"] == directly["scratch"]
     page = write_report(run).read_text()
-    assert "Cached teachers" in page and "cached: finished" in page and "bytes per token" in page
+    assert "Cached teachers" in page and "cached: cache_teacher, finished" in page and "bytes per token" in page
 
 
 class _Stop(Exception):
