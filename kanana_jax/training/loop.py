@@ -298,10 +298,10 @@ class _Run:
 
     def save(self, step: int, state: TrainState, data: Position, loss: float | None) -> None:
         position = {"stream": multihost.merge_states(data), **dataclasses.asdict(self.so_far)}
-        self.checkpoints.save(step, state, position, loss)
-        for writer in self.writers:
+        for writer in self.writers:  # first, so that no checkpoint is of steps whose lines are lost
             if isinstance(writer, metrics_lib.Flushable):
                 writer.flush()
+        self.checkpoints.save(step, state, position, loss)
 
     def digest(self, step: int, arrays: dict[str, jax.Array]) -> None:
         """Reads a step's figures, stops a run that no longer learns, and logs every `log_every`."""
