@@ -1,10 +1,10 @@
-# make demo · make test · make test-core · make parity · make check-more · make lint · make bench · make plan-all   (each makes .venv first if it is missing)
+# make demo · make test · make test-core · make parity · make check-more · make lint · make docs · make notebooks · make bench · make plan-all   (each makes .venv first if it is missing)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: venv demo test test-core parity check-more lint bench plan-all clean
+.PHONY: venv demo test test-core parity check-more lint docs notebooks bench plan-all clean
 venv: $(VENV)/.core $(VENV)/.test
 
 $(VENV)/.core: setup.py constraints.txt
@@ -47,6 +47,15 @@ check-more: $(VENV)/.test
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ty check --python $(VENV)
+
+# The API reference, from docstrings, as pages in build/api; fails on a warning.
+docs: $(VENV)/.test
+	$(INSTALL) -e .[docs]
+	$(BIN)/python docs/api.py build/api
+
+# Runs the notebooks again and keeps what they show, which `make test` compares with.
+notebooks: $(VENV)/.test
+	$(BIN)/python tests/notebook_outputs.py
 
 bench: $(VENV)/.parity
 	$(BIN)/python benchmarks/train_step.py

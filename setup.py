@@ -90,6 +90,8 @@ EXTRAS = {
         *("gcp-storage-emulator", "moto>=5", "flask", "flask-cors"),  # buckets on loopback
         *(*FILTERS, *EXTRACT, *CLOUD, *SEQIO, *BEAM, *OBSERVATORY, *EVAL, *PLAN),
     ],
+    # `make docs`: the API reference. It imports every module, so it wants the extra `test` as well.
+    "docs": ["pdoc>=16"],
     # Live comparison with PyTorch; its own extra, since torch alone can be several gigabytes.
     "parity": ["torch>=2.9", "transformers>=5", "accelerate"],
 }

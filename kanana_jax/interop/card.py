@@ -36,7 +36,7 @@ class About(TypedDict, total=False):
     cache: str
 
 
-class Card(About, total=False):
+class Card(About, TypedDict, total=False):
     """`model.json`: a model's history; a foreign folder has none.
 
     Attributes:
