@@ -4,10 +4,11 @@
     kanana run --config configs/adapt.py:MODEL,FOLDER,REPLAY --workdir runs/adapted
     kanana export runs/adapted/adapted exported
 
-`MODEL` is a Hugging Face folder of a family that comes in (`kanana import --help`), `FOLDER` holds your documents (one
-sub-folder per language, or all in one), `REPLAY` general text as the model saw before: a share of it keeps what the
-model knew. Without `REPLAY` the model is trained on your documents alone, and the report shows what that cost only on
-text that you hold out: keep the run short, or bring some general text of the model's main language.
+`MODEL` is a Hugging Face folder of a family that comes in (`kanana import --help`), `FOLDER` holds your documents
+(`kanana_jax/data/read/folders.py` says which become a source), `REPLAY` general text as the model saw before: a share
+of it keeps what the model knew. Without `REPLAY` the model is trained on your documents alone, and the report shows
+what that cost only on text that you hold out: keep the run short, or bring some general text of the model's main
+language.
 
 The tokenizer, its special symbols and the dtype of the weights are the folder's. Lengths, batch and learning rate
 follow from the size of the model and of the documents, by the rules below; each can be changed from the command line,
@@ -18,11 +19,12 @@ faster. Whether it fits a GPU, for which MODEL needs no more than its config.jso
     kanana plan --config configs/adapt.py:MODEL,FOLDER --topology rtx4090-1 --memory
 """
 
+import logging
 import math
-import pathlib
 
 from ml_collections import ConfigDict
 
+from kanana_jax.data.read import folders
 from kanana_jax.errors import UserError
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.foreign import read_object
@@ -50,6 +52,7 @@ def get_config(arg: str = ""):
     try:
         found = model_folder.find(given[0])
         dtype = _dtype(found)
+        own, replayed = _sources(given[1], "own"), _sources(given[2], "replay") if given[2:] else {}
     except UserError as error:
         raise ValueError(str(error)) from error
     a = found.architecture
@@ -57,7 +60,6 @@ def get_config(arg: str = ""):
     c.name = "adapt"
     c.seed = 0
     c.tokenizer = dict(path=given[0])
-    own, replayed = _sources(given[1], "own"), _sources(given[2], "replay") if given[2:] else {}
     c.sources = ConfigDict({name: source for name, (source, _) in {**own, **replayed}.items()}, sort_keys=False)
     weights = _mixture(own, replayed)
     c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1, slices=1)
@@ -106,24 +108,19 @@ def _dtype(found: model_folder.ModelFolder) -> str:
 
 
 def _sources(folder: str, prefix: str) -> dict[str, tuple[dict, int]]:
-    """Name → (source, bytes): a sub-folder per language, or the whole folder as one source."""
-    root = pathlib.Path(folder)
-    if not root.is_dir():
-        raise ValueError(f"{folder} is not a folder of documents")
-    parts = {f.name: f for f in sorted(root.iterdir()) if f.is_dir() and len(f.name) == 2 and f.name.isalpha()}
-    found = {}
-    for name, part in parts.items() if parts else [("", root)]:
-        size = sum(f.stat().st_size for f in part.rglob("*") if f.is_file())
-        if not size:
-            raise ValueError(f"{part} holds no documents")
-        source = dict(path=str(part), lang=name or "documents", holdout=_held(size))
-        found[f"{prefix}_{name}" if name else prefix] = source, size
-    return found
+    """Name → (source, bytes), by `folders.groups`."""
+    found, notes = folders.groups(folder)
+    for note in notes:
+        logging.getLogger("kanana").info("%s", note)
+    return {
+        f"{prefix}_{name}": (dict(path=g.path, lang=g.lang, among=g.among, holdout=_held(g.bytes)), g.bytes)
+        for name, g in found.items()
+    }
 
 
 def _held(size: int) -> float:
     """A share of documents that gives an evaluation text to read, and leaves nearly all to train on."""
-    return min(max(200_000 / size, 0.01), 0.1)
+    return min(max(200_000 / max(size, 1), 0.01), 0.1)
 
 
 def _mixture(own: dict[str, tuple[dict, int]], replayed: dict[str, tuple[dict, int]]) -> dict[str, float]:
