@@ -1,9 +1,8 @@
 """The verb `report`."""
 
 import argparse
-import pathlib
 
-from kanana_jax.cli.verbs import AddVerb
+from kanana_jax.cli.verbs import AddVerb, place
 
 _EXAMPLE = """example:
   kanana report runs/tiny
@@ -15,7 +14,7 @@ At any time, also while the run lives: only files are read. A run writes its rep
 def add_verbs(verb: AddVerb) -> None:
     """Adds `report`."""
     sub = verb("report", _report, "write the report of a run: DIR/report.html", _EXAMPLE)
-    sub.add_argument("workdir", type=pathlib.Path, metavar="DIR", help="workdir of `kanana run`")
+    sub.add_argument("workdir", type=place, metavar="DIR", help="workdir of `kanana run`")
 
 
 def _report(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:

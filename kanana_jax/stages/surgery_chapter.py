@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kanana_jax.files import read_json
+from kanana_jax.files import read_json, stage_down
 from kanana_jax.interop.lineage import REPORT
 from kanana_jax.report.page import Block, Chapter, Figure, Table, Text
 from kanana_jax.report.plots import Series, heatmap, lines
@@ -63,7 +63,7 @@ def _importance(name: str, folder: pathlib.Path) -> list[Block]:
     file = folder / SCORES
     if not file.is_file():
         return []
-    with np.load(file, allow_pickle=False) as found:
+    with np.load(stage_down(file), allow_pickle=False) as found:
         neurons, heads, channels, layers = (found[key] for key in ("neurons", "heads", "channels", "layers"))
     blocks: list[Block] = []
     labels = [f"layer {i}" for i in range(len(heads))]
