@@ -1,7 +1,8 @@
 """The lock of a place in a bucket: one object with owner and time, written only where the store finds it unchanged.
 
-It is made where there is none, renewed every minute by a thread, and taken over where it was not renewed for ten: each
-of these is one conditional write, so that of many only one succeeds. Hosts' clocks must agree within some minutes.
+It is created if there is none, renewed every minute by a thread, and taken over if it was not renewed for ten, or at
+once if its process was on this machine and has ended. Each of these is one conditional write, so that of many only one
+succeeds. Hosts' clocks must agree within some minutes.
 """
 
 import contextlib
@@ -34,7 +35,7 @@ def held(file: pathlib.Path, place: pathlib.Path, now: Callable[[], float] = tim
       UserError: another process holds it (names host, process and when it was renewed).
     """
     lock = cast(BucketPath, file)
-    owner = {"pid": os.getpid(), "host": socket.gethostname(), "id": uuid.uuid4().hex}
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "machine": _machine(), "id": uuid.uuid4().hex}
     mark = _take(lock, place, owner, now)
     ended = threading.Event()
     marks = [mark]
@@ -57,7 +58,7 @@ def _take(lock: BucketPath, place: pathlib.Path, owner: dict[str, Any], now: Cal
         if before is not None:
             other = _owner(before.content)
             age = now() - other["renewed"]
-            if age < STALE_S:
+            if age < STALE_S and not _has_ended(other):
                 raise UserError(
                     f"{place} is in use by process {other['pid']} on {other['host']} (renewed {max(0, age):.0f} s "
                     f"ago): let it end, or stop it, and run the command again; a killed one's lock ends "
@@ -68,6 +69,28 @@ def _take(lock: BucketPath, place: pathlib.Path, owner: dict[str, Any], now: Cal
         if mark is not None:
             return mark
     raise UserError(f"{place} is in use: others take its lock {lock} at the same time, run the command again")
+
+
+def _machine() -> str:
+    """This machine since it started, and the space of its process ids; empty if the system does not tell."""
+    try:
+        boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _has_ended(owner: dict[str, Any]) -> bool:
+    """Returns whether a lock's process ran on this machine and is gone."""
+    if not owner.get("machine") or owner["machine"] != _machine() or not isinstance(owner["pid"], int):
+        return False
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _renew(

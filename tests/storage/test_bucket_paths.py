@@ -1,5 +1,6 @@
 """Paths in buckets against two servers: read, written whole, staged, locked, and a sentence for each error."""
 
+import json
 import os
 import pathlib
 import pickle
@@ -187,6 +188,24 @@ def test_a_stale_lock_is_taken_over_by_one(store):
         pass
     with bucket_lock.held(lock, folder, now=lambda: 1601.0):
         assert read_version(lock) is not None
+
+
+def test_the_lock_of_a_killed_process_of_this_machine_is_taken_over_at_once(store):
+    _, root = store
+    folder = place(f"{root}/killed")
+    code = (
+        "import os, signal, sys; from kanana_jax.files import locked, place\n"
+        "with locked(place(sys.argv[1])):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, f"{root}/killed"], timeout=60)
+    left = json.loads((folder / ".lock").read_bytes())
+    with locked(folder):
+        assert json.loads((folder / ".lock").read_bytes())["pid"] == os.getpid()
+    # The same number on another machine, or in another space of process ids, may live.
+    (folder / ".lock").write_text(json.dumps(left | {"machine": "elsewhere"}), encoding="utf-8")
+    with pytest.raises(UserError, match=f"in use by process {left['pid']}"), locked(folder):
+        pass
 
 
 def test_a_conditional_write_has_one_winner(store):
