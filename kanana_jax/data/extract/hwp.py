@@ -9,7 +9,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from kanana_jax.data.extract import office
 from kanana_jax.data.extract.archives import Limits
@@ -30,7 +30,8 @@ _COMPRESSED, _ENCRYPTED, _DISTRIBUTED, _DRM = 1, 1 << 1, 1 << 2, 1 << 4
 _MAX_SECTIONS = 4096
 
 
-class Node(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Node:
     """A record with the records below it."""
 
     tag: int
