@@ -54,7 +54,7 @@ def test_tasks_have_a_curve_and_change_no_draw(plain, tiny_config, tmp_path):
         tasks = found["tasks"]
         assert 0 <= tasks["microworld"]["acc"] <= 1 and tasks["microworld_fact_transfer_ko"]["acc_stderr"] >= 0
         assert tasks["microworld_arithmetic"]["exact_match"] >= 0
-    assert "Tasks asked while training" in (tmp_path / "report.html").read_text()
+    assert "Tasks evaluated while training" in (tmp_path / "report.html").read_text()
     card = json.loads((tmp_path / "stage1/model/model.json").read_text())
     assert card["evaluation"]["tasks"] == with_tasks[12]["tasks"]
 
