@@ -44,7 +44,7 @@ RULER = {"index": 0, "input": "Some numbers: 17, 42. Which?", "outputs": ["17", 
 def manager():
     """The harness's tasks of these sets alone: all of them are ten thousand files."""
     root = pathlib.Path(str(importlib.resources.files("lm_eval"))) / "tasks"
-    paths = [str(root / name) for name in ("kmmlu/default", "haerae", "kobest", "hrm8k/default")]
+    paths = [str(root / name) for name in ("kmmlu/default", "haerae", "kobest", "hrm8k/default", "hendrycks_math")]
     return TaskManager(include_defaults=False, include_path=paths)
 
 
