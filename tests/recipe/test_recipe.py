@@ -40,7 +40,7 @@ def test_two_stages_report_model_and_nothing_to_do_again(tiny_config, tmp_path):
     assert report["sources"]["ko_noise"] == first["sources"]["ko_noise"] and report["kept"] > first["kept"]
     assert {s["lang"] for s in json.loads((tmp_path / "stage2/samples.json").read_text())} == {"ko", "en"}
     page = (tmp_path / "report.html").read_text()
-    assert "stage2: finished" in page and "bits per byte" in page
+    assert "stage2: pretrain, finished" in page and "bits per byte" in page
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "stage1").rglob("*") if p.is_file()}
     recipe.run(config, tmp_path, devices=jax.devices()[:1])
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "stage1").rglob("*") if p.is_file()}
