@@ -31,8 +31,7 @@ from kanana_jax.interop.foreign import read_object
 from kanana_jax.models import counts, laws
 from kanana_jax.models.architecture import Architecture
 
-# Ibrahim et al. (arXiv:2403.08763, §6): 5% of the old text for a weak shift, 25% for another language, at which the old
-# text's loss hardly rises and the new text's falls as without replay.
+# Ibrahim et al. (arXiv:2403.08763) replay 5% of the old text for a weak shift of the data, 25% for another language.
 REPLAY = 0.25
 # Repeating text up to four times is nearly as good as new text (arXiv:2305.16264).
 EPOCHS, BYTES_PER_TOKEN = 4, 4

@@ -71,29 +71,22 @@ def _plan(options: argparse.Namespace, overrides: list[str], command: list[str])
         jax.config.update("jax_num_cpu_devices", max(wanted.target.chips, 8))
     if options.memory == _ESTIMATE:
         found = plan_fit.fit(wanted)
-        print(plan_fit.text(found))
-        if options.json:
-            write_json(options.json, found)
-        if not found["fits"]:
-            raise UserError(f"stage '{found['stage']}' does not fit {options.topology}")
-        return
-    if options.memory:
+        words, refusal = plan_fit.text(found), f"stage '{found['stage']}' does not fit {options.topology}"
+        fits = found["fits"]
+    elif options.memory:
         found = plan_memory.resident(wanted, plan_memory.sizes(options.memory))
-        print(plan_memory.text(found))
-        if options.json:
-            write_json(options.json, found)
-        return
-    if options.search:
+        words, refusal, fits = plan_memory.text(found), "", True
+    elif options.search:
         found = plan_search.search(wanted, options.tries)
-        print(plan_search.text(found))
-        if options.json:
-            write_json(options.json, found)
-        if not found["pareto"]:
-            raise UserError(f"nothing that was tried fits {options.topology}: take a larger slice")
-        return
-    made = plan.plan(wanted)
-    print(plan_show.text(made))
+        words, fits = plan_search.text(found), bool(found["pareto"])
+        refusal = f"nothing that was tried fits {options.topology}: take a larger slice"
+    else:
+        found = plan.plan(wanted)
+        words, fits = plan_show.text(found), found["fits"]
+        advice = "" if fits else found["advice"]["sentence"]
+        refusal = f"stage '{found['stage']}' does not fit {options.topology}: {advice}"
+    print(words)
     if options.json:
-        write_json(options.json, made)
-    if not made["fits"]:
-        raise UserError(f"stage '{made['stage']}' does not fit {options.topology}: {made['advice']['sentence']}")
+        write_json(options.json, found)
+    if not fits:
+        raise UserError(refusal)

@@ -21,7 +21,7 @@ def looped(shapes: Shapes, remat: str) -> Shapes:
     return dataclasses.replace(shapes, runtime=dataclasses.replace(shapes.runtime, scan_layers=True, remat=remat))
 
 
-def estimate(programs: Callable[[Shapes], StagePrograms], shapes: Shapes, *, fused: bool = False) -> dict[str, int]:
+def estimate(programs: Callable[[Shapes], StagePrograms], shapes: Shapes) -> dict[str, int]:
     """Bytes per device by what they are for, the largest moment of a step.
 
     What lies there all the time and the kept activations are read from the program's shapes. A micro-batch's gradients

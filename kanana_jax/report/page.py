@@ -148,7 +148,7 @@ figure{margin:18px 0 22px}figure svg{width:100%;height:auto;display:block;overfl
 figure svg *{stroke-linejoin:round}figure svg text{font-family:inherit}
 figcaption{color:var(--soft);font-size:14px;line-height:1.45;text-align:left;padding-top:6px;max-width:90ch}
 .scroll{overflow-x:auto;margin:12px 0}figure .scroll{margin:0}table{border-collapse:collapse;font-size:14px;line-height:1.4;min-width:40%}
-th,td{padding:5px 18px 5px 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
+th,td{padding:5px 11px 5px 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 th{font-weight:600;color:var(--soft);vertical-align:bottom}tbody th{color:inherit;font-weight:400}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:10px;margin:14px 0}
@@ -166,7 +166,7 @@ mark{background:var(--warn);color:inherit;border-bottom:2px solid var(--warn-lin
 @media screen and (max-width:640px){main{padding:20px 14px 60px}figure{overflow-x:auto}figure svg{min-width:800px}
 figure:has(svg)::before,.wide::before{content:"wider than the screen: swipe sideways →";display:block;position:sticky;left:0;
 color:var(--soft);font-size:12px;padding-bottom:4px}
-th,td{padding-right:12px}figcaption{position:sticky;left:0;max-width:calc(100vw - 28px)}pre{overflow-x:auto;white-space:pre;overflow-wrap:normal}}
+figcaption{position:sticky;left:0;max-width:calc(100vw - 28px)}pre{overflow-x:auto;white-space:pre;overflow-wrap:normal}}
 @media print{:root{color-scheme:light}body{font-size:11pt}main{max-width:none;padding:0}nav{display:none}
 h2{break-after:avoid;margin-top:24px}figure,tr,dl,.sample{break-inside:avoid}.scroll{overflow:visible}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
@@ -259,7 +259,7 @@ def _table(table: Table) -> str:
 
     head = "".join(cell("th", i, name) for i, name in enumerate(table.columns))
     rows = "".join(f"<tr>{''.join(cell('td', i, c) for i, c in enumerate(row))}</tr>" for row in zip(*shown))
-    wide = " wide" if len(table.columns) > 3 else ""
+    wide = " wide" if len(table.columns) > 5 else ""
     html = f'<div class="scroll{wide}"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     # Not <caption>, which is as wide as the table and so cut off on a narrow screen.
     return f"<figure>{html}<figcaption>{_text(table.caption)}</figcaption></figure>" if table.caption else html

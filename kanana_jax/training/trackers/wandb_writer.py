@@ -1,5 +1,6 @@
 """Weights & Biases."""
 
+from kanana_jax.files import is_remote
 from kanana_jax.training.metrics import Line, scalars
 from kanana_jax.training.trackers.run import TrackedRun
 
@@ -7,7 +8,8 @@ from kanana_jax.training.trackers.run import TrackedRun
 class WeightsAndBiases:
     """A run of Weights & Biases; with `WANDB_MODE=offline` it lies in the stage's folder until `wandb sync`.
 
-    The service keeps what it has of a step, so lines that a resumed stage writes again are not counted twice.
+    Lines that a resumed stage writes again are sent again. By its documentation the service ignores steps behind its
+    last (not tried: no service was at hand).
     """
 
     def __init__(self, run: TrackedRun):
@@ -19,7 +21,7 @@ class WeightsAndBiases:
             name=run.name,
             group=run.group,
             config=run.config,
-            dir=str(run.folder),
+            dir=None if is_remote(run.folder) else str(run.folder),
             resume="allow",
             settings=wandb.Settings(disable_code=True, disable_git=True, save_code=False, console="off", silent=True),
         )
