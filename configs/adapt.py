@@ -8,7 +8,7 @@
 (`kanana_jax/data/read/folders.py` says which become a source), `REPLAY` general text as the model saw before: a share
 of it keeps what the model knew. Without `REPLAY` the model is trained on your documents alone, and the report shows
 what that cost only on text that you hold out: keep the run short, or bring some general text of the model's main
-language.
+language. Each may be at `gs://…` or `s3://…`.
 
 The tokenizer, its special symbols and the dtype of the weights are the folder's. Lengths, batch and learning rate
 follow from the size of the model and of the documents, by the rules below; each can be changed from the command line,
@@ -19,7 +19,6 @@ faster. Whether it fits a GPU, for which MODEL needs no more than its config.jso
     kanana plan --config configs/adapt.py:MODEL,FOLDER --topology rtx4090-1 --memory
 """
 
-import logging
 import math
 
 from ml_collections import ConfigDict
@@ -108,12 +107,9 @@ def _dtype(found: model_folder.ModelFolder) -> str:
 
 def _sources(folder: str, prefix: str) -> dict[str, tuple[dict, int]]:
     """Name → (source, bytes), by `folders.groups`."""
-    found, notes = folders.groups(folder)
-    for note in notes:
-        logging.getLogger("kanana").info("%s", note)
     return {
         f"{prefix}_{name}": (dict(path=g.path, lang=g.lang, among=g.among, holdout=_held(g.bytes)), g.bytes)
-        for name, g in found.items()
+        for name, g in folders.groups(folder).items()
     }
 
 

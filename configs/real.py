@@ -1,9 +1,11 @@
 """The recipe on your own documents (arXiv:2502.18934, §2: two stages of pre-training, Figure 2's idea).
 
     kanana run --config configs/real.py:/path/to/documents --workdir runs/real
+    kanana run --config configs/real.py:gs://bucket/documents --workdir gs://bucket/runs/real
 
-The folder holds sub-folders by language (`ko/`, `en/`, `ja/` …), further ones (`code/`, `reports/`), files of any known
-kind, or all of these; `kanana_jax/data/read/folders.py` says which become a source and how their language is known.
+The folder, of this machine or of a bucket, holds sub-folders by language (`ko/`, `en/`, `ja/` …), further ones
+(`code/`, `reports/`), files of any known kind, or all of these; `kanana_jax/data/read/folders.py` says which become a
+source and how their language is known.
 Stage 1 mixes the languages evenly; stage 2 anneals on the sources named in `HIGH_QUALITY`, if there are any: give such
 documents a folder of their own (`ko/law/`, `ko/web/`).
 
@@ -11,7 +13,6 @@ On two CPU cores this takes three quarters of an hour; everything here can be ch
 line, e.g. `--config.stage1.train.tokens=20_000_000 --config.stage1.model.embed_dim=512`.
 """
 
-import logging
 from collections.abc import Mapping
 
 from ml_collections import ConfigDict
@@ -25,9 +26,7 @@ HIGH_QUALITY = ("law", "python_docs", "rust_book", "books", "d2l")
 
 
 def get_config(arg: str = "documents"):
-    found, notes = folders.groups(arg)
-    for note in notes:
-        logging.getLogger("kanana").info("%s", note)
+    found = folders.groups(arg)
     c = ConfigDict()
     c.name = "real"
     c.seed = 0

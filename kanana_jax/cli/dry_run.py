@@ -1,6 +1,5 @@
 """`kanana run --dry-run`: what a run would do, and everything that would stop it; nothing is written."""
 
-import glob
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from jax.sharding import Mesh
 from kanana_jax.data.read import outputs, records, sources
 from kanana_jax.data.tokens.tokenizer import holds_tokenizer, load_tokenizer
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import is_remote, place, read_json
+from kanana_jax.files import is_remote, read_json
 from kanana_jax.models import counts
 from kanana_jax.parallel.mesh import make_mesh
 from kanana_jax.plan import estimate
@@ -133,7 +132,10 @@ def _found(name: str, source: sources.SourceConfig, workdir: pathlib.Path, index
         records.check_address(source.path)
         return "read when the run starts"
     if records.in_bucket(source.path):
-        return _objects(name, source.path)
+        objects = records.listed(source.path, source.format)
+        if not sum(objects):
+            raise UserError(f"source '{name}' ({source.path}) holds no text: nothing to read is at that address")
+        return f"{len(objects):,} object{'s' * (len(objects) > 1)}, {_size(sum(objects))}, fetched when the run starts"
     files = [pathlib.Path(origin.path) for origin in records.find(source.path, source.format)]
     inside = [f for file in files for f in ([file] if file.is_file() else file.rglob("*")) if f.is_file()]
     unreadable = next((file for file in inside if not os.access(file, os.R_OK)), None)
@@ -143,18 +145,6 @@ def _found(name: str, source: sources.SourceConfig, workdir: pathlib.Path, index
     if not size:
         raise UserError(f"source '{name}' ({source.path}) holds no text: its {len(files)} files are empty")
     return f"{len(files):,} file{'s' if len(files) > 1 else ''}, {_size(size)}"
-
-
-def _objects(name: str, path: str) -> str:
-    """How much a source in a bucket is, by the bucket's list; nothing is fetched."""
-    given = head = place(path)
-    while glob.has_magic(str(head)):
-        head = head.parent
-    pattern = "**/*" if head == given else str(given.relative_to(head))
-    found = [given] if given.is_file() else [*head.glob(pattern)]
-    if not found:
-        raise UserError(f"source '{name}' ({path}) holds no text: there is nothing at that address")
-    return f"{len(found):,} objects, fetched when the run starts"
 
 
 def _tokenizer(made: Check, recipe: RecipeConfig, stages: Mapping[str, StageConfig], workdir: pathlib.Path) -> None:

@@ -181,11 +181,16 @@ class BucketPath(PosixGPath):
         seconds = when.timestamp() if isinstance(when, datetime.datetime) else float(when or 0)
         return Stat(int(found.get("size") or 0), seconds, found["type"] == "directory")
 
-    def iterdir(self) -> Iterator["BucketPath"]:
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """What lies directly in a folder, by its name there, with fsspec's facts, in the order of the names."""
         with asking(self.address, "list"):
-            names = self.files.ls(self.address, detail=False)
+            found = self.files.ls(self.address, detail=True)
         own = self.address.partition("://")[2].rstrip("/")
-        yield from (self / posixpath.basename(n.rstrip("/")) for n in sorted(names) if n.rstrip("/") != own)
+        named = {v["name"].rstrip("/"): v for v in found}
+        return {posixpath.basename(name): v for name, v in sorted(named.items()) if name != own}
+
+    def iterdir(self) -> Iterator["BucketPath"]:
+        yield from (self / name for name in self.entries())
 
     def glob(self, pattern: str) -> Iterator["BucketPath"]:
         with asking(self.address, "list"):

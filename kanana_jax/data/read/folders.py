@@ -1,5 +1,7 @@
 """A folder of somebody's documents as sources: which files belong together, and what language they are in.
 
+The folder may be in a bucket: it is listed, and of its documents a sample is fetched where their language is asked.
+
 * A sub-folder whose name is a language's (`ko`, `jpn`, `pt-BR`) is a source in that language; where it holds nothing
   but up to `MAX_PARTS` sub-folders, each of these is a source (`ko_law`, `ko_web`).
 * A sub-folder of another name (`code`, `reports`) is a source in the language that most of a sample is in, by CLD2.
@@ -10,16 +12,22 @@ import collections
 import dataclasses
 import glob
 import itertools
+import logging
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 from kanana_jax import languages
-from kanana_jax.data.read import language, records
+from kanana_jax.data.read import inventory, language, records
 from kanana_jax.data.read.inventory import LeftOut, walk
 from kanana_jax.data.read.origins import Origin, stamp_of
 from kanana_jax.errors import UserError
+from kanana_jax.files import place as path_of
+from kanana_jax.files import stage_down
 
+log = logging.getLogger("kanana")
+# Files of a folder, each with its bytes.
+Sizes = Mapping[pathlib.Path, int]
 MAX_PARTS = 12
 # Documents by which a language is told, and the least share of them that makes a language of a flat folder.
 _FILES, _PER_FILE, _LEAST = 40, 5, 0.1
@@ -44,23 +52,24 @@ class Group:
     among: tuple[str, ...] = ()
 
 
-def groups(place: str | pathlib.Path) -> tuple[dict[str, Group], list[str]]:
-    """The sources of a folder or file by name, and sentences on what was decided or left out.
+def groups(place: str | pathlib.Path) -> dict[str, Group]:
+    """The sources of a folder or file, at a bucket's address too, by name; logs what was decided or left out.
 
     Raises:
       UserError: there is nothing to read, or CLD2 is needed and not installed.
     """
-    root = pathlib.Path(place).expanduser()
-    if not root.exists():
+    root = path_of(place).expanduser()
+    is_file = root.is_file()
+    if not is_file and not root.is_dir():
         raise UserError(f"{place} is not there: name a folder of documents, or one file")
     notes: list[str] = []
     found: dict[str, Group] = {}
-    loose, left_out = ([root], LeftOut()) if root.is_file() else walk(root, records.is_known, below=False)
-    for folder in [] if root.is_file() else sorted(f for f in root.iterdir() if f.is_dir() and f.name[0] != "."):
+    for folder in [] if is_file else inventory.folders(root):
         for name, group in _of_folder(folder, root, notes):
             found[_unused(name, found)] = group
+    loose, left_out = _loose(root, is_file)
     if loose:
-        path, prefix = (str(pathlib.Path(glob.escape(str(root))) / "*"), "files_") if found else (str(root), "")
+        path, prefix = (str(path_of(glob.escape(str(root))) / "*"), "files_") if found else (str(root), "")
         for lang, group in _of_files(path, loose, notes):
             found[_unused(prefix + lang, found)] = group
     elif left_out:
@@ -68,7 +77,15 @@ def groups(place: str | pathlib.Path) -> tuple[dict[str, Group], list[str]]:
     if not found:
         nothing = "; ".join(notes) or "it is empty"
         raise UserError(f"{place} has no documents to read: {nothing}; known are {records.endings()}")
-    return found, notes
+    for note in notes:
+        log.info("%s", note)
+    return found
+
+
+def _loose(root: pathlib.Path, is_file: bool) -> tuple[Sizes, LeftOut]:
+    if is_file:
+        return {root: root.stat().st_size}, LeftOut()
+    return walk(root, records.is_known, below=False)
 
 
 def _of_folder(folder: pathlib.Path, root: pathlib.Path, notes: list[str]) -> Iterator[tuple[str, Group]]:
@@ -86,8 +103,8 @@ def _of_folder(folder: pathlib.Path, root: pathlib.Path, notes: list[str]) -> It
         yield _named(name), _group(folder, lang, files)
         return
     lang = languages.tag(folder.name)
-    parts = [part for part in sorted(folder.iterdir()) if part.is_dir() and not part.name.startswith(".")]
-    inside = {part: [file for file in files if file.is_relative_to(part)] for part in parts}
+    parts = inventory.folders(folder)
+    inside = {part: {f: size for f, size in files.items() if f.is_relative_to(part)} for part in parts}
     if 1 < len(parts) <= MAX_PARTS and all(inside.values()) and sum(map(len, inside.values())) == len(files):
         for part in parts:
             yield f"{_named(name)}_{_named(part.name)}", _group(part, lang, inside[part])
@@ -95,11 +112,11 @@ def _of_folder(folder: pathlib.Path, root: pathlib.Path, notes: list[str]) -> It
         yield _named(name), _group(folder, lang, files)
 
 
-def _of_files(path: str, files: Sequence[pathlib.Path], notes: list[str]) -> Iterator[tuple[str, Group]]:
+def _of_files(path: str, files: Sizes, notes: list[str]) -> Iterator[tuple[str, Group]]:
     counts = _languages(files)
     read = sum(counts.values())
     among = tuple(lang for lang, n in counts.most_common() if lang and n >= _LEAST * read) or (_OTHERWISE,)
-    size = sum(file.stat().st_size for file in files)
+    size = sum(files.values())
     total = sum(counts[lang] for lang in among) or 1
     told = ", ".join(f"{lang} {counts[lang]}" for lang in among)
     notes.append(f"{len(files):,} files without a folder of a language: of {read} sampled documents CLD2 says {told}")
@@ -108,11 +125,11 @@ def _of_files(path: str, files: Sequence[pathlib.Path], notes: list[str]) -> Ite
         yield lang, Group(path, lang, round(len(files) * share), round(size * share), among if len(among) > 1 else ())
 
 
-def _group(folder: pathlib.Path, lang: str, files: Sequence[pathlib.Path]) -> Group:
-    return Group(str(folder), lang, len(files), sum(file.stat().st_size for file in files))
+def _group(folder: pathlib.Path, lang: str, files: Sizes) -> Group:
+    return Group(str(folder), lang, len(files), sum(files.values()))
 
 
-def _majority(files: Sequence[pathlib.Path]) -> tuple[str, str]:
+def _majority(files: Sizes) -> tuple[str, str]:
     """The language of most of a sample, and how that is known."""
     try:
         counts = _languages(files)
@@ -124,7 +141,7 @@ def _majority(files: Sequence[pathlib.Path]) -> tuple[str, str]:
     return lang, f"{count} of {sum(counts.values())} sampled documents, by CLD2"
 
 
-def _languages(files: Sequence[pathlib.Path]) -> collections.Counter[str]:
+def _languages(files: Sizes) -> collections.Counter[str]:
     """Documents of a sample by language; those in none that is known under ''.
 
     Raises:
@@ -133,18 +150,20 @@ def _languages(files: Sequence[pathlib.Path]) -> collections.Counter[str]:
     language.detect("")
     counts: collections.Counter[str] = collections.Counter()
     step = max(len(files) / _FILES, 1.0)
-    for file in (files[int(at * step)] for at in range(min(len(files), _FILES))):
-        for text in _texts(file):
+    ordered = list(files.items())
+    for file, size in (ordered[int(at * step)] for at in range(min(len(files), _FILES))):
+        for text in _texts(file, size):
             shares = language.detect(text[:_CHARACTERS])
             counts[next(iter(shares), "")] += 1
     return counts
 
 
-def _texts(file: pathlib.Path) -> list[str]:
+def _texts(file: pathlib.Path, size: int) -> list[str]:
     """The first texts of a file; none where it cannot be read, of which the conversion tells."""
-    origin = Origin(str(file), str(file), stamp=stamp_of(file))
-    if records.is_document(origin, "") and origin.size > _LONG:
+    if size > _LONG and records.is_document(Origin(str(file), str(file), stamp=f"{size}:0"), ""):
         return []
+    local = stage_down(file)
+    origin = Origin(str(local), str(local), stamp=stamp_of(local))
     try:
         items = itertools.islice(records.documents_of(origin, source=""), _PER_FILE)
         return [item["text"] for item in items if isinstance(item, dict)]

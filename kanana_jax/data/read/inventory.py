@@ -1,11 +1,16 @@
-"""What lies at a path: files that can be read, and those that are left out, by reason and with their names."""
+"""What lies at a path: files that can be read, and those that are left out, by reason and with their names.
+
+Folders of this machine and of buckets, whose objects are listed and not fetched.
+"""
 
 import dataclasses
 import os
 import pathlib
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
+
+from kanana_jax.files import is_remote
 
 FIRST = 5  # names that are told of each reason
 HIDDEN = "hidden"
@@ -87,8 +92,8 @@ class Counter:
 
 def walk(
     folder: pathlib.Path, known: Callable[[str], bool], *, below: bool = True
-) -> tuple[list[pathlib.Path], LeftOut]:
-    """The files of a folder and of those below it, in the order of their names, and what is left out.
+) -> tuple[dict[pathlib.Path, int], LeftOut]:
+    """The files of a folder and of those below it with their bytes, in the order of their names, and what is left out.
 
     A link to a file that lies in the folder is that file; linked folders are not entered, since what they hold is
     either found by its own name or lies outside.
@@ -97,7 +102,9 @@ def walk(
       known: whether a file of this name can be read.
       below: also in folders below it.
     """
-    counter, found = Counter(), list[pathlib.Path]()
+    if is_remote(folder):
+        return _objects(folder, known, below)
+    counter, found = Counter(), dict[pathlib.Path, int]()
     root = os.path.realpath(folder)
 
     def name_of(path: str) -> str:
@@ -106,9 +113,40 @@ def walk(
     for entry in _entries(str(folder), counter, name_of, below):
         reason = _refusal(entry, root, known)
         if reason is None:
-            found.append(pathlib.Path(entry.path))
+            found[pathlib.Path(entry.path)] = entry.stat().st_size
         elif reason:
             counter.add(reason, name_of(entry.path))
+    return found, counter.result
+
+
+def folders(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The folders directly in a folder, but hidden ones, by name; links to folders too."""
+    if is_remote(folder):
+        inside = [folder / name for name, facts in cast(Any, folder).entries().items() if facts["type"] == "directory"]
+    else:
+        inside = [below for below in folder.iterdir() if below.is_dir()]
+    return sorted(below for below in inside if not below.name.startswith("."))
+
+
+def _objects(
+    folder: pathlib.Path, known: Callable[[str], bool], below: bool
+) -> tuple[dict[pathlib.Path, int], LeftOut]:
+    """`walk` of a bucket's folder, by one listing; whoever may list it is taken to be allowed to read it."""
+    given = cast(Any, folder)
+    listed = given.objects() if below else given.entries()
+    if not below:  # as on a disk, a folder that is hidden is told
+        listed = {name: facts for name, facts in listed.items() if facts["type"] == "file" or name[0] == "."}
+    counter, found, hidden = Counter(), dict[pathlib.Path, int](), set[str]()
+    for parts, facts in sorted(((name.split("/"), facts) for name, facts in listed.items()), key=lambda item: item[0]):
+        unseen = next((at for at, part in enumerate(parts) if part.startswith(".")), None)
+        if unseen is not None:
+            hidden.add("/".join(parts[: unseen + 1]))
+        elif known(parts[-1]):
+            found[folder.joinpath(*parts)] = int(facts.get("size") or 0)
+        else:
+            counter.add(UNKNOWN, "/".join(parts))
+    for name in sorted(hidden):
+        counter.add(HIDDEN, name)
     return found, counter.result
 
 

@@ -94,18 +94,40 @@ def _staged(path: str) -> str:
     """
     if not in_bucket(path):
         return path
-    given = head = place(path)
-    while glob.has_magic(str(head)):
-        head = head.parent
+    head, pattern = _parts(path)
     try:
-        if head == given:
-            return str(stage_down(given))
-        from fsspec.utils import glob_translate
-
-        pattern = given.relative_to(head)
-        return str(stage_down(head, re.compile(glob_translate(str(pattern))).match) / pattern)
+        return str(stage_down(head, _matches(pattern)) / pattern if pattern else stage_down(head))
     except FileNotFoundError as error:
         raise UserError(f"source '{path}' has no documents: there is nothing at that address") from error
+
+
+def _parts(path: str) -> tuple[pathlib.Path, str]:
+    """The folder above of what a glob in a bucket matches, and the pattern from there; else the path itself and ''."""
+    given = head = place(path)
+    if not glob.has_magic(path) or given.exists():
+        return given, ""
+    while glob.has_magic(str(head)):
+        head = head.parent
+    return head, str(given.relative_to(head))
+
+
+def _matches(pattern: str) -> Callable[[str], object]:
+    from fsspec.utils import glob_translate
+
+    return re.compile(glob_translate(pattern)).match
+
+
+def listed(path: str, format: str = "") -> list[int]:
+    """The bytes of each object that a source in a bucket would be read from, by the bucket's list; none is fetched."""
+    head, pattern = _parts(path)
+
+    def known(name: str) -> bool:
+        return bool(format) or is_known(name)
+
+    if not pattern and head.is_file():
+        return [head.stat().st_size]
+    matches, found = _matches(pattern) if pattern else bool, walk(head, known)[0]
+    return [size for file, size in found.items() if matches(str(file.relative_to(head)))]
 
 
 def in_bucket(path: str) -> bool:
@@ -209,8 +231,8 @@ def _files(path: str, format: str) -> tuple[list[pathlib.Path], LeftOut]:
     expanded, nothing = pathlib.Path(path).expanduser(), "there is no such file or folder"
     left_out = LeftOut()
     if expanded.is_dir():
-        found, left_out = walk(expanded, known)
-        nothing = "the folder is empty"
+        files, left_out = walk(expanded, known)
+        found, nothing = list(files), "the folder is empty"
     elif expanded.is_file():
         if not known(expanded.name):
             raise UserError(

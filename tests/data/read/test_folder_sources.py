@@ -48,7 +48,11 @@ def test_a_folder_of_everything_gives_each_document_once_by_its_relative_path(tm
     for name, content in files.items():
         _write(folder, **{name: content})
     stored = {record["id"]: record["text"] for record in _stored(_prepare(folder, tmp_path, holdout=0.0))}
-    assert stored.keys() == (files.keys() - {"rows.jsonl", "rows.jsonl.gz"}) | {"rows.jsonl:1", "own", "rows.jsonl.gz:1"}
+    assert stored.keys() == (files.keys() - {"rows.jsonl", "rows.jsonl.gz"}) | {
+        "rows.jsonl:1",
+        "own",
+        "rows.jsonl.gz:1",
+    }
     assert stored["old.txt"].strip() == stored["utf16.txt"].strip() == KOREAN.strip()
     assert stored["windows.txt"] == "한 줄\n두 줄\n" and stored["보고서.v2.txt"] == KOREAN * 2
 
@@ -105,9 +109,18 @@ def test_only_the_first_names_of_a_reason_are_told(tmp_path):
 
 SENTENCES = [
     ({}, "d' has no documents: the folder is empty; give a file, a folder or a glob of .*\\.docx"),
-    ({"a.exe": "x", "b.dat": "y"}, r"has no documents: left out are 2 files \(a.exe, b.dat\): of an unknown type; give"),
-    ({"a.txt": "", "b.txt": ""}, r"has no documents to train on: left out are 2 files \(a.txt, b.txt\): empty \(0 bytes\)"),
-    ({"a.docx": ENCRYPTED}, r"no documents to train on: left out are 1 file \(a.docx\): document is encrypted: save it"),
+    (
+        {"a.exe": "x", "b.dat": "y"},
+        r"has no documents: left out are 2 files \(a.exe, b.dat\): of an unknown type; give",
+    ),
+    (
+        {"a.txt": "", "b.txt": ""},
+        r"has no documents to train on: left out are 2 files \(a.txt, b.txt\): empty \(0 bytes\)",
+    ),
+    (
+        {"a.docx": ENCRYPTED},
+        r"no documents to train on: left out are 1 file \(a.docx\): document is encrypted: save it",
+    ),
 ]
 
 
@@ -188,11 +201,15 @@ def _langs(found):
     return {name: (group.lang, group.among) for name, group in found.items()}
 
 
-def test_sub_folders_by_language_and_others(tmp_path):
+def test_sub_folders_by_language_and_others(tmp_path, caplog):
+    caplog.set_level("INFO", "kanana")
     _write(tmp_path, **{f"ko__{n}.txt": KOREAN for n in range(3)}, **{"eng__a.b.c.txt": ENGLISH, "pt-BR__a.txt": "olá"})
-    _write(tmp_path, **{"zh_Hans__a.txt": "今天", "보고서__a.md": KOREAN * 3, "v1.2__a.md": ENGLISH * 3, "code__a.jsonl": "{}\n"})
+    _write(
+        tmp_path,
+        **{"zh_Hans__a.txt": "今天", "보고서__a.md": KOREAN * 3, "v1.2__a.md": ENGLISH * 3, "code__a.jsonl": "{}\n"},
+    )
     _write(tmp_path, **{"images__a.png": b"x", ".git__config.txt": "x"})
-    found, notes = folders.groups(tmp_path)
+    found = folders.groups(tmp_path)
     assert _langs(found) == {
         "code": ("en", ()),
         "eng": ("en", ()),
@@ -203,7 +220,7 @@ def test_sub_folders_by_language_and_others(tmp_path):
         "보고서": ("ko", ()),
     }
     assert found["ko"].files == 3 and found["ko"].bytes == 3 * len(KOREAN.encode())
-    told = "\n".join(notes)
+    told = caplog.text
     assert "images/ has no documents: left out are 1 file (a.png): of an unknown type" in told
     assert "보고서/ is no language code; its documents are taken as 'ko' (1 of 1 sampled documents, by CLD2)" in told
     assert "code/ is no language code; its documents are taken as 'en' (CLD2 finds no language in a sample)" in told
@@ -211,17 +228,20 @@ def test_sub_folders_by_language_and_others(tmp_path):
 
 def test_names_of_sources_never_collide(tmp_path):
     _write(tmp_path, **{"a.b__x.txt": ENGLISH, "a b__x.txt": ENGLISH, "a_b__x.txt": ENGLISH, "x.txt": KOREAN})
-    found, _ = folders.groups(tmp_path)
+    found = folders.groups(tmp_path)
     assert sorted(found) == ["a_b", "a_b_2", "a_b_3", "files_ko"] and len({group.path for group in found.values()}) == 4
 
 
-def test_a_flat_folder_gives_every_document_to_the_source_of_its_language(tmp_path):
+def test_a_flat_folder_gives_every_document_to_the_source_of_its_language(tmp_path, caplog):
+    caplog.set_level("INFO", "kanana")
     folder = tmp_path / "[d] *"
-    _write(folder, **{f"k{n}.txt": f"{n} {KOREAN * 3}" for n in range(20)}, **{f"e{n}.md": ENGLISH * 3 for n in range(9)})
+    _write(
+        folder, **{f"k{n}.txt": f"{n} {KOREAN * 3}" for n in range(20)}, **{f"e{n}.md": ENGLISH * 3 for n in range(9)}
+    )
     _write(folder, **{"n.txt": "1234 5678", "j.txt": "今日は天気がとても良いので、公園を散歩しました。" * 3})
-    found, notes = folders.groups(folder)
+    found = folders.groups(folder)
     assert _langs(found) == {"ko": ("ko", ("ko", "en")), "en": ("en", ("ko", "en"))}
-    assert "31 files without a folder of a language" in notes[0]
+    assert "31 files without a folder of a language" in caplog.text
     stored = {}
     for name, group in found.items():
         config = sources.SourceConfig(group.path, group.lang, among=group.among, holdout=0.1)
@@ -230,14 +250,14 @@ def test_a_flat_folder_gives_every_document_to_the_source_of_its_language(tmp_pa
             stored[record["id"]] = name
     assert len(stored) == 31 and {id for id, name in stored.items() if name == "en"} == {f"e{n}.md" for n in range(9)}
     _write(folder, sub__a=b"x", **{"ko__a.txt": KOREAN})
-    beside, _ = folders.groups(folder)
+    beside = folders.groups(folder)
     assert sorted(beside) == ["files_en", "files_ko", "ko"]
     assert len(records.survey(beside["files_ko"].path)[0]) == 31
 
 
 def test_a_single_file_and_nothing_at_all(tmp_path):
     _write(tmp_path, **{"a.txt": KOREAN})
-    assert _langs(folders.groups(tmp_path / "a.txt")[0]) == {"ko": ("ko", ())}
+    assert _langs(folders.groups(tmp_path / "a.txt")) == {"ko": ("ko", ())}
     (tmp_path / "empty").mkdir()
     for place, sentence in (("gone", "is not there"), ("empty", "has no documents to read: it is empty")):
         with pytest.raises(UserError, match=sentence):
