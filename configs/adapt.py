@@ -128,7 +128,7 @@ def _mixture(own: dict[str, tuple[dict, int]], replayed: dict[str, tuple[dict, i
 
 
 def _train(a: Architecture, tokens: int, warmup: float = 0.01) -> dict:
-    """How a model of this size reads so many tokens.
+    """The training settings of a model of this size for a number of tokens.
 
     The learning rate is re-warmed and decays again (arXiv:2403.08763: warm-up over 1% of the steps, whose length
     matters little, to the peak of pre-training, and a cosine to a tenth of it). Folders do not say that peak: it is

@@ -1,4 +1,4 @@
-"""What a run reads from its bucket, looked for before TPUs are asked for.
+"""The inputs of a run in its bucket, checked before TPUs are asked for.
 
 A missing folder would otherwise be found by hosts that are billed.
 """

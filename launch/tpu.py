@@ -83,7 +83,9 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", default="", metavar="FILE_OR_NAME[:ARG]", help="in this repository; ARG as the hosts see it"
     )
-    parser.add_argument("--workdir", default="", metavar="DIR", help="folder in the bucket: runs/x, or gs://BUCKET/runs/x")
+    parser.add_argument(
+        "--workdir", default="", metavar="DIR", help="folder in the bucket: runs/x, or gs://BUCKET/runs/x"
+    )
     parser.add_argument(
         "--mount",
         action="store_true",
@@ -93,9 +95,11 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
     parser.add_argument("--revision", default="HEAD", help="of the code, from git")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds without a sign of a host")
-    parser.add_argument("--stall-timeout", type=float, default=1800.0, metavar="S", help="seconds without a step")
     parser.add_argument(
-        "--setup-timeout", type=float, default=14400.0, metavar="S", help="the same while data are prepared"
+        "--stall-timeout", type=float, default=1800.0, metavar="S", help="seconds without a finished step"
+    )
+    parser.add_argument(
+        "--setup-timeout", type=float, default=14400.0, metavar="S", help="seconds without progress in preparation"
     )
     policy = supervise.Policy()
     parser.add_argument("--retries", type=int, default=policy.retries, metavar="N", help="crashes in a row")

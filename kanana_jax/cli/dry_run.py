@@ -45,7 +45,7 @@ class Check:
             self.problems.append(sentence)
 
     def tried(self, function: Callable[..., _Made], *arguments: Any) -> _Made | None:
-        """What a function returns, or None where it refuses, which is noted."""
+        """Returns a function's value, or None if it refuses, which is noted."""
         try:
             return function(*arguments)
         except UserError as error:
@@ -113,13 +113,13 @@ def _sources(made: Check, recipe: RecipeConfig, workdir: pathlib.Path) -> None:
 
 
 def _prepared(name: str, workdir: pathlib.Path) -> Mapping[str, Any] | None:
-    """What an earlier start has made of a source."""
+    """The result of an earlier start for a source."""
     of_name = (f for f in (workdir / "data").glob(f"{name}-*/index.json") if f.parent.name[:-17] == name)
     return next((index for file in of_name if (index := read_json(file))), None)
 
 
 def _found(name: str, source: sources.SourceConfig, workdir: pathlib.Path, index: Mapping[str, Any] | None) -> str:
-    """How much a source is.
+    """The size of a source.
 
     Raises:
       UserError: it is not there, cannot be read, is empty, or needs a library that is not installed.

@@ -36,7 +36,7 @@ def add_verbs(verb: AddVerb) -> None:
         const=_ESTIMATE,
         default="",
         metavar="N,N",
-        help="only the memory, by estimate, not compiled; with N,N what lies there all the time on so many chips",
+        help="estimate only the memory, without compiling; with N,N the memory permanently in use on N chips each",
     )
     sub.add_argument("--json", type=place, metavar="FILE", help="write the plan here too")
     sub.add_argument("--cache", type=place, metavar="DIR", help="where plans are kept (default: your cache)")

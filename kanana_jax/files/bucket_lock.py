@@ -130,7 +130,7 @@ def _content(owner: dict[str, Any], now: Callable[[], float]) -> bytes:
 
 
 def _owner(content: bytes) -> dict[str, Any]:
-    """What a lock says; one that says nothing is stale."""
+    """The contents of a lock; an empty one is stale."""
     found: dict[str, Any] = {"pid": "?", "host": "?", "renewed": 0.0}
     with contextlib.suppress(ValueError):
         value = json.loads(content)

@@ -31,7 +31,7 @@ os.environ.setdefault("EPATH_USE_TF", "false")
 
 
 class Stat(NamedTuple):
-    """What is known of an object; `st_mode` and the like have no meaning there."""
+    """The known attributes of an object; `st_mode` and the like have no meaning there."""
 
     st_size: int
     st_mtime: float

@@ -40,7 +40,7 @@ def generate(
       prompts: int32 ids, with BOS where the model wants it; at least one token each.
       max_new_tokens: the most new tokens per prompt; 0: none is read or written.
       stop: ids that end a row; the stop token itself is not returned.
-      tokens: of the tokenizer; the model's padding beyond them takes part in the softmax and is never drawn.
+      tokens: of the tokenizer; the model's padding beyond them takes part in the softmax and is never sampled.
       seed: of the draws; row `i` draws the same whatever stands in the other rows.
       finished: asked of a prompt's place and its new ids, after 4, 8, 16 … and every `check_every` of them; a row of
         which it says yes ends there (stop sequences that are no single token), whatever it has written beyond.

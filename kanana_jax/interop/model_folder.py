@@ -78,7 +78,7 @@ def open_weights(folder: ModelFolder) -> Weights:
     """The weights of a found model; every reader of weights comes by here.
 
     Raises:
-      UserError: they are not those of its config.json (`Weights`), or model.json tells of another model.
+      UserError: they are not those of its config.json (`Weights`), or model.json describes another model.
     """
     weights = Weights(folder.path, folder.architecture)
     noted = folder.card.get("architecture")
@@ -94,8 +94,8 @@ def open_weights(folder: ModelFolder) -> Weights:
         ]
         if changed:
             raise UserError(
-                f"{folder.path}: config.json and {CARD} tell of different models ({', '.join(changed)[:200]}): restore "
-                "the one that was changed, or change both"
+                f"{folder.path}: config.json and {CARD} describe different models ({', '.join(changed)[:200]}): "
+                "restore the one that was changed, or change both"
             )
     return weights
 
@@ -297,7 +297,7 @@ def _write_remote(
     tokenizer: pathlib.Path | None,
     special: Special,
 ) -> None:
-    """As `_write_folder`, into a bucket: each process puts its layers there one by one, by way of its folder `own`."""
+    """As `_write_folder`, into a bucket: each process puts its layers there one by one through its folder `own`."""
     first = jax.process_index() == 0
     if first:
         for name in reversed(LAST):

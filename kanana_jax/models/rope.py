@@ -12,7 +12,7 @@ def inverse_frequencies(architecture: Architecture) -> tuple[np.ndarray, float]:
     """Angular speed of each pair of channels, and the factor on sin and cos.
 
     Returns:
-      float32 `[h/2]` radians a token, and the attention factor (1 but for YaRN).
+      float32 `[h/2]` radians per token, and the attention factor (1 except for YaRN).
     """
     half = np.arange(0, architecture.head_dim, 2, dtype=np.float32) / np.float32(architecture.head_dim)
     speed = (1.0 / np.float32(architecture.rope_theta) ** half).astype(np.float32)

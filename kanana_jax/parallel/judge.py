@@ -166,7 +166,7 @@ def _stall(running: Mapping[int, Report], now: float, config: WatchConfig) -> Ve
         who = f"all processes are at step {one.step} ({one.doing})"
     else:
         who = f"{_hosts(behind)} at step {one.step} ({one.doing}) while others are further"
-    return Verdict(FAILED, f"nobody got on for {quiet:.0f} s: {who}")
+    return Verdict(FAILED, f"no process made progress for {quiet:.0f} s: {who}")
 
 
 def _names(indices) -> str:

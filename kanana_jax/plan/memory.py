@@ -10,7 +10,7 @@ from kanana_jax.plan.request import Json, Request, prepared
 
 
 def resident(wanted: Request, chips: tuple[int, ...]) -> Json:
-    """Bytes a device of parameters, optimizer, teacher and batches on slices of so many chips, fsdp taking all of them.
+    """Bytes per device of parameters, optimizer, teacher and batches, by number of chips, all on the fsdp axis.
 
     Raises:
       ConfigError: no slice of this chip has that size, or the stage does not divide by it.

@@ -125,6 +125,6 @@ def prepared(wanted: Request, devices: Sequence[jax.Device] | None = None) -> St
 
 
 def accumulations(wanted: Request, shards: int) -> list[int]:
-    """Numbers of micro-batches that divide the rows of a batch among so many shards."""
+    """Numbers of micro-batches that divide the rows of a batch among the shards."""
     rows = wanted.train.batch_size
     return [n for n in range(1, rows // shards + 1) if rows % n == 0 and rows // n % shards == 0]

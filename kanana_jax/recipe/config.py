@@ -126,7 +126,7 @@ def _stage_mistakes(section: Any, name: str, first: str) -> list[str]:
 
 
 def _try(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function returns, or the sentence of its `ConfigError`."""
+    """The return value of a function, or the sentence of its `ConfigError`."""
     try:
         return function(*arguments)
     except ConfigError as error:

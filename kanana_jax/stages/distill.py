@@ -245,7 +245,7 @@ def running_teacher(name: str, config: DistillStage, shapes: Shapes) -> Teacher:
     if teacher_mesh.shape["sequence"] != mesh.shape["sequence"]:
         raise ConfigError(
             f"config '{name}.distill.mesh.sequence' is {teacher_mesh.shape['sequence']}, the mesh's is "
-            f"{mesh.shape['sequence']}: the teacher's states could only reach the student by way of every device"
+            f"{mesh.shape['sequence']}: the teacher's states could only reach the student through every device"
         )
     rows = ("batch", train.batch_size if own.mesh else train.batch_size // train.accumulate)
     check_divisible(teacher_mesh, {**counts.sizes(architecture, "teacher"), "the teacher's rows": rows})

@@ -1,4 +1,4 @@
-"""Parameters of few bits, trained by way of a float32 copy of them: the master.
+"""Parameters of few bits, trained through a float32 copy of them: the master.
 
 bfloat16 has 8 bits of mantissa: an update below 1/256 of a parameter would be lost in it, a gain of 1 would never
 move (arXiv:1710.03740, §3.1). The optimizer therefore works on the master, which lies in its state (and so in

@@ -44,7 +44,7 @@ _PATIENCE_S = 1800.0
 
 
 class StagedCheckpoints:
-    """As `training.checkpoint.Checkpoints`, in a bucket, by way of the local disk.
+    """As `training.checkpoint.Checkpoints`, in a bucket, through the local disk.
 
     Raises:
       UserError: the bucket cannot be reached, on every process alike.

@@ -307,7 +307,7 @@ def test_a_config_that_was_changed_beside_its_history_is_told(tmp_path):
     config = json.loads(file.read_text())
     config["rms_norm_eps"] = 1e-6
     file.write_text(json.dumps(config))
-    refused(tmp_path / "ours", "tell of different models \\(norm_eps 1e-06 and 1e-05\\)", tmp_path)
+    refused(tmp_path / "ours", "describe different models \\(norm_eps 1e-06 and 1e-05\\)", tmp_path)
 
 
 def test_a_changed_byte_of_our_weights_is_noticed(tmp_path):

@@ -37,7 +37,7 @@ def run(
     options: Sequence[str] = (),
     rounds: int = 6,
 ) -> dict[str, Any]:
-    """Judges all documents; writes what `local.run` writes but for the index.
+    """Judges all documents; writes what `local.run` writes except the index.
 
     Args:
       options: of Beam (`--runner=DataflowRunner` …), default the Direct runner; files must be visible to all workers.
@@ -193,7 +193,7 @@ def _member(item: tuple[int, dict[str, Any]]) -> Iterator[tuple[int, dict[str, A
     place, found = item
     roots, is_root = set(found["roots"]), any(True for _ in found["leaves"])
     if len(roots) > 1 or (roots and is_root):
-        raise UserError("clusters were not joined in so many rounds: raise rounds")
+        raise UserError("clusters were not joined within the given number of rounds: raise rounds")
     if roots or is_root:
         yield (roots.pop() if roots else place), next(iter(found["info"]))
 

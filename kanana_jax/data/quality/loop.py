@@ -86,7 +86,7 @@ def run(
     count = config.evaluation_documents + config.seed_documents
     drawn = documents.sample(labels.checked(_in_language(pool, config)), count, f"quality {config.seed}")
     if len(drawn) <= config.evaluation_documents:
-        raise UserError(f"the pool has {len(drawn)} documents: fewer than are to be drawn from it")
+        raise UserError(f"the pool has {len(drawn)} documents: fewer than the config samples from it")
     evaluation = _labelled(drawn[: config.evaluation_documents], labels, config)
     examples = _labelled(drawn[config.evaluation_documents :], labels, config)
     taken = {documents.key_of(r) for r in drawn}

@@ -37,7 +37,7 @@ _R = int.from_bytes(hashlib.blake2b(b"kanana:sequence", digest_size=16).digest()
 
 @dataclasses.dataclass(frozen=True)
 class SourceConfig:
-    """Where documents come from.
+    """The origin of documents.
 
     Attributes:
       path: file, folder, glob, `hf://name[/config][:split]`, `seqio://task[?module=…&split=…]` or
@@ -51,7 +51,7 @@ class SourceConfig:
         of a source that has two.
       split_key: documents with the same value (in the record or its `meta`) are held out together, as
         translations of one page are with `doc`.
-      max_documents: stop after so many; 0 takes all.
+      max_documents: stop after this number; 0 takes all.
       max_broken_share: share of broken lines up to which they are counted and skipped. Files that are one document each
         and cannot be read are always left out, counted and named.
     """
@@ -186,7 +186,7 @@ class _Shards:
 
 
 class _Converting:
-    """What is counted while a part is read."""
+    """Counts kept while a part is read."""
 
     def __init__(self, part: Part):
         self.part = part

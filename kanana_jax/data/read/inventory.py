@@ -1,4 +1,4 @@
-"""What lies at a path: files that can be read, and those that are left out, by reason and with their names.
+"""The contents of a path: files that can be read, and those that are left out, by reason and with their names.
 
 Folders of this machine and of buckets, whose objects are listed and not fetched.
 """
@@ -23,7 +23,7 @@ LOCKED = "not readable by this user"
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-    """How many files or documents were left out for each reason, and the first names.
+    """Counts of files or documents that were left out for each reason, and the first names.
 
     Attributes:
       reasons: reason → number and the first `FIRST` names, in the order of reading.

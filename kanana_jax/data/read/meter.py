@@ -1,4 +1,4 @@
-"""How far the processes of a job are: a file of counters that each writes its own of, and anybody may read."""
+"""Progress of the processes of a job: a file of counters that each writes its own of, and anybody may read."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ _EVERY_S = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far a job is.
+    """Progress of a job.
 
     Attributes:
       done, total: bytes of files; `done` is an estimate within a file.

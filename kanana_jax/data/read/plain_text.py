@@ -48,7 +48,7 @@ def _pieces(file: pathlib.Path) -> Iterator[tuple[str, Any]]:
 
 
 def _cut(data: bytes) -> int:
-    """Where a piece of text may end: behind a blank line, a line, or a character of UTF-8."""
+    """Positions at which a piece of text may end: behind a blank line, a line, or a character of UTF-8."""
     half = len(data) // 2
     for end in (b"\n\n", b"\n"):
         at = data.rfind(end, half)

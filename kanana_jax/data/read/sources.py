@@ -187,7 +187,7 @@ def _folder(
 
 
 def _making_place(cache: pathlib.Path) -> pathlib.Path:
-    """Where sources are made: the folder itself, or for one in a bucket a folder of this host."""
+    """The place where sources are made: the folder itself, or for one in a bucket a folder of this host."""
     if not is_remote(cache):
         return cache
     from kanana_jax.files.staging import cache_folder
@@ -245,7 +245,7 @@ def _work(parts: Sequence[Part], workers: int, show: meter.Show) -> None:
 
 
 def _told(job: _Job, threshold: int) -> Iterator[Mapping[str, Any]]:
-    """What the parts of a source say, in their order."""
+    """The reports of a source's parts, in their order."""
     for part in job.parts(threshold):
         yield load_json(part.about)
 

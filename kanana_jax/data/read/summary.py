@@ -1,4 +1,4 @@
-"""What was read of each source, as a table for people and as JSON for `data_report.json`."""
+"""A summary of what was read of each source, as a table for people and as JSON for `data_report.json`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -42,7 +42,7 @@ def table(prepared: Mapping[str, PreparedSource]) -> str:
 
 
 def about(source: PreparedSource) -> dict[str, Any]:
-    """What `data_report.json` says of how a source was read."""
+    """The entry of `data_report.json` about how a source was read."""
     return {
         "files": source.index.get("files", {"count": 0, "bytes": 0}),
         "heldout_total": source.documents("heldout"),
@@ -53,7 +53,7 @@ def about(source: PreparedSource) -> dict[str, Any]:
 
 
 def line(progress: Progress) -> str:
-    """How far a conversion is, in one line."""
+    """The progress of a conversion, in one line."""
     seconds = max(progress.seconds, 1e-9)
     parts = [
         f"{_megabytes(progress.done)} of {_megabytes(progress.total)} MB of files" if progress.total else "",

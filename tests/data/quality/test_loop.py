@@ -101,7 +101,7 @@ def test_no_evaluation_document_is_trained_on_or_asked_about_twice(pool, tmp_pat
 def test_a_pool_without_good_documents_says_so(pool, tmp_path):
     with pytest.raises(UserError, match="are good: a classifier needs both kinds"):
         _run(pool, tmp_path / "a", good_from=5)
-    with pytest.raises(UserError, match="fewer than are to be drawn"):
+    with pytest.raises(UserError, match="fewer than the config samples"):
         _run(pool, tmp_path / "b", evaluation_documents=5000)
 
 
