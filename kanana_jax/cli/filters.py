@@ -73,7 +73,6 @@ def _filter(options: argparse.Namespace, overrides: list[str], command: list[str
     from kanana_jax import config as config_lib
     from kanana_jax.data.filters import FilterConfig, job
     from kanana_jax.data.read.outputs import writing
-    from kanana_jax.files import stage_down
     from kanana_jax.report.filters import write_filter_report
 
     config = config_lib.read_config_file(options.config)
@@ -82,7 +81,7 @@ def _filter(options: argparse.Namespace, overrides: list[str], command: list[str
         raise ConfigError(f"{options.config} has no section 'filters'")
     configs = {key: config_lib.build(FilterConfig, value, f"filters.{key}") for key, value in config.filters.items()}
     looked_up = {name: getattr(options, name) for name in ("lines", "duplicates")}
-    looked_up = {name: str(stage_down(place(folder))) for name, folder in looked_up.items() if folder}
+    looked_up = {name: str(place(folder)) for name, folder in looked_up.items() if folder}
     configs = {key: dataclasses.replace(value, **looked_up) for key, value in configs.items()}
     try:
         settings = job.JobConfig(
@@ -135,8 +134,10 @@ def _contamination(options: argparse.Namespace, overrides: list[str], command: l
 
     sets, files = {}, []
     for item in options.input:
-        name, equals, path = item.partition("=")
-        path, _, fields = path.partition(":")
+        name, equals, given = item.partition("=")
+        path, _, fields = given.rpartition(":")
+        if not path or fields.startswith("/"):  # a path without fields, or a bucket's address
+            path, fields = given, ""
         if not equals or not path:
             raise ConfigError(f"--input '{item}' must be NAME=FILE or NAME=FILE:FIELD,FIELD")
         files.append(path)

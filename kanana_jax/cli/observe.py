@@ -2,7 +2,6 @@
 
 import argparse
 import pathlib
-import shutil
 from typing import Any
 
 from kanana_jax.cli.verbs import AddVerb, place
@@ -135,6 +134,6 @@ def _template(source: pathlib.Path, folder: pathlib.Path) -> None:
             if (folder / file.name).exists():
                 raise ConfigError(f"{folder / file.name} exists: choose another folder, so that nothing is overwritten")
         for file in sorted(source.iterdir()):
-            shutil.copyfile(file, folder / file.name)
+            (folder / file.name).write_bytes(file.read_bytes())
     for file in sorted(source.iterdir()):
         print(folder / file.name)

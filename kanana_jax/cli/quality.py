@@ -67,6 +67,7 @@ def _train(options: argparse.Namespace, overrides: list[str], command: list[str]
     from kanana_jax import config as config_lib
     from kanana_jax.data.quality import QualityConfig
     from kanana_jax.data.read.outputs import writing
+    from kanana_jax.files import is_remote
     from kanana_jax.report.quality import write_quality_report
 
     values = config_lib.read_config_file(options.config)
@@ -74,9 +75,15 @@ def _train(options: argparse.Namespace, overrides: list[str], command: list[str]
     if "quality" not in values:
         raise ConfigError(f"{options.config} has no section 'quality'")
     config = config_lib.build(QualityConfig, values.quality, "quality")
+    asked = config.endpoint or config.judge
+    if config.labels and asked and is_remote(place(config.labels)):
+        raise ConfigError(
+            f"quality.labels '{config.labels}' would be appended to, which no bucket can: name a file of this machine, "
+            "or leave it empty, so that labels are kept in --output"
+        )
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(writing(options.output, config.documents))
-        if config.labels and (config.endpoint or config.judge):  # labels are appended to a file of the user's
+        if config.labels and asked:  # labels are appended to a file of the user's
             stack.enter_context(writing(pathlib.Path(config.labels), config.documents, folder=False))
         report = _rounds(config, output)
         write_quality_report(output)
@@ -88,6 +95,7 @@ def _train(options: argparse.Namespace, overrides: list[str], command: list[str]
 def _rounds(config: "QualityConfig", output: pathlib.Path) -> dict[str, Any]:
     """Trains as the config says, and returns what `report.json` holds."""
     from kanana_jax.data.quality import annotate, labels, loop, pairs
+    from kanana_jax.files import local_copy
 
     def progress(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -100,7 +108,7 @@ def _rounds(config: "QualityConfig", output: pathlib.Path) -> dict[str, Any]:
         annotator = annotate.endpoint(config.endpoint)
     elif config.judge is not None:
         annotator = _judge(config.judge)
-    file = pathlib.Path(config.labels) if config.labels else output / "labels.jsonl"
+    file = local_copy(config.labels) if config.labels else output / "labels.jsonl"
     return loop.run(config.loop, config.classifier, labels.Labels(file, annotator), output, progress)
 
 

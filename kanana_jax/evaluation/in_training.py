@@ -1,7 +1,6 @@
 """Tasks that a stage asks its own parameters while it trains."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ from jax.sharding import Mesh
 
 from kanana_jax.data.tokens.tokenizer import Tokenizer
 from kanana_jax.errors import ConfigError, UserError, install
+from kanana_jax.files import place
 from kanana_jax.inference.session import Session
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
@@ -63,7 +63,7 @@ def make_ask(
         from kanana_jax.evaluation.harness import HarnessModel
     except ImportError as error:
         raise UserError(f"tasks need lm-evaluation-harness ({error}): {install('eval')}") from error
-    data_dir = pathlib.Path(config.data_dir) if config.data_dir else None
+    data_dir = place(config.data_dir) if config.data_dir else None
     tasks = run.find(config.names, data_dir)
 
     def ask(params: Params) -> dict[str, dict[str, float]]:

@@ -25,6 +25,7 @@ from kanana_jax.evaluation import templates
 from kanana_jax.evaluation.harness_tasks import config_of, leaves, localised, on_files
 from kanana_jax.evaluation.listing import groups
 from kanana_jax.evaluation.rows import Rows, as_datasets, read_rows
+from kanana_jax.files import local_copy
 
 log = logging.getLogger("kanana")
 _KEYS = ("files", "ranges", "base", "like", "by", "join", "microworld", "runs_code", "needs", "columns")
@@ -72,6 +73,7 @@ def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
     if data_dir is not None and not data_dir.is_dir():
         told = "is no folder" if data_dir.exists() else "does not exist"
         raise ConfigError(f"data folder {data_dir} {told}: give --data-dir a folder of evaluation sets")
+    data_dir = None if data_dir is None else local_copy(data_dir)
     bundles = groups()
     shots = {task: n for name in names for task, n in bundles.get(name, {}).get("tasks", {}).items() if n is not None}
     chat = [bool(bundles.get(name, {}).get("chat")) for name in names]

@@ -2,6 +2,7 @@
 
     place(text)                     a path from what a user wrote: a folder, gs://BUCKET/…, s3://BUCKET/…
     stage_down(path)                a local copy, in a bounded cache; a local path is itself
+    local_copy(text)                the same of what a user wrote, once per process
     upload(folder, path, last=(…))  a local folder into a bucket, the files that say that it is whole last
     whole_file(path), whole(path)   a place to write to that becomes `path` at the end
     locked(path)                    one writer
@@ -10,21 +11,26 @@ Buckets' libraries are imported when the first address is met.
 """
 
 import contextlib
+import functools
+import os
 import pathlib
 import shutil
 from collections.abc import Callable, Collection, Generator, Sequence
 
+from kanana_jax.errors import UserError
 from kanana_jax.files.jsons import load_json, read_json, write_json
 from kanana_jax.files.locks import LOCK, locked
-from kanana_jax.files.places import STORES, is_remote, place, programs_folder
+from kanana_jax.files.places import STORES, address_of, is_remote, place, programs_folder
 from kanana_jax.files.whole import cannot_write, scratch, sync, sync_tree, told, whole, whole_file
 
 __all__ = [
     "LOCK",
     "STORES",
+    "address_of",
     "cannot_write",
     "is_remote",
     "load_json",
+    "local_copy",
     "locked",
     "mirrored",
     "place",
@@ -51,6 +57,27 @@ def stage_down(path: pathlib.Path, only: Callable[[str], object] | None = None) 
     from kanana_jax.files import staging
 
     return staging.stage_down(path, only)
+
+
+def local_copy(text: str | os.PathLike[str]) -> pathlib.Path:
+    """The file or folder that a user has named, on this machine: of a bucket's a staged copy, fetched once per process.
+
+    A local path need not exist.
+
+    Raises:
+      ConfigError: an address of another kind of store.
+      UserError: there is nothing at the address, or the store refuses (`staging.stage_down`).
+    """
+    path = place(text)
+    return _copy(os.getpid(), path) if is_remote(path) else path
+
+
+@functools.cache
+def _copy(pid: int, path: pathlib.Path) -> pathlib.Path:
+    try:
+        return stage_down(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not there: check the address") from error
 
 
 def upload(folder: pathlib.Path, path: pathlib.Path, last: Sequence[str] = (), keep: Collection[str] = ()) -> None:

@@ -1,5 +1,6 @@
 """Text as a path: a folder of this machine, or a bucket's."""
 
+import functools
 import os
 import pathlib
 import re
@@ -46,6 +47,18 @@ def cache_folder() -> pathlib.Path:
     given = os.environ.get("KANANA_JAX_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(given) if given else pathlib.Path(base) / "kanana-jax" / "buckets"
+
+
+def address_of(path: str) -> str:
+    """The address of what lies in the cache at `path`, which is the same on any machine; another path as it is."""
+    root = f"{_real(cache_folder())}/"
+    scheme, _, key = path.removeprefix(root).partition("/") if path.startswith(root) else ("", "", "")
+    return f"{scheme}://{key}" if scheme in STORES and key else path
+
+
+@functools.cache
+def _real(folder: pathlib.Path) -> str:
+    return os.path.realpath(folder)
 
 
 def programs_folder() -> pathlib.Path:

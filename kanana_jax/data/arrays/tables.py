@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from kanana_jax.files import whole_file
+from kanana_jax.files import local_copy, whole_file
 
 _DTYPES = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64, "I64": np.int64, "F64": np.float64}
 _NAMES = {np.dtype(kind): name for name, kind in _DTYPES.items()}
@@ -112,7 +112,11 @@ def digest_of(path: pathlib.Path) -> str:
 
 
 def opened(kind: Callable[[str], _Reader], folder: str, name: str) -> _Reader:
-    """`kind(folder)`, made once in a process until the file `name` in it is replaced: its bytes are read for it."""
+    """`kind(folder)`, made once in a process until the file `name` in it is replaced: its bytes are read for it.
+
+    A folder in a bucket is staged once per process.
+    """
+    folder = str(local_copy(folder))
     try:
         about = (pathlib.Path(folder) / name).stat()
     except OSError:

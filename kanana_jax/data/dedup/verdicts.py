@@ -69,7 +69,7 @@ class Judged:
     def _place(self, i: int) -> str:
         """For reading: lines are counted from 1, blank ones not at all."""
         origin = int(np.searchsorted(self._ends, i, side="right"))
-        return f"{self.origins[origin].path}:{int(self.numbers[i]) + 1}"
+        return f"{self.origins[origin].address}:{int(self.numbers[i]) + 1}"
 
     @functools.cached_property
     def _ends(self) -> np.ndarray:

@@ -30,7 +30,7 @@ from kanana_jax.data.arrays.documents import Documents, batches, join
 from kanana_jax.data.filters.ngrams import Lengths, Units
 from kanana_jax.data.read import jsonl
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import write_json
+from kanana_jax.files import local_copy, write_json
 
 FILE, _ABOUT = "contamination.safetensors", "contamination.json"
 _HASHES, _SETS, _HEADS = "hashes", "sets", "heads"
@@ -271,7 +271,7 @@ def items(path: str | pathlib.Path, fields: Sequence[str] = ()) -> Iterator[str]
     Raises:
       UserError: names file and line of what is not JSON or lacks a field.
     """
-    path = pathlib.Path(path)
+    path = local_copy(path)
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise UserError(f"{path}: evaluation sets are read from .jsonl and .jsonl.gz files only: convert it")
     try:

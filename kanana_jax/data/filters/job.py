@@ -32,7 +32,7 @@ from kanana_jax.data.read import outputs, records
 from kanana_jax.data.read.origins import Origin
 from kanana_jax.data.read.outputs import DROPPED, KEPT, STATE
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import cannot_write, sync, write_json
+from kanana_jax.files import cannot_write, local_copy, place, sync, write_json
 from kanana_jax.parallel.workers import ordered
 
 SIGNALS = "signals.f32"
@@ -204,9 +204,9 @@ def _line(documents: int, size: int, seconds: float) -> str:
 
 def _frozen(config: FilterConfig) -> dict[str, str]:
     """Hashes of what a config names by path: the same path with other verdicts or weights is another filter."""
-    files = [pathlib.Path(model.path) for model in config.quality.values()]
+    copies = {model.path: local_copy(model.path) for model in config.quality.values()}
     tabled = [
-        pathlib.Path(folder) / name
+        (folder, name)
         for folder, name in (
             (config.contamination, decontamination.FILE),
             (config.lines, lines.FILE),
@@ -215,8 +215,8 @@ def _frozen(config: FilterConfig) -> dict[str, str]:
         if folder
     ]
     return {
-        **{str(file): _sha256(str(file), _stamp(file)) for file in files if file.is_file()},
-        **{str(file): tables.digest_of(file) for file in tabled},
+        **{str(place(path)): _sha256(str(file), _stamp(file)) for path, file in copies.items() if file.is_file()},
+        **{str(place(folder) / name): tables.digest_of(local_copy(folder) / name) for folder, name in tabled},
     }
 
 

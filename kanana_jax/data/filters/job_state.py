@@ -26,7 +26,7 @@ def begin(output: pathlib.Path, job: Mapping[str, Any], origins: Sequence[Origin
       ConfigError: it was started with another config or input.
       UserError: the state is damaged.
     """
-    job = {**job, "origins": _digest(repr([(origin.path, origin.digest) for origin in origins]))}
+    job = {**job, "origins": _digest(repr([(origin.address, origin.digest) for origin in origins]))}
     state = _load(output / STATE)
     if state is not None and {**state["job"], "origins": ""} != {**job, "origins": ""}:
         raise ConfigError(f"{output} was started with another config or input: use those, or name another --output")

@@ -16,7 +16,7 @@ from kanana_jax.data.arrays import characters, units
 from kanana_jax.data.quality import fasttext_file
 from kanana_jax.data.quality.quality_model import LABEL, QualityModel, Text
 from kanana_jax.errors import ConfigError, UserError, install
-from kanana_jax.files import whole_file
+from kanana_jax.files import local_copy, whole_file
 
 OTHER = f"{LABEL}other"
 
@@ -145,7 +145,7 @@ class Classifier:
 
     def __init__(self, model: QualityModel):
         self._model = model
-        path = pathlib.Path(model.path)
+        path = local_copy(model.path)
         if not path.is_file():
             raise UserError(f"quality model '{path}' is not there: train one with `kanana quality train`")
         if model.sha256 and (found := sha256_of(path)) != model.sha256:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kanana_jax.data.extract.files import project_files
-from kanana_jax.files import write_json
+from kanana_jax.files import address_of, write_json
 
 _THREADS = 4  # that hash files at once
 _BLOCK, _AT_ONCE = 4 << 20, 1000
@@ -41,6 +41,11 @@ class Origin:
     @property
     def is_address(self) -> bool:
         return "://" in self.path
+
+    @property
+    def address(self) -> str:
+        """Its path, or where it was staged from a bucket its address: the same for every host and cache."""
+        return address_of(self.path)
 
     @property
     def size(self) -> int:
@@ -146,16 +151,16 @@ def is_unchanged(origin: Origin) -> bool:
 
 def difference(old: Sequence[Origin], new: Sequence[Origin]) -> str:
     """Difference between the inputs of two runs, as a half-sentence that names the first file; empty if none."""
-    before: Mapping[str, Origin] = {origin.path: origin for origin in old}
-    now = {origin.path: origin for origin in new}
+    before: Mapping[str, Origin] = {origin.address: origin for origin in old}
+    now = {origin.address: origin for origin in new}
     for origin in new:
-        if origin.path not in before:
+        if origin.address not in before:
             return f"{origin.name} was not there"
-        if origin.digest != before[origin.path].digest:
+        if origin.digest != before[origin.address].digest:
             return f"{origin.name} has changed"
-    gone = next((origin for origin in old if origin.path not in now), None)
+    gone = next((origin for origin in old if origin.address not in now), None)
     if gone is not None:
-        return f"{gone.path} is gone or not named"
-    if [origin.path for origin in old] != [origin.path for origin in new]:
+        return f"{gone.address} is gone or not named"
+    if [origin.address for origin in old] != [origin.address for origin in new]:
         return f"{new[0].name} came later"
     return ""

@@ -200,7 +200,7 @@ def _known(name: str, cache: pathlib.Path) -> pathlib.Path:
 
 
 def _fingerprint(config: SourceConfig, found: Sequence[Origin]) -> str:
-    files = [(origin.path, origin.digest) for origin in found]
+    files = [(origin.address, origin.digest) for origin in found]
     return fingerprint({"config": dataclasses.asdict(config), "files": files, "format": _FORMAT})
 
 
