@@ -21,6 +21,7 @@ CORE = [
     "safetensors>=0.6",
     "tokenizers>=0.22",
     "sentencepiece>=0.2.1,<0.2.3",
+    "jinja2>=3.1.6",  # chat templates; older sandboxes have known holes
     "protobuf>=5",  # the format of SentencePiece models
     "zstandard>=0.23",
     "pyarrow>=18",

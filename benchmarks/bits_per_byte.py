@@ -90,7 +90,12 @@ def main() -> None:
     dictionary = "\n\n".join(training).encode()
     alone = len(lzma.compress(dictionary, preset=9))
     encoded = [encode_document(tokenizer, text).tolist() for text in training]
-    models = {order: KneserNey(encoded, order, tokenizer.vocab_size, tokenizer.bos_id) for order in options.orders}
+    models = {
+        order: KneserNey(
+            encoded, order, tokenizer.vocab_size, tokenizer.prefix[0] if tokenizer.prefix else tokenizer.eos_id
+        )
+        for order in options.orders
+    }
     for lang, texts in texts_of.items():
         size = sum(len(text.encode()) for text in texts)
         together = len(lzma.compress(dictionary + b"\n\n" + "\n\n".join(texts).encode(), preset=9))

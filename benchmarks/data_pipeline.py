@@ -31,9 +31,7 @@ def main() -> None:
         cache = pathlib.Path(folder)
         source = sources.prepare("input", sources.SourceConfig(options.input, options.lang), cache)
         config = tokenizer_training.TokenizerConfig(vocab_size=options.vocab_size, train_bytes=4_000_000)
-        tokenizer = tokenizer_training.train_tokenizer(
-            {options.lang: sources.Texts((source,))}, config, cache / "t"
-        )
+        tokenizer = tokenizer_training.train_tokenizer({options.lang: sources.Texts((source,))}, config, cache / "t")
         texts = [text for text, _ in zip(sources.Texts((source,)), range(3000))]
         start = time.perf_counter()
         tokens = sum(len(tokenizer.encode(text)) for text in texts)

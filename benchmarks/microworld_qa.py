@@ -37,8 +37,8 @@ def scores(session, pairs: list[tuple[str, str]], batch: int = 64) -> list[float
 
     tokenizer, rows = session.tokenizer, []
     for question, answer in pairs:
-        prompt = [tokenizer.bos_id, *tokenizer.encode(question)]
-        whole = [tokenizer.bos_id, *tokenizer.encode(f"{question} {answer}")]
+        prompt = [*tokenizer.prefix, *tokenizer.encode(question)]
+        whole = [*tokenizer.prefix, *tokenizer.encode(f"{question} {answer}")]
         same = next((i for i, (a, b) in enumerate(zip(prompt, whole)) if a != b), len(prompt))
         rows.append((same, whole))
     length = max(len(whole) for _, whole in rows)

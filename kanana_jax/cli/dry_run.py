@@ -151,7 +151,7 @@ def _tokenizer(made: Check, recipe: RecipeConfig, stages: Mapping[str, StageConf
     config, own = recipe.tokenizer, workdir / "tokenizer"
     place = own if holds_tokenizer(own) else config.path
     if place:
-        loaded = made.tried(load_tokenizer, place)
+        loaded = made.tried(load_tokenizer, place, config.add_bos if place == config.path else None)
         size = None if loaded is None else loaded.vocab_size
         told = "" if size is None else f", {size:,} tokens"
         made.tell("tokenizer", f"{place}{told}")

@@ -34,6 +34,11 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument("--limit", type=int, metavar="N", help="documents per task (or part of a task)")
     sub.add_argument("--shots", type=int, metavar="N", help="examples in the prompt; default: as the task says")
     sub.add_argument("--chat", action="store_true", help="ask in the model's chat format")
+    sub.add_argument(
+        "--add-bos",
+        action=argparse.BooleanOptionalAction,
+        help="put BOS before a text, or not; default: as the model's tokenizer does",
+    )
     sub.add_argument("--batch-size", type=int, default=16, metavar="N", help="rows per forward pass")
     sub.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the examples and of sampling")
     sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="dtype of the computation")
@@ -73,7 +78,7 @@ def _eval(options: argparse.Namespace, overrides: list[str], command: list[str])
         about = _about(path, options.training_flops)  # what could fail, before hours are spent
         found = _evaluated(path, names, options)
         settings = {"model": path, "limit": options.limit, "chat": options.chat, "dtype": options.dtype}
-        settings |= {"seed": options.seed, "command": command}
+        settings |= {"seed": options.seed, "add_bos": options.add_bos, "command": command}
         with whole_file(samples_file(options.output)) as temporary, temporary.open("w", encoding="utf-8") as stream:
             for line in found.pop("samples"):
                 stream.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -88,7 +93,7 @@ def samples_file(output: pathlib.Path) -> pathlib.Path:
 
 
 # What has its default with --compare and with --plot (which reads MODELs): it would do nothing there.
-_IDLE: dict[str, Any] = {"models": [], "chat": False, "batch_size": 16, "seed": 0, "dtype": "float32"}
+_IDLE: dict[str, Any] = {"models": [], "chat": False, "batch_size": 16, "seed": 0, "dtype": "float32", "add_bos": None}
 _IDLE |= dict.fromkeys(("tasks", "output", "data_dir", "limit", "shots", "training_flops", "plot"))
 
 
@@ -113,19 +118,19 @@ def _evaluated(path: str, names: list[str], options: argparse.Namespace) -> dict
 
     from kanana_jax.data.tokens.tokenizer import load_tokenizer
     from kanana_jax.evaluation import run
-    from kanana_jax.evaluation.harness import HarnessModel, refuse_without_chat
+    from kanana_jax.evaluation.harness import HarnessModel
     from kanana_jax.inference.session import Session
     from kanana_jax.interop import model_folder
 
     model_folder.open_weights(model_folder.find(path))  # before the harness looks for tasks
     tasks = run.find(names, options.data_dir, options.shots)
     if options.chat or tasks.chat:
-        refuse_without_chat(load_tokenizer(model_folder.find(path).path))
+        load_tokenizer(model_folder.find(path).path).chat.template()
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         model = HarnessModel(
-            Session.load(path, options.dtype),
+            Session.load(path, options.dtype, add_bos=options.add_bos),
             batch_size=options.batch_size,
             seed=options.seed,
             progress=progress if console.is_terminal else None,

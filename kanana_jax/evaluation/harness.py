@@ -13,9 +13,8 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from rich.progress import Progress
 
-from kanana_jax.data.tokens import specials
-from kanana_jax.data.tokens.chat import ROLES
-from kanana_jax.data.tokens.tokenizer import Tokenizer, continuation
+from kanana_jax.data.tokens.rendering import ChatRefused
+from kanana_jax.data.tokens.tokenizer import continuation
 from kanana_jax.errors import UserError
 from kanana_jax.inference.generate import generate
 from kanana_jax.inference.sampling import SamplingConfig
@@ -23,21 +22,13 @@ from kanana_jax.inference.scoring import Score, score
 from kanana_jax.inference.session import Session
 
 log = logging.getLogger("kanana")
-CHAT_SYMBOLS = (specials.LLAMA_3.bos, *specials.CHAT)
-
-
-def refuse_without_chat(tokenizer: Tokenizer) -> None:
-    """Raises a UserError where a tokenizer has no chat symbols."""
-    missing = [symbol for symbol in specials.CHAT if tokenizer.token_id(symbol) is None]
-    if missing:
-        raise UserError(f"the tokenizer has no {', '.join(missing)}: --chat needs a model with a chat format")
 
 
 class HarnessModel(TemplateLM):
     """Log-likelihoods and generation for the harness.
 
-    Text is encoded as by Hugging Face: BOS first where the tokenizer adds it and unless it stands there; special tokens
-    spelt in it are symbols.
+    Text is encoded as by Hugging Face: what the tokenizer adds stands around it unless BOS stands there; special tokens
+    spelt in it are symbols; chats are the folder's own template.
 
     Args:
       session: the model and its tokenizer.
@@ -63,10 +54,6 @@ class HarnessModel(TemplateLM):
         self.session, self.batch_size, self.max_new_tokens, self.seed = session, batch_size, max_new_tokens, seed
         self._progress = progress
         self.cut: dict[str, set[int]] = {}
-        ids = {piece: session.tokenizer.token_id(piece) for piece in CHAT_SYMBOLS}
-        ids["<s>"] = session.tokenizer.token_id("<s>")
-        self._symbols = {piece: index for piece, index in ids.items() if index is not None}
-        self._bos = next((p for p, i in self._symbols.items() if i == session.tokenizer.bos_id), "<|begin_of_text|>")
 
     @property
     def eot_token_id(self) -> int:
@@ -74,7 +61,9 @@ class HarnessModel(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        return self.session.tokenizer.bos_id
+        """What the first token of a text is given: BOS, or EOS for a vocabulary without."""
+        tokenizer = self.session.tokenizer
+        return tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
 
     @property
     def max_length(self) -> int:
@@ -85,31 +74,30 @@ class HarnessModel(TemplateLM):
         return self.session.tokenizer.fingerprint
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        return specials.CHAT_TEMPLATE if chat_template else None
+        return self.session.tokenizer.chat.template() if chat_template else None
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """Llama 3's format, as `data.tokens.chat.encode_chat` has it in ids.
+        """The chat as text, by the folder's template; a system message that it refuses is left out, as by `hf`.
 
         Raises:
-          UserError: an unknown role, or a tokenizer without chat symbols.
+          UserError: no template, or it refuses the messages or fails.
         """
-        refuse_without_chat(self.session.tokenizer)
-        text = self._bos
-        for message in chat_history:
-            if message["role"] not in ROLES:
-                raise UserError(f"chat role '{message['role']}' is unknown; use one of {', '.join(ROLES)}")
-            header = f"<|start_header_id|>{message['role']}<|end_header_id|>\n\n"
-            text += f"{header}{message['content'].strip()}<|eot_id|>"
-        if add_generation_prompt:
-            return text + "<|start_header_id|>assistant<|end_header_id|>\n\n"
-        return text.removesuffix("<|eot_id|>")  # the assistant's turn that was begun goes on
+        render, kept = self.session.tokenizer.chat.render, chat_history
+        try:
+            (text,) = render([kept], prompts=[add_generation_prompt], continued=not add_generation_prompt)
+        except ChatRefused:
+            kept = [message for message in chat_history if message["role"] != "system"]
+            if len(kept) == len(chat_history):
+                raise
+            (text,) = render([kept], prompts=[add_generation_prompt], continued=not add_generation_prompt)
+        return text
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        ids = self.session.tokenizer.encode_with_symbols(string).tolist()
         tokenizer = self.session.tokenizer
+        ids = tokenizer.encode_with_symbols(string).tolist()
         if add_special_tokens is None:
-            add_special_tokens = tokenizer.adds_bos and ids[:1] != [tokenizer.bos_id]
-        return [tokenizer.bos_id, *ids] if add_special_tokens else ids
+            add_special_tokens = tokenizer.bos_id is None or ids[:1] != [tokenizer.bos_id]
+        return [*tokenizer.prefix, *ids, *tokenizer.suffix] if add_special_tokens else ids
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         encoded = []

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from kanana_jax.data.tokens import chat
-from kanana_jax.data.tokens.tokenizer import Tokenizer, continuation, load_tokenizer
+from kanana_jax.data.tokens.tokenizer import Tokenizer, continuation, encode_prompt, load_tokenizer
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.inference.generate import generate
 from kanana_jax.inference.sampling import SamplingConfig
@@ -23,27 +23,27 @@ from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """A model that writes.
-
-    Attributes:
-      ends: ids that end a text by the model's own files, beside those of the tokenizer.
-    """
+    """A model that writes."""
 
     model: Model
     params: Params
     tokenizer: Tokenizer
     mesh: Mesh
-    ends: tuple[int, ...] = ()
 
     @staticmethod
-    def load(path: str, dtype: DType = "float32", devices: list[jax.Device] | None = None) -> "Session":
+    def load(
+        path: str, dtype: DType = "float32", devices: list[jax.Device] | None = None, add_bos: bool | None = None
+    ) -> "Session":
         """From a model, stage or Hugging Face folder, cut over all devices or those that are named.
+
+        Args:
+          add_bos: whether BOS stands before a text; None: as the folder's tokenizer has it.
 
         Raises:
           UserError: no model or tokenizer there, or the two do not fit.
         """
         found = model_folder.find(path)
-        tokenizer, noted = load_tokenizer(found.path), found.card.get("tokenizer")
+        tokenizer, noted = load_tokenizer(found.path, add_bos), found.card.get("tokenizer")
         if noted is not None and noted != tokenizer.fingerprint:
             raise UserError(
                 f"{found.path}: its tokenizer is not the one that the model was trained with ({noted[:12]}…, it is "
@@ -54,27 +54,25 @@ class Session:
                 f"{found.path}: the tokenizer has {tokenizer.vocab_size} pieces, "
                 f"the model {found.architecture.vocab_size}"
             )
-        ends = model_folder.end_ids(found.path)
         runtime = Runtime(param_dtype=dtype, compute_dtype=dtype)
         # Weights are cut over as many devices as divide them; the others hold copies, for other rows.
         count = len(jax.devices() if devices is None else devices)
         mesh = make_mesh(MeshConfig(data=-1, fsdp=math.gcd(count, found.architecture.embed_dim)), devices)
         model = Model(found.architecture, runtime)
-        return Session(model, model_folder.load_params(found, runtime, mesh), tokenizer, mesh, ends)
+        return Session(model, model_folder.load_params(found, runtime, mesh), tokenizer, mesh)
 
     def continue_texts(
         self, prompts: Sequence[str], *, max_new_tokens: int, sampling: SamplingConfig, seed: int
     ) -> list[str]:
         """Each prompt with its continuation."""
-        ids = [np.concatenate([[self.tokenizer.bos_id], self.tokenizer.encode(p)]).astype(np.int32) for p in prompts]
+        ids = [encode_prompt(self.tokenizer, p) for p in prompts]
         outputs = self._generate(ids, max_new_tokens, sampling, seed)
         return [text + continuation(self.tokenizer, p, out) for text, p, out in zip(prompts, ids, outputs)]
 
     @property
     def stop_ids(self) -> list[int]:
-        """Ends of a text, and of a turn where the vocabulary has one; ids that the model cannot write do not matter."""
-        ids = {self.tokenizer.eos_id, self.tokenizer.token_id("<|eot_id|>"), *self.ends}
-        return sorted(i for i in ids if i is not None and 0 <= i < self.model.architecture.vocab_size)
+        """Ends of a text by the folder's files; ids that the model cannot write do not matter."""
+        return sorted(i for i in self.tokenizer.end_ids if 0 <= i < self.model.architecture.vocab_size)
 
     def answer(
         self, messages: Sequence[Mapping[str, str]], *, max_new_tokens: int, sampling: SamplingConfig, seed: int

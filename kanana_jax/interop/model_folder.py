@@ -27,7 +27,7 @@ from kanana_jax.files import is_remote, place, scratch, sync, sync_tree, told, u
 from kanana_jax.interop import families
 from kanana_jax.interop.card import CARD, Card, card, read_card
 from kanana_jax.interop.families.family import Special, Tensor
-from kanana_jax.interop.foreign import read_object, short
+from kanana_jax.interop.foreign import read_object
 from kanana_jax.interop.safetensors import Writer
 from kanana_jax.interop.weights import NUMPY, Weights, at, put
 from kanana_jax.models import transformer
@@ -206,22 +206,6 @@ def special_ids(folder: pathlib.Path) -> dict[str, Any]:
     return {key: value for key, value in read_object(folder / "config.json").items() if key.endswith("_token_id")}
 
 
-def end_ids(folder: pathlib.Path) -> tuple[int, ...]:
-    """Every id that ends a text by config.json and generation_config.json, which may each list several.
-
-    Raises:
-      UserError: a value that is no id.
-    """
-    found: set[int] = set()
-    for file in (folder / "config.json", folder / "generation_config.json"):
-        value = read_object(file).get("eos_token_id") if file.is_file() else None
-        for index in value if isinstance(value, list) else [] if value is None else [value]:
-            if type(index) is not int:
-                raise UserError(f"{file}: eos_token_id = {short(value)} is not supported; it must be an id or a list")
-            found.add(index)
-    return tuple(sorted(found))
-
-
 def _group(a: Architecture, index: int) -> list[Tensor]:
     """The contents of file `index`: the outer tensors, then a layer in each."""
     family = families.family_of(a)
@@ -359,9 +343,7 @@ def _first_card(found: ModelFolder, source: pathlib.Path) -> Card:
 
 def copy_tokenizer(source: pathlib.Path, destination: pathlib.Path) -> None:
     """Copies a tokenizer's files, and adds what other tools need to read the same ids."""
-    for name in tokenizer_files.FILES:
-        if (source / name).is_file():
-            (destination / name).write_bytes((source / name).read_bytes())
+    tokenizer_files.copy_files(source, destination)
     conversion.complete(destination)
 
 

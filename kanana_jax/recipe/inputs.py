@@ -82,7 +82,7 @@ def _tokenizer(recipe: RecipeConfig, prepared: Mapping[str, sources.PreparedSour
         return
     folder.mkdir(exist_ok=True)
     if recipe.tokenizer.path:
-        load_tokenizer(recipe.tokenizer.path).save(folder)
+        load_tokenizer(recipe.tokenizer.path, recipe.tokenizer.add_bos).save(folder)
         return
     log.info("training a vocabulary of %d pieces", recipe.tokenizer.vocab_size)
     Preparing()()

@@ -11,7 +11,8 @@ import numpy as np
 
 from kanana_jax.data.stream import packing
 from kanana_jax.data.stream.encode import Encoder, TextEncoder
-from kanana_jax.data.tokens.tokenizer import continuation, encode_document
+from kanana_jax.data.tokens.folder import end_ids
+from kanana_jax.data.tokens.tokenizer import continuation, encode_prompt
 from kanana_jax.evaluation.in_training import TasksConfig
 from kanana_jax.files import write_json
 from kanana_jax.inference.generate import generate
@@ -200,16 +201,13 @@ def train(
     shapes, folder = context.shapes, context.workdir / name
     parent = None if config.start == SCRATCH else context.find(config.start)
     # A model from elsewhere may have several end tokens, which are kept.
-    ends = [context.tokenizer.eos_id]
-    if parent is not None:
-        known = range(model.architecture.vocab_size)
-        ends += [i for i in model_folder.end_ids(parent.path) if i not in ends and i in known]
+    known = range(model.architecture.vocab_size)
+    told = [*context.tokenizer.end_ids, *(() if parent is None else end_ids(parent.path))]
+    ends = list(dict.fromkeys([context.tokenizer.eos_id, *(i for i in told if i in known)]))
     if parent is not None and config.start not in shapes.stages:
         _sample_before(context, model, parent, folder / BEFORE, ends)
     ahead = context.ahead.get(name)
-    result = loop.train(
-        task, config.train, shapes.mesh, folder, shapes.seed, ahead=ahead, more_writers=context.writers
-    )
+    result = loop.train(task, config.train, shapes.mesh, folder, shapes.seed, ahead=ahead, more_writers=context.writers)
     with jax.set_mesh(shapes.mesh):
         samples = _samples(context, model, result.params, ends)
     if jax.process_index() == 0:
@@ -254,7 +252,7 @@ def _samples(context: Context, model: Model, params: Params, ends: list[int]) ->
     flat = [(lang, prompt) for lang, prompts in config.prompts.items() for prompt in prompts]
     if not flat:
         return []
-    ids = [encode_document(tokenizer, prompt)[:-1] for _, prompt in flat]
+    ids = [encode_prompt(tokenizer, prompt) for _, prompt in flat]
     outputs = generate(
         params,
         model,

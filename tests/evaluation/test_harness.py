@@ -272,7 +272,7 @@ def test_chat_without_chat_symbols_is_told_before_the_model_is_loaded(folder, tm
     monkeypatch.setattr(Session, "load", lambda *_: pytest.fail("the model was loaded before"))
     command = ["eval", str(tmp_path / "f"), "--tasks", "microworld", "--chat", "--output", str(tmp_path / "r.json")]
     assert cli.main(command) == 1
-    assert "the tokenizer has no <|eot_id|>: --chat needs a model with a chat format" in capsys.readouterr().err
+    assert "the vocabulary has no <|eot_id|>, which its chat template writes" in capsys.readouterr().err
 
 
 def test_every_task_file_names_a_task_and_its_source():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from kanana_jax.data.tokens import folder as folder_files
 from kanana_jax.errors import UserError
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.families import from_config, llama, qwen3
@@ -407,16 +408,16 @@ def test_defaults_are_those_of_the_family():
 
 def test_every_end_is_known(tmp_path):
     folder = put(tmp_path / "f", dict(eos_token_id=[2, 5]))
-    assert model_folder.end_ids(folder) == (2, 5)
+    assert folder_files.end_ids(folder) == (2, 5)
     (folder / "generation_config.json").write_text('{"eos_token_id": [7, 2], "bos_token_id": 1}')
     model_folder.transfer(folder, tmp_path / "out", keep_card=True)
-    assert model_folder.end_ids(tmp_path / "out") == (2, 5, 7)
+    assert folder_files.end_ids(tmp_path / "out") == (2, 5, 7)
     deeper(tmp_path / "out", tmp_path / "deeper")
-    assert model_folder.end_ids(tmp_path / "deeper") == (2, 5, 7)
+    assert folder_files.end_ids(tmp_path / "deeper") == (2, 5, 7)
     for value in ("2", [2, None], True, [[2]]):
         (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": value}))
         with pytest.raises(UserError, match="must be an id or a list"):
-            model_folder.end_ids(folder)
+            folder_files.end_ids(folder)
 
 
 def test_shapes_of_what_is_loaded_are_the_architecture_s(tmp_path):

@@ -81,7 +81,7 @@ class TokenizerVocabulary(seqio.Vocabulary):
         return hash(self._tokenizer.fingerprint)
 
     @property
-    def bos_id(self) -> int:
+    def bos_id(self) -> int | None:
         return self._tokenizer.bos_id
 
     @property

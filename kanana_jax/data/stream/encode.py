@@ -42,7 +42,7 @@ class Encoder(Protocol):
 
 
 class TextEncoder(NamedTuple):
-    """A document: BOS, its text, EOS."""
+    """A document: its text as the tokenizer puts it (BOS only where it adds one), and EOS."""
 
     tokenizer: Tokenizer
     whole: bool = False
@@ -64,6 +64,6 @@ class ConversationEncoder(NamedTuple):
                 "other sources in its mixture"
             )
         try:
-            return (Example(*chat.encode_conversation(self.tokenizer, record["messages"])),)
+            return (Example(*chat.encode_conversation(self.tokenizer, record["messages"], record.get("tools"))),)
         except UserError as error:
             raise UserError(f"record '{record['id']}': {error}") from error

@@ -1,72 +1,166 @@
-"""The Llama-3 chat format as token ids.
+"""Conversations as token ids, by the chat template of the tokenizer's folder.
 
-    BOS <|start_header_id|> role <|end_header_id|> \\n\\n text <|eot_id|> …
-
-Specials are put in as ids, so that text that spells them stays text.
+What a message spells stays text, even where it spells a special token: only the template writes those. The ids are
+those of transformers' `apply_chat_template` wherever no message spells one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from kanana_jax.data.tokens.chat_format import Message
+from kanana_jax.data.tokens.template_process import BEGIN, END
 from kanana_jax.data.tokens.tokenizer import Tokenizer
 from kanana_jax.errors import UserError
 
-ROLES = ("system", "user", "assistant")
+# Noncharacters of Unicode around a special token that a message spells.
+_OPEN, _CLOSE = "\ufdd2", "\ufdd3"
+_MARKS = re.compile(f"[{BEGIN}{END}{_OPEN}{_CLOSE}]")
+Tools = Sequence[Mapping[str, Any]] | None
 
 
-def special_id(tokenizer: Tokenizer, piece: str) -> int:
-    """The id of a chat symbol.
-
-    Raises:
-      UserError: the vocabulary has none.
-    """
-    index = tokenizer.token_id(piece)
-    if index is None:
-        raise UserError(f"the tokenizer has no {piece}: train one with 'kanana tokenizer train', or use Llama 3's")
-    return index
-
-
-def encode_chat(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -> np.ndarray:
+def encode_chat(tokenizer: Tokenizer, messages: Sequence[Message], tools: Tools = None, **more: Any) -> np.ndarray:
     """int32 ids of a conversation, up to the header of the assistant's next turn.
 
     Args:
-      messages: `{"role": "system" | "user" | "assistant", "content": text}`.
+      messages: `{"role": …, "content": text}`, with whatever else the template reads.
+      tools: JSON schemas of functions that the assistant may call.
+      more: further variables of the template, such as `enable_thinking`.
 
     Raises:
-      UserError: an unknown role, or a tokenizer without chat symbols.
+      UserError: the template refuses the messages, or there is none (`ChatFormat`).
     """
-    turns = [ids for header, content, _ in _turns(tokenizer, messages) for ids in (header, content)]
-    ids = [tokenizer.bos_id, *(i for part in turns for i in part), *_header(tokenizer, "assistant")]
-    return np.asarray(ids, np.int32)
+    (text,) = tokenizer.chat.render([_marked(tokenizer, messages)], tools=_marked(tokenizer, tools), **more)
+    return _encode(tokenizer, text)[0]
 
 
-def encode_conversation(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+def encode_conversation(
+    tokenizer: Tokenizer, messages: Sequence[Message], tools: Tools = None
+) -> tuple[np.ndarray, np.ndarray]:
     """A whole conversation, to train on.
 
+    What the assistant says is what the template marks by `{% generation %}`; of one that marks nothing, what each of
+    the assistant's turns adds to the text before it, to the last symbol.
+
     Returns:
-      int32 ids `[n]`, and float32 weights `[n]`: 1 for the assistant's content and the end of its turn, else 0.
+      int32 ids `[n]`, and float32 weights `[n]`: 1 for what the assistant says and the end of its turn, else 0.
 
     Raises:
-      UserError: as `encode_chat`.
+      UserError: as `encode_chat`; or a template that marks nothing writes earlier turns otherwise than last ones, so
+        that what is trained on would not be what a model is asked with.
     """
-    ids, weights = [tokenizer.bos_id], [0.0]
-    for header, content, role in _turns(tokenizer, messages):
-        ids += [*header, *content]
-        weights += [0.0] * len(header) + [float(role == "assistant")] * len(content)
-    return np.asarray(ids, np.int32), np.asarray(weights, np.float32)
+    messages, tools = _marked(tokenizer, messages), _marked(tokenizer, tools)
+    (text,) = tokenizer.chat.render([messages], tools=tools, prompts=[False], marks=True)
+    said = _of_template(text) if BEGIN in text else None
+    text = text.replace(BEGIN, "").replace(END, "")
+    if said is None:
+        said = _added(tokenizer, messages, tools, text)
+    ids, starts = _encode(tokenizer, text)
+    weights = np.zeros(len(ids), np.float32)
+    # Places count letters without the marks around what only spells a symbol.
+    before = np.cumsum([0, *(letter in (_OPEN, _CLOSE) for letter in text)])
+    for begin, end in said:
+        weights[(starts >= begin - before[begin]) & (starts < end - before[end])] = 1
+    return ids, weights
 
 
-def _header(tokenizer: Tokenizer, role: str) -> list[int]:
-    begin, end = (special_id(tokenizer, s) for s in ("<|start_header_id|>", "<|end_header_id|>"))
-    return [begin, *tokenizer.encode(role), end, *tokenizer.encode("\n\n")]
+def _of_template(text: str) -> list[tuple[int, int]]:
+    """Where the marks of a template stand, in letters of the text without them."""
+    found, at, begun = [], 0, []
+    for letter in text:
+        if letter == BEGIN:
+            begun.append(at)
+        elif letter == END and begun:
+            found.append((begun.pop(), at))
+        else:
+            at += 1
+    return found
 
 
-def _turns(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -> Iterator[tuple[list[int], list[int], str]]:
-    """Each turn's header, its content up to the end of the turn, and its role."""
-    eot = special_id(tokenizer, "<|eot_id|>")
-    for message in messages:
-        if message["role"] not in ROLES:
-            raise UserError(f"chat role '{message['role']}' is unknown; use one of {', '.join(ROLES)}")
-        content = [*tokenizer.encode(message["content"].strip()), eot]
-        yield _header(tokenizer, message["role"]), content, message["role"]
+def _added(tokenizer: Tokenizer, messages: Sequence[Message], tools: Tools, whole: str) -> list[tuple[int, int]]:
+    """What each turn of the assistant adds to the text."""
+    turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+    parts = [part for i in turns for part in (messages[:i], messages[: i + 1])]
+    prompts = [bool(i % 2 == 0) for i in range(len(parts))]
+    texts = tokenizer.chat.render(parts, tools=tools, prompts=prompts) if parts else []
+    found = []
+    for before, after in zip(texts[::2], texts[1::2], strict=True):
+        if not (after.startswith(before) and whole.startswith(after)):
+            raise UserError(
+                "the chat template writes an earlier turn otherwise than the last one, and does not mark what the "
+                "assistant says by {% generation %}: put such marks in it, or train on conversations of one answer"
+            )
+        end = len(after.rstrip())  # line ends after the symbol that ends a turn are never written by a model
+        closed = any(after[:end].endswith(symbol) for symbol in tokenizer.symbols)
+        found.append((len(before), max(end if closed else len(after), len(before))))
+    return found
+
+
+def _symbols(tokenizer: Tokenizer) -> re.Pattern[str]:
+    """Matches the spelling of any special token, the longest first."""
+    ways = sorted(tokenizer.symbols, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, ways)) or "(?!)")
+
+
+def _marked(tokenizer: Tokenizer, value: Any) -> Any:
+    """Messages or tools in which special tokens that are spelt stand between marks."""
+    pattern = _symbols(tokenizer)
+
+    def marked(value: Any) -> Any:
+        if isinstance(value, str):
+            return pattern.sub(f"{_OPEN}\\g<0>{_CLOSE}", _MARKS.sub("", value))
+        if isinstance(value, Mapping):
+            return {key: item if key == "role" else marked(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [marked(item) for item in value]
+        return value
+
+    return marked(value)
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """int32 ids of a rendered text, and where each begins in the text without marks."""
+    if _OPEN not in text and _CLOSE not in text:
+        return tokenizer.encode_placed(text, symbols=True)
+    inside: list[tuple[int, int]] = []
+    clean, begun = [], None
+    at = 0
+    for letter in text:
+        if letter == _OPEN:
+            begun = at
+        elif letter == _CLOSE:
+            if begun is not None:
+                inside.append((begun, at))
+            begun = None
+        else:
+            clean.append(letter)
+            at += 1
+    plain = "".join(clean)
+    ids, starts, last = [], [], 0
+    for match in _symbols(tokenizer).finditer(plain):
+        if any(begin <= match.start() < end for begin, end in inside):
+            continue
+        _append(tokenizer, plain, last, match.start(), ids, starts)
+        ids.append(np.asarray([tokenizer.token_id(match[0])], np.int32))
+        starts.append(np.asarray([match.start()], np.int32))
+        last = match.end()
+    _append(tokenizer, plain, last, len(plain), ids, starts)
+    return np.concatenate(ids), np.concatenate(starts)
+
+
+def _append(
+    tokenizer: Tokenizer, text: str, begin: int, end: int, ids: list[np.ndarray], starts: list[np.ndarray]
+) -> None:
+    """Appends the ids of a part of a text in which symbols are text."""
+    if begin == end:
+        return
+    found, places = tokenizer.encode_placed(text[begin:end], symbols=False)
+    if begin:  # a vocabulary that puts a space before a text must not put one here: it is encoded after a line end
+        line = tokenizer.encode("\n")
+        behind, after = tokenizer.encode_placed("\n" + text[begin:end], symbols=False)
+        if len(line) and np.array_equal(behind[: len(line)], line):
+            found, places = behind[len(line) :], after[len(line) :] - 1
+    ids.append(found)
+    starts.append(places + begin)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from kanana_jax.data.tokens import hugging_face, panics, sentence_piece, specials
+from kanana_jax.data.tokens.folder import CONFIG, FILE, read_json
 from kanana_jax.data.tokens.hugging_face import HuggingFace
 from kanana_jax.data.tokens.sentence_piece import SPACE, SentencePiece
 from kanana_jax.errors import UserError
@@ -70,7 +71,7 @@ def convert(data: bytes) -> dict[str, bytes]:
     }
     source = {hugging_face.SOURCE_KEY: hashlib.sha256(data).hexdigest()}
     files = specials.companions(specials.Names(bos, eos, pad), ids, **source)
-    files[hugging_face.FILE] = json.dumps(definition, ensure_ascii=False, indent=1).encode()
+    files[FILE] = json.dumps(definition, ensure_ascii=False, indent=1).encode()
     return files
 
 
@@ -79,16 +80,16 @@ def complete(folder: pathlib.Path) -> None:
 
     A Unigram's own file is then taken away: converters take it for the BPE of Llama 2, and read other ids in silence.
     """
-    model, target = folder / sentence_piece.FILE, folder / hugging_face.FILE
+    model, target = folder / sentence_piece.FILE, folder / FILE
     if target.is_file() or not model.is_file():
         return
-    config = hugging_face.read_json(folder / hugging_face.CONFIG)
+    config = read_json(folder / CONFIG)
     if (folder / "added_tokens.json").is_file() or config.get("added_tokens_decoder"):
         log.warning("%s: tokens were added to %s, so no %s is written", folder, model.name, target.name)
         return
     ours = SentencePiece(model)
     try:
-        files = convert(model.read_bytes())
+        files = _placed(convert(model.read_bytes()), ours)
         with tempfile.TemporaryDirectory() as place:
             for name, data in files.items():
                 hugging_face.write(pathlib.Path(place) / name, data)
@@ -101,14 +102,24 @@ def complete(folder: pathlib.Path) -> None:
         log.warning("%s: a %s would give other ids than %s: none is written", folder, target.name, model.name)
         return
     for name, data in files.items():
-        if name == hugging_face.CONFIG:
-            kept = {key: config[key] for key in ("chat_template", "model_max_length") if key in config}
-            data = json.dumps(json.loads(data) | kept, ensure_ascii=False, indent=2).encode()
-        elif name != hugging_face.FILE and (folder / name).is_file():
+        if name == CONFIG:
+            kept = ("chat_template", "model_max_length", "add_bos_token", "add_eos_token")
+            data = json.dumps(
+                json.loads(data) | {key: config[key] for key in kept if key in config}, ensure_ascii=False, indent=2
+            ).encode()
+        elif name != FILE and (folder / name).is_file():
             continue
         hugging_face.write(folder / name, data)
-    if json.loads(files[hugging_face.FILE])["model"]["type"] == "Unigram":
+    if json.loads(files[FILE])["model"]["type"] == "Unigram":
         model.unlink()
+
+
+def _placed(files: dict[str, bytes], ours: SentencePiece) -> dict[str, bytes]:
+    """The files with a post-processor that puts around a text what the folder does."""
+    definition = json.loads(files[FILE])
+    spelt = [[(ours.symbol(i), i) for i in ids] for ids in (ours.prefix, ours.suffix)]
+    definition["post_processor"] = specials.around(*spelt) if any(spelt) else None
+    return files | {FILE: json.dumps(definition, ensure_ascii=False, indent=1).encode()}
 
 
 def _unigram(pieces: list[tuple[str, float, int]], unknown: int) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """SentencePiece `.model` files (arXiv:1808.06226): Llama 2's, and those of earlier workdirs."""
 
+import functools
 import hashlib
+import json
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
@@ -9,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from kanana_jax.data.tokens import charsmap, hugging_face, panics
+from kanana_jax.data.tokens import folder as folder_files
+from kanana_jax.data.tokens.chat_format import ChatFormat
 from kanana_jax.errors import UserError
 from kanana_jax.files import stage_down
 
@@ -17,25 +21,34 @@ SPACE = "\u2581"  # what SentencePiece writes for a space
 
 
 class SentencePiece:
-    """A SentencePiece model.
+    """A SentencePiece model, which BOS stands before unless the config beside it says `add_bos_token: false`.
+
+    Args:
+      add_bos: overrides that.
 
     Raises:
       UserError: the file is damaged, or has no BOS or EOS.
     """
 
-    def __init__(self, file: pathlib.Path):
+    def __init__(self, file: pathlib.Path, add_bos: bool | None = None):
         import sentencepiece
 
-        self._file = stage_down(file)
+        self._file = stage_down(file.parent, lambda name: name == FILE or folder_files.belongs(name)) / file.name
         data = self._file.read_bytes()
         with panics.told(f"{file} is not a SentencePiece model"):
             _check(data, self._file)
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=data)
         self.vocab_size = self._processor.vocab_size()
-        self.bos_id, self.eos_id = self._processor.bos_id(), self._processor.eos_id()
-        if self.bos_id < 0 or self.eos_id < 0:
+        bos, self.eos_id = self._processor.bos_id(), self._processor.eos_id()
+        if bos < 0 or self.eos_id < 0:
             raise UserError(f"{file} has no <s> or </s>: train it with bos and eos symbols")
-        self.adds_bos = True  # as Llama 2's, whose format this is
+        self.bos_id: int | None = bos
+        config = folder_files.read_json(self._file.parent / folder_files.CONFIG)
+        told = config.get("add_bos_token", True)  # as Llama 2's, whose format this is
+        self._add_bos = None if add_bos in (None, bool(told)) else add_bos
+        self.prefix: tuple[int, ...] = (bos,) if (told if add_bos is None else add_bos) else ()
+        self.suffix: tuple[int, ...] = (self.eos_id,) if config.get("add_eos_token") is True else ()
+        self.end_ids: tuple[int, ...] = tuple(sorted({self.eos_id, *folder_files.end_ids(self._file.parent)}))
         self.fingerprint = hashlib.sha256(data).hexdigest()
         # Its own sign for a space, met in a text, would come back as a space: it is spelt in bytes, if
         # the model has them and takes text as it is.
@@ -44,9 +57,16 @@ class SentencePiece:
         self._spelt = spelt if exact else None
         pieces = map(self._processor.id_to_piece, range(self.vocab_size))
         self._symbols = {p: i for i, p in enumerate(pieces) if self._processor.is_control(i)}
+        self.symbols: tuple[str, ...] = tuple(self._symbols)
+
+    @functools.cached_property
+    def chat(self) -> ChatFormat:
+        spelt = {"bos_token": self._processor.bos_id(), "eos_token": self.eos_id}
+        spare = {name: self._processor.id_to_piece(i) for name, i in spelt.items()}
+        return ChatFormat(self._file.parent, self.token_id, spare)
 
     def __reduce__(self):
-        return SentencePiece, (self._file,)
+        return SentencePiece, (self._file, self._add_bos)
 
     def encode(self, text: str) -> np.ndarray:
         with panics.told(f"{self._file} cannot encode a text", "mend the text, or use another tokenizer"):
@@ -64,11 +84,30 @@ class SentencePiece:
         ids = [[self._symbols[p]] if i % 2 else self.encode(p).tolist() for i, p in enumerate(parts)]
         return np.asarray([i for part in ids for i in part], np.int32)
 
+    def encode_placed(self, text: str, *, symbols: bool) -> tuple[np.ndarray, np.ndarray]:
+        parts = re.split("(" + "|".join(map(re.escape, self._symbols)) + ")", text) if symbols else [text]
+        ids: list[int] = []
+        starts: list[int] = []
+        at = 0
+        for index, part in enumerate(parts):
+            found = [self._symbols[part]] if index % 2 else self.encode(part).tolist()
+            ids += found
+            # Of pieces that are not spelt as the text is, the place is that of as many letters.
+            spelt = [self._processor.id_to_piece(i) for i in found]
+            places = np.cumsum([0, *(len(p) if not self._processor.is_byte(i) else 0 for p, i in zip(spelt, found))])
+            starts += [at + min(int(place), max(len(part) - 1, 0)) for place in places[:-1]]
+            at += len(part)
+        return np.asarray(ids, np.int32), np.asarray(starts, np.int32)
+
     def decode(self, ids: Iterable[int]) -> str:
         # A model's vocabulary may be padded beyond the tokenizer's.
         known = [i for i in map(int, ids) if 0 <= i < self.vocab_size and not self._processor.is_control(i)]
         with panics.told(f"{self._file} cannot decode"):
             return self._processor.decode(known)
+
+    def symbol(self, identity: int) -> str:
+        """The spelling of a control symbol."""
+        return self._processor.id_to_piece(identity)
 
     def token_id(self, piece: str) -> int | None:
         index = self._processor.piece_to_id(piece)
@@ -76,8 +115,16 @@ class SentencePiece:
 
     def save(self, folder: pathlib.Path) -> None:
         target = folder / FILE
-        if target.resolve() != self._file.resolve():
-            hugging_face.write(target, self._file.read_bytes())
+        if target.resolve() == self._file.resolve():
+            return
+        files = folder_files.companions(self._file.parent)
+        if self._add_bos is not None:
+            config = folder_files.read_json(self._file.parent / folder_files.CONFIG) | {"add_bos_token": self._add_bos}
+            files[folder_files.CONFIG] = json.dumps(config, ensure_ascii=False, indent=2).encode()
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            hugging_face.write(folder / name, content)
+        hugging_face.write(target, self._file.read_bytes())
 
 
 def _check(data: bytes, file: pathlib.Path) -> None:

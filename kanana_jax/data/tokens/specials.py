@@ -5,6 +5,7 @@ Their names are Llama 3's where it has them, so that one chat format serves both
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 CHAT = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
@@ -25,11 +26,17 @@ class Names:
 
 # A byte-level vocabulary has Llama 3's names, a SentencePiece one its own.
 LLAMA_3 = Names("<|begin_of_text|>", "<|end_of_text|>", "<|pad|>")
-# Llama 3's chat format: the ids of `chat.encode_chat`.
+# Llama 3's chat format.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n"
     "{{ m.content | trim }}<|eot_id|>{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
+
+CHATML = ("<|im_start|>", "<|im_end|>")
+CHATML_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
 
@@ -41,15 +48,23 @@ def added_token(identity: int, content: str) -> dict[str, Any]:
 
 def bos_template(bos: str, identity: int) -> dict[str, Any]:
     """The `post_processor` of `tokenizer.json` that puts BOS before a text."""
+    return around([(bos, identity)], [])
 
-    def pair(letter: str, kind: int) -> list[dict[str, Any]]:
-        return [{"SpecialToken": {"id": bos, "type_id": kind}}, {"Sequence": {"id": letter, "type_id": kind}}]
+
+def around(before: Sequence[tuple[str, int]], after: Sequence[tuple[str, int]]) -> dict[str, Any]:
+    """The `post_processor` of `tokenizer.json` that puts tokens, each a spelling and an id, around a text."""
+
+    def part(letter: str, kind: int) -> list[dict[str, Any]]:
+        left, right = (
+            [{"SpecialToken": {"id": name, "type_id": kind}} for name, _ in side] for side in (before, after)
+        )
+        return [*left, {"Sequence": {"id": letter, "type_id": kind}}, *right]
 
     return {
         "type": "TemplateProcessing",
-        "single": pair("A", 0),
-        "pair": [*pair("A", 0), *pair("B", 1)],
-        "special_tokens": {bos: {"id": bos, "ids": [identity], "tokens": [bos]}},
+        "single": part("A", 0),
+        "pair": [*part("A", 0), *part("B", 1)],
+        "special_tokens": {name: {"id": name, "ids": [i], "tokens": [name]} for name, i in (*before, *after)},
     }
 
 

@@ -1,36 +1,46 @@
 """Tokenizers behind one small protocol: Hugging Face `tokenizer.json`, and SentencePiece models."""
 
+import hashlib
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
 
+from kanana_jax.data.tokens import folder as folder_files
 from kanana_jax.data.tokens import hugging_face, sentence_piece
+from kanana_jax.data.tokens.chat_format import ChatFormat
 from kanana_jax.data.tokens.hugging_face import HuggingFace
 from kanana_jax.data.tokens.sentence_piece import SentencePiece
 from kanana_jax.errors import UserError
 from kanana_jax.files import place
-
-# All that travels with a model.
-FILES = (*hugging_face.COMPANIONS, sentence_piece.FILE, hugging_face.FILE)
 
 
 class Tokenizer(Protocol):
     """Text ⇄ token ids.
 
     Attributes:
-      vocab_size: ids are in `[0, vocab_size)`.
-      bos_id, eos_id: put around every document.
+      vocab_size: ids are in `[0, vocab_size)`; a model's vocabulary may be padded beyond them.
+      bos_id: None for a vocabulary that has none.
+      eos_id: put after every document that is trained on.
+      end_ids: every id that ends a text by the folder's files, with `eos_id`.
+      prefix, suffix: ids that the tokenizer puts around a text, as transformers' `AutoTokenizer` does in its defaults.
+      symbols: spellings of the special tokens.
       fingerprint: a hash of the vocabulary's file, kept in `model.json`.
-      adds_bos: whether other tools put BOS before a text that they encode.
+      chat: the folder's chat templates.
     """
 
     vocab_size: int
-    bos_id: int
+    bos_id: int | None
     eos_id: int
+    end_ids: tuple[int, ...]
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    symbols: tuple[str, ...]
     fingerprint: str
-    adds_bos: bool
+
+    @property
+    def chat(self) -> ChatFormat: ...
 
     def encode(self, text: str) -> np.ndarray:
         """int32 ids without specials; special tokens in the text stay text."""
@@ -40,6 +50,14 @@ class Tokenizer(Protocol):
 
     def encode_with_symbols(self, text: str) -> np.ndarray:
         """int32 ids of a text in which special tokens are spelt out, as other tools take it; no BOS is put before."""
+        ...
+
+    def encode_placed(self, text: str, *, symbols: bool) -> tuple[np.ndarray, np.ndarray]:
+        """int32 ids, and the letter of the text that each begins with.
+
+        Args:
+          symbols: whether special tokens that are spelt out are symbols (`encode_with_symbols`) or text (`encode`).
+        """
         ...
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -56,8 +74,32 @@ class Tokenizer(Protocol):
 
 
 def encode_document(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """BOS, the text's tokens, EOS: int32."""
-    return np.concatenate([[tokenizer.bos_id], tokenizer.encode(text), [tokenizer.eos_id]]).astype(np.int32)
+    """A text to train on, int32: as the tokenizer puts it (BOS only where it adds one), and EOS."""
+    ids = [*tokenizer.prefix, *tokenizer.encode(text), *tokenizer.suffix]
+    return np.asarray(ids if tokenizer.suffix[-1:] == (tokenizer.eos_id,) else [*ids, tokenizer.eos_id], np.int32)
+
+
+def encode_prompt(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """A text to continue, int32: as the tokenizer begins one.
+
+    Raises:
+      UserError: nothing to begin with: no text, and no BOS.
+    """
+    ids = np.asarray([*tokenizer.prefix, *tokenizer.encode(text)], np.int32)
+    if not len(ids):
+        raise UserError("the prompt is empty, and the tokenizer begins a text with nothing: give some text")
+    return ids
+
+
+def rows_fingerprint(tokenizer: Tokenizer) -> str:
+    """A hash of what decides the tokens of a document: the vocabulary, and what stands around a text.
+
+    It is the vocabulary's where BOS stands before a text and EOS behind.
+    """
+    if tokenizer.prefix == (tokenizer.bos_id,) and tokenizer.suffix in ((), (tokenizer.eos_id,)):
+        return tokenizer.fingerprint
+    around = f"{list(tokenizer.prefix)} {list(tokenizer.suffix)} {tokenizer.eos_id}"
+    return hashlib.sha256(f"{tokenizer.fingerprint} {around}".encode()).hexdigest()
 
 
 def continuation(tokenizer: Tokenizer, prompt: Sequence[int] | np.ndarray, new: Sequence[int] | np.ndarray) -> str:
@@ -78,19 +120,34 @@ def holds_tokenizer(folder: pathlib.Path) -> bool:
     return any((folder / name).is_file() for name in (hugging_face.FILE, sentence_piece.FILE))
 
 
-def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:
+def copy_files(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies a folder's tokenizer with all that travels with it, as it is."""
+    files = folder_files.companions(source)
+    for name in (sentence_piece.FILE, hugging_face.FILE):
+        if (source / name).is_file():
+            files[name] = (source / name).read_bytes()
+    for name, data in files.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_bytes(data)
+
+
+def load_tokenizer(path: str | pathlib.Path, add_bos: bool | None = None) -> Tokenizer:
     """The tokenizer of a `.model` file or of a folder with `tokenizer.json` or `tokenizer.model`.
+
+    Args:
+      add_bos: whether BOS stands before a text; None: as the folder has it.
 
     Raises:
       UserError: there is none, or it is broken.
+      ConfigError: `add_bos` for a tokenizer without BOS.
     """
     path = place(path)
     if path.is_file() and path.name == hugging_face.FILE:
-        return HuggingFace(path.parent)
+        return HuggingFace(path.parent, add_bos)
     if path.is_file():
-        return SentencePiece(path)
+        return SentencePiece(path, add_bos)
     if (path / hugging_face.FILE).is_file():
-        return HuggingFace(path)
+        return HuggingFace(path, add_bos)
     if (path / sentence_piece.FILE).is_file():
-        return SentencePiece(path / sentence_piece.FILE)
+        return SentencePiece(path / sentence_piece.FILE, add_bos)
     raise UserError(f"{path} has no tokenizer: it needs {hugging_face.FILE} or {sentence_piece.FILE}")

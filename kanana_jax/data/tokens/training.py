@@ -24,6 +24,8 @@ class TokenizerConfig:
 
     Attributes:
       path: folder or file of an existing tokenizer; empty: train.
+      add_bos: whether BOS stands before a document and a prompt; None: as the folder of `path` has it. The workdir's
+        tokenizer, and so every model of the run, then says the same.
       vocab_size: pieces, with the 256 bytes and the special tokens.
       model_type: `bpe`: of bytes, with Llama 3's pre-tokenizer, which llama.cpp knows too; `unigram`: SentencePiece's
         (arXiv:1804.10959), whose pieces may hold spaces; llama.cpp has no such tokenizer for Llama models.
@@ -32,6 +34,7 @@ class TokenizerConfig:
     """
 
     path: str = ""
+    add_bos: bool | None = None
     vocab_size: int = 4096
     model_type: Literal["bpe", "unigram"] = "bpe"
     train_bytes: int = 10_000_000
@@ -41,6 +44,8 @@ class TokenizerConfig:
         object.__setattr__(self, "shares", {languages.tag(lang): share for lang, share in self.shares.items()})
         if not self.path and self.vocab_size < 300:
             raise ValueError("vocab_size must be at least 300: 256 bytes and the symbols come first")
+        if self.add_bos is not None and not self.path:
+            raise ValueError("add_bos is for an existing tokenizer (path): one that is trained puts BOS before a text")
         if self.train_bytes <= 0:
             raise ValueError("train_bytes must be positive")
         if any(share < 0 for share in self.shares.values()) or (self.shares and not sum(self.shares.values())):

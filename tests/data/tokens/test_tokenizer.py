@@ -275,7 +275,10 @@ def test_the_verb_says_how_much_it_read(tmp_path, capsys):
     for lang, texts in TEXTS.items():
         (tmp_path / f"{lang}.txt").write_text("\n".join(texts))
     inputs = [f"{lang}={tmp_path / lang}.txt" for lang in TEXTS]
-    assert cli.main(["tokenizer", "train", "--input", *inputs, "--output", str(tmp_path / "v"), "--vocab-size", "700"]) == 0
+    assert (
+        cli.main(["tokenizer", "train", "--input", *inputs, "--output", str(tmp_path / "v"), "--vocab-size", "700"])
+        == 0
+    )
     told = capsys.readouterr().err
     sizes = {lang: (tmp_path / f"{lang}.txt").stat().st_size for lang in TEXTS}
     assert all(f"{lang} {size / 1e6:.1f} MB" in told for lang, size in sizes.items())
@@ -307,7 +310,7 @@ def test_bos_and_eos_from_the_models_config_travel_with_the_tokenizer(foreign, t
 @pytest.mark.parametrize(
     "config, word",
     [
-        (None, "does not say its bos_token"),
+        (None, "does not say its eos_token"),
         ('{"bos_token_id": 0, ', "not JSON"),
         ('{"bos_token_id": 0, "eos_token_id": 99999}', "99999 is outside the vocabulary of 600"),
     ],
