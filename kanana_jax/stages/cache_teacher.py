@@ -20,7 +20,6 @@ from kanana_jax.data.stream import teacher_cache
 from kanana_jax.data.stream.encode import TextEncoder
 from kanana_jax.data.stream.packing import Rows
 from kanana_jax.data.stream.pipeline import BatchStream
-from kanana_jax.data.tokens.tokenizer import rows_fingerprint
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import load_json, write_json
 from kanana_jax.interop import model_folder
@@ -102,7 +101,7 @@ def run(name: str, config: CacheTeacherStage, context: Context) -> None:
         "rows": own.steps * own.batch_size,
         "ids_dtype": teacher_cache.ids_dtype(a.vocab_size),
         "log_probs_dtype": own.log_probs,
-        "tokenizer": rows_fingerprint(context.tokenizer),
+        "tokenizer": TextEncoder(context.tokenizer).fingerprint,
         "data": context.about_rows(name, config),
     }
     progress = _progress(folder, header)

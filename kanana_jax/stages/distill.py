@@ -20,7 +20,6 @@ from kanana_jax.data.stream.cached import CachedRows, CachedStream, cached_shape
 from kanana_jax.data.stream.encode import TextEncoder
 from kanana_jax.data.stream.packing import Array, Rows
 from kanana_jax.data.stream.teacher_cache import TeacherCache, ids_dtype
-from kanana_jax.data.tokens.tokenizer import rows_fingerprint
 from kanana_jax.errors import ConfigError
 from kanana_jax.files import place
 from kanana_jax.interop import model_folder
@@ -319,7 +318,7 @@ def find_cache(name: str, config: DistillStage, context: Context) -> TeacherCach
     own, train, cache = config.distill, config.train, TeacherCache(cache_folder(config, context))
     cache.check(
         name,
-        tokenizer=rows_fingerprint(context.tokenizer),
+        tokenizer=TextEncoder(context.tokenizer).fingerprint,
         seq_len=train.seq_len,
         batch_size=train.batch_size,
         steps=train.steps,

@@ -12,7 +12,7 @@ import numpy as np
 
 from kanana_jax.data.read.record import Record
 from kanana_jax.data.tokens import chat
-from kanana_jax.data.tokens.tokenizer import Tokenizer, encode_document
+from kanana_jax.data.tokens.tokenizer import Tokenizer, encode_document, rows_fingerprint
 from kanana_jax.errors import UserError
 
 
@@ -46,6 +46,11 @@ class TextEncoder(NamedTuple):
 
     tokenizer: Tokenizer
     whole: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides a document's tokens."""
+        return rows_fingerprint(self.tokenizer)
 
     def __call__(self, record: Record) -> Sequence[Example]:
         return (Example(encode_document(self.tokenizer, record["text"])),)

@@ -231,7 +231,7 @@ class TeacherCache:
         """Refuses a cache that is not for a stage.
 
         Args:
-          tokenizer: `rows_fingerprint` of the recipe's.
+          tokenizer: `TextEncoder.fingerprint` of the recipe's.
           top_k: entries per token that are wanted; 0: all.
           teacher: fingerprint of the one that the config names, or None.
 
