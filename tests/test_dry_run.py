@@ -7,7 +7,8 @@ import pytest
 from conftest import ROOT
 
 from kanana_jax.cli import dry_run, main
-from kanana_jax.plan import estimate
+from kanana_jax.plan import estimate, fit, request
+from kanana_jax.recipe import config as config_lib
 from kanana_jax.recipe import run as recipe
 
 
@@ -89,6 +90,22 @@ def test_a_stage_that_does_not_fit_is_told(tmp_path, capsys, monkeypatch):
     code, _, errors = _main(tmp_path, capsys)
     assert code == 2 and all("on each device, which has 1.05 MB" in error for error in errors)
     assert any(error.startswith("kanana: stage 'stage1' needs about") for error in errors)
+
+
+def test_its_remedies_are_the_plan_s_and_fit(tmp_path, capsys, monkeypatch, tiny_config):
+    sizes = ("stages=('stage1',)", "stage1.train.batch_tokens=8192", "runtime.param_dtype=float32")
+    recipe_, stages = config_lib.parse(tiny_config(*sizes))
+    asked = request.Asked(recipe_, stages, "stage1")
+    parts = fit.needs(asked, jax.devices())
+    limit = int(0.8 * sum(parts.values()))
+    monkeypatch.setattr(estimate, "limit", lambda device: limit)
+    code, _, errors = _main(tmp_path, capsys, *sizes)
+    rows = [row for row in fit.remedies(asked, jax.devices(), parts, limit) if row["fits"]]
+    assert code == 2 and len(errors) == 1 and rows
+    assert all(row["change"] in errors[0] for row in rows[:3])
+    changes = [word.removeprefix("--config.") for word in rows[0]["change"].split()]
+    code, out, errors = _main(tmp_path, capsys, *sizes, *changes)
+    assert code == 0 and not errors and f"{rows[0]['total'] / 2**30:.2f}" in out
 
 
 @pytest.mark.parametrize("remat", ("none", "full"))

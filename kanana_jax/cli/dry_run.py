@@ -14,7 +14,8 @@ from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import is_remote, read_json
 from kanana_jax.models import counts
 from kanana_jax.parallel.mesh import make_mesh
-from kanana_jax.plan import estimate
+from kanana_jax.plan import estimate, fit
+from kanana_jax.plan.request import Asked
 from kanana_jax.recipe import config as recipe_config
 from kanana_jax.recipe import workdir as workdir_files
 from kanana_jax.recipe.config import RecipeConfig
@@ -183,7 +184,7 @@ def _stages(
         if len(made.problems) > before or broken & set(stage.references().values()):
             broken.add(name)
         elif mesh is not None and not finished:
-            memory = made.tried(_memory, name, recipe, stages, mesh)
+            memory = made.tried(_memory, Asked(recipe, dict(stages), name), mesh)
             broken |= {name} if len(made.problems) > before else set()
         length = getattr(stage, "train", None)
         figures = ("", "", "")
@@ -192,39 +193,38 @@ def _stages(
         size, needed = "", ""
         if memory is not None:
             size, needed = f"{memory[0]:,}", f"{sum(memory[1].values()) / 2**30:.2f}"
-            _fits(made, name, memory[1], limit)
+            _fits(made, Asked(recipe, dict(stages), name), memory[1], limit)
         state = "finished" if finished else _state(workdir / name)
         rows.append((name, stage.kind, "" if stage.start == SCRATCH else stage.start, state, *figures, size, needed))
     made.tell("stages", f"{len(stages)}; a device has {limit / 2**30:.1f} GiB, memory is estimated")
     made.table(rows)
 
 
-def _memory(
-    name: str, recipe: RecipeConfig, stages: Mapping[str, StageConfig], mesh: Mesh
-) -> tuple[int, dict[str, int]] | None:
+def _memory(wanted: Asked, mesh: Mesh) -> tuple[int, dict[str, int]] | None:
     """Parameters of a stage's model and bytes per device; None where it compiles nothing that can be known beforehand.
 
     Raises:
       ConfigError: a mesh that does not divide the model or the batch.
     """
-    programs = KINDS[stages[name].kind].programs
+    stage = wanted.stages[wanted.stage]
+    programs = KINDS[stage.kind].programs
     if programs is None:
         return None
-    made = programs(name, stages[name], known := shapes(recipe, stages, mesh))
-    return counts.parameters(made.model.architecture), estimate.estimate(
-        lambda others: programs(name, stages[name], others), known
-    )
+    made = programs(wanted.stage, stage, shapes(wanted.recipe, wanted.stages, mesh))
+    return counts.parameters(made.model.architecture), fit.needs(wanted, jax.devices())
 
 
-def _fits(made: Check, name: str, parts: Mapping[str, int], limit: int) -> None:
+def _fits(made: Check, wanted: Asked, parts: dict[str, int], limit: int) -> None:
     total = sum(parts.values())
-    if total > limit:
-        largest = ", ".join(f"{part} {_size(size)}" for part, size in sorted(parts.items(), key=lambda p: -p[1])[:3])
-        made.refuse(
-            f"stage '{name}' needs about {_size(total)} on each device, which has {_size(limit)} ({largest}): try "
-            f"--config.runtime.remat=full, a larger --config.{name}.train.accumulate, or more devices; `kanana plan` "
-            "names changes that fit"
-        )
+    if total <= limit:
+        return
+    largest = ", ".join(f"{part} {_size(size)}" for part, size in sorted(parts.items(), key=lambda p: -p[1])[:3])
+    found, fitting = fit.shown(fit.remedies(wanted, jax.devices(), parts, limit))
+    told = "; or ".join(f"{row['change']} ({_size(row['total'])})" for row in found[:3])
+    way = f"set {told}" if fitting else f"take more devices{f'; nearest comes {told}' if told else ''}"
+    made.refuse(
+        f"stage '{wanted.stage}' needs about {_size(total)} on each device, which has {_size(limit)} ({largest}): {way}"
+    )
 
 
 def _state(folder: pathlib.Path) -> str:

@@ -1,11 +1,14 @@
 """Whether a stage fits the memory of its devices, by estimate, and the changes of its config that make it fit.
 
 Nothing is compiled and no chip's compiler is needed: parameters, masters, moments and gradients follow from shapes and
-axis names, activations from the program before it is compiled (`estimate.py`). CPU devices stand in for the chips.
+axis names, activations from the program before it is compiled (`estimate.py`). CPU devices stand in for chips that are
+not here. `kanana plan --memory` asks for a slice, `kanana run --dry-run` for the devices at hand.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import jax
 
 from kanana_jax.errors import ConfigError
 from kanana_jax.models import counts
@@ -13,7 +16,7 @@ from kanana_jax.parallel.chips import GIB
 from kanana_jax.parallel.mesh import make_mesh
 from kanana_jax.plan import topology
 from kanana_jax.plan.estimate import estimate
-from kanana_jax.plan.request import Json, Request, accumulations, prepared
+from kanana_jax.plan.request import Asked, Json, Request, accumulations, prepared_on
 from kanana_jax.recipe.context import shapes
 from kanana_jax.stages import KINDS
 
@@ -31,10 +34,10 @@ def fit(wanted: Request) -> Json:
     """
     chip = wanted.target.chip
     limit = int(chip.hbm_bytes * (1.0 if chip.torus else _GPU_SHARE))
-    parts = _estimated(wanted)
+    devices = topology.stand_ins(wanted.target)
+    parts = needs(wanted, devices)
     total = sum(parts.values())
-    made = prepared(_plain(wanted), topology.stand_ins(wanted.target))
-    rows = list(_remedies(wanted, parts)) if total > 0.5 * limit else []
+    made = prepared_on(_plain(wanted), devices)
     return {
         "stage": wanted.stage,
         "topology": wanted.target.name,
@@ -46,37 +49,54 @@ def fit(wanted: Request) -> Json:
         "bytes_per_device": {**parts, "total": total},
         "fits": total <= limit,
         "needs_fraction": not chip.torus and total > _JAX_SHARE * chip.hbm_bytes,
-        "remedies": [{"change": words, "total": size, "fits": size <= limit} for words, size in rows],
+        "remedies": remedies(wanted, devices, parts, limit) if total > 0.5 * limit else [],
     }
 
 
-def _estimated(wanted: Request) -> dict[str, int]:
-    stage, devices = wanted.stages[wanted.stage], topology.stand_ins(wanted.target)
+def needs(wanted: Asked, devices: Sequence[jax.Device]) -> dict[str, int]:
+    """Bytes per device by what they are for (`estimate.estimate`).
+
+    Raises:
+      ConfigError: a mesh that does not divide the model or the batch.
+    """
+    stage = wanted.stages[wanted.stage]
     programs = KINDS[stage.kind].programs
-    assert programs is not None  # `request` takes no other
-    known = shapes(_plain(wanted).recipe, wanted.stages, make_mesh(wanted.recipe.mesh, devices))
+    assert programs is not None  # nothing else is asked for
+    known = shapes(_plain(wanted).recipe, wanted.stages, make_mesh(wanted.recipe.mesh, list(devices)))
     return estimate(lambda others: programs(wanted.stage, stage, others), known)
 
 
-def _plain(wanted: Request) -> Request:
+def remedies(wanted: Asked, devices: Sequence[jax.Device], before: dict[str, int], limit: int) -> list[Json]:
+    """Changes that need less memory than `before`, what each comes to and whether that fits, the cheapest first."""
+    rows = _remedies(wanted, devices, before)
+    return [{"change": words, "total": size, "fits": size <= limit} for words, size in rows]
+
+
+def shown(found: Sequence[Json]) -> tuple[list[Json], bool]:
+    """The remedies to tell, and whether they fit: those that do, else the three that come nearest."""
+    fitting = [row for row in found if row["fits"]]
+    return (fitting[:8], True) if fitting else (sorted(found, key=lambda row: row["total"])[:3], False)
+
+
+def _plain(wanted: Asked) -> Asked:
     """The same with XLA's attention: a chip's kernel cannot be traced without it, and keeps no more."""
     runtime = dataclasses.replace(wanted.recipe.runtime, attention="xla")
     return dataclasses.replace(wanted, recipe=dataclasses.replace(wanted.recipe, runtime=runtime))
 
 
-def _remedies(wanted: Request, before: dict[str, int]) -> Iterator[tuple[str, int]]:
+def _remedies(wanted: Asked, devices: Sequence[jax.Device], before: dict[str, int]) -> Iterator[tuple[str, int]]:
     """Changes that need less memory and what each comes to, alone and together, the cheapest in time first."""
-    mesh = prepared(_plain(wanted), topology.stand_ins(wanted.target)).mesh.shape
+    mesh = prepared_on(_plain(wanted), devices).mesh.shape
     most = max(accumulations(wanted, mesh["data"] * mesh["fsdp"]), default=1)
     train, remat = f"--config.{wanted.stage}.train", "--config.runtime.remat=full"
-    batches: list[tuple[str, Request]] = [("", wanted)]
+    batches: list[tuple[str, Asked]] = [("", wanted)]
     if most > wanted.train.accumulate:
         batches.append((f"{train}.accumulate={most}", wanted.changed(accumulate=most)))
     if wanted.recipe.runtime.remat != "full":
         batches += [(f"{words} {remat}".strip(), request.changed(remat="full")) for words, request in list(batches)]
     for words, request in batches:
         try:
-            parts = before if request is wanted else _estimated(request)
+            parts = before if request is wanted else needs(request, devices)
         except ConfigError:
             continue
         rest = sum(parts.values()) - parts["optimizer"]
@@ -86,7 +106,7 @@ def _remedies(wanted: Request, before: dict[str, int]) -> Iterator[tuple[str, in
             yield words, sum(parts.values())
         for moments in _MOMENTS:
             try:
-                lighter = prepared(_plain(request.changed(moments=moments)), topology.stand_ins(wanted.target))
+                lighter = prepared_on(_plain(request.changed(moments=moments)), devices)
             except ValueError:  # a b2 that bfloat16 does not carry
                 continue
             size = rest + lighter.resident["optimizer"]
@@ -106,11 +126,10 @@ def text(found: Json) -> str:
     ]
     if found["fits"] and found["needs_fraction"]:
         lines.append("  set XLA_PYTHON_CLIENT_MEM_FRACTION=.92: JAX takes 75% of a GPU by default")
-    fitting = [row for row in found["remedies"] if row["fits"]]
-    shown = fitting or sorted(found["remedies"], key=lambda row: row["total"])[:3]
-    if shown:
+    told, fitting = shown(found["remedies"])
+    if told:
         lines.append(
             "changes that need less" if found["fits"] else "changes that fit" if fitting else "nothing fits; nearest"
         )
-        lines += [f"  {row['total'] / GIB:>6.1f} GiB  {row['change']}" for row in shown[:8]]
+        lines += [f"  {row['total'] / GIB:>6.1f} GiB  {row['change']}" for row in told]
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 
@@ -25,23 +25,17 @@ assert set(REMAT_ORDER[1:]) < set(REMAT_POLICIES)
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
-    """A stage and a slice to plan for.
+class Asked:
+    """A stage of a recipe, wherever it runs.
 
     Attributes:
       recipe, stages: from `recipe.config.parse`.
       stage: its name.
-      target: the slice, or several joined.
-      cache: where measurements are kept; None: nowhere.
-      options: of the compiler; None: its own, as a run has them.
     """
 
     recipe: RecipeConfig
     stages: dict[str, StageConfig]
     stage: str
-    target: topology.Slice
-    cache: pathlib.Path | None = None
-    options: dict[str, Any] | None = None
 
     def changed(
         self,
@@ -50,7 +44,7 @@ class Request:
         remat: str | None = None,
         mesh: Json | None = None,
         moments: str | None = None,
-    ) -> "Request":
+    ) -> Self:
         """The same with another micro-batch, rematerialisation, mesh or kind of optimizer moments."""
         stage, recipe, train = self.stages[self.stage], self.recipe, self.train
         if accumulate is not None:
@@ -72,6 +66,21 @@ class Request:
         if not isinstance(train, TrainConfig):
             raise ConfigError(f"a plan is of a stage with a section 'train', and '{self.stage}' has none")
         return train
+
+
+@dataclasses.dataclass(frozen=True)
+class Request(Asked):
+    """A stage and a slice to plan for.
+
+    Attributes:
+      target: the slice, or several joined.
+      cache: where measurements are kept; None: nowhere.
+      options: of the compiler; None: its own, as a run has them.
+    """
+
+    target: topology.Slice
+    cache: pathlib.Path | None = None
+    options: dict[str, Any] | None = None
 
 
 def request(
@@ -117,14 +126,18 @@ def prepared(wanted: Request, devices: Sequence[jax.Device] | None = None) -> St
     Raises:
       ConfigError: a mesh that does not divide the model, or a stage whose shape is not known.
     """
-    devices = topology.describe(wanted.target) if devices is None else devices
+    return prepared_on(wanted, topology.describe(wanted.target) if devices is None else devices)
+
+
+def prepared_on(wanted: Asked, devices: Sequence[jax.Device]) -> StagePrograms:
+    """As `prepared`, on given devices."""
     stage, mesh = wanted.stages[wanted.stage], make_mesh(wanted.recipe.mesh, list(devices))
     programs = KINDS[stage.kind].programs
-    assert programs is not None  # `request` takes no other
+    assert programs is not None  # nothing else is asked for
     return programs(wanted.stage, stage, shapes(wanted.recipe, wanted.stages, mesh))
 
 
-def accumulations(wanted: Request, shards: int) -> list[int]:
+def accumulations(wanted: Asked, shards: int) -> list[int]:
     """Numbers of micro-batches that divide the rows of a batch among the shards."""
     rows = wanted.train.batch_size
     return [n for n in range(1, rows // shards + 1) if rows % n == 0 and rows // n % shards == 0]
