@@ -165,24 +165,32 @@ def _mark(address: str) -> pathlib.Path:
 
 @contextlib.contextmanager
 def _held(address: str) -> Generator[None]:
-    """One process stages a place at a time; afterwards the place is kept until this process ends."""
+    """One process stages a place at a time; afterwards the place is kept until this process ends.
+
+    Two locks: that a place is in use many processes say at once, each as long as it lives; whose turn it is to fetch
+    is another file's.
+    """
     key, mark = (os.getpid(), address), _mark(address)
+    turn = cache_folder() / "turns" / mark.name
     try:
-        mark.parent.mkdir(parents=True, exist_ok=True)
+        for file in (mark, turn):
+            file.parent.mkdir(parents=True, exist_ok=True)
         while True:
             if key not in _HELD:
                 _HELD[key] = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            fcntl.flock(_HELD[key], fcntl.LOCK_EX)
+            fcntl.flock(_HELD[key], fcntl.LOCK_SH)
             if mark.exists() and os.path.samestat(os.fstat(_HELD[key]), mark.stat()):
                 break
             os.close(_HELD.pop(key))  # who made room has deleted it meanwhile
         os.pwrite(_HELD[key], address.encode(), 0)
+        descriptor = os.open(turn, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise UserError(f"cannot write {mark.parent} ({error.strerror}): set KANANA_JAX_CACHE to a folder") from error
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        fcntl.flock(_HELD[key], fcntl.LOCK_SH)
+        os.close(descriptor)
 
 
 def _make_room(needed: int, remote: BucketPath) -> None:

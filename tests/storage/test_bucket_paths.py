@@ -140,6 +140,19 @@ def test_staged_files_are_fetched_once_and_again_when_they_change(store):
         stage_down(folder / "never")
 
 
+def test_many_processes_of_a_host_use_what_one_has_staged(store):
+    _, root = store
+    (place(f"{root}/shared") / "a").write_text("a", encoding="utf-8")
+    code = "import sys; from kanana_jax.files import *; print(stage_down(place(sys.argv[1])), flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, f"{root}/shared"]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as first:
+        assert first.stdout and first.stdout.readline().strip().endswith("shared")  # and uses it as long as it lives
+        again = subprocess.run(command, input="", capture_output=True, text=True, timeout=60, check=True)
+        assert (stage_down(place(f"{root}/shared")) / "a").read_text(encoding="utf-8") == "a"
+        first.communicate("")
+    assert again.stdout.strip().endswith("shared")
+
+
 def test_the_cache_is_bounded(store, monkeypatch, tmp_path):
     _, root = store
     for name in ("one", "two", "three"):
