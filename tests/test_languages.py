@@ -58,7 +58,12 @@ def test_records_sources_filters_and_vocabularies_read_any_form(tmp_path):
     with pytest.raises(ConfigError, match="two filters"):
         Filters({"ko": FilterConfig(), "kor": FilterConfig()})
     assert index.DedupConfig(lang="jpn_Jpan").lang == "ja" and index.DedupConfig().lang == "default"
-    assert minhash.MinHashConfig(shingles={"default": minhash.Shingles(), "KOR": minhash.Shingles("word", 2)}).shingles["ko"].n == 2
+    assert (
+        minhash.MinHashConfig(shingles={"default": minhash.Shingles(), "KOR": minhash.Shingles("word", 2)})
+        .shingles["ko"]
+        .n
+        == 2
+    )
     assert TokenizerConfig(shares={"kor": 1.0, "eng_Latn": 2.0}).shares == {"ko": 1.0, "en": 2.0}
 
 

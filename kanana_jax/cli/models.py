@@ -1,10 +1,12 @@
 """Verbs on models: run, import, export, generate, chat."""
 
 import argparse
+import json
 import os
 import pathlib
 import sys
 import warnings
+from typing import Any
 
 from kanana_jax.cli.verbs import AddVerb, place
 from kanana_jax.errors import ConfigError
@@ -69,6 +71,17 @@ def add_verbs(verb: AddVerb) -> None:
         sub.add_argument("model", metavar="MODEL", help="model, stage or Hugging Face folder")
         if name == "generate":
             sub.add_argument("--prompt", required=True, action="append", metavar="TEXT", help="may be given many times")
+            sub.add_argument(
+                "--add-bos",
+                action=argparse.BooleanOptionalAction,
+                help="put BOS before the prompt, or not; default: as the model's tokenizer does",
+            )
+        else:
+            sub.add_argument("--system", default="", metavar="TEXT", help="the system message")
+            sub.add_argument("--tools", type=place, metavar="FILE.json", help="functions that the model may call")
+            sub.add_argument(
+                "--strip-thinking", action="store_true", help="hide <think>…</think>, and keep it out of the history"
+            )
         sub.add_argument("--max-new-tokens", type=int, default=128, metavar="N")
         sub.add_argument("--temperature", type=float, default=0.7, metavar="T", help="0: greedy")
         sub.add_argument("--top-k", type=int, default=0, metavar="K")
@@ -168,7 +181,7 @@ def _generate(options: argparse.Namespace, overrides: list[str], command: list[s
     from kanana_jax.inference.session import Session
 
     sampling = _sampling(options)  # a bad option is told before a model is loaded
-    session = Session.load(options.model, options.dtype)
+    session = Session.load(options.model, options.dtype, add_bos=options.add_bos)
     for text in session.continue_texts(options.prompt, **sampling):
         print(text)
 
@@ -176,9 +189,11 @@ def _generate(options: argparse.Namespace, overrides: list[str], command: list[s
 def _chat(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.inference.session import Session
 
-    sampling = _sampling(options)
+    sampling, tools = _sampling(options), _tools(options.tools)
     session = Session.load(options.model, options.dtype)
-    messages: list[dict[str, str]] = []
+    session.tokenizer.chat.template(bool(tools))  # a model without one is told before anything is asked
+    messages: list[dict[str, Any]] = [{"role": "system", "content": options.system}] if options.system else []
+    how: dict[str, Any] = {**sampling, "tools": tools, "strip_thinking": options.strip_thinking}
     while True:
         try:
             line = input("you> " if sys.stdin.isatty() else "")
@@ -187,12 +202,25 @@ def _chat(options: argparse.Namespace, overrides: list[str], command: list[str])
         if not line.strip():
             continue
         messages.append({"role": "user", "content": line})
-        answer = session.answer(messages, **sampling)
+        answer = session.answer(messages, **how, show=lambda part: print(part, end="", flush=True))
+        print()
         messages.append({"role": "assistant", "content": answer})
-        print(answer)
 
 
-def _sampling(options: argparse.Namespace) -> dict:
+def _tools(file: pathlib.Path | None) -> list[dict[str, Any]] | None:
+    """The list in a JSON file."""
+    if file is None:
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--tools {file} cannot be read ({error}): name a JSON file") from error
+    if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
+        raise ConfigError(f"--tools {file} holds no list of JSON schemas of functions")
+    return found
+
+
+def _sampling(options: argparse.Namespace) -> dict[str, Any]:
     from kanana_jax.inference.sampling import SamplingConfig
 
     if options.max_new_tokens < 0:

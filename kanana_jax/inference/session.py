@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from jax.sharding import Mesh
 from kanana_jax.data.tokens import chat
 from kanana_jax.data.tokens.tokenizer import Tokenizer, continuation, encode_prompt, load_tokenizer
 from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.inference import thinking
 from kanana_jax.inference.generate import generate
 from kanana_jax.inference.sampling import SamplingConfig
 from kanana_jax.interop import model_folder
@@ -19,6 +21,8 @@ from kanana_jax.models.architecture import DType, Runtime
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+
+_SHOWN_EVERY = 4  # tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,14 +79,54 @@ class Session:
         return sorted(i for i in self.tokenizer.end_ids if 0 <= i < self.model.architecture.vocab_size)
 
     def answer(
-        self, messages: Sequence[Mapping[str, str]], *, max_new_tokens: int, sampling: SamplingConfig, seed: int
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        max_new_tokens: int,
+        sampling: SamplingConfig,
+        seed: int,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        strip_thinking: bool = False,
+        show: Callable[[str], None] | None = None,
     ) -> str:
-        """The assistant's next turn."""
-        ids = chat.encode_chat(self.tokenizer, messages)
-        return continuation(self.tokenizer, ids, self._generate([ids], max_new_tokens, sampling, seed)[0])
+        """The assistant's next turn, by the folder's chat template.
+
+        Args:
+          tools: JSON schemas of functions that it may call.
+          strip_thinking: leave out `<think>…</think>`.
+          show: called with each further part of the turn as it is written.
+        """
+        prompt = chat.encode_chat(self.tokenizer, messages, tools)
+        begun = strip_thinking and thinking.begins(self.tokenizer, prompt)
+
+        def text(new: np.ndarray, more: bool) -> str:
+            if not strip_thinking:
+                return continuation(self.tokenizer, prompt, new)
+            return thinking.answer_of(thinking.spelt(self.tokenizer, prompt, new), begun=begun, more=more)
+
+        shown = ""
+
+        def look(_row: int, new: np.ndarray) -> bool:
+            nonlocal shown
+            now = text(new, True).rstrip("\ufffd")  # a character that is not written to its end
+            if show is not None and now.startswith(shown):
+                show(now[len(shown) :])
+                shown = now
+            return False
+
+        (new,) = self._generate([prompt], max_new_tokens, sampling, seed, None if show is None else look)
+        whole = text(new, False)
+        if show is not None:
+            show(whole[len(shown) :])
+        return whole
 
     def _generate(
-        self, prompts: Sequence[np.ndarray], max_new_tokens: int, sampling: SamplingConfig, seed: int
+        self,
+        prompts: Sequence[np.ndarray],
+        max_new_tokens: int,
+        sampling: SamplingConfig,
+        seed: int,
+        look: Callable[[int, np.ndarray], bool] | None = None,
     ) -> list[np.ndarray]:
         if max_new_tokens < 0:
             raise ConfigError(f"--max-new-tokens must be at least 0, not {max_new_tokens}")
@@ -102,4 +146,6 @@ class Session:
                 stop=self.stop_ids,
                 tokens=self.tokenizer.vocab_size,
                 seed=seed,
+                finished=look,
+                check_every=32 if look is None else _SHOWN_EVERY,
             )

@@ -239,7 +239,11 @@ def test_the_verb_and_its_comparison(folder, data, tmp_path, capsys):
         (["--tasks", "niilc", "--output", "r.json", "--shots", "-1"], 2, "--shots must be at least 0"),
         (["--tasks", "niilc", "--output", "r.json", "--training-flops", "-1"], 2, "--training-flops must be"),
         (["--tasks", "microworld", "--output", "r.json", "--shots", "2"], 2, "--shots does nothing for microworld_"),
-        (["--tasks", "microworld", "--output", "r.json", "--data-dir", "."], 2, "--data-dir does nothing for microworld"),
+        (
+            ["--tasks", "microworld", "--output", "r.json", "--data-dir", "."],
+            2,
+            "--data-dir does nothing for microworld",
+        ),
         (["--compare", "a.json", "b.json"], 2, "MODEL does nothing with --compare"),
     ],
 )

@@ -232,7 +232,10 @@ def test_a_column_of_whole_numbers_is_one(tmp_path):
 
 
 def test_the_table_names_sets_of_tasks(manager):
-    asked = {e.cfg.get("dataset_path") for e in manager.task_index.values() if e.cfg} | {"klue/klue", "bzantium/KoSimpleQA"}
+    asked = {e.cfg.get("dataset_path") for e in manager.task_index.values() if e.cfg} | {
+        "klue/klue",
+        "bzantium/KoSimpleQA",
+    }
     for data_set, entry in published.table().items():
         assert data_set in asked or "tasks" in entry, data_set
         assert set(entry.get("tasks", ())) <= set(manager.task_index), data_set

@@ -77,7 +77,9 @@ def test_a_task_asks_what_its_rows_say(name, tmp_path, monkeypatch):
         "math_boxed",
     ):  # the harness's data sets; its ten thousand files are another test's
         like = tasks.load_yaml(tasks.known()[name], resolve_func=False)["like"]
-        found = [harness_tasks.Entry(like, harness_tasks.Kind.TASK, None, {"dataset_path": "a/b", "dataset_name": "part"})]
+        found = [
+            harness_tasks.Entry(like, harness_tasks.Kind.TASK, None, {"dataset_path": "a/b", "dataset_name": "part"})
+        ]
         monkeypatch.setattr(tasks, "leaves", lambda *_: found)
         monkeypatch.setattr(tasks, "_manager", lambda _: TaskManager(include_defaults=False))
     loaded = tasks.load([name], _folder(tmp_path, name, row))

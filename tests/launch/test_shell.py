@@ -13,16 +13,27 @@ sys.path.insert(0, str(ROOT))
 from kanana_jax.launch import gcloud  # noqa: E402
 
 SHELLCHECK = pathlib.Path(sys.executable).with_name("shellcheck")
-JOB = gcloud.Job("n", "", "", "v5p-8", "my bucket", "runs/w", "configs/c.py:a b", ("--config.a=(1, 2)",), "0123", slices=2)
+JOB = gcloud.Job(
+    "n", "", "", "v5p-8", "my bucket", "runs/w", "configs/c.py:a b", ("--config.a=(1, 2)",), "0123", slices=2
+)
 
 
 def _scripts():
-    return {str(file.relative_to(ROOT)): file.read_text() for file in sorted((ROOT / "launch").rglob("*")) if _is_shell(file)}
+    return {
+        str(file.relative_to(ROOT)): file.read_text()
+        for file in sorted((ROOT / "launch").rglob("*"))
+        if _is_shell(file)
+    }
 
 
 def _is_shell(file):
-    return file.is_file() and file.suffix != ".pyc" and (
-        file.suffix in (".sh", ".sbatch") or re.match(r"#!.*\b(ba|da|k)?sh\b", file.read_text().split("\n", 1)[0]) is not None
+    return (
+        file.is_file()
+        and file.suffix != ".pyc"
+        and (
+            file.suffix in (".sh", ".sbatch")
+            or re.match(r"#!.*\b(ba|da|k)?sh\b", file.read_text().split("\n", 1)[0]) is not None
+        )
     )
 
 

@@ -147,7 +147,9 @@ def test_an_installed_package_packs_nobody_elses_repository(tools, tmp_path):
     shutil.copytree(ROOT / "kanana_jax", installed / "kanana_jax", ignore=shutil.ignore_patterns("__pycache__"))
     for folder in ("launch", "configs"):
         shutil.copytree(ROOT / folder, installed / "kanana_jax" / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    code = f"import sys; sys.path.insert(0, {str(installed)!r}); from kanana_jax.launch import tpu; sys.exit(tpu.main())"
+    code = (
+        f"import sys; sys.path.insert(0, {str(installed)!r}); from kanana_jax.launch import tpu; sys.exit(tpu.main())"
+    )
     done = _tpu(tools, "run", *SMALL, "--dry-run", command=("-c", code))
     assert done.returncode == 1 and "is an installed package: run `git clone" in done.stderr, done.stderr
 

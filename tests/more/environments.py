@@ -20,7 +20,9 @@ PLACE = ROOT / ".venv" / "more"
 def python_of(version: str) -> str:
     """A Python of `version` (`3.12`) of this machine: on the path or pyenv's; without one the check is skipped."""
     found = shutil.which(f"python{version}")
-    if found and subprocess.run([found, "-c", ""], capture_output=True).returncode == 0:  # pyenv's shims may lead nowhere
+    if (
+        found and subprocess.run([found, "-c", ""], capture_output=True).returncode == 0
+    ):  # pyenv's shims may lead nowhere
         return found
     root = pathlib.Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
     for folder in sorted(root.glob(f"versions/{version}.*")):

@@ -19,7 +19,18 @@ from kanana_jax import REPOSITORY
 pytestmark = pytest.mark.more
 LIST = ROOT / "tests/notebooks/colab.txt"
 # What the install cell may replace: nothing that a kernel of Colab has loaded when the cell runs.
-REPLACED = {"absl-py", "flax", "grain", "jax", "jaxlib", "optax", "orbax-checkpoint", "safetensors", "tokenizers", "zstandard"}
+REPLACED = {
+    "absl-py",
+    "flax",
+    "grain",
+    "jax",
+    "jaxlib",
+    "optax",
+    "orbax-checkpoint",
+    "safetensors",
+    "tokenizers",
+    "zstandard",
+}
 
 
 def _freeze(python: str) -> dict[str, str]:
@@ -46,7 +57,11 @@ def fresh(colab):
 @pytest.fixture
 def at_the_address(clone) -> dict[str, str]:
     """The environment in which git finds the clone at the repository's address."""
-    return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.file://{clone}.insteadOf", "GIT_CONFIG_VALUE_0": REPOSITORY}
+    return {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{clone}.insteadOf",
+        "GIT_CONFIG_VALUE_0": REPOSITORY,
+    }
 
 
 @pytest.mark.parametrize("file", notebook_outputs.NOTEBOOKS, ids=lambda file: file.name)

@@ -136,4 +136,6 @@ def test_a_tracker_holds_the_numbers_of_the_file(interpreter, tmp_path, name):
     assert wanted.keys() <= told["found"].keys()
     for key, value in wanted.items():
         assert told["found"][key] == pytest.approx([value] * len(told["found"][key]), rel=1e-12), key
-        assert name != "mlflow" or "tokens" in key or len(told["found"][key]) == 1, key  # tokens: of both lines of a step
+        assert name != "mlflow" or "tokens" in key or len(told["found"][key]) == 1, (
+            key
+        )  # tokens: of both lines of a step

@@ -48,7 +48,11 @@ def _installed(wheel, version, tool, uv):
     # The needs are kept from run to run; the wheel itself is always this working tree's.
     with zipfile.ZipFile(wheel) as archive:
         metadata = archive.read(f"kanana_jax-{__version__}.dist-info/METADATA").decode()
-    needs = [line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
+    needs = [
+        line.split(": ")[1]
+        for line in metadata.splitlines()
+        if line.startswith("Requires-Dist") and "extra ==" not in line
+    ]
     made(f"{tool} on Python {version}", [create, [*install, "-c", str(ROOT / "constraints.txt"), *needs]], folder)
     again = ["--force-reinstall", "--no-deps"] if tool == "pip" else ["--reinstall-package", "kanana-jax"]
     subprocess.run([*install, *again, str(wheel)], check=True)
@@ -60,7 +64,11 @@ def test_contents(wheel):
         names = set(archive.namelist())
     source = {
         str(file.relative_to(ROOT / top)): f"{prefix}{file.relative_to(ROOT / top)}"
-        for top, prefix in (("kanana_jax", "kanana_jax/"), ("configs", "kanana_jax/configs/"), ("launch", "kanana_jax/launch/"))
+        for top, prefix in (
+            ("kanana_jax", "kanana_jax/"),
+            ("configs", "kanana_jax/configs/"),
+            ("launch", "kanana_jax/launch/"),
+        )
         for file in (ROOT / top).rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
@@ -69,7 +77,9 @@ def test_contents(wheel):
     assert not missing
     licences = {name.split("/")[-1] for name in names if "/licenses/" in name}
     assert licences == {"LICENSE", "NOTICE"} and "kanana_jax/py.typed" in names
-    assert not [name for name in names if name.split("/")[0] not in ("kanana_jax", f"kanana_jax-{__version__}.dist-info")]
+    assert not [
+        name for name in names if name.split("/")[0] not in ("kanana_jax", f"kanana_jax-{__version__}.dist-info")
+    ]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -78,7 +88,9 @@ def test_in_an_empty_folder(wheel, uv, tool, version, tmp_path):
     commands = _installed(wheel, version, tool, uv)
 
     def kanana(*arguments, **options):
-        return subprocess.run([commands / "kanana", *arguments], cwd=tmp_path, env=ALONE, capture_output=True, text=True, **options)
+        return subprocess.run(
+            [commands / "kanana", *arguments], cwd=tmp_path, env=ALONE, capture_output=True, text=True, **options
+        )
 
     where = [commands / "python", "-c", "import kanana_jax; print(kanana_jax.__file__)"]
     assert str(commands.parent) in subprocess.run(where, cwd=tmp_path, env=ALONE, capture_output=True, text=True).stdout

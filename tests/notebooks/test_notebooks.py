@@ -47,7 +47,9 @@ def test_one_install_cell():
 @pytest.mark.parametrize("name", PROMISES)
 def test_shows_what_is_committed(name, tmp_path):
     committed = _read(name)
-    shown = [output for cell in committed.cells if cell.cell_type == "code" for output in notebook_outputs.outputs(cell)]
+    shown = [
+        output for cell in committed.cells if cell.cell_type == "code" for output in notebook_outputs.outputs(cell)
+    ]
     plots, text = PROMISES[name]
     assert sum(kind == "image/svg+xml" for kind, _ in shown) == plots
     assert any(text in output for _, output in shown)

@@ -184,7 +184,9 @@ def test_bases_lead_somewhere(write):
 
 
 def test_budgets_count_billions(write):
-    _refused(write, "'m3': column 'en_tokens_b_est' has 8e\\+10; it counts 1e9", models=MODELS.replace(",400,", ",8e10,"))
+    _refused(
+        write, "'m3': column 'en_tokens_b_est' has 8e\\+10; it counts 1e9", models=MODELS.replace(",400,", ",8e10,")
+    )
 
 
 def test_models_that_are_not_those_of_the_scores(write):

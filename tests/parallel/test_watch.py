@@ -67,7 +67,10 @@ def test_a_bad_config_and_a_preemption_keep_their_exit_codes():
         (dict(p1=dict(beat_age=11)), ["process 1 (host, pid 7) is without a sign of life for 11 s"]),
         (
             {f"p{i}": dict(moved=NOW - 101, **(dict(marks=39, doing="batch") if i == 2 else {})) for i in range(4)},
-            ["no process made progress for 101 s", "process 2 (host, pid 7) is at step 12 (batch) while others are further"],
+            [
+                "no process made progress for 101 s",
+                "process 2 (host, pid 7) is at step 12 (batch) while others are further",
+            ],
         ),
         ({f"p{i}": dict(moved=NOW - 101) for i in range(4)}, ["all processes are at step 12 (step)"]),
         (dict(p3=None), ["process 3 of 4 did not come"]),

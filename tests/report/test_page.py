@@ -105,7 +105,9 @@ def test_a_logarithmic_axis_has_ticks_however_short(low, high):
 
 
 def test_values_stand_beyond_the_ends_of_their_bars():
-    found = re.findall(r'text-anchor: (\w+)[^>]*x="([\d.]+)"[^>]*>(-?1.25)</text>', bars("ab", {"v": [1.25, -1.25]}, x="x"))
+    found = re.findall(
+        r'text-anchor: (\w+)[^>]*x="([\d.]+)"[^>]*>(-?1.25)</text>', bars("ab", {"v": [1.25, -1.25]}, x="x")
+    )
     (right, x_right, _), (left, x_left, _) = sorted(found, key=lambda label: label[2] == "-1.25")
     assert (right, left) == ("start", "end") and float(x_right) > float(x_left)
 

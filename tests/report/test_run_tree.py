@@ -7,7 +7,14 @@ import pytest
 from kanana_jax.report.run import write_run_report
 from kanana_jax.report.run_stages import Stage, Tree
 
-STARTS = {"stage1": "scratch", "stage2": "stage1", "deep": "stage2", "cut": "stage2", "student": "cut", "own": "/models/x"}
+STARTS = {
+    "stage1": "scratch",
+    "stage2": "stage1",
+    "deep": "stage2",
+    "cut": "stage2",
+    "student": "cut",
+    "own": "/models/x",
+}
 TOKENS = {"stage1": 4000, "stage2": 1000, "deep": 500, "student": 700, "own": 900}
 BITS = {"stage1": 2.0, "stage2": 1.5, "student": 1.75}
 
@@ -22,7 +29,11 @@ def workdir(tmp_path):
             steps = TOKENS[name] // 100
             rows = [
                 {"step": s, "tokens": 100 * s, "loss": 5.0 - s / 100, "nll": 4.0, "lr": 1e-3, "grad_norm": 1.0}
-                | ({"step_s": 36.0, "tokens_per_s": 9.0, "mfu": 0.1, "data_wait_s": 0.0, "eta_s": 90.0} if s > 1 else {})
+                | (
+                    {"step_s": 36.0, "tokens_per_s": 9.0, "mfu": 0.1, "data_wait_s": 0.0, "eta_s": 90.0}
+                    if s > 1
+                    else {}
+                )
                 for s in range(1, steps + 1)
             ]
             if name in BITS:

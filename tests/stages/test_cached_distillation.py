@@ -190,7 +190,11 @@ def test_what_it_cost_and_what_is_told(run, teacher):
     assert through_cache["total"] == pytest.approx(directly["total"])
     assert through_cache["scratch"] == directly["scratch"]
     page = write_report(run).read_text()
-    assert "Cached teachers" in page and re.search(r"cached: cache_teacher, [^\n]*finished", page) and "bytes per token" in page
+    assert (
+        "Cached teachers" in page
+        and re.search(r"cached: cache_teacher, [^\n]*finished", page)
+        and "bytes per token" in page
+    )
 
 
 class _Stop(Exception):

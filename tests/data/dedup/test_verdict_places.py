@@ -127,7 +127,9 @@ def test_the_training_stream_looks_up_by_the_place_before_conversion(tmp_path):
     judge = every.of("s", "ko", {}, prepared.origins)
     found = [judge(json.loads(data)).rules for data in prepared.split("train")]
     assert found == [(), (), ("exact_duplicate",)] + [()] * 30
-    again = sources.prepare("t", sources.SourceConfig(_write(tmp_path / "b.jsonl", [7]), "ko", holdout=0.0), tmp_path / "cache")
+    again = sources.prepare(
+        "t", sources.SourceConfig(_write(tmp_path / "b.jsonl", [7]), "ko", holdout=0.0), tmp_path / "cache"
+    )
     with pytest.raises(UserError, match="b.jsonl is not among"):
         every.of("t", "ko", {}, again.origins)
 

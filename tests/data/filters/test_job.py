@@ -139,6 +139,8 @@ def test_raw_documents_in_a_legacy_encoding(tmp_path):
     text = "오늘은 날씨가 맑고 바람이 시원하다. 그래서 사람들이 공원에 많이 나왔다. " * 5
     (tmp_path / "raw/old.txt").write_bytes(text.encode("cp949"))
     for out, format in (("a", ""), ("b", "text")):
-        job.run({"default": filters.FilterConfig()}, str(tmp_path / "raw"), tmp_path / out, job.JobConfig(format=format))
+        job.run(
+            {"default": filters.FilterConfig()}, str(tmp_path / "raw"), tmp_path / out, job.JobConfig(format=format)
+        )
         with gzip.open(tmp_path / out / "kept.jsonl.gz", "rt") as file:
             assert json.loads(file.read())["text"].strip() == text.strip()

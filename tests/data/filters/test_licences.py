@@ -33,7 +33,11 @@ def test_what_suffices():
 def test_the_shipped_config_drops_and_counts(tmp_path):
     filters = config_lib.read_config_file(str(ROOT / "configs/data/code.py")).filters
     configs = {key: config_lib.build(FilterConfig, value, key) for key, value in filters.items()}
-    rows = [{"text": "def f(): pass", "license": "MIT"}, {"text": "def g(): pass"}, {"text": "x = 1", "meta": {"licence": "GPL-3.0"}}]
+    rows = [
+        {"text": "def f(): pass", "license": "MIT"},
+        {"text": "def g(): pass"},
+        {"text": "x = 1", "meta": {"licence": "GPL-3.0"}},
+    ]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     report = job.run(configs, str(tmp_path / "a.jsonl"), tmp_path / "out")
     assert (report["kept"], report["by_rule"]["licence"]) == (1, {"any": 2, "only": 2, "first": 2})

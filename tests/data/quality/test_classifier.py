@@ -128,7 +128,9 @@ def test_a_whole_file_is_read_by_its_own_header(tmp_path):
 def test_a_quantised_file_is_read_too(tmp_path):
     file = tmp_path / "train.txt"
     draw = random.Random(0)
-    lines = [f"{GOOD if i % 2 else OTHER} " + " ".join(f"w{draw.randrange(2000)}" for _ in range(30)) for i in range(300)]
+    lines = [
+        f"{GOOD if i % 2 else OTHER} " + " ".join(f"w{draw.randrange(2000)}" for _ in range(30)) for i in range(300)
+    ]
     file.write_text("\n".join(lines) + "\n")
     model = classifier.library().train_supervised(str(file), dim=9, bucket=2000, wordNgrams=2, thread=1, verbose=0)
     for name, options in (("q", {"qnorm": True, "dsub": 2}), ("p", {"cutoff": 1000, "retrain": False})):
