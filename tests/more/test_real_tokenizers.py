@@ -67,7 +67,10 @@ def _smollm2(tmp_path) -> pathlib.Path:
 def test_ids_and_chats_are_those_of_transformers(name, node, tmp_path):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed (make parity does)")
     folder = _smollm2(tmp_path) if name == "smollm2" else _npm(name, node)
-    ours, theirs = load_tokenizer(folder), transformers.AutoTokenizer.from_pretrained(folder)
+    # The fifth transformers' class of Llama 2 puts a Metaspace in the place of what the file says, which writes spaces at
+    # a text's beginning otherwise than Llama 2's SentencePiece: there the file's own tokenizer is the truth.
+    kind = transformers.PreTrainedTokenizerFast if name == "llama2" else transformers.AutoTokenizer
+    ours, theirs = load_tokenizer(folder), kind.from_pretrained(folder)
     lines = [*texts.TEXTS, *kinds.lines(2000)]
     differ = 0
     for text in lines:
