@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kanana_jax.inference.prefix import LEAST_SHARED, common, empty_cache, expanded, read, rounded
+from kanana_jax.inference.prefix import LEAST_SHARED, common, read, rounded
 from kanana_jax.inference.sampling import SamplingConfig, sample
+from kanana_jax.models.cache import KVCache, empty_cache, expanded
 from kanana_jax.models.model import Model
-from kanana_jax.models.transformer import KVCache, Params, Transformer
+from kanana_jax.models.transformer import Params, Transformer
 from kanana_jax.parallel.sharding import RULES, constrain
 
 
@@ -138,9 +139,10 @@ def _begin(
     module = model.bind(params)
     B, T = tokens.shape
     positions = shared + jnp.maximum(jnp.arange(T)[None] - (T - segments.sum(axis=1)[:, None]), 0)
-    cache = empty_cache(model, B, T) if cache is None else expanded(cache, B, T)
+    a = model.architecture
+    cache = empty_cache(a, B, T, model.runtime.compute_dtype) if cache is None else expanded(a, cache, B, T)
     hidden, cache = module(tokens, positions=positions, segment_ids=segments, cache=cache)
-    cache = expanded(cache, 1, new)  # only now: while prompts are read, these slots would be looked at in vain
+    cache = expanded(a, cache, 1, new)  # only now: while prompts are read, these slots would be looked at in vain
     zero = jnp.zeros((), jnp.int32)
     token = _pick(module, hidden[:, -1], key, zero, sampling, drawn)
     return _State(zero, token, jnp.zeros((B,), bool), jnp.zeros((B, new), jnp.int32), jnp.zeros((B,), jnp.int32), cache)

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kanana_jax.models.cache import KVCache, empty_cache
 from kanana_jax.models.model import Model
-from kanana_jax.models.transformer import KVCache, Params
+from kanana_jax.models.transformer import Params
 
 LEAST_SHARED = 16  # tokens below which a cache of their own does not pay
 
@@ -35,13 +36,6 @@ def padded(sequences: list[np.ndarray], rows: int, width: int) -> np.ndarray:
     return out
 
 
-def empty_cache(model: Model, batch: int, slots: int) -> KVCache:
-    a = model.architecture
-    shape = (a.num_layers, batch, a.num_kv_heads, slots, a.head_dim)
-    zeros = jnp.zeros(shape, model.runtime.compute_dtype)
-    return KVCache(zeros, zeros, jnp.zeros((batch, slots), jnp.int32), jnp.zeros((), jnp.int32))
-
-
 def read(params: Params, tokens: np.ndarray, model: Model) -> KVCache:
     """The cache of one sequence, one row; the length is rounded up, and the extra slots are masked padding."""
     ids = padded([tokens], 1, rounded(len(tokens)))
@@ -51,15 +45,5 @@ def read(params: Params, tokens: np.ndarray, model: Model) -> KVCache:
 @functools.partial(jax.jit, static_argnames="model")
 def _read(params: Params, tokens_1P: jax.Array, length: jax.Array, *, model: Model) -> KVCache:
     segments = (jnp.arange(tokens_1P.shape[1])[None] < length).astype(jnp.int32)
-    cache = empty_cache(model, 1, tokens_1P.shape[1])
+    cache = empty_cache(model.architecture, 1, tokens_1P.shape[1], model.runtime.compute_dtype)
     return model.bind(params)(tokens_1P, segment_ids=segments, cache=cache)[1]
-
-
-def expanded(cache: KVCache, rows: int, slots: int) -> KVCache:
-    """Every row `rows` times, with room for `slots` more tokens."""
-
-    def wider(x, batch, sequence):
-        widths = [(0, slots if axis == sequence else 0) for axis in range(x.ndim)]
-        return jnp.pad(jnp.repeat(x, rows, axis=batch), widths)
-
-    return KVCache(wider(cache.k, 1, 3), wider(cache.v, 1, 3), wider(cache.segment_ids, 0, 1), cache.length)

@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kanana_jax.inference.prefix import LEAST_SHARED, common, expanded, padded, read, rounded
+from kanana_jax.inference.prefix import LEAST_SHARED, common, padded, read, rounded
 from kanana_jax.models.attention import implementation
+from kanana_jax.models.cache import KVCache, expanded
 from kanana_jax.models.model import Model
-from kanana_jax.models.transformer import KVCache, Params
+from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.sharding import RULES, constrain, platform
 
 _CHUNK = 64  # tokens whose logits exist at once
@@ -177,7 +178,7 @@ def _ask(
         hidden_BTD = module(tokens_BT, implementation=kernel)
     else:
         segments = (jnp.arange(T)[None] < lengths_B[:, None]).astype(jnp.int32)
-        cache = expanded(cache, B, T)
+        cache = expanded(model.architecture, cache, B, T)
         positions = jnp.broadcast_to(shared + jnp.arange(T, dtype=jnp.int32), (B, T))
         hidden_BTD, _ = module(tokens_BT, positions=positions, segment_ids=segments, cache=cache)
     hidden_ND = hidden_BTD[where_N3[:, 0], where_N3[:, 1]]

@@ -33,6 +33,7 @@ def cross_entropy(
     *,
     z_loss: float = 0.0,
     chunk: int = 1024,
+    soft_cap: float = 0.0,
 ) -> CrossEntropy:
     """Weighted sums of the cross-entropy; divide by `weights.sum()` for the mean.
 
@@ -43,12 +44,13 @@ def cross_entropy(
       weights: float32 `[B, T]`, 0 where a token carries no loss.
       z_loss: coefficient of the squared log-partition (Kanana, §2.2: 5e-6).
       chunk: tokens whose logits a device holds at once.
+      soft_cap: of the model's logits, see `fused`.
 
     Returns:
       `CrossEntropy`; only `loss` has a gradient (by `hidden` and `unembedding`).
     """
     tokens = {"targets": targets, "weights": weights}
-    sums, by_token = fused(NextToken(z_loss), hidden, unembedding, tokens, {}, chunk=chunk)
+    sums, by_token = fused(NextToken(z_loss), hidden, unembedding, tokens, {}, chunk=chunk, soft_cap=soft_cap)
     return CrossEntropy(sums["loss"], sums["nll"], sums["z_loss"], by_token["nll"])
 
 

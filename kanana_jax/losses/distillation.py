@@ -68,6 +68,8 @@ def distillation(
     *,
     config: DistillationConfig,
     chunk: int = 1024,
+    soft_cap: float = 0.0,
+    teacher_soft_cap: float = 0.0,
 ) -> Distillation:
     """Distils from a teacher that has run on the same tokens.
 
@@ -78,6 +80,7 @@ def distillation(
         the student has get the teacher's probability 0 (e⁻²⁰ where its logarithm is asked for), and so go down.
       targets, weights: `[B, T]`.
       chunk: rows of logits that a device holds at once; half of them are the teacher's.
+      soft_cap, teacher_soft_cap: of the logits of either, see `fused`.
 
     Returns:
       Only `loss` has a gradient (by `hidden` and `unembedding`).
@@ -89,8 +92,8 @@ def distillation(
     if len(matrix) != len(unembedding):
         known = min(len(matrix), len(unembedding))
         matrix = jnp.pad(matrix[:known], ((0, len(unembedding) - known), (0, 0)))
-    kind, frozen = FullTeacher(config, known), {"teacher": matrix}
-    sums, _ = fused(kind, hidden, unembedding, tokens, frozen, chunk=max(1, chunk // 2))
+    kind, frozen = FullTeacher(config, known, teacher_soft_cap), {"teacher": matrix}
+    sums, _ = fused(kind, hidden, unembedding, tokens, frozen, chunk=max(1, chunk // 2), soft_cap=soft_cap)
     return Distillation(sums["loss"], sums["divergence"], sums["nll"])
 
 
@@ -104,6 +107,7 @@ def cached_distillation(
     *,
     config: DistillationConfig,
     chunk: int = 1024,
+    soft_cap: float = 0.0,
 ) -> Distillation:
     """Distils from the teacher's k most probable tokens and what is left of its probability.
 
@@ -115,6 +119,7 @@ def cached_distillation(
     Args:
       ids: any integer dtype, `[B, T, k]`.
       log_probs: float `[B, T, k]`, the teacher's at τ = 1; where the weight is 0 anything finite.
+      soft_cap: of the student's logits, see `fused`.
 
     Raises:
       ValueError: another divergence or temperature than forward and 1, which what was cached cannot give.
@@ -122,7 +127,7 @@ def cached_distillation(
     if config.divergence != "forward" or config.temperature != 1.0:
         raise ValueError("cached teachers are for divergence 'forward' at temperature 1")
     tokens = {"targets": targets, "weights": weights, "ids": ids, "log_probs": log_probs}
-    sums, _ = fused(CachedTeacher(config), hidden, unembedding, tokens, {}, chunk=chunk)
+    sums, _ = fused(CachedTeacher(config), hidden, unembedding, tokens, {}, chunk=chunk, soft_cap=soft_cap)
     return Distillation(sums["loss"], sums["divergence"], sums["nll"])
 
 
@@ -151,14 +156,18 @@ class FullTeacher:
 
     Attributes:
       known: how many ids the teacher has; None: all.
+      soft_cap: of the teacher's logits; 0: none.
     """
 
     config: DistillationConfig
     known: int | None = None
+    soft_cap: float = 0.0
 
     def __call__(self, logits_CV, tokens, frozen, vocabulary: Vocabulary, differentiate: bool):
         c, tau = self.config, self.config.temperature
         teacher_CV = jnp.einsum("CD,VD->CV", tokens["teacher"], frozen["teacher"], preferred_element_type=jnp.float32)
+        if self.soft_cap:
+            teacher_CV = self.soft_cap * jnp.tanh(teacher_CV / self.soft_cap)
 
         def distribution(logits_CV):
             exp_CV, total_C, log_z_C = vocabulary.exponentials(logits_CV)

@@ -6,6 +6,7 @@ matrix products instead of the four of recomputation. Under a mesh each device w
 of the vocabulary; one collective at the end sums the gradient of the output matrix.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -89,6 +90,19 @@ class ChunkLoss(Protocol):
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array], jax.Array | None]: ...
 
 
+@dataclasses.dataclass(frozen=True)
+class SoftCapped:
+    """A loss of c·tanh(x/c) in place of the logits x."""
+
+    of: ChunkLoss
+    cap: float
+
+    def __call__(self, logits_CV, tokens, frozen, vocabulary: Vocabulary, differentiate: bool):
+        shares_CV = jnp.tanh(logits_CV / self.cap)
+        sums, by_token, d_logits_CV = self.of(self.cap * shares_CV, tokens, frozen, vocabulary, differentiate)
+        return sums, by_token, None if d_logits_CV is None else d_logits_CV * (1 - jnp.square(shares_CV))
+
+
 def fused(
     chunk_loss: ChunkLoss,
     hidden: jax.Array,
@@ -97,6 +111,7 @@ def fused(
     frozen: Arrays,
     *,
     chunk: int,
+    soft_cap: float = 0.0,
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
     """Sums and values by token of a loss over all tokens.
 
@@ -106,10 +121,12 @@ def fused(
       tokens: arrays `[B, T, …]`.
       frozen: arrays `[V, …]`.
       chunk: tokens whose logits a device holds at once.
+      soft_cap: c in c·tanh(x/c) of the logits (Gemma 2, arXiv:2408.00118, §2); 0: none.
 
     Returns:
       Only `sums['loss']` has a gradient (by `hidden` and `unembedding`).
     """
+    chunk_loss = SoftCapped(chunk_loss, soft_cap) if soft_cap else chunk_loss
     return _fused(chunk_loss, chunk, hidden, unembedding, dict(tokens), dict(frozen))
 
 

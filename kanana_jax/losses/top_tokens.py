@@ -30,6 +30,7 @@ def top_tokens(
     ids_dtype: str = "int32",
     log_probs_dtype: str = "float32",
     chunk: int = 1024,
+    soft_cap: float = 0.0,
 ) -> TopTokens:
     """The top-k tokens that a teacher cache stores.
 
@@ -39,6 +40,7 @@ def top_tokens(
       k: 1 … the number of tokens.
       tokens: those of the tokenizer; rows beyond it are in the softmax and not among the k. Default: all V.
       chunk: tokens whose logits a device holds at once.
+      soft_cap: of the model's logits, see `fused`.
     """
     _, found = fused(
         _Top(k, tokens, ids_dtype, log_probs_dtype),
@@ -47,6 +49,7 @@ def top_tokens(
         {},
         {},
         chunk=chunk,
+        soft_cap=soft_cap,
     )
     return TopTokens(found["ids"], found["log_probs"])
 

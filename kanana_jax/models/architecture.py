@@ -1,6 +1,7 @@
 """The shape of a model (`Architecture`), apart from how it is run (`Runtime`)."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from kanana_jax import config as config_lib
@@ -12,11 +13,12 @@ DType = Literal["float32", "bfloat16"]
 class RopeScaling:
     """Scaling of RoPE frequencies beyond the context of pre-training.
 
-    `llama3`: Llama 3.1's piecewise rule on wavelengths. `yarn`: arXiv:2309.00071, §3.
+    `llama3`: Llama 3.1's piecewise rule on wavelengths. `yarn`: arXiv:2309.00071, §3. `linear`: every position divided
+    by `factor` (arXiv:2306.15595, eq. 3).
     Field names are those of Hugging Face's `rope_scaling`.
     """
 
-    type: Literal["llama3", "yarn"]
+    type: Literal["llama3", "yarn", "linear"]
     factor: float
     original_max_position_embeddings: int
     low_freq_factor: float = 1.0
@@ -33,13 +35,51 @@ class RopeScaling:
 
 
 @dataclasses.dataclass(frozen=True)
-class Architecture:
-    """The shape of a Llama-3 model: everything that decides its parameters and its logits.
+class LayerKind:
+    """The attention of one layer, where not all layers of a model are alike.
 
-    RMSNorm, RoPE, grouped-query attention with an explicit `head_dim`, SwiGLU, no biases. Query
-    heads are ordered by group: heads `[k·G, (k+1)·G)` read KV head `k`, with
-    `G = num_heads / num_kv_heads`. With `qk_norm` each head's queries and keys go through an RMSNorm before RoPE
-    (Qwen3, arXiv:2505.09388, §2).
+    Attributes:
+      window: keys that a token sees at most, its own among them; 0: all before it.
+      rope: whether queries and keys are rotated; without, the layer knows of order by its mask alone (NoPE,
+        arXiv:2305.19466).
+      rope_theta: base of the angular speeds; 0: the model's.
+      rope_scaled: whether the model's `rope_scaling` holds in this layer.
+    """
+
+    window: int = 0
+    rope: bool = True
+    rope_theta: float = 0.0
+    rope_scaled: bool = True
+
+    def __post_init__(self):
+        if self.window < 0 or self.rope_theta < 0:
+            raise ValueError(f"window ({self.window}) and rope_theta ({self.rope_theta:g}) must not be negative")
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """The shape of a decoder: everything that decides its parameters and its logits. The defaults are Llama 3's.
+
+    RMSNorm, RoPE, grouped-query attention with an explicit `head_dim`, a gated MLP. Query heads are ordered by group:
+    heads `[k·G, (k+1)·G)` read KV head `k`, with `G = num_heads / num_kv_heads`.
+
+    Attributes:
+      qk_norm: RMSNorm of queries and keys before RoPE: over each head (Qwen3, arXiv:2505.09388, §2) or over the whole
+        width (OLMo 2, arXiv:2501.00656, §3.2).
+      norm_placement: RMSNorm of what goes into attention and MLP (`pre`), of what comes out of them (`post`, OLMo 2),
+        or `both` (Gemma 2, arXiv:2408.00118, §2).
+      norm_unit_offset: gains are stored as what is added to 1 (Gemma).
+      attention_bias: biases of the query, key and value projections, and of the output projection.
+      mlp_bias: of all three projections.
+      activation: of the MLP's gate; `gelu_tanh` is the approximation by tanh (arXiv:1606.08415, §2).
+      layer_pattern: the layers' kinds, repeated from the first layer on; the last repetition may be cut short. Empty:
+        all layers see everything and have the model's RoPE.
+      partial_rotary_factor: share of a head's channels, from the first, that is rotated.
+      embedding_multiplier, residual_multiplier, logits_multiplier: factors on the embedded tokens, on what each
+        attention and MLP adds, and on the logits (muP, arXiv:2203.03466).
+      attention_multiplier: factor on q·k; 0: 1/√head_dim.
+      attention_softcap, logits_softcap: c in c·tanh(x/c) of attention's logits and of the model's (Gemma 2, §2); 0:
+        none.
     """
 
     vocab_size: int
@@ -55,7 +95,20 @@ class Architecture:
     rope_scaling: RopeScaling | None = None
     norm_eps: float = 1e-5
     init_std: float = 0.02
-    qk_norm: bool = False
+    qk_norm: Literal["none", "head", "width"] = "none"
+    norm_placement: Literal["pre", "post", "both"] = "pre"
+    norm_unit_offset: bool = False
+    attention_bias: Literal["none", "qkv", "qkvo"] = "none"
+    mlp_bias: bool = False
+    activation: Literal["silu", "gelu_tanh"] = "silu"
+    layer_pattern: tuple[LayerKind, ...] = ()
+    partial_rotary_factor: float = 1.0
+    embedding_multiplier: float = 1.0
+    residual_multiplier: float = 1.0
+    logits_multiplier: float = 1.0
+    attention_multiplier: float = 0.0
+    attention_softcap: float = 0.0
+    logits_softcap: float = 0.0
 
     def __post_init__(self):
         for field in ("vocab_size", "embed_dim", "mlp_dim", "num_layers", "num_heads", "num_kv_heads", "head_dim"):
@@ -63,13 +116,38 @@ class Architecture:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})")
-        if self.head_dim % 2:
-            raise ValueError(f"head_dim must be even for RoPE, not {self.head_dim}")
+        if self.head_dim % 2 or self.rotary_dim % 2 or not 2 <= self.rotary_dim <= self.head_dim:
+            raise ValueError(
+                f"head_dim ({self.head_dim}) and the part of it that is rotated ({self.rotary_dim}) must be even"
+            )
+        for field in ("attention_multiplier", "attention_softcap", "logits_softcap"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} must not be negative, as {getattr(self, field):g} is")
 
     @property
     def group_size(self) -> int:
         """Query heads for each KV head (`G`)."""
         return self.num_heads // self.num_kv_heads
+
+    @property
+    def rotary_dim(self) -> int:
+        """Channels of a head that RoPE rotates."""
+        return int(self.head_dim * self.partial_rotary_factor)
+
+    @property
+    def attention_scale(self) -> float:
+        """Factor on q·k."""
+        return self.attention_multiplier or self.head_dim**-0.5
+
+    @property
+    def period(self) -> tuple[LayerKind, ...]:
+        """`layer_pattern`, or that of a model whose layers are alike."""
+        return self.layer_pattern or (LayerKind(),)
+
+    @property
+    def kinds(self) -> tuple[LayerKind, ...]:
+        """The kind of every layer."""
+        return tuple(self.period[i % len(self.period)] for i in range(self.num_layers))
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, but for younger ones at their default: hashes of a model are the same in every version."""
@@ -78,10 +156,23 @@ class Architecture:
     @staticmethod
     def from_dict(values: Any, path: str = "model") -> "Architecture":
         """Raises `ConfigError` for unknown keys, wrong types and impossible shapes."""
+        if hasattr(values, "get") and isinstance(values.get("qk_norm"), bool):  # of the first versions
+            values = {**values, "qk_norm": "head" if values["qk_norm"] else "none"}
         return config_lib.build(Architecture, values, path)
 
 
-_YOUNGER = {"qk_norm": False}  # than the first models on disk, and their defaults
+# Than the first models on disk, and their defaults.
+_YOUNGER = {
+    field.name: field.default
+    for field in dataclasses.fields(Architecture)[[f.name for f in dataclasses.fields(Architecture)].index("qk_norm") :]
+}
+
+
+def pattern_of(kinds: Sequence[LayerKind]) -> tuple[LayerKind, ...]:
+    """The shortest `layer_pattern` that gives layers these kinds."""
+    length = next(p for p in range(1, len(kinds) + 1) if all(k == kinds[i % p] for i, k in enumerate(kinds)))
+    pattern = tuple(kinds[:length])
+    return () if pattern == (LayerKind(),) else pattern
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ other without an error, so a packed batch goes to cuDNN with an explicit mask.
 
 import functools
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,9 @@ XLA_LOGITS = 1 << 19
 XLA_ROWS = 256
 
 
-def choose(requested: str, platform: str, *, compute_dtype: str, seq_len: int, head_dim: int) -> str:
+def choose(
+    requested: str, platform: str, *, compute_dtype: str, seq_len: int, head_dim: int, soft_cap: float = 0.0
+) -> str:
     """The implementation that will run, or an error that says why a named one cannot.
 
     Raises:
@@ -47,7 +50,7 @@ def choose(requested: str, platform: str, *, compute_dtype: str, seq_len: int, h
     """
     reasons = {
         "xla": None,
-        "cudnn": _cudnn_problem(platform, compute_dtype, head_dim),
+        "cudnn": _cudnn_problem(platform, compute_dtype, head_dim, soft_cap),
         "splash": _splash_problem(platform, seq_len),
     }
     if requested != "auto":
@@ -66,16 +69,19 @@ def implementation(runtime: Runtime, architecture: Architecture, seq_len: int, p
         compute_dtype=runtime.compute_dtype,
         seq_len=seq_len,
         head_dim=architecture.head_dim,
+        soft_cap=architecture.attention_softcap,
     )
 
 
-def _cudnn_problem(platform: str, compute_dtype: str, head_dim: int) -> str | None:
+def _cudnn_problem(platform: str, compute_dtype: str, head_dim: int, soft_cap: float) -> str | None:
     if platform not in ("gpu", "cuda"):
         return f"cuDNN needs an NVIDIA GPU and this is {platform}; use 'xla' or 'auto'"
     if compute_dtype != "bfloat16":
         return f"cuDNN's flash attention computes in bfloat16, not {compute_dtype}; set runtime.compute_dtype"
     if head_dim % 8 or head_dim > 256:
         return f"cuDNN's flash attention needs a head_dim that is a multiple of 8 up to 256, not {head_dim}"
+    if soft_cap:
+        return f"cuDNN's flash attention has no soft cap on its logits, and the model has one of {soft_cap:g}"
     return None
 
 
@@ -97,8 +103,12 @@ def attend(
     causal: bool,
     implementation: str,
     q_offset: jax.Array | int = 0,
+    scale: float | None = None,
+    window: int = 0,
+    soft_cap: float = 0.0,
+    seen: jax.Array | None = None,
 ) -> jax.Array:
-    """softmax(q·kᵀ / √h + mask)·v (arXiv:1706.03762, eq. 1), grouped queries.
+    """softmax(scale·q·kᵀ + mask)·v (arXiv:1706.03762, eq. 1), grouped queries.
 
     Args:
       q_BTHh: queries `[B, T, H, h]`.
@@ -109,6 +119,10 @@ def attend(
       causal: a query at index `t` sees keys at indices up to `q_offset + t`.
       implementation: `xla`, `cudnn` or `splash` (from `choose`).
       q_offset: index of the first query among the keys (a KV cache's length).
+      scale: factor on q·k; default 1/√h.
+      window: keys at a distance of at least this many indices are not seen; 0: all are.
+      soft_cap: c in c·tanh(x/c) of the scaled logits; 0: none.
+      seen: bool `[B, T, S]`: which keys a query sees; in place of all the masks above. Only `xla` takes it.
 
     Returns:
       `[B, T, H, h]` in the dtype of `q_BTHh`, named `CONTEXT` for rematerialisation.
@@ -116,22 +130,26 @@ def attend(
     Raises:
       ConfigError: `splash` or `cudnn` asked for a cached (offset) pass, which only `xla` does.
     """
+    scale = q_BTHh.shape[-1] ** -0.5 if scale is None else scale
     cached = q_BTHh.shape[1] != k_BSKh.shape[1]
     if implementation != "xla" and cached:
         raise ConfigError(f"attention '{implementation}' cannot read a KV cache: use 'xla' to generate")
     if implementation == "splash":
-        return _splash(q_BTHh, k_BSKh, v_BSKh, q_segments, kv_segments, causal)
-    masked = functools.partial(_mask, q_segments=q_segments, kv_segments=kv_segments, causal=causal, q_offset=q_offset)
+        return _splash(q_BTHh, k_BSKh, v_BSKh, q_segments, kv_segments, causal, scale, window, soft_cap)
+    masking: dict[str, Any] = {"causal": causal, "q_offset": q_offset, "window": window}
+    masked = functools.partial(_mask, q_segments=q_segments, kv_segments=kv_segments, seen=seen, **masking)
     T, S = q_BTHh.shape[1], k_BSKh.shape[1]
     if implementation == "cudnn":
         only_causal = causal and q_segments is None
-        mask = None if only_causal else masked(0, T, S)
+        mask = None if only_causal else masked(0, T, 0, S)
         out_BTHh = jax.nn.dot_product_attention(
             q_BTHh,
             k_BSKh,
             v_BSKh,
             mask=None if mask is None else mask[:, None],
             is_causal=only_causal,
+            scale=scale,
+            local_window_size=(window - 1, 0) if window and only_causal else None,
             implementation="cudnn",
         )
         return checkpoint_name(out_BTHh, CONTEXT)
@@ -139,16 +157,19 @@ def attend(
     triangular = causal and not cached
     B, _, H, h = q_BTHh.shape
     K = k_BSKh.shape[2]
-    whole = all(axis_size(axis) == 1 for axis in ("data", "fsdp", "tensor"))
+    whole = all(axis_size(axis) == 1 for axis in ("data", "fsdp", "tensor")) and seen is None
+    softmax = functools.partial(_xla, blocks=blocks, triangular=triangular, scale=scale, soft_cap=soft_cap)
+    if triangular:
+        softmax = functools.partial(softmax, window=window)
     if platform() != "cpu" or not whole or B * H * (T // blocks) * S <= XLA_LOGITS:
-        return checkpoint_name(_xla(q_BTHh, k_BSKh, v_BSKh, masked, blocks, triangular), CONTEXT)
+        return checkpoint_name(softmax(q_BTHh, k_BSKh, v_BSKh, masked), CONTEXT)
 
     def group(inputs):
         q_TGh, k_Sh, v_Sh, b = inputs
         ids = [None if x is None else x[b][None] for x in (q_segments, kv_segments)]
-        mask = functools.partial(_mask, q_segments=ids[0], kv_segments=ids[1], causal=causal, q_offset=q_offset)
+        mask = functools.partial(_mask, q_segments=ids[0], kv_segments=ids[1], **masking)
         qkv = q_TGh[None], k_Sh[None, :, None], v_Sh[None, :, None]
-        return _xla(*qkv, mask, blocks, triangular, at_once=max(XLA_ROWS // (H // K), 1))[0]
+        return softmax(*qkv, mask, at_once=max(XLA_ROWS // (H // K), 1))[0]
 
     split = lambda x_BTKx: x_BTKx.swapaxes(1, 2).reshape(B * K, *x_BTKx.shape[1:2], *x_BTKx.shape[3:])  # noqa: E731
     groups = split(q_BTHh.reshape(B, T, K, H // K, h)), split(k_BSKh), split(v_BSKh), jnp.repeat(jnp.arange(B), K)
@@ -156,44 +177,67 @@ def attend(
     return checkpoint_name(out_BKTGh.swapaxes(1, 2).reshape(B, T, H, h), CONTEXT)
 
 
-def _mask(start, count: int, keys: int, *, q_segments, kv_segments, causal, q_offset) -> jax.Array | None:
-    """bool `[1 or B, count, keys]`: True where a query from `start` on may look; None where all may."""
+def _mask(
+    start, count: int, low: int, keys: int, *, q_segments, kv_segments, causal, q_offset, window, seen=None
+) -> jax.Array | None:
+    """bool `[1 or B, count, keys − low]`: True where a query from `start` on may look; None where all may."""
+    if seen is not None:
+        return jax.lax.dynamic_slice_in_dim(seen, start, count, axis=1)[:, :, low:keys]
     mask = None
+    distance = q_offset + start + jnp.arange(count)[:, None] - jnp.arange(low, keys)[None, :]
     if causal:
-        mask = (q_offset + start + jnp.arange(count)[:, None] >= jnp.arange(keys)[None, :])[None]
+        mask = (distance >= 0)[None]
+    if window:
+        near = (jnp.abs(distance) < window)[None]
+        mask = near if mask is None else mask & near
     if q_segments is not None and kv_segments is not None:
         own = jax.lax.dynamic_slice_in_dim(q_segments, start, count, axis=1)
-        same = own[:, :, None] == kv_segments[:, None, :keys]
+        same = own[:, :, None] == kv_segments[:, None, low:keys]
         mask = same if mask is None else mask & same
     return mask
 
 
-def _xla(q_BTHh, k_BSKh, v_BSKh, masked, blocks: int, triangular: bool, at_once: int | None = None) -> jax.Array:
+def _xla(
+    q_BTHh,
+    k_BSKh,
+    v_BSKh,
+    masked,
+    *,
+    blocks: int,
+    triangular: bool,
+    scale: float,
+    soft_cap: float,
+    window: int = 0,
+    at_once: int | None = None,
+) -> jax.Array:
     """Blocks of queries against the keys that they can see, `at_once` queries (default: a whole block) at a time.
 
     Under a causal mask block `i` of `n` needs the first `(i + 1)/n` of the keys: almost half of the work
-    and of the memory falls away. Queries of one group are rows of one matrix product.
+    and of the memory falls away. With a window the first of these fall away too. Queries of one group are rows of one
+    matrix product.
     """
     B, T, H, h = q_BTHh.shape
     S, K = k_BSKh.shape[1], k_BSKh.shape[2]
     G = H // K
-    q_BKGTh = (q_BTHh * jnp.asarray(h**-0.5, q_BTHh.dtype)).reshape(B, T, K, G, h).transpose(0, 2, 3, 1, 4)
+    q_BKGTh = (q_BTHh * jnp.asarray(scale, q_BTHh.dtype)).reshape(B, T, K, G, h).transpose(0, 2, 3, 1, 4)
     k_BKSh, v_BKSh = k_BSKh.transpose(0, 2, 1, 3), v_BSKh.transpose(0, 2, 1, 3)
 
-    def looked_up(q_BKGth, start, s: int):
+    def looked_up(q_BKGth, start, low: int, s: int):
         t = q_BKGth.shape[3]
         rows_BKRh = q_BKGth.reshape(B, K, G * t, h)
-        logits = jnp.einsum("BKRh,BKSh->BKRS", rows_BKRh, k_BKSh[:, :, :s], preferred_element_type=jnp.float32)
-        logits_BKGtS = logits.reshape(B, K, G, t, s)
-        mask = masked(start, t, s)
+        logits = jnp.einsum("BKRh,BKSh->BKRS", rows_BKRh, k_BKSh[:, :, low:s], preferred_element_type=jnp.float32)
+        logits_BKGtS = logits.reshape(B, K, G, t, s - low)
+        if soft_cap:
+            logits_BKGtS = soft_cap * jnp.tanh(logits_BKGtS / soft_cap)
+        mask = masked(start, t, low, s)
         if mask is not None:
             # Finite, so that a row of padding (which sees nothing) stays free of NaN.
             logits_BKGtS = jnp.where(mask[:, None, None], logits_BKGtS, jnp.finfo(jnp.float32).min)
         # Divided by the sum at the end: h numbers a query instead of s.
         powers_BKGtS = jnp.exp(logits_BKGtS - jax.lax.stop_gradient(logits_BKGtS.max(axis=-1, keepdims=True)))
         sums_BKR1 = powers_BKGtS.sum(axis=-1).reshape(B, K, G * t, 1)
-        powers_BKRS = powers_BKGtS.astype(q_BTHh.dtype).reshape(B, K, G * t, s)
-        out_BKRh = jnp.einsum("BKRS,BKSh->BKRh", powers_BKRS, v_BKSh[:, :, :s], preferred_element_type=jnp.float32)
+        powers_BKRS = powers_BKGtS.astype(q_BTHh.dtype).reshape(B, K, G * t, s - low)
+        out_BKRh = jnp.einsum("BKRS,BKSh->BKRh", powers_BKRS, v_BKSh[:, :, low:s], preferred_element_type=jnp.float32)
         return (out_BKRh / sums_BKR1).astype(q_BTHh.dtype).reshape(B, K, G, t, h)
 
     block = T // blocks
@@ -202,29 +246,33 @@ def _xla(q_BTHh, k_BSKh, v_BSKh, masked, blocks: int, triangular: bool, at_once:
     outputs = []
     for start in range(0, T, block):
         q_BKGth, s = q_BKGTh[:, :, :, start : start + block], start + block if triangular else S
+        low = max(0, start - window + 1) if window else 0
         if at_once is None:
-            outputs.append(looked_up(q_BKGth, start, s))
+            outputs.append(looked_up(q_BKGth, start, low, s))
             continue
         parts = jnp.moveaxis(q_BKGth.reshape(B, K, G, block // some, some, h), 3, 0)
         starts = jnp.arange(start, start + block, some)
-        found = jax.lax.map(jax.checkpoint(lambda part, s=s: looked_up(*part, s)), (parts, starts))
+        found = jax.lax.map(jax.checkpoint(lambda part, low=low, s=s: looked_up(*part, low, s)), (parts, starts))
         outputs.append(jnp.moveaxis(found, 0, 3).reshape(B, K, G, block, h))
     out_BKGTh = jnp.concatenate(outputs, axis=3) if blocks > 1 else outputs[0]
     return out_BKGTh.transpose(0, 3, 1, 2, 4).reshape(B, T, H, h)
 
 
-def _splash(q_BTHh, k_BSKh, v_BSKh, q_segments, kv_segments, causal) -> jax.Array:
+def _splash(q_BTHh, k_BSKh, v_BSKh, q_segments, kv_segments, causal, scale, window, soft_cap) -> jax.Array:
     """Pallas splash attention; the sequence axis cuts the queries, every device holds all keys."""
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-    B, T, H, h = q_BTHh.shape
+    B, T, H, _ = q_BTHh.shape
     mesh = jax.sharding.get_abstract_mesh()
     shards = {axis: mesh.shape.get(axis, 1) for axis in ("tensor", "sequence")}
     block = min(SPLASH_BLOCK, T // shards["sequence"])
     compute = min(SPLASH_COMPUTE_BLOCK, block)
     shape = (T, T)
-    mask = masks.CausalMask(shape) if causal else masks.FullMask(shape)
+    if window:
+        mask = masks.LocalMask(shape, (window - 1, 0 if causal else window - 1), offset=0)
+    else:
+        mask = masks.CausalMask(shape) if causal else masks.FullMask(shape)
     kernel = kernels.make_splash_mha(
         masks.MultiHeadMask([mask] * H),
         head_shards=shards["tensor"],
@@ -241,6 +289,7 @@ def _splash(q_BTHh, k_BSKh, v_BSKh, q_segments, kv_segments, causal) -> jax.Arra
         # The kernel names its output and its log Σ exp itself: without the latter its backward pass would run the
         # forward kernel again, and a name on the transposed output would keep that twice.
         residual_checkpoint_name=CONTEXT,
+        attn_logits_soft_cap=soft_cap or None,
     )
     if q_segments is None:
         q_segments = kv_segments = jnp.ones((B, T), jnp.int32)
@@ -251,7 +300,7 @@ def _splash(q_BTHh, k_BSKh, v_BSKh, q_segments, kv_segments, causal) -> jax.Arra
 
         return jax.vmap(one)(q, k, v, q_segments, kv_segments)
 
-    heads_first = [x.transpose(0, 2, 1, 3) for x in (q_BTHh * jnp.asarray(h**-0.5, q_BTHh.dtype), k_BSKh, v_BSKh)]
+    heads_first = [x.transpose(0, 2, 1, 3) for x in (q_BTHh * jnp.asarray(scale, q_BTHh.dtype), k_BSKh, v_BSKh)]
     if mesh.empty:
         out = local(kernel, *heads_first, q_segments, kv_segments)
     else:

@@ -21,10 +21,10 @@ SIZES = {
     "head_dim": "head_dim",
     "layers": "num_layers",
     "norm": "embed_dim",
-    "head_norm": "head_dim",
+    "head_vector": "head_dim",
 }
-# Gains have axes of their own: over the residual stream, and over the channels of a head.
-GAINS = frozenset({"norm", "head_norm"})
+# Vectors over the channels of a head (gains, biases) have an axis of their own, and gains over the residual stream too.
+VECTORS = frozenset({"norm", "head_vector"})
 
 
 def size(a: Architecture, axis: str) -> int:
@@ -36,10 +36,10 @@ def shape(a: Architecture, axes: Axes) -> tuple[int, ...]:
 
 
 def is_matrix(axes: Axes) -> bool:
-    """Returns whether the parameter stands in a matrix product (or is looked up): it decays, gains do not."""
-    return not GAINS.intersection(axes)
+    """Whether the parameter stands in a matrix product (or is looked up): it decays, gains and biases do not."""
+    return len([axis for axis in axes if axis != "layers"]) > 1 and not VECTORS.intersection(axes)
 
 
 def structure(a: Architecture) -> Architecture:
     """`a` with every size minimal: all that the tree of axis names depends on."""
-    return dataclasses.replace(a, **dict.fromkeys(SIZES.values(), 2))
+    return dataclasses.replace(a, **dict.fromkeys(SIZES.values(), 2), layer_pattern=(), partial_rotary_factor=1.0)

@@ -56,8 +56,22 @@ def _total(a: Architecture, parameters: Iterable[Axes]) -> int:
 
 
 def attention_flops_per_token(a: Architecture, seq_len: int) -> float:
-    """Forward FLOPs of q·kᵀ and weights·v for one token, causal: half of `4·H·h·T` per layer."""
-    return 2.0 * a.num_layers * a.num_heads * a.head_dim * seq_len
+    """Forward FLOPs of q·kᵀ and weights·v per token, causal: `4·H·h` for each key that it sees, on average, per layer.
+
+    A token sees `T/2` keys, or with a window of `W < T` of them `W − W²/2T`.
+    """
+    return 4.0 * a.num_heads * a.head_dim * sum(_keys(kind.window, seq_len) for kind in a.kinds)
+
+
+def _keys(window: int, seq_len: int) -> float:
+    if not 0 < window < seq_len:
+        return seq_len / 2
+    return window - window**2 / (2 * seq_len)
+
+
+def cached_tokens(a: Architecture, tokens: int) -> int:
+    """Tokens whose keys and values a cache keeps, over all layers, after `tokens` of a text."""
+    return sum(min(kind.window, tokens) if kind.window else tokens for kind in a.kinds)
 
 
 def forward_flops_per_token(a: Architecture, seq_len: int) -> float:
@@ -67,7 +81,7 @@ def forward_flops_per_token(a: Architecture, seq_len: int) -> float:
 def train_flops_per_token(a: Architecture, seq_len: int) -> float:
     """Forward and backward (twice the forward); rematerialisation is not counted.
 
-    `6·N_matmul + 6·L·T·H·h`: the causal convention.
+    `6·N_matmul + 6·L·T·H·h` without windows: the causal convention.
     """
     return 3.0 * forward_flops_per_token(a, seq_len)
 

@@ -1,7 +1,6 @@
 """One layer after another: scanned or unrolled, and what of them is kept for the backward pass."""
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,42 +14,63 @@ from kanana_jax.models.attention import CONTEXT
 Layer = Callable[[Any, Any], tuple[Any, Any]]
 
 
-def run_layers(layer: Layer, carry: Any, weights: Any, runtime: Runtime, chosen: tuple[int, ...] | None = None):
+def run_layers(
+    layers: Sequence[Layer], carry: Any, weights: Any, runtime: Runtime, chosen: tuple[int, ...] | None = None
+):
     """The carry after the last layer, and what was seen, stacked.
 
     Args:
-      layer: the function of one.
+      layers: the functions of one period; layer `i` is run by that at place `i mod p`. A scan's body is one period, and
+        a last one that is cut short follows it.
       carry: goes into the first.
       weights: of all layers, stacked on the first axis.
       runtime: scan and rematerialisation.
       chosen: ascending; what the others show is dropped. Default: nothing is.
     """
-    layer = rematerialised(layer, runtime.remat)
-    num_layers = jax.tree.leaves(weights)[0].shape[0]
-    if runtime.scan_layers:
-        inputs = (weights, jnp.arange(num_layers))
-        return jax.lax.scan(layer, carry, inputs) if chosen is None else _scan_some(layer, carry, inputs, chosen)
+    layers = [rematerialised(layer, runtime.remat) for layer in layers]
+    num_layers, p = jax.tree.leaves(weights)[0].shape[0], len(layers)
+    scanned = num_layers - num_layers % p if runtime.scan_layers else 0
     each = []
-    for i in range(num_layers):
-        carry, seen = layer(carry, (jax.tree.map(lambda w, i=i: w[i], weights), i))
+    if scanned:
+        carry, seen = _scan(layers, carry, jax.tree.map(lambda w: w[:scanned], weights), scanned, chosen)
+        if scanned == num_layers:
+            return carry, seen
+        each.append(seen)
+    for i in range(scanned, num_layers):
+        carry, seen = layers[i % p](carry, (jax.tree.map(lambda w, i=i: w[i], weights), i))
         if chosen is None or i in chosen:
+            each.append(jax.tree.map(lambda x: x[None], seen))
+    return carry, jax.tree.map(lambda *x: jnp.concatenate(x), *each)
+
+
+def _scan(layers: Sequence[Layer], carry: Any, weights: Any, num_layers: int, chosen: tuple[int, ...] | None):
+    """Whole periods in a loop. Of the chosen layers alone what is seen is kept: the others' goes to a slot that is
+    dropped."""
+    p = len(layers)
+    inputs = jax.tree.map(lambda x: x.reshape(num_layers // p, p, *x.shape[1:]), (weights, jnp.arange(num_layers)))
+
+    def period(carry, inputs):
+        each = []
+        for place, layer in enumerate(layers):
+            carry, seen = layer(carry, jax.tree.map(lambda x, place=place: x[place], inputs))
             each.append(seen)
-    return carry, jax.tree.map(lambda *x: jnp.stack(x), *each)
+        return carry, jax.tree.map(lambda *x: jnp.stack(x), *each)
 
-
-def _scan_some(layer: Layer, carry: Any, inputs: Any, chosen: tuple[int, ...]):
-    """As `jax.lax.scan`, but only the chosen layers' outputs are kept: the others' go to a slot that is dropped."""
-    slots = np.full(len(inputs[1]), len(chosen))
+    if chosen is None:
+        carry, seen = jax.lax.scan(period, carry, inputs)
+        return carry, jax.tree.map(lambda x: x.reshape(num_layers, *x.shape[2:]), seen)
+    chosen = tuple(i for i in chosen if i < num_layers)
+    slots = np.full(num_layers, len(chosen))
     slots[list(chosen)] = np.arange(len(chosen))
-    shapes = jax.eval_shape(lambda c, x: layer(c, jax.tree.map(lambda leaf: leaf[0], x))[1], carry, inputs)
-    kept = jax.tree.map(lambda s: jnp.zeros((len(chosen) + 1, *s.shape), s.dtype), shapes)
+    shapes = jax.eval_shape(lambda c, x: period(c, jax.tree.map(lambda leaf: leaf[0], x))[1], carry, inputs)
+    kept = jax.tree.map(lambda s: jnp.zeros((len(chosen) + 1, *s.shape[1:]), s.dtype), shapes)
 
-    def body(state, inputs_and_slot):
-        carry, seen = layer(state[0], inputs_and_slot[0])
-        put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=inputs_and_slot[1], axis=0)
-        return (carry, jax.tree.map(put, state[1], seen)), None
+    def body(state, inputs_and_slots):
+        inputs, slots = inputs_and_slots
+        carry, seen = period(state[0], inputs)
+        return (carry, jax.tree.map(lambda kept, new: kept.at[slots].set(new), state[1], seen)), None
 
-    (carry, kept), _ = jax.lax.scan(body, (carry, kept), (inputs, jnp.asarray(slots)))
+    (carry, kept), _ = jax.lax.scan(body, (carry, kept), (inputs, jnp.asarray(slots.reshape(-1, p))))
     return carry, jax.tree.map(lambda x: x[:-1], kept)
 
 

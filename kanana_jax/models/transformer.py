@@ -1,4 +1,4 @@
-"""The Llama-3 transformer (arXiv:2407.21783, §3.2) as Flax NNX modules.
+"""The decoder as Flax NNX modules: Llama 3's (arXiv:2407.21783, §3.2) and what `Architecture` says otherwise.
 
 Letters: `B` batch, `T` sequence, `D` model, `F` MLP, `H` query heads, `K` KV heads, `h` head dim,
 `V` vocabulary, `L` layers, `S` slots of the KV cache. Parameters of the `L` blocks are stacked on a
@@ -8,51 +8,43 @@ logits: `losses/cross_entropy.py` never holds `[B, T, V]`; `unembed` is for the 
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
 
-from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.architecture import Architecture, LayerKind, Runtime
 from kanana_jax.models.attention import attend
 from kanana_jax.models.axes import Axes, shape, structure
+from kanana_jax.models.cache import KVCache, LayerCache
 from kanana_jax.models.layers import run_layers
 from kanana_jax.models.rope import apply_rope, rope_tables
 from kanana_jax.parallel.sharding import axis_size, constrain
 
 Params = dict[str, Any]
-# What a layer shows of itself while it runs: `input`, `attention_norm`, `mlp_norm`, `output` `[B, T, D]`; `heads`
-# `[B, T, H, h]`, what goes into `o`; `gate`, `up`, `hidden` `[B, T, F]`, the last what goes into `down`.
+# What a layer shows of itself while it runs: `input`, `output` `[B, T, D]`; `attention_norm` and `mlp_norm`, what goes
+# into attention and MLP; `heads` `[B, T, H, h]`, what goes into `o`; `gate`, `up`, `hidden` `[B, T, F]`, the last what
+# goes into `down`.
 Taps = dict[str, jax.Array]
 Observe = Callable[[Taps], Any]
 
 
-class KVCache(NamedTuple):
-    """Keys and values of the tokens seen so far.
+class _Context(NamedTuple):
+    """Values that all layers of one forward pass share.
 
     Attributes:
-      k: `[L, B, K, S, h]`, turned by RoPE: heads before slots, as attention's products read them.
-      v: `[L, B, K, S, h]`.
-      segment_ids: int32 `[B, S]`; 0 where a slot is padding or still empty.
-      length: int32 scalar: slots written.
+      rope: sine and cosine of the kinds of layers that rotate.
+      tokens: with a cache, int32 `[B]`: tokens (not padding) that were in it before.
     """
 
-    k: jax.Array
-    v: jax.Array
-    segment_ids: jax.Array
-    length: jax.Array
-
-
-class _Context(NamedTuple):
-    """Values that all layers of one forward pass share."""
-
-    sin: jax.Array
-    cos: jax.Array
+    positions: jax.Array
+    rope: Mapping[LayerKind, tuple[jax.Array, jax.Array]]
     q_segments: jax.Array | None
     kv_segments: jax.Array | None
     q_offset: jax.Array | int
+    tokens: jax.Array | None
 
 
 def _normal(rngs: nnx.Rngs, axes: Axes, a: Architecture, r: Runtime) -> nnx.Param:
@@ -95,42 +87,61 @@ def _look_up_backward(saved, d_x_BTD):
 look_up.defvjp(_look_up_forward, _look_up_backward)
 
 
-class RMSNorm(nnx.Module):
-    """x / rms(x) · scale, in float32 (arXiv:1910.07467, eq. 4)."""
+def _zeros(axes: Axes, a: Architecture, r: Runtime) -> nnx.Param:
+    return nnx.Param(jnp.zeros(shape(a, axes), r.param_dtype), axes=axes)
 
-    def __init__(self, a: Architecture, r: Runtime, axis: str = "norm"):
-        axes = (axis,)
-        self.scale = nnx.Param(jnp.ones(shape(a, axes), r.param_dtype), axes=axes)
-        self.eps = a.norm_eps
+
+class RMSNorm(nnx.Module):
+    """x / rms(x) · gain over the axes of the gain, in float32 (arXiv:1910.07467, eq. 4)."""
+
+    def __init__(self, a: Architecture, r: Runtime, axes: Axes = ("norm",)):
+        first = 0.0 if a.norm_unit_offset else 1.0
+        self.scale = nnx.Param(jnp.full(shape(a, axes), first, r.param_dtype), axes=axes)
+        self.eps, self.offset, self.over = a.norm_eps, 1.0 - first, tuple(range(-len(axes), 0))
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         x = x_BTD.astype(jnp.float32)
-        x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.eps)
-        return (x * self.scale[...].astype(jnp.float32)).astype(x_BTD.dtype)
+        x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=self.over, keepdims=True) + self.eps)
+        return (x * (self.offset + self.scale[...].astype(jnp.float32))).astype(x_BTD.dtype)
 
 
 class Attention(nnx.Module):
-    """Grouped-query self-attention (arXiv:2305.13245) with RoPE."""
+    """Grouped-query self-attention (arXiv:2305.13245)."""
 
     def __init__(self, a: Architecture, r: Runtime, rngs: nnx.Rngs):
         self.q = _normal(rngs, ("embed", "heads", "head_dim"), a, r)
         self.k = _normal(rngs, ("embed", "kv_heads", "head_dim"), a, r)
         self.v = _normal(rngs, ("embed", "kv_heads", "head_dim"), a, r)
         self.o = _normal(rngs, ("heads", "head_dim", "embed"), a, r)
-        if a.qk_norm:
-            self.q_norm, self.k_norm = RMSNorm(a, r, "head_norm"), RMSNorm(a, r, "head_norm")
-        self.qk_norm = a.qk_norm
+        if a.attention_bias != "none":
+            self.q_bias = _zeros(("heads", "head_vector"), a, r)
+            self.k_bias = _zeros(("kv_heads", "head_vector"), a, r)
+            self.v_bias = _zeros(("kv_heads", "head_vector"), a, r)
+        if a.attention_bias == "qkvo":
+            self.o_bias = _zeros(("embed",), a, r)
+        if a.qk_norm == "head":
+            self.q_norm, self.k_norm = RMSNorm(a, r, ("head_vector",)), RMSNorm(a, r, ("head_vector",))
+        elif a.qk_norm == "width":
+            self.q_norm = RMSNorm(a, r, ("heads", "head_vector"))
+            self.k_norm = RMSNorm(a, r, ("kv_heads", "head_vector"))
+        self.a = a
 
-    def __call__(self, x_BTD, context: _Context, cache, *, causal: bool, implementation: str, taps: Taps):
+    def __call__(self, x_BTD, context: _Context, cache, *, kind: LayerKind, causal, implementation, taps: Taps):
+        a = self.a
         q_BTHh = project(x_BTD, self.q[...])
         k_BTKh = project(x_BTD, self.k[...])
         v_BTKh = project(x_BTD, self.v[...])
-        if self.qk_norm:
+        if a.attention_bias != "none":
+            q_BTHh, k_BTKh, v_BTKh = (
+                q_BTHh + self.q_bias[...], k_BTKh + self.k_bias[...], v_BTKh + self.v_bias[...]
+            )  # fmt: skip
+        if a.qk_norm != "none":
             q_BTHh, k_BTKh = self.q_norm(q_BTHh), self.k_norm(k_BTKh)
-        q_BTHh = apply_rope(q_BTHh, context.sin, context.cos)
-        k_BTKh = apply_rope(k_BTKh, context.sin, context.cos)
+        if kind.rope:
+            q_BTHh, k_BTKh = (apply_rope(x, *context.rope[kind]) for x in (q_BTHh, k_BTKh))
+        seen = None
         if cache is not None:
-            cache, (k_BTKh, v_BTKh) = _extend(cache, context, k_BTKh, v_BTKh)
+            cache, k_BTKh, v_BTKh, seen = cache.extended(kind, context, k_BTKh, v_BTKh)
         q_BTHh = constrain(q_BTHh, "batch", "sequence", "heads", None)
         k_BTKh = constrain(k_BTKh, "batch", "kv_sequence", "kv_heads", None)
         v_BTKh = constrain(v_BTKh, "batch", "kv_sequence", "kv_heads", None)
@@ -143,69 +154,77 @@ class Attention(nnx.Module):
             q_offset=context.q_offset,
             causal=causal,
             implementation=implementation,
+            scale=a.attention_scale,
+            window=kind.window,
+            soft_cap=a.attention_softcap,
+            seen=seen,
         )
         taps["heads"] = out_BTHh
-        return project(out_BTHh, self.o[...], inputs=2), cache
+        out_BTD = project(out_BTHh, self.o[...], inputs=2)
+        return out_BTD + self.o_bias[...] if a.attention_bias == "qkvo" else out_BTD, cache
 
 
-class _LayerCache(NamedTuple):
-    """The caches of all layers, `[L, B, K, S, h]`, and the layer that is at work on them.
-
-    Whole arrays go through the loop, so that a step writes its few tokens in place.
-    """
-
-    k: jax.Array
-    v: jax.Array
-    layer: jax.Array | int
-
-
-def _extend(cache: _LayerCache, context: _Context, k_BTKh, v_BTKh):
-    """Writes the new keys and values; returns the cache and all keys and values of the layer."""
-    start = (cache.layer, 0, 0, context.q_offset, 0)
-
-    def write(whole, new_BTKh):
-        return jax.lax.dynamic_update_slice(whole, new_BTKh.swapaxes(1, 2)[None].astype(whole.dtype), start)
-
-    k, v = write(cache.k, k_BTKh), write(cache.v, v_BTKh)
-    at_layer = [jax.lax.dynamic_index_in_dim(x, cache.layer, keepdims=False).swapaxes(1, 2) for x in (k, v)]
-    return _LayerCache(k, v, cache.layer), at_layer
+ACTIVATIONS = {"silu": nnx.silu, "gelu_tanh": functools.partial(nnx.gelu, approximate=True)}
 
 
 class MLP(nnx.Module):
-    """SwiGLU: down(silu(gate(x)) · up(x)) (arXiv:2002.05202, eq. 6)."""
+    """A gated MLP: down(act(gate(x)) · up(x)) (arXiv:2002.05202, eq. 6)."""
 
     def __init__(self, a: Architecture, r: Runtime, rngs: nnx.Rngs):
         self.gate = _normal(rngs, ("embed", "mlp"), a, r)
         self.up = _normal(rngs, ("embed", "mlp"), a, r)
         self.down = _normal(rngs, ("mlp", "embed"), a, r)
+        if a.mlp_bias:
+            self.gate_bias, self.up_bias = _zeros(("mlp",), a, r), _zeros(("mlp",), a, r)
+            self.down_bias = _zeros(("embed",), a, r)
+        self.a = a
 
     def __call__(self, x_BTD: jax.Array, taps: Taps) -> jax.Array:
         gate_BTF = project(x_BTD, self.gate[...])
         up_BTF = project(x_BTD, self.up[...])
-        hidden_BTF = constrain(nnx.silu(gate_BTF) * up_BTF, "batch", "sequence", "mlp")
+        if self.a.mlp_bias:
+            gate_BTF, up_BTF = gate_BTF + self.gate_bias[...], up_BTF + self.up_bias[...]
+        hidden_BTF = constrain(ACTIVATIONS[self.a.activation](gate_BTF) * up_BTF, "batch", "sequence", "mlp")
         taps |= {"gate": gate_BTF, "up": up_BTF, "hidden": hidden_BTF}
-        return project(hidden_BTF, self.down[...])
+        out_BTD = project(hidden_BTF, self.down[...])
+        return out_BTD + self.down_bias[...] if self.a.mlp_bias else out_BTD
 
 
 class Block(nnx.Module):
-    """Pre-norm residual block."""
+    """Attention and MLP, each added to the residual stream, with norms before or behind them or both."""
 
     def __init__(self, a: Architecture, r: Runtime, rngs: nnx.Rngs):
-        self.attention_norm = RMSNorm(a, r)
+        self.before, self.behind = a.norm_placement != "post", a.norm_placement != "pre"
+        if self.before:
+            self.attention_norm = RMSNorm(a, r)
         self.attention = Attention(a, r, rngs)
-        self.mlp_norm = RMSNorm(a, r)
+        if self.behind:
+            self.attention_post_norm = RMSNorm(a, r)
+        if self.before:
+            self.mlp_norm = RMSNorm(a, r)
         self.mlp = MLP(a, r, rngs)
+        if self.behind:
+            self.mlp_post_norm = RMSNorm(a, r)
+        self.multiplier = a.residual_multiplier
 
-    def __call__(self, x_BTD, context: _Context, cache, *, causal: bool, implementation: str, taps: Taps):
-        input_BTD, normed_BTD = x_BTD, self.attention_norm(x_BTD)
-        update, cache = self.attention(
-            normed_BTD, context, cache, causal=causal, implementation=implementation, taps=taps
+    def __call__(self, x_BTD, context: _Context, cache, *, kind: LayerKind, causal, implementation, taps: Taps):
+        input_BTD = x_BTD
+        normed_BTD = self.attention_norm(x_BTD) if self.before else x_BTD
+        update_BTD, cache = self.attention(
+            normed_BTD, context, cache, kind=kind, causal=causal, implementation=implementation, taps=taps
         )
-        x_BTD = constrain(x_BTD + update, "batch", "sequence", None)
-        mlp_normed_BTD = self.mlp_norm(x_BTD)
-        x_BTD = constrain(x_BTD + self.mlp(mlp_normed_BTD, taps), "batch", "sequence", None)
+        update_BTD = self.attention_post_norm(update_BTD) if self.behind else update_BTD
+        x_BTD = constrain(x_BTD + _times(update_BTD, self.multiplier), "batch", "sequence", None)
+        mlp_normed_BTD = self.mlp_norm(x_BTD) if self.before else x_BTD
+        update_BTD = self.mlp(mlp_normed_BTD, taps)
+        update_BTD = self.mlp_post_norm(update_BTD) if self.behind else update_BTD
+        x_BTD = constrain(x_BTD + _times(update_BTD, self.multiplier), "batch", "sequence", None)
         taps |= {"input": input_BTD, "attention_norm": normed_BTD, "mlp_norm": mlp_normed_BTD, "output": x_BTD}
         return x_BTD, cache
+
+
+def _times(x: jax.Array, factor: float) -> jax.Array:
+    return x if factor == 1.0 else x * jnp.asarray(factor, x.dtype)
 
 
 class Transformer(nnx.Module):
@@ -228,7 +247,9 @@ class Transformer(nnx.Module):
     def unembed(self, hidden: jax.Array) -> jax.Array:
         """Logits, float32 `[..., V]`, of hidden states `[..., D]`."""
         matrix = self.unembedding_matrix().astype(hidden.dtype)
-        return jnp.einsum("...D,VD->...V", hidden, matrix, preferred_element_type=jnp.float32)
+        logits = jnp.einsum("...D,VD->...V", hidden, matrix, preferred_element_type=jnp.float32)
+        cap = self.architecture.logits_softcap
+        return cap * jnp.tanh(logits / cap) if cap else logits
 
     @overload
     def __call__(
@@ -263,14 +284,15 @@ class Transformer(nnx.Module):
         observe: Observe | None = None,
         observe_layers: tuple[int, ...] | None = None,
     ) -> jax.Array | tuple[jax.Array, Any]:
-        """Hidden states after the final norm, `[B, T, D]` in the compute dtype.
+        """Hidden states after the final norm (times `logits_multiplier`), `[B, T, D]` in the compute dtype.
 
         Args:
           tokens_BT: int32 `[B, T]`.
           positions: int32 `[B, T]`, the RoPE position within the document; default 0 … T−1.
           segment_ids: int32 `[B, T]`; tokens see only their own segment. 0 marks padding.
           cache: with a cache the new keys and values are written to slots
-            `[length, length + T)`, and `(hidden, new cache)` is returned.
+            `[length, length + T)`, and `(hidden, new cache)` is returned. A row of it holds one text, and positions
+            count its tokens.
           causal: False lets every token of a segment see all of it (embedding models).
           implementation: resolved attention implementation, see `attention.choose`.
           observe: reduces each layer's `Taps` to what is kept of them; `(hidden, observations)` is then returned,
@@ -281,51 +303,54 @@ class Transformer(nnx.Module):
         offset = cache.length if cache is not None else 0
         if positions is None:
             positions = jnp.broadcast_to(offset + jnp.arange(T, dtype=jnp.int32), (B, T))
-        sin, cos = rope_tables(positions, self.architecture)
+        rope = {kind: rope_tables(positions, self.architecture, kind) for kind in self.architecture.period if kind.rope}
         if cache is None:
-            kv_segments = segment_ids
+            kv_segments, tokens = segment_ids, None
         else:
             segment_ids = jnp.ones((B, T), jnp.int32) if segment_ids is None else segment_ids
+            tokens = (cache.segment_ids > 0).sum(axis=1)
             kv_segments = jax.lax.dynamic_update_slice(cache.segment_ids, segment_ids, (0, offset))
-            cache = cache._replace(segment_ids=kv_segments)
-        context = _Context(sin, cos, segment_ids, kv_segments, offset)
+        context = _Context(positions, rope, segment_ids, kv_segments, offset, tokens)
         x_BTD = self._embed(tokens_BT)
         graph, weights = nnx.split(self.blocks)
         # Cast before the loop: under FSDP each layer is then gathered in the compute dtype.
         weights = jax.tree.map(lambda w: w.astype(x_BTD.dtype), weights)
 
-        def layer(carry, weights_and_index):
-            x_BTD, cached = carry
+        def layer(place: int, kind: LayerKind, carry, weights_and_index):
+            x_BTD, caches = carry
             layer_weights, index = weights_and_index
-            layer_cache = None if cached is None else _LayerCache(*cached, index)
+            layer_cache = None if caches is None else LayerCache(*caches[place], index // len(self.architecture.period))
             block = nnx.merge(graph, layer_weights)
             taps: Taps = {}
             x_BTD, layer_cache = block(
-                x_BTD, context, layer_cache, causal=causal, implementation=implementation, taps=taps
+                x_BTD, context, layer_cache, kind=kind, causal=causal, implementation=implementation, taps=taps
             )
-            seen = None if observe is None else observe(taps)
-            return (x_BTD, None if layer_cache is None else (layer_cache.k, layer_cache.v)), seen
+            if layer_cache is not None:
+                caches = (*caches[:place], (layer_cache.k, layer_cache.v), *caches[place + 1 :])
+            return (x_BTD, caches), None if observe is None else observe(taps)
 
-        carry = (x_BTD, None if cache is None else (cache.k, cache.v))
+        layers = [functools.partial(layer, place, kind) for place, kind in enumerate(self.architecture.period)]
+        carry = (x_BTD, None if cache is None else tuple(zip(cache.k, cache.v)))
         chosen = None if observe is None else observe_layers
-        (x_BTD, caches), seen = run_layers(layer, carry, weights, self.runtime, chosen)
-        hidden_BTD = self.final_norm(x_BTD)
+        (x_BTD, caches), seen = run_layers(layers, carry, weights, self.runtime, chosen)
+        hidden_BTD = _times(self.final_norm(x_BTD), self.architecture.logits_multiplier)
         if observe is not None:
             return hidden_BTD, seen
-        if cache is None:
+        if cache is None or kv_segments is None:
             return hidden_BTD
-        k, v = caches
-        return hidden_BTD, KVCache(k, v, cache.segment_ids, cache.length + T)
+        k, v = zip(*caches)
+        return hidden_BTD, KVCache(k, v, kv_segments, cache.length + T)
 
     def _embed(self, tokens_BT: jax.Array) -> jax.Array:
         x_BTD = look_up(self.embedding[...], tokens_BT).astype(self.runtime.compute_dtype)
+        x_BTD = _times(x_BTD, self.architecture.embedding_multiplier)
         # By way of tokens that are cut over data alone: GSPMD would else gather all states of all devices.
         x_BTD = constrain(x_BTD, "lookup_batch", "sequence", "embed")
         return constrain(x_BTD, "batch", "sequence", None)
 
 
 def init_params(architecture: Architecture, runtime: Runtime, key: jax.Array) -> Params:
-    """Fresh parameters: normal with `init_std` (Llama and Kanana: 0.02), norms 1."""
+    """Newly initialised parameters: normal with `init_std` (Llama and Kanana: 0.02), gains 1, biases 0."""
     state = nnx.split(Transformer(architecture, runtime, nnx.Rngs(params=key)))[1]
     return nnx.to_pure_dict(state)
 

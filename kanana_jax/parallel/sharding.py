@@ -23,7 +23,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "mlp": ("tensor",),
     "vocab": ("tensor",),
     "norm": (),
-    "head_norm": (),
+    "head_vector": (),
     "layers": (),
 }
 

@@ -213,6 +213,7 @@ class _Job:
                 ids_dtype=self.header["ids_dtype"],
                 log_probs_dtype=config.log_probs,
                 chunk=config.chunk,
+                soft_cap=self.model.architecture.logits_softcap,
             )
             tail_BT = jnp.clip(1 - jnp.exp(top.log_probs.astype(jnp.float32)).sum(axis=-1), 0.0, 1.0)
             return top, (tail_BT * batch.weights).sum(), batch.weights.sum()

@@ -169,6 +169,8 @@ def make_loss(
             rows.weights,
             config=config,
             chunk=chunk,
+            soft_cap=model.architecture.logits_softcap,
+            teacher_soft_cap=teacher.architecture.logits_softcap,
         )
         total, metrics = output.loss, {"divergence": output.divergence, "nll": output.nll}
         if states is not None:
@@ -195,6 +197,7 @@ def make_cached_loss(model: Model, *, config: DistillationConfig, chunk: int) ->
             rows.weights,
             config=config,
             chunk=chunk,
+            soft_cap=model.architecture.logits_softcap,
         )
         return LossOutput(output.loss, rows.weights.sum(), {"divergence": output.divergence, "nll": output.nll})
 

@@ -18,7 +18,10 @@ def make_loss(model: Model, *, z_loss: float, chunk: int) -> Loss:
     def loss(params: Params, batch: Rows[jax.Array], rng: jax.Array, others: None) -> LossOutput:
         del rng, others  # nothing is drawn, no other model is needed
         hidden_BTD, unembedding_VD = model(params, batch)
-        output = cross_entropy(hidden_BTD, unembedding_VD, batch.targets, batch.weights, z_loss=z_loss, chunk=chunk)
+        cap = model.architecture.logits_softcap
+        output = cross_entropy(
+            hidden_BTD, unembedding_VD, batch.targets, batch.weights, z_loss=z_loss, chunk=chunk, soft_cap=cap
+        )
         return LossOutput(output.loss, batch.weights.sum(), {"nll": output.nll, "z_loss": output.z_loss})
 
     return loss

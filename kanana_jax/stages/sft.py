@@ -31,7 +31,8 @@ def make_loss(model: Model, *, chunk: int) -> Loss:
     def loss(params: Params, batch: Rows[jax.Array], rng: jax.Array, others: None) -> LossOutput:
         del rng, others  # nothing is drawn, no other model is needed
         hidden_BTD, unembedding_VD = model(params, batch)
-        output = cross_entropy(hidden_BTD, unembedding_VD, batch.targets, batch.weights, chunk=chunk)
+        cap = model.architecture.logits_softcap
+        output = cross_entropy(hidden_BTD, unembedding_VD, batch.targets, batch.weights, chunk=chunk, soft_cap=cap)
         read = (batch.segment_ids > 0).sum().astype(batch.weights.dtype)
         return LossOutput(output.loss, batch.weights.sum(), {"nll": output.nll}, read)
 

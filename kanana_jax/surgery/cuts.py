@@ -21,7 +21,7 @@ from kanana_jax.models.transformer import Params, logical_axes
 from kanana_jax.parallel.sharding import tree_shardings
 
 Indices = tuple[int, ...]
-# A block's norms over the residual stream, in the order of `norm_scales`.
+# A block's norms of what reads the residual stream, in the order of `norm_scales`.
 NORMS = ("attention_norm", "mlp_norm")
 
 
@@ -58,6 +58,8 @@ class CutList:
             raise ValueError(f"layers must be in 0 … {a.num_layers - 1}: {self.layers}")
         if a.head_dim != b.head_dim or a.vocab_size != b.vocab_size:
             raise ValueError("surgery keeps head_dim and vocab_size")
+        if any(a.kinds[layer] != kind for layer, kind in zip(self.layers, b.kinds)):
+            raise ValueError("surgery keeps the kind of each layer, so layers move by whole periods of their pattern")
         if b.tied_embeddings < a.tied_embeddings:
             raise ValueError("tied embeddings cannot be untied")
         for name, kept, old, new in (
@@ -139,7 +141,7 @@ def cut_layer(cuts: CutList, index: int, layer: Params) -> Params:
         def leaf(axes: Axes, x):
             own = axes[1:]  # without `layers`
             x = _indexed(x, own, kept)
-            if "norm" in own:
+            if "norm" in own and name in NORMS:
                 return _times(x, scales[NORMS.index(name)])
             return _times(x, 0.0) if cuts.identity[index] and own[-1] == "embed" else x
 

@@ -208,9 +208,14 @@ def _sums(
     def magnitude(x):
         return jnp.abs(x.astype(jnp.float32))
 
-    def squares(normed_BTD, scale_D):
+    offset = 1.0 if model.architecture.norm_unit_offset else 0.0
+
+    def gain_of(scale):
+        gain = offset + scale.astype(jnp.float32)
+        return jnp.where(gain == 0, 1.0, gain)
+
+    def squares(normed_BTD, gain):
         """Squares of the normalised stream, summed over tokens; the gain is taken out."""
-        gain = jnp.where(scale_D == 0, 1.0, scale_D.astype(jnp.float32))
         return jnp.einsum("btd,bt->d", jnp.square(normed_BTD.astype(jnp.float32) / gain), weights_BT)
 
     def observe(taps):
@@ -235,19 +240,18 @@ def _sums(
         return seen
 
     (hidden_BTD, seen), _ = model(params, batch, observe=observe)
-    gains_L2D = jnp.stack(
-        [params["blocks"][name]["scale"].astype(jnp.float32) for name in ("attention_norm", "mlp_norm")], axis=1
-    )
-    raw_L2D = seen.pop("raw")
+    raw_L2D, gains_L2D = seen.pop("raw"), jnp.ones(())
+    if model.architecture.norm_placement != "post":
+        gains_L2D = jnp.stack([gain_of(params["blocks"][name]["scale"]) for name in ("attention_norm", "mlp_norm")], 1)
     if between:
         turned_LBTD = seen.pop("turned")
         weighted_LBTD = turned_LBTD * weights_BT[..., None].astype(turned_LBTD.dtype)
         seen["between"] = jnp.einsum("ibtd,jbtd->ij", weighted_LBTD, turned_LBTD, preferred_element_type=jnp.float32)
     return {
         **seen,
-        "squares": raw_L2D / jnp.square(jnp.where(gains_L2D == 0, 1.0, gains_L2D)),
+        "squares": raw_L2D / jnp.square(gains_L2D),
         "final": aggregate(magnitude(hidden_BTD)),
-        "final_squares": squares(hidden_BTD, params["final_norm"]["scale"]),
+        "final_squares": squares(hidden_BTD, gain_of(params["final_norm"]["scale"])),
         "tokens": weights_BT.sum(),
         "rows": rows_B.sum(),
     }
@@ -255,18 +259,20 @@ def _sums(
 
 def _losses_without(model: Model, gone: np.ndarray, params: Params, batch: Rows[jax.Array]) -> jax.Array:
     """Summed next-token losses of a batch without each block of `gone` `[P, 2]`, and with all layers, `[P + 1]`."""
-    places = jnp.arange(model.architecture.num_layers)
+    places, axes = jnp.arange(model.architecture.num_layers), model.logical_axes()["blocks"]
 
     def loss(block):
         # A layer whose outputs are zero adds nothing to the stream: it is as good as not there.
         stays = (places < block[0]) | (places >= block[1])
-        blocks = params["blocks"]
-        attention, mlp = blocks["attention"], blocks["mlp"]
-        o = attention["o"] * stays[:, None, None, None].astype(attention["o"].dtype)
-        down = mlp["down"] * stays[:, None, None].astype(mlp["down"].dtype)
-        blocks = {**blocks, "attention": {**attention, "o": o}, "mlp": {**mlp, "down": down}}
+
+        def silenced(axes, x):
+            writes = axes[-1] == "embed"
+            return x * stays.reshape(-1, *(1,) * (x.ndim - 1)).astype(x.dtype) if writes else x
+
+        blocks = jax.tree.map(silenced, axes, params["blocks"], is_leaf=lambda x: isinstance(x, tuple))
         hidden_BTD, unembedding_VD = model({**params, "blocks": blocks}, batch)
-        return cross_entropy(hidden_BTD, unembedding_VD, batch.targets, batch.weights).nll
+        cap = model.architecture.logits_softcap
+        return cross_entropy(hidden_BTD, unembedding_VD, batch.targets, batch.weights, soft_cap=cap).nll
 
     return jax.lax.map(loss, jnp.asarray(np.concatenate([gone, [(0, 0)]])))
 

@@ -44,7 +44,8 @@ def shape(before: Architecture, config: PruneConfig, key: str = "prune") -> Arch
       key: of the config's section, for messages.
 
     Raises:
-      ConfigError: nothing would change, a size would grow, or the heads do not divide into their groups.
+      ConfigError: nothing would change, a size would grow, the heads do not divide into their groups, or the layers
+        that stay would not follow the model's pattern.
     """
     sizes = {}
     for name in ("embed_dim", "mlp_dim", "num_heads", "num_kv_heads", "num_layers"):
@@ -62,6 +63,18 @@ def shape(before: Architecture, config: PruneConfig, key: str = "prune") -> Arch
         raise ConfigError(
             f"config '{key}.num_heads' is {sizes['num_heads']} over {sizes['num_kv_heads']} KV groups: that is "
             f"{per_group} per group, but the model has {before.group_size}"
+        )
+    gone, whole = before.num_layers - sizes["num_layers"], len(before.period)
+    if whole > 1 and gone and (gone % whole or config.layers == "scattered"):
+        raise ConfigError(
+            f"config '{key}.num_layers' is {sizes['num_layers']}: layers of this model differ in their attention and "
+            f"repeat every {whole}: take a multiple of {whole} of its {before.num_layers} away, with layers = "
+            "'contiguous' or 'last'"
+        )
+    if config.rescale_norms and before.norm_placement != "pre":
+        raise ConfigError(
+            f"config '{key}.rescale_norms': this model has norms behind attention and MLP, for which no rule is known: "
+            "set it to false"
         )
     if config.tie_embeddings and before.tied_embeddings:
         raise ConfigError(f"config '{key}.tie_embeddings': the embeddings are tied already: take it out")

@@ -109,10 +109,11 @@ class SearchConfig:
 
 def costs(a: Architecture, budget: Budget) -> dict[str, float]:
     """A model's costs, by the names of `BUDGETS`."""
-    cache = 2 * a.num_layers * a.num_kv_heads * a.head_dim * budget.context * budget.batch
+    cached = counts.cached_tokens(a, budget.context)
+    cache = 2 * a.num_kv_heads * a.head_dim * cached * budget.batch
     memory = budget.bytes_per_value * (counts.parameters(a) + cache)
     # A step attends to the whole context, where training sees half of it on average.
-    flops = 2.0 * counts.matmul_parameters(a) + 2 * counts.attention_flops_per_token(a, budget.context)
+    flops = 2.0 * counts.matmul_parameters(a) + 4.0 * a.num_heads * a.head_dim * cached
     # An embedding that is only looked up is not read.
     read = memory - (0 if a.tied_embeddings else budget.bytes_per_value * a.vocab_size * a.embed_dim)
     return {

@@ -33,7 +33,8 @@ def cut_list(before: Architecture, config: UpscaleConfig, key: str = "upscale") 
       key: of the config's section, for messages.
 
     Raises:
-      ConfigError: the result would not be deeper, or would be more than twice as deep (overlap, identity, neighbour).
+      ConfigError: the result would not be deeper, or would be more than twice as deep (overlap, identity, neighbour),
+        or its layers would not follow the model's pattern.
     """
     old, new = before.num_layers, config.num_layers
     if new <= old:
@@ -41,6 +42,13 @@ def cut_list(before: Architecture, config: UpscaleConfig, key: str = "upscale") 
     if config.method != "stack" and new > 2 * old:
         raise ConfigError(
             f"config '{key}.num_layers' is {new}: '{config.method}' reaches {2 * old} at most; do it in two steps"
+        )
+    whole = len(before.period)
+    broken = (new - old if config.method == "overlap" else old) % whole
+    if whole > 1 and (broken or config.method in ("identity", "neighbour")):
+        raise ConfigError(
+            f"config '{key}': layers of this model differ in their attention and repeat every {whole}: take method "
+            f"'overlap' and add a multiple of {whole} layers"
         )
     identity = [False] * new
     if config.method == "overlap":

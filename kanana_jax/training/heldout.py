@@ -82,7 +82,8 @@ def make_sums(
     @jax.jit
     def of_batch(params: Params, batch: Rows[jax.Array]) -> tuple[jax.Array, jax.Array]:
         hidden_BTD, unembedding_VD = model(params, batch)
-        output = cross_entropy(hidden_BTD, unembedding_VD, batch.targets, batch.weights, chunk=chunk)
+        cap = model.architecture.logits_softcap
+        output = cross_entropy(hidden_BTD, unembedding_VD, batch.targets, batch.weights, chunk=chunk, soft_cap=cap)
         by_source = functools.partial(jax.ops.segment_sum, segment_ids=batch.source, num_segments=count)
         return by_source(output.token_nll.sum(axis=1)), by_source(batch.weights.sum(axis=1))
 

@@ -44,7 +44,7 @@ def test_a_model_without_more_is_a_llama(a):
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_norms_of_queries_and_keys_make_a_qwen3(tmp_path, tied):
-    a = Architecture(**SHAPE, qk_norm=True, tied_embeddings=tied, rope_theta=1e6)
+    a = Architecture(**SHAPE, qk_norm="head", tied_embeddings=tied, rope_theta=1e6)
     written = _written(tmp_path / "a", a)
     config = json.loads((tmp_path / "a/config.json").read_text())
     assert (config["architectures"], config["model_type"], config["head_dim"]) == (["Qwen3ForCausalLM"], "qwen3", 8)
@@ -66,7 +66,7 @@ def test_norms_of_queries_and_keys_make_a_qwen3(tmp_path, tied):
     ],
 )
 def test_a_qwen3_that_we_could_not_compute_is_refused(change, told):
-    config = families.qwen3.to_config(Architecture(**SHAPE, qk_norm=True), "float32", SPECIAL)
+    config = families.qwen3.to_config(Architecture(**SHAPE, qk_norm="head"), "float32", SPECIAL)
     with pytest.raises(UserError, match=told) as caught:
         families.from_config(config | change, "config.json")
     assert "\n" not in str(caught.value)
@@ -74,7 +74,7 @@ def test_a_qwen3_that_we_could_not_compute_is_refused(change, told):
 
 def test_hashes_of_models_without_younger_parts_know_nothing_of_them():
     assert "qk_norm" not in LLAMAS["untied"].to_dict()
-    assert Architecture(**SHAPE, qk_norm=True).to_dict() == LLAMAS["untied"].to_dict() | {"qk_norm": True}
+    assert Architecture(**SHAPE, qk_norm="head").to_dict() == LLAMAS["untied"].to_dict() | {"qk_norm": "head"}
 
 
 def test_an_unknown_family_is_refused_by_name():

@@ -400,7 +400,7 @@ def test_defaults_are_those_of_the_family():
     }
     found = from_config(small, "x")
     assert (found.max_seq_len, found.norm_eps, found.num_kv_heads, found.head_dim) == (2048, 1e-6, 4, 4)
-    own = qwen3.to_config(Architecture(**SHAPE | dict(num_heads=64), qk_norm=True), "float32", {})
+    own = qwen3.to_config(Architecture(**SHAPE | dict(num_heads=64), qk_norm="head"), "float32", {})
     own = {k: v for k, v in own.items() if k not in ("max_position_embeddings", "num_key_value_heads", "head_dim")}
     found = from_config(own | dict(use_sliding_window=False, sliding_window=4096, max_window_layers=28), "x")
     assert (found.max_seq_len, found.num_kv_heads, found.head_dim) == (32768, 32, 128)

@@ -14,7 +14,7 @@ SHAPES = {
     "tiny": presets.tiny(4096),
     "untied": presets.tiny(1024, tied=False),
     "odd": Architecture(101, 18, 21, 5, 6, 3, 10),
-    "qk_norm": Architecture(101, 18, 21, 5, 6, 3, 10, qk_norm=True),
+    "qk_norm": Architecture(101, 18, 21, 5, 6, 3, 10, qk_norm="head"),
 }
 
 
@@ -26,7 +26,7 @@ def a(request) -> Architecture:
 def test_counts_are_the_closed_formulas(a):
     D, F, L, H, K, h, V = a.embed_dim, a.mlp_dim, a.num_layers, a.num_heads, a.num_kv_heads, a.head_dim, a.vocab_size
     matrices = D * h * (2 * H + 2 * K) + 3 * D * F
-    gains = 2 * D + (2 * h if a.qk_norm else 0)
+    gains = 2 * D + (2 * h if a.qk_norm == "head" else 0)
     assert counts.layer_parameters(a) == matrices + gains
     assert counts.embedding_parameters(a) == V * D * (1 if a.tied_embeddings else 2)
     assert counts.parameters(a) == L * (matrices + gains) + D + counts.embedding_parameters(a)
@@ -55,7 +55,7 @@ def test_names_give_each_parameters_shape(a):
 
 
 def test_every_name_has_a_size_and_a_place_on_the_mesh():
-    assert axes.SIZES.keys() <= RULES.keys() and axes.SIZES.keys() >= axes.GAINS
+    assert axes.SIZES.keys() <= RULES.keys() and axes.SIZES.keys() >= axes.VECTORS
     fields = {field.name for field in dataclasses.fields(Architecture)}
     assert set(axes.SIZES.values()) <= fields
 

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from kanana_jax.errors import ConfigError
-from kanana_jax.inference.prefix import empty_cache
 from kanana_jax.models import attention, counts, presets, transformer
 from kanana_jax.models.architecture import Architecture, Runtime
-from kanana_jax.models.model import Model
+from kanana_jax.models.cache import empty_cache
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.parallel.sharding import tree_shardings
 
@@ -149,7 +148,7 @@ def test_cached_logits_equal_uncached(params, scan):
     tokens, runtime = _tokens((2, 12)), Runtime(scan_layers=scan)
     want = _logits(params, tokens)
     model = transformer.bind(TINY, runtime, params)
-    cache = empty_cache(Model(TINY, runtime), 2, 16)
+    cache = empty_cache(TINY, 2, 16, runtime.compute_dtype)
     hidden, cache = model(tokens[:, :5], cache=cache)
     parts = [hidden]
     for t in range(5, 12):
@@ -209,7 +208,7 @@ def test_impossible_shapes_are_refused(change, word):
 
 def test_norms_of_queries_and_keys_cached_and_sharded():
     """A cache holds normalised keys; heads are cut over devices, their gains are not."""
-    a = dataclasses.replace(TINY, qk_norm=True, vocab_size=128)
+    a = dataclasses.replace(TINY, qk_norm="head", vocab_size=128)
     params = transformer.init_params(a, Runtime(), jax.random.key(0))
     for i, name in enumerate(("q_norm", "k_norm")):
         shape = params["blocks"]["attention"][name]["scale"].shape
@@ -226,7 +225,7 @@ def test_norms_of_queries_and_keys_cached_and_sharded():
     without = {**params, "blocks": {**params["blocks"], "attention": attention}}
     assert np.abs(want - _logits(without, tokens)).max() > 1e-3
     model = transformer.bind(a, Runtime(), params)
-    first, cache = model(tokens[:, :10], cache=empty_cache(Model(a), 8, 16))
+    first, cache = model(tokens[:, :10], cache=empty_cache(a, 8, 16, "float32"))
     second, _ = model(tokens[:, 10:], cache=cache)
     np.testing.assert_allclose(model.unembed(jnp.concatenate([first, second], 1)), want, atol=1e-5)
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))

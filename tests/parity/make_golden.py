@@ -27,7 +27,7 @@ CASES = {
     "tied": Architecture(**BASE, tied_embeddings=True),
     "llama3": Architecture(**BASE, rope_scaling=RopeScaling("llama3", 8.0, 32, 1.0, 4.0)),
     "yarn": Architecture(**BASE, rope_scaling=RopeScaling("yarn", 4.0, 32)),
-    "qwen3": Architecture(**BASE, qk_norm=True),
+    "qwen3": Architecture(**BASE, qk_norm="head"),
 }
 TOKENS = np.random.RandomState(0).randint(0, 61, (2, 40))
 

@@ -39,8 +39,8 @@ CASES = {
     "mha": Architecture(**{**BASE, "num_kv_heads": 6}),
     "llama3": Architecture(**BASE, rope_scaling=RopeScaling("llama3", 8.0, 64, 1.0, 4.0)),
     "yarn": Architecture(**BASE, rope_scaling=RopeScaling("yarn", 4.0, 64)),
-    "qwen3": Architecture(**BASE, qk_norm=True),
-    "qwen3_tied": Architecture(**BASE, qk_norm=True, tied_embeddings=True),
+    "qwen3": Architecture(**BASE, qk_norm="head"),
+    "qwen3_tied": Architecture(**BASE, qk_norm="head", tied_embeddings=True),
 }
 PRUNED = ["llama3", "qwen3"]
 

@@ -16,7 +16,7 @@ from kanana_jax.surgery.cuts import CutList, apply
 
 BEFORE = Architecture(
     vocab_size=64, embed_dim=24, mlp_dim=40, num_layers=5, num_heads=6, num_kv_heads=2, head_dim=8, init_std=0.2,
-    qk_norm=True,
+    qk_norm="head",
 )  # fmt: skip
 LAYERS = (0, 2, 4)
 HEADS = ((3, 5), (0, 2), (4, 5))
@@ -63,7 +63,7 @@ def test_gains_of_heads_stay_whole_and_the_rest_is_cut_as_without_them(tmp_path)
         np.testing.assert_array_equal(gain["scale"], params["blocks"]["attention"][name]["scale"][np.array(LAYERS)])
     attention = {k: v for k, v in params["blocks"]["attention"].items() if k not in gains}
     plain = {**params, "blocks": {**params["blocks"], "attention": attention}}
-    without = [dataclasses.replace(a, qk_norm=False) for a in (cuts.before, cuts.after)]
+    without = [dataclasses.replace(a, qk_norm="none") for a in (cuts.before, cuts.after)]
     llama = dataclasses.replace(cuts, before=without[0], after=without[1])
     jax.tree.map(np.testing.assert_array_equal, found, apply(llama, plain))
 

@@ -46,7 +46,7 @@ def test_adamw_with_independent_decay_against_numpy():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5), ours, params)
 
 
-@pytest.mark.parametrize("qk_norm", [False, True])
+@pytest.mark.parametrize("qk_norm", ["none", "head", "width"])
 def test_names_decide_what_decays(qk_norm):
     """Without gradients only decay moves a parameter."""
     a = Architecture(31, 16, 24, 2, 4, 2, 8, qk_norm=qk_norm)

@@ -31,7 +31,7 @@ def from_config(config: dict[str, Any], where: str) -> Architecture:
     """
     # Qwen3's defaults, whatever the width.
     defaults = {"head_dim": 128, "num_key_value_heads": 32, "max_position_embeddings": 32768}
-    return llama.read_config(Fields(config, where, defaults), qk_norm=True)
+    return llama.read_config(Fields(config, where, defaults), qk_norm="head")
 
 
 FAMILY = Family("qwen3", "Qwen3ForCausalLM", llama.outer_tensors, layer_tensors, to_config, from_config)
