@@ -158,9 +158,8 @@ def attend(
     B, _, H, h = q_BTHh.shape
     K = k_BSKh.shape[2]
     whole = all(axis_size(axis) == 1 for axis in ("data", "fsdp", "tensor")) and seen is None
-    softmax = functools.partial(_xla, blocks=blocks, triangular=triangular, scale=scale, soft_cap=soft_cap)
-    if triangular:
-        softmax = functools.partial(softmax, window=window)
+    shape: dict[str, Any] = {"blocks": blocks, "triangular": triangular, "window": window if triangular else 0}
+    softmax = functools.partial(_xla, scale=scale, soft_cap=soft_cap, **shape)
     if platform() != "cpu" or not whole or B * H * (T // blocks) * S <= XLA_LOGITS:
         return checkpoint_name(softmax(q_BTHh, k_BSKh, v_BSKh, masked), CONTEXT)
 

@@ -5,6 +5,7 @@ same devices under another mesh; or its log-probabilities come from a cache (`ca
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple
@@ -137,6 +138,8 @@ def make_loss(
     Args:
       hidden, matching: the term of hidden states and which states it compares; both or none.
     """
+    caps = {"soft_cap": model.architecture.logits_softcap, "teacher_soft_cap": teacher.architecture.logits_softcap}
+    taught = functools.partial(distillation, config=config, chunk=chunk, **caps)
 
     def loss(params: Params, batch: Rows[jax.Array] | TaughtRows[jax.Array], rng: jax.Array, others: Any) -> LossOutput:
         del rng  # nothing is drawn
@@ -160,18 +163,7 @@ def make_loss(
                 observe_layers=tuple(int(i) for i in layers),
             )
             states = hidden, states_NBTD, teacher_NBTD[place]
-        output = distillation(
-            hidden_BTD,
-            matrix_VD,
-            teacher_BTD,
-            teacher_VD,
-            rows.targets,
-            rows.weights,
-            config=config,
-            chunk=chunk,
-            soft_cap=model.architecture.logits_softcap,
-            teacher_soft_cap=teacher.architecture.logits_softcap,
-        )
+        output = taught(hidden_BTD, matrix_VD, teacher_BTD, teacher_VD, rows.targets, rows.weights)
         total, metrics = output.loss, {"divergence": output.divergence, "nll": output.nll}
         if states is not None:
             term, student_NBTD, teacher_NBTD = states
