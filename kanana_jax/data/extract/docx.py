@@ -32,14 +32,7 @@ def convert(data: bytes, name: str = "") -> Extracted:
     walker = _Walker(report, _notes(files, "footnote"), _notes(files, "endnote"), *_styles(files))
     body = next(office.below(office.parse(main, "word/document.xml"), "body"), None)
     blocks = [] if body is None else walker.blocks(body)
-    return office.document(blocks, _title(files), report)
-
-
-def _title(files: dict[str, bytes]) -> str | None:
-    if "docProps/core.xml" not in files:
-        return None
-    found = next(office.below(office.parse(files["docProps/core.xml"], "docProps/core.xml"), "title"), None)
-    return None if found is None else found.text
+    return office.document(blocks, office.title(files, "docProps/core.xml"), report)
 
 
 def _notes(files: dict[str, bytes], kind: str) -> dict[str, Element]:
@@ -74,23 +67,18 @@ def _styles(files: dict[str, bytes]) -> tuple[dict[str, int], set[str]]:
 
 
 @dataclasses.dataclass
-class _Walker:
+class _Walker(office.Walker):
     """A walk through a document's tree.
 
     Attributes:
       footnotes, endnotes: by the id that the text refers to them by.
       headings, lists: see `_styles`.
-      boxes: blocks of text boxes that stand in the paragraph that is being read.
-      cells: how many cells of tables the walk is in.
     """
 
-    report: Report
     footnotes: dict[str, Element]
     endnotes: dict[str, Element]
     headings: dict[str, int]
     lists: set[str]
-    boxes: list[str] = dataclasses.field(default_factory=list)
-    cells: int = 0
 
     def blocks(self, parent: Element) -> list[str]:
         """Paragraphs and tables, with what only wraps them left out."""
@@ -98,18 +86,15 @@ class _Walker:
         for child in parent:
             name = local(child)
             if name == "p":
-                found += self.paragraph(child)
+                found += self.styled(child)
             elif name == "tbl":
-                self.report.count("tables")
                 found.append(self.table(child))
             elif name not in _DROPPED:
                 found += self.blocks(child)
         return found
 
-    def paragraph(self, element: Element) -> list[str]:
-        outer, self.boxes = self.boxes, []
-        text = self.text(element).strip()
-        boxes, self.boxes = self.boxes, outer
+    def styled(self, element: Element) -> list[str]:
+        """A paragraph as its style has it."""
         properties = next((c for c in element if local(c) == "pPr"), None)
         style = level = None
         listed = False
@@ -120,11 +105,7 @@ class _Walker:
                 None if outline in (None, "9") else office.number(outline, 0) + 1
             )
             listed = style in self.lists or any(local(c) == "numPr" for c in properties)
-        if text and level:
-            text = f"{'#' * min(level, 6)} {' '.join(text.split())}"
-        elif text and listed:
-            text = f"- {text}"
-        return [text, *boxes]
+        return self.paragraph(element, level, listed)
 
     def text(self, element: Element) -> str:
         """The running text of a paragraph."""
@@ -140,25 +121,17 @@ class _Walker:
             elif name in _MARKS:
                 out.append("" if name == "br" and attribute(child, "type") in ("page", "column") else _MARKS[name])
             elif name in ("footnoteReference", "endnoteReference"):
-                out.append(self.note(child, self.footnotes if name[0] == "f" else self.endnotes))
+                out.append(self.referred(child, self.footnotes if name[0] == "f" else self.endnotes))
             elif name == "txbxContent":
                 self.report.count("text_boxes")
-                self.boxes += self.blocks(child)
+                self.waiting += self.blocks(child)
             elif name not in _DROPPED:
                 out.append(self.text(child))
         return "".join(out)
 
-    def note(self, reference: Element, notes: dict[str, Element]) -> str:
+    def referred(self, reference: Element, notes: dict[str, Element]) -> str:
         note = notes.pop(attribute(reference, "id") or "", None)  # once, also where notes refer to each other
-        text = "" if note is None else " ".join(" ".join(self.blocks(note)).split())
-        self.report.count("notes", bool(text))
-        return f" ({text})" if text else ""
-
-    def table(self, element: Element) -> str:
-        self.cells += 1
-        rows = self.rows(element)
-        self.cells -= 1
-        return office.table(rows, nested=self.cells > 0)
+        return "" if note is None else self.note(self.blocks(note))
 
     def rows(self, table: Element) -> list[list[Cell]]:
         """The cells of a table; of cells joined downwards only the first has text."""

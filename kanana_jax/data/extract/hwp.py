@@ -178,33 +178,22 @@ def _outline(payload: bytes) -> int:
 
 
 @dataclasses.dataclass
-class _Walker:
+class _Walker(office.Walker):
     """A walk through a section's records.
 
     Attributes:
       levels: outline level by paragraph shape.
-      waiting: tables and boxes that stand in the paragraph that is being read.
-      cells: how many cells of tables the walk is in.
     """
 
-    report: Report
     levels: list[int]
-    waiting: list[str] = dataclasses.field(default_factory=list)
-    cells: int = 0
 
     def blocks(self, nodes: list[Node]) -> list[str]:
         """The paragraphs among records, each followed by what it holds."""
-        return [block for node in nodes if node.tag == PARA_HEADER for block in self.paragraph(node)]
+        return [block for node in nodes if node.tag == PARA_HEADER for block in self.paragraph(node, self.level(node))]
 
-    def paragraph(self, node: Node) -> list[str]:
-        outer, self.waiting = self.waiting, []
-        text = self.text(node).strip()
-        waiting, self.waiting = self.waiting, outer
+    def level(self, node: Node) -> int:
         shape = int.from_bytes(node.payload[8:10], "little")
-        level = self.levels[shape] if shape < len(self.levels) else 0
-        if text and level:
-            text = f"{'#' * min(level, 6)} {' '.join(text.split())}"
-        return [text, *waiting]
+        return self.levels[shape] if shape < len(self.levels) else 0
 
     def text(self, node: Node) -> str:
         """A paragraph's characters, with its controls where they stand."""
@@ -240,13 +229,10 @@ class _Walker:
         if kind in _DROPPED:
             return ""
         if kind == b"tbl ":
-            self.report.count("tables")
             self.waiting.append(self.table(node))
             self.waiting += self.caption(node)
         elif kind in (b"fn  ", b"en  "):
-            note = " ".join(" ".join(self.listed(node)).split())
-            self.report.count("notes", bool(note))
-            return f" ({note})" if note else ""
+            return self.note(self.listed(node))
         elif kind == b"eqed":
             return self.equation(node)
         elif kind == b"tdut":  # a reading over characters
@@ -283,12 +269,6 @@ class _Walker:
                 break
             before.append(child)
         return self.blocks(before)
-
-    def table(self, node: Node) -> str:
-        self.cells += 1
-        rows = self.rows(node)
-        self.cells -= 1
-        return office.table(rows, nested=self.cells > 0)
 
     def rows(self, node: Node) -> list[list[Cell]]:
         """The cells of a table (§4.3.9.1), by the row and column that each list says."""

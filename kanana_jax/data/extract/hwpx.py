@@ -32,14 +32,7 @@ def convert(data: bytes, name: str = "") -> Extracted:
     )
     walker = _Walker(report, _headings(header))
     blocks = [block for _, part in sections for block in walker.blocks(office.parse(files[part], part))]
-    return office.document(blocks, _title(files), report)
-
-
-def _title(files: dict[str, bytes]) -> str | None:
-    if "Contents/content.hpf" not in files:
-        return None
-    found = next(office.below(office.parse(files["Contents/content.hpf"], "Contents/content.hpf"), "title"), None)
-    return None if found is None else found.text
+    return office.document(blocks, office.title(files, "Contents/content.hpf"), report)
 
 
 def _headings(header: Element | None) -> dict[str, int]:
@@ -53,38 +46,24 @@ def _headings(header: Element | None) -> dict[str, int]:
 
 
 @dataclasses.dataclass
-class _Walker:
+class _Walker(office.Walker):
     """A walk through a section's tree.
 
     Attributes:
       headings: see `_headings`.
-      waiting: tables and text boxes that stand in the paragraph that is being read.
-      cells: how many cells of tables the walk is in.
     """
 
-    report: Report
     headings: dict[str, int]
-    waiting: list[str] = dataclasses.field(default_factory=list)
-    cells: int = 0
 
     def blocks(self, parent: Element) -> list[str]:
         """The paragraphs below an element, each followed by what it holds."""
         found: list[str] = []
         for child in parent:
             if local(child) == "p":
-                found += self.paragraph(child)
+                found += self.paragraph(child, self.headings.get(attribute(child, "paraPrIDRef") or ""))
             elif local(child) not in _DROPPED:
                 found += self.blocks(child)
         return found
-
-    def paragraph(self, element: Element) -> list[str]:
-        outer, self.waiting = self.waiting, []
-        text = self.text(element).strip()
-        waiting, self.waiting = self.waiting, outer
-        level = self.headings.get(attribute(element, "paraPrIDRef") or "")
-        if text and level:
-            text = f"{'#' * min(level, 6)} {' '.join(text.split())}"
-        return [text, *waiting]
 
     def text(self, element: Element) -> str:
         """The running text of a paragraph."""
@@ -94,12 +73,9 @@ class _Walker:
             if name == "t":
                 out.append(self.marked(child))
             elif name == "tbl":
-                self.report.count("tables")
                 self.waiting.append(self.table(child))
             elif name in ("footNote", "endNote"):
-                note = " ".join(" ".join(self.blocks(child)).split())
-                self.report.count("notes", bool(note))
-                out.append(f" ({note})" if note else "")
+                out.append(self.note(self.blocks(child)))
             elif name == "equation":
                 script = next((s.text or "" for s in office.below(child, "script")), "")
                 self.report.count("formulas", bool(script.strip()))
@@ -126,12 +102,6 @@ class _Walker:
                 out.append(_MARKS.get(name, ""))
                 out.append(mark.tail or "")
         return "".join(out)
-
-    def table(self, element: Element) -> str:
-        self.cells += 1
-        rows = self.rows(element)
-        self.cells -= 1
-        return office.table(rows, nested=self.cells > 0)
 
     def rows(self, table: Element) -> list[list[Cell]]:
         rows = []

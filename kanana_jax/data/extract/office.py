@@ -1,6 +1,9 @@
-"""Shared parts of the office formats: XML parts of a zip, and document blocks as Markdown."""
+"""Shared parts of the office formats: XML parts of a zip, the walk through a document, its blocks as Markdown."""
 
+import abc
+import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 from xml.etree import ElementTree
 from xml.parsers import expat
 
@@ -82,11 +85,59 @@ def number(text: str | None, otherwise: int = 1) -> int:
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 5 else otherwise
 
 
-def table(rows: Sequence[Sequence[Cell]], nested: bool) -> str:
-    """A pipe table; one in a cell of another as running text."""
-    if nested:
-        return "; ".join(filter(None, (" ".join(cell.text for cell in row if cell.text) for row in rows)))
-    return markup.table(rows)
+def title(files: dict[str, bytes], part: str) -> str | None:
+    """What the first `title` of an XML part says."""
+    found = next(below(parse(files[part], part), "title"), None) if part in files else None
+    return None if found is None else found.text
+
+
+@dataclasses.dataclass
+class Walker(abc.ABC):
+    """A walk through a document; a format says how its paragraphs, lines and tables are found.
+
+    Attributes:
+      waiting: tables and boxes that stand in the paragraph that is being read, and follow it.
+      cells: how many cells of tables the walk is in.
+    """
+
+    report: Report
+    waiting: list[str] = dataclasses.field(default_factory=list, kw_only=True)
+    cells: int = dataclasses.field(default=0, kw_only=True)
+
+    @abc.abstractmethod
+    def text(self, node: Any) -> str:
+        """The running text of a paragraph."""
+
+    @abc.abstractmethod
+    def rows(self, node: Any) -> list[list[Cell]]:
+        """The cells of a table."""
+
+    def paragraph(self, node: Any, level: int | None, listed: bool = False) -> list[str]:
+        """A paragraph as heading, item or plain text, and what stands in it."""
+        outer, self.waiting = self.waiting, []
+        text = self.text(node).strip()
+        waiting, self.waiting = self.waiting, outer
+        if text and level:
+            text = f"{'#' * min(level, 6)} {' '.join(text.split())}"
+        elif text and listed:
+            text = f"- {text}"
+        return [text, *waiting]
+
+    def note(self, blocks: Sequence[str]) -> str:
+        """A footnote, in brackets where it is referred to."""
+        text = " ".join(" ".join(blocks).split())
+        self.report.count("notes", bool(text))
+        return f" ({text})" if text else ""
+
+    def table(self, node: Any) -> str:
+        """A pipe table; one in a cell of another as running text."""
+        self.report.count("tables")
+        self.cells += 1
+        rows = self.rows(node)
+        self.cells -= 1
+        if self.cells:
+            return "; ".join(filter(None, (" ".join(cell.text for cell in row if cell.text) for row in rows)))
+        return markup.table(rows)
 
 
 def document(blocks: list[str], title: str | None, report: Report) -> Extracted:
