@@ -5,25 +5,16 @@ import html
 import re
 from collections.abc import Callable, Iterator
 
-from kanana_jax.data.extract import encoding, markup
+from kanana_jax.data.extract import encoding, markup, rst, tags
 from kanana_jax.data.extract.markup import Extracted, Report, finish
 
 _FRONT_MATTER = re.compile(r"\s*(---|\+\+\+)[ \t]*\n")
-_TITLE = re.compile(r"^(?:title|sidebar_label)[ \t]*[:=][ \t]*(.+)$", re.MULTILINE)
+_TITLE = re.compile(r"^(?:title|sidebar_label)[ \t]*[:=][ \t]*(.+)((?:\n[ \t]+\S.*)*)", re.MULTILINE)
 _FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})")
 _COMMENT = re.compile(r"<!--")
 _CODE_SPAN = re.compile(r"(`+)")
-_ANCHOR = re.compile(r"<(a|span)\s[^<>]{0,300}>\s{0,3}</\1>", re.IGNORECASE)
-_HEADING_ID = re.compile(r"\{#[\w:.-]{1,100}\}\s{0,20}$")
-_ATTRIBUTES = re.compile(r"\{:?[ \t]?(?:\.[\w-]{1,40}[ \t]?){1,5}\}")
-_LAYOUT_TAG = re.compile(
-    r"</?(?:div|center|font|span|p|picture|source|img|br|details|summary|small|big|kbd|video|iframe|section|figure|"
-    r"figcaption|b|strong|i|em|u|ins|hr|nobr)\b(?:[^<>`]{0,1000})>",
-    re.IGNORECASE,
-)
-_BREAK = re.compile(r"<br[ \t]{0,3}/?>", re.IGNORECASE)
-_LINK_TAG = re.compile(r"<a\s[^<>]{0,500}>|</a>", re.IGNORECASE)
-_SCRIPT_TAG = re.compile(r"<(su[pb])>([^<>]{0,100})</su[pb]>", re.IGNORECASE)
+_HEADING_ID = re.compile(r"\{#[\w:.-]{1,100}(?:[ \t][.#][\w-]{1,40}){0,5}\}\s{0,20}$")
+_ATTRIBUTES = re.compile(r"\{:?[ \t]?(?:[.#][\w-]{1,40}[ \t]?){1,5}\}|\{:[ \t]?[a-z][\w-]{0,40}=[^{}\n]{0,300}\}")
 _EMBEDDED_IMAGE = re.compile(r"!\[([^\[\]\n]{0,300})\]\(data:[^()\s]{0,20000000}\)")
 _BADGE = re.compile(r"\[!\[[^\[\]\n]{0,200}\]\([^()\s]{0,500}\)\]\([^()\s]{0,500}\)")
 # DocFX, Hugo, Jekyll, mdBook and Sphinx-like macros of documentation sites.
@@ -32,7 +23,23 @@ _MACRO = re.compile(
     r"\{%[^{}%\n]{0,500}%\}|\{\{#\w{1,30}[^{}\n]{0,300}\}\}|\[\[_?TOC_?\]\]|^\[TOC\]$",
     re.IGNORECASE,
 )
-_CONTAINER = re.compile(r":{3,}(?!:)[ \t]*(?![ \t])(?:\{?[\w-]{0,30}\}?)[ \t]*(?![ \t])(.{0,200})$")
+_CONTAINER = re.compile(r"[ \t>]{0,40}:{3,40}(?!:)[ \t]{0,9}(?:\{?[\w-]{0,30}\}?)[ \t]{0,9}(?![ \t])(.{0,300})$")
+# Macros whose first word in quotes is what they show.
+_SHOWING = re.compile(
+    r"\{[{%][<%]?[ \t]{0,3}(?:tab|tabs|expand|details|summary|card|button)[ \t]{1,3}\"([^\"{}\n]{1,300})\""
+)
+_ABBREVIATION = re.compile(r"\*\[[^\[\]\n]{1,100}\]:[ \t]")
+_ADMONITION = re.compile(
+    r"([ \t]*)(?:!!!|\?\?\?\+?|===[!+]?)(?:[ \t]{1,9}([a-z][\w-]{0,30}))?(?:[ \t]{1,9}[a-z][\w-]{0,30}){0,3}"
+    r"(?:[ \t]{1,9}\"([^\"\n]{0,300})\")?[ \t]*$"
+)
+_DIRECTIVE = re.compile(r"[ \t]*(?:`{3,}|~{3,})\{([\w:-]{1,40})\}[ \t]*(.*)")
+_OPTION = re.compile(r"[ \t]*:[\w-]{1,40}:(?:[ \t]|$)")
+_SPECIAL = re.compile(r"[<{\[!&]")
+_ITEM = re.compile(r"[ \t]{0,3}(?:[*+-]|\d{1,9}[.)])[ \t]")
+_CODE = markup.words("code code-block code-cell sourcecode")
+_FURNITURE = markup.words("toctree contents tableofcontents index include eval-rst raw bibliography")
+_MAX_DEPTH = 20
 
 
 def convert(data: bytes, name: str = "") -> Extracted:
@@ -58,8 +65,10 @@ def split_front_matter(text: str) -> tuple[str, str | None]:
         return text, None
     found = _TITLE.search(block)
     title = found[1].strip() if found else ""
+    if found and (title[:1] in (">", "|") or not title):  # YAML's text over several lines
+        title = " ".join(found[2].split())
     if title[:1] in "'\"" and title[-1:] == title[:1]:
-        title = title[1:-1]
+        title = title[1:-1].replace("''", "'")
     return text[line_end + 1 :] if line_end >= 0 else "", _unescape(title) or None
 
 
@@ -68,17 +77,79 @@ def _unescape(text: str) -> str:
 
 
 def first_heading(text: str) -> str | None:
-    found = re.search(r"^#{1,2}[ \t]+(.+?)[ \t#]{0,20}$", text[:20_000], re.MULTILINE)
-    return found[1].replace("`", "").replace("**", "") if found else None
+    """The first heading of level one or two, underlined ones too."""
+    found = re.search(
+        r"^#{1,2}[ \t]+(.+?)[ \t#]{0,20}$|^(\S[^\n]{0,300})\n={2,100}[ \t]{0,20}$", text[:20_000], re.MULTILINE
+    )
+    return (found[1] or found[2]).replace("`", "").replace("**", "") if found else None
 
 
-def clean(text: str, report: Report, prose: Callable[[str, Report], str] | None = None) -> str:
+def clean(text: str, report: Report, prose: Callable[[str, Report], str] | None = None, depth: int = 0) -> str:
     """Markdown without furniture; `prose` changes further what is neither code block nor comment."""
-    prose = prose or (lambda part, report: part)
     parts = []
-    for is_code, part in blocks(text, report):
-        parts.append(part if is_code else _clean_prose(prose(part, report), report))
+    # Components stand indented, so that where they are no indentation means code.
+    in_list = prose is not None
+    for is_code, part in blocks(_admonitions(text), report):
+        if not is_code:
+            part = tags.blocks(prose(part, report) if prose else part, report)
+            part = _clean_prose(part, in_list, prose is not None, report)
+        elif (found := _DIRECTIVE.match(part)) is not None and depth < _MAX_DEPTH:
+            part = _directive(found, part, report, prose, depth)
+        parts.append(part)
+        in_list = True
     return "".join(parts)
+
+
+def _directive(
+    found: re.Match[str], part: str, report: Report, prose: Callable[[str, Report], str] | None, depth: int
+) -> str:
+    """MyST's directive, which looks like a code block: notes are text, code is code, furniture goes."""
+    name, argument = found[1].rsplit(":", 1)[-1], found[2].strip()
+    lines = part.rstrip("\n").split("\n")
+    closed = _FENCE.match(lines[-1]) is not None and len(lines) > 1
+    body = lines[1:-1] if closed else lines[1:]
+    start = 0
+    while start < len(body) and _OPTION.match(body[start]):
+        start += 1
+    if name in _FURNITURE:
+        report.name("directives_dropped", name)
+        return ""
+    if name in _CODE:
+        return markup.fenced("\n".join(body[start:]), argument if argument.isalnum() else "") + "\n"
+    if name == "math":
+        return markup.math("\n".join(body[start:]), display=True) + "\n"
+    if name not in rst.TITLES:
+        return part
+    label = "" if name == "figure" else f"{rst.TITLES[name]} {argument}".strip()
+    inner = clean("\n".join(body[start:]), report, prose, depth + 1)
+    return "\n\n".join(filter(str.strip, (label, inner))) + "\n"
+
+
+def _admonitions(text: str) -> str:
+    """Notes and tabs of MkDocs, whose text is indented: the title on a line of its own, the text not indented."""
+    if not any(mark in text for mark in ("!!!", "???", '=== "')):
+        return text
+    out: list[str] = []
+    open_at: list[int] = []
+    fence = ""
+    for line in text.split("\n"):
+        bare = line.lstrip(" \t")
+        indent = len(line) - len(bare)
+        while bare and open_at and indent < open_at[-1] + 4:
+            open_at.pop()
+            fence = ""
+        marks = _FENCE.match(line)
+        found = None if fence else _ADMONITION.match(line)
+        if marks is not None:
+            fence = marks[1] if not fence else "" if marks[1].startswith(fence) else fence
+        line = line[min(4 * len(open_at), indent) :]
+        if found is not None and (found[2] or found[3]) and len(open_at) < _MAX_DEPTH:
+            title = found[3] if found[3] is not None else found[2].capitalize()
+            out += [line[: len(line) - len(line.lstrip(" \t"))] + title, ""]
+            open_at.append(indent)
+        else:
+            out.append(line)
+    return "\n".join(out)
 
 
 def blocks(text: str, report: Report) -> Iterator[tuple[bool, str]]:
@@ -112,19 +183,42 @@ def blocks(text: str, report: Report) -> Iterator[tuple[bool, str]]:
     yield bool(fence), "".join(pieces) + text[start:]
 
 
-def _clean_prose(text: str, report: Report) -> str:
-    return "\n".join(_clean_line(line, report) for line in text.split("\n"))
+def _clean_prose(text: str, in_list: bool, no_indented_code: bool, report: Report) -> str:
+    out: list[str] = []
+    blank, code = True, False
+    for line in text.split("\n"):
+        if line.startswith(("    ", "\t")):
+            code = not no_indented_code and not in_list and (blank or code)
+        elif line.strip():
+            in_list = (line[0] in " *+-0123456789" and _ITEM.match(line) is not None) or (
+                in_list and (not blank or line[0] == " ")
+            )
+            code = False
+        out.append(line if code else _clean_line(line, report))
+        blank = not line.strip()
+    return "\n".join(out)
+
+
+def _shown(rest: str) -> str:
+    """What stands behind a container's name: `[title]`, `{title="…"}` or the title as it is."""
+    rest = rest.strip()
+    if rest.startswith("["):
+        inside, _, rest = rest[1:].partition("]")
+        return inside
+    if rest.startswith("{"):
+        return " ".join(tags.visible(rest))
+    return rest
 
 
 def _clean_line(line: str, report: Report) -> str:
-    if line.startswith(":::"):
-        container = _CONTAINER.match(line)
-        if container is not None:
-            return container[1]
-    if not any(c in line for c in "<{[!"):
+    if ":::" in line and (container := _CONTAINER.match(line)) is not None:
+        return _shown(container[1])
+    if _SPECIAL.search(line) is None:
         return line
+    if line.startswith("*[") and _ABBREVIATION.match(line):
+        return ""
     line = _EMBEDDED_IMAGE.sub(lambda m: report.count("images") or m[1], line)
-    line = _BADGE.sub("", line)
+    line = _BADGE.sub(lambda m: "" if tags.is_badge(m[0]) else m[0][1 : m[0].index(")") + 1], line)
     # Odd pieces are code spans, which stay as written.
     pieces = _CODE_SPAN.split(line)
     open_ticks = ""
@@ -137,17 +231,14 @@ def _clean_line(line: str, report: Report) -> str:
 
 
 def _clean_piece(piece: str, in_table: bool, report: Report) -> str:
-    piece, macros = _MACRO.subn("", piece)
-    report.count("macros_dropped", macros)
+    if "{" in piece or "[" in piece:
+        piece, macros = _MACRO.subn(_macro, piece)
+        report.count("macros_dropped", macros)
     if "{" in piece:
         piece = _ATTRIBUTES.sub("", piece)
-    if "<" not in piece:
-        return piece
-    piece, anchors = _ANCHOR.subn("", piece)
-    report.count("anchors_dropped", anchors)
-    piece = _BREAK.sub(" " if in_table else "\n", piece)
-    piece = _SCRIPT_TAG.sub(lambda m: (markup.superscript if m[1][2] in "pP" else markup.subscript)(m[2]), piece)
-    piece = _LINK_TAG.sub("", piece)
-    piece, tags = _LAYOUT_TAG.subn("", piece)
-    report.count("tags_dropped", tags)
-    return piece
+    return tags.inline(piece, in_table, report)
+
+
+def _macro(found: re.Match[str]) -> str:
+    positional = _SHOWING.match(found[0])
+    return positional[1] if positional else " ".join(tags.visible(found[0]))

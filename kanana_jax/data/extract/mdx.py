@@ -1,17 +1,26 @@
-"""MDX: Markdown with JSX. Imports, exports and component tags go; text and code stay."""
+"""MDX: Markdown with JSX. Imports, exports and tags go; text, code and the words that components show stay."""
 
 import re
 
-from kanana_jax.data.extract import encoding, markdown, markup
+from kanana_jax.data.extract import encoding, markdown, markup, tags
 from kanana_jax.data.extract.markup import Extracted, Report, finish
 
 _COMMENT = re.compile(r"\{/\*")
 _MODULE = re.compile(
-    r"^(?:import\s.{0,300}?\sfrom\s|import\s+[\"']|export\s+(?:default|const|let|var|function|async|class|\{|\*))"
+    r"^(?:import\s.{0,300}?\sfrom\s|import\s+[\"']|import\s{1,9}(?:[\w$]{1,60},\s{0,9})?\{[^{}\n]{0,300}$|export\s+(?:default|const|let|var|function|async|class|\{|\*))"
 )
-_TAG = re.compile(r"</?(?:[A-Z][\w.]{0,100}|>)")
+# Components, fragments, and HTML whose attributes are expressions.
+_TAG = re.compile(r"(?<!\\)</?(?:[A-Z][\w.]{0,100}|>|[a-z][\w.-]{0,60}(?=\s[^<>]{0,300}=\{))")
 _EXPRESSION = re.compile(r"^[ \t]*\{[^{}`\n]{1,500}\}[ \t]*$", re.MULTILINE)
+_OPEN_EXPRESSION = re.compile(r"[ \t]{0,40}\{[ \t]{0,9}(?:$|[A-Za-z_$][\w$.]{0,100}[ \t]{0,9}(?:\.map\(|\(|&&|\?))")
+_CODE_OR_NAME = re.compile(
+    r"(`{1,3})[^`\n]{1,500}\1|(?<![\\$\w}^_{])\{[A-Za-z_$][\w$]{0,60}(?:\.[A-Za-z_$][\w$]{0,60}){1,6}\}"
+)
+_TEMPLATE_CHILD = re.compile(r"(?<!=)\{\s{0,40}`([^`]{0,20000})`\s{0,40}\}")
+_TEXT_CHILD = re.compile(r">([^<>{}]{1,2000})</")
 _STRING_CHILD = re.compile(r"\{[ \t]*([\"'])([^\"'{}\n]{0,500})\1[ \t]*\}")
+# An export or an expression of more lines has forgotten its end.
+_MAX_LINES = 200
 # A tag longer than this has forgotten its end.
 _MAX_TAG = 20_000
 _MAX_FAILURES = 50
@@ -29,23 +38,55 @@ def _without_jsx(text: str, report: Report) -> str:
     text, comments = markup.without(text, _COMMENT, "*/}")
     report.count("comments_dropped", comments)
     text = _without_modules(text, report)
+    text = _TEMPLATE_CHILD.sub(lambda m: f"\n{markup.fenced(m[1])}\n" if "\n" in m[1].strip() else m[1].strip(), text)
     text = _without_tags(text, report)
     text = _STRING_CHILD.sub(r"\2", text)
-    text, expressions = _EXPRESSION.subn("", text)
+    text, expressions = _EXPRESSION.subn(lambda m: _children(m[0]), text)
     report.count("expressions_dropped", expressions)
-    return text
+    return _CODE_OR_NAME.sub(lambda m: m[0] if m[1] else "", text)
+
+
+def _children(code: str) -> str:
+    """The text between tags in an expression, which a page may show."""
+    return " ".join(" ".join(part.split()) for part in _TEXT_CHILD.findall(code) if tags.is_text(part))
 
 
 def _without_modules(text: str, report: Report) -> str:
-    """Drops `import …` and `export …` up to the next empty line."""
-    kept, inside = [], False
-    for line in text.split("\n"):
-        inside = bool(line.strip()) and (inside or _MODULE.match(line) is not None)
-        if inside:
-            report.count("imports_and_exports_dropped")
-        else:
-            kept.append(line)
+    """Drops `import …`, `export …` and expressions over lines, to where their brackets close or the next empty line."""
+    lines = text.split("\n")
+    kept, at = [], 0
+    while at < len(lines):
+        is_module = _MODULE.match(lines[at]) is not None
+        if not is_module and _OPEN_EXPRESSION.match(lines[at]) is None:
+            kept.append(lines[at])
+            at += 1
+            continue
+        end = _closed(lines, at)
+        if end is not None and is_module:
+            while end < len(lines) and lines[end].strip():
+                end += 1
+        if end is None and not is_module:
+            kept.append(lines[at])
+            end = at + 1
+        elif end is None:
+            end = next((i for i in range(at, len(lines)) if not lines[i].strip()), len(lines))
+        elif not is_module:
+            kept.append(_children("\n".join(lines[at:end])))
+            report.count("expressions_dropped")
+        report.count("imports_and_exports_dropped", end - at if is_module else 0)
+        at = end
     return "\n".join(kept)
+
+
+def _closed(lines: list[str], at: int) -> int | None:
+    """The index after the line on which all brackets opened since `at` are closed, if there is one."""
+    depth = 0
+    for i in range(at, min(len(lines), at + _MAX_LINES)):
+        line = lines[i]
+        depth += sum(line.count(c) for c in "([{") - sum(line.count(c) for c in ")]}")
+        if depth <= 0:
+            return i + 1
+    return None
 
 
 def _without_tags(text: str, report: Report) -> str:
@@ -58,12 +99,34 @@ def _without_tags(text: str, report: Report) -> str:
         seen = found.start()
         end = -1 if ticks % 2 else _tag_end(text, found.end(), _MAX_TAG if failures < _MAX_FAILURES else 200)
         failures += end < 0
-        out.append(text[at : found.end() if end < 0 else found.start()])
+        out.append(_shallow(text[at : found.end() if end < 0 else found.start()], at > 0))
         if end >= 0:
             report.count("tags_dropped")
+            out.append(_shown(text, found, end, out[-1]))
         at = seen = found.end() if end < 0 else end
-    out.append(text[at:])
+    out.append(_shallow(text[at:], at > 0))
     return "".join(out)
+
+
+def _shown(text: str, found: re.Match[str], end: int, before: str) -> str:
+    """The words that a tag shows; of a component on a line of its own as paragraphs."""
+    if text[found.start() + 1] in "/>" or not (words := tags.visible(text[found.end() : end - 1])):
+        return ""
+    indent = before[before.rfind("\n") + 1 :]
+    after = text[end : end + 1]
+    if indent.strip() or (not before.endswith(indent) or (before == indent and found.start() > len(indent))):
+        return " ".join(words) + ("" if not after or after.isspace() or text[end - 2] == "/" else " ")
+    indent = indent if len(indent) < 4 else ""
+    return f"\n\n{indent}".join(words) + ("" if not after else "\n" if after == "\n" else f"\n\n{indent}")
+
+
+def _shallow(text: str, in_component: bool) -> str:
+    """Text in a component without an indentation that would make it a code block."""
+    if not in_component or "\n    " not in text:
+        return text
+    first, *lines = text.split("\n")
+    indent = min((len(line) - len(line.lstrip(" ")) for line in lines if line.strip()), default=0)
+    return "\n".join([first, *(line[indent:] for line in lines)]) if indent >= 4 else text
 
 
 def _tag_end(text: str, at: int, longest: int) -> int:

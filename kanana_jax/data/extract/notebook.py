@@ -1,10 +1,10 @@
-"""Jupyter notebooks: text cells and code cells in order; outputs, licences and buttons go."""
+"""Jupyter notebooks: text cells, code cells and outputs in Markdown in order; other outputs, licences, buttons go."""
 
 import json
 import re
 from typing import Any
 
-from kanana_jax.data.extract import encoding, markdown, markup
+from kanana_jax.data.extract import encoding, markdown, markup, rst
 from kanana_jax.data.extract.markup import Extracted, Report, finish
 
 _LICENCE = re.compile(
@@ -15,6 +15,11 @@ _LICENCE = re.compile(
 _COPYRIGHT_LINE = re.compile(r"^[#\s*>]{0,10}(?:copyright|©|\(c\)).{0,200}$", re.IGNORECASE)
 _BUTTON_TABLE = re.compile(r"<table[^<>]{0,200}(?:notebook-buttons|tfo-|colab)[^<>]{0,200}>", re.IGNORECASE)
 _BUTTON = re.compile(r"<a[^<>]{0,500}(?:colab\.research|mybinder|kaggle\.com)[^<>]{0,500}>", re.IGNORECASE)
+# Types of raw cells that are Markdown, or reStructuredText.
+_RAW_MARKDOWN = markup.words("text/markdown text/x-markdown")
+_RAW_RST = markup.words("text/restructuredtext text/x-rst")
+# Longer outputs are data.
+_MAX_OUTPUT = 100_000
 _LANGUAGE = re.compile(r"[\w+#-]{1,20}")
 
 
@@ -56,13 +61,30 @@ def _language(notebook: dict[str, Any]) -> str:
     return "python"
 
 
+def _text(value: Any) -> str:
+    """A text, which notebooks also hold as a list of lines."""
+    value = "".join(s for s in value if isinstance(s, str)) if isinstance(value, list) else value
+    return value if isinstance(value, str) else ""
+
+
 def _cell(cell: dict[str, Any], language: str, report: Report) -> str:
-    source = cell.get("source", cell.get("input", ""))
-    source = "".join(s for s in source if isinstance(s, str)) if isinstance(source, list) else source
-    if not isinstance(source, str) or not source.strip():
+    source = encoding.clean(_text(cell.get("source", cell.get("input", ""))), report)
+    outputs = _list(cell.get("outputs"))
+    shown = [text for output in outputs if (text := _shown(output, report))]
+    report.count("outputs_dropped", len(outputs) - len(shown))
+    return "\n\n".join(filter(None, [_source(cell, source, language, report), *shown]))
+
+
+def _shown(output: Any, report: Report) -> str:
+    """An output's text where it is Markdown, as a program displays its prose."""
+    data = output.get("data") if isinstance(output, dict) else None
+    text = _text(data.get("text/markdown") if isinstance(data, dict) else None)
+    return markdown.clean(encoding.clean(text, report), report).strip("\n") if len(text) <= _MAX_OUTPUT else ""
+
+
+def _source(cell: dict[str, Any], source: str, language: str, report: Report) -> str:
+    if not source.strip():
         return ""
-    source = encoding.clean(source, report)
-    report.count("outputs_dropped", len(_list(cell.get("outputs"))))
     if _LICENCE.search(source[:3000]):
         report.count("licence_cells_dropped")
         return ""
@@ -72,7 +94,11 @@ def _cell(cell: dict[str, Any], language: str, report: Report) -> str:
     if kind == "heading":
         level = cell.get("level")
         return "#" * (level if isinstance(level, int) and 0 < level < 7 else 1) + " " + source.strip()
-    if kind != "markdown":
+    metadata = cell.get("metadata")
+    mime = metadata.get("format", metadata.get("raw_mimetype")) if isinstance(metadata, dict) else None
+    if kind == "raw" and isinstance(mime, str) and mime in _RAW_RST:
+        return rst.clean(source, report)
+    if kind != "markdown" and not (kind == "raw" and isinstance(mime, str) and mime in _RAW_MARKDOWN):
         report.count("raw_cells_dropped")
         return ""
     for opener, closer in ((_BUTTON_TABLE, "</table>"), (_BUTTON, "</a>")):

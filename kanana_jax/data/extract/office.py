@@ -105,11 +105,11 @@ class Walker(abc.ABC):
     cells: int = dataclasses.field(default=0, kw_only=True)
 
     @abc.abstractmethod
-    def text(self, node: Any) -> str:
+    def text(self, node: Any, /) -> str:
         """The running text of a paragraph."""
 
     @abc.abstractmethod
-    def rows(self, node: Any) -> list[list[Cell]]:
+    def rows(self, node: Any, /) -> list[list[Cell]]:
         """The cells of a table."""
 
     def paragraph(self, node: Any, level: int | None, listed: bool = False) -> list[str]:

@@ -5,6 +5,7 @@ keep it, others are counted.
 """
 
 import re
+import unicodedata
 
 from kanana_jax.data.extract import encoding, markup
 from kanana_jax.data.extract.markup import Cell, Extracted, Report, finish, words
@@ -13,6 +14,15 @@ _ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1{1,500}[ \t]*$")
 _DIRECTIVE = re.compile(r"([ \t]*)\.\. (?:\|[^|\n]{1,100}\| )?([\w:.+-]{1,60})::(?:[ \t]+(.*))?$")
 _COMMENT = re.compile(r"([ \t]*)\.\.(?:[ \t]|$)")
 _SUBSTITUTION = re.compile(r"^[ \t]*\.\. \|([^|\n]{1,100})\| replace::[ \t]*(.*)$", re.MULTILINE)
+_NOTE = re.compile(r"([ \t]*)\.\. \[([^\[\]\n]{1,100})\](?:[ \t]+(.*))?$")
+_NOTE_REFERENCE = re.compile(r"(\[[^\[\]\s]{1,100}\])_(?!\w)")
+_TARGET = re.compile(r"^[ \t]{0,40}\.\. _(?:`([^`\n]{1,200})`|([^:\n]{1,200})):(?:[ \t]|$)", re.MULTILINE)
+_SIMPLE_REFERENCE = re.compile(r"(?<![\w`\\])([^\W_](?:\w{0,60}[^\W_])?(?:[-.+:]\w{0,60}[^\W_]){0,5})(__?)(?![\w`])")
+_ANONYMOUS = re.compile(r"^(?:\.\. __:|__[ \t])", re.MULTILINE)
+_LINE_BLOCK = re.compile(r"[ \t]*\|(?:[ \t]+(?=\S)|[ \t]*$)(?!.*\|[ \t]*$)")
+_PICTURE = re.compile(
+    r"^[ \t]{0,40}\.\. \|([^|\n]{1,100})\| image::.{0,500}(?:\n[ \t]{1,40}:alt:[ \t]{1,9}(.{1,500}))?$", re.MULTILINE
+)
 _BARS = re.compile(r"\|[^|\n]{1,100}\|")
 _OPTION = re.compile(r"[ \t]*:([\w-]{1,40}):(?:[ \t]+(.*))?$")
 _FIELD = re.compile(
@@ -29,10 +39,11 @@ _SIMPLE_TABLE = re.compile(r"[ \t]*=+(?:[ \t]+=+)+[ \t]*$")
 _GRID = re.compile(r"[ \t]*\+[-=+]{3,}\+[ \t]*$")
 
 _CODE = words(
-    "code-block code sourcecode highlight literalinclude prompt doctest testcode testsetup ipython parsed-literal"
+    "code-block code sourcecode highlight literalinclude prompt doctest testcode testsetup ipython parsed-literal "
+    "productionlist"
 )
 _MATH = words("math")
-_TEXT = {"note": "Note", "warning": "Warning", "tip": "Tip", "caution": "Caution", "important": "Important",
+TITLES = {"note": "Note", "warning": "Warning", "tip": "Tip", "caution": "Caution", "important": "Important",
          "hint": "Hint", "danger": "Danger", "attention": "Attention", "error": "Error", "seealso": "See also",
          "todo": "", "admonition": "", "topic": "", "sidebar": "", "rubric": "", "centered": "", "container": "",
          "epigraph": "", "pull-quote": "", "compound": "", "details": "", "figure": "",
@@ -48,8 +59,19 @@ _OBJECTS = words(
     "automethod automodule "
     "autoexception program variable command"
 )
+# Roles whose text is prose.
+_SPOKEN = words(
+    "ref doc term abbr dfn emphasis strong menuselection numref index download title eq cite issue gh source any "
+)
 _TABLES = words("list-table csv-table table")
-_CONTENT = _OBJECTS | frozenset(_TEXT) | {"table"}
+# What has no text, or none of this document's. Other unknown directives are those of extensions: their text stays.
+_FURNITURE = words(
+    "toctree contents sectnum section-numbering include raw image index meta highlight default-role role class target "
+    "default-domain sectionauthor codeauthor moduleauthor tabularcolumns graphviz digraph graph inheritance-diagram "
+    "uml plantuml blockdiag seqdiag actdiag nwdiag mermaid plot jinja exec ifconfig bibliography replace unicode date "
+    "header footer title cssclass rst-class autosummary"
+)
+_CONTENT = _OBJECTS | frozenset(TITLES) | {"table"}
 _MAX_INDENT = 100
 # Deeper directives are read as if they stood beside each other.
 _MAX_DEPTH = 50
@@ -59,12 +81,43 @@ def convert(data: bytes, name: str = "") -> Extracted:
     """The text of a reStructuredText file."""
     report = Report()
     text = encoding.decode(data, report)
-    replacements = {f"|{found[1]}|": found[2] for found in _SUBSTITUTION.finditer(text)}
-    if replacements:
-        text = _BARS.sub(lambda found: replacements.get(found[0], found[0]), text)
-    body = "\n".join(_Document(text.expandtabs(8).split("\n"), report).render())
+    body = clean(text, report)
     heading = re.search(r"^#{1,2} (.+)$", body, re.MULTILINE)
     return finish(body, heading[1] if heading else None, report)
+
+
+def clean(text: str, report: Report) -> str:
+    """Markdown from reStructuredText."""
+    replacements = {f"|{found[1]}|": found[2] for found in _SUBSTITUTION.finditer(text)}
+    replacements |= {
+        f"|{found[1]}|": found[2] or "" for found in (_PICTURE.finditer(text) if "| image::" in text else ())
+    }
+    text = _references(text)
+    if replacements:
+        text = _BARS.sub(lambda found: replacements.get(found[0], found[0]), text)
+    return "\n".join(_Document(text.expandtabs(8).split("\n"), report).render())
+
+
+def _references(text: str) -> str:
+    """Text whose references by a bare name have lost their underscores, where the document has such targets."""
+    names = {" ".join((a or b).lower().split()) for a, b in (_TARGET.findall(text) if ".. _" in text else ())}
+    anonymous = "__" in text and _ANONYMOUS.search(text) is not None
+    if not names and not anonymous:
+        return text
+
+    def shown(found: re.Match[str]) -> str:
+        known = anonymous if found[2] == "__" else found[1].lower() in names
+        return found[1] if known else found[0]
+
+    lines = text.split("\n")
+    return "\n".join(
+        line
+        if "_" not in line or "``" in line or line.lstrip().startswith(".. _")
+        else ""
+        if line.startswith("__ ")
+        else _SIMPLE_REFERENCE.sub(shown, line)
+        for line in lines
+    )
 
 
 def inline(text: str) -> str:
@@ -79,6 +132,8 @@ def _inline(text: str) -> str:
     if "`" in text:
         text = _ROLE.sub(lambda m: _role(m[1], m[2]), text)
         text = _REFERENCE.sub(r"\1", _LINK.sub(r"\1", text))
+    if "]_" in text:
+        text = _NOTE_REFERENCE.sub(r"\1", text)
     # An escaped blank joins what stands around it.
     return _ESCAPE.sub(lambda m: "" if m[1].isspace() else m[1], text) if "\\" in text else text
 
@@ -90,13 +145,17 @@ def _role(role: str, text: str) -> str:
     shown = _TARGETED.fullmatch(text)
     if shown is not None and name not in ("code", "kbd", "file"):
         return shown[1]
-    if name in ("ref", "doc", "term", "abbr", "dfn", "emphasis", "strong", "menuselection", "guilabel", "numref", "sub",
-                "sup", "index", "title", "eq", "cite", "issue", "gh", "source", "any"):  # fmt: skip
+    if name in ("sup", "sub"):
+        return (markup.superscript if name == "sup" else markup.subscript)(text)
+    if name == "guilabel":
+        return text.replace("&&", "\0").replace("&", "").replace("\0", "&")
+    if name in _SPOKEN:
         return text.lstrip("!~")
     if name in ("pep", "rfc"):
         return f"{name.upper()} {text}"
     text = text.lstrip("!")
-    return f"`{text[1:].rsplit('.', 1)[-1] if text.startswith('~') else text}`"
+    text = text[1:].rsplit(".", 1)[-1] if text.startswith("~") else text
+    return f"`{text}`" if text.isascii() or name in ("code", "kbd", "file", "samp", "command", "option") else text
 
 
 class _Document:
@@ -126,6 +185,10 @@ class _Document:
         directive = _DIRECTIVE.match(line)
         if directive is not None:
             return self._directive(at, directive, out)
+        note = _NOTE.match(line) if ".. [" in line else None
+        if note is not None:  # its other lines follow as text
+            out += ["", self._prose(f"{note[1]}[{note[2]}] {note[3] or ''}")]
+            return at + 1
         if _COMMENT.match(line):
             end = self._block_end(at)
             self.report.count("comments_dropped")
@@ -144,8 +207,17 @@ class _Document:
             return at + 1
         if line.rstrip().endswith("::"):
             return self._literal(at, out)
+        bar = _LINE_BLOCK.match(line) if "|" in line else None
+        if bar is not None:
+            out.append(self._prose(" " * _indent(line) + line[bar.end() :]))
+            return at + 1
+        end = at + 1
+        # A role or link may go over lines.
+        while _opens(line) and end < min(len(self.lines), at + 6) and self.lines[end].strip():
+            line = f"{line.rstrip()} {self.lines[end].strip()}"
+            end += 1
         out.append(self._prose(line))
-        return at + 1
+        return end
 
     def _prose(self, line: str) -> str:
         """A line of text, with the indentation of directives taken off and that of lists left."""
@@ -196,11 +268,12 @@ class _Document:
         body = at + 1
         while body < len(self.lines) and _OPTION.match(self.lines[body]) is not None:
             body += 1
+        options = self.lines[at + 1 : body]
         end = at if name in _CONTENT else max(body, self._block_end(at))
         if name in _CODE:
             code = _dedented(self.lines[body:end])
             if block := markup.fenced(code, argument if re.fullmatch(r"[\w+#-]{1,20}", argument) else ""):
-                out += ["", block, ""]
+                out += ["", inline(_option(options, "caption")), "", block, ""]
                 self.report.count("code_blocks")
             self.report.count("includes_missing", name == "literalinclude")
             return end
@@ -210,19 +283,22 @@ class _Document:
             self.report.count("formulas")
             return end
         if name in _TABLES and name != "table":
-            rows = _list_table(self.lines[body:end]) if name == "list-table" else _csv_table(self.lines[body:end])
+            rows = (
+                _list_table(self.lines[body:end])
+                if name == "list-table"
+                else _csv_table([*filter(None, [_option(options, "header")]), *self.lines[body:end]])
+            )
             out += ["", inline(argument), "", markup.table(rows), ""]
             self.report.count("tables")
             return end
         if name in _CONTENT:
-            label = _TEXT.get(name, "")
+            label = TITLES.get(name, "")
             shown = f"`{argument}`" if name in _OBJECTS and argument else inline(argument)
-            if name == "figure":
+            if name in ("figure", "container", "only", "grid", "currentmodule", "program"):
                 shown = ""
-            if name == "only" or name in ("currentmodule", "program"):
-                shown = ""
+            version, _, change = shown.partition(" ")
             lead = (
-                f"{label} {shown}:"
+                f"{label} {version}: {change}".rstrip()
                 if name.startswith(("version", "deprec"))
                 else f"{label}: {shown}"
                 if label
@@ -232,8 +308,17 @@ class _Document:
             if len(self.dedent) < _MAX_DEPTH:
                 self.dedent.append(_indent(self.lines[at]))
             return body
-        self.report.name("directives_dropped", name)
-        return end
+        if name == "image" and (alt := _option(options, "alt")):
+            out += ["", self._prose(alt), ""]
+            return end
+        self.report.name("directives_dropped" if name in _FURNITURE else "directives_unknown", name)
+        if name in _FURNITURE or body >= end:
+            return end
+        # An argument that is words is a title; others are names of files and settings.
+        out += ["", inline(argument) if " " in argument or not argument.isascii() else "", ""]
+        if len(self.dedent) < _MAX_DEPTH:
+            self.dedent.append(_indent(self.lines[at]))
+        return body
 
     def _literal(self, at: int, out: list[str]) -> int:
         """A paragraph that ends in `::` and the code below it."""
@@ -266,7 +351,8 @@ class _Document:
         for line in self.lines[at + 1 : end]:
             if _SIMPLE_TABLE.match(line) or not line.strip(" -"):
                 continue
-            cells = [line[a:b].strip() for a, b in zip(starts, [*starts[1:], None])]
+            line = _wide(line)
+            cells = [line[a:b].replace("\0", "").strip() for a, b in zip(starts, [*starts[1:], None])]
             if rows and not cells[0]:  # a row that goes on
                 rows[-1] = [Cell(f"{old.text} {inline(new)}".strip()) for old, new in zip(rows[-1], cells)]
             else:
@@ -284,7 +370,7 @@ class _Document:
             if line.startswith("+"):
                 fresh = True
             else:
-                cells = [inline(cell.strip()) for cell in line.strip("|").split("|")]
+                cells = [inline(cell.strip()) if cell.strip("+-= ") else "" for cell in line.strip("|").split("|")]
                 if fresh or len(cells) != len(rows[-1]):
                     rows.append([Cell(cell) for cell in cells])
                 else:
@@ -296,8 +382,26 @@ class _Document:
         return end
 
 
+def _opens(line: str) -> bool:
+    """Whether inline markup of backticks is open at the line's end."""
+    return "`" in line and (line.count("``") % 2 == 1 or line.replace("``", "").count("`") % 2 == 1)
+
+
+def _wide(line: str) -> str:
+    """A line with a NUL behind each wide character, so that columns are those of a fixed-width font."""
+    if line.isascii():
+        return line
+    return "".join(f"{c}\0" if unicodedata.east_asian_width(c) in "WF" else c for c in line)
+
+
 def _indent(line: str) -> int:
     return len(line) - len(line.lstrip(" "))
+
+
+def _option(lines: list[str], name: str) -> str:
+    """The value of a directive's option, or nothing."""
+    found = (_OPTION.match(line) for line in lines)
+    return next((m[2] or "" for m in found if m is not None and m[1] == name), "")
 
 
 def _dedented(lines: list[str]) -> str:
@@ -325,7 +429,9 @@ def _csv_table(lines: list[str]) -> list[list[Cell]]:
 
     try:
         return [
-            [Cell(inline(cell.strip())) for cell in row] for row in csv.reader(line.strip() for line in lines) if row
+            [Cell(inline(cell.strip())) for cell in row]
+            for row in csv.reader((line.strip() for line in lines), skipinitialspace=True)
+            if row
         ]
     except csv.Error:
         return [[Cell(line.strip())] for line in lines if line.strip()]

@@ -47,7 +47,7 @@ def test_mdx():
         "```js\nimport React from 'react';\n<Foo />\n```\n"
     )
     result = run(source, "mdx")
-    assert result.text == "Hello `<Intro>` *x* str\n\n## H\n\n```js\nimport React from 'react';\n<Foo />\n```"
+    assert result.text == "Hello `<Intro>` *x* str\n\na > b\n\n## H\n\n```js\nimport React from 'react';\n<Foo />\n```"
     assert result.title == "T" and result.report["imports_and_exports_dropped"] == 4
 
 
