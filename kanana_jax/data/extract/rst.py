@@ -5,10 +5,10 @@ keep it, others are counted.
 """
 
 import re
-import unicodedata
+from collections.abc import Callable
 
-from kanana_jax.data.extract import encoding, markup
-from kanana_jax.data.extract.markup import Cell, Extracted, Report, finish, words
+from kanana_jax.data.extract import encoding, markup, rst_tables
+from kanana_jax.data.extract.markup import Extracted, Report, finish, words
 
 _ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1{1,500}[ \t]*$")
 _DIRECTIVE = re.compile(r"([ \t]*)\.\. (?:\|[^|\n]{1,100}\| )?([\w:.+-]{1,60})::(?:[ \t]+(.*))?$")
@@ -35,7 +35,6 @@ _REFERENCE = re.compile(r"`([^`\n]{1,500})`_{1,2}(?!\w)")
 _ESCAPE = re.compile(r"\\([\s*`|_\\:<>])")
 _TARGETED = re.compile(r"([^<>]{1,1000}?)\s{0,3}<[^<>]{1,1000}>$")
 _BULLET = re.compile(r"([ \t]*)(?:[*+•-]|#\.|\(?[\w#]{1,3}[.)])[ \t]")
-_SIMPLE_TABLE = re.compile(r"[ \t]*=+(?:[ \t]+=+)+[ \t]*$")
 _GRID = re.compile(r"[ \t]*\+[-=+]{3,}\+[ \t]*$")
 
 _CODE = words(
@@ -193,10 +192,10 @@ class _Document:
             end = self._block_end(at)
             self.report.count("comments_dropped")
             return end
-        if _SIMPLE_TABLE.match(line) and at + 1 < len(self.lines):
-            return self._simple_table(at, out)
+        if rst_tables.SIMPLE.match(line) and at + 1 < len(self.lines):
+            return self._table(rst_tables.simple, at, out)
         if _GRID.match(line):
-            return self._grid_table(at, out)
+            return self._table(rst_tables.grid, at, out)
         field = _FIELD.match(line)
         if field is not None:
             out.append(f"- {field[2]}{field[3]}: {inline(field[4])}")
@@ -284,9 +283,11 @@ class _Document:
             return end
         if name in _TABLES and name != "table":
             rows = (
-                _list_table(self.lines[body:end])
+                rst_tables.listed(self.lines[body:end], inline)
                 if name == "list-table"
-                else _csv_table([*filter(None, [_option(options, "header")]), *self.lines[body:end]])
+                else rst_tables.comma_separated(
+                    [*filter(None, [_option(options, "header")]), *self.lines[body:end]], inline
+                )
             )
             out += ["", inline(argument), "", markup.table(rows), ""]
             self.report.count("tables")
@@ -320,6 +321,12 @@ class _Document:
             self.dedent.append(_indent(self.lines[at]))
         return body
 
+    def _table(self, read: Callable, at: int, out: list[str]) -> int:
+        rows, end = read(self.lines, at, inline)
+        out += ["", markup.table(rows), ""]
+        self.report.count("tables")
+        return end
+
     def _literal(self, at: int, out: list[str]) -> int:
         """A paragraph that ends in `::` and the code below it."""
         line = self.lines[at].rstrip()
@@ -334,64 +341,10 @@ class _Document:
                 return end
         return at + 1
 
-    def _simple_table(self, at: int, out: list[str]) -> int:
-        """A table ruled by `====  ====`."""
-        starts = [m.start() for m in re.finditer(r"(?<!=)=", self.lines[at])]
-        end = at + 1
-        rules = 1
-        while end < len(self.lines) and rules < 3:
-            if _SIMPLE_TABLE.match(self.lines[end]):
-                rules += 1
-                if rules == 3 or end + 1 >= len(self.lines) or not self.lines[end + 1].strip():
-                    break
-            elif not self.lines[end].strip() and rules == 2 and not self.lines[end - 1].strip():
-                break
-            end += 1
-        rows: list[list[Cell]] = []
-        for line in self.lines[at + 1 : end]:
-            if _SIMPLE_TABLE.match(line) or not line.strip(" -"):
-                continue
-            line = _wide(line)
-            cells = [line[a:b].replace("\0", "").strip() for a, b in zip(starts, [*starts[1:], None])]
-            if rows and not cells[0]:  # a row that goes on
-                rows[-1] = [Cell(f"{old.text} {inline(new)}".strip()) for old, new in zip(rows[-1], cells)]
-            else:
-                rows.append([Cell(inline(cell)) for cell in cells])
-        out += ["", markup.table(rows), ""]
-        self.report.count("tables")
-        return end + 1
-
-    def _grid_table(self, at: int, out: list[str]) -> int:
-        end = at
-        rows: list[list[Cell]] = []
-        fresh = True
-        while end < len(self.lines) and self.lines[end].lstrip().startswith(("+", "|")):
-            line = self.lines[end].strip()
-            if line.startswith("+"):
-                fresh = True
-            else:
-                cells = [inline(cell.strip()) if cell.strip("+-= ") else "" for cell in line.strip("|").split("|")]
-                if fresh or len(cells) != len(rows[-1]):
-                    rows.append([Cell(cell) for cell in cells])
-                else:
-                    rows[-1] = [Cell(f"{old.text} {new}".strip()) for old, new in zip(rows[-1], cells)]
-                fresh = False
-            end += 1
-        out += ["", markup.table(rows), ""]
-        self.report.count("tables")
-        return end
-
 
 def _opens(line: str) -> bool:
     """Whether inline markup of backticks is open at the line's end."""
     return "`" in line and (line.count("``") % 2 == 1 or line.replace("``", "").count("`") % 2 == 1)
-
-
-def _wide(line: str) -> str:
-    """A line with a NUL behind each wide character, so that columns are those of a fixed-width font."""
-    if line.isascii():
-        return line
-    return "".join(f"{c}\0" if unicodedata.east_asian_width(c) in "WF" else c for c in line)
 
 
 def _indent(line: str) -> int:
@@ -407,31 +360,3 @@ def _option(lines: list[str], name: str) -> str:
 def _dedented(lines: list[str]) -> str:
     indent = min((_indent(line) for line in lines if line.strip()), default=0)
     return "\n".join(line[indent:] for line in lines).strip("\n")
-
-
-def _list_table(lines: list[str]) -> list[list[Cell]]:
-    rows: list[list[list[str]]] = []
-    for line in lines:
-        text = line.strip()
-        if text.startswith("* -"):
-            rows.append([[text[3:].strip()]])
-        elif text.startswith("- ") and rows:
-            rows[-1].append([text[2:].strip()])
-        elif text == "-" and rows:
-            rows[-1].append([""])
-        elif text and rows:
-            rows[-1][-1].append(text)
-    return [[Cell(inline(" ".join(cell))) for cell in row] for row in rows]
-
-
-def _csv_table(lines: list[str]) -> list[list[Cell]]:
-    import csv
-
-    try:
-        return [
-            [Cell(inline(cell.strip())) for cell in row]
-            for row in csv.reader((line.strip() for line in lines), skipinitialspace=True)
-            if row
-        ]
-    except csv.Error:
-        return [[Cell(line.strip())] for line in lines if line.strip()]
