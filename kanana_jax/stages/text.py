@@ -207,7 +207,9 @@ def train(
     if parent is not None and config.start not in shapes.stages:
         _sample_before(context, model, parent, folder / BEFORE, ends)
     ahead = context.ahead.get(name)
-    result = loop.train(task, config.train, shapes.mesh, folder, shapes.seed, ahead=ahead, more_writers=context.writers)
+    result = loop.train(
+        task, config.train, shapes.mesh, folder, shapes.seed, ahead=ahead, more_writers=context.writers
+    )
     with jax.set_mesh(shapes.mesh):
         samples = _samples(context, model, result.params, ends)
     if jax.process_index() == 0:

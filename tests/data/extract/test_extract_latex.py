@@ -207,8 +207,7 @@ TABLE = "\\begin{table}\\caption{Sizes.}\\begin{tabular}{l}3\\\\4\\end{tabular}\
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(
-    "before, after",
-    [("The wheel", "turns all day."), ("The wheel,", "an old one, turns."), ("水車は", "川の流れで回る。")],
+    "before, after", [("The wheel", "turns all day."), ("The wheel,", "an old one, turns."), ("水車は", "川の流れで回る。")]
 )
 def test_a_float_never_parts_a_sentence(floating, shown, before, after):
     """It follows the paragraph, whether it stands on lines of its own or inside one."""
@@ -237,17 +236,12 @@ def test_floats_at_the_border_of_a_paragraph_stay_there():
 
 def test_floats_around_an_equation_in_lists_quotes_and_notes():
     source = f"The speed is\n{FIGURE}\n\\[v = 1\\]\nwhere\n{TABLE}\n$v$ is slow.\n\nNext."
-    assert (
-        text(source)
-        == "The speed is\n\n$$v = 1$$\n\nwhere $v$ is slow.\n\nFigure 1: A mill.\n\nTable 1: Sizes.\n\n3\n4\n\nNext."
-    )
+    assert text(source) == "The speed is\n\n$$v = 1$$\n\nwhere $v$ is slow.\n\nFigure 1: A mill.\n\nTable 1: Sizes.\n\n3\n4\n\nNext."
     source = f"\\begin{{itemize}}\\item One\n{FIGURE}\nmill.\n{FIGURE}\n\\item Two.\\end{{itemize}} End."
     assert text(source) == "- One mill.\n\n  Figure 1: A mill.\n\n  Figure 2: A mill.\n- Two.\n\nEnd."
     assert text(f"\\begin{{quote}}a {FIGURE} b\\end{{quote}}") == "> a b\n>\n> Figure 1: A mill."
     assert text(f"a\\footnote{{b {FIGURE} c}} d") == "a (b c) d\n\nFigure 1: A mill."
-    assert (
-        text(f"Text\n{FIGURE}\n\\begin{{theorem}}T\\end{{theorem}}") == "Text\n\nFigure 1: A mill.\n\n**Theorem 1**. T"
-    )
+    assert text(f"Text\n{FIGURE}\n\\begin{{theorem}}T\\end{{theorem}}") == "Text\n\nFigure 1: A mill.\n\n**Theorem 1**. T"
 
 
 def test_many_floats_in_one_paragraph_take_linear_time():

@@ -157,19 +157,14 @@ def test_what_is_left_open_loses_nothing():
         ("{{citation needed span|the mill is old|date=May}}{{citation needed}}.", "the mill is old."),
         ("{{sortname|Ada|Mill}} {{sort|02|둘째}} {{abbr|WMO|World}}", "Ada Mill 둘째 WMO"),
         ("{{key press|Ctrl|Alt|Del}} {{script|Hebr|אב}} {{script/Hebrew|אב}}", "Ctrl+Alt+Del אב אב"),
-        (
-            "{{w|Water wheel|the wheel}} {{w|Mill}} {{vanchor|바퀴}} {{transl|ja|ISO|suisha}}",
-            "the wheel Mill 바퀴 suisha",
-        ),
+        ("{{w|Water wheel|the wheel}} {{w|Mill}} {{vanchor|바퀴}} {{transl|ja|ISO|suisha}}", "the wheel Mill 바퀴 suisha"),
         ("{{lang-en-GB|mill}} {{llang|ko|방아}} {{lang|de|a=b}}", "mill 방아 a=b"),
         ("{{nowrap|1=x=1}} {{작은 글씨|글}} {{안깨짐|한 줄}}", "x=1 글 한 줄"),
         ("{{formation|x}} 뒤 {{mainland mill|y}}", "뒤"),
     ],
 )
 def test_numbers_countries_and_marked_spans_stay_in_the_sentence(source, shown):
-    language = {"参": "日本語の文", "仮": "日本語の文", "要": "日本語の文", "p": "English text"}.get(
-        source[0], "한국어 글"
-    )
+    language = {"参": "日本語の文", "仮": "日本語の文", "要": "日本語の文", "p": "English text"}.get(source[0], "한국어 글")
     got = text(f"{language}.\n\n{source}")
     assert got == f"{language}.\n\n{shown}"
 
@@ -191,13 +186,6 @@ def test_arguments_of_any_length(name):
 def test_countries_have_a_name_in_each_language():
     for code, alias in (("KOR", "ROK"), ("DEU", "GER"), ("CHE", "SUI"), ("ZAF", "RSA"), ("SUN", "URS")):
         names = [countries.name_of(code, language) for language in countries.LANGUAGES]
-        assert (
-            names == [countries.name_of(alias, language) for language in countries.LANGUAGES] and len(set(names)) == 3
-        )
+        assert names == [countries.name_of(alias, language) for language in countries.LANGUAGES] and len(set(names)) == 3
     assert countries.name_of("QQQ", "ko") is None
-    assert [countries.language_of(t) for t in ("한국의 mill", "日本の mill", "the mill", "")] == [
-        "ko",
-        "ja",
-        "en",
-        "en",
-    ]
+    assert [countries.language_of(t) for t in ("한국의 mill", "日本の mill", "the mill", "")] == ["ko", "ja", "en", "en"]

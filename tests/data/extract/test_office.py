@@ -127,13 +127,7 @@ def _section() -> bytes:
     head = files.control(1, b"head", files.record(72, 2, bytes(16)) + files.paragraph(2, "머리말"))
     script = "x over 2".encode("utf-16-le")
     formula = files.control(1, b"eqed", files.record(88, 2, struct.pack("<IH", 0, len(script) // 2) + script))
-    box = files.control(
-        1,
-        b"gso ",
-        files.record(76, 2, bytes(8) + files.record(0, 0))
-        + files.record(72, 3, bytes(16))
-        + files.paragraph(3, "상자"),
-    )
+    box = files.control(1, b"gso ", files.record(76, 2, bytes(8) + files.record(0, 0)) + files.record(72, 3, bytes(16)) + files.paragraph(3, "상자"))
     return (
         files.paragraph(0, "제1장 총칙", shape=1)
         + files.paragraph(0, "앞\t뒤\n다음남음\x11.\x10", controls=note + head)
@@ -151,9 +145,7 @@ SHAPES = files.record(25, 0, struct.pack("<I", 0)) + files.record(25, 0, struct.
 
 @pytest.mark.parametrize("flags", [0, 1])
 def test_hangul(flags):
-    made = extract(
-        files.hwp(_section(), files.paragraph(0, "둘째 구역"), flags=flags, shapes=SHAPES), format_of("규정.hwp")
-    )
+    made = extract(files.hwp(_section(), files.paragraph(0, "둘째 구역"), flags=flags, shapes=SHAPES), format_of("규정.hwp"))
     assert made.text == HANGUL_TEXT
     assert (made.report["tables"], made.report["notes"], made.report["formulas"]) == (1, 1, 1)
 
@@ -161,9 +153,7 @@ def test_hangul(flags):
 def test_a_long_text_and_a_large_table():
     text = "가나다라 마바사 " * 3000
     table = b"".join(files.cell(2, c, r, files.paragraph(2, f"{r}-{c}")) for r in range(200) for c in range(20))
-    section = files.paragraph(0, text) + files.paragraph(
-        0, "\x0b", controls=files.control(1, b"tbl ", record_table(2) + table)
-    )
+    section = files.paragraph(0, text) + files.paragraph(0, "\x0b", controls=files.control(1, b"tbl ", record_table(2) + table))
     made = extract(files.hwp(section), "hwp").text
     assert made.startswith(text.strip()) and "| 199-0 | 199-1 |" in made
 
@@ -213,16 +203,11 @@ def test_a_bomb_in_a_section_is_refused():
 
 def test_records_are_read_as_they_were_written():
     draw = random.Random(0)
-    made = [
-        (draw.randrange(1024), draw.randrange(1024), draw.randbytes(draw.choice((0, 3, 4094, 4095, 4096, 9000))))
-        for _ in range(300)
-    ]
+    made = [(draw.randrange(1024), draw.randrange(1024), draw.randbytes(draw.choice((0, 3, 4094, 4095, 4096, 9000)))) for _ in range(300)]
     assert list(records(b"".join(files.record(*one) for one in made))) == made
 
 
-@pytest.mark.parametrize(
-    "format, data", [("docx", WORD), ("hwpx", HANGUL_X), ("hwp", files.hwp(_section(), flags=0, shapes=SHAPES))]
-)
+@pytest.mark.parametrize("format, data", [("docx", WORD), ("hwpx", HANGUL_X), ("hwp", files.hwp(_section(), flags=0, shapes=SHAPES))])
 def test_damaged_files_are_read_or_refused(format, data):
     draw = random.Random(1)
     for _ in range(300):
