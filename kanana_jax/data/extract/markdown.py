@@ -11,7 +11,6 @@ from kanana_jax.data.extract.markup import Extracted, Report, finish
 _FRONT_MATTER = re.compile(r"\s*(---|\+\+\+)[ \t]*\n")
 _TITLE = re.compile(r"^(?:title|sidebar_label)[ \t]*[:=][ \t]*(.+)((?:\n[ \t]+\S.*)*)", re.MULTILINE)
 _FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})")
-_COMMENT = re.compile(r"<!--")
 _CODE_SPAN = re.compile(r"(`+)")
 _HEADING_ID = re.compile(r"\{#[\w:.-]{1,100}(?:[ \t][.#][\w-]{1,40}){0,5}\}\s{0,20}$")
 _ATTRIBUTES = re.compile(r"\{:?[ \t]?(?:[.#][\w-]{1,40}[ \t]?){1,5}\}|\{:[ \t]?[a-z][\w-]{0,40}=[^{}\n]{0,300}\}")
@@ -156,19 +155,22 @@ def blocks(text: str, report: Report) -> Iterator[tuple[bool, str]]:
     """Code blocks and what is between them, without HTML comments; together the whole text."""
     fence, start, at = "", 0, 0
     pieces: list[str] = []
+    if not any(mark in text for mark in ("```", "~~~", "<!--")):
+        yield False, text
+        return
     while at <= len(text):
         end = text.find("\n", at)
         end = len(text) if end < 0 else end + 1
         line = text[at:end]
-        found = _FENCE.match(line)
+        found = _FENCE.match(line) if "```" in line or "~~~" in line else None
         if not fence:
             if found is not None and not (found[1][0] == "`" and "`" in line[found.end() :]):
                 pieces.append(text[start:at])
                 yield False, "".join(pieces)
                 pieces, fence, start = [], found[1], at
-            elif (comment := _COMMENT.search(line)) is not None and "`" not in line[: comment.start()]:
-                pieces.append(text[start : at + comment.start()])
-                close = text.find("-->", at + comment.start())
+            elif (comment := line.find("<!--")) >= 0 and "`" not in line[:comment]:
+                pieces.append(text[start : at + comment])
+                close = text.find("-->", at + comment)
                 report.count("comments_dropped")
                 end = len(text) if close < 0 else close + 3
                 start = end
@@ -184,18 +186,21 @@ def blocks(text: str, report: Report) -> Iterator[tuple[bool, str]]:
 
 
 def _clean_prose(text: str, in_list: bool, no_indented_code: bool, report: Report) -> str:
+    if _SPECIAL.search(text) is None and ":::" not in text:
+        return text
     out: list[str] = []
     blank, code = True, False
     for line in text.split("\n"):
+        is_empty = not line or line.isspace()
         if line.startswith(("    ", "\t")):
             code = not no_indented_code and not in_list and (blank or code)
-        elif line.strip():
+        elif not is_empty:
             in_list = (line[0] in " *+-0123456789" and _ITEM.match(line) is not None) or (
                 in_list and (not blank or line[0] == " ")
             )
             code = False
         out.append(line if code else _clean_line(line, report))
-        blank = not line.strip()
+        blank = is_empty
     return "\n".join(out)
 
 

@@ -10,15 +10,16 @@ _MODULE = re.compile(
     r"^(?:import\s.{0,300}?\sfrom\s|import\s+[\"']|import\s{1,9}(?:[\w$]{1,60},\s{0,9})?\{[^{}\n]{0,300}$|export\s+(?:default|const|let|var|function|async|class|\{|\*))"
 )
 # Components, fragments, and HTML whose attributes are expressions.
-_TAG = re.compile(r"(?<!\\)</?(?:[A-Z][\w.]{0,100}|>|[a-z][\w.-]{0,60}(?=\s[^<>]{0,300}=\{))")
+_TAG = re.compile(r"<(?<!\\<)/?(?:[A-Z][\w.]{0,100}|>|[a-z][\w.-]{0,60}(?=\s[^<>]{0,300}=\{))")
 _EXPRESSION = re.compile(r"^[ \t]*\{[^{}`\n]{1,500}\}[ \t]*$", re.MULTILINE)
 _OPEN_EXPRESSION = re.compile(r"[ \t]{0,40}\{[ \t]{0,9}(?:$|[A-Za-z_$][\w$.]{0,100}[ \t]{0,9}(?:\.map\(|\(|&&|\?))")
 _CODE_OR_NAME = re.compile(
     r"(`{1,3})[^`\n]{1,500}\1|(?<![\\$\w}^_{])\{[A-Za-z_$][\w$]{0,60}(?:\.[A-Za-z_$][\w$]{0,60}){1,6}\}"
 )
-_TEMPLATE_CHILD = re.compile(r"(?<!=)\{\s{0,40}`([^`]{0,20000})`\s{0,40}\}")
+_TEMPLATE_CHILD = re.compile(r"\{(?<!=\{)\s{0,40}`([^`]{0,20000})`\s{0,40}\}")
 _TEXT_CHILD = re.compile(r">([^<>{}]{1,2000})</")
 _STRING_CHILD = re.compile(r"\{[ \t]*([\"'])([^\"'{}\n]{0,500})\1[ \t]*\}")
+_NAME = re.compile(r"\{[A-Za-z_$][\w$]{0,60}\.")
 # An export or an expression of more lines has forgotten its end.
 _MAX_LINES = 200
 # A tag longer than this has forgotten its end.
@@ -41,9 +42,10 @@ def _without_jsx(text: str, report: Report) -> str:
     text = _TEMPLATE_CHILD.sub(lambda m: f"\n{markup.fenced(m[1])}\n" if "\n" in m[1].strip() else m[1].strip(), text)
     text = _without_tags(text, report)
     text = _STRING_CHILD.sub(r"\2", text)
-    text, expressions = _EXPRESSION.subn(lambda m: _children(m[0]), text)
-    report.count("expressions_dropped", expressions)
-    return _CODE_OR_NAME.sub(lambda m: m[0] if m[1] else "", text)
+    if "{" in text:
+        text, expressions = _EXPRESSION.subn(lambda m: _children(m[0]), text)
+        report.count("expressions_dropped", expressions)
+    return _CODE_OR_NAME.sub(lambda m: m[0] if m[1] else "", text) if _NAME.search(text) else text
 
 
 def _children(code: str) -> str:
@@ -53,11 +55,13 @@ def _children(code: str) -> str:
 
 def _without_modules(text: str, report: Report) -> str:
     """Drops `import …`, `export …` and expressions over lines, to where their brackets close or the next empty line."""
+    if not any(mark in text for mark in ("{", "import", "export")):
+        return text
     lines = text.split("\n")
     kept, at = [], 0
     while at < len(lines):
-        is_module = _MODULE.match(lines[at]) is not None
-        if not is_module and _OPEN_EXPRESSION.match(lines[at]) is None:
+        is_module = lines[at].startswith(("import", "export")) and _MODULE.match(lines[at]) is not None
+        if not is_module and ("{" not in lines[at] or _OPEN_EXPRESSION.match(lines[at]) is None):
             kept.append(lines[at])
             at += 1
             continue

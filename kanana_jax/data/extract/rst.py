@@ -179,34 +179,29 @@ class _Document:
 
     def _line(self, at: int, out: list[str]) -> int:
         line = self.lines[at]
+        mark = line.lstrip(" \t")[:1]
+        if not mark:
+            out.append("")
+            return at + 1
         if (after := self._heading(at, out)) is not None:
             return after
-        directive = _DIRECTIVE.match(line)
-        if directive is not None:
-            return self._directive(at, directive, out)
-        note = _NOTE.match(line) if ".. [" in line else None
-        if note is not None:  # its other lines follow as text
-            out += ["", self._prose(f"{note[1]}[{note[2]}] {note[3] or ''}")]
-            return at + 1
-        if _COMMENT.match(line):
-            end = self._block_end(at)
-            self.report.count("comments_dropped")
-            return end
-        if rst_tables.SIMPLE.match(line) and at + 1 < len(self.lines):
+        if mark == "." and (after := self._explicit(at, out)) is not None:
+            return after
+        if mark == "=" and rst_tables.SIMPLE.match(line) and at + 1 < len(self.lines):
             return self._table(rst_tables.simple, at, out)
-        if _GRID.match(line):
+        if mark == "+" and _GRID.match(line):
             return self._table(rst_tables.grid, at, out)
-        field = _FIELD.match(line)
+        field = _FIELD.match(line) if mark == ":" else None
         if field is not None:
             out.append(f"- {field[2]}{field[3]}: {inline(field[4])}")
             return at + 1
-        named = _NAMED.match(line)
+        named = _NAMED.match(line) if mark == ":" else None
         if named is not None:
             out.append(f"{named[1]}: {inline(named[2])}")
             return at + 1
         if line.rstrip().endswith("::"):
             return self._literal(at, out)
-        bar = _LINE_BLOCK.match(line) if "|" in line else None
+        bar = _LINE_BLOCK.match(line) if mark == "|" else None
         if bar is not None:
             out.append(self._prose(" " * _indent(line) + line[bar.end() :]))
             return at + 1
@@ -217,6 +212,19 @@ class _Document:
             end += 1
         out.append(self._prose(line))
         return end
+
+    def _explicit(self, at: int, out: list[str]) -> int | None:
+        """A directive, note or comment, which two dots open; the index after it."""
+        line = self.lines[at]
+        if (directive := _DIRECTIVE.match(line)) is not None:
+            return self._directive(at, directive, out)
+        if (note := _NOTE.match(line)) is not None:  # its other lines follow as text
+            out += ["", self._prose(f"{note[1]}[{note[2]}] {note[3] or ''}")]
+            return at + 1
+        if _COMMENT.match(line) is None:
+            return None
+        self.report.count("comments_dropped")
+        return self._block_end(at)
 
     def _prose(self, line: str) -> str:
         """A line of text, with the indentation of directives taken off and that of lists left."""

@@ -23,8 +23,8 @@ _STRING = re.compile(
 )
 _ADDRESS = re.compile(r"(?:https?:|[.]{0,2}/|#)\S*")
 _ANY_TAG = re.compile(r"<[^<>]{0,1000}>")
-_TAG = re.compile(r"(?<!\\)<(/?)([A-Za-z][A-Za-z0-9]{0,14})((?:[\s/](?=[\sA-Za-z_:@/>])[^<>`]{0,1000})?)>")
-_OVER_LINES = re.compile(r"(?<!\\)<[A-Za-z][A-Za-z0-9]{0,14}\s[^<>`\n]{0,1000}\n[^<>`]{0,1000}>")
+_TAG = re.compile(r"<(?<!\\<)(/?)([A-Za-z][A-Za-z0-9]{0,14})((?:[\s/](?=[\sA-Za-z_:@/>])[^<>`]{0,1000})?)>")
+_OVER_LINES = re.compile(r"<(?<!\\<)[A-Za-z][A-Za-z0-9]{0,14}\s[^<>`\n]{0,1000}\n[^<>`]{0,1000}>")
 _HIDDEN = re.compile(r"^[ \t]{0,20}<(script|style|svg)\b[^<>]{0,1000}>", re.IGNORECASE | re.MULTILINE)
 _TABLE = re.compile(r"^[ \t]{0,20}<table\b[^<>]{0,1000}>", re.IGNORECASE | re.MULTILINE)
 _TABLE_PART = re.compile(r"<(tr|t[dh])\b([^<>]{0,1000})>", re.IGNORECASE)
@@ -104,6 +104,9 @@ def blocks(text: str, report: Report) -> str:
     if "<" not in text:
         return text
     text = _OVER_LINES.sub(lambda m: " ".join(m[0].split("\n")), text)
+    lower = text.lower()
+    if not any(tag in lower for tag in ("<script", "<style", "<svg", "<table")):
+        return text
     out, at = [], 0
     while (found := _HIDDEN.search(text, at)) is not None:
         end = text.find(f"</{found[1]}>", found.end())
