@@ -2,9 +2,13 @@
 
 python benchmarks/extraction.py                                  (the fixtures of the tests)
 python benchmarks/extraction.py --raw RAW.jsonl.gz --reference TEXT.jsonl.gz --format markdown
+python benchmarks/extraction.py --rendered 'docs/**/*.rst' --format rst      (or RAW.jsonl.gz, for Markdown too)
 
 RAW has lines {"id", "raw"}; TEXT has {"id", "text"}, or {"meta": {"file"}, "text"} for parts of the raw
 document whose id ends in that file name. Peers run with their defaults.
+
+--rendered holds the words that a reader of our text sees (as markdown-it-py renders it, CommonMark with tables)
+against those of the page as docutils or markdown-it-py renders it.
 
 recall, precision: of the words, as multisets. order: the longest increasing run of positions of the
 five-word sequences that both texts have once, as a share of them. formulas, headings: share of those
@@ -14,6 +18,7 @@ of the reference that come back as they are. Commands of TeX are no words on eit
 import argparse
 import bisect
 import collections
+import glob
 import gzip
 import json
 import pathlib
@@ -151,13 +156,64 @@ def fixtures() -> dict[str, dict[str, dict[str, float]]]:
     return result
 
 
+def shown(markdown: str) -> str:
+    """The text of a page that markdown-it-py makes: without tags, addresses, scripts and comments."""
+    import lxml.html
+    from markdown_it import MarkdownIt
+
+    page = MarkdownIt("commonmark").enable("table").render(markdown)
+    root = lxml.html.document_fromstring(f"<html><body>{page}</body></html>")
+    return " ".join(root.xpath("//text()[not(ancestor::script or ancestor::style or parent::comment)]"))
+
+
+def rendered(data: bytes, format: str) -> str:
+    """The visible text of a page of reStructuredText or Markdown by a parser that is not ours."""
+    text = data.decode("utf-8")
+    if format == "markdown":
+        return shown(re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL))
+    from docutils import core, nodes
+
+    settings = {"report_level": 5, "halt_level": 6, "file_insertion_enabled": False, "raw_enabled": False}
+    tree = core.publish_doctree(text, settings_overrides=settings)
+    for node in list(tree.findall(lambda n: isinstance(n, (nodes.comment, nodes.system_message)))):
+        node.parent.remove(node)
+    return tree.astext()
+
+
+def visible(pattern: str, format: str, limit: int) -> dict[str, object]:
+    """Shares over all words of all pages: of the rendered words that ours has, of ours that the page has."""
+    from kanana_jax.data.extract import extract
+
+    if pattern.endswith((".jsonl", ".jsonl.gz")):
+        pages = [row["raw"].encode() for row in _rows(pattern)][:limit]
+    else:
+        pages = [pathlib.Path(name).read_bytes() for name in sorted(glob.glob(pattern, recursive=True))[:limit]]
+    wanted, ours, both = 0, 0, 0
+    missing: collections.Counter[str] = collections.Counter()
+    added: collections.Counter[str] = collections.Counter()
+    for page in pages:
+        want = collections.Counter(words(rendered(page, format)))
+        got = collections.Counter(words(shown(extract(page, format).text)))
+        wanted, ours, both = wanted + want.total(), ours + got.total(), both + (want & got).total()
+        missing, added = missing + (want - got), added + (got - want)
+    kept, foreign = both / max(1, wanted), 1 - both / max(1, ours)
+    result = {"documents": len(pages), "words": wanted, "kept": round(kept, 4), "foreign": round(foreign, 4)}
+    return result | {"missing": missing.most_common(20), "added": added.most_common(20)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raw", help="raw documents, .jsonl or .jsonl.gz")
     parser.add_argument("--reference", help="their texts, .jsonl or .jsonl.gz")
     parser.add_argument("--format", help="format of the raw documents")
     parser.add_argument("--limit", type=int, default=1000, help="documents at most")
+    parser.add_argument("--rendered", help="a pattern of files, or raw documents, to hold against a renderer")
     options = parser.parse_args()
+    if options.rendered:
+        if options.format not in ("markdown", "rst"):
+            parser.error("--rendered goes with --format markdown or rst")
+        print(json.dumps(visible(options.rendered, options.format, options.limit), ensure_ascii=False))
+        return
     given = [options.raw, options.reference, options.format]
     if any(given) and not all(given):
         parser.error("--raw, --reference and --format go together")
