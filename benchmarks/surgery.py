@@ -41,7 +41,7 @@ def make(folder: pathlib.Path, name: str) -> None:
             writer.record(index, tensor.name, tensors[tensor.name].nbytes)
         writer.write(index, tensors)
     writer.finish()
-    write_json(folder / "config.json", llama.to_config(a, "bfloat16", {"bos_token_id": 1, "eos_token_id": 2}))
+    write_json(folder / "config.json", llama.FAMILY.to_config(a, "bfloat16", {"bos_token_id": 1, "eos_token_id": 2}))
 
 
 def cut(folder: pathlib.Path, source: pathlib.Path, name: str) -> None:

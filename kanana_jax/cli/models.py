@@ -52,10 +52,20 @@ def add_verbs(verb: AddVerb) -> None:
     importer.add_argument("destination", type=place, metavar="OUT")
 
     exporter = verb(
-        "export", _export, "model -> plain Hugging Face folder", "example:\n  kanana export runs/tiny/stage2 exported"
+        "export",
+        _export,
+        "model -> plain Hugging Face folder",
+        "example:\n  kanana export runs/tiny/stage2 exported\n  kanana export runs/tiny/stage2 exported --as mistral",
     )
     exporter.add_argument("source", type=place, metavar="MODEL")
     exporter.add_argument("destination", type=place, metavar="HF_DIR")
+    exporter.add_argument(
+        "--as",
+        dest="family",
+        default="",
+        metavar="FAMILY",
+        help="model_type of the class, among those that compute the same function (default: the first of them)",
+    )
 
     for name, action, summary in (
         ("generate", _generate, "continue a prompt"),
@@ -173,7 +183,7 @@ def _export(options: argparse.Namespace, overrides: list[str], command: list[str
     from kanana_jax.interop import model_folder
 
     with locked(options.destination, folder=False):
-        model_folder.transfer(options.source, options.destination, keep_card=False)
+        model_folder.transfer(options.source, options.destination, keep_card=False, family_name=options.family)
     print(options.destination)
 
 

@@ -96,8 +96,8 @@ class Fields:
         return float(value)
 
     def flag(self, key: str) -> bool:
-        """A bool; missing and null are False."""
-        value = self.values.get(key)
+        """A bool; null is False, and a missing one too where `defaults` has none."""
+        value = self.values.get(key, self.defaults.get(key))
         if value is not None and type(value) is not bool:
             raise self.refusal(key, "true or false")
         return bool(value)

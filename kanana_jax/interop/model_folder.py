@@ -6,8 +6,10 @@ A stage's result can so be loaded by any tool of that world as it stands; ours r
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
+import logging
 import math
 import os
 import pathlib
@@ -26,7 +28,8 @@ from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import is_remote, place, scratch, sync, sync_tree, told, upload, upload_file, whole, write_json
 from kanana_jax.interop import families
 from kanana_jax.interop.card import CARD, Card, card, read_card
-from kanana_jax.interop.families.family import Special, Tensor
+from kanana_jax.interop.families.family import Family, Special, canonical
+from kanana_jax.interop.families.names import Tensor
 from kanana_jax.interop.foreign import read_object
 from kanana_jax.interop.safetensors import Writer
 from kanana_jax.interop.weights import NUMPY, Weights, at, put
@@ -35,6 +38,7 @@ from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.parallel import multihost
 from kanana_jax.parallel.sharding import tree_shardings
 
+log = logging.getLogger("kanana")
 # Of a folder in a bucket, what is written when everything else is there: readers look for the one or the other.
 LAST = ("config.json", CARD)
 
@@ -47,11 +51,13 @@ class ModelFolder:
       path: the folder that holds config.json.
       architecture: from config.json.
       card: model.json, or {} for a foreign folder.
+      family: whose names its tensors have.
     """
 
     path: pathlib.Path
     architecture: Architecture
     card: Card
+    family: Family
 
 
 def find(path: str | pathlib.Path) -> ModelFolder:
@@ -71,7 +77,8 @@ def find(path: str | pathlib.Path) -> ModelFolder:
     config = read_object(file)
     if "config" in config:
         raise UserError(f"{path} is a workdir, not a model: name one of its stages, as {path}/STAGE")
-    return ModelFolder(path, families.from_config(config, str(file)), read_card(path))
+    family, architecture = families.read(config, str(file))
+    return ModelFolder(path, architecture, read_card(path), family)
 
 
 def open_weights(folder: ModelFolder) -> Weights:
@@ -80,17 +87,20 @@ def open_weights(folder: ModelFolder) -> Weights:
     Raises:
       UserError: they are not those of its config.json (`Weights`), or model.json describes another model.
     """
-    weights = Weights(folder.path, folder.architecture)
+    weights = Weights(folder.path, folder.architecture, folder.family)
+    if weights.skipped:
+        log.warning("%s: %d tensors of parts other than the text model are left out", folder.path, weights.skipped)
     noted = folder.card.get("architecture")
     if noted is not None:
         try:
             before = Architecture.from_dict(noted)
         except ConfigError as error:
             raise UserError(f"{folder.path / CARD}: its architecture is none ({error}): restore the file") from error
+        found, before = canonical(folder.architecture), canonical(before)
         changed = [
-            f"{field.name} {getattr(folder.architecture, field.name)} and {getattr(before, field.name)}"
+            f"{field.name} {getattr(found, field.name)} and {getattr(before, field.name)}"
             for field in dataclasses.fields(Architecture)
-            if getattr(folder.architecture, field.name) != getattr(before, field.name)
+            if getattr(found, field.name) != getattr(before, field.name)
         ]
         if changed:
             raise UserError(
@@ -305,19 +315,29 @@ def _write_remote(
     multihost.barrier("model folder in place")
 
 
-def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool) -> ModelFolder:
+def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool, family_name: str = "") -> ModelFolder:
     """Streams a model from one folder to another, checking every tensor against the architecture.
 
     Import (`keep_card=True`) writes `model.json` beside the weights; export leaves it out. Memory is
     one layer.
 
+    Args:
+      family_name: of an export, the family (its `model_type`) whose class is written; default: the first that computes
+        the same function.
+
     Raises:
-      UserError: anything missing, truncated, or of another shape; `destination` is then untouched.
+      UserError: anything missing, truncated, or of another shape, or an export of a model that the class does not
+        compute; `destination` is then untouched.
     """
     found = find(source)
+    of = families.family_of if keep_card else functools.partial(families.export_family, name=family_name)
+    try:
+        family = of(found.architecture)
+    except UserError as error:
+        raise type(error)(f"{source}: {error}") from error
     if destination.exists() and any(destination.iterdir()):
         raise ConfigError(f"{destination} exists and is not empty: name another folder")
-    weights, family = open_weights(found), families.family_of(found.architecture)
+    weights = open_weights(found)
     with whole(destination, LAST) as partial:
         writer = Writer(partial, found.architecture.num_layers + 1)
         for index, group in enumerate(family.groups(found.architecture)):
@@ -331,7 +351,7 @@ def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool
         copy_tokenizer(found.path, partial)
         if keep_card:
             write_json(partial / CARD, found.card or _first_card(found, source))
-    return dataclasses.replace(found, path=destination)
+    return dataclasses.replace(found, path=destination, family=family)
 
 
 def _first_card(found: ModelFolder, source: pathlib.Path) -> Card:

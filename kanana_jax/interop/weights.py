@@ -9,8 +9,8 @@ import numpy as np
 
 from kanana_jax.errors import UserError
 from kanana_jax.files import stage_down
-from kanana_jax.interop import families
-from kanana_jax.interop.families.family import Tensor
+from kanana_jax.interop.families.family import Family
+from kanana_jax.interop.families.names import Tensor
 from kanana_jax.interop.foreign import plain
 from kanana_jax.interop.safetensors import DTYPES, Reader, is_weights
 from kanana_jax.models.architecture import Architecture
@@ -32,26 +32,30 @@ class Weights:
     A model that would compute other logits than `config.json` says is refused here, whatever reads the folder: tensors
     of quantised weights, their scales, biases, adapters, further layers, an output matrix that is tied and yet another.
 
+    Tensors are asked for as any family has them: the layout of a parameter is the same in all, its name may differ.
+
     Attributes:
       dtype: `float32`, `bfloat16` or `float16`: that which holds every tensor exactly.
+      skipped: how many tensors of other parts (a vision tower) are left alone.
 
     Raises:
       UserError: names the tensor.
     """
 
-    def __init__(self, path: pathlib.Path, architecture: Architecture):
-        self.path, self.architecture = path, architecture
-        self._family = families.family_of(architecture)
+    def __init__(self, path: pathlib.Path, architecture: Architecture, family: Family):
+        self.path, self.architecture, self._family = path, architecture, family
         if (path / "adapter_config.json").is_file():
             raise UserError(
                 f"{path} holds an adapter (adapter_config.json): merge it into the weights, or move it away"
             )
         self._reader = Reader(stage_down(path, is_weights))
-        entries = self._reader.entries
+        self._places = self._named()
+        self.skipped = len(self._reader.entries) - len(self._places)
+        entries = {name: self._reader.entries[place] for name, place in self._places.items()}
         # transformers ties the other way where the embedding is the one that is missing.
         self._swapped = architecture.tied_embeddings and _EMBEDDING not in entries and _OUTPUT in entries
         found = set()
-        for group in self._family.groups(architecture):  # however many there may be, the first that is missing ends it
+        for group in family.groups(architecture):  # however many there may be, the first that is missing ends it
             found |= {self._checked(tensor) for tensor in group}
         self._twice = architecture.tied_embeddings and not self._swapped and _OUTPUT in entries
         if self._twice and entries[_OUTPUT][1:3] != entries[_EMBEDDING][1:3]:
@@ -60,16 +64,29 @@ class Weights:
         foreign = sorted(name for name in entries.keys() - known if not _DERIVED.fullmatch(name))
         if foreign:
             raise UserError(
-                f"{path} holds the tensor {plain(foreign[0])}, which {self._family.class_name} has no place for, as "
+                f"{path} holds the tensor {plain(foreign[0])}, which {family.class_name} has no place for, as "
                 "config.json describes it"
             )
         kinds = {DTYPES[entries[name].dtype] for name in found}
         self.dtype = kinds.pop() if len(kinds) == 1 else "float32"
 
+    def _named(self) -> dict[str, str]:
+        """The family's names of the text model's tensors → those on disk."""
+        found: dict[str, str] = {}
+        for place in self._reader.entries:
+            if place.startswith(self._family.skipped):
+                continue
+            old, new = next((pair for pair in self._family.aliases if place.startswith(pair[0])), ("", ""))
+            name = new + place[len(old) :]
+            if name in found:
+                raise UserError(f"{self.path} holds both {plain(found[name])} and {plain(place)}: remove one")
+            found[name] = place
+        return found
+
     def _checked(self, tensor: Tensor) -> str:
         """The name under which a tensor lies in the files."""
         name = self._name(tensor)
-        entry = self._reader.entries.get(name)
+        entry = self._reader.entries.get(self._places.get(name, ""))
         if entry is None:
             raise UserError(f"{self.path} lacks the tensor {name} that its config.json asks for")
         if entry.shape != tensor.shape:
@@ -84,7 +101,8 @@ class Weights:
         return name
 
     def _name(self, tensor: Tensor) -> str:
-        return _OUTPUT if self._swapped and tensor.name == _EMBEDDING else tensor.name
+        name = self._family.name(tensor)
+        return _OUTPUT if self._swapped and name == _EMBEDDING else name
 
     def read(self, tensor: Tensor) -> np.ndarray:
         """A tensor in Hugging Face's layout.
@@ -92,9 +110,9 @@ class Weights:
         Raises:
           UserError: a file that was changed meanwhile, or an output matrix that is not the embedding it is tied to.
         """
-        value = self._reader.read(self._name(tensor))
+        value = self._reader.read(self._places[self._name(tensor)])
         if self._twice and tensor.name == _EMBEDDING:
-            other = self._reader.read(_OUTPUT)
+            other = self._reader.read(self._places[_OUTPUT])
             if not np.array_equal(value.view(np.uint8), other.view(np.uint8)):
                 raise self._tied_to_another()
         return value

@@ -147,7 +147,8 @@ class Architecture:
     @property
     def kinds(self) -> tuple[LayerKind, ...]:
         """The kind of every layer."""
-        return tuple(self.period[i % len(self.period)] for i in range(self.num_layers))
+        period = self.period
+        return tuple(period[i % len(period)] for i in range(self.num_layers))
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, but for younger ones at their default: hashes of a model are the same in every version."""

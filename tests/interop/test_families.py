@@ -37,9 +37,14 @@ def test_model_types_are_of_one_family_each():
     assert len(set(types)) == len(types)
 
 
-@pytest.mark.parametrize("a", [*LLAMAS.values(), presets.essence_8b(), presets.nano_2_1b()])
+@pytest.mark.parametrize("a", [*LLAMAS.values(), presets.essence_8b()])
 def test_a_model_without_more_is_a_llama(a):
     assert families.family_of(a).class_name == "LlamaForCausalLM"
+
+
+def test_a_width_that_is_no_multiple_of_its_heads_makes_a_mistral():
+    """The class of Llama refuses it, whatever its head_dim."""
+    assert families.family_of(presets.nano_2_1b()).class_name == "MistralForCausalLM"
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -60,13 +65,16 @@ def test_norms_of_queries_and_keys_make_a_qwen3(tmp_path, tied):
 @pytest.mark.parametrize(
     "change, told",
     [
-        (dict(attention_bias=True), "attention_bias = True is not supported"),
-        (dict(use_sliding_window=True, sliding_window=64), "use_sliding_window = True is not supported"),
-        (dict(layer_types=["full_attention", "sliding_attention"]), "'sliding_attention' is not supported"),
+        (dict(mlp_bias=True), "mlp_bias = True is not supported"),
+        (
+            dict(use_sliding_window=True, sliding_window=None, layer_types=["full_attention", "sliding_attention"]),
+            "sliding_window is null",
+        ),
+        (dict(layer_types=["full_attention", "sliding_attention"]), "use_sliding_window is false"),
     ],
 )
 def test_a_qwen3_that_we_could_not_compute_is_refused(change, told):
-    config = families.qwen3.to_config(Architecture(**SHAPE, qk_norm="head"), "float32", SPECIAL)
+    config = families.qwen3.FAMILY.to_config(Architecture(**SHAPE, qk_norm="head"), "float32", SPECIAL)
     with pytest.raises(UserError, match=told) as caught:
         families.from_config(config | change, "config.json")
     assert "\n" not in str(caught.value)

@@ -40,7 +40,7 @@ def tensors(a=A, dtype=np.float32):
 def put(folder, config=None, weights=None, a=A):
     """A folder as transformers writes it: config.json and one file."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(llama.to_config(a, "float32", {}) | (config or {})))
+    (folder / "config.json").write_text(json.dumps(llama.FAMILY.to_config(a, "float32", {}) | (config or {})))
     save_file(tensors(a) if weights is None else weights, str(folder / "model.safetensors"))
     return folder
 
@@ -369,7 +369,7 @@ def test_mixed_precision_is_cut_in_the_dtype_that_holds_both(tmp_path):
 
 def test_rope_of_all_spellings_is_one():
     """transformers 4 and 5, ints and floats, DeepSeek's weights of the temperature (arXiv:2405.04434, §2.1.4)."""
-    plain = {k: v for k, v in llama.to_config(A, "float32", {}).items() if not k.startswith("rope")}
+    plain = {k: v for k, v in llama.FAMILY.to_config(A, "float32", {}).items() if not k.startswith("rope")}
     scaled = Architecture(**SHAPE, rope_scaling=RopeScaling("llama3", 8.0, 32, 1.0, 4.0))
     whole = {k: int(v) for k, v in LLAMA3.items()}
     for rope in (
@@ -395,12 +395,12 @@ def test_rope_of_all_spellings_is_one():
 def test_defaults_are_those_of_the_family():
     small = {
         k: v
-        for k, v in llama.to_config(A, "float32", {}).items()
+        for k, v in llama.FAMILY.to_config(A, "float32", {}).items()
         if k not in ("max_position_embeddings", "rms_norm_eps", "num_key_value_heads", "head_dim")
     }
     found = from_config(small, "x")
     assert (found.max_seq_len, found.norm_eps, found.num_kv_heads, found.head_dim) == (2048, 1e-6, 4, 4)
-    own = qwen3.to_config(Architecture(**SHAPE | dict(num_heads=64), qk_norm="head"), "float32", {})
+    own = qwen3.FAMILY.to_config(Architecture(**SHAPE | dict(num_heads=64), qk_norm="head"), "float32", {})
     own = {k: v for k, v in own.items() if k not in ("max_position_embeddings", "num_key_value_heads", "head_dim")}
     found = from_config(own | dict(use_sliding_window=False, sliding_window=4096, max_window_layers=28), "x")
     assert (found.max_seq_len, found.num_kv_heads, found.head_dim) == (32768, 32, 128)

@@ -3,35 +3,80 @@
 import functools
 from typing import Any
 
-from kanana_jax.errors import UserError
-from kanana_jax.interop.families import llama, qwen3
+from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.interop.families import (
+    exaone4,
+    gemma2,
+    gemma3,
+    hyperclovax,
+    kanana2,
+    llama,
+    mistral,
+    olmo2,
+    olmo3,
+    own,
+    qwen2,
+    qwen3,
+    smollm3,
+)
 from kanana_jax.interop.families.family import Family
-from kanana_jax.interop.foreign import short
+from kanana_jax.interop.foreign import Fields, short
 from kanana_jax.models.architecture import Architecture
-from kanana_jax.models.transformer import axes_by_path
 
+# Where several compute the same function, the first is that which a model is written as.
 FAMILIES = (
     llama.FAMILY,
+    mistral.FAMILY,
+    qwen2.FAMILY,
     qwen3.FAMILY,
-)  # fmt: skip
+    smollm3.FAMILY,
+    olmo2.FAMILY,
+    olmo3.FAMILY,
+    exaone4.FAMILY,
+    gemma2.FAMILY,
+    gemma3.TEXT,
+    gemma3.FAMILY,
+    hyperclovax.FAMILY,
+    kanana2.FAMILY,
+    kanana2.MELLUM,
+    own.FAMILY,
+)
 
 
 @functools.cache
 def family_of(a: Architecture) -> Family:
-    """The first family that has a name for each parameter of the model, and for nothing else.
+    """The first family whose class computes the same function; our own, if there is no other."""
+    return next(family for family in FAMILIES if not family.inner and not family.lacks(a))
+
+
+def export_family(a: Architecture, name: str = "") -> Family:
+    """The family of a folder for other tools: that of a name, else the first that computes the same function.
 
     Raises:
-      UserError: there is none.
+      ConfigError: no family has the name.
+      UserError: the class of that name, or any class, lacks what the model has.
     """
-    wanted = axes_by_path(a).keys()
-    for family in FAMILIES:
-        if wanted == {tensor.path for tensor in (*family.outer_tensors(a), *family.layer_tensors(a, 0))}:
-            return family
-    raise UserError(f"no family of Hugging Face models has names for just the parameters of {a}")
+    public = {family.model_type: family for family in FAMILIES if not family.inner and family is not own.FAMILY}
+    fitting = [key for key, family in public.items() if not family.lacks(a)]
+    if name:
+        if name not in public:
+            raise ConfigError(f"no family is called {short(name)}; those that can be written are {', '.join(public)}")
+        lacking = public[name].lacks(a)
+        if lacking:
+            same = f"; classes that compute the same function: {', '.join(fitting)}" if fitting else ""
+            raise UserError(f"{public[name].class_name} has no {' and no '.join(lacking)}{same}")
+        return public[name]
+    if not fitting:
+        nearest = min(public.values(), key=lambda family: len(family.lacks(a)))
+        raise UserError(
+            f"no public class computes this model; the nearest, {nearest.class_name}, has no "
+            f"{' and no '.join(nearest.lacks(a))}"
+        )
+    return public[fitting[0]]
 
 
-def from_config(config: dict[str, Any], where: str) -> Architecture:
-    """The architecture of a `config.json`, read by the family of its `model_type`.
+def read(config: dict[str, Any], where: str) -> tuple[Family, Architecture]:
+    """The family of a `config.json`'s `model_type`, and the architecture that it reads.
 
     Raises:
       UserError: an unknown family, or a variant whose logits we could not reproduce.
@@ -44,9 +89,23 @@ def from_config(config: dict[str, Any], where: str) -> Architecture:
                     f"{where}: architectures {short(classes)} and model_type '{kind}' contradict: the former "
                     f"must hold {family.class_name}"
                 )
-            return family.from_config(config, where)
+            return family, family.from_config(_text_of(family, config, where), where)
     named = classes[0] if isinstance(classes, list) and classes else kind
     known = ", ".join(family.class_name for family in FAMILIES)
     raise UserError(
         f"{where}: architecture {named if isinstance(named, str) else short(named)} is not known; supported are {known}"
     )
+
+
+def from_config(config: dict[str, Any], where: str) -> Architecture:
+    """The architecture of a `config.json`; raises as `read`."""
+    return read(config, where)[1]
+
+
+def _text_of(family: Family, config: dict[str, Any], where: str) -> dict[str, Any]:
+    """The keys of the text model; those of tying and quantisation stand beside them."""
+    if not family.inner:
+        return config
+    whole = Fields(config, where)
+    outer = {key: config[key] for key in ("tie_word_embeddings", "quantization_config") if key in config}
+    return whole.table(family.inner) | outer

@@ -1,37 +1,31 @@
-"""Names of Qwen3 (arXiv:2505.09388) against ours: Llama's, and the gains of each head's queries and keys."""
+"""Qwen3 (arXiv:2505.09388, §2), Kanana-2 3B: gains of each head's queries and keys, and a window in chosen layers."""
 
 from typing import Any
 
-from kanana_jax.interop.families import llama
-from kanana_jax.interop.families.family import Family, Special, Tensor
+from kanana_jax.interop.families import layers, qwen2
+from kanana_jax.interop.families.family import ANY, Family
+from kanana_jax.interop.families.names import PRE
+from kanana_jax.interop.families.shape import bias_of
 from kanana_jax.interop.foreign import Fields
 from kanana_jax.models.architecture import Architecture
 
 
-def layer_tensors(a: Architecture, layer: int) -> list[Tensor]:
-    def gain(name: str) -> Tensor:
-        path = ("blocks", "attention", name, "scale")
-        return Tensor(f"model.layers.{layer}.self_attn.{name}.weight", path, layer, (a.head_dim,))
-
-    return [*llama.layer_tensors(a, layer), gain("q_norm"), gain("k_norm")]
+def read(config: Fields, shape: dict[str, Any]) -> dict[str, Any]:
+    return {"qk_norm": "head", "attention_bias": bias_of(config), "layer_pattern": qwen2.windows(config, shape)}
 
 
-def to_config(a: Architecture, dtype: str, special: Special) -> dict[str, Any]:
-    config = llama.to_config(a, dtype, special)
-    del config["mlp_bias"]
-    own = {"architectures": [FAMILY.class_name], "model_type": FAMILY.model_type, "use_sliding_window": False}
-    return config | own
+def write(a: Architecture) -> dict[str, Any]:
+    return {"attention_bias": a.attention_bias == "qkvo", **qwen2.windows_to_config(a)}
 
 
-def from_config(config: dict[str, Any], where: str) -> Architecture:
-    """The architecture of a `config.json`.
-
-    Raises:
-      UserError: a variant whose logits we could not reproduce.
-    """
-    # Qwen3's defaults, whatever the width.
-    defaults = {"head_dim": 128, "num_key_value_heads": 32, "max_position_embeddings": 32768}
-    return llama.read_config(Fields(config, where, defaults), qk_norm="head")
-
-
-FAMILY = Family("qwen3", "Qwen3ForCausalLM", llama.outer_tensors, layer_tensors, to_config, from_config)
+FAMILY = Family(
+    model_type="qwen3",
+    class_name="Qwen3ForCausalLM",
+    norms=PRE,
+    read=read,
+    write=write,
+    fields={"qk_norm": ("head",), "attention_bias": ("none", "qkvo"), "layer_pattern": ANY},
+    check=layers.windows_and_one_rope,
+    keys=("attention_bias", *qwen2.WINDOW_KEYS),
+    defaults=qwen2.DEFAULTS | {"head_dim": 128},  # whatever the width
+)

@@ -8,10 +8,15 @@ from kanana_jax.interop.foreign import Fields, short
 from kanana_jax.models.architecture import RopeScaling
 
 _COMMON = ("factor", "original_max_position_embeddings")
-_OWN = {"llama3": ("low_freq_factor", "high_freq_factor"), "yarn": ("beta_fast", "beta_slow", "attention_factor")}
+_OWN = {
+    "llama3": ("low_freq_factor", "high_freq_factor"),
+    "yarn": ("beta_fast", "beta_slow", "attention_factor"),
+    "linear": (),
+}
 _OTHERS = ("short_factor", "long_factor", "mscale", "mscale_all_dim", "truncate", "partial_rotary_factor")
 _DECIDING = ("rope_theta", *_COMMON, *_OWN["llama3"], *_OWN["yarn"], *_OTHERS)
 _MOST_TOKENS = 2**31 - 1
+_TYPES = ("full_attention", "sliding_attention")
 
 
 def rope_of(config: Fields, max_seq_len: int) -> tuple[float, RopeScaling | None]:
@@ -21,6 +26,12 @@ def rope_of(config: Fields, max_seq_len: int) -> tuple[float, RopeScaling | None
       UserError: keys that contradict each other, an unknown scaling, or one that lacks a key.
     """
     old, new = config.table("rope_scaling"), config.table("rope_parameters")
+    for scope, section in (("rope_scaling", old), ("rope_parameters", new)):
+        tables = [key for key, value in section.items() if isinstance(value, dict)]
+        if tables:
+            raise UserError(
+                f"{config.where}: {scope} has a table for {short(tables[0])}, and this class has one RoPE alone"
+            )
     if old and new:
         _refuse_different(config.where, old, new)
     scope = "rope_scaling" if old else "rope_parameters"
@@ -35,14 +46,70 @@ def rope_of(config: Fields, max_seq_len: int) -> tuple[float, RopeScaling | None
             raise UserError(f"{rope.where} has the key '{scaled[0]}' without a rope_type that it belongs to")
         return theta, None
     if kind not in _OWN:
-        raise UserError(f"{config.where}: RoPE scaling {short(kind)} is not supported; known are llama3 and yarn")
+        raise UserError(f"{config.where}: RoPE scaling {short(kind)} is not supported; known are {', '.join(_OWN)}")
     return theta, _scaling(kind, rope, config, theta, max_seq_len)
+
+
+def ropes_of(
+    config: Fields, max_seq_len: int, thetas: tuple[float, float], local_key: str = ""
+) -> list[tuple[float, RopeScaling | None]]:
+    """The RoPE of layers that see everything and of those that slide: `rope_parameters` with a table for each.
+
+    The older `rope_theta` and `rope_scaling` are those of the former, `local_key` is the theta of the latter.
+
+    Args:
+      thetas: where none is given.
+
+    Raises:
+      UserError: as `rope_of`, or one table for both.
+    """
+    tables = config.table("rope_parameters")
+    foreign = [key for key in tables if key not in _TYPES]
+    if foreign:
+        raise UserError(
+            f"{config.where}: rope_parameters has the key {short(foreign[0])}, and this class reads tables for "
+            f"{' and '.join(_TYPES)}: write them"
+        )
+    parts = []
+    for kind, theta, old in zip(_TYPES, thetas, (("rope_theta", "rope_scaling"), (local_key, ""))):
+        found = {new: config.given(key) for new, key in zip(("rope_theta", "rope_scaling"), old)}
+        values = {key: value for key, value in found.items() if value is not None}
+        table = Fields(tables, config.where).table(kind)
+        where = f"{config.where}: {kind}" if kind in tables else config.where
+        parts.append(rope_of(Fields(values | {"rope_parameters": table}, where, {"rope_theta": theta}), max_seq_len))
+    return parts
+
+
+def parameters(theta: float, scaling: RopeScaling | None) -> dict[str, Any]:
+    """`rope_parameters` of one RoPE."""
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": theta}
+    if scaling is None:
+        return rope
+    rope |= {"rope_type": scaling.type, "factor": scaling.factor}
+    if scaling.type != "linear":
+        rope["original_max_position_embeddings"] = scaling.original_max_position_embeddings
+    if scaling.type == "llama3":
+        rope |= {"low_freq_factor": scaling.low_freq_factor, "high_freq_factor": scaling.high_freq_factor}
+    if scaling.type == "yarn":
+        rope |= {"beta_fast": scaling.beta_fast, "beta_slow": scaling.beta_slow}
+        if scaling.attention_factor is not None:
+            rope["attention_factor"] = scaling.attention_factor
+    return rope
+
+
+def to_config(theta: float, scaling: RopeScaling | None) -> dict[str, Any]:
+    """The keys of one RoPE: `rope_theta` and `rope_scaling` of transformers 4, `rope_parameters` of 5."""
+    rope = parameters(theta, scaling)
+    old = None if scaling is None else {k: v for k, v in rope.items() if k != "rope_theta"}
+    return {"rope_theta": theta, "rope_scaling": old, "rope_parameters": rope}
 
 
 def _scaling(kind: str, rope: Fields, config: Fields, theta: float, max_seq_len: int) -> RopeScaling:
     for key in _COMMON[:1] + (_OWN["llama3"] if kind == "llama3" else ()):
         if rope.given(key) is None:
             raise UserError(f"{config.where}: RoPE scaling '{kind}' needs the key '{key}'")
+    if kind == "linear":
+        return RopeScaling("linear", rope.number("factor", least=1.0), max_seq_len)  # the length is no part of it
     own = config.given("original_max_position_embeddings")
     length = rope.given("original_max_position_embeddings")
     if own is not None and length is not None and own != length:

@@ -1,0 +1,54 @@
+"""OLMo 3 (2025): OLMo 2 with windows in three of four layers, and RoPE scaled in the others alone."""
+
+from typing import Any
+
+from kanana_jax.errors import UserError
+from kanana_jax.interop.families import layers, olmo2
+from kanana_jax.interop.families.family import ANY, Family
+from kanana_jax.interop.families.names import POST
+from kanana_jax.interop.families.rope import ropes_of
+from kanana_jax.interop.foreign import Fields
+from kanana_jax.models.architecture import Architecture, pattern_of
+
+_THETA = 500_000.0
+
+
+def read(config: Fields, shape: dict[str, Any]) -> dict[str, Any]:
+    types = layers.types_of(config, shape["num_layers"]) or layers.every(shape["num_layers"], 4)
+    window = layers.window_of(config, types)
+    full, sliding = ropes_of(config, shape["max_seq_len"], (_THETA, _THETA))
+    # The class gives the older key to the layers that see everything, and to no other.
+    of_sliding = config.table("rope_parameters").get(layers.SLIDING)
+    if layers.SLIDING in types and not of_sliding and config.given("rope_theta") not in (None, _THETA):
+        raise UserError(
+            f"{config.where}: rope_theta does not say that of the layers with a window: write rope_parameters with a "
+            f"table for each of {layers.FULL} and {layers.SLIDING}"
+        )
+    kinds = layers.kinds_by_type(config, types, window, full, sliding)
+    return olmo2.read(config, shape) | {
+        "rope_theta": full[0],
+        "rope_scaling": full[1],
+        "layer_pattern": pattern_of(kinds),
+    }
+
+
+def write(a: Architecture) -> dict[str, Any]:
+    return {
+        **olmo2.write(a),
+        "layer_types": layers.types_to_config(a),
+        "sliding_window": layers.window_to_config(a),
+        "rope_parameters": layers.ropes_to_config(a),
+    }
+
+
+FAMILY = Family(
+    model_type="olmo3",
+    class_name="Olmo3ForCausalLM",
+    norms=POST,
+    read=read,
+    write=write,
+    fields=olmo2.FIELDS | {"layer_pattern": ANY},
+    check=layers.rope_by_type,
+    keys=("attention_bias", "sliding_window", "layer_types"),
+    defaults=olmo2.DEFAULTS | {"sliding_window": 4096},
+)
