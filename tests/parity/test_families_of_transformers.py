@@ -136,8 +136,11 @@ def pair(request, tmp_path_factory):
 
 
 def _ours(architecture, params, tokens, scan=True, **more):
-    model = bind(architecture, Runtime(scan_layers=scan), params)
-    return model.unembed(model(jnp.asarray(tokens), **more))
+    def logits(params, tokens, more):
+        model = bind(architecture, Runtime(scan_layers=scan), params)
+        return model.unembed(model(tokens, **more))
+
+    return jax.jit(logits)(params, jnp.asarray(tokens), more)
 
 
 def _logits(theirs, tokens):
@@ -162,7 +165,7 @@ def test_logits_and_gradients(pair):
         picked = jnp.take_along_axis(logits[:, :-1], jnp.asarray(TOKENS)[:, 1:, None], -1)[..., 0]
         return jnp.mean(jax.nn.logsumexp(logits[:, :-1], -1) - picked), logits
 
-    (value, logits), grads = jax.value_and_grad(ours, has_aux=True)(params)
+    (value, logits), grads = jax.jit(jax.value_and_grad(ours, has_aux=True))(params)
     np.testing.assert_allclose(logits, _logits(theirs, TOKENS), atol=1e-4)
     np.testing.assert_allclose(value, loss.item(), atol=1e-4)
     named = dict(theirs.named_parameters())
