@@ -26,6 +26,19 @@ LEFT_OUT = {
     ("python", "benchmarks/"): "measures for minutes to hours; docs/results has the figures",
     ("python", "launch/local.py"): "tests/multiprocess starts the same processes",
 }
+# What must be had from elsewhere → why it is not executed.
+ELSEWHERE = {
+    "gs://": "needs a bucket; tests/storage and tests/more/test_killed_in_buckets.py have servers of their own",
+    "s3://": "needs a bucket; tests/storage and tests/more/test_killed_in_buckets.py have servers of their own",
+    "--config.trackers.use=": "needs a tracker's package; tests/more/test_trackers.py has them",
+}
+# Names that the guides leave to the reader.
+NAMES = {
+    "/path/to/documents": "documents",
+    "MODEL,STATUTES,MANUALS": "runs/tiny/stage2,documents/ko,documents/en",
+    "MODEL,FOLDER,GENERAL": "runs/tiny/stage2,documents/ko,documents/en",
+    "MODEL,FOLDER": "runs/tiny/stage2,documents/ko",
+}
 # What makes a run of a config small, by its file.
 SMALL = {
     "configs/real.py": [
@@ -38,13 +51,27 @@ SMALL = {
             "--config.stage1.model.num_layers=2",
         ),
         *("--config.evaluation.max_bytes=2000", "--config.samples.max_new_tokens=4"),
-    ]
+    ],
+    "configs/adapt.py": [
+        *(f"--config.{stage}.train.{key}" for stage in ("adapted", "student") for key in ("tokens=2048", "seq_len=64")),
+        *(f"--config.{stage}.train.batch_tokens=512" for stage in ("adapted", "student")),
+        *("--config.pruned.prune.seq_len=64", "--config.pruned.prune.importance.samples=8"),
+        *("--config.pruned.prune.importance.batch_size=8", "--config.runtime.compute_dtype=float32"),
+        *("--config.evaluation.max_bytes=2000", "--config.samples.max_new_tokens=4"),
+    ],
 }
+# A plan of something that does not fit says so by its exit code too.
+MAY_FAIL = ("kanana", "plan")
 
 
 def _why_not(words: tuple[str, ...]) -> str | None:
-    if "--memory" in words or commands.is_sketch(words):
-        return "words are left out of it" if commands.is_sketch(words) else None
+    if commands.is_sketch(words):
+        return "words are left out of it"
+    if "--memory" in words:
+        return None
+    for part, why in ELSEWHERE.items():
+        if any(part in word for word in words):
+            return why
     for beginning, why in LEFT_OUT.items():
         if all(word.startswith(begin) for word, begin in zip(words, beginning)) and len(words) >= len(beginning):
             return why
@@ -60,7 +87,8 @@ def _small(words: tuple[str, ...], folder: pathlib.Path) -> list[str]:
         elif word in ("tiny", "configs/tiny.py"):
             made.append(f"{ROOT}/configs/tiny.py:test")
         else:
-            word = word.replace("/path/to/documents", str(folder / "documents"))
+            for name, own in NAMES.items():
+                word = word.replace(name, own)
             made.append(f"{ROOT}/{word}" if word.startswith("configs/") else word)
     file = (commands.configs(words) or "").partition(":")[0]
     made += SMALL.get(file, []) if words[1] == "run" else []
@@ -108,7 +136,8 @@ def test_commands_of_the_documents_run(tmp_path):
         )
         run += 1
         print(f"exit {done.returncode}: {command}")
-        if done.returncode:
+        fine = (0, 1) if command.words[: len(MAY_FAIL)] == MAY_FAIL else (0,)
+        if done.returncode not in fine:
             failed.append(f"{command}\n  as: kanana {' '.join(arguments)}\n  {done.stderr.strip().splitlines()[-1:]}")
     assert not failed, "\n".join(failed)
     assert run > 10
