@@ -57,7 +57,7 @@ def get_config(arg: str = ""):
     c = ConfigDict()
     c.name = "adapt"
     c.seed = 0
-    c.tokenizer = dict(path=given[0])
+    c.tokenizer = dict(path=str(found.path))
     c.sources = ConfigDict({name: source for name, (source, _) in {**own, **replayed}.items()}, sort_keys=False)
     weights = _mixture(own, replayed)
     c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1, slices=1)

@@ -90,7 +90,10 @@ def _small(words: tuple[str, ...], folder: pathlib.Path) -> list[str]:
             for name, own in NAMES.items():
                 word = word.replace(name, own)
             made.append(f"{ROOT}/{word}" if word.startswith("configs/") else word)
-    file = (commands.configs(words) or "").partition(":")[0]
+    value = commands.configs(words) or ""
+    file = value.partition(":")[0]
+    if value.count(",") == 2:  # the same guide's run of the same workdir, on one folder more
+        made = [f"{word}-general" if word == "runs/adapted" else word for word in made]
     made += SMALL.get(file, []) if words[1] == "run" else []
     made += ["--limit", "2"] if words[1] == "eval" and "--tasks" in words else []
     if "--workers" in made:
