@@ -135,6 +135,8 @@ def _sample(hint):
     if typing.get_origin(hint) is tuple:
         args = [a for a in typing.get_args(hint) if a is not Ellipsis]
         return f"({','.join(_sample(a) for a in args)},)"
+    if dataclasses.is_dataclass(hint):
+        return "{}"
     return {int: "2M", float: "5e-1", bool: "true", str: "x"}.get(hint, "1")
 
 

@@ -27,15 +27,15 @@ def run_layers(
       runtime: scan and rematerialisation.
       chosen: ascending; what the others show is dropped. Default: nothing is.
     """
-    layers = [rematerialised(layer, runtime.remat) for layer in layers]
     num_layers, p = jax.tree.leaves(weights)[0].shape[0], len(layers)
     scanned = num_layers - num_layers % p if runtime.scan_layers else 0
     each = []
     if scanned:
-        carry, seen = _scan(layers, carry, jax.tree.map(lambda w: w[:scanned], weights), scanned, chosen)
         if scanned == num_layers:
-            return carry, seen
+            return _scan(layers, carry, weights, scanned, runtime.remat, chosen)
+        carry, seen = _scan(layers, carry, jax.tree.map(lambda w: w[:scanned], weights), scanned, runtime.remat, chosen)
         each.append(seen)
+    layers = [rematerialised(layer, runtime.remat) for layer in layers]
     for i in range(scanned, num_layers):
         carry, seen = layers[i % p](carry, (jax.tree.map(lambda w, i=i: w[i], weights), i))
         if chosen is None or i in chosen:
@@ -43,16 +43,29 @@ def run_layers(
     return carry, jax.tree.map(lambda *x: jnp.concatenate(x), *each)
 
 
-def _scan(layers: Sequence[Layer], carry: Any, weights: Any, num_layers: int, chosen: tuple[int, ...] | None):
+def _scan(layers: Sequence[Layer], carry, weights, num_layers: int, remat: str, chosen: tuple[int, ...] | None):
     """Whole periods in a loop. Of the chosen layers alone what is seen is kept: the others' goes to a slot that is
     dropped."""
     p = len(layers)
-    inputs = jax.tree.map(lambda x: x.reshape(num_layers // p, p, *x.shape[1:]), (weights, jnp.arange(num_layers)))
+    inputs = (weights, jnp.arange(num_layers))
+    if p > 1:
+        inputs = jax.tree.map(lambda x: x.reshape(num_layers // p, p, *x.shape[1:]), inputs)
+
+    def at(place: int) -> Layer:
+        # Taken out of the period within what is recomputed: else a copy of the weights is kept for the backward pass.
+        # A period of one layer is that layer, so that without rematerialisation none is kept either.
+        def layer(carry, inputs):
+            own = inputs if p == 1 else jax.tree.map(lambda x: x[place], inputs)
+            return layers[place](carry, own)
+
+        return rematerialised(layer, remat)
+
+    each_place = [at(place) for place in range(p)]
 
     def period(carry, inputs):
         each = []
-        for place, layer in enumerate(layers):
-            carry, seen = layer(carry, jax.tree.map(lambda x, place=place: x[place], inputs))
+        for layer in each_place:
+            carry, seen = layer(carry, inputs)
             each.append(seen)
         return carry, jax.tree.map(lambda *x: jnp.stack(x), *each)
 
