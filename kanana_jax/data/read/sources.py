@@ -279,6 +279,8 @@ def _finish(job: _Job, threshold: int) -> None:
         shutil.rmtree(job.making, ignore_errors=True)
         _known(job.name, job.folder.parent).unlink(missing_ok=True)
         raise
+    for file in job.making.glob("*.partial"):  # of a worker that was killed while it wrote
+        file.unlink()
     write_json(job.making / "index.json", {k: v for k, v in index.items() if k not in ("read", "first")}, indent=None)
     sync_tree(job.making)
     os.replace(job.making, job.folder)

@@ -111,6 +111,26 @@ def test_a_killed_preparation_resumes_to_the_same_bytes(tmp_path):
     assert _bytes(tmp_path / "got") == _bytes(tmp_path / "want")
 
 
+def test_what_a_killed_worker_left_half_written_goes(tmp_path, small_parts, monkeypatch):
+    configs = {"a": _configs(tmp_path)["a"]}
+    sources.prepare_all(configs, tmp_path / "want")
+    original = convert.convert
+
+    def killed(part):
+        if part.number == 4:
+            part.about.with_name(f"{part.about.name}.4000000.partial").write_text('{"thresh')
+            next(part.folder.glob("train-000002-*")).with_name("train-000004-000.array_record").write_bytes(b"\0" * 9)
+            raise KeyboardInterrupt
+        return original(part)
+
+    monkeypatch.setattr(convert, "convert", killed)
+    with pytest.raises(KeyboardInterrupt):
+        sources.prepare_all(configs, tmp_path / "got")
+    monkeypatch.setattr(convert, "convert", original)
+    sources.prepare_all(configs, tmp_path / "got")
+    assert _bytes(tmp_path / "got") == _bytes(tmp_path / "want")
+
+
 def test_parts_of_files_that_have_changed_go(tmp_path, small_parts, monkeypatch):
     configs = {"a": _configs(tmp_path)["a"]}
     (tmp_path / "in" / "zz.jsonl").write_text('{"text": 1}\n')
