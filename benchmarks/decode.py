@@ -1,25 +1,64 @@
-"""Greedy generation against `transformers.generate`, the same weights, in one run.
+"""Greedy generation against `transformers.generate`, the same weights, in one run, alternately.
 
-python benchmarks/decode.py [--batch 8] [--prompt 32] [--new 128]
+    python benchmarks/decode.py [--model FOLDER] [--batch 8] [--prompt 32] [--new 128] [--rounds 3]
+
+Random Llamas of two sizes, or a Hugging Face folder. One JSON line a model: tokens/s by the wall clock, the median of
+the rounds, and seconds of the process's CPUs, which tell more where other programs run; compiling counts in neither.
+End symbols end nothing. `same_tokens` is the share of new tokens that both have written alike.
 """
 
 import argparse
 import json
 import os
+import pathlib
 import statistics
 import tempfile
 import time
 
+import numpy as np
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("batch", 8), ("prompt", 32), ("new", 128), ("rounds", 3)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    options = parser.parse_args()
-    import jax
-    import numpy as np
+from kanana_jax.models.architecture import Architecture
+
+# vocabulary, embed, mlp, layers, heads, KV heads, head_dim
+SIZES = {
+    "small": Architecture(4096, 192, 512, 4, 6, 2, 32, max_seq_len=1024),
+    "33m": Architecture(8192, 512, 1536, 8, 8, 4, 64, max_seq_len=1024),
+}
+
+
+def random_llama(a: Architecture, folder: pathlib.Path) -> None:
+    """A folder with random weights, wide enough that greedy tokens differ from one another."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=a.embed_dim,
+        intermediate_size=a.mlp_dim,
+        num_hidden_layers=a.num_layers,
+        num_attention_heads=a.num_heads,
+        num_key_value_heads=a.num_kv_heads,
+        head_dim=a.head_dim,
+        vocab_size=a.vocab_size,
+        max_position_embeddings=a.max_seq_len,
+        tie_word_embeddings=a.tied_embeddings,
+        initializer_range=0.1,
+        bos_token_id=1,
+        eos_token_id=None,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def compare(folder: pathlib.Path, *, batch: int, prompt: int, new: int, rounds: int, device: str = "cpu") -> dict:
+    """Rates of both on random prompts.
+
+    Args:
+      batch, prompt, new: rows, and tokens per row that are read and written.
+      device: `cpu` (float32) or `cuda` (bfloat16).
+    """
+    import jax
+    import torch
+    from transformers import AutoModelForCausalLM
 
     from kanana_jax.inference.generate import generate
     from kanana_jax.interop import model_folder
@@ -27,69 +66,63 @@ def main() -> None:
     from kanana_jax.models.model import Model
     from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 
-    torch.set_num_threads(os.cpu_count() or 1)
-    for width, mlp, layers, heads, kv, head_dim, vocab in (
-        (192, 512, 4, 6, 2, 32, 4096),
-        (512, 1536, 8, 8, 4, 64, 8192),
-    ):
-        config = LlamaConfig(
-            hidden_size=width,
-            intermediate_size=mlp,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=kv,
-            head_dim=head_dim,
-            vocab_size=vocab,
-            max_position_embeddings=1024,
-            tie_word_embeddings=False,
-            initializer_range=0.1,
-            bos_token_id=1,
-            eos_token_id=None,
-        )
-        theirs = LlamaForCausalLM(config).eval()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    dtype = "float32" if device == "cpu" else "bfloat16"
+    runtime = Runtime(param_dtype=dtype, compute_dtype=dtype)
+    found = model_folder.find(folder)
+    params = model_folder.load_params(found, runtime, make_mesh(MeshConfig(), jax.devices()[:1]))
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device).eval()
+    theirs.generation_config.eos_token_id = None
+    prompts = np.random.default_rng(0).integers(3, found.architecture.vocab_size, (batch, prompt)).astype(np.int32)
+
+    def ours() -> np.ndarray:
+        return np.stack(generate(params, Model(found.architecture, runtime), list(prompts), max_new_tokens=new))
+
+    def peer() -> np.ndarray:
+        ids = torch.tensor(prompts.astype(np.int64), device=device)
+        with torch.no_grad():
+            out = theirs.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, do_sample=False, pad_token_id=0
+            )
+        return out[:, prompt:].cpu().numpy()
+
+    line: dict = {"layers": found.architecture.num_layers, "width": found.architecture.embed_dim, "batch": batch}
+    same = float((ours() == peer()).mean())
+    wall: dict[str, list[float]] = {"ours": [], "transformers": []}
+    cpu: dict[str, list[float]] = {"ours": [], "transformers": []}
+    for _ in range(rounds):
+        for name, function in (("ours", ours), ("transformers", peer)):
+            start, used = time.perf_counter(), time.process_time()
+            function()
+            wall[name].append(time.perf_counter() - start)
+            cpu[name].append(time.process_time() - used)
+    seconds = {name: statistics.median(times) for name, times in wall.items()}
+    used = {name: statistics.median(times) for name, times in cpu.items()}
+    return line | {
+        "new": new,
+        **{f"{name}_tokens_per_s": round(batch * new / s, 1) for name, s in seconds.items()},
+        **{f"{name}_cpu_s": round(s, 2) for name, s in used.items()},
+        "ratio": round(seconds["transformers"] / seconds["ours"], 2),
+        "cpu_ratio": round(used["transformers"] / used["ours"], 2),
+        "same_tokens": same,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=pathlib.Path)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    for name, default in (("batch", 8), ("prompt", 32), ("new", 128), ("rounds", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args()
+    how = {name: getattr(options, name) for name in ("batch", "prompt", "new", "rounds")}
+    if options.model:
+        print(json.dumps({"model": options.model.name} | compare(options.model, **how)))
+        return
+    for size in options.sizes:
         with tempfile.TemporaryDirectory() as folder:
-            theirs.save_pretrained(folder)
-            found = model_folder.find(folder)
-            params = model_folder.load_params(found, Runtime(), make_mesh(MeshConfig(), jax.devices()[:1]))
-        rng = np.random.default_rng(0)
-        prompts = rng.integers(3, vocab, (options.batch, options.prompt)).astype(np.int32)
-        runtime = Runtime(scan_layers=False)
-
-        def ours(params=params, found=found, prompts=prompts, runtime=runtime):
-            return generate(params, Model(found.architecture, runtime), list(prompts), max_new_tokens=options.new)
-
-        def peer(theirs=theirs, prompts=prompts):
-            with torch.no_grad():
-                return theirs.generate(
-                    torch.tensor(prompts.astype(np.int64)),
-                    max_new_tokens=options.new,
-                    min_new_tokens=options.new,
-                    do_sample=False,
-                    pad_token_id=0,
-                )
-
-        mine, reference = np.stack(ours()), peer()[:, options.prompt :].numpy()
-        times: dict[str, list[float]] = {"ours": [], "transformers": []}
-        for _ in range(options.rounds):
-            for name, function in (("ours", ours), ("transformers", peer)):
-                start = time.perf_counter()
-                function()
-                times[name].append(time.perf_counter() - start)
-        rates = {name: options.batch * options.new / statistics.median(t) for name, t in times.items()}
-        print(
-            json.dumps(
-                {
-                    "width": width,
-                    "layers": layers,
-                    "batch": options.batch,
-                    "new": options.new,
-                    **{f"{name}_tokens_per_s": round(rate, 1) for name, rate in rates.items()},
-                    "ratio": round(rates["ours"] / rates["transformers"], 2),
-                    "same_tokens": float((mine == reference).mean()),
-                }
-            ),
-            flush=True,
-        )
+            random_llama(SIZES[size], pathlib.Path(folder))
+            print(json.dumps({"model": size} | compare(pathlib.Path(folder), **how)), flush=True)
 
 
 if __name__ == "__main__":

@@ -187,13 +187,34 @@ def loss_alone(rounds: int, tokens: int = 8192, vocab: int = LLAMA3_VOCAB, width
 
         return jax.value_and_grad(loss, argnums=(0, 1))(student, matrix)
 
+    # Student logits and two gradients, teacher logits.
+    flops = 2.0 * tokens * vocab * (3 * narrow + width)
+    return _against_peak(lambda: both(student, matrix, teacher, frozen), rounds, tokens, vocab, flops)
+
+
+def cross_entropy_alone(rounds: int, tokens: int = 8192, vocab: int = LLAMA3_VOCAB, width: int = 4096):
+    """The fused cross-entropy with its gradients, likewise: logits and two gradients."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    hidden = 0.02 * jax.random.normal(keys[0], (1, tokens, width), jnp.bfloat16)
+    matrix = 0.02 * jax.random.normal(keys[1], (vocab, width), jnp.bfloat16)
+    targets, weights = jnp.zeros((1, tokens), jnp.int32), jnp.ones((1, tokens))
+
+    @jax.jit
+    def both(hidden, matrix):
+        return jax.value_and_grad(lambda h, m: cross_entropy(h, m, targets, weights).loss, argnums=(0, 1))(
+            hidden, matrix
+        )
+
+    return _against_peak(lambda: both(hidden, matrix), rounds, tokens, vocab, 6.0 * tokens * vocab * width)
+
+
+def _against_peak(function, rounds: int, tokens: int, vocab: int, flops: float) -> dict:
     times = []
     for _ in range(rounds + 2):
         began = time.perf_counter()
-        jax.block_until_ready(both(student, matrix, teacher, frozen))
+        jax.block_until_ready(function())
         times.append(time.perf_counter() - began)
-    # Student logits and two gradients, teacher logits.
-    bound = 2.0 * tokens * vocab * (3 * narrow + width) / chips.peak_flops(jax.devices()[0])[0]
+    bound = flops / chips.peak_flops(jax.devices()[0])[0]
     seconds = statistics.median(times[2:])
     return {"tokens": tokens, "vocab": vocab, "ms": 1e3 * seconds, "roofline_ms": 1e3 * bound, "share": bound / seconds}
 

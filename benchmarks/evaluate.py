@@ -1,15 +1,18 @@
 """Our model against the harness's own `hf` model: the same folder, the same tasks on local sets, figures and times.
 
-    python benchmarks/evaluate.py DATA [--model FOLDER] [--tasks mmlu,gsm8k,niilc,jsquad] [--limit 4] [--rounds 2]
+    python benchmarks/evaluate.py DATA [--model FOLDER] [--chat] [--tasks mmlu,gsm8k,jsquad] [--limit 4] [--rounds 2]
 
 DATA is a folder of evaluation sets (docs/evaluation.md). Without --model a random Llama is made, whose byte-level BPE
-is trained on DATA. `rolling` scores long texts in windows. One JSON line a task: the largest difference of a metric,
-seconds of the process's CPUs for both (fair where other programs run too), of the first round, in which ours compiles,
-and of the others, and the ratio of these: above 1, ours is faster.
+is trained on DATA; with --chat prompts are chats by the folder's template. `rolling` scores long texts in windows. `hf`
+is as the harness makes it, in its defaults, but for the batch; it reads weights as they are stored, so give a folder in
+float32. One JSON line a task: the largest difference of a metric, the documents whose answers or scores differ, seconds
+of the process's CPUs for both (fair where other programs run too), of the first round, in which ours compiles, and of
+the others, and the ratio of these: above 1, ours is faster. `--differences FILE` gets both lines of each such document.
 """
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import statistics
@@ -90,6 +93,26 @@ def rolling(texts: list[str], count: int) -> dict:
     }
 
 
+def differing(ours: list[dict], theirs: list[dict]) -> list[tuple[dict, dict]]:
+    """The documents of which anything but a likelihood's last digits is not the same.
+
+    Raises:
+      ValueError: not the same documents.
+    """
+    pairs = list(zip(ours, theirs, strict=True))
+    return [(a, b) for a, b in pairs if not _alike(a, b)]
+
+
+def _alike(a, b) -> bool:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_alike(a[key], b[key]) for key in a if key != "cut")
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(_alike, a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-3)
+    return a == b
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=pathlib.Path)
@@ -97,6 +120,8 @@ def main() -> None:
     parser.add_argument("--tasks", default="mmlu,gsm8k,niilc,jsquad,rolling")
     for name, default in (("limit", 4), ("rounds", 2), ("batch", 8), ("vocab", 4096), ("width", 256), ("layers", 6)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--chat", action="store_true")
+    parser.add_argument("--differences", type=pathlib.Path)
     options = parser.parse_args()
     import jax
     import torch
@@ -120,29 +145,37 @@ def main() -> None:
             make_model(pathlib.Path(folder) / "model", texts, options.vocab, options.width, options.layers)
         )
         ours = HarnessModel(Session.load(model, devices=jax.devices()[:1]), batch_size=options.batch)
-        peer = HFLM(pretrained=model, dtype="float32", batch_size=options.batch, device="cpu")
+        peer = HFLM(pretrained=model, batch_size=options.batch, device="cpu")
         for name in names:
             found: dict[str, dict] = {}
             seconds: dict[str, list[float]] = {"ours": [], "hf": []}
             for _ in range(options.rounds):
                 for who, one in (("ours", ours), ("hf", peer)):
                     start = time.process_time()
-                    found[who] = run.evaluate(one, [name], data_dir=options.data, limit=options.limit)["results"]
+                    found[who] = run.evaluate(
+                        one, [name], data_dir=options.data, limit=options.limit, chat=options.chat
+                    )
                     seconds[who].append(time.process_time() - start)
             differences = {
-                f"{task} {metric}": abs(value - found["hf"][task][metric]) / max(1.0, abs(value))
-                for task, metrics in found["ours"].items()
+                f"{task} {metric}": abs(value - found["hf"]["results"][task][metric]) / max(1.0, abs(value))
+                for task, metrics in found["ours"]["results"].items()
                 for metric, value in metrics.items()
                 if isinstance(value, float) and not metric.endswith("_stderr")
             }
             worst = max(differences, key=differences.get)
             last = {who: statistics.median(times[1:] or times) for who, times in seconds.items()}
+            apart = differing(found["ours"]["samples"], found["hf"]["samples"])
+            if options.differences:
+                with options.differences.open("a", encoding="utf-8") as file:
+                    file.writelines(json.dumps(pair, ensure_ascii=False, default=str) + "\n" for pair in apart)
             line = {
                 "task": name,
-                "n": found["ours"][name]["n"],
+                "chat": options.chat,
+                "n": found["ours"]["results"][name]["n"],
                 "metrics": len(differences),
                 "worst": worst,
                 "difference": round(differences[worst], 6),
+                "documents_apart": len(apart),
                 "first_s": {who: round(times[0], 2) for who, times in seconds.items()},
                 **{f"{who}_s": round(value, 2) for who, value in last.items()},
                 "ratio": round(last["hf"] / last["ours"], 2),
