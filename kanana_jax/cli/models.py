@@ -51,22 +51,7 @@ def add_verbs(verb: AddVerb) -> None:
     importer.add_argument("source", type=place, metavar="HF_DIR")
     importer.add_argument("destination", type=place, metavar="OUT")
 
-    exporter = verb(
-        "export",
-        _export,
-        "model -> plain Hugging Face folder",
-        "example:\n  kanana export runs/tiny/stage2 exported\n  kanana export runs/tiny/stage2 exported --as mistral",
-    )
-    exporter.add_argument("source", type=place, metavar="MODEL")
-    exporter.add_argument("destination", type=place, metavar="HF_DIR")
-    exporter.add_argument(
-        "--as",
-        dest="family",
-        default="",
-        metavar="FAMILY",
-        help="model_type of the class, among those that compute the same function (default: the first of them)",
-    )
-
+    _add_export(verb)
     for name, action, summary in (
         ("generate", _generate, "continue a prompt"),
         ("chat", _chat, "talk to a model, turn by turn"),
@@ -98,6 +83,31 @@ def add_verbs(verb: AddVerb) -> None:
         sub.add_argument("--top-p", type=float, default=0.9, metavar="P")
         sub.add_argument("--seed", type=int, default=0, metavar="S")
         sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation")
+
+
+def _add_export(verb: AddVerb) -> None:
+    exporter = verb(
+        "export",
+        _export,
+        "model -> plain Hugging Face folder, or a GGUF file for llama.cpp",
+        "example:\n  kanana export runs/tiny/stage2 exported\n  kanana export runs/tiny/stage2 exported --as mistral\n"
+        "  kanana export runs/tiny/stage2 stage2.gguf --dtype q8_0",
+    )
+    exporter.add_argument("source", type=place, metavar="MODEL")
+    exporter.add_argument("destination", type=place, metavar="OUT[.gguf]", help="a folder, or a .gguf file")
+    exporter.add_argument(
+        "--as",
+        dest="family",
+        default="",
+        metavar="FAMILY",
+        help="model_type of the class, among those that compute the same function (default: the first of them)",
+    )
+    exporter.add_argument(
+        "--dtype",
+        default="",
+        choices=("f32", "bf16", "f16", "q8_0"),
+        help="of a GGUF file's matrices (default: the model's)",
+    )
 
 
 def _run(options: argparse.Namespace, overrides: list[str], command: list[str]) -> int | None:
@@ -181,9 +191,18 @@ def _import(options: argparse.Namespace, overrides: list[str], command: list[str
 def _export(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.files import locked
     from kanana_jax.interop import model_folder
+    from kanana_jax.interop.gguf import file
 
+    gguf = options.destination.suffix == ".gguf"
+    if options.dtype and not gguf:
+        raise ConfigError("--dtype is for GGUF files: name OUT.gguf")
+    if options.family and gguf:
+        raise ConfigError("--as is for Hugging Face folders: llama.cpp has one architecture for each model")
     with locked(options.destination, folder=False):
-        model_folder.transfer(options.source, options.destination, keep_card=False, family_name=options.family)
+        if gguf:
+            file.export(options.source, options.destination, options.dtype)
+        else:
+            model_folder.transfer(options.source, options.destination, keep_card=False, family_name=options.family)
     print(options.destination)
 
 

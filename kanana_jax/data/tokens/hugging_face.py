@@ -140,6 +140,14 @@ class HuggingFace:
     def token_id(self, piece: str) -> int | None:
         return self._tokenizer.token_to_id(piece)
 
+    def definition(self) -> dict[str, Any]:
+        """The object in `tokenizer.json`."""
+        return json.loads(self._file.read_bytes())
+
+    def added(self) -> dict[int, tuple[str, bool]]:
+        """Spelling of each added token, and whether it is special."""
+        return {i: (t.content, t.special) for i, t in self._tokenizer.get_added_tokens_decoder().items()}
+
     def _told(self, what: str):
         return panics.told(f"the tokenizer {self._file} {what}", "mend the text, or use another tokenizer")
 
