@@ -31,8 +31,8 @@ from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel import chips, multihost, sharding
 from kanana_jax.stages import cache_chapter
-from kanana_jax.stages.distill import frozen_runtime
 from kanana_jax.stages.kind import Context, Kind, ReadingConfig, check_text
+from kanana_jax.stages.text import frozen_runtime
 from kanana_jax.training.metrics import Terminal
 from kanana_jax.training.preemption import Preempted, termination
 from kanana_jax.training.task import BatchConfig

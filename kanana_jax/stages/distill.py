@@ -29,7 +29,7 @@ from kanana_jax.interop.lineage import origin
 from kanana_jax.losses.distillation import DistillationConfig, cached_distillation, distillation
 from kanana_jax.losses.hidden_states import HiddenConfig, Matching, hidden_term, match
 from kanana_jax.models import counts
-from kanana_jax.models.architecture import Architecture, DType, Runtime
+from kanana_jax.models.architecture import Architecture, DType
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.mesh import MeshConfig, rearranged
@@ -114,11 +114,6 @@ class Teacher(NamedTuple):
 
     model: Model
     mesh: Mesh
-
-
-def frozen_runtime(runtime: Runtime, dtype: DType) -> Runtime:
-    """A teacher's: held and run in one dtype, nothing recomputed."""
-    return dataclasses.replace(runtime, param_dtype=dtype, compute_dtype=dtype, remat="none")
 
 
 def make_loss(
@@ -247,7 +242,7 @@ def running_teacher(name: str, config: DistillStage, shapes: Shapes) -> Teacher:
     if own.mesh is not None:  # its output matrix goes to the student's mesh
         matrix = counts.sizes(architecture, "teacher").items()
         check_divisible(mesh, {what: size for what, size in matrix if size[0] in ("vocab", "embed")})
-    runtime = frozen_runtime(shapes.runtime, own.dtype)
+    runtime = text.frozen_runtime(shapes.runtime, own.dtype)
     return Teacher(shapes.model(architecture, train.seq_len, runtime), teacher_mesh)
 
 

@@ -58,7 +58,7 @@ def run(name: str, config: TrainingConfig, context: Context) -> None:
         context,
         model,
         make_loss(model, chunk=config.train.loss_chunk),
-        encoder=ConversationEncoder(context.tokenizer),
+        encoder=ConversationEncoder(context.tokenizer, config.train.seq_len),
         evaluation=make_evaluation,
         score=ANSWER_LOSS,
     )

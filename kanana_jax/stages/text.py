@@ -21,7 +21,7 @@ from kanana_jax.interop.card import card as new_card
 from kanana_jax.interop.card import parent_path
 from kanana_jax.interop.model_folder import ModelFolder
 from kanana_jax.models import counts, transformer
-from kanana_jax.models.architecture import Architecture
+from kanana_jax.models.architecture import Architecture, DType, Runtime
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel import multihost
@@ -95,6 +95,11 @@ def trained_model(name: str, config: TrainingConfig, shapes: Shapes) -> Model:
     architecture = config.model or shapes.architecture(config.start)
     check_length(name, architecture, "train.seq_len", config.train.seq_len)
     return shapes.model(architecture, config.train.seq_len)
+
+
+def frozen_runtime(runtime: Runtime, dtype: DType) -> Runtime:
+    """The runtime of a model that is not trained: held and run in one dtype, nothing recomputed."""
+    return dataclasses.replace(runtime, param_dtype=dtype, compute_dtype=dtype, remat="none")
 
 
 def make_task(
@@ -207,9 +212,7 @@ def train(
     if parent is not None and config.start not in shapes.stages:
         _sample_before(context, model, parent, folder / BEFORE, ends)
     ahead = context.ahead.get(name)
-    result = loop.train(
-        task, config.train, shapes.mesh, folder, shapes.seed, ahead=ahead, more_writers=context.writers
-    )
+    result = loop.train(task, config.train, shapes.mesh, folder, shapes.seed, ahead=ahead, more_writers=context.writers)
     with jax.set_mesh(shapes.mesh):
         samples = _samples(context, model, result.params, ends)
     if jax.process_index() == 0:

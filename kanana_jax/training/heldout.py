@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -68,16 +68,7 @@ def make_sums(
     model: Model, heldout: Sequence[HeldoutRows], mesh: Mesh, *, batch_size: int, chunk: int
 ) -> Callable[[Params], Sums]:
     """Parameters → the losses of held-out rows, summed by source."""
-    parts = math.prod(mesh.shape[axis] for axis in RULES["batch"])
-    batch_size = -(-batch_size // parts) * parts
-    count = len(heldout)
-    rows = Rows(*(np.concatenate(parts) for parts in zip(*(h.rows for h in heldout))))
-    sources = [np.full(len(h.rows.inputs), i, np.int32) for i, h in enumerate(heldout)]
-    rows = rows._replace(source=np.concatenate(sources))
-    total = len(rows.source)
-    padded = -(-total // batch_size) * batch_size
-    rows = Rows(*(np.concatenate([v, np.zeros((padded - total, *v.shape[1:]), v.dtype)]) for v in rows))
-    mine = local_rows(mesh, batch_size)
+    count, rows_of = len(heldout), batches(heldout, mesh, batch_size)
 
     @jax.jit
     def of_batch(params: Params, batch: Rows[jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -89,10 +80,28 @@ def make_sums(
 
     def sums(params: Params) -> Sums:
         nll, tokens = np.zeros(count), np.zeros(count)
-        for start in range(0, padded, batch_size):
-            local = Rows(*(value[start + mine] for value in rows))
-            parts = jax.device_get(of_batch(params, put_batch(mesh, mine, batch_size, local)))
+        for batch in rows_of():
+            parts = jax.device_get(of_batch(params, batch))
             nll, tokens = nll + parts[0], tokens + parts[1]
         return nll, tokens
 
     return sums
+
+
+def batches(heldout: Sequence[HeldoutRows], mesh: Mesh, batch_size: int) -> Callable[[], Iterator[Rows[jax.Array]]]:
+    """Gives the held-out rows in global batches, the last one padded; `source` is the index in `heldout`."""
+    parts = math.prod(mesh.shape[axis] for axis in RULES["batch"])
+    batch_size = -(-batch_size // parts) * parts
+    rows = Rows(*(np.concatenate(parts) for parts in zip(*(h.rows for h in heldout))))
+    sources = [np.full(len(h.rows.inputs), i, np.int32) for i, h in enumerate(heldout)]
+    rows = rows._replace(source=np.concatenate(sources))
+    total = len(rows.source)
+    padded = -(-total // batch_size) * batch_size
+    rows = Rows(*(np.concatenate([v, np.zeros((padded - total, *v.shape[1:]), v.dtype)]) for v in rows))
+    mine = local_rows(mesh, batch_size)
+
+    def each() -> Iterator[Rows[jax.Array]]:
+        for start in range(0, padded, batch_size):
+            yield put_batch(mesh, mine, batch_size, Rows(*(value[start + mine] for value in rows)))
+
+    return each

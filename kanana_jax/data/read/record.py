@@ -3,8 +3,9 @@
 `lang` is a tag in any form (`languages.tag`), and in the record two letters where ISO 639-1 has them.
 
 A record is `{"id": str, "text": str, "source": str, "lang": str?, "url": str?, "meta": {…}?}`; further
-fields of an input move into `meta`. A conversation has `messages` (and `tools`) instead of a text; its record has both,
-the text being its turns, one below the other, so that filters, look-ups and held-out shares work on it as on any other.
+fields of an input move into `meta`. A conversation or a preference pair (`conversations.py`) has its turns instead of a
+text; its record has both, the text being the turns, one below the other, so that filters, look-ups and held-out shares
+work on it as on any other.
 A value that is no document is a `Broken`, and a `Skipped` where it is rightly none (a crawl's error pages). Where it is
 asked for, a record also knows its place, whatever its id (`[digest, path, number]` under `PLACE`): by it look-ups find
 their verdict. It is read by us alone and never written into results.
@@ -17,13 +18,13 @@ from typing import Any
 
 from kanana_jax import languages
 from kanana_jax.data.extract.markup import Broken, Skipped
-from kanana_jax.data.read import jsonl
+from kanana_jax.data.read import conversations, jsonl
 
 __all__ = ["Broken", "Fields", "Line", "Record", "Skipped", "normalise"]
 
 Record = dict[str, Any]
 FIELDS = ("id", "text", "source", "lang", "url", "meta")
-CONVERSATION = ("messages", "tools")
+CONVERSATION = conversations.FIELDS
 PLACE = "kanana:place"
 
 
@@ -73,13 +74,13 @@ def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, defau
     """A record from a JSON value.
 
     Raises:
-      ValueError: not an object; its text is missing, empty or not text; messages that are no conversation; names that
+      ValueError: not an object; its text is missing, empty or not text; turns that are no conversation; names that
         are no text; or it is nested deeper than `jsonl.MAX_DEPTH`.
     """
     if not isinstance(raw, dict):
         raise ValueError("not a JSON object")
-    messages = raw.get("messages")
-    text = raw.get(text_field) if messages is None else _turns(messages)
+    found = conversations.conversation(raw, text_field)
+    text = raw.get(text_field) if found is None else conversations.text(found)
     if not isinstance(text, str):
         raise ValueError(f"field '{text_field}' is missing or not text")
     if not text.strip():
@@ -95,12 +96,13 @@ def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, defau
     }
     if own := lang or languages.tag(_name(raw, "lang")):
         record["lang"] = own
-    if messages is not None:
-        record |= {key: _plain(raw[key]) for key in CONVERSATION if key in raw}
+    if found is not None:
+        record |= {key: _plain(value) for key, value in found.items()}
     if url := _name(raw, "url"):
         record["url"] = url
     meta = dict(raw["meta"]) if isinstance(raw.get("meta"), dict) else {}
-    meta |= {k: v for k, v in raw.items() if k not in (*FIELDS, *record, text_field, PLACE)}
+    known = (*FIELDS, *record, *conversations.consumed(raw, found), text_field, PLACE)
+    meta |= {k: v for k, v in raw.items() if k not in known}
     if meta:
         record["meta"] = _plain(meta)
     return record
@@ -109,21 +111,6 @@ def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, defau
 def _spelt(name: str) -> str:
     """The part of a path as it is in UTF-8, which a locale of another encoding reads byte by byte."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _turns(messages: Any) -> str:
-    """The text of a conversation.
-
-    Raises:
-      ValueError: not a list of `{"role": str, "content": str}`.
-    """
-    if not isinstance(messages, list) or not messages:
-        raise ValueError("'messages' is not a list of turns")
-    for number, message in enumerate(messages, 1):
-        for key in ("role", "content"):
-            if not isinstance(message, Mapping) or not isinstance(message.get(key), str):
-                raise ValueError(f"turn {number} of 'messages' has no '{key}', or it is not text")
-    return "\n\n".join(message["content"] for message in messages)
 
 
 def _name(raw: Mapping[str, Any], key: str) -> str:

@@ -1,12 +1,14 @@
 """Encoders: from a record to the sequences of tokens that a stage trains on.
 
 A stage names its encoder; packing, held-out rows, teacher caches and a plan's abstract batches follow from it. A text
-is one sequence in which every token counts; a conversation is one in which only the assistant's tokens count.
+is one sequence in which every token counts; a conversation is one in which only the assistant's tokens count; a
+preference pair is two, the chosen answer and the rejected one, each behind the prompt, of which the answers count.
 Filter rules judge a conversation by its text; parts that they cut from that text stay in its messages.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,8 +30,15 @@ class Example(NamedTuple):
     weights: np.ndarray | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Refused:
+    """A record that nothing can be learnt from; counted by its reason, as by a filter's rule."""
+
+    reason: str
+
+
 class Encoder(Protocol):
-    """Record → its sequences; pure, picklable.
+    """Record → its sequences, or why it has none; pure, picklable.
 
     Attributes:
       whole: whether the sequences of a record stay together in one row (`packing.Packer`).
@@ -38,7 +47,7 @@ class Encoder(Protocol):
     @property
     def whole(self) -> bool: ...
 
-    def __call__(self, record: Record) -> Sequence[Example]: ...
+    def __call__(self, record: Record) -> Sequence[Example] | Refused: ...
 
 
 class TextEncoder(NamedTuple):
@@ -57,18 +66,75 @@ class TextEncoder(NamedTuple):
 
 
 class ConversationEncoder(NamedTuple):
-    """A conversation in the chat format; only what the assistant says carries loss, with the end of its turn."""
+    """A conversation in the chat format; only what the assistant says carries loss, with the end of its turn.
+
+    Attributes:
+      seq_len: tokens of a row, beyond which a conversation is cut; 0: nothing is.
+    """
 
     tokenizer: Tokenizer
+    seq_len: int = 0
     whole: bool = True
 
-    def __call__(self, record: Record) -> Sequence[Example]:
-        if "messages" not in record:
-            raise UserError(
-                f"record '{record['id']}' has no 'messages', which a stage that trains on conversations reads: name "
-                "other sources in its mixture"
-            )
-        try:
-            return (Example(*chat.encode_conversation(self.tokenizer, record["messages"], record.get("tools"))),)
-        except UserError as error:
-            raise UserError(f"record '{record['id']}': {error}") from error
+    def __call__(self, record: Record) -> Sequence[Example] | Refused:
+        example = _conversation(self.tokenizer, record, _turns(record, "messages", "conversations"))
+        learnt = example.weights[1 : self.seq_len + 1 if self.seq_len else None]  # a first token is no target
+        if not example.weights.any():
+            return Refused("no_answer")
+        return (Example(*example),) if learnt.any() else Refused("prompt_longer_than_row")
+
+
+class PairEncoder(NamedTuple):
+    """A preference pair: the chosen answer and the rejected one, each behind the prompt.
+
+    Both stay in one row, one behind the other, so that odd segments of a row are chosen answers and the even segment
+    after each is its rejected one.
+
+    Attributes:
+      seq_len: tokens of a row.
+    """
+
+    tokenizer: Tokenizer
+    seq_len: int
+    whole: bool = True
+
+    def __call__(self, record: Record) -> Sequence[Example] | Refused:
+        prompt = _turns(record, "prompt", "preference pairs")
+        examples = []
+        for field in ("chosen", "rejected"):
+            answer = _turns(record, field, "preference pairs")
+            if not any(turn.get("tool_calls") or (turn.get("content") or "").strip() for turn in answer):
+                return Refused("empty_answer")
+            examples.append(_conversation(self.tokenizer, record, [*prompt, *answer], len(prompt)))
+        chosen, rejected = examples
+        if not chosen.weights[1:].any() or not rejected.weights[1:].any():
+            return Refused("no_answer")
+        if np.array_equal(chosen.tokens, rejected.tokens):
+            return Refused("identical_answers")
+        # A row has one token more than its inputs.
+        if len(chosen.tokens) + len(rejected.tokens) > self.seq_len + 1:
+            return Refused("pair_longer_than_row")
+        return tuple(Example(*example) for example in examples)
+
+
+class _Weighted(NamedTuple):
+    tokens: np.ndarray
+    weights: np.ndarray
+
+
+def _turns(record: Record, field: str, what: str) -> list[Mapping[str, Any]]:
+    if field not in record:
+        raise UserError(
+            f"record '{record['id']}' has no '{field}', which a stage that trains on {what} reads: name other sources "
+            "in its mixture"
+        )
+    return record[field]
+
+
+def _conversation(
+    tokenizer: Tokenizer, record: Record, turns: Sequence[Mapping[str, Any]], first: int = 0
+) -> _Weighted:
+    try:
+        return _Weighted(*chat.encode_conversation(tokenizer, turns, record.get("tools"), first))
+    except UserError as error:
+        raise UserError(f"record '{record['id']}': {error}") from error

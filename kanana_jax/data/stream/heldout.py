@@ -8,7 +8,7 @@ import numpy as np
 
 from kanana_jax.data.read.sources import PreparedSource
 from kanana_jax.data.stream import packing
-from kanana_jax.data.stream.encode import Encoder
+from kanana_jax.data.stream.encode import Encoder, Refused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +40,10 @@ def heldout_rows(
                 own = len(record["text"].encode())
                 if documents and size + own > max_bytes:
                     break
-                size += own
-                documents.append(encoder(record))
+                examples = encoder(record)
+                if not isinstance(examples, Refused):
+                    size += own
+                    documents.append(examples)
         if documents:
             rows = packing.pack(documents, seq_len, encoder.whole)
             result.append(HeldoutRows(name, source.lang, rows, size, len(documents)))

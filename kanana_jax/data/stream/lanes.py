@@ -20,7 +20,7 @@ from kanana_jax.data.filters.rules import count
 from kanana_jax.data.read.record import Record
 from kanana_jax.data.read.sources import PreparedSource
 from kanana_jax.data.stream import mixture, packing
-from kanana_jax.data.stream.encode import Encoder, Example
+from kanana_jax.data.stream.encode import Encoder, Example, Refused
 from kanana_jax.errors import UserError
 
 Judge = Callable[[Record], Verdict]
@@ -64,7 +64,10 @@ class _Prepare:
         if verdict.rules:
             return _Prepared(None, verdict.rules, 0, seconds, True)
         size, judged = len(verdict.record["text"].encode()), verdict.signals is not None
-        return _Prepared(self._encoder(verdict.record), (), size, seconds, judged)
+        made = self._encoder(verdict.record)
+        if isinstance(made, Refused):
+            return _Prepared(None, (made.reason,), 0, seconds, judged)
+        return _Prepared(made, (), size, seconds, judged)
 
 
 class _SourceRows:
@@ -107,8 +110,8 @@ class _SourceRows:
                 dropped_in_a_row += 1
                 if dropped_in_a_row >= max(2 * self._epoch, 1000):
                     raise UserError(
-                        "the filter drops every document of a source (the last one broke: "
-                        f"{', '.join(document.rules)}): loosen its thresholds"
+                        "every document of a source is dropped (the last one for: "
+                        f"{', '.join(document.rules)}): loosen the filter's thresholds, or mend the records"
                     )
             else:
                 dropped_in_a_row = 0

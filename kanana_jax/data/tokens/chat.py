@@ -37,26 +37,32 @@ def encode_chat(tokenizer: Tokenizer, messages: Sequence[Message], tools: Tools 
 
 
 def encode_conversation(
-    tokenizer: Tokenizer, messages: Sequence[Message], tools: Tools = None
+    tokenizer: Tokenizer, messages: Sequence[Message], tools: Tools = None, first: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """A whole conversation, to train on.
 
     What the assistant says is what the template marks by `{% generation %}`; of one that marks nothing, what each of
     the assistant's turns adds to the text before it, to the last symbol.
 
+    Args:
+      first: the first message whose words carry loss; those before it are a prompt.
+
     Returns:
       int32 ids `[n]`, and float32 weights `[n]`: 1 for what the assistant says and the end of its turn, else 0.
 
     Raises:
       UserError: as `encode_chat`; or a template that marks nothing writes earlier turns otherwise than last ones, so
-        that what is trained on would not be what a model is asked with.
+        that what is trained on would not be what a model is asked with; or a whole conversation otherwise than its
+        prompt.
     """
     messages, tools = _marked(tokenizer, messages), _marked(tokenizer, tools)
     (text,) = tokenizer.chat.render([messages], tools=tools, prompts=[False], marks=True)
     said = _of_template(text) if BEGIN in text else None
     text = text.replace(BEGIN, "").replace(END, "")
     if said is None:
-        said = _added(tokenizer, messages, tools, text)
+        said = _added(tokenizer, messages, tools, text, first)
+    elif first:
+        said = _behind(tokenizer, messages[:first], tools, text, said)
     ids, starts = _encode(tokenizer, text)
     weights = np.zeros(len(ids), np.float32)
     # Places count letters without the marks around what only spells a symbol.
@@ -79,9 +85,24 @@ def _of_template(text: str) -> list[tuple[int, int]]:
     return found
 
 
-def _added(tokenizer: Tokenizer, messages: Sequence[Message], tools: Tools, whole: str) -> list[tuple[int, int]]:
-    """What each turn of the assistant adds to the text."""
-    turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+def _behind(
+    tokenizer: Tokenizer, prompt: Sequence[Message], tools: Tools, whole: str, said: list[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """The marked parts of a text that lie behind its prompt."""
+    (before,) = tokenizer.chat.render([prompt], tools=tools)
+    if not whole.startswith(before):
+        raise UserError(
+            "the chat template writes a prompt differently where an answer follows, so that a model would be trained "
+            "on other prompts than it is asked with: use a template that does not"
+        )
+    return [(max(begin, len(before)), end) for begin, end in said if end > len(before)]
+
+
+def _added(
+    tokenizer: Tokenizer, messages: Sequence[Message], tools: Tools, whole: str, first: int
+) -> list[tuple[int, int]]:
+    """What each turn of the assistant, from message `first` on, adds to the text."""
+    turns = [i for i, message in enumerate(messages) if message["role"] == "assistant" and i >= first]
     parts = [part for i in turns for part in (messages[:i], messages[: i + 1])]
     prompts = [bool(i % 2 == 0) for i in range(len(parts))]
     texts = tokenizer.chat.render(parts, tools=tools, prompts=prompts) if parts else []

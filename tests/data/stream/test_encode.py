@@ -11,7 +11,7 @@ from kanana_jax.data import microworld
 from kanana_jax.data.read import records
 from kanana_jax.data.read.record import Broken
 from kanana_jax.data.stream import packing
-from kanana_jax.data.stream.encode import ConversationEncoder, Example, TextEncoder
+from kanana_jax.data.stream.encode import ConversationEncoder, Example, PairEncoder, Refused, TextEncoder
 from kanana_jax.data.tokens import training
 from kanana_jax.data.tokens.chat import encode_chat
 from kanana_jax.errors import UserError
@@ -54,6 +54,50 @@ def test_a_text_is_no_conversation(tokenizer):
         ConversationEncoder(tokenizer)({"id": "a:1", "text": "x"})
     (example,) = TextEncoder(tokenizer)({"id": "1", "text": "Seven."})
     assert example.weights is None and example.tokens[0] == tokenizer.bos_id and example.tokens[-1] == tokenizer.eos_id
+
+
+def _answer(text):
+    return [{"role": "assistant", "content": text}]
+
+
+def test_a_pair_weighs_its_answers_alone(tokenizer):
+    prompt = TURNS[:4]  # with an answer of an earlier turn, which belongs to the prompt
+    record = {"id": "1", "prompt": prompt, "chosen": _answer("Seven."), "rejected": _answer("It is eight.")}
+    examples = PairEncoder(tokenizer, 512)(record)
+    asked = encode_chat(tokenizer, prompt)
+    assert len(examples) == 2
+    for example, text in zip(examples, ("Seven.", "It is eight.")):
+        np.testing.assert_array_equal(example.tokens[: len(asked)], asked)
+        assert not example.weights[: len(asked)].any()
+        assert tokenizer.decode(example.tokens[example.weights > 0]) == text
+    rows = packing.pack([examples] * 3, 512, whole=True)
+    assert rows.segment_ids.max() == 4  # odd: chosen, even: rejected
+    length = [len(example.tokens) for example in examples]
+    assert [int((rows.segment_ids == i).sum()) for i in (1, 2, 3, 4)] == length * 2
+
+
+REFUSED = [
+    (dict(chosen=_answer("Yes."), rejected=_answer("Yes.")), 512, "identical_answers"),
+    (dict(chosen=_answer("Yes."), rejected=_answer(" ")), 512, "empty_answer"),
+    (dict(chosen=_answer("Yes."), rejected=_answer("No. " * 90)), 60, "pair_longer_than_row"),
+    (dict(chosen=[{"role": "user", "content": "Yes."}], rejected=_answer("No.")), 512, "no_answer"),
+]
+
+
+@pytest.mark.parametrize("answers, seq_len, reason", REFUSED, ids=[reason for *_, reason in REFUSED])
+def test_pairs_that_teach_nothing_are_refused_with_a_reason(tokenizer, answers, seq_len, reason):
+    record = {"id": "1", "prompt": TURNS[:2], **answers}
+    assert PairEncoder(tokenizer, seq_len)(record) == Refused(reason)
+
+
+def test_conversations_without_an_answer_in_the_row_are_refused(tokenizer):
+    encode = ConversationEncoder(tokenizer, 40)
+    assert encode({"id": "1", "messages": TURNS[:2]}) == Refused("no_answer")
+    long = [{"role": "user", "content": "3 더하기 4는? " * 20}, TURNS[2]]
+    assert encode({"id": "1", "messages": long}) == Refused("prompt_longer_than_row")
+    assert not isinstance(ConversationEncoder(tokenizer)({"id": "1", "messages": long}), Refused)
+    with pytest.raises(UserError, match="record '7' has no 'prompt', which a stage that trains on preference pairs"):
+        PairEncoder(tokenizer, 40)({"id": "7", "text": "x"})
 
 
 def test_conversations_are_read_with_a_text_of_their_own(tmp_path):

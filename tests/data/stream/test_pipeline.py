@@ -193,7 +193,7 @@ def test_heldout_rows_hold_every_byte(world):
     [
         (dict(lanes=3), ConfigError, "must divide the 8 rows"),
         (dict(lanes=2, rows=range(2)), ConfigError, "cuts through"),
-        (dict(lanes=8, rules={"short": Rule("characters", max=1)}), UserError, "drops every document"),
+        (dict(lanes=8, rules={"short": Rule("characters", max=1)}), UserError, "every document of a source is dropped"),
     ],
 )
 def test_errors(world, arguments, error, word):

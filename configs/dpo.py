@@ -1,0 +1,52 @@
+"""Preference optimisation of a chat model on pairs of answers (arXiv:2502.18934, §3.1; arXiv:2305.18290).
+
+    kanana run --config configs/dpo.py:MODEL,PAIRS --workdir runs/dpo
+
+MODEL is a stage of a workdir, a model folder or a Hugging Face folder with a chat format: it is trained, and its state
+at the start is the fixed reference. PAIRS is a file or folder of `{"prompt", "chosen", "rejected"}` lines, each a text
+or messages; sets in which both answers repeat the conversation, and HH-RLHF's transcripts, are read too.
+"""
+
+import pathlib
+
+from ml_collections import ConfigDict
+
+BATCH_TOKENS, SEQ_LEN = 32_768, 2048
+
+
+def get_config(arg: str = ""):
+    model, _, pairs = arg.partition(",")
+    if not model or not pairs:
+        raise ValueError("name a model and a file of pairs: configs/dpo.py:MODEL,PAIRS")
+    c = ConfigDict()
+    c.name = "dpo"
+    c.seed = 0
+    c.tokenizer = dict(path=f"{model}/model" if (pathlib.Path(model) / "model").is_dir() else model)
+    c.sources = dict(pairs=dict(path=pairs, lang="ko", holdout=0.05))
+    c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1)
+    c.runtime = dict(attention="auto")
+    c.data = dict(lanes=4, workers="threads")
+    c.evaluation = dict(max_bytes=1_000_000, batch_size=8)
+    c.stages = ("dpo",)
+    c.dpo = dict(
+        kind="dpo",
+        start=model,
+        mixture=dict(pairs=1.0),
+        # The paper gives neither β nor rates: these are Zephyr's (arXiv:2310.16944). With length_normalised, Tülu 3 has
+        # β = 5 at the same rate (arXiv:2411.15124).
+        preference=dict(loss="sigmoid", beta=0.1),
+        train=dict(
+            tokens=20_000_000,
+            batch_tokens=BATCH_TOKENS,
+            seq_len=SEQ_LEN,
+            optimizer=dict(
+                learning_rate=5e-7,
+                weight_decay=0.0,
+                schedule=dict(kind="cosine", warmup_steps=50, final=0.1),
+            ),
+            log_every=10,
+            eval_every=100,
+            checkpoint=dict(every=100, keep_last=2, keep_best=1),
+        ),
+    )
+    return c

@@ -1,0 +1,190 @@
+"""Conversations and preference pairs, in the forms in which people publish them.
+
+| form | fields |
+|---|---|
+| messages | `messages`: `{"role", "content", …}` |
+| ShareGPT | `conversations`: `{"from", "value"}` |
+| Alpaca | `instruction`, `input`?, `output`, `system`?, `history`? |
+| prompt and completion | `prompt`, `completion`, texts or messages |
+| pair | `prompt`?, `chosen`, `rejected`, texts or messages; without a prompt, that is what both begin with |
+| prompt alone | `prompt`, a text or messages |
+
+All become `{"messages": […]}`, `{"prompt": […], "chosen": […], "rejected": […]}` or `{"prompt": […]}`, with `tools` if
+there are any. Messages keep what a chat template may read (`tool_calls`, `name`, `reasoning_content` …).
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# The fields of a record that is a conversation, a pair or a prompt.
+FIELDS = ("messages", "tools", "prompt", "chosen", "rejected")
+# ShareGPT's names of who speaks.
+_SPEAKERS = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "assistant": "assistant",
+    "tool": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+}
+# Transcripts of one text, as in HH-RLHF (arXiv:2204.05862).
+_TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
+_CONSUMED = ("conversations", "instruction", "input", "output", "system", "history", "completion")
+
+Turns = list[dict[str, Any]]
+
+
+def conversation(raw: Mapping[str, Any], text_field: str) -> dict[str, Any] | None:
+    """The fields `FIELDS` of a JSON object, or None where it is none of the forms.
+
+    Args:
+      text_field: where it is present, the object is a text, unless it has turns as records have them.
+
+    Raises:
+      ValueError: one of the forms, with a field that is not what it must be.
+    """
+    found = _of_form(raw, text_field)
+    if found is not None and raw.get("tools"):
+        found["tools"] = raw["tools"]
+    return found
+
+
+def consumed(raw: Mapping[str, Any], found: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The fields of an object that are in its conversation already."""
+    if found is None:
+        return ()
+    return (*FIELDS, *(() if "messages" in raw else _CONSUMED))
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """What a conversation says, turn by turn; of a pair, with the chosen answer."""
+    turns = found["messages"] if "messages" in found else [*found["prompt"], *found.get("chosen", ())]
+    return "\n\n".join(turn["content"] for turn in turns if turn.get("content"))
+
+
+def _of_form(raw: Mapping[str, Any], text_field: str) -> dict[str, Any] | None:
+    if raw.get("messages") is not None:
+        return {"messages": _turns(raw["messages"], "messages")}
+    if "chosen" in raw and "rejected" in raw:
+        return _pair(raw)
+    if isinstance(raw.get(text_field), str) and not isinstance(raw.get("prompt"), list):
+        return None
+    if raw.get("conversations") is not None:
+        return {"messages": _with_system(raw, _share_gpt(raw["conversations"]))}
+    if raw.get("prompt") is not None:
+        prompt = _said(raw["prompt"], "prompt", "user")
+        if "completion" not in raw:
+            return {"prompt": prompt}
+        return {"messages": [*prompt, *_said(raw["completion"], "completion", "assistant")]}
+    if "instruction" in raw and "output" in raw:
+        return {"messages": _with_system(raw, _alpaca(raw))}
+    return None
+
+
+def _turns(value: Any, field: str) -> Turns:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"'{field}' is not a list of turns")
+    return [_turn(message, number, field) for number, message in enumerate(value, 1)]
+
+
+def _turn(message: Any, number: int, field: str) -> dict[str, Any]:
+    where = f"turn {number} of '{field}'"
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise ValueError(f"{where} has no 'role', or it is not text")
+    content = message.get("content")
+    if isinstance(content, list):
+        return {**message, "content": _joined(content, where)}
+    if not isinstance(content, str) and not (content is None and message.get("tool_calls")):
+        raise ValueError(f"{where} has no 'content', or it is not text")
+    return dict(message)
+
+
+def _joined(parts: list[Any], where: str) -> str:
+    """The text of a content of parts."""
+    texts = [part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None for part in parts]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{where} holds something other than text in its 'content'")
+    return "".join(text for text in texts if text)
+
+
+def _share_gpt(value: Any) -> Turns:
+    if isinstance(value, list) and value and all(isinstance(turn, Mapping) and "role" in turn for turn in value):
+        return _turns(value, "conversations")
+    if not isinstance(value, list) or not value:
+        raise ValueError("'conversations' is not a list of turns")
+    turns = []
+    for number, turn in enumerate(value, 1):
+        speaker = turn.get("from") if isinstance(turn, Mapping) else None
+        if speaker not in _SPEAKERS:
+            raise ValueError(f"turn {number} of 'conversations' is from {speaker!r}, not one of {', '.join(_SPEAKERS)}")
+        if not isinstance(turn.get("value"), str):
+            raise ValueError(f"turn {number} of 'conversations' has no 'value', or it is not text")
+        turns.append({"role": _SPEAKERS[speaker], "content": turn["value"]})
+    return turns
+
+
+def _alpaca(raw: Mapping[str, Any]) -> Turns:
+    turns: Turns = []
+    history = raw.get("history") or []
+    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+        raise ValueError("field 'history' is not a list of pairs of texts")
+    for asked, answered in history:
+        turns += _said(asked, "history", "user") + _said(answered, "history", "assistant")
+    question = "\n".join(part for part in (_string(raw, "instruction"), _string(raw, "input")) if part.strip())
+    return turns + _said(question, "instruction", "user") + _said(raw["output"], "output", "assistant")
+
+
+def _string(raw: Mapping[str, Any], field: str) -> str:
+    value = raw.get(field)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"field '{field}' is not text")
+    return value or ""
+
+
+def _with_system(raw: Mapping[str, Any], turns: Turns) -> Turns:
+    system = _string(raw, "system")
+    known = turns and turns[0]["role"] == "system"
+    return [{"role": "system", "content": system}, *turns] if system.strip() and not known else turns
+
+
+def _said(value: Any, field: str, role: str) -> Turns:
+    """Turns from messages, or from a text that one side says."""
+    if isinstance(value, list):
+        return _turns(value, field)
+    if not isinstance(value, str):
+        raise ValueError(f"field '{field}' is neither a text nor a list of turns")
+    return [{"role": role, "content": value}]
+
+
+def _pair(raw: Mapping[str, Any]) -> dict[str, Any]:
+    chosen, rejected = (_answers(raw[field], field) for field in ("chosen", "rejected"))
+    if raw.get("prompt") is not None:
+        prompt = _said(raw["prompt"], "prompt", "user")
+        chosen, rejected = _after(prompt, chosen), _after(prompt, rejected)
+    else:
+        shared, last = 0, min(len(chosen), len(rejected)) - 1
+        while shared < last and chosen[shared] == rejected[shared]:
+            shared += 1
+        prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
+        if not prompt:
+            raise ValueError("'chosen' and 'rejected' begin with different turns, and there is no 'prompt'")
+    for field, turns in (("chosen", chosen), ("rejected", rejected)):
+        if not turns or turns[0]["role"] != "assistant":
+            raise ValueError(f"field '{field}' does not begin with a turn of the assistant after the prompt")
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+
+
+def _after(prompt: Turns, turns: Turns) -> Turns:
+    """An answer without the prompt, which some sets repeat in it."""
+    return turns[len(prompt) :] if turns[: len(prompt)] == prompt else turns
+
+
+def _answers(value: Any, field: str) -> Turns:
+    if isinstance(value, str) and (parts := _TRANSCRIPT.split(value)) and len(parts) > 2 and not parts[0].strip():
+        roles = ("user" if speaker == "Human" else "assistant" for speaker in parts[1::2])
+        return [{"role": role, "content": said.strip()} for role, said in zip(roles, parts[2::2])]
+    return _said(value, field, "assistant")

@@ -1,0 +1,288 @@
+"""Offline preference optimisation: DPO and its relatives on pairs of answers (Kanana, arXiv:2502.18934, §3.1).
+
+Rows hold whole pairs: a chosen answer is an odd segment of its row, its rejected one the next segment. The unit of the
+loss is a pair. The reference is frozen, and its log-probabilities are computed before each step by the same function as
+the policy's; those of held-out pairs once.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from kanana_jax.config import to_dict
+from kanana_jax.data.stream import packing
+from kanana_jax.data.stream.encode import PairEncoder
+from kanana_jax.data.stream.heldout import HeldoutRows
+from kanana_jax.data.stream.packing import Array, Rows
+from kanana_jax.losses.logprob import log_probs
+from kanana_jax.losses.preference import Pair, Preference, PreferenceConfig, preference
+from kanana_jax.models import counts
+from kanana_jax.models.architecture import DType
+from kanana_jax.models.model import Model
+from kanana_jax.models.transformer import Params
+from kanana_jax.parallel.sharding import abstract_batch, abstract_tree, spec, tree_shardings
+from kanana_jax.stages import text
+from kanana_jax.stages.kind import SCRATCH, Context, Kind, Program, Shapes, StagePrograms, check_text, device_bytes
+from kanana_jax.stages.text import TrainingConfig
+from kanana_jax.training import heldout
+from kanana_jax.training.step import Loss, LossOutput
+from kanana_jax.training.task import Evaluation, Frozen, Score
+
+PREFERENCE_LOSS = Score("preference_loss")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DpoConfig(TrainingConfig):
+    """The section of a stage of this kind.
+
+    Attributes:
+      preference: the loss.
+      reference: name of an earlier stage, or a model folder; empty: what the stage starts from.
+      reference_dtype: in which the reference is held and runs; None: the runtime's compute_dtype, so that a policy that
+        is its reference has log-ratios of exactly 0.
+    """
+
+    preference: PreferenceConfig = PreferenceConfig()
+    reference: str = ""
+    reference_dtype: DType | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.start == SCRATCH:
+            raise ValueError(
+                "a preference stage starts from a model that can answer: name a stage or a folder in 'start'"
+            )
+        if self.reference and not self.preference.needs_reference:
+            raise ValueError(f"loss '{self.preference.loss}' reads no reference: leave out 'reference'")
+
+    @property
+    def reference_model(self) -> str:
+        """The stage or folder of the reference; empty where the loss needs none."""
+        return (self.reference or self.start) if self.preference.needs_reference else ""
+
+    def references(self) -> dict[str, str]:
+        return super().references() | ({"reference": self.reference} if self.reference else {})
+
+    def others(self) -> dict[str, str]:
+        return {"reference": self.reference_model} if self.reference_model else {}
+
+
+class PairRows(NamedTuple, Generic[Array]):
+    """Rows of whole pairs, and log p of their targets under the reference, float32 `[B, T]`."""
+
+    rows: Rows[Array]
+    reference: Array
+
+
+def by_pair(values_BT: jax.Array, segment_ids_BT: jax.Array) -> Pair[jax.Array]:
+    """Sums of values by answer, `[B, P]`; 0 where a row has fewer than P pairs.
+
+    An answer has at least two tokens, so that P = (T + 1) // 4.
+    """
+    count = 2 * ((segment_ids_BT.shape[1] + 1) // 4) + 1
+    sums = jax.vmap(lambda values, ids: jax.ops.segment_sum(values, ids, count))(values_BT, segment_ids_BT)
+    return Pair(sums[:, 1::2], sums[:, 2::2])
+
+
+def target_log_probs(model: Model, params: Params, rows: Rows[jax.Array], chunk: int) -> jax.Array:
+    """log p of each target, float32 `[B, T]`; differentiable."""
+    hidden_BTD, unembedding_VD = model(params, rows)
+    return log_probs(hidden_BTD, unembedding_VD, rows.targets, chunk=chunk, soft_cap=model.architecture.logits_softcap)
+
+
+def judged(
+    config: PreferenceConfig, rows: Rows[jax.Array], policy_BT: jax.Array, reference_BT: jax.Array
+) -> tuple[Preference, Pair[jax.Array], Pair[jax.Array], jax.Array]:
+    """The pairs of rows.
+
+    Args:
+      policy_BT, reference_BT: log p of the targets.
+
+    Returns:
+      Their loss, the policy's Σ log p, the answers' lengths, all `[B, P]`, and whether there is a pair, bool `[B, P]`.
+    """
+    policy = by_pair(policy_BT * rows.weights, rows.segment_ids)
+    reference = by_pair(reference_BT * rows.weights, rows.segment_ids)
+    lengths = by_pair(rows.weights, rows.segment_ids)
+    there = (lengths.chosen > 0) & (lengths.rejected > 0)
+    one = Pair(*(jnp.where(there, length, 1.0) for length in lengths))
+    # Where there is no pair, log-probabilities of 0 would be beyond what some losses are defined for.
+    safe = Pair(*(jnp.where(there, log_p, -1.0) for log_p in policy))
+    return preference(config, safe, reference, one), policy, one, there
+
+
+def make_loss(model: Model, *, config: PreferenceConfig, chunk: int) -> Loss:
+    """Sum of the loss over pairs; metrics are means over pairs.
+
+    `reward_…` and `margin` are β times log-ratios; `…_log_prob` per token of an answer; `…_tokens` its length.
+    """
+
+    def loss(params: Params, batch: PairRows[jax.Array], rng: jax.Array, others: None) -> LossOutput:
+        del rng, others  # nothing is sampled; the reference's log-probabilities are in the batch
+        rows = batch.rows
+        found, policy, lengths, there = judged(
+            config, rows, target_log_probs(model, params, rows, chunk), batch.reference
+        )
+        rewards = found.rewards
+        by_pair_values = {
+            "accuracy": (rewards.chosen > rewards.rejected).astype(jnp.float32),
+            "margin": rewards.chosen - rewards.rejected,
+            "reward_chosen": rewards.chosen,
+            "reward_rejected": rewards.rejected,
+            "chosen_log_prob": policy.chosen / lengths.chosen,
+            "rejected_log_prob": policy.rejected / lengths.rejected,
+            "chosen_tokens": lengths.chosen,
+            "rejected_tokens": lengths.rejected,
+        }
+        metrics = {name: jnp.where(there, value, 0.0).sum() for name, value in by_pair_values.items()}
+        read = (rows.segment_ids > 0).sum().astype(jnp.float32)
+        return LossOutput(jnp.where(there, found.loss, 0.0).sum(), there.sum().astype(jnp.float32), metrics, read)
+
+    return loss
+
+
+def forward(model: Model, mesh: Mesh, chunk: int) -> Callable[[Params, Rows[jax.Array]], jax.Array]:
+    """`(params, rows) → log p of the targets [B, T]`, jitted."""
+    run = functools.partial(target_log_probs, model, chunk=chunk)
+    return jax.jit(lambda params, rows: run(params, rows), out_shardings=NamedSharding(mesh, spec("batch", "sequence")))
+
+
+class Reference:
+    """The frozen reference of a stage: loaded when it is first asked, and then kept.
+
+    Attributes:
+      model: as it runs; None: the loss needs none.
+    """
+
+    def __init__(self, name: str, config: DpoConfig, context: Context):
+        self._context, self._mesh = context, context.shapes.mesh
+        self.model = reference_model(config, context.shapes)
+        self._params: Params | None = None
+        if self.model is not None:
+            self._folder = context.find(config.reference_model)
+            seq_len = config.train.seq_len
+            check_text(name, context, self.model.architecture, self._folder, "train.seq_len", seq_len, "reference")
+            self._forward = forward(self.model, self._mesh, config.train.loss_chunk)
+
+    def pairs(self, rows: Rows[jax.Array]) -> PairRows[jax.Array]:
+        """Rows with the reference's log-probabilities."""
+        if self.model is None:
+            return PairRows(rows, jnp.zeros_like(rows.weights))
+        if self._params is None:
+            self._params = self._context.load(self._folder, self.model)
+        return PairRows(rows, self._forward(self._params, rows))
+
+    def frozen(self) -> Frozen:
+        return Frozen(prepare=lambda params, rows, step, key: self.pairs(rows))
+
+
+def reference_model(config: DpoConfig, shapes: Shapes) -> Model | None:
+    """The model that a stage's reference runs as."""
+    if not config.reference_model:
+        return None
+    dtype = config.reference_dtype or shapes.runtime.compute_dtype
+    runtime = text.frozen_runtime(shapes.runtime, dtype)
+    return shapes.model(shapes.architecture(config.reference_model), config.train.seq_len, runtime)
+
+
+def make_evaluation(
+    model: Model,
+    held: Sequence[HeldoutRows],
+    mesh: Mesh,
+    *,
+    config: PreferenceConfig,
+    reference: Reference,
+    batch_size: int,
+    chunk: int,
+) -> Callable[[Params], Evaluation] | None:
+    """The loss of held-out pairs, and their accuracy: the share in which the chosen answer has the higher reward.
+
+    Both by language and by source. The reference is that of training, and its log-probabilities are computed once.
+    """
+    if not held:
+        return None
+    rows_of, count = heldout.batches(held, mesh, batch_size), len(held)
+
+    @jax.jit
+    def of_batch(params: Params, batch: PairRows[jax.Array]) -> jax.Array:
+        rows = batch.rows
+        found, _, _, there = judged(config, rows, target_log_probs(model, params, rows, chunk), batch.reference)
+        right = found.rewards.chosen > found.rewards.rejected
+        values = [jnp.where(there, value, 0.0).sum(axis=1) for value in (found.loss, right, 1.0)]
+        return jax.vmap(lambda value: jax.ops.segment_sum(value, rows.source, count))(jnp.stack(values))
+
+    known: list[PairRows[jax.Array]] = []
+
+    def evaluate(params: Params) -> Evaluation:
+        if not known:
+            known.extend(reference.pairs(rows) for rows in rows_of())
+        sums = sum(np.asarray(jax.device_get(of_batch(params, batch)), np.float64) for batch in known)
+        loss, right, pairs = np.asarray(sums)
+        return {
+            PREFERENCE_LOSS.name: heldout.by_name(held, loss, pairs),
+            "preference_accuracy": heldout.by_name(held, right, pairs),
+        }
+
+    return evaluate
+
+
+def run(name: str, config: DpoConfig, context: Context) -> None:
+    """Trains on pairs."""
+    chunk, shapes = config.train.loss_chunk, context.shapes
+    model = text.trained_model(name, config, shapes)
+    reference = Reference(name, config, context)
+    task = text.make_task(
+        name,
+        config,
+        context,
+        model,
+        make_loss(model, config=config.preference, chunk=chunk),
+        encoder=PairEncoder(context.tokenizer, config.train.seq_len),
+        evaluation=functools.partial(make_evaluation, config=config.preference, reference=reference),
+        score=PREFERENCE_LOSS,
+        make_frozen=reference.frozen,
+        flops=_flops(reference.model, config),
+    )
+    text.train(name, config, context, model, task)
+
+
+def _flops(reference: Model | None, config: DpoConfig) -> dict[str, float]:
+    if reference is None:
+        return {}
+    return {"reference": counts.forward_flops_per_token(reference.architecture, config.train.seq_len)}
+
+
+def programs(name: str, config: DpoConfig, shapes: Shapes) -> StagePrograms:
+    """The step, and before it the reference."""
+    train, mesh = config.train, shapes.mesh
+    model, reference = text.trained_model(name, config, shapes), reference_model(config, shapes)
+    rows = abstract_batch(mesh, packing.shapes(train.batch_size, train.seq_len))
+    by_token = abstract_batch(mesh, np.broadcast_to(np.float32(0), (train.batch_size, train.seq_len)))
+    before, resident, architectures = (), {}, {}
+    if reference is not None:
+        params = abstract_tree(reference.abstract_params(), tree_shardings(mesh, reference.logical_axes()))
+        arguments = {"params": params, "rows": rows}
+        before = (Program("reference", forward(reference, mesh, train.loss_chunk), arguments, mesh),)
+        resident, architectures = {"reference": device_bytes(params)}, {"reference": reference.architecture}
+    return text.step_programs(
+        name,
+        config,
+        shapes,
+        model,
+        make_loss(model, config=config.preference, chunk=train.loss_chunk),
+        batch=PairRows(rows, by_token),
+        before=before,
+        architectures=architectures,
+        flops=sum(_flops(reference, config).values()),
+        resident=resident,
+        about={"preference": to_dict(config.preference)},
+    )
+
+
+KIND = Kind("dpo", DpoConfig, run, free=text.FREE, decisive=text.decisive, programs=programs)

@@ -1,0 +1,162 @@
+"""Published forms of conversations and pairs become one form; what is broken is named by its field."""
+
+import copy
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kanana_jax.data.read import record
+
+
+def _normalised(raw, text_field="text"):
+    return record.normalise(copy.deepcopy(raw), text_field=text_field, source="s", lang="ko", default_id="d")
+
+
+def _user(text):
+    return {"role": "user", "content": text}
+
+
+def _assistant(text):
+    return {"role": "assistant", "content": text}
+
+
+SYSTEM = {"role": "system", "content": "짧게."}
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
+HH = "\n\nHuman: 3+4?\n\nAssistant: 7\n\nHuman: sure?\n\nAssistant: "
+MESSAGES = [
+    ({"messages": [_user("a"), _assistant("b")]}, [_user("a"), _assistant("b")]),
+    (
+        {"messages": [_user("a"), CALL, {"role": "tool", "content": "3"}]},
+        [_user("a"), CALL, {"role": "tool", "content": "3"}],
+    ),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]},
+        [_user("ab")],
+    ),
+    (
+        {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "system": "짧게."},
+        [SYSTEM, _user("a"), _assistant("b")],
+    ),
+    (
+        {"conversations": [{"from": "system", "value": "짧게."}, {"from": "human", "value": "a"}], "system": "long"},
+        [SYSTEM, _user("a")],
+    ),
+    ({"conversations": [_user("a"), _assistant("b")]}, [_user("a"), _assistant("b")]),
+    ({"instruction": "번역하라", "input": "dog", "output": "개"}, [_user("번역하라\ndog"), _assistant("개")]),
+    (
+        {"instruction": "c", "input": "", "output": "d", "history": [["a", "b"]]},
+        [_user("a"), _assistant("b"), _user("c"), _assistant("d")],
+    ),
+    ({"prompt": "a", "completion": "b"}, [_user("a"), _assistant("b")]),
+    ({"prompt": [SYSTEM, _user("a")], "completion": [_assistant("b")]}, [SYSTEM, _user("a"), _assistant("b")]),
+]
+
+
+@pytest.mark.parametrize("raw, messages", MESSAGES)
+def test_conversations(raw, messages):
+    found = _normalised({**raw, "topic": "x"})
+    assert found["messages"] == messages and found["meta"] == {"topic": "x"}
+    assert found["text"] == "\n\n".join(turn["content"] for turn in messages if turn["content"])
+    assert _normalised(found) == found
+
+
+PAIR = {"prompt": [_user("a")], "chosen": [_assistant("b")], "rejected": [_assistant("c")]}
+PAIRS = [
+    ({"prompt": "a", "chosen": "b", "rejected": "c"}, PAIR),
+    (PAIR, PAIR),
+    ({"prompt": "a", "chosen": [_user("a"), _assistant("b")], "rejected": [_user("a"), _assistant("c")]}, PAIR),
+    ({"chosen": [_user("a"), _assistant("b")], "rejected": [_user("a"), _assistant("c")]}, PAIR),
+    (
+        {"chosen": [_user("a"), _assistant("b")], "rejected": [_user("a"), _assistant("b")]},
+        PAIR | {"rejected": PAIR["chosen"]},
+    ),
+    (
+        {"chosen": HH + "yes, 7", "rejected": HH + "no"},
+        {
+            "prompt": [_user("3+4?"), _assistant("7"), _user("sure?")],
+            "chosen": [_assistant("yes, 7")],
+            "rejected": [_assistant("no")],
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize("raw, pair", PAIRS)
+def test_pairs(raw, pair):
+    found = _normalised({**raw, "score_chosen": 8.5})
+    assert {key: found[key] for key in pair} == pair and found["meta"] == {"score_chosen": 8.5}
+    assert found["text"] == "\n\n".join(turn["content"] for turn in [*pair["prompt"], *pair["chosen"]])
+    assert _normalised(found) == found
+
+
+def test_prompts_alone_and_texts_with_such_fields():
+    found = _normalised({"prompt": "a", "tools": [{"name": "f"}]})
+    assert found["prompt"] == [_user("a")] and found["tools"] == [{"name": "f"}] and "meta" not in found
+    assert _normalised(found) == found
+    text = _normalised({"text": "saws", "prompt": "a saw", "instruction": "cut", "output": "wood"})
+    assert text["meta"] == {"prompt": "a saw", "instruction": "cut", "output": "wood"} and "messages" not in text
+
+
+BROKEN = [
+    ({"messages": []}, "'messages' is not a list of turns"),
+    ({"messages": [{"content": "a"}]}, "turn 1 of 'messages' has no 'role'"),
+    ({"messages": [_user("a"), _assistant(3)]}, "turn 2 of 'messages' has no 'content'"),
+    ({"messages": [_user("a"), {"role": "assistant", "content": None}]}, "turn 2 of 'messages' has no 'content'"),
+    ({"messages": [{"role": "user", "content": [{"type": "image", "url": "x"}]}]}, "turn 1 .* other than text"),
+    ({"conversations": [{"from": "alien", "value": "a"}]}, "turn 1 of 'conversations' is from 'alien'"),
+    ({"conversations": [{"from": "human", "value": None}]}, "turn 1 of 'conversations' has no 'value'"),
+    ({"conversations": "a"}, "'conversations' is not a list"),
+    ({"instruction": 3, "output": "b"}, "field 'instruction' is not text"),
+    ({"instruction": "a", "output": None}, "field 'output' is neither"),
+    ({"instruction": "a", "output": "b", "history": ["a"]}, "field 'history' is not"),
+    ({"prompt": "a", "completion": 3}, "field 'completion' is neither"),
+    ({"prompt": "a", "chosen": "b", "rejected": None}, "field 'rejected' is neither"),
+    (
+        {"chosen": [_user("a"), _assistant("b")], "rejected": [_user("x"), _assistant("c")]},
+        "begin with different turns",
+    ),
+    ({"chosen": "b", "rejected": "c"}, "there is no 'prompt'"),
+    ({"prompt": "a", "chosen": [_user("b")], "rejected": [_assistant("c")]}, "'chosen' does not begin with a turn"),
+    ({"messages": [CALL]}, "field 'text' is empty"),
+]
+
+
+@pytest.mark.parametrize("raw, words", BROKEN)
+def test_what_is_broken_is_named(raw, words):
+    with pytest.raises(ValueError, match=words):
+        _normalised(raw)
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["role", "content", "from", "value", "type", "text"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+_fields = st.sampled_from(
+    [
+        "text",
+        "messages",
+        "conversations",
+        "prompt",
+        "completion",
+        "chosen",
+        "rejected",
+        "instruction",
+        "output",
+        "tools",
+    ]
+)
+
+
+@given(st.dictionaries(_fields, _json, max_size=4))
+@settings(max_examples=300, deadline=None)
+def test_any_object_is_a_record_or_a_value_error(raw):
+    try:
+        found = _normalised(raw)
+    except ValueError:
+        return
+    assert found["text"].strip() and _normalised(found) == found
