@@ -25,7 +25,7 @@ class Stage:
         self.name, self.config, self.kind = name, config, config.get("kind", "")
         self.start = config.get("start", "scratch")
         self.parent = self.start if self.start in names else None
-        rows = _json_lines(folder / "metrics.jsonl")
+        rows = json_lines(folder / "metrics.jsonl")
         self.steps = [row for row in rows if "eval" not in row]
         self.evals = [row for row in rows if "eval" in row]
         self.card = read_json(folder / "model" / "model.json")
@@ -128,7 +128,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
-def _json_lines(path: pathlib.Path) -> list[Json]:
+def json_lines(path: pathlib.Path) -> list[Json]:
+    """The lines of a file such as `metrics.jsonl`; none where there is no file."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:

@@ -27,7 +27,7 @@ from kanana_jax.models.architecture import DType
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.sharding import abstract_batch, abstract_tree, spec, tree_shardings
-from kanana_jax.stages import text
+from kanana_jax.stages import preference_chapter, text
 from kanana_jax.stages.kind import SCRATCH, Context, Kind, Program, Shapes, StagePrograms, check_text, device_bytes
 from kanana_jax.stages.text import TrainingConfig
 from kanana_jax.training import heldout
@@ -285,4 +285,6 @@ def programs(name: str, config: DpoConfig, shapes: Shapes) -> StagePrograms:
     )
 
 
-KIND = Kind("dpo", DpoConfig, run, free=text.FREE, decisive=text.decisive, programs=programs)
+KIND = Kind(
+    "dpo", DpoConfig, run, free=text.FREE, decisive=text.decisive, programs=programs, chapter=preference_chapter.CHAPTER
+)
