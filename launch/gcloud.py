@@ -67,9 +67,9 @@ class Job:
             raise ConfigError(f"--name '{self.name}' must be lower-case letters, digits and '-', 40 at most")
         kind, _, count = self.type.partition("-")
         if kind in ("v2", "v3"):
-            raise ConfigError(f"--type '{self.type}': TPU v2 and v3 are not supported, take one of {', '.join(TYPES)}")
+            raise ConfigError(f"--type '{self.type}': TPU v2 and v3 are not supported: use one of {', '.join(TYPES)}")
         if kind not in TYPES or not count.isdigit():
-            raise ConfigError(f"--type '{self.type}' must be one of {', '.join(TYPES)} with a size, as v5p-128")
+            raise ConfigError(f"--type '{self.type}' must be one of {', '.join(TYPES)} with a size, such as v5p-128")
         if self.slices < 1:
             raise ConfigError("--slices must be at least 1")
 

@@ -64,7 +64,7 @@ def check(addresses: Sequence[str], call: Callable[[list[str]], tuple[int, str]]
     if missing:
         raise UserError(
             f"the config reads {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not there: copy it "
-            "with `gcloud storage cp --recursive`, then start again; nothing was asked for"
+            "with `gcloud storage cp --recursive`, then start again; no TPU was requested"
         )
 
 

@@ -123,7 +123,7 @@ def _job(options: argparse.Namespace, rest: Sequence[str]) -> gcloud.Job:
     bucket = options.bucket.removeprefix("gs://").rstrip("/")
     workdir = options.workdir.removeprefix(f"gs://{bucket}/").removeprefix(f"{gcloud.MOUNT}/").strip("/")
     if "://" in workdir or options.workdir.startswith("/") and not options.workdir.startswith(gcloud.MOUNT):
-        raise ConfigError(f"--workdir '{options.workdir}' must be a folder in --bucket, as runs/essence_8b")
+        raise ConfigError(f"--workdir '{options.workdir}' must be a folder in --bucket, such as runs/essence_8b")
     file = options.config.partition(":")[0]
     if options.config and not any((ROOT / place).is_file() for place in (file, f"configs/{file}.py")):
         raise ConfigError(f"--config '{file}' is neither a file nor the name of a config in this repository ({ROOT})")
@@ -154,7 +154,7 @@ def _revision(name: str) -> str:
         )
     code, text = _call(["git", "-C", str(ROOT), "rev-parse", name])
     if code:
-        raise UserError(f"git knows no revision '{name}' in {ROOT}: run from a clone, and commit what is to run")
+        raise UserError(f"there is no git revision '{name}' in {ROOT}: run from a clone, and commit the code to run")
     return text.strip()
 
 

@@ -40,7 +40,7 @@ def test_filters_and_lines(capsys):
 
 
 @pytest.mark.parametrize(
-    "text, words", [("c = dict(a=1)", "no config of a recipe"), ("c = dict(stages=('a',))", "names 'a'")]
+    "text, words", [("c = dict(a=1)", "not a config of a recipe"), ("c = dict(stages=('a',))", "names 'a'")]
 )
 def test_mistakes(tmp_path, capsys, text, words):
     file = tmp_path / "c.py"

@@ -55,7 +55,7 @@ def _built(file: str, config, overrides: list[str]) -> dict:
 
     known = {"filters": dict[str, FilterConfig], "quality": QualityConfig}
     if not any(name in config for name in known):
-        raise ConfigError(f"{file} is no config of a recipe (stages), of filters or of a quality model (quality)")
+        raise ConfigError(f"{file} is not a config of a recipe (stages), of filters or of a quality model (quality)")
     config_lib.override(config, overrides, lambda _: known)
     built: dict = {}
     if "filters" in config:

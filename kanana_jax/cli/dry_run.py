@@ -141,7 +141,7 @@ def _found(name: str, source: sources.SourceConfig, workdir: pathlib.Path, index
     inside = [f for file in files for f in ([file] if file.is_file() else file.rglob("*")) if f.is_file()]
     unreadable = next((file for file in inside if not os.access(file, os.R_OK)), None)
     if unreadable is not None:
-        raise UserError(f"source '{name}': {unreadable} may not be read: change its permissions")
+        raise UserError(f"source '{name}': {unreadable} cannot be read: change its permissions")
     size = sum(file.stat().st_size for file in inside)
     if not size:
         raise UserError(f"source '{name}' ({source.path}) holds no text: its {len(files)} files are empty")

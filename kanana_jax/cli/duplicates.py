@@ -22,11 +22,11 @@ def _add_dedup(verb: AddVerb) -> None:
         "Filters with `duplicates = 'DIR'` then drop them. Run it again with more inputs: only the new ones are read.",
     )
     sub.add_argument("--input", required=True, nargs="+", metavar="GLOB", help="documents, the preferred ones first")
-    sub.add_argument("--output", required=True, type=place, metavar="DIR")
+    sub.add_argument("--output", required=True, type=place, metavar="DIR", help="folder of the results")
     sub.add_argument("--bands", type=int, default=14, metavar="B", help="bands of the MinHash signature")
     sub.add_argument("--rows", type=int, default=8, metavar="R", help="hashes per band")
     sub.add_argument(
-        "--threshold", type=float, default=0.8, metavar="J", help="least Jaccard similarity of near duplicates"
+        "--threshold", type=float, default=0.8, metavar="J", help="minimum Jaccard similarity of near duplicates"
     )
     sub.add_argument(
         "--keep", choices=("first", "longest", "best"), default="first", help="which copy of a duplicate group to keep"
@@ -34,8 +34,8 @@ def _add_dedup(verb: AddVerb) -> None:
     sub.add_argument(
         "--quality", default="quality", metavar="NAME", help="field of meta to rank copies by for --keep best"
     )
-    sub.add_argument("--lang", default="default", metavar="L", help="language of documents that do not say theirs")
-    sub.add_argument("--seed", type=int, default=0, metavar="S")
+    sub.add_argument("--lang", default="default", metavar="L", help="language of documents without one")
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the hash functions")
     sub.add_argument(
         "--beam",
         action="append",
@@ -80,8 +80,8 @@ def _add_lines(verb: AddVerb) -> None:
         "example:\n  kanana lines --input 'web/*.jsonl.gz' --output lines\n\n"
         "Filters with `lines = 'DIR'` then cut them out.",
     )
-    sub.add_argument("--input", required=True, nargs="+", metavar="GLOB")
-    sub.add_argument("--output", required=True, type=place, metavar="DIR")
+    sub.add_argument("--input", required=True, nargs="+", metavar="GLOB", help="file, folder or glob of documents")
+    sub.add_argument("--output", required=True, type=place, metavar="DIR", help="folder of the results")
     sub.add_argument("--red", type=int, default=50, metavar="N", help="cut a line that occurs in more than N documents")
     sub.add_argument(
         "--yellow",

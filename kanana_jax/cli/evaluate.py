@@ -29,10 +29,10 @@ def add_verbs(verb: AddVerb) -> None:
         "models", nargs="*", metavar="MODEL", help="model, stage or Hugging Face folder; result files with --plot"
     )
     sub.add_argument("--tasks", metavar="A,B", help="task names, separated by commas")
-    sub.add_argument("--output", type=place, metavar="FILE.json", help="where the results are written")
+    sub.add_argument("--output", type=place, metavar="FILE.json", help="file of the results")
     sub.add_argument("--data-dir", type=place, metavar="DIR", help="folder of local evaluation sets")
-    sub.add_argument("--limit", type=int, metavar="N", help="documents per task (or part of a task)")
-    sub.add_argument("--shots", type=int, metavar="N", help="examples in the prompt; default: as the task says")
+    sub.add_argument("--limit", type=int, metavar="N", help="most documents per task (or part of a task)")
+    sub.add_argument("--shots", type=int, metavar="N", help="examples in the prompt; default: the task's own")
     sub.add_argument("--chat", action="store_true", help="ask in the model's chat format")
     sub.add_argument(
         "--add-bos",
@@ -104,7 +104,7 @@ def _refuse_idle(options: argparse.Namespace) -> None:
         read = name == mode or (mode == "plot" and name == "models")
         if not read and getattr(options, name) != default:
             told = "MODEL" if name == "models" else f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{told} does nothing with --{mode}: leave it out")
+            raise ConfigError(f"{told} has no effect with --{mode}: leave it out")
 
 
 def _evaluated(path: str, names: list[str], options: argparse.Namespace) -> dict[str, Any]:
@@ -159,13 +159,13 @@ def _checked(options: argparse.Namespace) -> list[str]:
     if options.seed >= 2**32:
         raise ConfigError("--seed must be below 2**32")
     if options.training_flops is not None and not 0 < options.training_flops < math.inf:
-        raise ConfigError("--training-flops must be a positive number, as 1e21")
+        raise ConfigError("--training-flops must be a positive number such as 1e21")
     out = options.output
     if out.is_dir():
-        raise ConfigError(f"--output {out} is a folder: name a file in it, as {out / 'results.json'}")
+        raise ConfigError(f"--output {out} is a folder: name a file in it, such as {out / 'results.json'}")
     above = next(folder for folder in out.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise ConfigError(f"--output {out} cannot be written: {above} is no folder that you may write in")
+        raise ConfigError(f"--output {out} cannot be written: {above} is not a folder that you may write to")
     names = [name.strip() for name in options.tasks.split(",") if name.strip()]
     if not names:
         raise ConfigError("--tasks names no task (see --help)")

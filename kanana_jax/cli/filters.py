@@ -30,7 +30,7 @@ def _add_filter(verb: AddVerb) -> None:
     sub.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file whose config has 'filters'")
     sub.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
     sub.add_argument("--input", required=True, metavar="GLOB", help="file, folder or glob of documents")
-    sub.add_argument("--output", required=True, type=place, metavar="DIR")
+    sub.add_argument("--output", required=True, type=place, metavar="DIR", help="folder of the results")
     sub.add_argument(
         "--lang",
         default="",
@@ -41,10 +41,10 @@ def _add_filter(verb: AddVerb) -> None:
         "--lines",
         default="",
         metavar="DIR",
-        help="folder of `kanana lines`: the lines that many documents have are cut before anything is measured",
+        help="output of `kanana lines`: lines shared by many documents are cut before anything is measured",
     )
     sub.add_argument(
-        "--duplicates", default="", metavar="DIR", help="folder of `kanana dedup`: the copies that it found are dropped"
+        "--duplicates", default="", metavar="DIR", help="output of `kanana dedup`: the copies that it found are dropped"
     )
     sub.add_argument(
         "--format", default="", metavar="F", help="format of raw documents whose names do not show it, e.g. text"
@@ -118,7 +118,7 @@ def _add_contamination(verb: AddVerb) -> None:
         metavar="NAME=FILE[:FIELD,…]",
         help=".jsonl or .jsonl.gz file; default: all fields of 20 characters or more",
     )
-    sub.add_argument("--output", required=True, type=place, metavar="DIR")
+    sub.add_argument("--output", required=True, type=place, metavar="DIR", help="folder of the results")
     sub.add_argument(
         "--max-items",
         type=int,
@@ -166,15 +166,15 @@ def _add_thresholds(verb: AddVerb) -> None:
     sub.add_argument("--english-config", required=True, metavar="FILE", help="config with 'filters.en'")
     sub.add_argument("--english", required=True, nargs="+", metavar="GLOB", help="good English text")
     sub.add_argument("--config", required=True, metavar="FILE", help="config with 'filters.LANG'")
-    sub.add_argument("--lang", required=True, metavar="LANG")
-    sub.add_argument("--input", required=True, nargs="+", metavar="GLOB", help="good text, each of another kind")
+    sub.add_argument("--lang", required=True, metavar="LANG", help="language to fit, e.g. ko")
+    sub.add_argument("--input", required=True, nargs="+", metavar="GLOB", help="good text, one kind per GLOB")
     sub.add_argument(
         "--fixed", nargs="*", default=[], metavar="RULE", help="rules whose bounds stay as they are, e.g. words"
     )
     sub.add_argument(
         "--describe", default="", metavar="TEXT", help="description of the texts, written to the output as provenance"
     )
-    sub.add_argument("--output", required=True, type=place, metavar="FILE.json")
+    sub.add_argument("--output", required=True, type=place, metavar="FILE.json", help="file of the fitted bounds")
 
 
 def _thresholds(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:

@@ -25,33 +25,36 @@ def add_verbs(verb: AddVerb) -> None:
     """Adds the verbs."""
     run = verb("run", _run, "run a recipe, or resume it", _RUN_EXAMPLE)
     run.add_argument("--config", required=True, metavar="FILE_OR_NAME[:ARG]", help=CONFIG_HELP)
-    run.add_argument("--workdir", required=True, type=place, metavar="DIR", help="where everything is written")
+    run.add_argument(
+        "--workdir", required=True, type=place, metavar="DIR", help="folder that the run writes to and resumes from"
+    )
     run.add_argument(
         "--config.KEY", dest="_", metavar="VALUE", help="change a value of the config, e.g. --config.seed=1"
     )
     run.add_argument(
-        "--dry-run", action="store_true", help="check config, mesh, data and memory, say what would run, write nothing"
+        "--dry-run", action="store_true", help="check config, mesh, data and memory, show what would run, write nothing"
     )
     run.add_argument(
-        "--distributed", action="store_true", help="one of many processes; auto-detected on TPU pods and Slurm"
+        "--distributed", action="store_true", help="one of several processes; detected on TPU pods and Slurm"
     )
     run.add_argument(
         "--coordinator", default="", metavar="HOST:PORT", help="address of process 0, if not auto-detected"
     )
-    run.add_argument("--num-processes", type=int, default=-1, metavar="N")
-    run.add_argument("--process-id", type=int, default=-1, metavar="I")
+    run.add_argument("--num-processes", type=int, default=-1, metavar="N", help="processes, with --coordinator")
+    run.add_argument("--process-id", type=int, default=-1, metavar="I", help="this process, from 0, with --coordinator")
     run.add_argument("--join-timeout", type=int, default=300, metavar="S", help="seconds to wait for all processes")
 
     importer = verb(
         "import",
         _import,
-        "Hugging Face folder -> model folder with model.json",
+        "convert a Hugging Face folder to a model folder with model.json",
         "example:\n  kanana import Llama-3.2-1B models/llama-1b",
     )
-    importer.add_argument("source", type=place, metavar="HF_DIR")
-    importer.add_argument("destination", type=place, metavar="OUT")
+    importer.add_argument("source", type=place, metavar="HF_DIR", help="Hugging Face folder")
+    importer.add_argument("destination", type=place, metavar="OUT", help="new folder")
 
     _add_export(verb)
+
     for name, action, summary in (
         ("generate", _generate, "continue a prompt"),
         ("chat", _chat, "talk to a model, turn by turn"),
@@ -65,35 +68,39 @@ def add_verbs(verb: AddVerb) -> None:
         )
         sub.add_argument("model", metavar="MODEL", help="model, stage or Hugging Face folder")
         if name == "generate":
-            sub.add_argument("--prompt", required=True, action="append", metavar="TEXT", help="may be given many times")
+            sub.add_argument(
+                "--prompt", required=True, action="append", metavar="TEXT", help="text to continue; may be repeated"
+            )
             sub.add_argument(
                 "--add-bos",
                 action=argparse.BooleanOptionalAction,
                 help="put BOS before the prompt, or not; default: as the model's tokenizer does",
             )
         else:
-            sub.add_argument("--system", default="", metavar="TEXT", help="the system message")
-            sub.add_argument("--tools", type=place, metavar="FILE.json", help="functions that the model may call")
+            sub.add_argument("--system", default="", metavar="TEXT", help="system message")
+            sub.add_argument(
+                "--tools", type=place, metavar="FILE.json", help="JSON schemas of functions that the model may call"
+            )
             sub.add_argument(
                 "--strip-thinking", action="store_true", help="hide <think>…</think>, and keep it out of the history"
             )
-        sub.add_argument("--max-new-tokens", type=int, default=128, metavar="N")
-        sub.add_argument("--temperature", type=float, default=0.7, metavar="T", help="0: greedy")
-        sub.add_argument("--top-k", type=int, default=0, metavar="K")
-        sub.add_argument("--top-p", type=float, default=0.9, metavar="P")
-        sub.add_argument("--seed", type=int, default=0, metavar="S")
-        sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation")
+        sub.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="longest answer, in tokens")
+        sub.add_argument("--temperature", type=float, default=0.7, metavar="T", help="sampling temperature; 0: greedy")
+        sub.add_argument("--top-k", type=int, default=0, metavar="K", help="sample among the K best tokens; 0: all")
+        sub.add_argument("--top-p", type=float, default=0.9, metavar="P", help="sample among the best tokens of mass P")
+        sub.add_argument("--seed", type=int, default=0, metavar="S", help="seed of sampling")
+        sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="dtype of the computation")
 
 
 def _add_export(verb: AddVerb) -> None:
     exporter = verb(
         "export",
         _export,
-        "model -> plain Hugging Face folder, or a GGUF file for llama.cpp",
+        "convert a model to a plain Hugging Face folder, or a GGUF file for llama.cpp",
         "example:\n  kanana export runs/tiny/stage2 exported\n  kanana export runs/tiny/stage2 exported --as mistral\n"
         "  kanana export runs/tiny/stage2 stage2.gguf --dtype q8_0",
     )
-    exporter.add_argument("source", type=place, metavar="MODEL")
+    exporter.add_argument("source", type=place, metavar="MODEL", help="model, stage or Hugging Face folder")
     exporter.add_argument("destination", type=place, metavar="OUT[.gguf]", help="a folder, or a .gguf file")
     exporter.add_argument(
         "--as",
@@ -106,7 +113,7 @@ def _add_export(verb: AddVerb) -> None:
         "--dtype",
         default="",
         choices=("f32", "bf16", "f16", "q8_0"),
-        help="of a GGUF file's matrices (default: the model's)",
+        help="dtype of a GGUF file's matrices (default: the model's)",
     )
 
 
@@ -245,7 +252,7 @@ def _tools(file: pathlib.Path | None) -> list[dict[str, Any]] | None:
     except (OSError, ValueError) as error:
         raise ConfigError(f"--tools {file} cannot be read ({error}): name a JSON file") from error
     if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
-        raise ConfigError(f"--tools {file} holds no list of JSON schemas of functions")
+        raise ConfigError(f"--tools {file} must contain a list of JSON schemas of functions")
     return found
 
 

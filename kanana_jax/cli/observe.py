@@ -23,21 +23,25 @@ def add_verbs(verb: AddVerb) -> None:
         "observe", _observe, "relate scores of many models to their token budgets by language, and plan one", _EXAMPLE
     )
     observe.add_argument(
-        "scores", nargs="?", type=place, metavar="SCORES.csv", help="models × tasks; default: the shipped study"
+        "scores",
+        nargs="?",
+        type=place,
+        metavar="SCORES.csv",
+        help="table of models × tasks; default: the shipped study",
     )
-    observe.add_argument("--output", required=True, type=place, metavar="DIR")
-    observe.add_argument("--models", type=place, metavar="MODELS.csv", help="default: models.csv beside the scores")
-    observe.add_argument("--tasks", type=place, metavar="TASKS.csv", help="default: tasks.csv beside the scores")
+    observe.add_argument("--output", required=True, type=place, metavar="DIR", help="folder of the report and its data")
+    observe.add_argument(
+        "--models", type=place, metavar="MODELS.csv", help="table of models; default: beside the scores"
+    )
+    observe.add_argument("--tasks", type=place, metavar="TASKS.csv", help="table of tasks; default: beside the scores")
     observe.add_argument("--ignore", default="", metavar="A,B", help="score columns that are not tasks")
     observe.add_argument(
         "--language",
         default="",
         metavar="L",
-        help="the local language; default: the one besides --reference with the most tasks",
+        help="local language; default: the language with the most tasks other than --reference",
     )
-    observe.add_argument(
-        "--reference", default="en", metavar="L", help="the language that models are mostly trained on"
-    )
+    observe.add_argument("--reference", default="en", metavar="L", help="main training language of the models")
     observe.add_argument("--active-params", action="store_true", help="count active parameters for MoE models")
     observe.add_argument(
         "--plan",
@@ -58,8 +62,10 @@ def add_verbs(verb: AddVerb) -> None:
         metavar="Q",
         help="fit downstream laws below this quantile of training FLOPs",
     )
-    observe.add_argument("--draws", type=int, default=2000, metavar="N", help="bootstrap and Monte Carlo draws")
-    observe.add_argument("--seed", type=int, default=0, metavar="S")
+    observe.add_argument(
+        "--draws", type=int, default=2000, metavar="N", help="number of bootstrap and Monte Carlo samples"
+    )
+    observe.add_argument("--seed", type=int, default=0, metavar="S", help="seed of resampling")
     observe.add_argument("--template", action="store_true", help="only write example tables for Korean into DIR")
 
 

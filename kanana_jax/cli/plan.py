@@ -21,15 +21,15 @@ count TensorCores (two a chip), v5e and v6e chips. Exit codes: 0 fits, 1 does no
 
 def add_verbs(verb: AddVerb) -> None:
     """Adds `plan`."""
-    sub = verb("plan", _plan, "what a training stage will cost on a TPU slice, and whether it fits", _EXAMPLE)
+    sub = verb("plan", _plan, "estimate the cost of a training stage on a TPU slice, and whether it fits", _EXAMPLE)
     sub.add_argument("--config", required=True, metavar="FILE_OR_NAME[:ARG]", help=CONFIG_HELP)
     sub.add_argument(
         "--topology", required=True, metavar="NAME", help="v5p-128, v6e-256, v5e-16, v4-64; with --memory h100-8 … too"
     )
     sub.add_argument("--slices", type=int, default=0, metavar="N", help="slices joined by the data-centre network")
-    sub.add_argument("--stage", default="", metavar="NAME", help="default: the first that trains")
+    sub.add_argument("--stage", default="", metavar="NAME", help="stage to plan; default: the first that trains")
     sub.add_argument("--search", action="store_true", help="try meshes, micro-batches and remat policies")
-    sub.add_argument("--tries", type=int, default=12, metavar="N", help="programs that --search compiles at most")
+    sub.add_argument("--tries", type=int, default=12, metavar="N", help="most programs that --search compiles")
     sub.add_argument(
         "--memory",
         nargs="?",
@@ -38,9 +38,9 @@ def add_verbs(verb: AddVerb) -> None:
         metavar="N,N",
         help="estimate only the memory, without compiling; with N,N the memory permanently in use on N chips each",
     )
-    sub.add_argument("--json", type=place, metavar="FILE", help="write the plan here too")
-    sub.add_argument("--cache", type=place, metavar="DIR", help="where plans are kept (default: your cache)")
-    sub.add_argument("--no-cache", action="store_true", help="compile again, keep nothing")
+    sub.add_argument("--json", type=place, metavar="FILE", help="also write the plan to this file")
+    sub.add_argument("--cache", type=place, metavar="DIR", help="folder of compiled plans (default: the user's cache)")
+    sub.add_argument("--no-cache", action="store_true", help="compile again, cache nothing")
     sub.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
 
 

@@ -11,9 +11,9 @@ _EXAMPLE = """example:
   kanana prepare --config configs/real.py:documents --workdir runs/real --workers 8
   kanana run --config configs/real.py:documents --workdir runs/real
 
-Reads the config's sources into shards and trains its tokenizer, so that the run with the same config and workdir begins
-to train at once. Needs no accelerator. Run it again and it resumes: finished shards stay. The number of workers changes
-no byte of the result."""
+Converts the config's sources into shards and trains its tokenizer, so that a run with the same config and workdir
+starts training at once. No accelerator is needed. Run it again to resume: finished shards stay. The result does not
+depend on the number of workers."""
 
 
 def add_verbs(verb: AddVerb) -> None:

@@ -32,11 +32,13 @@ def add_verbs(verb: AddVerb) -> None:
     quality = verb("quality", lambda *_: None, "train and use classifiers of good documents (fastText)", _EXAMPLE)
     parts = quality.add_subparsers(dest="what", required=True, metavar="train|score|threshold")
 
-    train = parts.add_parser("train", help="train by the section 'quality' of a config", allow_abbrev=False)
+    train = parts.add_parser(
+        "train", help="train a classifier by the section 'quality' of a config", allow_abbrev=False
+    )
     train.set_defaults(action=_train)
     train.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file whose config has 'quality'")
     train.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
-    train.add_argument("--output", required=True, type=place, metavar="DIR")
+    train.add_argument("--output", required=True, type=place, metavar="DIR", help="folder of models and the report")
 
     score = parts.add_parser("score", help="write the score of every document", allow_abbrev=False)
     score.set_defaults(action=_score)
@@ -48,7 +50,7 @@ def add_verbs(verb: AddVerb) -> None:
         part.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     for part in (score, threshold):
         part.add_argument("model", metavar="MODEL.bin", help="a fastText model, your own or a published one")
-        part.add_argument("--input", required=True, nargs="+", metavar="GLOB")
+        part.add_argument("--input", required=True, nargs="+", metavar="GLOB", help="file, folder or glob of documents")
         part.add_argument(
             "--text",
             choices=("raw", "word", "character"),
@@ -59,7 +61,7 @@ def add_verbs(verb: AddVerb) -> None:
         part.add_argument(
             "--max-characters", type=int, default=4000, metavar="N", help="characters of a document to read; 0: all"
         )
-    score.add_argument("--output", required=True, type=place, metavar="FILE.jsonl.gz")
+    score.add_argument("--output", required=True, type=place, metavar="FILE.jsonl.gz", help="file of ids and scores")
     threshold.add_argument("--keep", type=float, default=0.1, metavar="S", help="share of documents to keep")
 
 
@@ -78,8 +80,8 @@ def _train(options: argparse.Namespace, overrides: list[str], command: list[str]
     asked = config.endpoint or config.judge
     if config.labels and asked and is_remote(place(config.labels)):
         raise ConfigError(
-            f"quality.labels '{config.labels}' would be appended to, which no bucket can: name a file of this machine, "
-            "or leave it empty, so that labels are kept in --output"
+            f"quality.labels '{config.labels}' is in a bucket, where nothing can be appended: name a local file, or "
+            "leave it empty, so that labels are kept in --output"
         )
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(writing(options.output, config.documents))

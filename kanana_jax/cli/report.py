@@ -7,8 +7,8 @@ from kanana_jax.cli.verbs import AddVerb, place
 _EXAMPLE = """example:
   kanana report runs/tiny
 
-At any time, also while the run lives: only files are read. A run writes its report itself when a stage ends and every
-`--config.report.every_minutes` (5)."""
+Works at any time, also during the run, since it only reads files. A run writes its report when a stage ends and every
+`--config.report.every_minutes` (default 5)."""
 
 
 def add_verbs(verb: AddVerb) -> None:

@@ -17,11 +17,11 @@ _EXAMPLE = """examples:
   kanana tasks --data-dir DATA
   kanana tasks kmmlu_cot
 
-Every other task of lm-evaluation-harness works by its name, too, where its data set can be loaded. With --data-dir
-each task is marked by whether its files are there."""
+Every other task of lm-evaluation-harness works by its name too if its data set can be loaded. With --data-dir each
+task is marked by whether its files are there."""
 _READS = {
     "files": "local files, below --data-dir",
-    "published files": "published files, below --data-dir in OWNER/NAME/, NAME/ or this folder, as a hub lays them out",
+    "published files": "published files, below --data-dir in OWNER/NAME/, NAME/ or this folder, in the hub's layout",
     "nothing": "no files",
 }
 
@@ -30,8 +30,8 @@ def add_verbs(verb: AddVerb) -> None:
     """Adds `tasks`."""
     sub = verb("tasks", _tasks, "list the evaluation tasks and the files that they read", _EXAMPLE)
     sub.add_argument("name", nargs="?", metavar="NAME", help="show one task or group")
-    sub.add_argument("--data-dir", type=place, metavar="DIR", help="say which tasks have their files here")
-    sub.add_argument("--json", action="store_true", help="print one JSON object: task -> what is known of it")
+    sub.add_argument("--data-dir", type=place, metavar="DIR", help="mark the tasks whose files are in this folder")
+    sub.add_argument("--json", action="store_true", help="print one JSON object: task -> its properties")
 
 
 def _tasks(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
@@ -40,7 +40,7 @@ def _tasks(options: argparse.Namespace, overrides: list[str], command: list[str]
     from kanana_jax.evaluation import listing
 
     if options.data_dir is not None and not options.data_dir.is_dir():
-        raise ConfigError(f"--data-dir {options.data_dir} is no folder: give a folder of evaluation sets")
+        raise ConfigError(f"--data-dir {options.data_dir} is not a folder: give a folder of evaluation sets")
     known, groups = listing.listed(), listing.groups()
     if options.name in groups:
         _show_group(options.name, groups[options.name], known)
@@ -107,7 +107,7 @@ def _show_harness(name: str, ours: Sequence[str]) -> None:
         from kanana_jax.evaluation import harness_tasks
         from kanana_jax.evaluation.tasks import harness_manager
     except ImportError as error:
-        raise UserError(f"task '{name}' is none of ours ({near}); the harness's need {install('eval')}") from error
+        raise UserError(f"task '{name}' is not one of ours ({near}); the harness's need {install('eval')}") from error
     manager = harness_manager()
     if name not in manager.all_tasks:
         raise ConfigError(f"task '{name}' is unknown: {nearest(name, [*ours, *manager.all_tasks])}")

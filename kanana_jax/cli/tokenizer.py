@@ -23,24 +23,24 @@ def add_verbs(verb: AddVerb) -> None:
         _tokenizer,
         "train a vocabulary",
         "example:\n  kanana tokenizer train --input ko=docs/ko en=docs/en --output vocab --vocab-size 32000\n\n"
-        "Languages count the same; where one has less text it is repeated, but never more than the largest asks for.",
+        "All languages get equal parts: one with less text is repeated up to the size of the largest.",
     )
-    sub.add_argument("what", choices=("train",))
+    sub.add_argument("what", choices=("train",), help="the only action")
     sub.add_argument("--input", required=True, nargs="+", metavar="LANG=PATH", help="documents of each language")
-    sub.add_argument("--output", required=True, type=place, metavar="DIR")
-    sub.add_argument("--vocab-size", type=int, default=32000, metavar="N")
+    sub.add_argument("--output", required=True, type=place, metavar="DIR", help="folder of the new tokenizer")
+    sub.add_argument("--vocab-size", type=int, default=32000, metavar="N", help="tokens of the vocabulary")
     sub.add_argument(
         "--model-type",
         choices=("bpe", "unigram"),
         default="bpe",
-        help="bpe: of bytes, as Llama 3's; unigram: SentencePiece's",
+        help="bpe: byte-level BPE as in Llama 3; unigram: SentencePiece's",
     )
     sub.add_argument(
         "--train-bytes",
         type=int,
         default=100_000_000,
         metavar="N",
-        help="bytes of text to train on at most, all languages together (default 100 MB)",
+        help="most bytes of text to train on, all languages together (default 100 MB)",
     )
 
 

@@ -28,7 +28,7 @@ def read_config_file(file_and_arg: str) -> Any:
     """
     if str(file_and_arg).startswith(tuple(f"{scheme}:/" for scheme in STORES)):
         raise ConfigError(
-            f"'{file_and_arg}' is in a bucket: a config is code, and code is run from this machine alone; copy the "
+            f"'{file_and_arg}' is in a bucket: a config is code, and code is run only from local files; copy the "
             "file here, look at it, and name the copy"
         )
     file, _, arg = str(file_and_arg).partition(":")

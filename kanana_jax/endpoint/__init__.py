@@ -60,7 +60,7 @@ class Service:
     def __post_init__(self):
         check_url(self.url, self.allow_plain_http)
         if not self.key.isascii() or any(not c.isprintable() or c.isspace() for c in self.key):
-            raise ConfigError(f"the key of {self.shown} holds a blank or what is no ASCII: set it anew")
+            raise ConfigError(f"the key of {self.shown} holds a blank or a non-ASCII character: set it again")
 
     @property
     def shown(self) -> str:
@@ -80,19 +80,19 @@ def check_url(url: str, allow_plain_http: bool = False) -> None:
       ConfigError: it is no HTTP address, holds a password, or is plain HTTP to another machine without being allowed.
     """
     if not url.isascii() or any(not c.isprintable() or c.isspace() for c in url):
-        raise ConfigError("url must be ASCII without blanks: write other characters as %XX")
+        raise ConfigError("url must be ASCII without spaces: write other characters as %XX")
     try:
         parts = urllib.parse.urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise ConfigError("url names no host, or a port that is none") from error
+        raise ConfigError("url has no host, or an invalid port") from error
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigError("url must begin with http:// or https:// and name a host")
     if "@" in parts.netloc:
-        raise ConfigError("url must hold no user name and no password: give the key by an environment variable")
+        raise ConfigError("url must not contain a user name or password: give the key in an environment variable")
     if parts.scheme == "http" and not allow_plain_http and not is_loopback(host):
         raise ConfigError(
-            f"url is plain http:// to {host}, where everyone on the way can read the key and the texts: use https://, "
+            f"url is plain http:// to {host}, where anyone in between can read the key and the texts: use https://, "
             "or set allow_plain_http=True"
         )
 
@@ -176,7 +176,7 @@ def _in_attempts(service: Service, attempt: Callable[[], Answer], wait: Callable
                     f"{service.shown} asks to wait for {asked:.0f} s ({reason}): run again then to resume"
                 ) from error
         except ssl.SSLCertVerificationError as error:
-            raise UserError(f"{service.shown} has no certificate that holds ({error.verify_message})") from error
+            raise UserError(f"{service.shown} has no valid certificate ({error.verify_message})") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = _clean(service, str(error) or type(error).__name__)
         if number + 1 < service.attempts:
@@ -191,7 +191,7 @@ def _exchange(service: Service, request: urllib.request.Request, direct: bool = 
     try:
         found = transport.fetch(request, seconds=service.timeout, max_bytes=service.max_bytes, direct=near)
     except transport.TooLong as error:
-        raise UserError(f"{service.shown} answered {error}: that is no answer to what was asked") from error
+        raise UserError(f"{service.shown} answered {error}, which is not a valid answer to the request") from error
     if 200 <= found.status < 300:
         return found.body
     raise _meaning(service, found)
@@ -204,8 +204,8 @@ def _meaning(service: Service, found: transport.Response) -> Exception:
         return _Later(told, _retry_after(found.headers.get("Retry-After", "")))
     if 300 <= found.status < 400:
         return UserError(
-            f"{service.shown} answered {told}, a redirect{_target(service, found)}: none is followed, since the key "
-            "would go along; set url to where the service is"
+            f"{service.shown} answered {told}, a redirect{_target(service, found)}: redirects are not followed, "
+            "since the key would go along; set url to where the service is"
         )
     if found.status in (400, 413, 422):
         reason = _reason(service, found.body) or told

@@ -36,9 +36,9 @@ def read(file: pathlib.Path, needs: Sequence[str] = ()) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} is no file of results ({error}): write one with 'kanana eval … --output'") from error
+        raise UserError(f"{file} is not a results file ({error}): write one with 'kanana eval … --output'") from error
     if not isinstance(value, dict) or not all(isinstance(value.get(key), dict) for key in ("results", "documents")):
-        raise UserError(f"{file} holds no results of 'kanana eval': it needs the keys results and documents")
+        raise UserError(f"{file} contains no results of 'kanana eval': the keys results and documents are required")
     for task in dict.fromkeys([*value["results"], *value["documents"]]):
         result = value["results"].get(task)
         lacking = "".join(f", {k} is missing" for k in needs if not isinstance(result, dict) or k not in result)

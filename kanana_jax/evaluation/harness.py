@@ -144,7 +144,7 @@ class HarnessModel(TemplateLM):
                 told = repr(texts[1] if texts else "")[:60]
                 raise UserError(
                     f"a task asks for the likelihood of {told}, which is {len(asked)} tokens: a model of length "
-                    f"{self.max_length} scores 1 to {self.max_length}: mend the task's choices"
+                    f"{self.max_length} scores 1 to {self.max_length}: correct the task's choices"
                 )
         found = self._score(pairs)
         for (texts, _context, _continuation), answer in zip(requests, found, strict=True):
@@ -227,11 +227,11 @@ class HarnessModel(TemplateLM):
     def _room(self, wanted: int) -> int:
         """New tokens that fit: a prompt needs room too."""
         if wanted < 0:
-            raise UserError(f"a task asks for {wanted} new tokens (max_gen_toks): mend the task")
+            raise UserError(f"a task asks for {wanted} new tokens (max_gen_toks): correct the task")
         if wanted < self.max_length:
             return wanted
         room = self.max_length // 2
-        log.warning("%d new tokens are wanted of a model of length %d: %d", wanted, self.max_length, room)
+        log.warning("%d new tokens are requested from a model of length %d: %d", wanted, self.max_length, room)
         return room
 
 

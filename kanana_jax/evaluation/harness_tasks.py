@@ -62,7 +62,7 @@ def on_files(
         return [], {}
     if missing:
         few = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        log.warning("task '%s': %s has no files of %s: the other %d are asked", name, data_dir, few, len(found))
+        log.warning("task '%s': %s has no files of %s: the other %d are evaluated", name, data_dir, few, len(found))
     here = {config["task"] for config in found}
     kept = {group: [m for m in members if m in here] for group, members in groups.items()}
     return [_plain(config) for config in found], {group: members for group, members in kept.items() if members}
@@ -91,7 +91,7 @@ def localised(config: Mapping[str, Any], data_dir: pathlib.Path | None) -> dict[
     if asked not in files:
         return None
     if any(not isinstance(s, str) for s in splits):
-        raise ConfigError(f"task '{config.get('task')}' names a split that is no text")
+        raise ConfigError(f"task '{config.get('task')}' names a split that is not text")
     rows = published.read(files, str(config.get("task")), path, part)
     made: dict[str, Any] = {"custom_dataset": functools.partial(as_datasets, rows)}
     made |= {k: None for k in ("training_split", "validation_split") if config.get(k) not in (None, *files)}

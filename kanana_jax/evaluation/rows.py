@@ -93,7 +93,7 @@ def _bytes(file: pathlib.Path, task: str) -> bytes:
     try:
         return gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise ConfigError(f"task '{task}': {file} cannot be read ({error}): write it anew") from error
+        raise ConfigError(f"task '{task}': {file} cannot be read ({error}): write it again") from error
 
 
 def _lines(file: pathlib.Path, task: str) -> Iterator[tuple[int, bytes]]:
@@ -106,7 +106,7 @@ def _lines(file: pathlib.Path, task: str) -> Iterator[tuple[int, bytes]]:
                 if line.strip():
                     yield number, line
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise ConfigError(f"task '{task}': {file} cannot be read ({error}): write it anew") from error
+        raise ConfigError(f"task '{task}': {file} cannot be read ({error}): write it again") from error
 
 
 def _row(row: Any, place: str, task: str, fields: Mapping[str, type]) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _row(row: Any, place: str, task: str, fields: Mapping[str, type]) -> dict[st
     try:
         json.dumps(row, ensure_ascii=False, default=str).encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ConfigError(f"{place}: half of a surrogate pair (as \\ud83d alone), which is no text") from error
+        raise ConfigError(f"{place}: half of a surrogate pair (as \\ud83d alone), which is not valid text") from error
     for field, kind in fields.items():
         if field not in row:
             raise ConfigError(f"{place}: no field '{field}', which task '{task}' needs: see docs/evaluation.md")

@@ -71,7 +71,7 @@ def evaluate(
         ) from error
     for name, task in loaded["tasks"].items():
         if task.config.unsafe_code:
-            raise ConfigError(f"task '{name}' runs what the model has written in this process, which is never done")
+            raise ConfigError(f"task '{name}' runs code written by the model in this process, which is never allowed")
     groups = found.parts | {g: list(members) for g, members in loaded.get("group_map", {}).items() if members}
     for name, number in found.shots.items():
         for leaf in _leaves([name], groups):
@@ -127,7 +127,7 @@ def _refuse_shots(fixed: Sequence[str]) -> None:
         few = ", ".join(fixed[:5]) + (f" and {len(fixed) - 5} more" if len(fixed) > 5 else "")
         raise ConfigError(
             f"--shots does nothing for {few}: such a task has no place for examples, or its own; leave --shots out, or "
-            "ask for the other tasks alone"
+            "name only the other tasks"
         )
 
 

@@ -237,7 +237,7 @@ def _exchange(process: subprocess.Popen, seconds: float) -> tuple[str, str]:
             ready = selector.select(max(0.0, end - time.monotonic()))
             if not ready:
                 process.kill()  # branches die with the launcher, inits with them, and with these all others
-                raise UserError("the sandbox did not end its program in time: it is ended now, start again")
+                raise UserError("the sandbox did not end its program in time, so it was killed: run the command again")
             for key, _ in ready:
                 part = os.read(key.fd, 65536)
                 if not part:

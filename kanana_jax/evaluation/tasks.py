@@ -71,7 +71,7 @@ def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
       UserError: a package that is not installed.
     """
     if data_dir is not None and not data_dir.is_dir():
-        told = "is no folder" if data_dir.exists() else "does not exist"
+        told = "is not a folder" if data_dir.exists() else "does not exist"
         raise ConfigError(f"data folder {data_dir} {told}: give --data-dir a folder of evaluation sets")
     data_dir = None if data_dir is None else local_copy(data_dir)
     bundles = groups()
@@ -79,7 +79,7 @@ def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
     chat = [bool(bundles.get(name, {}).get("chat")) for name in names]
     if any(chat) and not all(chat):
         one = names[chat.index(True)]
-        raise ConfigError(f"group '{one}' is asked in the chat format, the other tasks are not: ask for it alone")
+        raise ConfigError(f"group '{one}' is asked in the chat format, the other tasks are not: evaluate it alone")
     names = list(dict.fromkeys(task for name in names for task in bundles.get(name, {"tasks": [name]})["tasks"]))
     configs = {name: load_yaml(file, resolve_func=False) for name, file in known().items() if name in names}
     ours = {name for name, config in configs.items() if _is_ours(config, data_dir)}
@@ -98,7 +98,7 @@ def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
             raise ConfigError(f"task '{name}' is unknown: {nearest(name, [*known(), *bundles, *manager.all_tasks])}")
         if any(config_of(leaf).get("unsafe_code") for leaf in leaves(name, manager)):
             raise ConfigError(
-                f"task '{name}' of the harness runs what the model has written in this process, which is never done: "
+                f"task '{name}' of the harness runs code written by the model in this process, which is never allowed: "
                 f"those that run it in a sandbox are {', '.join(n for n in known() if _runs_code(n))}"
             )
         local, members = ([], {}) if data_dir is None else on_files(name, data_dir, manager)
@@ -107,7 +107,7 @@ def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
         specs += local or [name]
         parts |= members
     if data_dir is not None and all("microworld" in configs.get(name, {}) for name in names):
-        raise ConfigError(f"--data-dir does nothing for {', '.join(names)}, which read no files: leave it out")
+        raise ConfigError(f"--data-dir has no effect on {', '.join(names)}, which read no files: leave it out")
     return Loaded(specs, shots, parts, manager, any(configs[n].get("runs_code") for n in ours), any(chat))
 
 

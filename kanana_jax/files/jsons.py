@@ -38,7 +38,7 @@ def load_json(path: pathlib.Path, kind: type[dict] | type[list] = dict) -> Any:
         raise UserError(f"{path} {state}: restore it, or delete it and make it again") from error
     if not isinstance(value, kind):
         wanted = "list" if kind is list else "object"
-        raise UserError(f"{path} holds no JSON {wanted}: restore it, or delete it and make it again")
+        raise UserError(f"{path} contains no JSON {wanted}: restore it, or delete it and make it again")
     if isinstance(value, dict):
         value = _Object(value)
         value.path = path

@@ -81,7 +81,7 @@ def _lock(file: pathlib.Path, place: pathlib.Path) -> int:
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
-                log.warning("%s: its file system knows no locks; see that no other process writes there", place)
+                log.warning("%s: its file system has no locks: make sure that no other process writes there", place)
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), file.stat()):
                     os.ftruncate(descriptor, 0)

@@ -98,8 +98,8 @@ def explained(address: str, verb: str, error: Exception) -> UserError:
             "account allowed to"
         )
     return UserError(
-        f"cannot {verb} {address} ({name}{': ' if reason else ''}{reason}): all attempts have failed, see that the "
-        "store can be reached and run the command again"
+        f"cannot {verb} {address} ({name}{': ' if reason else ''}{reason}): all attempts have failed: check that "
+        "the store can be reached, then run the command again"
     )
 
 
@@ -122,7 +122,7 @@ def _is_there(pid: int, scheme: str, bucket: str) -> None:
         else:
             files.call_s3("list_objects_v2", Bucket=bucket, MaxKeys=1)
     except FileNotFoundError as error:
-        raise UserError(f"there is no bucket {scheme}://{bucket}: check its name, or make it") from error
+        raise UserError(f"there is no bucket {scheme}://{bucket}: check its name, or create it") from error
     except Exception as error:
         raise explained(f"{scheme}://{bucket}", "list", error) from error
 

@@ -31,12 +31,12 @@ def place(text: str | os.PathLike[str]) -> pathlib.Path:
         return pathlib.Path(text)
     if found[1] not in STORES:
         raise ConfigError(
-            f"'{text}' is an address of a kind that is not known: name a folder or file, gs://BUCKET/… or "
+            f"'{text}' is an address of an unknown kind: name a folder or file, gs://BUCKET/… or "
             "s3://BUCKET/… (anything else can be mounted)"
         )
     key = text[found.end() :].lstrip("/")
     if not key or any(part == ".." for part in key.split("/")):
-        raise ConfigError(f"'{text}' names no place in a bucket: give {found[1]}://BUCKET/NAME")
+        raise ConfigError(f"'{text}' names no object in a bucket: give {found[1]}://BUCKET/NAME")
     from kanana_jax.files.objects import BucketPath
 
     return cast(pathlib.Path, BucketPath(f"{found[1]}://{key}"))

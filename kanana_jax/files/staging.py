@@ -121,7 +121,7 @@ def cache_limit() -> float:
     try:
         return float(text) * 1e9
     except ValueError as error:
-        raise UserError(f"KANANA_JAX_CACHE_GB = '{text}' is no number of gigabytes: set one") from error
+        raise UserError(f"KANANA_JAX_CACHE_GB = '{text}' is not a number of gigabytes: set it to one") from error
 
 
 def version_of(facts: dict[str, Any]) -> str:

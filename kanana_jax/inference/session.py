@@ -51,7 +51,7 @@ class Session:
         if noted is not None and noted != tokenizer.fingerprint:
             raise UserError(
                 f"{found.path}: its tokenizer is not the one that the model was trained with ({noted[:12]}…, it is "
-                f"{tokenizer.fingerprint[:12]}…): bring back the file, or remove 'tokenizer' from its {CARD}"
+                f"{tokenizer.fingerprint[:12]}…): restore the file, or remove 'tokenizer' from its {CARD}"
             )
         if tokenizer.vocab_size > found.architecture.vocab_size:
             raise UserError(

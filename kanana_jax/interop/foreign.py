@@ -19,7 +19,7 @@ def read_object(file: pathlib.Path) -> dict[str, Any]:
     """
     try:
         if file.stat().st_size > _MOST_BYTES:
-            raise UserError(f"{file} is larger than {_MOST_BYTES >> 20} MB, which no file of this kind is")
+            raise UserError(f"{file} is larger than {_MOST_BYTES >> 20} MB, too large for a file of this kind")
         return parse_object(file.read_bytes(), str(file))
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}): fix the file") from error
@@ -41,7 +41,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {short(next(n for n in found if names.count(n) > 1))} stands there twice")
+        raise ValueError(f"the key {short(next(n for n in found if names.count(n) > 1))} occurs twice")
     return found
 
 

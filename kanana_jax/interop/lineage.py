@@ -28,10 +28,10 @@ def lineage(folder: ModelFolder) -> Iterator[ModelFolder]:
             return
         there = next((place for place in _places(folder.path, parent) if (place / "config.json").is_file()), None)
         if there is None:
-            log.warning("%s: its parent %s is not there: what it was made from is not known", folder.path, parent)
+            log.warning("%s: its parent %s does not exist: its origin is unknown", folder.path, parent)
             return
         if there.resolve() in seen:
-            log.warning("%s: its parent %s is its own descendant: mend 'parent' there", folder.path / CARD, parent)
+            log.warning("%s: its parent %s is its own descendant: correct 'parent' there", folder.path / CARD, parent)
             return
         folder = find(there)
 
@@ -80,8 +80,8 @@ def origin(young: Iterable[ModelFolder], old: Iterable[ModelFolder]) -> Origin:
         if report is not None:
             found = _joined(found, report, model)
     raise UserError(
-        f"hidden states cannot be compared: no {REPORT} leads from {same[0]} to {young[0].path}, so that nobody knows "
-        "which layers and channels belong together: leave out 'hidden', or prune the student from its teacher"
+        f"hidden states cannot be compared: no {REPORT} leads from {same[0]} to {young[0].path}, so it is unknown "
+        "which layers and channels correspond: leave out 'hidden', or prune the student from its teacher"
     )
 
 

@@ -76,7 +76,7 @@ def find(path: str | pathlib.Path) -> ModelFolder:
         raise UserError(f"{path} is not a model: it has no config.json (give a model, stage or Hugging Face folder)")
     config = read_object(file)
     if "config" in config:
-        raise UserError(f"{path} is a workdir, not a model: name one of its stages, as {path}/STAGE")
+        raise UserError(f"{path} is a workdir, not a model: name one of its stages: {path}/STAGE")
     family, architecture = families.read(config, str(file))
     return ModelFolder(path, architecture, read_card(path), family)
 
@@ -95,7 +95,7 @@ def open_weights(folder: ModelFolder) -> Weights:
         try:
             before = Architecture.from_dict(noted)
         except ConfigError as error:
-            raise UserError(f"{folder.path / CARD}: its architecture is none ({error}): restore the file") from error
+            raise UserError(f"{folder.path / CARD}: its architecture is invalid ({error}): restore the file") from error
         found, before = canonical(folder.architecture), canonical(before)
         changed = [
             f"{field.name} {getattr(found, field.name)} and {getattr(before, field.name)}"

@@ -90,7 +90,7 @@ class Reader:
             )
         for file in sorted(set(placed.values())):
             if not file or pathlib.PurePath(file).name != file or "\\" in file or "\0" in file or file == "..":
-                raise UserError(f"{index} names {short(file)}, which is no file of this folder: it is not read")
+                raise UserError(f"{index} names {short(file)}, which is outside this folder: it is not read")
             if not (self.folder / file).is_file():
                 raise UserError(f"{index} names {plain(file)}, which is missing: fetch the folder again")
         return placed
@@ -136,7 +136,7 @@ def _header(path: pathlib.Path) -> dict[str, Entry]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 10 or length > size - 8 or length > _MOST_HEADER:
-                raise _broken(path, f"it has {size} bytes, and says that its header has {length}")
+                raise _broken(path, f"it has {size} bytes, but gives {length} as the size of its header")
             text = file.read(length)
     except OSError as error:
         raise _broken(path, error.strerror or str(error)) from error
@@ -153,7 +153,7 @@ def _header(path: pathlib.Path) -> dict[str, Entry]:
             raise _broken(path, f"the data of its tensors overlap or leave a gap at byte {end}")
         end = last
     if end != size - 8 - length:
-        raise _broken(path, f"its tensors take {end} bytes, and {size - 8 - length} are there")
+        raise _broken(path, f"its tensors take {end} bytes, but {size - 8 - length} are there")
     return entries
 
 

@@ -64,8 +64,8 @@ class Weights:
         foreign = sorted(name for name in entries.keys() - known if not _DERIVED.fullmatch(name))
         if foreign:
             raise UserError(
-                f"{path} holds the tensor {plain(foreign[0])}, which {family.class_name} has no place for, as "
-                "config.json describes it"
+                f"{path} holds the tensor {plain(foreign[0])}, for which {family.class_name} with this "
+                "config.json has no place"
             )
         kinds = {DTYPES[entries[name].dtype] for name in found}
         self.dtype = kinds.pop() if len(kinds) == 1 else "float32"

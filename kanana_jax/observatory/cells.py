@@ -59,7 +59,7 @@ def unique(path: pathlib.Path, table: pd.DataFrame, key: str) -> pd.DataFrame:
     refuse_empty(path, table, key)
     double = table[key][table[key].duplicated()]
     if len(double):
-        raise ConfigError(f"{path}, line {double.index[0]}: '{double.iloc[0]}' stands twice; keep one row of it")
+        raise ConfigError(f"{path}, line {double.index[0]}: '{double.iloc[0]}' occurs twice; keep one row of it")
     return table.set_index(key)
 
 

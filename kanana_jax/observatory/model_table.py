@@ -79,7 +79,7 @@ def _numbers(path: pathlib.Path, table: pd.DataFrame, languages: list[str]) -> N
         if len(large) and "tokens_b" in column:
             value = table.loc[large[0], column]
             raise ConfigError(
-                f"{path}, model '{large[0]}': column '{column}' has {value:g}; it counts 1e9 tokens, as 80 for 80e9"
+                f"{path}, model '{large[0]}': column '{column}' has {value:g}; the unit is 1e9 tokens: 80 for 80e9"
             )
 
 
@@ -123,7 +123,7 @@ def _active(path: pathlib.Path, table: pd.DataFrame) -> None:
         raise ConfigError(f"{path}, model '{model}': active_params is larger than params")
     for model in table.index[table["params"] < 1e4]:
         raise ConfigError(
-            f"{path}, model '{model}': params is {table.loc[model, 'params']:g}; it counts parameters, as 8e9"
+            f"{path}, model '{model}': params is {table.loc[model, 'params']:g}; it is a number of parameters: 8e9"
         )
 
 

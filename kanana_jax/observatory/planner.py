@@ -125,10 +125,10 @@ def parse(text: str, tables: Tables, language: str) -> Plan:
     base = resolve(parts["base"], tables)
     params = numbers.get("params", float(tables.models.loc[base, "params"]))
     if not np.isfinite(params):
-        raise ConfigError(f"--plan: the parameters of '{base}' are unknown: say params=N")
+        raise ConfigError(f"--plan: the parameters of '{base}' are unknown: give params=N")
     tokens = numbers.get(known[2])
     if tokens is not None and tokens < 1e6:
-        raise ConfigError(f"--plan: {known[2]} is {tokens:g}; it counts tokens, as 100e9")
+        raise ConfigError(f"--plan: {known[2]} is {tokens:g}; it is a number of tokens, such as 100e9")
     return Plan(base, language, params, tokens)
 
 
@@ -142,7 +142,7 @@ def resolve(name: str, tables: Tables) -> str:
     if len(found) > 1:
         raise ConfigError(f"--plan: '{name}' is {' or '.join(found)}: give the whole name")
     raise ConfigError(
-        f"--plan: base '{name}' is no model of the table; {nearest(name, [*names, *tables.labels.values()])}"
+        f"--plan: base '{name}' is not a model of the table; {nearest(name, [*names, *tables.labels.values()])}"
     )
 
 
@@ -269,7 +269,7 @@ def tokens_for(plan: Plan, pairs: Pairs, measures: pd.DataFrame, target: str, va
     model = best(models)
     if model is None:
         raise ConfigError(
-            f"--target: fewer than {MIN_PAIRS} continual models with '{target}' and known tokens: nothing to go by"
+            f"--target: fewer than {MIN_PAIRS} continual models with '{target}' and known tokens to predict from"
         )
     if model.weights[1] <= 0:
         raise ConfigError(f"--target: '{target}' does not rise with added {plan.language} tokens in these pairs")

@@ -80,7 +80,7 @@ def local_language(tables: Tables, options: Options) -> str:
             f"{nearest(options.reference, known)}"
         )
     if options.language == options.reference:
-        raise ConfigError(f"--language '{options.language}' is the reference language: say another --reference")
+        raise ConfigError(f"--language '{options.language}' is the reference language: give another --reference")
     if options.language:
         if options.language not in counts.index:
             raise ConfigError(
@@ -90,7 +90,7 @@ def local_language(tables: Tables, options: Options) -> str:
     others = [lang for lang in counts.index if lang != options.reference]
     if not others:
         raise ConfigError(
-            f"all tasks are in '{options.reference}': there is no local language to look at; say --language"
+            f"all tasks are in '{options.reference}': there is no local language to study: give --language"
         )
     return others[0]
 
@@ -297,11 +297,11 @@ def _plan(
     if options.target:
         name, _, value = options.target.partition("=")
         if name not in measures.columns:
-            raise ConfigError(f"--target: '{name}' is no task, {nearest(name, list(measures.columns))}")
+            raise ConfigError(f"--target: '{name}' is not a task, {nearest(name, list(measures.columns))}")
         try:
             wanted = float(value)
         except ValueError:
-            raise ConfigError(f"--target '{options.target}' must be TASK=VALUE, as NIILC=0.55") from None
+            raise ConfigError(f"--target '{options.target}' must be TASK=VALUE, such as NIILC=0.55") from None
         if name in tables.tasks.index and not wanted <= tables.tasks.loc[name, "high"]:
             raise ConfigError(
                 f"--target: {wanted:g} is above the highest possible '{name}', {tables.tasks.loc[name, 'high']:g}"
@@ -318,7 +318,7 @@ def _plan(
     if not result["measures"]:
         raise ConfigError(
             f"--plan: fewer than {planner.MIN_PAIRS} continual models with a base in the table and known {language} "
-            "tokens: nothing to go by"
+            "tokens to predict from"
         )
     law = laws[local].get(language) if local in laws else None
     if law is not None:

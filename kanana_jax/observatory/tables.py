@@ -82,7 +82,7 @@ def read(
     tasks = tasks or _beside(scores, "tasks.csv")
     if tasks is None:
         raise ConfigError(
-            f"{scores} has no tasks.csv beside it: say --tasks TASKS.csv (columns: {', '.join(_TASK_COLUMNS)})"
+            f"{scores} has no tasks.csv beside it: give --tasks TASKS.csv (columns: {', '.join(_TASK_COLUMNS)})"
         )
     task_table = _tasks(tasks)
     table, versions, sources = _scores(scores, raw, task_table, tasks, ignore)
@@ -92,7 +92,7 @@ def read(
     if len(table) < MIN_MODELS:
         raise ConfigError(
             f"{scores} has {len(table)} models with scores: components need at least {MIN_MODELS}, "
-            "and some twenty to mean much"
+            "and about twenty to be meaningful"
         )
     if models is None:
         warnings.append("There is no model table: families, bases and budgets are unknown.")
@@ -115,23 +115,23 @@ def _tasks(path: pathlib.Path) -> pd.DataFrame:
         if column not in _TASK_COLUMNS:
             raise ConfigError(f"{path}: unknown column '{column}', {nearest(column, _TASK_COLUMNS)}")
     if "language" not in table.columns:
-        raise ConfigError(f"{path} has no column 'language': a code like ko or en for every task")
+        raise ConfigError(f"{path} has no column 'language': add a code like ko or en for every task")
     for column in _TASK_COLUMNS[1:]:
         if column not in table.columns:
             table[column] = ""
     anchors = table["anchor"][table["anchor"] != ""]
     for task in anchors.index[anchors.duplicated()]:
-        raise ConfigError(f"{path}, task '{task}': anchor '{anchors[task]}' stands at another task too; keep one")
+        raise ConfigError(f"{path}, task '{task}': anchor '{anchors[task]}' is also that of another task; keep one")
     table["language"] = [tag(code) for code in table["language"]]
     for task, row in table.iterrows():
         if not re.fullmatch("[a-z]{2,3}", row["language"]):
-            raise ConfigError(f"{path}, task '{task}': language '{row['language']}' is no code like ko or en")
+            raise ConfigError(f"{path}, task '{task}': language '{row['language']}' is not a code such as ko or en")
         if row["pair"] and row["pair"] not in table.index:
             raise ConfigError(
                 f"{path}, task '{task}': its pair '{row['pair']}' is no task; {nearest(row['pair'], list(table.index))}"
             )
         if row["anchor"] and not re.fullmatch(r"PC\d+", row["anchor"]):
-            raise ConfigError(f"{path}, task '{task}': anchor '{row['anchor']}' is no component like PC2")
+            raise ConfigError(f"{path}, task '{task}': anchor '{row['anchor']}' is not a component such as PC2")
     for column, default in (("low", 0.0), ("high", 1.0), ("chance", float("nan"))):
         values = [cells.number(path, f"task '{t}'", column, v) for t, v in table[column].items()]
         table[column] = [default if np.isnan(v) else v for v in values]
@@ -237,7 +237,7 @@ def _useful(
         seen = scores[task].dropna()
         if len(seen) < 2 or seen.nunique() < 2:
             words = f"the same score ({seen.iloc[0]:g}) for every model" if len(seen) > 1 else "fewer than two scores"
-            warnings.append(f"'{task}' has {words}: it tells nothing and is left out.")
+            warnings.append(f"'{task}' has {words}: it carries no information and is left out.")
             scores = scores.drop(columns=task)
             continue
         zeros = seen.index[seen == 0]

@@ -31,7 +31,7 @@ def secret_of(env: Mapping[str, str]) -> bytes:
     """
     found = env.get(SECRET, "").strip()
     if found and len(found) < 16:
-        raise ConfigError(f"{SECRET} must have 16 characters at least: openssl rand -hex 32")
+        raise ConfigError(f"{SECRET} must have at least 16 characters: generate one with openssl rand -hex 32")
     return found.encode()
 
 

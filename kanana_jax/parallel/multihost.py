@@ -74,7 +74,7 @@ def _roll_call(config: ProcessConfig) -> None:
     )
     if missing:
         raise UserError(
-            f"process {missing} of {config.num_processes} did not come to {config.coordinator} within "
+            f"process {missing} of {config.num_processes} did not reach {config.coordinator} within "
             f"{config.timeout_s} s: look at its log, or start it"
         )
 

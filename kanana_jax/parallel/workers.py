@@ -46,7 +46,7 @@ def ordered(work: Callable[[In], Out], items: Iterator[In], workers: int, ahead:
         pool.shutdown()
     except concurrent.futures.process.BrokenProcessPool as error:
         raise UserError(
-            "a worker process was killed, most likely for want of memory: take fewer --workers and run the command "
+            "a worker process was killed, most likely for lack of memory: use fewer --workers and run the command "
             "again, which resumes"
         ) from error
     finally:

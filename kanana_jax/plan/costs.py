@@ -218,7 +218,7 @@ def _kernel_flops(computation: Computation, instruction: Instruction) -> float:
     products = {"splash_mha_fwd": 2, "splash_mha_dkv": 5, "splash_mha_dq": 3}
     known = [name for name in products if name in instruction.name or name in instruction.text]
     if not known:
-        raise ValueError(f"the kernel {instruction.name} is not known to the plan: teach costs.py what it computes")
+        raise ValueError(f"the kernel {instruction.name} is not known to the plan: add its cost to costs.py")
     arrays = [s[0] for s in computation.operand_shapes(instruction) if len(s) == 1 and len(s[0].dims) >= 3]
     queries, keys = [a.dims for a in arrays if a.dtype in ("bf16", "f32")][:2]
     *heads, rows, width = queries  # a batch of rows may stand before the heads

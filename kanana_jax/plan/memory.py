@@ -49,7 +49,7 @@ def sizes(text: str) -> tuple[int, ...]:
     except ValueError:
         found = ()
     if not found or min(found) < 1:
-        raise ConfigError(f"--memory '{text}' must be numbers of chips, as 4,16,64,256")
+        raise ConfigError(f"--memory '{text}' must be numbers of chips, such as 4,16,64,256")
     return found
 
 

@@ -74,16 +74,16 @@ def named(name: str, slices: int = 1, dcn_bandwidth: float | None = None) -> Sli
     chip, count = CHIPS[match.group(1)], int(match.group(2))
     if not chip.torus:
         if not 1 <= count <= 8:
-            raise ConfigError(f"topology '{name}': one machine holds 1 to 8 of this GPU; several are not planned")
+            raise ConfigError(f"topology '{name}': a machine has 1 to 8 of this GPU; more are not supported")
         return Slice(name, chip, (count,), slices)
     grids = {chips * chip.cores: grid for chips, grid in _GRIDS[chip.torus].items()}
     if count not in grids:
         sizes = ", ".join(str(n) for n in sorted(grids))
-        raise ConfigError(f"topology '{name}' is no slice of {chip.label}: sizes are {sizes}")
+        raise ConfigError(f"topology '{name}' is not a slice of {chip.label}: sizes are {sizes}")
     chip = dataclasses.replace(chip, dcn_bandwidth=dcn_bandwidth or chip.dcn_bandwidth)
     if slices > 1 and chip.dcn_bandwidth is None:
         raise ConfigError(
-            f"no public page says how fast the network between slices of {chip.label} is: plan one slice, or set "
+            f"the rate of the network between slices of {chip.label} is not public: plan one slice, or set "
             f"config plan.dcn_bandwidth.{match.group(1)} to bytes/s for one chip"
         )
     return Slice(name, chip, grids[count], slices)

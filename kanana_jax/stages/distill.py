@@ -66,7 +66,7 @@ class DistillConfig:
 
     def __post_init__(self):
         if not self.teacher and not self.cache:
-            raise ValueError("name a teacher, or a cache of one")
+            raise ValueError("name a teacher, or a cache of a teacher")
         if self.cache and (self.loss.divergence != "forward" or self.loss.temperature != 1.0):
             raise ValueError(
                 f"a cache gives divergence 'forward' at temperature 1, not '{self.loss.divergence}' at "

@@ -73,7 +73,7 @@ class Candidate:
 
 
 def architecture(name: str, config: SearchStage, before: Architecture | None) -> Architecture:
-    raise ConfigError(f"the shape that stage '{name}' finds is not known before it has run: name its model folder")
+    raise ConfigError(f"the shape that stage '{name}' finds is unknown until it has run: name its model folder")
 
 
 def run(name: str, config: SearchStage, context: Context) -> None:

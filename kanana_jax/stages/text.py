@@ -78,7 +78,7 @@ class TrainingConfig(ReadingConfig):
         if self.start == SCRATCH and self.model is None:
             raise ValueError("a stage that starts from 'scratch' needs a model section")
         if self.start != SCRATCH and self.model is not None:
-            raise ValueError(f"the stage starts from '{self.start}', whose model it takes: remove its model section")
+            raise ValueError(f"the stage starts from the model of '{self.start}': remove its model section")
         if self.vocab_multiple < 1 or (self.vocab_multiple > 1 and self.model is None):
             raise ValueError("vocab_multiple pads a new model's vocabulary, to a multiple of at least 1")
         if self.model is not None:

@@ -72,7 +72,7 @@ class CutList:
             for indices in kept or (None,):
                 if indices is None:
                     if old != new:
-                        raise ValueError(f"{old} {name} shall become {new}, but the cut list does not say which stay")
+                        raise ValueError(f"{old} {name} must become {new}, but the cut list does not say which to keep")
                 elif len(indices) != new or len(set(indices)) != new or not 0 <= min(indices) <= max(indices) < old:
                     raise ValueError(f"the cut list keeps {len(indices)} of {old} {name}, the new shape has {new}")
 

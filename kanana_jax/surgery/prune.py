@@ -77,7 +77,7 @@ def shape(before: Architecture, config: PruneConfig, key: str = "prune") -> Arch
             "set it to false"
         )
     if config.tie_embeddings and before.tied_embeddings:
-        raise ConfigError(f"config '{key}.tie_embeddings': the embeddings are tied already: take it out")
+        raise ConfigError(f"config '{key}.tie_embeddings': the embeddings are tied already: remove the key")
     after = dataclasses.replace(before, **sizes, tied_embeddings=before.tied_embeddings or config.tie_embeddings)
     if after == before:
         raise ConfigError(f"config '{key}' names no size that is smaller than the model's: nothing would change")

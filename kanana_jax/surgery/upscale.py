@@ -38,7 +38,7 @@ def cut_list(before: Architecture, config: UpscaleConfig, key: str = "upscale") 
     """
     old, new = before.num_layers, config.num_layers
     if new <= old:
-        raise ConfigError(f"config '{key}.num_layers' is {new}, but the model has {old} already: ask for more")
+        raise ConfigError(f"config '{key}.num_layers' is {new}, but the model has {old} already: set a larger number")
     if config.method != "stack" and new > 2 * old:
         raise ConfigError(
             f"config '{key}.num_layers' is {new}: '{config.method}' reaches {2 * old} at most; do it in two steps"

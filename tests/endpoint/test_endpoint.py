@@ -88,7 +88,7 @@ def test_no_redirect_is_followed(serve, status):
     other = serve(_said())
     place = f"Location: http://user:{KEY}@localhost:{other.port}/x?key={KEY}"
     server = serve(_said(b"", status, place))
-    with pytest.raises(UserError, match=rf"redirect to http://localhost:{other.port}: none is followed") as error:
+    with pytest.raises(UserError, match=rf"redirect to http://localhost:{other.port}: redirects are not followed") as error:
         _post(server.service())
     assert not other.requests and len(server.requests) == 1 and KEY not in str(error.value)
 
@@ -98,11 +98,11 @@ def test_no_redirect_is_followed(serve, status):
     [
         ("http://198.51.100.7/v1", "plain http:// to 198.51.100.7"),
         ("http://localhost.example.com/v1", "plain http://"),
-        ("https://me:pw-of-mine@host/v1", "no password"),
+        ("https://me:pw-of-mine@host/v1", "user name or password"),
         ("ftp://host/v1", "must begin with"),
         ("https://", "must begin with"),
-        ("https://host:port/", "a port that is none"),
-        ("https://host/a b\r\nX: y", "ASCII without blanks"),
+        ("https://host:port/", "an invalid port"),
+        ("https://host/a b\r\nX: y", "ASCII without spaces"),
         ("file:///etc/passwd", "must begin with"),
     ],
 )

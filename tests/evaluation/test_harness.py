@@ -234,7 +234,7 @@ def test_the_verb_and_its_comparison(folder, data, tmp_path, capsys):
         ),
         (["--tasks", " , ", "--output", "r.json"], 2, "--tasks names no task"),
         (["--tasks", "niilc", "--output", "."], 2, "--output . is a folder"),
-        (["--tasks", "niilc", "--output", "/dev/null/r.json"], 2, "/dev/null is no folder that you may write in"),
+        (["--tasks", "niilc", "--output", "/dev/null/r.json"], 2, "/dev/null is not a folder that you may write to"),
         (["--tasks", "niilc", "--output", "r.json", "--seed", "-1"], 2, "--seed must be at least 0"),
         (["--tasks", "niilc", "--output", "r.json", "--shots", "-1"], 2, "--shots must be at least 0"),
         (["--tasks", "niilc", "--output", "r.json", "--training-flops", "-1"], 2, "--training-flops must be"),
@@ -242,9 +242,9 @@ def test_the_verb_and_its_comparison(folder, data, tmp_path, capsys):
         (
             ["--tasks", "microworld", "--output", "r.json", "--data-dir", "."],
             2,
-            "--data-dir does nothing for microworld",
+            "--data-dir has no effect on microworld",
         ),
-        (["--compare", "a.json", "b.json"], 2, "MODEL does nothing with --compare"),
+        (["--compare", "a.json", "b.json"], 2, "MODEL has no effect with --compare"),
     ],
 )
 def test_what_cannot_be_is_told(folder, tmp_path, monkeypatch, capsys, arguments, code, told):
@@ -258,10 +258,10 @@ def test_what_cannot_be_is_told(folder, tmp_path, monkeypatch, capsys, arguments
 @pytest.mark.parametrize(
     "arguments, told",
     [
-        (["--compare", "a.json", "b.json", "--limit", "5"], "--limit does nothing with --compare"),
-        (["--compare", "a.json", "b.json", "--plot", "p.svg"], "--plot does nothing with --compare"),
-        (["--plot", "p.svg", "a.json", "--chat"], "--chat does nothing with --plot"),
-        (["--plot", "p.svg", "a.json", "--seed", "3"], "--seed does nothing with --plot"),
+        (["--compare", "a.json", "b.json", "--limit", "5"], "--limit has no effect with --compare"),
+        (["--compare", "a.json", "b.json", "--plot", "p.svg"], "--plot has no effect with --compare"),
+        (["--plot", "p.svg", "a.json", "--chat"], "--chat has no effect with --plot"),
+        (["--plot", "p.svg", "a.json", "--seed", "3"], "--seed has no effect with --plot"),
     ],
 )
 def test_options_that_do_nothing_are_refused(capsys, arguments, told):

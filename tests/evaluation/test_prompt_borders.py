@@ -63,7 +63,7 @@ def test_a_token_across_the_border_of_context_and_choice(model, tmp_path):
 @pytest.mark.parametrize("context, choice", [("a", ""), ("", ""), ("", "<|begin_of_text|>"), ("a", "가" * 600)])
 def test_choices_that_cannot_be_scored_are_told_before_any_is(model, monkeypatch, context, choice):
     monkeypatch.setattr(model, "_score", lambda *_: pytest.fail("something was scored"))
-    with pytest.raises(UserError, match="a task asks for the likelihood of .* mend the task"):
+    with pytest.raises(UserError, match="a task asks for the likelihood of .* correct the task"):
         model.loglikelihood(_ask("loglikelihood", ("a", "b"), (context, choice)))
 
 

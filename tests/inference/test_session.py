@@ -66,7 +66,7 @@ def test_add_bos_is_an_override(stage):
 
 
 def test_tools_that_cannot_be_read_are_told_before_the_model(tmp_path, capsys):
-    for text, told in (("[1]", "holds no list of JSON schemas"), ("{", "cannot be read")):
+    for text, told in (("[1]", "must contain a list of JSON schemas"), ("{", "cannot be read")):
         (tmp_path / "tools.json").write_text(text, encoding="utf-8")
         assert cli.main(["chat", "nowhere", "--tools", str(tmp_path / "tools.json")]) == 2
         assert told in capsys.readouterr().err

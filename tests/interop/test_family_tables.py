@@ -109,7 +109,7 @@ REFUSED = [
     ("olmo3", dict(rope_parameters={"rope_type": "default", "rope_theta": 1e4}), "'rope_type', and this class"),
     ("olmo3", dict(rope_parameters=None, rope_theta=1e4), "rope_theta does not say"),
     ("olmo3", dict(sliding_window=None), "sliding_window is null"),
-    ("exaone4", dict(layer_types=None, sliding_window_pattern="LLLG"), "no multiple of sliding_window_pattern"),
+    ("exaone4", dict(layer_types=None, sliding_window_pattern="LLLG"), "not a multiple of sliding_window_pattern"),
     ("exaone4", dict(sliding_window=None), "sliding_window is null"),
     ("hyperclovax", dict(attention_multiplier=-1.0), "attention_multiplier = -1.0"),
     ("gemma2", dict(attn_logit_softcapping=0.0), "attn_logit_softcapping = 0.0"),
@@ -148,8 +148,8 @@ def test_export_as(tmp_path, capsys):
     assert model_folder.find(tmp_path / "out").family.model_type == "smollm3"
     for name, told, code in (
         ("qwen3", "Qwen3ForCausalLM has no qk_norm 'none'; classes that compute the same function: llama, mistral", 1),
-        ("gpt2", "no family is called 'gpt2'", 2),
-        ("kanana_jax", "no family is called 'kanana_jax'", 2),
+        ("gpt2", "there is no family 'gpt2'", 2),
+        ("kanana_jax", "there is no family 'kanana_jax'", 2),
     ):
         capsys.readouterr()
         assert cli.main(["export", str(tmp_path / "m"), str(tmp_path / "no"), "--as", name]) == code

@@ -88,7 +88,7 @@ CONFIGS = {
     "negative": (dict(intermediate_size=-24), "intermediate_size = -24 .* between 1 and"),
     "a part": (dict(hidden_size=16.0), "hidden_size = 16.0 .* an integer"),
     "no heads": (dict(num_key_value_heads=0), "num_key_value_heads = 0"),
-    "heads that do not divide": (dict(head_dim=None, num_attention_heads=3), "no multiple of num_attention_heads"),
+    "heads that do not divide": (dict(head_dim=None, num_attention_heads=3), "not a multiple of num_attention_heads"),
     "another width of heads": (dict(head_dim=None, num_attention_heads=2), "has shape"),
     "another class": (dict(architectures=["MistralForCausalLM"]), "'MistralForCausalLM'.* contradict"),
     "activation": (dict(hidden_act="gelu"), "hidden_act = 'gelu'"),
@@ -193,11 +193,11 @@ def test_an_index_names_files_of_its_folder_and_each_tensor_once(tmp_path):
     shutil.copy(folder / "model-1.safetensors", folder / "sub/in.safetensors")
     name = next(n for n, file in places.items() if file == "model-1.safetensors")
     for value, told in {
-        "../outside.safetensors": "no file of this folder: it is not read",
-        str(tmp_path / "outside.safetensors"): "no file of this folder: it is not read",
-        "sub/in.safetensors": "no file of this folder",
-        "..": "no file of this folder",
-        "": "no file of this folder",
+        "../outside.safetensors": "outside this folder: it is not read",
+        str(tmp_path / "outside.safetensors"): "outside this folder: it is not read",
+        "sub/in.safetensors": "outside this folder",
+        "..": "outside this folder",
+        "": "outside this folder",
         "gone.safetensors": "gone.safetensors, which is missing",
         "model-2.safetensors": "model-2.safetensors lacks the tensor",
         7: "is not a safetensors index",
@@ -282,7 +282,7 @@ def test_absurd_sizes_end_at_once(tmp_path, change):
     [
         ("config.json", "", "is not whole JSON"),
         ("config.json", "[" * 100_000, "is not whole JSON"),
-        ("config.json", '{"a": 1, "a": 2}', "'a' stands there twice"),
+        ("config.json", '{"a": 1, "a": 2}', "'a' occurs twice"),
         ("config.json", "\udcff", "is not whole JSON"),
         ("config.json", "[]", "where an object of keys should be"),
         ("config.json", '{"model_type": ["llama"]}', "is not known; supported are Llama"),
@@ -293,7 +293,7 @@ def test_absurd_sizes_end_at_once(tmp_path, change):
         ("model.json", '{"tokenizer": []}', "tokenizer = \\[\\]"),
         ("model.json", '{"flops_six_n_d": "1"}', "flops_six_n_d = '1'"),
         ("model.json", '{"flops": {"train": null}}', "train = None"),
-        ("model.json", '{"architecture": {"layers": 3}}', "its architecture is none"),
+        ("model.json", '{"architecture": {"layers": 3}}', "its architecture is invalid"),
     ],
 )
 def test_damaged_json_is_told(tmp_path, file, text, told):

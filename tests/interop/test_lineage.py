@@ -154,7 +154,7 @@ def test_a_line_that_comes_back_to_a_model_ends_there(family, tmp_path, caplog):
     shutil.copytree(family, turned)
     _with_parent(turned / "teacher", "../../both/model")
     assert _names(turned / "both") == ["both", "width", "depth", "teacher"]
-    assert "teacher/model/model.json: its parent ../../both/model is its own descendant: mend 'parent'" in caplog.text
+    assert "teacher/model/model.json: its parent ../../both/model is its own descendant: correct 'parent'" in caplog.text
     (turned / "again").symlink_to(turned / "both")
     _with_parent(turned / "both", "../../again/model")
     assert _names(turned / "both") == ["both"]

@@ -127,7 +127,7 @@ def test_hosts_trust_no_more_than_they_need():
 def test_workers_of_many_hosts_need_a_secret():
     command = [sys.executable, str(ROOT / "launch/worker.py"), "--coordinator", "localhost:1", "--num-processes", "2"]
     env = {name: value for name, value in os.environ.items() if name != SECRET}
-    for secret, words in ((None, "KANANA_SECRET is not set"), ("short", "must have 16 characters")):
+    for secret, words in ((None, "KANANA_SECRET is not set"), ("short", "must have at least 16 characters")):
         done = subprocess.run(command, env=env | ({SECRET: secret} if secret else {}), capture_output=True)
         assert done.returncode == 2 and done.stderr.decode().startswith("worker: ") and words in done.stderr.decode()
 

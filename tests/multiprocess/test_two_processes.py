@@ -82,4 +82,4 @@ def test_two_processes_equal_one(tiny_config, tmp_path):
 def test_a_missing_process_is_named_in_time(tmp_path):
     ((error, code),) = _run([_command(tmp_path / "w", [], *_join(_free_port(), 0, 2, timeout=8))], 1)
     last = error.strip().splitlines()[-1]
-    assert code == 1 and last.startswith("kanana: process 1 of 2 did not come") and "8 s" in last
+    assert code == 1 and last.startswith("kanana: process 1 of 2 did not reach") and "8 s" in last

@@ -203,11 +203,11 @@ def test_the_shipped_plan(study):
 @pytest.mark.parametrize(
     ("plan", "target", "match"),
     [
-        ("base=Lama-3-8B,ja_tokens=1e9", "", "no model of the table; did you mean"),
+        ("base=Lama-3-8B,ja_tokens=1e9", "", "not a model of the table; did you mean"),
         ("params=8e9", "", "needs base=MODEL"),
         ("base=Llama-3-8B,tokens=1e9", "", "unknown key 'tokens', did you mean 'ja_tokens'"),
         ("base=Llama-3-8B,ja_tokens=many", "", "ja_tokens 'many' is not a positive number"),
-        ("base=Llama-3-8B,ja_tokens=100", "", "it counts tokens, as 100e9"),
+        ("base=Llama-3-8B,ja_tokens=100", "", "it is a number of tokens, such as 100e9"),
         ("base=Llama-3-8B", "", "needs ja_tokens=N"),
         ("base=Llama-3-8B", "NIIL=0.5", "no task, did you mean 'NIILC'"),
         ("base=Llama-3-8B", "NIILC=50", "above the highest possible"),

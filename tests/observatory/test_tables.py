@@ -130,7 +130,7 @@ def test_three_models(write):
 
 
 def test_budgets_that_cannot_be(write):
-    _refused(write, "params is 8; it counts parameters, as 8e9", models=MODELS.replace("m0,F0,1e9", "m0,F0,8"))
+    _refused(write, "params is 8; it is a number of parameters: 8e9", models=MODELS.replace("m0,F0,1e9", "m0,F0,8"))
     based = MODELS.replace("family,", "family,base,").replace("m0,F0,", "m0,F0,,").replace("m1,F1,", "m1,F1,m5,")
     based = (
         "\n".join(r if r.count(",") == 5 else r.replace(",", ",,", 2).replace(",,", ",", 1) for r in based.splitlines())
@@ -185,7 +185,7 @@ def test_bases_lead_somewhere(write):
 
 def test_budgets_count_billions(write):
     _refused(
-        write, "'m3': column 'en_tokens_b_est' has 8e\\+10; it counts 1e9", models=MODELS.replace(",400,", ",8e10,")
+        write, "'m3': column 'en_tokens_b_est' has 8e\\+10; the unit is 1e9", models=MODELS.replace(",400,", ",8e10,")
     )
 
 

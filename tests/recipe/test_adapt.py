@@ -66,7 +66,7 @@ def test_its_rules(given):
         (["{model}"], "give a model's folder and a folder of documents"),
         (["{model}", "{own}", ""], "give a model's folder and a folder of documents"),
         (["{own}", "{own}"], "is not a model: it has no config.json"),
-        (["{model}", "{own}/nowhere"], "nowhere is not there: name a folder of documents"),
+        (["{model}", "{own}/nowhere"], "nowhere does not exist: name a folder of documents"),
     ],
 )
 def test_it_refuses_in_a_sentence(given, folders, words):

@@ -129,7 +129,7 @@ def test_quality_models_are_trained_and_asked_in_a_bucket(root, tmp_path, capsys
     assert scores[0] == scores[1] and len(scores[0]) == 120 and told[0] == told[1]
     given = ["quality", "train", "--config", str(tmp_path / "config.py"), "--output", str(tmp_path / "new")]
     assert main([*given, "--config.quality.endpoint={'url': 'http://localhost:9/v1', 'model': 'no'}"]) == 2
-    assert "would be appended to" in capsys.readouterr().err
+    assert "where nothing can be appended" in capsys.readouterr().err
 
 
 def test_thresholds_are_fitted_to_texts_of_a_bucket(root, tmp_path):

@@ -67,7 +67,7 @@ def read(
     """
     data = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
     if len(data) < 8 or int.from_bytes(data[:8].tobytes(), "little") > len(data) - 8:
-        raise ValueError("it is truncated or something else")
+        raise ValueError("it is truncated or of another format")
     start = 8 + int.from_bytes(data[:8].tobytes(), "little")
     head = data[8:start].tobytes()
     try:
@@ -78,11 +78,11 @@ def read(
         for name, entry in header.items():
             kind, shape, (begin, end) = np.dtype(_DTYPES[entry["dtype"]]), entry["shape"], entry["data_offsets"]
             if begin != at or end - begin != kind.itemsize * math.prod(shape) or end > len(data) - start:
-                raise ValueError("its arrays are not as long as it says")
+                raise ValueError("the lengths of its arrays differ from those in its header")
             arrays[name] = data[start + begin : start + end].view(kind).reshape(shape).view(np.ndarray)
             at = end
         if at != len(data) - start:
-            raise ValueError("it is not as long as it says")
+            raise ValueError("its length differs from the one in its header")
     except (KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError("its header is broken") from error
     hashed = hashlib.blake2b(data[:8].tobytes() + head.replace(digest, _NO_DIGEST.encode(), 1), digest_size=16)
@@ -91,7 +91,7 @@ def read(
     if hashed.hexdigest().encode() != digest:
         raise ValueError("its bytes are not those that were written")
     if not isinstance(about, dict) or (kinds is not None and kinds_of(arrays) != dict(kinds)):
-        raise ValueError("it holds something else")
+        raise ValueError("it contains something else")
     return about, arrays
 
 

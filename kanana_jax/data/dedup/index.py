@@ -182,7 +182,7 @@ def load(folder: pathlib.Path, digest: str) -> list[Read]:
             raise ValueError("it has documents in no line")
         other = about["config_hash"] != digest
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is damaged ({error}): remove it, and everything is read again") from error
+        raise UserError(f"{file} is damaged ({error}): delete it, and everything is read again") from error
     if other:
         raise ConfigError(f"{folder} was started with another config: use that, or name another --output")
     ends = np.cumsum(documents).tolist()

@@ -111,12 +111,12 @@ class Verdicts:
             self._kinds, self._checks, items = arrays["kinds"], arrays["checks"], arrays["items"]
             self._origins = origins_lib.from_rows(tables.from_bytes(arrays["origins"]))
             if about.get("format") != _FORMAT:
-                raise ValueError("its format is another")
+                raise ValueError("it has another format")
             sizes = len(self._kinds), len(self._checks), int(items.sum())
             if len(set(sizes)) > 1 or len(items) != len(self._origins) or (len(items) and items.min() < 0):
                 raise ValueError("its arrays do not belong together")
             if not np.isin(np.unique(self._kinds), (0, *NAMES, _NOTHING)).all():
-                raise ValueError("it has verdicts of no known kind")
+                raise ValueError("it has verdicts of an unknown kind")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{self._folder / FILE} holds no verdicts on duplicates ({error}): {self._again()}"

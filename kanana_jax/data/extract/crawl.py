@@ -212,13 +212,13 @@ def _decoded(data: bytes, coding: str) -> tuple[bytes, bool]:
                 return unpacker.decompress(data, MAX_BYTES + 1), not unpacker.eof
             except zlib.error as error:
                 problem = error
-        raise ValueError(f"page is not what its coding says ({coding}: {problem})")
+        raise ValueError(f"page cannot be decoded by its declared coding ({coding}: {problem})")
     if coding in ("br", "zstd") and not _is_plain(data):
         try:
             unpacked = pyarrow.input_stream(pyarrow.py_buffer(data), compression={"br": "brotli"}.get(coding, coding))
             return unpacked.read(MAX_BYTES + 1), False
         except (OSError, pyarrow.ArrowException) as error:
-            raise ValueError(f"page is not what its coding says ({coding}: {str(error)[:80]})") from error
+            raise ValueError(f"page cannot be decoded by its declared coding ({coding}: {str(error)[:80]})") from error
     return data, False
 
 

@@ -24,7 +24,7 @@ def convert(data: bytes, name: str = "") -> Extracted:
     report = Report()
     if data.startswith(office.OLE):
         packed = "EncryptedPackage".encode("utf-16-le") in data
-        raise ValueError(office.ENCRYPTED if packed else "a Word document of before 2007: save it as .docx")
+        raise ValueError(office.ENCRYPTED if packed else "a Word document from before 2007: save it as .docx")
     files = office.parts(data, report, "a Word document", ("word/", "docProps/core"))
     main = next((files[part] for part in ("word/document.xml", "word/document2.xml") if part in files), None)
     if main is None:

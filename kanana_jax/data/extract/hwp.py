@@ -51,7 +51,7 @@ def convert(data: bytes, name: str = "") -> Extracted:
     except ImportError as error:
         raise UserError("reading HWP needs the olefile library: pip install olefile") from error
     if data.startswith(b"HWP Document File"):
-        raise ValueError("a Hangul document of before 2000 (HWP 3): save it as .hwpx")
+        raise ValueError("a Hangul document from before 2000 (HWP 3): save it as .hwpx")
     if data.startswith(b"PK"):  # saved as .hwpx and named .hwp
         from kanana_jax.data.extract import hwpx
 

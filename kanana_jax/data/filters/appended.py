@@ -38,7 +38,7 @@ class Appended:
         self._hash = digest_of(path, size)
         if size and (self._file.tell() < size or self._hash.hexdigest() != digest):
             self._file.close()
-            raise UserError(f"{path} is not what it was when the job was stopped: name another --output")
+            raise UserError(f"{path} is not what it was when the job stopped: name another --output")
         self._file.truncate(size)
         self._size = size
 

@@ -193,11 +193,11 @@ class Contamination:
             self._hashes, self._numbers, self._heads = (arrays[name] for name in (_HASHES, _SETS, _HEADS))
             count = sum(about["ngrams"] for about in self.report["sets"].values())
             if not len(self._hashes) == len(self._numbers) == count:
-                raise ValueError("its arrays are not as long as it says")
+                raise ValueError("the lengths of its arrays differ from those in its header")
             if len(self._heads) < 2 or len(self._heads) & (len(self._heads) - 1):
-                raise ValueError("its filter has no such size")
+                raise ValueError("its filter has an impossible size")
             if self._numbers.max(initial=0) >= len(self.sets):
-                raise ValueError("it has n-grams of no set")
+                raise ValueError("it has n-grams without a set")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
             raise UserError(
                 f"{self._folder / FILE} holds no n-grams of evaluation sets ({error}): "
@@ -289,7 +289,7 @@ def _texts(line: bytes, fields: Sequence[str], where: str) -> Iterator[str]:
     try:
         row = jsonl.parse(line.removeprefix(b"\xef\xbb\xbf"))
     except ValueError as error:
-        raise UserError(f"{where} is not JSON in UTF-8 ({str(error)[:80]}): mend or remove the line") from error
+        raise UserError(f"{where} is not JSON in UTF-8 ({str(error)[:80]}): correct or remove the line") from error
     if not isinstance(row, dict):
         raise UserError(f"{where} is not a JSON object: an item is a row of fields")
     for field in fields or row:

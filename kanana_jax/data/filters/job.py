@@ -229,8 +229,8 @@ def _check_totals(totals: Totals, configs: Mapping[str, FilterConfig], config: J
     seen = totals.documents() + totals.broken
     if totals.broken > config.max_broken_share * max(seen, 1):
         raise UserError(
-            f"{totals.broken} of {seen} lines are broken, the first is {totals.first_broken}; "
-            "mend them or raise --max-broken-share"
+            f"{totals.broken} of {seen} lines are broken, the first is {totals.first_broken}: "
+            "correct them or raise --max-broken-share"
         )
     unjudged = totals.unjudged()
     if unjudged and sum(unjudged.values()) == totals.documents():

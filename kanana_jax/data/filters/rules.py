@@ -102,7 +102,7 @@ class FilterConfig:
         if any(len(ending) != 1 for ending in self.stop_endings):
             raise ValueError("stop_endings must be single characters")
         if self.licences and licences.RULE in self.rules:
-            raise ValueError(f"the rule '{licences.RULE}' is the one of 'licences': name yours otherwise")
+            raise ValueError(f"the rule '{licences.RULE}' is the one of 'licences': give yours another name")
         check_scores(self, self.rules)
 
     @property

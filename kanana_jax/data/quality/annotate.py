@@ -181,7 +181,7 @@ def _read_answer(answer: Any) -> tuple[str, int]:
             else "its answer has no choices[0].message.content: is it a chat endpoint?"
         ) from error
     if not isinstance(content, str | None):
-        raise ValueError("choices[0].message.content of its answer is no text")
+        raise ValueError("choices[0].message.content of its answer is not text")
     usage = answer.get("usage")
     tokens = usage.get("total_tokens") if isinstance(usage, dict) else 0
     return content or "", tokens if type(tokens) is int and 0 <= tokens < 2**53 else 0

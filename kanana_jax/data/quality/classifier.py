@@ -176,7 +176,7 @@ class Classifier:
             return self._fasttext.predict(f"{line}\n", len(self._values), 0.0, "strict")
         except RuntimeError as error:  # weights so large that their sums are no numbers
             raise UserError(
-                f"quality model '{self._model.path}' cannot judge a text ({error}): train it anew"
+                f"quality model '{self._model.path}' cannot score a text ({error}): train it again"
             ) from error
 
     def _score(self, found: list[tuple[float, str]]) -> float:

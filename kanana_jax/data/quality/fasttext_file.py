@@ -53,7 +53,7 @@ class _Reader:
     def room(self, count: int) -> None:
         """Raises: ValueError: fewer bytes are left."""
         if not 0 <= count <= self.left():
-            raise ValueError(f"it ends after {len(self._data)} bytes, in the middle of what its header tells")
+            raise ValueError(f"it ends after {len(self._data)} bytes, before the end that its header gives")
 
     def left(self) -> int:
         return len(self._data) - self._at
@@ -87,25 +87,25 @@ def check(path: pathlib.Path) -> Header:
             raise ValueError("it does not begin as fastText's files do")
         (version,) = reader.numbers("i")
         if version not in VERSIONS:
-            raise ValueError(f"its version is {version}, known are 11 and 12")
+            raise ValueError(f"its version is {version}; only 11 and 12 are supported")
         dim, _, _, _, _, ngrams, loss, model, buckets, shortest, longest, _ = reader.numbers("12i")
         reader.numbers("d")
         if model != _SUPERVISED:
-            raise ValueError("it is a model of words, and none of classes")
+            raise ValueError("it is a model of words, not of classes")
         lengths = 1 <= ngrams <= _MAX_LENGTH and 0 <= shortest <= _MAX_LENGTH and 0 <= longest <= _MAX_LENGTH
         if dim < 1 or buckets < 0 or loss not in (1, 2, 3, 4) or not lengths:
             raise ValueError("its settings are out of their ranges")
         if buckets == 0 and (ngrams > 1 or longest > 0):
-            raise ValueError("it has n-grams and no rows for them")
+            raise ValueError("it has n-grams but no rows for them")
         words, labels, rows = _dictionary(reader, buckets)
         quantised = reader.numbers("B")[0]
         _matrix(reader, quantised, rows, dim, "input")
         output = reader.numbers("B")[0]
         if quantised > 1 or output > 1 or (output and not quantised):
-            raise ValueError("its marks of quantisation are none")
+            raise ValueError("its quantisation flags are invalid")
         _matrix(reader, output, len(labels), dim, "output")
         if reader.left():
-            raise ValueError(f"{reader.left()} bytes stand after its end")
+            raise ValueError(f"{reader.left()} bytes follow its end")
     return Header(dim, buckets, words, labels)
 
 

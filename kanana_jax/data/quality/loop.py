@@ -59,7 +59,7 @@ class LoopConfig:
         if min(self.seed_documents, self.evaluation_documents, self.candidates, self.rounds) < 1:
             raise ValueError("seed_documents, evaluation_documents, candidates and rounds must be at least 1")
         if not self.pool:
-            raise ValueError("pool names no documents")
+            raise ValueError("pool must name documents")
 
 
 def run(

@@ -61,7 +61,7 @@ def groups(place: str | pathlib.Path) -> dict[str, Group]:
     root = path_of(place).expanduser()
     is_file = root.is_file()
     if not is_file and not root.is_dir():
-        raise UserError(f"{place} is not there: name a folder of documents, or one file")
+        raise UserError(f"{place} does not exist: name a folder of documents, or one file")
     notes: list[str] = []
     found: dict[str, Group] = {}
     for folder in [] if is_file else inventory.folders(root):

@@ -70,7 +70,7 @@ def from_rows(rows: Iterable[Sequence[str]]) -> list[Origin]:
     found = []
     for row in rows:
         if not isinstance(row, (list, tuple)) or len(row) != 3 or not all(isinstance(part, str) for part in row):
-            raise ValueError("its list of inputs is broken")
+            raise ValueError("its list of inputs is damaged")
         found.append(Origin(row[0], row[0], "", row[1], row[2]))
     return found
 

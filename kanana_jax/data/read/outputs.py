@@ -34,7 +34,7 @@ def refuse_results(path: str, files: Sequence[pathlib.Path]) -> None:
             if marked:
                 raise UserError(
                     f"'{path}' holds {file}, which an earlier job has written beside its report: "
-                    f"name the documents alone (of a filter {file.parent / KEPT}), or move that folder away"
+                    f"name only the documents (of a filter {file.parent / KEPT}), or move that folder away"
                 )
 
 
@@ -64,8 +64,8 @@ def apart(output: pathlib.Path, inputs: Iterable[str]) -> None:
             continue
         if _meet(own, given):
             raise ConfigError(
-                f"{output} and the input '{given}' lie in each other, so that what is written would be read as "
-                "documents: write to a place outside of the inputs"
+                f"{output} and the input '{given}' lie in each other, so that the output would be read as "
+                "documents: choose an --output outside the inputs"
             )
 
 
@@ -78,8 +78,8 @@ def _apart_in_bucket(output: pathlib.Path, inputs: Iterable[str]) -> None:
                 above = above.parent
             if own.is_relative_to(above.resolve()) or above.resolve().is_relative_to(own):
                 raise ConfigError(
-                    f"{output} and the input '{given}' lie in each other, so that what is written would be read as "
-                    "documents: write to a place outside of the inputs"
+                    f"{output} and the input '{given}' lie in each other, so that the output would be read as "
+                    "documents: choose an --output outside the inputs"
                 )
 
 

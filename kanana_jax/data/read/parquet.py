@@ -94,9 +94,9 @@ def _footer(stream: IO[bytes]) -> tuple[list[_Leaf], list[list[_Column]]]:
         leaves = _leaves(fields[2])
         groups = [[_column(column[3]) for column in group[1]] for group in fields[4]]
     except (IndexError, KeyError, TypeError, AttributeError):
-        raise ValueError("its footer is none") from None
+        raise ValueError("its footer is invalid") from None
     if any(len(group) != len(leaves) for group in groups):
-        raise ValueError("its footer has other columns than its schema")
+        raise ValueError("the columns of its footer differ from its schema")
     return leaves, groups
 
 
@@ -169,7 +169,7 @@ def _pages(stream: IO[bytes], column: _Column) -> Iterator[_Page]:
             try:
                 fields, size = _struct(data, 0, 0)
             except IndexError:
-                raise ValueError("a page has no whole header") from None
+                raise ValueError("a page's header is incomplete") from None
         unpacked, packed = fields.get(2), fields.get(3)
         if not isinstance(unpacked, int) or not isinstance(packed, int) or packed < 0 or unpacked < 0:
             raise ValueError("a page has no size")
@@ -227,7 +227,7 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
         return items, at
     if kind == 12:
         return _struct(data, at, depth + 1)
-    raise ValueError("a page's header is no header")
+    raise ValueError("a page's header is invalid")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -239,7 +239,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         if data[at - 1] < 128:
             return value, at
         if shift > 63:
-            raise ValueError("a page's header holds no number")
+            raise ValueError("a page's header has no number")
 
 
 def _integer(data: bytes, at: int) -> tuple[int, int]:

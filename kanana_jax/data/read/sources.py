@@ -322,8 +322,8 @@ def _check(job: _Job, index: Mapping[str, Any]) -> None:
     name, broken, read = job.name, index["broken_lines"], index["read"]
     if broken > job.config.max_broken_share * read:
         raise UserError(
-            f"source '{name}': {broken} of {read} lines are broken, the first is {index['first']}; mend them or raise "
-            f"sources.{name}.max_broken_share"
+            f"source '{name}': {broken} of {read} lines are broken, the first is {index['first']}: correct them or "
+            f"raise sources.{name}.max_broken_share"
         )
     if not index["train"]["documents"]:
         left_out = inventory.left_out_of(index["left_out"])

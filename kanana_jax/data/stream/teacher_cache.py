@@ -139,7 +139,7 @@ def _checked(index: dict[str, Any], file: pathlib.Path) -> dict[str, Any]:
 
     def wrong(key: str) -> UserError:
         told = repr(index.get(key))
-        return UserError(f"{file} is damaged ({key} is {told[:80]}): bring it back, or make the cache again")
+        return UserError(f"{file} is damaged ({key} is {told[:80]}): restore it, or make the cache again")
 
     for key in ("k", "seq_len", "batch_size", "steps", "rows", "vocab_size"):
         if type(index.get(key)) is not int or not 1 <= index[key] < 1 << 48:
@@ -199,7 +199,7 @@ class TeacherCache:
         files = [local / shard["file"] for shard in self.index["shards"]]
         missing = next((file for file in files if not file.is_file()), None)
         if missing is not None:
-            raise UserError(f"{missing} is missing: bring it back, or remove {self.folder} and make the cache again")
+            raise UserError(f"{missing} is missing: restore it, or remove {self.folder} and make the cache again")
         try:
             self._records = grain.sources.ArrayRecordDataSource([str(file) for file in files])
             found = len(self._records)
@@ -261,7 +261,7 @@ class TeacherCache:
             )
         if top_k > index["k"]:
             raise ConfigError(
-                f"{of} has {index['k']} entries a token, distill.top_k is {top_k}: lower it or cache more"
+                f"{of} has {index['k']} entries per token, distill.top_k is {top_k}: lower it or cache more"
             )
 
     def read(self, step: int, rows: Sequence[int] | np.ndarray) -> list[Entry]:

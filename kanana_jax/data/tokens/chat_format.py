@@ -53,7 +53,7 @@ class ChatFormat:
             if missing:
                 raise UserError(
                     f"{self._folder}: the vocabulary has no {', '.join(missing)}, which its chat template writes: "
-                    "bring the tokenizer that belongs to it"
+                    "use the tokenizer that belongs to it"
                 )
             return found
         if self._templates:
@@ -66,7 +66,7 @@ class ChatFormat:
                 return template
         raise UserError(
             f"{self._folder} has no chat template, and its vocabulary lacks the symbols of Llama 3's format "
-            f"({', '.join(specials.CHAT)}) and of ChatML ({', '.join(specials.CHATML)}): bring the model's "
+            f"({', '.join(specials.CHAT)}) and of ChatML ({', '.join(specials.CHATML)}): add the model's "
             f"{folder_files.TEMPLATE}, or use a chat model"
         )
 

@@ -115,5 +115,5 @@ def read_json(file: pathlib.Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not JSON ({error}): fetch it again") from error
     if not isinstance(value, dict):
-        raise UserError(f"{file} holds no JSON object: fetch it again")
+        raise UserError(f"{file} contains no JSON object: fetch it again")
     return value

@@ -91,7 +91,7 @@ class HuggingFace:
     def _end(self, named: dict[str, str | None]) -> int:
         found = self._special("eos_token", named)
         if found is None:
-            raise UserError(f"{self._folder} does not say its eos_token: add it to {CONFIG}")
+            raise UserError(f"{self._folder} does not name its eos_token: add it to {CONFIG}")
         return found
 
     @functools.cached_property
@@ -149,7 +149,7 @@ class HuggingFace:
         return {i: (t.content, t.special) for i, t in self._tokenizer.get_added_tokens_decoder().items()}
 
     def _told(self, what: str):
-        return panics.told(f"the tokenizer {self._file} {what}", "mend the text, or use another tokenizer")
+        return panics.told(f"the tokenizer {self._file} {what}", "correct the text, or use another tokenizer")
 
     def save(self, folder: pathlib.Path) -> None:
         if folder.resolve() == self._folder.resolve():
@@ -196,7 +196,7 @@ def _load(file: pathlib.Path, data: bytes, config: dict[str, Any], *, symbols_ar
         found.encode_special_tokens = symbols_are_text
         size = max(found.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         if size >= 2**31:
-            raise UserError(f"{file} has the id {size - 1}, beyond what models can have: fetch it again")
+            raise UserError(f"{file} has the id {size - 1}, beyond the largest possible vocabulary: fetch it again")
         for probe in _PROBES:
             found.decode(found.encode(probe, add_special_tokens=False).ids)
     return found

@@ -70,7 +70,7 @@ class Renderer:
         if "refused" in told:
             raise ChatRefused(f"{self._where}: the chat template refuses these messages: {told['refused']}")
         if "error" in told:
-            raise UserError(f"{self._where}: the chat template {told['error']}: mend its file")
+            raise UserError(f"{self._where}: the chat template {told['error']}: correct its file")
         return told["texts"]
 
     def _ask(self, request: str) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class SentencePiece:
         return SentencePiece, (self._file, self._add_bos)
 
     def encode(self, text: str) -> np.ndarray:
-        with panics.told(f"{self._file} cannot encode a text", "mend the text, or use another tokenizer"):
+        with panics.told(f"{self._file} cannot encode a text", "correct the text, or use another tokenizer"):
             if self._spelt is None or SPACE not in text:
                 return np.asarray(self._processor.encode(text), np.int32)
             first, *others = self._processor.encode(text.split(SPACE))
@@ -132,7 +132,7 @@ def _check(data: bytes, file: pathlib.Path) -> None:
     proto = parse(data)
     for spec in (proto.normalizer_spec, proto.denormalizer_spec):
         if spec.precompiled_charsmap and not charsmap.sound(spec.precompiled_charsmap):
-            raise UserError(f"{file} is damaged: its character map leads outside of itself: fetch it again")
+            raise UserError(f"{file} is damaged: its character map points outside itself: fetch it again")
 
 
 def parse(data: bytes) -> Any:

@@ -87,7 +87,7 @@ def encode_prompt(tokenizer: Tokenizer, text: str) -> np.ndarray:
     """
     ids = np.asarray([*tokenizer.prefix, *tokenizer.encode(text)], np.int32)
     if not len(ids):
-        raise UserError("the prompt is empty, and the tokenizer begins a text with nothing: give some text")
+        raise UserError("the prompt is empty, and the tokenizer adds no BOS: give some text")
     return ids
 
 

@@ -43,9 +43,9 @@ class TokenizerConfig:
     def __post_init__(self):
         object.__setattr__(self, "shares", {languages.tag(lang): share for lang, share in self.shares.items()})
         if not self.path and self.vocab_size < 300:
-            raise ValueError("vocab_size must be at least 300: 256 bytes and the symbols come first")
+            raise ValueError("vocab_size must be at least 300: 256 bytes and the special tokens come first")
         if self.add_bos is not None and not self.path:
-            raise ValueError("add_bos is for an existing tokenizer (path): one that is trained puts BOS before a text")
+            raise ValueError("add_bos is for an existing tokenizer (path): a new one puts BOS before a text")
         if self.train_bytes <= 0:
             raise ValueError("train_bytes must be positive")
         if any(share < 0 for share in self.shares.values()) or (self.shares and not sum(self.shares.values())):

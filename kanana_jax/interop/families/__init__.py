@@ -60,7 +60,7 @@ def export_family(a: Architecture, name: str = "") -> Family:
     fitting = [key for key, family in public.items() if not family.lacks(a)]
     if name:
         if name not in public:
-            raise ConfigError(f"no family is called {short(name)}; those that can be written are {', '.join(public)}")
+            raise ConfigError(f"there is no family {short(name)}; these can be written: {', '.join(public)}")
         lacking = public[name].lacks(a)
         if lacking:
             same = f"; classes that compute the same function: {', '.join(fitting)}" if fitting else ""

@@ -31,7 +31,7 @@ def _pattern(config: Fields, number: int) -> list[str]:
         raise config.refusal("sliding_window_pattern", "a period, or a word of L and G")
     if number % len(value):  # readers do not agree whether the last layer is then global
         raise UserError(
-            f"{config.where}: num_hidden_layers {number} is no multiple of sliding_window_pattern '{value}': write "
+            f"{config.where}: num_hidden_layers {number} is not a multiple of sliding_window_pattern '{value}': write "
             "layer_types"
         )
     return [layers.SLIDING if value[i % len(value)] == "L" else layers.FULL for i in range(number)]

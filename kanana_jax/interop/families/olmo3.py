@@ -21,8 +21,8 @@ def read(config: Fields, shape: dict[str, Any]) -> dict[str, Any]:
     of_sliding = config.table("rope_parameters").get(layers.SLIDING)
     if layers.SLIDING in types and not of_sliding and config.given("rope_theta") not in (None, _THETA):
         raise UserError(
-            f"{config.where}: rope_theta does not say that of the layers with a window: write rope_parameters with a "
-            f"table for each of {layers.FULL} and {layers.SLIDING}"
+            f"{config.where}: rope_theta does not apply to the layers with a window: write rope_parameters with "
+            f"a table for each of {layers.FULL} and {layers.SLIDING}"
         )
     kinds = layers.kinds_by_type(config, types, window, full, sliding)
     return olmo2.read(config, shape) | {

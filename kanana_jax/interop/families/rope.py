@@ -30,7 +30,7 @@ def rope_of(config: Fields, max_seq_len: int) -> tuple[float, RopeScaling | None
         tables = [key for key, value in section.items() if isinstance(value, dict)]
         if tables:
             raise UserError(
-                f"{config.where}: {scope} has a table for {short(tables[0])}, and this class has one RoPE alone"
+                f"{config.where}: {scope} has a table for {short(tables[0])}, but this class has a single RoPE"
             )
     if old and new:
         _refuse_different(config.where, old, new)

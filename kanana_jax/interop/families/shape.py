@@ -52,7 +52,7 @@ def read(
     head_dim = config.given("head_dim") or config.defaults.get("head_dim")
     if head_dim is None and width % heads:
         raise UserError(
-            f"{config.where}: hidden_size {width} is no multiple of num_attention_heads {heads}: head_dim is needed"
+            f"{config.where}: hidden_size {width} is not a multiple of num_attention_heads {heads}: give head_dim"
         )
     max_seq_len = config.integer("max_position_embeddings", _MOST_TOKENS)
     shape: dict[str, Any] = dict(

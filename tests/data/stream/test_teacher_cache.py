@@ -210,7 +210,7 @@ def _check(folder, **change):
         (dict(seq_len=20), "rows of seq_len 10, the stage asks for 20"),
         (dict(batch_size=4), "rows of batch_size 8, the stage asks for 4"),
         (dict(steps=8), "ends after 7 steps, the stage has 8"),
-        (dict(top_k=4), "has 3 entries a token, distill.top_k is 4"),
+        (dict(top_k=4), "has 3 entries per token, distill.top_k is 4"),
     ],
 )
 def test_caches_for_something_else_are_refused(tmp_path, change, told):

@@ -310,7 +310,7 @@ def test_bos_and_eos_from_the_models_config_travel_with_the_tokenizer(foreign, t
 @pytest.mark.parametrize(
     "config, word",
     [
-        (None, "does not say its eos_token"),
+        (None, "does not name its eos_token"),
         ('{"bos_token_id": 0, ', "not JSON"),
         ('{"bos_token_id": 0, "eos_token_id": 99999}', "99999 is outside the vocabulary of 600"),
     ],
