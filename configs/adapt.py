@@ -1,20 +1,20 @@
-"""A model that you have, trained further on your documents, then pruned and distilled from itself.
+"""An existing model, trained further on your documents, then pruned and distilled from itself.
 
     kanana run --config configs/adapt.py:MODEL,FOLDER --workdir runs/adapted
     kanana run --config configs/adapt.py:MODEL,FOLDER,REPLAY --workdir runs/adapted
     kanana export runs/adapted/adapted exported
 
-`MODEL` is a Hugging Face folder of a family that comes in (`kanana import --help`), `FOLDER` holds your documents
-(`kanana_jax/data/read/folders.py` says which become a source), `REPLAY` general text as the model saw before: a share
-of it keeps what the model knew. Without `REPLAY` the model is trained on your documents alone, and the report shows
-what that cost only on text that you hold out: keep the run short, or bring some general text of the model's main
-language. Each may be at `gs://…` or `s3://…`.
+`MODEL` is a Hugging Face folder of a supported family (`kanana import --help`). `FOLDER` contains your documents
+(`kanana_jax/data/read/folders.py` defines which become a source). `REPLAY` is general text like that of the model's
+pre-training: a share of it preserves the model's knowledge. Without `REPLAY` the model is trained on your documents
+alone, and the report shows the cost only on your held-out text: keep the run short, or add general text in the model's
+main language. Each may be at `gs://…` or `s3://…`.
 
 The tokenizer, its special symbols and the dtype of the weights are the folder's. Lengths, batch and learning rate
-follow from the size of the model and of the documents, by the rules below; each can be changed from the command line,
-e.g. `--config.adapted.train.tokens=2M --config.adapted.train.optimizer.learning_rate=1e-5`. With
+follow from the size of the model and of the documents, by the rules below; each can be set on the command line, e.g.
+`--config.adapted.train.tokens=2M --config.adapted.train.optimizer.learning_rate=1e-5`. With
 `--config.stages=adapted,` nothing is pruned and distilled. On a CPU, `--config.runtime.compute_dtype=float32` is
-faster. Whether it fits a GPU, for which MODEL needs no more than its config.json:
+faster. To check whether it fits a GPU (MODEL needs only its config.json):
 
     kanana plan --config configs/adapt.py:MODEL,FOLDER --topology rtx4090-1 --memory
 """
@@ -34,7 +34,7 @@ from kanana_jax.models.architecture import Architecture
 REPLAY = 0.25
 # Repeating text up to four times is nearly as good as new text (arXiv:2305.16264).
 EPOCHS, BYTES_PER_TOKEN = 4, 4
-# Open models of these years saw 1 to 36 trillion tokens, which changes the law's learning rate by a third either way.
+# Recent open models saw 1 to 36 trillion tokens, which changes the law's learning rate by a third either way.
 SEEN_BEFORE = 4e12
 PROMPTS = {
     "ko": ("제1조(목적) 이 법은", "대한민국의 수도는"),
@@ -46,7 +46,7 @@ PROMPTS = {
 def get_config(arg: str = ""):
     given = arg.split(",")
     if len(given) not in (2, 3) or not all(given):
-        raise ValueError("give a model's folder and a folder of documents, as configs/adapt.py:MODEL,FOLDER[,REPLAY]")
+        raise ValueError("give a model folder and a folder of documents: configs/adapt.py:MODEL,FOLDER[,REPLAY]")
     try:
         found = model_folder.find(given[0])
         dtype = _dtype(found)

@@ -8,7 +8,7 @@ from kanana_jax import REPOSITORY
 
 
 class UserError(Exception):
-    """An error that the user can mend: one sentence with what is wrong, where, and the way out."""
+    """An error that the user can fix: one sentence with the cause, the place and the remedy."""
 
     exit_code = 1
 
@@ -20,7 +20,7 @@ class ConfigError(UserError):
 
 
 class Stopped(BaseException):
-    """A signal has told the process to stop; no `except Exception` takes it for a fault."""
+    """A signal asked the process to stop; `except Exception` does not catch it."""
 
     exit_code = 75  # EX_TEMPFAIL: run the same command again
 

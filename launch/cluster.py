@@ -34,7 +34,7 @@ class Place:
             )
 
 
-def told(coordinator: str, num_processes: int, process_id: int) -> Place:
+def given(coordinator: str, num_processes: int, process_id: int) -> Place:
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
         raise ConfigError("--coordinator must be HOST:PORT, and goes with --num-processes and --process-id")

@@ -112,7 +112,7 @@ def create(job: Job) -> list[str]:
         f"--accelerator-type={job.type}",
         f"--runtime-version={TYPES[job.type.partition('-')[0]][1]}",
         # The hosts write to the bucket, and to nothing else, as the project's service account: what they run on is text
-        # and code of strangers, and any process may ask the machine for its token.
+        # and untrusted code, and any process may ask the machine for its token.
         f"--scopes={','.join(f'https://www.googleapis.com/auth/{scope}' for scope in SCOPES)}",
         *capacity,
     ]

@@ -89,7 +89,7 @@ def decide(seen: Seen, policy: Policy) -> Decision:
     if code == BAD_CONFIG:
         return Decision("give up", "the config is refused: see the log", exit_code=BAD_CONFIG)
     if code == PREEMPTED:
-        return Decision("start", "told to stop and saved")
+        return Decision("start", "stopped on request and saved")
     return Decision("start", f"crashed with exit code {code}", crash=True)
 
 

@@ -2,8 +2,8 @@
 
     python launch/worker.py --chip v5p -- --config configs/kanana/essence_8b.py:/data --workdir /mnt/kanana/run
 
-Who else takes part is found out on Cloud TPU, GKE and Slurm; elsewhere it is told by --coordinator, --num-processes and
---process-id. Exit codes are those of `kanana run`: 0 done, 1 failed, 2 bad config, 75 told to stop and saved.
+The other processes are detected on Cloud TPU, GKE and Slurm; elsewhere give --coordinator, --num-processes and
+--process-id. Exit codes are those of `kanana run`: 0 done, 1 failed, 2 bad config, 75 stopped on request and saved.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         place = (
-            cluster.told(options.coordinator, options.num_processes, options.process_id)
+            cluster.given(options.coordinator, options.num_processes, options.process_id)
             if options.coordinator
             else cluster.found(os.environ)
         )

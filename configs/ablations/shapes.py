@@ -1,4 +1,4 @@
-"""Ways to cut: width or depth, at once or in steps, heads early or late, tied or not (arXiv:2502.18934, Tables 16-18).
+"""Pruning: width or depth, at once or in steps, heads early or late, tied or not (arXiv:2502.18934, Tables 16-18).
 
     kanana run --config configs/ablations/small.py --workdir runs/small/teacher
     kanana run --config configs/ablations/shapes.py:0 --workdir runs/small/shapes/0
@@ -8,7 +8,7 @@
     python benchmarks/arms.py runs/small/shapes --stages untied tied --against untied
     python benchmarks/arms.py runs/small/shapes --stages even english --against even
 
-Arms that are compared have the same number of parameters within 1% (but for tying) and read as many tokens in all.
+Compared arms have the same number of parameters within 1% (except tying) and read the same total number of tokens.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ HALF = {  # 60% of the teacher's parameters
     "depth_last": dict(num_layers=2, layers="last"),
     "both": dict(embed_dim=84, mlp_dim=192, num_heads=6, num_layers=3),
 }
-# Table 16: from 6 heads by way of 4 or of 6 to 4; what the heads leave goes to the MLP.
+# Table 16: from 6 heads through 4 or through 6 to 4; the MLP gets the parameters that the heads free.
 EARLY, LATE = dict(embed_dim=80, mlp_dim=216, num_heads=4), dict(embed_dim=80, mlp_dim=192, num_heads=6)
 
 

@@ -1,9 +1,9 @@
-"""The Korean edu filter: a fastText classifier of what teaches, trained round by round on an annotator's labels.
+"""The Korean edu filter: a fastText classifier of educational text, trained in rounds on an annotator's labels.
 
     kanana quality train --config configs/data/edu_ko.py:'web/*.jsonl.gz' --output edu
 
-The annotator is any endpoint that speaks OpenAI's protocol, here a model that is served on this machine; its labels
-are kept in `edu/labels.jsonl`, and nothing is asked twice. The paper (arXiv:2502.18934, §2.1) trains in rounds, each
+The annotator is any endpoint with OpenAI's protocol, here a model served on this machine. Its labels are kept in
+`edu/labels.jsonl`, and no document is labelled twice. The paper (arXiv:2502.18934, §2.1) trains in rounds, each
 adding the educational documents that the one before found; it states no sizes.
 """
 
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 def get_config(arg: str = "web/*.jsonl.gz"):
     c = ConfigDict()
     c.quality = dict(
-        # Pieces of two to four characters let the stem of an eojeol count whatever particle follows.
+        # Character n-grams of length two to four match the stem of an eojeol, whatever particle follows.
         classifier=dict(text="word", word_ngrams=2, min_subword=2, max_subword=4),
         loop=dict(
             pool=(arg,),

@@ -2,11 +2,11 @@
 
     kanana filter --config configs/data/en.py --input 'web/*.jsonl.gz' --lang en --output filtered
 
-C4's rules are FineWeb's choice: all but terminal punctuation. Rules stand in FineWeb's order, and the first one that is
-broken is a document's reason; the report counts all that are. `en.py:published` has the rules as they were published;
-without it the bounds are moved outward until the good text of `en_thresholds.json` passes (`en.py:unfitted` is where
-they begin). `{` drops no document: code is not measured, and any page may name a brace. What tells a list of words from
-sentences is the share of stop words, since good documentation repeats n-grams as much as spam does.
+C4's rules are those that FineWeb uses: all but terminal punctuation. Rules are in FineWeb's order, and a document's
+reason is the first one that it breaks; the report counts all of them. `en.py:published` has the rules as published;
+otherwise the bounds are moved outward until the good text of `en_thresholds.json` passes (`en.py:unfitted` has the
+starting values). `{` drops no document: code is not measured, and any page may contain a brace. Word lists are
+distinguished from sentences by their share of stop words, since good documentation repeats n-grams as much as spam.
 """
 
 import pathlib
@@ -18,9 +18,9 @@ from kanana_jax.files import load_json
 
 THRESHOLDS = pathlib.Path(__file__).with_name("en_thresholds.json")
 LEFT_OUT = ("c4_curly_bracket",)
-# Gopher's 0.8 is of words between spaces, ours leave marks apart; 0.1 is FineWeb2's; poems and plays have few stops.
+# Gopher's 0.8 is for words between spaces, ours exclude punctuation; 0.1 is FineWeb2's; verse has few full stops.
 BOUNDS = dict(alphabetic_words=0.7, fineweb_duplicate_line_characters=0.1, line_punctuation=0.05)
-# Shares of lines say nothing of a title and a paragraph: they are asked of texts of so many lines.
+# Shares of lines are meaningless for a title and a paragraph: they apply from this number of lines.
 FEW_LINES = 5
 OF_LINES = (
     "duplicate_lines",
@@ -30,12 +30,12 @@ OF_LINES = (
     "line_punctuation",
     "short_lines",
 )
-# A page of three sentences beside a listing is no short page: the least number of words is asked of texts that are
-# half prose or more.
+# A page of three sentences beside a listing is not a short page: the minimum number of words applies to texts that
+# are at least half prose.
 PROSE = 0.5
-# How much of a text its spam words and footers may be, by how many different ones there are. A text about casinos,
-# log-in or the tricks of shops has a few words many times, a page with a footer many words once; what sells has both.
-# A page about a template language shows a few gaps (in code, mostly); one that nobody has filled in is full of them.
+# Largest share of spam words and footers in a text, by the number of different ones. A text about casinos, log-in or
+# selling tricks has a few words many times, a page with a footer has many words once; an advertisement has both.
+# A page about a template language shows a few placeholders (mostly in code); an unfilled template is full of them.
 PHRASES = dict(
     spam=dict(signal="spam", max=0.3, where=dict(spam_words=3)),
     spam_list=dict(signal="spam", max=0.12, where=dict(spam_words=12)),

@@ -3,11 +3,11 @@
     kanana filter --config configs/data/ja.py --input 'web/*.jsonl.gz' --lang ja --output filtered
 
 Words are characters here, as in Swallow's corpus (arXiv:2404.17733, §3), so that no morphology is needed; thresholds
-are in `ja_thresholds.json` with how they were fitted. Rules that count words as such are left out. Swallow: at least
+and their provenance are in `ja_thresholds.json`. Rules that count whole words are left out. Swallow: at least
 400 letters, hiragana ≥ 0.2, katakana ≤ 0.5, ellipses ≤ 0.2 a sentence. Letters and ellipses are fitted, too
 (`kanana thresholds --config configs/data/ja.py:unfitted …`); hiragana is 0.03, below documentation that is half code.
-Swallow's bounds on the length of sentences are left out, which drop a third of Aozora's works, poems and Sōseki among
-them: what tells a list of nouns from sentences is the share that hiragana have of kana and kanji.
+Swallow's bounds on the length of sentences are left out, since they drop a third of Aozora's works, poems and Sōseki
+among them. Noun lists are distinguished from sentences by the share of hiragana among kana and kanji.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 THRESHOLDS = pathlib.Path(__file__).with_name("ja_thresholds.json")
 LEFT_OUT = ("duplicate_paragraphs", "duplicate_paragraph_characters", "short_lines", "stop_words", "language", "words",
             "mean_word_length", "ellipses_per_word", *en.C4)  # fmt: skip
-# Function characters: two different ones are in any sentence or two (FineWeb2's list, its single characters).
+# Function characters: any one or two sentences contain two different ones (the single characters of FineWeb2's list).
 STOP = tuple("のにをはたてがとでし")
 SPAM = (
     "カジノ", "オンラインカジノ", "ネットカジノ", "スロット", "バカラ", "入金不要ボーナス", "フリースピン",

@@ -1,13 +1,13 @@
-"""The Korean web filter: the English rules with thresholds fitted to eojeol, and rules of Korean's own.
+"""The Korean web filter: the English rules with thresholds fitted to eojeol, and rules for Korean.
 
     kanana filter --config configs/data/ko.py --input 'web/*.jsonl.gz' --lang ko --output filtered
 
-FineWeb2's published Korean thresholds assume morphemes. Those in `ko_thresholds.json` are for eojeol; how and on what
-text they were fitted stands beside them (`kanana thresholds --config configs/data/ko.py:unfitted …` makes the file). As
-FineWeb2 does, C4's rules, short lines and paragraphs are left out. How lines end is left out as well: a fifth of good
-petitions are typed without a stop at any line's end. What tells a list of words from sentences is `ended_words`, the
+FineWeb2's published Korean thresholds assume morphemes. Those in `ko_thresholds.json` are for eojeol; the file
+also says how and on which text they were fitted (`kanana thresholds --config configs/data/ko.py:unfitted …` makes it).
+As in FineWeb2, C4's rules, short lines and paragraphs are left out. Line endings are left out as well: a fifth of good
+petitions have no full stop at the end of any line. Word lists are distinguished from sentences by `ended_words`, the
 share of words with a particle or an ending. The Korean lists and the bound on Hangul follow EleutherAI's dps and
-KOREAN-WEBTEXT; what is a topic as well (slots, log-in, 좋아요) is named in the compounds that sell it.
+KOREAN-WEBTEXT. Words that are also topics (slots, log-in, 좋아요) are listed in the compounds that advertisements use.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 THRESHOLDS = pathlib.Path(__file__).with_name("ko_thresholds.json")
 LEFT_OUT = ("duplicate_paragraphs", "duplicate_paragraph_characters", "short_lines", "stop_words", "language",
             "line_punctuation", *en.C4)  # fmt: skip
-# Particles and endings: two different ones are in any Korean sentence or two.
+# Particles and endings: any one or two Korean sentences contain two different ones.
 ENDINGS = tuple("은는이가을를에의로도와과고다서며면요지")
 SPAM = (
     "카지노", "온라인카지노", "카지노사이트", "카지노추천", "토토", "스포츠토토", "사설토토", "토토사이트",

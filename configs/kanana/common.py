@@ -72,7 +72,7 @@ def from_scratch(name: str, architecture: Architecture, documents: str, mesh: di
     """Stage 1 (2.7T) and stage 2 (300B) as one multi-step schedule: warm-up, then 31.6% at 80%, 10% at 90%."""
     c = base(name, documents, mesh)
     total = STAGE1_TOKENS + STAGE2_TOKENS
-    # The drops stand at 80% and 90% of 3T tokens, as shares of stage 1; all of stage 2 is at 10%.
+    # The drops are at 80% and 90% of 3T tokens, as shares of stage 1; all of stage 2 is at 10%.
     drops = ((0.8 * total / STAGE1_TOKENS, 0.316), (0.9 * total / STAGE1_TOKENS, 0.1))
     first = dict(kind="multi_step", warmup_steps=2000, drops=drops)
     c.stage1 = dict(

@@ -25,7 +25,7 @@ TOKENS = {"short": 600_000, "middle": 1_200_000, "long": 2_400_000}
 # An 'English' model of the web has read a little of everything.
 SHARES = {"en": 0.01, "en10": 0.1, "even": 0.5, "ko": 0.9}
 CONTINUED = {"ko300": 300_000, "ko600": 600_000, "ko1200": 1_200_000}
-# A small world, so that its facts are told often enough to be learnt.
+# A small world, so that its facts are stated often enough to be learnt.
 WORLD = 400
 KINDS = {"encyclopedia": 0.5, "news": 0.2, "textbook": 0.2, "dialogue": 0.1}
 # Pages in both languages, in every mixture alike.

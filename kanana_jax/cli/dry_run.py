@@ -55,7 +55,7 @@ class Check:
 
 
 def check(config: Any, overrides: Sequence[str], file: str, workdir: pathlib.Path) -> Check:
-    """Checks config, mesh, data and memory of a run on the devices at hand.
+    """Checks config, mesh, data and memory of a run on this machine's devices.
 
     Args:
       config: a `ConfigDict`, which the overrides change.

@@ -178,7 +178,7 @@ def _start_jax(workdir: pathlib.Path | None) -> None:
 
     from kanana_jax.files import is_remote, programs_folder
 
-    # What cannot be kept is compiled again; of a full disk the run itself tells.
+    # Programs that cannot be cached are compiled again; the run itself reports a full disk.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     if workdir is not None:
         compiled = programs_folder() if is_remote(workdir) else workdir / "compiled"
@@ -216,7 +216,7 @@ def _export(options: argparse.Namespace, overrides: list[str], command: list[str
 def _generate(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.inference.session import Session
 
-    sampling = _sampling(options)  # a bad option is told before a model is loaded
+    sampling = _sampling(options)  # a bad option is reported before a model is loaded
     session = Session.load(options.model, options.dtype, add_bos=options.add_bos)
     for text in session.continue_texts(options.prompt, **sampling):
         print(text)
@@ -227,7 +227,7 @@ def _chat(options: argparse.Namespace, overrides: list[str], command: list[str])
 
     sampling, tools = _sampling(options), _tools(options.tools)
     session = Session.load(options.model, options.dtype)
-    session.tokenizer.chat.template(bool(tools))  # a model without one is told before anything is asked
+    session.tokenizer.chat.template(bool(tools))  # a model without one is reported before the first prompt
     messages: list[dict[str, Any]] = [{"role": "system", "content": options.system}] if options.system else []
     how: dict[str, Any] = {**sampling, "tools": tools, "strip_thinking": options.strip_thinking}
     while True:

@@ -133,9 +133,9 @@ def _print_plan(plan: dict[str, Any]) -> None:
 
 
 def _template(source: pathlib.Path, folder: pathlib.Path) -> None:
-    from kanana_jax.files import locked, told
+    from kanana_jax.files import as_user_error, locked
 
-    with locked(folder), told(folder):
+    with locked(folder), as_user_error(folder):
         for file in sorted(source.iterdir()):
             if (folder / file.name).exists():
                 raise ConfigError(f"{folder / file.name} exists: choose another folder, so that nothing is overwritten")

@@ -136,7 +136,7 @@ def _end_workers() -> None:
 
 
 def flush_output() -> int:
-    """Writes what is held back of standard output; the exit code of a failure, which it tells, as of a full disk.
+    """Flushes standard output; reports a failure, such as a full disk, and returns its exit code.
 
     Raises:
       BrokenPipeError: nobody reads it any more.

@@ -30,9 +30,9 @@ def schema_of(cls: type) -> Schema:
 def override(config: Any, assignments: Sequence[str], schema: Schema) -> None:
     """Applies `a.b=value` assignments to a `ConfigDict` in place.
 
-    Every key of the dataclasses can be set, whether the config spells it or not; sections on the way are made. Numbers
-    may be written `20M`, `1e9` or `20_000_000`; lists `a,b`, `[1, 2]` or `(1, 2)`; an optional value `none`; a mapping
-    as a Python literal, which replaces it.
+    Every key of the dataclasses can be set, whether the config mentions it or not; missing sections are created.
+    Numbers may be written `20M`, `1e9` or `20_000_000`; lists `a,b`, `[1, 2]` or `(1, 2)`; an optional value `none`; a
+    mapping as a Python literal, which replaces it.
 
     Raises:
       ConfigError: malformed assignment, unknown key, or a value of another type.

@@ -1,4 +1,4 @@
-"""The words that answers are told with, in Korean, Japanese and English: patterns for `answers`, on its plain text."""
+"""The words that state an answer, in Korean, Japanese and English: patterns for `answers`, on its plain text."""
 
 import re
 

@@ -4,7 +4,7 @@ The rule: the **last statement of an answer** counts. A statement is a cue with 
 'the answer is C', `\boxed{B}`, '#### 12') or a value with a cue behind it ('B가 정답입니다', 'Dが正解', 'C is the
 answer'). No statement are: a value that is negated ('정답은 A가 아니라'), one of a list ('A 또는 C'), or the beginning
 of another word ('B형', 'A common …'). Conditional, hedged and asking ones ('만약 …', 'かもしれ', '일까요?') count only
-where there is no other, and after them a line that is nothing but a value. What stands before `</think>` is no answer.
+where there is no other, and after them a line that is nothing but a value. Text before `</think>` is no answer.
 """
 
 import re

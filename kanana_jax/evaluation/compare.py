@@ -103,6 +103,6 @@ def _settings(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def unscored(a: dict[str, Any], b: dict[str, Any], rows: Sequence[Difference]) -> list[str]:
-    """The tasks of both files that stand in none of the rows: their metrics exist of the whole set alone."""
+    """The tasks of both files that are in none of the rows: their metrics exist only for the whole set."""
     told = {row.task for row in rows}
     return [task for task in a["results"] if task in b["results"] and task not in told]

@@ -27,8 +27,8 @@ log = logging.getLogger("kanana")
 class HarnessModel(TemplateLM):
     """Log-likelihoods and generation for the harness.
 
-    Text is encoded as by Hugging Face: what the tokenizer adds stands around it unless BOS stands there; special tokens
-    spelt in it are symbols; chats are the folder's own template.
+    Text is encoded as by Hugging Face: the tokenizer's special tokens are added unless it begins with BOS; special
+    tokens spelled in it are symbols; chats use the folder's own template.
 
     Args:
       session: the model and its tokenizer.
@@ -61,7 +61,7 @@ class HarnessModel(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """What the first token of a text is given: BOS, or EOS for a vocabulary without."""
+        """The token that the first token of a text is conditioned on: BOS, or EOS for a vocabulary without BOS."""
         tokenizer = self.session.tokenizer
         return tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
 
@@ -122,7 +122,7 @@ class HarnessModel(TemplateLM):
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Both encoded together and parted at the length of the context alone, as by `hf`.
 
-        Where a token stands across the border and nothing is left of the continuation, that is encoded alone.
+        If a token spans the border and nothing is left of the continuation, the continuation is encoded alone.
         """
         if not context:
             ids = self.tok_encode(continuation, add_special_tokens=False)

@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness: what a name stands for, and their configs on published files that are here."""
+"""Tasks of lm-evaluation-harness: resolution of names, and their configs on local published files."""
 
 import functools
 import logging
@@ -23,7 +23,7 @@ def config_of(entry: Entry) -> dict[str, Any]:
 
 
 def leaves(name: str, manager: TaskManager) -> list[Entry]:
-    """The tasks that a task, group or tag stands for, their functions not yet looked up."""
+    """The tasks of a task, group or tag name, their functions not yet looked up."""
     return _below(manager.task_index[name], manager, {})
 
 

@@ -14,7 +14,7 @@ from kanana_jax.inference.session import Session
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 
-_MOST_PARTS = 8  # of a task whose parts are told
+_MOST_PARTS = 8  # of a task whose parts are reported
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The tasks that `kanana tasks` lists: those of ours and of published data sets, told from their files alone.
+"""The tasks that `kanana tasks` lists: our own and those of published data sets, derived from their files alone.
 
 Nothing of the harness is imported: it takes seconds to load, and its own tasks half a minute to look through.
 """

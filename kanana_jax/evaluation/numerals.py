@@ -83,7 +83,7 @@ def canonical(value: Fraction) -> str:
 
 
 def parse(text: str) -> Fraction | None:
-    """A number that stands alone, as data sets write their answers (1,042; 42.0; 3/4)."""
+    """A number by itself, as data sets write their answers (1,042; 42.0; 3/4)."""
     found = at(text.strip(), 0)
     try:
         return None if found is None or found[1] != len(text.strip()) else Fraction(found[0])

@@ -20,7 +20,7 @@ def summary(
 
     Args:
       groups: the tasks of each group.
-      cut: the documents of each task whose prompt lost its beginning; a warning tells their number.
+      cut: the documents of each task whose prompt lost its beginning; a warning gives their number.
     """
     samples = raw["samples"]
     results = {name: of_task(name, raw) | {"chat": chat, "cut": len(cut.get(name, ()))} for name in samples}
@@ -87,7 +87,7 @@ def of_group(name: str, leaves: Sequence[str], results: Mapping[str, Json], kind
     listed under `not_averaged`, and a warning says so.
 
     Args:
-      kinds: task → metric → what tells whether two metrics of one name are one.
+      kinds: task → metric → the value that is equal for equal metrics of one name.
     """
     parts = [results[leaf] for leaf in leaves]
     n = np.array([r["n"] for r in parts])

@@ -46,7 +46,7 @@ def evaluate(
       limit: documents per task (a part of a task, where it is many).
       shots: examples in the prompt, in place of the task's own number.
       chat: prompts in the model's chat format.
-      seed: of the examples that are drawn.
+      seed: of the sampled examples.
       found: what `find` has made of the names, where it was called before.
 
     Returns:

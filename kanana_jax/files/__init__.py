@@ -21,7 +21,7 @@ from kanana_jax.errors import UserError
 from kanana_jax.files.jsons import load_json, read_json, write_json
 from kanana_jax.files.locks import LOCK, locked
 from kanana_jax.files.places import STORES, address_of, is_remote, place, programs_folder
-from kanana_jax.files.whole import cannot_write, scratch, sync, sync_tree, told, whole, whole_file
+from kanana_jax.files.whole import as_user_error, cannot_write, scratch, sync, sync_tree, whole, whole_file
 
 __all__ = [
     "LOCK",
@@ -41,7 +41,7 @@ __all__ = [
     "stage_down",
     "sync",
     "sync_tree",
-    "told",
+    "as_user_error",
     "upload",
     "upload_file",
     "whole",

@@ -1,4 +1,4 @@
-"""JSON files, whose damage is told by name."""
+"""JSON files, whose damage is reported by name."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ from kanana_jax.files.whole import whole_file
 
 
 class _Object(dict):
-    """A file's JSON object: a key that is asked for and lacks is told with the file's name."""
+    """A file's JSON object: a missing key is reported with the file's name."""
 
     path: pathlib.Path
 

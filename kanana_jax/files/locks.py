@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator
 
 from kanana_jax.errors import UserError
 from kanana_jax.files.places import is_remote
-from kanana_jax.files.whole import told
+from kanana_jax.files.whole import as_user_error
 
 log = logging.getLogger("kanana")
 
@@ -50,7 +50,7 @@ def locked(place: pathlib.Path, *, folder: bool = True) -> Generator[None]:
     # A forked child shares the lock's description, and would keep it after this process has died.
     os.register_at_fork(after_in_child=lambda: [os.close(held.pop()) for _ in held[:]])
     try:
-        with told(place):
+        with as_user_error(place):
             made += [parent for parent in (file.parent, *file.parent.parents) if not parent.exists()]
             held.append(_lock(file, place))
             _clear(place, folder)

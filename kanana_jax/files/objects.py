@@ -182,7 +182,7 @@ class BucketPath(PosixGPath):
         return Stat(int(found.get("size") or 0), seconds, found["type"] == "directory")
 
     def entries(self) -> dict[str, dict[str, Any]]:
-        """What lies directly in a folder, by its name there, with fsspec's facts, in the order of the names."""
+        """The direct contents of a folder, by name, with fsspec's metadata, sorted by name."""
         with asking(self.address, "list"):
             found = self.files.ls(self.address, detail=True)
         own = self.address.partition("://")[2].rstrip("/")

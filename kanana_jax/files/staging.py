@@ -73,7 +73,7 @@ def stage_down(path: pathlib.Path, only: Callable[[str], object] | None = None) 
 
 
 def upload(folder: pathlib.Path, path: pathlib.Path, last: Sequence[str] = (), keep: Collection[str] = ()) -> None:
-    """Puts a local folder's files to `path`, in whose place it then stands.
+    """Uploads a local folder's files to `path`, which they replace.
 
     Those in `last` are deleted there first and written last, in their order, so that a reader who finds the last one
     finds all of them; a kill leaves a folder without it.

@@ -28,7 +28,7 @@ def whole_file(path: pathlib.Path) -> Generator[pathlib.Path]:
             yield temporary
         return
     temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with told(path):
+    with as_user_error(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
@@ -59,7 +59,7 @@ def whole(path: pathlib.Path, last: Sequence[str] = ()) -> Generator[pathlib.Pat
             upload(folder, path, last)
         return
     partial, old = (path.with_name(f"{path.name}.{os.getpid()}{kind}.partial") for kind in ("", ".old"))
-    with told(path):
+    with as_user_error(path):
         try:
             shutil.rmtree(partial, ignore_errors=True)  # of a killed process with the same number
             partial.mkdir(parents=True)
@@ -87,7 +87,7 @@ def scratch(path: pathlib.Path) -> Generator[pathlib.Path]:
             yield folder
         return
     folder = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with told(path):
+    with as_user_error(path):
         try:
             shutil.rmtree(folder, ignore_errors=True)  # of a killed process with the same number
             folder.mkdir(parents=True)
@@ -112,7 +112,7 @@ def _local(path: pathlib.Path) -> Generator[pathlib.Path]:
     above = tempfile.mkdtemp(prefix="kanana-")
     try:
         folder = pathlib.Path(above, path.name)
-        with told(folder):
+        with as_user_error(folder):
             folder.mkdir()
             yield folder
     finally:
@@ -120,7 +120,7 @@ def _local(path: pathlib.Path) -> Generator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def told(place: pathlib.Path) -> Generator[None]:
+def as_user_error(place: pathlib.Path) -> Generator[None]:
     """Turns an operating system's error in the block into a sentence about `place`, which is written there.
 
     Raises:

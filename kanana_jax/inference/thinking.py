@@ -1,4 +1,4 @@
-"""What a model thinks before it answers, apart from the answer: `<think>…</think>`."""
+"""Separation of a model's thinking from its answer: `<think>…</think>`."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ OPEN, CLOSE = "<think>", "</think>"
 
 
 def answer_of(text: str, *, begun: bool = False, more: bool = False) -> str:
-    """A text without what stands between the tags, and without line ends before it.
+    """A text without the part between the tags, and without line ends before it.
 
     Args:
       begun: whether the prompt has opened the tag.

@@ -1,4 +1,4 @@
-"""JSON of strangers: bounded, checked by key and type, each refusal one sentence that names the file and the key."""
+"""Untrusted JSON: bounded, checked by key and type, each refusal one sentence that names the file and the key."""
 
 import json
 import math
@@ -26,7 +26,7 @@ def read_object(file: pathlib.Path) -> dict[str, Any]:
 
 
 def parse_object(text: bytes, where: str) -> dict[str, Any]:
-    """As `read_object`, of bytes that are there."""
+    """Like `read_object`, of bytes in memory."""
     try:
         value = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
@@ -52,7 +52,7 @@ def short(value: Any) -> str:
 
 
 def plain(name: str) -> str:
-    """A stranger's name for an error message: without line ends and signs that a terminal obeys."""
+    """An untrusted name for an error message: without line ends and control characters."""
     return short(name)[1:-1]
 
 

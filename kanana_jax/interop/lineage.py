@@ -1,4 +1,4 @@
-"""The models that a model was made from, and where its parts stand in one of them, over any number of surgeries."""
+"""The ancestors of a model, and the positions of its parts in one of them, over any number of surgeries."""
 
 import dataclasses
 import logging

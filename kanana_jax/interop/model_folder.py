@@ -1,6 +1,6 @@
 """A model on disk: a Hugging Face folder (`families/`), and beside it `model.json` with its history.
 
-A stage's result can so be loaded by any tool of that world as it stands; ours read the same files.
+Other tools can therefore load a stage's result unchanged; ours read the same files.
 
     config.json · model-*.safetensors · model.safetensors.index.json · tokenizer files · model.json
 """
@@ -25,7 +25,18 @@ from jax.sharding import Mesh
 from kanana_jax.data.tokens import conversion
 from kanana_jax.data.tokens import tokenizer as tokenizer_files
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import is_remote, place, scratch, sync, sync_tree, told, upload, upload_file, whole, write_json
+from kanana_jax.files import (
+    as_user_error,
+    is_remote,
+    place,
+    scratch,
+    sync,
+    sync_tree,
+    upload,
+    upload_file,
+    whole,
+    write_json,
+)
 from kanana_jax.interop import families
 from kanana_jax.interop.card import CARD, Card, card, read_card
 from kanana_jax.interop.families.family import Family, Special, canonical
@@ -191,7 +202,7 @@ def write_layers(
     card: Card,
     parent: Weights,
 ) -> None:
-    """As `write`, for a model that is made layer by layer; a process asks only for the layers that it writes.
+    """Like `write`, for a model that is made layer by layer; a process requests only the layers that it writes.
 
     Args:
       outer: makes everything but the blocks; NumPy arrays.
@@ -212,7 +223,7 @@ def write_layers(
 
 
 def special_ids(folder: pathlib.Path) -> dict[str, Any]:
-    """The ids of special tokens in a folder's config.json, as they stand there."""
+    """The ids of special tokens in a folder's config.json, unchanged."""
     return {key: value for key, value in read_object(folder / "config.json").items() if key.endswith("_token_id")}
 
 
@@ -239,7 +250,7 @@ def _write_folder(
         return
     partial = folder.with_name(folder.name + ".partial")
     if first:
-        with told(folder):
+        with as_user_error(folder):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
     multihost.barrier("model folder begun")
@@ -253,7 +264,7 @@ def _write_folder(
         _write_rest(writer, a, dtype, card, tokenizer, special)
     multihost.barrier("model folder written")
     if first:
-        with told(folder):
+        with as_user_error(folder):
             sync_tree(partial)
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(partial, folder)

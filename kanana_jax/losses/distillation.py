@@ -152,7 +152,7 @@ _UNKNOWN = -20.0  # log p of an id that the teacher does not have
 
 @dataclasses.dataclass(frozen=True)
 class FullTeacher:
-    """The whole distribution of a teacher whose hidden states are at hand, see `fused.ChunkLoss`.
+    """The full distribution of a teacher whose hidden states are available, see `fused.ChunkLoss`.
 
     Attributes:
       known: how many ids the teacher has; None: all.

@@ -36,7 +36,7 @@ def shape(a: Architecture, axes: Axes) -> tuple[int, ...]:
 
 
 def is_matrix(axes: Axes) -> bool:
-    """Whether the parameter stands in a matrix product (or is looked up): it decays, gains and biases do not."""
+    """Whether the parameter is a factor of a matrix product (or is looked up): these decay, gains and biases do not."""
     return len([axis for axis in axes if axis != "layers"]) > 1 and not VECTORS.intersection(axes)
 
 

@@ -31,7 +31,7 @@ class KVCache(NamedTuple):
 
 
 class Reading(Protocol):
-    """What a cache must know of a forward pass: see `transformer.Transformer`.
+    """The facts about a forward pass that a cache needs: see `transformer.Transformer`.
 
     Attributes:
       positions: int32 `[B, T]`.

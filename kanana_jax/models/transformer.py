@@ -67,7 +67,7 @@ def project(x: jax.Array, w: jax.Array, inputs: int = 1) -> jax.Array:
 
 @jax.custom_vjp
 def look_up(table_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
-    """Rows of a table, whose gradient is summed in float32: in bfloat16 that of a frequent token would stand still."""
+    """Rows of a table, whose gradient is summed in float32: in bfloat16 that of a frequent token would stop growing."""
     return jnp.take(table_VD, tokens_BT, axis=0)
 
 

@@ -29,7 +29,7 @@ class Budget:
         return np.isfinite(self.est)
 
     def draw(self, rng: np.random.Generator, count: int) -> Array:
-        """float64 [count, n]: budgets drawn from a triangular distribution over [low, high] with its peak at est.
+        """float64 [count, n]: budgets sampled from a triangular distribution over [low, high] with its peak at est.
 
         The shape is an assumption, and so is that models err independently.
         """

@@ -13,7 +13,7 @@ from kanana_jax.errors import ConfigError
 def read_csv(path: pathlib.Path) -> pd.DataFrame:
     """All cells as text, indexed by line.
 
-    A row of more or fewer cells than the header has is refused: they would stand in wrong columns.
+    A row of more or fewer cells than the header has is refused: its cells would be in the wrong columns.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -135,7 +135,7 @@ def parallel_analysis(models: int, tasks: int, draws: int, rng: np.random.Genera
 
 
 def bootstrap_axes(components: Components, draws: int, rng: np.random.Generator, count: int = 3) -> list[Axis]:
-    """Models drawn with replacement: intervals of the explained variance and how far each axis turns.
+    """Models resampled with replacement: intervals of the explained variance and how far each axis turns.
 
     Returns:
       One for each of the first `count` components.

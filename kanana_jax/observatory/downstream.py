@@ -90,7 +90,7 @@ def principal(scores: pd.DataFrame, rank: int = 1) -> tuple[Array, Array, Array,
 def held_out(
     scores: pd.DataFrame, task: str, flops: Array, cutoff: float, count: int = 3, low: float = 0.0, high: float = 1.0
 ) -> HeldOut | None:
-    """Fits `task` on models of at most `cutoff` FLOPs, from components of the *other* tasks; tells the error above it.
+    """Fits `task` on models of at most `cutoff` FLOPs, from components of the *other* tasks; the error is above it.
 
     Args:
       flops: log10 of all training compute by model, NaN where unknown (these are left out); `cutoff` likewise.

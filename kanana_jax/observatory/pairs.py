@@ -38,7 +38,7 @@ class Gain(TypedDict):
 
     Attributes:
       n, up, down: pairs, those that rose and those that fell.
-      ci95_family: of the mean, families drawn whole; None with fewer than three.
+      ci95_family: of the mean, resampling whole families; None with fewer than three.
     """
 
     n: int

@@ -1,7 +1,7 @@
 """A measure (a component or a task) against log10 of compute: least squares, with what makes its error honest.
 
 Models of one family share weights or data, so they are no independent draws: intervals come from a bootstrap that draws
-whole families, errors from leaving one family out; the naive ones stand beside for comparison.
+whole families, errors from leaving one family out; the naive ones are given for comparison.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ class Fit:
 
     Attributes:
       n, families: how many points and families.
-      ci95_naive: of the slope, models drawn one by one.
-      ci95_family: families drawn whole; None with fewer than three families.
-      ci95_tokens: families drawn whole *and* token budgets drawn from their intervals; None likewise.
+      ci95_naive: of the slope, resampling single models.
+      ci95_family: resampling whole families; None with fewer than three families.
+      ci95_tokens: resampling whole families *and* token budgets from their intervals; None likewise.
       lofo_rmse: root mean square error of each family predicted by a fit to the others; None with a single one.
       sd: standard deviation of y (n − 1), which is what one errs by without a law.
       x_range: of the points; beyond it is extrapolation.
@@ -69,7 +69,7 @@ def fit(
 
     Args:
       x, y: float64 [n], NaN where unknown; families: str [n].
-      x_draws: float64 [m, n], token budgets drawn from their intervals (`Budget.draw`).
+      x_draws: float64 [m, n], token budgets sampled from their intervals (`Budget.draw`).
     """
     known = np.isfinite(x) & np.isfinite(y)
     x, y, families = x[known], y[known], families[known]
@@ -140,7 +140,7 @@ def left_out_error(design: Array, y: Array, groups: list[Array]) -> float | None
 def family_mean_interval(
     values: Array, families: Array, draws: int, rng: np.random.Generator
 ) -> tuple[float, float] | None:
-    """95% bootstrap interval of a mean, families drawn whole; None with fewer than three."""
+    """95% bootstrap interval of a mean, resampling whole families; None with fewer than three."""
     names = list(dict.fromkeys(families))
     if len(names) < 3:
         return None

@@ -228,7 +228,7 @@ def _range(path: pathlib.Path, scores: pd.DataFrame, tasks: pd.DataFrame) -> Non
 def _useful(
     path: pathlib.Path, scores: pd.DataFrame, tasks: pd.DataFrame, warnings: list[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores and tasks without models that have no score and tasks that tell nothing."""
+    """Scores and tasks without models that have no score and tasks without information."""
     empty = scores.index[scores.isna().all(axis=1)]
     for model in empty:
         warnings.append(f"'{model}' has no score at all and is left out.")

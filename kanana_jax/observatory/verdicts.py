@@ -1,7 +1,7 @@
 """A verdict for each task, from pooled and from paired evidence, with its reasons.
 
 Pooled: does the score follow compute in a language over all models? Paired: did it rise when local text was added to
-the same model? The two can disagree (JCommonsenseQA does), so both are always told.
+the same model? The two can disagree (JCommonsenseQA does), so both are always reported.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ def judge(
         if local is None and english is None:
             return Verdict(UNKNOWN, reasons)
         if english and local:
-            return Verdict(MIXED, (*reasons, "Both languages' compute goes with it and no pairs tell them apart."))
+            return Verdict(MIXED, (*reasons, "Both languages' compute goes with it and no pairs separate them."))
         return Verdict(ENGLISH if english else LOCAL if local else UNKNOWN, reasons)
     if rises > 0 and (local or not english):
         return Verdict(LOCAL, reasons)

@@ -1,4 +1,4 @@
-"""Lines of JSON between processes that share a secret: a stranger is not heard, and cannot answer.
+"""Lines of JSON between processes that share a secret: other senders are ignored and cannot answer.
 
 Each side begins with a nonce of its own; each line after that carries an HMAC-SHA256 (RFC 2104) over both nonces, who
 says it, its number and its text. So a line can be read on the way, but not forged, changed, repeated or sent back.

@@ -1,4 +1,4 @@
-"""Starting many processes, and what they tell each other outside the training step."""
+"""Start-up of many processes, and their communication outside the training step."""
 
 import atexit
 import contextlib

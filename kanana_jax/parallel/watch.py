@@ -134,7 +134,7 @@ def _text(value: Any) -> str:
 
 
 class Link:
-    """A watcher's line to the judge, mended when it breaks."""
+    """A watcher's connection to the judge, re-opened when it breaks."""
 
     def __init__(self, host: str, port: int, config: WatchConfig):
         self._address, self._config = (host, port), config

@@ -17,7 +17,7 @@ _LOGIT_COPIES = 2  # the logits of a chunk, and their gradient
 
 
 def looped(shapes: Shapes, remat: str) -> Shapes:
-    """Shapes whose programs tell their activations: those of unrolled layers keep the same ones, in no one place."""
+    """Shapes whose programs reveal their activations: those of unrolled layers keep the same ones, in no one place."""
     return dataclasses.replace(shapes, runtime=dataclasses.replace(shapes.runtime, scan_layers=True, remat=remat))
 
 

@@ -1,8 +1,8 @@
 """Whether a stage fits the memory of its devices, by estimate, and the changes of its config that make it fit.
 
 Nothing is compiled and no chip's compiler is needed: parameters, masters, moments and gradients follow from shapes and
-axis names, activations from the program before it is compiled (`estimate.py`). CPU devices stand in for chips that are
-not here. `kanana plan --memory` asks for a slice, `kanana run --dry-run` for the devices at hand.
+axis names, activations from the program before it is compiled (`estimate.py`). CPU devices replace chips that are
+not here. `kanana plan --memory` asks for a slice, `kanana run --dry-run` for this machine's devices.
 """
 
 import dataclasses
@@ -20,14 +20,14 @@ from kanana_jax.plan.request import Asked, Json, Request, accumulations, prepare
 from kanana_jax.recipe.context import shapes
 from kanana_jax.stages import KINDS
 
-# A GPU's driver, libraries and fragments take some; JAX itself takes three quarters unless it is told otherwise
+# A GPU's driver, libraries and fragments take some; JAX itself takes three quarters unless configured otherwise
 # (docs.jax.dev, "GPU memory allocation").
 _GPU_SHARE, _JAX_SHARE = 0.92, 0.75
 _MOMENTS = ("bfloat16", "int8", "factored")
 
 
 def fit(wanted: Request) -> Json:
-    """Bytes per device by what they are for, and the remedies, each with what it comes to.
+    """Bytes per device by purpose, and the remedies, each with its resulting memory.
 
     Raises:
       ConfigError: a mesh that does not divide the model or the batch.
@@ -67,13 +67,13 @@ def needs(wanted: Asked, devices: Sequence[jax.Device]) -> dict[str, int]:
 
 
 def remedies(wanted: Asked, devices: Sequence[jax.Device], before: dict[str, int], limit: int) -> list[Json]:
-    """Changes that need less memory than `before`, what each comes to and whether that fits, the cheapest first."""
+    """Changes that need less memory than `before`, each with its memory and whether it fits, the cheapest first."""
     rows = _remedies(wanted, devices, before)
     return [{"change": words, "total": size, "fits": size <= limit} for words, size in rows]
 
 
 def shown(found: Sequence[Json]) -> tuple[list[Json], bool]:
-    """The remedies to tell, and whether they fit: those that do, else the three that come nearest."""
+    """The remedies to show, and whether they fit: those that do, else the three that come nearest."""
     fitting = [row for row in found if row["fits"]]
     return (fitting[:8], True) if fitting else (sorted(found, key=lambda row: row["total"])[:3], False)
 

@@ -130,7 +130,7 @@ def prepared(wanted: Request, devices: Sequence[jax.Device] | None = None) -> St
 
 
 def prepared_on(wanted: Asked, devices: Sequence[jax.Device]) -> StagePrograms:
-    """As `prepared`, on given devices."""
+    """Like `prepared`, on given devices."""
     stage, mesh = wanted.stages[wanted.stage], make_mesh(wanted.recipe.mesh, list(devices))
     programs = KINDS[stage.kind].programs
     assert programs is not None  # nothing else is asked for

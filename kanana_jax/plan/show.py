@@ -95,7 +95,7 @@ def _stage(plan: Json) -> list[str]:
     money = (
         f"{cost['bound']:,.0f} to {cost['no_overlap']:,.0f} at {plan['price_per_chip_hour']:g} a chip-hour"
         if cost
-        else f"not told: set config plan.prices.{chip} to the price of a chip-hour"
+        else f"unknown: set config plan.prices.{chip} to the price of a chip-hour"
     )
     return [
         _row(

@@ -99,7 +99,7 @@ def describe(target: Slice) -> list[jax.Device]:
 
 
 def stand_ins(target: Slice) -> list[jax.Device]:
-    """As many of this machine's CPU devices: enough for shapes and shardings, of any chip, without a compiler.
+    """The same number of CPU devices of this machine: enough for shapes and shardings of any chip, without a compiler.
 
     Raises:
       ConfigError: there are fewer (`jax_num_cpu_devices`).

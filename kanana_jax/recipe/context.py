@@ -40,7 +40,7 @@ from kanana_jax.training.trackers.background import InBackground
 
 
 def shapes(recipe: RecipeConfig, stages: Mapping[str, StageConfig], mesh: Mesh) -> Shapes:
-    """The shapes of a recipe's stages on a mesh, as far as the config and folders of models tell."""
+    """The shapes of a recipe's stages on a mesh, as far as the config and model folders define them."""
     return Shapes(recipe.seed, recipe.runtime, mesh, stages, architectures(recipe, stages))
 
 

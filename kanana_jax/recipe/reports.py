@@ -36,7 +36,7 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
 
 
 class WhileTraining:
-    """A writer that keeps no line, but writes the report anew every few minutes."""
+    """A writer that ignores the lines and rewrites the report every few minutes."""
 
     def __init__(self, workdir: pathlib.Path, seconds: float):
         self._workdir, self._seconds, self._last = workdir, seconds, time.monotonic()

@@ -109,7 +109,7 @@ def _devices(mesh: Mesh) -> str:
 
 
 def check_unchanged(config: Any, workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
-    """What `config.json` holds (nothing in a new workdir), and the values that have changed since.
+    """The contents of `config.json` (empty in a new workdir), and the values that have changed since.
 
     Raises:
       ConfigError: the workdir was begun with another config, beyond what `free_keys` allows; names every key.

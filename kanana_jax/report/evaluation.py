@@ -150,7 +150,7 @@ def write_plot(results: Mapping[str, Json], families: Mapping[str, str], out: pa
         "with its parents": ".3g",
         "parameters": ",d",
     }
-    numbers = Table(columns, rows, "Models without known FLOPs stand in the table alone.", formats)
+    numbers = Table(columns, rows, "Models without known FLOPs are only in the table.", formats)
     each = [Figure(figure(own, {m: s[t] for m, s in scores.items()}, families, t), f"{t}. {bars}") for t in tasks]
     sections = [Section("Mean", blocks), Section("Figures", [numbers])]
     sections += [Section("By task", each)] if len(tasks) > 1 else []
@@ -165,7 +165,7 @@ _OWN_KEY, _WHOLE_KEY = "training_flops_own", "training_flops"
 
 
 def _flops(result: Json, key: str) -> float | None:
-    """A file of before the two were told apart has the whole alone."""
+    """A file from before the two were separated has only the total."""
     model = result.get("model", {})
     cost = model.get(key, model.get(_WHOLE_KEY))
     return None if cost is None else float(cost)

@@ -127,7 +127,7 @@ def _signals(report: Json, examples: Json) -> list[Block]:
             for end in ("min", "max"):
                 if rule[end] is not None and rule["signal"] in names:
                     marks.setdefault(rule["signal"], {})[f"{end} {lang}"] = rule[end]
-    blocks: list[Block] = [Text(f"Of a sample of {len(sample):,} documents, drawn by a hash of their ids.")]
+    blocks: list[Block] = [Text(f"Of a sample of {len(sample):,} documents, selected by a hash of their ids.")]
     for signal, ends in marks.items():
         values = [value for row in sample if math.isfinite(value := row[names.index(signal)])]
         if not values:

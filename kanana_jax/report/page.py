@@ -12,7 +12,7 @@ from kanana_jax.files import whole_file
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """A paragraph; a warning stands out."""
+    """A paragraph; a warning is highlighted."""
 
     text: str
     tone: Literal["plain", "warning"] = "plain"
@@ -101,7 +101,7 @@ Block = Text | Code | KeyValues | Table | Figure | Samples | Excerpt | Details
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading and its contents."""
 
     title: str
     blocks: Sequence[Block]
@@ -112,7 +112,7 @@ class Chapter(NamedTuple):
 
     Attributes:
       title: its heading.
-      blocks: stage → its folder; returns nothing where these hold nothing to tell.
+      blocks: stage → its folder; returns nothing if there is nothing to report.
     """
 
     title: str

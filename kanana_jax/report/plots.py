@@ -34,7 +34,7 @@ class Series:
     """A line.
 
     Attributes:
-      label: stands at the line's end where there are several lines.
+      label: written at the line's end if there are several lines.
       x, y: of equal length; what is not finite (or not positive on a logarithmic axis) leaves a gap.
       low, high: a band around the line, of the same length, or None.
       faint: drawn thin, pale and without its label, behind the others (say, the noise under its mean).
@@ -157,7 +157,7 @@ def bars(
     Args:
       values: name → one value for each group; shown in the order given.
       x: title of the value axis, with its unit.
-      digits: significant digits of the values written at bars that stand alone.
+      digits: significant digits of the values written at single bars.
 
     Raises:
       ValueError: a name has not as many values as there are groups.

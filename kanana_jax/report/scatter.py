@@ -15,7 +15,7 @@ class Points:
     """Points of one colour.
 
     Attributes:
-      label: stands in the legend.
+      label: shown in the legend.
       names: beside the points where there is room.
       error: half the height of a bar through each point, or None.
     """
@@ -154,7 +154,7 @@ def tree_heatmap(
     order: Sequence[str], matrix: Mapping[str, Mapping[str, float | None]], linkage: Sequence[Sequence[float]], *,
     tasks: Sequence[str], note: str = "",
 ) -> str:  # fmt: skip
-    """Correlations in the order of their tree, which stands beside them.
+    """Correlations in the order of their dendrogram, which is drawn beside them.
 
     Args:
       order: rows from top to bottom; matrix: row → column → value in [−1, 1].

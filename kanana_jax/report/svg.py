@@ -77,7 +77,7 @@ def number(value: float, digits: int) -> str:
 
 
 def scale(axes: "Axes", direction: str, log: bool) -> None:
-    """Sets an axis' scale and ticks; to be called when everything is drawn, since the limits decide."""
+    """Sets an axis' scale and ticks; call it after everything is drawn, since it depends on the limits."""
     from matplotlib import ticker
 
     axis = getattr(axes, f"{direction}axis")

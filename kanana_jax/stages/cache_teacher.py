@@ -78,7 +78,7 @@ def run(name: str, config: CacheTeacherStage, context: Context) -> None:
     """Writes the cache, resuming where it was stopped; every process writes rows that it holds.
 
     Raises:
-      Preempted: told to stop; whole shards stay.
+      Preempted: asked to stop; complete shards stay.
       ConfigError: k beyond the vocabulary, or a mesh that does not divide.
       UserError: started with another teacher, or the disk is full.
     """
@@ -277,7 +277,7 @@ class _Job:
                 pending = following
                 if terminated():
                     raise Preempted(
-                        f"stage '{self.name}' was told to stop and has cached {first} of {config.steps} steps: run the "
+                        f"stage '{self.name}' was stopped and has cached {first} of {config.steps} steps: run the "
                         "same command again to resume"
                     )
         multihost.barrier("shard written")

@@ -137,7 +137,7 @@ def make_loss(
     taught = functools.partial(distillation, config=config, chunk=chunk, **caps)
 
     def loss(params: Params, batch: Rows[jax.Array] | TaughtRows[jax.Array], rng: jax.Array, others: Any) -> LossOutput:
-        del rng  # nothing is drawn
+        del rng  # nothing is sampled
         states = None
         if isinstance(batch, TaughtRows):
             rows, (hidden_BTD, matrix_VD) = batch.rows, model(params, batch.rows)
@@ -170,10 +170,10 @@ def make_loss(
 
 
 def make_cached_loss(model: Model, *, config: DistillationConfig, chunk: int) -> Loss:
-    """As `make_loss`, for batches that hold the teacher's log-probabilities."""
+    """Like `make_loss`, for batches that contain the teacher's log-probabilities."""
 
     def loss(params: Params, batch: CachedRows[jax.Array], rng: jax.Array, others: None) -> LossOutput:
-        del rng, others  # nothing is drawn, the batch already holds the teacher's distribution
+        del rng, others  # nothing is sampled, the batch already holds the teacher's distribution
         rows, (hidden_BTD, matrix_VD) = batch.rows, model(params, batch.rows)
         output = cached_distillation(
             hidden_BTD,

@@ -51,11 +51,11 @@ class StageConfig:
     start: str = SCRATCH
 
     def references(self) -> dict[str, str]:
-        """By config key, the stages or folders that must be there before this one."""
+        """The stages or folders that must exist before this one, by config key."""
         return {} if self.start == SCRATCH else {"start": self.start}
 
     def others(self) -> dict[str, str]:
-        """By what they are (`teacher`), the stages or folders whose models run beside the one that is trained."""
+        """The stages or folders whose models run beside the trained one, by role (`teacher`)."""
         return {}
 
 

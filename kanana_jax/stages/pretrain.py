@@ -16,7 +16,7 @@ def make_loss(model: Model, *, z_loss: float, chunk: int) -> Loss:
     """Sum of cross-entropy and z-loss over the tokens that carry loss."""
 
     def loss(params: Params, batch: Rows[jax.Array], rng: jax.Array, others: None) -> LossOutput:
-        del rng, others  # nothing is drawn, no other model is needed
+        del rng, others  # nothing is sampled, no other model is needed
         hidden_BTD, unembedding_VD = model(params, batch)
         cap = model.architecture.logits_softcap
         output = cross_entropy(

@@ -29,7 +29,7 @@ def make_loss(model: Model, *, chunk: int) -> Loss:
     """Sum of cross-entropy over the assistant's tokens."""
 
     def loss(params: Params, batch: Rows[jax.Array], rng: jax.Array, others: None) -> LossOutput:
-        del rng, others  # nothing is drawn, no other model is needed
+        del rng, others  # nothing is sampled, no other model is needed
         hidden_BTD, unembedding_VD = model(params, batch)
         cap = model.architecture.logits_softcap
         output = cross_entropy(hidden_BTD, unembedding_VD, batch.targets, batch.weights, chunk=chunk, soft_cap=cap)

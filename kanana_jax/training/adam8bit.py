@@ -102,7 +102,7 @@ def _scales_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 def quantise(x: jax.Array, *, signed: bool) -> tuple[jax.Array, jax.Array]:
     """Codes and scales of a moment of a large parameter: int8 or (not signed) uint8 like `x`, float32 `[…, n / block]`.
 
-    Code `c` stands in decade `k = ⌊log₂ c⌋`, which has `2^k` equal steps between a tenth and the whole of `10^(k − K)`,
+    Code `c` is in decade `k = ⌊log₂ c⌋`, which has `2^k` equal steps between a tenth and the whole of `10^(k − K)`,
     `K` being 6 where signed and 7 else: the dynamic tree of §2.2. The largest magnitude of a block is exact.
     """
     top = 6 if signed else 7
@@ -122,7 +122,7 @@ def quantise(x: jax.Array, *, signed: bool) -> tuple[jax.Array, jax.Array]:
 
 
 def dequantise(codes: jax.Array, scales: jax.Array) -> jax.Array:
-    """The moment that codes and scales stand for, float32; of a small parameter its codes are it."""
+    """The moment that codes and scales represent, float32; of a small parameter its codes are it."""
     if codes.dtype == jnp.float32:
         return codes
     signed = codes.dtype == jnp.int8

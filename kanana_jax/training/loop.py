@@ -118,7 +118,7 @@ def train(
       more_writers: beside `metrics.jsonl`, TensorBoard and the terminal, on process 0.
 
     Raises:
-      Preempted: told to stop; the state is saved.
+      Preempted: asked to stop; the state is saved.
       UserError: too many refused updates in a row, or a checkpoint that cannot be read or written.
       ConfigError: a mesh that does not divide the model or the batch.
     """
@@ -285,7 +285,7 @@ class _Run:
             if stopping:
                 self.checkpoints.wait()
                 raise Preempted(
-                    f"stage '{self.task.name}' was told to stop and is saved at step {step} of {self.end}: "
+                    f"stage '{self.task.name}' was stopped and is saved at step {step} of {self.end}: "
                     "run the same command again to resume"
                 )
             if last:

@@ -44,7 +44,7 @@ _PATIENCE_S = 1800.0
 
 
 class StagedCheckpoints:
-    """As `training.checkpoint.Checkpoints`, in a bucket, through the local disk.
+    """Like `training.checkpoint.Checkpoints`, in a bucket, through the local disk.
 
     Raises:
       UserError: the bucket cannot be reached, on every process alike.
@@ -238,7 +238,7 @@ class StagedCheckpoints:
         return jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step)
 
     def close(self) -> None:
-        with contextlib.suppress(UserError):  # `wait` has told it, or another error is on its way
+        with contextlib.suppress(UserError):  # `wait` has reported it, or another error is being raised
             self.wait()
         self._worker.shutdown()
         self._handler.close()

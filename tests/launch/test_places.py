@@ -13,7 +13,7 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
 from kanana_jax.launch import cluster, gcloud, xla_flags  # noqa: E402
-from kanana_jax.launch.cluster import Place, found, told  # noqa: E402
+from kanana_jax.launch.cluster import Place, found, given  # noqa: E402
 
 from kanana_jax.errors import ConfigError  # noqa: E402
 from kanana_jax.parallel.line import SECRET  # noqa: E402
@@ -51,10 +51,10 @@ def test_gke_and_nowhere():
     env = dict(TPU_WORKER_HOSTNAMES="a.x,b.x", TPU_WORKER_ID="1", MEGASCALE_NUM_SLICES="3", MEGASCALE_SLICE_ID="2")
     assert found(env | dict(MEGASCALE_COORDINATOR_ADDRESS="run-0.x")) == Place("run-0.x", cluster.PORT, 6, 5)
     assert found({}, lambda key: "") == Place()
-    assert told("h:1234", 2, 1) == Place("h", 1234, 2, 1)
+    assert given("h:1234", 2, 1) == Place("h", 1234, 2, 1)
     for wrong in (("h", 2, 0), ("h:1234", 2, 2)):
         with pytest.raises(ConfigError):
-            told(*wrong)
+            given(*wrong)
 
 
 def test_flags_respect_what_is_set_and_go_to_the_right_compiler():

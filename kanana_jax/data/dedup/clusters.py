@@ -41,7 +41,7 @@ def verdicts(found: Documents, keep: Keep, threshold: float) -> tuple[np.ndarray
 
     Of equal texts the preferred one is judged, and the others share its verdict. It goes where a kept one that is
     preferred to it shares a band with it and has a similarity of at least `threshold`, by their sketches; of several
-    the most similar one stands in its place.
+    the most similar one takes its place.
 
     Args:
       keep: what is preferred; of equally long or good ones the first.

@@ -1,4 +1,4 @@
-"""Documents in the forms that people publish, turned into text; each result says what was lost or mended.
+"""Documents in the forms that people publish, converted into text; each result reports what was lost or repaired.
 
     extract(pathlib.Path("paper.tar.gz").read_bytes(), "latex").text
 
@@ -37,7 +37,7 @@ _MAX_LOST = 0.1
 
 
 def format_of(name: str) -> str | None:
-    """The format that a file's name tells, or None."""
+    """The format that a file's name implies, or None."""
     lower = name.lower()
     found = [(len(end), form) for form, ends in FORMATS.items() for end in ends if lower.endswith(end)]
     return max(found)[1] if found else None

@@ -1,4 +1,4 @@
-"""Files out of .tar.gz, .gz and .zip archives that strangers made.
+"""Files of untrusted .tar.gz, .gz and .zip archives.
 
 Nothing is written to disk. Links, devices and names that leave the archive are passed over and
 counted; an archive that unpacks to too much is refused.

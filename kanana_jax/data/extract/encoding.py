@@ -50,7 +50,7 @@ _LEAST_HANZI = 12
 
 
 def decode(data: bytes, report: Report, *declared: str | None) -> str:
-    """The text of `data`: decoded, mended, cleaned, NFC. Never fails; what was replaced is reported.
+    """The text of `data`: decoded, repaired, cleaned, NFC. Never fails; replacements are reported.
 
     Args:
       declared: the encodings that an HTTP header, a `<meta>` or an XML declaration name, the most binding first.

@@ -196,7 +196,7 @@ class _Walker(office.Walker):
         return self.levels[shape] if shape < len(self.levels) else 0
 
     def text(self, node: Node) -> str:
-        """A paragraph's characters, with its controls where they stand."""
+        """A paragraph's characters, with its controls in place."""
         controls = iter([child for child in node.children if child.tag == CTRL_HEADER])
         payload = b"".join(child.payload for child in node.children if child.tag == PARA_TEXT)
         units = struct.unpack(f"<{len(payload) // 2}H", payload[: len(payload) // 2 * 2])
@@ -262,7 +262,7 @@ class _Walker(office.Walker):
         return [block for block in found if block]
 
     def caption(self, node: Node) -> list[str]:
-        """Paragraphs of a table's caption, whose list stands before the table's own record."""
+        """Paragraphs of a table's caption, whose list precedes the table's own record."""
         before = []
         for child in node.children:
             if child.tag == _BEGIN + 61:

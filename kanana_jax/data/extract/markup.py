@@ -35,7 +35,7 @@ class Extracted:
     Attributes:
       text: NFC, `\\n` line ends, no control characters; empty if nothing was left.
       title: of the document, if it names one.
-      report: what was lost, dropped or mended: counts, or names in order of appearance.
+      report: what was lost, dropped or repaired: counts, or names in order of appearance.
     """
 
     text: str
@@ -44,7 +44,7 @@ class Extracted:
 
 
 class Report:
-    """Collects counts and (few) names of what was lost or mended."""
+    """Collects counts and (few) names of what was lost or repaired."""
 
     MAX_NAMES = 50
 
@@ -188,7 +188,7 @@ _SUBSCRIPTS = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈�
 
 
 def without(text: str, opener: re.Pattern[str], closer: str) -> tuple[str, int]:
-    """The text without what stands from each `opener` to the next `closer`, and how often; linear in the text."""
+    """The text without the spans from each `opener` to the next `closer`, and their number; linear in the text."""
     out, at, removed = [], 0, 0
     while (found := opener.search(text, at)) is not None:
         end = text.find(closer, found.end())

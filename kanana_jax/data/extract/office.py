@@ -86,7 +86,7 @@ def number(text: str | None, otherwise: int = 1) -> int:
 
 
 def title(files: dict[str, bytes], part: str) -> str | None:
-    """What the first `title` of an XML part says."""
+    """The text of the first `title` of an XML part."""
     found = next(below(parse(files[part], part), "title"), None) if part in files else None
     return None if found is None else found.text
 
@@ -113,7 +113,7 @@ class Walker(abc.ABC):
         """The cells of a table."""
 
     def paragraph(self, node: Any, level: int | None, listed: bool = False) -> list[str]:
-        """A paragraph as heading, item or plain text, and what stands in it."""
+        """A paragraph as heading, item or plain text, with its contents."""
         outer, self.waiting = self.waiting, []
         text = self.text(node).strip()
         waiting, self.waiting = self.waiting, outer

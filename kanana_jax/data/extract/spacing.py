@@ -25,7 +25,7 @@ _COMPOUND = re.compile(r"(?<![^\W\d_])[^\W\d_]+(?:-[^\W\d_]+)+")
 _PATH = re.compile(r"[^/\s]{0,200}/\S*[/=&?_-]$|\S*://\S*\.$")
 _PATH_PART = re.compile(r"\w\S{0,60}[/._=&%~#?-]\w|//\w")
 _OPENERS, _CLOSERS = "([{「『（［【〈《", ")]}」』）］】〉》”’,.;:!?、。，．"
-# Endings that stand behind a noun and never alone.
+# Endings that follow a noun and never occur alone.
 _PARTICLES = words(
     "은 는 이 가 을 를 에 의 와 과 도 로 으로 에서 에게 에게서 한테 께서 까지 부터 만 만을 만이 라고 이라고 "
     "라는 이라는 란 이란 입니다 이다 이며 이고 이나 나 인 인데 이지만 지만 에는 에도 에서는 에서도 에만 로는 "
@@ -38,7 +38,7 @@ _ROUNDS = 8
 
 
 class Spacing:
-    """The habits of a document, of what stands inside its lines.
+    """The spacing habits of a document, counted inside its lines.
 
     Args:
       texts: lines; their first and last words may be parts and are not counted.
@@ -67,7 +67,7 @@ class Spacing:
         self._count_pairs("\n".join(korean))
         self.mixed = " " if habits[True] > habits[False] else ""
         hangul = [is_spaced for text, is_spaced in zip(texts, spaced) if _HANGUL.match(text[-1:])]
-        # Files that keep the space at line ends say by its absence that a word goes on.
+        # In files that keep the space at line ends, its absence means that the word continues.
         self.tells = sum(hangul) > 0.2 * len(hangul)
         self._prior = 0.0
         self._known: dict[tuple[str, str], float] = {}

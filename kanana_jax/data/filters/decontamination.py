@@ -8,7 +8,7 @@ is translated or reworded is found by none of these.
 
 n-grams that many items of a set share are its template (an instruction, a list of choices), and innocent documents
 would fall with them. GPT-3 and NeMo Curator leave out n-grams that match more than 10 training documents; here no
-corpus is at hand, and those go that stand in more than 10 different items of one set.
+corpus is available, and those in more than 10 different items of one set are dropped.
 
 64 bits: 10^12 units of text meet 10^6 n-grams by chance about once in 20 corpora.
 """

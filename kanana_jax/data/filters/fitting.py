@@ -23,7 +23,7 @@ from kanana_jax.data.read.record import Record
 from kanana_jax.errors import UserError
 
 TAIL = 0.005  # share of documents below which a quantile is a matter of single ones
-ALONE = 1.5  # so that a single odd document sets no bound
+ALONE = 1.5  # so that a single unusual document sets no bound
 FEW = 20  # documents that a rule is about, below which its bound stays
 MINIMUM = 200  # documents, below which a 1% tail is two documents
 

@@ -143,7 +143,7 @@ def run(
     except OSError as error:
         raise cannot_write(output, error) from error
     finally:
-        with contextlib.suppress(OSError):  # of a full disk, which has been told
+        with contextlib.suppress(OSError):  # a full disk, already reported
             for file in files.values():
                 file.close()
     return report

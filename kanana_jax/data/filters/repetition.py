@@ -73,7 +73,7 @@ def _characters(ends: np.ndarray | None, places: np.ndarray, n: int) -> np.ndarr
 
 
 def _first_characters(codes: np.ndarray, of: np.ndarray, count: int) -> np.ndarray:
-    """For each character, where in its document it stands first: by tables, as there are few different ones."""
+    """For each character, its first position in its document: by tables, as there are few different ones."""
     astral = (codes > 0xFFFF).nonzero()[0]
     if len(astral):
         codes = codes.copy()

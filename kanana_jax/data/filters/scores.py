@@ -44,7 +44,7 @@ class Scorer:
         """float64 `[N, len(names)]`, and what each text has in common with evaluation sets.
 
         Args:
-          prose: the texts without their code, whose language is told.
+          prose: the texts without their code, of which the language is identified.
         """
         columns: dict[str, np.ndarray] = {}
         overlaps: list[tuple[Overlap, ...]] = [()] * len(texts)

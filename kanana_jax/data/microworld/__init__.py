@@ -1,4 +1,4 @@
-"""The embedded corpus: a small consistent world, told in Korean, English and Japanese.
+"""The embedded corpus: a small consistent world, described in Korean, English and Japanese.
 
     microworld://news/ko?seed=0&size=4000&count=6000
 

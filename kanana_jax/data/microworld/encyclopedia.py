@@ -1,4 +1,4 @@
-"""Encyclopedic entries: what may be told of an entity in a language, each fact in several wordings."""
+"""Encyclopedic entries: the facts about an entity that a language states, each in several wordings."""
 
 import random
 
@@ -260,7 +260,7 @@ def fact_sentences(world: World, kind: str, index: int, attribute: str, lang: st
 
 
 def named_sentences(world: World, kind: str, index: int, attribute: str, lang: str) -> list[str]:
-    """The wordings that name the entity, and so stand on their own outside its article."""
+    """The wordings that name the entity, so that they can be used outside its article."""
     name = world.entity(kind, index).name[LANG[lang]]
     return [s for s in fact_sentences(world, kind, index, attribute, lang) if name in s]
 

@@ -1,4 +1,4 @@
-"""Sentence pairs: the same fact in two languages, only where both may tell it."""
+"""Sentence pairs: the same fact in two languages, if both state it."""
 
 import random
 

@@ -9,7 +9,7 @@ from kanana_jax.data.microworld.world import ATTRIBUTES, CROPS, MONTHS_EN, PRODU
 
 
 def _known(world: World, kind: str, index: int, lang: str, rng: random.Random) -> str:
-    """One fact that this language may tell, as a sentence; '' if there is none."""
+    """One fact that this language states, as a sentence; '' if there is none."""
     attributes = [a for a in ATTRIBUTES[kind] if lang in world.told_in(kind, index, a)]
     rng.shuffle(attributes)
     for attribute in attributes:

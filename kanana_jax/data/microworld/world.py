@@ -1,6 +1,6 @@
-"""The facts: people, cities, firms, rivers and products, all drawn from a seed.
+"""The facts: people, cities, firms, rivers and products, all generated from a seed.
 
-Every attribute of every entity is told in Korean only, in English only, or in both (and then in
+Every attribute of every entity is stated in Korean only, in English only, or in both (and then in
 Japanese too), so that knowledge and its transfer between languages can be asked about afterwards.
 """
 

@@ -1,4 +1,4 @@
-"""Classifiers that tell good documents from others: fastText, trained on pairs of sets or round by round."""
+"""Classifiers of good documents: fastText, trained on pairs of sets or in rounds."""
 
 import dataclasses
 from typing import Literal

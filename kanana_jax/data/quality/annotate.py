@@ -76,7 +76,7 @@ class Endpoint:
         A document that the endpoint refuses (too long, filtered) has none, and costs no other.
 
         Args:
-          keep: is told each answer as it comes, also those that are under way when the run must end.
+          keep: called with each answer as it arrives, also with those in flight when the run must end.
 
         Raises:
           ConfigError: the key is missing.
@@ -112,7 +112,7 @@ class Endpoint:
                     take(future, waiting.pop(future))
                     if ended:
                         stop.set()
-            finally:  # also when the run is told to stop: what is under way is paid for, so it is waited for and kept
+            finally:  # also when the run is stopped: requests in flight are paid for, so their answers are kept
                 stop.set()
                 pool.shutdown()
                 for future, place in waiting.items():

@@ -29,7 +29,7 @@ class ClassifierConfig:
       text: what it reads: `word` (lower case, marks apart from words) or `character` (each a word: Japanese); `raw` is
         for published models and changes only line breaks.
       word_ngrams: longest n-gram of words; 2 as DCLM (arXiv:2406.11794, §4.4).
-      min_subword, max_subword: characters of the pieces of words that count too; they tell Korean stems from particles.
+      min_subword, max_subword: lengths of character n-grams inside words; they separate Korean stems from particles.
       dim, buckets: width and rows of the table of n-grams: `4 * dim * buckets` bytes.
       epochs, learning_rate, min_count: as in fastText.
       max_characters: of a document that are read; 0 reads all.

@@ -1,4 +1,4 @@
-"""The documents that a classifier is made from: which they are, and which of them are drawn.
+"""The documents that a classifier is trained on: their selection and sampling.
 
 A document is its id and its text: ids repeat in shards that each count from 0, and a label of one is none of the other.
 """
@@ -69,7 +69,7 @@ class _Entry(tuple):
 
 
 def sample(documents: Iterable[Record], count: int, salt: str) -> list[Record]:
-    """`count` different documents drawn by a hash of their ids, in the order drawn; one pass, `count` in memory."""
+    """`count` different documents sampled by a hash of their ids, in sampling order; one pass, `count` in memory."""
     drawn = Least(count)
     for record in documents:
         drawn.add((order_of(record["id"], salt),), record, record)

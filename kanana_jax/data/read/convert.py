@@ -28,7 +28,7 @@ SPLITS = ("train", "heldout")
 MIN_PART, MAX_PART, PARTS, MAX_FILES = 8 << 20, 256 << 20, 256, 2000
 _CONTENTS = ("lang", "url", "meta", *CONVERSATION)  # of a record, beside its text: all but its names and its place
 _MAX_REASONS = 20
-_SAMPLE = 20_000  # characters by which a document's language is told
+_SAMPLE = 20_000  # characters by which a document's language is identified
 _EVERY_S = 0.5
 # Digests of documents d₁ … dₙ are joined to Σ dᵢ·Rⁿ⁻ⁱ mod P, which parts can be joined by; P is prime.
 _P = (1 << 127) - 1
@@ -47,8 +47,8 @@ class SourceConfig:
       format: of raw documents whose file names do not tell it, a key of `extract.FORMATS`.
       among: languages of sources that share these files: a document belongs to the one that most of it is in, as CLD2
         says, and to the first where it is in none; empty: all documents are this source's.
-      holdout: share of documents kept for evaluation, drawn by a hash of `split_key`; unless 0, at least one document
-        of a source that has two.
+      holdout: share of documents kept for evaluation, selected by a hash of `split_key`; unless 0, at least one
+        document of a source that has two.
       split_key: documents with the same value (in the record or its `meta`) are held out together, as
         translations of one page are with `doc`.
       max_documents: stop after this number; 0 takes all.

@@ -29,7 +29,7 @@ log = logging.getLogger("kanana")
 # Files of a folder, each with its bytes.
 Sizes = Mapping[pathlib.Path, int]
 MAX_PARTS = 12
-# Documents by which a language is told, and the least share of them that makes a language of a flat folder.
+# Documents by which a language is identified, and the least share of them that counts as a language of a flat folder.
 _FILES, _PER_FILE, _LEAST = 40, 5, 0.1
 _LONG = 4 << 20  # bytes of a document that is not worth reading for it
 _CHARACTERS = 5000
@@ -134,7 +134,7 @@ def _majority(files: Sizes) -> tuple[str, str]:
     try:
         counts = _languages(files)
     except UserError:
-        return _OTHERWISE, "CLD2, which tells languages, is not installed"
+        return _OTHERWISE, "CLD2, which identifies languages, is not installed"
     lang, count = next(((lang, n) for lang, n in counts.most_common() if lang), ("", 0))
     if not lang:
         return _OTHERWISE, "CLD2 finds no language in a sample"
@@ -159,7 +159,7 @@ def _languages(files: Sizes) -> collections.Counter[str]:
 
 
 def _texts(file: pathlib.Path, size: int) -> list[str]:
-    """The first texts of a file; none where it cannot be read, of which the conversion tells."""
+    """The first texts of a file; none if it cannot be read, which the conversion reports."""
     if size > _LONG and records.is_document(Origin(str(file), str(file), stamp=f"{size}:0"), ""):
         return []
     local = stage_down(file)

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from kanana_jax.files import is_remote
 
-FIRST = 5  # names that are told of each reason
+FIRST = 5  # names reported for each reason
 HIDDEN = "hidden"
 UNKNOWN = "of an unknown type"
 OUTSIDE = "a link out of the folder, which is not followed"

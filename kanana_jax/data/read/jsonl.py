@@ -1,4 +1,4 @@
-"""JSON of strangers: lines of bounded length, and values that every reader understands alike."""
+"""Untrusted JSON lines: bounded length, and only values that every reader interprets in the same way."""
 
 import itertools
 import json

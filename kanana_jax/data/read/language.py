@@ -1,6 +1,6 @@
 """Language identification: CLD2 (Compact Language Detector 2), a naive Bayes over scripts and quads, 10-50 MB/s a core.
 
-It tells how much of a text is in each of up to three languages. A rule asks for a share of the one that is wanted, so
+It returns the share of a text in each of up to three languages. A rule asks for a share of the one that is wanted, so
 that documentation full of English code is still Korean.
 """
 

@@ -123,7 +123,7 @@ def identify(
     """Origins with their digests; those of the same path, size and time as a known one are not read for it.
 
     Args:
-      tick: told of the bytes that were read, block by block, from several threads.
+      tick: called with the bytes read, block by block, from several threads.
     """
     before = {origin.path: origin for origin in known}
 

@@ -1,4 +1,4 @@
-"""Rows of parquet files that strangers made: what a file unpacks to is known before it is unpacked.
+"""Rows of untrusted parquet files: the unpacked size of a file is known before it is unpacked.
 
 A page of a few bytes may hold gigabytes, and a dictionary of one long value may fill a million rows. So the headers of
 all pages are read first (`parquet.thrift`, struct PageHeader, in Thrift's compact protocol), dictionaries stay

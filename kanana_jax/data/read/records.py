@@ -46,7 +46,7 @@ def read(
 def read_lines(
     path: str, *, text_field: str = "text", source: str, lang: str | None = None, format: str = ""
 ) -> Iterator[Line | Record | Broken]:
-    """As `read`, but lines of JSON are left to be parsed."""
+    """Like `read`, but lines of JSON are returned unparsed."""
     for origin in find(path, format):
         yield from lines_of(origin, text_field=text_field, source=source, lang=lang, format=format)
 
@@ -64,7 +64,7 @@ def find(path: str, format: str = "") -> list[Origin]:
 
 
 def survey(path: str, format: str = "") -> tuple[list[Origin], LeftOut]:
-    """As `find`, with what is left out.
+    """Like `find`, with the files that are left out.
 
     Raises:
       UserError: as `find`.
@@ -196,7 +196,7 @@ def lines_of(
 def documents_of(
     origin: Origin, *, text_field: str = "text", source: str, lang: str | None = None, format: str = ""
 ) -> Iterator[Record | Broken]:
-    """As `lines_of`, parsed."""
+    """Like `lines_of`, parsed."""
     for item in lines_of(origin, text_field=text_field, source=source, lang=lang, format=format):
         yield item.parse() if isinstance(item, Line) else item
 

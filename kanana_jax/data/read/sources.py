@@ -103,7 +103,7 @@ class _Job:
 
 
 def prepare(name: str, config: SourceConfig, cache: pathlib.Path) -> PreparedSource:
-    """As `prepare_all` for one source, in this process."""
+    """Like `prepare_all`, for one source in this process."""
     return prepare_all({name: config}, cache)[name]
 
 
@@ -122,8 +122,8 @@ def prepare_all(
 
     Args:
       workers: processes; 1 works in this one; or as a function of the files and bytes that are to be read.
-      show: told once per second how far it is.
-      tick: told of the bytes that are hashed before, from several threads.
+      show: called once per second with the progress.
+      tick: called with the bytes hashed beforehand, from several threads.
 
     Raises:
       ConfigError: `cache` lies in a source, which would read its own shards.

@@ -1,4 +1,4 @@
-"""Held-out documents as evaluation rows, and how many bytes of text they stand for."""
+"""Held-out documents as evaluation rows, and the bytes of text that they represent."""
 
 import dataclasses
 import json

@@ -29,7 +29,7 @@ Judge = Callable[[Record], Verdict]
 # Position in one source of one lane: `next` document, the `document` and `offset` of the first token that is still
 # needed, `epoch_documents`, and `totals` so far.
 SourceState = dict[str, Any]
-# Position of one lane: `row`, those drawn in this stage, `sources`, the position in each, and `data`, the digest of
+# Position of one lane: `row`, rows taken in this stage, `sources`, the position in each, and `data`, the digest of
 # every source's documents, read here or not.
 LaneState = dict[str, Any]
 # The data position of a stage, by lane; a part of every checkpoint.
@@ -192,7 +192,7 @@ def check_sources(sources: Mapping[str, PreparedSource], position: Position) -> 
 
 
 def lane_documents(source: PreparedSource, lane: int, lanes: int, seed: int) -> tuple[grain.MapDataset, int]:
-    """A lane's endless sequence of a source's records (bytes), shuffled anew each epoch, and an epoch's length.
+    """A lane's endless sequence of a source's records (bytes), reshuffled each epoch, and an epoch's length.
 
     Of a source with fewer documents than lanes, some lanes read the same one.
     """

@@ -155,7 +155,7 @@ class BatchStream:
         return Rows(**batch)
 
     def get_state(self) -> Position:
-        """By lane, as of the batch returned last; only this process's lanes."""
+        """Positions by lane after the last returned batch; only this process's lanes."""
         return self._iterator.get_state()
 
     def set_state(self, state: Position) -> None:

@@ -119,7 +119,7 @@ def shard_writer(path: pathlib.Path) -> Generator[Callable[[bytes], None]]:
 
     try:
         yield functools.partial(attempt, writer.write)
-        attempt(writer.close)  # tells of writes that have failed before, too
+        attempt(writer.close)  # also reports earlier failed writes
         attempt(sync, partial)
         attempt(os.replace, partial, path)
         attempt(sync, path.parent)

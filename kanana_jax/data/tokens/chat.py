@@ -1,6 +1,6 @@
 """Conversations as token ids, by the chat template of the tokenizer's folder.
 
-What a message spells stays text, even where it spells a special token: only the template writes those. The ids are
+The text of a message stays text, even if it spells a special token: only the template writes those. The ids are
 those of transformers' `apply_chat_template` wherever no message spells one.
 """
 
@@ -73,7 +73,7 @@ def encode_conversation(
 
 
 def _of_template(text: str) -> list[tuple[int, int]]:
-    """Where the marks of a template stand, in letters of the text without them."""
+    """Positions of a template's marks, in characters of the text without them."""
     found, at, begun = [], 0, []
     for letter in text:
         if letter == BEGIN:
@@ -126,7 +126,7 @@ def _symbols(tokenizer: Tokenizer) -> re.Pattern[str]:
 
 
 def _marked(tokenizer: Tokenizer, value: Any) -> Any:
-    """Messages or tools in which special tokens that are spelt stand between marks."""
+    """Messages or tools in which spelled-out special tokens are between marks."""
     pattern = _symbols(tokenizer)
 
     def marked(value: Any) -> Any:

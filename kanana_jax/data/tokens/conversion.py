@@ -44,7 +44,7 @@ def convert(data: bytes) -> dict[str, bytes]:
     Raises:
       UserError: a kind of model that `tokenizer.json` does not have.
     """
-    with panics.told("the SentencePiece model cannot be read"):
+    with panics.as_errors("the SentencePiece model cannot be read"):
         proto = sentence_piece.parse(data)
     kind, normal = proto.trainer_spec.model_type, proto.normalizer_spec
     if kind not in (_UNIGRAM, _BPE) or proto.trainer_spec.treat_whitespace_as_suffix or not normal.escape_whitespaces:

@@ -1,4 +1,4 @@
-"""What a tokenizer folder says beside its vocabulary: named tokens, ends of a text, chat templates.
+"""The parts of a tokenizer folder other than its vocabulary: named tokens, end tokens, chat templates.
 
 The names and their order are those of transformers, so that both read the same of one folder.
 """

@@ -25,11 +25,11 @@ _PROBES = ("", "a", " a  b\n", "3.14 <s>", "가\u1100\u1161 漢字 e\u0301\u200b
 class HuggingFace:
     """A folder with `tokenizer.json`; the files beside it say the rest.
 
-    What stands around a text is what the file's post-processor puts there: transformers 5 does not read
+    The tokens around a text are those of the file's post-processor: transformers 5 does not read
     `add_bos_token` where there is a `tokenizer.json`.
 
     Args:
-      add_bos: overrides whether BOS stands before a text.
+      add_bos: overrides whether BOS precedes a text.
 
     Raises:
       UserError: the file is damaged, or would make the library fail.
@@ -108,7 +108,7 @@ class HuggingFace:
 
     def _ids(self, tokenizer: Any, text: str) -> np.ndarray:
         with self._told("cannot encode a text"):
-            text.encode()  # half a surrogate pair is told by its place
+            text.encode()  # half a surrogate pair is reported with its position
             return np.asarray(tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -149,7 +149,7 @@ class HuggingFace:
         return {i: (t.content, t.special) for i, t in self._tokenizer.get_added_tokens_decoder().items()}
 
     def _told(self, what: str):
-        return panics.told(f"the tokenizer {self._file} {what}", "correct the text, or use another tokenizer")
+        return panics.as_errors(f"the tokenizer {self._file} {what}", "correct the text, or use another tokenizer")
 
     def save(self, folder: pathlib.Path) -> None:
         if folder.resolve() == self._folder.resolve():
@@ -182,10 +182,10 @@ class HuggingFace:
 
 
 def _load(file: pathlib.Path, data: bytes, config: dict[str, Any], *, symbols_are_text: bool) -> Any:
-    """The library's tokenizer, tried once, so that what makes it fail is told here."""
+    """The library's tokenizer, tried once, so that a failure is reported here."""
     import tokenizers
 
-    with panics.told(f"{file} is not a Hugging Face tokenizer"), panics.quiet():
+    with panics.as_errors(f"{file} is not a Hugging Face tokenizer"), panics.quiet():
         text = data.decode("utf-8")
         _check(json.loads(text), file)
         found = tokenizers.Tokenizer.from_str(text)
@@ -203,7 +203,7 @@ def _load(file: pathlib.Path, data: bytes, config: dict[str, Any], *, symbols_ar
 
 
 def _add_tokens(found: Any, config: dict[str, Any]) -> None:
-    """Adds what `tokenizer_config.json` tells beyond `tokenizer.json`, as transformers does.
+    """Adds the tokens that only `tokenizer_config.json` has, as transformers does.
 
     Tokens of `added_tokens_decoder` that are not there, or are matched in another way; and named and extra tokens of
     the vocabulary, which are so made special.

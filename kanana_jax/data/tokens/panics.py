@@ -1,4 +1,4 @@
-"""Panics of libraries in Rust (tokenizers, safetensors, tiktoken), told as errors and not printed.
+"""Panics of Rust libraries (tokenizers, safetensors, tiktoken), raised as errors and not printed.
 
 Such a panic reaches Python as a `BaseException`, which `except Exception` does not see, after its hook has written a
 trace to the process's stderr.
@@ -21,7 +21,7 @@ def is_panic(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def told(what: str, way_out: str = "fetch it again, or use another") -> Generator[None]:
+def as_errors(what: str, way_out: str = "fetch it again, or use another") -> Generator[None]:
     """Whatever a library raises inside becomes `UserError`: "WHAT (its first line): WAY_OUT"."""
     try:
         yield

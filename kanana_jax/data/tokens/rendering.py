@@ -32,7 +32,7 @@ _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_P
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Of one rendering: seconds of a processor, bytes of the process, characters written."""
+    """Limits of one rendering: CPU seconds, bytes of the process, characters written."""
 
     seconds: float = 5.0
     memory_bytes: int = 1 << 30

@@ -21,7 +21,7 @@ SPACE = "\u2581"  # what SentencePiece writes for a space
 
 
 class SentencePiece:
-    """A SentencePiece model, which BOS stands before unless the config beside it says `add_bos_token: false`.
+    """A SentencePiece model; BOS precedes a text unless the config beside it has `add_bos_token: false`.
 
     Args:
       add_bos: overrides that.
@@ -35,7 +35,7 @@ class SentencePiece:
 
         self._file = stage_down(file.parent, lambda name: name == FILE or folder_files.belongs(name)) / file.name
         data = self._file.read_bytes()
-        with panics.told(f"{file} is not a SentencePiece model"):
+        with panics.as_errors(f"{file} is not a SentencePiece model"):
             _check(data, self._file)
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=data)
         self.vocab_size = self._processor.vocab_size()
@@ -69,7 +69,7 @@ class SentencePiece:
         return SentencePiece, (self._file, self._add_bos)
 
     def encode(self, text: str) -> np.ndarray:
-        with panics.told(f"{self._file} cannot encode a text", "correct the text, or use another tokenizer"):
+        with panics.as_errors(f"{self._file} cannot encode a text", "correct the text, or use another tokenizer"):
             if self._spelt is None or SPACE not in text:
                 return np.asarray(self._processor.encode(text), np.int32)
             first, *others = self._processor.encode(text.split(SPACE))
@@ -102,7 +102,7 @@ class SentencePiece:
     def decode(self, ids: Iterable[int]) -> str:
         # A model's vocabulary may be padded beyond the tokenizer's.
         known = [i for i in map(int, ids) if 0 <= i < self.vocab_size and not self._processor.is_control(i)]
-        with panics.told(f"{self._file} cannot decode"):
+        with panics.as_errors(f"{self._file} cannot decode"):
             return self._processor.decode(known)
 
     def symbol(self, identity: int) -> str:

@@ -1,4 +1,4 @@
-"""The special tokens of vocabularies that are trained here, and the files that tell other tools of them.
+"""The special tokens of vocabularies that are trained here, and the files that declare them to other tools.
 
 Their names are Llama 3's where it has them, so that one chat format serves both. They cannot come out of text.
 """
@@ -41,7 +41,7 @@ CHATML_TEMPLATE = (
 
 
 def added_token(identity: int, content: str) -> dict[str, Any]:
-    """An entry of `added_tokens` in `tokenizer.json`: taken as it is spelt, left out of decoded text."""
+    """An entry of `added_tokens` in `tokenizer.json`: matched literally, left out of decoded text."""
     plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return {"id": identity, "content": content, **plain, "special": True}
 

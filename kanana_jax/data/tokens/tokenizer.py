@@ -49,7 +49,7 @@ class Tokenizer(Protocol):
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]: ...
 
     def encode_with_symbols(self, text: str) -> np.ndarray:
-        """int32 ids of a text in which special tokens are spelt out, as other tools take it; no BOS is put before."""
+        """int32 ids of a text in which spelled-out special tokens are symbols, as in other tools; no BOS is added."""
         ...
 
     def encode_placed(self, text: str, *, symbols: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -92,9 +92,9 @@ def encode_prompt(tokenizer: Tokenizer, text: str) -> np.ndarray:
 
 
 def rows_fingerprint(tokenizer: Tokenizer) -> str:
-    """A hash of what decides the tokens of a document: the vocabulary, and what stands around a text.
+    """A hash of everything that determines the tokens of a document: the vocabulary, and the tokens around a text.
 
-    It is the vocabulary's where BOS stands before a text and EOS behind.
+    It is the vocabulary's if BOS precedes a text and EOS follows it.
     """
     if tokenizer.prefix == (tokenizer.bos_id,) and tokenizer.suffix in ((), (tokenizer.eos_id,)):
         return tokenizer.fingerprint
@@ -135,7 +135,7 @@ def load_tokenizer(path: str | pathlib.Path, add_bos: bool | None = None) -> Tok
     """The tokenizer of a `.model` file or of a folder with `tokenizer.json` or `tokenizer.model`.
 
     Args:
-      add_bos: whether BOS stands before a text; None: as the folder has it.
+      add_bos: whether BOS precedes a text; None: as in the folder.
 
     Raises:
       UserError: there is none, or it is broken.

@@ -24,7 +24,7 @@ class TokenizerConfig:
 
     Attributes:
       path: folder or file of an existing tokenizer; empty: train.
-      add_bos: whether BOS stands before a document and a prompt; None: as the folder of `path` has it. The workdir's
+      add_bos: whether BOS precedes a document and a prompt; None: as in the folder of `path`. The workdir's
         tokenizer, and so every model of the run, then says the same.
       vocab_size: pieces, with the 256 bytes and the special tokens.
       model_type: `bpe`: of bytes, with Llama 3's pre-tokenizer, which llama.cpp knows too; `unigram`: SentencePiece's

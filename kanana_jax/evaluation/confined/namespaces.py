@@ -91,7 +91,7 @@ def write(path: str, text: str) -> None:
 
 
 def build_root(sources: dict[str, str], scratch_bytes: int) -> None:
-    """A root of `sources` (by where they are to stand), read-only, an empty `/tmp` and three devices; nothing else.
+    """A root with `sources` (keyed by path inside), read-only, an empty `/tmp` and three devices; nothing else.
 
     The sources are opened while their owner still can, and mounted through those handles.
     """

@@ -1,4 +1,4 @@
-"""Forbidden operations, attempted from inside by `sandbox.check`; `told` is written before.
+"""Forbidden operations, attempted from inside by `sandbox.check`; `told` is defined before it.
 
 Read as text and run in the sandbox; nobody imports it. What it finds open it says, and ends with exit code 1.
 """

@@ -34,7 +34,7 @@ DEFAULTS = {
 
 
 def common(config: Fields, shape: dict[str, Any]) -> dict[str, Any]:
-    """What Gemma 2 and 3 share."""
+    """The fields that Gemma 2 and 3 share."""
     scalar, head_dim = config.number("query_pre_attn_scalar", above=True), shape["head_dim"]
     return {
         "norm_placement": "both",

@@ -131,7 +131,7 @@ def _verdicts(study: Json, plots: dict[str, Figure]) -> list[Block]:
     )
     reasons = Table(("task", "why"), [(t, " ".join(f["reasons"])) for t, f in study["verdicts"].items()])
     caption = (f"Pooled: correlation with log compute in a language over all models. Paired: continual model minus its base, "
-               f"families drawn whole. The two need not agree, since pooled models differ in all else. {NOTE.capitalize()}.")  # fmt: skip
+               f"resampling whole families. The two may disagree, since pooled models differ in everything else. {NOTE.capitalize()}.")  # fmt: skip
     return [*_shown(plots, "transfer"), Table(columns, rows, caption, formats=formats), Details("Reasons", [reasons])]
 
 
@@ -210,7 +210,7 @@ def _components(study: Json, plots: dict[str, Figure]) -> list[Block]:
             (a["component"], study["explained_variance_ratio"][i], _span(a["ratio_ci95"]), a["cosine_p2_5"])
             for i, a in enumerate(study["axes"])
         ],
-        "Models drawn with replacement.",
+        "Models resampled with replacement.",
         formats={"variance": ".3f", "|cos| to the full axis, 2.5%": ".2f"},
     )
     first = list(list(study["loadings"])[:3])
@@ -261,7 +261,7 @@ def _doubts(study: Json) -> list[Block]:
         study["evidence"]
         + " A controlled sweep of own small models, which differ in nothing but the budget, can confirm it: their tables pass "
         "through the same command.",
-        "Token budgets are often estimates (token_ledger.csv tells which); their intervals are drawn from triangular distributions, "
+        "Token budgets are often estimates (token_ledger.csv says which); they are sampled from triangular distributions over their intervals, "
         "which is an assumption.",
     ]
     return [*(Text(w, "warning") for w in study["warnings"]), *map(Text, standing)]

@@ -82,7 +82,7 @@ def _be(verdict: str, tasks: list[str]) -> str:
     return {"needs local data": "needs local data" if one else "need local data",
             "mixed": "is mixed" if one else "are mixed",
             "comes with English": "comes with English" if one else "come with English",
-            "not enough data": "cannot be told from these data"}[verdict]  # fmt: skip
+            "not enough data": "cannot be decided from these data"}[verdict]  # fmt: skip
 
 
 def _count(n: int) -> str:
@@ -127,5 +127,5 @@ def wider_sentence(study: Json) -> str:
     return (
         f"Intervals by family are {words} naive ones ({wide:.2f} against {naive:.2f} for {study['local_component']}): a naive bootstrap takes every "
         f"model for an independent draw, but {counts[most]} of the {study['models']} models are of the family {most} and share its weights "
-        "and data, so that there is less evidence than there are models. Whole families are drawn instead."
+        "and data, so that there is less evidence than there are models. Whole families are resampled instead."
     )

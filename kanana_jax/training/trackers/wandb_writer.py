@@ -9,7 +9,7 @@ class WeightsAndBiases:
     """A run of Weights & Biases; with `WANDB_MODE=offline` it lies in the stage's folder until `wandb sync`.
 
     Lines that a resumed stage writes again are sent again. By its documentation the service ignores steps behind its
-    last (not tried: no service was at hand).
+    last (not tried: no service was available).
     """
 
     def __init__(self, run: TrackedRun):

@@ -186,7 +186,7 @@ def test_damaged_sentencepiece_models_are_refused_or_work(normalising, tmp_path,
 def test_a_panic_is_told_and_not_printed_and_other_lines_are_kept(capfd):
     with (
         pytest.raises(UserError, match=r"^the decoder fails \(.+\): use another$"),
-        panics.told("the decoder fails", "use another"),
+        panics.as_errors("the decoder fails", "use another"),
         panics.quiet(),
     ):
         os.write(2, b"a line before\n")
@@ -197,7 +197,7 @@ def test_a_panic_is_told_and_not_printed_and_other_lines_are_kept(capfd):
         assert capfd.readouterr().err == ""
     assert capfd.readouterr().err == "a line of another thread\n"
     for error in (KeyboardInterrupt, MemoryError, SystemExit):
-        with pytest.raises(error), panics.told("it fails"):
+        with pytest.raises(error), panics.as_errors("it fails"):
             raise error
 
 

@@ -230,7 +230,7 @@ def _unclosed(order: list[Node], letters: int) -> set[str]:
 
 
 def text_of(node: Node) -> str:
-    """All text, as it stands; `<br>` is a line end."""
+    """All text, unchanged; `<br>` is a line end."""
     parts: list[str] = []
     stack: list[Node | str] = [node]
     while stack:

@@ -64,7 +64,7 @@ class Writer:
         self.frames[-1].end_paragraph()
 
     def float(self, text: str) -> None:
-        """A figure, table or margin note: it never parts the sentence in which its source stands."""
+        """A figure, table or margin note: it never splits the sentence that contains its source."""
         if not text:
             return
         figure, around = self.nearest("figure"), self.nearest(*_FLOWING)

@@ -134,7 +134,7 @@ _NAMED = {name: name for names in _NAMES.values() for name in names[1:]} | {
 
 
 def name_of(code: str, language: str) -> str | None:
-    """The name that a code stands for; None for what is no code."""
+    """The name of a country code; None if it is not one."""
     names = _NAMES.get(_ALIASES.get(code, code))
     return names[LANGUAGES.index(language)] if names is not None else None
 

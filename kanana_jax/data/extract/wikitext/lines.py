@@ -43,7 +43,7 @@ class Lines:
 
     @staticmethod
     def inline(text: str) -> str:
-        """Markup inside lines, as it stands in a table."""
+        """Markup inside lines, as in a table."""
         text = text.replace(HOLE, "")
         text = _QUOTES.sub("", text)
         text = _SCRIPTS.sub(lambda m: (markup.superscript if m[1][2] in "pP" else markup.subscript)(m[2]), text)

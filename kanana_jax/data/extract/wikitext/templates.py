@@ -12,7 +12,7 @@ from kanana_jax.data.extract import markup
 from kanana_jax.data.extract.markup import Report, words
 from kanana_jax.data.extract.wikitext import countries, numbers, spans
 
-# What stands for a template that nobody knows.
+# Replaces an unknown template.
 HOLE = "\x03"
 
 _DATES = words(

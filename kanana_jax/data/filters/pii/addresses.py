@@ -138,7 +138,7 @@ def machines(text: str) -> Iterator[Candidate]:
 
 
 def machines_at(place: Place) -> Iterator[Candidate]:
-    """Public addresses of IPv4, told apart from versions and sections by what is beside them, else by their length."""
+    """Public IPv4 addresses, distinguished from versions and sections by neighbouring words, else by length."""
     for match in _IP4.finditer(place.text, max(place.start - 1, 0), place.end):
         if _public(match[0]) and _is_machine(place.text, match):
             yield "ip", *match.span()

@@ -110,7 +110,7 @@ def names_account(text: str, end: int) -> bool:
 
 
 def names_version(text: str, end: int) -> bool:
-    """Returns whether "version", "section" or their like stands right behind a number."""
+    """Returns whether a word such as "version" or "section" directly follows a number."""
     return bool(_VERSION_AFTER.match(text[end : end + 24]))
 
 

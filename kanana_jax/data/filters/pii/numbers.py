@@ -54,7 +54,7 @@ def my_numbers(place: Place) -> Iterator[Candidate]:
 
 
 def accounts(place: Place, phones: Sequence[Candidate]) -> Iterator[Candidate]:
-    """Bank accounts: a word for one, or a bank, must stand beside them, and they are no telephone numbers."""
+    """Bank accounts: a word for one, or a bank, must be next to them, and they are not telephone numbers."""
     taken = {i for _, start, end in phones for i in range(start, end)}
     for match in _ACCOUNT.finditer(place.text, place.start, place.end + 3):
         n = sum(c.isdigit() for c in match[0])

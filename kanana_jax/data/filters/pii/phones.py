@@ -31,9 +31,9 @@ class _Phone(NamedTuple):
     """A match with what decides about it.
 
     Attributes:
-      called: whether a word for telephones stands right before it.
+      called: whether a word for telephones directly precedes it.
       bare: whether it begins with neither 0 nor +.
-      columns: whether only spaces part it, and other figures stand beside it.
+      columns: whether only spaces separate it, and other figures are next to it.
     """
 
     match: re.Match

@@ -1,4 +1,4 @@
-"""A run of digits with what stands around it, folded to ASCII: what the patterns of numbers read."""
+"""A run of digits with its surroundings, folded to ASCII: the input of the patterns for numbers."""
 
 import re
 import string
