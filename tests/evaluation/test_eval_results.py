@@ -106,7 +106,7 @@ def test_costs_are_those_of_the_paper_and_with_parents_from_any_folder(folder, t
     shutil.rmtree("run/first")
     about = _about("run/student", None)
     assert (about["training_flops_own"], about["training_flops"]) == (3, 23)
-    assert about["missing_parent"] == "../../first/model" and "is not there" in caplog.text
+    assert about["missing_parent"] == "../../first/model" and "does not exist" in caplog.text
     assert _about("run/student", 5.0)["training_flops_own"] == 5.0
 
 

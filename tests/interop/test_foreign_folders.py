@@ -126,7 +126,7 @@ WEIGHTS = {
         lambda: _without(GATE) | {GATE.replace("weight", "qweight"): np.ones((2, 24), np.int32)},
         f"lacks the tensor {GATE}",
     ),
-    "scales": (lambda: tensors() | {GATE + "_scale": np.ones((24, 1), np.float32)}, "weight_scale, which Llama"),
+    "scales": (lambda: tensors() | {GATE + "_scale": np.ones((24, 1), np.float32)}, "weight_scale, for which Llama"),
     "bias": (lambda: tensors() | {"model.layers.0.self_attn.q_proj.bias": np.ones(16, np.float32)}, "q_proj.bias"),
     "further layer": (lambda: tensors() | {"model.layers.2.input_layernorm.weight": np.ones(16, np.float32)}, "layers.2"),
     "name of a terminal": (lambda: tensors() | {"a\n\x1b[31m": np.ones(1, np.float32)}, r"holds the tensor a\\n\\x1b\[31m"),

@@ -175,4 +175,4 @@ def test_a_parent_that_is_not_there_is_told_wherever_one_stands(family, tmp_path
     shutil.copytree(family / "depth", tmp_path / "elsewhere/gone/depth")  # what stands there is another one
     _with_parent(moved / "width", "gone/depth/model")
     assert _names(moved / "both") == ["both", "width"]
-    assert "its parent gone/depth/model is not there" in caplog.text
+    assert "its parent gone/depth/model does not exist" in caplog.text

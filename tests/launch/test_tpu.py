@@ -209,7 +209,7 @@ EXPECTED = [
     "wait: the hosts do not answer",
     "start: crashed with exit code 1",
     "crash 1, 5 are borne: waiting 0.01 s",
-    "start: told to stop and saved",
+    "start: stopped on request and saved",
     "done: the run is finished",
 ]
 

@@ -49,8 +49,8 @@ def test_percent_in_a_column_of_shares(write):
 
 
 def test_duplicate_model(write):
-    _refused(write, "line 8: 'm1' stands twice", scores=SCORES + "m1,0.1,0.2,0.3,0.4\n")
-    _refused(write, "models.csv, line 8: 'm1' stands twice", models=MODELS + "m1,F1,1e9,1,1\n")
+    _refused(write, "line 8: 'm1' occurs twice", scores=SCORES + "m1,0.1,0.2,0.3,0.4\n")
+    _refused(write, "models.csv, line 8: 'm1' occurs twice", models=MODELS + "m1,F1,1e9,1,1\n")
     long = "model,task,score\n" + "".join(f"m{i},{t},0.{i + 1}\n" for i in range(6) for t in "abc") + "m1,a,0.5\n"
     _refused(write, "'m1' has 'a' twice", scores=long, tasks="task,language\na,en\nb,ko\nc,en\n")
 
@@ -99,7 +99,7 @@ def test_no_model_table_at_all(write):
     assert result["fits"] == [] and result["explained_variance_ratio"]
     assert all(v["verdict"] == "not enough data" for v in result["verdicts"].values())
     text = render(page(result))
-    assert "cannot be told from these data" in text and "There is no model table" in text
+    assert "cannot be decided from these data" in text and "There is no model table" in text
 
 
 def test_all_zero_column(write):

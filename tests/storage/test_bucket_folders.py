@@ -63,7 +63,7 @@ def test_a_bucket_has_the_sources_of_a_folder(root, tmp_path, caplog):
     fetched = {f.name for f in (tmp_path / "cache").rglob("*") if f.suffix in (".txt", ".md", ".png", ".jsonl")}
     assert fetched == {"loose.txt", "a.md", "a.txt"}  # whose language was asked; what has a language's folder was not
     assert folders.groups(f"{root}/docs/loose.txt")["ko"].path == f"{root}/docs/loose.txt"
-    for there, sentence in (("gone", "is not there"), ("docs/images", r"1 file \(a.png\): of an unknown type")):
+    for there, sentence in (("gone", "does not exist"), ("docs/images", r"1 file \(a.png\): of an unknown type")):
         with pytest.raises(UserError, match=sentence):
             folders.groups(f"{root}/{there}")
 
