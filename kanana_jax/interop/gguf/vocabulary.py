@@ -190,7 +190,7 @@ def _steps(part: Any, file: pathlib.Path) -> Iterator[str]:
 
 def _sentence_piece(file: pathlib.Path) -> _Found:
     """The pieces of a SentencePiece model, where it is BPE on text as it is."""
-    with panics.told(f"{file} is not a SentencePiece model"):
+    with panics.as_errors(f"{file} is not a SentencePiece model"):
         proto = sentence_piece.parse(file.read_bytes())
     trainer, normal = proto.trainer_spec, proto.normalizer_spec
     for wrong, why in (
