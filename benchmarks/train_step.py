@@ -45,7 +45,7 @@ def ours(shape, steps: int, device: str, *, remat="", attends="auto", chunk=1024
     from kanana_jax.models import attention, counts, transformer
     from kanana_jax.models.architecture import Architecture, Runtime
     from kanana_jax.models.model import Model
-    from kanana_jax.parallel.chips import peak_flops
+    from kanana_jax.parallel.chips import peak_flops, utilisation
     from kanana_jax.stages import pretrain
     from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
     from kanana_jax.training.step import init_state, make_train_step
@@ -97,7 +97,7 @@ def ours(shape, steps: int, device: str, *, remat="", attends="auto", chunk=1024
         "attention": chosen,
         "tokens_per_s": B * T / seconds,
         "gflops": flops / 1e9,
-        "causal_mfu": flops / peak_flops(jax.devices()[0])[0],
+        "causal_mfu": utilisation(flops, *peak_flops(jax.devices()[0])),
         "peak_gib": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**30,
         "parameters": counts.parameters(a),
     }

@@ -137,6 +137,16 @@ def held(kind: LayerKind, slots: int) -> int:
     return min(kind.window, slots) if kind.window else slots
 
 
+def apart(a: Architecture, cache: KVCache) -> KVCache:
+    """Each layer's arrays at a place of their own, as in a model whose `layer_pattern` names every layer."""
+    p = len(a.period)
+
+    def each(arrays: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        return tuple(arrays[i % p][i // p][None] for i in range(a.num_layers))
+
+    return cache._replace(k=each(cache.k), v=each(cache.v))
+
+
 def expanded(a: Architecture, cache: KVCache, rows: int, slots: int) -> KVCache:
     """Every row `rows` times, with room for `slots` more tokens."""
     total = cache.segment_ids.shape[1] + slots

@@ -23,12 +23,13 @@ def run_layers(
       layers: the functions of one period; layer `i` is run by that at place `i mod p`. A scan's body is one period, and
         a last one that is cut short follows it.
       carry: goes into the first.
-      weights: of all layers, stacked on the first axis.
+      weights: of all layers, stacked on the first axis; or a tuple, each layer's own (`apart`), which are not scanned.
       runtime: scan and rematerialisation.
       chosen: ascending; what the others show is dropped. Default: nothing is.
     """
-    num_layers, p = jax.tree.leaves(weights)[0].shape[0], len(layers)
-    scanned = num_layers - num_layers % p if runtime.scan_layers else 0
+    own = weights if isinstance(weights, tuple) else None
+    num_layers, p = jax.tree.leaves(weights)[0].shape[0] if own is None else len(own), len(layers)
+    scanned = num_layers - num_layers % p if runtime.scan_layers and own is None else 0
     each = []
     if scanned:
         if scanned == num_layers:
@@ -37,10 +38,16 @@ def run_layers(
         each.append(seen)
     layers = [rematerialised(layer, runtime.remat) for layer in layers]
     for i in range(scanned, num_layers):
-        carry, seen = layers[i % p](carry, (jax.tree.map(lambda w, i=i: w[i], weights), i))
+        of_layer = jax.tree.map(lambda w, i=i: w[i], weights) if own is None else own[i]
+        carry, seen = layers[i % p](carry, (of_layer, i))
         if chosen is None or i in chosen:
             each.append(jax.tree.map(lambda x: x[None], seen))
     return carry, jax.tree.map(lambda *x: jnp.concatenate(x), *each)
+
+
+def apart(weights: Any) -> tuple[Any, ...]:
+    """Stacked weights as each layer's own arrays."""
+    return tuple(jax.tree.map(lambda w, i=i: w[i], weights) for i in range(jax.tree.leaves(weights)[0].shape[0]))
 
 
 def _scan(layers: Sequence[Layer], carry, weights, num_layers: int, remat: str, chosen: tuple[int, ...] | None):

@@ -244,6 +244,10 @@ class Transformer(nnx.Module):
         """`[V, D]`: the embedding itself where they are tied."""
         return self.embedding[...] if self.architecture.tied_embeddings else self.unembedding[...]
 
+    def block_weights(self) -> Any:
+        """All blocks' weights, stacked and cast: under FSDP each layer is then gathered in the compute dtype."""
+        return jax.tree.map(lambda w: w.astype(self.runtime.compute_dtype), nnx.state(self.blocks))
+
     def unembed(self, hidden: jax.Array) -> jax.Array:
         """Logits, float32 `[..., V]`, of hidden states `[..., D]`."""
         matrix = self.unembedding_matrix().astype(hidden.dtype)
@@ -262,7 +266,7 @@ class Transformer(nnx.Module):
     def __call__(
         self, tokens_BT: jax.Array, *, positions: jax.Array | None = ..., segment_ids: jax.Array | None = ...,
         cache: KVCache, causal: bool = ..., implementation: str = ...,
-        observe: None = None, observe_layers: tuple[int, ...] | None = ...,
+        observe: None = None, observe_layers: tuple[int, ...] | None = ..., weights: Any = ...,
     ) -> tuple[jax.Array, KVCache]: ...  # fmt: skip
 
     @overload
@@ -283,6 +287,7 @@ class Transformer(nnx.Module):
         implementation: str = "xla",
         observe: Observe | None = None,
         observe_layers: tuple[int, ...] | None = None,
+        weights: Any = None,
     ) -> jax.Array | tuple[jax.Array, Any]:
         """Hidden states after the final norm (times `logits_multiplier`), `[B, T, D]` in the compute dtype.
 
@@ -298,6 +303,7 @@ class Transformer(nnx.Module):
           observe: reduces each layer's `Taps` to what is kept of them; `(hidden, observations)` is then returned,
             the latter stacked over layers. Not together with a cache.
           observe_layers: ascending; only their observations are kept. Default: those of all layers.
+          weights: of the blocks, in the compute dtype and as `run_layers` takes them. Default: `block_weights()`.
         """
         B, T = tokens_BT.shape
         offset = cache.length if cache is not None else 0
@@ -312,9 +318,8 @@ class Transformer(nnx.Module):
             kv_segments = jax.lax.dynamic_update_slice(cache.segment_ids, segment_ids, (0, offset))
         context = _Context(positions, rope, segment_ids, kv_segments, offset, tokens)
         x_BTD = self._embed(tokens_BT)
-        graph, weights = nnx.split(self.blocks)
-        # Cast before the loop: under FSDP each layer is then gathered in the compute dtype.
-        weights = jax.tree.map(lambda w: w.astype(x_BTD.dtype), weights)
+        graph = nnx.graphdef(self.blocks)
+        weights = self.block_weights() if weights is None else weights
 
         def layer(place: int, kind: LayerKind, carry, weights_and_index):
             x_BTD, caches = carry

@@ -1,6 +1,7 @@
 """Peak rates of chips, from their makers' public pages: the one table that MFU, search and plans read."""
 
 import dataclasses
+import functools
 import time
 
 import jax
@@ -121,26 +122,42 @@ BF16_PEAK = {kind: chip.bf16_flops for chip in CHIPS.values() for kind in chip.k
 BANDWIDTH = {chip.label: chip.hbm_bandwidth for chip in CHIPS.values()}
 
 
+MEASURED = "measured matrix product"
+
+
+def utilisation(flops_per_s: float, peak: float, source: str) -> float:
+    """The share of a peak (MFU).
+
+    At most 1 of a peak that was measured: what runs faster than the product did shows that the machine was busy then.
+    """
+    return min(flops_per_s / peak, 1.0) if source == MEASURED else flops_per_s / peak
+
+
 def peak_flops(device: jax.Device) -> tuple[float, str]:
-    """FLOP/s of one device, and where the figure comes from ('data sheet' or 'measured')."""
+    """FLOP/s of one device, and where the figure comes from ('data sheet, bf16' or `MEASURED`)."""
     names = [name for name in BF16_PEAK if device.device_kind.startswith(name)]
     if names:
         return BF16_PEAK[max(names, key=len)], "data sheet, bf16"
-    return _measured(device), "measured matrix product"
+    return _measured(device), MEASURED
 
 
-def _measured(device: jax.Device, size: int = 1024, repeats: int = 5) -> float:
-    """Best rate of a float32 `[n, n] × [n, n]` product on a device that no table knows (a CPU)."""
+@functools.cache
+def _measured(device: jax.Device, sizes: tuple[int, ...] = (512, 1024, 1536), repeats: int = 5) -> float:
+    """Best rate of a float32 `[n, n] × [n, n]` product on a device that no table knows (a CPU), once per process.
+
+    Which size is the fastest depends on the caches and on how many cores share it.
+    """
+    best = 0.0
     with jax.default_device(device):
-        x = jnp.ones((size, size), jnp.float32)
         product = jax.jit(jnp.dot)
-        product(x, x).block_until_ready()
-        best = float("inf")
-        for _ in range(repeats):
-            start = time.perf_counter()
+        for size in sizes:
+            x = jnp.ones((size, size), jnp.float32)
             product(x, x).block_until_ready()
-            best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best / _devices_that_share(device)
+            for _ in range(repeats):
+                start = time.perf_counter()
+                product(x, x).block_until_ready()
+                best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best / _devices_that_share(device)
 
 
 def _devices_that_share(device: jax.Device) -> int:

@@ -357,6 +357,6 @@ def _throughput(tree: Tree) -> list[Block]:
         Table(
             ("stage", "tokens/s (median)", "MFU %", "data wait %", "filtering % of a core"),
             rows,
-            "MFU = tokens/s · (6·N_matmul + 6·L·T·H·h) / peak: causal attention, no rematerialisation; peak from the chip's data sheet, on a CPU a measured matrix product.",
+            "MFU = tokens/s · (6·N_matmul + 6·L·T·H·h) / peak: causal attention, no rematerialisation; peak from the chip's data sheet, on a CPU the fastest of a few measured matrix products, and at most 100%.",
         ),
     ]

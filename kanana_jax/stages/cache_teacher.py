@@ -197,7 +197,7 @@ class _Job:
         entry = np.dtype(header["ids_dtype"]).itemsize + np.dtype(config.log_probs).itemsize
         # Of all processes together, so that shards are cut alike whatever their number.
         self.steps_per_shard = max(1, config.shard_bytes // (config.batch_tokens * config.k * entry))
-        rate, _ = chips.peak_flops(jax.local_devices()[0])
+        rate, self.peak_source = chips.peak_flops(jax.local_devices()[0])
         self.peak = rate * mesh.size
 
     def _forward(self) -> jax.stages.Wrapped:
@@ -231,7 +231,8 @@ class _Job:
         if first < config.steps:
             params = self.load()
         terminal = Terminal(self.name, config.steps, first) if jax.process_index() == 0 else None
-        clock = _Clock(counts.forward_flops_per_token(self.model.architecture, config.seq_len) / self.peak)
+        flops = counts.forward_flops_per_token(self.model.architecture, config.seq_len)
+        clock = _Clock(lambda rate: chips.utilisation(rate * flops, self.peak, self.peak_source))
         try:
             while first < config.steps:
                 end = min(first + self.steps_per_shard, config.steps)
@@ -325,11 +326,11 @@ class _Clock:
     """Throughput since the first step, which compiles.
 
     Args:
-      seconds_per_token: at the devices' peak.
+      mfu: of a number of tokens per second.
     """
 
-    def __init__(self, seconds_per_token: float):
-        self.bound = seconds_per_token
+    def __init__(self, mfu: Callable[[float], float]):
+        self.mfu = mfu
         self.began, self.tokens, self.waited, self.steps = time.perf_counter(), 0, 0.0, -1
 
     def count(self, tokens: int, waited: float) -> None:
@@ -346,7 +347,7 @@ class _Clock:
         return {
             "step": step,
             "tokens_per_s": self.tokens / seconds,
-            "mfu": self.tokens / seconds * self.bound,
+            "mfu": self.mfu(self.tokens / seconds),
             "data_wait_share": self.waited / seconds,
             "eta_s": (steps - step) * seconds / self.steps,
         }

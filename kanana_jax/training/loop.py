@@ -204,7 +204,7 @@ class _Run:
         self.task, self.config, self.mesh, self.checkpoints = task, config, mesh, checkpoints
         self.start, self.so_far, self.end = start, so_far, end
         self.key = jax.random.fold_in(jax.random.key(seed), _PREPARE)
-        rate, _ = chips.peak_flops(jax.local_devices()[0])
+        rate, self.peak_source = chips.peak_flops(jax.local_devices()[0])
         self.peak = rate * mesh.size
         self.schedule = _multiple(config)
         self.writers: list[metrics_lib.Writer] = []
@@ -339,7 +339,7 @@ class _Run:
             rate = self.clock_tokens / seconds
             line |= {
                 "tokens_per_s": rate,
-                "mfu": rate * sum(self.task.flops.values()) / self.peak,
+                "mfu": chips.utilisation(rate * sum(self.task.flops.values()), self.peak, self.peak_source),
                 "data_wait_s": self.waited / self.timed_steps,
                 "data_wait_share": self.waited / seconds,
                 "filter_share": self.filtered / seconds,

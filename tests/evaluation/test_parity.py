@@ -116,6 +116,23 @@ def test_equal_to_the_harness_own_model(exported, data, monkeypatch):
     assert ours["mmlu"]["acc"] == pytest.approx(total / ours["mmlu"]["n"])
 
 
+def test_chats_are_asked_as_by_the_harness_own_model(exported, data, monkeypatch):
+    """The rendered prompts, and the ids that go into the models: BOS once."""
+    stage, folder = exported
+    model = HarnessModel(Session.load(str(stage), devices=jax.devices()[:1]), batch_size=2)
+    peer = HFLM(pretrained=str(folder), batch_size=2, device="cpu")
+    prompts = []
+    for one in (model, peer):
+        monkeypatch.setattr(
+            one, "generate_until", lambda requests: ["3"] * len(requests)
+        )  # what is written is no matter
+        found = run.evaluate(one, ["gsm8k"], data_dir=data, limit=2, shots=2, chat=True)
+        prompts.append([line["prompt"] for line in found["samples"]])
+    assert prompts[0] == prompts[1] and len(prompts[0]) == 2
+    for text in prompts[0]:
+        assert model.tok_encode(text) == peer.tok_batch_encode([text])[0][0].tolist()
+
+
 def _stop_strings_within_symbols(model, peer, texts):
     """Where the peer ends early: it looks for stop strings in a text that spells out symbols, `<|eot_id|>` for "e"."""
     from lm_eval.models.utils_hf import MultiTokenEOSCriteria

@@ -10,7 +10,10 @@ import pytest
 from kanana_jax.inference import generate as generating
 from kanana_jax.inference.generate import generate
 from kanana_jax.inference.sampling import SamplingConfig, sample
-from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models import layers
+from kanana_jax.models.architecture import Architecture, LayerKind, Runtime
+from kanana_jax.models.cache import apart as cache_apart
+from kanana_jax.models.cache import empty_cache
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import bind, init_params
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
@@ -54,11 +57,36 @@ def _slow_greedy(params, prompt, n, stop=()):
     return ids[len(prompt) :]
 
 
-@pytest.mark.parametrize("scan", [True, False])
-def test_greedy_batch_equals_one_by_one_without_cache(params, scan):
-    got = generate(params, Model(A, Runtime(scan_layers=scan)), PROMPTS, max_new_tokens=12)
+@pytest.mark.parametrize("least", [0, generating.UNSTACKED_READS])
+def test_greedy_batch_equals_one_by_one_without_cache(params, monkeypatch, least):
+    """Each layer with arrays of its own, and layers in a stack."""
+    monkeypatch.setattr(generating, "UNSTACKED_READS", least)
+    got = generate(params, Model(A), PROMPTS, max_new_tokens=12)
     for prompt, ids in zip(PROMPTS, got):
         assert ids.tolist() == _slow_greedy(params, prompt, 12)
+
+
+def test_layers_of_their_own_compute_what_a_stack_computes():
+    """Windows shorter than what was read, a layer without RoPE, and a period that is cut short."""
+    a = dataclasses.replace(A, num_layers=3, layer_pattern=(LayerKind(window=3), LayerKind(rope=False)))
+    whole, rng = Model(a), np.random.default_rng(1)
+    single = Model(dataclasses.replace(a, layer_pattern=a.kinds))
+    params = init_params(a, Runtime(), jax.random.key(4))
+    read, token = (jnp.asarray(rng.integers(0, 31, (2, n)), jnp.int32) for n in (6, 1))
+
+    @jax.jit
+    def both(params):
+        stacked = whole.bind(params)
+        _, cache = stacked(read, cache=empty_cache(a, 2, 8, "float32"))
+        weights = layers.apart(stacked.block_weights())
+        return stacked(token, cache=cache), single.bind(params)(token, cache=cache_apart(a, cache), weights=weights)
+
+    (hidden, cache), (found, caches) = both(params)
+    np.testing.assert_allclose(found, hidden, atol=1e-6)
+    for ours, theirs in ((caches.k, cache_apart(a, cache).k), (caches.v, cache_apart(a, cache).v)):
+        assert len(ours) == 3
+        for x, y in zip(ours, theirs):
+            np.testing.assert_allclose(x, y, atol=1e-6)
 
 
 def test_prompts_that_begin_alike_read_that_once_and_write_the_same(params, monkeypatch):
