@@ -16,6 +16,7 @@ import math
 import os
 import pathlib
 import statistics
+import sys
 import tempfile
 import time
 
@@ -123,6 +124,8 @@ def main() -> None:
     parser.add_argument("--chat", action="store_true")
     parser.add_argument("--differences", type=pathlib.Path)
     options = parser.parse_args()
+    # This file's name is that of a package, which the harness's own tasks import.
+    sys.path = [place for place in sys.path if pathlib.Path(place).resolve() != pathlib.Path(__file__).resolve().parent]
     import jax
     import torch
     from lm_eval.models.huggingface import HFLM

@@ -24,7 +24,7 @@ from kanana_jax.parallel.sharding import RULES, constrain, platform
 
 UNSTACKED_BYTES = 4 << 30  # of all layers, up to which they are held twice
 # Bytes of a layer's weights that are read while all tokens are written. SmolLM2-135M, 8 rows, a busy two-core machine:
-# 7.4 s of CPU time more to compile, 0.05 s per token less; repaid after 150 tokens or, since a program is compiled
+# 9 s of CPU time more to compile, 0.05 s per token less; repaid after 170 tokens or, since a program is compiled
 # once, by two texts of half of that.
 UNSTACKED_READS = 1 << 30
 
