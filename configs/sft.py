@@ -2,8 +2,8 @@
 
     kanana run --config configs/sft.py:MODEL,CONVERSATIONS --workdir runs/sft
 
-MODEL is a stage of a workdir, a model folder or a Hugging Face folder whose tokenizer has Llama 3's chat symbols (as
-vocabularies trained here have); CONVERSATIONS a file or folder of `{"messages": [{"role": …, "content": …}, …]}` lines.
+MODEL is a stage of a workdir, a model folder or a Hugging Face folder with a chat template (vocabularies trained here
+have Llama 3's); CONVERSATIONS a file or folder of `{"messages": [{"role": …, "content": …}, …]}` lines.
 """
 
 import pathlib

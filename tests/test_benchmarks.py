@@ -114,3 +114,11 @@ def test_noise_between_seeds_is_that_of_the_models_all_have():
     (line,) = load("sweep").noise([first, second])
     assert line["models"] == 2 and line["sd of seeds"] == pytest.approx(0.2 / math.sqrt(2), abs=1e-4)
     assert line["sd of models"] == pytest.approx(0.3 / math.sqrt(2), abs=1e-4)
+
+
+def test_lines_of_code_are_those_with_code_on_them(tmp_path):
+    text = '"""Head\nof a file."""\n\nimport os  # why\n\n\nclass A:\n    """A."""\n\n    x = """a\nb"""\n    # no\n'
+    (tmp_path / "a.py").write_text(text, encoding="utf-8")
+    (tmp_path / "b.py").write_text("def f():\n    'F.'\n    return (\n        1\n    )\n", encoding="utf-8")
+    found = load("code_lines").counted([tmp_path])
+    assert found == {"files": 2, "lines": 8, "longest": 4, "classes": 1}

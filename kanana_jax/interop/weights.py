@@ -22,6 +22,9 @@ NUMPY = {
     "float16": np.dtype(np.float16),
 }
 _EMBEDDING, _OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
+# Bits of the exponent, all set in NaN and infinity.
+_EXPONENTS = {"float32": np.uint32(0x7F800000), "bfloat16": np.uint16(0x7F80), "float16": np.uint16(0x7C00)}
+_AT_ONCE = 1 << 20
 # Written by early versions of transformers, and read by none: they follow from config.json.
 _DERIVED = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 
@@ -108,9 +111,16 @@ class Weights:
         """A tensor in Hugging Face's layout.
 
         Raises:
-          UserError: a file that was changed meanwhile, or an output matrix that is not the embedding it is tied to.
+          UserError: a file that was changed meanwhile, values that are not finite, or an output matrix that is not the
+            embedding it is tied to.
         """
-        value = self._reader.read(self._places[self._name(tensor)])
+        name = self._name(tensor)
+        value = self._reader.read(self._places[name])
+        if not _finite(value):
+            file = self.path / self._reader.entries[self._places[name]].file
+            raise UserError(
+                f"{file}: {name} holds NaN or infinite values: fetch it again, or take an earlier checkpoint"
+            )
         if self._twice and tensor.name == _EMBEDDING:
             other = self._reader.read(self._places[_OUTPUT])
             if not np.array_equal(value.view(np.uint8), other.view(np.uint8)):
@@ -136,6 +146,13 @@ class Weights:
         for tensor in tensors:
             put(params, tensor.path, tensor.to_ours(self.read(tensor)))
         return params
+
+
+def _finite(x: np.ndarray) -> bool:
+    """Whether all values are finite; a part at a time, since a table may be a third of a model."""
+    bits = _EXPONENTS[x.dtype.name]
+    flat = np.ascontiguousarray(x).reshape(-1).view(bits.dtype)
+    return not any(((flat[i : i + _AT_ONCE] & bits) == bits).any() for i in range(0, len(flat), _AT_ONCE))
 
 
 def at(tree: Any, path: tuple[str, ...]) -> Any:

@@ -162,17 +162,29 @@ class Architecture:
         return config_lib.build(Architecture, values, path)
 
 
-# Than the first models on disk, and their defaults.
-_YOUNGER = {
-    field.name: field.default
-    for field in dataclasses.fields(Architecture)[[f.name for f in dataclasses.fields(Architecture)].index("qk_norm") :]
-}
+# Fields of the first models on disk; a younger one is left out of hashes where it has its default.
+_FIRST = frozenset((
+    "vocab_size", "embed_dim", "mlp_dim", "num_layers", "num_heads", "num_kv_heads", "head_dim", "tied_embeddings",
+    "max_seq_len", "rope_theta", "rope_scaling", "norm_eps", "init_std",
+))  # fmt: skip
+_YOUNGER = {field.name: field.default for field in dataclasses.fields(Architecture) if field.name not in _FIRST}
 
 
 def pattern_of(kinds: Sequence[LayerKind]) -> tuple[LayerKind, ...]:
-    """The shortest `layer_pattern` that gives layers these kinds."""
-    length = next(p for p in range(1, len(kinds) + 1) if all(k == kinds[i % p] for i, k in enumerate(kinds)))
-    pattern = tuple(kinds[:length])
+    """The shortest `layer_pattern` that gives layers these kinds.
+
+    In linear time: a period of n layers is n less a border, the length of a beginning that is an end too (Knuth, Morris
+    and Pratt, SIAM J. Comput. 6:2, 1977).
+    """
+    names: dict[LayerKind, int] = {}
+    word = [names.setdefault(kind, len(names)) for kind in kinds]
+    border = [0] * len(word)
+    for i in range(1, len(word)):
+        length = border[i - 1]
+        while length and word[length] != word[i]:
+            length = border[length - 1]
+        border[i] = length + (word[length] == word[i])
+    pattern = tuple(kinds[: len(word) - border[-1]])
     return () if pattern == (LayerKind(),) else pattern
 
 

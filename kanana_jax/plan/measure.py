@@ -17,22 +17,25 @@ from kanana_jax.stages.kind import Program, StagePrograms, device_bytes
 def saved_activations(traced: Any, made: StagePrograms) -> int:
     """Bytes per device that the forward loop over layers keeps for the backward pass (0 where layers are unrolled).
 
-    Read from the program before it is compiled: the stacked results of the scan over layers that keeps their inputs,
-    `[L, b, T, D]`. These are whole over `tensor`; what is kept of heads and MLP is cut over it too.
+    Read from the program before it is compiled: the stacked results of the scan over periods of layers that keeps their
+    inputs, `[L/p, b, T, D]`. These are whole over `tensor`; what is kept of heads and MLP is cut over it too. Layers of
+    a last period that is cut short keep as much each.
     """
     train, mesh, width = made.train, made.mesh.shape, made.model.architecture.embed_dim
-    layers = made.model.architecture.num_layers
-    inputs = (layers, train.batch_size // train.accumulate, train.seq_len, width)
+    layers, period = made.model.architecture.num_layers, len(made.model.architecture.period)
+    loops = layers // period
+    inputs = (loops, train.batch_size // train.accumulate, train.seq_len, width)
     parts = mesh["data"] * mesh["fsdp"] * mesh["sequence"]
     for equation in _equations(traced.jaxpr.jaxpr):
-        if equation.primitive.name != "scan" or equation.params["length"] != layers:
+        if equation.primitive.name != "scan" or equation.params["length"] != loops:
             continue
         kept = [variable.aval for variable in equation.outvars[equation.params["num_carry"] :]]
         if inputs in {aval.shape for aval in kept}:
             here = (a for a in kept if "host" not in str(getattr(a, "memory_space", "")).lower())
-            return sum(
+            scanned = sum(
                 a.size * a.dtype.itemsize // (parts * (1 if a.shape[-1] == width else mesh["tensor"])) for a in here
             )
+            return scanned * layers // (loops * period)
     return 0
 
 

@@ -1,9 +1,9 @@
 """A cut list: which parts of a model are kept, and how to apply it.
 
 One cut list covers every surgery: each layer of the result names the layer it comes from and the parts of it that stay.
-Indexing with it is all that happens to the weights, but for norms that are rescaled, embeddings that are averaged and
-output projections of identity layers that are zeroed, where the list says so. An array is indexed by the names of its
-axes (`models/axes.py`), so that a new part of a model needs no change here.
+Indexing with it is all that happens to the weights, but for norms that are rescaled, embeddings that are averaged or
+get another multiplier, and output projections of identity layers that are zeroed, where the list says so. An array is
+indexed by the names of its axes (`models/axes.py`), so that a new part of a model needs no change here.
 """
 
 import dataclasses
@@ -30,7 +30,9 @@ class CutList:
     """The parts of a model that stay; None keeps everything, all indices are those of the old model, ascending.
 
     Attributes:
-      before, after: the two shapes.
+      before, after: the two shapes. Where their `embedding_multiplier` differs, the table takes up the difference, so
+        that the embedded tokens stay as they are; and if it is the output matrix too, the final norm's gain takes it
+        back.
       layers: for each new layer the old one that it is made of.
       identity: for each new layer whether it adds nothing at first (`o` and `down` are zero).
       channels: of the residual stream, `D'` of them.
@@ -129,6 +131,13 @@ def cut_outer(cuts: CutList, outer: Params) -> Params:
         unembedding = cut.pop("unembedding")
         both = cut["embedding"].astype(np.float32) + unembedding.astype(np.float32)
         cut["embedding"] = (0.5 * both).astype(unembedding.dtype)
+    factor = cuts.before.embedding_multiplier / cuts.after.embedding_multiplier
+    cut["embedding"] = _times(cut["embedding"], factor)
+    if cuts.after.tied_embeddings and factor != 1.0:
+        offset = np.float32(cuts.after.norm_unit_offset)
+        gain = cut["final_norm"]["scale"]
+        scaled = (gain.astype(np.float32) + offset) / np.float32(factor) - offset
+        cut["final_norm"] = {"scale": scaled.astype(gain.dtype)}
     return cut
 
 

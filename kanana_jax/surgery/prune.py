@@ -1,6 +1,7 @@
 """Width and depth pruning: which parts stay, by their importance."""
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Literal
 
@@ -79,6 +80,9 @@ def shape(before: Architecture, config: PruneConfig, key: str = "prune") -> Arch
     if config.tie_embeddings and before.tied_embeddings:
         raise ConfigError(f"config '{key}.tie_embeddings': the embeddings are tied already: remove the key")
     after = dataclasses.replace(before, **sizes, tied_embeddings=before.tied_embeddings or config.tie_embeddings)
+    if before.embedding_multiplier == math.sqrt(before.embed_dim):
+        # Gemma's classes know no other than the root of the width: the embeddings take up the difference (`CutList`).
+        after = dataclasses.replace(after, embedding_multiplier=math.sqrt(after.embed_dim))
     if after == before:
         raise ConfigError(f"config '{key}' names no size that is smaller than the model's: nothing would change")
     return after

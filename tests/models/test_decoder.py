@@ -1,6 +1,7 @@
 """Every switch of the decoder against a plain NumPy decoder, whole, in steps with a cache, scanned and sharded."""
 
 import dataclasses
+import itertools
 import math
 
 import jax
@@ -223,6 +224,10 @@ def test_the_shortest_pattern_is_found():
     assert pattern_of([LOCAL] * 4) == (LOCAL,)
     assert pattern_of([LOCAL, GLOBAL, LOCAL]) == (LOCAL, GLOBAL)
     assert pattern_of([GLOBAL, LOCAL, LOCAL]) == (GLOBAL, LOCAL, LOCAL)
+    for kinds in (kinds for n in range(1, 8) for kinds in itertools.product((LOCAL, GLOBAL), repeat=n)):
+        shortest = next(p for p in range(1, 8) if all(k == kinds[i % p] for i, k in enumerate(kinds)))
+        assert (pattern_of(kinds) or (GLOBAL,)) == kinds[:shortest]
+    assert len(pattern_of([*[GLOBAL] * 99_999, LOCAL])) == 100_000  # in a moment: a stranger's list may be long
     assert dataclasses.replace(BASE, layer_pattern=(LOCAL, GLOBAL)).kinds == (LOCAL, GLOBAL, LOCAL, GLOBAL)
 
 

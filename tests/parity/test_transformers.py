@@ -20,6 +20,7 @@ from kanana_jax.surgery import importance, prune, streaming
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+gradients = pytest.importorskip("gradients")  # which needs torch
 
 BASE = dict(
     vocab_size=199,
@@ -111,26 +112,7 @@ def test_packed_logits_equal_each_document_alone(pair):
 def test_gradients(pair):
     architecture, theirs, params, _ = pair
     tokens = np.random.default_rng(2).integers(3, 199, (2, 48))
-    theirs.zero_grad()
-    loss = theirs(torch.tensor(tokens), labels=torch.tensor(tokens)).loss
-    loss.backward()
-
-    def ours(params):
-        logits = _ours(architecture, params, tokens, None, True)[:, :-1]
-        picked = jnp.take_along_axis(logits, jnp.asarray(tokens)[:, 1:, None], -1)[..., 0]
-        return jnp.mean(jax.nn.logsumexp(logits, -1) - picked)
-
-    value, grads = jax.value_and_grad(ours)(params)
-    np.testing.assert_allclose(value, loss.item(), atol=1e-4)
-    named = dict(theirs.named_parameters())
-    for group in family_of(architecture).groups(architecture):
-        for tensor in group:
-            grad = grads
-            for key in tensor.path:
-                grad = grad[key]
-            grad = np.asarray(grad if tensor.layer is None else grad[tensor.layer])
-            want = named[tensor.name].grad.numpy()
-            np.testing.assert_allclose(tensor.to_theirs(grad), want, atol=1e-4, err_msg=tensor.name)
+    gradients.compare(architecture, params, theirs, tokens, lambda p: _ours(architecture, p, tokens, None, True))
 
 
 def test_exported_model_writes_the_same_greedy_text(pair, tmp_path):

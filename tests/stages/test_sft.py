@@ -12,6 +12,8 @@ from conftest import ROOT, log_softmax, losses, stopped_after
 from kanana_jax import config as config_lib
 from kanana_jax.data.stream import packing
 from kanana_jax.data.stream.encode import ConversationEncoder
+from kanana_jax.data.tokens.chat import encode_chat
+from kanana_jax.data.tokens.folder import end_ids
 from kanana_jax.data.tokens.tokenizer import load_tokenizer
 from kanana_jax.errors import ConfigError
 from kanana_jax.interop import model_folder
@@ -132,3 +134,32 @@ def test_sections_of_other_kinds_are_refused(config):
     config.sft.distill = dict(teacher="x")
     with pytest.raises(ConfigError, match="kind 'sft' has no section 'distill'"):
         recipe.parse(config)
+
+
+def test_what_a_folder_says_of_its_chats_comes_out_at_the_end(base, config, tmp_path):
+    """Template, settings of generation and every end token of a model from elsewhere: trained, exported."""
+    source = tmp_path / "from elsewhere"
+    model_folder.transfer(base / "model", source, keep_card=False)
+    template = (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    (source / "chat_template.jinja").write_text(template, encoding="utf-8")
+    ends = sorted({*end_ids(source), 7, 9})
+    generation = {"eos_token_id": ends, "temperature": 0.6, "top_p": 0.9, "do_sample": True}
+    (source / "generation_config.json").write_text(json.dumps(generation), encoding="utf-8")
+    config = copy.deepcopy(config)
+    config.tokenizer.path = config.sft.start = str(source)
+    config.sft.train.tokens = 512
+    recipe.run(config, tmp_path / "run", devices=ONE)
+    model_folder.transfer(tmp_path / "run/sft", tmp_path / "out", keep_card=False)
+    turns = [{"role": "user", "content": "1 더하기 1은?"}]
+    for folder in (tmp_path / "run/sft/model", tmp_path / "out"):
+        assert (folder / "chat_template.jinja").read_text("utf-8") == template
+        assert json.loads((folder / "generation_config.json").read_text("utf-8")) == generation
+        assert list(end_ids(folder)) == ends
+        tokenizer = load_tokenizer(folder)
+        assert tokenizer.decode(encode_chat(tokenizer, turns)).endswith("<user>1 더하기 1은?<assistant>")
+        assert tokenizer.fingerprint == load_tokenizer(source).fingerprint
+    before, after = _loaded(source)[1], _loaded(tmp_path / "out")[1]
+    assert all((x != y).any() for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(after)))

@@ -9,9 +9,8 @@ from typing import Any
 from kanana_jax.interop.families import gemma2, layers
 from kanana_jax.interop.families.family import Family
 from kanana_jax.interop.families.names import SANDWICH
-from kanana_jax.interop.families.rope import ropes_of
 from kanana_jax.interop.foreign import Fields
-from kanana_jax.models.architecture import Architecture, pattern_of
+from kanana_jax.models.architecture import Architecture
 
 _THETAS = (1_000_000.0, 10_000.0)
 
@@ -19,14 +18,8 @@ _THETAS = (1_000_000.0, 10_000.0)
 def read(config: Fields, shape: dict[str, Any]) -> dict[str, Any]:
     number = shape["num_layers"]
     types = layers.types_of(config, number) or layers.every(number, layers.interval_of(config, 6))
-    window = layers.window_of(config, types)
-    full, sliding = ropes_of(config, shape["max_seq_len"], _THETAS, "rope_local_base_freq")
-    return gemma2.common(config, shape) | {
-        "qk_norm": "head",
-        "rope_theta": full[0],
-        "rope_scaling": full[1],
-        "layer_pattern": pattern_of(layers.kinds_by_type(config, types, window, full, sliding)),
-    }
+    found = layers.rope_and_pattern(config, shape["max_seq_len"], types, _THETAS, "rope_local_base_freq")
+    return gemma2.common(config, shape) | found | {"qk_norm": "head"}
 
 
 def write(a: Architecture) -> dict[str, Any]:

@@ -9,10 +9,9 @@ from kanana_jax.errors import UserError
 from kanana_jax.interop.families import layers
 from kanana_jax.interop.families.family import ANY, Family
 from kanana_jax.interop.families.names import PRE
-from kanana_jax.interop.families.rope import ropes_of
 from kanana_jax.interop.families.shape import bias_of
 from kanana_jax.interop.foreign import Fields
-from kanana_jax.models.architecture import Architecture, pattern_of
+from kanana_jax.models.architecture import Architecture
 
 _FIELDS = {"qk_norm": ("head",), "layer_pattern": ANY}
 
@@ -21,20 +20,13 @@ def read(config: Fields, shape: dict[str, Any]) -> dict[str, Any]:
     types = layers.types_of(config, shape["num_layers"])
     if types is None:
         raise UserError(f"{config.where}: key 'layer_types' is missing; is this a complete config.json?")
-    window = layers.window_of(config, types)
     tables = config.table("rope_parameters")
     absent = [kind for kind in sorted(set(types)) if not tables.get(kind)]
     if absent or config.given("rope_scaling"):
         wanted = f"a table for '{absent[0]}'" if absent else "no rope_scaling beside it"
         raise UserError(f"{config.where}: rope_parameters must have {wanted}: write RoPE by type of layer")
-    full, sliding = ropes_of(config, shape["max_seq_len"], (10_000.0, 10_000.0))
-    kinds = layers.kinds_by_type(config, types, window, full, sliding)
-    return {
-        "qk_norm": "head",
-        "rope_theta": full[0],
-        "rope_scaling": full[1],
-        "layer_pattern": pattern_of(kinds),
-    }
+    found = layers.rope_and_pattern(config, shape["max_seq_len"], types, (10_000.0, 10_000.0))
+    return {"qk_norm": "head"} | found
 
 
 def write(a: Architecture) -> dict[str, Any]:

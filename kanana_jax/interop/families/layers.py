@@ -5,7 +5,7 @@ from typing import Any
 from kanana_jax.errors import UserError
 from kanana_jax.interop.families import rope
 from kanana_jax.interop.foreign import Fields, short
-from kanana_jax.models.architecture import Architecture, LayerKind, RopeScaling
+from kanana_jax.models.architecture import Architecture, LayerKind, pattern_of
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 _NAMES = {"attention": FULL, FULL: FULL, SLIDING: SLIDING}
@@ -28,7 +28,8 @@ def types_of(config: Fields, num_layers: int) -> list[str] | None:
     for kind in kinds:
         if not isinstance(kind, str) or kind not in _NAMES:
             raise UserError(
-                f"{config.where}: a layer of type {short(kind)} is not supported; known are '{FULL}' and '{SLIDING}'"
+                f"{config.where}: a layer of type {short(kind)} is not supported (layer_types): known are '{FULL}' and "
+                f"'{SLIDING}'"
             )
     if len(kinds) != num_layers:
         raise UserError(
@@ -138,27 +139,29 @@ def ropes_to_config(a: Architecture) -> dict[str, Any]:
     }
 
 
-def kinds_by_type(
+def rope_and_pattern(
     config: Fields,
+    max_seq_len: int,
     types: list[str],
-    window: int,
-    full: tuple[float, RopeScaling | None],
-    sliding: tuple[float, RopeScaling | None],
-) -> list[LayerKind]:
-    """The layers' kinds, where full layers have the model's RoPE and sliding ones their own.
+    thetas: tuple[float, float],
+    local_key: str = "",
+) -> dict[str, Any]:
+    """`rope_theta`, `rope_scaling` and `layer_pattern`: full layers have the model's RoPE, sliding ones their own.
 
     Args:
       types: of the layers.
-      window: of the sliding ones.
-      full, sliding: bases of the angular speeds, and their scaling.
+      thetas: of full and of sliding layers, where none is given.
+      local_key: an older key of the latter.
 
     Raises:
-      UserError: sliding layers have a scaling that is not the full ones'.
+      UserError: as `rope.ropes_of`; no window; sliding layers have a scaling that is not the full ones'.
     """
-    if SLIDING in types and sliding[1] is not None and sliding[1] != full[1]:
+    window = window_of(config, types)
+    (theta, scaling), (local, own) = rope.ropes_of(config, max_seq_len, thetas, local_key)
+    if SLIDING in types and own is not None and own != scaling:
         raise UserError(
             f"{config.where}: rope_parameters scales '{SLIDING}' in another way than '{FULL}', which is not supported"
         )
-    theta = 0.0 if sliding[0] == full[0] else sliding[0]
-    own = LayerKind(window, True, theta, sliding[1] is not None or full[1] is None)
-    return [own if kind == SLIDING else LayerKind() for kind in types]
+    slides = LayerKind(window, True, 0.0 if local == theta else local, own is not None or scaling is None)
+    kinds = [slides if kind == SLIDING else LayerKind() for kind in types]
+    return {"rope_theta": theta, "rope_scaling": scaling, "layer_pattern": pattern_of(kinds)}

@@ -6,17 +6,15 @@ from kanana_jax.errors import UserError
 from kanana_jax.interop.families import layers, olmo2
 from kanana_jax.interop.families.family import ANY, Family
 from kanana_jax.interop.families.names import POST
-from kanana_jax.interop.families.rope import ropes_of
 from kanana_jax.interop.foreign import Fields
-from kanana_jax.models.architecture import Architecture, pattern_of
+from kanana_jax.models.architecture import Architecture
 
 _THETA = 500_000.0
 
 
 def read(config: Fields, shape: dict[str, Any]) -> dict[str, Any]:
     types = layers.types_of(config, shape["num_layers"]) or layers.every(shape["num_layers"], 4)
-    window = layers.window_of(config, types)
-    full, sliding = ropes_of(config, shape["max_seq_len"], (_THETA, _THETA))
+    found = layers.rope_and_pattern(config, shape["max_seq_len"], types, (_THETA, _THETA))
     # The class gives the older key to the layers that see everything, and to no other.
     of_sliding = config.table("rope_parameters").get(layers.SLIDING)
     if layers.SLIDING in types and not of_sliding and config.given("rope_theta") not in (None, _THETA):
@@ -24,12 +22,7 @@ def read(config: Fields, shape: dict[str, Any]) -> dict[str, Any]:
             f"{config.where}: rope_theta does not apply to the layers with a window: write rope_parameters with "
             f"a table for each of {layers.FULL} and {layers.SLIDING}"
         )
-    kinds = layers.kinds_by_type(config, types, window, full, sliding)
-    return olmo2.read(config, shape) | {
-        "rope_theta": full[0],
-        "rope_scaling": full[1],
-        "layer_pattern": pattern_of(kinds),
-    }
+    return olmo2.read(config, shape) | found
 
 
 def write(a: Architecture) -> dict[str, Any]:

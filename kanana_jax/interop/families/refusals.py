@@ -67,5 +67,6 @@ def refuse_others(config: Fields, keys: Collection[str]) -> None:
         known = ("full_attention", "attention")
         other = next((kind for kind in kinds if kind not in known), kinds) if isinstance(kinds, list) else kinds
         raise UserError(
-            f"{config.where}: a layer of type {short(other)} is not supported; all must be 'full_attention'"
+            f"{config.where}: a layer of type {short(other)} is not supported (layer_types): all must be "
+            "'full_attention'"
         )
