@@ -12,7 +12,7 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, losses
+from conftest import FLAGS, ROOT, losses
 
 STEPS = 40
 # KANANA_KILLS=10 makes the drill longer.
@@ -40,7 +40,7 @@ def _command(workdir: pathlib.Path, *more: str) -> list[str]:
 
 
 def _start(command, **kwargs):
-    env = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # one device, and little effort
+    env = os.environ | {"XLA_FLAGS": FLAGS}  # one device, and little effort
     return subprocess.Popen(
         command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **kwargs
     )

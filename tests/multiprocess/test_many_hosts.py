@@ -14,7 +14,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT, losses
+from conftest import FLAGS, ROOT, losses
 
 from kanana_jax import config as config_lib
 from kanana_jax.recipe import run as recipe
@@ -33,7 +33,7 @@ def undisturbed(tmp_path_factory):
 
 def _start(workdir, processes, log, *more, options=()):
     # The compiler optimises less: starting is nearly all that these runs do.
-    env = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    env = os.environ | {"XLA_FLAGS": FLAGS}
     return subprocess.Popen(
         [
             *(sys.executable, str(ROOT / "launch/local.py"), "--processes", str(processes), "--timeout", str(TIMEOUT)),

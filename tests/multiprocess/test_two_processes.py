@@ -7,7 +7,7 @@ import sys
 
 import jax
 import numpy as np
-from conftest import ROOT, losses
+from conftest import FLAGS, ROOT, losses
 
 from kanana_jax.cli import main
 from kanana_jax.recipe import run as recipe
@@ -36,7 +36,7 @@ def _command(workdir, mesh, *more):
 
 
 def _run(commands, devices):
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    flags = f"--xla_force_host_platform_device_count={devices} {FLAGS}"
     env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     env["JAX_CPU_COLLECTIVES_IMPLEMENTATION"] = "gloo"
     processes = [

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import saver
 from buckets import BUCKET, DROP, S3, Gcs, gcs, s3
+from conftest import FLAGS
 
 from kanana_jax.errors import UserError
 from kanana_jax.files import place
@@ -113,7 +114,7 @@ def test_two_processes_on_disks_of_their_own(gcs, s3, tmp_path, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    flags = f"--xla_force_host_platform_device_count=2 {FLAGS}"
     env = os.environ | gcs.environment | s3.environment | {"XLA_FLAGS": flags}
     env["JAX_CPU_COLLECTIVES_IMPLEMENTATION"] = "gloo"
     processes = [
