@@ -38,7 +38,7 @@ test-core: $(VENV)/.core
 	    tests/data tests/models tests/losses tests/test_config.py tests/test_files.py
 
 parity: $(VENV)/.parity
-	$(BIN)/python -m pytest -m parity
+	$(BIN)/python -m pytest -m parity -n 2 --dist loadfile --no-loadscope-reorder
 
 # Against tools that need an environment of their own, which each file of tests/more makes in .venv/more.
 check-more: $(VENV)/.test

@@ -16,7 +16,7 @@ from conftest import FLAGS, ROOT, losses
 
 STEPS = 40
 # KANANA_KILLS=10 makes the drill longer.
-KILLS = int(os.environ.get("KANANA_KILLS", "3"))
+KILLS = int(os.environ.get("KANANA_KILLS", "2"))
 
 
 def _command(workdir: pathlib.Path, *more: str) -> list[str]:
