@@ -7,6 +7,7 @@ import jax
 
 from kanana_jax.models import attention, transformer
 from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.linear import ADAPTERS
 from kanana_jax.models.transformer import Params, Transformer
 
 
@@ -58,17 +59,19 @@ class Model:
         """The final states of packed rows, and the output matrix.
 
         Args:
+          params: the model's, with or without adapters (`lora.adapted`).
           options: of `Transformer.__call__`: `causal`, `observe`, `observe_layers`.
 
         Returns:
           `[B, T, D]` (with `observe`: that and the observations), and `[V, D]`.
         """
-        module = self.bind(params)
+        module = self.bind({key: value for key, value in params.items() if key != ADAPTERS})
         states = module(
             rows.inputs,
             positions=rows.positions,
             segment_ids=rows.segment_ids,
             implementation=self.implementation,
+            adapters=params.get(ADAPTERS),
             **options,
         )
         return states, module.unembedding_matrix()

@@ -7,7 +7,6 @@ logits: `losses/cross_entropy.py` never holds `[B, T, V]`; `unembed` is for the 
 """
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, overload
 
@@ -20,8 +19,9 @@ from kanana_jax.models.attention import attend
 from kanana_jax.models.axes import Axes, shape, structure
 from kanana_jax.models.cache import KVCache, LayerCache
 from kanana_jax.models.layers import run_layers
+from kanana_jax.models.linear import Adapters, look_up, project
 from kanana_jax.models.rope import apply_rope, rope_tables
-from kanana_jax.parallel.sharding import axis_size, constrain
+from kanana_jax.parallel.sharding import constrain
 
 Params = dict[str, Any]
 # What a layer shows of itself while it runs: `input`, `output` `[B, T, D]`; `attention_norm` and `mlp_norm`, what goes
@@ -50,41 +50,6 @@ class _Context(NamedTuple):
 def _normal(rngs: nnx.Rngs, axes: Axes, a: Architecture, r: Runtime) -> nnx.Param:
     value = a.init_std * jax.random.normal(rngs.params(), shape(a, axes), jnp.float32)
     return nnx.Param(value.astype(r.param_dtype), axes=axes)
-
-
-def project(x: jax.Array, w: jax.Array, inputs: int = 1) -> jax.Array:
-    """Contracts the last `inputs` axes of `x [B, T, in…]` with the first of `w [in…, out…]`.
-
-    Where the sequence is not cut over devices, tokens are flattened to one axis: the gradient of `w` is
-    then a plain matrix product, and no backend transposes its operands first (XLA on CPU: 1.5 × faster).
-    """
-    if axis_size("sequence") > 1:
-        return jax.lax.dot_general(x, w, ((tuple(range(x.ndim - inputs, x.ndim)), tuple(range(inputs))), ((), ())))
-    rows = x.reshape(math.prod(x.shape[:2]), math.prod(x.shape[2:]))
-    columns = w.reshape(rows.shape[1], math.prod(w.shape[inputs:]))
-    return (rows @ columns).reshape(*x.shape[:2], *w.shape[inputs:])
-
-
-@jax.custom_vjp
-def look_up(table_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
-    """Rows of a table, whose gradient is summed in float32: in bfloat16 that of a frequent token would stop growing."""
-    return jnp.take(table_VD, tokens_BT, axis=0)
-
-
-def _look_up_forward(table_VD, tokens_BT):
-    return look_up(table_VD, tokens_BT), (table_VD, tokens_BT)
-
-
-def _look_up_backward(saved, d_x_BTD):
-    table_VD, tokens_BT = saved
-    wide = jax.ShapeDtypeStruct(table_VD.shape, jnp.float32)
-    (d_table_VD,) = jax.linear_transpose(lambda table: jnp.take(table, tokens_BT, axis=0), wide)(
-        d_x_BTD.astype(jnp.float32)
-    )
-    return d_table_VD.astype(table_VD.dtype), None
-
-
-look_up.defvjp(_look_up_forward, _look_up_backward)
 
 
 def _zeros(axes: Axes, a: Architecture, r: Runtime) -> nnx.Param:
@@ -126,11 +91,22 @@ class Attention(nnx.Module):
             self.k_norm = RMSNorm(a, r, ("kv_heads", "head_vector"))
         self.a = a
 
-    def __call__(self, x_BTD, context: _Context, cache, *, kind: LayerKind, causal, implementation, taps: Taps):
+    def __call__(
+        self,
+        x_BTD,
+        context: _Context,
+        cache,
+        *,
+        kind: LayerKind,
+        causal,
+        implementation,
+        adapters: Adapters,
+        taps: Taps,
+    ):
         a = self.a
-        q_BTHh = project(x_BTD, self.q[...])
-        k_BTKh = project(x_BTD, self.k[...])
-        v_BTKh = project(x_BTD, self.v[...])
+        q_BTHh = project(x_BTD, self.q[...], adapter=adapters.get("q"))
+        k_BTKh = project(x_BTD, self.k[...], adapter=adapters.get("k"))
+        v_BTKh = project(x_BTD, self.v[...], adapter=adapters.get("v"))
         if a.attention_bias != "none":
             q_BTHh, k_BTKh, v_BTKh = (
                 q_BTHh + self.q_bias[...], k_BTKh + self.k_bias[...], v_BTKh + self.v_bias[...]
@@ -160,7 +136,7 @@ class Attention(nnx.Module):
             seen=seen,
         )
         taps["heads"] = out_BTHh
-        out_BTD = project(out_BTHh, self.o[...], inputs=2)
+        out_BTD = project(out_BTHh, self.o[...], inputs=2, adapter=adapters.get("o"))
         return out_BTD + self.o_bias[...] if a.attention_bias == "qkvo" else out_BTD, cache
 
 
@@ -179,14 +155,14 @@ class MLP(nnx.Module):
             self.down_bias = _zeros(("embed",), a, r)
         self.a = a
 
-    def __call__(self, x_BTD: jax.Array, taps: Taps) -> jax.Array:
-        gate_BTF = project(x_BTD, self.gate[...])
-        up_BTF = project(x_BTD, self.up[...])
+    def __call__(self, x_BTD: jax.Array, adapters: Adapters, taps: Taps) -> jax.Array:
+        gate_BTF = project(x_BTD, self.gate[...], adapter=adapters.get("gate"))
+        up_BTF = project(x_BTD, self.up[...], adapter=adapters.get("up"))
         if self.a.mlp_bias:
             gate_BTF, up_BTF = gate_BTF + self.gate_bias[...], up_BTF + self.up_bias[...]
         hidden_BTF = constrain(ACTIVATIONS[self.a.activation](gate_BTF) * up_BTF, "batch", "sequence", "mlp")
         taps |= {"gate": gate_BTF, "up": up_BTF, "hidden": hidden_BTF}
-        out_BTD = project(hidden_BTF, self.down[...])
+        out_BTD = project(hidden_BTF, self.down[...], adapter=adapters.get("down"))
         return out_BTD + self.down_bias[...] if self.a.mlp_bias else out_BTD
 
 
@@ -207,16 +183,28 @@ class Block(nnx.Module):
             self.mlp_post_norm = RMSNorm(a, r)
         self.multiplier = a.residual_multiplier
 
-    def __call__(self, x_BTD, context: _Context, cache, *, kind: LayerKind, causal, implementation, taps: Taps):
+    def __call__(
+        self,
+        x_BTD,
+        context: _Context,
+        cache,
+        *,
+        kind: LayerKind,
+        causal,
+        implementation,
+        adapters: Adapters,
+        taps: Taps,
+    ):
         input_BTD = x_BTD
         normed_BTD = self.attention_norm(x_BTD) if self.before else x_BTD
         update_BTD, cache = self.attention(
-            normed_BTD, context, cache, kind=kind, causal=causal, implementation=implementation, taps=taps
-        )
+            normed_BTD, context, cache, kind=kind, causal=causal, implementation=implementation,
+            adapters=adapters.get("attention", {}), taps=taps,
+        )  # fmt: skip
         update_BTD = self.attention_post_norm(update_BTD) if self.behind else update_BTD
         x_BTD = constrain(x_BTD + _times(update_BTD, self.multiplier), "batch", "sequence", None)
         mlp_normed_BTD = self.mlp_norm(x_BTD) if self.before else x_BTD
-        update_BTD = self.mlp(mlp_normed_BTD, taps)
+        update_BTD = self.mlp(mlp_normed_BTD, adapters.get("mlp", {}), taps)
         update_BTD = self.mlp_post_norm(update_BTD) if self.behind else update_BTD
         x_BTD = constrain(x_BTD + _times(update_BTD, self.multiplier), "batch", "sequence", None)
         taps |= {"input": input_BTD, "attention_norm": normed_BTD, "mlp_norm": mlp_normed_BTD, "output": x_BTD}
@@ -244,9 +232,10 @@ class Transformer(nnx.Module):
         """`[V, D]`: the embedding itself where they are tied."""
         return self.embedding[...] if self.architecture.tied_embeddings else self.unembedding[...]
 
-    def block_weights(self) -> Any:
-        """All blocks' weights, stacked and cast: under FSDP each layer is then gathered in the compute dtype."""
-        return jax.tree.map(lambda w: w.astype(self.runtime.compute_dtype), nnx.state(self.blocks))
+    def block_weights(self, adapters: Adapters | None = None) -> Any:
+        """All blocks' weights and adapters, stacked and cast: under FSDP a layer is gathered in the compute dtype."""
+        weights = {"own": nnx.state(self.blocks), "adapters": (adapters or {}).get("blocks", {})}
+        return jax.tree.map(lambda w: w.astype(self.runtime.compute_dtype), weights)
 
     def unembed(self, hidden: jax.Array) -> jax.Array:
         """Logits, float32 `[..., V]`, of hidden states `[..., D]`."""
@@ -259,7 +248,7 @@ class Transformer(nnx.Module):
     def __call__(
         self, tokens_BT: jax.Array, *, positions: jax.Array | None = ..., segment_ids: jax.Array | None = ...,
         cache: None = None, causal: bool = ..., implementation: str = ...,
-        observe: None = None, observe_layers: tuple[int, ...] | None = ...,
+        observe: None = None, observe_layers: tuple[int, ...] | None = ..., adapters: Adapters | None = ...,
     ) -> jax.Array: ...  # fmt: skip
 
     @overload
@@ -273,7 +262,7 @@ class Transformer(nnx.Module):
     def __call__(
         self, tokens_BT: jax.Array, *, positions: jax.Array | None = ..., segment_ids: jax.Array | None = ...,
         cache: None = None, causal: bool = ..., implementation: str = ...,
-        observe: Observe, observe_layers: tuple[int, ...] | None = ...,
+        observe: Observe, observe_layers: tuple[int, ...] | None = ..., adapters: Adapters | None = ...,
     ) -> tuple[jax.Array, Any]: ...  # fmt: skip
 
     def __call__(
@@ -288,6 +277,7 @@ class Transformer(nnx.Module):
         observe: Observe | None = None,
         observe_layers: tuple[int, ...] | None = None,
         weights: Any = None,
+        adapters: Adapters | None = None,
     ) -> jax.Array | tuple[jax.Array, Any]:
         """Hidden states after the final norm (times `logits_multiplier`), `[B, T, D]` in the compute dtype.
 
@@ -304,6 +294,7 @@ class Transformer(nnx.Module):
             the latter stacked over layers. Not together with a cache.
           observe_layers: ascending; only their observations are kept. Default: those of all layers.
           weights: of the blocks, in the compute dtype and as `run_layers` takes them. Default: `block_weights()`.
+          adapters: low-rank ones of the blocks' weights, scaled, see `lora.py`.
         """
         B, T = tokens_BT.shape
         offset = cache.length if cache is not None else 0
@@ -319,17 +310,18 @@ class Transformer(nnx.Module):
         context = _Context(positions, rope, segment_ids, kv_segments, offset, tokens)
         x_BTD = self._embed(tokens_BT)
         graph = nnx.graphdef(self.blocks)
-        weights = self.block_weights() if weights is None else weights
+        weights = self.block_weights(adapters) if weights is None else weights
 
         def layer(place: int, kind: LayerKind, carry, weights_and_index):
             x_BTD, caches = carry
             layer_weights, index = weights_and_index
             layer_cache = None if caches is None else LayerCache(*caches[place], index // len(self.architecture.period))
-            block = nnx.merge(graph, layer_weights)
+            block = nnx.merge(graph, layer_weights["own"])
             taps: Taps = {}
             x_BTD, layer_cache = block(
-                x_BTD, context, layer_cache, kind=kind, causal=causal, implementation=implementation, taps=taps
-            )
+                x_BTD, context, layer_cache, kind=kind, causal=causal, implementation=implementation,
+                adapters=layer_weights["adapters"], taps=taps,
+            )  # fmt: skip
             if layer_cache is not None:
                 caches = (*caches[:place], (layer_cache.k, layer_cache.v), *caches[place + 1 :])
             return (x_BTD, caches), None if observe is None else observe(taps)

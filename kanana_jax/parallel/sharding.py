@@ -25,6 +25,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "norm": (),
     "head_vector": (),
     "layers": (),
+    "rank": (),
 }
 
 

@@ -20,12 +20,14 @@ from kanana_jax.interop import model_folder
 from kanana_jax.interop.card import card as new_card
 from kanana_jax.interop.card import parent_path
 from kanana_jax.interop.model_folder import ModelFolder
-from kanana_jax.models import counts, transformer
+from kanana_jax.models import counts, lora, transformer
 from kanana_jax.models.architecture import Architecture, DType, Runtime
+from kanana_jax.models.lora import LoraConfig
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel import multihost
-from kanana_jax.parallel.sharding import abstract_batch, tree_shardings
+from kanana_jax.parallel.sharding import abstract_batch, abstract_tree, tree_shardings
+from kanana_jax.stages.adapters import WithBase, abstract_adapters, adapted_loss, adapted_task, base_model
 from kanana_jax.stages.kind import (
     SCRATCH,
     Context,
@@ -66,12 +68,14 @@ class TrainingConfig(ReadingConfig):
         the tokenizer's are in the softmax like others, are never a target and never sampled.
       train: length, batch, optimizer, logging, checkpoints.
       tasks: benchmarks that run while it trains.
+      lora: low-rank adapters are trained in place of the model's own weights, and merged at the end.
     """
 
     model: Architecture | None = None
     vocab_multiple: int = 1
     train: TrainConfig
     tasks: TasksConfig | None = None
+    lora: LoraConfig | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -79,6 +83,10 @@ class TrainingConfig(ReadingConfig):
             raise ValueError("a stage that starts from 'scratch' needs a model section")
         if self.start != SCRATCH and self.model is not None:
             raise ValueError(f"the stage starts from the model of '{self.start}': remove its model section")
+        if self.start == SCRATCH and self.lora is not None:
+            raise ValueError(
+                "lora adapts a model that there is: name a stage or a folder in 'start', or leave out 'lora'"
+            )
         if self.vocab_multiple < 1 or (self.vocab_multiple > 1 and self.model is None):
             raise ValueError("vocab_multiple pads a new model's vocabulary, to a multiple of at least 1")
         if self.model is not None:
@@ -154,7 +162,7 @@ def make_task(
         return context.stream(name, config, encoder, rows, train.batch_size, train.seq_len, start)
 
     held = context.heldout(encoder, train.seq_len)
-    return Task(
+    task = Task(
         name=name,
         loss=loss,
         make_params=make_params,
@@ -169,6 +177,9 @@ def make_task(
         make_frozen=make_frozen,
         questions=None if config.tasks is None else context.ask(config.tasks, model),
     )
+    if config.lora is None or parent is None:
+        return task
+    return adapted_task(config.lora, task, model, shapes, train.seq_len, lambda base: context.load(parent, base))
 
 
 def new_params(model: Model, shapes: Shapes) -> Params:
@@ -302,7 +313,14 @@ def step_programs(
     """
     train, mesh = config.train, shapes.mesh
     loop.check_divisible(mesh, counts.sizes(model.architecture), train)
-    step = loop.sharded_step(loss, model.abstract_params(), model.logical_axes(), train, mesh, shapes.seed)
+    trained, axes, frozen = model.abstract_params(), model.logical_axes(), {}
+    own_flops = counts.train_flops_per_token(model.architecture, train.seq_len)
+    if config.lora is not None:
+        base = abstract_tree(base_model(config.lora, model).abstract_params(), tree_shardings(mesh, axes))
+        loss, others, frozen = adapted_loss(config.lora, loss), WithBase(base, others), {"base": device_bytes(base)}
+        trained, axes = abstract_adapters(config.lora, model), lora.logical_axes(config.lora, model.architecture)
+        own_flops = lora.train_flops_per_token(config.lora, model.architecture, train.seq_len)
+    step = loop.sharded_step(loss, trained, axes, train, mesh, shapes.seed)
     if batch is None:
         batch = abstract_batch(mesh, packing.shapes(train.batch_size, train.seq_len))
     arguments = {"state": step.state, "batch": batch, "others": others}
@@ -314,8 +332,8 @@ def step_programs(
         model,
         dict(architectures or {}),
         mesh,
-        counts.train_flops_per_token(model.architecture, train.seq_len) + flops,
-        own | dict(resident or {}),
+        own_flops + flops,
+        own | frozen | dict(resident or {}),
         device_bytes(batch),
         (*before, Program("step", step.function, arguments, mesh)),
         dict(about or {}),

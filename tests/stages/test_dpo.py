@@ -172,6 +172,43 @@ def test_eight_devices_train_as_one(run, config, tmp_path):
     np.testing.assert_allclose(losses(tmp_path, "dpo"), losses(run, "dpo"), rtol=2e-4)
 
 
+@pytest.fixture(scope="module")
+def with_adapters(config):
+    config = copy.deepcopy(config)
+    config.dpo.lora = dict(rank=4, alpha=8.0, init="a_zero")
+    config.dpo.train.optimizer.learning_rate = 3e-2
+    return config
+
+
+def test_adapters_are_trained_beside_a_frozen_base(with_adapters, base, tmp_path):
+    with stopped_after(4):
+        recipe.run(with_adapters, tmp_path / "one", devices=ONE)
+    recipe.run(with_adapters, tmp_path / "one", devices=ONE)
+    found = [line["loss"] for line in _lines(tmp_path / "one") if "loss" in line]
+    assert found[0] == pytest.approx(np.log(2), abs=1e-6) and found[-1] < 0.6 and len(found) == 6
+    (_, before), (_, after) = _loaded(base), _loaded(tmp_path / "one/dpo")
+    for name in ("embedding", "final_norm"):
+        jax.tree.map(np.testing.assert_array_equal, before[name], after[name])
+    moved = np.asarray(after["blocks"]["mlp"]["up"] - before["blocks"]["mlp"]["up"], np.float64)
+    assert [np.linalg.matrix_rank(layer, tol=1e-5) for layer in moved] == [4, 4]
+    scores = [line["score"]["value"] for line in _lines(tmp_path / "one") if "score" in line]
+    assert scores[0] == pytest.approx(np.log(2), abs=1e-6) and scores[-1] < scores[0]
+    with_adapters = copy.deepcopy(with_adapters)
+    with_adapters.mesh = dict(data=2, fsdp=2, sequence=1, tensor=2)
+    recipe.run(with_adapters, tmp_path / "eight")
+    np.testing.assert_allclose(losses(tmp_path / "eight", "dpo"), found, rtol=2e-4)
+
+
+def test_a_plan_of_adapters_holds_no_moments_of_the_base(with_adapters, config):
+    mesh, held = make_mesh(MeshConfig(), ONE), []
+    for each in (config, with_adapters):
+        parsed, stages = recipe.parse(each)
+        held.append(dpo.programs("dpo", stages["dpo"], context.shapes(parsed, stages, mesh)))
+    whole, adapters = (programs.resident for programs in held)
+    assert adapters["base"] == whole["parameters"] and adapters["optimizer"] < whole["optimizer"] / 3
+    assert held[1].flops_per_token < held[0].flops_per_token
+
+
 def test_a_loss_without_a_reference_runs_none(config, base):
     config = copy.deepcopy(config).unlock()
     parsed, stages = recipe.parse(config)
