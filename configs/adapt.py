@@ -100,7 +100,7 @@ def get_config(arg: str = ""):
 def _dtype(found: model_folder.ModelFolder) -> str:
     """Of the weights; of a folder that has none (to plan for), what its config.json says."""
     if any(found.path.glob("*.safetensors")):
-        return model_folder.open_weights(found).dtype
+        return model_folder.open_weights(found, headers_only=True).dtype
     said = read_object(found.path / "config.json")
     return str(said.get("dtype") or said.get("torch_dtype") or "float32")
 

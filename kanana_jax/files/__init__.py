@@ -36,6 +36,7 @@ __all__ = [
     "place",
     "programs_folder",
     "read_json",
+    "read_part",
     "remove_tree",
     "scratch",
     "stage_down",
@@ -78,6 +79,15 @@ def _copy(pid: int, path: pathlib.Path) -> pathlib.Path:
         return stage_down(path)
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there: check the address") from error
+
+
+def read_part(path: pathlib.Path, start: int, size: int) -> bytes:
+    """`size` bytes of a file from byte `start` on, fewer at its end; of an object no more than these are fetched."""
+    if is_remote(path):
+        return path.read_part(start, size)  # ty: ignore[missing-attribute]
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(size)
 
 
 def upload(folder: pathlib.Path, path: pathlib.Path, last: Sequence[str] = (), keep: Collection[str] = ()) -> None:

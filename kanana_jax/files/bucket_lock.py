@@ -105,13 +105,13 @@ def _renew(
     while not ended.wait(RENEW_S):
         try:
             mark = write_if(lock, _content(owner, now), marks[0])
+            found = read_version(lock) if mark is None else None
         except UserError as error:  # the store does not answer: try again until others may take it
             if now() - last < STALE_S:
                 continue
             _end(f"{place}: its lock could not be renewed for {STALE_S / 60:.0f} minutes ({error})")
             return
         if mark is None:
-            found = read_version(lock)
             if found is None or _owner(found.content).get("id") != owner["id"]:
                 _end(f"{place}: its lock was taken by another process or deleted")
                 return

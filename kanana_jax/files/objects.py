@@ -231,6 +231,11 @@ class BucketPath(PosixGPath):
         with asking(self.address):
             return self.files.cat_file(self.address)
 
+    def read_part(self, start: int, size: int) -> bytes:
+        """As many of these bytes as there are."""
+        with asking(self.address):
+            return self.files.cat_file(self.address, start=start, end=start + size)
+
     def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
         return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
 

@@ -11,9 +11,7 @@ import hashlib
 import json
 import logging
 import math
-import os
 import pathlib
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -25,19 +23,8 @@ from jax.sharding import Mesh
 from kanana_jax.data.tokens import conversion
 from kanana_jax.data.tokens import tokenizer as tokenizer_files
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.files import (
-    as_user_error,
-    is_remote,
-    place,
-    scratch,
-    sync,
-    sync_tree,
-    upload,
-    upload_file,
-    whole,
-    write_json,
-)
-from kanana_jax.interop import families
+from kanana_jax.files import place, whole, write_json
+from kanana_jax.interop import families, shared_folder
 from kanana_jax.interop.card import CARD, Card, card, read_card
 from kanana_jax.interop.families.family import Family, Special, canonical
 from kanana_jax.interop.families.names import Tensor
@@ -92,13 +79,16 @@ def find(path: str | pathlib.Path) -> ModelFolder:
     return ModelFolder(path, architecture, read_card(path), family)
 
 
-def open_weights(folder: ModelFolder) -> Weights:
+def open_weights(folder: ModelFolder, headers_only: bool = False) -> Weights:
     """The weights of a found model; every reader of weights comes by here.
+
+    Args:
+      headers_only: to check them, not to read them (`Weights`).
 
     Raises:
       UserError: they are not those of its config.json (`Weights`), or model.json describes another model.
     """
-    weights = Weights(folder.path, folder.architecture, folder.family)
+    weights = Weights(folder.path, folder.architecture, folder.family, headers_only)
     if weights.skipped:
         log.warning("%s: %d tensors of parts other than the text model are left out", folder.path, weights.skipped)
     noted = folder.card.get("architecture")
@@ -244,32 +234,23 @@ def _write_folder(
 ) -> None:
     """Writes `tensors(index, mine)` of every group; those that are not this process's are dropped."""
     first = jax.process_index() == 0
-    if is_remote(folder):
-        with scratch(folder) as own:
-            _write_remote(folder, own, a, dtype, tensors, card, tokenizer, special)
-        return
-    partial = folder.with_name(folder.name + ".partial")
-    if first:
-        with as_user_error(folder):
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-    multihost.barrier("model folder begun")
-    writer = _writer(partial, a, dtype)
-    for index in range(a.num_layers + 1):
-        mine = index % jax.process_count() == jax.process_index()
-        found = tensors(index, mine)
-        if mine:
-            writer.write(index, found)
-    if first:
-        _write_rest(writer, a, dtype, card, tokenizer, special)
-    multihost.barrier("model folder written")
-    if first:
-        with as_user_error(folder):
-            sync_tree(partial)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(partial, folder)
-            sync(folder.parent)
-    multihost.barrier("model folder in place")
+    with shared_folder.opened(folder, LAST) as made:
+        if first:
+            made.begin()
+        multihost.barrier("model folder begun")
+        writer = _writer(made.own, a, dtype)
+        for index in range(a.num_layers + 1):
+            mine = index % jax.process_count() == jax.process_index()
+            found = tensors(index, mine)
+            if mine:
+                writer.write(index, found)
+                made.written(writer.file_name(index))
+        if first:
+            _write_rest(writer, a, dtype, card, tokenizer, special)
+        multihost.barrier("model folder written")
+        if first:
+            made.finish({writer.file_name(index) for index in range(a.num_layers + 1)})
+        multihost.barrier("model folder in place")
 
 
 def _writer(folder: pathlib.Path, a: Architecture, dtype: str) -> Writer:
@@ -290,40 +271,6 @@ def _write_rest(
     if tokenizer is not None:
         copy_tokenizer(tokenizer, writer.folder)
     write_json(writer.folder / CARD, card)
-
-
-def _write_remote(
-    folder: pathlib.Path,
-    own: pathlib.Path,
-    a: Architecture,
-    dtype: str,
-    tensors: Callable[[int, bool], dict[str, np.ndarray]],
-    card: Card,
-    tokenizer: pathlib.Path | None,
-    special: Special,
-) -> None:
-    """As `_write_folder`, into a bucket: each process puts its layers there one by one through its folder `own`."""
-    first = jax.process_index() == 0
-    if first:
-        for name in reversed(LAST):
-            (folder / name).unlink(missing_ok=True)
-    multihost.barrier("model folder begun")
-    writer = _writer(own, a, dtype)
-    for index in range(a.num_layers + 1):
-        mine = index % jax.process_count() == jax.process_index()
-        found = tensors(index, mine)
-        if mine:
-            name = writer.file_name(index)
-            writer.write(index, found)
-            upload_file(own / name, folder / name)
-            (own / name).unlink()
-    if first:
-        _write_rest(writer, a, dtype, card, tokenizer, special)
-    multihost.barrier("model folder written")
-    if first:
-        weights = {writer.file_name(index) for index in range(a.num_layers + 1)}
-        upload(own, folder, LAST, keep=weights)
-    multihost.barrier("model folder in place")
 
 
 def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool, family_name: str = "") -> ModelFolder:

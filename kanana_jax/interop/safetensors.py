@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from kanana_jax.errors import UserError
-from kanana_jax.files import write_json
+from kanana_jax.files import read_part, write_json
 from kanana_jax.interop.foreign import parse_object, plain, read_object, short
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
@@ -58,7 +58,7 @@ class Reader:
     """
 
     def __init__(self, folder: pathlib.Path):
-        self.folder = pathlib.Path(folder)
+        self.folder = folder
         placed = self._placed()
         self.entries: dict[str, Entry] = {}
         for file in sorted(set(placed.values())) if placed else [SINGLE]:
@@ -133,11 +133,10 @@ def _header(path: pathlib.Path) -> dict[str, Entry]:
     """
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 10 or length > size - 8 or length > _MOST_HEADER:
-                raise _broken(path, f"it has {size} bytes, but gives {length} as the size of its header")
-            text = file.read(length)
+        length = int.from_bytes(read_part(path, 0, 8), "little")
+        if size < 10 or length > size - 8 or length > _MOST_HEADER:
+            raise _broken(path, f"it has {size} bytes, but gives {length} as the size of its header")
+        text = read_part(path, 8, length)
     except OSError as error:
         raise _broken(path, error.strerror or str(error)) from error
     tensors = parse_object(text, f"{path}: its header")

@@ -37,6 +37,9 @@ class Weights:
 
     Tensors are asked for as any family has them: the layout of a parameter is the same in all, its name may differ.
 
+    Args:
+      headers_only: of a folder in a bucket only the headers of its files are fetched, and `read` finds nothing.
+
     Attributes:
       dtype: `float32`, `bfloat16` or `float16`: that which holds every tensor exactly.
       skipped: how many tensors of other parts (a vision tower) are left alone.
@@ -45,13 +48,13 @@ class Weights:
       UserError: names the tensor.
     """
 
-    def __init__(self, path: pathlib.Path, architecture: Architecture, family: Family):
+    def __init__(self, path: pathlib.Path, architecture: Architecture, family: Family, headers_only: bool = False):
         self.path, self.architecture, self._family = path, architecture, family
         if (path / "adapter_config.json").is_file():
             raise UserError(
                 f"{path} holds an adapter (adapter_config.json): merge it into the weights, or move it away"
             )
-        self._reader = Reader(stage_down(path, is_weights))
+        self._reader = Reader(path if headers_only else stage_down(path, is_weights))
         self._places = self._named()
         self.skipped = len(self._reader.entries) - len(self._places)
         entries = {name: self._reader.entries[place] for name, place in self._places.items()}

@@ -205,7 +205,7 @@ def check_models(stages: Mapping[str, StageConfig], known: Sequence[str]) -> Non
     """
     names = {name for stage in stages.values() for name in (stage.start, *stage.others().values())}
     for name in sorted(names - {SCRATCH, *known}):
-        model_folder.open_weights(model_folder.find(name))
+        model_folder.open_weights(model_folder.find(name), headers_only=True)
 
 
 def _fields(config: type) -> set[str]:

@@ -107,6 +107,7 @@ def test_a_model_and_documents_of_a_bucket_are_adapted(root, tmp_path, capsys):
     changed = [f"--config.{change}" for change in (*short, *(f"adapted.train.{change}" for change in train))]
     command = ("run", "--config", given, "--workdir", root / "run", *changed)
     assert f"{root}/model, " in _told(capsys, *command, "--dry-run")
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))  # headers told the dtype
     _told(capsys, *command)
     found = model_folder.find(root / "run/adapted")
     assert found.architecture == model_folder.find(model).architecture and (root / "run/report.html").is_file()

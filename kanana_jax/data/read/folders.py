@@ -29,8 +29,9 @@ log = logging.getLogger("kanana")
 # Files of a folder, each with its bytes.
 Sizes = Mapping[pathlib.Path, int]
 MAX_PARTS = 12
-# Documents by which a language is identified, and the least share of them that counts as a language of a flat folder.
-_FILES, _PER_FILE, _LEAST = 40, 5, 0.1
+# Documents by which a language is identified, and the least share of them that counts as one of a flat folder. Of a few
+# large files more are read: of ten documents, one full of code that CLD2 takes for Polish would make a Polish source.
+_FILES, _PER_FILE, _DOCUMENTS, _LEAST = 40, 5, 100, 0.1
 _LONG = 4 << 20  # bytes of a document that is not worth reading for it
 _CHARACTERS = 5000
 _OTHERWISE = "en"
@@ -119,7 +120,8 @@ def _of_files(path: str, files: Sizes, notes: list[str]) -> Iterator[tuple[str, 
     size = sum(files.values())
     total = sum(counts[lang] for lang in among) or 1
     told = ", ".join(f"{lang} {counts[lang]}" for lang in among)
-    notes.append(f"{len(files):,} files without a folder of a language: of {read} sampled documents CLD2 says {told}")
+    some = f"{len(files):,} file{'s' * (len(files) != 1)}"
+    notes.append(f"{some} without a folder of a language: of {read} sampled documents CLD2 says {told}")
     for lang in among:
         share = counts[lang] / total if len(among) > 1 else 1.0
         yield lang, Group(path, lang, round(len(files) * share), round(size * share), among if len(among) > 1 else ())
@@ -151,21 +153,22 @@ def _languages(files: Sizes) -> collections.Counter[str]:
     counts: collections.Counter[str] = collections.Counter()
     step = max(len(files) / _FILES, 1.0)
     ordered = list(files.items())
-    for file, size in (ordered[int(at * step)] for at in range(min(len(files), _FILES))):
-        for text in _texts(file, size):
+    chosen = [ordered[int(at * step)] for at in range(min(len(files), _FILES))]
+    for file, size in chosen:
+        for text in _texts(file, size, max(_PER_FILE, _DOCUMENTS // len(chosen))):
             shares = language.detect(text[:_CHARACTERS])
             counts[next(iter(shares), "")] += 1
     return counts
 
 
-def _texts(file: pathlib.Path, size: int) -> list[str]:
+def _texts(file: pathlib.Path, size: int, most: int) -> list[str]:
     """The first texts of a file; none if it cannot be read, which the conversion reports."""
     if size > _LONG and records.is_document(Origin(str(file), str(file), stamp=f"{size}:0"), ""):
         return []
     local = stage_down(file)
     origin = Origin(str(local), str(local), stamp=stamp_of(local))
     try:
-        items = itertools.islice(records.documents_of(origin, source=""), _PER_FILE)
+        items = itertools.islice(records.documents_of(origin, source=""), most)
         return [item["text"] for item in items if isinstance(item, dict)]
     except UserError:
         return []
