@@ -115,7 +115,7 @@ DAMAGE = {
         "mlp.gate_proj.weight has shape",
     ),
     "more layers": (lambda f: _edit(f / "config.json", lambda v: v.update(num_hidden_layers=4)), "model.layers.3"),
-    "fewer layers": (lambda f: _edit(f / "config.json", lambda v: v.update(num_hidden_layers=2)), "no place for"),
+    "fewer layers": (lambda f: _edit(f / "config.json", lambda v: v.update(num_hidden_layers=2)), "has no place"),
     "another architecture": (
         lambda f: _edit(f / "config.json", lambda v: v.update(model_type="gpt2", architectures=["GPT2LMHeadModel"])),
         "GPT2LMHeadModel is not known",
