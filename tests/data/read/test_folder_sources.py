@@ -259,7 +259,7 @@ def test_a_single_file_and_nothing_at_all(tmp_path):
     _write(tmp_path, **{"a.txt": KOREAN})
     assert _langs(folders.groups(tmp_path / "a.txt")) == {"ko": ("ko", ())}
     (tmp_path / "empty").mkdir()
-    for place, sentence in (("gone", "is not there"), ("empty", "has no documents to read: it is empty")):
+    for place, sentence in (("gone", "does not exist"), ("empty", "has no documents to read: it is empty")):
         with pytest.raises(UserError, match=sentence):
             folders.groups(tmp_path / place)
     _write(tmp_path / "exe", **{"a.exe": "x"})
