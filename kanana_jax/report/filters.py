@@ -63,7 +63,7 @@ def _curated(share: float) -> list[Block]:
         return []
     hint = (
         "Filters for web pages drop much of statutes, tables, dialogue and short texts. Leave them out for curated text, "
-        "or fit thresholds to it (`kanana thresholds`)."
+        "or fit thresholds to it ('kanana thresholds')."
     )
     return [Text(hint, "warning")]
 
