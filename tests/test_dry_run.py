@@ -41,9 +41,19 @@ def test_every_mistake_is_told(tmp_path, capsys):
         f"sources.ko_code.path={empty}",
         "sources.en_code.path=microworld://cod/en",
         "tokenizer.path=/no/tokenizer",
+        "data.lanes=3",
     )
     assert code == 2 and not (tmp_path / "w").exists()
-    words = ("stage1.train.tokns", "mesh data 3", "stage9", "/not/there", "ko_code", "no kind 'cod'", "/no/tokenizer")
+    words = (
+        "stage1.train.tokns",
+        "mesh data 3",
+        "stage9",
+        "/not/there",
+        "ko_code",
+        "no kind 'cod'",
+        "/no/tokenizer",
+        "data.lanes",
+    )
     assert len(errors) == len(words)
     for word in words:
         assert sum(word in error for error in errors) == 1, word

@@ -172,6 +172,14 @@ def _stages(
     made: Check, recipe: RecipeConfig, stages: Mapping[str, StageConfig], workdir: pathlib.Path, mesh: Mesh | None
 ) -> None:
     limit, broken = estimate.limit(jax.devices()[0]), set()
+    lengths = {name: getattr(stage, "train", None) for name, stage in stages.items()}
+    sizes = {name: length.batch_size for name, length in lengths.items() if isinstance(length, BatchConfig)}
+    uneven = [f"{rows} of '{name}'" for name, rows in sizes.items() if rows % recipe.data.lanes]
+    if uneven:
+        made.refuse(
+            f"config 'data.lanes' is {recipe.data.lanes}, which does not divide the rows of a batch "
+            f"({', '.join(uneven)}): set it to a divisor, or change train.batch_tokens"
+        )
     rows = [("stage", "kind", "start", "state", "tokens", "steps", "tokens per step", "parameters", "GiB per device")]
     for name, stage in stages.items():
         finished = (workdir / name / KINDS[stage.kind].result).is_file()
