@@ -63,8 +63,8 @@ def test_its_rules(given):
 @pytest.mark.parametrize(
     "folders, words",
     [
-        (["{model}"], "give a model's folder and a folder of documents"),
-        (["{model}", "{own}", ""], "give a model's folder and a folder of documents"),
+        (["{model}"], "give a model folder and a folder of documents"),
+        (["{model}", "{own}", ""], "give a model folder and a folder of documents"),
         (["{own}", "{own}"], "is not a model: it has no config.json"),
         (["{model}", "{own}/nowhere"], "nowhere does not exist: name a folder of documents"),
     ],
