@@ -93,7 +93,9 @@ class _Deadline:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._timer.cancel()
-        if self._over:  # what came may look whole: an answer without a length ends where the socket does
+        # What came may look whole: an answer without a length ends where the socket does. A socket on which nothing
+        # came at all has the same time, and may be first.
+        if self._over or isinstance(error, TimeoutError):
             raise TimeoutError(f"no whole answer within {self._seconds:g} s") from error
 
 

@@ -209,7 +209,7 @@ def test_the_shipped_plan(study):
         ("base=Llama-3-8B,ja_tokens=many", "", "ja_tokens 'many' is not a positive number"),
         ("base=Llama-3-8B,ja_tokens=100", "", "it is a number of tokens, such as 100e9"),
         ("base=Llama-3-8B", "", "needs ja_tokens=N"),
-        ("base=Llama-3-8B", "NIIL=0.5", "no task, did you mean 'NIILC'"),
+        ("base=Llama-3-8B", "NIIL=0.5", "is not a task, did you mean 'NIILC'"),
         ("base=Llama-3-8B", "NIILC=50", "above the highest possible"),
         ("base=Llama-3-8B", "NIILC", "must be TASK=VALUE"),
     ],

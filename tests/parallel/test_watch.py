@@ -73,7 +73,7 @@ def test_a_bad_config_and_a_preemption_keep_their_exit_codes():
             ],
         ),
         ({f"p{i}": dict(moved=NOW - 101) for i in range(4)}, ["all processes are at step 12 (step)"]),
-        (dict(p3=None), ["process 3 of 4 did not reach"]),
+        (dict(p3=None), ["process 3 of 4 did not come within"]),
     ],
 )
 def test_who_is_blamed(changes, words):

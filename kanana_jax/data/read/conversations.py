@@ -119,7 +119,7 @@ def _share_gpt(value: Any) -> Turns:
     turns = []
     for number, turn in enumerate(value, 1):
         speaker = turn.get("from") if isinstance(turn, Mapping) else None
-        if speaker not in _SPEAKERS:
+        if not isinstance(speaker, str) or speaker not in _SPEAKERS:
             raise ValueError(f"turn {number} of 'conversations' is from {speaker!r}, not one of {', '.join(_SPEAKERS)}")
         if not isinstance(turn.get("value"), str):
             raise ValueError(f"turn {number} of 'conversations' has no 'value', or it is not text")

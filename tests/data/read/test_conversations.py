@@ -105,6 +105,7 @@ BROKEN = [
     ({"messages": [_user("a"), {"role": "assistant", "content": None}]}, "turn 2 of 'messages' has no 'content'"),
     ({"messages": [{"role": "user", "content": [{"type": "image", "url": "x"}]}]}, "turn 1 .* other than text"),
     ({"conversations": [{"from": "alien", "value": "a"}]}, "turn 1 of 'conversations' is from 'alien'"),
+    ({"conversations": [{"from": [], "value": "a"}]}, r"turn 1 of 'conversations' is from \[\]"),
     ({"conversations": [{"from": "human", "value": None}]}, "turn 1 of 'conversations' has no 'value'"),
     ({"conversations": "a"}, "'conversations' is not a list"),
     ({"instruction": 3, "output": "b"}, "field 'instruction' is not text"),

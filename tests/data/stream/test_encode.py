@@ -73,7 +73,7 @@ def test_a_pair_weighs_its_answers_alone(tokenizer):
     rows = packing.pack([examples] * 3, 512, whole=True)
     assert rows.segment_ids.max() == 4  # odd: chosen, even: rejected
     length = [len(example.tokens) for example in examples]
-    assert [int((rows.segment_ids == i).sum()) for i in (1, 2, 3, 4)] == length * 2
+    assert [int((rows.segment_ids[0] == i).sum()) for i in (1, 2, 3, 4)] == length * 2
 
 
 REFUSED = [
