@@ -20,6 +20,7 @@ from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.model import Model
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.stages import distill
+from kanana_jax.stages.text import frozen_runtime
 from kanana_jax.surgery import cuts, importance, prune
 from kanana_jax.training.heldout import make_evaluation
 from kanana_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -107,7 +108,7 @@ def compress(a: Architecture, folder: str, text: str, *, seconds: float, tiny: b
         **_in_use(),
         **bits(child, student),
     }
-    teacher = Model(a, distill.frozen_runtime(runtime, dtype), child.implementation)
+    teacher = Model(a, frozen_runtime(runtime, dtype), child.implementation)
     loss = distill.make_loss(child, teacher, config=DistillationConfig(), chunk=CHUNK)
     optimizer = make_optimizer(
         OptimizerConfig(3e-4, ScheduleConfig("constant", warmup_steps=50)), 1000, child.logical_axes()
