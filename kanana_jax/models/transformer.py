@@ -45,6 +45,8 @@ class _Context(NamedTuple):
     kv_segments: jax.Array | None
     q_offset: jax.Array | int
     tokens: jax.Array | None
+    causal: bool
+    implementation: str
 
 
 def _normal(rngs: nnx.Rngs, axes: Axes, a: Architecture, r: Runtime) -> nnx.Param:
@@ -91,18 +93,7 @@ class Attention(nnx.Module):
             self.k_norm = RMSNorm(a, r, ("kv_heads", "head_vector"))
         self.a = a
 
-    def __call__(
-        self,
-        x_BTD,
-        context: _Context,
-        cache,
-        *,
-        kind: LayerKind,
-        causal,
-        implementation,
-        adapters: Adapters,
-        taps: Taps,
-    ):
+    def __call__(self, x_BTD, context: _Context, cache, *, kind: LayerKind, adapters: Adapters, taps: Taps):
         a = self.a
         q_BTHh = project(x_BTD, self.q[...], adapter=adapters.get("q"))
         k_BTKh = project(x_BTD, self.k[...], adapter=adapters.get("k"))
@@ -128,8 +119,8 @@ class Attention(nnx.Module):
             q_segments=context.q_segments,
             kv_segments=context.kv_segments,
             q_offset=context.q_offset,
-            causal=causal,
-            implementation=implementation,
+            causal=context.causal,
+            implementation=context.implementation,
             scale=a.attention_scale,
             window=kind.window,
             soft_cap=a.attention_softcap,
@@ -183,24 +174,12 @@ class Block(nnx.Module):
             self.mlp_post_norm = RMSNorm(a, r)
         self.multiplier = a.residual_multiplier
 
-    def __call__(
-        self,
-        x_BTD,
-        context: _Context,
-        cache,
-        *,
-        kind: LayerKind,
-        causal,
-        implementation,
-        adapters: Adapters,
-        taps: Taps,
-    ):
+    def __call__(self, x_BTD, context: _Context, cache, *, kind: LayerKind, adapters: Adapters, taps: Taps):
         input_BTD = x_BTD
         normed_BTD = self.attention_norm(x_BTD) if self.before else x_BTD
         update_BTD, cache = self.attention(
-            normed_BTD, context, cache, kind=kind, causal=causal, implementation=implementation,
-            adapters=adapters.get("attention", {}), taps=taps,
-        )  # fmt: skip
+            normed_BTD, context, cache, kind=kind, adapters=adapters.get("attention", {}), taps=taps
+        )
         update_BTD = self.attention_post_norm(update_BTD) if self.behind else update_BTD
         x_BTD = constrain(x_BTD + _times(update_BTD, self.multiplier), "batch", "sequence", None)
         mlp_normed_BTD = self.mlp_norm(x_BTD) if self.before else x_BTD
@@ -307,7 +286,7 @@ class Transformer(nnx.Module):
             segment_ids = jnp.ones((B, T), jnp.int32) if segment_ids is None else segment_ids
             tokens = (cache.segment_ids > 0).sum(axis=1)
             kv_segments = jax.lax.dynamic_update_slice(cache.segment_ids, segment_ids, (0, offset))
-        context = _Context(positions, rope, segment_ids, kv_segments, offset, tokens)
+        context = _Context(positions, rope, segment_ids, kv_segments, offset, tokens, causal, implementation)
         x_BTD = self._embed(tokens_BT)
         graph = nnx.graphdef(self.blocks)
         weights = self.block_weights(adapters) if weights is None else weights
@@ -319,9 +298,8 @@ class Transformer(nnx.Module):
             block = nnx.merge(graph, layer_weights["own"])
             taps: Taps = {}
             x_BTD, layer_cache = block(
-                x_BTD, context, layer_cache, kind=kind, causal=causal, implementation=implementation,
-                adapters=layer_weights["adapters"], taps=taps,
-            )  # fmt: skip
+                x_BTD, context, layer_cache, kind=kind, adapters=layer_weights["adapters"], taps=taps
+            )
             if layer_cache is not None:
                 caches = (*caches[:place], (layer_cache.k, layer_cache.v), *caches[place + 1 :])
             return (x_BTD, caches), None if observe is None else observe(taps)
