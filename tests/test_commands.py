@@ -102,7 +102,9 @@ def _keys(config: str | None, overrides: list[str]) -> None:
 
 def _loaded(config: str):
     """The config with its argument, without where that is a place of the reader's, or None where it needs one."""
-    for value in (config, config.partition(":")[0]):
+    # No bucket of the documents is there, and a store that is not there is asked for most of a minute.
+    values = (config, config.partition(":")[0])
+    for value in values[1:] if "://" in config else values:
         try:
             file = commands.as_path(value)
             return read_config_file(f"{file}:{value.partition(':')[2]}" if ":" in value else str(file))
