@@ -71,7 +71,7 @@ def _run(arguments: list[str], told: Callable[[], Stopped | None]) -> int:
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("kanana").setLevel(logging.INFO)
         if not options.debug:
-            # A failed save comes back to this thread and is told by its own sentence; asyncio and the writing
+            # A failed save comes back to this thread and is reported in its own sentence; asyncio and the writing
             # threads would add a traceback for every array.
             for name in ("asyncio", "absl"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -97,7 +97,7 @@ def _code_of(error: BaseException, debug: bool) -> int:
 
 
 def _fault(error: BaseException) -> int:
-    """Tells an error that nothing below has told."""
+    """Reports an error that nothing below has reported."""
     first = (str(error).strip().splitlines() or [""])[0]
     if isinstance(error, UnicodeEncodeError):
         first = "the name of a file or folder is not UTF-8, which some libraries need: set LC_ALL=C.UTF-8, or rename it"

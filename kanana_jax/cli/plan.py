@@ -66,7 +66,7 @@ def _plan(options: argparse.Namespace, overrides: list[str], command: list[str])
     override(config, overrides)
     cache = None if options.no_cache else options.cache or plan_cache.default_folder()
     wanted = plan_request.request(*parse(config), options.stage, options.topology, options.slices, cache)
-    # CPU devices stand in for the chips whose compiler is not asked; where someone has set a number, it stays.
+    # CPU devices replace the chips whose compiler is not asked; a number that someone has set stays.
     if options.memory and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", max(wanted.target.chips, 8))
     if options.memory == _ESTIMATE:

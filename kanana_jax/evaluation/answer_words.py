@@ -94,7 +94,7 @@ NOT_BUT = re.compile(
 )
 CONDITION = re.compile(r"(?:^|[\s\"(])(?:만약|만일|가령|설령|If|if|もし|仮に)(?![가-힣A-Za-z])")
 
-# Directly behind a letter that stands for a choice: others begin a word with it ('B형', 'A型', 'A common …').
+# Directly behind a letter that means a choice: others begin a word with it ('B형', 'A型', 'A common …').
 PARTICLES = (
     "뿐|입니|이다|이에|이예|예요|에요|이며|이고|이라|이므|으므|이지만|이었|이야|이죠|이네|이지|이 |이\n|이겠|이군|"
     "이거든|이랍|라고|라는|라|임|번|가|는|은|를|을|로|으로|와|과|도|만|인|일|였|야|죠|네|군요|거든|랍니|겠|요|지만|"

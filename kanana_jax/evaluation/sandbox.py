@@ -42,7 +42,7 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",  # a thread per core would meet the limit of threads
 }
 _KEPT = {"report": 1 << 18, "output": 8192}  # bytes, the last ones
-_PACKAGES = "/packages"  # where they stand inside
+_PACKAGES = "/packages"  # where they are inside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,7 +256,7 @@ def _sources() -> list[str]:
 
 
 def _packages(names: Sequence[str]) -> dict[str, str]:
-    """Folders of installed packages, and of the libraries that wheels keep beside them, by where they stand inside."""
+    """Folders of installed packages, and of the libraries that wheels keep beside them, by where they are inside."""
     found = {}
     for name in names:
         spec = importlib.util.find_spec(name)

@@ -226,7 +226,7 @@ def _local(
 
 
 def _read(data_dir: pathlib.Path, path: str, name: str, asked: dict[str, type]) -> Rows:
-    """The rows of a file, or of all that a pattern matches, with the names of the folders that it stands for."""
+    """The rows of a file, or of all that a pattern matches, with the folder names that its wildcards matched."""
     if "*" not in path:
         return read_rows(data_dir / path, name, asked)
     files, root = sorted(data_dir.glob(path)), data_dir / path.partition("*")[0]

@@ -205,7 +205,7 @@ class BucketPath(PosixGPath):
         with asking(self.address, "list"):
             found = self.files.find(self.address, detail=True)
         above = self.address.partition("://")[2].rstrip("/") + "/"
-        # An object whose name ends in a slash stands for a folder.
+        # An object whose name ends in a slash marks a folder.
         return {n.removeprefix(above): v for n, v in sorted(found.items()) if n.startswith(above) and n[-1] != "/"}
 
     def mkdir(self, mode: int | None = None, parents: bool = False, exist_ok: bool = False) -> None:

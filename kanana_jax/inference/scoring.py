@@ -1,6 +1,6 @@
 """Log-likelihoods of many continuations: what contexts share is computed once.
 
-Requests are sorted, so that those that begin alike stand together: what is a beginning of another needs no row of its
+Requests are sorted, so that those that begin alike are neighbours: the beginning of another needs no row of its
 own (answers of one letter cost one row per question), and rows that share at least half of their tokens (few-shot
 examples, the question before its answers) start from one KV cache. Lengths are rounded up to few shapes. Logits
 exist for chunks of the tokens that are asked for, never `[B, T, V]`.
@@ -173,7 +173,7 @@ def _ask(
     module = model.bind(params)
     B, T = tokens_BT.shape
     if cache is None:
-        # Without segments: padding stands on the right, where no token looks, and kernels take a causal mask alone.
+        # Without segments: padding is on the right, where no token looks, and kernels take a causal mask alone.
         kernel = implementation(model.runtime, model.architecture, T, platform())
         hidden_BTD = module(tokens_BT, implementation=kernel)
     else:

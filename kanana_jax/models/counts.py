@@ -30,7 +30,7 @@ def parameters(a: Architecture) -> int:
 
 def matmul_parameters(a: Architecture) -> int:
     """Parameters in matrix products of every token: all but the lookup and the gains."""
-    # Of two tables one is only looked up; a tied one stands in the product as well.
+    # Of two tables one is only looked up; a tied one is in the product as well.
     tables = {names for names in _parameters(a) if "vocab" in names}
     return _total(a, (names for names in _parameters(a) if names[0] == "layers" and axis_names.is_matrix(names))) + (
         _total(a, tables)

@@ -22,7 +22,7 @@ from kanana_jax.models.transformer import Params, axes_by_path
 Target = Literal["q", "k", "v", "o", "gate", "up", "down"]
 ALL: tuple[Target, ...] = ("q", "k", "v", "o", "gate", "up", "down")
 RANK = "rank"  # the name of the axis between A and B
-# Axes that a weight contracts with its input; 1 unless it stands here.
+# Axes that a weight contracts with its input; 1 for those not listed.
 _INPUTS = {"o": 2}
 
 

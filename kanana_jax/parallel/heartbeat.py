@@ -1,6 +1,6 @@
 """Beats and marks that a training process sends to its watcher: that it lives, and how far it is.
 
-The watcher (`parallel/watch.py`) hands down a pipe. Where there is none, nothing is told and nothing costs.
+The watcher (`parallel/watch.py`) hands down a pipe. Without one, nothing is sent and nothing costs time.
 """
 
 import os

@@ -39,7 +39,7 @@ class Hub:
         self._thread.start()
 
     def wait(self, seconds: float) -> None:
-        """Until all have been told."""
+        """Waits until all have been told."""
         self._thread.join(seconds)
 
     def _run(self) -> None:

@@ -114,7 +114,7 @@ def _walk(module, computation: Computation, times: int, operations, collectives)
         for part in inner:
             for member in part.instructions.values():
                 if member.opcode.removesuffix("-start") in COLLECTIVES:
-                    # One that is hidden behind products stands in each of their fusions, under one channel.
+                    # One that is hidden behind products appears in each of their fusions, under one channel.
                     channel = re.search(r"channel_id=\d+", member.text)
                     if channel and channel.group(0) in begun:
                         continue
@@ -221,7 +221,7 @@ def _kernel_flops(computation: Computation, instruction: Instruction) -> float:
         raise ValueError(f"the kernel {instruction.name} is not known to the plan: add its cost to costs.py")
     arrays = [s[0] for s in computation.operand_shapes(instruction) if len(s) == 1 and len(s[0].dims) >= 3]
     queries, keys = [a.dims for a in arrays if a.dtype in ("bf16", "f32")][:2]
-    *heads, rows, width = queries  # a batch of rows may stand before the heads
+    *heads, rows, width = queries  # a batch of rows may precede the heads
     visited = _visited(instruction, rows, keys[-2], known[0])
     return products[known[0]] * 2.0 * math.prod(heads) * width * visited
 

@@ -185,7 +185,7 @@ def _instruction(name: str, text: str) -> Instruction:
 def trip_count(module: Module, caller: Computation, loop: Instruction) -> int:
     """Trip count of a `while`.
 
-    Loops count from a constant (0 if it is not seen) to a constant that stands in the condition, or comes into the loop
+    Loops count from a constant (0 if it is not seen) to a constant in the condition, or comes into the loop
     with its state: those of `lax.scan` and `fori_loop` in steps of one, those of the compiler's own rings, which it
     unrolls, in steps of two.
 

@@ -19,7 +19,7 @@ from kanana_jax.training.task import TrainConfig
 
 # A plan, or a part of one, as it is written: `kanana plan --json`.
 Json = dict[str, Any]
-# The policy that keeps the least stands last.
+# The policy that keeps the least is last.
 REMAT_ORDER = ("none", "dots", "context", "full")
 assert set(REMAT_ORDER[1:]) < set(REMAT_POLICIES)
 

@@ -154,7 +154,7 @@ def group(text: str, devices: int) -> np.ndarray:
     axes = re.match(r"mesh\[([^\]]*)\](?:, device_ids=\((.*)\))?\s*\{([^}]*)\}", text)
     if axes:
         sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", axes.group(1))}
-        # An axis may take part in part: 'a':(2)4 are the 4 that stand inside of 2.
+        # An axis may take part in part: 'a':(2)4 are the 4 inside of 2.
         chosen = re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", axes.group(3))
         split, index = [], []
         for name, size in sizes.items():

@@ -62,7 +62,7 @@ def cut_list(before: Architecture, config: UpscaleConfig, key: str = "upscale") 
         for layer in range(old):
             layers.append(layer)
             identity.append(False)
-            # The k-th of n copies stands after layer ⌈k · old / n⌉ − 1: after every (old / n)-th, the last at the top.
+            # The k-th of n copies comes after layer ⌈k · old / n⌉ − 1: after every (old / n)-th, the last at the top.
             if (layer + 1) * copies // old > added:
                 added += 1
                 layers.append(layer)

@@ -81,6 +81,6 @@ class PrefixHash:
 
 
 def text_hash(text: str) -> int:
-    """The hash that `PrefixHash` gives for this text wherever it stands."""
+    """The hash that `PrefixHash` gives for this text wherever it is."""
     codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     return int(PrefixHash(codes).of(np.array([0]), np.array([len(codes)]))[0])

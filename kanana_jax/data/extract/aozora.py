@@ -40,7 +40,7 @@ def convert(data: bytes, name: str = "") -> Extracted:
 
 def _split_header(text: str) -> tuple[str, str]:
     rules = list(_RULE.finditer(text[:20_000]))
-    if len(rules) >= 2:  # between them stands the key to the marks
+    if len(rules) >= 2:  # between them is the key to the marks
         return text[: rules[0].start()], text[rules[1].end() :]
     head, blank, body = text.lstrip("\n").partition("\n\n")
     # Title, perhaps subtitle, author: short lines before the first empty one.

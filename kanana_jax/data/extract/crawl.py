@@ -155,7 +155,7 @@ def _is_text(kind: str, head: Head, record: Mapping[str, str], start: bytes) -> 
 
 def _no_page(kind: str, head: Head, record: Mapping[str, str], start: bytes) -> str:
     """Why a record is no document; empty if it is one."""
-    if kind == "revisit":  # its text stands where it was met first
+    if kind == "revisit":  # its text is where it was met first
         return "revisit"
     if not start:
         return "empty"
@@ -223,5 +223,5 @@ def _decoded(data: bytes, coding: str) -> tuple[bytes, bool]:
 
 
 def _is_plain(data: bytes) -> bool:
-    """Returns whether bytes are text as they stand: what is compressed has controls among its first bytes."""
+    """Returns whether bytes are text without decoding: what is compressed has controls among its first bytes."""
     return not any(byte < 9 or 13 < byte < 27 for byte in data[:400])

@@ -30,7 +30,7 @@ _MEANT = {
     "ksc5601-1992": "johab", "ks_c_5601-1992": "johab", "cp1361": "johab", "x-johab": "johab", "windows-1361": "johab",
     "windows-874": "cp874", "unicode": "utf-8", "utf8": "utf-8",
 }  # fmt: skip
-# Supersets, for what stands outside the codec of that name: `①` in EUC-JP, half-width katakana in ISO-2022-JP.
+# Supersets, for characters outside the codec of that name: `①` in EUC-JP, half-width katakana in ISO-2022-JP.
 _WIDER = {"euc_jp": ("euc_jis_2004",)}
 _ESCAPED = ("iso2022_jp_2", "iso2022_jp_ext", "iso2022_jp_2004", "iso2022_kr")
 _CANDIDATES = ("cp949", "cp932", "euc_jp", "cp1252")
@@ -175,7 +175,7 @@ def plausibility(text: str) -> float:
     if not total:
         return 0.0
     score = sum(_weight(c) * n for c, n in counts.items())
-    # Accented letters stand alone among ASCII letters; a row of them is another encoding's bytes.
+    # Accented letters are single among ASCII letters; a row of them is another encoding's bytes.
     rows = sum(len(run) for run in re.findall(r"[\x80-\u024f‚„…†‡ˆ‰‹‘’“”•–—˜™›€ƒ]{3,}", text))
     # ㅋㅋㅋ is how Korean laughs; せせせ is the same bytes.
     laughs = sum(len(run[0]) for run in re.finditer(r"([\u3131-\u3163])\1+", text))

@@ -86,7 +86,7 @@ def first_heading(text: str) -> str | None:
 def clean(text: str, report: Report, prose: Callable[[str, Report], str] | None = None, depth: int = 0) -> str:
     """Markdown without furniture; `prose` changes further what is neither code block nor comment."""
     parts = []
-    # Components stand indented, so that where they are no indentation means code.
+    # Components are indented, so that inside them no indentation means code.
     in_list = prose is not None
     for is_code, part in blocks(_admonitions(text), report):
         if not is_code:
@@ -205,7 +205,7 @@ def _clean_prose(text: str, in_list: bool, no_indented_code: bool, report: Repor
 
 
 def _shown(rest: str) -> str:
-    """What stands behind a container's name: `[title]`, `{title="…"}` or the title as it is."""
+    """The title behind a container's name: `[title]`, `{title="…"}` or the title as it is."""
     rest = rest.strip()
     if rest.startswith("["):
         inside, _, rest = rest[1:].partition("]")

@@ -21,7 +21,7 @@ _INDENT = 0.6
 # Distance of lines over the usual one, and height of letters over the one before, from which something new begins.
 _GAP = 1.3
 _GROWN = 1.3
-# A line without a stop that fills this much of its column goes on, wherever its last word stands.
+# A line without a stop that fills this much of its column continues, wherever its last word is.
 _FILLED = 0.85
 _ENDS = ".?!。？！:：;；…"
 _CLOSERS = "\"'”’」』)）]］】〉》"

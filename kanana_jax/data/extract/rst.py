@@ -133,7 +133,7 @@ def _inline(text: str) -> str:
         text = _REFERENCE.sub(r"\1", _LINK.sub(r"\1", text))
     if "]_" in text:
         text = _NOTE_REFERENCE.sub(r"\1", text)
-    # An escaped blank joins what stands around it.
+    # An escaped blank joins the texts around it.
     return _ESCAPE.sub(lambda m: "" if m[1].isspace() else m[1], text) if "\\" in text else text
 
 

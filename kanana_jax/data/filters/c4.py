@@ -116,7 +116,7 @@ def _without_citations(documents: Documents, lines: Lines, citations: np.ndarray
     if not len(citations):
         return lines.last
     last, begins = lines.last.tolist(), lines.starts[cited].tolist()
-    # From the end, since a mark may stand before another.
+    # From the end, since a mark may precede another.
     for (start, end), i, begin in zip(reversed(citations.tolist()), reversed(cited.tolist()), reversed(begins)):
         if last[i] == end - 1:  # the mark ended the line: what is seen before it does now
             before = np.flatnonzero(documents.bits[begin:start] & (characters.SPACE | characters.FORMAT) == 0)

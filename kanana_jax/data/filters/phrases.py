@@ -73,7 +73,7 @@ class Phrases:
     def _candidates(
         self, texts: Sequence[str], data: Sequence[bytes], codes: np.ndarray
     ) -> Iterator[tuple[int, str, list[int]]]:
-        """Group, phrase and the texts in which its letters stand, as a word or not."""
+        """Group, phrase and the texts that contain its letters, as a word or not."""
         if self._ascii:
             lower = [text.lower() for text in data]
             there = np.zeros(_ALWAYS + 1, bool)

@@ -134,7 +134,7 @@ def _objects(
     """`walk` of a bucket's folder, by one listing; whoever may list it is taken to be allowed to read it."""
     given = cast(Any, folder)
     listed = given.objects() if below else given.entries()
-    if not below:  # as on a disk, a folder that is hidden is told
+    if not below:  # as on a disk, a hidden folder is reported
         listed = {name: facts for name, facts in listed.items() if facts["type"] == "file" or name[0] == "."}
     counter, found, hidden = Counter(), dict[pathlib.Path, int](), set[str]()
     for parts, facts in sorted(((name.split("/"), facts) for name, facts in listed.items()), key=lambda item: item[0]):

@@ -168,7 +168,7 @@ def _in_reach(pieces: list[tuple[str, float, int]]) -> list[str]:
 
 
 def _isolated(own: list[str], hidden: list[str]) -> dict[str, Any] | None:
-    """User-defined pieces, the longest first, are pieces wherever they stand; hidden ones are cut after a letter."""
+    """User-defined pieces, the longest first, are pieces wherever they are; hidden ones are cut after a letter."""
     ways = [re.escape(piece) for piece in sorted(own, key=len, reverse=True)]
     ways += [f"{re.escape(piece[0])}(?={re.escape(piece[1:])})" for piece in hidden if piece]
     if not ways:

@@ -103,7 +103,7 @@ def from_config(config: dict[str, Any], where: str) -> Architecture:
 
 
 def _text_of(family: Family, config: dict[str, Any], where: str) -> dict[str, Any]:
-    """The keys of the text model; those of tying and quantisation stand beside them."""
+    """The keys of the text model; those of tying and quantisation are beside them."""
     if not family.inner:
         return config
     whole = Fields(config, where)

@@ -224,6 +224,6 @@ def _content_root(body: Node) -> Node:
 
 
 def _has_company(node: Node, best: Node) -> bool:
-    """Returns whether other articles stand beside it: answers after a question, posts of a day."""
+    """Returns whether there are other articles beside it: answers after a question, posts of a day."""
     inside = node.letters if node.is_article() else node.articles
     return best.articles - inside > _SECOND * node.letters

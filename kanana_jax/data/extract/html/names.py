@@ -40,7 +40,7 @@ _PARTS = words(
     "panel post posts prev previous primary right row sd secondary section site sticky story stories tab theme "
     "thread title top tt unit widget widgets wp wrap wrapper wrapping"
 )
-# What stands before or behind these is a state of the element or its subject, not what it is.
+# The words before or behind these name a state of the element or its subject, not what it is.
 _PREFIXES = words(
     "cat category format has hide hides is label lang layout no not show shows status subject "
     "tag tags taxonomy term toggle topic type using with without"

@@ -112,7 +112,7 @@ def _leaf(node: Node, top: _Frame, report: Report) -> bool:
         pass
     elif tag == "a" and node.letters == 1 and text_of(node).strip() in ("§", "¶", "#", "🔗"):
         pass  # a heading's link to itself
-    elif tag in ("rt", "rp", "rtc"):  # readings of characters that stand before them
+    elif tag in ("rt", "rp", "rtc"):  # readings of the characters before them
         report.count("ruby_dropped", tag == "rt")
     else:
         return False
@@ -177,7 +177,7 @@ def _close(frame: _Frame, parent: _Frame, report: Report) -> None:
             parent.rows = [[]]
         parent.rows[-1].append(Cell(" ".join(text.split()), *spans))
     elif tag == "table":
-        parent.blocks += frame.blocks  # the caption, and what stands wrongly between rows
+        parent.blocks += frame.blocks  # the caption, and what is wrongly between rows
         if rows := markup.table(frame.rows or []):
             report.count("tables")
             parent.blocks.append(rows)

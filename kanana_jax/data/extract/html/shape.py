@@ -66,7 +66,7 @@ def _is_list(node: Node) -> bool:
 
 
 def _first(node: Node) -> Node | None:
-    """The first element with text, if no text stands before it."""
+    """The first element with text, if there is no text before it."""
     for child in node.children:
         if isinstance(child, Node) and child.letters:
             return child

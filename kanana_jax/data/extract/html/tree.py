@@ -18,7 +18,7 @@ _DROPPED = words(
     "script style noscript template head iframe svg canvas object embed audio video map button input select "
     "textarea datalist nav dialog frameset mjx-math mjx-speech link meta"
 )
-# Renderings of a formula whose source stands beside them.
+# Renderings of a formula whose source is beside them.
 _RENDERED_MATH = words(
     "katex-html MathJax MathJax_Display MathJax_Preview MathJax_SVG MathJax_CHTML MathJax_SVG_Display"
 )

@@ -158,7 +158,7 @@ def _title(tokens: list[str]) -> str:
                 parts.append(part)
             depth += (part == "{") - (part == "}")
             if depth == 0 and part == "}":
-                # Acknowledgements and line breaks stand in titles.
+                # Titles have acknowledgements and line breaks.
                 text = re.sub(r"\\thanks\s*\{[^{}]*\}?", "", lexer.join(parts[:-1]))
                 return text.replace("\\\\", " ").strip()
     return ""

@@ -9,7 +9,7 @@ from kanana_jax.data.extract.markup import Cell, Report
 
 # Deeper frames copy their text once a level; what is deeper is written through.
 _MAX_FRAMES = 60
-# Frames whose text is paragraphs, between which floats may stand.
+# Frames whose text is paragraphs, which floats may separate.
 _FLOWING = ("document", "list", "quote", "abstract")
 _BLANKS = " \t\n\x05"
 # A line end of the source: a space, or nothing between characters of scripts without spaces.

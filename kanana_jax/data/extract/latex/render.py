@@ -69,7 +69,7 @@ class Renderer:
         return _CODE_MARK.sub(lambda found: found[1] + self._indented(int(found[2]), found[1]), text)
 
     def _indented(self, number: int, before: str) -> str:
-        """A code block with what stands before it on its first line repeated as indentation."""
+        """A code block with the text before it on its first line repeated as indentation."""
         indent = re.sub(r"[^\s>]", " ", before)
         return self.code[number].replace("\n", f"\n{indent}")
 

@@ -23,7 +23,7 @@ TABLES = {"table": "Table", "wraptable": "Table", "sidewaystable": "Table", "alg
           "floatingtable": "Table", "tabwindow": "Table", "listing": "Listing", "codelisting": "Listing",
           "program": "Program", "scheme": "Scheme", "chart": "Chart", "graph": "Graph", "algorithmfloat": "Algorithm",
           "threeparttable": "Table", "plate": "Plate", "video": "Video"}  # fmt: skip
-# Environment → how many arguments stand before its rows.
+# Environment → how many arguments come before its rows.
 TABULARS = {"tabular": 1, "tabular*": 2, "tabularx": 2, "tabulary": 2, "longtable": 1, "supertabular": 1, "tblr": 1,
             "longtabu": 1, "tabu": 1, "xltabular": 2}  # fmt: skip
 LISTS = {"itemize": "-", "enumerate": "1", "description": "-", "compactitem": "-", "compactenum": "1", "list": "-",

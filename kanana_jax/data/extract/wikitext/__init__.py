@@ -52,7 +52,7 @@ def render(source: str, title: str | None, report: Report) -> Extracted:
 
 
 class _Kept:
-    """Parts that are finished, or must be left alone: in the text, a number between controls stands for them."""
+    """Parts that are finished, or must be left alone: in the text, a number between controls replaces them."""
 
     _MARK = re.compile("\x01(\\d+)\x02")
 

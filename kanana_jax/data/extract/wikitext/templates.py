@@ -1,6 +1,6 @@
 """The text of templates: numbers, countries, marked spans and dates; notes and boxes are dropped.
 
-Only templates that stand in running text are rendered; the rest is counted, by name where unknown, and leaves a mark
+Only templates in running text are rendered; the rest is counted, by name where unknown, and leaves a mark
 (`HOLE`), so that a sentence that has lost a part of itself can be told.
 """
 

@@ -1,7 +1,7 @@
 """Numbers and addresses as they would be typed in ASCII: one character for one, so that places stay."""
 
 DASHES = "‐‑‒–—―−－﹘﹣─━"
-LIKE_DASHES = "ーｰㅡ"  # letters, which stand for a dash between digits only
+LIKE_DASHES = "ーｰㅡ"  # letters, which mean a dash between digits only
 TILDES = "〜～∼"
 DOTS = "．。·・ㆍ∙•･"
 SPACES = "\t\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u202f\u2060\u3000\ufeff"
