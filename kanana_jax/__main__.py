@@ -87,8 +87,8 @@ def _arguments() -> list[bytes]:
 
     What `-m` found is named by its place, since the current folder is not looked at any more.
     """
-    told = pathlib.Path("/proc/self/cmdline")
-    given = told.read_bytes().split(b"\0")[1:-1] if told.is_file() else [os.fsencode(a) for a in sys.orig_argv[1:]]
+    raw = pathlib.Path("/proc/self/cmdline")
+    given = raw.read_bytes().split(b"\0")[1:-1] if raw.is_file() else [os.fsencode(a) for a in sys.orig_argv[1:]]
     ours = len(given) - len(sys.argv) + 1
     if given[ours - 2 : ours] == [b"-m", b"kanana_jax"]:
         given[ours - 2 : ours] = [os.fsencode(__file__)]

@@ -60,8 +60,8 @@ def _run(processes: int, devices: int, arguments: list[str]) -> int:
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
 
-    told = (s for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if signal.getsignal(s) is not signal.SIG_IGN)
-    before = {signum: signal.signal(signum, forward) for signum in told}
+    handled = (s for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if signal.getsignal(s) is not signal.SIG_IGN)
+    before = {signum: signal.signal(signum, forward) for signum in handled}
     codes = [worker.wait() for worker in workers]
     for signum, handler in before.items():
         signal.signal(signum, handler)

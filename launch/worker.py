@@ -177,18 +177,18 @@ class Worker:
         os.set_blocking(reading, False)
         with selectors.DefaultSelector() as selector:
             selector.register(reading, selectors.EVENT_READ)
-            told = 0.0
+            reported = 0.0
             while True:
                 if selector.select(self._config.interval) and not self._listen(reading):
                     selector.unregister(reading)  # the process and its children have closed the pipe
                 code = child.poll()
                 now = time.monotonic()
-                if code is None and now - told < self._config.interval:
+                if code is None and now - reported < self._config.interval:
                     continue
                 if code is not None:
                     pump.join(1)  # its last words
-                    time.sleep(self._config.interval if now - told < self._config.interval else 0)
-                told = now
+                    time.sleep(self._config.interval if now - reported < self._config.interval else 0)
+                reported = now
                 verdict = link.exchange(self._report(child, code, now))
                 if verdict is not None:
                     return verdict

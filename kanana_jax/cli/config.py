@@ -29,8 +29,8 @@ def _config(options: argparse.Namespace, overrides: list[str], command: list[str
     config = config_lib.read_config_file(options.config)
     values = resolved(_built(options.config, config, overrides), config, overrides)
     if options.json:
-        told = {value.key: {"value": value.value, "source": value.source} for value in values}
-        print(json.dumps(told, ensure_ascii=False, indent=1))
+        shown = {value.key: {"value": value.value, "source": value.source} for value in values}
+        print(json.dumps(shown, ensure_ascii=False, indent=1))
         return
     where = {"file": options.config.partition(":")[0]}
     lines = [(f"{value.key} = {value.value!r}", where.get(value.source, value.source)) for value in values]

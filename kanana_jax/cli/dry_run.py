@@ -154,8 +154,8 @@ def _tokenizer(made: Check, recipe: RecipeConfig, stages: Mapping[str, StageConf
     if place:
         loaded = made.tried(load_tokenizer, place, config.add_bos if place == config.path else None)
         size = None if loaded is None else loaded.vocab_size
-        told = "" if size is None else f", {size:,} tokens"
-        made.tell("tokenizer", f"{place}{told}")
+        tokens = "" if size is None else f", {size:,} tokens"
+        made.tell("tokenizer", f"{place}{tokens}")
     else:
         size = config.vocab_size
         made.tell("tokenizer", f"to be trained: {size:,} tokens ({config.model_type}) on {_size(config.train_bytes)}")
@@ -228,8 +228,8 @@ def _fits(made: Check, wanted: Asked, parts: dict[str, int], limit: int) -> None
         return
     largest = ", ".join(f"{part} {_size(size)}" for part, size in sorted(parts.items(), key=lambda p: -p[1])[:3])
     found, fitting = fit.shown(fit.remedies(wanted, jax.devices(), parts, limit))
-    told = "; or ".join(f"{row['change']} ({_size(row['total'])})" for row in found[:3])
-    way = f"set {told}" if fitting else f"take more devices{f'; nearest comes {told}' if told else ''}"
+    remedies = "; or ".join(f"{row['change']} ({_size(row['total'])})" for row in found[:3])
+    way = f"set {remedies}" if fitting else f"take more devices{f'; nearest comes {remedies}' if remedies else ''}"
     made.refuse(
         f"stage '{wanted.stage}' needs about {_size(total)} on each device, which has {_size(limit)} ({largest}): {way}"
     )

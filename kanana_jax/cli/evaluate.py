@@ -103,8 +103,8 @@ def _refuse_idle(options: argparse.Namespace) -> None:
     for name, default in _IDLE.items() if mode else ():
         read = name == mode or (mode == "plot" and name == "models")
         if not read and getattr(options, name) != default:
-            told = "MODEL" if name == "models" else f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{told} has no effect with --{mode}: leave it out")
+            option = "MODEL" if name == "models" else f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} has no effect with --{mode}: leave it out")
 
 
 def _evaluated(path: str, names: list[str], options: argparse.Namespace) -> dict[str, Any]:
@@ -185,14 +185,14 @@ def _about(path: str, flops: float | None) -> dict[str, Any]:
     found = model_folder.find(path)
     models = list(lineage(found))
     own = list(itertools.takewhile(lambda model: model.architecture == found.architecture, models))
-    told = {"parameters": counts.parameters(found.architecture), "tokens": found.card.get("tokens")}
+    about = {"parameters": counts.parameters(found.architecture), "tokens": found.card.get("tokens")}
     if flops is not None:
-        return {**told, "training_flops": flops, "training_flops_own": flops}
+        return {**about, "training_flops": flops, "training_flops_own": flops}
     for key, those in (("training_flops", models), ("training_flops_own", own)):
         costs = [model.card.get("flops_six_n_d") for model in those]
-        told[key] = sum(cost or 0.0 for cost in costs) if any(costs) else None
+        about[key] = sum(cost or 0.0 for cost in costs) if any(costs) else None
     missing = models[-1].card.get("parent")
-    return {**told, **({"missing_parent": missing} if missing else {})}
+    return {**about, **({"missing_parent": missing} if missing else {})}
 
 
 def _plot(files: list[pathlib.Path], out: pathlib.Path) -> None:

@@ -50,8 +50,8 @@ def _tasks(options: argparse.Namespace, overrides: list[str], command: list[str]
         return
     chosen = known if options.name is None else {options.name: known[options.name]}
     if options.json:
-        told = {name: dataclasses.asdict(task) for name, task in chosen.items()}
-        print(json.dumps(told, ensure_ascii=False, indent=1))
+        shown = {name: dataclasses.asdict(task) for name, task in chosen.items()}
+        print(json.dumps(shown, ensure_ascii=False, indent=1))
     elif options.name is not None:
         _show(chosen[options.name], groups, options.data_dir)
     else:

@@ -88,13 +88,13 @@ def _megabytes(size: float) -> str:
 def _say_what_is_there(config: "TokenizerConfig", found: Mapping[str, int]) -> None:
     from kanana_jax.data.tokens.training import MAX_PASSES
 
-    told = ", ".join(f"{lang} {_megabytes(size)}" for lang, size in found.items())
+    sizes = ", ".join(f"{lang} {_megabytes(size)}" for lang, size in found.items())
     each = config.train_bytes / len(found)
     times = {lang: min(each / size, MAX_PASSES) for lang, size in found.items() if 0 < size < 0.99 * each}
     repeated = [f"{lang} {count:.1f} times" for lang, count in times.items()]
     again = f" (read to equal parts: {', '.join(repeated)})" if repeated else ""
     kind = {"bpe": "byte-level BPE", "unigram": "SentencePiece Unigram, one thread"}[config.model_type]
-    _say(f"text: {told}; training {config.vocab_size:,} pieces on {_megabytes(config.train_bytes)}{again}, {kind}")
+    _say(f"text: {sizes}; training {config.vocab_size:,} pieces on {_megabytes(config.train_bytes)}{again}, {kind}")
 
 
 @contextlib.contextmanager

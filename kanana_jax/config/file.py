@@ -89,8 +89,8 @@ def _importing_beside(folder: pathlib.Path | None) -> Generator[None]:
 
     Installed packages come first: a file `jax.py` beside a config is not what the libraries themselves mean by it.
     """
-    told = {os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
-    before, here = list(sys.path), {"", ".", os.getcwd()} - told
+    asked = {os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
+    before, here = list(sys.path), {"", ".", os.getcwd()} - asked
     beside = [] if folder is None else [str(folder.resolve())]
     sys.path[:] = [*(entry for entry in before if entry not in here), *beside]
     loaded = set(sys.modules)

@@ -45,5 +45,5 @@ def _flat(key: str, value: Any, given: Any, name: str, changed: set[str]) -> Ite
         for inner_name, part in value.items():
             yield from _flat(join(key, inner_name), part, inner, inner_name, changed)
     else:
-        told = any(key == other or key.startswith(f"{other}.") for other in changed)
-        yield Value(key, value, "command line" if told else "file" if there else "default")
+        overridden = any(key == other or key.startswith(f"{other}.") for other in changed)
+        yield Value(key, value, "command line" if overridden else "file" if there else "default")

@@ -79,7 +79,7 @@ def _below(hint: Any, value: Any, path: str) -> list[str]:
                 found.append(f"unknown config key '{join(path, key)}': {nearest(key, list(fields))}")
         return found
     if origin in (dict, Mapping) and hasattr(value, "items"):
-        return [told for key, part in value.items() for told in mistakes(args[1], part, join(path, key))]
+        return [mistake for key, part in value.items() for mistake in mistakes(args[1], part, join(path, key))]
     return []
 
 

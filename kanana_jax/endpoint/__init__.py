@@ -199,18 +199,18 @@ def _exchange(service: Service, request: urllib.request.Request, direct: bool = 
 
 def _meaning(service: Service, found: transport.Response) -> Exception:
     """Error for a status that is not a success."""
-    told = f"{found.status} {_clean(service, found.reason)}".strip()
+    status = f"{found.status} {_clean(service, found.reason)}".strip()
     if found.status in RETRIED or found.status >= 500:
-        return _Later(told, _retry_after(found.headers.get("Retry-After", "")))
+        return _Later(status, _retry_after(found.headers.get("Retry-After", "")))
     if 300 <= found.status < 400:
         return UserError(
-            f"{service.shown} answered {told}, a redirect{_target(service, found)}: redirects are not followed, "
+            f"{service.shown} answered {status}, a redirect{_target(service, found)}: redirects are not followed, "
             "since the key would go along; set url to where the service is"
         )
     if found.status in (400, 413, 422):
-        reason = _reason(service, found.body) or told
-        return Refused(f"{service.shown} answered {told}: {reason}", f"{found.status}: {reason}")
-    return UserError(f"{service.shown} answered {told}: check url, model and key")
+        reason = _reason(service, found.body) or status
+        return Refused(f"{service.shown} answered {status}: {reason}", f"{found.status}: {reason}")
+    return UserError(f"{service.shown} answered {status}: check url, model and key")
 
 
 def _target(service: Service, found: transport.Response) -> str:

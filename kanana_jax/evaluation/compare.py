@@ -93,8 +93,8 @@ def _differing(a: dict[str, Any], b: dict[str, Any], task: str) -> str:
     """The values that differ of those that decide a task's prompts."""
     one, two = ({**_settings(x), **x["results"][task]} for x in (a, b))
     pairs = [(key, one.get(key), two.get(key)) for key in ("n", "shots", "version", "chat", "limit", "seed")]
-    told = [f"{key} {x} and {y}" for key, x, y in pairs if x != y]
-    return ", ".join(told) or "other documents, examples or wording: the hashes of the prompts differ"
+    differences = [f"{key} {x} and {y}" for key, x, y in pairs if x != y]
+    return ", ".join(differences) or "other documents, examples or wording: the hashes of the prompts differ"
 
 
 def _settings(result: dict[str, Any]) -> dict[str, Any]:
@@ -104,5 +104,5 @@ def _settings(result: dict[str, Any]) -> dict[str, Any]:
 
 def unscored(a: dict[str, Any], b: dict[str, Any], rows: Sequence[Difference]) -> list[str]:
     """The tasks of both files that are in none of the rows: their metrics exist only for the whole set."""
-    told = {row.task for row in rows}
-    return [task for task in a["results"] if task in b["results"] and task not in told]
+    compared = {row.task for row in rows}
+    return [task for task in a["results"] if task in b["results"] and task not in compared]

@@ -141,9 +141,9 @@ class HarnessModel(TemplateLM):
         for request, (_context, asked) in zip(requests, pairs, strict=True):
             texts = request[0]
             if not 0 < len(asked) <= self.max_length:
-                told = repr(texts[1] if texts else "")[:60]
+                text = repr(texts[1] if texts else "")[:60]
                 raise UserError(
-                    f"a task asks for the likelihood of {told}, which is {len(asked)} tokens: a model of length "
+                    f"a task asks for the likelihood of {text}, which is {len(asked)} tokens: a model of length "
                     f"{self.max_length} scores 1 to {self.max_length}: correct the task's choices"
                 )
         found = self._score(pairs)

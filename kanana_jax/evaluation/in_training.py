@@ -70,8 +70,8 @@ def make_ask(
         asked = HarnessModel(Session(model, params, tokenizer, mesh), batch_size=config.batch_size, seed=seed)
         answers = run.evaluate(asked, config.names, limit=config.limit, chat=config.chat, seed=seed, found=tasks)
         found = answers["results"]
-        told = [n for n, result in found.items() if result.get("parts", 0) or not _is_part(n, found)]
-        return {name: {k: v for k, v in found[name].items() if isinstance(v, float)} for name in told}
+        shown = [n for n, result in found.items() if result.get("parts", 0) or not _is_part(n, found)]
+        return {name: {k: v for k, v in found[name].items() if isinstance(v, float)} for name in shown}
 
     return ask
 

@@ -53,8 +53,8 @@ def find(data_dir: pathlib.Path, path: str, part: str | None, splits: Mapping[st
         for pattern in _patterns(path, part, split, asked):
             files = _files(place / pattern)
             if len(files) > 1:
-                told = " and ".join(str(f) for f in files)
-                raise ConfigError(f"{told} are both the {split} split of {path}: keep one of them")
+                names = " and ".join(str(f) for f in files)
+                raise ConfigError(f"{names} are both the {split} split of {path}: keep one of them")
             if files:
                 found[split] = files[0]
                 break

@@ -122,8 +122,8 @@ def _row(row: Any, place: str, task: str, fields: Mapping[str, type]) -> dict[st
         if field not in row:
             raise ConfigError(f"{place}: no field '{field}', which task '{task}' needs: see docs/evaluation.md")
         if not isinstance(row[field], kind):
-            told = "text" if kind is str else "a whole number"
-            raise ConfigError(f"{place}: field '{field}' must be {told}, which task '{task}' sorts its rows by")
+            wanted = "text" if kind is str else "a whole number"
+            raise ConfigError(f"{place}: field '{field}' must be {wanted}, which task '{task}' sorts its rows by")
     return row
 
 

@@ -64,10 +64,10 @@ def evaluate(
         with _no_metric_from_this_folder(found.specs):
             loaded = found.manager.load(found.specs)
     except (OSError, ImportError) as error:  # a hub out of reach, or a package that a task of the harness imports
-        told = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{', '.join(names)} cannot be loaded ({told}): give --data-dir where docs/evaluation.md names a file, or "
-            "download the data set or install the package"
+            f"{', '.join(names)} cannot be loaded ({reason}): give --data-dir where docs/evaluation.md names a file, "
+            "or download the data set or install the package"
         ) from error
     for name, task in loaded["tasks"].items():
         if task.config.unsafe_code:

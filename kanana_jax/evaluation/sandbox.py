@@ -194,11 +194,11 @@ def _launch(program: str, limits: Limits, packages: Sequence[str] = (), tests: T
 def _outcome(report: str, output: str, limits: Limits) -> Outcome:
     last_line = (output.strip().splitlines() or ["the launcher ended without a report"])[-1]
     try:
-        told: dict[str, Any] = json.loads(report)
+        answer: dict[str, Any] = json.loads(report)
     except ValueError:
-        told = {"last": {"refused": last_line}}
-    last: dict[str, Any] | None = told["last"]
-    program: dict[str, Any] | None = told.get("program")
+        answer = {"last": {"refused": last_line}}
+    last: dict[str, Any] | None = answer["last"]
+    program: dict[str, Any] | None = answer.get("program")
     refused = [part["refused"] for part in (program, last) if part and "refused" in part]
     if refused:
         raise UserError(
@@ -207,7 +207,7 @@ def _outcome(report: str, output: str, limits: Limits) -> Outcome:
         )
     if last is None:
         return Outcome(False, f"took longer than {limits.wall_seconds:g} s", output)
-    if "program" not in told:
+    if "program" not in answer:
         return Outcome(False, f"{_ending(last['exit'])}, and there are no tests", output, last["exit"])
     ended = None if program is None else program["exit"]
     if not last["verdict"]:

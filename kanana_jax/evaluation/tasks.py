@@ -71,8 +71,8 @@ def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
       UserError: a package that is not installed.
     """
     if data_dir is not None and not data_dir.is_dir():
-        told = "is not a folder" if data_dir.exists() else "does not exist"
-        raise ConfigError(f"data folder {data_dir} {told}: give --data-dir a folder of evaluation sets")
+        problem = "is not a folder" if data_dir.exists() else "does not exist"
+        raise ConfigError(f"data folder {data_dir} {problem}: give --data-dir a folder of evaluation sets")
     data_dir = None if data_dir is None else local_copy(data_dir)
     bundles = groups()
     shots = {task: n for name in names for task, n in bundles.get(name, {}).get("tasks", {}).items() if n is not None}

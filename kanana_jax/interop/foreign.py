@@ -30,8 +30,8 @@ def parse_object(text: bytes, where: str) -> dict[str, Any]:
     try:
         value = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        told = " ".join(str(error).split())[:150]
-        raise UserError(f"{where} is not whole JSON ({told}): fetch it again") from error
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(f"{where} is not whole JSON ({reason}): fetch it again") from error
     if not isinstance(value, dict):
         raise UserError(f"{where} holds {short(value)} where an object of keys should be: fetch it again")
     return value

@@ -81,8 +81,8 @@ class Reader:
             pickled = [file for kind in ("*.bin", "*.pt", "*.pth") for file in self.folder.glob(kind)]
             hint = "; pickled weights are never loaded: convert them to safetensors" if pickled else ""
             others = any(self.folder.glob("*.safetensors"))
-            told = f"neither {SINGLE} nor {INDEX}: fetch it again" if others else "no .safetensors file"
-            raise UserError(f"{self.folder} has {told}{hint}")
+            missing = f"neither {SINGLE} nor {INDEX}: fetch it again" if others else "no .safetensors file"
+            raise UserError(f"{self.folder} has {missing}{hint}")
         placed = read_object(index).get("weight_map")
         if not isinstance(placed, dict) or not placed or not all(isinstance(file, str) for file in placed.values()):
             raise UserError(
@@ -121,8 +121,8 @@ def _sum64(x: np.ndarray) -> int:
 
 
 def _broken(path: pathlib.Path, what: str) -> UserError:
-    told = " ".join(what.split())[:200]
-    return UserError(f"{path} is truncated or not a safetensors file ({told}): fetch it again")
+    reason = " ".join(what.split())[:200]
+    return UserError(f"{path} is truncated or not a safetensors file ({reason}): fetch it again")
 
 
 def _header(path: pathlib.Path) -> dict[str, Entry]:
@@ -142,8 +142,8 @@ def _header(path: pathlib.Path) -> dict[str, Entry]:
     tensors = parse_object(text, f"{path}: its header")
     sums = _sums(tensors.pop("__metadata__", None), f"{path}: its sums")
     entries, parts = {}, []
-    for name, told in tensors.items():
-        entry, part = _entry(path, name, told)
+    for name, said in tensors.items():
+        entry, part = _entry(path, name, said)
         entries[name] = entry._replace(sum64=sums.get(name))
         parts.append(part)
     end = 0
@@ -163,11 +163,11 @@ def _sums(metadata: Any, where: str) -> dict[str, int]:
     return {name: value for name, value in sums.items() if type(value) is int}
 
 
-def _entry(path: pathlib.Path, name: str, told: Any) -> tuple[Entry, tuple[int, int]]:
-    wrong = _broken(path, f"its header says {short(told)} of {short(name)}")
-    if not isinstance(told, dict) or not isinstance(dtype := told.get("dtype"), str):
+def _entry(path: pathlib.Path, name: str, said: Any) -> tuple[Entry, tuple[int, int]]:
+    wrong = _broken(path, f"its header says {short(said)} of {short(name)}")
+    if not isinstance(said, dict) or not isinstance(dtype := said.get("dtype"), str):
         raise wrong
-    shape, offsets = (_sizes(told.get(key)) for key in ("shape", "data_offsets"))
+    shape, offsets = (_sizes(said.get(key)) for key in ("shape", "data_offsets"))
     if shape is None or offsets is None or len(offsets) != 2 or len(shape) > 32:
         raise wrong
     first, last = offsets

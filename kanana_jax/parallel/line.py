@@ -123,8 +123,8 @@ class Line:
 
     def _seal(self, side: str, number: int, text: bytes) -> bytes:
         nonces = (self._mine, self._theirs) if self._side == "hub" else (self._theirs, self._mine)
-        told = b"%b\0%b\0%b\0%d\0%b" % (side.encode(), *nonces, number, text)
-        return hmac.new(self._secret, told, hashlib.sha256).hexdigest().encode()
+        message = b"%b\0%b\0%b\0%d\0%b" % (side.encode(), *nonces, number, text)
+        return hmac.new(self._secret, message, hashlib.sha256).hexdigest().encode()
 
     def close(self) -> None:
         self.socket.close()

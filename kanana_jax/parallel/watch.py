@@ -51,17 +51,17 @@ class Hub:
             if now - tick > self._config.interval:
                 tick = now
                 self._tell({})
-        end, told = time.monotonic() + self._config.timeout, set[Line]()
+        end, reached = time.monotonic() + self._config.timeout, set[Line]()
         while self._listener.known and time.monotonic() < end:  # until all have heard it, and hung up
-            self._tell(dataclasses.asdict(verdict), told)
-            told -= self._take_in()  # who still reports has not heard it
+            self._tell(dataclasses.asdict(verdict), reached)
+            reached -= self._take_in()  # who still reports has not heard it
         self._listener.close()
 
-    def _tell(self, answer: dict[str, Any], told: set[Line] | None = None) -> None:
-        for line in self._listener.known - (told or set()):
+    def _tell(self, answer: dict[str, Any], reached: set[Line] | None = None) -> None:
+        for line in self._listener.known - (reached or set()):
             self._listener.tell(line, answer)
-            if told is not None:
-                told.add(line)
+            if reached is not None:
+                reached.add(line)
 
     def _take_in(self) -> set[Line]:
         """Hears reports; returns who has sent one."""

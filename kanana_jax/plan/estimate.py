@@ -55,9 +55,9 @@ def estimate(programs: Callable[[Shapes], StagePrograms], shapes: Shapes) -> dic
 
 def limit(device: jax.Device) -> int:
     """Bytes of memory that a program may use on a device that is here; of a CPU its share of the machine's."""
-    told = device.memory_stats() or {}
-    if "bytes_limit" in told:
-        return int(told["bytes_limit"])
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for file in map(pathlib.Path, _CGROUP_LIMITS):
         if file.is_file() and (text := file.read_text(encoding="ascii").strip()).isdigit():

@@ -126,10 +126,10 @@ def text(found: Json) -> str:
     ]
     if found["fits"] and found["needs_fraction"]:
         lines.append("  set XLA_PYTHON_CLIENT_MEM_FRACTION=.92: JAX takes 75% of a GPU by default")
-    told, fitting = shown(found["remedies"])
-    if told:
+    rows, fitting = shown(found["remedies"])
+    if rows:
         lines.append(
             "changes that need less" if found["fits"] else "changes that fit" if fitting else "nothing fits; nearest"
         )
-        lines += [f"  {row['total'] / GIB:>6.1f} GiB  {row['change']}" for row in told]
+        lines += [f"  {row['total'] / GIB:>6.1f} GiB  {row['change']}" for row in rows]
     return "\n".join(lines)

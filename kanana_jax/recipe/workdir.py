@@ -55,9 +55,9 @@ def held(workdir: pathlib.Path) -> Generator[None]:
                 stack.enter_context(locked(workdir))
             except UserError as error:
                 refusal = error
-        told = multihost.merge_states({"refusal": str(refusal)} if refusal else {})
-        if told:
-            raise UserError(told["refusal"]) from refusal
+        refusals = multihost.merge_states({"refusal": str(refusal)} if refusal else {})
+        if refusals:
+            raise UserError(refusals["refusal"]) from refusal
         yield
 
 
@@ -120,9 +120,9 @@ def check_unchanged(config: Any, workdir: pathlib.Path) -> tuple[dict[str, Any],
     free = free_keys(resolved)
     refused = {key: values for key, values in changed.items() if not _starts_with(key, free)}
     if refused:
-        told = "; ".join(f"{key} was {_short(old)}, is {_short(new)}" for key, (old, new) in sorted(refused.items()))
+        changes = "; ".join(f"{key} was {_short(old)}, is {_short(new)}" for key, (old, new) in sorted(refused.items()))
         raise ConfigError(
-            f"{workdir} was started with another config ({told}): use that config, or name another --workdir "
+            f"{workdir} was started with another config ({changes}): use that config, or name another --workdir "
             f"(keys that may change: {', '.join(free)})"
         )
     return before, changed

@@ -66,8 +66,8 @@ def table(results: Mapping[str, Json]) -> tuple[list[str], dict[str, dict[str, t
     for task in tasks:
         metrics = {metric(value["results"][task]): model for model, value in results.items()}
         if len(metrics) > 1:
-            told = " and ".join(f"by {name} in {model}" for name, model in metrics.items())
-            raise ValueError(f"task '{task}' is scored {told}: evaluate both models with the same version")
+            scorers = " and ".join(f"by {name} in {model}" for name, model in metrics.items())
+            raise ValueError(f"task '{task}' is scored {scorers}: evaluate both models with the same version")
     return tasks, scores
 
 
@@ -176,5 +176,5 @@ def _counted(results: Mapping[str, Json]) -> str:
     models = {name: value.get("model", {}) for name, value in results.items()}
     old = [n for n, m in models.items() if m.get(_WHOLE_KEY) and _OWN_KEY not in m]
     short = [n for n, m in models.items() if m.get("missing_parent")]
-    told = f" With their parents, which older files do not part: {', '.join(old)}." if old else ""
-    return told + (f" A parent was not found, so that its cost lacks: {', '.join(short)}." if short else "")
+    note = f" With their parents, which older files do not part: {', '.join(old)}." if old else ""
+    return note + (f" A parent was not found, so that its cost lacks: {', '.join(short)}." if short else "")

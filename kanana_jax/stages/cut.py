@@ -120,14 +120,14 @@ def calibration_batches(
     counted.rows, counted.different_rows = scoring.samples, len(different)
     counted.read_over = {source: found["epochs"] for source, found in sources.items() if found["epochs"] > 1}
     if counted.read_over:
-        told = ", ".join(f"'{source}' {epochs:.1f} times" for source, epochs in counted.read_over.items())
+        repeated = ", ".join(f"'{source}' {epochs:.1f} times" for source, epochs in counted.read_over.items())
         log.warning(
             "stage '%s': %d rows of calibration text are more than its sources hold; %d of them are different, and "
             "read over were %s (set fewer importance.samples, or other weights)",
             name,
             counted.rows,
             counted.different_rows,
-            told,
+            repeated,
         )
     elif counted.different_rows < counted.rows:
         log.warning(

@@ -27,7 +27,7 @@ def termination() -> Generator[Callable[[], bool]]:
     received: list[int] = []
     previous: dict[int, Any] = {}
 
-    def told() -> bool:
+    def asked_to_stop() -> bool:
         if not previous:
             for signum in (signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(signum) is not signal.SIG_IGN:
@@ -38,7 +38,7 @@ def termination() -> Generator[Callable[[], bool]]:
         yield lambda: False
         return
     try:
-        yield told
+        yield asked_to_stop
     finally:
         for signum, handler in previous.items():
             signal.signal(signum, handler)

@@ -90,8 +90,8 @@ class StagedCheckpoints:
         with asking(self.folder.address, "list"):
             found = self.folder.files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{key}/")
             for left in found.get("Uploads", ()):
-                told = {"Bucket": bucket, "Key": left["Key"], "UploadId": left["UploadId"]}
-                self.folder.files.call_s3("abort_multipart_upload", **told)
+                upload = {"Bucket": bucket, "Key": left["Key"], "UploadId": left["UploadId"]}
+                self.folder.files.call_s3("abort_multipart_upload", **upload)
 
     def _manifest(self, step: int) -> dict[str, Any]:
         file = self.folder / str(step) / MANIFEST

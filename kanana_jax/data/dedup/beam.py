@@ -243,9 +243,9 @@ def _finish(
     own, kept = np.searchsorted(places, np.array([line["places"] for line in lines], np.int64).reshape(-1, 2)).T
     kinds = np.zeros(len(places), np.uint8)
     kinds[own] = [line["kind"] for line in lines]
-    told = (judged.line(i, k, line["ids"], line["kind"]) for line, i, k in zip(lines, own.tolist(), kept.tolist()))
+    rows = (judged.line(i, k, line["ids"], line["kind"]) for line, i, k in zip(lines, own.tolist(), kept.tolist()))
     sizes = np.bincount(kept)
     report = local.make_report(len(places), kinds[own], sizes[sizes > 0] + 1, config)
-    local.write_results(output, judged, kinds, told, report)
+    local.write_results(output, judged, kinds, rows, report)
     shutil.rmtree(parts)
     return report

@@ -119,9 +119,9 @@ def _of_files(path: str, files: Sizes, notes: list[str]) -> Iterator[tuple[str, 
     among = tuple(lang for lang, n in counts.most_common() if lang and n >= _LEAST * read) or (_OTHERWISE,)
     size = sum(files.values())
     total = sum(counts[lang] for lang in among) or 1
-    told = ", ".join(f"{lang} {counts[lang]}" for lang in among)
+    shares = ", ".join(f"{lang} {counts[lang]}" for lang in among)
     some = f"{len(files):,} file{'s' * (len(files) != 1)}"
-    notes.append(f"{some} without a folder of a language: of {read} sampled documents CLD2 says {told}")
+    notes.append(f"{some} without a folder of a language: of {read} sampled documents CLD2 says {shares}")
     for lang in among:
         share = counts[lang] / total if len(among) > 1 else 1.0
         yield lang, Group(path, lang, round(len(files) * share), round(size * share), among if len(among) > 1 else ())

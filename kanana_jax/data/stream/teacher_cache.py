@@ -138,8 +138,8 @@ def _checked(index: dict[str, Any], file: pathlib.Path) -> dict[str, Any]:
     """
 
     def wrong(key: str) -> UserError:
-        told = repr(index.get(key))
-        return UserError(f"{file} is damaged ({key} is {told[:80]}): restore it, or make the cache again")
+        found = repr(index.get(key))
+        return UserError(f"{file} is damaged ({key} is {found[:80]}): restore it, or make the cache again")
 
     for key in ("k", "seq_len", "batch_size", "steps", "rows", "vocab_size"):
         if type(index.get(key)) is not int or not 1 <= index[key] < 1 << 48:

@@ -62,8 +62,8 @@ def end_ids(folder: pathlib.Path) -> tuple[int, ...]:
         value = read_json(file).get("eos_token_id")
         for index in value if isinstance(value, list) else [] if value is None else [value]:
             if type(index) is not int:
-                told = json.dumps(value)[:60]
-                raise UserError(f"{file}: eos_token_id = {told} is not supported; it must be an id or a list")
+                given = json.dumps(value)[:60]
+                raise UserError(f"{file}: eos_token_id = {given} is not supported; it must be an id or a list")
             found.add(index)
     return tuple(sorted(found))
 

@@ -212,8 +212,8 @@ def _add_tokens(found: Any, config: dict[str, Any]) -> None:
 
     known = {repr(token) for token in found.get_added_tokens_decoder().values()}
     decoder = config.get("added_tokens_decoder") or {}
-    told = {int(index): tokenizers.AddedToken(**token) for index, token in decoder.items()}
-    new = [token for _, token in sorted(told.items()) if repr(token) not in known]
+    added = {int(index): tokenizers.AddedToken(**token) for index, token in decoder.items()}
+    new = [token for _, token in sorted(added.items()) if repr(token) not in known]
     spelt = {token.content for token in (*found.get_added_tokens_decoder().values(), *new)}
     extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
     extra = list(extra.values()) if isinstance(extra, dict) else extra

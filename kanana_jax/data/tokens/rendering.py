@@ -64,14 +64,14 @@ class Renderer:
         """
         request = {"template": template, "asked": asked, "characters": self._limits.characters}
         if template in self._own:
-            told = template_process.answer(self._environment, request, self._own)
+            answer = template_process.answer(self._environment, request, self._own)
         else:
-            told = self._ask(json.dumps(request))
-        if "refused" in told:
-            raise ChatRefused(f"{self._where}: the chat template refuses these messages: {told['refused']}")
-        if "error" in told:
-            raise UserError(f"{self._where}: the chat template {told['error']}: correct its file")
-        return told["texts"]
+            answer = self._ask(json.dumps(request))
+        if "refused" in answer:
+            raise ChatRefused(f"{self._where}: the chat template refuses these messages: {answer['refused']}")
+        if "error" in answer:
+            raise UserError(f"{self._where}: the chat template {answer['error']}: correct its file")
+        return answer["texts"]
 
     def _ask(self, request: str) -> dict[str, Any]:
         with self._lock:

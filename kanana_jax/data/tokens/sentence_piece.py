@@ -44,9 +44,9 @@ class SentencePiece:
             raise UserError(f"{file} has no <s> or </s>: train it with bos and eos symbols")
         self.bos_id: int | None = bos
         config = folder_files.read_json(self._file.parent / folder_files.CONFIG)
-        told = config.get("add_bos_token", True)  # as Llama 2's, whose format this is
-        self._add_bos = None if add_bos in (None, bool(told)) else add_bos
-        self.prefix: tuple[int, ...] = (bos,) if (told if add_bos is None else add_bos) else ()
+        default = config.get("add_bos_token", True)  # as Llama 2's, whose format this is
+        self._add_bos = None if add_bos in (None, bool(default)) else add_bos
+        self.prefix: tuple[int, ...] = (bos,) if (default if add_bos is None else add_bos) else ()
         self.suffix: tuple[int, ...] = (self.eos_id,) if config.get("add_eos_token") is True else ()
         self.end_ids: tuple[int, ...] = tuple(sorted({self.eos_id, *folder_files.end_ids(self._file.parent)}))
         self.fingerprint = hashlib.sha256(data).hexdigest()

@@ -134,10 +134,10 @@ def main() -> None:
         # Processor time, so that a busy machine does not count; and by the clock, for good measure.
         signal.setitimer(signal.ITIMER_PROF, limits["seconds"])
         signal.setitimer(signal.ITIMER_REAL, 20 * limits["seconds"])
-        told = json.dumps(answer(made, json.loads(line), templates))
+        reply = json.dumps(answer(made, json.loads(line), templates))
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        sys.stdout.write(told + "\n")
+        sys.stdout.write(reply + "\n")
         sys.stdout.flush()
 
 

@@ -186,10 +186,10 @@ def main() -> None:
     for handle in (asked, asks, answered, answers, *map(int, files)):
         os.close(handle)
     end = time.monotonic() + float(seconds)
-    told = _report(reports[-1], end)  # the judge's, if there is one
-    found = {"last": told}
-    if len(files) == 2 and told is not None:
-        done = told.get("verdict") and json.loads(told["verdict"]).get("passed")
+    last = _report(reports[-1], end)  # the judge's, if there is one
+    found = {"last": last}
+    if len(files) == 2 and last is not None:
+        done = last.get("verdict") and json.loads(last["verdict"]).get("passed")
         found["program"] = None if done else _report(reports[0], min(end, time.monotonic() + 1.0))
     for branch in branches:
         with contextlib.suppress(ProcessLookupError):

@@ -168,8 +168,8 @@ def _theta(config: Fields, old: dict[str, Any], new: dict[str, Any]) -> float:
     places.append(("rope_parameters.rope_theta", Fields(new, f"{config.where}: rope_parameters")))
     found = {name: f.number("rope_theta", above=True) for name, f in places if f.given("rope_theta") is not None}
     if len(set(found.values())) > 1:
-        told = " and ".join(f"{name} {value:g}" for name, value in found.items())
-        raise UserError(f"{config.where}: {told} contradict each other: remove the one that is wrong")
+        values = " and ".join(f"{name} {value:g}" for name, value in found.items())
+        raise UserError(f"{config.where}: {values} contradict each other: remove the one that is wrong")
     if found:
         return next(iter(found.values()))
     for _, fields in places:

@@ -196,9 +196,9 @@ def _pairs(study: Json) -> list[Block]:
 
 def _components(study: Json, plots: dict[str, Figure]) -> list[Block]:
     kept = study["kept"]
-    told = f"{', '.join(kept)} {'is' if len(kept) == 1 else 'are'}" if kept else "No component is"
+    subject = f"{', '.join(kept)} {'is' if len(kept) == 1 else 'are'}" if kept else "No component is"
     rest = [f"PC{k}" for k in range(1, 4) if f"PC{k}" not in kept and f"PC{k}" in study["loadings"]]
-    words = f"{told} clearly more than noise by Horn's parallel analysis"
+    words = f"{subject} clearly more than noise by Horn's parallel analysis"
     words += (
         f"; {', '.join(rest)} {'is' if len(rest) == 1 else 'are'} not, and should not be given a meaning."
         if rest

@@ -48,8 +48,8 @@ def answer(study: Json) -> list[str]:
         )
     sentences = [": ".join(words[:2]) + ("; " + "; ".join(words[2:]) if words[2:] else "") + "."]
     by_verdict = {v: [t for t, found in study["verdicts"].items() if found["verdict"] == v] for v in VERDICTS}
-    told = [f"{', '.join(tasks)} {_be(v, tasks)}" for v, tasks in by_verdict.items() if tasks]
-    sentences.append("Task by task: " + "; ".join(told) + ".")
+    parts = [f"{', '.join(tasks)} {_be(v, tasks)}" for v, tasks in by_verdict.items() if tasks]
+    sentences.append("Task by task: " + "; ".join(parts) + ".")
     paired = study["pairs"]["summary"]
     if local in paired and paired[local]["n"] >= 3:
         sentences.append(_paired_sentence(study, paired, local, general))
@@ -103,11 +103,11 @@ def inverse_sentence(plan: Json, where: str) -> str:
     found = plan["inverse"]
     tokens, (few, many) = found["tokens"], found["tokens_ci95"]
 
-    def told(value: float | None) -> str:
+    def amount(value: float | None) -> str:
         return "more than 100 trillion" if value is None else f"{value / 1e9:,.1f} billion"
 
-    words = (f"{found['target']} = {found['value']:g} (now {found['before']:.3f}) is predicted at {told(tokens)} added {where} tokens; "
-             f"within the 95% prediction interval from {told(few)} to {told(many)}.")  # fmt: skip
+    words = (f"{found['target']} = {found['value']:g} (now {found['before']:.3f}) is predicted at {amount(tokens)} added {where} tokens; "
+             f"within the 95% prediction interval from {amount(few)} to {amount(many)}.")  # fmt: skip
     if found["extrapolates"]:
         words += f" This is an extrapolation: the pairs added {found['seen'][0] / 1e9:.0f} to {found['seen'][1] / 1e9:.0f} billion."
     return words + f" {NOTE.capitalize()}."
