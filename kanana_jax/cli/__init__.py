@@ -16,6 +16,7 @@ from kanana_jax.cli import (
     evaluate,
     filters,
     launch,
+    merge,
     models,
     observe,
     plan,
@@ -139,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     models.add_verbs(verb)
+    merge.add_verbs(verb)
     prepare.add_verbs(verb)
     config.add_verbs(verb)
     plan.add_verbs(verb)

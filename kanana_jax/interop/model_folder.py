@@ -191,6 +191,7 @@ def write_layers(
     layer: Callable[[int], transformer.Params],
     card: Card,
     parent: Weights,
+    dtype: str = "",
 ) -> None:
     """Like `write`, for a model that is made layer by layer; a process requests only the layers that it writes.
 
@@ -198,18 +199,20 @@ def write_layers(
       outer: makes everything but the blocks; NumPy arrays.
       layer: makes block `i`, not stacked.
       parent: whose dtype, tokenizer and special tokens are carried along.
+      dtype: where it is not the parent's.
     """
+    dtype = dtype or parent.dtype
 
     def tensors(index: int, mine: bool) -> dict[str, np.ndarray]:
         if not mine:
             return {}
         made = {"blocks": layer(index - 1)} if index else outer()
         return {
-            tensor.name: tensor.to_theirs(np.asarray(at(made, tensor.path)).astype(NUMPY[parent.dtype], copy=False))
+            tensor.name: tensor.to_theirs(np.asarray(at(made, tensor.path)).astype(NUMPY[dtype], copy=False))
             for tensor in _group(a, index)
         }
 
-    _write_folder(folder, a, parent.dtype, tensors, card, parent.path, special_ids(parent.path))
+    _write_folder(folder, a, dtype, tensors, card, parent.path, special_ids(parent.path))
 
 
 def special_ids(folder: pathlib.Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kanana_jax.report.page import Chapter
-from kanana_jax.stages import cache_teacher, cost_chapter, distill, dpo, pretrain, prune, search, sft, upscale
+from kanana_jax.stages import cache_teacher, cost_chapter, distill, dpo, merge, pretrain, prune, search, sft, upscale
 from kanana_jax.stages.kind import Kind
 
 KINDS: dict[str, Kind[Any]] = {
@@ -17,6 +17,7 @@ KINDS: dict[str, Kind[Any]] = {
         distill.KIND,
         sft.KIND,
         dpo.KIND,
+        merge.KIND,
     )
 }
 
