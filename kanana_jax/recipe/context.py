@@ -178,6 +178,7 @@ class Run:
             "seed": self.recipe.seed,
             "mixture": self._shares(name, config),
             "data.lanes": self.recipe.data.lanes,
+            **({"data.packing": window} if (window := self.recipe.data.window_rows) else {}),
             "data_after": config_lib.fingerprint(self.position(config)),
             "sources": config_lib.fingerprint({n: s.digest or s.folder.name for n, s in self.prepared.items()}),
             **{key: config_lib.fingerprint(value) for key, value in filters.items()},

@@ -20,14 +20,15 @@ from kanana_jax.data.filters.rules import count
 from kanana_jax.data.read.record import Record
 from kanana_jax.data.read.sources import PreparedSource
 from kanana_jax.data.stream import mixture, packing
+from kanana_jax.data.stream.best_fit import BestFitPacker
 from kanana_jax.data.stream.encode import Encoder, Example, Refused
 from kanana_jax.errors import UserError
 
 Judge = Callable[[Record], Verdict]
 
 
-# Position in one source of one lane: `next` document, the `document` and `offset` of the first token that is still
-# needed, `epoch_documents`, and `totals` so far.
+# Position in one source of one lane: `next` document, the packer's position (`document` and `offset`, of `window`
+# where it has one), `epoch_documents`, and `totals` so far.
 SourceState = dict[str, Any]
 # Position of one lane: `row`, rows taken in this stage, `sources`, the position in each, and `data`, the digest of
 # every source's documents, read here or not.
@@ -74,7 +75,11 @@ class _SourceRows:
     """Packed rows of one source in one lane; `state()` is exact after every row."""
 
     def __init__(
-        self, documents: grain.MapDataset, epoch_documents: int, packer: packing.Packer, state: SourceState | None
+        self,
+        documents: grain.MapDataset,
+        epoch_documents: int,
+        packer: packing.Packer | BestFitPacker,
+        state: SourceState | None,
     ):
         self._documents, self._epoch, self._packer = documents, epoch_documents, packer
         self._totals: dict[str, Any] = {**dict.fromkeys(COUNTS, 0), "rules": {}}
@@ -83,7 +88,8 @@ class _SourceRows:
         if state is not None:
             self._totals |= _copy(state["totals"])
             self._next = state["next"]
-            if state["document"] is not None:
+            # Of a window of other rows what is left is passed over: it cannot be told which documents they would hold.
+            if state["document"] is not None and state.get("window") == packer.window:
                 self._refill(state["document"], state["offset"])
 
     def _refill(self, first: int, offset: int) -> None:
@@ -131,6 +137,7 @@ class _SourceRows:
             "next": self._next,
             "document": None if position is None else position[0],
             "offset": 0 if position is None else position[1],
+            **({} if self._packer.window is None else {"window": self._packer.window}),
             "epoch_documents": self._epoch,
             "totals": _copy(self._totals),
         }
@@ -141,7 +148,11 @@ def _copy(totals: dict[str, Any]) -> dict[str, Any]:
 
 
 class LaneDataset(grain.IterDataset):
-    """One lane as a Grain dataset of rows (dicts of arrays `[T]` and the source's index)."""
+    """One lane as a Grain dataset of rows (dicts of arrays `[T]` and the source's index).
+
+    Args:
+      window_rows: rows of a window of best-fit packing; 0: documents are packed in their order.
+    """
 
     def __init__(
         self,
@@ -154,9 +165,10 @@ class LaneDataset(grain.IterDataset):
         lanes: int,
         seq_len: int,
         seed: int,
+        window_rows: int = 0,
     ):
         super().__init__()
-        self.sources, self.shares = dict(sources), dict(shares)
+        self.sources, self.shares, self.window_rows = dict(sources), dict(shares), window_rows
         self.encoder, self.judges = encoder, dict(judges)
         self.lane, self.lanes, self.seq_len, self.shuffle_seed = lane, lanes, seq_len, seed
 
@@ -170,8 +182,12 @@ class LaneDataset(grain.IterDataset):
                 f"source '{name}' has {epoch} documents in a lane, but had {state['epoch_documents']} when its "
                 "position was saved: bring its files and data.lanes back as they were, or use another workdir"
             )
-        prepare = _Prepare(self.encoder, self.judges[name])
-        return _SourceRows(documents.map(prepare), epoch, packing.Packer(self.seq_len, self.encoder.whole), state)
+        prepare, whole = _Prepare(self.encoder, self.judges[name]), self.encoder.whole
+        if self.window_rows:
+            packer = BestFitPacker(self.seq_len, whole, self.window_rows)
+        else:
+            packer = packing.Packer(self.seq_len, whole)
+        return _SourceRows(documents.map(prepare), epoch, packer, state)
 
 
 def check_sources(sources: Mapping[str, PreparedSource], position: Position) -> None:

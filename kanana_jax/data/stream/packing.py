@@ -4,6 +4,7 @@ Two ways. **Concat-then-split** (documents): `inputs` and `targets` are two wind
 rows overlap by that token, so that every token of a document but its first (BOS) is a target exactly once; a document
 cut by the end of a row continues in the next as a segment of its own. **Whole** (conversations, pairs): the sequences
 of a record stay together in one row; a record that does not fit into what is left of a row starts the next one.
+`best_fit` has a third, which reads ahead.
 """
 
 from collections.abc import Iterable, Sequence
@@ -41,7 +42,7 @@ def shapes(batch_size: int, seq_len: int) -> Rows[np.ndarray]:
     return Rows(*(np.broadcast_to(x, (batch_size, seq_len)) for x in row[:-1]), np.broadcast_to(row[-1], (batch_size,)))
 
 
-class _Piece(NamedTuple):
+class Piece(NamedTuple):
     """The rest of a sequence in the packer: its record, the record's tokens before it, its own, weights as targets."""
 
     key: int
@@ -49,9 +50,13 @@ class _Piece(NamedTuple):
     tokens: np.ndarray
     weights: np.ndarray | None
 
-    def after(self, count: int) -> "_Piece":
+    def after(self, count: int) -> "Piece":
         weights = None if self.weights is None else self.weights[count:]
-        return _Piece(self.key, self.skipped + count, self.tokens[count:], weights)
+        return Piece(self.key, self.skipped + count, self.tokens[count:], weights)
+
+    def first(self, count: int) -> "Piece":
+        weights = None if self.weights is None else self.weights[:count]
+        return Piece(self.key, self.skipped, self.tokens[:count], weights)
 
 
 class Packer:
@@ -62,18 +67,21 @@ class Packer:
 
     Attributes:
       taken: targets of the row that was taken last, whatever their weights.
+      window: None: positions hold for rows of any length.
     """
+
+    window: list[int] | None = None
 
     def __init__(self, seq_len: int, whole: bool = False):
         self.seq_len, self.whole, self.taken = seq_len, whole, 0
-        self._pieces: list[_Piece] = []
+        self._pieces: list[Piece] = []
         self._length = 0
 
     def add(self, key: int, examples: Sequence[Example], offset: int = 0) -> None:
         """Appends a record's sequences (or, on resuming, the rest after `offset` tokens)."""
         before = 0
         for example in examples:
-            piece = _Piece(key, before, np.asarray(example.tokens, np.int32), example.weights)
+            piece = Piece(key, before, np.asarray(example.tokens, np.int32), example.weights)
             before += len(piece.tokens)
             piece = piece.after(max(offset - piece.skipped, 0))
             if len(piece.tokens):
@@ -94,7 +102,7 @@ class Packer:
         """The next row; only when `ready()`."""
         if self.whole:
             return self._take_whole()
-        row, self.taken = _row(self._pieces, self.seq_len)
+        row, self.taken = to_row(self._pieces, self.seq_len)
         left = self.seq_len  # the last target stays: it is the next row's first input
         self._length -= left
         while left:
@@ -122,7 +130,7 @@ class Packer:
     def _take_whole(self) -> Rows[np.ndarray]:
         count = self._units(self.seq_len + 1)
         # A record that is longer than a row is cut at the row's end.
-        row, self.taken = _row(self._pieces[:count], self.seq_len)
+        row, self.taken = to_row(self._pieces[:count], self.seq_len)
         self._length -= sum(len(piece.tokens) for piece in self._pieces[:count])
         del self._pieces[:count]
         return row
@@ -131,12 +139,12 @@ class Packer:
         """The last, padded row, or None."""
         if self._length < 2:
             return None
-        row, self.taken = _row(self._pieces, self.seq_len)
+        row, self.taken = to_row(self._pieces, self.seq_len)
         self._pieces, self._length = [], 0
         return row
 
 
-def _row(pieces: Sequence[_Piece], T: int) -> tuple[Rows[np.ndarray], int]:
+def to_row(pieces: Sequence[Piece], T: int) -> tuple[Rows[np.ndarray], int]:
     """The first `T + 1` tokens as a row (shorter streams are padded), and how many targets it has."""
     lengths, total = [], 0
     for piece in pieces:

@@ -40,15 +40,27 @@ class PipelineConfig:
         of the batch's rows.
       workers: `threads` (one prefetch thread per process) or `processes` (one worker process per lane).
       prefetch: batches made ahead.
+      packing: `in_order`: documents end to end, cut where a row ends (conversations and pairs stay whole); `best_fit`:
+        documents are cut only where they are longer than a row (arXiv:2404.10830), for some padding.
+      packing_rows: rows of each source and lane that `best_fit` fills at a time; the more, the less padding.
     """
 
     lanes: int = 4
     workers: Literal["threads", "processes"] = "threads"
     prefetch: int = 4
+    packing: Literal["in_order", "best_fit"] = "in_order"
+    packing_rows: int = 64
 
     def __post_init__(self):
         if self.lanes < 1 or self.prefetch < 1:
             raise ValueError("lanes and prefetch must be at least 1")
+        if self.packing_rows < 1:
+            raise ValueError("packing_rows must be at least 1")
+
+    @property
+    def window_rows(self) -> int:
+        """Rows that are packed at a time; 0: documents are packed in their order."""
+        return self.packing_rows if self.packing == "best_fit" else 0
 
 
 class _HostDataset(grain.IterDataset):
@@ -133,7 +145,15 @@ class BatchStream:
         lanes: dict[int, grain.IterDataset] = {}
         for lane in wanted:
             dataset: grain.IterDataset = LaneDataset(
-                sources, shares, encoder, judges, lane=lane, lanes=config.lanes, seq_len=seq_len, seed=seed
+                sources,
+                shares,
+                encoder,
+                judges,
+                lane=lane,
+                lanes=config.lanes,
+                seq_len=seq_len,
+                seed=seed,
+                window_rows=config.window_rows,
             )
             if config.workers == "processes":
                 dataset = WorkerLane(dataset, config.prefetch * per_lane)

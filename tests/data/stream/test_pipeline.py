@@ -62,13 +62,17 @@ def _equal(a, b):
             np.testing.assert_array_equal(getattr(x, key), getattr(y, key), err_msg=key)
 
 
+BEST_FIT = {"packing": "best_fit", "packing_rows": 3}
+
+
 @pytest.mark.parametrize("stop", [1, 2, 7, 20])
-def test_resume_is_exact(world, stop):
-    stream = _stream(world, WEIGHTS)
+@pytest.mark.parametrize("config", [{}, BEST_FIT], ids=["in_order", "best_fit"])
+def test_resume_is_exact(world, stop, config):
+    stream = _stream(world, WEIGHTS, **config)
     _take(stream, stop)
     state = json.loads(json.dumps(stream.get_state()))
     want = _take(stream, 5)
-    again = _stream(world, WEIGHTS)
+    again = _stream(world, WEIGHTS, **config)
     again.set_state(state)
     _equal(_take(again, 5), want)
     assert again.get_state() == stream.get_state()
@@ -89,6 +93,21 @@ def test_worker_processes_give_the_same_rows_and_positions(world):
     after.set_state(processes.get_state())
     _equal(_take(processes, 2), _take(after, 2))
     processes.close()
+
+
+def test_best_fit_in_other_rows_starts_behind_the_window(world):
+    """Half a window of rows of one length is nothing to rows of another: reading resumes at the next document."""
+    first = _stream(world, {"ko_news": 1.0}, lanes=1, **BEST_FIT)
+    _take(first, 1)  # 8 rows, of windows of at least 3
+    state = first.get_state()
+    second = _stream(world, {"ko_news": 1.0}, lanes=1, start=state, packing="best_fit", packing_rows=2)
+    row = next(second).inputs[0]
+    prepared, tokenizer = world
+    documents, _ = pipeline.lane_documents(prepared["ko_news"], 0, 1, 3)
+    behind = state["0"]["sources"]["ko_news"]["next"]
+    # A window's first row begins with the window's first document.
+    text = encode_document(tokenizer, json.loads(documents[behind])["text"])
+    np.testing.assert_array_equal(row[: min(len(text), T)], text[:T])
 
 
 def test_rows_have_the_wanted_shares_and_sources(world):
