@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from kanana_jax import __version__
 from kanana_jax.cli import (
     config,
+    data,
     duplicates,
     evaluate,
     filters,
@@ -142,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add_verbs(verb)
     merge.add_verbs(verb)
     prepare.add_verbs(verb)
+    data.add_verbs(verb)
     config.add_verbs(verb)
     plan.add_verbs(verb)
     filters.add_verbs(verb)

@@ -20,6 +20,7 @@ from kanana_jax.data.stream import packing
 from kanana_jax.data.stream.encode import PairEncoder
 from kanana_jax.data.stream.heldout import HeldoutRows
 from kanana_jax.data.stream.packing import Array, Rows
+from kanana_jax.data.tokens.tokenizer import Tokenizer
 from kanana_jax.losses.logprob import log_probs
 from kanana_jax.losses.preference import Pair, Preference, PreferenceConfig, preference
 from kanana_jax.models import counts
@@ -232,6 +233,11 @@ def make_evaluation(
     return evaluate
 
 
+def encoder(config: DpoConfig, tokenizer: Tokenizer) -> PairEncoder:
+    """Pairs."""
+    return PairEncoder(tokenizer, config.train.seq_len)
+
+
 def run(name: str, config: DpoConfig, context: Context) -> None:
     """Trains on pairs."""
     chunk, shapes = config.train.loss_chunk, context.shapes
@@ -243,7 +249,7 @@ def run(name: str, config: DpoConfig, context: Context) -> None:
         context,
         model,
         make_loss(model, config=config.preference, chunk=chunk),
-        encoder=PairEncoder(context.tokenizer, config.train.seq_len),
+        encoder=encoder(config, context.tokenizer),
         evaluation=functools.partial(make_evaluation, config=config.preference, reference=reference),
         score=PREFERENCE_LOSS,
         make_frozen=reference.frozen,
@@ -286,5 +292,12 @@ def programs(name: str, config: DpoConfig, shapes: Shapes) -> StagePrograms:
 
 
 KIND = Kind(
-    "dpo", DpoConfig, run, free=text.FREE, decisive=text.decisive, programs=programs, chapter=preference_chapter.CHAPTER
+    "dpo",
+    DpoConfig,
+    run,
+    free=text.FREE,
+    decisive=text.decisive,
+    programs=programs,
+    encoder=encoder,
+    chapter=preference_chapter.CHAPTER,
 )

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from kanana_jax.data import filters
-from kanana_jax.data.stream.encode import Encoder
+from kanana_jax.data.stream.encode import Encoder, TextEncoder
 from kanana_jax.data.stream.heldout import HeldoutRows
 from kanana_jax.data.stream.lanes import Position
 from kanana_jax.data.stream.pipeline import BatchStream
@@ -322,6 +322,7 @@ class Kind(Generic[Config]):
       decisive: section → those of `free` that may not, since other values of the section make them count.
       architecture: `(name, config, before) → after`: of the model that it leaves; `before` is None from scratch.
       programs: `(name, config, shapes)`: what it compiles; None where it trains nothing that can be planned.
+      encoder: `(config, tokenizer)`: makes the sequences that it trains on.
       chapter: of the report.
     """
 
@@ -333,6 +334,7 @@ class Kind(Generic[Config]):
     decisive: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda section: ()
     architecture: Callable[[str, Config, Architecture | None], Architecture] = same_shape
     programs: Callable[[str, Config, Shapes], StagePrograms] | None = None
+    encoder: Callable[[Config, Tokenizer], Encoder] = lambda config, tokenizer: TextEncoder(tokenizer)
     chapter: Chapter | None = None
 
     def free_in(self, section: Mapping[str, Any]) -> tuple[str, ...]:

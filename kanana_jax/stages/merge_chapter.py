@@ -41,7 +41,7 @@ def _merge(name: str, found: Json) -> list[Block]:
             f"{name}: distance from {found['base']}, in % of its length, by layer.",
         ),
     ]
-    pairs = [f"{labels[i]} and {labels[j]}" for i in range(len(labels)) for j in range(i)]
+    pairs = [f"{labels[j]} and {labels[i]}" for i in range(len(labels)) for j in range(i)]
     cosines = list(zip(*(layer["cosines"] for layer in layers.values())))
     shown = [(pair, row) for pair, row in zip(pairs, cosines) if None not in row]
     if shown:

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from kanana_jax.data.stream.encode import ConversationEncoder
 from kanana_jax.data.stream.heldout import HeldoutRows
 from kanana_jax.data.stream.packing import Rows
+from kanana_jax.data.tokens.tokenizer import Tokenizer
 from kanana_jax.losses.cross_entropy import cross_entropy
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
@@ -49,6 +50,11 @@ def make_evaluation(
     return lambda params: {ANSWER_LOSS.name: heldout.by_name(rows, *sums(params))}
 
 
+def encoder(config: TrainingConfig, tokenizer: Tokenizer) -> ConversationEncoder:
+    """Conversations."""
+    return ConversationEncoder(tokenizer, config.train.seq_len)
+
+
 def run(name: str, config: TrainingConfig, context: Context) -> None:
     """Trains on conversations."""
     model = text.trained_model(name, config, context.shapes)
@@ -58,7 +64,7 @@ def run(name: str, config: TrainingConfig, context: Context) -> None:
         context,
         model,
         make_loss(model, chunk=config.train.loss_chunk),
-        encoder=ConversationEncoder(context.tokenizer, config.train.seq_len),
+        encoder=encoder(config, context.tokenizer),
         evaluation=make_evaluation,
         score=ANSWER_LOSS,
     )
@@ -71,4 +77,4 @@ def programs(name: str, config: TrainingConfig, shapes: Shapes) -> StagePrograms
     return text.step_programs(name, config, shapes, model, make_loss(model, chunk=config.train.loss_chunk))
 
 
-KIND = Kind("sft", TrainingConfig, run, free=text.FREE, decisive=text.decisive, programs=programs)
+KIND = Kind("sft", TrainingConfig, run, free=text.FREE, decisive=text.decisive, programs=programs, encoder=encoder)
