@@ -8,6 +8,7 @@ or messages; sets in which both answers repeat the conversation, and HH-RLHF's t
 """
 
 import pathlib
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -15,11 +16,18 @@ BATCH_TOKENS, SEQ_LEN = 32_768, 2048
 
 
 def get_config(arg: str = ""):
+    # The paper gives neither β nor rates: these are Zephyr's (arXiv:2310.16944). With length_normalised, Tülu 3 has
+    # β = 5 at the same rate (arXiv:2411.15124).
+    return on_pairs(arg, "dpo", 5e-7, preference=dict(loss="sigmoid", beta=0.1))
+
+
+def on_pairs(arg: str, kind: str, learning_rate: float, **section: Any) -> ConfigDict:
+    """A recipe of one stage, which is called as its kind and trains on pairs."""
     model, _, pairs = arg.partition(",")
     if not model or not pairs:
-        raise ValueError("name a model and a file of pairs: configs/dpo.py:MODEL,PAIRS")
+        raise ValueError(f"name a model and a file of pairs: configs/{kind}.py:MODEL,PAIRS")
     c = ConfigDict()
-    c.name = "dpo"
+    c.name = kind
     c.seed = 0
     c.tokenizer = dict(path=f"{model}/model" if (pathlib.Path(model) / "model").is_dir() else model)
     c.sources = dict(pairs=dict(path=pairs, lang="ko", holdout=0.05))
@@ -27,20 +35,18 @@ def get_config(arg: str = ""):
     c.runtime = dict(attention="auto")
     c.data = dict(lanes=4, workers="threads")
     c.evaluation = dict(max_bytes=1_000_000, batch_size=8)
-    c.stages = ("dpo",)
-    c.dpo = dict(
-        kind="dpo",
+    c.stages = (kind,)
+    c[kind] = dict(
+        kind=kind,
         start=model,
         mixture=dict(pairs=1.0),
-        # The paper gives neither β nor rates: these are Zephyr's (arXiv:2310.16944). With length_normalised, Tülu 3 has
-        # β = 5 at the same rate (arXiv:2411.15124).
-        preference=dict(loss="sigmoid", beta=0.1),
+        **section,
         train=dict(
             tokens=20_000_000,
             batch_tokens=BATCH_TOKENS,
             seq_len=SEQ_LEN,
             optimizer=dict(
-                learning_rate=5e-7,
+                learning_rate=learning_rate,
                 weight_decay=0.0,
                 schedule=dict(kind="cosine", warmup_steps=50, final=0.1),
             ),

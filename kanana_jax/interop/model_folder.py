@@ -12,7 +12,8 @@ import json
 import logging
 import math
 import pathlib
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -30,7 +31,7 @@ from kanana_jax.interop.families.family import Family, Special, canonical
 from kanana_jax.interop.families.names import Tensor
 from kanana_jax.interop.foreign import read_object
 from kanana_jax.interop.safetensors import Writer
-from kanana_jax.interop.weights import NUMPY, Weights, at, put
+from kanana_jax.interop.weights import HEAD, NUMPY, Weights, at, put
 from kanana_jax.models import transformer
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.parallel import multihost
@@ -154,6 +155,15 @@ def load_params(folder: ModelFolder, runtime: Runtime, mesh: Mesh) -> transforme
     return params
 
 
+def load_head(folder: ModelFolder, runtime: Runtime) -> np.ndarray:
+    """The head of a reward model, `[D]`, in `runtime.param_dtype`.
+
+    Raises:
+      UserError: it has none.
+    """
+    return open_weights(folder).head()[0].astype(NUMPY[runtime.param_dtype])
+
+
 def write(
     folder: pathlib.Path,
     a: Architecture,
@@ -161,12 +171,14 @@ def write(
     card: Card,
     tokenizer: pathlib.Path | None,
     special: Special,
+    head: jax.Array | None = None,
 ) -> None:
     """Writes a model folder whole or not at all; every process calls it, layers are shared out.
 
     Args:
       folder: the result; replaced if it exists.
       a, params: the model; parameters may be sharded over hosts.
+      head: of a reward model, `[D]`.
       card: `model.json`.
       tokenizer: a folder whose tokenizer files are carried along.
       special: bos_token_id, eos_token_id, pad_token_id for config.json.
@@ -179,9 +191,11 @@ def write(
         for tensor in _group(a, index):
             leaf = at(params, tensor.path)
             found[tensor.name] = tensor.to_theirs(_on_host(leaf if tensor.layer is None else leaf[tensor.layer]))
+        if head is not None and index == 0:
+            found[HEAD] = _on_host(head)[None]
         return found
 
-    _write_folder(folder, a, dtype, tensors, card, tokenizer, special)
+    _write_folder(folder, a, dtype, tensors, card, tokenizer, special, {} if head is None else {HEAD: head.size})
 
 
 def write_layers(
@@ -234,14 +248,21 @@ def _write_folder(
     card: Card,
     tokenizer: pathlib.Path | None,
     special: Special,
+    more: Mapping[str, int] = types.MappingProxyType({}),
 ) -> None:
-    """Writes `tensors(index, mine)` of every group; those that are not this process's are dropped."""
+    """Writes `tensors(index, mine)` of every group; those that are not this process's are dropped.
+
+    Args:
+      more: sizes of tensors in the first group beside the architecture's.
+    """
     first = jax.process_index() == 0
     with shared_folder.opened(folder, LAST) as made:
         if first:
             made.begin()
         multihost.barrier("model folder begun")
         writer = _writer(made.own, a, dtype)
+        for name, size in more.items():
+            writer.record(0, name, size * NUMPY[dtype].itemsize)
         for index in range(a.num_layers + 1):
             mine = index % jax.process_count() == jax.process_index()
             found = tensors(index, mine)
@@ -303,6 +324,8 @@ def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool
         writer = Writer(partial, found.architecture.num_layers + 1)
         for index, group in enumerate(family.groups(found.architecture)):
             tensors = {tensor.name: weights.read(tensor) for tensor in group}
+            if weights.has_head and index == 0:
+                tensors[HEAD] = weights.head()
             for name, value in tensors.items():
                 writer.record(index, name, value.nbytes)
             writer.write(index, tensors)

@@ -22,6 +22,8 @@ NUMPY = {
     "float16": np.dtype(np.float16),
 }
 _EMBEDDING, _OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
+# The head of a reward model, as the classes for sequence classification name it: `[1, D]`.
+HEAD = "score.weight"
 # Bits of the exponent, all set in NaN and infinity.
 _EXPONENTS = {"float32": np.uint32(0x7F800000), "bfloat16": np.uint16(0x7F80), "float16": np.uint16(0x7C00)}
 _AT_ONCE = 1 << 20
@@ -43,6 +45,7 @@ class Weights:
     Attributes:
       dtype: `float32`, `bfloat16` or `float16`: that which holds every tensor exactly.
       skipped: how many tensors of other parts (a vision tower) are left alone.
+      has_head: whether it is a reward model.
 
     Raises:
       UserError: names the tensor.
@@ -66,7 +69,13 @@ class Weights:
         self._twice = architecture.tied_embeddings and not self._swapped and _OUTPUT in entries
         if self._twice and entries[_OUTPUT][1:3] != entries[_EMBEDDING][1:3]:
             raise self._tied_to_another()
-        known = found | ({_OUTPUT} if self._twice else set())
+        self.has_head = HEAD in entries
+        if self.has_head and entries[HEAD].shape != (1, architecture.embed_dim):
+            raise UserError(
+                f"{path}: {HEAD} has shape {entries[HEAD].shape}: a reward model gives one number, {HEAD} is of shape "
+                f"(1, {architecture.embed_dim})"
+            )
+        known = found | ({_OUTPUT} if self._twice else set()) | ({HEAD} if self.has_head else set())
         foreign = sorted(name for name in entries.keys() - known if not _DERIVED.fullmatch(name))
         if foreign:
             raise UserError(
@@ -117,17 +126,32 @@ class Weights:
           UserError: a file that was changed meanwhile, values that are not finite, or an output matrix that is not the
             embedding it is tied to.
         """
-        name = self._name(tensor)
+        value = self._read(self._name(tensor))
+        if self._twice and tensor.name == _EMBEDDING:
+            other = self._reader.read(self._places[_OUTPUT])
+            if not np.array_equal(value.view(np.uint8), other.view(np.uint8)):
+                raise self._tied_to_another()
+        return value
+
+    def head(self) -> np.ndarray:
+        """The head of a reward model, `[1, D]`.
+
+        Raises:
+          UserError: it has none, or as `read`.
+        """
+        if not self.has_head:
+            raise UserError(
+                f"{self.path} is no reward model: it holds no tensor {HEAD} (stages of kind 'reward' write it)"
+            )
+        return self._read(HEAD)
+
+    def _read(self, name: str) -> np.ndarray:
         value = self._reader.read(self._places[name])
         if not _finite(value):
             file = self.path / self._reader.entries[self._places[name]].file
             raise UserError(
                 f"{file}: {name} holds NaN or infinite values: fetch it again, or take an earlier checkpoint"
             )
-        if self._twice and tensor.name == _EMBEDDING:
-            other = self._reader.read(self._places[_OUTPUT])
-            if not np.array_equal(value.view(np.uint8), other.view(np.uint8)):
-                raise self._tied_to_another()
         return value
 
     def _tied_to_another(self) -> UserError:

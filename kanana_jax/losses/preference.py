@@ -24,6 +24,17 @@ class Pair(NamedTuple, Generic[Value]):
     rejected: Value
 
 
+def by_pair(values_BT: jax.Array, segment_ids_BT: jax.Array) -> Pair[jax.Array]:
+    """Sums of values by answer, `[B, P]`; 0 where a row has fewer than P pairs.
+
+    A chosen answer is an odd segment of its row, its rejected one the next segment. An answer has at least two tokens,
+    so that P = (T + 1) // 4.
+    """
+    count = 2 * ((segment_ids_BT.shape[1] + 1) // 4) + 1
+    sums = jax.vmap(lambda values, ids: jax.ops.segment_sum(values, ids, count))(values_BT, segment_ids_BT)
+    return Pair(sums[:, 1::2], sums[:, 2::2])
+
+
 @dataclasses.dataclass(frozen=True)
 class PreferenceConfig:
     """A loss of preference pairs.

@@ -3,7 +3,19 @@
 from typing import Any
 
 from kanana_jax.report.page import Chapter
-from kanana_jax.stages import cache_teacher, cost_chapter, distill, dpo, merge, pretrain, prune, search, sft, upscale
+from kanana_jax.stages import (
+    cache_teacher,
+    cost_chapter,
+    distill,
+    dpo,
+    merge,
+    pretrain,
+    prune,
+    reward,
+    search,
+    sft,
+    upscale,
+)
 from kanana_jax.stages.kind import Kind
 
 KINDS: dict[str, Kind[Any]] = {
@@ -16,6 +28,7 @@ KINDS: dict[str, Kind[Any]] = {
         cache_teacher.KIND,
         distill.KIND,
         sft.KIND,
+        reward.KIND,
         dpo.KIND,
         merge.KIND,
     )

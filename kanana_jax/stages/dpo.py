@@ -22,7 +22,7 @@ from kanana_jax.data.stream.heldout import HeldoutRows
 from kanana_jax.data.stream.packing import Array, Rows
 from kanana_jax.data.tokens.tokenizer import Tokenizer
 from kanana_jax.losses.logprob import log_probs
-from kanana_jax.losses.preference import Pair, Preference, PreferenceConfig, preference
+from kanana_jax.losses.preference import Pair, Preference, PreferenceConfig, by_pair, preference
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import DType
 from kanana_jax.models.model import Model
@@ -79,16 +79,6 @@ class PairRows(NamedTuple, Generic[Array]):
 
     rows: Rows[Array]
     reference: Array
-
-
-def by_pair(values_BT: jax.Array, segment_ids_BT: jax.Array) -> Pair[jax.Array]:
-    """Sums of values by answer, `[B, P]`; 0 where a row has fewer than P pairs.
-
-    An answer has at least two tokens, so that P = (T + 1) // 4.
-    """
-    count = 2 * ((segment_ids_BT.shape[1] + 1) // 4) + 1
-    sums = jax.vmap(lambda values, ids: jax.ops.segment_sum(values, ids, count))(values_BT, segment_ids_BT)
-    return Pair(sums[:, 1::2], sums[:, 2::2])
 
 
 def target_log_probs(model: Model, params: Params, rows: Rows[jax.Array], chunk: int) -> jax.Array:

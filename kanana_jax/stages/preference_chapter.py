@@ -25,7 +25,7 @@ _BOTH = {
 def _blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
     """Curves of the stages that log pairs, and a table of their first and last figures."""
     logged = {name: json_lines(folder / "metrics.jsonl") for name, folder in folders.items()}
-    trained = {name: [row for row in rows if "reward_chosen" in row] for name, rows in logged.items()}
+    trained = {name: [row for row in rows if "chosen_log_prob" in row] for name, rows in logged.items()}
     trained = {name: rows for name, rows in trained.items() if rows}
     blocks: list[Block] = []
     for name, rows in trained.items():

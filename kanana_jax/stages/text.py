@@ -20,14 +20,14 @@ from kanana_jax.interop import model_folder
 from kanana_jax.interop.card import card as new_card
 from kanana_jax.interop.card import parent_path
 from kanana_jax.interop.model_folder import ModelFolder
-from kanana_jax.models import counts, lora, transformer
+from kanana_jax.models import counts, lora, reward, transformer
 from kanana_jax.models.architecture import Architecture, DType, Runtime
 from kanana_jax.models.lora import LoraConfig
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel import multihost
 from kanana_jax.parallel.sharding import abstract_batch, abstract_tree, tree_shardings
-from kanana_jax.stages.adapters import WithBase, abstract_adapters, adapted_loss, adapted_task, base_model
+from kanana_jax.stages.adapters import Added, WithBase, abstract_adapters, adapted_loss, adapted_task, base_model
 from kanana_jax.stages.kind import (
     SCRATCH,
     Context,
@@ -123,6 +123,7 @@ def make_task(
     score: Score = BITS_PER_BYTE,
     make_frozen: Callable[[], Frozen] = Frozen,
     flops: Mapping[str, float] | None = None,
+    added: Added = Added(),
 ) -> Task:
     """A stage for the engine: its parameters, its rows, its evaluation.
 
@@ -133,6 +134,7 @@ def make_task(
       score: the figure of it that ranks checkpoints.
       make_frozen: loads the stage's other models.
       flops: per token, of the other models.
+      added: what the stage adds to the model.
 
     Raises:
       ConfigError: the model and the tokenizer do not fit.
@@ -153,9 +155,8 @@ def make_task(
     encoder = encoder or TextEncoder(context.tokenizer)
 
     def make_params() -> Params:
-        if parent is not None:
-            return context.load(parent, model)
-        return new_params(model, shapes)
+        own = new_params(model, shapes) if parent is None else context.load(parent, model)
+        return {**own, **added.make()}
 
     def rows_of_mixture(rows: np.ndarray) -> Stream:
         start = context.position(config)
@@ -167,8 +168,8 @@ def make_task(
         loss=loss,
         make_params=make_params,
         fresh=parent is None,
-        abstract_params=model.abstract_params(),
-        logical_axes=model.logical_axes(),
+        abstract_params={**model.abstract_params(), **added.abstract},
+        logical_axes={**model.logical_axes(), **added.axes},
         stream=stream or rows_of_mixture,
         flops={"train": counts.train_flops_per_token(model.architecture, train.seq_len), **(flops or {})},
         sizes=counts.sizes(model.architecture),
@@ -179,7 +180,7 @@ def make_task(
     )
     if config.lora is None or parent is None:
         return task
-    return adapted_task(config.lora, task, model, shapes, train.seq_len, lambda base: context.load(parent, base))
+    return adapted_task(config.lora, task, model, shapes, train.seq_len, lambda base: context.load(parent, base), added)
 
 
 def new_params(model: Model, shapes: Shapes) -> Params:
@@ -220,12 +221,13 @@ def train(
     known = range(model.architecture.vocab_size)
     told = [*context.tokenizer.end_ids, *(() if parent is None else end_ids(parent.path))]
     ends = list(dict.fromkeys([context.tokenizer.eos_id, *(i for i in told if i in known)]))
-    if parent is not None and config.start not in shapes.stages:
+    speaks = reward.HEAD not in task.abstract_params  # a reward model says nothing
+    if speaks and parent is not None and config.start not in shapes.stages:
         _sample_before(context, model, parent, folder / BEFORE, ends)
     ahead = context.ahead.get(name)
     result = loop.train(task, config.train, shapes.mesh, folder, shapes.seed, ahead=ahead, more_writers=context.writers)
     with jax.set_mesh(shapes.mesh):
-        samples = _samples(context, model, result.params, ends)
+        samples = _samples(context, model, result.params, ends) if speaks else []
     if jax.process_index() == 0:
         write_json(folder / "data_state.json", result.data)
         write_json(folder / "data_report.json", context.data_report(result.data))
@@ -246,9 +248,8 @@ def train(
     tokenizer = context.tokenizer
     eos = ends if len(ends) > 1 else tokenizer.eos_id
     special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": eos, "pad_token_id": None}
-    model_folder.write(
-        folder / "model", model.architecture, result.params, card, context.workdir / "tokenizer", special
-    )
+    parts = (model.architecture, result.params, card, context.workdir / "tokenizer", special)
+    model_folder.write(folder / "model", *parts, head=result.params.get(reward.HEAD))
 
 
 def _sample_before(context: Context, model: Model, parent: ModelFolder, file: pathlib.Path, ends: list[int]) -> None:
@@ -299,6 +300,7 @@ def step_programs(
     flops: float = 0.0,
     resident: Mapping[str, int] | None = None,
     about: Mapping[str, Any] | None = None,
+    added: Added = Added(),
 ) -> StagePrograms:
     """The engine's own step on shapes alone; no array is made.
 
@@ -307,6 +309,7 @@ def step_programs(
       others: the same of the step's other models.
       before: programs that run before the step.
       architectures, flops, resident, about: of the other models, see `StagePrograms`.
+      added: what the stage adds to the model.
 
     Raises:
       ConfigError: a mesh that does not divide the model or the batch.
@@ -320,7 +323,7 @@ def step_programs(
         loss, others, frozen = adapted_loss(config.lora, loss), WithBase(base, others), {"base": device_bytes(base)}
         trained, axes = abstract_adapters(config.lora, model), lora.logical_axes(config.lora, model.architecture)
         own_flops = lora.train_flops_per_token(config.lora, model.architecture, train.seq_len)
-    step = loop.sharded_step(loss, trained, axes, train, mesh, shapes.seed)
+    step = loop.sharded_step(loss, {**trained, **added.abstract}, {**axes, **added.axes}, train, mesh, shapes.seed)
     if batch is None:
         batch = abstract_batch(mesh, packing.shapes(train.batch_size, train.seq_len))
     arguments = {"state": step.state, "batch": batch, "others": others}

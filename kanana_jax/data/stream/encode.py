@@ -117,6 +117,49 @@ class PairEncoder(NamedTuple):
         return tuple(Example(*example) for example in examples)
 
 
+class RewardEncoder(NamedTuple):
+    """A preference pair for a reward model, which reads an answer's reward at the symbol that ends it.
+
+    As `PairEncoder`, but each sequence ends with that symbol, and one token more is its target there: in a row, the
+    reward stands at the last position of a segment that has a weight. That weight is 1, or 1 and the pair's margin.
+
+    Attributes:
+      seq_len: tokens of a row.
+      margin: whether pairs have a margin, in their field of that name.
+    """
+
+    tokenizer: Tokenizer
+    seq_len: int
+    margin: bool = False
+    whole: bool = True
+
+    def __call__(self, record: Record) -> Sequence[Example] | Refused:
+        examples = PairEncoder(self.tokenizer, self.seq_len)(record)
+        if isinstance(examples, Refused):
+            return examples
+        margin = _margin(record) if self.margin else 0.0
+        found = []
+        for example in examples:
+            assert example.weights is not None  # a pair's sequences have weights
+            end = ends_at(example.weights)
+            tokens = np.append(example.tokens[:end], np.int32(self.tokenizer.eos_id))
+            found.append(Example(tokens, np.append(example.weights[:end], np.float32(1 + margin))))
+        too_long = sum(len(example.tokens) for example in found) > self.seq_len + 1
+        return Refused("pair_longer_than_row") if too_long else tuple(found)
+
+
+def ends_at(weights: np.ndarray) -> int:
+    """The tokens of a conversation up to the end of its last answer; line ends of a template may follow."""
+    return int(np.flatnonzero(weights)[-1]) + 1
+
+
+def _margin(record: Record) -> float:
+    margin = record.get("meta", {}).get("margin", 0)
+    if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not margin >= 0:
+        raise UserError(f"record '{record['id']}': its margin is {margin!r}, not a number of at least 0")
+    return float(margin)
+
+
 class _Weighted(NamedTuple):
     tokens: np.ndarray
     weights: np.ndarray
