@@ -28,8 +28,9 @@ $(VENV)/.parity: $(VENV)/.test
 demo: $(VENV)/.core
 	$(BIN)/kanana run --config configs/tiny.py --workdir runs/tiny
 
+# Bytecode is kept whatever the environment says: every worker rewrites the tests, every process imports the package.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not parity and not more" -n 2 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "not parity and not more" -n 2 --dist loadfile --no-loadscope-reorder
 
 # Models, training data and configs alone, for Pythons that TensorFlow and the harness do not know yet.
 test-core: $(VENV)/.core

@@ -44,6 +44,14 @@ def _compilation_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_disks():
+    """A run asks the disk to keep hundreds of small files, for 5 ms each; no test takes away the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _small_programs():
     """Half a program is compiled in half the time: steps as XLA_FLAGS has it, and few blocks of queries."""
     for module, name, value in (("training.loop", "_CPU_OPTIONS", None), ("models.attention", "XLA_BLOCKS", 2)):

@@ -6,6 +6,7 @@ lengths used here a quadratic pattern would take minutes, which the guard ends; 
 
 import ast
 import collections
+import functools
 import os
 import pathlib
 import random
@@ -105,6 +106,7 @@ def _patterns(file: pathlib.Path, elsewhere: dict[str, dict[str, set[str]]]):
         yield pattern, flags, methods if methods <= ANCHORED else {"search"}
 
 
+@functools.cache
 def _all():
     found, elsewhere = {}, _uses_elsewhere()
     for folder in ("kanana_jax", "launch", "configs"):
@@ -190,16 +192,13 @@ def _texts(pattern: str | bytes, flags: int):
             yield (prefix + unit) * (LENGTH // len(prefix + unit)) + tail
 
 
-ALL = _all()
-
-
 def test_the_patterns_of_the_package_are_found():
-    assert len(ALL) > 180 and sum(any(True for _ in _texts(p, f)) for _, p, f, _ in ALL) > 80
+    assert len(_all()) > 180 and sum(any(True for _ in _texts(p, f)) for _, p, f, _ in _all()) > 80
 
 
 @pytest.mark.parametrize("part", range(8))
 def test_patterns_are_linear(part):
-    for file, pattern, flags, methods in ALL[part::8]:
+    for file, pattern, flags, methods in _all()[part::8]:
         compiled = re.compile(pattern, flags)
         for text in _texts(pattern, flags):
             subject = text.encode("utf-8", "surrogatepass") if isinstance(pattern, bytes) else text

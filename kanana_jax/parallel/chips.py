@@ -142,10 +142,13 @@ def peak_flops(device: jax.Device) -> tuple[float, str]:
 
 
 @functools.cache
-def _measured(device: jax.Device, sizes: tuple[int, ...] = (512, 1024, 1536), repeats: int = 5) -> float:
+def _measured(
+    device: jax.Device, sizes: tuple[int, ...] = (512, 1024, 1536), repeats: int = 5, enough_s: float = 0.2
+) -> float:
     """Best rate of a float32 `[n, n] × [n, n]` product on a device that no table knows (a CPU), once per process.
 
-    Which size is the fastest depends on the caches and on how many cores share it.
+    Which size is the fastest depends on the caches and on how many cores share it. A size is tried again until
+    `enough_s` seconds are over: every start of a run waits for this.
     """
     best = 0.0
     with jax.default_device(device):
@@ -153,10 +156,12 @@ def _measured(device: jax.Device, sizes: tuple[int, ...] = (512, 1024, 1536), re
         for size in sizes:
             x = jnp.ones((size, size), jnp.float32)
             product(x, x).block_until_ready()
-            for _ in range(repeats):
+            tried, spent = 0, 0.0
+            while tried < repeats and spent < enough_s:
                 start = time.perf_counter()
                 product(x, x).block_until_ready()
-                best = max(best, 2 * size**3 / (time.perf_counter() - start))
+                took = time.perf_counter() - start
+                best, tried, spent = max(best, 2 * size**3 / took), tried + 1, spent + took
     return best / _devices_that_share(device)
 
 

@@ -13,6 +13,7 @@ from kanana_jax.report.svg import (
     SOFT,
     WIDTH,
     draw,
+    drawn_once,
     end_labels,
     inches,
     legend,
@@ -75,6 +76,7 @@ def thin(x: Sequence[float], y: Sequence[float], points: int = MAX_POINTS) -> "t
     return xs[index], ys[index]
 
 
+@drawn_once
 def lines(
     series: Sequence[Series],
     *,
@@ -144,6 +146,7 @@ def _above(axes: "Axes", name: str, x: float, colour: str) -> None:
     )
 
 
+@drawn_once
 def bars(
     groups: Sequence[str],
     values: Mapping[str, Sequence[float]],
@@ -205,6 +208,7 @@ def bars(
     return draw(paint, height, x, "", left=left, right=0.3, bottom=bottom)
 
 
+@drawn_once
 def histogram(
     values: Sequence[float] | Mapping[str, Sequence[float]],
     *,
@@ -247,6 +251,7 @@ def histogram(
     return draw(paint, height + bottom - 0.5, x, y, left=0.72, right=0.3, top=0.26 if marks else 0.12, bottom=bottom)
 
 
+@drawn_once
 def heatmap(
     rows: Sequence[str],
     columns: Sequence[str],

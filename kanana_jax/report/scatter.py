@@ -4,7 +4,20 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from kanana_jax.report.svg import COLOURS, INK, SMALL, SOFT, WIDTH, draw, inches, legend, legend_rows, scale, short
+from kanana_jax.report.svg import (
+    COLOURS,
+    INK,
+    SMALL,
+    SOFT,
+    WIDTH,
+    draw,
+    drawn_once,
+    inches,
+    legend,
+    legend_rows,
+    scale,
+    short,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +63,7 @@ class _Area(NamedTuple):
     high: float
 
 
+@drawn_once
 def scatter(
     points: Sequence[Points],
     *,
@@ -150,6 +164,7 @@ def _note(axes: "Axes", note: str, height: float) -> None:
         axes.figure.text(1 - 0.1 / WIDTH, 0.06 / height, note, ha="right", va="bottom", fontsize=SMALL, color=SOFT)
 
 
+@drawn_once
 def tree_heatmap(
     order: Sequence[str], matrix: Mapping[str, Mapping[str, float | None]], linkage: Sequence[Sequence[float]], *,
     tasks: Sequence[str], note: str = "",

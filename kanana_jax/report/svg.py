@@ -5,14 +5,17 @@ drawn by the reader's fonts. Room for labels is estimated here and not measured 
 Hangul and Kana, and what is installed must not change the bytes.
 """
 
+import dataclasses
+import functools
 import hashlib
 import io
+import json
 import math
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,6 +151,38 @@ def legend(axes: "Axes", rows: Sequence[Sequence[int]], names: Sequence[str], he
             axes.figure.add_artist(box)
             axes.figure.text((at + 0.19) / WIDTH, y / height, short(names[i]), va="center", color=INK)
             at += inches(short(names[i])) + 0.38
+
+
+Arguments = ParamSpec("Arguments")
+
+
+def drawn_once(figure: Callable[Arguments, str], most: int = 256) -> Callable[Arguments, str]:
+    """Keeps the last figures of a function: a run's report is written after every stage, and most are as before.
+
+    Args:
+      figure: draws an `<svg>` element from arguments that are JSON, sequences, arrays, and dataclasses of these.
+      most: figures that are kept, some 20 kB each.
+    """
+    kept: dict[str, str] = {}
+
+    @functools.wraps(figure)
+    def found(*args: Arguments.args, **kwargs: Arguments.kwargs) -> str:
+        key = json.dumps([args, kwargs], default=_plain)
+        if key not in kept:
+            if len(kept) == most:
+                kept.pop(next(iter(kept)))
+            kept[key] = figure(*args, **kwargs)
+        return kept[key]
+
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, Sequence) else value.tolist()
 
 
 def draw(

@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import math
 import re
 
 import numpy as np
@@ -11,6 +12,7 @@ from kanana_jax.errors import UserError
 from kanana_jax.report.page import Code, Details, Figure, KeyValues, Page, Sample, Samples, Section, Table, Text, render
 from kanana_jax.report.plots import MAX_POINTS, Series, bars, heatmap, histogram, lines, thin
 from kanana_jax.report.run import write_run_report
+from kanana_jax.report.svg import drawn_once
 
 HOSTILE = '<script>alert(1)</script> & "quotes" 한글'
 
@@ -86,9 +88,28 @@ def test_everything_is_escaped_and_balanced():
 
 
 def test_plots_are_deterministic_and_thinned():
-    make = lambda: lines([Series("a", range(50_000), np.arange(50_000))], x="x", y="y")  # noqa: E731
+    make = lambda: lines.__wrapped__([Series("a", range(50_000), np.arange(50_000))], x="x", y="y")  # noqa: E731
     assert make() == make()
     assert len(make()) < 200 * MAX_POINTS
+
+
+def test_a_figure_is_drawn_again_only_when_its_data_change():
+    """However they are given; a ragged one is refused each time."""
+
+    @drawn_once
+    def figure(series, *, y=""):
+        drawn.append(y)
+        return f"{series[0].y[-1]} {y}"
+
+    drawn, values = [], [1.0, 2.0]
+    for _ in range(2):
+        assert figure([Series("a", [1, 2], values)]) == figure([Series("a", [1, 2], np.array(values))])
+    assert len(drawn) == 1
+    values[-1] = math.nan
+    assert figure([Series("a", [1, 2], values)]) == "nan " and figure([Series("a", [1, 2], values)], y="b")
+    assert drawn == ["", "", "b"]
+    few = drawn_once(lambda name: drawn.append(name) or name, most=2)
+    assert [few(name) for name in "xyxzx"] == list("xyxzx") and drawn[3:] == list("xyzx")
 
 
 def test_thinning_keeps_spikes():

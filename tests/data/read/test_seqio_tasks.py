@@ -1,5 +1,6 @@
 """seqio tasks over our documents, our documents from seqio tasks, tokens equal on both paths."""
 
+import importlib.util
 import json
 import sys
 
@@ -12,10 +13,19 @@ from kanana_jax.data.read import records, sources
 from kanana_jax.data.tokens import training as tokenizer_training
 from kanana_jax.errors import UserError
 
-seqio = pytest.importorskip("seqio")
-from kanana_jax.data.read import kanana_mixtures, seqio_source, seqio_tasks  # noqa: E402
+if importlib.util.find_spec("seqio") is None:
+    pytest.skip("could not import 'seqio'", allow_module_level=True)
 
 LANGS = ("ko", "en", "ja")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _libraries():
+    """Brings in TensorFlow, which takes ten seconds, and not for a worker that only collects these tests."""
+    global seqio, kanana_mixtures, seqio_source, seqio_tasks
+    import seqio
+
+    from kanana_jax.data.read import kanana_mixtures, seqio_source, seqio_tasks
 
 
 @pytest.fixture(scope="module")
