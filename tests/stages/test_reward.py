@@ -4,6 +4,7 @@ import copy
 import functools
 import json
 import random
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +18,10 @@ from kanana_jax.data import microworld
 from kanana_jax.data.stream import packing
 from kanana_jax.data.stream.encode import PairEncoder, Refused, RewardEncoder
 from kanana_jax.data.stream.heldout import HeldoutRows
+from kanana_jax.data.tokens.chat import encode_chat
 from kanana_jax.data.tokens.tokenizer import load_tokenizer
 from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.inference.reward_model import RewardModel
 from kanana_jax.interop import model_folder
 from kanana_jax.losses.reward import RewardLossConfig
 from kanana_jax.models import reward as heads
@@ -31,6 +34,10 @@ from kanana_jax.stages import reward
 
 ONE = jax.devices()[:1]
 T = 192
+
+
+class Asked(NamedTuple):
+    ids: np.ndarray
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +188,21 @@ def test_eight_devices_compute_the_same_loss_and_gradients(base):
         (together, _), of_eight = jax.jit(jax.value_and_grad(run, has_aux=True))(*cut)
     np.testing.assert_allclose(together, alone, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), of_eight, gradient)
+
+
+def test_a_saved_reward_model_scores_answers_as_in_training(run, base):
+    loaded, draw = RewardModel.load(str(run / "reward"), devices=ONE), random.Random(3)
+    pairs, tokenizer = [_pair(draw) for _ in range(20)], load_tokenizer(base)
+    rows = packing.pack([RewardEncoder(tokenizer, T)(_record(pair)) for pair in pairs], T, whole=True)
+    found, _, there = reward.rewards(rows, jax.jit(functools.partial(heads.scores, loaded.model))(loaded.params, rows))
+    want = np.stack(found, -1)[np.asarray(there) > 0].reshape(-1)
+    asked = [Asked(encode_chat(tokenizer, _record(pair)["prompt"])) for pair in pairs]
+    texts = [pair[key] for pair in pairs for key in ("chosen", "rejected")]
+    scored = loaded([question for question in asked for _ in range(2)], texts)
+    np.testing.assert_allclose(scored, want, rtol=1e-5, atol=1e-5)
+    assert loaded.check(tokenizer) is None
+    with pytest.raises(UserError, match="513 tokens, beyond the reward model's 512"):
+        loaded.of_tokens([np.zeros(513, np.int32)])
 
 
 def test_adapters_and_head_are_trained_and_a_reward_model_is_trained_further(config, base, run, tmp_path):
