@@ -149,29 +149,28 @@ def _logits(theirs, tokens):
         return theirs(torch.tensor(tokens), use_cache=False).logits.numpy()
 
 
-def test_logits_and_gradients(pair):
-    name, theirs, found, params = pair
-    np.testing.assert_allclose(
-        _ours(found.architecture, params, TOKENS, scan=False), _logits(theirs, TOKENS), atol=1e-4
-    )
-    if name not in FIRST:
-        np.testing.assert_allclose(_ours(found.architecture, params, TOKENS), _logits(theirs, TOKENS), atol=1e-4)
-        return
-    a = found.architecture
-    logits = gradients.compare(a, params, theirs, TOKENS, lambda p: _ours(a, p, TOKENS))
-    np.testing.assert_allclose(logits, _logits(theirs, TOKENS), atol=1e-4)
+def test_logits(pair):
+    _, theirs, found, params = pair
+    want = _logits(theirs, TOKENS)
+    for scan in (False, True):
+        np.testing.assert_allclose(_ours(found.architecture, params, TOKENS, scan), want, atol=1e-4)
 
 
 def test_packed_rows(pair):
-    """Windows and RoPE begin anew in each document."""
-    _, theirs, found, params = pair
-    segments = np.repeat([1, 2, 3], [13, 26, 9])[None]
-    positions = np.concatenate([np.arange(n) for n in (13, 26, 9)])[None]
+    """Windows and RoPE begin anew in each document; gradients are the sum of theirs of each document alone."""
+    name, theirs, found, params = pair
+    lengths = (5, 35, 8)  # the second is longer than windows, and than the positions that scaled RoPE was made for
+    segments = np.broadcast_to(np.repeat([1, 2, 3], lengths), TOKENS.shape)
+    positions = np.broadcast_to(np.concatenate([np.arange(n) for n in lengths]), TOKENS.shape)
     more = dict(segment_ids=jnp.asarray(segments), positions=jnp.asarray(positions, jnp.int32))
-    got = np.asarray(_ours(found.architecture, params, TOKENS[:1], **more))
+    a = found.architecture
+    if name in FIRST:
+        got = gradients.compare(a, params, theirs, TOKENS, lambda p: _ours(a, p, TOKENS, **more), lengths)
+    else:
+        got = _ours(a, params, TOKENS, **more)
     for segment in (1, 2, 3):
         where = segments[0] == segment
-        np.testing.assert_allclose(got[:, where], _logits(theirs, TOKENS[:1, where]), atol=1e-4)
+        np.testing.assert_allclose(np.asarray(got)[:, where], _logits(theirs, TOKENS[:, where]), atol=1e-4)
 
 
 def test_export_has_the_same_tensors_logits_and_text(pair, tmp_path):
