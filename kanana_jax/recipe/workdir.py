@@ -111,6 +111,9 @@ def _devices(mesh: Mesh) -> str:
 def check_unchanged(config: Any, workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
     """The contents of `config.json` (empty in a new workdir), and the values that have changed since.
 
+    A workdir in which nothing was made but shards of documents is new for another config: the first may have named a
+    file that was not there.
+
     Raises:
       ConfigError: the workdir was begun with another config, beyond what `free_keys` allows; names every key.
     """
@@ -119,6 +122,8 @@ def check_unchanged(config: Any, workdir: pathlib.Path) -> tuple[dict[str, Any],
     changed = differences(before["config"], resolved) if before else {}
     free = free_keys(resolved)
     refused = {key: values for key, values in changed.items() if not _starts_with(key, free)}
+    if refused and not _begun(workdir, before["config"]):
+        return {}, {}
     if refused:
         changes = "; ".join(f"{key} was {_short(old)}, is {_short(new)}" for key, (old, new) in sorted(refused.items()))
         raise ConfigError(
@@ -126,6 +131,11 @@ def check_unchanged(config: Any, workdir: pathlib.Path) -> tuple[dict[str, Any],
             f"(keys that may change: {', '.join(free)})"
         )
     return before, changed
+
+
+def _begun(workdir: pathlib.Path, config: dict[str, Any]) -> bool:
+    """Returns whether a tokenizer or a stage of a plain config has been begun."""
+    return any((workdir / name).exists() for name in ("tokenizer", *config.get("stages", ())))
 
 
 def config_hash(plain: dict[str, Any]) -> str:

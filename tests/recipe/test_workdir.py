@@ -18,6 +18,7 @@ def _record(config, folder, devices=1):
 def _config(**changes):
     config = {
         "seed": 0,
+        "stages": ["stage1"],
         "mesh": {"data": 1, "fsdp": -1},
         "runtime": {"remat": "none", "compute_dtype": "bfloat16"},
         "evaluation": {"max_bytes": 1000},
@@ -78,11 +79,25 @@ def test_where_and_how_fast_may_change_and_is_noted(tmp_path):
 )
 def test_everything_else_is_refused_by_its_full_key(tmp_path, change, told):
     before = _record(_config(), tmp_path)
+    (tmp_path / "stage1").mkdir()
     with pytest.raises(ConfigError) as caught:
         _record(_config(**change), tmp_path)
     assert f"({told})" in str(caught.value)  # that, and nothing that is free
     assert json.loads((tmp_path / "config.json").read_text()) == before
     assert workdir_files.config_hash(_config(**change)) != before["config_hash"]
+
+
+@pytest.mark.parametrize("made", [[], ["data"], ["tokenizer"], ["stage1"]])
+def test_a_run_that_made_nothing_leaves_the_workdir_to_a_mended_config(tmp_path, made):
+    _record(_config(), tmp_path)
+    for name in made:
+        (tmp_path / name).mkdir()
+    if made in (["tokenizer"], ["stage1"]):
+        with pytest.raises(ConfigError, match="seed was 0, is 1"):
+            _record(_config(seed=1), tmp_path)
+        return
+    after = _record(_config(seed=1), tmp_path)
+    assert after["config"] == _config(seed=1) and len(after["starts"]) == 1
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "sft", "distill", "search"])
