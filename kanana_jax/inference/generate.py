@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kanana_jax.inference.prefix import LEAST_SHARED, common, read, rounded
-from kanana_jax.inference.sampling import SamplingConfig, sample
+from kanana_jax.inference.sampling import Draw, SamplingConfig, draw
 from kanana_jax.models import layers
 from kanana_jax.models.cache import KVCache, apart, empty_cache, expanded
 from kanana_jax.models.model import Model
@@ -59,19 +59,71 @@ def generate(
     Raises:
       ValueError: an empty prompt, or a negative number of tokens.
     """
+    written = write(
+        params,
+        model,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        sampling=sampling,
+        stop=stop,
+        tokens=tokens,
+        key=jax.random.key(seed),
+        finished=finished,
+        check_every=check_every,
+    )
+    return [each.ids for each in written]
+
+
+class Written(NamedTuple):
+    """What a model wrote behind a prompt.
+
+    Attributes:
+      ids: int32 `[n]`.
+      log_probs, cuts: float32 `[n]`, of each id as it was drawn (`sampling.Draw`); where they are not noted, `[0]`.
+    """
+
+    ids: np.ndarray
+    log_probs: np.ndarray
+    cuts: np.ndarray
+
+
+def write(
+    params: Params,
+    model: Model,
+    prompts: Sequence[np.ndarray],
+    *,
+    max_new_tokens: int,
+    sampling: SamplingConfig,
+    stop: Sequence[int],
+    tokens: int | None,
+    key: jax.Array,
+    finished: Callable[[int, np.ndarray], bool] | None = None,
+    check_every: int = 32,
+    noted: bool = False,
+    width: int = 0,
+) -> list[Written]:
+    """The loop of `generate`, whose arguments these are.
+
+    Args:
+      key: of the draws.
+      noted: the draws' log-probabilities are kept, and of a row that ends its stop token too.
+      width: tokens to which prompts are padded, at least their longest; nothing that they share is computed once then,
+        so that one program serves any prompts. 0: as they need.
+    """
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens must be at least 0, not {max_new_tokens}")
+    nothing = np.zeros(0, np.float32)
     if max_new_tokens == 0:
-        return [np.zeros(0, np.int32) for _ in prompts]
+        return [Written(np.zeros(0, np.int32), nothing, nothing) for _ in prompts]
     if any(len(p) == 0 for p in prompts):
         raise ValueError("a prompt must hold at least one token (BOS)")
     mesh = jax.sharding.get_abstract_mesh()
     parts = 1 if mesh.empty else int(np.prod([mesh.shape[axis] for axis in RULES["batch"]]))
     rows = -(-len(prompts) // parts) * parts
     first = prompts[0]
-    shared = min((min(common(first, p), len(p) - 1) for p in prompts[1:]), default=0)
+    shared = 0 if width else min((min(common(first, p), len(p) - 1) for p in prompts[1:]), default=0)
     shared = shared if shared >= LEAST_SHARED else 0
-    width = rounded(max(len(p) for p in prompts) - shared)
+    width = width or rounded(max(len(p) for p in prompts) - shared)
     read_ids = np.zeros((rows, width), np.int32)
     segments = np.zeros((rows, width), np.int32)
     for i in range(rows):
@@ -81,14 +133,12 @@ def generate(
     # The whole forward pass runs in the compute dtype: cast once, not at every token.
     dtype = model.runtime.compute_dtype
     params = jax.tree.map(lambda p: p.astype(dtype), params)
-    # Scanned, since a static slice of the stacked layers would be copied at every token; but see `_unstacks`.
-    runtime = dataclasses.replace(model.runtime, param_dtype=dtype, remat="none", scan_layers=True)
-    model = Model(model.architecture, runtime)
+    model = as_written(model)
     drawn = model.architecture.vocab_size if tokens is None else tokens
-    key, ends = jax.random.key(seed), jnp.asarray(sorted(stop) or [-1], jnp.int32)
+    ends = jnp.asarray(sorted(stop) or [-1], jnp.int32)
     cache = read(params, first[:shared], model) if shared else None
     how: Any = {"model": model, "sampling": sampling, "drawn": drawn, "unstacked": _unstacks(params, max_new_tokens)}
-    state = _begin(params, cache, jnp.int32(shared), read_ids, segments, key, new=max_new_tokens, **how)
+    state = _begin(params, cache, jnp.int32(shared), read_ids, segments, key, new=max_new_tokens, noted=noted, **how)
     lengths = shared + segments.sum(axis=1)
     # First looked at soon: many answers are short.
     early = [1 << i for i in range(2, (check_every - 1).bit_length())]
@@ -96,13 +146,42 @@ def generate(
     done = np.zeros(rows, bool)
     for limit in [*(n for n in looks if n < max_new_tokens), max_new_tokens]:
         state, out, count, ended = _advance(params, state, lengths, key, ends, done, jnp.int32(limit), **how)
-        out, count, done = np.asarray(out), np.asarray(count), np.array(ended)
+        out, count, done = Written(*map(np.asarray, out)), np.asarray(count), np.array(ended)
         if finished is not None and limit < max_new_tokens:
             for row in np.flatnonzero(~done):
-                done[row] = row >= len(prompts) or finished(row, out[row, : count[row]])
+                done[row] = row >= len(prompts) or finished(row, out.ids[row, : count[row]])
         if done.all():
             break
-    return [out[i, : count[i]] for i in range(len(prompts))]
+    return [Written(*(x[i, : count[i]] for x in out)) for i in range(len(prompts))]
+
+
+def longest(model: Model, *, new: int, sampling: SamplingConfig, tokens: int) -> jax.stages.Wrapped:
+    """The two programs of a noted `write` as one, for answers of which none ends early: what it costs at most.
+
+    Returns:
+      `(params, ids, segments) → draws [B, new]`, jitted; ids and segments int32 `[B, width]`.
+    """
+    runs = as_written(model)
+    how: Any = {"model": runs, "sampling": sampling, "drawn": tokens, "unstacked": False}
+
+    def run(params: Params, ids: jax.Array, segments: jax.Array) -> Draw:
+        params = jax.tree.map(lambda p: p.astype(runs.runtime.compute_dtype), params)
+        key, stop, done = jax.random.key(0), jnp.full((1,), -1, jnp.int32), jnp.zeros(len(ids), bool)
+        state = _begin(params, None, jnp.int32(0), ids, segments, key, new=new, noted=True, **how)
+        return _advance(params, state, segments.sum(axis=1), key, stop, done, jnp.int32(new), whole=True, **how)[1]
+
+    return jax.jit(run)
+
+
+def as_written(model: Model) -> Model:
+    """The model as it runs while it writes: in the compute dtype, with its layers scanned.
+
+    Scanned, since a static slice of the stacked layers would be copied at every token; but see `_unstacks`.
+    """
+    runtime = model.runtime
+    dtype = runtime.compute_dtype
+    runtime = dataclasses.replace(runtime, param_dtype=dtype, remat="none", scan_layers=True)
+    return Model(model.architecture, runtime)
 
 
 def _unstacks(params: Params, new: int) -> bool:
@@ -117,29 +196,33 @@ def _unstacks(params: Params, new: int) -> bool:
 
 
 class _State(NamedTuple):
-    """Loop state: `token [B]` is sampled but not yet written to `out [B, new]`, of which `count [B]` are valid."""
+    """Loop state: `last [B]` is sampled but not yet written to `out [B, new]`, of which `count [B]` are valid.
+
+    Of `out`, log-probabilities and cuts have no columns where they are not noted.
+    """
 
     step: jax.Array
-    token: jax.Array
+    last: Draw
     done: jax.Array
-    out: jax.Array
+    out: Draw
     count: jax.Array
     cache: KVCache
 
 
 def _pick(
     module: Transformer, hidden_BD: jax.Array, key: jax.Array, step: jax.Array, sampling: SamplingConfig, drawn: int
-) -> jax.Array:
+) -> Draw:
     logits = module.unembed(hidden_BD)
     if drawn < logits.shape[-1]:
         logits = jnp.where(jnp.arange(logits.shape[-1]) < drawn, logits, -jnp.inf)
     if sampling.temperature == 0:
-        return sample(logits, key, sampling)
+        return draw(logits, key, sampling)
     row_keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), step))(jnp.arange(len(hidden_BD)))
-    return jax.vmap(lambda row, k: sample(row[None], k, sampling)[0])(logits, row_keys)
+    drawn_B1 = jax.vmap(lambda row, k: draw(row[None], k, sampling))(logits, row_keys)
+    return Draw(*(x[:, 0] for x in drawn_B1))
 
 
-@functools.partial(jax.jit, static_argnames=("model", "new", "sampling", "drawn", "unstacked"))
+@functools.partial(jax.jit, static_argnames=("model", "new", "sampling", "drawn", "unstacked", "noted"))
 def _begin(
     params: Params,
     cache: KVCache | None,
@@ -153,6 +236,7 @@ def _begin(
     sampling: SamplingConfig,
     drawn: int,
     unstacked: bool,
+    noted: bool,
 ) -> _State:
     """Reads the prompts' rests; `cache` holds the `shared` tokens before them, or is None."""
     module = model.bind(params)
@@ -164,11 +248,15 @@ def _begin(
     cache = expanded(a, cache, 1, new)  # only now: while prompts are read, these slots would be looked at in vain
     cache = apart(a, cache) if unstacked else cache
     zero = jnp.zeros((), jnp.int32)
-    token = _pick(module, hidden[:, -1], key, zero, sampling, drawn)
-    return _State(zero, token, jnp.zeros((B,), bool), jnp.zeros((B, new), jnp.int32), jnp.zeros((B,), jnp.int32), cache)
+    last = _pick(module, hidden[:, -1], key, zero, sampling, drawn)
+    notes = jnp.zeros((B, new if noted else 0), jnp.float32)
+    out = Draw(jnp.zeros((B, new), jnp.int32), notes, notes)
+    return _State(zero, last, jnp.zeros((B,), bool), out, jnp.zeros((B,), jnp.int32), cache)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "sampling", "drawn", "unstacked"), donate_argnames="state")
+@functools.partial(
+    jax.jit, static_argnames=("model", "sampling", "drawn", "unstacked", "whole"), donate_argnames="state"
+)
 def _advance(
     params: Params,
     state: _State,
@@ -182,8 +270,13 @@ def _advance(
     sampling: SamplingConfig,
     drawn: int,
     unstacked: bool,
-) -> tuple[_State, jax.Array, jax.Array, jax.Array]:
-    """Continues to `limit` new tokens, or until all rows have ended."""
+    whole: bool = False,
+) -> tuple[_State, Draw, jax.Array, jax.Array]:
+    """Continues to `limit` new tokens, or until all rows have ended.
+
+    Args:
+      whole: to the last token in any case, in a loop whose length a compiler knows.
+    """
     module = model.bind(params)
     weights = module.block_weights()
     if unstacked:
@@ -191,18 +284,32 @@ def _advance(
         module = dataclasses.replace(model, architecture=dataclasses.replace(a, layer_pattern=a.kinds)).bind(params)
         weights = layers.apart(weights)
 
+    noted = state.out.log_prob.shape[1] > 0
+
+    def ended(s: _State) -> jax.Array:
+        """Rows that write no more; with notes, a row writes its stop token."""
+        return s.done if noted else s.done | jnp.isin(s.last.token, stop)
+
+    def put(whole: jax.Array, new_B: jax.Array, step: jax.Array, done: jax.Array) -> jax.Array:
+        return whole.at[:, step].set(jnp.where(done, 0, new_B).astype(whole.dtype)) if whole.shape[1] else whole
+
     def body(s: _State) -> _State:
-        done = s.done | jnp.isin(s.token, stop)
-        out = s.out.at[:, s.step].set(jnp.where(done, 0, s.token))
+        done = ended(s)
+        out = Draw(*(put(whole, new, s.step, done) for whole, new in zip(s.out, s.last)))
         count = s.count + (~done).astype(jnp.int32)
-        hidden, cache = module(s.token[:, None], positions=(lengths + s.step)[:, None], cache=s.cache, weights=weights)
-        return _State(
-            s.step + 1, _pick(module, hidden[:, 0], key, s.step + 1, sampling, drawn), done, out, count, cache
-        )
+        done |= jnp.isin(s.last.token, stop)
+        token, positions = s.last.token[:, None], (lengths + s.step)[:, None]
+        hidden, cache = module(token, positions=positions, cache=s.cache, weights=weights)
+        last = _pick(module, hidden[:, 0], key, s.step + 1, sampling, drawn)
+        return _State(s.step + 1, last, done, out, count, cache)
 
-    def going_on(s: _State):
-        return (s.step < limit) & ~jnp.all(s.done | jnp.isin(s.token, stop))
+    def going_on(s: _State) -> jax.Array:
+        return (s.step < limit) & ~jnp.all(ended(s))
 
-    state = jax.lax.while_loop(going_on, body, state._replace(done=state.done | done))
-    ended = state.done | jnp.isin(state.token, stop)
-    return state, constrain(state.out), constrain(state.count), constrain(ended)  # whole on every host
+    state = state._replace(done=state.done | done)
+    if whole:
+        state = jax.lax.fori_loop(0, state.out.token.shape[1], lambda _, s: body(s), state)
+    else:
+        state = jax.lax.while_loop(going_on, body, state)
+    out = Draw(*map(constrain, state.out))
+    return state, out, constrain(state.count), constrain(ended(state))  # whole on every host

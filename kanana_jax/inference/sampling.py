@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,13 +37,35 @@ class SamplesConfig:
             raise ValueError(f"max_new_tokens must be at least 0, not {self.max_new_tokens}")
 
 
+class Draw(NamedTuple):
+    """Drawn tokens, and the distribution that each is from: the softmax at the temperature, cut and renormalised.
+
+    Attributes:
+      token: int32 `[B]`.
+      log_prob: float32 `[B]`, nats, under that distribution; 0 where it is greedy.
+      cut: float32 `[B]`: tokens whose log-probability before the cut is above this belong to it; −∞ where all do. It
+        lies midway between the least probable token that is kept and the next one, so that rounding moves none across.
+    """
+
+    token: jax.Array
+    log_prob: jax.Array
+    cut: jax.Array
+
+
 def sample(logits_BV: jax.Array, key: jax.Array, config: SamplingConfig) -> jax.Array:
     """Token ids, int32 `[B]`, from float32 logits `[B, V]`.
 
     `top_k` is applied before `top_p`; of equal logits the smaller id is the better.
     """
+    return draw(logits_BV, key, config).token
+
+
+def draw(logits_BV: jax.Array, key: jax.Array, config: SamplingConfig) -> Draw:
+    """`sample`, with the log-probability of what is drawn."""
     if config.temperature == 0:
-        return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+        token_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+        zero_B = jnp.zeros(token_B.shape, jnp.float32)
+        return Draw(token_B, zero_B, zero_B + jnp.inf)
     logits_BV = logits_BV / config.temperature
     if config.top_k or config.top_p < 1:
         order_BV = jnp.argsort(-logits_BV, axis=-1, stable=True)
@@ -53,6 +76,19 @@ def sample(logits_BV: jax.Array, key: jax.Array, config: SamplingConfig) -> jax.
         probabilities_BV = jax.nn.softmax(jnp.where(keep_BV, sorted_BV, -jnp.inf), axis=-1)
         # The smallest set whose probability reaches top_p: what lies before a token must be less.
         keep_BV &= jnp.cumsum(probabilities_BV, axis=-1) - probabilities_BV < config.top_p
-        choice_B = jax.random.categorical(key, jnp.where(keep_BV, sorted_BV, -jnp.inf), axis=-1)
-        return jnp.take_along_axis(order_BV, choice_B[:, None], axis=-1)[:, 0].astype(jnp.int32)
-    return jax.random.categorical(key, logits_BV, axis=-1).astype(jnp.int32)
+        kept_BV = jnp.where(keep_BV, sorted_BV, -jnp.inf)
+        choice_B1 = jax.random.categorical(key, kept_BV, axis=-1)[:, None]
+        token_B = jnp.take_along_axis(order_BV, choice_B1, axis=-1)[:, 0].astype(jnp.int32)
+        log_prob_B = _picked(jax.nn.log_softmax(kept_BV, axis=-1), choice_B1)
+        before_BV = jax.nn.log_softmax(sorted_BV, axis=-1)
+        last_B1 = keep_BV.sum(axis=-1, keepdims=True) - 1
+        next_B = _picked(before_BV, jnp.minimum(last_B1 + 1, logits_BV.shape[-1] - 1))
+        cut_B = jnp.where(keep_BV[:, -1], -jnp.inf, (_picked(before_BV, last_B1) + next_B) / 2)
+        return Draw(token_B, log_prob_B, cut_B)
+    token_B = jax.random.categorical(key, logits_BV, axis=-1).astype(jnp.int32)
+    log_prob_B = _picked(jax.nn.log_softmax(logits_BV, axis=-1), token_B[:, None])
+    return Draw(token_B, log_prob_B, jnp.full(token_B.shape, -jnp.inf))
+
+
+def _picked(values_BV: jax.Array, at_B1: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(values_BV, at_B1, axis=-1)[:, 0]

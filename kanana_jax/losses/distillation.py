@@ -4,6 +4,7 @@ Written with p the teacher, q the student, both at temperature τ; d/dz is by th
 
     forward   KL(p‖q) = Σ p (log p − log q)                    τ²·d/dz = τ (q − p)
     reverse   KL(q‖p)                                          τ²·d/dz = τ q (log q/p − KL(q‖p))
+    mixed     f KL(p‖q) + (1 − f) KL(q‖p)                       f, 1 − f of both
     jsd       β KL(p‖m) + (1 − β) KL(q‖m), m = β p + (1 − β) q  τ²·d/dz = τ (1 − β) q (log q/m − KL(q‖m))
 
 The factor τ² keeps gradients as large at any temperature (Hinton et al. 2015, arXiv:1503.02531, §2). Kanana
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 
 from kanana_jax.losses.fused import Vocabulary, fused
 
-Divergence = Literal["forward", "reverse", "jsd"]
+Divergence = Literal["forward", "reverse", "mixed", "jsd"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,19 +30,21 @@ class DistillationConfig:
       divergence: see above.
       temperature: τ.
       jsd_beta: β.
+      forward_share: f.
       ce_weight: share of the cross-entropy with the text itself.
     """
 
     divergence: Divergence = "forward"
     temperature: float = 1.0
     jsd_beta: float = 0.5
+    forward_share: float = 0.5
     ce_weight: float = 0.0
 
     def __post_init__(self):
         if self.temperature <= 0:
             raise ValueError(f"temperature must be positive, not {self.temperature}")
-        if not 0 < self.jsd_beta < 1 or not 0 <= self.ce_weight <= 1:
-            raise ValueError("0 < jsd_beta < 1 and 0 <= ce_weight <= 1 must hold")
+        if not 0 < self.jsd_beta < 1 or not 0 <= self.ce_weight <= 1 or not 0 <= self.forward_share <= 1:
+            raise ValueError("0 < jsd_beta < 1, 0 <= forward_share <= 1 and 0 <= ce_weight <= 1 must hold")
 
 
 class Distillation(NamedTuple):
@@ -192,10 +195,14 @@ class FullTeacher:
         if c.divergence == "forward":
             divergence_C = expected(p_CV, log_p_CV - log_q_CV)
             d_CV = tau * (q_CV - p_CV)
-        elif c.divergence == "reverse":
+        elif c.divergence in ("reverse", "mixed"):
             ratio_CV = log_q_CV - log_p_CV
             divergence_C = expected(q_CV, ratio_CV)
             d_CV = tau * q_CV * (ratio_CV - divergence_C[:, None])
+            if c.divergence == "mixed":
+                f = c.forward_share
+                divergence_C = f * expected(p_CV, -ratio_CV) + (1 - f) * divergence_C
+                d_CV = f * tau * (q_CV - p_CV) + (1 - f) * d_CV
         else:
             b = c.jsd_beta
             log_m_CV = jnp.logaddexp(jnp.log(b) + log_p_CV, jnp.log1p(-b) + log_q_CV)

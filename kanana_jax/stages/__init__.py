@@ -8,7 +8,10 @@ from kanana_jax.stages import (
     cost_chapter,
     distill,
     dpo,
+    grpo,
     merge,
+    on_policy_distill,
+    online_dpo,
     pretrain,
     prune,
     reward,
@@ -31,6 +34,9 @@ KINDS: dict[str, Kind[Any]] = {
         reward.KIND,
         dpo.KIND,
         merge.KIND,
+        online_dpo.KIND,
+        grpo.KIND,
+        on_policy_distill.KIND,
     )
 }
 

@@ -95,7 +95,7 @@ def adapted_task(
 
     def make_frozen() -> Frozen:
         own = task.make_frozen()
-        return Frozen(WithBase(load(base_model(config, model)), own.params), own.prepare)
+        return own._replace(params=WithBase(load(base_model(config, model)), own.params))
 
     def full(trained: Params, others: Any) -> Params:
         adapters, whole = _apart(trained, others.base)

@@ -8,7 +8,7 @@ the policy's; those of held-out pairs once.
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple
+from typing import Generic, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from kanana_jax.data.stream.encode import PairEncoder
 from kanana_jax.data.stream.heldout import HeldoutRows
 from kanana_jax.data.stream.packing import Array, Rows
 from kanana_jax.data.tokens.tokenizer import Tokenizer
-from kanana_jax.losses.logprob import log_probs
+from kanana_jax.losses.logprob import Drawn, log_probs
 from kanana_jax.losses.preference import Pair, Preference, PreferenceConfig, by_pair, preference
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import DType
@@ -33,7 +33,7 @@ from kanana_jax.stages.kind import SCRATCH, Context, Kind, Program, Shapes, Stag
 from kanana_jax.stages.text import TrainingConfig
 from kanana_jax.training import heldout
 from kanana_jax.training.step import Loss, LossOutput
-from kanana_jax.training.task import Evaluation, Frozen, Score
+from kanana_jax.training.task import Evaluation, Frozen, Score, TrainConfig
 
 PREFERENCE_LOSS = Score("preference_loss")
 
@@ -81,10 +81,18 @@ class PairRows(NamedTuple, Generic[Array]):
     reference: Array
 
 
-def target_log_probs(model: Model, params: Params, rows: Rows[jax.Array], chunk: int) -> jax.Array:
-    """log p of each target, float32 `[B, T]`; differentiable."""
+def target_log_probs(
+    model: Model,
+    params: Params,
+    rows: Rows[jax.Array],
+    chunk: int,
+    drawn: Drawn | None = None,
+    cuts: jax.Array | None = None,
+) -> jax.Array:
+    """log p of each target, float32 `[B, T]`, of the model or of a sampler (`log_probs`); differentiable."""
     hidden_BTD, unembedding_VD = model(params, rows)
-    return log_probs(hidden_BTD, unembedding_VD, rows.targets, chunk=chunk, soft_cap=model.architecture.logits_softcap)
+    cap = model.architecture.logits_softcap
+    return log_probs(hidden_BTD, unembedding_VD, rows.targets, chunk=chunk, soft_cap=cap, drawn=drawn, cuts=cuts)
 
 
 def judged(
@@ -116,32 +124,50 @@ def make_loss(model: Model, *, config: PreferenceConfig, chunk: int) -> Loss:
 
     def loss(params: Params, batch: PairRows[jax.Array], rng: jax.Array, others: None) -> LossOutput:
         del rng, others  # nothing is sampled; the reference's log-probabilities are in the batch
-        rows = batch.rows
-        found, policy, lengths, there = judged(
-            config, rows, target_log_probs(model, params, rows, chunk), batch.reference
-        )
-        rewards = found.rewards
-        by_pair_values = {
-            "accuracy": (rewards.chosen > rewards.rejected).astype(jnp.float32),
-            "margin": rewards.chosen - rewards.rejected,
-            "reward_chosen": rewards.chosen,
-            "reward_rejected": rewards.rejected,
-            "chosen_log_prob": policy.chosen / lengths.chosen,
-            "rejected_log_prob": policy.rejected / lengths.rejected,
-            "chosen_tokens": lengths.chosen,
-            "rejected_tokens": lengths.rejected,
-        }
-        metrics = {name: jnp.where(there, value, 0.0).sum() for name, value in by_pair_values.items()}
-        read = (rows.segment_ids > 0).sum().astype(jnp.float32)
-        return LossOutput(jnp.where(there, found.loss, 0.0).sum(), there.sum().astype(jnp.float32), metrics, read)
+        return pair_loss(config, batch, target_log_probs(model, params, batch.rows, chunk))
 
     return loss
 
 
-def forward(model: Model, mesh: Mesh, chunk: int) -> Callable[[Params, Rows[jax.Array]], jax.Array]:
+def pair_loss(config: PreferenceConfig, batch: PairRows[jax.Array], policy_BT: jax.Array) -> LossOutput:
+    """The sums of `make_loss`, from log p of the targets under the policy."""
+    rows = batch.rows
+    found, policy, lengths, there = judged(config, rows, policy_BT, batch.reference)
+    rewards = found.rewards
+    by_pair_values = {
+        "accuracy": (rewards.chosen > rewards.rejected).astype(jnp.float32),
+        "margin": rewards.chosen - rewards.rejected,
+        "reward_chosen": rewards.chosen,
+        "reward_rejected": rewards.rejected,
+        "chosen_log_prob": policy.chosen / lengths.chosen,
+        "rejected_log_prob": policy.rejected / lengths.rejected,
+        "chosen_tokens": lengths.chosen,
+        "rejected_tokens": lengths.rejected,
+    }
+    metrics = {name: jnp.where(there, value, 0.0).sum() for name, value in by_pair_values.items()}
+    read = (rows.segment_ids > 0).sum().astype(jnp.float32)
+    return LossOutput(jnp.where(there, found.loss, 0.0).sum(), there.sum().astype(jnp.float32), metrics, read)
+
+
+def forward(
+    model: Model, mesh: Mesh, chunk: int, drawn: Drawn | None = None
+) -> Callable[[Params, Rows[jax.Array]], jax.Array]:
     """`(params, rows) → log p of the targets [B, T]`, jitted."""
-    run = functools.partial(target_log_probs, model, chunk=chunk)
+    run = functools.partial(target_log_probs, model, chunk=chunk, drawn=drawn)
     return jax.jit(lambda params, rows: run(params, rows), out_shardings=NamedSharding(mesh, spec("batch", "sequence")))
+
+
+class HasReference(Protocol):
+    """A stage's config that names a reference; see `DpoConfig`."""
+
+    @property
+    def reference_model(self) -> str: ...
+
+    @property
+    def reference_dtype(self) -> DType | None: ...
+
+    @property
+    def train(self) -> TrainConfig: ...
 
 
 class Reference:
@@ -151,7 +177,7 @@ class Reference:
       model: as it runs; None: the loss needs none.
     """
 
-    def __init__(self, name: str, config: DpoConfig, context: Context):
+    def __init__(self, name: str, config: HasReference, context: Context, drawn: Drawn | None = None):
         self._context, self._mesh = context, context.shapes.mesh
         self.model = reference_model(config, context.shapes)
         self._params: Params | None = None
@@ -159,21 +185,26 @@ class Reference:
             self._folder = context.find(config.reference_model)
             seq_len = config.train.seq_len
             check_text(name, context, self.model.architecture, self._folder, "train.seq_len", seq_len, "reference")
-            self._forward = forward(self.model, self._mesh, config.train.loss_chunk)
+            self._forward = forward(self.model, self._mesh, config.train.loss_chunk, drawn)
 
     def pairs(self, rows: Rows[jax.Array]) -> PairRows[jax.Array]:
         """Rows with the reference's log-probabilities."""
+        found = self.log_probs(rows)
+        return PairRows(rows, jnp.zeros_like(rows.weights) if found is None else found)
+
+    def log_probs(self, rows: Rows[jax.Array]) -> jax.Array | None:
+        """log p of the targets, float32 `[B, T]`; None: the loss needs no reference."""
         if self.model is None:
-            return PairRows(rows, jnp.zeros_like(rows.weights))
+            return None
         if self._params is None:
             self._params = self._context.load(self._folder, self.model)
-        return PairRows(rows, self._forward(self._params, rows))
+        return self._forward(self._params, rows)
 
     def frozen(self) -> Frozen:
         return Frozen(prepare=lambda params, rows, step, key: self.pairs(rows))
 
 
-def reference_model(config: DpoConfig, shapes: Shapes) -> Model | None:
+def reference_model(config: HasReference, shapes: Shapes) -> Model | None:
     """The model that a stage's reference runs as."""
     if not config.reference_model:
         return None

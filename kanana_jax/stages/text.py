@@ -217,10 +217,7 @@ def train(
     """
     shapes, folder = context.shapes, context.workdir / name
     parent = None if config.start == SCRATCH else context.find(config.start)
-    # A model from elsewhere may have several end tokens, which are kept.
-    known = range(model.architecture.vocab_size)
-    told = [*context.tokenizer.end_ids, *(() if parent is None else end_ids(parent.path))]
-    ends = list(dict.fromkeys([context.tokenizer.eos_id, *(i for i in told if i in known)]))
+    ends = ends_of(config, context, model)
     speaks = reward.HEAD not in task.abstract_params  # a reward model says nothing
     if speaks and parent is not None and config.start not in shapes.stages:
         _sample_before(context, model, parent, folder / BEFORE, ends)
@@ -250,6 +247,15 @@ def train(
     special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": eos, "pad_token_id": None}
     parts = (model.architecture, result.params, card, context.workdir / "tokenizer", special)
     model_folder.write(folder / "model", *parts, head=result.params.get(reward.HEAD))
+
+
+def ends_of(config: TrainingConfig, context: Context, model: Model) -> list[int]:
+    """Ids that end what a stage's model writes, EOS first; a model from elsewhere may have several, which are kept."""
+    known = range(model.architecture.vocab_size)
+    own = () if config.start == SCRATCH else end_ids(context.find(config.start).path)
+    return list(
+        dict.fromkeys([context.tokenizer.eos_id, *(i for i in (*context.tokenizer.end_ids, *own) if i in known)])
+    )
 
 
 def _sample_before(context: Context, model: Model, parent: ModelFolder, file: pathlib.Path, ends: list[int]) -> None:

@@ -239,6 +239,7 @@ class _Run:
         terminated: Callable[[], bool],
     ) -> Result:
         config, pending, data, step = self.config, None, stream.get_state(), self.start
+        self.prepared = frozen.figures
         self.mark(self.start, heartbeat.COMPILE)
         if self.start == 0 and (self.asks(0) or not self.task.fresh):
             self.evaluate(0, state.params, frozen)
@@ -306,7 +307,7 @@ class _Run:
     def digest(self, step: int, arrays: dict[str, jax.Array]) -> None:
         """Reads a step's figures, stops a run that no longer learns, and logs every `log_every`."""
         config = self.config
-        values = {name: float(value) for name, value in jax.device_get(arrays).items()}
+        values = {name: float(value) for name, value in jax.device_get(arrays).items()} | dict(self.prepared(step))
         tokens = values.get("tokens", values["weight"])
         self.so_far.tokens += int(tokens)
         if values["skipped_in_a_row"] >= config.guard.stop_after:

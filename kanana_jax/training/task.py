@@ -90,10 +90,12 @@ class Frozen(NamedTuple):
       prepare: `(params, batch, step, key) → batch`, called before each step: adds what is computed outside of it, say
         on another mesh or by sampling from the current parameters. The key depends on the seed and the step alone, so
         that a resumed run prepares the same.
+      figures: step → figures of what was prepared for it, beside the loss's, for its log line; asked once for each.
     """
 
     params: Others = None
     prepare: Callable[[Params, Batch, int, jax.Array], Batch] | None = None
+    figures: Callable[[int], Mapping[str, float]] = lambda step: {}
 
 
 class Questions(NamedTuple):

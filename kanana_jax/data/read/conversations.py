@@ -7,10 +7,12 @@
 | Alpaca | `instruction`, `input`?, `output`, `system`?, `history`? |
 | prompt and completion | `prompt`, `completion`, texts or messages |
 | pair | `prompt`?, `chosen`, `rejected`, texts or messages; without a prompt, that is what both begin with |
-| prompt alone | `prompt`, a text or messages |
+| prompt alone | `prompt`, a text or messages; `answer`?, any JSON; `verifier`?, its name |
+| question and answer | `question`, `answer`, as in GSM8K; `verifier`? |
 
-All become `{"messages": […]}`, `{"prompt": […], "chosen": […], "rejected": […]}` or `{"prompt": […]}`, with `tools` if
-there are any. Messages keep what a chat template may read (`tool_calls`, `name`, `reasoning_content` …).
+All become `{"messages": […]}`, `{"prompt": […], "chosen": […], "rejected": […]}` or `{"prompt": […], "answer"?,
+"verifier"?}` (what a model's own answers are judged by), with `tools` if there are any. Messages keep what a chat
+template may read (`tool_calls`, `name`, `reasoning_content` …).
 """
 
 import re
@@ -18,7 +20,8 @@ from collections.abc import Mapping
 from typing import Any
 
 # The fields of a record that is a conversation, a pair or a prompt.
-FIELDS = ("messages", "tools", "prompt", "chosen", "rejected")
+_JUDGED_BY = ("answer", "verifier")
+FIELDS = ("messages", "tools", "prompt", "chosen", "rejected", *_JUDGED_BY)
 # ShareGPT's names of who speaks.
 _SPEAKERS = {
     "system": "system",
@@ -33,7 +36,7 @@ _SPEAKERS = {
 }
 # Transcripts of one text, as in HH-RLHF (arXiv:2204.05862).
 _TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
-_CONSUMED = ("conversations", "instruction", "input", "output", "system", "history", "completion")
+_CONSUMED = ("conversations", "instruction", "input", "output", "system", "history", "completion", "question")
 
 Turns = list[dict[str, Any]]
 
@@ -57,7 +60,7 @@ def consumed(raw: Mapping[str, Any], found: Mapping[str, Any] | None) -> tuple[s
     """The fields of an object that are in its conversation already."""
     if found is None:
         return ()
-    return (*FIELDS, *(() if "messages" in raw else _CONSUMED))
+    return (*(field for field in FIELDS if field not in _JUDGED_BY), *(() if "messages" in raw else _CONSUMED))
 
 
 def text(found: Mapping[str, Any]) -> str:
@@ -78,11 +81,19 @@ def _of_form(raw: Mapping[str, Any], text_field: str) -> dict[str, Any] | None:
     if raw.get("prompt") is not None:
         prompt = _said(raw["prompt"], "prompt", "user")
         if "completion" not in raw:
-            return {"prompt": prompt}
+            return {"prompt": prompt, **_judged_by(raw)}
         return {"messages": [*prompt, *_said(raw["completion"], "completion", "assistant")]}
     if "instruction" in raw and "output" in raw:
         return {"messages": _with_system(raw, _alpaca(raw))}
+    if isinstance(raw.get("question"), str) and "answer" in raw:
+        return {"prompt": _said(raw["question"], "question", "user"), **_judged_by(raw)}
     return None
+
+
+def _judged_by(raw: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(raw.get("verifier", ""), str):
+        raise ValueError("field 'verifier' is no name")
+    return {key: raw[key] for key in _JUDGED_BY if raw.get(key) is not None}
 
 
 def _turns(value: Any, field: str) -> Turns:

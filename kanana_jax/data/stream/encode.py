@@ -7,6 +7,7 @@ Filter rules judge a conversation by its text; parts that they cut from that tex
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +17,8 @@ from kanana_jax.data.read.record import Record
 from kanana_jax.data.tokens import chat
 from kanana_jax.data.tokens.tokenizer import Tokenizer, encode_document, rows_fingerprint
 from kanana_jax.errors import UserError
+
+_SHOWN = 400  # letters of a prompt's last turn, its end, that go with it
 
 
 class Example(NamedTuple):
@@ -158,6 +161,58 @@ def _margin(record: Record) -> float:
     if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not margin >= 0:
         raise UserError(f"record '{record['id']}': its margin is {margin!r}, not a number of at least 0")
     return float(margin)
+
+
+class PromptEncoder(NamedTuple):
+    """A prompt, up to the header of the answer that a model is to write, and what its answers are judged by.
+
+    One record fills one row: segment 1 is the prompt, without loss; segment 2 is no text but the record's fields
+    `id`, `lang`, `answer` and `verifier` with the last turn (`fields_of`), filled up with zeros.
+
+    Attributes:
+      seq_len: tokens of a row.
+      longest: tokens of a prompt, beyond which its record is left out.
+    """
+
+    tokenizer: Tokenizer
+    seq_len: int
+    longest: int
+    whole: bool = True
+
+    def __call__(self, record: Record) -> Sequence[Example] | Refused:
+        prompt = _turns(record, "prompt", "prompts")
+        try:
+            ids = chat.encode_chat(self.tokenizer, prompt, record.get("tools"))
+        except UserError as error:
+            raise UserError(f"record '{record['id']}': {error}") from error
+        if len(ids) > self.longest:
+            return Refused("prompt_longer_than_row")
+        room = self.seq_len + 1 - len(ids)
+        data = _judged_by(record, prompt[-1].get("content") or "", 4 * room - 1)
+        if data is None:
+            return Refused("answer_longer_than_row")
+        words = np.zeros(4 * room, np.uint8)
+        words[: len(data)] = np.frombuffer(data, np.uint8)
+        rest = words.view("<i4").astype(np.int32)
+        return Example(ids, np.zeros(len(ids), np.float32)), Example(rest, np.zeros(room, np.float32))
+
+
+def _judged_by(record: Record, said: str, room: int) -> bytes | None:
+    """A record's fields as JSON, with as much of the end of its last turn as there is room for; None: there is none."""
+    fields = {key: record[key] for key in ("id", "lang", "answer", "verifier") if key in record}
+    shown = min(len(said), _SHOWN)
+    while True:
+        data = json.dumps({**fields, "text": said[len(said) - shown :]}, ensure_ascii=False).encode()
+        if len(data) <= room or not shown:
+            return data if len(data) <= room else None
+        shown //= 2
+
+
+def fields_of(inputs_T: np.ndarray, targets_T: np.ndarray, segment_ids_T: np.ndarray) -> tuple[np.ndarray, Any]:
+    """A `PromptEncoder`'s row: its prompt, int32 `[n]`, and its record's fields."""
+    count = int((segment_ids_T == 1).sum())
+    data = np.asarray([*inputs_T[count:], targets_T[-1]], "<i4").tobytes()
+    return np.asarray(inputs_T[:count], np.int32), json.loads(data.rstrip(b"\0"))
 
 
 class _Weighted(NamedTuple):

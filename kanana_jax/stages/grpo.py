@@ -1,0 +1,163 @@
+"""Policy gradients on verified answers: GRPO, RLOO, DAPO's and GSPO's variants (`losses/policy.py`).
+
+A row is an answer. Its ratio is to the distribution that it was drawn from, at the same temperature and with the same
+top-p, so that it is 1 where the parameters have not changed.
+"""
+
+import dataclasses
+from typing import ClassVar, Generic, NamedTuple
+
+import jax
+import numpy as np
+
+from kanana_jax.config import to_dict
+from kanana_jax.data.stream.packing import Array
+from kanana_jax.losses.logprob import Drawn
+from kanana_jax.losses.policy import PolicyConfig, advantages, policy_loss
+from kanana_jax.models import counts
+from kanana_jax.models.architecture import DType
+from kanana_jax.models.model import Model
+from kanana_jax.models.transformer import Params
+from kanana_jax.parallel.sharding import abstract_batch, abstract_tree, tree_shardings
+from kanana_jax.stages import dpo, sampling, sampling_chapter, text
+from kanana_jax.stages.answer_rows import AnswerRows, answer_rows
+from kanana_jax.stages.answer_rows import shapes as answer_shapes
+from kanana_jax.stages.kind import Context, Kind, Program, Shapes, StagePrograms, device_bytes
+from kanana_jax.stages.sampling import Sampled, SamplingStage
+from kanana_jax.training.step import Loss, LossOutput
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GrpoStage(SamplingStage):
+    """The section of a stage of this kind.
+
+    Attributes:
+      policy: the loss.
+      reference: the fixed model of the KL, an earlier stage or a folder; empty: what the stage starts from. Read only
+        with a `policy.kl_weight`.
+      reference_dtype: in which it is held and runs; None: the runtime's compute_dtype.
+    """
+
+    policy: PolicyConfig = PolicyConfig()
+    reference: str = ""
+    reference_dtype: DType | None = None
+    least_samples: ClassVar[int] = 2
+    why_several: ClassVar[str] = "an answer is compared with the others to its prompt"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.reference and not self.policy.kl_weight:
+            raise ValueError("nothing reads the reference: set policy.kl_weight, or leave out 'reference'")
+
+    @property
+    def reference_model(self) -> str:
+        """The stage or folder of the reference; empty where there is none."""
+        return (self.reference or self.start) if self.policy.kl_weight else ""
+
+    def references(self) -> dict[str, str]:
+        return super().references() | ({"reference": self.reference} if self.reference else {})
+
+    def others(self) -> dict[str, str]:
+        return {"reference": self.reference_model} if self.reference_model else {}
+
+
+class PolicyRows(NamedTuple, Generic[Array]):
+    """A batch: answers, their advantages float32 `[R]`, and log p under the reference `[R, T]`, or None."""
+
+    answers: AnswerRows[Array]
+    advantages: Array
+    reference: Array | None = None
+
+
+def _drawn(config: GrpoStage, tokens: int) -> Drawn:
+    return Drawn(config.rollout.sampling.temperature, tokens)
+
+
+def _cuts(config: SamplingStage) -> bool:
+    return config.rollout.sampling.top_p < 1 or config.rollout.sampling.top_k > 0
+
+
+def make_loss(model: Model, *, config: PolicyConfig, drawn: Drawn, chunk: int) -> Loss:
+    """Sum over tokens or answers, see `policy.PolicyLoss`."""
+
+    def loss(params: Params, batch: PolicyRows[jax.Array], rng: jax.Array, others: None) -> LossOutput:
+        del rng, others  # answers are sampled before the step; the reference's log-probabilities are in the batch
+        rows = batch.answers.rows
+        own_BT = dpo.target_log_probs(model, params, rows, chunk, drawn, batch.answers.cuts)
+        found = policy_loss(config, own_BT, batch.answers.log_probs, batch.reference, batch.advantages, rows.weights)
+        read = (rows.segment_ids > 0).sum().astype(own_BT.dtype)
+        return LossOutput(found.loss, found.weight, found.metrics, read)
+
+    return loss
+
+
+def make_rows(config: GrpoStage, found: Sampled) -> PolicyRows[np.ndarray]:
+    """The answers of a step with their advantages, on the host."""
+    assert found.rewards is not None  # a stage without is refused
+    flat = [(q.ids, answer) for q, group in zip(found.questions, found.answers) for answer in group]
+    rows = answer_rows([[each] for each in flat], config.train.seq_len, _cuts(config))
+    gains = advantages(config.policy, found.rewards).reshape(-1)
+    if not config.policy.unfinished:
+        ended = np.array([answer.ended for _, answer in flat], np.float32)
+        rows = rows._replace(rows=rows.rows._replace(weights=rows.rows.weights * ended[:, None]))
+    return PolicyRows(rows, gains)
+
+
+def run(name: str, config: GrpoStage, context: Context) -> None:
+    """Trains on its own answers."""
+    model = text.trained_model(name, config, context.shapes)
+    drawn = _drawn(config, context.tokenizer.vocab_size)
+    # Of the reference no token is cut: k3 is of the whole distribution at the sampler's temperature.
+    reference = dpo.Reference(name, config, context, drawn)
+    sampling.run(
+        name,
+        config,
+        context,
+        model,
+        make_loss(model, config=config.policy, drawn=drawn, chunk=config.train.loss_chunk),
+        lambda found: make_rows(config, found),
+        complete=lambda batch: batch._replace(reference=reference.log_probs(batch.answers.rows)),
+        flops=_flops(reference.model, config),
+    )
+
+
+def _flops(reference: Model | None, config: GrpoStage) -> dict[str, float]:
+    if reference is None:
+        return {}
+    return {"reference": counts.forward_flops_per_token(reference.architecture, config.train.seq_len)}
+
+
+def programs(name: str, config: GrpoStage, shapes: Shapes) -> StagePrograms:
+    """The sampler, the reference where there is one, and the step."""
+    train, mesh = config.train, shapes.mesh
+    model, reference = text.trained_model(name, config, shapes), dpo.reference_model(config, shapes)
+    drawn = _drawn(config, model.architecture.vocab_size)
+    count = train.batch_size * config.rollout.samples
+    answers = answer_shapes(count, train.seq_len, _cuts(config))
+    batch = PolicyRows(answers, np.broadcast_to(np.float32(0), (count,)))
+    before, resident, architectures = (), {}, {}
+    if reference is not None:
+        params = abstract_tree(reference.abstract_params(), tree_shardings(mesh, reference.logical_axes()))
+        arguments = {"params": params, "rows": abstract_batch(mesh, answers.rows)}
+        run_reference = dpo.forward(reference, mesh, train.loss_chunk, drawn)
+        before = (Program("reference", run_reference, arguments, mesh),)
+        resident, architectures = {"reference": device_bytes(params)}, {"reference": reference.architecture}
+        batch = batch._replace(reference=answers.log_probs)
+    return sampling.programs(
+        name,
+        config,
+        shapes,
+        model,
+        make_loss(model, config=config.policy, drawn=drawn, chunk=train.loss_chunk),
+        batch=batch,
+        before=before,
+        architectures=architectures,
+        flops=sum(_flops(reference, config).values()),
+        resident=resident,
+        about={"policy": to_dict(config.policy)},
+    )
+
+
+KIND = Kind(
+    "grpo", GrpoStage, run, free=text.FREE, decisive=text.decisive, programs=programs, chapter=sampling_chapter.CHAPTER
+)

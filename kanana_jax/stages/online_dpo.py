@@ -1,0 +1,147 @@
+"""Online preference optimisation: pairs of the model's own answers (Kanana, arXiv:2502.18934, §3.1; arXiv:2402.04792).
+
+Of the answers to a prompt, the best and the worst by their reward are a pair, which the losses of offline preference
+optimisation take as they are. The reference stays fixed: updating it made answers longer (Kanana, §3.1). Prompts
+whose answers all have one reward give no pair.
+"""
+
+import dataclasses
+from typing import ClassVar, Generic, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kanana_jax.config import to_dict
+from kanana_jax.data.stream.packing import Array
+from kanana_jax.losses.policy import k3
+from kanana_jax.losses.preference import PreferenceConfig
+from kanana_jax.models import counts
+from kanana_jax.models.model import Model
+from kanana_jax.models.transformer import Params
+from kanana_jax.parallel.sharding import abstract_batch, abstract_tree, tree_shardings
+from kanana_jax.stages import dpo, sampling, sampling_chapter, text
+from kanana_jax.stages.answer_rows import AnswerRows, answer_rows
+from kanana_jax.stages.answer_rows import shapes as answer_shapes
+from kanana_jax.stages.dpo import DpoConfig, PairRows
+from kanana_jax.stages.kind import Context, Kind, Program, Shapes, StagePrograms, device_bytes
+from kanana_jax.stages.sampling import Sampled, SamplingStage
+from kanana_jax.training.step import Loss, LossOutput
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnlineDpoStage(SamplingStage, DpoConfig):
+    """The section of a stage of this kind: how answers are sampled, and the loss of their pairs with its reference."""
+
+    answers_per_row: ClassVar[int] = 2
+    least_samples: ClassVar[int] = 2
+    why_several: ClassVar[str] = "a pair is the best and the worst of the answers to a prompt"
+
+
+class OnlinePairs(NamedTuple, Generic[Array]):
+    """A batch: rows of one pair, or none, with log p of their targets as they were drawn and under the reference."""
+
+    answers: AnswerRows[Array]
+    reference: Array | None = None
+
+
+def make_loss(model: Model, *, config: PreferenceConfig, chunk: int, plain: bool) -> Loss:
+    """`dpo.make_loss`, and what the pairs' tokens say of the policy, as means over them.
+
+    Args:
+      plain: whether answers are drawn from the model's own distribution, so that `mismatch`, the difference between
+        what sampler and trainer take for a token's log-probability, is one of nothing else. `kl` is k3 (`policy.py`).
+    """
+
+    def loss(params: Params, batch: OnlinePairs[jax.Array], rng: jax.Array, others: None) -> LossOutput:
+        del rng, others  # answers are sampled before the step
+        rows = batch.answers.rows
+        own_BT = dpo.target_log_probs(model, params, rows, chunk)
+        reference_BT = jnp.zeros_like(own_BT) if batch.reference is None else batch.reference
+        found = dpo.pair_loss(config, PairRows(rows, reference_BT), own_BT)
+        # Means over tokens, as sums over pairs.
+        share_BT = rows.weights * found.weight / jnp.maximum(rows.weights.sum(), 1.0)
+        metrics = {}
+        if plain:
+            metrics["mismatch"] = (jnp.abs(own_BT - batch.answers.log_probs) * share_BT).sum()
+        if batch.reference is not None:
+            metrics["kl"] = (k3(own_BT, reference_BT) * share_BT).sum()
+        return found._replace(metrics=found.metrics | jax.lax.stop_gradient(metrics))
+
+    return loss
+
+
+def make_rows(config: OnlineDpoStage, found: Sampled) -> OnlinePairs[np.ndarray]:
+    """The best and the worst answer to each prompt, a row each, on the host; of equal ones the first."""
+    assert found.rewards is not None  # a stage without is refused
+    pairs = []
+    for question, group, rewards in zip(found.questions, found.answers, found.rewards):
+        best, worst = int(rewards.argmax()), int(rewards.argmin())
+        differ = rewards[best] > rewards[worst]
+        pairs.append([(question.ids, group[i]) for i in (best, worst)] if differ else [])
+    return OnlinePairs(answer_rows(pairs, config.train.seq_len, with_cuts=False))
+
+
+def _loss(config: OnlineDpoStage, model: Model, tokens: int) -> Loss:
+    own = config.rollout.sampling
+    plain = own.temperature == 1 and own.top_p == 1 and not own.top_k and tokens == model.architecture.vocab_size
+    return make_loss(model, config=config.preference, chunk=config.train.loss_chunk, plain=plain)
+
+
+def run(name: str, config: OnlineDpoStage, context: Context) -> None:
+    """Trains on pairs of its own answers."""
+    model = text.trained_model(name, config, context.shapes)
+    reference = dpo.Reference(name, config, context)
+    sampling.run(
+        name,
+        config,
+        context,
+        model,
+        _loss(config, model, context.tokenizer.vocab_size),
+        lambda found: make_rows(config, found),
+        complete=lambda batch: batch._replace(reference=reference.log_probs(batch.answers.rows)),
+        flops=_flops(reference.model, config),
+    )
+
+
+def _flops(reference: Model | None, config: OnlineDpoStage) -> dict[str, float]:
+    if reference is None:
+        return {}
+    return {"reference": counts.forward_flops_per_token(reference.architecture, config.train.seq_len)}
+
+
+def programs(name: str, config: OnlineDpoStage, shapes: Shapes) -> StagePrograms:
+    """The sampler, the reference, and the step."""
+    train, mesh = config.train, shapes.mesh
+    model, reference = text.trained_model(name, config, shapes), dpo.reference_model(config, shapes)
+    answers = answer_shapes(train.batch_size, train.seq_len, with_cuts=False)
+    before, resident, architectures = (), {}, {}
+    if reference is not None:
+        params = abstract_tree(reference.abstract_params(), tree_shardings(mesh, reference.logical_axes()))
+        arguments = {"params": params, "rows": abstract_batch(mesh, answers.rows)}
+        before = (Program("reference", dpo.forward(reference, mesh, train.loss_chunk), arguments, mesh),)
+        resident, architectures = {"reference": device_bytes(params)}, {"reference": reference.architecture}
+    return sampling.programs(
+        name,
+        config,
+        shapes,
+        model,
+        _loss(config, model, model.architecture.vocab_size),
+        batch=OnlinePairs(answers, None if reference is None else answers.log_probs),
+        before=before,
+        architectures=architectures,
+        flops=sum(_flops(reference, config).values()),
+        resident=resident,
+        about={"preference": to_dict(config.preference)},
+    )
+
+
+KIND = Kind(
+    "online_dpo",
+    OnlineDpoStage,
+    run,
+    free=text.FREE,
+    decisive=text.decisive,
+    programs=programs,
+    chapter=sampling_chapter.CHAPTER,
+)

@@ -1,0 +1,111 @@
+"""Answers that are ordered before they are needed: the look-ahead of a stage that samples.
+
+At step s the prompts of steps s … s + k are known (`Ahead`), and those that were not yet are ordered with the present
+parameters (`Orders`). So step s gets what the parameters of step max(1, s − k) wrote: no staleness is above k, nothing
+is dropped, and everything comes in order. On one device a thread writes while the step trains; on several, whose
+collectives must be started in one order everywhere, what is ordered is written at once.
+"""
+
+import collections
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from typing import Any, Generic, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from kanana_jax.data.stream.lanes import Position
+from kanana_jax.models.transformer import Params
+from kanana_jax.training.step import Batch
+from kanana_jax.training.task import Stream
+
+Result = TypeVar("Result")
+
+
+class Ahead:
+    """A stream whose batches are seen k steps before their turn: the batch of a step with the k after it.
+
+    Its position is that of the step's own batch.
+    """
+
+    def __init__(self, stream: Stream, k: int):
+        self._stream, self._k = stream, k
+        self._seen: collections.deque[tuple[Batch, Position]] = collections.deque()
+        self._state = stream.get_state()
+        self.wait_seconds = self.filter_seconds = 0.0
+
+    def __next__(self) -> tuple[Batch, ...]:
+        self.wait_seconds = self.filter_seconds = 0.0
+        while len(self._seen) <= self._k:
+            batch = next(self._stream)
+            self.wait_seconds += self._stream.wait_seconds
+            self.filter_seconds += self._stream.filter_seconds
+            self._seen.append((batch, self._stream.get_state()))
+        batches = tuple(batch for batch, _ in self._seen)
+        _, self._state = self._seen.popleft()
+        return batches
+
+    def get_state(self) -> Position:
+        return self._state
+
+    def set_state(self, state: Position) -> None:
+        self._seen.clear()
+        self._stream.set_state(state)
+        self._state = state
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class Orders(Generic[Result]):
+    """What is ordered and not yet taken.
+
+    Args:
+      make: `(params, asked, key) → result`, on the mesh that is set.
+      k: steps that an order may be ahead of its turn.
+      steps: of the stage, beyond which nothing is ordered.
+      dtype: in which parameters are kept for an order that is ahead, as they are written with.
+    """
+
+    def __init__(self, make: Callable[[Params, Any, jax.Array], Result], mesh: Mesh, k: int, steps: int, dtype: str):
+        self._make, self._mesh, self._k, self._steps, self._dtype = make, mesh, k, steps, dtype
+        alone = mesh.size == 1 and jax.process_count() == 1
+        self._thread = futures.ThreadPoolExecutor(1, "sampler") if k and alone else None
+        self._open: dict[int, tuple[int, futures.Future[Result]]] = {}
+
+    def take(self, params: Callable[[], Params], asked: Sequence[Any], step: int, key: jax.Array) -> tuple[Result, int]:
+        """The result of a step, and how many updates its parameters are old.
+
+        Args:
+          params: the present ones; asked where something is ordered.
+          asked: of this step and those after it.
+          key: of this step; what is ordered now for the j-th step after it draws from `fold_in(key, j)`.
+        """
+        wanted = [(j, each) for j, each in enumerate(asked) if step + j not in self._open and step + j <= self._steps]
+        if wanted:
+            kept = params() if not self._k else self._copied(params())
+            for j, each in wanted:
+                self._open[step + j] = (step, self._order(kept, each, jax.random.fold_in(key, j)))
+        ordered, found = self._open.pop(step)
+        return found.result(), step - ordered
+
+    def _copied(self, params: Params) -> Params:
+        """Parameters that outlive the step, which takes the memory of its own."""
+        return jax.tree.map(lambda x: jnp.array(x, self._dtype, copy=True), params)
+
+    def _order(self, params: Params, asked: Any, key: jax.Array) -> futures.Future[Result]:
+        def make() -> Result:
+            with jax.set_mesh(self._mesh):
+                return self._make(params, asked, key)
+
+        if self._thread is not None:
+            return self._thread.submit(make)
+        done: futures.Future[Result] = futures.Future()
+        done.set_result(make())
+        return done
+
+    def close(self) -> None:
+        """Waits for what is being written, and forgets what is ordered."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,394 @@
+"""Training on what the model itself answers: shared by online DPO, GRPO and on-policy distillation.
+
+A row of the stream is a prompt, a batch has ⌊batch_tokens / seq_len⌋ of them, and each gets N answers before the step
+(`inference/rollout.py`), of which the stage makes its batch. A step's answers are a function of the parameters, the
+seed and the step, so that a resumed stage samples the same again.
+
+With `staleness` k, step s learns from answers that the parameters of step s − k wrote, which it ordered then: never
+from older ones, in their order, and from all of them, however long they took.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from kanana_jax.data.stream.encode import PromptEncoder, fields_of
+from kanana_jax.data.stream.heldout import HeldoutRows
+from kanana_jax.data.stream.packing import Rows
+from kanana_jax.data.tokens.tokenizer import Tokenizer, continuation
+from kanana_jax.evaluation.verifiers import RECORD, Question, Scorer, checked, language_share, verify
+from kanana_jax.files import read_json, write_json
+from kanana_jax.inference.generate import generate, longest
+from kanana_jax.inference.prefix import rounded
+from kanana_jax.inference.rollout import Answer, RolloutConfig, rollout
+from kanana_jax.models import counts
+from kanana_jax.models.model import Model
+from kanana_jax.models.transformer import Params
+from kanana_jax.parallel.sharding import (
+    abstract_batch,
+    abstract_tree,
+    local_rows,
+    put_batch,
+    replicated,
+    tree_shardings,
+)
+from kanana_jax.stages import text
+from kanana_jax.stages.kind import SCRATCH, Context, Program, Shapes, StagePrograms
+from kanana_jax.stages.orders import Ahead, Orders
+from kanana_jax.stages.text import TrainingConfig
+from kanana_jax.training import heldout
+from kanana_jax.training.step import Batch, Loss
+from kanana_jax.training.task import Evaluation, Frozen, Score, Stream, Task
+
+REWARD = Score("reward", "higher")
+# Answers to held-out prompts, before the stage and at its last evaluation.
+ANSWERS = "answers.json"
+_SHOWN = 24  # of them
+_OF_THE_LANGUAGE = 0.5  # share of letters from which on an answer is in its prompt's language
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardConfig:
+    """What an answer is worth.
+
+    Attributes:
+      verifiers: weights of programmatic rewards, by name (`evaluation/verifiers.py`); `record`: each record's own.
+        None of them: answers get no reward.
+      unfinished: what is added where an answer was cut off by its length, 0 or less.
+    """
+
+    verifiers: dict[str, float] = dataclasses.field(default_factory=lambda: {RECORD: 1.0})
+    unfinished: float = 0.0
+
+    def __post_init__(self):
+        verify(self.verifiers)
+        if not self.unfinished <= 0:
+            raise ValueError(f"reward.unfinished is what a cut answer loses: 0 or less, not {self.unfinished}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplingStage(TrainingConfig):
+    """The section of a stage that samples; a row of `train.batch_tokens` is a prompt with room for its answer.
+
+    Attributes:
+      rollout: answers to each prompt.
+      reward: what they are worth.
+      staleness: k, the updates between the parameters that write an answer and those that learn from it; 0: none.
+    """
+
+    rollout: RolloutConfig = RolloutConfig()
+    reward: RewardConfig = RewardConfig()
+    staleness: int = 0
+    answers_per_row: ClassVar[int] = 1
+    least_samples: ClassVar[int] = 1
+    why_several: ClassVar[str] = ""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.start == SCRATCH:
+            raise ValueError(
+                "a stage that samples starts from a model that can answer: name a stage or a folder in 'start'"
+            )
+        if self.staleness < 0:
+            raise ValueError(
+                f"staleness counts updates: it must be 0 (sampled when it is learnt from) or more, not {self.staleness}"
+            )
+        if self.rollout.samples < self.least_samples:
+            raise ValueError(
+                f"rollout.samples must be at least {self.least_samples}, not {self.rollout.samples}: {self.why_several}"
+            )
+        if self.least_samples > 1 and not self.reward.verifiers:
+            raise ValueError("nothing tells good answers from bad ones: name a verifier in 'reward.verifiers'")
+        if self.longest_prompt < 1:
+            told = "" if self.answers_per_row == 1 else f" and holds {self.answers_per_row} answers with their prompt"
+            raise ValueError(
+                f"rollout.max_new_tokens ({self.rollout.max_new_tokens}) leaves no room for a prompt: a row has "
+                f"{self.train.seq_len} tokens (train.seq_len){told}"
+            )
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens beyond which a prompt leaves its answers too little room in a row."""
+        return (self.train.seq_len + 1) // self.answers_per_row - self.rollout.max_new_tokens
+
+
+class Sampled(NamedTuple):
+    """The answers to the prompts of a step.
+
+    Attributes:
+      questions: `P` of them.
+      answers, texts: of each, `N`.
+      rewards: float64 `[P, N]`; None: they have none.
+    """
+
+    questions: Sequence[Question]
+    answers: Sequence[Sequence[Answer]]
+    texts: Sequence[Sequence[str]]
+    rewards: np.ndarray | None
+
+
+# Of a step's answers, arrays `[R, …]` of all its rows, on the host.
+MakeRows = Callable[[Sampled], Any]
+
+
+def questions_of(rows: Rows[np.ndarray]) -> list[Question]:
+    """The prompts of a `PromptEncoder`'s rows, `[P, T]`."""
+    found = []
+    for inputs, targets, segments in zip(rows.inputs, rows.targets, rows.segment_ids):
+        ids, fields = fields_of(inputs, targets, segments)
+        told = fields.get("verifier", ""), fields.get("answer")
+        found.append(Question(str(fields["id"]), ids, fields["text"], fields.get("lang", ""), *told))
+    return found
+
+
+class Sampler:
+    """Writes and judges the answers of a stage."""
+
+    def __init__(
+        self, config: SamplingStage, model: Model, tokenizer: Tokenizer, ends: Sequence[int], scorer: Scorer | None
+    ):
+        self._config, self._model, self._tokenizer = config, model, tokenizer
+        self._ends, self._scorer = ends, scorer
+        self.width = rounded(config.longest_prompt)
+
+    def sample(self, params: Params, questions: Sequence[Question], key: jax.Array) -> Sampled:
+        """The answers of a step, on the mesh that is set."""
+        answers = rollout(
+            params,
+            self._model,
+            [question.ids for question in questions],
+            self._config.rollout,
+            stop=self._ends,
+            tokens=self._tokenizer.vocab_size,
+            key=key,
+            width=self.width,
+        )
+        texts = [[self._text(q, a.ids) for a in group] for q, group in zip(questions, answers)]
+        return Sampled(questions, answers, texts, self._judged(questions, answers, texts))
+
+    def greedy(self, params: Params, questions: Sequence[Question]) -> Sampled:
+        """One answer to each prompt, without chance."""
+        most = self._config.rollout.max_new_tokens
+        per_call = self._config.train.batch_size * self._config.rollout.samples
+        answers = []
+        for begin in range(0, len(questions), per_call):
+            asked = [q.ids for q in questions[begin : begin + per_call]]
+            padded = [*asked, *asked[-1:] * (per_call - len(asked))]
+            tokens = self._tokenizer.vocab_size
+            ids = generate(params, self._model, padded, max_new_tokens=most, stop=self._ends, tokens=tokens)
+            nothing = np.zeros(0, np.float32)
+            answers += [[Answer(one, nothing, nothing, len(one) < most)] for one in ids[: len(asked)]]
+        texts = [[self._text(q, a.ids) for a in group] for q, group in zip(questions, answers)]
+        return Sampled(questions, answers, texts, self._judged(questions, answers, texts))
+
+    def _text(self, question: Question, ids: np.ndarray) -> str:
+        ended = len(ids) and int(ids[-1]) in self._ends
+        return continuation(self._tokenizer, question.ids, ids[:-1] if ended else ids)
+
+    def _judged(self, questions, answers, texts) -> np.ndarray | None:
+        if self._scorer is None:
+            return None
+        flat = [(q, a, t) for q, group, of in zip(questions, answers, texts) for a, t in zip(group, of)]
+        rewards = checked(self._scorer, [q for q, _, _ in flat], [t for _, _, t in flat])
+        rewards += [0.0 if a.ended else self._config.reward.unfinished for _, a, _ in flat]
+        return rewards.reshape(len(questions), -1)
+
+
+def figures(found: Sampled) -> dict[str, float]:
+    """What a log line says of a step's answers; means over them.
+
+    `informative` is the share of prompts whose answers differ in reward; `language` of answers in their prompt's
+    language, of those that have letters; `sampled_nll` −log p of a token as it was drawn, nats.
+    """
+    flat = [answer for group in found.answers for answer in group]
+    known = _in_language(found)
+    drawn = np.concatenate([answer.log_probs for answer in flat])
+    rewards = {}
+    if found.rewards is not None:
+        rewards = {
+            "reward": found.rewards.mean(),
+            "reward_std": found.rewards.std(axis=1).mean(),
+            "informative": (np.ptp(found.rewards, axis=1) > 0).mean(),
+        }
+    said = {
+        **rewards,
+        "answer_tokens": np.mean([len(answer.ids) for answer in flat]),
+        "ended": np.mean([answer.ended for answer in flat]),
+        **({"language": np.mean(known)} if known else {}),
+        **({"sampled_nll": -drawn.mean()} if len(drawn) else {}),
+    }
+    return {name: float(value) for name, value in said.items()}
+
+
+def _in_language(found: Sampled) -> list[bool]:
+    shares = [language_share(t, q.lang) for q, group in zip(found.questions, found.texts) for t in group]
+    return [share >= _OF_THE_LANGUAGE for share in shares if share is not None]
+
+
+def make_evaluation(
+    model: Model,
+    held: Sequence[HeldoutRows],
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    chunk: int,
+    sampler: Sampler,
+    folder: pathlib.Path,
+) -> Callable[[Params], Evaluation] | None:
+    """The reward of greedy answers to held-out prompts, by language and by source; some of them are written down."""
+    del model, batch_size, chunk  # a sampler has its own
+    if not held:
+        return None
+    questions = [questions_of(h.rows) for h in held]
+    counts_of = np.array([len(each) for each in questions], np.float64)
+
+    def evaluate(params: Params) -> Evaluation:
+        with jax.set_mesh(mesh):
+            found = [sampler.greedy(params, each) for each in questions]
+        values: dict[str, list[float]] = {
+            REWARD.name: [float(f.rewards.sum()) for f in found if f.rewards is not None],
+            "answer_tokens": [float(sum(len(a.ids) for (a,) in f.answers)) for f in found],
+            "ended": [float(sum(a.ended for (a,) in f.answers)) for f in found],
+        }
+        if jax.process_index() == 0:
+            _write_answers(folder / ANSWERS, found)
+        return {name: heldout.by_name(held, np.array(sums), counts_of) for name, sums in values.items() if sums}
+
+    return evaluate
+
+
+def _write_answers(file: pathlib.Path, found: Sequence[Sampled]) -> None:
+    """Keeps the first answers that were ever written to a file, beside the last."""
+    lines = [
+        {"lang": q.lang, "prompt": q.text, "text": f.texts[i][0]}
+        | ({} if f.rewards is None else {"reward": float(f.rewards[i, 0])})
+        for f in found
+        for i, q in enumerate(f.questions[: max(1, _SHOWN // len(found))])
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    before = (read_json(file) or {}).get("before", lines)
+    write_json(file, {"before": before, "after": lines})
+
+
+def run(
+    name: str,
+    config: SamplingStage,
+    context: Context,
+    model: Model,
+    loss: Loss,
+    make_rows: MakeRows,
+    *,
+    complete: Callable[[Any], Batch] = lambda rows: rows,
+    make_frozen: Callable[[], Frozen] = Frozen,
+    flops: dict[str, float],
+) -> None:
+    """Trains a stage that samples.
+
+    Args:
+      make_rows: makes the rows of a step of its answers.
+      complete: adds to these rows, on the mesh, what frozen models say of them.
+      make_frozen, flops: of these, see `text.make_task`.
+    """
+    mesh, train, k = context.shapes.mesh, config.train, config.staleness
+    scorer = verify(config.reward.verifiers) if config.reward.verifiers else None
+    sampler = Sampler(config, model, context.tokenizer, text.ends_of(config, context, model), scorer)
+    encoder = PromptEncoder(context.tokenizer, train.seq_len, config.longest_prompt)
+
+    def stream(rows: np.ndarray) -> Stream:
+        at = context.position(config)
+        return Ahead(context.stream(name, config, encoder, rows, train.batch_size, train.seq_len, at), k)
+
+    task = text.make_task(
+        name,
+        config,
+        context,
+        model,
+        loss,
+        encoder=encoder,
+        stream=stream,
+        evaluation=functools.partial(make_evaluation, sampler=sampler, folder=context.workdir / name),
+        score=REWARD,
+        make_frozen=make_frozen,
+        flops={**flops, "sampler": counts.forward_flops_per_token(model.architecture, train.seq_len)},
+    )
+    orders = Orders(sampler.sample, mesh, k, train.steps, model.runtime.compute_dtype)
+    try:
+        text.train(name, config, context, model, _sampling(task, orders, mesh, make_rows, complete))
+    finally:
+        orders.close()
+
+
+def _sampling(task: Task, orders: Orders[Sampled], mesh: Mesh, make_rows: MakeRows, complete) -> Task:
+    """The task whose batches are prompts, and whose steps learn from answers to them."""
+    said: dict[int, dict[str, float]] = {}
+    everywhere = jax.jit(lambda x: x, out_shardings=replicated(mesh))
+
+    def make_frozen() -> Frozen:
+        frozen = task.make_frozen()
+
+        def prepare(params: Params, batches: Sequence[Rows[jax.Array]], step: int, key: jax.Array) -> Batch:
+            asked = [questions_of(jax.device_get(everywhere(rows))) for rows in batches]
+            found, age = orders.take(lambda: task.full(params, frozen.params), asked, step, key)
+            said[step] = {**figures(found), "staleness": float(age)}
+            return complete(put_whole(mesh, make_rows(found)))
+
+        return frozen._replace(prepare=prepare, figures=lambda step: said.pop(step))
+
+    return dataclasses.replace(task, make_frozen=make_frozen)
+
+
+def put_whole(mesh: Mesh, rows: Any) -> Any:
+    """Global arrays `[R, …]` from a tree of them that every process has whole."""
+    (count,) = {len(x) for x in jax.tree.leaves(rows)}
+    mine = local_rows(mesh, count)
+    return put_batch(mesh, mine, count, jax.tree.map(lambda x: x[mine], rows))
+
+
+def programs(
+    name: str,
+    config: SamplingStage,
+    shapes: Shapes,
+    model: Model,
+    loss: Loss,
+    *,
+    batch: Any,
+    before: tuple[Program, ...] = (),
+    flops: float = 0.0,
+    **others: Any,
+) -> StagePrograms:
+    """The sampler, whatever runs before the step, and the step.
+
+    Args:
+      batch: arrays of a step's rows, which take no memory.
+      flops: of the other models per token, without the sampler's.
+      others: see `text.step_programs`.
+    """
+    mesh, own, train = shapes.mesh, config.rollout, config.train
+    prompts = (train.batch_size * own.samples, rounded(config.longest_prompt))
+    ids = abstract_batch(mesh, np.broadcast_to(np.int32(0), prompts))
+    params = abstract_tree(model.abstract_params(), tree_shardings(mesh, model.logical_axes()))
+    vocabulary = model.architecture.vocab_size
+    write = longest(model, new=own.max_new_tokens, sampling=own.sampling, tokens=vocabulary)
+    sampler = Program("sampler", write, {"params": params, "ids": ids, "segments": ids}, mesh)
+    others.setdefault("about", {})
+    others["about"] |= {"rollout": json.loads(json.dumps(dataclasses.asdict(own)))}
+    made = text.step_programs(
+        name,
+        config,
+        shapes,
+        model,
+        loss,
+        batch=abstract_batch(mesh, batch),
+        before=(sampler, *before),
+        flops=flops + counts.forward_flops_per_token(model.architecture, train.seq_len),
+        **others,
+    )
+    rows = len(jax.tree.leaves(batch)[0])
+    return dataclasses.replace(made, flops_per_token=made.flops_per_token * rows / train.batch_size)

@@ -1,0 +1,237 @@
+"""Stages that sample: they learn what is rewarded; ratios are 1, resumed is undisturbed, faults are told."""
+
+import copy
+import json
+import random
+
+import jax
+import numpy as np
+import own_models
+import pytest
+from conftest import ROOT, losses, stopped_after
+
+from kanana_jax import config as config_lib
+from kanana_jax.data import microworld
+from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+from kanana_jax.recipe import context
+from kanana_jax.recipe import run as recipe
+from kanana_jax.stages import KINDS, answer_rows, online_dpo, sampling
+from kanana_jax.stages.orders import Ahead, Orders
+
+ONE = jax.devices()[:1]
+T, NEW, P = 80, 6, 8
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return own_models.write(tmp_path_factory.mktemp("base"), "bpe", microworld.World.create(0, 100))
+
+
+@pytest.fixture(scope="module")
+def config(base, tmp_path_factory):
+    """GRPO for answers of few letters, which a new model gives now and then."""
+    file, draw = tmp_path_factory.mktemp("prompts") / "prompts.jsonl", random.Random(0)
+    lines = []
+    for _ in range(200):
+        a, b = draw.randrange(5), draw.randrange(5)
+        lines.append({"prompt": f"{a} 더하기 {b}는?", "answer": {"max": 4}, "verifier": "length"})
+    lines += [{"prompt": "말 " * 80, "answer": 1}] * 9
+    file.write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8")
+    c = config_lib.read_config_file(f"{ROOT / 'configs/online.py'}:{base},{file},grpo")
+    c.sources.prompts.holdout = 0.1
+    c.online.rollout.update(samples=4, max_new_tokens=NEW)
+    c.online.train.update(batch_tokens=P * T, seq_len=T, tokens=P * T * 6, eval_every=0, loss_chunk=64)
+    c.online.train.checkpoint.update(every=2)
+    c.online.train.optimizer.learning_rate = 1e-2
+    c.online.train.optimizer.schedule.warmup_steps = 1
+    return c
+
+
+def _of(config, file, method, **stage):
+    """The same with another loss, and without held-out prompts."""
+    c = config_lib.read_config_file(f"{ROOT / 'configs/online.py'}:{config.online.start},{file},{method}")
+    c.online.train, c.sources = config.online.train.copy_and_resolve_references(), copy.deepcopy(config.sources)
+    c.sources.prompts.holdout = 0.0
+    c.online.rollout.update(config.online.rollout)
+    c.online.update(stage)
+    return c
+
+
+def _lines(workdir, key="loss"):
+    found = [json.loads(line) for line in (workdir / "online/metrics.jsonl").read_text().splitlines()]
+    return [line for line in found if key in line]
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("grpo")
+    recipe.run(config, workdir, devices=ONE)
+    return workdir
+
+
+def test_reward_rises_and_nothing_is_off_policy(run):
+    lines, scores = _lines(run), [line["score"]["value"] for line in _lines(run, "score")]
+    assert scores[-1] > scores[0] + 0.3 and scores[-1] > 0.7
+    assert [line["staleness"] for line in lines] == [0.0] * 6
+    assert max(line["mismatch"] for line in lines) < 1e-4
+    np.testing.assert_allclose([line["ratio"] for line in lines], 1, atol=1e-4)
+    assert all(0 <= line[key] <= 1 for line in lines for key in ("ended", "language", "reward", "informative"))
+    assert all(1 <= line["answer_tokens"] <= NEW for line in lines)
+    rules = json.loads((run / "online/data_report.json").read_text())["sources"]["prompts"]["rules"]
+    assert rules["prompt_longer_than_row"]
+    answers = json.loads((run / "online/answers.json").read_text())
+    rewards = [np.mean([line["reward"] for line in answers[when]]) for when in ("before", "after")]
+    assert rewards[1] > rewards[0] and [a["prompt"] for a in answers["before"]] == [
+        a["prompt"] for a in answers["after"]
+    ]
+    page = (run / "report.html").read_text()
+    assert "Sampled answers" in page and "the same held-out prompts before and after" in page
+
+
+def test_a_stage_that_stopped_samples_the_same_again(run, config, tmp_path):
+    with stopped_after(5):
+        recipe.run(config, tmp_path, devices=ONE)
+    recipe.run(config, tmp_path, devices=ONE)
+    assert losses(tmp_path, "online") == losses(run, "online")
+    assert [line["reward"] for line in _lines(tmp_path)] == [line["reward"] for line in _lines(run)]
+
+
+def test_pairs_of_stale_answers(config, tmp_path):
+    c = _of(config, config.sources.prompts.path, "", staleness=2)
+    c.online.train.optimizer.learning_rate = 3e-3
+    recipe.run(c, tmp_path, devices=ONE)
+    lines = _lines(tmp_path)
+    assert [line["staleness"] for line in lines] == [0, 1, 2, 2, 2, 2]
+    assert lines[0]["mismatch"] < 1e-4 < lines[3]["mismatch"]
+    assert lines[0]["loss"] == pytest.approx(np.log(2), abs=1e-5) and lines[0]["kl"] < 1e-4 < lines[-1]["kl"]
+    assert np.mean([line["margin"] for line in lines[2:]]) > 0 == lines[0]["margin"]
+    assert all(line["chosen_tokens"] < line["rejected_tokens"] for line in lines[1:])
+
+
+def test_a_student_comes_to_its_teacher_with_adapters(run, config, tmp_path):
+    c = _of(config, config.sources.prompts.path, str(run / "online"), lora=dict(rank=4, alpha=8.0))
+    c.online.dtype = "float32"
+    c.online.train.optimizer.learning_rate = 5e-2
+    c.online.rollout.samples = 2
+    recipe.run(c, tmp_path, devices=ONE)
+    lines = _lines(tmp_path)
+    assert lines[0]["divergence"] > 1.5 * lines[-1]["divergence"] > 0 and "reward" not in lines[0]
+
+
+def test_orders_are_never_older_than_allowed_and_come_in_order():
+    mesh, made = make_mesh(MeshConfig(), ONE), []
+
+    def make(params, asked, key):
+        made.append(asked)
+        return float(params["w"]), asked, jax.random.key_data(key).tolist()
+
+    for k in (0, 1, 3):
+        made.clear()
+        orders, ages = Orders(make, mesh, k, 6, "float32"), []
+        for step in range(1, 7):
+            asked = [f"prompt {i}" for i in range(step, step + k + 1)]
+            params = {"w": jax.numpy.float32(step)}
+            (weights, what, key), age = orders.take(lambda: params, asked, step, jax.random.key(step))
+            ages.append(age)
+            assert what == f"prompt {step}" and weights == step - age
+            assert key == jax.random.key_data(jax.random.fold_in(jax.random.key(step - age), age)).tolist()
+        orders.close()
+        assert ages == [min(step - 1, k) for step in range(1, 7)]
+        assert made == [f"prompt {i}" for i in range(1, 7)]  # each once, the oldest first, none beyond the end
+
+
+def test_a_stream_that_looks_ahead_is_at_its_own_batch():
+    class Numbers:
+        wait_seconds = filter_seconds = 0.0
+        at = 0
+
+        def __next__(self):
+            self.at += 1
+            return self.at
+
+        def get_state(self):
+            return {"0": {"row": self.at}}
+
+        def set_state(self, state):
+            self.at = state["0"]["row"]
+
+        def close(self):
+            pass
+
+    stream = Ahead(Numbers(), 2)
+    assert [next(stream), next(stream)] == [(1, 2, 3), (2, 3, 4)] and stream.get_state() == {"0": {"row": 2}}
+    resumed = Ahead(Numbers(), 2)
+    resumed.set_state(stream.get_state())
+    assert next(resumed) == next(stream) == (3, 4, 5)
+
+
+def test_the_pair_is_the_best_and_the_worst(config):
+    _, stages = recipe.parse(_of(config, config.sources.prompts.path, ""))
+    ids = [np.arange(1, 4, dtype=np.int32)] * 2
+    answers = [
+        [
+            sampling.Answer(np.array([10 * i + n], np.int32), np.array([-n], np.float32), np.zeros(1), True)
+            for n in range(3)
+        ]
+        for i in range(2)
+    ]
+    questions = [sampling.Question(str(i), ids[i], "") for i in range(2)]
+    found = sampling.Sampled(questions, answers, [["", "", ""]] * 2, np.array([[0.0, 2, 1], [1, 1, 1]]))
+    rows = online_dpo.make_rows(stages["online"], found).answers
+    assert rows.rows.targets[0, :7].tolist() == [2, 3, 1, 1, 2, 3, 0]
+    assert rows.rows.weights[0, :8].tolist() == [0, 0, 1, 0, 0, 0, 1, 0]
+    assert rows.log_probs[0, 2] == -1 and rows.log_probs[0, 6] == 0
+    assert not rows.rows.segment_ids[1].any() and not rows.rows.weights[1].any()
+    with pytest.raises(AssertionError):
+        answer_rows.answer_rows([[(np.zeros(T, np.int32), answers[0][0])] * 2], T, with_cuts=False)
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "told"),
+    [
+        ("grpo", dict(staleness=-1), "staleness counts updates: it must be 0 .* not -1"),
+        ("grpo", dict(rollout=dict(samples=1)), "rollout.samples must be at least 2, not 1: an answer is compared"),
+        (
+            "",
+            dict(rollout=dict(samples=1)),
+            "rollout.samples must be at least 2, not 1: a pair is the best and the worst",
+        ),
+        ("", dict(rollout=dict(max_new_tokens=T // 2)), "leaves no room for a prompt: .* holds 2 answers"),
+        ("grpo", dict(rollout=dict(sampling=dict(temperature=0.0))), "sampling.temperature must be above 0"),
+        ("grpo", dict(reward=dict(verifiers=dict(taste=1.0))), "'taste' is no verifier: name some of record, number"),
+        ("grpo", dict(policy=dict(ratio="sequence")), "set policy.average='answer'"),
+        ("grpo", dict(reference="x"), "nothing reads the reference: set policy.kl_weight"),
+        ("grpo", dict(start="scratch"), "starts from 'scratch'"),
+    ],
+)
+def test_what_does_not_fit_is_told(config, method, change, told):
+    c = _of(config, config.sources.prompts.path, method).unlock()
+    c.online.update(change)
+    with pytest.raises(ConfigError, match=told):
+        recipe.parse(c)
+
+
+def test_rewards_that_are_no_numbers_end_the_stage(config, tmp_path, monkeypatch):
+    monkeypatch.setitem(sampling.verify.__globals__["VERIFIERS"], "length", lambda text, question: float("nan"))
+    with pytest.raises(UserError, match="the reward of an answer to record '.*' is nan, from which nothing"):
+        recipe.run(_of(config, config.sources.prompts.path, "grpo"), tmp_path, devices=ONE)
+
+
+@pytest.mark.parametrize("method", ["grpo", "", "teacher"])
+def test_a_plan_counts_the_sampler(config, base, method):
+    c = _of(config, config.sources.prompts.path, str(base) if method == "teacher" else method)
+    if method == "grpo":
+        c.online.policy.kl_weight = 0.1
+    parsed, stages = recipe.parse(c)
+    stage = stages["online"]
+    made = KINDS[stage.kind].programs("online", stage, context.shapes(parsed, stages, make_mesh(MeshConfig(), ONE)))
+    names = [program.name for program in made.programs]
+    assert names == (["sampler", "step"] if method == "teacher" else ["sampler", "reference", "step"])
+    assert made.programs[0].arguments["ids"].shape[0] == P * stage.rollout.samples
+    rows = jax.tree.leaves(made.step.arguments["batch"])[0].shape[0]
+    assert rows == P * (1 if method == "" else stage.rollout.samples)
+    assert set(made.others) == {"teacher" if method == "teacher" else "reference"}
+    with jax.set_mesh(made.mesh):
+        drawn = jax.eval_shape(made.programs[0].function, *made.programs[0].arguments.values())
+    assert drawn.log_prob.shape == (P * stage.rollout.samples, NEW)
