@@ -1,6 +1,7 @@
 """The verb `data`: the records of a recipe as its stages see them."""
 
 import argparse
+import json
 import os
 import pathlib
 import sys
@@ -92,8 +93,12 @@ def _lines(found: Any, count: int, everything: bool, coloured: bool) -> Iterator
 
 def _row(found: Any, rows: Any, row: int, coloured: bool) -> Iterator[str]:
     from kanana_jax.data.stream import spelling
-    from kanana_jax.data.stream.encode import PairEncoder
+    from kanana_jax.data.stream.encode import PairEncoder, PromptEncoder, fields_of
 
+    judged = {}
+    if isinstance(found.encoder, PromptEncoder):  # what follows the prompt is no text
+        _, judged = fields_of(rows.inputs[row], rows.targets[row], rows.segment_ids[row])
+        rows = rows._replace(segment_ids=rows.segment_ids * (rows.segment_ids == 1))
     segments = spelling.segments(rows, row, found.run.tokenizer)
     source = list(found.run.prepared)[int(rows.source[row])]
     length, read = rows.inputs.shape[1], sum(segment.tokens for segment in segments)
@@ -108,6 +113,8 @@ def _row(found: Any, rows: Any, row: int, coloured: bool) -> Iterator[str]:
         head = f"--- segment {number + 1}: {kind}{segment.tokens:,} tokens, {segment.trained:,} carry loss"
         yield _style(head, _BOLD, coloured)
         yield "".join(_marked(part, coloured) for part in segment.parts)
+    if judged:
+        yield f"--- answers are judged by: {json.dumps(judged, ensure_ascii=False)}"
     yield ""
 
 

@@ -33,10 +33,10 @@ KINDS: dict[str, Kind[Any]] = {
         sft.KIND,
         reward.KIND,
         dpo.KIND,
-        merge.KIND,
         online_dpo.KIND,
         grpo.KIND,
         on_policy_distill.KIND,
+        merge.KIND,
     )
 }
 

@@ -23,7 +23,8 @@ from kanana_jax.stages import dpo, sampling, sampling_chapter, text
 from kanana_jax.stages.answer_rows import AnswerRows, answer_rows
 from kanana_jax.stages.answer_rows import shapes as answer_shapes
 from kanana_jax.stages.kind import Context, Kind, Program, Shapes, StagePrograms, device_bytes
-from kanana_jax.stages.sampling import Sampled, SamplingStage
+from kanana_jax.stages.sampled import Sampled
+from kanana_jax.stages.sampling import SamplingStage
 from kanana_jax.training.step import Loss, LossOutput
 
 
@@ -159,5 +160,12 @@ def programs(name: str, config: GrpoStage, shapes: Shapes) -> StagePrograms:
 
 
 KIND = Kind(
-    "grpo", GrpoStage, run, free=text.FREE, decisive=text.decisive, programs=programs, chapter=sampling_chapter.CHAPTER
+    "grpo",
+    GrpoStage,
+    run,
+    free=text.FREE,
+    decisive=text.decisive,
+    programs=programs,
+    chapter=sampling_chapter.CHAPTER,
+    encoder=sampling.encoder,
 )

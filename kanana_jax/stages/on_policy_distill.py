@@ -16,7 +16,8 @@ from kanana_jax.parallel.sharding import abstract_tree, tree_shardings
 from kanana_jax.stages import distill, sampling, sampling_chapter, text
 from kanana_jax.stages.answer_rows import answer_rows
 from kanana_jax.stages.kind import Context, Kind, Shapes, StagePrograms, check_text, device_bytes
-from kanana_jax.stages.sampling import RewardConfig, Sampled, SamplingStage
+from kanana_jax.stages.sampled import Sampled
+from kanana_jax.stages.sampling import RewardConfig, SamplingStage
 from kanana_jax.training.task import Frozen
 
 
@@ -106,4 +107,5 @@ KIND = Kind(
     decisive=text.decisive,
     programs=programs,
     chapter=sampling_chapter.CHAPTER,
+    encoder=sampling.encoder,
 )

@@ -25,7 +25,8 @@ from kanana_jax.stages.answer_rows import AnswerRows, answer_rows
 from kanana_jax.stages.answer_rows import shapes as answer_shapes
 from kanana_jax.stages.dpo import DpoConfig, PairRows
 from kanana_jax.stages.kind import Context, Kind, Program, Shapes, StagePrograms, device_bytes
-from kanana_jax.stages.sampling import Sampled, SamplingStage
+from kanana_jax.stages.sampled import Sampled
+from kanana_jax.stages.sampling import SamplingStage
 from kanana_jax.training.step import Loss, LossOutput
 
 
@@ -144,4 +145,5 @@ KIND = Kind(
     decisive=text.decisive,
     programs=programs,
     chapter=sampling_chapter.CHAPTER,
+    encoder=sampling.encoder,
 )

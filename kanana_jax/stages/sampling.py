@@ -13,21 +13,21 @@ import functools
 import json
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from kanana_jax.data.stream.encode import PromptEncoder, fields_of
+from kanana_jax.data.stream.encode import PromptEncoder
 from kanana_jax.data.stream.heldout import HeldoutRows
 from kanana_jax.data.stream.packing import Rows
-from kanana_jax.data.tokens.tokenizer import Tokenizer, continuation
-from kanana_jax.evaluation.verifiers import RECORD, Question, Scorer, checked, language_share, verify
+from kanana_jax.data.tokens.tokenizer import Tokenizer
+from kanana_jax.evaluation.verifiers import RECORD, verify
 from kanana_jax.files import read_json, write_json
-from kanana_jax.inference.generate import generate, longest
+from kanana_jax.inference.generate import longest
 from kanana_jax.inference.prefix import rounded
-from kanana_jax.inference.rollout import Answer, RolloutConfig, rollout
+from kanana_jax.inference.rollout import RolloutConfig
 from kanana_jax.models import counts
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
@@ -42,6 +42,7 @@ from kanana_jax.parallel.sharding import (
 from kanana_jax.stages import text
 from kanana_jax.stages.kind import SCRATCH, Context, Program, Shapes, StagePrograms
 from kanana_jax.stages.orders import Ahead, Orders
+from kanana_jax.stages.sampled import Sampled, Sampler, figures, questions_of
 from kanana_jax.stages.text import TrainingConfig
 from kanana_jax.training import heldout
 from kanana_jax.training.step import Batch, Loss
@@ -51,7 +52,6 @@ REWARD = Score("reward", "higher")
 # Answers to held-out prompts, before the stage and at its last evaluation.
 ANSWERS = "answers.json"
 _SHOWN = 24  # of them
-_OF_THE_LANGUAGE = 0.5  # share of letters from which on an answer is in its prompt's language
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,117 +119,13 @@ class SamplingStage(TrainingConfig):
         return (self.train.seq_len + 1) // self.answers_per_row - self.rollout.max_new_tokens
 
 
-class Sampled(NamedTuple):
-    """The answers to the prompts of a step.
-
-    Attributes:
-      questions: `P` of them.
-      answers, texts: of each, `N`.
-      rewards: float64 `[P, N]`; None: they have none.
-    """
-
-    questions: Sequence[Question]
-    answers: Sequence[Sequence[Answer]]
-    texts: Sequence[Sequence[str]]
-    rewards: np.ndarray | None
+def encoder(config: SamplingStage, tokenizer: Tokenizer) -> PromptEncoder:
+    """Makes a prompt's row of its record."""
+    return PromptEncoder(tokenizer, config.train.seq_len, config.longest_prompt)
 
 
 # Of a step's answers, arrays `[R, …]` of all its rows, on the host.
 MakeRows = Callable[[Sampled], Any]
-
-
-def questions_of(rows: Rows[np.ndarray]) -> list[Question]:
-    """The prompts of a `PromptEncoder`'s rows, `[P, T]`."""
-    found = []
-    for inputs, targets, segments in zip(rows.inputs, rows.targets, rows.segment_ids):
-        ids, fields = fields_of(inputs, targets, segments)
-        told = fields.get("verifier", ""), fields.get("answer")
-        found.append(Question(str(fields["id"]), ids, fields["text"], fields.get("lang", ""), *told))
-    return found
-
-
-class Sampler:
-    """Writes and judges the answers of a stage."""
-
-    def __init__(
-        self, config: SamplingStage, model: Model, tokenizer: Tokenizer, ends: Sequence[int], scorer: Scorer | None
-    ):
-        self._config, self._model, self._tokenizer = config, model, tokenizer
-        self._ends, self._scorer = ends, scorer
-        self.width = rounded(config.longest_prompt)
-
-    def sample(self, params: Params, questions: Sequence[Question], key: jax.Array) -> Sampled:
-        """The answers of a step, on the mesh that is set."""
-        answers = rollout(
-            params,
-            self._model,
-            [question.ids for question in questions],
-            self._config.rollout,
-            stop=self._ends,
-            tokens=self._tokenizer.vocab_size,
-            key=key,
-            width=self.width,
-        )
-        texts = [[self._text(q, a.ids) for a in group] for q, group in zip(questions, answers)]
-        return Sampled(questions, answers, texts, self._judged(questions, answers, texts))
-
-    def greedy(self, params: Params, questions: Sequence[Question]) -> Sampled:
-        """One answer to each prompt, without chance."""
-        most = self._config.rollout.max_new_tokens
-        per_call = self._config.train.batch_size * self._config.rollout.samples
-        answers = []
-        for begin in range(0, len(questions), per_call):
-            asked = [q.ids for q in questions[begin : begin + per_call]]
-            padded = [*asked, *asked[-1:] * (per_call - len(asked))]
-            tokens = self._tokenizer.vocab_size
-            ids = generate(params, self._model, padded, max_new_tokens=most, stop=self._ends, tokens=tokens)
-            nothing = np.zeros(0, np.float32)
-            answers += [[Answer(one, nothing, nothing, len(one) < most)] for one in ids[: len(asked)]]
-        texts = [[self._text(q, a.ids) for a in group] for q, group in zip(questions, answers)]
-        return Sampled(questions, answers, texts, self._judged(questions, answers, texts))
-
-    def _text(self, question: Question, ids: np.ndarray) -> str:
-        ended = len(ids) and int(ids[-1]) in self._ends
-        return continuation(self._tokenizer, question.ids, ids[:-1] if ended else ids)
-
-    def _judged(self, questions, answers, texts) -> np.ndarray | None:
-        if self._scorer is None:
-            return None
-        flat = [(q, a, t) for q, group, of in zip(questions, answers, texts) for a, t in zip(group, of)]
-        rewards = checked(self._scorer, [q for q, _, _ in flat], [t for _, _, t in flat])
-        rewards += [0.0 if a.ended else self._config.reward.unfinished for _, a, _ in flat]
-        return rewards.reshape(len(questions), -1)
-
-
-def figures(found: Sampled) -> dict[str, float]:
-    """What a log line says of a step's answers; means over them.
-
-    `informative` is the share of prompts whose answers differ in reward; `language` of answers in their prompt's
-    language, of those that have letters; `sampled_nll` −log p of a token as it was drawn, nats.
-    """
-    flat = [answer for group in found.answers for answer in group]
-    known = _in_language(found)
-    drawn = np.concatenate([answer.log_probs for answer in flat])
-    rewards = {}
-    if found.rewards is not None:
-        rewards = {
-            "reward": found.rewards.mean(),
-            "reward_std": found.rewards.std(axis=1).mean(),
-            "informative": (np.ptp(found.rewards, axis=1) > 0).mean(),
-        }
-    said = {
-        **rewards,
-        "answer_tokens": np.mean([len(answer.ids) for answer in flat]),
-        "ended": np.mean([answer.ended for answer in flat]),
-        **({"language": np.mean(known)} if known else {}),
-        **({"sampled_nll": -drawn.mean()} if len(drawn) else {}),
-    }
-    return {name: float(value) for name, value in said.items()}
-
-
-def _in_language(found: Sampled) -> list[bool]:
-    shares = [language_share(t, q.lang) for q, group in zip(found.questions, found.texts) for t in group]
-    return [share >= _OF_THE_LANGUAGE for share in shares if share is not None]
 
 
 def make_evaluation(
@@ -298,12 +194,21 @@ def run(
     """
     mesh, train, k = context.shapes.mesh, config.train, config.staleness
     scorer = verify(config.reward.verifiers) if config.reward.verifiers else None
-    sampler = Sampler(config, model, context.tokenizer, text.ends_of(config, context, model), scorer)
-    encoder = PromptEncoder(context.tokenizer, train.seq_len, config.longest_prompt)
+    sampler = Sampler(
+        config.rollout,
+        model,
+        context.tokenizer,
+        text.ends_of(config, context, model),
+        scorer,
+        config.reward.unfinished,
+        rounded(config.longest_prompt),
+        train.batch_size * config.rollout.samples,
+    )
+    encode = encoder(config, context.tokenizer)
 
     def stream(rows: np.ndarray) -> Stream:
         at = context.position(config)
-        return Ahead(context.stream(name, config, encoder, rows, train.batch_size, train.seq_len, at), k)
+        return Ahead(context.stream(name, config, encode, rows, train.batch_size, train.seq_len, at), k)
 
     task = text.make_task(
         name,
@@ -311,7 +216,7 @@ def run(
         context,
         model,
         loss,
-        encoder=encoder,
+        encoder=encode,
         stream=stream,
         evaluation=functools.partial(make_evaluation, sampler=sampler, folder=context.workdir / name),
         score=REWARD,

@@ -13,10 +13,11 @@ from conftest import ROOT, losses, stopped_after
 from kanana_jax import config as config_lib
 from kanana_jax.data import microworld
 from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.evaluation import verifiers
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.recipe import context
 from kanana_jax.recipe import run as recipe
-from kanana_jax.stages import KINDS, answer_rows, online_dpo, sampling
+from kanana_jax.stages import KINDS, answer_rows, online_dpo, sampled
 from kanana_jax.stages.orders import Ahead, Orders
 
 ONE = jax.devices()[:1]
@@ -171,13 +172,13 @@ def test_the_pair_is_the_best_and_the_worst(config):
     ids = [np.arange(1, 4, dtype=np.int32)] * 2
     answers = [
         [
-            sampling.Answer(np.array([10 * i + n], np.int32), np.array([-n], np.float32), np.zeros(1), True)
+            sampled.Answer(np.array([10 * i + n], np.int32), np.array([-n], np.float32), np.zeros(1), True)
             for n in range(3)
         ]
         for i in range(2)
     ]
-    questions = [sampling.Question(str(i), ids[i], "") for i in range(2)]
-    found = sampling.Sampled(questions, answers, [["", "", ""]] * 2, np.array([[0.0, 2, 1], [1, 1, 1]]))
+    questions = [sampled.Question(str(i), ids[i], "") for i in range(2)]
+    found = sampled.Sampled(questions, answers, [["", "", ""]] * 2, np.array([[0.0, 2, 1], [1, 1, 1]]))
     rows = online_dpo.make_rows(stages["online"], found).answers
     assert rows.rows.targets[0, :7].tolist() == [2, 3, 1, 1, 2, 3, 0]
     assert rows.rows.weights[0, :8].tolist() == [0, 0, 1, 0, 0, 0, 1, 0]
@@ -213,7 +214,7 @@ def test_what_does_not_fit_is_told(config, method, change, told):
 
 
 def test_rewards_that_are_no_numbers_end_the_stage(config, tmp_path, monkeypatch):
-    monkeypatch.setitem(sampling.verify.__globals__["VERIFIERS"], "length", lambda text, question: float("nan"))
+    monkeypatch.setitem(verifiers.VERIFIERS, "length", lambda text, question: float("nan"))
     with pytest.raises(UserError, match="the reward of an answer to record '.*' is nan, from which nothing"):
         recipe.run(_of(config, config.sources.prompts.path, "grpo"), tmp_path, devices=ONE)
 

@@ -98,7 +98,18 @@ def test_prompts_alone_and_texts_with_such_fields():
     assert text["meta"] == {"prompt": "a saw", "instruction": "cut", "output": "wood"} and "messages" not in text
 
 
+def test_prompts_with_what_their_answers_are_judged_by():
+    found = _normalised({"prompt": "a", "answer": {"max": 3}, "verifier": "length", "level": 2})
+    assert (found["prompt"], found["answer"], found["verifier"]) == ([_user("a")], {"max": 3}, "length")
+    assert found["meta"] == {"level": 2} and _normalised(found) == found
+    asked = _normalised({"question": "1 + 1?", "answer": "two\n#### 2"})
+    assert asked["prompt"] == [_user("1 + 1?")] and asked["answer"] == "two\n#### 2" and "meta" not in asked
+    chat = _normalised({"messages": [_user("a"), _assistant("b")], "answer": 3, "verifier": "number"})
+    assert chat["meta"] == {"answer": 3, "verifier": "number"} and "answer" not in chat
+
+
 BROKEN = [
+    ({"prompt": "a", "answer": 3, "verifier": 4}, "field 'verifier' is no name"),
     ({"messages": []}, "'messages' is not a list of turns"),
     ({"messages": [{"content": "a"}]}, "turn 1 of 'messages' has no 'role'"),
     ({"messages": [_user("a"), _assistant(3)]}, "turn 2 of 'messages' has no 'content'"),

@@ -11,7 +11,15 @@ from kanana_jax.data import microworld
 from kanana_jax.data.read import records
 from kanana_jax.data.read.record import Broken
 from kanana_jax.data.stream import packing
-from kanana_jax.data.stream.encode import ConversationEncoder, Example, PairEncoder, Refused, TextEncoder
+from kanana_jax.data.stream.encode import (
+    ConversationEncoder,
+    Example,
+    PairEncoder,
+    PromptEncoder,
+    Refused,
+    TextEncoder,
+    fields_of,
+)
 from kanana_jax.data.tokens import training
 from kanana_jax.data.tokens.chat import encode_chat
 from kanana_jax.errors import UserError
@@ -54,6 +62,39 @@ def test_a_text_is_no_conversation(tokenizer):
         ConversationEncoder(tokenizer)({"id": "a:1", "text": "x"})
     (example,) = TextEncoder(tokenizer)({"id": "1", "text": "Seven."})
     assert example.weights is None and example.tokens[0] == tokenizer.bos_id and example.tokens[-1] == tokenizer.eos_id
+
+
+def test_a_prompt_fills_its_row_with_what_judges_its_answers(tokenizer):
+    encode = PromptEncoder(tokenizer, 160, 120)
+    records = [
+        {
+            "id": f"한:{i}",
+            "lang": "ko",
+            "prompt": TURNS[:2],
+            "answer": {"n": i * 1000, "글": "가"},
+            "verifier": "length",
+        }
+        for i in range(3)
+    ]
+    rows = packing.pack([encode(record) for record in records], 160, whole=True)
+    assert rows.inputs.shape == (3, 160) and not rows.weights.any()
+    for record, *row in zip(records, rows.inputs, rows.targets, rows.segment_ids):
+        ids, fields = fields_of(*row)
+        np.testing.assert_array_equal(ids, encode_chat(tokenizer, TURNS[:2]))
+        assert fields == {key: record[key] for key in ("id", "lang", "answer", "verifier")} | {
+            "text": TURNS[1]["content"]
+        }
+    asked = {"id": "1", "prompt": TURNS[:2]}
+    assert PromptEncoder(tokenizer, 160, 5)(asked) == Refused("prompt_longer_than_row")
+    assert encode(asked | {"answer": "긴" * 300}) == Refused("answer_longer_than_row")
+    long = [{"role": "user", "content": "말" * 60 + " 끝?"}]
+    count = len(encode_chat(tokenizer, long))
+    examples = PromptEncoder(tokenizer, count + 30, count)({"id": "1" * 30, "prompt": long})
+    (row,) = zip(*packing.pack([examples], count + 30, whole=True)[:3])
+    shown = fields_of(*row)[1]["text"]  # as much of its end as there is room for
+    assert long[0]["content"].endswith(shown) and 3 < len(shown) < 60
+    with pytest.raises(UserError, match="record 'a:1' has no 'prompt', which a stage that trains on prompts reads"):
+        encode({"id": "a:1", "text": "x"})
 
 
 def _answer(text):

@@ -1,0 +1,138 @@
+"""The answers of a step of a stage that samples: written, spelt, judged, and what a log line says of them."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from kanana_jax.data.stream.encode import fields_of
+from kanana_jax.data.stream.packing import Rows
+from kanana_jax.data.tokens.tokenizer import Tokenizer, continuation
+from kanana_jax.evaluation.verifiers import Question, Scorer, checked, language_share
+from kanana_jax.inference.generate import generate
+from kanana_jax.inference.rollout import Answer, RolloutConfig, rollout
+from kanana_jax.models.model import Model
+from kanana_jax.models.transformer import Params
+
+_OF_THE_LANGUAGE = 0.5  # share of letters from which on an answer is in its prompt's language
+
+
+class Sampled(NamedTuple):
+    """The answers to the prompts of a step.
+
+    Attributes:
+      questions: `P` of them.
+      answers, texts: of each, `N`.
+      rewards: float64 `[P, N]`; None: they have none.
+    """
+
+    questions: Sequence[Question]
+    answers: Sequence[Sequence[Answer]]
+    texts: Sequence[Sequence[str]]
+    rewards: np.ndarray | None
+
+
+def questions_of(rows: Rows[np.ndarray]) -> list[Question]:
+    """The prompts of a `PromptEncoder`'s rows, `[P, T]`."""
+    found = []
+    for inputs, targets, segments in zip(rows.inputs, rows.targets, rows.segment_ids):
+        ids, fields = fields_of(inputs, targets, segments)
+        told = fields.get("verifier", ""), fields.get("answer")
+        found.append(Question(str(fields["id"]), ids, fields["text"], fields.get("lang", ""), *told))
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """Writes and judges the answers of a stage.
+
+    Attributes:
+      ends: ids that end an answer.
+      scorer: its rewards; None: there are none.
+      unfinished: added to the reward of an answer that was cut off.
+      width: tokens to which prompts are padded.
+      rows: answers that are written at once.
+    """
+
+    config: RolloutConfig
+    model: Model
+    tokenizer: Tokenizer
+    ends: Sequence[int]
+    scorer: Scorer | None
+    unfinished: float
+    width: int
+    rows: int
+
+    def sample(self, params: Params, questions: Sequence[Question], key: jax.Array) -> Sampled:
+        """The answers of a step, on the mesh that is set."""
+        answers = rollout(
+            params,
+            self.model,
+            [question.ids for question in questions],
+            self.config,
+            stop=self.ends,
+            tokens=self.tokenizer.vocab_size,
+            key=key,
+            width=self.width,
+        )
+        texts = [[self._text(q, a.ids) for a in group] for q, group in zip(questions, answers)]
+        return Sampled(questions, answers, texts, self._judged(questions, answers, texts))
+
+    def greedy(self, params: Params, questions: Sequence[Question]) -> Sampled:
+        """One answer to each prompt, without chance."""
+        most, per_call = self.config.max_new_tokens, self.rows
+        answers = []
+        for begin in range(0, len(questions), per_call):
+            asked = [q.ids for q in questions[begin : begin + per_call]]
+            padded = [*asked, *asked[-1:] * (per_call - len(asked))]
+            tokens = self.tokenizer.vocab_size
+            ids = generate(params, self.model, padded, max_new_tokens=most, stop=self.ends, tokens=tokens)
+            nothing = np.zeros(0, np.float32)
+            answers += [[Answer(one, nothing, nothing, len(one) < most)] for one in ids[: len(asked)]]
+        texts = [[self._text(q, a.ids) for a in group] for q, group in zip(questions, answers)]
+        return Sampled(questions, answers, texts, self._judged(questions, answers, texts))
+
+    def _text(self, question: Question, ids: np.ndarray) -> str:
+        ended = len(ids) and int(ids[-1]) in self.ends
+        return continuation(self.tokenizer, question.ids, ids[:-1] if ended else ids)
+
+    def _judged(self, questions, answers, texts) -> np.ndarray | None:
+        if self.scorer is None:
+            return None
+        flat = [(q, a, t) for q, group, of in zip(questions, answers, texts) for a, t in zip(group, of)]
+        rewards = checked(self.scorer, [q for q, _, _ in flat], [t for _, _, t in flat])
+        rewards += [0.0 if a.ended else self.unfinished for _, a, _ in flat]
+        return rewards.reshape(len(questions), -1)
+
+
+def figures(found: Sampled) -> dict[str, float]:
+    """What a log line says of a step's answers; means over them.
+
+    `informative` is the share of prompts whose answers differ in reward; `language` of answers in their prompt's
+    language, of those that have letters; `sampled_nll` −log p of a token as it was drawn, nats.
+    """
+    flat = [answer for group in found.answers for answer in group]
+    known = _in_language(found)
+    drawn = np.concatenate([answer.log_probs for answer in flat])
+    rewards = {}
+    if found.rewards is not None:
+        rewards = {
+            "reward": found.rewards.mean(),
+            "reward_std": found.rewards.std(axis=1).mean(),
+            "informative": (np.ptp(found.rewards, axis=1) > 0).mean(),
+        }
+    said = {
+        **rewards,
+        "answer_tokens": np.mean([len(answer.ids) for answer in flat]),
+        "ended": np.mean([answer.ended for answer in flat]),
+        **({"language": np.mean(known)} if known else {}),
+        **({"sampled_nll": -drawn.mean()} if len(drawn) else {}),
+    }
+    return {name: float(value) for name, value in said.items()}
+
+
+def _in_language(found: Sampled) -> list[bool]:
+    shares = [language_share(t, q.lang) for q, group in zip(found.questions, found.texts) for t in group]
+    return [share >= _OF_THE_LANGUAGE for share in shares if share is not None]
