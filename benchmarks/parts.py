@@ -59,6 +59,8 @@ EXPERIMENTS = {
             ),
         ),
     ),
+    # What sliding windows cost the student of Kanana-2's chain.
+    "windows": Experiment("windows.py:{arm},{seed}", "runs/windows", ("windows", "full"), (), seeds=(0,)),
     # Table 5 at the paper's ratio; the teacher in the vocabulary of the table.
     "pruning_ratio": Experiment(
         "pruning.py:{arm}-{seed}",

@@ -12,7 +12,8 @@ from kanana_jax.parallel.mesh import resolve
 from kanana_jax.recipe import run as recipe
 from kanana_jax.surgery import prune
 
-FULL = sorted(p.stem for p in (ROOT / "configs/kanana").glob("*.py") if p.stem not in ("__init__", "common", "chain"))
+OTHERS = ("__init__", "common", "chain", "slm")
+FULL = sorted(p.stem for p in (ROOT / "configs/kanana").glob("*.py") if p.stem not in OTHERS)
 
 
 @pytest.mark.parametrize("name", FULL)
@@ -51,6 +52,27 @@ def test_the_chain_is_the_papers():
         assert sum(student.mixture.values()) == pytest.approx(100, abs=0.2)
         shape = after
     assert stages["nano_2_1b_pruned"].prune.shape.tie_embeddings
+
+
+def test_kanana_2s_small_model_is_cut_from_its_large_one():
+    """Half the width, all heads, and windows, as the published checkpoints' exact counts have it."""
+    parsed, stages = recipe.parse(config_lib.read_config_file(f"{ROOT}/configs/kanana/slm.py:docs"))
+    large = stages["stage1"].model
+    small = prune.shape(large, stages["pruned"].prune.shape)
+    assert (large, small) == (presets.kanana_2_3b(), presets.kanana_2_1_3b())
+    assert (counts.parameters(large), counts.parameters(small)) == (3_508_972_032, 1_291_478_272)
+    assert [kind.window for kind in small.kinds] == [1024, 1024, 1024, 0] * 8
+    # The published cut of the KV cache at 32K of context: three of four layers keep 1,024 tokens.
+    kept = sum(kind.window or 32_768 for kind in small.kinds) / (32 * 32_768)
+    assert 1 - kept == pytest.approx(0.727, abs=5e-4)
+    assert stages["student"].distill.teacher == "stage2"
+    assert parsed.stages == ("stage1", "stage2", "pruned", "student")
+
+
+@pytest.mark.parametrize("name", presets.LATER)
+def test_later_models_have_their_published_counts(name):
+    make, count = presets.LATER[name]
+    assert counts.parameters(make()) == count and make().max_seq_len == 32_768
 
 
 def ablation(name):

@@ -1,4 +1,4 @@
-"""Every model of the Kanana report (arXiv:2502.18934, Table 3 and §3), and sizes for two CPU cores.
+"""Every model of the Kanana report (arXiv:2502.18934, Table 3 and §3), later ones, and sizes for two CPU cores.
 
 Marked *chosen*: the report gives the parameter count but no shape. Those keep the family's ratios
 (head_dim 128, 8 KV heads, 32 layers where pruning only narrows; Llama-like width to MLP) and meet the
@@ -6,7 +6,9 @@ count. Everything else is stated in the report, in the public configuration of K
 from the count by arithmetic.
 """
 
-from kanana_jax.models.architecture import Architecture
+import dataclasses
+
+from kanana_jax.models.architecture import Architecture, LayerKind, RopeScaling
 
 LLAMA3_VOCAB = 128_256
 
@@ -79,6 +81,50 @@ def nano_192m() -> Architecture:
     return _kanana(512, 1216, 8, tied=True)
 
 
+def kanana_1_5_2_1b(*, long: bool = False) -> Architecture:
+    """Kanana 1.5, 2.1B: Nano's shape with 32K of context (model card); `long`: YaRN to 128K.
+
+    *Not stated here*: its RoPE's base, kept at Nano's.
+    """
+    return _kanana_1_5(nano_2_1b(), long)
+
+
+def kanana_1_5_8b(*, long: bool = False) -> Architecture:
+    """Kanana 1.5, 8B: the first 8B's shape with 32K of context (model card); else as `kanana_1_5_2_1b`."""
+    return _kanana_1_5(essence_8b(), long)
+
+
+def _kanana_1_5(a: Architecture, long: bool) -> Architecture:
+    scaling = RopeScaling("yarn", 4.0, 32_768) if long else None
+    return dataclasses.replace(a, max_seq_len=131_072 if long else 32_768, rope_scaling=scaling)
+
+
+# Of both models of Kanana-2: RoPE as published with converted checkpoints.
+_YARN_40 = RopeScaling("yarn", 40.0, 4096)
+# Three layers with a window to one without, whose RoPE alone is scaled.
+SLM_PATTERN = (*(LayerKind(1024, rope_scaled=False),) * 3, LayerKind())
+
+
+def kanana_2_3b() -> Architecture:
+    """Kanana-2 3B, from scratch: 3,508,972,032 parameters, of Qwen3's class (converted checkpoints).
+
+    *Inferred* from the exact count: width, MLP, layers, query heads, untied embeddings. KV heads: a published size of
+    the cache.
+    """
+    a = dataclasses.replace(_kanana(2560, 8192, 32), qk_norm="head", norm_eps=1e-6)
+    return dataclasses.replace(a, max_seq_len=32_768, rope_theta=10_000.0, rope_scaling=_YARN_40)
+
+
+def kanana_2_1_3b() -> Architecture:
+    """Kanana-2 1.3B, pruned from the 3B: 1,291,478,272 parameters, no output matrix, windows (converted checkpoints).
+
+    *Inferred* from the exact count: width, MLP, layers, heads. The windows' size and order: the published cut of the KV
+    cache by 72.7% at 32K.
+    """
+    shape = dict(embed_dim=1280, mlp_dim=5760, tied_embeddings=True, layer_pattern=SLM_PATTERN)
+    return dataclasses.replace(kanana_2_3b(), **shape)
+
+
 def tiny(
     vocab_size: int,
     *,
@@ -118,4 +164,11 @@ PAPER = {
     "nano_635m": (nano_635m, 0.635e9),
     "nano_385m": (nano_385m, 0.385e9),
     "nano_192m": (nano_192m, 0.192e9),
+}
+# Those after the report, with their exact number of parameters.
+LATER = {
+    "kanana_1_5_2_1b": (kanana_1_5_2_1b, 2_086_979_328),
+    "kanana_1_5_8b": (kanana_1_5_8b, 8_030_261_248),
+    "kanana_2_3b": (kanana_2_3b, 3_508_972_032),
+    "kanana_2_1_3b": (kanana_2_1_3b, 1_291_478_272),
 }

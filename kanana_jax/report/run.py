@@ -162,9 +162,7 @@ def _models(stages: Mapping[str, Stage]) -> list[Block]:
             shape = f"{a['num_layers']} × {a['embed_dim']} / {a['mlp_dim']}"
             heads = f"{a['num_heads']} ({a['num_kv_heads']} KV)"
             ledger = (flops["train"], flops["teacher"], flops["calibration"])
-            rows.append(
-                (s.name, shape, heads, s.card["parameters"], s.card["tokens"], *ledger, _parent(s.card))
-            )
+            rows.append((s.name, shape, heads, s.card["parameters"], s.card["tokens"], *ledger, _parent(s.card)))
     if not rows:
         return [Text("No stage is finished yet.")]
     columns = (
@@ -319,9 +317,29 @@ def _data(stages: Mapping[str, Stage]) -> list[Block]:
     for name, v in last.data["sources"].items():
         dropped = ", ".join(f"{rule} {n['first']}" for rule, n in v["rules"].items() if n["first"]) or "–"
         unjudged = v.get("unjudged", 0)
-        counts = (v["documents_total"], v["documents"], v["kept"], dropped, unjudged, v["tokens"], v["epochs"], v["broken_lines"])
+        counts = (
+            v["documents_total"],
+            v["documents"],
+            v["kept"],
+            dropped,
+            unjudged,
+            v["tokens"],
+            v["epochs"],
+            v["broken_lines"],
+        )
         rows.append((name, v["lang"], *counts))
-    columns = ("source", "language", "documents", "seen", "kept", "dropped", "without filter", "tokens", "epochs", "broken lines")
+    columns = (
+        "source",
+        "language",
+        "documents",
+        "seen",
+        "kept",
+        "dropped",
+        "without filter",
+        "tokens",
+        "epochs",
+        "broken lines",
+    )
     caption = f"Documents from the beginning to the end of {last.name}. Epochs: of the lane that is furthest."
     return [*blocks, Table(columns, rows, caption, formats={"epochs": ".3f"})]
 

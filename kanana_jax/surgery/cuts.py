@@ -60,8 +60,8 @@ class CutList:
             raise ValueError(f"layers must be in 0 … {a.num_layers - 1}: {self.layers}")
         if a.head_dim != b.head_dim or a.vocab_size != b.vocab_size:
             raise ValueError("surgery keeps head_dim and vocab_size")
-        kinds = a.kinds
-        if any(kinds[layer] != kind for layer, kind in zip(self.layers, b.kinds)):
+        kinds, same = a.kinds, a.layer_pattern == b.layer_pattern  # another pattern is one that was asked for
+        if same and any(kinds[layer] != kind for layer, kind in zip(self.layers, b.kinds)):
             raise ValueError("surgery keeps the kind of each layer, so layers move by whole periods of their pattern")
         if b.tied_embeddings < a.tied_embeddings:
             raise ValueError("tied embeddings cannot be untied")

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.models.architecture import Architecture
+from kanana_jax.models.architecture import Architecture, LayerKind
 from kanana_jax.surgery.cuts import CutList
 from kanana_jax.surgery.importance import Importance
 
@@ -25,6 +25,8 @@ class PruneConfig:
       layers: which go. `scattered`: the least important; `contiguous`: the block that is least important together, as
         a block (`Importance.blocks`); `last`: those before the last.
       rescale_norms: multiply each gain by rms(kept channels) / rms(all), so that what comes out is as large as before.
+      layer_pattern: the layers' kinds (`Architecture.layer_pattern`), to introduce sliding windows before a
+        distillation; empty: they stay as they are.
     """
 
     embed_dim: int = 0
@@ -36,6 +38,7 @@ class PruneConfig:
     align_groups: bool = True
     layers: Literal["scattered", "contiguous", "last"] = "contiguous"
     rescale_norms: bool = False
+    layer_pattern: tuple[LayerKind, ...] = ()
 
 
 def shape(before: Architecture, config: PruneConfig, key: str = "prune") -> Architecture:
@@ -79,12 +82,17 @@ def shape(before: Architecture, config: PruneConfig, key: str = "prune") -> Arch
         )
     if config.tie_embeddings and before.tied_embeddings:
         raise ConfigError(f"config '{key}.tie_embeddings': the embeddings are tied already: remove the key")
-    after = dataclasses.replace(before, **sizes, tied_embeddings=before.tied_embeddings or config.tie_embeddings)
+    after = dataclasses.replace(
+        before,
+        **sizes,
+        tied_embeddings=before.tied_embeddings or config.tie_embeddings,
+        layer_pattern=config.layer_pattern or before.layer_pattern,
+    )
     if before.embedding_multiplier == math.sqrt(before.embed_dim):
         # Gemma's classes know no other than the root of the width: the embeddings take up the difference (`CutList`).
         after = dataclasses.replace(after, embedding_multiplier=math.sqrt(after.embed_dim))
     if after == before:
-        raise ConfigError(f"config '{key}' names no size that is smaller than the model's: nothing would change")
+        raise ConfigError(f"config '{key}' names no size or pattern that is not the model's: nothing would change")
     return after
 
 

@@ -154,7 +154,9 @@ def _byte_level(file: pathlib.Path, definition: dict[str, Any]) -> _Found:
         log.warning("%s: llama.cpp cuts %s otherwise than this tokenizer", file, _INEXACT[pre])
     vocab: dict[str, int] = model.get("vocab") or {}
     if not vocab.keys() >= set(_letters()):
-        raise _refusal(file, "not every byte is a piece")
+        if model.get("unk_token") is not None:
+            raise _refusal(file, f"bytes that are no piece become {model['unk_token']}")
+        log.warning("%s: bytes that are no piece are left out; llama.cpp may cut what is around them otherwise", file)
     merges = (merge if isinstance(merge, str) else " ".join(merge) for merge in model.get("merges") or [])
     return _Found("gpt2", pre, {index: Entry(piece, NORMAL) for piece, index in vocab.items()}, tuple(merges))
 
