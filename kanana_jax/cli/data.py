@@ -93,7 +93,7 @@ def _lines(found: Any, count: int, everything: bool, coloured: bool) -> Iterator
 
 def _row(found: Any, rows: Any, row: int, coloured: bool) -> Iterator[str]:
     from kanana_jax.data.stream import spelling
-    from kanana_jax.data.stream.encode import PairEncoder, PromptEncoder, fields_of
+    from kanana_jax.data.stream.encode import PairEncoder, PromptEncoder, RewardEncoder, fields_of
 
     judged = {}
     if isinstance(found.encoder, PromptEncoder):  # what follows the prompt is no text
@@ -107,7 +107,7 @@ def _row(found: Any, rows: Any, row: int, coloured: bool) -> Iterator[str]:
     yield _style(
         f"{told}, {trained:,} carry loss, {len(segments)} segment{'s' * (len(segments) != 1)}", _BOLD, coloured
     )
-    pairs = isinstance(found.encoder, PairEncoder)
+    pairs = isinstance(found.encoder, (PairEncoder, RewardEncoder))
     for number, segment in enumerate(segments):
         kind = ("chosen, " if number % 2 == 0 else "rejected, ") if pairs else ""
         head = f"--- segment {number + 1}: {kind}{segment.tokens:,} tokens, {segment.trained:,} carry loss"

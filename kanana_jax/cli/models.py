@@ -47,11 +47,13 @@ def add_verbs(verb: AddVerb) -> None:
     importer = verb(
         "import",
         _import,
-        "convert a Hugging Face folder to a model folder with model.json",
-        "example:\n  kanana import Llama-3.2-1B models/llama-1b",
+        "convert a Hugging Face folder to a model folder with model.json, or merge a PEFT adapter into its base",
+        "example:\n  kanana import Llama-3.2-1B models/llama-1b\n"
+        "  kanana import my-adapter models/llama-1b-ko --base Llama-3.2-1B",
     )
-    importer.add_argument("source", type=place, metavar="HF_DIR", help="Hugging Face folder")
+    importer.add_argument("source", type=place, metavar="HF_DIR", help="Hugging Face folder, or a PEFT LoRA folder")
     importer.add_argument("destination", type=place, metavar="OUT", help="new folder")
+    importer.add_argument("--base", default="", metavar="MODEL", help="base of an adapter (default: as it names it)")
 
     _add_export(verb)
 
@@ -98,7 +100,8 @@ def _add_export(verb: AddVerb) -> None:
         _export,
         "convert a model to a plain Hugging Face folder, or a GGUF file for llama.cpp",
         "example:\n  kanana export runs/tiny/stage2 exported\n  kanana export runs/tiny/stage2 exported --as mistral\n"
-        "  kanana export runs/tiny/stage2 stage2.gguf --dtype q8_0",
+        "  kanana export runs/tiny/stage2 stage2.gguf --dtype q8_0\n"
+        "  kanana export runs/dpo/dpo adapter --adapter --base meta-llama/Llama-3.2-1B",
     )
     exporter.add_argument("source", type=place, metavar="MODEL", help="model, stage or Hugging Face folder")
     exporter.add_argument("destination", type=place, metavar="OUT[.gguf]", help="a folder, or a .gguf file")
@@ -114,6 +117,13 @@ def _add_export(verb: AddVerb) -> None:
         default="",
         choices=("f32", "bf16", "f16", "q8_0"),
         help="dtype of a GGUF file's matrices (default: the model's)",
+    )
+
+    exporter.add_argument(
+        "--adapter", action="store_true", help="the LoRA adapters of a stage, for the peft library, in place of a model"
+    )
+    exporter.add_argument(
+        "--base", default="", metavar="NAME", help="name of the base that an adapter is to carry (default: its path)"
     )
 
 
@@ -190,23 +200,46 @@ def _import(options: argparse.Namespace, overrides: list[str], command: list[str
     from kanana_jax.files import locked
     from kanana_jax.interop import model_folder
 
-    with locked(options.destination, folder=False):
-        model_folder.transfer(options.source, options.destination, keep_card=True)
+    if (options.source / "adapter_config.json").is_file():
+        _import_adapter(options)
+    elif options.base:
+        raise ConfigError(f"--base is for LoRA adapters: {options.source} has no adapter_config.json")
+    else:
+        with locked(options.destination, folder=False):
+            model_folder.transfer(options.source, options.destination, keep_card=True)
     print(options.destination)
+
+
+def _import_adapter(options: argparse.Namespace) -> None:
+    from kanana_jax.files import locked
+    from kanana_jax.interop import peft
+
+    with locked(options.destination, folder=False):
+        _tell_differences(*peft.merge_folder(options.source, options.destination, options.base))
+
+
+def _tell_differences(difference: float, largest: float) -> None:
+    print(f"logits merged and beside the base differ by {difference:.2e} at most (the largest is {largest:.3g})")
 
 
 def _export(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.files import locked
-    from kanana_jax.interop import model_folder
+    from kanana_jax.interop import model_folder, peft
     from kanana_jax.interop.gguf import file
 
     gguf = options.destination.suffix == ".gguf"
+    if options.adapter and (gguf or options.family or options.dtype):
+        raise ConfigError("--adapter writes the peft library's format: leave out .gguf, --as and --dtype")
+    if options.base and not options.adapter:
+        raise ConfigError("--base names the base of an adapter: add --adapter")
     if options.dtype and not gguf:
         raise ConfigError("--dtype is for GGUF files: name OUT.gguf")
     if options.family and gguf:
         raise ConfigError("--as is for Hugging Face folders: llama.cpp has one architecture for each model")
     with locked(options.destination, folder=False):
-        if gguf:
+        if options.adapter:
+            _tell_differences(*peft.export(options.source, options.destination, options.base))
+        elif gguf:
             file.export(options.source, options.destination, options.dtype)
         else:
             model_folder.transfer(options.source, options.destination, keep_card=False, family_name=options.family)

@@ -190,9 +190,9 @@ def write(
         found = {}
         for tensor in _group(a, index):
             leaf = at(params, tensor.path)
-            found[tensor.name] = tensor.to_theirs(_on_host(leaf if tensor.layer is None else leaf[tensor.layer]))
+            found[tensor.name] = tensor.to_theirs(on_host(leaf if tensor.layer is None else leaf[tensor.layer]))
         if head is not None and index == 0:
-            found[HEAD] = _on_host(head)[None]
+            found[HEAD] = on_host(head)[None]
         return found
 
     _write_folder(folder, a, dtype, tensors, card, tokenizer, special, {} if head is None else {HEAD: head.size})
@@ -351,7 +351,8 @@ def copy_tokenizer(source: pathlib.Path, destination: pathlib.Path) -> None:
     conversion.complete(destination)
 
 
-def _on_host(x: jax.Array) -> np.ndarray:
+def on_host(x: jax.Array) -> np.ndarray:
+    """An array on the host, brought together from all of them; every process calls it."""
     if isinstance(x, jax.Array) and not x.is_fully_addressable:
         return np.asarray(multihost_utils.process_allgather(x, tiled=True))
     return np.asarray(x)

@@ -50,6 +50,9 @@ class Reader:
     As in transformers, `model.safetensors` alone counts where it is there, else the files that the index names. Nothing
     is unpickled, and no file outside of the folder is read.
 
+    Args:
+      only: the name of the one file to read, whatever else lies there.
+
     Attributes:
       entries: every tensor of these files.
 
@@ -57,11 +60,11 @@ class Reader:
       UserError: no safetensors, a broken index or header, a missing or cut file, a tensor in two files.
     """
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, only: str = ""):
         self.folder = folder
-        placed = self._placed()
+        placed = {} if only else self._placed()
         self.entries: dict[str, Entry] = {}
-        for file in sorted(set(placed.values())) if placed else [SINGLE]:
+        for file in sorted(set(placed.values())) if placed else [only or SINGLE]:
             for name, entry in _header(self.folder / file).items():
                 if name in self.entries:
                     raise UserError(f"{self.folder}: {plain(name)} is both in {self.entries[name].file} and in {file}")
@@ -183,7 +186,7 @@ def _sizes(value: Any) -> tuple[int, ...] | None:
     return tuple(value)
 
 
-def _save(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
+def save(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
     """Writes a file; the same tensors are the same bytes (the library orders its metadata anew in each process)."""
     names = {np.dtype(name): key for key, name in DTYPES.items()}
     sums = json.dumps({name: _sum64(x) for name, x in sorted(tensors.items())})
@@ -220,7 +223,7 @@ class Writer:
 
     def write(self, index: int, tensors: dict[str, np.ndarray]) -> None:
         try:
-            _save(self.folder / self.file_name(index), tensors)
+            save(self.folder / self.file_name(index), tensors)
         except OSError as error:
             raise UserError(f"cannot write {self.folder / self.file_name(index)} ({error}): free space") from error
 

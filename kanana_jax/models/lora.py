@@ -38,6 +38,7 @@ class LoraConfig:
         inputs). With `b_zero` the first step of Adam moves B by the signs of tiny gradients, which differ between
         meshes; `a_zero` does not have this.
       base_dtype: in which the base is held; None: the runtime's compute_dtype.
+      adapter: a folder of the `peft` library whose adapters are trained further; empty: new ones.
     """
 
     rank: int = 16
@@ -45,6 +46,7 @@ class LoraConfig:
     targets: tuple[Target, ...] = ALL
     init: Literal["a_zero", "b_zero"] = "b_zero"
     base_dtype: DType | None = None
+    adapter: str = ""
 
     def __post_init__(self):
         if self.rank < 1 or not self.alpha > 0:
@@ -77,6 +79,11 @@ def _factors(config: LoraConfig, a: Architecture) -> dict[tuple[str, ...], Axes]
 
 def _shape(config: LoraConfig, a: Architecture, axes: Axes) -> tuple[int, ...]:
     return tuple(config.rank if axis == RANK else shape(a, (axis,))[0] for axis in axes)
+
+
+def shapes(config: LoraConfig, a: Architecture) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """The shapes of both factors of every adapter, stacked over layers, by path."""
+    return {path: _shape(config, a, axes) for path, axes in _factors(config, a).items()}
 
 
 def logical_axes(config: LoraConfig, a: Architecture) -> Params:

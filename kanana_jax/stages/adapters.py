@@ -6,11 +6,17 @@ head of a reward model, are trained whole beside the adapters.
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
+from kanana_jax.errors import ConfigError
+from kanana_jax.files import place
+from kanana_jax.interop import model_folder, peft
+from kanana_jax.interop.model_folder import ModelFolder
+from kanana_jax.interop.weights import NUMPY
 from kanana_jax.models import lora
 from kanana_jax.models.lora import LoraConfig
 from kanana_jax.models.model import Model
@@ -76,15 +82,22 @@ def adapted_task(
     model: Model,
     shapes: Shapes,
     seq_len: int,
+    base: ModelFolder,
     load: Callable[[Model], Params],
     added: Added,
 ) -> Task:
     """A stage's task that trains adapters.
 
     Args:
+      base: that they adapt.
+      load: loads its parameters for the model that holds them.
       added: what the stage adds to the model.
-      load: loads the base's parameters for the model that holds them.
+
+    Raises:
+      ConfigError: `lora.adapter` is of another rank, scale or targets.
+      UserError: it cannot be read, or is of another base.
     """
+    begun = given(config, task.name, base)
     a, axes = model.architecture, lora.logical_axes(config, model.architecture)
     shardings = tree_shardings(shapes.mesh, axes)
     make = jax.jit(lambda key: lora.init_adapters(config, a, model.runtime.param_dtype, key), out_shardings=shardings)
@@ -92,6 +105,16 @@ def adapted_task(
         lambda base, adapters: lora.merge(config, base, adapters),
         out_shardings=tree_shardings(shapes.mesh, model.logical_axes()),
     )
+
+    def make_adapters() -> Params:
+        if begun is None:
+            return make(jax.random.key(shapes.seed))
+        dtype = NUMPY[model.runtime.param_dtype]
+        return jax.tree.map(
+            lambda x, where: jax.make_array_from_callback(x.shape, where, lambda index: x[index].astype(dtype)),
+            begun,
+            shardings,
+        )
 
     def make_frozen() -> Frozen:
         own = task.make_frozen()
@@ -104,10 +127,37 @@ def adapted_task(
     return dataclasses.replace(
         task,
         loss=adapted_loss(config, task.loss),
-        make_params=lambda: {**make(jax.random.key(shapes.seed)), **added.make()},
+        make_params=lambda: {**make_adapters(), **added.make()},
         abstract_params={**abstract_adapters(config, model), **added.abstract},
         logical_axes={**axes, **added.axes},
         make_frozen=make_frozen,
         full=full,
         flops={**task.flops, "train": lora.train_flops_per_token(config, a, seq_len)},
     )
+
+
+def given(config: LoraConfig, stage: str, base: ModelFolder) -> Params | None:
+    """The adapters that a stage begins with, NumPy arrays; None: new ones.
+
+    Raises:
+      ConfigError: `lora.adapter` is of another rank, scale or targets.
+      UserError: it cannot be read, or is of another base.
+    """
+    if not config.adapter:
+        return None
+    found = peft.read(place(config.adapter), base)
+    for key in ("rank", "alpha"):
+        asked, there = getattr(config, key), getattr(found.config, key)
+        if abs(asked - there) > 1e-6 * there:
+            raise ConfigError(f"config '{stage}.lora.{key}' is {asked:g}, but that of {config.adapter} is {there:g}")
+    if set(config.targets) != set(found.config.targets):
+        told = ", ".join(found.config.targets)
+        raise ConfigError(f"config '{stage}.lora.targets' must be those of {config.adapter}: {told}")
+    return found.params
+
+
+def write_adapter(folder: pathlib.Path, config: LoraConfig, trained: Params, base: ModelFolder) -> None:
+    """Writes trained adapters for the `peft` library; every process calls it, the first writes."""
+    adapters = jax.tree.map(model_folder.on_host, trained)
+    if jax.process_index() == 0:
+        peft.write(folder, config, adapters, base)

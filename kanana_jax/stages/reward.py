@@ -17,6 +17,7 @@ from kanana_jax.config import to_dict
 from kanana_jax.data.stream.encode import RewardEncoder
 from kanana_jax.data.stream.heldout import HeldoutRows
 from kanana_jax.data.stream.packing import Rows
+from kanana_jax.data.tokens.tokenizer import Tokenizer
 from kanana_jax.interop import model_folder
 from kanana_jax.losses.preference import Pair, by_pair
 from kanana_jax.losses.reward import RewardLossConfig, bradley_terry
@@ -163,6 +164,11 @@ def _added(model: Model, make: Callable[[], Params] = dict) -> Added:
     return Added({reward.HEAD: reward.abstract_head(model)}, {reward.HEAD: reward.AXES}, make)
 
 
+def encoder(config: RewardConfig, tokenizer: Tokenizer) -> RewardEncoder:
+    """Pairs."""
+    return RewardEncoder(tokenizer, config.train.seq_len, config.reward.margin)
+
+
 def run(name: str, config: RewardConfig, context: Context) -> None:
     """Trains on pairs."""
     shapes = context.shapes
@@ -181,7 +187,7 @@ def run(name: str, config: RewardConfig, context: Context) -> None:
         context,
         model,
         make_loss(model, config=config.reward),
-        encoder=RewardEncoder(context.tokenizer, config.train.seq_len, config.reward.margin),
+        encoder=encoder(config, context.tokenizer),
         evaluation=functools.partial(make_evaluation, config=config.reward),
         score=REWARD_LOSS,
         added=_added(model, head),
@@ -203,5 +209,6 @@ KIND = Kind(
     free=text.FREE,
     decisive=text.decisive,
     programs=programs,
+    encoder=encoder,
     chapter=reward_chapter.CHAPTER,
 )

@@ -27,7 +27,15 @@ from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel import multihost
 from kanana_jax.parallel.sharding import abstract_batch, abstract_tree, tree_shardings
-from kanana_jax.stages.adapters import Added, WithBase, abstract_adapters, adapted_loss, adapted_task, base_model
+from kanana_jax.stages.adapters import (
+    Added,
+    WithBase,
+    abstract_adapters,
+    adapted_loss,
+    adapted_task,
+    base_model,
+    write_adapter,
+)
 from kanana_jax.stages.kind import (
     SCRATCH,
     Context,
@@ -180,7 +188,9 @@ def make_task(
     )
     if config.lora is None or parent is None:
         return task
-    return adapted_task(config.lora, task, model, shapes, train.seq_len, lambda base: context.load(parent, base), added)
+    return adapted_task(
+        config.lora, task, model, shapes, train.seq_len, parent, lambda held: context.load(parent, held), added
+    )
 
 
 def new_params(model: Model, shapes: Shapes) -> Params:
@@ -245,6 +255,8 @@ def train(
     tokenizer = context.tokenizer
     eos = ends if len(ends) > 1 else tokenizer.eos_id
     special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": eos, "pad_token_id": None}
+    if config.lora is not None and parent is not None and speaks:  # the head of a reward model has no place there
+        write_adapter(folder / "adapter", config.lora, result.trained, parent)
     parts = (model.architecture, result.params, card, context.workdir / "tokenizer", special)
     model_folder.write(folder / "model", *parts, head=result.params.get(reward.HEAD))
 

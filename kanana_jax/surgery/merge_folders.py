@@ -50,6 +50,9 @@ def merge_folders(
     check_alike(base, models)
     from_base = model_folder.open_weights(base)
     used = [model_folder.open_weights(models[i]) for i in config.used]
+    heads = [weights.path for weights in used if weights.has_head]
+    if heads:
+        raise ConfigError(f"{heads[0]} is a reward model: only models that write text are merged")
     dtypes = {weights.dtype for weights in (*used, *([from_base] if config.from_base else ()))}
     found: dict[str, Any] = {}
 

@@ -35,10 +35,10 @@ class Result:
 
     Attributes:
       params: the whole model's.
-      step: its last one.
-      data: position in the data.
+      step, data: its last one, and the position in the data there.
       evaluation: of the last step.
       tokens: that it was trained on.
+      trained: the parameters that were trained: adapters, where a stage trains these.
     """
 
     params: Params
@@ -46,6 +46,7 @@ class Result:
     data: Position
     evaluation: Evaluation
     tokens: int
+    trained: Params
 
 
 # A step that is being compiled: called like `ShardedStep.function`.
@@ -295,7 +296,7 @@ class _Run:
         if self.start == self.end:
             self.evaluate(self.end, state.params, frozen)
         params = self.task.full(state.params, frozen.params)
-        return Result(params, step, multihost.merge_states(data), self.evaluation, self.so_far.tokens)
+        return Result(params, step, multihost.merge_states(data), self.evaluation, self.so_far.tokens, state.params)
 
     def save(self, step: int, state: TrainState, data: Position, loss: float | None) -> None:
         position = {"stream": multihost.merge_states(data), **dataclasses.asdict(self.so_far)}

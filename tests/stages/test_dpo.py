@@ -1,6 +1,7 @@
 """Preference optimisation: the loss by hand, packed as alone, a fixed reference; resumed and on eight devices as it ran."""
 
 import copy
+import dataclasses
 import json
 import random
 
@@ -17,14 +18,15 @@ from kanana_jax.data.stream import packing
 from kanana_jax.data.stream.encode import PairEncoder
 from kanana_jax.data.tokens.tokenizer import load_tokenizer
 from kanana_jax.errors import ConfigError, UserError
-from kanana_jax.interop import model_folder
+from kanana_jax.interop import model_folder, peft
 from kanana_jax.losses.preference import PreferenceConfig
 from kanana_jax.models.architecture import Runtime
+from kanana_jax.models.lora import LoraConfig
 from kanana_jax.models.model import Model
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.recipe import context
 from kanana_jax.recipe import run as recipe
-from kanana_jax.stages import dpo
+from kanana_jax.stages import adapters, dpo
 
 ONE = jax.devices()[:1]
 T = 192
@@ -193,6 +195,14 @@ def test_adapters_are_trained_beside_a_frozen_base(with_adapters, base, tmp_path
     assert [np.linalg.matrix_rank(layer, tol=1e-5) for layer in moved] == [4, 4]
     scores = [line["score"]["value"] for line in _lines(tmp_path / "one") if "score" in line]
     assert scores[0] == pytest.approx(np.log(2), abs=1e-6) and scores[-1] < scores[0]
+    # What it leaves for the peft library is what it trained, and another stage can begin with it.
+    left = peft.read(tmp_path / "one/dpo/adapter", model_folder.find(base))
+    assert peft.differences(model_folder.find(base), left, model_folder.find(tmp_path / "one/dpo"))[0] < 1e-4
+    further = LoraConfig(rank=4, alpha=8.0, adapter=str(tmp_path / "one/dpo/adapter"))
+    jax.tree.map(np.testing.assert_array_equal, adapters.given(further, "dpo", model_folder.find(base)), left.params)
+    for change, told in (({"rank": 8}, "lora.rank' is 8"), ({"targets": ("q",)}, "lora.targets' must be")):
+        with pytest.raises(ConfigError, match=told):
+            adapters.given(dataclasses.replace(further, **change), "dpo", model_folder.find(base))
     with_adapters = copy.deepcopy(with_adapters)
     with_adapters.mesh = dict(data=2, fsdp=2, sequence=1, tensor=2)
     recipe.run(with_adapters, tmp_path / "eight")
