@@ -37,8 +37,7 @@ class Result:
       params: the whole model's.
       step, data: its last one, and the position in the data there.
       evaluation: of the last step.
-      tokens: that it was trained on.
-      trained: the parameters that were trained: adapters, where a stage trains these.
+      tokens, trained: how many it was trained on, and which parameters were: adapters, where a stage trains these.
     """
 
     params: Params
