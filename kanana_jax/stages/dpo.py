@@ -8,7 +8,7 @@ the policy's; those of held-out pairs once.
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from kanana_jax.losses.logprob import Drawn, log_probs
 from kanana_jax.losses.preference import Pair, Preference, PreferenceConfig, by_pair, preference
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import DType
+from kanana_jax.models.lora import LoraConfig
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.sharding import abstract_batch, abstract_tree, spec, tree_shardings
@@ -119,7 +120,9 @@ def judged(
 def make_loss(model: Model, *, config: PreferenceConfig, chunk: int) -> Loss:
     """Sum of the loss over pairs; metrics are means over pairs.
 
-    `reward_…` and `margin` are β times log-ratios; `…_log_prob` per token of an answer; `…_tokens` its length.
+    `reward_…` and `margin` are β times log-ratios; `…_log_prob` per token of an answer; `…_tokens` its length; `kl_…`
+    the mean of ½·(log π − log ρ)² over its tokens, an estimate of KL(π‖ρ) per token that is never negative
+    (http://joschu.net/blog/kl-approx.html, k2), where answers are such as policy or reference would write.
     """
 
     def loss(params: Params, batch: PairRows[jax.Array], rng: jax.Array, others: None) -> LossOutput:
@@ -144,6 +147,9 @@ def pair_loss(config: PreferenceConfig, batch: PairRows[jax.Array], policy_BT: j
         "chosen_tokens": lengths.chosen,
         "rejected_tokens": lengths.rejected,
     }
+    if config.needs_reference:
+        kl = by_pair(jnp.square(policy_BT - batch.reference) / 2 * rows.weights, rows.segment_ids)
+        by_pair_values |= {"kl_chosen": kl.chosen / lengths.chosen, "kl_rejected": kl.rejected / lengths.rejected}
     metrics = {name: jnp.where(there, value, 0.0).sum() for name, value in by_pair_values.items()}
     read = (rows.segment_ids > 0).sum().astype(jnp.float32)
     return LossOutput(jnp.where(there, found.loss, 0.0).sum(), there.sum().astype(jnp.float32), metrics, read)
@@ -158,13 +164,19 @@ def forward(
 
 
 class HasReference(Protocol):
-    """A stage's config that names a reference; see `DpoConfig`."""
+    """The section of a stage with a reference, see `DpoConfig`."""
+
+    @property
+    def start(self) -> str: ...
 
     @property
     def reference_model(self) -> str: ...
 
     @property
     def reference_dtype(self) -> DType | None: ...
+
+    @property
+    def lora(self) -> LoraConfig | None: ...
 
     @property
     def train(self) -> TrainConfig: ...
@@ -175,11 +187,13 @@ class Reference:
 
     Attributes:
       model: as it runs; None: the loss needs none.
+      shared: see `shares_base`.
     """
 
     def __init__(self, name: str, config: HasReference, context: Context, drawn: Drawn | None = None):
-        self._context, self._mesh = context, context.shapes.mesh
+        self._context, self._mesh, self._start = context, context.shapes.mesh, config.start
         self.model = reference_model(config, context.shapes)
+        self.shared = shares_base(config, context.shapes)
         self._params: Params | None = None
         if self.model is not None:
             self._folder = context.find(config.reference_model)
@@ -196,9 +210,19 @@ class Reference:
         """log p of the targets, float32 `[B, T]`; None: the loss needs no reference."""
         if self.model is None:
             return None
+        return self._forward(self.params(), rows)
+
+    def params(self) -> Params:
+        assert self.model is not None  # else nothing asks
         if self._params is None:
             self._params = self._context.load(self._folder, self.model)
-        return self._forward(self._params, rows)
+        return self._params
+
+    def base(self, model: Model) -> Params:
+        """The base of the stage's adapters: the reference itself, where it is the same model in the same dtype."""
+        if self.shared:
+            return self.params()
+        return self._context.load(self._context.find(self._start), model)
 
     def frozen(self) -> Frozen:
         return Frozen(prepare=lambda params, rows, step, key: self.pairs(rows))
@@ -208,9 +232,19 @@ def reference_model(config: HasReference, shapes: Shapes) -> Model | None:
     """The model that a stage's reference runs as."""
     if not config.reference_model:
         return None
-    dtype = config.reference_dtype or shapes.runtime.compute_dtype
-    runtime = text.frozen_runtime(shapes.runtime, dtype)
+    runtime = text.frozen_runtime(shapes.runtime, _dtype(config, shapes))
     return shapes.model(shapes.architecture(config.reference_model), config.train.seq_len, runtime)
+
+
+def _dtype(config: HasReference, shapes: Shapes) -> DType:
+    return config.reference_dtype or shapes.runtime.compute_dtype
+
+
+def shares_base(config: HasReference, shapes: Shapes) -> bool:
+    """Whether the reference is the frozen base of the stage's adapters, so that one copy serves as both."""
+    if config.lora is None or config.reference_model != config.start:
+        return False
+    return (config.lora.base_dtype or shapes.runtime.compute_dtype) == _dtype(config, shapes)
 
 
 def make_evaluation(
@@ -274,6 +308,7 @@ def run(name: str, config: DpoConfig, context: Context) -> None:
         evaluation=functools.partial(make_evaluation, config=config.preference, reference=reference),
         score=PREFERENCE_LOSS,
         make_frozen=reference.frozen,
+        load_base=reference.base,
         flops=_flops(reference.model, config),
     )
     text.train(name, config, context, model, task)
@@ -285,18 +320,27 @@ def _flops(reference: Model | None, config: DpoConfig) -> dict[str, float]:
     return {"reference": counts.forward_flops_per_token(reference.architecture, config.train.seq_len)}
 
 
+def plan_reference(config: HasReference, shapes: Shapes) -> dict[str, Any]:
+    """What a stage's reference adds to its programs, as arguments of `text.step_programs`."""
+    reference, mesh, train = reference_model(config, shapes), shapes.mesh, config.train
+    if reference is None:
+        return {}
+    params = abstract_tree(reference.abstract_params(), tree_shardings(mesh, reference.logical_axes()))
+    rows = abstract_batch(mesh, packing.shapes(train.batch_size, train.seq_len))
+    arguments = {"params": params, "rows": rows}
+    return {
+        "before": (Program("reference", forward(reference, mesh, train.loss_chunk), arguments, mesh),),
+        "architectures": {"reference": reference.architecture},
+        "resident": {} if shares_base(config, shapes) else {"reference": device_bytes(params)},
+    }
+
+
 def programs(name: str, config: DpoConfig, shapes: Shapes) -> StagePrograms:
     """The step, and before it the reference."""
     train, mesh = config.train, shapes.mesh
-    model, reference = text.trained_model(name, config, shapes), reference_model(config, shapes)
+    model = text.trained_model(name, config, shapes)
     rows = abstract_batch(mesh, packing.shapes(train.batch_size, train.seq_len))
     by_token = abstract_batch(mesh, np.broadcast_to(np.float32(0), (train.batch_size, train.seq_len)))
-    before, resident, architectures = (), {}, {}
-    if reference is not None:
-        params = abstract_tree(reference.abstract_params(), tree_shardings(mesh, reference.logical_axes()))
-        arguments = {"params": params, "rows": rows}
-        before = (Program("reference", forward(reference, mesh, train.loss_chunk), arguments, mesh),)
-        resident, architectures = {"reference": device_bytes(params)}, {"reference": reference.architecture}
     return text.step_programs(
         name,
         config,
@@ -304,11 +348,9 @@ def programs(name: str, config: DpoConfig, shapes: Shapes) -> StagePrograms:
         model,
         make_loss(model, config=config.preference, chunk=train.loss_chunk),
         batch=PairRows(rows, by_token),
-        before=before,
-        architectures=architectures,
-        flops=sum(_flops(reference, config).values()),
-        resident=resident,
+        flops=sum(_flops(reference_model(config, shapes), config).values()),
         about={"preference": to_dict(config.preference)},
+        **plan_reference(config, shapes),
     )
 
 

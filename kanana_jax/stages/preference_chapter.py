@@ -19,6 +19,10 @@ _BOTH = {
         "Log-probability per token. A chosen line that falls for long means that the model unlearns good answers: add "
         "preference.nll_weight, or lower the learning rate.",
     ),
+    "kl_{}": (
+        "nats per token",
+        "How far the policy has moved from its reference on these answers: half the mean squared log-ratio of tokens.",
+    ),
 }
 
 
@@ -30,6 +34,8 @@ def _blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
     blocks: list[Block] = []
     for name, rows in trained.items():
         for metric, (title, caption) in _BOTH.items():
+            if metric.format("chosen") not in rows[0]:
+                continue  # a loss without a reference
             series = [
                 Series(answer, [row["step"] for row in rows], [row[metric.format(answer)] for row in rows])
                 for answer in ("chosen", "rejected")

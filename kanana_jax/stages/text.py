@@ -132,6 +132,7 @@ def make_task(
     make_frozen: Callable[[], Frozen] = Frozen,
     flops: Mapping[str, float] | None = None,
     added: Added = Added(),
+    load_base: Callable[[Model], Params] | None = None,
 ) -> Task:
     """A stage for the engine: its parameters, its rows, its evaluation.
 
@@ -143,6 +144,7 @@ def make_task(
       make_frozen: loads the stage's other models.
       flops: per token, of the other models.
       added: what the stage adds to the model.
+      load_base: loads the base under adapters; default: what the stage starts from.
 
     Raises:
       ConfigError: the model and the tokenizer do not fit.
@@ -188,9 +190,8 @@ def make_task(
     )
     if config.lora is None or parent is None:
         return task
-    return adapted_task(
-        config.lora, task, model, shapes, train.seq_len, parent, lambda held: context.load(parent, held), added
-    )
+    load = load_base or (lambda held: context.load(parent, held))
+    return adapted_task(config.lora, task, model, shapes, train.seq_len, parent, load, added)
 
 
 def new_params(model: Model, shapes: Shapes) -> Params:

@@ -121,6 +121,9 @@ def test_the_loss_is_that_of_each_pair_alone(base, examples):
     assert float(found.metrics["chosen_log_prob"]) == pytest.approx(sum(log_probs), rel=1e-5)
     lengths = sum(pair[1].weights.sum() for pair in examples)
     assert float(found.metrics["rejected_tokens"]) == lengths
+    moved = ((_log_p(model, params, alone) - _log_p(model, other, alone)) ** 2 / 2 * alone.weights).sum(1)
+    kl = (moved / alone.weights.sum(1)).reshape(-1, 2).sum(0)
+    assert [float(found.metrics[f"kl_{answer}"]) for answer in ("chosen", "rejected")] == pytest.approx(kl, rel=1e-4)
 
 
 def test_a_run_prefers_what_was_chosen_and_says_what_it_did(run, base):
@@ -217,6 +220,7 @@ def test_a_plan_of_adapters_holds_no_moments_of_the_base(with_adapters, config):
     whole, adapters = (programs.resident for programs in held)
     assert adapters["base"] == whole["parameters"] and adapters["optimizer"] < whole["optimizer"] / 3
     assert held[1].flops_per_token < held[0].flops_per_token
+    assert "reference" in whole and "reference" not in adapters  # which is the base
 
 
 def test_a_loss_without_a_reference_runs_none(config, base):

@@ -120,6 +120,42 @@ class PairEncoder(NamedTuple):
         return tuple(Example(*example) for example in examples)
 
 
+class LabelledEncoder(NamedTuple):
+    """A conversation whose last answer is desirable or not, by its field `label`; or a pair, which is one of each.
+
+    The last answer's tokens have the weight 1 where it is desirable, else −1.
+
+    Attributes:
+      seq_len: tokens of a row.
+    """
+
+    tokenizer: Tokenizer
+    seq_len: int
+    whole: bool = True
+
+    def __call__(self, record: Record) -> Sequence[Example] | Refused:
+        if "chosen" in record:
+            found = PairEncoder(self.tokenizer, self.seq_len)(record)
+            if isinstance(found, Refused):
+                return found
+            chosen, rejected = found
+            assert rejected.weights is not None  # a pair's sequences have weights
+            return chosen, rejected._replace(weights=-rejected.weights)
+        turns = _turns(record, "messages", "labelled conversations")
+        asked = [i for i, turn in enumerate(turns) if turn["role"] != "assistant"]
+        label, first = record.get("meta", {}).get("label"), asked[-1] + 1 if asked else 0
+        if not isinstance(label, (bool, int)) or label not in (0, 1):
+            raise UserError(f"record '{record['id']}': its label is {label!r}, not true or false")
+        if first in (0, len(turns)) or not any((turn.get("content") or "").strip() for turn in turns[first:]):
+            return Refused("empty_answer")
+        example = _conversation(self.tokenizer, record, turns, first)
+        if not example.weights[1:].any():
+            return Refused("no_answer")
+        if len(example.tokens) > self.seq_len + 1:
+            return Refused("conversation_longer_than_row")
+        return (Example(example.tokens, example.weights if label else -example.weights),)
+
+
 class RewardEncoder(NamedTuple):
     """A preference pair for a reward model, which reads an answer's reward at the symbol that ends it.
 
