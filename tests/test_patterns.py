@@ -1,7 +1,8 @@
 """Every regular expression of the package takes linear time, on text that was made from the pattern itself.
 
 From each pattern's own tree: what leads up to a repetition, the repetition over and over, and an end that fails. At the
-lengths used here a quadratic pattern would take minutes, which the guard ends; nothing is asserted about time.
+full length a quadratic pattern would take minutes, which the guard ends; nothing is asserted about time. A text is tried
+at a fifth of it first: where that is so quick that the square of five would not reach the guard, it is not tried again.
 """
 
 import ast
@@ -11,6 +12,7 @@ import os
 import pathlib
 import random
 import re
+import time
 from re import _constants as sre
 from re import _parser
 
@@ -19,6 +21,8 @@ from conftest import ROOT, Slow, guard
 
 LENGTH = int(os.environ.get("KANANA_PATTERN_LENGTH", "100000"))
 GUARD = 10  # seconds of the processor for a text; linear ones take milliseconds
+SHORTER = 5
+QUICK = GUARD / SHORTER**2 / 8  # eight times less than a quadratic one may take: clocks and caches differ
 TAILS = ("", "x", "\0", "x" * 300)
 # Of our own drawings, in which all text is escaped: no tag in it is open.
 SAFE = {r"<metadata>.*?</metadata>|<style.*?</style>"}
@@ -45,9 +49,14 @@ def _hole(part: ast.AST, constants: dict[str, ast.AST]) -> str:
     return text if isinstance(text, str) else "word"
 
 
-def _constants(tree: ast.Module) -> dict[str, ast.AST]:
+@functools.cache
+def _nodes(file: pathlib.Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+
+
+def _constants(nodes: tuple[ast.AST, ...]) -> dict[str, ast.AST]:
     found = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 if isinstance(target, ast.Name):
@@ -63,15 +72,15 @@ def _uses_elsewhere() -> dict[str, dict[str, set[str]]]:
     """Module → a pattern's name → the methods by which others use it as `module.NAME.match`; any use as a value is all."""
     found = collections.defaultdict(lambda: collections.defaultdict(set))
     for file in sorted((ROOT / "kanana_jax").rglob("*.py")):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        nodes = _nodes(file)
         modules = {
             alias.asname or alias.name: alias.name
-            for node in ast.walk(tree)
+            for node in nodes
             if isinstance(node, ast.ImportFrom)
             for alias in node.names
         }
-        called = {id(node.value): node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        for node in ast.walk(tree):
+        called = {id(node.value): node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        for node in nodes:
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
                 method = called.get(id(node), "search")
                 found[modules[node.value.id]][node.attr].add(method if method in METHODS else "search")
@@ -80,16 +89,16 @@ def _uses_elsewhere() -> dict[str, dict[str, set[str]]]:
 
 def _patterns(file: pathlib.Path, elsewhere: dict[str, dict[str, set[str]]]):
     """Pattern, flags, and by which methods it is tried if only at one place."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    constants = _constants(tree)
+    nodes = _nodes(file)
+    constants = _constants(nodes)
     uses = collections.defaultdict(set)
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.attr in METHODS:
             uses[node.value.id].add(node.attr)
     for name, methods in elsewhere.get(file.stem, {}).items():
         uses[name] |= methods
     names = {id(value): name for name, value in constants.items()}
-    for node in ast.walk(tree):
+    for node in nodes:
         called = node.func if isinstance(node, ast.Call) else None
         if not (isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name) and called.value.id == "re"):
             continue
@@ -176,7 +185,7 @@ def _write(tree, rng: random.Random, out: list[str], pump: int, seen: list[int])
 
 
 def _texts(pattern: str | bytes, flags: int):
-    """Hostile texts for a pattern."""
+    """Makers of hostile texts for a pattern, by their length."""
     text = pattern.decode("latin-1") if isinstance(pattern, bytes) else pattern
     tree = _parser.parse(text, flags & ~re.UNICODE)
     rng, found = random.Random(text.encode("utf-8", "surrogatepass")), set()
@@ -188,8 +197,8 @@ def _texts(pattern: str | bytes, flags: int):
                 found.add(pumped.args)
     for prefix, unit in sorted(found):
         for tail in TAILS:
-            yield prefix + unit * (LENGTH // len(unit)) + tail
-            yield (prefix + unit) * (LENGTH // len(prefix + unit)) + tail
+            yield lambda length: prefix + unit * (length // len(unit)) + tail
+            yield lambda length: (prefix + unit) * (length // len(prefix + unit)) + tail
 
 
 def test_the_patterns_of_the_package_are_found():
@@ -200,13 +209,32 @@ def test_the_patterns_of_the_package_are_found():
 def test_patterns_are_linear(part):
     for file, pattern, flags, methods in _all()[part::8]:
         compiled = re.compile(pattern, flags)
-        for text in _texts(pattern, flags):
-            subject = text.encode("utf-8", "surrogatepass") if isinstance(pattern, bytes) else text
+        for make in _texts(pattern, flags):
             try:
-                with guard(GUARD):
-                    for method in sorted(methods & ANCHORED):
-                        getattr(compiled, method)(subject)
-                    if "search" in methods:
-                        collections.deque(compiled.finditer(subject), 0)
+                if _seconds(compiled, methods, make(LENGTH // SHORTER)) > QUICK:
+                    _seconds(compiled, methods, make(LENGTH))
             except Slow:
+                text = make(LENGTH)
                 pytest.fail(f"{file}: {pattern!r} takes more than linear time on {text[:40]!r} … {text[-10:]!r}")
+
+
+def _seconds(compiled: re.Pattern, methods: set[str], text: str, at_most: int = GUARD) -> float:
+    """Of the processor."""
+    subject = text.encode("utf-8", "surrogatepass") if isinstance(compiled.pattern, bytes) else text
+    start = time.process_time()
+    with guard(at_most):
+        for method in sorted(methods & ANCHORED):
+            getattr(compiled, method)(subject)
+        if "search" in methods:
+            collections.deque(compiled.finditer(subject), 0)
+    return time.process_time() - start
+
+
+@pytest.mark.parametrize("pattern, linear", [(r"(a+)+b", False), (r"a+b", False), (r"a++|b", True)])
+def test_the_shorter_text_tells_what_to_try_again(pattern, linear):
+    compiled, text = re.compile(pattern), "a" * (LENGTH // SHORTER) + "x"
+    try:
+        quick = _seconds(compiled, {"search"}, text, at_most=1) <= QUICK
+    except Slow:
+        quick = False
+    assert quick == linear

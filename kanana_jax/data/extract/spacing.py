@@ -22,7 +22,7 @@ _HANGUL = re.compile(r"[\uac00-\ud7a3]")
 _MIXED = re.compile(f"[{_UNSPACED}]( ?)(?=[A-Za-z0-9(/~])|[A-Za-z0-9)]( ?)(?=[{_UNSPACED}])")
 _WORD = re.compile(r"[^\W_]+")
 _COMPOUND = re.compile(r"(?<![^\W\d_])[^\W\d_]+(?:-[^\W\d_]+)+")
-_PATH = re.compile(r"[^/\s]{0,200}/\S*[/=&?_-]$|\S*://\S*\.$")
+_PATH = re.compile(r"[^/\s]{0,200}/\S*[/=&?_-]$|(?>\S*?://)\S*\.$")
 _PATH_PART = re.compile(r"\w\S{0,60}[/._=&%~#?-]\w|//\w")
 _OPENERS, _CLOSERS = "([{「『（［【〈《", ")]}」』）］】〉》”’,.;:!?、。，．"
 # Endings that follow a noun and never occur alone.
