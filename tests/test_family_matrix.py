@@ -1,7 +1,8 @@
 """Every family of models through everything that can be done with one; the table in docs/features.md says what is.
 
 One small random model a family, in its folder; what it becomes is compared with plain formulas on its logits, or tensor
-by tensor. What runs it takes one period of its layers, unrolled, which compiles soonest.
+by tensor. What runs it takes one period of its layers, unrolled, which compiles soonest. The two operations that compile
+the longest are of `COMPILED` in `make test`, and of the other families in `make check-more`.
 """
 
 import dataclasses
@@ -68,6 +69,8 @@ MODELS = {
     "mellum": dict(qk_norm="head", attention_bias="qkvo", layer_pattern=(LayerKind(7, True, 1e3), FULL)),
     "kanana_jax": dict(partial_rotary_factor=0.5, mlp_bias=True, attention_bias="qkvo"),
 }  # fmt: skip
+# Families that have every switch between them.
+COMPILED = ("llama", "qwen2", "olmo3", "exaone4", "gemma2", "hyperclovax", "mellum", "kanana_jax")
 COLUMNS = ("pre-train", "distil", "prune width", "prune depth", "up-scale", "plan", "generate", "export")
 UNROLLED = Runtime(scan_layers=False)
 ONE = make_mesh(MeshConfig(), jax.devices()[:1])
@@ -159,6 +162,11 @@ def case(request, tmp_path_factory):
     return Case(request.param, tmp_path_factory.mktemp(request.param))
 
 
+compiled = pytest.mark.parametrize(
+    "case", [name if name in COMPILED else pytest.param(name, marks=pytest.mark.more) for name in MODELS], indirect=True
+)
+
+
 def loaded(found):
     return jax.device_get(model_folder.load_params(found, Runtime(), ONE))
 
@@ -199,6 +207,22 @@ def test_every_family_has_its_row():
         assert families.family_of(Architecture(**(SHAPE | MODELS[name]))).model_type == name
 
 
+def _switches(names) -> set[str]:
+    """Fields that are set, with the kinds of those that have some."""
+    found = set()
+    for name in names:
+        a = Architecture(**(SHAPE | MODELS[name]))
+        found |= {f"{key}={value}" if isinstance(value, str) else key for key, value in MODELS[name].items()}
+        found |= {f"scaling={a.rope_scaling.type}"} if a.rope_scaling else set()
+        for kind in a.kinds:
+            found |= {f.name for f in dataclasses.fields(kind) if getattr(kind, f.name) != f.default}
+    return found
+
+
+def test_the_compiled_families_have_every_switch():
+    assert _switches(COMPILED) == _switches(MODELS)
+
+
 def test_pretrain(case):
     first, second = first_steps(pretrain.make_loss(case.model, z_loss=0.0, chunk=48), case.short, case.rows)
     own = np.take_along_axis(log_softmax(case.logits), np.asarray(case.rows.targets)[..., None], -1)[..., 0]
@@ -206,6 +230,7 @@ def test_pretrain(case):
     assert second["nll"] < first["nll"] and case.cell("pre-train") == "yes"
 
 
+@compiled
 def test_distil(case):
     """A pruned child learns from the model that it was cut from."""
     child, params = Model(case.child.cuts.after, UNROLLED), case.child.params
@@ -278,6 +303,7 @@ def test_upscale(case):
     assert case.cell("up-scale") == ("any method" if len(done) == 4 else ", ".join(f"`{method}`" for method in done))
 
 
+@compiled
 def test_generate(case):
     """Past the window, with a cache: each token is the best after all before it."""
     prompt = np.array([1, 5, 9, 30, 7], np.int32)

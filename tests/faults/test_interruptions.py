@@ -14,7 +14,7 @@ import time
 import pytest
 from conftest import FLAGS, ROOT, losses
 
-STEPS = 40
+STEPS = 30
 # KANANA_KILLS=10 makes the drill longer.
 KILLS = int(os.environ.get("KANANA_KILLS", "2"))
 
@@ -26,15 +26,13 @@ def _command(workdir: pathlib.Path, *more: str) -> list[str]:
         "kanana_jax",
         "run",
         "--config",
-        str(ROOT / "configs/tiny.py") + ":test",
+        str(ROOT / "tests/multiprocess/small.py"),
         "--workdir",
         str(workdir),
-        "--config.stages=('stage1',)",
         f"--config.stage1.train.tokens={480 * STEPS}",
-        "--config.stage1.train.batch_tokens=480",
-        "--config.stage1.train.seq_len=60",  # attention in one block: a third less to compile for every process
         "--config.stage1.train.checkpoint.every=3",
-        "--config.samples.max_new_tokens=2",
+        "--config.sources.dialogue.holdout=0.2",
+        "--config.stage1.train.eval_every=10",
         *more,
     ]
 

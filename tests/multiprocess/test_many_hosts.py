@@ -21,6 +21,7 @@ from kanana_jax.recipe import run as recipe
 
 CONFIG = ROOT / "tests/multiprocess/small.py"
 TIMEOUT = 30  # of a machine that has other things to do
+HANGS = 15  # seconds that the watchers of the stopped process wait
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,8 @@ def test_killed_on_four_hosts_hung_on_two_finished_on_one(undisturbed, tmp_path)
     first = _checkpoints(workdir)
     assert first
 
-    run = _start(workdir, 2, log, "--config.mesh.fsdp=2", "--config.stage1.train.checkpoint.every=2")
+    more = "--config.mesh.fsdp=2", "--config.stage1.train.checkpoint.every=2"
+    run = _start(workdir, 2, log, *more, options=("--timeout", str(HANGS)))
     code, lines, pid = _hurt(run, workdir, log, first[-1] + 6, 1, signal.SIGSTOP)
     assert code == 1 and len(lines) == 2, log.read_text()
     assert all(f"process 1 ({os.uname().nodename}, pid {pid}) is without a sign of life" in line for line in lines), (

@@ -1,5 +1,6 @@
 """Two processes of four devices each: the losses, data and model of one process; a missing one is named."""
 
+import json
 import os
 import socket
 import subprocess
@@ -9,13 +10,15 @@ import jax
 import numpy as np
 from conftest import FLAGS, ROOT, losses
 
+from kanana_jax import config as config_lib
 from kanana_jax.cli import main
 from kanana_jax.recipe import run as recipe
+from kanana_jax.recipe.config import override
 
-# Rows of 60 tokens: attention in one block, a third less to compile for every process.
+CONFIG = ROOT / "tests/multiprocess/small.py"
 OVERRIDES = (
-    *("stages=('stage1',)", "samples.max_new_tokens=2"),
-    *("stage1.train.tokens=9_600", "stage1.train.batch_tokens=480", "stage1.train.seq_len=60"),
+    *("stage1.model.num_layers=2", "stage1.train.tokens=7_200"),
+    *("sources.dialogue.holdout=0.2", "stage1.train.eval_every=5"),
 )
 
 
@@ -26,7 +29,7 @@ def _command(workdir, mesh, *more):
         "kanana_jax",
         "run",
         "--config",
-        str(ROOT / "configs/tiny.py") + ":test",
+        str(CONFIG),
         "--workdir",
         str(workdir),
         *(f"--config.{override}" for override in OVERRIDES),
@@ -44,6 +47,12 @@ def _run(commands, devices):
         for c in commands
     ]
     return [(p.communicate(timeout=400)[1], p.returncode) for p in processes]
+
+
+def _judged(workdir):
+    """Bits per byte of the held-out text at each evaluation."""
+    rows = [json.loads(line) for line in (workdir / "stage1/metrics.jsonl").read_text().splitlines()]
+    return [row["eval"]["bits_per_byte"]["lang/en"] for row in rows if "eval" in row]
 
 
 def _free_port():
@@ -65,14 +74,19 @@ def _join(port, index, count, timeout=120):
     ]
 
 
-def test_two_processes_equal_one(tiny_config, tmp_path):
-    recipe.run(tiny_config(*OVERRIDES), tmp_path / "one", devices=jax.devices()[:1])
+def test_two_processes_equal_one(tmp_path):
+    config = config_lib.read_config_file(str(CONFIG))
+    override(config, OVERRIDES)
+    recipe.run(config, tmp_path / "one", devices=jax.devices()[:1])
     port = _free_port()
     mesh = ["--config.mesh.fsdp=4", "--config.mesh.tensor=2"]
     for error, code in _run([_command(tmp_path / "two", mesh, *_join(port, i, 2)) for i in range(2)], 4):
         assert code == 0, error
-    assert len(losses(tmp_path / "one")) == 20
+    assert len(losses(tmp_path / "one")) == 15
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), atol=1e-5)
+    judged = [_judged(tmp_path / name) for name in ("one", "two")]
+    assert len(judged[0]) == 3
+    np.testing.assert_allclose(*judged, rtol=1e-4)
     for file in ("data_state.json", "data_report.json"):
         assert (tmp_path / "two/stage1" / file).read_text() == (tmp_path / "one/stage1" / file).read_text()
     # Two processes wrote the model's layers; one reads them all.
@@ -80,6 +94,6 @@ def test_two_processes_equal_one(tiny_config, tmp_path):
 
 
 def test_a_missing_process_is_named_in_time(tmp_path):
-    ((error, code),) = _run([_command(tmp_path / "w", [], *_join(_free_port(), 0, 2, timeout=8))], 1)
+    ((error, code),) = _run([_command(tmp_path / "w", [], *_join(_free_port(), 0, 2, timeout=4))], 1)
     last = error.strip().splitlines()[-1]
-    assert code == 1 and last.startswith("kanana: process 1 of 2 did not reach") and "8 s" in last
+    assert code == 1 and last.startswith("kanana: process 1 of 2 did not reach") and "4 s" in last
