@@ -72,7 +72,7 @@ class DpoConfig(TrainingConfig):
         return super().references() | ({"reference": self.reference} if self.reference else {})
 
     def others(self) -> dict[str, str]:
-        return {"reference": self.reference_model} if self.reference_model else {}
+        return super().others() | ({"reference": self.reference_model} if self.reference_model else {})
 
 
 class PairRows(NamedTuple, Generic[Array]):

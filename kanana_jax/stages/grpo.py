@@ -59,7 +59,7 @@ class GrpoStage(SamplingStage):
         return super().references() | ({"reference": self.reference} if self.reference else {})
 
     def others(self) -> dict[str, str]:
-        return {"reference": self.reference_model} if self.reference_model else {}
+        return super().others() | ({"reference": self.reference_model} if self.reference_model else {})
 
 
 class PolicyRows(NamedTuple, Generic[Array]):

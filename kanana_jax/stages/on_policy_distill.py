@@ -47,7 +47,7 @@ class OnPolicyStage(SamplingStage):
         return super().references() | {"teacher": self.teacher}
 
     def others(self) -> dict[str, str]:
-        return {"teacher": self.teacher}
+        return super().others() | {"teacher": self.teacher}
 
 
 def make_rows(config: OnPolicyStage, found: Sampled) -> packing.Rows:

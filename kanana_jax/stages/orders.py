@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from kanana_jax.data.stream.lanes import Position
@@ -85,8 +86,9 @@ class Orders(Generic[Result]):
         wanted = [(j, each) for j, each in enumerate(asked) if step + j not in self._open and step + j <= self._steps]
         if wanted:
             kept = params() if not self._k else self._copied(params())
+            drawn = np.asarray(jax.random.key_data(key))  # an array belongs to a mesh, and this one is the step's
             for j, each in wanted:
-                self._open[step + j] = (step, self._order(kept, each, jax.random.fold_in(key, j)))
+                self._open[step + j] = (step, self._order(kept, each, drawn, j))
         ordered, found = self._open.pop(step)
         return found.result(), step - ordered
 
@@ -94,10 +96,10 @@ class Orders(Generic[Result]):
         """Parameters that outlive the step, which takes the memory of its own."""
         return jax.tree.map(lambda x: jnp.array(x, self._dtype, copy=True), params)
 
-    def _order(self, params: Params, asked: Any, key: jax.Array) -> futures.Future[Result]:
+    def _order(self, params: Params, asked: Any, drawn: np.ndarray, j: int) -> futures.Future[Result]:
         def make() -> Result:
             with jax.set_mesh(self._mesh):
-                return self._make(params, asked, key)
+                return self._make(params, asked, jax.random.fold_in(jax.random.wrap_key_data(drawn), j))
 
         if self._thread is not None:
             return self._thread.submit(make)

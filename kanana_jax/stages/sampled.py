@@ -1,11 +1,13 @@
 """The answers of a step of a stage that samples: written, spelt, judged, and what a log line says of them."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from kanana_jax.data.stream.encode import fields_of
 from kanana_jax.data.stream.packing import Rows
@@ -15,6 +17,7 @@ from kanana_jax.inference.generate import generate
 from kanana_jax.inference.rollout import Answer, RolloutConfig, rollout
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
+from kanana_jax.parallel.sharding import tree_shardings
 
 _OF_THE_LANGUAGE = 0.5  # share of letters from which on an answer is in its prompt's language
 
@@ -49,6 +52,8 @@ class Sampler:
     """Writes and judges the answers of a stage.
 
     Attributes:
+      mesh: that answers are written on.
+      moved: whether parameters come from another one.
       ends: ids that end an answer.
       scorer: its rewards; None: there are none.
       unfinished: added to the reward of an answer that was cut off.
@@ -58,12 +63,24 @@ class Sampler:
 
     config: RolloutConfig
     model: Model
+    mesh: Mesh
+    moved: bool
     tokenizer: Tokenizer
     ends: Sequence[int]
     scorer: Scorer | None
     unfinished: float
     width: int
     rows: int
+
+    def move(self, params: Params) -> Params:
+        """Parameters as answers are written with them: on the sampler's mesh, in the compute dtype."""
+        return self._move(params) if self.moved else params
+
+    @functools.cached_property
+    def _move(self) -> Callable[[Params], Params]:
+        dtype, axes = self.model.runtime.compute_dtype, self.model.logical_axes()
+        cast = functools.partial(jax.tree.map, lambda x: x.astype(dtype))
+        return jax.jit(cast, out_shardings=tree_shardings(self.mesh, axes))
 
     def sample(self, params: Params, questions: Sequence[Question], key: jax.Array) -> Sampled:
         """The answers of a step, on the mesh that is set."""

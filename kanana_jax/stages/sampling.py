@@ -23,24 +23,28 @@ from kanana_jax.data.stream.encode import PromptEncoder
 from kanana_jax.data.stream.heldout import HeldoutRows
 from kanana_jax.data.stream.packing import Rows
 from kanana_jax.data.tokens.tokenizer import Tokenizer
-from kanana_jax.evaluation.verifiers import RECORD, verify
+from kanana_jax.evaluation.verifiers import RECORD, Scorer, checked, verify
 from kanana_jax.files import read_json, write_json
-from kanana_jax.inference.generate import longest
+from kanana_jax.inference.generate import as_written, longest
 from kanana_jax.inference.prefix import rounded
+from kanana_jax.inference.reward_model import RewardModel
 from kanana_jax.inference.rollout import RolloutConfig
 from kanana_jax.models import counts
+from kanana_jax.models.architecture import DType
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
+from kanana_jax.parallel.mesh import MeshConfig, rearranged
 from kanana_jax.parallel.sharding import (
     abstract_batch,
     abstract_tree,
+    check_divisible,
     local_rows,
     put_batch,
     replicated,
     tree_shardings,
 )
 from kanana_jax.stages import text
-from kanana_jax.stages.kind import SCRATCH, Context, Program, Shapes, StagePrograms
+from kanana_jax.stages.kind import SCRATCH, Context, Program, Shapes, StagePrograms, device_bytes
 from kanana_jax.stages.orders import Ahead, Orders
 from kanana_jax.stages.sampled import Sampled, Sampler, figures, questions_of
 from kanana_jax.stages.text import TrainingConfig
@@ -60,17 +64,28 @@ class RewardConfig:
 
     Attributes:
       verifiers: weights of programmatic rewards, by name (`evaluation/verifiers.py`); `record`: each record's own.
-        None of them: answers get no reward.
+        None: `record`, unless there is a model; empty: no programmatic reward.
+      model: a reward model, an earlier stage or a folder, whose scores are added.
+      dtype: in which it is held and runs.
       unfinished: what is added where an answer was cut off by its length, 0 or less.
     """
 
-    verifiers: dict[str, float] = dataclasses.field(default_factory=lambda: {RECORD: 1.0})
+    verifiers: dict[str, float] | None = None
+    model: str = ""
+    dtype: DType = "bfloat16"
     unfinished: float = 0.0
 
     def __post_init__(self):
-        verify(self.verifiers)
+        verify(self.weights)
         if not self.unfinished <= 0:
             raise ValueError(f"reward.unfinished is what a cut answer loses: 0 or less, not {self.unfinished}")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the verifiers."""
+        if self.verifiers is None:
+            return {} if self.model else {RECORD: 1.0}
+        return dict(self.verifiers)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,11 +96,14 @@ class SamplingStage(TrainingConfig):
       rollout: answers to each prompt.
       reward: what they are worth.
       staleness: k, the updates between the parameters that write an answer and those that learn from it; 0: none.
+      sampler_mesh: of the sampler, over the same devices, to which parameters are copied before they write; None: the
+        stage's, without a copy. Under fsdp every token gathers all weights; `tensor` or `data` do not.
     """
 
     rollout: RolloutConfig = RolloutConfig()
     reward: RewardConfig = RewardConfig()
     staleness: int = 0
+    sampler_mesh: MeshConfig | None = None
     answers_per_row: ClassVar[int] = 1
     least_samples: ClassVar[int] = 1
     why_several: ClassVar[str] = ""
@@ -104,14 +122,24 @@ class SamplingStage(TrainingConfig):
             raise ValueError(
                 f"rollout.samples must be at least {self.least_samples}, not {self.rollout.samples}: {self.why_several}"
             )
-        if self.least_samples > 1 and not self.reward.verifiers:
-            raise ValueError("nothing tells good answers from bad ones: name a verifier in 'reward.verifiers'")
+        if self.least_samples > 1 and not self.reward.weights and not self.reward.model:
+            raise ValueError("nothing tells good answers from bad ones: name reward.verifiers or a reward.model")
         if self.longest_prompt < 1:
             told = "" if self.answers_per_row == 1 else f" and holds {self.answers_per_row} answers with their prompt"
             raise ValueError(
                 f"rollout.max_new_tokens ({self.rollout.max_new_tokens}) leaves no room for a prompt: a row has "
                 f"{self.train.seq_len} tokens (train.seq_len){told}"
             )
+
+    def references(self) -> dict[str, str]:
+        return super().references() | ({"reward.model": self.reward.model} if self.reward.model else {})
+
+    def others(self) -> dict[str, str]:
+        return super().others() | ({"reward": self.reward.model} if self.reward.model else {})
+
+    @property
+    def answers_per_step(self) -> int:
+        return self.train.batch_size * self.rollout.samples
 
     @property
     def longest_prompt(self) -> int:
@@ -122,6 +150,38 @@ class SamplingStage(TrainingConfig):
 def encoder(config: SamplingStage, tokenizer: Tokenizer) -> PromptEncoder:
     """Makes a prompt's row of its record."""
     return PromptEncoder(tokenizer, config.train.seq_len, config.longest_prompt)
+
+
+def make_scorer(config: RewardConfig, context: Context) -> Scorer | None:
+    """The sum of an answer's rewards; None: there are none.
+
+    Raises:
+      ConfigError: a reward model with another tokenizer.
+      UserError: no reward model there.
+    """
+    parts: list[Scorer] = [verify(config.weights)] if config.weights else []
+    if config.model:
+        devices = list(context.shapes.mesh.devices.flat)
+        scorer = RewardModel.load(str(context.find(config.model).path), config.dtype, devices)
+        scorer.check(context.tokenizer)
+        parts.append(scorer)
+    if not parts:
+        return None
+    return lambda questions, texts: np.sum([checked(part, questions, texts) for part in parts], axis=0)
+
+
+def sampler_mesh(config: SamplingStage, mesh: Mesh, model: Model) -> Mesh:
+    """The mesh that answers are written on.
+
+    Raises:
+      ConfigError: it does not divide the devices, the model or the answers.
+    """
+    if config.sampler_mesh is None:
+        return mesh
+    own = rearranged(mesh, config.sampler_mesh)
+    rows = {"answers of a step": ("batch", config.answers_per_step)}
+    check_divisible(own, counts.sizes(model.architecture, "sampler") | rows)
+    return own
 
 
 # Of a step's answers, arrays `[R, …]` of all its rows, on the host.
@@ -139,15 +199,16 @@ def make_evaluation(
     folder: pathlib.Path,
 ) -> Callable[[Params], Evaluation] | None:
     """The reward of greedy answers to held-out prompts, by language and by source; some of them are written down."""
-    del model, batch_size, chunk  # a sampler has its own
+    del model, mesh, batch_size, chunk  # a sampler has its own
     if not held:
         return None
     questions = [questions_of(h.rows) for h in held]
     counts_of = np.array([len(each) for each in questions], np.float64)
 
     def evaluate(params: Params) -> Evaluation:
-        with jax.set_mesh(mesh):
-            found = [sampler.greedy(params, each) for each in questions]
+        with jax.set_mesh(sampler.mesh):
+            moved = sampler.move(params)
+            found = [sampler.greedy(moved, each) for each in questions]
         values: dict[str, list[float]] = {
             REWARD.name: [float(f.rewards.sum()) for f in found if f.rewards is not None],
             "answer_tokens": [float(sum(len(a.ids) for (a,) in f.answers)) for f in found],
@@ -193,16 +254,17 @@ def run(
       make_frozen, flops: of these, see `text.make_task`.
     """
     mesh, train, k = context.shapes.mesh, config.train, config.staleness
-    scorer = verify(config.reward.verifiers) if config.reward.verifiers else None
     sampler = Sampler(
         config.rollout,
         model,
+        sampler_mesh(config, mesh, model),
+        config.sampler_mesh is not None,
         context.tokenizer,
         text.ends_of(config, context, model),
-        scorer,
+        make_scorer(config.reward, context),
         config.reward.unfinished,
         rounded(config.longest_prompt),
-        train.batch_size * config.rollout.samples,
+        config.answers_per_step,
     )
     encode = encoder(config, context.tokenizer)
 
@@ -223,14 +285,16 @@ def run(
         make_frozen=make_frozen,
         flops={**flops, "sampler": counts.forward_flops_per_token(model.architecture, train.seq_len)},
     )
-    orders = Orders(sampler.sample, mesh, k, train.steps, model.runtime.compute_dtype)
+    orders = Orders(sampler.sample, sampler.mesh, k, train.steps, model.runtime.compute_dtype)
     try:
-        text.train(name, config, context, model, _sampling(task, orders, mesh, make_rows, complete))
+        text.train(name, config, context, model, _sampling(task, sampler, orders, mesh, make_rows, complete))
     finally:
         orders.close()
 
 
-def _sampling(task: Task, orders: Orders[Sampled], mesh: Mesh, make_rows: MakeRows, complete) -> Task:
+def _sampling(
+    task: Task, sampler: Sampler, orders: Orders[Sampled], mesh: Mesh, make_rows: MakeRows, complete: Callable
+) -> Task:
     """The task whose batches are prompts, and whose steps learn from answers to them."""
     said: dict[int, dict[str, float]] = {}
     everywhere = jax.jit(lambda x: x, out_shardings=replicated(mesh))
@@ -240,7 +304,7 @@ def _sampling(task: Task, orders: Orders[Sampled], mesh: Mesh, make_rows: MakeRo
 
         def prepare(params: Params, batches: Sequence[Rows[jax.Array]], step: int, key: jax.Array) -> Batch:
             asked = [questions_of(jax.device_get(everywhere(rows))) for rows in batches]
-            found, age = orders.take(lambda: task.full(params, frozen.params), asked, step, key)
+            found, age = orders.take(lambda: sampler.move(task.full(params, frozen.params)), asked, step, key)
             said[step] = {**figures(found), "staleness": float(age)}
             return complete(put_whole(mesh, make_rows(found)))
 
@@ -276,12 +340,23 @@ def programs(
       others: see `text.step_programs`.
     """
     mesh, own, train = shapes.mesh, config.rollout, config.train
-    prompts = (train.batch_size * own.samples, rounded(config.longest_prompt))
-    ids = abstract_batch(mesh, np.broadcast_to(np.int32(0), prompts))
-    params = abstract_tree(model.abstract_params(), tree_shardings(mesh, model.logical_axes()))
+    mesh_of = sampler_mesh(config, mesh, model)
+    prompts = (config.answers_per_step, rounded(config.longest_prompt))
+    ids = abstract_batch(mesh_of, np.broadcast_to(np.int32(0), prompts))
+    runs = model if mesh_of is mesh else as_written(model)
+    params = abstract_tree(runs.abstract_params(), tree_shardings(mesh_of, model.logical_axes()))
     vocabulary = model.architecture.vocab_size
     write = longest(model, new=own.max_new_tokens, sampling=own.sampling, tokens=vocabulary)
-    sampler = Program("sampler", write, {"params": params, "ids": ids, "segments": ids}, mesh)
+    sampler = Program("sampler", write, {"params": params, "ids": ids, "segments": ids}, mesh_of)
+    resident = dict(others.pop("resident", {}))
+    architectures = dict(others.pop("architectures", {}))
+    if mesh_of is not mesh:
+        resident["sampler"] = device_bytes(params)
+    if config.reward.model:
+        architectures["reward"] = shapes.architecture(config.reward.model)
+        judge = Model(architectures["reward"], text.frozen_runtime(shapes.runtime, config.reward.dtype))
+        held = abstract_tree(judge.abstract_params(), tree_shardings(mesh, judge.logical_axes()))
+        resident["reward"] = device_bytes(held)
     others.setdefault("about", {})
     others["about"] |= {"rollout": json.loads(json.dumps(dataclasses.asdict(own)))}
     made = text.step_programs(
@@ -293,6 +368,8 @@ def programs(
         batch=abstract_batch(mesh, batch),
         before=(sampler, *before),
         flops=flops + counts.forward_flops_per_token(model.architecture, train.seq_len),
+        resident=resident,
+        architectures=architectures,
         **others,
     )
     rows = len(jax.tree.leaves(batch)[0])

@@ -98,6 +98,15 @@ def test_a_stage_that_stopped_samples_the_same_again(run, config, tmp_path):
     assert [line["reward"] for line in _lines(tmp_path)] == [line["reward"] for line in _lines(run)]
 
 
+def test_two_devices_learn_as_one(run, config, tmp_path):
+    """The sampler has a mesh of its own."""
+    c = copy.deepcopy(config).unlock()
+    c.mesh, c.online.sampler_mesh = dict(data=1, fsdp=2), dict(data=2, fsdp=1)
+    recipe.run(c, tmp_path, devices=jax.devices()[:2])
+    assert [line["reward"] for line in _lines(tmp_path)] == [line["reward"] for line in _lines(run)]
+    np.testing.assert_allclose(losses(tmp_path, "online"), losses(run, "online"), rtol=2e-4, atol=1e-6)
+
+
 def test_pairs_of_stale_answers(config, tmp_path):
     c = _of(config, config.sources.prompts.path, "", staleness=2)
     c.online.train.optimizer.learning_rate = 3e-3
@@ -106,7 +115,7 @@ def test_pairs_of_stale_answers(config, tmp_path):
     assert [line["staleness"] for line in lines] == [0, 1, 2, 2, 2, 2]
     assert lines[0]["mismatch"] < 1e-4 < lines[3]["mismatch"]
     assert lines[0]["loss"] == pytest.approx(np.log(2), abs=1e-5) and lines[0]["kl"] < 1e-4 < lines[-1]["kl"]
-    assert lines[0]["margin"] == 0 != lines[-1]["margin"]
+    assert lines[0]["margin"] == pytest.approx(0, abs=1e-5) and lines[-1]["margin"] != 0
     assert all(line["chosen_tokens"] < line["rejected_tokens"] for line in lines[1:])
 
 
@@ -204,6 +213,8 @@ def test_the_pair_is_the_best_and_the_worst(config):
         ("grpo", dict(policy=dict(ratio="sequence")), "set policy.average='answer'"),
         ("grpo", dict(reference="x"), "nothing reads the reference: set policy.kl_weight"),
         ("grpo", dict(start="scratch"), "starts from 'scratch'"),
+        ("grpo", dict(reward=dict(verifiers=dict())), "nothing tells good answers from bad ones"),
+        ("grpo", dict(reward=dict(unfinished=1.0)), "reward.unfinished is what a cut answer loses: 0 or less, not 1.0"),
     ],
 )
 def test_what_does_not_fit_is_told(config, method, change, told):
