@@ -99,7 +99,7 @@ class Orders(Generic[Result]):
     def _order(self, params: Params, asked: Any, drawn: np.ndarray, j: int) -> futures.Future[Result]:
         def make() -> Result:
             with jax.set_mesh(self._mesh):
-                return self._make(params, asked, jax.random.fold_in(jax.random.wrap_key_data(drawn), j))
+                return self._make(params, asked, jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(drawn)), j))
 
         if self._thread is not None:
             return self._thread.submit(make)

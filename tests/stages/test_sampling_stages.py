@@ -12,8 +12,11 @@ from conftest import ROOT, losses, stopped_after
 
 from kanana_jax import config as config_lib
 from kanana_jax.data import microworld
+from kanana_jax.data.tokens.tokenizer import load_tokenizer
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.evaluation import verifiers
+from kanana_jax.interop import model_folder
+from kanana_jax.models.architecture import Runtime
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.recipe import context
 from kanana_jax.recipe import run as recipe
@@ -119,14 +122,22 @@ def test_pairs_of_stale_answers(config, tmp_path):
     assert all(line["chosen_tokens"] < line["rejected_tokens"] for line in lines[1:])
 
 
-def test_a_student_comes_to_its_teacher_with_adapters(run, config, tmp_path):
+def test_a_student_comes_to_its_teacher_with_adapters(run, base, config, tmp_path):
+    """A reward model says what its answers are worth."""
+    found, critic = model_folder.find(base), tmp_path / "critic"
+    params = model_folder.load_params(found, Runtime(), make_mesh(MeshConfig(), ONE))
+    head = jax.random.normal(jax.random.key(5), (found.architecture.embed_dim,))
+    card, special = model_folder.card(found.architecture), {"eos_token_id": load_tokenizer(base).eos_id}
+    model_folder.write(critic, found.architecture, params, card, base.parent / "tokenizer", special, head=head)
     c = _of(config, config.sources.prompts.path, str(run / "online"), lora=dict(rank=4, alpha=8.0))
-    c.online.dtype = "float32"
+    c.online.dtype, c.online.rollout.samples = "float32", 2
+    c.online.reward = dict(model=str(critic), dtype="float32")
     c.online.train.optimizer.learning_rate = 5e-2
-    c.online.rollout.samples = 2
-    recipe.run(c, tmp_path, devices=ONE)
-    lines = _lines(tmp_path)
-    assert lines[0]["divergence"] > 1.5 * lines[-1]["divergence"] > 0 and "reward" not in lines[0]
+    recipe.run(c, tmp_path / "run", devices=ONE)
+    lines = _lines(tmp_path / "run")
+    assert lines[0]["divergence"] > 1.5 * lines[-1]["divergence"] > 0
+    assert all(np.isfinite(line["reward"]) and line["reward_std"] > 0 for line in lines)
+    assert "critic" in json.loads((tmp_path / "run/config.json").read_text())["config"]["online"]["reward"]["model"]
 
 
 def test_orders_are_never_older_than_allowed_and_come_in_order():
