@@ -12,6 +12,7 @@ cli
 plan
 recipe
 stages
+applications
 evaluation surgery inference
 training interop
 losses

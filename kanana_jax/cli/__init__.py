@@ -25,6 +25,7 @@ from kanana_jax.cli import (
     process,
     quality,
     report,
+    serve,
     tasks,
     tokenizer,
 )
@@ -141,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     models.add_verbs(verb)
+    serve.add_verbs(verb)
     merge.add_verbs(verb)
     prepare.add_verbs(verb)
     data.add_verbs(verb)

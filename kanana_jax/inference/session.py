@@ -70,7 +70,7 @@ class Session:
     ) -> list[str]:
         """Each prompt with its continuation."""
         ids = [encode_prompt(self.tokenizer, p) for p in prompts]
-        outputs = self._generate(ids, max_new_tokens, sampling, seed)
+        outputs = self.continue_ids(ids, max_new_tokens, sampling, seed)
         return [text + continuation(self.tokenizer, p, out) for text, p, out in zip(prompts, ids, outputs)]
 
     @property
@@ -97,37 +97,54 @@ class Session:
           show: called with each further part of the turn as it is written.
         """
         prompt = chat.encode_chat(self.tokenizer, messages, tools)
-        begun = strip_thinking and thinking.begins(self.tokenizer, prompt)
-
-        def text(new: np.ndarray, more: bool) -> str:
-            if not strip_thinking:
-                return continuation(self.tokenizer, prompt, new)
-            return thinking.answer_of(thinking.spelt(self.tokenizer, prompt, new), begun=begun, more=more)
-
         shown = ""
 
         def look(_row: int, new: np.ndarray) -> bool:
             nonlocal shown
-            now = text(new, True).rstrip("\ufffd")  # a character that is not written to its end
+            now = self.text_of(prompt, new, strip_thinking=strip_thinking, more=True)
             if show is not None and now.startswith(shown):
                 show(now[len(shown) :])
                 shown = now
             return False
 
-        (new,) = self._generate([prompt], max_new_tokens, sampling, seed, None if show is None else look)
-        whole = text(new, False)
+        (new,) = self.continue_ids([prompt], max_new_tokens, sampling, seed, None if show is None else look)
+        whole = self.text_of(prompt, new, strip_thinking=strip_thinking)
         if show is not None:
             show(whole[len(shown) :])
         return whole
 
-    def _generate(
+    def text_of(self, prompt: np.ndarray, new: np.ndarray, *, strip_thinking: bool = False, more: bool = False) -> str:
+        """The text that new ids add to a prompt's.
+
+        Args:
+          strip_thinking: leave out `<think>…</think>`.
+          more: they are still being written: half a character or half a tag at the end is left out.
+        """
+        if strip_thinking:
+            begun = thinking.begins(self.tokenizer, prompt)
+            text = thinking.answer_of(thinking.spelt(self.tokenizer, prompt, new), begun=begun, more=more)
+        else:
+            text = continuation(self.tokenizer, prompt, new)
+        return text.rstrip("\ufffd") if more else text
+
+    def continue_ids(
         self,
         prompts: Sequence[np.ndarray],
         max_new_tokens: int,
         sampling: SamplingConfig,
         seed: int,
         look: Callable[[int, np.ndarray], bool] | None = None,
+        look_every: int = _SHOWN_EVERY,
     ) -> list[np.ndarray]:
+        """The ids that follow each prompt.
+
+        Args:
+          look: asked of a prompt's place and its new ids while they are written, every `look_every` of them; one of
+            which it says yes ends there.
+
+        Raises:
+          UserError: a prompt that is too long.
+        """
         if max_new_tokens < 0:
             raise ConfigError(f"--max-new-tokens must be at least 0, not {max_new_tokens}")
         longest = max(len(p) for p in prompts)
@@ -147,5 +164,5 @@ class Session:
                 tokens=self.tokenizer.vocab_size,
                 seed=seed,
                 finished=look,
-                check_every=32 if look is None else _SHOWN_EVERY,
+                check_every=32 if look is None else look_every,
             )

@@ -121,7 +121,7 @@ def test_every_end_of_the_model_ends_a_text(model, folder, tmp_path):
     greedy = dict(max_new_tokens=12, sampling=SamplingConfig(), seed=0)
     prompt = "한빛시는"
     first = np.concatenate([[model.prefix_token_id], model.session.tokenizer.encode(prompt)]).astype(np.int32)
-    (ids,) = model.session._generate([first], **greedy)
+    (ids,) = model.session.continue_ids([first], **greedy)
     end = int(ids[2])
     kept = ids[: ids.tolist().index(end)]
     config = json.loads((tmp_path / "f/config.json").read_text())

@@ -1,0 +1,198 @@
+"""What a client asks for: the JSON of OpenAI's `/v1/completions` and `/v1/chat/completions`, checked.
+
+https://platform.openai.com/docs/api-reference. Every key that would change the answer and that is not understood is
+refused by name; keys that only describe the request are ignored.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kanana_jax.inference.sampling import SamplingConfig
+
+MOST_PROMPTS, MOST_STOPS = 64, 16
+# Keys that change an answer, with the values under which they change nothing.
+_WITHOUT: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("logprobs", "echo"), (False, 0)),
+    **dict.fromkeys(("presence_penalty", "frequency_penalty"), (0,)),
+    **dict.fromkeys(("n", "best_of"), (1,)),
+    **dict.fromkeys(("logit_bias", "functions", "modalities"), ({}, [], ["text"])),
+    **dict.fromkeys(("suffix", "prediction", "audio"), ("",)),
+    "top_logprobs": (0,),
+    "response_format": ({"type": "text"},),
+    "tool_choice": ("auto", "none"),
+}
+
+
+class BadRequest(ValueError):
+    """A request that cannot be answered: one sentence for the client.
+
+    Attributes:
+      status: of HTTP.
+    """
+
+    def __init__(self, message: str, status: int = 400):
+        super().__init__(message)
+        self.status = status
+
+
+@dataclasses.dataclass(frozen=True)
+class Defaults:
+    """Values of a request that names none.
+
+    Attributes:
+      max_tokens: of an answer.
+    """
+
+    max_tokens: int = 512
+    temperature: float = 0.7
+    top_k: int = 0
+    top_p: float = 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A request.
+
+    Attributes:
+      model: that it names; "": none.
+      texts: prompts to continue; empty: it is a chat.
+      messages, tools: of a chat.
+      more: variables of the chat template.
+      max_tokens: of each answer; None: the default, or what is left of the model's length.
+      seed: None: any; a request with one is answered alone, so that the answer does not depend on others.
+      stops: texts that end an answer, and are not part of it.
+      stream: whether the answer is sent while it is written.
+      usage: whether a stream ends with the numbers of tokens.
+      strip_thinking: whether `<think>…</think>` is left out.
+    """
+
+    model: str
+    texts: tuple[str, ...]
+    messages: tuple[Mapping[str, Any], ...]
+    tools: tuple[Mapping[str, Any], ...]
+    more: Mapping[str, Any]
+    max_tokens: int | None
+    sampling: SamplingConfig
+    seed: int | None
+    stops: tuple[str, ...]
+    stream: bool
+    usage: bool
+    strip_thinking: bool
+
+
+def parse(body: bytes, *, chat: bool, defaults: Defaults) -> Asked:
+    """The request in a body.
+
+    Raises:
+      BadRequest: not JSON, a wrong type, a value out of range, or a key that cannot be honoured.
+    """
+    try:
+        values = json.loads(body.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        told = " ".join(str(error).split())[:150] or "nested too deep"
+        raise BadRequest(f"the body is not JSON ({told})") from error
+    if not isinstance(values, dict):
+        raise BadRequest("the body must be a JSON object")
+    values = {key: value for key, value in values.items() if value is not None}
+    for key, allowed in _WITHOUT.items():
+        if key in values and values[key] not in allowed:
+            raise BadRequest(f"'{key}' is not supported: leave it out")
+    limit = "max_completion_tokens" if "max_completion_tokens" in values else "max_tokens"
+    stops = values.get("stop", ())
+    texts, messages = ((), _messages(values)) if chat else (_texts(values), ())
+    options = _typed(values, "stream_options", dict, {})
+    return Asked(
+        model=_typed(values, "model", str, ""),
+        texts=texts,
+        messages=messages,
+        tools=tuple(_objects(values, "tools")) if chat and values.get("tool_choice") != "none" else (),
+        more=_typed(values, "chat_template_kwargs", dict, {}) if chat else {},
+        max_tokens=_integer(values, limit, 1, 1 << 30) if limit in values else None,
+        sampling=_sampling(values, defaults),
+        seed=_integer(values, "seed", 0, 2**32 - 1) if "seed" in values else None,
+        stops=_stops([stops] if isinstance(stops, str) else stops),
+        stream=_typed(values, "stream", bool, False),
+        usage=bool(options.get("include_usage", False)),
+        strip_thinking=_typed(values, "strip_thinking", bool, False),
+    )
+
+
+def _typed(values: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:
+    value = values.get(key, default)
+    if type(value) is not kind:
+        names: dict[type, str] = {str: "a text", bool: "true or false", dict: "an object", list: "a list"}
+        raise BadRequest(f"'{key}' must be {names[kind]}")
+    return value
+
+
+def _integer(values: Mapping[str, Any], key: str, least: int, most: int) -> int:
+    value = values[key]
+    if type(value) is not int or not least <= value <= most:
+        raise BadRequest(f"'{key}' must be an integer between {least} and {most}")
+    return value
+
+
+def _number(values: Mapping[str, Any], key: str, default: float) -> float:
+    value = values.get(key, default)
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise BadRequest(f"'{key}' must be a number")
+    return float(value)
+
+
+def _sampling(values: Mapping[str, Any], defaults: Defaults) -> SamplingConfig:
+    top_k = _integer(values, "top_k", -1, 1 << 30) if "top_k" in values else defaults.top_k
+    temperature = _number(values, "temperature", defaults.temperature)
+    try:
+        return SamplingConfig(temperature, max(top_k, 0), _number(values, "top_p", defaults.top_p))
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
+
+
+def _stops(stops: Any) -> tuple[str, ...]:
+    if not isinstance(stops, (list, tuple)) or not all(isinstance(stop, str) and stop for stop in stops):
+        raise BadRequest("'stop' must be a text or a list of texts, none of them empty")
+    if len(stops) > MOST_STOPS:
+        raise BadRequest(f"'stop' has {len(stops)} texts, of which {MOST_STOPS} are allowed")
+    return tuple(stops)
+
+
+def _texts(values: Mapping[str, Any]) -> tuple[str, ...]:
+    prompts = values.get("prompt", ())
+    prompts = [prompts] if isinstance(prompts, str) else prompts
+    if not isinstance(prompts, list) or not prompts or not all(isinstance(text, str) for text in prompts):
+        raise BadRequest("'prompt' must be a text or a list of texts (token ids are not supported)")
+    if len(prompts) > MOST_PROMPTS:
+        raise BadRequest(f"'prompt' has {len(prompts)} texts, of which {MOST_PROMPTS} are allowed in one request")
+    return tuple(prompts)
+
+
+def _objects(values: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    found = values.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise BadRequest(f"'{key}' must be a list of objects")
+    return found
+
+
+def _messages(values: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    found = _objects(values, "messages")
+    if not found:
+        raise BadRequest("'messages' must hold at least one message")
+    return tuple({**message, **_content(i, message)} for i, message in enumerate(found))
+
+
+def _content(number: int, message: Mapping[str, Any]) -> dict[str, Any]:
+    """The role and the text of a message, whose parts are joined."""
+    where = f"messages[{number}]"
+    if not isinstance(message.get("role"), str):
+        raise BadRequest(f"'{where}.role' must be a text")
+    content = message.get("content")
+    if isinstance(content, Sequence) and not isinstance(content, str):
+        if not all(isinstance(p, dict) and p.get("type") == "text" and isinstance(p.get("text"), str) for p in content):
+            raise BadRequest(f"'{where}.content' may hold parts of type 'text' alone")
+        return {"content": "".join(part["text"] for part in content)}
+    if isinstance(content, str) or (content is None and message.get("tool_calls")):
+        return {"content": content or ""}
+    raise BadRequest(f"'{where}.content' must be a text")
