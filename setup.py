@@ -101,7 +101,7 @@ EXTRAS = {
     # `make docs`: the API reference. It imports every module, so it wants the extra `test` as well.
     "docs": ["pdoc>=16"],
     # Live comparison with PyTorch; its own extra, since torch alone can be several gigabytes.
-    "parity": ["torch>=2.9", "transformers>=5", "accelerate", "peft>=0.19"],
+    "parity": ["torch>=2.9", "transformers>=5", "accelerate", "peft>=0.19", "trl>=1.16"],
 }
 
 setup(
