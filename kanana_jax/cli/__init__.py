@@ -16,6 +16,7 @@ from kanana_jax.cli import (
     duplicates,
     evaluate,
     filters,
+    judge,
     launch,
     merge,
     models,
@@ -155,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_verbs(verb)
     observe.add_verbs(verb)
     evaluate.add_verbs(verb)
+    judge.add_verbs(verb)
     tasks.add_verbs(verb)
     launch.add_verbs(verb)
     return parser

@@ -1,0 +1,104 @@
+"""The verb `judge`."""
+
+import argparse
+import json
+import pathlib
+from typing import Any
+
+from kanana_jax.cli.verbs import AddVerb, place
+from kanana_jax.errors import ConfigError
+
+_EXAMPLE = """example:
+  kanana judge answers.jsonl --url https://api.openai.com/v1 --model gpt-5 --key-variable OPENAI_API_KEY --output o.json
+  kanana judge after.jsonl --against before.jsonl --url http://127.0.0.1:8000/v1 --model sft --output out.json
+
+Lines are {"id", "prompt", "answer"}, with "reference" and "category" where there are any; a prompt is a text or
+messages. Pairs are shown in both orders. Replies are kept beside the output, so that the same command resumes. Without
+--url nothing is judged."""
+
+
+def add_verbs(verb: AddVerb) -> None:
+    """Adds the verb."""
+    sub = verb("judge", _judge, "have answers rated or compared by a model behind an endpoint", _EXAMPLE)
+    sub.add_argument("answers", type=place, metavar="FILE.jsonl", help="answers to judge")
+    sub.add_argument("--against", type=place, metavar="FILE.jsonl", help="answers to the same ids, to compare with")
+    sub.add_argument("--output", required=True, type=place, metavar="FILE.json", help="scores")
+    sub.add_argument("--url", default="", metavar="URL", help="of an OpenAI-compatible endpoint, up to /v1")
+    sub.add_argument("--model", default="", metavar="NAME", help="of the judge, as the endpoint names it")
+    sub.add_argument("--key-variable", default="", metavar="NAME", help="environment variable that holds the key")
+    sub.add_argument("--max-requests", type=int, default=1000, metavar="N", help="budget of this run")
+    sub.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests under way at once")
+
+
+def _judge(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
+    if not options.url:
+        print("no --url: there is no judge, and nothing was judged")
+        return
+    from kanana_jax.evaluation import grading
+    from kanana_jax.files import locked, write_json
+
+    try:
+        how = {"max_requests": options.max_requests, "concurrency": options.concurrency}
+        config = grading.JudgeConfig(options.url, options.model, options.key_variable, **how)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    answers, others = _read(options.answers), _read(options.against) if options.against else None
+    if others is not None and answers.keys() != others.keys():
+        odd = min(answers.keys() ^ others.keys())
+        raise ConfigError(
+            f"{options.answers} and {options.against} must answer the same: '{odd}' is in one of them alone"
+        )
+    items = [
+        grading.Item(
+            key,
+            _words(row["prompt"]),
+            row["answer"],
+            None if others is None else others[key]["answer"],
+            row.get("reference", ""),
+            row.get("category", ""),
+        )
+        for key, row in answers.items()
+    ]
+    with locked(options.output, folder=False):
+        replies = grading.Replies(config, options.output.with_name(options.output.name + ".replies.jsonl"))
+        found = grading.judged(items, replies)
+        write_json(options.output, {"judge": config.model, "against": str(options.against or ""), **found})
+    for name, row in found["results"].items():
+        mean, error = row["score"], row["score_stderr"]
+        told = "none" if mean is None else f"{mean:.3f}" + ("" if error is None else f" ± {1.96 * error:.3f}")
+        print(f"{name}: {told} of {row['n']}, {row['unread']} without a verdict")
+
+
+def _read(file: pathlib.Path) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read ({error}): name a .jsonl file of answers") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ConfigError(f"{file}, line {number} is not JSON ({error}): correct it") from error
+        if not isinstance(row, dict) or not isinstance(row.get("answer"), str) or "prompt" not in row:
+            raise ConfigError(f"{file}, line {number} lacks 'prompt' or 'answer': each line needs both")
+        if not all(isinstance(row.get(key, ""), str) for key in ("reference", "category")):
+            raise ConfigError(f"{file}, line {number}: 'reference' and 'category' must be texts")
+        key = str(row.get("id", number))
+        if key in found:
+            raise ConfigError(f"{file}, line {number}: id '{key}' occurs twice")
+        found[key] = row
+    if not found:
+        raise ConfigError(f"{file} holds no answers")
+    return found
+
+
+def _words(prompt: Any) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    turns = prompt if isinstance(prompt, list) else [prompt]
+    if not all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in turns):
+        raise ConfigError("a 'prompt' must be a text, or messages with 'role' and 'content'")
+    return "\n".join(f"{turn.get('role', 'user')}: {turn['content']}" for turn in turns)
