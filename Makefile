@@ -41,10 +41,10 @@ test-core: $(VENV)/.core
 parity: $(VENV)/.parity
 	$(BIN)/python -m pytest -m parity -n 2 --dist loadfile --no-loadscope-reorder
 
-# Against tools that need an environment of their own, which each file of tests/more makes in .venv/more; and the families
-# of models that `make test` passes over in the two operations that compile the longest.
+# Against tools that need an environment of their own, which each file of tests/more makes in .venv/more; and what
+# compiles long and `make test` tries on other families of models or other chips.
 check-more: $(VENV)/.test
-	$(BIN)/python -m pytest -m more -rs tests/more tests/test_family_matrix.py
+	$(BIN)/python -m pytest -m more -rs tests/more tests/plan tests/test_family_matrix.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

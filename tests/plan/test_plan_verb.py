@@ -232,6 +232,7 @@ def test_full_width_compiles(name, topology, overrides, stage, monkeypatch):
     found = plan.plan(wanted(config, topology, stage, QUICK), advise=False)
     assert found["fits"] and "fsdp" in {axis for row in found["collectives"] for axis in row["axis"].split("+")}
     assert (found["mesh"]["tensor"] > 1) == any("tensor" in row["axis"] for row in found["collectives"])
+    assert len(re.findall(r"%splash_mha_dkv_segmented[\w.]* = ", texts[0].text)) == 1
     # What is executed is what is needed, and less than the half of it again.
     needed = found["flops_per_step"] / found["devices"]
     assert needed < found["executed_flops_per_device"] < 1.5 * needed
@@ -247,7 +248,11 @@ def test_full_width_compiles(name, topology, overrides, stage, monkeypatch):
 
 @pytest.mark.parametrize(
     "topology, slices, sequence, options",
-    [("v5p-8", 2, 2, ()), ("v6e-4", 1, 2, ()), ("v4-8", 2, 1, ("plan.dcn_bandwidth.v4=5e9",))],
+    [
+        ("v5p-8", 2, 2, ()),
+        pytest.param("v6e-4", 1, 2, (), marks=pytest.mark.more),  # another chip's compiler for half a minute
+        ("v4-8", 2, 1, ("plan.dcn_bandwidth.v4=5e9",)),
+    ],
 )
 def test_slices_and_cut_sequences_compile(topology, slices, sequence, options, monkeypatch):
     """Between slices go sums alone; a cut sequence gathers keys and values of whole rows; the kernel is splash on each."""
