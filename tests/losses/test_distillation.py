@@ -21,6 +21,7 @@ CONFIGS = [
     DistillationConfig("jsd", jsd_beta=0.1),
     DistillationConfig("jsd", jsd_beta=0.5, temperature=3.0),
     DistillationConfig(ce_weight=1.0),
+    DistillationConfig("mixed", forward_share=0.3, temperature=1.5),
 ]
 
 
@@ -48,6 +49,8 @@ def _value(case, c, hidden=None, unembedding=None):
         each = (p * (log_p - log_q)).sum(-1)
     elif c.divergence == "reverse":
         each = (q * (log_q - log_p)).sum(-1)
+    elif c.divergence == "mixed":
+        each = ((c.forward_share * p - (1 - c.forward_share) * q) * (log_p - log_q)).sum(-1)
     else:
         m = c.jsd_beta * p + (1 - c.jsd_beta) * q
         each = c.jsd_beta * (p * (log_p - np.log(m))).sum(-1) + (1 - c.jsd_beta) * (q * (log_q - np.log(m))).sum(-1)
@@ -236,7 +239,7 @@ def test_more_tokens_bring_the_bound_closer(case):
 
 def test_a_student_that_is_the_teacher_has_nothing_to_learn(case):
     own = dict(case, teacher_hidden=case["hidden"], teacher_unembedding=case["unembedding"])
-    for divergence in ("forward", "reverse", "jsd"):
+    for divergence in ("forward", "reverse", "mixed", "jsd"):
         output, grads = _ours(own, _online(own, DistillationConfig(divergence)))
         assert abs(float(output.divergence)) < 1e-4
         assert max(float(jnp.abs(g).max()) for g in grads.values()) < 1e-5
@@ -246,7 +249,7 @@ def test_a_cache_cannot_give_what_it_does_not_hold(case):
     for config in (DistillationConfig("reverse"), DistillationConfig(temperature=2.0)):
         with pytest.raises(ValueError, match="forward"):
             _ours(case, _cached(case, config, 4))
-    for wrong in (dict(temperature=0.0), dict(jsd_beta=1.0), dict(ce_weight=1.5)):
+    for wrong in (dict(temperature=0.0), dict(jsd_beta=1.0), dict(ce_weight=1.5), dict(forward_share=-0.1)):
         with pytest.raises(ValueError):
             DistillationConfig(**wrong)
 
