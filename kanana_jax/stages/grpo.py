@@ -118,6 +118,7 @@ def run(name: str, config: GrpoStage, context: Context) -> None:
         make_loss(model, config=config.policy, drawn=drawn, chunk=config.train.loss_chunk),
         lambda found: make_rows(config, found),
         complete=lambda batch: batch._replace(reference=reference.log_probs(batch.answers.rows)),
+        load_base=reference.base,
         flops=_flops(reference.model, config),
     )
 
@@ -142,7 +143,8 @@ def programs(name: str, config: GrpoStage, shapes: Shapes) -> StagePrograms:
         arguments = {"params": params, "rows": abstract_batch(mesh, answers.rows)}
         run_reference = dpo.forward(reference, mesh, train.loss_chunk, drawn)
         before = (Program("reference", run_reference, arguments, mesh),)
-        resident, architectures = {"reference": device_bytes(params)}, {"reference": reference.architecture}
+        resident = {} if dpo.shares_base(config, shapes) else {"reference": device_bytes(params)}
+        architectures = {"reference": reference.architecture}
         batch = batch._replace(reference=answers.log_probs)
     return sampling.programs(
         name,

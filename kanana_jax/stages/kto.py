@@ -20,6 +20,7 @@ from kanana_jax.data.stream.encode import LabelledEncoder
 from kanana_jax.data.stream.heldout import HeldoutRows
 from kanana_jax.data.stream.lanes import Position
 from kanana_jax.data.stream.packing import Array, Rows
+from kanana_jax.data.tokens.tokenizer import Tokenizer
 from kanana_jax.losses.kto import KtoConfig, kl_estimate, kto
 from kanana_jax.models import counts
 from kanana_jax.models.architecture import DType
@@ -202,16 +203,21 @@ def complete(reference: Reference, rows: Rows[jax.Array], other: Rows[jax.Array]
     return KtoRows(rows, other, own, of_other)
 
 
+def encoder(config: KtoStageConfig, tokenizer: Tokenizer) -> LabelledEncoder:
+    """Answers with their labels."""
+    return LabelledEncoder(tokenizer, config.train.seq_len)
+
+
 def run(name: str, config: KtoStageConfig, context: Context) -> None:
     """Trains on labelled answers."""
     train, shapes = config.train, context.shapes
     model = text.trained_model(name, config, shapes)
     reference = Reference(name, config, context)
-    encoder = LabelledEncoder(context.tokenizer, train.seq_len)
+    encode = encoder(config, context.tokenizer)
 
     def stream(rows: np.ndarray) -> Stream:
         at = context.position(config)
-        return _Mismatching(context.stream(name, config, encoder, rows, train.batch_size, train.seq_len, at))
+        return _Mismatching(context.stream(name, config, encode, rows, train.batch_size, train.seq_len, at))
 
     task = text.make_task(
         name,
@@ -219,7 +225,7 @@ def run(name: str, config: KtoStageConfig, context: Context) -> None:
         context,
         model,
         make_loss(model, config=config.kto, chunk=train.loss_chunk),
-        encoder=encoder,
+        encoder=encode,
         stream=stream,
         evaluation=functools.partial(make_evaluation, config=config.kto, reference=reference),
         score=KTO_LOSS,
@@ -255,4 +261,4 @@ def programs(name: str, config: KtoStageConfig, shapes: Shapes) -> StagePrograms
     )
 
 
-KIND = Kind("kto", KtoStageConfig, run, free=text.FREE, decisive=text.decisive, programs=programs)
+KIND = Kind("kto", KtoStageConfig, run, free=text.FREE, decisive=text.decisive, programs=programs, encoder=encoder)

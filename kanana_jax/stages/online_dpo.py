@@ -101,6 +101,7 @@ def run(name: str, config: OnlineDpoStage, context: Context) -> None:
         _loss(config, model, context.tokenizer.vocab_size),
         lambda found: make_rows(config, found),
         complete=lambda batch: batch._replace(reference=reference.log_probs(batch.answers.rows)),
+        load_base=reference.base,
         flops=_flops(reference.model, config),
     )
 
@@ -121,7 +122,8 @@ def programs(name: str, config: OnlineDpoStage, shapes: Shapes) -> StagePrograms
         params = abstract_tree(reference.abstract_params(), tree_shardings(mesh, reference.logical_axes()))
         arguments = {"params": params, "rows": abstract_batch(mesh, answers.rows)}
         before = (Program("reference", dpo.forward(reference, mesh, train.loss_chunk), arguments, mesh),)
-        resident, architectures = {"reference": device_bytes(params)}, {"reference": reference.architecture}
+        resident = {} if dpo.shares_base(config, shapes) else {"reference": device_bytes(params)}
+        architectures = {"reference": reference.architecture}
     return sampling.programs(
         name,
         config,

@@ -244,6 +244,7 @@ def run(
     *,
     complete: Callable[[Any], Batch] = lambda rows: rows,
     make_frozen: Callable[[], Frozen] = Frozen,
+    load_base: Callable[[Model], Params] | None = None,
     flops: dict[str, float],
 ) -> None:
     """Trains a stage that samples.
@@ -251,7 +252,7 @@ def run(
     Args:
       make_rows: makes the rows of a step of its answers.
       complete: adds to these rows, on the mesh, what frozen models say of them.
-      make_frozen, flops: of these, see `text.make_task`.
+      make_frozen, load_base, flops: see `text.make_task`.
     """
     mesh, train, k = context.shapes.mesh, config.train, config.staleness
     sampler = Sampler(
@@ -283,6 +284,7 @@ def run(
         evaluation=functools.partial(make_evaluation, sampler=sampler, folder=context.workdir / name),
         score=REWARD,
         make_frozen=make_frozen,
+        load_base=load_base,
         flops={**flops, "sampler": counts.forward_flops_per_token(model.architecture, train.seq_len)},
     )
     orders = Orders(sampler.sample, sampler.mesh, k, train.steps, model.runtime.compute_dtype)
