@@ -1,7 +1,7 @@
 """Kanana-2's small models: 3B from scratch → 1.3B, half as wide and with sliding windows, distilled from the 3B.
 
     kanana run --config configs/kanana/slm.py:/data/documents --workdir /runs/slm
-    kanana run --config configs/kanana/slm.py:tiny --workdir runs/slm       the same steps on two cores: microworld
+    kanana run --config configs/kanana/slm.py:tiny --workdir runs/slm       # the same steps on two cores: microworld
 
 Shapes: `models/presets.py` (those of published checkpoints, in part inferred from their exact counts). The step from 3B
 to 1.3B halves the width, takes 70% of the MLP, keeps depth, all heads and head_dim, and ties the embeddings. In three
