@@ -5,8 +5,12 @@
 Stage 1 sees everything, mostly web-like text with its noise; stage 2 anneals on the high-quality kinds
 with a decaying learning rate, continuing from stage 1's position in every source (the idea of Figure 2). From there the
 model goes two ways: up-scaled in depth and trained on (§2.2), and pruned in width and distilled (§2.3).
-`configs/tiny.py:test` is the same recipe in some seconds, for the tests.
+`configs/tiny.py:aligned` goes on from stage 2 with conversations about the same world (§3.1): fine-tuning, a reward
+model, offline and online preference optimisation, merging. `:test` and `:aligned-test` are the same recipes in some
+seconds, for the tests.
 """
+
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -26,8 +30,8 @@ KINDS = {
 
 
 def get_config(arg: str = ""):
-    if arg not in ("", "test"):
-        raise ValueError("known: no argument, or 'test'")
+    if arg not in ("", "aligned", "test", "aligned-test"):
+        raise ValueError("known: no argument, 'aligned', and 'test' or 'aligned-test'")
     c = ConfigDict()
     c.name = "tiny"
     c.seed = 0
@@ -94,13 +98,57 @@ def get_config(arg: str = ""):
         distill=dict(teacher="stage2", dtype="float32"),
         train=short | dict(tokens=400_000, optimizer=healing | dict(learning_rate=2e-3)),
     )
-    if arg == "test":
+    if "aligned" in arg:
+        _align(c, train, healing)
+    if "test" in arg:
         _shrink(c)
     return c
 
 
 def _mixture(stage: int) -> dict[str, float]:
     return {f"{lang}_{kind}": row[stage] / 2 for lang in ("ko", "en") for kind, row in KINDS.items()}
+
+
+def _align(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -> None:
+    """The paper's second half, on stage 2's model."""
+    for lang in ("ko", "en"):
+        for form in ("chat", "pairs", "prompts"):
+            c.sources[f"{lang}_{form}"] = dict(
+                path=f"microworld://{form}/{lang}?size=4000&count=3000", lang=lang, holdout=0.03
+            )
+            c.filters[f"{lang}_{form}"] = dict()  # answers are short
+    c.stages = ("stage1", "stage2", "sft", "reward", "dpo", "online", "merged")
+
+    def section(kind: str, start: str, form: str, rate: float, tokens: int, **more: Any) -> dict[str, Any]:
+        schedule = dict(kind="cosine", warmup_steps=10, final=0.1)
+        own = train | dict(
+            tokens=tokens,
+            optimizer=optimizer | dict(learning_rate=rate, schedule=schedule),
+            eval_every=50,
+            checkpoint=dict(every=50, keep_last=1, keep_best=1),
+        )
+        return dict(
+            kind=kind,
+            start=start,
+            mixture={f"ko_{form}": 0.5, f"en_{form}": 0.5},
+            train=own | more.pop("train", {}),
+            **more,
+        )
+
+    c.sft = section("sft", "stage2", "chat", 1e-3, 800_000)
+    c.reward = section("reward", "sft", "pairs", 3e-4, 200_000)
+    c.dpo = section("dpo", "sft", "pairs", 5e-5, 200_000, preference=dict(loss="sigmoid", beta=0.1))
+    c.online = section(
+        "online_dpo",
+        "dpo",
+        "prompts",
+        2e-5,
+        40 * 16 * 256,  # steps × prompts × row
+        preference=dict(loss="sigmoid", beta=0.1),
+        rollout=dict(samples=4, max_new_tokens=48),
+        train=dict(batch_tokens=16 * 256, log_every=1, eval_every=20),
+    )
+    c.merged = dict(kind="merge", start="sft", merge=dict(models=("sft", "dpo", "online"), method="linear"))
 
 
 def _shrink(c: ConfigDict) -> None:
@@ -115,6 +163,11 @@ def _shrink(c: ConfigDict) -> None:
     c.upscaled.upscale.num_layers = 3
     c.pruned.prune.shape = dict(embed_dim=24, mlp_dim=48, num_heads=2)
     c.pruned.prune.update(importance=dict(samples=8, batch_size=8), seq_len=64)
-    for stage, steps in ((c.stage1, 12), (c.stage2, 6), (c.deeper, 4), (c.student, 6)):
-        stage.train.update(batch_tokens=512, seq_len=64, tokens=512 * steps, log_every=1, eval_every=6)
-        stage.train.checkpoint.update(every=4, keep_best=0)
+    rows = dict(stage1=(12, 64), stage2=(6, 64), deeper=(4, 64), student=(6, 64))
+    if "sft" in c:
+        c.online.rollout.update(samples=2, max_new_tokens=8)
+        rows |= dict(sft=(6, 128), reward=(4, 128), dpo=(4, 128), online=(2, 128))  # a pair is in one row
+    for name, (steps, seq_len) in rows.items():
+        train = c[name].train
+        train.update(batch_tokens=512, seq_len=seq_len, tokens=512 * steps, log_every=1, eval_every=6)
+        train.checkpoint.update(every=4, keep_best=0)

@@ -109,7 +109,7 @@ def kanana_2_3b() -> Architecture:
     """Kanana-2 3B, from scratch: 3,508,972,032 parameters, of Qwen3's class (converted checkpoints).
 
     *Inferred* from the exact count: width, MLP, layers, query heads, untied embeddings. KV heads: a published size of
-    the cache.
+    the cache. The norms' epsilon is that of Qwen3's class, *not stated*.
     """
     a = dataclasses.replace(_kanana(2560, 8192, 32), qk_norm="head", norm_eps=1e-6)
     return dataclasses.replace(a, max_seq_len=32_768, rope_theta=10_000.0, rope_scaling=_YARN_40)

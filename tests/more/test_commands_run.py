@@ -25,6 +25,9 @@ LEFT_OUT = {
     ("kanana", "eval", "Llama-3.2-1B"): "needs a model and data sets of the reader's",
     ("kanana", "plan"): "compiles for minutes; tests/plan compiles small stages",
     ("python", "benchmarks/"): "measures for minutes to hours; docs/results has the figures",
+    ("kanana", "merge", "korean"): "needs models of the reader's; tests/stages has small ones",
+    ("kanana", "import", "someones-adapter"): "needs an adapter of the reader's; tests/interop has small ones",
+    ("kanana", "serve"): "serves until it is stopped; tests/applications/test_server.py asks it",
     ("python", "launch/local.py"): "tests/multiprocess starts the same processes",
 }
 # What must be had from elsewhere → why it is not executed.
@@ -39,6 +42,12 @@ NAMES = {
     "MODEL,STATUTES,MANUALS": "runs/tiny/stage2,documents/ko,documents/en",
     "MODEL,FOLDER,GENERAL": "runs/tiny/stage2,documents/ko,documents/en",
     "MODEL,FOLDER": "runs/tiny/stage2,documents/ko",
+    "MODEL,PROMPTS,TEACHER": "runs/tiny/stage2,prompts.jsonl,runs/tiny/stage2",
+    **{f"MODEL,{name}": f"runs/tiny/stage2,{name.lower()}.jsonl" for name in ("CONVERSATIONS", "PAIRS", "PROMPTS")},
+    **{
+        f"{stage},{name}": f"{stage},{name.lower()}.jsonl"
+        for stage, name in (("runs/sft/sft", "PAIRS"), ("runs/dpo/dpo", "PROMPTS"))
+    },
 }
 # What makes a run of a config small, by its file.
 SMALL = {
@@ -61,6 +70,13 @@ SMALL = {
         *("--config.evaluation.max_bytes=2000", "--config.samples.max_new_tokens=4"),
     ],
 }
+# Conversations, pairs and prompts; a stage has its kind's name.
+for kind in ("sft", "dpo", "reward", "online"):
+    SMALL[f"configs/{kind}.py"] = [
+        *(f"--config.{kind}.train.{key}" for key in ("tokens=2048", "batch_tokens=1024", "seq_len=256")),
+        *(["--config.online.rollout.max_new_tokens=8"] if kind == "online" else []),
+        "--config.evaluation.max_bytes=2000",
+    ]
 # A plan of something that does not fit says so by its exit code too.
 MAY_FAIL = ("kanana", "plan")
 
@@ -117,6 +133,10 @@ def _documents(folder: pathlib.Path) -> None:
     records = [r for kind in ("news", "noise") for r in microworld.documents(world, kind, "ko", 80)]
     with gzip.open(folder / "web/crawl.jsonl.gz", "wt") as stream:
         stream.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    for form, name in (("chat", "conversations"), ("pairs", "pairs"), ("prompts", "prompts")):
+        records = [r for lang in ("ko", "en") for r in microworld.documents(world, form, lang, 60)]
+        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
     (folder / "test.jsonl").write_text(json.dumps({"question": "What is six times seven?", "answer": "42"}) + "\n")
     (folder / "results").mkdir()
 
@@ -137,6 +157,7 @@ def test_commands_of_the_documents_run(tmp_path):
             [sys.executable, "-m", "kanana_jax", *arguments],
             cwd=tmp_path,
             env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
         )

@@ -13,8 +13,8 @@ _LABELS = {
 }
 
 
-def pair(world: World, one: str, other: str, rng: random.Random) -> tuple[str, str]:
-    """A sentence of a random shared fact in both languages, each naming the entity."""
+def translations(world: World, one: str, other: str, rng: random.Random) -> tuple[str, list[str]]:
+    """A sentence of a random shared fact, and all that say the same in the other language; each names the entity."""
     while True:
         kind = rng.choice(list(ATTRIBUTES))
         index = rng.randrange(world.count(kind))
@@ -24,8 +24,14 @@ def pair(world: World, one: str, other: str, rng: random.Random) -> tuple[str, s
             a = named_sentences(world, kind, index, attribute, one)
             b = named_sentences(world, kind, index, attribute, other)
             if a and b:
-                first, second = rng.choice(a), rng.choice(b)
-                return particles(first) if one == "ko" else first, particles(second) if other == "ko" else second
+                first = rng.choice(a)
+                return particles(first) if one == "ko" else first, list(map(particles, b)) if other == "ko" else list(b)
+
+
+def pair(world: World, one: str, other: str, rng: random.Random) -> tuple[str, str]:
+    """A sentence of a random shared fact in both languages, each naming the entity."""
+    first, found = translations(world, one, other, rng)
+    return first, rng.choice(found)
 
 
 def parallel(world: World, lang: str, rng: random.Random) -> str:

@@ -100,6 +100,22 @@ def answer(world: World, kind: str, index: int, attribute: str, lang: str) -> st
     return str(value) if isinstance(value, int) else value[i]
 
 
+def question(world: World, lang: str, split: str, rng: random.Random) -> tuple[str, str, str]:
+    """A random question whose answer a document in `lang` tells, its answer, and another value of the attribute."""
+    while True:
+        kind, attribute = rng.choice(list(_WORDINGS))
+        index = rng.randrange(world.count(kind))
+        if lang in world.told_in(kind, index, attribute):
+            break
+    right = wrong = answer(world, kind, index, attribute, lang)
+    while wrong == right:
+        wrong = answer(world, kind, rng.randrange(world.count(kind)), attribute, lang)
+    text, (right, wrong) = _asked(
+        kind, attribute, lang, split, world.entity(kind, index).name[LANG[lang]], [right, wrong], rng
+    )
+    return text, right, wrong
+
+
 def questions(world: World, split: str = "heldout", per_task: int = 200) -> list[dict[str, Any]]:
     """Question records.
 

@@ -9,7 +9,7 @@ Filter rules judge a conversation by its text; parts that they cut from that tex
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -40,15 +40,29 @@ class Refused:
     reason: str
 
 
+# Text, a conversation, a preference pair, or a prompt alone.
+Form = Literal["text", "messages", "chosen", "prompt"]
+
+
+def form_of(record: Record) -> Form:
+    """The field that tells what a record is; `text` for one without any of the others."""
+    fields: tuple[Form, ...] = ("messages", "chosen", "prompt")
+    return next((field for field in fields if field in record), "text")
+
+
 class Encoder(Protocol):
     """Record → its sequences, or why it has none; pure, picklable.
 
     Attributes:
       whole: whether the sequences of a record stay together in one row (`packing.Packer`).
+      forms: of the records that it is made for (`form_of`).
     """
 
     @property
     def whole(self) -> bool: ...
+
+    @property
+    def forms(self) -> tuple[Form, ...]: ...
 
     def __call__(self, record: Record) -> Sequence[Example] | Refused: ...
 
@@ -58,6 +72,7 @@ class TextEncoder(NamedTuple):
 
     tokenizer: Tokenizer
     whole: bool = False
+    forms: tuple[Form, ...] = ("text",)
 
     @property
     def fingerprint(self) -> str:
@@ -78,6 +93,7 @@ class ConversationEncoder(NamedTuple):
     tokenizer: Tokenizer
     seq_len: int = 0
     whole: bool = True
+    forms: tuple[Form, ...] = ("messages",)
 
     def __call__(self, record: Record) -> Sequence[Example] | Refused:
         example = _conversation(self.tokenizer, record, _turns(record, "messages", "conversations"))
@@ -100,6 +116,7 @@ class PairEncoder(NamedTuple):
     tokenizer: Tokenizer
     seq_len: int
     whole: bool = True
+    forms: tuple[Form, ...] = ("chosen",)
 
     def __call__(self, record: Record) -> Sequence[Example] | Refused:
         prompt = _turns(record, "prompt", "preference pairs")
@@ -132,6 +149,7 @@ class LabelledEncoder(NamedTuple):
     tokenizer: Tokenizer
     seq_len: int
     whole: bool = True
+    forms: tuple[Form, ...] = ("messages", "chosen")
 
     def __call__(self, record: Record) -> Sequence[Example] | Refused:
         if "chosen" in record:
@@ -171,6 +189,7 @@ class RewardEncoder(NamedTuple):
     seq_len: int
     margin: bool = False
     whole: bool = True
+    forms: tuple[Form, ...] = ("chosen",)
 
     def __call__(self, record: Record) -> Sequence[Example] | Refused:
         examples = PairEncoder(self.tokenizer, self.seq_len)(record)
@@ -214,6 +233,7 @@ class PromptEncoder(NamedTuple):
     seq_len: int
     longest: int
     whole: bool = True
+    forms: tuple[Form, ...] = ("prompt",)
 
     def __call__(self, record: Record) -> Sequence[Example] | Refused:
         prompt = _turns(record, "prompt", "prompts")

@@ -8,7 +8,7 @@ import numpy as np
 
 from kanana_jax.data.read.sources import PreparedSource
 from kanana_jax.data.stream import packing
-from kanana_jax.data.stream.encode import Encoder, Refused
+from kanana_jax.data.stream.encode import Encoder, Refused, form_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,25 +25,27 @@ class HeldoutRows:
 def heldout_rows(
     sources: Mapping[str, PreparedSource], encoder: Encoder, seq_len: int, max_bytes: int
 ) -> list[HeldoutRows]:
-    """The first held-out documents of each source, up to `max_bytes` of text each.
+    """The first held-out documents of each source of the encoder's forms, up to `max_bytes` of text each.
 
-    A first one that is longer (a book) is cut, unless it must stay whole.
+    If no source has such a form, of all: conversations may be trained on as texts. A first document that is longer (a
+    book) is cut, unless it must stay whole.
     """
+    held = {name: source for name, source in sources.items() if source.documents("heldout")}
+    alike = [n for n, source in held.items() if form_of(json.loads(source.split("heldout")[0])) in encoder.forms]
     result = []
-    for name, source in sources.items():
-        documents, size = [], 0
-        if source.documents("heldout"):
-            for data in source.split("heldout"):
-                record = json.loads(data)
-                if not documents and not encoder.whole:
-                    record["text"] = record["text"].encode()[:max_bytes].decode(errors="ignore")
-                own = len(record["text"].encode())
-                if documents and size + own > max_bytes:
-                    break
-                examples = encoder(record)
-                if not isinstance(examples, Refused):
-                    size += own
-                    documents.append(examples)
+    for name in alike or held:
+        source, documents, size = held[name], [], 0
+        for data in source.split("heldout"):
+            record = json.loads(data)
+            if not documents and not encoder.whole:
+                record["text"] = record["text"].encode()[:max_bytes].decode(errors="ignore")
+            own = len(record["text"].encode())
+            if documents and size + own > max_bytes:
+                break
+            examples = encoder(record)
+            if not isinstance(examples, Refused):
+                size += own
+                documents.append(examples)
         if documents:
             rows = packing.pack(documents, seq_len, encoder.whole)
             result.append(HeldoutRows(name, source.lang, rows, size, len(documents)))
