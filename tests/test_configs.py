@@ -12,7 +12,7 @@ from kanana_jax.parallel.mesh import resolve
 from kanana_jax.recipe import run as recipe
 from kanana_jax.surgery import prune
 
-OTHERS = ("__init__", "common", "chain", "slm")
+OTHERS = ("__init__", "common", "chain", "slm", "post_training")
 FULL = sorted(p.stem for p in (ROOT / "configs/kanana").glob("*.py") if p.stem not in OTHERS)
 
 
@@ -67,6 +67,22 @@ def test_kanana_2s_small_model_is_cut_from_its_large_one():
     assert 1 - kept == pytest.approx(0.727, abs=5e-4)
     assert stages["student"].distill.teacher == "stage2"
     assert parsed.stages == ("stage1", "stage2", "pruned", "student")
+
+
+def test_post_training_is_the_papers():
+    """1.2M conversations and 407K preferences by domain; who starts from whom, and what scores and refers."""
+    parsed, stages = recipe.parse(config_lib.read_config_file(f"{ROOT}/configs/kanana/post_training.py"))
+    assert parsed.stages == ("sft", "reward", "dpo", "online", "merged")
+    share = stages["sft"].mixture
+    assert sum(share.values()) == pytest.approx(1200, abs=5)
+    assert share["conversations_code"] / sum(share.values()) == pytest.approx(0.41, abs=0.005)
+    assert sum(stages["dpo"].mixture.values()) == pytest.approx(100, abs=0.2)
+    assert {name: stage.start for name, stage in stages.items()} == {
+        "sft": "essence_8b", "reward": "sft", "dpo": "sft", "online": "dpo", "merged": "sft"
+    }  # fmt: skip
+    online = stages["online"]
+    assert (online.reference_model, online.reward.model, online.staleness) == ("dpo", "reward", 1)
+    assert online.longest_prompt == 1024
 
 
 @pytest.mark.parametrize("name", presets.LATER)
