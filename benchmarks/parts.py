@@ -60,7 +60,18 @@ EXPERIMENTS = {
         ),
     ),
     # What sliding windows cost the student of Kanana-2's chain.
-    "windows": Experiment("windows.py:{arm},{seed}", "runs/windows", ("windows", "full"), (), seeds=(0,)),
+    "windows": Experiment(
+        "windows.py:{arm},{seed}",
+        "runs/windows",
+        ("windows", "full"),
+        (
+            (
+                "runs/windows/base/stage2/model/model.json",
+                f"run --config {ABLATIONS}/windows.py:base --workdir runs/windows/base",
+            ),
+        ),
+        seeds=(0,),
+    ),
     # Table 5 at the paper's ratio; the teacher in the vocabulary of the table.
     "pruning_ratio": Experiment(
         "pruning.py:{arm}-{seed}",

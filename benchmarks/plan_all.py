@@ -30,7 +30,7 @@ PLANS = (
         for stage in ("nano_2_1b", "nano_1_3b", "nano_635m", "nano_385m", "nano_192m")
         for slice_ in ("v5p-64", "v6e-64")
     ),
-    ("post_training", "online", "v5p-64", ()),
+    *(("post_training", "online", slice_, ()) for slice_ in ("v5p-64", "v6e-64")),
     *(("slm", stage, slice_, ()) for stage in ("stage1", "student") for slice_ in ("v5e-16", "v6e-8")),
 )
 

@@ -13,6 +13,7 @@ preferences; equal weights of the merge, whose models the paper does not name.
 """
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -90,7 +91,7 @@ def get_config(arg: str = "post,essence_8b"):
     return c
 
 
-def _mixture(form: str, domains: dict[str, float]) -> dict[str, float]:
+def _mixture(form: str, domains: Mapping[str, float]) -> dict[str, float]:
     return {f"{form}_{domain}": float(share) for domain, share in domains.items()}
 
 
