@@ -103,6 +103,8 @@ def _small(words: tuple[str, ...], folder: pathlib.Path) -> list[str]:
             made += sorted(str(file.relative_to(folder)) for file in folder.glob(word))
         elif word in ("tiny", "configs/tiny.py"):
             made.append(f"{ROOT}/configs/tiny.py:test")
+        elif word == "configs/tiny.py:aligned":
+            made.append(f"{ROOT}/{word}-test")
         else:
             for name, own in NAMES.items():
                 word = word.replace(name, own)
