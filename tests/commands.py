@@ -11,7 +11,8 @@ from conftest import ROOT
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Docstrings of configs and scripts show how they are called.
 SCRIPTS = [f for top in ("configs", "launch", "benchmarks") for f in sorted((ROOT / top).rglob("*.py"))]
-_FENCE = re.compile(r"^ *```(?:sh|bash|text)?\n(.*?)^ *```", re.M | re.S)
+_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.M | re.S)
+_SHELLS = ("", "sh", "bash", "text")
 _INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _OURS = re.compile(r"(kanana|python (?:benchmarks|launch)/[\w/]+\.py|make)(?= |$)")
 _PIECES = re.compile(r"\s(?:&&|\|\||;|\||>|2>)\s?")
@@ -57,7 +58,7 @@ def _split(text: str, place: str, whole: bool) -> Iterator[Command]:
 
 def of_text(text: str, place: str) -> list[Command]:
     """The commands of a Markdown text, those in fences first."""
-    fences = _FENCE.findall(text)
+    fences = [body for language, body in _FENCE.findall(text) if language in _SHELLS]
     rest = re.sub(r"^ *```.*?^ *```", "", text, flags=re.M | re.S)
     found = [c for fence in fences for c in _split(fence, place, True)]
     return found + [c for inline in _INLINE.findall(rest) for c in _split(inline, place, False)]

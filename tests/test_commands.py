@@ -219,3 +219,8 @@ def test_the_launch_guide_line_by_line(tmp_path):
         if "--config" in arguments and "documents" in commands.configs(command.words):
             assert "gcloud storage ls gs://MY_BUCKET/documents/tokenizer" in done.stdout
     assert launched.count("supervise") >= 6 and {"status", "logs", "down"} <= set(launched)
+
+
+def test_fences_of_other_languages_hide_no_command():
+    text = "```python\nx = 1\n```\n\n`kanana c`\n\n```sh\nkanana a\nkanana b  # said of it\n```\n"
+    assert [c.words[1] for c in commands.of_text(text, "x.md")] == ["a", "b", "c"]
