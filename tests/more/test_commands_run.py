@@ -27,6 +27,7 @@ LEFT_OUT = {
     ("python", "benchmarks/"): "measures for minutes to hours; docs/results has the figures",
     ("kanana", "merge", "korean"): "needs models of the reader's; tests/stages has small ones",
     ("kanana", "import", "someones-adapter"): "needs an adapter of the reader's; tests/interop has small ones",
+    ("kanana", "judge"): "needs an endpoint; tests/evaluation/test_grading.py has one",
     ("kanana", "serve"): "serves until it is stopped; tests/applications/test_server.py asks it",
     ("python", "launch/local.py"): "tests/multiprocess starts the same processes",
 }
