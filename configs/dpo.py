@@ -7,9 +7,9 @@ at the start is the fixed reference. PAIRS is a file or folder of `{"prompt", "c
 or messages; sets in which both answers repeat the conversation, and HH-RLHF's transcripts, are read too.
 """
 
-import pathlib
 from typing import Any
 
+from kanana_jax.configs import sft
 from ml_collections import ConfigDict
 
 BATCH_TOKENS, SEQ_LEN = 32_768, 2048
@@ -26,15 +26,7 @@ def on_pairs(arg: str, kind: str, learning_rate: float, **section: Any) -> Confi
     model, _, pairs = arg.partition(",")
     if not model or not pairs:
         raise ValueError(f"name a model and a file of pairs: configs/{kind}.py:MODEL,PAIRS")
-    c = ConfigDict()
-    c.name = kind
-    c.seed = 0
-    c.tokenizer = dict(path=f"{model}/model" if (pathlib.Path(model) / "model").is_dir() else model)
-    c.sources = dict(pairs=dict(path=pairs, lang="ko", holdout=0.05))
-    c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1)
-    c.runtime = dict(attention="auto")
-    c.data = dict(lanes=4, workers="threads")
-    c.evaluation = dict(max_bytes=1_000_000, batch_size=8)
+    c = sft.one_source(kind, model, "pairs", pairs, holdout=0.05)
     c.stages = (kind,)
     c[kind] = dict(
         kind=kind,

@@ -10,9 +10,7 @@ tokenizer, for which prompts need no answers. Online DPO is the paper's (arXiv:2
 arXiv:2402.03300 with the clip and the mean of arXiv:2503.14476.
 """
 
-import pathlib
-
-from ml_collections import ConfigDict
+from kanana_jax.configs import sft
 
 PROMPTS_PER_STEP, SEQ_LEN, STEPS = 32, 2048, 500
 LOSSES = {
@@ -30,15 +28,7 @@ def get_config(arg: str = ""):
     kind = (method or "online_dpo") if method in ("", *LOSSES) else "on_policy_distill"
     if method == "on_policy_distill":
         raise ValueError("name the teacher: configs/online.py:MODEL,PROMPTS,TEACHER")
-    c = ConfigDict()
-    c.name = "online"
-    c.seed = 0
-    c.tokenizer = dict(path=f"{model}/model" if (pathlib.Path(model) / "model").is_dir() else model)
-    c.sources = dict(prompts=dict(path=prompts, lang="ko", holdout=0.02))
-    c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1)
-    c.runtime = dict(attention="auto")
-    c.data = dict(lanes=4, workers="threads")
-    c.evaluation = dict(max_bytes=50_000, batch_size=8)
+    c = sft.one_source("online", model, "prompts", prompts, holdout=0.02, max_bytes=50_000)
     c.stages = ("online",)
     c.online = dict(
         kind=kind,
@@ -59,7 +49,6 @@ def get_config(arg: str = ""):
             checkpoint=dict(every=50, keep_last=2, keep_best=1),
         ),
         **LOSSES[kind],
+        **(dict(teacher=method) if kind == "on_policy_distill" else {}),
     )
-    if kind == "on_policy_distill":
-        c.online.teacher = method
     return c

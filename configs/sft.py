@@ -17,15 +17,7 @@ def get_config(arg: str = ""):
     model, _, conversations = arg.partition(",")
     if not model or not conversations:
         raise ValueError("name a model and a file of conversations: configs/sft.py:MODEL,CONVERSATIONS")
-    c = ConfigDict()
-    c.name = "sft"
-    c.seed = 0
-    c.tokenizer = dict(path=f"{model}/model" if (pathlib.Path(model) / "model").is_dir() else model)
-    c.sources = dict(chat=dict(path=conversations, lang="ko", holdout=0.02))
-    c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1)
-    c.runtime = dict(attention="auto")
-    c.data = dict(lanes=4, workers="threads")
-    c.evaluation = dict(max_bytes=1_000_000, batch_size=8)
+    c = one_source("sft", model, "chat", conversations, holdout=0.02)
     c.stages = ("sft",)
     c.sft = dict(
         kind="sft",
@@ -45,4 +37,18 @@ def get_config(arg: str = ""):
             checkpoint=dict(every=200, keep_last=2, keep_best=1),
         ),
     )
+    return c
+
+
+def one_source(name: str, model: str, source: str, path: str, holdout: float, max_bytes: int = 1_000_000) -> ConfigDict:
+    """All but the stage of a recipe that trains a model on one source, with the model's own tokenizer."""
+    c = ConfigDict()
+    c.name = name
+    c.seed = 0
+    c.tokenizer = dict(path=f"{model}/model" if (pathlib.Path(model) / "model").is_dir() else model)
+    c.sources = {source: dict(path=path, lang="ko", holdout=holdout)}
+    c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1)
+    c.runtime = dict(attention="auto")
+    c.data = dict(lanes=4, workers="threads")
+    c.evaluation = dict(max_bytes=max_bytes, batch_size=8)
     return c

@@ -309,27 +309,35 @@ def run(name: str, config: DpoConfig, context: Context) -> None:
         score=PREFERENCE_LOSS,
         make_frozen=reference.frozen,
         load_base=reference.base,
-        flops=_flops(reference.model, config),
+        flops=reference_flops(reference.model, config),
     )
     text.train(name, config, context, model, task)
 
 
-def _flops(reference: Model | None, config: DpoConfig) -> dict[str, float]:
+def reference_flops(reference: Model | None, config: HasReference) -> dict[str, float]:
+    """FLOPs of a stage's reference per token, by its name; empty where there is none."""
     if reference is None:
         return {}
     return {"reference": counts.forward_flops_per_token(reference.architecture, config.train.seq_len)}
 
 
-def plan_reference(config: HasReference, shapes: Shapes) -> dict[str, Any]:
-    """What a stage's reference adds to its programs, as arguments of `text.step_programs`."""
+def plan_reference(
+    config: HasReference, shapes: Shapes, rows: Rows[np.ndarray] | None = None, drawn: Drawn | None = None
+) -> dict[str, Any]:
+    """What a stage's reference adds to its programs, as arguments of `text.step_programs`; empty where there is none.
+
+    Args:
+      rows: that it reads, as arrays that take no memory; None: those of the stage's batch.
+      drawn: see `Reference`.
+    """
     reference, mesh, train = reference_model(config, shapes), shapes.mesh, config.train
     if reference is None:
         return {}
     params = abstract_tree(reference.abstract_params(), tree_shardings(mesh, reference.logical_axes()))
-    rows = abstract_batch(mesh, packing.shapes(train.batch_size, train.seq_len))
-    arguments = {"params": params, "rows": rows}
+    read = packing.shapes(train.batch_size, train.seq_len) if rows is None else rows
+    arguments = {"params": params, "rows": abstract_batch(mesh, read)}
     return {
-        "before": (Program("reference", forward(reference, mesh, train.loss_chunk), arguments, mesh),),
+        "before": (Program("reference", forward(reference, mesh, train.loss_chunk, drawn), arguments, mesh),),
         "architectures": {"reference": reference.architecture},
         "resident": {} if shares_base(config, shapes) else {"reference": device_bytes(params)},
     }
@@ -348,7 +356,7 @@ def programs(name: str, config: DpoConfig, shapes: Shapes) -> StagePrograms:
         model,
         make_loss(model, config=config.preference, chunk=train.loss_chunk),
         batch=PairRows(rows, by_token),
-        flops=sum(_flops(reference_model(config, shapes), config).values()),
+        flops=sum(reference_flops(reference_model(config, shapes), config).values()),
         about={"preference": to_dict(config.preference)},
         **plan_reference(config, shapes),
     )

@@ -14,15 +14,13 @@ from kanana_jax.config import to_dict
 from kanana_jax.data.stream.packing import Array
 from kanana_jax.losses.logprob import Drawn
 from kanana_jax.losses.policy import PolicyConfig, advantages, policy_loss
-from kanana_jax.models import counts
 from kanana_jax.models.architecture import DType
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
-from kanana_jax.parallel.sharding import abstract_batch, abstract_tree, tree_shardings
 from kanana_jax.stages import dpo, sampling, sampling_chapter, text
 from kanana_jax.stages.answer_rows import AnswerRows, answer_rows
 from kanana_jax.stages.answer_rows import shapes as answer_shapes
-from kanana_jax.stages.kind import Context, Kind, Program, Shapes, StagePrograms, device_bytes
+from kanana_jax.stages.kind import Context, Kind, Shapes, StagePrograms
 from kanana_jax.stages.sampled import Sampled
 from kanana_jax.stages.sampling import SamplingStage
 from kanana_jax.training.step import Loss, LossOutput
@@ -119,45 +117,28 @@ def run(name: str, config: GrpoStage, context: Context) -> None:
         lambda found: make_rows(config, found),
         complete=lambda batch: batch._replace(reference=reference.log_probs(batch.answers.rows)),
         load_base=reference.base,
-        flops=_flops(reference.model, config),
+        flops=dpo.reference_flops(reference.model, config),
     )
-
-
-def _flops(reference: Model | None, config: GrpoStage) -> dict[str, float]:
-    if reference is None:
-        return {}
-    return {"reference": counts.forward_flops_per_token(reference.architecture, config.train.seq_len)}
 
 
 def programs(name: str, config: GrpoStage, shapes: Shapes) -> StagePrograms:
     """The sampler, the reference where there is one, and the step."""
-    train, mesh = config.train, shapes.mesh
+    train = config.train
     model, reference = text.trained_model(name, config, shapes), dpo.reference_model(config, shapes)
     drawn = _drawn(config, model.architecture.vocab_size)
     count = train.batch_size * config.rollout.samples
     answers = answer_shapes(count, train.seq_len, _cuts(config))
-    batch = PolicyRows(answers, np.broadcast_to(np.float32(0), (count,)))
-    before, resident, architectures = (), {}, {}
-    if reference is not None:
-        params = abstract_tree(reference.abstract_params(), tree_shardings(mesh, reference.logical_axes()))
-        arguments = {"params": params, "rows": abstract_batch(mesh, answers.rows)}
-        run_reference = dpo.forward(reference, mesh, train.loss_chunk, drawn)
-        before = (Program("reference", run_reference, arguments, mesh),)
-        resident = {} if dpo.shares_base(config, shapes) else {"reference": device_bytes(params)}
-        architectures = {"reference": reference.architecture}
-        batch = batch._replace(reference=answers.log_probs)
+    gains = np.broadcast_to(np.float32(0), (count,))
     return sampling.programs(
         name,
         config,
         shapes,
         model,
         make_loss(model, config=config.policy, drawn=drawn, chunk=train.loss_chunk),
-        batch=batch,
-        before=before,
-        architectures=architectures,
-        flops=sum(_flops(reference, config).values()),
-        resident=resident,
+        batch=PolicyRows(answers, gains, None if reference is None else answers.log_probs),
+        flops=sum(dpo.reference_flops(reference, config).values()),
         about={"policy": to_dict(config.policy)},
+        **dpo.plan_reference(config, shapes, answers.rows, drawn),
     )
 
 

@@ -16,15 +16,13 @@ from kanana_jax.config import to_dict
 from kanana_jax.data.stream.packing import Array
 from kanana_jax.losses.policy import k3
 from kanana_jax.losses.preference import PreferenceConfig
-from kanana_jax.models import counts
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
-from kanana_jax.parallel.sharding import abstract_batch, abstract_tree, tree_shardings
 from kanana_jax.stages import dpo, sampling, sampling_chapter, text
 from kanana_jax.stages.answer_rows import AnswerRows, answer_rows
 from kanana_jax.stages.answer_rows import shapes as answer_shapes
 from kanana_jax.stages.dpo import DpoConfig, PairRows
-from kanana_jax.stages.kind import Context, Kind, Program, Shapes, StagePrograms, device_bytes
+from kanana_jax.stages.kind import Context, Kind, Shapes, StagePrograms
 from kanana_jax.stages.sampled import Sampled
 from kanana_jax.stages.sampling import SamplingStage
 from kanana_jax.training.step import Loss, LossOutput
@@ -102,28 +100,15 @@ def run(name: str, config: OnlineDpoStage, context: Context) -> None:
         lambda found: make_rows(config, found),
         complete=lambda batch: batch._replace(reference=reference.log_probs(batch.answers.rows)),
         load_base=reference.base,
-        flops=_flops(reference.model, config),
+        flops=dpo.reference_flops(reference.model, config),
     )
-
-
-def _flops(reference: Model | None, config: OnlineDpoStage) -> dict[str, float]:
-    if reference is None:
-        return {}
-    return {"reference": counts.forward_flops_per_token(reference.architecture, config.train.seq_len)}
 
 
 def programs(name: str, config: OnlineDpoStage, shapes: Shapes) -> StagePrograms:
     """The sampler, the reference, and the step."""
-    train, mesh = config.train, shapes.mesh
+    train = config.train
     model, reference = text.trained_model(name, config, shapes), dpo.reference_model(config, shapes)
     answers = answer_shapes(train.batch_size, train.seq_len, with_cuts=False)
-    before, resident, architectures = (), {}, {}
-    if reference is not None:
-        params = abstract_tree(reference.abstract_params(), tree_shardings(mesh, reference.logical_axes()))
-        arguments = {"params": params, "rows": abstract_batch(mesh, answers.rows)}
-        before = (Program("reference", dpo.forward(reference, mesh, train.loss_chunk), arguments, mesh),)
-        resident = {} if dpo.shares_base(config, shapes) else {"reference": device_bytes(params)}
-        architectures = {"reference": reference.architecture}
     return sampling.programs(
         name,
         config,
@@ -131,11 +116,9 @@ def programs(name: str, config: OnlineDpoStage, shapes: Shapes) -> StagePrograms
         model,
         _loss(config, model, model.architecture.vocab_size),
         batch=OnlinePairs(answers, None if reference is None else answers.log_probs),
-        before=before,
-        architectures=architectures,
-        flops=sum(_flops(reference, config).values()),
-        resident=resident,
+        flops=sum(dpo.reference_flops(reference, config).values()),
         about={"preference": to_dict(config.preference)},
+        **dpo.plan_reference(config, shapes, answers.rows),
     )
 
 
