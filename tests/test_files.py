@@ -118,6 +118,20 @@ def test_many_that_come_and_go_never_hold_it_together(tmp_path):
     assert sum(int(held) for held, _ in outputs) > 20
 
 
+def test_a_folder_that_vanishes_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+    """`mkdir` meets another's folder, which is gone when it looks whether that is one."""
+    make, left = pathlib.Path.mkdir, [FileExistsError(17, "File exists"), FileNotFoundError(2, "No such file")]
+
+    def mkdir(self, *arguments, **options):
+        if left:
+            raise left.pop()
+        return make(self, *arguments, **options)
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", mkdir)
+    with locked(tmp_path / "place"):
+        assert not left and (tmp_path / "place").is_dir()
+
+
 def test_leftovers_of_the_killed_go_and_what_was_to_be_replaced_comes_back(tmp_path):
     place = tmp_path / "place"
     deep = place / "stage/deep"

@@ -94,12 +94,17 @@ def _lock(file: pathlib.Path, place: pathlib.Path) -> int:
 
 
 def _opened(file: pathlib.Path) -> int:
-    for _ in range(1000):
-        # Who held the lock may remove the folder that it made, here or between the two calls.
-        with contextlib.suppress(FileNotFoundError):
+    tries = 1000
+    while True:
+        try:
             file.parent.mkdir(parents=True, exist_ok=True)
             return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(file.parent))
+        except (FileNotFoundError, FileExistsError):
+            # Who held the lock may remove the folder that it made: between the two calls, or inside `mkdir`, which
+            # finds a folder there and then none.
+            tries -= 1
+            if not tries:
+                raise
 
 
 def _holder(descriptor: int) -> str:
