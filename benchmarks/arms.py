@@ -6,7 +6,8 @@
 The folder holds one workdir an arm and seed (`ARM-SEED`), whose last stage counts; with `--stages` one workdir a seed,
 whose stages are the arms. Prints each arm's mean of held-out bits per byte at the end of the stage with a 95%
 t-interval over seeds, and the mean difference to the first arm, paired by seed. `--first` takes the evaluation before
-the stage's first step: what surgery left. In place of a folder a file of `parts.py` may be given.
+the stage's first step: what surgery left. In place of a folder a file of `parts.py` may be given,
+whose figures may be others.
 """
 
 import argparse
@@ -44,11 +45,11 @@ def bits_per_byte(stage: pathlib.Path, first: bool = False) -> dict[str, float]:
 
 
 def recorded(file: pathlib.Path) -> dict[str, dict[str, dict[str, float]]]:
-    """arm → seed → bits per byte, of a file's lines; the last of several of one part counts."""
+    """arm → seed → bits per byte or other figures, of a file's lines; the last of several of one part counts."""
     arms: dict[str, dict[str, dict[str, float]]] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        arms.setdefault(row["arm"], {})[str(row["seed"])] = row["bits_per_byte"]
+        arms.setdefault(row["arm"], {})[str(row["seed"])] = row.get("bits_per_byte") or row["figures"]
     return arms
 
 
@@ -79,8 +80,11 @@ def main() -> None:
     base = options.against or next(iter(arms))
     for metric in options.metric:
         for arm, seeds in arms.items():
-            mean, half = interval([bits[metric] for bits in seeds.values()])
-            both = sorted(seeds.keys() & arms[base].keys())
+            seeds = {seed: own for seed, own in seeds.items() if metric in own}
+            if not seeds:
+                continue
+            mean, half = interval([own[metric] for own in seeds.values()])
+            both = [seed for seed in sorted(seeds.keys() & arms[base].keys()) if metric in arms[base][seed]]
             change, change_half = interval([seeds[s][metric] - arms[base][s][metric] for s in both])
             line = {"metric": metric, "arm": arm, "seeds": len(seeds), "mean": round(mean, 4), "ci95": round(half, 4)}
             if arm != base:

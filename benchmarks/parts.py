@@ -16,6 +16,7 @@ import pathlib
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib import metadata
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -30,6 +31,8 @@ class Experiment:
       folder: of the workdirs.
       arms: whose last stage counts.
       before: (file, arguments of `kanana` that make it), in their order, for all parts.
+      figures: of a part: (folder of the last stage's model, arm, seed) → what its line says; None: held-out bits per
+        byte, which the model's card has.
     """
 
     config: str
@@ -37,9 +40,20 @@ class Experiment:
     arms: tuple[str, ...]
     before: tuple[tuple[str, str], ...]
     seeds: tuple[int, ...] = (0, 1, 2)
+    figures: Callable[[pathlib.Path, str, int], dict[str, float]] | None = None
 
     def workdir(self, arm: str, seed: int) -> pathlib.Path:
         return pathlib.Path(self.folder, f"{arm}-{seed}")
+
+
+def aligned(model: pathlib.Path, arm: str, seed: int) -> dict[str, float]:
+    """What a model of the alignment ablation can do; of a reward model, what its choice among 16 answers gains."""
+    import alignment
+
+    sft = pathlib.Path(f"runs/alignment/sft-{seed}/sft/model")
+    if arm == "reward":
+        return alignment.best_of(sft, model, 16)
+    return alignment.measure(model, None if arm.startswith(("sft", "small", "without")) else sft)
 
 
 ABLATIONS = "configs/ablations"
@@ -72,6 +86,23 @@ EXPERIMENTS = {
         ),
         seeds=(0,),
     ),
+    # The paper's second half, and Tables 9 and 11 in their shape.
+    "alignment": Experiment(
+        "alignment.py:{arm},{seed}",
+        "runs/alignment",
+        (
+            *("sft", "reward", "dpo", "online", "grpo", "small", "small_distilled", "small_more"),
+            *("online_moving", "k1", "k4"),
+            *("without_facts", "without_arithmetic", "without_translation", "without_format", "special", "merged"),
+        ),
+        (
+            (
+                "runs/alignment/base/stage2/model/model.json",
+                f"run --config {ABLATIONS}/alignment.py:base --workdir runs/alignment/base",
+            ),
+        ),
+        figures=aligned,
+    ),
     # Table 5 at the paper's ratio; the teacher in the vocabulary of the table.
     "pruning_ratio": Experiment(
         "pruning.py:{arm}-{seed}",
@@ -100,14 +131,19 @@ def read(file: pathlib.Path) -> list[dict]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-def row_of(workdir: pathlib.Path, arm: str, seed: int) -> dict:
+def row_of(experiment: Experiment, arm: str, seed: int) -> dict:
     """What a finished part's line says."""
+    workdir = experiment.workdir(arm, seed)
     last = json.loads((workdir / "config.json").read_text(encoding="utf-8"))["config"]["stages"][-1]
-    card = json.loads((workdir / last / "model" / "model.json").read_text(encoding="utf-8"))
-    bits = {name: round(value, 5) for name, value in card["evaluation"]["bits_per_byte"].items()}
-    values = {"arm": arm, "seed": seed, "parameters": card["parameters"], "tokens": card["tokens"]}
+    model = workdir / last / "model"
+    card = json.loads((model / "model.json").read_text(encoding="utf-8"))
+    values = {"arm": arm, "seed": seed, "parameters": card["parameters"], "tokens": card.get("tokens", 0)}
+    if experiment.figures is not None:
+        values["figures"] = experiment.figures(model, arm, seed)
+    else:
+        values["bits_per_byte"] = {k: round(v, 5) for k, v in card["evaluation"]["bits_per_byte"].items()}
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return values | {"bits_per_byte": bits, "date": today, "jax": metadata.version("jax")}
+    return values | {"date": today, "jax": metadata.version("jax")}
 
 
 def kanana(arguments: str) -> None:
@@ -137,7 +173,7 @@ def main() -> None:
         workdir, begun = experiment.workdir(arm, seed), time.monotonic()
         config = experiment.config.format(arm=arm, seed=seed)
         kanana(f"run --config {ABLATIONS}/{config} --workdir {workdir}")
-        row = row_of(workdir, arm, seed)
+        row = row_of(experiment, arm, seed)
         with file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(row) + "\n")
         print(json.dumps(row | {"wall_seconds": round(time.monotonic() - begun)}), flush=True)

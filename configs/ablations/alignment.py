@@ -1,0 +1,138 @@
+"""Alignment on the microworld, arm by arm: fine-tuning, preferences, the model's own answers, merging (§3.1).
+
+    kanana run --config configs/ablations/alignment.py:base --workdir runs/alignment/base
+    kanana run --config configs/ablations/alignment.py:ARM,SEED --workdir runs/alignment/ARM-SEED
+    python benchmarks/parts.py alignment        (all of them, in their order, with what each can do)
+
+One base for all; each arm starts from another of the same seed (START). `online_moving` is `online` in four stages,
+whose reference is what each starts from; `k1` and `k4` are `online` with answers that are so many updates old.
+`small_distilled` learns on its own answers from `dpo`, which is three times its size; `small_more` has as many more
+steps of fine-tuning. `without_DOMAIN` is `sft` of the three other domains (the shape of Table 9). `special` is trained
+further on one domain alone, and `merged` is its mean with `sft` (the shape of Table 11).
+"""
+
+from kanana_jax.configs import tiny
+from ml_collections import ConfigDict
+
+BASE = "runs/alignment/base"
+DOMAINS = ("facts", "arithmetic", "translation", "format")
+# arm: the stage of another arm that it starts from.
+START = {
+    "sft": "",
+    "reward": "sft",
+    "dpo": "sft",
+    "online": "dpo",
+    "grpo": "dpo",
+    "small": "",
+    "small_distilled": "small",
+    "small_more": "small",
+    "online_moving": "dpo",
+    "k1": "dpo",
+    "k4": "dpo",
+    **{f"without_{domain}": "" for domain in DOMAINS},
+    "special": "sft",
+    "merged": "sft",
+}
+ARMS = tuple(START)
+# Stages of an arm, where they are not one of its own name.
+STAGES = {"k1": ("online",), "k4": ("online",), "small": ("pruned", "sft"), "small_more": ("sft",)}
+CONSTANT = dict(kind="constant", warmup_steps=0)
+
+
+def get_config(arg: str = "sft,0"):
+    arm, _, seed = arg.partition(",")
+    if arm not in (*ARMS, "base"):
+        raise ValueError(f"known: base, and the arms {', '.join(ARMS)}")
+    c = tiny.get_config("aligned")
+    c.seed = int(seed or 0)
+    c.samples.prompts = ConfigDict()
+    if arm == "base":
+        c.stages = ("stage1", "stage2")
+        return c
+    c.tokenizer = dict(path=f"{BASE}/tokenizer")
+    c.stages = STAGES.get(arm, (arm,))
+    c.sft.train.tokens = 500_000
+    c.online.train.optimizer.schedule = CONSTANT
+    before = f"runs/alignment/{START[arm]}-{c.seed}/{last_stage(START[arm])}" if START[arm] else f"{BASE}/stage2"
+    c.sft.start = c.dpo.start = c.reward.start = c.online.start = c.pruned.start = before
+    _MAKE.get(arm.partition("_")[0], lambda c, arm, before: None)(c, arm, before)
+    for name in c.stages:  # they are compared at their end
+        if "train" in c[name]:
+            c[name].train.checkpoint = dict(every=200, keep_last=1, keep_best=0)
+            c[name].train.eval_every = 0
+    return c
+
+
+def last_stage(arm: str) -> str:
+    return "online_4" if arm == "online_moving" else STAGES.get(arm, (arm,))[-1]
+
+
+def _stale(c: ConfigDict, arm: str, before: str) -> None:
+    c.online.staleness = int(arm[1:])
+
+
+def _online(c: ConfigDict, arm: str, before: str) -> None:
+    if arm == "online":
+        return
+    c.stages = tuple(f"online_{i}" for i in range(1, 5))
+    for i, name in enumerate(c.stages):
+        c[name] = c.online.copy_and_resolve_references()
+        c[name].start = f"online_{i}" if i else before
+        c[name].train.tokens = c.online.train.tokens // 4
+
+
+def _grpo(c: ConfigDict, arm: str, before: str) -> None:
+    section = {k: v for k, v in c.online.items() if k not in ("kind", "preference")}
+    c.grpo = dict(section, kind="grpo", policy=dict(kl_weight=0.02))
+
+
+def _small(c: ConfigDict, arm: str, before: str) -> None:
+    if arm == "small":
+        c.sft.start = "pruned"
+    elif arm == "small_more":
+        c.sft.train.tokens = 200_000
+        c.sft.train.optimizer.learning_rate = 5e-4
+    else:
+        section = {k: v for k, v in c.online.items() if k not in ("kind", "preference", "rollout")}
+        own = dict(section, kind="on_policy_distill", start=before, teacher=f"runs/alignment/dpo-{c.seed}/dpo")
+        c.small_distilled = dict(own, rollout=dict(samples=4, max_new_tokens=48))
+        c.small_distilled.train.optimizer.learning_rate = 2e-4
+
+
+def _without(c: ConfigDict, arm: str, before: str) -> None:
+    out = arm.partition("_")[2]
+    c[arm] = c.sft.copy_and_resolve_references()
+    c[arm].mixture = _chats(c, [domain for domain in DOMAINS if domain != out])
+
+
+def _special(c: ConfigDict, arm: str, before: str) -> None:
+    c.special = c.sft.copy_and_resolve_references()
+    c.special.mixture = _chats(c, ["translation"])
+    c.special.train.tokens = 200_000
+
+
+def _merged(c: ConfigDict, arm: str, before: str) -> None:
+    special = f"runs/alignment/special-{c.seed}/special"
+    c.merged = dict(kind="merge", start=before, merge=dict(models=(before, special), method="linear"))
+
+
+def _chats(c: ConfigDict, domains: list[str]) -> dict[str, float]:
+    """A mixture of these domains' conversations in both languages, and their sources."""
+    names = [(domain, lang) for domain in domains for lang in ("ko", "en")]
+    for domain, lang in names:
+        uri = f"microworld://chat-{domain}/{lang}?size=4000&count=1500"
+        c.sources[f"{lang}_chat_{domain}"] = dict(path=uri, lang=lang)
+        c.filters[f"{lang}_chat_{domain}"] = dict()  # answers are short
+    return {f"{lang}_chat_{domain}": 1 / len(names) for domain, lang in names}
+
+
+_MAKE = {
+    "k1": _stale,
+    "k4": _stale,
+    "online": _online,
+    "grpo": _grpo,
+    "small": _small,
+    "without": _without,
+    "special": _special,
+    "merged": _merged,
+}
