@@ -116,15 +116,17 @@ def test_first_seeds_come_first_and_no_part_twice(tmp_path):
     assert parts.remaining(experiment, parts.read(file)) == []
 
 
-def test_parts_of_every_experiment_are_configs_of_one_trained_stage():
-    for experiment in load("parts").EXPERIMENTS.values():
+def test_parts_of_every_experiment_are_configs_whose_last_stage_counts():
+    for name, experiment in load("parts").EXPERIMENTS.items():
         assert len({experiment.workdir(arm, seed) for arm in experiment.arms for seed in experiment.seeds}) == (
             len(experiment.arms) * len(experiment.seeds)
         )
         for arm in experiment.arms:
             parsed, stages = recipe.parse(config_of(experiment.config.format(arm=arm, seed=1)))
             assert parsed.seed == 1
-            assert [name for name, stage in stages.items() if hasattr(stage, "train")] == [parsed.stages[-1]]
+            trained = [stage for stage, section in stages.items() if hasattr(section, "train")]
+            assert trained[-1:] == [parsed.stages[-1]] or arm == "merged"
+            assert len(trained) == 1 or name == "alignment"
 
 
 def test_the_papers_ratio_is_a_tenth_of_the_tokens():

@@ -96,6 +96,27 @@ def ablation(name):
     return parsed, stages
 
 
+def test_arms_of_the_alignment_ablation_start_where_they_say():
+    """Each from the arm before it, of its own seed; what an arm is named for is what differs."""
+    made = config_lib.read_config_file(f"{ROOT}/configs/ablations/alignment.py:base")
+    assert made.stages == ("stage1", "stage2")
+    from kanana_jax.configs.ablations import alignment
+
+    for arm, before in alignment.START.items():
+        parsed, stages = ablation(f"alignment.py:{arm},2")
+        place = f"runs/alignment/{before}-2/{alignment.last_stage(before)}" if before else f"{alignment.BASE}/stage2"
+        assert stages[parsed.stages[0]].start == place and parsed.seed == 2
+        assert parsed.stages[-1] == alignment.last_stage(arm)
+        out = arm.partition("without_")[2]
+        if out:
+            assert len(stages[arm].mixture) == 6 and not [name for name in stages[arm].mixture if out in name]
+    _, moving = ablation("alignment.py:online_moving,0")
+    _, fixed = ablation("alignment.py:online,0")
+    assert [moving[f"online_{i}"].reference_model for i in (2, 3, 4)] == ["online_1", "online_2", "online_3"]
+    assert sum(moving[f"online_{i}"].train.steps for i in range(1, 5)) == fixed["online"].train.steps
+    assert [ablation(f"alignment.py:{arm},0")[1]["online"].staleness for arm in ("k1", "k4")] == [1, 4]
+
+
 def test_the_small_teacher_sees_twenty_tokens_a_parameter():
     _, stages = ablation("small.py")
     teacher = stages["stage1"]
