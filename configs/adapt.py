@@ -10,6 +10,13 @@ pre-training: a share of it preserves the model's knowledge. Without `REPLAY` th
 alone, and the report shows the cost only on your held-out text: keep the run short, or add general text in the model's
 main language. Each may be at `gs://…` or `s3://…`.
 
+Conversations and pairs of answers among your documents (`.jsonl` and the like, forms: docs/alignment.md) are no text to
+continue: the model is fine-tuned on the conversations, with a share of the text so that it forgets less (stage `sft`),
+and then prefers the chosen answers (`dpo`). MODEL must have a chat template. With adapters instead of all weights:
+
+    kanana run --config configs/adapt.py:MODEL,FOLDER --workdir runs/adapted --config.stages=sft,dpo \\
+        --config.sft.start=MODEL --config.sft.lora.rank=16 --config.dpo.lora.rank=16
+
 The tokenizer, its special symbols and the dtype of the weights are the folder's. Lengths, batch and learning rate
 follow from the size of the model and of the documents, by the rules below; each can be set on the command line, e.g.
 `--config.adapted.train.tokens=2M --config.adapted.train.optimizer.learning_rate=1e-5`. With
@@ -21,9 +28,13 @@ faster. To check whether it fits a GPU (MODEL needs only its config.json):
 
 import math
 
+from kanana_jax.configs import dpo, sft
 from ml_collections import ConfigDict
 
 from kanana_jax.data.read import folders
+from kanana_jax.data.read.record import Form
+from kanana_jax.data.tokens import chat
+from kanana_jax.data.tokens.tokenizer import load_tokenizer
 from kanana_jax.errors import UserError
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.foreign import read_object
@@ -32,10 +43,18 @@ from kanana_jax.models.architecture import Architecture
 
 # Ibrahim et al. (arXiv:2403.08763) replay 5% of the old text for a weak shift of the data, 25% for another language.
 REPLAY = 0.25
+# The share of text among conversations: 5%, as for a weak shift.
+SFT_REPLAY = 0.05
+# Epochs of conversations, and of pairs; rates of full fine-tuning (Tülu 3, arXiv:2411.15124, has 2 and 1 epochs; rates
+# of configs/sft.py and configs/dpo.py).
+ALIGNED = {"sft": (2, sft.SEQ_LEN, 2e-5), "dpo": (1, dpo.SEQ_LEN, 5e-7)}
 # Repeating text up to four times is nearly as good as new text (arXiv:2305.16264).
 EPOCHS, BYTES_PER_TOKEN = 4, 4
 # Recent open models saw 1 to 36 trillion tokens, which changes the law's learning rate by a third either way.
 SEEN_BEFORE = 4e12
+LARGE = 500e6  # parameters
+# Name → (source, bytes).
+Group = dict[str, tuple[dict, int]]
 PROMPTS = {
     "ko": ("제1조(목적) 이 법은", "대한민국의 수도는"),
     "en": ("The purpose of this Act is", "The capital of France is"),
@@ -50,7 +69,10 @@ def get_config(arg: str = ""):
     try:
         found = model_folder.find(given[0])
         dtype = _dtype(found)
-        own, replayed = _sources(given[1], "own"), _sources(given[2], "replay") if given[2:] else {}
+        found_own, replayed = _sources(given[1], "own"), _sources(given[2], "replay")["text"] if given[2:] else {}
+        own, talks, pairs = (found_own[form] for form in ("text", "messages", "chosen"))
+        if talks or pairs:  # a template that is missing is told before hours of training
+            chat.encode_chat(load_tokenizer(found.path), [{"role": "user", "content": "?"}])
     except UserError as error:
         raise ValueError(str(error)) from error
     a = found.architecture
@@ -58,10 +80,11 @@ def get_config(arg: str = ""):
     c.name = "adapt"
     c.seed = 0
     c.tokenizer = dict(path=str(found.path))
-    c.sources = ConfigDict({name: source for name, (source, _) in {**own, **replayed}.items()}, sort_keys=False)
-    weights = _mixture(own, replayed)
+    c.sources = ConfigDict(
+        {name: source for name, (source, _) in {**own, **replayed, **talks, **pairs}.items()}, sort_keys=False
+    )
     c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1, slices=1)
-    large = counts.parameters(a) >= 500e6
+    large = counts.parameters(a) >= LARGE
     c.runtime = dict(
         param_dtype="float32" if dtype == "float32" else "bfloat16",
         compute_dtype="bfloat16",
@@ -73,11 +96,22 @@ def get_config(arg: str = ""):
     c.evaluation = dict(max_bytes=40_000, batch_size=8)
     langs = sorted({source["lang"] for source in c.sources.values()})
     c.samples = dict(prompts={k: v for k, v in PROMPTS.items() if k in langs} or PROMPTS, max_new_tokens=64)
-    c.stages = ("adapted", "pruned", "student")
+    c.stages = ()
+    if own:
+        _on_text(c, given[0], a, own, replayed, dtype)
+    aligned = _align(c, "adapted" if own else given[0], a, {**own, **replayed}, talks, pairs)
+    c.stages = (*c.stages[:1], *aligned, *c.stages[1:])
+    return c
+
+
+def _on_text(c: ConfigDict, model: str, a: Architecture, own: Group, replayed: Group, dtype: str) -> None:
+    """Stages of text: training on, and a smaller model."""
+    large, weights = counts.parameters(a) >= LARGE, _mixture(own, replayed, REPLAY)
     size = sum(size for _, size in own.values())
     tokens = max(int(size / BYTES_PER_TOKEN * EPOCHS / (1 - REPLAY * bool(replayed))), 1000)
     train = _train(a, tokens)
-    c.adapted = dict(kind="pretrain", start=given[0], mixture=weights, train=train)
+    c.stages = ("adapted", "pruned", "student")
+    c.adapted = dict(kind="pretrain", start=model, mixture=weights, train=train)
     c.pruned = dict(
         kind="prune",
         start="adapted",
@@ -94,7 +128,27 @@ def get_config(arg: str = ""):
         distill=dict(teacher="adapted", dtype="float32" if dtype == "float32" else "bfloat16"),
         train=healed,
     )
-    return c
+
+
+def _align(c: ConfigDict, start: str, a: Architecture, text: Group, talks: Group, pairs: Group) -> tuple[str, ...]:
+    """Adds stages for conversations and for pairs, where there are any; returns their names."""
+    stages = []
+    for kind, group in (("sft", talks), ("dpo", pairs)):
+        if not group:
+            continue
+        replay = text if kind == "sft" else {}
+        size, (epochs, seq_len, rate) = sum(size for _, size in group.values()), ALIGNED[kind]
+        tokens = max(int(size / BYTES_PER_TOKEN * epochs / (1 - SFT_REPLAY * bool(replay))), 1000)
+        own = dict(replay=True) if replay else dict(preference=dict(loss="sigmoid", beta=0.1)) if kind == "dpo" else {}
+        c[kind] = dict(
+            kind=kind,
+            start=stages[-1] if stages else start,
+            mixture=_mixture(group, replay, SFT_REPLAY),
+            **own,
+            train=_aligned(a, tokens, min(seq_len, a.max_seq_len), rate),
+        )
+        stages.append(kind)
+    return tuple(stages)
 
 
 def _dtype(found: model_folder.ModelFolder) -> str:
@@ -105,12 +159,20 @@ def _dtype(found: model_folder.ModelFolder) -> str:
     return str(said.get("dtype") or said.get("torch_dtype") or "float32")
 
 
-def _sources(folder: str, prefix: str) -> dict[str, tuple[dict, int]]:
-    """Name → (source, bytes), by `folders.groups`."""
-    return {
-        f"{prefix}_{name}": (dict(path=g.path, lang=g.lang, among=g.among, holdout=_held(g.bytes)), g.bytes)
-        for name, g in folders.groups(folder).items()
-    }
+def _sources(folder: str, prefix: str) -> dict[Form, Group]:
+    """Form of records → name → (source, bytes), by `folders.groups`; prompts alone are in none."""
+    found: dict[Form, Group] = {"text": {}, "messages": {}, "chosen": {}}
+    for name, g in folders.groups(folder).items():
+        forms = folders.forms(g)
+        several = "messages" in forms or "chosen" in forms
+        for form, suffix in (("text", ""), ("messages", "_chat"), ("chosen", "_pairs")) if several else (("text", ""),):
+            if several and form not in forms:
+                continue
+            # Of several sources on these files each has its share of them, as it has of the languages.
+            size = g.bytes * forms[form] // sum(forms.values()) if several else g.bytes
+            source = dict(path=g.path, lang=g.lang, among=g.among, holdout=_held(size))
+            found[form][f"{prefix}_{name}{suffix}"] = source | (dict(form=form) if several else {}), size
+    return found
 
 
 def _held(size: int) -> float:
@@ -118,13 +180,19 @@ def _held(size: int) -> float:
     return min(max(200_000 / max(size, 1), 0.01), 0.1)
 
 
-def _mixture(own: dict[str, tuple[dict, int]], replayed: dict[str, tuple[dict, int]]) -> dict[str, float]:
+def _mixture(own: Group, replayed: Group, replay: float) -> dict[str, float]:
     """Shares by size: of the own documents, and of the replay within its share."""
     weights = {}
-    for group, share in ((own, 1 - REPLAY * bool(replayed)), (replayed, REPLAY)):
+    for group, share in ((own, 1 - replay * bool(replayed)), (replayed, replay)):
         total = sum(size for _, size in group.values())
         weights |= {name: round(share * size / total, 6) for name, (_, size) in group.items()}
     return weights
+
+
+def _aligned(a: Architecture, tokens: int, seq_len: int, learning_rate: float) -> dict:
+    """The training settings on conversations or pairs: a hundred updates where they are enough, 8 to 32 rows each."""
+    rows = 2 ** int(math.log2(min(max(tokens / 100 / seq_len, 8), 32)))
+    return _settings(tokens, rows, seq_len, learning_rate, decay=0.0, warmup=0.1)
 
 
 def _train(a: Architecture, tokens: int, warmup: float = 0.01) -> dict:
@@ -136,20 +204,24 @@ def _train(a: Architecture, tokens: int, warmup: float = 0.01) -> dict:
     the root of this batch over the law's (Adam's square-root rule, arXiv:2205.10782).
     """
     size = counts.parameters(a)
-    seq_len = min(512 if size < 500e6 else 2048 if size < 3e9 else 4096, a.max_seq_len)
+    seq_len = min(512 if size < LARGE else 2048 if size < 3e9 else 4096, a.max_seq_len)
     law = laws.recommend(a, SEEN_BEFORE, seq_len)
     # A thousand updates where the documents are enough, 8 rows at least, the law's batch at most.
     rows = 2 ** int(math.log2(min(max(tokens / 1000, 8 * seq_len), law.batch_tokens) / seq_len))
-    batch = rows * seq_len
-    steps = -(-tokens // batch)
+    rate = law.learning_rate * min(math.sqrt(rows * seq_len / law.batch_tokens), 1)
+    return _settings(tokens, rows, seq_len, rate, decay=1e-4, warmup=warmup)
+
+
+def _settings(tokens: int, rows: int, seq_len: int, rate: float, decay: float, warmup: float) -> dict:
+    steps = -(-tokens // (rows * seq_len))
     return dict(
         tokens=tokens,
-        batch_tokens=batch,
+        batch_tokens=rows * seq_len,
         seq_len=seq_len,
         accumulate=max(rows // 8, 1),
         optimizer=dict(
-            learning_rate=float(f"{law.learning_rate * min(math.sqrt(batch / law.batch_tokens), 1):.2g}"),
-            weight_decay=1e-4,
+            learning_rate=float(f"{rate:.2g}"),
+            weight_decay=decay,
             schedule=dict(kind="cosine", warmup_steps=max(int(warmup * steps), min(10, steps)), final=0.1),
         ),
         log_every=max(min(10, steps // 20), 1),

@@ -4,6 +4,7 @@ The loss is a mean over the tokens that the assistant says; tokens per second, M
 tokens that the model reads. Checkpoints are ranked by the same loss on held-out conversations.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import jax
@@ -24,6 +25,18 @@ from kanana_jax.training.step import Loss, LossOutput
 from kanana_jax.training.task import Evaluation, Score
 
 ANSWER_LOSS = Score("answer_loss")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SftStage(TrainingConfig):
+    """The section of a stage of this kind.
+
+    Attributes:
+      replay: whether sources of texts may be in the mixture, of which every token counts: what the model forgets is
+        rehearsed. Else a record that is no conversation is refused.
+    """
+
+    replay: bool = False
 
 
 def make_loss(model: Model, *, chunk: int) -> Loss:
@@ -50,12 +63,12 @@ def make_evaluation(
     return lambda params: {ANSWER_LOSS.name: heldout.by_name(rows, *sums(params))}
 
 
-def encoder(config: TrainingConfig, tokenizer: Tokenizer) -> ConversationEncoder:
+def encoder(config: SftStage, tokenizer: Tokenizer) -> ConversationEncoder:
     """Conversations."""
-    return ConversationEncoder(tokenizer, config.train.seq_len)
+    return ConversationEncoder(tokenizer, config.train.seq_len, replay=config.replay)
 
 
-def run(name: str, config: TrainingConfig, context: Context) -> None:
+def run(name: str, config: SftStage, context: Context) -> None:
     """Trains on conversations."""
     model = text.trained_model(name, config, context.shapes)
     task = text.make_task(
@@ -71,10 +84,10 @@ def run(name: str, config: TrainingConfig, context: Context) -> None:
     text.train(name, config, context, model, task)
 
 
-def programs(name: str, config: TrainingConfig, shapes: Shapes) -> StagePrograms:
+def programs(name: str, config: SftStage, shapes: Shapes) -> StagePrograms:
     """The step."""
     model = text.trained_model(name, config, shapes)
     return text.step_programs(name, config, shapes, model, make_loss(model, chunk=config.train.loss_chunk))
 
 
-KIND = Kind("sft", TrainingConfig, run, free=text.FREE, decisive=text.decisive, programs=programs, encoder=encoder)
+KIND = Kind("sft", SftStage, run, free=text.FREE, decisive=text.decisive, programs=programs, encoder=encoder)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import ml_dtypes
 import numpy as np
@@ -111,3 +112,91 @@ def test_a_model_is_adapted_pruned_and_distilled(given, tmp_path):
     student = model_folder.find(tmp_path / "student").architecture
     assert (student.embed_dim, student.mlp_dim) == (24, 32)
     assert not (tmp_path / "student/samples_before.json").exists()
+
+
+@pytest.fixture(scope="module")
+def talking(given, tmp_path_factory):
+    """The model with a chat template, and its Korean documents beside conversations and pairs in three forms."""
+    model, own, replay = given
+    folder, world = tmp_path_factory.mktemp("talking"), microworld.World.create(0, 300)
+    shutil.copytree(model, folder / "model")
+    (folder / "model/chat_template.jinja").write_text(
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% if m.role == 'assistant' %}"
+        "{{ eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}",
+        encoding="utf-8",
+    )
+    shutil.copytree(own, folder / "own")
+    talks = [microworld.document(world, "chat-arithmetic", "ko", i)["messages"] for i in range(30)]
+    lines = {
+        "talks": [{"messages": turns} for turns in talks],
+        "alpaca": [{"instruction": t[0]["content"], "output": t[1]["content"]} for t in talks],
+        "pairs": [microworld.document(world, "pairs-arithmetic", "ko", i) for i in range(30)],
+    }
+    for name, rows in lines.items():
+        text = "\n".join(json.dumps({k: v for k, v in row.items() if k != "id"}, ensure_ascii=False) for row in rows)
+        (folder / f"own/ko/{name}.jsonl").write_text(text, encoding="utf-8")
+    return folder / "model", folder / "own", replay
+
+
+def test_conversations_and_pairs_become_stages(talking):
+    model, own, replay = talking
+    config = read(model, own, replay)
+    override(config, ["sft.lora.rank=4", "dpo.lora.rank=4"])
+    _, stages = recipe.parse(config)
+    assert list(stages) == ["adapted", "sft", "dpo", "pruned", "student"] and stages["dpo"].lora.rank == 4
+    assert [stages[name].start for name in ("sft", "dpo", "pruned")] == ["adapted", "sft", "adapted"]
+    assert {name: source.form for name, source in config.sources.items() if name != "replay_en"} == {
+        "own_ko": "text", "own_ko_chat": "messages", "own_ko_pairs": "chosen"}  # fmt: skip
+    assert "form" not in config.sources["replay_en"]
+    assert dict(config.dpo.mixture) == {"own_ko_pairs": 1.0} and stages["sft"].replay
+    mixture = dict(config.sft.mixture)
+    assert mixture.pop("own_ko_chat") == 0.95 and sum(mixture.values()) == pytest.approx(0.05, abs=1e-5)
+    # Text keeps its own size: what is trained on as text is not the conversations.
+    assert config.adapted.train.tokens == pytest.approx(read(*given_text(talking)).adapted.train.tokens, rel=0.2)
+
+
+def given_text(talking):
+    model, own, replay = talking
+    return model, own / "ko/documents.jsonl", replay
+
+
+def test_conversations_alone_need_no_stage_of_text(talking, tmp_path):
+    model, own, _ = talking
+    shutil.copy(own / "ko/talks.jsonl", tmp_path)
+    config = read(model, tmp_path)
+    assert tuple(config.stages) == ("sft",) and config.sft.start == str(model) and "replay" not in config.sft
+    shutil.copytree(model, tmp_path / "mute")
+    (tmp_path / "mute/chat_template.jinja").write_text("{{ raise_exception('it does not chat') }}", encoding="utf-8")
+    with pytest.raises(ConfigError, match="it does not chat"):
+        read(tmp_path / "mute", tmp_path / "talks.jsonl")
+
+
+def test_it_learns_to_answer_and_to_prefer(talking, tmp_path):
+    config = read(*talking)
+    train = ["seq_len=95", "batch_tokens=760", "accumulate=1", "eval_every=0", "log_every=1"]
+    override(
+        config,
+        [
+            "stages=sft,dpo",
+            f"sft.start={talking[0]}",
+            "runtime.compute_dtype=float32",
+            *(f"{stage}.train.{key}" for stage in ("sft", "dpo") for key in train),
+            "sft.train.tokens=4560",
+            "sft.train.optimizer.learning_rate=0.01",
+            "dpo.train.tokens=760",
+        ],
+    )
+    config.samples.prompts = {}
+    recipe.run(config, tmp_path)
+    rows = {
+        name: [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text("utf-8").splitlines()]
+        for name in ("sft", "dpo")
+    }
+    before, after = (row["eval"]["answer_loss"]["lang/ko"] for row in rows["sft"] if "eval" in row)
+    assert after < before
+    first = next(row for row in rows["dpo"] if "eval" not in row)
+    assert first["loss"] == pytest.approx(math.log(2), abs=2e-3)  # the reference is in bfloat16
+    told = json.loads((tmp_path / "sft/data_report.json").read_text(encoding="utf-8"))["sources"]
+    assert {name: n["documents_total"] for name, n in told.items()}["own_ko_pairs"] < 30
+    seen = {name: n["tokens"] for name, n in told.items() if n["tokens"]}
+    assert seen.keys() >= {"own_ko_chat", "own_ko"} and "own_ko_pairs" not in seen

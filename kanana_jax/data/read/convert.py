@@ -19,7 +19,7 @@ from kanana_jax import languages
 from kanana_jax.data.read import language, meter, records
 from kanana_jax.data.read.inventory import Counter
 from kanana_jax.data.read.origins import Origin
-from kanana_jax.data.read.record import CONVERSATION, Broken, Record, Skipped
+from kanana_jax.data.read.record import CONVERSATION, FORMS, Broken, Record, Skipped, form_of
 from kanana_jax.files import load_json, sync, write_json
 
 SHARD_BYTES = 256 << 20
@@ -47,6 +47,8 @@ class SourceConfig:
       format: of raw documents whose file names do not tell it, a key of `extract.FORMATS`.
       among: languages of sources that share these files: a document belongs to the one that most of it is in, as CLD2
         says, and to the first where it is in none; empty: all documents are this source's.
+      form: of the records that are this source's, where files hold several forms: `text`, `messages` (conversations),
+        `chosen` (preference pairs) or `prompt`; empty: all are.
       holdout: share of documents kept for evaluation, selected by a hash of `split_key`; unless 0, at least one
         document of a source that has two.
       split_key: documents with the same value (in the record or its `meta`) are held out together, as
@@ -61,6 +63,7 @@ class SourceConfig:
     text_field: str = "text"
     format: str = ""
     among: tuple[str, ...] = ()
+    form: str = ""
     holdout: float = 0.01
     split_key: str = "id"
     max_documents: int = 0
@@ -73,6 +76,14 @@ class SourceConfig:
             raise ValueError("holdout must be a share in [0, 1)")
         if self.among and self.lang not in self.among:
             raise ValueError(f"among must hold the source's own language '{self.lang}'")
+        if self.form and self.form not in FORMS:
+            raise ValueError(f"form must be empty or one of {', '.join(FORMS)}, not '{self.form}'")
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Its values, JSON-safe; without those that shards made by earlier versions do not know and that are unset."""
+        values = dataclasses.asdict(self)
+        return values if self.form else {key: value for key, value in values.items() if key != "form"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,6 +220,8 @@ class _Converting:
         elif isinstance(item, Broken):
             self.read, self.broken = self.read + 1, self.broken + 1
             self.first_broken = self.first_broken or f"{item.where}: {item.reason}"
+        elif self.part.config.form and form_of(item) != self.part.config.form:
+            self.skipped["of another form, for its own source"] += 1
         elif _is_of_another(item, self.part.config):
             self.skipped["in another language, for its own source"] += 1
         else:

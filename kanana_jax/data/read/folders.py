@@ -21,9 +21,10 @@ from kanana_jax import languages
 from kanana_jax.data.read import inventory, language, records
 from kanana_jax.data.read.inventory import LeftOut, walk
 from kanana_jax.data.read.origins import Origin, stamp_of
+from kanana_jax.data.read.record import FORMS, Form, Record, form_of
 from kanana_jax.errors import UserError
+from kanana_jax.files import is_remote, stage_down
 from kanana_jax.files import place as path_of
-from kanana_jax.files import stage_down
 
 log = logging.getLogger("kanana")
 # Files of a folder, each with its bytes.
@@ -44,6 +45,7 @@ class Group:
     Attributes:
       path, lang, among: as in `SourceConfig`.
       files, bytes: how much there is, as files.
+      listed: the files; of a flat folder with several languages, those of all.
     """
 
     path: str
@@ -51,6 +53,7 @@ class Group:
     files: int
     bytes: int
     among: tuple[str, ...] = ()
+    listed: Sizes = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
 
 def groups(place: str | pathlib.Path) -> dict[str, Group]:
@@ -81,6 +84,21 @@ def groups(place: str | pathlib.Path) -> dict[str, Group]:
     for note in notes:
         log.info("%s", note)
     return found
+
+
+def forms(group: Group) -> dict[Form, int]:
+    """The forms of a source's records, with their bytes, estimated from the first records of its files.
+
+    Nothing is fetched from a bucket: files there count as texts.
+    """
+    shares: collections.Counter[Form] = collections.Counter()
+    held = {f: n for f, n in group.listed.items() if not records.is_document(_origin(f, n), "")}
+    shares["text"] = sum(group.listed.values()) - sum(held.values())
+    for file, size in held.items():
+        found = [] if is_remote(file) else [form_of(record) for record in _first(file, _PER_FILE)]
+        for form in found or [FORMS[0]]:
+            shares[form] += size // max(len(found), 1)
+    return {form: size for form, size in shares.items() if size}
 
 
 def _loose(root: pathlib.Path, is_file: bool) -> tuple[Sizes, LeftOut]:
@@ -124,11 +142,14 @@ def _of_files(path: str, files: Sizes, notes: list[str]) -> Iterator[tuple[str, 
     notes.append(f"{some} without a folder of a language: of {read} sampled documents CLD2 says {shares}")
     for lang in among:
         share = counts[lang] / total if len(among) > 1 else 1.0
-        yield lang, Group(path, lang, round(len(files) * share), round(size * share), among if len(among) > 1 else ())
+        yield (
+            lang,
+            Group(path, lang, round(len(files) * share), round(size * share), among if len(among) > 1 else (), files),
+        )
 
 
 def _group(folder: pathlib.Path, lang: str, files: Sizes) -> Group:
-    return Group(str(folder), lang, len(files), sum(files.values()))
+    return Group(str(folder), lang, len(files), sum(files.values()), listed=files)
 
 
 def _majority(files: Sizes) -> tuple[str, str]:
@@ -163,15 +184,22 @@ def _languages(files: Sizes) -> collections.Counter[str]:
 
 def _texts(file: pathlib.Path, size: int, most: int) -> list[str]:
     """The first texts of a file; none if it cannot be read, which the conversion reports."""
-    if size > _LONG and records.is_document(Origin(str(file), str(file), stamp=f"{size}:0"), ""):
+    if size > _LONG and records.is_document(_origin(file, size), ""):
         return []
-    local = stage_down(file)
+    return [item["text"] for item in _first(stage_down(file), most)]
+
+
+def _first(local: pathlib.Path, most: int) -> list[Record]:
     origin = Origin(str(local), str(local), stamp=stamp_of(local))
     try:
         items = itertools.islice(records.documents_of(origin, source=""), most)
-        return [item["text"] for item in items if isinstance(item, dict)]
+        return [item for item in items if isinstance(item, dict)]
     except UserError:
         return []
+
+
+def _origin(file: pathlib.Path, size: int) -> Origin:
+    return Origin(str(file), str(file), stamp=f"{size}:0")
 
 
 def _named(name: str) -> str:

@@ -14,18 +14,26 @@ their verdict. It is read by us alone and never written into results.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 from kanana_jax import languages
 from kanana_jax.data.extract.markup import Broken, Skipped
 from kanana_jax.data.read import conversations, jsonl
 
-__all__ = ["Broken", "Fields", "Line", "Record", "Skipped", "normalise"]
+__all__ = ["FORMS", "Broken", "Fields", "Form", "Line", "Record", "Skipped", "form_of", "normalise"]
 
 Record = dict[str, Any]
 FIELDS = ("id", "text", "source", "lang", "url", "meta")
 CONVERSATION = conversations.FIELDS
 PLACE = "kanana:place"
+# Text, a conversation, a preference pair, or a prompt alone.
+Form = Literal["text", "messages", "chosen", "prompt"]
+FORMS: tuple[Form, ...] = get_args(Form)
+
+
+def form_of(record: Record) -> Form:
+    """The field that tells what a record is; `text` for one without any of the others."""
+    return next((field for field in FORMS[1:] if field in record), "text")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -176,7 +176,7 @@ def _folder(
         kept = [
             f for f in cache.glob("*/index.json") if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{16}}", f.parent.name)
         ]
-        own = fingerprint(dataclasses.asdict(config))
+        own = fingerprint(config.about)
         kept = [file for file in kept if load_json(file).get("config") == own]
         if not kept:
             raise
@@ -201,7 +201,7 @@ def _known(name: str, cache: pathlib.Path) -> pathlib.Path:
 
 def _fingerprint(config: SourceConfig, found: Sequence[Origin]) -> str:
     files = [(origin.address, origin.digest) for origin in found]
-    return fingerprint({"config": dataclasses.asdict(config), "files": files, "format": _FORMAT})
+    return fingerprint({"config": config.about, "files": files, "format": _FORMAT})
 
 
 def _convert(jobs: Sequence[_Job], workers: int, show: meter.Show) -> None:
@@ -306,7 +306,7 @@ def _index(job: _Job, threshold: int) -> dict[str, Any]:
     return {
         **splits,
         "digest": sequence.digest,
-        "config": fingerprint(dataclasses.asdict(job.config)),
+        "config": fingerprint(job.config.about),
         "broken_lines": broken,
         "skipped": dict(sorted(skipped.items())),
         "alone": job.config.holdout > 0 and low == high,

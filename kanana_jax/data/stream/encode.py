@@ -9,11 +9,11 @@ Filter rules judge a conversation by its text; parts that they cut from that tex
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from kanana_jax.data.read.record import Record
+from kanana_jax.data.read.record import Form, Record, form_of
 from kanana_jax.data.tokens import chat
 from kanana_jax.data.tokens.tokenizer import Tokenizer, encode_document, rows_fingerprint
 from kanana_jax.errors import UserError
@@ -38,16 +38,6 @@ class Refused:
     """A record that nothing can be learnt from; counted by its reason, as by a filter's rule."""
 
     reason: str
-
-
-# Text, a conversation, a preference pair, or a prompt alone.
-Form = Literal["text", "messages", "chosen", "prompt"]
-
-
-def form_of(record: Record) -> Form:
-    """The field that tells what a record is; `text` for one without any of the others."""
-    fields: tuple[Form, ...] = ("messages", "chosen", "prompt")
-    return next((field for field in fields if field in record), "text")
 
 
 class Encoder(Protocol):
@@ -88,14 +78,20 @@ class ConversationEncoder(NamedTuple):
 
     Attributes:
       seq_len: tokens of a row, beyond which a conversation is cut; 0: nothing is.
+      replay: whether a record that is a text is one sequence in which every token counts, cut at a row's end; else it
+        is refused.
     """
 
     tokenizer: Tokenizer
     seq_len: int = 0
     whole: bool = True
     forms: tuple[Form, ...] = ("messages",)
+    replay: bool = False
 
     def __call__(self, record: Record) -> Sequence[Example] | Refused:
+        if self.replay and form_of(record) == "text":
+            tokens = encode_document(self.tokenizer, record["text"])
+            return (Example(tokens[: self.seq_len + 1 if self.seq_len else None]),)
         example = _conversation(self.tokenizer, record, _turns(record, "messages", "conversations"))
         learnt = example.weights[1 : self.seq_len + 1 if self.seq_len else None]  # a first token is no target
         if not example.weights.any():

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from kanana_jax.data.read.record import form_of
 from kanana_jax.data.read.sources import PreparedSource
 from kanana_jax.data.stream import packing
-from kanana_jax.data.stream.encode import Encoder, Refused, form_of
+from kanana_jax.data.stream.encode import Encoder, Refused
 
 
 @dataclasses.dataclass(frozen=True)
