@@ -44,7 +44,7 @@ parity: $(VENV)/.parity
 # Against tools that need an environment of their own, which each file of tests/more makes in .venv/more; and what
 # compiles long and `make test` tries on other families of models or other chips.
 check-more: $(VENV)/.test
-	$(BIN)/python -m pytest -m more -rs tests/more tests/plan tests/test_family_matrix.py
+	$(BIN)/python -m pytest -m more -rs tests
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

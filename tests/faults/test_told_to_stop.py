@@ -69,8 +69,19 @@ def _start(does: str, **more) -> subprocess.Popen:
     return process
 
 
-@pytest.mark.parametrize("does", [SLEEPS, NATIVE, SWALLOWS, CLEANS_UP, WRAPS, THREAD])
-@pytest.mark.parametrize("signum, code", [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)])
+DOINGS = (SLEEPS, NATIVE, SWALLOWS, CLEANS_UP, WRAPS, THREAD)
+ENDS = ((signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130))
+
+
+@pytest.mark.parametrize(
+    "does, signum, code",
+    [
+        # Each work and each signal once; `make check-more` tries every pair.
+        pytest.param(does, *end, marks=() if does is SLEEPS or end is ENDS[0] else pytest.mark.more)
+        for end in ENDS
+        for does in DOINGS
+    ],
+)
 def test_one_signal_ends_it_whatever_it_does(does, signum, code):
     process = _start(does)
     process.send_signal(signum)
@@ -139,15 +150,21 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-@pytest.fixture
-def filtering(tmp_path):
-    """A `kanana filter` with two workers at work, in a process group of its own."""
-    with gzip.open(tmp_path / "in.jsonl.gz", "wt") as file:
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory):
+    file = tmp_path_factory.mktemp("documents") / "in.jsonl.gz"
+    with gzip.open(file, "wt", compresslevel=1) as lines:
         for i in range(40_000):
-            file.write(
+            lines.write(
                 json.dumps({"id": str(i), "lang": "en", "text": f"The river number {i} runs to the sea. " * 20}) + "\n"
             )
-    command = ["filter", "--config", "data/en", "--input", "in.jsonl.gz", "--output", "out", "--workers", "2"]
+    return file
+
+
+@pytest.fixture
+def filtering(documents, tmp_path):
+    """A `kanana filter` with two workers at work, in a process group of its own."""
+    command = ["filter", "--config", "data/en", "--input", str(documents), "--output", "out", "--workers", "2"]
     process = subprocess.Popen(
         [sys.executable, "-m", "kanana_jax", *command],
         cwd=tmp_path,
@@ -166,7 +183,9 @@ def filtering(tmp_path):
     process.wait()
 
 
-@pytest.mark.parametrize("how", ["group SIGTERM", "group SIGINT", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize(
+    "how", [pytest.param("group SIGTERM", marks=pytest.mark.more), "group SIGINT", "SIGTERM", "SIGKILL"]
+)
 def test_workers_of_a_filter_end_with_it_and_say_nothing(filtering, how):
     children = _children(filtering.pid)
     signum = getattr(signal, how.split()[-1])

@@ -56,7 +56,7 @@ def test_eight_devices_hold_an_eighth_of_the_matrices():
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("runtime.remat=full",),
+        pytest.param(("runtime.remat=full",), marks=pytest.mark.more),
         ("runtime.remat=none", "stage1.train.accumulate=4"),
         ("runtime.remat=full", "stage1.train.accumulate=2", "stage1.train.optimizer.moments=int8"),
     ],

@@ -107,7 +107,7 @@ def test_layers_are_scored_by_how_far_they_turn_the_stream(params, taps):
         assert found.layers[i] == pytest.approx(1 - (cosine * weights).sum() / weights.sum(), rel=1e-4)
 
 
-@pytest.mark.parametrize("scan", [True, False])
+@pytest.mark.parametrize("scan", [True, pytest.param(False, marks=pytest.mark.more)])
 def test_layers_are_scored_by_what_their_loss_costs(params, scan):
     """The loss of the model that the surgery leaves without the layer, minus that of the whole one."""
     batches, weights = _batches()
