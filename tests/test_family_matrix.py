@@ -1,8 +1,8 @@
 """Every family of models through everything that can be done with one; the table in docs/features.md says what is.
 
 One small random model a family, in its folder; what it becomes is compared with plain formulas on its logits, or tensor
-by tensor. What runs it takes one period of its layers, unrolled, which compiles soonest. The two operations that compile
-the longest are of `COMPILED` in `make test`, and of the other families in `make check-more`.
+by tensor. What runs it takes one period of its layers, unrolled, which compiles soonest. The three operations that
+compile the longest are of `COMPILED` in `make test`, and of the other families in `make check-more`.
 """
 
 import dataclasses
@@ -223,6 +223,7 @@ def test_the_compiled_families_have_every_switch():
     assert _switches(COMPILED) == _switches(MODELS)
 
 
+@compiled
 def test_pretrain(case):
     first, second = first_steps(pretrain.make_loss(case.model, z_loss=0.0, chunk=48), case.short, case.rows)
     own = np.take_along_axis(log_softmax(case.logits), np.asarray(case.rows.targets)[..., None], -1)[..., 0]
