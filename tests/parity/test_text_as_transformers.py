@@ -170,16 +170,47 @@ def test_chats_are_those_of_apply_chat_template(name, tmp_path):
     assert ours.chat.render([begun], continued=True) == [want]
 
 
-def test_what_carries_loss_is_their_assistant_mask(tmp_path):
-    folder = _folder("bytes", tmp_path, begin=False)
-    template = (
-        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
-        "<|im_end|>{% endgeneration %}{% else %}{{ m.content }}<|im_end|>{% endif %}\n{% endfor %}"
-    )
-    (folder / "chat_template.jinja").write_text(template)
+# With `{% generation %}`, each around something else: the answer alone, with the end of its turn, with its header's line
+# end, and only the thoughts and calls of the last turn.
+MARKED = {
+    "the answer and its end": "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}"
+    "{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}{% else %}{{ m.content }}<|im_end|>{% endif %}\n"
+    "{% endfor %}",
+    "the answer alone": "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %}[a]{% generation %} "
+    "{{ m.content | trim }}{% endgeneration %}</s>{% else %}[{{ m.role }}] {{ m.content }}{% endif %}{% endfor %}",
+    "thoughts and calls": "{% if tools %}{% for t in tools %}{{ t | tojson }}{% endfor %}\n{% endif %}{% for m in messages %}"
+    "<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{% generation %}{% if m.reasoning_content and loop.last %}"
+    "<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}{% if m.tool_calls %}{% for c in "
+    "m.tool_calls %}<call>{{ c.function | tojson }}{% endfor %}{% endif %}<|im_end|>\n{% endgeneration %}{% else %}"
+    "{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}",
+    "line ends of the header": "{% for m in messages %}{{ m.role }}:\n{% if m.role == 'assistant' %}{% generation %}\n"
+    "{{ m.content }}\n{% endgeneration %}{% else %}{{ m.content }}\n{% endif %}{% endfor %}",
+}
+SAID = [
+    [*CHATS[1], {"role": "assistant", "content": "👍🏽 그렇다"}],
+    [CHATS[0][0], {"role": "assistant", "content": "\n\n예.  "}, CHATS[0][0], {"role": "assistant", "content": ""}],
+    [
+        CHATS[0][0],
+        {"role": "assistant", "content": "", "reasoning_content": "x", "tool_calls": [CALL, CALL]},
+        {"role": "tool", "content": "맑음"},
+        {"role": "assistant", "content": "맑습니다.", "reasoning_content": "그래\n그래"},
+    ],
+    CHATS[0],
+]
+
+
+@pytest.mark.parametrize("template", MARKED)
+@pytest.mark.parametrize("kind", ["bytes", "unigram_first"])
+def test_what_carries_loss_is_their_assistant_mask(kind, template, tmp_path):
+    folder, tools = _folder(kind, tmp_path, begin=False), [{"type": "function", "function": {"name": "날씨"}}]
+    (folder / "chat_template.jinja").write_text(MARKED[template])
     ours, theirs = load_tokenizer(folder), transformers.AutoTokenizer.from_pretrained(folder)
-    messages = [*CHATS[1], {"role": "assistant", "content": "👍🏽 그렇다"}]
-    want = theirs.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
-    ids, weights = chat.encode_conversation(ours, messages)
-    assert ids.tolist() == want["input_ids"] and weights.tolist() == want["assistant_masks"]
-    assert 0 < sum(weights) < len(ids)
+    for messages in SAID:
+        for more in (None, tools):
+            want = theirs.apply_chat_template(
+                messages, tools=more, return_dict=True, return_assistant_tokens_mask=True
+            )
+            ids, weights = chat.encode_conversation(ours, messages, more)
+            assert ids.tolist() == want["input_ids"]
+            assert weights.tolist() == want["assistant_masks"], (messages, theirs.convert_ids_to_tokens(ids))
+            assert weights.any() == (len(messages) > 1) and not weights.all()

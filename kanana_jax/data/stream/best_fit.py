@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kanana_jax.data.stream.encode import Example
+from kanana_jax.data.stream.encode import Example, Whole
 from kanana_jax.data.stream.packing import Piece, Rows, to_row
 
 
@@ -56,7 +56,7 @@ class BestFitPacker:
       taken: targets of the row that was taken last, whatever their weights.
     """
 
-    def __init__(self, seq_len: int, whole: bool, rows: int):
+    def __init__(self, seq_len: int, whole: Whole, rows: int):
         self.seq_len, self.whole, self.rows, self.taken = seq_len, whole, rows, 0
         self.window = [seq_len, rows]
         self._units: list[_Unit] = []
@@ -67,8 +67,10 @@ class BestFitPacker:
         """Appends a record's sequences; on resuming, `offset` rows of the window that it begins are taken."""
         self._done = max(self._done, offset)
         pieces = [Piece(key, 0, np.asarray(e.tokens, np.int32), e.weights) for e in examples if len(e.tokens)]
-        if self.whole:
+        if self.whole is True:
             units = [tuple(pieces)] if pieces else []
+        elif self.whole:
+            units = [(piece,) for piece in pieces]
         else:
             # A part's last target is the next part's first input.
             units = [

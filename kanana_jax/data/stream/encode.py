@@ -7,17 +7,20 @@ Filter rules judge a conversation by its text; parts that they cut from that tex
 """
 
 import dataclasses
+import functools
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from kanana_jax.data.read.record import Form, Record, form_of
 from kanana_jax.data.tokens import chat
+from kanana_jax.data.tokens.rendering import ChatRefused
 from kanana_jax.data.tokens.tokenizer import Tokenizer, encode_document, rows_fingerprint
 from kanana_jax.errors import UserError
 
+Made = TypeVar("Made")
 _SHOWN = 400  # letters of a prompt's last turn, its end, that go with it
 
 
@@ -40,16 +43,20 @@ class Refused:
     reason: str
 
 
+# Whether a record's sequences stay together in one row; "each": each stays whole, in a row of its own choice.
+Whole = Literal[True, False, "each"]
+
+
 class Encoder(Protocol):
     """Record → its sequences, or why it has none; pure, picklable.
 
     Attributes:
-      whole: whether the sequences of a record stay together in one row (`packing.Packer`).
+      whole: see `packing.Packer`.
       forms: of the records that it is made for (`form_of`).
     """
 
     @property
-    def whole(self) -> bool: ...
+    def whole(self) -> Whole: ...
 
     @property
     def forms(self) -> tuple[Form, ...]: ...
@@ -61,7 +68,7 @@ class TextEncoder(NamedTuple):
     """A document: its text as the tokenizer puts it (BOS only where it adds one), and EOS."""
 
     tokenizer: Tokenizer
-    whole: bool = False
+    whole: Whole = False
     forms: tuple[Form, ...] = ("text",)
 
     @property
@@ -73,8 +80,23 @@ class TextEncoder(NamedTuple):
         return (Example(encode_document(self.tokenizer, record["text"])),)
 
 
+def _counting(call: Callable[[Any, Record], Sequence[Example] | Refused]) -> Callable[..., Any]:
+    """Counts conversations that the chat template refuses: for a system message, say, or the order of their turns."""
+
+    @functools.wraps(call)
+    def wrapped(self: Any, record: Record) -> Sequence[Example] | Refused:
+        try:
+            return call(self, record)
+        except ChatRefused:
+            return Refused("refused_by_template")
+
+    return wrapped
+
+
 class ConversationEncoder(NamedTuple):
     """A conversation in the chat format; only what the assistant says carries loss, with the end of its turn.
+
+    Where the template writes earlier turns otherwise than last ones, it is several sequences (`chat.encode_answers`).
 
     Attributes:
       seq_len: tokens of a row, beyond which a conversation is cut; 0: nothing is.
@@ -84,19 +106,30 @@ class ConversationEncoder(NamedTuple):
 
     tokenizer: Tokenizer
     seq_len: int = 0
-    whole: bool = True
+    whole: Whole = "each"
     forms: tuple[Form, ...] = ("messages",)
     replay: bool = False
 
+    @_counting
     def __call__(self, record: Record) -> Sequence[Example] | Refused:
         if self.replay and form_of(record) == "text":
             tokens = encode_document(self.tokenizer, record["text"])
             return (Example(tokens[: self.seq_len + 1 if self.seq_len else None]),)
-        example = _conversation(self.tokenizer, record, _turns(record, "messages", "conversations"))
-        learnt = example.weights[1 : self.seq_len + 1 if self.seq_len else None]  # a first token is no target
-        if not example.weights.any():
+        turns = _turns(record, "messages", "conversations")
+        said = [turn for turn in turns if turn["role"] == "assistant"]
+        if said and not any(map(_says, said)):
+            return Refused("empty_answer")
+        made = _named(record, chat.encode_answers, self.tokenizer, turns, record.get("tools"))
+        found = [_Weighted(*each) for each in made]
+        if not any(example.weights.any() for example in found):
             return Refused("no_answer")
-        return (Example(*example),) if learnt.any() else Refused("prompt_longer_than_row")
+        end = self.seq_len + 1 if self.seq_len else None
+        learnt = [Example(*example) for example in found if example.weights[1:end].any()]  # a first token is no target
+        return learnt or Refused("prompt_longer_than_row")
+
+
+def _says(turn: Mapping[str, Any]) -> bool:
+    return bool(turn.get("tool_calls") or (turn.get("content") or "").strip())
 
 
 class PairEncoder(NamedTuple):
@@ -111,15 +144,16 @@ class PairEncoder(NamedTuple):
 
     tokenizer: Tokenizer
     seq_len: int
-    whole: bool = True
+    whole: Whole = True
     forms: tuple[Form, ...] = ("chosen",)
 
+    @_counting
     def __call__(self, record: Record) -> Sequence[Example] | Refused:
         prompt = _turns(record, "prompt", "preference pairs")
         examples = []
         for field in ("chosen", "rejected"):
             answer = _turns(record, field, "preference pairs")
-            if not any(turn.get("tool_calls") or (turn.get("content") or "").strip() for turn in answer):
+            if not any(map(_says, answer)):
                 return Refused("empty_answer")
             examples.append(_conversation(self.tokenizer, record, [*prompt, *answer], len(prompt)))
         chosen, rejected = examples
@@ -144,9 +178,10 @@ class LabelledEncoder(NamedTuple):
 
     tokenizer: Tokenizer
     seq_len: int
-    whole: bool = True
+    whole: Whole = True
     forms: tuple[Form, ...] = ("messages", "chosen")
 
+    @_counting
     def __call__(self, record: Record) -> Sequence[Example] | Refused:
         if "chosen" in record:
             found = PairEncoder(self.tokenizer, self.seq_len)(record)
@@ -184,7 +219,7 @@ class RewardEncoder(NamedTuple):
     tokenizer: Tokenizer
     seq_len: int
     margin: bool = False
-    whole: bool = True
+    whole: Whole = True
     forms: tuple[Form, ...] = ("chosen",)
 
     def __call__(self, record: Record) -> Sequence[Example] | Refused:
@@ -228,15 +263,13 @@ class PromptEncoder(NamedTuple):
     tokenizer: Tokenizer
     seq_len: int
     longest: int
-    whole: bool = True
+    whole: Whole = True
     forms: tuple[Form, ...] = ("prompt",)
 
+    @_counting
     def __call__(self, record: Record) -> Sequence[Example] | Refused:
         prompt = _turns(record, "prompt", "prompts")
-        try:
-            ids = chat.encode_chat(self.tokenizer, prompt, record.get("tools"))
-        except UserError as error:
-            raise UserError(f"record '{record['id']}': {error}") from error
+        ids = _named(record, chat.encode_chat, self.tokenizer, prompt, record.get("tools"))
         if len(ids) > self.longest:
             return Refused("prompt_longer_than_row")
         room = self.seq_len + 1 - len(ids)
@@ -284,7 +317,14 @@ def _turns(record: Record, field: str, what: str) -> list[Mapping[str, Any]]:
 def _conversation(
     tokenizer: Tokenizer, record: Record, turns: Sequence[Mapping[str, Any]], first: int = 0
 ) -> _Weighted:
+    return _Weighted(*_named(record, chat.encode_conversation, tokenizer, turns, record.get("tools"), first))
+
+
+def _named(record: Record, make: Callable[..., Made], *arguments: Any) -> Made:
+    """Calls a function, whose errors then name the record."""
     try:
-        return _Weighted(*chat.encode_conversation(tokenizer, turns, record.get("tools"), first))
+        return make(*arguments)
+    except ChatRefused:
+        raise
     except UserError as error:
         raise UserError(f"record '{record['id']}': {error}") from error

@@ -4,6 +4,7 @@ Two ways. **Concat-then-split** (documents): `inputs` and `targets` are two wind
 rows overlap by that token, so that every token of a document but its first (BOS) is a target exactly once; a document
 cut by the end of a row continues in the next as a segment of its own. **Whole** (conversations, pairs): the sequences
 of a record stay together in one row; a record that does not fit into what is left of a row starts the next one.
+**Each** (conversations that are learnt answer by answer): likewise, sequence by sequence.
 `best_fit` has a third, which reads ahead.
 """
 
@@ -12,7 +13,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from kanana_jax.data.stream.encode import Example
+from kanana_jax.data.stream.encode import Example, Whole
 
 Array = TypeVar("Array")
 
@@ -72,7 +73,7 @@ class Packer:
 
     window: list[int] | None = None
 
-    def __init__(self, seq_len: int, whole: bool = False):
+    def __init__(self, seq_len: int, whole: Whole = False):
         self.seq_len, self.whole, self.taken = seq_len, whole, 0
         self._pieces: list[Piece] = []
         self._length = 0
@@ -115,11 +116,11 @@ class Packer:
         return row
 
     def _units(self, room: int) -> int:
-        """Number of pieces (whole records only) that fit into a row; at least the first record's, however long."""
+        """Number of pieces (of whole records, if they stay together) that fit into a row; at least the first unit's."""
         end, total = 0, 0
         while end < len(self._pieces):
-            stop = end
-            while stop < len(self._pieces) and self._pieces[stop].key == self._pieces[end].key:
+            stop, unit = end, (len(self._pieces) if self.whole is True else end + 1)
+            while stop < unit and self._pieces[stop].key == self._pieces[end].key:
                 total += len(self._pieces[stop].tokens)
                 stop += 1
             if total > room and end:
@@ -170,7 +171,7 @@ def to_row(pieces: Sequence[Piece], T: int) -> tuple[Rows[np.ndarray], int]:
     return row, int(inside.sum())
 
 
-def pack(records: Iterable[Sequence[Example]], seq_len: int, whole: bool = False) -> Rows[np.ndarray]:
+def pack(records: Iterable[Sequence[Example]], seq_len: int, whole: Whole = False) -> Rows[np.ndarray]:
     """All records as rows `[rows, T]`, the last one padded; for evaluation."""
     packer, rows = Packer(seq_len, whole), []
     for key, examples in enumerate(records):

@@ -56,19 +56,53 @@ def encode_conversation(
         prompt.
     """
     messages, tools = _marked(tokenizer, messages), _marked(tokenizer, tools)
-    (text,) = tokenizer.chat.render([messages], tools=tools, prompts=[False], marks=True)
-    said = _of_template(text) if BEGIN in text else None
-    text = text.replace(BEGIN, "").replace(END, "")
+    text, said = _whole(tokenizer, messages, tools)
     if said is None:
-        said = _added(tokenizer, messages, tools, text, first)
+        (_, said), *others = _added(tokenizer, messages, tools, text, first)
+        if others:
+            raise UserError(
+                "the chat template writes an earlier turn otherwise than the last one, and does not mark what the "
+                "assistant says by {% generation %}: put such marks in it, or train on conversations of one answer"
+            )
     elif first:
         said = _behind(tokenizer, messages[:first], tools, text, said)
-    ids, starts = _encode(tokenizer, text)
-    weights = np.zeros(len(ids), np.float32)
+    return _weighed(tokenizer, text, said)
+
+
+def encode_answers(
+    tokenizer: Tokenizer, messages: Sequence[Message], tools: Tools = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """A conversation, to train on each of its answers behind the prompt that a model is asked with.
+
+    One sequence, as of `encode_conversation`, unless the template marks nothing and writes earlier turns otherwise than
+    last ones (without their reasoning, say): then several, beginnings of the conversation and all of it, in which only
+    those answers carry loss that are written as when they were the last turn.
+
+    Raises:
+      UserError: as `encode_chat`; or an answer does not follow the text of its prompt.
+    """
+    messages, tools = _marked(tokenizer, messages), _marked(tokenizer, tools)
+    text, said = _whole(tokenizer, messages, tools)
+    texts = [(text, said)] if said is not None else _added(tokenizer, messages, tools, text, 0)
+    return [_weighed(tokenizer, *each) for each in texts]
+
+
+def _whole(tokenizer: Tokenizer, messages: Sequence[Message], tools: Tools) -> tuple[str, list[tuple[int, int]] | None]:
+    """A conversation's text, and what its template marks; None: it marks nothing."""
+    (text,) = tokenizer.chat.render([messages], tools=tools, prompts=[False], marks=True)
+    said = _of_template(text) if BEGIN in text else None
+    return text.replace(BEGIN, "").replace(END, ""), said
+
+
+def _weighed(tokenizer: Tokenizer, text: str, said: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of a text, and weights: 1 for tokens that hold a part of what is said."""
+    ids, places = _encode(tokenizer, text)
     # Places count letters without the marks around what only spells a symbol.
     before = np.cumsum([0, *(letter in (_OPEN, _CLOSE) for letter in text)])
+    weights = np.zeros(len(ids), np.float32)
     for begin, end in said:
-        weights[(starts >= begin - before[begin]) & (starts < end - before[end])] = 1
+        if begin < end:
+            weights[(places[:, 1] > begin - before[begin]) & (places[:, 0] < end - before[end])] = 1
     return ids, weights
 
 
@@ -100,23 +134,30 @@ def _behind(
 
 def _added(
     tokenizer: Tokenizer, messages: Sequence[Message], tools: Tools, whole: str, first: int
-) -> list[tuple[int, int]]:
-    """What each turn of the assistant, from message `first` on, adds to the text."""
+) -> list[tuple[str, list[tuple[int, int]]]]:
+    """What each turn of the assistant, from message `first` on, adds to the text before it.
+
+    Returns:
+      Texts, and the parts of each that are said: the whole conversation, last, with all that stands in it as it was
+      written when it was the last turn; before it, beginnings of the conversation, with turns that do not.
+    """
     turns = [i for i, message in enumerate(messages) if message["role"] == "assistant" and i >= first]
     parts = [part for i in turns for part in (messages[:i], messages[: i + 1])]
     prompts = [bool(i % 2 == 0) for i in range(len(parts))]
     texts = tokenizer.chat.render(parts, tools=tools, prompts=prompts) if parts else []
-    found = []
-    for before, after in zip(texts[::2], texts[1::2], strict=True):
-        if not (after.startswith(before) and whole.startswith(after)):
+    found: list[tuple[str, list[tuple[int, int]]]] = [(whole, [])]
+    for before, after in reversed(list(zip(texts[::2], texts[1::2], strict=True))):
+        if not after.startswith(before):
             raise UserError(
-                "the chat template writes an earlier turn otherwise than the last one, and does not mark what the "
-                "assistant says by {% generation %}: put such marks in it, or train on conversations of one answer"
+                "the chat template writes an answer otherwise than behind its prompt, and does not mark what the "
+                "assistant says by {% generation %}: put such marks in it"
             )
+        if not found[0][0].startswith(after):
+            found.insert(0, (after, []))
         end = len(after.rstrip())  # line ends after the symbol that ends a turn are never written by a model
         closed = any(after[:end].endswith(symbol) for symbol in tokenizer.symbols)
-        found.append((len(before), max(end if closed else len(after), len(before))))
-    return found
+        found[0][1].insert(0, (len(before), max(end if closed else len(after), len(before))))
+    return found if found[-1][1] or len(found) == 1 else found[:-1]
 
 
 def _symbols(tokenizer: Tokenizer) -> re.Pattern[str]:
@@ -142,7 +183,7 @@ def _marked(tokenizer: Tokenizer, value: Any) -> Any:
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> tuple[np.ndarray, np.ndarray]:
-    """int32 ids of a rendered text, and where each begins in the text without marks."""
+    """int32 ids of a rendered text, and the letters of the text without marks that each holds a part of."""
     if _OPEN not in text and _CLOSE not in text:
         return tokenizer.encode_placed(text, symbols=True)
     inside: list[tuple[int, int]] = []
@@ -159,29 +200,29 @@ def _encode(tokenizer: Tokenizer, text: str) -> tuple[np.ndarray, np.ndarray]:
             clean.append(letter)
             at += 1
     plain = "".join(clean)
-    ids, starts, last = [], [], 0
+    ids, places, last = [], [], 0
     for match in _symbols(tokenizer).finditer(plain):
         if any(begin <= match.start() < end for begin, end in inside):
             continue
-        _append(tokenizer, plain, last, match.start(), ids, starts)
+        _append(tokenizer, plain, last, match.start(), ids, places)
         ids.append(np.asarray([tokenizer.token_id(match[0])], np.int32))
-        starts.append(np.asarray([match.start()], np.int32))
+        places.append(np.asarray([match.span()], np.int32))
         last = match.end()
-    _append(tokenizer, plain, last, len(plain), ids, starts)
-    return np.concatenate(ids), np.concatenate(starts)
+    _append(tokenizer, plain, last, len(plain), ids, places)
+    return np.concatenate(ids), np.concatenate(places)
 
 
 def _append(
-    tokenizer: Tokenizer, text: str, begin: int, end: int, ids: list[np.ndarray], starts: list[np.ndarray]
+    tokenizer: Tokenizer, text: str, begin: int, end: int, ids: list[np.ndarray], places: list[np.ndarray]
 ) -> None:
     """Appends the ids of a part of a text in which symbols are text."""
     if begin == end:
         return
-    found, places = tokenizer.encode_placed(text[begin:end], symbols=False)
+    found, held = tokenizer.encode_placed(text[begin:end], symbols=False)
     if begin:  # a vocabulary that puts a space before a text must not put one here: it is encoded after a line end
         line = tokenizer.encode("\n")
         behind, after = tokenizer.encode_placed("\n" + text[begin:end], symbols=False)
         if len(line) and np.array_equal(behind[: len(line)], line):
-            found, places = behind[len(line) :], after[len(line) :] - 1
+            found, held = behind[len(line) :], after[len(line) :] - 1
     ids.append(found)
-    starts.append(places + begin)
+    places.append(held + begin)

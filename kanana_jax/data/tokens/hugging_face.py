@@ -125,7 +125,7 @@ class HuggingFace:
             text.encode()
             tokenizer = self._with_symbols if symbols else self._tokenizer
             found = tokenizer.encode(text, add_special_tokens=False)
-        return np.asarray(found.ids, np.int32), np.asarray([start for start, _ in found.offsets], np.int32)
+        return np.asarray(found.ids, np.int32), np.asarray(found.offsets, np.int32).reshape(-1, 2)
 
     @functools.cached_property
     def _with_symbols(self) -> Any:

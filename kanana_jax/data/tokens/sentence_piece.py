@@ -87,17 +87,32 @@ class SentencePiece:
     def encode_placed(self, text: str, *, symbols: bool) -> tuple[np.ndarray, np.ndarray]:
         parts = re.split("(" + "|".join(map(re.escape, self._symbols)) + ")", text) if symbols else [text]
         ids: list[int] = []
-        starts: list[int] = []
+        places: list[tuple[int, int]] = []
         at = 0
         for index, part in enumerate(parts):
-            found = [self._symbols[part]] if index % 2 else self.encode(part).tolist()
+            found, held = ([self._symbols[part]], [(0, len(part))]) if index % 2 else self._placed(part)
             ids += found
-            # Of pieces that are not spelt as the text is, the place is that of as many letters.
-            spelt = [self._processor.id_to_piece(i) for i in found]
-            places = np.cumsum([0, *(len(p) if not self._processor.is_byte(i) else 0 for p, i in zip(spelt, found))])
-            starts += [at + min(int(place), max(len(part) - 1, 0)) for place in places[:-1]]
+            places += [(at + begin, at + end) for begin, end in held]
             at += len(part)
-        return np.asarray(ids, np.int32), np.asarray(starts, np.int32)
+        return np.asarray(ids, np.int32), np.asarray(places, np.int32).reshape(-1, 2)
+
+    def _placed(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of a text, and the letters that each holds a part of; pieces count bytes."""
+        places: list[tuple[int, int]] = []
+        at = 0
+        for index, part in enumerate([text] if self._spelt is None else text.split(SPACE)):
+            if index:
+                places += [(at - 1, at)] * len(self._spelt or ())
+            letters = np.repeat(np.arange(len(part) + 1), [*(len(letter.encode()) for letter in part), 1])
+            end = 0
+            for piece in self._processor.encode(part, return_type="proto").pieces:
+                # Letters without a piece of their own are in bytes, all of which say that they begin with the first.
+                byte = self._processor.is_byte(piece.id)
+                begin, end = (max(piece.begin, end), max(piece.begin, end) + 1) if byte else (piece.begin, piece.end)
+                held = np.minimum([begin, max(end - 1, begin)], len(letters) - 1)
+                places.append((at + int(letters[held[0]]), at + min(int(letters[held[1]]) + 1, len(part))))
+            at += len(part) + 1
+        return self.encode(text).tolist(), places
 
     def decode(self, ids: Iterable[int]) -> str:
         # A model's vocabulary may be padded beyond the tokenizer's.

@@ -53,7 +53,7 @@ class Tokenizer(Protocol):
         ...
 
     def encode_placed(self, text: str, *, symbols: bool) -> tuple[np.ndarray, np.ndarray]:
-        """int32 ids, and the letter of the text that each begins with.
+        """int32 ids `[n]`, and the letters of the text that each holds a part of: int32 `[n, 2]`, first and end.
 
         Args:
           symbols: whether special tokens that are spelt out are symbols (`encode_with_symbols`) or text (`encode`).

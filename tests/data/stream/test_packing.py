@@ -80,3 +80,34 @@ def test_mixture_errors():
     with pytest.raises(ConfigError, match="no source a weight"):
         mixture.normalised({"en": 0.0}, ["en"], "m")
     assert mixture.normalised({"a": 3, "b": 1, "c": 0}, ["a", "b", "c"], "m") == {"a": 0.75, "b": 0.25}
+
+
+def test_each_sequence_stays_whole_in_a_row_of_its_own_choice():
+    """Where a record's sequences may part; resumed between two of one record, at any row, the rest is the same."""
+    random, T = np.random.default_rng(0), 12
+    records = [[Example(random.integers(3, 99, n)) for n in random.integers(2, 9, 3)] for _ in range(20)]
+
+    def rows(packer, first, offset=0):
+        for key in range(first, len(records)):
+            packer.add(key, records[key], offset if key == first else 0)
+            while packer.ready():
+                row = packer.take()
+                yield row, packer.position()
+
+    found = list(rows(packing.Packer(T, "each"), 0))
+    parts = [
+        np.append(row.inputs, row.targets[-1])[np.append(row.segment_ids, 0) == i]
+        for row, _ in found
+        for i in range(1, 1 + row.segment_ids.max())
+    ]
+    whole = [example.tokens for record in records for example in record]
+    # A row's last token is a target alone.
+    assert all(
+        np.array_equal(part, tokens[: len(part)]) and len(tokens) - len(part) < 2 for part, tokens in zip(parts, whole)
+    )
+    positions = [position for _, position in found]
+    assert any(offset for _, offset in positions)
+    for index, position in enumerate(positions[:-1]):
+        (again, _), *_ = rows(packing.Packer(T, "each"), *position)
+        for ours, theirs in zip(again, found[index + 1][0]):
+            np.testing.assert_array_equal(ours, theirs)

@@ -161,8 +161,21 @@ def test_only_what_the_assistant_says_carries_loss(trained, tmp_path, template):
 def test_a_template_that_rewrites_earlier_turns_is_refused_for_training(trained, tmp_path):
     rewrites = UNMARKED.replace("{{ m.content }}", "{{ m.content if loop.last else 'gone' }}")
     tokenizer = _with(trained, tmp_path, rewrites)
+    with pytest.raises(UserError, match="writes an answer otherwise than behind its prompt"):
+        chat.encode_conversation(tokenizer, TURNS)
+    former = UNMARKED.replace("{{ m.content }}", "{{ m.content if loop.last or m.role == 'user' else 'gone' }}")
+    (tmp_path / "former").mkdir()
+    tokenizer = _with(trained, tmp_path / "former", former)
     with pytest.raises(UserError, match="writes an earlier turn otherwise"):
         chat.encode_conversation(tokenizer, TURNS)
+    first, second = chat.encode_answers(tokenizer, TURNS)  # which shows each answer as it is asked for
+    assert [tokenizer.decode(ids[weights > 0]) for ids, weights in (first, second)] == [
+        "7이다.",
+        "Seven <|eot_id|> it is.",
+    ]
+    for (ids, weights), end in ((first, 1), (second, 3)):
+        prompt = chat.encode_chat(tokenizer, TURNS[:end])
+        assert ids[: len(prompt)].tolist() == prompt.tolist() and not weights[: len(prompt)].any()
 
 
 def test_tools_and_further_variables_reach_the_template(trained, tmp_path):

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import sentencepiece
 import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -54,6 +55,38 @@ ODD = [
 def test_round_trips_are_exact(vocabularies, text):
     for trained in vocabularies.values():
         _is_exact(trained, text)
+
+
+@pytest.mark.parametrize("text", ["값은 👍👍🏽 7이다", *ODD])
+def test_the_letters_that_tokens_hold_are_told(trained, text):
+    ids, places = trained.encode_placed(text, symbols=False)
+    np.testing.assert_array_equal(ids, trained.encode(text))
+    for i, (begin, end) in enumerate(places):
+        # What is decoded of the tokens up to it ends within them, or in the middle of the next letter.
+        before, until = (trained.decode(ids[:n]).rstrip("\ufffd") for n in (i, i + 1))
+        assert text.startswith(until) and begin <= len(before) and len(until) <= end <= len(text)
+
+
+@pytest.mark.parametrize("dummy", [True, False])
+def test_sentence_pieces_hold_letters_too(dummy, tmp_path):
+    """Of a model that puts a space before a text or not; letters in bytes, runs of them, and its own sign for a space."""
+    with (tmp_path / "tokenizer.model").open("wb") as model:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["the cat is here", "값은 7이다"] * 20), model_writer=model, vocab_size=300,
+            byte_fallback=True, add_dummy_prefix=dummy, normalization_rule_name="identity", minloglevel=2,
+            remove_extra_whitespaces=False, hard_vocab_limit=False, num_threads=1,
+        )  # fmt: skip
+    read = tokenizer.load_tokenizer(tmp_path)
+    text = "cat 👍👍🏽 값\u2581은é</s> the  7"
+    ids, places = read.encode_placed(text, symbols=True)
+    pieces = [read._processor.id_to_piece(int(i)) for i in ids]
+    by_letter = [sum(begin <= at < end for begin, end in places) for at in range(len(text))]
+    spelt = "👍🏽é" if dummy else "👍🏽é\u2581"
+    assert by_letter == [len(x.encode()) if x in spelt else by_letter[i] for i, x in enumerate(text)]
+    for piece, (begin, end) in zip(pieces, places, strict=True):
+        if not piece.startswith("<0x") and (begin or piece != "\u2581"):  # the space that is put before a text
+            assert text[begin:end] in (piece.replace("\u2581", " "), piece.removeprefix("\u2581"))
+    assert set(by_letter) >= {1, 2, 4}
 
 
 @pytest.mark.parametrize("text", ODD)
