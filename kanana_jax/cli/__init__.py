@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from kanana_jax import __version__
 from kanana_jax.cli import (
+    best_of_n,
     config,
     data,
     duplicates,
@@ -157,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     observe.add_verbs(verb)
     evaluate.add_verbs(verb)
     judge.add_verbs(verb)
+    best_of_n.add_verbs(verb)
     tasks.add_verbs(verb)
     launch.add_verbs(verb)
     return parser

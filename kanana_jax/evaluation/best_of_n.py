@@ -40,7 +40,10 @@ class Point:
     chosen: float
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """JSON-safe, with the 95% interval of the score (normal; None for one prompt)."""
+        ends = [self.score - 1.96 * self.error, self.score + 1.96 * self.error]
+        error = None if math.isnan(self.error) else self.error
+        return dataclasses.asdict(self) | {"error": error, "score_ci95": [None, None] if error is None else ends}
 
 
 def kl_bound(n: int) -> float:
@@ -98,10 +101,10 @@ def sizes(most: int) -> list[int]:
     return sorted({1 << i for i in range(most.bit_length()) if 1 << i <= most} | {most})
 
 
-def curve(chosen_by: np.ndarray, judged: np.ndarray) -> list[Point]:
-    """The curve of one scorer under a judge's scores, both `[P, N]`."""
+def curve(chosen_by: np.ndarray, judged: np.ndarray, at: Sequence[int] = ()) -> list[Point]:
+    """The curve of one scorer under a judge's scores, both `[P, N]`, at some numbers of answers (default: `sizes`)."""
     points = []
-    for n in sizes(chosen_by.shape[1]):
+    for n in at or sizes(chosen_by.shape[1]):
         own = expected(chosen_by, judged, n)
         error = float(own.std(ddof=1) / math.sqrt(len(own))) if len(own) > 1 else math.nan
         proxy = float(expected(chosen_by, chosen_by, n).mean())
@@ -131,7 +134,10 @@ class Selection:
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe, without texts and single scores."""
         curves = {name: [point.to_dict() for point in points] for name, points in self.curves.items()}
-        ahead = {name: {"difference": value, "error": error} for name, (value, error) in self.ahead.items()}
+        ahead = {
+            name: {"difference": value, "error": None if math.isnan(error) else error}
+            for name, (value, error) in self.ahead.items()
+        }
         return {"curves": curves, "best": self.best, "ahead": ahead, "prompts": len(self.texts)}
 
 
@@ -141,8 +147,12 @@ def best_of_n(
     scorers: Mapping[str, Score[Prompt]],
     judge: Score[Prompt],
     n: int,
+    at: Sequence[int] = (),
 ) -> Selection:
     """Samples, scores, and compares scorers by what the judge says of their choices (Kanana, arXiv:2502.18934, §3.1).
+
+    Args:
+      at: the numbers of answers on the curves; default: `sizes(n)`.
 
     Raises:
       UserError: no prompts, n below 1, or scores that are none.
@@ -162,4 +172,4 @@ def best_of_n(
             apart = at_end[best] - own
             error = apart.std(ddof=1) / math.sqrt(len(apart)) if len(apart) > 1 else math.nan
             ahead[name] = float(apart.mean()), float(error)
-    return Selection(texts, scores, judged, {name: curve(own, judged) for name, own in scores.items()}, best, ahead)
+    return Selection(texts, scores, judged, {name: curve(own, judged, at) for name, own in scores.items()}, best, ahead)

@@ -92,8 +92,10 @@ def _summary(tree: Tree, run: Json) -> list[Block]:
     """The newest evaluated model beside its baseline, the tree of stages, and a row per stage."""
     blocks: list[Block] = []
     trained = tree.trained()
-    shown = next((stage for stage in reversed(list(tree.stages.values())) if stage.bits()), None)
-    if shown is not None:
+    shown = next((stage for stage in reversed(list(tree.stages.values())) if stage.bits() or stage.score()), None)
+    if shown is not None and not shown.bits():
+        blocks += _scored(shown)
+    elif shown is not None:
         base = tree.baseline(shown)
         size = f", {shown.card['parameters']:,} parameters" if shown.card else ""
         beside = f"; in brackets '{base.name}', from which it comes" if base else ""
@@ -146,6 +148,22 @@ def _summary(tree: Tree, run: Json) -> list[Block]:
     caption = "↓ lower is better. Times are of training steps, without compilation, evaluation and checkpoints."
     formats = {f"bits per byte, {lang} ↓": ".3f" for lang in languages} | {"device-hours": ",.3f", "cost": ",.2f"}
     return [*blocks, Table(columns, rows, caption, formats=formats)]
+
+
+def _scored(stage: Stage) -> list[Block]:
+    """The figures of a stage that is not measured in bits per byte: those of its own score, by language."""
+    score, size = stage.score(), f", {stage.card['parameters']:,} parameters" if stage.card else ""
+    name = score["name"]
+    after = stage.evals[-1]["eval"].get(name, {})
+    before = stage.evals[0]["eval"].get(name, {}) if stage.evals[0]["step"] == 0 else {}
+    beside = "; in brackets the model that it starts from" if before else ""
+    values = {
+        f"{name.replace('_', ' ')}, {key.removeprefix('lang/')} ({score['better']} is better)": f"{value:.3f}"
+        + (f" ({before[key]:.3f})" if key in before else "")
+        for key, value in after.items()
+        if key.startswith("lang/")
+    }
+    return [Text(f"Stage '{stage.name}' ({stage.state}{size}){beside}."), KeyValues(values)]
 
 
 def _devices(run: Json) -> int:

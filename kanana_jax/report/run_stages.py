@@ -62,6 +62,10 @@ class Stage:
         values = found[which] if found else {}
         return {key.removeprefix("lang/"): value for key, value in values.items() if key.startswith("lang/")}
 
+    def score(self) -> Json:
+        """Name, value and direction of what the last evaluation ranks checkpoints by; empty without one."""
+        return self.evals[-1].get("score", {}) if self.evals else {}
+
 
 class Tree:
     """The stages of a run, and the tokens that lie on the path to each."""

@@ -65,13 +65,19 @@ def short(label: str) -> str:
     return label if len(label) <= 34 else label[:33] + "…"
 
 
-def compact(value: float) -> str:
-    """1500 → 1.5k, 2e6 → 2M; B and T for 1e9 and 1e12; small numbers with up to four digits."""
+def compact(value: float, digits: int = 4) -> str:
+    """1500 → 1.5k, 2e6 → 2M; B and T for 1e9 and 1e12; small numbers with up to so many significant digits."""
     size = abs(value)
     for limit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if limit <= size < 1e16:
-            return f"{value / limit:.4g}{letter}"
-    return f"{value:.4g}"
+            return f"{value / limit:.{digits}g}{letter}"
+    return f"{value:.{digits}g}"
+
+
+def _apart(values: Sequence[float]) -> int:
+    """Digits, of 4 to 12, with which different values are written differently."""
+    count = len(set(values))
+    return next((digits for digits in range(4, 12) if len({compact(v, digits) for v in values}) == count), 12)
 
 
 def number(value: float, digits: int) -> str:
@@ -94,7 +100,13 @@ def scale(axes: "Axes", direction: str, log: bool) -> None:
         else:  # of the powers' ticks one or none may lie here
             axis.set_major_locator(ticker.MaxNLocator(5))
         axis.set_minor_locator(ticker.NullLocator())
-    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: compact(value)))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: compact(value, _apart(_shown(axis)))))
+
+
+def _shown(axis: Any) -> list[float]:
+    """Ticks within the limits of an axis; those of a nearly constant line differ in late digits."""
+    low, high = sorted(axis.get_view_interval())
+    return [float(at) for at in axis.get_majorticklocs() if low <= at <= high]
 
 
 def end_labels(axes: "Axes", ends: Sequence[tuple[str, float | None, str]], height: float) -> None:

@@ -14,11 +14,14 @@ from kanana_jax.data.stream.packing import Rows
 from kanana_jax.data.tokens.tokenizer import Tokenizer, continuation
 from kanana_jax.evaluation.verifiers import Question, Scorer, checked, language_share
 from kanana_jax.inference.generate import generate
+from kanana_jax.inference.prefix import rounded
 from kanana_jax.inference.rollout import Answer, RolloutConfig, rollout
+from kanana_jax.inference.session import Session
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.sharding import tree_shardings
 
+_AT_ONCE = 16  # prompts of a measurement
 _OF_THE_LANGUAGE = 0.5  # share of letters from which on an answer is in its prompt's language
 
 
@@ -153,3 +156,28 @@ def figures(found: Sampled) -> dict[str, float]:
 def _in_language(found: Sampled) -> list[bool]:
     shares = [language_share(t, q.lang) for q, group in zip(found.questions, found.texts) for t in group]
     return [share >= _OF_THE_LANGUAGE for share in shares if share is not None]
+
+
+def answers_of(session: Session, questions: Sequence[Question], config: RolloutConfig, seed: int) -> list[list[str]]:
+    """N answers to each prompt of a loaded model, in the order of the prompts, from the seed."""
+    width = rounded(max(len(question.ids) for question in questions))
+    sampler = Sampler(
+        config,
+        session.model,
+        session.mesh,
+        moved=False,
+        tokenizer=session.tokenizer,
+        ends=session.stop_ids,
+        scorer=None,
+        unfinished=0.0,
+        width=width,
+        rows=_AT_ONCE * config.samples,
+    )
+    texts: list[list[str]] = []
+    with jax.set_mesh(session.mesh):
+        for start in range(0, len(questions), _AT_ONCE):
+            some = list(questions[start : start + _AT_ONCE])
+            asked = some + some[-1:] * (_AT_ONCE - len(some) if start else 0)  # the same program for the last of them
+            key = jax.random.fold_in(jax.random.key(seed), start)
+            texts += [list(own) for own in sampler.sample(session.params, asked, key).texts[: len(some)]]
+    return texts

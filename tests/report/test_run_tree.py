@@ -1,9 +1,11 @@
 """The tree of a run's stages: branches begin where their parents ended, and tokens are added along a path alone."""
 
 import json
+import re
 
 import pytest
 
+from kanana_jax.report.plots import Series, lines
 from kanana_jax.report.run import write_run_report
 from kanana_jax.report.run_stages import Stage, Tree
 
@@ -81,3 +83,27 @@ def test_the_page_names_model_baseline_direction_and_cost(workdir):
     # 39 steps of 36 s on 8 devices at 3 an hour
     assert f"{39 * 36 * 8 / 3600:,.3f}" in page and f"{39 * 36 * 8 / 3600 * 3:,.2f}" in page
     assert ">5,700<" in page and ">6,200<" not in page  # tokens of a path, not of all branches
+
+
+def test_in_short_names_the_aligned_model(tmp_path):
+    stages = {"base": ("scratch", "bits_per_byte", (2.0, 1.5)), "online": ("base", "reward", (0.25, 0.75))}
+    config = {"name": "run", "stages": list(stages)}
+    for name, (start, score, values) in stages.items():
+        config[name] = {"kind": "pretrain" if name == "base" else "online_dpo", "start": start}
+        rows = [{"step": 1, "tokens": 10, "loss": 1.0, "nll": 1.0, "lr": 1e-3, "grad_norm": 1.0}]
+        for step, value in enumerate(values):
+            rows.append({"step": step, "tokens": 10 * step, "eval": {score: {"lang/ko": value}}})
+            rows[-1]["score"] = {"name": score, "value": value, "better": "higher"}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = {"config": config, "command": "x", "versions": {}, "git_revision": None, "seed": 0, "started": "today"}
+    (tmp_path / "config.json").write_text(json.dumps(run | {"devices": "1 × cpu"}))
+    page = write_run_report(tmp_path).read_text(encoding="utf-8")
+    short = page[page.index("In short</h2>") : page.index("Held-out text</h2>")]
+    assert "Stage 'online'" in short.replace("&#x27;", "'") and "0.750 (0.250)" in short and "Stage 'base'" not in short
+
+
+def test_ticks_of_a_nearly_constant_line_are_told_apart():
+    figure = lines([Series("a", [1, 2, 3], [0.693141, 0.693147, 0.693143])], x="step", y="loss")
+    ticks = [text for text in re.findall(r">([^<>]+)</text>", figure) if text.startswith("0.69")]
+    assert len(ticks) > 2 and len(set(ticks)) == len(ticks)

@@ -1,0 +1,140 @@
+"""The verb `best-of-n`."""
+
+import argparse
+import json
+import pathlib
+from typing import Any
+
+from kanana_jax.cli.verbs import AddVerb, place
+from kanana_jax.errors import ConfigError, UserError
+
+_EXAMPLE = """example:
+  kanana best-of-n runs/sft/sft --prompts prompts.jsonl --reward runs/reward/reward --n 1,2,4,8 --output best.json
+  kanana best-of-n runs/sft/sft --prompts prompts.jsonl --reward runs/rm-a/reward --reward runs/rm-b/reward --output b
+
+Samples N answers to each prompt, lets each reward model choose the best of n of them, and judges the choices by the
+verifiers that the prompts name, or by --verifier. Without --reward, the verifiers choose themselves (the best that
+any reward model could do). With --verifier none, one reward model also judges. Beside the output lie the answers
+(FILE.samples.jsonl) and a page with the curves (FILE.html)."""
+
+
+def add_verbs(verb: AddVerb) -> None:
+    """Adds the verb."""
+    sub = verb("best-of-n", _best_of_n, "measure what choosing among answers gains, by reward model", _EXAMPLE)
+    sub.add_argument("policy", metavar="POLICY", help="model, stage or Hugging Face folder with a chat template")
+    sub.add_argument("--prompts", required=True, metavar="FILE", help="prompts with 'answer' and 'verifier'")
+    sub.add_argument(
+        "--reward", action="append", default=[], metavar="MODEL", help="that chooses; several are compared"
+    )
+    sub.add_argument(
+        "--verifier",
+        default="record",
+        metavar="NAME",
+        help="that judges (default: each record's own), or none",
+    )
+    sub.add_argument("--n", default="1,2,4,8", metavar="N,…", help="answers to choose among; the largest are sampled")
+    sub.add_argument("--output", required=True, type=place, metavar="FILE.json", help="the curves")
+    sub.add_argument("--limit", type=int, default=0, metavar="N", help="prompts; default: all")
+    sub.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="of an answer")
+    sub.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of sampling, above 0")
+    sub.add_argument("--top-p", type=float, default=1.0, metavar="P", help="sample among the best tokens of mass P")
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help="seed of sampling")
+    sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="dtype of the computation")
+
+
+def _best_of_n(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
+    sizes = _sizes(options.n)
+    judged = options.verifier != "none"
+    if not judged and len(options.reward) != 1:
+        raise ConfigError("--verifier none leaves nothing to judge by: name one --reward, which then judges too")
+    from kanana_jax.evaluation import best_of_n
+    from kanana_jax.evaluation.verifiers import Scorer, verify
+    from kanana_jax.files import locked, whole_file, write_json
+    from kanana_jax.inference.reward_model import RewardModel
+    from kanana_jax.inference.rollout import RolloutConfig
+    from kanana_jax.inference.sampling import SamplingConfig
+    from kanana_jax.inference.session import Session
+    from kanana_jax.report.best_of_n import write_page
+    from kanana_jax.stages.sampled import answers_of
+
+    try:
+        sampling = SamplingConfig(temperature=options.temperature, top_p=options.top_p)
+        config = RolloutConfig(max(sizes), options.max_new_tokens, sampling)
+        verifier = verify({options.verifier: 1.0}) if judged else None
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    with locked(options.output, folder=False):
+        policy = Session.load(options.policy, options.dtype)
+        questions = _questions(options, policy)
+        scorers: dict[str, Scorer] = {}
+        for name in options.reward:
+            scorers[name] = model = RewardModel.load(name, options.dtype)
+            model.check(policy.tokenizer)
+        judge = verifier or scorers[options.reward[0]]
+        scorers = scorers or {"verifier": judge}
+        found = best_of_n.best_of_n(
+            questions,
+            lambda asked, n: answers_of(policy, asked, config, options.seed),
+            scorers,
+            judge,
+            max(sizes),
+            at=sizes,
+        )
+        settings = {key: getattr(options, key) for key in ("max_new_tokens", "temperature", "top_p", "seed", "dtype")}
+        about = {"policy": options.policy, "judge": options.verifier if judged else options.reward[0]}
+        result: dict[str, Any] = {**about, **found.to_dict(), "settings": settings, "command": command}
+        with whole_file(_beside(options.output, ".samples.jsonl")) as file, file.open("w", encoding="utf-8") as stream:
+            for i, question in enumerate(questions):
+                scores = {name: own[i].tolist() for name, own in found.scores.items()}
+                line = {"id": question.id, "prompt": question.text, "answers": list(found.texts[i])}
+                line |= {"scores": scores, "judged": found.judged[i].tolist()}
+                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        write_page(result, _beside(options.output, ".html"))
+        write_json(options.output, result)
+    for name, points in found.curves.items():
+        for point in points:
+            print(f"{name}: best of {point.n} (KL ≤ {point.kl:.3f}) {point.score:.3f} ± {1.96 * point.error:.3f}")
+    print(f"best: {found.best}" if len(found.curves) > 1 else options.output)
+
+
+def _sizes(given: str) -> list[int]:
+    try:
+        found = sorted({int(part) for part in given.split(",")})
+    except ValueError as error:
+        raise ConfigError(f"--n {given} is no list of numbers: write 1,2,4,8") from error
+    if found[0] < 1:
+        raise ConfigError(f"--n counts answers: {found[0]} is less than 1")
+    return found
+
+
+def _beside(output: pathlib.Path, ending: str) -> pathlib.Path:
+    return output.with_name(output.name.removesuffix(".json") + ending)
+
+
+def _questions(options: argparse.Namespace, policy: Any) -> list[Any]:
+    from kanana_jax.data.read import records
+    from kanana_jax.data.read.record import Broken
+    from kanana_jax.data.tokens import chat
+    from kanana_jax.evaluation.verifiers import Question
+
+    found: list[Question] = []
+    room = policy.model.architecture.max_seq_len - options.max_new_tokens
+    for record in records.read(options.prompts, source="prompts"):
+        if isinstance(record, Broken):
+            raise UserError(f"{record.where}: {record.reason}")
+        if "prompt" not in record:
+            raise UserError(f"{options.prompts}: record '{record['id']}' has no 'prompt'")
+        turns = record["prompt"]
+        ids = chat.encode_chat(policy.tokenizer, turns, record.get("tools"))
+        if len(ids) > room:
+            raise UserError(
+                f"record '{record['id']}': a prompt of {len(ids)} tokens and {options.max_new_tokens} new ones exceed "
+                "the model's length: leave it out, or lower --max-new-tokens"
+            )
+        told = record.get("lang", ""), record.get("verifier", ""), record.get("answer")
+        found.append(Question(record["id"], ids, turns[-1].get("content") or "", *told))
+        if len(found) == options.limit:
+            break
+    if not found:
+        raise UserError(f"{options.prompts} has no prompts")
+    return found

@@ -1,0 +1,96 @@
+"""`kanana best-of-n` on a small random model: its curves against all subsets, counted out from the answers it kept."""
+
+import itertools
+import json
+import math
+
+import jax
+import numpy as np
+import own_models
+import pytest
+
+from kanana_jax import cli
+from kanana_jax.data import microworld
+from kanana_jax.interop import model_folder
+from kanana_jax.models.architecture import Runtime
+from kanana_jax.models.transformer import init_params
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """A policy, two reward models with the policy's tokenizer, and prompts whose right answers are short or long."""
+    folder = tmp_path_factory.mktemp("best")
+    policy = own_models.write(folder, "bpe", microworld.World.create(0, 300))
+    a = model_folder.find(policy).architecture
+    params = jax.device_get(init_params(a, Runtime(), jax.random.key(1)))
+    special = json.loads((policy / "config.json").read_text(encoding="utf-8"))
+    special = {key: special[key] for key in ("bos_token_id", "eos_token_id")}
+    for i in range(2):
+        head = jax.random.normal(jax.random.key(i), (a.embed_dim,))
+        model_folder.write(folder / f"reward{i}", a, params, model_folder.card(a), folder / "tokenizer", special, head)
+    rows = [
+        {"id": f"q{i}", "prompt": f"{i} + 1", "lang": "en", "verifier": "length", "answer": {"min": 0, "max": 14 + i}}
+        for i in range(5)
+    ]
+    (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return folder
+
+
+def run(given, output, *more):
+    words = ["best-of-n", str(given / "model"), "--prompts", str(given / "prompts.jsonl"), "--output", str(output)]
+    return cli.main([*words, "--max-new-tokens", "8", "--n", "1,2,4", *map(str, more)])
+
+
+def test_curves_are_means_over_all_subsets(given, tmp_path, capsys):
+    rewards = [given / "reward0", given / "reward1"]
+    assert run(given, tmp_path / "out.json", "--reward", rewards[0], "--reward", rewards[1]) == 0
+    told = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    kept = [json.loads(line) for line in (tmp_path / "out.samples.jsonl").read_text("utf-8").splitlines()]
+    assert [line["id"] for line in kept] == [f"q{i}" for i in range(5)]
+    for i, line in enumerate(kept):  # the verifier, by hand
+        assert line["judged"] == [float(len(text.strip()) <= 14 + i) for text in line["answers"]]
+    at_end = {}
+    for name in map(str, rewards):
+        for point in told["curves"][name]:
+            own = []
+            for line in kept:
+                scores, judged = np.array(line["scores"][name]), np.array(line["judged"])
+                best = []
+                for subset in map(list, itertools.combinations(range(4), point["n"])):
+                    best.append(judged[subset][scores[subset] == scores[subset].max()].mean())
+                own.append(np.mean(best))
+            own = np.array(own)
+            error = own.std(ddof=1) / math.sqrt(len(own))
+            assert point["score"] == pytest.approx(own.mean(), abs=1e-9)
+            assert point["score_ci95"] == pytest.approx([own.mean() - 1.96 * error, own.mean() + 1.96 * error])
+            assert point["kl"] == pytest.approx(math.log(point["n"]) - 1 + 1 / point["n"])
+            at_end[name] = own
+    assert told["best"] == max(at_end, key=lambda name: at_end[name].mean())
+    (other,) = told["ahead"]
+    apart = at_end[told["best"]] - at_end[other]
+    assert told["ahead"][other]["difference"] == pytest.approx(apart.mean())
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 1 and "Which reward model" in page
+    assert f"best: {told['best']}" in capsys.readouterr().out
+
+
+def test_a_verifier_alone_chooses_what_is_right_if_any_is(given, tmp_path):
+    assert run(given, tmp_path / "out.json") == 0
+    kept = [json.loads(line) for line in (tmp_path / "out.samples.jsonl").read_text("utf-8").splitlines()]
+    told = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert told["curves"]["verifier"][-1]["score"] == np.mean([max(line["judged"]) for line in kept])
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        (("--verifier", "none"), "leaves nothing to judge by"),
+        (("--n", "0,2"), "0 is less than 1"),
+        (("--n", "many"), "is no list of numbers"),
+        (("--verifier", "taste"), "is no verifier"),
+        (("--temperature", "0"), "without chance all answers to a prompt are one"),
+    ],
+)
+def test_refusals(given, tmp_path, capsys, more, words):
+    assert run(given, tmp_path / "out.json", *more) == 2
+    assert words in capsys.readouterr().err
