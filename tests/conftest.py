@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import shutil
 import signal
 import sys
 
@@ -79,6 +80,14 @@ def tiny_config():
     return make
 
 
+@pytest.fixture
+def no_reports(monkeypatch):
+    """Runs of a test draw no report: seconds each. What fixtures of a module or session run has one."""
+    from kanana_jax.recipe import run
+
+    monkeypatch.setattr(run, "_report", lambda workdir: None)
+
+
 def log_softmax(x: np.ndarray) -> np.ndarray:
     """In float64."""
     x = x.astype(np.float64)
@@ -110,6 +119,24 @@ def stopped_after(step: int):
             raise Stop
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(loop._Run, "digest", digest)
+        yield
+
+
+@contextlib.contextmanager
+def copied_after(step: int, workdir: pathlib.Path, to: pathlib.Path, stage: str = ""):
+    """Training inside, of that stage or of any, leaves at `to` what a crash would once that step is logged, and goes on."""
+    from kanana_jax.training import loop
+
+    original = loop._Run.digest
+
+    def digest(self, at, values):
+        original(self, at, values)
+        if at == step and stage in ("", self.task.name):
+            self.checkpoints.wait()
+            shutil.copytree(workdir, to)
+
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop._Run, "digest", digest)
         yield
 

@@ -5,7 +5,6 @@ import importlib.util
 import os
 import re
 import stat
-import subprocess
 import sys
 
 import commands
@@ -198,26 +197,22 @@ def test_a_wrong_command_is_found(text, wrong, monkeypatch):
         assert not wrong
 
 
-def test_the_launch_guide_line_by_line(tmp_path):
+def test_the_launch_guide_line_by_line(tmp_path, monkeypatch, capfd):
     """Each of its launches is tried with --dry-run; `git` and `gcloud` that are reached by mistake fail the test."""
     for name, text in (("git", "echo 0123456789abcdef0123456789abcdef01234567"), ("gcloud", "exit 99")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     shown = [c for c in commands.of_documents() if c.place == "docs/launch.md" and c.whole and c.words[1] == "launch"]
     launched = []
     for command in shown:
         arguments = [word for word in command.words[2:] if word != "--dry-run"]
-        done = subprocess.run(
-            [sys.executable, "-m", "kanana_jax", "launch", *arguments, "--dry-run"],
-            env=os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, (str(command), done.stderr)
-        assert "not checked" not in done.stderr and "gcloud compute tpus" in done.stdout
+        code, told = cli.main(["launch", *arguments, "--dry-run"]), capfd.readouterr()
+        assert code == 0, (str(command), told.err)
+        assert "not checked" not in told.err and "gcloud compute tpus" in told.out
         launched.append(arguments[0])
         if "--config" in arguments and "documents" in commands.configs(command.words):
-            assert "gcloud storage ls gs://MY_BUCKET/documents/tokenizer" in done.stdout
+            assert "gcloud storage ls gs://MY_BUCKET/documents/tokenizer" in told.out
     assert launched.count("supervise") >= 6 and {"status", "logs", "down"} <= set(launched)
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 from ml_collections import ConfigDict
 
+from kanana_jax import cli
 from kanana_jax import config as config_lib
 from kanana_jax.errors import ConfigError
 
@@ -108,8 +109,19 @@ def test_recipe_mistakes(tiny_config, what):
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-def _kanana(*arguments):
-    return subprocess.run([sys.executable, "-m", "kanana_jax", *arguments], capture_output=True, text=True, cwd=ROOT)
+@pytest.fixture
+def kanana(monkeypatch, capsys):
+    """Exit code, output and errors of a command in this process; tests/test_main.py starts some."""
+    monkeypatch.chdir(ROOT)
+
+    def run(*arguments):
+        try:
+            code = cli.main(list(arguments))
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -128,18 +140,18 @@ def _kanana(*arguments):
         (["frobnicate"], 2, ["no verb 'frobnicate'"]),
     ],
 )
-def test_command_line_errors_are_one_sentence(arguments, code, words):
-    result = _kanana(*arguments)
-    assert result.returncode == code
-    assert "Traceback" not in result.stderr and all(word in result.stderr for word in words), result.stderr
-    if code == 1 or "usage" not in result.stderr:
-        assert len(result.stderr.strip().splitlines()) == 1
+def test_command_line_errors_are_one_sentence(kanana, arguments, code, words):
+    found, _, told = kanana(*arguments)
+    assert found == code
+    assert "Traceback" not in told and all(word in told for word in words), told
+    if code == 1 or "usage" not in told:
+        assert len(told.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("verb", ["run", "import", "export", "generate", "chat", "tokenizer"])
-def test_every_verb_has_help_with_an_example(verb):
-    result = _kanana(verb, "--help")
-    assert result.returncode == 0 and f"kanana {verb}" in result.stdout.split("example")[1]
+def test_every_verb_has_help_with_an_example(kanana, verb):
+    code, shown, _ = kanana(verb, "--help")
+    assert code == 0 and f"kanana {verb}" in shown.split("example")[1]
 
 
 def test_help_imports_nothing_heavy():

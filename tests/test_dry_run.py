@@ -79,6 +79,7 @@ def test_every_mistake_of_the_file_is_told(tmp_path, capsys):
         assert word in errors
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_a_workdir_that_is_there(tmp_path, capsys, tiny_config):
     config = tiny_config("stages=('stage1', 'stage2')", "stage2.train.tokens=512", "samples.prompts={}")
     recipe.run(config, tmp_path / "w", devices=jax.devices()[:8])

@@ -221,7 +221,6 @@ def test_the_verb_and_its_comparison(folder, data, tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments, code, told",
     [
-        (["--tasks", "mmlo", "--output", "r.json"], 2, "'mmlo' is unknown: did you mean 'mmlu'"),
         (["--tasks", "niilc", "--output", "r.json"], 2, "give --data-dir"),
         (["--tasks", "niilc", "--output", "r.json", "--data-dir", "."], 2, "niilc/test.jsonl, which is not there"),
         (["--tasks", "niilc"], 2, "needs --output"),

@@ -128,6 +128,8 @@ def test_groups_name_tasks_that_are_there():
     for like, parts in (("kmmlu", 45), ("haerae", 5), ("hendrycks_math", 7)):
         leaves = tasks.leaves(like, manager)
         assert len({leaf.cfg["dataset_name"] for leaf in leaves}) == len(leaves) == parts
+    with pytest.raises(ConfigError, match="'mmlo' is unknown: did you mean 'mmlu'"):
+        tasks.load(["mmlo"], None)
     with pytest.raises(ConfigError, match="'humaneval_instruct' of the harness runs .* in a sandbox are .*humaneval"):
         tasks.load(["humaneval_instruct"], None)
     with pytest.raises(ConfigError, match="'jemhopqa' is read from local files: give --data-dir"):

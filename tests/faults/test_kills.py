@@ -26,7 +26,8 @@ def base(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["filter", "dedup"])
+# A filter that is stopped at any chunk: tests/data/filters/test_job.py.
+@pytest.mark.parametrize("name", [pytest.param("filter", marks=pytest.mark.more), "dedup"])
 def test_killed_at_random_moments_the_bytes_are_the_same(name, base):
     job = next(job for job in kill_test.JOBS if job.name == name)
     job = dataclasses.replace(job, a_pass=KILLS)

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
-from kanana_jax.launch import gcloud, supervise  # noqa: E402
+from kanana_jax.launch import gcloud, supervise, tpu  # noqa: E402
 from kanana_jax.launch.gcloud import Job  # noqa: E402
 from kanana_jax.launch.supervise import Policy, Seen, decide  # noqa: E402
 
@@ -77,6 +77,14 @@ def _tpu(tools, *arguments, command=SCRIPT):
     )
 
 
+@pytest.fixture
+def here(tools, monkeypatch, capfd):
+    """Exit code, output and errors of the script's `main` in this process."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    return lambda *arguments: (tpu.main([*arguments]), *capfd.readouterr())
+
+
 @pytest.mark.parametrize(
     "name, arguments",
     [
@@ -89,13 +97,13 @@ def _tpu(tools, *arguments, command=SCRIPT):
         ("down", ["down", "--name", "essence", "--zone", "us-east5-a"]),
     ],
 )
-def test_dry_run_prints_the_exact_commands(tools, name, arguments):
-    done = _tpu(tools, *arguments, "--dry-run")
-    assert done.returncode == 0, done.stderr
+def test_dry_run_prints_the_exact_commands(here, tools, name, arguments):
+    code, shown, errors = here(*arguments, "--dry-run")
+    assert code == 0, errors
     golden = GOLDEN / f"{name}.txt"
     if os.environ.get("KANANA_WRITE_GOLDEN"):
-        golden.write_text(done.stdout)
-    assert done.stdout == golden.read_text()
+        golden.write_text(shown)
+    assert shown == golden.read_text()
     assert not (tools / "calls").exists()
 
 
@@ -112,10 +120,10 @@ def test_dry_run_prints_the_exact_commands(tools, name, arguments):
         (["up", "--type", "v5p-8", "--preemptible=1"], "--preemptible=1"),
     ],
 )
-def test_bad_usage_is_one_sentence(tools, arguments, told):
-    done = _tpu(tools, *arguments)
-    assert done.returncode == 2 and done.stderr.startswith("tpu: ") and told in done.stderr, done.stderr
-    assert done.stderr.count("\n") == 1 and not (tools / "calls").exists()
+def test_bad_usage_is_one_sentence(here, tools, arguments, told):
+    code, _, errors = here(*arguments)
+    assert code == 2 and errors.startswith("tpu: ") and told in errors, errors
+    assert errors.count("\n") == 1 and not (tools / "calls").exists()
 
 
 def test_the_verb_of_kanana_is_the_script(tools):

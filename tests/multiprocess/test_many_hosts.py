@@ -1,6 +1,7 @@
 """Fifty steps of one process, by processes that are killed and hang: the losses and data of a run that nothing befell.
 
-Two, one killed, and begun again by `launch/local.py`; and four, one killed; two go on, one hangs; one finishes.
+Two, one killed and later one hung, begun again by `launch/local.py`; in `make check-more` also four, one killed; two
+go on, one hangs; one finishes.
 """
 
 import json
@@ -48,17 +49,21 @@ def _start(workdir, processes, log, *more, options=()):
     )
 
 
-def _hurt(run, workdir, log, step, process, sign):
-    """Sends the signal to a training process once a step is logged; returns the exit code, what the watchers said, and
-    whom it hit."""
+def _signal(run, workdir, log, step, process, sign):
+    """Sends the signal to a training process once a step is logged; returns whom it hit."""
     metrics = workdir / "stage1/metrics.jsonl"
     while not (metrics.exists() and f'"step": {step},' in metrics.read_text()):
         assert run.poll() is None, log.read_text()
         time.sleep(0.005)
-    (pid,) = re.findall(rf"worker: pid (\d+) on \S+ is process {process}$", log.read_text(), re.M)
-    os.kill(int(pid), sign)
+    pid = int(re.findall(rf"worker: pid (\d+) on \S+ is process {process}$", log.read_text(), re.M)[-1])
+    os.kill(pid, sign)
+    return pid
+
+
+def _end(run, log):
+    """The exit code and what the watchers said."""
     code = run.wait(timeout=TIMEOUT * 12)
-    return code, re.findall(r"worker: (?!pid)(.+)", log.read_text()), int(pid)
+    return code, re.findall(r"worker: (?!pid)(.+)", log.read_text())
 
 
 def _checkpoints(workdir):
@@ -73,22 +78,31 @@ def _same_as(undisturbed, workdir):
         assert found == wanted
 
 
-def test_fifty_steps_on_two_hosts_begun_again_by_themselves(undisturbed, tmp_path):
+def test_killed_and_hung_two_hosts_begin_again_by_themselves(undisturbed, tmp_path):
     workdir, log = tmp_path / "run", tmp_path / "log"
-    run = _start(workdir, 2, log, "--config.mesh.fsdp=2", options=("--restarts", "2"))
-    code, said, _ = _hurt(run, workdir, log, 30, 1, signal.SIGKILL)
+    run = _start(workdir, 2, log, "--config.mesh.fsdp=2", options=("--restarts", "3", "--timeout", str(HANGS)))
+    _signal(run, workdir, log, 4, 1, signal.SIGKILL)
+    pid = _signal(run, workdir, log, 30, 1, signal.SIGSTOP)
+    code, said = _end(run, log)
     assert code == 0, log.read_text()
-    assert "local: restart 1 of 2" in log.read_text() and "local: restart 2" not in log.read_text()
-    assert len(said) == 4 and all("process 1 of 2" in line and "SIGKILL" in line for line in said[:2]), said
-    assert set(said[2:]) == {"all 2 processes are done"}
+    assert "local: restart 2 of 3" in log.read_text() and "local: restart 3" not in log.read_text()
+    assert len(said) == 6, said
+    assert all("process 1 of 2" in line and "was killed by SIGKILL" in line for line in said[:2]), said
+    assert all(_hung(line, pid) for line in said[2:4]) and set(said[4:]) == {"all 2 processes are done"}, said
     _same_as(undisturbed, workdir)
 
 
+def _hung(line, pid):
+    return f"process 1 ({os.uname().nodename}, pid {pid}) is without a sign of life" in line
+
+
+@pytest.mark.more
 def test_killed_on_four_hosts_hung_on_two_finished_on_one(undisturbed, tmp_path):
     workdir, log = tmp_path / "run", tmp_path / "log"
 
     run = _start(workdir, 4, log, "--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.slices=2")
-    code, lines, pid = _hurt(run, workdir, log, 6, 2, signal.SIGKILL)
+    _signal(run, workdir, log, 6, 2, signal.SIGKILL)
+    code, lines = _end(run, log)
     assert code == 1 and len(lines) == 4, log.read_text()
     assert all("process 2 of 4" in line and "was killed by SIGKILL" in line for line in lines), lines
     first = _checkpoints(workdir)
@@ -96,11 +110,10 @@ def test_killed_on_four_hosts_hung_on_two_finished_on_one(undisturbed, tmp_path)
 
     more = "--config.mesh.fsdp=2", "--config.stage1.train.checkpoint.every=2"
     run = _start(workdir, 2, log, *more, options=("--timeout", str(HANGS)))
-    code, lines, pid = _hurt(run, workdir, log, first[-1] + 6, 1, signal.SIGSTOP)
+    pid = _signal(run, workdir, log, first[-1] + 6, 1, signal.SIGSTOP)
+    code, lines = _end(run, log)
     assert code == 1 and len(lines) == 2, log.read_text()
-    assert all(f"process 1 ({os.uname().nodename}, pid {pid}) is without a sign of life" in line for line in lines), (
-        lines
-    )
+    assert all(_hung(line, pid) for line in lines), lines
     second = _checkpoints(workdir)
     assert second[-1] > first[-1]
 

@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from conftest import losses, stopped_after
+from conftest import copied_after, losses, stopped_after
 
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.recipe import run as recipe
@@ -22,10 +22,18 @@ def _config(tiny_config, *overrides, mesh=None):
     return config
 
 
+@pytest.fixture(autouse=True)
+def _reports_where_they_are_read(request):
+    if "report" not in request.node.name:
+        request.getfixturevalue("no_reports")
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tiny_config, tmp_path_factory):
+    """What a crash after step 10 would leave is at `stopped` beside it."""
     workdir = tmp_path_factory.mktemp("run") / "w"
-    recipe.run(_config(tiny_config), workdir, devices=jax.devices()[:1])
+    with copied_after(10, workdir, workdir.parent / "stopped"):
+        recipe.run(_config(tiny_config), workdir, devices=jax.devices()[:1])
     return workdir
 
 
@@ -46,12 +54,7 @@ def test_two_stages_report_model_and_nothing_to_do_again(tiny_config, tmp_path):
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "stage1").rglob("*") if p.is_file()}
 
 
-def test_the_same_seed_gives_the_same_bits(undisturbed, tiny_config, tmp_path):
-    recipe.run(_config(tiny_config), tmp_path, devices=jax.devices()[:1])
-    assert losses(tmp_path) == losses(undisturbed)
-
-
-def test_a_step_compiled_ahead_trains_the_same_bits(undisturbed, tiny_config, tmp_path, monkeypatch):
+def test_the_same_seed_gives_the_same_bits_compiled_ahead_or_not(undisturbed, tiny_config, tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "compile_ahead", lambda *_: {})
     recipe.run(_config(tiny_config), tmp_path, devices=jax.devices()[:1])
     assert losses(tmp_path) == losses(undisturbed)
@@ -74,7 +77,14 @@ def test_a_source_that_cannot_be_read_is_told_while_the_step_compiles(tiny_confi
         recipe.run(config, tmp_path / "run", devices=jax.devices()[:1])
 
 
-@pytest.mark.parametrize("mesh", [dict(fsdp=4, tensor=2), dict(data=2, fsdp=2, sequence=2), dict(data=4, fsdp=2)])
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        pytest.param(dict(fsdp=4, tensor=2), marks=pytest.mark.more),  # as the run below that resumes on it
+        dict(data=2, fsdp=2, sequence=2),
+        pytest.param(dict(data=4, fsdp=2), marks=pytest.mark.more),
+    ],
+)
 def test_eight_devices_give_the_losses_of_one(undisturbed, tiny_config, tmp_path, mesh):
     recipe.run(_config(tiny_config, mesh=mesh), tmp_path)
     np.testing.assert_allclose(losses(tmp_path), losses(undisturbed), atol=1e-5)
@@ -87,17 +97,25 @@ def test_scan_and_accumulation_give_the_same_losses(undisturbed, tiny_config, tm
     np.testing.assert_allclose(losses(tmp_path), losses(undisturbed), atol=1e-5)
 
 
-@pytest.mark.parametrize("there_and_back", [(1, dict(fsdp=4, tensor=2)), (8, dict(fsdp=1))])
-def test_a_run_resumes_on_another_mesh(undisturbed, tiny_config, tmp_path, there_and_back):
-    first, second = there_and_back
-    first_mesh = dict(fsdp=-1) if first == 1 else dict(fsdp=4, tensor=2)
-    with stopped_after(10):
-        recipe.run(_config(tiny_config, mesh=first_mesh), tmp_path, devices=jax.devices()[:first])
-    assert not (tmp_path / "stage1/model").exists()
-    recipe.run(_config(tiny_config, mesh=second), tmp_path, devices=jax.devices()[: 8 if first == 1 else 1])
-    np.testing.assert_allclose(losses(tmp_path), losses(undisturbed), atol=1e-5)
-    data = [json.loads((w / "stage1/data_state.json").read_text()) for w in (tmp_path, undisturbed)]
+def _same_run(workdir, undisturbed):
+    np.testing.assert_allclose(losses(workdir), losses(undisturbed), atol=1e-5)
+    data = [json.loads((w / "stage1/data_state.json").read_text()) for w in (workdir, undisturbed)]
     assert data[0] == data[1]
+
+
+def test_a_run_resumes_on_eight_devices(undisturbed, tiny_config):
+    stopped = undisturbed.parent / "stopped"
+    assert not (stopped / "stage1/model").exists()
+    recipe.run(_config(tiny_config, mesh=dict(fsdp=4, tensor=2)), stopped)
+    _same_run(stopped, undisturbed)
+
+
+@pytest.mark.more
+def test_a_run_of_eight_devices_resumes_on_one(undisturbed, tiny_config, tmp_path):
+    with stopped_after(10):
+        recipe.run(_config(tiny_config, mesh=dict(fsdp=4, tensor=2)), tmp_path)
+    recipe.run(_config(tiny_config, mesh=dict(fsdp=1)), tmp_path, devices=jax.devices()[:1])
+    _same_run(tmp_path, undisturbed)
 
 
 def test_another_config_in_the_same_workdir_is_refused(undisturbed, tiny_config):
@@ -151,6 +169,7 @@ def test_a_run_that_only_meets_bad_updates_stops_and_keeps_its_checkpoint(tiny_c
     assert rows
 
 
+@pytest.mark.more  # their rows are compared in tests/data/stream/test_pipeline.py
 def test_worker_processes_train_alike(undisturbed, tiny_config, tmp_path):
     recipe.run(_config(tiny_config, "data.workers=processes"), tmp_path, devices=jax.devices()[:1])
     assert losses(tmp_path) == losses(undisturbed)

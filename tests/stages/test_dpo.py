@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import own_models
 import pytest
-from conftest import ROOT, log_softmax, losses, stopped_after
+from conftest import ROOT, copied_after, log_softmax, losses
 
 from kanana_jax import config as config_lib
 from kanana_jax.data import microworld
@@ -28,6 +28,7 @@ from kanana_jax.recipe import context
 from kanana_jax.recipe import run as recipe
 from kanana_jax.stages import adapters, dpo
 
+pytestmark = pytest.mark.usefixtures("no_reports")
 ONE = jax.devices()[:1]
 T = 192
 
@@ -62,8 +63,10 @@ def config(base, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(config, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("dpo")
-    recipe.run(config, workdir, devices=ONE)
+    """What a crash after step 5 would leave is at `stopped` beside it."""
+    workdir = tmp_path_factory.mktemp("dpo") / "run"
+    with copied_after(5, workdir, workdir.parent / "stopped"):
+        recipe.run(config, workdir, devices=ONE)
     return workdir
 
 
@@ -161,15 +164,16 @@ def test_held_out_pairs_by_hand(run, base, config):
     )
 
 
-def test_a_stopped_stage_ends_with_the_same_bits(run, config, tmp_path):
-    with stopped_after(5):
-        recipe.run(config, tmp_path, devices=ONE)
-    recipe.run(config, tmp_path, devices=ONE)
-    assert losses(tmp_path, "dpo") == losses(run, "dpo")
-    figures = [[line["eval"] for line in _lines(w) if "eval" in line] for w in (tmp_path, run)]
+def test_a_stopped_stage_ends_with_the_same_bits(run, config):
+    stopped = run.parent / "stopped"
+    assert not (stopped / "dpo/model").exists()
+    recipe.run(config, stopped, devices=ONE)
+    assert losses(stopped, "dpo") == losses(run, "dpo")
+    figures = [[line["eval"] for line in _lines(w) if "eval" in line] for w in (stopped, run)]
     assert figures[0] == figures[1]
 
 
+@pytest.mark.more  # with adapters, below
 def test_eight_devices_train_as_one(run, config, tmp_path):
     config = copy.deepcopy(config)
     config.mesh = dict(data=2, fsdp=2, sequence=1, tensor=2)
@@ -186,9 +190,8 @@ def with_adapters(config):
 
 
 def test_adapters_are_trained_beside_a_frozen_base(with_adapters, base, tmp_path):
-    with stopped_after(4):
+    with copied_after(5, tmp_path / "one", tmp_path / "eight"):
         recipe.run(with_adapters, tmp_path / "one", devices=ONE)
-    recipe.run(with_adapters, tmp_path / "one", devices=ONE)
     found = [line["loss"] for line in _lines(tmp_path / "one") if "loss" in line]
     assert found[0] == pytest.approx(np.log(2), abs=1e-6) and found[-1] < 0.6 and len(found) == 6
     (_, before), (_, after) = _loaded(base), _loaded(tmp_path / "one/dpo")
@@ -206,6 +209,8 @@ def test_adapters_are_trained_beside_a_frozen_base(with_adapters, base, tmp_path
     for change, told in (({"rank": 8}, "lora.rank' is 8"), ({"targets": ("q",)}, "lora.targets' must be")):
         with pytest.raises(ConfigError, match=told):
             adapters.given(dataclasses.replace(further, **change), "dpo", model_folder.find(base))
+    # Stopped after its fifth step, it goes on from its fourth on eight devices.
+    assert not (tmp_path / "eight/dpo/model").exists()
     with_adapters = copy.deepcopy(with_adapters)
     with_adapters.mesh = dict(data=2, fsdp=2, sequence=1, tensor=2)
     recipe.run(with_adapters, tmp_path / "eight")

@@ -25,6 +25,7 @@ from kanana_jax.recipe import context
 from kanana_jax.recipe import run as recipe
 from kanana_jax.stages import kto
 
+pytestmark = pytest.mark.usefixtures("no_reports")
 ONE = jax.devices()[:1]
 T = 192
 

@@ -32,6 +32,7 @@ from kanana_jax.parallel.sharding import put_batch, tree_shardings
 from kanana_jax.recipe import run as recipe
 from kanana_jax.stages import reward
 
+pytestmark = pytest.mark.usefixtures("no_reports")
 ONE = jax.devices()[:1]
 T = 192
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import own_models
 import pytest
-from conftest import ROOT, losses, stopped_after
+from conftest import ROOT, copied_after, losses
 
 from kanana_jax import config as config_lib
 from kanana_jax.data import microworld
@@ -23,6 +23,7 @@ from kanana_jax.recipe import run as recipe
 from kanana_jax.stages import KINDS, answer_rows, online_dpo, sampled
 from kanana_jax.stages.orders import Ahead, Orders
 
+pytestmark = pytest.mark.usefixtures("no_reports")
 ONE = jax.devices()[:1]
 T, NEW, P = 80, 6, 8
 
@@ -69,8 +70,10 @@ def _lines(workdir, key="loss"):
 
 @pytest.fixture(scope="module")
 def run(config, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("grpo")
-    recipe.run(config, workdir, devices=ONE)
+    """What a crash after step 5 would leave is at `stopped` beside it."""
+    workdir = tmp_path_factory.mktemp("grpo") / "run"
+    with copied_after(5, workdir, workdir.parent / "stopped"):
+        recipe.run(config, workdir, devices=ONE)
     return workdir
 
 
@@ -93,12 +96,12 @@ def test_reward_rises_and_nothing_is_off_policy(run):
     assert "Sampled answers" in page and "the same held-out prompts before and after" in page
 
 
-def test_a_stage_that_stopped_samples_the_same_again(run, config, tmp_path):
-    with stopped_after(5):
-        recipe.run(config, tmp_path, devices=ONE)
-    recipe.run(config, tmp_path, devices=ONE)
-    assert losses(tmp_path, "online") == losses(run, "online")
-    assert [line["reward"] for line in _lines(tmp_path)] == [line["reward"] for line in _lines(run)]
+def test_a_stage_that_stopped_samples_the_same_again(run, config):
+    stopped = run.parent / "stopped"
+    assert not (stopped / "online/model").exists()
+    recipe.run(config, stopped, devices=ONE)
+    assert losses(stopped, "online") == losses(run, "online")
+    assert [line["reward"] for line in _lines(stopped)] == [line["reward"] for line in _lines(run)]
 
 
 def test_two_devices_learn_as_one(run, config, tmp_path):

@@ -33,7 +33,8 @@ FILES = {
 }
 
 
-@pytest.fixture(params=["gs", "s3"])
+# Paths of either store: tests/storage/test_bucket_paths.py.
+@pytest.fixture(params=["gs", pytest.param("s3", marks=pytest.mark.more)])
 def root(request, tmp_path, monkeypatch):
     monkeypatch.setenv("KANANA_JAX_CACHE", str(tmp_path / "cache"))
     request.getfixturevalue("gcs" if request.param == "gs" else "s3")

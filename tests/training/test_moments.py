@@ -131,7 +131,7 @@ def test_states_take_the_bytes_of_the_formula(trained):
     assert taken("factored") < 2.2 * count
 
 
-@pytest.mark.parametrize("moments", ["int8", "factored"])
+@pytest.mark.parametrize("moments", ["int8", pytest.param("factored", marks=pytest.mark.more)])
 def test_eight_devices_train_as_one(trained, moments):
     """Rounding to 8 bits can turn another way where sums are in another order: rarely, and without weight."""
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2), jax.devices()[:8])

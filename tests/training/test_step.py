@@ -66,7 +66,7 @@ def test_logits_do_not_change_with_another_document_in_the_row(params):
     )
 
 
-@pytest.mark.parametrize("accumulate", [2, 4])
+@pytest.mark.parametrize("accumulate", [pytest.param(2, marks=pytest.mark.more), 4])
 def test_accumulation_is_exact(params, accumulate):
     batch = jax.tree.map(lambda x: x[:8], _batch(_documents(2, 80), 32))
     axes = transformer.logical_axes(MODEL)

@@ -97,6 +97,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.more  # its parts are tried above and below
 def test_a_killed_preparation_resumes_to_the_same_bytes(tmp_path):
     _documents(tmp_path / "in", 400)
     (tmp_path / "p.py").write_text(PROGRAM)
