@@ -83,6 +83,7 @@ class Item:
       other: the answer to compare with; None: `answer` is rated alone.
       reference: a right answer, where there is one.
       category: by which results are shown.
+      checklist: points to look at, where there are any.
     """
 
     id: str
@@ -91,6 +92,7 @@ class Item:
     other: str | None = None
     reference: str = ""
     category: str = ""
+    checklist: str = ""
 
 
 def requests(item: Item) -> list[str]:
@@ -101,6 +103,7 @@ def requests(item: Item) -> list[str]:
     made = []
     for answer, other in orders:
         told = f"\nA right answer, for comparison:\n{item.reference}\n" if item.reference else ""
+        told += f"\nPoints to check:\n{item.checklist}\n" if item.checklist else ""
         shown = dict(question=item.question, answer=answer, other=other, reference=told)
         # A mark that no answer can hold, since it follows from it.
         mark = f"<{hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:12]}>"
