@@ -29,7 +29,7 @@ from kanana_jax.models.lora import LoraConfig
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.sharding import abstract_batch, abstract_tree, spec, tree_shardings
-from kanana_jax.stages import preference_chapter, text
+from kanana_jax.stages import preference_chapter, reference_cache, text
 from kanana_jax.stages.kind import SCRATCH, Context, Kind, Program, Shapes, StagePrograms, check_text, device_bytes
 from kanana_jax.stages.text import TrainingConfig
 from kanana_jax.training import heldout
@@ -48,11 +48,14 @@ class DpoConfig(TrainingConfig):
       reference: name of an earlier stage, or a model folder; empty: what the stage starts from.
       reference_dtype: in which the reference is held and runs; None: the runtime's compute_dtype, so that a policy that
         is its reference has log-ratios of exactly 0.
+      reference_cache: folder that keeps what the reference says of each answer (`reference_cache.py`), for this and any
+        other stage with the same reference, which is loaded only where an answer is new; empty: none is kept.
     """
 
     preference: PreferenceConfig = PreferenceConfig()
     reference: str = ""
     reference_dtype: DType | None = None
+    reference_cache: str = ""
 
     def __post_init__(self):
         super().__post_init__()
@@ -62,6 +65,8 @@ class DpoConfig(TrainingConfig):
             )
         if self.reference and not self.preference.needs_reference:
             raise ValueError(f"loss '{self.preference.loss}' reads no reference: leave out 'reference'")
+        if self.reference_cache and not self.preference.needs_reference:
+            raise ValueError(f"loss '{self.preference.loss}' reads no reference: leave out 'reference_cache'")
 
     @property
     def reference_model(self) -> str:
@@ -185,21 +190,27 @@ class HasReference(Protocol):
 class Reference:
     """The frozen reference of a stage: loaded when it is first asked, and then kept.
 
+    Args:
+      cache: see `DpoConfig.reference_cache`.
+
     Attributes:
       model: as it runs; None: the loss needs none.
       shared: see `shares_base`.
     """
 
-    def __init__(self, name: str, config: HasReference, context: Context, drawn: Drawn | None = None):
+    def __init__(self, name: str, config: HasReference, context: Context, drawn: Drawn | None = None, cache: str = ""):
         self._context, self._mesh, self._start = context, context.shapes.mesh, config.start
         self.model = reference_model(config, context.shapes)
         self.shared = shares_base(config, context.shapes)
         self._params: Params | None = None
+        self._cache: reference_cache.ReferenceCache | None = None
         if self.model is not None:
             self._folder = context.find(config.reference_model)
             seq_len = config.train.seq_len
             check_text(name, context, self.model.architecture, self._folder, "train.seq_len", seq_len, "reference")
             self._forward = forward(self.model, self._mesh, config.train.loss_chunk, drawn)
+            if cache:
+                self._cache = reference_cache.of_stage(name, cache, context, self._folder, self.model)
 
     def pairs(self, rows: Rows[jax.Array]) -> PairRows[jax.Array]:
         """Rows with the reference's log-probabilities."""
@@ -210,7 +221,13 @@ class Reference:
         """log p of the targets, float32 `[B, T]`; None: the loss needs no reference."""
         if self.model is None:
             return None
-        return self._forward(self.params(), rows)
+        if self._cache is None:
+            return self._forward(self.params(), rows)
+        local = jax.device_get(rows)
+        found = self._cache.find(local)
+        if found is None:
+            found = self._cache.add(local, jax.device_get(self._forward(self.params(), rows)))
+        return jax.device_put(found, NamedSharding(self._mesh, spec("batch", "sequence")))
 
     def params(self) -> Params:
         assert self.model is not None  # else nothing asks
@@ -297,7 +314,7 @@ def run(name: str, config: DpoConfig, context: Context) -> None:
     """Trains on pairs."""
     chunk, shapes = config.train.loss_chunk, context.shapes
     model = text.trained_model(name, config, shapes)
-    reference = Reference(name, config, context)
+    reference = Reference(name, config, context, cache=config.reference_cache)
     task = text.make_task(
         name,
         config,

@@ -36,6 +36,11 @@ class OnlineDpoStage(SamplingStage, DpoConfig):
     least_samples: ClassVar[int] = 2
     why_several: ClassVar[str] = "a pair is the best and the worst of the answers to a prompt"
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.reference_cache:
+            raise ValueError("reference_cache is for answers that come again, and these are new: leave it out")
+
 
 class OnlinePairs(NamedTuple, Generic[Array]):
     """A batch: rows of one pair, or none, with log p of their targets as they were drawn and under the reference."""

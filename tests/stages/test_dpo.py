@@ -217,6 +217,54 @@ def test_adapters_are_trained_beside_a_frozen_base(with_adapters, base, tmp_path
     np.testing.assert_allclose(losses(tmp_path / "eight", "dpo"), found, rtol=2e-4)
 
 
+@pytest.mark.more
+def test_adapters_of_answers_then_of_pairs_agree_on_one_device_and_on_eight(with_adapters, tmp_path):
+    """Twenty steps of each, within 1e-5."""
+    c, draw = copy.deepcopy(with_adapters).unlock(), random.Random(2)
+    pairs = [_pair(draw) for _ in range(100)]
+    lines = [json.dumps({"prompt": p["prompt"], "completion": p["chosen"]}, ensure_ascii=False) for p in pairs]
+    (tmp_path / "chat.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    c.sources.chat = dict(path=str(tmp_path / "chat.jsonl"), lang="ko", holdout=0.0)
+    c.sources.pairs.holdout = 0.0
+    c.dpo.train.update(batch_tokens=4 * 96, seq_len=96, tokens=4 * 96 * 20, eval_every=1000)
+    c.dpo.train.checkpoint.update(every=1000)
+    c.dpo.train.optimizer.learning_rate = 1e-3
+    del c.dpo.preference
+    c.sft = copy.deepcopy(c.dpo)
+    c.sft.kind = "sft"
+    del c.sft.mixture
+    c.sft.mixture = dict(chat=1.0)
+    c.dpo.start, c.stages = "sft", ("sft", "dpo")
+    recipe.run(c, tmp_path / "one", devices=ONE)
+    c.mesh = dict(data=2, fsdp=2, sequence=1, tensor=2)
+    recipe.run(c, tmp_path / "eight")
+    for stage in ("sft", "dpo"):
+        one, eight = (losses(tmp_path / name, stage) for name in ("one", "eight"))
+        np.testing.assert_allclose(eight, one, rtol=0, atol=1e-5)
+        assert len(one) == 20 and one[-1] < one[0] - 0.02
+
+
+def test_a_cached_reference_is_the_live_one_and_is_asked_once(config, run, tmp_path, monkeypatch):
+    cached = copy.deepcopy(config).unlock()
+    cached.dpo.reference_cache = str(tmp_path / "cache")
+    recipe.run(cached, tmp_path / "first", devices=ONE)
+    with monkeypatch.context() as patch:  # a second stage asks the reference nothing, nor does its evaluation
+        patch.setattr(dpo.Reference, "params", lambda self: pytest.fail("the reference was loaded"))
+        recipe.run(cached, tmp_path / "second", devices=ONE)
+    figures = [
+        [line["score"]["value"] for line in _lines(w) if "score" in line]
+        for w in (run, tmp_path / "first", tmp_path / "second")
+    ]
+    np.testing.assert_allclose(losses(tmp_path / "first", "dpo"), losses(run, "dpo"), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(figures[1], figures[0], rtol=0, atol=1e-5)
+    assert losses(tmp_path / "second", "dpo") == losses(tmp_path / "first", "dpo") and figures[1] == figures[2]
+    files = [path.name for path in (tmp_path / "cache").iterdir()]
+    assert len([name for name in files if name.startswith("log_probs-")]) == 1  # the second had nothing to add
+    cached.dpo.reference_dtype = "bfloat16"
+    with pytest.raises(ConfigError, match=r"'dpo.reference_cache': .*cache is of another reference \(dtype differ\)"):
+        recipe.run(cached, tmp_path / "third", devices=ONE)
+
+
 def test_a_plan_of_adapters_holds_no_moments_of_the_base(with_adapters, config):
     mesh, held = make_mesh(MeshConfig(), ONE), []
     for each in (config, with_adapters):

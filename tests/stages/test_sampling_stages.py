@@ -3,6 +3,7 @@
 import copy
 import json
 import random
+import shutil
 
 import jax
 import numpy as np
@@ -141,6 +142,20 @@ def test_a_student_comes_to_its_teacher_with_adapters(run, base, config, tmp_pat
     assert lines[0]["divergence"] > 1.5 * lines[-1]["divergence"] > 0
     assert all(np.isfinite(line["reward"]) and line["reward_std"] > 0 for line in lines)
     assert "critic" in json.loads((tmp_path / "run/config.json").read_text())["config"]["online"]["reward"]["model"]
+
+
+def test_a_teacher_of_another_tokenizer_is_refused(base, config, tmp_path):
+    """By what its card says; its words are as many."""
+    teacher = shutil.copytree(base, tmp_path / "teacher")
+    for file in teacher.glob("*token*"):
+        file.unlink()
+    card = json.loads((teacher / "model.json").read_text("utf-8")) | {"tokenizer": "0" * 64}
+    (teacher / "model.json").write_text(json.dumps(card), encoding="utf-8")
+    told = (
+        "stage 'online': the teacher was trained with another tokenizer .* set config 'tokenizer.path' to the teacher's"
+    )
+    with pytest.raises(ConfigError, match=told):
+        recipe.run(_of(config, config.sources.prompts.path, str(teacher)), tmp_path / "run", devices=ONE)
 
 
 def test_orders_are_never_older_than_allowed_and_come_in_order():
