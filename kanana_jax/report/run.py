@@ -24,6 +24,7 @@ from kanana_jax.report.page import (
 )
 from kanana_jax.report.plots import Series, bars, lines
 from kanana_jax.report.run_stages import Stage, Tree, duration
+from kanana_jax.report.run_tasks import task_blocks
 
 Json = dict[str, Any]
 TOKENS = "tokens (millions)"
@@ -54,7 +55,7 @@ def write_run_report(
             *_optional("Held-out text", _bits(tree)),
             Section("Loss", _loss(tree)),
             *_optional("Scores", _scores(tree)),
-            *_optional("Tasks", _tasks(tree)),
+            *_optional("Tasks", task_blocks(tree, TOKENS)),
             Section("Models", _models(stages)),
             *(section for chapter in chapters for section in _optional(chapter.title, chapter.blocks(folders))),
             Section("Samples", _samples(stages)),
@@ -269,30 +270,6 @@ def _bits(tree: Tree) -> list[Block]:
         caption = f"Bits per byte by {what}; lower is better."
         blocks.append(Table((what, *(title for title, _ in columns)), rows, caption))
     return blocks
-
-
-def _tasks(tree: Tree) -> list[Block]:
-    """Benchmarks that ran while stages trained: one figure per metric, one line per task and stage."""
-    points: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for stage in tree.trained():
-        for row in stage.evals:
-            for task, metrics in row["eval"].get("tasks", {}).items():
-                for metric, value in metrics.items():
-                    if not metric.endswith("_stderr"):
-                        line = points.setdefault(metric, {}).setdefault(f"{task}, {stage.name}", [])
-                        line.append((tree.at(stage, row), value))
-    return [
-        Figure(
-            lines(
-                [Series(label, [x for x, _ in xy], [y for _, y in xy]) for label, xy in named.items()],
-                x=TOKENS,
-                y=metric,
-                markers=True,
-            ),
-            f"Tasks evaluated while training: {metric}.",
-        )
-        for metric, named in points.items()
-    ]
 
 
 def _samples(stages: Mapping[str, Stage]) -> list[Block]:

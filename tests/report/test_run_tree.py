@@ -107,3 +107,15 @@ def test_ticks_of_a_nearly_constant_line_are_told_apart():
     figure = lines([Series("a", [1, 2, 3], [0.693141, 0.693147, 0.693143])], x="step", y="loss")
     ticks = [text for text in re.findall(r">([^<>]+)</text>", figure) if text.startswith("0.69")]
     assert len(ticks) > 2 and len(set(ticks)) == len(ticks)
+
+
+def test_tasks_are_averaged_over_those_that_every_stage_has(workdir):
+    for name, scores in (("stage1", {"a": 0.2, "b": 0.4, "c": 7.0}), ("stage2", {"a": 0.5, "b": 0.75, "d": 0.1})):
+        file = workdir / name / "metrics.jsonl"
+        tasks = {task: {"acc": value, "acc_stderr": 0.3} for task, value in scores.items()}
+        line = {"step": 10, "tokens": 1000, "eval": {"bits_per_byte": {"lang/ko": 1.0}, "tasks": tasks}}
+        file.write_text(file.read_text() + json.dumps(line) + "\n")
+    page = write_run_report(workdir).read_text(encoding="utf-8")
+    table = page[page.index("average of tasks") :]
+    table = re.sub("<[^>]+>", " ", table[: table.index("</table>")]).split()
+    assert table[table.index("stage1") + 1] == "0.300" and table[table.index("stage2") + 1] == "0.625"
