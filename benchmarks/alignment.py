@@ -22,10 +22,11 @@ from kanana_jax.data.tokens import chat
 from kanana_jax.evaluation.best_of_n import best_of_n
 from kanana_jax.evaluation.verifiers import RECORD, Question, verify
 from kanana_jax.inference.reward_model import RewardModel
-from kanana_jax.inference.rollout import RolloutConfig, rollout
+from kanana_jax.inference.rollout import Answer, RolloutConfig, rollout
 from kanana_jax.inference.sampling import SamplingConfig
 from kanana_jax.inference.scoring import score
 from kanana_jax.inference.session import Session
+from kanana_jax.stages.sampled import answers_of
 
 _FIRST = 100_000  # index of the first prompt; runs take some thousands from 0 on
 _NEW = 48  # tokens of an answer, at most
@@ -53,8 +54,8 @@ def questions(session: Session, each: int) -> dict[tuple[str, str], list[Questio
     return found
 
 
-def answers(session: Session, asked: list[Question], config: RolloutConfig) -> list[list]:
-    """Sampled answers, `[P][N]`."""
+def drawn_by(session: Session, asked: list[Question], config: RolloutConfig) -> list[list[Answer]]:
+    """Sampled answers, `[P][N]`, with the log-probabilities of their tokens."""
     found = []
     with jax.set_mesh(session.mesh):
         for begin in range(0, len(asked), _AT_ONCE):
@@ -64,10 +65,6 @@ def answers(session: Session, asked: list[Question], config: RolloutConfig) -> l
             stop = session.stop_ids
             found += rollout(session.params, session.model, prompts, config, stop=stop, tokens=tokens, key=key)
     return found
-
-
-def text_of(session: Session, question: Question, ids: np.ndarray) -> str:
-    return session.text_of(question.ids, ids[:-1] if int(ids[-1]) in session.stop_ids else ids)
 
 
 def measure(path: pathlib.Path, against: pathlib.Path | None = None, each: int = 50) -> dict[str, float]:
@@ -91,7 +88,7 @@ def measure(path: pathlib.Path, against: pathlib.Path | None = None, each: int =
 
 def kl(session: Session, other: Session, asked: list[Question]) -> float:
     """Mean of log p − log q over answers that are sampled from p, nats per answer."""
-    drawn = answers(session, asked, RolloutConfig(samples=2, max_new_tokens=_NEW))
+    drawn = drawn_by(session, asked, RolloutConfig(samples=2, max_new_tokens=_NEW))
     flat = [(q.ids, answer) for q, group in zip(asked, drawn) for answer in group]
     with jax.set_mesh(other.mesh):
         under = score(other.params, other.model, [(prompt, answer.ids) for prompt, answer in flat])
@@ -105,8 +102,7 @@ def best_of(path: pathlib.Path, reward: pathlib.Path, n: int, each: int = 25) ->
     asked = [q for own in questions(session, each).values() for q in own]
 
     def sample(prompts, count):
-        drawn = answers(session, list(prompts), RolloutConfig(samples=count, max_new_tokens=_NEW))
-        return [[text_of(session, q, answer.ids) for answer in group] for q, group in zip(prompts, drawn)]
+        return answers_of(session, prompts, RolloutConfig(samples=count, max_new_tokens=_NEW), 0)
 
     found = best_of_n(asked, sample, {"reward": model, "oracle": JUDGE}, JUDGE, n)
     return {f"{name}@{p.n}": round(p.score, 5) for name, points in found.curves.items() for p in points}
