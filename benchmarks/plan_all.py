@@ -31,7 +31,9 @@ PLANS = (
         for slice_ in ("v5p-64", "v6e-64")
     ),
     *(("post_training", "online", slice_, ()) for slice_ in ("v5p-64", "v6e-64")),
-    *(("slm", stage, slice_, ()) for stage in ("stage1", "student") for slice_ in ("v5e-16", "v6e-8")),
+    ("slm", "stage1", "v5e-16", ("runtime.remat=full",)),
+    ("slm", "stage1", "v6e-8", ()),
+    *(("slm", "student", slice_, ()) for slice_ in ("v5e-16", "v6e-8")),
 )
 
 
