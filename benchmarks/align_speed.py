@@ -166,7 +166,7 @@ def main() -> None:
                 for side in SIDES[task]:
                     own = ["--steps", str(options.steps), "--batch-tokens", str(options.batch_tokens)]
                     command = [sys.executable, __file__, options.model, *own, "--one", task, side, "--data", folder]
-                    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", check=True)
                     found = json.loads(ran.stdout.strip().splitlines()[-1])
                     if found["tokens_per_s"] > best.get((task, side), {}).get("tokens_per_s", 0):
                         best[task, side] = found
