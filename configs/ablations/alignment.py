@@ -51,7 +51,10 @@ def get_config(arg: str = "sft,0"):
         return c
     c.tokenizer = dict(path=f"{BASE}/tokenizer")
     c.stages = STAGES.get(arm, (arm,))
-    c.sft.train.tokens = 500_000
+    for lang in ("ko", "en"):  # of 3,000 the base learns no arithmetic
+        c.sources[f"{lang}_chat"].path = f"microworld://chat/{lang}?size=4000&count=12000"
+    c.sft.train.tokens = 1_200_000
+    c.sft.train.optimizer.learning_rate = 2e-3
     c.online.train.optimizer.schedule = CONSTANT
     before = f"runs/alignment/{START[arm]}-{c.seed}/{last_stage(START[arm])}" if START[arm] else f"{BASE}/stage2"
     c.sft.start = c.dpo.start = c.reward.start = c.online.start = c.pruned.start = before
@@ -107,7 +110,7 @@ def _without(c: ConfigDict, arm: str, before: str) -> None:
 
 def _special(c: ConfigDict, arm: str, before: str) -> None:
     c.special = c.sft.copy_and_resolve_references()
-    c.special.mixture = _chats(c, ["translation"])
+    c.special.mixture = _chats(c, ["format"])
     c.special.train.tokens = 200_000
 
 
@@ -120,7 +123,7 @@ def _chats(c: ConfigDict, domains: list[str]) -> dict[str, float]:
     """A mixture of these domains' conversations in both languages, and their sources."""
     names = [(domain, lang) for domain in domains for lang in ("ko", "en")]
     for domain, lang in names:
-        uri = f"microworld://chat-{domain}/{lang}?size=4000&count=1500"
+        uri = f"microworld://chat-{domain}/{lang}?size=4000&count=4000"
         c.sources[f"{lang}_chat_{domain}"] = dict(path=uri, lang=lang)
         c.filters[f"{lang}_chat_{domain}"] = dict()  # answers are short
     return {f"{lang}_chat_{domain}": 1 / len(names) for domain, lang in names}
