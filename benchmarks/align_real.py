@@ -39,7 +39,7 @@ NEW, SAMPLES = 64, 8  # tokens of an answer; answers to each prompt of `pairs`
 
 def item(kind: str, rng: random.Random) -> dict[str, Any]:
     """A prompt with its verifier; `held` marks those that no pair is made of."""
-    if kind.endswith("digits") or kind == "one_digit":
+    if "digit" in kind:
         low, high = (1, 9) if kind == "one_digit" else (10, 99)
         a, b = rng.randint(low, high), rng.randint(low, high)
         prompt, verifier, answer, key = f"What is {a} + {b}?", "number", str(a + b), a * 100 + b

@@ -1,12 +1,13 @@
-"""What a model that answers has learnt of the microworld's instructions, by domain, and how far it has moved.
+"""Accuracy of a model's answers to the microworld's instructions, by domain, and its distance from another model.
 
     python benchmarks/alignment.py MODEL [--against SFT] [--prompts 50] [--best-of 16 --reward REWARD_MODEL]
 
-Prompts are new ones of the four domains in Korean and English (`data/microworld/conversations.py`), which no run of
-`configs/ablations/alignment.py` trains on; the verifier of each prompt judges a greedy answer. Prints one JSON line:
-accuracy in all, by domain and by language, tokens of an answer, the share of answers that end and that are in the
-language of the right one. `--against` adds the KL to another model per answer, in nats: the mean of log p − log q over
-sampled answers. `--best-of N` adds what a reward model's choice among N answers gains, as the verifiers judge it.
+Prompts are of the four domains in Korean and English (`data/microworld/conversations.py`), by indices that no run of
+`configs/ablations/alignment.py` reads; sums repeat all the same, since there are only 180 of them. The verifier of each
+prompt judges a greedy answer. Prints one JSON line: accuracy in all, by domain and by language, tokens of an answer,
+and the share of answers that end. `--against` adds the KL to another model per answer, in nats: the mean of
+log p − log q over sampled answers. `--best-of N` adds the gain of a reward model's choice among N answers, as the
+verifiers judge it.
 """
 
 import argparse

@@ -6,7 +6,7 @@
 
 One base for all; each arm starts from another of the same seed (START). `online_moving` is `online` in four stages,
 whose reference is what each starts from; `k1` and `k4` are `online` with answers that are so many updates old.
-`small_distilled` learns on its own answers from `dpo`, which is three times its size; `small_more` has as many more
+`small_distilled` learns on its own answers from `dpo`, which is twice its size; `small_more` has as many more
 steps of fine-tuning. `without_DOMAIN` is `sft` of the three other domains (the shape of Table 9). `special` is trained
 further on one domain alone, and `merged` is its mean with `sft` (the shape of Table 11).
 """
