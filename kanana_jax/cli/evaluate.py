@@ -16,10 +16,13 @@ _EXAMPLE = """example:
   kanana eval runs/tiny/stage2 --tasks microworld --output results/stage2.json
   kanana eval Llama-3.2-1B --tasks mmlu,gsm8k --data-dir DATA --limit 50 --output results/llama.json
   kanana eval runs/tiny/stage2 --tasks humaneval,mbpp --data-dir DATA --output results/code.json
+  kanana eval runs/sft/sft --tasks faq.jsonl --chat --output results/faq.json
   kanana eval --compare results/stage1.json results/stage2.json
   kanana eval --plot out.html results/*.json
 
-Tasks are named as in lm-evaluation-harness; with --data-dir, those of docs/evaluation.md are read from local files."""
+Tasks are named as in lm-evaluation-harness; with --data-dir, those of docs/evaluation.md are read from local files.
+A file is a set of your own questions, a line each: question with choices and answer; or answer; or answers; or
+reference. 'kanana tasks faq.jsonl' shows how it is understood."""
 
 
 def add_verbs(verb: AddVerb) -> None:
@@ -28,7 +31,7 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument(
         "models", nargs="*", metavar="MODEL", help="model, stage or Hugging Face folder; result files with --plot"
     )
-    sub.add_argument("--tasks", metavar="A,B", help="task names, separated by commas")
+    sub.add_argument("--tasks", metavar="A,B", help="names of tasks, and files of own questions, separated by commas")
     sub.add_argument("--output", type=place, metavar="FILE.json", help="file of the results")
     sub.add_argument("--data-dir", type=place, metavar="DIR", help="folder of local evaluation sets")
     sub.add_argument("--limit", type=int, metavar="N", help="most documents per task (or part of a task)")
@@ -123,7 +126,7 @@ def _evaluated(path: str, names: list[str], options: argparse.Namespace) -> dict
     from kanana_jax.interop import model_folder
 
     model_folder.open_weights(model_folder.find(path))  # before the harness looks for tasks
-    tasks = run.find(names, options.data_dir, options.shots)
+    tasks = run.find(names, options.data_dir, options.shots, options.chat)
     if options.chat or tasks.chat:
         load_tokenizer(model_folder.find(path).path).chat.template()
     console = Console(stderr=True)

@@ -16,6 +16,7 @@ _EXAMPLE = """examples:
   kanana tasks
   kanana tasks --data-dir DATA
   kanana tasks kmmlu_cot
+  kanana tasks faq.jsonl
 
 Every other task of lm-evaluation-harness works by its name too if its data set can be loaded. With --data-dir each
 task is marked by whether its files are there."""
@@ -29,7 +30,7 @@ _READS = {
 def add_verbs(verb: AddVerb) -> None:
     """Adds `tasks`."""
     sub = verb("tasks", _tasks, "list the evaluation tasks and the files that they read", _EXAMPLE)
-    sub.add_argument("name", nargs="?", metavar="NAME", help="show one task or group")
+    sub.add_argument("name", nargs="?", metavar="NAME", help="show one task or group, or how a file of own questions is understood")
     sub.add_argument("--data-dir", type=place, metavar="DIR", help="mark the tasks whose files are in this folder")
     sub.add_argument("--json", action="store_true", help="print one JSON object: task -> its properties")
 
@@ -37,10 +38,13 @@ def add_verbs(verb: AddVerb) -> None:
 def _tasks(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     import dataclasses
 
-    from kanana_jax.evaluation import listing
+    from kanana_jax.evaluation import listing, own_sets
 
     if options.data_dir is not None and not options.data_dir.is_dir():
         raise ConfigError(f"--data-dir {options.data_dir} is not a folder: give a folder of evaluation sets")
+    if options.name is not None and own_sets.is_file(options.name):
+        _show_own(options.name, options.json)
+        return
     known, groups = listing.listed(), listing.groups()
     if options.name in groups:
         _show_group(options.name, groups[options.name], known)
@@ -98,6 +102,33 @@ def _show_group(name: str, group: Mapping[str, Any], known: Mapping[str, "Listed
         reads = ", ".join(known[task].files) or "no files" if task in known else "the harness's data set"
         rows.append((task, "" if shots is None else f"{shots}-shot", reads))
     _table(rows)
+
+
+def _show_own(file: str, as_json: bool) -> None:
+    from kanana_jax.evaluation import own_sets, own_tasks
+
+    found = own_sets.read(file)
+    made, asked = own_tasks.task(found, chat=False), own_tasks.Prompt(found.form, found.language, chat=False)
+    metrics, first = own_tasks.METRICS[found.form], found.rows[0]
+    right = own_sets.LETTERS[first["right"]] if found.form == "choices" else " | ".join(first["answers"])
+    if as_json:
+        about = {"file": file, "form": found.form, "questions": len(found.rows), "language": found.language}
+        about |= {"metrics": metrics, "prompt": asked(first), "right": right, "unread": found.unread}
+        print(json.dumps({found.name: about}, ensure_ascii=False, indent=1))
+        return
+    lines = asked(first).splitlines()
+    rows = [("task", found.name), ("what", f"{len(found.rows)} own questions, {_OWN[found.form]}")]
+    rows += [("metrics", ", ".join(metrics)), ("language", found.language), ("version", made["metadata"]["version"])]
+    rows += [("fields not read", ", ".join(found.unread))] if found.unread else []
+    rows += [("first prompt" if number == 0 else "", line) for number, line in enumerate(lines)]
+    _table([*rows, ("right answer", right)])
+
+
+_OWN = {
+    "choices": "each with choices: the likeliest letter",
+    "answers": "each with a short answer: generated, compared when normalised",
+    "reference": "each with a reference text: generated, compared by characters",
+}
 
 
 def _show_harness(name: str, ours: Sequence[str]) -> None:

@@ -61,7 +61,7 @@ def compare(a: dict[str, Any], b: dict[str, Any], *, resamples: int = 9999, seed
         if task not in b["documents"]:
             continue
         one, two = a["results"][task], b["results"][task]
-        if one["prompts"] != two["prompts"]:
+        if any(one.get(key) != two.get(key) for key in ("prompts", "version")):
             raise ConfigError(
                 f"task '{task}' was not asked in the same way in both ({_differing(a, b, task)}): run it again with "
                 "the same"

@@ -22,7 +22,7 @@ class TasksConfig:
     """Tasks that a stage evaluates, and how often.
 
     Attributes:
-      names: of tasks and groups, as for `kanana eval --tasks`.
+      names: of tasks, groups and files of own questions, as for `kanana eval --tasks`.
       every: steps; 0: at the beginning and at the end only, which is always done.
       limit: documents per task, or part of one.
       data_dir: where local files lie; empty: none are read.
@@ -64,7 +64,7 @@ def make_ask(
     except ImportError as error:
         raise UserError(f"tasks need lm-evaluation-harness ({error}): {install('eval')}") from error
     data_dir = place(config.data_dir) if config.data_dir else None
-    tasks = run.find(config.names, data_dir)
+    tasks = run.find(config.names, data_dir, chat=config.chat)
 
     def ask(params: Params) -> dict[str, dict[str, float]]:
         asked = HarnessModel(Session(model, params, tokenizer, mesh), batch_size=config.batch_size, seed=seed)

@@ -31,9 +31,14 @@ def read_rows(file: pathlib.Path, task: str, fields: Mapping[str, type]) -> Rows
     Raises:
       ConfigError: the file cannot be read, or a line is no such row.
     """
+    return [row for _, row in placed_rows(file, task, fields)]
+
+
+def placed_rows(file: pathlib.Path, task: str, fields: Mapping[str, type]) -> list[tuple[str, dict[str, Any]]]:
+    """`read_rows` with the place of each row, for sentences about it: the file and the line."""
     if not file.is_file():
         raise ConfigError(f"task '{task}' needs {file}, which is not there: see docs/evaluation.md for its fields")
-    rows = [_row(value, place, task, fields) for place, value in _values(file, task)]
+    rows = [(place, _row(value, place, task, fields)) for place, value in _values(file, task)]
     if not rows:
         raise ConfigError(f"task '{task}': {file} is empty")
     return rows

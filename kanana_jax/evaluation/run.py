@@ -41,7 +41,7 @@ def evaluate(
     """Results by task.
 
     Args:
-      names: ours (`tasks/*.yaml`) or the harness's.
+      names: ours (`tasks/*.yaml`), the harness's, or files of own questions.
       data_dir: where local files lie.
       limit: documents per task (a part of a task, where it is many).
       shots: examples in the prompt, in place of the task's own number.
@@ -59,7 +59,7 @@ def evaluate(
         generated code outside of the sandbox.
       UserError: a data set or package that is out of reach, or a machine without a sandbox for tasks that need one.
     """
-    found = found or find(names, data_dir)
+    found = found or find(names, data_dir, chat=chat)
     try:
         with _no_metric_from_this_folder(found.specs):
             loaded = found.manager.load(found.specs)
@@ -102,18 +102,21 @@ def evaluate(
     return summaries.summary(raw, loaded["tasks"], whole, cut, chat or found.chat)
 
 
-def find(names: Sequence[str], data_dir: pathlib.Path | None, shots: int | None = None) -> task_files.Loaded:
+def find(
+    names: Sequence[str], data_dir: pathlib.Path | None, shots: int | None = None, chat: bool = False
+) -> task_files.Loaded:
     """The tasks, before a model has written for hours.
 
     Args:
       shots: that will be asked for; refused where a task takes none.
+      chat: as `evaluate` will be told.
 
     Raises:
       ConfigError, UserError: see `evaluate`.
     """
     for name in ("lm_eval", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    found = task_files.load(names, data_dir)
+    found = task_files.load(names, data_dir, chat)
     if shots:
         _refuse_shots(_without_examples(found))
     if found.runs_code:

@@ -21,7 +21,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from kanana_jax.data import microworld
 from kanana_jax.errors import ConfigError, UserError, nearest
-from kanana_jax.evaluation import templates
+from kanana_jax.evaluation import own_sets, own_tasks, templates
 from kanana_jax.evaluation.harness_tasks import config_of, leaves, localised, on_files
 from kanana_jax.evaluation.listing import groups
 from kanana_jax.evaluation.rows import Rows, as_datasets, read_rows
@@ -59,10 +59,10 @@ def known() -> dict[str, pathlib.Path]:
     return {file.stem: file for file in sorted((_FOLDER / "tasks").glob("*.yaml"))}
 
 
-def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
+def load(names: Sequence[str], data_dir: pathlib.Path | None, chat: bool = False) -> Loaded:
     """Finds every task.
 
-    A name is ours where it reads a file and the data folder is given, a hub's data set, or a microworld; the
+    A name with the ending of a file is a set of own questions (`own_sets.py`). Another is ours where it reads a file and the data folder is given, a hub's data set, or a microworld; the
     harness's otherwise. A group's name stands for its tasks.
 
     Raises:
@@ -76,16 +76,20 @@ def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
     data_dir = None if data_dir is None else local_copy(data_dir)
     bundles = groups()
     shots = {task: n for name in names for task, n in bundles.get(name, {}).get("tasks", {}).items() if n is not None}
-    chat = [bool(bundles.get(name, {}).get("chat")) for name in names]
-    if any(chat) and not all(chat):
-        one = names[chat.index(True)]
+    in_chat = [bool(bundles.get(name, {}).get("chat")) for name in names]
+    if any(in_chat) and not all(in_chat):
+        one = names[in_chat.index(True)]
         raise ConfigError(f"group '{one}' is asked in the chat format, the other tasks are not: evaluate it alone")
     names = list(dict.fromkeys(task for name in names for task in bundles.get(name, {"tasks": [name]})["tasks"]))
+    own = _own(names)
     configs = {name: load_yaml(file, resolve_func=False) for name, file in known().items() if name in names}
     ours = {name for name, config in configs.items() if _is_ours(config, data_dir)}
-    manager = _manager(not set(names) <= ours or any("like" in configs[name] for name in ours))
+    manager = _manager(not set(names) <= ours | own.keys() or any("like" in configs[name] for name in ours))
     specs, parts = [], {}
     for name in names:
+        if name in own:
+            specs.append(own_tasks.task(own[name], chat))
+            continue
         if name in ours:
             made = _make(name, data_dir, manager)
             specs += made
@@ -106,9 +110,20 @@ def load(names: Sequence[str], data_dir: pathlib.Path | None) -> Loaded:
             log.warning("task '%s': %s has no published files of it, so it is read from its hub", name, data_dir)
         specs += local or [name]
         parts |= members
-    if data_dir is not None and all("microworld" in configs.get(name, {}) for name in names):
+    if data_dir is not None and all(name in own or "microworld" in configs.get(name, {}) for name in names):
         raise ConfigError(f"--data-dir has no effect on {', '.join(names)}, which read no files: leave it out")
-    return Loaded(specs, shots, parts, manager, any(configs[n].get("runs_code") for n in ours), any(chat))
+    return Loaded(specs, shots, parts, manager, any(configs[n].get("runs_code") for n in ours), any(in_chat))
+
+
+def _own(names: Sequence[str]) -> dict[str, own_sets.OwnSet]:
+    """The sets of own questions among names, each of a name of its own."""
+    found = {name: own_sets.read(name) for name in names if own_sets.is_file(name)}
+    taken = {*known(), *groups(), *names}
+    for file, made in found.items():
+        if made.name in taken:
+            raise ConfigError(f"{file} would be a second task '{made.name}': rename the file, whose name is the task's")
+        taken.add(made.name)
+    return found
 
 
 def harness_manager() -> TaskManager:

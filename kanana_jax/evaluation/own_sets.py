@@ -1,0 +1,241 @@
+"""A team's own questions in one file, each line a question: read, checked, and understood by its fields.
+
+    {"question": …, "choices": […], "answer": …}    multiple choice; the answer is a choice's text, letter, or number from 0
+    {"question": …, "answer": …}                    a short answer; or "answers": […], each of which is right
+    {"question": …, "reference": …}                 a free answer, compared with a text
+
+Nothing of the harness is imported (`own_tasks.py` makes the task).
+"""
+
+import dataclasses
+import logging
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+
+from kanana_jax.data.arrays import characters
+from kanana_jax.errors import ConfigError, nearest
+from kanana_jax.evaluation.rows import Rows, placed_rows
+from kanana_jax.files import local_copy
+
+log = logging.getLogger("kanana")
+Form = Literal["choices", "answers", "reference"]
+Language = Literal["ko", "ja", "en"]
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+_ENDINGS = tuple(f"{kind}{packed}" for kind in _KINDS for packed in ("", ".gz") if kind != ".parquet" or not packed)
+# The fields of a row beside its question, and the form that they make it.
+_FORMS: Mapping[frozenset[str], Form] = {
+    frozenset({"choices", "answer"}): "choices",
+    frozenset({"answer"}): "answers",
+    frozenset({"answers"}): "answers",
+    frozenset({"reference"}): "reference",
+}
+_SHAPES = "'choices' and 'answer', or 'answer', or 'answers', or 'reference'"
+_FIELDS = ("choices", "answer", "answers", "reference")
+_FEW = 8  # numbers of choices, none of which is 0: by then it is no accident
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnSet:
+    """A checked file.
+
+    Attributes:
+      name: of the task: the file's, without its ending.
+      file: as it was named.
+      form: of every question.
+      rows: `{"question", "choices", "right"}` (the number of the right choice) or `{"question", "answers"}`.
+      language: of the questions, for the words around them.
+      unread: other fields that rows have.
+    """
+
+    name: str
+    file: str
+    form: Form
+    rows: Rows
+    language: Language
+    unread: tuple[str, ...]
+
+
+def is_file(name: str) -> bool:
+    """Returns whether a name among `--tasks` is that of a file, by its ending."""
+    return name.endswith(_ENDINGS)
+
+
+def name_of(file: str) -> str:
+    """The task's name of a file."""
+    last = file.rsplit("/", 1)[-1]
+    return last.removesuffix(next((ending for ending in sorted(_ENDINGS, key=len) if last.endswith(ending)), ""))
+
+
+def read(file: str) -> OwnSet:
+    """Reads a file of questions, local or in a bucket.
+
+    Raises:
+      ConfigError: it cannot be read, a line is no question, or lines are of several forms; the sentence names the file,
+        the line and the field.
+    """
+    name = name_of(file)
+    if not name:
+        raise ConfigError(f"{file} has no name before its ending, which names the task: rename it")
+    rows: Rows = []
+    first: tuple[str, Form] | None = None
+    others: dict[str, None] = {}
+    for place, whole in placed_rows(local_copy(file), name, {}):
+        row = {key: value for key, value in whole.items() if value is not None}
+        form = _form(row, place)
+        first = first or (place, form)
+        if form != first[1]:
+            raise ConfigError(
+                f"{place}: field '{_told(form)}', but {first[0]} has '{_told(first[1])}': one file holds one form of "
+                "questions, with one metric: write two files"
+            )
+        rows.append(_question(row, form, place))
+        others |= dict.fromkeys(key for key in row if key not in ("question", *_FIELDS))
+    assert first is not None  # an empty file is refused
+    _warn(file, first[1], rows)
+    return OwnSet(name, file, first[1], rows, language([row["question"] for row in rows]), tuple(others))
+
+
+def _told(form: Form) -> str:
+    return "answer" if form == "answers" else form
+
+
+def _form(row: Mapping[str, Any], place: str) -> Form:
+    found = frozenset(field for field in _FIELDS if field in row)
+    if found in _FORMS:
+        return _FORMS[found]
+    if found == {"choices"}:
+        raise ConfigError(f"{place}: no field 'answer', which tells the right one of 'choices'")
+    if not found:
+        near = next((f" ('{key}': {hint})" for key in row if key != "question" and "mean" in (hint := nearest(key, _FIELDS))), "")
+        raise ConfigError(f"{place}: no field 'answer'{near}: beside 'question' a line has {_SHAPES}")
+    both = "' and '".join(field for field in _FIELDS if field in found)
+    raise ConfigError(f"{place}: fields '{both}' together: beside 'question' a line has {_SHAPES}")
+
+
+def _question(row: Mapping[str, Any], form: Form, place: str) -> dict[str, Any]:
+    if "question" not in row:
+        near = next((f" ('{key}': {hint})" for key in row if "mean" in (hint := nearest(key, ("question",)))), "")
+        raise ConfigError(f"{place}: no field 'question'{near}")
+    found: dict[str, Any] = {"question": _text(row["question"], "question", place)}
+    if form == "choices":
+        choices = _texts(row["choices"], "choices", place)
+        if not 2 <= len(choices) <= len(LETTERS):
+            _refuse(place, "choices", f"has {len(choices)} choices: give 2 to {len(LETTERS)}")
+        if twice := [choice for choice, n in Counter(map(plain, choices)).items() if n > 1]:
+            _refuse(place, "choices", f"has {_short(twice[0])} twice, and only one could be right")
+        return found | {"choices": choices, "right": _right(row["answer"], choices, place)}
+    field = "reference" if form == "reference" else "answer" if "answer" in row else "answers"
+    answers = _texts(row[field], field, place) if field == "answers" else [_text(row[field], field, place)]
+    return found | {"answers": answers}
+
+
+def _right(answer: Any, choices: list[str], place: str) -> int:
+    """The number of the right choice."""
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        if 0 <= answer < len(choices):
+            return answer
+        _refuse(place, "answer", f"is {answer}, but the {len(choices)} choices are numbered from 0 to {len(choices) - 1}")
+    if isinstance(answer, str):
+        text = plain(answer)
+        for number, choice in enumerate(choices):
+            if plain(choice) == text:
+                return number
+        letter = text.strip("(). ").upper()
+        if len(letter) == 1 and letter in LETTERS[: len(choices)]:
+            return LETTERS.index(letter)
+    _refuse(
+        place, "answer", f"is {_short(answer)}, none of the choices: give the choice's text, its letter (A, B …) or its "
+        "number, counted from 0 and not in quotes",
+    )  # fmt: skip
+
+
+def _text(value: Any, field: str, place: str) -> str:
+    """A text; a number counts as its digits."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        _refuse(place, field, f"is {_short(value)}, which is no text")
+    if not normalised(value):
+        _refuse(place, field, f"is {_short(value)}, which holds no letter, digit or sign")
+    return value.strip()
+
+
+def _texts(value: Any, field: str, place: str) -> list[str]:
+    if not isinstance(value, list) or not value:
+        _refuse(place, field, f"is {_short(value)}, where a list of texts belongs")
+    return [_text(one, field, place) for one in value]
+
+
+def _refuse(place: str, field: str, problem: str) -> NoReturn:
+    raise ConfigError(f"{place}: field '{field}' {problem}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _warn(file: str, form: Form, rows: Rows) -> None:
+    """Tells of what is allowed and seldom meant."""
+    seen = Counter(plain(row["question"]) for row in rows)
+    if again := sum(n - 1 for n in seen.values()):
+        log.warning("%s: %d of %d questions were asked before in the file", file, again, len(rows))
+    if form == "choices" and len(rows) >= _FEW and all(row["right"] > 0 for row in rows):
+        log.warning("%s: the first choice is never right: are its answers counted from 1? They count from 0", file)
+
+
+def language(questions: list[str]) -> Language:
+    """Language of most questions: Korean by Hangul, Japanese by kana, else English words are put around them."""
+    scripts = characters.scripts_of(characters.code_points("".join(questions)))
+    count = dict(zip(characters.SCRIPTS, np.bincount(scripts, minlength=len(characters.SCRIPTS)).tolist()))
+    hangul, kana = count["hangul"] + count["jamo"], count["hiragana"] + count["katakana"]
+    letters = hangul + kana + count["han"] + count["latin"]
+    if 5 * max(hangul, kana) < letters:  # a foreign name or two
+        return "en"
+    return "ko" if hangul > kana else "ja" if kana else "en"
+
+
+def plain(text: str) -> str:
+    """NFKC with single spaces: composed Hangul, one width of letters and kana."""
+    return " ".join(unicodedata.normalize("NFKC", text).replace("〜", "~").replace("−", "-").split())
+
+
+def normalised(text: str) -> str:
+    """The form in which two short answers are equal: without case, width, spaces and punctuation.
+
+    Kept is what tells numbers apart: a sign before a number, whatever stands between two digits (3.5, 10:30, 1/2, `1 2`)
+    but for the commas of thousands, and `%` `#` `&` `@`, which are names and units.
+    """
+    text = plain(text).casefold()
+    kept: list[str] = []
+    gap = ""
+    for at, char in enumerate(text):
+        if not _is_kept(text, at):
+            gap += char
+            continue
+        if gap and kept and kept[-1].isdigit() and char.isdigit():
+            if not (gap == "," and _is_group(text, at)):
+                kept.append(gap.strip() or " ")
+        gap = ""
+        kept.append(char)
+    return "".join(kept)
+
+
+def _is_kept(text: str, at: int) -> bool:
+    char = text[at]
+    if char in "%#&@":
+        return True
+    if char == "-":  # of a negative number
+        before, behind = text[at - 1 : at], text[at + 1 : at + 2]
+        return behind.isdigit() and not before.isalnum()
+    return unicodedata.category(char)[0] in "LMNS"
+
+
+def _is_group(text: str, at: int) -> bool:
+    """Returns whether just three digits begin here."""
+    return text[at : at + 3].isdigit() and len(text[at : at + 3]) == 3 and not text[at + 3 : at + 4].isdigit()

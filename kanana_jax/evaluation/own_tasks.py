@@ -1,0 +1,140 @@
+"""Own questions (`own_sets.py`) as tasks of the harness: how they are asked, and how answers are scored.
+
+Multiple choice is asked as MMLU and KMMLU are: the choices listed, the likeliest letter. Short and free answers are
+generated; a chat model is asked the bare question, and its whole answer behind `</think>` counts, where a base model's
+ends with the line (or the paragraph, where references have lines).
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kanana_jax.errors import UserError, install
+from kanana_jax.evaluation.metrics import char_f1
+from kanana_jax.evaluation.own_sets import LETTERS, Form, Language, OwnSet, normalised, plain
+from kanana_jax.evaluation.rows import as_datasets
+
+Doc = Mapping[str, Any]
+METRICS: Mapping[Form, tuple[str, ...]] = {
+    "choices": ("acc",),
+    "answers": ("exact_match", "char_f1"),
+    "reference": ("chrf",),
+}
+_AROUND: Mapping[Language, tuple[str, str]] = {
+    "ko": ("질문: ", "\n답:"),
+    "ja": ("質問：", "\n回答："),
+    "en": ("Question: ", "\nAnswer:"),
+}
+# What a chat model is told behind the question, so that its answer has the form that is scored.
+_ASKED: Mapping[Form, Mapping[Language, str]] = {
+    "choices": {
+        "ko": "\n\n정답의 기호 하나만 답하세요.",
+        "ja": "\n\n正解の記号を一つだけ答えてください。",
+        "en": "\n\nAnswer with the letter of the right choice alone.",
+    },
+    "answers": {"ko": "\n\n답만 짧게 쓰세요.", "ja": "\n\n答えだけを短く書いてください。", "en": "\n\nGive the answer alone."},
+    "reference": {"ko": "", "ja": "", "en": ""},
+}  # fmt: skip
+_LEAST, _LEAST_IN_CHAT, _MOST = 32, 256, 1024  # new tokens
+_PER_CHARACTER = 2  # of tokens: small vocabularies spell a syllable in up to three
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """The question as it is put to the model."""
+
+    form: Form
+    language: Language
+    chat: bool
+
+    def __call__(self, doc: Doc) -> str:
+        listed = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, doc.get("choices") or ())]
+        text = "\n".join([doc["question"], *listed])
+        if self.chat:
+            return text + _ASKED[self.form][self.language]
+        before, behind = _AROUND[self.language]
+        return f"{before}{text}{behind}"
+
+
+def letters(doc: Doc) -> list[str]:
+    """The names of a question's choices."""
+    return list(LETTERS[: len(doc["choices"])])
+
+
+def right_choice(doc: Doc) -> int:
+    """The number of the right choice."""
+    return doc["right"]
+
+
+def first_answer(doc: Doc) -> str:
+    """The answer that examples show."""
+    return doc["answers"][0]
+
+
+def short_answer(doc: Doc, results: Sequence[str]) -> dict[str, float]:
+    """Against the best of the answers: equal when normalised (`own_sets.normalised`), and character F1, 0 … 1."""
+    text = said(results[0])
+    right = {normalised(answer) for answer in doc["answers"]}
+    likeness = char_f1(plain(text).casefold(), [plain(answer).casefold() for answer in doc["answers"]])
+    return {"exact_match": float(normalised(text) in right), "char_f1": likeness}
+
+
+def free_answer(doc: Doc, results: Sequence[str]) -> dict[str, float]:
+    """chrF of each answer (6 characters, β 2; Popović 2015) by sacrebleu, 0 … 100; the task's is their mean.
+
+    The mean of answers and not chrF of the whole set, so that two models can be compared question by question.
+
+    Raises:
+      UserError: sacrebleu is not installed.
+    """
+    try:
+        import sacrebleu
+    except ImportError as error:
+        raise UserError(f"chrF needs the package sacrebleu: {install('eval')}") from error
+    return {"chrf": sacrebleu.sentence_chrf(plain(said(results[0])), [plain(a) for a in doc["answers"]]).score}
+
+
+def said(text: str) -> str:
+    """An answer without the thinking before it."""
+    return text.rpartition("</think>")[2].strip()
+
+
+_SCORES: Mapping[Form, Callable[[Doc, Sequence[str]], dict[str, float]]] = {
+    "answers": short_answer,
+    "reference": free_answer,
+}
+
+
+def task(found: OwnSet, chat: bool) -> dict[str, Any]:
+    """The harness's config.
+
+    The version carries a hash of the rows: results of two states of a file are not compared.
+
+    Args:
+      chat: whether the questions are asked in the model's chat format.
+    """
+    content = json.dumps(found.rows, ensure_ascii=False, sort_keys=True).encode()
+    made: dict[str, Any] = {
+        "task": found.name,
+        "custom_dataset": functools.partial(as_datasets, {"test": found.rows}),
+        "test_split": "test",
+        "fewshot_split": "test",  # of --shots: the other questions; none by default
+        "doc_to_text": Prompt(found.form, found.language, chat),
+        "target_delimiter": "" if found.language == "ja" else " ",
+        "metric_list": [{"metric": m, "aggregation": "mean", "higher_is_better": True} for m in METRICS[found.form]],
+        "metadata": {"version": f"1.0-{hashlib.sha256(content).hexdigest()[:8]}"},
+    }
+    if found.form == "choices":
+        return made | {"output_type": "multiple_choice", "doc_to_choice": letters, "doc_to_target": right_choice}
+    answers = [answer for row in found.rows for answer in row["answers"]]
+    new = max(_LEAST_IN_CHAT if chat else _LEAST, _PER_CHARACTER * max(map(len, answers)))
+    ends = [] if chat else [end for end in ("\n", "\n\n", "\n\n\n") if not any(end in answer for answer in answers)]
+    return made | {
+        "output_type": "generate_until",
+        "doc_to_target": first_answer,
+        "generation_kwargs": {"until": ends[:1], "do_sample": False, "max_gen_toks": min(new, _MOST)},
+        "process_results": _SCORES[found.form],
+    }
