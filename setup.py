@@ -67,8 +67,8 @@ EXTRAS = {
     "cuda": ["jax[cuda13]>=0.10.2"],
     # For drivers before 580.
     "cuda12": ["jax[cuda12]>=0.10.2"],
-    # Documents from a hub; everything else works without a network.
-    "hub": ["datasets>=4"],
+    # Documents from a hub, and `kanana push`; everything else works without a network.
+    "hub": ["datasets>=4", "huggingface_hub>=1"],
     # Language identification and quality models. (Of fastText's kept packages this one trains to no NaN.)
     "filters": FILTERS,
     # HTML and web crawls, PDF, HWP; all other raw documents need nothing more.

@@ -16,6 +16,7 @@ from kanana_jax.cli import (
     data,
     duplicates,
     evaluate,
+    export,
     filters,
     judge,
     launch,
@@ -144,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     models.add_verbs(verb)
+    export.add_verbs(verb)
     serve.add_verbs(verb)
     merge.add_verbs(verb)
     prepare.add_verbs(verb)

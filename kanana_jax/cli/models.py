@@ -1,4 +1,4 @@
-"""Verbs on models: run, import, export, generate, chat."""
+"""Verbs on models: run, import, generate, chat."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ import sys
 import warnings
 from typing import Any
 
+from kanana_jax.cli.export import tell_differences
 from kanana_jax.cli.verbs import AddVerb, place
 from kanana_jax.errors import ConfigError
 
@@ -55,8 +56,6 @@ def add_verbs(verb: AddVerb) -> None:
     importer.add_argument("destination", type=place, metavar="OUT", help="new folder")
     importer.add_argument("--base", default="", metavar="MODEL", help="base of an adapter (default: as it names it)")
 
-    _add_export(verb)
-
     for name, action, summary in (
         ("generate", _generate, "continue a prompt"),
         ("chat", _chat, "talk to a model, turn by turn"),
@@ -92,39 +91,6 @@ def add_verbs(verb: AddVerb) -> None:
         sub.add_argument("--top-p", type=float, default=0.9, metavar="P", help="sample among the best tokens of mass P")
         sub.add_argument("--seed", type=int, default=0, metavar="S", help="seed of sampling")
         sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="dtype of the computation")
-
-
-def _add_export(verb: AddVerb) -> None:
-    exporter = verb(
-        "export",
-        _export,
-        "convert a model to a plain Hugging Face folder, or a GGUF file for llama.cpp",
-        "example:\n  kanana export runs/tiny/stage2 exported\n  kanana export runs/tiny/stage2 exported --as mistral\n"
-        "  kanana export runs/tiny/stage2 stage2.gguf --dtype q8_0\n"
-        "  kanana export runs/dpo/dpo adapter --adapter --base meta-llama/Llama-3.2-1B",
-    )
-    exporter.add_argument("source", type=place, metavar="MODEL", help="model, stage or Hugging Face folder")
-    exporter.add_argument("destination", type=place, metavar="OUT[.gguf]", help="a folder, or a .gguf file")
-    exporter.add_argument(
-        "--as",
-        dest="family",
-        default="",
-        metavar="FAMILY",
-        help="model_type of the class, among those that compute the same function (default: the first of them)",
-    )
-    exporter.add_argument(
-        "--dtype",
-        default="",
-        choices=("f32", "bf16", "f16", "q8_0"),
-        help="dtype of a GGUF file's matrices (default: the model's)",
-    )
-
-    exporter.add_argument(
-        "--adapter", action="store_true", help="the LoRA adapters of a stage, for the peft library, in place of a model"
-    )
-    exporter.add_argument(
-        "--base", default="", metavar="NAME", help="name of the base that an adapter is to carry (default: its path)"
-    )
 
 
 def _run(options: argparse.Namespace, overrides: list[str], command: list[str]) -> int | None:
@@ -215,35 +181,7 @@ def _import_adapter(options: argparse.Namespace) -> None:
     from kanana_jax.interop import peft
 
     with locked(options.destination, folder=False):
-        _tell_differences(*peft.merge_folder(options.source, options.destination, options.base))
-
-
-def _tell_differences(difference: float, largest: float) -> None:
-    print(f"logits merged and beside the base differ by {difference:.2e} at most (the largest is {largest:.3g})")
-
-
-def _export(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
-    from kanana_jax.files import locked
-    from kanana_jax.interop import model_folder, peft
-    from kanana_jax.interop.gguf import file
-
-    gguf = options.destination.suffix == ".gguf"
-    if options.adapter and (gguf or options.family or options.dtype):
-        raise ConfigError("--adapter writes the peft library's format: leave out .gguf, --as and --dtype")
-    if options.base and not options.adapter:
-        raise ConfigError("--base names the base of an adapter: add --adapter")
-    if options.dtype and not gguf:
-        raise ConfigError("--dtype is for GGUF files: name OUT.gguf")
-    if options.family and gguf:
-        raise ConfigError("--as is for Hugging Face folders: llama.cpp has one architecture for each model")
-    with locked(options.destination, folder=False):
-        if options.adapter:
-            _tell_differences(*peft.export(options.source, options.destination, options.base))
-        elif gguf:
-            file.export(options.source, options.destination, options.dtype)
-        else:
-            model_folder.transfer(options.source, options.destination, keep_card=False, family_name=options.family)
-    print(options.destination)
+        tell_differences(*peft.merge_folder(options.source, options.destination, options.base))
 
 
 def _generate(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:

@@ -30,7 +30,9 @@ _READS = {
 def add_verbs(verb: AddVerb) -> None:
     """Adds `tasks`."""
     sub = verb("tasks", _tasks, "list the evaluation tasks and the files that they read", _EXAMPLE)
-    sub.add_argument("name", nargs="?", metavar="NAME", help="show one task or group, or how a file of own questions is understood")
+    sub.add_argument(
+        "name", nargs="?", metavar="NAME", help="show one task or group, or how a file of own questions is understood"
+    )
     sub.add_argument("--data-dir", type=place, metavar="DIR", help="mark the tasks whose files are in this folder")
     sub.add_argument("--json", action="store_true", help="print one JSON object: task -> its properties")
 

@@ -111,7 +111,10 @@ def _form(row: Mapping[str, Any], place: str) -> Form:
     if found == {"choices"}:
         raise ConfigError(f"{place}: no field 'answer', which tells the right one of 'choices'")
     if not found:
-        near = next((f" ('{key}': {hint})" for key in row if key != "question" and "mean" in (hint := nearest(key, _FIELDS))), "")
+        near = next(
+            (f" ('{key}': {hint})" for key in row if key != "question" and "mean" in (hint := nearest(key, _FIELDS))),
+            "",
+        )
         raise ConfigError(f"{place}: no field 'answer'{near}: beside 'question' a line has {_SHAPES}")
     both = "' and '".join(field for field in _FIELDS if field in found)
     raise ConfigError(f"{place}: fields '{both}' together: beside 'question' a line has {_SHAPES}")
@@ -139,7 +142,9 @@ def _right(answer: Any, choices: list[str], place: str) -> int:
     if isinstance(answer, int) and not isinstance(answer, bool):
         if 0 <= answer < len(choices):
             return answer
-        _refuse(place, "answer", f"is {answer}, but the {len(choices)} choices are numbered from 0 to {len(choices) - 1}")
+        _refuse(
+            place, "answer", f"is {answer}, but the {len(choices)} choices are numbered from 0 to {len(choices) - 1}"
+        )
     if isinstance(answer, str):
         text = plain(answer)
         for number, choice in enumerate(choices):

@@ -297,7 +297,9 @@ def _write_rest(
     write_json(writer.folder / CARD, card)
 
 
-def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool, family_name: str = "") -> ModelFolder:
+def transfer(
+    source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool, family_name: str = "", readme: str = ""
+) -> ModelFolder:
     """Streams a model from one folder to another, checking every tensor against the architecture.
 
     Import (`keep_card=True`) writes `model.json` beside the weights; export leaves it out. Memory is
@@ -306,6 +308,7 @@ def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool
     Args:
       family_name: of an export, the family (its `model_type`) whose class is written; default: the first that computes
         the same function.
+      readme: of an export, its model card (`model_card.text`).
 
     Raises:
       UserError: anything missing, truncated, or of another shape, or an export of a model that the class does not
@@ -335,6 +338,8 @@ def transfer(source: pathlib.Path, destination: pathlib.Path, *, keep_card: bool
         copy_tokenizer(found.path, partial)
         if keep_card:
             write_json(partial / CARD, found.card or _first_card(found, source))
+        if readme:
+            (partial / "README.md").write_text(readme, encoding="utf-8")
     return dataclasses.replace(found, path=destination, family=family)
 
 

@@ -103,11 +103,14 @@ def write(folder: pathlib.Path, config: LoraConfig, adapters: Params, base: Mode
         write_json(partial / CONFIG, about)
 
 
-def export(stage: pathlib.Path, destination: pathlib.Path, base_name: str = "") -> tuple[float, float]:
+def export(
+    stage: pathlib.Path, destination: pathlib.Path, base_name: str = "", readme: str = ""
+) -> tuple[float, float]:
     """Copies the adapters of a finished stage, with its tokenizer, for the `peft` library.
 
     Args:
       base_name: put as the base's name, by which others find it; default: its path here.
+      readme: the model card (`model_card.text`).
 
     Returns:
       See `differences`.
@@ -129,6 +132,8 @@ def export(stage: pathlib.Path, destination: pathlib.Path, base_name: str = "") 
             (partial / name).write_bytes((source / name).read_bytes())
         model_folder.copy_tokenizer(merged.path, partial)
         write_json(partial / CONFIG, about | ({"base_model_name_or_path": base_name} if base_name else {}))
+        if readme:
+            (partial / "README.md").write_text(readme, encoding="utf-8")
     return found
 
 

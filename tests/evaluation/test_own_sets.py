@@ -23,7 +23,9 @@ def test_the_fields_of_its_lines_decide_the_form(tmp_path):
     found = own_sets.read(_file(tmp_path, CHOICE, {**CHOICE, "answer": "c", "team": "HR"}, {**CHOICE, "answer": 0}))
     assert (found.name, found.form, found.language, found.unread) == ("faq", "choices", "ko", ("team",))
     assert [row["right"] for row in found.rows] == [1, 2, 0]
-    found = own_sets.read(_file(tmp_path, SHORT, {"question": "본사는?", "answers": ["판교", "성남시"]}, {**SHORT, "answer": 15}))
+    found = own_sets.read(
+        _file(tmp_path, SHORT, {"question": "본사는?", "answers": ["판교", "성남시"]}, {**SHORT, "answer": 15})
+    )
     assert (found.form, [row["answers"] for row in found.rows]) == ("answers", [["15일"], ["판교", "성남시"], ["15"]])
     found = own_sets.read(_file(tmp_path, {"question": "How do I reset it?", "reference": "Hold it.\nWait."}))
     assert (found.form, found.language, found.rows[0]["answers"]) == ("reference", "en", ["Hold it.\nWait."])
