@@ -57,7 +57,7 @@ def _add_export(verb: AddVerb) -> None:
         "--base",
         default="",
         metavar="NAME",
-        help="the base's name on its hub, for the model card and for an adapter (default: what its files say; its path)",
+        help="the base's name on its hub, for the model card and for an adapter (default: as its files say)",
     )
     exporter.add_argument(
         "--licence", default="", metavar="NAME", help="licence for the model card (default: what the base's card says)"

@@ -1,8 +1,8 @@
 """A team's own questions in one file, each line a question: read, checked, and understood by its fields.
 
-    {"question": …, "choices": […], "answer": …}    multiple choice; the answer is a choice's text, letter, or number from 0
-    {"question": …, "answer": …}                    a short answer; or "answers": […], each of which is right
-    {"question": …, "reference": …}                 a free answer, compared with a text
+    {"question": …, "choices": […], "answer": …}   multiple choice: a choice's text, its letter, or its number from 0
+    {"question": …, "answer": …}                   a short answer; or "answers": […], each of which is right
+    {"question": …, "reference": …}                a free answer, compared with a text
 
 Nothing of the harness is imported (`own_tasks.py` makes the task).
 """
@@ -11,8 +11,8 @@ import dataclasses
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, Literal, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -111,26 +111,29 @@ def _form(row: Mapping[str, Any], place: str) -> Form:
     if found == {"choices"}:
         raise ConfigError(f"{place}: no field 'answer', which tells the right one of 'choices'")
     if not found:
-        near = next(
-            (f" ('{key}': {hint})" for key in row if key != "question" and "mean" in (hint := nearest(key, _FIELDS))),
-            "",
-        )
+        near = _near([key for key in row if key != "question"], _FIELDS)
         raise ConfigError(f"{place}: no field 'answer'{near}: beside 'question' a line has {_SHAPES}")
     both = "' and '".join(field for field in _FIELDS if field in found)
     raise ConfigError(f"{place}: fields '{both}' together: beside 'question' a line has {_SHAPES}")
 
 
+def _near(keys: Sequence[str], fields: Sequence[str]) -> str:
+    """A key that is likely one of the fields, misspelt."""
+    hints = ((key, nearest(key, fields)) for key in keys)
+    return next((f" ('{key}': {hint})" for key, hint in hints if hint.startswith("did you mean")), "")
+
+
 def _question(row: Mapping[str, Any], form: Form, place: str) -> dict[str, Any]:
     if "question" not in row:
-        near = next((f" ('{key}': {hint})" for key in row if "mean" in (hint := nearest(key, ("question",)))), "")
+        near = _near(list(row), ("question",))
         raise ConfigError(f"{place}: no field 'question'{near}")
     found: dict[str, Any] = {"question": _text(row["question"], "question", place)}
     if form == "choices":
         choices = _texts(row["choices"], "choices", place)
         if not 2 <= len(choices) <= len(LETTERS):
-            _refuse(place, "choices", f"has {len(choices)} choices: give 2 to {len(LETTERS)}")
+            raise _bad(place, "choices", f"has {len(choices)} choices: give 2 to {len(LETTERS)}")
         if twice := [choice for choice, n in Counter(map(plain, choices)).items() if n > 1]:
-            _refuse(place, "choices", f"has {_short(twice[0])} twice, and only one could be right")
+            raise _bad(place, "choices", f"has {_short(twice[0])} twice, and only one could be right")
         return found | {"choices": choices, "right": _right(row["answer"], choices, place)}
     field = "reference" if form == "reference" else "answer" if "answer" in row else "answers"
     answers = _texts(row[field], field, place) if field == "answers" else [_text(row[field], field, place)]
@@ -142,9 +145,8 @@ def _right(answer: Any, choices: list[str], place: str) -> int:
     if isinstance(answer, int) and not isinstance(answer, bool):
         if 0 <= answer < len(choices):
             return answer
-        _refuse(
-            place, "answer", f"is {answer}, but the {len(choices)} choices are numbered from 0 to {len(choices) - 1}"
-        )
+        last = len(choices) - 1
+        raise _bad(place, "answer", f"is {answer}, but the {last + 1} choices are numbered from 0 to {last}")
     if isinstance(answer, str):
         text = plain(answer)
         for number, choice in enumerate(choices):
@@ -153,10 +155,8 @@ def _right(answer: Any, choices: list[str], place: str) -> int:
         letter = text.strip("(). ").upper()
         if len(letter) == 1 and letter in LETTERS[: len(choices)]:
             return LETTERS.index(letter)
-    _refuse(
-        place, "answer", f"is {_short(answer)}, none of the choices: give the choice's text, its letter (A, B …) or its "
-        "number, counted from 0 and not in quotes",
-    )  # fmt: skip
+    way = "give the choice's text, its letter (A, B …) or its number, counted from 0 and not in quotes"
+    raise _bad(place, "answer", f"is {_short(answer)}, none of the choices: {way}")
 
 
 def _text(value: Any, field: str, place: str) -> str:
@@ -164,20 +164,20 @@ def _text(value: Any, field: str, place: str) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
-        _refuse(place, field, f"is {_short(value)}, which is no text")
+        raise _bad(place, field, f"is {_short(value)}, which is no text")
     if not normalised(value):
-        _refuse(place, field, f"is {_short(value)}, which holds no letter, digit or sign")
+        raise _bad(place, field, f"is {_short(value)}, which holds no letter, digit or sign")
     return value.strip()
 
 
 def _texts(value: Any, field: str, place: str) -> list[str]:
     if not isinstance(value, list) or not value:
-        _refuse(place, field, f"is {_short(value)}, where a list of texts belongs")
+        raise _bad(place, field, f"is {_short(value)}, where a list of texts belongs")
     return [_text(one, field, place) for one in value]
 
 
-def _refuse(place: str, field: str, problem: str) -> NoReturn:
-    raise ConfigError(f"{place}: field '{field}' {problem}")
+def _bad(place: str, field: str, problem: str) -> ConfigError:
+    return ConfigError(f"{place}: field '{field}' {problem}")
 
 
 def _short(value: Any) -> str:
@@ -213,8 +213,8 @@ def plain(text: str) -> str:
 def normalised(text: str) -> str:
     """The form in which two short answers are equal: without case, width, spaces and punctuation.
 
-    Kept is what tells numbers apart: a sign before a number, whatever stands between two digits (3.5, 10:30, 1/2, `1 2`)
-    but for the commas of thousands, and `%` `#` `&` `@`, which are names and units.
+    Kept is what tells numbers apart: a sign before a number, whatever stands between two digits (3.5, 10:30, `1 2`) but
+    for the commas of thousands, and `%` `#` `&` `@`, which are names and units.
     """
     text = plain(text).casefold()
     kept: list[str] = []
@@ -223,9 +223,8 @@ def normalised(text: str) -> str:
         if not _is_kept(text, at):
             gap += char
             continue
-        if gap and kept and kept[-1].isdigit() and char.isdigit():
-            if not (gap == "," and _is_group(text, at)):
-                kept.append(gap.strip() or " ")
+        if gap and kept and kept[-1].isdigit() and char.isdigit() and not (gap == "," and _is_group(text, at)):
+            kept.append(gap.strip() or " ")
         gap = ""
         kept.append(char)
     return "".join(kept)

@@ -35,9 +35,13 @@ _ASKED: Mapping[Form, Mapping[Language, str]] = {
         "ja": "\n\n正解の記号を一つだけ答えてください。",
         "en": "\n\nAnswer with the letter of the right choice alone.",
     },
-    "answers": {"ko": "\n\n답만 짧게 쓰세요.", "ja": "\n\n答えだけを短く書いてください。", "en": "\n\nGive the answer alone."},
+    "answers": {
+        "ko": "\n\n답만 짧게 쓰세요.",
+        "ja": "\n\n答えだけを短く書いてください。",
+        "en": "\n\nGive the answer alone.",
+    },
     "reference": {"ko": "", "ja": "", "en": ""},
-}  # fmt: skip
+}
 _LEAST, _LEAST_IN_CHAT, _MOST = 32, 256, 1024  # new tokens
 _PER_CHARACTER = 2  # of tokens: small vocabularies spell a syllable in up to three
 

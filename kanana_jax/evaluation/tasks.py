@@ -62,12 +62,16 @@ def known() -> dict[str, pathlib.Path]:
 def load(names: Sequence[str], data_dir: pathlib.Path | None, chat: bool = False) -> Loaded:
     """Finds every task.
 
-    A name with the ending of a file is a set of own questions (`own_sets.py`). Another is ours where it reads a file and the data folder is given, a hub's data set, or a microworld; the
-    harness's otherwise. A group's name stands for its tasks.
+    A name with the ending of a file is a set of own questions (`own_sets.py`). Another is ours where it reads a file and
+    the data folder is given, a hub's data set, or a microworld; the harness's otherwise. A group's name stands for its
+    tasks.
+
+    Args:
+      chat: whether it will be asked in the chat format, which own questions are worded for.
 
     Raises:
-      ConfigError: an unknown name, a data folder or files in it that are not there or broken, a task of the harness
-        that runs code, a chat group beside other tasks.
+      ConfigError: an unknown name, a data folder or files in it that are not there or broken, a file of own questions
+        named as another task, a task of the harness that runs code, a chat group beside other tasks.
       UserError: a package that is not installed.
     """
     if data_dir is not None and not data_dir.is_dir():

@@ -13,7 +13,7 @@ from kanana_jax.interop.model_card import NAME
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _MODELS = ("config.json", "adapter_config.json")
 _PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-_SAY_TOKEN = "run 'hf auth login' with a token that may write (https://huggingface.co/settings/tokens)"  # noqa: S105
+_SAY_TOKEN = "run 'hf auth login' with a token that may write (https://huggingface.co/settings/tokens)"
 
 
 class Upload(NamedTuple):

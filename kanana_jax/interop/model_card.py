@@ -270,10 +270,12 @@ def _evaluation(facts: _Facts) -> Iterator[str]:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines
-    )
+    return "\n".join(_line(cells) for cells in (heads, ["---"] * len(heads), *rows))
+
+
+def _line(cells: Sequence[str]) -> str:
+    shown = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
+    return f"| {' | '.join(shown)} |"
 
 
 def _last(path: str) -> str:

@@ -117,9 +117,7 @@ def write_plot(results: Mapping[str, Json], families: Mapping[str, str], out: pa
     if not tasks:
         raise ValueError("the files have no task in common that has a score")
     if not own:
-        raise ValueError(
-            "no file contains its model's training FLOPs: give --training-flops when the model is evaluated"
-        )
+        raise ValueError("no file contains its model's training FLOPs: give --training-flops when the model is evaluated")
     means = {model: mean(found, tasks) for model, found in scores.items()}
     what = tasks[0] if len(tasks) == 1 else f"mean of {len(tasks)} tasks"
     first = figure(own, means, families, what)
