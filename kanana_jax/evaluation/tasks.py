@@ -62,9 +62,9 @@ def known() -> dict[str, pathlib.Path]:
 def load(names: Sequence[str], data_dir: pathlib.Path | None, chat: bool = False) -> Loaded:
     """Finds every task.
 
-    A name with the ending of a file is a set of own questions (`own_sets.py`). Another is ours where it reads a file and
-    the data folder is given, a hub's data set, or a microworld; the harness's otherwise. A group's name stands for its
-    tasks.
+    A name with the ending of a file is a set of own questions (`own_sets.py`). Another is ours where it reads a file
+    and the data folder is given, a hub's data set, or a microworld; the harness's otherwise. A group's name stands for
+    its tasks.
 
     Args:
       chat: whether it will be asked in the chat format, which own questions are worded for.

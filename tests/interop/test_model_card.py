@@ -78,19 +78,18 @@ def test_a_card_states_what_the_files_say(run, tmp_path):
     for fact in ("[lab/base-1b]", "| sft | 13,245 | 2.5e+09 |", "| faq | ko | 300 | 280 | 12,345 |", "| ko | 1.2500 |"):
         assert fact in body
     assert "| kpi | exact_match | 0.5000 | ± 0.1000 |" in body
-    assert "kanana run --config=c.py --workdir w --config.name='our name'" in body.replace('"', "'")
+    assert "kanana run --config=c.py --workdir w '--config.name=our name'\n" in body
     for left_out in ("idle", "/home", "kim", str(tmp_path), "mit"):
         assert left_out not in body
     assert not (out / "model.json").exists()
 
 
-def test_what_no_file_says_is_left_out(run, tmp_path):
+def test_what_no_file_says_is_left_out(run):
     foreign = run.parent / "models--lab--base-1b" / "snapshots" / "abc"
-    text = model_card.text(model_folder.find(foreign), "copy", model_card.Told())
-    head, body = _parts(text)
+    head, body = _parts(model_card.text(model_folder.find(foreign), "copy", model_card.Told()))
     assert head.keys() == {"license", "base_model", "library_name", "tags"}
     assert "## Training" not in body and "## Data" not in body and "## Evaluation" not in body
-    alone = own_models.write(tmp_path / "alone", "bpe", microworld.World.create(0, 200))
+    alone = run.parent / "own" / "model"
     head, body = _parts(model_card.text(model_folder.find(alone), "alone", model_card.Told()))
     assert head.keys() == {"library_name", "tags"} and "Licence" not in body and "Made from" not in body
 
