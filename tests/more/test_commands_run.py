@@ -28,6 +28,8 @@ LEFT_OUT = {
     ("kanana", "merge", "korean"): "needs models of the reader's; tests/stages has small ones",
     ("kanana", "import", "someones-adapter"): "needs an adapter of the reader's; tests/interop has small ones",
     ("kanana", "judge"): "needs an endpoint; tests/evaluation/test_grading.py has one",
+    ("kanana", "push"): "needs an exported folder's name and a token; tests/interop/test_hub.py has a hub of its own",
+    ("kanana", "eval", "MODEL"): "needs a model of the reader's; tests/evaluation/test_own_tasks.py has one",
     ("kanana", "serve"): "serves until it is stopped; tests/applications/test_server.py asks it",
     ("python", "launch/local.py"): "tests/multiprocess starts the same processes",
 }
@@ -141,6 +143,9 @@ def _documents(folder: pathlib.Path) -> None:
         lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
         (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
     (folder / "test.jsonl").write_text(json.dumps({"question": "What is six times seven?", "answer": "42"}) + "\n")
+    faq = {"question": "한빛시는 어디에 있나요?", "answers": ["바다", "바닷가"]}
+    for name in ("faq", "faq_with_passages"):
+        (folder / f"{name}.jsonl").write_text(json.dumps(faq, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "results").mkdir()
 
 
