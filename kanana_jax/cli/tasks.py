@@ -114,12 +114,17 @@ def _show_own(file: str, as_json: bool) -> None:
     metrics, first = own_tasks.METRICS[found.form], found.rows[0]
     right = own_sets.LETTERS[first["right"]] if found.form == "choices" else " | ".join(first["answers"])
     if as_json:
-        about = {"file": file, "form": found.form, "questions": len(found.rows), "language": found.language}
+        about: dict[str, Any] = {
+            "file": file,
+            "form": found.form,
+            "questions": len(found.rows),
+            "language": found.language,
+        }
         about |= {"metrics": metrics, "prompt": asked(first), "right": right, "unread": found.unread}
         print(json.dumps({found.name: about}, ensure_ascii=False, indent=1))
         return
     lines = asked(first).splitlines()
-    rows = [("task", found.name), ("what", f"{len(found.rows)} own questions, {_OWN[found.form]}")]
+    rows = [("task", found.name), ("what", f"own questions, {_OWN[found.form]}"), ("questions", str(len(found.rows)))]
     rows += [("metrics", ", ".join(metrics)), ("language", found.language), ("version", made["metadata"]["version"])]
     rows += [("fields not read", ", ".join(found.unread))] if found.unread else []
     rows += [("first prompt" if number == 0 else "", line) for number, line in enumerate(lines)]

@@ -25,9 +25,11 @@ NAME = "README.md"
 _DATA, _RUN = "data_report.json", "config.json"
 _HUB_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)")  # huggingface_hub's folder of a snapshot
 _HUB_DATA = re.compile(r"hf://([\w.-]+/[\w.-]+)")
+_PATH = re.compile(r"(^|[=:,])((?:~|/(?!/))[^=:,]*)")
 _CODE = re.compile(r"[a-z]{2,3}")  # ISO 639
 _MOST_METADATA = 1 << 16  # characters
 _PER_CENT = ("chrf", "bleu")
+_HELD_OUT = ("bits_per_byte", "answer_loss")  # of a stage's last evaluation, the second in nats per token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,7 @@ class _Facts:
     sources: Mapping[str, Mapping[str, Any]]
     addresses: Mapping[str, str]
     scores: Mapping[str, Mapping[str, Any]]
-    likelihoods: Mapping[str, float]
+    heldout: Mapping[tuple[str, str], float]
     commands: tuple[str, ...]
 
 
@@ -89,7 +91,7 @@ def _facts(found: ModelFolder, told: Told) -> _Facts:
     on_hub = told.base or _hub_name(lost or (str(foreign.path) if foreign else ""))
     declared = _declared_licence(foreign.path) if foreign else ""
     sources, addresses, commands = _from_workdirs(models)
-    scores, likelihoods = _scores(found, told)
+    scores, heldout = _scores(found, told)
     return _Facts(
         models,
         on_hub or base,
@@ -99,7 +101,7 @@ def _facts(found: ModelFolder, told: Told) -> _Facts:
         sources,
         addresses,
         scores,
-        likelihoods,
+        heldout,
         (*commands, *([shlex.join(_public(word) for word in told.command)] if told.command else [])),
     )
 
@@ -157,13 +159,12 @@ def _from_workdirs(
 
 
 def _public(word: str) -> str:
-    """An argument, of an absolute path in it the last name alone."""
-    option, equals, value = word.rpartition("=")
-    return f"{option}{equals}{_last(value)}" if value.startswith(("/", "~")) else word
+    """An argument, of each absolute path in it the last name alone; addresses (`hf://…`) stay."""
+    return _PATH.sub(lambda found: found[1] + _last(found[2]), word)
 
 
-def _scores(found: ModelFolder, told: Told) -> tuple[dict[str, Mapping[str, Any]], dict[str, float]]:
-    """Scores by task, those of result files in place of those taken while training; bits per byte by language."""
+def _scores(found: ModelFolder, told: Told) -> tuple[dict[str, Mapping[str, Any]], dict[tuple[str, str], float]]:
+    """Scores by task, those of result files in place of those taken while training; held-out text by language."""
     evaluation = found.card.get("evaluation") or {}
     scores: dict[str, Mapping[str, Any]] = dict(evaluation.get("tasks") or {})
     for result in told.results:
@@ -171,9 +172,13 @@ def _scores(found: ModelFolder, told: Told) -> tuple[dict[str, Mapping[str, Any]
         if pathlib.Path(path).resolve() not in (found.path.resolve(), found.path.parent.resolve()):
             raise UserError(f"a file of results is of {path}, not of {found.path}: give results of the exported model")
         scores |= result["results"]
-    bits = evaluation.get("bits_per_byte") or {}
-    languages = {key.removeprefix("lang/"): value for key, value in bits.items() if key.startswith("lang/")}
-    return scores, languages
+    heldout: dict[tuple[str, str], float] = {
+        (measure.replace("_", " "), key.removeprefix("lang/")): value
+        for measure in _HELD_OUT
+        for key, value in sorted((evaluation.get(measure) or {}).items())
+        if key.startswith("lang/")
+    }
+    return scores, heldout
 
 
 def _metadata(facts: _Facts, title: str, library: str) -> dict[str, Any]:
@@ -252,7 +257,7 @@ def _source(name: str, source: Mapping[str, Any], facts: _Facts) -> tuple[str, .
 
 
 def _evaluation(facts: _Facts) -> Iterator[str]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for task, result in facts.scores.items():
         for name, value, error in _metrics(result):
             scale = " (of 100)" if name.partition(",")[0] in _PER_CENT else ""
@@ -262,9 +267,9 @@ def _evaluation(facts: _Facts) -> Iterator[str]:
     parts = []
     if rows:
         parts.append(_table(("task", "metric", "value", "standard error", "questions", "shots", "chat"), rows))
-    if facts.likelihoods:
-        bits = [(language, f"{value:.4f}") for language, value in sorted(facts.likelihoods.items())]
-        parts.append("Held-out text of the last stage:\n\n" + _table(("language", "bits per byte"), bits))
+    if facts.heldout:
+        lines = [(*measured, f"{value:.4f}") for measured, value in facts.heldout.items()]
+        parts.append("Held-out text of the last stage:\n\n" + _table(("measure", "language", "value"), lines))
     if parts:
         yield "## Evaluation\n\n" + "\n\n".join(parts)
 

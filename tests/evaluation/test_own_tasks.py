@@ -144,7 +144,14 @@ def test_the_verb_tasks_shows_how_a_file_is_understood(tmp_path, capsys):
     file = _file(tmp_path, "kpi", [{**CHOICES[0], "team": "HR"}, CHOICES[1]])
     assert cli.main(["tasks", file]) == 0
     shown = capsys.readouterr().out
-    for text in ("2 own questions", "acc", "team", "질문: 한국의 수도는 어디인가?", "A. 서울", "right answer"):
+    for text in (
+        "own questions, each with choices",
+        "acc",
+        "team",
+        "질문: 한국의 수도는 어디인가?",
+        "A. 서울",
+        "right answer",
+    ):
         assert text in shown
     assert cli.main(["tasks", file, "--json"]) == 0
     about = json.loads(capsys.readouterr().out)["kpi"]

@@ -40,7 +40,7 @@ def run(tmp_path_factory):
     (model / "model.json").write_text(json.dumps(card), "utf-8")
     (model.parent / "data_report.json").write_text(json.dumps({"sources": SOURCES}), "utf-8")
     config = {"sources": {"faq": {"path": "/home/kim/secret/faq"}, "wiki": {"path": "hf://lab/wiki/en:train"}}}
-    command = "kanana run --config=/home/kim/c.py --workdir /home/kim/w --config.name='our name'"
+    command = "kanana run --config=c.py:/home/kim/m,hf://a/b --workdir /home/kim/w/ --config.name='our name'"
     (top / "w" / "config.json").write_text(json.dumps({"config": config, "command": command}), "utf-8")
     return top / "w"
 
@@ -75,10 +75,15 @@ def test_a_card_states_what_the_files_say(run, tmp_path):
         "library_name": "transformers",
         "tags": ["kanana-jax"],
     }
-    for fact in ("[lab/base-1b]", "| sft | 13,245 | 2.5e+09 |", "| faq | ko | 300 | 280 | 12,345 |", "| ko | 1.2500 |"):
+    for fact in (
+        "[lab/base-1b]",
+        "| sft | 13,245 | 2.5e+09 |",
+        "| faq | ko | 300 | 280 | 12,345 |",
+        "| bits per byte | ko | 1.2500 |",
+    ):
         assert fact in body
     assert "| kpi | exact_match | 0.5000 | ± 0.1000 |" in body
-    assert "kanana run --config=c.py --workdir w '--config.name=our name'\n" in body
+    assert "kanana run --config=c.py:m,hf://a/b --workdir w '--config.name=our name'\n" in body
     for left_out in ("idle", "/home", "kim", str(tmp_path), "mit"):
         assert left_out not in body
     assert not (out / "model.json").exists()
