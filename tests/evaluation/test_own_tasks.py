@@ -1,6 +1,7 @@
 """Own questions asked through the harness: right answers score 1, and results are compared, in training too."""
 
 import json
+import shutil
 
 import jax
 import own_models
@@ -122,8 +123,8 @@ def model(tmp_path_factory):
 def test_the_verb_evaluates_and_compares_and_a_stage_asks_the_same(model, tmp_path, capsys):
     kpi, leave = _file(tmp_path, "kpi", CHOICES), _file(tmp_path, "leave", SHORT)
     outputs = [str(tmp_path / f"{n}.json") for n in "ab"]
-    for output in outputs:
-        assert cli.main(["eval", str(model), "--tasks", f"{kpi},{leave}", "--output", output]) == 0
+    assert cli.main(["eval", str(model), "--tasks", f"{kpi},{leave}", "--output", outputs[0]]) == 0
+    shutil.copy(*outputs)
     found = json.loads((tmp_path / "a.json").read_text("utf-8"))["results"]
     assert {"acc", "acc_stderr"} <= found["kpi"].keys() and found["leave"]["n"] == 2
     assert cli.main(["eval", "--compare", *outputs]) == 0
