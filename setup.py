@@ -23,6 +23,7 @@ CORE = [
     "sentencepiece>=0.2.2,<0.2.3",
     "jinja2>=3.1.6",  # chat templates; older sandboxes have known holes
     "protobuf>=5",  # the format of SentencePiece models
+    "pyyaml>=6",  # model cards; lists of evaluation tasks
     "zstandard>=0.23",
     "pyarrow>=18",
     "tensorboardX>=2.6.2",

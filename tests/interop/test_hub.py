@@ -95,7 +95,7 @@ def server(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_none")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
     server.asked, server.status = [], 0
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield server
     server.shutdown()
