@@ -32,6 +32,7 @@ CORE = [
     "matplotlib>=3.9",
 ]
 
+HUB = ["datasets>=4", "huggingface_hub>=1"]
 BEAM = ["apache-beam>=2.77", "google-crc32c"]
 EVAL = ["lm-eval==0.4.13", "rapidfuzz>=3.9", "scipy"]
 SEQIO = ["seqio>=0.0.20", "tensorflow-text>=2.21", "tensorflow-datasets"]
@@ -69,7 +70,7 @@ EXTRAS = {
     # For drivers before 580.
     "cuda12": ["jax[cuda12]>=0.10.2"],
     # Documents from a hub, and `kanana push`; everything else works without a network.
-    "hub": ["datasets>=4", "huggingface_hub>=1"],
+    "hub": HUB,
     # Language identification and quality models. (Of fastText's kept packages this one trains to no NaN.)
     "filters": FILTERS,
     # HTML and web crawls, PDF, HWP; all other raw documents need nothing more.
@@ -90,7 +91,7 @@ EXTRAS = {
     "seqio": SEQIO,
     # Everything but accelerators and TensorFlow.
     "all": [
-        *(*PLAN, "datasets>=4", *FILTERS, *EXTRACT, *GGUF, *CLOUD, *BEAM, *EVAL, *OBSERVATORY),
+        *(*PLAN, *HUB, *FILTERS, *EXTRACT, *GGUF, *CLOUD, *BEAM, *EVAL, *OBSERVATORY),
         *sum(TRACKERS.values(), []),
     ],
     "test": [
