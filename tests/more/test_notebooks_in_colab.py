@@ -28,6 +28,7 @@ REPLACED = {
     "optax",
     "orbax-checkpoint",
     "safetensors",
+    "sentencepiece",
     "tokenizers",
     "zstandard",
 }
