@@ -30,11 +30,13 @@ class Model:
 
     Attributes:
       implementation: resolved attention kernel, see `attention.choose`.
+      causal: whether a token sees only those before it; False: its whole segment (embedding models).
     """
 
     architecture: Architecture
     runtime: Runtime = Runtime()
     implementation: str = "xla"
+    causal: bool = True
 
     @staticmethod
     def on(platform: str, architecture: Architecture, runtime: Runtime, seq_len: int) -> "Model":
@@ -60,7 +62,7 @@ class Model:
 
         Args:
           params: the model's, with or without adapters (`lora.adapted`).
-          options: of `Transformer.__call__`: `causal`, `observe`, `observe_layers`.
+          options: of `Transformer.__call__`: `observe`, `observe_layers`, `dropout`.
 
         Returns:
           `[B, T, D]` (with `observe`: that and the observations), and `[V, D]`.
@@ -70,6 +72,7 @@ class Model:
             rows.inputs,
             positions=rows.positions,
             segment_ids=rows.segment_ids,
+            causal=self.causal,
             implementation=self.implementation,
             adapters=params.get(ADAPTERS),
             **options,

@@ -18,6 +18,7 @@ from kanana_jax.models.architecture import Architecture, LayerKind, Runtime
 from kanana_jax.models.attention import attend
 from kanana_jax.models.axes import Axes, shape, structure
 from kanana_jax.models.cache import KVCache, LayerCache
+from kanana_jax.models.dropout import Dropout
 from kanana_jax.models.layers import run_layers
 from kanana_jax.models.linear import Adapters, look_up, project
 from kanana_jax.models.rope import apply_rope, rope_tables
@@ -47,6 +48,7 @@ class _Context(NamedTuple):
     tokens: jax.Array | None
     causal: bool
     implementation: str
+    dropout: Dropout | None = None
 
 
 def _normal(rngs: nnx.Rngs, axes: Axes, a: Architecture, r: Runtime) -> nnx.Param:
@@ -174,18 +176,23 @@ class Block(nnx.Module):
             self.mlp_post_norm = RMSNorm(a, r)
         self.multiplier = a.residual_multiplier
 
-    def __call__(self, x_BTD, context: _Context, cache, *, kind: LayerKind, adapters: Adapters, taps: Taps):
+    def __call__(
+        self, x_BTD, context: _Context, cache, *, kind: LayerKind, adapters: Adapters, taps: Taps, index: Any = 0
+    ):
+        def dropped(update_BTD: jax.Array, part: int) -> jax.Array:
+            return update_BTD if context.dropout is None else context.dropout.of(2 * index + part, update_BTD)
+
         input_BTD = x_BTD
         normed_BTD = self.attention_norm(x_BTD) if self.before else x_BTD
         update_BTD, cache = self.attention(
             normed_BTD, context, cache, kind=kind, adapters=adapters.get("attention", {}), taps=taps
         )
         update_BTD = self.attention_post_norm(update_BTD) if self.behind else update_BTD
-        x_BTD = constrain(x_BTD + _times(update_BTD, self.multiplier), "batch", "sequence", None)
+        x_BTD = constrain(x_BTD + _times(dropped(update_BTD, 0), self.multiplier), "batch", "sequence", None)
         mlp_normed_BTD = self.mlp_norm(x_BTD) if self.before else x_BTD
         update_BTD = self.mlp(mlp_normed_BTD, adapters.get("mlp", {}), taps)
         update_BTD = self.mlp_post_norm(update_BTD) if self.behind else update_BTD
-        x_BTD = constrain(x_BTD + _times(update_BTD, self.multiplier), "batch", "sequence", None)
+        x_BTD = constrain(x_BTD + _times(dropped(update_BTD, 1), self.multiplier), "batch", "sequence", None)
         taps |= {"input": input_BTD, "attention_norm": normed_BTD, "mlp_norm": mlp_normed_BTD, "output": x_BTD}
         return x_BTD, cache
 
@@ -228,6 +235,7 @@ class Transformer(nnx.Module):
         self, tokens_BT: jax.Array, *, positions: jax.Array | None = ..., segment_ids: jax.Array | None = ...,
         cache: None = None, causal: bool = ..., implementation: str = ...,
         observe: None = None, observe_layers: tuple[int, ...] | None = ..., adapters: Adapters | None = ...,
+        dropout: Dropout | None = ...,
     ) -> jax.Array: ...  # fmt: skip
 
     @overload
@@ -257,6 +265,7 @@ class Transformer(nnx.Module):
         observe_layers: tuple[int, ...] | None = None,
         weights: Any = None,
         adapters: Adapters | None = None,
+        dropout: Dropout | None = None,
     ) -> jax.Array | tuple[jax.Array, Any]:
         """Hidden states after the final norm (times `logits_multiplier`), `[B, T, D]` in the compute dtype.
 
@@ -267,14 +276,21 @@ class Transformer(nnx.Module):
           cache: with a cache the new keys and values are written to slots
             `[length, length + T)`, and `(hidden, new cache)` is returned. A row of it holds one text, and positions
             count its tokens.
-          causal: False lets every token of a segment see all of it (embedding models).
+          causal: False lets every token of a segment see all of it (embedding models); a window then reaches as far
+            forwards as back. Not together with a cache.
           implementation: resolved attention implementation, see `attention.choose`.
           observe: reduces each layer's `Taps` to what is kept of them; `(hidden, observations)` is then returned,
             the latter stacked over layers. Not together with a cache.
           observe_layers: ascending; only their observations are kept. Default: those of all layers.
           weights: of the blocks, in the compute dtype and as `run_layers` takes them. Default: `block_weights()`.
           adapters: low-rank ones of the blocks' weights, scaled, see `lora.py`.
+          dropout: of what the blocks add; None: nothing is dropped.
+
+        Raises:
+          ValueError: a cache without causal attention: what it holds was computed without the tokens to come.
         """
+        if cache is not None and not causal:
+            raise ValueError("a KV cache holds tokens that have not seen those to come: it needs causal attention")
         B, T = tokens_BT.shape
         offset = cache.length if cache is not None else 0
         if positions is None:
@@ -286,7 +302,7 @@ class Transformer(nnx.Module):
             segment_ids = jnp.ones((B, T), jnp.int32) if segment_ids is None else segment_ids
             tokens = (cache.segment_ids > 0).sum(axis=1)
             kv_segments = jax.lax.dynamic_update_slice(cache.segment_ids, segment_ids, (0, offset))
-        context = _Context(positions, rope, segment_ids, kv_segments, offset, tokens, causal, implementation)
+        context = _Context(positions, rope, segment_ids, kv_segments, offset, tokens, causal, implementation, dropout)
         x_BTD = self._embed(tokens_BT)
         graph = nnx.graphdef(self.blocks)
         weights = self.block_weights(adapters) if weights is None else weights
@@ -298,7 +314,7 @@ class Transformer(nnx.Module):
             block = nnx.merge(graph, layer_weights["own"])
             taps: Taps = {}
             x_BTD, layer_cache = block(
-                x_BTD, context, layer_cache, kind=kind, adapters=layer_weights["adapters"], taps=taps
+                x_BTD, context, layer_cache, kind=kind, adapters=layer_weights["adapters"], taps=taps, index=index
             )
             if layer_cache is not None:
                 caches = (*caches[:place], (layer_cache.k, layer_cache.v), *caches[place + 1 :])
