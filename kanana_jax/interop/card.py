@@ -28,12 +28,14 @@ class About(TypedDict, total=False):
       evaluation: its last.
       flops_six_n_d: 6 · parameters · tokens.
       cache: folder of the cached teacher that it learned from, see `noted`.
+      embedding: how it makes vectors of texts, see `models.embedding.Embedding`.
     """
 
     stage: str
     evaluation: dict[str, Any]
     flops_six_n_d: float
     cache: str
+    embedding: dict[str, Any]
 
 
 class Card(About, TypedDict, total=False):
@@ -95,7 +97,7 @@ def read_card(folder: pathlib.Path) -> Card:
     flops = Fields(fields.table("flops"), f"{file}: flops")
     for key in flops.values:
         flops.number(key)
-    for key in ("architecture", "evaluation"):
+    for key in ("architecture", "evaluation", "embedding"):
         fields.table(key)
     card: Any = fields.values
     return card

@@ -129,20 +129,20 @@ def _prefix(texts: Texts, size: int) -> Texts:
 
 
 def _info_nce(config: ContrastiveConfig, texts: Texts) -> Contrast:
-    (N, K), keys = texts.negatives.shape[:2], texts.keys
+    (N, K, D), keys = texts.negatives.shape, texts.keys
     positive_N = (texts.anchors * texts.positives).sum(-1)
     given_NK = jnp.einsum("ND,NKD->NK", texts.anchors, texts.negatives)
     given_there_NK, others_NN = texts.negatives_there, ~jnp.eye(N, dtype=bool) & texts.there[None, :]
-    foreign_NM = jnp.repeat(others_NN, K, axis=1) & texts.negatives_there.reshape(1, -1)
+    foreign_NM = jnp.repeat(others_NN, K, axis=1) & texts.negatives_there.reshape(1, N * K)
     if keys is not None:
         given_there_NK = given_there_NK & (keys[:, 2:] != keys[:, 1:2])
         # Where anchors or positives are equal, the other group's positive belongs to this anchor too.
         others_NN &= (keys[:, None, 0] != keys[None, :, 0]) & (keys[:, None, 1] != keys[None, :, 1])
-        foreign_NM &= keys[:, 1:2] != keys[:, 2:].reshape(1, -1)
+        foreign_NM &= keys[:, 1:2] != keys[:, 2:].reshape(1, N * K)
     forward = [(given_NK, given_there_NK, config.hardness * jax.lax.stop_gradient(given_NK))]
     if config.in_batch:
         forward.append(_against(texts.anchors, texts.positives, others_NN))
-        forward.append(_against(texts.anchors, texts.negatives.reshape(N * K, -1), foreign_NM))
+        forward.append(_against(texts.anchors, texts.negatives.reshape(N * K, D), foreign_NM))
     if config.same_side:
         forward.append(_against(texts.anchors, texts.anchors, others_NN))
         forward.append(_against(texts.positives, texts.positives, others_NN))

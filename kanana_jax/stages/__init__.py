@@ -5,12 +5,14 @@ from typing import Any
 from kanana_jax.report.page import Chapter
 from kanana_jax.stages import (
     cache_teacher,
+    contrastive,
     cost_chapter,
     distill,
     dpo,
     grpo,
     kto,
     merge,
+    mntp,
     on_policy_distill,
     online_dpo,
     pretrain,
@@ -38,6 +40,8 @@ KINDS: dict[str, Kind[Any]] = {
         online_dpo.KIND,
         grpo.KIND,
         on_policy_distill.KIND,
+        mntp.KIND,
+        contrastive.KIND,
         merge.KIND,
     )
 }

@@ -22,6 +22,7 @@ from kanana_jax.interop.card import parent_path
 from kanana_jax.interop.model_folder import ModelFolder
 from kanana_jax.models import counts, lora, reward, transformer
 from kanana_jax.models.architecture import Architecture, DType, Runtime
+from kanana_jax.models.embedding import Embedding
 from kanana_jax.models.lora import LoraConfig
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
@@ -216,12 +217,19 @@ def _once(architecture: Architecture, shapes: Shapes) -> dict[str, Any] | None:
 
 
 def train(
-    name: str, config: TrainingConfig, context: Context, model: Model, task: Task, cache: str | None = None
+    name: str,
+    config: TrainingConfig,
+    context: Context,
+    model: Model,
+    task: Task,
+    cache: str | None = None,
+    embedding: Embedding | None = None,
 ) -> None:
     """Trains to the end and writes the stage's folder: model, samples, data position and report.
 
     Args:
       cache: folder of the cached teacher that it learns from, for `model.json`.
+      embedding: how the model makes vectors of texts, likewise.
 
     Raises:
       UserError: see `training/loop.py`.
@@ -229,7 +237,8 @@ def train(
     shapes, folder = context.shapes, context.workdir / name
     parent = None if config.start == SCRATCH else context.find(config.start)
     ends = ends_of(config, context, model)
-    speaks = reward.HEAD not in task.abstract_params  # a reward model says nothing
+    headless = reward.HEAD not in task.abstract_params
+    speaks = headless and model.causal and embedding is None  # what makes rewards or vectors says nothing
     if speaks and parent is not None and config.start not in shapes.stages:
         _sample_before(context, model, parent, folder / BEFORE, ends)
     ahead = context.ahead.get(name)
@@ -253,10 +262,12 @@ def train(
     )
     if cache is not None:
         card["cache"] = cache
+    if embedding is not None:
+        card["embedding"] = embedding.to_dict()
     tokenizer = context.tokenizer
     eos = ends if len(ends) > 1 else tokenizer.eos_id
     special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": eos, "pad_token_id": None}
-    if config.lora is not None and parent is not None and speaks:  # the head of a reward model has no place there
+    if config.lora is not None and parent is not None and headless:  # the head of a reward model has no place there
         write_adapter(folder / "adapter", config.lora, result.trained, parent)
     parts = (model.architecture, result.params, card, context.workdir / "tokenizer", special)
     model_folder.write(folder / "model", *parts, head=result.params.get(reward.HEAD))

@@ -9,10 +9,12 @@
 | pair | `prompt`?, `chosen`, `rejected`, texts or messages; without a prompt, that is what both begin with |
 | prompt alone | `prompt`, a text or messages; `answer`?, any JSON; `verifier`?, its name |
 | question and answer | `question`, `answer`, as in GSM8K; `verifier`? |
+| texts that belong together | `anchor`, `positive`, and `negatives`?, a list of texts, or `negative`?, one |
 
 All become `{"messages": […]}`, `{"prompt": […], "chosen": […], "rejected": […]}` or `{"prompt": […], "answer"?,
 "verifier"?}` (what a model's own answers are judged by), with `tools` if there are any. Messages keep what a chat
-template may read (`tool_calls`, `name`, `reasoning_content` …).
+template may read (`tool_calls`, `name`, `reasoning_content` …). Texts that belong together become `{"anchor": "…",
+"positive": "…", "negatives": […]}`, for embedding models.
 """
 
 import re
@@ -21,7 +23,8 @@ from typing import Any
 
 # The fields of a record that is a conversation, a pair or a prompt.
 _JUDGED_BY = ("answer", "verifier")
-FIELDS = ("messages", "tools", "prompt", "chosen", "rejected", *_JUDGED_BY)
+_TOGETHER = ("anchor", "positive", "negatives")
+FIELDS = ("messages", "tools", "prompt", "chosen", "rejected", *_JUDGED_BY, *_TOGETHER)
 # ShareGPT's names of who speaks.
 _SPEAKERS = {
     "system": "system",
@@ -36,7 +39,7 @@ _SPEAKERS = {
 }
 # Transcripts of one text, as in HH-RLHF (arXiv:2204.05862).
 _TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
-_CONSUMED = ("conversations", "instruction", "input", "output", "system", "history", "completion", "question")
+_CONSUMED = ("negative", "conversations", "instruction", "input", "output", "system", "history", "completion", "question")
 
 Turns = list[dict[str, Any]]
 
@@ -64,7 +67,9 @@ def consumed(raw: Mapping[str, Any], found: Mapping[str, Any] | None) -> tuple[s
 
 
 def text(found: Mapping[str, Any]) -> str:
-    """What a conversation says, turn by turn; of a pair, with the chosen answer."""
+    """What a conversation says, turn by turn; of a pair, with the chosen answer; an anchor and its positive."""
+    if "anchor" in found:
+        return f"{found['anchor']}\n\n{found['positive']}"
     turns = found["messages"] if "messages" in found else [*found["prompt"], *found.get("chosen", ())]
     return "\n\n".join(turn["content"] for turn in turns if turn.get("content"))
 
@@ -74,6 +79,8 @@ def _of_form(raw: Mapping[str, Any], text_field: str) -> dict[str, Any] | None:
         return {"messages": _turns(raw["messages"], "messages")}
     if "chosen" in raw and "rejected" in raw:
         return _pair(raw)
+    if isinstance(raw.get("anchor"), str) and "positive" in raw:
+        return _together(raw)
     if isinstance(raw.get(text_field), str) and not isinstance(raw.get("prompt"), list):
         return None
     if raw.get("conversations") is not None:
@@ -88,6 +95,17 @@ def _of_form(raw: Mapping[str, Any], text_field: str) -> dict[str, Any] | None:
     if isinstance(raw.get("question"), str) and "answer" in raw:
         return {"prompt": _said(raw["question"], "question", "user"), **_judged_by(raw)}
     return None
+
+
+def _together(raw: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(raw["positive"], str):
+        raise ValueError("field 'positive' is not text")
+    negatives = raw.get("negatives")
+    if negatives is None:
+        negatives = [] if raw.get("negative") is None else [raw["negative"]]
+    if not isinstance(negatives, list) or not all(isinstance(text, str) for text in negatives):
+        raise ValueError("field 'negatives' is not a list of texts")
+    return {"anchor": raw["anchor"], "positive": raw["positive"], "negatives": negatives}
 
 
 def _judged_by(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,8 +26,8 @@ Record = dict[str, Any]
 FIELDS = ("id", "text", "source", "lang", "url", "meta")
 CONVERSATION = conversations.FIELDS
 PLACE = "kanana:place"
-# Text, a conversation, a preference pair, or a prompt alone.
-Form = Literal["text", "messages", "chosen", "prompt"]
+# Text, a conversation, a preference pair, a prompt alone, or texts that belong together.
+Form = Literal["text", "messages", "chosen", "prompt", "anchor"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
 

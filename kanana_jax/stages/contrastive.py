@@ -1,0 +1,220 @@
+"""Contrastive training of an embedding model on texts that belong together, or on single texts (SimCSE).
+
+`form = "pairs"` reads anchors with their positives and negatives (LLM2Vec's supervised step, arXiv:2404.05961, §3).
+`form = "texts"` reads documents, each of which is its own positive under another dropout (SimCSE, arXiv:2104.08821, §3;
+LLM2Vec's unsupervised step). Texts are packed into rows without seeing each other, and every text of the batch, on all
+devices, is a negative of every other's. The loss is a mean over anchors.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from kanana_jax.config import to_dict
+from kanana_jax.data.stream.groups import GroupEncoder
+from kanana_jax.data.stream.heldout import HeldoutRows
+from kanana_jax.data.stream.packing import Rows
+from kanana_jax.data.tokens.tokenizer import Tokenizer
+from kanana_jax.errors import ConfigError
+from kanana_jax.losses.contrastive import ContrastiveConfig, Texts, by_chunks, contrast, text_keys
+from kanana_jax.models import embedding
+from kanana_jax.models.dropout import Dropout
+from kanana_jax.models.embedding import Embedding, Pooling
+from kanana_jax.models.model import Model
+from kanana_jax.models.transformer import Params
+from kanana_jax.stages import text
+from kanana_jax.stages.kind import Context, Kind, Shapes, StagePrograms
+from kanana_jax.stages.text import TrainingConfig
+from kanana_jax.training import heldout
+from kanana_jax.training.step import Loss, LossOutput
+from kanana_jax.training.task import Evaluation, Score
+
+CONTRASTIVE_LOSS = Score("contrastive_loss")
+# Keys that may change between two starts; `train.accumulate` would change each anchor's negatives.
+FREE = (*(key for key in text.FREE if key != "train.accumulate"), "chunks")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ContrastiveStage(TrainingConfig):
+    """The section of a stage of this kind.
+
+    Attributes:
+      contrastive: the loss.
+      form: what records are: anchors with their positives (`pairs`), or documents (`texts`).
+      negatives: given negatives of an anchor that are read; where a record has fewer, there are fewer.
+      per_row: anchors (or texts) of a row, at most; a step has at most this many for each of its rows.
+      longest: tokens of a text, with its instruction; the rest is left out. 0: those of a row.
+      instruction: before anchors, as it is: `Instruct: …\\nQuery: `. Its tokens are read and not counted.
+      pooling: the mean of a text's states, or its last one.
+      causal: whether tokens see only those before them, as in the model's pre-training.
+      dropout: of what each layer adds; `texts` needs it (LLM2Vec's SimCSE: 0.3, of its attention).
+      chunks: parts of a batch of which one at a time is differentiated (GradCache): less memory, a forward pass more,
+        the same gradients.
+    """
+
+    contrastive: ContrastiveConfig = ContrastiveConfig()
+    form: Literal["pairs", "texts"] = "pairs"
+    negatives: int = 1
+    per_row: int = 8
+    longest: int = 0
+    instruction: str = ""
+    pooling: Pooling = "mean"
+    causal: bool = False
+    dropout: float = 0.0
+    chunks: int = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.tasks is not None:
+            raise ValueError("an embedding model continues no text: leave out 'tasks'")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is a share below 1, not {self.dropout}")
+        if self.form == "texts" and not self.dropout:
+            raise ValueError("form = 'texts' compares a text with itself under another dropout: set dropout above 0")
+        if self.negatives < 0 or self.longest < 0 or not 1 <= self.per_row <= self.train.seq_len // 2:
+            raise ValueError("negatives and longest are at least 0, and per_row at least 1 and at most half of seq_len")
+        if self.train.accumulate > 1:
+            raise ValueError("train.accumulate would cut a batch whose texts are each other's negatives: set 'chunks'")
+        if self.chunks < 1 or self.train.batch_size % self.chunks:
+            raise ValueError(f"the {self.train.batch_size} rows of a batch must be a multiple of chunks ({self.chunks})")
+
+    @property
+    def group(self) -> int:
+        """Segments of a group."""
+        return 2 + self.negatives if self.form == "pairs" else 1
+
+
+def texts_of(
+    model: Model, config: ContrastiveStage, params: Params, rows: Rows[jax.Array], key: jax.Array, chunks: int = 1
+) -> Texts:
+    """The vectors of all groups of `GroupEncoder`'s rows, N = rows × `per_row`."""
+    B, G, P = rows.inputs.shape[0], config.group, config.per_row
+    passes = 2 if config.form == "texts" else 1
+    keys = jax.random.split(key, (B, passes))
+
+    def encode(part: tuple[Rows[jax.Array], jax.Array]) -> jax.Array:
+        own, drawn = part
+        each = []
+        for i in range(passes):
+            dropout = Dropout(config.dropout, drawn[:, i]) if config.dropout else None
+            each.append(embedding.embed(model, params, own, P * G, config.pooling, dropout))
+        # Of a text its two passes are what a group's anchor and positive are elsewhere.
+        return each[0] if passes == 1 else jnp.stack(each, axis=2)
+
+    vectors = by_chunks(encode, (rows, keys), chunks).reshape(B * P, max(G, passes), -1)
+    counted_BST = embedding.members(rows.segment_ids, rows.weights, P * G)
+    there = counted_BST.any(-1).reshape(B * P, G)
+    keys_of = text_keys(rows.inputs[:, None], counted_BST).reshape(B * P, G)
+    if passes == 2:
+        there, keys_of = (jnp.repeat(x, 2, axis=1) for x in (there, keys_of))
+    parts = vectors[:, 0], vectors[:, 1], vectors[:, 2:]
+    return Texts(*parts, there[:, 0] & there[:, 1], there[:, 2:], keys_of)
+
+
+def make_loss(model: Model, *, config: ContrastiveStage) -> Loss:
+    """Sum of the loss over anchors; metrics are means over anchors."""
+
+    def loss(params: Params, batch: Rows[jax.Array], rng: jax.Array, others: None) -> LossOutput:
+        del others  # no other model is needed
+        texts = texts_of(model, config, params, batch, rng, config.chunks)
+        found = contrast(config.contrastive, texts)
+        metrics = {
+            "accuracy": found.found.sum(),
+            "cosine": found.cosine.sum(),
+            "candidates": found.candidates.sum(),
+        }
+        read = (batch.segment_ids > 0).sum().astype(jnp.float32)
+        return LossOutput(found.loss.sum(), texts.there.sum().astype(jnp.float32), metrics, read)
+
+    return loss
+
+
+def make_evaluation(
+    model: Model, held: Sequence[HeldoutRows], mesh: Mesh, *, config: ContrastiveStage, batch_size: int, chunk: int
+) -> Callable[[Params], Evaluation] | None:
+    """The loss of held-out groups, and how many anchors' positives are nearer than every negative.
+
+    Negatives are those of `batch_size` rows, so that figures compare between models of one recipe. Texts of
+    `form = "texts"` are compared under dropout, with keys that never change.
+
+    Returns:
+      parameters → `contrastive_loss` and `contrastive_accuracy`, each by language and source; None without held-out
+      groups.
+    """
+    del chunk  # there are no logits
+    if not held:
+        return None
+    rows_of, count = heldout.batches(held, mesh, batch_size), len(held)
+
+    @jax.jit
+    def of_batch(params: Params, rows: Rows[jax.Array]) -> jax.Array:
+        texts = texts_of(model, config, params, rows, jax.random.key(0))
+        found = contrast(config.contrastive, texts)
+        values = jnp.stack([found.loss, found.found, texts.there.astype(jnp.float32)], axis=-1)
+        return jax.ops.segment_sum(values, jnp.repeat(rows.source, config.per_row), count)
+
+    def evaluate(params: Params) -> Evaluation:
+        parts = [np.asarray(jax.device_get(of_batch(params, batch)), np.float64) for batch in rows_of()]
+        loss, right, anchors = np.sum(parts, axis=0).T
+        names = {CONTRASTIVE_LOSS.name: loss, "contrastive_accuracy": right}
+        return {name: heldout.by_name(held, value, anchors) for name, value in names.items()}
+
+    return evaluate
+
+
+def encoder(config: ContrastiveStage, tokenizer: Tokenizer) -> GroupEncoder:
+    """Groups of texts."""
+    paired = config.form == "pairs"
+    limits = config.negatives if paired else 0, config.per_row, config.longest
+    return GroupEncoder(tokenizer, config.train.seq_len, *limits, config.instruction, paired)
+
+
+def _model(name: str, config: ContrastiveStage, shapes: Shapes) -> Model:
+    model = text.trained_model(name, config, shapes)
+    try:
+        config.contrastive.check(model.architecture.embed_dim)
+    except ValueError as error:
+        raise ConfigError(f"stage '{name}': {error}") from error
+    return dataclasses.replace(model, causal=config.causal)
+
+
+def run(name: str, config: ContrastiveStage, context: Context) -> None:
+    """Trains on groups of texts."""
+    model = _model(name, config, context.shapes)
+    task = text.make_task(
+        name,
+        config,
+        context,
+        model,
+        make_loss(model, config=config),
+        encoder=encoder(config, context.tokenizer),
+        evaluation=functools.partial(make_evaluation, config=config),
+        score=CONTRASTIVE_LOSS,
+    )
+    longest, dims = config.longest or config.train.seq_len, config.contrastive.matryoshka
+    made = Embedding(config.causal, config.pooling, config.instruction, longest, dims)
+    text.train(name, config, context, model, task, embedding=made)
+
+
+def programs(name: str, config: ContrastiveStage, shapes: Shapes) -> StagePrograms:
+    """The step."""
+    model = _model(name, config, shapes)
+    about: dict[str, Any] = {"contrastive": to_dict(config.contrastive), "causal": config.causal}
+    return text.step_programs(name, config, shapes, model, make_loss(model, config=config), about=about)
+
+
+KIND = Kind(
+    "contrastive",
+    ContrastiveStage,
+    run,
+    free=FREE,
+    decisive=text.decisive,
+    programs=programs,
+    encoder=encoder,
+)
