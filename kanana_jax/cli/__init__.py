@@ -15,6 +15,7 @@ from kanana_jax.cli import (
     config,
     data,
     duplicates,
+    embed,
     evaluate,
     export,
     filters,
@@ -161,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_verbs(verb)
     judge.add_verbs(verb)
     best_of_n.add_verbs(verb)
+    embed.add_verbs(verb)
     tasks.add_verbs(verb)
     launch.add_verbs(verb)
     return parser

@@ -1,0 +1,161 @@
+"""Vectors of a file's texts, block by block: a stopped job begins again behind its last whole block.
+
+A folder of vectors holds `about.json` (what decides them), and for each block `NNNNNN.npy`, float32 or float16 `[n, D]`,
+beside `NNNNNN.json`, the texts' ids in the same order and the counts so far. A block is whole once it has its `.json`.
+"""
+
+import dataclasses
+import itertools
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from kanana_jax.applications.embedder import Embedder
+from kanana_jax.data.read import records
+from kanana_jax.data.read.origins import identify
+from kanana_jax.data.read.record import Broken
+from kanana_jax.errors import UserError
+from kanana_jax.files import locked, read_json, whole_file, write_json
+
+ABOUT, COUNTS = "about.json", "counts.json"
+NAMES = ("texts", "empty", "broken", "repeated", "cut")
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbedConfig:
+    """A job.
+
+    Attributes:
+      text_field: of the input's records.
+      instruction: before every text.
+      block: texts of a file of vectors.
+      dtype: of the vectors on disk.
+    """
+
+    text_field: str = "text"
+    instruction: str = ""
+    block: int = 4096
+    dtype: Literal["float32", "float16"] = "float32"
+
+
+class _Text(NamedTuple):
+    """A text to be embedded, and how many records have been read with it."""
+
+    id: str
+    text: str
+    read: int
+
+
+def embed_file(
+    embedder: Embedder,
+    path: str,
+    output: pathlib.Path,
+    config: EmbedConfig = EmbedConfig(),
+    *,
+    model: str = "",
+    show: Callable[[int], None] = lambda texts: None,
+) -> dict[str, int]:
+    """Embeds the texts of a file or folder, as `records.read` gives them.
+
+    Empty texts and broken records have no vector. Of texts with one id the first has; all are counted.
+
+    Args:
+      model: a fingerprint; a folder of another model's vectors is refused.
+      show: called with the texts that are done.
+
+    Returns:
+      Counts by `NAMES`: vectors written; empty texts; records that are none; repeated ids; texts that were cut.
+
+    Raises:
+      UserError: the folder holds vectors of something else, or no text has been found.
+    """
+    about = {
+        "model": model,
+        "embedding": embedder.about.to_dict(),
+        "dim": embedder.dim,
+        "input": [origin.digest for origin in identify(records.find(path))],
+        **dataclasses.asdict(config),
+    }
+    with locked(output):
+        _check(output, about)
+        counts, read, ids, number = _resumed(output)
+        fresh = _texts(path, config, counts, ids, read)
+        while block := list(itertools.islice(fresh, config.block)):
+            made = embedder([one.text for one in block], config.instruction)
+            counts["texts"] += len(block)
+            counts["cut"] += int((made.left_out > 0).sum())
+            name = f"{number:06d}"
+            with whole_file(output / f"{name}.npy") as file, file.open("wb") as stream:
+                np.save(stream, made.values.astype(config.dtype), allow_pickle=False)
+            # Texts are read one block at a time: the counts are those up to its last one.
+            entry = {"ids": [one.id for one in block], "read": block[-1].read, "counts": counts}
+            write_json(output / f"{name}.json", entry, indent=None)
+            number += 1
+            show(counts["texts"])
+        if not counts["texts"]:
+            raise UserError(f"{path} holds no text with letters in field '{config.text_field}': nothing to embed")
+        write_json(output / COUNTS, counts)
+    return counts
+
+
+def _check(output: pathlib.Path, about: dict[str, Any]) -> None:
+    """Notes what decides the vectors, or compares it with what an earlier start has noted."""
+    file = output / ABOUT
+    if not file.is_file():
+        write_json(file, about)
+        return
+    known = read_json(file)
+    other = sorted(key for key in about.keys() | known.keys() if about.get(key) != known.get(key))
+    if other:
+        raise UserError(
+            f"{output} holds vectors made with other {' and '.join(other)}: name another folder, or remove this one"
+        )
+
+
+def _resumed(output: pathlib.Path) -> tuple[dict[str, int], int, set[str], int]:
+    """The counts, records read, ids and number of blocks of whole blocks."""
+    counts, read, ids, number = dict.fromkeys(NAMES, 0), 0, set[str](), 0
+    while (file := output / f"{number:06d}.json").is_file():
+        entry = read_json(file)
+        counts, read, number = entry["counts"], entry["read"], number + 1
+        ids.update(entry["ids"])
+    return counts, read, ids, number
+
+
+def _texts(path: str, config: EmbedConfig, counts: dict[str, int], ids: set[str], done: int) -> Iterator[_Text]:
+    """The texts behind the first `done` records, with new ids; counts the others."""
+    found = records.read(path, text_field=config.text_field, source="texts")
+    for read, record in enumerate(found, 1):
+        if read <= done:
+            continue
+        if isinstance(record, Broken):
+            counts["empty" if record.reason.endswith("is empty") else "broken"] += 1
+            continue
+        if record["id"] in ids:
+            counts["repeated"] += 1
+            continue
+        ids.add(record["id"])
+        yield _Text(record["id"], record["text"], read)
+
+
+def load_vectors(output: pathlib.Path) -> tuple[list[str], np.ndarray]:
+    """The ids and vectors `[N, D]` of a finished folder.
+
+    Raises:
+      UserError: it is not finished, or a file is damaged.
+    """
+    if not (output / COUNTS).is_file():
+        raise UserError(f"{output} holds no finished vectors: run `kanana embed` to its end")
+    ids, parts, number = [], [], 0
+    while (file := output / f"{number:06d}.json").is_file():
+        own = read_json(file)["ids"]
+        try:
+            part = np.load(file.with_suffix(".npy"), allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file.with_suffix('.npy')} is damaged: remove it and its .json, and embed again") from error
+        if len(part) != len(own):
+            raise UserError(f"{file.with_suffix('.npy')} has {len(part)} vectors for {len(own)} ids: embed again")
+        ids, parts, number = [*ids, *own], [*parts, part], number + 1
+    return ids, np.concatenate(parts)

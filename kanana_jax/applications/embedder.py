@@ -1,0 +1,173 @@
+"""A loaded embedding model: texts in, vectors out."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from kanana_jax.data.tokens.instructed import Instructed, of_ids
+from kanana_jax.data.tokens.tokenizer import Tokenizer
+from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.inference.prefix import padded, rounded
+from kanana_jax.inference.session import Session
+from kanana_jax.interop import model_folder
+from kanana_jax.losses.contrastive import unit
+from kanana_jax.models import embedding
+from kanana_jax.models.architecture import DType
+from kanana_jax.models.embedding import Embedding, Pooling
+from kanana_jax.models.model import Model
+from kanana_jax.models.transformer import Params
+from kanana_jax.parallel.sharding import RULES, local_rows, put_batch, replicated
+
+
+class Vectors(NamedTuple):
+    """Vectors of texts.
+
+    Attributes:
+      values: float32 `[N, D]`, each of length 1.
+      left_out: tokens of each text that were beyond the model's length, int `[N]`.
+    """
+
+    values: np.ndarray
+    left_out: np.ndarray
+
+
+class _Rows(NamedTuple):
+    """See `models.embedding.Weighted`."""
+
+    inputs: jax.Array
+    positions: jax.Array
+    segment_ids: jax.Array
+    weights: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedder:
+    """A model that makes vectors of texts.
+
+    Attributes:
+      about: how it makes them.
+      batch_tokens: of a forward pass, at most, where a row is not longer.
+    """
+
+    model: Model
+    params: Params
+    tokenizer: Tokenizer
+    mesh: Mesh
+    about: Embedding
+    batch_tokens: int = 16_384
+
+    @staticmethod
+    def load(
+        path: str,
+        dtype: DType = "float32",
+        devices: list[jax.Device] | None = None,
+        *,
+        causal: bool | None = None,
+        pooling: Pooling | None = None,
+        longest: int = 0,
+        dim: int = 0,
+    ) -> "Embedder":
+        """From a model, stage or Hugging Face folder.
+
+        What is not given is as the folder's `model.json` has it; a model that was not trained for vectors is taken as
+        it is: causal, with the mean of the states.
+
+        Args:
+          longest: tokens of a text, with its instruction; 0: as in training, else as many as the model can read.
+          dim: numbers of a vector: the first ones of it; 0: all.
+
+        Raises:
+          ConfigError: a length that the model does not have.
+          UserError: see `Session.load`.
+        """
+        found = model_folder.find(path)
+        known, most = declared(found.card.get("embedding")), found.architecture.max_seq_len
+        if longest > most:
+            raise ConfigError(f"texts of {longest} tokens are beyond the model's {most}: lower --max-tokens")
+        if not 0 <= dim <= found.architecture.embed_dim:
+            raise ConfigError(f"--dim {dim}: the model's vectors have {found.architecture.embed_dim} numbers")
+        about = dataclasses.replace(
+            known,
+            causal=known.causal if causal is None else causal,
+            pooling=pooling or known.pooling,
+            longest=longest or min(known.longest or most, most),
+            dims=(dim,) if dim else (),
+        )
+        session = Session.load(path, dtype, devices)
+        model = dataclasses.replace(session.model, causal=about.causal)
+        return Embedder(model, session.params, session.tokenizer, session.mesh, about)
+
+    @property
+    def dim(self) -> int:
+        """Numbers of a vector."""
+        return self.about.dims[0] if self.about.dims else self.model.architecture.embed_dim
+
+    def __call__(self, texts: Sequence[str], instruction: str = "") -> Vectors:
+        """Vectors of texts, which are documents, or queries behind an instruction (`about.instruction`).
+
+        Raises:
+          UserError: an empty text, or an instruction that leaves no room for one.
+        """
+        for place, text in enumerate(texts):
+            if not text.strip():
+                raise UserError(f"text {place + 1} of {len(texts)} is empty and has no vector: leave it out")
+        encoded = self.tokenizer.encode_batch([instruction + text for text in texts])
+        read = [of_ids(self.tokenizer, ids, instruction, self.about.longest) for ids in encoded]
+        if any(one.skipped >= len(one.ids) for one in read):
+            raise UserError(
+                f"the instruction fills the {self.about.longest} tokens of a text: shorten it, or raise --max-tokens"
+            )
+        values = np.empty((len(texts), self.dim), np.float32)
+        order = np.argsort([-len(one.ids) for one in read], kind="stable")
+        start = 0
+        while start < len(order):
+            width = min(rounded(len(read[order[start]].ids)), self.model.architecture.max_seq_len)
+            size = self._rows_of(width)
+            places = order[start : start + size]
+            values[places] = self._vectors([read[i] for i in places], size, width)
+            start += size
+        return Vectors(values, np.array([one.left_out for one in read], np.int64))
+
+    def _rows_of(self, width: int) -> int:
+        """Rows of a forward pass: a multiple of what the mesh cuts them into."""
+        parts = int(np.prod([self.mesh.shape[axis] for axis in RULES["batch"]]))
+        return max(self.batch_tokens // width // parts, 1) * parts
+
+    def _vectors(self, read: list[Instructed], size: int, width: int) -> np.ndarray:
+        bounds = np.zeros((size, 2), np.int32)
+        bounds[: len(read)] = [(one.skipped, len(one.ids)) for one in read]
+        inputs, mine = padded([one.ids for one in read], size, width), local_rows(self.mesh, size)
+        batch = put_batch(self.mesh, mine, size, (inputs[mine], bounds[mine, 0], bounds[mine, 1]))
+        with jax.set_mesh(self.mesh):
+            made = _embed(self.params, *batch, model=self.model, mesh=self.mesh, pooling=self.about.pooling, dim=self.dim)
+        return np.asarray(made, np.float32)[: len(read)]
+
+
+def declared(entry: dict | None) -> Embedding:
+    """The `embedding` entry of a `model.json`; of a model without one, what it is without training.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    if entry is None:
+        return Embedding(causal=True)
+    try:
+        return Embedding(**{**entry, "dims": ()})
+    except TypeError as error:
+        raise UserError(f"the model.json's entry 'embedding' is none that this version knows: {error}") from error
+
+
+@functools.partial(jax.jit, static_argnames=("model", "mesh", "pooling", "dim"))
+def _embed(params, inputs_BT, skipped_B, lengths_B, *, model: Model, mesh: Mesh, pooling: Pooling, dim: int):
+    positions_BT = jnp.broadcast_to(jnp.arange(inputs_BT.shape[1]), inputs_BT.shape)
+    there_BT = positions_BT < lengths_B[:, None]
+    counted_BT = there_BT & (positions_BT >= skipped_B[:, None])
+    rows = _Rows(inputs_BT, positions_BT, there_BT.astype(jnp.int32), counted_BT.astype(jnp.float32))
+    vectors_BD = unit(embedding.embed(model, params, rows, 1, pooling)[:, 0, :dim])
+    return jax.lax.with_sharding_constraint(vectors_BD, replicated(mesh))

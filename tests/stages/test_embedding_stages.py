@@ -1,0 +1,217 @@
+"""Embedding models: groups packed as alone, masks, two stages with adapters, vectors as by hand, a job that resumes."""
+
+import json
+import random
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import own_models
+import pytest
+from conftest import ROOT
+
+from kanana_jax import config as config_lib
+from kanana_jax.applications import embed_file as job
+from kanana_jax.applications.embedder import Embedder
+from kanana_jax.data import microworld
+from kanana_jax.data.stream import packing
+from kanana_jax.data.stream.encode import Refused, TextEncoder
+from kanana_jax.data.stream.groups import GroupEncoder
+from kanana_jax.data.stream.packing import Rows
+from kanana_jax.data.tokens.instructed import instructed
+from kanana_jax.data.tokens.tokenizer import load_tokenizer
+from kanana_jax.errors import UserError
+from kanana_jax.interop import model_folder
+from kanana_jax.models.architecture import Runtime
+from kanana_jax.models.model import Model
+from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+from kanana_jax.recipe import run as recipe
+from kanana_jax.stages import contrastive, mntp
+from kanana_jax.stages.contrastive import ContrastiveStage
+
+pytestmark = pytest.mark.usefixtures("no_reports")
+ONE = jax.devices()[:1]
+T, ASK = 96, "Query: "
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return own_models.write(tmp_path_factory.mktemp("base"), "bpe", microworld.World.create(0, 100))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base):
+    return load_tokenizer(base)
+
+
+@pytest.fixture(scope="module")
+def loaded(base):
+    found = model_folder.find(base)
+    params = model_folder.load_params(found, Runtime(), make_mesh(MeshConfig(), ONE))
+    return Model(found.architecture, causal=False), params
+
+
+def _group(number):
+    draw = random.Random(number)
+    a, b = draw.randrange(90), draw.randrange(90)
+    negatives = [f"{a}의 짝은 {b + k + 1}이다." for k in range(draw.randrange(4))]
+    return {"id": str(number), "anchor": f"{a}의 짝?", "positive": f"{a}의 짝은 {b}이다.", "negatives": negatives}
+
+
+def _config(**more):
+    train = dict(tokens=8 * T, batch_tokens=4 * T, seq_len=T, optimizer=dict(learning_rate=1e-3))
+    section = dict(kind="contrastive", start="x", mixture=dict(pairs=1.0), negatives=2, per_row=3, train=train)
+    return config_lib.build(ContrastiveStage, {**section, **more}, "contrastive")
+
+
+def _alone(model, params, tokenizer, text, instruction=""):
+    """The mean of the states of a text that a model reads alone, in float64, without those of its instruction."""
+    ids = instructed(tokenizer, text, instruction).ids
+    skipped = instructed(tokenizer, text, instruction).skipped
+    rows = Rows(*(jnp.asarray(x)[None] for x in (ids, ids, np.ones(len(ids), int), np.arange(len(ids)))), None, None)
+    return np.asarray(model(params, rows)[0][0], np.float64)[skipped:].mean(0)
+
+
+@pytest.mark.parametrize("instruction", ["", ASK])
+def test_groups_of_packed_texts_have_the_vectors_of_texts_alone(loaded, tokenizer, instruction):
+    model, params = loaded
+    config = _config(instruction=instruction)
+    records = [_group(i) for i in range(5)]
+    made = [contrastive.encoder(config, tokenizer)(record) for record in records]
+    rows = packing.pack(made, T, whole=True)
+    assert len(rows.inputs) < len(records)
+    texts = jax.jit(lambda p: contrastive.texts_of(model, config, p, rows, jax.random.key(0)))(params)
+    there = np.flatnonzero(texts.there)
+    assert len(there) == len(records)
+    for place, record in zip(there[:2], records):
+        negatives = record["negatives"][:2]
+        np.testing.assert_array_equal(texts.negatives_there[place], [i < len(negatives) for i in range(2)])
+        got = np.stack([texts.anchors[place], texts.positives[place], *texts.negatives[place][: len(negatives)]])
+        want = [_alone(model, params, tokenizer, record["anchor"], instruction)]
+        want += [_alone(model, params, tokenizer, text) for text in (record["positive"], *negatives)]
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_no_row_has_more_groups_than_its_share_and_what_does_not_fit_is_refused(tokenizer):
+    short = {"id": "1", "anchor": "1", "positive": "2", "negatives": []}
+    for per_row, seq_len in [(3, 96), (7, 95), (1, 20)]:
+        encoder = GroupEncoder(tokenizer, seq_len, 1, per_row)
+        rows = packing.pack([encoder(short)] * 20, seq_len, whole=True)
+        assert rows.segment_ids.max() <= 3 * per_row
+    encoder = GroupEncoder(tokenizer, 16, 1)
+    assert encoder(short | {"positive": "가나다라마바사" * 9}) == Refused("texts_longer_than_row")
+    assert encoder(short | {"anchor": " \n"}) == Refused("empty_text")
+    cut = GroupEncoder(tokenizer, 16, 1, longest=3, instruction="a b c d e f g")
+    assert cut(short) == Refused("instruction_longer_than_text")
+    with pytest.raises(UserError, match="record '1' has no 'anchor'"):
+        encoder({"id": "1", "text": "가"})
+
+
+def test_a_text_is_its_own_positive_under_another_dropout(loaded, tokenizer):
+    model, params = loaded
+    config = _config(form="texts", dropout=0.3, negatives=0)
+    made = [contrastive.encoder(config, tokenizer)({"id": "1", "text": f"{i}의 짝은 {i}이다."}) for i in range(4)]
+    rows = packing.pack(made, T, whole=True)
+    of = jax.jit(lambda p, chunks: contrastive.texts_of(model, config, p, rows, jax.random.key(0), chunks), static_argnums=1)
+    texts = of(params, 1)
+    there = np.asarray(texts.there)
+    assert there.sum() == 4 and not np.allclose(texts.anchors[there], texts.positives[there], atol=1e-2)
+    if len(rows.inputs) % 2 == 0:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), of(params, 2), texts)
+    with pytest.raises(Exception, match="dropout above 0"):
+        _config(form="texts")
+    with pytest.raises(Exception, match="chunks"):
+        _config(train=dict(tokens=8 * T, batch_tokens=4 * T, seq_len=T, accumulate=2, optimizer=dict(learning_rate=1.0)))
+
+
+def test_masked_tokens_are_predicted_where_the_token_before_them_is(tokenizer):
+    documents = [TextEncoder(tokenizer)({"text": f"{i}의 짝은 {i * 7 % 90}이다. " * 9}) for i in range(6)]
+    rows = Rows(*map(jnp.asarray, packing.pack(documents, 64)))
+    config, token = mntp.MaskConfig(rate=0.3, random=0.2, kept=0.2), 5
+    got = mntp.masked(config, rows, jax.random.key(0), token, 300)
+    weights, changed = np.asarray(got.weights), np.asarray(got.inputs != rows.inputs)
+    asked = np.argwhere(weights > 0)
+    assert 0.2 < len(asked) / (np.asarray(rows.weights) > 0).sum() < 0.4
+    segments = np.asarray(rows.segment_ids)
+    for row, place in asked:
+        assert segments[row, place] == segments[row, place + 1] > 0
+        assert rows.targets[row, place] == rows.inputs[row, place + 1]
+    # What was changed is asked for; of what is asked for, a fifth was kept.
+    assert all(weights[row, place - 1] > 0 for row, place in np.argwhere(changed))
+    share = np.mean(np.asarray(got.inputs)[asked[:, 0], asked[:, 1] + 1] == token)
+    assert 0.45 < share < 0.75
+
+
+@pytest.fixture(scope="module")
+def run(base, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("embed")
+    pairs, texts = folder / "pairs.jsonl", folder / "texts.jsonl"
+    records = [_group(i) for i in range(150)]
+    pairs.write_text("\n".join(json.dumps(r, ensure_ascii=False) for r in records), encoding="utf-8")
+    lines = [json.dumps({"text": " ".join(r["negatives"]) or r["positive"]}, ensure_ascii=False) for r in records]
+    texts.write_text("\n".join(lines), encoding="utf-8")
+    c = config_lib.read_config_file(f"{ROOT / 'configs/embed.py'}:{base},{texts},{pairs}")
+    for section in (c.mntp, c.contrastive):
+        section.train.update(batch_tokens=4 * T, seq_len=T, tokens=4 * T * 4, eval_every=0, log_every=1)
+        section.train.checkpoint.update(every=4)
+        section.train.optimizer.learning_rate = 1e-2
+        section.train.optimizer.schedule.warmup_steps = 1
+        section.lora.update(rank=4, alpha=8.0)
+    c.sources.pairs.holdout = c.sources.texts.holdout = 0.2
+    c.contrastive.update(chunks=2, per_row=3, instruction=ASK)
+    recipe.run(c, folder / "run", devices=ONE)
+    return folder / "run"
+
+
+def test_both_stages_train_adapters_and_note_how_vectors_are_made(run):
+    cards = {name: json.loads((run / name / "model/model.json").read_text("utf-8")) for name in ("mntp", "contrastive")}
+    assert np.isfinite(cards["mntp"]["evaluation"]["masked_loss"]["source/texts"])
+    figures = cards["contrastive"]["evaluation"]
+    assert 0 <= figures["contrastive_accuracy"]["lang/ko"] <= 1 and figures["contrastive_loss"]["source/pairs"] > 0
+    assert cards["contrastive"]["embedding"] == {
+        "causal": False, "pooling": "mean", "instruction": ASK, "longest": T, "dims": [],
+    }  # fmt: skip
+    assert json.loads((run / "contrastive/samples.json").read_text("utf-8")) == []
+    assert (run / "contrastive/adapter").is_dir()
+    lines = [json.loads(x) for x in (run / "contrastive/metrics.jsonl").read_text("utf-8").splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < losses[0]
+
+
+def test_vectors_are_those_of_the_model_alone_and_a_stopped_job_resumes(run, tmp_path, monkeypatch):
+    embedder = Embedder.load(str(run / "contrastive"), devices=ONE)
+    texts = [f"{i}의 짝은 {i * 31 % 90}이다." for i in range(9)]
+    lines = [{"id": str(i), "text": text} for i, text in enumerate(texts)]
+    lines[4:4] = [{"id": "e", "text": "  "}, {"id": "2", "text": "두 번"}, {"id": "m"}]
+    lines.append({"id": "long", "text": "가나다 " * 200})
+    file, output = tmp_path / "texts.jsonl", tmp_path / "vectors"
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    config = job.EmbedConfig(block=3)
+    calls = []
+
+    def stop(done):
+        calls.append(done)
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        job.embed_file(embedder, str(file), output, config, show=stop)
+    with pytest.raises(UserError, match="no finished vectors"):
+        job.load_vectors(output)
+    before = (output / "000001.npy").stat().st_mtime_ns
+    counts = job.embed_file(embedder, str(file), output, config)
+    assert counts == {"texts": 10, "empty": 1, "broken": 1, "repeated": 1, "cut": 1}
+    assert (output / "000001.npy").stat().st_mtime_ns == before and calls == [3, 6]
+    assert job.embed_file(embedder, str(file), output, config) == counts
+    ids, vectors = job.load_vectors(output)
+    assert ids == [*map(str, range(9)), "long"]
+    for place in (0, 8):
+        want = _alone(embedder.model, embedder.params, embedder.tokenizer, texts[place])
+        np.testing.assert_allclose(vectors[place], want / np.linalg.norm(want), atol=1e-5)
+    asked = embedder([texts[0]], ASK).values[0]
+    want = _alone(embedder.model, embedder.params, embedder.tokenizer, texts[0], ASK)
+    np.testing.assert_allclose(asked, want / np.linalg.norm(want), atol=1e-5)
+    with pytest.raises(UserError, match="made with other block"):
+        job.embed_file(embedder, str(file), output, job.EmbedConfig(block=4))
+    with pytest.raises(UserError, match="text 2 of 2 is empty"):
+        embedder(["가", " "])
