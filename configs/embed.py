@@ -2,8 +2,8 @@
 
     kanana run --config configs/embed.py:MODEL,TEXTS,PAIRS --workdir runs/embed
 
-MODEL is a stage of a workdir, a model folder or a Hugging Face folder. TEXTS is a file or folder of documents; PAIRS one
-of `{"anchor", "positive", "negatives"?}` lines: a question, a passage that answers it, and passages that do not.
+MODEL is a stage of a workdir, a model folder or a Hugging Face folder. TEXTS is a file or folder of documents; PAIRS
+one of `{"anchor", "positive", "negatives"?}` lines: a question, a passage that answers it, and passages that do not.
 Without PAIRS (`MODEL,TEXTS`) the second stage is SimCSE on the documents. Then
 `kanana embed runs/embed/contrastive FILE --output vectors`.
 """
@@ -24,7 +24,11 @@ def get_config(arg: str = ""):
     c.stages = ("mntp", "contrastive")
     # LLM2Vec's app. D: MNTP at 5e-5 and rank 16; SimCSE at 3e-5, dropout 0.3; supervised at 2e-4, 300 steps warm-up.
     c.mntp = dict(
-        kind="mntp", start=model, mixture=dict(texts=1.0), lora=dict(rank=16, alpha=32.0), train=_train(5e-5, 16_384, 512)
+        kind="mntp",
+        start=model,
+        mixture=dict(texts=1.0),
+        lora=dict(rank=16, alpha=32.0),
+        train=_train(5e-5, 16_384, 512),
     )
     c.contrastive = dict(
         kind="contrastive",

@@ -1,7 +1,7 @@
 """Vectors of a file's texts, block by block: a stopped job begins again behind its last whole block.
 
-A folder of vectors holds `about.json` (what decides them), and for each block `NNNNNN.npy`, float32 or float16 `[n, D]`,
-beside `NNNNNN.json`, the texts' ids in the same order and the counts so far. A block is whole once it has its `.json`.
+A folder of vectors holds `about.json` (what decides them), and for each block `NNNNNN.npy`, float32 or float16
+`[n, D]`, beside `NNNNNN.json`, the texts' ids in the same order and the counts so far. A block is whole once it has its `.json`.
 """
 
 import dataclasses
@@ -154,7 +154,9 @@ def load_vectors(output: pathlib.Path) -> tuple[list[str], np.ndarray]:
         try:
             part = np.load(file.with_suffix(".npy"), allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise UserError(f"{file.with_suffix('.npy')} is damaged: remove it and its .json, and embed again") from error
+            raise UserError(
+                f"{file.with_suffix('.npy')} is damaged: remove it and its .json, and embed again"
+            ) from error
         if len(part) != len(own):
             raise UserError(f"{file.with_suffix('.npy')} has {len(part)} vectors for {len(own)} ids: embed again")
         ids, parts, number = [*ids, *own], [*parts, part], number + 1

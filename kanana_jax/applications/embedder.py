@@ -145,7 +145,9 @@ class Embedder:
         inputs, mine = padded([one.ids for one in read], size, width), local_rows(self.mesh, size)
         batch = put_batch(self.mesh, mine, size, (inputs[mine], bounds[mine, 0], bounds[mine, 1]))
         with jax.set_mesh(self.mesh):
-            made = _embed(self.params, *batch, model=self.model, mesh=self.mesh, pooling=self.about.pooling, dim=self.dim)
+            made = _embed(
+                self.params, *batch, model=self.model, mesh=self.mesh, pooling=self.about.pooling, dim=self.dim
+            )
         return np.asarray(made, np.float32)[: len(read)]
 
 

@@ -52,7 +52,9 @@ def _embed(options: argparse.Namespace, overrides: list[str], command: list[str]
         dim=options.dim,
     )
     if options.query and not embedder.about.instruction:
-        raise ConfigError(f"{options.model} was trained without an instruction: leave out --query, or use --instruction")
+        raise ConfigError(
+            f"{options.model} was trained without an instruction: leave out --query, or use --instruction"
+        )
     config = EmbedConfig(
         options.text_field,
         embedder.about.instruction if options.query else options.instruction,

@@ -47,8 +47,8 @@ class ContrastiveConfig:
         (arXiv:2404.05961, app. D).
       in_batch: whether the positives of other anchors are negatives, and the negatives that were given with them.
       both_ways: whether each positive is also to find its anchor among all anchors; the mean of both losses counts.
-      same_side: whether other anchors are negatives of an anchor, and other positives of its positive (arXiv:2506.05176,
-        §3.2).
+      same_side: whether other anchors are negatives of an anchor, and other positives of its positive
+        (arXiv:2506.05176, §3.2).
       false_negative: a candidate whose cosine is above the positive's by more than this is left out, since it is taken
         to be one too (arXiv:2506.05176, §3.2: 0.1); None: none is. Texts that are equal to the anchor's positive are
         always left out.
@@ -223,7 +223,7 @@ def by_chunks(encode: Callable[[Tree], Any], inputs: Tree, chunks: int) -> Any:
     The paper computes vectors without activations, the loss's gradients by these vectors, and then each chunk again
     with activations, from which the vectors' gradients go on to the parameters. Rematerialisation by chunk is the same
     computation, and the gradients are those of the whole batch in any case: also through random keys, masks and
-    prefixes, and by whatever `encode` closes over. Chunk `i` takes rows `i::chunks`, so that every device keeps its own.
+    prefixes, and by whatever `encode` closes over. Chunk `i` takes rows `i::chunks`: every device keeps its own.
 
     Args:
       encode: row by row: a tree of arrays `[B, …]` → a tree of arrays `[B, …]`.

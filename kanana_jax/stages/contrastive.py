@@ -82,7 +82,9 @@ class ContrastiveStage(TrainingConfig):
         if self.train.accumulate > 1:
             raise ValueError("train.accumulate would cut a batch whose texts are each other's negatives: set 'chunks'")
         if self.chunks < 1 or self.train.batch_size % self.chunks:
-            raise ValueError(f"the {self.train.batch_size} rows of a batch must be a multiple of chunks ({self.chunks})")
+            raise ValueError(
+                f"the {self.train.batch_size} rows of a batch must be a multiple of chunks ({self.chunks})"
+            )
 
     @property
     def group(self) -> int:

@@ -99,7 +99,7 @@ def masked(config: MaskConfig, rows: Rows[jax.Array], key: jax.Array, token: int
     """
     which, how, what = jax.random.split(key, 3)
     shape = rows.inputs.shape
-    # An input is a target exactly where the one before it is of the same segment; that one's weight says whether it counts.
+    # An input is a target where the one before it is of the same segment; that one's weight says whether it counts.
     learnt_BT = jnp.pad(rows.weights[:, :-1], ((0, 0), (1, 0))) > 0
     drawn_BT = learnt_BT & jax.random.bernoulli(which, config.rate, shape)
     part_BT = jax.random.uniform(how, shape)

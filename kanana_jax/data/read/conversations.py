@@ -39,7 +39,17 @@ _SPEAKERS = {
 }
 # Transcripts of one text, as in HH-RLHF (arXiv:2204.05862).
 _TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
-_CONSUMED = ("negative", "conversations", "instruction", "input", "output", "system", "history", "completion", "question")
+_CONSUMED = (
+    "negative",
+    "conversations",
+    "instruction",
+    "input",
+    "output",
+    "system",
+    "history",
+    "completion",
+    "question",
+)
 
 Turns = list[dict[str, Any]]
 
