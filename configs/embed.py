@@ -30,7 +30,7 @@ def get_config(arg: str = ""):
         lora=dict(rank=16, alpha=32.0),
         train=_train(5e-5, 16_384, 512),
     )
-    c.contrastive = dict(
+    section: dict[str, Any] = dict(
         kind="contrastive",
         start="mntp",
         mixture=dict(pairs=1.0) if pairs else dict(texts=1.0),
@@ -40,9 +40,10 @@ def get_config(arg: str = ""):
         train=_train(2e-4, 65_536, 512) if pairs else _train(3e-5, 65_536, 512),
     )
     if pairs:
-        c.contrastive.instruction = "Instruct: Given a question, find the passage that answers it\nQuery: "
+        section["instruction"] = "Instruct: Given a question, find the passage that answers it\nQuery: "
     else:
-        c.contrastive.update(form="texts", dropout=0.3, longest=128)
+        section.update(form="texts", dropout=0.3, longest=128)
+    c.contrastive = section
     return c
 
 

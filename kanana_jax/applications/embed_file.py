@@ -1,7 +1,8 @@
 """Vectors of a file's texts, block by block: a stopped job begins again behind its last whole block.
 
 A folder of vectors holds `about.json` (what decides them), and for each block `NNNNNN.npy`, float32 or float16
-`[n, D]`, beside `NNNNNN.json`, the texts' ids in the same order and the counts so far. A block is whole once it has its `.json`.
+`[n, D]`, beside `NNNNNN.json`, the texts' ids in the same order and the counts so far. A block is whole once it has its
+`.json`.
 """
 
 import dataclasses

@@ -2,20 +2,22 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from kanana_jax import config as config_lib
 from kanana_jax.data.tokens.instructed import Instructed, of_ids
 from kanana_jax.data.tokens.tokenizer import Tokenizer
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.inference.prefix import padded, rounded
 from kanana_jax.inference.session import Session
 from kanana_jax.interop import model_folder
+from kanana_jax.interop.card import CARD
 from kanana_jax.losses.contrastive import unit
 from kanana_jax.models import embedding
 from kanana_jax.models.architecture import DType
@@ -151,18 +153,15 @@ class Embedder:
         return np.asarray(made, np.float32)[: len(read)]
 
 
-def declared(entry: dict | None) -> Embedding:
+def declared(entry: Mapping[str, Any] | None) -> Embedding:
     """The `embedding` entry of a `model.json`; of a model without one, what it is without training.
 
     Raises:
-      UserError: it is damaged.
+      ConfigError: it is damaged.
     """
     if entry is None:
         return Embedding(causal=True)
-    try:
-        return Embedding(**{**entry, "dims": ()})
-    except TypeError as error:
-        raise UserError(f"the model.json's entry 'embedding' is none that this version knows: {error}") from error
+    return config_lib.build(Embedding, {**entry, "dims": []}, f"{CARD}: embedding")
 
 
 @functools.partial(jax.jit, static_argnames=("model", "mesh", "pooling", "dim"))

@@ -52,7 +52,8 @@ class ContrastiveConfig:
       false_negative: a candidate whose cosine is above the positive's by more than this is left out, since it is taken
         to be one too (arXiv:2506.05176, §3.2: 0.1); None: none is. Texts that are equal to the anchor's positive are
         always left out.
-      hardness: α, by which the negatives given with an anchor weigh e^(α·cosine) in its sum (arXiv:2509.20354, §2.2: 5).
+      hardness: α, by which the negatives given with an anchor weigh e^(α·cosine) in its sum (arXiv:2509.20354, §2.2:
+        5).
       matryoshka: lengths of prefixes of a vector that are trained as vectors of their own, beside the whole one; losses
         are added (arXiv:2205.13147, eq. 1 with weights of 1).
       spread: weight of the spread-out term (arXiv:1708.06320, eq. 5, the second moment): the mean squared cosine of

@@ -8,6 +8,7 @@ devices, is a negative of every other's. The loss is a mean over anchors.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ from kanana_jax.models.dropout import Dropout
 from kanana_jax.models.embedding import Embedding, Pooling
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
+from kanana_jax.parallel.sharding import RULES
 from kanana_jax.stages import text
 from kanana_jax.stages.kind import Context, Kind, Shapes, StagePrograms
 from kanana_jax.stages.text import TrainingConfig
@@ -183,6 +185,12 @@ def _model(name: str, config: ContrastiveStage, shapes: Shapes) -> Model:
         config.contrastive.check(model.architecture.embed_dim)
     except ValueError as error:
         raise ConfigError(f"stage '{name}': {error}") from error
+    rows, parts = config.train.batch_size // config.chunks, math.prod(shapes.mesh.shape[a] for a in RULES["batch"])
+    if rows % parts:
+        raise ConfigError(
+            f"config '{name}.chunks' leaves {rows} rows of a batch at a time, which the {parts} devices that rows are "
+            "cut over do not divide: lower it, or raise train.batch_tokens"
+        )
     return dataclasses.replace(model, causal=config.causal)
 
 

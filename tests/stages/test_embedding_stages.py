@@ -1,5 +1,6 @@
 """Embedding models: groups packed as alone, masks, two stages with adapters, vectors as by hand, a job that resumes."""
 
+import dataclasses
 import json
 import random
 
@@ -25,6 +26,7 @@ from kanana_jax.interop import model_folder
 from kanana_jax.models.architecture import Runtime
 from kanana_jax.models.model import Model
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+from kanana_jax.parallel.sharding import put_batch, tree_shardings
 from kanana_jax.recipe import run as recipe
 from kanana_jax.stages import contrastive, mntp
 from kanana_jax.stages.contrastive import ContrastiveStage
@@ -54,7 +56,7 @@ def loaded(base):
 def _group(number):
     draw = random.Random(number)
     a, b = draw.randrange(90), draw.randrange(90)
-    negatives = [f"{a}의 짝은 {b + k + 1}이다." for k in range(draw.randrange(4))]
+    negatives = [f"{a + k + 1}의 짝은 {b}이다." for k in range(draw.randrange(4))]
     return {"id": str(number), "anchor": f"{a}의 짝?", "positive": f"{a}의 짝은 {b}이다.", "negatives": negatives}
 
 
@@ -112,7 +114,9 @@ def test_a_text_is_its_own_positive_under_another_dropout(loaded, tokenizer):
     config = _config(form="texts", dropout=0.3, negatives=0)
     made = [contrastive.encoder(config, tokenizer)({"id": "1", "text": f"{i}의 짝은 {i}이다."}) for i in range(4)]
     rows = packing.pack(made, T, whole=True)
-    of = jax.jit(lambda p, chunks: contrastive.texts_of(model, config, p, rows, jax.random.key(0), chunks), static_argnums=1)
+    of = jax.jit(
+        lambda p, chunks: contrastive.texts_of(model, config, p, rows, jax.random.key(0), chunks), static_argnums=1
+    )
     texts = of(params, 1)
     there = np.asarray(texts.there)
     assert there.sum() == 4 and not np.allclose(texts.anchors[there], texts.positives[there], atol=1e-2)
@@ -121,7 +125,32 @@ def test_a_text_is_its_own_positive_under_another_dropout(loaded, tokenizer):
     with pytest.raises(Exception, match="dropout above 0"):
         _config(form="texts")
     with pytest.raises(Exception, match="chunks"):
-        _config(train=dict(tokens=8 * T, batch_tokens=4 * T, seq_len=T, accumulate=2, optimizer=dict(learning_rate=1.0)))
+        _config(
+            train=dict(tokens=8 * T, batch_tokens=4 * T, seq_len=T, accumulate=2, optimizer=dict(learning_rate=1.0))
+        )
+
+
+def test_eight_devices_in_chunks_compute_the_loss_and_gradients_of_one_at_once(loaded, tokenizer):
+    """With an instruction that does not count, dropout, prefixes, given negatives, and negatives of all devices."""
+    model, params = loaded
+    loss_config = dict(temperature=0.5, matryoshka=(8,), hardness=2.0, spread=0.3, false_negative=0.5)
+    train = dict(tokens=8 * T, batch_tokens=8 * T, seq_len=T, optimizer=dict(learning_rate=1e-3))
+    one = _config(instruction=ASK, dropout=0.2, contrastive=loss_config, train=train)
+    made = [contrastive.encoder(one, tokenizer)(_group(i)) for i in range(24)]
+    rows = jax.tree.map(lambda x: x[:8], packing.pack(made, T, whole=True))
+    assert len(rows.inputs) == 8
+
+    def both(config):
+        loss = contrastive.make_loss(model, config=config)
+        return jax.jit(jax.value_and_grad(lambda p, batch: loss(p, batch, jax.random.key(0), None).loss))
+
+    want = both(one)(params, rows)
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, sequence=1, tensor=2))
+    with jax.set_mesh(mesh):
+        cut = jax.device_put(jax.device_get(params), tree_shardings(mesh, model.logical_axes()))
+        got = both(dataclasses.replace(one, chunks=2))(cut, put_batch(mesh, np.arange(8), 8, rows))
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4), got[1], want[1])
 
 
 def test_masked_tokens_are_predicted_where_the_token_before_them_is(tokenizer):
@@ -156,8 +185,10 @@ def run(base, tmp_path_factory):
         section.train.checkpoint.update(every=4)
         section.train.optimizer.learning_rate = 1e-2
         section.train.optimizer.schedule.warmup_steps = 1
-        section.lora.update(rank=4, alpha=8.0)
     c.sources.pairs.holdout = c.sources.texts.holdout = 0.2
+    c.mntp.lora = None
+    c.contrastive.lora.update(rank=4, alpha=8.0)
+    c.contrastive.train.tokens = 4 * T * 10
     c.contrastive.update(chunks=2, per_row=3, instruction=ASK)
     recipe.run(c, folder / "run", devices=ONE)
     return folder / "run"
@@ -173,9 +204,10 @@ def test_both_stages_train_adapters_and_note_how_vectors_are_made(run):
     }  # fmt: skip
     assert json.loads((run / "contrastive/samples.json").read_text("utf-8")) == []
     assert (run / "contrastive/adapter").is_dir()
-    lines = [json.loads(x) for x in (run / "contrastive/metrics.jsonl").read_text("utf-8").splitlines()]
-    losses = [line["loss"] for line in lines if "loss" in line]
-    assert losses[-1] < losses[0]
+    for stage, figure in (("mntp", "masked_loss"), ("contrastive", "contrastive_loss")):
+        lines = [json.loads(x) for x in (run / stage / "metrics.jsonl").read_text("utf-8").splitlines()]
+        losses = [line["eval"][figure]["lang/ko"] for line in lines if "eval" in line]
+        assert losses[-1] < 0.97 * losses[0], (stage, losses)
 
 
 def test_vectors_are_those_of_the_model_alone_and_a_stopped_job_resumes(run, tmp_path, monkeypatch):

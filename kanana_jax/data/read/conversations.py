@@ -39,17 +39,7 @@ _SPEAKERS = {
 }
 # Transcripts of one text, as in HH-RLHF (arXiv:2204.05862).
 _TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
-_CONSUMED = (
-    "negative",
-    "conversations",
-    "instruction",
-    "input",
-    "output",
-    "system",
-    "history",
-    "completion",
-    "question",
-)
+_CONSUMED = ("conversations", "instruction", "input", "output", "system", "history", "completion", "question")
 
 Turns = list[dict[str, Any]]
 
@@ -73,7 +63,10 @@ def consumed(raw: Mapping[str, Any], found: Mapping[str, Any] | None) -> tuple[s
     """The fields of an object that are in its conversation already."""
     if found is None:
         return ()
-    return (*(field for field in FIELDS if field not in _JUDGED_BY), *(() if "messages" in raw else _CONSUMED))
+    if "anchor" in found:
+        return (*_TOGETHER, "negative")
+    turns = (field for field in FIELDS if field not in (*_JUDGED_BY, *_TOGETHER))
+    return (*turns, *(() if "messages" in raw else _CONSUMED))
 
 
 def text(found: Mapping[str, Any]) -> str:
@@ -89,7 +82,7 @@ def _of_form(raw: Mapping[str, Any], text_field: str) -> dict[str, Any] | None:
         return {"messages": _turns(raw["messages"], "messages")}
     if "chosen" in raw and "rejected" in raw:
         return _pair(raw)
-    if isinstance(raw.get("anchor"), str) and "positive" in raw:
+    if isinstance(raw.get("anchor"), str) and "positive" in raw and not isinstance(raw.get(text_field), str):
         return _together(raw)
     if isinstance(raw.get(text_field), str) and not isinstance(raw.get("prompt"), list):
         return None

@@ -90,6 +90,24 @@ def test_pairs(raw, pair):
     assert _normalised(found) == found
 
 
+@pytest.mark.parametrize(
+    "raw, negatives",
+    [({}, []), ({"negatives": ["c", "d"]}, ["c", "d"]), ({"negative": "c"}, ["c"]), ({"negatives": None}, [])],
+)
+def test_texts_that_belong_together(raw, negatives):
+    found = _normalised({"anchor": "a", "positive": "b", "instruction": "i", **raw})
+    told = {key: found[key] for key in ("anchor", "positive", "negatives", "text", "meta")}
+    assert told == {
+        "anchor": "a", "positive": "b", "negatives": negatives, "text": "a\n\nb", "meta": {"instruction": "i"},
+    }  # fmt: skip
+    assert record.form_of(found) == "anchor"
+    assert record.form_of(_normalised({"anchor": "a", "positive": "b", "text": "c"})) == "text"
+    assert record.form_of(_normalised({"messages": [_user("a")], "anchor": "a", "positive": "b"})) == "messages"
+    for field in ("negatives", "positive"):
+        with pytest.raises(ValueError, match=f"field '{field}' is not"):
+            _normalised({"anchor": "a", "positive": "b", field: 3})
+
+
 def test_prompts_alone_and_texts_with_such_fields():
     found = _normalised({"prompt": "a", "tools": [{"name": "f"}]})
     assert found["prompt"] == [_user("a")] and found["tools"] == [{"name": "f"}] and "meta" not in found
