@@ -2,22 +2,20 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from kanana_jax import config as config_lib
 from kanana_jax.data.tokens.instructed import Instructed, of_ids
 from kanana_jax.data.tokens.tokenizer import Tokenizer
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.inference.prefix import padded, rounded
 from kanana_jax.inference.session import Session
 from kanana_jax.interop import model_folder
-from kanana_jax.interop.card import CARD
 from kanana_jax.losses.contrastive import unit
 from kanana_jax.models import embedding
 from kanana_jax.models.architecture import DType
@@ -89,7 +87,7 @@ class Embedder:
           UserError: see `Session.load`.
         """
         found = model_folder.find(path)
-        known, most = declared(found.card.get("embedding")), found.architecture.max_seq_len
+        known, most = Embedding.of_card(found.card.get("embedding")), found.architecture.max_seq_len
         if longest > most:
             raise ConfigError(f"texts of {longest} tokens are beyond the model's {most}: lower --max-tokens")
         if not 0 <= dim <= found.architecture.embed_dim:
@@ -151,17 +149,6 @@ class Embedder:
                 self.params, *batch, model=self.model, mesh=self.mesh, pooling=self.about.pooling, dim=self.dim
             )
         return np.asarray(made, np.float32)[: len(read)]
-
-
-def declared(entry: Mapping[str, Any] | None) -> Embedding:
-    """The `embedding` entry of a `model.json`; of a model without one, what it is without training.
-
-    Raises:
-      ConfigError: it is damaged.
-    """
-    if entry is None:
-        return Embedding(causal=True)
-    return config_lib.build(Embedding, {**entry, "dims": []}, f"{CARD}: embedding")
 
 
 @functools.partial(jax.jit, static_argnames=("model", "mesh", "pooling", "dim"))

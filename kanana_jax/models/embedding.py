@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from kanana_jax import config as config_lib
 from kanana_jax.models.dropout import Dropout
 from kanana_jax.models.model import Model, Packed
 from kanana_jax.models.transformer import Params
@@ -33,6 +34,15 @@ class Embedding:
 
     def to_dict(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "dims": list(self.dims)}
+
+    @staticmethod
+    def of_card(entry: Any, path: str = "model.json: embedding") -> "Embedding":
+        """From a `model.json`'s entry; of a model that has none, and was not trained for vectors: as it is.
+
+        Raises:
+          ConfigError: it is damaged.
+        """
+        return Embedding(causal=True) if entry is None else config_lib.build(Embedding, entry, path)
 
 
 class Weighted(Packed, Protocol):

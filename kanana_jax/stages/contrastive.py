@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,23 +23,27 @@ from kanana_jax.data.stream.heldout import HeldoutRows
 from kanana_jax.data.stream.packing import Rows
 from kanana_jax.data.tokens.tokenizer import Tokenizer
 from kanana_jax.errors import ConfigError
-from kanana_jax.losses.contrastive import ContrastiveConfig, Texts, by_chunks, contrast, text_keys
-from kanana_jax.models import embedding
+from kanana_jax.losses.contrastive import ContrastiveConfig, Texts, by_chunks, contrast, matching, text_keys
+from kanana_jax.models import counts, embedding
 from kanana_jax.models.dropout import Dropout
 from kanana_jax.models.embedding import Embedding, Pooling
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
-from kanana_jax.parallel.sharding import RULES
+from kanana_jax.parallel.sharding import RULES, abstract_tree, tree_shardings
 from kanana_jax.stages import text
-from kanana_jax.stages.kind import Context, Kind, Shapes, StagePrograms
+from kanana_jax.stages.kind import Context, Kind, Shapes, StagePrograms, check_text, device_bytes
 from kanana_jax.stages.text import TrainingConfig
 from kanana_jax.training import heldout
 from kanana_jax.training.step import Loss, LossOutput
-from kanana_jax.training.task import Evaluation, Score
+from kanana_jax.training.task import Evaluation, Frozen, Score
 
 CONTRASTIVE_LOSS = Score("contrastive_loss")
 # Keys that may change between two starts; `train.accumulate` would change each anchor's negatives.
 FREE = (*(key for key in text.FREE if key != "train.accumulate"), "chunks")
+
+
+# Keys that the compiled step depends on, beside those of the loss and of every stage.
+_DECIDES = ("form", "negatives", "per_row", "pooling", "causal", "dropout", "chunks", "teacher_weight")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,9 @@ class ContrastiveStage(TrainingConfig):
       dropout: of what each layer adds; `texts` needs it (LLM2Vec's SimCSE: 0.3, of its attention).
       chunks: parts of a batch of which one at a time is differentiated (GradCache): less memory, a forward pass more,
         the same gradients.
+      teacher: stage or folder of an embedding model with the same tokenizer, whose vectors of the same texts are aimed
+        at, too; empty: none.
+      teacher_weight: of the mean squared distance to them, added over anchors, positives and negatives.
     """
 
     contrastive: ContrastiveConfig = ContrastiveConfig()
@@ -70,6 +77,8 @@ class ContrastiveStage(TrainingConfig):
     causal: bool = False
     dropout: float = 0.0
     chunks: int = 1
+    teacher: str = ""
+    teacher_weight: float = 1.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -83,10 +92,18 @@ class ContrastiveStage(TrainingConfig):
             raise ValueError("negatives and longest are at least 0, and per_row at least 1 and at most half of seq_len")
         if self.train.accumulate > 1:
             raise ValueError("train.accumulate would cut a batch whose texts are each other's negatives: set 'chunks'")
+        if not self.teacher_weight > 0:
+            raise ValueError("teacher_weight is above 0; leave out 'teacher' where none is to count")
         if self.chunks < 1 or self.train.batch_size % self.chunks:
             raise ValueError(
                 f"the {self.train.batch_size} rows of a batch must be a multiple of chunks ({self.chunks})"
             )
+
+    def references(self) -> dict[str, str]:
+        return super().references() | self.others()
+
+    def others(self) -> dict[str, str]:
+        return {"teacher": self.teacher} if self.teacher else {}
 
     @property
     def group(self) -> int:
@@ -121,11 +138,21 @@ def texts_of(
     return Texts(*parts, there[:, 0] & there[:, 1], there[:, 2:], keys_of)
 
 
-def make_loss(model: Model, *, config: ContrastiveStage) -> Loss:
-    """Sum of the loss over anchors; metrics are means over anchors."""
+class Teacher(NamedTuple):
+    """A frozen embedding model: how it runs, and how it makes vectors."""
 
-    def loss(params: Params, batch: Rows[jax.Array], rng: jax.Array, others: None) -> LossOutput:
-        del others  # no other model is needed
+    model: Model
+    pooling: Pooling
+
+
+def make_loss(model: Model, *, config: ContrastiveStage, teacher: Teacher | None = None) -> Loss:
+    """Sum of the loss over anchors; metrics are means over anchors.
+
+    Args:
+      teacher: whose parameters are the stage's other model.
+    """
+
+    def loss(params: Params, batch: Rows[jax.Array], rng: jax.Array, others: Params | None) -> LossOutput:
         texts = texts_of(model, config, params, batch, rng, config.chunks)
         found = contrast(config.contrastive, texts)
         metrics = {
@@ -133,10 +160,34 @@ def make_loss(model: Model, *, config: ContrastiveStage) -> Loss:
             "cosine": found.cosine.sum(),
             "candidates": found.candidates.sum(),
         }
+        total = found.loss.sum()
+        if teacher is not None:
+            assert others is not None  # a stage with a teacher has loaded it
+            metrics["teacher_distance"] = distance = _distance(config, teacher, others, batch, texts)
+            total = total + config.teacher_weight * distance
         read = (batch.segment_ids > 0).sum().astype(jnp.float32)
-        return LossOutput(found.loss.sum(), texts.there.sum().astype(jnp.float32), metrics, read)
+        return LossOutput(total, texts.there.sum().astype(jnp.float32), metrics, read)
 
     return loss
+
+
+def _distance(
+    config: ContrastiveStage, teacher: Teacher, params: Params, rows: Rows[jax.Array], texts: Texts
+) -> jax.Array:
+    """Σ of the squared distances of all texts' vectors to the teacher's, which reads each text once."""
+    count = config.per_row * config.group
+
+    def encode(part: Rows[jax.Array]) -> jax.Array:
+        return embedding.embed(teacher.model, params, part, count, teacher.pooling)
+
+    aimed_BSD = by_chunks(encode, rows, config.chunks)
+    aimed_NGD = aimed_BSD.reshape(-1, config.group, aimed_BSD.shape[-1])
+    own_NGD = jnp.concatenate([texts.anchors[:, None], texts.positives[:, None], texts.negatives], axis=1)
+    there_NG = jnp.concatenate(
+        [jnp.ones_like(texts.negatives_there, shape=(len(own_NGD), 2)), texts.negatives_there], 1
+    )
+    aimed_NGD = jnp.repeat(aimed_NGD, own_NGD.shape[1] // config.group, axis=1)
+    return matching(own_NGD, aimed_NGD, there_NG & texts.there[:, None]).sum()
 
 
 def make_evaluation(
@@ -194,18 +245,52 @@ def _model(name: str, config: ContrastiveStage, shapes: Shapes) -> Model:
     return dataclasses.replace(model, causal=config.causal)
 
 
+def _teacher(config: ContrastiveStage, shapes: Shapes, made: Embedding) -> Teacher | None:
+    if not config.teacher:
+        return None
+    runtime = text.frozen_runtime(shapes.runtime, shapes.runtime.compute_dtype)
+    model = shapes.model(shapes.architecture(config.teacher), config.train.seq_len, runtime)
+    return Teacher(dataclasses.replace(model, causal=made.causal), made.pooling)
+
+
+def _loaded_teacher(
+    name: str, config: ContrastiveStage, context: Context, model: Model
+) -> tuple[Teacher | None, Callable[[], Frozen]]:
+    """The teacher, and what loads it.
+
+    Raises:
+      ConfigError: its tokenizer, length or vectors do not fit.
+    """
+    if not config.teacher:
+        return None, Frozen
+    folder = context.find(config.teacher)
+    teacher = _teacher(config, context.shapes, Embedding.of_card(folder.card.get("embedding")))
+    assert teacher is not None  # one is named
+    a, own = teacher.model.architecture, model.architecture.embed_dim
+    check_text(name, context, a, folder, "train.seq_len", config.train.seq_len, "teacher")
+    if a.embed_dim < own:
+        raise ConfigError(
+            f"stage '{name}': the teacher's vectors have {a.embed_dim} numbers and the model's {own}: name one that is "
+            "at least as wide"
+        )
+    return teacher, lambda: Frozen(context.load(folder, teacher.model))
+
+
 def run(name: str, config: ContrastiveStage, context: Context) -> None:
     """Trains on groups of texts."""
     model = _model(name, config, context.shapes)
+    teacher, make_frozen = _loaded_teacher(name, config, context, model)
     task = text.make_task(
         name,
         config,
         context,
         model,
-        make_loss(model, config=config),
+        make_loss(model, config=config, teacher=teacher),
         encoder=encoder(config, context.tokenizer),
         evaluation=functools.partial(make_evaluation, config=config),
         score=CONTRASTIVE_LOSS,
+        make_frozen=make_frozen,
+        flops={} if teacher is None else {"teacher": _teacher_flops(teacher, config)},
     )
     longest, dims = config.longest or config.train.seq_len, config.contrastive.matryoshka
     made = Embedding(config.causal, config.pooling, config.instruction, longest, dims)
@@ -215,8 +300,25 @@ def run(name: str, config: ContrastiveStage, context: Context) -> None:
 def programs(name: str, config: ContrastiveStage, shapes: Shapes) -> StagePrograms:
     """The step."""
     model = _model(name, config, shapes)
-    about: dict[str, Any] = {"contrastive": to_dict(config.contrastive), "causal": config.causal}
-    return text.step_programs(name, config, shapes, model, make_loss(model, config=config), about=about)
+    about: dict[str, Any] = {key: getattr(config, key) for key in _DECIDES}
+    about["contrastive"] = to_dict(config.contrastive)
+    teacher = _teacher(config, shapes, Embedding())  # how it makes vectors costs the same
+    loss = make_loss(model, config=config, teacher=teacher)
+    more: dict[str, Any] = {}
+    if teacher is not None:
+        axes = tree_shardings(shapes.mesh, teacher.model.logical_axes())
+        params = abstract_tree(teacher.model.abstract_params(), axes)
+        more = {
+            "others": params,
+            "architectures": {"teacher": teacher.model.architecture},
+            "resident": {"teacher": device_bytes(params)},
+            "flops": _teacher_flops(teacher, config),
+        }
+    return text.step_programs(name, config, shapes, model, loss, about=about, **more)
+
+
+def _teacher_flops(teacher: Teacher, config: ContrastiveStage) -> float:
+    return counts.forward_flops_per_token(teacher.model.architecture, config.train.seq_len)
 
 
 KIND = Kind(

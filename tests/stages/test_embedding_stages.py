@@ -153,6 +153,30 @@ def test_eight_devices_in_chunks_compute_the_loss_and_gradients_of_one_at_once(l
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4), got[1], want[1])
 
 
+@pytest.mark.parametrize("form", ["pairs", "texts"])
+def test_a_models_own_vectors_are_at_no_distance_and_anothers_at_that_of_unit_vectors(loaded, tokenizer, form):
+    model, params = loaded
+    more = dict(form="texts", negatives=0) if form == "texts" else {}
+    config = _config(teacher="t", dropout=0.1, **more)
+    made = [contrastive.encoder(config, tokenizer)({"text": "글", **_group(i)}) for i in range(5)]
+    rows, teacher = packing.pack(made, T, whole=True), contrastive.Teacher(model, "mean")
+    still = dataclasses.replace(config, dropout=1e-9)
+    of = lambda config, others: contrastive.make_loss(model, config=config, teacher=teacher)(  # noqa: E731
+        params, rows, jax.random.key(0), others
+    )
+    assert float(of(still, params).metrics["teacher_distance"]) < 1e-4
+    other = {**params, "embedding": params["embedding"][::-1]}
+    distance = float(of(still, other).metrics["teacher_distance"])
+    texts, aimed = (contrastive.texts_of(model, still, p, rows, jax.random.key(0)) for p in (params, other))
+    want = 0.0
+    for ours, theirs in zip(jax.tree.leaves(texts[:3]), jax.tree.leaves(aimed[:3])):
+        ours, theirs = (np.asarray(x, np.float64).reshape(-1, 32) for x in (ours, theirs))
+        there = np.linalg.norm(ours, axis=1) > 0
+        unit = [x[there] / np.linalg.norm(x[there], axis=1, keepdims=True) for x in (ours, theirs)]
+        want += np.square(unit[0] - unit[1]).sum()
+    np.testing.assert_allclose(distance, want, rtol=1e-4)
+
+
 def test_masked_tokens_are_predicted_where_the_token_before_them_is(tokenizer):
     documents = [TextEncoder(tokenizer)({"text": f"{i}의 짝은 {i * 7 % 90}이다. " * 9}) for i in range(6)]
     rows = Rows(*map(jnp.asarray, packing.pack(documents, 64)))
@@ -189,7 +213,7 @@ def run(base, tmp_path_factory):
     c.mntp.lora = None
     c.contrastive.lora.update(rank=4, alpha=8.0)
     c.contrastive.train.tokens = 4 * T * 10
-    c.contrastive.update(chunks=2, per_row=3, instruction=ASK)
+    c.contrastive.update(teacher=str(base), teacher_weight=0.1, chunks=2, per_row=3, instruction=ASK)
     recipe.run(c, folder / "run", devices=ONE)
     return folder / "run"
 
