@@ -22,7 +22,7 @@ def get_config(arg: str = ""):
     if pairs:
         c.sources.pairs = dict(path=pairs, lang="ko", holdout=0.02)
     c.stages = ("mntp", "contrastive")
-    # LLM2Vec's app. D: MNTP at 5e-5 and rank 16; SimCSE at 3e-5, dropout 0.3; supervised at 2e-4, 300 steps warm-up.
+    # LLM2Vec's rates: MNTP at 5e-5 and rank 16; SimCSE at 3e-5, dropout 0.3; supervised at 2e-4, 300 steps warm-up.
     c.mntp = dict(
         kind="mntp",
         start=model,

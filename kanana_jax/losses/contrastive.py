@@ -44,19 +44,19 @@ class ContrastiveConfig:
 
     Attributes:
       temperature: τ, by which cosines are divided; 0.05 is SimCSE's (arXiv:2104.08821, §3) and LLM2Vec's scale of 20
-        (arXiv:2404.05961, app. D).
+        (arXiv:2404.05961).
       in_batch: whether the positives of other anchors are negatives, and the negatives that were given with them.
       both_ways: whether each positive is also to find its anchor among all anchors; the mean of both losses counts.
       same_side: whether other anchors are negatives of an anchor, and other positives of its positive
-        (arXiv:2506.05176, §3.2).
+        (arXiv:2506.05176, §3).
       false_negative: a candidate whose cosine is above the positive's by more than this is left out, since it is taken
-        to be one too (arXiv:2506.05176, §3.2: 0.1); None: none is. Texts that are equal to the anchor's positive are
+        to be one too (arXiv:2506.05176, §3: 0.1); None: none is. Texts that are equal to the anchor's positive are
         always left out.
-      hardness: α, by which the negatives given with an anchor weigh e^(α·cosine) in its sum (arXiv:2509.20354, §2.2:
+      hardness: α, by which the negatives given with an anchor weigh e^(α·cosine) in its sum (arXiv:2509.20354, §2:
         5).
       matryoshka: lengths of prefixes of a vector that are trained as vectors of their own, beside the whole one; losses
         are added (arXiv:2205.13147, eq. 1 with weights of 1).
-      spread: weight of the spread-out term (arXiv:1708.06320, eq. 5, the second moment): the mean squared cosine of
+      spread: weight of the spread-out term (arXiv:1708.06320, its second moment): the mean squared cosine of
         different anchors, and that of different positives.
     """
 
@@ -178,7 +178,7 @@ def _loss(config: ContrastiveConfig, positive_N: jax.Array, parts: Any) -> tuple
 
 
 def spread_out(vectors: jax.Array, there: jax.Array) -> jax.Array:
-    """The mean squared product of two different vectors that are there, a scalar (arXiv:1708.06320, eq. 5).
+    """The mean squared product of two different vectors that are there, a scalar (arXiv:1708.06320).
 
     Args:
       vectors: `[N, D]` of length 1.
@@ -193,11 +193,11 @@ def spread_out(vectors: jax.Array, there: jax.Array) -> jax.Array:
 
 
 def matching(students: jax.Array, teachers: jax.Array, there: jax.Array) -> jax.Array:
-    """Squared distances of vectors to a teacher's of the same texts, `[N]` (arXiv:2301.12005, §4.1); 0 where none is.
+    """Squared distances of vectors to a teacher's of the same texts, `[N]` (EmbedDistill, arXiv:2301.12005); 0 where none is.
 
     Args:
       students, teachers: `[N, D]`, cut to length 1 here; of a longer teacher the first D numbers count, as those of a
-        Matryoshka model do (arXiv:2509.20354, §2.2).
+        Matryoshka model do (arXiv:2509.20354, §2).
       there: bool `[N]`.
     """
     aimed = jax.lax.stop_gradient(unit(teachers[..., : students.shape[-1]]))
@@ -219,7 +219,7 @@ def text_keys(tokens: jax.Array, counted: jax.Array) -> jax.Array:
 
 
 def by_chunks(encode: Callable[[Tree], Any], inputs: Tree, chunks: int) -> Any:
-    """`encode(inputs)`, of which only the outputs are kept for the backward pass: GradCache (arXiv:2101.06983, §3.2).
+    """`encode(inputs)`, of which only the outputs are kept for the backward pass: GradCache (arXiv:2101.06983, §3).
 
     The paper computes vectors without activations, the loss's gradients by these vectors, and then each chunk again
     with activations, from which the vectors' gradients go on to the parameters. Rematerialisation by chunk is the same

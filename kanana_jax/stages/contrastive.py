@@ -1,6 +1,6 @@
 """Contrastive training of an embedding model on texts that belong together, or on single texts (SimCSE).
 
-`form = "pairs"` reads anchors with their positives and negatives (LLM2Vec's supervised step, arXiv:2404.05961, §3).
+`form = "pairs"` reads anchors with their positives and negatives (LLM2Vec's supervised step, arXiv:2404.05961).
 `form = "texts"` reads documents, each of which is its own positive under another dropout (SimCSE, arXiv:2104.08821, §3;
 LLM2Vec's unsupervised step). Texts are packed into rows without seeing each other, and every text of the batch, on all
 devices, is a negative of every other's. The loss is a mean over anchors.

@@ -1,4 +1,4 @@
-"""Masked next-token prediction: a decoder learns to use what follows a token (LLM2Vec, arXiv:2404.05961, §2.2).
+"""Masked next-token prediction: a decoder learns to use what follows a token (LLM2Vec, arXiv:2404.05961, §2).
 
 Attention reaches over a whole document. Some tokens are masked, and each is predicted from the state of the token
 before it, where a decoder has always predicted it. The loss is a mean over masked tokens; checkpoints are ranked by the
@@ -37,7 +37,7 @@ class MaskConfig:
     """The tokens that are masked.
 
     Attributes:
-      rate: share of them (LLM2Vec, app. D: 0.2).
+      rate: share of them (LLM2Vec's configurations: 0.2).
       token: that stands in their place: one of the vocabulary, since decoders have no mask; LLM2Vec takes `_`.
       random: share of the masked ones that become any token of the vocabulary in place of `token`, and
       kept: that stay as they are (BERT, arXiv:1810.04805, §3.1: 0.1 each).

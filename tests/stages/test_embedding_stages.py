@@ -11,6 +11,7 @@ import own_models
 import pytest
 from conftest import ROOT
 
+from kanana_jax import cli
 from kanana_jax import config as config_lib
 from kanana_jax.applications import embed_file as job
 from kanana_jax.applications.embedder import Embedder
@@ -160,14 +161,14 @@ def test_a_models_own_vectors_are_at_no_distance_and_anothers_at_that_of_unit_ve
     config = _config(teacher="t", dropout=0.1, **more)
     made = [contrastive.encoder(config, tokenizer)({"text": "글", **_group(i)}) for i in range(5)]
     rows, teacher = packing.pack(made, T, whole=True), contrastive.Teacher(model, "mean")
-    still = dataclasses.replace(config, dropout=1e-9)
-    of = lambda config, others: contrastive.make_loss(model, config=config, teacher=teacher)(  # noqa: E731
-        params, rows, jax.random.key(0), others
-    )
-    assert float(of(still, params).metrics["teacher_distance"]) < 1e-4
+    config = dataclasses.replace(config, dropout=1e-9)
+    loss, key = contrastive.make_loss(model, config=config, teacher=teacher), jax.random.key(0)
+    of = jax.jit(lambda others: loss(params, rows, key, others).metrics["teacher_distance"])
+    assert float(of(params)) < 1e-4
     other = {**params, "embedding": params["embedding"][::-1]}
-    distance = float(of(still, other).metrics["teacher_distance"])
-    texts, aimed = (contrastive.texts_of(model, still, p, rows, jax.random.key(0)) for p in (params, other))
+    distance = float(of(other))
+    vectors = jax.jit(lambda p: contrastive.texts_of(model, config, p, rows, key))
+    texts, aimed = vectors(params), vectors(other)
     want = 0.0
     for ours, theirs in zip(jax.tree.leaves(texts[:3]), jax.tree.leaves(aimed[:3])):
         ours, theirs = (np.asarray(x, np.float64).reshape(-1, 32) for x in (ours, theirs))
@@ -271,3 +272,28 @@ def test_vectors_are_those_of_the_model_alone_and_a_stopped_job_resumes(run, tmp
         job.embed_file(embedder, str(file), output, job.EmbedConfig(block=4))
     with pytest.raises(UserError, match="text 2 of 2 is empty"):
         embedder(["가", " "])
+
+
+def test_the_verb_on_eight_devices_makes_the_vectors_of_one(run, tmp_path, capsys):
+    file, output = tmp_path / "queries.jsonl", tmp_path / "vectors"
+    file.write_text('{"id": "a", "text": "3의 짝?"}\n{"id": "b", "text": ""}\n{"id": "c", "text": "7의 짝?"}', "utf-8")
+    command = [
+        "embed",
+        str(run / "contrastive"),
+        str(file),
+        "--output",
+        str(output),
+        "--query",
+        "--dim",
+        "16",
+        "--half",
+    ]
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out == f"{output}: 2 vectors of 16 numbers; 1 empty\n"
+    ids, vectors = job.load_vectors(output)
+    want = Embedder.load(str(run / "contrastive"), devices=ONE, dim=16)(["3의 짝?", "7의 짝?"], ASK).values
+    assert ids == ["a", "c"] and vectors.dtype == np.float16
+    np.testing.assert_allclose(vectors, want, atol=1e-3)
+    assert cli.main([*command, "--instruction", "x"]) == 2
+    assert cli.main([*command[:-3], "--dim", "33"]) == 2
+    assert "have 32 numbers" in capsys.readouterr().err
