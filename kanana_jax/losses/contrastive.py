@@ -193,7 +193,7 @@ def spread_out(vectors: jax.Array, there: jax.Array) -> jax.Array:
 
 
 def matching(students: jax.Array, teachers: jax.Array, there: jax.Array) -> jax.Array:
-    """Squared distances of vectors to a teacher's of the same texts, `[N]` (EmbedDistill, arXiv:2301.12005); 0 where none is.
+    """Squared distances of vectors to a teacher's, `[N]` (EmbedDistill, arXiv:2301.12005); 0 where no text is.
 
     Args:
       students, teachers: `[N, D]`, cut to length 1 here; of a longer teacher the first D numbers count, as those of a
