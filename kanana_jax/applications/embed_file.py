@@ -21,7 +21,7 @@ from kanana_jax.errors import UserError
 from kanana_jax.files import locked, read_json, whole_file, write_json
 
 ABOUT, COUNTS = "about.json", "counts.json"
-NAMES = ("texts", "empty", "broken", "repeated", "cut")
+NAMES = ("records", "texts", "empty", "broken", "repeated", "cut")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +42,8 @@ class EmbedConfig:
 
 
 class _Text(NamedTuple):
-    """A text to be embedded, and how many records have been read with it."""
-
     id: str
     text: str
-    read: int
 
 
 def embed_file(
@@ -67,7 +64,8 @@ def embed_file(
       show: called with the texts that are done.
 
     Returns:
-      Counts by `NAMES`: vectors written; empty texts; records that are none; repeated ids; texts that were cut.
+      Counts by `NAMES`: records read; vectors written; empty texts; records that are none; repeated ids; texts that
+      were cut. The first is the sum of the four behind it.
 
     Raises:
       UserError: the folder holds vectors of something else, or no text has been found.
@@ -81,17 +79,22 @@ def embed_file(
     }
     with locked(output):
         _check(output, about)
-        counts, read, ids, number = _resumed(output)
-        fresh = _texts(path, config, counts, ids, read)
+        counts, ids, number = _resumed(output)
+        fresh = _texts(path, config, counts, ids)
         while block := list(itertools.islice(fresh, config.block)):
-            made = embedder([one.text for one in block], config.instruction)
-            counts["texts"] += len(block)
-            counts["cut"] += int((made.left_out > 0).sum())
+            read = embedder.read([one.text for one in block], config.instruction)
+            # Of a text that the tokenizer's normalisation takes away whole, nothing is left to read.
+            kept = [i for i, one in enumerate(read) if one.counted]
+            ids -= {own.id for own, one in zip(block, read) if not one.counted}
+            counts["texts"] += len(kept)
+            counts["empty"] += len(read) - len(kept)
+            counts["cut"] += sum(one.left_out > 0 for one in read)
             name = f"{number:06d}"
             with whole_file(output / f"{name}.npy") as file, file.open("wb") as stream:
-                np.save(stream, made.values.astype(config.dtype), allow_pickle=False)
-            # Texts are read one block at a time: the counts are those up to its last one.
-            entry = {"ids": [one.id for one in block], "read": block[-1].read, "counts": counts}
+                values = embedder.vectors([read[i] for i in kept]).astype(config.dtype)
+                np.save(stream, values, allow_pickle=False)
+            # Texts are read one block at a time: the counts are those up to its last one, or to the end.
+            entry = {"ids": [block[i].id for i in kept], "counts": counts}
             write_json(output / f"{name}.json", entry, indent=None)
             number += 1
             show(counts["texts"])
@@ -115,30 +118,28 @@ def _check(output: pathlib.Path, about: dict[str, Any]) -> None:
         )
 
 
-def _resumed(output: pathlib.Path) -> tuple[dict[str, int], int, set[str], int]:
-    """The counts, records read, ids and number of blocks of whole blocks."""
-    counts, read, ids, number = dict.fromkeys(NAMES, 0), 0, set[str](), 0
+def _resumed(output: pathlib.Path) -> tuple[dict[str, int], set[str], int]:
+    """The counts, ids and number of whole blocks."""
+    counts, ids, number = dict.fromkeys(NAMES, 0), set[str](), 0
     while (file := output / f"{number:06d}.json").is_file():
         entry = read_json(file)
-        counts, read, number = entry["counts"], entry["read"], number + 1
+        counts, number = entry["counts"], number + 1
         ids.update(entry["ids"])
-    return counts, read, ids, number
+    return counts, ids, number
 
 
-def _texts(path: str, config: EmbedConfig, counts: dict[str, int], ids: set[str], done: int) -> Iterator[_Text]:
-    """The texts behind the first `done` records, with new ids; counts the others."""
+def _texts(path: str, config: EmbedConfig, counts: dict[str, int], ids: set[str]) -> Iterator[_Text]:
+    """The texts behind the records that are counted already, with new ids; counts what it reads."""
     found = records.read(path, text_field=config.text_field, source="texts")
-    for read, record in enumerate(found, 1):
-        if read <= done:
-            continue
+    for record in itertools.islice(found, counts["records"], None):
+        counts["records"] += 1
         if isinstance(record, Broken):
             counts["empty" if record.reason.endswith("is empty") else "broken"] += 1
-            continue
-        if record["id"] in ids:
+        elif record["id"] in ids:
             counts["repeated"] += 1
-            continue
-        ids.add(record["id"])
-        yield _Text(record["id"], record["text"], read)
+        else:
+            ids.add(record["id"])
+            yield _Text(record["id"], record["text"])
 
 
 def load_vectors(output: pathlib.Path) -> tuple[list[str], np.ndarray]:

@@ -112,18 +112,34 @@ class Embedder:
         """Vectors of texts, which are documents, or queries behind an instruction (`about.instruction`).
 
         Raises:
-          UserError: an empty text, or an instruction that leaves no room for one.
+          UserError: a text without tokens, or an instruction that leaves no room for one.
         """
-        for place, text in enumerate(texts):
-            if not text.strip():
+        read = self.read(texts, instruction)
+        for place, (text, one) in enumerate(zip(texts, read)):
+            if not text.strip() or not one.counted:
                 raise UserError(f"text {place + 1} of {len(texts)} is empty and has no vector: leave it out")
+        return Vectors(self.vectors(read), np.array([one.left_out for one in read], np.int64))
+
+    def read(self, texts: Sequence[str], instruction: str = "") -> list[Instructed]:
+        """Tokens of texts behind an instruction.
+
+        Raises:
+          UserError: the instruction leaves no room for a text.
+        """
+        alone = self.tokenizer.encode(instruction) if instruction else None
+        if alone is not None:
+            around = len(self.tokenizer.prefix) + len(self.tokenizer.suffix)
+            if len(alone) + around >= self.about.longest:
+                raise UserError(
+                    f"the instruction's {len(alone)} tokens fill the {self.about.longest} of a text: shorten it, or "
+                    "raise --max-tokens"
+                )
         encoded = self.tokenizer.encode_batch([instruction + text for text in texts])
-        read = [of_ids(self.tokenizer, ids, instruction, self.about.longest) for ids in encoded]
-        if any(one.skipped >= len(one.ids) for one in read):
-            raise UserError(
-                f"the instruction fills the {self.about.longest} tokens of a text: shorten it, or raise --max-tokens"
-            )
-        values = np.empty((len(texts), self.dim), np.float32)
+        return [of_ids(self.tokenizer, ids, alone, self.about.longest) for ids in encoded]
+
+    def vectors(self, read: Sequence[Instructed]) -> np.ndarray:
+        """Vectors of texts that have tokens, float32 `[N, D]` of length 1; texts of like length go together."""
+        values = np.empty((len(read), self.dim), np.float32)
         order = np.argsort([-len(one.ids) for one in read], kind="stable")
         start = 0
         while start < len(order):
@@ -132,7 +148,7 @@ class Embedder:
             places = order[start : start + size]
             values[places] = self._vectors([read[i] for i in places], size, width)
             start += size
-        return Vectors(values, np.array([one.left_out for one in read], np.int64))
+        return values
 
     def _rows_of(self, width: int) -> int:
         """Rows of a forward pass: a multiple of what the mesh cuts them into."""

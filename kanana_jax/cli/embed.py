@@ -65,5 +65,6 @@ def _embed(options: argparse.Namespace, overrides: list[str], command: list[str]
     with shown("embed") as update:
         show = lambda texts: update(f"{texts:,} texts", None)  # noqa: E731
         counts = embed_file(embedder, options.file, options.output, config, model=model, show=show)
-    left = ", ".join(f"{value:,} {name}" for name, value in counts.items() if name != "texts" and value)
-    print(f"{options.output}: {counts['texts']:,} vectors of {embedder.dim} numbers{'; ' + left if left else ''}")
+    told = [f"{counts[name]:,} {name}" for name in ("empty", "broken", "repeated", "cut") if counts[name]]
+    made = f"{counts['texts']:,} vectors of {embedder.dim} numbers"
+    print(f"{options.output}: {'; '.join([made, *([', '.join(told)] if told else [])])}")

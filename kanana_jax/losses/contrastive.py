@@ -50,8 +50,8 @@ class ContrastiveConfig:
       same_side: whether other anchors are negatives of an anchor, and other positives of its positive
         (arXiv:2506.05176, §3).
       false_negative: a candidate whose cosine is above the positive's by more than this is left out, since it is taken
-        to be one too (arXiv:2506.05176, §3: 0.1); None: none is. Texts that are equal to the anchor's positive are
-        always left out.
+        to be one too (arXiv:2506.05176, §3: 0.1); None: none is. Texts that equal the anchor or its positive are
+        always left out, and groups that share such a text.
       hardness: α, by which the negatives given with an anchor weigh e^(α·cosine) in its sum (arXiv:2509.20354, §2:
         5).
       matryoshka: lengths of prefixes of a vector that are trained as vectors of their own, beside the whole one; losses
@@ -136,10 +136,11 @@ def _info_nce(config: ContrastiveConfig, texts: Texts) -> Contrast:
     given_there_NK, others_NN = texts.negatives_there, ~jnp.eye(N, dtype=bool) & texts.there[None, :]
     foreign_NM = jnp.repeat(others_NN, K, axis=1) & texts.negatives_there.reshape(1, N * K)
     if keys is not None:
-        given_there_NK = given_there_NK & (keys[:, 2:] != keys[:, 1:2])
-        # Where anchors or positives are equal, the other group's positive belongs to this anchor too.
-        others_NN &= (keys[:, None, 0] != keys[None, :, 0]) & (keys[:, None, 1] != keys[None, :, 1])
-        foreign_NM &= keys[:, 1:2] != keys[:, 2:].reshape(1, N * K)
+        # Whatever shares a text with this group, as its anchor or positive, belongs to it too.
+        own_N2, negative_NK = keys[:, :2], keys[:, 2:]
+        given_there_NK = given_there_NK & (own_N2[:, :, None] != negative_NK[:, None, :]).all(1)
+        others_NN &= (own_N2[:, None, :, None] != own_N2[None, :, None, :]).all((2, 3))
+        foreign_NM &= (own_N2[:, :, None] != negative_NK.reshape(1, 1, N * K)).all(1)
     forward = [(given_NK, given_there_NK, config.hardness * jax.lax.stop_gradient(given_NK))]
     if config.in_batch:
         forward.append(_against(texts.anchors, texts.positives, others_NN))

@@ -139,9 +139,9 @@ def make_evaluation(
     """Nats per masked token of held-out documents: `{"masked_loss": {"lang/ko": x, "source/web": y}}`; None without."""
     if not held:
         return None
-    hidden = []
+    hidden, mask = [], jax.jit(lambda rows, key: masked(config, rows, key, token, words))
     for place, own in enumerate(held):
-        rows = masked(config, Rows(*map(jnp.asarray, own.rows)), jax.random.key(place), token, words)
+        rows = mask(own.rows, jax.random.key(place))
         if np.any(rows.weights):  # of a few short documents, none may be
             hidden.append(dataclasses.replace(own, rows=Rows(*map(np.asarray, rows))))
     if not hidden:

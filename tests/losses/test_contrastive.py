@@ -12,19 +12,27 @@ from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 N, K, D = 8, 2, 6
 
 
-def _texts(seed=0):
-    rng = np.random.default_rng(seed)
+def _texts(known):
+    """Groups; `known`: some of their texts are the same, and known to be."""
+    rng = np.random.default_rng(0)
     x = rng.normal(size=(N, 2 + K, D))
     x[3, 1] = x[3, 0] + 0.1 * x[3, 1]  # an easy positive
     there, negatives_there = np.ones(N, bool), rng.random((N, K)) < 0.7
     there[5] = False
-    keys = np.arange(N * (2 + K)).reshape(N, -1)
-    x[6, 1], keys[6, 1] = x[0, 1], keys[0, 1]  # the same positive twice
-    x[7, 0], keys[7, 0] = x[2, 0], keys[2, 0]  # the same anchor twice
-    x[1, 2], keys[1, 2] = x[4, 1], keys[4, 1]  # a negative that is another anchor's positive
-    negatives_there[1, 0] = True
+    negatives_there[1, 0] = negatives_there[0, 1] = negatives_there[3, 0] = True
+    keys = np.arange(N * (2 + K), dtype=np.uint32).reshape(N, -1)
+    same = [
+        ((6, 1), (0, 1)),  # a positive twice
+        ((7, 0), (2, 0)),  # an anchor twice
+        ((1, 2), (4, 1)),  # a negative that is another's positive
+        ((0, 3), (2, 0)),  # a negative that is another's anchor
+        ((4, 0), (2, 1)),  # an anchor that is another's positive
+        ((3, 2), (3, 0)),  # a negative that is its own anchor
+    ]
+    for to, of in same if known else ():
+        x[to], keys[to] = x[of], keys[of]
     parts = (x[:, 0], x[:, 1], x[:, 2:], there, negatives_there)
-    return Texts(*parts, keys.astype(np.uint32))
+    return Texts(*parts, keys if known else None)
 
 
 def _by_hand(config, texts):
@@ -57,15 +65,15 @@ def _by_hand(config, texts):
 
             forward, back = [], []
             for k in range(K):
-                if texts.negatives_there[i, k] and keys[i, 2 + k] != keys[i, 1]:
+                if texts.negatives_there[i, k] and keys[i, 2 + k] not in keys[i, :2]:
                     forward.append((v[i, 0], v[i, 2 + k], config.hardness))
             for j in range(N):
                 if j == i or not texts.there[j]:
                     continue
                 for k in range(K if config.in_batch else 0):
-                    if texts.negatives_there[j, k] and keys[j, 2 + k] != keys[i, 1]:
+                    if texts.negatives_there[j, k] and keys[j, 2 + k] not in keys[i, :2]:
                         forward.append((v[i, 0], v[j, 2 + k], 0))
-                if keys[j, 0] == keys[i, 0] or keys[j, 1] == keys[i, 1]:
+                if set(keys[j, :2]) & set(keys[i, :2]):
                     continue
                 if config.in_batch:
                     forward.append((v[i, 0], v[j, 1], 0))
@@ -93,8 +101,7 @@ def _by_hand(config, texts):
 )
 @pytest.mark.parametrize("known", [True, False])
 def test_the_loss_equals_loops_over_float64_numbers(settings, known):
-    config, texts = ContrastiveConfig(**settings), _texts()
-    texts = texts if known else texts._replace(keys=None)
+    config, texts = ContrastiveConfig(**settings), _texts(known)
     got = jax.jit(contrast, static_argnums=0)(config, texts)
     loss, found, counts = _by_hand(config, texts)
     np.testing.assert_allclose(got.loss, loss, rtol=2e-5, atol=2e-5)
@@ -104,7 +111,7 @@ def test_the_loss_equals_loops_over_float64_numbers(settings, known):
 
 
 def test_without_negatives_at_all_the_loss_is_zero_and_its_gradient_finite():
-    texts = _texts()._replace(negatives=np.zeros((N, 0, D)), negatives_there=np.zeros((N, 0), bool), keys=None)
+    texts = _texts(known=False)._replace(negatives=np.zeros((N, 0, D)), negatives_there=np.zeros((N, 0), bool))
     texts = jax.tree.map(jnp.asarray, texts._replace(anchors=np.zeros((N, D))))
 
     def of(anchors, config):
@@ -175,42 +182,44 @@ def _params():
     return {"table": jax.random.normal(keys[0], (20, D)), "matrix": jax.random.normal(keys[1], (D, D))}
 
 
-def _loss(params, rows, chunks):
-    vectors = by_chunks(lambda part: _encoder(params, part), rows, chunks).reshape(-1, 2 + K, D)
+CONFIG = ContrastiveConfig(temperature=0.2, matryoshka=(3,), hardness=2.0, false_negative=0.3, spread=0.5)
+
+
+def _whole(vectors):
     n = len(vectors)
-    texts = Texts(vectors[:, 0], vectors[:, 1], vectors[:, 2:], jnp.ones(n, bool), jnp.ones((n, K), bool))
-    config = ContrastiveConfig(temperature=0.2, matryoshka=(3,), hardness=2.0, false_negative=0.3, spread=0.5)
-    return contrast(config, texts).loss.sum()
+    there = jnp.ones(n, bool), jnp.ones((n, K), bool)
+    return Texts(vectors[:, 0], vectors[:, 1], vectors[:, 2:], *there)
 
 
-@pytest.mark.parametrize("chunks", [2, 4, 16])
-def test_gradients_by_chunks_are_those_of_the_whole_batch(chunks):
-    rows = _rows(N * (2 + K))
-    want = jax.jit(jax.value_and_grad(_loss), static_argnums=2)(_params(), rows, 1)
-    got = jax.jit(jax.value_and_grad(_loss), static_argnums=2)(_params(), rows, chunks)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), got, want)
+def _loss(params, rows, chunks):
+    vectors = by_chunks(lambda part: _encoder(params, part), rows, chunks)
+    return contrast(CONFIG, _whole(vectors.reshape(-1, 2 + K, D))).loss.sum()
 
 
-def test_gradients_by_chunks_are_the_papers_three_steps():
+@pytest.fixture(scope="module")
+def plain():
+    return jax.jit(jax.value_and_grad(_loss), static_argnums=2)(_params(), _rows(N * (2 + K)), 1)
+
+
+@pytest.mark.parametrize("chunks", [4, *(pytest.param(n, marks=pytest.mark.more) for n in (2, 16))])
+def test_gradients_by_chunks_are_those_of_the_whole_batch(plain, chunks):
+    got = jax.jit(jax.value_and_grad(_loss), static_argnums=2)(_params(), _rows(N * (2 + K)), chunks)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), got, plain)
+
+
+def test_gradients_by_chunks_are_the_papers_three_steps(plain):
     """Vectors without gradients, the loss's gradient by the vectors, then each chunk again: written out."""
-    rows, params = _rows(16), _params()
-    vectors = jax.jit(_encoder)(params, rows)
+    rows, params, parts = _rows(N * (2 + K)), _params(), 4
 
     def of_vectors(vectors):
         v = vectors.reshape(-1, 2 + K, D)
-        texts = Texts(v[:, 0], v[:, 1], v[:, 2:], jnp.ones(len(v), bool), jnp.ones((len(v), K), bool))
-        config = ContrastiveConfig(temperature=0.2, matryoshka=(3,), hardness=2.0, false_negative=0.3, spread=0.5)
-        return contrast(config, texts).loss.sum()
+        return contrast(CONFIG, _whole(v)).loss.sum()
 
-    cached = jax.jit(jax.grad(of_vectors))(vectors)
+    cached = jax.jit(jax.grad(of_vectors))(jax.jit(_encoder)(params, rows))
     again = jax.jit(jax.grad(lambda p, part, back: (_encoder(p, part) * back).sum()))
-    total = jax.tree.map(jnp.zeros_like, params)
-    for i in range(4):
-        part = jax.tree.map(lambda x, i=i: x[i::4], rows)
-        own = again(params, part, cached[i::4])
-        total = jax.tree.map(jnp.add, total, own)
-    got = jax.jit(jax.grad(_loss), static_argnums=2)(params, rows, 4)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, total)
+    own = [again(params, jax.tree.map(lambda x, i=i: x[i::parts], rows), cached[i::parts]) for i in range(parts)]
+    total = jax.tree.map(lambda *each: sum(each), *own)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain[1], total)
 
 
 def test_only_vectors_are_kept_by_chunks():
@@ -225,14 +234,12 @@ def test_only_vectors_are_kept_by_chunks():
     assert most(1) > 0 and most(4) == 0
 
 
-def test_negatives_are_those_of_all_devices():
-    rows, params = _rows(N * (2 + K)), _params()
-    step = jax.jit(jax.value_and_grad(_loss), static_argnums=2)
-    want = step(params, rows, 1)
+@pytest.mark.more
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_negatives_are_those_of_all_devices(plain, chunks):
     with jax.set_mesh(make_mesh(MeshConfig(data=4, fsdp=2))):
-        for chunks in (1, 2):
-            got = step(params, rows, chunks)
-            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, want)
+        got = jax.jit(jax.value_and_grad(_loss), static_argnums=2)(_params(), _rows(N * (2 + K)), chunks)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, plain)
 
 
 @pytest.mark.parametrize(

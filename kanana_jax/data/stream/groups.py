@@ -59,9 +59,10 @@ class GroupEncoder(NamedTuple):
         end = np.int32(self.tokenizer.eos_id)
         found = []
         for place, text in enumerate((*needed, *given)):
-            ids, skipped, _ = instructed(self.tokenizer, text, self.instruction if place == 0 else "", self.longest)
-            if skipped >= len(ids):
-                return Refused("instruction_longer_than_text")
+            one = instructed(self.tokenizer, text, self.instruction if place == 0 else "", self.longest)
+            if not one.counted:
+                return Refused("no_token_beside_instruction")
+            ids, skipped = one.ids, one.skipped
             weights = np.ones(len(ids) + 1, np.float32)
             weights[: skipped + 1] = 0  # of the target behind a token
             found.append(Example(np.append(ids, end), weights))

@@ -21,6 +21,11 @@ class Instructed(NamedTuple):
     skipped: int
     left_out: int
 
+    @property
+    def counted(self) -> int:
+        """Tokens of the text itself."""
+        return len(self.ids) - self.skipped
+
 
 def instructed(tokenizer: Tokenizer, text: str, instruction: str = "", longest: int = 0) -> Instructed:
     """A text's tokens.
@@ -31,17 +36,23 @@ def instructed(tokenizer: Tokenizer, text: str, instruction: str = "", longest: 
       instruction: stands before the text, as it is (`Instruct: …\\nQuery: `).
       longest: tokens, beyond which the text's end is left out, but not what the tokenizer puts behind it; 0: none is.
     """
-    return of_ids(tokenizer, tokenizer.encode(instruction + text), instruction, longest)
+    alone = tokenizer.encode(instruction) if instruction else None
+    return of_ids(tokenizer, tokenizer.encode(instruction + text), alone, longest)
 
 
-def of_ids(tokenizer: Tokenizer, own: np.ndarray, instruction: str = "", longest: int = 0) -> Instructed:
-    """The same from the ids of the instruction and the text, as the tokenizer encodes them together."""
+def of_ids(tokenizer: Tokenizer, own: np.ndarray, alone: np.ndarray | None = None, longest: int = 0) -> Instructed:
+    """The same from ids.
+
+    Args:
+      own: of the instruction and the text, encoded together.
+      alone: of the instruction by itself; None: there is none.
+    """
     ids, suffix = np.asarray([*tokenizer.prefix, *own], np.int32), np.asarray(tokenizer.suffix, np.int32)
     skipped = 0
-    if instruction:
-        alone = np.asarray([*tokenizer.prefix, *tokenizer.encode(instruction)], np.int32)
-        n = min(len(alone), len(ids))
-        other = np.flatnonzero(alone[:n] != ids[:n])
+    if alone is not None:
+        before = np.asarray([*tokenizer.prefix, *alone], np.int32)
+        n = min(len(before), len(ids))
+        other = np.flatnonzero(before[:n] != ids[:n])
         skipped = int(other[0]) if len(other) else n
     left_out = max(len(ids) + len(suffix) - longest, 0) if longest else 0
     ids = np.concatenate([ids[: max(len(ids) - left_out, 0)], suffix])
