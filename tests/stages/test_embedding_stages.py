@@ -321,3 +321,12 @@ def test_the_verb_on_eight_devices_makes_the_vectors_of_one(run, tmp_path, capsy
     assert cli.main([*command, "--instruction", "x"]) == 2
     assert cli.main([*command[:-3], "--dim", "33"]) == 2
     assert "have 32 numbers" in capsys.readouterr().err
+
+
+def test_a_soup_makes_vectors_as_its_models_do(run, tmp_path):
+    model, soup = str(run / "contrastive"), tmp_path / "soup"
+    assert cli.main(["merge", model, model, "--weights", "0.5", "0.5", "--output", str(soup)]) == 0
+    assert Embedder.load(str(soup), devices=ONE).about == Embedder.load(model, devices=ONE).about
+    mixed = tmp_path / "mixed"
+    assert cli.main(["merge", model, str(run / "mntp"), "--weights", "0.5", "0.5", "--output", str(mixed)]) == 0
+    assert "embedding" not in model_folder.find(mixed).card
