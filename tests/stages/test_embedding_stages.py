@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import random
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +138,7 @@ def test_a_text_is_its_own_positive_under_another_dropout(loaded, tokenizer):
 def test_gradients_in_chunks_on_eight_devices_are_the_plain_ones_of_one(loaded, tokenizer):
     """With an instruction that does not count, dropout, prefixes, given negatives, and negatives of all devices."""
     model, params = loaded
-    loss_config = dict(temperature=0.5, matryoshka=(8,), hardness=2.0, spread=0.3, false_negative=0.5)
+    loss_config = dict(temperature=0.5, matryoshka=(8,))
     train = dict(tokens=16 * T, batch_tokens=16 * T, seq_len=T, optimizer=dict(learning_rate=1e-3))
     one = _config(instruction=ASK, dropout=0.2, contrastive=loss_config, train=train)
     made = [contrastive.encoder(one, tokenizer)(_group(i)) for i in range(48)]
@@ -222,41 +223,55 @@ def chain(base, tmp_path_factory):
     return c
 
 
-@pytest.fixture(scope="module")
-def run(chain, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("run") / "run"
-    recipe.run(chain, workdir, devices=ONE)
+def _ran(chain, workdir, *stages, **more):
+    c = copy.deepcopy(chain)
+    c.stages = stages
+    c.contrastive.update(**more)
+    recipe.run(c, workdir, devices=ONE)
     return workdir
 
 
-def test_both_stages_train_adapters_and_note_how_vectors_are_made(run):
-    cards = {name: json.loads((run / name / "model/model.json").read_text("utf-8")) for name in ("mntp", "contrastive")}
-    assert np.isfinite(cards["mntp"]["evaluation"]["masked_loss"]["source/texts"])
-    figures = cards["contrastive"]["evaluation"]
+@pytest.fixture(scope="module")
+def run(chain, tmp_path_factory):
+    return _ran(chain, tmp_path_factory.mktemp("run") / "run", "contrastive", start=chain.mntp.start)
+
+
+def _card(workdir, stage):
+    return json.loads((workdir / stage / "model/model.json").read_text("utf-8"))
+
+
+def _learnt(workdir, stage, figure):
+    lines = [json.loads(x) for x in (workdir / stage / "metrics.jsonl").read_text("utf-8").splitlines()]
+    losses = [line["eval"][figure]["lang/ko"] for line in lines if "eval" in line]
+    return losses[-1] < 0.97 * losses[0]
+
+
+def test_contrastive_training_learns_and_notes_how_vectors_are_made(run):
+    card = _card(run, "contrastive")
+    figures = card["evaluation"]
     assert 0 <= figures["contrastive_accuracy"]["lang/ko"] <= 1 and figures["contrastive_loss"]["source/pairs"] > 0
-    assert cards["contrastive"]["embedding"] == {
-        "causal": False, "pooling": "mean", "instruction": ASK, "longest": T, "dims": [],
-    }  # fmt: skip
+    assert card["embedding"] == {"causal": False, "pooling": "mean", "instruction": ASK, "longest": T, "dims": []}
     assert json.loads((run / "contrastive/samples.json").read_text("utf-8")) == []
     assert (run / "contrastive/adapter").is_dir()
-    for stage, figure in (("mntp", "masked_loss"), ("contrastive", "contrastive_loss")):
-        lines = [json.loads(x) for x in (run / stage / "metrics.jsonl").read_text("utf-8").splitlines()]
-        losses = [line["eval"][figure]["lang/ko"] for line in lines if "eval" in line]
-        assert losses[-1] < 0.97 * losses[0], (stage, losses)
+    assert _learnt(run, "contrastive", "contrastive_loss")
+
+
+@pytest.mark.more
+def test_masked_prediction_learns_and_the_chain_goes_on_from_it(chain, tmp_path):
+    workdir = _ran(chain, tmp_path / "run", "mntp", "contrastive")
+    card = _card(workdir, "mntp")
+    assert np.isfinite(card["evaluation"]["masked_loss"]["source/texts"]) and card["embedding"]["longest"] == T
+    assert _learnt(workdir, "mntp", "masked_loss") and _learnt(workdir, "contrastive", "contrastive_loss")
 
 
 @pytest.mark.more
 def test_a_teacher_in_chunks_is_approached(chain, run, tmp_path):
-    c = copy.deepcopy(chain)
-    c.stages = ("contrastive",)
-    start = str(c.mntp.start)
-    c.contrastive.update(start=start, teacher=str(run / "contrastive/model"), teacher_weight=1.0, chunks=2, lora=None)
-    recipe.run(c, tmp_path / "run", devices=ONE)
-    lines = [json.loads(x) for x in (tmp_path / "run/contrastive/metrics.jsonl").read_text("utf-8").splitlines()]
+    more = dict(teacher=str(run / "contrastive/model"), teacher_weight=1.0, chunks=2, lora=None)
+    workdir = _ran(chain, tmp_path / "run", "contrastive", start=chain.mntp.start, **more)
+    lines = [json.loads(x) for x in (workdir / "contrastive/metrics.jsonl").read_text("utf-8").splitlines()]
     distances = [line["teacher_distance"] for line in lines if "teacher_distance" in line]
     assert distances[-1] < 0.8 * distances[0]
-    flops = json.loads((tmp_path / "run/contrastive/model/model.json").read_text("utf-8"))["flops"]
-    assert flops["teacher"] > 0
+    assert _card(workdir, "contrastive")["flops"]["teacher"] > 0
 
 
 def test_vectors_are_those_of_the_model_alone_and_a_stopped_job_resumes(run, tmp_path, monkeypatch):
@@ -323,10 +338,11 @@ def test_the_verb_on_eight_devices_makes_the_vectors_of_one(run, tmp_path, capsy
     assert "have 32 numbers" in capsys.readouterr().err
 
 
-def test_a_soup_makes_vectors_as_its_models_do(run, tmp_path):
-    model, soup = str(run / "contrastive"), tmp_path / "soup"
-    assert cli.main(["merge", model, model, "--weights", "0.5", "0.5", "--output", str(soup)]) == 0
-    assert Embedder.load(str(soup), devices=ONE).about == Embedder.load(model, devices=ONE).about
+def test_a_soup_makes_vectors_as_its_models_do(run, base, tmp_path):
+    model, again, soup = str(run / "contrastive/model"), tmp_path / "again", tmp_path / "soup"
+    shutil.copytree(model, again)
+    assert cli.main(["merge", model, str(again), "--weights", "0.5", "0.5", "--output", str(soup)]) == 0
+    assert model_folder.find(soup).card["embedding"] == model_folder.find(model).card["embedding"]
     mixed = tmp_path / "mixed"
-    assert cli.main(["merge", model, str(run / "mntp"), "--weights", "0.5", "0.5", "--output", str(mixed)]) == 0
+    assert cli.main(["merge", model, str(base), "--weights", "0.5", "0.5", "--output", str(mixed)]) == 0
     assert "embedding" not in model_folder.find(mixed).card
