@@ -40,7 +40,8 @@ def get_config(arg: str = ""):
         train=_train(2e-4, 65_536, 512) if pairs else _train(3e-5, 65_536, 512),
     )
     if pairs:
-        section["instruction"] = "Instruct: Given a question, find the passage that answers it\nQuery: "
+        # It ends in a line break: a space would go into the first token of a question.
+        section["instruction"] = "Instruct: Given a question, find the passage that answers it\nQuery:\n"
     else:
         section.update(form="texts", dropout=0.3, longest=128)
     c.contrastive = section

@@ -71,7 +71,7 @@ def text(found: ModelFolder, title: str, told: Told, library: str = "transformer
     Args:
       found: the model that is exported.
       title: heading of the card.
-      library: that loads the folder: `transformers`, or `peft` for adapters.
+      library: that loads the folder: `transformers`, `sentence-transformers`, or `peft` for adapters.
 
     Raises:
       UserError: a file of results is of another model.

@@ -25,7 +25,7 @@ from kanana_jax.data.tokens import conversion
 from kanana_jax.data.tokens import tokenizer as tokenizer_files
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import place, whole, write_json
-from kanana_jax.interop import families, shared_folder
+from kanana_jax.interop import families, sentence_transformers, shared_folder
 from kanana_jax.interop.card import CARD, Card, card, read_card
 from kanana_jax.interop.families.family import Family, Special, canonical
 from kanana_jax.interop.families.names import Tensor
@@ -34,6 +34,7 @@ from kanana_jax.interop.safetensors import Writer
 from kanana_jax.interop.weights import HEAD, NUMPY, Weights, at, put
 from kanana_jax.models import transformer
 from kanana_jax.models.architecture import Architecture, Runtime
+from kanana_jax.models.embedding import Embedding
 from kanana_jax.parallel import multihost
 from kanana_jax.parallel.sharding import tree_shardings
 
@@ -302,8 +303,8 @@ def transfer(
 ) -> ModelFolder:
     """Streams a model from one folder to another, checking every tensor against the architecture.
 
-    Import (`keep_card=True`) writes `model.json` beside the weights; export leaves it out. Memory is
-    one layer.
+    Import (`keep_card=True`) writes `model.json` beside the weights; export leaves it out, and writes what
+    sentence-transformers reads where the model was trained for vectors of texts. Memory is one layer.
 
     Args:
       family_name: of an export, the family (its `model_type`) whose class is written; default: the first that computes
@@ -322,6 +323,8 @@ def transfer(
         raise type(error)(f"{source}: {error}") from error
     if destination.exists() and any(destination.iterdir()):
         raise ConfigError(f"{destination} exists and is not empty: name another folder")
+    embeds = None if keep_card or not found.card.get("embedding") else Embedding.of_card(found.card["embedding"])
+    more = {} if embeds is None else sentence_transformers.config_keys(embeds, found.architecture)
     weights = open_weights(found)
     with whole(destination, LAST) as partial:
         writer = Writer(partial, found.architecture.num_layers + 1)
@@ -334,8 +337,10 @@ def transfer(
             writer.write(index, tensors)
         writer.finish()
         config = family.to_config(found.architecture, weights.dtype, special_ids(found.path))
-        write_json(partial / "config.json", config)
+        write_json(partial / "config.json", config | more)
         copy_tokenizer(found.path, partial)
+        if embeds is not None:
+            sentence_transformers.write(partial, embeds, found.architecture)
         if keep_card:
             write_json(partial / CARD, found.card or _first_card(found, source))
         if readme:

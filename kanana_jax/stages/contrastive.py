@@ -30,7 +30,7 @@ from kanana_jax.models.embedding import Embedding, Pooling
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.sharding import RULES, abstract_tree, tree_shardings
-from kanana_jax.stages import text
+from kanana_jax.stages import embedding_chapter, text
 from kanana_jax.stages.kind import Context, Kind, Shapes, StagePrograms, check_text, device_bytes
 from kanana_jax.stages.text import TrainingConfig
 from kanana_jax.training import heldout
@@ -56,7 +56,7 @@ class ContrastiveStage(TrainingConfig):
       negatives: given negatives of an anchor that are read; where a record has fewer, there are fewer.
       per_row: anchors (or texts) of a row, at most; a step has at most this many for each of its rows.
       longest: tokens of a text, with its instruction; the rest is left out. 0: those of a row.
-      instruction: before anchors, as it is: `Instruct: …\\nQuery: `. Its tokens are read and not counted.
+      instruction: before anchors, as it is: `Instruct: …\\nQuery:\\n`. Its tokens are read and not counted.
       pooling: the mean of a text's states, or its last one.
       causal: whether tokens see only those before them, as in the model's pre-training.
       dropout: of what each layer adds; `texts` needs it (LLM2Vec's SimCSE: 0.3, of its attention).
@@ -329,4 +329,5 @@ KIND = Kind(
     decisive=text.decisive,
     programs=programs,
     encoder=encoder,
+    chapter=embedding_chapter.CHAPTER,
 )

@@ -22,7 +22,7 @@ from kanana_jax.losses.cross_entropy import cross_entropy
 from kanana_jax.models.embedding import Embedding
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
-from kanana_jax.stages import text
+from kanana_jax.stages import embedding_chapter, text
 from kanana_jax.stages.kind import Context, Kind, Shapes, StagePrograms
 from kanana_jax.stages.text import TrainingConfig
 from kanana_jax.training import heldout
@@ -177,4 +177,12 @@ def programs(name: str, config: MntpStage, shapes: Shapes) -> StagePrograms:
     return text.step_programs(name, config, shapes, model, make_loss(model, **about, chunk=config.train.loss_chunk))
 
 
-KIND = Kind("mntp", MntpStage, run, free=text.FREE, decisive=text.decisive, programs=programs)
+KIND = Kind(
+    "mntp",
+    MntpStage,
+    run,
+    free=text.FREE,
+    decisive=text.decisive,
+    programs=programs,
+    chapter=embedding_chapter.CHAPTER,
+)

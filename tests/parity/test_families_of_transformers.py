@@ -156,6 +156,21 @@ def test_logits(pair):
         np.testing.assert_allclose(_ours(found.architecture, params, TOKENS, scan), want, atol=1e-4)
 
 
+def test_attention_to_both_sides_is_that_of_is_causal_false_but_for_windows(pair, monkeypatch):
+    """A window to both sides is a token wider in transformers, so that such models are not exported."""
+    _, theirs, found, params = pair
+    a = found.architecture
+    monkeypatch.setattr(theirs.config, "is_causal", False, raising=False)
+    want = _logits(theirs, TOKENS)
+
+    def logits(params):
+        model = bind(a, Runtime(), params)
+        return model.unembed(model(jnp.asarray(TOKENS), causal=False))
+
+    difference = np.abs(jax.jit(logits)(params) - want).max()
+    assert difference > 1e-2 if any(kind.window for kind in a.layer_pattern) else difference < 1e-4
+
+
 def test_packed_rows(pair):
     """Windows and RoPE begin anew in each document; gradients are the sum of theirs of each document alone."""
     name, theirs, found, params = pair

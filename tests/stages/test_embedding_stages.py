@@ -32,7 +32,7 @@ from kanana_jax.models.model import Model
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.parallel.sharding import put_batch, tree_shardings
 from kanana_jax.recipe import run as recipe
-from kanana_jax.stages import contrastive, mntp
+from kanana_jax.stages import contrastive, embedding_chapter, mntp
 from kanana_jax.stages.contrastive import ContrastiveStage
 
 pytestmark = pytest.mark.usefixtures("no_reports")
@@ -254,6 +254,19 @@ def test_contrastive_training_learns_and_notes_how_vectors_are_made(run):
     assert json.loads((run / "contrastive/samples.json").read_text("utf-8")) == []
     assert (run / "contrastive/adapter").is_dir()
     assert _learnt(run, "contrastive", "contrastive_loss")
+
+
+def test_the_report_has_the_figures_of_both_kinds(run, tmp_path):
+    masked = [{"step": i, "eval": {"masked_loss": {"lang/ko": loss}}} for i, loss in ((0, 3.0), (4, 2.0))]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, masked)), encoding="utf-8")
+    folders = {"mntp": tmp_path, "contrastive": run / "contrastive", "other": tmp_path / "none"}
+    found, curve, predicted = embedding_chapter.CHAPTER.blocks(folders)
+    assert list(predicted.rows) == [("mntp", "ko", 3.0, 2.0)] and "negatives on average" in curve.caption
+    ((stage, language, before, after, loss_before, loss_after),) = found.rows
+    last = _card(run, "contrastive")["evaluation"]
+    assert (stage, language) == ("contrastive", "ko") and loss_after < loss_before
+    assert after == 100 * last["contrastive_accuracy"]["lang/ko"] and 0 <= before <= 100
+    assert embedding_chapter.CHAPTER.blocks({"other": tmp_path / "none"}) == []
 
 
 @pytest.mark.more

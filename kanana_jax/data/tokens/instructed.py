@@ -33,7 +33,7 @@ def instructed(tokenizer: Tokenizer, text: str, instruction: str = "", longest: 
     A token that holds letters of both belongs to the text: the instruction's are those that it begins with alone, too.
 
     Args:
-      instruction: stands before the text, as it is (`Instruct: …\\nQuery: `).
+      instruction: stands before the text, as it is (`Instruct: …\\nQuery:\\n`).
       longest: tokens, beyond which the text's end is left out, but not what the tokenizer puts behind it; 0: none is.
     """
     alone = tokenizer.encode(instruction) if instruction else None
