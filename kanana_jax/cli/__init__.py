@@ -22,6 +22,7 @@ from kanana_jax.cli import (
     judge,
     launch,
     merge,
+    mine,
     models,
     observe,
     plan,
@@ -163,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_verbs(verb)
     best_of_n.add_verbs(verb)
     embed.add_verbs(verb)
+    mine.add_verbs(verb)
     tasks.add_verbs(verb)
     launch.add_verbs(verb)
     return parser

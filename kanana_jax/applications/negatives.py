@@ -1,0 +1,106 @@
+"""Hard negatives of pairs: passages that lie near an anchor and do not belong to it, by an embedding model's vectors.
+
+A passage that lies nearly as near as the positive may well be another answer: it is left out (NV-Retriever,
+arXiv:2407.15831, §4, `TopK-PercPos`: at most 95% of the positive's cosine).
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kanana_jax.applications.embedder import Embedder
+from kanana_jax.data.read.record import Broken, Record
+from kanana_jax.errors import UserError
+
+_MOST_COSINES = 1 << 25  # at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class MineConfig:
+    """The negatives that are taken.
+
+    Attributes:
+      negatives: of an anchor, with those that its record has.
+      below: share of the positive's cosine that a negative's may reach.
+      skip: nearest passages below that, which are left out, too.
+    """
+
+    negatives: int = 4
+    below: float = 0.95
+    skip: int = 0
+
+    def __post_init__(self):
+        if self.negatives < 1 or self.skip < 0 or not 0 < self.below <= 1:
+            raise ValueError("negatives is at least 1, skip at least 0, and below a share above 0, at most 1")
+
+
+class Pairs(NamedTuple):
+    """Records of texts that belong together, and how many others were left out.
+
+    Attributes:
+      records: with `anchor`, `positive` and `negatives`.
+      left_out: broken records, and those without an anchor.
+    """
+
+    records: list[Record]
+    left_out: int
+
+
+def pairs_of(found: Iterable[Record | Broken]) -> Pairs:
+    """The records among what `records.read` gives."""
+    everything = list(found)
+    pairs = [
+        one for one in everything
+        if not isinstance(one, Broken) and "anchor" in one and one["anchor"].strip() and one["positive"].strip()
+    ]  # fmt: skip
+    return Pairs(pairs, len(everything) - len(pairs))
+
+
+def mine(
+    embedder: Embedder, pairs: Sequence[Record], texts: Iterable[str], config: MineConfig, instruction: str = ""
+) -> Iterator[dict[str, Any]]:
+    """The pairs with negatives: given ones first, then the nearest passages that are allowed, from the nearest on.
+
+    Passages are the positives of all pairs and `texts`, each once; their vectors are held in memory. A positive of an
+    anchor is a negative of none of the pairs with the same anchor.
+
+    Args:
+      texts: further passages.
+      instruction: before anchors.
+
+    Raises:
+      UserError: there is no pair.
+    """
+    if not pairs:
+        raise UserError("no record has an 'anchor' and a 'positive': there is nothing to find negatives for")
+    passages = list(dict.fromkeys([*(pair["positive"] for pair in pairs), *(text for text in texts if text.strip())]))
+    place = {text: i for i, text in enumerate(passages)}
+    answers: dict[str, set[int]] = {}
+    for pair in pairs:
+        answers.setdefault(pair["anchor"], set()).add(place[pair["positive"]])
+    passages_MD = embedder(passages).values
+    block = max(_MOST_COSINES // len(passages), 1)
+    for start in range(0, len(pairs), block):
+        part = pairs[start : start + block]
+        cosines_NM = embedder([pair["anchor"] for pair in part], instruction).values @ passages_MD.T
+        for pair, cosines_M in zip(part, cosines_NM):
+            near = cosines_M[place[pair["positive"]]]
+            most = near - (1 - config.below) * abs(near)
+            given = list(dict.fromkeys(text for text in pair["negatives"] if text.strip()))
+            known = [place[text] for text in (pair["anchor"], *given) if text in place]
+            cosines_M[[*answers[pair["anchor"]], *known]] = np.inf
+            wanted = max(config.negatives - len(given), 0)
+            found = _nearest(cosines_M, most, config.skip + wanted)[config.skip :]
+            kept = {key: value for key, value in pair.items() if key not in ("text", "source")}  # made when it was read
+            yield {**kept, "negatives": [*given, *(passages[i] for i in found)]}
+
+
+def _nearest(cosines: np.ndarray, most: float, count: int) -> np.ndarray:
+    """Places of the highest cosines that are at most `most`, from the highest on; of equal ones the first."""
+    allowed = np.flatnonzero(cosines <= most)
+    if 0 < count < len(allowed):
+        least = np.partition(cosines[allowed], -count)[-count]
+        allowed = allowed[cosines[allowed] >= least]
+    return allowed[np.argsort(-cosines[allowed], kind="stable")][:count]

@@ -1,0 +1,58 @@
+"""The verb `mine`."""
+
+import argparse
+import json
+
+from kanana_jax.cli.verbs import AddVerb, place
+from kanana_jax.errors import ConfigError
+
+_EXAMPLE = """example:
+  kanana mine runs/embed/contrastive pairs.jsonl --output mined.jsonl
+  kanana mine runs/embed/contrastive pairs.jsonl --texts passages --negatives 8 --skip 10 --output mined.jsonl
+
+Gives pairs ({"anchor", "positive", "negatives"?}) further negatives: the passages nearest to the anchor whose cosine is
+at most 95% of its positive's (--below), from the positives of the other pairs and --texts. Train on the file again with
+configs/embed.py. Vectors of all passages are held in memory."""
+
+
+def add_verbs(verb: AddVerb) -> None:
+    """Adds the verb."""
+    sub = verb("mine", _mine, "find hard negatives for pairs of texts", _EXAMPLE)
+    sub.add_argument("model", metavar="MODEL", help="embedding model: model, stage or Hugging Face folder")
+    sub.add_argument("pairs", metavar="PAIRS", help="records with 'anchor' and 'positive'")
+    sub.add_argument("--output", required=True, type=place, metavar="FILE.jsonl", help="pairs with negatives")
+    sub.add_argument("--texts", default="", metavar="PATH", help="further passages: a file, a folder or a pattern")
+    sub.add_argument("--negatives", type=int, default=4, metavar="N", help="of an anchor, with those that it has")
+    sub.add_argument("--below", type=float, default=0.95, metavar="P", help="most of the positive's cosine, as a share")
+    sub.add_argument("--skip", type=int, default=0, metavar="N", help="nearest passages that are left out")
+    sub.add_argument("--max-tokens", type=int, default=0, metavar="N", help="of a text (default: as in training)")
+    sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="dtype of the computation")
+
+
+def _mine(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
+    from kanana_jax.applications.embedder import Embedder
+    from kanana_jax.applications.negatives import MineConfig, mine, pairs_of
+    from kanana_jax.data.read import outputs, records
+    from kanana_jax.data.read.record import Broken
+    from kanana_jax.files import locked, whole_file
+
+    try:
+        config = MineConfig(options.negatives, options.below, options.skip)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    outputs.apart(options.output, [options.pairs, *([options.texts] if options.texts else [])])
+    pairs = pairs_of(records.read(options.pairs, source="pairs"))
+    found = records.read(options.texts, source="texts") if options.texts else ()
+    texts = [record["text"] for record in found if not isinstance(record, Broken)]
+    embedder = Embedder.load(options.model, options.dtype, longest=options.max_tokens)
+    written = added = 0
+    with (
+        locked(options.output, folder=False),
+        whole_file(options.output) as file,
+        file.open("w", encoding="utf-8") as out,
+    ):
+        for record in mine(embedder, pairs.records, texts, config, embedder.about.instruction):
+            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+            written, added = written + 1, added + len(record["negatives"])
+    left = f"; {pairs.left_out:,} records without an anchor and a positive were left out" if pairs.left_out else ""
+    print(f"{options.output}: {written:,} pairs, {added / written:.1f} negatives each{left}")
