@@ -279,7 +279,7 @@ def test_masked_prediction_learns_and_the_chain_goes_on_from_it(chain, tmp_path)
 
 @pytest.mark.more
 def test_a_teacher_in_chunks_is_approached(chain, run, tmp_path):
-    more = dict(teacher=str(run / "contrastive/model"), teacher_weight=1.0, chunks=2, lora=None)
+    more = dict(teacher=str(run / "contrastive/model"), teacher_weight=1.0, chunks=2)
     workdir = _ran(chain, tmp_path / "run", "contrastive", start=chain.mntp.start, **more)
     lines = [json.loads(x) for x in (workdir / "contrastive/metrics.jsonl").read_text("utf-8").splitlines()]
     distances = [line["teacher_distance"] for line in lines if "teacher_distance" in line]
