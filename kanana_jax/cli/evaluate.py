@@ -17,12 +17,16 @@ _EXAMPLE = """example:
   kanana eval Llama-3.2-1B --tasks mmlu,gsm8k --data-dir DATA --limit 50 --output results/llama.json
   kanana eval runs/tiny/stage2 --tasks humaneval,mbpp --data-dir DATA --output results/code.json
   kanana eval runs/sft/sft --tasks faq.jsonl --chat --output results/faq.json
+  kanana eval runs/sft/sft --tasks functionchat_singlecall,functionchat_dialog --data-dir FUNCTIONCHAT --output fc.json
   kanana eval --compare results/stage1.json results/stage2.json
   kanana eval --plot out.html results/*.json
 
 Tasks are named as in lm-evaluation-harness; with --data-dir, those of docs/evaluation.md are read from local files.
 A file is a set of your own questions, a line each: question with choices and answer; or answer; or answers; or
 reference. 'kanana tasks faq.jsonl' shows how it is understood."""
+
+# Sets of function calls, which the harness does not know.
+_CALLS = ("functionchat_", "bfcl_")
 
 
 def add_verbs(verb: AddVerb) -> None:
@@ -42,6 +46,7 @@ def add_verbs(verb: AddVerb) -> None:
         action=argparse.BooleanOptionalAction,
         help="put BOS before a text, or not; default: as the model's tokenizer does",
     )
+    sub.add_argument("--free-calls", action="store_true", help="function calls without a grammar, to see what it adds")
     sub.add_argument("--batch-size", type=int, default=16, metavar="N", help="rows per forward pass")
     sub.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the examples and of sampling")
     sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="dtype of the computation")
@@ -79,7 +84,7 @@ def _eval(options: argparse.Namespace, overrides: list[str], command: list[str])
 
     with locked(options.output, folder=False):
         about = _about(path, options.training_flops)  # what could fail, before hours are spent
-        found = _evaluated(path, names, options)
+        found = (_called if names[0].startswith(_CALLS) else _evaluated)(path, names, options)
         settings = {"model": path, "limit": options.limit, "chat": options.chat, "dtype": options.dtype}
         settings |= {"seed": options.seed, "add_bos": options.add_bos, "command": command}
         with whole_file(samples_file(options.output)) as temporary, temporary.open("w", encoding="utf-8") as stream:
@@ -90,13 +95,33 @@ def _eval(options: argparse.Namespace, overrides: list[str], command: list[str])
     print(options.output)
 
 
+def _called(path: str, names: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """`_evaluated` of sets of function calls."""
+    from kanana_jax.applications import call_benchmarks
+    from kanana_jax.inference.session import Session
+
+    if options.data_dir is None:
+        raise ConfigError(f"{names[0]} is read from the folder of its files: name it by --data-dir")
+    asked = call_benchmarks.find(names, options.data_dir, options.limit)
+    session = Session.load(path, options.dtype, add_bos=options.add_bos)
+    return call_benchmarks.evaluate(session, asked, batch_size=options.batch_size, constrained=not options.free_calls)
+
+
 def samples_file(output: pathlib.Path) -> pathlib.Path:
     """Path of the prompts and answers that belong to a results file."""
     return output.with_name(f"{output.name.removesuffix('.json')}.samples.jsonl")
 
 
 # What has its default with --compare and with --plot (which reads MODELs): it would do nothing there.
-_IDLE: dict[str, Any] = {"models": [], "chat": False, "batch_size": 16, "seed": 0, "dtype": "float32", "add_bos": None}
+_IDLE: dict[str, Any] = {
+    "models": [],
+    "chat": False,
+    "free_calls": False,
+    "batch_size": 16,
+    "seed": 0,
+    "dtype": "float32",
+    "add_bos": None,
+}
 _IDLE |= dict.fromkeys(("tasks", "output", "data_dir", "limit", "shots", "training_flops", "plot"))
 
 
@@ -172,6 +197,14 @@ def _checked(options: argparse.Namespace) -> list[str]:
     names = [name.strip() for name in options.tasks.split(",") if name.strip()]
     if not names:
         raise ConfigError("--tasks names no task (see --help)")
+    calls = [name for name in names if name.startswith(_CALLS)]
+    if calls and len(calls) < len(names):
+        raise ConfigError(f"--tasks: ask {calls[0]} and other function calls in a run of their own")
+    for option in ("shots", "chat"):
+        if calls and getattr(options, option) not in (None, False):
+            raise ConfigError(f"--{option} has no effect on {calls[0]}, which is always a chat: leave it out")
+    if options.free_calls and not calls:
+        raise ConfigError("--free-calls is for function calls (functionchat_…, bfcl_…): leave it out")
     return names
 
 

@@ -23,6 +23,7 @@ task is marked by whether its files are there."""
 _READS = {
     "files": "local files, below --data-dir",
     "published files": "published files, below --data-dir in OWNER/NAME/, NAME/ or this folder, in the hub's layout",
+    "calls": "function calls, asked in a run of their own; --data-dir is the folder of the set",
     "nothing": "no files",
 }
 
@@ -71,7 +72,7 @@ def _list(known: Mapping[str, "Listed"], groups: Mapping[str, Any], data_dir: pa
         for name, task in known.items():
             if task.reads == reads:
                 here = "" if data_dir is None or not task.files else "missing" if task.missing(data_dir) else "here"
-                places = task.files[:1] if reads == "published files" else task.files
+                places = task.files[:1] if reads in ("published files", "calls") else task.files
                 rows.append((name, here, ", ".join(places), task.summary.partition(". ")[0]))
         _table(rows)
     print("groups, each with its paper's shots:")

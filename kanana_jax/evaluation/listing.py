@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 import yaml
 
-from kanana_jax.evaluation import published
+from kanana_jax.errors import install
+from kanana_jax.evaluation import function_calls, published
 
 _FOLDER = importlib.resources.files("kanana_jax.evaluation")
 # What a task asks of a row, in a task file.
 _TEMPLATES = ("doc_to_text", "doc_to_target", "doc_to_choice", "description")
-Reads = Literal["files", "published files", "nothing"]
+Reads = Literal["files", "published files", "calls", "nothing"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Listed:
       name: for `--tasks`.
       summary: what it asks, and how.
       reads: `files`: local ones, in the layout of this package; `published files`: local ones as their publisher lays
-        them out; `nothing`: it is made up when it is asked.
+        them out; `calls`: those of a set of function calls, which the data folder itself is; `nothing`: it is made up
+        when it is asked.
       files: below the data folder; of published files a folder and the usual names.
       columns: what a row must have; empty where only the harness knows.
       hub: the data set that is read without `--data-dir`; empty: none.
@@ -72,6 +74,9 @@ def listed() -> dict[str, Listed]:
         for name in about.get("tasks", ()):
             if name not in found:
                 found[name] = _published(name, path)
+    for name, about in function_calls.sets().items():
+        needs = {"llguidance": install("calls")}
+        found[name] = Listed(name, about.summary, "calls", about.files, (), "", needs, {"metrics": "accuracy"})
     return dict(sorted(found.items()))
 
 

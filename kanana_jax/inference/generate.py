@@ -27,6 +27,10 @@ UNSTACKED_BYTES = 4 << 30  # of all layers, up to which they are held twice
 # 9 s of CPU time more to compile, 0.05 s per token less; repaid after 170 tokens or, since a program is compiled
 # once, by two texts of half of that.
 UNSTACKED_READS = 1 << 30
+# Asked before each token is drawn, with the tokens drawn last, int32 `[n]`, one a prompt (−1: that row has ended; None:
+# none is drawn yet). Answers int32 `[n, ceil(tokens / 32)]`: bit `i % 32` of word `i // 32`, the lowest first, is set
+# where token `i` may be drawn.
+Allowed = Callable[[np.ndarray | None], np.ndarray]
 
 
 def generate(
@@ -41,6 +45,7 @@ def generate(
     seed: int = 0,
     finished: Callable[[int, np.ndarray], bool] | None = None,
     check_every: int = 32,
+    allowed: Allowed | None = None,
 ) -> list[np.ndarray]:
     """Continues each prompt.
 
@@ -52,6 +57,7 @@ def generate(
       seed: of the draws; row `i` draws the same whatever stands in the other rows.
       finished: asked of a prompt's place and its new ids, after 4, 8, 16 … and every `check_every` of them; a row of
         which it says yes ends there (stop sequences that are no single token), whatever it has written beyond.
+      allowed: the tokens that may be drawn next (`Allowed`); the host is then asked at every token. One host alone.
 
     Returns:
       The new ids of each prompt, int32.
@@ -70,6 +76,7 @@ def generate(
         key=jax.random.key(seed),
         finished=finished,
         check_every=check_every,
+        allowed=allowed,
     )
     return [each.ids for each in written]
 
@@ -99,6 +106,7 @@ def write(
     key: jax.Array,
     finished: Callable[[int, np.ndarray], bool] | None = None,
     check_every: int = 32,
+    allowed: Allowed | None = None,
     noted: bool = False,
     width: int = 0,
 ) -> list[Written]:
@@ -138,16 +146,24 @@ def write(
     ends = jnp.asarray(sorted(stop) or [-1], jnp.int32)
     cache = read(params, first[:shared], model) if shared else None
     how: Any = {"model": model, "sampling": sampling, "drawn": drawn, "unstacked": _unstacks(params, max_new_tokens)}
-    state = _begin(params, cache, jnp.int32(shared), read_ids, segments, key, new=max_new_tokens, noted=noted, **how)
+    bits = None if allowed is None else _bits(allowed(None), rows)
+    state = _begin(
+        params, cache, jnp.int32(shared), read_ids, segments, key, bits, new=max_new_tokens, noted=noted, **how
+    )
     lengths = shared + segments.sum(axis=1)
     # First looked at soon: many answers are short.
     early = [1 << i for i in range(2, (check_every - 1).bit_length())]
     looks = [] if finished is None else [*early, *range(check_every, max_new_tokens, check_every)]
     done = np.zeros(rows, bool)
-    for limit in [*(n for n in looks if n < max_new_tokens), max_new_tokens]:
-        state, out, count, ended = _advance(params, state, lengths, key, ends, done, jnp.int32(limit), **how)
+    limits = range(1, max_new_tokens) if allowed is not None else (n for n in looks if n < max_new_tokens)
+    for limit in [*limits, max_new_tokens]:
+        if allowed is not None:
+            last = np.asarray(state.last.token)[: len(prompts)]
+            last = np.where(done[: len(prompts)] | np.isin(last, sorted(stop)), -1, last)
+            bits = _bits(allowed(last), rows)
+        state, out, count, ended = _advance(params, state, lengths, key, ends, done, jnp.int32(limit), bits, **how)
         out, count, done = Written(*map(np.asarray, out)), np.asarray(count), np.array(ended)
-        if finished is not None and limit < max_new_tokens:
+        if finished is not None and limit < max_new_tokens and limit in looks:
             for row in np.flatnonzero(~done):
                 done[row] = row >= len(prompts) or finished(row, out.ids[row, : count[row]])
         if done.all():
@@ -167,8 +183,9 @@ def longest(model: Model, *, new: int, sampling: SamplingConfig, tokens: int) ->
     def run(params: Params, ids: jax.Array, segments: jax.Array) -> Draw:
         params = jax.tree.map(lambda p: p.astype(runs.runtime.compute_dtype), params)
         key, stop, done = jax.random.key(0), jnp.full((1,), -1, jnp.int32), jnp.zeros(len(ids), bool)
-        state = _begin(params, None, jnp.int32(0), ids, segments, key, new=new, noted=True, **how)
-        return _advance(params, state, segments.sum(axis=1), key, stop, done, jnp.int32(new), whole=True, **how)[1]
+        state = _begin(params, None, jnp.int32(0), ids, segments, key, None, new=new, noted=True, **how)
+        lengths, limit = segments.sum(axis=1), jnp.int32(new)
+        return _advance(params, state, lengths, key, stop, done, limit, None, whole=True, **how)[1]
 
     return jax.jit(run)
 
@@ -209,10 +226,31 @@ class _State(NamedTuple):
     cache: KVCache
 
 
+def _bits(bits: np.ndarray, rows: int) -> np.ndarray:
+    """The words of `Allowed`, with rows that copy the last prompt (a mesh's padding), which may draw anything."""
+    more = np.full((rows - len(bits), bits.shape[1]), -1, np.int32)
+    return np.concatenate([bits, more]) if len(more) else bits
+
+
+def unpacked(bits_BW: jax.Array, size: int) -> jax.Array:
+    """Whether each of `size` tokens may be drawn, bool `[B, size]`; those beyond the words may not."""
+    bits_BWb = (bits_BW[:, :, None] >> jnp.arange(32, dtype=bits_BW.dtype)) & 1
+    flat_BV = bits_BWb.reshape(len(bits_BW), -1)[:, :size] > 0
+    return jnp.pad(flat_BV, ((0, 0), (0, size - flat_BV.shape[1])))
+
+
 def _pick(
-    module: Transformer, hidden_BD: jax.Array, key: jax.Array, step: jax.Array, sampling: SamplingConfig, drawn: int
+    module: Transformer,
+    hidden_BD: jax.Array,
+    key: jax.Array,
+    step: jax.Array,
+    bits_BW: jax.Array | None,
+    sampling: SamplingConfig,
+    drawn: int,
 ) -> Draw:
     logits = module.unembed(hidden_BD)
+    if bits_BW is not None:
+        logits = jnp.where(unpacked(bits_BW, logits.shape[-1]), logits, -jnp.inf)
     if drawn < logits.shape[-1]:
         logits = jnp.where(jnp.arange(logits.shape[-1]) < drawn, logits, -jnp.inf)
     if sampling.temperature == 0:
@@ -230,6 +268,7 @@ def _begin(
     tokens: jax.Array,
     segments: jax.Array,
     key: jax.Array,
+    bits: jax.Array | None,
     *,
     model: Model,
     new: int,
@@ -248,7 +287,7 @@ def _begin(
     cache = expanded(a, cache, 1, new)  # only now: while prompts are read, these slots would be looked at in vain
     cache = apart(a, cache) if unstacked else cache
     zero = jnp.zeros((), jnp.int32)
-    last = _pick(module, hidden[:, -1], key, zero, sampling, drawn)
+    last = _pick(module, hidden[:, -1], key, zero, bits, sampling, drawn)
     notes = jnp.zeros((B, new if noted else 0), jnp.float32)
     out = Draw(jnp.zeros((B, new), jnp.int32), notes, notes)
     return _State(zero, last, jnp.zeros((B,), bool), out, jnp.zeros((B,), jnp.int32), cache)
@@ -265,6 +304,7 @@ def _advance(
     stop: jax.Array,
     done: jax.Array,
     limit: jax.Array,
+    bits: jax.Array | None,
     *,
     model: Model,
     sampling: SamplingConfig,
@@ -275,6 +315,7 @@ def _advance(
     """Continues to `limit` new tokens, or until all rows have ended.
 
     Args:
+      bits: of the one token that is drawn then; `limit` is the next step.
       whole: to the last token in any case, in a loop whose length a compiler knows.
     """
     module = model.bind(params)
@@ -300,7 +341,7 @@ def _advance(
         done |= jnp.isin(s.last.token, stop)
         token, positions = s.last.token[:, None], (lengths + s.step)[:, None]
         hidden, cache = module(token, positions=positions, cache=s.cache, weights=weights)
-        last = _pick(module, hidden[:, 0], key, s.step + 1, sampling, drawn)
+        last = _pick(module, hidden[:, 0], key, s.step + 1, bits, sampling, drawn)
         return _State(s.step + 1, last, done, out, count, cache)
 
     def going_on(s: _State) -> jax.Array:

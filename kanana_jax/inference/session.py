@@ -13,7 +13,7 @@ from kanana_jax.data.tokens import chat
 from kanana_jax.data.tokens.tokenizer import Tokenizer, continuation, encode_prompt, load_tokenizer
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.inference import thinking
-from kanana_jax.inference.generate import generate
+from kanana_jax.inference.generate import Allowed, generate
 from kanana_jax.inference.sampling import SamplingConfig
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.card import CARD
@@ -135,12 +135,14 @@ class Session:
         seed: int,
         look: Callable[[int, np.ndarray], bool] | None = None,
         look_every: int = _SHOWN_EVERY,
+        allowed: Allowed | None = None,
     ) -> list[np.ndarray]:
         """The ids that follow each prompt.
 
         Args:
           look: asked of a prompt's place and its new ids while they are written, every `look_every` of them; one of
             which it says yes ends there.
+          allowed: the tokens that may be drawn next.
 
         Raises:
           UserError: a prompt that is too long.
@@ -165,4 +167,5 @@ class Session:
                 seed=seed,
                 finished=look,
                 check_every=32 if look is None else look_every,
+                allowed=allowed,
             )

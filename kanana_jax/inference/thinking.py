@@ -33,9 +33,11 @@ def begins(tokenizer: Tokenizer, prompt: np.ndarray) -> bool:
     return tokenizer.token_id(OPEN) in prompt[-2:].tolist() or tokenizer.decode(prompt[-8:]).rstrip().endswith(OPEN)
 
 
-def spelt(tokenizer: Tokenizer, prompt: Sequence[int] | np.ndarray, new: np.ndarray) -> str:
-    """The text that new ids add to a prompt's, with the tags where they are special tokens, which others leave out."""
-    tags = {tokenizer.token_id(tag): tag for tag in (OPEN, CLOSE) if tag in tokenizer.symbols}
+def spelt(
+    tokenizer: Tokenizer, prompt: Sequence[int] | np.ndarray, new: np.ndarray, marks: Sequence[str] = (OPEN, CLOSE)
+) -> str:
+    """The text that new ids add to a prompt's, with the marks where they are special tokens, which others leave out."""
+    tags = {tokenizer.token_id(tag): tag for tag in marks if tag in tokenizer.symbols}
     text, begin = "", 0
     for at in [i for i, index in enumerate(new.tolist()) if index in tags]:
         text += continuation(tokenizer, [*prompt, *new[:begin]], new[begin:at]) + tags[int(new[at])]

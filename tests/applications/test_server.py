@@ -190,3 +190,44 @@ def test_think_tags_are_left_out_on_request(session):
 def test_bad_options_are_told(options, told, capsys):
     assert main(["serve", "nowhere", *options]) in (1, 2)
     assert told in capsys.readouterr().err
+
+
+CITY = {"type": "object", "properties": {"city": {"enum": ["서울", "부산"]}}, "required": ["city"]}
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": CITY}}]
+
+
+def test_a_call_that_is_wanted_fits_its_schema(server):
+    pytest.importorskip("llguidance")
+    named = {"type": "function", "function": {"name": "weather"}}
+    for choice in ("required", named):
+        how = dict(tools=TOOLS, tool_choice=choice, parallel_tool_calls=False, max_tokens=96)
+        (said,) = _chat(server, "서울 날씨?", **how)["choices"]
+        (call,) = said["message"]["tool_calls"]
+        assert said["finish_reason"] == "tool_calls" and said["message"]["content"] is None
+        assert call["function"]["name"] == "weather" and call["type"] == "function"
+        assert json.loads(call["function"]["arguments"])["city"] in ("서울", "부산")
+    body = {"messages": [{"role": "user", "content": "서울 날씨?"}], "stream": True, **ASKED, **how}
+    lines = [line.removeprefix("data: ") for line in _ask(server, "/chat/completions", body)[1].split("\n\n") if line]
+    choices = [json.loads(line)["choices"][0] for line in lines[:-1]]
+    streamed = [c for choice in choices for c in choice["delta"].get("tool_calls", [])]
+    assert [c["function"] for c in streamed] == [call["function"]] and choices[-1]["finish_reason"] == "tool_calls"
+    # The result of a call is read, and text may follow.
+    turns = [*body["messages"], said["message"], {"role": "tool", "tool_call_id": call["id"], "content": "맑음"}]
+    status, answer = _ask(server, "/chat/completions", {"messages": turns, "tools": TOOLS, **ASKED})
+    assert status == 200 and json.loads(answer)["choices"][0]["finish_reason"] in ("stop", "length", "tool_calls")
+
+
+@pytest.mark.parametrize(
+    "more, told",
+    [
+        ({"tools": [{"type": "web"}]}, "tools[0]"),
+        ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "wether"}}}, "weather"),
+        ({"tools": TOOLS, "tool_choice": "always"}, "tool_choice"),
+        ({"tool_choice": "required"}, "no 'tools'"),
+        ({"tools": [{"function": {"name": "f", "parameters": {"properties": {"a": {"not": {}}}}}}]}, "'not'"),
+    ],
+)
+def test_tools_that_cannot_be_honoured_are_refused(server, more, told):
+    pytest.importorskip("llguidance")
+    status, body = _ask(server, "/chat/completions", {"messages": TURN, **ASKED, **more})
+    assert status == 400 and told in json.loads(body)["error"]["message"]

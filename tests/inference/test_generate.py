@@ -146,6 +146,52 @@ def test_a_row_that_is_finished_ends_and_the_others_go_on(params, temperature):
         assert ids.tolist() == whole[: len(ids)].tolist()
 
 
+def _words(rows):
+    """`Allowed`'s words of sets of tokens, by Python's integers."""
+    return np.asarray([[sum(1 << token for token in row)] for row in rows], np.uint32).view(np.int32)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 5.0])
+def test_only_allowed_tokens_are_drawn(params, temperature):
+    """A text may only go up by at most two ids at a time; greedily, it is the best of these, computed anew each time."""
+    model, asked = Model(A, Runtime()), []
+    last = [int(prompt[-1]) for prompt in PROMPTS]
+
+    def may(token):
+        return {token + 1, token + 2} if token < 28 else {30}
+
+    def allowed(tokens):
+        asked.append(None if tokens is None else tokens.copy())
+        for row, token in enumerate([] if tokens is None else tokens):
+            last[row] = int(token) if token >= 0 else last[row]
+        return _words([may(token) for token in last])
+
+    how = dict(max_new_tokens=20, sampling=SamplingConfig(temperature), stop=[30])
+    found = generate(params, model, PROMPTS, allowed=allowed, **how)
+    for prompt, new in zip(PROMPTS, found):
+        ids = prompt.tolist()
+        for token in new.tolist():
+            assert token in may(ids[-1])
+            if temperature == 0:
+                padded = jnp.asarray([ids + [0] * (A.max_seq_len - len(ids))], jnp.int32)
+                logits = np.asarray(_logits(params, padded)[0, len(ids) - 1])
+                assert token == max(may(ids[-1]), key=lambda t: logits[t])
+            ids.append(token)
+        assert len(new) == 20 or ids[-1] >= 28
+    # Each row is told of its tokens in order, and of none once it has ended.
+    for row, new in enumerate(found):
+        told = [int(tokens[row]) for tokens in asked[1:]]
+        assert asked[0] is None and told[: len(new)] == new.tolist() and set(told[len(new) :]) <= {-1}
+
+
+def test_a_mask_of_all_tokens_changes_nothing(params):
+    model = Model(A, Runtime())
+    how = dict(max_new_tokens=9, sampling=SamplingConfig(1.0), seed=3)
+    free = generate(params, model, PROMPTS, **how)
+    masked = generate(params, model, PROMPTS, allowed=lambda last: np.full((3, 1), -1, np.int32), **how)
+    assert [new.tolist() for new in masked] == [new.tolist() for new in free]
+
+
 def test_seeds_and_rows(params):
     sampling = SamplingConfig(temperature=1.0)
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kanana_jax.applications.function_calling import Choice
 from kanana_jax.inference.sampling import SamplingConfig
 
 MOST_PROMPTS, MOST_STOPS = 64, 16
@@ -22,7 +23,6 @@ _WITHOUT: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("suffix", "prediction", "audio"), ("",)),
     "top_logprobs": (0,),
     "response_format": ({"type": "text"},),
-    "tool_choice": ("auto", "none"),
 }
 
 
@@ -60,6 +60,7 @@ class Asked:
       model: that it names; "": none.
       texts: prompts to continue; empty: it is a chat.
       messages, tools: of a chat.
+      choice: whether the tools may or must be called.
       more: variables of the chat template.
       max_tokens: of each answer; None: the default, or what is left of the model's length.
       seed: None: any; a request with one is answered alone, so that the answer does not depend on others.
@@ -73,6 +74,7 @@ class Asked:
     texts: tuple[str, ...]
     messages: tuple[Mapping[str, Any], ...]
     tools: tuple[Mapping[str, Any], ...]
+    choice: Choice
     more: Mapping[str, Any]
     max_tokens: int | None
     sampling: SamplingConfig
@@ -104,11 +106,13 @@ def parse(body: bytes, *, chat: bool, defaults: Defaults) -> Asked:
     stops = values.get("stop", ())
     texts, messages = ((), _messages(values)) if chat else (_texts(values), ())
     options = _typed(values, "stream_options", dict, {})
+    choice = _choice(values) if chat else Choice()
     return Asked(
         model=_typed(values, "model", str, ""),
         texts=texts,
         messages=messages,
-        tools=tuple(_objects(values, "tools")) if chat and values.get("tool_choice") != "none" else (),
+        tools=tuple(_objects(values, "tools")) if chat and choice.kind != "none" else (),
+        choice=choice,
         more=_typed(values, "chat_template_kwargs", dict, {}) if chat else {},
         max_tokens=_integer(values, limit, 1, 1 << 30) if limit in values else None,
         sampling=_sampling(values, defaults),
@@ -118,6 +122,25 @@ def parse(body: bytes, *, chat: bool, defaults: Defaults) -> Asked:
         usage=bool(options.get("include_usage", False)),
         strip_thinking=_typed(values, "strip_thinking", bool, False),
     )
+
+
+def _choice(values: Mapping[str, Any]) -> Choice:
+    """`tool_choice` and `parallel_tool_calls`."""
+    kind, parallel = values.get("tool_choice", "auto"), _typed(values, "parallel_tool_calls", bool, True)
+    if isinstance(kind, dict) and kind.get("type") == "function":
+        function = kind.get("function")
+        name = function.get("name") if isinstance(function, dict) else None
+        if isinstance(name, str) and name:
+            found = Choice("required", name, parallel)
+        else:
+            raise BadRequest("'tool_choice.function.name' must be the name of a function")
+    elif kind in ("auto", "none", "required"):
+        found = Choice(kind, "", parallel)
+    else:
+        raise BadRequest("'tool_choice' must be 'auto', 'none', 'required' or a function")
+    if found.kind == "required" and not values.get("tools"):
+        raise BadRequest("'tool_choice' wants a call, and there are no 'tools'")
+    return found
 
 
 def _typed(values: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:

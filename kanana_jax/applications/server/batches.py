@@ -14,7 +14,10 @@ from typing import Literal
 
 import numpy as np
 
+from kanana_jax.applications.function_calling import Caller, Tools
 from kanana_jax.applications.server.asked import BadRequest
+from kanana_jax.data.tokens import calls
+from kanana_jax.data.tokens.calls import Call
 from kanana_jax.errors import UserError
 from kanana_jax.inference.sampling import SamplingConfig
 from kanana_jax.inference.session import Session
@@ -29,13 +32,15 @@ class End:
 
     Attributes:
       text: all of it.
-      reason: `stop`: the model or a stop text ended it; `length`: it was cut.
+      reason: `stop`: the model or a stop text ended it; `length`: it was cut; `tool_calls`: it asks for calls.
       tokens: that the model has written.
+      calls: of functions, beside the text.
     """
 
     text: str
-    reason: Literal["stop", "length"]
+    reason: Literal["stop", "length", "tool_calls"]
     tokens: int
+    calls: tuple[Call, ...] = ()
 
 
 Event = str | End | Exception
@@ -46,6 +51,7 @@ class Job:
     """One answer to be written.
 
     Attributes:
+      caller, tools: of functions that it may call; None: it may not.
       events: what is written, part by part where it is asked for, then `End` or an error.
       cancelled: nobody waits for it any more.
     """
@@ -57,6 +63,8 @@ class Job:
     stops: tuple[str, ...] = ()
     stream: bool = False
     strip_thinking: bool = False
+    caller: Caller | None = None
+    tools: Tools | None = None
     events: "queue.SimpleQueue[Event]" = dataclasses.field(default_factory=queue.SimpleQueue)
     cancelled: threading.Event = dataclasses.field(default_factory=threading.Event)
     shown: str = ""
@@ -64,7 +72,11 @@ class Job:
     def written(self, session: Session, new: np.ndarray, more: bool) -> tuple[str, bool]:
         """The text so far, and whether a stop text has ended it."""
         ids = new[: self.tokens]
-        text = session.text_of(self.prompt, ids, strip_thinking=self.strip_thinking, more=more)
+        if self.caller is not None and self.tools is not None:
+            text = self.caller.text_of(self.prompt, ids, more=more)
+            text = text[: calls.begins(text, self.tools.form)] if more else text
+        else:
+            text = session.text_of(self.prompt, ids, strip_thinking=self.strip_thinking, more=more)
         places = [at for stop in self.stops if (at := text.find(stop)) >= 0]
         if places:
             return text[: min(places)], True
@@ -152,6 +164,7 @@ class Batches:
         alike = job.sampling == batch[0].sampling and (
             job.sampling.temperature == 0 or job.seed == batch[0].seed is None
         )
+        alike = alike and (job.tools is None) == (batch[0].tools is None)  # a grammar is asked at every token
         together = [*batch, job]
         return alike and max(len(j.prompt) for j in together) + max(j.tokens for j in together) <= self._length
 
@@ -177,9 +190,23 @@ class Batches:
 
         every = 4 if any(job.stream for job in batch) else 16
         new_tokens = min(wanted, self._length - longest)
-        outputs = session.continue_ids(prompts, new_tokens, batch[0].sampling, seed, look, every)
+        caller = batch[0].caller
+        constraints = [
+            job.caller.constraint(job.tools, job.prompt) if job.caller and job.tools else None for job in batch
+        ]
+        constraints += [None] * (rows - len(batch))
+        allowed = None if caller is None else caller.allowed(constraints)
+        outputs = session.continue_ids(prompts, new_tokens, batch[0].sampling, seed, look, every, allowed)
         for job, new in zip(batch, outputs):
             text, stopped = job.written(session, new, False)
-            job.show(text)
             cut = not stopped and len(new) >= job.tokens
-            job.events.put(End(text, "length" if cut else "stop", min(len(new), job.tokens)))
+            count = min(len(new), job.tokens)
+            if job.tools is not None:
+                reply = job.tools.read(text)
+                # Half a call at the end of an answer that was cut is no text that anyone wants to read.
+                job.show(reply.content)
+                reason = "length" if cut else "tool_calls" if reply.calls else "stop"
+                job.events.put(End(reply.content, reason, count, reply.calls))
+                continue
+            job.show(text)
+            job.events.put(End(text, "length" if cut else "stop", count))

@@ -4,11 +4,13 @@ It answers on this machine alone unless another address is named, which wants a 
 machine cannot use it: requests must name this server as their host, and be JSON.
 """
 
+import dataclasses
 import http.server
 import json
 import logging
 import secrets
 import socket
+import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from kanana_jax.applications.function_calling import Caller
 from kanana_jax.applications.server import asked
 from kanana_jax.applications.server.asked import Asked, BadRequest, Defaults
 from kanana_jax.applications.server.batches import Batches, End, Job
@@ -68,6 +71,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.session, self.name, self.key, self.defaults = session, name, key, defaults
         self.batches, self.created = batches or Batches(session), int(time.time())
         self.local = is_loopback(address[0])
+        self._caller: Caller | None = None
+        self._reading = threading.Lock()
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         try:
@@ -101,9 +106,18 @@ class Server(http.server.ThreadingHTTPServer):
                 prompts = [encode_prompt(tokenizer, text) for text in wanted.texts]
             else:
                 prompts = [chat.encode_chat(tokenizer, wanted.messages, wanted.tools or None, **wanted.more)]
+            caller = self.caller() if wanted.tools else None
+            tools = None if caller is None else caller.tools(wanted.tools, wanted.choice)
         except (UserError, TypeError) as error:
             raise BadRequest(str(error)) from error
-        return [self._job(wanted, prompt) for prompt in prompts]
+        jobs = [self._job(wanted, prompt) for prompt in prompts]
+        return [dataclasses.replace(job, caller=caller, tools=tools) for job in jobs]
+
+    def caller(self) -> Caller:
+        """What writes function calls; its vocabulary is read at the first request with tools."""
+        with self._reading:
+            self._caller = self._caller or Caller(self.session)
+            return self._caller
 
     def _job(self, wanted: Asked, prompt: np.ndarray) -> Job:
         left = self.session.model.architecture.max_seq_len - len(prompt)
@@ -267,7 +281,7 @@ class _Form:
     def whole(self, ends: list[End], jobs: list[Job]) -> Json:
         choices = []
         for i, end in enumerate(ends):
-            said = {"message": {"role": "assistant", "content": end.text}} if self._chats else {"text": end.text}
+            said = {"message": _message(end)} if self._chats else {"text": end.text}
             choices.append({"index": i, **said, "logprobs": None, "finish_reason": end.reason})
         return {**self._head, "choices": choices, "usage": _usage(ends, jobs)}
 
@@ -282,10 +296,30 @@ class _Form:
         for event in _events(job):
             said = "" if isinstance(event, End) else event
             end = event if isinstance(event, End) else None
+            if end is not None and end.calls:
+                listed = [{"index": i, **call} for i, call in enumerate(_calls(end))]
+                yield {**head, "choices": [{"index": 0, "delta": {"tool_calls": listed}, "finish_reason": None}]}
             delta = {"delta": {"content": said} if said else {}} if self._chats else {"text": said}
             yield {**head, "choices": [{"index": 0, **delta, "finish_reason": end.reason if end else None}]}
         if usage and end is not None:
             yield {**head, "choices": [], "usage": _usage([end], [job])}
+
+
+def _message(end: End) -> Json:
+    """The assistant's turn; with calls and no text, its content is null, as clients expect."""
+    calls = {"tool_calls": _calls(end)} if end.calls else {}
+    return {"role": "assistant", "content": end.text or None if calls else end.text, **calls}
+
+
+def _calls(end: End) -> list[Json]:
+    return [
+        {
+            "id": f"call_{secrets.token_hex(12)}",
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.json()},
+        }
+        for call in end.calls
+    ]
 
 
 def _usage(ends: list[End], jobs: list[Job]) -> Json:

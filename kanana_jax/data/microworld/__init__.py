@@ -4,7 +4,8 @@
 
 Kinds: encyclopedia, news, textbook, dialogue, code, parallel, noise (web rubbish, labelled in `meta`), and
 web (a crawl: three pages of five are noise, `meta.clean` tells); and, in Korean and English, chat, pairs and prompts
-(conversations, preference pairs and prompts with a verifier; `chat-facts`: of one domain). A document depends on the world's seed and size, the kind, the language and its index alone.
+(conversations, preference pairs and prompts with a verifier; `chat-facts`: of one domain) and calls (conversations with
+functions; `calls-slot`: of one domain). A document depends on the world's seed and size, the kind, the language and its index alone.
 """
 
 import random
@@ -13,8 +14,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from kanana_jax import languages
+from kanana_jax.data.microworld import calls, conversations, encyclopedia, noise, parallel, prose
 from kanana_jax.data.microworld import code as code_lib
-from kanana_jax.data.microworld import conversations, encyclopedia, noise, parallel, prose
 from kanana_jax.data.microworld.questions import questions
 from kanana_jax.data.microworld.world import World, stable_random
 from kanana_jax.errors import UserError, nearest
@@ -60,14 +61,16 @@ _MAKERS: dict[str, Callable[..., tuple[str, dict[str, Any]]]] = {
     "web": _web,
 }
 KINDS = tuple(_MAKERS)
+# Kinds that are turns, not one text; in Korean and English.
+_RECORDS = {kind: made.record for made in (conversations, calls) for kind in made.KINDS}
 
 
 def document(world: World, kind: str, lang: str, index: int) -> dict[str, Any]:
     """The `index`-th document of a kind in a language, as a record."""
     rng = stable_random(world.seed, world.size, kind, lang, index)
     found: dict[str, Any]
-    if kind in conversations.KINDS:
-        found = conversations.record(world, kind, lang, index, rng)
+    if kind in _RECORDS:
+        found = _RECORDS[kind](world, kind, lang, index, rng)
     else:
         text, meta = _MAKERS[kind](world, lang, index, rng)
         found = {"text": text, "meta": meta}
@@ -102,9 +105,9 @@ def parse_uri(uri: str) -> Iterator[dict[str, Any]]:
     """
     parts = urlsplit(uri)
     kind, lang = parts.netloc, languages.tag(parts.path.strip("/"))
-    if kind not in (known := (*KINDS, *conversations.KINDS)):
+    if kind not in (known := (*KINDS, *_RECORDS)):
         raise UserError(f"source '{uri}': no kind '{kind}'; {nearest(kind, known)}")
-    if lang not in (spoken := conversations.LANGUAGES if kind in conversations.KINDS else LANGUAGES):
+    if lang not in (spoken := conversations.LANGUAGES if kind in _RECORDS else LANGUAGES):
         raise UserError(f"source '{uri}': no language '{lang}'; {nearest(lang, spoken)}")
     values = {"seed": 0, "size": 4000, "count": 1000, "start": 0}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):

@@ -8,13 +8,13 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kanana_jax.data.tokens import calls, specials
 from kanana_jax.data.tokens import folder as folder_files
-from kanana_jax.data.tokens import specials
 from kanana_jax.data.tokens.rendering import Limits, Renderer
 from kanana_jax.errors import UserError
 
 Message = Mapping[str, Any]
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "tool")
 _SHIPPED = {specials.CHAT_TEMPLATE: specials.CHAT, specials.CHATML_TEMPLATE: specials.CHATML}
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 _CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
@@ -110,7 +110,7 @@ class ChatFormat:
 
 def _plain(message: Message) -> dict[str, Any]:
     """A message without empty fields, its reasoning under every name that templates read, as in transformers."""
-    kept = {key: value for key, value in message.items() if value is not None}
+    kept = {key: value for key, value in calls.for_template(message).items() if value is not None}
     reasoning = next((kept[name] for name in _REASONING if name in kept), None)
     return kept if reasoning is None else {"thinking": reasoning, **kept, "reasoning_content": reasoning}
 

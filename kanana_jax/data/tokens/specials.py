@@ -26,18 +26,42 @@ class Names:
 
 # A byte-level vocabulary has Llama 3's names, a SentencePiece one its own.
 LLAMA_3 = Names("<|begin_of_text|>", "<|end_of_text|>", "<|pad|>")
-# Llama 3's chat format.
-CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n"
-    "{{ m.content | trim }}<|eot_id|>{% endfor %}"
-    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
-)
 
+
+def _chat(begin: str, before: str, after: str, end: str) -> str:
+    """A template of turns, with functions and their calls in Hermes' format.
+
+    Args:
+      begin: of a conversation.
+      before, after: around a turn's role.
+      end: of a turn.
+    """
+    tools = (
+        "You can call functions. Write each call as\n"
+        '<tool_call>\n{"name": NAME, "arguments": {…}}\n</tool_call>\n'
+        "and ask for what is missing.\n<tools>\n{% for t in tools %}{{ t | tojson }}\n{% endfor %}</tools>"
+    )
+    calls = (
+        "{% for c in m.tool_calls | default([], true) %}{% set f = c.function | default(c, true) %}"
+        "{% if not loop.first or m.content %}{{ '\n' }}{% endif %}"  # a line end behind a block would be trimmed
+        '<tool_call>\n{"name": {{ f.name | tojson }}, "arguments": {{ f.arguments | tojson }}}\n</tool_call>'
+        "{% endfor %}"
+    )
+    return (
+        f"{begin}{{% if tools %}}{before}system{after}"
+        "{% if messages[0].role == 'system' %}{{ messages[0].content | trim }}\n\n{% endif %}"
+        f"{tools}{end}{{% endif %}}"
+        "{% for m in messages %}{% if not (tools and loop.first and m.role == 'system') %}"
+        f"{before}{{{{ m.role }}}}{after}{{{{ m.content | default('', true) | trim }}}}{calls}{end}"
+        "{% endif %}{% endfor %}"
+        f"{{% if add_generation_prompt %}}{before}assistant{after}{{% endif %}}"
+    )
+
+
+# Llama 3's chat format.
+CHAT_TEMPLATE = _chat("{{ bos_token }}", "<|start_header_id|>", "<|end_header_id|>\n\n", "<|eot_id|>")
 CHATML = ("<|im_start|>", "<|im_end|>")
-CHATML_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+CHATML_TEMPLATE = _chat("", "<|im_start|>", "\n", "<|im_end|>\n")
 
 
 def added_token(identity: int, content: str) -> dict[str, Any]:

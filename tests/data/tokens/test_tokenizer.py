@@ -249,8 +249,8 @@ def test_chat_format_is_llama_3s(foreign, trained):
         want += [begin, *t.encode("assistant"), end, *t.encode("\n\n")]
         assert ids.tolist() == want
         assert ids.tolist().count(eot) == 2
-    with pytest.raises(UserError, match="role 'tool'"):
-        chat.encode_chat(trained, [{"role": "tool", "content": "x"}])
+    with pytest.raises(UserError, match="role 'narrator'"):
+        chat.encode_chat(trained, [{"role": "narrator", "content": "x"}])
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -1,0 +1,103 @@
+"""FunctionChat-Bench and BFCL asked of a model: replies in batches, and results in the form of `evaluation.run`."""
+
+import logging
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kanana_jax.applications.function_calling import Caller, Choice
+from kanana_jax.data.tokens import chat
+from kanana_jax.data.tokens.calls import Reply
+from kanana_jax.errors import UserError
+from kanana_jax.evaluation import function_calls
+from kanana_jax.evaluation.function_calls import Item
+from kanana_jax.inference.session import Session
+
+log = logging.getLogger("kanana")
+Json = dict[str, Any]
+LONGEST = 256  # tokens of a reply
+
+
+def find(names: Sequence[str], folder: pathlib.Path, limit: int | None = None) -> dict[str, list[Item]]:
+    """The items of each set, up to a limit; of a limit those that lie evenly over the set.
+
+    Raises:
+      ConfigError, UserError: as `function_calls.items`.
+    """
+    found = {name: function_calls.items(name, folder) for name in names}
+    if limit is None:
+        return found
+    return {
+        name: [items[i * len(items) // limit] for i in range(min(limit, len(items)))] if limit < len(items) else items
+        for name, items in found.items()
+    }
+
+
+def evaluate(
+    session: Session, asked: Mapping[str, Sequence[Item]], *, batch_size: int = 16, constrained: bool = True
+) -> Json:
+    """Greedy replies, judged.
+
+    An item whose schema cannot be guaranteed, or that is too long for the model, is wrong; both are counted.
+
+    Returns:
+      `{"results": {set or set/kind: {accuracy, accuracy_stderr, broken, refused, n}}, "documents", "samples"}`, as
+      `evaluation.run.evaluate`.
+    """
+    caller = Caller(session)
+    results: dict[str, Json] = {}
+    documents: dict[str, Json] = {}
+    samples: list[Json] = []
+    for name, items in asked.items():
+        replies = _replies(caller, items, batch_size, constrained)
+        scored = function_calls.summary([(item, reply) for item, (reply, _) in zip(items, replies)])
+        refused = [told for _, told in replies if told]
+        if refused:
+            sentence = "%d of the %d items of %s could not be asked and count as wrong; the first: %s"
+            log.warning(sentence, len(refused), len(items), name, refused[0])
+        for part, scores in scored.items():
+            kind = part.partition("/")[2]
+            results[f"{name}/{kind}" if kind else name] = {**scores, **({} if kind else {"refused": len(refused)})}
+        right = [float(function_calls.is_right(*each)) for each in zip(items, (reply for reply, _ in replies))]
+        documents[name] = {"accuracy": right}
+        samples += [_line(name, *each) for each in zip(items, replies, right)]
+    return {"results": results, "documents": documents, "samples": samples}
+
+
+def _line(name: str, item: Item, reply: tuple[Reply, str], right: float) -> Json:
+    said, told = reply
+    return {
+        "task": name,
+        "id": item.id,
+        "kind": item.kind,
+        "messages": item.messages,
+        "tools": [tool["function"]["name"] for tool in item.tools],
+        "expected": [{"name": call, "arguments": values} for call, values in item.expected],
+        "content": said.content,
+        "calls": [{"name": call.name, "arguments": call.arguments} for call in said.calls],
+        "broken": said.broken,
+        "refused": told,
+        "accuracy": right,
+    }
+
+
+def _replies(caller: Caller, items: Sequence[Item], rows: int, constrained: bool) -> list[tuple[Reply, str]]:
+    """A reply to each item, in batches of like length, or an empty one and why it was not asked."""
+    found: dict[int, tuple[Reply, str]] = {}
+    left: list[tuple[int, int]] = []
+    for i, item in enumerate(items):
+        try:
+            caller.tools(item.tools)
+            length = len(chat.encode_chat(caller.session.tokenizer, item.messages, item.tools))
+            if length + LONGEST > caller.session.model.architecture.max_seq_len:
+                raise UserError(f"the prompt has {length} tokens, too many for the model")
+            left.append((length, i))
+        except UserError as error:
+            found[i] = (Reply("", (), ("not asked",)), str(error))
+    left.sort()
+    for begin in range(0, len(left), rows):
+        numbers = [i for _, i in left[begin : begin + rows]]
+        conversations = [(items[i].messages, items[i].tools) for i in numbers]
+        replies = caller.replies(conversations, max_new_tokens=LONGEST, choice=Choice(), constrained=constrained)
+        found |= {i: (reply, "") for i, reply in zip(numbers, replies)}
+    return [found[i] for i in range(len(items))]

@@ -1,0 +1,276 @@
+"""FunctionChat-Bench and BFCL: what is asked, and whether the calls of a reply are right. Nothing is executed.
+
+| set | part | file in the data folder |
+|---|---|---|
+| FunctionChat-Bench (arXiv:2411.14054) | `singlecall`, `dialog`, `calldecision` | `singlecall.jsonl` … (`.gz` too) |
+| BFCL v4 (the package bfcl-eval, `data/`) | `BFCL` below | `BFCL_v4_<part>.json`, and in `possible_answer/` |
+
+BFCL's parts that run code or talk to services (multi_turn, memory, web_search, exec) are left out, and `simple_java`
+and `simple_javascript`, whose values are expressions of those languages. Of FunctionChat, the exact stage is scored: a
+call by name and arguments; where text is expected, only that no call is made. A judge would read the text and the calls
+that differ in wording.
+"""
+
+import dataclasses
+import gzip
+import json
+import math
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from kanana_jax.data.tokens.calls import Call, Reply
+from kanana_jax.errors import ConfigError, UserError, nearest
+
+Json = dict[str, Any]
+FUNCTIONCHAT = {
+    "singlecall": "FunctionChat-Bench, single calls: a Korean request, one right call.",
+    "dialog": "FunctionChat-Bench, dialogues: a call, a question for what is missing, or text.",
+    "calldecision": "FunctionChat-Bench, call decision: whether a function is to be called.",
+}
+_SINGLE = ("simple_python", "multiple", "live_simple", "live_multiple")
+_PARALLEL = ("parallel", "parallel_multiple", "live_parallel", "live_parallel_multiple")
+_DECISIONS = ("irrelevance", "live_irrelevance", "live_relevance")
+BFCL = (*_SINGLE, *_PARALLEL, *_DECISIONS)
+_BFCL_ASKS = ("calls by name and arguments", "whether a function is to be called")
+# BFCL's names of types, of Python: JSON Schema's.
+_TYPES = {"dict": "object", "float": "number", "tuple": "array"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A turn that is asked for.
+
+    Attributes:
+      kind: `call`, or what text is expected: `completion`, `slot`, `relevance`; `some`: any call, right or wrong.
+      expected: the calls, in any order, each argument with the values that are right; an argument of which "" is one
+        may be left out.
+      exact: values are compared as FunctionChat does (spaces and case alone do not count), else as BFCL.
+    """
+
+    id: str
+    part: str
+    messages: tuple[Json, ...]
+    tools: tuple[Json, ...]
+    kind: Literal["call", "completion", "slot", "relevance", "some"]
+    expected: tuple[tuple[str, Mapping[str, Sequence[Any]]], ...] = ()
+    exact: bool = False
+
+
+class Set(NamedTuple):
+    """A set that can be asked.
+
+    Attributes:
+      files: patterns within its folder.
+    """
+
+    summary: str
+    files: tuple[str, ...]
+
+
+def sets() -> dict[str, Set]:
+    """Every set by its name, `functionchat_<part>` or `bfcl_<part>`."""
+    found = {f"functionchat_{part}": Set(summary, (f"{part}.jsonl*",)) for part, summary in FUNCTIONCHAT.items()}
+    for part in BFCL:
+        files = (f"BFCL_v4_{part}.json", *(() if part in _DECISIONS else (f"possible_answer/BFCL_v4_{part}.json",)))
+        found[f"bfcl_{part}"] = Set(f"BFCL v4, {part}: {_BFCL_ASKS[part in _DECISIONS]}.", files)
+    return found
+
+
+def items(name: str, folder: pathlib.Path) -> list[Item]:
+    """The turns of `functionchat_<part>` or `bfcl_<part>`.
+
+    Raises:
+      ConfigError: no such part.
+      UserError: its file is not there, or is not what is published.
+    """
+    if name not in (known := sets()):
+        raise ConfigError(f"there is no set of function calls '{name}': {nearest(name, list(known))}")
+    family, _, part = name.partition("_")
+    try:
+        made = _BY_PART[part](folder) if family == "functionchat" else _bfcl(folder, part)
+        return list(made)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:100]
+        raise UserError(f"{folder}: {name} is not as it is published ({told}): fetch it again") from error
+
+
+def is_right(item: Item, reply: Reply) -> bool:
+    """Whether a reply is what an item expects."""
+    if item.kind == "some":
+        return bool(reply.calls) and not reply.broken
+    if item.kind != "call":
+        return not reply.calls and not reply.broken and (not item.exact or bool(reply.content.strip()))
+    if reply.broken or len(reply.calls) != len(item.expected):
+        return False
+    same = _same_exactly if item.exact else _same
+    return _matched([[_fits(call, wanted, same) for wanted in item.expected] for call in reply.calls])
+
+
+def summary(found: Sequence[tuple[Item, Reply]]) -> Json:
+    """`{part or part/kind: {"accuracy", "accuracy_stderr", "broken", "n"}}` of one set's items."""
+    groups: dict[str, list[tuple[Item, Reply]]] = {}
+    for item, reply in found:
+        groups.setdefault(item.part, []).append((item, reply))
+        groups.setdefault(f"{item.part}/{item.kind}", []).append((item, reply))
+    return {name: _scores(group) for name, group in groups.items()}
+
+
+def _scores(found: Sequence[tuple[Item, Reply]]) -> Json:
+    right, n = [float(is_right(*each)) for each in found], len(found)
+    mean = sum(right) / n
+    error = math.sqrt(sum((r - mean) ** 2 for r in right) / (n - 1) / n) if n > 1 else 0.0
+    broken = sum(bool(reply.broken) for _, reply in found)
+    return {"accuracy": mean, "accuracy_stderr": error, "broken": broken, "n": n}
+
+
+def _matched(fits: list[list[bool]]) -> bool:
+    """Whether every row has a column of its own (Kuhn's algorithm)."""
+    owner: dict[int, int] = {}
+
+    def placed(row: int, seen: set[int]) -> bool:
+        for column, fit in enumerate(fits[row]):
+            if fit and column not in seen:
+                seen.add(column)
+                if column not in owner or placed(owner[column], seen):
+                    owner[column] = row
+                    return True
+        return False
+
+    return all(placed(row, set()) for row in range(len(fits)))
+
+
+def _fits(call: Call, wanted: tuple[str, Mapping[str, Sequence[Any]]], same: Any) -> bool:
+    name, values = wanted
+    if call.name != name or any(key not in values for key in call.arguments):
+        return False
+    return all(
+        any(same(call.arguments[key], value) for value in right) if key in call.arguments else "" in right
+        for key, right in values.items()
+    )
+
+
+def _same_exactly(value: Any, right: Any) -> bool:
+    """FunctionChat's comparison: texts without spaces and case, numbers as numbers."""
+    if isinstance(value, str) and isinstance(right, str):
+        return "".join(value.split()).lower() == "".join(right.split()).lower()
+    if isinstance(value, bool) or isinstance(right, bool):
+        return value is right
+    return value == right
+
+
+def _same(value: Any, right: Any) -> bool:
+    """BFCL's comparison: a right object holds the values that are right by key, at this level and in a list of such."""
+    if isinstance(value, dict) and isinstance(right, dict):
+        return all(key in right for key in value) and all(
+            any(_equal(value[key], each) for each in ways) if key in value else "" in ways
+            for key, ways in right.items()
+        )
+    if isinstance(value, list) and isinstance(right, list) and any(isinstance(each, dict) for each in right):
+        return len(value) == len(right) and all(map(_same, value, right))
+    return _equal(value, right)
+
+
+def _equal(value: Any, right: Any) -> bool:
+    """Texts without blanks, case and `,./-_*^`; an integer may stand for a number."""
+    if isinstance(value, str) and isinstance(right, str):
+        return _plain(value) == _plain(right)
+    if isinstance(value, bool) or isinstance(right, bool):
+        return value is right
+    if isinstance(value, list) and isinstance(right, list):
+        return len(value) == len(right) and all(map(_equal, value, right))
+    if isinstance(value, dict) and isinstance(right, dict):
+        return value.keys() == right.keys() and all(_equal(value[key], right[key]) for key in right)
+    return value == right
+
+
+def _plain(text: str) -> str:
+    return text.translate(str.maketrans("'", '"', " ,./-_*^")).lower()
+
+
+def _rows(folder: pathlib.Path, name: str) -> list[Json]:
+    for file in (folder / name, folder / f"{name}.gz"):
+        if file.is_file():
+            data = file.read_bytes()
+            text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode("utf-8")
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
+    raise UserError(f"{folder} has no {name}: name the folder of the set by --data-dir")
+
+
+def _exactly(call: Json, more: Any) -> tuple[str, dict[str, list[Any]]]:
+    """A call of FunctionChat, each argument with the values that are right.
+
+    Args:
+      more: further values by argument, JSON or its text; null: the argument may be left out. A sentence: none.
+    """
+    arguments = json.loads(call["arguments"]) if isinstance(call["arguments"], str) else call["arguments"]
+    if isinstance(more, str):
+        more = json.loads(more) if more.lstrip().startswith("{") else None
+    values = {key: [value] for key, value in arguments.items()}
+    for key, others in (more or {}).items():
+        others = others if isinstance(others, list) else [others]
+        values.setdefault(key, [""]).extend("" if other is None else other for other in others)
+    return call["name"], values
+
+
+def _single(folder: pathlib.Path) -> Iterator[Item]:
+    for row in _rows(folder, "singlecall.jsonl"):
+        for asked, truth, more in zip(row["query"], row["ground_truth"], row["acceptable_arguments"], strict=True):
+            expected = (_exactly(json.loads(truth["content"]), more["content"]),)
+            for tools in row["tools"]:
+                messages = ({"role": "user", "content": asked["content"]},)
+                where = f"singlecall/{asked['serial_num']}/{tools['type']}"
+                yield Item(where, "singlecall", messages, tuple(tools["content"]), "call", expected, True)
+
+
+def _turn(identity: str, part: str, messages: Any, tools: Any, row: Json) -> Item:
+    truth = row["ground_truth"]
+    called = [call["function"] for call in truth.get("tool_calls") or ()]
+    expected = tuple(_exactly(call, row["acceptable_arguments"]) for call in called)
+    return Item(identity, part, tuple(messages), tuple(tools), row["type_of_output"], expected, True)
+
+
+def _dialog(folder: pathlib.Path) -> Iterator[Item]:
+    for row in _rows(folder, "dialog.jsonl"):
+        for turn in row["turns"]:
+            yield _turn(f"dialog/{turn['serial_num']}", "dialog", turn["query"], row["tools"], turn)
+
+
+def _decision(folder: pathlib.Path) -> Iterator[Item]:
+    for row in _rows(folder, "calldecision.jsonl"):
+        where = f"calldecision/{row['category']}/{row['serial_num']}"
+        yield _turn(where, "calldecision", row["input_messages"], row["input_tools"], row)
+
+
+_BY_PART = {"singlecall": _single, "dialog": _dialog, "calldecision": _decision}
+
+
+def _bfcl(folder: pathlib.Path, part: str) -> Iterator[Item]:
+    answers = {}
+    if part not in _DECISIONS:
+        answers = {row["id"]: row["ground_truth"] for row in _rows(folder / "possible_answer", f"BFCL_v4_{part}.json")}
+    kind: Any = "call" if part in answers or part not in _DECISIONS else "relevance"
+    kind = "some" if part == "live_relevance" else kind
+    for row in _rows(folder, f"BFCL_v4_{part}.json"):
+        tools = tuple({"type": "function", "function": _of_json_schema(each)} for each in row["function"])
+        expected = tuple(next(iter(call.items())) for call in answers.get(row["id"], ()))
+        yield Item(row["id"], part, tuple(row["question"][0]), tools, kind, expected)
+
+
+def _of_json_schema(function: Json) -> Json:
+    return {**function, "parameters": _schema(function["parameters"])}
+
+
+def _schema(schema: Any) -> Any:
+    """A schema with JSON Schema's types in place of Python's."""
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: value for key, value in schema.items() if key not in ("type", "properties", "items", "optional")}
+    kind = schema.get("type")
+    if isinstance(kind, str) and kind != "any":
+        found["type"] = _TYPES.get(kind, kind)
+    if isinstance(schema.get("properties"), dict):
+        found["properties"] = {name: _schema(part) for name, part in schema["properties"].items()}
+    if "items" in schema:
+        found["items"] = _schema(schema["items"])
+    return found

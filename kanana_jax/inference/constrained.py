@@ -1,0 +1,164 @@
+"""Constrained decoding: a grammar says at each step which tokens may be drawn (`llguidance`).
+
+Grammars are of bytes, so that a character may be spread over tokens. Thinking, `<think>…</think>` at the beginning of a
+turn, is free: the grammar begins behind it.
+"""
+
+import dataclasses
+import pathlib
+import tempfile
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kanana_jax.data.tokens import conversion, hugging_face, sentence_piece
+from kanana_jax.data.tokens.tokenizer import Tokenizer
+from kanana_jax.errors import ConfigError, UserError, install
+from kanana_jax.inference import thinking
+from kanana_jax.inference.generate import Allowed
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """The bytes of a tokenizer's tokens, for grammars.
+
+    Attributes:
+      size: tokens.
+      ends: ids that end a turn; a grammar allows them where it may end.
+    """
+
+    tokenizer: Tokenizer
+    tokens: "LLTokenizer"
+    size: int
+    ends: tuple[int, ...]
+
+    @staticmethod
+    def of(tokenizer: Tokenizer, ends: Sequence[int]) -> "Vocabulary":
+        """Takes about a second with 128,000 tokens.
+
+        Raises:
+          ConfigError: the extra `calls` is not installed.
+          UserError: no id ends a turn, or the library does not know how the tokenizer spells its tokens.
+        """
+        try:
+            from llguidance import LLTokenizer
+        except ImportError as error:
+            raise ConfigError(f"constrained decoding needs llguidance: {install('calls')}") from error
+        if not ends:
+            raise UserError("constrained decoding needs a token that ends a turn, and the tokenizer has none")
+        try:
+            tokens = LLTokenizer(_definition(tokenizer), n_vocab=tokenizer.vocab_size, eos_token=list(ends))
+        except ValueError as error:
+            told = " ".join(str(error).split())[:150]
+            raise UserError(f"constrained decoding cannot read the tokenizer ({told}): use another model") from error
+        return Vocabulary(tokenizer, tokens, tokenizer.vocab_size, tuple(ends))
+
+    def matcher(self, grammar: str) -> "LLMatcher":
+        """A grammar in llguidance's form of Lark, at its beginning.
+
+        Raises:
+          UserError: the grammar cannot be compiled.
+        """
+        from llguidance import LLMatcher
+
+        matcher = LLMatcher(self.tokens, LLMatcher.grammar_from_lark(grammar), log_level=0)
+        if matcher.is_error():
+            raise UserError(f"the grammar cannot be used ({' '.join(matcher.get_error().split())[:200]})")
+        return matcher
+
+
+def _definition(tokenizer: Tokenizer) -> str:
+    """The tokenizer's `tokenizer.json`."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        tokenizer.save(folder)
+        if (folder / hugging_face.FILE).is_file():
+            return (folder / hugging_face.FILE).read_text(encoding="utf-8")
+        return conversion.convert((folder / sentence_piece.FILE).read_bytes())[hugging_face.FILE].decode()
+
+
+class Constraint:
+    """A grammar beside an answer that is being written.
+
+    Args:
+      prompt: before the answer.
+
+    Attributes:
+      error: why the grammar could not be followed; the answer ends there. "": it could.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, grammar: str, prompt: np.ndarray):
+        self._vocabulary, self._grammar, self._prompt = vocabulary, grammar, prompt
+        self._matcher = vocabulary.matcher(grammar)
+        self._thinks = thinking.begins(vocabulary.tokenizer, prompt)
+        self._may_think, self._begun = not self._thinks, self._thinks
+        self._new: list[int] = []
+        self.error = ""
+
+    def take(self, token: int) -> None:
+        """Notes the token that was drawn."""
+        if self.error:
+            return
+        if self._thinks or self._may_think:
+            self._new.append(token)
+            self._think()
+            if self._thinks or (self._begun and not self._may_think):
+                self._begun = self._thinks
+                return
+        if token not in self._vocabulary.ends and not self._matcher.consume_token(token):
+            self.error = " ".join(self._matcher.get_error().split())[:200] or "a token that was not allowed"
+
+    def _think(self) -> None:
+        """Follows the tags; the grammar begins anew behind the closing one."""
+        text = thinking.spelt(self._vocabulary.tokenizer, self._prompt, np.asarray(self._new, np.int32))
+        begun = text.lstrip()
+        if self._may_think:
+            self._thinks = self._begun = begun.startswith(thinking.OPEN)
+            # As long as the answer may still begin with the tag.
+            self._may_think = not self._thinks and thinking.OPEN.startswith(begun)
+        if self._thinks and thinking.CLOSE in text:
+            self._thinks = False
+            self._matcher = self._vocabulary.matcher(self._grammar)
+
+    def allowed(self, words: np.ndarray) -> None:
+        """Sets the bits of the tokens that may be drawn next in int32 `[ceil(V / 32)]`."""
+        if self._thinks:
+            words[:] = -1
+            return
+        bits = words.view(np.uint32)
+        if not self.error:
+            words[:] = np.frombuffer(self._matcher.compute_bitmask(), np.int32)[: len(words)]
+            if self._matcher.is_error():
+                self.error = " ".join(self._matcher.get_error().split())[:200]
+        if self.error or not words.any():
+            self.error = self.error or "the grammar allows no token"
+            words[:] = 0
+            for end in self._vocabulary.ends:
+                bits[end // 32] |= np.uint32(1 << end % 32)
+        opened = self._vocabulary.tokenizer.token_id(thinking.OPEN)
+        if self._may_think and not self._new and not self.error and opened is not None:
+            bits[opened // 32] |= np.uint32(1 << opened % 32)
+
+
+def followed(constraints: Sequence[Constraint | None], size: int) -> Allowed:
+    """The words of a batch, one constraint a prompt; None: any token.
+
+    Args:
+      size: of the vocabulary.
+    """
+
+    def allowed(last: np.ndarray | None) -> np.ndarray:
+        words = np.full((len(constraints), -(-size // 32)), -1, np.int32)
+        for row, constraint in enumerate(constraints):
+            if constraint is None or (last is not None and last[row] < 0):
+                continue
+            if last is not None:
+                constraint.take(int(last[row]))
+            constraint.allowed(words[row])
+        return words
+
+    return allowed
