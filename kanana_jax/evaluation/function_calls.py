@@ -13,6 +13,7 @@ that differ in wording.
 
 import dataclasses
 import gzip
+import hashlib
 import json
 import math
 import pathlib
@@ -108,7 +109,7 @@ def is_right(item: Item, reply: Reply) -> bool:
 
 
 def summary(found: Sequence[tuple[Item, Reply]]) -> Json:
-    """`{part or part/kind: {"accuracy", "accuracy_stderr", "broken", "n"}}` of one set's items."""
+    """`{part or part/kind: {"accuracy", "accuracy_stderr", "broken", "n", "prompts"}}` of one set's items."""
     groups: dict[str, list[tuple[Item, Reply]]] = {}
     for item, reply in found:
         groups.setdefault(item.part, []).append((item, reply))
@@ -121,7 +122,9 @@ def _scores(found: Sequence[tuple[Item, Reply]]) -> Json:
     mean = sum(right) / n
     error = math.sqrt(sum((r - mean) ** 2 for r in right) / (n - 1) / n) if n > 1 else 0.0
     broken = sum(bool(reply.broken) for _, reply in found)
-    return {"accuracy": mean, "accuracy_stderr": error, "broken": broken, "n": n}
+    asked = json.dumps([dataclasses.astuple(item) for item, _ in found], ensure_ascii=False).encode()
+    prompts = hashlib.sha256(asked).hexdigest()[:16]  # by which results are known to be comparable
+    return {"accuracy": mean, "accuracy_stderr": error, "broken": broken, "n": n, "prompts": prompts}
 
 
 def _matched(fits: list[list[bool]]) -> bool:

@@ -6,6 +6,7 @@ import sys
 import own_models
 import pytest
 
+from kanana_jax.applications import call_benchmarks
 from kanana_jax.cli import main
 from kanana_jax.data import microworld
 from kanana_jax.errors import ConfigError
@@ -42,8 +43,9 @@ def data(tmp_path_factory):
     return folder
 
 
-def test_a_model_is_asked_with_and_without_a_grammar(model, data, tmp_path, capsys):
+def test_a_model_is_asked_with_and_without_a_grammar(model, data, tmp_path, capsys, monkeypatch):
     pytest.importorskip("llguidance")
+    monkeypatch.setattr(call_benchmarks, "LONGEST", 24)
     how = ["--tasks", "functionchat_calldecision", "--data-dir", str(data)]
     for name, more in (("a", []), ("b", ["--free-calls"])):
         assert main(["eval", str(model), *how, *more, "--output", str(tmp_path / f"{name}.json")]) == 0

@@ -2,7 +2,6 @@
 
 import json
 
-import jsonschema
 import pytest
 
 from kanana_jax.data import microworld
@@ -10,6 +9,7 @@ from kanana_jax.data.microworld import calls as made
 from kanana_jax.data.tokens import byte_level, calls, chat
 from kanana_jax.data.tokens.tokenizer import load_tokenizer
 
+jsonschema = pytest.importorskip("jsonschema")
 WORLD = microworld.World.create(0, 100)
 
 
