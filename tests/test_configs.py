@@ -215,3 +215,11 @@ def test_real_config_reads_a_folder_of_languages(tmp_path):
     assert first == pytest.approx(dict(ko_law=1 / 6, ko_web=1 / 6, en=1 / 6, code=1 / 6, ja=1 / 3), abs=1e-5)
     assert second["ko_law"] == pytest.approx(3 * second["ko_web"], abs=1e-5)
     assert dataclasses.is_dataclass(stages["stage2"]) and stages["stage2"].start == "stage1"
+
+
+def test_calls_are_learnt_in_english_and_then_in_korean():
+    for arg, english in (("m", "microworld://calls/en?size=4000&count=20000"), ("m,e.jsonl,k.jsonl", "e.jsonl")):
+        parsed, stages = recipe.parse(config_lib.read_config_file(f"{ROOT}/configs/calls.py:{arg}"))
+        assert parsed.stages == ("english", "korean") and stages["korean"].start == "english"
+        assert stages["english"].mixture == {"en_calls": 1.0} and stages["korean"].mixture["ko_calls"] == 0.8
+        assert parsed.sources["en_calls"].path == english and parsed.sources["en_calls"].lang == "en"
