@@ -78,7 +78,7 @@ FUNCTIONS = (
         {"ko": "도시의 인구를 알려줍니다.", "en": "Returns the population of a city."},
         (_text("city", "도시", "the city"),),
         {
-            "ko": ("{city}의 인구가 얼마예요?", "{city}<은> 몇 명이 살아요?", "{city} 인구를 알려주세요."),
+            "ko": ("{city}의 인구가 얼마예요?", "{city}에는 몇 명이 살아요?", "{city} 인구를 알려주세요."),
             "en": ("How many people live in {city}?", "What is the population of {city}?"),
         },
         {
