@@ -51,8 +51,8 @@ def test_a_chat_as_text_is_the_chat_in_ids(model):
     assert model.tok_encode(model.apply_chat_template(MESSAGES)) == ids.tolist()
     begun = model.apply_chat_template(MESSAGES[:3], add_generation_prompt=False)
     assert begun.endswith("동쪽")
-    with pytest.raises(UserError, match="'tool' is unknown"):
-        model.apply_chat_template([{"role": "tool", "content": ""}])
+    with pytest.raises(UserError, match="'narrator' is unknown"):
+        model.apply_chat_template([{"role": "narrator", "content": ""}])
 
 
 def test_bos_stands_first_and_once(model):
