@@ -6,6 +6,7 @@ import random
 import numpy as np
 from hypothesis import strategies as st
 
+from kanana_jax.inference import thinking
 from kanana_jax.inference.constrained import Constraint, Vocabulary
 
 NAMES = ("city", "도시", "n", "이름", "값")
@@ -75,6 +76,8 @@ def write(constraint: Constraint, vocabulary: Vocabulary, seed: int) -> list[int
         assert not constraint.error, constraint.error
         may = np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little")[: vocabulary.size]).tolist()
         assert may
+        if step == 0:  # chance would not end its thinking
+            may = [token for token in may if token != vocabulary.tokenizer.token_id(thinking.OPEN)]
         if any(token in vocabulary.ends for token in may):
             return ids
         hurry = step > 200 or rng.random() < 0.4

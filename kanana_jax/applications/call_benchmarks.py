@@ -50,22 +50,22 @@ def evaluate(
     samples: list[Json] = []
     for name, items in asked.items():
         replies = _replies(caller, items, batch_size, constrained)
-        scored = function_calls.summary([(item, reply) for item, (reply, _) in zip(items, replies)])
         refused = [told for _, told in replies if told]
         if refused:
             sentence = "%d of the %d items of %s could not be asked and count as wrong; the first: %s"
             log.warning(sentence, len(refused), len(items), name, refused[0])
-        for part, scores in scored.items():
+        judged = [(item, reply) for item, (reply, _) in zip(items, replies)]
+        for part, scores in function_calls.summary(judged).items():
             kind = part.partition("/")[2]
-            results[f"{name}/{kind}" if kind else name] = {**scores, **({} if kind else {"refused": len(refused)})}
-        right = [float(function_calls.is_right(*each)) for each in zip(items, (reply for reply, _ in replies))]
+            results[f"{name}/{kind}" if kind else name] = scores
+        right = [function_calls.score(*each) for each in judged]
         documents[name] = {"accuracy": right}
         samples += [_line(name, *each) for each in zip(items, replies, right)]
     return {"results": results, "documents": documents, "samples": samples}
 
 
-def _line(name: str, item: Item, reply: tuple[Reply, str], right: float) -> Json:
-    said, told = reply
+def _line(name: str, item: Item, reply: tuple[Reply | None, str], right: float) -> Json:
+    said, told = reply[0] or Reply(""), reply[1]
     return {
         "task": name,
         "id": item.id,
@@ -81,9 +81,9 @@ def _line(name: str, item: Item, reply: tuple[Reply, str], right: float) -> Json
     }
 
 
-def _replies(caller: Caller, items: Sequence[Item], rows: int, constrained: bool) -> list[tuple[Reply, str]]:
-    """A reply to each item, in batches of like length, or an empty one and why it was not asked."""
-    found: dict[int, tuple[Reply, str]] = {}
+def _replies(caller: Caller, items: Sequence[Item], rows: int, constrained: bool) -> list[tuple[Reply | None, str]]:
+    """A reply to each item, in batches of like length, or None and why it was not asked."""
+    found: dict[int, tuple[Reply | None, str]] = {}
     left: list[tuple[int, int]] = []
     for i, item in enumerate(items):
         try:
@@ -93,7 +93,7 @@ def _replies(caller: Caller, items: Sequence[Item], rows: int, constrained: bool
                 raise UserError(f"the prompt has {length} tokens, too many for the model")
             left.append((length, i))
         except UserError as error:
-            found[i] = (Reply("", (), ("not asked",)), str(error))
+            found[i] = (None, str(error))
     left.sort()
     for begin in range(0, len(left), rows):
         numbers = [i for _, i in left[begin : begin + rows]]

@@ -59,21 +59,22 @@ class Caller:
 
     Raises:
       ConfigError: the extra `calls` is not installed.
-      UserError: a tokenizer that grammars cannot be written for.
+      UserError: a chat template without calls, or a tokenizer that grammars cannot be written for.
     """
 
     def __init__(self, session: Session):
         self.session = session
+        self._form = calls.format_of(session.tokenizer.chat.template(True))
         self._vocabulary = Vocabulary.of(session.tokenizer, session.stop_ids)
 
     def tools(self, tools: Sequence[Mapping[str, Any]], choice: Choice = Choice()) -> Tools:
         """Checks functions for a turn.
 
         Raises:
-          UserError: a tool that is none, a choice of a function that is not there, a schema with a keyword that cannot
-            be guaranteed, or a template without calls.
+          UserError: a tool that is none, a choice of a function that is not there, or a schema with a keyword that
+            cannot be guaranteed.
         """
-        form = calls.format_of(self.session.tokenizer.chat.template(True))
+        form = self._form
         schemas = calls.schemas(tools)
         if choice.function and choice.function not in schemas:
             raise UserError(f"there is no function '{choice.function[:64]}': {nearest(choice.function, list(schemas))}")

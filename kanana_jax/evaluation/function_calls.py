@@ -108,23 +108,37 @@ def is_right(item: Item, reply: Reply) -> bool:
     return _matched([[_fits(call, wanted, same) for wanted in item.expected] for call in reply.calls])
 
 
-def summary(found: Sequence[tuple[Item, Reply]]) -> Json:
-    """`{part or part/kind: {"accuracy", "accuracy_stderr", "broken", "n", "prompts"}}` of one set's items."""
-    groups: dict[str, list[tuple[Item, Reply]]] = {}
+def summary(found: Sequence[tuple[Item, Reply | None]]) -> Json:
+    """`{part or part/kind: {"accuracy", "accuracy_stderr", "broken", "refused", "n", "prompts"}}` of one set's items.
+
+    Args:
+      found: items and their replies; None: an item could not be asked, which is wrong.
+    """
+    groups: dict[str, list[tuple[Item, Reply | None]]] = {}
     for item, reply in found:
         groups.setdefault(item.part, []).append((item, reply))
         groups.setdefault(f"{item.part}/{item.kind}", []).append((item, reply))
     return {name: _scores(group) for name, group in groups.items()}
 
 
-def _scores(found: Sequence[tuple[Item, Reply]]) -> Json:
-    right, n = [float(is_right(*each)) for each in found], len(found)
+def score(item: Item, reply: Reply | None) -> float:
+    """1 or 0."""
+    return float(reply is not None and is_right(item, reply))
+
+
+def _scores(found: Sequence[tuple[Item, Reply | None]]) -> Json:
+    right, n = [score(*each) for each in found], len(found)
     mean = sum(right) / n
     error = math.sqrt(sum((r - mean) ** 2 for r in right) / (n - 1) / n) if n > 1 else 0.0
-    broken = sum(bool(reply.broken) for _, reply in found)
     asked = json.dumps([dataclasses.astuple(item) for item, _ in found], ensure_ascii=False).encode()
-    prompts = hashlib.sha256(asked).hexdigest()[:16]  # by which results are known to be comparable
-    return {"accuracy": mean, "accuracy_stderr": error, "broken": broken, "n": n, "prompts": prompts}
+    return {
+        "accuracy": mean,
+        "accuracy_stderr": error,
+        "broken": sum(reply is not None and bool(reply.broken) for _, reply in found),
+        "refused": sum(reply is None for _, reply in found),
+        "n": n,
+        "prompts": hashlib.sha256(asked).hexdigest()[:16],  # by which results are known to be comparable
+    }
 
 
 def _matched(fits: list[list[bool]]) -> bool:

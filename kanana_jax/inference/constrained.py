@@ -1,7 +1,7 @@
 """Constrained decoding: a grammar says at each step which tokens may be drawn (`llguidance`).
 
 Grammars are of bytes, so that a character may be spread over tokens. Thinking, `<think>…</think>` at the beginning of a
-turn, is free: the grammar begins behind it.
+turn, is free but for its end: the grammar begins behind it.
 """
 
 import dataclasses
@@ -126,10 +126,12 @@ class Constraint:
 
     def allowed(self, words: np.ndarray) -> None:
         """Sets the bits of the tokens that may be drawn next in int32 `[ceil(V / 32)]`."""
-        if self._thinks:
-            words[:] = -1
-            return
         bits = words.view(np.uint32)
+        if self._thinks:  # a turn that ended here would not be what the grammar asks for
+            words[:] = -1
+            for end in self._vocabulary.ends:
+                bits[end // 32] &= ~np.uint32(1 << end % 32)
+            return
         if not self.error:
             words[:] = np.frombuffer(self._matcher.compute_bitmask(), np.int32)[: len(words)]
             if self._matcher.is_error():

@@ -1,6 +1,7 @@
 """`kanana eval` on sets of function calls: every item is asked or counted as refused, with and without a grammar."""
 
 import json
+import shutil
 import sys
 
 import own_models
@@ -9,7 +10,7 @@ import pytest
 from kanana_jax.applications import call_benchmarks
 from kanana_jax.cli import main
 from kanana_jax.data import microworld
-from kanana_jax.errors import ConfigError
+from kanana_jax.errors import ConfigError, UserError
 
 CITY = {"type": "object", "properties": {"city": {"enum": ["서울", "부산"]}}, "required": ["city"]}
 TRUTH = {"role": "assistant", "tool_calls": [{"function": {"name": "get", "arguments": '{"city": "서울"}'}}]}
@@ -86,3 +87,11 @@ def test_without_the_extra_a_sentence_says_how_to_install_it(model, data, tmp_pa
     assert main(["eval", str(model), *how]) == ConfigError.exit_code
     told = capsys.readouterr().err
     assert "llguidance" in told and "[calls]" in told and "Traceback" not in told
+
+
+def test_a_model_whose_template_has_no_calls_is_refused(model, data, tmp_path, capsys):
+    plain = shutil.copytree(model, tmp_path / "plain")
+    (plain / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}", encoding="utf-8")
+    how = ["--tasks", "functionchat_calldecision", "--data-dir", str(data), "--output", str(tmp_path / "o.json")]
+    assert main(["eval", str(plain), *how]) == UserError.exit_code
+    assert "use a model whose template has tools" in capsys.readouterr().err and not (tmp_path / "o.json").exists()

@@ -120,7 +120,8 @@ def test_thinking_is_free_and_the_grammar_begins_behind_it(vocabulary):
     assert not _take(vocabulary, constraint, '", "town')
     opened = np.asarray([1, *vocabulary.tokenizer.encode("<think>")], np.int32)
     constraint = Constraint(vocabulary, _grammar("hermes", CITY), opened)
-    assert _take(vocabulary, constraint, "anything</think>") and not _take(vocabulary, constraint, "anything")
+    assert _take(vocabulary, constraint, "any") and not _may_end(vocabulary, constraint)
+    assert _take(vocabulary, constraint, "thing</think>") and not _take(vocabulary, constraint, "anything")
 
 
 def test_the_words_of_a_batch_are_those_of_its_rows(vocabulary):
