@@ -38,6 +38,7 @@ def _per_token(vocabulary: "Vocabulary", rows: int) -> dict[str, float]:
     import jax
 
     from kanana_jax.applications import call_grammar
+    from kanana_jax.data.tokens import calls
     from kanana_jax.inference.constrained import Constraint, followed
     from kanana_jax.inference.generate import generate
     from kanana_jax.models import presets
@@ -48,7 +49,9 @@ def _per_token(vocabulary: "Vocabulary", rows: int) -> dict[str, float]:
     shape = presets.tiny(vocabulary.size, embed_dim=256, mlp_dim=768, num_layers=4, num_heads=4, num_kv_heads=2)
     params = init_params(shape, Runtime(), jax.random.key(0))
     prompts = [np.arange(1, 33, dtype=np.int32)] * rows
-    grammar = call_grammar.grammar("hermes", {"get": LIST}, [], required=True, parallel=False)
+    grammar = call_grammar.grammar(
+        "hermes", {"get": LIST}, vocabulary.symbols(calls.MARKS), required=True, parallel=False
+    )
     words = np.full((rows, -(-vocabulary.size // 32)), -1, np.int32)
     ways: dict[str, Callable[[], Allowed | None]] = {
         "free": lambda: None,
@@ -95,6 +98,7 @@ def main() -> None:
         begun = time.perf_counter()
         vocabulary = Vocabulary.of(tokenizer, tokenizer.end_ids)
         read = time.perf_counter() - begun
+    symbols = vocabulary.symbols(calls.MARKS)
     times: list[float] = []
 
     class Timed(Constraint):
@@ -109,7 +113,7 @@ def main() -> None:
         def judged(schema, seed):
             counts["schemas"] += 1
             try:
-                grammar = call_grammar.grammar(form, {"get": schema}, [], required=True, parallel=False)
+                grammar = call_grammar.grammar(form, {"get": schema}, symbols, required=True, parallel=False)
             except UserError:
                 counts["refused"] += 1
                 return

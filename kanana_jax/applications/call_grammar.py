@@ -37,7 +37,7 @@ def grammar(
 
     Args:
       schemas: of the parameters by the function's name.
-      symbols: the marks of calls that are special tokens.
+      symbols: the marks of calls that are tokens of their own (`constrained.Vocabulary.symbols`).
       required: the turn is a call; otherwise it may be text, or text before calls.
       parallel: several calls may follow one another.
 

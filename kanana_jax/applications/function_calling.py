@@ -79,7 +79,7 @@ class Caller:
         if choice.function and choice.function not in schemas:
             raise UserError(f"there is no function '{choice.function[:64]}': {nearest(choice.function, list(schemas))}")
         callable_ = {choice.function: schemas[choice.function]} if choice.function else schemas
-        symbols = [mark for mark in calls.MARKS if mark in self.session.tokenizer.symbols]
+        symbols = self._vocabulary.symbols(calls.MARKS)
         required = choice.kind == "required" or bool(choice.function)
         text = grammar(form, callable_, symbols, required=required, parallel=choice.parallel)
         self._vocabulary.matcher(text)

@@ -57,6 +57,14 @@ class Vocabulary:
             raise UserError(f"constrained decoding cannot read the tokenizer ({told}): use another model") from error
         return Vocabulary(tokenizer, tokens, tokenizer.vocab_size, tuple(ends))
 
+    def symbols(self, marks: Sequence[str]) -> list[str]:
+        """The marks that are tokens of their own to a grammar, which then must name them: `<mark>`, not `"<mark>"`.
+
+        Such are special tokens, and others that were added to a vocabulary (Qwen's `<tool_call>`).
+        """
+        ids = {mark: self.tokenizer.token_id(mark) for mark in marks}
+        return [mark for mark, index in ids.items() if index is not None and self.tokens.is_special_token(index)]
+
     def matcher(self, grammar: str) -> "LLMatcher":
         """A grammar in llguidance's form of Lark, at its beginning.
 

@@ -108,6 +108,33 @@ def test_text_alone_and_several_calls_are_turns_too(vocabulary, form):
     assert not _take(vocabulary, other, one.replace("get", "put"))
 
 
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("required", [True, False])
+def test_marks_that_are_tokens_of_their_own(vocabulary, tmp_path, special, required):
+    """As `<tool_call>` is one in Qwen's vocabularies, where it is no special token, and text in others."""
+    vocabulary.tokenizer.save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    told = json.loads(file.read_text(encoding="utf-8"))
+    for index, mark in enumerate((calls.OPEN, calls.CLOSE), vocabulary.size):
+        told["added_tokens"].append({**told["added_tokens"][0], "id": index, "content": mark, "special": special})
+    file.write_text(json.dumps(told), encoding="utf-8")
+    tokenizer = load_tokenizer(tmp_path)
+    added = Vocabulary.of(tokenizer, tokenizer.end_ids)
+    symbols = added.symbols(calls.MARKS)
+    assert symbols == [calls.OPEN, calls.CLOSE] and not vocabulary.symbols(calls.MARKS)
+    how = dict(required=required, parallel=True)
+    constraint = Constraint(added, call_grammar.grammar("hermes", {"get": CITY}, symbols, **how), BEGIN)
+    words = np.zeros(-(-added.size // 32), np.int32)
+    one = '<tool_call>\n{"name": "get", "arguments": {"city": "서울"}}\n</tool_call>'
+    ids = tokenizer.encode_with_symbols(f"{one}\n{one}").tolist()
+    assert ids.count(vocabulary.size) == 2
+    for token in ids:
+        constraint.allowed(words)
+        assert words.view(np.uint32)[token // 32] >> (token % 32) & 1 and not constraint.error
+        constraint.take(token)
+    assert _may_end(added, constraint) and not constraint.error
+
+
 def test_blanks_have_no_loop_and_extra_keys_no_place(vocabulary):
     for text in ('{"name": "get", "parameters": { ', '{"name": "get", "parameters": {"town"', '{"name":  '):
         assert not _take(vocabulary, Constraint(vocabulary, _grammar("llama3", CITY), BEGIN), text)
