@@ -140,7 +140,10 @@ def build(sets: Mapping[str, Iterable[str]], config: ContaminationConfig, output
     found = [_of_set(sets[name], config) for name in names]
     hashes = np.concatenate([grams for _, grams, _ in found] or [np.zeros(0, np.uint64)])
     if not len(hashes):
-        raise UserError("no evaluation set has an item that is long enough for an n-gram: name other fields or sets")
+        raise UserError(
+            "no item of an evaluation set is long enough to be looked for (8 words, or as much in other scripts): name "
+            "other fields or sets, or filter without them"
+        )
     numbers = np.repeat(np.arange(len(names), dtype=np.uint16), [len(grams) for _, grams, _ in found])
     order = np.lexsort((numbers, hashes))
     arrays = {

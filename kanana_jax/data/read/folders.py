@@ -10,11 +10,14 @@ The folder may be in a bucket: it is listed, and of its documents a sample is fe
 
 import collections
 import dataclasses
+import functools
 import glob
+import gzip
 import itertools
 import logging
 import pathlib
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 
 from kanana_jax import languages
@@ -27,12 +30,13 @@ from kanana_jax.files import is_remote, stage_down
 from kanana_jax.files import place as path_of
 
 log = logging.getLogger("kanana")
-# Files of a folder, each with its bytes.
+# Files of a folder, each with its bytes; of packed records, about those that they unpack to.
 Sizes = Mapping[pathlib.Path, int]
 MAX_PARTS = 12
 # Documents by which a language is identified, and the least share of them that counts as one of a flat folder. Of a few
 # large files more are read: of ten documents, one full of code that CLD2 takes for Polish would make a Polish source.
 _FILES, _PER_FILE, _DOCUMENTS, _LEAST = 40, 5, 100, 0.1
+_PACKED, _SAMPLE = (".jsonl.gz", ".jsonl.zst"), 4 << 20  # endings, and bytes by which their ratio is known
 _LONG = 4 << 20  # bytes of a document that is not worth reading for it
 _CHARACTERS = 5000
 _OTHERWISE = "en"
@@ -44,7 +48,7 @@ class Group:
 
     Attributes:
       path, lang, among: as in `SourceConfig`.
-      files, bytes: how much there is, as files.
+      files, bytes: how much there is, as files; packed records count as unpacked, by an estimate.
       listed: the files; of a flat folder with several languages, those of all.
     """
 
@@ -81,6 +85,8 @@ def groups(place: str | pathlib.Path) -> dict[str, Group]:
     if not found:
         nothing = "; ".join(notes) or "it is empty"
         raise UserError(f"{place} has no documents to read: {nothing}; known are {records.endings()}")
+    if not any(group.bytes for group in found.values()):
+        raise UserError(f"the files in {place} are empty: if they come from a filter, it kept no document")
     for note in notes:
         log.info("%s", note)
     return found
@@ -103,8 +109,33 @@ def forms(group: Group) -> dict[Form, int]:
 
 def _loose(root: pathlib.Path, is_file: bool) -> tuple[Sizes, LeftOut]:
     if is_file:
-        return {root: root.stat().st_size}, LeftOut()
-    return walk(root, records.is_known, below=False)
+        return _unpacked({root: root.stat().st_size}), LeftOut()
+    files, left_out = walk(root, records.is_known, below=False)
+    return _unpacked(files), left_out
+
+
+def _unpacked(files: Sizes) -> Sizes:
+    """The sizes, those of packed records times the ratio at the beginning of the largest file that is here."""
+    packed = {file: size for file, size in files.items() if file.name.endswith(_PACKED)}
+    here = [file for file in packed if not is_remote(file)]
+    ratio = _ratio(max(here, key=lambda file: packed[file])) if here else 1.0
+    return {file: round(size * ratio) if file in packed else size for file, size in files.items()}
+
+
+def _ratio(file: pathlib.Path) -> float:
+    """Bytes of a packed file's beginning, over those that they take in the file; 1 if it cannot be read.
+
+    What is wrong with it the conversion reports.
+    """
+    import pyarrow
+
+    unpack = gzip.open if file.suffix == ".gz" else functools.partial(pyarrow.input_stream, compression="zstd")
+    try:
+        with file.open("rb") as raw, unpack(raw) as stream:
+            read = len(stream.read(_SAMPLE))
+            return read / max(raw.tell(), 1)
+    except (EOFError, OSError, zlib.error):
+        return 1.0
 
 
 def _of_folder(folder: pathlib.Path, root: pathlib.Path, notes: list[str]) -> Iterator[tuple[str, Group]]:
@@ -112,7 +143,8 @@ def _of_folder(folder: pathlib.Path, root: pathlib.Path, notes: list[str]) -> It
     if folder.is_symlink():
         notes.append(f"{name}/ is a link, which is not followed: name its folder instead")
         return
-    files, left_out = walk(folder, records.is_known)
+    found, left_out = walk(folder, records.is_known)
+    files = _unpacked(found)
     if not files:
         notes.append(f"{name}/ has no documents: {f'left out are {left_out}' if left_out else 'it is empty'}")
         return

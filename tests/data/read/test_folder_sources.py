@@ -5,6 +5,7 @@ import json
 import os
 
 import pytest
+import zstandard
 from office_files import docx
 
 from kanana_jax.data.read import folders, inventory, jsonl, records, sources, summary
@@ -265,3 +266,16 @@ def test_a_single_file_and_nothing_at_all(tmp_path):
     _write(tmp_path / "exe", **{"a.exe": "x"})
     with pytest.raises(UserError, match=r"1 file \(a.exe\): of an unknown type"):
         folders.groups(tmp_path / "exe")
+
+
+@pytest.mark.parametrize("pack, ending", [(gzip.compress, "gz"), (zstandard.compress, "zst")])
+def test_packed_records_count_as_unpacked_and_empty_files_are_told(tmp_path, pack, ending):
+    lines = "".join(json.dumps({"text": f"{n}. {KOREAN}"}, ensure_ascii=False) + "\n" for n in range(500)).encode()
+    _write(tmp_path, **{f"ko__kept.jsonl.{ending}": pack(lines), "ko__more.txt": KOREAN})
+    group = folders.groups(tmp_path)["ko"]
+    assert group.bytes == pytest.approx(len(lines) + len(KOREAN.encode()), rel=0.01)
+    _write(tmp_path / "none", **{f"kept.jsonl.{ending}": pack(b"")})
+    with pytest.raises(UserError, match="are empty: if they come from a filter"):
+        folders.groups(tmp_path / "none")
+    _write(tmp_path, **{f"ko__kept.jsonl.{ending}": b"no such thing"})
+    assert folders.groups(tmp_path)["ko"].bytes == 13 + len(KOREAN.encode())
