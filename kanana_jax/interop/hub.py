@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from kanana_jax.errors import ConfigError, UserError, install
-from kanana_jax.files import local_copy
+from kanana_jax.files import local_copy, read_json
 from kanana_jax.interop.card import CARD
 from kanana_jax.interop.model_card import NAME
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
-_MODELS = ("config.json", "adapter_config.json")
+_ADAPTER = "adapter_config.json"
+_MODELS = ("config.json", _ADAPTER)
 _PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _SAY_TOKEN = "run 'hf auth login' with a token that may write (https://huggingface.co/settings/tokens)"
 
@@ -50,6 +51,12 @@ def files(folder: pathlib.Path, repository: str) -> list[Upload]:
         raise ConfigError(f"{folder} holds no model ({' or '.join(_MODELS)}): name a folder that 'kanana export' wrote")
     if not (folder / NAME).is_file():
         raise ConfigError(f"{folder} has no {NAME}, its model card: export the model again, which writes one")
+    base = (read_json(folder / _ADAPTER) or {}).get("base_model_name_or_path") or ""
+    if base and not _REPOSITORY.fullmatch(str(base)):
+        raise ConfigError(
+            f"{folder / _ADAPTER} names its base by {base}, which others do not have: export it again with "
+            "--base OWNER/NAME"
+        )
     found = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -96,7 +103,7 @@ def push(uploads: Sequence[Upload], repository: str, *, private: bool, endpoint:
             ) from error
         reason = (error.server_message or str(error)).strip().splitlines()[0]
         raise UserError(
-            f"{api.endpoint} refused {repository} ({status}: {reason}): see its status, try again"
+            f"{api.endpoint} refused {repository} ({status}: {reason}): run the same command again later"
         ) from error
     except (errors.HTTPError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

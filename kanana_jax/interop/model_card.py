@@ -230,7 +230,7 @@ def _sections(facts: _Facts) -> Iterator[str]:
     ]
     yield "## Model\n\n" + _table(("", ""), rows)
     if stages := [_stage(model.card) for model in reversed(facts.models) if model.card.get("stage")]:
-        yield "## Training\n\nThe stages that led here, the first first.\n\n" + _table(
+        yield "## Training\n\nThe stages that led here, in their order.\n\n" + _table(
             ("stage", "tokens with loss", "FLOPs (6·N·D)"), stages
         )
     if facts.sources:

@@ -55,6 +55,13 @@ def test_what_is_no_exported_folder_is_refused(folder, tmp_path):
     (folder / "README.md").unlink()
     with pytest.raises(ConfigError, match="has no README.md"):
         hub.files(folder, "team/faq")
+    (folder / "README.md").write_text("# x", "utf-8")
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "/home/kim/base"}', "utf-8")
+    with pytest.raises(ConfigError, match="by /home/kim/base, which others do not have: export it again with --base"):
+        hub.files(folder, "team/faq")
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "lab/base-1b"}', "utf-8")
+    assert "adapter_config.json" in [one.name for one in hub.files(folder, "team/faq")]
+    (folder / "adapter_config.json").unlink()
     (folder / "config.json").unlink()
     with pytest.raises(ConfigError, match="holds no model"):
         hub.files(folder, "team/faq")
