@@ -97,9 +97,7 @@ def test_in_an_empty_folder(wheel, uv, tool, version, tmp_path):
     assert __version__ in kanana("--version").stdout
     run = kanana("run", "--config", "tiny:test", "--workdir", "run")
     assert run.returncode == 0, run.stderr[-2000:]
-    assert (tmp_path / "run/report.html").is_file() and (
-        tmp_path / "run/student/model/model.safetensors.index.json"
-    ).is_file()
+    assert (tmp_path / "run/report.html").is_file() and (tmp_path / "run/student/model/model.safetensors.index.json").is_file()
     assert "held-out bits per byte" in run.stderr
 
 

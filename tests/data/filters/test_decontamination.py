@@ -294,7 +294,7 @@ def test_files_of_items(tmp_path):
 
 
 def test_broken_folders(tmp_path):
-    with pytest.raises(UserError, match="no evaluation set has an item"):
+    with pytest.raises(UserError, match="no item of an evaluation set is long enough"):
         build({"x": ["짧다"]}, ContaminationConfig(), tmp_path / "x")
     with pytest.raises(UserError, match="holds no n-grams of evaluation sets"):
         Contamination(tmp_path / "x")
