@@ -52,9 +52,9 @@ def exported(request, tmp_path_factory):
 def test_equal_to_the_harness_own_model(exported, data, monkeypatch):
     load = tasks.load
 
-    def few(names, where):
+    def few(names, where, chat):
         """With few enough shots that no prompt is cut: ours keep BOS then, which the peer's lose."""
-        found = load(names, where)
+        found = load(names, where, chat)
         specs = [s | {"num_fewshot": min(s.get("num_fewshot") or 0, 3)} for s in found.specs]
         return found._replace(specs=[*specs, _rolling()])
 
