@@ -52,7 +52,7 @@ def exported(request, tmp_path_factory):
 def test_equal_to_the_harness_own_model(exported, data, monkeypatch):
     load = tasks.load
 
-    def few(names, where, chat):
+    def few(names, where, chat=False):
         """With few enough shots that no prompt is cut: ours keep BOS then, which the peer's lose."""
         found = load(names, where, chat)
         specs = [s | {"num_fewshot": min(s.get("num_fewshot") or 0, 3)} for s in found.specs]
