@@ -1,4 +1,4 @@
-"""The progress of something long on standard error: a bar on a terminal, a line now and then elsewhere."""
+"""How far something long is, on standard error: a bar on a terminal, a line now and then elsewhere; times and sizes."""
 
 import contextlib
 import sys
@@ -41,3 +41,12 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def sized(count: float) -> str:
+    """`120 B`, `4.5 kB`, `1.2 GB`: bytes in decimal units, to three digits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -16,6 +16,7 @@ from kanana_jax.models import counts
 from kanana_jax.parallel.mesh import make_mesh
 from kanana_jax.plan import estimate, fit
 from kanana_jax.plan.request import Asked
+from kanana_jax.progress import sized
 from kanana_jax.recipe import config as recipe_config
 from kanana_jax.recipe import workdir as workdir_files
 from kanana_jax.recipe.config import RecipeConfig
@@ -128,7 +129,7 @@ def _found(name: str, source: sources.SourceConfig, workdir: pathlib.Path, index
     outputs.apart(workdir / "data", [source.path])
     if index is not None:
         train, held = index["train"], index["heldout"]
-        return f"{train['documents']:,} documents, {_size(train['bytes'])}; {held['documents']:,} held out"
+        return f"{train['documents']:,} documents, {sized(train['bytes'])}; {held['documents']:,} held out"
     if source.path.startswith(records.ADDRESSES):
         records.check_address(source.path)
         return "read when the run starts"
@@ -136,7 +137,7 @@ def _found(name: str, source: sources.SourceConfig, workdir: pathlib.Path, index
         objects = records.listed(source.path, source.format)
         if not sum(objects):
             raise UserError(f"source '{name}' ({source.path}) holds no text: nothing to read is at that address")
-        return f"{len(objects):,} object{'s' * (len(objects) > 1)}, {_size(sum(objects))}, fetched when the run starts"
+        return f"{len(objects):,} object{'s' * (len(objects) > 1)}, {sized(sum(objects))}, fetched when the run starts"
     files = [pathlib.Path(origin.path) for origin in records.find(source.path, source.format)]
     inside = [f for file in files for f in ([file] if file.is_file() else file.rglob("*")) if f.is_file()]
     unreadable = next((file for file in inside if not os.access(file, os.R_OK)), None)
@@ -145,7 +146,7 @@ def _found(name: str, source: sources.SourceConfig, workdir: pathlib.Path, index
     size = sum(file.stat().st_size for file in inside)
     if not size:
         raise UserError(f"source '{name}' ({source.path}) holds no text: its {len(files)} files are empty")
-    return f"{len(files):,} file{'s' if len(files) > 1 else ''}, {_size(size)}"
+    return f"{len(files):,} file{'s' if len(files) > 1 else ''}, {sized(size)}"
 
 
 def _tokenizer(made: Check, recipe: RecipeConfig, stages: Mapping[str, StageConfig], workdir: pathlib.Path) -> None:
@@ -158,7 +159,7 @@ def _tokenizer(made: Check, recipe: RecipeConfig, stages: Mapping[str, StageConf
         made.tell("tokenizer", f"{place}{tokens}")
     else:
         size = config.vocab_size
-        made.tell("tokenizer", f"to be trained: {size:,} tokens ({config.model_type}) on {_size(config.train_bytes)}")
+        made.tell("tokenizer", f"to be trained: {size:,} tokens ({config.model_type}) on {sized(config.train_bytes)}")
     for name, stage in stages.items():
         model = getattr(stage, "model", None)
         if size is not None and model is not None and model.vocab_size < size:
@@ -226,12 +227,12 @@ def _fits(made: Check, wanted: Asked, parts: dict[str, int], limit: int) -> None
     total = sum(parts.values())
     if total <= limit:
         return
-    largest = ", ".join(f"{part} {_size(size)}" for part, size in sorted(parts.items(), key=lambda p: -p[1])[:3])
+    largest = ", ".join(f"{part} {sized(size)}" for part, size in sorted(parts.items(), key=lambda p: -p[1])[:3])
     found, fitting = fit.shown(fit.remedies(wanted, jax.devices(), parts, limit))
-    remedies = "; or ".join(f"{row['change']} ({_size(row['total'])})" for row in found[:3])
+    remedies = "; or ".join(f"{row['change']} ({sized(row['total'])})" for row in found[:3])
     way = f"set {remedies}" if fitting else f"take more devices{f'; nearest comes {remedies}' if remedies else ''}"
     made.refuse(
-        f"stage '{wanted.stage}' needs about {_size(total)} on each device, which has {_size(limit)} ({largest}): {way}"
+        f"stage '{wanted.stage}' needs about {sized(total)} on each device, which has {sized(limit)} ({largest}): {way}"
     )
 
 
@@ -242,11 +243,3 @@ def _state(folder: pathlib.Path) -> str:
 
 def _listed(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     yield from folder.iterdir() if folder.is_dir() else ()
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"

@@ -124,23 +124,14 @@ def tell_differences(difference: float, largest: float) -> None:
 
 def _push(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.interop import hub
+    from kanana_jax.progress import sized
 
     uploads = hub.files(options.folder, options.repository)
     width = max(len(one.name) for one in uploads)
     for one in uploads:
-        print(f"{one.name:<{width}}  {_size(one.size):>9}")
-    print(f"{len(uploads)} files, {_size(sum(one.size for one in uploads))}, for {options.repository}")
+        print(f"{one.name:<{width}}  {sized(one.size):>9}")
+    print(f"{len(uploads)} files, {sized(sum(one.size for one in uploads))}, for {options.repository}")
     if options.dry_run:
         print("nothing was uploaded; the same command without --dry-run uploads these files")
         return
     print(hub.push(uploads, options.repository, private=options.private))
-
-
-def _size(size: int) -> str:
-    """A size in decimal units, as hubs show it."""
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    raise AssertionError

@@ -30,7 +30,7 @@ def test_a_dry_run_shows_files_and_sizes_without_token_or_network(folder, capsys
     assert cli.main(["push", str(folder), "team/faq", "--dry-run"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines[:3] == ["README.md 9 B", "config.json 2 B", "model.safetensors 1.5 kB"]
-    assert lines[3] == "3 files, 1.5 kB, for team/faq" and lines[4].startswith("nothing was uploaded")
+    assert lines[3] == "3 files, 1.51 kB, for team/faq" and lines[4].startswith("nothing was uploaded")
 
 
 def test_what_is_no_exported_folder_is_refused(folder, tmp_path):
