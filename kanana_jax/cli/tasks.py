@@ -111,8 +111,8 @@ def _show_own(file: str, as_json: bool) -> None:
     from kanana_jax.evaluation import own_sets, own_tasks
 
     found = own_sets.read(file)
-    made, asked = own_tasks.task(found, chat=False), own_tasks.Prompt(found.form, found.language, chat=False)
-    metrics, first = own_tasks.METRICS[found.form], found.rows[0]
+    made, metrics, first = own_tasks.task(found, chat=False), own_tasks.METRICS[found.form], found.rows[0]
+    plain, chat = (own_tasks.Prompt(found.form, found.language, chat)(first) for chat in (False, True))
     right = own_sets.LETTERS[first["right"]] if found.form == "choices" else " | ".join(first["answers"])
     if as_json:
         about: dict[str, Any] = {
@@ -121,14 +121,14 @@ def _show_own(file: str, as_json: bool) -> None:
             "questions": len(found.rows),
             "language": found.language,
         }
-        about |= {"metrics": metrics, "prompt": asked(first), "right": right, "unread": found.unread}
+        about |= {"metrics": metrics, "prompt": plain, "chat_prompt": chat, "right": right, "unread": found.unread}
         print(json.dumps({found.name: about}, ensure_ascii=False, indent=1))
         return
-    lines = asked(first).splitlines()
     rows = [("task", found.name), ("what", f"own questions, {_OWN[found.form]}"), ("questions", str(len(found.rows)))]
     rows += [("metrics", ", ".join(metrics)), ("language", found.language), ("version", made["metadata"]["version"])]
     rows += [("fields not read", ", ".join(found.unread))] if found.unread else []
-    rows += [("first prompt" if number == 0 else "", line) for number, line in enumerate(lines)]
+    for title, prompt in {"first prompt": plain, "with --chat": chat}.items():
+        rows += [("" if number else title, line) for number, line in enumerate(prompt.splitlines())]
     _table([*rows, ("right answer", right)])
 
 

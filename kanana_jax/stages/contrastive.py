@@ -40,8 +40,6 @@ from kanana_jax.training.task import Evaluation, Frozen, Score
 CONTRASTIVE_LOSS = Score("contrastive_loss")
 # Keys that may change between two starts; `train.accumulate` would change each anchor's negatives.
 FREE = (*(key for key in text.FREE if key != "train.accumulate"), "chunks")
-
-
 # Keys that the compiled step depends on, beside those of the loss and of every stage.
 _DECIDES = ("form", "negatives", "per_row", "pooling", "causal", "dropout", "chunks", "teacher_weight")
 

@@ -158,11 +158,14 @@ def test_the_verb_tasks_shows_how_a_file_is_understood(tmp_path, capsys):
         "team",
         "질문: 한국의 수도는 어디인가?",
         "A. 서울",
+        "with --chat",
         "right answer",
     ):
         assert text in shown
     assert cli.main(["tasks", file, "--json"]) == 0
     about = json.loads(capsys.readouterr().out)["kpi"]
+    assert about["prompt"].startswith("질문: 한국") and about["prompt"].endswith("답:")
+    assert about["chat_prompt"].startswith("한국") and not about["chat_prompt"].endswith("답:")
     assert (about["form"], about["questions"], about["right"], about["unread"]) == ("choices", 2, "A", ["team"])
     assert cli.main(["tasks", _file(tmp_path, "bad", [*SHORT, *FREE])]) == 2
     assert "line 3: field 'reference'" in capsys.readouterr().err
