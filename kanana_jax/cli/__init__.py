@@ -29,6 +29,7 @@ from kanana_jax.cli import (
     prepare,
     process,
     quality,
+    rag,
     report,
     serve,
     tasks,
@@ -165,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     best_of_n.add_verbs(verb)
     embed.add_verbs(verb)
     mine.add_verbs(verb)
+    rag.add_verbs(verb)
     tasks.add_verbs(verb)
     launch.add_verbs(verb)
     return parser

@@ -1,0 +1,173 @@
+"""Documents as passages: parts that can be found, read and cited on their own.
+
+A section's heading stays with every passage of the section. Paragraphs of a section are put together up to a length;
+one that is longer is cut between sentences, and a sentence that is longer at a space.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator
+
+from kanana_jax.applications.sentences import spans
+from kanana_jax.data.read import records
+from kanana_jax.data.read.record import Broken, Record
+from kanana_jax.errors import UserError
+
+_HEADING = re.compile(r"#{1,6}[ \t]{1,8}(?=\S)")
+_FENCE = ("```", "~~~")
+
+
+@dataclasses.dataclass(frozen=True)
+class Passage:
+    """A part of a document.
+
+    Attributes:
+      id: the document's, and the passage's number in it behind `#`.
+      text: as the document has it.
+      document: the id of the document: of a file in a folder, its name there.
+      title: of the document; may be empty.
+      heading: of the section; may be empty.
+    """
+
+    id: str
+    text: str
+    document: str
+    title: str = ""
+    heading: str = ""
+
+    @property
+    def searched(self) -> str:
+        """What a search looks at: title, heading and text."""
+        return "\n".join(part for part in dict.fromkeys((self.title, self.heading, self.text)) if part)
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for people."""
+        return ", ".join(part for part in dict.fromkeys((self.document, self.title, self.heading)) if part)
+
+
+@dataclasses.dataclass(frozen=True)
+class Passages:
+    """Passages of documents.
+
+    Attributes:
+      documents: that have passages.
+      left_out: those that could not be read, each with the reason.
+    """
+
+    passages: tuple[Passage, ...]
+    documents: int
+    left_out: tuple[Broken, ...] = ()
+
+
+def of_text(text: str, longest: int = 800) -> list[tuple[str, str]]:
+    """The heading and text of each passage of a text.
+
+    Args:
+      longest: characters of a passage, at most.
+
+    Raises:
+      ValueError: a length under 50.
+    """
+    if longest < 50:
+        raise ValueError("a passage has at least 50 characters")
+    found = [(heading, part) for heading, body in _sections(text) for part in _packed(_paragraphs(body), longest)]
+    if not found and text.strip():  # headings alone
+        found = [("", part) for part in _packed([text.strip()], longest)]
+    return found
+
+
+def of_record(record: Record, longest: int = 800) -> list[Passage]:
+    """The passages of a document."""
+    meta = record.get("meta") or {}
+    title = meta.get("title")
+    title = title if isinstance(title, str) else ""
+    return [
+        Passage(f"{record['id']}#{number}", text, record["id"], title, heading)
+        for number, (heading, text) in enumerate(of_text(record["text"], longest), 1)
+    ]
+
+
+def of_folder(path: str, longest: int = 800) -> Passages:
+    """The passages of a file, folder or address, in any form that `records.read` knows (PDF, HTML, Markdown, jsonl …).
+
+    Raises:
+      UserError: nothing is there, or nothing that can be read.
+    """
+    return of_records(records.read(path, source="documents"), path, longest)
+
+
+def of_records(found: Iterable[Record | Broken], path: str, longest: int = 800) -> Passages:
+    """The passages of records and what could not be read.
+
+    Raises:
+      UserError: none could be read.
+    """
+    passages, documents, left_out = list[Passage](), 0, list[Broken]()
+    for record in found:
+        if isinstance(record, Broken):
+            left_out.append(record)
+            continue
+        own = of_record(record, longest)
+        passages += own
+        documents += bool(own)
+    if not passages:
+        why = f" ({left_out[0].where}: {left_out[0].reason})" if left_out else ""
+        raise UserError(f"{path} holds no document with text{why}: there is nothing to find")
+    return Passages(tuple(passages), documents, tuple(left_out))
+
+
+def _sections(text: str) -> Iterator[tuple[str, str]]:
+    """The heading and body of each section; lines of code that begin with `#` are no headings."""
+    heading, body, fence = "", list[str](), ""
+    for line in text.splitlines():
+        bare = line.strip()
+        if fence:
+            fence = "" if bare.startswith(fence) else fence
+        elif bare.startswith(_FENCE):
+            fence = bare[:3]
+        elif _HEADING.match(line):
+            yield heading, "\n".join(body)
+            heading, body = _HEADING.sub("", line, count=1).strip(" \t#"), []
+            continue
+        body.append(line)
+    yield heading, "\n".join(body)
+
+
+def _paragraphs(body: str) -> list[str]:
+    """Runs of lines between empty ones."""
+    parts = re.split(r"\n[ \t]*\n", body)
+    return [part.strip("\n").rstrip() for part in parts if part.strip()]
+
+
+def _packed(parts: list[str], longest: int) -> Iterator[str]:
+    """Paragraphs put together as long as they fit."""
+    pieces = [piece for part in parts for piece in _cut(part, longest)]
+    held = ""
+    for piece in pieces:
+        if held and len(held) + 2 + len(piece) > longest:
+            yield held
+            held = ""
+        held = f"{held}\n\n{piece}" if held else piece
+    if held:
+        yield held
+
+
+def _cut(paragraph: str, longest: int) -> Iterator[str]:
+    """A paragraph in pieces that end where a sentence does, or else a word."""
+    if len(paragraph) <= longest:
+        yield paragraph
+        return
+    begin = last = 0
+    for _, end in (*spans(paragraph), (0, len(paragraph))):
+        if end - begin > longest and last > begin:
+            yield paragraph[begin:last].strip()
+            begin = last
+        while end - begin > longest:  # one sentence
+            space = paragraph.rfind(" ", begin + longest // 2, begin + longest)
+            stop = space if space > 0 else begin + longest
+            yield paragraph[begin:stop].strip()
+            begin = stop
+        last = end
+    if rest := paragraph[begin:].strip():
+        yield rest

@@ -1,0 +1,145 @@
+"""Sentences of Korean, Japanese and English text: where they end, by their marks and what stands around them.
+
+A mark inside quotation marks or brackets ends nothing (「雨だ。」と言った). A full stop ends nothing after an
+abbreviation, an initial or a number that goes on (3.14, 2024. 3. 15.), nor before a small letter. The end of a line
+always ends a sentence, and a citation like [2] belongs to the sentence before it.
+"""
+
+import re
+from collections.abc import Iterator
+
+# Quotation marks and brackets whose two sides differ.
+_PAIRS = {"「": "」", "『": "』", "“": "”", "‘": "’", "（": "）", "(": ")", "《": "》", "〈": "〉", "【": "】"}
+_CLOSING = frozenset("」』”’）)》〉】\"'")
+_MARK = re.compile(r"\.{1,6}|[!?]{1,6}|…{1,6}|[。！？]{1,6}")
+_CITED = re.compile(r"(?:[ \t]?\[\d{1,3}\]){1,8}")
+# A title or a reference: something always follows.
+_GOES_ON_TEXT = """
+    mr mrs ms dr prof st rev gen sen rep gov capt col sgt vs cf e.g i.e viz no nos fig figs eq eqs sec ch vol pp p art
+    approx al ed eds trans jan feb mar apr jun jul aug sep sept oct nov dec mt
+"""
+_GOES_ON = frozenset(_GOES_ON_TEXT.split())
+# They may end a sentence: they do where a word follows that opens one.
+_MAY_END_TEXT = "etc inc ltd co corp llc jr sr u.s u.k u.n e.u a.m p.m ph.d m.d b.c a.d d.c"
+_MAY_END = frozenset(_MAY_END_TEXT.split())
+_OPENERS_TEXT = """
+    a an the it its he she they we you i this that these those there in on at as but and so if when while for from
+    after before however then his her their our my no not to with what who by since although
+"""
+_OPENERS = frozenset(_OPENERS_TEXT.split())
+# Behind a quotation these go on with the sentence around it.
+_QUOTED_ON = (
+    "라고",
+    "라는",
+    "라며",
+    "이라",
+    "고 ",
+    "며 ",
+    "하고",
+    "하며",
+    "와 ",
+    "과 ",
+    "은 ",
+    "는 ",
+    "이 ",
+    "가 ",
+    "을 ",
+    "를 ",
+    "란 ",
+)
+_WORD = re.compile(r"[A-Za-z][A-Za-z.]{0,12}$")
+_NEXT_WORD = re.compile(r"[^\W\d_]{1,20}")
+_LAST_NUMBER = re.compile(r"\d$")
+_ENDING = frozenset("다요죠까음임함됨네")
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, without the space around them."""
+    return [text[begin:end] for begin, end in spans(text)]
+
+
+def spans(text: str) -> Iterator[tuple[int, int]]:
+    """Where each sentence of a text begins and ends."""
+    at = 0
+    for line in text.splitlines(keepends=True):
+        begin = 0
+        for end in (*_ends(line), len(line)):
+            part = line[begin:end]
+            if part.strip():
+                left = begin + len(part) - len(part.lstrip())
+                yield at + left, at + left + len(part.strip())
+            begin = end
+        at += len(line)
+
+
+def _ends(line: str) -> Iterator[int]:
+    """Where sentences within a line end, with the marks and citations that belong to them."""
+    expected, quoted, place = list[str](), False, 0
+    for match in _MARK.finditer(line):
+        if match.start() < place:
+            continue
+        for letter in line[place : match.start()]:
+            expected, quoted = _around(letter, expected, quoted)
+        place = end = match.end()
+        while end < len(line) and line[end] in _CLOSING and (expected or quoted or line[end] not in "\"'"):
+            expected, quoted = _around(line[end], expected, quoted)
+            end += 1
+        closed = end > place
+        place = end
+        if expected or quoted:
+            continue
+        if cited := _CITED.match(line, end):
+            place = end = cited.end()
+        if _is_end(line, match, end, closed):
+            yield end
+
+
+def _around(letter: str, expected: list[str], quoted: bool) -> tuple[list[str], bool]:
+    """The closing marks that are waited for, and whether straight quotation marks are open, behind a letter."""
+    if letter == '"':
+        return expected, not quoted
+    if letter in _PAIRS:
+        return [*expected, _PAIRS[letter]], quoted
+    if letter in expected:  # what was opened inside and never closed ends, too
+        return expected[: len(expected) - 1 - expected[::-1].index(letter)], quoted
+    return expected, quoted
+
+
+def _is_end(line: str, mark: re.Match[str], end: int, closed: bool) -> bool:
+    """Whether a mark outside quotations, with what belongs to it up to `end`, ends a sentence."""
+    rest = line[end:]
+    following = rest.lstrip()
+    if not following:
+        return True
+    spaced = len(following) < len(rest)
+    if closed and following.startswith(_QUOTED_ON):
+        return False
+    if mark[0][0] in "。！？":
+        return not closed or spaced
+    before = line[: mark.start()]
+    if not spaced:
+        return mark[0] == "." and before[-1:] in _ENDING and "가" <= following[0] <= "힣"
+    if following[0].islower():
+        return False
+    if mark[0][0] in "!?":
+        return True
+    if len(mark[0]) > 1 or mark[0] == "…":
+        return following[0].isupper()
+    return _full_stop_ends(before, following)
+
+
+def _full_stop_ends(before: str, following: str) -> bool:
+    """Whether a full stop that a space follows ends a sentence."""
+    if not before.strip() or re.fullmatch(r"\s{0,20}(?:\d{1,3}|[A-Za-z가-하])", before):  # 1. of a list
+        return False
+    if _LAST_NUMBER.search(before):
+        return following[0].isupper() or following[0] in '"“‘('
+    found = _WORD.search(before)
+    word = found[0].lower() if found else ""
+    if word in _GOES_ON:
+        return False
+    initial = found is not None and len(found[0]) == 1 and found[0].isupper()
+    if word in _MAY_END or initial:
+        opener = _NEXT_WORD.match(following)
+        return opener is not None and (opener[0].lower() in _OPENERS or not opener[0].isascii())
+    return True

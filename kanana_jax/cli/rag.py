@@ -1,0 +1,150 @@
+"""The verb `rag`."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from kanana_jax.cli.verbs import AddVerb, place
+from kanana_jax.errors import ConfigError
+
+log = logging.getLogger("kanana")
+_SHOWN = 3  # documents that could not be read
+_EXAMPLE = """example:
+  kanana rag runs/sft/sft --docs faq --ask "환불은 며칠 안에 되나요?"
+  kanana rag --docs faq --ask "환불은 며칠 안에 되나요?" --passages 3
+  kanana rag runs/sft/sft --docs faq --embedder runs/embed/contrastive --ask "返金は何日かかりますか。" --json out.json
+
+Answers from a folder of documents (PDF, HTML, Markdown, text, lines of JSON …) and cites passages by number. Without
+MODEL it prints the passages that it finds. Where nothing is found it says so."""
+
+
+def add_verbs(verb: AddVerb) -> None:
+    """Adds the verb."""
+    sub = verb("rag", _rag, "answer questions from a folder of documents", _EXAMPLE)
+    sub.add_argument("model", nargs="?", metavar="MODEL", help="chat model: model, stage or Hugging Face folder")
+    sub.add_argument("--docs", required=True, metavar="DIR", help="documents: a folder, a file or a pattern")
+    sub.add_argument("--ask", required=True, action="append", metavar="TEXT", help="question; may be repeated")
+    sub.add_argument("--embedder", default="", metavar="MODEL", help="embedding model: find by vectors, too")
+    sub.add_argument("--passages", type=int, default=5, metavar="N", help="that are quoted, at most")
+    sub.add_argument("--characters", type=int, default=800, metavar="N", help="of a passage, at most")
+    sub.add_argument(
+        "--least", type=float, default=0.3, metavar="P", help="share of the question's words that a passage must hold"
+    )
+    sub.add_argument(
+        "--least-cosine", type=float, default=0.6, metavar="C", help="with --embedder: enough without words"
+    )
+    sub.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="longest answer, in tokens")
+    sub.add_argument("--temperature", type=float, default=0.0, metavar="T", help="sampling temperature; 0: greedy")
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help="seed of sampling")
+    sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="dtype of the computation")
+    sub.add_argument("--json", type=place, metavar="FILE", help="answers with their passages as JSON")
+
+
+def _rag(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
+    if options.passages < 1 or options.characters < 50 or options.max_new_tokens < 1:
+        raise ConfigError("--passages and --max-new-tokens are at least 1, --characters at least 50")
+    if not 0 <= options.seed < 2**32:
+        raise ConfigError(f"--seed must be between 0 and 2**32 - 1, not {options.seed}")
+    if not all(question.strip() for question in options.ask):
+        raise ConfigError("--ask is empty: write a question")
+    from kanana_jax.applications import passages, rag
+    from kanana_jax.applications.embedder import Embedder
+    from kanana_jax.applications.retrieval import Least, Retriever
+    from kanana_jax.files import write_json
+    from kanana_jax.inference.sampling import SamplingConfig
+
+    try:
+        least, sampling = Least(options.least, options.least_cosine), SamplingConfig(options.temperature)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    found = passages.of_folder(options.docs, options.characters)
+    _tell(found)
+    embedder = Embedder.load(options.embedder, options.dtype) if options.embedder else None
+    retriever = Retriever(found.passages, embedder, least)
+    hits = [retriever.find(question, options.passages) for question in options.ask]
+    if options.model is None:
+        answers = [
+            rag.Answer(question, "" if own else rag.nothing_found(question), tuple(own))
+            for question, own in zip(options.ask, hits)
+        ]
+    else:
+        answers = _answers(options, hits, sampling)
+    for number, answer in enumerate(answers):
+        print("\n" * (number > 0) + "\n".join(_lines(answer, asked=options.model is not None)))
+    if options.json:
+        about = {"docs": options.docs, "documents": found.documents, "passages": len(found.passages)}
+        about["left_out"] = [{"where": one.where, "reason": one.reason} for one in found.left_out]
+        write_json(options.json, {**about, "answers": [_entry(answer) for answer in answers]})
+
+
+def _answers(options: argparse.Namespace, hits: Sequence[Sequence[Any]], sampling: Any) -> list[Any]:
+    from kanana_jax.applications import rag
+    from kanana_jax.data.tokens import chat
+    from kanana_jax.inference.session import Session
+
+    if not any(hits):  # no model is needed
+        return [rag.answer(question, (), str, len, 0) for question in options.ask]
+    session = Session.load(options.model, options.dtype)
+    session.tokenizer.chat.template()
+    room = session.model.architecture.max_seq_len - options.max_new_tokens
+
+    def ask(turns: list[dict[str, str]]) -> str:
+        how = {"max_new_tokens": options.max_new_tokens, "sampling": sampling, "seed": options.seed}
+        return session.answer(turns, **how, strip_thinking=True)
+
+    def tokens(turns: list[dict[str, str]]) -> int:
+        return len(chat.encode_chat(session.tokenizer, turns))
+
+    return [rag.answer(question, own, ask, tokens, room) for question, own in zip(options.ask, hits)]
+
+
+def _tell(found: Any) -> None:
+    """Says what was read, and what could not be."""
+    log.info("%d documents, %d passages", found.documents, len(found.passages))
+    for one in found.left_out[:_SHOWN]:
+        log.warning("%s is left out: %s", one.where, one.reason)
+    if len(found.left_out) > _SHOWN:
+        log.warning("%d more documents are left out: --json names all", len(found.left_out) - _SHOWN)
+
+
+def _lines(answer: Any, asked: bool) -> list[str]:
+    """An answer for people."""
+    lines = [answer.question, *([answer.text] if answer.text else [])]
+    for number, hit in enumerate(answer.hits, 1):
+        if not asked:
+            lines += [f"[{number}] {hit.passage.place}", hit.passage.text]
+        elif number in answer.cited or not answer.cited:
+            lines.append(f"[{number}] {hit.passage.place}")
+    if asked and answer.hits and not answer.cited:
+        lines.append("(the answer cites none of the passages that it was given)")
+    if answer.unknown:
+        lines.append(f"(it cites {', '.join(f'[{n}]' for n in answer.unknown)}: there is no such passage)")
+    if answer.left_out:
+        lines.append(f"({answer.left_out} passages more did not fit into the model's window)")
+    return [*lines, *(["(the passage did not fit into the model's window as a whole)"] if answer.cut else [])]
+
+
+def _entry(answer: Any) -> dict[str, Any]:
+    found = [
+        {
+            "id": hit.passage.id,
+            "document": hit.passage.document,
+            "title": hit.passage.title,
+            "heading": hit.passage.heading,
+            "text": hit.passage.text,
+            "score": hit.score,
+            "words": hit.words,
+            "cosine": hit.cosine,
+        }
+        for hit in answer.hits
+    ]
+    counts = {"cited": list(answer.cited), "unknown": list(answer.unknown)}
+    return {
+        "question": answer.question,
+        "answer": answer.text,
+        "found": found,
+        **counts,
+        "left_out": answer.left_out,
+        "cut": answer.cut,
+    }
