@@ -122,3 +122,21 @@ def test_lines_of_code_are_those_with_code_on_them(tmp_path):
     (tmp_path / "b.py").write_text("def f():\n    'F.'\n    return (\n        1\n    )\n", encoding="utf-8")
     found = load("code_lines").counted([tmp_path])
     assert found == {"files": 2, "lines": 8, "longest": 4, "classes": 1}
+
+
+def test_retrieval_scores_by_hand(tmp_path):
+    """Two of three questions find their passage, one at rank 2: gains 1, 1/log2(3) and 0."""
+    retrieval = load("retrieval")
+    contexts = {"titles [SEP] a b c": ["b c"], "a d": ["d e", "a a"]}
+    paragraphs = [{"context": c, "qas": [{"question": q} for q in qs]} for c, qs in contexts.items()]
+    (tmp_path / "s.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    found = retrieval.read(str(tmp_path / "s.json"))
+    assert found.texts == ["a b c", "a d"] and found.questions == [("b c", 0), ("d e", 1), ("a a", 1)]
+    found = found._replace(questions=[("b c", 0), ("a a", 0), ("zz", 1)])
+    scores = retrieval.measured(found, retrieval.CUTS["words between spaces"], 10, 0)
+    # "a d" is shorter than "a b c", so that its one a counts more.
+    assert scores["ndcg@10"] == pytest.approx((1 + 1 / math.log2(3)) / 3) and scores["recall@10"] == pytest.approx(2 / 3)
+    with (tmp_path / "p.jsonl").open("w") as file:
+        file.write(json.dumps({"id": "x", "text": "a"}) + "\n")
+    (tmp_path / "q.jsonl").write_text(json.dumps({"query": "a", "positive": "x"}))
+    assert retrieval.read(f"{tmp_path}/p.jsonl,{tmp_path}/q.jsonl") == (["a"], [("a", 0)])
