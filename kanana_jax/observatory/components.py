@@ -108,6 +108,14 @@ def fit(scores: pd.DataFrame, anchors: dict[str, str], rank: int = 2) -> Compone
     )
 
 
+def turned(components: Components, name: str) -> Components:
+    """The same components with the sign of one changed."""
+    sign = np.array([-1.0 if n == name else 1.0 for n in components.names])
+    return dataclasses.replace(
+        components, loadings=components.loadings * sign[:, None], scores=components.scores * sign
+    )
+
+
 class Axis(TypedDict):
     """Uncertainty of one component; the cosine is the 2.5th percentile of |cos| to the full sample's axis."""
 

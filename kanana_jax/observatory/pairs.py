@@ -5,8 +5,9 @@ from typing import TypedDict
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from kanana_jax.observatory import budgets, scaling
+from kanana_jax.observatory import budgets, jackknife, scaling
 from kanana_jax.observatory.tables import Tables
 
 Array = np.ndarray
@@ -22,6 +23,7 @@ class Pairs:
       params: float64 [n].
       gains: float64 [n, measures], continual minus base; NaN where either lacks it.
       before: float64 [n, measures], the base's.
+      without: continual models that are left out, since none of the language's tokens were added to them.
     """
 
     models: tuple[str, ...]
@@ -31,39 +33,53 @@ class Pairs:
     params: Array
     gains: pd.DataFrame
     before: pd.DataFrame
+    without: tuple[str, ...] = ()
 
 
 class Gain(TypedDict):
     """The change of one measure over all pairs that have it.
 
     Attributes:
-      n, up, down: pairs, those that rose and those that fell.
-      ci95_family: of the mean, resampling whole families; None with fewer than three.
+      n, families, bases: pairs, and how many families and base models they are of.
+      up, down: pairs that rose and that fell.
+      bases_up: base models whose continual models rose on average.
+      ci95_family: of the mean, leaving one family out; None with fewer than three.
+      ci95_bootstrap: resampling whole families, too narrow where they are few; None likewise.
+      p_family: two-sided p-value of a mean of zero, leaving one family out; None likewise.
+      p_direction: two-sided p-value of the sign test over base models: of the direction in *these* families.
     """
 
     n: int
+    families: int
+    bases: int
     mean: float
     up: int
     down: int
+    bases_up: int
     ci95_family: tuple[float, float] | None
+    ci95_bootstrap: tuple[float, float] | None
+    p_family: float | None
+    p_direction: float
 
 
 def find(tables: Tables, measures: pd.DataFrame, language: str) -> Pairs:
     """Args: measures: models × (components and tasks); language: whose tokens were added."""
     bases = tables.models["base"]
-    models = tuple(m for m in tables.models.index if bases[m] in tables.models.index)
+    continual = [m for m in tables.models.index if bases[m] in tables.models.index]
+    known = language in tables.languages
+    added = {m: budgets.added_tokens(tables, m, language) if known else np.nan for m in continual}
+    models = tuple(m for m in continual if not added[m] <= 0)  # unknown tokens stay
     from_ = tuple(bases[m] for m in models)
     before = measures.loc[list(from_)].set_axis(list(models))
-    known = language in tables.languages
-    tokens = [budgets.added_tokens(tables, m, language) if known else np.nan for m in models]
     return Pairs(
         models=models,
         bases=from_,
         families=tables.models.loc[list(models), "family"].to_numpy(str),
-        tokens_b=np.array(tokens, float),
+        tokens_b=np.array([added[m] for m in models], float),
         params=tables.models.loc[list(models), "params"].to_numpy(float),
         gains=measures.loc[list(models)] - before,
         before=before,
+        without=tuple(m for m in continual if added[m] <= 0),
     )
 
 
@@ -72,16 +88,39 @@ def summary(pairs: Pairs, draws: int, rng: np.random.Generator) -> dict[str, Gai
     found: dict[str, Gain] = {}
     for name in pairs.gains.columns:
         values = pairs.gains[name].to_numpy(float)
-        known = np.isfinite(values)
+        known = np.flatnonzero(np.isfinite(values))
         values = values[known]
         if not len(values):
             continue
-        interval = scaling.family_mean_interval(values, pairs.families[known], draws, rng)
+        families, bases = pairs.families[known], np.array(pairs.bases)[known]
+        groups = jackknife.rows_of(families)
+        mean = jackknife.estimate(np.ones((len(values), 1)), values, groups, 0)
+        by_base = np.array([values[g].mean() for g in jackknife.rows_of(bases)])
+        spread = 1e-9 * float(np.abs(values).max())  # gains that cancel have a mean of 1e-17, which is no gain
+        rose, fell = int((by_base > spread).sum()), int((by_base < -spread).sum())
         found[name] = {
             "n": len(values),
+            "families": len(groups),
+            "bases": len(by_base),
             "mean": float(values.mean()),
             "up": int((values > 0).sum()),
             "down": int((values < 0).sum()),
-            "ci95_family": interval,
+            "bases_up": rose,
+            "ci95_family": mean.ci95 if mean else None,
+            "ci95_bootstrap": scaling.family_mean_interval(values, families, draws, rng),
+            "p_family": mean.p if mean else None,
+            "p_direction": float(stats.binomtest(rose, rose + fell).pvalue) if rose + fell else 1.0,
         }
     return found
+
+
+def counted(gain: Gain) -> str:
+    """In how many pairs it rose, and how far that carries: 'up in 12 of 12 pairs of two families'."""
+    words = f"up in {gain['up']} of {gain['n']} pairs of {_number(gain['families'], 'family', 'families')}"
+    if gain["ci95_family"] is None and gain["up"] in (0, gain["n"]) and gain["n"] >= 5:
+        words += ": direction clear, size not"
+    return words
+
+
+def _number(n: int, one: str, many: str) -> str:
+    return f"{('no', 'one', 'two', 'three', 'four', 'five', 'six')[n] if n < 7 else n} {one if n == 1 else many}"

@@ -11,13 +11,13 @@ from typing import TypedDict
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.languages import tag
-from kanana_jax.observatory import scaling
+from kanana_jax.observatory import jackknife, scaling
 from kanana_jax.observatory.pairs import Pairs
 from kanana_jax.observatory.tables import Tables
+from kanana_jax.observatory.unseen import Unseen, unseen
 
 Array = np.ndarray
 FORMS = ("mean", "tokens", "tokens and level")
@@ -41,19 +41,24 @@ class GainModel:
     form: str
     n: int
     weights: Array
-    covariance: Array  # (XᵀX)⁻¹
-    s: float
+    unseen: Unseen
+    se: float
     lofo_rmse: float | None
     sd: float
     token_range: tuple[float, float]
     level_range: tuple[float, float]
 
     def predict(self, tokens_b: float, level: float) -> tuple[float, float, float]:
-        """Gain and its 95% prediction interval."""
-        row = np.array([1.0, np.log10(tokens_b), level])[: len(self.weights)]
-        middle = float(row @ self.weights)
-        half = stats.t.ppf(0.975, self.n - len(row)) * self.s * np.sqrt(1 + row @ self.covariance @ row)
-        return middle, middle - float(half), middle + float(half)
+        """Gain and its 95% prediction interval for a new model of a new family."""
+        middle, low, high = self.curve(np.array([tokens_b]), level)
+        return float(middle[0]), float(low[0]), float(high[0])
+
+    def curve(self, tokens_b: Array, level: float) -> tuple[Array, Array, Array]:
+        """`predict` for many numbers of tokens, float64 [n] each."""
+        rows = np.column_stack([np.ones(len(tokens_b)), np.log10(tokens_b), np.full(len(tokens_b), level)])
+        rows = rows[:, : len(self.weights)]
+        middle, half = rows @ self.weights, self.unseen.half(rows)
+        return middle, middle - half, middle + half
 
 
 class Prediction(TypedDict):
@@ -153,21 +158,20 @@ def gain_models(pairs: Pairs, measure: str) -> dict[str, GainModel]:
     known = np.isfinite(gains) & (pairs.tokens_b > 0)
     y, level, tokens = gains[known], levels[known], pairs.tokens_b[known]
     families = pairs.families[known]
-    groups = [np.flatnonzero(families == name) for name in dict.fromkeys(families)]
+    groups = jackknife.rows_of(families)
     for columns, form in enumerate(FORMS, 1):
         design = np.column_stack([np.ones(len(y)), np.log10(tokens), level])[:, :columns]
         if len(y) < max(MIN_PAIRS, columns + 3) or np.linalg.matrix_rank(design) < columns:
             continue
-        covariance = np.linalg.inv(design.T @ design)
-        weights = covariance @ design.T @ y
+        weights = np.linalg.lstsq(design, y, rcond=None)[0]
         se = float(np.sqrt(np.sum((y - design @ weights) ** 2) / (len(y) - columns)))
         lofo = scaling.left_out_error(design, y, groups)
         found[form] = GainModel(
             form=form,
             n=len(y),
             weights=weights,
-            covariance=covariance,
-            s=max(se, lofo or 0.0),
+            unseen=unseen(design, y, groups),
+            se=se,
             lofo_rmse=lofo,
             sd=float(np.std(y, ddof=1)),
             token_range=(float(tokens.min()), float(tokens.max())),
@@ -178,7 +182,7 @@ def gain_models(pairs: Pairs, measure: str) -> dict[str, GainModel]:
 
 def best(models: dict[str, GainModel]) -> GainModel | None:
     """The smallest error on families left out (the smallest residual where there is one family)."""
-    return min(models.values(), key=lambda m: m.lofo_rmse if m.lofo_rmse is not None else m.s, default=None)
+    return min(models.values(), key=lambda m: m.lofo_rmse if m.lofo_rmse is not None else m.se, default=None)
 
 
 def predict(plan: Plan, pairs: Pairs, tables: Tables, measures: pd.DataFrame, names: list[str]) -> list[Prediction]:
@@ -250,7 +254,7 @@ def warnings(plan: Plan, pairs: Pairs, tables: Tables) -> list[str]:
         found.append(f"'{plan.base}' has been trained on already; the pairs start from models that were not.")
     family = tables.models.loc[plan.base, "family"]
     if family not in pairs.families:
-        found.append(f"No pair is of the family {family}; intervals allow for that by leaving families out.")
+        found.append(f"No pair is of the family {family}; intervals are those for a family that was not seen.")
     return found
 
 
@@ -265,16 +269,23 @@ def tokens_for(plan: Plan, pairs: Pairs, measures: pd.DataFrame, target: str, va
         raise ConfigError(f"--target: '{plan.base}' has no score on '{target}'")
     if value <= level:
         raise ConfigError(f"--target: '{plan.base}' has {level:.3f} on '{target}' already, which is {value:g} or more")
-    models = {form: m for form, m in gain_models(pairs, target).items() if form != FORMS[0]}
-    model = best(models)
+    every = gain_models(pairs, target)
+    model = best({form: m for form, m in every.items() if form != FORMS[0]})
     if model is None:
         raise ConfigError(
             f"--target: fewer than {MIN_PAIRS} continual models with '{target}' and known tokens to predict from"
         )
     if model.weights[1] <= 0:
         raise ConfigError(f"--target: '{target}' does not rise with added {plan.language} tokens in these pairs")
+    flat = every[FORMS[0]]
+    if model.lofo_rmse is not None and flat.lofo_rmse is not None and model.lofo_rmse > flat.lofo_rmse:
+        raise ConfigError(
+            f"--target: tokens do not tell what '{target}' gains: they predict unseen families worse (error "
+            f"{model.lofo_rmse:.3f}) than the mean gain does ({flat.lofo_rmse:.3f}), so that no number of tokens can "
+            f"be given; the mean gain of the pairs is {flat.weights[0]:+.3f}"
+        )
     grid = 10 ** np.linspace(-2, 5, 1401)  # 1e9 tokens
-    reached = np.array([model.predict(t, level) for t in grid]) + level >= value
+    reached = np.array(model.curve(grid, level)).T + level >= value
     first = [float(grid[np.argmax(r)] * 1e9) if r.any() else None for r in reached.T]
     low, high = (t * 1e9 for t in model.token_range)
     return {

@@ -1,14 +1,17 @@
 """A measure (a component or a task) against log10 of compute: least squares, with what makes its error honest.
 
-Models of one family share weights or data, so they are no independent draws: intervals come from a bootstrap that draws
-whole families, errors from leaving one family out; the naive ones are given for comparison.
+Models of one family share weights or data, so they are no independent draws: intervals of the slope come from leaving
+one family out (`jackknife`), predictions from a random effect of the family (`unseen`). The bootstraps of whole
+families and of single models are given for comparison.
 """
 
 import dataclasses
 
 import numpy as np
 import statsmodels.api as sm
-from scipy import stats
+
+from kanana_jax.observatory import jackknife
+from kanana_jax.observatory.unseen import Unseen, unseen
 
 Array = np.ndarray
 MIN_POINTS = 4
@@ -21,12 +24,14 @@ class Fit:
     Attributes:
       n, families: how many points and families.
       ci95_naive: of the slope, resampling single models.
-      ci95_family: resampling whole families; None with fewer than three families.
-      ci95_tokens: resampling whole families *and* token budgets from their intervals; None likewise.
+      ci95_family: leaving one family out; None with fewer than three families, or where one alone tells the slope.
+      ci95_bootstrap: resampling whole families, too narrow where they are few; None with fewer than three.
+      ci95_tokens: as `ci95_family`, with token budgets drawn from their intervals; None likewise.
+      p_rises: one-sided p-value against a slope above zero, leaving one family out; None likewise.
       lofo_rmse: root mean square error of each family predicted by a fit to the others; None with a single one.
       sd: standard deviation of y (n − 1), which is what one errs by without a law.
       x_range: of the points; beyond it is extrapolation.
-      se: standard error of the residuals; x_mean, sxx: for prediction intervals.
+      unseen: the error for a new family.
     """
 
     n: int
@@ -37,23 +42,19 @@ class Fit:
     intercept: float
     ci95_naive: tuple[float, float]
     ci95_family: tuple[float, float] | None
+    ci95_bootstrap: tuple[float, float] | None
     ci95_tokens: tuple[float, float] | None
+    p_rises: float | None
     lofo_rmse: float | None
     sd: float
     x_range: tuple[float, float]
-    se: float
-    x_mean: float
-    sxx: float
+    unseen: Unseen
 
     def predict(self, x: float | Array) -> tuple[Array, Array, Array]:
-        """Prediction and its 95% interval for a *new* model (not for the mean of such models).
-
-        The half width is t(n − 2) · s · √(1 + 1/n + (x − x̄)²/Sxx), with s the larger of the residuals' standard error
-        and the leave-one-family-out error: a new model is of a family that the fit has not seen.
-        """
+        """Prediction and its 95% interval for a *new* model of a new family (not for the mean of such models)."""
         x = np.asarray(x, float)
-        s = max(self.se, self.lofo_rmse or 0.0)
-        half = stats.t.ppf(0.975, self.n - 2) * s * np.sqrt(1 + 1 / self.n + (x - self.x_mean) ** 2 / self.sxx)
+        flat = np.atleast_1d(x).ravel()
+        half = self.unseen.half(np.column_stack([np.ones(len(flat)), flat])).reshape(x.shape)
         middle = self.intercept + self.slope * x
         return middle, middle - half, middle + half
 
@@ -78,12 +79,14 @@ def fit(
         return None
     found = sm.OLS(y, sm.add_constant(x)).fit()
     intercept, slope = map(float, found.params)
-    groups = [np.flatnonzero(families == name) for name in dict.fromkeys(families)]
-    enough = len(groups) >= 3
+    groups = jackknife.rows_of(families)
+    enough = len(groups) >= jackknife.MIN_FAMILIES
     singles = [np.array([i]) for i in range(n)]
+    design = np.column_stack([np.ones(n), x])
+    by_family = jackknife.estimate(design, y, groups, 1)
     by_tokens = None
-    if enough and x_draws is not None:
-        by_tokens = _interval(_slopes(x_draws[:, known], y, groups, len(x_draws), rng))
+    if by_family is not None and x_draws is not None:
+        by_tokens = by_family.and_also(float(np.var(_lines(x_draws[:, known], y)))).ci95
     return Fit(
         n=n,
         families=len(groups),
@@ -92,14 +95,14 @@ def fit(
         slope=slope,
         intercept=intercept,
         ci95_naive=_interval(_slopes(x, y, singles, draws, rng)),
-        ci95_family=_interval(_slopes(x, y, groups, draws, rng)) if enough else None,
+        ci95_family=by_family.ci95 if by_family else None,
+        ci95_bootstrap=_interval(_slopes(x, y, groups, draws, rng)) if enough else None,
         ci95_tokens=by_tokens,
-        lofo_rmse=left_out_error(np.column_stack([np.ones(n), x]), y, groups),
+        p_rises=by_family.p_above if by_family else None,
+        lofo_rmse=left_out_error(design, y, groups),
         sd=float(np.std(y, ddof=1)),
         x_range=(float(x.min()), float(x.max())),
-        se=float(np.sqrt(found.scale)),
-        x_mean=float(x.mean()),
-        sxx=float(np.sum((x - x.mean()) ** 2)),
+        unseen=unseen(design, y, groups),
     )
 
 
@@ -108,18 +111,22 @@ def _interval(values: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def _lines(x: Array, y: Array) -> Array:
+    """Slopes of y on each row of x, float64 [draws, n] → [draws]."""
+    centred = x - x.mean(axis=1, keepdims=True)
+    return centred @ y / np.sum(centred**2, axis=1)
+
+
 def _slopes(x: Array, y: Array, groups: list[Array], draws: int, rng: np.random.Generator) -> Array:
-    """Slopes of `draws` samples of whole groups; x is [n], or [draws, n] with an x for each draw.
+    """Slopes of `draws` samples of whole groups.
 
     A slope is a function of five sums, and a sample's sums are its groups' added up.
     """
-    x = np.atleast_2d(x)
-    centred = x - x.mean(axis=1, keepdims=True)
-    ones = np.ones_like(centred)
-    parts = [ones, centred, ones * y, centred * y, centred**2]
-    sums = np.stack([np.stack([p[:, g].sum(axis=1) for g in groups], axis=1) for p in parts])  # [5, 1 or draws, groups]
+    centred = x - x.mean()
+    parts = [np.ones_like(centred), centred, y, centred * y, centred**2]
+    sums = np.array([[part[g].sum() for g in groups] for part in parts])  # [5, groups]
     counts = rng.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=draws)
-    n, sx, sy, sxy, sxx = (np.sum(s * counts, axis=1) for s in sums)
+    n, sx, sy, sxy, sxx = (counts @ s for s in sums)
     spread = sxx - sx**2 / n
     usable = spread > 1e-6 * np.median(spread)  # a draw of one family whose models have one budget has no slope
     return (sxy - sx * sy / n)[usable] / spread[usable]
@@ -141,10 +148,9 @@ def family_mean_interval(
     values: Array, families: Array, draws: int, rng: np.random.Generator
 ) -> tuple[float, float] | None:
     """95% bootstrap interval of a mean, resampling whole families; None with fewer than three."""
-    names = list(dict.fromkeys(families))
-    if len(names) < 3:
+    groups = jackknife.rows_of(families)
+    if len(groups) < jackknife.MIN_FAMILIES:
         return None
-    sums = np.array([values[families == name].sum() for name in names])
-    sizes = np.array([(families == name).sum() for name in names])
-    counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
+    sums, sizes = np.array([values[g].sum() for g in groups]), np.array([len(g) for g in groups])
+    counts = rng.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=draws)
     return _interval((counts @ sums) / (counts @ sizes))

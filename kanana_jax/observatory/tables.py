@@ -4,7 +4,8 @@
 columns `source` and `metric_version` hold for a row. Or long: `model, task, score[, metric_version, source]`.
 
 `tasks.csv`: `task, language` and optionally `name, ability, metric, metric_version, shots, items, chance, low, high`
-(range of possible scores, default 0–1), `pair` (the same ability in another language), `anchor` (`PC2`: the task whose
+(range of possible scores, default 0–1), `better` (`higher`, the default, or `lower`), `pair` (the same ability in
+another language), `anchor` (`PC2`: the task whose
 loading on that component is positive), `source`.
 
 `models.csv`: `model` and optionally `label, family, base, params, active_params, tokens_b` (all text, 1e9),
@@ -23,11 +24,12 @@ import pandas as pd
 
 from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.languages import tag
-from kanana_jax.observatory import cells, model_table
+from kanana_jax.observatory import cells, informative, model_table
 
 MIN_MODELS = 5
 _TASK_COLUMNS = ("task", "language", "name", "ability", "metric", "metric_version", "shots", "items", "chance", "low",
-                 "high", "pair", "anchor", "source")  # fmt: skip
+                 "high", "better", "pair", "anchor", "source")  # fmt: skip
+_ERRORS = re.compile(r"error|loss|perplexity|bits.per|\b[cw]er\b", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +90,12 @@ def read(
     table, versions, sources = _scores(scores, raw, task_table, tasks, ignore)
     _one_version(scores, versions)
     _range(scores, table, task_table)
-    table, task_table = _useful(scores, table, task_table, warnings)
+    table = _turned(table, task_table, warnings)
+    table = informative.useful(scores, table, task_table, warnings)
+    task_table = task_table.loc[table.columns]
+    missing = int(table.isna().to_numpy().sum())
+    if missing:
+        warnings.append(f"{missing} of {table.size} cells are missing and filled by iterative PCA for the components.")
     if len(table) < MIN_MODELS:
         raise ConfigError(
             f"{scores} has {len(table)} models with scores: components need at least {MIN_MODELS}, "
@@ -132,7 +139,8 @@ def _tasks(path: pathlib.Path) -> pd.DataFrame:
             )
         if row["anchor"] and not re.fullmatch(r"PC\d+", row["anchor"]):
             raise ConfigError(f"{path}, task '{task}': anchor '{row['anchor']}' is not a component such as PC2")
-    for column, default in (("low", 0.0), ("high", 1.0), ("chance", float("nan"))):
+    _directions(path, table)
+    for column, default in (("low", 0.0), ("high", 1.0), ("chance", float("nan")), ("items", float("nan"))):
         values = [cells.number(path, f"task '{t}'", column, v) for t, v in table[column].items()]
         table[column] = [default if np.isnan(v) else v for v in values]
     for task, row in table.iterrows():
@@ -141,7 +149,37 @@ def _tasks(path: pathlib.Path) -> pd.DataFrame:
         if not np.isnan(row["chance"]) and not row["low"] <= row["chance"] <= row["high"]:
             words = f"chance {row['chance']:g} is outside {row['low']:g}–{row['high']:g}"
             raise ConfigError(f"{path}, task '{task}': {words}")
+        if row["items"] < 1:
+            raise ConfigError(f"{path}, task '{task}': items {row['items']:g} is not a number of questions")
     return table
+
+
+def _directions(path: pathlib.Path, table: pd.DataFrame) -> None:
+    """Refuses a direction that is unknown, and an error rate for which none is given."""
+    for task, row in table.iterrows():
+        if row["better"] not in ("", "higher", "lower"):
+            raise ConfigError(f"{path}, task '{task}': better '{row['better']}' is neither higher nor lower")
+        named = f"{task} {row['name']} {row['metric']}"
+        if not row["better"] and _ERRORS.search(named):
+            raise ConfigError(
+                f"{path}, task '{task}' looks like an error (see '{named.strip()}'): say better=lower in tasks.csv, or "
+                "better=higher if a high value is good"
+            )
+
+
+def _turned(scores: pd.DataFrame, tasks: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
+    """Scores of which a high one is good: where lower is better, low + high − score; the chance level likewise."""
+    scores = scores.copy()
+    for task in scores.columns:
+        low, high, chance = tasks.loc[task, ["low", "high", "chance"]]
+        if tasks.loc[task, "better"] == "lower":
+            scores[task] = low + high - scores[task]
+            tasks.loc[task, "chance"] = low + high - chance
+            warnings.append(
+                f"'{task}' is better when lower: it is turned ({low + high:g} minus the score) everywhere, so that a "
+                "rise is an improvement; --target takes the turned value."
+            )
+    return scores
 
 
 def _scores(
@@ -223,32 +261,3 @@ def _range(path: pathlib.Path, scores: pd.DataFrame, tasks: pd.DataFrame) -> Non
                 f"{path}: '{bad.index[0]}' has {bad.iloc[0]:g} for '{task}', outside {low:g}–{high:g}: divide "
                 "percentages by 100, or give the task its low and high in tasks.csv"
             )
-
-
-def _useful(
-    path: pathlib.Path, scores: pd.DataFrame, tasks: pd.DataFrame, warnings: list[str]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores and tasks without models that have no score and tasks without information."""
-    empty = scores.index[scores.isna().all(axis=1)]
-    for model in empty:
-        warnings.append(f"'{model}' has no score at all and is left out.")
-    scores = scores.drop(index=empty)
-    for task in list(scores.columns):
-        seen = scores[task].dropna()
-        if len(seen) < 2 or seen.nunique() < 2:
-            words = f"the same score ({seen.iloc[0]:g}) for every model" if len(seen) > 1 else "fewer than two scores"
-            warnings.append(f"'{task}' has {words}: it carries no information and is left out.")
-            scores = scores.drop(columns=task)
-            continue
-        zeros = seen.index[seen == 0]
-        if len(zeros):
-            warnings.append(
-                f"'{task}' is exactly 0 for {', '.join(zeros)}: a fault of the scoring more likely than a "
-                "lack of ability; it is kept."
-            )
-    if len(scores.columns) < 3:
-        raise ConfigError(f"{path} has {len(scores.columns)} usable tasks: components need at least 3")
-    missing = int(scores.isna().to_numpy().sum())
-    if missing:
-        warnings.append(f"{missing} of {scores.size} cells are missing and filled by iterative PCA for the components.")
-    return scores, tasks.loc[scores.columns]

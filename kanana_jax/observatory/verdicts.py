@@ -1,20 +1,26 @@
 """A verdict for each task, from pooled and from paired evidence, with its reasons.
 
 Pooled: does the score follow compute in a language over all models? Paired: did it rise when local text was added to
-the same model? The two can disagree (JCommonsenseQA does), so both are always reported.
+the same model? The two can disagree (JCommonsenseQA does), so both are always reported. All tests of all tasks are
+corrected together for their number before any of them counts.
 """
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
-from kanana_jax.observatory.pairs import Gain
+from kanana_jax.observatory import multiplicity
+from kanana_jax.observatory.pairs import Gain, counted
 from kanana_jax.observatory.scaling import Fit
 
 ENGLISH, LOCAL, MIXED, UNKNOWN = "comes with English", "needs local data", "mixed", "not enough data"
+NOTHING = "tells nothing"
 STRONG_R = 0.5  # of a score with log compute
 MATERIAL = 0.2  # of a mean gain, in standard deviations of the task over all models
 LARGE = 0.75  # likewise: a gain that decides alone, since a pair holds model and size fixed and pooled data do not
 MIN_PAIRS = 5
+SIZE, DIRECTION = "size", "direction"  # the two tests of a gain: over families, and within the families of the pairs
+Tests = Mapping[tuple[str, str], float]  # (task, a language or one of the two above) → p-value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,21 +31,63 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-def judge(
-    fits: Mapping[str, Fit | None], pair: Gain | None, sd: float, language: str, reference: str = "en"
-) -> Verdict:
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What is known of one task.
+
+    Attributes:
+      fits: language → the score against compute in it.
+      pair: its gain over all pairs, or None.
+      sd: of the task over all models, in the task's units, to judge the size of a gain.
+      silent: the sentence that all models guess, or differ by luck only (`sampling.tells_nothing`), or "".
+      note: on what the figures leave out, or "".
+    """
+
+    fits: Mapping[str, Fit | None]
+    pair: Gain | None
+    sd: float
+    silent: str = ""
+    note: str = ""
+
+
+def judge_all(evidence: Mapping[str, Evidence], language: str, reference: str = "en") -> dict[str, Verdict]:
+    """Judges every task, after the correction for all tests of all tasks.
+
+    Args:
+      language, reference: the local language and the one that models are mostly trained on.
+    """
+    p: dict[tuple[str, str], float | None] = {}
+    for task, known in evidence.items():
+        if known.silent:
+            continue
+        for lang in (reference, language):
+            fit = known.fits.get(lang)
+            p[task, lang] = fit.p_rises if fit else None
+        if known.pair is not None and known.pair["n"] >= MIN_PAIRS:
+            p[task, SIZE], p[task, DIRECTION] = known.pair["p_family"], known.pair["p_direction"]
+    tests = multiplicity.adjusted(p)
+    judged = {task: judge(task, known, tests, language, reference) for task, known in evidence.items()}
+    return {
+        task: dataclasses.replace(found, reasons=(*found.reasons, evidence[task].note))
+        if evidence[task].note
+        else found
+        for task, found in judged.items()
+    }
+
+
+def judge(task: str, known: Evidence, tests: Tests, language: str, reference: str = "en") -> Verdict:
     """Judges one task.
 
     Args:
-      fits: language → the score against compute in it.
-      pair: the task's gain over all pairs, or None.
-      sd: of the task over all models, in the task's units, to judge the size of a gain.
-      language, reference: the local language and the one that models are mostly trained on.
+      tests: corrected p-values of all tasks.
     """
-    local, reason_local = _follows(fits.get(language), language)
-    english, reason_english = _follows(fits.get(reference), reference)
-    rises, reason_pair = _rises(pair, sd, language)
+    pair = known.pair
+    local, reason_local = _follows(known.fits.get(language), language, tests.get((task, language)))
+    english, reason_english = _follows(known.fits.get(reference), reference, tests.get((task, reference)))
+    rises, reason_pair = _rises(pair, known.sd, language, tests.get((task, SIZE)), tests.get((task, DIRECTION)))
     reasons = (reason_english, reason_local, reason_pair)
+    if known.silent:
+        return Verdict(NOTHING, (known.silent, *reasons))
     if pair is None or rises is None:
         if local is None and english is None:
             return Verdict(UNKNOWN, reasons)
@@ -48,7 +96,7 @@ def judge(
         return Verdict(ENGLISH if english else LOCAL if local else UNKNOWN, reasons)
     if rises > 0 and (local or not english):
         return Verdict(LOCAL, reasons)
-    if rises > 0 and pair["mean"] >= LARGE * sd:
+    if rises > 0 and pair["mean"] >= LARGE * known.sd:
         return Verdict(LOCAL, (*reasons, "It follows English too, but so large a gain of the same models decides."))
     if rises > 0:
         return Verdict(MIXED, (*reasons, "It follows English over all models, and yet rises when local text is added."))
@@ -65,33 +113,61 @@ def judge(
     return Verdict(UNKNOWN, reasons)
 
 
-def _follows(fit: Fit | None, language: str) -> tuple[bool | None, str]:
+def _follows(fit: Fit | None, language: str, p: float | None) -> tuple[bool | None, str]:
     if fit is None:
         return None, f"Pooled, {language}: too few models with a known budget."
     words = f"Pooled, {language}: r = {fit.r:+.2f} with log compute over {fit.n} models of {fit.families} families"
     if fit.ci95_family is None:
         return None, f"{words}; fewer than three families, so no interval that can be trusted."
     low, high = fit.ci95_family
-    clear = low > 0 and fit.r >= STRONG_R
-    return clear, f"{words}, slope {fit.slope:+.3f} a decade (95% by family {low:+.3f} to {high:+.3f})."
+    words += f", slope {fit.slope:+.3f} a decade (95% by family {low:+.3f} to {high:+.3f}"
+    if p is None:
+        return False, f"{words})."
+    return _clear(p) and fit.r >= STRONG_R, f"{words}; corrected p {p:.3f})."
 
 
-def _rises(pair: Gain | None, sd: float, language: str) -> tuple[int | None, str]:
-    """+1 rises clearly, −1 falls clearly, 0 neither, None unknown."""
+def _clear(p: float | None) -> bool:
+    return p is not None and p <= multiplicity.LEVEL
+
+
+def _rises(
+    pair: Gain | None, sd: float, language: str, size: float | None, direction: float | None
+) -> tuple[int | None, str]:
+    """+1 rises clearly, −1 falls clearly, 0 neither, None unknown.
+
+    Args:
+      size, direction: corrected p-values.
+    """
     if pair is None or pair["n"] < MIN_PAIRS:
         return (
             None,
             f"Paired: {pair['n'] if pair else 0} continual models with their base, too few (at least {MIN_PAIRS}).",
         )
-    mean, n = pair["mean"], pair["n"]
-    words = f"Paired: {mean:+.3f} on average when {language} text was added, up in {pair['up']} of {n}"
-    if pair["ci95_family"] is None:
-        return None, f"{words}; fewer than three families."
-    low, high = pair["ci95_family"]
-    words += f" (95% by family {low:+.3f} to {high:+.3f}; {mean / sd:+.2f} standard deviations)."
-    rounding = 1e-9 * sd  # a family whose gains cancel has a mean of 1e-17, which is no gain
+    mean = pair["mean"]
+    sign = 1 if mean > 0 else -1
+    words = f"Paired: {mean:+.3f} on average when {language} text was added ({mean / sd:+.2f} standard deviations), "
+    words += counted(pair)
+    if pair["ci95_family"] is not None:
+        low, high = pair["ci95_family"]
+        words += f" (95% by family {low:+.3f} to {high:+.3f}"
+        words += f"; corrected p {size:.3f})" if size is not None else ")"
     if abs(mean) < MATERIAL * sd:
-        return 0, f"{words[:-1]}, below {MATERIAL:g}: counts as none."
-    if low <= rounding and high >= -rounding:
-        return 0, words
-    return (1 if mean > 0 else -1), words
+        return 0, f"{words}; below {MATERIAL:g} standard deviations: counts as none."
+    if _clear(size):
+        return sign, f"{words}."
+    if _clear(direction) and abs(mean) >= LARGE * sd:
+        return sign, f"{words}: the direction is clear in these families, the size is not."
+    if pair["ci95_family"] is None:
+        return None, f"{words}; fewer than three families, which say nothing of others."
+    return 0, f"{words}."
+
+
+def as_json(verdict: Verdict, paired: Gain | None, pooled_r: dict[str, float], language: str) -> dict[str, Any]:
+    """The verdict as it stands in `components.json`; pooled_r: by language; language: of the task."""
+    return {
+        "verdict": verdict.verdict,
+        "reasons": verdict.reasons,
+        "language": language,
+        "pooled_r": pooled_r,
+        "paired": paired,
+    }

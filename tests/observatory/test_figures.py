@@ -103,17 +103,29 @@ def test_scaling(study):
     for language in ("en", "ja"):  # PC3: no law
         low, high = _fit(study, "PC3", language)["ci95_family"]
         assert low < 0 < high
-    np.testing.assert_allclose(en["ci95_family"], [4.34, 7.08], atol=0.15)
-    np.testing.assert_allclose(ja["ci95_family"], [0.46, 1.92], atol=0.1)
+    np.testing.assert_allclose(en["ci95_bootstrap"], [4.34, 7.08], atol=0.15)
+    np.testing.assert_allclose(ja["ci95_bootstrap"], [0.46, 1.92], atol=0.1)
     np.testing.assert_allclose(ja["ci95_naive"], [0.69, 1.48], atol=0.06)
 
 
-def test_intervals_by_family_are_wider_and_the_report_says_why(study):
-    for fit in (_fit(study, "PC1", "en"), _fit(study, "PC2", "ja")):
-        wide, naive = (fit[k][1] - fit[k][0] for k in ("ci95_family", "ci95_naive"))
-        assert wide > 1.5 * naive
+def test_models_that_disclose_nothing_make_the_law_steeper(study):
+    """Twelve bases, given a twentieth to half a percent of Japanese: 1.6 to 1.8 instead of 1.12."""
+    wide = next(f for f in study["fits_with_undisclosed"] if f["component"] == "PC2")
+    assert len(wide["undisclosed_models"]) == 12 and wide["n"] == 35 and 1.6 < wide["slope_per_decade"] < 1.8
+    assert f"the slope of PC2 is {wide['slope_per_decade']:.2f} instead of 1.12" in render(page(study))
+
+
+def test_intervals_by_family_leave_families_out_and_the_report_says_why(study):
+    wanted = {"PC2": (1.79, -0.01, 3.58), "NIILC": (0.161, 0.034, 0.289), "WMT20 (en-ja)": (0.053, -0.006, 0.112),
+              "JEMHopQA": (0.021, -0.041, 0.082), "GSM8K": (-0.051, -0.128, 0.025)}  # fmt: skip
+    for name, figures in wanted.items():
+        found = study["pairs"]["summary"][name]
+        digits = 2 if name == "PC2" else 3
+        assert tuple(round(v, digits) for v in (found["mean"], *found["ci95_family"])) == figures, name
+        wide, narrow = (found[k][1] - found[k][0] for k in ("ci95_family", "ci95_bootstrap"))
+        assert wide > 1.5 * narrow
     text = render(page(study))
-    assert "wider than naive ones" in text and "11 of the 35 models are of the family Llama 2" in text
+    assert "leave one family out" in text and "11 of the 35 models are of the family Llama 2" in text
 
 
 def test_errors_on_families_left_out(study):

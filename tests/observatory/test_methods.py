@@ -8,7 +8,7 @@ import pytest
 import statsmodels.api as sm
 
 from kanana_jax.errors import ConfigError
-from kanana_jax.observatory import components, downstream, pairs, planner, scaling, study, tables, verdicts
+from kanana_jax.observatory import components, downstream, pairs, planner, scaling, study, tables, unseen, verdicts
 
 pytest_plugins = ["observatory_fixtures"]
 
@@ -70,13 +70,13 @@ def test_fit_against_statsmodels():
     reference = sm.OLS(y, sm.add_constant(x)).fit()
     assert fit.slope == pytest.approx(reference.params[1]) and fit.r2 == pytest.approx(reference.rsquared)
     frame = reference.get_prediction(sm.add_constant(np.array([21.0, 23.5]))).summary_frame(alpha=0.05)
-    plain = dataclasses.replace(fit, lofo_rmse=None)
-    middle, low, high = plain.predict(np.array([21.0, 23.5]))
+    alone = scaling.fit(x, y, np.arange(len(x)).astype(str), 200, _rng())  # every model a family of its own
+    middle, low, high = alone.predict(np.array([21.0, 23.5]))
     np.testing.assert_allclose(middle, frame["mean"])
     np.testing.assert_allclose(low, frame["obs_ci_lower"])
     np.testing.assert_allclose(high, frame["obs_ci_upper"])
     _, wider, _ = fit.predict(21.0)
-    assert fit.lofo_rmse > fit.se and wider < low[0]
+    assert wider < low[0]
 
 
 def test_family_bootstrap_against_resampling_by_hand():
@@ -89,7 +89,7 @@ def test_family_bootstrap_against_resampling_by_hand():
         slopes.append(np.polyfit(x[index], y[index], 1)[0])
         index = rng.integers(0, len(x), len(x))
         naive.append(np.polyfit(x[index], y[index], 1)[0])
-    np.testing.assert_allclose(fit.ci95_family, np.percentile(slopes, (2.5, 97.5)), atol=0.15)
+    np.testing.assert_allclose(fit.ci95_bootstrap, np.percentile(slopes, (2.5, 97.5)), atol=0.15)
     np.testing.assert_allclose(fit.ci95_naive, np.percentile(naive, (2.5, 97.5)), atol=0.06)
 
 
@@ -228,13 +228,19 @@ def test_plans_beyond_what_was_seen_are_warned_of(shipped):
 
 
 def _law(r, low, high, families=6):
+    p = 0.001 if low > 0 else 0.5
+    error = unseen.Unseen(np.ones(1), np.ones(1), np.eye(2)[None], 18)
+    between = (low, high)
     return scaling.Fit(
-        20, families, r, r * r, 1.0, 0.0, (low, high), (low, high), None, 0.1, 0.2, (20, 24), 0.1, 22.0, 20.0
+        20, families, r, r * r, 1.0, 0.0, between, between, between, None, p, 0.1, 0.2, (20, 24), error
     )
 
 
-def _pair(mean, low, high, n=12):
-    return {"n": n, "mean": mean, "up": n if mean > 0 else 0, "down": 0 if mean > 0 else n, "ci95_family": (low, high)}
+def _pair(mean, low, high, n=12, families=4, p=None, direction=1.0):
+    clear = 0.001 if low > 1e-12 or high < 0 else 0.5
+    return {"n": n, "families": families, "bases": n, "mean": mean, "up": n if mean > 0 else 0,
+            "down": 0 if mean > 0 else n, "bases_up": n if mean > 0 else 0, "p_direction": direction,
+            "ci95_family": (low, high), "ci95_bootstrap": (low, high), "p_family": p or clear}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -253,7 +259,8 @@ def _pair(mean, low, high, n=12):
     ],
 )
 def test_verdicts(en, ko, pair, wanted):
-    found = verdicts.judge({"en": en, "ko": ko}, pair, 0.2, "ko")
+    known = verdicts.Evidence({"en": en, "ko": ko}, pair, 0.2)
+    found = verdicts.judge_all({"t": known}, "ko")["t"]
     assert found.verdict == wanted and len(found.reasons) >= 3
 
 

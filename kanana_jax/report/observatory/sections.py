@@ -8,6 +8,7 @@ from kanana_jax.report.observatory.sentences import (
     answer,
     inverse_sentence,
     language,
+    undisclosed_sentence,
     wider_sentence,
 )
 from kanana_jax.report.page import Block, Details, Figure, KeyValues, Page, Section, Table, Text
@@ -131,7 +132,7 @@ def _verdicts(study: Json, plots: dict[str, Figure]) -> list[Block]:
     )
     reasons = Table(("task", "why"), [(t, " ".join(f["reasons"])) for t, f in study["verdicts"].items()])
     caption = (f"Pooled: correlation with log compute in a language over all models. Paired: continual model minus its base, "
-               f"resampling whole families. The two may disagree, since pooled models differ in everything else. {NOTE.capitalize()}.")  # fmt: skip
+               f"its interval by leaving families out. A finding counts once it stands the correction for all tasks. The two may disagree, since pooled models differ in everything else. {NOTE.capitalize()}.")  # fmt: skip
     return [*_shown(plots, "transfer"), Table(columns, rows, caption, formats=formats), Details("Reasons", [reasons])]
 
 
@@ -150,9 +151,7 @@ def _fits(study: Json, plots: dict[str, Figure]) -> list[Block]:
                "experts. Error on unseen families: each family predicted by the others; sd is what one errs by without a law. "
                f"{NOTE.capitalize()}.")  # fmt: skip
     blocks: list[Block] = [*_shown(plots, "general", "local")]
-    why = wider_sentence(study)
-    if why:
-        blocks.append(Text(why))
+    blocks += [Text(words) for words in (wider_sentence(study), undisclosed_sentence(study)) if words]
     blocks.append(Table(columns, rows, caption, formats=formats))
     return [*blocks, *_shown(plots, "general_other", "local_other")]
 
@@ -189,7 +188,7 @@ def _pairs(study: Json) -> list[Block]:
             bars(list(chart), {"mean change": list(chart.values())}, x=f"continual minus base, score units ({NOTE})"),
             "Mean change by task.",
         ),
-        Table(columns, rows, f"Intervals draw families whole. {NOTE.capitalize()}.", formats=formats),
+        Table(columns, rows, f"Intervals leave one family out at a time. {NOTE.capitalize()}.", formats=formats),
         Details(f"The {len(study['pairs']['models'])} pairs", [made]),
     ]
 

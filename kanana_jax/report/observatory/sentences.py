@@ -13,7 +13,7 @@ NAMES = {
     "es": "Spanish",
 }
 NOTE = "observational, not causal"
-VERDICTS = ("needs local data", "mixed", "comes with English", "not enough data")
+VERDICTS = ("needs local data", "mixed", "comes with English", "not enough data", "tells nothing")
 
 
 def language(code: str) -> str:
@@ -59,8 +59,13 @@ def answer(study: Json) -> list[str]:
 def _paired_sentence(study: Json, paired: Json, local: str, general: str | None) -> str:
     found = paired[local]
     interval = found["ci95_family"]
-    words = f"Where {language(study['language'])} text was added to a model ({found['n']} pairs), {local} rose in {found['up']}, by {found['mean']:.2f}"
-    words += f" on average (95% by family {interval[0]:.2f} to {interval[1]:.2f})" if interval else " on average"
+    change = f"rose in {found['up']}, by {found['mean']:.2f}" if found["mean"] >= 0 else f"fell in {found['down']}, by {-found['mean']:.2f}"
+    words = f"Where {language(study['language'])} text was added to a model ({found['n']} pairs of {found['families']} families), {local} {change}"
+    words += (
+        f" on average (95% by family {interval[0]:+.2f} to {interval[1]:+.2f})"
+        if interval
+        else " on average (of so few families no interval can be given: the direction may be clear, the size is not)"
+    )
     tasks = {t: p for t, p in paired.items() if t in study["tasks"] and p["n"]}
     if tasks:
         most, least = max(tasks, key=lambda t: tasks[t]["mean"]), min(tasks, key=lambda t: tasks[t]["mean"])
@@ -82,7 +87,8 @@ def _be(verdict: str, tasks: list[str]) -> str:
     return {"needs local data": "needs local data" if one else "need local data",
             "mixed": "is mixed" if one else "are mixed",
             "comes with English": "comes with English" if one else "come with English",
-            "not enough data": "cannot be decided from these data"}[verdict]  # fmt: skip
+            "not enough data": "cannot be decided from these data",
+            "tells nothing": "tells nothing, since its scores are chance" if one else "tell nothing, since their scores are chance"}[verdict]  # fmt: skip
 
 
 def _count(n: int) -> str:
@@ -114,18 +120,33 @@ def inverse_sentence(plan: Json, where: str) -> str:
 
 
 def wider_sentence(study: Json) -> str:
-    """Returns whether intervals by family are wider than naive ones, and why they are the ones to trust."""
+    """How wide intervals by family are beside naive ones and a bootstrap of families, and why they are the ones to trust."""
     fit = fit_of(study, study["local_component"], study["language"])
     if fit is None or fit["ci95_family"] is None:
         return "There are fewer than three families, so that only naive intervals can be given; they are too narrow."
-    wide, naive = (fit[k][1] - fit[k][0] for k in ("ci95_family", "ci95_naive"))
     counts: dict[str, int] = {}
     for family in study["families"].values():
         counts[family] = counts.get(family, 0) + 1
     most = max(counts, key=lambda family: counts[family])
-    words = "wider than" if wide > naive else "not wider than"
+    spans = {k: f"{fit[k][0]:.2f} to {fit[k][1]:.2f}" for k in ("ci95_family", "ci95_naive", "ci95_bootstrap")}
     return (
-        f"Intervals by family are {words} naive ones ({wide:.2f} against {naive:.2f} for {study['local_component']}): a naive bootstrap takes every "
-        f"model for an independent draw, but {counts[most]} of the {study['models']} models are of the family {most} and share its weights "
-        "and data, so that there is less evidence than there are models. Whole families are resampled instead."
+        f"Intervals by family leave one family out at a time and take Student's t with families − 1 degrees of freedom: {spans['ci95_family']} "
+        f"for {study['local_component']}. A naive bootstrap ({spans['ci95_naive']}) takes every model for an independent draw, but {counts[most]} "
+        f"of the {study['models']} models are of the family {most} and share its weights and data, so that there is less evidence than there "
+        f"are models; a bootstrap of whole families ({spans['ci95_bootstrap']}) covers less often than it says where these are few."
     )
+
+
+def undisclosed_sentence(study: Json) -> str:
+    """The slope of the local law once models of undisclosed local tokens are in it; "" where there are none."""
+    fit = fit_of(study, study["local_component"], study["language"])
+    wide = next((f for f in study["fits_with_undisclosed"] if fit and f["component"] == fit["component"]), None)
+    if fit is None or wide is None:
+        return ""
+    low, high = (100 * share for share in wide["assumed_share"])
+    words = (
+        f"{len(wide['undisclosed_models'])} models disclose no {language(study['language'])} tokens and are not in these laws. If they are given {low:g} to "
+        f"{high:g}% of their text (an assumption), the slope of {fit['component']} is {wide['slope_per_decade']:.2f} instead of {fit['slope_per_decade']:.2f}"
+    )
+    span = wide["ci95_family_and_tokens"]
+    return words + (f" (95% by family {span[0]:.2f} to {span[1]:.2f}): what is left out moves it more than the budgets' errors." if span else ".")

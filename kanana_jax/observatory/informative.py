@@ -1,0 +1,96 @@
+"""Which tasks of a table tell something: constants, copies, means of others, and zeros that look like faults."""
+
+import pathlib
+
+import numpy as np
+import pandas as pd
+
+from kanana_jax.errors import ConfigError
+
+COPY = 0.999  # correlation from which a column counts as another one's copy
+NEIGHBOURS = 5
+
+
+def useful(path: pathlib.Path, scores: pd.DataFrame, tasks: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
+    """Scores without models that have none and tasks that tell nothing (more).
+
+    Args:
+      path: of the scores, for messages.
+      warnings: gets a sentence for all that is left out, and for suspected faults.
+
+    Raises:
+      ConfigError: fewer than three tasks are left.
+    """
+    empty = scores.index[scores.isna().all(axis=1)]
+    for model in empty:
+        warnings.append(f"'{model}' has no score at all and is left out.")
+    scores = scores.drop(index=empty)
+    for task in list(scores.columns):
+        seen = scores[task].dropna()
+        if len(seen) < 2 or seen.nunique() < 2:
+            words = f"the same score ({seen.iloc[0]:g}) for every model" if len(seen) > 1 else "fewer than two scores"
+            warnings.append(f"'{task}' has {words}: it carries no information and is left out.")
+            scores = scores.drop(columns=task)
+    scores = _once(scores, tasks, warnings)
+    if len(scores.columns) < 3:
+        raise ConfigError(f"{path} has {len(scores.columns)} usable tasks: components need at least 3")
+    for task in scores.columns:
+        zeros = list(suspicious_zeros(scores, task))
+        if zeros:
+            warnings.append(
+                f"'{task}' is exactly 0 for {cut(zeros)}, though the models nearest on the other tasks score: a fault "
+                "of the scoring more likely than a lack of ability; it is kept."
+            )
+    return scores
+
+
+def cut(names: list[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def suspicious_zeros(scores: pd.DataFrame, task: str) -> pd.Index:
+    """Models with exactly 0, most of whose nearest models by the mean of the other tasks have more than 0."""
+    zeros = scores.index[scores[task] == 0]
+    if not len(zeros):
+        return zeros
+    others = scores.drop(columns=task)
+    level = ((others - others.mean()) / others.std()).mean(axis=1)
+    found = []
+    for model in zeros:
+        distance = (level - level[model]).abs().drop(model)[scores[task].drop(model).notna()]
+        nearest = distance.sort_values(kind="stable").index[:NEIGHBOURS]
+        if (scores.loc[nearest, task] > 0).mean() > 0.5:
+            found.append(model)
+    return pd.Index(found)
+
+
+def _once(scores: pd.DataFrame, tasks: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
+    """Without copies of a column, and without means of all others or of all others of one language."""
+    for task in list(scores.columns):
+        others = scores.drop(columns=task)
+        candidates: dict[str, pd.Series] = {}
+        if others.shape[1] >= 2:
+            candidates["the mean of the other tasks"] = _mean(others)
+        for language in sorted(set(tasks.loc[others.columns, "language"])):
+            own = others.loc[:, (tasks.loc[others.columns, "language"] == language).to_numpy()]
+            if 2 <= own.shape[1] < others.shape[1]:
+                candidates[f"the mean of the other tasks in '{language}'"] = _mean(own)
+        # A mean of two columns of one ability comes close to either: only the arithmetic tells it from a good test.
+        same = [words for words, mean in candidates.items() if np.allclose(mean, scores[task], atol=2e-3)]
+        if same:
+            warnings.append(f"'{task}' is {same[0]}: it would count them twice and is left out.")
+            scores = others
+    r = scores.corr(min_periods=4)
+    for i, task in enumerate(list(r.columns)):
+        twins = [other for other in r.columns[:i] if other in scores.columns and r.loc[task, other] >= COPY]
+        if twins:
+            same = f"a copy of '{twins[0]}' (r = {r.loc[task, twins[0]]:.4f})"
+            warnings.append(f"'{task}' is {same}: it would count twice and is left out.")
+            scores = scores.drop(columns=task)
+    return scores
+
+
+def _mean(table: pd.DataFrame) -> pd.Series:
+    """The mean of rows that are complete."""
+    return table.mean(axis=1, skipna=False)

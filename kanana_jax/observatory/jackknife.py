@@ -1,0 +1,79 @@
+"""Inference with few families: the jackknife that leaves one family out, and Student's t with families − 1 degrees.
+
+A bootstrap that draws whole families is too sure of itself where there are few: of four families it covers 80% where
+95% is meant. The jackknife's variance, (G − 1)/G · Σ_g (β₍g₎ − β)², is the CV3 estimator of Bell and McCaffrey (2002,
+Survey Methodology 28:169) in the form of MacKinnon, Nielsen and Webb (2023, Journal of Applied Econometrics 38:671),
+who take t(G − 1) with it.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy import stats
+
+Array = np.ndarray
+MIN_FAMILIES = 3  # with two there is one degree of freedom: an interval thirteen standard errors wide to either side
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A coefficient with its standard error by family.
+
+    Attributes:
+      df: degrees of freedom of its t, families − 1.
+    """
+
+    value: float
+    se: float
+    df: int
+
+    def and_also(self, variance: float) -> "Estimate":
+        """The same estimate with another, independent source of error added."""
+        return dataclasses.replace(self, se=float(np.sqrt(self.se**2 + variance)))
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """The 95% interval."""
+        half = float(stats.t.ppf(0.975, self.df)) * self.se
+        return self.value - half, self.value + half
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of the coefficient being zero."""
+        return 2 * min(self.p_above, 1 - self.p_above)
+
+    @property
+    def p_above(self) -> float:
+        """One-sided p-value against the coefficient being positive."""
+        if self.se <= 0:
+            return 0.0 if self.value > 0 else 1.0
+        return float(stats.t.sf(self.value / self.se, self.df))
+
+
+def estimate(design: Array, y: Array, groups: list[Array], column: int) -> Estimate | None:
+    """One coefficient of least squares.
+
+    Args:
+      design: float64 [n, k]; y: float64 [n]; groups: the rows of each family.
+      column: which coefficient.
+
+    Returns:
+      None with fewer than three families, or where the coefficient cannot be told once a family is left out.
+    """
+    if len(groups) < MIN_FAMILIES:
+        return None
+    value = float(np.linalg.lstsq(design, y, rcond=None)[0][column])
+    parts = np.zeros(len(groups))
+    for i, group in enumerate(groups):
+        rest = np.delete(np.arange(len(y)), group)
+        weights, _, rank, _ = np.linalg.lstsq(design[rest], y[rest], rcond=1e-9)
+        if rank < design.shape[1]:
+            return None
+        parts[i] = weights[column]
+    spread = float(np.sum((parts - value) ** 2)) * (len(groups) - 1) / len(groups)
+    return Estimate(value, float(np.sqrt(spread)), len(groups) - 1)
+
+
+def rows_of(families: Array) -> list[Array]:
+    """The rows of each family, in the order in which families first occur."""
+    return [np.flatnonzero(families == name) for name in dict.fromkeys(families)]

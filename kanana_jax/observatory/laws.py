@@ -1,0 +1,144 @@
+"""Every component and task against the compute of every language, and what these laws say of them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kanana_jax.observatory import budgets, informative, pairs, sampling, scaling, undisclosed, verdicts
+from kanana_jax.observatory.options import Options
+from kanana_jax.observatory.tables import Tables
+
+CURVE = 25  # points of a fitted line
+Laws = dict[str, dict[str, scaling.Fit | None]]  # measure → language → against the compute in it
+Budgets = dict[str, budgets.Budget]  # by language
+
+
+def every(tables: Tables, measures: pd.DataFrame, by_language: Budgets, options: Options) -> Laws:
+    """Every measure against the compute of every language."""
+    families = tables.models["family"].to_numpy(str)
+    laws: Laws = {}
+    for i, (lang, budget) in enumerate(by_language.items()):
+        drawn = budget.draw(options.rng(10 + i), options.draws)
+        for name in measures.columns:
+            y = measures[name].to_numpy(float)
+            laws.setdefault(name, {})[lang] = scaling.fit(
+                budget.est, y, families, options.draws, options.rng(20), drawn
+            )
+    return laws
+
+
+def roles(laws: Laws, shown: list[str], language: str, reference: str) -> tuple[str | None, str | None]:
+    """The components that follow the reference's and the local language's compute best."""
+
+    def best(lang: str, without: str | None) -> str | None:
+        fits = {n: laws[n].get(lang) for n in shown if n != without and n in laws}
+        strength = {n: fit.r2 for n, fit in fits.items() if fit is not None}
+        return max(strength, key=lambda n: strength[n], default=None)
+
+    general = best(reference, None) or (shown[0] if shown else None)
+    return general, best(language, general)
+
+
+def falls(together: pairs.Pairs, laws: Laws, local: str, language: str) -> bool:
+    """Whether the local component falls where local text is added; without pairs, with local compute."""
+    gains = together.gains[local].dropna()
+    fit = laws[local].get(language)
+    if len(gains) >= verdicts.MIN_PAIRS:
+        return float(gains.mean()) < 0
+    return fit is not None and fit.slope < 0
+
+
+def with_undisclosed(
+    tables: Tables, measures: pd.DataFrame, shown: list[str], language: str, options: Options
+) -> list[dict[str, Any]]:
+    """Laws of the local language with models whose tokens of it are zero or undisclosed."""
+    if language not in tables.languages:
+        return []
+    budget, added = undisclosed.budget(tables, language, options.active_params)
+    if not added:
+        return []
+    families = tables.models["family"].to_numpy(str)
+    drawn = budget.draw(options.rng(30), options.draws)
+    fits = {
+        name: scaling.fit(budget.est, measures[name].to_numpy(float), families, options.draws, options.rng(20), drawn)
+        for name in shown
+    }
+    about = {"undisclosed_models": added, "assumed_share": undisclosed.SHARE}
+    return [{**as_json(name, language, fit), **about} for name, fit in fits.items() if fit]
+
+
+def evidence(
+    tables: Tables, laws: Laws, by_language: Budgets, paired: dict[str, pairs.Gain], options: Options
+) -> dict[str, verdicts.Evidence]:
+    """What is known of every task; exact zeros that look like a fault of the scoring must not decide it."""
+    families = tables.models["family"].to_numpy(str)
+    silent = sampling.tells_nothing(tables)
+    found = {}
+    for task in tables.scores.columns:
+        y = tables.scores[task]
+        zeros = informative.suspicious_zeros(tables.scores, task)
+        fits, note = laws.get(task, {}), ""
+        if len(zeros):
+            clean = y.drop(zeros).reindex(y.index).to_numpy(float)
+            fits = {
+                lang: scaling.fit(b.est, clean, families, options.draws, options.rng(20))
+                for lang, b in by_language.items()
+            }
+            note = f"Pooled figures leave out the exact zeros of {len(zeros)} models, likely a fault of the scoring."
+        found[task] = verdicts.Evidence(fits, paired.get(task), float(y.std()), silent.get(task, ""), note)
+    return found
+
+
+def family_warnings(tables: Tables, laws: Laws, language: str) -> list[str]:
+    """Sentences on models that are no independent draws, and on laws that are lacking."""
+    found = []
+    counts = tables.models["family"].value_counts()
+    if len(counts) == 1:
+        found.append(
+            f"All models are of one family ({counts.index[0]}): there is no interval by family and no error on unseen "
+            "families, so nothing says how far this carries over to other models."
+        )
+    elif len(counts) < len(tables.models):
+        found.append(
+            f"{counts.iloc[0]} of {len(tables.models)} models are of the family {counts.index[0]}: "
+            "they are not independent."
+        )
+    for lang in sorted({language, *tables.languages}):
+        known = sum(1 for fits in laws.values() if fits.get(lang))
+        if not known:
+            found.append(
+                f"No law for {lang} compute: fewer than {scaling.MIN_POINTS} models with different known budgets."
+            )
+    return found
+
+
+def rows(laws: Laws, names: Iterable[str]) -> list[dict[str, Any]]:
+    """The laws of these measures, JSON-ready but for NumPy's numbers."""
+    return [as_json(name, lang, fit) for name in names for lang, fit in laws.get(name, {}).items() if fit]
+
+
+def as_json(name: str, lang: str, fit: scaling.Fit) -> dict[str, Any]:
+    """A law as it stands in `components.json`, with points of its line."""
+    grid = np.linspace(*fit.x_range, CURVE)
+    middle, low, high = fit.predict(grid)
+    return {
+        "component": name,
+        "language": lang,
+        "n": fit.n,
+        "families": fit.families,
+        "r": fit.r,
+        "r2": fit.r2,
+        "slope_per_decade": fit.slope,
+        "intercept": fit.intercept,
+        "ci95_family": fit.ci95_family,
+        "ci95_bootstrap": fit.ci95_bootstrap,
+        "ci95_naive": fit.ci95_naive,
+        "ci95_family_and_tokens": fit.ci95_tokens,
+        "lofo_rmse": fit.lofo_rmse,
+        "sd": fit.sd,
+        "family_share": fit.unseen.share,
+        "x_range": fit.x_range,
+        "curve": {"x": grid, "y": middle, "low": low, "high": high},
+    }

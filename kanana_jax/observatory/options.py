@@ -1,0 +1,77 @@
+"""The wishes of a study: its languages, how much is drawn at random, what is planned."""
+
+import dataclasses
+
+import numpy as np
+
+from kanana_jax.errors import ConfigError, nearest
+from kanana_jax.languages import tag
+from kanana_jax.observatory.tables import Tables
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Options of a study.
+
+    Attributes:
+      language: the local language; "" takes the one other than `reference` that most tasks are in.
+      reference: the language that models are mostly trained on.
+      active_params: of mixtures of experts count the parameters that a token meets.
+      draws: of every bootstrap and Monte Carlo.
+      cutoff: quantile of training compute below which downstream laws are fitted.
+      plan, target: as on the command line.
+    """
+
+    language: str = ""
+    reference: str = "en"
+    active_params: bool = False
+    draws: int = 2000
+    seed: int = 0
+    cutoff: float = 0.6
+    plan: str = ""
+    target: str = ""
+
+    def __post_init__(self):
+        for key in ("language", "reference"):
+            object.__setattr__(self, key, tag(getattr(self, key)))
+        if self.draws < 100:
+            raise ConfigError(f"--draws {self.draws}: intervals need at least 100")
+        if self.seed < 0:
+            raise ConfigError(f"--seed {self.seed} is negative")
+        if not 0 < self.cutoff < 1:
+            raise ConfigError(f"--flops-cutoff {self.cutoff:g} is a quantile between 0 and 1")
+        if self.target and not self.plan:
+            raise ConfigError("--target needs --plan base=MODEL")
+
+    def rng(self, part: int) -> np.random.Generator:
+        """One stream per part, so that none shifts another."""
+        return np.random.default_rng([self.seed, part])
+
+
+def local_language(tables: Tables, options: Options) -> str:
+    """The local language.
+
+    Raises:
+      ConfigError: it has no task, is the reference, or nothing is known of the reference.
+    """
+    counts = tables.tasks["language"].value_counts()
+    if options.reference not in {*counts.index, *tables.languages}:
+        known = sorted({*counts.index, *tables.languages})
+        raise ConfigError(
+            f"--reference '{options.reference}' has neither a task nor token budgets, "
+            f"{nearest(options.reference, known)}"
+        )
+    if options.language == options.reference:
+        raise ConfigError(f"--language '{options.language}' is the reference language: give another --reference")
+    if options.language:
+        if options.language not in counts.index:
+            raise ConfigError(
+                f"--language '{options.language}' has no task, {nearest(options.language, list(counts.index))}"
+            )
+        return options.language
+    others = [lang for lang in counts.index if lang != options.reference]
+    if not others:
+        raise ConfigError(
+            f"all tasks are in '{options.reference}': there is no local language to study: give --language"
+        )
+    return others[0]

@@ -1,0 +1,55 @@
+"""What a finite number of items does to scores: tasks on which all models guess, or differ by luck only."""
+
+import numpy as np
+from scipy import stats
+
+from kanana_jax.observatory.tables import Tables
+
+CLEAR = 0.01  # p-value below which models are better than chance, or differ
+MARGIN = 0.05  # where the items are unknown: the part of the way from chance to the best score that must be reached
+
+Array = np.ndarray
+
+
+def tells_nothing(tables: Tables) -> dict[str, str]:
+    """Task → a sentence, for tasks that the models, taken together, do not beat, or on which they do not differ.
+
+    Chance: neither may the mean of the models be above it nor one of them (Bonferroni), given the number of items;
+    where that is unknown, some model must have gone a twentieth of the way from chance to the best possible score.
+    Differences: χ² of the scores about their mean. A score of `items` answers errs by √(p(1 − p)/items) at most.
+    """
+    found = {}
+    for task, row in tables.tasks.iterrows():
+        low, width = float(row["low"]), float(row["high"] - row["low"])
+        share = (tables.scores[task].dropna().to_numpy(float) - low) / width
+        chance, items = (float(row["chance"]) - low) / width, float(row["items"])
+        if chance > 0 and _guessed(share, chance, items):  # 0: nothing is guessed right by chance
+            mean = float(share.mean() - chance) * width
+            found[str(task)] = (
+                f"At chance: no model is clearly better than guessing ({row['chance']:g}; mean {mean:+.3f} to it)."
+            )
+        elif np.isfinite(items) and _alike(share, items):
+            found[str(task)] = f"The models differ no more on it than {items:.0f} items let equal ones differ."
+    return found
+
+
+def _error(share: float, items: float) -> float:
+    """Standard error of a share of right answers."""
+    return float(np.sqrt(share * (1 - share) / items))
+
+
+def _guessed(share: Array, chance: float, items: float) -> bool:
+    above = share - chance
+    if not np.isfinite(items):
+        return bool(above.max() < MARGIN * (1 - chance))
+    z = above / _error(chance, items)
+    best, together = len(z) * stats.norm.sf(z.max()), stats.norm.sf(z.sum() / np.sqrt(len(z)))
+    return bool(min(best, together) > CLEAR)
+
+
+def _alike(share: Array, items: float) -> bool:
+    middle = float(share.mean())
+    if not 0 < middle < 1:
+        return False
+    squares = np.sum((share - middle) ** 2) / _error(middle, items) ** 2
+    return bool(stats.chi2.sf(squares, len(share) - 1) > CLEAR)
