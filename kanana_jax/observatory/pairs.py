@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from kanana_jax.observatory import budgets, jackknife, scaling
+from kanana_jax.observatory import budgets, informative, jackknife, scaling
 from kanana_jax.observatory.tables import Tables
 
 Array = np.ndarray
@@ -112,6 +112,13 @@ def summary(pairs: Pairs, draws: int, rng: np.random.Generator) -> dict[str, Gai
             "p_direction": float(stats.binomtest(rose, rose + fell).pvalue) if rose + fell else 1.0,
         }
     return found
+
+
+def told_apart(pairs: Pairs, language: str) -> str:
+    """The sentence on pairs without local text."""
+    many = "1 pair" if len(pairs.without) == 1 else f"{len(pairs.without)} pairs"
+    words = f"{many} added no {language} text, which is told apart from what {language} text did"
+    return f"{words}: {informative.cut(list(pairs.without))}."
 
 
 def counted(gain: Gain) -> str:

@@ -15,7 +15,6 @@ from kanana_jax.observatory import (
     budgets,
     components,
     downstream,
-    informative,
     laws,
     pairs,
     planner,
@@ -35,11 +34,6 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
     warnings = list(tables.warnings)
     anchors = {anchor: task for task, anchor in zip(tables.tasks.index, tables.tasks["anchor"]) if anchor}
     found = components.fit(tables.scores, anchors)
-    noise = components.parallel_analysis(*tables.scores.shape, min(options.draws, 1000), options.rng(0))
-    kept = [bool(e > t) for e, t in zip(found.eigenvalues, noise)]
-    axes = components.bootstrap_axes(found, min(options.draws, 1000), options.rng(1))
-    hidden = components.hidden_cells(tables.scores, 20, options.rng(2))
-
     shown = list(found.names[:SHOWN])
     measures = tables.scores.join(pd.DataFrame(found.scores[:, :SHOWN], tables.scores.index, shown))
     by_language = {lang: budgets.budget(tables, lang, options.active_params) for lang in tables.languages}
@@ -51,41 +45,19 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
         measures[local] = -measures[local]
         by_measure |= laws.every(tables, measures[[local]], by_language, options)
         if local in anchors:
-            warnings.append(
-                f"{local} is turned against its anchor '{anchors[local]}', so that it rises with {language} compute."
-            )
-
+            against = f"{local} is turned against its anchor '{anchors[local]}'"
+            warnings.append(f"{against}, so that it rises with {language} compute.")
     together = pairs.find(tables, measures, language)
     if together.without:
-        many = "1 pair" if len(together.without) == 1 else f"{len(together.without)} pairs"
-        warnings.append(
-            f"{many} added no {language} text, which is told apart from what {language} text did: "
-            f"{informative.cut(list(together.without))}."
-        )
+        warnings.append(pairs.told_apart(together, language))
     paired = pairs.summary(together, options.draws, options.rng(3))
     evidence = laws.evidence(tables, by_measure, by_language, paired, options)
     judged = verdicts.judge_all(evidence, language, options.reference)
     correlation = associations.correlations(tables.scores)
     result = {
-        "evidence": DISCLAIMER,
-        "language": language,
-        "reference": options.reference,
-        "models": len(tables.scores),
-        "tasks": {t: {k: row[k] for k in DESCRIBED} for t, row in tables.tasks.iterrows()},
-        "labels": tables.labels,
-        "families": dict(tables.models["family"]),
-        "seed": options.seed,
-        "draws": options.draws,
-        "active_params": options.active_params,
+        **_asked(tables, options, language),
         "warnings": warnings,
-        "explained_variance_ratio": found.ratio,
-        "eigenvalues": found.eigenvalues,
-        "parallel_analysis": noise,
-        "kept": [name for name, k in zip(found.names, kept) if k and all(kept[: found.names.index(name)])],
-        "axes": axes,
-        "missing_cells": hidden,
-        "loadings": {name: dict(zip(found.tasks, row)) for name, row in zip(found.names, found.loadings)},
-        "scores": {name: dict(zip(found.models, column)) for name, column in zip(found.names, found.scores.T)},
+        **_dimensions(tables, found, options),
         "correlations": {a: dict(correlation[a]) for a in correlation.columns},
         "clusters": associations.clusters(correlation),
         "cross_lingual": associations.cross_lingual(correlation, tables.tasks),
@@ -114,6 +86,38 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
     if options.plan:
         result["plan"] = _plan(tables, options, together, measures, shown, by_measure, local, language)
     return _plain(result)
+
+
+def _asked(tables: Tables, options: Options, language: str) -> dict[str, Any]:
+    """Of which tables the study is, and how it was made."""
+    return {
+        "evidence": DISCLAIMER,
+        "language": language,
+        "reference": options.reference,
+        "models": len(tables.scores),
+        "tasks": {t: {k: row[k] for k in DESCRIBED} for t, row in tables.tasks.iterrows()},
+        "labels": tables.labels,
+        "families": dict(tables.models["family"]),
+        "seed": options.seed,
+        "draws": options.draws,
+        "active_params": options.active_params,
+    }
+
+
+def _dimensions(tables: Tables, found: components.Components, options: Options) -> dict[str, Any]:
+    """The components, and how many of them are more than noise."""
+    noise = components.parallel_analysis(*tables.scores.shape, min(options.draws, 1000), options.rng(0))
+    kept = [bool(e > t) for e, t in zip(found.eigenvalues, noise)]
+    return {
+        "explained_variance_ratio": found.ratio,
+        "eigenvalues": found.eigenvalues,
+        "parallel_analysis": noise,
+        "kept": [name for name, k in zip(found.names, kept) if k and all(kept[: found.names.index(name)])],
+        "axes": components.bootstrap_axes(found, min(options.draws, 1000), options.rng(1)),
+        "missing_cells": components.hidden_cells(tables.scores, 20, options.rng(2)),
+        "loadings": {name: dict(zip(found.tasks, row)) for name, row in zip(found.names, found.loadings)},
+        "scores": {name: dict(zip(found.models, column)) for name, column in zip(found.names, found.scores.T)},
+    }
 
 
 def _downstream(tables: Tables, options: Options) -> dict[str, Any]:
