@@ -18,6 +18,10 @@ $(VENV)/.test: $(VENV)/.core
 	$(BIN)/python -m compileall -q $(VENV)/lib >/dev/null 2>&1 || true
 	touch $@
 
+$(VENV)/.demo: $(VENV)/.demo
+	$(INSTALL) -e .[demo]
+	touch $@
+
 # Elsewhere than on Linux with a local CPU build, `pip install torch` may bring several GB: set TORCH to change what is installed.
 TORCH ?= torch==2.13.0
 $(VENV)/.parity: $(VENV)/.test

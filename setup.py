@@ -91,6 +91,8 @@ EXTRAS = {
     "calls": CALLS,
     # `kanana rag`: passages found by words, and answers that cite them.
     "rag": RAG,
+    # `make demo`: the whole recipe on the embedded corpus, with its evaluation.
+    "demo": [*EVAL, *CALLS],
     # `kanana observe`: what a local-language token budget buys.
     "observatory": OBSERVATORY,
     # Experiment trackers (`trackers.use` of a config).

@@ -1,17 +1,18 @@
-"""The whole recipe on two CPU cores, on the embedded corpus (arXiv:2502.18934, §2: staged pre-training).
+"""The whole recipe on two CPU cores, on the embedded corpus (arXiv:2502.18934).
 
-    kanana run --config configs/tiny.py --workdir runs/tiny          (or: make demo)
+    kanana run --config configs/tiny.py --workdir runs/tiny                            (or: make demo)
+    kanana run --config configs/tiny.py --workdir runs/quick --config.profile=quick    (the same stages, fewer steps)
 
 Stage 1 sees everything, mostly web-like text with its noise; stage 2 anneals on the high-quality kinds
 with a decaying learning rate, continuing from stage 1's position in every source (the idea of Figure 2). From there the
 model goes two ways: up-scaled in depth and trained on (§2.2), and pruned in width and distilled (§2.3).
-`configs/tiny.py:aligned` goes on from stage 2 with conversations about the same world (§3.1): fine-tuning, a reward
-model, offline and online preference optimisation, merging. `:test` and `:aligned-test` are the same recipes in some
-seconds, for the tests.
+Alignment, embeddings, function calls and the evaluation are in `configs/tiny_adaptation.py`.
+
+`:pretrained` ends with the student, `:aligned` is the two stages and alignment alone; `:test`, `:aligned-test` and
+`:whole-test` are `:pretrained`, `:aligned` and the whole in some seconds, for the tests.
 """
 
-from typing import Any
-
+from kanana_jax.configs import tiny_adaptation
 from ml_collections import ConfigDict
 
 from kanana_jax.models import presets
@@ -27,11 +28,20 @@ KINDS = {
     "parallel": (1400, 0.05, 0.20),
     "noise": (800, 0.10, 0.00),
 }
+# Tokens of each stage for `--config.profile=quick`.
+QUICK = tuple(
+    f"{stage}.train.tokens={tokens}"
+    for stage, tokens in dict(
+        stage1=400_000, stage2=160_000, deeper=60_000, student=100_000, sft=160_000, reward=40_000, dpo=40_000,
+        online=8 * 16 * 256, mntp=40_000, contrastive=60_000, calls_en=60_000, calls_ko=60_000,
+    ).items()
+) + ("evaluated.tasks.limit=10", "evaluated.calls.limit=10")  # fmt: skip
+PRETRAINED = ("stage1", "stage2", "upscaled", "deeper", "pruned", "student")
 
 
 def get_config(arg: str = ""):
-    if arg not in ("", "aligned", "test", "aligned-test"):
-        raise ValueError("known: no argument, 'aligned', and 'test' or 'aligned-test'")
+    if arg not in ("", "pretrained", "aligned", "test", "aligned-test", "whole-test"):
+        raise ValueError("known: no argument, 'pretrained', 'aligned', and 'test', 'aligned-test' or 'whole-test'")
     c = ConfigDict()
     c.name = "tiny"
     c.seed = 0
@@ -54,7 +64,7 @@ def get_config(arg: str = ""):
         max_new_tokens=80,
         sampling=dict(temperature=0.4, top_p=0.9),
     )
-    c.stages = ("stage1", "stage2", "upscaled", "deeper", "pruned", "student")
+    c.stages = PRETRAINED
     model = presets.tiny(VOCAB, embed_dim=192, mlp_dim=512, num_layers=4, num_heads=6, num_kv_heads=2)
     optimizer = dict(learning_rate=4e-3, weight_decay=1e-4, schedule=dict(kind="multi_step", warmup_steps=40))
     train = dict(
@@ -98,8 +108,14 @@ def get_config(arg: str = ""):
         distill=dict(teacher="stage2", dtype="float32"),
         train=short | dict(tokens=400_000, optimizer=healing | dict(learning_rate=2e-3)),
     )
-    if "aligned" in arg:
-        _align(c, train, healing)
+    if arg not in ("pretrained", "test"):
+        tiny_adaptation.align(c, train, healing, share=1.0 if "aligned" in arg else 0.5)
+        c.stages = ("stage1", "stage2", *tiny_adaptation.ALIGNED)
+    if arg in ("", "whole-test"):
+        tiny_adaptation.adapt(c, train, healing)
+        tiny_adaptation.evaluate(c)
+        c.stages = (*PRETRAINED, *tiny_adaptation.ALIGNED, *tiny_adaptation.ADAPTED, "evaluated")
+        c.profiles = dict(quick=QUICK)
     if "test" in arg:
         _shrink(c)
     return c
@@ -107,48 +123,6 @@ def get_config(arg: str = ""):
 
 def _mixture(stage: int) -> dict[str, float]:
     return {f"{lang}_{kind}": row[stage] / 2 for lang in ("ko", "en") for kind, row in KINDS.items()}
-
-
-def _align(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -> None:
-    """The paper's second half, on stage 2's model."""
-    for lang in ("ko", "en"):
-        for form in ("chat", "pairs", "prompts"):
-            c.sources[f"{lang}_{form}"] = dict(
-                path=f"microworld://{form}/{lang}?size=4000&count=3000", lang=lang, holdout=0.03
-            )
-            c.filters[f"{lang}_{form}"] = dict()  # answers are short
-    c.stages = ("stage1", "stage2", "sft", "reward", "dpo", "online", "merged")
-
-    def section(kind: str, start: str, form: str, rate: float, tokens: int, **more: Any) -> dict[str, Any]:
-        schedule = dict(kind="cosine", warmup_steps=10, final=0.1)
-        own = train | dict(
-            tokens=tokens,
-            optimizer=optimizer | dict(learning_rate=rate, schedule=schedule),
-            eval_every=50,
-            checkpoint=dict(every=50, keep_last=1, keep_best=1),
-        )
-        return dict(
-            kind=kind,
-            start=start,
-            mixture={f"ko_{form}": 0.5, f"en_{form}": 0.5},
-            train=own | more.pop("train", {}),
-            **more,
-        )
-
-    c.sft = section("sft", "stage2", "chat", 1e-3, 800_000)
-    c.reward = section("reward", "sft", "pairs", 3e-4, 200_000)
-    c.dpo = section("dpo", "sft", "pairs", 5e-5, 200_000, preference=dict(loss="sigmoid", beta=0.1))
-    c.online = section(
-        "online_dpo",
-        "dpo",
-        "prompts",
-        2e-5,
-        40 * 16 * 256,  # steps × prompts × row
-        preference=dict(loss="sigmoid", beta=0.1),
-        rollout=dict(samples=4, max_new_tokens=48),
-        train=dict(batch_tokens=16 * 256, log_every=1, eval_every=20),
-    )
-    c.merged = dict(kind="merge", start="sft", merge=dict(models=("sft", "dpo", "online"), method="linear"))
 
 
 def _shrink(c: ConfigDict) -> None:
@@ -167,7 +141,12 @@ def _shrink(c: ConfigDict) -> None:
     if "sft" in c:
         c.online.rollout.update(samples=2, max_new_tokens=8)
         rows |= dict(sft=(6, 128), reward=(4, 128), dpo=(4, 128), online=(2, 128))  # a pair is in one row
+    if "evaluated" in c:
+        rows |= dict(mntp=(2, 64), contrastive=(2, 512), calls_en=(2, 1024), calls_ko=(2, 1024))
+        c.evaluated.update(models=("student", "calls_ko"), tasks=dict(names=("microworld",), limit=2))
+        c.evaluated.calls.update(models=("calls_ko",), limit=2)
     for name, (steps, seq_len) in rows.items():
         train = c[name].train
-        train.update(batch_tokens=512, seq_len=seq_len, tokens=512 * steps, log_every=1, eval_every=6)
+        batch = max(512, 4 * seq_len)
+        train.update(batch_tokens=batch, seq_len=seq_len, tokens=batch * steps, log_every=1, eval_every=6)
         train.checkpoint.update(every=4, keep_best=0)

@@ -62,7 +62,7 @@ def check(config: Any, overrides: Sequence[str], file: str, workdir: pathlib.Pat
       config: a `ConfigDict`, which the overrides change.
     """
     made = Check()
-    for assignment in overrides:
+    for assignment in sorted(overrides, key=lambda each: not each.startswith("profile=")):  # over it the others win
         made.tried(recipe_config.override, config, [assignment])
     for sentence in recipe_config.mistakes(config):
         made.refuse(sentence)

@@ -1,7 +1,6 @@
 """The verb `eval`."""
 
 import argparse
-import itertools
 import json
 import math
 import os
@@ -214,26 +213,16 @@ def _checked(options: argparse.Namespace) -> list[str]:
 
 
 def _about(path: str, flops: float | None) -> dict[str, Any]:
-    """The model's size, and the cost of its training by 6·N·D.
-
-    `training_flops` has the models that it was made from, `training_flops_own` not: its stages since it was last cut
-    or grown, as arXiv:2502.18934 counts. A parent that is not there makes the first too small; it is named.
-    """
+    """The model's size, and the cost of its training: `lineage.training_cost`, or the FLOPs that are given."""
     from kanana_jax.interop import model_folder
-    from kanana_jax.interop.lineage import lineage
-    from kanana_jax.models import counts
+    from kanana_jax.interop.lineage import training_cost
 
-    found = model_folder.find(path)
-    models = list(lineage(found))
-    own = list(itertools.takewhile(lambda model: model.architecture == found.architecture, models))
-    about = {"parameters": counts.parameters(found.architecture), "tokens": found.card.get("tokens")}
-    if flops is not None:
-        return {**about, "training_flops": flops, "training_flops_own": flops}
-    for key, those in (("training_flops", models), ("training_flops_own", own)):
-        costs = [model.card.get("flops_six_n_d") for model in those]
-        about[key] = sum(cost or 0.0 for cost in costs) if any(costs) else None
-    missing = models[-1].card.get("parent")
-    return {**about, **({"missing_parent": missing} if missing else {})}
+    about = training_cost(model_folder.find(path))
+    if flops is None:
+        return about
+    return {key: about[key] for key in ("parameters", "tokens")} | dict.fromkeys(
+        ("training_flops", "training_flops_own"), flops
+    )
 
 
 def _plot(files: list[pathlib.Path], out: pathlib.Path) -> None:

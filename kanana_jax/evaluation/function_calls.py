@@ -96,6 +96,26 @@ def items(name: str, folder: pathlib.Path) -> list[Item]:
         raise UserError(f"{folder}: {name} is not as it is published ({told}): fetch it again") from error
 
 
+def of_conversation(record: Json, part: str) -> Item:
+    """The last turn of a conversation as an item: the calls that the assistant makes there, or that it makes none.
+
+    Args:
+      record: `{"id", "messages", "tools"}`, as stages are trained on.
+
+    Raises:
+      UserError: it offers no functions, or does not end with the assistant.
+    """
+    *before, last = record.get("messages") or [{}]
+    if not record.get("tools") or last.get("role") != "assistant" or not before:
+        raise UserError(
+            f"record '{record['id']}' is no conversation with 'tools' that ends with the assistant: leave it out"
+        )
+    called = [call["function"] for call in last.get("tool_calls") or ()]
+    expected = tuple(_exactly(call, None) for call in called)
+    kind: Any = "call" if called else "completion"
+    return Item(str(record["id"]), part, tuple(before), tuple(record["tools"]), kind, expected, True)
+
+
 def is_right(item: Item, reply: Reply) -> bool:
     """Whether a reply is what an item expects."""
     if item.kind == "some":

@@ -1,4 +1,4 @@
-"""Tasks that a stage asks its own parameters while it trains."""
+"""Tasks that a stage asks models: its own parameters while it trains, or finished ones."""
 
 import dataclasses
 from collections.abc import Callable
@@ -47,6 +47,22 @@ def make_ask(
 ) -> Callable[[Params], dict[str, dict[str, float]]]:
     """Parameters → `{task: {metric: value, metric_stderr: value}}`, by the code of `kanana eval`.
 
+    Raises:
+      ConfigError, UserError: see `asker`.
+    """
+    asked = asker(config, seed)
+
+    def ask(params: Params) -> dict[str, dict[str, float]]:
+        found = asked(Session(model, params, tokenizer, mesh))
+        shown = [n for n, result in found.items() if result.get("parts", 0) or not _is_part(n, found)]
+        return {name: {k: v for k, v in found[name].items() if isinstance(v, float)} for name in shown}
+
+    return ask
+
+
+def asker(config: TasksConfig, seed: int) -> Callable[[Session], dict[str, dict[str, Any]]]:
+    """Model → `results` of `kanana eval`.
+
     Fails now rather than after an hour of training.
 
     Raises:
@@ -66,12 +82,10 @@ def make_ask(
     data_dir = place(config.data_dir) if config.data_dir else None
     tasks = run.find(config.names, data_dir, chat=config.chat)
 
-    def ask(params: Params) -> dict[str, dict[str, float]]:
-        asked = HarnessModel(Session(model, params, tokenizer, mesh), batch_size=config.batch_size, seed=seed)
+    def ask(session: Session) -> dict[str, dict[str, Any]]:
+        asked = HarnessModel(session, batch_size=config.batch_size, seed=seed)
         answers = run.evaluate(asked, config.names, limit=config.limit, chat=config.chat, seed=seed, found=tasks)
-        found = answers["results"]
-        shown = [n for n, result in found.items() if result.get("parts", 0) or not _is_part(n, found)]
-        return {name: {k: v for k, v in found[name].items() if isinstance(v, float)} for name in shown}
+        return answers["results"]
 
     return ask
 

@@ -1,14 +1,17 @@
 """The ancestors of a model, and the positions of its parts in one of them, over any number of surgeries."""
 
 import dataclasses
+import itertools
 import logging
 import pathlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from kanana_jax.errors import UserError
 from kanana_jax.files import read_json
 from kanana_jax.interop.card import CARD, located
 from kanana_jax.interop.model_folder import ModelFolder, find
+from kanana_jax.models import counts
 
 log = logging.getLogger("kanana")
 REPORT = "surgery.json"  # beside the model of a stage that cut it
@@ -34,6 +37,27 @@ def lineage(folder: ModelFolder) -> Iterator[ModelFolder]:
             log.warning("%s: its parent %s is its own descendant: correct 'parent' there", folder.path / CARD, parent)
             return
         folder = find(there)
+
+
+def training_cost(found: ModelFolder) -> dict[str, Any]:
+    """A model's size, and the cost of its training by 6·N·D.
+
+    Returns:
+      `{"parameters", "tokens", "training_flops", "training_flops_own"}`: `training_flops` has the models that it was
+      made from, `training_flops_own` not: its stages since it was last cut or grown, as arXiv:2502.18934 counts. A
+      parent that is not there makes the first too small; it is `missing_parent`.
+    """
+    models = list(lineage(found))
+    own = list(itertools.takewhile(lambda model: model.architecture == found.architecture, models))
+    about: dict[str, Any] = {
+        "parameters": counts.parameters(found.architecture),
+        "tokens": found.card.get("tokens"),
+    }
+    for key, those in (("training_flops", models), ("training_flops_own", own)):
+        costs = [model.card.get("flops_six_n_d") for model in those]
+        about[key] = sum(cost or 0.0 for cost in costs) if any(costs) else None
+    missing = models[-1].card.get("parent")
+    return {**about, **({"missing_parent": missing} if missing else {})}
 
 
 def _places(folder: pathlib.Path, parent: str) -> Iterator[pathlib.Path]:

@@ -39,7 +39,12 @@ class PlanConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RecipeConfig:
-    """The values that the stages share."""
+    """The values that the stages share.
+
+    Attributes:
+      profiles: by name, assignments `a.b=value` that belong together, such as those of a short run.
+      profile: the one that was chosen; empty: none. `--config.profile=NAME` applies it.
+    """
 
     name: str
     stages: tuple[str, ...]
@@ -55,6 +60,8 @@ class RecipeConfig:
     plan: PlanConfig = PlanConfig()
     trackers: TrackersConfig = TrackersConfig()
     report: ReportConfig = ReportConfig()
+    profiles: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    profile: str = ""
 
     def __post_init__(self):
         if not self.stages or len(set(self.stages)) != len(self.stages):
@@ -136,9 +143,17 @@ def _try(function: Callable[..., Any], *arguments: Any) -> Any:
 def override(config: Any, assignments: Sequence[str]) -> None:
     """Applies `a.b=value` to a recipe's config in place, see `config/overrides.py`; a stage's keys are its kind's.
 
+    `profile=NAME` stands for the assignments of `profiles.NAME`, over which the others win, wherever they stand.
+
     Raises:
-      ConfigError: malformed assignment, unknown key, or a value of another type.
+      ConfigError: malformed assignment, unknown key or profile, or a value of another type.
     """
+    chosen = [name for key, _, name in (each.partition("=") for each in assignments) if key == "profile" and name]
+    profiles = config.get("profiles", {})
+    for name in chosen[-1:]:
+        if name not in profiles:
+            raise ConfigError(f"config 'profile': there is no profile '{name}'; {nearest(name, list(profiles))}")
+        config_lib.override(config, tuple(profiles[name]), schema)
     config_lib.override(config, assignments, schema)
 
 

@@ -59,6 +59,8 @@ def _run(recipe: RecipeConfig, stages: Mapping[str, StageConfig], workdir: pathl
     unfinished = [n for n, stage in stages.items() if not (workdir / n / KINDS[stage.kind].result).is_file()]
     check_references({name: stages[name] for name in unfinished}, list(stages))
     check_models({name: stages[name] for name in unfinished}, list(stages))
+    for stage in (stages[name] for name in unfinished):
+        KINDS[stage.kind].check(stage)
     ahead = compile_ahead(unfinished[:1], shapes(recipe, stages, mesh))
     prepared = inputs.prepare_sources(recipe, workdir)
     tokenizer = inputs.tokenizer(recipe, prepared, workdir)

@@ -113,10 +113,12 @@ class Chapter(NamedTuple):
     Attributes:
       title: its heading.
       blocks: stage → its folder; returns nothing if there is nothing to report.
+      first: whether it stands right behind the summary.
     """
 
     title: str
     blocks: Callable[[dict[str, pathlib.Path]], list[Block]]
+    first: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,6 @@ from kanana_jax.report.page import (
     Code,
     Details,
     Figure,
-    KeyValues,
     Page,
     Sample,
     Samples,
@@ -23,7 +22,8 @@ from kanana_jax.report.page import (
     write,
 )
 from kanana_jax.report.plots import Series, bars, lines
-from kanana_jax.report.run_stages import Stage, Tree, duration
+from kanana_jax.report.run_stages import Stage, Tree
+from kanana_jax.report.run_summary import summary_blocks
 from kanana_jax.report.run_tasks import task_blocks
 
 Json = dict[str, Any]
@@ -47,19 +47,25 @@ def write_run_report(
     stages = {name: Stage(workdir / name, name, run["config"].get(name, {}), names, results) for name in names}
     tree = Tree(stages)
     folders = {name: workdir / name for name in names}
+
+    def written(first: bool) -> list[Section]:
+        own = (chapter for chapter in chapters if chapter.first == first)
+        return [section for chapter in own for section in _optional(chapter.title, chapter.blocks(folders))]
+
     page = Page(
         f"Run '{run['config'].get('name', workdir.name)}'",
         f"On {run['devices']}, since {run['started']}.",
         [
-            Section("In short", _summary(tree, run)),
+            Section("In short", summary_blocks(tree, run)),
+            *written(first=True),
+            Section("Data", _data(stages)),
             *_optional("Held-out text", _bits(tree)),
             Section("Loss", _loss(tree)),
+            Section("Models", _models(stages)),
+            *written(first=False),
             *_optional("Scores", _scores(tree)),
             *_optional("Tasks", task_blocks(tree, TOKENS)),
-            Section("Models", _models(stages)),
-            *(section for chapter in chapters for section in _optional(chapter.title, chapter.blocks(folders))),
             Section("Samples", _samples(stages)),
-            Section("Data", _data(stages)),
             Section("Learning rate and gradient", _optimizer(tree)),
             Section("Throughput", _throughput(tree)),
             Section(
@@ -87,90 +93,6 @@ def write_run_report(
 
 def _optional(title: str, blocks: list[Block]) -> list[Section]:
     return [Section(title, blocks)] if blocks else []
-
-
-def _summary(tree: Tree, run: Json) -> list[Block]:
-    """The newest evaluated model beside its baseline, the tree of stages, and a row per stage."""
-    blocks: list[Block] = []
-    trained = tree.trained()
-    shown = next((stage for stage in reversed(list(tree.stages.values())) if stage.bits() or stage.score()), None)
-    if shown is not None and not shown.bits():
-        blocks += _scored(shown)
-    elif shown is not None:
-        base = tree.baseline(shown)
-        size = f", {shown.card['parameters']:,} parameters" if shown.card else ""
-        beside = f"; in brackets '{base.name}', from which it comes" if base else ""
-        blocks.append(Text(f"Stage '{shown.name}' ({shown.state}{size}){beside}."))
-        before = base.bits() if base else {}
-        blocks.append(
-            KeyValues(
-                {
-                    f"bits per byte, {lang} (lower is better)": f"{value:.3f}"
-                    + (f" ({before[lang]:.3f})" if lang in before else "")
-                    for lang, value in shown.bits().items()
-                }
-            )
-        )
-    blocks.append(Code(tree.drawing()))
-    if not trained:
-        return blocks
-    devices, price = _devices(run), run["config"].get("report", {}).get("price", 0.0)
-    languages = list(dict.fromkeys(lang for stage in trained for lang in stage.bits()))
-    scores = [stage.evals[-1]["score"] if stage.evals and "score" in stage.evals[-1] else {} for stage in trained]
-    other = any(score.get("name", "bits_per_byte") != "bits_per_byte" for score in scores)
-    rows = []
-    for stage, score in zip(trained, scores):
-        hours = devices * stage.seconds / 3600
-        own = f"{score['name'].replace('_', ' ')} {score['value']:.3f}, {score['better']} is better" if score else None
-        rows.append(
-            (
-                stage.name,
-                stage.start,
-                stage.tokens,
-                tree.before[stage.name] + stage.tokens,
-                *(stage.bits().get(lang) for lang in languages),
-                *((own,) if other else ()),
-                duration(stage.seconds),
-                hours,
-                *((hours * price,) if price else ()),
-            )
-        )
-    columns = (
-        "stage",
-        "starts from",
-        "tokens",
-        "tokens with its parents'",
-        *(f"bits per byte, {lang} ↓" for lang in languages),
-        *(("score",) if other else ()),
-        "time in steps",
-        "device-hours",
-        *(("cost",) if price else ()),
-    )
-    caption = "↓ lower is better. Times are of training steps, without compilation, evaluation and checkpoints."
-    formats = {f"bits per byte, {lang} ↓": ".3f" for lang in languages} | {"device-hours": ",.3f", "cost": ",.2f"}
-    return [*blocks, Table(columns, rows, caption, formats=formats)]
-
-
-def _scored(stage: Stage) -> list[Block]:
-    """The figures of a stage that is not measured in bits per byte: those of its own score, by language."""
-    score, size = stage.score(), f", {stage.card['parameters']:,} parameters" if stage.card else ""
-    name = score["name"]
-    after = stage.evals[-1]["eval"].get(name, {})
-    before = stage.evals[0]["eval"].get(name, {}) if stage.evals[0]["step"] == 0 else {}
-    beside = "; in brackets the model that it starts from" if before else ""
-    values = {
-        f"{name.replace('_', ' ')}, {key.removeprefix('lang/')} ({score['better']} is better)": f"{value:.3f}"
-        + (f" ({before[key]:.3f})" if key in before else "")
-        for key, value in after.items()
-        if key.startswith("lang/")
-    }
-    return [Text(f"Stage '{stage.name}' ({stage.state}{size}){beside}."), KeyValues(values)]
-
-
-def _devices(run: Json) -> int:
-    """Number of devices, with which `devices` begins."""
-    number = run["devices"].partition(" ")[0]
-    return int(number) if number.isdecimal() else 1
 
 
 def _models(stages: Mapping[str, Stage]) -> list[Block]:

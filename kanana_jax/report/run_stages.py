@@ -56,6 +56,11 @@ class Stage:
         pairs = zip(self.steps, self.steps[1:])
         return sum(row.get("step_s", 0.0) * (row["step"] - before["step"]) for before, row in pairs)
 
+    @property
+    def flops(self) -> float:
+        """Of training, and of all models that ran for it; 0 until the stage is finished."""
+        return sum(self.card["flops"].values()) if self.card else 0.0
+
     def bits(self, which: int = -1) -> dict[str, float]:
         """Held-out bits per byte by language, of the last (or first) evaluation."""
         found = [row["eval"]["bits_per_byte"] for row in self.evals if row["eval"].get("bits_per_byte")]

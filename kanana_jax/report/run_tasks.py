@@ -1,5 +1,6 @@
 """Benchmarks in a run's report, as they were evaluated while stages trained."""
 
+from kanana_jax.report import evaluation
 from kanana_jax.report.page import Block, Figure, Table
 from kanana_jax.report.plots import Series, lines
 from kanana_jax.report.run_stages import Stage, Tree
@@ -35,24 +36,30 @@ def task_blocks(tree: Tree, tokens: str) -> list[Block]:
 
 
 def average(stage: Stage, tasks: list[str]) -> float:
-    """The mean of the first metrics of tasks at a stage's last evaluation."""
+    """The mean of the scores of tasks at a stage's last evaluation, each from 0 to 1."""
     found = stage.evals[-1]["eval"]["tasks"]
-    return sum(_main(found[task]) for task in tasks) / len(tasks)
+    return sum(_score(found[task]) for task in tasks) / len(tasks)
 
 
 def _average(tree: Tree) -> list[Block]:
-    """A row for each stage, over the tasks that all of them have evaluated; scores from 0 to 1 only."""
+    """A row for each stage, over the tasks that all of them have evaluated and that have a score from 0 to 1."""
     stages = [stage for stage in tree.trained() if stage.evals and stage.evals[-1]["eval"].get("tasks")]
     if len(stages) < 2:
         return []
     values = [stage.evals[-1]["eval"]["tasks"] for stage in stages]
-    tasks = [task for task in values[0] if all(task in own and 0 <= _main(own[task]) <= 1 for own in values)]
+    tasks = [task for task in values[0] if all(task in own and 0 <= _score(own[task]) <= 1 for own in values)]
     if len(tasks) < 2:
         return []
     rows = [(stage.name, average(stage, tasks), len(tasks)) for stage in stages]
-    caption = f"Mean of the first metric, from 0 to 1, of {', '.join(tasks)} at each stage's last evaluation."
+    named = ", ".join(f"{task} ({evaluation.metric(values[0][task])})" for task in tasks)
+    caption = (
+        f"Mean of {named} at each stage's last evaluation, each from 0 to 1 (per cent divided by 100) and counting the "
+        "same; what guessing would score is not taken off."
+    )
     return [Table(("stage", "average of tasks", "tasks"), rows, caption, formats={"average of tasks": ".3f"})]
 
 
-def _main(metrics: dict[str, float]) -> float:
-    return next((value for name, value in metrics.items() if not name.endswith("_stderr")), -1.0)
+def _score(metrics: dict[str, float]) -> float:
+    """As `kanana eval --plot` shows a task; below 0 where it has no such metric."""
+    found = evaluation.score(metrics)
+    return -1.0 if found is None else found[0]

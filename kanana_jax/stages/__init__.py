@@ -9,12 +9,15 @@ from kanana_jax.stages import (
     cost_chapter,
     distill,
     dpo,
+    evaluate,
+    evaluation_chapter,
     grpo,
     kto,
     merge,
     mntp,
     on_policy_distill,
     online_dpo,
+    paper_chapter,
     pretrain,
     prune,
     reward,
@@ -40,9 +43,10 @@ KINDS: dict[str, Kind[Any]] = {
         online_dpo.KIND,
         grpo.KIND,
         on_policy_distill.KIND,
+        merge.KIND,
         mntp.KIND,
         contrastive.KIND,
-        merge.KIND,
+        evaluate.KIND,
     )
 }
 
@@ -50,4 +54,4 @@ KINDS: dict[str, Kind[Any]] = {
 def chapters() -> tuple[Chapter, ...]:
     """The chapters of a run's report, in the order of the kinds."""
     own = (kind.chapter for kind in KINDS.values() if kind.chapter is not None)
-    return tuple(dict.fromkeys((*own, cost_chapter.CHAPTER)))
+    return tuple(dict.fromkeys((evaluation_chapter.FIRST, *own, paper_chapter.CHAPTER, cost_chapter.CHAPTER)))

@@ -324,6 +324,7 @@ class Kind(Generic[Config]):
       programs: `(name, config, shapes)`: what it compiles; None where it trains nothing that can be planned.
       encoder: `(config, tokenizer)`: makes the sequences that it trains on.
       chapter: of the report.
+      check: refuses a config that this machine cannot run, such as one that needs a package: before anything runs.
     """
 
     name: str
@@ -336,6 +337,7 @@ class Kind(Generic[Config]):
     programs: Callable[[str, Config, Shapes], StagePrograms] | None = None
     encoder: Callable[[Config, Tokenizer], Encoder] = lambda config, tokenizer: TextEncoder(tokenizer)
     chapter: Chapter | None = None
+    check: Callable[[Config], None] = lambda config: None
 
     def free_in(self, section: Mapping[str, Any]) -> tuple[str, ...]:
         """The keys of a stage's section that may change between two starts."""

@@ -105,7 +105,7 @@ def test_in_an_empty_folder(wheel, uv, tool, version, tmp_path):
 def test_the_demo_starts_and_stops(wheel, uv, version, tmp_path):
     """`--config tiny` trains, and a signal stops it with its work saved."""
     commands = _installed(wheel, version, "uv", uv)
-    command = [commands / "kanana", "run", "--config", "tiny", "--workdir", "run"]
+    command = [commands / "kanana", "run", "--config", "tiny:pretrained", "--workdir", "run"]
     process = subprocess.Popen(command, cwd=tmp_path, env=ALONE, stderr=subprocess.PIPE, text=True)
     try:
         end = time.monotonic() + 600

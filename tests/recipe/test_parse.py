@@ -4,11 +4,12 @@ import logging
 
 import jax
 import pytest
+from conftest import ROOT
 
 from kanana_jax import config as config_lib
 from kanana_jax.errors import ConfigError
 from kanana_jax.recipe import run as recipe
-from kanana_jax.recipe.config import left_out
+from kanana_jax.recipe.config import left_out, override
 from kanana_jax.recipe.workdir import free_keys
 from kanana_jax.stages import KINDS
 
@@ -65,3 +66,22 @@ def test_every_kind_says_what_may_change(tiny_config):
     )
     assert not {"stage1.distill.mesh", "pruned.tasks", "sources.tasks", "stage1.train.tokens"} & set(free)
     assert set(KINDS["search"].free) >= {"train.log_every", "distill.mesh"} and not KINDS["upscale"].free
+
+
+def test_a_profile_is_its_assignments_and_others_win_over_it(tiny_config):
+    config = tiny_config().unlock()
+    config.profiles = dict(short=("stage1.train.tokens=1024", "stage2.train.tokens=2048"))
+    override(config, ["stage1.train.tokens=4096", "profile=short"])
+    assert (config.stage1.train.tokens, config.stage2.train.tokens, config.profile) == (4096, 2048, "short")
+    with pytest.raises(ConfigError, match="there is no profile 'shrot'; did you mean 'short'"):
+        override(config, ["profile=shrot"])
+
+
+def test_the_demos_short_profile_has_its_stages_and_fewer_tokens():
+    whole, quick = (config_lib.read_config_file(f"{ROOT}/configs/tiny.py") for _ in range(2))
+    override(quick, ["profile=quick"])
+    (_, long), (_, short) = recipe.parse(whole), recipe.parse(quick)
+    assert list(long) == list(short) and {"stage1", "student", "merged", "contrastive", "calls_ko"} < set(long)
+    trained = [name for name, stage in long.items() if hasattr(stage, "train")]
+    assert sum(short[name].train.tokens for name in trained) < 0.3 * sum(long[name].train.tokens for name in trained)
+    assert all(short[name].train.tokens < long[name].train.tokens for name in trained)

@@ -100,13 +100,23 @@ def answer(world: World, kind: str, index: int, attribute: str, lang: str) -> st
     return str(value) if isinstance(value, int) else value[i]
 
 
-def question(world: World, lang: str, split: str, rng: random.Random) -> tuple[str, str, str]:
-    """A random question whose answer a document in `lang` tells, its answer, and another value of the attribute."""
+def fact(world: World, lang: str, rng: random.Random) -> tuple[str, int, str]:
+    """Kind, index and attribute of a random fact that documents in `lang` tell."""
     while True:
         kind, attribute = rng.choice(list(_WORDINGS))
         index = rng.randrange(world.count(kind))
         if lang in world.told_in(kind, index, attribute):
-            break
+            return kind, index, attribute
+
+
+def worded(world: World, kind: str, index: int, attribute: str, lang: str, split: str, rng: random.Random) -> str:
+    """A question about a fact."""
+    return _asked(kind, attribute, lang, split, world.entity(kind, index).name[LANG[lang]], [], rng)[0]
+
+
+def question(world: World, lang: str, split: str, rng: random.Random) -> tuple[str, str, str]:
+    """A random question whose answer a document in `lang` tells, its answer, and another value of the attribute."""
+    kind, index, attribute = fact(world, lang, rng)
     right = wrong = answer(world, kind, index, attribute, lang)
     while wrong == right:
         wrong = answer(world, kind, rng.randrange(world.count(kind)), attribute, lang)

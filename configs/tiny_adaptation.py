@@ -1,0 +1,91 @@
+"""The second half of `configs/tiny.py`: alignment, adaptation and evaluation (arXiv:2502.18934, §3 and §4).
+
+Alignment (§3.1) goes on from stage 2 with conversations about the same world: fine-tuning, a reward model, offline and
+online preference optimisation, merging. Then an embedding model of stage 2 (LLM2Vec, as `configs/embed.py`), function
+calls on the merged model (English before Korean, as `configs/calls.py`), and an evaluation of every model of the run.
+"""
+
+from typing import Any
+
+from kanana_jax.configs import calls as calls_config
+from kanana_jax.configs import embed as embed_config
+from ml_collections import ConfigDict
+
+ALIGNED = ("sft", "reward", "dpo", "online", "merged")
+ADAPTED = ("mntp", "contrastive", "calls_en", "calls_ko")  # answers from documents (RAG) belong behind `contrastive`
+ASKED = ("stage2", "upscaled", "deeper", "pruned", "student", "sft", "dpo", "online", "merged", "calls_ko")
+
+
+def align(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any], share: float = 1.0) -> None:
+    """The paper's second half, on stage 2's model; `share` of the steps that `:aligned` takes."""
+    for form in ("chat", "pairs", "prompts"):
+        _made(c, form, 3000)
+
+    def section(kind: str, start: str, form: str, rate: float, tokens: int, **more: Any) -> dict[str, Any]:
+        own = _train(train, optimizer, rate, int(share * tokens)) | more.pop("train", {})
+        return dict(kind=kind, start=start, mixture={f"ko_{form}": 0.5, f"en_{form}": 0.5}, train=own, **more)
+
+    c.sft = section("sft", "stage2", "chat", 1e-3, 800_000)
+    c.reward = section("reward", "sft", "pairs", 3e-4, 200_000)
+    c.dpo = section("dpo", "sft", "pairs", 5e-5, 200_000, preference=dict(loss="sigmoid", beta=0.1))
+    c.online = section(
+        "online_dpo",
+        "dpo",
+        "prompts",
+        2e-5,
+        40 * 16 * 256,  # steps × prompts × row
+        preference=dict(loss="sigmoid", beta=0.1),
+        rollout=dict(samples=4, max_new_tokens=48),
+        train=dict(batch_tokens=16 * 256, log_every=1, eval_every=20),
+    )
+    c.merged = dict(kind="merge", start="sft", merge=dict(models=("sft", "dpo", "online"), method="linear"))
+
+
+def adapt(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -> None:
+    """Embeddings and function calls: the stages of the two configs, on this world and in its size."""
+    _made(c, "retrieval", 3000)
+    _made(c, "calls", 3000)
+    both = {f"{lang}_encyclopedia": 0.5 for lang in ("ko", "en")}
+    made = embed_config.get_config("stage2,documents,pairs")
+    c.mntp = made.mntp.to_dict() | dict(mixture=both, lora=None, train=_train(train, optimizer, 1e-3, 100_000))
+    c.contrastive = made.contrastive.to_dict() | dict(
+        mixture={"ko_retrieval": 0.5, "en_retrieval": 0.5},
+        lora=None,
+        instruction="",
+        chunks=1,
+        train=_train(train, optimizer, 5e-4, 200_000),
+    )
+    made = calls_config.get_config("merged")
+    rows = dict(seq_len=800, batch_tokens=8 * 800)  # three or four functions in JSON are long
+    for name, section, start in (("calls_en", made.english, "merged"), ("calls_ko", made.korean, "calls_en")):
+        own = _train(train, optimizer, 1e-3, 250_000) | rows
+        c[name] = section.to_dict() | dict(start=start, train=own)
+
+
+def evaluate(c: ConfigDict) -> None:
+    """Every model asked about the world; function calls before and after learning them, with and without a grammar."""
+    unseen = {f"calls_{lang}": f"microworld://calls/{lang}?size=4000&count=100&start=100000" for lang in ("ko", "en")}
+    c.evaluated = dict(
+        kind="evaluate",
+        start="stage1",
+        models=ASKED,
+        tasks=dict(names=("microworld", "microworld_translation", "microworld_arithmetic"), limit=30),
+        calls=dict(models=("merged", "calls_ko"), sets=unseen, limit=20, free=True),
+    )
+
+
+def _made(c: ConfigDict, form: str, count: int) -> None:
+    for lang in ("ko", "en"):
+        path = f"microworld://{form}/{lang}?size=4000&count={count}"
+        c.sources[f"{lang}_{form}"] = dict(path=path, lang=lang, holdout=0.03)
+        c.filters[f"{lang}_{form}"] = dict()  # answers are short
+
+
+def _train(train: dict[str, Any], optimizer: dict[str, Any], rate: float, tokens: int) -> dict[str, Any]:
+    schedule = dict(kind="cosine", warmup_steps=10, final=0.1)
+    return train | dict(
+        tokens=tokens,
+        optimizer=optimizer | dict(learning_rate=rate, schedule=schedule),
+        eval_every=50,
+        checkpoint=dict(every=50, keep_last=1, keep_best=1),
+    )

@@ -1,0 +1,130 @@
+"""The first screen of a run's report: what came out, what it cost, where the models are."""
+
+from typing import Any
+
+from kanana_jax.report.page import Block, Code, Details, KeyValues, Table, Text
+from kanana_jax.report.run_stages import Stage, Tree, duration
+
+Json = dict[str, Any]
+
+
+def summary_blocks(tree: Tree, run: Json) -> list[Block]:
+    """The newest evaluated model beside its baseline, totals, a row per stage, and the tree of stages.
+
+    Args:
+      run: `config.json`.
+    """
+    blocks: list[Block] = []
+    shown = next((stage for stage in reversed(list(tree.stages.values())) if stage.bits() or stage.score()), None)
+    text = next((stage for stage in reversed(list(tree.stages.values())) if stage.bits()), None)
+    if shown is not None and not shown.bits():
+        blocks += _scored(shown)
+    if text is not None and (shown is text or len(tree.stages) > 2):
+        blocks += _in_bits(tree, text)
+    made = _made(tree)
+    if made:
+        blocks += [_totals(tree, run), _table(tree, run, made)]
+    drawing = Code(tree.drawing())
+    return [*blocks, Details("Who comes from whom", [drawing]) if made else drawing]
+
+
+def _made(tree: Tree) -> list[Stage]:
+    """The stages that have trained or left a model, in the tree's order."""
+    return [stage for _, stage in tree.walk() if stage.steps or stage.card]
+
+
+def _in_bits(tree: Tree, shown: Stage) -> list[Block]:
+    base = tree.baseline(shown)
+    size = f", {shown.card['parameters']:,} parameters" if shown.card else ""
+    beside = f"; in brackets '{base.name}', from which it comes" if base else ""
+    before = base.bits() if base else {}
+    values = {
+        f"bits per byte, {lang} (lower is better)": f"{value:.3f}"
+        + (f" ({before[lang]:.3f})" if lang in before else "")
+        for lang, value in shown.bits().items()
+    }
+    return [Text(f"Stage '{shown.name}' ({shown.state}{size}){beside}."), KeyValues(values)]
+
+
+def _scored(stage: Stage) -> list[Block]:
+    """The figures of a stage that is not measured in bits per byte: those of its own score, by language."""
+    score, size = stage.score(), f", {stage.card['parameters']:,} parameters" if stage.card else ""
+    name = score["name"]
+    after = stage.evals[-1]["eval"].get(name, {})
+    before = stage.evals[0]["eval"].get(name, {}) if stage.evals[0]["step"] == 0 else {}
+    beside = "; in brackets the model that it starts from" if before else ""
+    values = {
+        f"{name.replace('_', ' ')}, {key.removeprefix('lang/')} ({score['better']} is better)": f"{value:.3f}"
+        + (f" ({before[key]:.3f})" if key in before else "")
+        for key, value in after.items()
+        if key.startswith("lang/")
+    }
+    return [Text(f"Stage '{stage.name}' ({stage.state}{size}){beside}."), KeyValues(values)]
+
+
+def _totals(tree: Tree, run: Json) -> KeyValues:
+    stages = list(tree.stages.values())
+    seconds = sum(stage.seconds for stage in stages)
+    flops = sum(stage.flops for stage in stages)
+    price = run["config"].get("report", {}).get("price", 0.0)
+    values = {
+        "stages finished": f"{sum(stage.finished for stage in stages)} of {len(stages)}",
+        "tokens, all stages": f"{sum(stage.tokens for stage in stages):,}",
+        "time in training steps": duration(seconds),
+        "FLOPs of finished models": f"{flops:.3g}",
+    }
+    return KeyValues(values | ({"cost": f"{devices(run) * seconds / 3600 * price:,.2f}"} if price else {}))
+
+
+def _table(tree: Tree, run: Json, stages: list[Stage]) -> Table:
+    count, price = devices(run), run["config"].get("report", {}).get("price", 0.0)
+    languages = list(dict.fromkeys(lang for stage in stages for lang in stage.bits()))
+    scores = [stage.score() for stage in stages]
+    other = any(score.get("name", "bits_per_byte") != "bits_per_byte" for score in scores)
+    rows = []
+    for stage, score in zip(stages, scores):
+        hours = count * stage.seconds / 3600
+        own = f"{score['name'].replace('_', ' ')} {score['value']:.3f}, {score['better']} is better" if score else None
+        rows.append(
+            (
+                stage.name,
+                stage.start,
+                f"{stage.name}/model" if stage.card else None,
+                stage.card["parameters"] if stage.card else None,
+                stage.tokens or None,
+                tree.before[stage.name] + stage.tokens,
+                *(stage.bits().get(lang) for lang in languages),
+                *((own,) if other else ()),
+                duration(stage.seconds) if stage.steps else None,
+                stage.flops or None,
+                hours,
+                *((hours * price,) if price else ()),
+            )
+        )
+    columns = (
+        "stage",
+        "starts from",
+        "model in",
+        "parameters",
+        "tokens",
+        "tokens with its parents'",
+        *(f"bits per byte, {lang} ↓" for lang in languages),
+        *(("score",) if other else ()),
+        "time in steps",
+        "FLOPs",
+        "device-hours",
+        *(("cost",) if price else ()),
+    )
+    caption = (
+        "↓ lower is better. Times are of training steps, without compilation, evaluation and checkpoints; FLOPs with "
+        "those of teachers, references and samplers."
+    )
+    formats = {f"bits per byte, {lang} ↓": ".3f" for lang in languages}
+    formats |= {"device-hours": ",.3f", "cost": ",.2f", "FLOPs": ".3g"}
+    return Table(columns, rows, caption, formats=formats)
+
+
+def devices(run: Json) -> int:
+    """Number of devices, with which `devices` begins."""
+    number = run["devices"].partition(" ")[0]
+    return int(number) if number.isdecimal() else 1

@@ -1,0 +1,157 @@
+"""Evaluation of a run's models: benchmarks, function calls, and a row for each in the tables of the observatory.
+
+DIR/<stage>/answers/NN.json   a model's results: a stopped stage continues behind the last of them
+DIR/<stage>/evaluation.json   all of them, with what each model cost
+DIR/<stage>/observatory/      scores.csv, models.csv, tasks.csv for `kanana observe`
+"""
+
+import dataclasses
+import importlib.util
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from kanana_jax.applications import call_benchmarks
+from kanana_jax.data.read import records
+from kanana_jax.errors import ConfigError, UserError, install
+from kanana_jax.evaluation import function_calls
+from kanana_jax.evaluation.function_calls import Item
+from kanana_jax.evaluation.in_training import TasksConfig, asker
+from kanana_jax.files import read_json, write_json
+from kanana_jax.inference.session import Session
+from kanana_jax.interop.lineage import training_cost
+from kanana_jax.stages import evaluation_chapter, score_tables
+from kanana_jax.stages.kind import Context, Kind, StageConfig
+
+log = logging.getLogger("kanana")
+Json = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class CallsConfig:
+    """Conversations whose last turn is asked for.
+
+    Attributes:
+      models: stages or folders that are asked.
+      sets: name → conversations with functions, as stages are trained on: none that a model has seen.
+      limit: conversations of each set.
+      batch_size: of replies.
+      free: whether each set is asked without a grammar, too, to see what the grammar adds.
+    """
+
+    models: tuple[str, ...]
+    sets: dict[str, str]
+    limit: int = 50
+    batch_size: int = 16
+    free: bool = False
+
+    def __post_init__(self):
+        if not self.models or not self.sets or min(self.limit, self.batch_size) < 1:
+            raise ValueError("calls need models, sets, and limit and batch_size of at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateStage(StageConfig):
+    """The section of a stage of this kind.
+
+    Attributes:
+      models: stages or folders that are asked beside the one that it starts from.
+      tasks: as while a stage trains, `every` left out.
+      calls: function calls; None: none.
+    """
+
+    models: tuple[str, ...] = ()
+    tasks: TasksConfig
+    calls: CallsConfig | None = None
+
+    def __post_init__(self):
+        if self.tasks.every:
+            raise ValueError("nothing trains here: leave out tasks.every")
+        unknown = [name for name in (self.calls.models if self.calls else ()) if name not in self.asked]
+        if unknown:
+            raise ValueError(f"calls.models names '{unknown[0]}', which is not among the models: add it there")
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Every model once."""
+        return tuple(dict.fromkeys((self.start, *self.models)))
+
+    def references(self) -> dict[str, str]:
+        return super().references() | {f"models[{i}]": name for i, name in enumerate(self.models)}
+
+    def others(self) -> dict[str, str]:
+        return {f"model {i}": name for i, name in enumerate(self.models)}
+
+
+def check(config: EvaluateStage) -> None:
+    """Refuses to train for hours where the evaluation cannot follow.
+
+    Raises:
+      UserError: a package that is not installed.
+    """
+    for package, extra in (("lm_eval", "eval"), *((("llguidance", "calls"),) if config.calls else ())):
+        if importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"a stage of kind '{config.kind}' needs the package {package}: {install(extra)}, or leave the stage "
+                "out of config 'stages'"
+            )
+
+
+def run(name: str, config: EvaluateStage, context: Context) -> None:
+    """Asks every model that was not asked before, and writes the tables.
+
+    Raises:
+      ConfigError, UserError: see `in_training.asker`; a conversation that cannot be asked; a model that has another
+        tokenizer than its own.
+    """
+    folder, devices = context.workdir / name, list(context.shapes.mesh.devices.flat)
+    ask, calls = asker(config.tasks, context.shapes.seed), _calls(config)
+    made: dict[str, Json] = {}
+    for number, model in enumerate(config.asked):
+        file, found = folder / "answers" / f"{number:02d}.json", context.find(model)
+        before = read_json(file)
+        if before is None:
+            log.info("%s: asking %s", name, model)
+            session = Session.load(str(found.path), "float32", devices)
+            results = ask(session) | (calls(session) if config.calls and model in config.calls.models else {})
+            tokens = score_tables.tokens_by_language(context.lineage(model))
+            before = {"model": model, **training_cost(found), "tokens_by_language": tokens, "results": results}
+            write_json(file, before)
+        made[model] = before
+    score_tables.write(folder / score_tables.FOLDER, context.workdir.name, made)
+    write_json(folder / evaluation_chapter.RESULT, {"models": made})
+
+
+def _calls(config: EvaluateStage) -> Callable[[Session], Json]:
+    """Model → results of its calls by set, and `SET/free` without the grammar."""
+    own = config.calls
+    if own is None:
+        return lambda session: {}
+    asked = {name: _items(name, path, own.limit) for name, path in own.sets.items()}
+
+    def ask(session: Session) -> Json:
+        found = call_benchmarks.evaluate(session, asked, batch_size=own.batch_size)["results"]
+        if own.free:
+            free = call_benchmarks.evaluate(session, asked, batch_size=own.batch_size, constrained=False)["results"]
+            found |= {f"{name}/free": free[name] for name in asked}
+        return found
+
+    return ask
+
+
+def _items(name: str, path: str, limit: int) -> list[Item]:
+    found: list[Item] = []
+    for record in records.read(path, source=""):
+        if not isinstance(record, dict):
+            raise UserError(f"{path}: {record}: mend the line, or leave it out")
+        found.append(function_calls.of_conversation(record, name))
+        if len(found) == limit:
+            return found
+    if not found:
+        raise ConfigError(f"config 'calls.sets.{name}': {path} holds no conversation")
+    return found
+
+
+KIND = Kind(
+    "evaluate", EvaluateStage, run, result=evaluation_chapter.RESULT, chapter=evaluation_chapter.CHAPTER, check=check
+)

@@ -1,0 +1,102 @@
+"""Models of a run as rows of the observatory's tables (`observatory/tables.py` has the columns)."""
+
+import csv
+import io
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kanana_jax.files import read_json, whole_file
+from kanana_jax.interop.model_folder import ModelFolder
+from kanana_jax.report import evaluation
+
+FOLDER = "observatory"
+Json = dict[str, Any]
+
+
+def tokens_by_language(lineage: Iterable[ModelFolder]) -> dict[str, int]:
+    """The tokens that a model and those that it was made from were trained on, by language of the source.
+
+    A stage's report counts from the beginning of its way. Tokens of models from elsewhere are not known.
+
+    Args:
+      lineage: the model and those that it was made from, the nearest first.
+    """
+    for found in lineage:
+        report = read_json(found.path.parent / "data_report.json")
+        if report is not None:
+            counted: dict[str, int] = {}
+            for source in report["sources"].values():
+                counted[source["lang"]] = counted.get(source["lang"], 0) + source["tokens"]
+            return counted
+    return {}
+
+
+def language_of(task: str, known: Iterable[str]) -> str | None:
+    """The language that a task's name ends in (`mgsm_ja`, `translation_ko-en`), of those known; None without one."""
+    last = task.replace("/", "_").replace("-", "_").rpartition("_")[2]
+    return last if last in known else None
+
+
+def rows(models: Mapping[str, Json]) -> dict[str, str]:
+    """Task → language, of the tasks that every model was asked, that have a score, and whose language is known.
+
+    Of a task with parts the whole is one, if it is in one language, and else its parts.
+
+    Args:
+      models: name → `tokens_by_language`, `results`.
+    """
+    tongues = {tongue for model in models.values() for tongue in model["tokens_by_language"]}
+    every = [model["results"] for model in models.values()]
+    known = {
+        task: tongue
+        for task, result in every[0].items()
+        if evaluation.score(result) is not None
+        and all(task in results for results in every)
+        and (tongue := language_of(task, tongues)) is not None
+    }
+    whole = [task for task in known if every[0][task].get("parts")]
+    return {task: tongue for task, tongue in known.items() if not any(task.startswith(f"{w}_") for w in whole)}
+
+
+def write(folder: pathlib.Path, family: str, models: Mapping[str, Json]) -> None:
+    """Writes `scores.csv`, `models.csv` and `tasks.csv`; tasks without a place in `rows` are left out.
+
+    Args:
+      family: that all models are of.
+      models: name → `parameters`, `tokens_by_language`, `results`.
+    """
+    tasks = rows(models)
+    scores = [
+        (name, *(f"{(evaluation.score(model['results'][task]) or (0.0,))[0]:.6g}" for task in tasks))
+        for name, model in models.items()
+    ]
+    _csv(folder / "scores.csv", ("model", *tasks), scores)
+    first = next(iter(models.values()))["results"]
+    asked = [
+        (task, tongue, evaluation.metric(first[task]), *(first[task].get(key, "") for key in ("shots", "n", "version")))
+        for task, tongue in tasks.items()
+    ]
+    _csv(folder / "tasks.csv", ("task", "language", "metric", "shots", "items", "metric_version"), asked)
+    tongues = sorted({tongue for model in models.values() for tongue in model["tokens_by_language"]})
+    ends = ("tokens_b_low", "tokens_b_est", "tokens_b_high", "status")
+    about = [(name, family, model["parameters"], *_budget(model["tokens_by_language"], tongues))
+             for name, model in models.items()]  # fmt: skip
+    columns = ("model", "family", "params", "tokens_b", *(f"{tongue}_{end}" for tongue in tongues for end in ends))
+    _csv(folder / "models.csv", columns, about)
+
+
+def _budget(counted: Mapping[str, int], tongues: Iterable[str]) -> list[str]:
+    """Tokens in all and by language, in 1e9."""
+    if not counted:
+        return ["", *(cell for _ in tongues for cell in ("", "", "", "undisclosed"))]
+    own = {tongue: f"{counted.get(tongue, 0) / 1e9:.6g}" for tongue in tongues}
+    total = f"{sum(counted.values()) / 1e9:.6g}"
+    return [total, *(cell for value in own.values() for cell in (value, value, value, "reported"))]
+
+
+def _csv(path: pathlib.Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    with whole_file(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
