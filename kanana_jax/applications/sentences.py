@@ -6,7 +6,7 @@ always ends a sentence, and a citation like [2] belongs to the sentence before i
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 # Quotation marks and brackets whose two sides differ.
 _PAIRS = {"「": "」", "『": "』", "“": "”", "‘": "’", "（": "）", "(": ")", "《": "》", "〈": "〉", "【": "】"}
@@ -16,7 +16,7 @@ _CITED = re.compile(r"(?:[ \t]?\[\d{1,3}\]){1,8}")
 # A title or a reference: something always follows.
 _GOES_ON_TEXT = """
     mr mrs ms dr prof st rev gen sen rep gov capt col sgt vs cf e.g i.e viz no nos fig figs eq eqs sec ch vol pp p art
-    approx al ed eds trans jan feb mar apr jun jul aug sep sept oct nov dec mt
+    approx al ed eds trans jan feb mar apr jun jul aug sep sept oct nov dec mt ver
 """
 _GOES_ON = frozenset(_GOES_ON_TEXT.split())
 # They may end a sentence: they do where a word follows that opens one.
@@ -27,26 +27,10 @@ _OPENERS_TEXT = """
     after before however then his her their our my no not to with what who by since although
 """
 _OPENERS = frozenset(_OPENERS_TEXT.split())
-# Behind a quotation these go on with the sentence around it.
-_QUOTED_ON = (
-    "라고",
-    "라는",
-    "라며",
-    "이라",
-    "고 ",
-    "며 ",
-    "하고",
-    "하며",
-    "와 ",
-    "과 ",
-    "은 ",
-    "는 ",
-    "이 ",
-    "가 ",
-    "을 ",
-    "를 ",
-    "란 ",
-)
+# Behind a quotation and a space these go on with the sentence around it.
+_QUOTED_ON = ("라고", "라는", "라며", "하고", "하며", "하는")
+_NEAR = 60  # characters before and behind a mark that are looked at
+_DEEPEST = 8  # quotations in quotations
 _WORD = re.compile(r"[A-Za-z][A-Za-z.]{0,12}$")
 _NEXT_WORD = re.compile(r"[^\W\d_]{1,20}")
 _LAST_NUMBER = re.compile(r"\d$")
@@ -74,19 +58,19 @@ def spans(text: str) -> Iterator[tuple[int, int]]:
 
 def _ends(line: str) -> Iterator[int]:
     """Where sentences within a line end, with the marks and citations that belong to them."""
-    expected, quoted, place = list[str](), False, 0
+    last = {mark: line.rfind(mark) for mark in ('"', *_PAIRS.values())}
+    waited, place = tuple[str, ...](), 0
     for match in _MARK.finditer(line):
         if match.start() < place:
             continue
-        for letter in line[place : match.start()]:
-            expected, quoted = _around(letter, expected, quoted)
-        place = end = match.end()
-        while end < len(line) and line[end] in _CLOSING and (expected or quoted or line[end] not in "\"'"):
-            expected, quoted = _around(line[end], expected, quoted)
+        for at in range(place, match.start()):
+            waited = _around(line[at], waited, last, at)
+        end = match.end()
+        while end < len(line) and line[end] in _CLOSING and (waited or line[end] not in "\"'"):
+            waited = _around(line[end], waited, last, end)
             end += 1
-        closed = end > place
-        place = end
-        if expected or quoted:
+        closed, place = end > match.end(), end
+        if waited:
             continue
         if cited := _CITED.match(line, end):
             place = end = cited.end()
@@ -94,36 +78,39 @@ def _ends(line: str) -> Iterator[int]:
             yield end
 
 
-def _around(letter: str, expected: list[str], quoted: bool) -> tuple[list[str], bool]:
-    """The closing marks that are waited for, and whether straight quotation marks are open, behind a letter."""
-    if letter == '"':
-        return expected, not quoted
-    if letter in _PAIRS:
-        return [*expected, _PAIRS[letter]], quoted
-    if letter in expected:  # what was opened inside and never closed ends, too
-        return expected[: len(expected) - 1 - expected[::-1].index(letter)], quoted
-    return expected, quoted
+def _around(letter: str, waited: tuple[str, ...], last: Mapping[str, int], at: int) -> tuple[str, ...]:
+    """The closing marks that are waited for behind a letter; a mark that is never closed opens nothing.
+
+    Args:
+      last: the last place of each closing mark in the line.
+      at: the letter's place.
+    """
+    if letter in waited:  # what was opened inside and never closed ends, too
+        return waited[: len(waited) - 1 - waited[::-1].index(letter)]
+    closing = letter if letter == '"' else _PAIRS.get(letter)
+    opens = closing is not None and last[closing] > at and len(waited) < _DEEPEST
+    return (*waited, closing) if opens else waited
 
 
 def _is_end(line: str, mark: re.Match[str], end: int, closed: bool) -> bool:
     """Whether a mark outside quotations, with what belongs to it up to `end`, ends a sentence."""
-    rest = line[end:]
+    rest = line[end : end + _NEAR]
     following = rest.lstrip()
     if not following:
         return True
     spaced = len(following) < len(rest)
-    if closed and following.startswith(_QUOTED_ON):
+    if closed and (not spaced or following.startswith(_QUOTED_ON)):
         return False
     if mark[0][0] in "。！？":
-        return not closed or spaced
-    before = line[: mark.start()]
+        return True
+    before = line[max(mark.start() - _NEAR, 0) : mark.start()]
     if not spaced:
         return mark[0] == "." and before[-1:] in _ENDING and "가" <= following[0] <= "힣"
     if following[0].islower():
         return False
     if mark[0][0] in "!?":
         return True
-    if len(mark[0]) > 1 or mark[0] == "…":
+    if len(mark[0]) > 2 or mark[0][0] == "…":
         return following[0].isupper()
     return _full_stop_ends(before, following)
 
@@ -141,5 +128,5 @@ def _full_stop_ends(before: str, following: str) -> bool:
     initial = found is not None and len(found[0]) == 1 and found[0].isupper()
     if word in _MAY_END or initial:
         opener = _NEXT_WORD.match(following)
-        return opener is not None and (opener[0].lower() in _OPENERS or not opener[0].isascii())
+        return opener is not None and opener[0].lower() in _OPENERS
     return True

@@ -14,9 +14,11 @@ _EXAMPLE = """example:
   kanana rag runs/sft/sft --docs faq --ask "환불은 며칠 안에 되나요?"
   kanana rag --docs faq --ask "환불은 며칠 안에 되나요?" --passages 3
   kanana rag runs/sft/sft --docs faq --embedder runs/embed/contrastive --ask "返金は何日かかりますか。" --json out.json
+  kanana rag runs/sft/sft --docs faq --ask "How long does a refund take?" --check
 
 Answers from a folder of documents (PDF, HTML, Markdown, text, lines of JSON …) and cites passages by number. Without
-MODEL it prints the passages that it finds. Where nothing is found it says so."""
+MODEL it prints the passages that it finds. Where nothing is found it says so. --check judges each claim of an answer by
+the quoted passages."""
 
 
 def add_verbs(verb: AddVerb) -> None:
@@ -38,6 +40,12 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument("--temperature", type=float, default=0.0, metavar="T", help="sampling temperature; 0: greedy")
     sub.add_argument("--seed", type=int, default=0, metavar="S", help="seed of sampling")
     sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="dtype of the computation")
+    sub.add_argument(
+        "--check", action="store_true", help="judge each claim by the passages: by MODEL itself, or by --judge-url"
+    )
+    sub.add_argument("--judge-url", default="", metavar="URL", help="of an OpenAI-compatible endpoint, up to /v1")
+    sub.add_argument("--judge-model", default="", metavar="NAME", help="of the judge, as the endpoint names it")
+    sub.add_argument("--key-variable", default="", metavar="NAME", help="environment variable that holds its key")
     sub.add_argument("--json", type=place, metavar="FILE", help="answers with their passages as JSON")
 
 
@@ -58,6 +66,9 @@ def _rag(options: argparse.Namespace, overrides: list[str], command: list[str]) 
         least, sampling = Least(options.least, options.least_cosine), SamplingConfig(options.temperature)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    if options.check and options.model is None:
+        raise ConfigError("--check judges answers, which need a MODEL")
+    judge = _judge_of(options)
     found = passages.of_folder(options.docs, options.characters)
     _tell(found)
     embedder = Embedder.load(options.embedder, options.dtype) if options.embedder else None
@@ -68,23 +79,44 @@ def _rag(options: argparse.Namespace, overrides: list[str], command: list[str]) 
             rag.Answer(question, "" if own else rag.nothing_found(question), tuple(own))
             for question, own in zip(options.ask, hits)
         ]
+        checks = [None for _ in answers]
     else:
-        answers = _answers(options, hits, sampling)
-    for number, answer in enumerate(answers):
-        print("\n" * (number > 0) + "\n".join(_lines(answer, asked=options.model is not None)))
+        answers, checks = _answered(options, hits, sampling, judge)
+    for number, (answer, check) in enumerate(zip(answers, checks)):
+        lines = _lines(answer, asked=options.model is not None)
+        print("\n" * (number > 0) + "\n".join([*lines, *(_check_lines(check) if check else [])]))
     if options.json:
         about = {"docs": options.docs, "documents": found.documents, "passages": len(found.passages)}
         about["left_out"] = [{"where": one.where, "reason": one.reason} for one in found.left_out]
-        write_json(options.json, {**about, "answers": [_entry(answer) for answer in answers]})
+        entries = [_entry(answer, check) for answer, check in zip(answers, checks)]
+        write_json(options.json, {**about, "answers": entries})
 
 
-def _answers(options: argparse.Namespace, hits: Sequence[Sequence[Any]], sampling: Any) -> list[Any]:
-    from kanana_jax.applications import rag
+def _judge_of(options: argparse.Namespace) -> Any:
+    """The endpoint's judge, or None."""
+    if not options.judge_url:
+        return None
+    if not (options.check and options.json):
+        raise ConfigError("--judge-url needs --check, and --json FILE: replies are kept beside it")
+    from kanana_jax.evaluation.grading import JudgeConfig, Replies
+
+    try:
+        config = JudgeConfig(options.judge_url, options.judge_model, options.key_variable)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return Replies(config, options.json.with_name(options.json.name + ".replies.jsonl"))
+
+
+def _answered(
+    options: argparse.Namespace, hits: Sequence[Sequence[Any]], sampling: Any, judge: Any
+) -> tuple[list[Any], list[Any]]:
+    """Answers, and what a judge says of each that rests on passages."""
+    from kanana_jax.applications import claims, rag
     from kanana_jax.data.tokens import chat
     from kanana_jax.inference.session import Session
 
     if not any(hits):  # no model is needed
-        return [rag.answer(question, (), str, len, 0) for question in options.ask]
+        return [rag.answer(question, (), str, len, 0) for question in options.ask], [None for _ in options.ask]
     session = Session.load(options.model, options.dtype)
     session.tokenizer.chat.template()
     room = session.model.architecture.max_seq_len - options.max_new_tokens
@@ -96,7 +128,15 @@ def _answers(options: argparse.Namespace, hits: Sequence[Sequence[Any]], samplin
     def tokens(turns: list[dict[str, str]]) -> int:
         return len(chat.encode_chat(session.tokenizer, turns))
 
-    return [rag.answer(question, own, ask, tokens, room) for question, own in zip(options.ask, hits)]
+    answers = [rag.answer(question, own, ask, tokens, room) for question, own in zip(options.ask, hits)]
+    if not options.check:
+        return answers, [None for _ in answers]
+    reply = claims.by_endpoint(judge) if judge else claims.by_model(session)
+    checks = [
+        claims.checked(answer.text, [hit.passage.searched for hit in answer.hits], reply) if answer.hits else None
+        for answer in answers
+    ]
+    return answers, checks
 
 
 def _tell(found: Any) -> None:
@@ -125,7 +165,13 @@ def _lines(answer: Any, asked: bool) -> list[str]:
     return [*lines, *(["(the passage did not fit into the model's window as a whole)"] if answer.cut else [])]
 
 
-def _entry(answer: Any) -> dict[str, Any]:
+def _check_lines(check: Any) -> list[str]:
+    """Claims with their verdicts, for people."""
+    told = [f"  {one.verdict or 'unread'}: {one.claim.text}" for one in check.verdicts]
+    return [", ".join(f"{count} {name}" for name, count in check.counts.items()), *told]
+
+
+def _entry(answer: Any, check: Any) -> dict[str, Any]:
     found = [
         {
             "id": hit.passage.id,
@@ -139,12 +185,9 @@ def _entry(answer: Any) -> dict[str, Any]:
         }
         for hit in answer.hits
     ]
-    counts = {"cited": list(answer.cited), "unknown": list(answer.unknown)}
-    return {
-        "question": answer.question,
-        "answer": answer.text,
-        "found": found,
-        **counts,
-        "left_out": answer.left_out,
-        "cut": answer.cut,
-    }
+    made = {"question": answer.question, "answer": answer.text, "found": found, "cited": list(answer.cited)}
+    made |= {"unknown": list(answer.unknown), "left_out": answer.left_out, "cut": answer.cut}
+    if check is not None:
+        judged = [{"claim": one.claim.text, "verdict": one.verdict} for one in check.verdicts]
+        made["check"] = {**check.counts, "grounded": check.grounded, "verdicts": judged}
+    return made

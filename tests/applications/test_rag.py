@@ -131,10 +131,14 @@ def test_the_verb_without_a_model(docs, tmp_path, capsys):
 def test_the_verb_with_a_model(docs, model, tmp_path, capsys):
     out = tmp_path / "out.json"
     ask = ["--ask", "환불은 며칠?", "--ask", "駅はどこですか。"]
-    assert cli.main(["rag", str(model), "--docs", str(docs), *ask, "--max-new-tokens", "8", "--json", str(out)]) == 0
+    how = ["--max-new-tokens", "8", "--check", "--json", str(out)]
+    assert cli.main(["rag", str(model), "--docs", str(docs), *ask, *how]) == 0
     one, other = json.loads(out.read_text(encoding="utf-8"))["answers"]
     assert one["found"] and one["answer"] and other["answer"] == "文書の中に答えは見つかりませんでした。"
-    assert "[1] faq.md, 안내, 환불" in capsys.readouterr().out
+    counts = one["check"]
+    assert counts["claims"] == len(counts["verdicts"]) == counts["unread"] and "check" not in other
+    told = capsys.readouterr().out
+    assert "[1] faq.md, 안내, 환불" in told and f"{counts['claims']} claims, 0 supported" in told
 
 
 @pytest.mark.parametrize(
@@ -143,6 +147,8 @@ def test_the_verb_with_a_model(docs, model, tmp_path, capsys):
         (["--ask", " "], 2, "--ask is empty"),
         (["--ask", "a", "--least", "2"], 2, "least share of words"),
         (["--ask", "a", "--passages", "0"], 2, "at least 1"),
+        (["--ask", "a", "--check"], 2, "need a MODEL"),
+        (["--ask", "a", "--judge-url", "http://127.0.0.1:1/v1"], 2, "--judge-url needs --check"),
         (["--ask", "a", "--docs", "nowhere"], 1, "no such file or folder"),
     ],
 )
