@@ -75,8 +75,8 @@ class Embedder:
     ) -> "Embedder":
         """From a model, stage or Hugging Face folder.
 
-        What is not given is as the folder's `model.json` has it; a model that was not trained for vectors is taken as
-        it is: causal, with the mean of the states.
+        What is not given is as the folder has it (`ModelFolder.embedding`); a model that was not trained for vectors is
+        taken as it is: causal, with the mean of the states.
 
         Args:
           longest: tokens of a text, with its instruction; 0: as in training, else as many as the model can read.
@@ -87,7 +87,7 @@ class Embedder:
           UserError: see `Session.load`.
         """
         found = model_folder.find(path)
-        known, most = Embedding.of_card(found.card.get("embedding")), found.architecture.max_seq_len
+        known, most = found.embedding or Embedding(causal=True), found.architecture.max_seq_len
         if longest > most:
             raise ConfigError(f"texts of {longest} tokens are beyond the model's {most}: lower --max-tokens")
         if not 0 <= dim <= found.architecture.embed_dim:
@@ -99,7 +99,7 @@ class Embedder:
             longest=longest or min(known.longest or most, most),
             dims=(dim,) if dim else (),
         )
-        session = Session.load(path, dtype, devices)
+        session = Session.load(path, dtype, devices, writes=False)
         model = dataclasses.replace(session.model, causal=about.causal)
         return Embedder(model, session.params, session.tokenizer, session.mesh, about)
 
@@ -108,13 +108,16 @@ class Embedder:
         """Numbers of a vector."""
         return self.about.dims[0] if self.about.dims else self.model.architecture.embed_dim
 
-    def __call__(self, texts: Sequence[str], instruction: str = "") -> Vectors:
-        """Vectors of texts, which are documents, or queries behind an instruction (`about.instruction`).
+    def __call__(self, texts: Sequence[str], instruction: str | None = None) -> Vectors:
+        """Vectors of texts.
+
+        Args:
+          instruction: before each of them: of queries `about.instruction`; default: as documents have it.
 
         Raises:
           UserError: a text without tokens, or an instruction that leaves no room for one.
         """
-        read = self.read(texts, instruction)
+        read = self.read(texts, self.about.document if instruction is None else instruction)
         for place, (text, one) in enumerate(zip(texts, read)):
             if not text.strip() or not one.counted:
                 raise UserError(f"text {place + 1} of {len(texts)} is empty and has no vector: leave it out")
@@ -135,7 +138,10 @@ class Embedder:
                     "raise --max-tokens"
                 )
         encoded = self.tokenizer.encode_batch([instruction + text for text in texts])
-        return [of_ids(self.tokenizer, ids, alone, self.about.longest) for ids in encoded]
+        read = [of_ids(self.tokenizer, ids, alone, self.about.longest) for ids in encoded]
+        if not self.about.counts_instruction:
+            return read
+        return [one._replace(skipped=0) if one.counted else one for one in read]
 
     def vectors(self, read: Sequence[Instructed]) -> np.ndarray:
         """Vectors of texts that have tokens, float32 `[N, D]` of length 1; texts of like length go together."""

@@ -22,7 +22,7 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument("file", metavar="FILE", help="texts: a file, a folder or a pattern")
     sub.add_argument("--output", required=True, type=place, metavar="DIR", help="the vectors")
     sub.add_argument("--query", action="store_true", help="texts are queries, behind the model's own instruction")
-    sub.add_argument("--instruction", default="", metavar="TEXT", help="before every text, as it is, and not counted")
+    sub.add_argument("--instruction", default="", metavar="TEXT", help="before every text, as it is")
     sub.add_argument("--text-field", default="text", metavar="NAME", help="field of the texts")
     sub.add_argument("--max-tokens", type=int, default=0, metavar="N", help="of a text (default: as in training)")
     sub.add_argument("--dim", type=int, default=0, metavar="N", help="first numbers of a vector that are kept; 0: all")
@@ -57,7 +57,7 @@ def _embed(options: argparse.Namespace, overrides: list[str], command: list[str]
         )
     config = EmbedConfig(
         options.text_field,
-        embedder.about.instruction if options.query else options.instruction,
+        embedder.about.instruction if options.query else options.instruction or embedder.about.document,
         options.block,
         "float16" if options.half else "float32",
     )

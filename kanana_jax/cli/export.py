@@ -86,7 +86,7 @@ def _export(options: argparse.Namespace, overrides: list[str], command: list[str
             readme = _card(options, command, "peft")
             tell_differences(*peft.export(options.source, options.destination, options.base, readme))
         else:
-            embeds = "embedding" in model_folder.find(options.source).card
+            embeds = model_folder.find(options.source).embedding is not None
             readme = _card(options, command, "sentence-transformers" if embeds else "transformers")
             how: dict[str, Any] = {"family_name": options.family, "readme": readme}
             model_folder.transfer(options.source, options.destination, keep_card=False, **how)

@@ -36,17 +36,27 @@ class Session:
 
     @staticmethod
     def load(
-        path: str, dtype: DType = "float32", devices: list[jax.Device] | None = None, add_bos: bool | None = None
+        path: str,
+        dtype: DType = "float32",
+        devices: list[jax.Device] | None = None,
+        add_bos: bool | None = None,
+        *,
+        writes: bool = True,
     ) -> "Session":
         """From a model, stage or Hugging Face folder, cut over all devices or those that are named.
 
         Args:
           add_bos: whether BOS stands before a text; None: as the folder's tokenizer has it.
+          writes: whether it is to write, which a model that attends to both sides cannot.
 
         Raises:
-          UserError: no model or tokenizer there, or the two do not fit.
+          UserError: no model or tokenizer there, the two do not fit, or the model writes no text.
         """
         found = model_folder.find(path)
+        if writes and found.embedding is not None and not found.embedding.causal:
+            raise UserError(
+                f"{found.path} attends to both sides: it makes vectors of texts (kanana embed), and writes none"
+            )
         tokenizer, noted = load_tokenizer(found.path, add_bos), found.card.get("tokenizer")
         if noted is not None and noted != tokenizer.fingerprint:
             raise UserError(

@@ -25,13 +25,13 @@ from kanana_jax.data.tokens import conversion
 from kanana_jax.data.tokens import tokenizer as tokenizer_files
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import place, whole, write_json
-from kanana_jax.interop import families, sentence_transformers, shared_folder
-from kanana_jax.interop.card import CARD, Card, card, read_card
+from kanana_jax.interop import embedding_folder, families, sentence_transformers, shared_folder
+from kanana_jax.interop.card import CARD, About, Card, card, read_card
 from kanana_jax.interop.families.family import Family, Special, canonical
 from kanana_jax.interop.families.names import Tensor
 from kanana_jax.interop.foreign import read_object
 from kanana_jax.interop.safetensors import Writer
-from kanana_jax.interop.weights import HEAD, NUMPY, Weights, at, put
+from kanana_jax.interop.weights import HEAD, NUMPY, Weights, at, has_output, put
 from kanana_jax.models import transformer
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.models.embedding import Embedding
@@ -52,19 +52,23 @@ class ModelFolder:
       architecture: from config.json.
       card: model.json, or {} for a foreign folder.
       family: whose names its tensors have.
+      embedding: how it makes vectors of texts, by its model.json or as sentence-transformers notes it; None: it was not
+        trained for that.
     """
 
     path: pathlib.Path
     architecture: Architecture
     card: Card
     family: Family
+    embedding: Embedding | None = None
 
 
 def find(path: str | pathlib.Path) -> ModelFolder:
     """The model at `path`: a model folder, a stage folder (its `model/`), or a Hugging Face folder.
 
     Raises:
-      UserError: nothing there, an unfinished stage, or a model of no known family.
+      UserError: nothing there, an unfinished stage, a model of no known family, or vectors that are made by modules
+        that are not known (`embedding_folder.read`).
     """
     path = place(path)
     if (path / "model" / "config.json").is_file():
@@ -77,8 +81,15 @@ def find(path: str | pathlib.Path) -> ModelFolder:
     config = read_object(file)
     if "config" in config:
         raise UserError(f"{path} is a workdir, not a model: name one of its stages: {path}/STAGE")
-    family, architecture = families.read(config, str(file))
-    return ModelFolder(path, architecture, read_card(path), family)
+    card = read_card(path)
+    foreign = None if card else embedding_folder.read(path, config)
+    family, architecture = families.read(config if foreign is None else embedding_folder.as_family(config), str(file))
+    if foreign is not None:
+        family = embedding_folder.with_bare_names(family)
+        if not has_output(path, architecture):
+            architecture = dataclasses.replace(architecture, tied_embeddings=True)
+    entry = card.get("embedding")
+    return ModelFolder(path, architecture, card, family, foreign if entry is None else Embedding.of_card(entry))
 
 
 def open_weights(folder: ModelFolder, headers_only: bool = False) -> Weights:
@@ -323,7 +334,7 @@ def transfer(
         raise type(error)(f"{source}: {error}") from error
     if destination.exists() and any(destination.iterdir()):
         raise ConfigError(f"{destination} exists and is not empty: name another folder")
-    embeds = None if keep_card or not found.card.get("embedding") else Embedding.of_card(found.card["embedding"])
+    embeds = None if keep_card else found.embedding
     more = {} if embeds is None else sentence_transformers.config_keys(embeds, found.architecture)
     weights = open_weights(found)
     with whole(destination, LAST) as partial:
@@ -352,7 +363,8 @@ def _first_card(found: ModelFolder, source: pathlib.Path) -> Card:
     """The history of a model from elsewhere begins with its tokenizer, which others of the same size differ from."""
     has_one = tokenizer_files.holds_tokenizer(found.path)
     tokenizer = tokenizer_files.load_tokenizer(found.path).fingerprint if has_one else None
-    return card(found.architecture, parent=str(source.resolve()), tokenizer=tokenizer)
+    more: About = {} if found.embedding is None else {"embedding": found.embedding.to_dict()}
+    return card(found.architecture, parent=str(source.resolve()), tokenizer=tokenizer, **more)
 
 
 def copy_tokenizer(source: pathlib.Path, destination: pathlib.Path) -> None:

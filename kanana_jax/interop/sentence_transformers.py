@@ -56,12 +56,12 @@ def write(folder: pathlib.Path, about: Embedding, architecture: Architecture) ->
         "pooling_mode_lasttoken": about.pooling == "last",
         "pooling_mode_cls_token": False,
         "pooling_mode_max_tokens": False,
-        "include_prompt": False,
+        "include_prompt": about.counts_instruction,
     }
     for path, _ in modules[1:]:
         (folder / path).mkdir()
     write_json(folder / "1_Pooling" / "config.json", pooling)
-    prompts = {"query": about.instruction, "document": ""}
+    prompts = {"query": about.instruction, "document": about.document}
     write_json(
         folder / "config_sentence_transformers.json",
         {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"},

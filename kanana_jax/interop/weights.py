@@ -175,6 +175,11 @@ class Weights:
         return params
 
 
+def has_output(path: pathlib.Path, architecture: Architecture) -> bool:
+    """Whether a folder has the output matrix that its architecture asks for; models of vectors go without one."""
+    return architecture.tied_embeddings or any(name.endswith(_OUTPUT) for name in Reader(path).entries)
+
+
 def _finite(x: np.ndarray) -> bool:
     """Whether all values are finite; a part at a time, since a table may be a third of a model."""
     bits = _EXPONENTS[x.dtype.name]

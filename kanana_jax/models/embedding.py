@@ -24,6 +24,9 @@ class Embedding:
       instruction: before queries; its own tokens do not count.
       longest: tokens of a text that the model was trained on, with its instruction.
       dims: lengths of prefixes that are vectors of their own (Matryoshka).
+      document: before texts that are no queries.
+      counts_instruction: whether the tokens of `instruction` and `document` count after all, as in some models of
+        others.
     """
 
     causal: bool = False
@@ -31,9 +34,13 @@ class Embedding:
     instruction: str = ""
     longest: int = 0
     dims: tuple[int, ...] = ()
+    document: str = ""
+    counts_instruction: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "dims": list(self.dims)}
+        """For JSON; what only models of others have is left out where they have it not."""
+        found = {**dataclasses.asdict(self), "dims": list(self.dims)}
+        return {key: value for key, value in found.items() if value or key not in ("document", "counts_instruction")}
 
     @staticmethod
     def of_card(entry: Any, path: str = "model.json: embedding") -> "Embedding":

@@ -262,7 +262,7 @@ def _loaded_teacher(
     if not config.teacher:
         return None, Frozen
     folder = context.find(config.teacher)
-    teacher = _teacher(config, context.shapes, Embedding.of_card(folder.card.get("embedding")))
+    teacher = _teacher(config, context.shapes, folder.embedding or Embedding(causal=True))
     assert teacher is not None  # one is named
     a, own = teacher.model.architecture, model.architecture.embed_dim
     check_text(name, context, a, folder, "train.seq_len", config.train.seq_len, "teacher")

@@ -76,9 +76,9 @@ def carry_out(
         tokenizer=base.card.get("tokenizer"),
         stage=stage,
     )
-    ways = [model.card.get("embedding") for model in models]
+    ways = [model.embedding for model in models]
     if ways[0] is not None and all(way == ways[0] for way in ways):
-        made["embedding"] = ways[0]
+        made["embedding"] = ways[0].to_dict()
     elif any(way is not None for way in ways):
         log.warning("the models make vectors of texts in different ways: the merged model's folder does not say how")
     shares = ", ".join(f"{weight:g} × {model.path}" for weight, model in zip(config.weights, models))

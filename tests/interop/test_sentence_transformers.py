@@ -9,6 +9,7 @@ from kanana_jax import cli
 from kanana_jax.data import microworld
 from kanana_jax.data.tokens.tokenizer import load_tokenizer
 from kanana_jax.errors import UserError
+from kanana_jax.inference.session import Session
 from kanana_jax.interop import model_folder, sentence_transformers
 from kanana_jax.models.architecture import Architecture, LayerKind
 from kanana_jax.models.embedding import Embedding
@@ -43,8 +44,8 @@ def test_an_exported_folder_says_how_vectors_are_made(trained, tmp_path, caplog)
     assert told["padding_side"] == "right" and told["pad_token"]
     assert "library_name: sentence-transformers" in (out / "README.md").read_text("utf-8")
     assert not list(out.rglob("*.py")) and "runs on into a text" not in caplog.text
-    with pytest.raises(UserError, match="is_causal"):
-        model_folder.find(out)  # nobody takes it for a model that continues texts
+    with pytest.raises(UserError, match="attends to both sides"):
+        Session.load(str(out))  # nobody takes it for a model that continues texts
 
 
 def test_other_models_get_no_such_files_and_gguf_and_windows_are_refused(trained, tmp_path, capsys):

@@ -1,4 +1,7 @@
-"""An exported embedding model in sentence-transformers: our vectors of queries and documents, padded, cut and alone."""
+"""An exported embedding model in sentence-transformers: our vectors of queries and documents, padded, cut and alone.
+
+The folder that sentence-transformers then saves is read by us.
+"""
 
 import json
 import subprocess
@@ -24,6 +27,7 @@ model = SentenceTransformer(sys.argv[1], device="cpu")
 made = {"documents": model.encode(asked["texts"], batch_size=3), "queries": model.encode(asked["texts"], prompt_name="query")}
 made["alone"] = model.encode(asked["texts"][:1])
 json.dump({name: value.tolist() for name, value in made.items()}, open(sys.argv[3], "w"))
+model.save(sys.argv[4])
 """
 TEXTS = ["가람시에 새 도서관이 문을 열었다.", "도서관", "A new library opened in the city.", "7", "가나다 " * 60]
 
@@ -41,7 +45,8 @@ def test_vectors_are_ours(interpreter, tmp_path, kind, pooling):
     model_folder.transfer(folder, tmp_path / "exported", keep_card=False)
     asked, told = tmp_path / "asked.json", tmp_path / "told.json"
     asked.write_text(json.dumps({"texts": TEXTS}), encoding="utf-8")
-    command = [python, "-c", SCRIPT, str(tmp_path / "exported"), str(asked), str(told)]
+    saved = tmp_path / "saved"
+    command = [python, "-c", SCRIPT, str(tmp_path / "exported"), str(asked), str(told), str(saved)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     made = {name: np.array(value) for name, value in json.loads(told.read_text("utf-8")).items()}
@@ -50,4 +55,12 @@ def test_vectors_are_ours(interpreter, tmp_path, kind, pooling):
     assert ours.left_out[-1] > 0
     np.testing.assert_allclose(made["documents"], ours.values, atol=1e-5)
     np.testing.assert_allclose(made["alone"], ours.values[:1], atol=1e-5)
-    np.testing.assert_allclose(made["queries"], embedder(TEXTS, about.instruction).values, atol=1e-5)
+    queries = embedder(TEXTS, about.instruction).values
+    np.testing.assert_allclose(made["queries"], queries, atol=1e-5)
+    # Both its folders and our own exports are read back.
+    assert json.loads((saved / "config.json").read_text("utf-8"))["architectures"] == ["LlamaModel"]
+    for folder in (saved, tmp_path / "exported"):
+        again = Embedder.load(str(folder), devices=jax.devices()[:1])
+        assert again.about == about
+        np.testing.assert_allclose(again(TEXTS).values, ours.values, atol=1e-6)
+        np.testing.assert_allclose(again(TEXTS, again.about.instruction).values, queries, atol=1e-6)

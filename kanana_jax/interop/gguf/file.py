@@ -22,7 +22,6 @@ from kanana_jax.interop.gguf.vocabulary import Vocabulary
 from kanana_jax.interop.weights import Weights
 from kanana_jax.models import rope
 from kanana_jax.models.architecture import Architecture
-from kanana_jax.models.embedding import Embedding
 
 log = logging.getLogger("kanana")
 # `general.file_type` (llama.h).
@@ -79,7 +78,7 @@ def export(source: pathlib.Path, destination: pathlib.Path, dtype: str = "") -> 
     if dtype and dtype not in FILE_TYPES:
         raise ConfigError(f"no dtype of GGUF is called '{dtype}'; known are {', '.join(FILE_TYPES)}")
     found = model_folder.find(source)
-    if not Embedding.of_card(found.card.get("embedding")).causal:
+    if found.embedding is not None and not found.embedding.causal:
         raise UserError(
             f"{source} attends to both sides, which a GGUF file written here does not tell llama.cpp: export a folder"
         )

@@ -1,0 +1,144 @@
+"""A folder of the `sentence-transformers` library, read: how its modules make vectors of a decoder's states.
+
+Known are the model, the mean or last of its states, and length 1, which vectors have here in any case. A module that
+does something else is refused by its name: vectors would be others. The library's own names of classes and keys have
+changed with its versions; both are read.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from kanana_jax.data.tokens import folder as tokenizer_files
+from kanana_jax.errors import UserError
+from kanana_jax.files import load_json, read_json
+from kanana_jax.interop.families.family import Family
+from kanana_jax.interop.foreign import Fields, plain, read_object, short
+from kanana_jax.models.embedding import Embedding, Pooling
+
+MODULES = "modules.json"
+TRANSFORMER, ABOUT = "sentence_bert_config.json", "config_sentence_transformers.json"
+_POOLINGS: dict[str, Pooling] = {
+    "mean": "mean",
+    "pooling_mode_mean_tokens": "mean",
+    "lasttoken": "last",
+    "pooling_mode_lasttoken": "last",
+}
+# Names of prompts that the library itself looks for, in its order.
+_QUERY, _DOCUMENT = ("query",), ("document", "passage", "corpus")
+# Tensors of a class without an output matrix begin without `model.`.
+_BARE = tuple((name, f"model.{name}") for name in ("embed_tokens.", "layers.", "norm."))
+
+
+def read(folder: pathlib.Path, config: dict[str, Any]) -> Embedding | None:
+    """How a folder makes vectors; None: it is none of that library.
+
+    Args:
+      config: its config.json.
+
+    Raises:
+      UserError: a module, a pooling or a key that changes the vectors and is not known here, or a damaged file.
+    """
+    if not (folder / MODULES).is_file():
+        return None
+    pooling, counts = _pooling(folder / _modules(folder / MODULES) / "config.json")
+    query, document = _prompts(folder / ABOUT)
+    return Embedding(
+        causal=config.get("is_causal") is not False,
+        pooling=pooling,
+        instruction=query,
+        longest=_longest(folder),
+        document=document,
+        counts_instruction=counts and bool(query or document),
+    )
+
+
+def as_family(config: dict[str, Any]) -> dict[str, Any]:
+    """`config.json` without what `read` has taken from it, and without the name of a class that has no output."""
+    classes = config.get("architectures")
+    bare = isinstance(classes, list) and all(isinstance(name, str) and name.endswith("Model") for name in classes)
+    left = {key: value for key, value in config.items() if key != "is_causal" or value is not False}
+    return {key: value for key, value in left.items() if not (bare and key == "architectures")}
+
+
+def with_bare_names(family: Family) -> Family:
+    """The family, which also finds its tensors where they begin without `model.`."""
+    return dataclasses.replace(family, aliases=(*family.aliases, *_BARE))
+
+
+def _modules(file: pathlib.Path) -> str:
+    """The folder of the pooling."""
+    listed = load_json(file, list)
+    names, paths = [], []
+    for place, entry in enumerate(listed):
+        fields = Fields(entry if isinstance(entry, dict) else {}, f"{file}: module {place}")
+        kind, path = fields.given("type"), fields.given("path")
+        if not isinstance(kind, str) or not isinstance(path, str):
+            raise UserError(f"{fields.where} names no type and path: fetch the file again")
+        own = kind.startswith("sentence_transformers.")
+        name = kind.rpartition(".")[2]
+        if not own or name not in ("Transformer", "Pooling", "Normalize"):
+            raise UserError(
+                f"{file}: module {plain(name if own else kind)} is not supported (Transformer, Pooling and Normalize "
+                "are): its vectors would be others"
+            )
+        if ".." in pathlib.PurePosixPath(path).parts or path.startswith("/"):
+            raise fields.refusal("path", "a folder of the model")
+        names.append(name)
+        paths.append(path)
+    if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]) or paths[0]:
+        raise UserError(f"{file}: {', '.join(names)} is no order of modules that is known: fetch the file again")
+    return paths[1]
+
+
+def _pooling(file: pathlib.Path) -> tuple[Pooling, bool]:
+    """The pooling, and whether it takes the instruction's tokens, too."""
+    fields = Fields(read_object(file), str(file))
+    modes = [key for key, value in fields.values.items() if key.startswith("pooling_mode_") and value is True]
+    given = fields.given("pooling_mode")
+    modes += [given] if isinstance(given, str) else given if isinstance(given, list) else []
+    pooling = _POOLINGS.get(modes[0]) if len(modes) == 1 and isinstance(modes[0], str) else None
+    if pooling is None:
+        raise UserError(f"{file}: pooling {short(modes)} is not supported: it must be the mean or the last token")
+    included = fields.values.get("include_prompt", True)
+    if type(included) is not bool:
+        raise fields.refusal("include_prompt", "true or false")
+    return pooling, included and pooling == "mean"
+
+
+def _prompts(file: pathlib.Path) -> tuple[str, str]:
+    """What stands before queries and before documents."""
+    fields = Fields(read_json(file) or {}, str(file))
+    prompts, default = Fields(fields.table("prompts"), f"{file}: prompts"), fields.given("default_prompt_name")
+    if fields.given("truncate_dim") is not None:
+        raise fields.refusal("truncate_dim", "left out; give --dim")
+    other = next((key for key, value in prompts.values.items() if not isinstance(value, str)), None)
+    if other is not None:
+        raise prompts.refusal(other, "a text")
+    if default is not None and default not in prompts.values:
+        raise fields.refusal("default_prompt_name", "the name of a prompt, or null")
+    query, document = (
+        next((prompts.values[name] for name in (*wanted, default) if name in prompts.values), "")
+        for wanted in (_QUERY, _DOCUMENT)
+    )
+    return query, document
+
+
+def _longest(folder: pathlib.Path) -> int:
+    """Tokens of a text; 0: as many as the model can read."""
+    fields = Fields(read_json(folder / TRANSFORMER) or {}, str(folder / TRANSFORMER))
+    if fields.flag("do_lower_case"):
+        raise fields.refusal("do_lower_case", "false")
+    for key in ("config_args", "config_kwargs"):
+        if fields.table(key):
+            raise fields.refusal(key, "left out")
+    task = fields.values.get("transformer_task", "feature-extraction")
+    if task != "feature-extraction":
+        raise fields.refusal("transformer_task", "'feature-extraction'")
+    longest = fields.given("max_seq_length")
+    if longest is None:
+        longest = tokenizer_files.read_json(folder / tokenizer_files.CONFIG).get("model_max_length")
+    most = 1 << 40  # transformers notes a length without a bound as 1e30
+    if longest is None or (isinstance(longest, int | float) and not isinstance(longest, bool) and longest > most):
+        return 0
+    return Fields({"max_seq_length": longest}, fields.where).integer("max_seq_length", most)
