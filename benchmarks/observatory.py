@@ -17,7 +17,7 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from kanana_jax.observatory import budgets, components, downstream, pairs, planner, scaling, tables
+from kanana_jax.observatory import budgets, components, downstream, filling, pairs, planner, scaling, tables
 
 BUDGETS = pathlib.Path(__file__).with_name("observatory_budgets.csv")
 # Families of Ruan et al.'s 77 models; the table has grown since by the models after them.
@@ -146,8 +146,8 @@ def obsscaling(path: pathlib.Path) -> None:
     scores = table.iloc[:, 4:].astype(float)
     ratio, *_ = downstream.principal(scores[paper])
     tell(what="components", models=int(paper.sum()), ratio=[round(float(r), 4) for r in ratio[:3]])
-    hidden = components.hidden_cells(scores[paper], 20, np.random.default_rng(0))
-    tell(what="hidden cells", **hidden["rmse"])
+    hidden = filling.hidden_cells(scores[paper], 20, np.random.default_rng(0))
+    tell(what="hidden cells", **hidden.rmse)
     cutoff = np.log10(8.4e22)  # Llama 2 7B
     for task in scores.columns:
         found = downstream.held_out(scores[paper], task, flops[paper], cutoff)

@@ -1,15 +1,16 @@
-"""Components of ability: PCA of standardised scores, with how much of it is more than noise.
+"""Components of ability: PCA of standardised scores, and how far they turn from sample to sample.
 
 The method is that of arXiv:2412.14471 (which does not say how it standardises; here: z-scored columns).
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
+
+from kanana_jax.observatory.filling import shrunk, standardise
 
 Array = np.ndarray
 PERCENTILES = (2.5, 97.5)
@@ -44,32 +45,6 @@ class Components:
         return z @ self.loadings.T
 
 
-def fill(z: Array, rank: int, tolerance: float = 1e-9, steps: int = 2000) -> Array:
-    """Fills NaNs by iterative PCA: from the column means on, each pass puts the rank-`rank` reconstruction there.
-
-    Args:
-      z: float64 [models, tasks], standardised.
-    """
-    missing = np.isnan(z)
-    filled = np.where(missing, 0.0, z)
-    if not missing.any():
-        return filled
-    for _ in range(steps):
-        mean = filled.mean(axis=0)
-        u, s, vt = np.linalg.svd(filled - mean, full_matrices=False)
-        new = np.where(missing, (u[:, :rank] * s[:rank]) @ vt[:rank] + mean, z)
-        if np.abs(new - filled).max() < tolerance:
-            return new
-        filled = new
-    return filled
-
-
-def standardise(table: Array) -> tuple[Array, Array, Array]:
-    """z-scores, mean and scale of the measured cells (population standard deviation)."""
-    mean, scale = np.nanmean(table, axis=0), np.nanstd(table, axis=0)
-    return (table - mean) / scale, mean, scale
-
-
 def fix_signs(loadings: Array, tasks: tuple[str, ...], anchors: dict[str, str]) -> Array:
     """±1 for each component: its anchor loads positively; without one PC1's sum, others' largest entry is positive.
 
@@ -87,10 +62,19 @@ def fix_signs(loadings: Array, tasks: tuple[str, ...], anchors: dict[str, str]) 
     return signs
 
 
-def fit(scores: pd.DataFrame, anchors: dict[str, str], rank: int = 2) -> Components:
-    """Args: scores: models × tasks, NaN allowed; rank: of the reconstruction that fills missing cells."""
+def fit(scores: pd.DataFrame, anchors: dict[str, str], penalty: float | None = None) -> Components:
+    """PCA of z-scored columns.
+
+    Args:
+      scores: models × tasks, NaN allowed; penalty: of the filling of missing cells (`filling.hidden_cells`).
+
+    Raises:
+      ValueError: cells are missing, and there is no penalty.
+    """
     z, mean, scale = standardise(scores.to_numpy(float))
-    filled = fill(z, rank)
+    if penalty is None and np.isnan(z).any():
+        raise ValueError("cells are missing: give the penalty of their filling")
+    filled = shrunk(z, penalty or 0.0)
     pca = PCA(svd_solver="full").fit(filled)
     tasks = tuple(scores.columns)
     loadings = pca.components_ * fix_signs(pca.components_, tasks, anchors)[:, None]
@@ -124,24 +108,6 @@ class Axis(TypedDict):
     cosine_p2_5: float
 
 
-class Filling(TypedDict):
-    """The error of filling hidden cells, by rank of the reconstruction and of `column_means`."""
-
-    share: float
-    rmse: dict[str, float]
-
-
-def parallel_analysis(models: int, tasks: int, draws: int, rng: np.random.Generator, percentile: float = 95) -> Array:
-    """Horn (1965): the percentile of each eigenvalue of correlation matrices of independent normal scores, [tasks]."""
-    rank = min(models - 1, tasks)
-    found = np.zeros((draws, rank))
-    for i in range(draws):
-        z = rng.standard_normal((models, tasks))
-        z = (z - z.mean(axis=0)) / z.std(axis=0)
-        found[i] = np.linalg.svd(z, compute_uv=False)[:rank] ** 2 / models
-    return np.percentile(found, percentile, axis=0)
-
-
 def bootstrap_axes(components: Components, draws: int, rng: np.random.Generator, count: int = 3) -> list[Axis]:
     """Models resampled with replacement: intervals of the explained variance and how far each axis turns.
 
@@ -166,29 +132,3 @@ def bootstrap_axes(components: Components, draws: int, rng: np.random.Generator,
         {"component": components.names[k], "ratio_ci95": [low[k], high[k]], "cosine_p2_5": turned[k]}
         for k in range(count)
     ]
-
-
-def hidden_cells(
-    scores: pd.DataFrame, draws: int, rng: np.random.Generator, share: float = 0.1, ranks: Sequence[int] = (1, 2, 3)
-) -> Filling:
-    """Error of filling cells that are hidden on purpose, in units of the scores.
-
-    Returns:
-      Each error is over all hidden cells of all draws.
-    """
-    table = scores.to_numpy(float)
-    known = np.argwhere(~np.isnan(table))
-    squares: dict[str, list[float]] = {**{str(r): [] for r in ranks}, "column_means": []}
-    for _ in range(draws):
-        hidden = known[rng.permutation(len(known))[: max(1, round(share * len(known)))]].T
-        rest = table.copy()
-        rest[tuple(hidden)] = np.nan
-        if (np.sum(~np.isnan(rest), axis=0) < 2).any() or (np.nanstd(rest, axis=0) < 1e-12).any():
-            continue
-        z, mean, scale = standardise(rest)
-        truth = table[tuple(hidden)]
-        for rank in ranks:
-            found = (fill(z, rank, tolerance=1e-5) * scale + mean)[tuple(hidden)]
-            squares[str(rank)] += list((found - truth) ** 2)
-        squares["column_means"] += list((mean[hidden[1]] - truth) ** 2)
-    return {"share": share, "rmse": {k: float(np.sqrt(np.mean(v))) if v else float("nan") for k, v in squares.items()}}

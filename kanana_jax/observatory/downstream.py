@@ -9,7 +9,7 @@ from scipy.optimize import least_squares
 from scipy.special import expit
 from sklearn.decomposition import PCA
 
-from kanana_jax.observatory import components
+from kanana_jax.observatory import filling
 
 Array = np.ndarray
 MAX_FLOOR = 0.2
@@ -81,8 +81,8 @@ def principal(scores: pd.DataFrame, rank: int = 1) -> tuple[Array, Array, Array,
     Returns:
       Explained variance ratio [k], loadings [k, tasks], mean [tasks], filled table [models, tasks].
     """
-    z, mean, scale = components.standardise(scores.to_numpy(float))
-    filled = components.fill(z, rank) * scale + mean
+    z, mean, scale = filling.standardise(scores.to_numpy(float))
+    filled = filling.by_rank(z, rank) * scale + mean
     pca = PCA(svd_solver="full").fit(filled)
     return pca.explained_variance_ratio_, pca.components_, pca.mean_, filled
 
@@ -110,7 +110,7 @@ def held_out(
     count = min(count, int(below.sum()) // 8, others.shape[1])
     z = others.to_numpy(float)
     mean, scale = np.nanmean(z[below], axis=0), np.nanstd(z[below], axis=0)
-    filled = components.fill((z - mean) / scale, 1) * scale + mean
+    filled = filling.by_rank((z - mean) / scale, 1) * scale + mean
     pca = PCA(count, svd_solver="full").fit(filled[below])
     pcs = pca.transform(filled)
     law = fit(pcs[below], y[below], low, high)

@@ -14,7 +14,9 @@ from kanana_jax.observatory import (
     associations,
     budgets,
     components,
+    dimensions,
     downstream,
+    filling,
     laws,
     pairs,
     planner,
@@ -28,12 +30,23 @@ SHOWN = 3  # components that are related to compute
 DESCRIBED = ("name", "language", "ability", "metric", "metric_version", "shots", "items", "source")  # of a task
 
 
+@dataclasses.dataclass(frozen=True)
+class _Wish:
+    """A plan, and the target whose tokens are asked for ("": none)."""
+
+    plan: planner.Plan
+    target: str = ""
+    value: float = 0.0
+
+
 def run(tables: Tables, options: Options) -> dict[str, Any]:
     """Everything that is known about the tables, JSON-ready."""
     language = local_language(tables, options)
+    wish = _wish(tables, options, language)
     warnings = list(tables.warnings)
     anchors = {anchor: task for task, anchor in zip(tables.tasks.index, tables.tasks["anchor"]) if anchor}
-    found = components.fit(tables.scores, anchors)
+    hidden = filling.hidden_cells(tables.scores, 20, options.rng(2))
+    found = components.fit(tables.scores, anchors, hidden.penalty)
     shown = list(found.names[:SHOWN])
     measures = tables.scores.join(pd.DataFrame(found.scores[:, :SHOWN], tables.scores.index, shown))
     by_language = {lang: budgets.budget(tables, lang, options.active_params) for lang in tables.languages}
@@ -57,7 +70,8 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
     result = {
         **_asked(tables, options, language),
         "warnings": warnings,
-        **_dimensions(tables, found, options),
+        "missing_cells": dataclasses.asdict(hidden),
+        **_dimensions(tables, found, hidden.penalty, options),
         "correlations": {a: dict(correlation[a]) for a in correlation.columns},
         "clusters": associations.clusters(correlation),
         "cross_lingual": associations.cross_lingual(correlation, tables.tasks),
@@ -83,8 +97,8 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
         },
         "downstream": _downstream(tables, options),
     }  # fmt: skip
-    if options.plan:
-        result["plan"] = _plan(tables, options, together, measures, shown, by_measure, local, language)
+    if wish:
+        result["plan"] = _plan(tables, wish, together, measures, shown, by_measure, local)
     return _plain(result)
 
 
@@ -104,17 +118,23 @@ def _asked(tables: Tables, options: Options, language: str) -> dict[str, Any]:
     }
 
 
-def _dimensions(tables: Tables, found: components.Components, options: Options) -> dict[str, Any]:
+def _dimensions(
+    tables: Tables, found: components.Components, penalty: float, options: Options
+) -> dict[str, Any]:
     """The components, and how many of them are more than noise."""
-    noise = components.parallel_analysis(*tables.scores.shape, min(options.draws, 1000), options.rng(0))
-    kept = [bool(e > t) for e, t in zip(found.eigenvalues, noise)]
+    table, draws = tables.scores.to_numpy(float), min(options.draws, 400)
+    models, tasks = table.shape
+    noise = dimensions.noise_thresholds(
+        table, penalty, tables.models["family"].to_numpy(str), draws, options.rng(4)
+    )
+    above = [bool(e > t) for e, t in zip(found.eigenvalues, noise)]
     return {
         "explained_variance_ratio": found.ratio,
         "eigenvalues": found.eigenvalues,
-        "parallel_analysis": noise,
-        "kept": [name for name, k in zip(found.names, kept) if k and all(kept[: found.names.index(name)])],
+        "parallel_analysis": dimensions.parallel_analysis(models, tasks, min(options.draws, 1000), options.rng(0)),
+        "noise_thresholds": noise,
+        "kept": [name for i, name in enumerate(found.names) if all(above[: i + 1])],
         "axes": components.bootstrap_axes(found, min(options.draws, 1000), options.rng(1)),
-        "missing_cells": components.hidden_cells(tables.scores, 20, options.rng(2)),
         "loadings": {name: dict(zip(found.tasks, row)) for name, row in zip(found.names, found.loadings)},
         "scores": {name: dict(zip(found.models, column)) for name, column in zip(found.names, found.scores.T)},
     }
@@ -133,38 +153,48 @@ def _downstream(tables: Tables, options: Options) -> dict[str, Any]:
     return {"cutoff_log10_flops": cutoff, "tasks": [row for row in rows if row]}
 
 
+def _wish(tables: Tables, options: Options, language: str) -> _Wish | None:
+    """What is to be planned, checked before anything is computed."""
+    if not options.plan:
+        return None
+    plan = planner.parse(options.plan, tables, language)
+    if not options.target:
+        if plan.tokens is None:
+            raise ConfigError(f"--plan needs {language}_tokens=N, or --target TASK=VALUE to find them")
+        return _Wish(plan)
+    name, _, value = options.target.partition("=")
+    names = [*tables.scores.columns, *(f"PC{k + 1}" for k in range(min(SHOWN, *tables.scores.shape)))]
+    if name not in names:
+        raise ConfigError(f"--target: '{name}' is not a task, {nearest(name, names)}")
+    try:
+        wanted = float(value)
+    except ValueError:
+        raise ConfigError(f"--target '{options.target}' must be TASK=VALUE, such as NIILC=0.55") from None
+    if name in tables.tasks.index and not wanted <= tables.tasks.loc[name, "high"]:
+        raise ConfigError(
+            f"--target: {wanted:g} is above the highest possible '{name}', {tables.tasks.loc[name, 'high']:g}"
+        )
+    return _Wish(plan, name, wanted)
+
+
 def _plan(
     tables: Tables,
-    options: Options,
+    wish: _Wish,
     together: pairs.Pairs,
     measures: pd.DataFrame,
     shown: list[str],
     by_measure: laws.Laws,
     local: str | None,
-    language: str,
 ) -> dict[str, Any]:
-    plan = planner.parse(options.plan, tables, language)
+    plan, language = wish.plan, wish.plan.language
     result: dict[str, Any] = {"base": plan.base, "params": plan.params, "language": language, "tokens": plan.tokens}
     result["warnings"] = planner.warnings(plan, together, tables)
-    if options.target:
-        name, _, value = options.target.partition("=")
-        if name not in measures.columns:
-            raise ConfigError(f"--target: '{name}' is not a task, {nearest(name, list(measures.columns))}")
-        try:
-            wanted = float(value)
-        except ValueError:
-            raise ConfigError(f"--target '{options.target}' must be TASK=VALUE, such as NIILC=0.55") from None
-        if name in tables.tasks.index and not wanted <= tables.tasks.loc[name, "high"]:
-            raise ConfigError(
-                f"--target: {wanted:g} is above the highest possible '{name}', {tables.tasks.loc[name, 'high']:g}"
-            )
-        result["inverse"] = planner.tokens_for(plan, together, measures, name, wanted)
+    if wish.target:
+        result["inverse"] = planner.tokens_for(plan, together, measures, wish.target, wish.value)
         if plan.tokens is None and result["inverse"]["tokens"]:
             plan = dataclasses.replace(plan, tokens=result["inverse"]["tokens"])
             result["tokens"] = plan.tokens
     if plan.tokens is None:
-        if not options.target:
-            raise ConfigError(f"--plan needs {language}_tokens=N, or --target TASK=VALUE to find them")
         return result
     result["measures"] = planner.predict(plan, together, tables, measures, [*shown, *tables.scores.columns])
     if not result["measures"]:

@@ -95,7 +95,8 @@ def read(
     task_table = task_table.loc[table.columns]
     missing = int(table.isna().to_numpy().sum())
     if missing:
-        warnings.append(f"{missing} of {table.size} cells are missing and filled by iterative PCA for the components.")
+        words = f"{missing} of {table.size} cells are missing"
+        warnings.append(f"{words} and filled by PCA with shrunk singular values for the components.")
     if len(table) < MIN_MODELS:
         raise ConfigError(
             f"{scores} has {len(table)} models with scores: components need at least {MIN_MODELS}, "

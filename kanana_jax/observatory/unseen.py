@@ -47,13 +47,17 @@ class Unseen:
         """
         inflated = 1 + np.einsum("mi,rij,mj->mr", rows, self.spread, rows)
         scale = np.sqrt(self.variance * inflated)
-        widest = special.stdtrit(self.df, (1 + level) / 2)
-        low, high = scale.min(axis=1) * widest, scale.max(axis=1) * widest
-        for _ in range(40):
-            middle = (low + high) / 2
-            inside = (2 * special.stdtr(self.df, middle[:, None] / scale) - 1) @ self.weight
-            low, high = np.where(inside < level, middle, low), np.where(inside < level, high, middle)
-        return high
+        half = scale.min(axis=1) * special.stdtrit(self.df, (1 + level) / 2)
+        height = np.exp(special.gammaln((self.df + 1) / 2) - special.gammaln(self.df / 2)) / np.sqrt(np.pi * self.df)
+        for _ in range(30):  # Newton's steps from below never overshoot, since the distribution is concave
+            x = half[:, None] / scale
+            lacking = level - (2 * special.stdtr(self.df, x) - 1) @ self.weight
+            density = height * (1 + x**2 / self.df) ** (-(self.df + 1) / 2)
+            step = lacking / ((2 * density / scale) @ self.weight)
+            half = half + step
+            if np.all(np.abs(step) < 1e-9 * half):
+                break
+        return half
 
 
 def unseen(design: Array, y: Array, groups: list[Array]) -> Unseen:

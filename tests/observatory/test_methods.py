@@ -8,7 +8,19 @@ import pytest
 import statsmodels.api as sm
 
 from kanana_jax.errors import ConfigError
-from kanana_jax.observatory import components, downstream, pairs, planner, scaling, study, tables, unseen, verdicts
+from kanana_jax.observatory import (
+    components,
+    dimensions,
+    downstream,
+    filling,
+    pairs,
+    planner,
+    scaling,
+    study,
+    tables,
+    unseen,
+    verdicts,
+)
 
 pytest_plugins = ["observatory_fixtures"]
 
@@ -23,20 +35,20 @@ def test_filling_recovers_a_matrix_of_known_rank():
     holes = truth.copy()
     holes[rng.random(truth.shape) < 0.15] = np.nan
     mean, scale = np.nanmean(holes, axis=0), np.nanstd(holes, axis=0)
-    found = components.fill((holes - mean) / scale, 2, tolerance=1e-12, steps=20_000) * scale + mean
+    found = filling.by_rank((holes - mean) / scale, 2, tolerance=1e-12, steps=20_000) * scale + mean
     np.testing.assert_allclose(found, truth, atol=1e-4)
 
 
 def test_filling_of_hidden_cells_beats_column_means():
     rng = _rng()
     table = pd.DataFrame(rng.normal(size=(40, 1)) @ np.ones((1, 6)) + rng.normal(0, 0.1, (40, 6)))
-    rmse = components.hidden_cells(table, 5, rng, ranks=(1,))["rmse"]
+    rmse = filling.hidden_cells(table, 5, rng, ranks=(1,)).rmse
     assert rmse["1"] < 0.2 < 0.8 < rmse["column_means"]
 
 
 def test_parallel_analysis_keeps_what_is_planted_and_no_noise():
     rng = _rng()
-    threshold = components.parallel_analysis(60, 10, 300, rng)
+    threshold = dimensions.parallel_analysis(60, 10, 300, rng)
     noise = pd.DataFrame(rng.normal(size=(60, 10)))
     assert components.fit(noise, {}).eigenvalues[1] < threshold[1] * 1.1
     planted = noise + 1.5 * rng.normal(size=(60, 1))

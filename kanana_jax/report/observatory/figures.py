@@ -22,10 +22,13 @@ def draw(study: Json) -> dict[str, Figure]:
     eigenvalues = study["eigenvalues"][:8]
     at = list(range(1, len(eigenvalues) + 1))
     noise = study["parallel_analysis"][: len(at)]  # one fewer where there are no more models than tasks
-    scree = [Series("eigenvalue", at, eigenvalues), Series("noise, 95%", at[: len(noise)], noise)]
+    own = study["noise_thresholds"][: len(at)]
+    scree = [Series("eigenvalue", at, eigenvalues), Series("noise, 95%", at[: len(noise)], noise),
+             Series("noise of families about PC1, 99%", at[: len(own)], own)]  # fmt: skip
     figures["scree"] = Figure(
         lines(scree, x=f"component ({NOTE})", y="eigenvalue", markers=True, height=2.6),
-        "Eigenvalues against parallel analysis: above the line is more than noise.",
+        "Eigenvalues against noise: Horn's parallel analysis, of independent models and complete tables, and that of these families and holes, which "
+        "decides.",
     )
     if "PC2" in study["scores"]:
         figures["biplot"] = Figure(

@@ -14,6 +14,8 @@ from kanana_jax.report.observatory.sentences import (
 from kanana_jax.report.page import Block, Details, Figure, KeyValues, Page, Section, Table, Text
 from kanana_jax.report.plots import bars
 
+NAMES_OF_FILLING = {"column_means": "column means", "shrunk": "PCA with shrunk singular values, which fills missing cells"}
+
 
 def page(study: Json, plots: dict[str, Figure] | None = None) -> Page:
     """The report as a page."""
@@ -197,7 +199,7 @@ def _components(study: Json, plots: dict[str, Figure]) -> list[Block]:
     kept = study["kept"]
     subject = f"{', '.join(kept)} {'is' if len(kept) == 1 else 'are'}" if kept else "No component is"
     rest = [f"PC{k}" for k in range(1, 4) if f"PC{k}" not in kept and f"PC{k}" in study["loadings"]]
-    words = f"{subject} clearly more than noise by Horn's parallel analysis"
+    words = f"{subject} clearly more than noise that is as alike within families as the scores are and, beside PC1, as large as what PC1 leaves (parallel analysis)"
     words += (
         f"; {', '.join(rest)} {'is' if len(rest) == 1 else 'are'} not, and should not be given a meaning."
         if rest
@@ -220,7 +222,7 @@ def _components(study: Json, plots: dict[str, Figure]) -> list[Block]:
     )
     cells = study["missing_cells"]
     hidden = [
-        (f"iterative PCA, {k} component{'s' if k != '1' else ''}" if k.isdigit() else "column means", v)
+        (f"iterative PCA, {k} component{'s' if k != '1' else ''}" if k.isdigit() else NAMES_OF_FILLING[k], v)
         for k, v in cells["rmse"].items()
     ]
     return [Text(words), *_shown(plots, "scree", "biplot"), axes, Details("Loadings", [loadings]),
