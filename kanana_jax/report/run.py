@@ -28,6 +28,7 @@ from kanana_jax.report.run_tasks import task_blocks
 
 Json = dict[str, Any]
 TOKENS = "tokens (millions)"
+_SHOWN_MIXTURES = 4  # figures; more are opened by a click
 
 
 def write_run_report(
@@ -212,14 +213,13 @@ def _samples(stages: Mapping[str, Stage]) -> list[Block]:
 
 def _data(stages: Mapping[str, Stage]) -> list[Block]:
     blocks: list[Block] = []
-    earlier: dict[str, int] = {}
-    last = None
+    most: dict[str, Json] = {}
     for s in stages.values():
         if not s.data:
             continue
-        last, sources = s, s.data["sources"]
+        sources, earlier = s.data["sources"], _read_before(s, stages)
         here = {n: v["tokens"] - earlier.get(n, 0) for n, v in sources.items()}
-        earlier = {n: v["tokens"] for n, v in sources.items()}
+        most |= {n: v for n, v in sources.items() if v["tokens"] >= most.get(n, {}).get("tokens", 0)}
         wanted = s.config.get("mixture", {})
         total_wanted, total_here = sum(wanted.values()) or 1, sum(here.values()) or 1
         used = [n for n in sources if wanted.get(n) or here[n]]
@@ -228,18 +228,32 @@ def _data(stages: Mapping[str, Stage]) -> list[Block]:
             "seen": [100 * here[n] / total_here for n in used],
         }
         blocks.append(Figure(bars(used, shares, x="% of tokens"), f"Mixture of {s.name}."))
-    if last is None:
+    if not most:
         return blocks
+    mixtures = blocks if len(blocks) <= _SHOWN_MIXTURES else [Details("Mixture of each stage", blocks)]
+    return [*mixtures, _sources(most)]
+
+
+def _read_before(stage: Stage, stages: Mapping[str, Stage]) -> dict[str, int]:
+    """Tokens of each source that the stages on the way to one have read: its own report counts them, too."""
+    name = stage.config.get("data_after") or stage.parent or ""
+    while name in stages:
+        if data := stages[name].data:
+            return {source: v["tokens"] for source, v in data["sources"].items()}
+        name = stages[name].parent or ""
+    return {}
+
+
+def _sources(most: Mapping[str, Json]) -> Table:
     rows = []
-    for name, v in last.data["sources"].items():
+    for name, v in most.items():
         dropped = ", ".join(f"{rule} {n['first']}" for rule, n in v["rules"].items() if n["first"]) or "–"
-        unjudged = v.get("unjudged", 0)
         counts = (
             v["documents_total"],
             v["documents"],
             v["kept"],
             dropped,
-            unjudged,
+            v.get("unjudged", 0),
             v["tokens"],
             v["epochs"],
             v["broken_lines"],
@@ -257,8 +271,11 @@ def _data(stages: Mapping[str, Stage]) -> list[Block]:
         "epochs",
         "broken lines",
     )
-    caption = f"Documents from the beginning to the end of {last.name}. Epochs: of the lane that is furthest."
-    return [*blocks, Table(columns, rows, caption, formats={"epochs": ".3f"})]
+    caption = (
+        "Documents of each source from the beginning to the end of the stage that has read most of it. Epochs: of the "
+        "lane that is furthest."
+    )
+    return Table(columns, rows, caption, formats={"epochs": ".3f"})
 
 
 def _optimizer(tree: Tree) -> list[Block]:

@@ -14,13 +14,14 @@ def summary_blocks(tree: Tree, run: Json) -> list[Block]:
     Args:
       run: `config.json`.
     """
+    newest_first = list(reversed(list(tree.stages.values())))
+    shown = next((stage for stage in newest_first if stage.bits() or stage.score()), None)
+    text = next((stage for stage in newest_first if stage.bits()), None)
     blocks: list[Block] = []
-    shown = next((stage for stage in reversed(list(tree.stages.values())) if stage.bits() or stage.score()), None)
-    text = next((stage for stage in reversed(list(tree.stages.values())) if stage.bits()), None)
-    if shown is not None and not shown.bits():
-        blocks += _scored(shown)
     if text is not None and (shown is text or len(tree.stages) > 2):
         blocks += _in_bits(tree, text)
+    if shown is not None and shown is not text:
+        blocks += _scored(shown)
     made = _made(tree)
     if made:
         blocks += [_totals(tree, run), _table(tree, run, made)]
@@ -78,50 +79,51 @@ def _totals(tree: Tree, run: Json) -> KeyValues:
 
 def _table(tree: Tree, run: Json, stages: list[Stage]) -> Table:
     count, price = devices(run), run["config"].get("report", {}).get("price", 0.0)
-    languages = list(dict.fromkeys(lang for stage in stages for lang in stage.bits()))
-    scores = [stage.score() for stage in stages]
-    other = any(score.get("name", "bits_per_byte") != "bits_per_byte" for score in scores)
-    rows = []
-    for stage, score in zip(stages, scores):
-        hours = count * stage.seconds / 3600
-        own = f"{score['name'].replace('_', ' ')} {score['value']:.3f}, {score['better']} is better" if score else None
-        rows.append(
-            (
-                stage.name,
-                stage.start,
-                f"{stage.name}/model" if stage.card else None,
-                stage.card["parameters"] if stage.card else None,
-                stage.tokens or None,
-                tree.before[stage.name] + stage.tokens,
-                *(stage.bits().get(lang) for lang in languages),
-                *((own,) if other else ()),
-                duration(stage.seconds) if stage.steps else None,
-                stage.flops or None,
-                hours,
-                *((hours * price,) if price else ()),
-            )
+    hours = count > 1 or bool(price)
+    rows = [
+        (
+            stage.name,
+            _result(stage),
+            stage.card["parameters"] if stage.card else None,
+            stage.tokens or None,
+            tree.before[stage.name] + stage.tokens,
+            duration(stage.seconds) if stage.steps else None,
+            stage.flops or None,
+            *((count * stage.seconds / 3600,) if hours else ()),
+            *((count * stage.seconds / 3600 * price,) if price else ()),
+            stage.start,
+            f"{stage.name}/model" if stage.card else None,
         )
+        for stage in stages
+    ]
     columns = (
         "stage",
-        "starts from",
-        "model in",
+        "held out",
         "parameters",
         "tokens",
-        "tokens with its parents'",
-        *(f"bits per byte, {lang} ↓" for lang in languages),
-        *(("score",) if other else ()),
-        "time in steps",
+        "with its parents'",
+        "time",
         "FLOPs",
-        "device-hours",
+        *(("device-hours",) if hours else ()),
         *(("cost",) if price else ()),
+        "starts from",
+        "model in",
     )
     caption = (
-        "↓ lower is better. Times are of training steps, without compilation, evaluation and checkpoints; FLOPs with "
-        "those of teachers, references and samplers."
+        "↓ lower is better, ↑ higher. Times are of training steps, without compilation, evaluation and checkpoints; FLOPs "
+        "with those of teachers, references and samplers."
     )
-    formats = {f"bits per byte, {lang} ↓": ".3f" for lang in languages}
-    formats |= {"device-hours": ",.3f", "cost": ",.2f", "FLOPs": ".3g"}
-    return Table(columns, rows, caption, formats=formats)
+    return Table(columns, rows, caption, formats={"device-hours": ",.3f", "cost": ",.2f", "FLOPs": ".2g"})
+
+
+def _result(stage: Stage) -> str | None:
+    """What the stage's last evaluation says: bits per byte by language, or its own score."""
+    bits, score = stage.bits(), stage.score()
+    if bits:
+        return f"bits per byte {', '.join(f'{lang} {value:.3f}' for lang, value in bits.items())} ↓"
+    if not score:
+        return None
+    return f"{score['name'].replace('_', ' ')} {score['value']:.3f} {'↓' if score['better'] == 'lower' else '↑'}"
 
 
 def devices(run: Json) -> int:

@@ -1,4 +1,4 @@
-"""The cost of a family of models in a run's report, against training each from scratch."""
+"""The cost of a run's stages in its report, and that of a family of models against training each from scratch."""
 
 import pathlib
 from typing import Any
@@ -9,6 +9,8 @@ from kanana_jax.interop.model_folder import CARD
 from kanana_jax.report.page import Block, Chapter, Table, Text
 
 Json = dict[str, Any]
+# Stages that make base models: the family whose cost is compared. What follows it would be trained either way.
+_FAMILY = ("pretrain", "upscale", "prune", "search", "cache_teacher", "distill")
 
 
 def family_cost(cards: dict[str, Json]) -> Json | None:
@@ -95,4 +97,27 @@ def cache_card(index: Json) -> Json:
     return {"tokens": 0, "flops": index["flops"], "parent": None}
 
 
-CHAPTER = Chapter("Cost of the family", lambda folders: cost_blocks(ledger(folders)))
+def stage_costs(cards: dict[str, Json]) -> list[Block]:
+    """FLOPs of each stage, and its share of all."""
+    rows = [
+        (name, *(card["flops"][key] for key in ("train", "teacher", "calibration"))) for name, card in cards.items()
+    ]
+    total = sum(sum(row[1:]) for row in rows)
+    if len(rows) < 2 or not total:
+        return []
+    shown = [(name, *parts, sum(parts), 100 * sum(parts) / total) for name, *parts in rows if sum(parts)]
+    every = ("all together", *(sum(row[i] for row in rows) for i in (1, 2, 3)), total, 100.0)
+    columns = ("stage", "training", "other models", "calibration", "FLOPs", "share, %")
+    caption = "Other models: teachers, references, samplers. Matrix products with causal attention."
+    formats = dict.fromkeys(columns[1:5], ".3g") | {"share, %": ".1f"}
+    return [Table(columns, [*shown, every], caption, formats)]
+
+
+def family_ledger(folders: dict[str, pathlib.Path]) -> dict[str, Json]:
+    """The part of `ledger` that makes base models; all of it where nothing says of what kind a stage is."""
+    config = (read_json(next(iter(folders.values())).parent / "config.json") or {}).get("config", {}) if folders else {}
+    kinds = {name: section.get("kind", "") for name in folders if isinstance(section := config.get(name), dict)}
+    return {name: card for name, card in ledger(folders).items() if kinds.get(name, _FAMILY[0]) in _FAMILY}
+
+
+CHAPTER = Chapter("Cost", lambda folders: [*stage_costs(ledger(folders)), *cost_blocks(family_ledger(folders))])

@@ -71,7 +71,7 @@ def _rows(stages: dict[str, Json], folders: dict[str, pathlib.Path]) -> Iterator
         elif kind(name) == "contrastive":
             yield _row("embeddings", "nDCG@10 51.56 English, 65.00 Korean (2.1B)", _found(evals.get(name, [])))
     yield _row("function calls", "88% single, 89% dialogue (8B)", _calls(asked))
-    cost = cost_chapter.family_cost(cost_chapter.ledger(folders))
+    cost = cost_chapter.family_cost(cost_chapter.family_ledger(folders))
     if cost is not None:
         words = f"{100 * cost['saved']:.2f}% of the FLOPs of training every model from scratch"
         yield _row("saved by surgery", "11.06% (by up-scaling)", words)
