@@ -20,6 +20,7 @@ from kanana_jax.stages import (
     paper_chapter,
     pretrain,
     prune,
+    rag_data,
     reward,
     search,
     sft,
@@ -46,6 +47,7 @@ KINDS: dict[str, Kind[Any]] = {
         merge.KIND,
         mntp.KIND,
         contrastive.KIND,
+        rag_data.KIND,
         evaluate.KIND,
     )
 }

@@ -1,0 +1,58 @@
+"""Data made of documents in a run's report: what was kept of the questions, and pairs of answers."""
+
+import pathlib
+from typing import Any
+
+from kanana_jax.files import read_json
+from kanana_jax.report.page import Block, Chapter, Code, Details, Table
+
+RESULT = "rag_data.json"
+SHOWN = 3  # pairs of a stage
+Json = dict[str, Any]
+# Count → its column.
+_COLUMNS = {
+    "passages": "passages",
+    "asked": "questions asked",
+    "no_question": "no question",
+    "repeated": "repeated",
+    "no_answer": "no answer",
+    "ungrounded": "ungrounded",
+    "kept": "kept",
+    "refined": "of them refined",
+    "unanswerable": "nothing found",
+    "pairs": "pairs",
+    "negatives_grounded": "no negative",
+}
+
+
+def blocks(results: dict[str, Json]) -> list[Block]:
+    """A table of the stages that made data, and some of their pairs.
+
+    Args:
+      results: stage → its `rag_data.json`.
+    """
+    if not results:
+        return []
+    rows = [(name, *(found["counts"][key] for key in _COLUMNS)) for name, found in results.items()]
+    caption = (
+        "Kept: answers that rest on their passage; nothing found: further conversations with other passages only. "
+        "Pairs: an answer that rests on its passage, and one given without it that does not; no negative: it does."
+    )
+    made: list[Block] = [Table(("stage", *_COLUMNS.values()), rows, caption)]
+    for name, found in results.items():
+        if found["shown"]:
+            texts = [
+                f"{pair['prompt'][-1]['content']}\n\n+ {pair['chosen'][-1]['content']}\n"
+                f"- {pair['rejected'][-1]['content']}"
+                for pair in found["shown"]
+            ]
+            made.append(Details(f"Pairs of {name}", [Code(text) for text in texts]))
+    return made
+
+
+def _blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
+    results = {name: read_json(folder / RESULT) for name, folder in folders.items()}
+    return blocks({name: found for name, found in results.items() if found is not None})
+
+
+CHAPTER = Chapter("Questions and answers made of documents", _blocks)
