@@ -138,10 +138,10 @@ def main() -> None:
     names = options.tasks.split(",")
     texts = texts_of(options.data, [n for n in names if n != "rolling"])
     load = tasks.load
-    tasks.load = lambda some, where: (  # the one task that no file names
-        load([], where)._replace(specs=[rolling(texts, options.limit)])
+    tasks.load = lambda some, where, chat=False: (  # the one task that no file names
+        load([], where, chat)._replace(specs=[rolling(texts, options.limit)])
         if list(some) == ["rolling"]
-        else load(some, where)
+        else load(some, where, chat)
     )
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or str(

@@ -27,6 +27,7 @@ def on_pairs(arg: str, kind: str, learning_rate: float, **section: Any) -> Confi
     if not model or not pairs:
         raise ValueError(f"name a model and a file of pairs: configs/{kind}.py:MODEL,PAIRS")
     c = sft.one_source(kind, model, "pairs", pairs, holdout=0.05)
+    c.data.packing = "best_fit"
     c.stages = (kind,)
     c[kind] = dict(
         kind=kind,

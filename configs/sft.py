@@ -18,6 +18,7 @@ def get_config(arg: str = ""):
     if not model or not conversations:
         raise ValueError("name a model and a file of conversations: configs/sft.py:MODEL,CONVERSATIONS")
     c = one_source("sft", model, "chat", conversations, holdout=0.02)
+    c.data.packing = "best_fit"
     c.stages = ("sft",)
     c.sft = dict(
         kind="sft",
