@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+# pip compiles bytecode on one core: all cores do it after it.
+INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -c constraints.txt
+COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 
 .PHONY: venv demo test test-core parity check-more lint docs notebooks bench plan-all clean
 venv: $(VENV)/.core $(VENV)/.test
@@ -10,12 +12,12 @@ venv: $(VENV)/.core $(VENV)/.test
 $(VENV)/.core: setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e .
-	$(BIN)/python -m compileall -q $(VENV)/lib >/dev/null 2>&1 || true
+	$(COMPILE)
 	touch $@
 
 $(VENV)/.test: $(VENV)/.core
 	$(INSTALL) -e .[test]
-	$(BIN)/python -m compileall -q $(VENV)/lib >/dev/null 2>&1 || true
+	$(COMPILE)
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.demo
@@ -27,6 +29,7 @@ TORCH ?= torch==2.13.0
 $(VENV)/.parity: $(VENV)/.test
 	$(INSTALL) "$(TORCH)"
 	$(INSTALL) -e .[parity]
+	$(COMPILE)
 	touch $@
 
 demo: $(VENV)/.core

@@ -30,7 +30,7 @@ def _prepare(options: argparse.Namespace, overrides: list[str], command: list[st
         raise ConfigError(f"--workers must be at least 1, not {options.workers}")
     from kanana_jax import config as config_lib
     from kanana_jax.files import locked
-    from kanana_jax.parallel import heartbeat
+    from kanana_jax.parallel import chips, heartbeat
     from kanana_jax.progress import duration
     from kanana_jax.recipe import config as recipe_config
     from kanana_jax.recipe import inputs
@@ -41,6 +41,6 @@ def _prepare(options: argparse.Namespace, overrides: list[str], command: list[st
     recipe_config.override(config, overrides)
     recipe, _ = recipe_config.parse(config)
     with locked(options.workdir):
-        prepared = inputs.prepare(recipe, options.workdir, options.workers or inputs.cores())
+        prepared = inputs.prepare(recipe, options.workdir, options.workers or chips.cores())
     documents = sum(source.documents(split) for source in prepared.values() for split in ("train", "heldout"))
     print(f"{documents:,} documents in {duration(time.monotonic() - began)}: {options.workdir / 'data'}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import time
 
 import jax
@@ -147,10 +148,11 @@ def _measured(
 ) -> float:
     """Best rate of a float32 `[n, n] × [n, n]` product on a device that no table knows (a CPU), once per process.
 
-    Which size is the fastest depends on the caches and on how many cores share it. A size is tried again until
-    `enough_s` seconds are over: every start of a run waits for this.
+    The time is that of the process on its cores, divided by their number: programs that share them then do not make the
+    peak lower, and the utilisation higher, than it is. Which size is the fastest depends on the caches and on how many
+    cores share it. A size is tried again until `enough_s` seconds are over: every start of a run waits for this.
     """
-    best = 0.0
+    best, share = 0.0, cores()
     with jax.default_device(device):
         product = jax.jit(jnp.dot)
         for size in sizes:
@@ -158,11 +160,16 @@ def _measured(
             product(x, x).block_until_ready()
             tried, spent = 0, 0.0
             while tried < repeats and spent < enough_s:
-                start = time.perf_counter()
+                start, on_cores = time.perf_counter(), time.process_time()
                 product(x, x).block_until_ready()
-                took = time.perf_counter() - start
-                best, tried, spent = max(best, 2 * size**3 / took), tried + 1, spent + took
+                took = max((time.process_time() - on_cores) / share, 1e-6)
+                best, tried, spent = max(best, 2 * size**3 / took), tried + 1, spent + time.perf_counter() - start
     return best / _devices_that_share(device)
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _devices_that_share(device: jax.Device) -> int:

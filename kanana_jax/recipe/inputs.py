@@ -1,7 +1,6 @@
 """The inputs of a recipe: sources on disk, and a tokenizer; made by `kanana prepare` beforehand, or by a run."""
 
 import logging
-import os
 import pathlib
 from collections.abc import Mapping
 
@@ -11,7 +10,7 @@ from kanana_jax import progress
 from kanana_jax.data.read import meter, sources, summary
 from kanana_jax.data.tokens.tokenizer import Tokenizer, holds_tokenizer, load_tokenizer
 from kanana_jax.data.tokens.training import train_tokenizer
-from kanana_jax.parallel import multihost
+from kanana_jax.parallel import chips, multihost
 from kanana_jax.parallel.heartbeat import Preparing
 from kanana_jax.recipe.config import RecipeConfig
 
@@ -48,11 +47,6 @@ def tokenizer(recipe: RecipeConfig, prepared: dict[str, sources.PreparedSource],
     return load_tokenizer(workdir / "tokenizer")
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _sources(recipe: RecipeConfig, workdir: pathlib.Path, workers: int) -> dict[str, sources.PreparedSource]:
     alive = Preparing()
     with progress.shown("preparing documents") as update:
@@ -73,7 +67,7 @@ def _sources(recipe: RecipeConfig, workdir: pathlib.Path, workers: int) -> dict[
 
 
 def _workers(files: int, size: int) -> int:
-    return cores() if size > _FEW_BYTES or files > _FEW_FILES else 1
+    return chips.cores() if size > _FEW_BYTES or files > _FEW_FILES else 1
 
 
 def _tokenizer(recipe: RecipeConfig, prepared: Mapping[str, sources.PreparedSource], workdir: pathlib.Path) -> None:

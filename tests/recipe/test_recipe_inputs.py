@@ -7,7 +7,7 @@ import pytest
 from conftest import losses
 
 from kanana_jax import cli
-from kanana_jax.parallel import heartbeat
+from kanana_jax.parallel import chips, heartbeat
 from kanana_jax.recipe import inputs
 from kanana_jax.recipe import run as recipe
 
@@ -97,4 +97,4 @@ def test_the_watcher_hears_of_every_step_of_a_preparation(tiny_config, tmp_path,
 
 def test_workers_are_used_where_there_is_much_to_read():
     assert inputs._workers(100, 1 << 20) == 1
-    assert inputs._workers(100_000, 1 << 20) == inputs._workers(1, 1 << 33) == inputs.cores() >= 1
+    assert inputs._workers(100_000, 1 << 20) == inputs._workers(1, 1 << 33) == chips.cores() >= 1
