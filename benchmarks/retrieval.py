@@ -42,7 +42,7 @@ def read(value: str) -> Set:
         texts = {row["id"]: row["text"] for row in _lines(files[0])}
         place = {key: i for i, key in enumerate(texts)}
         return Set(list(texts.values()), [(row["query"], place[row["positive"]]) for row in _lines(files[1])])
-    with _opened(value) as file:
+    with opened(value) as file:
         articles = json.load(file)["data"]
     contexts: dict[str, int] = {}
     questions = []
@@ -53,12 +53,13 @@ def read(value: str) -> Set:
     return Set(list(contexts), questions)
 
 
-def _opened(file: str):
+def opened(file: str):
+    """A file of text, packed or not."""
     return gzip.open(file, "rt", encoding="utf-8") if file.endswith(".gz") else open(file, encoding="utf-8")
 
 
 def _lines(file: str) -> Iterator[dict[str, Any]]:
-    with _opened(file) as lines:
+    with opened(file) as lines:
         yield from map(json.loads, lines)
 
 
@@ -67,9 +68,25 @@ def rank(order: Sequence[int], right: int) -> int | None:
     return list(order).index(right) + 1 if right in order else None
 
 
+def drawn(found: Set, most: int, seed: int) -> list[tuple[str, int]]:
+    """Questions, at most `most` of them, drawn by a seed."""
+    return random.Random(seed).sample(found.questions, min(most, len(found.questions)))
+
+
+def summary(ranks: Sequence[int | None]) -> dict[str, float]:
+    """Scores of ranks of right places among the first ten."""
+    gains = np.array([1 / math.log2(1 + r) if r else 0.0 for r in ranks])
+    return {
+        "questions": len(ranks),
+        "ndcg@10": float(gains.mean()),
+        "ndcg_stderr": float(gains.std(ddof=1) / math.sqrt(len(gains))),
+        "recall@10": sum(r is not None for r in ranks) / len(ranks),
+    }
+
+
 def measured(found: Set, cut: words.Cut, most: int, seed: int) -> dict[str, float]:
     """Scores of one way to cut texts into words, over `most` questions drawn by a seed."""
-    questions = random.Random(seed).sample(found.questions, min(most, len(found.questions)))
+    questions = drawn(found, most, seed)
     start = time.perf_counter()
     index = Bm25(cut(found.texts))
     indexed = time.perf_counter()
@@ -78,21 +95,13 @@ def measured(found: Set, cut: words.Cut, most: int, seed: int) -> dict[str, floa
         (asked,) = cut([question])
         ranks.append(rank(best(index.scores(asked), LOOKED_AT).tolist(), right))
     seconds = time.perf_counter() - indexed
-    gains = np.array([1 / math.log2(1 + r) if r else 0.0 for r in ranks])
-    return {
-        "passages": len(found.texts),
-        "questions": len(questions),
-        "ndcg@10": float(gains.mean()),
-        "ndcg_stderr": float(gains.std(ddof=1) / math.sqrt(len(gains))),
-        "recall@10": sum(r is not None for r in ranks) / len(ranks),
-        "index_s": indexed - start,
-        "queries_per_s": len(questions) / seconds,
-    }
+    timed = {"index_s": indexed - start, "queries_per_s": len(questions) / seconds}
+    return {"passages": len(found.texts), **summary(ranks), **timed}
 
 
 def unanswered(found: Set, most: int, seed: int) -> dict[str, float]:
     """Half of the passages are taken away: what `Least.words` keeps of right passages, and tells of the rest."""
-    questions = random.Random(seed).sample(found.questions, min(most, len(found.questions)))
+    questions = drawn(found, most, seed)
     kept = {place: i for i, place in enumerate(range(0, len(found.texts), 2))}
     index, right, told = Bm25(words.morphemes([found.texts[place] for place in kept])), [], []
     for question, place in questions:
