@@ -78,7 +78,7 @@ def embed_file(
         **dataclasses.asdict(config),
     }
     with locked(output):
-        _check(output, about)
+        check_about(output, about)
         counts, ids, number = _resumed(output)
         fresh = _texts(path, config, counts, ids)
         while block := list(itertools.islice(fresh, config.block)):
@@ -89,13 +89,9 @@ def embed_file(
             counts["texts"] += len(kept)
             counts["empty"] += len(read) - len(kept)
             counts["cut"] += sum(one.left_out > 0 for one in read)
-            name = f"{number:06d}"
-            with whole_file(output / f"{name}.npy") as file, file.open("wb") as stream:
-                values = embedder.vectors([read[i] for i in kept]).astype(config.dtype)
-                np.save(stream, values, allow_pickle=False)
+            values = embedder.vectors([read[i] for i in kept]).astype(config.dtype)
             # Texts are read one block at a time: the counts are those up to its last one, or to the end.
-            entry = {"ids": [block[i].id for i in kept], "counts": counts}
-            write_json(output / f"{name}.json", entry, indent=None)
+            write_block(output, number, values, {"ids": [block[i].id for i in kept], "counts": counts})
             number += 1
             show(counts["texts"])
         if not counts["texts"]:
@@ -104,8 +100,22 @@ def embed_file(
     return counts
 
 
-def _check(output: pathlib.Path, about: dict[str, Any]) -> None:
-    """Notes what decides the vectors, or compares it with what an earlier start has noted."""
+def write_block(output: pathlib.Path, number: int, values: np.ndarray, entry: dict[str, Any]) -> None:
+    """Writes a block's vectors, and then its entry with their `ids`."""
+    told = output / f"{number:06d}.json"
+    if told.is_file():  # of a block behind one that was removed by hand: never beside other vectors
+        told.unlink()
+    with whole_file(told.with_suffix(".npy")) as file, file.open("wb") as stream:
+        np.save(stream, values, allow_pickle=False)
+    write_json(told, entry, indent=None)
+
+
+def check_about(output: pathlib.Path, about: dict[str, Any]) -> None:
+    """Notes what decides the vectors, or compares it with what an earlier start has noted.
+
+    Raises:
+      UserError: it is something else.
+    """
     file = output / ABOUT
     if not file.is_file():
         write_json(file, about)
@@ -150,16 +160,24 @@ def load_vectors(output: pathlib.Path) -> tuple[list[str], np.ndarray]:
     """
     if not (output / COUNTS).is_file():
         raise UserError(f"{output} holds no finished vectors: run `kanana embed` to its end")
-    ids, parts, number = [], [], 0
+    blocks = list(read_blocks(output))
+    return [one for ids, _ in blocks for one in ids], np.concatenate([values for _, values in blocks])
+
+
+def read_blocks(output: pathlib.Path) -> Iterator[tuple[list[str], np.ndarray]]:
+    """The ids and vectors of each whole block.
+
+    Raises:
+      UserError: a file is damaged.
+    """
+    number = 0
     while (file := output / f"{number:06d}.json").is_file():
-        own = read_json(file)["ids"]
+        ids, values = read_json(file)["ids"], file.with_suffix(".npy")
         try:
-            part = np.load(file.with_suffix(".npy"), allow_pickle=False)
+            part = np.load(values, allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"{file.with_suffix('.npy')} is damaged: remove it and its .json, and embed again"
-            ) from error
-        if len(part) != len(own):
-            raise UserError(f"{file.with_suffix('.npy')} has {len(part)} vectors for {len(own)} ids: embed again")
-        ids, parts, number = [*ids, *own], [*parts, part], number + 1
-    return ids, np.concatenate(parts)
+            raise UserError(f"{values} is damaged: remove it and its .json, and embed again") from error
+        if len(part) != len(ids):
+            raise UserError(f"{values} has {len(part)} vectors for {len(ids)} ids: embed again")
+        yield ids, part
+        number += 1

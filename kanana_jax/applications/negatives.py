@@ -5,7 +5,7 @@ arXiv:2407.15831, §4, `TopK-PercPos`: at most 95% of the positive's cosine).
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,7 +59,12 @@ def pairs_of(found: Iterable[Record | Broken]) -> Pairs:
 
 
 def mine(
-    embedder: Embedder, pairs: Sequence[Record], texts: Iterable[str], config: MineConfig, instruction: str = ""
+    embedder: Embedder,
+    pairs: Sequence[Record],
+    texts: Iterable[str],
+    config: MineConfig,
+    instruction: str = "",
+    vectors: Callable[[Sequence[str]], np.ndarray] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The pairs with negatives: given ones first, then the nearest passages that are allowed, from the nearest on.
 
@@ -69,6 +74,7 @@ def mine(
     Args:
       texts: further passages.
       instruction: before anchors.
+      vectors: of passages, float32 `[M, D]`; default: the embedder's (`saved_vectors`).
 
     Raises:
       UserError: there is no pair.
@@ -80,7 +86,7 @@ def mine(
     answers: dict[str, set[int]] = {}
     for pair in pairs:
         answers.setdefault(pair["anchor"], set()).add(place[pair["positive"]])
-    passages_MD = embedder(passages).values
+    passages_MD = embedder(passages).values if vectors is None else vectors(passages)
     block = max(_MOST_COSINES // len(passages), 1)
     for start in range(0, len(pairs), block):
         part = pairs[start : start + block]

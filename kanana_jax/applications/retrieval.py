@@ -8,7 +8,7 @@ share of the question's words that it holds, each weighed by its rarity; by vect
 import dataclasses
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -102,6 +102,7 @@ class Retriever:
     Args:
       embedder: makes vectors of passages and questions; without, words alone decide.
       cut: texts into words.
+      vectors: of texts as documents have them, float32 `[N, D]`; default: the embedder's (`saved_vectors`).
     """
 
     def __init__(
@@ -110,11 +111,13 @@ class Retriever:
         embedder: Embedder | None = None,
         least: Least = Least(),
         cut: Cut = morphemes,
+        vectors: Callable[[Sequence[str]], np.ndarray] | None = None,
     ):
         self._passages, self._embedder, self._least, self._cut = tuple(passages), embedder, least, cut
         searched = [passage.searched for passage in passages]
         self._bm25 = Bm25(cut(searched))
-        self._vectors_ND = None if embedder is None else embedder(searched).values
+        make = vectors or (None if embedder is None else lambda texts: embedder(texts).values)
+        self._vectors_ND = None if make is None else make(searched)
 
     def find(self, question: str, count: int = 5) -> list[Hit]:
         """The best passages for a question, at most `count`, the best first; empty: none reaches the least score."""
@@ -137,8 +140,11 @@ class Retriever:
 
 def best(scores: np.ndarray, count: int, above: float = 0.0) -> np.ndarray:
     """Places of the highest scores above a bound, the highest first; of equal ones the first."""
-    order = np.argsort(-scores, kind="stable")[:count]
-    return order[scores[order] > above]
+    allowed = np.flatnonzero(scores > above)
+    if 0 < count < len(allowed):  # sorting a million scores takes longer than making them
+        least = np.partition(scores[allowed], -count)[-count]
+        allowed = allowed[scores[allowed] >= least]
+    return allowed[np.argsort(-scores[allowed], kind="stable")][:count]
 
 
 def fused(orders: Sequence[np.ndarray]) -> dict[int, float]:

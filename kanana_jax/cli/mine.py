@@ -12,7 +12,7 @@ _EXAMPLE = """example:
 
 Gives pairs ({"anchor", "positive", "negatives"?}) further negatives: the passages nearest to the anchor whose cosine is
 at most 95% of its positive's (--below), from the positives of the other pairs and --texts. Train on the file again with
-configs/embed.py. Vectors of all passages are held in memory."""
+configs/embed.py. Vectors of all passages are held in memory; --vectors keeps them, so that a stopped job goes on."""
 
 
 def add_verbs(verb: AddVerb) -> None:
@@ -22,6 +22,7 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument("pairs", metavar="PAIRS", help="records with 'anchor' and 'positive'")
     sub.add_argument("--output", required=True, type=place, metavar="FILE.jsonl", help="pairs with negatives")
     sub.add_argument("--texts", default="", metavar="PATH", help="further passages: a file, a folder or a pattern")
+    sub.add_argument("--vectors", type=place, metavar="DIR", help="keeps the passages' vectors for the next start")
     sub.add_argument("--negatives", type=int, default=4, metavar="N", help="of an anchor, with those that it has")
     sub.add_argument("--below", type=float, default=0.95, metavar="P", help="most of the positive's cosine, as a share")
     sub.add_argument("--skip", type=int, default=0, metavar="N", help="nearest passages that are left out")
@@ -32,6 +33,7 @@ def add_verbs(verb: AddVerb) -> None:
 def _mine(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     from kanana_jax.applications.embedder import Embedder
     from kanana_jax.applications.negatives import MineConfig, mine, pairs_of
+    from kanana_jax.applications.saved_vectors import keeper
     from kanana_jax.data.read import outputs, records
     from kanana_jax.data.read.record import Broken
     from kanana_jax.files import locked, whole_file
@@ -45,13 +47,14 @@ def _mine(options: argparse.Namespace, overrides: list[str], command: list[str])
     found = records.read(options.texts, source="texts") if options.texts else ()
     texts = [record["text"] for record in found if not isinstance(record, Broken)]
     embedder = Embedder.load(options.model, options.dtype, longest=options.max_tokens)
+    vectors = keeper(embedder, options.model, options.dtype, options.vectors)
     written = added = 0
     with (
         locked(options.output, folder=False),
         whole_file(options.output) as file,
         file.open("w", encoding="utf-8") as out,
     ):
-        for record in mine(embedder, pairs.records, texts, config, embedder.about.instruction):
+        for record in mine(embedder, pairs.records, texts, config, embedder.about.instruction, vectors):
             out.write(json.dumps(record, ensure_ascii=False) + "\n")
             written, added = written + 1, added + len(record["negatives"])
     left = f"; {pairs.left_out:,} records without an anchor and a positive were left out" if pairs.left_out else ""

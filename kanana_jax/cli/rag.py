@@ -28,6 +28,9 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument("--docs", required=True, metavar="DIR", help="documents: a folder, a file or a pattern")
     sub.add_argument("--ask", required=True, action="append", metavar="TEXT", help="question; may be repeated")
     sub.add_argument("--embedder", default="", metavar="MODEL", help="embedding model: find by vectors, too")
+    sub.add_argument(
+        "--vectors", type=place, metavar="DIR", help="with --embedder: keeps the passages' vectors for the next start"
+    )
     sub.add_argument("--passages", type=int, default=5, metavar="N", help="that are quoted, at most")
     sub.add_argument("--characters", type=int, default=800, metavar="N", help="of a passage, at most")
     sub.add_argument(
@@ -59,6 +62,7 @@ def _rag(options: argparse.Namespace, overrides: list[str], command: list[str]) 
     from kanana_jax.applications import passages, rag
     from kanana_jax.applications.embedder import Embedder
     from kanana_jax.applications.retrieval import Least, Retriever
+    from kanana_jax.applications.saved_vectors import keeper
     from kanana_jax.files import write_json
     from kanana_jax.inference.sampling import SamplingConfig
 
@@ -68,11 +72,14 @@ def _rag(options: argparse.Namespace, overrides: list[str], command: list[str]) 
         raise ConfigError(str(error)) from error
     if options.check and options.model is None:
         raise ConfigError("--check judges answers, which need a MODEL")
+    if options.vectors and not options.embedder:
+        raise ConfigError("--vectors keeps the vectors of --embedder: name a model there")
     judge = _judge_of(options)
     found = passages.of_folder(options.docs, options.characters)
     _tell(found)
     embedder = Embedder.load(options.embedder, options.dtype) if options.embedder else None
-    retriever = Retriever(found.passages, embedder, least)
+    vectors = keeper(embedder, options.embedder, options.dtype, options.vectors) if embedder is not None else None
+    retriever = Retriever(found.passages, embedder, least, vectors=vectors)
     hits = [retriever.find(question, options.passages) for question in options.ask]
     if options.model is None:
         answers = [

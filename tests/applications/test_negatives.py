@@ -74,5 +74,9 @@ def test_the_verb_writes_pairs_that_are_read_again(folder, pairs, tmp_path, caps
     again = pairs_of(records.read(str(out), source="pairs")).records
     assert [r["anchor"] for r in again] == [r["anchor"] for r in RECORDS]
     assert len(again[0]["negatives"]) <= 2 and again[-1]["negatives"] == ["c", "d", "e", "f"]
+    first = out.read_bytes()
+    for _ in range(2):  # with vectors that are made, and with those that are kept
+        assert cli.main([*command, "--negatives", "2", "--vectors", str(tmp_path / "kept")]) == 0
+        assert out.read_bytes() == first and (tmp_path / "kept/000000.npy").is_file()
     assert cli.main([*command, "--below", "2"]) == 2
     assert cli.main(["mine", str(folder), str(pairs), "--output", str(pairs)]) == 2

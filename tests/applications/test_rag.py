@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import own_models
 import pytest
 
@@ -128,6 +129,20 @@ def test_the_verb_without_a_model(docs, tmp_path, capsys):
     assert found["answers"][0]["found"][0]["heading"] == "환불"
 
 
+def test_vectors_of_passages_are_kept(docs, model, tmp_path, capsys):
+    kept = tmp_path / "kept"
+
+    def told(*more):
+        command = ["rag", "--docs", str(docs), "--embedder", str(model), "--ask", "환불은 며칠?", *more]
+        assert cli.main(command) == 0
+        return capsys.readouterr().out
+
+    assert told() == told("--vectors", str(kept)) == told("--vectors", str(kept))
+    (docs / "new.md").write_text("# 새 글\n\n도서관은 쉰다.\n", encoding="utf-8")
+    told("--vectors", str(kept))
+    assert [len(np.load(file)) for file in sorted(kept.glob("*.npy"))] == [2, 1]
+
+
 def test_the_verb_with_a_model(docs, model, tmp_path, capsys):
     out = tmp_path / "out.json"
     ask = ["--ask", "환불은 며칠?", "--ask", "駅はどこですか。"]
@@ -148,6 +163,7 @@ def test_the_verb_with_a_model(docs, model, tmp_path, capsys):
         (["--ask", "a", "--least", "2"], 2, "least share of words"),
         (["--ask", "a", "--passages", "0"], 2, "at least 1"),
         (["--ask", "a", "--check"], 2, "need a MODEL"),
+        (["--ask", "a", "--vectors", "v"], 2, "--vectors keeps the vectors of --embedder"),
         (["--ask", "a", "--judge-url", "http://127.0.0.1:1/v1"], 2, "--judge-url needs --check"),
         (["--ask", "a", "--docs", "nowhere"], 1, "no such file or folder"),
     ],

@@ -1,0 +1,76 @@
+"""Vectors of documents in a folder, so that a text is embedded once for a model, however often it is asked for.
+
+The folder has the blocks of `embed_file`: `NNNNNN.npy` beside `NNNNNN.json`, whose ids are hashes of the texts. A start
+embeds the texts that no block holds, and a stopped one has kept its whole blocks.
+"""
+
+import hashlib
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from kanana_jax.applications.embed_file import check_about, read_blocks, write_block
+from kanana_jax.applications.embedder import Embedder
+from kanana_jax.files import locked
+from kanana_jax.interop import model_folder
+from kanana_jax.progress import shown
+
+_BLOCK = 1024  # texts
+
+
+def saved_vectors(
+    embedder: Embedder,
+    texts: Sequence[str],
+    folder: pathlib.Path,
+    model: str,
+    show: Callable[[int, int], None] = lambda done, whole: None,
+) -> np.ndarray:
+    """Vectors of texts as documents have them, float32 `[N, D]`.
+
+    Args:
+      model: a fingerprint of the model and its dtype; a folder of another model's vectors is refused.
+      show: called with the texts that are embedded and those that must be.
+
+    Raises:
+      UserError: the folder holds vectors of another model, a damaged file, or a text is empty.
+    """
+    keys = [_key(text) for text in texts]
+    with locked(folder):
+        check_about(folder, {"model": model, "embedding": embedder.about.to_dict(), "dim": embedder.dim, "by": "text"})
+        blocks = list(read_blocks(folder))
+        held = {key: (number, row) for number, (ids, _) in enumerate(blocks) for row, key in enumerate(ids)}
+        missing = {key: text for key, text in zip(keys, texts) if key not in held}
+        new = list(missing)
+        for start in range(0, len(new), _BLOCK):
+            part = new[start : start + _BLOCK]
+            values = embedder([missing[key] for key in part]).values
+            held |= {key: (len(blocks), row) for row, key in enumerate(part)}
+            write_block(folder, len(blocks), values, {"ids": part})
+            blocks.append((part, values))
+            show(start + len(part), len(new))
+    found = np.empty((len(texts), embedder.dim), np.float32)
+    for place, key in enumerate(keys):
+        number, row = held[key]
+        found[place] = blocks[number][1][row]
+    return found
+
+
+def keeper(
+    embedder: Embedder, path: str, dtype: str, folder: pathlib.Path | None
+) -> Callable[[Sequence[str]], np.ndarray] | None:
+    """`saved_vectors` of a model's folder in `folder`, with progress; None: nothing is kept."""
+    if folder is None:
+        return None
+    model = f"{model_folder.fingerprint(model_folder.find(path))} {dtype}"
+
+    def vectors(texts: Sequence[str]) -> np.ndarray:
+        with shown("vectors") as update:
+            show = lambda done, whole: update(f"{done:,} of {whole:,} new texts", None)  # noqa: E731
+            return saved_vectors(embedder, texts, folder, model, show)
+
+    return vectors
+
+
+def _key(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
