@@ -37,8 +37,8 @@ BEAM = ["apache-beam>=2.77", "google-crc32c"]
 EVAL = ["lm-eval==0.4.13", "rapidfuzz>=3.9", "scipy"]
 # Masks of tokens for constrained decoding, in NumPy (MIT).
 CALLS = ["llguidance>=1.9"]
-# BM25 (MIT), and Korean morphemes (Apache-2.0; with a model of 105 MB).
-RAG = ["bm25s>=0.3.16", "kiwipiepy>=0.24.1"]
+# BM25 and English stems (MIT), and Korean morphemes (Apache-2.0; with a model of 105 MB).
+RAG = ["bm25s>=0.3.16", "PyStemmer>=3", "kiwipiepy>=0.24.1"]
 SEQIO = ["seqio>=0.0.20", "tensorflow-text>=2.21", "tensorflow-datasets"]
 FILTERS = ["pycld2>=0.42", "fasttext-community==0.11.9"]
 OBSERVATORY = ["scikit-learn>=1.6", "scipy>=1.14", "pandas>=2.2", "statsmodels>=0.14.4"]

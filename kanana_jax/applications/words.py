@@ -1,4 +1,4 @@
-"""Words of a text that a search counts: Korean morphemes, Japanese and Chinese characters in twos, words of others.
+"""Words of a text that a search counts: Korean morphemes, Japanese and Chinese characters in twos, stems of others.
 
 Korean particles and endings are cut off by a morphological analyser (Kiwi), since '법은' and '법을' are the same word.
 Japanese needs no analyser: pairs of neighbouring characters find as well as words do.
@@ -21,7 +21,7 @@ _RUNS = re.compile(f"([{_CHARACTERS}]+)|([{_HANGUL}]+)|(\\d+(?:[.,]\\d+)*|[^\\W\
 
 
 def morphemes(texts: Sequence[str]) -> list[list[str]]:
-    """Morphemes that mean something for Hangul, pairs of characters for kana and Han, words without common ones else.
+    """Morphemes that mean something for Hangul, pairs of characters for kana and Han, stems without common words else.
 
     Raises:
       UserError: a text has Hangul, and kiwipiepy is not installed; or bm25s is not.
@@ -33,7 +33,7 @@ def morphemes(texts: Sequence[str]) -> list[list[str]]:
 
 
 def bigrams(texts: Sequence[str]) -> list[list[str]]:
-    """Pairs of neighbouring characters of Hangul, kana and Han; words without common ones else."""
+    """Pairs of neighbouring characters of Hangul, kana and Han; stems without common words else."""
     return [[*_others(text), *(pair for run in _RUNS.finditer(text) for pair in _pairs(run[2] or ""))]
             for text in map(_normal, texts)]  # fmt: skip
 
@@ -49,12 +49,12 @@ def _normal(text: str) -> str:
 
 def _others(text: str) -> Iterator[str]:
     """What needs no analysis of Korean."""
-    common = _common()
+    common, stemmer = _english()
     for characters, _, word in _RUNS.findall(text):
         if characters:
             yield from _pairs(characters)
         elif word and word not in common:
-            yield word
+            yield stemmer.stemWord(word)
 
 
 def _pairs(run: str) -> Iterator[str]:
@@ -72,12 +72,14 @@ def _content(tokens: Sequence[Any]) -> Iterator[str]:
 
 
 @functools.cache
-def _common() -> frozenset[str]:
+def _english() -> tuple[frozenset[str], Any]:
+    """Common words, and Snowball's stemmer, by which 'refund' and 'refunds' are one."""
     try:
+        import Stemmer
         from bm25s.stopwords import STOPWORDS_EN_PLUS
     except ImportError as error:
-        raise UserError(f"searching needs bm25s: {install('rag')}") from error
-    return frozenset(STOPWORDS_EN_PLUS)
+        raise UserError(f"searching needs bm25s and PyStemmer: {install('rag')}") from error
+    return frozenset(STOPWORDS_EN_PLUS), Stemmer.Stemmer("english")
 
 
 @functools.cache

@@ -93,7 +93,7 @@ def check(config: RagDataStage) -> None:
       UserError: it names the package.
     """
     if config.rag_data.grounding == "words":
-        for package in ("bm25s", "kiwipiepy"):
+        for package in ("bm25s", "Stemmer", "kiwipiepy"):
             if importlib.util.find_spec(package) is None:
                 raise UserError(f"config 'rag_data.grounding' is 'words', which needs {package}: {install('rag')}")
 
