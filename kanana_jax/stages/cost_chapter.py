@@ -108,7 +108,10 @@ def stage_costs(cards: dict[str, Json]) -> list[Block]:
     shown = [(name, *parts, sum(parts), 100 * sum(parts) / total) for name, *parts in rows if sum(parts)]
     every = ("all together", *(sum(row[i] for row in rows) for i in (1, 2, 3)), total, 100.0)
     columns = ("stage", "training", "other models", "calibration", "FLOPs", "share, %")
-    caption = "Other models: teachers, references, samplers. Matrix products with causal attention."
+    caption = (
+        "Other models: teachers, references, samplers (by tokens that are learnt from: answers that are thrown away "
+        "are not in it). Matrix products with causal attention."
+    )
     formats = dict.fromkeys(columns[1:5], ".3g") | {"share, %": ".1f"}
     return [Table(columns, [*shown, every], caption, formats)]
 
