@@ -5,9 +5,9 @@
     python benchmarks/demo.py --output runs/measured --profile quick --kills stage2,student,online,contrastive,evaluated
 
 Writes `runs/measured/demo.json`. A stage begins when its folder is there; what comes before the first stage (documents,
-filter, tokenizer) is `prepared`. With --kills a second run of the same config gets SIGKILL within each named stage and is
-started again; both folders are then compared as `benchmarks/kill_test.py` compares them: every file but times, logs and
-compiled programs, byte by byte.
+filter, tokenizer) is `prepared`. With --kills a second run of the same config gets SIGKILL within each named stage and
+is started again; both folders are then compared as `benchmarks/kill_test.py` compares them: every file but times, logs
+and compiled programs, byte by byte.
 """
 
 import argparse
