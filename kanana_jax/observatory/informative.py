@@ -66,31 +66,27 @@ def suspicious_zeros(scores: pd.DataFrame, task: str) -> pd.Index:
 
 
 def _once(scores: pd.DataFrame, tasks: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
-    """Without copies of a column, and without means of all others or of all others of one language."""
-    for task in list(scores.columns):
-        others = scores.drop(columns=task)
-        candidates: dict[str, pd.Series] = {}
-        if others.shape[1] >= 2:
-            candidates["the mean of the other tasks"] = _mean(others)
+    """Without copies of a column, and without means of all others or of all others of one language.
+
+    Where fewer than three tasks would be left they stay, and are only told.
+    """
+    found: dict[str, str] = {}
+    for task in scores.columns:
+        others = scores.drop(columns=[task, *found])
+        candidates = {"the mean of the other tasks": others}
         for language in sorted(set(tasks.loc[others.columns, "language"])):
-            own = others.loc[:, (tasks.loc[others.columns, "language"] == language).to_numpy()]
-            if 2 <= own.shape[1] < others.shape[1]:
-                candidates[f"the mean of the other tasks in '{language}'"] = _mean(own)
-        # A mean of two columns of one ability comes close to either: only the arithmetic tells it from a good test.
-        same = [words for words, mean in candidates.items() if np.allclose(mean, scores[task], atol=2e-3)]
-        if same:
-            warnings.append(f"'{task}' is {same[0]}: it would count them twice and is left out.")
-            scores = others
+            own = (tasks.loc[others.columns, "language"] == language).to_numpy()
+            candidates[f"the mean of the other tasks in '{language}'"] = others.loc[:, own]
+        for words, table in candidates.items():
+            # Means of tasks of one ability resemble each of them: only the arithmetic tells them from a good test.
+            if table.shape[1] >= 2 and np.allclose(table.mean(axis=1, skipna=False), scores[task], atol=2e-3):
+                found.setdefault(task, f"'{task}' is {words}: it counts them twice")
     r = scores.corr(min_periods=4)
-    for i, task in enumerate(list(r.columns)):
-        twins = [other for other in r.columns[:i] if other in scores.columns and r.loc[task, other] >= COPY]
-        if twins:
-            same = f"a copy of '{twins[0]}' (r = {r.loc[task, twins[0]]:.4f})"
-            warnings.append(f"'{task}' is {same}: it would count twice and is left out.")
-            scores = scores.drop(columns=task)
-    return scores
-
-
-def _mean(table: pd.DataFrame) -> pd.Series:
-    """The mean of rows that are complete."""
-    return table.mean(axis=1, skipna=False)
+    for i, task in enumerate(r.columns):
+        twins = [other for other in r.columns[:i] if other not in found and r.loc[task, other] >= COPY]
+        if twins and task not in found:
+            found[task] = f"'{task}' is a copy of '{twins[0]}' (r = {r.loc[task, twins[0]]:.4f}): it counts twice"
+    enough = scores.shape[1] - len(found) >= 3
+    end = " and is left out." if enough else "; leave it out with --ignore."
+    warnings += [words + end for words in found.values()]
+    return scores.drop(columns=list(found)) if enough else scores

@@ -105,7 +105,9 @@ def family_warnings(tables: Tables, laws: Laws, language: str) -> list[str]:
             f"{counts.iloc[0]} of {len(tables.models)} models are of the family {counts.index[0]}: "
             "they are not independent."
         )
-    for lang in sorted({language, *tables.languages}):
+    if not language:
+        found.append("All tasks are in one language: nothing can be said about local text.")
+    for lang in sorted({language, *tables.languages} - {""}):
         known = sum(1 for fits in laws.values() if fits.get(lang))
         if not known:
             found.append(

@@ -49,7 +49,7 @@ class Options:
 
 
 def local_language(tables: Tables, options: Options) -> str:
-    """The local language.
+    """The local language; "" where all tasks are in the reference, which leaves components and laws.
 
     Raises:
       ConfigError: it has no task, is the reference, or nothing is known of the reference.
@@ -70,8 +70,6 @@ def local_language(tables: Tables, options: Options) -> str:
             )
         return options.language
     others = [lang for lang in counts.index if lang != options.reference]
-    if not others:
-        raise ConfigError(
-            f"all tasks are in '{options.reference}': there is no local language to study: give --language"
-        )
-    return others[0]
+    if not others and options.plan:
+        raise ConfigError(f"--plan needs tasks in a local language: all of these are in '{options.reference}'")
+    return others[0] if others else ""

@@ -66,7 +66,13 @@ def _verdict(task: str, found: Json) -> Json:
             "reasons": " ".join(found["reasons"])}  # fmt: skip
 
 
+def _inert(cell: Any) -> Any:
+    """Text that a spreadsheet would run as a formula, with a ' before it."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@") else cell
+
+
 def _write(path: pathlib.Path, frame: pd.DataFrame) -> pathlib.Path:
+    frame = frame.rename(columns=_inert).map(_inert)
     with whole_file(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n")
     return path

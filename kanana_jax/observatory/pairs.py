@@ -63,9 +63,9 @@ class Gain(TypedDict):
 
 
 def find(tables: Tables, measures: pd.DataFrame, language: str) -> Pairs:
-    """Args: measures: models × (components and tasks); language: whose tokens were added."""
+    """Args: measures: models × (components and tasks); language: whose tokens were added; "": no pairs."""
     bases = tables.models["base"]
-    continual = [m for m in tables.models.index if bases[m] in tables.models.index]
+    continual = [m for m in tables.models.index if language and bases[m] in tables.models.index]
     known = language in tables.languages
     added = {m: budgets.added_tokens(tables, m, language) if known else np.nan for m in continual}
     models = tuple(m for m in continual if not added[m] <= 0)  # unknown tokens stay

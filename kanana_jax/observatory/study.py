@@ -65,7 +65,7 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
         warnings.append(pairs.told_apart(together, language))
     paired = pairs.summary(together, options.draws, options.rng(3))
     evidence = laws.evidence(tables, by_measure, by_language, paired, options)
-    judged = verdicts.judge_all(evidence, language, options.reference)
+    judged = verdicts.judge_all(evidence, language, options.reference) if language else {}
     correlation = associations.correlations(tables.scores)
     result = {
         **_asked(tables, options, language),

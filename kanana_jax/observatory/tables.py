@@ -91,17 +91,13 @@ def read(
     _one_version(scores, versions)
     _range(scores, table, task_table)
     table = _turned(table, task_table, warnings)
+    _enough(scores, int(table.notna().any(axis=1).sum()))
     table = informative.useful(scores, table, task_table, warnings)
     task_table = task_table.loc[table.columns]
     missing = int(table.isna().to_numpy().sum())
     if missing:
         words = f"{missing} of {table.size} cells are missing"
         warnings.append(f"{words} and filled by PCA with shrunk singular values for the components.")
-    if len(table) < MIN_MODELS:
-        raise ConfigError(
-            f"{scores} has {len(table)} models with scores: components need at least {MIN_MODELS}, "
-            "and about twenty to be meaningful"
-        )
     if models is None:
         warnings.append("There is no model table: families, bases and budgets are unknown.")
         about, languages = model_table.unknown(table.index), ()
@@ -110,6 +106,14 @@ def read(
     if not languages:
         warnings.append("No token budgets are known: components and correlations only, nothing about what tokens buy.")
     return Tables(table, task_table, about, sources.loc[table.index, table.columns], languages, tuple(warnings))
+
+
+def _enough(path: pathlib.Path, models: int) -> None:
+    if models < MIN_MODELS:
+        many = "1 model" if models == 1 else f"{models} models"
+        raise ConfigError(
+            f"{path} has {many} with scores: components need at least {MIN_MODELS}, and about twenty to be meaningful"
+        )
 
 
 def _beside(scores: pathlib.Path, name: str) -> pathlib.Path | None:

@@ -32,7 +32,8 @@ def page(study: Json, plots: dict[str, Figure] | None = None) -> Page:
         Section("Tasks from components, beyond a FLOPs cut-off", _downstream(study)),
         Section("What to mistrust", _doubts(study)),
     ]
-    lead = f"{study['models']} models, {len(study['tasks'])} benchmarks, local language {where}. {NOTE.capitalize()}."
+    local = f"local language {where}" if where else "no local language"
+    lead = f"{study['models']} models, {len(study['tasks'])} benchmarks, {local}. {NOTE.capitalize()}."
     return Page("What a local-language token budget buys", lead, sections)
 
 
@@ -97,6 +98,8 @@ def _plan(study: Json) -> list[Block]:
 
 
 def _verdicts(study: Json, plots: dict[str, Figure]) -> list[Block]:
+    if not study["verdicts"]:
+        return []
     langs = sorted(
         {lang for v in study["verdicts"].values() for lang in v["pooled_r"]}, key=lambda c: c != study["reference"]
     )

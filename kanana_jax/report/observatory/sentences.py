@@ -40,7 +40,7 @@ def answer(study: Json) -> list[str]:
         role += "" if name in study["kept"] else ", not clearly above noise"
         weigh = "" if name == general else f", led by {', '.join(_leading(study, name))}"
         words.append(
-            f"{name} ({role}{weigh}; {share:.0%} of the variance) goes up {fit['slope_per_decade']:.1f} ({by} {known[0]:.1f} to "
+            f"{name} ({role}{weigh}; {share:.0%} of the variance) goes {'up' if known[0] > 0 else 'down'} {abs(fit['slope_per_decade']):.1f} ({by} {known[0]:.1f} to "
             f"{known[1]:.1f}) with ten times the {language(lang)} compute, R² {fit['r2']:.2f}"
             if known[0] * known[1] > 0
             else f"{name} ({role}{weigh}; {share:.0%} of the variance) does not clearly follow {language(lang)} compute: "
@@ -49,7 +49,8 @@ def answer(study: Json) -> list[str]:
     sentences = [": ".join(words[:2]) + ("; " + "; ".join(words[2:]) if words[2:] else "") + "."]
     by_verdict = {v: [t for t, found in study["verdicts"].items() if found["verdict"] == v] for v in VERDICTS}
     parts = [f"{', '.join(tasks)} {_be(v, tasks)}" for v, tasks in by_verdict.items() if tasks]
-    sentences.append("Task by task: " + "; ".join(parts) + ".")
+    if parts:
+        sentences.append("Task by task: " + "; ".join(parts) + ".")
     paired = study["pairs"]["summary"]
     if local in paired and paired[local]["n"] >= 3:
         sentences.append(_paired_sentence(study, paired, local, general))
@@ -122,6 +123,8 @@ def inverse_sentence(plan: Json, where: str) -> str:
 def wider_sentence(study: Json) -> str:
     """How wide intervals by family are beside naive ones and a bootstrap of families, and why they are the ones to trust."""
     fit = fit_of(study, study["local_component"], study["language"])
+    if not study["language"]:
+        return ""
     if fit is None or fit["ci95_family"] is None:
         return "There are fewer than three families, so that only naive intervals can be given; they are too narrow."
     counts: dict[str, int] = {}

@@ -1,0 +1,233 @@
+"""The observatory's inference on tables whose truth is known: coverage, false findings, power.
+
+    python benchmarks/observatory_simulation.py [--tables 200] [--output simulation.json]
+
+Models, families, bases and token budgets are those of the shipped table; scores are drawn. `law`: every task follows
+one language's compute, with a family effect (a share of the variance that is drawn from 0 to 0.7 for each table) and an
+own part that continual models inherit from their base (correlation 0.6). `gain`: continual models are their base and a
+gain, with a mean by task, a family effect and an own part. `noise`: scores are independent of everything, or of
+everything but the family. A fifth or two fifths of the cells are then removed. Everything is computed by the functions
+of `kanana observe`; a coverage is the share of all tasks of all tables whose 95% interval holds the truth. `power`: one
+task of 19 has a gain, in standard deviations of the task; gains scatter by 0.35 of these, a third of it by family.
+
+Seeds: table i of missing share m uses the streams [2026, kind, 100 m, i].
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import time
+
+import numpy as np
+import pandas as pd
+
+from kanana_jax.observatory import budgets, components, dimensions, filling, laws, pairs, planner, tables, verdicts
+from kanana_jax.observatory.options import Options
+
+SEED = 2026
+MISSING = (0.0, 0.2, 0.4)
+OPTIONS = Options(draws=100)
+NOISE_DRAWS = 200
+LANGUAGES = ("en", "ja")
+SIZES = {4: (1, 1, 1, 1), 8: (4, 2, 1, 1), 15: (8, 3, 3, 1)}  # pairs of the four families
+
+
+@dataclasses.dataclass(frozen=True)
+class Design:
+    """What does not change from table to table.
+
+    Attributes:
+      member, base: int [models], the family's number, and the row of the base (−1: none).
+      compute: float64 [2, models], log10 of compute by language; unknown budgets as in `undisclosed`.
+    """
+
+    read: tables.Tables
+    member: np.ndarray
+    base: np.ndarray
+    compute: np.ndarray
+    by_language: dict[str, budgets.Budget]
+
+    @property
+    def tasks(self) -> int:
+        return self.read.scores.shape[1]
+
+    def table(self, values: np.ndarray) -> tables.Tables:
+        """The shipped tables with other scores."""
+        scores = pd.DataFrame(values, self.read.scores.index, self.read.scores.columns)
+        return dataclasses.replace(self.read, scores=scores)
+
+
+def design() -> Design:
+    read = tables.read(tables.shipped() / "scores.csv")
+    read.tasks["items"] = float("nan")  # drawn scores have no items
+    names = list(read.models.index)
+    base = np.array([names.index(b) if b in names else -1 for b in read.models["base"]])
+    by_language = {lang: budgets.budget(read, lang) for lang in LANGUAGES}
+    compute = np.stack([np.where(b.known, b.est, np.nanmean(b.est)) for b in by_language.values()])
+    return Design(read, np.unique(read.models["family"], return_inverse=True)[1], base, compute, by_language)
+
+
+def scattered(known: Design, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Family effects and own parts of unit variance together, float64 [models, tasks]."""
+    family = rng.normal(size=(known.member.max() + 1, known.tasks))[known.member]
+    own = rng.normal(size=family.shape)
+    child = known.base >= 0
+    own[child] = 0.6 * own[known.base[child]] + 0.8 * own[child]
+    return np.sqrt(share) * family + np.sqrt(1 - share) * own
+
+
+def holes(values: np.ndarray, missing: float, rng: np.random.Generator) -> np.ndarray:
+    return np.where(rng.random(values.shape) < missing, np.nan, values)
+
+
+def of_laws(known: Design, missing: float, rng: np.random.Generator) -> dict[str, list[bool]]:
+    """Slopes, and predictions of a new model of a new family at the compute of a known one."""
+    slope, which = rng.normal(0, 1, known.tasks), np.arange(known.tasks) % 2
+    share = rng.uniform(0, 0.7)
+    y = known.compute[which].T * slope + scattered(known, share, rng)
+    table = known.table(holes(y, missing, rng))
+    found = laws.every(table, table.scores, known.by_language, OPTIONS)
+    inside: dict[str, list[bool]] = {"slope": [], "slope_bootstrap": [], "prediction": []}
+    for j, task in enumerate(table.scores.columns):
+        budget = known.by_language[LANGUAGES[which[j]]]
+        fit = found[task][LANGUAGES[which[j]]]
+        if fit is None:
+            continue
+        if fit.ci95_family and fit.ci95_bootstrap:
+            inside["slope"].append(_holds(fit.ci95_family, slope[j]))
+            inside["slope_bootstrap"].append(_holds(fit.ci95_bootstrap, slope[j]))
+        x = float(rng.choice(budget.est[budget.known]))
+        _, low, high = fit.predict(x)
+        inside["prediction"].append(_holds((float(low), float(high)), x * slope[j] + rng.normal()))
+    return inside
+
+
+def of_gains(known: Design, missing: float, rng: np.random.Generator) -> dict[str, list[bool]]:
+    """Mean gains, and predictions of the gain of a new pair of a new family."""
+    y, share = scattered(known, 0.4, rng), rng.uniform(0, 0.7)
+    mean, child = rng.normal(0, 0.7, known.tasks), known.base >= 0
+    scatter = 0.4 * scattered(known, share, rng)
+    y[child] = y[known.base[child]] + mean + scatter[child]
+    table = known.table(holes(y, missing, rng))
+    together = pairs.find(table, table.scores, "ja")
+    summary = pairs.summary(together, OPTIONS.draws, rng)
+    inside: dict[str, list[bool]] = {"gain": [], "gain_bootstrap": [], "gain_of_a_new_pair": []}
+    for j, task in enumerate(table.scores.columns):
+        row = summary.get(task)
+        if row and row["ci95_family"] and row["ci95_bootstrap"]:
+            inside["gain"].append(_holds(row["ci95_family"], mean[j]))
+            inside["gain_bootstrap"].append(_holds(row["ci95_bootstrap"], mean[j]))
+        model = planner.best(planner.gain_models(together, task))
+        if model is not None:
+            level = float(rng.choice(together.before[task].dropna()))
+            _, low, high = model.predict(float(rng.choice(together.tokens_b)), level)
+            inside["gain_of_a_new_pair"].append(_holds((low, high), mean[j] + 0.4 * rng.normal()))
+    return inside
+
+
+def _holds(interval: tuple[float, float], truth: float) -> bool:
+    return bool(interval[0] <= truth <= interval[1])
+
+
+def of_noise(known: Design, missing: float, share: float, rng: np.random.Generator) -> tuple[bool, bool]:
+    """Whether a component is found, and whether any task has a verdict."""
+    family = rng.normal(size=(known.member.max() + 1, known.tasks))[known.member]
+    y = 0.5 + 0.1 * (np.sqrt(share) * family + np.sqrt(1 - share) * rng.normal(size=family.shape))
+    table = known.table(holes(y, missing, rng))
+    found = laws.every(table, table.scores, known.by_language, OPTIONS)
+    paired = pairs.summary(pairs.find(table, table.scores, "ja"), OPTIONS.draws, rng)
+    evidence = laws.evidence(table, found, known.by_language, paired, OPTIONS)
+    judged = verdicts.judge_all(evidence, "ja")
+    return bool(kept(table, rng)), any(v.verdict != verdicts.UNKNOWN for v in judged.values())
+
+
+def kept(table: tables.Tables, rng: np.random.Generator) -> int:
+    """How many components are more than noise."""
+    penalty = filling.hidden_cells(table.scores, 5, rng, ranks=()).penalty
+    found, families = components.fit(table.scores, {}, penalty), table.models["family"].to_numpy(str)
+    values = table.scores.to_numpy(float)
+    noise = dimensions.noise_thresholds(values, penalty, families, NOISE_DRAWS, rng)[: len(found.eigenvalues)]
+    above = found.eigenvalues > noise
+    return len(above) if above.all() else int(np.argmin(above))
+
+
+def of_power(pair_count: int, effect: float, rng: np.random.Generator, tasks: int = 19) -> tuple[bool, bool]:
+    """Whether the interval of the one real gain is above zero, and whether it counts after the correction."""
+    member = np.repeat(np.arange(4), SIZES[pair_count])
+    family = rng.normal(size=(4, tasks))[member]
+    gains = 0.35 * (np.sqrt(1 / 3) * family + np.sqrt(2 / 3) * rng.normal(size=family.shape))
+    gains[:, 0] += effect
+    names = tuple(map(str, range(pair_count)))
+    frame = pd.DataFrame(gains, names, [f"t{j}" for j in range(tasks)])
+    together = pairs.Pairs(names, names, member.astype(str), np.full(pair_count, 50.0), np.full(pair_count, 8e9),
+                           frame, frame * 0)  # fmt: skip
+    summary = pairs.summary(together, OPTIONS.draws, rng)
+    judged = verdicts.judge_all({t: verdicts.Evidence({}, summary[t], 1.0) for t in frame.columns}, "ja")
+    interval = summary["t0"]["ci95_family"]
+    return bool(interval and interval[0] > 0), judged["t0"].verdict == verdicts.LOCAL
+
+
+def tell(**values) -> dict:
+    shown = {k: round(v, 3) if isinstance(v, float) else v for k, v in values.items()}
+    print(json.dumps(shown), flush=True)
+    return shown
+
+
+def _coverage(known: Design, missing: float, count: int) -> list[dict]:
+    inside: dict[str, list[bool]] = {}
+    for kind, simulate in enumerate((of_laws, of_gains)):
+        for i in range(count):
+            rng = np.random.default_rng([SEED, kind, int(100 * missing), i])
+            for name, held in simulate(known, missing, rng).items():
+                inside.setdefault(name, []).extend(held)
+    return [
+        tell(what="coverage", of=name, missing=missing, cases=len(held), covered=float(np.mean(held)))
+        for name, held in inside.items()
+    ]
+
+
+def _false(known: Design, missing: float, count: int) -> list[dict]:
+    found = []
+    for kind, (of, share) in enumerate((("independent", 0.0), ("alike in families", 0.5)), 2):
+        every = np.array(
+            [of_noise(known, missing, share, np.random.default_rng([SEED, kind, int(100 * missing), i]))
+             for i in range(count)]
+        )  # fmt: skip
+        component, verdict = every.mean(axis=0)
+        found.append(tell(what="noise", scores=of, missing=missing, tables=count, a_component=float(component),
+                          any_verdict=float(verdict)))  # fmt: skip
+    return found
+
+
+def _power(count: int) -> list[dict]:
+    found = []
+    for pair_count in SIZES:
+        for effect in (0.2, 0.4, 0.75, 1.2):
+            every = np.array(
+                [of_power(pair_count, effect, np.random.default_rng([SEED, 4, pair_count, i])) for i in range(count)]
+            )
+            above, counts = every.mean(axis=0)
+            found.append(tell(what="power", pairs=pair_count, gain_sd=effect, interval_above_0=float(above),
+                              counts_after_correction=float(counts)))  # fmt: skip
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", type=int, default=200, metavar="N", help="tables of each kind and missing share")
+    parser.add_argument("--output", type=pathlib.Path, metavar="FILE.json")
+    options = parser.parse_args()
+    began, known, rows = time.time(), design(), []
+    for missing in MISSING:
+        rows += _coverage(known, missing, options.tables)
+    rows += _power(options.tables)
+    for missing in MISSING:
+        rows += _false(known, missing, options.tables)
+    tell(what="took", minutes=(time.time() - began) / 60)
+    if options.output:
+        options.output.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
