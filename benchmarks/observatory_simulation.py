@@ -8,7 +8,8 @@ own part that continual models inherit from their base (correlation 0.6). `gain`
 gain, with a mean by task, a family effect and an own part. `noise`: scores are independent of everything, or of
 everything but the family. A fifth or two fifths of the cells are then removed. Everything is computed by the functions
 of `kanana observe`; a coverage is the share of all tasks of all tables whose 95% interval holds the truth. `power`: one
-task of 19 has a gain, in standard deviations of the task; gains scatter by 0.35 of these, a third of it by family.
+task of 19 has a gain, in standard deviations of the task; gains scatter by 0.35 of these, a third of the variance by
+family. `sizes of families`: gains whose families are as unequal as in the shipped table, and nearly equal.
 
 Seeds: table i of missing share m uses the streams [2026, kind, 100 m, i].
 """
@@ -22,7 +23,18 @@ import time
 import numpy as np
 import pandas as pd
 
-from kanana_jax.observatory import budgets, components, dimensions, filling, laws, pairs, planner, tables, verdicts
+from kanana_jax.observatory import (
+    budgets,
+    components,
+    dimensions,
+    filling,
+    jackknife,
+    laws,
+    pairs,
+    planner,
+    tables,
+    verdicts,
+)
 from kanana_jax.observatory.options import Options
 
 SEED = 2026
@@ -168,6 +180,21 @@ def of_power(pair_count: int, effect: float, rng: np.random.Generator, tasks: in
     return bool(interval and interval[0] > 0), judged["t0"].verdict == verdicts.LOCAL
 
 
+def _sizes(count: int, tasks: int = 19) -> list[dict]:
+    """Mean gains by the sizes of the families that the pairs are of, a third of the variance between families."""
+    found = []
+    for kind, sizes in enumerate(((8, 3, 3, 1), (4, 4, 4, 3))):
+        member, held = np.repeat(np.arange(4), sizes), []
+        groups = jackknife.rows_of(member)
+        for i in range(count):
+            rng = np.random.default_rng([SEED, 5, kind, i])
+            gains = np.sqrt(1 / 3) * rng.normal(size=(4, tasks))[member] + np.sqrt(2 / 3) * rng.normal(size=(15, tasks))
+            every = (jackknife.estimate(np.ones((15, 1)), y, groups, 0) for y in gains.T)
+            held += [_holds(one.ci95, 0.0) for one in every if one is not None]
+        found.append(tell(what="sizes of families", sizes=sizes, cases=len(held), covered=float(np.mean(held))))
+    return found
+
+
 def tell(**values) -> dict:
     shown = {k: round(v, 3) if isinstance(v, float) else v for k, v in values.items()}
     print(json.dumps(shown), flush=True)
@@ -221,12 +248,12 @@ def main() -> None:
     began, known, rows = time.time(), design(), []
     for missing in MISSING:
         rows += _coverage(known, missing, options.tables)
-    rows += _power(options.tables)
+    rows += _sizes(options.tables) + _power(options.tables)
     for missing in MISSING:
         rows += _false(known, missing, options.tables)
     tell(what="took", minutes=(time.time() - began) / 60)
     if options.output:
-        options.output.write_text(json.dumps(rows, indent=1))
+        options.output.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":
