@@ -17,6 +17,7 @@ from conftest import ROOT
 from kanana_jax import cli
 from kanana_jax import config as config_lib
 from kanana_jax.applications import embed_file as job
+from kanana_jax.applications import embedder as embedder_lib
 from kanana_jax.applications.embedder import Embedder
 from kanana_jax.data import microworld
 from kanana_jax.data.stream import packing
@@ -26,6 +27,7 @@ from kanana_jax.data.stream.packing import Rows
 from kanana_jax.data.tokens.instructed import instructed
 from kanana_jax.data.tokens.tokenizer import load_tokenizer
 from kanana_jax.errors import UserError
+from kanana_jax.inference.prefix import padded
 from kanana_jax.interop import model_folder
 from kanana_jax.models.architecture import Runtime
 from kanana_jax.models.model import Model
@@ -317,7 +319,10 @@ def test_vectors_are_those_of_the_model_alone_and_a_stopped_job_resumes(run, tmp
     for place in (0, 8):
         want = _alone(embedder.model, embedder.params, embedder.tokenizer, texts[place])
         np.testing.assert_allclose(vectors[place], want / np.linalg.norm(want), atol=1e-5)
+    rows = []
+    monkeypatch.setattr(embedder_lib, "padded", lambda ids, *size: rows.append(size[0]) or padded(ids, *size))
     asked = embedder([texts[0]], ASK).values[0]
+    assert rows == [1]  # a question alone is no batch
     want = _alone(embedder.model, embedder.params, embedder.tokenizer, texts[0], ASK)
     np.testing.assert_allclose(asked, want / np.linalg.norm(want), atol=1e-5)
     with pytest.raises(UserError, match="made with other block"):
