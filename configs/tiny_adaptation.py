@@ -12,7 +12,7 @@ from kanana_jax.configs import embed as embed_config
 from ml_collections import ConfigDict
 
 ALIGNED = ("sft", "reward", "dpo", "online", "merged")
-ADAPTED = ("mntp", "contrastive", "calls_en", "calls_ko")  # answers from documents (RAG) belong behind `contrastive`
+ADAPTED = ("mntp", "contrastive", "calls_en", "calls_ko")
 ASKED = ("stage2", "deeper", "student", "sft", "dpo", "online", "merged", "calls_ko")
 
 

@@ -1,6 +1,6 @@
 """Documents as passages: parts that can be found, read and cited on their own.
 
-A section's heading stays with every passage of the section. Paragraphs of a section are put together up to a length;
+A section's heading, behind those of the sections around it, stays with every passage of the section. Paragraphs of a section are put together up to a length;
 one that is longer is cut between sentences, and a sentence that is longer at a space.
 """
 
@@ -14,6 +14,7 @@ from kanana_jax.data.read.record import Broken, Record
 from kanana_jax.errors import UserError
 
 _HEADING = re.compile(r"#{1,6}[ \t]{1,8}(?=\S)")
+_CLOSING = re.compile(r"(?:^|[ \t])#+[ \t]*$")
 _FENCE = ("```", "~~~")
 
 
@@ -26,7 +27,7 @@ class Passage:
       text: as the document has it.
       document: the id of the document: of a file in a folder, its name there.
       title: of the document; may be empty.
-      heading: of the section; may be empty.
+      heading: of the section, behind those above it ('Refunds › Deadlines'); may be empty.
     """
 
     id: str
@@ -38,12 +39,18 @@ class Passage:
     @property
     def searched(self) -> str:
         """What a search looks at: title, heading and text."""
-        return "\n".join(part for part in dict.fromkeys((self.title, self.heading, self.text)) if part)
+        return "\n".join(dict.fromkeys((*self._names, self.text)))
 
     @property
     def place(self) -> str:
         """Where it stands, for people."""
-        return ", ".join(part for part in dict.fromkeys((self.document, self.title, self.heading)) if part)
+        return ", ".join(dict.fromkeys((self.document, *self._names)))
+
+    @property
+    def _names(self) -> list[str]:
+        """Title and heading, of which the first may begin the second."""
+        held = self.heading == self.title or self.heading.startswith(f"{self.title} › ")
+        return [name for name in ("" if held else self.title, self.heading) if name]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,20 +125,33 @@ def of_records(found: Iterable[Record | Broken], path: str, longest: int = 800) 
 
 
 def _sections(text: str) -> Iterator[tuple[str, str]]:
-    """The heading and body of each section; lines of code that begin with `#` are no headings."""
-    heading, body, fence = "", list[str](), ""
+    """The headings and body of each section; lines of code that begin with `#` are no headings.
+
+    A heading with nothing below it is a body: '## Refunds within seven days' may be all that a page tells.
+    """
+    path, body, fence = list[tuple[int, str]](), list[str](), ""
     for line in text.splitlines():
         bare = line.strip()
         if fence:
             fence = "" if bare.startswith(fence) else fence
         elif bare.startswith(_FENCE):
             fence = bare[:3]
-        elif _HEADING.match(line):
-            yield heading, "\n".join(body)
-            heading, body = _HEADING.sub("", line, count=1).strip(" \t#"), []
+        elif found := _HEADING.match(line):
+            level = len(found[0].split()[0])
+            yield _section(path, body, level)
+            path = [*(above for above in path if above[0] < level), (level, _CLOSING.sub("", line[found.end() :]).strip())]
+            body = []
             continue
         body.append(line)
-    yield heading, "\n".join(body)
+    yield _section(path, body, 0)
+
+
+def _section(path: list[tuple[int, str]], body: list[str], level: int) -> tuple[str, str]:
+    """The heading, with those above it, and the body of a section before a heading of a level (0: the end)."""
+    names, text = [name for _, name in path], "\n".join(body)
+    if path and not text.strip() and level <= path[-1][0]:
+        names, text = names[:-1], names[-1]
+    return " › ".join(names), text
 
 
 def _paragraphs(body: str) -> list[str]:

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -98,6 +99,7 @@ class Prompt:
 
 def language_of(text: str) -> str:
     """The language whose wording a question gets, by its letters: `ko`, `ja`, or else `en`."""
+    text = unicodedata.normalize("NFKC", text)
     if _HANGUL.search(text):
         return "ko"
     return "ja" if _KANA.search(text) or _HAN.search(text) else "en"

@@ -15,10 +15,13 @@ _MARK = re.compile(r"\.{1,6}|[!?]{1,6}|…{1,6}|[。！？]{1,6}")
 _CITED = re.compile(r"(?:[ \t]?\[\d{1,3}\]){1,8}")
 # A title or a reference: something always follows.
 _GOES_ON_TEXT = """
-    mr mrs ms dr prof st rev gen sen rep gov capt col sgt vs cf e.g i.e viz no nos fig figs eq eqs sec ch vol pp p art
-    approx al ed eds trans jan feb mar apr jun jul aug sep sept oct nov dec mt ver
+    mr mrs ms dr prof st rev gen sen rep gov capt col sgt vs cf e.g i.e viz approx al ed eds trans jan feb mar apr jun
+    jul aug sep sept oct nov dec mt
 """
 _GOES_ON = frozenset(_GOES_ON_TEXT.split())
+# Words too (no, art, sec): they stand for a reference where a number follows.
+_BEFORE_NUMBER = frozenset("no nos fig figs eq eqs sec ch vol pp p art ver".split())
+_NUMBER = re.compile(r"[(\[]?\d|(?:[IVXLC]{2,8}|[VXLC])\b")
 # They may end a sentence: they do where a word follows that opens one.
 _MAY_END_TEXT = "etc inc ltd co corp llc jr sr u.s u.k u.n e.u a.m p.m ph.d m.d b.c a.d d.c"
 _MAY_END = frozenset(_MAY_END_TEXT.split())
@@ -125,6 +128,8 @@ def _full_stop_ends(before: str, following: str) -> bool:
     word = found[0].lower() if found else ""
     if word in _GOES_ON:
         return False
+    if word in _BEFORE_NUMBER:
+        return not _NUMBER.match(following)
     initial = found is not None and len(found[0]) == 1 and found[0].isupper()
     if word in _MAY_END or initial:
         opener = _NEXT_WORD.match(following)

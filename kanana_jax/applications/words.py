@@ -14,9 +14,11 @@ from kanana_jax.errors import UserError, install
 
 Cut = Callable[[Sequence[str]], list[list[str]]]
 # Nouns, numerals, roots, verbs, adjectives, adverbs: parts of speech that say what a text is about (Sejong's tags).
-_CONTENT = frozenset(("NNG", "NNP", "NNB", "NR", "XR", "VV", "VA", "MAG", "VV-R", "VV-I", "VA-R", "VA-I", "W_HASHTAG"))
+_CONTENT = frozenset(("NNG", "NNP", "NNB", "NR", "XR", "VV", "VA", "MAG", "VV-R", "VV-I", "VA-R", "VA-I"))
 _HANGUL = "\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3"
 _CHARACTERS = "\u3005\u3007\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff"
+_KANA = "\u3041-\u3096\u30a1-\u30fa\u30fc"
+_ALONE = re.compile(f"(?<![^{_KANA}])[^{_KANA}](?![^{_KANA}])")  # a word of one Han character
 _RUNS = re.compile(f"([{_CHARACTERS}]+)|([{_HANGUL}]+)|(\\d+(?:[.,]\\d+)*|[^\\W\\d_{_CHARACTERS}{_HANGUL}]+)")
 
 
@@ -44,7 +46,7 @@ def spaced(texts: Sequence[str]) -> list[list[str]]:
 
 
 def _normal(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
+    return unicodedata.normalize("NFKC", text).casefold().replace("#", " ")  # a hashtag is its word
 
 
 def _others(text: str) -> Iterator[str]:
@@ -53,6 +55,8 @@ def _others(text: str) -> Iterator[str]:
     for characters, _, word in _RUNS.findall(text):
         if characters:
             yield from _pairs(characters)
+            if len(characters) > 1:
+                yield from _ALONE.findall(characters)
         elif word and word not in common:
             yield stemmer.stemWord(word)
 

@@ -44,9 +44,9 @@ class Estimate:
 
     @property
     def p_above(self) -> float:
-        """One-sided p-value against the coefficient being positive."""
+        """One-sided p-value for a coefficient above zero."""
         if self.se <= 0:
-            return 0.0 if self.value > 0 else 1.0
+            return 0.5 - 0.5 * float(np.sign(self.value))  # without error a zero tells nothing
         return float(stats.t.sf(self.value / self.se, self.df))
 
 

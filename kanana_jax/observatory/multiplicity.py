@@ -6,6 +6,7 @@ single finding, would leave nothing of nineteen tasks with four families. The te
 positively, for which the procedure holds too (Benjamini and Yekutieli 2001).
 """
 
+import math
 from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
@@ -16,6 +17,6 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 def adjusted(p: Mapping[Key, float | None]) -> dict[Key, float]:
-    """p-values corrected for their number; tests without one are left out."""
-    known = {key: min(1.0, max(0.0, value)) for key, value in p.items() if value is not None}
+    """p-values corrected for their number; tests without one (None, NaN) are left out."""
+    known = {key: min(1.0, max(0.0, value)) for key, value in p.items() if value is not None and math.isfinite(value)}
     return dict(zip(known, map(float, stats.false_discovery_control(list(known.values()))))) if known else {}

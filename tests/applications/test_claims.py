@@ -55,6 +55,10 @@ LABELLED = {
         "Is it far?" he asked. ¶"Not at all!" she said.
         Bring pens, paper, etc. ¶The room has none.
         See Fig. 3 and Eq. (2), e.g. the first term. ¶It vanishes.
+        The answer is no. ¶Refunds are not given.
+        We show modern art. ¶It is free.
+        Wait 5 sec. ¶Then press OK.
+        See Art. IV and No. 5 of it.
         Use os.path.join or node.js v18.2. ¶Both work.
         Is it open? ¶Yes! ¶Come in.
         The file is README.md. ¶Read it first.

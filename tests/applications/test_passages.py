@@ -28,8 +28,16 @@ STATUTE = """# 주차장법
 
 def test_a_passage_is_a_section_with_its_heading():
     assert of_text(STATUTE) == [
-        ("제1조 (목적)", "이 법은 주차장의 설치에 필요한 사항을 정한다."),
-        ("제2조 (정의)", "첫째 문단이다. 둘째 문장이다.\n\n둘째 문단이다."),
+        ("주차장법 › 제1장 총칙 › 제1조 (목적)", "이 법은 주차장의 설치에 필요한 사항을 정한다."),
+        ("주차장법 › 제1장 총칙 › 제2조 (정의)", "첫째 문단이다. 둘째 문장이다.\n\n둘째 문단이다."),
+    ]
+
+
+def test_a_heading_with_nothing_below_it_is_a_passage():
+    assert of_text("# 환불\n## 기한은 7일입니다\n## C#\n배송비는 무료\n# 끝 ##") == [
+        ("환불", "기한은 7일입니다"),
+        ("환불 › C#", "배송비는 무료"),
+        ("", "끝"),
     ]
 
 
@@ -90,8 +98,9 @@ def test_a_folder_of_several_forms(tmp_path):
         "x#1",
     }
     second = by_id["a.md#2"]
-    assert (second.title, second.heading) == ("주차장법", "제2조 (정의)")
-    assert second.place == "a.md, 주차장법, 제2조 (정의)" and second.searched.startswith("주차장법\n제2조 (정의)\n첫째")
+    assert (second.title, second.heading) == ("주차장법", "주차장법 › 제1장 총칙 › 제2조 (정의)")
+    assert second.place == "a.md, 주차장법 › 제1장 총칙 › 제2조 (정의)"
+    assert second.searched.startswith("주차장법 › 제1장 총칙 › 제2조 (정의)\n첫째")
 
 
 def test_pages_and_papers(tmp_path):

@@ -123,7 +123,7 @@ def test_the_verb_without_a_model(docs, tmp_path, capsys):
     ]
     assert cli.main(command) == 0
     told = capsys.readouterr().out
-    assert "[1] faq.md, 안내, 환불\n환불은 7일 안에 된다." in told and "The documents do not answer this." in told
+    assert "[1] faq.md, 안내 › 환불\n환불은 7일 안에 된다." in told and "The documents do not answer this." in told
     found = json.loads(out.read_text(encoding="utf-8"))
     assert found["passages"] == 2 and [len(a["found"]) for a in found["answers"]] == [1, 0]
     assert found["answers"][0]["found"][0]["heading"] == "환불"
@@ -153,7 +153,7 @@ def test_the_verb_with_a_model(docs, model, tmp_path, capsys):
     counts = one["check"]
     assert counts["claims"] == len(counts["verdicts"]) == counts["unread"] and "check" not in other
     told = capsys.readouterr().out
-    assert "[1] faq.md, 안내, 환불" in told and f"{counts['claims']} claims, 0 supported" in told
+    assert "[1] faq.md, 안내 › 환불" in told and f"{counts['claims']} claims, 0 supported" in told
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,10 @@ def test_particles_and_endings_are_cut_off():
     (one, other) = words.morphemes(["도서관은 열렸다", "도서관을 열었습니까?"])
     assert set(one) & set(other) >= {"도서관"} and not set(one) & {"은", "다"}
     assert words.morphemes([TEXTS["ja"]]) == [
-        ["図書", "書館", "館は", "は月", "月曜", "曜日", "日に", "に休", "休み", "みま", "ます"]
+        ["図書", "書館", "館は", "は月", "月曜", "曜日", "日に", "に休", "休み", "みま", "ます", "休"]
     ]
+    # A word of one character, and a hashtag, are found.
+    assert words.morphemes(["犬が好き", "犬"])[0].count("犬") == 1 and words.morphemes(["#환불 기한"]) == [["환불", "기한"]]
     assert words.morphemes([TEXTS["en"], TEXTS["mix"].replace("년", ""), "犬"]) == [
         ["librari", "close", "monday"], ["gpu", "2024", "3.14"], ["犬"],
     ]  # fmt: skip
