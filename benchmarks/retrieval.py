@@ -138,7 +138,7 @@ def statutes(file: str) -> dict[str, Any]:
 
 
 def _is(passage: passages.Passage, row: dict[str, Any]) -> bool:
-    return passage.title == row["title"] and passage.heading.split(" ")[0] == row["article"]
+    return passage.title == row["title"] and passage.heading.rpartition(" › ")[2].split(" ")[0] == row["article"]
 
 
 def main():

@@ -126,7 +126,7 @@ def test_the_verb_without_a_model(docs, tmp_path, capsys):
     assert "[1] faq.md, 안내 › 환불\n환불은 7일 안에 된다." in told and "The documents do not answer this." in told
     found = json.loads(out.read_text(encoding="utf-8"))
     assert found["passages"] == 2 and [len(a["found"]) for a in found["answers"]] == [1, 0]
-    assert found["answers"][0]["found"][0]["heading"] == "환불"
+    assert found["answers"][0]["found"][0]["heading"] == "안내 › 환불"
 
 
 def test_vectors_of_passages_are_kept(docs, model, tmp_path, capsys):
