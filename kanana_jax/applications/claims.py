@@ -5,12 +5,11 @@ verdicts; any other reply is counted as unread and never guessed.
 """
 
 import dataclasses
-import hashlib
-import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
+from kanana_jax.applications import quoting, rag
 from kanana_jax.applications.sentences import sentences
 from kanana_jax.data.tokens.chat import encode_chat
 from kanana_jax.evaluation.grading import Replies
@@ -23,8 +22,10 @@ SUPPORTED, CONTRADICTED, NOT_MENTIONED = VERDICTS
 # Replies to texts, in their order.
 Ask = Callable[[Sequence[str]], list[str]]
 
-_CITATION = re.compile(r"[ \t]?\[(\d{1,3})\]")
-_BULLET = re.compile(r"\s{0,20}(?:[-*+•·▪◦]|\d{1,3}[.)]|[①-⑳]|#{1,6})\s{1,20}")
+_BULLET = re.compile(r"\s{0,20}(?:[-*+•·▪◦]|\d{1,3}[.)]|[①-⑳])\s{1,20}")
+_HEADING = re.compile(r"\s{0,3}#{1,6}\s")
+_FENCE = ("```", "~~~")
+_RULED = re.compile(r"\s{0,3}\|?[\s:|-]*-{3,}[\s:|-]*")  # below the names of a table's columns
 _EMPHASIS = re.compile(r"\*{1,3}|`")
 _VERDICT = re.compile(r"\[\[([^\[\]]{1,20})\]\]")
 _REQUEST = """Decide whether the excerpts support a claim. Use the excerpts and nothing else that you know.
@@ -81,27 +82,33 @@ class Checked:
 
 
 def split(answer: str) -> list[Claim]:
-    """The claims of an answer: its sentences without questions, code, headings and what has no letters."""
-    found, code = [], False
-    for line in answer.splitlines():
-        if line.lstrip().startswith("```"):
-            code = not code
-        if code:
+    """The claims of an answer: its sentences without questions, code, headings, and what has no letters.
+
+    That nothing was found is no claim.
+    """
+    found, fence, lines = list[Claim](), "", answer.splitlines()
+    for line, below in zip(lines, [*lines[1:], ""]):
+        bare = line.strip()
+        if bare.startswith(_FENCE) and not fence:
+            fence = bare[:3]
+        elif fence:
+            fence = "" if bare.startswith(fence) else fence
+            continue
+        if fence or _HEADING.match(line) or ("|" in line and _RULED.fullmatch(below)):
             continue
         bullet = _BULLET.match(line)
         for sentence in sentences(line[bullet.end() :] if bullet else line):
-            cited = tuple(dict.fromkeys(int(number) for number in _CITATION.findall(sentence)))
-            text = _EMPHASIS.sub("", _CITATION.sub("", sentence)).strip()
-            if any(letter.isalnum() for letter in text) and not text.endswith(("?", "？", ":", "：")):
-                found.append(Claim(text, cited))
+            text = _EMPHASIS.sub("", quoting.uncited(sentence)).strip()
+            told = any(letter.isalnum() for letter in text) and not text.endswith(("?", "？", ":", "："))
+            if told and not rag.says_nothing_found(text):
+                found.append(Claim(text, quoting.cited(sentence)))
     return found
 
 
 def request(claim: str, passages: Sequence[str]) -> str:
     """The text that a judge is asked with; what is quoted stands between marks that it cannot hold."""
-    mark = f"<{hashlib.sha256(json.dumps([claim, *passages]).encode()).hexdigest()[:12]}>"
-    quoted = "\n\n".join(f"[{number}]\n{mark}\n{text}\n{mark}" for number, text in enumerate(passages, 1))
-    return _REQUEST.format(mark=mark, quoted=quoted, claim=claim)
+    mark = quoting.mark_of([claim, *passages])
+    return _REQUEST.format(mark=mark, quoted=quoting.numbered(passages, mark), claim=claim)
 
 
 def verdict(reply: str) -> Verdict | None:

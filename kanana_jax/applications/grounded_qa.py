@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kanana_jax.applications import rag
+from kanana_jax.applications import quoting, rag
 from kanana_jax.applications.passages import Passage
 
 Json = dict[str, Any]
@@ -37,7 +37,6 @@ COUNTS = (
     "negatives_grounded",
 )
 _LONGEST_QUESTION = 300  # characters
-_CITED = re.compile(r"[ \t]?\[\d{1,3}\]")
 _OPENING = re.compile(
     r"^\s{0,10}(?:[-*\"'“「]|\d{1,2}[.)]|질문\s?\d?:|質問\s?\d?[:：]|Question\s?\d?:|Q\d?[.:])\s{0,10}"
 )
@@ -217,7 +216,7 @@ def _answered(
     """The questions with their best answers."""
     answered = []
     for draft, reply in zip(drafts, write([draft.prompt for draft in drafts], 1), strict=True):
-        answer = _bare(reply)
+        answer = quoting.uncited(reply)
         if not answer or rag.nothing_found(draft.question) in answer:
             counts["no_answer"] += 1
         else:
@@ -230,7 +229,7 @@ def _answered(
             _WORDS[rag.language_of(draft.question)].again.format(prompt=draft.prompt, answer=draft.answer)
             for draft in (answered[i] for i in weak)
         ]
-        replies = [_bare(reply) for reply in write(texts, 2 + round)]
+        replies = [quoting.uncited(reply) for reply in write(texts, 2 + round)]
         scores = ground([(reply, answered[i].passage.searched) for i, reply in zip(weak, replies, strict=True)])
         for i, reply, score in zip(weak, replies, scores, strict=True):
             if reply and score > answered[i].score:
@@ -244,7 +243,7 @@ def _rejected(
     """Answers without the passage to the best answered questions, by id, where they do not rest on it."""
     best = [draft for draft in kept if draft.score >= config.prefer]
     texts = [_WORDS[rag.language_of(draft.question)].alone.format(question=draft.question) for draft in best]
-    replies = [_bare(reply) for reply in write(texts, 2 + config.refine)]
+    replies = [quoting.uncited(reply) for reply in write(texts, 2 + config.refine)]
     scores = ground([(reply, draft.passage.searched) for reply, draft in zip(replies, best, strict=True)])
     found = {}
     for draft, reply, score in zip(best, replies, scores, strict=True):
@@ -259,11 +258,6 @@ def _prompt(question: str, passages: Sequence[Passage]) -> str:
     """The prompt of `kanana rag`."""
     (turn,) = rag.messages(question, [(passage.place, passage.text) for passage in passages])
     return turn["content"]
-
-
-def _bare(reply: str) -> str:
-    """A reply without its citations, whose numbers change."""
-    return _CITED.sub("", reply).strip()
 
 
 def _drawn(others: Sequence[Passage], passage: Passage, count: int, rng: np.random.Generator) -> list[Passage]:

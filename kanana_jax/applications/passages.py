@@ -1,7 +1,8 @@
 """Documents as passages: parts that can be found, read and cited on their own.
 
-A section's heading, behind those of the sections around it, stays with every passage of the section. Paragraphs of a section are put together up to a length;
-one that is longer is cut between sentences, and a sentence that is longer at a space.
+A section's heading, behind those of the sections around it, stays with every passage of the section. Paragraphs of a
+section are put together up to a length; one that is longer is cut between sentences, and a sentence that is longer at
+a space.
 """
 
 import dataclasses
@@ -139,8 +140,8 @@ def _sections(text: str) -> Iterator[tuple[str, str]]:
         elif found := _HEADING.match(line):
             level = len(found[0].split()[0])
             yield _section(path, body, level)
-            path = [*(above for above in path if above[0] < level), (level, _CLOSING.sub("", line[found.end() :]).strip())]
-            body = []
+            name = _CLOSING.sub("", line[found.end() :]).strip()
+            path, body = [*(above for above in path if above[0] < level), (level, name)], []
             continue
         body.append(line)
     yield _section(path, body, 0)

@@ -5,17 +5,15 @@ nothing. Where no passage is found, the answer says so, and no model is asked.
 """
 
 import dataclasses
-import hashlib
-import json
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from kanana_jax.applications import quoting
 from kanana_jax.applications.retrieval import Hit
 from kanana_jax.errors import UserError
 
-_CITATION = re.compile(r"\[(\d{1,3})\]")
 _HANGUL, _KANA, _HAN = (re.compile(f"[{letters}]") for letters in ("가-힣ㄱ-ㆎ", "ぁ-ヺー", "㐀-鿿"))
 _CUT = " […]"
 
@@ -67,6 +65,7 @@ class Answer:
     Attributes:
       text: of the answer.
       hits: the passages that were quoted, [1] first.
+      quoted: of each, the place and the text as they were quoted.
       cited: numbers of passages that the text cites, in their order.
       unknown: numbers that it cites and that no passage has.
       left_out: passages that were found and did not fit into the prompt.
@@ -76,6 +75,7 @@ class Answer:
     question: str
     text: str
     hits: tuple[Hit, ...] = ()
+    quoted: tuple[str, ...] = ()
     cited: tuple[int, ...] = ()
     unknown: tuple[int, ...] = ()
     left_out: int = 0
@@ -89,11 +89,13 @@ class Prompt:
     Attributes:
       messages: of a conversation.
       hits: the passages in it.
+      quoted: of each, the place and the text as they stand in it.
       cut: whether the passage is cut.
     """
 
     messages: list[dict[str, str]]
     hits: tuple[Hit, ...]
+    quoted: tuple[str, ...]
     cut: bool = False
 
 
@@ -110,6 +112,11 @@ def nothing_found(question: str) -> str:
     return _WORDINGS[language_of(question)].nothing
 
 
+def says_nothing_found(text: str) -> bool:
+    """Whether a sentence is one that tells in any language that nothing was found."""
+    return text.strip() in {wording.nothing for wording in _WORDINGS.values()}
+
+
 def messages(question: str, texts: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     """A conversation that asks a question of passages.
 
@@ -117,11 +124,10 @@ def messages(question: str, texts: Sequence[tuple[str, str]]) -> list[dict[str, 
       texts: where each passage is from, and its text.
     """
     wording = _WORDINGS[language_of(question)]
-    # It follows from all that stands between the marks, so that no passage can hold it.
-    mark = f"<{hashlib.sha256(json.dumps([question, *texts]).encode()).hexdigest()[:12]}>"
-    quoted = [f"[{number}] {_line(place)}\n{mark}\n{text}\n{mark}" for number, (place, text) in enumerate(texts, 1)]
+    mark = quoting.mark_of([question, *texts])
+    quoted = quoting.numbered([text for _, text in texts], mark, [_line(place) for place, _ in texts])
     task = wording.task.format(nothing=wording.nothing, mark=mark)
-    content = "\n\n".join([task, *quoted, f"{wording.asked}: {question}"])
+    content = "\n\n".join([task, quoted, f"{wording.asked}: {question}"])
     return [{"role": "user", "content": content}]
 
 
@@ -139,7 +145,7 @@ def fitted(question: str, hits: Sequence[Hit], tokens: Callable[[list[dict[str, 
     for count in range(len(hits), 0, -1):
         made = messages(question, texts[:count])
         if tokens(made) <= room:
-            return Prompt(made, tuple(hits[:count]))
+            return Prompt(made, tuple(hits[:count]), tuple(map("\n".join, texts[:count])))
     place, text = texts[0]
 
     def begun(length: int) -> list[dict[str, str]]:
@@ -154,7 +160,7 @@ def fitted(question: str, hits: Sequence[Hit], tokens: Callable[[list[dict[str, 
             f"a prompt with the question alone has more than the {room} tokens that the model can read beside its "
             "answer: shorten the question, lower --max-new-tokens, or take a model of longer texts"
         )
-    return Prompt(begun(fits), tuple(hits[:1]), cut=True)
+    return Prompt(begun(fits), tuple(hits[:1]), (f"{place}\n{text[:fits]}{_CUT}",), cut=True)
 
 
 def answer(
@@ -179,12 +185,13 @@ def answer(
     prompt = fitted(question, hits, tokens, room)
     text = ask(prompt.messages).strip()
     cited, unknown = citations(text, len(prompt.hits))
-    return Answer(question, text, prompt.hits, cited, unknown, len(hits) - len(prompt.hits), prompt.cut)
+    left_out = len(hits) - len(prompt.hits)
+    return Answer(question, text, prompt.hits, prompt.quoted, cited, unknown, left_out, prompt.cut)
 
 
 def citations(text: str, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Numbers that a text cites, each once: those of `count` passages, and those of none."""
-    numbers = list(dict.fromkeys(int(number) for number in _CITATION.findall(text)))
+    numbers = quoting.cited(text)
     known = tuple(number for number in numbers if 1 <= number <= count)
     return known, tuple(number for number in numbers if number not in known)
 

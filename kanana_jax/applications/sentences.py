@@ -20,7 +20,7 @@ _GOES_ON_TEXT = """
 """
 _GOES_ON = frozenset(_GOES_ON_TEXT.split())
 # Words too (no, art, sec): they stand for a reference where a number follows.
-_BEFORE_NUMBER = frozenset("no nos fig figs eq eqs sec ch vol pp p art ver".split())
+_BEFORE_NUMBER = frozenset(("no", "nos", "fig", "figs", "eq", "eqs", "sec", "ch", "vol", "pp", "p", "art", "ver"))
 _NUMBER = re.compile(r"[(\[]?\d|(?:[IVXLC]{2,8}|[VXLC])\b")
 # They may end a sentence: they do where a word follows that opens one.
 _MAY_END_TEXT = "etc inc ltd co corp llc jr sr u.s u.k u.n e.u a.m p.m ph.d m.d b.c a.d d.c"

@@ -140,7 +140,7 @@ def _answered(
         return answers, [None for _ in answers]
     reply = claims.by_endpoint(judge) if judge else claims.by_model(session)
     checks = [
-        claims.checked(answer.text, [hit.passage.searched for hit in answer.hits], reply) if answer.hits else None
+        claims.checked(answer.text, answer.quoted, reply) if answer.hits else None
         for answer in answers
     ]
     return answers, checks

@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import guard
 
-from kanana_jax.applications import claims
+from kanana_jax.applications import claims, rag
 from kanana_jax.applications.claims import CONTRADICTED, NOT_MENTIONED, SUPPORTED, Claim
 from kanana_jax.applications.sentences import sentences
 
@@ -112,6 +112,9 @@ print("It runs. It ends.")
         Claim("감사합니다!", ()),
     ]
     assert claims.split(" \n ...") == []
+    table = "### 답변 요약\n~~~\nIt runs.\n~~~\n| 항목 | 값 |\n|---|---|\n| 수수료 | 없음 |"
+    assert claims.split(table) == [Claim("| 수수료 | 없음 |")]
+    assert not any(claims.split(rag.nothing_found(question)) for question in ("언제?", "いつ？", "When?"))
 
 
 @pytest.mark.parametrize(
