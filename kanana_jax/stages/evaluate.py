@@ -114,8 +114,12 @@ def run(name: str, config: EvaluateStage, context: Context) -> None:
             log.info("%s: asking %s", name, model)
             session = Session.load(str(found.path), "float32", devices)
             results = ask(session) | (calls(session) if config.calls and model in config.calls.models else {})
-            tokens = score_tables.tokens_by_language(context.lineage(model))
-            before = {"model": model, **training_cost(found), "tokens_by_language": tokens, "results": results}
+            ancestors = list(context.lineage(model))
+            read = {
+                "tokens_by_language": score_tables.tokens_by_language(ancestors),
+                "from_elsewhere": score_tables.from_elsewhere(ancestors),
+            }
+            before = {"model": model, **training_cost(found), **read, "results": results}
             write_json(file, before)
         made[model] = before
     score_tables.write(folder / score_tables.FOLDER, context.workdir.name, made)

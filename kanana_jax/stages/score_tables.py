@@ -17,7 +17,8 @@ Json = dict[str, Any]
 def tokens_by_language(lineage: Iterable[ModelFolder]) -> dict[str, int]:
     """The tokens that a model and those that it was made from were trained on, by language of the source.
 
-    A stage's report counts from the beginning of its way. Tokens of models from elsewhere are not known.
+    A stage's report counts from the beginning of its way, of a merged model along the first model's. Tokens of models
+    from elsewhere are not known (`from_elsewhere`).
 
     Args:
       lineage: the model and those that it was made from, the nearest first.
@@ -30,6 +31,12 @@ def tokens_by_language(lineage: Iterable[ModelFolder]) -> dict[str, int]:
                 counted[source["lang"]] = counted.get(source["lang"], 0) + source["tokens"]
             return counted
     return {}
+
+
+def from_elsewhere(lineage: Iterable[ModelFolder]) -> bool:
+    """Whether the oldest of a model's ancestors was not trained in a run that is here."""
+    *_, oldest = lineage
+    return bool(oldest.card.get("parent")) or not (oldest.path.parent / "data_report.json").is_file()
 
 
 def language_of(task: str, known: Iterable[str]) -> str | None:
@@ -64,7 +71,8 @@ def write(folder: pathlib.Path, family: str, models: Mapping[str, Json]) -> None
 
     Args:
       family: that all models are of.
-      models: name → `parameters`, `tokens_by_language`, `results`.
+      models: name → `parameters`, `tokens_by_language`, `from_elsewhere` (all its tokens are then undisclosed, since
+        those of the model that it began as are not known), `results`.
     """
     tasks = rows(models)
     scores = [
@@ -80,8 +88,8 @@ def write(folder: pathlib.Path, family: str, models: Mapping[str, Json]) -> None
     _csv(folder / "tasks.csv", ("task", "language", "metric", "shots", "items", "metric_version"), asked)
     tongues = sorted({tongue for model in models.values() for tongue in model["tokens_by_language"]})
     ends = ("tokens_b_low", "tokens_b_est", "tokens_b_high", "status")
-    about = [(name, family, model["parameters"], *_budget(model["tokens_by_language"], tongues))
-             for name, model in models.items()]  # fmt: skip
+    known = {name: {} if model["from_elsewhere"] else model["tokens_by_language"] for name, model in models.items()}
+    about = [(name, family, model["parameters"], *_budget(known[name], tongues)) for name, model in models.items()]
     columns = ("model", "family", "params", "tokens_b", *(f"{tongue}_{end}" for tongue in tongues for end in ends))
     _csv(folder / "models.csv", columns, about)
 

@@ -4,6 +4,7 @@ import json
 
 import jax
 import own_models
+import pandas as pd
 import pytest
 from ml_collections import ConfigDict
 
@@ -80,17 +81,29 @@ def _model(parameters, ko, en, score):
     results["line_en"] = {"chrf": 50 * score, "n": 10, "shots": 4, "version": "1"}
     calls = {"own": {"accuracy": score, "accuracy_stderr": 0.1, "broken": 1, "refused": 0, "n": 10, "prompts": "x"}}
     about = dict(parameters=parameters, training_flops=6e9 * score, training_flops_own=3e9, tokens=1)
-    return about | dict(tokens_by_language=dict(ko=ko, en=en), results=results | calls)
+    return about | dict(tokens_by_language=dict(ko=ko, en=en), from_elsewhere=False, results=results | calls)
 
 
 def test_the_observatory_reads_the_rows(tmp_path):
     models = {f"m{i}": _model(100_000 * (1 + i), 10_000 * i, 50_000, 0.1 * (1 + i)) for i in range(6)}
+    for i, model in enumerate(models.values()):  # columns that are copies of one another are left out
+        model["results"]["facts_en"]["acc"] += 0.02 * (i % 2)
+        model["results"]["line_en"]["chrf"] += i % 3
     score_tables.write(tmp_path, "small", models)
     read = tables.read(tmp_path / "scores.csv")
     assert list(read.scores.columns) == ["facts_ko", "facts_en", "line_en"] and read.languages == ("en", "ko")
-    assert read.scores.loc["m4", "line_en"] == pytest.approx(0.25) == read.scores.loc["m4", "facts_en"]
+    assert read.scores.loc["m4", "line_en"] == pytest.approx(0.26)
+    assert read.scores.loc["m4", "facts_en"] == pytest.approx(0.25)
     assert read.models.loc["m3", "ko_tokens_b_est"] == pytest.approx(30_000 / 1e9)
     assert set(read.models["family"]) == {"small"} and list(read.tasks["language"]) == ["ko", "en", "en"]
+
+
+def test_tokens_of_a_model_from_elsewhere_are_undisclosed(tmp_path):
+    models = {f"m{i}": _model(1000, 1, 2, 0.2 * (1 + i)) | dict(from_elsewhere=i == 2) for i in range(3)}
+    score_tables.write(tmp_path, "small", models)
+    about = pd.read_csv(tmp_path / "models.csv", index_col="model")
+    assert list(about["ko_status"]) == ["reported", "reported", "undisclosed"]
+    assert list(about["tokens_b"].isna()) == list(about["en_tokens_b_est"].isna()) == [False, False, True]
 
 
 def test_languages_are_those_at_the_end_of_a_name():
