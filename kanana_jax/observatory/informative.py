@@ -65,6 +65,14 @@ def suspicious_zeros(scores: pd.DataFrame, task: str) -> pd.Index:
     return pd.Index(found)
 
 
+def trusted(measures: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Measures, among them the tasks, without suspicious zeros."""
+    found = measures.copy()
+    for task in scores.columns:
+        found.loc[suspicious_zeros(scores, task), task] = np.nan
+    return found
+
+
 def _once(scores: pd.DataFrame, tasks: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
     """Without copies of a column, and without means of all others or of all others of one language.
 

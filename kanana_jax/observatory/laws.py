@@ -74,19 +74,19 @@ def evidence(
 ) -> dict[str, verdicts.Evidence]:
     """What is known of every task; exact zeros that look like a fault of the scoring must not decide it."""
     families = tables.models["family"].to_numpy(str)
+    trusted = informative.trusted(tables.scores, tables.scores)
     silent = sampling.tells_nothing(tables)
     found = {}
     for task in tables.scores.columns:
-        y = tables.scores[task]
-        zeros = informative.suspicious_zeros(tables.scores, task)
+        y = trusted[task]
+        zeros = int(tables.scores[task].notna().sum() - y.notna().sum())
         fits, note = laws.get(task, {}), ""
-        if len(zeros):
-            clean = y.drop(zeros).reindex(y.index).to_numpy(float)
+        if zeros:
             fits = {
-                lang: scaling.fit(b.est, clean, families, options.draws, options.rng(20))
+                lang: scaling.fit(b.est, y.to_numpy(float), families, options.draws, options.rng(20))
                 for lang, b in by_language.items()
             }
-            note = f"Pooled figures leave out the exact zeros of {len(zeros)} models, likely a fault of the scoring."
+            note = f"Left out are the exact zeros of {zeros} models, likely a fault of the scoring."
         found[task] = verdicts.Evidence(fits, paired.get(task), float(y.std()), silent.get(task, ""), note)
     return found
 

@@ -1,6 +1,6 @@
 """A correction for asking about many tasks at once.
 
-Benjamini and Hochberg (1995): of the findings that stand, at most a twentieth are false on average; where nothing is
+Benjamini and Hochberg (1995): of the findings that survive, at most a twentieth are false on average; where nothing is
 to be found at all, a false finding occurs in one table of twenty. Holm's correction, which keeps that promise for every
 single finding, would leave nothing of nineteen tasks with four families. The tests are dependent, but mostly
 positively, for which the procedure holds too (Benjamini and Yekutieli 2001).

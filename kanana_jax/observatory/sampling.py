@@ -1,11 +1,15 @@
 """What a finite number of items does to scores: tasks on which all models guess, or differ by luck only."""
 
+import re
+
 import numpy as np
 from scipy import stats
 
 from kanana_jax.observatory.tables import Tables
 
 CLEAR = 0.01  # p-value below which models are better than chance, or differ
+# Metrics of answers that are right or wrong, each of which errs by no less than the binomial law says.
+BINARY = re.compile(r"acc|exact|pass@1\b|\bEM\b", re.IGNORECASE)
 MARGIN = 0.05  # where the items are unknown: the part of the way from chance to the best score that must be reached
 
 Array = np.ndarray
@@ -16,20 +20,21 @@ def tells_nothing(tables: Tables) -> dict[str, str]:
 
     Chance: neither may the mean of the models be above it nor one of them (Bonferroni), given the number of items;
     where that is unknown, some model must have gone a twentieth of the way from chance to the best possible score.
-    Differences: χ² of the scores about their mean. A score of `items` answers errs by √(p(1 − p)/items) at most.
+    Differences, where answers are right or wrong: χ² of the scores about their mean, each of which errs by
+    √(p(1 − p)/items). Models answer the same items, so that the test finds fewer differences than there are.
     """
     found = {}
     for task, row in tables.tasks.iterrows():
         low, width = float(row["low"]), float(row["high"] - row["low"])
         share = (tables.scores[task].dropna().to_numpy(float) - low) / width
         chance, items = (float(row["chance"]) - low) / width, float(row["items"])
-        if chance > 0 and _guessed(share, chance, items):  # 0: nothing is guessed right by chance
+        if 0 < chance < 1 and _guessed(share, chance, items):  # 0: nothing is guessed right by chance
             mean = float(share.mean() - chance) * width
             found[str(task)] = (
                 f"At chance: no model is clearly better than guessing ({row['chance']:g}; mean {mean:+.3f} to it)."
             )
-        elif np.isfinite(items) and _alike(share, items):
-            found[str(task)] = f"The models differ no more on it than {items:.0f} items let equal ones differ."
+        elif np.isfinite(items) and BINARY.search(str(row["metric"])) and _alike(share, items):
+            found[str(task)] = f"Its {items:.0f} items cannot tell the models apart."
     return found
 
 

@@ -17,6 +17,7 @@ from kanana_jax.observatory import (
     dimensions,
     downstream,
     filling,
+    informative,
     laws,
     pairs,
     planner,
@@ -60,7 +61,8 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
         if local in anchors:
             against = f"{local} is turned against its anchor '{anchors[local]}'"
             warnings.append(f"{against}, so that it rises with {language} compute.")
-    together = pairs.find(tables, measures, language)
+    trusted = informative.trusted(measures, tables.scores)
+    together = pairs.find(tables, trusted, language)
     if together.without:
         warnings.append(pairs.told_apart(together, language))
     paired = pairs.summary(together, options.draws, options.rng(3))

@@ -137,7 +137,7 @@ def _verdicts(study: Json, plots: dict[str, Figure]) -> list[Block]:
     )
     reasons = Table(("task", "why"), [(t, " ".join(f["reasons"])) for t, f in study["verdicts"].items()])
     caption = (f"Pooled: correlation with log compute in a language over all models. Paired: continual model minus its base, "
-               f"its interval by leaving families out. A finding counts once it stands the correction for all tasks. The two may disagree, since pooled models differ in everything else. {NOTE.capitalize()}.")  # fmt: skip
+               f"its interval by leaving families out. A finding counts once it survives the correction for all tasks. The two may disagree, since pooled models differ in everything else. {NOTE.capitalize()}.")  # fmt: skip
     return [*_shown(plots, "transfer"), Table(columns, rows, caption, formats=formats), Details("Reasons", [reasons])]
 
 

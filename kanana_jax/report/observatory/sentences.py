@@ -89,7 +89,7 @@ def _be(verdict: str, tasks: list[str]) -> str:
             "mixed": "is mixed" if one else "are mixed",
             "comes with English": "comes with English" if one else "come with English",
             "not enough data": "cannot be decided from these data",
-            "tells nothing": "tells nothing, since its scores are chance" if one else "tell nothing, since their scores are chance"}[verdict]  # fmt: skip
+            "tells nothing": "tells nothing, since its scores are chance or too alike" if one else "tell nothing, since their scores are chance or too alike"}[verdict]  # fmt: skip
 
 
 def _count(n: int) -> str:
@@ -152,4 +152,4 @@ def undisclosed_sentence(study: Json) -> str:
         f"{high:g}% of their text (an assumption), the slope of {fit['component']} is {wide['slope_per_decade']:.2f} instead of {fit['slope_per_decade']:.2f}"
     )
     span = wide["ci95_family_and_tokens"]
-    return words + (f" (95% by family {span[0]:.2f} to {span[1]:.2f}): what is left out moves it more than the budgets' errors." if span else ".")
+    return words + (f" (95% by family {span[0]:.2f} to {span[1]:.2f})." if span else ".")
