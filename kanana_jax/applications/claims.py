@@ -25,7 +25,7 @@ Ask = Callable[[Sequence[str]], list[str]]
 _BULLET = re.compile(r"\s{0,20}(?:[-*+•·▪◦]|\d{1,3}[.)]|[①-⑳])\s{1,20}")
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s")
 _FENCE = ("```", "~~~")
-_RULED = re.compile(r"\s{0,3}\|?[\s:|-]*-{3,}[\s:|-]*")  # below the names of a table's columns
+_RULED = re.compile(r"[\s:|-]+")  # below the names of a table's columns
 _EMPHASIS = re.compile(r"\*{1,3}|`")
 _VERDICT = re.compile(r"\[\[([^\[\]]{1,20})\]\]")
 _REQUEST = """Decide whether the excerpts support a claim. Use the excerpts and nothing else that you know.
@@ -94,7 +94,7 @@ def split(answer: str) -> list[Claim]:
         elif fence:
             fence = "" if bare.startswith(fence) else fence
             continue
-        if fence or _HEADING.match(line) or ("|" in line and _RULED.fullmatch(below)):
+        if fence or _HEADING.match(line) or ("|" in line and "--" in below and _RULED.fullmatch(below)):
             continue
         bullet = _BULLET.match(line)
         for sentence in sentences(line[bullet.end() :] if bullet else line):
