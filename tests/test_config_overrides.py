@@ -141,7 +141,7 @@ def _sample(hint):
 
 
 def test_every_key_of_a_recipe_and_its_stages_can_be_set(tiny_config):
-    leaves = list(_leaves(recipe_config.schema(tiny_config())))
+    leaves = [leaf for leaf in _leaves(recipe_config.schema(tiny_config())) if leaf[0] != "profile"]  # no value of a config
     names = {at for at, _, _ in leaves}
     assert {"runtime.compute_dtype", "runtime.remat", "tokenizer.path", "stage1.start", "stage2.model.rope_scaling.factor",
             "student.train.accumulate", "stage1.train.z_loss", "plan.prices.ko", "sources.ko.path"} <= names  # fmt: skip
