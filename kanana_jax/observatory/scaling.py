@@ -27,7 +27,7 @@ class Fit:
       ci95_family: leaving one family out; None with fewer than three families, or where one alone tells the slope.
       ci95_bootstrap: resampling whole families, too narrow where they are few; None with fewer than three.
       ci95_tokens: as `ci95_family`, with token budgets drawn from their intervals; None likewise.
-      p_rises: one-sided p-value against a slope above zero, leaving one family out; None likewise.
+      p_rises: one-sided p-value for a slope above zero, leaving one family out; None likewise.
       lofo_rmse: root mean square error of each family predicted by a fit to the others; None with a single one.
       sd: standard deviation of y (n − 1), which is what one errs by without a law.
       x_range: of the points; beyond it is extrapolation.
