@@ -29,12 +29,12 @@ def summary(
     for name, count in ((n, r["cut"]) for n, r in results.items() if r["cut"]):
         log.warning("%d of the %d prompts of %s lost their beginning", count, results[name]["n"], name)
     for name, leaves in groups.items():
-        results[name] = of_group(name, leaves, results, kinds)
         documents[name] = {
             metric: [v for leaf in leaves for v in documents[leaf][metric]]
             for metric in documents[leaves[0]]
             if is_shared(metric, leaves, results, kinds)
         }
+        results[name] = of_group(name, leaves, results, kinds, documents[name])
     lines = [line for name in sorted(samples) for line in said(name, samples[name], cut.get(name, set()))]
     return {"results": {n: results[n] for n in sorted(results)}, "documents": documents, "samples": lines}
 
@@ -50,11 +50,9 @@ def of_task(name: str, raw: Json) -> Json:
             continue
         label = _label(metric, filtered)
         found[label] = float(value)
-        values = per_document.get(label)
-        if values:
-            found[f"{label}_stderr"] = (
-                float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
-            )
+        values = per_document.get(label, [])
+        if len(values) > 1:
+            found[f"{label}_stderr"] = _error(values)
     prompts = hashlib.sha256("\0".join(sorted(s["prompt_hash"] + s["target_hash"] for s in samples)).encode())
     return found | {
         "n": raw["n-samples"][name]["effective"],
@@ -62,6 +60,10 @@ def of_task(name: str, raw: Json) -> Json:
         "version": str(raw["versions"][name]),
         "prompts": prompts.hexdigest()[:16],
     }
+
+
+def _error(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 def by_document(samples: Sequence[Json]) -> dict[str, list[float]]:
@@ -80,14 +82,24 @@ def _label(metric: str, filtered: str) -> str:
     return metric if filtered == "none" else f"{metric},{filtered}"
 
 
-def of_group(name: str, leaves: Sequence[str], results: Mapping[str, Json], kinds: Mapping[str, Json]) -> Json:
+def of_group(
+    name: str,
+    leaves: Sequence[str],
+    results: Mapping[str, Json],
+    kinds: Mapping[str, Json],
+    documents: Mapping[str, Sequence[float]],
+) -> Json:
     """Means over a group's tasks, weighted by their documents, of the metrics that all of them have in common.
+
+    The standard error is that of a stratified sample (Cochran, Sampling Techniques, §5.3). The scatter of a task with
+    one document is unknown; then the error is that of all documents as one sample, which is no smaller on average.
 
     What some lack, or have of another scale or aggregation (an F1 of classes and one of words), has no mean: it is
     listed under `not_averaged`, and a warning says so.
 
     Args:
       kinds: task → metric → the value that is equal for equal metrics of one name.
+      documents: metric → values of all documents of the group.
     """
     parts = [results[leaf] for leaf in leaves]
     n = np.array([r["n"] for r in parts])
@@ -99,6 +111,8 @@ def of_group(name: str, leaves: Sequence[str], results: Mapping[str, Json], kind
         if all(f"{metric}_stderr" in r for r in parts):
             errors = np.array([r[f"{metric}_stderr"] for r in parts])
             found[f"{metric}_stderr"] = float(np.sqrt(np.sum((n * errors) ** 2)) / n.sum())
+        elif len(documents.get(metric, ())) > 1:
+            found[f"{metric}_stderr"] = _error(documents[metric])
     left = [m for m in names if m not in shared]
     if left:
         log.warning("group '%s' has no mean of %s: not all of its %d tasks have it", name, ", ".join(left), len(parts))

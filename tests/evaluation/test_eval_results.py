@@ -6,6 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 from random_model import data, folder
 
 pytest.importorskip("lm_eval")
@@ -34,17 +35,26 @@ def test_a_group_averages_what_all_its_tasks_have_of_one_kind(caplog):
         "b": _part(30, acc=0.9, acc_stderr=0.02, f1=0.8),
     }
     kinds = {"a": {"acc": "mean", "f1": "of classes", "mcc": "mcc"}, "b": {"acc": "mean", "f1": "of words"}}
-    whole = results.of_group("g", ["a", "b"], found, kinds)
+    whole = results.of_group("g", ["a", "b"], found, kinds, {})
     assert whole["acc"] == pytest.approx(0.8) and "f1" not in whole and "mcc" not in whole
     assert whole["acc_stderr"] == pytest.approx(np.hypot(10 * 0.1, 30 * 0.02) / 40)
     assert whole["not_averaged"] == ["f1", "mcc"] and whole["n"] == 40 and whole["cut"] == 2
     assert "group 'g' has no mean of f1, mcc" in caplog.text
     # In either order, and where nothing is shared.
-    assert results.of_group("g", ["b", "a"], found, kinds)["acc"] == pytest.approx(0.8)
+    assert results.of_group("g", ["b", "a"], found, kinds, {})["acc"] == pytest.approx(0.8)
     apart = {"a": _part(1, acc=1.0), "b": _part(1, chrf=50.0)}
-    whole = results.of_group("g", ["a", "b"], apart, {"a": {"acc": "mean"}, "b": {"chrf": "chrf"}})
+    whole = results.of_group("g", ["a", "b"], apart, {"a": {"acc": "mean"}, "b": {"chrf": "chrf"}}, {})
     assert not [value for value in whole.values() if isinstance(value, float)]
     assert whole["not_averaged"] == ["acc", "chrf"]
+
+
+def test_a_group_of_single_questions_has_the_error_of_all_of_them():
+    values = [1.0, 0.0, 0.0, 1.0, 0.0]
+    found = {name: _part(1, acc=value) for name, value in zip("abcde", values)}
+    kinds = dict.fromkeys("abcde", {"acc": "mean"})
+    whole = results.of_group("g", list("abcde"), found, kinds, {"acc": values})
+    assert whole["acc_stderr"] == pytest.approx(scipy.stats.sem(values))
+    assert "acc_stderr" not in results.of_group("g", ["a"], found, kinds, {"acc": values[:1]})
 
 
 def test_squads_own_scores_are_in_per_cent():
