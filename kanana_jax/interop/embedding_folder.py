@@ -26,6 +26,14 @@ _POOLINGS: dict[str, Pooling] = {
 }
 # Names of prompts that the library itself looks for, in its order.
 _QUERY, _DOCUMENT = ("query",), ("document", "passage", "corpus")
+# Keys of the arguments of transformers' loaders that change no vector; `model_max_length` is read.
+_LOADING = frozenset({"attn_implementation", "dtype", "torch_dtype"})
+_READING = frozenset({"model_max_length", "padding_side", "use_fast"})
+_ARGUMENTS: dict[str, frozenset[str]] = {
+    **dict.fromkeys(("config_args", "config_kwargs"), frozenset()),
+    **dict.fromkeys(("model_args", "model_kwargs"), _LOADING),
+    **dict.fromkeys(("tokenizer_args", "tokenizer_kwargs", "processor_kwargs"), _READING),
+}
 # Tensors of a class without an output matrix begin without `model.`.
 _BARE = tuple((name, f"model.{name}") for name in ("embed_tokens.", "layers.", "norm."))
 
@@ -129,13 +137,18 @@ def _longest(folder: pathlib.Path) -> int:
     fields = Fields(read_json(folder / TRANSFORMER) or {}, str(folder / TRANSFORMER))
     if fields.flag("do_lower_case"):
         raise fields.refusal("do_lower_case", "false")
-    for key in ("config_args", "config_kwargs"):
-        if fields.table(key):
-            raise fields.refusal(key, "left out")
+    arguments: dict[str, Any] = {}
+    for key, harmless in _ARGUMENTS.items():
+        arguments |= fields.table(key)
+        if not fields.table(key).keys() <= harmless:
+            only = f"left out, or have no keys but {', '.join(sorted(harmless))}" if harmless else "left out"
+            raise fields.refusal(key, only)
     task = fields.values.get("transformer_task", "feature-extraction")
     if task != "feature-extraction":
         raise fields.refusal("transformer_task", "'feature-extraction'")
     longest = fields.given("max_seq_length")
+    if longest is None:
+        longest = arguments.get("model_max_length")
     if longest is None:
         longest = tokenizer_files.read_json(folder / tokenizer_files.CONFIG).get("model_max_length")
     most = 1 << 40  # transformers notes a length without a bound as 1e30

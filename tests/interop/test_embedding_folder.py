@@ -102,6 +102,8 @@ def test_published_forms(trained, copy):
         ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "mean_tokens.*max_tokens"),
         ("sentence_bert_config.json", {"do_lower_case": True}, "do_lower_case"),
         ("sentence_bert_config.json", {"max_seq_length": "512"}, "max_seq_length"),
+        ("sentence_bert_config.json", {"model_args": {"dtype": "float32", "use_bias": True}}, "model_args"),
+        ("sentence_bert_config.json", {"processor_kwargs": {"do_lower_case": True}}, "processor_kwargs"),
         ("config_sentence_transformers.json", {"prompts": {"query": 3}}, "query"),
         ("config_sentence_transformers.json", {"default_prompt_name": "ask"}, "default_prompt_name"),
     ],
@@ -137,5 +139,7 @@ def test_length_is_the_shortest_that_is_told(copy):
     _change(copy / "tokenizer_config.json", model_max_length=int(1e30))
     assert embedding_folder.read(copy, config).longest == 0
     assert _load(copy).about.longest == 512  # as many as the model can read
+    _change(copy / "sentence_bert_config.json", tokenizer_args={"model_max_length": 40, "padding_side": "left"})
+    assert embedding_folder.read(copy, config).longest == 40
     (copy / "modules.json").unlink()
     assert embedding_folder.read(copy, config) is None
