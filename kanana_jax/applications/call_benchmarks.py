@@ -5,7 +5,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kanana_jax.applications.function_calling import Caller, Choice
+import numpy as np
+
+from kanana_jax.applications.function_calling import Caller, Tools
 from kanana_jax.data.tokens import chat
 from kanana_jax.data.tokens.calls import Reply
 from kanana_jax.errors import UserError
@@ -84,20 +86,19 @@ def _line(name: str, item: Item, reply: tuple[Reply | None, str], right: float) 
 def _replies(caller: Caller, items: Sequence[Item], rows: int, constrained: bool) -> list[tuple[Reply | None, str]]:
     """A reply to each item, in batches of like length, or None and why it was not asked."""
     found: dict[int, tuple[Reply | None, str]] = {}
-    left: list[tuple[int, int]] = []
+    asked: dict[int, tuple[np.ndarray, Tools]] = {}
     for i, item in enumerate(items):
         try:
-            caller.tools(item.tools)
-            length = len(chat.encode_chat(caller.session.tokenizer, item.messages, item.tools))
-            if length + LONGEST > caller.session.model.architecture.max_seq_len:
-                raise UserError(f"the prompt has {length} tokens, too many for the model")
-            left.append((length, i))
+            tools = caller.tools(item.tools)
+            prompt = chat.encode_chat(caller.session.tokenizer, item.messages, item.tools)
+            if len(prompt) + LONGEST > caller.session.model.architecture.max_seq_len:
+                raise UserError(f"the prompt has {len(prompt)} tokens, too many for the model")
+            asked[i] = prompt, tools
         except UserError as error:
             found[i] = (None, str(error))
-    left.sort()
-    for begin in range(0, len(left), rows):
-        numbers = [i for _, i in left[begin : begin + rows]]
-        conversations = [(items[i].messages, items[i].tools) for i in numbers]
-        replies = caller.replies(conversations, max_new_tokens=LONGEST, choice=Choice(), constrained=constrained)
+    order = sorted(asked, key=lambda i: (len(asked[i][0]), i))
+    for begin in range(0, len(order), rows):
+        numbers = order[begin : begin + rows]
+        replies = caller.replies([asked[i] for i in numbers], max_new_tokens=LONGEST, constrained=constrained)
         found |= {i: (reply, "") for i, reply in zip(numbers, replies)}
     return [found[i] for i in range(len(items))]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kanana_jax.applications.call_grammar import grammar
-from kanana_jax.data.tokens import calls, chat
+from kanana_jax.data.tokens import calls
 from kanana_jax.data.tokens.calls import Reply
 from kanana_jax.errors import UserError, nearest
 from kanana_jax.inference import thinking
@@ -102,24 +102,21 @@ class Caller:
 
     def replies(
         self,
-        conversations: Sequence[tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]],
+        asked: Sequence[tuple[np.ndarray, Tools]],
         *,
         max_new_tokens: int,
         sampling: SamplingConfig = SamplingConfig(),
         seed: int = 0,
-        choice: Choice = Choice(),
         constrained: bool = True,
     ) -> list[Reply]:
         """The assistant's next turn of each conversation, written as one batch.
 
         Args:
-          conversations: messages, and tools (at least one).
+          asked: the prompt's ids (`chat.encode_chat`) of each conversation, and its functions.
           constrained: whether calls are written under a grammar.
         """
-        tokenizer = self.session.tokenizer
-        prompts = [chat.encode_chat(tokenizer, messages, tools) for messages, tools in conversations]
-        checked = [self.tools(tools, choice) for _, tools in conversations]
-        rows = [self.constraint(*each) for each in zip(checked, prompts)] if constrained else []
+        prompts = [prompt for prompt, _ in asked]
+        rows = [self.constraint(tools, prompt) for prompt, tools in asked] if constrained else []
         allowed = self.allowed(rows) if constrained else None
         new = self.session.continue_ids(prompts, max_new_tokens, sampling, seed, allowed=allowed)
-        return [tools.read(self.text_of(*each)) for tools, each in zip(checked, zip(prompts, new))]
+        return [tools.read(self.text_of(prompt, own)) for (prompt, tools), own in zip(asked, new)]

@@ -5,9 +5,10 @@ turn, is free but for its end: the grammar begins behind it.
 """
 
 import dataclasses
+import functools
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,8 @@ from kanana_jax.inference.generate import Allowed
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
+
+_CLOSE = thinking.CLOSE.encode()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +81,21 @@ class Vocabulary:
             raise UserError(f"the grammar cannot be used ({' '.join(matcher.get_error().split())[:200]})")
         return matcher
 
+    @functools.cached_property
+    def closing(self) -> tuple[tuple[int, int, bytes], ...]:
+        """Tokens that may end the thinking and begin the answer: id, bytes of the closing tag, the answer's bytes.
+
+        Blanks between tag and answer are left out.
+        """
+        found = []
+        for index in range(self.size):
+            text = b"" if self.tokens.is_special_token(index) else self.tokens.decode_bytes([index])
+            for at in (i + 1 for i, byte in enumerate(text) if byte == _CLOSE[-1]):
+                held = text[max(0, at - len(_CLOSE)) : at]
+                if _CLOSE.endswith(held) and (len(held) == at or held == _CLOSE) and text[at:].strip():
+                    found.append((index, len(held), text[at:].lstrip()))
+        return tuple(found)
+
 
 def _definition(tokenizer: Tokenizer) -> str:
     """The tokenizer's `tokenizer.json`."""
@@ -100,11 +118,13 @@ class Constraint:
     """
 
     def __init__(self, vocabulary: Vocabulary, grammar: str, prompt: np.ndarray):
-        self._vocabulary, self._grammar, self._prompt = vocabulary, grammar, prompt
-        self._matcher = vocabulary.matcher(grammar)
+        self._vocabulary, self._prompt = vocabulary, prompt
+        self._fresh = vocabulary.matcher(grammar)
+        self._matcher = self._fresh.deep_copy()
         self._thinks = thinking.begins(vocabulary.tokenizer, prompt)
         self._may_think, self._begun = not self._thinks, self._thinks
         self._new: list[int] = []
+        self._said = ""
         self.error = ""
 
     def take(self, token: int) -> None:
@@ -121,8 +141,9 @@ class Constraint:
             self.error = " ".join(self._matcher.get_error().split())[:200] or "a token that was not allowed"
 
     def _think(self) -> None:
-        """Follows the tags; the grammar begins anew behind the closing one."""
-        text = thinking.spelt(self._vocabulary.tokenizer, self._prompt, np.asarray(self._new, np.int32))
+        """Follows the tags; the grammar begins anew behind the closing one, in the middle of a token if need be."""
+        before, new = self._said, np.asarray(self._new, np.int32)
+        self._said = text = thinking.spelt(self._vocabulary.tokenizer, self._prompt, new)
         begun = text.lstrip()
         if self._may_think:
             self._thinks = self._begun = begun.startswith(thinking.OPEN)
@@ -130,7 +151,20 @@ class Constraint:
             self._may_think = not self._thinks and thinking.OPEN.startswith(begun)
         if self._thinks and thinking.CLOSE in text:
             self._thinks = False
-            self._matcher = self._vocabulary.matcher(self._grammar)
+            self._matcher = self._fresh.deep_copy()
+            for token, answer in self._closing(before):
+                if token == self._new[-1]:
+                    self._matcher.consume_tokens(self._vocabulary.tokens.tokenize_bytes(answer))
+
+    def _closing(self, said: str) -> Iterator[tuple[int, bytes]]:
+        """The tokens that would end the thinking behind a text, with what they say of the answer."""
+        for token, held, answer in self._vocabulary.closing:
+            if said.endswith(thinking.CLOSE[:-held]):
+                yield token, answer
+
+    def _fits(self, answer: bytes) -> bool:
+        tokens = self._vocabulary.tokens.tokenize_bytes(answer)
+        return self._fresh.validate_tokens(tokens) == len(tokens)
 
     def allowed(self, words: np.ndarray) -> None:
         """Sets the bits of the tokens that may be drawn next in int32 `[ceil(V / 32)]`."""
@@ -139,6 +173,8 @@ class Constraint:
             words[:] = -1
             for end in self._vocabulary.ends:
                 bits[end // 32] &= ~np.uint32(1 << end % 32)
+            for token in (token for token, answer in self._closing(self._said) if not self._fits(answer)):
+                bits[token // 32] &= ~np.uint32(1 << token % 32)
             return
         if not self.error:
             words[:] = np.frombuffer(self._matcher.compute_bitmask(), np.int32)[: len(words)]

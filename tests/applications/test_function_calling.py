@@ -151,6 +151,24 @@ def test_thinking_is_free_and_the_grammar_begins_behind_it(vocabulary):
     assert _take(vocabulary, constraint, "thing</think>") and not _take(vocabulary, constraint, "anything")
 
 
+def test_one_token_may_close_the_thinking_and_begin_the_call(tmp_path):
+    files = byte_level.train(['a</think><tool_call>\n{"name": "get", "arguments": {"city": "x"}}'] * 4, 300)
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    tokenizer = load_tokenizer(tmp_path)
+    vocabulary = Vocabulary.of(tokenizer, tokenizer.end_ids)
+    assert any("><" in tokenizer.decode([i]) for i in tokenizer.encode("</think><tool_call>"))
+    opened = np.asarray([1, *tokenizer.encode("<think>")], np.int32)
+    for prompt, begin, required in ((opened, "", True), (BEGIN, "<think>", False)):
+        constraint = Constraint(vocabulary, _grammar("hermes", CITY, required=required), prompt)
+        assert _take(vocabulary, constraint, begin + 'a</think><tool_call>\n{"name": "get", "arguments": {"city": "')
+        assert not _take(vocabulary, constraint, '", "town')
+    # Where the call begins otherwise, the token is not to be drawn there, but elsewhere.
+    constraint = Constraint(vocabulary, _grammar("llama3", CITY), opened)
+    assert _take(vocabulary, constraint, "a><a") and not _take(vocabulary, constraint, "</think><tool_call>")
+    assert not constraint.error and _take(vocabulary, constraint, "</think>")
+
+
 def test_the_words_of_a_batch_are_those_of_its_rows(vocabulary):
     rows = [Constraint(vocabulary, _grammar("llama3", CITY), BEGIN), None]
     allowed = followed(rows, vocabulary.size)
