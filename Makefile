@@ -20,8 +20,9 @@ $(VENV)/.test: $(VENV)/.core
 	$(COMPILE)
 	touch $@
 
-$(VENV)/.demo: $(VENV)/.demo
+$(VENV)/.demo: $(VENV)/.core
 	$(INSTALL) -e .[demo]
+	$(COMPILE)
 	touch $@
 
 # Elsewhere than on Linux with a local CPU build, `pip install torch` may bring several GB: set TORCH to change what is installed.
@@ -32,7 +33,7 @@ $(VENV)/.parity: $(VENV)/.test
 	$(COMPILE)
 	touch $@
 
-demo: $(VENV)/.core
+demo: $(VENV)/.demo
 	$(BIN)/kanana run --config configs/tiny.py --workdir runs/tiny
 
 # Bytecode is kept whatever the environment says: every worker rewrites the tests, every process imports the package.
