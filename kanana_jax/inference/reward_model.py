@@ -103,8 +103,7 @@ class RewardModel:
             raise UserError(
                 f"a prompt with its answer has {longest} tokens, beyond the reward model's {most}: shorten them"
             )
-        parts = int(np.prod([self.mesh.shape[axis] for axis in RULES["batch"]]))
-        size = -(-self.batch_size // parts) * parts
+        size = rows_at_once(self.mesh, self.batch_size)
         order = np.argsort([-len(sequence) for sequence in sequences], kind="stable")
         found, mine = np.empty(len(sequences)), local_rows(self.mesh, size)
         for start in range(0, len(order), size):
@@ -117,6 +116,31 @@ class RewardModel:
                 values = _last_scores(self.params, *batch, model=self.model, mesh=self.mesh)
             found[places] = np.asarray(values, np.float64)[: len(places)]
         return found
+
+
+def rows_at_once(mesh: Mesh, batch_size: int) -> int:
+    """Rows of a forward pass: at least `batch_size`, and a multiple of what the mesh cuts rows into."""
+    parts = int(np.prod([mesh.shape[axis] for axis in RULES["batch"]]))
+    return -(-batch_size // parts) * parts
+
+
+def passes(model: Model, mesh: Mesh, batch_size: int) -> jax.stages.Wrapped:
+    """The forward passes of `of_tokens` over many sequences as one program, to see what they cost.
+
+    Returns:
+      `(params, inputs [N, T], lengths [N]) → rewards [N / B, B]`, jitted, of B rows at once, which N is a multiple of.
+    """
+    size = rows_at_once(mesh, batch_size)
+
+    def apart(x: jax.Array) -> jax.Array:
+        """`[N, …]` as `[N / B, B, …]`, where a device keeps its rows."""
+        return x.reshape(size, -1, *x.shape[1:]).swapaxes(0, 1)
+
+    def run(params: Params, inputs_NT: jax.Array, lengths_N: jax.Array) -> jax.Array:
+        one = functools.partial(_last_scores, params, model=model, mesh=mesh)
+        return jax.lax.map(lambda rows: one(*rows), (apart(inputs_NT), apart(lengths_N)))
+
+    return jax.jit(run)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "mesh"))

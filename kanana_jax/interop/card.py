@@ -20,6 +20,13 @@ class Flops(TypedDict):
     calibration: float
 
 
+class MoreFlops(Flops, total=False):
+    """Those of a stage that samples: of writing its answers, and of the reward model that reads them."""
+
+    sampler: float
+    reward: float
+
+
 class About(TypedDict, total=False):
     """Entries of `model.json` that some stages leave.
 
@@ -27,6 +34,7 @@ class About(TypedDict, total=False):
       stage: its name.
       evaluation: its last.
       flops_six_n_d: 6 · parameters · tokens.
+      other_tokens: that a sampler has read and written, and a reward model has read, by role.
       cache: folder of the cached teacher that it learned from, see `noted`.
       embedding: how it makes vectors of texts, see `models.embedding.Embedding`.
     """
@@ -34,6 +42,7 @@ class About(TypedDict, total=False):
     stage: str
     evaluation: dict[str, Any]
     flops_six_n_d: float
+    other_tokens: dict[str, int]
     cache: str
     embedding: dict[str, Any]
 
@@ -50,7 +59,7 @@ class Card(About, TypedDict, total=False):
     architecture: dict[str, Any]
     parameters: int
     tokens: int
-    flops: Flops
+    flops: MoreFlops
     parent: str | None
     tokenizer: str | None
 

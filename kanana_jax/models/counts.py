@@ -78,6 +78,17 @@ def forward_flops_per_token(a: Architecture, seq_len: int) -> float:
     return 2.0 * matmul_parameters(a) + attention_flops_per_token(a, seq_len)
 
 
+def written_flops(a: Architecture, read: int, new: int) -> float:
+    """FLOPs of reading a prompt and writing `new` tokens behind it with a cache; without padding.
+
+    Every one of the `T` tokens passes the blocks once and sees those before it, as in one forward pass over all of them
+    (arXiv:2001.08361, table 1; reading and writing cost a token the same, arXiv:2211.05102, §2); only new tokens come
+    out of the unembedding, `2·D·V` each. With `new=0` it is the pass of a reward model, but for its head's `2·D`.
+    """
+    tokens, unembedding = read + new, 2.0 * a.embed_dim * a.vocab_size
+    return tokens * (forward_flops_per_token(a, tokens) - unembedding) + new * unembedding
+
+
 def train_flops_per_token(a: Architecture, seq_len: int) -> float:
     """Forward and backward (twice the forward); rematerialisation is not counted.
 

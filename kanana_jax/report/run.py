@@ -103,7 +103,8 @@ def _models(stages: Mapping[str, Stage]) -> list[Block]:
             a, flops = s.card["architecture"], s.card["flops"]
             shape = f"{a['num_layers']} × {a['embed_dim']} / {a['mlp_dim']}"
             heads = f"{a['num_heads']} ({a['num_kv_heads']} KV)"
-            ledger = (flops["train"], flops["teacher"], flops["calibration"])
+            sampled = flops.get("sampler", 0.0) + flops.get("reward", 0.0)
+            ledger = (flops["train"], flops["teacher"], sampled, flops["calibration"])
             rows.append((s.name, shape, heads, s.card["parameters"], s.card["tokens"], *ledger, _parent(s.card)))
     if not rows:
         return [Text("No stage is finished yet.")]
@@ -115,11 +116,15 @@ def _models(stages: Mapping[str, Stage]) -> list[Block]:
         "tokens",
         "FLOPs",
         "teacher",
+        "sampling",
         "calibration",
         "from",
     )
-    caption = "FLOPs are matrix products with causal attention, of this stage alone."
-    return [Table(columns, rows, caption, formats=dict.fromkeys(("FLOPs", "teacher", "calibration"), ".3g"))]
+    caption = (
+        "FLOPs are matrix products with causal attention, of this stage alone; sampling: of writing answers and of a "
+        "reward model that reads them."
+    )
+    return [Table(columns, rows, caption, formats=dict.fromkeys(("FLOPs", *columns[6:9]), ".3g"))]
 
 
 def _parent(card: Json) -> str:

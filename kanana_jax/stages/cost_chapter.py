@@ -11,6 +11,15 @@ from kanana_jax.report.page import Block, Chapter, Table, Text
 Json = dict[str, Any]
 # Stages that make base models: the family whose cost is compared. What follows it would be trained either way.
 _FAMILY = ("pretrain", "upscale", "prune", "search", "cache_teacher", "distill")
+# Of `model.json`'s `flops`, as the table of stages calls them.
+_ROLES = {
+    "train": "training",
+    "teacher": "other models",
+    "sampler": "sampler",
+    "reward": "reward model",
+    "calibration": "calibration",
+}
+_WRITTEN = "tokens of the sampler"
 
 
 def family_cost(cards: dict[str, Json]) -> Json | None:
@@ -99,21 +108,29 @@ def cache_card(index: Json) -> Json:
 
 def stage_costs(cards: dict[str, Json]) -> list[Block]:
     """FLOPs of each stage, and its share of all."""
-    rows = [
-        (name, *(card["flops"][key] for key in ("train", "teacher", "calibration"))) for name, card in cards.items()
-    ]
-    total = sum(sum(row[1:]) for row in rows)
-    if len(rows) < 2 or not total:
+    spent = {name: {role: card["flops"].get(role, 0.0) for role in _ROLES} for name, card in cards.items()}
+    sums = {role: sum(own[role] for own in spent.values()) for role in _ROLES}
+    total = sum(sums.values())
+    if len(cards) < 2 or not total:
         return []
-    shown = [(name, *parts, sum(parts), 100 * sum(parts) / total) for name, *parts in rows if sum(parts)]
-    every = ("all together", *(sum(row[i] for row in rows) for i in (1, 2, 3)), total, 100.0)
-    columns = ("stage", "training", "other models", "calibration", "FLOPs", "share, %")
-    caption = (
-        "Other models: teachers, references, samplers (by tokens that are learnt from: answers that are thrown away "
-        "are not in it). Matrix products with causal attention."
-    )
-    formats = dict.fromkeys(columns[1:5], ".3g") | {"share, %": ".1f"}
-    return [Table(columns, [*shown, every], caption, formats)]
+    roles = [role for role in _ROLES if sums[role] or role in ("train", "teacher", "calibration")]
+    written = {name: card.get("other_tokens", {}).get("sampler") for name, card in cards.items()}
+    sampled = any(written.values())
+    parts = {name: [own[role] for role in roles] for name, own in spent.items()}
+    rows = [
+        (name, *own, sum(own), 100 * sum(own) / total, *((written.get(name),) if sampled else ()))
+        for name, own in [*parts.items(), ("all together", [sums[role] for role in roles])]
+        if sum(own)
+    ]
+    columns = ("stage", *(_ROLES[role] for role in roles), "FLOPs", "share, %", *((_WRITTEN,) if sampled else ()))
+    caption = "Other models: teachers and references. Matrix products with causal attention."
+    if sampled:
+        caption += (
+            " Sampler: prompts are read once for each answer; all answers count, those too that nothing is learnt "
+            "from, but no padding. Answers to held-out prompts are not in it, like any evaluation."
+        )
+    formats = dict.fromkeys(columns[1 : len(roles) + 2], ".3g") | {"share, %": ".1f"}
+    return [Table(columns, rows, caption, formats)]
 
 
 def family_ledger(folders: dict[str, pathlib.Path]) -> dict[str, Json]:

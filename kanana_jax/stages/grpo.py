@@ -17,7 +17,7 @@ from kanana_jax.losses.policy import PolicyConfig, advantages, policy_loss
 from kanana_jax.models.architecture import DType
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
-from kanana_jax.stages import dpo, sampling, sampling_chapter, text
+from kanana_jax.stages import dpo, sampling, sampling_chapter, sampling_programs, text
 from kanana_jax.stages.answer_rows import AnswerRows, answer_rows
 from kanana_jax.stages.answer_rows import shapes as answer_shapes
 from kanana_jax.stages.kind import Context, Kind, Shapes, StagePrograms
@@ -129,7 +129,7 @@ def programs(name: str, config: GrpoStage, shapes: Shapes) -> StagePrograms:
     count = train.batch_size * config.rollout.samples
     answers = answer_shapes(count, train.seq_len, _cuts(config))
     gains = np.broadcast_to(np.float32(0), (count,))
-    return sampling.programs(
+    return sampling_programs.programs(
         name,
         config,
         shapes,

@@ -13,7 +13,7 @@ from kanana_jax.models import counts
 from kanana_jax.models.architecture import DType
 from kanana_jax.models.model import Model
 from kanana_jax.parallel.sharding import abstract_tree, tree_shardings
-from kanana_jax.stages import distill, sampling, sampling_chapter, text
+from kanana_jax.stages import distill, sampling, sampling_chapter, sampling_programs, text
 from kanana_jax.stages.answer_rows import answer_rows
 from kanana_jax.stages.kind import Context, Kind, Shapes, StagePrograms, check_text, device_bytes
 from kanana_jax.stages.sampled import Sampled
@@ -84,7 +84,7 @@ def programs(name: str, config: OnPolicyStage, shapes: Shapes) -> StagePrograms:
     train, mesh = config.train, shapes.mesh
     model, teacher = text.trained_model(name, config, shapes), _teacher(config, shapes)
     params = abstract_tree(teacher.abstract_params(), tree_shardings(mesh, teacher.logical_axes()))
-    return sampling.programs(
+    return sampling_programs.programs(
         name,
         config,
         shapes,

@@ -18,7 +18,7 @@ from kanana_jax.losses.policy import k3
 from kanana_jax.losses.preference import PreferenceConfig
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
-from kanana_jax.stages import dpo, sampling, sampling_chapter, text
+from kanana_jax.stages import dpo, sampling, sampling_chapter, sampling_programs, text
 from kanana_jax.stages.answer_rows import AnswerRows, answer_rows
 from kanana_jax.stages.answer_rows import shapes as answer_shapes
 from kanana_jax.stages.dpo import DpoConfig, PairRows
@@ -114,7 +114,7 @@ def programs(name: str, config: OnlineDpoStage, shapes: Shapes) -> StagePrograms
     train = config.train
     model, reference = text.trained_model(name, config, shapes), dpo.reference_model(config, shapes)
     answers = answer_shapes(train.batch_size, train.seq_len, with_cuts=False)
-    return sampling.programs(
+    return sampling_programs.programs(
         name,
         config,
         shapes,

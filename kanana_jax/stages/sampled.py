@@ -17,9 +17,12 @@ from kanana_jax.inference.generate import generate
 from kanana_jax.inference.prefix import rounded
 from kanana_jax.inference.rollout import Answer, RolloutConfig, rollout
 from kanana_jax.inference.session import Session
+from kanana_jax.models import counts
+from kanana_jax.models.architecture import Architecture
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.sharding import tree_shardings
+from kanana_jax.training.task import Work
 
 _AT_ONCE = 16  # prompts of a measurement
 _OF_THE_LANGUAGE = 0.5  # share of letters from which on an answer is in its prompt's language
@@ -151,6 +154,22 @@ def figures(found: Sampled) -> dict[str, float]:
         **({"sampled_nll": -drawn.mean()} if len(drawn) else {}),
     }
     return {name: float(value) for name, value in said.items()}
+
+
+def work(found: Sampled, policy: Architecture, critic: Architecture | None) -> Work:
+    """Tokens and FLOPs (`counts.written_flops`) of a step's answers, those included that nothing is learnt from.
+
+    Args:
+      policy: that wrote each behind its prompt.
+      critic: of the reward model that read both; None: there is none.
+    """
+    lengths = [(len(q.ids), len(a.ids)) for q, group in zip(found.questions, found.answers) for a in group]
+    tokens = sum(read + new for read, new in lengths)
+    spent = {"sampler": {"tokens": tokens, "flops": sum(counts.written_flops(policy, *each) for each in lengths)}}
+    if critic is not None:
+        flops = sum(counts.written_flops(critic, read + new, 0) for read, new in lengths)
+        spent["reward"] = {"tokens": tokens, "flops": flops}
+    return spent
 
 
 def _in_language(found: Sampled) -> list[bool]:

@@ -10,7 +10,6 @@ from older ones, in their order, and from all of them, however long they took.
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -25,32 +24,23 @@ from kanana_jax.data.stream.packing import Rows
 from kanana_jax.data.tokens.tokenizer import Tokenizer
 from kanana_jax.evaluation.verifiers import RECORD, Scorer, checked, verify
 from kanana_jax.files import read_json, write_json
-from kanana_jax.inference.generate import as_written, longest
 from kanana_jax.inference.prefix import rounded
 from kanana_jax.inference.reward_model import RewardModel
 from kanana_jax.inference.rollout import RolloutConfig
 from kanana_jax.models import counts
-from kanana_jax.models.architecture import DType
+from kanana_jax.models.architecture import Architecture, DType
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.mesh import MeshConfig, rearranged
-from kanana_jax.parallel.sharding import (
-    abstract_batch,
-    abstract_tree,
-    check_divisible,
-    local_rows,
-    put_batch,
-    replicated,
-    tree_shardings,
-)
+from kanana_jax.parallel.sharding import check_divisible, local_rows, put_batch, replicated
 from kanana_jax.stages import text
-from kanana_jax.stages.kind import SCRATCH, Context, Program, Shapes, StagePrograms, device_bytes
+from kanana_jax.stages.kind import SCRATCH, Context
 from kanana_jax.stages.orders import Ahead, Orders
-from kanana_jax.stages.sampled import Sampled, Sampler, figures, questions_of
+from kanana_jax.stages.sampled import Sampled, Sampler, figures, questions_of, work
 from kanana_jax.stages.text import TrainingConfig
 from kanana_jax.training import heldout
 from kanana_jax.training.step import Batch, Loss
-from kanana_jax.training.task import Evaluation, Frozen, Score, Stream, Task
+from kanana_jax.training.task import Evaluation, Frozen, Score, Stream, Task, Work
 
 REWARD = Score("reward", "higher")
 # Answers to held-out prompts, before the stage and at its last evaluation.
@@ -142,6 +132,11 @@ class SamplingStage(TrainingConfig):
         return self.train.batch_size * self.rollout.samples
 
     @property
+    def read_at_once(self) -> int:
+        """Answers that a reward model reads at once: as many as rows of a micro-batch are learnt from, or 16."""
+        return max(16, self.train.batch_size // self.train.accumulate)
+
+    @property
     def longest_prompt(self) -> int:
         """Tokens beyond which a prompt leaves its answers too little room in a row."""
         return (self.train.seq_len + 1) // self.answers_per_row - self.rollout.max_new_tokens
@@ -152,19 +147,20 @@ def encoder(config: SamplingStage, tokenizer: Tokenizer) -> PromptEncoder:
     return PromptEncoder(tokenizer, config.train.seq_len, config.longest_prompt)
 
 
-def make_scorer(config: RewardConfig, context: Context) -> Scorer | None:
+def make_scorer(config: SamplingStage, context: Context) -> Scorer | None:
     """The sum of an answer's rewards; None: there are none.
 
     Raises:
       ConfigError: a reward model with another tokenizer.
       UserError: no reward model there.
     """
-    parts: list[Scorer] = [verify(config.weights)] if config.weights else []
-    if config.model:
+    own = config.reward
+    parts: list[Scorer] = [verify(own.weights)] if own.weights else []
+    if own.model:
         devices = list(context.shapes.mesh.devices.flat)
-        scorer = RewardModel.load(str(context.find(config.model).path), config.dtype, devices)
+        scorer = RewardModel.load(str(context.find(own.model).path), own.dtype, devices)
         scorer.check(context.tokenizer)
-        parts.append(scorer)
+        parts.append(dataclasses.replace(scorer, batch_size=config.read_at_once))
     if not parts:
         return None
     return lambda questions, texts: np.sum([checked(part, questions, texts) for part in parts], axis=0)
@@ -262,7 +258,7 @@ def run(
         config.sampler_mesh is not None,
         context.tokenizer,
         text.ends_of(config, context, model),
-        make_scorer(config.reward, context),
+        make_scorer(config, context),
         config.reward.unfinished,
         rounded(config.longest_prompt),
         config.answers_per_step,
@@ -285,20 +281,28 @@ def run(
         score=REWARD,
         make_frozen=make_frozen,
         load_base=load_base,
-        flops={**flops, "sampler": counts.forward_flops_per_token(model.architecture, train.seq_len)},
+        flops=flops,
     )
+    critic = context.shapes.architecture(config.reward.model) if config.reward.model else None
     orders = Orders(sampler.sample, sampler.mesh, k, train.steps, model.runtime.compute_dtype)
     try:
-        text.train(name, config, context, model, _sampling(task, sampler, orders, mesh, make_rows, complete))
+        text.train(name, config, context, model, _sampling(task, sampler, orders, mesh, critic, make_rows, complete))
     finally:
         orders.close()
 
 
 def _sampling(
-    task: Task, sampler: Sampler, orders: Orders[Sampled], mesh: Mesh, make_rows: MakeRows, complete: Callable
+    task: Task,
+    sampler: Sampler,
+    orders: Orders[Sampled],
+    mesh: Mesh,
+    critic: Architecture | None,
+    make_rows: MakeRows,
+    complete: Callable,
 ) -> Task:
     """The task whose batches are prompts, and whose steps learn from answers to them."""
     said: dict[int, dict[str, float]] = {}
+    spent: dict[int, Work] = {}
     everywhere = jax.jit(lambda x: x, out_shardings=replicated(mesh))
 
     def make_frozen() -> Frozen:
@@ -308,9 +312,10 @@ def _sampling(
             asked = [questions_of(jax.device_get(everywhere(rows))) for rows in batches]
             found, age = orders.take(lambda: sampler.move(task.full(params, frozen.params)), asked, step, key)
             said[step] = {**figures(found), "staleness": float(age)}
+            spent[step] = work(found, sampler.model.architecture, critic)
             return complete(put_whole(mesh, make_rows(found)))
 
-        return frozen._replace(prepare=prepare, figures=lambda step: said.pop(step))
+        return frozen._replace(prepare=prepare, figures=said.pop, work=spent.pop)
 
     return dataclasses.replace(task, make_frozen=make_frozen)
 
@@ -320,59 +325,3 @@ def put_whole(mesh: Mesh, rows: Any) -> Any:
     (count,) = {len(x) for x in jax.tree.leaves(rows)}
     mine = local_rows(mesh, count)
     return put_batch(mesh, mine, count, jax.tree.map(lambda x: x[mine], rows))
-
-
-def programs(
-    name: str,
-    config: SamplingStage,
-    shapes: Shapes,
-    model: Model,
-    loss: Loss,
-    *,
-    batch: Any,
-    before: tuple[Program, ...] = (),
-    flops: float = 0.0,
-    **others: Any,
-) -> StagePrograms:
-    """The sampler, whatever runs before the step, and the step.
-
-    Args:
-      batch: arrays of a step's rows, which take no memory.
-      flops: of the other models per token, without the sampler's.
-      others: see `text.step_programs`.
-    """
-    mesh, own, train = shapes.mesh, config.rollout, config.train
-    mesh_of = sampler_mesh(config, mesh, model)
-    prompts = (config.answers_per_step, rounded(config.longest_prompt))
-    ids = abstract_batch(mesh_of, np.broadcast_to(np.int32(0), prompts))
-    runs = model if mesh_of is mesh else as_written(model)
-    params = abstract_tree(runs.abstract_params(), tree_shardings(mesh_of, model.logical_axes()))
-    vocabulary = model.architecture.vocab_size
-    write = longest(model, new=own.max_new_tokens, sampling=own.sampling, tokens=vocabulary)
-    sampler = Program("sampler", write, {"params": params, "ids": ids, "segments": ids}, mesh_of)
-    resident = dict(others.pop("resident", {}))
-    architectures = dict(others.pop("architectures", {}))
-    if mesh_of is not mesh:
-        resident["sampler"] = device_bytes(params)
-    if config.reward.model:
-        architectures["reward"] = shapes.architecture(config.reward.model)
-        judge = Model(architectures["reward"], text.frozen_runtime(shapes.runtime, config.reward.dtype))
-        held = abstract_tree(judge.abstract_params(), tree_shardings(mesh, judge.logical_axes()))
-        resident["reward"] = device_bytes(held)
-    others.setdefault("about", {})
-    others["about"] |= {"rollout": json.loads(json.dumps(dataclasses.asdict(own)))}
-    made = text.step_programs(
-        name,
-        config,
-        shapes,
-        model,
-        loss,
-        batch=abstract_batch(mesh, batch),
-        before=(sampler, *before),
-        flops=flops + counts.forward_flops_per_token(model.architecture, train.seq_len),
-        resident=resident,
-        architectures=architectures,
-        **others,
-    )
-    rows = len(jax.tree.leaves(batch)[0])
-    return dataclasses.replace(made, flops_per_token=made.flops_per_token * rows / train.batch_size)

@@ -260,6 +260,10 @@ def train(
         evaluation=result.evaluation,
         flops_six_n_d=counts.six_n_d(model.architecture, result.tokens),
     )
+    if result.work:
+        flops: Any = {**card["flops"], **{role: spent["flops"] for role, spent in result.work.items()}}
+        card["flops"] = flops
+        card["other_tokens"] = {role: int(spent["tokens"]) for role, spent in result.work.items()}
     if cache is not None:
         card["cache"] = cache
     if embedding is not None:

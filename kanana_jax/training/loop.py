@@ -24,9 +24,10 @@ from kanana_jax.training.checkpoint import CheckpointConfig, Checkpoints
 from kanana_jax.training.optimizer import make_optimizer
 from kanana_jax.training.preemption import Preempted, termination
 from kanana_jax.training.schedule import make_schedule
+from kanana_jax.training.so_far import SoFar
 from kanana_jax.training.staged import StagedCheckpoints
 from kanana_jax.training.step import Batch, Loss, Others, TrainState, init_state, make_train_step, state_shardings
-from kanana_jax.training.task import Evaluation, Frozen, Stream, Task, TrainConfig
+from kanana_jax.training.task import Evaluation, Frozen, Stream, Task, TrainConfig, Work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Result:
       step, data: its last one, and the position in the data there.
       evaluation: of the last step.
       tokens, trained: how many it was trained on, and which parameters were: adapters, where a stage trains these.
+      work: of other models beside, over all steps (`task.Frozen`).
     """
 
     params: Params
@@ -46,6 +48,7 @@ class Result:
     evaluation: Evaluation
     tokens: int
     trained: Params
+    work: Work
 
 
 # A step that is being compiled: called like `ShardedStep.function`.
@@ -138,7 +141,7 @@ def train(
         start = checkpoints.latest()
         if start is None:
             begin = jax.jit(lambda p: init_state(p, compiled.optimizer, seed), out_shardings=shardings)
-            state, so_far = begin(task.make_params()), _SoFar()
+            state, so_far = begin(task.make_params()), SoFar()
         else:
             if start > config.steps:
                 raise ConfigError(
@@ -147,7 +150,7 @@ def train(
                 )
             state, data = checkpoints.restore(start, compiled.state)
             stream.set_state(data["stream"])
-            so_far = _SoFar(data["tokens"], data.get("best"), data.get("worse", 0), data.get("judged", start))
+            so_far = SoFar.of(data, start)
         frozen = task.make_frozen()
         end = config.steps if stop_at is None else max(start or 0, min(stop_at, config.steps))
         if config.patience and so_far.worse >= config.patience:
@@ -170,22 +173,6 @@ def _checkpoints(folder: pathlib.Path, config: CheckpointConfig) -> Checkpoints 
     return Checkpoints(folder, config)
 
 
-@dataclasses.dataclass
-class _SoFar:
-    """Figures of a stage beside its state.
-
-    Attributes:
-      tokens: that it was trained on.
-      best: loss of its evaluations; `worse`: how many since were no better.
-      judged: step of the last evaluation.
-    """
-
-    tokens: int = 0
-    best: float | None = None
-    worse: int = 0
-    judged: int = 0
-
-
 class _Run:
     """The moving parts of one call of `train`: clocks, writers, pending metrics."""
 
@@ -197,7 +184,7 @@ class _Run:
         folder: pathlib.Path,
         checkpoints: Checkpoints | StagedCheckpoints,
         start: int,
-        so_far: _SoFar,
+        so_far: SoFar,
         end: int,
         seed: int,
     ):
@@ -216,7 +203,7 @@ class _Run:
                 metrics_lib.Terminal(task.name, end, start),
             ]
         self.clock, self.clock_tokens, self.waited, self.filtered = time.perf_counter(), 0.0, 0.0, 0.0
-        self.timed_steps = 0
+        self.timed_steps, self.clock_work = 0, 0.0
         self.evaluation: Evaluation = {}
         self.mark = heartbeat.Marks()
 
@@ -239,7 +226,7 @@ class _Run:
         terminated: Callable[[], bool],
     ) -> Result:
         config, pending, data, step = self.config, None, stream.get_state(), self.start
-        self.prepared = frozen.figures
+        self.prepared, self.work = frozen.figures, frozen.work
         self.mark(self.start, heartbeat.COMPILE)
         if self.start == 0 and (self.asks(0) or not self.task.fresh):
             self.evaluate(0, state.params, frozen)
@@ -295,7 +282,8 @@ class _Run:
         if self.start == self.end:
             self.evaluate(self.end, state.params, frozen)
         params = self.task.full(state.params, frozen.params)
-        return Result(params, step, multihost.merge_states(data), self.evaluation, self.so_far.tokens, state.params)
+        data, so_far = multihost.merge_states(data), self.so_far
+        return Result(params, step, data, self.evaluation, so_far.tokens, state.params, so_far.work)
 
     def save(self, step: int, state: TrainState, data: Position, loss: float | None) -> None:
         position = {"stream": multihost.merge_states(data), **dataclasses.asdict(self.so_far)}
@@ -310,6 +298,7 @@ class _Run:
         values = {name: float(value) for name, value in jax.device_get(arrays).items()} | dict(self.prepared(step))
         tokens = values.get("tokens", values["weight"])
         self.so_far.tokens += int(tokens)
+        work = self.so_far.add(self.work(step))
         if values["skipped_in_a_row"] >= config.guard.stop_after:
             raise UserError(
                 f"stage '{self.task.name}' stopped at step {step}: {config.guard.stop_after} updates in a row were "
@@ -318,10 +307,11 @@ class _Run:
             )
         now = time.perf_counter()
         if step == self.start + 1:  # compilation is not throughput
-            self.clock, self.waited, self.filtered, self.timed_steps = now, 0.0, 0.0, 0
+            self.clock, self.waited, self.filtered, self.timed_steps, self.clock_work = now, 0.0, 0.0, 0, 0.0
         else:
             self.timed_steps += 1
             self.clock_tokens += tokens
+            self.clock_work += work
         if step % config.log_every and step != self.end and step != self.start + 1:
             return
         seconds = now - self.clock
@@ -336,11 +326,14 @@ class _Run:
         }
         known = {"loss", "weight", "tokens", "grad_norm", "skipped", "skipped_in_a_row"}
         line |= {name: value for name, value in values.items() if name not in known}
+        line |= {f"{role}_tokens": spent["tokens"] for role, spent in self.so_far.work.items()}
         if self.timed_steps:
             rate = self.clock_tokens / seconds
             line |= {
                 "tokens_per_s": rate,
-                "mfu": chips.utilisation(rate * sum(self.task.flops.values()), self.peak, self.peak_source),
+                "mfu": chips.utilisation(
+                    rate * sum(self.task.flops.values()) + self.clock_work / seconds, self.peak, self.peak_source
+                ),
                 "data_wait_s": self.waited / self.timed_steps,
                 "data_wait_share": self.waited / seconds,
                 "filter_share": self.filtered / seconds,
@@ -349,6 +342,7 @@ class _Run:
             }
         self.write(line)
         self.clock, self.clock_tokens, self.waited, self.filtered, self.timed_steps = now, 0.0, 0.0, 0.0, 0
+        self.clock_work = 0.0
 
     def due(self, step: int) -> bool:
         every = self.config.eval_every

@@ -82,6 +82,10 @@ class TrainConfig(BatchConfig):
             raise ValueError("patience counts evaluations: it must not be negative, and needs eval_every")
 
 
+# `{role: {"tokens": n, "flops": x}}`: what other models have read and written for a step, and what that took.
+Work = Mapping[str, Mapping[str, float]]
+
+
 class Frozen(NamedTuple):
     """The other models of a stage.
 
@@ -91,11 +95,13 @@ class Frozen(NamedTuple):
         on another mesh or by sampling from the current parameters. The key depends on the seed and the step alone, so
         that a resumed run prepares the same.
       figures: step → figures of what was prepared for it, beside the loss's, for its log line; asked once for each.
+      work: step → what that took beyond what each token of the batch costs (`Task.flops`); summed over all steps.
     """
 
     params: Others = None
     prepare: Callable[[Params, Batch, int, jax.Array], Batch] | None = None
     figures: Callable[[int], Mapping[str, float]] = lambda step: {}
+    work: Callable[[int], Work] = lambda step: {}
 
 
 class Questions(NamedTuple):
@@ -172,7 +178,8 @@ class Task:
       abstract_params: their shapes and dtypes.
       logical_axes: their axis names.
       stream: makes the batches of the given global rows.
-      flops: exact matmul FLOPs per token, by what they are spent on (`train`, `teacher`); their sum gives the MFU.
+      flops: exact matmul FLOPs per token, by what they are spent on (`train`, `teacher`); their sum, with that of
+        `Frozen.work`, gives the MFU.
       sizes: `{what: (logical axis, size)}` that the mesh must divide.
       evaluate: the whole model's parameters → figures.
       score: the figure that ranks checkpoints.

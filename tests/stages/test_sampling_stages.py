@@ -16,7 +16,9 @@ from kanana_jax.data import microworld
 from kanana_jax.data.tokens.tokenizer import load_tokenizer
 from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.evaluation import verifiers
+from kanana_jax.inference.rollout import Answer
 from kanana_jax.interop import model_folder
+from kanana_jax.models import counts, presets
 from kanana_jax.models.architecture import Runtime
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.recipe import context
@@ -103,6 +105,36 @@ def test_a_stage_that_stopped_samples_the_same_again(run, config):
     recipe.run(config, stopped, devices=ONE)
     assert losses(stopped, "online") == losses(run, "online")
     assert [line["reward"] for line in _lines(stopped)] == [line["reward"] for line in _lines(run)]
+    cards, lines = [json.loads((at / "online/model/model.json").read_text()) for at in (run, stopped)], _lines(run)
+    assert cards[0]["flops"] == cards[1]["flops"] and cards[0]["flops"]["sampler"] > 0
+    assert cards[0]["other_tokens"] == cards[1]["other_tokens"] == {"sampler": lines[-1]["sampler_tokens"]}
+    read = lines[-1]["sampler_tokens"] - round(sum(line["answer_tokens"] for line in lines) * P * 4)
+    assert read > 0 and read % 4 == 0  # each prompt is read for each of its answers
+
+
+def test_the_work_of_a_step_by_hand():
+    """Each token passes every matrix of the blocks and sees half of the keys; new ones come out of the table."""
+    policy = presets.tiny(50, embed_dim=8, mlp_dim=12, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=2)
+    critic = presets.tiny(50, embed_dim=4, mlp_dim=6, num_layers=3, num_heads=2, num_kv_heads=1, head_dim=2)
+    nothing = np.zeros(0, np.float32)
+    lengths = [(3, (2, 5)), (4, (1, 4))]
+    questions = [verifiers.Question(str(n), np.ones(n, np.int32), "", "", "", None) for n, _ in lengths]
+    answers = [[Answer(np.ones(n, np.int32), nothing, nothing, True) for n in own] for _, own in lengths]
+    found = sampled.work(sampled.Sampled(questions, answers, [["", ""]] * 2, None), policy, critic)
+    each = [(read, new) for read, own in lengths for new in own]
+    wrote = sum(
+        (read + new) * 2 * 2 * (8 * 8 + 2 * 8 * 4 + 8 * 8 + 3 * 8 * 12)
+        + (read + new) ** 2 / 2 * 2 * 4 * 8
+        + new * 2 * 8 * 50
+        for read, new in each
+    )
+    judged = sum(
+        (read + new) * 3 * 2 * (4 * 4 + 2 * 4 * 2 + 4 * 4 + 3 * 4 * 6) + (read + new) ** 2 / 2 * 3 * 4 * 4
+        for read, new in each
+    )
+    tokens = 3 + 2 + 3 + 5 + 4 + 1 + 4 + 4
+    assert found == {"sampler": {"tokens": tokens, "flops": wrote}, "reward": {"tokens": tokens, "flops": judged}}
+    assert set(sampled.work(sampled.Sampled(questions, answers, [], None), policy, None)) == {"sampler"}
 
 
 def test_two_devices_learn_as_one(run, config, tmp_path):
@@ -264,15 +296,30 @@ def test_a_plan_counts_the_sampler(config, base, method):
     c = _of(config, config.sources.prompts.path, str(base) if method == "teacher" else method)
     if method == "grpo":
         c.online.policy.kl_weight = 0.1
+    if method == "":
+        c.online.reward = dict(model=str(base))
     parsed, stages = recipe.parse(c)
     stage = stages["online"]
     made = KINDS[stage.kind].programs("online", stage, context.shapes(parsed, stages, make_mesh(MeshConfig(), ONE)))
     names = [program.name for program in made.programs]
-    assert names == (["sampler", "step"] if method == "teacher" else ["sampler", "reference", "step"])
+    before = {"grpo": ["reference"], "": ["reward", "reference"], "teacher": []}[method]
+    assert names == ["sampler", *before, "step"]
     assert made.programs[0].arguments["ids"].shape[0] == P * stage.rollout.samples
     rows = jax.tree.leaves(made.step.arguments["batch"])[0].shape[0]
     assert rows == P * (1 if method == "" else stage.rollout.samples)
-    assert set(made.others) == {"teacher" if method == "teacher" else "reference"}
+    assert set(made.others) == ({"teacher"} if method == "teacher" else set(before))
+    # Three passes of what is trained and one of the other, over rows of T; every answer written at its longest.
+    a, answers = made.model.architecture, P * stage.rollout.samples
+    width = made.programs[0].arguments["ids"].shape[1]
+    spent = 4 * rows * T * counts.forward_flops_per_token(a, T) + answers * counts.written_flops(a, width, NEW)
+    if method == "":
+        inputs, lengths = (made.programs[1].arguments[name] for name in ("inputs", "lengths"))
+        assert inputs.shape[0] == answers and inputs.shape[1] >= stage.longest_prompt + NEW
+        spent += answers * counts.written_flops(a, inputs.shape[1], 0)
+        with jax.set_mesh(made.mesh):
+            rewards = jax.eval_shape(made.programs[1].function, *made.programs[1].arguments.values())
+        assert rewards.size == lengths.size == answers and made.resident["reward"] > 0
+    assert made.flops_per_token * P * T == pytest.approx(spent)
     with jax.set_mesh(made.mesh):
         drawn = jax.eval_shape(made.programs[0].function, *made.programs[0].arguments.values())
     assert drawn.log_prob.shape == (P * stage.rollout.samples, NEW)
