@@ -10,6 +10,8 @@ from kanana_jax.report.scatter import Points, scatter
 from kanana_jax.report.svg import standalone
 
 Json = dict[str, Any]
+# In the folder of a stage that evaluates: `{"models": {stage or folder: {"results": …}}}`.
+RESULT = "evaluation.json"
 # The metric that a task is shown by: the first that it has. Those of the second line are in per cent.
 _METRICS = (
     "acc",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kanana_jax.files import read_json
+from kanana_jax.report import evaluation
 from kanana_jax.report.plots import Series
 
 Json = dict[str, Any]
@@ -17,6 +18,8 @@ class Stage:
     Attributes:
       parent: the stage that it starts from; None if it starts from scratch or from a folder.
       start: the same, or the folder, or `scratch`.
+      others: the other stages that its section names: a teacher, a reward model, what is merged.
+      evaluated: what it has asked other models, if it evaluates.
       steps, evals: lines of `metrics.jsonl`.
       state: in words.
     """
@@ -25,6 +28,8 @@ class Stage:
         self.name, self.config, self.kind = name, config, config.get("kind", "")
         self.start = config.get("start", "scratch")
         self.parent = self.start if self.start in names else None
+        self.others = [other for other in names if other in _named(config) and other not in (name, self.start)]
+        self.evaluated = read_json(folder / evaluation.RESULT) or {}
         rows = json_lines(folder / "metrics.jsonl")
         self.steps = [row for row in rows if "eval" not in row]
         self.evals = [row for row in rows if "eval" in row]
@@ -104,6 +109,12 @@ class Tree:
             yield ("" if parent is None else f"{lead}{'└─ ' if last else '├─ '}"), stage
             yield from self.walk(stage.name, "" if parent is None else lead + ("   " if last else "│  "))
 
+    def answered(self) -> tuple[list[str], dict[str, tuple[float, float | None]]]:
+        """The tasks that the last stage that evaluates has asked of all its models, and each one's mean and error."""
+        asked = [stage.evaluated["models"] for stage in self.stages.values() if stage.evaluated.get("models")]
+        tasks, scores = evaluation.table(asked[-1]) if asked else ([], {})
+        return tasks, {name: evaluation.mean(found, tasks) for name, found in scores.items()} if tasks else {}
+
     def drawing(self) -> str:
         """The tree as lines of text."""
         lines = []
@@ -128,6 +139,15 @@ class Tree:
     def at(self, stage: Stage, row: Json) -> float:
         """Tokens (millions) on the path to a line of a stage's metrics."""
         return (self.before[stage.name] + row["tokens"]) / 1e6
+
+
+def _named(section: Any) -> set[str]:
+    """All texts of a section but its kind."""
+    if isinstance(section, dict):
+        return set().union(*(_named(value) for key, value in section.items() if key != "kind"))
+    if isinstance(section, list):
+        return set().union(*map(_named, section))
+    return {section} if isinstance(section, str) else set()
 
 
 def duration(seconds: float) -> str:

@@ -80,10 +80,12 @@ def _totals(tree: Tree, run: Json) -> KeyValues:
 def _table(tree: Tree, run: Json, stages: list[Stage]) -> Table:
     count, price = devices(run), run["config"].get("report", {}).get("price", 0.0)
     hours = count > 1 or bool(price)
+    tasks, answered = tree.answered()
     rows = [
         (
             stage.name,
             _result(stage),
+            *((_mean(*answered[stage.name]) if stage.name in answered else None,) if tasks else ()),
             stage.card["parameters"] if stage.card else None,
             stage.tokens or None,
             tree.before[stage.name] + stage.tokens,
@@ -91,7 +93,7 @@ def _table(tree: Tree, run: Json, stages: list[Stage]) -> Table:
             stage.flops or None,
             *((count * stage.seconds / 3600,) if hours else ()),
             *((count * stage.seconds / 3600 * price,) if price else ()),
-            stage.start,
+            "; with ".join([stage.start, *filter(None, [", ".join(stage.others)])]),
             f"{stage.name}/model" if stage.card else None,
         )
         for stage in stages
@@ -99,6 +101,7 @@ def _table(tree: Tree, run: Json, stages: list[Stage]) -> Table:
     columns = (
         "stage",
         "held out",
+        *(("tasks ↑",) if tasks else ()),
         "parameters",
         "tokens",
         "with its parents'",
@@ -111,8 +114,10 @@ def _table(tree: Tree, run: Json, stages: list[Stage]) -> Table:
     )
     caption = (
         "↓ lower is better, ↑ higher. Times are of training steps, without compilation, evaluation and checkpoints; FLOPs "
-        "with those of teachers, references and samplers."
+        "with those of teachers, references, samplers and reward models."
     )
+    if tasks:
+        caption += f" Tasks: the mean of {', '.join(tasks)}, from 0 to 1, ± one standard error."
     return Table(columns, rows, caption, formats={"device-hours": ",.3f", "cost": ",.2f", "FLOPs": ".2g"})
 
 
@@ -124,6 +129,10 @@ def _result(stage: Stage) -> str | None:
     if not score:
         return None
     return f"{score['name'].replace('_', ' ')} {score['value']:.3f} {'↓' if score['better'] == 'lower' else '↑'}"
+
+
+def _mean(value: float, error: float | None) -> str:
+    return f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")
 
 
 def devices(run: Json) -> int:

@@ -7,7 +7,7 @@ from kanana_jax.files import read_json
 from kanana_jax.report import evaluation
 from kanana_jax.report.page import Block, Chapter, Figure, Table, Text
 
-RESULT = "evaluation.json"
+RESULT = evaluation.RESULT
 Json = dict[str, Any]
 
 

@@ -119,3 +119,29 @@ def test_tasks_are_averaged_over_those_that_every_stage_has(workdir):
     table = page[page.index("average of tasks") :]
     table = re.sub("<[^>]+>", " ", table[: table.index("</table>")]).split()
     assert table[table.index("stage1") + 1] == "0.300" and table[table.index("stage2") + 1] == "0.625"
+
+
+def test_in_short_says_what_a_merged_model_is_made_of_and_can_do(workdir):
+    """Such a model trains nothing and is evaluated by another stage."""
+    run = json.loads((workdir / "config.json").read_text())
+    run["config"]["stages"] += ["merged", "asked"]
+    run["config"]["merged"] = {"kind": "merge", "start": "stage2", "merge": {"models": ["stage2", "deep", "student"]}}
+    run["config"]["asked"] = {"kind": "evaluate", "start": "merged", "models": ["deep"]}
+    (workdir / "config.json").write_text(json.dumps(run))
+    shape = dict.fromkeys(("num_layers", "embed_dim", "mlp_dim", "num_heads", "num_kv_heads"), 1)
+    flops = {"train": 0.0, "teacher": 0.0, "calibration": 0.0}
+    card = {"architecture": shape, "parameters": 10, "tokens": 0, "flops": flops, "parent": None}
+    (workdir / "merged/model").mkdir(parents=True)
+    (workdir / "merged/model/model.json").write_text(json.dumps(card))
+    scores = {"merged": {"a": (0.5, 0.03), "b": (0.75, 0.04)}, "deep": {"a": (0.25, 0.0), "b": (0.5, 0.0)}}
+    models = {
+        name: {"results": {task: {"acc": value, "acc_stderr": error} for task, (value, error) in own.items()}}
+        for name, own in scores.items()
+    }
+    (workdir / "asked").mkdir()
+    (workdir / "asked/evaluation.json").write_text(json.dumps({"models": models}))
+    page = write_run_report(workdir).read_text(encoding="utf-8")
+    short = re.sub("<[^>]+>", " ", page[page.index("In short</h2>") : page.index("Who comes from whom")])
+    row = next(line for line in short.split("merged/model")[0].split("</tr>") if "stage2; with deep, student" in line)
+    assert "0.625 ± 0.025" in row  # √(0.03² + 0.04²) / 2
+    assert "0.375 ± 0.000" in short and "the mean of a, b" in short
