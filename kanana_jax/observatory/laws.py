@@ -106,7 +106,9 @@ def family_warnings(tables: Tables, laws: Laws, language: str) -> list[str]:
             "they are not independent."
         )
     if not language:
-        found.append("All tasks are in one language: nothing can be said about local text.")
+        known = set(tables.tasks["language"]) - {""}
+        words = "All tasks are in one language" if known else "The languages of the tasks are unknown"
+        found.append(f"{words}: nothing can be said about local text.")
     for lang in sorted({language, *tables.languages} - {""}):
         known = sum(1 for fits in laws.values() if fits.get(lang))
         if not known:

@@ -12,17 +12,29 @@ from kanana_jax.observatory import cells
 
 STATUSES = ("reported", "derived", "assumed", "undisclosed")
 MOST_TOKENS_B = 1e6  # 1e15 tokens, far beyond any model's: a raw count was meant
-_COLUMNS = ("model", "label", "family", "base", "params", "active_params", "tokens_b", "note")
+_COLUMNS = ("model", "label", "family", "base", "params", "active_params", "tokens_b", "date", "note")
 _BUDGET = re.compile(r"([A-Za-z]{2,3}(?:[-_][A-Za-z]{2,4})?)_(tokens_b_(?:low|est|high)|status)")
 
 
-def unknown(models: pd.Index) -> pd.DataFrame:
-    """The table of models of which no more than the names is known."""
+def unknown(path: pathlib.Path, models: pd.Index, about: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
+    """The table of models of which no more is known than the score table tells, often only their names.
+
+    Args:
+      path: of the score table, for messages.
+      about: text, models × columns of such a table.
+      warnings: gets a sentence on what is not known.
+    """
     table = pd.DataFrame("", models, list(_COLUMNS[1:]))
-    for column in ("params", "active_params", "tokens_b"):
-        table[column] = float("nan")
+    for column in about.columns:
+        table[column] = about[column].reindex(models).fillna("")
+    _numbers(path, table, [])
     table["label"] = _labels(table)
+    _bases(path, table)
+    told = [c for c in about.columns if c != "label" and (about[c] != "").any()]
+    words = f"only {', '.join(told)} from the score table" if told else "families, bases and budgets are unknown"
+    warnings.append(f"There is no model table: {words}.")
     _families(table, [])
+    _active(path, table)
     return table
 
 

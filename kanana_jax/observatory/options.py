@@ -6,7 +6,10 @@ import numpy as np
 
 from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.languages import tag
+from kanana_jax.observatory import cells
 from kanana_jax.observatory.tables import Tables
+
+_TELL = "write a tasks.csv with the columns task and language beside the scores"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Options:
     def __post_init__(self):
         for key in ("language", "reference"):
             object.__setattr__(self, key, tag(getattr(self, key)))
+        for key in ("plan", "target"):  # names in tables are composed, those of a shell on a Mac are not
+            object.__setattr__(self, key, cells.composed(getattr(self, key)))
         if self.draws < 100:
             raise ConfigError(f"--draws {self.draws}: intervals need at least 100")
         if self.seed < 0:
@@ -49,13 +54,13 @@ class Options:
 
 
 def local_language(tables: Tables, options: Options) -> str:
-    """The local language; "" where all tasks are in the reference, which leaves components and laws.
+    """The local language; "" where no task is known to be in another than the reference: components and laws are left.
 
     Raises:
       ConfigError: it has no task, is the reference, or nothing is known of the reference.
     """
-    counts = tables.tasks["language"].value_counts()
-    if options.reference not in {*counts.index, *tables.languages}:
+    counts = tables.tasks["language"][tables.tasks["language"] != ""].value_counts()
+    if len(counts) and options.reference not in {*counts.index, *tables.languages}:
         known = sorted({*counts.index, *tables.languages})
         raise ConfigError(
             f"--reference '{options.reference}' has neither a task nor token budgets, "
@@ -67,9 +72,13 @@ def local_language(tables: Tables, options: Options) -> str:
         if options.language not in counts.index:
             raise ConfigError(
                 f"--language '{options.language}' has no task, {nearest(options.language, list(counts.index))}"
+                if len(counts)
+                else f"--language '{options.language}': the languages of all tasks are unknown; {_TELL}"
             )
         return options.language
     others = [lang for lang in counts.index if lang != options.reference]
+    if not len(counts) and options.plan:
+        raise ConfigError(f"--plan needs tasks in a local language, and the languages of all are unknown: {_TELL}")
     if not others and options.plan:
         raise ConfigError(f"--plan needs tasks in a local language: all of these are in '{options.reference}'")
     return others[0] if others else ""

@@ -26,9 +26,7 @@ def write_csvs(tables: Tables, result: Json, folder: pathlib.Path) -> list[pathl
         "pairs": pd.DataFrame([{"measure": k, **_flat(v)} for k, v in result["pairs"]["summary"].items()]),
         "verdicts": pd.DataFrame([_verdict(t, v) for t, v in result["verdicts"].items()]),
         "token_ledger": budgets.ledger(tables),
-        "provenance": tables.sources.rename_axis("model")
-        .reset_index()
-        .melt("model", var_name="task", value_name="source"),
+        "provenance": _provenance(tables),
         "downstream": pd.DataFrame(
             [{k: v for k, v in r.items() if k != "weights"} for r in result["downstream"]["tasks"]]
         ),
@@ -42,6 +40,14 @@ def write_csvs(tables: Tables, result: Json, folder: pathlib.Path) -> list[pathl
         else:
             written.append(_write(folder / f"{name}.csv", frame.assign(evidence=DISCLAIMER)))
     return written
+
+
+def _provenance(tables: Tables) -> pd.DataFrame:
+    """Where each score is from, and its standard error where that is known."""
+    found = tables.sources.rename_axis("model").reset_index().melt("model", var_name="task", value_name="source")
+    if tables.errors.notna().to_numpy().any():
+        found["stderr"] = tables.errors.melt()["value"]
+    return found
 
 
 def _flat(row: Json) -> Json:

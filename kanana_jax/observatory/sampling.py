@@ -21,7 +21,8 @@ def tells_nothing(tables: Tables) -> dict[str, str]:
     Chance: neither may the mean of the models be above it nor one of them (Bonferroni), given the number of items;
     where that is unknown, some model must have gone a twentieth of the way from chance to the best possible score.
     Differences, where answers are right or wrong: χ² of the scores about their mean, each of which errs by
-    √(p(1 − p)/items). Models answer the same items, so that the test finds fewer differences than there are.
+    √(p(1 − p)/items); of any metric, where every score has its standard error. Models answer the same items, so that
+    the test finds fewer differences than there are.
     """
     found = {}
     for task, row in tables.tasks.iterrows():
@@ -33,8 +34,9 @@ def tells_nothing(tables: Tables) -> dict[str, str]:
             found[str(task)] = (
                 f"At chance: no model is clearly better than guessing ({row['chance']:g}; mean {mean:+.3f} to it)."
             )
-        elif np.isfinite(items) and BINARY.search(str(row["metric"])) and _alike(share, items):
-            found[str(task)] = f"Its {items:.0f} items cannot tell the models apart."
+        elif _alike(share, *_errors(tables, str(task), share, items)):
+            many = f"Its {items:.0f} items" if np.isfinite(items) else "Its items"
+            found[str(task)] = f"{many} cannot tell the models apart."
     return found
 
 
@@ -52,9 +54,20 @@ def _guessed(share: Array, chance: float, items: float) -> bool:
     return bool(min(best, together) > CLEAR)
 
 
-def _alike(share: Array, items: float) -> bool:
+def _errors(tables: Tables, task: str, share: Array, items: float) -> tuple[Array, Array]:
+    """Standard errors of the shares and the weights of their mean: as given, or the binomial law's; none: unknown."""
+    row = tables.tasks.loc[task]
+    given = tables.errors[task][tables.scores[task].notna()].to_numpy(float) / float(row["high"] - row["low"])
+    if (given > 0).all():
+        return given, given**-2
     middle = float(share.mean())
-    if not 0 < middle < 1:
+    if np.isfinite(items) and BINARY.search(str(row["metric"])) and 0 < middle < 1:
+        return np.full(len(share), _error(middle, items)), np.ones(len(share))
+    return np.array([]), np.array([])
+
+
+def _alike(share: Array, errors: Array, weights: Array) -> bool:
+    if not len(errors):
         return False
-    squares = np.sum((share - middle) ** 2) / _error(middle, items) ** 2
+    squares = np.sum(((share - np.average(share, weights=weights)) / errors) ** 2)
     return bool(stats.chi2.sf(squares, len(share) - 1) > CLEAR)

@@ -1,14 +1,15 @@
 """Strict reading of score, model and task tables: every fault is one sentence, every cell keeps its source.
 
 `scores.csv`: `model` and one column a task (0–1 unless `tasks.csv` says otherwise; empty: not measured); optional
-columns `source` and `metric_version` hold for a row. Or long: `model, task, score[, metric_version, source]`.
+columns `source` and `metric_version` hold for a row, `TASK_stderr` and `TASK_n` for the cells of a task, and some tell
+of the model (`columns.py`). Or long: `model, task, score[, metric_version, source, stderr, n, date]`.
 
-`tasks.csv`: `task, language` and optionally `name, ability, metric, metric_version, shots, items, chance, low, high`
-(range of possible scores, default 0–1), `better` (`higher`, the default, or `lower`), `pair` (the same ability in
-another language), `anchor` (`PC2`: the task whose
-loading on that component is positive), `source`.
+`tasks.csv`, which may lack (`task_table.inferred`): `task, language` and optionally `name, ability, metric,
+metric_version, shots, items, chance, low, high` (range of possible scores, default 0–1), `better` (`higher`, the
+default, or `lower`), `pair` (the same ability in another language), `anchor` (`PC2`: the task whose loading on that
+component is positive), `source`.
 
-`models.csv`: `model` and optionally `label, family, base, params, active_params, tokens_b` (all text, 1e9),
+`models.csv`: `model` and optionally `label, family, base, params, active_params, tokens_b` (all text, 1e9), `date`,
 for each language `LANG_tokens_b_low, _est, _high` (1e9 tokens that the model has seen in all, its base's included)
 and `LANG_status` (reported, derived, assumed, undisclosed), `note`.
 """
@@ -16,20 +17,17 @@ and `LANG_status` (reported, derived, assumed, undisclosed), `note`.
 import dataclasses
 import importlib.resources
 import pathlib
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from kanana_jax.errors import ConfigError, nearest
-from kanana_jax.languages import tag
-from kanana_jax.observatory import cells, informative, model_table
+from kanana_jax.observatory import cells, columns, informative, model_table, task_table
 
 MIN_MODELS = 5
-_TASK_COLUMNS = ("task", "language", "name", "ability", "metric", "metric_version", "shots", "items", "chance", "low",
-                 "high", "better", "pair", "anchor", "source")  # fmt: skip
-_ERRORS = re.compile(r"error|loss|perplexity|bits.per|\b[cw]er\b", re.IGNORECASE)
+SETS = ("japanese35",)  # of which the names of tasks are known
+_LONG = ("model", "task", "score", "metric_version", "source", "stderr", "n", "date")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +39,7 @@ class Tables:
       tasks: one row per task, indexed by it, in the order of the columns of `scores`.
       models: one row per model, indexed by it, in the order of `scores`; `family` is filled.
       sources: str, models × tasks: where each cell comes from.
+      errors: float64, models × tasks: standard errors of the scores; NaN where they are not given.
       languages: codes that have token budgets.
       warnings: sentences for the report.
     """
@@ -49,6 +48,7 @@ class Tables:
     tasks: pd.DataFrame
     models: pd.DataFrame
     sources: pd.DataFrame
+    errors: pd.DataFrame
     languages: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -63,6 +63,23 @@ def shipped(name: str = "japanese35") -> pathlib.Path:
     return pathlib.Path(str(importlib.resources.files("kanana_jax.observatory") / "tables" / name))
 
 
+@dataclasses.dataclass(frozen=True)
+class Wide:
+    """A score table before it is checked, all of it as text.
+
+    Attributes:
+      scores, errors, counts, versions, sources: models × tasks; errors and counts of the tasks that have them.
+      about: models × columns of a table of models.
+    """
+
+    scores: pd.DataFrame
+    errors: pd.DataFrame
+    counts: pd.DataFrame
+    versions: pd.DataFrame
+    sources: pd.DataFrame
+    about: pd.DataFrame
+
+
 def read(
     scores: pathlib.Path,
     models: pathlib.Path | None = None,
@@ -72,40 +89,107 @@ def read(
     """Reads and checks the three tables.
 
     Args:
-      models, tasks: default `models.csv` and `tasks.csv` beside the scores; without `models` there is no scaling.
+      models, tasks: default `models.csv` and `tasks.csv` beside the scores; without `models` there is no scaling,
+        without `tasks` they are inferred.
       ignore: columns of the score table that are no tasks.
 
     Raises:
       ConfigError: anything that would make the result wrong, with file, column or model and the way out.
     """
     warnings: list[str] = []
-    raw = cells.read_csv(scores)
     models = models or _beside(scores, "models.csv")
     tasks = tasks or _beside(scores, "tasks.csv")
-    if tasks is None:
-        raise ConfigError(
-            f"{scores} has no tasks.csv beside it: give --tasks TASKS.csv (columns: {', '.join(_TASK_COLUMNS)})"
-        )
-    task_table = _tasks(tasks)
-    table, versions, sources = _scores(scores, raw, task_table, tasks, ignore)
-    _one_version(scores, versions)
-    _range(scores, table, task_table)
-    table = _turned(table, task_table, warnings)
-    _enough(scores, int(table.notna().any(axis=1).sum()))
-    table = informative.useful(scores, table, task_table, warnings)
-    task_table = task_table.loc[table.columns]
+    given = task_table.read(tasks) if tasks else None
+    wide = _wide(scores, cells.read_csv(scores), given, [cells.composed(name) for name in ignore], warnings)
+    for column in wide.scores.columns:
+        if given is not None and column not in given.index:
+            raise ConfigError(
+                f"{scores}: the column '{column}' is no task of {tasks}: add it there, or leave it out with "
+                f"--ignore; {nearest(column, list(given.index))}"
+            )
+    return assemble(scores, wide, given, models, warnings)
+
+
+def assemble(
+    path: pathlib.Path, wide: Wide, given: pd.DataFrame | None, models: pathlib.Path | None, warnings: list[str]
+) -> Tables:
+    """Checked tables from a score table.
+
+    Args:
+      path: where the scores are from, for messages.
+      given: a checked table of tasks that has all of theirs; None: it is inferred.
+      models: file of the models; None: only what the scores tell of them.
+      warnings: sentences that were found before.
+
+    Raises:
+      ConfigError: see `read`.
+    """
+    if given is None:
+        wide = _without_errors(wide, warnings)
+        files = {name: shipped(name) / "tasks.csv" for name in SETS}
+        sets = {name: cells.unique(file, cells.read_csv(file), "task") for name, file in files.items()}
+        kept = {task: wide.scores[task] for task in wide.scores.columns}
+        given = task_table.checked(path, task_table.inferred(path, kept, sets, warnings))
+    table = _numbers(path, wide.scores)
+    given = _items(path, given, wide, warnings)
+    _one_version(path, _defaults(wide.versions, given["metric_version"], "", table))
+    sources = _defaults(wide.sources, given["source"], path.name, table)
+    _range(path, table, given)
+    table = _turned(table, given, warnings)
+    _enough(path, int(table.notna().any(axis=1).sum()))
+    table = informative.useful(path, table, given, warnings)
+    given = given.loc[table.columns]
     missing = int(table.isna().to_numpy().sum())
     if missing:
         words = f"{missing} of {table.size} cells are missing"
         warnings.append(f"{words} and filled by PCA with shrunk singular values for the components.")
     if models is None:
-        warnings.append("There is no model table: families, bases and budgets are unknown.")
-        about, languages = model_table.unknown(table.index), ()
+        about, languages = model_table.unknown(path, table.index, wide.about, warnings), ()
     else:
         about, languages = model_table.read(models, table.index, warnings)
     if not languages:
         warnings.append("No token budgets are known: components and correlations only, nothing about what tokens buy.")
-    return Tables(table, task_table, about, sources.loc[table.index, table.columns], languages, tuple(warnings))
+    errors = _numbers(path, wide.errors).reindex(index=table.index, columns=table.columns)
+    sources = sources.loc[table.index, table.columns]
+    return Tables(table, given, about, sources, errors, languages, tuple(warnings))
+
+
+def _without_errors(wide: Wide, warnings: list[str]) -> Wide:
+    """Without the columns that look like an error rate: no table of tasks says which way is better."""
+    bad = [task for task in wide.scores.columns if task_table.ERRORS.search(task)]
+    if bad:
+        warnings.append(
+            f"{informative.cut(bad)} may be better when lower and is left out: a tasks.csv with better=lower, low and "
+            "high would bring it in."
+        )
+    return dataclasses.replace(wide, scores=wide.scores.drop(columns=bad))
+
+
+def _numbers(path: pathlib.Path, text: pd.DataFrame) -> pd.DataFrame:
+    values = {c: [cells.number(path, f"model '{m}'", c, v) for m, v in text[c].items()] for c in text.columns}
+    return pd.DataFrame(values, index=text.index, dtype=float)
+
+
+def _items(path: pathlib.Path, tasks: pd.DataFrame, wide: Wide, warnings: list[str]) -> pd.DataFrame:
+    """The tasks with their numbers of questions, as the score table has them; the smallest where they differ."""
+    tasks, counts = tasks.copy(), _numbers(path, wide.counts)
+    for task in counts.columns.intersection(tasks.index):
+        found = counts[task][counts[task] > 0]
+        if len(found) and found.min() < found.max():
+            least, most = found.idxmin(), found.idxmax()
+            warnings.append(
+                f"'{task}' was asked with {found.min():g} questions of {least} and {found.max():g} of {most}: scores "
+                "of different questions are hard to compare."
+            )
+        if len(found) and np.isnan(tasks.loc[task, "items"]):
+            tasks.loc[task, "items"] = found.min()
+    return tasks
+
+
+def _defaults(text: pd.DataFrame, by_task: pd.Series, last: str, scores: pd.DataFrame) -> pd.DataFrame:
+    """A cell's own text, or its task's, or the last; empty where there is no score."""
+    filled = {task: [cell or by_task[task] or last for cell in text[task]] for task in scores.columns}
+    return pd.DataFrame(filled, index=scores.index, dtype=str).where(scores.notna(), "")
 
 
 def _enough(path: pathlib.Path, models: int) -> None:
@@ -119,57 +203,6 @@ def _enough(path: pathlib.Path, models: int) -> None:
 def _beside(scores: pathlib.Path, name: str) -> pathlib.Path | None:
     file = scores.parent / name
     return file if file.is_file() else None
-
-
-def _tasks(path: pathlib.Path) -> pd.DataFrame:
-    table = cells.unique(path, cells.read_csv(path), "task")
-    for column in table.columns:
-        if column not in _TASK_COLUMNS:
-            raise ConfigError(f"{path}: unknown column '{column}', {nearest(column, _TASK_COLUMNS)}")
-    if "language" not in table.columns:
-        raise ConfigError(f"{path} has no column 'language': add a code like ko or en for every task")
-    for column in _TASK_COLUMNS[1:]:
-        if column not in table.columns:
-            table[column] = ""
-    anchors = table["anchor"][table["anchor"] != ""]
-    for task in anchors.index[anchors.duplicated()]:
-        raise ConfigError(f"{path}, task '{task}': anchor '{anchors[task]}' is also that of another task; keep one")
-    table["language"] = [tag(code) for code in table["language"]]
-    for task, row in table.iterrows():
-        if not re.fullmatch("[a-z]{2,3}", row["language"]):
-            raise ConfigError(f"{path}, task '{task}': language '{row['language']}' is not a code such as ko or en")
-        if row["pair"] and row["pair"] not in table.index:
-            raise ConfigError(
-                f"{path}, task '{task}': its pair '{row['pair']}' is no task; {nearest(row['pair'], list(table.index))}"
-            )
-        if row["anchor"] and not re.fullmatch(r"PC\d+", row["anchor"]):
-            raise ConfigError(f"{path}, task '{task}': anchor '{row['anchor']}' is not a component such as PC2")
-    _directions(path, table)
-    for column, default in (("low", 0.0), ("high", 1.0), ("chance", float("nan")), ("items", float("nan"))):
-        values = [cells.number(path, f"task '{t}'", column, v) for t, v in table[column].items()]
-        table[column] = [default if np.isnan(v) else v for v in values]
-    for task, row in table.iterrows():
-        if not row["low"] < row["high"]:
-            raise ConfigError(f"{path}, task '{task}': low {row['low']:g} is not below high {row['high']:g}")
-        if not np.isnan(row["chance"]) and not row["low"] <= row["chance"] <= row["high"]:
-            words = f"chance {row['chance']:g} is outside {row['low']:g}–{row['high']:g}"
-            raise ConfigError(f"{path}, task '{task}': {words}")
-        if row["items"] < 1:
-            raise ConfigError(f"{path}, task '{task}': items {row['items']:g} is not a number of questions")
-    return table
-
-
-def _directions(path: pathlib.Path, table: pd.DataFrame) -> None:
-    """Refuses a direction that is unknown, and an error rate for which none is given."""
-    for task, row in table.iterrows():
-        if row["better"] not in ("", "higher", "lower"):
-            raise ConfigError(f"{path}, task '{task}': better '{row['better']}' is neither higher nor lower")
-        named = f"{task} {row['name']} {row['metric']}"
-        if not row["better"] and _ERRORS.search(named):
-            raise ConfigError(
-                f"{path}, task '{task}' looks like an error (see '{named.strip()}'): say better=lower in tasks.csv, or "
-                "better=higher if a high value is good"
-            )
 
 
 def _turned(scores: pd.DataFrame, tasks: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
@@ -187,47 +220,30 @@ def _turned(scores: pd.DataFrame, tasks: pd.DataFrame, warnings: list[str]) -> p
     return scores
 
 
-def _scores(
-    path: pathlib.Path, raw: pd.DataFrame, tasks: pd.DataFrame, tasks_path: pathlib.Path, ignore: Sequence[str]
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Scores, metric versions and sources, models × tasks."""
-    for column in ignore:
-        if column not in raw.columns:
-            raise ConfigError(f"--ignore: {path} has no column '{column}', {nearest(column, list(raw.columns))}")
+def _wide(
+    path: pathlib.Path, raw: pd.DataFrame, tasks: pd.DataFrame | None, ignore: Sequence[str], warnings: list[str]
+) -> Wide:
+    """A table as read, wide or long, taken apart."""
+    raw = columns.named(raw)
     if {"model", "task", "score"} <= set(raw.columns):
-        raw = _from_long(path, raw)
-    elif {"model", "task"} <= set(raw.columns) and "task" not in tasks.index:
+        return _from_long(path, raw, ignore)
+    if {"model", "task"} <= set(raw.columns) and (tasks is None or "task" not in tasks.index):
         raise ConfigError(f"{path} has the columns 'model' and 'task' of a long table, but no 'score'")
-    else:
-        raw = cells.unique(path, raw, "model")
-    columns = [c for c in raw.columns if c not in ("source", "metric_version") and c not in ignore]
-    versions_of, sources_of = raw.attrs.get("versions", {}), raw.attrs.get("sources", {})
-    for column in columns:
-        if column not in tasks.index:
-            raise ConfigError(
-                f"{path}: the column '{column}' is no task of {tasks_path}: add it there, or leave it out with "
-                f"--ignore; {nearest(column, list(tasks.index))}"
-            )
-    scores = pd.DataFrame(
-        {c: [cells.number(path, f"model '{m}'", c, v) for m, v in raw[c].items()] for c in columns},
-        index=raw.index,
-        dtype=float,
-    )
-    versions, sources = pd.DataFrame("", scores.index, columns), pd.DataFrame("", scores.index, columns)
-    for column in columns:
-        for table, kind, own in ((versions, "metric_version", versions_of), (sources, "source", sources_of)):
-            rows = raw[kind] if kind in raw.columns else pd.Series("", raw.index)
-            default = tasks[kind][column] or (path.name if kind == "source" else "")
-            table[column] = [own.get((m, column)) or rows[m] or default for m in raw.index]
-    return scores, versions.where(scores.notna(), ""), sources.where(scores.notna(), "")
+    raw = columns.keyed(path, raw, warnings)
+    found = columns.sort(path, raw, None if tasks is None else list(tasks.index), ignore)
+    if found.idle:
+        warnings.append(f"No scores, and left out: the columns {informative.cut(list(found.idle), 6)}.")
+    by_row = {}
+    for kind in ("metric_version", "source"):
+        row = raw[kind] if kind in raw.columns else pd.Series("", raw.index)
+        by_row[kind] = pd.DataFrame(dict.fromkeys(found.tasks.columns, row), index=raw.index, dtype=str)
+    return Wide(found.tasks, found.errors, found.counts, by_row["metric_version"], by_row["source"], found.about)
 
 
-def _from_long(path: pathlib.Path, raw: pd.DataFrame) -> pd.DataFrame:
+def _from_long(path: pathlib.Path, raw: pd.DataFrame, ignore: Sequence[str]) -> Wide:
     for column in raw.columns:
-        if column not in ("model", "task", "score", "metric_version", "source"):
-            raise ConfigError(
-                f"{path}: unknown column '{column}' of a long table (model, task, score, metric_version, source)"
-            )
+        if column not in _LONG and column not in ignore:
+            raise ConfigError(f"{path}: unknown column '{column}' of a long table ({', '.join(_LONG)})")
     for key in ("model", "task"):
         cells.refuse_empty(path, raw, key)
     double = raw[raw.duplicated(["model", "task"])]
@@ -236,13 +252,15 @@ def _from_long(path: pathlib.Path, raw: pd.DataFrame) -> pd.DataFrame:
         raise ConfigError(
             f"{path}, line {double.index[0]}: '{first['model']}' has '{first['task']}' twice; keep one row of it"
         )
-    order = list(dict.fromkeys(raw["task"]))
-    wide = raw.pivot(index="model", columns="task", values="score").fillna("")
-    wide = wide.reindex(index=list(dict.fromkeys(raw["model"])), columns=order)
-    for kind, name in (("metric_version", "versions"), ("source", "sources")):
-        given = zip(raw["model"], raw["task"], raw[kind]) if kind in raw.columns else ()
-        wide.attrs[name] = {(m, t): v for m, t, v in given}
-    return wide
+    order, rows = list(dict.fromkeys(raw["task"])), list(dict.fromkeys(raw["model"]))
+
+    def pivot(column: str) -> pd.DataFrame:
+        if column not in raw.columns:
+            return pd.DataFrame("", rows, order)
+        return raw.pivot(index="model", columns="task", values=column).fillna("").reindex(index=rows, columns=order)
+
+    parts = (pivot(column) for column in ("score", "stderr", "n", "metric_version", "source"))
+    return Wide(*parts, pd.DataFrame(index=rows))
 
 
 def _one_version(path: pathlib.Path, versions: pd.DataFrame) -> None:

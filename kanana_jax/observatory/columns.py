@@ -1,0 +1,141 @@
+"""The columns of a score table: which are tasks, and which tell of the models, of errors and numbers of questions."""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Collection, Sequence
+
+import pandas as pd
+
+from kanana_jax.errors import ConfigError, nearest
+from kanana_jax.observatory import cells
+
+# Columns that tell of a model, as score tables in the field name them, and the unit in which models.csv wants them.
+_ABOUT = {
+    "name": ("label", None), "label": ("label", None), "family": ("family", None), "model_family": ("family", None),
+    "base": ("base", None), "base_name": ("base", None), "base_model": ("base", None), "date": ("date", None),
+    "release_date": ("date", None), "released": ("date", None), "params": ("params", 1.0),
+    "parameters": ("params", 1.0), "n_params": ("params", 1.0), "size_b": ("params", 1e9), "params_b": ("params", 1e9),
+    "model_size_b": ("params", 1e9), "parameters_b": ("params", 1e9), "active_params": ("active_params", 1.0),
+    "active_params_b": ("active_params", 1e9), "tokens_b": ("tokens_b", 1.0), "training_tokens_b": ("tokens_b", 1.0),
+    "pretraining_data_size_t": ("tokens_b", 1e3), "tokens_t": ("tokens_b", 1e3),
+}  # fmt: skip
+# Neither tasks nor anything that the study uses.
+_IDLE = re.compile(
+    r"type|categor(y|ies)|sort_?key|url|uri|link|licen[cs]e|organi[sz]ation|developer|creator|precision|revision|sha"
+    r"|commit|id|architecture|status|notes?|rank|no|index|flops(_1e21)?|(\w+_)?(avg|average|mean)(_score)?|overall"
+    r"|evaluated(_on)?|evaluation_date|harness|library|n|items|stderr"
+)
+_ERROR, _COUNT = ("stderr", "std_err", "se", "sem", "standard_error"), ("n", "items", "count", "n_items", "samples")
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """A wide score table taken apart.
+
+    Attributes:
+      tasks: str, models × tasks.
+      errors, counts: str, models × those tasks of which the table has them: standard errors, numbers of questions.
+      about: str, models × columns of a table of models.
+      idle: columns that are neither.
+    """
+
+    tasks: pd.DataFrame
+    errors: pd.DataFrame
+    counts: pd.DataFrame
+    about: pd.DataFrame
+    idle: tuple[str, ...]
+
+
+def sort(path: pathlib.Path, raw: pd.DataFrame, listed: Collection[str] | None, ignore: Sequence[str]) -> Columns:
+    """Takes a table apart, indexed by model.
+
+    Args:
+      listed: the tasks of a table of tasks, tasks whatever they are called; None: there is no such table.
+      ignore: columns that are no tasks.
+
+    Raises:
+      ConfigError: an ignored column is not there, or a column is none of those that are listed.
+    """
+    for column in ignore:
+        if column not in raw.columns:
+            raise ConfigError(f"--ignore: {path} has no column '{column}', {nearest(column, list(raw.columns))}")
+    left = [c for c in raw.columns if c not in ("source", "metric_version") and c not in ignore]
+    own = set(listed or ())
+    names = {_plain(c): c for c in left}
+    errors, counts, about, idle, tasks = {}, {}, {}, [], []
+    for column in left:
+        plain = _plain(column)
+        task, kind = _beside(plain, names)
+        if column in own:
+            tasks.append(column)
+        elif task is not None:
+            (errors if kind == "error" else counts)[task] = raw[column]
+        elif plain in _ABOUT:
+            about.setdefault(*_model_column(plain, raw[column]))
+        elif _IDLE.fullmatch(plain) or (listed is None and _is_text(raw[column])):
+            idle.append(column)
+        else:
+            tasks.append(column)
+    made = pd.DataFrame(about, index=raw.index)
+    if "base" in made and "label" in made:
+        by_label = {label: model for model, label in made["label"].items()}
+        made["base"] = [by_label.get(base, base) for base in made["base"]]
+    frames = (pd.DataFrame(of, index=raw.index) for of in (errors, counts))
+    return Columns(raw[tasks], *frames, made, tuple(idle))
+
+
+def keyed(path: pathlib.Path, raw: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
+    """A wide table indexed by model; of rows that share one id but not their name, the name is the key.
+
+    Raises:
+      ConfigError: no column 'model', an empty cell in it, or two rows of one model.
+    """
+    raw = named(raw)
+    if "model" in raw.columns and "name" in raw.columns:
+        double = raw["model"].duplicated(keep=False) & (raw["model"] != "")
+        names = raw["name"]
+        if double.any() and (names != "").all() and not names.duplicated().any():
+            raw = raw.copy()
+            shared = sorted(set(raw.loc[double, "model"]))
+            raw.loc[double, "model"] = names[double]
+            warnings.append(f"Several rows have the model {', '.join(shared)}: their names tell them apart.")
+    return cells.unique(path, raw, "model")
+
+
+def named(raw: pd.DataFrame) -> pd.DataFrame:
+    """The table with its first column called 'model' where that one is Model, model_name or the like."""
+    first = raw.columns[0]
+    taken = "model" in raw.columns or _plain(first) not in ("model", "models", "model_name", "model_id")
+    return raw if taken else raw.rename(columns={first: "model"})
+
+
+def _plain(column: str) -> str:
+    return "_".join(re.findall(r"[^\W_]+|±|#", column.casefold()))
+
+
+def _beside(plain: str, names: dict[str, str]) -> tuple[str | None, str]:
+    """The task whose error or number of questions a column holds: MMLU_stderr, n_MMLU, MMLU (n), MMLU ±."""
+    for kind, words in (("error", (*_ERROR, "±")), ("count", _COUNT)):
+        for word in words:
+            for other in (plain.removesuffix(f"_{word}"), plain.removeprefix(f"{word}_")):
+                if other != plain and other in names and other not in _ABOUT:
+                    return names[other], kind
+    return None, ""
+
+
+def _model_column(plain: str, column: pd.Series) -> tuple[str, pd.Series]:
+    """A column of models.csv from one of a score table; bare sizes below 1e4 are in 1e9."""
+    name, unit = _ABOUT[plain]
+    if unit is None:
+        return name, column
+    numbers = [float(v) if cells.is_number(v) else float("nan") for v in column]
+    known = [v for v in numbers if v == v]
+    if name.endswith("params") and unit == 1.0 and known and max(known) < 1e4:
+        unit = 1e9
+    return name, pd.Series([f"{v * unit:.9g}" if v > 0 else "" for v in numbers], column.index)
+
+
+def _is_text(column: pd.Series) -> bool:
+    """Whether no cell is a number, and some are words: '0_5' is no word but a number that is to be told."""
+    return not any(cells.is_number(cell) for cell in column) and any(c.isalpha() for cell in column for c in cell)

@@ -1,0 +1,62 @@
+"""A task's language and chance level by its name, where no table of tasks tells them."""
+
+import csv
+import functools
+import importlib.resources
+import re
+
+from kanana_jax.languages import is_known, is_tag, tag
+
+# Two letters at the end of a name that mean a language there. Codes that are also words or abbreviations (`it`, `no`,
+# `is`, `cs`) are left out.
+_ENDINGS = frozenset(("ko", "ja", "en", "zh", "de", "fr", "es", "pt", "ru", "ar", "hi", "vi", "th", "tr", "bn", "sw"))
+
+
+def language(name: str) -> str:
+    """The language of a task: its whole name is known, or it ends in a language, or it begins with a known name.
+
+    `kmmlu` and `kmmlu_law` are Korean, `mgsm_direct_ja` and `belebele_jpn_Jpan` Japanese, `ko_arc` Korean; "" where it
+    is unknown.
+    """
+    words = _words(name)
+    whole = _known().get("_".join(words))
+    if whole:
+        return whole[0]
+    parts = re.split(r"[^A-Za-z0-9]+", name.strip(" )]"))
+    if len(parts) > 1:
+        if len(parts[-1]) == 4 and is_tag("_".join(parts[-2:])) and is_known(parts[-2]):
+            return tag(parts[-2])  # kor_Hang
+        for part in (parts[-1], parts[0]):
+            if part.lower() in _ENDINGS:
+                return part.lower()
+        if len(parts[-1]) > 4 and (named := _known().get(parts[-1].lower())):
+            return named[0]
+    begun = _begun(words)
+    foreign = len(parts) > 1 and len(parts[-1]) == 2 and is_known(parts[-1])  # hellaswag_it: is it Italian?
+    return begun[0] if begun and not foreign else ""
+
+
+def chance(name: str) -> str:
+    """The share of a task that guessing gets right, as text of a table; "" if unknown."""
+    found = _known().get("_".join(_words(name))) or _begun(_words(name))
+    return found[1] if found else ""
+
+
+def _begun(words: list[str]) -> tuple[str, str] | None:
+    """The longest known name that these words begin with."""
+    for end in range(len(words), 0, -1):
+        if found := _known().get("_".join(words[:end])):
+            return found
+    return None
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[^a-z0-9]+", name.casefold()) if word]
+
+
+@functools.cache
+def _known() -> dict[str, tuple[str, str]]:
+    """Name → language and chance level."""
+    file = importlib.resources.files("kanana_jax.observatory") / "tables" / "known" / "tasks.csv"
+    rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    return {row["task"]: (row["language"], row["chance"]) for row in rows}

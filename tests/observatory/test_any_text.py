@@ -1,0 +1,147 @@
+"""Properties of the reader of tables: what is read does not depend on how a table was saved; the rest is one sentence."""
+
+import csv
+import io
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kanana_jax.errors import ConfigError
+from kanana_jax.observatory import cells, encodings
+
+SEEN = st.characters(codec="utf-8", exclude_categories=("C", "Z"), exclude_characters=",;|\t\"'=")
+NAMES = st.lists(
+    st.text(SEEN, min_size=1, max_size=6).filter(lambda t: not cells._BLANKS.search(unicodedata.normalize("NFC", t))),
+    min_size=2,
+    max_size=5,
+    unique_by=lambda t: unicodedata.normalize("NFC", t),
+)
+HIDDEN = (
+    "\u200b\u200c\u200d\u2060\ufeff\u00ad\u202e\u2066\u061c\u3164\u115f\uffa0\u034f\u2800\ufe0f\ue000\x00\x07\x7f\u2028"
+)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return tmp_path_factory.mktemp("any") / "scores.csv"
+
+
+def _read(file, text):
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return cells.read_csv(file)
+
+
+def _refused(file, text, *words):
+    with pytest.raises(ConfigError) as error:
+        _read(file, text)
+    said = str(error.value)
+    assert "\n" not in said and all(word in said for word in words), said
+    return said
+
+
+@settings(deadline=None, max_examples=40)
+@given(names=NAMES, end=st.sampled_from(["\n", "\r\n", "\r"]), form=st.sampled_from(["NFC", "NFD"]),
+       bom=st.booleans(), sep=st.booleans(), blanks=st.integers(0, 2), extra=st.integers(0, 2), quoted=st.booleans())  # fmt: skip
+def test_a_table_is_read_the_same_however_it_was_saved(file, names, end, form, bom, sep, blanks, extra, quoted):
+    """Line ends, composition, BOM, Excel's first line, empty rows and columns at the end, quotes."""
+    values = [f"0.{i + 1}" for i in range(len(names))]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator=end, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL)
+    writer.writerow(["model", "a", *[""] * extra])
+    for name, value in zip(names, values):
+        writer.writerow([name, value, *[""] * extra])
+        writer.writerows([[""] * (2 + extra)] * blanks)
+    whole = ("\ufeff" if bom else "") + (f"sep=,{end}" if sep else "") + unicodedata.normalize(form, text.getvalue())
+    found = _read(file, whole)
+    assert list(found["model"]) == [unicodedata.normalize("NFC", name) for name in names]
+    assert list(found["a"]) == values and list(found.columns) == ["model", "a"]
+
+
+@settings(deadline=None, max_examples=40)
+@given(names=NAMES, at=st.integers(0, 5), hidden=st.sampled_from(HIDDEN))
+def test_what_cannot_be_seen_is_refused_by_its_code_point(file, names, at, hidden):
+    name = "x" + names[0][:at] + hidden + names[0][at:] + "x"
+    kept = unicodedata.normalize("NFC", name)
+    said = _refused(file, f"model,a\n{name},0.5\n", "scores.csv, line 2", "remove it")
+    assert hidden in kept and f"U+{ord(hidden):04X}" in said and hidden not in said
+
+
+@settings(deadline=None, max_examples=30)
+@given(space=st.sampled_from("\u00a0\u2003\u202f\u3000 "))
+def test_every_space_is_a_space(file, space):
+    found = _read(file, f"model,a\n{space}Model{space}A{space},{space}0.5\n")
+    assert list(found["model"]) == ["Model A"] and list(found["a"]) == ["0.5"]
+
+
+@settings(deadline=None, max_examples=200)
+@given(text=st.text(st.sampled_from("0123456789.,+-eE_%xnaif٣−０½ "), min_size=1, max_size=6))
+def test_a_cell_is_a_plain_number_or_is_refused(file, text):
+    """Against Python's own reader of ASCII decimals, without its underscores, infinities and other digits."""
+    text = text.strip()
+    if not text:
+        return
+    try:
+        plain = text.isascii() and not any(c in "_nNxX" for c in text) and np.isfinite(float(text))
+    except ValueError:
+        plain = False
+    if plain:
+        assert cells.number(file, "here", "a", text) == float(text)
+        return
+    with pytest.raises(ConfigError, match="is not a number; leave it empty if unknown"):
+        cells.number(file, "here", "a", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0,5", "write decimals with '.'"),
+        ("0_5", "without '_'"),
+        ("−0.5", "U+2212 (minus sign)"),
+        ("０.5", "U+FF10 (fullwidth digit zero)"),
+        ("57 %", "write a share: 0.57"),
+        ("0.5 ± 0.1", "U+00B1"),
+    ],
+)
+def test_a_number_that_was_meant_has_a_way_out(file, text, words):
+    with pytest.raises(ConfigError, match="is not a number") as error:
+        cells.number(file, "model 'm'", "a", text)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("first", ["", "sep={}\n", "SEP={}\r\n", '"sep={}"\n'])
+def test_other_separators_are_named_whatever_stands_in_the_header(file, separator, first):
+    rows = [["model", "WMT20 (en,ja)", "b"], ["m", "0,5", "0,25"]]
+    text = first.format(separator) + "\n".join(separator.join(row) for row in rows) + "\n"
+    _refused(file, text, "tabs" if separator == "\t" else f"'{separator}'", "and '.' in numbers")
+
+
+@pytest.mark.parametrize(
+    ("names", "codec", "words"),
+    [
+        (["한국어 모델", "카나나"], "euc_kr", "CP949 (Korean)"),
+        (["日本語モデル", "ツバメ"], "euc_jp", "EUC-JP (Japanese)"),
+        (["翻訳モデル", "要約"], "cp932", "Shift_JIS (Japanese)"),
+        (["繁體中文", "模型一"], "big5", "Big5 (Chinese)"),
+        (["모델"], "utf-16-le", "UTF-16"),
+        (["model"], "utf-16-be", "UTF-16"),
+        (["naïve", "Größe"], "latin-1", "Windows code page"),
+    ],
+)
+def test_encodings_are_named(file, names, codec, words):
+    text = "model,KMMLU\n" + "".join(f"{name},0.{i + 1}\n" for i, name in enumerate(names))
+    _refused(file, text.encode(codec), words, "save it as 'CSV UTF-8'")
+
+
+def test_a_spreadsheet_is_no_text(file):
+    _refused(file, b"PK\x03\x04" + bytes(40), "is a spreadsheet or an archive")
+    file.write_text("model,a\nm,1\n")
+    assert encodings.text(file).startswith("model")
+
+
+@pytest.mark.parametrize("key", ["model", "a"])
+def test_names_in_options_are_composed_too(key):
+    assert cells.composed(unicodedata.normalize("NFD", f"각 {key}\u00a0")) == f"각 {key}"

@@ -1,0 +1,152 @@
+"""A score table without tables of tasks and models: what can be said is said, and what more would give."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kanana_jax.cli import main
+from kanana_jax.errors import ConfigError
+from kanana_jax.observatory import sampling, study, tables, task_names
+
+pytest_plugins = ["observatory_fixtures"]
+_RNG = np.random.default_rng(1)
+
+
+def _table(tmp_path, columns, models=8, **more):
+    level = _RNG.normal(size=models)
+    frame = {"model": [f"org/m{i}" for i in range(models)]}
+    for column in columns:
+        frame[column] = np.round(1 / (1 + np.exp(-level - _RNG.normal(size=models))), 3)
+    pd.DataFrame(frame | more).to_csv(tmp_path / "scores.csv", index=False)
+    return tmp_path / "scores.csv"
+
+
+def test_components_correlations_and_missing_cells(tmp_path, capsys):
+    file = _table(tmp_path, ["alpha", "beta", "gamma", "delta"])
+    frame = pd.read_csv(file)
+    frame.loc[2, "beta"] = np.nan
+    frame.to_csv(file, index=False)
+    assert main(["observe", str(file), "--output", str(tmp_path / "out"), "--draws", "100"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "The language of alpha, beta, gamma, delta is unknown: a tasks.csv with the columns task and language" in said
+    )
+    assert "would tell local tasks from the others, and so give verdicts and plans" in said
+    found = json.loads((tmp_path / "out/components.json").read_text())
+    assert found["explained_variance_ratio"] and found["correlations"]["alpha"]["beta"] and found["verdicts"] == {}
+    assert "1 of 32 cells are missing" in said and found["scores"]["PC1"]["org/m2"] and found["language"] == ""
+    for option in (["--plan", "base=m0,ko_tokens=1e9"], ["--language", "ko"]):
+        assert main(["observe", str(file), "--output", str(tmp_path / "out"), *option]) == 2
+        assert "unknown" in (error := capsys.readouterr().err) and "tasks.csv" in error
+
+
+def test_languages_come_from_names(tmp_path):
+    read = tables.read(_table(tmp_path, ["KMMLU", "HAE-RAE", "MMLU", "GSM8K", "mgsm_ko", "riddles"]))
+    assert list(read.tasks["language"]) == ["ko", "ko", "en", "en", "ko", ""]
+    assert read.tasks.loc["KMMLU", "chance"] == 0.25 and np.isnan(read.tasks.loc["riddles", "chance"])
+    assert any("their languages are taken from their names (en: MMLU, GSM8K; ko: KMMLU" in w for w in read.warnings)
+    assert study.local_language(read, study.Options()) == "ko"
+
+
+@pytest.mark.parametrize(
+    ("name", "language"),
+    [
+        ("kmmlu_law", "ko"), ("haerae_history", "ko"), ("mgsm_direct_ja", "ja"), ("belebele_kor_Hang", "ko"),
+        ("global-mmlu-lite/Korean", "ko"), ("translation_ko-en", "en"), ("WMT20 (en-ja)", "ja"), ("ko_arc", "ko"),
+        ("hellaswag_it", ""), ("mmlu_stem", "en"), ("riddles", ""), ("a", ""), ("", ""), ("JCommonsenseQA", "ja"),
+    ],
+)  # fmt: skip
+def test_the_language_of_a_name(name, language):
+    assert task_names.language(name) == language
+
+
+def test_a_leaderboard_is_read_as_it_is(tmp_path):
+    """Names, sizes, bases, dates, standard errors and numbers of questions beside the scores, as later tables have them."""
+    shipped = pd.read_csv(tables.shipped() / "scores.csv")
+    rows = len(shipped)
+    wide = shipped.assign(
+        name=[f"Model {i}" for i in range(rows)],
+        type="base",
+        size_b=np.arange(1, rows + 1),
+        base_name=["", "Model 0", *[""] * (rows - 2)],
+        date="2025-03-01",
+        **{"Ja Avg": 0.5, "NIILC_stderr": 0.02, "NIILC_n": 198, "MMLU (SE)": 0.004, "n_GSM8K": 1319},
+    )
+    wide.to_csv(tmp_path / "scores.csv", index=False)
+    read = tables.read(tmp_path / "scores.csv")
+    assert list(read.scores.columns) == list(shipped.columns[1:])
+    assert read.models["params"].iloc[3] == 4e9 and read.models["base"].iloc[1] == shipped["model"][0]
+    assert read.models["date"].iloc[0] == "2025-03-01" and read.labels[shipped["model"][2]] == "Model 2"
+    assert (read.errors["NIILC"] == 0.02).all() and (read.errors["MMLU"] == 0.004).all()
+    assert read.errors["GSM8K"].isna().all() and read.tasks.loc["GSM8K", "items"] == 1319
+    assert read.tasks.loc["JMMLU", "language"] == "ja" and read.tasks.loc["MGSM", "pair"] == "GSM8K"
+    assert any("those of the shipped set 'japanese35'" in w for w in read.warnings)
+    shutil.copy(tables.shipped() / "tasks.csv", tmp_path / "tasks.csv")
+    assert list(tables.read(tmp_path / "scores.csv").scores.columns) == list(read.scores.columns)
+
+
+def test_rows_of_one_id_are_told_apart_by_their_names(tmp_path):
+    file = _table(tmp_path, ["a", "b", "c"], name=[f"M {i}" for i in range(8)])
+    file.write_text(file.read_text().replace("org/m3", "org/m2"))
+    read = tables.read(file)
+    assert list(read.scores.index)[1:4] == ["org/m1", "M 2", "M 3"]
+    assert any("Several rows have the model org/m2" in w for w in read.warnings)
+
+
+def test_a_long_table_has_errors_and_dates(tmp_path):
+    rows = [
+        {"model": f"m{i}", "task": t, "score": 0.1 * i + 0.05 * (i % (k + 2)), "stderr": 0.03, "n": 50, "date": "2025-01-01"}
+        for i in range(6)
+        for k, t in enumerate(["kmmlu", "mmlu", "gsm8k"])
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / "scores.csv", index=False)
+    read = tables.read(tmp_path / "scores.csv")
+    assert (read.errors == 0.03).all(axis=None) and (read.tasks["items"] == 50).all()
+
+
+def test_percentages_are_seen_and_a_mixture_is_refused(tmp_path):
+    file = _table(tmp_path, ["kmmlu", "mmlu", "x"])
+    frame = pd.read_csv(file)
+    frame["mmlu"] *= 100
+    frame.to_csv(file, index=False)
+    read = tables.read(file)
+    assert read.tasks.loc["mmlu", "high"] == 100 and read.tasks.loc["mmlu", "chance"] == 25
+    assert any("mmlu are taken as percentages" in w for w in read.warnings)
+    frame.loc[:5, "mmlu"] /= 100
+    frame.to_csv(file, index=False)
+    with pytest.raises(ConfigError, match="'mmlu' has .* among shares of 0–1: divide percentages by 100"):
+        tables.read(file)
+
+
+def test_an_error_rate_without_a_direction_is_left_out(tmp_path):
+    read = tables.read(_table(tmp_path, ["a", "b", "c", "CER"]))
+    assert "CER" not in read.scores and any("CER may be better when lower and is left out" in w for w in read.warnings)
+
+
+def test_an_english_table_with_sizes_and_tokens_has_downstream_laws(tmp_path):
+    """Scores that follow training compute by a sigmoid: laws are fitted, no local language is needed."""
+    models = 24
+    params, tokens = np.geomspace(1e8, 7e10, models), np.geomspace(1e2, 3e3, models)
+    level = np.log10(6 * params * tokens * 1e9) - 22
+    scores = {t: np.round(1 / (1 + np.exp(-level - s)) * 0.9, 4) for t, s in (("mmlu", 0), ("gsm8k", -1), ("arc", 1))}
+    frame = pd.DataFrame({"model": [f"m{i}" for i in range(models)], **scores})
+    frame.assign(**{"Model Size (B)": params / 1e9, "Pretraining Data Size (T)": tokens / 1e3}).to_csv(
+        tmp_path / "scores.csv", index=False
+    )
+    result = study.run(tables.read(tmp_path / "scores.csv"), study.Options(draws=100))
+    assert {row["task"] for row in result["downstream"]["tasks"]} == set(scores) and result["language"] == ""
+
+
+def test_given_standard_errors_say_that_models_do_not_differ(tmp_path):
+    """χ² of scores that scatter by their own errors, of a metric that is not right or wrong."""
+    file = _table(tmp_path, ["a", "b", "c"], models=20)
+    frame = pd.read_csv(file)
+    noise = np.random.default_rng(0).normal(size=20)
+    frame["d"], frame["d_stderr"] = 0.5 + 0.03 * noise, 0.03
+    frame["e"], frame["e_stderr"] = 0.5 + 0.10 * noise, 0.03
+    frame.to_csv(file, index=False)
+    found = sampling.tells_nothing(tables.read(file))
+    assert found.get("d") == "Its items cannot tell the models apart." and "e" not in found
