@@ -39,6 +39,7 @@ QUICK = tuple(
 ) + (
     "runtime.scan_layers=true", "evaluation.max_bytes=2000", "samples.max_new_tokens=40",
     "evaluated.tasks.names=microworld", "evaluated.tasks.limit=10", "evaluated.calls.limit=4",
+    "evaluated.best_of_n=none",
 )  # fmt: skip
 QUICK_DOCUMENTS = 1000
 PRETRAINED = ("stage1", "stage2", "upscaled", "deeper", "pruned", "student")
@@ -150,6 +151,7 @@ def _shrink(c: ConfigDict) -> None:
         rows |= dict(mntp=(2, 64), contrastive=(2, 512), calls_en=(2, 1024), calls_ko=(2, 1024))
         c.evaluated.update(models=("student", "calls_ko"), tasks=dict(names=("microworld",), limit=2))
         c.evaluated.calls.update(models=("calls_ko",), limit=2)
+        c.evaluated.best_of_n.update(limit=1, n=2, max_new_tokens=8)
     for name, (steps, seq_len) in rows.items():
         train = c[name].train
         batch = max(512, 4 * seq_len)

@@ -63,14 +63,19 @@ def adapt(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -> No
 
 
 def evaluate(c: ConfigDict) -> None:
-    """Every model asked about the world; function calls before and after learning them, with and without a grammar."""
+    """Every model asked about the world; function calls before and after learning them, with and without a grammar.
+
+    Of the fine-tuned model's answers, what choosing by the reward model gains.
+    """
     unseen = {f"calls_{lang}": f"microworld://calls/{lang}?size=4000&count=100&start=100000" for lang in ("ko", "en")}
+    prompts = {lang: f"microworld://prompts/{lang}?size=4000&count=100&start=100000" for lang in ("ko", "en")}
     c.evaluated = dict(
         kind="evaluate",
         start="stage1",
         models=ASKED,
         tasks=dict(names=("microworld", "microworld_arithmetic"), limit=25),
         calls=dict(models=("merged", "calls_ko"), sets=unseen, limit=10, free=True),
+        best_of_n=dict(policy="sft", rewards=("reward",), prompts=prompts, limit=8, n=16, max_new_tokens=24),
     )
 
 

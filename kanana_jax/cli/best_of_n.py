@@ -1,12 +1,11 @@
 """The verb `best-of-n`."""
 
 import argparse
-import json
 import pathlib
 from typing import Any
 
 from kanana_jax.cli.verbs import AddVerb, place
-from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.errors import ConfigError
 
 _EXAMPLE = """example:
   kanana best-of-n runs/sft/sft --prompts prompts.jsonl --reward runs/reward/reward --n 1,2,4,8 --output best.json
@@ -47,15 +46,14 @@ def _best_of_n(options: argparse.Namespace, overrides: list[str], command: list[
     judged = options.verifier != "none"
     if not judged and len(options.reward) != 1:
         raise ConfigError("--verifier none leaves nothing to judge by: name one --reward, which then judges too")
-    from kanana_jax.evaluation import best_of_n
     from kanana_jax.evaluation.verifiers import Scorer, verify
-    from kanana_jax.files import locked, whole_file, write_json
+    from kanana_jax.files import locked, write_json
     from kanana_jax.inference.reward_model import RewardModel
     from kanana_jax.inference.rollout import RolloutConfig
     from kanana_jax.inference.sampling import SamplingConfig
     from kanana_jax.inference.session import Session
     from kanana_jax.report.best_of_n import write_page
-    from kanana_jax.stages.sampled import answers_of
+    from kanana_jax.stages.best_of_n import compare, read_questions, write_samples
 
     try:
         sampling = SamplingConfig(temperature=options.temperature, top_p=options.top_p)
@@ -65,30 +63,19 @@ def _best_of_n(options: argparse.Namespace, overrides: list[str], command: list[
         raise ConfigError(str(error)) from error
     with locked(options.output, folder=False):
         policy = Session.load(options.policy, options.dtype)
-        questions = _questions(options, policy)
+        new = options.max_new_tokens
+        questions = read_questions(options.prompts, policy, new, options.limit, "--max-new-tokens")
         scorers: dict[str, Scorer] = {}
         for name in options.reward:
             scorers[name] = model = RewardModel.load(name, options.dtype)
             model.check(policy.tokenizer)
         judge = verifier or scorers[options.reward[0]]
         scorers = scorers or {"verifier": judge}
-        found = best_of_n.best_of_n(
-            questions,
-            lambda asked, n: answers_of(policy, asked, config, options.seed),
-            scorers,
-            judge,
-            max(sizes),
-            at=sizes,
-        )
+        found, told = compare(policy, questions, scorers, judge, config, sizes, options.seed)
         settings = {key: getattr(options, key) for key in ("max_new_tokens", "temperature", "top_p", "seed", "dtype")}
         about = {"policy": options.policy, "judge": options.verifier if judged else options.reward[0]}
-        result: dict[str, Any] = {**about, **found.to_dict(), "settings": settings, "command": command}
-        with whole_file(_beside(options.output, ".samples.jsonl")) as file, file.open("w", encoding="utf-8") as stream:
-            for i, question in enumerate(questions):
-                scores = {name: own[i].tolist() for name, own in found.scores.items()}
-                line = {"id": question.id, "prompt": question.text, "answers": list(found.texts[i])}
-                line |= {"scores": scores, "judged": found.judged[i].tolist()}
-                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        result: dict[str, Any] = {**about, **told, "settings": settings, "command": command}
+        write_samples(_beside(options.output, ".samples.jsonl"), questions, found)
         write_page(result, _beside(options.output, ".html"))
         write_json(options.output, result)
     for name, points in found.curves.items():
@@ -109,32 +96,3 @@ def _sizes(given: str) -> list[int]:
 
 def _beside(output: pathlib.Path, ending: str) -> pathlib.Path:
     return output.with_name(output.name.removesuffix(".json") + ending)
-
-
-def _questions(options: argparse.Namespace, policy: Any) -> list[Any]:
-    from kanana_jax.data.read import records
-    from kanana_jax.data.read.record import Broken
-    from kanana_jax.data.tokens import chat
-    from kanana_jax.evaluation.verifiers import Question
-
-    found: list[Question] = []
-    room = policy.model.architecture.max_seq_len - options.max_new_tokens
-    for record in records.read(options.prompts, source="prompts"):
-        if isinstance(record, Broken):
-            raise UserError(f"{record.where}: {record.reason}")
-        if "prompt" not in record:
-            raise UserError(f"{options.prompts}: record '{record['id']}' has no 'prompt'")
-        turns = record["prompt"]
-        ids = chat.encode_chat(policy.tokenizer, turns, record.get("tools"))
-        if len(ids) > room:
-            raise UserError(
-                f"record '{record['id']}': a prompt of {len(ids)} tokens and {options.max_new_tokens} new ones exceed "
-                "the model's length: leave it out, or lower --max-new-tokens"
-            )
-        told = record.get("lang", ""), record.get("verifier", ""), record.get("answer")
-        found.append(Question(record["id"], ids, turns[-1].get("content") or "", *told))
-        if len(found) == options.limit:
-            break
-    if not found:
-        raise UserError(f"{options.prompts} has no prompts")
-    return found

@@ -46,6 +46,7 @@ class RewardModel:
     Attributes:
       params: with the head under `reward.HEAD`.
       batch_size: answers per forward pass, at least; a multiple of what the mesh cuts rows into.
+      one_width: all passes are padded to the longest of a call, so that one program is compiled: for few of them.
     """
 
     model: Model
@@ -53,6 +54,7 @@ class RewardModel:
     tokenizer: Tokenizer
     mesh: Mesh
     batch_size: int = 16
+    one_width: bool = False
 
     @staticmethod
     def load(path: str, dtype: DType = "float32", devices: list[jax.Device] | None = None) -> "RewardModel":
@@ -110,7 +112,8 @@ class RewardModel:
             places = order[start : start + size]
             lengths = np.zeros(size, np.int32)
             lengths[: len(places)] = [len(sequences[i]) for i in places]
-            inputs = padded([sequences[i] for i in places], size, min(rounded(int(lengths.max())), most))
+            width = min(rounded(longest if self.one_width else int(lengths.max())), most)
+            inputs = padded([sequences[i] for i in places], size, width)
             batch = put_batch(self.mesh, mine, size, (inputs[mine], lengths[mine]))
             with jax.set_mesh(self.mesh):
                 values = _last_scores(self.params, *batch, model=self.model, mesh=self.mesh)

@@ -1,51 +1,89 @@
-"""The page of a best-of-N measurement: curves of reward models over what choosing costs."""
+"""Best-of-N measurements in pages: curves of reward models over what choosing costs."""
 
 import pathlib
 from typing import Any
 
-from kanana_jax.report.page import Figure, Page, Section, Table, Text, write
+from kanana_jax.report.page import Block, Figure, Page, Section, Table, Text, write
 from kanana_jax.report.plots import Series, lines
 
+Json = dict[str, Any]
+_CEILING = "judge"  # that chooses itself, in figures
 
-def write_page(result: dict[str, Any], path: pathlib.Path) -> pathlib.Path:
+
+def write_page(result: Json, path: pathlib.Path) -> pathlib.Path:
     """Writes the page of a result of `kanana best-of-n`."""
-    curves = result["curves"]
+    ahead = compared(result)
+    page = Page(
+        f"Best of N of {result['policy']}",
+        told(result),
+        [
+            Section("Curves", [curves(result)]),
+            Section("Figures", [table(result)]),
+            *([Section("Which reward model", ahead)] if ahead else []),
+        ],
+    )
+    return write(page, path)
+
+
+def told(result: Json) -> str:
+    """How much was asked, and who judges."""
+    judge = "the verifier that each prompt names" if result["judge"] == "record" else f"'{result['judge']}'"
+    return f"{result['prompts']:,} prompts; choices are judged by {judge}."
+
+
+def _drawn(result: Json) -> dict[str, list[Json]]:
+    """The curves by who chooses; that of the judge too, unless it is among them."""
+    found = dict(result["curves"])
+    ceiling = result.get("ceiling")
+    if ceiling and not any([p["score"] for p in points] == [p["score"] for p in ceiling] for points in found.values()):
+        found[_CEILING] = ceiling
+    return found
+
+
+def curves(result: Json) -> Figure:
+    """Scores by the judge over the KL paid, a line for each that chooses."""
+    several = result["prompts"] > 1
     series = [
         Series(
             name,
             [p["kl"] for p in points],
             [p["score"] for p in points],
-            [p["score_ci95"][0] for p in points] if result["prompts"] > 1 else None,
-            [p["score_ci95"][1] for p in points] if result["prompts"] > 1 else None,
+            [p["score_ci95"][0] for p in points] if several and name != _CEILING else None,
+            [p["score_ci95"][1] for p in points] if several and name != _CEILING else None,
+            faint=name == _CEILING,
         )
-        for name, points in curves.items()
+        for name, points in _drawn(result).items()
     ]
     figure = lines(
         series, x="KL to the policy, at most (nats): log n − (n − 1)/n", y="score by the judge", markers=True
     )
+    caption = "Bands: 95% intervals of the mean over prompts. Higher is better."
+    if _CEILING in _drawn(result):
+        caption += " Pale: the judge chooses itself, the most that any reward model could reach."
+    return Figure(figure, caption)
+
+
+def table(result: Json) -> Table:
+    """The same in figures."""
     rows = [
         (name, p["n"], p["kl"], p["score"], p["score_ci95"][0], p["score_ci95"][1], p["chosen"])
-        for name, points in curves.items()
+        for name, points in _drawn(result).items()
         for p in points
     ]
     columns = ("chosen by", "n", "KL, at most", "score", "from", "to", "own score of the chosen")
-    formats = dict.fromkeys(("KL, at most", "score", "from", "to", "own score of the chosen"), ".3f")
-    told = f"{result['prompts']:,} prompts; choices are judged by '{result['judge']}'."
+    return Table(columns, rows, formats=dict.fromkeys(("KL, at most", *columns[3:]), ".3f"))
+
+
+def compared(result: Json) -> list[Block]:
+    """Which of several chooses best, and by how much; nothing of one."""
     ahead = [
         (name, a["difference"], None if a["error"] is None else 1.96 * a["error"])
         for name, a in result["ahead"].items()
     ]
-    compared = [
+    if not ahead:
+        return []
+    columns = ("than", "higher by", "± (95%, paired)")
+    return [
         Text(f"The judge scores the choices of '{result['best']}' highest."),
-        Table(("than", "higher by", "± (95%, paired)"), ahead, formats={"higher by": ".3f", "± (95%, paired)": ".3f"}),
+        Table(columns, ahead, formats=dict.fromkeys(columns[1:], ".3f")),
     ]
-    page = Page(
-        f"Best of N of {result['policy']}",
-        told,
-        [
-            Section("Curves", [Figure(figure, "Bands: 95% intervals of the mean over prompts. Higher is better.")]),
-            Section("Figures", [Table(columns, rows, formats=formats)]),
-            *([Section("Which reward model", compared)] if ahead else []),
-        ],
-    )
-    return write(page, path)

@@ -4,6 +4,7 @@ from typing import Any
 
 from kanana_jax.report.page import Chapter
 from kanana_jax.stages import (
+    best_of_n_chapter,
     cache_teacher,
     contrastive,
     cost_chapter,
@@ -56,4 +57,5 @@ KINDS: dict[str, Kind[Any]] = {
 def chapters() -> tuple[Chapter, ...]:
     """The chapters of a run's report, in the order of the kinds."""
     own = (kind.chapter for kind in KINDS.values() if kind.chapter is not None)
-    return tuple(dict.fromkeys((evaluation_chapter.FIRST, *own, paper_chapter.CHAPTER, cost_chapter.CHAPTER)))
+    more = best_of_n_chapter.CHAPTER, paper_chapter.CHAPTER, cost_chapter.CHAPTER
+    return tuple(dict.fromkeys((evaluation_chapter.FIRST, *own, *more)))

@@ -1,6 +1,7 @@
-"""Evaluation of a run's models: benchmarks, function calls, and a row for each in the tables of the observatory.
+"""Evaluation of a run's models: benchmarks, function calls, best-of-N, and rows in the tables of the observatory.
 
 DIR/<stage>/answers/NN.json   a model's results: a stopped stage continues behind the last of them
+DIR/<stage>/best_of_n.json    curves of reward models; best_of_n.samples.jsonl has the answers
 DIR/<stage>/evaluation.json   all of them, with what each model cost
 DIR/<stage>/observatory/      scores.csv, models.csv, tasks.csv for `kanana observe`
 """
@@ -20,7 +21,8 @@ from kanana_jax.evaluation.in_training import TasksConfig, asker
 from kanana_jax.files import read_json, write_json
 from kanana_jax.inference.session import Session
 from kanana_jax.interop.lineage import training_cost
-from kanana_jax.stages import evaluation_chapter, score_tables
+from kanana_jax.stages import best_of_n, best_of_n_chapter, evaluation_chapter, score_tables
+from kanana_jax.stages.best_of_n import BestOfNConfig
 from kanana_jax.stages.kind import Context, Kind, StageConfig
 
 log = logging.getLogger("kanana")
@@ -58,11 +60,13 @@ class EvaluateStage(StageConfig):
       models: stages or folders that are asked beside the one that it starts from.
       tasks: as while a stage trains, `every` left out.
       calls: function calls; None: none.
+      best_of_n: what a reward model's choices are worth; None: not measured.
     """
 
     models: tuple[str, ...] = ()
     tasks: TasksConfig
     calls: CallsConfig | None = None
+    best_of_n: BestOfNConfig | None = None
 
     def __post_init__(self):
         if self.tasks.every:
@@ -77,10 +81,18 @@ class EvaluateStage(StageConfig):
         return tuple(dict.fromkeys((self.start, *self.models)))
 
     def references(self) -> dict[str, str]:
-        return super().references() | {f"models[{i}]": name for i, name in enumerate(self.models)}
+        named = {f"models[{i}]": name for i, name in enumerate(self.models)}
+        if self.best_of_n is not None:
+            named["best_of_n.policy"] = self.best_of_n.policy
+            named |= {f"best_of_n.rewards[{i}]": name for i, name in enumerate(self.best_of_n.rewards)}
+        return super().references() | named
 
     def others(self) -> dict[str, str]:
-        return {f"model {i}": name for i, name in enumerate(self.models)}
+        found = {f"model {i}": name for i, name in enumerate(self.models)}
+        if self.best_of_n is not None:
+            found["policy"] = self.best_of_n.policy
+            found |= {f"reward model {i}": name for i, name in enumerate(self.best_of_n.rewards)}
+        return found
 
 
 def check(config: EvaluateStage) -> None:
@@ -105,6 +117,8 @@ def run(name: str, config: EvaluateStage, context: Context) -> None:
         tokenizer than its own.
     """
     folder, devices = context.workdir / name, list(context.shapes.mesh.devices.flat)
+    if config.best_of_n is not None and read_json(folder / best_of_n_chapter.RESULT) is None:
+        best_of_n.measure(name, config.best_of_n, context)
     ask, calls = asker(config.tasks, context.shapes.seed), _calls(config)
     made: dict[str, Json] = {}
     for number, model in enumerate(config.asked):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import types
 
 import jax
 import numpy as np
@@ -14,6 +15,8 @@ from kanana_jax.data import microworld
 from kanana_jax.interop import model_folder
 from kanana_jax.models.architecture import Runtime
 from kanana_jax.models.transformer import init_params
+from kanana_jax.parallel.mesh import MeshConfig, make_mesh
+from kanana_jax.stages import best_of_n, best_of_n_chapter
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def given(tmp_path_factory):
         head = jax.random.normal(jax.random.key(i), (a.embed_dim,))
         model_folder.write(folder / f"reward{i}", a, params, model_folder.card(a), folder / "tokenizer", special, head)
     rows = [
-        {"id": f"q{i}", "prompt": f"{i} + 1", "lang": "en", "verifier": "length", "answer": {"min": 0, "max": 14 + i}}
+        {"id": f"q{i}", "prompt": f"{i} + 1", "lang": "en", "verifier": "length", "answer": {"min": 0, "max": 9 + i}}
         for i in range(5)
     ]
     (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -48,7 +51,7 @@ def test_curves_are_means_over_all_subsets(given, tmp_path, capsys):
     kept = [json.loads(line) for line in (tmp_path / "out.samples.jsonl").read_text("utf-8").splitlines()]
     assert [line["id"] for line in kept] == [f"q{i}" for i in range(5)]
     for i, line in enumerate(kept):  # the verifier, by hand
-        assert line["judged"] == [float(len(text.strip()) <= 14 + i) for text in line["answers"]]
+        assert line["judged"] == [float(len(text.strip()) <= 9 + i) for text in line["answers"]]
     at_end = {}
     for name in map(str, rewards):
         for point in told["curves"][name]:
@@ -72,6 +75,30 @@ def test_curves_are_means_over_all_subsets(given, tmp_path, capsys):
     page = (tmp_path / "out.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 1 and "Which reward model" in page
     assert f"best: {told['best']}" in capsys.readouterr().out
+
+
+def test_a_stage_measures_the_same_and_the_report_shows_it(given, tmp_path):
+    rewards = tuple(str(given / f"reward{i}") for i in range(2))
+    assert run(given, tmp_path / "out.json", "--reward", rewards[0], "--reward", rewards[1]) == 0
+    told = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    shapes = types.SimpleNamespace(mesh=make_mesh(MeshConfig(), jax.devices()), seed=0)
+    context = types.SimpleNamespace(workdir=tmp_path, shapes=shapes, find=model_folder.find)
+    prompts = {"own": str(given / "prompts.jsonl")}
+    asked = best_of_n.BestOfNConfig(str(given / "model"), rewards, prompts, n=4, max_new_tokens=8)
+    (tmp_path / "evaluated").mkdir()
+    best_of_n.measure("evaluated", asked, context)
+    found = json.loads((tmp_path / "evaluated/best_of_n.json").read_text(encoding="utf-8"))
+    assert [found[key] for key in ("best", "ahead", "ceiling")] == [told[key] for key in ("best", "ahead", "ceiling")]
+    for name, points in told["curves"].items():
+        for own, point in zip(found["curves"][name], points, strict=True):
+            assert own["score_ci95"] == point["score_ci95"] and own["chosen"] == pytest.approx(
+                point["chosen"], abs=1e-5
+            )
+    assert [p["score"] for p in found["ceiling"]] == [p["chosen"] for p in found["ceiling"]]
+    assert all(c["score"] >= p["score"] for own in found["curves"].values() for c, p in zip(found["ceiling"], own))
+    _, figure, table, chooses, _ = best_of_n_chapter.CHAPTER.blocks({"evaluated": tmp_path / "evaluated"})
+    assert "<svg" in figure.svg and len(table.rows) == 3 * 3 and f"'{found['best']}'" in chooses.text
+    assert best_of_n_chapter.CHAPTER.blocks({"other": tmp_path}) == []
 
 
 def test_a_verifier_alone_chooses_what_is_right_if_any_is(given, tmp_path):

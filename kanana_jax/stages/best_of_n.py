@@ -1,0 +1,174 @@
+"""Best-of-N of a trained policy: prompts are read, answers sampled, and reward models compared by their choices.
+
+`evaluation/best_of_n.py` has the arithmetic; this is what `kanana best-of-n` and a stage that evaluates do with it.
+"""
+
+import dataclasses
+import json
+import logging
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from kanana_jax.config import to_dict
+from kanana_jax.data.read import records
+from kanana_jax.data.read.record import Broken
+from kanana_jax.data.tokens import chat
+from kanana_jax.errors import UserError
+from kanana_jax.evaluation import best_of_n
+from kanana_jax.evaluation.best_of_n import Selection
+from kanana_jax.evaluation.verifiers import RECORD, Question, Scorer, verify
+from kanana_jax.files import whole_file, write_json
+from kanana_jax.inference.reward_model import RewardModel
+from kanana_jax.inference.rollout import RolloutConfig
+from kanana_jax.inference.sampling import SamplingConfig
+from kanana_jax.inference.session import Session
+from kanana_jax.stages.best_of_n_chapter import RESULT
+from kanana_jax.stages.kind import Context
+from kanana_jax.stages.sampled import answers_of
+
+log = logging.getLogger("kanana")
+_AT_ONCE = 64  # answers that a stage has a reward model read
+
+
+@dataclasses.dataclass(frozen=True)
+class BestOfNConfig:
+    """A policy's answers, of which reward models choose (`evaluation/best_of_n.py`).
+
+    Attributes:
+      policy: the stage or folder that answers.
+      rewards: stages or folders of reward models; several are compared.
+      prompts: name → prompts with `answer` and `verifier`, by which choices are judged: none that a model has seen.
+      limit: prompts of each.
+      n: answers to each prompt; the curves are at 1, 2, 4 … of them.
+      max_new_tokens, temperature: of an answer.
+    """
+
+    policy: str
+    rewards: tuple[str, ...]
+    prompts: dict[str, str]
+    limit: int = 50
+    n: int = 16
+    max_new_tokens: int = 256
+    temperature: float = 1.0
+
+    def __post_init__(self):
+        if not self.rewards or not self.prompts or min(self.limit, self.n) < 1:
+            raise ValueError("best_of_n needs a policy, rewards, prompts, and limit and n of at least 1")
+        if len(set(self.rewards)) < len(self.rewards):
+            raise ValueError("best_of_n.rewards names a reward model twice")
+        self.rollout()  # refuses what cannot be sampled
+
+    def rollout(self) -> RolloutConfig:
+        """How answers are sampled."""
+        return RolloutConfig(self.n, self.max_new_tokens, SamplingConfig(temperature=self.temperature))
+
+
+def read_questions(
+    path: str, policy: Session, new: int, limit: int = 0, longer: str = "max_new_tokens"
+) -> list[Question]:
+    """The prompts of a file, as the policy is asked them.
+
+    Args:
+      new: tokens of an answer.
+      limit: prompts; 0: all.
+      longer: the option that a user may lower where a prompt has no room.
+
+    Raises:
+      UserError: a broken line, a record without a prompt, a prompt without room for its answer, or no prompts.
+    """
+    found: list[Question] = []
+    room = policy.model.architecture.max_seq_len - new
+    for record in records.read(path, source="prompts"):
+        if isinstance(record, Broken):
+            raise UserError(f"{record.where}: {record.reason}")
+        if "prompt" not in record:
+            raise UserError(f"{path}: record '{record['id']}' has no 'prompt'")
+        turns = record["prompt"]
+        ids = chat.encode_chat(policy.tokenizer, turns, record.get("tools"))
+        if len(ids) > room:
+            raise UserError(
+                f"record '{record['id']}': a prompt of {len(ids)} tokens and {new} new ones exceed the model's length: "
+                f"leave it out, or lower {longer}"
+            )
+        told = record.get("lang", ""), record.get("verifier", ""), record.get("answer")
+        found.append(Question(record["id"], ids, turns[-1].get("content") or "", *told))
+        if len(found) == limit:
+            break
+    if not found:
+        raise UserError(f"{path} has no prompts")
+    return found
+
+
+def compare(
+    policy: Session,
+    questions: list[Question],
+    scorers: Mapping[str, Scorer],
+    judge: Scorer,
+    config: RolloutConfig,
+    sizes: list[int],
+    seed: int,
+) -> tuple[Selection, dict[str, Any]]:
+    """The scorers' choices among the policy's answers, with the curve of a judge that chooses itself beside them.
+
+    That is the most that any scorer could reach under this judge.
+
+    Args:
+      sizes: numbers of answers on the curves.
+
+    Returns:
+      The selection, and its JSON with `ceiling`, the points of the judge's curve.
+    """
+    found = best_of_n.best_of_n(
+        questions,
+        lambda asked, n: answers_of(policy, asked, config, seed),
+        scorers,
+        judge,
+        config.samples,
+        at=sizes,
+    )
+    ceiling = [point.to_dict() for point in best_of_n.curve(found.judged, found.judged, sizes)]
+    return found, found.to_dict() | {"ceiling": ceiling}
+
+
+def write_samples(file: pathlib.Path, questions: list[Question], found: Selection) -> None:
+    """A line for each prompt: its answers, the scores of each scorer, and what the judge says."""
+    with whole_file(file) as partial, partial.open("w", encoding="utf-8") as stream:
+        for i, question in enumerate(questions):
+            scores = {name: own[i].tolist() for name, own in found.scores.items()}
+            line = {
+                "id": question.id,
+                "prompt": question.text,
+                "answers": list(found.texts[i]),
+                "scores": scores,
+                "judged": found.judged[i].tolist(),
+            }
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def measure(name: str, own: BestOfNConfig, context: Context) -> None:
+    """Of a stage, writes `best_of_n.json` and the answers beside it.
+
+    Raises:
+      ConfigError: a reward model with another tokenizer than the policy's.
+      UserError: see `read_questions`, `RewardModel.load`.
+    """
+    folder, devices = context.workdir / name, list(context.shapes.mesh.devices.flat)
+    policy = Session.load(str(context.find(own.policy).path), "float32", devices)
+    key = f"config '{name}.best_of_n.max_new_tokens'"
+    questions = [
+        question
+        for path in own.prompts.values()
+        for question in read_questions(path, policy, own.max_new_tokens, own.limit, key)
+    ]
+    scorers: dict[str, Scorer] = {}
+    for reward in own.rewards:
+        model = RewardModel.load(str(context.find(reward).path), "float32", devices)
+        model.check(policy.tokenizer)
+        scorers[reward] = dataclasses.replace(model, batch_size=_AT_ONCE, one_width=True)
+    log.info("%s: best of %d of %d prompts, chosen by %s", name, own.n, len(questions), ", ".join(own.rewards))
+    judge, at = verify({RECORD: 1.0}), best_of_n.sizes(own.n)
+    found, told = compare(policy, questions, scorers, judge, own.rollout(), at, context.shapes.seed)
+    write_samples(folder / "best_of_n.samples.jsonl", questions, found)
+    about = {"policy": own.policy, "judge": RECORD}
+    write_json(folder / RESULT, about | told | {"settings": to_dict(own)})
