@@ -1,12 +1,14 @@
 """The observatory held against models that it has not seen, and against the tables of observational scaling laws.
 
     python benchmarks/observatory.py --later swallow_eval_v1_base63_20241230.csv
+    python benchmarks/observatory.py --out-of-time swallow_eval_v1_base63_20241230.csv [LATER.csv …]
     python benchmarks/observatory.py --obsscaling base_llm_benchmark_eval.csv
 
 `--later`: a later snapshot of swallow-llm/evaluation (commit d60c0e6; its scores of the 35 models are the same).
 Everything is fitted on the 35 models that come with the package and predicted for the others: PC1 and PC2 from their
 compute, every task from the compute that it follows in the 35, each task from the other eighteen, and the gains of
-continual models. Budgets of the others stand in `observatory_budgets.csv`, with what is assumed. `--obsscaling`: the
+continual models. Budgets of the others stand in `observatory_budgets.csv`, with what is assumed. `--out-of-time`: each
+snapshot is predicted from those before it, beside other methods (`observatory_in_time.py`). `--obsscaling`: the
 table of ryoungj/ObsScaling (commit 4d6e1e4).
 """
 
@@ -15,9 +17,11 @@ import json
 import pathlib
 
 import numpy as np
+import observatory_in_time
 import pandas as pd
 
-from kanana_jax.observatory import budgets, components, downstream, filling, pairs, planner, scaling, tables
+from kanana_jax.observatory import budgets, components, downstream, filling, pairs, scaling, tables
+from kanana_jax.observatory import gains as gains_lib
 
 BUDGETS = pathlib.Path(__file__).with_name("observatory_budgets.csv")
 # Families of Ruan et al.'s 77 models; the table has grown since by the models after them.
@@ -109,7 +113,7 @@ def gains(known, old, measured, table) -> None:
     continual = table[table["base"].notna()]
     inside, count, errors, naive = 0, 0, [], []
     for name in old.columns:
-        model = planner.best(planner.gain_models(together, name))
+        model = gains_lib.best(gains_lib.gain_models(together, name))
         for m, row in continual.iterrows():
             level, true = every.loc[row["base"], name], every.loc[m, name] - every.loc[row["base"], name]
             gain, low, high = model.predict(row["ja_added_b"], level)
@@ -158,14 +162,21 @@ def obsscaling(path: pathlib.Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--later", type=pathlib.Path, metavar="CSV")
+    parser.add_argument("--out-of-time", type=pathlib.Path, nargs="+", metavar="CSV", help="snapshots, by date")
+    parser.add_argument("--budgets", type=pathlib.Path, default=BUDGETS, metavar="CSV", help="of the later models")
     parser.add_argument("--obsscaling", type=pathlib.Path, metavar="CSV")
     options = parser.parse_args()
     if options.later:
         later(options.later)
+    if options.out_of_time:
+        known = tables.read(tables.shipped() / "scores.csv")
+        about = pd.read_csv(options.budgets).set_index("model")
+        for line in observatory_in_time.lines(known, options.out_of_time, about):
+            tell(**line)
     if options.obsscaling:
         obsscaling(options.obsscaling)
-    if not (options.later or options.obsscaling):
-        parser.error("name a table: --later or --obsscaling")
+    if not (options.later or options.out_of_time or options.obsscaling):
+        parser.error("name a table: --later, --out-of-time or --obsscaling")
 
 
 if __name__ == "__main__":

@@ -31,10 +31,10 @@ from kanana_jax.observatory import (
     jackknife,
     laws,
     pairs,
-    planner,
     tables,
     verdicts,
 )
+from kanana_jax.observatory import gains as gains_lib
 from kanana_jax.observatory.options import Options
 
 SEED = 2026
@@ -130,7 +130,7 @@ def of_gains(known: Design, missing: float, rng: np.random.Generator) -> dict[st
         if row and row["ci95_family"] and row["ci95_bootstrap"]:
             inside["gain"].append(_holds(row["ci95_family"], mean[j]))
             inside["gain_bootstrap"].append(_holds(row["ci95_bootstrap"], mean[j]))
-        model = planner.best(planner.gain_models(together, task))
+        model = gains_lib.best(gains_lib.gain_models(together, task))
         if model is not None:
             level = float(rng.choice(together.before[task].dropna()))
             _, low, high = model.predict(float(rng.choice(together.tokens_b)), level)

@@ -152,8 +152,9 @@ def noise(runs: list[dict[str, dict]]) -> list[dict]:
 
 def planned(output: pathlib.Path, local: str) -> list[dict]:
     """What the pairs of the other sizes predict for each continued model's tasks, beside what came out."""
+    from kanana_jax.observatory import gains as gains_lib
     from kanana_jax.observatory import pairs as pairs_lib
-    from kanana_jax.observatory import planner, tables
+    from kanana_jax.observatory import tables
 
     known = tables.read(output / "scores.csv")
     found = pairs_lib.find(known, known.scores, local)
@@ -161,7 +162,7 @@ def planned(output: pathlib.Path, local: str) -> list[dict]:
     for task in known.scores.columns:
         inside, errors, gains = [], [], []
         for i, family in enumerate(found.families):
-            best = planner.best(planner.gain_models(_without(found, family), task))
+            best = gains_lib.best(gains_lib.gain_models(_without(found, family), task))
             if best is not None:
                 middle, low, high = best.predict(found.tokens_b[i], found.before[task].iloc[i])
                 gain = found.gains[task].iloc[i]

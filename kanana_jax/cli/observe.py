@@ -11,6 +11,7 @@ _EXAMPLE = """examples:
   kanana observe --output study                       # 35 models, 10 Japanese and 9 English benchmarks, shipped
   kanana observe --output plan --plan base=Llama-3-8B,params=8e9,ja_tokens=100e9
   kanana observe --output plan --plan base=Llama-3-8B --target NIILC=0.55
+  kanana observe --output plan --plan base=Llama-3-8B,ja_tokens=100e9 --cost plan.json   # of kanana plan --json
   kanana observe --template --output korean           # tables to fill in for another language
   kanana observe korean/scores.csv --output korean/study
 
@@ -56,6 +57,12 @@ def add_verbs(verb: AddVerb) -> None:
         help="find the tokens needed to reach a score (with --plan base=M)",
     )
     observe.add_argument(
+        "--cost",
+        type=place,
+        metavar="PLAN.json",
+        help="days and cost of --plan, from the file that kanana plan --json wrote for the training stage",
+    )
+    observe.add_argument(
         "--flops-cutoff",
         type=float,
         default=0.6,
@@ -80,8 +87,8 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
     from kanana_jax.report import observatory as report
 
     if options.template:
-        if options.scores or options.plan or options.target:
-            raise ConfigError("--template only writes example tables: leave out SCORES.csv, --plan and --target")
+        if options.scores or options.plan or options.target or options.cost:
+            raise ConfigError("--template only writes example tables: leave out SCORES.csv and what is asked of them")
         _template(tables.shipped("korean_template"), options.output)
         return
     scores = options.scores or tables.shipped() / "scores.csv"
@@ -96,6 +103,7 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
         cutoff=options.flops_cutoff,
         plan=options.plan,
         target=options.target,
+        cost=options.cost,
     )
     ignore = [name.strip() for name in options.ignore.split(",") if name.strip()]
     read = tables.read(scores, options.models, options.tasks, ignore)
@@ -104,7 +112,14 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
         write_json(folder / "components.json", {"command": " ".join(command), **result})
         output.write_csvs(read, result, folder)
         page = options.output / report.write_observatory_report(folder).name
-    for sentence in report.answer(result):
+    first, *others = report.answer(result)
+    print(first)
+    rivals = report.rivals(result) if "plan" in result else None
+    if rivals:
+        print()
+        _print_rows([rivals.columns, *rivals.rows])
+        print()
+    for sentence in others:
         print(sentence)
     for sentence in result["warnings"]:
         print(f"mind: {sentence}")
@@ -114,12 +129,15 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
     print(page)
 
 
+def _print_rows(rows: list[Any]) -> None:
+    """Prints cells of text in columns, the first to the left."""
+    wide = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for first, *rest in rows:
+        print("  ".join([first.ljust(wide[0]), *(cell.rjust(w) for cell, w in zip(rest, wide[1:]))]))
+
+
 def _print_plan(plan: dict[str, Any]) -> None:
     """Prints the predicted change of every measure."""
-    from kanana_jax.report import observatory as report
-
-    if "inverse" in plan:
-        print(report.inverse_sentence(plan, report.language(plan["language"])))
     rows = plan.get("measures", ())
     wide = max((len(row["measure"]) for row in rows), default=0)
     if rows:

@@ -77,3 +77,28 @@ def estimate(design: Array, y: Array, groups: list[Array], column: int) -> Estim
 def rows_of(families: Array) -> list[Array]:
     """The rows of each family, in the order in which families first occur."""
     return [np.flatnonzero(families == name) for name in dict.fromkeys(families)]
+
+
+def left_out_error(design: Array, y: Array, groups: list[Array]) -> float | None:
+    """Root mean square error of each group's y predicted by least squares on the other groups."""
+    if len(groups) < 2:
+        return None
+    errors = np.zeros(len(y))
+    for group in groups:
+        rest = np.setdiff1d(np.arange(len(y)), group)
+        weights = np.linalg.lstsq(design[rest], y[rest], rcond=None)[0]
+        errors[group] = y[group] - design[group] @ weights
+    return float(np.sqrt(np.mean(errors**2)))
+
+
+def bootstrap_mean(
+    values: Array, families: Array, draws: int, rng: np.random.Generator
+) -> tuple[float, float] | None:
+    """95% bootstrap interval of a mean, resampling whole families; None with fewer than three."""
+    groups = rows_of(families)
+    if len(groups) < MIN_FAMILIES:
+        return None
+    sums, sizes = np.array([values[g].sum() for g in groups]), np.array([len(g) for g in groups])
+    counts = rng.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=draws)
+    low, high = np.percentile((counts @ sums) / (counts @ sizes), (2.5, 97.5))
+    return float(low), float(high)

@@ -45,7 +45,7 @@ def falls(together: pairs.Pairs, laws: Laws, local: str, language: str) -> bool:
     """Whether the local component falls where local text is added; without pairs, with local compute."""
     gains = together.gains[local].dropna()
     fit = laws[local].get(language)
-    if len(gains) >= verdicts.MIN_PAIRS:
+    if len(gains) >= pairs.MIN_PAIRS:
         return float(gains.mean()) < 0
     return fit is not None and fit.slope < 0
 

@@ -1,6 +1,7 @@
 """The wishes of a study: its languages, how much is drawn at random, what is planned."""
 
 import dataclasses
+import pathlib
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class Options:
       active_params: of mixtures of experts count the parameters that a token meets.
       draws: of every bootstrap and Monte Carlo.
       cutoff: quantile of training compute below which downstream laws are fitted.
-      plan, target: as on the command line.
+      plan, target, cost: as on the command line.
     """
 
     language: str = ""
@@ -33,6 +34,7 @@ class Options:
     cutoff: float = 0.6
     plan: str = ""
     target: str = ""
+    cost: pathlib.Path | None = None
 
     def __post_init__(self):
         for key in ("language", "reference"):
@@ -47,6 +49,8 @@ class Options:
             raise ConfigError(f"--flops-cutoff {self.cutoff:g} is a quantile between 0 and 1")
         if self.target and not self.plan:
             raise ConfigError("--target needs --plan base=MODEL")
+        if self.cost and not self.plan:
+            raise ConfigError("--cost needs --plan base=MODEL")
 
     def rng(self, part: int) -> np.random.Generator:
         """One stream per part, so that none shifts another."""

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from kanana_jax.observatory import budgets, informative, jackknife, scaling
+from kanana_jax.observatory import budgets, informative, jackknife
 from kanana_jax.observatory.tables import Tables
 
 Array = np.ndarray
+MIN_PAIRS = 5  # from which a gain is judged and predicted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +108,7 @@ def summary(pairs: Pairs, draws: int, rng: np.random.Generator) -> dict[str, Gai
             "down": int((values < 0).sum()),
             "bases_up": rose,
             "ci95_family": mean.ci95 if mean else None,
-            "ci95_bootstrap": scaling.family_mean_interval(values, families, draws, rng),
+            "ci95_bootstrap": jackknife.bootstrap_mean(values, families, draws, rng),
             "p_family": mean.p if mean else None,
             "p_direction": float(stats.binomtest(rose, rose + fell).pvalue) if rose + fell else 1.0,
         }
@@ -124,7 +125,7 @@ def told_apart(pairs: Pairs, language: str) -> str:
 def counted(gain: Gain) -> str:
     """In how many pairs it rose, and how far that carries: 'up in 12 of 12 pairs of two families'."""
     words = f"up in {gain['up']} of {gain['n']} pairs of {_number(gain['families'], 'family', 'families')}"
-    if gain["ci95_family"] is None and gain["up"] in (0, gain["n"]) and gain["n"] >= 5:
+    if gain["ci95_family"] is None and gain["up"] in (0, gain["n"]) and gain["n"] >= MIN_PAIRS:
         words += ": direction clear, size not"
     return words
 

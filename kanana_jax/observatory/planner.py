@@ -1,9 +1,4 @@
-"""The gain from a local-language token budget for one base model, in score units, and the inverse.
-
-The gains of the continual models over their bases are predicted by the simplest of three forms that predicts families
-it has not seen best: the mean gain; with log10 of the added tokens; with the base's own level too (a base that is good
-already gains less). Intervals are for one new model.
-"""
+"""The gain from a local-language token budget for one base model, in score units, and the tokens that a score takes."""
 
 import dataclasses
 import re
@@ -14,14 +9,9 @@ import pandas as pd
 
 from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.languages import tag
-from kanana_jax.observatory import jackknife, scaling
-from kanana_jax.observatory.pairs import Pairs
+from kanana_jax.observatory.gains import FORMS, GainModel, best, gain_models
+from kanana_jax.observatory.pairs import MIN_PAIRS, Pairs
 from kanana_jax.observatory.tables import Tables
-from kanana_jax.observatory.unseen import Unseen, unseen
-
-Array = np.ndarray
-FORMS = ("mean", "tokens", "tokens and level")
-MIN_PAIRS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,33 +22,6 @@ class Plan:
     language: str
     params: float
     tokens: float | None
-
-
-@dataclasses.dataclass(frozen=True)
-class GainModel:
-    """gain = weights · (1, log10 tokens/1e9, base's level), as many of these as `form` has."""
-
-    form: str
-    n: int
-    weights: Array
-    unseen: Unseen
-    se: float
-    lofo_rmse: float | None
-    sd: float
-    token_range: tuple[float, float]
-    level_range: tuple[float, float]
-
-    def predict(self, tokens_b: float, level: float) -> tuple[float, float, float]:
-        """Gain and its 95% prediction interval for a new model of a new family."""
-        middle, low, high = self.curve(np.array([tokens_b]), level)
-        return float(middle[0]), float(low[0]), float(high[0])
-
-    def curve(self, tokens_b: Array, level: float) -> tuple[Array, Array, Array]:
-        """`predict` for many numbers of tokens, float64 [n] each."""
-        rows = np.column_stack([np.ones(len(tokens_b)), np.log10(tokens_b), np.full(len(tokens_b), level)])
-        rows = rows[:, : len(self.weights)]
-        middle, half = rows @ self.weights, self.unseen.half(rows)
-        return middle, middle - half, middle + half
 
 
 class Prediction(TypedDict):
@@ -149,40 +112,6 @@ def resolve(name: str, tables: Tables) -> str:
     raise ConfigError(
         f"--plan: base '{name}' is not a model of the table; {nearest(name, [*names, *tables.labels.values()])}"
     )
-
-
-def gain_models(pairs: Pairs, measure: str) -> dict[str, GainModel]:
-    """form → the model, of those for which there are pairs enough."""
-    gains, levels = pairs.gains[measure].to_numpy(float), pairs.before[measure].to_numpy(float)
-    found = {}
-    known = np.isfinite(gains) & (pairs.tokens_b > 0)
-    y, level, tokens = gains[known], levels[known], pairs.tokens_b[known]
-    families = pairs.families[known]
-    groups = jackknife.rows_of(families)
-    for columns, form in enumerate(FORMS, 1):
-        design = np.column_stack([np.ones(len(y)), np.log10(tokens), level])[:, :columns]
-        if len(y) < max(MIN_PAIRS, columns + 3) or np.linalg.matrix_rank(design) < columns:
-            continue
-        weights = np.linalg.lstsq(design, y, rcond=None)[0]
-        se = float(np.sqrt(np.sum((y - design @ weights) ** 2) / (len(y) - columns)))
-        lofo = scaling.left_out_error(design, y, groups)
-        found[form] = GainModel(
-            form=form,
-            n=len(y),
-            weights=weights,
-            unseen=unseen(design, y, groups),
-            se=se,
-            lofo_rmse=lofo,
-            sd=float(np.std(y, ddof=1)),
-            token_range=(float(tokens.min()), float(tokens.max())),
-            level_range=(float(level.min()), float(level.max())),
-        )
-    return found
-
-
-def best(models: dict[str, GainModel]) -> GainModel | None:
-    """The smallest error on families left out (the smallest residual where there is one family)."""
-    return min(models.values(), key=lambda m: m.lofo_rmse if m.lofo_rmse is not None else m.se, default=None)
 
 
 def predict(plan: Plan, pairs: Pairs, tables: Tables, measures: pd.DataFrame, names: list[str]) -> list[Prediction]:

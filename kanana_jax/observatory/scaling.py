@@ -99,7 +99,7 @@ def fit(
         ci95_bootstrap=_interval(_slopes(x, y, groups, draws, rng)) if enough else None,
         ci95_tokens=by_tokens,
         p_rises=by_family.p_above if by_family else None,
-        lofo_rmse=left_out_error(design, y, groups),
+        lofo_rmse=jackknife.left_out_error(design, y, groups),
         sd=float(np.std(y, ddof=1)),
         x_range=(float(x.min()), float(x.max())),
         unseen=unseen(design, y, groups),
@@ -130,27 +130,3 @@ def _slopes(x: Array, y: Array, groups: list[Array], draws: int, rng: np.random.
     spread = sxx - sx**2 / n
     usable = spread > 1e-6 * np.median(spread)  # a draw of one family whose models have one budget has no slope
     return (sxy - sx * sy / n)[usable] / spread[usable]
-
-
-def left_out_error(design: Array, y: Array, groups: list[Array]) -> float | None:
-    """Root mean square error of each group's y predicted by least squares on the other groups."""
-    if len(groups) < 2:
-        return None
-    errors = np.zeros(len(y))
-    for group in groups:
-        rest = np.setdiff1d(np.arange(len(y)), group)
-        weights = np.linalg.lstsq(design[rest], y[rest], rcond=None)[0]
-        errors[group] = y[group] - design[group] @ weights
-    return float(np.sqrt(np.mean(errors**2)))
-
-
-def family_mean_interval(
-    values: Array, families: Array, draws: int, rng: np.random.Generator
-) -> tuple[float, float] | None:
-    """95% bootstrap interval of a mean, resampling whole families; None with fewer than three."""
-    groups = jackknife.rows_of(families)
-    if len(groups) < jackknife.MIN_FAMILIES:
-        return None
-    sums, sizes = np.array([values[g].sum() for g in groups]), np.array([len(g) for g in groups])
-    counts = rng.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=draws)
-    return _interval((counts @ sums) / (counts @ sizes))

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.files import load_json
 from kanana_jax.observatory import (
     DISCLAIMER,
@@ -20,7 +19,7 @@ from kanana_jax.observatory import (
     informative,
     laws,
     pairs,
-    planner,
+    question,
     verdicts,
 )
 from kanana_jax.observatory.options import Options, local_language
@@ -31,19 +30,10 @@ SHOWN = 3  # components that are related to compute
 DESCRIBED = ("name", "language", "ability", "metric", "metric_version", "shots", "items", "source")  # of a task
 
 
-@dataclasses.dataclass(frozen=True)
-class _Wish:
-    """A plan, and the target whose tokens are asked for ("": none)."""
-
-    plan: planner.Plan
-    target: str = ""
-    value: float = 0.0
-
-
 def run(tables: Tables, options: Options) -> dict[str, Any]:
     """Everything that is known about the tables, JSON-ready."""
     language = local_language(tables, options)
-    wish = _wish(tables, options, language)
+    asked = question.read(tables, options, language, SHOWN)
     warnings = list(tables.warnings)
     anchors = {anchor: task for task, anchor in zip(tables.tasks.index, tables.tasks["anchor"]) if anchor}
     hidden = filling.hidden_cells(tables.scores, 20, options.rng(2))
@@ -99,8 +89,9 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
         },
         "downstream": _downstream(tables, options),
     }  # fmt: skip
-    if wish:
-        result["plan"] = _plan(tables, wish, together, measures, shown, by_measure, local)
+    if asked:
+        known = question.Findings(together, trusted, shown, by_measure, local, judged)
+        result["plan"] = question.answer(asked, tables, known, options)
     return _plain(result)
 
 
@@ -114,6 +105,7 @@ def _asked(tables: Tables, options: Options, language: str) -> dict[str, Any]:
         "tasks": {t: {k: row[k] for k in DESCRIBED} for t, row in tables.tasks.iterrows()},
         "labels": tables.labels,
         "families": dict(tables.models["family"]),
+        "params": dict(tables.models["params"]),
         "seed": options.seed,
         "draws": options.draws,
         "active_params": options.active_params,
@@ -153,68 +145,6 @@ def _downstream(tables: Tables, options: Options) -> dict[str, Any]:
         for task, low, high in zip(tables.tasks.index, tables.tasks["low"], tables.tasks["high"])
     ]
     return {"cutoff_log10_flops": cutoff, "tasks": [row for row in rows if row]}
-
-
-def _wish(tables: Tables, options: Options, language: str) -> _Wish | None:
-    """What is to be planned, checked before anything is computed."""
-    if not options.plan:
-        return None
-    plan = planner.parse(options.plan, tables, language)
-    if not options.target:
-        if plan.tokens is None:
-            raise ConfigError(f"--plan needs {language}_tokens=N, or --target TASK=VALUE to find them")
-        return _Wish(plan)
-    name, _, value = options.target.partition("=")
-    names = [*tables.scores.columns, *(f"PC{k + 1}" for k in range(min(SHOWN, *tables.scores.shape)))]
-    if name not in names:
-        raise ConfigError(f"--target: '{name}' is not a task, {nearest(name, names)}")
-    try:
-        wanted = float(value)
-    except ValueError:
-        raise ConfigError(f"--target '{options.target}' must be TASK=VALUE, such as NIILC=0.55") from None
-    if name in tables.tasks.index and not wanted <= tables.tasks.loc[name, "high"]:
-        raise ConfigError(
-            f"--target: {wanted:g} is above the highest possible '{name}', {tables.tasks.loc[name, 'high']:g}"
-        )
-    return _Wish(plan, name, wanted)
-
-
-def _plan(
-    tables: Tables,
-    wish: _Wish,
-    together: pairs.Pairs,
-    measures: pd.DataFrame,
-    shown: list[str],
-    by_measure: laws.Laws,
-    local: str | None,
-) -> dict[str, Any]:
-    plan, language = wish.plan, wish.plan.language
-    result: dict[str, Any] = {"base": plan.base, "params": plan.params, "language": language, "tokens": plan.tokens}
-    result["warnings"] = planner.warnings(plan, together, tables)
-    if wish.target:
-        result["inverse"] = planner.tokens_for(plan, together, measures, wish.target, wish.value)
-        if plan.tokens is None and result["inverse"]["tokens"]:
-            plan = dataclasses.replace(plan, tokens=result["inverse"]["tokens"])
-            result["tokens"] = plan.tokens
-    if plan.tokens is None:
-        return result
-    result["measures"] = planner.predict(plan, together, tables, measures, [*shown, *tables.scores.columns])
-    if not result["measures"]:
-        raise ConfigError(
-            f"--plan: fewer than {planner.MIN_PAIRS} continual models with a base in the table and known {language} "
-            "tokens to predict from"
-        )
-    law = by_measure[local].get(language) if local in by_measure else None
-    if law is not None:
-        before = tables.models.loc[plan.base, f"{language}_tokens_b_est"]
-        tokens = plan.tokens + (0.0 if np.isnan(before) else before * 1e9)
-        x = float(np.log10(6 * plan.params * tokens))
-        level = float(measures.loc[plan.base, local])
-        middle, low, high = (float(v) - level for v in law.predict(x))
-        result["pooled_law"] = {"component": local, "log10_compute": x, "gain": middle, "gain_ci95": [low, high],
-                                "base_tokens_known": bool(np.isfinite(before)),
-                                "extrapolates": law.extrapolates(x)}  # fmt: skip
-    return result
 
 
 def _plain(value: Any) -> Any:

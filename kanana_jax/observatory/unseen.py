@@ -45,7 +45,14 @@ class Unseen:
         Returns:
           float64 [m].
         """
-        inflated = 1 + np.einsum("mi,rij,mj->mr", rows, self.spread, rows)
+        return self.half_of(1 + np.einsum("mi,rij,mj->mr", rows, self.spread, rows), level)
+
+    def half_of(self, inflated: Array, level: float = 0.95) -> Array:
+        """As `half`, of errors whose variance is told.
+
+        Args:
+          inflated: float64 [m, R], in units of the variance at each share.
+        """
         scale = np.sqrt(self.variance * inflated)
         half = scale.min(axis=1) * special.stdtrit(self.df, (1 + level) / 2)
         height = np.exp(special.gammaln((self.df + 1) / 2) - special.gammaln(self.df / 2)) / np.sqrt(np.pi * self.df)
@@ -58,6 +65,15 @@ class Unseen:
             if np.all(np.abs(step) < 1e-9 * half):
                 break
         return half
+
+    def exceeds(self, row: Array, distance: float) -> float:
+        """Probability that a new model's value lies more than `distance` (negative: below it) above the prediction.
+
+        Args:
+          row: float64 [k], of the design.
+        """
+        scale = np.sqrt(self.variance * (1 + np.einsum("i,rij,j->r", row, self.spread, row)))
+        return float(special.stdtr(self.df, -distance / scale) @ self.weight)
 
 
 def unseen(design: Array, y: Array, groups: list[Array]) -> Unseen:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kanana_jax.observatory import multiplicity
-from kanana_jax.observatory.pairs import Gain, counted
+from kanana_jax.observatory.pairs import MIN_PAIRS, Gain, counted
 from kanana_jax.observatory.scaling import Fit
 
 ENGLISH, LOCAL, MIXED, UNKNOWN = "comes with English", "needs local data", "mixed", "not enough data"
@@ -18,7 +18,6 @@ NOTHING = "tells nothing"
 STRONG_R = 0.5  # of a score with log compute
 MATERIAL = 0.2  # of a mean gain, in standard deviations of the task over all models
 LARGE = 0.75  # likewise: a gain that decides alone, since a pair holds model and size fixed and pooled data do not
-MIN_PAIRS = 5
 SIZE, DIRECTION = "size", "direction"  # the two tests of a gain: over families, and within the families of the pairs
 Tests = Mapping[tuple[str, str], float]  # (task, a language or one of the two above) → p-value
 

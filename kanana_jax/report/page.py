@@ -123,11 +123,12 @@ class Chapter(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """A title, its summary and sections; sections without blocks are left out."""
+    """A title, the answer to what was asked (in larger type), a summary and sections; those without blocks are left out."""
 
     title: str
     lead: str
     sections: Sequence[Section]
+    answer: str = ""
 
 
 _STYLE = """
@@ -142,6 +143,7 @@ body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,
 main{max-width:1060px;margin:0 auto;padding:36px 24px 80px}
 h1{font-size:28px;line-height:1.25;margin:0 0 6px;overflow-wrap:anywhere}
 h2{font-size:20px;margin:44px 0 12px;padding-top:16px;border-top:1px solid var(--line)}
+.answer{font-size:19px;line-height:1.45;margin:8px 0 10px;overflow-wrap:anywhere}
 .lead{color:var(--soft);margin:0 0 16px;overflow-wrap:anywhere}
 nav{display:flex;flex-wrap:wrap;gap:2px 18px;font-size:14px}a{color:var(--accent);text-decoration:none}
 a:hover{text-decoration:underline}p{margin:10px 0;max-width:75ch}
@@ -165,7 +167,8 @@ white-space:pre-wrap;overflow-wrap:anywhere;font-size:15px}
 mark{background:var(--warn);color:inherit;border-bottom:2px solid var(--warn-line)}.sample{margin:10px 0}.samples .sample{margin:0}
 .sample b{font-weight:650}.sample small{display:block;color:var(--soft)}
 .scroll,figure{scrollbar-width:thin}
-@media screen and (max-width:640px){main{padding:20px 14px 60px}figure{overflow-x:auto}figure svg{min-width:800px}
+@media screen and (max-width:640px){main{padding:20px 14px 60px}
+nav{flex-wrap:nowrap;overflow-x:auto;white-space:nowrap}h2{margin-top:22px}table{font-size:13px}th,td{padding-right:7px}figure{overflow-x:auto}figure svg{min-width:800px}
 figure:has(svg)::before,.wide::before{content:"wider than the screen: swipe sideways →";display:block;position:sticky;left:0;
 color:var(--soft);font-size:12px;padding-bottom:4px}
 figcaption{position:sticky;left:0;max-width:calc(100vw - 28px)}pre{overflow-x:auto;white-space:pre;overflow-wrap:normal}}
@@ -182,11 +185,12 @@ def render(page: Page) -> str:
     body = "\n".join(
         f'<section id="s{i}"><h2>{_text(s.title)}</h2>\n{_blocks(s.blocks)}\n</section>' for i, s in enumerate(sections)
     )
+    answer = f'<p class="answer">{_text(page.answer)}</p>\n' if page.answer else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{_text(page.title)}</title><style>{_STYLE}</style></head>\n"
-        f'<body><main><h1>{_text(page.title)}</h1>\n<p class="lead">{_text(page.lead)}</p>\n'
+        f'<body><main><h1>{_text(page.title)}</h1>\n{answer}<p class="lead">{_text(page.lead)}</p>\n'
         f"<nav>{links}</nav>\n{body}\n</main></body></html>\n"
     )
 

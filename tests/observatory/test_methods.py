@@ -13,6 +13,7 @@ from kanana_jax.observatory import (
     dimensions,
     downstream,
     filling,
+    gains,
     pairs,
     planner,
     scaling,
@@ -157,7 +158,7 @@ def _pairs(n=24, seed=0, noise=0.01):
 
 
 def test_gains_of_known_form_are_recovered():
-    found = planner.best(planner.gain_models(_pairs(), "t"))
+    found = gains.best(gains.gain_models(_pairs(), "t"))
     assert found.form == "tokens and level"
     np.testing.assert_allclose(found.weights, [0.1, 0.12, -0.5], atol=0.03)
     gain, low, high = found.predict(100, 0.3)
@@ -175,7 +176,7 @@ def test_gain_intervals_cover_new_pairs():
                 for k in ("models", "bases", "families", "tokens_b", "params", "gains", "before")
             },
         )
-        found = planner.best(planner.gain_models(known, "t"))
+        found = gains.best(gains.gain_models(known, "t"))
         _, low, high = found.predict(every.tokens_b[-1], every.before["t"].iloc[-1])
         inside.append(low <= every.gains["t"].iloc[-1] <= high)
     assert np.mean(inside) > 0.88

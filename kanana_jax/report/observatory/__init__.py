@@ -4,11 +4,13 @@ import pathlib
 
 from kanana_jax.files import load_json
 from kanana_jax.report.observatory import figures
+from kanana_jax.report.observatory.answers import answer
+from kanana_jax.report.observatory.decided import rivals
 from kanana_jax.report.observatory.sections import page
-from kanana_jax.report.observatory.sentences import answer, inverse_sentence, language
+from kanana_jax.report.observatory.sentences import inverse_sentence
 from kanana_jax.report.page import write
 
-__all__ = ["answer", "inverse_sentence", "language", "page", "write_observatory_report"]
+__all__ = ["answer", "inverse_sentence", "page", "rivals", "write_observatory_report"]
 
 
 def write_observatory_report(folder: pathlib.Path) -> pathlib.Path:

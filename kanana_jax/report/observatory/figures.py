@@ -19,6 +19,9 @@ def draw(study: Json) -> dict[str, Figure]:
         ),
         "Correlations between tasks over models, in the order of their average-linkage tree.",
     )
+    if study.get("plan", {}).get("decision", {}).get("curve"):
+        figures["plan"] = Figure(_plan(study), f"The gain of {study['plan']['decision']['measure']} against added tokens: the pairs, the line that predicts this "
+                                 "base, and its 95% interval for one new model.")  # fmt: skip
     eigenvalues = study["eigenvalues"][:8]
     at = list(range(1, len(eigenvalues) + 1))
     noise = study["parallel_analysis"][: len(at)]  # one fewer where there are no more models than tasks
@@ -77,18 +80,38 @@ def _biplot(study: Json) -> str:
     )
 
 
+def _plan(study: Json) -> str:
+    plan, decision = study["plan"], study["plan"]["decision"]
+    curve, asked = decision["curve"], decision["choices"][0]
+    at = next(m for m in plan["measures"] if m["measure"] == decision["measure"])
+    names, tokens, gains = zip(*decision["pairs"])
+    points = [Points("pairs", tokens, gains, [study["labels"][n] for n in names]),
+              Points("this plan", [asked["tokens"]], [at["gain"]], [study["labels"][asked["model"]]])]  # fmt: skip
+    band = Band(curve["tokens"], curve["gain"], curve["low"], curve["high"])
+    where = language(plan["language"])
+    return scatter(points, x=f"added {where} tokens", y=f"gain of {decision['measure']}", band=band, note=NOTE, height=3.0, log_x=True)
+
+
 def _law(study: Json, fit: Json) -> str:
-    curve = fit["curve"]
-    points = _groups(study, study["log10_compute"][fit["language"]], study["scores"][fit["component"]])
-    band = Band(curve["x"], curve["y"], curve["low"], curve["high"])
+    curve, params = fit["curve"], _size(study)
+    tokens = lambda compute: None if compute is None else 10**compute / (6 * params)  # noqa: E731
+    points = _groups(study, {m: tokens(c) for m, c in study["log10_compute"][fit["language"]].items()}, study["scores"][fit["component"]])
+    band = Band([tokens(x) for x in curve["x"]], curve["y"], curve["low"], curve["high"])
     return scatter(
         points,
-        x=f"log10 of {language(fit['language'])} compute (FLOPs)",
+        x=f"{language(fit['language'])} tokens on which a model of {params / 1e9:.2g}B parameters takes this compute",
+        log_x=True,
         y=fit["component"],
         band=band,
         note=NOTE,
         height=3.6,
     )
+
+
+def _size(study: Json) -> float:
+    """Parameters of the model for which compute is told in tokens: the plan's, else the median of the table."""
+    known = sorted(n for n in study["params"].values() if n)
+    return study["plan"]["params"] if "plan" in study else known[len(known) // 2]
 
 
 def _transfer(study: Json) -> str:

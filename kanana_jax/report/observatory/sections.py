@@ -1,12 +1,11 @@
 """The page of a study: the answer first, then the evidence, section by section."""
 
-from kanana_jax.report.observatory import figures
+from kanana_jax.report.observatory import decided, figures
 from kanana_jax.report.observatory.sentences import (
     NOTE,
     VERDICTS,
     Json,
-    answer,
-    inverse_sentence,
+    general,
     language,
     undisclosed_sentence,
     wider_sentence,
@@ -21,9 +20,13 @@ def page(study: Json, plots: dict[str, Figure] | None = None) -> Page:
     """The report as a page."""
     plots = figures.draw(study) if plots is None else plots
     where = language(study["language"])
+    asked, overall = "plan" in study, general(study)
+    first = decided.headline(study) if asked else overall[0]
+    answered = _answered(study, plots) if asked else [*map(Text, overall[1:]), _figures(study)]
     sections = [
-        Section("The answer", [*map(Text, answer(study)), Text(study["evidence"], "warning"), _figures(study)]),
+        Section("The answer", [*answered, Text(study["evidence"], "warning")]),
         Section("The plan", _plan(study)),
+        Section("Over all models", [*map(Text, overall), _figures(study)] if asked else []),
         Section("Which tasks need local data", _verdicts(study, plots)),
         Section("What follows compute", _fits(study, plots)),
         Section("What continual training did", _pairs(study)),
@@ -34,7 +37,15 @@ def page(study: Json, plots: dict[str, Figure] | None = None) -> Page:
     ]
     local = f"local language {where}" if where else "no local language"
     lead = f"{study['models']} models, {len(study['tasks'])} benchmarks, {local}. {NOTE.capitalize()}."
-    return Page("What a local-language token budget buys", lead, sections)
+    title = "What a local-language token budget buys"
+    if asked and study["plan"].get("decision"):
+        title = f"What {decided.billions(study['plan']['tokens'])} {where} tokens buy"
+    return Page(title, lead, sections, first)
+
+
+def _answered(study: Json, plots: dict[str, Figure]) -> list[Block]:
+    table = decided.rivals(study)
+    return [*([table] if table else []), *map(Text, decided.further(study)), *_shown(plots, "plan")]
 
 
 def _figures(study: Json) -> Block:
@@ -49,8 +60,6 @@ def _plan(study: Json) -> list[Block]:
         return []
     where = language(plan["language"])
     blocks: list[Block] = []
-    if "inverse" in plan:
-        blocks.append(Text(inverse_sentence(plan, where)))
     if "measures" not in plan:
         return blocks
     tokens = f"{plan['tokens'] / 1e9:,.0f} billion {where} tokens"

@@ -21,8 +21,8 @@ def language(code: str) -> str:
     return NAMES.get(code, code)
 
 
-def answer(study: Json) -> list[str]:
-    """Three sentences with their uncertainty; fewer where the tables do not say."""
+def general(study: Json) -> list[str]:
+    """Four sentences with their uncertainty, the most useful first; fewer where the tables do not say."""
     ratio, local, general = study["explained_variance_ratio"], study["local_component"], study["general_component"]
     count = len(study["kept"])
     words = [f"Of {study['models']} models' scores on {len(study['tasks'])} tasks, {_count(count)} component{'' if count == 1 else 's'} "
@@ -46,7 +46,9 @@ def answer(study: Json) -> list[str]:
             else f"{name} ({role}{weigh}; {share:.0%} of the variance) does not clearly follow {language(lang)} compute: "
             f"{fit['slope_per_decade']:+.1f} a decade ({by} {known[0]:.1f} to {known[1]:.1f}), R² {fit['r2']:.2f}"
         )
-    sentences = [": ".join(words[:2]) + ("; " + "; ".join(words[2:]) if words[2:] else "") + "."]
+    found = useful(study)
+    sentences = [found] if found else []
+    sentences.append(": ".join(words[:2]) + ("; " + "; ".join(words[2:]) if words[2:] else "") + ".")
     by_verdict = {v: [t for t, found in study["verdicts"].items() if found["verdict"] == v] for v in VERDICTS}
     parts = [f"{', '.join(tasks)} {_be(v, tasks)}" for v, tasks in by_verdict.items() if tasks]
     if parts:
@@ -55,6 +57,31 @@ def answer(study: Json) -> list[str]:
     if local in paired and paired[local]["n"] >= 3:
         sentences.append(_paired_sentence(study, paired, local, general))
     return sentences
+
+
+def useful(study: Json) -> str:
+    """Which tasks local text helps, and at what price; "" where nothing is said of local text."""
+    verdicts, where = study["verdicts"], language(study["language"])
+    if not verdicts:
+        return ""
+    needing = [t for t, v in verdicts.items() if v["verdict"] == "needs local data"]
+    english = sum(v["verdict"] == "comes with English" for v in verdicts.values())
+    paired = {t: v["paired"] for t, v in verdicts.items() if v["paired"]}
+    words = f"Added {where} text is shown to help none of the {len(verdicts)} tasks"
+    if needing:
+        words = f"Added {where} text helps {', '.join(needing)}"
+        best = max((t for t in needing if t in paired), key=lambda t: paired[t]["mean"], default=None)
+        if best and paired[best]["mean"] > 0:
+            most = f", most {best}" if len(needing) > 1 else ""
+            words += f"{most} ({_gain(paired[best])}, {counted(paired[best])})"
+    if paired:
+        least = min(paired, key=lambda t: paired[t]["mean"])
+        words += f", at a price on {least} ({_gain(paired[least])})" if paired[least]["mean"] < 0 else ""
+    return f"{words}; {english} of {len(verdicts)} tasks come with {language(study['reference'])}."
+
+
+def counted(pair: Json) -> str:
+    return f"up in {pair['up']} of {pair['n']} pairs of {_count(pair['families'])} famil{'y' if pair['families'] == 1 else 'ies'}"
 
 
 def _paired_sentence(study: Json, paired: Json, local: str, general: str | None) -> str:
@@ -67,12 +94,6 @@ def _paired_sentence(study: Json, paired: Json, local: str, general: str | None)
         if interval
         else " on average (of so few families no interval can be given: the direction may be clear, the size is not)"
     )
-    tasks = {t: p for t, p in paired.items() if t in study["tasks"] and p["n"]}
-    if tasks:
-        most, least = max(tasks, key=lambda t: tasks[t]["mean"]), min(tasks, key=lambda t: tasks[t]["mean"])
-        parts = [f"most on {most} ({_gain(tasks[most])})"] if tasks[most]["mean"] > 0 else []
-        parts += [f"at a price on {least} ({_gain(tasks[least])})"] if tasks[least]["mean"] < 0 else []
-        words += ": " * bool(parts) + ", ".join(parts)
     if general in paired:
         words += f"; {general} fell in {paired[general]['down']} of {paired[general]['n']}"
     return words + "."
@@ -105,19 +126,28 @@ def fit_of(study: Json, name: str | None, lang: str) -> Json | None:
     return next((f for f in study["fits"] if f["component"] == name and f["language"] == lang), None)
 
 
-def inverse_sentence(plan: Json, where: str) -> str:
-    """The answer to `--target`: the tokens that the wanted score takes."""
-    found = plan["inverse"]
+def inverse_sentence(study: Json) -> str:
+    """The answer to `--target`, the tokens that the wanted score takes, with two digits; "" where none was asked."""
+    plan = study["plan"]
+    found = plan.get("inverse")
+    if found is None:
+        return ""
     tokens, (few, many) = found["tokens"], found["tokens_ci95"]
 
     def amount(value: float | None) -> str:
-        return "more than 100 trillion" if value is None else f"{value / 1e9:,.1f} billion"
+        return "more than 100 trillion" if value is None else f"{two_digits(value / 1e9)} billion"
 
-    words = (f"{found['target']} = {found['value']:g} (now {found['before']:.3f}) is predicted at {amount(tokens)} added {where} tokens; "
-             f"within the 95% prediction interval from {amount(few)} to {amount(many)}.")  # fmt: skip
+    words = (f"{found['target']} {found['value']:g} from {study['labels'][plan['base']]} (now {found['before']:.2f}) takes {amount(tokens)} added "
+             f"{language(plan['language'])} tokens (95% {amount(few)} to {amount(many)}).")  # fmt: skip
     if found["extrapolates"]:
         words += f" This is an extrapolation: the pairs added {found['seen'][0] / 1e9:.0f} to {found['seen'][1] / 1e9:.0f} billion."
-    return words + f" {NOTE.capitalize()}."
+    return words
+
+
+def two_digits(value: float) -> str:
+    """42.7 → 43, 1216 → 1,200, 0.618 → 0.62: more digits than that are not known."""
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:#.2g}"
 
 
 def wider_sentence(study: Json) -> str:

@@ -1,0 +1,241 @@
+"""What a plan decides: its leading measure, its price in other tasks, its rivals, and what to measure first."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import numpy as np
+import pandas as pd
+
+from kanana_jax.observatory import gains, narrowing, planner
+from kanana_jax.observatory.costs import Rate
+from kanana_jax.observatory.pairs import Pairs
+from kanana_jax.observatory.planner import Plan, Prediction
+from kanana_jax.observatory.tables import Tables
+from kanana_jax.observatory.verdicts import LOCAL
+
+Array = np.ndarray
+SAME_SIZE = 1.5  # factor within which two models count as of one size
+BIGGER = 1.5  # factor from which a base counts as bigger
+SHOWN_NEXT = 3
+CURVE = 25  # points of the line of gains
+
+
+class Choice(TypedDict):
+    """One way to get the ability, its rivals likewise.
+
+    Attributes:
+      kind: `asked`, `half` (the tokens), `bigger` (base of the family), `other` (base of its size), or, with nothing
+        trained, `bigger as it is` and `there already` (the best model of its size in the table).
+      tokens: that are trained on; 0: none.
+      after_ci95: None of a model that is measured.
+      probability: that `after` reaches the threshold; None of a model that is measured.
+      side, side_ci95: score of the task that the asked plan costs most; None where there is none, or no interval.
+      days, money: [with perfect overlap, with none], or None where they are not known.
+    """
+
+    kind: str
+    model: str
+    params: float
+    tokens: float
+    before: float
+    after: float
+    after_ci95: list[float] | None
+    probability: float | None
+    side: float | None
+    side_ci95: list[float] | None
+    days: list[float] | None
+    money: list[float] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a plan is judged by.
+
+    Attributes:
+      measure: the leading one.
+      threshold: the value that is to be reached; None: any rise counts.
+      side: the task of the reference language that loses most, or "".
+    """
+
+    plan: Plan
+    measure: str
+    threshold: float | None
+    side: str
+    rate: Rate | None
+
+
+def leading(rows: list[Prediction], verdicts: Mapping[str, Any], language: str) -> str:
+    """The measure that a plan is told by: the clearest gain of tasks that need local data, else of all local ones."""
+    local = [r for r in rows if r["language"] == language] or rows
+    needing = [r for r in local if r["measure"] in verdicts and verdicts[r["measure"]].verdict == LOCAL]
+    return max(needing or local, key=_clearness)["measure"]
+
+
+def side_cost(rows: list[Prediction], reference: str) -> Prediction | None:
+    """The task of the reference language that is predicted to lose most; None where none is."""
+    losing = [r for r in rows if r["language"] == reference and r["gain"] < 0]
+    return min(losing, key=lambda r: r["gain"], default=None)
+
+
+def _clearness(row: Prediction) -> float:
+    low, high = row["gain_ci95"]
+    return row["gain"] / max(high - low, 1e-12)
+
+
+def decide(asked: Asked, pairs: Pairs, tables: Tables, measures: pd.DataFrame) -> dict[str, Any]:
+    """The decision, as it stands in `components.json`."""
+    plan = asked.plan
+    if plan.tokens is None:
+        raise ValueError("a plan without tokens decides nothing")
+    first = _trained("asked", plan, asked, pairs, tables, measures)
+    if first is None:
+        return {}
+    rivals = [_trained("half", dataclasses.replace(plan, tokens=plan.tokens / 2), asked, pairs, tables, measures)]
+    bigger = _bigger(plan, asked.measure, tables, measures)
+    if bigger:
+        rivals.append(_trained("bigger", _with_base(plan, bigger, tables), asked, pairs, tables, measures))
+        rivals.append(_as_it_is("bigger as it is", bigger, asked, tables, measures))
+    rivals.append(_other(plan, asked, pairs, tables, measures))
+    there = _there(plan, asked.measure, tables, measures)
+    if there:
+        rivals.append(_as_it_is("there already", there, asked, tables, measures))
+    return {
+        "measure": asked.measure,
+        "side": asked.side or None,
+        "threshold": asked.threshold,
+        "choices": [first, *(choice for choice in rivals if choice)],
+        **_seen(asked, pairs, measures),
+        **_learning(asked, pairs, tables, measures),
+    }
+
+
+def _trained(
+    kind: str, plan: Plan, asked: Asked, pairs: Pairs, tables: Tables, measures: pd.DataFrame
+) -> Choice | None:
+    names = [asked.measure, asked.side] if asked.side else [asked.measure]
+    rows = {r["measure"]: r for r in planner.predict(plan, pairs, tables, measures, names)}
+    own, side = rows.get(asked.measure), rows.get(asked.side)
+    model = gains.best(gains.gain_models(pairs, asked.measure))
+    if own is None or model is None or plan.tokens is None:
+        return None
+    threshold = own["before"] if asked.threshold is None else asked.threshold
+    return {
+        "kind": kind,
+        "model": plan.base,
+        "params": plan.params,
+        "tokens": plan.tokens,
+        "before": own["before"],
+        "after": own["after"],
+        "after_ci95": own["after_ci95"],
+        "probability": model.probability(plan.tokens / 1e9, own["before"], threshold),
+        "side": side["after"] if side else None,
+        "side_ci95": side["after_ci95"] if side else None,
+        "days": asked.rate.days(plan.tokens, plan.params) if asked.rate else None,
+        "money": asked.rate.money(plan.tokens, plan.params) if asked.rate else None,
+    }
+
+
+def _as_it_is(kind: str, model: str, asked: Asked, tables: Tables, measures: pd.DataFrame) -> Choice:
+    score = float(measures.loc[model, asked.measure])
+    return {
+        "kind": kind,
+        "model": model,
+        "params": float(tables.models.loc[model, "params"]),
+        "tokens": 0.0,
+        "before": score,
+        "after": score,
+        "after_ci95": None,
+        "probability": None,
+        "side": _finite(measures.loc[model, asked.side]) if asked.side else None,
+        "side_ci95": None,
+        "days": None,
+        "money": None,
+    }
+
+
+def _finite(score: Any) -> float | None:
+    return float(score) if np.isfinite(score) else None
+
+
+def _bases(plan: Plan, measure: str, tables: Tables, measures: pd.DataFrame) -> pd.Series:
+    """Parameters of the other models that are trained from scratch and measured."""
+    models = tables.models
+    usable = (models["base"] == "") & models["params"].notna() & measures[measure].notna() & (models.index != plan.base)
+    return models.loc[usable, "params"]
+
+
+def _bigger(plan: Plan, measure: str, tables: Tables, measures: pd.DataFrame) -> str | None:
+    """The next larger base of the same family."""
+    params = _bases(plan, measure, tables, measures)
+    family = tables.models["family"]
+    larger = params[(family[params.index] == family[plan.base]) & (params >= BIGGER * plan.params)]
+    return str(larger.idxmin()) if len(larger) else None
+
+
+def _other(plan: Plan, asked: Asked, pairs: Pairs, tables: Tables, measures: pd.DataFrame) -> Choice | None:
+    """Of the bases of about its size and another family, hardly trained in the language, the best predicted one."""
+    params = _bases(plan, asked.measure, tables, measures)
+    near = params[(params <= SAME_SIZE * plan.params) & (params >= plan.params / SAME_SIZE)]
+    seen = tables.models[f"{plan.language}_tokens_b_est"].fillna(0.0) * 1e9
+    family = tables.models["family"]
+    names = [m for m in near.index if family[m] != family[plan.base] and seen[m] < (plan.tokens or 0.0)]
+    tried = (_trained("other", _with_base(plan, m, tables), asked, pairs, tables, measures) for m in names)
+    return max((c for c in tried if c), key=lambda c: c["after"], default=None)
+
+
+def _there(plan: Plan, measure: str, tables: Tables, measures: pd.DataFrame) -> str | None:
+    """The best model of at most about its size."""
+    params = tables.models["params"]
+    near = params[(params <= SAME_SIZE * plan.params) & (params.index != plan.base)].index
+    scores = measures.loc[near, measure].dropna()
+    return str(scores.idxmax()) if len(scores) else None
+
+
+def _with_base(plan: Plan, base: str, tables: Tables) -> Plan:
+    return dataclasses.replace(plan, base=base, params=float(tables.models.loc[base, "params"]))
+
+
+def _seen(asked: Asked, pairs: Pairs, measures: pd.DataFrame) -> dict[str, Any]:
+    """The gain against tokens, and the pairs that it was learnt from."""
+    model = gains.best(gains.gain_models(pairs, asked.measure))
+    if model is None or asked.plan.tokens is None:
+        return {}
+    at = asked.plan.tokens / 1e9
+    grid = np.geomspace(min(model.token_range[0], at / 2), max(model.token_range[1], at), CURVE)
+    middle, low, high = model.curve(grid, float(measures.loc[asked.plan.base, asked.measure]))
+    known = pairs.gains[asked.measure].notna().to_numpy() & (pairs.tokens_b > 0)
+    points = zip(pairs.models, pairs.tokens_b, pairs.gains[asked.measure])
+    return {
+        "curve": {"tokens": grid * 1e9, "gain": middle, "low": low, "high": high},
+        "pairs": [(name, tokens * 1e9, gain) for (name, tokens, gain), seen in zip(points, known) if seen],
+    }
+
+
+def _learning(asked: Asked, pairs: Pairs, tables: Tables, measures: pd.DataFrame) -> dict[str, Any]:
+    """The pilot, and the next measurements."""
+    plan = asked.plan
+    models = gains.gain_models(pairs, asked.measure)
+    model = gains.best(models)
+    if model is None or plan.tokens is None:
+        return {}
+    level = float(measures.loc[plan.base, asked.measure])
+    target = narrowing.Target(plan.tokens / 1e9, level, tables.models.loc[plan.base, "family"])
+    after = level + model.predict(target.tokens_b, level)[0]
+    tokens = dict(zip(pairs.models, pairs.tokens_b))
+    found = narrowing.candidates(model, tables, measures[asked.measure], tokens, target)
+    return {
+        "pilot": narrowing.pilot(models, model, asked.measure, target, _sampling(asked.measure, after, tables)),
+        "next": found[:SHOWN_NEXT],
+    }
+
+
+def _sampling(measure: str, score: float, tables: Tables) -> float | None:
+    """Standard error of a score for its number of questions, at most: √(p(1 − p)/items), of answers right or wrong."""
+    if measure not in tables.tasks.index:
+        return None
+    low, high, items = (float(tables.tasks.loc[measure, key]) for key in ("low", "high", "items"))
+    if not np.isfinite(items):
+        return None
+    share = float(np.clip((score - low) / (high - low), 0, 1))
+    return (high - low) * float(np.sqrt(share * (1 - share) / items))

@@ -1,0 +1,144 @@
+"""The answer to the question that a study was asked: one sentence, its rivals, and what to measure first."""
+
+from kanana_jax.report.observatory.sentences import Json, inverse_sentence, language, two_digits
+from kanana_jax.report.page import Table
+
+_TRAINED, _AS_IT_IS = "{tokens} on {model}", "{model} as it is"
+
+
+def headline(study: Json) -> str:
+    """The decision in one sentence, or the tokens that a target takes where no number of them was asked about."""
+    plan = study["plan"]
+    where = language(plan["language"])
+    inverse = inverse_sentence(study)
+    if not plan.get("decision"):
+        return inverse
+    asked = plan["decision"]["choices"][0]
+    words = (
+        f"{billions(asked['tokens'])} {where} tokens on {study['labels'][asked['model']]}: {plan['decision']['measure']} "
+        f"{score(asked['before'])} → {score(asked['after'])} (95% {_span(asked['after_ci95'])}), "
+        f"{chance(plan['decision'])} {asked['probability']:.0%}"
+    )
+    side = plan["decision"]["side"]
+    if side:
+        before = next(m["before"] for m in plan["measures"] if m["measure"] == side)
+        words += f", at the price of {side} {score(before)} → {score(asked['side'])} ({_span(asked['side_ci95'])})"
+    if asked["days"]:
+        words += f"; {_range(asked['days'])} days"
+        words += f" and a cost of {_range(asked['money'])}" if asked["money"] else ""
+        words += f" on {plan['cost']['topology']}" if plan["cost"]["topology"] else ""
+    return words + "." if plan["tokens_asked"] else f"{inverse} {words}."
+
+
+def further(study: Json) -> list[str]:
+    """The tokens of the target where a plan was asked about, the pilot, the next measurement, and what the price lacks."""
+    plan = study["plan"]
+    decision = plan.get("decision")
+    if not decision:
+        return []
+    found = [inverse_sentence(study)] if "inverse" in plan and plan["tokens_asked"] else []
+    helped = not_helped(study)
+    found += [helped] if helped else []
+    if "pilot" in decision:
+        found.append(f"{pilot(study)} {following(study)}".strip())
+    if "cost" not in plan:
+        found.append("Days and cost: add --cost PLAN.json, which kanana plan --json writes.")
+    elif plan["cost"]["price"] is None:
+        found.append(f"Cost: {plan['cost']['source']} has no price; make it with --config.plan.prices set.")
+    return found
+
+
+def rivals(study: Json) -> Table | None:
+    """The asked plan beside its rivals."""
+    plan = study["plan"]
+    decision = plan.get("decision")
+    if not decision:
+        return None
+    side, paid = decision["side"], any(c["days"] for c in decision["choices"])
+    money = any(c["money"] for c in decision["choices"])
+    columns = ["choice", decision["measure"], chance(decision)]
+    columns += [side] * bool(side) + ["days"] * paid + ["cost"] * money
+    rows = []
+    for c in decision["choices"]:
+        measured = c["after_ci95"] is None
+        words = _AS_IT_IS if measured else _TRAINED
+        row = [words.format(tokens=billions(c["tokens"]), model=study["labels"][c["model"]])]
+        row.append(score(c["after"]) + ("" if measured else f" ({_span(c['after_ci95'])})"))
+        row.append("–" if measured else f"{c['probability']:.0%}")
+        row += [score(c["side"])] * bool(side)
+        row += [_range(c["days"]) if c["days"] else "–"] * paid
+        row += [_range(c["money"]) if c["money"] else "–"] * money
+        rows.append(row)
+    caption = f"Training, or a model as it is; {decision['measure']} with its 95% interval for one new model."
+    return Table(columns, rows, caption)
+
+
+def not_helped(study: Json) -> str:
+    """The local tasks that local tokens are not shown to help; "" where there are none."""
+    tasks = {t: v["verdict"] for t, v in study["verdicts"].items() if v["language"] == study["language"]}
+    english = [t for t, v in tasks.items() if v == "comes with English"]
+    unknown = [t for t, v in tasks.items() if v in ("not enough data", "tells nothing")]
+    parts = [f"{', '.join(english)} (they come with {language(study['reference'])})"] if english else []
+    parts += [f"{', '.join(unknown)} (undecided)"] if unknown else []
+    return f"Not shown to be helped: {'; '.join(parts)}." if parts else ""
+
+
+def pilot(study: Json) -> str:
+    """The smallest pilot that halves the interval, or why none does."""
+    plan, found = study["plan"], study["plan"]["decision"]["pilot"]
+    same = "same base, text and recipe"
+    if found["tokens"] is not None:
+        part = found["tokens"] / plan["tokens"]
+        return (
+            f"The smallest pilot that halves the interval of {found['measure']} (±{score(found['half'])} to "
+            f"±{score(found['half_after'])}) is {billions(found['tokens'])} tokens, {part:.0%} of the plan ({same})."
+        )
+    if found["nearly"] is None:
+        return f"No pilot of fewer tokens can be judged for {found['measure']}: no pair has added so few."
+    words = (
+        f"No pilot halves the interval of {found['measure']}: one of {billions(found['nearly'])} tokens ({same}) narrows "
+        f"±{score(found['half'])} to ±{score(found['half_after'])}"
+    )
+    if found["questions"] is None:
+        return words + "."
+    items = study["tasks"].get(found["measure"], {}).get("items")
+    of = f", its {items:.0f} questions leave the rest" if items else ""
+    return f"{words}{of}; with {found['questions']:g} times as many it would be half."
+
+
+def following(study: Json) -> str:
+    """The measurement that does not exist yet and narrows the interval most."""
+    found = study["plan"]["decision"]["next"]
+    if not found:
+        return ""
+    first = found[0]
+    label = study["labels"][first["model"]]
+    thing = {
+        "pair": f"one more continual model of {label}, its scores published,",
+        "score": f"the score of {label}",
+        "budget": f"the {language(study['plan']['language'])} tokens of {label}",
+    }[first["kind"]]
+    return f"What others could measure: {thing} would narrow it most, by {max(first['narrows'], 0):.0%}."
+
+
+def chance(decision: Json) -> str:
+    """`P(≥ 0.55)`; without a target, of any rise."""
+    return "P(rises)" if decision["threshold"] is None else f"P(≥ {decision['threshold']:g})"
+
+
+def billions(tokens: float) -> str:
+    """`100 billion`, with two digits."""
+    return f"{two_digits(tokens / 1e9)} billion"
+
+
+def score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _span(interval: list[float]) -> str:
+    return f"{score(interval[0])} to {score(interval[1])}"
+
+
+def _range(interval: list[float]) -> str:
+    low, high = map(two_digits, interval)
+    return low if low == high else f"{low} to {high}"
