@@ -40,9 +40,14 @@ class Budget:
         return drawn
 
 
-def budget(tables: Tables, language: str, active: bool = False) -> Budget:
-    """Args: active: of a mixture of experts count the parameters that a token meets, not all."""
-    params = tables.models["active_params" if active else "params"].to_numpy(float)
+def of_active(tables: Tables) -> Tables:
+    """The tables with the parameters that a token meets as those of mixtures of experts: laws and plans count alike."""
+    return dataclasses.replace(tables, models=tables.models.assign(params=tables.models["active_params"]))
+
+
+def budget(tables: Tables, language: str) -> Budget:
+    """The compute of a language by the parameters that the tables count."""
+    params = tables.models["params"].to_numpy(float)
     ends = (tables.models[f"{language}_tokens_b_{end}"].to_numpy(float) for end in ("low", "est", "high"))
     with np.errstate(divide="ignore", invalid="ignore"):
         found = [np.log10(6 * params * tokens * 1e9) for tokens in ends]
@@ -51,9 +56,9 @@ def budget(tables: Tables, language: str, active: bool = False) -> Budget:
     return Budget(language, *(np.where(finite, values, np.nan) for values in (low, found[1], found[2])))
 
 
-def total_compute(tables: Tables, active: bool = False) -> Array:
+def total_compute(tables: Tables) -> Array:
     """log10 of 6·N·(all tokens), float64 [n]; where the total is unknown, NaN."""
-    params = tables.models["active_params" if active else "params"].to_numpy(float)
+    params = tables.models["params"].to_numpy(float)
     with np.errstate(divide="ignore", invalid="ignore"):
         found = np.log10(6 * params * tables.models["tokens_b"].to_numpy(float) * 1e9)
     return np.where(np.isfinite(found), found, np.nan)

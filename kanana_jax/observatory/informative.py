@@ -39,7 +39,7 @@ def useful(path: pathlib.Path, scores: pd.DataFrame, tasks: pd.DataFrame, warnin
         if zeros:
             warnings.append(
                 f"'{task}' is exactly 0 for {cut(zeros)}, though the models nearest on the other tasks score: a fault "
-                "of the scoring more likely than a lack of ability; it is kept."
+                "of the scoring more likely than a lack of ability; it counts in components only."
             )
     return scores
 

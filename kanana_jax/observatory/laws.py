@@ -56,7 +56,7 @@ def with_undisclosed(
     """Laws of the local language with models whose tokens of it are zero or undisclosed."""
     if language not in tables.languages:
         return []
-    budget, added = undisclosed.budget(tables, language, options.active_params)
+    budget, added, without_total = undisclosed.budget(tables, language)
     if not added:
         return []
     families = tables.models["family"].to_numpy(str)
@@ -65,7 +65,8 @@ def with_undisclosed(
         name: scaling.fit(budget.est, measures[name].to_numpy(float), families, options.draws, options.rng(20), drawn)
         for name in shown
     }
-    about = {"undisclosed_models": added, "assumed_share": undisclosed.SHARE}
+    about = {"undisclosed_models": added, "assumed_share": undisclosed.SHARE, "undisclosed_totals": without_total,
+             "assumed_total_b": undisclosed.TYPICAL_TOKENS_B}  # fmt: skip
     return [{**as_json(name, language, fit), **about} for name, fit in fits.items() if fit]
 
 

@@ -32,6 +32,7 @@ DESCRIBED = ("name", "language", "ability", "metric", "metric_version", "shots",
 
 def run(tables: Tables, options: Options) -> dict[str, Any]:
     """Everything that is known about the tables, JSON-ready."""
+    tables = budgets.of_active(tables) if options.active_params else tables
     language = local_language(tables, options)
     asked = question.read(tables, options, language, SHOWN)
     warnings = list(tables.warnings)
@@ -40,7 +41,7 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
     found = components.fit(tables.scores, anchors, hidden.penalty)
     shown = list(found.names[:SHOWN])
     measures = tables.scores.join(pd.DataFrame(found.scores[:, :SHOWN], tables.scores.index, shown))
-    by_language = {lang: budgets.budget(tables, lang, options.active_params) for lang in tables.languages}
+    by_language = {lang: budgets.budget(tables, lang) for lang in tables.languages}
     by_measure = laws.every(tables, measures, by_language, options)
     warnings += laws.family_warnings(tables, by_measure, language)
     general, local = laws.roles(by_measure, shown, language, options.reference)
@@ -82,7 +83,7 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
             task: verdicts.as_json(
                 verdict,
                 paired.get(task),
-                {lang: fit.r for lang, fit in by_measure.get(task, {}).items() if fit},
+                {lang: fit.r for lang, fit in evidence[task].fits.items() if fit},
                 tables.tasks.loc[task, "language"],
             )
             for task, verdict in judged.items()
@@ -135,7 +136,7 @@ def _dimensions(
 
 
 def _downstream(tables: Tables, options: Options) -> dict[str, Any]:
-    flops = budgets.total_compute(tables, options.active_params)
+    flops = budgets.total_compute(tables)
     known = flops[np.isfinite(flops)]
     if len(known) < 10:
         return {"cutoff_log10_flops": None, "tasks": []}

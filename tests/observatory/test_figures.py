@@ -112,6 +112,7 @@ def test_models_that_disclose_nothing_make_the_law_steeper(study):
     """Twelve bases, given a twentieth to half a percent of Japanese: 1.6 to 1.8 instead of 1.12."""
     wide = next(f for f in study["fits_with_undisclosed"] if f["component"] == "PC2")
     assert len(wide["undisclosed_models"]) == 12 and wide["n"] == 35 and 1.6 < wide["slope_per_decade"] < 1.8
+    assert len(wide["undisclosed_totals"]) == 4 and "2,000 billion tokens (another)" in render(page(study))
     assert f"the slope of PC2 is {wide['slope_per_decade']:.2f} instead of 1.12" in render(page(study))
 
 
@@ -155,6 +156,15 @@ def test_pooled_and_paired_evidence_stand_side_by_side(study):
     for task in ("MMLU", "JMMLU", "GSM8K", "MGSM", "HellaSwag", "TriviaQA"):
         assert study["verdicts"][task]["verdict"] == "comes with English"
     assert all(len(v["reasons"]) >= 3 for v in study["verdicts"].values())
+
+
+def test_pooled_evidence_leaves_suspected_zeros_out(raw, study):
+    """Code scores of exactly 0 of CALM2 and Sarashina2 are a fault of the scoring more likely than theirs."""
+    tasks, models, values = raw
+    score, compute = values[:, tasks.index("HumanEval")], study["log10_compute"]["ja"]
+    known = [i for i, m in enumerate(models) if compute[m] is not None and score[i] > 0]
+    by_hand = np.corrcoef([compute[models[i]] for i in known], score[known])[0, 1]
+    assert study["verdicts"]["HumanEval"]["pooled_r"]["ja"] == pytest.approx(by_hand)
 
 
 def test_hidden_cells(study):

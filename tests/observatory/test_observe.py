@@ -170,6 +170,13 @@ def test_active_parameters_change_the_law(shipped):
     assert slope(total) != slope(active)
 
 
+def test_active_parameters_are_those_of_the_plan_too(shipped):
+    from kanana_jax.observatory import budgets, planner
+
+    assert planner.parse("base=Mixtral-8x7B-v0.1", shipped, "ja").params == 47e9
+    assert planner.parse("base=Mixtral-8x7B-v0.1", budgets.of_active(shipped), "ja").params == 13e9
+
+
 def test_no_jax_and_nothing_above_it():
     """`kanana_jax.observatory` imports itself, `report`, `files`, `languages` and errors; loading it loads no JAX."""
     known = tuple(f"kanana_jax.{name}" for name in ("observatory", "errors", "files", "report", "languages"))

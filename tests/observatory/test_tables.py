@@ -219,7 +219,7 @@ def test_missing_cells_are_filled_and_told(write):
 
 
 def test_total_or_active_parameters(shipped):
-    total, active = (budgets.budget(shipped, "ja", a).est for a in (False, True))
+    total, active = (budgets.budget(t, "ja").est for t in (shipped, budgets.of_active(shipped)))
     change = dict(zip(shipped.scores.index, total - active))
     assert change["tokyotech-llm/Swallow-MX-8x7b-NVE-v0.1"] == pytest.approx(np.log10(47 / 13))
     assert change["tokyotech-llm/Swallow-7b-hf"] == 0

@@ -170,6 +170,13 @@ def wider_sentence(study: Json) -> str:
     )
 
 
+def _totals(wide: Json) -> str:
+    many = len(wide["undisclosed_totals"])
+    if not many:
+        return ""
+    return f", and the {many} of them that do not say how much text they saw {wide['assumed_total_b']:,.0f} billion tokens (another)"
+
+
 def undisclosed_sentence(study: Json) -> str:
     """The slope of the local law once models of undisclosed local tokens are in it; "" where there are none."""
     fit = fit_of(study, study["local_component"], study["language"])
@@ -179,7 +186,7 @@ def undisclosed_sentence(study: Json) -> str:
     low, high = (100 * share for share in wide["assumed_share"])
     words = (
         f"{len(wide['undisclosed_models'])} models disclose no {language(study['language'])} tokens and are not in these laws. If they are given {low:g} to "
-        f"{high:g}% of their text (an assumption), the slope of {fit['component']} is {wide['slope_per_decade']:.2f} instead of {fit['slope_per_decade']:.2f}"
+        f"{high:g}% of their text (an assumption){_totals(wide)}, the slope of {fit['component']} is {wide['slope_per_decade']:.2f} instead of {fit['slope_per_decade']:.2f}"
     )
     span = wide["ci95_family_and_tokens"]
     return words + (f" (95% by family {span[0]:.2f} to {span[1]:.2f})." if span else ".")
