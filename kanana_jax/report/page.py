@@ -56,10 +56,15 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A plot: an `<svg>` element (from `plots.py`), which alone is not escaped."""
+    """A plot: an `<svg>` element (from `plots.py`), which alone is not escaped.
+
+    Attributes:
+      narrow: the same plot for a telephone; "": the wide one, through which one swipes there.
+    """
 
     svg: str
     caption: str
+    narrow: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +154,7 @@ nav{display:flex;flex-wrap:wrap;gap:2px 18px;font-size:14px}a{color:var(--accent
 a:hover{text-decoration:underline}p{margin:10px 0;max-width:75ch}
 .warning{background:var(--warn);border-left:3px solid var(--warn-line);padding:8px 14px;border-radius:0 6px 6px 0}
 figure{margin:18px 0 22px}figure svg{width:100%;height:auto;display:block;overflow:visible}
-figure svg *{stroke-linejoin:round}figure svg text{font-family:inherit}
+.slim{display:none}figure svg *{stroke-linejoin:round}figure svg text{font-family:inherit}
 figcaption{color:var(--soft);font-size:14px;line-height:1.45;text-align:left;padding-top:6px;max-width:90ch}
 .scroll{overflow-x:auto;margin:12px 0}figure .scroll{margin:0}table{border-collapse:collapse;font-size:14px;line-height:1.4;min-width:40%}
 th,td{padding:5px 11px 5px 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
@@ -169,7 +174,8 @@ mark{background:var(--warn);color:inherit;border-bottom:2px solid var(--warn-lin
 .scroll,figure{scrollbar-width:thin}
 @media screen and (max-width:640px){main{padding:20px 14px 60px}
 nav{flex-wrap:nowrap;overflow-x:auto;white-space:nowrap}h2{margin-top:22px}table{font-size:13px}th,td{padding-right:7px}figure{overflow-x:auto}figure svg{min-width:800px}
-figure:has(svg)::before,.wide::before{content:"wider than the screen: swipe sideways →";display:block;position:sticky;left:0;
+.broad{display:none}.slim{display:block}figure .slim svg{min-width:0}
+figure:has(svg):not(:has(.slim))::before,.wide::before{content:"wider than the screen: swipe sideways →";display:block;position:sticky;left:0;
 color:var(--soft);font-size:12px;padding-bottom:4px}
 figcaption{position:sticky;left:0;max-width:calc(100vw - 28px)}pre{overflow-x:auto;white-space:pre;overflow-wrap:normal}}
 @media print{:root{color-scheme:light}body{font-size:11pt}main{max-width:none;padding:0}nav{display:none}
@@ -223,7 +229,10 @@ def _block(block: Block) -> str:
         return _table(block)
     if isinstance(block, Figure):
         name = f'<svg role="img" aria-label="{_text(block.caption)}"'
-        return f"<figure>{block.svg.replace('<svg', name, 1)}<figcaption>{_text(block.caption)}</figcaption></figure>"
+        drawn, slim = (svg.replace("<svg", name, 1) for svg in (block.svg, block.narrow))
+        if slim:
+            drawn = f'<div class="broad">{drawn}</div><div class="slim">{slim}</div>'
+        return f"<figure>{drawn}<figcaption>{_text(block.caption)}</figcaption></figure>"
     if isinstance(block, Samples):
         caption = f"<p>{_text(block.caption)}</p>" if block.caption else ""
         return f'{caption}<div class="samples">{"".join(map(_sample, block.samples))}</div>'

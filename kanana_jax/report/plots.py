@@ -87,6 +87,7 @@ def lines(
     boundaries: Mapping[str, float] | None = None,
     markers: bool = False,
     height: float = 3.2,
+    width: float = WIDTH,
 ) -> str:
     """A line plot.
 
@@ -94,7 +95,7 @@ def lines(
       x, y: axis titles with units.
       boundaries: name → x at which a stage begins; drawn as vertical lines.
       markers: dots at the points, for sparse series.
-      height: inches, of a width of 9.2; grows where the labels need it.
+      height, width: inches; the height grows where the labels need it.
 
     Returns:
       An `<svg>` element; each line is thinned to at most `MAX_POINTS` points (see `thin`).
@@ -130,7 +131,7 @@ def lines(
         axes.margins(x=0.01)
         end_labels(axes, ends, height)
 
-    return draw(paint, height, x, y, left=0.72, right=right, top=0.26 if boundaries else 0.12)
+    return draw(paint, height, x, y, left=0.72, right=right, top=0.26 if boundaries else 0.12, width=width)
 
 
 def _above(axes: "Axes", name: str, x: float, colour: str) -> None:
@@ -154,6 +155,7 @@ def bars(
     x: str,
     stacked: bool = False,
     digits: int = 3,
+    width: float = WIDTH,
 ) -> str:
     """Horizontal bars for each group, side by side or stacked (say, the shares of the sources in a mixture).
 
@@ -161,6 +163,7 @@ def bars(
       values: name → one value for each group; shown in the order given.
       x: title of the value axis, with its unit.
       digits: significant digits of the values written at single bars.
+      width: inches.
 
     Raises:
       ValueError: a name has not as many values as there are groups.
@@ -169,7 +172,7 @@ def bars(
         raise ValueError("bars need one value for each group under every name")
     left = 0.15 + max((inches(short(g)) for g in groups), default=0)
     thick = 0.30 if stacked else max(0.24, 0.15 * len(values))
-    key = legend_rows(list(values)) if len(values) > 1 else []
+    key = legend_rows(list(values), width) if len(values) > 1 else []
     bottom = 0.5 + 0.19 * len(key)
     height = 0.15 + bottom + (thick + 0.1) * max(1, len(groups))
 
@@ -178,10 +181,10 @@ def bars(
         for i, row in enumerate(values.values()):
             colour, pale = COLOURS[i % len(COLOURS)], 1.0 if i < len(COLOURS) else 0.5
             row = [float(v) if math.isfinite(v) else 0.0 for v in row]
-            width = 0.74 if stacked else 0.74 / len(values)
-            at = [g + (0 if stacked else (i - (len(values) - 1) / 2) * width) for g in range(len(groups))]
+            across = 0.74 if stacked else 0.74 / len(values)
+            at = [g + (0 if stacked else (i - (len(values) - 1) / 2) * across) for g in range(len(groups))]
             edge: dict[str, Any] = dict(edgecolor=PAPER, linewidth=0.8) if stacked else {}
-            axes.barh(at, row, width, left=starts if stacked else 0, color=colour, alpha=pale, **edge)
+            axes.barh(at, row, across, left=starts if stacked else 0, color=colour, alpha=pale, **edge)
             if stacked:
                 starts = [a + b for a, b in zip(starts, row)]
             elif len(values) == 1:
@@ -205,7 +208,7 @@ def bars(
         scale(axes, "x", False)
         legend(axes, key, list(values), height)
 
-    return draw(paint, height, x, "", left=left, right=0.3, bottom=bottom)
+    return draw(paint, height, x, "", left=left, right=0.3, bottom=bottom, width=width)
 
 
 @drawn_once

@@ -76,6 +76,7 @@ def scatter(
     height: float = 4.2,
     log_x: bool = False,
     joined: bool = False,
+    width: float = WIDTH,
 ) -> str:
     """Points with their names, which are left out where they would cover another.
 
@@ -84,9 +85,10 @@ def scatter(
       arrows: name → (dx, dy) from the origin, scaled together to fit the points (a biplot's loadings).
       cross: x and y of faint lines.
       note: small print in the lower right corner.
+      height, width: inches.
       joined: a line through the points of each colour, in their order.
     """
-    key = legend_rows([p.label for p in points]) if len(points) > 1 else []
+    key = legend_rows([p.label for p in points], width) if len(points) > 1 else []
     bottom = 0.62 + 0.19 * len(key)
     height += bottom - 0.5
 
@@ -105,6 +107,7 @@ def scatter(
                 axes.plot(group.x, group.y, color=colour, alpha=0.55, linewidth=1.2)
             axes.plot(group.x, group.y, "o", markersize=4.5, color=colour, markeredgewidth=0)
         wanted = [(n, a, b, INK) for p in points for n, a, b in zip(p.names, p.x, p.y)]
+        shafts: list[tuple[float, float]] = []
         if arrows:
             reach = [max(map(abs, v), default=1.0) for v in zip(*((a, b) for _, a, b, _ in wanted))] or [1.0, 1.0]
             most = [max(abs(v[k]) for v in arrows.values()) or 1.0 for k in (0, 1)]
@@ -116,6 +119,7 @@ def scatter(
                     "", tip, (0, 0), arrowprops=dict(arrowstyle="-|>", color=COLOURS[1], alpha=0.55, linewidth=0.9)
                 )
                 tips.append((name, *tip, COLOURS[1]))
+                shafts += [(part * tip[0], part * tip[1]) for part in (0.4, 0.55, 0.7, 0.85)]
             wanted = tips + wanted
         axes.margins(x=0.09, y=0.1)
         if log_x:  # before the limits are drawn up, which are other ones then
@@ -123,21 +127,27 @@ def scatter(
         axes.autoscale_view()
         scale(axes, "x", log_x)
         scale(axes, "y", False)
-        _names(axes, wanted, height)
+        _names(axes, wanted, height, shafts)
         legend(axes, key, [p.label for p in points], height)
         _note(axes, note, height)
 
-    return draw(paint, height, x, y, left=0.72, right=0.3, bottom=bottom)
+    return draw(paint, height, x, y, left=0.72, right=0.3, bottom=bottom, width=width)
 
 
-def _names(axes: "Axes", wanted: Sequence[tuple[str, float, float, str]], height: float) -> None:
-    """Writes each name right, left, above or below its point, the first place that covers no name and no other point and lies inside."""
+def _names(
+    axes: "Axes",
+    wanted: Sequence[tuple[str, float, float, str]],
+    height: float,
+    shafts: Sequence[tuple[float, float]],
+) -> None:
+    """Writes each name right, left, above or below its point, the first place inside that covers no name, no other point and no shaft."""
     box = axes.get_position()
-    size = (box.width * WIDTH, box.height * height)
+    size = (box.width * axes.figure.get_figwidth(), box.height * height)
     taken: list[_Area] = []
     tall, gap = SMALL / 72 * 1.1, 0.05
     inverse = axes.transAxes.inverted()
     dots = [inverse.transform(axes.transData.transform((px, py))) * size for _, px, py, _ in wanted]
+    lines = [inverse.transform(axes.transData.transform(at)) * size for at in shafts]
     for (name, px, py, colour), own in zip(wanted, dots):
         u, v = inverse.transform(axes.transData.transform((px, py)))
         cx, cy, wide = u * size[0], v * size[1], inches(short(name)) * SMALL / 9
@@ -146,7 +156,7 @@ def _names(axes: "Axes", wanted: Sequence[tuple[str, float, float, str]], height
             area = _Area(left, cy + dy - tall / 2, left + wide, cy + dy + tall / 2)
             inside = area.left >= 0 and area.right <= size[0] and area.low >= 0 and area.high <= size[1]
             covers = any(
-                area.left < a < area.right and area.low < b < area.high for a, b in dots if (a, b) != tuple(own)
+                area.left < a < area.right and area.low < b < area.high for a, b in [*dots, *lines] if (a, b) != tuple(own)
             )
             if inside and not covers and not any(_meet(area, other) for other in taken):
                 taken.append(area)
@@ -161,26 +171,28 @@ def _meet(a: _Area, b: _Area) -> bool:
 
 def _note(axes: "Axes", note: str, height: float) -> None:
     if note:
-        axes.figure.text(1 - 0.1 / WIDTH, 0.06 / height, note, ha="right", va="bottom", fontsize=SMALL, color=SOFT)
+        axes.figure.text(1 - 0.1 / axes.figure.get_figwidth(), 0.06 / height, note, ha="right", va="bottom", fontsize=SMALL, color=SOFT)
 
 
 @drawn_once
 def tree_heatmap(
     order: Sequence[str], matrix: Mapping[str, Mapping[str, float | None]], linkage: Sequence[Sequence[float]], *,
-    tasks: Sequence[str], note: str = "",
+    tasks: Sequence[str], note: str = "", width: float = WIDTH,
 ) -> str:  # fmt: skip
     """Correlations in the order of their dendrogram, which is drawn beside them.
 
     Args:
       order: rows from top to bottom; matrix: row → column → value in [−1, 1].
       linkage: SciPy's linkage matrix over `tasks`.
+      width: inches; numbers are written where there is room for them.
     """
     n = len(order)
     left = 0.2 + max(inches(short(t)) for t in order)
-    top = 0.25 + 0.72 * max(inches(short(t)) for t in order)
-    tree = 1.1  # inches
-    cell = (WIDTH - left - tree - 0.5) / n
-    tall = min(0.34, cell)
+    tree = 0.12 * width  # inches
+    cell = (width - left - tree - 0.4) / n
+    upright = cell < 0.25  # slanted names would cover each other
+    top = 0.25 + (0.9 if upright else 0.72) * max(inches(short(t)) for t in order)
+    tall = max(0.17, min(0.34, cell))
     height = top + 0.3 + tall * n
 
     def paint(axes: "Axes") -> None:
@@ -209,13 +221,14 @@ def tree_heatmap(
             nodes.append((at, (ya + yb) / 2))
         axes.set_xlim(0, n + 0.3 + wide)
         axes.set_ylim(n, 0)
-        axes.set_xticks([c + 0.5 for c in range(n)], [short(t) for t in order], rotation=45, ha="left")
+        slope, side, size = (90, "center", SMALL - 1) if upright else (45, "left", None)
+        axes.set_xticks([c + 0.5 for c in range(n)], [short(t) for t in order], rotation=slope, ha=side, fontsize=size)
         axes.set_yticks([r + 0.5 for r in range(n)], [short(t) for t in order])
         axes.xaxis.tick_top()
         axes.grid(False)
-        for side in axes.spines.values():
-            side.set_visible(False)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
         _note(axes, note, height)
 
-    right = WIDTH - left - cell * (n + 0.3) - tree * 0.9
-    return draw(paint, height, "", "", left=left, right=max(0.1, right), top=top, bottom=0.3)
+    right = width - left - cell * (n + 0.3) - tree * 0.9
+    return draw(paint, height, "", "", left=left, right=max(0.1, right), top=top, bottom=0.3, width=width)

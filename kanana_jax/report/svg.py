@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b7686", "#6a51a3")
 INK, SOFT, GRID, PAPER = "#1c2331", "#5b6577", "#dfe3eb", "#fefefe"
 WIDTH = 9.2  # inches
+NARROW = 4.4  # of a plot for a telephone, whose letters are then as large as the page's small print
 FONT, SMALL = 9.0, 8.0  # points
 
 _VARIABLES = {
@@ -128,7 +129,7 @@ def end_labels(axes: "Axes", ends: Sequence[tuple[str, float | None, str]], heig
     places[-1] = min(places[-1], max(1.0, gap * (len(places) - 1)))
     for i in reversed(range(len(places) - 1)):
         places[i] = min(places[i], places[i + 1] - gap)
-    inch = 1 / (axes.get_position().width * WIDTH)
+    inch = 1 / (axes.get_position().width * axes.figure.get_figwidth())
     for i, place in zip(order, places):
         label, _, colour = seen[i]
         axes.plot([1.0, 1 + 0.13 * inch], [at[i], place], transform=axes.transAxes, color=colour, linewidth=1.2,
@@ -136,13 +137,13 @@ def end_labels(axes: "Axes", ends: Sequence[tuple[str, float | None, str]], heig
         axes.text(1 + 0.17 * inch, place, label, transform=axes.transAxes, va="center", color=INK)
 
 
-def legend_rows(names: Sequence[str]) -> list[list[int]]:
-    """Indices of the names, row by row, as many to a row as there is room for."""
+def legend_rows(names: Sequence[str], room: float = WIDTH) -> list[list[int]]:
+    """Indices of the names, row by row, as many to a row as there is room (inches) for."""
     rows: list[list[int]] = []
     used = math.inf
     for i, name in enumerate(names):
         width = inches(short(name)) + 0.38
-        if used + width > WIDTH - 0.4:
+        if used + width > room - 0.4:
             rows.append([])
             used = 0.0
         rows[-1].append(i)
@@ -154,14 +155,15 @@ def legend_rows(names: Sequence[str]) -> list[list[int]]:
 def legend(axes: "Axes", rows: Sequence[Sequence[int]], names: Sequence[str], height: float) -> None:
     from matplotlib.patches import Rectangle
 
+    wide = axes.figure.get_figwidth()
     for r, row in enumerate(rows):
         at = 0.15
         for i in row:
             y = 0.19 * (len(rows) - 1 - r) + 0.1
-            box = Rectangle((at / WIDTH, (y - 0.045) / height), 0.13 / WIDTH, 0.1 / height, color=COLOURS[i % len(COLOURS)],
+            box = Rectangle((at / wide, (y - 0.045) / height), 0.13 / wide, 0.1 / height, color=COLOURS[i % len(COLOURS)],
                             alpha=1.0 if i < len(COLOURS) else 0.5, linewidth=0)  # fmt: skip
             axes.figure.add_artist(box)
-            axes.figure.text((at + 0.19) / WIDTH, y / height, short(names[i]), va="center", color=INK)
+            axes.figure.text((at + 0.19) / wide, y / height, short(names[i]), va="center", color=INK)
             at += inches(short(names[i])) + 0.38
 
 
@@ -207,11 +209,12 @@ def draw(
     right: float,
     top: float = 0.12,
     bottom: float = 0.5,
+    width: float = WIDTH,
 ) -> str:
     """Calls `paint(axes)` on an empty canvas and returns it as an `<svg>` element.
 
     Args:
-      height, left, right, top, bottom: inches; the last four are the margins around the axes.
+      height, width, left, right, top, bottom: inches; the last four are the margins around the axes.
       x, y: axis titles.
     """
     import matplotlib
@@ -221,13 +224,13 @@ def draw(
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change the page
         matplotlib.rcParams.update(_SETTINGS)
-        figure = Figure(figsize=(WIDTH, height))
-        box = (left / WIDTH, bottom / height, 1 - (left + right) / WIDTH, 1 - (top + bottom) / height)
+        figure = Figure(figsize=(width, height))
+        box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
         axes = figure.add_axes(box)
         axes.set_axisbelow(True)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
-        axes.yaxis.set_label_coords(-0.52 / (box[2] * WIDTH), 0.5)
+        axes.yaxis.set_label_coords(-0.52 / (box[2] * width), 0.5)
         paint(axes)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

@@ -2,25 +2,38 @@
 
 import pathlib
 import re
+from collections.abc import Callable
 
 from kanana_jax.files import whole_file
 from kanana_jax.report.observatory.sentences import NOTE, VERDICTS, Json, fit_of, language
 from kanana_jax.report.page import Figure
 from kanana_jax.report.plots import Series, lines
 from kanana_jax.report.scatter import Band, Points, scatter, tree_heatmap
+from kanana_jax.report.svg import NARROW, WIDTH
+
+
+def _figure(drawn: Callable[[float], str], caption: str) -> Figure:
+    """A plot as wide as a page, and one for telephones."""
+    return Figure(drawn(WIDTH), caption, drawn(NARROW))
 
 
 def draw(study: Json) -> dict[str, Figure]:
+    """Name → plot; those of what the study does not have are left out."""
     figures: dict[str, Figure] = {}
     clusters = study["clusters"]
-    figures["correlations"] = Figure(
-        tree_heatmap(
-            clusters["order"], study["correlations"], clusters["linkage"], tasks=list(study["tasks"]), note=NOTE
+    figures["correlations"] = _figure(
+        lambda width: tree_heatmap(
+            clusters["order"],
+            study["correlations"],
+            clusters["linkage"],
+            tasks=list(study["tasks"]),
+            note=NOTE,
+            width=width,
         ),
         "Correlations between tasks over models, in the order of their average-linkage tree.",
     )
     if study.get("plan", {}).get("decision", {}).get("curve"):
-        figures["plan"] = Figure(_plan(study), f"The gain of {study['plan']['decision']['measure']} against added tokens: the pairs, the line that predicts this "
+        figures["plan"] = _figure(lambda width: _plan(study, width), f"The gain of {study['plan']['decision']['measure']} against added tokens: the pairs, the line that predicts this "
                                  "base, and its 95% interval for one new model.")  # fmt: skip
     eigenvalues = study["eigenvalues"][:8]
     at = list(range(1, len(eigenvalues) + 1))
@@ -28,16 +41,17 @@ def draw(study: Json) -> dict[str, Figure]:
     own = study["noise_thresholds"][: len(at)]
     scree = [Series("eigenvalue", at, eigenvalues), Series("noise, 95%", at[: len(noise)], noise),
              Series("noise of families about PC1, 99%", at[: len(own)], own)]  # fmt: skip
-    figures["scree"] = Figure(
-        lines(scree, x=f"component ({NOTE})", y="eigenvalue", markers=True, height=2.6),
+    figures["scree"] = _figure(
+        lambda width: lines(scree, x=f"component ({NOTE})", y="eigenvalue", markers=True, height=2.6, width=width),
         "Eigenvalues against noise: Horn's parallel analysis, of independent models and complete tables, and that of these families and holes, which "
         "decides.",
     )
     if "PC2" in study["scores"]:
-        figures["biplot"] = Figure(
-            _biplot(study),
-            "Models (points) and loadings (arrows, scaled to fit). Names that would cover others are left out.",
+        figures["biplot"] = _figure(
+            lambda width: _biplot(study, width),
+            "Models (points) and loadings (arrows, scaled to fit). Names that would cover others are left out; the next plot has all loadings.",
         )
+        figures["loadings"] = _figure(lambda width: _loadings(study, width), "Loadings of the tasks on the first two components, by language.")
     general, local, here, there = (
         study["general_component"],
         study["local_component"],
@@ -53,9 +67,9 @@ def draw(study: Json) -> dict[str, Figure]:
         fit = fit_of(study, name, lang)
         if fit:
             caption = f"{name} against {language(lang)} compute: R² {fit['r2']:.2f}; the band is the 95% prediction interval for a new model."
-            figures[key] = Figure(_law(study, fit), caption)
+            figures[key] = _figure(lambda width, fit=fit: _law(study, fit, width), caption)
     if any(v["paired"] for v in study["verdicts"].values()):
-        figures["transfer"] = Figure(_transfer(study), "Each task by how it follows the reference language's compute over all models (pooled) and what adding "
+        figures["transfer"] = _figure(lambda width: _transfer(study, width), "Each task by how it follows the reference language's compute over all models (pooled) and what adding "
                                      "local text did to the same models (paired).")  # fmt: skip
     return figures
 
@@ -71,16 +85,24 @@ def _groups(study: Json, xs: dict[str, float], ys: dict[str, float]) -> list[Poi
     return [p for p in found if len(p.x)]
 
 
-def _biplot(study: Json) -> str:
+def _loadings(study: Json, width: float) -> str:
+    groups = []
+    for lang in dict.fromkeys(t["language"] for t in study["tasks"].values()):
+        names = [t for t, about in study["tasks"].items() if about["language"] == lang]
+        xs, ys = ([study["loadings"][pc][t] for t in names] for pc in ("PC1", "PC2"))
+        groups.append(Points(f"{language(lang)} tasks", xs, ys, names))
+    return scatter(groups, x="loading on PC1", y="loading on PC2", cross=(0, 0), note=NOTE, height=4.6, width=width)
+
+
+def _biplot(study: Json, width: float) -> str:
     arrows = {t: (study["loadings"]["PC1"][t], study["loadings"]["PC2"][t]) for t in study["tasks"]}
     ratio = study["explained_variance_ratio"]
     points = _groups(study, study["scores"]["PC1"], study["scores"]["PC2"])
-    return scatter(
-        points, x=f"PC1 ({ratio[0]:.0%})", y=f"PC2 ({ratio[1]:.0%})", arrows=arrows, cross=(0, 0), note=NOTE, height=5.4
-    )
+    x, y = (f"PC{k + 1} ({ratio[k]:.0%})" for k in (0, 1))
+    return scatter(points, x=x, y=y, arrows=arrows, cross=(0, 0), note=NOTE, height=5.4, width=width)
 
 
-def _plan(study: Json) -> str:
+def _plan(study: Json, width: float) -> str:
     plan, decision = study["plan"], study["plan"]["decision"]
     curve, asked = decision["curve"], decision["choices"][0]
     at = next(m for m in plan["measures"] if m["measure"] == decision["measure"])
@@ -89,22 +111,24 @@ def _plan(study: Json) -> str:
               Points("this plan", [asked["tokens"]], [at["gain"]], [study["labels"][asked["model"]]])]  # fmt: skip
     band = Band(curve["tokens"], curve["gain"], curve["low"], curve["high"])
     where = language(plan["language"])
-    return scatter(points, x=f"added {where} tokens", y=f"gain of {decision['measure']}", band=band, note=NOTE, height=3.0, log_x=True)
+    y = f"gain of {decision['measure']}"
+    return scatter(points, x=f"added {where} tokens", y=y, band=band, note=NOTE, height=3.0, log_x=True, width=width)
 
 
-def _law(study: Json, fit: Json) -> str:
+def _law(study: Json, fit: Json, width: float) -> str:
     curve, params = fit["curve"], _size(study)
     tokens = lambda compute: None if compute is None else 10**compute / (6 * params)  # noqa: E731
     points = _groups(study, {m: tokens(c) for m, c in study["log10_compute"][fit["language"]].items()}, study["scores"][fit["component"]])
     band = Band([tokens(x) for x in curve["x"]], curve["y"], curve["low"], curve["high"])
     return scatter(
         points,
-        x=f"{language(fit['language'])} tokens on which a model of {params / 1e9:.2g}B parameters takes this compute",
+        x=f"{language(fit['language'])} tokens (compute as of {params / 1e9:.2g}B parameters)",
         log_x=True,
         y=fit["component"],
         band=band,
         note=NOTE,
         height=3.6,
+        width=width,
     )
 
 
@@ -114,7 +138,7 @@ def _size(study: Json) -> float:
     return study["plan"]["params"] if "plan" in study else known[len(known) // 2]
 
 
-def _transfer(study: Json) -> str:
+def _transfer(study: Json, width: float) -> str:
     groups = []
     for verdict in VERDICTS:
         chosen = [(t, v["pooled_r"].get(study["reference"]), v["paired"]["mean"]) for t, v in study["verdicts"].items()
@@ -131,6 +155,7 @@ def _transfer(study: Json) -> str:
         cross=(None, 0),
         note=NOTE,
         height=4.4,
+        width=width,
     )
 
 

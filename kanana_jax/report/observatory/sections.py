@@ -12,6 +12,7 @@ from kanana_jax.report.observatory.sentences import (
 )
 from kanana_jax.report.page import Block, Details, Figure, KeyValues, Page, Section, Table, Text
 from kanana_jax.report.plots import bars
+from kanana_jax.report.svg import NARROW, WIDTH
 
 NAMES_OF_FILLING = {"column_means": "column means", "shrunk": "PCA with shrunk singular values, which fills missing cells"}
 
@@ -197,11 +198,10 @@ def _pairs(study: Json) -> list[Block]:
     labels = study["labels"]
     made = Table(("model", "base", "family", "added tokens, 1e9"),
                  [(labels[m], labels[b], f, t) for m, b, f, t in study["pairs"]["models"]])  # fmt: skip
+    x = f"continual minus base ({NOTE})"
+    drawn = lambda width: bars(list(chart), {"mean change": list(chart.values())}, x=x, width=width)  # noqa: E731
     return [
-        Figure(
-            bars(list(chart), {"mean change": list(chart.values())}, x=f"continual minus base, score units ({NOTE})"),
-            "Mean change by task.",
-        ),
+        Figure(drawn(WIDTH), "Mean change by task.", drawn(NARROW)),
         Table(columns, rows, f"Intervals leave one family out at a time. {NOTE.capitalize()}.", formats=formats),
         Details(f"The {len(study['pairs']['models'])} pairs", [made]),
     ]
@@ -237,7 +237,7 @@ def _components(study: Json, plots: dict[str, Figure]) -> list[Block]:
         (f"iterative PCA, {k} component{'s' if k != '1' else ''}" if k.isdigit() else NAMES_OF_FILLING[k], v)
         for k, v in cells["rmse"].items()
     ]
-    return [Text(words), *_shown(plots, "scree", "biplot"), axes, Details("Loadings", [loadings]),
+    return [Text(words), *_shown(plots, "scree", "biplot", "loadings"), axes, Details("Loadings", [loadings]),
             Table(("filling of hidden cells", "RMSE"), hidden, f"{cells['share']:.0%} of the cells hidden, in score units.", formats={"RMSE": ".3f"})]  # fmt: skip
 
 
