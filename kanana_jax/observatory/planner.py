@@ -29,6 +29,7 @@ class Prediction(TypedDict):
 
     Attributes:
       language: of a task; None for a component.
+      rises: probability that it rises at all; the change is clear where the interval leaves zero out.
       after, after_ci95: kept within the task's range.
       form, lofo_rmse, pairs: of the model of gains: its form, its error on families left out, its number of pairs.
       extrapolates: in which respects the plan lies outside what the pairs have seen.
@@ -39,6 +40,7 @@ class Prediction(TypedDict):
     before: float
     gain: float
     gain_ci95: list[float]
+    rises: float
     after: float
     after_ci95: list[float]
     form: str
@@ -143,6 +145,7 @@ def predict(plan: Plan, pairs: Pairs, tables: Tables, measures: pd.DataFrame, na
                 "before": level,
                 "gain": gain,
                 "gain_ci95": [low, high],
+                "rises": model.probability(tokens_b, level, level),
                 "after": after[0],
                 "after_ci95": after[1:],
                 "form": model.form,

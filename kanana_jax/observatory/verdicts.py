@@ -151,7 +151,7 @@ def _rises(
         words += f" (95% by family {low:+.3f} to {high:+.3f}"
         words += f"; corrected p {size:.3f})" if size is not None else ")"
     if abs(mean) < MATERIAL * sd:
-        return 0, f"{words}; below {MATERIAL:g} standard deviations: counts as none."
+        return 0, f"{words}; small beside how models differ (below {MATERIAL:g} standard deviations)."
     if _clear(size):
         return sign, f"{words}."
     if _clear(direction) and abs(mean) >= LARGE * sd:

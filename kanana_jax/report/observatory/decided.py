@@ -74,8 +74,9 @@ def rivals(study: Json) -> Table | None:
 
 
 def not_helped(study: Json) -> str:
-    """The local tasks that local tokens are not shown to help; "" where there are none."""
-    tasks = {t: v["verdict"] for t, v in study["verdicts"].items() if v["language"] == study["language"]}
+    """The local tasks that neither their verdict nor this plan's interval shows to be helped; "" where there are none."""
+    clear = {m["measure"] for m in study["plan"]["measures"] if m["gain_ci95"][0] > 0}
+    tasks = {t: v["verdict"] for t, v in study["verdicts"].items() if v["language"] == study["language"] and t not in clear}
     english = [t for t, v in tasks.items() if v == "comes with English"]
     unknown = [t for t, v in tasks.items() if v in ("not enough data", "tells nothing")]
     parts = [f"{', '.join(english)} (they come with {language(study['reference'])})"] if english else []

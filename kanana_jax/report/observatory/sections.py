@@ -79,7 +79,7 @@ def _plan(study: Json) -> list[Block]:
                 words += f" (the {where} tokens of the base are undisclosed and count as none, as in the table that the law was fitted to)"
         blocks.append(Text(words + "."))
     blocks += [Text(w, "warning") for w in plan["warnings"]]
-    columns = ("measure", "before", "change", "95% low", "95% high", "after", "form", "error on unseen families")
+    columns = ("measure", "before", "change", "95% of the change", "P(rises)", "over all models", "form", "error, unseen")
     for title, wanted in (
         (f"{where} tasks", plan["language"]),
         (f"Side cost: {language(study['reference'])} tasks", study["reference"]),
@@ -91,16 +91,19 @@ def _plan(study: Json) -> list[Block]:
                 _whole(m["measure"]),
                 m["before"],
                 m["gain"],
-                *m["gain_ci95"],
-                m["after"],
+                _whole(f"{m['gain_ci95'][0]:+.3f} to {m['gain_ci95'][1]:+.3f}"),
+                m["rises"],
+                study["verdicts"].get(m["measure"], {}).get("verdict"),
                 _whole(m["form"]),
                 m["lofo_rmse"],
             )
             for m in chosen
         ]
         if table:
-            formats = dict.fromkeys(columns[2:5], "+.3f") | dict.fromkeys(("before", "after", columns[-1]), ".3f")
+            formats = {"change": "+.3f", "P(rises)": ".0%", "before": ".3f", "error, unseen": ".3f"}
             blocks.append(Table(columns, table, f"{title}; {NOTE}.", formats=formats))
+    blocks.append(Text("The change is this plan's, by the pairs; 'over all models' is the verdict on the task. They answer different questions: "
+                       "a change whose interval holds zero is not shown, however large it is beside the mean of the pairs."))  # fmt: skip
     beyond = [f"{m['measure']}: {', '.join(m['extrapolates'])}" for m in plan["measures"] if m["extrapolates"]]
     if beyond:
         blocks.append(Text("Extrapolation: " + "; ".join(beyond) + ".", "warning"))
