@@ -87,8 +87,7 @@ def pilot(
     half = float(asked.unseen.half(row)[0])
     model = asked if asked.form != FORMS[0] else models.get(FORMS[1])
     low = min(asked.token_range[0], target.tokens_b)
-    found: Pilot = {"measure": measure, "tokens": None, "half": half, "half_after": half, "nearly": None,
-                    "questions": None}  # fmt: skip
+    found = Pilot(measure=measure, tokens=None, half=half, half_after=half, nearly=None, questions=None)
     if model is None or low >= target.tokens_b:
         return found
     sizes = np.geomspace(low, target.tokens_b, PILOTS)
@@ -97,11 +96,13 @@ def pilot(
     narrow = after <= HALVED * half
     if narrow.any():
         first = int(np.argmax(narrow))
-        return found | {"tokens": float(sizes[first]) * 1e9, "half_after": float(after[first])}
+        found["tokens"], found["half_after"] = float(sizes[first]) * 1e9, float(after[first])
+        return found
     first = int(np.argmax(after <= NEARLY * after.min()))
     enough = [times for times in QUESTIONS if _piloted(model, sizes[first], target, error, times) <= HALVED]
-    nearly = {"nearly": float(sizes[first]) * 1e9, "questions": enough[0] if error and enough else None}
-    return found | nearly | {"half_after": float(after[first])}
+    found["nearly"], found["half_after"] = float(sizes[first]) * 1e9, float(after[first])
+    found["questions"] = enough[0] if error and enough else None
+    return found
 
 
 def candidates(

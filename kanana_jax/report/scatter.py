@@ -17,6 +17,7 @@ from kanana_jax.report.svg import (
     legend_rows,
     scale,
     short,
+    wide_of,
 )
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _names(
 ) -> None:
     """Writes each name right, left, above or below its point, the first place inside that covers no name, no other point and no shaft."""
     box = axes.get_position()
-    size = (box.width * axes.figure.get_figwidth(), box.height * height)
+    size = (box.width * wide_of(axes), box.height * height)
     taken: list[_Area] = []
     tall, gap = SMALL / 72 * 1.1, 0.05
     inverse = axes.transAxes.inverted()
@@ -171,7 +172,7 @@ def _meet(a: _Area, b: _Area) -> bool:
 
 def _note(axes: "Axes", note: str, height: float) -> None:
     if note:
-        axes.figure.text(1 - 0.1 / axes.figure.get_figwidth(), 0.06 / height, note, ha="right", va="bottom", fontsize=SMALL, color=SOFT)
+        axes.figure.text(1 - 0.1 / wide_of(axes), 0.06 / height, note, ha="right", va="bottom", fontsize=SMALL, color=SOFT)
 
 
 @drawn_once

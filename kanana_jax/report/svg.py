@@ -110,6 +110,11 @@ def _shown(axis: Any) -> list[float]:
     return [float(at) for at in axis.get_majorticklocs() if low <= at <= high]
 
 
+def wide_of(axes: "Axes") -> float:
+    """Width of the whole plot, in inches."""
+    return float(axes.figure.bbox.width / axes.figure.dpi)
+
+
 def end_labels(axes: "Axes", ends: Sequence[tuple[str, float | None, str]], height: float) -> None:
     """Labels right of the lines' ends, pushed apart so that none covers another.
 
@@ -129,7 +134,7 @@ def end_labels(axes: "Axes", ends: Sequence[tuple[str, float | None, str]], heig
     places[-1] = min(places[-1], max(1.0, gap * (len(places) - 1)))
     for i in reversed(range(len(places) - 1)):
         places[i] = min(places[i], places[i + 1] - gap)
-    inch = 1 / (axes.get_position().width * axes.figure.get_figwidth())
+    inch = 1 / (axes.get_position().width * wide_of(axes))
     for i, place in zip(order, places):
         label, _, colour = seen[i]
         axes.plot([1.0, 1 + 0.13 * inch], [at[i], place], transform=axes.transAxes, color=colour, linewidth=1.2,
@@ -155,7 +160,7 @@ def legend_rows(names: Sequence[str], room: float = WIDTH) -> list[list[int]]:
 def legend(axes: "Axes", rows: Sequence[Sequence[int]], names: Sequence[str], height: float) -> None:
     from matplotlib.patches import Rectangle
 
-    wide = axes.figure.get_figwidth()
+    wide = wide_of(axes)
     for r, row in enumerate(rows):
         at = 0.15
         for i in row:

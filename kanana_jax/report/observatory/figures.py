@@ -117,8 +117,9 @@ def _plan(study: Json, width: float) -> str:
 
 def _law(study: Json, fit: Json, width: float) -> str:
     curve, params = fit["curve"], _size(study)
-    tokens = lambda compute: None if compute is None else 10**compute / (6 * params)  # noqa: E731
-    points = _groups(study, {m: tokens(c) for m, c in study["log10_compute"][fit["language"]].items()}, study["scores"][fit["component"]])
+    tokens = lambda compute: 10**compute / (6 * params)  # noqa: E731
+    known = {m: tokens(c) for m, c in study["log10_compute"][fit["language"]].items() if c is not None}
+    points = _groups(study, known, study["scores"][fit["component"]])
     band = Band([tokens(x) for x in curve["x"]], curve["y"], curve["low"], curve["high"])
     return scatter(
         points,
