@@ -63,6 +63,11 @@ class LayerCache(NamedTuple):
     v: jax.Array
     layer: jax.Array | int
 
+    @property
+    def alone(self) -> bool:
+        """Whether the arrays are of one layer, without an axis of layers (`apart`)."""
+        return self.k.ndim == 4
+
     def extended(self, kind: LayerKind, reading: Reading, k_BTKh: jax.Array, v_BTKh: jax.Array):
         """Writes new keys and values.
 
@@ -72,23 +77,27 @@ class LayerCache(NamedTuple):
         """
         if kind.window:
             return self._in_window(kind.window, reading, k_BTKh, v_BTKh)
-        start = (self.layer, 0, 0, reading.q_offset, 0)
 
         def write(whole, new_BTKh):
-            return jax.lax.dynamic_update_slice(whole, new_BTKh.swapaxes(1, 2)[None].astype(whole.dtype), start)
+            new_BKTh = new_BTKh.swapaxes(1, 2).astype(whole.dtype)
+            if self.alone:
+                return jax.lax.dynamic_update_slice(whole, new_BKTh, (0, 0, reading.q_offset, 0))
+            return jax.lax.dynamic_update_slice(whole, new_BKTh[None], (self.layer, 0, 0, reading.q_offset, 0))
 
         after = LayerCache(write(self.k, k_BTKh), write(self.v, v_BTKh), self.layer)
         return (after, *after._own(), None)
 
     def _own(self) -> tuple[jax.Array, jax.Array]:
         """Keys and values of the layer that is at work, `[B, S, K, h]`."""
-        k, v = (jax.lax.dynamic_index_in_dim(x, self.layer, keepdims=False).swapaxes(1, 2) for x in (self.k, self.v))
-        return k, v
+        own = (self.k, self.v)
+        if not self.alone:
+            own = tuple(jax.lax.dynamic_index_in_dim(x, self.layer, keepdims=False) for x in own)
+        return own[0].swapaxes(1, 2), own[1].swapaxes(1, 2)
 
     def _in_window(self, window: int, reading: Reading, k_BTKh: jax.Array, v_BTKh: jax.Array):
         assert reading.tokens is not None and reading.q_segments is not None
         B, T = k_BTKh.shape[:2]
-        slots, real_BT = self.k.shape[3], reading.q_segments > 0
+        slots, real_BT = self.k.shape[-2], reading.q_segments > 0
         count_B = reading.tokens + real_BT.sum(axis=1)
         # Of two tokens with the same slot only the later may be written.
         kept_BT = real_BT & (reading.positions >= count_B[:, None] - slots)
@@ -96,7 +105,9 @@ class LayerCache(NamedTuple):
 
         def write(whole, new_BTKh):
             rows_B1 = jnp.arange(B)[:, None]
-            return whole.at[self.layer, rows_B1, :, slot_BT].set(new_BTKh.astype(whole.dtype), mode="drop")
+            place = (rows_B1, slice(None), slot_BT)
+            place = place if self.alone else (self.layer, *place)
+            return whole.at[place].set(new_BTKh.astype(whole.dtype), mode="drop")
 
         after = LayerCache(write(self.k, k_BTKh), write(self.v, v_BTKh), self.layer)
         q_BT1 = reading.positions[:, :, None]
@@ -138,11 +149,14 @@ def held(kind: LayerKind, slots: int) -> int:
 
 
 def apart(a: Architecture, cache: KVCache) -> KVCache:
-    """Each layer's arrays at a place of their own, as in a model whose `layer_pattern` names every layer."""
+    """Each layer's arrays `[B, K, S, h]` at a place of their own, for a model whose `layer_pattern` names every layer.
+
+    They have no axis of layers: XLA's CPU compiler would copy the whole cache four times per step to take it away.
+    """
     p = len(a.period)
 
     def each(arrays: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        return tuple(arrays[i % p][i // p][None] for i in range(a.num_layers))
+        return tuple(arrays[i % p][i // p] for i in range(a.num_layers))
 
     return cache._replace(k=each(cache.k), v=each(cache.v))
 
