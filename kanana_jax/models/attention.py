@@ -33,7 +33,8 @@ XLA_BLOCKS = 8
 # Logits of a block up to which a CPU takes all groups of heads at once. Beyond, few go at a time, so that they stay in
 # its cache, and the backward pass computes them again, which is cheaper than to keep them. Two cores, 8 heads of 32,
 # packed documents, forward and backward: 32 rows at T = 256, 93 ms all at once, 83 ms so; 16 at 512, 162 and 111; 8 at
-# 1024, 384 and 198. Below, all at once is as fast or faster: 8 rows at T = 256, 17 and 19 ms.
+# 1024, 384 and 198. Below, all at once is as fast or faster: 8 rows at T = 256, 17 and 19 ms. A single query always
+# goes at once: 20 rows against 1,344 slots, 31 ms per layer and step in groups, whose keys are copied, 10 ms so.
 XLA_LOGITS = 1 << 19
 # Rows of a group's product (queries × heads of the group) at a time, for the same reason: one CPU core, forward, 4 rows
 # at T = 4096, 0.81 s by whole blocks, 0.61 s so.
@@ -160,7 +161,7 @@ def attend(
     whole = all(axis_size(axis) == 1 for axis in ("data", "fsdp", "tensor")) and seen is None
     shape: dict[str, Any] = {"blocks": blocks, "triangular": triangular, "window": window if triangular else 0}
     softmax = functools.partial(_xla, scale=scale, soft_cap=soft_cap, **shape)
-    if platform() != "cpu" or not whole or B * H * (T // blocks) * S <= XLA_LOGITS:
+    if platform() != "cpu" or not whole or T == 1 or B * H * (T // blocks) * S <= XLA_LOGITS:
         return checkpoint_name(softmax(q_BTHh, k_BSKh, v_BSKh, masked), CONTEXT)
 
     def group(inputs):
