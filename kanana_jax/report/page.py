@@ -274,7 +274,7 @@ def _table(table: Table) -> str:
 
     head = "".join(cell("th", i, name) for i, name in enumerate(table.columns))
     rows = "".join(f"<tr>{''.join(cell('td', i, c) for i, c in enumerate(row))}</tr>" for row in zip(*shown))
-    wide = " wide" if len(table.columns) > 5 else ""
+    wide = " wide" if len(table.columns) > 6 else ""
     html = f'<div class="scroll{wide}"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     # Not <caption>, which is as wide as the table and so cut off on a narrow screen.
     return f"<figure>{html}<figcaption>{_text(table.caption)}</figcaption></figure>" if table.caption else html

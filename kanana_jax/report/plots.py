@@ -175,6 +175,7 @@ def bars(
     key = legend_rows(list(values), width) if len(values) > 1 else []
     bottom = 0.5 + 0.19 * len(key)
     height = 0.15 + bottom + (thick + 0.1) * max(1, len(groups))
+    beside = 1 if width == WIDTH else 1.8  # as wide in letters, but not in units of the axis
 
     def paint(axes: "Axes") -> None:
         starts = [0.0] * len(groups)
@@ -204,7 +205,7 @@ def bars(
         axes.set_ylim(len(groups) - 0.5, -0.5)
         axes.grid(False, axis="y")
         # Room for what is written beside the bars, on both sides where some are negative.
-        axes.margins(x=0.0 if stacked else 0.12 if any(v < 0 for row in values.values() for v in row) else 0.06)
+        axes.margins(x=0.0 if stacked else beside * (0.12 if any(v < 0 for row in values.values() for v in row) else 0.06))
         scale(axes, "x", False)
         legend(axes, key, list(values), height)
 

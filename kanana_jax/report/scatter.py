@@ -89,7 +89,8 @@ def scatter(
       height, width: inches.
       joined: a line through the points of each colour, in their order.
     """
-    key = legend_rows([p.label for p in points], width) if len(points) > 1 else []
+    room = width if width == WIDTH else width - 1.6 * bool(note)  # the note stands at the right end of the last row
+    key = legend_rows([p.label for p in points], room) if len(points) > 1 else []
     bottom = 0.62 + 0.19 * len(key)
     height += bottom - 0.5
 
@@ -122,6 +123,7 @@ def scatter(
                 tips.append((name, *tip, COLOURS[1]))
                 shafts += [(part * tip[0], part * tip[1]) for part in (0.4, 0.55, 0.7, 0.85)]
             wanted = tips + wanted
+            axes.update_datalim([tip[1:3] for tip in tips])
         axes.margins(x=0.09, y=0.1)
         if log_x:  # before the limits are drawn up, which are other ones then
             axes.set_xscale("log")

@@ -26,7 +26,7 @@ def test_the_first_sentence_is_the_decision(study):
         "100 billion Japanese tokens on Llama 3 8B: NIILC 0.40 → 0.59 (95% 0.46 to 0.73), P(≥ 0.55) "
     )
     assert "at the price of TriviaQA 0.71 → 0.64" in first
-    text = render(page(study))
+    text = render(page(study, {}))
     assert 0 < text.index("NIILC 0.40 → 0.59") < text.index("35 models") < text.index("The answer</h2>")
     kinds = [c["kind"] for c in study["plan"]["decision"]["choices"]]
     assert kinds == ["asked", "half", "bigger", "bigger as it is", "other", "there already"]

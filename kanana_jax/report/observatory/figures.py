@@ -40,7 +40,7 @@ def draw(study: Json) -> dict[str, Figure]:
     noise = study["parallel_analysis"][: len(at)]  # one fewer where there are no more models than tasks
     own = study["noise_thresholds"][: len(at)]
     scree = [Series("eigenvalue", at, eigenvalues), Series("noise, 95%", at[: len(noise)], noise),
-             Series("noise of families about PC1, 99%", at[: len(own)], own)]  # fmt: skip
+             Series("noise of families, 99%", at[: len(own)], own)]  # fmt: skip
     figures["scree"] = _figure(
         lambda width: lines(scree, x=f"component ({NOTE})", y="eigenvalue", markers=True, height=2.6, width=width),
         "Eigenvalues against noise: Horn's parallel analysis, of independent models and complete tables, and that of these families and holes, which "

@@ -93,7 +93,7 @@ def _plan(study: Json) -> list[Block]:
                 m["gain"],
                 _whole(f"{m['gain_ci95'][0]:+.3f} to {m['gain_ci95'][1]:+.3f}"),
                 m["rises"],
-                study["verdicts"].get(m["measure"], {}).get("verdict"),
+                _whole(study["verdicts"].get(m["measure"], {}).get("verdict", "–")),
                 _whole(m["form"]),
                 m["lofo_rmse"],
             )

@@ -1,0 +1,88 @@
+"""The standing test in time: its score by hand, and each baseline on models made by its own assumptions."""
+
+import importlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from scipy.special import expit
+
+from kanana_jax.observatory import tables
+
+pytest_plugins = ["observatory_fixtures"]
+
+
+@pytest.fixture(scope="module")
+def libraries():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        yield importlib.import_module("observatory_baselines"), importlib.import_module("observatory_in_time")
+
+
+def _models(libraries, scores, params, tokens, families, bases=None, start=None, letter="m"):
+    names = [f"{letter}{i}" for i in range(len(scores))]
+    table = pd.DataFrame(scores, names, [f"t{j}" for j in range(scores.shape[1])])
+    start = table * np.nan if start is None else pd.DataFrame(start, names, table.columns)
+    bases = np.array([""] * len(names)) if bases is None else np.array(bases)
+    return libraries[0].Models(table, start, np.array(params), np.array(tokens), np.array(families), bases)
+
+
+@pytest.fixture(scope="module")
+def made(libraries):
+    """24 models of six families: two skills, linear in log size and log tokens; the one of most compute is asked about."""
+    rng = np.random.default_rng(0)
+    families = np.repeat([f"f{i}" for i in range(6)], 4)
+    params, tokens = 10 ** rng.uniform(9, 11, 24), 10 ** rng.uniform(11.5, 13, 24)
+    skill = rng.normal(0, 0.4, (6, 2))[np.repeat(range(6), 4)]
+    skill = skill + np.log(params / 1e10)[:, None] * [0.5, 0.2] + np.log(tokens / 1e12)[:, None] * [0.3, 0.6]
+    loading = rng.uniform(0.2, 1, (2, 8))
+    scores = expit(skill @ loading + rng.normal(0, 0.3, 8))
+    every = _models(libraries, scores, params, tokens, families)
+    most = np.arange(24) == np.argmax(every.compute)
+    return every.take(~most), every.take(most)
+
+
+def test_the_interval_score_by_hand(libraries):
+    """0.4 wide; the second value lies 0.1 under it, which costs 0.1 · 2/0.05."""
+    foretold = libraries[1].Foretold(np.array([[0.5, 0.5]]), np.array([[0.3, 0.3]]), np.array([[0.7, 0.7]]))
+    found = libraries[1].judged(foretold, np.array([[0.6, 0.2]]))
+    assert found["interval_score"] == pytest.approx((0.4 + 0.4 + 4.0) / 2)
+    assert found["covered"] == 0.5 and found["rmse"] == pytest.approx(np.sqrt((0.01 + 0.09) / 2))
+
+
+def test_skills_of_a_known_family_are_recovered(libraries, made):
+    known, asked = made
+    true = asked.scores.to_numpy(float)
+    assert np.abs(libraries[0].sloth(known, asked) - true).max() < 0.05
+    assert np.abs(libraries[0].column_means(known, asked) - true).max() > 0.1
+
+
+def test_components_follow_compute(libraries, made):
+    """More compute, higher scores; the model's own error is below the mean's."""
+    known, asked = made
+    more = libraries[0].Models(asked.scores, asked.start, asked.params * 10, asked.tokens, asked.families, asked.bases)
+    assert (libraries[0].obsscaling(known, more) > libraries[0].obsscaling(known, asked)).all()
+
+
+def test_lineage_follows_the_base_even_where_the_base_is_asked_about(libraries, made):
+    known, _ = made
+    base, far = known.scores.iloc[3].to_numpy(float), known.scores.mean().to_numpy(float)
+    start = np.stack([np.full(8, np.nan), base])
+    asked = _models(libraries, np.zeros((2, 8)), [1e10, 1e10], [1e12, 1e12], ["new", "new"], ["", "n0"], start, "n")
+    first, second = libraries[0].lineage(known, asked)
+    np.testing.assert_allclose(first, far, atol=0.02)
+    assert np.abs(second - base).mean() < 0.3 * np.abs(far - base).mean()
+    np.testing.assert_allclose(libraries[0].copy_the_base(known, asked)[1], base)
+
+
+def test_a_task_that_was_scored_otherwise_is_left_out(libraries, shipped, tmp_path):
+    later = shipped.scores.copy()
+    later["SQuAD2"] += 0.22
+    later.loc["new/model"] = 0.5
+    later.rename_axis("model").to_csv(tmp_path / "later.csv")
+    about = pd.DataFrame({"params": [8e9], "family": ["new"], "base": ["meta-llama/Meta-Llama-3-8B"],
+                          "en_tokens_b": [100.0], "ja_tokens_b": [50.0]}, ["new/model"])  # fmt: skip
+    found, moved = libraries[1].extended(shipped, tmp_path / "later.csv", about)
+    assert moved == ["SQuAD2"] and "SQuAD2" not in found.scores.columns and len(found.scores) == 36
+    assert found.models.loc["new/model", "ja_tokens_b_est"] == 50 and isinstance(found, tables.Tables)
