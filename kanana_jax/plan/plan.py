@@ -16,7 +16,7 @@ from kanana_jax.plan import cache
 from kanana_jax.plan import measure as measure_lib
 from kanana_jax.plan.advice import advice
 from kanana_jax.plan.request import Json, Request, prepared
-from kanana_jax.stages.kind import StagePrograms
+from kanana_jax.stages.kind import Program, StagePrograms
 
 log = logging.getLogger("kanana")
 DAY = 86_400.0
@@ -127,8 +127,20 @@ def _report(wanted: Request, made: StagePrograms, measured: Json) -> Json:
         "compile_s": measured["compile_s"],
         "cached_as": measured["cached_as"],
         "source": chip.source,
+        "programs": [_program(program, part, wanted) for program, part in zip(made.programs, parts)],
     }
     return result | _roofline(wanted, parts, flops) if fits else result
+
+
+def _program(program: Program, part: Json, wanted: Request) -> Json:
+    """One program's part of memory and time."""
+    chip = wanted.target.chip
+    seconds = {
+        "compute": part["flops"] / chip.bf16_flops,
+        "hbm": part["hbm_bytes"] / chip.hbm_bandwidth,
+        "network": sum(row["seconds"] for row in part["collectives"]),
+    }
+    return {"name": program.name, "peak": part["peak"], "holds": dict(program.holds), "seconds": seconds}
 
 
 def _roofline(wanted: Request, parts: list[Json], flops: float) -> Json:

@@ -25,7 +25,7 @@ def text(plan: Json) -> str:
         *_memory(plan),
     ]
     if plan["fits"]:
-        lines += [*_work(plan), *_collectives(plan), *_stage(plan)]
+        lines += [*_work(plan), *_programs(plan), *_collectives(plan), *_stage(plan)]
     else:
         lines += [f"DOES NOT FIT: {plan.get('advice', {}).get('sentence', 'no change was looked for')}"]
     return "\n".join(lines)
@@ -76,6 +76,21 @@ def _work(plan: Json) -> list[str]:
             f"{100 * plan['mfu_bound']:.1f}% with perfect overlap, {100 * plan['mfu_no_overlap']:.1f}% with none",
         ),
     ]
+
+
+def _programs(plan: Json) -> list[str]:
+    """A line for each program of a stage that has several."""
+    if len(plan["programs"]) < 2:
+        return []
+    lines = ["  programs of a step"]
+    for program in plan["programs"]:
+        seconds = program["seconds"]
+        holds = ", ".join(f"{what} {_gib(size)}" for what, size in program["holds"].items())
+        lines.append(
+            f"    {program['name']:<11}{_gib(program['peak']):>10}{f' ({holds})' if holds else ''}, compute "
+            f"{seconds['compute']:.3f} s, HBM {seconds['hbm']:.3f} s, network {seconds['network']:.3f} s"
+        )
+    return lines
 
 
 def _collectives(plan: Json) -> list[str]:

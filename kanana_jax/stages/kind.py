@@ -249,12 +249,14 @@ class Program:
       function: jitted.
       arguments: shapes with shardings, by what they are.
       mesh: that it is compiled under.
+      holds: bytes per device of what it keeps while it runs, by what it is; part of its temporaries.
     """
 
     name: str
     function: Any
     arguments: dict[str, Any]
     mesh: Mesh
+    holds: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def trace(self) -> Any:
         with jax.set_mesh(self.mesh):

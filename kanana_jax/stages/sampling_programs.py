@@ -2,18 +2,21 @@
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from kanana_jax.inference.generate import as_written, longest
 from kanana_jax.inference.prefix import rounded
 from kanana_jax.inference.reward_model import passes, rows_at_once
+from kanana_jax.interop.weights import NUMPY
 from kanana_jax.models import counts, reward
 from kanana_jax.models.architecture import Architecture
 from kanana_jax.models.model import Model
-from kanana_jax.parallel.sharding import abstract_batch, abstract_tree, tree_shardings
+from kanana_jax.parallel.sharding import RULES, abstract_batch, abstract_tree, tree_shardings
 from kanana_jax.stages import text
 from kanana_jax.stages.kind import Program, Shapes, StagePrograms, device_bytes
 from kanana_jax.stages.sampling import SamplingStage, sampler_mesh
@@ -47,7 +50,8 @@ def programs(
     params = abstract_tree(runs.abstract_params(), tree_shardings(mesh_of, model.logical_axes()))
     vocabulary = model.architecture.vocab_size
     write = longest(model, new=own.max_new_tokens, sampling=own.sampling, tokens=vocabulary)
-    sampler = Program("sampler", write, {"params": params, "ids": ids, "segments": ids}, mesh_of)
+    cache = {"KV cache": _cache_bytes(model, prompts[0], prompts[1] + own.max_new_tokens, mesh_of)}
+    sampler = Program("sampler", write, {"params": params, "ids": ids, "segments": ids}, mesh_of, cache)
     resident = dict(others.pop("resident", {}))
     architectures = dict(others.pop("architectures", {}))
     if mesh_of is not mesh:
@@ -77,6 +81,14 @@ def programs(
     rows = len(jax.tree.leaves(batch)[0])
     per_token = made.flops_per_token * rows / train.batch_size + spent / train.batch_tokens
     return dataclasses.replace(made, flops_per_token=per_token)
+
+
+def _cache_bytes(model: Model, rows: int, tokens: int, mesh: Mesh) -> int:
+    """Bytes per device of keys and values of rows at their longest; rows and heads are cut like those of a batch."""
+    a, itemsize = model.architecture, np.dtype(NUMPY[model.runtime.compute_dtype]).itemsize
+    parts = math.prod(mesh.shape[axis] for axis in RULES["batch"])
+    heads = a.num_kv_heads // math.prod(mesh.shape[axis] for axis in RULES["kv_heads"])
+    return 2 * counts.cached_tokens(a, tokens) * heads * a.head_dim * itemsize * rows // parts
 
 
 def _reader(config: SamplingStage, shapes: Shapes, architecture: Architecture) -> Program:

@@ -175,6 +175,10 @@ def test_a_plan_is_found_again_and_says_everything(program, tmp_path, capsys, mo
     assert 0 < found["mfu_no_overlap"] < found["mfu_bound"] < 1
     assert found["step_time_bound_s"] == max(found["seconds"].values())
     assert found["tokens_per_day"] * found["step_time_bound_s"] == pytest.approx(86400 * found["batch_tokens"])
+    assert found["programs"][0]["seconds"] == pytest.approx(found["seconds"]) and len(found["programs"]) == 1
+    sampler = found["programs"][0] | {"name": "sampler", "holds": {"KV cache": 2**33}}
+    text = plan_show.text(found | {"programs": [sampler, *found["programs"]]})
+    assert "programs of a step" in text and "(KV cache 8.00 GiB), compute" in text and "programs" not in shown
     # Another length of the stage is the same program; a price is no part of it.
     priced = plan.plan(wanted(small("stage1.train.tokens=1000000000"), cache=program[0]))
     assert priced["steps"] < found["steps"] and priced["cached_as"] == found["cached_as"]

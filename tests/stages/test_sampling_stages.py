@@ -20,6 +20,7 @@ from kanana_jax.inference.rollout import Answer
 from kanana_jax.interop import model_folder
 from kanana_jax.models import counts, presets
 from kanana_jax.models.architecture import Runtime
+from kanana_jax.models.cache import empty_cache
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.recipe import context
 from kanana_jax.recipe import run as recipe
@@ -311,6 +312,9 @@ def test_a_plan_counts_the_sampler(config, base, method):
     # Three passes of what is trained and one of the other, over rows of T; every answer written at its longest.
     a, answers = made.model.architecture, P * stage.rollout.samples
     width = made.programs[0].arguments["ids"].shape[1]
+    (held,) = made.programs[0].holds.values()
+    cache = jax.eval_shape(lambda: empty_cache(a, answers, width + NEW, made.model.runtime.compute_dtype))
+    assert held == sum(x.size * x.dtype.itemsize for x in (*cache.k, *cache.v))
     spent = 4 * rows * T * counts.forward_flops_per_token(a, T) + answers * counts.written_flops(a, width, NEW)
     if method == "":
         inputs, lengths = (made.programs[1].arguments[name] for name in ("inputs", "lengths"))
