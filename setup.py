@@ -92,7 +92,7 @@ EXTRAS = {
     # `kanana rag`: passages found by words, and answers that cite them.
     "rag": RAG,
     # `make demo`: the whole recipe on the embedded corpus, with its evaluation.
-    "demo": [*EVAL, *CALLS],
+    "demo": [*EVAL, *CALLS, *RAG],
     # `kanana observe`: what a local-language token budget buys.
     "observatory": OBSERVATORY,
     # Experiment trackers (`trackers.use` of a config).

@@ -28,18 +28,20 @@ KINDS = {
     "parallel": (1400, 0.05, 0.20),
     "noise": (800, 0.10, 0.00),
 }
-# `--config.profile=quick`: tokens of each stage, documents of a source, less held-out text, fewer questions; layers as
-# a loop, which is compiled once, and runs slower. Half of its time is compiling, which shorter stages cannot save.
+# `--config.profile=quick`: tokens of each stage, documents of a source; less is held out and asked; no samples,
+# whose programs take 7 s of a core for each shape of model; layers in a loop, which is compiled once, and runs slower.
 QUICK = tuple(
     f"{stage}.train.tokens={tokens}"
     for stage, tokens in dict(
-        stage1=120_000, stage2=48_000, deeper=20_000, student=32_000, sft=48_000, reward=16_000, dpo=16_000,
-        online=3 * 16 * 256, mntp=16_000, contrastive=24_000, calls_en=19_200, calls_ko=19_200,
+        stage1=64_000, stage2=24_000, deeper=12_000, student=16_000, sft=24_000, reward=12_000, dpo=12_000,
+        online=3 * 16 * 256, mntp=8_000, contrastive=12_000, rag_sft=12_800, rag_dpo=8_000, calls_en=12_800,
+        calls_ko=12_800,
     ).items()
 ) + (
-    "runtime.scan_layers=true", "evaluation.max_bytes=2000", "samples.max_new_tokens=40",
+    "runtime.scan_layers=true", "evaluation.max_bytes=2000", "samples.prompts={}", "online.rollout.max_new_tokens=24",
     "evaluated.tasks.names=microworld", "evaluated.tasks.limit=10", "evaluated.calls.limit=4",
     "evaluated.best_of_n=none",
+    "rag_made.rag_data.passages=64", "evaluated.documents.limit=8",
 )  # fmt: skip
 QUICK_DOCUMENTS = 1000
 PRETRAINED = ("stage1", "stage2", "upscaled", "deeper", "pruned", "student")
@@ -119,9 +121,10 @@ def get_config(arg: str = ""):
         c.stages = ("stage1", "stage2", *tiny_adaptation.ALIGNED)
     if arg in ("", "whole-test"):
         tiny_adaptation.adapt(c, train, healing)
+        tiny_adaptation.documents(c, train, healing)
         tiny_adaptation.evaluate(c)
         c.stages = (*PRETRAINED, *tiny_adaptation.ALIGNED, *tiny_adaptation.ADAPTED, "evaluated")
-        c.profiles = dict(quick=QUICK + tuple(f"sources.{name}.max_documents={QUICK_DOCUMENTS}" for name in c.sources))
+        c.profiles = dict(quick=QUICK + tuple(f"sources.{n}.max_documents={QUICK_DOCUMENTS}" for n in c.sources))
     if "test" in arg:
         _shrink(c)
     return c
@@ -133,13 +136,13 @@ def _mixture(stage: int) -> dict[str, float]:
 
 def _shrink(c: ConfigDict) -> None:
     c.tokenizer.update(vocab_size=800, train_bytes=200_000)
-    for source in c.sources.values():
+    for source in (source for source in c.sources.values() if "made_by" not in source):
         source.update(path=source.path.split("count=")[0] + "count=60", holdout=0.1 if source.holdout else 0.0)
     c.evaluation.update(max_bytes=2_000, batch_size=8)
     c.samples.max_new_tokens = 8
     c.stage1.model = presets.tiny(
-        800, embed_dim=32, mlp_dim=64, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8
-    ).to_dict()
+        800, embed_dim=32, mlp_dim=64, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, max_seq_len=2048
+    ).to_dict()  # a small vocabulary makes long prompts
     c.upscaled.upscale.num_layers = 3
     c.pruned.prune.shape = dict(embed_dim=24, mlp_dim=48, num_heads=2)
     c.pruned.prune.update(importance=dict(samples=8, batch_size=8), seq_len=64)
@@ -149,9 +152,13 @@ def _shrink(c: ConfigDict) -> None:
         rows |= dict(sft=(6, 128), reward=(4, 128), dpo=(4, 128), online=(2, 128))  # a pair is in one row
     if "evaluated" in c:
         rows |= dict(mntp=(2, 64), contrastive=(2, 512), calls_en=(2, 1024), calls_ko=(2, 1024))
-        c.evaluated.update(models=("student", "calls_ko"), tasks=dict(names=("microworld",), limit=2))
+        rows |= dict(rag_sft=(2, 1024), rag_dpo=(2, 2048))
+        c.rag_made.rag_data.update(passages=16, seq_len=128, block=16)
+        c.rag_made.rag_data.rollout.max_new_tokens = 8
+        c.evaluated.update(models=("student", "rag_merged", "calls_ko"), tasks=dict(names=("microworld",), limit=2))
         c.evaluated.calls.update(models=("calls_ko",), limit=2)
         c.evaluated.best_of_n.update(limit=1, n=2, max_new_tokens=8)
+        c.evaluated.documents.update(models=("rag_merged",), limit=2)
     for name, (steps, seq_len) in rows.items():
         train = c[name].train
         batch = max(512, 4 * seq_len)

@@ -1,8 +1,9 @@
 """The second half of `configs/tiny.py`: alignment, adaptation and evaluation (arXiv:2502.18934, §3 and §4).
 
 Alignment (§3.1) goes on from stage 2 with conversations about the same world: fine-tuning, a reward model, offline and
-online preference optimisation, merging. Then an embedding model of stage 2 (LLM2Vec, as `configs/embed.py`), function
-calls on the merged model (English before Korean, as `configs/calls.py`), and an evaluation of every model of the run.
+online preference optimisation, merging. Then an embedding model of stage 2 (LLM2Vec, as `configs/embed.py`), answers
+from documents (§4.2, Figure 6, as `configs/rag.py`) and function calls (English before Korean, as `configs/calls.py`)
+on the merged model, and an evaluation of every model of the run.
 """
 
 from typing import Any
@@ -12,8 +13,9 @@ from kanana_jax.configs import embed as embed_config
 from ml_collections import ConfigDict
 
 ALIGNED = ("sft", "reward", "dpo", "online", "merged")
-ADAPTED = ("mntp", "contrastive", "calls_en", "calls_ko")
-ASKED = ("stage2", "deeper", "student", "sft", "dpo", "online", "merged", "calls_ko")
+DOCUMENTS = ("rag_made", "rag_sft", "rag_dpo", "rag_merged")
+ADAPTED = ("mntp", "contrastive", *DOCUMENTS, "calls_en", "calls_ko")
+ASKED = ("stage2", "deeper", "student", "sft", "dpo", "online", "merged", *DOCUMENTS[1:], "calls_ko")
 
 
 def align(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any], share: float = 1.0) -> None:
@@ -62,8 +64,42 @@ def adapt(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -> No
         c[name] = section.to_dict() | dict(start=start, train=own)
 
 
+def documents(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -> None:
+    """Figure 6 on articles that bring questions along, since so small a model writes none; it writes wrong answers."""
+    c.rag_made = dict(
+        kind="rag_data",
+        start="merged",
+        rag_data=dict(
+            documents="microworld://faq/ko?size=4000&count=400",
+            passages=400,
+            grounding="words",
+            qa=dict(questions=1, keep=0.9, refine=0, prefer=1.0, reject=0.5, distractors=1, unanswerable=0.25),
+            rollout=dict(samples=1, max_new_tokens=16, sampling=dict(temperature=0.7, top_p=0.9)),
+            seq_len=96,
+            block=64,
+        ),
+    )
+    for form in ("conversations", "pairs"):
+        c.sources[f"rag_{form}"] = dict(path=f"{form}.jsonl", made_by="rag_made", lang="ko", holdout=0.05)
+        c.filters[f"rag_{form}"] = dict()
+
+    replay = dict(rag_conversations=0.8, ko_chat=0.1, en_chat=0.1)
+    # As `calls_en` in rate, tokens and rows: so the step is the same program, compiled once.
+    rows = dict(seq_len=800, batch_tokens=8 * 800)
+    c.rag_sft = dict(kind="sft", start="merged", mixture=replay, train=_train(train, optimizer, 1e-3, 200_000) | rows)
+    rows = dict(seq_len=1024, batch_tokens=4 * 1024)  # a pair is in one row
+    c.rag_dpo = dict(
+        kind="dpo",
+        start="rag_sft",
+        mixture=dict(rag_pairs=1.0),
+        preference=dict(loss="sigmoid", beta=0.1),
+        train=_train(train, optimizer, 5e-5, 80_000) | rows,
+    )
+    c.rag_merged = dict(kind="merge", start="merged", merge=dict(models=("merged", "rag_dpo"), method="linear"))
+
+
 def evaluate(c: ConfigDict) -> None:
-    """Every model asked about the world; function calls before and after learning them, with and without a grammar.
+    """Every model asked about the world; calls and answers from documents before and after learning them.
 
     Of the fine-tuned model's answers, what choosing by the reward model gains.
     """
@@ -76,6 +112,11 @@ def evaluate(c: ConfigDict) -> None:
         tasks=dict(names=("microworld", "microworld_arithmetic"), limit=25),
         calls=dict(models=("merged", "calls_ko"), sets=unseen, limit=10, free=True),
         best_of_n=dict(policy="sft", rewards=("reward",), prompts=prompts, limit=8, n=16, max_new_tokens=24),
+        documents=dict(
+            models=("merged", *DOCUMENTS[1:]),
+            sets=dict(documents_ko="microworld://faq/ko?size=4000&count=100&start=100000"),
+            limit=25,
+        ),
     )
 
 

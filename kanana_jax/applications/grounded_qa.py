@@ -26,6 +26,7 @@ Ground = Callable[[Sequence[tuple[str, str]]], list[float]]
 COUNTS = (
     "passages",
     "asked",
+    "given",
     "no_question",
     "repeated",
     "no_answer",
@@ -81,7 +82,7 @@ class QaConfig:
     """How questions and answers are made.
 
     Attributes:
-      questions: to each passage.
+      questions: to each passage; those that its document brings along come first, with their answers.
       keep: the least grounding of an answer that is trained on; the paper keeps 9 of 10.
       refine: times that an answer below it is written again.
       prefer: the least grounding of a preferred answer; the paper takes 10 of 10.
@@ -114,7 +115,8 @@ class Made:
     Attributes:
       conversations: `{"id", "messages"}`.
       pairs: `{"id", "prompt", "chosen", "rejected"}`.
-      counts: by `COUNTS`; `asked` is the sum of the next four and `kept`, of which `refined` are a part.
+      counts: by `COUNTS`; `asked`, of which `given` are a part, is the sum of the four after them and `kept`, of which
+        `refined` are a part.
     """
 
     conversations: tuple[Json, ...]
@@ -187,8 +189,15 @@ def question_of(reply: str) -> str:
 
 
 def _asked(passages: Sequence[Passage], config: QaConfig, write: Write, counts: collections.Counter) -> list[_Draft]:
-    """Questions to passages."""
-    slots = [(passage, number) for passage in passages for number in range(1, config.questions + 1)]
+    """Questions to passages, those that are given with their answers."""
+    given = [
+        _Draft(f"{passage.id}/{number}", passage, question, answer)
+        for passage in passages
+        for number, (question, answer) in enumerate(passage.questions[: config.questions], 1)
+    ]
+    slots = [
+        (passage, number) for passage in passages for number in range(len(passage.questions) + 1, config.questions + 1)
+    ]
     texts = [
         _WORDS[rag.language_of(passage.text)].question.format(
             number=number, count=config.questions, text=passage.searched
@@ -196,8 +205,9 @@ def _asked(passages: Sequence[Passage], config: QaConfig, write: Write, counts: 
         for passage, number in slots
     ]
     counts["passages"] += len(passages)
-    counts["asked"] += len(slots)
-    drafts, seen = [], set[tuple[str, str]]()
+    counts["asked"] += len(given) + len(slots)
+    counts["given"] += len(given)
+    drafts, seen = given, {(draft.passage.id, draft.question) for draft in given}
     for (passage, number), reply in zip(slots, write(texts, 0), strict=True):
         question = question_of(reply)
         if not question:
@@ -214,8 +224,9 @@ def _answered(
     drafts: Sequence[_Draft], config: QaConfig, write: Write, ground: Ground, counts: collections.Counter
 ) -> list[_Draft]:
     """The questions with their best answers."""
-    answered = []
-    for draft, reply in zip(drafts, write([draft.prompt for draft in drafts], 1), strict=True):
+    answered = [draft for draft in drafts if draft.answer]
+    open = [draft for draft in drafts if not draft.answer]
+    for draft, reply in zip(open, write([draft.prompt for draft in open], 1), strict=True):
         answer = quoting.uncited(reply)
         if not answer or rag.nothing_found(draft.question) in answer:
             counts["no_answer"] += 1

@@ -8,6 +8,7 @@ a space.
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from kanana_jax.applications.sentences import spans
 from kanana_jax.data.read import records
@@ -29,6 +30,7 @@ class Passage:
       document: the id of the document: of a file in a folder, its name there.
       title: of the document; may be empty.
       heading: of the section, behind those above it ('Refunds › Deadlines'); may be empty.
+      questions: that the document brings along, each with its answer, which is in the text.
     """
 
     id: str
@@ -36,6 +38,7 @@ class Passage:
     document: str
     title: str = ""
     heading: str = ""
+    questions: tuple[tuple[str, str], ...] = ()
 
     @property
     def searched(self) -> str:
@@ -90,10 +93,18 @@ def of_record(record: Record, longest: int = 800) -> list[Passage]:
     meta = record.get("meta") or {}
     title = meta.get("title")
     title = title if isinstance(title, str) else ""
+    asked = _questions(meta.get("questions"))
     return [
-        Passage(f"{record['id']}#{number}", text, record["id"], title, heading)
+        Passage(f"{record['id']}#{number}", text, record["id"], title, heading, tuple(q for q in asked if q[1] in text))
         for number, (heading, text) in enumerate(of_text(record["text"], longest), 1)
     ]
+
+
+def _questions(given: Any) -> list[tuple[str, str]]:
+    """Questions and answers of a document's `meta.questions`: `[{"question", "answer"}]`; others are passed over."""
+    rows = [row for row in given if isinstance(row, dict)] if isinstance(given, list) else []
+    pairs = [(row.get("question"), row.get("answer")) for row in rows]
+    return [(q, a) for q, a in pairs if isinstance(q, str) and isinstance(a, str) and q.strip() and a.strip()]
 
 
 def of_folder(path: str, longest: int = 800) -> Passages:

@@ -126,10 +126,11 @@ def _found(name: str, source: sources.SourceConfig, workdir: pathlib.Path, index
     Raises:
       UserError: it is not there, cannot be read, is empty, or needs a library that is not installed.
     """
+    if source.made_by:
+        return f"made by stage '{source.made_by}'" if index is None else _counted(index)
     outputs.apart(workdir / "data", [source.path])
     if index is not None:
-        train, held = index["train"], index["heldout"]
-        return f"{train['documents']:,} documents, {sized(train['bytes'])}; {held['documents']:,} held out"
+        return _counted(index)
     if source.path.startswith(records.ADDRESSES):
         records.check_address(source.path)
         return "read when the run starts"
@@ -147,6 +148,12 @@ def _found(name: str, source: sources.SourceConfig, workdir: pathlib.Path, index
     if not size:
         raise UserError(f"source '{name}' ({source.path}) holds no text: its {len(files)} files are empty")
     return f"{len(files):,} file{'s' if len(files) > 1 else ''}, {sized(size)}"
+
+
+def _counted(index: Mapping[str, Any]) -> str:
+    """The size of a prepared source."""
+    train, held = index["train"], index["heldout"]
+    return f"{train['documents']:,} documents, {sized(train['bytes'])}; {held['documents']:,} held out"
 
 
 def _tokenizer(made: Check, recipe: RecipeConfig, stages: Mapping[str, StageConfig], workdir: pathlib.Path) -> None:

@@ -88,12 +88,14 @@ def parse(config: Any) -> tuple[RecipeConfig, dict[str, StageConfig]]:
         if name not in values:
             raise ConfigError(f"config 'stages' names '{name}', but there is no section config.{name}")
         sections[name] = values.pop(name)
-    for name in left_out(config):
+    unused = left_out(config)
+    for name in unused:
         del values[name]
     recipe = config_lib.build(RecipeConfig, values, "")
     langs = {source.lang for source in recipe.sources.values()}
     filters_lib.check_names(recipe.filters, (*recipe.sources, *sorted(langs)), "filters")
     stages = {name: _stage(section, name) for name, section in sections.items()}
+    _check_made(recipe, stages, unused)
     for i, (name, stage) in enumerate(stages.items()):
         _check(name, stage, recipe, names, names[:i])
     return recipe, stages
@@ -117,8 +119,9 @@ def mistakes(config: Any) -> list[str]:
         found += _stage_mistakes(config[name], name, stage) if isinstance(stage, str) else []
     if not found:
         recipe = config_lib.build(RecipeConfig, shared, "")
+        found = [sentence for sentence in [_try(_check_made, recipe, stages, unused)] if sentence is not None]
         checked = (_try(_check, n, stage, recipe, names, names[:i]) for i, (n, stage) in enumerate(stages.items()))
-        found = [sentence for sentence in checked if sentence is not None]
+        found += [sentence for sentence in checked if sentence is not None]
     return found if first in found else [first, *found]
 
 
@@ -223,6 +226,27 @@ def check_models(stages: Mapping[str, StageConfig], known: Sequence[str]) -> Non
         model_folder.open_weights(model_folder.find(name), headers_only=True)
 
 
+def _check_made(recipe: RecipeConfig, stages: Mapping[str, StageConfig], unused: Sequence[str]) -> None:
+    """Refuses sources of stages that are not there, or of files that they do not write.
+
+    Args:
+      unused: sections of stages that do not run, whose sources are not there for the others either.
+    """
+    for name, source in recipe.sources.items():
+        if not source.made_by or source.made_by in unused:
+            continue
+        if source.made_by not in stages:
+            near = nearest(source.made_by, list(stages))
+            raise ConfigError(f"config 'sources.{name}.made_by' is '{source.made_by}', which is no stage; {near}")
+        kind = KINDS[stages[source.made_by].kind]
+        if source.path not in kind.records:
+            writes = f"it writes {' and '.join(kind.records)}" if kind.records else "it writes no records"
+            raise ConfigError(
+                f"config 'sources.{name}.path' is '{source.path}', which stage '{source.made_by}' of kind "
+                f"'{kind.name}' does not write: {writes}"
+            )
+
+
 def _fields(config: type) -> set[str]:
     return {field.name for field in config_lib.fields_of(config)}
 
@@ -237,7 +261,13 @@ def _check(
             raise ConfigError(f"config '{name}.{key}' is '{value}', {why} before '{name}' in 'stages'")
     if not isinstance(stage, ReadingConfig):
         return
-    mixture.normalised(stage.mixture, list(recipe.sources), f"{name}.mixture")
+    for source in mixture.normalised(stage.mixture, list(recipe.sources), f"{name}.mixture"):
+        maker = recipe.sources[source].made_by
+        if maker and maker not in earlier:
+            raise ConfigError(
+                f"config '{name}.mixture.{source}': stage '{maker}', which makes its documents, does not come before "
+                f"'{name}' in 'stages': move it there"
+            )
     for source, rules in stage.select.items():
         if source not in recipe.sources:
             known = nearest(source, list(recipe.sources))

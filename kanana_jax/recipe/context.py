@@ -160,6 +160,11 @@ class Run:
             start=start,
         )
 
+    def _read(self, config: ReadingConfig) -> dict[str, sources.PreparedSource]:
+        """The sources of all stages, and of those that a stage makes the ones that this stage reads."""
+        made = {name for name, source in self.recipe.sources.items() if source.made_by}
+        return {n: s for n, s in self.prepared.items() if n not in made or config.mixture.get(n)}
+
     def _shares(self, name: str, config: ReadingConfig) -> dict[str, float]:
         return mixture.normalised(config.mixture, list(self.recipe.sources), f"{name}.mixture")
 
@@ -180,6 +185,6 @@ class Run:
             "data.lanes": self.recipe.data.lanes,
             **({"data.packing": window} if (window := self.recipe.data.window_rows) else {}),
             "data_after": config_lib.fingerprint(self.position(config)),
-            "sources": config_lib.fingerprint({n: s.digest or s.folder.name for n, s in self.prepared.items()}),
+            "sources": config_lib.fingerprint({n: s.digest or s.folder.name for n, s in self._read(config).items()}),
             **{key: config_lib.fingerprint(value) for key, value in filters.items()},
         }

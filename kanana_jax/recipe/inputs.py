@@ -20,23 +20,32 @@ _FEW_BYTES, _FEW_FILES = 32 << 20, 2000
 
 
 def prepare(recipe: RecipeConfig, workdir: pathlib.Path, workers: int = 0) -> dict[str, sources.PreparedSource]:
-    """Makes every source in `DIR/data/` and the tokenizer in `DIR/tokenizer/`, unless they are there.
+    """Makes sources in `DIR/data/`, but for those of stages, and `DIR/tokenizer/`, unless they are there.
 
     Args:
       workers: processes that convert; 0: as many as there are cores, where that pays.
     """
-    prepared = _sources(recipe, workdir, workers)
+    prepared = _sources(_chosen(recipe, ""), workdir, workers)
     _tokenizer(recipe, prepared, workdir)
     return prepared
 
 
-def prepare_sources(recipe: RecipeConfig, workdir: pathlib.Path) -> dict[str, sources.PreparedSource]:
-    """Every source as shards in `DIR/data/`, made by process 0."""
+def prepare_sources(
+    recipe: RecipeConfig, workdir: pathlib.Path, made_by: str = ""
+) -> dict[str, sources.PreparedSource]:
+    """Sources as shards in `DIR/data/`, made by process 0.
+
+    Args:
+      made_by: those of a stage's files, once it has ended; empty: those that no stage makes.
+    """
+    chosen = _chosen(recipe, made_by)
+    if not chosen:
+        return {}
     if jax.process_index() == 0:
-        _sources(recipe, workdir, 0)
-    multihost.barrier("sources prepared")
+        _sources(chosen, workdir, 0)
+    multihost.barrier(f"sources prepared {made_by}".strip())
     cache = workdir / "data"
-    return {name: sources.load_prepared(name, source, cache) for name, source in recipe.sources.items()}
+    return {name: sources.load_prepared(name, source, cache) for name, source in chosen.items()}
 
 
 def tokenizer(recipe: RecipeConfig, prepared: dict[str, sources.PreparedSource], workdir: pathlib.Path) -> Tokenizer:
@@ -47,7 +56,13 @@ def tokenizer(recipe: RecipeConfig, prepared: dict[str, sources.PreparedSource],
     return load_tokenizer(workdir / "tokenizer")
 
 
-def _sources(recipe: RecipeConfig, workdir: pathlib.Path, workers: int) -> dict[str, sources.PreparedSource]:
+def _chosen(recipe: RecipeConfig, made_by: str) -> dict[str, sources.SourceConfig]:
+    return {name: source for name, source in recipe.sources.items() if source.made_by == made_by}
+
+
+def _sources(
+    chosen: Mapping[str, sources.SourceConfig], workdir: pathlib.Path, workers: int
+) -> dict[str, sources.PreparedSource]:
     alive = Preparing()
     with progress.shown("preparing documents") as update:
 
@@ -59,9 +74,7 @@ def _sources(recipe: RecipeConfig, workdir: pathlib.Path, workers: int) -> dict[
             update(summary.line(state), state.share if state.total else None)
 
         last = (-1, -1)
-        prepared = sources.prepare_all(
-            recipe.sources, workdir / "data", workers or _workers, show, lambda size: alive()
-        )
+        prepared = sources.prepare_all(chosen, workdir / "data", workers or _workers, show, lambda size: alive())
     log.info("%s", summary.table(prepared))
     return prepared
 

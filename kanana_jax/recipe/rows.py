@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from kanana_jax.data.read.sources import PreparedSource
 from kanana_jax.data.stream.encode import Encoder, Refused
 from kanana_jax.data.stream.packing import Rows
 from kanana_jax.errors import ConfigError, nearest
@@ -57,10 +58,31 @@ def reading(recipe: RecipeConfig, stages: dict[str, StageConfig], stage: str, wo
     name = stage or next(iter(trained))
     found: Any = trained[name]
     recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, workers="threads"))
-    prepared = inputs.prepare_sources(recipe, workdir)
+    prepared = inputs.prepare_sources(recipe, workdir) | _made(recipe, stages, name, workdir)
     tokenizer = inputs.tokenizer(recipe, prepared, workdir)
     run = Run(recipe, stages, prepared, tokenizer, make_mesh(MeshConfig(), jax.devices()[:1]), workdir)
     return Reading(name, found, found.train, KINDS[found.kind].encoder(found, tokenizer), run)
+
+
+def _made(
+    recipe: RecipeConfig, stages: dict[str, StageConfig], stage: str, workdir: pathlib.Path
+) -> dict[str, PreparedSource]:
+    """The sources that a stage reads and that earlier stages have made.
+
+    Raises:
+      ConfigError: one that has not ended.
+    """
+    reads: Any = stages[stage]
+    makers = {recipe.sources[name].made_by: name for name, weight in reads.mixture.items() if weight}
+    for maker, source in makers.items():
+        if maker and not (workdir / maker / KINDS[stages[maker].kind].result).is_file():
+            raise ConfigError(
+                f"config 'sources.{source}' is made by stage '{maker}', which has not ended: run it first"
+            )
+    found: dict[str, PreparedSource] = {}
+    for maker in filter(None, makers):
+        found |= inputs.prepare_sources(recipe, workdir, maker)
+    return found
 
 
 def first_rows(found: Reading, count: int) -> tuple[Rows[np.ndarray], dict[str, Any]]:

@@ -4,6 +4,7 @@ A config is a `ConfigDict` with the sections of `RecipeConfig` and one section f
 (`recipe/config.py`). A finished stage (its result is there) is skipped, an interrupted one resumed.
 """
 
+import dataclasses
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -65,12 +66,17 @@ def _run(recipe: RecipeConfig, stages: Mapping[str, StageConfig], workdir: pathl
     prepared = inputs.prepare_sources(recipe, workdir)
     tokenizer = inputs.tokenizer(recipe, prepared, workdir)
     context = Run(recipe, stages, prepared, tokenizer, mesh, workdir, ahead)
+    left = list(unfinished)
     for name, stage in stages.items():
-        if name not in unfinished:
+        if name in left:
+            KINDS[stage.kind].run(name, stage, context)
+            _report(workdir)
+            left.remove(name)
+        else:
             log.info("stage '%s' is finished: %s", name, workdir / name)
-            continue
-        KINDS[stage.kind].run(name, stage, context)
-        _report(workdir)
+        if left:  # Each stage sees the sources of those before it, whichever were finished at the start.
+            made = inputs.prepare_sources(recipe, workdir, name)
+            context = dataclasses.replace(context, prepared={**context.prepared, **made})
     if not unfinished:
         _report(workdir)
 

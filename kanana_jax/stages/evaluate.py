@@ -1,4 +1,4 @@
-"""Evaluation of a run's models: benchmarks, function calls, best-of-N, and rows in the tables of the observatory.
+"""Evaluation of a run's models: benchmarks, calls, answers from documents, best-of-N, rows of the observatory's tables.
 
 DIR/<stage>/answers/NN.json   a model's results: a stopped stage continues behind the last of them
 DIR/<stage>/best_of_n.json    curves of reward models; best_of_n.samples.jsonl has the answers
@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from kanana_jax.applications import call_benchmarks
+from kanana_jax.applications import call_benchmarks, document_questions
 from kanana_jax.data.read import records
 from kanana_jax.errors import ConfigError, UserError, install
 from kanana_jax.evaluation import function_calls
@@ -52,6 +52,27 @@ class CallsConfig:
             raise ValueError("calls need models, sets, and limit and batch_size of at least 1")
 
 
+@dataclasses.dataclass(frozen=True)
+class DocumentsConfig:
+    """Questions about documents, asked with passages that answer them and with others.
+
+    Attributes:
+      models: stages or folders that are asked.
+      sets: name → documents with questions in `meta.questions`, none that a model has seen.
+      limit: questions of each set.
+      batch_size: of replies.
+    """
+
+    models: tuple[str, ...]
+    sets: dict[str, str]
+    limit: int = 50
+    batch_size: int = 16
+
+    def __post_init__(self):
+        if not self.models or not self.sets or min(self.limit, self.batch_size) < 1:
+            raise ValueError("documents need models, sets, and limit and batch_size of at least 1")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateStage(StageConfig):
     """The section of a stage of this kind.
@@ -61,19 +82,22 @@ class EvaluateStage(StageConfig):
       tasks: as while a stage trains, `every` left out.
       calls: function calls; None: none.
       best_of_n: what a reward model's choices are worth; None: not measured.
+      documents: questions about documents; None: none.
     """
 
     models: tuple[str, ...] = ()
     tasks: TasksConfig
     calls: CallsConfig | None = None
     best_of_n: BestOfNConfig | None = None
+    documents: DocumentsConfig | None = None
 
     def __post_init__(self):
         if self.tasks.every:
             raise ValueError("nothing trains here: leave out tasks.every")
-        unknown = [name for name in (self.calls.models if self.calls else ()) if name not in self.asked]
-        if unknown:
-            raise ValueError(f"calls.models names '{unknown[0]}', which is not among the models: add it there")
+        for key, own in (("calls", self.calls), ("documents", self.documents)):
+            unknown = [name for name in (own.models if own else ()) if name not in self.asked]
+            if unknown:
+                raise ValueError(f"{key}.models names '{unknown[0]}', which is not among the models: add it there")
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -119,7 +143,7 @@ def run(name: str, config: EvaluateStage, context: Context) -> None:
     folder, devices = context.workdir / name, list(context.shapes.mesh.devices.flat)
     if config.best_of_n is not None and read_json(folder / best_of_n_chapter.RESULT) is None:
         best_of_n.measure(name, config.best_of_n, context)
-    ask, calls = asker(config.tasks, context.shapes.seed), _calls(config)
+    ask, calls, documents = asker(config.tasks, context.shapes.seed), _calls(config), _documents(config)
     made: dict[str, Json] = {}
     for number, model in enumerate(config.asked):
         file, found = folder / "answers" / f"{number:02d}.json", context.find(model)
@@ -127,7 +151,7 @@ def run(name: str, config: EvaluateStage, context: Context) -> None:
         if before is None:
             log.info("%s: asking %s", name, model)
             session = Session.load(str(found.path), "float32", devices)
-            results = ask(session) | (calls(session) if config.calls and model in config.calls.models else {})
+            results = ask(session) | calls(model, session) | documents(model, session)
             ancestors = list(context.lineage(model))
             read = {
                 "tokens_by_language": score_tables.tokens_by_language(ancestors),
@@ -140,18 +164,35 @@ def run(name: str, config: EvaluateStage, context: Context) -> None:
     write_json(folder / evaluation_chapter.RESULT, {"models": made})
 
 
-def _calls(config: EvaluateStage) -> Callable[[Session], Json]:
-    """Model → results of its calls by set, and `SET/free` without the grammar."""
+def _documents(config: EvaluateStage) -> Callable[[str, Session], Json]:
+    """Name and model → results of its answers from documents by set."""
+    own = config.documents
+    if own is None:
+        return lambda name, session: {}
+    asked, rows = {name: document_questions.items(path, own.limit) for name, path in own.sets.items()}, own.batch_size
+
+    def ask(name: str, session: Session) -> Json:
+        if name not in own.models:
+            return {}
+        return {key: document_questions.evaluate(session, items, batch_size=rows) for key, items in asked.items()}
+
+    return ask
+
+
+def _calls(config: EvaluateStage) -> Callable[[str, Session], Json]:
+    """Name and model → results of its calls by set, and `SET/free` without the grammar."""
     own = config.calls
     if own is None:
-        return lambda session: {}
+        return lambda name, session: {}
     asked = {name: _items(name, path, own.limit) for name, path in own.sets.items()}
 
-    def ask(session: Session) -> Json:
+    def ask(name: str, session: Session) -> Json:
+        if name not in own.models:
+            return {}
         found = call_benchmarks.evaluate(session, asked, batch_size=own.batch_size)["results"]
         if own.free:
             free = call_benchmarks.evaluate(session, asked, batch_size=own.batch_size, constrained=False)["results"]
-            found |= {f"{name}/free": free[name] for name in asked}
+            found |= {f"{key}/free": free[key] for key in asked}
         return found
 
     return ask

@@ -85,7 +85,7 @@ def _blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
                 "is called. 'grammar': only calls that fit their schema can be written; broken: unreadable calls."
             )
             blocks.append(Table(columns, rows, caption, formats))
-        blocks += _by_language(models)
+        blocks += _documents(models) + _by_language(models)
         blocks.append(
             Text(
                 f"{stage}/observatory/ holds these models as rows of the observatory's tables, with the tokens that "
@@ -93,6 +93,26 @@ def _blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
             )
         )
     return blocks
+
+
+def _documents(models: dict[str, Json]) -> list[Block]:
+    """Answers from documents, beside Table 11 of the paper."""
+    shares = ("answered", "cited", "refused", "refused_wrongly")
+    rows = [
+        (name, task, *(100 * result[share] for share in shares), result["n"])
+        for name, model in models.items()
+        for task, result in model["results"].items()
+        if "answered" in result
+    ]
+    if not rows:
+        return []
+    columns = ("model", "documents", "answered, %", "cited, %", "nothing found: right, %", "wrong, %", "asked")
+    caption = (
+        "Answers from documents: unseen questions, each asked with two passages. Answered: the reply holds the answer; "
+        "cited: it names the right passage; nothing found: it says so where neither passage tells (right), and where "
+        "one does (wrong). The paper's Table 11 has grounding, helpfulness and instruction following by a judge."
+    )
+    return [Table(columns, rows, caption, dict.fromkeys(columns[2:6], ".1f"))]
 
 
 def _by_language(models: dict[str, Json]) -> list[Block]:

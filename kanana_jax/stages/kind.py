@@ -320,6 +320,7 @@ class Kind(Generic[Config]):
       config: its section.
       run: `(name, config, context)`: runs a stage to its end, resuming where it was stopped.
       result: the file in the stage's folder that says that it is finished.
+      records: files of records in the stage's folder, which sources of later stages may be (`SourceConfig.made_by`).
       free: keys of the section that may change between two starts.
       decisive: section → those of `free` that may not, since other values of the section make them count.
       architecture: `(name, config, before) → after`: of the model that it leaves; `before` is None from scratch.
@@ -333,6 +334,7 @@ class Kind(Generic[Config]):
     config: type[Config]
     run: Callable[[str, Config, Context], None]
     result: str = f"model/{model_folder.CARD}"
+    records: tuple[str, ...] = ()
     free: tuple[str, ...] = ()
     decisive: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda section: ()
     architecture: Callable[[str, Config, Architecture | None], Architecture] = same_shape

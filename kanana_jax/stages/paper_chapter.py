@@ -1,8 +1,9 @@
 """The paper's steps beside those of a run (arXiv:2502.18934): what each is worth there and here.
 
 The paper's figures: of §2 the average of MMLU, KMMLU, HAE-RAE, HumanEval, MBPP and GSM8K; of §3 the mean of normalised
-chat benchmarks (2.1B, read off a figure); nDCG@10 of its embeddings; accuracy on FunctionChat-Bench; 11.06% as §2.2
-counts. A run's are of its own questions and sizes: the order of models can be compared, and no value.
+chat benchmarks (2.1B, read off a figure); nDCG@10 of its embeddings; grounding on its own benchmark (Table 11);
+accuracy on FunctionChat-Bench; 11.06% as §2.2 counts. A run's are of its own questions and sizes: the order of models
+can be compared, and no value.
 """
 
 import pathlib
@@ -70,6 +71,8 @@ def _rows(stages: dict[str, Json], folders: dict[str, pathlib.Path]) -> Iterator
             yield _row("alignment", paper, _preferences(evals, start(before), before, name, means))
         elif kind(name) == "contrastive":
             yield _row("embeddings", "nDCG@10 51.56 English, 65.00 Korean (2.1B)", _found(evals.get(name, [])))
+    paper = "grounding 32.63 → 59.29 → 65.33 → 57.38 (instruct, fine-tuned, DPO, merged)"
+    yield _row("answers from documents", paper, _documents(asked))
     yield _row("function calls", "88% single, 89% dialogue (8B)", _calls(asked))
     cost = cost_chapter.family_cost(cost_chapter.family_ledger(folders))
     if cost is not None:
@@ -116,6 +119,19 @@ def _found(evals: list[Json]) -> str:
     own = [f"{100 * found[0][key]:.0f}%{_ARROW}{100 * found[-1][key]:.0f}% {key.removeprefix('lang/')}"
            for key in found[-1] if key.startswith("lang/")]  # fmt: skip
     return f"nearest text of a batch is the right one: {', '.join(own)}"
+
+
+def _documents(asked: dict[str, dict[str, Json]]) -> str:
+    """The share of unseen questions that each model answered, in their order; empty for fewer than two models."""
+    for models in asked.values():
+        shares = {
+            name: [result["answered"] for result in model["results"].values() if "answered" in result]
+            for name, model in models.items()
+        }
+        told = [f"{100 * sum(own) / len(own):.0f}% {name}" for name, own in shares.items() if own]
+        if len(told) > 1:
+            return f"answered from the passage: {_ARROW.join(told)}"
+    return ""
 
 
 def _calls(asked: dict[str, dict[str, Json]]) -> str:

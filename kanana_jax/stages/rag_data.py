@@ -116,7 +116,7 @@ def run(name: str, config: RagDataStage, context: Context) -> None:
     read = passages.of_folder(own.documents, own.characters)
     order = np.random.default_rng(context.shapes.seed).permutation(len(read.passages))[: own.passages]
     chosen = [read.passages[i] for i in sorted(order.tolist())]
-    texts = json.dumps([[p.id, p.searched] for p in read.passages])
+    texts = json.dumps([[p.id, p.searched, *p.questions] for p in read.passages])
     about = json.loads(json.dumps({
         "model": model_folder.fingerprint(found),
         "seed": context.shapes.seed,
@@ -257,5 +257,11 @@ def by_claims(ask: claims.Ask) -> Ground:
 
 
 KIND = Kind(
-    "rag_data", RagDataStage, run, result=rag_data_chapter.RESULT, chapter=rag_data_chapter.CHAPTER, check=check
+    "rag_data",
+    RagDataStage,
+    run,
+    result=rag_data_chapter.RESULT,
+    records=(CONVERSATIONS, PAIRS),
+    chapter=rag_data_chapter.CHAPTER,
+    check=check,
 )

@@ -13,6 +13,7 @@ Json = dict[str, Any]
 _COLUMNS = {
     "passages": "passages",
     "asked": "questions asked",
+    "given": "of them the documents' own",
     "no_question": "no question",
     "repeated": "repeated",
     "no_answer": "no answer",
@@ -33,7 +34,7 @@ def blocks(results: dict[str, Json]) -> list[Block]:
     """
     if not results:
         return []
-    rows = [(name, *(found["counts"][key] for key in _COLUMNS)) for name, found in results.items()]
+    rows = [(name, *(found["counts"].get(key, 0) for key in _COLUMNS)) for name, found in results.items()]
     caption = (
         "Kept: answers that rest on their passage; nothing found: further conversations with other passages only. "
         "Pairs: an answer that rests on its passage, and one given without it that does not; no negative: it does."

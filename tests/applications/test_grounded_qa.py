@@ -44,7 +44,7 @@ def _make(config=CONFIG, seed=0):
 
 def test_every_branch_is_counted():
     assert _make().counts == {
-        "passages": 6, "asked": 6, "no_question": 1, "repeated": 0, "no_answer": 2, "ungrounded": 1, "kept": 2,
+        "passages": 6, "asked": 6, "given": 0, "no_question": 1, "repeated": 0, "no_answer": 2, "ungrounded": 1, "kept": 2,
         "refined": 1, "unanswerable": 2, "pairs": 1, "negatives_grounded": 1,
     }  # fmt: skip
 
@@ -108,3 +108,26 @@ def test_questions_are_read_off_replies(reply, question):
 def test_values_that_contradict_each_other(more, told):
     with pytest.raises(ValueError, match=told):
         QaConfig(**more)
+
+
+def test_questions_that_a_document_brings_are_not_written():
+    """Their answers count as any other: one that the passage does not support is dropped."""
+    own = [
+        dataclasses.replace(PASSAGES[0], questions=(("가는 어디?", "가이다."), ("가는 누구?", "가이다."))),
+        dataclasses.replace(PASSAGES[1], questions=(("나는 어디?", "틀렸다."),)),
+    ]
+    asked = []
+
+    def write(texts, step):
+        asked.extend((step, text) for text in texts)
+        return ["틀린 답"] * len(texts)
+
+    config = dataclasses.replace(CONFIG, refine=0, unanswerable=0.0)
+    made = make(own, PASSAGES, config, write, _ground, np.random.default_rng(0))
+    assert [step for step, _ in asked] == [2]  # the answer without the passage alone
+    assert (made.counts["asked"], made.counts["given"], made.counts["kept"], made.counts["ungrounded"]) == (2, 2, 1, 1)
+    assert [row["id"] for row in made.conversations] == ["d0#1/1"]
+    assert made.conversations[0]["messages"][0]["content"].endswith("가는 어디?")
+    two = make(own[1:], PASSAGES, dataclasses.replace(config, questions=2), write, _ground, np.random.default_rng(0))
+    assert (two.counts["asked"], two.counts["given"]) == (2, 1)
+    assert [step for step, _ in asked[1:3]] == [0, 1]  # a question to the place that is left, and its answer

@@ -120,3 +120,18 @@ def test_no_text_is_a_sentence(tmp_path):
     with pytest.raises(ValueError, match="at least 50"):
         of_text("a", 10)
     assert passages.of_text(" \n ") == []
+
+
+def test_questions_of_a_document_go_with_the_passage_that_answers_them():
+    asked = [
+        {"question": "언제?", "answer": "사흘"},
+        {"question": "어디?", "answer": "창구"},
+        {"question": "누가?", "answer": "아무도"},  # the text does not tell
+        {"question": "", "answer": "사흘"},
+        "언제?",
+    ]
+    text = "## 하나\n\n답은 사흘이다.\n\n## 둘\n\n답은 창구이다."
+    one, two = passages.of_record({"id": "a", "text": text, "meta": {"questions": asked}})
+    assert (one.questions, two.questions) == ((("언제?", "사흘"),), (("어디?", "창구"),))
+    (plain,) = passages.of_record({"id": "b", "text": "답은 사흘이다.", "meta": {"questions": "언제?"}})
+    assert plain.questions == ()

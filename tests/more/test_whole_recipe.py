@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 pytestmark = pytest.mark.more
-KILLED = ("stage2", "student", "online", "contrastive", "calls_ko")
+KILLED = ("stage2", "student", "online", "rag_sft", "calls_ko")
 
 
 def test_the_whole_recipe_is_the_same_after_kills(tmp_path):
@@ -22,5 +22,14 @@ def test_the_whole_recipe_is_the_same_after_kills(tmp_path):
     found = json.loads((tmp_path / "demo.json").read_text(encoding="utf-8"))
     assert len(found["killed_in"]) == len(KILLED) and found["differ"] == []
     page = (tmp_path / "whole/report.html").read_text(encoding="utf-8")
-    for title in ("Score against compute", "Surgery", "Reward models", "Merging", "Embeddings", "Beside the paper"):
+    made = "Questions and answers made of documents"
+    for title in (
+        "Score against compute",
+        "Surgery",
+        "Reward models",
+        "Merging",
+        "Embeddings",
+        made,
+        "Beside the paper",
+    ):
         assert f"{title}</h2>" in page, title

@@ -17,7 +17,7 @@ from kanana_jax.inference.session import Session
 from kanana_jax.observatory import tables
 from kanana_jax.recipe import run as recipe
 from kanana_jax.report.run import write_run_report
-from kanana_jax.stages import chapters, evaluate, score_tables
+from kanana_jax.stages import chapters, evaluate, evaluation_chapter, paper_chapter, score_tables
 
 ONE = jax.devices()[:1]
 LIMIT = 2
@@ -42,6 +42,7 @@ def _config(base, **more):
                 calls=dict(
                     models=(str(base),), sets=dict(own="microworld://calls-single/ko?size=100&count=9"), limit=1
                 ),
+                documents=dict(models=(str(base),), sets=dict(faq="microworld://faq/ko?size=100&count=4"), limit=1),
                 **more,
             ),
         )
@@ -60,7 +61,7 @@ def test_results_are_those_of_the_command(workdir, base):
     asked = HarnessModel(Session.load(str(base), devices=ONE), batch_size=8)
     own = run.evaluate(asked, ["microworld"], limit=LIMIT)["results"]
     assert {name: found["results"][name] for name in own} == json.loads(json.dumps(own))
-    assert found["results"]["own"]["n"] == 1 and found["parameters"] > 0 and found["training_flops"] is None
+    assert found["results"]["own"]["n"] == found["results"]["faq"]["n"] == 1 and found["parameters"] > 0 and found["training_flops"] is None
 
 
 def test_what_was_asked_is_not_asked_again(workdir, base):
@@ -150,3 +151,16 @@ def test_what_cannot_run_is_told_before(base, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="needs the package lm_eval: pip install"):
         recipe.run(_config(base), tmp_path, devices=ONE)
     assert not (tmp_path / "data").exists()
+
+
+def test_answers_from_documents_are_a_table_and_a_row_beside_the_paper():
+    shares = {"merged": (0.25, 0.0), "rag_sft": (0.5, 1.0), "rag_dpo": (0.75, 0.5)}
+    models = {
+        name: {"results": {"faq": {"answered": said, "cited": 0.5, "refused": right, "refused_wrongly": 0.25, "n": 8}}}
+        for name, (said, right) in shares.items()
+    }
+    (table,) = evaluation_chapter._documents(models | {"base": {"results": {}}})
+    assert table.rows[1] == ("rag_sft", "faq", 50.0, 50.0, 100.0, 25.0, 8) and len(table.rows) == 3
+    told = "answered from the passage: 25% merged → 50% rag_sft → 75% rag_dpo"
+    assert paper_chapter._documents({"evaluated": models}) == told
+    assert paper_chapter._documents({"evaluated": {"merged": models["merged"]}}) == ""

@@ -5,7 +5,8 @@
 Kinds: encyclopedia, news, textbook, dialogue, code, parallel, noise (web rubbish, labelled in `meta`), and
 web (a crawl: three pages of five are noise, `meta.clean` tells); and, in Korean and English, chat, pairs and prompts
 (conversations, preference pairs and prompts with a verifier; `chat-facts`: of one domain), calls (conversations with
-functions; `calls-slot`: of one domain) and retrieval (questions with their articles). A document depends on the world's seed and size, the kind, the language and its index alone.
+functions; `calls-slot`: of one domain), retrieval (questions with their articles) and faq (articles with questions, in
+`meta.questions`). A document depends on the world's seed and size, the kind, the language and its index alone.
 """
 
 import random
@@ -14,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from kanana_jax import languages
-from kanana_jax.data.microworld import calls, conversations, encyclopedia, noise, parallel, prose, retrieval
+from kanana_jax.data.microworld import calls, conversations, encyclopedia, faq, noise, parallel, prose, retrieval
 from kanana_jax.data.microworld import code as code_lib
 from kanana_jax.data.microworld.questions import questions
 from kanana_jax.data.microworld.world import World, stable_random
@@ -62,7 +63,7 @@ _MAKERS: dict[str, Callable[..., tuple[str, dict[str, Any]]]] = {
 }
 KINDS = tuple(_MAKERS)
 # Kinds that are turns or several texts, not one; in Korean and English.
-_RECORDS = {kind: made.record for made in (conversations, calls, retrieval) for kind in made.KINDS}
+_RECORDS = {kind: made.record for made in (conversations, calls, retrieval, faq) for kind in made.KINDS}
 
 
 def document(world: World, kind: str, lang: str, index: int) -> dict[str, Any]:

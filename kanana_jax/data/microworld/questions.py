@@ -109,6 +109,11 @@ def fact(world: World, lang: str, rng: random.Random) -> tuple[str, int, str]:
             return kind, index, attribute
 
 
+def attributes(kind: str) -> tuple[str, ...]:
+    """The attributes of a kind of entity that questions are asked about."""
+    return tuple(attribute for own, attribute in _WORDINGS if own == kind)
+
+
 def worded(world: World, kind: str, index: int, attribute: str, lang: str, split: str, rng: random.Random) -> str:
     """A question about a fact."""
     return _asked(kind, attribute, lang, split, world.entity(kind, index).name[LANG[lang]], [], rng)[0]

@@ -54,6 +54,8 @@ class SourceConfig:
       split_key: documents with the same value (in the record or its `meta`) are held out together, as
         translations of one page are with `doc`.
       max_documents: stop after this number; 0 takes all.
+      made_by: the stage of the same run that writes the file; `path` is then its name in that stage's folder, and it
+        is read once the stage has ended.
       max_broken_share: share of broken lines up to which they are counted and skipped. Files that are one document each
         and cannot be read are always left out, counted and named.
     """
@@ -68,6 +70,7 @@ class SourceConfig:
     split_key: str = "id"
     max_documents: int = 0
     max_broken_share: float = 0.001
+    made_by: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "lang", languages.tag(self.lang))
@@ -83,7 +86,15 @@ class SourceConfig:
     def about(self) -> dict[str, Any]:
         """Its values, JSON-safe; without those that shards made by earlier versions do not know and that are unset."""
         values = dataclasses.asdict(self)
-        return values if self.form else {key: value for key, value in values.items() if key != "form"}
+        return {key: value for key, value in values.items() if value or key not in ("form", "made_by")}
+
+    def place(self, cache: pathlib.Path) -> str:
+        """The path or address that is read.
+
+        Args:
+          cache: of the shards; the folders of a run's stages lie beside it.
+        """
+        return str(cache.parent / self.made_by / self.path) if self.made_by else self.path
 
 
 @dataclasses.dataclass(frozen=True)

@@ -131,11 +131,14 @@ def prepare_all(
     """
     jobs: list[_Job] = []
     for name, config in configs.items():
-        outputs.apart(cache, [config.path])
+        outputs.apart(cache, [config.place(cache)])
         folder, found, left_out = _folder(name, config, cache, tick)
         if not found:
             log.warning(
-                "source '%s': %s is gone; its documents are read as converted before: %s", name, config.path, folder
+                "source '%s': %s is gone; its documents are read as converted before: %s",
+                name,
+                config.place(cache),
+                folder,
             )
         elif not (folder / "index.json").is_file():
             jobs.append(_Job(name, config, _making_place(cache) / folder.name, tuple(found), left_out))
@@ -171,7 +174,7 @@ def _folder(
 ) -> tuple[pathlib.Path, list[Origin], LeftOut]:
     """The folder of a source's shards, and its files; where these are gone, the newest folder that was made of them."""
     try:
-        found, left_out = records.survey(config.path, config.format)
+        found, left_out = records.survey(config.place(cache), config.format)
     except UserError:
         kept = [
             f for f in cache.glob("*/index.json") if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{16}}", f.parent.name)
@@ -200,7 +203,8 @@ def _known(name: str, cache: pathlib.Path) -> pathlib.Path:
 
 
 def _fingerprint(config: SourceConfig, found: Sequence[Origin]) -> str:
-    files = [(origin.address, origin.digest) for origin in found]
+    # A stage's file is where its run is, which may be moved.
+    files = [(config.path if config.made_by else origin.address, origin.digest) for origin in found]
     return fingerprint({"config": config.about, "files": files, "format": _FORMAT})
 
 

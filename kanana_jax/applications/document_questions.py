@@ -1,0 +1,107 @@
+"""Questions about documents asked of a model with passages beside them: answered, cited, or refused where none tells.
+
+A question comes with the document that answers it (`meta.questions`, as `kanana_jax/data/microworld/faq.py` makes it),
+so that no judge is needed: the shape of Table 11 of arXiv:2502.18934, by what can be compared as text.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from kanana_jax.applications import passages, quoting, rag
+from kanana_jax.applications.passages import Passage
+from kanana_jax.data.tokens import chat
+from kanana_jax.errors import UserError
+from kanana_jax.inference.sampling import SamplingConfig
+from kanana_jax.inference.session import Session
+
+Json = dict[str, Any]
+LONGEST = 32  # tokens of a reply
+
+
+class Item(NamedTuple):
+    """A question with the passages that are quoted.
+
+    Attributes:
+      right: number of the passage that answers it; 0: none does.
+    """
+
+    question: str
+    answer: str
+    shown: tuple[Passage, ...]
+    right: int
+
+
+def items(path: str, limit: int) -> list[Item]:
+    """Every question twice: with its passage behind or before another document's, and with two others alone.
+
+    Args:
+      path: of documents that bring questions along.
+      limit: questions, at most.
+
+    Raises:
+      UserError: no documents, fewer than three, or none with a question whose answer it holds.
+    """
+    found = passages.of_folder(path).passages
+    if len({passage.document for passage in found}) < 3:
+        raise UserError(f"{path} holds fewer than three documents: others are quoted beside the one that answers")
+    made: list[Item] = []
+    for place, passage in enumerate(found):
+        if not passage.questions or len(made) == 2 * limit:
+            continue
+        question, answer = passage.questions[0]
+        others = [p for p in (*found[place + 1 :], *found[:place]) if p.document != passage.document]
+        others = [p for p in others if answer not in p.searched][:2]
+        if len(others) < 2:
+            continue
+        first = place % 2 == 0
+        shown = (passage, others[0]) if first else (others[0], passage)
+        made += [Item(question, answer, shown, 1 if first else 2), Item(question, answer, tuple(others), 0)]
+    if not made:
+        raise UserError(f"{path} holds no document with a question in 'meta.questions' whose answer is in its text")
+    return made
+
+
+def evaluate(session: Session, asked: Sequence[Item], *, batch_size: int = 16) -> Json:
+    """Greedy replies, compared with what is known.
+
+    Returns:
+      `{"answered", "cited", "refused", "refused_wrongly", each with its "_stderr", "n"}`: shares of the `n` questions
+      whose reply holds the answer, cites the right passage, or says that nothing was found, without and with it; a
+      prompt that is too long for the model counts as a reply that says nothing.
+    """
+    replies = _replies(session, asked, batch_size)
+    with_it = [(item, reply) for item, reply in zip(asked, replies, strict=True) if item.right]
+    without = [(item, reply) for item, reply in zip(asked, replies, strict=True) if not item.right]
+    shares = {
+        "answered": [item.answer in quoting.uncited(reply) for item, reply in with_it],
+        "cited": [quoting.cited(reply) == (item.right,) for item, reply in with_it],
+        "refused": [_refuses(item, reply) for item, reply in without],
+        "refused_wrongly": [_refuses(item, reply) for item, reply in with_it],
+    }
+    found: Json = {"n": len(with_it)}
+    for name, hits in shares.items():
+        share = sum(hits) / len(hits)
+        found |= {name: share, f"{name}_stderr": math.sqrt(share * (1 - share) / max(len(hits) - 1, 1))}
+    return found
+
+
+def _refuses(item: Item, reply: str) -> bool:
+    return rag.nothing_found(item.question) in reply
+
+
+def _replies(session: Session, asked: Sequence[Item], rows: int) -> list[str]:
+    """A reply to each item, in batches of like length; empty where the prompt does not fit."""
+    prompts = [
+        chat.encode_chat(session.tokenizer, rag.messages(item.question, [(p.place, p.text) for p in item.shown]))
+        for item in asked
+    ]
+    room = session.model.architecture.max_seq_len - LONGEST
+    order = sorted((i for i, ids in enumerate(prompts) if len(ids) <= room), key=lambda i: len(prompts[i]))
+    replies = [""] * len(asked)
+    for begin in range(0, len(order), rows):
+        chosen = order[begin : begin + rows]
+        written = session.continue_ids([prompts[i] for i in chosen], LONGEST, SamplingConfig(temperature=0.0), seed=0)
+        for i, new in zip(chosen, written, strict=True):
+            replies[i] = session.text_of(prompts[i], new, strip_thinking=True)
+    return replies
