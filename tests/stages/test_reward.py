@@ -4,6 +4,7 @@ import copy
 import functools
 import json
 import random
+import types
 from typing import NamedTuple
 
 import jax
@@ -202,6 +203,11 @@ def test_a_saved_reward_model_scores_answers_as_in_training(run, base):
     scored = loaded([question for question in asked for _ in range(2)], texts)
     np.testing.assert_allclose(scored, want, rtol=1e-5, atol=1e-5)
     assert loaded.check(tokenizer) is None
+    # The last token is found by length: prompts hold the symbol that ends answers too, and padding's id is a token.
+    odd = np.array([[5, loaded.end, 7, 9], [loaded.end, 5, 7, 0]], np.int32)
+    rows = types.SimpleNamespace(inputs=odd, positions=np.arange(4)[None].repeat(2, 0), segment_ids=np.ones_like(odd))
+    last = jax.jit(lambda params: heads.scores(loaded.model, params, rows))(loaded.params)[:, -1]
+    np.testing.assert_allclose(loaded.of_tokens([np.arange(3, 40), *odd])[1:], last, rtol=1e-5, atol=1e-5)
     with pytest.raises(UserError, match="513 tokens, beyond the reward model's 512"):
         loaded.of_tokens([np.zeros(513, np.int32)])
 
