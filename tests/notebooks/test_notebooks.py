@@ -12,6 +12,7 @@ from kanana_jax import REPOSITORY
 
 # Notebook → how many plots it shows, and a text that it prints.
 PROMISES = {
+    "00_tour.ipynb": (1, "distill     from pruned"),
     "01_train_and_generate.ipynb": (2, "Garam Kim"),
     "02_observatory.ipynb": (4, "need local data"),
     "03_data.ipynb": (1, "$F = -2m"),
