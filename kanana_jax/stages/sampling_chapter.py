@@ -68,7 +68,7 @@ def _blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
 
 
 def _answers(name: str, found: Json) -> list[Block]:
-    pairs = list(zip(found.get("before", ()), found.get("after", ())))[:_SHOWN]
+    pairs = _of_each_language(list(zip(found.get("before", ()), found.get("after", ()))))
     if not pairs:
         return []
     rewards = "reward" in pairs[0][1]
@@ -93,6 +93,15 @@ def _answers(name: str, found: Json) -> list[Block]:
     ]
     formats = {"reward": ".2f", "reward after": ".2f"}
     return [Table(columns, rows, f"{name}: the same held-out prompts before and after.", formats)]
+
+
+def _of_each_language(pairs: list[tuple[Json, Json]]) -> list[tuple[Json, Json]]:
+    """The first pairs of each language, as many of each: files have one language after the other."""
+    groups: dict[str, list[tuple[Json, Json]]] = {}
+    for pair in pairs:
+        groups.setdefault(pair[1]["lang"], []).append(pair)
+    each = max(1, _SHOWN // max(1, len(groups)))
+    return [pair for group in groups.values() for pair in group[:each]]
 
 
 CHAPTER = Chapter("Sampled answers", _blocks)
