@@ -183,7 +183,7 @@ def test_a_cache_of_windows_gives_the_same_logits(name):
         start += length
     assert start == T
     for kind, k in zip(a.period, cache.k):
-        assert k.shape[3] == (kind.window or 32)
+        assert k.shape[4] == (kind.window or 32)
 
 
 def test_greedy_text_goes_past_the_window():
