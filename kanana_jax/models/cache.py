@@ -18,7 +18,7 @@ class KVCache(NamedTuple):
 
     Attributes:
       k: at each place, of the layers that stand there, `[L, B, K, h, S]`, rotated by RoPE.
-      v: likewise, `[L, B, K, S, h]`. Each is laid out as attention's products read it, which halves their time on a CPU.
+      v: likewise, `[L, B, K, S, h]`. Each is laid out as attention reads it, which halves that time on a CPU.
       segment_ids: int32 `[B, S]`, by the slot in which a token was read; 0 where that is padding or still empty.
       length: int32 scalar: slots written.
     """
