@@ -32,6 +32,7 @@ class Choice(TypedDict):
       probability: that `after` reaches the threshold; None of a model that is measured.
       side, side_ci95: score of the task that the asked plan costs most; None where there is none, or no interval.
       days, money: [with perfect overlap, with none], or None where they are not known.
+      extrapolates: in which respects it lies outside what the pairs have seen.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Choice(TypedDict):
     side_ci95: list[float] | None
     days: list[float] | None
     money: list[float] | None
+    extrapolates: list[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +135,7 @@ def _trained(
         "side_ci95": side["after_ci95"] if side else None,
         "days": asked.rate.days(plan.tokens, plan.params) if asked.rate else None,
         "money": asked.rate.money(plan.tokens, plan.params) if asked.rate else None,
+        "extrapolates": own["extrapolates"],
     }
 
 
@@ -151,6 +154,7 @@ def _as_it_is(kind: str, model: str, asked: Asked, tables: Tables, measures: pd.
         "side_ci95": None,
         "days": None,
         "money": None,
+        "extrapolates": [],
     }
 
 

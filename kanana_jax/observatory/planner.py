@@ -129,6 +129,7 @@ def predict(plan: Plan, pairs: Pairs, tables: Tables, measures: pd.DataFrame, na
     if plan.tokens is None:
         raise ValueError("a plan without tokens predicts nothing")
     tokens_b = plan.tokens / 1e9
+    trained = _trained_already(plan, pairs, tables)
     rows: list[Prediction] = []
     for name in names:
         level = float(measures.loc[plan.base, name])
@@ -151,10 +152,22 @@ def predict(plan: Plan, pairs: Pairs, tables: Tables, measures: pd.DataFrame, na
                 "form": model.form,
                 "lofo_rmse": model.lofo_rmse,
                 "pairs": model.n,
-                "extrapolates": _outside(model, tokens_b, level),
+                "extrapolates": _outside(model, tokens_b, level) + trained,
             }
         )
     return rows
+
+
+def _trained_already(plan: Plan, pairs: Pairs, tables: Tables) -> list[str]:
+    """That the base has seen more of the language than any base of the pairs is known to have."""
+    column = f"{plan.language}_tokens_b_est"
+    if column not in tables.models.columns:
+        return []
+    own, others = float(tables.models.loc[plan.base, column]), tables.models.loc[list(pairs.bases), column].max()
+    most = float(np.nanmax([others, np.nanmin(np.append(pairs.tokens_b, np.inf))]))
+    if not own > most:
+        return []
+    return [f"a base trained on {own:,.0f}e9 {plan.language} tokens, those of the pairs on hardly any"]
 
 
 def _outside(model: GainModel, tokens_b: float, level: float) -> list[str]:

@@ -43,6 +43,31 @@ def test_without_a_question_the_most_useful_finding_is_first(study):
     assert "up in 15 of 15 pairs of four families), at a price on TriviaQA (-0.068" in first
 
 
+def test_an_extrapolation_is_said_before_its_figures(shipped):
+    """5e12 tokens on a base of 1,050e9: no pair added more than 120e9, or began with more than 2e9."""
+    from kanana_jax.observatory.study import Options, run
+
+    result = run(shipped, Options(draws=100, plan="base=Sarashina2-7B,ja_tokens=5e12"))
+    first, table = answer(result)[0], rivals(result)
+    assert first.startswith("Beyond what any pair has shown (5000e9 tokens, seen 10–120e9; ")
+    assert "a base trained on 1,050e9 ja tokens" in first[: first.index("NIILC")]
+    assert table is not None and table.rows[0][0].endswith("Sarashina2 7B (extrapolated)")
+    rows = result["plan"]["decision"]["choices"]
+    assert all(bool(c["extrapolates"]) == (c["tokens"] > 0) for c in rows)
+
+
+def test_a_task_that_the_plan_clearly_raises_is_not_called_unhelped(study):
+    """Verdict and plan together: what a verdict gives to English leaves the list once this plan's interval is above 0."""
+    told = next(s for s in answer(study) if s.startswith("Not shown to be helped: "))
+    assert "MGSM" in told and "NIILC" not in told
+    assert any("small beside how models differ" in r for r in study["verdicts"]["MGSM"]["reasons"])
+    row = next(m for m in study["plan"]["measures"] if m["measure"] == "MGSM")
+    assert row["gain_ci95"][0] < 0 < row["gain"] and 0.5 < row["rises"] < 0.975
+    other = json.loads(json.dumps(study))
+    next(m for m in other["plan"]["measures"] if m["measure"] == "MGSM")["gain_ci95"] = [0.01, 0.2]
+    assert "MGSM" not in next(s for s in answer(other) if s.startswith("Not shown to be helped: "))
+
+
 def test_tokens_have_two_digits(study):
     assert [two_digits(v) for v in (42.7, 1216, 0.6, 3.14, 350_111)] == ["43", "1,200", "0.60", "3.1", "350,000"]
     assert "takes 43 billion added Japanese tokens (95% 0.60 billion to 1,200 billion)" in " ".join(answer(study))

@@ -27,6 +27,8 @@ def headline(study: Json) -> str:
         words += f"; {_range(asked['days'])} days"
         words += f" and a cost of {_range(asked['money'])}" if asked["money"] else ""
         words += f" on {plan['cost']['topology']}" if plan["cost"]["topology"] else ""
+    if asked["extrapolates"]:
+        words = f"Beyond what any pair has shown ({'; '.join(asked['extrapolates'])}): {words}"
     return words + "." if plan["tokens_asked"] else f"{inverse} {words}."
 
 
@@ -63,6 +65,7 @@ def rivals(study: Json) -> Table | None:
         measured = c["after_ci95"] is None
         words = _AS_IT_IS if measured else _TRAINED
         row = [words.format(tokens=billions(c["tokens"]), model=study["labels"][c["model"]])]
+        row[0] += " (extrapolated)" if c["extrapolates"] else ""
         row.append(score(c["after"]) + ("" if measured else f" ({_span(c['after_ci95'])})"))
         row.append("–" if measured else f"{c['probability']:.0%}")
         row += [score(c["side"])] * bool(side)
