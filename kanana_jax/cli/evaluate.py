@@ -215,12 +215,17 @@ def _checked(options: argparse.Namespace) -> list[str]:
 def _about(path: str, flops: float | None) -> dict[str, Any]:
     """The model's size, and the cost of its training: `lineage.training_cost`, or the FLOPs that are given."""
     from kanana_jax.interop import model_folder
-    from kanana_jax.interop.lineage import training_cost
+    from kanana_jax.interop.lineage import lineage, training_cost
+    from kanana_jax.stages import score_tables
 
-    about = training_cost(model_folder.find(path))
+    found = model_folder.find(path)
+    about = training_cost(found)
+    if about["tokens"]:  # trained here
+        about |= score_tables.known_tokens(list(lineage(found)))
     if flops is None:
         return about
-    return {key: about[key] for key in ("parameters", "tokens")} | dict.fromkeys(
+    told = ("parameters", "tokens", "tokens_by_language", "from_elsewhere")
+    return {key: about[key] for key in told if key in about} | dict.fromkeys(
         ("training_flops", "training_flops_own"), flops
     )
 

@@ -14,6 +14,7 @@ _EXAMPLE = """examples:
   kanana observe --output plan --plan base=Llama-3-8B,ja_tokens=100e9 --cost plan.json   # of kanana plan --json
   kanana observe --template --output korean           # tables to fill in for another language
   kanana observe korean/scores.csv --output korean/study
+  kanana observe results/*.json --models models.csv --output own    # results of 'kanana eval', or of others
 
 DIR gets components.json, report.html, plots/ and .csv files. Observational, not causal."""
 
@@ -25,10 +26,10 @@ def add_verbs(verb: AddVerb) -> None:
     )
     observe.add_argument(
         "scores",
-        nargs="?",
+        nargs="*",
         type=place,
-        metavar="SCORES.csv",
-        help="table of models × tasks; default: the shipped study",
+        metavar="SCORES",
+        help="one table (.csv), or result files (.json), or folders of them; default: the shipped study",
     )
     observe.add_argument("--output", required=True, type=place, metavar="DIR", help="folder of the report and its data")
     observe.add_argument(
@@ -78,7 +79,7 @@ def add_verbs(verb: AddVerb) -> None:
 
 def _observe(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     try:
-        from kanana_jax.observatory import output, study, tables
+        from kanana_jax.observatory import output, result_files, study, tables
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("kanana_jax"):
             raise
@@ -91,8 +92,7 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
             raise ConfigError("--template only writes example tables: leave out SCORES.csv and what is asked of them")
         _template(tables.shipped("korean_template"), options.output)
         return
-    scores = options.scores or tables.shipped() / "scores.csv"
-    if options.scores is None and (options.models or options.tasks):
+    if not options.scores and (options.models or options.tasks):
         raise ConfigError("--models and --tasks belong to a SCORES.csv: name it first")
     wishes = study.Options(
         language=options.language,
@@ -106,8 +106,19 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
         cost=options.cost,
     )
     ignore = [name.strip() for name in options.ignore.split(",") if name.strip()]
-    read = tables.read(scores, options.models, options.tasks, ignore)
+    gathered = None
+    if not options.scores or (len(options.scores) == 1 and _is_table(options.scores[0])):
+        scores = options.scores[0] if options.scores else tables.shipped() / "scores.csv"
+        read = tables.read(scores, options.models, options.tasks, ignore)
+    else:
+        if ignore:
+            raise ConfigError("--ignore is for columns of a table: of results, --tasks TASKS.csv lists what counts")
+        files = result_files.found(options.scores)
+        gathered = result_files.gather(files, result_files.listed(options.models))
+        read = result_files.read(gathered, options.models, options.tasks, _called(files))
     with mirrored(options.output) as folder:
+        if gathered is not None:
+            result_files.write(gathered, folder / "tables")
         result = study.run(read, wishes)
         write_json(folder / "components.json", {"command": " ".join(command), **result})
         output.write_csvs(read, result, folder)
@@ -134,6 +145,15 @@ def _print_rows(rows: list[Any]) -> None:
     wide = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for first, *rest in rows:
         print("  ".join([first.ljust(wide[0]), *(cell.rjust(w) for cell, w in zip(rest, wide[1:]))]))
+
+
+def _is_table(place_: pathlib.Path) -> bool:
+    return place_.suffix != ".json" and not place_.is_dir()
+
+
+def _called(files: list[pathlib.Path]) -> pathlib.Path:
+    """The result files' name in messages."""
+    return files[0] if len(files) == 1 else files[0].with_name(f"{files[0].name} and {len(files) - 1} more")
 
 
 def _print_plan(plan: dict[str, Any]) -> None:

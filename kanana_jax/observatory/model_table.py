@@ -47,7 +47,13 @@ def read(path: pathlib.Path, models: pd.Index, warnings: list[str]) -> tuple[pd.
     Returns:
       The table, indexed by model, and the languages of which some budget is known.
     """
-    table = cells.unique(path, cells.read_csv(path), "model")
+    return checked(path, cells.unique(path, cells.read_csv(path), "model"), models, warnings)
+
+
+def checked(
+    path: pathlib.Path, table: pd.DataFrame, models: pd.Index, warnings: list[str]
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """`read` of a table that is there as text, indexed by model."""
     table = _tagged(path, table)
     languages = sorted({m[1] for m in map(_BUDGET.fullmatch, table.columns) if m})
     for column in table.columns:

@@ -111,14 +111,18 @@ def read(
 
 
 def assemble(
-    path: pathlib.Path, wide: Wide, given: pd.DataFrame | None, models: pathlib.Path | None, warnings: list[str]
+    path: pathlib.Path,
+    wide: Wide,
+    given: pd.DataFrame | None,
+    models: pathlib.Path | pd.DataFrame | None,
+    warnings: list[str],
 ) -> Tables:
     """Checked tables from a score table.
 
     Args:
       path: where the scores are from, for messages.
       given: a checked table of tasks that has all of theirs; None: it is inferred.
-      models: file of the models; None: only what the scores tell of them.
+      models: file of the models, or such a table as text; None: only what the scores tell of them.
       warnings: sentences that were found before.
 
     Raises:
@@ -145,6 +149,8 @@ def assemble(
         warnings.append(f"{words} and filled by PCA with shrunk singular values for the components.")
     if models is None:
         about, languages = model_table.unknown(path, table.index, wide.about, warnings), ()
+    elif isinstance(models, pd.DataFrame):
+        about, languages = model_table.checked(path, models, table.index, warnings)
     else:
         about, languages = model_table.read(models, table.index, warnings)
     if not languages:

@@ -39,6 +39,12 @@ def from_elsewhere(lineage: Iterable[ModelFolder]) -> bool:
     return bool(oldest.card.get("parent")) or not (oldest.path.parent / "data_report.json").is_file()
 
 
+def known_tokens(lineage: list[ModelFolder]) -> Json:
+    """`{"tokens_by_language", "from_elsewhere"}` of a model that was trained here; of others nothing."""
+    counted = tokens_by_language(lineage)
+    return {"tokens_by_language": counted, "from_elsewhere": from_elsewhere(lineage)} if counted else {}
+
+
 def language_of(task: str, known: Iterable[str]) -> str | None:
     """The language that a task's name ends in (`mgsm_ja`, `translation_ko-en`), of those known; None without one."""
     last = task.replace("/", "_").replace("-", "_").rpartition("_")[2]

@@ -1,0 +1,120 @@
+"""Gathered scores as checked tables, and as files that a user completes."""
+
+import csv
+import io
+import os
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from kanana_jax.errors import ConfigError
+from kanana_jax.files import whole_file
+from kanana_jax.observatory import informative, tables, task_names, task_table
+from kanana_jax.observatory.result_files.gather import Gathered
+
+
+def read(
+    gathered: Gathered, models: pathlib.Path | None, tasks: pathlib.Path | None, where: pathlib.Path
+) -> tables.Tables:
+    """The scores as checked tables.
+
+    Args:
+      models: table of the models; None: what the files tell of them.
+      tasks: table of the tasks that count; None: all, as the files describe them.
+      where: name of the scores in messages.
+
+    Raises:
+      ConfigError: see `tables.read`.
+    """
+    warnings = list(gathered.warnings)
+    names = gathered.tasks
+    if tasks is None:
+        given = task_table.checked(where, _task_rows(gathered))
+        unknown = [task for task in names if not given.loc[task, "language"]]
+        if unknown:
+            warnings.append(
+                f"The language of {informative.cut(unknown)} is unknown: --tasks TASKS.csv with task and language "
+                "(tables/tasks.csv in the output is a start) would give verdicts and plans of them too."
+            )
+    else:
+        given = task_table.read(tasks)
+        left = [task for task in names if task not in given.index]
+        names = [task for task in names if task in given.index]
+        if left:
+            warnings.append(f"{tasks.name} does not list {informative.cut(left)}: left out.")
+        if not names:
+            raise ConfigError(f"{tasks} lists none of the tasks of the results ({informative.cut(left)})")
+
+    def frame(cell: Any) -> pd.DataFrame:
+        rows = {m: [cell(row[t]) if t in row else "" for t in names] for m, row in gathered.scores.items()}
+        return pd.DataFrame.from_dict(rows, orient="index", columns=names).astype(str)
+
+    wide = tables.Wide(
+        scores=frame(lambda s: f"{s.value:.9g}"),
+        errors=frame(lambda s: "" if s.error is None else f"{s.error:.6g}"),
+        counts=frame(lambda s: s.items or ""),
+        versions=frame(lambda s: s.version),
+        sources=frame(lambda s: s.source),
+        about=pd.DataFrame(index=list(gathered.scores)),
+    )
+    if models is None and any(gathered.about.values()):
+        return tables.assemble(where, wide, given, _model_rows(gathered), warnings)
+    return tables.assemble(where, wide, given, models, warnings)
+
+
+def _task_rows(gathered: Gathered) -> pd.DataFrame:
+    """The tasks as the files describe them, as text."""
+    rows = {}
+    for task in gathered.tasks:
+        scores = [row[task] for row in gathered.scores.values() if task in row]
+        first, chance = scores[0], task_names.chance(task)
+        rows[task] = {
+            "language": first.language,
+            "metric": first.metric,
+            "shots": first.shots,
+            "chance": chance if (first.low, first.high) == (0.0, 1.0) else "",
+            "low": f"{first.low:g}",
+            "high": f"{first.high:g}",
+            "better": first.better or "higher",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("task")
+
+
+def _model_rows(gathered: Gathered) -> pd.DataFrame:
+    """The models as the files tell of them, as text."""
+    columns = list(dict.fromkeys(column for row in gathered.about.values() for column in row))
+    rows = {model: [gathered.about.get(model, {}).get(c, "") for c in columns] for model in gathered.scores}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
+
+
+def write(gathered: Gathered, folder: pathlib.Path) -> None:
+    """Writes `scores.csv` (long), `tasks.csv` and `models.csv`, to be completed and given to `kanana observe` again."""
+    os.makedirs(folder, exist_ok=True)
+    long = [
+        (
+            model,
+            s.task,
+            f"{s.value:.9g}",
+            s.version,
+            s.source,
+            "" if s.error is None else f"{s.error:.6g}",
+            s.items or "",
+        )
+        for model, row in gathered.scores.items()
+        for s in row.values()
+    ]
+    _csv(folder / "scores.csv", [("model", "task", "score", "metric_version", "source", "stderr", "n"), *long])
+    for name, frame in (("tasks", _task_rows(gathered)), ("models", _model_rows(gathered))):
+        frame = frame.reset_index()
+        if name == "models":
+            frame = frame.assign(**{c: "" for c in ("family", "base") if c not in frame})
+        _csv(folder / f"{name}.csv", [tuple(frame.columns), *frame.itertuples(index=False)])
+
+
+def _csv(path: pathlib.Path, rows: Iterable[Iterable[Any]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    with whole_file(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
