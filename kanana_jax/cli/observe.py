@@ -12,7 +12,7 @@ _EXAMPLE = """examples:
   kanana observe --output plan --plan base=Llama-3-8B,params=8e9,ja_tokens=100e9
   kanana observe --output plan --plan base=Llama-3-8B --target NIILC=0.55
   kanana observe --output plan --plan base=Llama-3-8B,ja_tokens=100e9 --cost plan.json   # of kanana plan --json
-  kanana observe --template --output korean           # tables to fill in for another language
+  kanana observe --template --output korean           # published Korean scores, to add your models to
   kanana observe korean/scores.csv --output korean/study
   kanana observe results/*.json --models models.csv --output own    # results of 'kanana eval', or of others
 
@@ -74,7 +74,7 @@ def add_verbs(verb: AddVerb) -> None:
         "--draws", type=int, default=2000, metavar="N", help="number of bootstrap and Monte Carlo samples"
     )
     observe.add_argument("--seed", type=int, default=0, metavar="S", help="seed of resampling")
-    observe.add_argument("--template", action="store_true", help="only write example tables for Korean into DIR")
+    observe.add_argument("--template", action="store_true", help="only write published Korean scores into DIR")
 
 
 def _observe(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
@@ -89,7 +89,7 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
 
     if options.template:
         if options.scores or options.plan or options.target or options.cost:
-            raise ConfigError("--template only writes example tables: leave out SCORES.csv and what is asked of them")
+            raise ConfigError("--template only writes tables: leave out SCORES.csv and what is asked of them")
         _template(tables.shipped("korean_template"), options.output)
         return
     if not options.scores and (options.models or options.tasks):

@@ -11,6 +11,7 @@ from kanana_jax.observatory.options import Options
 from kanana_jax.observatory.tables import Tables
 
 CURVE = 25  # points of a fitted line
+FEW_FAMILIES = 4  # below it a jackknife over families has at most two degrees of freedom
 Laws = dict[str, dict[str, scaling.Fit | None]]  # measure → language → against the compute in it
 Budgets = dict[str, budgets.Budget]  # by language
 
@@ -102,6 +103,11 @@ def family_warnings(tables: Tables, laws: Laws, language: str) -> list[str]:
             "families, so nothing says how far this carries over to other models."
         )
     elif len(counts) < len(tables.models):
+        if len(counts) < FEW_FAMILIES:
+            found.append(
+                f"The models are of {len(counts)} families only ({', '.join(map(str, counts.index))}): a direction may "
+                "be clear, but sizes and intervals may be one house's recipe."
+            )
         found.append(
             f"{counts.iloc[0]} of {len(tables.models)} models are of the family {counts.index[0]}: "
             "they are not independent."

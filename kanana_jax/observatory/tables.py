@@ -27,6 +27,7 @@ from kanana_jax.observatory import cells, columns, informative, model_table, tas
 
 MIN_MODELS = 5
 SETS = ("japanese35",)  # of which the names of tasks are known
+INVENTED = "invented for the template"
 _LONG = ("model", "task", "score", "metric_version", "source", "stderr", "n", "date")
 
 
@@ -59,7 +60,7 @@ class Tables:
 
 
 def shipped(name: str = "japanese35") -> pathlib.Path:
-    """Folder of a table set that comes with the package: `japanese35`, `korean_template`."""
+    """Folder of a table set that comes with the package: `japanese35`, `korean_template` (published scores)."""
     return pathlib.Path(str(importlib.resources.files("kanana_jax.observatory") / "tables" / name))
 
 
@@ -138,6 +139,7 @@ def assemble(
     given = _items(path, given, wide, warnings)
     _one_version(path, _defaults(wide.versions, given["metric_version"], "", table))
     sources = _defaults(wide.sources, given["source"], path.name, table)
+    _refuse_invented(path, sources)
     _range(path, table, given)
     table = _turned(table, given, warnings)
     _enough(path, int(table.notna().any(axis=1).sum()))
@@ -158,6 +160,16 @@ def assemble(
     errors = _numbers(path, wide.errors).reindex(index=table.index, columns=table.columns)
     sources = sources.loc[table.index, table.columns]
     return Tables(table, given, about, sources, errors, languages, tuple(warnings))
+
+
+def _refuse_invented(path: pathlib.Path, sources: pd.DataFrame) -> None:
+    """Refuses numbers of the template of earlier versions, of which no report may be made."""
+    for model, cells_ in sources.iterrows():
+        if any(cell.startswith(INVENTED) for cell in cells_):
+            raise ConfigError(
+                f"{path}: the scores of '{model}' are {INVENTED}: replace them by measured ones and name their source "
+                "('kanana observe --template' now writes published scores)"
+            )
 
 
 def _without_errors(wide: Wide, warnings: list[str]) -> Wide:

@@ -14,7 +14,6 @@ import pytest
 from conftest import ROOT
 
 from kanana_jax.cli import main
-from kanana_jax.observatory import tables
 
 pytest_plugins = ["observatory_fixtures"]
 ARGUMENTS = ("--draws", "200", "--plan", "base=Llama-3-8B,ja_tokens=100e9")
@@ -121,32 +120,6 @@ def test_the_same_bytes_twice(folder, tmp_path):
     assert main(["observe", "--output", str(tmp_path), *ARGUMENTS]) == 0
     for name in ("report.html", "fits.csv", "plots/biplot.svg"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
-
-
-def test_the_korean_template_goes_through(tmp_path, capsys):
-    assert main(["observe", "--template", "--output", str(tmp_path / "ko")]) == 0
-    assert main(["observe", "--template", "--output", str(tmp_path / "ko")]) == 2
-    scores = tmp_path / "ko/scores.csv"
-    assert (
-        main(
-            [
-                "observe",
-                str(scores),
-                "--output",
-                str(tmp_path / "out"),
-                "--draws",
-                "200",
-                "--plan",
-                "base=en-8b,ko_tokens=100e9",
-            ]
-        )
-        == 0
-    )
-    found = json.loads((tmp_path / "out/components.json").read_text())
-    assert found["language"] == "ko" and {f["language"] for f in found["fits"]} == {"ko", "en"}
-    assert found["verdicts"]["HAE-RAE"]["verdict"] == "needs local data"
-    assert "Korean" in (tmp_path / "out/report.html").read_text()
-    assert all("invented" in s for s in tables.read(scores).sources.to_numpy().ravel())
 
 
 @pytest.mark.parametrize(
