@@ -75,8 +75,9 @@ def _leaves(task: str, children: Mapping[str, list[str]], seen: frozenset[str] =
 
 
 def _items(counts: Mapping[str, Json], task: str, parts: tuple[str, ...] | list[str]) -> int | None:
-    own = [counts[t].get("effective") for t in ([task] if task in counts else parts) if t in counts]
-    return sum(own) if own and all(isinstance(n, int) for n in own) else None
+    named = [counts[t].get("effective") for t in ([task] if task in counts else parts) if t in counts]
+    own = [n for n in named if isinstance(n, int)]
+    return sum(own) if own and len(own) == len(named) else None
 
 
 def _pretrained(arguments: object) -> str:
