@@ -14,7 +14,7 @@ from kanana_jax import REPOSITORY
 PROMISES = {
     "00_tour.ipynb": (1, "distill     from pruned"),
     "01_train_and_generate.ipynb": (2, "Garam Kim"),
-    "02_observatory.ipynb": (4, "need local data"),
+    "02_observatory.ipynb": (3, "need local data"),
     "03_data.ipynb": (1, "$F = -2m"),
     "04_prune_and_distill.ipynb": (3, "from scratch"),
     "05_align.ipynb": (2, "loss 0.6931 at the first step"),
