@@ -62,8 +62,8 @@ def copy_the_base(known: Models, asked: Models) -> Array:
         if np.isfinite(asked.start.iloc[i]).all():
             found[i] = asked.start.iloc[i]
             continue
-        own = np.flatnonzero((known.families == family) & (known.bases == ""))
-        if len(own):
+        own = np.flatnonzero((known.families == family) & (known.bases == "") & np.isfinite(known.params))
+        if len(own) and np.isfinite(asked.params[i]):
             nearest = own[np.argmin(np.abs(np.log(known.params[own] / asked.params[i])))]
             found[i] = known.scores.iloc[nearest]
     return found

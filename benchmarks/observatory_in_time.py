@@ -3,7 +3,8 @@
 Run by `benchmarks/observatory.py --out-of-time`. Models are predicted from their size, tokens and family, and continual
 ones from their base, whose scores are there beforehand. All methods predict the same cells. An interval of ours is the
 observatory's own; one of a baseline has its errors on families that are left out of the known models, with Student's t
-of families − 1 degrees of freedom.
+of families − 1 degrees of freedom, apart for models whose base is measured and for the others. All are kept within the
+range of the tasks.
 """
 
 import dataclasses
@@ -85,7 +86,13 @@ def foretell(known: Tables, later: Tables) -> tuple[list[str], dict[str, Foretol
     found = {"ours": _ours(old, later, names)}
     for name, baseline in BASELINES.items():
         found[name] = _with_errors(baseline, train, asked)
-    return names, found
+    return names, {method: within(foretold, old.tasks) for method, foretold in found.items()}
+
+
+def within(foretold: Foretold, tasks: pd.DataFrame) -> Foretold:
+    """Scores and intervals kept within the range of each task."""
+    low, high = (tasks[end].to_numpy(float) for end in ("low", "high"))
+    return Foretold(*(np.clip(part, low, high) for part in (foretold.middle, foretold.low, foretold.high)))
 
 
 def _models(known: Tables, later: Tables, names: list[str]) -> Models:
@@ -98,14 +105,23 @@ def _models(known: Tables, later: Tables, names: list[str]) -> Models:
 
 
 def _with_errors(baseline: Baseline, known: Models, asked: Models) -> Foretold:
-    """A baseline's predictions; interval from its errors on families left out."""
+    """A baseline's predictions; interval from its errors on families left out, of models with a base and of others.
+
+    A kind that fewer than two of the known families have takes the errors of all.
+    """
     errors = np.full(known.scores.shape, np.nan)
-    families = list(dict.fromkeys(known.families))
-    for family in families:
+    for family in dict.fromkeys(known.families):
         out = known.families == family
         errors[out] = baseline(known.take(~out), known.take(out)) - known.scores[out].to_numpy(float)
     middle = baseline(known, asked)
-    half = stats.t.ppf(1 - ALPHA / 2, len(families) - 1) * np.sqrt(np.nanmean(errors**2, axis=0))
+    half = np.zeros(middle.shape)
+    of_known, of_asked = (models.start.notna().all(axis=1).to_numpy() for models in (known, asked))
+    for kind in (False, True):
+        seen = of_known == kind
+        if len(set(known.families[seen])) < 2:
+            seen = np.ones(len(seen), bool)
+        t = stats.t.ppf(1 - ALPHA / 2, len(set(known.families[seen])) - 1)
+        half[of_asked == kind] = t * np.sqrt(np.nanmean(errors[seen] ** 2, axis=0))
     return Foretold(middle, middle - half, middle + half)
 
 
@@ -126,7 +142,7 @@ def _ours(known: Tables, later: Tables, names: list[str]) -> Foretold:
                 found[:, i, j] = level + np.array(gain.predict(added, level))
             else:
                 found[:, i, j] = _by_law(by_task[task], {lang: c[i] for lang, c in compute.items()}, known.scores[task])
-    return Foretold(*np.clip(found, 0.0, 1.0))
+    return Foretold(*found)
 
 
 def _by_law(fits: dict[str, scaling.Fit | None], compute: dict[str, float], scores: pd.Series) -> Array:

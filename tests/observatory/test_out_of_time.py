@@ -1,5 +1,6 @@
 """The standing test in time: its score by hand, and each baseline on models made by its own assumptions."""
 
+import dataclasses
 import importlib
 
 import numpy as np
@@ -63,6 +64,9 @@ def test_components_follow_compute(libraries, made):
     known, asked = made
     more = libraries[0].Models(asked.scores, asked.start, asked.params * 10, asked.tokens, asked.families, asked.bases)
     assert (libraries[0].obsscaling(known, more) > libraries[0].obsscaling(known, asked)).all()
+    true = asked.scores.to_numpy(float)
+    own, means = (np.abs(method(known, asked) - true).mean() for method in (libraries[0].obsscaling, libraries[0].column_means))
+    assert own < means
 
 
 def test_lineage_follows_the_base_even_where_the_base_is_asked_about(libraries, made):
@@ -74,6 +78,41 @@ def test_lineage_follows_the_base_even_where_the_base_is_asked_about(libraries, 
     np.testing.assert_allclose(first, far, atol=0.02)
     assert np.abs(second - base).mean() < 0.3 * np.abs(far - base).mean()
     np.testing.assert_allclose(libraries[0].copy_the_base(known, asked)[1], base)
+
+
+def test_a_relative_of_unknown_size_is_not_the_nearest(libraries):
+    """Of sizes unknown, 70e9 and 8e9 the last is the nearest to 9e9; to an unknown size none is, so the means stand."""
+    known = _models(libraries, np.array([[0.9], [0.8], [0.3]]), [np.nan, 70e9, 8e9], [1e12] * 3, ["f"] * 3)
+    asked = _models(libraries, np.zeros((2, 1)), [9e9, np.nan], [1e12] * 2, ["f"] * 2, letter="n")
+    np.testing.assert_allclose(libraries[0].copy_the_base(known, asked), [[0.3], [2 / 3]])
+
+
+def test_every_method_is_kept_within_the_range_of_a_task(libraries, shipped, tmp_path):
+    """A continual model of a base near the top, and one from scratch of 10¹⁶ times the compute of any."""
+    tasks = ["NIILC", "TriviaQA", "GSM8K"]
+    few = dataclasses.replace(shipped, scores=shipped.scores[tasks], tasks=shipped.tasks.loc[tasks])
+    later = few.scores.copy()
+    later.loc["new/top"] = 1.0
+    later.loc["new/next"] = later.loc["new/huge"] = 0.99
+    later.rename_axis("model").to_csv(tmp_path / "later.csv")
+    about = pd.DataFrame({"params": [8e9, 8e9, 1e20], "family": "new", "base": ["", "new/top", ""], "en_tokens_b": [1e3, 1e2, 1e9],
+                          "ja_tokens_b": [1e3, 1e2, 1e9]}, ["new/top", "new/next", "new/huge"])  # fmt: skip
+    together, _ = libraries[1].extended(few, tmp_path / "later.csv", about)
+    names, found = libraries[1].foretell(few, together)
+    assert set(names) == set(about.index) and len(found) == 6
+    for foretold in found.values():
+        assert foretold.high.max() == 1 and foretold.low.min() >= 0
+        assert (foretold.low <= foretold.middle).all() and (foretold.middle <= foretold.high).all()
+
+
+def test_errors_are_those_of_the_kind_of_model(libraries):
+    """A method that says 0: models with a base miss by 0.1, others by 0.4; t of families − 1 by hand."""
+    scores, start = np.tile([[0.4], [0.1]], (4, 1)), np.tile([[np.nan], [0.1]], (4, 1))
+    families, bases = np.repeat(list("abcd"), 2), ["", "b"] * 4
+    known = _models(libraries, scores, [1e9] * 8, [1e12] * 8, families, bases, start)
+    asked = _models(libraries, scores[:2], [1e9] * 2, [1e12] * 2, ["e"] * 2, ["", "b"], start[:2], "n")
+    found = libraries[1]._with_errors(lambda known, asked: np.zeros(asked.scores.shape), known, asked)
+    np.testing.assert_allclose(found.high, 3.182446 * np.array([[0.4], [0.1]]), rtol=1e-6)
 
 
 def test_a_task_that_was_scored_otherwise_is_left_out(libraries, shipped, tmp_path):
