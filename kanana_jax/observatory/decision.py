@@ -57,7 +57,7 @@ class Asked:
     Attributes:
       measure: the leading one.
       threshold: the value that is to be reached; None: any rise counts.
-      side: the task of the reference language that loses most, or "".
+      side: the task of the reference language that loses the largest part of its range, or "".
     """
 
     plan: Plan
@@ -74,10 +74,15 @@ def leading(rows: list[Prediction], verdicts: Mapping[str, Any], language: str) 
     return max(needing or local, key=_clearness)["measure"]
 
 
-def side_cost(rows: list[Prediction], reference: str) -> Prediction | None:
-    """The task of the reference language that is predicted to lose most; None where none is."""
+def side_cost(rows: list[Prediction], reference: str, tasks: pd.DataFrame) -> Prediction | None:
+    """The task of the reference language that is predicted to lose the largest part of its range; None where none is.
+
+    Args:
+      tasks: with columns `low` and `high`, since scores may be shares or percentages.
+    """
     losing = [r for r in rows if r["language"] == reference and r["gain"] < 0]
-    return min(losing, key=lambda r: r["gain"], default=None)
+    span = tasks["high"] - tasks["low"]
+    return min(losing, key=lambda r: r["gain"] / span[r["measure"]], default=None)
 
 
 def _clearness(row: Prediction) -> float:

@@ -42,7 +42,9 @@ class Pilot(TypedDict):
 
     Attributes:
       tokens: the fewest that halve the interval; None: none does.
-      half, half_after: half the width of the 95% interval before and after the pilot.
+      untried: `fewest` where no pair has added fewer tokens than the plan, `slope` where all pairs have added the same
+        number, so that nothing is known of a smaller one; "" where pilots are tried.
+      half, half_after: half the width of the 95% interval as the plan has it, a new family's, and after the pilot.
       nearly: the fewest tokens that narrow it to within 5% of what any pilot can, where none halves it; None elsewhere.
       questions: by how many times as many questions the pilot and the final model would have to be measured for
         `nearly` to halve it, where none does; None elsewhere, or where a hundred times as many would not do.
@@ -50,6 +52,7 @@ class Pilot(TypedDict):
 
     measure: str
     tokens: float | None
+    untried: str
     half: float
     half_after: float
     nearly: float | None
@@ -87,19 +90,22 @@ def pilot(
     half = float(asked.unseen.half(row)[0])
     model = asked if asked.form != FORMS[0] else models.get(FORMS[1])
     low = min(asked.token_range[0], target.tokens_b)
-    found = Pilot(measure=measure, tokens=None, half=half, half_after=half, nearly=None, questions=None)
-    if model is None or low >= target.tokens_b:
+    untried = "fewest" if low >= target.tokens_b else "slope" if model is None else ""
+    found = Pilot(
+        measure=measure, tokens=None, untried=untried, half=half, half_after=half, nearly=None, questions=None
+    )
+    if model is None or untried:
         return found
     sizes = np.geomspace(low, target.tokens_b, PILOTS)
     error = sampling or 0.0
-    after = half * np.array([_piloted(model, t, target, error, 1.0) for t in sizes])
+    after = np.array([_piloted(model, t, target, error, 1.0) for t in sizes])
     narrow = after <= HALVED * half
     if narrow.any():
         first = int(np.argmax(narrow))
         found["tokens"], found["half_after"] = float(sizes[first]) * 1e9, float(after[first])
         return found
     first = int(np.argmax(after <= NEARLY * after.min()))
-    enough = [times for times in QUESTIONS if _piloted(model, sizes[first], target, error, times) <= HALVED]
+    enough = [times for times in QUESTIONS if _piloted(model, sizes[first], target, error, times) <= HALVED * half]
     found["nearly"], found["half_after"] = float(sizes[first]) * 1e9, float(after[first])
     found["questions"] = enough[0] if error and enough else None
     return found
@@ -155,7 +161,7 @@ def _next(kind: str, name: str, family: str, model: GainModel, target: Target, e
 
 
 def _piloted(model: GainModel, tokens_b: float, target: Target, sampling: float, times: float) -> float:
-    """Width of the interval after a pilot, by that before it; both scores of `times` as many questions.
+    """Half the width of the interval after a pilot; both scores of `times` as many questions.
 
     The own errors of pilot and target are equal but for the errors of their scores; those of the pairs are as they are.
     """
@@ -163,10 +169,8 @@ def _piloted(model: GainModel, tokens_b: float, target: Target, sampling: float,
     noise = np.minimum(sampling**2 / model.unseen.variance, own)
     fewer = noise * (1 / times - 1)
     extra = _Extra(model.rows(np.array([tokens_b]), target.level)[0], target.family, own - noise, fewer)
-    before, after = _variances(model, target, []), _variances(model, target, [extra])
-    after = np.maximum(after + fewer, 1e-12)
-    halves = [float(model.unseen.half_of(v[None])[0]) for v in (before, after)]
-    return halves[1] / halves[0]
+    after = np.maximum(_variances(model, target, [extra]) + fewer, 1e-12)
+    return float(model.unseen.half_of(after[None])[0])
 
 
 def _shares(model: GainModel) -> Array:

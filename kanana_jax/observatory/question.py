@@ -99,7 +99,7 @@ def answer(asked: Question, tables: Tables, found: Findings, options: Options) -
     result["measures"] = rows
     measure = asked.target or decision.leading(rows, found.judged, language)
     threshold = asked.value if asked.target else None
-    side = decision.side_cost(rows, options.reference)
+    side = decision.side_cost(rows, options.reference, tables.tasks)
     wanted = decision.Asked(plan, measure, threshold, side["measure"] if side else "", asked.rate)
     result["decision"] = decision.decide(wanted, found.together, tables, found.measures)
     if asked.rate:

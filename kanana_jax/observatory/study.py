@@ -27,7 +27,8 @@ from kanana_jax.observatory.tables import Tables
 
 Array = np.ndarray
 SHOWN = 3  # components that are related to compute
-DESCRIBED = ("name", "language", "ability", "metric", "metric_version", "shots", "items", "source")  # of a task
+# Of a task.
+DESCRIBED = ("name", "language", "ability", "metric", "metric_version", "shots", "items", "low", "high", "source")
 
 
 def run(tables: Tables, options: Options) -> dict[str, Any]:

@@ -21,8 +21,10 @@ def headline(study: Json) -> str:
     )
     side = plan["decision"]["side"]
     if side:
-        before = next(m["before"] for m in plan["measures"] if m["measure"] == side)
-        words += f", at the price of {side} {score(before)} → {score(asked['side'])} ({_span(asked['side_ci95'])})"
+        row = next(m for m in plan["measures"] if m["measure"] == side)
+        lost = f"{side} {score(row['before'])} → {score(asked['side'])} ({_span(asked['side_ci95'])})"
+        clear = row["gain_ci95"][1] < 0
+        words += f", at the price of {lost}" if clear else f"; the largest predicted loss, not clear, is {lost}"
     if asked["days"]:
         words += f"; {_range(asked['days'])} days"
         words += f" and a cost of {_range(asked['money'])}" if asked["money"] else ""
@@ -97,8 +99,12 @@ def pilot(study: Json) -> str:
             f"The smallest pilot that halves the interval of {found['measure']} (±{score(found['half'])} to "
             f"±{score(found['half_after'])}) is {billions(found['tokens'])} tokens, {part:.0%} of the plan ({same})."
         )
-    if found["nearly"] is None:
-        return f"No pilot of fewer tokens can be judged for {found['measure']}: no pair has added so few."
+    if found["untried"]:
+        why = {"fewest": "no pair has added fewer than the plan",
+               "slope": "all pairs have added the same number, so that nothing is known of others"}[found["untried"]]  # fmt: skip
+        return f"No pilot of fewer tokens can be judged for {found['measure']}: {why}."
+    if found["half_after"] >= found["half"]:
+        return f"No pilot narrows the interval of {found['measure']} (±{score(found['half'])})."
     words = (
         f"No pilot halves the interval of {found['measure']}: one of {billions(found['nearly'])} tokens ({same}) narrows "
         f"±{score(found['half'])} to ±{score(found['half_after'])}"

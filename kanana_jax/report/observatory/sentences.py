@@ -13,6 +13,7 @@ NAMES = {
     "es": "Spanish",
 }
 NOTE = "observational, not causal"
+_DIRECTION = "the direction is clear"  # in the reason of a verdict that a gain's size does not carry
 VERDICTS = ("needs local data", "mixed", "comes with English", "not enough data", "tells nothing")
 
 
@@ -64,20 +65,40 @@ def useful(study: Json) -> str:
     verdicts, where = study["verdicts"], language(study["language"])
     if not verdicts:
         return ""
-    needing = [t for t, v in verdicts.items() if v["verdict"] == "needs local data"]
     english = sum(v["verdict"] == "comes with English" for v in verdicts.values())
+    words = _helped(study) or f"Added {where} text is shown to help none of the {len(verdicts)} tasks"
     paired = {t: v["paired"] for t, v in verdicts.items() if v["paired"]}
-    words = f"Added {where} text is shown to help none of the {len(verdicts)} tasks"
-    if needing:
-        words = f"Added {where} text helps {', '.join(needing)}"
-        best = max((t for t in needing if t in paired), key=lambda t: paired[t]["mean"], default=None)
-        if best and paired[best]["mean"] > 0:
-            most = f", most {best}" if len(needing) > 1 else ""
-            words += f"{most} ({_gain(paired[best])}, {counted(paired[best])})"
-    if paired:
-        least = min(paired, key=lambda t: paired[t]["mean"])
-        words += f", at a price on {least} ({_gain(paired[least])})" if paired[least]["mean"] < 0 else ""
+    least = min(paired, key=lambda t: _of_range(study, t, paired[t]["mean"]), default=None)
+    if least and paired[least]["mean"] < 0:
+        interval = paired[least]["ci95_family"]
+        clear = interval is not None and interval[1] < 0
+        words += f"; {'its price is a fall of' if clear else 'the largest fall, not clear, is that of'} {least} ({_gain(paired[least])})"
     return f"{words}; {english} of {len(verdicts)} tasks come with {language(study['reference'])}."
+
+
+def _helped(study: Json) -> str:
+    """The tasks that need local data: those whose interval is above zero help; of others the direction is clear, or not."""
+    needing = {t: v for t, v in study["verdicts"].items() if v["verdict"] == "needs local data"}
+    paired = {t: v["paired"] for t, v in needing.items() if v["paired"]}
+    clear = [t for t, p in paired.items() if p["ci95_family"] and p["ci95_family"][0] > 0]
+    directed = [t for t in paired if t not in clear and any(_DIRECTION in r for r in needing[t]["reasons"])]
+    rest = [t for t in needing if t not in (*clear, *directed)]
+    told = {t: f"{t} ({_gain(p)}, {counted(p)})" for t, p in paired.items()}
+    parts = []
+    if clear:
+        best = max(clear, key=lambda t: _of_range(study, t, paired[t]["mean"]))
+        parts.append(f"helps {told[best]}" if len(clear) == 1 else f"helps {', '.join(clear)}, most {told[best]}")
+    if directed:
+        parts.append(f"raises, in direction only, {', '.join(told[t] for t in directed)}")
+    if rest:
+        parts.append(f"is not clearly shown to help {', '.join(told.get(t, t) for t in rest)}")
+    return f"Added {language(study['language'])} text {'; it '.join(parts)}" if parts else ""
+
+
+def _of_range(study: Json, task: str, gain: float) -> float:
+    """A gain as a part of the task's range, since scores may be shares or percentages."""
+    about = study["tasks"][task]
+    return gain / (about["high"] - about["low"])
 
 
 def counted(pair: Json) -> str:
