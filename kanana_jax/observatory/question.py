@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kanana_jax.errors import ConfigError, nearest
-from kanana_jax.observatory import costs, decision, laws, pairs, planner, verdicts
+from kanana_jax.observatory import cells, costs, decision, laws, pairs, planner, verdicts
 from kanana_jax.observatory.options import Options
 from kanana_jax.observatory.tables import Tables
 
@@ -61,14 +61,14 @@ def read(tables: Tables, options: Options, language: str, components: int) -> Qu
     names = [*tables.scores.columns, *(f"PC{k + 1}" for k in range(min(components, *tables.scores.shape)))]
     if name not in names:
         raise ConfigError(f"--target: '{name}' is not a task, {nearest(name, names)}")
-    try:
-        wanted = float(value)
-    except ValueError:
-        raise ConfigError(f"--target '{options.target}' must be TASK=VALUE, such as NIILC=0.55") from None
-    if name in tables.tasks.index and not wanted <= tables.tasks.loc[name, "high"]:
-        raise ConfigError(
-            f"--target: {wanted:g} is above the highest possible '{name}', {tables.tasks.loc[name, 'high']:g}"
-        )
+    if not cells.is_number(value.strip()):
+        raise ConfigError(f"--target '{options.target}' must be TASK=VALUE with a finite number, such as NIILC=0.55")
+    wanted = float(value)
+    if name in tables.tasks.index:
+        low, high = tables.tasks.loc[name, ["low", "high"]]
+        if not low <= wanted <= high:
+            which = "above the highest" if wanted > high else "below the lowest"
+            raise ConfigError(f"--target: {wanted:g} is {which} possible '{name}', {high if wanted > high else low:g}")
     return Question(plan, name, wanted, rate)
 
 

@@ -225,6 +225,10 @@ def test_the_shipped_plan(study):
         ("base=Llama-3-8B", "NIIL=0.5", "is not a task, did you mean 'NIILC'"),
         ("base=Llama-3-8B", "NIILC=50", "above the highest possible"),
         ("base=Llama-3-8B", "NIILC", "must be TASK=VALUE"),
+        ("base=Llama-3-8B", "NIILC=nan", "must be TASK=VALUE with a finite number"),
+        ("base=Llama-3-8B", "PC2=nan", "must be TASK=VALUE with a finite number"),
+        ("base=Llama-3-8B", "PC2=-inf", "must be TASK=VALUE with a finite number"),
+        ("base=Llama-3-8B", "NIILC=-0.1", "below the lowest possible 'NIILC', 0"),
     ],
 )
 def test_bad_plans(shipped, plan, target, match):
