@@ -1,4 +1,4 @@
-"""A task's language and chance level by its name, where no table of tasks tells them."""
+"""A task's language, chance level and range by its name, where no table of tasks tells them."""
 
 import csv
 import functools
@@ -42,7 +42,13 @@ def chance(name: str) -> str:
     return found[1] if found else ""
 
 
-def _begun(words: list[str]) -> tuple[str, str] | None:
+def high(name: str) -> float | None:
+    """The highest score of a task that is not given as a share or a percentage, such as 10 of MT-Bench; else None."""
+    found = _known().get("_".join(_words(name))) or _begun(_words(name))
+    return float(found[2]) if found and found[2] else None
+
+
+def _begun(words: list[str]) -> tuple[str, str, str] | None:
     """The longest known name that these words begin with."""
     for end in range(len(words), 0, -1):
         if found := _known().get("_".join(words[:end])):
@@ -55,8 +61,8 @@ def _words(name: str) -> list[str]:
 
 
 @functools.cache
-def _known() -> dict[str, tuple[str, str]]:
-    """Name → language and chance level."""
+def _known() -> dict[str, tuple[str, str, str]]:
+    """Name → language, chance level and highest score."""
     file = importlib.resources.files("kanana_jax.observatory") / "tables" / "known" / "tasks.csv"
     rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
-    return {row["task"]: (row["language"], row["chance"]) for row in rows}
+    return {row["task"]: (row["language"], row["chance"], row["high"]) for row in rows}

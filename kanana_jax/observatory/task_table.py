@@ -91,7 +91,7 @@ def inferred(
     """A table of tasks from the score columns alone.
 
     Languages and chance levels come from a shipped set of which at least half the tasks are there, or else from the
-    tasks' names; the range is 0–1, or 0–100 where scores are above 1.
+    tasks' names; the range is 0–1, or 0–100 where scores are above 1, or that of a task that is known by name.
 
     Args:
       columns: task → its cells as text, by model.
@@ -107,8 +107,10 @@ def inferred(
             known = tasks
             warnings.append(f"There is no table of tasks: those of the shipped set '{name}' tell language and chance.")
     rows = {}
-    for task, cells_ in columns.items():
-        high = _high(path, task, [float(v) for v in cells_ if v and cells.is_number(v)])
+    numbers = {task: [float(v) for v in cells_ if cells.is_number(v)] for task, cells_ in columns.items()}
+    highs = _highs(path, numbers, warnings)
+    for task in columns:
+        high = highs[task]
         if task in known.index:
             rows[task] = {c: known.loc[task, c] for c in _INFERRED}
         else:
@@ -124,15 +126,49 @@ def inferred(
     return table
 
 
-def _high(path: pathlib.Path, task: str, values: list[float]) -> float:
-    """The largest possible score: 1, or 100."""
-    above = [v for v in values if v > 1]
-    if above and 2 * len(above) < len(values):
-        raise ConfigError(
-            f"{path}: '{task}' has {above[0]:g} among shares of 0–1: divide percentages by 100, or give the task its "
-            "low and high in tasks.csv"
+def _highs(path: pathlib.Path, numbers: Mapping[str, list[float]], warnings: list[str]) -> dict[str, float]:
+    """The largest possible score of each task: 1, 100, or what is known by name.
+
+    Scores that are mostly above 1 are percentages. A column that has few such scores, or none, may be a hard task among
+    percentages: it is one if most of the clear columns are percentages and guessing would not give more.
+    """
+    highs = {task: 10.0 for task, values in numbers.items() if _of_ten(task, values)}
+    if highs:
+        warnings.append(f"The scores of {', '.join(highs)} are taken as points of 0–10, as their names tell.")
+    left = {task: values for task, values in numbers.items() if task not in highs}
+    above = {task: [v for v in values if v > 1] for task, values in left.items()}
+    percent = [task for task, values in left.items() if above[task] and 2 * len(above[task]) >= len(values)]
+    shares = [task for task, values in left.items() if values and not above[task]]
+    by_others = []
+    for task, values in left.items():
+        if task in percent:
+            highs[task] = 100.0
+        elif values and len(percent) > len(shares) and _may_be_hard(task):
+            highs[task] = 100.0
+            by_others.append(task)
+        elif above[task]:
+            raise ConfigError(
+                f"{path}: '{task}' has {above[task][0]:g} among shares of 0–1: divide percentages by 100, or give the "
+                "task its low and high in tasks.csv"
+            )
+        else:
+            highs[task] = 1.0
+    if by_others:
+        warnings.append(
+            f"{', '.join(by_others)} hardly exceed 1 and are taken as percentages, as most columns are: if they are "
+            "shares, multiply them by 100, or give them low and high in a tasks.csv."
         )
-    return 100.0 if above else 1.0
+    return highs
+
+
+def _of_ten(task: str, values: list[float]) -> bool:
+    """Whether a task is known to have ten points, and its scores have not been made shares or percentages."""
+    return task_names.high(task) == 10 and bool(values) and 1 < max(values) <= 10
+
+
+def _may_be_hard(task: str) -> bool:
+    """Whether scores that are mostly at most 1 can be percentages: guessing is not known to give more."""
+    return float(task_names.chance(task) or 0) == 0
 
 
 def _tell(table: pd.DataFrame, warnings: list[str]) -> None:

@@ -121,6 +121,29 @@ def test_percentages_are_seen_and_a_mixture_is_refused(tmp_path):
         tables.read(file)
 
 
+def test_points_of_ten_are_known_by_name_and_hard_tasks_by_the_other_columns(tmp_path):
+    file = _table(tmp_path, ["kmmlu", "gsm8k", "KoMT-Bench", "LogicKor", "MT-Bench (scaled)"])
+    frame = pd.read_csv(file)
+    frame[["kmmlu", "gsm8k", "MT-Bench (scaled)"]] *= 100
+    frame[["KoMT-Bench", "LogicKor"]] = np.round(1 + 8.9 * frame[["KoMT-Bench", "LogicKor"]], 2)
+    hard = [0, 0, 0.8, 3.3, 0, 0.4, 0.1, 0.6]
+    frame.assign(AIME24=hard).to_csv(file, index=False)
+    read = tables.read(file)
+    assert dict(read.tasks["high"]) == {
+        "kmmlu": 100, "gsm8k": 100, "KoMT-Bench": 10, "LogicKor": 10, "MT-Bench (scaled)": 100, "AIME24": 100,
+    }  # fmt: skip
+    assert any("KoMT-Bench, LogicKor are taken as points of 0–10" in w for w in read.warnings)
+    assert any("AIME24 hardly exceed 1 and are taken as percentages" in w for w in read.warnings)
+    frame.assign(mmlu=hard).to_csv(file, index=False)  # 0.8% where guessing gives 25%
+    with pytest.raises(ConfigError, match="'mmlu' has 3.3 among shares of 0–1"):
+        tables.read(file)
+    frame.assign(mmlu=[0.5, 0.6, 0.7, 0.4, 0.3, 0.5, 45, 60]).to_csv(file, index=False)
+    with pytest.raises(ConfigError, match="'mmlu' has 45 among shares of 0–1"):
+        tables.read(file)
+    frame.assign(arc=np.divide(hard, 4)).to_csv(file, index=False)
+    assert tables.read(file).tasks.loc["arc", "high"] == 1
+
+
 def test_an_error_rate_without_a_direction_is_left_out(tmp_path):
     read = tables.read(_table(tmp_path, ["a", "b", "c", "CER"]))
     assert "CER" not in read.scores and any("CER may be better when lower and is left out" in w for w in read.warnings)
