@@ -17,6 +17,7 @@ _SEPARATOR = re.compile(r'"?sep=(.)"?[ ,;\t]*(\r\n|\r|\n)', re.IGNORECASE)  # Ex
 # Unicode counts these as letters and marks, and yet nothing is to be seen of them.
 _BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef"
 _BLANKS = re.compile(f"[{_BLANK}]")
+_STYLED = re.compile("(.)[\ufe0e\ufe0f]")
 _OTHERS = {"\t": "tabs", ";": "';'", "|": "'|'"}
 
 
@@ -64,9 +65,16 @@ def read_csv(path: pathlib.Path) -> pd.DataFrame:
 
 
 def composed(text: str) -> str:
-    """Text as names are compared: composed (NFC), every kind of space one, none at the ends."""
-    text = unicodedata.normalize("NFC", text)
+    """Text as names are compared: composed (NFC), every kind of space one, none at the ends, symbols without a style.
+
+    A variation selector after a symbol only says whether it is shown in colour (`❤️`).
+    """
+    text = _STYLED.sub(_unstyled, unicodedata.normalize("NFC", text))
     return "".join(" " if unicodedata.category(c) == "Zs" else c for c in text).strip()
+
+
+def _unstyled(found: re.Match[str]) -> str:
+    return found[1] if unicodedata.category(found[1]).startswith("S") else found[0]
 
 
 def _cell(path: pathlib.Path, line: int, cell: str) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+import unicodedata
 from collections.abc import Collection, Sequence
 
 import pandas as pd
@@ -15,6 +16,7 @@ _ABOUT = {
     "name": ("label", None), "label": ("label", None), "family": ("family", None), "model_family": ("family", None),
     "base": ("base", None), "base_name": ("base", None), "base_model": ("base", None), "date": ("date", None),
     "release_date": ("date", None), "released": ("date", None), "params": ("params", 1.0),
+    "upload_to_hub_date": ("date", None),
     "parameters": ("params", 1.0), "n_params": ("params", 1.0), "size_b": ("params", 1e9), "params_b": ("params", 1e9),
     "model_size_b": ("params", 1e9), "parameters_b": ("params", 1e9), "active_params": ("active_params", 1.0),
     "active_params_b": ("active_params", 1e9), "tokens_b": ("tokens_b", 1.0), "training_tokens_b": ("tokens_b", 1.0),
@@ -22,10 +24,13 @@ _ABOUT = {
 }  # fmt: skip
 # Neither tasks nor anything that the study uses.
 _IDLE = re.compile(
-    r"type|categor(y|ies)|sort_?key|url|uri|link|licen[cs]e|organi[sz]ation|developer|creator|precision|revision|sha"
+    r"#|(\w+_)?type|categor(y|ies)|sort_?key|url|uri|link|(hub_)?licen[cs]e|organi[sz]ation|developer|creator|precision|revision|(model_)?sha"
     r"|commit|id|architecture|status|notes?|rank|no|index|flops(_1e21)?|(\w+_)?(avg|average|mean)(_score)?|overall"
+    r"|hub|likes|downloads|co[2₂]_cost(_kg)?|generation|merged|moe|flagged|chat_template|available_on_the_hub"
+    r"|official_providers|(submission|upload)_date|eval_name|fullname"
     r"|evaluated(_on)?|evaluation_date|harness|library|n|items|stderr"
 )
+_SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _ERROR, _COUNT = ("stderr", "std_err", "se", "sem", "standard_error"), ("n", "items", "count", "n_items", "samples")
 
 
@@ -47,12 +52,19 @@ class Columns:
     idle: tuple[str, ...]
 
 
-def sort(path: pathlib.Path, raw: pd.DataFrame, listed: Collection[str] | None, ignore: Sequence[str]) -> Columns:
+def sort(
+    path: pathlib.Path,
+    raw: pd.DataFrame,
+    listed: Collection[str] | None,
+    ignore: Sequence[str],
+    warnings: list[str],
+) -> Columns:
     """Takes a table apart, indexed by model.
 
     Args:
       listed: the tasks of a table of tasks, tasks whatever they are called; None: there is no such table.
       ignore: columns that are no tasks.
+      warnings: gets sentences about sizes that cannot be read.
 
     Raises:
       ConfigError: an ignored column is not there, or a column is none of those that are listed.
@@ -71,13 +83,18 @@ def sort(path: pathlib.Path, raw: pd.DataFrame, listed: Collection[str] | None, 
             tasks.append(column)
         elif task is not None:
             (errors if kind == "error" else counts)[task] = raw[column]
-        elif plain in _ABOUT:
-            about.setdefault(*_model_column(plain, raw[column]))
+        elif (bare := plain.removeprefix("#_")) in _ABOUT:
+            name, found = _model_column(bare, raw[column], warnings)
+            about[name] = about[name].where(about[name] != "", found) if name in about else found
+        elif plain.endswith("_raw") and plain.removesuffix("_raw") in names:
+            idle.append(column)  # of a leaderboard that shows scores above chance, too
         elif _IDLE.fullmatch(plain) or (listed is None and _is_text(raw[column])):
             idle.append(column)
         else:
             tasks.append(column)
     made = pd.DataFrame(about, index=raw.index)
+    if "base" in made:
+        made["base"] = made["base"].where(made["base"] != "Removed", "")  # as that leaderboard writes none
     if "base" in made and "label" in made:
         by_label = {label: model for model, label in made["label"].items()}
         made["base"] = [by_label.get(base, base) for base in made["base"]]
@@ -104,10 +121,20 @@ def keyed(path: pathlib.Path, raw: pd.DataFrame, warnings: list[str]) -> pd.Data
 
 
 def named(raw: pd.DataFrame) -> pd.DataFrame:
-    """The table with its first column called 'model' where that one is Model, model_name or the like."""
-    first = raw.columns[0]
-    taken = "model" in raw.columns or _plain(first) not in ("model", "models", "model_name", "model_id")
-    return raw if taken else raw.rename(columns={first: "model"})
+    """The table with the column Model, model_name or the like called 'model': the first of them."""
+    like = [c for c in raw.columns if _plain(c) in ("model", "models", "model_name", "model_id")]
+    return raw if "model" in raw.columns or not like else raw.rename(columns={like[0]: "model"})
+
+
+def long_names(raw: pd.DataFrame, names: Sequence[str], tasks: Collection[str]) -> pd.DataFrame:
+    """A long table with its columns called by their `names`, whatever their capitals; a wide one as it is.
+
+    Args:
+      tasks: that are listed: columns of a wide table.
+    """
+    called = {c: _plain(c) for c in raw.columns if _plain(c) in names and c not in tasks}
+    twice = len(set(called.values())) < len(called)
+    return raw if twice or not {"model", "task"} <= set(called.values()) else raw.rename(columns=called)
 
 
 def _plain(column: str) -> str:
@@ -119,23 +146,43 @@ def _beside(plain: str, names: dict[str, str]) -> tuple[str | None, str]:
     for kind, words in (("error", (*_ERROR, "±")), ("count", _COUNT)):
         for word in words:
             for other in (plain.removesuffix(f"_{word}"), plain.removeprefix(f"{word}_")):
-                if other != plain and other in names and other not in _ABOUT:
+                if other != plain and other in names and other.removeprefix("#_") not in _ABOUT:
                     return names[other], kind
     return None, ""
 
 
-def _model_column(plain: str, column: pd.Series) -> tuple[str, pd.Series]:
-    """A column of models.csv from one of a score table; bare sizes below 1e4 are in 1e9."""
+def _model_column(plain: str, column: pd.Series, warnings: list[str]) -> tuple[str, pd.Series]:
+    """A column of models.csv from one of a score table; bare sizes below 1e4 are in 1e9, '7B' and '15T' as they say."""
     name, unit = _ABOUT[plain]
     if unit is None:
         return name, column
-    numbers = [float(v) if cells.is_number(v) else float("nan") for v in column]
-    known = [v for v in numbers if v == v]
-    if name.endswith("params") and unit == 1.0 and known and max(known) < 1e4:
+    read = [_quantity(cell) for cell in column]
+    bare = [value for value, suffix in read if not suffix and value == value]
+    if name.endswith("params") and unit == 1.0 and bare and max(bare) < 1e4:
         unit = 1e9
-    return name, pd.Series([f"{v * unit:.9g}" if v > 0 else "" for v in numbers], column.index)
+    one = 1e9 if name == "tokens_b" else 1.0
+    values = [value * (_SUFFIXES[suffix] / one if suffix else unit) for value, suffix in read]
+    unread = [f"'{cell}' of {model}" for (model, cell), v in zip(column.items(), values) if cell and not v > 0]
+    if unread:
+        more = f" and {len(unread) - 3} more" if len(unread) > 3 else ""
+        warnings.append(
+            f"The column '{column.name}' holds {', '.join(unread[:3])}{more}: no number above 0, and taken as unknown; "
+            "write 7e9 or 7B."
+        )
+    return name, pd.Series([f"{v:.9g}" if v > 0 else "" for v in values], column.index)
+
+
+def _quantity(cell: str) -> tuple[float, str]:
+    """A number, with or without commas between thousands, and its suffix: '7.2 B' → (7.2, 'B'); NaN if it is none."""
+    found = re.fullmatch(r"(.*?)\s*([KMBT]?)", cell, re.IGNORECASE)
+    text, suffix = (found[1], found[2].upper()) if found else (cell, "")
+    if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", text, re.ASCII):
+        text = text.replace(",", "")
+    return (float(text), suffix) if cells.is_number(text) else (float("nan"), "")
 
 
 def _is_text(column: pd.Series) -> bool:
-    """Whether no cell is a number, and some are words: '0_5' is no word but a number that is to be told."""
-    return not any(cells.is_number(cell) for cell in column) and any(c.isalpha() for cell in column for c in cell)
+    """Whether no cell is a number, and some are words or pictures: '0_5' is neither but a number that is to be told."""
+    if any(cells.is_number(cell) for cell in column):
+        return False
+    return any(c.isalpha() or unicodedata.category(c) == "So" for cell in column for c in cell)

@@ -149,6 +149,9 @@ def assemble(
     if missing:
         words = f"{missing} of {table.size} cells are missing"
         warnings.append(f"{words} and filled by PCA with shrunk singular values for the components.")
+    told = [column for column in wide.about.columns if (wide.about[column] != "").any()]
+    if models is not None and told:
+        warnings.append(f"The table of models tells of the models: {', '.join(told)} of {path.name} are not used.")
     if models is None:
         about, languages = model_table.unknown(path, table.index, wide.about, warnings), ()
     elif isinstance(models, pd.DataFrame):
@@ -242,13 +245,13 @@ def _wide(
     path: pathlib.Path, raw: pd.DataFrame, tasks: pd.DataFrame | None, ignore: Sequence[str], warnings: list[str]
 ) -> Wide:
     """A table as read, wide or long, taken apart."""
-    raw = columns.named(raw)
+    raw = columns.long_names(columns.named(raw), _LONG, () if tasks is None else tasks.index)
     if {"model", "task", "score"} <= set(raw.columns):
         return _from_long(path, raw, ignore)
     if {"model", "task"} <= set(raw.columns) and (tasks is None or "task" not in tasks.index):
         raise ConfigError(f"{path} has the columns 'model' and 'task' of a long table, but no 'score'")
     raw = columns.keyed(path, raw, warnings)
-    found = columns.sort(path, raw, None if tasks is None else list(tasks.index), ignore)
+    found = columns.sort(path, raw, None if tasks is None else list(tasks.index), ignore, warnings)
     if found.idle:
         warnings.append(f"No scores, and left out: the columns {informative.cut(list(found.idle), 6)}.")
     by_row = {}

@@ -6,7 +6,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kanana_jax.errors import ConfigError
@@ -65,8 +65,16 @@ def test_a_table_is_read_the_same_however_it_was_saved(file, names, end, form, b
 def test_what_cannot_be_seen_is_refused_by_its_code_point(file, names, at, hidden):
     name = "x" + names[0][:at] + hidden + names[0][at:] + "x"
     kept = unicodedata.normalize("NFC", name)
+    before = kept[kept.index(hidden) - 1]
+    assume(hidden != "\ufe0f" or not unicodedata.category(before).startswith("S"))
     said = _refused(file, f"model,a\n{name},0.5\n", "scores.csv, line 2", "remove it")
     assert hidden in kept and f"U+{ord(hidden):04X}" in said and hidden not in said
+
+
+@pytest.mark.parametrize("style", ["\ufe0e", "\ufe0f"])
+def test_the_style_of_a_symbol_does_not_count(file, style):
+    found = _read(file, f"model,Average ⬆{style}\nm❤{style}x,0.5\n")
+    assert list(found.columns) == ["model", "Average ⬆"] and list(found["model"]) == ["m❤x"]
 
 
 @settings(deadline=None, max_examples=30)

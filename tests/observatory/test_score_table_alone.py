@@ -88,6 +88,23 @@ def test_a_leaderboard_is_read_as_it_is(tmp_path):
     assert list(tables.read(tmp_path / "scores.csv").scores.columns) == list(read.scores.columns)
 
 
+def test_sizes_are_read_as_people_write_them(tmp_path):
+    file = _table(
+        tmp_path, ["a", "b", "c"], Params=["7B", "13b", "7,000,000,000", "350M", "1.5 T", "70e9", "8x7B", ""],
+        tokens_b=["15T", "2000", "1,400B", "", "", "", "", "about 3"],
+    )  # fmt: skip
+    read = tables.read(file)
+    sizes = [7e9, 13e9, 7e9, 3.5e8, 1.5e12, 70e9, np.nan, np.nan]
+    np.testing.assert_allclose(read.models["params"], sizes)
+    np.testing.assert_allclose(read.models["tokens_b"], [15e3, 2e3, 1400, *[np.nan] * 5])
+    assert any("'Params' holds '8x7B' of org/m6: no number above 0" in w for w in read.warnings)
+    assert any("'tokens_b' holds 'about 3' of org/m7" in w for w in read.warnings)
+    pd.DataFrame({"model": read.models.index, "params": 1e9}).to_csv(tmp_path / "models.csv", index=False)
+    read = tables.read(file)
+    assert (read.models["params"] == 1e9).all()
+    assert any("params, tokens_b of scores.csv are not used" in w for w in read.warnings)
+
+
 def test_rows_of_one_id_are_told_apart_by_their_names(tmp_path):
     file = _table(tmp_path, ["a", "b", "c"], name=[f"M {i}" for i in range(8)])
     file.write_text(file.read_text().replace("org/m3", "org/m2"))
@@ -105,6 +122,40 @@ def test_a_long_table_has_errors_and_dates(tmp_path):
     pd.DataFrame(rows).to_csv(tmp_path / "scores.csv", index=False)
     read = tables.read(tmp_path / "scores.csv")
     assert (read.errors == 0.03).all(axis=None) and (read.tasks["items"] == 50).all()
+
+
+def test_a_long_table_may_have_capitals(tmp_path):
+    rows = [(f"m{i}", t, 0.1 * i + 0.05 * (i % (k + 2)), 50) for i in range(6) for k, t in enumerate(["kmmlu", "b", "c"])]
+    pd.DataFrame(rows, columns=["Model", "Task", "Score", "N"]).to_csv(tmp_path / "scores.csv", index=False)
+    read = tables.read(tmp_path / "scores.csv")
+    assert list(read.scores.columns) == ["kmmlu", "b", "c"] and (read.tasks["items"] == 50).all()
+    assert read.scores.loc["m5", "b"] == pytest.approx(0.1 * 5 + 0.05 * (5 % 3))
+    pd.DataFrame(rows, columns=["Model", "Task", "Value", "N"]).to_csv(tmp_path / "scores.csv", index=False)
+    with pytest.raises(ConfigError, match="'model' and 'task' of a long table, but no 'score'"):
+        tables.read(tmp_path / "scores.csv")
+
+
+def test_the_columns_of_the_open_llm_leaderboard(tmp_path):
+    """The header of its table of contents (open-llm-leaderboard/contents), with emoji and their selectors."""
+    scores = {t: 100 * _RNG.uniform(0.1, 0.9, 8).round(4) for t in ("IFEval", "BBH", "GPQA", "MMLU-PRO")}
+    raw = {f"{t} Raw": (v / 200 + 0.3 * _RNG.uniform(size=8)).round(3) for t, v in scores.items()}
+    about = {
+        "eval_name": [f"m{i}_bf16" for i in range(8)], "Precision": "bfloat16", "Type": "🟢 pretrained",
+        "T": ["🟢", "🔶", "💬", "🤝"] * 2, "Weight type": "Original", "Architecture": "LlamaForCausalLM",
+        "Model": [f"org/m{i}" for i in range(8)], "fullname": [f"org/m{i}" for i in range(8)], "Model sha": "0a1",
+        "Average ⬆\ufe0f": np.mean(list(scores.values()), axis=0), "Hub License": "apache-2.0",
+        "Hub ❤\ufe0f": [3, 10, 0, 4, 900, 1, 2, 5], "#Params (B)": [7.2, 0.5, 70, 8, 13, 1, 3, 34],
+        "Available on the hub": True, "MoE": False, "Flagged": False, "Chat Template": True,
+        "CO₂ cost (kg)": _RNG.uniform(size=8),
+    }  # fmt: skip
+    end = {"Merged": False, "Official Providers": True, "Upload To Hub Date": "2024-06-26",
+           "Submission Date": "2024-07-01", "Generation": [0, 1] * 4, "Base Model": "Removed"}  # fmt: skip
+    pd.DataFrame(about | raw | scores | end).to_csv(tmp_path / "scores.csv", index=False)
+    read = tables.read(tmp_path / "scores.csv")
+    assert list(read.scores.columns) == list(scores) and list(read.scores.index) == about["Model"]
+    np.testing.assert_allclose(read.models["params"], np.multiply(about["#Params (B)"], 1e9))
+    assert (read.models["date"] == "2024-06-26").all() and (read.models["base"] == "").all()
+    assert (read.tasks["high"] == 100).all()
 
 
 def test_percentages_are_seen_and_a_mixture_is_refused(tmp_path):
