@@ -183,10 +183,10 @@ def _bigger(plan: Plan, measure: str, tables: Tables, measures: pd.DataFrame) ->
 
 
 def _other(plan: Plan, asked: Asked, pairs: Pairs, tables: Tables, measures: pd.DataFrame) -> Choice | None:
-    """Of the bases of about its size and another family, hardly trained in the language, the best predicted one."""
+    """Of the bases of about its size and another family, known to be hardly trained in the language, the best one."""
     params = _bases(plan, asked.measure, tables, measures)
     near = params[(params <= SAME_SIZE * plan.params) & (params >= plan.params / SAME_SIZE)]
-    seen = tables.models[f"{plan.language}_tokens_b_est"].fillna(0.0) * 1e9
+    seen = tables.models[f"{plan.language}_tokens_b_est"] * 1e9  # NaN, undisclosed, is not known to be fewer
     family = tables.models["family"]
     names = [m for m in near.index if family[m] != family[plan.base] and seen[m] < (plan.tokens or 0.0)]
     tried = (_trained("other", _with_base(plan, m, tables), asked, pairs, tables, measures) for m in names)

@@ -31,6 +31,8 @@ def test_the_first_sentence_is_the_decision(study):
     assert 0 < text.index("NIILC 0.40 → 0.59") < text.index("35 models") < text.index("The answer</h2>")
     kinds = [c["kind"] for c in study["plan"]["decision"]["choices"]]
     assert kinds == ["asked", "half", "bigger", "bigger as it is", "other", "there already"]
+    other = study["plan"]["decision"]["choices"][4]["model"]  # Mistral, Qwen and Yi of that size disclose no tokens
+    assert other == "meta-llama/Llama-2-7b-hf"
     table = rivals(study)
     assert table is not None and table.rows[0][0] == "100 billion on Llama 3 8B"
     assert table.rows[3][:3] == ["Llama 3 70B as it is", "0.60", "–"]
