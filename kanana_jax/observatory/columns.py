@@ -174,8 +174,8 @@ def _model_column(plain: str, column: pd.Series, warnings: list[str]) -> tuple[s
 
 def _quantity(cell: str) -> tuple[float, str]:
     """A number, with or without commas between thousands, and its suffix: '7.2 B' → (7.2, 'B'); NaN if it is none."""
-    found = re.fullmatch(r"(.*?)\s*([KMBT]?)", cell, re.IGNORECASE)
-    text, suffix = (found[1], found[2].upper()) if found else (cell, "")
+    suffix = cell[-1:].upper()
+    text, suffix = (cell[:-1].rstrip(), suffix) if suffix in _SUFFIXES else (cell, "")
     if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", text, re.ASCII):
         text = text.replace(",", "")
     return (float(text), suffix) if cells.is_number(text) else (float("nan"), "")
