@@ -37,6 +37,7 @@ class About(TypedDict, total=False):
       other_tokens: that a sampler has read and written, and a reward model has read, by role.
       cache: folder of the cached teacher that it learned from, see `noted`.
       embedding: how it makes vectors of texts, see `models.embedding.Embedding`.
+      merged: paths of the models whose weights were merged, as `parent_path` notes them.
     """
 
     stage: str
@@ -45,6 +46,7 @@ class About(TypedDict, total=False):
     other_tokens: dict[str, int]
     cache: str
     embedding: dict[str, Any]
+    merged: list[str]
 
 
 class Card(About, TypedDict, total=False):
@@ -108,6 +110,9 @@ def read_card(folder: pathlib.Path) -> Card:
         flops.number(key)
     for key in ("architecture", "evaluation", "embedding"):
         fields.table(key)
+    merged = fields.given("merged") or []
+    if not isinstance(merged, list) or not all(isinstance(path, str) for path in merged):
+        raise fields.refusal("merged", "a list of paths")
     card: Any = fields.values
     return card
 

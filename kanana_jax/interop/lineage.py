@@ -39,16 +39,36 @@ def lineage(folder: ModelFolder) -> Iterator[ModelFolder]:
         folder = find(there)
 
 
+def made_from(found: ModelFolder) -> Iterator[ModelFolder]:
+    """The model and all that it was made from, each once: of a merged model, those that were merged, too."""
+    yield from itertools.chain.from_iterable(_lines(found))
+
+
+def _lines(found: ModelFolder) -> Iterator[list[ModelFolder]]:
+    """The line of the model, then those of merged ones, each as far as no earlier one has it."""
+    seen: set[pathlib.Path] = set()
+    left = [found]
+    while left:
+        own = list(itertools.takewhile(lambda model: model.path.resolve() not in seen, lineage(left.pop(0))))
+        seen |= {model.path.resolve() for model in own}
+        yield own
+        for model in own:
+            places = (next(_places(model.path, path)) for path in model.card.get("merged") or ())
+            left += [find(place) for place in places if (place / "config.json").is_file()]
+
+
 def training_cost(found: ModelFolder) -> dict[str, Any]:
     """A model's size, and the cost of its training by 6·N·D.
 
     Returns:
-      `{"parameters", "tokens", "training_flops", "training_flops_own"}`: `training_flops` has the models that it was
-      made from, `training_flops_own` not: its stages since it was last cut or grown, as arXiv:2502.18934 counts. A
-      parent that is not there makes the first too small; it is `missing_parent`.
+      `{"parameters", "tokens", "training_flops", "training_flops_own"}`: `training_flops` has all models that it was
+      made from (`made_from`), `training_flops_own` not: stages since it was last cut or grown, as arXiv:2502.18934
+      counts. A parent that is not there makes the first too small; it is `missing_parent`.
     """
-    models = list(lineage(found))
-    own = list(itertools.takewhile(lambda model: model.architecture == found.architecture, models))
+    lines = list(_lines(found))
+    models = [model for line in lines for model in line]
+    alike = (itertools.takewhile(lambda model: model.architecture == found.architecture, line) for line in lines)
+    own = [model for line in alike for model in line]
     about: dict[str, Any] = {
         "parameters": counts.parameters(found.architecture),
         "tokens": found.card.get("tokens"),
@@ -56,7 +76,7 @@ def training_cost(found: ModelFolder) -> dict[str, Any]:
     for key, those in (("training_flops", models), ("training_flops_own", own)):
         costs = [model.card.get("flops_six_n_d") for model in those]
         about[key] = sum(cost or 0.0 for cost in costs) if any(costs) else None
-    missing = models[-1].card.get("parent")
+    missing = list(lineage(found))[-1].card.get("parent")
     return {**about, **({"missing_parent": missing} if missing else {})}
 
 

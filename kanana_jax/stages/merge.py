@@ -75,6 +75,7 @@ def carry_out(
         parent=parent_path(base.path, destination),
         tokenizer=base.card.get("tokenizer"),
         stage=stage,
+        merged=[parent_path(model.path, destination) for model in models],
     )
     ways = [model.embedding for model in models]
     if ways[0] is not None and all(way == ways[0] for way in ways):

@@ -10,7 +10,7 @@ import pytest
 from kanana_jax.errors import UserError
 from kanana_jax.interop import model_folder
 from kanana_jax.interop.card import parent_path
-from kanana_jax.interop.lineage import lineage, origin
+from kanana_jax.interop.lineage import lineage, made_from, origin, training_cost
 from kanana_jax.models import transformer
 from kanana_jax.models.architecture import Architecture, Runtime
 from kanana_jax.stages import cut
@@ -176,3 +176,20 @@ def test_a_parent_that_is_not_there_is_told_wherever_one_stands(family, tmp_path
     _with_parent(moved / "width", "gone/depth/model")
     assert _names(moved / "both") == ["both", "width"]
     assert "its parent gone/depth/model does not exist" in caplog.text
+
+
+def test_a_merged_model_cost_what_all_that_were_merged_did(tmp_path):
+    """base → sft → dpo, and sft → other; dpo and other are merged: each is counted once."""
+    params = _params(0)
+    made = {"base": None, "sft": "base", "dpo": "sft", "other": "sft", "merged": "sft"}
+    for number, (name, parent) in enumerate(made.items()):
+        folder = tmp_path / name / "model"
+        beside = [parent_path(tmp_path / other / "model", folder) for other in ("dpo", "other")]
+        more = {"merged": beside} if name == "merged" else {"flops_six_n_d": 10.0**number}
+        parent = parent and parent_path(tmp_path / parent / "model", folder)
+        model_folder.write(folder, A, params, model_folder.card(A, stage=name, parent=parent, **more), None, {})
+    found = model_folder.find(tmp_path / "merged")
+    assert sorted(m.card["stage"] for m in made_from(found)) == sorted(made)
+    assert training_cost(found)["training_flops"] == training_cost(found)["training_flops_own"] == 1111.0
+    shutil.rmtree(tmp_path / "other")
+    assert training_cost(found)["training_flops"] == 111.0
