@@ -49,8 +49,12 @@ def _lines(found: ModelFolder) -> Iterator[list[ModelFolder]]:
     seen: set[pathlib.Path] = set()
     left = [found]
     while left:
-        own = list(itertools.takewhile(lambda model: model.path.resolve() not in seen, lineage(left.pop(0))))
-        seen |= {model.path.resolve() for model in own}
+        own = []
+        for model in lineage(left.pop(0)):
+            if model.path.resolve() in seen:
+                break
+            own.append(model)
+        seen.update(model.path.resolve() for model in own)
         yield own
         for model in own:
             places = (next(_places(model.path, path)) for path in model.card.get("merged") or ())
