@@ -14,7 +14,7 @@ from kanana_jax.configs.ablations import small
 from ml_collections import ConfigDict
 
 ARMS = ("cosine", "wsd", "best_fit")
-VOCAB, TOKENS = 4096, 4_000_000
+VOCAB, TOKENS = 4096, 1_500_000
 
 
 def get_config(arg: str = "cosine,0,data") -> ConfigDict:
