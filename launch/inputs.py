@@ -86,8 +86,9 @@ def _loaded(file: str, overrides: Sequence[str]) -> Any:
 
 
 def _named(config: Any) -> list[tuple[str, str]]:
-    """Key and value of every place."""
-    places = [(f"sources.{name}.path", source.path) for name, source in config.get("sources", {}).items()]
+    """Key and value of every place; what a stage of the run writes is no place yet."""
+    given = {name: source for name, source in config.get("sources", {}).items() if not source.get("made_by")}
+    places = [(f"sources.{name}.path", source.path) for name, source in given.items()]
     tokenizer = config.get("tokenizer", {}).get("path", "")
     places += [("tokenizer.path", tokenizer)] if tokenizer else []
     stages = config.get("stages", ())

@@ -146,7 +146,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(tiny_config, tmp_path):
             ["rows", "8 devices"],
         ),
         (lambda c: c.stage1.model.update(vocab_size=792), ["vocab_size is 792", "800"]),
-        (lambda c: c.stage1.train.update(seq_len=2048, batch_tokens=8 * 2048), ["max_seq_len 1024"]),
+        (lambda c: c.stage1.train.update(seq_len=4096, batch_tokens=8 * 4096), ["max_seq_len 2048"]),
         (lambda c: c.runtime.update(attention="splash"), ["splash", "TPU"]),
         (lambda c: c.data.update(lanes=3), ["data.lanes = 3"]),
     ],
