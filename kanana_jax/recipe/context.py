@@ -163,7 +163,7 @@ class Run:
     def _read(self, config: ReadingConfig) -> dict[str, sources.PreparedSource]:
         """The sources of all stages, and of those that a stage makes the ones that this stage reads."""
         made = {name for name, source in self.recipe.sources.items() if source.made_by}
-        return {n: s for n, s in self.prepared.items() if n not in made or config.mixture.get(n)}
+        return {n: s for n, s in self.prepared.items() if n not in made or n in config.reads}
 
     def _shares(self, name: str, config: ReadingConfig) -> dict[str, float]:
         return mixture.normalised(config.mixture, list(self.recipe.sources), f"{name}.mixture")

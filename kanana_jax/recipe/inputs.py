@@ -13,6 +13,7 @@ from kanana_jax.data.tokens.training import train_tokenizer
 from kanana_jax.parallel import chips, multihost
 from kanana_jax.parallel.heartbeat import Preparing
 from kanana_jax.recipe.config import RecipeConfig
+from kanana_jax.stages.kind import ReadingConfig, StageConfig
 
 log = logging.getLogger("kanana")
 # Sources with less than this are converted faster than processes start, bytes and files.
@@ -25,27 +26,40 @@ def prepare(recipe: RecipeConfig, workdir: pathlib.Path, workers: int = 0) -> di
     Args:
       workers: processes that convert; 0: as many as there are cores, where that pays.
     """
-    prepared = _sources(_chosen(recipe, ""), workdir, workers)
+    prepared = _sources(_documents(recipe), workdir, workers)
     _tokenizer(recipe, prepared, workdir)
     return prepared
 
 
-def prepare_sources(
-    recipe: RecipeConfig, workdir: pathlib.Path, made_by: str = ""
+def prepare_sources(recipe: RecipeConfig, workdir: pathlib.Path) -> dict[str, sources.PreparedSource]:
+    """Sources as shards in `DIR/data/`, but for those that stages make; by process 0."""
+    return _prepared(_documents(recipe), workdir, "sources prepared")
+
+
+def made_sources(
+    recipe: RecipeConfig, stages: Mapping[str, StageConfig], maker: str, workdir: pathlib.Path
 ) -> dict[str, sources.PreparedSource]:
-    """Sources as shards in `DIR/data/`, made by process 0.
+    """Sources of a stage's files, once it has ended, as shards in `DIR/data/`; by process 0.
+
+    Only those that a stage reads: a stage may leave nothing where nobody asks for it.
 
     Args:
-      made_by: those of a stage's files, once it has ended; empty: those that no stage makes.
+      stages: all stages of the recipe, so that a resumed run finds the sources that an undisturbed one has.
     """
-    chosen = _chosen(recipe, made_by)
+    read = {name for stage in stages.values() if isinstance(stage, ReadingConfig) for name in stage.reads}
+    chosen = {name: source for name, source in recipe.sources.items() if source.made_by == maker and name in read}
+    return _prepared(chosen, workdir, f"sources of {maker} prepared")
+
+
+def _prepared(
+    chosen: Mapping[str, sources.SourceConfig], workdir: pathlib.Path, what: str
+) -> dict[str, sources.PreparedSource]:
     if not chosen:
         return {}
     if jax.process_index() == 0:
         _sources(chosen, workdir, 0)
-    multihost.barrier(f"sources prepared {made_by}".strip())
-    cache = workdir / "data"
-    return {name: sources.load_prepared(name, source, cache) for name, source in chosen.items()}
+    multihost.barrier(what)
+    return {name: sources.load_prepared(name, source, workdir / "data") for name, source in chosen.items()}
 
 
 def tokenizer(recipe: RecipeConfig, prepared: dict[str, sources.PreparedSource], workdir: pathlib.Path) -> Tokenizer:
@@ -56,8 +70,8 @@ def tokenizer(recipe: RecipeConfig, prepared: dict[str, sources.PreparedSource],
     return load_tokenizer(workdir / "tokenizer")
 
 
-def _chosen(recipe: RecipeConfig, made_by: str) -> dict[str, sources.SourceConfig]:
-    return {name: source for name, source in recipe.sources.items() if source.made_by == made_by}
+def _documents(recipe: RecipeConfig) -> dict[str, sources.SourceConfig]:
+    return {name: source for name, source in recipe.sources.items() if not source.made_by}
 
 
 def _sources(

@@ -73,7 +73,7 @@ def _made(
       ConfigError: one that has not ended.
     """
     reads: Any = stages[stage]
-    makers = {recipe.sources[name].made_by: name for name, weight in reads.mixture.items() if weight}
+    makers = {recipe.sources[name].made_by: name for name in reads.reads}
     for maker, source in makers.items():
         if maker and not (workdir / maker / KINDS[stages[maker].kind].result).is_file():
             raise ConfigError(
@@ -81,7 +81,7 @@ def _made(
             )
     found: dict[str, PreparedSource] = {}
     for maker in filter(None, makers):
-        found |= inputs.prepare_sources(recipe, workdir, maker)
+        found |= inputs.made_sources(recipe, stages, maker, workdir)
     return found
 
 

@@ -75,7 +75,7 @@ def _run(recipe: RecipeConfig, stages: Mapping[str, StageConfig], workdir: pathl
         else:
             log.info("stage '%s' is finished: %s", name, workdir / name)
         if left:  # Each stage sees the sources of those before it, whichever were finished at the start.
-            made = inputs.prepare_sources(recipe, workdir, name)
+            made = inputs.made_sources(recipe, stages, name, workdir)
             context = dataclasses.replace(context, prepared={**context.prepared, **made})
     if not unfinished:
         _report(workdir)

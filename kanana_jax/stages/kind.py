@@ -77,6 +77,11 @@ class ReadingConfig(StageConfig):
         if not self.mixture:
             raise ValueError(f"a stage of kind '{self.kind}' needs a mixture")
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Sources with a weight above zero."""
+        return frozenset(source for source, weight in self.mixture.items() if weight)
+
 
 @dataclasses.dataclass(frozen=True)
 class Shapes:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from kanana_jax.cli import dry_run
 from kanana_jax.data import microworld
-from kanana_jax.errors import ConfigError
+from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import write_json
 from kanana_jax.recipe import config as recipe_config
 from kanana_jax.recipe import rows
@@ -31,6 +31,7 @@ def _write(name, config, context):
     folder.mkdir()
     text = "".join(json.dumps({"id": row["id"], "messages": row["messages"]}) + "\n" for row in made)
     (folder / "rows.jsonl").write_text(text, encoding="utf-8")
+    (folder / "more.jsonl").write_text("", encoding="utf-8")
     write_json(folder / "done.json", {})
 
 
@@ -120,6 +121,17 @@ def test_its_rows_can_be_shown_once_it_is_there(base, workdir, tmp_path):
         rows.reading(own, stages, "after", tmp_path)
     assert rows.reading(own, stages, "before", tmp_path).run.prepared.keys() == {"chat"}
     assert dry_run._found("documents", own.sources["documents"], tmp_path, None) == "made by stage 'made'"
+
+
+def test_what_no_stage_reads_may_be_empty(base, tmp_path, no_reports):
+    config = _config(base)
+    config.sources.more = dict(path="more.jsonl", lang="en", made_by="made")
+    recipe.run(config, tmp_path, devices=ONE)
+    assert (tmp_path / "made/more.jsonl").read_bytes() == b""
+    assert not list(tmp_path.glob("data/more-*"))
+    config.after.mixture.more = 0.1
+    with pytest.raises(UserError, match=r"source 'more'.*stage 'made' kept none"):
+        recipe.run(config, tmp_path / "read", devices=ONE)
 
 
 @pytest.mark.parametrize(

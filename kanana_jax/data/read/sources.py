@@ -333,5 +333,5 @@ def _check(job: _Job, index: Mapping[str, Any]) -> None:
         left_out = inventory.left_out_of(index["left_out"])
         why = f": left out are {left_out}" if left_out else ""
         if job.config.made_by:
-            why = f": stage '{job.config.made_by}' kept none; give it more to work on, or leave out what reads them"
+            why = f": stage '{job.config.made_by}' kept none; give it more to work on, or leave out their readers"
         raise UserError(f"source '{name}' ({job.config.path}) has no documents to train on{why}")
