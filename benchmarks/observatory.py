@@ -2,13 +2,15 @@
 
     python benchmarks/observatory.py --later swallow_eval_v1_base63_20241230.csv
     python benchmarks/observatory.py --out-of-time swallow_eval_v1_base63_20241230.csv [LATER.csv …]
+    python benchmarks/observatory.py --families-left-out
     python benchmarks/observatory.py --obsscaling base_llm_benchmark_eval.csv
 
 `--later`: a later snapshot of swallow-llm/evaluation (commit d60c0e6; its scores of the 35 models are the same).
 Everything is fitted on the 35 models that come with the package and predicted for the others: PC1 and PC2 from their
 compute, every task from the compute that it follows in the 35, each task from the other eighteen, and the gains of
 continual models. Budgets of the others stand in `observatory_budgets.csv`, with what is assumed. `--out-of-time`: each
-snapshot is predicted from those before it, beside other methods (`observatory_in_time.py`). `--obsscaling`: the
+snapshot is predicted from those before it, beside other methods (`observatory_in_time.py`). `--families-left-out`: the
+known models only, each family predicted from the others. `--obsscaling`: the
 table of ryoungj/ObsScaling (commit 4d6e1e4).
 """
 
@@ -164,19 +166,23 @@ def main() -> None:
     parser.add_argument("--later", type=pathlib.Path, metavar="CSV")
     parser.add_argument("--out-of-time", type=pathlib.Path, nargs="+", metavar="CSV", help="snapshots, by date")
     parser.add_argument("--budgets", type=pathlib.Path, default=BUDGETS, metavar="CSV", help="of the later models")
+    parser.add_argument("--families-left-out", action="store_true", help="of the known models, from the other families")
     parser.add_argument("--obsscaling", type=pathlib.Path, metavar="CSV")
     options = parser.parse_args()
     if options.later:
         later(options.later)
+    known = tables.read(tables.shipped() / "scores.csv")
+    if options.families_left_out:
+        for line in observatory_in_time.families_left_out(known):
+            tell(**line)
     if options.out_of_time:
-        known = tables.read(tables.shipped() / "scores.csv")
         about = pd.read_csv(options.budgets).set_index("model")
         for line in observatory_in_time.lines(known, options.out_of_time, about):
             tell(**line)
     if options.obsscaling:
         obsscaling(options.obsscaling)
-    if not (options.later or options.out_of_time or options.obsscaling):
-        parser.error("name a table: --later, --out-of-time or --obsscaling")
+    if not (options.later or options.out_of_time or options.families_left_out or options.obsscaling):
+        parser.error("name a table: --later, --out-of-time or --obsscaling; or --families-left-out")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A standing test in time: each dated snapshot of a leaderboard predicts the models that are new in the next one.
 
 Run by `benchmarks/observatory.py --out-of-time`. Models are predicted from their size, tokens and family, and continual
-ones from their base, whose scores are there beforehand. All methods predict the same cells. An interval of ours is the
+ones from their base, whose scores are there beforehand. All methods predict the same cells. `ours` takes a law for a
+model from scratch and the pairs for a continual one, `mixed` one model for both. An interval of these two is the
 observatory's own; one of a baseline has its errors on families that are left out of the known models, with Student's t
 of families − 1 degrees of freedom, apart for models whose base is measured and for the others. All are kept within the
 range of the tasks.
@@ -17,7 +18,7 @@ import pandas as pd
 from observatory_baselines import BASELINES, Baseline, Models
 from scipy import stats
 
-from kanana_jax.observatory import budgets, informative, laws, pairs, scaling
+from kanana_jax.observatory import budgets, informative, laws, mixed, pairs, scaling
 from kanana_jax.observatory import gains as gains_lib
 from kanana_jax.observatory.options import Options
 from kanana_jax.observatory.tables import Tables
@@ -26,6 +27,7 @@ Array = np.ndarray
 LOCAL, REFERENCE = "ja", "en"
 MOVED = 0.01  # a task whose scores of the same models differ by more was scored otherwise, and is left out
 ALPHA = 0.05
+_ENDS = ("middle", "low", "high")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +85,7 @@ def foretell(known: Tables, later: Tables) -> tuple[list[str], dict[str, Foretol
     tasks = list(later.scores.columns)
     old = dataclasses.replace(known, scores=known.scores[tasks], tasks=known.tasks.loc[tasks])
     train, asked = _models(old, later, list(known.models.index)), _models(old, later, names)
-    found = {"ours": _ours(old, later, names)}
+    found = {"ours": _ours(old, later, names), "mixed": _mixed(old, later, names)}
     for name, baseline in BASELINES.items():
         found[name] = _with_errors(baseline, train, asked)
     return names, {method: within(foretold, old.tasks) for method, foretold in found.items()}
@@ -126,7 +128,7 @@ def _with_errors(baseline: Baseline, known: Models, asked: Models) -> Foretold:
 
 
 def _ours(known: Tables, later: Tables, names: list[str]) -> Foretold:
-    """A continual model from its base and the pairs' gains; another from the law of the compute that a task follows."""
+    """Law and pairs apart: a continual model from its base and the pairs, another from the law that a task follows."""
     options = Options(draws=100)
     by_language = {lang: budgets.budget(known, lang) for lang in known.languages}
     by_task = laws.every(known, known.scores, by_language, options)
@@ -152,6 +154,56 @@ def _by_law(fits: dict[str, scaling.Fit | None], compute: dict[str, float], scor
         return np.array([scores.mean(), scores.mean() - half, scores.mean() + half])
     best = max(usable, key=lambda lang: usable[lang].r2)
     return np.array(usable[best].predict(compute[best])).ravel()
+
+
+def _mixed(known: Tables, later: Tables, names: list[str]) -> Foretold:
+    """The mixed model of the known ones; for continual models, of these and of the bases that are measured."""
+    found = np.full((3, len(names), len(known.scores.columns)), np.nan)
+    bases = [b for b in dict.fromkeys(later.models.loc[names, "base"]) if b in later.scores.index]
+    continual = later.models.loc[names, "base"].isin(bases).to_numpy()
+    for rows, more in ((~continual, []), (continual, bases)):
+        asked = [name for name, chosen in zip(names, rows) if chosen]
+        given = list(dict.fromkeys([*known.scores.index, *more]))
+        if not asked:
+            continue
+        every = _chosen(later, [*given, *(n for n in asked if n not in given)])
+        design, kin = mixed.design(every, LOCAL, REFERENCE), mixed.kin(every)
+        train, at = np.arange(len(given)), every.models.index.get_indexer(asked)
+        scores = informative.trusted(later.scores.loc[given], later.scores.loc[given])
+        for j, task in enumerate(known.scores.columns):
+            model = mixed.of_task(known, task, scores[task], design[train], kin.take(train))
+            if model is not None:
+                found[:, rows, j] = model.interval(model.foretell(design[at], kin.take(at)))
+    return Foretold(*found)
+
+
+def _chosen(tables: Tables, names: list[str]) -> Tables:
+    return dataclasses.replace(
+        tables, scores=tables.scores.loc[names], models=tables.models.loc[names], sources=tables.sources.loc[names]
+    )
+
+
+def families_left_out(known: Tables) -> Iterator[dict[str, Any]]:
+    """A line for each of our methods on the known models: each family foretold from the others.
+
+    Its models from scratch are foretold without any of the family, then its continual ones with these at hand.
+    """
+    families, continual = known.models["family"], known.models["base"].isin(known.models.index)
+    for name, method in (("ours", _ours), ("mixed", _mixed)):
+        parts: dict[str, list[tuple[Foretold, Array]]] = {"from scratch": [], "continual": []}
+        for family in dict.fromkeys(families):
+            for kind, asked in (("from scratch", ~continual), ("continual", continual)):
+                names = list(known.models.index[(families == family) & asked])
+                left = (families != family) | (~continual if kind == "continual" else False)
+                if names:
+                    rest = _chosen(known, list(known.models.index[left]))
+                    foretold = within(method(rest, known, names), known.tasks)
+                    parts[kind].append((foretold, known.scores.loc[names].to_numpy(float)))
+        parts["all"] = [*parts["from scratch"], *parts["continual"]]
+        for kind, every in parts.items():
+            foretold = Foretold(*(np.concatenate([getattr(f, end) for f, _ in every]) for end in _ENDS))
+            yield {"what": "families left out", "models": kind, "n": len(foretold.middle), "method": name,
+                   **judged(foretold, np.concatenate([seen for _, seen in every]))}  # fmt: skip
 
 
 def judged(foretold: Foretold, seen: Array) -> dict[str, float]:

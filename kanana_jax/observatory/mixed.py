@@ -1,0 +1,280 @@
+"""One model of pooled and paired evidence: a score by compute in two languages, its family, its base and its recipe.
+
+arcsine √score = intercept + slopes · log10 compute by language + family + lineage + own part. A continual model has its
+base's lineage effect, so that a pair's difference and the line through all models are one likelihood: the prediction of
+a continual model is the line, plus the part of its base's distance from it that is inherited (a best linear unbiased
+prediction; Henderson 1975, Biometrics 31:423). The own parts of a family's continual models may be alike, since gains
+of one house are.
+
+Variance components are hardly known from a few families. As in `unseen` they are not estimated but integrated out: the
+weight of each point of a grid is the restricted likelihood (Patterson and Thompson 1971), flat prior. Given a point,
+coefficients and predictions are Student's t with n − k degrees of freedom; an interval is that of their mixture.
+Nothing is drawn at random. The arcsine makes a share's sampling variance 1/(4·items) whatever the share (Bartlett 1947,
+Biometrics 3:39), which bounds the own part from below, and keeps predictions within the range.
+"""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from kanana_jax.observatory import sampling, undisclosed
+from kanana_jax.observatory.tables import Tables
+
+Array = np.ndarray
+MIN_MODELS = 8
+GRID = (0.1, 0.3, 0.5, 0.7, 0.9)  # of each of the three shares
+SHARES = np.array(list(itertools.product(GRID, GRID, GRID)))
+# Of all text, where a model does not say how much of it is in the reference language: between a half and nearly all.
+REFERENCE_SHARE = 0.7
+
+
+@dataclasses.dataclass(frozen=True)
+class Kin:
+    """How models are related.
+
+    Attributes:
+      families, roots: str [n], the family, and the model from scratch that it descends from (itself, if that is it).
+      continual: bool [n].
+    """
+
+    families: Array
+    roots: Array
+    continual: Array
+
+    def take(self, rows: Array) -> "Kin":
+        """Args: rows: int or bool [n]."""
+        return Kin(self.families[rows], self.roots[rows], self.continual[rows])
+
+    def plus(self, other: "Kin") -> "Kin":
+        """Both, one after the other."""
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other))
+        return Kin(*(np.concatenate(both) for both in pairs))
+
+    def covariance(self) -> Array:
+        """float64 [R, n, n], at each point of `SHARES`, of models whose variance is 1.
+
+        The shares are the family's of all; the lineage's of the rest; and of what is left to a continual model, the
+        part that is common to its family's continual models.
+        """
+        family = (self.families[:, None] == self.families).astype(float)
+        lineage = (self.roots[:, None] == self.roots).astype(float)
+        own = np.eye(len(self.roots))
+        recipe = np.outer(self.continual, self.continual) * (family - own)
+        of_family, of_lineage, of_recipe = SHARES.T[:, :, None, None]
+        rest = of_lineage * lineage + (1 - of_lineage) * (own + of_recipe * recipe)
+        return of_family * family + (1 - of_family) * rest
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """Student's t distributions of one number of degrees of freedom, m quantities at once.
+
+    Attributes:
+      weight: float64 [R]; middle, scale: float64 [m, R].
+    """
+
+    weight: Array
+    middle: Array
+    scale: Array
+    df: int
+
+    @property
+    def mean(self) -> Array:
+        """float64 [m]."""
+        return self.middle @ self.weight
+
+    def above(self, value: Array) -> Array:
+        """Probability of more than `value`, float64 [m]."""
+        return special.stdtr(self.df, (self.middle - np.asarray(value)[..., None]) / self.scale) @ self.weight
+
+    def quantile(self, level: float) -> Array:
+        """float64 [m], by bisection between the smallest and the largest quantile of the parts."""
+        every = self.middle + self.scale * special.stdtrit(self.df, level)
+        low, high = every.min(axis=1), every.max(axis=1)
+        for _ in range(45):
+            middle = (low + high) / 2
+            more = self.above(middle) > 1 - level
+            low, high = np.where(more, middle, low), np.where(more, high, middle)
+        return (low + high) / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixed:
+    """The model of one measure.
+
+    Attributes:
+      design: float64 [n, k]; y: float64 [n], on the scale of the model; kin: of the n models.
+      limits: lowest and highest score, or None of a component, which is taken as it is.
+      coefficients: float64 [R, k]; variance: float64 [R], of a model about the line; weight: float64 [R].
+      spread: float64 [R, k, k], covariance of the coefficients per unit of that variance.
+    """
+
+    design: Array
+    y: Array
+    kin: Kin
+    limits: tuple[float, float] | None
+    coefficients: Array
+    variance: Array
+    weight: Array
+    spread: Array
+
+    @property
+    def df(self) -> int:
+        """n − k."""
+        return self.design.shape[0] - self.design.shape[1]
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Mean shares of the variance: of the family, of the lineage beside it, and of the own part."""
+        family, lineage, _ = SHARES.T
+        of = lambda part: float(self.weight @ part)  # noqa: E731
+        return of(family), of((1 - family) * lineage), of((1 - family) * (1 - lineage))
+
+    def effect(self, contrast: Array) -> Mixture:
+        """A linear function of the coefficients, on the scale of the model.
+
+        Args:
+          contrast: float64 [k].
+        """
+        scale = np.sqrt(self.variance * np.einsum("i,rij,j->r", contrast, self.spread, contrast))
+        return Mixture(self.weight, (self.coefficients @ contrast)[None], scale[None], self.df)
+
+    def foretell(self, design: Array, kin: Kin) -> Mixture:
+        """New models, each apart, on the scale of the model.
+
+        Args:
+          design: float64 [m, k]; kin: of the m models, whose names of families and roots are those of the known ones.
+        """
+        n = len(self.y)
+        among = self.kin.plus(kin).covariance()
+        known, between = among[:, :n, :n], among[:, n:, :n]
+        pull = np.linalg.solve(known, np.swapaxes(between, 1, 2))  # [R, n, m]
+        residual = self.y - self.coefficients @ self.design.T
+        middle = design @ self.coefficients.swapaxes(0, 1) + np.einsum("rnm,rn->mr", pull, residual)
+        drift = design[None] - np.einsum("rnm,nk->rmk", pull, self.design)
+        unknown = 1 - np.einsum("rmn,rnm->mr", between, pull) + np.einsum("rmi,rij,rmj->mr", drift, self.spread, drift)
+        return Mixture(self.weight, middle, np.sqrt(self.variance * np.maximum(unknown, 1e-12)), self.df)
+
+    def interval(self, found: Mixture, level: float = 0.95) -> tuple[Array, Array, Array]:
+        """Middle and ends of the predicted scores, float64 [m] each, in the measure's units."""
+        low, high = (back(found.quantile((1 + sign * level) / 2), self.limits) for sign in (-1, 1))
+        return back(found.mean, self.limits), low, high
+
+
+def stabilised(y: Array, limits: tuple[float, float] | None) -> Array:
+    """arcsine √share; without limits as it is."""
+    if limits is None:
+        return np.asarray(y, float)
+    low, high = limits
+    return np.arcsin(np.sqrt(np.clip((np.asarray(y, float) - low) / (high - low), 0, 1)))
+
+
+def back(z: Array, limits: tuple[float, float] | None) -> Array:
+    """The inverse of `stabilised`; beyond the range its end."""
+    if limits is None:
+        return z
+    low, high = limits
+    return low + (high - low) * np.sin(np.clip(z, 0, np.pi / 2)) ** 2
+
+
+def fit(
+    design: Array, y: Array, kin: Kin, limits: tuple[float, float] | None = None, items: float = np.nan
+) -> Mixed | None:
+    """Fits the models where all is known; None where they are fewer than `MIN_MODELS` or the slopes cannot be told.
+
+    Args:
+      design: float64 [n, k]; y: float64 [n], in the measure's units, NaN where unknown.
+      items: of answers that are right or wrong; NaN: unknown, or others.
+    """
+    known = np.isfinite(y) & np.isfinite(design).all(axis=1)
+    x, z, kin = design[known], stabilised(y[known], limits), kin.take(known)
+    n, k = x.shape
+    if n < max(MIN_MODELS, k + 2) or np.linalg.matrix_rank(x) < k or np.ptp(z) < 1e-12:
+        return None
+    coefficients, variance, inner, likelihood = restricted(x, z, kin.covariance())
+    own = (1 - SHARES[:, 0]) * (1 - SHARES[:, 1]) * variance
+    possible = own >= 1 / (4 * items) if np.isfinite(items) and limits is not None else np.ones(len(own), bool)
+    if possible.any():
+        likelihood = np.where(possible, likelihood, -np.inf)
+    weight = np.exp(likelihood - likelihood.max())
+    return Mixed(x, z, kin, limits, coefficients, variance, weight / weight.sum(), np.linalg.inv(inner))
+
+
+def restricted(x: Array, z: Array, among: Array) -> tuple[Array, Array, Array, Array]:
+    """Generalised least squares and the restricted log-likelihood, its variance at the maximum, for each covariance.
+
+    Args:
+      x: float64 [n, k]; z: float64 [n]; among: float64 [R, n, n].
+
+    Returns:
+      Coefficients [R, k], variances [R], XᵀV⁻¹X [R, k, k], log-likelihoods [R] but for a constant.
+    """
+    n, k = x.shape
+    lower = np.linalg.cholesky(among)
+    both = np.linalg.solve(lower, np.broadcast_to(np.column_stack([x, z]), (len(among), n, k + 1)))
+    inner = np.einsum("rni,rnj->rij", both, both)
+    xx, xz = inner[:, :k, :k], inner[:, :k, k]
+    coefficients = np.linalg.solve(xx, xz[..., None])[..., 0]
+    variance = np.maximum(inner[:, k, k] - np.einsum("ri,ri->r", xz, coefficients), 1e-300) / (n - k)
+    determinant = 2 * np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
+    likelihood = -0.5 * (determinant + np.linalg.slogdet(xx)[1] + (n - k) * np.log(variance))
+    return coefficients, variance, xx, likelihood
+
+
+def kin(tables: Tables) -> Kin:
+    """The relations in a model table. A base that is not in the table is a root, too."""
+    base = tables.models["base"]
+
+    def root(model: str) -> str:
+        while base.get(model, ""):
+            model = base[model]
+        return model
+
+    return Kin(
+        tables.models["family"].to_numpy(str), np.array([root(m) for m in base.index], str), (base != "").to_numpy()
+    )
+
+
+def design(tables: Tables, language: str, reference: str) -> Array:
+    """1, log10 of compute in the reference language and in the local one, float64 [n, 2 or 3].
+
+    Undisclosed tokens are assumed, and no tokens at all likewise: of the local language as in `undisclosed`, of the
+    reference `REFERENCE_SHARE` of all text. A continual model of such a base has what the base is assumed to have seen
+    beside what was added. The error of an assumed budget is common to a family, whose random effect takes it up. NaN
+    where the parameters are unknown. A language of which no budget at all is known has no column.
+    """
+    columns = [np.ones(len(tables.models))]
+    for lang in dict.fromkeys((reference, language)):
+        if lang in tables.languages:
+            tokens = _tokens_b(tables, lang, lang == reference)
+            columns.append(np.log10(6 * tables.models["params"].to_numpy(float) * tokens * 1e9))
+    return np.column_stack(columns)
+
+
+def _tokens_b(tables: Tables, language: str, mostly: bool) -> Array:
+    """Tokens (1e9) of a language, assumed ones among them, float64 [n]; mostly: most text is in it."""
+    models = tables.models
+    given, base = models[f"{language}_tokens_b_est"], models["base"]
+    share = REFERENCE_SHARE if mostly else float(np.sqrt(np.prod(undisclosed.SHARE)))
+    assumed = models["tokens_b"].fillna(undisclosed.TYPICAL_TOKENS_B) * share
+    found = given.where(given > 0, assumed)
+    for model in models.index[base.isin(models.index)]:
+        start = base[model]
+        if not given[start] > 0:
+            found[model] = assumed[start] + (given[model] if given[model] > 0 else 0.0)
+    return found.to_numpy(float)
+
+
+def questions(tables: Tables, task: str) -> float:
+    """The number of items of a task whose answers are right or wrong; NaN of others, and where it is unknown."""
+    row = tables.tasks.loc[task]
+    return float(row["items"]) if sampling.BINARY.search(str(row["metric"])) else float("nan")
+
+
+def of_task(tables: Tables, task: str, scores: pd.Series, design_: Array, kin_: Kin) -> Mixed | None:
+    """The model of a task. Args: scores: of all models, NaN where they are not to be used."""
+    low, high = (float(tables.tasks.loc[task, end]) for end in ("low", "high"))
+    return fit(design_, scores.to_numpy(float), kin_, (low, high), questions(tables, task))
