@@ -19,11 +19,11 @@ import json
 import pathlib
 
 import numpy as np
+import observatory_gains as gains_lib
 import observatory_in_time
 import pandas as pd
 
 from kanana_jax.observatory import budgets, components, downstream, filling, pairs, scaling, tables
-from kanana_jax.observatory import gains as gains_lib
 
 BUDGETS = pathlib.Path(__file__).with_name("observatory_budgets.csv")
 # Families of Ruan et al.'s 77 models; the table has grown since by the models after them.

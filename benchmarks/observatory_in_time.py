@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import observatory_gains as gains_lib
 import pandas as pd
 from observatory_baselines import BASELINES, Baseline, Models
 from scipy import stats
 
-from kanana_jax.observatory import budgets, informative, laws, mixed, pairs, scaling
-from kanana_jax.observatory import gains as gains_lib
+from kanana_jax.observatory import budgets, informative, joint, laws, pairs, scaling
 from kanana_jax.observatory.options import Options
 from kanana_jax.observatory.tables import Tables
 
@@ -167,13 +167,13 @@ def _mixed(known: Tables, later: Tables, names: list[str]) -> Foretold:
         if not asked:
             continue
         every = _chosen(later, [*given, *(n for n in asked if n not in given)])
-        design, kin = mixed.design(every, LOCAL, REFERENCE), mixed.kin(every)
-        train, at = np.arange(len(given)), every.models.index.get_indexer(asked)
-        scores = informative.trusted(later.scores.loc[given], later.scores.loc[given])
+        scores = informative.trusted(later.scores.loc[given], later.scores.loc[given]).reindex(every.scores.index)
+        fitted = joint.every(every, scores[known.scores.columns], LOCAL, REFERENCE)
+        at = every.models.index.get_indexer(asked)
         for j, task in enumerate(known.scores.columns):
-            model = mixed.of_task(known, task, scores[task], design[train], kin.take(train))
+            model = fitted.models.get(task)
             if model is not None:
-                found[:, rows, j] = model.interval(model.foretell(design[at], kin.take(at)))
+                found[:, rows, j] = model.interval(model.foretell(fitted.design[at], fitted.kin.take(at)))
     return Foretold(*found)
 
 

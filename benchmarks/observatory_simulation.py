@@ -5,11 +5,13 @@
 Models, families, bases and token budgets are those of the shipped table; scores are drawn. `law`: every task follows
 one language's compute, with a family effect (a share of the variance that is drawn from 0 to 0.7 for each table) and an
 own part that continual models inherit from their base (correlation 0.6). `gain`: continual models are their base and a
-gain, with a mean by task, a family effect and an own part. `noise`: scores are independent of everything, or of
-everything but the family. A fifth or two fifths of the cells are then removed. Everything is computed by the functions
-of `kanana observe`; a coverage is the share of all tasks of all tables whose 95% interval holds the truth. `power`: one
-task of 19 has a gain, in standard deviations of the task; gains scatter by 0.35 of these, a third of the variance by
-family. `sizes of families`: gains whose families are as unequal as in the shipped table, and nearly equal.
+gain, with a mean by task, a family effect and an own part. `mixed`: both languages' compute, as in `law`, and an effect
+that a family's continual models share (standard deviation drawn from 0 to 0.5). `noise`: scores are independent of
+everything, or of everything but the family. A fifth or two fifths of the cells are then removed. Everything is computed
+by the functions of `kanana observe` (`gain`, the gain of a new pair: by `observatory_gains.py`); a coverage is the
+share of all tasks of all tables whose 95% interval holds the truth. `power`: one task of 19 has a gain, in standard
+deviations of the task; gains scatter by 0.35 of these, a third of the variance by family. `sizes of families`: gains
+whose families are as unequal as in the shipped table, and nearly equal.
 
 Seeds: table i of missing share m uses the streams [2026, kind, 100 m, i].
 """
@@ -21,20 +23,23 @@ import pathlib
 import time
 
 import numpy as np
+import observatory_gains as gains_lib
 import pandas as pd
 
 from kanana_jax.observatory import (
     budgets,
     components,
     dimensions,
+    effects,
     filling,
     jackknife,
+    joint,
     laws,
+    mixed,
     pairs,
     tables,
     verdicts,
 )
-from kanana_jax.observatory import gains as gains_lib
 from kanana_jax.observatory.options import Options
 
 SEED = 2026
@@ -42,6 +47,8 @@ MISSING = (0.0, 0.2, 0.4)
 OPTIONS = Options(draws=100)
 NOISE_DRAWS = 200
 LANGUAGES = ("en", "ja")
+_MIXED = ("mixed slope", "mixed slope, mixture of t", "mixed, new family", "mixed, continual of a new family")
+_KIN = ("families", "roots", "continual")
 SIZES = {4: (1, 1, 1, 1), 8: (4, 2, 1, 1), 15: (8, 3, 3, 1)}  # pairs of the four families
 
 
@@ -138,6 +145,41 @@ def of_gains(known: Design, missing: float, rng: np.random.Generator) -> dict[st
     return inside
 
 
+def of_mixed(known: Design, missing: float, rng: np.random.Generator) -> dict[str, list[bool]]:
+    """The mixed model: slopes, a new model of a new family, and a continual one of it, its base measured."""
+    x, kin = mixed.design(known.read, "ja", "en"), mixed.kin(known.read)
+    share, recipe = rng.uniform(0, 0.7), rng.uniform(0, 0.5)
+    slopes = rng.normal(0, 1, (known.tasks, 2))
+    house = recipe * rng.normal(size=(known.member.max() + 1, known.tasks))  # what a family's continual models share
+    child = known.base >= 0
+    y = x[:, 1:] @ slopes.T + scattered(known, share, rng) + child[:, None] * house[known.member]
+    scores = pd.DataFrame(holes(y, missing, rng), known.read.scores.index).add_prefix("m")
+    found = joint.every(known.read, scores, "ja", "en")
+    inside: dict[str, list[bool]] = {key: [] for key in _MIXED}
+    by_family = joint.slopes(found)
+    new = mixed.Kin(np.array(["new"]), np.array(["new"]), np.array([False]))
+    pair = mixed.Kin(new.families, new.roots, np.array([True]))
+    for j, (name, model) in enumerate(found.models.items()):
+        for c, lang in enumerate(LANGUAGES, 1):
+            effect = model.effect(np.eye(3)[c])
+            told = (float(effect.quantile(0.025)[0]), float(effect.quantile(0.975)[0]))
+            inside[_MIXED[1]].append(_holds(told, slopes[j, c - 1]))
+            if name in by_family:
+                inside[_MIXED[0]].append(_holds(by_family[name][lang].ci95, slopes[j, c - 1]))
+        at = rng.choice(np.flatnonzero(child))
+        family, own = np.sqrt(share) * rng.normal(), np.sqrt(1 - share) * rng.normal()
+        of_base = x[known.base[at], 1:] @ slopes[j] + family + own
+        of_child = x[at, 1:] @ slopes[j] + family + 0.6 * own + 0.8 * np.sqrt(1 - share) * rng.normal()
+        _, low, high = model.interval(model.foretell(x[[known.base[at]]], new))
+        inside[_MIXED[2]].append(_holds((low[0], high[0]), of_base))
+        joined = mixed.Kin(*(np.append(getattr(kin, key), getattr(new, key)) for key in _KIN))
+        more = mixed.fit(np.vstack([x, x[known.base[at]]]), np.append(scores[name], of_base), joined)
+        if more is not None:
+            _, low, high = more.interval(more.foretell(x[[at]], pair))
+            inside[_MIXED[3]].append(_holds((low[0], high[0]), of_child + recipe * rng.normal()))
+    return inside
+
+
 def _holds(interval: tuple[float, float], truth: float) -> bool:
     return bool(interval[0] <= truth <= interval[1])
 
@@ -149,7 +191,8 @@ def of_noise(known: Design, missing: float, share: float, rng: np.random.Generat
     table = known.table(holes(y, missing, rng))
     found = laws.every(table, table.scores, known.by_language, OPTIONS)
     paired = pairs.summary(pairs.find(table, table.scores, "ja"), OPTIONS.draws, rng)
-    evidence = laws.evidence(table, found, known.by_language, paired, OPTIONS)
+    by_joint = effects.every(joint.every(table, table.scores, "ja", "en"))
+    evidence = laws.evidence(table, found, known.by_language, paired, OPTIONS, by_joint)
     judged = verdicts.judge_all(evidence, "ja")
     return bool(kept(table, rng)), any(v.verdict != verdicts.UNKNOWN for v in judged.values())
 
@@ -203,7 +246,7 @@ def tell(**values) -> dict:
 
 def _coverage(known: Design, missing: float, count: int) -> list[dict]:
     inside: dict[str, list[bool]] = {}
-    for kind, simulate in enumerate((of_laws, of_gains)):
+    for kind, simulate in ((0, of_laws), (1, of_gains), (6, of_mixed)):
         for i in range(count):
             rng = np.random.default_rng([SEED, kind, int(100 * missing), i])
             for name, held in simulate(known, missing, rng).items():

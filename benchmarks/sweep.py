@@ -10,9 +10,9 @@ tasks of its own, for facts.
 
 Then, task by task: the slope of the logit of the score on log10 of Korean and of English compute as the study sees it
 (one language at a time, all models), and as the factorial design gives it (from-scratch models only; log10 of
-parameters and of both languages' tokens at once). And the planner's prediction of each continued model from the pairs
-of the other sizes, beside what came out. With `--seeds` (workdirs of the same config with another seed) also their
-slopes, and how far a model's scores lie apart by its seed.
+parameters and of both languages' tokens at once). And the prediction of each continued model from the pairs of the
+other sizes alone (`observatory_gains.py`), beside what came out. With `--seeds` (workdirs of the same config with
+another seed) also their slopes, and how far a model's scores lie apart by its seed.
 """
 
 import argparse
@@ -152,7 +152,8 @@ def noise(runs: list[dict[str, dict]]) -> list[dict]:
 
 def planned(output: pathlib.Path, local: str) -> list[dict]:
     """What the pairs of the other sizes predict for each continued model's tasks, beside what came out."""
-    from kanana_jax.observatory import gains as gains_lib
+    import observatory_gains as gains_lib
+
     from kanana_jax.observatory import pairs as pairs_lib
     from kanana_jax.observatory import tables
 

@@ -7,8 +7,9 @@ from typing import Any, TypedDict
 import numpy as np
 import pandas as pd
 
-from kanana_jax.observatory import gains, narrowing, planner
+from kanana_jax.observatory import narrowing, planner
 from kanana_jax.observatory.costs import Rate
+from kanana_jax.observatory.joint import Joint
 from kanana_jax.observatory.pairs import Pairs
 from kanana_jax.observatory.planner import Plan, Prediction
 from kanana_jax.observatory.tables import Tables
@@ -58,6 +59,7 @@ class Asked:
       measure: the leading one.
       threshold: the value that is to be reached; None: any rise counts.
       side: the task of the reference language that loses the largest part of its range, or "".
+      joint: the models that predict it.
     """
 
     plan: Plan
@@ -65,6 +67,7 @@ class Asked:
     threshold: float | None
     side: str
     rate: Rate | None
+    joint: Joint
 
 
 def leading(rows: list[Prediction], verdicts: Mapping[str, Any], language: str) -> str:
@@ -120,12 +123,12 @@ def decide(asked: Asked, pairs: Pairs, tables: Tables, measures: pd.DataFrame) -
 def _trained(
     kind: str, plan: Plan, asked: Asked, pairs: Pairs, tables: Tables, measures: pd.DataFrame
 ) -> Choice | None:
-    names = [asked.measure, asked.side] if asked.side else [asked.measure]
-    rows = {r["measure"]: r for r in planner.predict(plan, pairs, tables, measures, names)}
+    names = dict.fromkeys([asked.measure, asked.side] if asked.side else [asked.measure])  # errors are not told here
+    rows = {r["measure"]: r for r in planner.predict(plan, pairs, tables, measures, asked.joint, names)}
     own, side = rows.get(asked.measure), rows.get(asked.side)
-    model = gains.best(gains.gain_models(pairs, asked.measure))
-    if own is None or model is None or plan.tokens is None:
+    if own is None or plan.tokens is None:
         return None
+    after = asked.joint.after(asked.measure, plan.base, plan.params, np.array([plan.tokens / 1e9]))
     threshold = own["before"] if asked.threshold is None else asked.threshold
     return {
         "kind": kind,
@@ -135,7 +138,7 @@ def _trained(
         "before": own["before"],
         "after": own["after"],
         "after_ci95": own["after_ci95"],
-        "probability": model.probability(plan.tokens / 1e9, own["before"], threshold),
+        "probability": after.reaches(threshold),
         "side": side["after"] if side else None,
         "side_ci95": side["after_ci95"] if side else None,
         "days": asked.rate.days(plan.tokens, plan.params) if asked.rate else None,
@@ -207,44 +210,31 @@ def _with_base(plan: Plan, base: str, tables: Tables) -> Plan:
 
 def _seen(asked: Asked, pairs: Pairs, measures: pd.DataFrame) -> dict[str, Any]:
     """The gain against tokens, and the pairs that it was learnt from."""
-    model = gains.best(gains.gain_models(pairs, asked.measure))
-    if model is None or asked.plan.tokens is None:
+    plan, known = asked.plan, planner.with_tokens(pairs, asked.measure)
+    if plan.tokens is None:
         return {}
-    at = asked.plan.tokens / 1e9
-    grid = np.geomspace(min(model.token_range[0], at / 2), max(model.token_range[1], at), CURVE)
-    middle, low, high = model.curve(grid, float(measures.loc[asked.plan.base, asked.measure]))
-    known = pairs.gains[asked.measure].notna().to_numpy() & (pairs.tokens_b > 0)
+    fewest, most = planner.token_range(pairs, asked.measure)
+    at, level = plan.tokens / 1e9, float(measures.loc[plan.base, asked.measure])
+    grid = np.geomspace(min(fewest, at / 2), max(most, at), CURVE)
+    found = asked.joint.after(asked.measure, plan.base, plan.params, grid)
     points = zip(pairs.models, pairs.tokens_b, pairs.gains[asked.measure])
     return {
-        "curve": {"tokens": grid * 1e9, "gain": middle, "low": low, "high": high},
+        "curve": {"tokens": grid * 1e9, "gain": found.middle - level, "low": found.low - level,
+                  "high": found.high - level},
         "pairs": [(name, tokens * 1e9, gain) for (name, tokens, gain), seen in zip(points, known) if seen],
-    }
+    }  # fmt: skip
 
 
 def _learning(asked: Asked, pairs: Pairs, tables: Tables, measures: pd.DataFrame) -> dict[str, Any]:
     """The pilot, and the next measurements."""
     plan = asked.plan
-    models = gains.gain_models(pairs, asked.measure)
-    model = gains.best(models)
-    if model is None or plan.tokens is None:
+    if plan.tokens is None:
         return {}
-    level = float(measures.loc[plan.base, asked.measure])
-    target = narrowing.Target(plan.tokens / 1e9, level, tables.models.loc[plan.base, "family"])
-    after = level + model.predict(target.tokens_b, level)[0]
+    target = narrowing.Target(asked.joint, asked.measure, plan.base, plan.params, plan.tokens / 1e9)
+    items = float(tables.tasks.loc[asked.measure, "items"]) if asked.measure in tables.tasks.index else np.nan
     tokens = dict(zip(pairs.models, pairs.tokens_b))
-    found = narrowing.candidates(model, tables, measures[asked.measure], tokens, target)
+    found = narrowing.candidates(target, tables, measures[asked.measure], tokens)
     return {
-        "pilot": narrowing.pilot(models, model, asked.measure, target, _sampling(asked.measure, after, tables)),
+        "pilot": narrowing.pilot(target, planner.token_range(pairs, asked.measure), items),
         "next": found[:SHOWN_NEXT],
     }
-
-
-def _sampling(measure: str, score: float, tables: Tables) -> float | None:
-    """Standard error of a score for its number of questions, at most: √(p(1 − p)/items), of answers right or wrong."""
-    if measure not in tables.tasks.index:
-        return None
-    low, high, items = (float(tables.tasks.loc[measure, key]) for key in ("low", "high", "items"))
-    if not np.isfinite(items):
-        return None
-    share = float(np.clip((score - low) / (high - low), 0, 1))
-    return (high - low) * float(np.sqrt(share * (1 - share) / items))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kanana_jax.observatory import budgets, informative, pairs, sampling, scaling, undisclosed, verdicts
+from kanana_jax.observatory import budgets, effects, informative, pairs, sampling, scaling, undisclosed, verdicts
 from kanana_jax.observatory.options import Options
 from kanana_jax.observatory.tables import Tables
 
@@ -72,9 +72,18 @@ def with_undisclosed(
 
 
 def evidence(
-    tables: Tables, laws: Laws, by_language: Budgets, paired: dict[str, pairs.Gain], options: Options
+    tables: Tables,
+    laws: Laws,
+    by_language: Budgets,
+    paired: dict[str, pairs.Gain],
+    options: Options,
+    by_joint: dict[str, dict[str, effects.Effect]],
 ) -> dict[str, verdicts.Evidence]:
-    """What is known of every task; exact zeros that look like a fault of the scoring must not decide it."""
+    """What is known of every task; exact zeros that look like a fault of the scoring must not decide it.
+
+    Args:
+      by_joint: the effects of the mixed models.
+    """
     families = tables.models["family"].to_numpy(str)
     trusted = informative.trusted(tables.scores, tables.scores)
     silent = sampling.tells_nothing(tables)
@@ -89,7 +98,8 @@ def evidence(
                 for lang, b in by_language.items()
             }
             note = f"Left out are the exact zeros of {zeros} models, likely a fault of the scoring."
-        found[task] = verdicts.Evidence(fits, paired.get(task), float(y.std()), silent.get(task, ""), note)
+        found[task] = verdicts.Evidence(fits, paired.get(task), float(y.std()), silent.get(task, ""), note,
+                                        by_joint.get(task, {}))  # fmt: skip
     return found
 
 

@@ -17,14 +17,13 @@ import dataclasses
 import itertools
 
 import numpy as np
-import pandas as pd
 from scipy import special
 
 from kanana_jax.observatory import sampling, undisclosed
 from kanana_jax.observatory.tables import Tables
 
 Array = np.ndarray
-MIN_MODELS = 8
+MIN_MODELS = 6
 GRID = (0.1, 0.3, 0.5, 0.7, 0.9)  # of each of the three shares
 SHARES = np.array(list(itertools.product(GRID, GRID, GRID)))
 # Of all text, where a model does not say how much of it is in the reference language: between a half and nearly all.
@@ -50,19 +49,20 @@ class Kin:
 
     def plus(self, other: "Kin") -> "Kin":
         """Both, one after the other."""
-        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other))
-        return Kin(*(np.concatenate(both) for both in pairs))
+        join = lambda key: np.concatenate([getattr(self, key), getattr(other, key)])  # noqa: E731
+        return Kin(join("families"), join("roots"), join("continual"))
 
-    def covariance(self) -> Array:
-        """float64 [R, n, n], at each point of `SHARES`, of models whose variance is 1.
+    def covariance(self, other: "Kin | None" = None) -> Array:
+        """float64 [R, n, m], at each point of `SHARES`, of models whose variance is 1, with others (None: themselves).
 
         The shares are the family's of all; the lineage's of the rest; and of what is left to a continual model, the
         part that is common to its family's continual models.
         """
-        family = (self.families[:, None] == self.families).astype(float)
-        lineage = (self.roots[:, None] == self.roots).astype(float)
-        own = np.eye(len(self.roots))
-        recipe = np.outer(self.continual, self.continual) * (family - own)
+        own = np.eye(len(self.roots)) if other is None else np.zeros((len(self.roots), len(other.roots)))
+        other = other or self
+        family = (self.families[:, None] == other.families).astype(float)
+        lineage = (self.roots[:, None] == other.roots).astype(float)
+        recipe = np.outer(self.continual, other.continual) * family * (1 - own)
         of_family, of_lineage, of_recipe = SHARES.T[:, :, None, None]
         rest = of_lineage * lineage + (1 - of_lineage) * (own + of_recipe * recipe)
         return of_family * family + (1 - of_family) * rest
@@ -86,19 +86,30 @@ class Mixture:
         """float64 [m]."""
         return self.middle @ self.weight
 
-    def above(self, value: Array) -> Array:
-        """Probability of more than `value`, float64 [m]."""
+    def above(self, value: float | Array) -> Array:
+        """Probability of more than `value` (one, or float64 [m]), float64 [m]."""
         return special.stdtr(self.df, (self.middle - np.asarray(value)[..., None]) / self.scale) @ self.weight
 
     def quantile(self, level: float) -> Array:
-        """float64 [m], by bisection between the smallest and the largest quantile of the parts."""
-        every = self.middle + self.scale * special.stdtrit(self.df, level)
-        low, high = every.min(axis=1), every.max(axis=1)
-        for _ in range(45):
-            middle = (low + high) / 2
-            more = self.above(middle) > 1 - level
-            low, high = np.where(more, middle, low), np.where(more, high, middle)
-        return (low + high) / 2
+        """float64 [m], by bisection between the smallest and the largest quantile of the parts, and Newton's steps."""
+        few = self.weight > 1e-9
+        parts = Mixture(self.weight[few], self.middle[:, few], self.scale[:, few], self.df)
+        ends = parts.middle + parts.scale * special.stdtrit(self.df, level)
+        low, high = ends.min(axis=1), ends.max(axis=1)
+        at = (low + high) / 2
+        for step in range(24):
+            lacking = level - 1 + parts.above(at)
+            low, high = np.where(lacking > 0, at, low), np.where(lacking > 0, high, at)
+            at = (low + high) / 2 if step < 8 else np.clip(at + lacking / parts.density(at), low, high)
+            if np.all(np.abs(lacking) < 1e-12):
+                break
+        return at
+
+    def density(self, value: Array) -> Array:
+        """Args: value: float64 [m]."""
+        x, df = (value[:, None] - self.middle) / self.scale, self.df
+        height = np.exp(special.gammaln((df + 1) / 2) - special.gammaln(df / 2)) / np.sqrt(np.pi * df)
+        return (height * (1 + x**2 / df) ** (-(df + 1) / 2) / self.scale) @ self.weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,14 +159,12 @@ class Mixed:
         Args:
           design: float64 [m, k]; kin: of the m models, whose names of families and roots are those of the known ones.
         """
-        n = len(self.y)
-        among = self.kin.plus(kin).covariance()
-        known, between = among[:, :n, :n], among[:, n:, :n]
-        pull = np.linalg.solve(known, np.swapaxes(between, 1, 2))  # [R, n, m]
+        between = self.kin.covariance(kin)
+        pull = np.linalg.solve(self.kin.covariance(), between)  # [R, n, m]
         residual = self.y - self.coefficients @ self.design.T
         middle = design @ self.coefficients.swapaxes(0, 1) + np.einsum("rnm,rn->mr", pull, residual)
         drift = design[None] - np.einsum("rnm,nk->rmk", pull, self.design)
-        unknown = 1 - np.einsum("rmn,rnm->mr", between, pull) + np.einsum("rmi,rij,rmj->mr", drift, self.spread, drift)
+        unknown = 1 - np.einsum("rnm,rnm->mr", between, pull) + np.einsum("rmi,rij,rmj->mr", drift, self.spread, drift)
         return Mixture(self.weight, middle, np.sqrt(self.variance * np.maximum(unknown, 1e-12)), self.df)
 
     def interval(self, found: Mixture, level: float = 0.95) -> tuple[Array, Array, Array]:
@@ -180,21 +189,45 @@ def back(z: Array, limits: tuple[float, float] | None) -> Array:
     return low + (high - low) * np.sin(np.clip(z, 0, np.pi / 2)) ** 2
 
 
+@dataclasses.dataclass(frozen=True)
+class Whitening:
+    """What makes models of each covariance independent; it is the same for all measures of the same models.
+
+    Attributes:
+      matrix: float64 [R, n, n], the inverse of the covariance's Cholesky factor; determinant: float64 [R], its log.
+    """
+
+    matrix: Array
+    determinant: Array
+
+
+def whitening(among: Array) -> Whitening:
+    """Args: among: float64 [R, n, n], covariances."""
+    lower = np.linalg.cholesky(among)
+    return Whitening(np.linalg.inv(lower), 2 * np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1))
+
+
 def fit(
-    design: Array, y: Array, kin: Kin, limits: tuple[float, float] | None = None, items: float = np.nan
+    design: Array,
+    y: Array,
+    kin: Kin,
+    limits: tuple[float, float] | None = None,
+    items: float = np.nan,
+    white: Whitening | None = None,
 ) -> Mixed | None:
     """Fits the models where all is known; None where they are fewer than `MIN_MODELS` or the slopes cannot be told.
 
     Args:
       design: float64 [n, k]; y: float64 [n], in the measure's units, NaN where unknown.
       items: of answers that are right or wrong; NaN: unknown, or others.
+      white: of these models, if it is known, and then of complete `design` and `y`.
     """
     known = np.isfinite(y) & np.isfinite(design).all(axis=1)
     x, z, kin = design[known], stabilised(y[known], limits), kin.take(known)
     n, k = x.shape
     if n < max(MIN_MODELS, k + 2) or np.linalg.matrix_rank(x) < k or np.ptp(z) < 1e-12:
         return None
-    coefficients, variance, inner, likelihood = restricted(x, z, kin.covariance())
+    coefficients, variance, inner, likelihood = restricted(x, z, white or whitening(kin.covariance()))
     own = (1 - SHARES[:, 0]) * (1 - SHARES[:, 1]) * variance
     possible = own >= 1 / (4 * items) if np.isfinite(items) and limits is not None else np.ones(len(own), bool)
     if possible.any():
@@ -203,24 +236,22 @@ def fit(
     return Mixed(x, z, kin, limits, coefficients, variance, weight / weight.sum(), np.linalg.inv(inner))
 
 
-def restricted(x: Array, z: Array, among: Array) -> tuple[Array, Array, Array, Array]:
+def restricted(x: Array, z: Array, white: Whitening) -> tuple[Array, Array, Array, Array]:
     """Generalised least squares and the restricted log-likelihood, its variance at the maximum, for each covariance.
 
     Args:
-      x: float64 [n, k]; z: float64 [n]; among: float64 [R, n, n].
+      x: float64 [n, k]; z: float64 [n].
 
     Returns:
       Coefficients [R, k], variances [R], XᵀV⁻¹X [R, k, k], log-likelihoods [R] but for a constant.
     """
     n, k = x.shape
-    lower = np.linalg.cholesky(among)
-    both = np.linalg.solve(lower, np.broadcast_to(np.column_stack([x, z]), (len(among), n, k + 1)))
-    inner = np.einsum("rni,rnj->rij", both, both)
+    both = white.matrix @ np.column_stack([x, z])
+    inner = np.swapaxes(both, 1, 2) @ both
     xx, xz = inner[:, :k, :k], inner[:, :k, k]
     coefficients = np.linalg.solve(xx, xz[..., None])[..., 0]
     variance = np.maximum(inner[:, k, k] - np.einsum("ri,ri->r", xz, coefficients), 1e-300) / (n - k)
-    determinant = 2 * np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
-    likelihood = -0.5 * (determinant + np.linalg.slogdet(xx)[1] + (n - k) * np.log(variance))
+    likelihood = -0.5 * (white.determinant + np.linalg.slogdet(xx)[1] + (n - k) * np.log(variance))
     return coefficients, variance, xx, likelihood
 
 
@@ -244,27 +275,30 @@ def design(tables: Tables, language: str, reference: str) -> Array:
     Undisclosed tokens are assumed, and no tokens at all likewise: of the local language as in `undisclosed`, of the
     reference `REFERENCE_SHARE` of all text. A continual model of such a base has what the base is assumed to have seen
     beside what was added. The error of an assumed budget is common to a family, whose random effect takes it up. NaN
-    where the parameters are unknown. A language of which no budget at all is known has no column.
+    where the parameters are unknown, or how much local text a continual model has seen. A language of which no budget
+    at all is known has no column.
     """
     columns = [np.ones(len(tables.models))]
     for lang in dict.fromkeys((reference, language)):
         if lang in tables.languages:
-            tokens = _tokens_b(tables, lang, lang == reference)
+            tokens = tokens_b(tables, lang, lang == reference)
             columns.append(np.log10(6 * tables.models["params"].to_numpy(float) * tokens * 1e9))
     return np.column_stack(columns)
 
 
-def _tokens_b(tables: Tables, language: str, mostly: bool) -> Array:
+def tokens_b(tables: Tables, language: str, mostly: bool) -> Array:
     """Tokens (1e9) of a language, assumed ones among them, float64 [n]; mostly: most text is in it."""
     models = tables.models
     given, base = models[f"{language}_tokens_b_est"], models["base"]
     share = REFERENCE_SHARE if mostly else float(np.sqrt(np.prod(undisclosed.SHARE)))
     assumed = models["tokens_b"].fillna(undisclosed.TYPICAL_TOKENS_B) * share
     found = given.where(given > 0, assumed)
-    for model in models.index[base.isin(models.index)]:
-        start = base[model]
-        if not given[start] > 0:
-            found[model] = assumed[start] + (given[model] if given[model] > 0 else 0.0)
+    for model in models.index[base != ""]:
+        start, own = base[model], given[model]
+        if not mostly and np.isnan(own):
+            found[model] = np.nan
+        elif start in models.index and not given[start] > 0:
+            found[model] = assumed[start] + (own if own > 0 else 0.0)
     return found.to_numpy(float)
 
 
@@ -272,9 +306,3 @@ def questions(tables: Tables, task: str) -> float:
     """The number of items of a task whose answers are right or wrong; NaN of others, and where it is unknown."""
     row = tables.tasks.loc[task]
     return float(row["items"]) if sampling.BINARY.search(str(row["metric"])) else float("nan")
-
-
-def of_task(tables: Tables, task: str, scores: pd.Series, design_: Array, kin_: Kin) -> Mixed | None:
-    """The model of a task. Args: scores: of all models, NaN where they are not to be used."""
-    low, high = (float(tables.tasks.loc[task, end]) for end in ("low", "high"))
-    return fit(design_, scores.to_numpy(float), kin_, (low, high), questions(tables, task))

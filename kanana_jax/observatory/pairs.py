@@ -1,6 +1,7 @@
 """Continual training as a natural experiment: each continual model minus the model that it started from."""
 
 import dataclasses
+import re
 from typing import TypedDict
 
 import numpy as np
@@ -113,6 +114,16 @@ def summary(pairs: Pairs, draws: int, rng: np.random.Generator) -> dict[str, Gai
             "p_direction": float(stats.binomtest(rose, rose + fell).pvalue) if rose + fell else 1.0,
         }
     return found
+
+
+def years(pairs: Pairs, tables: Tables) -> tuple[int, int] | None:
+    """The first and the last year of the continual models whose date the table tells; None where it tells none.
+
+    A side cost is one of the recipes of its time: later ones add English and code besides.
+    """
+    dates = tables.models.loc[list(pairs.models), "date"] if "date" in tables.models.columns else ()
+    found = [int(m[0]) for m in (re.search(r"\b20\d\d\b", str(date)) for date in dates) if m]
+    return (min(found), max(found)) if found else None
 
 
 def told_apart(pairs: Pairs, language: str) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from typing import TypedDict
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 
 from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.languages import tag
-from kanana_jax.observatory.gains import FORMS, GainModel, best, gain_models
+from kanana_jax.observatory.joint import Joint
 from kanana_jax.observatory.pairs import MIN_PAIRS, Pairs
 from kanana_jax.observatory.tables import Tables
 
@@ -31,7 +32,8 @@ class Prediction(TypedDict):
       language: of a task; None for a component.
       rises: probability that it rises at all; the change is clear where the interval leaves zero out.
       after, after_ci95: kept within the task's range.
-      form, lofo_rmse, pairs: of the model of gains: its form, its error on families left out, its number of pairs.
+      lofo_rmse: error of the model on continual models of families left out, whose bases are known.
+      pairs: how many have the measure, and known tokens.
       extrapolates: in which respects the plan lies outside what the pairs have seen.
     """
 
@@ -43,7 +45,6 @@ class Prediction(TypedDict):
     rises: float
     after: float
     after_ci95: list[float]
-    form: str
     lofo_rmse: float | None
     pairs: int
     extrapolates: list[str]
@@ -63,7 +64,6 @@ class Inverse(TypedDict):
     before: float
     tokens: float | None
     tokens_ci95: list[float | None]
-    form: str
     seen: list[float]
     extrapolates: bool
 
@@ -116,12 +116,19 @@ def resolve(name: str, tables: Tables) -> str:
     )
 
 
-def predict(plan: Plan, pairs: Pairs, tables: Tables, measures: pd.DataFrame, names: list[str]) -> list[Prediction]:
+def predict(
+    plan: Plan,
+    pairs: Pairs,
+    tables: Tables,
+    measures: pd.DataFrame,
+    joint: Joint,
+    errors: Mapping[str, float | None],
+) -> list[Prediction]:
     """One row per measure for which there are pairs enough.
 
     Args:
       measures: models × (components and tasks).
-      names: measures that are wanted.
+      errors: measures that are wanted, with the model's error on families left out.
 
     Raises:
       ValueError: the plan does not say how many tokens.
@@ -131,31 +138,39 @@ def predict(plan: Plan, pairs: Pairs, tables: Tables, measures: pd.DataFrame, na
     tokens_b = plan.tokens / 1e9
     trained = _trained_already(plan, pairs, tables)
     rows: list[Prediction] = []
-    for name in names:
-        level = float(measures.loc[plan.base, name])
-        model = best(gain_models(pairs, name))
-        if model is None or not np.isfinite(level):
+    for name, error in errors.items():
+        level, known = float(measures.loc[plan.base, name]), with_tokens(pairs, name)
+        if known.sum() < MIN_PAIRS or name not in joint.models or not np.isfinite(level):
             continue
-        gain, low, high = model.predict(tokens_b, level)
-        limits = tuple(tables.tasks.loc[name, ["low", "high"]]) if name in tables.tasks.index else (-np.inf, np.inf)
-        after = [float(np.clip(level + g, *limits)) for g in (gain, low, high)]
+        found = joint.after(name, plan.base, plan.params, np.array([tokens_b]))
+        after = [float(value[0]) for value in (found.middle, found.low, found.high)]
         rows.append(
             {
                 "measure": name,
                 "language": tables.tasks.loc[name, "language"] if name in tables.tasks.index else None,
                 "before": level,
-                "gain": gain,
-                "gain_ci95": [low, high],
-                "rises": model.probability(tokens_b, level, level),
+                "gain": after[0] - level,
+                "gain_ci95": [after[1] - level, after[2] - level],
+                "rises": found.reaches(level),
                 "after": after[0],
                 "after_ci95": after[1:],
-                "form": model.form,
-                "lofo_rmse": model.lofo_rmse,
-                "pairs": model.n,
-                "extrapolates": _outside(model, tokens_b, level) + trained,
+                "lofo_rmse": error,
+                "pairs": int(known.sum()),
+                "extrapolates": _outside(pairs, name, tokens_b, level) + trained,
             }
         )
     return rows
+
+
+def with_tokens(pairs: Pairs, measure: str) -> np.ndarray:
+    """Which pairs have the measure and known local tokens, bool [n]."""
+    return pairs.gains[measure].notna().to_numpy() & (pairs.tokens_b > 0)
+
+
+def token_range(pairs: Pairs, measure: str) -> tuple[float, float]:
+    """The fewest and the most tokens (1e9) that these pairs added."""
+    tokens = pairs.tokens_b[with_tokens(pairs, measure)]
+    return float(tokens.min()), float(tokens.max())
 
 
 def _trained_already(plan: Plan, pairs: Pairs, tables: Tables) -> list[str]:
@@ -170,12 +185,14 @@ def _trained_already(plan: Plan, pairs: Pairs, tables: Tables) -> list[str]:
     return [f"a base trained on {own:,.0f}e9 {plan.language} tokens, those of the pairs on hardly any"]
 
 
-def _outside(model: GainModel, tokens_b: float, level: float) -> list[str]:
+def _outside(pairs: Pairs, measure: str, tokens_b: float, level: float) -> list[str]:
     found = []
-    if not model.token_range[0] <= tokens_b <= model.token_range[1]:
-        found.append(f"{tokens_b:g}e9 tokens, seen {model.token_range[0]:g}–{model.token_range[1]:g}e9")
-    if model.form == FORMS[2] and not model.level_range[0] <= level <= model.level_range[1]:
-        found.append(f"a base at {level:.3f}, seen {model.level_range[0]:.3f}–{model.level_range[1]:.3f}")
+    fewest, most = token_range(pairs, measure)
+    if not fewest <= tokens_b <= most:
+        found.append(f"{tokens_b:g}e9 tokens, seen {fewest:g}–{most:g}e9")
+    levels = pairs.before[measure].to_numpy(float)[with_tokens(pairs, measure)]
+    if not levels.min() <= level <= levels.max():
+        found.append(f"a base at {level:.3f}, seen {levels.min():.3f}–{levels.max():.3f}")
     return found
 
 
@@ -203,7 +220,9 @@ def warnings(plan: Plan, pairs: Pairs, tables: Tables) -> list[str]:
     return found
 
 
-def tokens_for(plan: Plan, pairs: Pairs, measures: pd.DataFrame, target: str, value: float) -> Inverse:
+def tokens_for(
+    plan: Plan, pairs: Pairs, measures: pd.DataFrame, target: str, value: float, joint: Joint
+) -> Inverse:
     """The local tokens at which `target` is predicted to reach `value`.
 
     Raises:
@@ -214,32 +233,42 @@ def tokens_for(plan: Plan, pairs: Pairs, measures: pd.DataFrame, target: str, va
         raise ConfigError(f"--target: '{plan.base}' has no score on '{target}'")
     if value <= level:
         raise ConfigError(f"--target: '{plan.base}' has {level:.3f} on '{target}' already, which is {value:g} or more")
-    every = gain_models(pairs, target)
-    model = best({form: m for form, m in every.items() if form != FORMS[0]})
-    if model is None:
+    local = plan.language
+    if with_tokens(pairs, target).sum() < MIN_PAIRS or target not in joint.models or local not in joint.languages:
         raise ConfigError(
             f"--target: fewer than {MIN_PAIRS} continual models with '{target}' and known tokens to predict from"
         )
-    if model.weights[1] <= 0:
-        raise ConfigError(f"--target: '{target}' does not rise with added {plan.language} tokens in these pairs")
-    flat = every[FORMS[0]]
-    if model.lofo_rmse is not None and flat.lofo_rmse is not None and model.lofo_rmse > flat.lofo_rmse:
+    grid = 10 ** np.linspace(-2, 5, 281)  # 1e9 tokens
+    found = joint.after(target, plan.base, plan.params, grid)
+    if found.middle[-1] <= found.middle[0]:
+        raise ConfigError(f"--target: '{target}' does not rise with added {local} tokens in these models")
+    own, flat = joint.left_out_error(target), joint.left_out_error(target, without=local)
+    if own is not None and flat is not None and own > flat:
         raise ConfigError(
             f"--target: tokens do not tell what '{target}' gains: they predict unseen families worse (error "
-            f"{model.lofo_rmse:.3f}) than the mean gain does ({flat.lofo_rmse:.3f}), so that no number of tokens can "
-            f"be given; the mean gain of the pairs is {flat.weights[0]:+.3f}"
+            f"{own:.3f}) than a model without them ({flat:.3f}), so that no number of tokens can be given; the mean "
+            f"gain of the pairs is {pairs.gains[target].mean():+.3f}"
         )
-    grid = 10 ** np.linspace(-2, 5, 1401)  # 1e9 tokens
-    reached = np.array(model.curve(grid, level)).T + level >= value
-    first = [float(grid[np.argmax(r)] * 1e9) if r.any() else None for r in reached.T]
-    low, high = (t * 1e9 for t in model.token_range)
+    tokens, most, fewest = (_first(grid, curve, value) for curve in (found.middle, found.low, found.high))
+    low, high = (t * 1e9 for t in token_range(pairs, target))
     return {
         "target": target,
         "value": value,
         "before": level,
-        "tokens": first[0],
-        "tokens_ci95": [first[2], first[1]],
-        "form": model.form,
+        "tokens": tokens,
+        "tokens_ci95": [fewest, most],
         "seen": [low, high],
-        "extrapolates": first[0] is None or not low <= first[0] <= high,
+        "extrapolates": tokens is None or not low <= tokens <= high,
     }
+
+
+def _first(tokens_b: np.ndarray, curve: np.ndarray, value: float) -> float | None:
+    """The first tokens (not in 1e9) at which the curve has the value, between two points on a line in their log."""
+    reached = np.flatnonzero(curve >= value)
+    if not len(reached):
+        return None
+    at = int(reached[0])
+    if at == 0:
+        return float(tokens_b[0] * 1e9)
+    part = (value - curve[at - 1]) / (curve[at] - curve[at - 1])
+    return float(1e9 * tokens_b[at - 1] ** (1 - part) * tokens_b[at] ** part)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.observatory import cells, costs, decision, laws, pairs, planner, verdicts
+from kanana_jax.observatory.joint import Joint
 from kanana_jax.observatory.options import Options
 from kanana_jax.observatory.tables import Tables
 
@@ -30,6 +31,7 @@ class Findings:
     Attributes:
       measures: models × (the components `shown` and tasks).
       local: the local component.
+      joint: the mixed models of the measures.
     """
 
     together: pairs.Pairs
@@ -38,6 +40,7 @@ class Findings:
     by_measure: laws.Laws
     local: str | None
     judged: Mapping[str, verdicts.Verdict]
+    joint: Joint
 
 
 def read(tables: Tables, options: Options, language: str, components: int) -> Question | None:
@@ -83,14 +86,17 @@ def answer(asked: Question, tables: Tables, found: Findings, options: Options) -
                               "tokens_asked": plan.tokens is not None}  # fmt: skip
     result["warnings"] = planner.warnings(plan, found.together, tables)
     if asked.target:
-        result["inverse"] = planner.tokens_for(plan, found.together, found.measures, asked.target, asked.value)
+        result["inverse"] = planner.tokens_for(
+            plan, found.together, found.measures, asked.target, asked.value, found.joint
+        )
         if plan.tokens is None and result["inverse"]["tokens"]:
             plan = dataclasses.replace(plan, tokens=result["inverse"]["tokens"])
             result["tokens"] = plan.tokens
     if plan.tokens is None:
         return result
-    names = [*found.shown, *tables.scores.columns]
-    rows = planner.predict(plan, found.together, tables, found.measures, names)
+    names = [n for n in (*found.shown, *tables.scores.columns) if n in found.joint.models]
+    errors = {name: found.joint.left_out_error(name) for name in names}
+    rows = planner.predict(plan, found.together, tables, found.measures, found.joint, errors)
     if not rows:
         raise ConfigError(
             f"--plan: fewer than {pairs.MIN_PAIRS} continual models with a base in the table and known {language} "
@@ -100,7 +106,7 @@ def answer(asked: Question, tables: Tables, found: Findings, options: Options) -
     measure = asked.target or decision.leading(rows, found.judged, language)
     threshold = asked.value if asked.target else None
     side = decision.side_cost(rows, options.reference, tables.tasks)
-    wanted = decision.Asked(plan, measure, threshold, side["measure"] if side else "", asked.rate)
+    wanted = decision.Asked(plan, measure, threshold, side["measure"] if side else "", asked.rate, found.joint)
     result["decision"] = decision.decide(wanted, found.together, tables, found.measures)
     if asked.rate:
         result["cost"] = dataclasses.asdict(asked.rate)

@@ -15,8 +15,10 @@ from kanana_jax.observatory import (
     components,
     dimensions,
     downstream,
+    effects,
     filling,
     informative,
+    joint,
     laws,
     pairs,
     question,
@@ -58,7 +60,9 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
     if together.without:
         warnings.append(pairs.told_apart(together, language))
     paired = pairs.summary(together, options.draws, options.rng(3))
-    evidence = laws.evidence(tables, by_measure, by_language, paired, options)
+    models = joint.every(tables, trusted, language, options.reference)
+    by_joint = effects.every(models)
+    evidence = laws.evidence(tables, by_measure, by_language, paired, options, by_joint)
     judged = verdicts.judge_all(evidence, language, options.reference) if language else {}
     correlation = associations.correlations(tables.scores)
     result = {
@@ -79,20 +83,17 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
             "models": list(zip(together.models, together.bases, together.families, together.tokens_b)),
             "summary": paired,
             "without_local_text": list(together.without),
+            "years": pairs.years(together, tables),
         },
+        "mixed": joint.as_json(models, by_joint),
         "verdicts": {
-            task: verdicts.as_json(
-                verdict,
-                paired.get(task),
-                {lang: fit.r for lang, fit in evidence[task].fits.items() if fit},
-                tables.tasks.loc[task, "language"],
-            )
+            task: verdicts.as_json(verdict, evidence[task], tables.tasks.loc[task, "language"])
             for task, verdict in judged.items()
         },
         "downstream": _downstream(tables, options),
     }  # fmt: skip
     if asked:
-        known = question.Findings(together, trusted, shown, by_measure, local, judged)
+        known = question.Findings(together, trusted, shown, by_measure, local, judged, models)
         result["plan"] = question.answer(asked, tables, known, options)
     return _plain(result)
 

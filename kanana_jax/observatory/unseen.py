@@ -66,15 +66,6 @@ class Unseen:
                 break
         return half
 
-    def exceeds(self, row: Array, distance: float) -> float:
-        """Probability that a new model's value lies more than `distance` (negative: below it) above the prediction.
-
-        Args:
-          row: float64 [k], of the design.
-        """
-        scale = np.sqrt(self.variance * (1 + np.einsum("i,rij,j->r", row, self.spread, row)))
-        return float(special.stdtr(self.df, -distance / scale) @ self.weight)
-
 
 def unseen(design: Array, y: Array, groups: list[Array]) -> Unseen:
     """The error of least squares of y on `design` for a family that is not among `groups`.

@@ -1,8 +1,10 @@
-"""A verdict for each task, from pooled and from paired evidence, with its reasons.
+"""A verdict for each task, with its reasons.
 
-Pooled: does the score follow compute in a language over all models? Paired: did it rise when local text was added to
-the same model? The two can disagree (JCommonsenseQA does), so both are always reported. All tests of all tasks are
-corrected together for their number before any of them counts.
+It rests on the mixed model of all evidence, which the planner predicts with, too: does the score rise with compute in a
+language, the other one's held fixed? Beside it stand the parts of that evidence. Pooled: does the score follow compute
+over all models? Paired: did it rise when local text was added to the same model? Where there is no such model (of fewer
+than three families, or without budgets in a language) the two are weighed apart. All tests of all tasks are corrected
+together for their number before any of them counts.
 """
 
 import dataclasses
@@ -10,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kanana_jax.observatory import multiplicity
+from kanana_jax.observatory.effects import Effect
 from kanana_jax.observatory.pairs import MIN_PAIRS, Gain, counted
 from kanana_jax.observatory.scaling import Fit
 
@@ -40,6 +43,7 @@ class Evidence:
       sd: of the task over all models, in the task's units, to judge the size of a gain.
       silent: the sentence that all models guess, or differ by luck only (`sampling.tells_nothing`), or "".
       note: on what the figures leave out, or "".
+      effects: language → its effect in the mixed model; empty: there is none.
     """
 
     fits: Mapping[str, Fit | None]
@@ -47,6 +51,7 @@ class Evidence:
     sd: float
     silent: str = ""
     note: str = ""
+    effects: Mapping[str, Effect] = dataclasses.field(default_factory=dict)
 
 
 def judge_all(evidence: Mapping[str, Evidence], language: str, reference: str = "en") -> dict[str, Verdict]:
@@ -58,6 +63,9 @@ def judge_all(evidence: Mapping[str, Evidence], language: str, reference: str = 
     p: dict[tuple[str, str], float | None] = {}
     for task, known in evidence.items():
         if known.silent:
+            continue
+        if {reference, language} <= {*known.effects}:
+            p |= {(task, lang): known.effects[lang]["p_rises"] for lang in (reference, language)}
             continue
         for lang in (reference, language):
             fit = known.fits.get(lang)
@@ -80,6 +88,8 @@ def judge(task: str, known: Evidence, tests: Tests, language: str, reference: st
     Args:
       tests: corrected p-values of all tasks.
     """
+    if {reference, language} <= {*known.effects}:
+        return _of_all(task, known, tests, language, reference)
     pair = known.pair
     local, reason_local = _follows(known.fits.get(language), language, tests.get((task, language)))
     english, reason_english = _follows(known.fits.get(reference), reference, tests.get((task, reference)))
@@ -110,6 +120,36 @@ def judge(task: str, known: Evidence, tests: Tests, language: str, reference: st
     if local:
         return Verdict(MIXED, (*reasons, "Pooled and paired evidence disagree."))
     return Verdict(UNKNOWN, reasons)
+
+
+def _of_all(task: str, known: Evidence, tests: Tests, language: str, reference: str) -> Verdict:
+    """By the mixed model; for local data the pairs must have risen by as much, since they hold the model fixed."""
+    local, english = known.effects[language], known.effects[reference]
+    words = {}
+    for lang, effect in ((reference, english), (language, local)):
+        low, high = effect["ci95"]
+        told = f"{effect['per_decade']:+.3f} with ten times the {lang} compute (95% by family {low:+.3f} to {high:+.3f}"
+        words[lang] = told + (f"; corrected p {tests[task, lang]:.3f})" if (task, lang) in tests else ")")
+    reasons = (f"All models and pairs together: {words[reference]}, {words[language]}.",)
+    reasons += (_follows(known.fits.get(reference), reference, None)[1],)
+    reasons += (_follows(known.fits.get(language), language, None)[1],)
+    reasons += (_rises(known.pair, known.sd, language, None, None)[1],)
+    if known.silent:
+        return Verdict(NOTHING, (known.silent, *reasons))
+    size = local["typical_sd"]
+    judged = known.pair is not None and known.pair["n"] >= MIN_PAIRS
+    small = size < MATERIAL or (judged and known.pair["mean"] < MATERIAL * known.sd)
+    rises = _clear(tests.get((task, language))) and not small
+    follows = _clear(tests.get((task, reference))) and english["typical_sd"] >= STRONG_R
+    if rises and follows and size >= LARGE:
+        return Verdict(LOCAL, (*reasons, f"It follows {reference} too, but so large an effect of {language} decides."))
+    if rises:
+        more = f"It follows {reference} compute, and yet rises with {language} text."
+        return Verdict(MIXED, (*reasons, more)) if follows else Verdict(LOCAL, reasons)
+    if _clear(tests.get((task, language))):
+        more = f"What {language} text adds is small beside how models differ (below {MATERIAL:g} standard deviations)."
+        reasons = (*reasons, more)
+    return Verdict(ENGLISH if follows else UNKNOWN, reasons)
 
 
 def _follows(fit: Fit | None, language: str, p: float | None) -> tuple[bool | None, str]:
@@ -161,12 +201,13 @@ def _rises(
     return 0, f"{words}."
 
 
-def as_json(verdict: Verdict, paired: Gain | None, pooled_r: dict[str, float], language: str) -> dict[str, Any]:
-    """The verdict as it stands in `components.json`; pooled_r: by language; language: of the task."""
+def as_json(verdict: Verdict, known: Evidence, language: str) -> dict[str, Any]:
+    """The verdict as it stands in `components.json`; language: of the task."""
     return {
         "verdict": verdict.verdict,
         "reasons": verdict.reasons,
         "language": language,
-        "pooled_r": pooled_r,
-        "paired": paired,
+        "pooled_r": {lang: fit.r for lang, fit in known.fits.items() if fit},
+        "paired": known.pair,
+        "effects": known.effects,
     }

@@ -1,7 +1,5 @@
 """Each method against an independent computation or against data whose truth is known."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +11,7 @@ from kanana_jax.observatory import (
     dimensions,
     downstream,
     filling,
-    gains,
+    joint,
     pairs,
     planner,
     scaling,
@@ -146,56 +144,44 @@ def test_too_little_to_fit():
     assert two.ci95_family is None and two.extrapolates(7) and not two.extrapolates(2)
 
 
-def _pairs(n=24, seed=0, noise=0.01):
-    rng = np.random.default_rng(seed)
-    tokens, level = 10 ** rng.uniform(1, 2.3, n), rng.uniform(0.2, 0.5, n)
-    gain = 0.1 + 0.12 * np.log10(tokens) - 0.5 * level + rng.normal(0, noise, n)
-    frame = lambda v: pd.DataFrame({"t": v})  # noqa: E731
-    names = tuple(map(str, range(n)))
-    return pairs.Pairs(
-        names, names, np.array([f"F{i % 6}" for i in range(n)]), tokens, np.full(n, 8e9), frame(gain), frame(level)
-    )
-
-
-def test_gains_of_known_form_are_recovered():
-    found = gains.best(gains.gain_models(_pairs(), "t"))
-    assert found.form == "tokens and level"
-    np.testing.assert_allclose(found.weights, [0.1, 0.12, -0.5], atol=0.03)
-    gain, low, high = found.predict(100, 0.3)
-    assert gain == pytest.approx(0.19, abs=0.01) and low < gain < high < low + 0.08
-
-
-def test_gain_intervals_cover_new_pairs():
-    inside = []
-    for seed in range(80):
-        every = _pairs(25, seed)
-        known = dataclasses.replace(
-            every,
-            **{
-                k: getattr(every, k)[:-1]
-                for k in ("models", "bases", "families", "tokens_b", "params", "gains", "before")
-            },
-        )
-        found = gains.best(gains.gain_models(known, "t"))
-        _, low, high = found.predict(every.tokens_b[-1], every.before["t"].iloc[-1])
-        inside.append(low <= every.gains["t"].iloc[-1] <= high)
-    assert np.mean(inside) > 0.88
+def _table(falls=False):
+    """32 models of eight families, each with a continual model: t rises with ko tokens by 0.3 a decade (arcsine's scale)."""
+    rng, names, rows = np.random.default_rng(0), [], []
+    for f in range(8):
+        size, family = 10 ** rng.uniform(9, 10.8), rng.normal(0, 0.05)
+        en, ko = 10 ** rng.uniform(2, 4), 10 ** rng.uniform(-0.5, 0.5)
+        for i in range(4):
+            child = i > 0
+            tokens = ko + child * 10 ** rng.uniform(0.8, 2.5)
+            z = 0.4 + 0.1 * np.log10(en * size / 1e9) + (-0.1 if falls else 0.15) * np.log10(tokens * size / 1e9) + family
+            names.append(f"m{f}-{i}")
+            rows.append(dict(family=f"F{f}", base=f"m{f}-0" if child else "", params=size, tokens_b=np.nan,
+                             t=np.sin(np.clip(z / 2 + rng.normal(0, 0.01), 0, 1.5)) ** 2,
+                             **{f"en_tokens_b_{e}": en for e in ("low", "est", "high")},
+                             **{f"ko_tokens_b_{e}": tokens for e in ("low", "est", "high")}))  # fmt: skip
+    models = pd.DataFrame(rows, names)
+    scores, about = models[["t"]], {"language": "ko", "low": 0.0, "high": 1.0, "items": np.nan, "metric": ""}
+    tasks, none = pd.DataFrame(about, ["t"]), scores * np.nan
+    return tables.Tables(scores, tasks, models.drop(columns="t"), none.astype(str), none, ("en", "ko"), ())
 
 
 def test_inverse_is_the_inverse():
-    measures = pd.DataFrame({"t": [0.3]}, index=["base"])
-    plan = planner.Plan("base", "ko", 8e9, None)
-    found = planner.tokens_for(plan, _pairs(), measures, "t", 0.3 + 0.1 + 0.12 * np.log10(80) - 0.15)
-    assert found["tokens"] / 80e9 == pytest.approx(1, abs=0.35) and not found["extrapolates"]
+    known = _table()
+    together, models = pairs.find(known, known.scores, "ko"), joint.every(known, known.scores, "ko", "en")
+    plan = planner.Plan("m0-0", "ko", float(known.models.loc["m0-0", "params"]), None)
+    level = float(known.scores.loc["m0-0", "t"])
+    reached = models.after("t", "m0-0", plan.params, np.array([80.0]))
+    found = planner.tokens_for(plan, together, known.scores, "t", float(reached.middle[0]), models)
+    assert found["tokens"] / 80e9 == pytest.approx(1, abs=0.01) and not found["extrapolates"]
     low, high = found["tokens_ci95"]
     assert low < found["tokens"] < high
-    far = planner.tokens_for(plan, _pairs(), measures, "t", 0.9)
-    assert far["extrapolates"]
-    with pytest.raises(ConfigError, match="has 0.300 on 't' already"):
-        planner.tokens_for(plan, _pairs(), measures, "t", 0.2)
-    falls = dataclasses.replace(_pairs(), gains=-_pairs().gains)
+    assert planner.tokens_for(plan, together, known.scores, "t", 0.999, models)["extrapolates"]
+    with pytest.raises(ConfigError, match="on 't' already"):
+        planner.tokens_for(plan, together, known.scores, "t", level - 0.01, models)
+    falls = _table(falls=True)
+    together, models = pairs.find(falls, falls.scores, "ko"), joint.every(falls, falls.scores, "ko", "en")
     with pytest.raises(ConfigError, match="does not rise with added ko tokens"):
-        planner.tokens_for(plan, falls, measures, "t", 0.5)
+        planner.tokens_for(plan, together, falls.scores, "t", 0.9, models)
 
 
 def test_the_shipped_plan(study):

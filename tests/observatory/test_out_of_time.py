@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 from scipy.special import expit
 
-from kanana_jax.observatory import tables
+from kanana_jax.observatory import pairs, tables
 
 pytest_plugins = ["observatory_fixtures"]
 TASKS = ["NIILC", "TriviaQA", "GSM8K"]
@@ -19,7 +19,8 @@ TASKS = ["NIILC", "TriviaQA", "GSM8K"]
 def libraries():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "benchmarks"))
-        yield importlib.import_module("observatory_baselines"), importlib.import_module("observatory_in_time")
+        names = ("observatory_baselines", "observatory_in_time", "observatory_gains")
+        yield tuple(importlib.import_module(name) for name in names)
 
 
 def _few(shipped):
@@ -161,3 +162,41 @@ def test_families_left_out_are_foretold_without_them(libraries, shipped):
     assert 0.9 < found["mixed", "all"]["covered"] < 0.99
     of_means = float(np.sqrt(np.mean(known.scores.std().to_numpy() ** 2)))
     assert found["mixed", "all"]["rmse"] < 0.7 * of_means
+
+
+def _pairs(n=24, seed=0, noise=0.01):
+    rng = np.random.default_rng(seed)
+    tokens, level = 10 ** rng.uniform(1, 2.3, n), rng.uniform(0.2, 0.5, n)
+    gain = 0.1 + 0.12 * np.log10(tokens) - 0.5 * level + rng.normal(0, noise, n)
+    frame = lambda v: pd.DataFrame({"t": v})  # noqa: E731
+    names = tuple(map(str, range(n)))
+    return pairs.Pairs(
+        names, names, np.array([f"F{i % 6}" for i in range(n)]), tokens, np.full(n, 8e9), frame(gain), frame(level)
+    )
+
+
+def test_gains_of_known_form_are_recovered(libraries):
+    gains = libraries[2]
+    found = gains.best(gains.gain_models(_pairs(), "t"))
+    assert found.form == "tokens and level"
+    np.testing.assert_allclose(found.weights, [0.1, 0.12, -0.5], atol=0.03)
+    gain, low, high = found.predict(100, 0.3)
+    assert gain == pytest.approx(0.19, abs=0.01) and low < gain < high < low + 0.08
+
+
+def test_gain_intervals_cover_new_pairs(libraries):
+    gains = libraries[2]
+    inside = []
+    for seed in range(80):
+        every = _pairs(25, seed)
+        known = dataclasses.replace(
+            every,
+            **{
+                k: getattr(every, k)[:-1]
+                for k in ("models", "bases", "families", "tokens_b", "params", "gains", "before")
+            },
+        )
+        found = gains.best(gains.gain_models(known, "t"))
+        _, low, high = found.predict(every.tokens_b[-1], every.before["t"].iloc[-1])
+        inside.append(low <= every.gains["t"].iloc[-1] <= high)
+    assert np.mean(inside) > 0.88

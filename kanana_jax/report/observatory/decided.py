@@ -1,6 +1,6 @@
 """The answer to the question that a study was asked: one sentence, its rivals, and what to measure first."""
 
-from kanana_jax.report.observatory.sentences import Json, inverse_sentence, language, two_digits
+from kanana_jax.report.observatory.sentences import Json, inverse_sentence, language, recipes, two_digits
 from kanana_jax.report.page import Table
 
 _TRAINED, _AS_IT_IS = "{tokens} on {model}", "{model} as it is"
@@ -25,6 +25,7 @@ def headline(study: Json) -> str:
         lost = f"{side} {score(row['before'])} → {score(asked['side'])} ({_span(asked['side_ci95'])})"
         clear = row["gain_ci95"][1] < 0
         words += f", at the price of {lost}" if clear else f"; the largest predicted loss, not clear, is {lost}"
+        words += recipes(study)
     if asked["days"]:
         words += f"; {_range(asked['days'])} days"
         words += f" and a cost of {_range(asked['money'])}" if asked["money"] else ""
@@ -100,9 +101,7 @@ def pilot(study: Json) -> str:
             f"±{score(found['half_after'])}) is {billions(found['tokens'])} tokens, {part:.0%} of the plan ({same})."
         )
     if found["untried"]:
-        why = {"fewest": "no pair has added fewer than the plan",
-               "slope": "all pairs have added the same number, so that nothing is known of others"}[found["untried"]]  # fmt: skip
-        return f"No pilot of fewer tokens can be judged for {found['measure']}: {why}."
+        return f"No pilot of fewer tokens can be judged for {found['measure']}: no pair has added fewer than the plan."
     if found["half_after"] >= found["half"]:
         return f"No pilot narrows the interval of {found['measure']} (±{score(found['half'])})."
     words = (

@@ -7,6 +7,7 @@ from kanana_jax.report.observatory.sentences import (
     Json,
     general,
     language,
+    recipes,
     undisclosed_sentence,
     wider_sentence,
 )
@@ -71,18 +72,18 @@ def _plan(study: Json) -> list[Block]:
     local = rows.get(study["local_component"])
     if local:
         low, high = local["gain_ci95"]
-        words = f"{local['measure']} changes by {local['gain']:+.2f} ({low:+.2f} to {high:+.2f}) by the pairs"
+        words = f"{local['measure']} changes by {local['gain']:+.2f} ({low:+.2f} to {high:+.2f}) by all models and pairs together"
         if "pooled_law" in plan:
             law = plan["pooled_law"]
-            words += f", by {law['gain']:+.2f} ({law['gain_ci95'][0]:+.2f} to {law['gain_ci95'][1]:+.2f}) by the law over all models"
+            words += f", by {law['gain']:+.2f} ({law['gain_ci95'][0]:+.2f} to {law['gain_ci95'][1]:+.2f}) by the law over models of reported budgets alone"
             if not law["base_tokens_known"]:
                 words += f" (the {where} tokens of the base are undisclosed and count as none, as in the table that the law was fitted to)"
         blocks.append(Text(words + "."))
     blocks += [Text(w, "warning") for w in plan["warnings"]]
-    columns = ("measure", "before", "change", "95% of the change", "P(rises)", "over all models", "form", "error, unseen")
+    columns = ("measure", "before", "change", "95% of the change", "P(rises)", "over all models", "error, unseen")
     for title, wanted in (
         (f"{where} tasks", plan["language"]),
-        (f"Side cost: {language(study['reference'])} tasks", study["reference"]),
+        (f"Side cost{recipes(study)}: {language(study['reference'])} tasks", study["reference"]),
         ("Components", None),
     ):
         chosen = [m for m in plan["measures"] if m["language"] == wanted]
@@ -94,7 +95,6 @@ def _plan(study: Json) -> list[Block]:
                 _whole(f"{m['gain_ci95'][0]:+.3f} to {m['gain_ci95'][1]:+.3f}"),
                 m["rises"],
                 _whole(study["verdicts"].get(m["measure"], {}).get("verdict", "–")),
-                _whole(m["form"]),
                 m["lofo_rmse"],
             )
             for m in chosen
@@ -102,7 +102,7 @@ def _plan(study: Json) -> list[Block]:
         if table:
             formats = {"change": "+.3f", "P(rises)": ".0%", "before": ".3f", "error, unseen": ".3f"}
             blocks.append(Table(columns, table, f"{title}; {NOTE}.", formats=formats))
-    blocks.append(Text("The change is this plan's, by the pairs; 'over all models' is the verdict on the task. They answer different questions: "
+    blocks.append(Text("The change is this plan's, by one model of all models and pairs; 'over all models' is the verdict on the task. They answer different questions: "
                        "a change whose interval holds zero is not shown, however large it is beside the mean of the pairs."))  # fmt: skip
     beyond = [f"{m['measure']}: {', '.join(m['extrapolates'])}" for m in plan["measures"] if m["extrapolates"]]
     if beyond:

@@ -42,10 +42,10 @@ def general(study: Json) -> list[str]:
         weigh = "" if name == general else f", led by {', '.join(_leading(study, name))}"
         words.append(
             f"{name} ({role}{weigh}; {share:.0%} of the variance) goes {'up' if known[0] > 0 else 'down'} {abs(fit['slope_per_decade']):.1f} ({by} {known[0]:.1f} to "
-            f"{known[1]:.1f}) with ten times the {language(lang)} compute, R² {fit['r2']:.2f}"
+            f"{known[1]:.1f}) with ten times the {language(lang)} compute, R² {fit['r2']:.2f}{_of_all(study, name, lang)}"
             if known[0] * known[1] > 0
             else f"{name} ({role}{weigh}; {share:.0%} of the variance) does not clearly follow {language(lang)} compute: "
-            f"{fit['slope_per_decade']:+.1f} a decade ({by} {known[0]:.1f} to {known[1]:.1f}), R² {fit['r2']:.2f}"
+            f"{fit['slope_per_decade']:+.1f} a decade ({by} {known[0]:.1f} to {known[1]:.1f}), R² {fit['r2']:.2f}{_of_all(study, name, lang)}"
         )
     found = useful(study)
     sentences = [found] if found else []
@@ -58,6 +58,15 @@ def general(study: Json) -> list[str]:
     if local in paired and paired[local]["n"] >= 3:
         sentences.append(_paired_sentence(study, paired, local, general))
     return sentences
+
+
+def _of_all(study: Json, name: str, lang: str) -> str:
+    """The slope in the mixed model, which undisclosed budgets and pairs are in, too; "" where there is none."""
+    effect = study["mixed"].get(name, {}).get("effects", {}).get(lang)
+    if effect is None:
+        return ""
+    low, high = effect["ci95"]
+    return f" (all models and pairs in one model: {effect['per_decade']:+.1f}, {low:+.1f} to {high:+.1f})"
 
 
 def useful(study: Json) -> str:
@@ -73,6 +82,7 @@ def useful(study: Json) -> str:
         interval = paired[least]["ci95_family"]
         clear = interval is not None and interval[1] < 0
         words += f"; {'its price is a fall of' if clear else 'the largest fall, not clear, is that of'} {least} ({_gain(paired[least])})"
+        words += recipes(study)
     return f"{words}; {english} of {len(verdicts)} tasks come with {language(study['reference'])}."
 
 
@@ -80,10 +90,12 @@ def _helped(study: Json) -> str:
     """The tasks that need local data: those whose interval is above zero help; of others the direction is clear, or not."""
     needing = {t: v for t, v in study["verdicts"].items() if v["verdict"] == "needs local data"}
     paired = {t: v["paired"] for t, v in needing.items() if v["paired"]}
-    clear = [t for t, p in paired.items() if p["ci95_family"] and p["ci95_family"][0] > 0]
+    by_all = {t: v["effects"][study["language"]] for t, v in needing.items() if study["language"] in v["effects"]}
+    below = {t: (by_all[t]["ci95"] if t in by_all else p["ci95_family"] or [0.0])[0] for t, p in paired.items()}
+    clear = [t for t, low in below.items() if low > 0]
     directed = [t for t in paired if t not in clear and any(_DIRECTION in r for r in needing[t]["reasons"])]
     rest = [t for t in needing if t not in (*clear, *directed)]
-    told = {t: f"{t} ({_gain(p)}, {counted(p)})" for t, p in paired.items()}
+    told = {t: f"{t} ({_effect(by_all.get(t), study)}{_gain(p)}, {counted(p)})" for t, p in paired.items()}
     parts = []
     if clear:
         best = max(clear, key=lambda t: _of_range(study, t, paired[t]["mean"]))
@@ -93,6 +105,24 @@ def _helped(study: Json) -> str:
     if rest:
         parts.append(f"is not clearly shown to help {', '.join(told.get(t, t) for t in rest)}")
     return f"Added {language(study['language'])} text {'; it '.join(parts)}" if parts else ""
+
+
+def recipes(study: Json) -> str:
+    """' with the recipes of 2023–24', for a side cost; "" where the pairs have no dates."""
+    span = study["pairs"]["years"]
+    if span is None:
+        return ""
+    first, last = span
+    return f" with the recipes of {first}" + (f"–{last % 100:02d}" if last > first else "")
+
+
+def _effect(effect: Json | None, study: Json) -> str:
+    """What all evidence together says; "" where there is no such model."""
+    if effect is None:
+        return ""
+    low, high = effect["ci95"]
+    per = f"with ten times the {language(study['language'])} compute"
+    return f"{effect['per_decade']:+.3f} {per}, {low:+.3f} to {high:+.3f}; mean of the pairs "
 
 
 def _of_range(study: Json, task: str, gain: float) -> float:
@@ -156,7 +186,9 @@ def inverse_sentence(study: Json) -> str:
     tokens, (few, many) = found["tokens"], found["tokens_ci95"]
 
     def amount(value: float | None) -> str:
-        return "more than 100 trillion" if value is None else f"{two_digits(value / 1e9)} billion"
+        if value is None:
+            return "more than 100 trillion"
+        return f"{two_digits(value / 1e9)} billion" if value > 1e7 else "hardly any"
 
     words = (f"{found['target']} {found['value']:g} from {study['labels'][plan['base']]} (now {found['before']:.2f}) takes {amount(tokens)} added "
              f"{language(plan['language'])} tokens (95% {amount(few)} to {amount(many)}).")  # fmt: skip

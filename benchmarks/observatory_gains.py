@@ -1,4 +1,6 @@
-"""The gains of continual models over their bases, as a function of the tokens that were added.
+"""The gains of continual models over their bases from pairs alone, as a function of the tokens that were added.
+
+What the planner predicted with before the mixed model, kept to be compared with it.
 
 Predicted by the simplest of three forms that predicts families it has not seen best: the mean gain; with log10 of the
 added tokens; with the base's own level too (a base that is good already gains less). Intervals are for one new model.
@@ -54,11 +56,6 @@ class GainModel:
         """The design's rows of such plans, float64 [n, k]."""
         rows = np.column_stack([np.ones(len(tokens_b)), np.log10(tokens_b), np.full(len(tokens_b), level)])
         return rows[:, : len(self.weights)]
-
-    def probability(self, tokens_b: float, level: float, value: float) -> float:
-        """That a new model of a new family reaches `value`, from a base at `level`."""
-        row = self.rows(np.array([tokens_b]), level)[0]
-        return self.unseen.exceeds(row, value - level - float(row @ self.weights))
 
 
 def gain_models(pairs: Pairs, measure: str) -> dict[str, GainModel]:

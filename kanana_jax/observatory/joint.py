@@ -1,0 +1,172 @@
+"""The mixed models of all measures of a study: what plans are predicted with and verdicts rest on."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kanana_jax.observatory import jackknife, mixed
+from kanana_jax.observatory.jackknife import Estimate
+from kanana_jax.observatory.mixed import Kin, Mixed, Mixture
+from kanana_jax.observatory.tables import Tables
+
+Array = np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class After:
+    """A measure of planned models, float64 [m] each.
+
+    Attributes:
+      middle, low, high: with the 95% interval of one new model, in the measure's units.
+    """
+
+    model: Mixed
+    mixture: Mixture
+    middle: Array
+    low: Array
+    high: Array
+
+    def reaches(self, value: float) -> float:
+        """Probability that the first of the models has `value` or more."""
+        return float(self.mixture.above(mixed.stabilised(np.array(value), self.model.limits))[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Joint:
+    """The models of all measures.
+
+    Attributes:
+      language: the local one; languages: of the design's columns but the first.
+      design: float64 [models, k]; kin: of all models of the tables.
+      seen: language → tokens (1e9) of it, float64 [models], assumed ones among them.
+      scores: models × measures, as they were fitted.
+    """
+
+    tables: Tables
+    language: str
+    languages: tuple[str, ...]
+    design: Array
+    kin: Kin
+    seen: dict[str, Array]
+    scores: pd.DataFrame
+    models: dict[str, Mixed]
+
+    def after(self, measure: str, base: str, params: float, tokens_b: Array) -> After:
+        """`base`, at `params` parameters, once tokens (1e9) [m] of the local language are added."""
+        model = self.models[measure]
+        mixture = model.foretell(*self.planned(base, params, tokens_b))
+        return After(model, mixture, *model.interval(mixture))
+
+    def planned(self, base: str, params: float, tokens_b: Array) -> tuple[Array, Kin]:
+        """The rows of the design, float64 [m, k], and the kin of such models."""
+        at = self.tables.models.index.get_loc(base)
+        rows = np.ones((len(tokens_b), 1 + len(self.languages)))
+        for column, lang in enumerate(self.languages, 1):
+            seen = self.seen[lang][at]
+            rows[:, column] = np.log10(6 * params * (seen + (tokens_b if lang == self.language else 0.0)) * 1e9)
+        one = self.kin.take(np.full(len(tokens_b), at))
+        return rows, dataclasses.replace(one, continual=np.ones(len(tokens_b), bool))
+
+    def left_out_error(self, measure: str, without: str = "") -> float | None:
+        """Root mean square error of continual models whose base is known, in the measure's units.
+
+        Each family's are predicted from the other families and its models from scratch.
+
+        Args:
+          without: a language whose compute is left out of the model.
+
+        Returns:
+          None where fewer than two families have continual models.
+        """
+        columns = [c for c in range(self.design.shape[1]) if c == 0 or self.languages[c - 1] != without]
+        design, y = self.design[:, columns], self.scores[measure].to_numpy(float)
+        usable = np.isfinite(y) & np.isfinite(design).all(axis=1)
+        base = self.tables.models["base"].isin(self.tables.models.index).to_numpy()
+        families = dict.fromkeys(self.kin.families[usable & base])
+        errors: list[Array] = []
+        for family in families:
+            asked = usable & base & (self.kin.families == family)
+            model = _fit(self.tables, measure, np.where(asked, np.nan, y), design, self.kin)
+            if model is not None:
+                found = model.foretell(design[asked], self.kin.take(asked)).mean
+                errors.append(mixed.back(found, model.limits) - y[asked])
+        return float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) if len(errors) > 1 else None
+
+
+def every(tables: Tables, measures: pd.DataFrame, language: str, reference: str) -> Joint:
+    """The models of all measures for which there is enough.
+
+    Where one language's compute is the other's times a constant, only the local one is in the model.
+
+    Args:
+      measures: models × (components and tasks), NaN where a score is not to be used.
+    """
+    languages = tuple(lang for lang in dict.fromkeys((reference, language)) if lang in tables.languages)
+    design, kin = mixed.design(tables, language, reference), mixed.kin(tables)
+    known = design[np.isfinite(design).all(axis=1)]
+    if len(languages) == 2 and len(known) and np.linalg.matrix_rank(known) < 3:
+        languages, design = languages[1:], design[:, [0, 2]]
+    found = {name: _fit(tables, name, measures[name].to_numpy(float), design, kin) for name in measures.columns}
+    models = {name: model for name, model in found.items() if model is not None}
+    seen = {lang: mixed.tokens_b(tables, lang, lang == reference) for lang in languages}
+    return Joint(tables, language, languages, design, kin, seen, measures, models)
+
+
+def slopes(joint: Joint) -> dict[str, dict[str, Estimate]]:
+    """Measure → language → its coefficient, per decade of compute and on the model's scale, leaving one family out.
+
+    Left out are measures of fewer than three families, or where a slope cannot be told once a family is left out.
+    """
+    alike: dict[bytes, list[str]] = {}  # by which models have them: these measures share their covariances
+    for name in joint.models:
+        alike.setdefault(joint.scores[name].notna().to_numpy().tobytes(), []).append(name)
+    return {name: found for names in alike.values() for name, found in _left_out(joint, names).items()}
+
+
+def _left_out(joint: Joint, names: list[str]) -> dict[str, dict[str, Estimate]]:
+    """Args: names: of measures that the same models have."""
+    kin = joint.models[names[0]].kin
+    groups = jackknife.rows_of(kin.families)
+    parts: dict[str, list[Array | None]] = {name: [] for name in names}
+    for group in groups:
+        rest = np.delete(np.arange(len(kin.families)), group)
+        white = mixed.whitening(kin.take(rest).covariance())
+        for name in names:
+            model = joint.models[name]
+            part = mixed.fit(model.design[rest], model.y[rest], kin.take(rest), white=white)
+            parts[name].append(None if part is None else part.weight @ part.coefficients)
+    found = {}
+    for name, every_part in parts.items():
+        told = [part for part in every_part if part is not None]
+        if len(groups) >= jackknife.MIN_FAMILIES and len(told) == len(groups):
+            value = joint.models[name].weight @ joint.models[name].coefficients
+            spread = np.sum((np.array(told) - value) ** 2, axis=0) * (len(groups) - 1) / len(groups)
+            found[name] = {
+                lang: Estimate(float(value[c]), float(np.sqrt(spread[c])), len(groups) - 1)
+                for c, lang in enumerate(joint.languages, 1)
+            }
+    return found
+
+
+def _fit(tables: Tables, name: str, y: Array, design: Array, kin: Kin) -> Mixed | None:
+    if name not in tables.tasks.index:
+        return mixed.fit(design, y, kin)
+    low, high = (float(tables.tasks.loc[name, end]) for end in ("low", "high"))
+    return mixed.fit(design, y, kin, (low, high), mixed.questions(tables, name))
+
+
+def as_json(joint: Joint, effects: Mapping[str, Any]) -> dict[str, Any]:
+    """The models as they stand in `components.json`; effects: by measure and language."""
+    return {
+        name: {
+            "n": len(model.y),
+            "families": len(set(model.kin.families)),
+            "continual": int(model.kin.continual.sum()),
+            "shares": dict(zip(("family", "lineage", "own"), model.shares)),
+            "effects": effects.get(name, {}),
+        }
+        for name, model in joint.models.items()
+    }
