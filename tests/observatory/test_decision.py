@@ -122,6 +122,16 @@ def test_a_task_that_the_plan_clearly_raises_is_not_called_unhelped(study):
     assert "MGSM" not in next(s for s in answer(other) if s.startswith("Not shown to be helped: "))
 
 
+def test_no_probability_is_certain(study):
+    other = json.loads(json.dumps(study))
+    choices = other["plan"]["decision"]["choices"]
+    for choice, chance in zip(choices[:3], (0.9996, 0.0004, 0.994)):
+        choice["probability"] = chance
+    table = rivals(other)
+    assert table is not None and [row[2] for row in table.rows[:3]] == [">99%", "<1%", "99%"]
+    assert "P(≥ 0.55) >99%;" in answer(other)[0]
+
+
 def test_tokens_have_two_digits(study):
     assert [two_digits(v) for v in (42.7, 1216, 0.6, 3.14, 350_111)] == ["43", "1,200", "0.60", "3.1", "350,000"]
     assert "takes 79 billion added Japanese tokens (95% hardly any to 600 billion)" in " ".join(answer(study))

@@ -17,7 +17,7 @@ def headline(study: Json) -> str:
     words = (
         f"{billions(asked['tokens'])} {where} tokens on {study['labels'][asked['model']]}: {plan['decision']['measure']} "
         f"{score(asked['before'])} → {score(asked['after'])} (95% {_span(asked['after_ci95'])}), "
-        f"{chance(plan['decision'])} {asked['probability']:.0%}"
+        f"{chance(plan['decision'])} {percent(asked['probability'])}"
     )
     side = plan["decision"]["side"]
     if side:
@@ -70,7 +70,7 @@ def rivals(study: Json) -> Table | None:
         row = [words.format(tokens=billions(c["tokens"]), model=study["labels"][c["model"]])]
         row[0] += " (extrapolated)" if c["extrapolates"] else ""
         row.append(score(c["after"]) + ("" if measured else f" ({_span(c['after_ci95'])})"))
-        row.append("–" if measured else f"{c['probability']:.0%}")
+        row.append("–" if measured else percent(c['probability']))
         row += [score(c["side"])] * bool(side)
         row += [_range(c["days"]) if c["days"] else "–"] * paid
         row += [_range(c["money"]) if c["money"] else "–"] * money
@@ -133,6 +133,11 @@ def following(study: Json) -> str:
 def chance(decision: Json) -> str:
     """`P(≥ 0.55)`; without a target, of any rise."""
     return "P(rises)" if decision["threshold"] is None else f"P(≥ {decision['threshold']:g})"
+
+
+def percent(probability: float) -> str:
+    """`77%`; nothing is certain: at the ends `>99%` and `<1%`."""
+    return ">99%" if probability > 0.995 else "<1%" if probability < 0.005 else f"{probability:.0%}"
 
 
 def billions(tokens: float) -> str:
