@@ -1,5 +1,7 @@
 """Verdicts and effects of the mixed model: units by a finite difference, the jackknife by hand, rules by cases."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -96,3 +98,31 @@ def test_without_a_local_budget_the_two_kinds_of_evidence_are_weighed_apart():
     found = verdicts.judge_all({"t": known}, "ko")["t"]
     assert found.verdict == verdicts.LOCAL and found.reasons[0].startswith("Pooled, en")
     assert len(found.reasons) == 3
+
+
+def test_percentages_are_a_hundred_times_shares(shipped, models):
+    """Predictions and effects carry the units of the scores."""
+    tasks = shipped.tasks.assign(high=100.0)
+    percent = dataclasses.replace(shipped, scores=100 * shipped.scores, tasks=tasks)
+    other = joint.every(percent, percent.scores[["NIILC", "MMLU"]], "ja", "en")
+    asked = ("NIILC", "meta-llama/Meta-Llama-3-8B", 8e9, np.array([50.0, 100.0]))
+    one, hundred = models.after(*asked), other.after(*asked)
+    for end in ("middle", "low", "high"):
+        np.testing.assert_allclose(getattr(hundred, end), 100 * getattr(one, end), rtol=1e-9)
+    assert one.reaches(0.55) == pytest.approx(hundred.reaches(55.0))
+    plain, scaled = effects.every(models)["MMLU"]["ja"], effects.every(other)["MMLU"]["ja"]
+    assert scaled["per_decade"] == pytest.approx(100 * plain["per_decade"])
+    assert scaled["typical_sd"] == pytest.approx(plain["typical_sd"])
+    assert other.left_out_error("NIILC") == pytest.approx(100 * models.left_out_error("NIILC"))
+
+
+def test_the_error_on_families_left_out_by_hand(shipped, models):
+    """Each family's continual models from the other families and its own models from scratch."""
+    y, base, errors = shipped.scores["NIILC"].to_numpy(), (shipped.models["base"] != "").to_numpy(), []
+    for family in shipped.models.loc[base, "family"].unique():
+        asked = base & (shipped.models["family"] == family).to_numpy()
+        model = mixed.fit(models.design[~asked], y[~asked], models.kin.take(~asked), (0, 1))
+        found = model.foretell(models.design[asked], models.kin.take(asked))
+        errors += list(mixed.back(found.mean, (0, 1)) - y[asked])
+    assert len(errors) == 15
+    assert models.left_out_error("NIILC") == pytest.approx(np.sqrt(np.mean(np.square(errors))))
