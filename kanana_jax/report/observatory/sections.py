@@ -93,16 +93,16 @@ def _plan(study: Json) -> list[Block]:
                 m["before"],
                 m["gain"],
                 _whole(f"{m['gain_ci95'][0]:+.3f} to {m['gain_ci95'][1]:+.3f}"),
-                m["rises"],
+                _whole(decided.percent(m["rises"])),
                 _whole(study["verdicts"].get(m["measure"], {}).get("verdict", "–")),
                 m["lofo_rmse"],
             )
             for m in chosen
         ]
         if table:
-            formats = {"change": "+.3f", "P(rises)": ".0%", "before": ".3f", "error, unseen": ".3f"}
+            formats = {"change": "+.3f", "before": ".3f", "error, unseen": ".3f"}
             blocks.append(Table(columns, table, f"{title}; {NOTE}.", formats=formats))
-    blocks.append(Text("The change is this plan's, by one model of all models and pairs; 'over all models' is the verdict on the task. They answer different questions: "
+    blocks.append(Text("The change is this plan's, 'over all models' is the verdict on the task. Both are of one model of all models and pairs, but of one new model and of a slope: "
                        "a change whose interval holds zero is not shown, however large it is beside the mean of the pairs."))  # fmt: skip
     beyond = [f"{m['measure']}: {', '.join(m['extrapolates'])}" for m in plan["measures"] if m["extrapolates"]]
     if beyond:
