@@ -13,6 +13,7 @@ from kanana_jax.observatory.mixed import Kin, Mixed, Mixture
 from kanana_jax.observatory.tables import Tables
 
 Array = np.ndarray
+MOST_MODELS = 300  # memory grows with their square and work with their cube: of 3000 the covariances are 9 GB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Joint:
 
 
 def every(tables: Tables, measures: pd.DataFrame, language: str, reference: str) -> Joint:
-    """The models of all measures for which there is enough.
+    """The models of all measures for which there is enough; none without budgets, or of more than `MOST_MODELS` models.
 
     Where one language's compute is the other's times a constant, only the local one is in the model.
 
@@ -109,7 +110,8 @@ def every(tables: Tables, measures: pd.DataFrame, language: str, reference: str)
     known = design[np.isfinite(design).all(axis=1)]
     if len(languages) == 2 and len(known) and np.linalg.matrix_rank(known) < 3:
         languages, design = languages[1:], design[:, [0, 2]]
-    found = {name: _fit(tables, name, measures[name].to_numpy(float), design, kin) for name in measures.columns}
+    fitted = measures.columns if languages and len(measures) <= MOST_MODELS else []
+    found = {name: _fit(tables, name, measures[name].to_numpy(float), design, kin) for name in fitted}
     models = {name: model for name, model in found.items() if model is not None}
     seen = {lang: mixed.tokens_b(tables, lang, lang == reference) for lang in languages}
     return Joint(tables, language, languages, design, kin, seen, measures, models)

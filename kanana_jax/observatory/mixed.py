@@ -274,9 +274,9 @@ def design(tables: Tables, language: str, reference: str) -> Array:
 
     Undisclosed tokens are assumed, and no tokens at all likewise: of the local language as in `undisclosed`, of the
     reference `REFERENCE_SHARE` of all text. A continual model of such a base has what the base is assumed to have seen
-    beside what was added. The error of an assumed budget is common to a family, whose random effect takes it up. NaN
-    where the parameters are unknown, or how much local text a continual model has seen. A language of which no budget
-    at all is known has no column.
+    beside what was added; one that does not tell its reference text has seen its base's. The error of an assumed budget
+    is common to a family, whose random effect takes it up. NaN where the parameters are unknown, or how much local text
+    a continual model has seen. A language of which no budget at all is known has no column.
     """
     columns = [np.ones(len(tables.models))]
     for lang in dict.fromkeys((reference, language)):
@@ -292,14 +292,19 @@ def tokens_b(tables: Tables, language: str, mostly: bool) -> Array:
     given, base = models[f"{language}_tokens_b_est"], models["base"]
     share = REFERENCE_SHARE if mostly else float(np.sqrt(np.prod(undisclosed.SHARE)))
     assumed = models["tokens_b"].fillna(undisclosed.TYPICAL_TOKENS_B) * share
-    found = given.where(given > 0, assumed)
-    for model in models.index[base != ""]:
-        start, own = base[model], given[model]
-        if not mostly and np.isnan(own):
-            found[model] = np.nan
-        elif start in models.index and not given[start] > 0:
-            found[model] = assumed[start] + (own if own > 0 else 0.0)
-    return found.to_numpy(float)
+
+    def seen(model: str) -> float:
+        own, start = given[model], base[model]
+        if start not in models.index:
+            return own if own > 0 else assumed[model]
+        if not own > 0:
+            return seen(start)
+        counted = given[start] if given[start] > 0 else 0.0  # of the base, in the model's own number
+        return seen(start) + own - counted
+
+    found = np.array([seen(model) for model in models.index], float)
+    unknown = (base != "") & given.isna() & (not mostly)
+    return np.where(unknown, np.nan, found)
 
 
 def questions(tables: Tables, task: str) -> float:

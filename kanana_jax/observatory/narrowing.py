@@ -47,7 +47,8 @@ class Pilot(TypedDict):
 
     Attributes:
       tokens: the fewest that halve the interval; None: none does.
-      untried: `fewest` where no pair has added fewer tokens than the plan; "" where pilots are tried.
+      untried: `fewest` where no pair has added fewer tokens than the plan, `questions` where their number, and with it
+        the error of scores, is unknown; "" where pilots are tried.
       half, half_after: half the width of the 95% interval as the plan has it, and after the pilot.
       nearly: the fewest tokens that narrow it to within 5% of what any pilot can, where none halves it; None elsewhere.
       questions: by how many times as many questions the pilot and the final model would have to be measured for
@@ -91,13 +92,14 @@ def pilot(target: Target, tokens_seen: tuple[float, float], items: float) -> Pil
     plain = _variances(target, [])
     half = _half(target, plain, plain)
     low = min(tokens_seen[0], target.tokens_b)
-    untried = "fewest" if low >= target.tokens_b else ""
+    counted = np.isfinite(items) and target.model.limits is not None
+    untried = "fewest" if low >= target.tokens_b else "" if counted else "questions"
     found = Pilot(
         measure=target.measure, tokens=None, untried=untried, half=half, half_after=half, nearly=None, questions=None
     )
     if untried:
         return found
-    error = 0.5 / np.sqrt(items) if np.isfinite(items) and target.model.limits is not None else 0.0
+    error = 0.5 / np.sqrt(items)
     sizes = np.geomspace(low, target.tokens_b, PILOTS)
     after = np.array([_piloted(target, plain, tokens, error, 1.0) for tokens in sizes])
     narrow = after <= HALVED * half
@@ -108,7 +110,7 @@ def pilot(target: Target, tokens_seen: tuple[float, float], items: float) -> Pil
     first = int(np.argmax(after <= NEARLY * after.min()))
     enough = [times for times in QUESTIONS if _piloted(target, plain, sizes[first], error, times) <= HALVED * half]
     found["nearly"], found["half_after"] = float(sizes[first]) * 1e9, float(after[first])
-    found["questions"] = enough[0] if error and enough else None
+    found["questions"] = enough[0] if enough else None
     return found
 
 

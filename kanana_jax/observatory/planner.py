@@ -10,6 +10,7 @@ import pandas as pd
 
 from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.languages import tag
+from kanana_jax.observatory.jackknife import MIN_FAMILIES
 from kanana_jax.observatory.joint import Joint
 from kanana_jax.observatory.pairs import MIN_PAIRS, Pairs
 from kanana_jax.observatory.tables import Tables
@@ -72,7 +73,7 @@ def parse(text: str, tables: Tables, language: str) -> Plan:
     """`base=Llama-3-8B,params=8e9,ja_tokens=100e9` → a plan; params default to the base's.
 
     Raises:
-      ConfigError: unknown key or model, or a value that is no positive number.
+      ConfigError: unknown key or model, a value that is no positive number, or a base with unknown tokens added.
     """
     given = dict(part.partition("=")[::2] for part in text.replace(" ", "").split(",") if part)
     tokens = {key: f"{tag(key.removesuffix('_tokens'))}_tokens" for key in given if key.endswith("_tokens")}
@@ -96,6 +97,12 @@ def parse(text: str, tables: Tables, language: str) -> Plan:
     params = numbers.get("params", float(tables.models.loc[base, "params"]))
     if not np.isfinite(params):
         raise ConfigError(f"--plan: the parameters of '{base}' are unknown: give params=N")
+    seen = f"{language}_tokens_b_est"
+    if tables.models.loc[base, "base"] and seen in tables.models and np.isnan(tables.models.loc[base, seen]):
+        raise ConfigError(
+            f"--plan: '{base}' was trained further on an unknown number of {language} tokens, so that more of them "
+            f"tell nothing: give it {seen} in models.csv, or plan on '{tables.models.loc[base, 'base']}'"
+        )
     tokens = numbers.get(known[2])
     if tokens is not None and tokens < 1e6:
         raise ConfigError(f"--plan: {known[2]} is {tokens:g}; it is a number of tokens, such as 100e9")
@@ -209,14 +216,20 @@ def warnings(plan: Plan, pairs: Pairs, tables: Tables) -> list[str]:
         found.append(
             f"Extrapolation: {plan.params:.3g} parameters, while the pairs have {sizes.min():.3g} to {sizes.max():.3g}."
         )
+    families = len(set(pairs.families[known]))
+    if known.any() and families < MIN_FAMILIES:
+        found.append(
+            f"The pairs are of {'one family' if families == 1 else 'two families'}: intervals and probabilities are of "
+            "recipes like theirs."
+        )
     own = float(tables.models.loc[plan.base, "params"])
     if np.isfinite(own) and abs(np.log(plan.params / own)) > np.log(1.2):
         found.append(f"The plan has {plan.params:.3g} parameters, its base {own:.3g}: 'before' is the base as it is.")
-    if tables.models.loc[plan.base, "base"]:
+    if tables.models.loc[plan.base, "base"] and not (tables.models["base"].reindex(pairs.bases) > "").any():
         found.append(f"'{plan.base}' has been trained on already; the pairs start from models that were not.")
     family = tables.models.loc[plan.base, "family"]
     if family not in pairs.families:
-        found.append(f"No pair is of the family {family}; intervals are those for a family that was not seen.")
+        found.append(f"No pair is of the family {family}; gains are predicted from those of other families.")
     return found
 
 

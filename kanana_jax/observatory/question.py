@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kanana_jax.errors import ConfigError, nearest
-from kanana_jax.observatory import cells, costs, decision, laws, pairs, planner, verdicts
+from kanana_jax.observatory import cells, costs, decision, joint, laws, pairs, planner, verdicts
 from kanana_jax.observatory.joint import Joint
 from kanana_jax.observatory.options import Options
 from kanana_jax.observatory.tables import Tables
@@ -54,6 +54,11 @@ def read(tables: Tables, options: Options, language: str, components: int) -> Qu
     """
     if not options.plan:
         return None
+    if len(tables.scores) > joint.MOST_MODELS:
+        raise ConfigError(
+            f"--plan: {len(tables.scores)} models are more than it is predicted from ({joint.MOST_MODELS}): leave out "
+            "those least like the base"
+        )
     plan = planner.parse(options.plan, tables, language)
     rate = costs.read(options.cost) if options.cost else None
     if not options.target:

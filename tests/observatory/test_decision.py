@@ -173,7 +173,7 @@ def test_a_pilot_of_all_tokens_leaves_the_errors_of_the_scores_only(target):
     assert piloted(99.999, 0.0) < 0.02 * shown
     few, many = (piloted(99.999, 0.0355, times) / shown for times in (1.0, 100.0))
     assert 0.5 < few < 1 and many < 0.2
-    assert narrowing.pilot(target, (10.0, 120.0), np.nan)["tokens"] == 10e9  # the fewest of a pair
+    assert narrowing.pilot(target, (10.0, 120.0), 1e9)["tokens"] == 10e9  # the fewest of a pair
     some = narrowing.pilot(target, (10.0, 120.0), 198)
     error = 0.5 / np.sqrt(198)
     assert some["tokens"] is None and some["half_after"] == pytest.approx(piloted(some["nearly"] / 1e9, error))
@@ -181,13 +181,15 @@ def test_a_pilot_of_all_tokens_leaves_the_errors_of_the_scores_only(target):
 
 
 def test_why_no_pilot_is_tried(study, target):
-    """A plan of no more tokens than any pair added."""
+    """A plan of no more tokens than any pair added; scores whose errors are unknown, which is all that a pilot leaves."""
     few = narrowing.pilot(dataclasses.replace(target, tokens_b=5.0), (10.0, 120.0), np.nan)
     assert few["untried"] == "fewest"
     other = json.loads(json.dumps(study))
     other["plan"]["decision"]["pilot"] = few
     words = "No pilot of fewer tokens can be judged for NIILC: no pair has added fewer than the plan."
     assert words in " ".join(answer(other))
+    other["plan"]["decision"]["pilot"] = narrowing.pilot(target, (10.0, 120.0), np.nan)
+    assert "for NIILC: the number of its questions (items in tasks.csv) is unknown, so" in " ".join(answer(other))
 
 
 def test_the_missing_cell_is_the_next_measurement(shipped):

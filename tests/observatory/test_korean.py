@@ -8,7 +8,7 @@ import pytest
 
 from kanana_jax.cli import main
 from kanana_jax.errors import ConfigError
-from kanana_jax.observatory import tables
+from kanana_jax.observatory import planner, tables
 
 pytest_plugins = ["observatory_fixtures"]
 # Means over the six benchmarks as arXiv:2502.18934 prints them: they find a digit that was copied wrongly.
@@ -76,6 +76,20 @@ def test_two_families_of_pairs_give_a_direction_and_no_size(planned):
     assert all(fit["ci95_family"] is None for fit in found["fits"] if fit["language"] == "ko")
     assert not any(v["verdict"] == "needs local data" for v in found["verdicts"].values())
     assert "plan" in found and found["plan"]["tokens"] == 1e11 and "HAE-RAE" in said
+
+
+def test_a_plan_on_two_families_says_so(planned):
+    words = " ".join(planned[0]["plan"]["warnings"])
+    assert "The pairs are of two families: intervals and probabilities are of recipes like theirs" in words
+    assert "start from models that were not" not in words  # Kanana 8B is itself the base of a pair
+    assert "the number of its questions (items in tasks.csv) is unknown" in planned[1]
+
+
+def test_a_base_with_an_unknown_part_of_korean_is_refused(korean):
+    with pytest.raises(ConfigError, match="'kakao/kanana-2-30b' was trained further on an unknown number of ko tokens"):
+        planner.parse("base=Kanana 2 30B,ko_tokens=50e9", korean, "ko")
+    plan = planner.parse("base=Kanana Nano 1.5 3B,ko_tokens=50e9", korean, "ko")  # from scratch: assumed
+    assert plan.base == "kakao/kanana-1.5-3b"
 
 
 def test_numbers_of_the_old_template_are_refused(write):

@@ -180,6 +180,23 @@ def test_budgets_of_the_shipped_table(shipped):
     assert np.isfinite(again["meta-llama/Llama-2-7b-hf"]).all()
 
 
+def test_a_chain_of_continual_models_keeps_what_its_first_base_has_seen(shipped):
+    """English of Mistral is assumed (0.7 · 2000e9) and that of Llama 2 told; models that continue them add to it."""
+    swallow, further = "tokyotech-llm/Swallow-MS-7b-v0.1", "Rakuten/RakutenAI-7B"
+    models = shipped.models.copy()
+    models.loc[further, "base"] = swallow
+    column = "en_tokens_b_est"
+    english = lambda: dict(zip(models.index, mixed.tokens_b(dataclasses.replace(shipped, models=models), "en", True)))  # noqa: E731
+    models.loc[[swallow, further], column] = [50.0, 80.0]
+    assert np.isnan(models.loc["mistralai/Mistral-7B-v0.1", column])
+    assert (english()[swallow], english()[further]) == (1450.0, 1480.0)
+    models.loc[further, column] = np.nan
+    assert english()[further] == 1450.0
+    told, child = "meta-llama/Llama-2-7b-hf", "tokyotech-llm/Swallow-7b-hf"
+    models.loc[child, column] = np.nan
+    assert english()[child] == models.loc[told, column] > 1500
+
+
 def test_kin_of_the_shipped_table(shipped):
     kin = mixed.kin(shipped)
     roots = dict(zip(shipped.models.index, kin.roots))

@@ -70,7 +70,7 @@ def rivals(study: Json) -> Table | None:
         row = [words.format(tokens=billions(c["tokens"]), model=study["labels"][c["model"]])]
         row[0] += " (extrapolated)" if c["extrapolates"] else ""
         row.append(score(c["after"]) + ("" if measured else f" ({_span(c['after_ci95'])})"))
-        row.append("–" if measured else percent(c['probability']))
+        row.append("–" if measured else percent(c["probability"]))
         row += [score(c["side"])] * bool(side)
         row += [_range(c["days"]) if c["days"] else "–"] * paid
         row += [_range(c["money"]) if c["money"] else "–"] * money
@@ -101,7 +101,13 @@ def pilot(study: Json) -> str:
             f"±{score(found['half_after'])}) is {billions(found['tokens'])} tokens, {part:.0%} of the plan ({same})."
         )
     if found["untried"]:
-        return f"No pilot of fewer tokens can be judged for {found['measure']}: no pair has added fewer than the plan."
+        task = found["measure"] in study["tasks"]
+        lacking = "the number of its questions (items in tasks.csv) is unknown" if task else "it is a component"
+        why = {
+            "fewest": "no pair has added fewer than the plan",
+            "questions": f"{lacking}, so that nobody can say how far chance moves it",
+        }[found["untried"]]
+        return f"No pilot of fewer tokens can be judged for {found['measure']}: {why}."
     if found["half_after"] >= found["half"]:
         return f"No pilot narrows the interval of {found['measure']} (±{score(found['half'])})."
     words = (
