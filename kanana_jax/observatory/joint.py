@@ -13,7 +13,7 @@ from kanana_jax.observatory.mixed import Kin, Mixed, Mixture
 from kanana_jax.observatory.tables import Tables
 
 Array = np.ndarray
-MOST_MODELS = 300  # memory grows with their square and work with their cube: of 3000 the covariances are 9 GB
+MOST_MODELS = 200  # memory grows with their square and work with their cube: half a second a fit, a fit a family
 
 
 @dataclasses.dataclass(frozen=True)

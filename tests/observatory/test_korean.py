@@ -9,6 +9,7 @@ import pytest
 from kanana_jax.cli import main
 from kanana_jax.errors import ConfigError
 from kanana_jax.observatory import planner, tables
+from kanana_jax.report.observatory import sentences
 
 pytest_plugins = ["observatory_fixtures"]
 # Means over the six benchmarks as arXiv:2502.18934 prints them: they find a digit that was copied wrongly.
@@ -83,6 +84,15 @@ def test_a_plan_on_two_families_says_so(planned):
     assert "The pairs are of two families: intervals and probabilities are of recipes like theirs" in words
     assert "start from models that were not" not in words  # Kanana 8B is itself the base of a pair
     assert "the number of its questions (items in tasks.csv) is unknown" in planned[1]
+
+
+def test_a_fall_of_nothing_is_no_price(planned):
+    """MMLU's mean gain is −0.0002; no other task's is below zero."""
+    found, _ = planned
+    least = min(found["pairs"]["summary"][task]["mean"] for task in found["tasks"])
+    assert -0.0005 < least < 0 and sentences.useful(found).startswith(
+        "Added Korean text is shown to help none of the 6 tasks; 0 of 6 tasks come with English"
+    )
 
 
 def test_a_base_with_an_unknown_part_of_korean_is_refused(korean):

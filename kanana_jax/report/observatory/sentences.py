@@ -12,6 +12,7 @@ NAMES = {
     "fr": "French",
     "es": "Spanish",
 }
+SHOWN = 0.0005  # of a task's range: a smaller fall is a zero in all digits that are printed
 NOTE = "observational, not causal"
 _DIRECTION = "the direction is clear"  # in the reason of a verdict that a gain's size does not carry
 VERDICTS = ("needs local data", "mixed", "comes with English", "not enough data", "tells nothing")
@@ -78,7 +79,7 @@ def useful(study: Json) -> str:
     words = _helped(study) or f"Added {where} text is shown to help none of the {len(verdicts)} tasks"
     paired = {t: v["paired"] for t, v in verdicts.items() if v["paired"]}
     least = min(paired, key=lambda t: _of_range(study, t, paired[t]["mean"]), default=None)
-    if least and paired[least]["mean"] < 0:
+    if least and _of_range(study, least, paired[least]["mean"]) < -SHOWN:
         interval = paired[least]["ci95_family"]
         clear = interval is not None and interval[1] < 0
         words += f"; {'its price is a fall of' if clear else 'the largest fall, not clear, is that of'} {least} ({_gain(paired[least])})"
@@ -139,7 +140,7 @@ def _paired_sentence(study: Json, paired: Json, local: str, general: str | None)
     found = paired[local]
     interval = found["ci95_family"]
     change = f"rose in {found['up']}, by {found['mean']:.2f}" if found["mean"] >= 0 else f"fell in {found['down']}, by {-found['mean']:.2f}"
-    words = f"Where {language(study['language'])} text was added to a model ({found['n']} pairs of {found['families']} families), {local} {change}"
+    words = f"Where {language(study['language'])} text was added to a model ({found['n']} pairs of {found['families']} famil{'y' if found['families'] == 1 else 'ies'}), {local} {change}"
     words += (
         f" on average (95% by family {interval[0]:+.2f} to {interval[1]:+.2f})"
         if interval
