@@ -37,6 +37,8 @@ ARMS = tuple(START)
 # Stages of an arm, where they are not one of its own name.
 STAGES = {"k1": ("online",), "k4": ("online",), "small": ("pruned", "sft"), "small_more": ("sft",)}
 CONSTANT = dict(kind="constant", warmup_steps=0)
+# Of the stages that sample: tokens of a row per answer, prompts per step, answers to each, their tokens, steps, rate.
+ROW, PROMPTS, SAMPLES, NEW, STEPS, RATE = 56, 16, 8, 16, 100, 2e-4
 
 
 def get_config(arg: str = "sft,0"):
@@ -53,9 +55,10 @@ def get_config(arg: str = "sft,0"):
     c.stages = STAGES.get(arm, (arm,))
     for lang in ("ko", "en"):  # of 3,000 the base learns no arithmetic
         c.sources[f"{lang}_chat"].path = f"microworld://chat/{lang}?size=4000&count=12000"
-    c.sft.train.tokens = 1_200_000
+    c.sft.train.tokens = 600_000
     c.sft.train.optimizer.learning_rate = 2e-3
     c.online.train.optimizer.schedule = CONSTANT
+    _sampled(c)
     before = f"runs/alignment/{START[arm]}-{c.seed}/{last_stage(START[arm])}" if START[arm] else f"{BASE}/stage2"
     c.sft.start = c.dpo.start = c.reward.start = c.online.start = c.pruned.start = before
     _MAKE.get(arm.partition("_")[0], lambda c, arm, before: None)(c, arm, before)
@@ -64,6 +67,18 @@ def get_config(arg: str = "sft,0"):
             c[name].train.checkpoint = dict(every=200, keep_last=1, keep_best=0)
             c[name].train.eval_every = 0
     return c
+
+
+def _sampled(c: ConfigDict) -> None:
+    """Sums: of the four domains the one whose answers are right now and then, so that rewards differ.
+
+    Of facts, translations and formats hardly an answer to a prompt is better than another after so short a training.
+    """
+    for lang in ("ko", "en"):
+        c.sources[f"{lang}_prompts"].path = f"microworld://prompts-arithmetic/{lang}?size=4000&count=2000"
+    c.online.rollout.update(samples=SAMPLES, max_new_tokens=NEW)
+    c.online.train.update(seq_len=2 * ROW, batch_tokens=PROMPTS * 2 * ROW, tokens=STEPS * PROMPTS * 2 * ROW)
+    c.online.train.optimizer.learning_rate = RATE
 
 
 def last_stage(arm: str) -> str:
@@ -87,6 +102,7 @@ def _online(c: ConfigDict, arm: str, before: str) -> None:
 def _grpo(c: ConfigDict, arm: str, before: str) -> None:
     section = {k: v for k, v in c.online.items() if k not in ("kind", "preference")}
     c.grpo = dict(section, kind="grpo", policy=dict(kl_weight=0.02))
+    _one_answer_per_row(c.grpo.train)
 
 
 def _small(c: ConfigDict, arm: str, before: str) -> None:
@@ -98,8 +114,12 @@ def _small(c: ConfigDict, arm: str, before: str) -> None:
     else:
         section = {k: v for k, v in c.online.items() if k not in ("kind", "preference", "rollout")}
         own = dict(section, kind="on_policy_distill", start=before, teacher=f"runs/alignment/dpo-{c.seed}/dpo")
-        c.small_distilled = dict(own, rollout=dict(samples=4, max_new_tokens=48))
-        c.small_distilled.train.optimizer.learning_rate = 2e-4
+        c.small_distilled = dict(own, rollout=dict(samples=SAMPLES, max_new_tokens=NEW))
+        _one_answer_per_row(c.small_distilled.train)
+
+
+def _one_answer_per_row(train: ConfigDict) -> None:
+    train.update(seq_len=ROW, batch_tokens=PROMPTS * ROW, tokens=STEPS * PROMPTS * ROW)
 
 
 def _without(c: ConfigDict, arm: str, before: str) -> None:
