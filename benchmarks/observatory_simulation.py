@@ -1,30 +1,36 @@
 """The observatory's inference on tables whose truth is known: coverage, false findings, power.
 
-    python benchmarks/observatory_simulation.py [--tables 200] [--output simulation.json]
+    python benchmarks/observatory_simulation.py --output simulation.jsonl [--tables 200] [--only noise]
 
-Models, families, bases and token budgets are those of the shipped table; scores are drawn. `law`: every task follows
+Models, families, bases and token budgets are those of the shipped table; scores are drawn. `laws`: every task follows
 one language's compute, with a family effect (a share of the variance that is drawn from 0 to 0.7 for each table) and an
-own part that continual models inherit from their base (correlation 0.6). `gain`: continual models are their base and a
-gain, with a mean by task, a family effect and an own part. `mixed`: both languages' compute, as in `law`, and an effect
-that a family's continual models share (standard deviation drawn from 0 to 0.5). `noise`: scores are independent of
-everything, or of everything but the family. A fifth or two fifths of the cells are then removed. Everything is computed
-by the functions of `kanana observe` (`gain`, the gain of a new pair: by `observatory_gains.py`); a coverage is the
+own part that continual models inherit from their base (correlation 0.6). `gains`: continual models are their base and a
+gain, with a mean by task, a family effect and an own part. `mixed`: both languages' compute, as in `laws`, and an
+effect that a family's continual models share (standard deviation drawn from 0 to 0.5). `noise`: scores are independent
+of everything, or of everything but the family. A fifth or two fifths of the cells are then removed. All is computed
+by the functions of `kanana observe` (`gains`, the gain of a new pair: by `observatory_gains.py`); a coverage is the
 share of all tasks of all tables whose 95% interval holds the truth. `power`: one task of 19 has a gain, in standard
-deviations of the task; gains scatter by 0.35 of these, a third of the variance by family. `sizes of families`: gains
-whose families are as unequal as in the shipped table, and nearly equal.
+deviations of the task; gains scatter by 0.35 of these, a third of the variance by family. `sizes`: gains whose families
+are as unequal as in the shipped table, and nearly equal.
+
+A finished table is a line of the output, and is not made again: the same command resumes, one with more tables goes on.
+The tables of all parts are made in turn, so that a run that is stopped has as many of each.
 
 Seeds: table i of missing share m uses the streams [2026, kind, 100 m, i].
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import pathlib
 import time
+from collections.abc import Callable
 
 import numpy as np
 import observatory_gains as gains_lib
 import pandas as pd
+from parts import read
 
 from kanana_jax.observatory import (
     budgets,
@@ -49,6 +55,7 @@ NOISE_DRAWS = 200
 LANGUAGES = ("en", "ja")
 _MIXED = ("mixed slope", "mixed slope, mixture of t", "mixed, new family", "mixed, continual of a new family")
 _KIN = ("families", "roots", "continual")
+Held = dict[str, list[bool]]  # what is asked of a table → the answers of its tasks, or of the table
 SIZES = {4: (1, 1, 1, 1), 8: (4, 2, 1, 1), 15: (8, 3, 3, 1)}  # pairs of the four families
 
 
@@ -100,14 +107,14 @@ def holes(values: np.ndarray, missing: float, rng: np.random.Generator) -> np.nd
     return np.where(rng.random(values.shape) < missing, np.nan, values)
 
 
-def of_laws(known: Design, missing: float, rng: np.random.Generator) -> dict[str, list[bool]]:
+def of_laws(known: Design, missing: float, rng: np.random.Generator) -> Held:
     """Slopes, and predictions of a new model of a new family at the compute of a known one."""
     slope, which = rng.normal(0, 1, known.tasks), np.arange(known.tasks) % 2
     share = rng.uniform(0, 0.7)
     y = known.compute[which].T * slope + scattered(known, share, rng)
     table = known.table(holes(y, missing, rng))
     found = laws.every(table, table.scores, known.by_language, OPTIONS)
-    inside: dict[str, list[bool]] = {"slope": [], "slope_bootstrap": [], "prediction": []}
+    inside: Held = {"slope": [], "slope_bootstrap": [], "prediction": []}
     for j, task in enumerate(table.scores.columns):
         budget = known.by_language[LANGUAGES[which[j]]]
         fit = found[task][LANGUAGES[which[j]]]
@@ -122,7 +129,7 @@ def of_laws(known: Design, missing: float, rng: np.random.Generator) -> dict[str
     return inside
 
 
-def of_gains(known: Design, missing: float, rng: np.random.Generator) -> dict[str, list[bool]]:
+def of_gains(known: Design, missing: float, rng: np.random.Generator) -> Held:
     """Mean gains, and predictions of the gain of a new pair of a new family."""
     y, share = scattered(known, 0.4, rng), rng.uniform(0, 0.7)
     mean, child = rng.normal(0, 0.7, known.tasks), known.base >= 0
@@ -131,7 +138,7 @@ def of_gains(known: Design, missing: float, rng: np.random.Generator) -> dict[st
     table = known.table(holes(y, missing, rng))
     together = pairs.find(table, table.scores, "ja")
     summary = pairs.summary(together, OPTIONS.draws, rng)
-    inside: dict[str, list[bool]] = {"gain": [], "gain_bootstrap": [], "gain_of_a_new_pair": []}
+    inside: Held = {"gain": [], "gain_bootstrap": [], "gain_of_a_new_pair": []}
     for j, task in enumerate(table.scores.columns):
         row = summary.get(task)
         if row and row["ci95_family"] and row["ci95_bootstrap"]:
@@ -145,7 +152,7 @@ def of_gains(known: Design, missing: float, rng: np.random.Generator) -> dict[st
     return inside
 
 
-def of_mixed(known: Design, missing: float, rng: np.random.Generator) -> dict[str, list[bool]]:
+def of_mixed(known: Design, missing: float, rng: np.random.Generator) -> Held:
     """The mixed model: slopes, a new model of a new family, and a continual one of it, its base measured."""
     x, kin = mixed.design(known.read, "ja", "en"), mixed.kin(known.read)
     share, recipe = rng.uniform(0, 0.7), rng.uniform(0, 0.5)
@@ -155,7 +162,7 @@ def of_mixed(known: Design, missing: float, rng: np.random.Generator) -> dict[st
     y = x[:, 1:] @ slopes.T + scattered(known, share, rng) + child[:, None] * house[known.member]
     scores = pd.DataFrame(holes(y, missing, rng), known.read.scores.index).add_prefix("m")
     found = joint.every(known.read, scores, "ja", "en")
-    inside: dict[str, list[bool]] = {key: [] for key in _MIXED}
+    inside: Held = {key: [] for key in _MIXED}
     by_family = joint.slopes(found)
     new = mixed.Kin(np.array(["new"]), np.array(["new"]), np.array([False]))
     pair = mixed.Kin(new.families, new.roots, np.array([True]))
@@ -184,8 +191,8 @@ def _holds(interval: tuple[float, float], truth: float) -> bool:
     return bool(interval[0] <= truth <= interval[1])
 
 
-def of_noise(known: Design, missing: float, share: float, rng: np.random.Generator) -> tuple[bool, bool]:
-    """Whether a component is found, and whether any task has a verdict."""
+def of_noise(known: Design, share: float, missing: float, rng: np.random.Generator) -> Held:
+    """Whether a component is found, and whether any task has a verdict, by the mixed model as in `kanana observe`."""
     family = rng.normal(size=(known.member.max() + 1, known.tasks))[known.member]
     y = 0.5 + 0.1 * (np.sqrt(share) * family + np.sqrt(1 - share) * rng.normal(size=family.shape))
     table = known.table(holes(y, missing, rng))
@@ -194,7 +201,12 @@ def of_noise(known: Design, missing: float, share: float, rng: np.random.Generat
     by_joint = effects.every(joint.every(table, table.scores, "ja", "en"))
     evidence = laws.evidence(table, found, known.by_language, paired, OPTIONS, by_joint)
     judged = verdicts.judge_all(evidence, "ja")
-    return bool(kept(table, rng)), any(v.verdict != verdicts.UNKNOWN for v in judged.values())
+    given = [v.verdict for v in judged.values() if v.verdict != verdicts.UNKNOWN]
+    return {
+        "a component": [bool(kept(table, rng))],
+        "any verdict": [bool(given)],
+        "'needs local data' or 'mixed'": [bool({verdicts.LOCAL, verdicts.MIXED} & {*given})],
+    }
 
 
 def kept(table: tables.Tables, rng: np.random.Generator) -> int:
@@ -207,7 +219,7 @@ def kept(table: tables.Tables, rng: np.random.Generator) -> int:
     return len(above) if above.all() else int(np.argmin(above))
 
 
-def of_power(pair_count: int, effect: float, rng: np.random.Generator, tasks: int = 19) -> tuple[bool, bool]:
+def of_power(pair_count: int, effect: float, rng: np.random.Generator, tasks: int = 19) -> Held:
     """Whether the interval of the one real gain is above zero, and whether it counts after the correction."""
     member = np.repeat(np.arange(4), SIZES[pair_count])
     family = rng.normal(size=(4, tasks))[member]
@@ -220,83 +232,92 @@ def of_power(pair_count: int, effect: float, rng: np.random.Generator, tasks: in
     summary = pairs.summary(together, OPTIONS.draws, rng)
     judged = verdicts.judge_all({t: verdicts.Evidence({}, summary[t], 1.0) for t in frame.columns}, "ja")
     interval = summary["t0"]["ci95_family"]
-    return bool(interval and interval[0] > 0), judged["t0"].verdict == verdicts.LOCAL
+    return {
+        "interval above 0": [bool(interval and interval[0] > 0)],
+        "counts after correction": [judged["t0"].verdict == verdicts.LOCAL],
+    }
 
 
-def _sizes(count: int, tasks: int = 19) -> list[dict]:
+def of_sizes(sizes: tuple[int, ...], rng: np.random.Generator, tasks: int = 19) -> Held:
     """Mean gains by the sizes of the families that the pairs are of, a third of the variance between families."""
+    member = np.repeat(np.arange(4), sizes)
+    groups = jackknife.rows_of(member)
+    gains = np.sqrt(1 / 3) * rng.normal(size=(4, tasks))[member] + np.sqrt(2 / 3) * rng.normal(size=(15, tasks))
+    every = (jackknife.estimate(np.ones((15, 1)), y, groups, 0) for y in gains.T)
+    return {"gain": [_holds(one.ci95, 0.0) for one in every if one is not None]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Tables of one kind.
+
+    Attributes:
+      stream: of its seeds, before the table's number.
+      simulate: makes and judges one.
+    """
+
+    name: str
+    stream: tuple[int, int]
+    simulate: Callable[[np.random.Generator], Held]
+
+
+def parts(known: Design) -> list[Part]:
+    """All parts, coverage first."""
     found = []
+    for missing in MISSING:
+        holed, last = int(100 * missing), f", missing {missing:g}"
+        for kind, name, simulate in ((0, "laws", of_laws), (1, "gains", of_gains), (6, "mixed", of_mixed)):
+            found.append(Part(name + last, (kind, holed), functools.partial(simulate, known, missing)))
+        for kind, name, share in ((2, "noise, independent", 0.0), (3, "noise, alike in families", 0.5)):
+            found.append(Part(name + last, (kind, holed), functools.partial(of_noise, known, share, missing)))
     for kind, sizes in enumerate(((8, 3, 3, 1), (4, 4, 4, 3))):
-        member, held = np.repeat(np.arange(4), sizes), []
-        groups = jackknife.rows_of(member)
-        for i in range(count):
-            rng = np.random.default_rng([SEED, 5, kind, i])
-            gains = np.sqrt(1 / 3) * rng.normal(size=(4, tasks))[member] + np.sqrt(2 / 3) * rng.normal(size=(15, tasks))
-            every = (jackknife.estimate(np.ones((15, 1)), y, groups, 0) for y in gains.T)
-            held += [_holds(one.ci95, 0.0) for one in every if one is not None]
-        found.append(tell(what="sizes of families", sizes=sizes, cases=len(held), covered=float(np.mean(held))))
-    return found
-
-
-def tell(**values) -> dict:
-    shown = {k: round(v, 3) if isinstance(v, float) else v for k, v in values.items()}
-    print(json.dumps(shown), flush=True)
-    return shown
-
-
-def _coverage(known: Design, missing: float, count: int) -> list[dict]:
-    inside: dict[str, list[bool]] = {}
-    for kind, simulate in ((0, of_laws), (1, of_gains), (6, of_mixed)):
-        for i in range(count):
-            rng = np.random.default_rng([SEED, kind, int(100 * missing), i])
-            for name, held in simulate(known, missing, rng).items():
-                inside.setdefault(name, []).extend(held)
-    return [
-        tell(what="coverage", of=name, missing=missing, cases=len(held), covered=float(np.mean(held)))
-        for name, held in inside.items()
-    ]
-
-
-def _false(known: Design, missing: float, count: int) -> list[dict]:
-    found = []
-    for kind, (of, share) in enumerate((("independent", 0.0), ("alike in families", 0.5)), 2):
-        every = np.array(
-            [of_noise(known, missing, share, np.random.default_rng([SEED, kind, int(100 * missing), i]))
-             for i in range(count)]
-        )  # fmt: skip
-        component, verdict = every.mean(axis=0)
-        found.append(tell(what="noise", scores=of, missing=missing, tables=count, a_component=float(component),
-                          any_verdict=float(verdict)))  # fmt: skip
-    return found
-
-
-def _power(count: int) -> list[dict]:
-    found = []
-    for pair_count in SIZES:
+        found.append(Part(f"sizes {'+'.join(map(str, sizes))}", (5, kind), functools.partial(of_sizes, sizes)))
+    for count in SIZES:
         for effect in (0.2, 0.4, 0.75, 1.2):
-            every = np.array(
-                [of_power(pair_count, effect, np.random.default_rng([SEED, 4, pair_count, i])) for i in range(count)]
-            )
-            above, counts = every.mean(axis=0)
-            found.append(tell(what="power", pairs=pair_count, gain_sd=effect, interval_above_0=float(above),
-                              counts_after_correction=float(counts)))  # fmt: skip
+            name = f"power, {count} pairs, gain {effect:g}"
+            found.append(Part(name, (4, count), functools.partial(of_power, count, effect)))
     return found
+
+
+def summary(rows: list[dict]) -> list[dict]:
+    """The share of each answer over all tables of a part.
+
+    Args:
+      rows: `part`, `table` and `held`: question → [answers, true ones].
+    """
+    sums: dict[tuple[str, str], np.ndarray] = {}
+    for row in rows:
+        for question, counts in row["held"].items():
+            key = row["part"], question
+            sums[key] = sums.get(key, np.zeros(3, int)) + [1, *counts]
+    return [
+        {"part": part, "of": question, "tables": int(tables_), "cases": int(cases), "share": round(true / cases, 4)}
+        for (part, question), (tables_, cases, true) in sums.items()
+        if cases
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", type=int, default=200, metavar="N", help="tables of each kind and missing share")
-    parser.add_argument("--output", type=pathlib.Path, metavar="FILE.json")
+    parser.add_argument("--tables", type=int, default=200, metavar="N", help="tables of each part")
+    parser.add_argument("--only", default="", metavar="NAME", help="parts whose name begins so")
+    parser.add_argument("--output", type=pathlib.Path, metavar="FILE.jsonl", required=True)
     options = parser.parse_args()
-    began, known, rows = time.time(), design(), []
-    for missing in MISSING:
-        rows += _coverage(known, missing, options.tables)
-    rows += _sizes(options.tables) + _power(options.tables)
-    for missing in MISSING:
-        rows += _false(known, missing, options.tables)
-    tell(what="took", minutes=(time.time() - began) / 60)
-    if options.output:
-        options.output.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    rows = read(options.output)
+    done = {(row["part"], row["table"]) for row in rows}
+    asked = [part for part in parts(design()) if part.name.startswith(options.only)]
+    for i in range(options.tables):
+        for part in asked:
+            if (part.name, i) in done:
+                continue
+            held = part.simulate(np.random.default_rng([SEED, *part.stream, i]))
+            counts = {question: [len(answers), sum(answers)] for question, answers in held.items()}
+            rows.append({"part": part.name, "table": i, "held": counts})
+            with options.output.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(rows[-1]) + "\n")
+    for row in summary(rows):
+        print(json.dumps(row))
+    print(f"{time.process_time() / 60:.1f} minutes of CPU in this process")
 
 
 if __name__ == "__main__":

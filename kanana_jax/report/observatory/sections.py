@@ -72,13 +72,7 @@ def _plan(study: Json) -> list[Block]:
     local = rows.get(study["local_component"])
     if local:
         low, high = local["gain_ci95"]
-        words = f"{local['measure']} changes by {local['gain']:+.2f} ({low:+.2f} to {high:+.2f}) by all models and pairs together"
-        if "pooled_law" in plan:
-            law = plan["pooled_law"]
-            words += f", by {law['gain']:+.2f} ({law['gain_ci95'][0]:+.2f} to {law['gain_ci95'][1]:+.2f}) by the law over models of reported budgets alone"
-            if not law["base_tokens_known"]:
-                words += f" (the {where} tokens of the base are undisclosed and count as none, as in the table that the law was fitted to)"
-        blocks.append(Text(words + "."))
+        blocks.append(Text(f"{local['measure']} changes by {local['gain']:+.2f} ({low:+.2f} to {high:+.2f})."))
     blocks += [Text(w, "warning") for w in plan["warnings"]]
     columns = ("measure", "before", "change", "95% of the change", "P(rises)", "over all models", "error, unseen")
     for title, wanted in (
@@ -168,7 +162,9 @@ def _fits(study: Json, plots: dict[str, Figure]) -> list[Block]:
     caption = (f"Compute is 6·N·D with D the tokens of that language, {'active' if study['active_params'] else 'total'} parameters for mixtures of "
                "experts. Error on unseen families: each family predicted by the others; sd is what one errs by without a law. "
                f"{NOTE.capitalize()}.")  # fmt: skip
-    blocks: list[Block] = [*_shown(plots, "general", "local")]
+    apart = Text("These are laws of single components over the models of reported budgets, one language at a time: evidence beside the model of all models "
+                 "and pairs, of which verdicts, plans and the sentences above are.")  # fmt: skip
+    blocks: list[Block] = [*([apart] if study["mixed"] else []), *_shown(plots, "general", "local")]
     blocks += [Text(words) for words in (wider_sentence(study), undisclosed_sentence(study)) if words]
     blocks.append(Table(columns, rows, caption, formats=formats))
     return [*blocks, *_shown(plots, "general_other", "local_other")]

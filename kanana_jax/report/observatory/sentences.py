@@ -33,21 +33,13 @@ def general(study: Json) -> list[str]:
         ("general ability", general, study["reference"]),
         ("local ability", local, study["language"]),
     ):
-        fit = fit_of(study, name, lang)
-        if fit is None:
+        told = _slope(study, name, lang)
+        if told is None:
             continue
-        known = list(fit["ci95_family"] or fit["ci95_naive"])
-        by = "95% by family" if fit["ci95_family"] else "95%, models taken as independent"
         share = ratio[int(name[2:]) - 1]
         role += "" if name in study["kept"] else ", not clearly above noise"
         weigh = "" if name == general else f", led by {', '.join(_leading(study, name))}"
-        words.append(
-            f"{name} ({role}{weigh}; {share:.0%} of the variance) goes {'up' if known[0] > 0 else 'down'} {abs(fit['slope_per_decade']):.1f} ({by} {known[0]:.1f} to "
-            f"{known[1]:.1f}) with ten times the {language(lang)} compute, R² {fit['r2']:.2f}{_of_all(study, name, lang)}"
-            if known[0] * known[1] > 0
-            else f"{name} ({role}{weigh}; {share:.0%} of the variance) does not clearly follow {language(lang)} compute: "
-            f"{fit['slope_per_decade']:+.1f} a decade ({by} {known[0]:.1f} to {known[1]:.1f}), R² {fit['r2']:.2f}{_of_all(study, name, lang)}"
-        )
+        words.append(f"{name} ({role}{weigh}; {share:.0%} of the variance) {told}")
     found = useful(study)
     sentences = [found] if found else []
     sentences.append(": ".join(words[:2]) + ("; " + "; ".join(words[2:]) if words[2:] else "") + ".")
@@ -61,13 +53,24 @@ def general(study: Json) -> list[str]:
     return sentences
 
 
-def _of_all(study: Json, name: str, lang: str) -> str:
-    """The slope in the mixed model, which undisclosed budgets and pairs are in, too; "" where there is none."""
-    effect = study["mixed"].get(name, {}).get("effects", {}).get(lang)
-    if effect is None:
-        return ""
-    low, high = effect["ci95"]
-    return f" (all models and pairs in one model: {effect['per_decade']:+.1f}, {low:+.1f} to {high:+.1f})"
+def _slope(study: Json, name: str | None, lang: str) -> str | None:
+    """How a component follows compute: by the mixed model, which verdicts and plans are of; without one by its law."""
+    effects, fit = study["mixed"].get(name, {}).get("effects", {}), fit_of(study, name, lang)
+    where = language(lang)
+    if lang in effects:
+        slope, (low, high), by, more = effects[lang]["per_decade"], effects[lang]["ci95"], "95% by family", ""
+        fixed = [language(other) for other in effects if other != lang]
+        more = f", at equal {fixed[0]} compute" if fixed else ""
+    elif fit is not None:
+        slope, (low, high) = fit["slope_per_decade"], fit["ci95_family"] or fit["ci95_naive"]
+        by = "95% by family" if fit["ci95_family"] else "95%, models taken as independent"
+        more = f", R² {fit['r2']:.2f}"
+    else:
+        return None
+    if low * high > 0:
+        way = "up" if low > 0 else "down"
+        return f"goes {way} {abs(slope):.1f} ({by} {low:.1f} to {high:.1f}) with ten times the {where} compute{more}"
+    return f"does not clearly follow {where} compute{more}: {slope:+.1f} a decade ({by} {low:.1f} to {high:.1f})"
 
 
 def useful(study: Json) -> str:
@@ -77,14 +80,29 @@ def useful(study: Json) -> str:
         return ""
     english = sum(v["verdict"] == "comes with English" for v in verdicts.values())
     words = _helped(study) or f"Added {where} text is shown to help none of the {len(verdicts)} tasks"
-    paired = {t: v["paired"] for t, v in verdicts.items() if v["paired"]}
-    least = min(paired, key=lambda t: _of_range(study, t, paired[t]["mean"]), default=None)
-    if least and _of_range(study, least, paired[least]["mean"]) < -SHOWN:
-        interval = paired[least]["ci95_family"]
-        clear = interval is not None and interval[1] < 0
-        words += f"; {'its price is a fall of' if clear else 'the largest fall, not clear, is that of'} {least} ({_gain(paired[least])})"
-        words += recipes(study)
-    return f"{words}; {english} of {len(verdicts)} tasks come with {language(study['reference'])}."
+    return f"{words}{_price(study)}; {english} of {len(verdicts)} tasks come with {language(study['reference'])}."
+
+
+def _price(study: Json) -> str:
+    """The task of the reference language that loses the largest part of its range, clear losses first.
+
+    By the mixed model, as plans are; where there is none, of all tasks by the pairs.
+    """
+    verdicts, lang = study["verdicts"], study["language"]
+    by_all = {t: v["effects"][lang] for t, v in verdicts.items() if lang in v["effects"]}
+    if by_all:
+        falls = {t: (e["per_decade"], e["ci95"]) for t, e in by_all.items() if verdicts[t]["language"] != lang}
+        told = {t: f"{t} ({_per_decade(by_all[t], study)})" for t in falls}
+    else:
+        paired = {t: v["paired"] for t, v in verdicts.items() if v["paired"]}
+        falls = {t: (p["mean"], p["ci95_family"]) for t, p in paired.items()}
+        told = {t: f"{t} ({_gain(p)})" for t, p in paired.items()}
+    clear = [t for t, (_, interval) in falls.items() if interval is not None and interval[1] < 0]
+    least = min(clear or falls, key=lambda t: _of_range(study, t, falls[t][0]), default=None)
+    if least is None or _of_range(study, least, falls[least][0]) >= -SHOWN:
+        return ""
+    words = "its price is a fall of" if clear else "the largest fall, not clear, is that of"
+    return f"; {words} {told[least]}{recipes(study)}"
 
 
 def _helped(study: Json) -> str:
@@ -92,14 +110,15 @@ def _helped(study: Json) -> str:
     needing = {t: v for t, v in study["verdicts"].items() if v["verdict"] == "needs local data"}
     paired = {t: v["paired"] for t, v in needing.items() if v["paired"]}
     by_all = {t: v["effects"][study["language"]] for t, v in needing.items() if study["language"] in v["effects"]}
-    below = {t: (by_all[t]["ci95"] if t in by_all else p["ci95_family"] or [0.0])[0] for t, p in paired.items()}
-    clear = [t for t, low in below.items() if low > 0]
+    spans = {t: by_all[t]["ci95"] if t in by_all else v["paired"] and v["paired"]["ci95_family"] for t, v in needing.items()}
+    clear = [t for t, span in spans.items() if span and span[0] > 0]
     directed = [t for t in paired if t not in clear and any(_DIRECTION in r for r in needing[t]["reasons"])]
     rest = [t for t in needing if t not in (*clear, *directed)]
-    told = {t: f"{t} ({_effect(by_all.get(t), study)}{_gain(p)}, {counted(p)})" for t, p in paired.items()}
+    told = {t: f"{t} ({_evidence(by_all.get(t), paired.get(t), study)})" for t in needing if t in by_all or t in paired}
     parts = []
     if clear:
-        best = max(clear, key=lambda t: _of_range(study, t, paired[t]["mean"]))
+        size = {t: by_all[t]["per_decade"] if t in by_all else paired[t]["mean"] for t in clear}
+        best = max(clear, key=lambda t: _of_range(study, t, size[t]))
         parts.append(f"helps {told[best]}" if len(clear) == 1 else f"helps {', '.join(clear)}, most {told[best]}")
     if directed:
         parts.append(f"raises, in direction only, {', '.join(told[t] for t in directed)}")
@@ -117,13 +136,18 @@ def recipes(study: Json) -> str:
     return f" with the recipes of {first}" + (f"–{last % 100:02d}" if last > first else "")
 
 
-def _effect(effect: Json | None, study: Json) -> str:
-    """What all evidence together says; "" where there is no such model."""
-    if effect is None:
-        return ""
+def _evidence(effect: Json | None, pair: Json | None, study: Json) -> str:
+    """What all evidence together says, and beside it the pairs, as far as there are such."""
+    parts = [_per_decade(effect, study)] if effect else []
+    if pair:
+        parts.append(f"{'mean of the pairs ' if effect else ''}{_gain(pair)}, {counted(pair)}")
+    return "; ".join(parts)
+
+
+def _per_decade(effect: Json, study: Json) -> str:
     low, high = effect["ci95"]
     per = f"with ten times the {language(study['language'])} compute"
-    return f"{effect['per_decade']:+.3f} {per}, {low:+.3f} to {high:+.3f}; mean of the pairs "
+    return f"{effect['per_decade']:+.3f} {per}, {low:+.3f} to {high:+.3f}"
 
 
 def _of_range(study: Json, task: str, gain: float) -> float:
@@ -139,7 +163,11 @@ def counted(pair: Json) -> str:
 def _paired_sentence(study: Json, paired: Json, local: str, general: str | None) -> str:
     found = paired[local]
     interval = found["ci95_family"]
-    change = f"rose in {found['up']}, by {found['mean']:.2f}" if found["mean"] >= 0 else f"fell in {found['down']}, by {-found['mean']:.2f}"
+    change = (
+        f"rose in {found['up']}, by {found['mean']:.2f}"
+        if found["mean"] >= 0
+        else f"fell in {found['down']}, by {-found['mean']:.2f}"
+    )
     words = f"Where {language(study['language'])} text was added to a model ({found['n']} pairs of {found['families']} famil{'y' if found['families'] == 1 else 'ies'}), {local} {change}"
     words += (
         f" on average (95% by family {interval[0]:+.2f} to {interval[1]:+.2f})"
