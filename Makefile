@@ -38,16 +38,16 @@ demo: $(VENV)/.demo
 
 # Bytecode is kept whatever the environment says: every worker rewrites the tests, every process imports the package.
 test: $(VENV)/.test
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "not parity and not more" -n 2 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "not parity and not more" -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 # Models, training data and configs alone, for Pythons that TensorFlow and the harness do not know yet.
 test-core: $(VENV)/.core
 	$(INSTALL) -e .[filters,extract] pytest pytest-xdist hypothesis scipy
-	$(BIN)/python -m pytest -m "not parity and not more" -n 2 --dist loadfile --no-loadscope-reorder \
+	$(BIN)/python -m pytest -m "not parity and not more" -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 \
 	    tests/data tests/models tests/losses tests/test_config.py tests/test_files.py
 
 parity: $(VENV)/.parity
-	$(BIN)/python -m pytest -m parity -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m parity -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 # Against tools that need an environment of their own, which each file of tests/more makes in .venv/more; and what
 # compiles long and `make test` tries on other families of models or other chips.

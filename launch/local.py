@@ -42,8 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(processes: int, devices: int, arguments: list[str]) -> int:
     """One attempt; the exit code on which the processes agree, or that of the first that has another."""
     port = free_port()
+    # The second flag runs collectives one after the other: side by side each holds a thread, and virtual devices on few
+    # cores may run out of threads and wait for one another until XLA aborts the process.
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_cpu_enable_concurrency_optimized_scheduler=false"
     env = os.environ | {
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}".strip(),
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip(),
         "JAX_PLATFORMS": "cpu",
         "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
         "KANANA_SECRET": secrets.token_hex(32),  # parallel/line.py

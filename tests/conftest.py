@@ -18,6 +18,10 @@ FLAGS = " ".join(
         "--xla_backend_optimization_level=0",
         *(["--xla_cpu_use_fusion_emitters=false"] if _OLD else []),
         "--xla_cpu_parallel_codegen_split_count=1",  # the other worker has the other core
+        # Collectives that a device runs side by side hold a thread each, and on two cores eight devices have eight: each
+        # may then wait for one that has none, until XLA aborts the process. One after the other they hold one.
+        "--xla_cpu_enable_concurrency_optimized_scheduler=false",
+        "--xla_cpu_collective_call_terminate_timeout_seconds=600",  # 40 s is little for a device on a busy core
     ]
 )
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 {FLAGS}"
