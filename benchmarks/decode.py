@@ -1,10 +1,13 @@
-"""Greedy generation against `transformers.generate`, the same weights, in one run, alternately.
+"""Generation against `transformers.generate`, the same weights, in one run, alternately.
 
-    python benchmarks/decode.py [--model FOLDER] [--batch 8] [--prompt 32] [--new 128] [--rounds 3]
+    python benchmarks/decode.py [--model FOLDER] [--batch 8] [--prompt 32] [--new 128] [--rounds 3] [--answers 8]
 
-Random Llamas of two sizes, or a Hugging Face folder. One JSON line a model: tokens/s by the wall clock, the median of
+Random Llamas of two sizes, or a Hugging Face folder. One JSON line per model: tokens/s by the wall clock, the median of
 the rounds, and seconds of the process's CPUs, which tell more where other programs run; compiling counts in neither.
 End symbols end nothing. `same_tokens` is the share of new tokens that both have written alike.
+
+Greedy; or, with `--answers`, N sampled answers to each of `--batch` prompts, as stages that learn from them need: ours
+with the log-probability of every token, theirs without.
 """
 
 import argparse
@@ -49,11 +52,14 @@ def random_llama(a: Architecture, folder: pathlib.Path) -> None:
     LlamaForCausalLM(config).save_pretrained(folder)
 
 
-def compare(folder: pathlib.Path, *, batch: int, prompt: int, new: int, rounds: int, device: str = "cpu") -> dict:
+def compare(
+    folder: pathlib.Path, *, batch: int, prompt: int, new: int, rounds: int, answers: int = 0, device: str = "cpu"
+) -> dict:
     """Rates of both on random prompts.
 
     Args:
-      batch, prompt, new: rows, and tokens per row that are read and written.
+      batch, prompt, new: prompts, and tokens per prompt that are read and per answer that are written.
+      answers: sampled ones to each prompt; 0: a greedy one.
       device: `cpu` (float32) or `cuda` (bfloat16).
     """
     import jax
@@ -61,6 +67,7 @@ def compare(folder: pathlib.Path, *, batch: int, prompt: int, new: int, rounds: 
     from transformers import AutoModelForCausalLM
 
     from kanana_jax.inference.generate import generate
+    from kanana_jax.inference.rollout import RolloutConfig, rollout
     from kanana_jax.interop import model_folder
     from kanana_jax.models.architecture import Runtime
     from kanana_jax.models.model import Model
@@ -75,19 +82,28 @@ def compare(folder: pathlib.Path, *, batch: int, prompt: int, new: int, rounds: 
     theirs.generation_config.eos_token_id = None
     prompts = np.random.default_rng(0).integers(3, found.architecture.vocab_size, (batch, prompt)).astype(np.int32)
 
+    model, vocab = Model(found.architecture, runtime), found.architecture.vocab_size
+
     def ours() -> np.ndarray:
-        return np.stack(generate(params, Model(found.architecture, runtime), list(prompts), max_new_tokens=new))
+        if answers:
+            config, key = RolloutConfig(samples=answers, max_new_tokens=new), jax.random.key(0)
+            groups = rollout(params, model, list(prompts), config, stop=(), tokens=vocab, key=key)
+            return np.stack([answer.ids for group in groups for answer in group])
+        return np.stack(generate(params, model, list(prompts), max_new_tokens=new))
 
     def peer() -> np.ndarray:
         ids = torch.tensor(prompts.astype(np.int64), device=device)
+        how: dict = dict(do_sample=True, top_k=0, num_return_sequences=answers) if answers else dict(do_sample=False)
         with torch.no_grad():
             out = theirs.generate(
-                ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, do_sample=False, pad_token_id=0
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, pad_token_id=0, **how
             )
         return out[:, prompt:].cpu().numpy()
 
     line: dict = {"layers": found.architecture.num_layers, "width": found.architecture.embed_dim, "batch": batch}
+    line |= {"answers": answers} if answers else {}
     same = float((ours() == peer()).mean())
+    tokens = batch * max(1, answers) * new
     wall: dict[str, list[float]] = {"ours": [], "transformers": []}
     cpu: dict[str, list[float]] = {"ours": [], "transformers": []}
     for _ in range(rounds):
@@ -100,11 +116,11 @@ def compare(folder: pathlib.Path, *, batch: int, prompt: int, new: int, rounds: 
     used = {name: statistics.median(times) for name, times in cpu.items()}
     return line | {
         "new": new,
-        **{f"{name}_tokens_per_s": round(batch * new / s, 1) for name, s in seconds.items()},
+        **{f"{name}_tokens_per_s": round(tokens / s, 1) for name, s in seconds.items()},
         **{f"{name}_cpu_s": round(s, 2) for name, s in used.items()},
         "ratio": round(seconds["transformers"] / seconds["ours"], 2),
         "cpu_ratio": round(used["transformers"] / used["ours"], 2),
-        "same_tokens": same,
+        **({} if answers else {"same_tokens": same}),
     }
 
 
@@ -112,10 +128,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=pathlib.Path)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
-    for name, default in (("batch", 8), ("prompt", 32), ("new", 128), ("rounds", 3)):
+    for name, default in (("batch", 8), ("prompt", 32), ("new", 128), ("rounds", 3), ("answers", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
-    how = {name: getattr(options, name) for name in ("batch", "prompt", "new", "rounds")}
+    how = {name: getattr(options, name) for name in ("batch", "prompt", "new", "rounds", "answers")}
     if options.model:
         print(json.dumps({"model": options.model.name} | compare(options.model, **how)))
         return

@@ -7,9 +7,10 @@ collectives must be started in one order everywhere, what is ordered is written 
 """
 
 import collections
+import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +60,20 @@ class Ahead:
         self._stream.close()
 
 
+class Taken(NamedTuple, Generic[Result]):
+    """What a step takes.
+
+    Attributes:
+      result: of the step's order.
+      age: updates by which the parameters that made it are behind the present ones.
+      waited: seconds that the step waited for it while nothing trained.
+    """
+
+    result: Result
+    age: int
+    waited: float
+
+
 class Orders(Generic[Result]):
     """What is ordered and not yet taken.
 
@@ -75,22 +90,31 @@ class Orders(Generic[Result]):
         self._thread = futures.ThreadPoolExecutor(1, "sampler") if k and alone else None
         self._open: dict[int, tuple[int, futures.Future[Result]]] = {}
 
-    def take(self, params: Callable[[], Params], asked: Sequence[Any], step: int, key: jax.Array) -> tuple[Result, int]:
-        """The result of a step, and how many updates its parameters are old.
+    def take(
+        self, trained: Params, params: Callable[[], Params], asked: Sequence[Any], step: int, key: jax.Array
+    ) -> Taken[Result]:
+        """The result of a step.
 
         Args:
-          params: the present ones; asked where something is ordered.
+          trained: arrays that are there once the update before this step has ended.
+          params: the present parameters; asked where something is ordered.
           asked: of this step and those after it.
           key: of this step; what is ordered now for the j-th step after it draws from `fold_in(key, j)`.
         """
         wanted = [(j, each) for j, each in enumerate(asked) if step + j not in self._open and step + j <= self._steps]
+        began = None
+        if wanted and self._thread is None:  # the devices write now instead of training
+            began = _after(trained)
         if wanted:
             kept = params() if not self._k else self._copied(params())
             drawn = np.asarray(jax.random.key_data(key))  # an array belongs to a mesh, and this one is the step's
             for j, each in wanted:
                 self._open[step + j] = (step, self._order(kept, each, drawn, j))
         ordered, found = self._open.pop(step)
-        return found.result(), step - ordered
+        if began is None and not found.done():
+            began = _after(trained)
+        result = found.result()
+        return Taken(result, step - ordered, 0.0 if began is None else time.perf_counter() - began)
 
     def _copied(self, params: Params) -> Params:
         """Parameters that outlive the step, which takes the memory of its own."""
@@ -111,3 +135,9 @@ class Orders(Generic[Result]):
         """Waits for what is being written, and forgets what is ordered."""
         if self._thread is not None:
             self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+def _after(trained: Params) -> float:
+    """The time, once these arrays are there."""
+    jax.block_until_ready(trained)
+    return time.perf_counter()

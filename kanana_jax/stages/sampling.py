@@ -310,8 +310,10 @@ def _sampling(
 
         def prepare(params: Params, batches: Sequence[Rows[jax.Array]], step: int, key: jax.Array) -> Batch:
             asked = [questions_of(jax.device_get(everywhere(rows))) for rows in batches]
-            found, age = orders.take(lambda: sampler.move(task.full(params, frozen.params)), asked, step, key)
-            said[step] = {**figures(found), "staleness": float(age)}
+            found, age, waited = orders.take(
+                params, lambda: sampler.move(task.full(params, frozen.params)), asked, step, key
+            )
+            said[step] = {**figures(found), "staleness": float(age), "sampling_wait_s": waited}
             spent[step] = work(found, sampler.model.architecture, critic)
             return complete(put_whole(mesh, make_rows(found)))
 

@@ -17,6 +17,7 @@ _CURVES = {
     "kl": ("nats per token", "Distance of the policy from the fixed reference, estimated on sampled tokens."),
     "divergence": ("nats per token", "Divergence between student and teacher on the student's own tokens."),
     "mismatch": ("nats per token", "Log-probabilities of a token in the sampler and in the trainer: mean difference."),
+    "sampling_wait_s": ("seconds", "Time that a step waited for its answers while nothing trained."),
     "language": ("share", "Answers in the language of their prompt, by the scripts of their letters."),
 }
 _SHOWN = 8

@@ -4,6 +4,8 @@ import copy
 import json
 import random
 import shutil
+import threading
+import time
 
 import jax
 import numpy as np
@@ -85,6 +87,7 @@ def test_reward_rises_and_nothing_is_off_policy(run):
     lines, scores = _lines(run), [line["score"]["value"] for line in _lines(run, "score")]
     assert scores[-1] > scores[0] + 0.3 and scores[-1] > 0.7
     assert [line["staleness"] for line in lines] == [0.0] * 6
+    assert all(line["sampling_wait_s"] > 0 for line in lines)
     assert max(line["mismatch"] for line in lines) < 1e-4
     np.testing.assert_allclose([line["ratio"] for line in lines], 1, atol=1e-4)
     assert all(0 <= line[key] <= 1 for line in lines for key in ("ended", "language", "reward", "informative"))
@@ -204,13 +207,35 @@ def test_orders_are_never_older_than_allowed_and_come_in_order():
         for step in range(1, 7):
             asked = [f"prompt {i}" for i in range(step, step + k + 1)]
             params = {"w": jax.numpy.float32(step)}
-            (weights, what, key), age = orders.take(lambda: params, asked, step, jax.random.key(step))
+            (weights, what, key), age, _ = orders.take(params, lambda: params, asked, step, jax.random.key(step))
             ages.append(age)
             assert what == f"prompt {step}" and weights == step - age
             assert key == jax.random.key_data(jax.random.fold_in(jax.random.key(step - age), age)).tolist()
         orders.close()
         assert ages == [min(step - 1, k) for step in range(1, 7)]
         assert made == [f"prompt {i}" for i in range(1, 7)]  # each once, the oldest first, none beyond the end
+
+
+def test_the_wait_for_answers_is_told():
+    """At once: as long as writing takes. Ahead: none where they are there, else until they are."""
+    mesh, may_end, params = make_mesh(MeshConfig(), ONE), threading.Event(), {"w": jax.numpy.float32(0)}
+
+    def take(orders, step, k):
+        return orders.take(params, lambda: params, list(range(k + 1)), step, jax.random.key(0))
+
+    def slow(params, asked, key):
+        time.sleep(0.2)
+
+    orders = Orders(slow, mesh, 0, 9, "float32")
+    assert take(orders, 1, 0).waited >= 0.2
+    orders.close()
+    orders = Orders(lambda params, asked, key: asked or may_end.wait(), mesh, 1, 9, "float32")
+    threading.Timer(0.2, may_end.set).start()
+    assert take(orders, 1, 1).waited > 0.1
+    while not orders._open[2][1].done():
+        time.sleep(0.01)
+    assert take(orders, 2, 1).waited == 0
+    orders.close()
 
 
 def test_a_stream_that_looks_ahead_is_at_its_own_batch():
