@@ -25,6 +25,7 @@ def useful(path: pathlib.Path, scores: pd.DataFrame, tasks: pd.DataFrame, warnin
     for model in empty:
         warnings.append(f"'{model}' has no score at all and is left out.")
     scores = scores.drop(index=empty)
+    asked = list(scores.columns)
     for task in list(scores.columns):
         seen = scores[task].dropna()
         if len(seen) < 2 or seen.nunique() < 2:
@@ -33,7 +34,12 @@ def useful(path: pathlib.Path, scores: pd.DataFrame, tasks: pd.DataFrame, warnin
             scores = scores.drop(columns=task)
     scores = _once(scores, tasks, warnings)
     if len(scores.columns) < 3:
-        raise ConfigError(f"{path} has {len(scores.columns)} usable tasks: components need at least 3")
+        useless = [task for task in asked if task not in scores.columns]
+        alike = f", and {cut(useless)} tell none apart (the same score for every model, or a copy)" if useless else ""
+        raise ConfigError(
+            f"{path} has {len(scores.columns)} usable tasks of {len(asked)}: components need 3 or more on which models "
+            f"differ{alike}; add tasks, or ask more questions of each"
+        )
     for task in scores.columns:
         zeros = list(suspicious_zeros(scores, task))
         if zeros:

@@ -97,23 +97,26 @@ class Joint:
         return float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) if len(errors) > 1 else None
 
 
-def every(tables: Tables, measures: pd.DataFrame, language: str, reference: str) -> Joint:
+def every(
+    tables: Tables, measures: pd.DataFrame, language: str, reference: str, ends: Mapping[str, str] = mixed.NO_ENDS
+) -> Joint:
     """The models of all measures for which there is enough; none without budgets, or of more than `MOST_MODELS` models.
 
     Where one language's compute is the other's times a constant, only the local one is in the model.
 
     Args:
       measures: models × (components and tasks), NaN where a score is not to be used.
+      ends: of the budgets' intervals, as in `mixed.design`.
     """
     languages = tuple(lang for lang in dict.fromkeys((reference, language)) if lang in tables.languages)
-    design, kin = mixed.design(tables, language, reference), mixed.kin(tables)
+    design, kin = mixed.design(tables, language, reference, ends), mixed.kin(tables)
     known = design[np.isfinite(design).all(axis=1)]
     if len(languages) == 2 and len(known) and np.linalg.matrix_rank(known) < 3:
         languages, design = languages[1:], design[:, [0, 2]]
     fitted = measures.columns if languages and len(measures) <= MOST_MODELS else []
     found = {name: _fit(tables, name, measures[name].to_numpy(float), design, kin) for name in fitted}
     models = {name: model for name, model in found.items() if model is not None}
-    seen = {lang: mixed.tokens_b(tables, lang, lang == reference) for lang in languages}
+    seen = {lang: mixed.tokens_b(tables, lang, lang == reference, ends.get(lang, "est")) for lang in languages}
     return Joint(tables, language, languages, design, kin, seen, measures, models)
 
 

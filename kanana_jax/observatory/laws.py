@@ -31,7 +31,7 @@ def every(tables: Tables, measures: pd.DataFrame, by_language: Budgets, options:
 
 
 def roles(laws: Laws, shown: list[str], language: str, reference: str) -> tuple[str | None, str | None]:
-    """The components that follow the reference's and the local language's compute best."""
+    """Of the components `shown`, those that follow the reference's and the local language's compute best."""
 
     def best(lang: str, without: str | None) -> str | None:
         fits = {n: laws[n].get(lang) for n in shown if n != without and n in laws}

@@ -15,6 +15,8 @@ Biometrics 3:39), which bounds the own part from below, and keeps predictions wi
 
 import dataclasses
 import itertools
+import types
+from collections.abc import Mapping
 
 import numpy as np
 from scipy import special
@@ -28,6 +30,7 @@ GRID = (0.1, 0.3, 0.5, 0.7, 0.9)  # of each of the three shares
 SHARES = np.array(list(itertools.product(GRID, GRID, GRID)))
 # Of all text, where a model does not say how much of it is in the reference language: between a half and nearly all.
 REFERENCE_SHARE = 0.7
+NO_ENDS: Mapping[str, str] = types.MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,7 +272,7 @@ def kin(tables: Tables) -> Kin:
     )
 
 
-def design(tables: Tables, language: str, reference: str) -> Array:
+def design(tables: Tables, language: str, reference: str, ends: Mapping[str, str] = NO_ENDS) -> Array:
     """1, log10 of compute in the reference language and in the local one, float64 [n, 2 or 3].
 
     Undisclosed tokens are assumed, and no tokens at all likewise: of the local language as in `undisclosed`, of the
@@ -277,20 +280,30 @@ def design(tables: Tables, language: str, reference: str) -> Array:
     beside what was added; one that does not tell its reference text has seen its base's. The error of an assumed budget
     is common to a family, whose random effect takes it up. NaN where the parameters are unknown, or how much local text
     a continual model has seen. A language of which no budget at all is known has no column.
+
+    Args:
+      ends: language → `low` or `high`: the end of their intervals at which its budgets are, instead of the estimates.
     """
     columns = [np.ones(len(tables.models))]
     for lang in dict.fromkeys((reference, language)):
         if lang in tables.languages:
-            tokens = tokens_b(tables, lang, lang == reference)
+            tokens = tokens_b(tables, lang, lang == reference, ends.get(lang, "est"))
             columns.append(np.log10(6 * tables.models["params"].to_numpy(float) * tokens * 1e9))
     return np.column_stack(columns)
 
 
-def tokens_b(tables: Tables, language: str, mostly: bool) -> Array:
-    """Tokens (1e9) of a language, assumed ones among them, float64 [n]; mostly: most text is in it."""
+def tokens_b(tables: Tables, language: str, mostly: bool, end: str = "est") -> Array:
+    """Tokens (1e9) of a language, assumed ones among them, float64 [n].
+
+    Args:
+      mostly: most text is in it.
+      end: of the intervals: `low`, `est` or `high`. One from 0 begins a decade below its estimate, as in `budgets`.
+    """
     models = tables.models
-    given, base = models[f"{language}_tokens_b_est"], models["base"]
-    share = REFERENCE_SHARE if mostly else float(np.sqrt(np.prod(undisclosed.SHARE)))
+    best, base = models[f"{language}_tokens_b_est"], models["base"]
+    given = models[f"{language}_tokens_b_{end}"].where(models[f"{language}_tokens_b_{end}"] > 0, best / 10)
+    given = best if end == "est" else given
+    share = REFERENCE_SHARE if mostly else undisclosed.SHARES[end]
     assumed = models["tokens_b"].fillna(undisclosed.TYPICAL_TOKENS_B) * share
 
     def seen(model: str) -> float:

@@ -1,7 +1,9 @@
 """The model table: families, bases, parameters and token budgets by language, checked against each other."""
 
+import dataclasses
 import pathlib
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -38,8 +40,55 @@ def unknown(path: pathlib.Path, models: pd.Index, about: pd.DataFrame, warnings:
     return table
 
 
-def read(path: pathlib.Path, models: pd.Index, warnings: list[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Reads and checks the table for `models`, in their order.
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """A table of models before it is checked.
+
+    Attributes:
+      path: in messages.
+      table: all of it as text, indexed by model.
+    """
+
+    path: pathlib.Path
+    table: pd.DataFrame
+
+    def completed(self, told: Mapping[str, Mapping[str, str]], warnings: list[str]) -> "Rows":
+        """With what is told of the models beside it, where this table leaves it open.
+
+        Of a model whose tokens stand here, in any language or in all, no other tokens are taken. A table of none of the
+        models stays as it is, to be refused.
+
+        Args:
+          told: model → column → text.
+          warnings: gets a sentence on models that have no row.
+        """
+        table = _tagged(self.path, self.table)
+        if not set(told) & set(table.index):
+            return self
+        lacking = [model for model, row in told.items() if row and model not in table.index]
+        if lacking:
+            words = f"{self.path.name} has no row for {', '.join(lacking)}"
+            warnings.append(f"{words}: size and tokens are those that their results tell.")
+        columns = dict.fromkeys([*table.columns, *(column for row in told.values() for column in row)])
+        table = table.reindex(index=[*table.index, *lacking], columns=list(columns)).fillna("")
+        budgets = [column for column in table.columns if column == "tokens_b" or _BUDGET.fullmatch(column)]
+        for model, row in told.items():
+            if model not in table.index:
+                continue
+            closed = set(budgets) if any(table.loc[model, column] for column in budgets) else set()
+            for column, value in row.items():
+                if column not in closed and not table.loc[model, column]:
+                    table.loc[model, column] = value
+        return Rows(self.path, table)
+
+
+def text(path: pathlib.Path) -> Rows:
+    """Reads a table of models, each of which stands in it once."""
+    return Rows(path, cells.unique(path, cells.read_csv(path), "model"))
+
+
+def checked(rows: Rows, models: pd.Index, warnings: list[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Checks the table for `models`, in their order.
 
     Args:
       warnings: gets sentences about what is lacking.
@@ -47,13 +96,7 @@ def read(path: pathlib.Path, models: pd.Index, warnings: list[str]) -> tuple[pd.
     Returns:
       The table, indexed by model, and the languages of which some budget is known.
     """
-    return checked(path, cells.unique(path, cells.read_csv(path), "model"), models, warnings)
-
-
-def checked(
-    path: pathlib.Path, table: pd.DataFrame, models: pd.Index, warnings: list[str]
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """`read` of a table that is there as text, indexed by model."""
+    path, table = rows.path, rows.table
     table = _tagged(path, table)
     languages = sorted({m[1] for m in map(_BUDGET.fullmatch, table.columns) if m})
     for column in table.columns:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 
 from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.languages import tag
+from kanana_jax.observatory import budget_ends
 from kanana_jax.observatory.jackknife import MIN_FAMILIES
 from kanana_jax.observatory.joint import Joint
 from kanana_jax.observatory.pairs import MIN_PAIRS, Pairs
@@ -33,6 +34,8 @@ class Prediction(TypedDict):
       language: of a task; None for a component.
       rises: probability that it rises at all; the change is clear where the interval leaves zero out.
       after, after_ci95: kept within the task's range.
+      gain_over_budgets, gain_ci95_over_budgets: the smallest and the largest gain, and the hull of its intervals, with
+        token budgets at the ends of their intervals.
       lofo_rmse: error of the model on continual models of families left out, whose bases are known.
       pairs: how many have the measure, and known tokens.
       extrapolates: in which respects the plan lies outside what the pairs have seen.
@@ -46,6 +49,8 @@ class Prediction(TypedDict):
     rises: float
     after: float
     after_ci95: list[float]
+    gain_over_budgets: list[float]
+    gain_ci95_over_budgets: list[float]
     lofo_rmse: float | None
     pairs: int
     extrapolates: list[str]
@@ -130,12 +135,14 @@ def predict(
     measures: pd.DataFrame,
     joint: Joint,
     errors: Mapping[str, float | None],
+    ends: Sequence[Joint] = (),
 ) -> list[Prediction]:
     """One row per measure for which there are pairs enough.
 
     Args:
       measures: models × (components and tasks).
       errors: measures that are wanted, with the model's error on families left out.
+      ends: `joint` with token budgets at the ends of their intervals.
 
     Raises:
       ValueError: the plan does not say how many tokens.
@@ -151,6 +158,8 @@ def predict(
             continue
         found = joint.after(name, plan.base, plan.params, np.array([tokens_b]))
         after = [float(value[0]) for value in (found.middle, found.low, found.high)]
+        at_ends = budget_ends.gains(ends, measures, name, plan.base, plan.params, tokens_b)
+        over = np.array([[value - level for value in after], *at_ends])
         rows.append(
             {
                 "measure": name,
@@ -161,6 +170,8 @@ def predict(
                 "rises": found.reaches(level),
                 "after": after[0],
                 "after_ci95": after[1:],
+                "gain_over_budgets": [float(over[:, 0].min()), float(over[:, 0].max())],
+                "gain_ci95_over_budgets": [float(over[:, 1].min()), float(over[:, 2].max())],
                 "lofo_rmse": error,
                 "pairs": int(known.sum()),
                 "extrapolates": _outside(pairs, name, tokens_b, level) + trained,

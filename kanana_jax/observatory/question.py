@@ -1,7 +1,7 @@
 """The question that a study is asked, a plan or a target with its price, and its answer in `components.json`."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class Findings:
     Attributes:
       measures: models × (the components `shown` and tasks).
       local: the local component.
-      joint: the mixed models of the measures.
+      joint, ends: the mixed models of the measures, and with token budgets at the ends of their intervals.
     """
 
     together: pairs.Pairs
@@ -41,6 +41,7 @@ class Findings:
     local: str | None
     judged: Mapping[str, verdicts.Verdict]
     joint: Joint
+    ends: Sequence[Joint] = ()
 
 
 def read(tables: Tables, options: Options, language: str, components: int) -> Question | None:
@@ -101,7 +102,7 @@ def answer(asked: Question, tables: Tables, found: Findings, options: Options) -
         return result
     names = [n for n in (*found.shown, *tables.scores.columns) if n in found.joint.models]
     errors = {name: found.joint.left_out_error(name) for name in names}
-    rows = planner.predict(plan, found.together, tables, found.measures, found.joint, errors)
+    rows = planner.predict(plan, found.together, tables, found.measures, found.joint, errors, found.ends)
     if not rows:
         raise ConfigError(
             f"--plan: fewer than {pairs.MIN_PAIRS} continual models with a base in the table and known {language} "

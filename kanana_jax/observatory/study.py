@@ -11,6 +11,7 @@ from kanana_jax.files import load_json
 from kanana_jax.observatory import (
     DISCLAIMER,
     associations,
+    budget_ends,
     budgets,
     components,
     dimensions,
@@ -47,7 +48,8 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
     by_language = {lang: budgets.budget(tables, lang) for lang in tables.languages}
     by_measure = laws.every(tables, measures, by_language, options)
     warnings += laws.family_warnings(tables, by_measure, language)
-    general, local = laws.roles(by_measure, shown, language, options.reference)
+    noise, kept = _above_noise(tables, found, hidden.penalty, options)
+    general, local = laws.roles(by_measure, [name for name in shown if name in kept], language, options.reference)
     if local and laws.falls(pairs.find(tables, measures, language), by_measure, local, language):
         found = components.turned(found, local)
         measures[local] = -measures[local]
@@ -64,15 +66,16 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
     if models.languages and len(trusted) > joint.MOST_MODELS:
         many = f"{len(trusted)} models are more than the mixed model takes ({joint.MOST_MODELS})"
         warnings.append(f"{many}: verdicts weigh laws and pairs apart, and nothing is planned.")
-    by_joint = effects.every(models)
+    by_joint, ends = effects.every(models), budget_ends.every(models, options.reference)
     evidence = laws.evidence(tables, by_measure, by_language, paired, options, by_joint)
     judged = verdicts.judge_all(evidence, language, options.reference) if language else {}
+    judged = budget_ends.judged(judged, evidence, ends, options.reference) if language else {}
     correlation = associations.correlations(tables.scores)
     result = {
         **_asked(tables, options, language),
         "warnings": warnings,
         "missing_cells": dataclasses.asdict(hidden),
-        **_dimensions(tables, found, hidden.penalty, options),
+        **_dimensions(tables, found, noise, kept, options),
         "correlations": {a: dict(correlation[a]) for a in correlation.columns},
         "clusters": associations.clusters(correlation),
         "cross_lingual": associations.cross_lingual(correlation, tables.tasks),
@@ -96,7 +99,7 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
         "downstream": _downstream(tables, options),
     }  # fmt: skip
     if asked:
-        known = question.Findings(together, trusted, shown, by_measure, local, judged, models)
+        known = question.Findings(together, trusted, shown, by_measure, local, judged, models, ends)
         result["plan"] = question.answer(asked, tables, known, options)
     return _plain(result)
 
@@ -118,22 +121,27 @@ def _asked(tables: Tables, options: Options, language: str) -> dict[str, Any]:
     }
 
 
-def _dimensions(
+def _above_noise(
     tables: Tables, found: components.Components, penalty: float, options: Options
-) -> dict[str, Any]:
-    """The components, and how many of them are more than noise."""
-    table, draws = tables.scores.to_numpy(float), min(options.draws, 400)
-    models, tasks = table.shape
-    noise = dimensions.noise_thresholds(
-        table, penalty, tables.models["family"].to_numpy(str), draws, options.rng(4)
-    )
+) -> tuple[Array, list[str]]:
+    """The eigenvalues of noise, and the components that are more."""
+    table, families = tables.scores.to_numpy(float), tables.models["family"].to_numpy(str)
+    noise = dimensions.noise_thresholds(table, penalty, families, min(options.draws, 400), options.rng(4))
     above = [bool(e > t) for e, t in zip(found.eigenvalues, noise)]
+    return noise, [name for i, name in enumerate(found.names) if all(above[: i + 1])]
+
+
+def _dimensions(
+    tables: Tables, found: components.Components, noise: Array, kept: list[str], options: Options
+) -> dict[str, Any]:
+    """The components, beside noise."""
+    models, tasks = tables.scores.shape
     return {
         "explained_variance_ratio": found.ratio,
         "eigenvalues": found.eigenvalues,
         "parallel_analysis": dimensions.parallel_analysis(models, tasks, min(options.draws, 1000), options.rng(0)),
         "noise_thresholds": noise,
-        "kept": [name for i, name in enumerate(found.names) if all(above[: i + 1])],
+        "kept": kept,
         "axes": components.bootstrap_axes(found, min(options.draws, 1000), options.rng(1)),
         "loadings": {name: dict(zip(found.tasks, row)) for name, row in zip(found.names, found.loadings)},
         "scores": {name: dict(zip(found.models, column)) for name, column in zip(found.names, found.scores.T)},

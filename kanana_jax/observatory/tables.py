@@ -26,6 +26,7 @@ from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.observatory import cells, columns, informative, model_table, task_table
 
 MIN_MODELS = 5
+FEW_MODELS = 20
 SETS = ("japanese35",)  # of which the names of tasks are known
 INVENTED = "invented for the template"
 _LONG = ("model", "task", "score", "metric_version", "source", "stderr", "n", "date")
@@ -108,14 +109,14 @@ def read(
                 f"{scores}: the column '{column}' is no task of {tasks}: add it there, or leave it out with "
                 f"--ignore; {nearest(column, list(given.index))}"
             )
-    return assemble(scores, wide, given, models, warnings)
+    return assemble(scores, wide, given, model_table.text(models) if models else None, warnings)
 
 
 def assemble(
     path: pathlib.Path,
     wide: Wide,
     given: pd.DataFrame | None,
-    models: pathlib.Path | pd.DataFrame | None,
+    models: model_table.Rows | None,
     warnings: list[str],
 ) -> Tables:
     """Checked tables from a score table.
@@ -123,7 +124,7 @@ def assemble(
     Args:
       path: where the scores are from, for messages.
       given: a checked table of tasks that has all of theirs; None: it is inferred.
-      models: file of the models, or such a table as text; None: only what the scores tell of them.
+      models: the table of the models as text; None: only what the scores tell of them.
       warnings: sentences that were found before.
 
     Raises:
@@ -145,6 +146,8 @@ def assemble(
     _enough(path, int(table.notna().any(axis=1).sum()))
     table = informative.useful(path, table, given, warnings)
     given = given.loc[table.columns]
+    if len(table) < FEW_MODELS:
+        warnings.append(f"{len(table)} models are few: with fewer than about {FEW_MODELS} little stands out of noise.")
     missing = int(table.isna().to_numpy().sum())
     if missing:
         words = f"{missing} of {table.size} cells are missing"
@@ -154,10 +157,8 @@ def assemble(
         warnings.append(f"The table of models tells of the models: {', '.join(told)} of {path.name} are not used.")
     if models is None:
         about, languages = model_table.unknown(path, table.index, wide.about, warnings), ()
-    elif isinstance(models, pd.DataFrame):
-        about, languages = model_table.checked(path, models, table.index, warnings)
     else:
-        about, languages = model_table.read(models, table.index, warnings)
+        about, languages = model_table.checked(models, table.index, warnings)
     if not languages:
         warnings.append("No token budgets are known: components and correlations only, nothing about what tokens buy.")
     errors = _numbers(path, wide.errors).reindex(index=table.index, columns=table.columns)
@@ -217,7 +218,8 @@ def _enough(path: pathlib.Path, models: int) -> None:
     if models < MIN_MODELS:
         many = "1 model" if models == 1 else f"{models} models"
         raise ConfigError(
-            f"{path} has {many} with scores: components need at least {MIN_MODELS}, and about twenty to be meaningful"
+            f"{path} has {many} with scores: components need at least {MIN_MODELS}, and about {FEW_MODELS} to mean "
+            "something"
         )
 
 

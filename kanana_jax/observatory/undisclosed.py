@@ -14,16 +14,17 @@ from kanana_jax.observatory.budgets import Budget
 from kanana_jax.observatory.tables import Tables
 
 SHARE = (0.0005, 0.005)
+SHARES = {"low": SHARE[0], "est": float(np.sqrt(SHARE[0] * SHARE[1])), "high": SHARE[1]}
 TYPICAL_TOKENS_B = 2000.0  # of a model that does not say how much text it was trained on at all
 
 
 def budget(tables: Tables, language: str) -> tuple[Budget, list[str], list[str]]:
     """The language's compute with those budgets filled in, the models that got one, and those whose total got one."""
     models = tables.models.copy()
-    columns = [f"{language}_tokens_b_{end}" for end in ("low", "est", "high")]
-    lacking = models.index[~(models[columns[1]] > 0) & models["params"].notna()]
+    columns = {end: f"{language}_tokens_b_{end}" for end in SHARES}
+    lacking = models.index[~(models[columns["est"]] > 0) & models["params"].notna()]
     total = models.loc[lacking, "tokens_b"].fillna(TYPICAL_TOKENS_B)
-    for column, share in zip(columns, (SHARE[0], float(np.sqrt(SHARE[0] * SHARE[1])), SHARE[1])):
-        models.loc[lacking, column] = total * share
+    for end, share in SHARES.items():
+        models.loc[lacking, columns[end]] = total * share
     without_total = list(lacking[models.loc[lacking, "tokens_b"].isna()])
     return budgets.budget(dataclasses.replace(tables, models=models), language), list(lacking), without_total

@@ -27,10 +27,15 @@ Tests = Mapping[tuple[str, str], float]  # (task, a language or one of the two a
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A verdict and the sentences that it rests on."""
+    """A verdict and the sentences that it rests on.
+
+    Attributes:
+      at_budget_ends: other verdicts that it would be with token budgets at the ends of their intervals.
+    """
 
     verdict: str
     reasons: tuple[str, ...]
+    at_budget_ends: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +210,7 @@ def as_json(verdict: Verdict, known: Evidence, language: str) -> dict[str, Any]:
     """The verdict as it stands in `components.json`; language: of the task."""
     return {
         "verdict": verdict.verdict,
+        "at_budget_ends": verdict.at_budget_ends,
         "reasons": verdict.reasons,
         "language": language,
         "pooled_r": {lang: fit.r for lang, fit in known.fits.items() if fit},

@@ -86,12 +86,30 @@ def test_a_plan_on_two_families_says_so(planned):
     assert "the number of its questions (items in tasks.csv) is unknown" in planned[1]
 
 
+def test_what_no_verdict_shows_is_told_as_a_direction(planned):
+    """KMMLU rose in all 11 pairs; where one of five falls, or there are four, nothing is said."""
+    first = sentences.useful(planned[0])
+    start = "These 23 models do not show what added Korean text does: none of the 6 tasks can be decided"
+    assert (
+        first
+        == f"{start}; KMMLU was up in 11 of 11 pairs of two families, which tells a direction in these and no size."
+    )
+    for changed in ({"up": 4, "n": 5}, {"up": 4, "n": 4}):
+        other = json.loads(json.dumps(planned[0]))
+        for verdict in other["verdicts"].values():
+            verdict["paired"] |= changed
+        assert sentences.useful(other) == f"{start}."
+
+
 def test_a_fall_of_nothing_is_no_price(planned):
     """MMLU's mean gain is −0.0002; no other task's is below zero."""
-    found, _ = planned
-    least = min(found["pairs"]["summary"][task]["mean"] for task in found["tasks"])
-    assert -0.0005 < least < 0 and sentences.useful(found).startswith(
-        "Added Korean text is shown to help none of the 6 tasks; 0 of 6 tasks come with English"
+    other = json.loads(json.dumps(planned[0]))
+    other["verdicts"]["KMMLU"]["verdict"] = "comes with English"
+    for verdict in other["verdicts"].values():
+        verdict["effects"] = {}
+    least = min(other["pairs"]["summary"][task]["mean"] for task in other["tasks"])
+    assert -0.0005 < least < 0 and sentences.useful(other) == (
+        "Added Korean text is shown to help none of the 6 tasks; 1 of 6 tasks come with English."
     )
 
 

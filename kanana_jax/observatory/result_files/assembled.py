@@ -11,7 +11,7 @@ import pandas as pd
 
 from kanana_jax.errors import ConfigError
 from kanana_jax.files import whole_file
-from kanana_jax.observatory import informative, tables, task_names, task_table
+from kanana_jax.observatory import informative, model_table, tables, task_names, task_table
 from kanana_jax.observatory.result_files.gather import Gathered
 
 
@@ -21,7 +21,7 @@ def read(
     """The scores as checked tables.
 
     Args:
-      models: table of the models; None: what the files tell of them.
+      models: table of the models, which the files complete; None: only what these tell of them.
       tasks: table of the tasks that count; None: all, as the files describe them.
       where: name of the scores in messages.
 
@@ -59,9 +59,16 @@ def read(
         sources=frame(lambda s: s.source),
         about=pd.DataFrame(index=list(gathered.scores)),
     )
-    if models is None and any(gathered.about.values()):
-        return tables.assemble(where, wide, given, _model_rows(gathered), warnings)
-    return tables.assemble(where, wide, given, models, warnings)
+    return tables.assemble(where, wide, given, _models(gathered, models, where, warnings), warnings)
+
+
+def _models(
+    gathered: Gathered, models: pathlib.Path | None, where: pathlib.Path, warnings: list[str]
+) -> model_table.Rows | None:
+    """The table of the models, completed by what the files tell; None where neither tells anything."""
+    if models is not None:
+        return model_table.text(models).completed(gathered.about, warnings)
+    return model_table.Rows(where, _model_rows(gathered)) if any(gathered.about.values()) else None
 
 
 def _task_rows(gathered: Gathered) -> pd.DataFrame:
@@ -89,9 +96,15 @@ def _model_rows(gathered: Gathered) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
 
 
-def write(gathered: Gathered, folder: pathlib.Path) -> None:
-    """Writes `scores.csv` (long), `tasks.csv` and `models.csv`, to be completed and given to `kanana observe` again."""
+def write(gathered: Gathered, models: pathlib.Path | None, folder: pathlib.Path) -> None:
+    """Writes `scores.csv` (long), `tasks.csv` and `models.csv`, to be completed and given to `kanana observe` again.
+
+    Args:
+      models: table of the models that was given beside the files.
+    """
     os.makedirs(folder, exist_ok=True)
+    rows = _models(gathered, models, folder, [])
+    about = _model_rows(gathered) if rows is None else rows.table.reindex(list(gathered.scores)).fillna("")
     long = [
         (
             model,
@@ -106,7 +119,7 @@ def write(gathered: Gathered, folder: pathlib.Path) -> None:
         for s in row.values()
     ]
     _csv(folder / "scores.csv", [("model", "task", "score", "metric_version", "source", "stderr", "n"), *long])
-    for name, frame in (("tasks", _task_rows(gathered)), ("models", _model_rows(gathered))):
+    for name, frame in (("tasks", _task_rows(gathered)), ("models", about.rename_axis("model"))):
         frame = frame.reset_index()
         if name == "models":
             frame = frame.assign(**{c: "" for c in ("family", "base") if c not in frame})

@@ -42,8 +42,7 @@ def further(study: Json) -> list[str]:
     if not decision:
         return []
     found = [inverse_sentence(study)] if "inverse" in plan and plan["tokens_asked"] else []
-    helped = not_helped(study)
-    found += [helped] if helped else []
+    found += [words for words in (over_budgets(study), not_helped(study)) if words]
     if "pilot" in decision:
         found.append(f"{pilot(study)} {following(study)}".strip())
     if "cost" not in plan:
@@ -77,6 +76,18 @@ def rivals(study: Json) -> Table | None:
         rows.append(row)
     caption = f"Training, or a model as it is; {decision['measure']} with its 95% interval for one new model."
     return Table(columns, rows, caption)
+
+
+def over_budgets(study: Json) -> str:
+    """The plan's score with token budgets at the ends of their intervals; "" where that changes no digit."""
+    measure = study["plan"]["decision"]["measure"]
+    row = next(m for m in study["plan"]["measures"] if m["measure"] == measure)
+    known, over = ([row["before"] + x for x in (*pair, *span)] for pair, span in (
+        ((row["gain"], row["gain"]), row["gain_ci95"]), (row["gain_over_budgets"], row["gain_ci95_over_budgets"])
+    ))  # fmt: skip
+    if list(map(score, known)) == list(map(score, over)):
+        return ""
+    return f"With token budgets anywhere from the low to the high ends of their intervals: {measure} {_span(over[:2])} (95% {_span(over[2:])})."
 
 
 def not_helped(study: Json) -> str:

@@ -164,7 +164,10 @@ def _fits(study: Json, plots: dict[str, Figure]) -> list[Block]:
                f"{NOTE.capitalize()}.")  # fmt: skip
     apart = Text("These are laws of single components over the models of reported budgets, one language at a time: evidence beside the model of all models "
                  "and pairs, of which verdicts, plans and the sentences above are.")  # fmt: skip
-    blocks: list[Block] = [*([apart] if study["mixed"] else []), *_shown(plots, "general", "local")]
+    noise = [name for name in dict.fromkeys(f["component"] for f in study["fits"]) if name not in study["kept"]]
+    words = f"{', '.join(noise)} {'is' if len(noise) == 1 else 'are'} not clearly above noise: a law of {'it' if len(noise) == 1 else 'them'} is no finding."
+    mistrust = [Text(words, "warning")] if noise else []
+    blocks: list[Block] = [*([apart] if study["mixed"] else []), *mistrust, *_shown(plots, "general", "local")]
     blocks += [Text(words) for words in (wider_sentence(study), undisclosed_sentence(study)) if words]
     blocks.append(Table(columns, rows, caption, formats=formats))
     return [*blocks, *_shown(plots, "general_other", "local_other")]

@@ -12,6 +12,7 @@ NAMES = {
     "fr": "French",
     "es": "Spanish",
 }
+MANY_PAIRS = 5  # from which it tells something that all of them rose
 SHOWN = 0.0005  # of a task's range: a smaller fall is a zero in all digits that are printed
 NOTE = "observational, not causal"
 _DIRECTION = "the direction is clear"  # in the reason of a verdict that a gain's size does not carry
@@ -28,7 +29,8 @@ def general(study: Json) -> list[str]:
     ratio, local, general = study["explained_variance_ratio"], study["local_component"], study["general_component"]
     count = len(study["kept"])
     words = [f"Of {study['models']} models' scores on {len(study['tasks'])} tasks, {_count(count)} component{'' if count == 1 else 's'} "
-             f"stand{'s' if count == 1 else ''} out of noise"]  # fmt: skip
+             f"stand{'s' if count == 1 else ''} out of noise" if count else
+             f"{study['models']} models' scores on {len(study['tasks'])} tasks have no component that stands out of noise, so that none is given a meaning"]  # fmt: skip
     for role, name, lang in (
         ("general ability", general, study["reference"]),
         ("local ability", local, study["language"]),
@@ -37,16 +39,19 @@ def general(study: Json) -> list[str]:
         if told is None:
             continue
         share = ratio[int(name[2:]) - 1]
-        role += "" if name in study["kept"] else ", not clearly above noise"
         weigh = "" if name == general else f", led by {', '.join(_leading(study, name))}"
         words.append(f"{name} ({role}{weigh}; {share:.0%} of the variance) {told}")
+    if general and not local and study["language"]:
+        words.append("no local ability stands out beside it")
     found = useful(study)
     sentences = [found] if found else []
     sentences.append(": ".join(words[:2]) + ("; " + "; ".join(words[2:]) if words[2:] else "") + ".")
     by_verdict = {v: [t for t, found in study["verdicts"].items() if found["verdict"] == v] for v in VERDICTS}
     parts = [f"{', '.join(tasks)} {_be(v, tasks)}" for v, tasks in by_verdict.items() if tasks]
     if parts:
-        sentences.append("Task by task: " + "; ".join(parts) + ".")
+        open_ = [task for task, found in study["verdicts"].items() if found["at_budget_ends"]]
+        moved = f"; with token budgets at an end of their intervals {', '.join(open_)} would be judged otherwise"
+        sentences.append("Task by task: " + "; ".join(parts) + (moved if open_ else "") + ".")
     paired = study["pairs"]["summary"]
     if local in paired and paired[local]["n"] >= 3:
         sentences.append(_paired_sentence(study, paired, local, general))
@@ -78,9 +83,27 @@ def useful(study: Json) -> str:
     verdicts, where = study["verdicts"], language(study["language"])
     if not verdicts:
         return ""
-    english = sum(v["verdict"] == "comes with English" for v in verdicts.values())
+    counts = {verdict: sum(v["verdict"] == verdict for v in verdicts.values()) for verdict in VERDICTS}
+    if counts["not enough data"] + counts["tells nothing"] == len(verdicts):
+        return _undecided(study, where, counts["tells nothing"])
+    english = counts["comes with English"]
     words = _helped(study) or f"Added {where} text is shown to help none of the {len(verdicts)} tasks"
     return f"{words}{_price(study)}; {english} of {len(verdicts)} tasks come with {language(study['reference'])}."
+
+
+def _undecided(study: Json, where: str, silent: int) -> str:
+    """Where no task has a verdict: the direction, if every pair has the same."""
+    tasks = f"none of the {len(study['verdicts'])} tasks can be decided"
+    words = f"These {study['models']} models do not show what added {where} text does: {tasks}"
+    if silent:
+        on = "since their" if silent == len(study["verdicts"]) else f"and on {silent} of them"
+        words += f", {on} scores are chance or too alike"
+    paired = {t: v["paired"] for t, v in study["verdicts"].items() if v["paired"] and v["verdict"] != "tells nothing"}
+    rose = [t for t, pair in paired.items() if pair["up"] == pair["n"] >= MANY_PAIRS]
+    if rose:
+        most = max(rose, key=lambda t: paired[t]["n"])
+        words += f"; {most} was {counted(paired[most])}, which tells a direction in these and no size"
+    return words + "."
 
 
 def _price(study: Json) -> str:
@@ -235,9 +258,9 @@ def two_digits(value: float) -> str:
 def wider_sentence(study: Json) -> str:
     """How wide intervals by family are beside naive ones and a bootstrap of families, and why they are the ones to trust."""
     fit = fit_of(study, study["local_component"], study["language"])
-    if not study["language"]:
+    if not study["language"] or fit is None:
         return ""
-    if fit is None or fit["ci95_family"] is None:
+    if fit["ci95_family"] is None:
         return "There are fewer than three families, so that only naive intervals can be given; they are too narrow."
     counts: dict[str, int] = {}
     for family in study["families"].values():
