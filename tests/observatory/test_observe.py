@@ -109,7 +109,7 @@ def test_the_page_stands_alone_and_answers_first(folder):
     assert titles[0] == "The answer" and titles[1] == "The plan"
     first = page[page.index("The answer</h2>") :]
     first = first[: first.index("<h2", 20)]
-    assert first.count('<p class="plain">') == 3 and "pilot" in first and "Llama 3 70B as it is" in first
+    assert first.count('<p class="plain">') == 4 and "pilot" in first and "Llama 3 70B as it is" in first
     before = page[: page.index("The answer</h2>")]
     assert '<p class="answer">100 billion Japanese tokens on Llama 3 8B: NIILC 0.40 → ' in before
     overall = page[page.index("Over all models</h2>") :]
