@@ -1,7 +1,7 @@
 """Policy gradients on answers that the model wrote itself: GRPO, RLOO and their relatives, by group of answers.
 
 With r the rewards of a group (the answers to one prompt), A an answer's advantage, π the model that is trained, μ the
-distribution that a token was drawn from, ρ the reference, x = log π − log μ, and a row an answer:
+distribution that a token was drawn from, ρ the reference, and x = log π − log μ:
 
     group           A = r − mean r                    over their standard deviation: GRPO (arXiv:2402.03300, §4.1.2)
     leave_one_out   A = r − mean of the others        RLOO (arXiv:2402.14740, eq. 7)
@@ -100,39 +100,51 @@ def policy_loss(
     log_probs_BT: jax.Array,
     sampled_BT: jax.Array,
     reference_BT: jax.Array | None,
-    advantages_B: jax.Array,
+    advantages_BT: jax.Array,
     weights_BT: jax.Array,
+    segment_ids_BT: jax.Array,
 ) -> PolicyLoss:
-    """The loss of a batch of answers, one in each row.
+    """The loss of a batch of answers, each with its prompt in a segment of its own.
 
     Args:
       log_probs_BT: log π of the tokens, differentiable.
       sampled_BT: log μ.
       reference_BT: log ρ; None: no KL.
-      weights_BT: 1 for tokens of the answer, else 0.
+      advantages_BT: of the answer that a token belongs to.
+      weights_BT: 1 for tokens of an answer, else 0.
     """
     weights_BT = weights_BT.astype(jnp.float32)
-    counts_B1 = jnp.maximum(weights_BT.sum(axis=1, keepdims=True), 1.0)
+    counts_BT = jnp.maximum(_over_answer(weights_BT, segment_ids_BT), 1.0)
     # Where there is no token of an answer, nothing was drawn: both are taken as equal.
     x_BT = jnp.where(weights_BT > 0, log_probs_BT - jax.lax.stop_gradient(sampled_BT), 0.0)
     own_BT = x_BT
     if config.ratio == "sequence":
-        own_BT = jnp.broadcast_to((x_BT * weights_BT).sum(axis=1, keepdims=True) / counts_B1, x_BT.shape)
-    ratio_BT, gain_BT = jnp.exp(own_BT), advantages_B[:, None]
+        own_BT = _over_answer(x_BT * weights_BT, segment_ids_BT) / counts_BT
+    ratio_BT = jnp.exp(own_BT)
     if config.importance == "clipped":
         bounded_BT = jnp.clip(ratio_BT, 1 - config.clip_low, 1 + config.clip_high)
-        loss_BT = -jnp.minimum(ratio_BT * gain_BT, bounded_BT * gain_BT)
-        bound_BT = bounded_BT * gain_BT < ratio_BT * gain_BT
+        loss_BT = -jnp.minimum(ratio_BT * advantages_BT, bounded_BT * advantages_BT)
+        bound_BT = bounded_BT * advantages_BT < ratio_BT * advantages_BT
     else:
         # own − sg(own) is 0 with the derivative of log π.
         capped_BT = jax.lax.stop_gradient(jnp.minimum(ratio_BT, config.cap))
-        loss_BT = -capped_BT * gain_BT * jnp.exp(own_BT - jax.lax.stop_gradient(own_BT))
+        loss_BT = -capped_BT * advantages_BT * jnp.exp(own_BT - jax.lax.stop_gradient(own_BT))
         bound_BT = ratio_BT > config.cap
     metrics = {"ratio": ratio_BT, "clipped": bound_BT.astype(jnp.float32), "mismatch": jnp.abs(x_BT)}
     if reference_BT is not None:
         there_BT = jnp.where(weights_BT > 0, jax.lax.stop_gradient(reference_BT), log_probs_BT)
         metrics["kl"] = k3(log_probs_BT, there_BT)
         loss_BT = loss_BT + config.kl_weight * metrics["kl"]
-    share_BT = weights_BT if config.average == "token" else weights_BT / counts_B1
+    share_BT = weights_BT if config.average == "token" else weights_BT / counts_BT
     sums = {name: (value * share_BT).sum() for name, value in metrics.items()}
     return PolicyLoss((loss_BT * share_BT).sum(), share_BT.sum(), jax.lax.stop_gradient(sums))
+
+
+def _over_answer(values_BT: jax.Array, segment_ids_BT: jax.Array) -> jax.Array:
+    """At each token, the sum over all tokens of its segment, `[B, T]`."""
+    count = segment_ids_BT.shape[1] + 1
+
+    def of_row(values_T: jax.Array, ids_T: jax.Array) -> jax.Array:
+        return jax.ops.segment_sum(values_T, ids_T, count)[ids_T]
+
+    return jax.vmap(of_row)(values_BT, segment_ids_BT)

@@ -1,14 +1,18 @@
-"""Rows of sampled answers: each behind its prompt, with what its tokens were drawn with."""
+"""Rows of sampled answers: each behind its prompt, with what its tokens were sampled with."""
 
+import math
 from collections.abc import Sequence
 from typing import Generic, NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 
 from kanana_jax.data.stream import packing
+from kanana_jax.data.stream.best_fit import best_fit
 from kanana_jax.data.stream.encode import Example
 from kanana_jax.data.stream.packing import Array, Rows
 from kanana_jax.inference.rollout import Answer
+from kanana_jax.parallel.sharding import RULES
 
 
 class AnswerRows(NamedTuple, Generic[Array]):
@@ -25,32 +29,63 @@ class AnswerRows(NamedTuple, Generic[Array]):
     cuts: Array | None
 
 
+class Packed(NamedTuple):
+    """Rows of answers, on the host.
+
+    Attributes:
+      answers: the rows.
+      index: int32 `[R, T]`, of each target the answer that it is a token of, counted through all groups; else −1.
+    """
+
+    answers: AnswerRows[np.ndarray]
+    index: np.ndarray
+
+
 def answer_rows(
-    groups: Sequence[Sequence[tuple[np.ndarray, Answer]]], seq_len: int, with_cuts: bool
-) -> AnswerRows[np.ndarray]:
-    """A row for each group of (prompt, answer); one without any is padding."""
-    made = [_row(group, seq_len) for group in groups]
-    rows = Rows(*map(np.concatenate, zip(*(rows for rows, _, _ in made))))
-    log_probs, cuts = (np.stack(values) for values in zip(*((log_p, cut) for _, log_p, cut in made)))
-    return AnswerRows(rows, log_probs, cuts if with_cuts else None)
+    groups: Sequence[Sequence[tuple[np.ndarray, Answer]]], seq_len: int, with_cuts: bool, counts: Sequence[int] = ()
+) -> Packed:
+    """Groups of (prompt, answer) packed into rows by best fit; a group stays in one row, in its order.
+
+    Args:
+      counts: allowed numbers of rows, ascending: the first that holds all is taken, and filled with padding. Empty: as
+        many as needed.
+    """
+    capacity = seq_len + 1
+    numbers = np.cumsum([0, *map(len, groups)])
+    full = [i for i, group in enumerate(groups) if group]
+    lengths = [sum(len(prompt) + len(answer.ids) for prompt, answer in groups[i]) for i in full]
+    assert max(lengths, default=0) <= capacity  # prompts were measured by the encoder
+    bins = [[full[i] for i in items] for items in best_fit(lengths, capacity)]
+    count = next(n for n in counts if n >= len(bins)) if counts else max(1, len(bins))
+    bins += [[]] * (count - len(bins))
+    made = [_row([(numbers[i] + j, *one) for i in items for j, one in enumerate(groups[i])], seq_len) for items in bins]
+    rows = Rows(*map(np.concatenate, zip(*(row for row, *_ in made))))
+    log_probs, cuts, index = (np.stack(values) for values in zip(*(own for _, *own in made)))
+    return Packed(AnswerRows(rows, log_probs, cuts if with_cuts else None), index)
 
 
-def _row(group: Sequence[tuple[np.ndarray, Answer]], T: int) -> tuple[Rows[np.ndarray], np.ndarray, np.ndarray]:
+def _row(answers: Sequence[tuple[int, np.ndarray, Answer]], T: int) -> tuple[Rows[np.ndarray], *tuple[np.ndarray, ...]]:
     log_probs, cuts = np.zeros(T + 1, np.float32), np.full(T + 1, -np.inf, np.float32)
-    if not group:
-        return Rows(*(np.zeros_like(x) for x in packing.shapes(1, T))), log_probs[1:], cuts[1:]
+    index = np.full(T + 1, -1, np.int32)
     examples, begin = [], 0
-    for prompt, answer in group:
+    for number, prompt, answer in answers:
         tokens = np.concatenate([prompt, answer.ids])
         weights = np.repeat(np.array([0, 1], np.float32), [len(prompt), len(answer.ids)])
         examples.append(Example(tokens, weights))
-        end = begin + len(tokens)
-        log_probs[begin + len(prompt) : end] = answer.log_probs
-        cuts[begin + len(prompt) : end] = answer.cuts
-        begin = end
-    rows = packing.pack([examples], T, whole=True)
-    assert rows.inputs.shape[0] == 1 and begin <= T + 1  # prompts were measured by the encoder
-    return rows, log_probs[1:], cuts[1:]
+        own = slice(begin + len(prompt), begin + len(tokens))
+        log_probs[own], cuts[own], index[own] = answer.log_probs, answer.cuts, number
+        begin += len(tokens)
+    rows = packing.pack([examples], T, whole=True) if answers else Rows(*map(np.zeros_like, packing.shapes(1, T)))
+    return rows, log_probs[1:], cuts[1:], index[1:]
+
+
+def row_counts(most: int, accumulate: int, mesh: Mesh) -> tuple[int, ...]:
+    """Numbers of rows that a step may have, ascending: `most`, and a half, a quarter and an eighth of it.
+
+    Few, since a step is compiled for each that occurs; and only those that the mesh and the micro-batches divide.
+    """
+    unit = accumulate * math.prod(mesh.shape[axis] for axis in RULES["batch"])
+    return tuple(most // parts for parts in (8, 4, 2, 1) if most % (parts * unit) == 0)
 
 
 def shapes(rows: int, seq_len: int, with_cuts: bool) -> AnswerRows[np.ndarray]:

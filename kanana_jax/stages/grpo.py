@@ -1,10 +1,12 @@
 """Policy gradients on verified answers: GRPO, RLOO, DAPO's and GSPO's variants (`losses/policy.py`).
 
-A row is an answer. Its ratio is to the distribution that it was drawn from, at the same temperature and with the same
-top-p, so that it is 1 where the parameters have not changed.
+An answer's ratio is to the distribution that it was drawn from, at the same temperature and with the same top-p, so
+that it is 1 where the parameters have not changed.
 """
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import ClassVar, Generic, NamedTuple
 
 import jax
@@ -61,7 +63,10 @@ class GrpoStage(SamplingStage):
 
 
 class PolicyRows(NamedTuple, Generic[Array]):
-    """A batch: answers, their advantages float32 `[R]`, and log p under the reference `[R, T]`, or None."""
+    """A batch: answers, the advantage of each token's answer and its log p under the reference, float32 `[R, T]`.
+
+    The latter is None where nothing needs it.
+    """
 
     answers: AnswerRows[Array]
     advantages: Array
@@ -83,23 +88,26 @@ def make_loss(model: Model, *, config: PolicyConfig, drawn: Drawn, chunk: int) -
         del rng, others  # answers are sampled before the step; the reference's log-probabilities are in the batch
         rows = batch.answers.rows
         own_BT = dpo.target_log_probs(model, params, rows, chunk, drawn, batch.answers.cuts)
-        found = policy_loss(config, own_BT, batch.answers.log_probs, batch.reference, batch.advantages, rows.weights)
+        sampled_BT, gains_BT = batch.answers.log_probs, batch.advantages
+        found = policy_loss(
+            config, own_BT, sampled_BT, batch.reference, gains_BT, rows.weights, rows.segment_ids
+        )
         read = (rows.segment_ids > 0).sum().astype(own_BT.dtype)
         return LossOutput(found.loss, found.weight, found.metrics, read)
 
     return loss
 
 
-def make_rows(config: GrpoStage, found: Sampled) -> PolicyRows[np.ndarray]:
+def make_rows(config: GrpoStage, found: Sampled, counts: Sequence[int]) -> PolicyRows[np.ndarray]:
     """The answers of a step with their advantages, on the host."""
     assert found.rewards is not None  # a stage without is refused
     flat = [(q.ids, answer) for q, group in zip(found.questions, found.answers) for answer in group]
-    rows = answer_rows([[each] for each in flat], config.train.seq_len, _cuts(config))
-    gains = advantages(config.policy, found.rewards).reshape(-1)
+    rows, index = answer_rows([[each] for each in flat], config.train.seq_len, _cuts(config), counts)
+    gains_RT = np.append(advantages(config.policy, found.rewards), np.float32(0))[index]  # of no answer: the last
     if not config.policy.unfinished:
-        ended = np.array([answer.ended for _, answer in flat], np.float32)
-        rows = rows._replace(rows=rows.rows._replace(weights=rows.rows.weights * ended[:, None]))
-    return PolicyRows(rows, gains)
+        ended_RT = np.array([*(answer.ended for _, answer in flat), False])[index]
+        rows = rows._replace(rows=rows.rows._replace(weights=rows.rows.weights * ended_RT))
+    return PolicyRows(rows, gains_RT)
 
 
 def run(name: str, config: GrpoStage, context: Context) -> None:
@@ -114,7 +122,7 @@ def run(name: str, config: GrpoStage, context: Context) -> None:
         context,
         model,
         make_loss(model, config=config.policy, drawn=drawn, chunk=config.train.loss_chunk),
-        lambda found: make_rows(config, found),
+        functools.partial(make_rows, config),
         complete=lambda batch: batch._replace(reference=reference.log_probs(batch.answers.rows)),
         load_base=reference.base,
         flops=dpo.reference_flops(reference.model, config),
@@ -128,14 +136,13 @@ def programs(name: str, config: GrpoStage, shapes: Shapes) -> StagePrograms:
     drawn = _drawn(config, model.architecture.vocab_size)
     count = train.batch_size * config.rollout.samples
     answers = answer_shapes(count, train.seq_len, _cuts(config))
-    gains = np.broadcast_to(np.float32(0), (count,))
     return sampling_programs.programs(
         name,
         config,
         shapes,
         model,
         make_loss(model, config=config.policy, drawn=drawn, chunk=train.loss_chunk),
-        batch=PolicyRows(answers, gains, None if reference is None else answers.log_probs),
+        batch=PolicyRows(answers, answers.log_probs, None if reference is None else answers.log_probs),
         flops=sum(dpo.reference_flops(reference, config).values()),
         about={"policy": to_dict(config.policy)},
         **dpo.plan_reference(config, shapes, answers.rows, drawn),

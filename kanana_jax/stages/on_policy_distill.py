@@ -5,6 +5,8 @@ taught where it goes itself. The divergences are those of distillation on texts;
 """
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 
 from kanana_jax.config import to_dict
 from kanana_jax.data.stream import packing
@@ -50,10 +52,10 @@ class OnPolicyStage(SamplingStage):
         return super().others() | {"teacher": self.teacher}
 
 
-def make_rows(config: OnPolicyStage, found: Sampled) -> packing.Rows:
-    """The answers of a step, a row each, on the host."""
+def make_rows(config: OnPolicyStage, found: Sampled, counts: Sequence[int]) -> packing.Rows:
+    """The answers of a step, on the host."""
     flat = [[(q.ids, answer)] for q, group in zip(found.questions, found.answers) for answer in group]
-    return answer_rows(flat, config.train.seq_len, with_cuts=False).rows
+    return answer_rows(flat, config.train.seq_len, False, counts).answers.rows
 
 
 def _teacher(config: OnPolicyStage, shapes: Shapes) -> Model:
@@ -73,7 +75,7 @@ def run(name: str, config: OnPolicyStage, context: Context) -> None:
         context,
         model,
         distill.make_loss(model, teacher, config=config.loss, chunk=train.loss_chunk),
-        lambda found: make_rows(config, found),
+        functools.partial(make_rows, config),
         make_frozen=lambda: Frozen(context.load(folder, teacher)),
         flops={"teacher": counts.forward_flops_per_token(teacher.architecture, train.seq_len)},
     )

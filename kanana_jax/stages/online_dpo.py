@@ -6,6 +6,8 @@ whose answers all have one reward give no pair.
 """
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import ClassVar, Generic, NamedTuple
 
 import jax
@@ -43,7 +45,7 @@ class OnlineDpoStage(SamplingStage, DpoConfig):
 
 
 class OnlinePairs(NamedTuple, Generic[Array]):
-    """A batch: rows of one pair, or none, with log p of their targets as they were drawn and under the reference."""
+    """A batch: rows of pairs, with log p of their targets as they were drawn and under the reference."""
 
     answers: AnswerRows[Array]
     reference: Array | None = None
@@ -75,15 +77,15 @@ def make_loss(model: Model, *, config: PreferenceConfig, chunk: int, plain: bool
     return loss
 
 
-def make_rows(config: OnlineDpoStage, found: Sampled) -> OnlinePairs[np.ndarray]:
-    """The best and the worst answer to each prompt, a row each, on the host; of equal ones the first."""
+def make_rows(config: OnlineDpoStage, found: Sampled, counts: Sequence[int]) -> OnlinePairs[np.ndarray]:
+    """The best and the worst answer to each prompt, on the host; of equal ones the first."""
     assert found.rewards is not None  # a stage without is refused
     pairs = []
     for question, group, rewards in zip(found.questions, found.answers, found.rewards):
         best, worst = int(rewards.argmax()), int(rewards.argmin())
         differ = rewards[best] > rewards[worst]
         pairs.append([(question.ids, group[i]) for i in (best, worst)] if differ else [])
-    return OnlinePairs(answer_rows(pairs, config.train.seq_len, with_cuts=False))
+    return OnlinePairs(answer_rows(pairs, config.train.seq_len, False, counts).answers)
 
 
 def _loss(config: OnlineDpoStage, model: Model, tokens: int) -> Loss:
@@ -102,7 +104,7 @@ def run(name: str, config: OnlineDpoStage, context: Context) -> None:
         context,
         model,
         _loss(config, model, context.tokenizer.vocab_size),
-        lambda found: make_rows(config, found),
+        functools.partial(make_rows, config),
         complete=lambda batch: batch._replace(reference=reference.log_probs(batch.answers.rows)),
         load_base=reference.base,
         flops=dpo.reference_flops(reference.model, config),

@@ -34,6 +34,7 @@ from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.mesh import MeshConfig, rearranged
 from kanana_jax.parallel.sharding import check_divisible, local_rows, put_batch, replicated
 from kanana_jax.stages import text
+from kanana_jax.stages.answer_rows import row_counts
 from kanana_jax.stages.kind import SCRATCH, Context
 from kanana_jax.stages.orders import Ahead, Orders
 from kanana_jax.stages.sampled import Sampled, Sampler, figures, questions_of, work
@@ -132,6 +133,11 @@ class SamplingStage(TrainingConfig):
         return self.train.batch_size * self.rollout.samples
 
     @property
+    def most_rows(self) -> int:
+        """Rows of a step where no two answers (or pairs of them) fit into one."""
+        return self.train.batch_size if self.answers_per_row > 1 else self.answers_per_step
+
+    @property
     def read_at_once(self) -> int:
         """Answers that a reward model reads at once: as many as rows of a micro-batch are learnt from, or 16."""
         return max(16, self.train.batch_size // self.train.accumulate)
@@ -180,8 +186,8 @@ def sampler_mesh(config: SamplingStage, mesh: Mesh, model: Model) -> Mesh:
     return own
 
 
-# Of a step's answers, arrays `[R, …]` of all its rows, on the host.
-MakeRows = Callable[[Sampled], Any]
+# Of a step's answers, and of the numbers of rows that it may have: arrays `[R, …]` of all its rows, on the host.
+MakeRows = Callable[[Sampled, Sequence[int]], Any]
 
 
 def make_evaluation(
@@ -246,7 +252,7 @@ def run(
     """Trains a stage that samples.
 
     Args:
-      make_rows: makes the rows of a step of its answers.
+      make_rows: makes the rows of a step of its answers, packed.
       complete: adds to these rows, on the mesh, what frozen models say of them.
       make_frozen, load_base, flops: see `text.make_task`.
     """
@@ -285,8 +291,13 @@ def run(
     )
     critic = context.shapes.architecture(config.reward.model) if config.reward.model else None
     orders = Orders(sampler.sample, sampler.mesh, k, train.steps, model.runtime.compute_dtype)
+    counts = row_counts(config.most_rows, train.accumulate, mesh)
+
+    def pack(found: Sampled) -> Any:
+        return make_rows(found, counts)
+
     try:
-        text.train(name, config, context, model, _sampling(task, sampler, orders, mesh, critic, make_rows, complete))
+        text.train(name, config, context, model, _sampling(task, sampler, orders, mesh, critic, pack, complete))
     finally:
         orders.close()
 
@@ -297,7 +308,7 @@ def _sampling(
     orders: Orders[Sampled],
     mesh: Mesh,
     critic: Architecture | None,
-    make_rows: MakeRows,
+    pack: Callable[[Sampled], Any],
     complete: Callable,
 ) -> Task:
     """The task whose batches are prompts, and whose steps learn from answers to them."""
@@ -315,7 +326,7 @@ def _sampling(
             )
             said[step] = {**figures(found), "staleness": float(age), "sampling_wait_s": waited}
             spent[step] = work(found, sampler.model.architecture, critic)
-            return complete(put_whole(mesh, make_rows(found)))
+            return complete(put_whole(mesh, pack(found)))
 
         return frozen._replace(prepare=prepare, figures=said.pop, work=spent.pop)
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import log_softmax
 
 from kanana_jax.inference.generate import generate
-from kanana_jax.inference.rollout import RolloutConfig, rollout
+from kanana_jax.inference.rollout import Answer, RolloutConfig, rollout
 from kanana_jax.inference.sampling import SamplingConfig
 from kanana_jax.losses.logprob import Drawn, log_probs
 from kanana_jax.models.architecture import Architecture, Runtime
@@ -17,7 +17,7 @@ from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import init_params
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.parallel.sharding import tree_shardings
-from kanana_jax.stages.answer_rows import answer_rows
+from kanana_jax.stages.answer_rows import answer_rows, row_counts
 
 A = Architecture(
     vocab_size=32,
@@ -71,7 +71,7 @@ def test_log_probs_are_those_of_what_was_drawn_from(params, name):
     sampling = CASES[name]
     groups = _rolled(params, sampling)
     pairs = [[(prompt, answer)] for prompt, group in zip(PROMPTS, groups) for answer in group]
-    made = answer_rows(pairs, 24, with_cuts=True)
+    made = answer_rows(pairs, 24, with_cuts=True).answers
     logits, again = _trained_on(params, made.rows, made.cuts, Drawn(sampling.temperature, TOKENS))
     log_p = log_softmax(np.asarray(logits, np.float64)[..., :TOKENS] / sampling.temperature)
     checked = 0
@@ -84,6 +84,40 @@ def test_log_probs_are_those_of_what_was_drawn_from(params, name):
         checked += 1
     assert checked == sum(len(answer.ids) for group in groups for answer in group) > 30
     assert made.rows.weights.sum() == checked and (made.log_probs[made.rows.weights == 0] == 0).all()
+
+
+def test_packed_answers_are_what_they_are_alone(params):
+    """Their tokens, log-probabilities and cuts, and log p by the function that trains."""
+    sampling = CASES["nucleus"]
+    groups = _rolled(params, sampling)
+    pairs = [[(prompt, answer)] for prompt, group in zip(PROMPTS, groups) for answer in group]
+    alone, packed = answer_rows(pairs, 24, with_cuts=True), answer_rows(pairs, 60, with_cuts=True, counts=(1, 3, 9))
+    filled = (packed.answers.rows.segment_ids > 0).any(axis=1)
+    assert filled.tolist() == [True, True, False] and len(pairs) > 4
+    assert sorted(set(packed.index.flat)) == [-1, *range(len(pairs))]
+    assert ((packed.index >= 0) == (packed.answers.rows.weights > 0)).all()
+    drawn = Drawn(sampling.temperature, TOKENS)
+    trained = [_trained_on(params, made.answers.rows, made.answers.cuts, drawn)[1] for made in (alone, packed)]
+    for i, [(_, answer)] in enumerate(pairs):
+        for made, log_p in zip((alone, packed), trained):
+            own = made.index == i
+            assert made.answers.rows.targets[own].tolist() == answer.ids.tolist()
+            assert made.answers.log_probs[own].tolist() == answer.log_probs.tolist()
+            assert made.answers.cuts[own].tolist() == answer.cuts.tolist()
+            np.testing.assert_allclose(log_p[own], answer.log_probs, atol=2e-5)
+
+
+def test_pairs_stay_together_and_numbers_of_rows_are_few():
+    """Pairs of 6, 4 and 4 tokens in rows of 10. A step has as few rows as all pairs fit in, of those that are allowed."""
+
+    def pair(n):
+        return [(np.full(n, 5, np.int32), Answer(np.full(1, 6, np.int32), np.zeros(1), np.zeros(1), True))] * 2
+
+    found = answer_rows([pair(2), [], pair(1), pair(1)], 9, with_cuts=False, counts=(2, 4)).answers
+    assert found.cuts is None and found.rows.segment_ids.tolist() == [[1, 1, 1, 2, 2, 2, 3, 3, 4], [1, 1, 2, 2] + [0] * 5]
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2), jax.devices()[:4])
+    assert row_counts(64, 1, mesh) == (8, 16, 32, 64) and row_counts(24, 2, mesh) == (24,)
+    assert row_counts(8, 2, mesh) == (8,)
 
 
 def test_gradients_of_cut_log_probs_are_those_of_differences():

@@ -13,6 +13,8 @@ LOG_P, SAMPLED, REFERENCE = (-RNG.uniform(0.1, 3, WEIGHTS.shape) for _ in range(
 # Small differences, so that some ratios lie within the clip.
 SAMPLED = LOG_P + RNG.uniform(-0.6, 0.6, WEIGHTS.shape)
 GAINS = np.array([1.3, -0.7, 0.4, 2.0])
+BY_TOKEN = np.repeat(GAINS[:, None], 5, axis=1)
+SEGMENTS = np.ones(WEIGHTS.shape, np.int32)
 
 
 def by_hand(config, log_p):
@@ -40,8 +42,8 @@ def by_hand(config, log_p):
 
 
 def ours(config, log_p):
-    arrays = (jnp.float32(x) for x in (SAMPLED, REFERENCE, GAINS, WEIGHTS))
-    return policy_loss(config, log_p, *arrays)
+    arrays = (jnp.float32(x) for x in (SAMPLED, REFERENCE, BY_TOKEN, WEIGHTS))
+    return policy_loss(config, log_p, *arrays, SEGMENTS)
 
 
 CONFIGS = {
@@ -92,10 +94,29 @@ def test_on_policy_all_are_the_plain_policy_gradient():
     ):
 
         def loss(x, config=config):
-            return policy_loss(config, x, log_p, None, jnp.float32(GAINS), jnp.float32(WEIGHTS)).loss
+            return policy_loss(config, x, log_p, None, jnp.float32(BY_TOKEN), jnp.float32(WEIGHTS), SEGMENTS).loss
 
         counts = np.maximum(WEIGHTS.sum(1, keepdims=True), 1)
         np.testing.assert_allclose(jax.grad(loss)(log_p), -GAINS[:, None] * WEIGHTS / counts, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_answers_of_one_row_are_those_of_many(name):
+    """All in one row, each a segment of its own, with padding at the end."""
+
+    def packed(values, filled=0.0):
+        return jnp.asarray([[*np.reshape(values, -1), *[filled] * 3]])
+
+    def of_row(log_p):
+        arrays = (jnp.float32(packed(x)) for x in (SAMPLED, REFERENCE, BY_TOKEN, WEIGHTS))
+        ids = packed(SEGMENTS * np.arange(1, 5)[:, None], 0).astype(jnp.int32)
+        return policy_loss(CONFIGS[name], log_p, *arrays, ids)
+
+    apart, together = (f(jnp.float32(x)) for f, x in ((lambda x: ours(CONFIGS[name], x), LOG_P), (of_row, packed(LOG_P))))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), apart, together)
+    apart = jax.grad(lambda x: ours(CONFIGS[name], x).loss)(jnp.float32(LOG_P))
+    together = jax.grad(lambda x: of_row(x).loss)(jnp.float32(packed(LOG_P)))
+    np.testing.assert_allclose(together[0, :-3], apart.reshape(-1), rtol=1e-5, atol=1e-7)
 
 
 def test_metrics_are_means_over_what_is_divided_by():

@@ -275,7 +275,7 @@ def test_the_pair_is_the_best_and_the_worst(config):
     ]
     questions = [sampled.Question(str(i), ids[i], "") for i in range(2)]
     found = sampled.Sampled(questions, answers, [["", "", ""]] * 2, np.array([[0.0, 2, 1], [1, 1, 1]]))
-    rows = online_dpo.make_rows(stages["online"], found).answers
+    rows = online_dpo.make_rows(stages["online"], found, (2, 4)).answers
     assert rows.rows.targets[0, :7].tolist() == [2, 3, 1, 1, 2, 3, 0]
     assert rows.rows.weights[0, :8].tolist() == [0, 0, 1, 0, 0, 0, 1, 0]
     assert rows.log_probs[0, 2] == -1 and rows.log_probs[0, 6] == 0
