@@ -3,6 +3,7 @@
     python benchmarks/observatory.py --later swallow_eval_v1_base63_20241230.csv
     python benchmarks/observatory.py --out-of-time swallow_eval_v1_base63_20241230.csv [LATER.csv …]
     python benchmarks/observatory.py --families-left-out
+    python benchmarks/observatory.py --continual-effect
     python benchmarks/observatory.py --obsscaling base_llm_benchmark_eval.csv
 
 `--later`: a later snapshot of swallow-llm/evaluation (commit d60c0e6; its scores of the 35 models are the same).
@@ -10,11 +11,13 @@ Everything is fitted on the 35 models that come with the package and predicted f
 compute, every task from the compute that it follows in the 35, each task from the other eighteen, and the gains of
 continual models. Budgets of the others stand in `observatory_budgets.csv`, with what is assumed. `--out-of-time`: each
 snapshot is predicted from those before it, beside other methods (`observatory_in_time.py`). `--families-left-out`: the
-known models only, each family predicted from the others. `--obsscaling`: the
+known models only, each family predicted from the others. `--continual-effect`: the mixed model of the known models, as
+it is and with an effect of continual training whatever its tokens; slopes are of arcsine √score. `--obsscaling`: the
 table of ryoungj/ObsScaling (commit 4d6e1e4).
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 
@@ -23,7 +26,18 @@ import observatory_gains as gains_lib
 import observatory_in_time
 import pandas as pd
 
-from kanana_jax.observatory import budgets, components, downstream, filling, pairs, scaling, tables
+from kanana_jax.observatory import (
+    budgets,
+    components,
+    downstream,
+    filling,
+    informative,
+    joint,
+    mixed,
+    pairs,
+    scaling,
+    tables,
+)
 
 BUDGETS = pathlib.Path(__file__).with_name("observatory_budgets.csv")
 # Families of Ruan et al.'s 77 models; the table has grown since by the models after them.
@@ -145,6 +159,27 @@ def gains(known, old, measured, table) -> None:
     )
 
 
+def continual_effect(known: tables.Tables) -> None:
+    """Slopes by family and errors on families left out, without and with a fixed effect of being a continual model."""
+    scores = informative.trusted(known.scores, known.scores)
+    plain = joint.every(known, scores, "ja", "en")
+    design = np.column_stack([plain.design, plain.kin.continual.astype(float)])
+    fitted = {}
+    for task in plain.models:
+        limits = (float(known.tasks.loc[task, "low"]), float(known.tasks.loc[task, "high"]))
+        model = mixed.fit(design, scores[task].to_numpy(float), plain.kin, limits, mixed.questions(known, task))
+        if model is not None:
+            fitted[task] = model
+    languages = (*plain.languages, "continual")
+    more = dataclasses.replace(plain, design=design, languages=languages, models=fitted)
+    slopes = {"without": joint.slopes(plain), "with": joint.slopes(more)}
+    for task in fitted:
+        for name, of in (("without", plain), ("with", more)):
+            found = slopes[name][task]
+            told = {what: [round(x, 3) for x in (slope.value, *slope.ci95)] for what, slope in found.items()}
+            tell(what=f"{name} an effect of continual training", task=task, **told, left_out=of.left_out_error(task))
+
+
 def obsscaling(path: pathlib.Path) -> None:
     table = pd.read_csv(path).set_index("Model")
     flops = np.log10(table["FLOPs (1E21)"].to_numpy(float) * 1e21)
@@ -167,6 +202,7 @@ def main() -> None:
     parser.add_argument("--out-of-time", type=pathlib.Path, nargs="+", metavar="CSV", help="snapshots, by date")
     parser.add_argument("--budgets", type=pathlib.Path, default=BUDGETS, metavar="CSV", help="of the later models")
     parser.add_argument("--families-left-out", action="store_true", help="of the known models, from the other families")
+    parser.add_argument("--continual-effect", action="store_true", help="in the mixed model, whatever the tokens")
     parser.add_argument("--obsscaling", type=pathlib.Path, metavar="CSV")
     options = parser.parse_args()
     if options.later:
@@ -175,14 +211,17 @@ def main() -> None:
     if options.families_left_out:
         for line in observatory_in_time.families_left_out(known):
             tell(**line)
+    if options.continual_effect:
+        continual_effect(known)
     if options.out_of_time:
         about = pd.read_csv(options.budgets).set_index("model")
         for line in observatory_in_time.lines(known, options.out_of_time, about):
             tell(**line)
     if options.obsscaling:
         obsscaling(options.obsscaling)
-    if not (options.later or options.out_of_time or options.families_left_out or options.obsscaling):
-        parser.error("name a table: --later, --out-of-time or --obsscaling; or --families-left-out")
+    of_known = options.families_left_out or options.continual_effect
+    if not (options.later or options.out_of_time or of_known or options.obsscaling):
+        parser.error("name a table: --later, --out-of-time or --obsscaling; or --families-left-out, --continual-effect")
 
 
 if __name__ == "__main__":

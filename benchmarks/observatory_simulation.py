@@ -290,11 +290,11 @@ def summary(rows: list[dict]) -> list[dict]:
         for question, counts in row["held"].items():
             key = row["part"], question
             sums[key] = sums.get(key, np.zeros(3, int)) + [1, *counts]
-    return [
-        {"part": part, "of": question, "tables": int(tables_), "cases": int(cases), "share": round(true / cases, 4)}
-        for (part, question), (tables_, cases, true) in sums.items()
-        if cases
-    ]
+    told = []
+    for (part, question), (count, cases, true) in sums.items():
+        share = round(float(true / cases), 4) if cases else None
+        told.append({"part": part, "of": question, "tables": int(count), "cases": int(cases), "share": share})
+    return told
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The n-gram baseline is a proper distribution, worked out by hand on a small corpus; costs of arms on made-up runs."""
+"""The n-gram baseline is a proper distribution; costs of arms on made-up runs; a simulation that resumes."""
 
 import importlib.util
 import json
@@ -140,3 +140,27 @@ def test_retrieval_scores_by_hand(tmp_path):
         file.write(json.dumps({"id": "x", "text": "a"}) + "\n")
     (tmp_path / "q.jsonl").write_text(json.dumps({"query": "a", "positive": "x"}))
     assert retrieval.read(f"{tmp_path}/p.jsonl,{tmp_path}/q.jsonl") == (["a"], [("a", 0)])
+
+
+def test_the_simulation_goes_on_where_it_stopped(monkeypatch, tmp_path, capsys):
+    """Every table is a line; the same command makes none again, and what was made at once or in turn is the same."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    simulation = load("observatory_simulation")
+
+    def run(name, tables):
+        argv = ["observatory_simulation.py", "--only", "sizes", "--tables", str(tables), "--output", str(tmp_path / name)]
+        monkeypatch.setattr(sys, "argv", argv)
+        simulation.main()
+        return (tmp_path / name).read_text().splitlines()
+
+    first = run("a.jsonl", 2)
+    assert [(json.loads(line)["part"], json.loads(line)["table"]) for line in first] == [
+        (f"sizes {sizes}", table) for table in (0, 1) for sizes in ("8+3+3+1", "4+4+4+3")
+    ]
+    assert run("a.jsonl", 2) == first and run("a.jsonl", 3)[:4] == first
+    assert run("a.jsonl", 3) == run("b.jsonl", 3)
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")][-1]
+    held = [json.loads(line)["held"]["gain"] for line in run("b.jsonl", 3) if "4+4+4+3" in line]
+    assert (told["tables"], told["cases"]) == (3, 3 * 19) and told["share"] == round(sum(h[1] for h in held) / 57, 4)
+    noise = next(part for part in simulation.parts(simulation.design()) if part.name == "noise, independent, missing 0.4")
+    assert noise.stream == (2, 40)  # the seeds that the module promises
