@@ -225,7 +225,7 @@ class _Run:
         frozen: Frozen,
         terminated: Callable[[], bool],
     ) -> Result:
-        config, pending, data, step = self.config, None, stream.get_state(), self.start
+        config, pending, data, step, seen = self.config, None, stream.get_state(), self.start, frozenset()
         self.prepared, self.work = frozen.figures, frozen.work
         self.mark(self.start, heartbeat.COMPILE)
         if self.start == 0 and (self.asks(0) or not self.task.fresh):
@@ -244,9 +244,14 @@ class _Run:
             batch = sharding.put_batch(self.mesh, rows, config.batch_size, local)
             if frozen.prepare is not None:
                 batch = frozen.prepare(state.params, batch, step, jax.random.fold_in(self.key, step))
+            shape = tuple(x.shape for x in jax.tree.leaves(batch))
+            new, seen = shape not in seen, seen | {shape}
             if not first:
-                self.mark(step, heartbeat.STEP)
+                self.mark(step, heartbeat.COMPILE if new else heartbeat.STEP)
+            jax.block_until_ready(state if new else ())  # what still trains is no part of compiling
+            began = time.perf_counter()
             state, values = step_function(state, batch, frozen.params)
+            self.clock += time.perf_counter() - began if new else 0.0  # compiling is no part of throughput
             # The figures of a step are read once the next one is under way, so that the device never waits.
             if pending is not None:
                 self.digest(*pending)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kanana_jax.errors import ConfigError
+from kanana_jax.parallel import heartbeat
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.training import loop
 from kanana_jax.training.checkpoint import CheckpointConfig, Checkpoints
@@ -308,3 +309,27 @@ def test_benchmarks_are_asked_once_where_patience_ends_a_stage(tmp_path, every, 
     evaluate = _scored([9.0, 3.0, 4.0, 5.0, 5.0])
     _train(_task(evaluate=evaluate, score=Score("reward", "lower"), questions=questions), config, tmp_path)
     assert [line["step"] for line in _lines(tmp_path) if "tasks" in line.get("eval", {})] == asked
+
+
+def test_a_batch_of_a_new_shape_is_compiled_and_no_part_of_throughput(tmp_path, monkeypatch):
+    """Rows double at the fourth of six steps. By a clock on which tracing the loss takes 1,000 s and a look at it 1 s."""
+    now, marks = [0.0], []
+
+    def look():
+        now[0] += 1
+        return now[0]
+
+    def loss(params, batch, rng, others):
+        now[0] += 1000
+        return _loss(params, batch, rng, others)
+
+    def prepare(params, batch, step, key):
+        return jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), batch) if step >= 4 else batch
+
+    monkeypatch.setattr(loop.time, "perf_counter", look)
+    monkeypatch.setattr(heartbeat, "Marks", lambda: lambda *mark: marks.append(mark))
+    _train(_task(loss=loss, make_frozen=lambda: Frozen(prepare=prepare)), _config(6), tmp_path)
+    timed = [line["step_s"] for line in _lines(tmp_path) if "step_s" in line]
+    assert now[0] > 2000 and len(timed) == 5 and max(timed) < 1000
+    compiled = [step for step, doing in marks if doing == heartbeat.COMPILE]
+    assert compiled == [0, 1, 4] and [step for step, doing in marks if doing == heartbeat.STEP] == [2, 3, 5, 6]
