@@ -53,7 +53,7 @@ VARIES = (
     rb'"starts": \[.*?\n \]',
     rb'"\d+:\d{15,}"',  # size and time of a file that a stage has written and another has read
 )
-TIMES = ("tokens_per_s", "mfu", "data_wait_s", "data_wait_share", "eta_s", "step_s", "filter_share")
+TIMES = ("tokens_per_s", "mfu", "data_wait_s", "data_wait_share", "eta_s", "step_s", "filter_share", "sampling_wait_s")
 STAGES = ("stage1", "stage2", "upscaled", "deeper", "cached", "pruned", "student")
 
 

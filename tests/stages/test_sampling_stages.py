@@ -26,7 +26,7 @@ from kanana_jax.models.cache import empty_cache
 from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 from kanana_jax.recipe import context
 from kanana_jax.recipe import run as recipe
-from kanana_jax.stages import KINDS, answer_rows, online_dpo, sampled
+from kanana_jax.stages import KINDS, answer_rows, grpo, online_dpo, sampled
 from kanana_jax.stages.orders import Ahead, Orders
 
 pytestmark = pytest.mark.usefixtures("no_reports")
@@ -282,6 +282,25 @@ def test_the_pair_is_the_best_and_the_worst(config):
     assert not rows.rows.segment_ids[1].any() and not rows.rows.weights[1].any()
     with pytest.raises(AssertionError):
         answer_rows.answer_rows([[(np.zeros(T, np.int32), answers[0][0])] * 2], T, with_cuts=False)
+
+
+def test_packed_answers_have_their_own_advantages_and_cut_ones_teach_nothing(config):
+    """Token n + 10 of an answer tells which it is; the second of each three was cut off by its length."""
+    c = _of(config, config.sources.prompts.path, "grpo")
+    c.online.policy.update(unfinished=False, scale=False)
+    _, stages = recipe.parse(c)
+    zeros, prompts = np.zeros(2, np.float32), [np.arange(1, n, dtype=np.int32) for n in (30, 3)]
+    answers = [
+        [sampled.Answer(np.full(2, 10 + 3 * i + n, np.int32), zeros, zeros, n != 1) for n in range(3)] for i in range(2)
+    ]
+    questions = [sampled.Question(str(i), ids, "") for i, ids in enumerate(prompts)]
+    rewards = np.array([[3.0, 0, 0], [0, 0, 6]])
+    made = grpo.make_rows(stages["online"], sampled.Sampled(questions, answers, [], rewards), (2, 6))
+    rows, gains = made.answers.rows, {10: 2.0, 12: -1.0, 13: -2.0, 15: 4.0}
+    assert rows.inputs.shape == (2, T) and rows.segment_ids.max(axis=1).sum() == 6
+    learnt = rows.weights > 0
+    assert sorted(rows.targets[learnt]) == sorted([*gains] * 2)
+    assert made.advantages[learnt].tolist() == [gains[token] for token in rows.targets[learnt]]
 
 
 @pytest.mark.parametrize(
