@@ -3,15 +3,15 @@
     kanana launch supervise --config configs/kanana/essence_8b.py:gs://my-bucket/documents --type v5p-128 \\
         --zone us-east5-a --bucket my-bucket --workdir runs/essence_8b --spot
 
-up         asks for the TPUs (a queued resource) and returns
-run        packs the committed code, sets up all hosts and starts the run there; it lives on without the laptop
-supervise  both, and again after pre-emptions and crashes, until the run is done; then gives the TPUs back
+up         requests the TPUs (a queued resource) and returns
+run        packs the committed code, sets up all hosts and starts the run there; the laptop may then be closed
+supervise  both, again after pre-emptions and crashes, until the run is done; then releases the TPUs
 status     the state of the TPUs and of the run, with its step, loss and time left
 logs       the end of every host's log
-down       lets the run save, and gives the TPUs back
+down       lets the run save, then releases the TPUs
 
-Before TPUs are asked for, everything that the config reads is looked for in the bucket. With --dry-run the exact
-commands are printed and nothing is done. The laptop needs git, gcloud and Python alone: where nothing is installed,
+Before TPUs are requested, the bucket is checked for everything that the config reads. With --dry-run the exact
+commands are printed and nothing is done. The laptop needs only git, gcloud and Python: where nothing is installed,
 `python launch/tpu.py` is the same command. See docs/launch.md.
 """
 
@@ -66,7 +66,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("verb", choices=("up", "run", "supervise", "status", "logs", "down"))
-    parser.add_argument("--name", default="kanana", help="of the TPUs; one run each")
+    parser.add_argument("--name", default="kanana", help="name of the TPUs; each runs one run")
     parser.add_argument("--project", default="", help="default: gcloud's")
     parser.add_argument("--zone", default="", help="default: gcloud's")
     parser.add_argument(
@@ -75,13 +75,15 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--slices", type=int, default=1, metavar="N", help="TPU slices joined by the network")
     capacity = parser.add_mutually_exclusive_group()
     capacity.add_argument(
-        "--spot", dest="capacity", action="store_const", const="spot", help="cheap, may be taken away"
+        "--spot", dest="capacity", action="store_const", const="spot", help="cheap, but may be pre-empted"
     )
-    capacity.add_argument("--reserved", dest="capacity", action="store_const", const="reserved")
+    capacity.add_argument(
+        "--reserved", dest="capacity", action="store_const", const="reserved", help="from your reservation"
+    )
     parser.set_defaults(capacity="on-demand")
     parser.add_argument("--bucket", default="", help="Cloud Storage bucket of the code, the documents and the workdir")
     parser.add_argument(
-        "--config", default="", metavar="FILE_OR_NAME[:ARG]", help="in this repository; ARG as the hosts see it"
+        "--config", default="", metavar="FILE_OR_NAME[:ARG]", help="config in this repository; ARG as the hosts see it"
     )
     parser.add_argument(
         "--workdir", default="", metavar="DIR", help="folder in the bucket: runs/x, or gs://BUCKET/runs/x"
@@ -93,7 +95,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         "the config's ARG names a folder there",
     )
     parser.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")
-    parser.add_argument("--revision", default="HEAD", help="of the code, from git")
+    parser.add_argument("--revision", default="HEAD", help="git revision of the code")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds without a sign of a host")
     parser.add_argument(
         "--stall-timeout", type=float, default=1800.0, metavar="S", help="seconds without a finished step"
@@ -102,11 +104,11 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         "--setup-timeout", type=float, default=14400.0, metavar="S", help="seconds without progress in preparation"
     )
     policy = supervise.Policy()
-    parser.add_argument("--retries", type=int, default=policy.retries, metavar="N", help="crashes in a row")
+    parser.add_argument("--retries", type=int, default=policy.retries, metavar="N", help="consecutive crashes, at most")
     parser.add_argument("--backoff", type=float, default=policy.backoff, metavar="S", help="before the first retry")
-    parser.add_argument("--poll", type=float, default=policy.poll, metavar="S", help="seconds between two looks")
-    parser.add_argument("--keep", action="store_true", help="supervise: leave the TPUs, and their bill, at the end")
-    parser.add_argument("--lines", type=int, default=50, metavar="N", help="logs: lines of each host")
+    parser.add_argument("--poll", type=float, default=policy.poll, metavar="S", help="seconds between two checks")
+    parser.add_argument("--keep", action="store_true", help="supervise: keep the TPUs, and pay for them, at the end")
+    parser.add_argument("--lines", type=int, default=50, metavar="N", help="logs: number of lines per host")
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     return parser
 

@@ -23,7 +23,7 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument("policy", metavar="POLICY", help="model, stage or Hugging Face folder with a chat template")
     sub.add_argument("--prompts", required=True, metavar="FILE", help="prompts with 'answer' and 'verifier'")
     sub.add_argument(
-        "--reward", action="append", default=[], metavar="MODEL", help="that chooses; several are compared"
+        "--reward", action="append", default=[], metavar="MODEL", help="reward model that chooses; may be repeated"
     )
     sub.add_argument(
         "--verifier",
@@ -31,11 +31,13 @@ def add_verbs(verb: AddVerb) -> None:
         metavar="NAME",
         help="that judges (default: each record's own), or none",
     )
-    sub.add_argument("--n", default="1,2,4,8", metavar="N,…", help="answers to choose among; the largest are sampled")
-    sub.add_argument("--output", required=True, type=place, metavar="FILE.json", help="the curves")
-    sub.add_argument("--limit", type=int, default=0, metavar="N", help="prompts; default: all")
-    sub.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="of an answer")
-    sub.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of sampling, above 0")
+    sub.add_argument(
+        "--n", default="1,2,4,8", metavar="N,…", help="numbers of answers to choose among; the largest is sampled"
+    )
+    sub.add_argument("--output", required=True, type=place, metavar="FILE.json", help="file of the curves")
+    sub.add_argument("--limit", type=int, default=0, metavar="N", help="maximum number of prompts; default: all")
+    sub.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="longest answer, in tokens")
+    sub.add_argument("--temperature", type=float, default=1.0, metavar="T", help="sampling temperature, above 0")
     sub.add_argument("--top-p", type=float, default=1.0, metavar="P", help="sample among the best tokens of mass P")
     sub.add_argument("--seed", type=int, default=0, metavar="S", help="seed of sampling")
     sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="dtype of the computation")

@@ -26,11 +26,11 @@ _GREEN, _DIM, _BOLD, _PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[1m", "\x1b[0m"
 def add_verbs(verb: AddVerb) -> None:
     """Adds the verb."""
     sub = verb("data", _data, "show the rows that a stage trains on", _EXAMPLE)
-    sub.add_argument("what", choices=("show",), help="show: print rows, and count records that are left out")
+    sub.add_argument("what", choices=("show",), help="show: print rows and count records that are left out")
     sub.add_argument("--config", required=True, metavar="FILE_OR_NAME[:ARG]", help=CONFIG_HELP)
-    sub.add_argument("--workdir", type=place, metavar="DIR", help="the workdir of the run (default: a temporary one)")
+    sub.add_argument("--workdir", type=place, metavar="DIR", help="workdir of the run (default: a temporary one)")
     sub.add_argument("--stage", default="", metavar="NAME", help="default: the first that trains")
-    sub.add_argument("--rows", type=int, default=2, metavar="N", help="rows to print")
+    sub.add_argument("--rows", type=int, default=2, metavar="N", help="number of rows to print")
     sub.add_argument("--all", action="store_true", help="also read every record, and count tokens and reasons")
     sub.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="default: on a terminal")
     sub.add_argument("--config.KEY", dest="_", metavar="VALUE", help="change a value of the config")

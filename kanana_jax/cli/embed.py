@@ -19,17 +19,21 @@ def add_verbs(verb: AddVerb) -> None:
     """Adds the verb."""
     sub = verb("embed", _embed, "make vectors of texts", _EXAMPLE)
     sub.add_argument("model", metavar="MODEL", help="model, stage or Hugging Face folder")
-    sub.add_argument("file", metavar="FILE", help="texts: a file, a folder or a pattern")
-    sub.add_argument("--output", required=True, type=place, metavar="DIR", help="the vectors")
-    sub.add_argument("--query", action="store_true", help="texts are queries, behind the model's own instruction")
-    sub.add_argument("--instruction", default="", metavar="TEXT", help="before every text, as it is")
-    sub.add_argument("--text-field", default="text", metavar="NAME", help="field of the texts")
-    sub.add_argument("--max-tokens", type=int, default=0, metavar="N", help="of a text (default: as in training)")
-    sub.add_argument("--dim", type=int, default=0, metavar="N", help="first numbers of a vector that are kept; 0: all")
+    sub.add_argument("file", metavar="FILE", help="file, folder or glob of texts")
+    sub.add_argument("--output", required=True, type=place, metavar="DIR", help="folder of the vectors")
+    sub.add_argument(
+        "--query", action="store_true", help="embed the texts as queries, with the model's own instruction"
+    )
+    sub.add_argument("--instruction", default="", metavar="TEXT", help="text to put before every text, unchanged")
+    sub.add_argument("--text-field", default="text", metavar="NAME", help="field that holds the text")
+    sub.add_argument(
+        "--max-tokens", type=int, default=0, metavar="N", help="maximum tokens of a text (default: as in training)"
+    )
+    sub.add_argument("--dim", type=int, default=0, metavar="N", help="keep the first N dimensions; 0: all")
     sub.add_argument("--pooling", choices=("mean", "last"), help="default: as the model was trained")
     sub.add_argument("--attention", choices=("both", "causal"), help="default: as the model was trained")
-    sub.add_argument("--block", type=int, default=4096, metavar="N", help="texts of a file of vectors")
-    sub.add_argument("--half", action="store_true", help="write float16 in place of float32")
+    sub.add_argument("--block", type=int, default=4096, metavar="N", help="number of texts per file of vectors")
+    sub.add_argument("--half", action="store_true", help="write float16 instead of float32")
     sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="dtype of the computation")
 
 

@@ -19,9 +19,9 @@ def add_verbs(verb: AddVerb) -> None:
     _add_export(verb)
     pusher = verb("push", _push, "upload an exported folder to a Hugging Face hub", _PUSH_EXAMPLE)
     pusher.add_argument("folder", type=place, metavar="FOLDER", help="folder that 'kanana export' has written")
-    pusher.add_argument("repository", metavar="REPO", help="OWNER/NAME; made if it is not there")
-    pusher.add_argument("--dry-run", action="store_true", help="show the files and their sizes, upload nothing")
-    pusher.add_argument("--private", action="store_true", help="make a new repository a private one")
+    pusher.add_argument("repository", metavar="REPO", help="OWNER/NAME; created if it does not exist")
+    pusher.add_argument("--dry-run", action="store_true", help="show the files and their sizes without uploading")
+    pusher.add_argument("--private", action="store_true", help="create a new repository as private")
 
 
 def _add_export(verb: AddVerb) -> None:
@@ -51,7 +51,9 @@ def _add_export(verb: AddVerb) -> None:
     )
 
     exporter.add_argument(
-        "--adapter", action="store_true", help="the LoRA adapters of a stage, for the peft library, in place of a model"
+        "--adapter",
+        action="store_true",
+        help="export the LoRA adapters of a stage for the peft library instead of a model",
     )
     exporter.add_argument(
         "--base",

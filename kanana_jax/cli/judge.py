@@ -23,7 +23,7 @@ def add_verbs(verb: AddVerb) -> None:
     """Adds the verb."""
     sub = verb("judge", _judge, "have answers rated or compared by a model behind an endpoint", _EXAMPLE)
     sub.add_argument("answers", type=place, metavar="FILE.jsonl", help="answers to judge")
-    sub.add_argument("--against", type=place, metavar="FILE.jsonl", help="answers to the same ids, to compare with")
+    sub.add_argument("--against", type=place, metavar="FILE.jsonl", help="answers with the same ids to compare with")
     sub.add_argument(
         "--questions",
         type=place,
@@ -33,12 +33,14 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument(
         "--references", type=place, metavar="FILE.jsonl", help="right answers to these questions, in a form of answers"
     )
-    sub.add_argument("--output", required=True, type=place, metavar="FILE.json", help="scores")
-    sub.add_argument("--url", default="", metavar="URL", help="of an OpenAI-compatible endpoint, up to /v1")
-    sub.add_argument("--model", default="", metavar="NAME", help="of the judge, as the endpoint names it")
+    sub.add_argument("--output", required=True, type=place, metavar="FILE.json", help="file of the scores")
+    sub.add_argument("--url", default="", metavar="URL", help="OpenAI-compatible endpoint, up to /v1")
+    sub.add_argument("--model", default="", metavar="NAME", help="the judge's name at the endpoint")
     sub.add_argument("--key-variable", default="", metavar="NAME", help="environment variable that holds the key")
-    sub.add_argument("--max-requests", type=int, default=1000, metavar="N", help="budget of this run")
-    sub.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests under way at once")
+    sub.add_argument(
+        "--max-requests", type=int, default=1000, metavar="N", help="maximum number of requests in this run"
+    )
+    sub.add_argument("--concurrency", type=int, default=8, metavar="N", help="maximum number of concurrent requests")
 
 
 def _judge(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:

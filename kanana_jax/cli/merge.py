@@ -23,15 +23,20 @@ def add_verbs(verb: AddVerb) -> None:
         choices=("linear", "slerp", "task_arithmetic", "ties", "dare_ties"),
         help="default: linear, a weighted mean",
     )
-    sub.add_argument("--weights", type=float, nargs="+", default=[], metavar="W", help="of the models; default: all 1")
     sub.add_argument(
-        "--base", default="", metavar="MODEL", help="model that the others were trained from (not for linear, slerp)"
+        "--weights", type=float, nargs="+", default=[], metavar="W", help="a weight per model; default: all 1"
+    )
+    sub.add_argument(
+        "--base",
+        default="",
+        metavar="MODEL",
+        help="model from which the others were trained (not for linear and slerp)",
     )
     sub.add_argument("--scale", type=float, default=1.0, metavar="S", help="factor of the merged difference")
     sub.add_argument(
-        "--density", type=float, default=0.2, metavar="P", help="share of a difference that ties and dare_ties keep"
+        "--density", type=float, default=0.2, metavar="P", help="share of each difference that ties and dare_ties keep"
     )
-    sub.add_argument("--seed", type=int, default=0, metavar="S", help="seed of what dare_ties keeps")
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the elements that dare_ties keeps")
 
 
 def _merge(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:

@@ -20,13 +20,27 @@ def add_verbs(verb: AddVerb) -> None:
     sub = verb("mine", _mine, "find hard negatives for pairs of texts", _EXAMPLE)
     sub.add_argument("model", metavar="MODEL", help="embedding model: model, stage or Hugging Face folder")
     sub.add_argument("pairs", metavar="PAIRS", help="records with 'anchor' and 'positive'")
-    sub.add_argument("--output", required=True, type=place, metavar="FILE.jsonl", help="pairs with negatives")
-    sub.add_argument("--texts", default="", metavar="PATH", help="further passages: a file, a folder or a pattern")
-    sub.add_argument("--vectors", type=place, metavar="DIR", help="keeps the passages' vectors for the next start")
-    sub.add_argument("--negatives", type=int, default=4, metavar="N", help="of an anchor, with those that it has")
-    sub.add_argument("--below", type=float, default=0.95, metavar="P", help="most of the positive's cosine, as a share")
-    sub.add_argument("--skip", type=int, default=0, metavar="N", help="nearest passages that are left out")
-    sub.add_argument("--max-tokens", type=int, default=0, metavar="N", help="of a text (default: as in training)")
+    sub.add_argument(
+        "--output", required=True, type=place, metavar="FILE.jsonl", help="file of the pairs with negatives"
+    )
+    sub.add_argument("--texts", default="", metavar="PATH", help="file, folder or glob of further passages")
+    sub.add_argument(
+        "--vectors", type=place, metavar="DIR", help="folder that keeps the passages' vectors between runs"
+    )
+    sub.add_argument(
+        "--negatives", type=int, default=4, metavar="N", help="negatives per anchor, including those that it has"
+    )
+    sub.add_argument(
+        "--below",
+        type=float,
+        default=0.95,
+        metavar="P",
+        help="maximum cosine of a negative, as a share of the positive's",
+    )
+    sub.add_argument("--skip", type=int, default=0, metavar="N", help="number of nearest passages to leave out")
+    sub.add_argument(
+        "--max-tokens", type=int, default=0, metavar="N", help="maximum tokens of a text (default: as in training)"
+    )
     sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="dtype of the computation")
 
 

@@ -25,19 +25,26 @@ def add_verbs(verb: AddVerb) -> None:
     """Adds the verb."""
     sub = verb("rag", _rag, "answer questions from a folder of documents", _EXAMPLE)
     sub.add_argument("model", nargs="?", metavar="MODEL", help="chat model: model, stage or Hugging Face folder")
-    sub.add_argument("--docs", required=True, metavar="DIR", help="documents: a folder, a file or a pattern")
+    sub.add_argument("--docs", required=True, metavar="DIR", help="folder, file or glob of documents")
     sub.add_argument("--ask", required=True, action="append", metavar="TEXT", help="question; may be repeated")
-    sub.add_argument("--embedder", default="", metavar="MODEL", help="embedding model: find by vectors, too")
+    sub.add_argument("--embedder", default="", metavar="MODEL", help="embedding model, to search by vectors as well")
     sub.add_argument(
-        "--vectors", type=place, metavar="DIR", help="with --embedder: keeps the passages' vectors for the next start"
+        "--vectors",
+        type=place,
+        metavar="DIR",
+        help="with --embedder: folder that keeps the passages' vectors between runs",
     )
-    sub.add_argument("--passages", type=int, default=5, metavar="N", help="that are quoted, at most")
-    sub.add_argument("--characters", type=int, default=800, metavar="N", help="of a passage, at most")
+    sub.add_argument("--passages", type=int, default=5, metavar="N", help="maximum number of passages in the prompt")
+    sub.add_argument("--characters", type=int, default=800, metavar="N", help="maximum length of a passage")
     sub.add_argument(
-        "--least", type=float, default=0.3, metavar="P", help="share of the question's words that a passage must hold"
+        "--least", type=float, default=0.3, metavar="P", help="minimum share of the question's words in a passage"
     )
     sub.add_argument(
-        "--least-cosine", type=float, default=0.6, metavar="C", help="with --embedder: enough without words"
+        "--least-cosine",
+        type=float,
+        default=0.6,
+        metavar="C",
+        help="with --embedder: cosine that suffices without common words",
     )
     sub.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="longest answer, in tokens")
     sub.add_argument("--temperature", type=float, default=0.0, metavar="T", help="sampling temperature; 0: greedy")
@@ -46,10 +53,12 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument(
         "--check", action="store_true", help="judge each claim by the passages: by MODEL itself, or by --judge-url"
     )
-    sub.add_argument("--judge-url", default="", metavar="URL", help="of an OpenAI-compatible endpoint, up to /v1")
-    sub.add_argument("--judge-model", default="", metavar="NAME", help="of the judge, as the endpoint names it")
-    sub.add_argument("--key-variable", default="", metavar="NAME", help="environment variable that holds its key")
-    sub.add_argument("--json", type=place, metavar="FILE", help="answers with their passages as JSON")
+    sub.add_argument(
+        "--judge-url", default="", metavar="URL", help="OpenAI-compatible endpoint of the judge, up to /v1"
+    )
+    sub.add_argument("--judge-model", default="", metavar="NAME", help="the judge's name at the endpoint")
+    sub.add_argument("--key-variable", default="", metavar="NAME", help="environment variable with the endpoint's key")
+    sub.add_argument("--json", type=place, metavar="FILE", help="also write answers and passages to this file")
 
 
 def _rag(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:

@@ -20,14 +20,23 @@ def add_verbs(verb: AddVerb) -> None:
     """Adds the verb."""
     sub = verb("serve", _serve, "answer requests over HTTP, with OpenAI's interface", _EXAMPLE)
     sub.add_argument("model", metavar="MODEL", help="model, stage or Hugging Face folder")
-    sub.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="default: this machine alone")
-    sub.add_argument("--port", type=int, default=8000, metavar="P", help="0: any that is free")
-    sub.add_argument("--name", default="", metavar="NAME", help="of the model (default: its folder's)")
-    sub.add_argument("--batch-size", type=int, default=8, metavar="N", help="the most answers written at once")
+    sub.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen on; the default accepts this machine alone",
+    )
+    sub.add_argument("--port", type=int, default=8000, metavar="P", help="port; 0: any free one")
+    sub.add_argument("--name", default="", metavar="NAME", help="name of the model (default: that of its folder)")
+    sub.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="maximum number of answers generated at once"
+    )
     sub.add_argument("--max-waiting", type=int, default=256, metavar="N", help="requests that may wait; others get 429")
-    sub.add_argument("--max-tokens", type=int, default=512, metavar="N", help="of an answer, where a request says none")
-    sub.add_argument("--temperature", type=float, default=0.7, metavar="T", help="where a request says none")
-    sub.add_argument("--top-p", type=float, default=0.9, metavar="P", help="where a request says none")
+    sub.add_argument(
+        "--max-tokens", type=int, default=512, metavar="N", help="longest answer, where a request sets none"
+    )
+    sub.add_argument("--temperature", type=float, default=0.7, metavar="T", help="default of requests")
+    sub.add_argument("--top-p", type=float, default=0.9, metavar="P", help="default of requests")
     sub.add_argument("--seed", type=int, default=0, metavar="S", help="seed of sampling")
     sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="dtype of the computation")
 
