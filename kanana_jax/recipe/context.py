@@ -168,8 +168,12 @@ class Run:
     def _shares(self, name: str, config: ReadingConfig) -> dict[str, float]:
         return mixture.normalised(config.mixture, list(self.recipe.sources), f"{name}.mixture")
 
-    def heldout(self, encoder: Encoder, seq_len: int) -> list[HeldoutRows]:
-        return heldout.heldout_rows(self.prepared, encoder, seq_len, self.evaluation.max_bytes)
+    def heldout(self, encoder: Encoder, seq_len: int, config: ReadingConfig | None = None) -> list[HeldoutRows]:
+        relevant = None
+        if config is not None:
+            read = {n for stage in self.stages.values() if isinstance(stage, ReadingConfig) for n in stage.reads}
+            relevant = {name for name in self.prepared if name in config.reads or name not in read}
+        return heldout.heldout_rows(self.prepared, encoder, seq_len, self.evaluation.max_bytes, relevant)
 
     def data_report(self, position: Position) -> dict[str, Any]:
         return pipeline.data_report(position, self.prepared)

@@ -181,8 +181,12 @@ class Context(Protocol):
         """The batches of a stage's mixture; see `pipeline.BatchStream`."""
         ...
 
-    def heldout(self, encoder: Encoder, seq_len: int) -> list[HeldoutRows]:
-        """Evaluation rows of every source that holds documents out."""
+    def heldout(self, encoder: Encoder, seq_len: int, config: ReadingConfig | None = None) -> list[HeldoutRows]:
+        """Evaluation rows of every source that holds documents out.
+
+        With a stage's `config`, conversations, pairs and prompts are of the sources that it reads, or that no stage
+        reads; see `heldout_rows`.
+        """
         ...
 
     def data_report(self, position: Position) -> dict[str, Any]:

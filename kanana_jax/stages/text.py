@@ -173,7 +173,7 @@ def make_task(
         start = context.position(config)
         return context.stream(name, config, encoder, rows, train.batch_size, train.seq_len, start)
 
-    held = context.heldout(encoder, train.seq_len)
+    held = context.heldout(encoder, train.seq_len, config)
     task = Task(
         name=name,
         loss=loss,

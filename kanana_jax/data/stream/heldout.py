@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import numpy as np
 
@@ -24,15 +24,25 @@ class HeldoutRows:
 
 
 def heldout_rows(
-    sources: Mapping[str, PreparedSource], encoder: Encoder, seq_len: int, max_bytes: int
+    sources: Mapping[str, PreparedSource],
+    encoder: Encoder,
+    seq_len: int,
+    max_bytes: int,
+    relevant: Container[str] | None = None,
 ) -> list[HeldoutRows]:
     """The first held-out documents of each source of the encoder's forms, up to `max_bytes` of text each.
 
     If no source has such a form, of all: conversations may be trained on as texts. A first document that is longer (a
     book) is cut, unless it must stay whole.
+
+    Args:
+      relevant: sources of other forms than text that are evaluated; None: all. Texts are evaluated alike in every
+        stage, so that stages can be compared; another task's conversations say nothing of a stage that reads none.
     """
     held = {name: source for name, source in sources.items() if source.documents("heldout")}
     alike = [n for n, source in held.items() if form_of(json.loads(source.split("heldout")[0])) in encoder.forms]
+    if relevant is not None and set(encoder.forms) != {"text"}:
+        alike = [name for name in alike if name in relevant] or alike
     result = []
     for name in alike or held:
         source, documents, size = held[name], [], 0
