@@ -31,7 +31,7 @@ from typing import Any
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/align_real.jsonl"
 PARTS = ("base", "sft", "sft_replay", "pairs", "dpo")
-RANK, ALPHA, SEQ_LEN, BATCH_TOKENS, STEPS = 16, 32, 512, 4096, 40
+RANK, ALPHA, SEQ_LEN, BATCH_TOKENS, STEPS = 16, 32, 512, 4096, 16
 TRAINED, HELD, ITEMS = 1500, 100, 50  # conversations; of CHAT and TEXT; items of each kind
 KINDS = ("one_digit", "two_digits", "json", "words")
 NEW, SAMPLES = 64, 8  # tokens of an answer; answers to each prompt of `pairs`
@@ -158,8 +158,8 @@ def train(part: str, model: str, place: pathlib.Path) -> str:
         section.mixture, section.replay = dict(chat=0.75, text=0.25), True
     section.train.update(batch_tokens=BATCH_TOKENS, seq_len=SEQ_LEN, tokens=STEPS * BATCH_TOKENS, log_every=1)
     section.train.eval_every = STEPS // 2
-    section.train.checkpoint = dict(every=10, keep_last=1, keep_best=0)
-    rate = 5e-5 if part == "dpo" else 2e-4
+    section.train.checkpoint = dict(every=4, keep_last=1, keep_best=0)
+    rate = 1e-4 if part == "dpo" else 2e-4
     section.train.optimizer.update(learning_rate=rate, schedule=dict(kind="cosine", warmup_steps=4, final=0.1))
     recipe.run(config, place / part, devices=jax.devices()[:1])
     return str(place / part / kind)

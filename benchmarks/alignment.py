@@ -16,6 +16,7 @@ import pathlib
 
 import jax
 import numpy as np
+from kanana_jax.configs.ablations.alignment import PEOPLE
 
 from kanana_jax.data.microworld import World, document
 from kanana_jax.data.microworld.conversations import DOMAINS, LANGUAGES
@@ -37,7 +38,7 @@ JUDGE = verify({RECORD: 1.0})
 
 def questions(session: Session, each: int) -> dict[tuple[str, str], list[Question]]:
     """`each` prompts of every (domain, language)."""
-    world, found = World.create(seed=0, size=4000), {}
+    world, found = World.create(seed=0, size=PEOPLE), {}
     for domain in DOMAINS:
         for lang in LANGUAGES:
             rows = [document(world, f"prompts-{domain}", lang, _FIRST + i) for i in range(each)]

@@ -56,6 +56,13 @@ def aligned(model: pathlib.Path, arm: str, seed: int) -> dict[str, float]:
     return alignment.measure(model, None if arm.startswith(("sft", "small", "without")) else sft)
 
 
+def adapted(model: pathlib.Path, arm: str, seed: int) -> dict[str, float]:
+    """The figures of every model of an arm of the adaptation."""
+    import adaptation
+
+    return adaptation.figures(arm, model.parents[1], pathlib.Path(f"runs/alignment/sft-{seed}/sft"))
+
+
 ABLATIONS = "configs/ablations"
 EXPERIMENTS = {
     "annealing": Experiment(
@@ -102,6 +109,27 @@ EXPERIMENTS = {
             ),
         ),
         figures=aligned,
+    ),
+    # Table 11 in its shape, and function calls.
+    "adaptation": Experiment(
+        "adaptation.py:{arm},{seed}",
+        "runs/adaptation",
+        ("documents", "calls"),
+        (
+            (
+                "runs/alignment/base/stage2/model/model.json",
+                f"run --config {ABLATIONS}/alignment.py:base --workdir runs/alignment/base",
+            ),
+            *(
+                (
+                    f"runs/alignment/sft-{seed}/sft/model/model.json",
+                    f"run --config {ABLATIONS}/alignment.py:sft,{seed} --workdir runs/alignment/sft-{seed}",
+                )
+                for seed in (0, 1)
+            ),
+        ),
+        seeds=(0, 1),
+        figures=adapted,
     ),
     # Table 5 at the paper's ratio; the teacher in the vocabulary of the table.
     "pruning_ratio": Experiment(

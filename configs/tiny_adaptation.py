@@ -1,9 +1,9 @@
 """The second half of `configs/tiny.py`: alignment, adaptation and evaluation (arXiv:2502.18934, §3 and §4).
 
-Alignment (§3.1) goes on from stage 2 with conversations about the same world: fine-tuning, a reward model, offline and
-online preference optimisation, merging. Then an embedding model of stage 2 (LLM2Vec, as `configs/embed.py`), answers
-from documents (§4.2, Figure 6, as `configs/rag.py`) and function calls (English before Korean, as `configs/calls.py`)
-on the merged model, and an evaluation of every model of the run.
+Alignment (§3.1) continues from stage 2 with conversations about the same world: fine-tuning, a reward model, offline
+and online preference optimisation, merging. Then an embedding model of stage 2 (LLM2Vec, as in `configs/embed.py`),
+answers from documents (§4.2, Figure 6, as in `configs/rag.py`) and function calls (English before Korean, as in
+`configs/calls.py`) on the merged model, and an evaluation of every model of the run.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ def align(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any], share
         own = _train(train, optimizer, rate, int(share * tokens)) | more.pop("train", {})
         return dict(kind=kind, start=start, mixture={f"ko_{form}": 0.5, f"en_{form}": 0.5}, train=own, **more)
 
-    c.sft = section("sft", "stage2", "chat", 1e-3, 800_000)
+    c.sft = section("sft", "stage2", "chat", 2e-3, 360_000)
     c.reward = section("reward", "sft", "pairs", 3e-4, 200_000)
     c.dpo = section("dpo", "sft", "pairs", 5e-5, 200_000, preference=dict(loss="sigmoid", beta=0.1))
     c.online = section(
@@ -60,7 +60,7 @@ def adapt(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -> No
     made = calls_config.get_config("merged")
     rows = dict(seq_len=800, batch_tokens=8 * 800)  # three or four functions in JSON are long
     for name, section, start in (("calls_en", made.english, "merged"), ("calls_ko", made.korean, "calls_en")):
-        own = _train(train, optimizer, 1e-3, 200_000) | rows
+        own = _train(train, optimizer, 2e-3, 90_000) | rows
         c[name] = section.to_dict() | dict(start=start, train=own)
 
 
@@ -86,14 +86,14 @@ def documents(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -
     replay = dict(rag_conversations=0.8, ko_chat=0.1, en_chat=0.1)
     # As `calls_en` in rate, tokens and rows: so the step is the same program, compiled once.
     rows = dict(seq_len=800, batch_tokens=8 * 800)
-    c.rag_sft = dict(kind="sft", start="merged", mixture=replay, train=_train(train, optimizer, 1e-3, 200_000) | rows)
+    c.rag_sft = dict(kind="sft", start="merged", mixture=replay, train=_train(train, optimizer, 2e-3, 80_000) | rows)
     rows = dict(seq_len=1024, batch_tokens=4 * 1024)  # a pair is in one row
     c.rag_dpo = dict(
         kind="dpo",
         start="rag_sft",
         mixture=dict(rag_pairs=1.0),
         preference=dict(loss="sigmoid", beta=0.1),
-        train=_train(train, optimizer, 5e-5, 80_000) | rows,
+        train=_train(train, optimizer, 5e-5, 64_000) | rows,
     )
     c.rag_merged = dict(kind="merge", start="merged", merge=dict(models=("merged", "rag_dpo"), method="linear"))
 
@@ -109,13 +109,13 @@ def evaluate(c: ConfigDict) -> None:
         kind="evaluate",
         start="stage1",
         models=ASKED,
-        tasks=dict(names=("microworld", "microworld_arithmetic"), limit=25),
-        calls=dict(models=("merged", "calls_ko"), sets=unseen, limit=10, free=True),
-        best_of_n=dict(policy="sft", rewards=("reward",), prompts=prompts, limit=8, n=16, max_new_tokens=24),
+        tasks=dict(names=("microworld", "microworld_arithmetic"), limit=16),
+        calls=dict(models=("merged", "calls_ko"), sets=unseen, limit=6, free=True),
+        best_of_n=dict(policy="sft", rewards=("reward",), prompts=prompts, limit=5, n=16, max_new_tokens=24),
         documents=dict(
             models=("merged", *DOCUMENTS[1:]),
             sets=dict(documents_ko="microworld://faq/ko?size=4000&count=100&start=100000"),
-            limit=25,
+            limit=16,
         ),
     )
 

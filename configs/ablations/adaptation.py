@@ -1,0 +1,41 @@
+"""Answers from documents and function calls, learnt by the aligned model of the embedded world (§4.2, Table 11).
+
+    kanana run --config configs/ablations/adaptation.py:documents,SEED --workdir runs/adaptation/documents-SEED
+    kanana run --config configs/ablations/adaptation.py:calls,SEED --workdir runs/adaptation/calls-SEED
+    python benchmarks/parts.py adaptation       (both, two seeds, with their figures)
+
+Both start from `sft` of `alignment.py` with the same seed. `documents` is Figure 6: data made of documents, SFT with
+replay, DPO, and a merge with the model that it came from. `calls` learns English calls, then Korean ones. Documents
+are those of another world, so that their answers cannot be known without reading them.
+"""
+
+from kanana_jax.configs import tiny
+from kanana_jax.configs.ablations import alignment
+
+DOCUMENTS = f"microworld://faq/ko?seed=1&size={alignment.PEOPLE}"
+STAGES = {"documents": ("rag_made", "rag_sft", "rag_dpo", "rag_merged"), "calls": ("calls_en", "calls_ko")}
+ARMS = tuple(STAGES)
+TOKENS = dict(rag_sft=300_000, rag_dpo=80_000, calls_en=250_000, calls_ko=250_000)
+
+
+def get_config(arg: str = "documents,0"):
+    arm, _, seed = arg.partition(",")
+    if arm not in ARMS:
+        raise ValueError(f"known: {', '.join(ARMS)}")
+    c = tiny.get_config()
+    c.seed = int(seed or 0)
+    c.samples.prompts = {}
+    c.tokenizer = dict(path=f"{alignment.BASE}/tokenizer")
+    c.stages = STAGES[arm]
+    alignment.people(c)
+    before = f"runs/alignment/sft-{c.seed}/sft"
+    c.rag_made.start = c.rag_sft.start = c.rag_merged.start = c.calls_en.start = before
+    c.rag_made.rag_data.update(documents=f"{DOCUMENTS}&count=800", passages=800)
+    c.rag_merged.merge.models = (before, "rag_dpo")
+    if arm == "calls":  # no stage makes them
+        del c.sources.rag_conversations, c.sources.rag_pairs, c.filters.rag_conversations, c.filters.rag_pairs
+    for name, tokens in TOKENS.items():
+        c[name].train.tokens = tokens
+        c[name].train.checkpoint = dict(every=200, keep_last=1, keep_best=0)
+        c[name].train.eval_every = 0
+    return c
