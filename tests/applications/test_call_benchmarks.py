@@ -89,9 +89,9 @@ def test_without_the_extra_a_sentence_says_how_to_install_it(model, data, tmp_pa
     assert "llguidance" in told and "[calls]" in told and "Traceback" not in told
 
 
-def test_a_model_whose_template_has_no_calls_is_refused(model, data, tmp_path, capsys):
+def test_a_model_whose_template_writes_no_known_calls_is_refused(model, data, tmp_path, capsys):
     plain = shutil.copytree(model, tmp_path / "plain")
-    (plain / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}", encoding="utf-8")
+    (plain / "chat_template.jinja").write_text("{{ tools }}{{ messages[0].content }}", encoding="utf-8")
     how = ["--tasks", "functionchat_calldecision", "--data-dir", str(data), "--output", str(tmp_path / "o.json")]
     assert main(["eval", str(plain), *how]) == UserError.exit_code
     assert "use a model whose template has tools" in capsys.readouterr().err and not (tmp_path / "o.json").exists()

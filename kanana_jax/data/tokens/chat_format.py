@@ -1,10 +1,12 @@
 """A folder's chat template, as text with what its tokenizer must know of it.
 
 The folder's own template comes first. One without gets Llama 3's or ChatML, whichever its vocabulary has the symbols
-of: models trained here have those of Llama 3.
+of: models trained here have those of Llama 3. So does a template that shows no functions, for conversations with some:
+else a model would learn calls of functions that it never sees.
 """
 
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +20,7 @@ ROLES = ("system", "user", "assistant", "tool")
 _SHIPPED = {specials.CHAT_TEMPLATE: specials.CHAT, specials.CHATML_TEMPLATE: specials.CHATML}
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 _CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
+_TOOLS = re.compile(r"\btools\b")  # the variable in which transformers hands functions to a template
 
 
 class ChatFormat:
@@ -45,9 +48,13 @@ class ChatFormat:
         """The template that is used, with tools or without.
 
         Raises:
-          UserError: there is none, and no symbols of a format shipped here.
+          UserError: there is none, or none with tools, and no symbols of a format shipped here.
         """
-        found = (self._templates.get("tool_use") if tools else None) or self._templates.get("default")
+        if tools and "tool_use" in self._templates:
+            return self._templates["tool_use"]
+        found = self._templates.get("default")
+        if found is not None and tools and not _TOOLS.search(found):
+            return self._shipped("has a chat template that shows no functions")
         if found is not None:
             missing = [symbol for symbol in _SHIPPED.get(found, ()) if self._token_id(symbol) is None]
             if missing:
@@ -61,11 +68,14 @@ class ChatFormat:
                 f"{self._folder} has chat templates named {', '.join(sorted(self._templates))[:100]} and none as "
                 f"default: name one of them so, or bring the model's {folder_files.TEMPLATE}"
             )
+        return self._shipped("has no chat template")
+
+    def _shipped(self, why: str) -> str:
         for template, symbols in _SHIPPED.items():
             if all(self._token_id(symbol) is not None for symbol in symbols):
                 return template
         raise UserError(
-            f"{self._folder} has no chat template, and its vocabulary lacks the symbols of Llama 3's format "
+            f"{self._folder} {why}, and its vocabulary lacks the symbols of Llama 3's format "
             f"({', '.join(specials.CHAT)}) and of ChatML ({', '.join(specials.CHATML)}): add the model's "
             f"{folder_files.TEMPLATE}, or use a chat model"
         )

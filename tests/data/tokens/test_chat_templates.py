@@ -66,23 +66,23 @@ def test_what_a_template_finds():
     assert render("  {% if true %}\n x\n  {% endif %}\n", [{}]) == [" x\n"]  # blocks leave no lines
 
 
-def _folder(tmp_path, config=None, **files):
+def _folder(tmp_path, config=None, token_id=lambda piece: None, **files):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config or {}))
     for name, text in files.items():
         target = tmp_path / ("chat_template.jinja" if name == "default" else f"additional_chat_templates/{name}.jinja")
         target.parent.mkdir(exist_ok=True)
         target.write_text(text)
-    return ChatFormat(tmp_path, lambda piece: None, {})
+    return ChatFormat(tmp_path, token_id, {})
 
 
 def test_templates_are_found_where_transformers_finds_them(tmp_path):
     named = [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "tools"}]
     for number, (config, files, want) in enumerate(
         [
-            ({"chat_template": "one"}, {}, ("one", "one")),
+            ({"chat_template": "one tools"}, {}, ("one tools", "one tools")),
             ({"chat_template": named}, {}, ("plain", "tools")),
-            ({"chat_template": {"default": "d"}}, {}, ("d", "d")),
-            ({"chat_template": "one"}, {"default": "file"}, ("file", "file")),
+            ({"chat_template": {"default": "tools"}}, {}, ("tools", "tools")),
+            ({"chat_template": "one"}, {"default": "no tools"}, ("no tools", "no tools")),
             ({}, {"default": "file", "tool_use": "more"}, ("file", "more")),
         ]
     ):
@@ -186,3 +186,20 @@ def test_tools_and_further_variables_reach_the_template(trained, tmp_path):
     tools = [{"type": "function", "function": {"name": "가격"}}]
     ids = chat.encode_chat(tokenizer, ASK, tools, thinking_on=True)
     assert tokenizer.decode(ids) == json.dumps(tools, ensure_ascii=False) + "값은 <b>?"
+
+
+PLAIN = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+CALLED = [*ASK, {"role": "assistant", "tool_calls": [{"function": {"name": "price", "arguments": {"n": 2}}}]}]
+PRICE = [{"type": "function", "function": {"name": "price", "parameters": {"type": "object"}}}]
+
+
+def test_a_template_without_functions_is_not_used_where_there_are_some(tmp_path):
+    ids = {symbol: i for i, symbol in enumerate(specials.CHATML)}
+    given = _folder(tmp_path, {"chat_template": PLAIN}, ids.get)
+    assert given.template() == PLAIN and given.render([ASK], prompts=[False])[0].count("<|im_start|>") == 1
+    (text,) = given.render([CALLED], tools=PRICE, prompts=[False])
+    assert json.dumps(PRICE[0]) in text and '<tool_call>\n{"name": "price", "arguments": {"n": 2}}' in text
+    own = _folder(tmp_path, {"chat_template": PLAIN + "{{ tools }}"}, ids.get)
+    assert own.template(tools=True) == PLAIN + "{{ tools }}"
+    with pytest.raises(UserError, match="shows no functions, and its vocabulary lacks"):
+        _folder(tmp_path, {"chat_template": PLAIN}).template(tools=True)
