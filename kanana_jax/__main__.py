@@ -1,19 +1,18 @@
-"""`python -m kanana_jax`, and this file by its path, is `kanana`; what lies in the current folder is never imported."""
+"""`python -m kanana_jax`, and this file by its path, is `kanana`; nothing in the current folder is ever imported."""
 
 import os
 import sys
 
 
 def _forget_the_start() -> None:
-    """Takes away what Python itself puts first in `sys.path`: the current folder (`-m`) or the script's own.
+    """Removes the folder that Python puts first in `sys.path`: the current one (`-m`) or the script's own.
 
-    A file `jax.py` or `json.py` there, which a downloaded model folder may well hold, would be run in place of the
-    library; so it would in processes that this one starts, to which the variable says the same. What `PYTHONPATH` names
-    stays.
+    A file `jax.py` or `json.py` there, as a downloaded model folder may well contain, would be run in place of the
+    library, here and in child processes, which the environment variable protects. Folders in `PYTHONPATH` stay.
     """
     try:
         here = os.getcwd()
-    except OSError:  # a current folder that is gone holds nothing
+    except OSError:  # a deleted current folder contains nothing
         here = ""
     own = ("", here, os.path.dirname(os.path.realpath(sys.argv[0])))
     if not sys.flags.safe_path and sys.path[:1] and sys.path[0] in own:
@@ -35,7 +34,7 @@ _STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 def _find_the_package() -> None:
-    """Run by its path, from a clone where nothing may be installed: the folder of this file is the package."""
+    """Makes this file's folder the package when run by path, from a clone where nothing may be installed."""
     here = pathlib.Path(__file__).absolute().parent
     spec = importlib.util.spec_from_file_location(
         "kanana_jax", here / "__init__.py", submodule_search_locations=[str(here)]
@@ -53,9 +52,9 @@ if not __package__ and "kanana_jax" not in sys.modules:
 def entry() -> int:
     """The console command.
 
-    Starts itself again with huge pages for large buffers, where the C library knows them: XLA on a CPU
-    takes fresh memory at every step, and without them a fifth of the step goes into page faults. Likewise in
-    Python's UTF-8 mode where the locale is another: libraries open files without a word about the encoding.
+    Restarts itself with huge pages for large buffers, where the C library supports them: XLA on a CPU takes fresh
+    memory at every step, and without them page faults take a fifth of the step. It also restarts in Python's UTF-8
+    mode if the locale has another encoding: libraries open files without naming one.
     """
     if __name__ != "__main__":  # the console script, which imports this file
         _forget_the_start()
@@ -85,7 +84,7 @@ def entry() -> int:
 def _arguments() -> list[bytes]:
     """The interpreter's arguments as they were given; a locale's decoder may have lost bytes of them.
 
-    What `-m` found is named by its place, since the current folder is not looked at any more.
+    A module found by `-m` is named by its path, since the current folder is no longer searched.
     """
     raw = pathlib.Path("/proc/self/cmdline")
     given = raw.read_bytes().split(b"\0")[1:-1] if raw.is_file() else [os.fsencode(a) for a in sys.orig_argv[1:]]

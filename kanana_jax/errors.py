@@ -30,7 +30,7 @@ class Stopped(BaseException):
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """`word`'s most likely meaning as a half-sentence, for error messages."""
+    """A hint at the name that `word` was meant to be, for the end of an error message."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     if close:
         return f"did you mean '{close[0]}'?"
@@ -38,5 +38,5 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 
 def install(extra: str) -> str:
-    """The command that installs an extra of the package, for error messages."""
+    """The command that installs one of the package's extras, for error messages."""
     return f'pip install "kanana-jax[{extra}] @ git+{REPOSITORY}"'

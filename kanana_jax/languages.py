@@ -1,13 +1,13 @@
-"""Language tags, which people write in many ways: `ko`, `kor`, `KO`, `ko-KR`, `kor_Hang`, `ko_KR.UTF-8` are one.
+"""Language tags, which are written in many ways: `ko`, `kor`, `KO`, `ko-KR`, `kor_Hang`, `ko_KR.UTF-8` are one.
 
-Tables: ISO 639-2 (terminological and bibliographic codes that have one of ISO 639-1) and ISO 15924; members of
-macrolanguages (ISO 639-3) and retired codes as the IANA registry of RFC 5646 has them.
+Tables: ISO 639-2 (terminological and bibliographic codes of languages that also have an ISO 639-1 code) and ISO 15924;
+members of macrolanguages (ISO 639-3) and retired codes as listed in the IANA registry of RFC 5646.
 """
 
 import re
 from collections.abc import Iterable
 
-# Each word is a code and its two letters of ISO 639-1.
+# Each word is a code followed by its two letters of ISO 639-1.
 _ISO_639_2 = """
     aaraa abkab afraf akaak amham araar argan asmas avaav aveae aymay azeaz bakba bambm belbe benbn bihbh
     bisbi bodbo bosbs brebr bulbg catca cescs chach chece chucu chvcv corkw cosco crecr cymcy danda deude
@@ -23,7 +23,7 @@ _ISO_639_2 = """
     albsq armhy baqeu burmy chizh czecs dutnl frefr geoka gerde greel iceis macmk maomi mayms perfa rumro
     slosk tibbo welcy
 """
-# Members that data sets name for the whole (Mandarin, standard Arabic, Persian of Iran …), and retired codes.
+# Members whose codes data sets use for the whole (Mandarin, standard Arabic, Persian of Iran …), and retired codes.
 _OTHERS = """
     cmnzh arbar pesfa prsfa zsmms ekket lvslv alssq azjaz azbaz khkmn npine oryor uznuz pltmg swhsw yddyi pbtps quyqu
     gazom kmrku nobno dtysd guggn knckr fuvff ayray
@@ -49,7 +49,7 @@ _TWO_LETTERS = frozenset(_SHORT.values())
 def tag(text: str) -> str:
     """The language that a tag names: two letters of ISO 639-1, or else three of ISO 639-3; empty if it names none.
 
-    What is no tag at all (`default`) stays as it is.
+    A word that is not a tag (`default`) stays as it is.
     """
     text = text.strip()
     primary = re.split("[-_.@]", text, maxsplit=1)[0].casefold()
@@ -69,12 +69,12 @@ def is_tag(text: str) -> bool:
 
 
 def is_known(text: str) -> bool:
-    """Whether a name is a tag whose language is one of ISO 639-1: `ko`, `jpn`, `pt-BR`, and not `doc`."""
+    """Returns whether a name is a tag whose language is one of ISO 639-1: `ko`, `jpn`, `pt-BR`, and not `doc`."""
     return is_tag(text) and tag(text) in _TWO_LETTERS
 
 
 def key_of(lang: str, keys: Iterable[str]) -> str | None:
-    """The key that names a language, in whatever way."""
+    """The key that names a language, however it is written."""
     keys = list(keys)
     if lang in keys:
         return lang

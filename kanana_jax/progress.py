@@ -1,4 +1,4 @@
-"""How far something long is, on standard error: a bar on a terminal, a line now and then elsewhere; times and sizes."""
+"""Progress of long work on standard error: a bar on a terminal, occasional lines elsewhere; times and sizes."""
 
 import contextlib
 import sys
@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Generator
 
 _EVERY_S = 15.0
-# The text beside the bar, and the share that is done; None: not known.
+# The text next to the bar, and the share that is done; None: unknown.
 Update = Callable[[str, float | None], None]
 
 
 @contextlib.contextmanager
 def shown(title: str) -> Generator[Update]:
-    """Gives a function that shows how far it is; it may be called from any thread, as often as one likes."""
+    """Yields a function that shows progress; it may be called from any thread, as often as needed."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

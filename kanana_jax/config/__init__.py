@@ -1,8 +1,8 @@
 """From an `ml_collections` config to frozen dataclasses.
 
-A config file is plain Python with `get_config(arg)` that returns a `ConfigDict`. Below the command line nothing reads
-a `ConfigDict`: `build` turns each section into the frozen dataclass of the part that owns it, and names the key, the
-nearest right key or the type that was wanted. `override` sets any key that these dataclasses have.
+A config file is plain Python with `get_config(arg)`, which returns a `ConfigDict`. Only the command line handles
+a `ConfigDict`: `build` turns each section into the frozen dataclass of the part that owns it; its errors name the key
+and the nearest valid key or the expected type. `override` sets any key that these dataclasses have.
 """
 
 from kanana_jax.config.file import CONFIGS, read_config_file

@@ -21,7 +21,7 @@ def read_config_file(file_and_arg: str) -> Any:
 
     Args:
       file_and_arg: a Python file, or the name of an installed config (`tiny`, `kanana/chain`). A file may import
-        installed packages and files beside itself; the current folder is not searched.
+        installed packages and files from its own folder; the current folder is not searched.
 
     Raises:
       ConfigError: no such file or name, no `get_config`, or an argument that the config refuses.

@@ -1,4 +1,4 @@
-"""Changes of a config from the command line: `a.b=value`, read by the type that the key has in the dataclasses."""
+"""Changes to a config from the command line: `a.b=value`, read by the type that the key has in the dataclasses."""
 
 import ast
 import dataclasses
@@ -35,7 +35,7 @@ def override(config: Any, assignments: Sequence[str], schema: Schema) -> None:
     mapping as a Python literal, which replaces it.
 
     Raises:
-      ConfigError: malformed assignment, unknown key, or a value of another type.
+      ConfigError: malformed assignment, unknown key, or a value of the wrong type.
     """
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
@@ -62,13 +62,13 @@ def _type_of(names: Sequence[str], hints: Mapping[str, Any]) -> Any:
 
 
 def _keys(hint: Any, name: str, path: str) -> Mapping[str, Any]:
-    """The types of the keys in a section; any `name` is one of a mapping's."""
+    """The types of the keys in a section; in a mapping, any `name` is a key."""
     for choice in _choices(hint):
         if dataclasses.is_dataclass(choice):
             return _hints(choice)
         if typing.get_origin(choice) in (dict, Mapping):
             return {name: typing.get_args(choice)[1]}
-    raise ConfigError(f"config '{path}' is of type {name_of(hint)}: it has no key '{name}'")
+    raise ConfigError(f"config '{path}' is of type {name_of(hint)} and has no key '{name}'")
 
 
 def _hints(cls: Any) -> dict[str, Any]:
@@ -104,15 +104,15 @@ def _put(section: Any, name: str, value: Any) -> None:
 
 
 def parse(hint: Any, text: str, path: str) -> Any:
-    """A value of type `hint` from its text.
+    """The value of type `hint` that a text stands for.
 
     Raises:
-      ConfigError: the text is none of that type, or the key is a section.
+      ConfigError: the text is not a value of that type, or the key is a section.
     """
     optional = hint is not _choices(hint)[0] and type(None) in typing.get_args(hint)
     if optional and text in _NONE:
         return None
-    choices = sorted(_choices(hint), key=lambda choice: choice is str)  # anything is a text
+    choices = sorted(_choices(hint), key=lambda choice: choice is str)  # any text is a valid `str`
     if str in choices and not text.startswith(("[", "(")):
         choices = [choice for choice in choices if not _is_list(choice)]
     for choice in choices:
@@ -123,7 +123,7 @@ def parse(hint: Any, text: str, path: str) -> Any:
 
 
 def _one(hint: Any, text: str, path: str) -> Any:
-    """A value of a type that is no union; `_UNKNOWN` if the text is none of it."""
+    """The value of a type that is not a union; `_UNKNOWN` if the text is not one."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return _literal(text, text)
@@ -141,7 +141,7 @@ def _one(hint: Any, text: str, path: str) -> Any:
     literal = _literal(text, None)
     if not isinstance(literal, dict):
         if dataclasses.is_dataclass(hint):
-            raise ConfigError(f"config '{path}' is a section: name one of its keys ({', '.join(_hints(hint))})")
+            raise ConfigError(f"config '{path}' is a section: set one of its keys ({', '.join(_hints(hint))})")
         return _UNKNOWN
     if origin in (dict, Mapping):
         convert(hint, literal, path)
@@ -163,7 +163,7 @@ def _number(hint: type, text: str) -> int | float | object:
 
 
 def _items(text: str) -> Sequence[Any]:
-    """The values of a list, texts as they are where it is no Python literal."""
+    """The values of a list, kept as text where it is not a Python literal."""
     value = _literal(text, None)
     if isinstance(value, (tuple, list)):
         return value
@@ -178,7 +178,7 @@ def _item(hint: Any, item: Any, path: str) -> Any:
 
 
 def _element(args: Sequence[Any], index: int) -> Any:
-    """The type of a tuple's or list's value."""
+    """The type of the values in a tuple or list."""
     return args[0] if len(args) == 1 or args[-1] is Ellipsis else args[min(index, len(args) - 1)]
 
 

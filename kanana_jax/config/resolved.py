@@ -8,11 +8,11 @@ from kanana_jax.config.sections import join
 
 
 class Value(NamedTuple):
-    """A value of a config.
+    """One value of a config.
 
     Attributes:
-      key: its whole path, `stage1.train.tokens`.
-      value: JSON-safe but for tuples.
+      key: its full path, `stage1.train.tokens`.
+      value: JSON-safe except for tuples.
       source: `command line`, `file` or `default`.
     """
 
@@ -22,10 +22,10 @@ class Value(NamedTuple):
 
 
 def resolved(built: Mapping[str, Any], given: Any, assignments: Sequence[str] = ()) -> list[Value]:
-    """Every value of dataclasses that were built from a config.
+    """Every value of the dataclasses built from a config.
 
     Args:
-      built: by top-level key, a dataclass or plain value.
+      built: a dataclass or plain value for each top-level key.
       given: the `ConfigDict`, after its overrides.
       assignments: the overrides, `a.b=value`.
     """

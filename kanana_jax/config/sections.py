@@ -16,9 +16,9 @@ Section = TypeVar("Section")
 def build(cls: type[Section], values: Mapping[str, Any] | None, path: str) -> Section:
     """Builds the frozen dataclass `cls` from a mapping (a dict or a `ConfigDict`).
 
-    Nested dataclasses, tuples, optional values and `dict[str, T]` are built likewise; an int is
-    taken for a float, nothing else is converted. A `__post_init__` may raise `ConfigError` or
-    `ValueError` for values that do not fit together.
+    Nested dataclasses, tuples, optional values and `dict[str, T]` are built in the same way. An int is accepted for
+    a float; nothing else is converted. A `__post_init__` may raise `ConfigError` or `ValueError` for values that do
+    not fit together.
 
     Args:
       cls: a dataclass.
@@ -52,9 +52,9 @@ def build(cls: type[Section], values: Mapping[str, Any] | None, path: str) -> Se
 
 
 def mistakes(hint: Any, value: Any, path: str) -> list[str]:
-    """Every sentence that `convert` has against a value, which itself stops at the first; none where it takes it.
+    """Every mistake that `convert` finds in a value, one sentence each; `convert` itself stops at the first.
 
-    Of values that are right one by one and do not fit together there is one sentence a section.
+    For values that are valid one by one but do not fit together there is one sentence per section.
     """
     try:
         convert(hint, value, path)
@@ -84,13 +84,13 @@ def _below(hint: Any, value: Any, path: str) -> list[str]:
 
 
 def fields_of(cls: type) -> tuple[dataclasses.Field[Any], ...]:
-    """The fields of a dataclass that is only known as a type."""
+    """The fields of a dataclass known only as a type."""
     assert dataclasses.is_dataclass(cls), cls
     return dataclasses.fields(cls)
 
 
 def join(path: str, key: str) -> str:
-    """A key's whole path."""
+    """A key's full path."""
     return f"{path}.{key}" if path else key
 
 
@@ -102,7 +102,7 @@ def name_of(hint: Any) -> str:
 
 
 def convert(hint: Any, value: Any, path: str) -> Any:
-    """A value of a config as its type; raises `ConfigError` where it is of another."""
+    """Converts a value of a config to its type; raises `ConfigError` where it has another."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
@@ -119,7 +119,7 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     if origin is typing.Literal:
         if value in args:
             return value
-        raise ConfigError(f"config '{path}' is {value!r}; it must be {name_of(hint)}")
+        raise ConfigError(f"config '{path}' is {value!r}, but must be {name_of(hint)}")
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else build(hint, value, path)
     if origin in (tuple, list, Sequence):

@@ -1,1 +1,1 @@
-"""A recipe: its config, what its stages share, and the run of one after another."""
+"""A recipe: its config, the state that its stages share, and the run of its stages in order."""

@@ -1,4 +1,4 @@
-"""The first step of a run, compiled while its sources and vocabulary are made: neither needs the other."""
+"""The first training step of a run, compiled while its sources and vocabulary are prepared."""
 
 from collections.abc import Sequence
 from concurrent import futures
@@ -9,10 +9,10 @@ from kanana_jax.training.loop import Ahead
 
 
 def compile_ahead(next_stages: Sequence[str], shapes: Shapes) -> dict[str, Ahead]:
-    """Starts to compile the steps of stages, each in a thread of its own.
+    """Starts to compile the steps of stages, each in its own thread.
 
     Returns:
-      steps that are being compiled, by stage; none where other models or folders decide a stage's shapes.
+      the steps being compiled, by stage; none for a stage whose shapes depend on other models or folders.
 
     Raises:
       ConfigError: a mesh that does not divide the model or the batch.
@@ -24,7 +24,7 @@ def compile_ahead(next_stages: Sequence[str], shapes: Shapes) -> dict[str, Ahead
         if programs is None or stage.references():
             continue
         step = programs(name, stage, shapes).step
-        # Not waited for at exit, so that an unreadable source is reported at once.
+        # Not joined at exit, so that an unreadable source is reported at once.
         thread = futures.ThreadPoolExecutor(1, thread_name_prefix="compile-ahead")
         ahead[name] = thread.submit(lambda step=step: step.trace().lower().compile())
         thread.shutdown(wait=False)

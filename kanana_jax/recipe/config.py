@@ -24,12 +24,12 @@ from kanana_jax.training.trackers import TrackersConfig
 
 @dataclasses.dataclass(frozen=True)
 class PlanConfig:
-    """Facts that only `kanana plan` reads.
+    """Settings that only `kanana plan` reads.
 
     Attributes:
-      prices: of an hour of one chip, by chip (`v5p`, `v6e` …); 0 or left out: not known, none is assumed.
-      models: shapes of model folders that are not on this machine, by the folder's name (dots as underscores).
-      dcn_bandwidth: bytes/s between slices for one chip, by chip; 0 or left out: as `parallel/chips.py` has it.
+      prices: price of one chip for an hour, by chip (`v5p`, `v6e` …); 0 or left out: unknown, and no cost is shown.
+      models: shapes of model folders that are not on this machine, by folder name (dots as underscores).
+      dcn_bandwidth: bytes/s per chip between slices, by chip; 0 or left out: the value in `parallel/chips.py`.
     """
 
     prices: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -42,8 +42,8 @@ class RecipeConfig:
     """The values that the stages share.
 
     Attributes:
-      profiles: by name, assignments `a.b=value` that belong together, such as those of a short run.
-      profile: the one that was chosen; empty: none. `--config.profile=NAME` applies it.
+      profiles: named groups of assignments `a.b=value`, such as those for a short run.
+      profile: the profile in use; empty: none. `--config.profile=NAME` applies it.
     """
 
     name: str
@@ -102,9 +102,9 @@ def parse(config: Any) -> tuple[RecipeConfig, dict[str, StageConfig]]:
 
 
 def mistakes(config: Any) -> list[str]:
-    """Every sentence that `parse` has against a config, which itself stops at the first; none where it takes it.
+    """Every mistake that `parse` finds in a config, one sentence each; `parse` itself stops at the first.
 
-    How stages and sources fit together is looked at once each of them is right by itself.
+    Whether stages and sources fit together is checked once each of them is valid by itself.
     """
     try:
         parse(config)
@@ -126,7 +126,7 @@ def mistakes(config: Any) -> list[str]:
 
 
 def _stage_mistakes(section: Any, name: str, first: str) -> list[str]:
-    """Those of a stage's section, whose first is known."""
+    """All mistakes in a stage's section, given the first."""
     kind = KINDS.get(str(section.get("kind", ""))) if hasattr(section, "items") else None
     if kind is None:
         return [first]
@@ -136,7 +136,7 @@ def _stage_mistakes(section: Any, name: str, first: str) -> list[str]:
 
 
 def _try(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The return value of a function, or the sentence of its `ConfigError`."""
+    """The return value of a function, or the message of its `ConfigError`."""
     try:
         return function(*arguments)
     except ConfigError as error:
@@ -144,12 +144,12 @@ def _try(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def override(config: Any, assignments: Sequence[str]) -> None:
-    """Applies `a.b=value` to a recipe's config in place, see `config/overrides.py`; a stage's keys are its kind's.
+    """Applies `a.b=value` to a recipe's config in place; a stage's keys are those of its kind (`config/overrides.py`).
 
-    `profile=NAME` stands for the assignments of `profiles.NAME`, over which the others win, wherever they stand.
+    `profile=NAME` stands for the assignments in `profiles.NAME`; the others override them, whatever their order.
 
     Raises:
-      ConfigError: malformed assignment, unknown key or profile, or a value of another type.
+      ConfigError: malformed assignment, unknown key or profile, or a value of the wrong type.
     """
     chosen = [name for key, _, name in (each.partition("=") for each in assignments) if key == "profile" and name]
     profiles = config.get("profiles", {})
@@ -171,13 +171,13 @@ def schema(config: Any) -> dict[str, Any]:
 
 
 def left_out(config: Any) -> list[str]:
-    """Sections of stages that are in a config and not among its `stages`."""
+    """Sections of stages that a config has but does not list in `stages`."""
     known = {field.name for field in dataclasses.fields(RecipeConfig)} | set(config.get("stages", ()))
     return [key for key, value in config.items() if key not in known and hasattr(value, "keys") and "kind" in value]
 
 
 def _stage(section: Any, name: str) -> StageConfig:
-    """A stage's section as its kind's config."""
+    """A stage's section as the config of its kind."""
     if not hasattr(section, "items"):
         raise ConfigError(f"config '{name}' must be a section of keys, not {section!r}")
     given = {key: value for key, value in section.items() if value is not None}
@@ -201,7 +201,7 @@ def _stage(section: Any, name: str) -> StageConfig:
 
 
 def check_references(stages: Mapping[str, StageConfig], known: Sequence[str]) -> None:
-    """Refuses a stage that starts from, or learns from, something that is neither among `known` stages nor a folder.
+    """Refuses a stage that starts or learns from something that is neither one of the `known` stages nor a folder.
 
     Raises:
       ConfigError: names the key.
@@ -216,7 +216,7 @@ def check_references(stages: Mapping[str, StageConfig], known: Sequence[str]) ->
 
 
 def check_models(stages: Mapping[str, StageConfig], known: Sequence[str]) -> None:
-    """Refuses model folders that are not what they say, before programs of their shapes are compiled.
+    """Refuses model folders with mismatched contents before programs of their shapes are compiled.
 
     Raises:
       UserError: see `model_folder.open_weights`.
@@ -227,17 +227,17 @@ def check_models(stages: Mapping[str, StageConfig], known: Sequence[str]) -> Non
 
 
 def _check_made(recipe: RecipeConfig, stages: Mapping[str, StageConfig], unused: Sequence[str]) -> None:
-    """Refuses sources of stages that are not there, or of files that they do not write.
+    """Refuses sources made by a stage that does not exist, or from files that the stage does not write.
 
     Args:
-      unused: sections of stages that do not run, whose sources are not there for the others either.
+      unused: sections of stages that do not run; other stages cannot read their sources either.
     """
     for name, source in recipe.sources.items():
         if not source.made_by or source.made_by in unused:
             continue
         if source.made_by not in stages:
             near = nearest(source.made_by, list(stages))
-            raise ConfigError(f"config 'sources.{name}.made_by' is '{source.made_by}', which is no stage; {near}")
+            raise ConfigError(f"config 'sources.{name}.made_by' is '{source.made_by}', which is not a stage; {near}")
         kind = KINDS[stages[source.made_by].kind]
         if source.path not in kind.records:
             writes = f"it writes {' and '.join(kind.records)}" if kind.records else "it writes no records"
@@ -254,7 +254,7 @@ def _fields(config: type) -> set[str]:
 def _check(
     name: str, stage: StageConfig, recipe: RecipeConfig, names: tuple[str, ...], earlier: tuple[str, ...]
 ) -> None:
-    """Refuses a stage that names a source that is not there, or a stage that does not come before it."""
+    """Refuses a stage that names an unknown source, or a stage that does not come before it."""
     for key, value in stage.references().items():
         if value in names and value not in earlier:
             why = "the stage itself: name one" if value == name else "which does not come before it: name one"
@@ -271,10 +271,10 @@ def _check(
     for source, rules in stage.select.items():
         if source not in recipe.sources:
             known = nearest(source, list(recipe.sources))
-            raise ConfigError(f"config '{name}.select.{source}' is no source: {known}")
+            raise ConfigError(f"config '{name}.select.{source}' is not a source: {known}")
         lang = recipe.sources[source].lang
         filters_lib.check_select(recipe.filters, source, lang, rules, f"{name}.select.{source}")
     if stage.data_after and stage.data_after not in earlier:
-        what = "which does not come before it in 'stages'" if stage.data_after in names else "which is no stage"
+        what = "which does not come before it in 'stages'" if stage.data_after in names else "which is not a stage"
         near = nearest(stage.data_after, earlier)
         raise ConfigError(f"config '{name}.data_after' is '{stage.data_after}', {what}: {near}")

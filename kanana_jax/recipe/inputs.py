@@ -1,4 +1,4 @@
-"""The inputs of a recipe: sources on disk, and a tokenizer; made by `kanana prepare` beforehand, or by a run."""
+"""The inputs of a recipe: sources on disk, and a tokenizer; prepared by `kanana prepare`, or by the run itself."""
 
 import logging
 import pathlib
@@ -16,15 +16,15 @@ from kanana_jax.recipe.config import RecipeConfig
 from kanana_jax.stages.kind import ReadingConfig, StageConfig
 
 log = logging.getLogger("kanana")
-# Sources with less than this are converted faster than processes start, bytes and files.
+# Sources below these sizes (bytes, files) are converted faster in one process than others would start.
 _FEW_BYTES, _FEW_FILES = 32 << 20, 2000
 
 
 def prepare(recipe: RecipeConfig, workdir: pathlib.Path, workers: int = 0) -> dict[str, sources.PreparedSource]:
-    """Makes sources in `DIR/data/`, but for those of stages, and `DIR/tokenizer/`, unless they are there.
+    """Prepares the sources in `DIR/data/`, except those made by stages, and `DIR/tokenizer/`, unless they exist.
 
     Args:
-      workers: processes that convert; 0: as many as there are cores, where that pays.
+      workers: processes that convert; 0: one per core, where that pays.
     """
     prepared = _sources(_documents(recipe), workdir, workers)
     _tokenizer(recipe, prepared, workdir)
@@ -32,19 +32,19 @@ def prepare(recipe: RecipeConfig, workdir: pathlib.Path, workers: int = 0) -> di
 
 
 def prepare_sources(recipe: RecipeConfig, workdir: pathlib.Path) -> dict[str, sources.PreparedSource]:
-    """Sources as shards in `DIR/data/`, but for those that stages make; by process 0."""
+    """Sources as shards in `DIR/data/`, except those that stages make; written by process 0."""
     return _prepared(_documents(recipe), workdir, "sources prepared")
 
 
 def made_sources(
     recipe: RecipeConfig, stages: Mapping[str, StageConfig], maker: str, workdir: pathlib.Path
 ) -> dict[str, sources.PreparedSource]:
-    """Sources of a stage's files, once it has ended, as shards in `DIR/data/`; by process 0.
+    """Sources made from a finished stage's files, as shards in `DIR/data/`; written by process 0.
 
-    Only those that a stage reads: a stage may leave nothing where nobody asks for it.
+    Only those that a stage reads: a stage may write no records where none are asked for.
 
     Args:
-      stages: all stages of the recipe, so that a resumed run finds the sources that an undisturbed one has.
+      stages: all stages of the recipe, so that a resumed run finds the same sources as an uninterrupted one.
     """
     read = {name for stage in stages.values() if isinstance(stage, ReadingConfig) for name in stage.reads}
     chosen = {name: source for name, source in recipe.sources.items() if source.made_by == maker and name in read}

@@ -16,8 +16,8 @@ class ReportConfig:
     """Options of `report.html`.
 
     Attributes:
-      every_minutes: how often it is written while a stage trains; 0: at the end of a stage only.
-      price: of one device for an hour, in your currency; 0: not known, and no cost is shown.
+      every_minutes: minutes between updates while a stage trains; 0: written only when a stage ends.
+      price: price of one device for an hour, in your currency; 0: unknown, and no cost is shown.
     """
 
     every_minutes: float = 5.0
@@ -29,14 +29,14 @@ class ReportConfig:
 
 
 def write_report(workdir: pathlib.Path) -> pathlib.Path:
-    """Writes `DIR/report.html`, see `report/run.py`."""
+    """Writes `DIR/report.html`(`report/run.py`)."""
     from kanana_jax.report.run import write_run_report
 
     return write_run_report(workdir, chapters(), {kind.name: kind.result for kind in KINDS.values()})
 
 
 class WhileTraining:
-    """A writer that ignores the lines and rewrites the report every few minutes."""
+    """A metrics writer that ignores the lines themselves and rewrites the report every few minutes."""
 
     def __init__(self, workdir: pathlib.Path, seconds: float):
         self._workdir, self._seconds, self._last = workdir, seconds, time.monotonic()

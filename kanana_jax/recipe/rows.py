@@ -26,10 +26,10 @@ from kanana_jax.training.task import TrainConfig
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """A stage's sources and how it reads them.
+    """A stage's sources, and the way it reads them.
 
     Attributes:
-      train: lengths of its rows and batches.
+      train: the sizes of its rows and batches.
       encoder: makes its sequences.
     """
 
@@ -41,19 +41,19 @@ class Reading:
 
 
 def reading(recipe: RecipeConfig, stages: dict[str, StageConfig], stage: str, workdir: pathlib.Path) -> Reading:
-    """A stage's sources, prepared in `workdir` unless they are there.
+    """A stage's sources, prepared in `workdir` unless they exist.
 
     Args:
-      stage: its name; empty: the first that trains.
+      stage: its name; empty: the first stage that trains.
 
     Raises:
-      ConfigError: no such stage, or it trains nothing.
+      ConfigError: no such stage, or one that does not train.
     """
     trained = {n: s for n, s in stages.items() if isinstance(s, ReadingConfig) and hasattr(s, "train")}
     if not trained or (stage and stage not in trained):
-        asked = f"stage '{stage}' is none" if stage in stages else f"there is no stage '{stage}'" if stage else ""
+        asked = f"stage '{stage}' does not" if stage in stages else f"there is no stage '{stage}'" if stage else ""
         raise ConfigError(
-            f"rows are of a stage that trains; {asked or 'the config has none'}: {nearest(stage, list(trained))}"
+            f"only a stage that trains has rows; {asked or 'the config has none'}: {nearest(stage, list(trained))}"
         )
     name = stage or next(iter(trained))
     found: Any = trained[name]
@@ -67,10 +67,10 @@ def reading(recipe: RecipeConfig, stages: dict[str, StageConfig], stage: str, wo
 def _made(
     recipe: RecipeConfig, stages: dict[str, StageConfig], stage: str, workdir: pathlib.Path
 ) -> dict[str, PreparedSource]:
-    """The sources that a stage reads and that earlier stages have made.
+    """The sources that a stage reads and earlier stages have made.
 
     Raises:
-      ConfigError: one that has not ended.
+      ConfigError: the stage that makes one has not ended.
     """
     reads: Any = stages[stage]
     makers = {recipe.sources[name].made_by: name for name in reads.reads}
@@ -93,7 +93,7 @@ def first_rows(found: Reading, count: int) -> tuple[Rows[np.ndarray], dict[str, 
     """
     size, lanes = found.train.batch_size, found.run.lanes
     per_lane = max(size // lanes, 1)
-    rows = range(min(size, -(-count // per_lane) * per_lane))  # of as many lanes as are needed
+    rows = range(min(size, -(-count // per_lane) * per_lane))  # from as many lanes as needed
     start = found.run.position(found.config)
     stream = found.run.stream(found.name, found.config, found.encoder, rows, size, found.train.seq_len, start)
     with contextlib.closing(stream):
@@ -104,7 +104,7 @@ def first_rows(found: Reading, count: int) -> tuple[Rows[np.ndarray], dict[str, 
 
 @dataclasses.dataclass
 class Counted:
-    """The records of a source: those that are trained on, their tokens, and the others by reason."""
+    """The records of a source: those trained on, their tokens, and those left out, by reason."""
 
     records: int = 0
     kept: int = 0
@@ -115,7 +115,7 @@ class Counted:
 
 
 def count_all(found: Reading) -> Iterator[tuple[str, Counted]]:
-    """Encodes every record of each source of a stage's mixture, filters left out.
+    """Encodes every record of each source of a stage's mixture, without filters.
 
     Raises:
       UserError: a record that the stage cannot read.
@@ -134,6 +134,6 @@ def count_all(found: Reading) -> Iterator[tuple[str, Counted]]:
             for tokens, weights in made:
                 counted.tokens += len(tokens)
                 counted.longest = max(counted.longest, len(tokens))
-                # A sequence's first token is no target.
+                # A sequence's first token is not a target.
                 counted.trained += len(tokens) - 1 if weights is None else int(np.count_nonzero(weights[1:]))
         yield name, counted

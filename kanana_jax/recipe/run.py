@@ -37,18 +37,18 @@ def run(
 
     Args:
       config: a `ConfigDict`.
-      workdir: its files are listed in docs/workdir.md; stages that are there are resumed or skipped.
-      command: noted in `config.json` and the report.
-      devices: default all.
+      workdir: its files are listed in docs/workdir.md; stages found there are resumed or skipped.
+      command: the command line, recorded in `config.json` and the report.
+      devices: default: all.
 
     Raises:
-      UserError: another run has the workdir, or see `training/loop.py`.
-      ConfigError: a bad config, or a workdir of another one.
+      UserError: another run holds the workdir, or training failed (`training/loop.py`).
+      ConfigError: a bad config, or a workdir that was started with another one.
     """
     recipe, stages = parse(config)
     unused = left_out(config)
     if unused:
-        log.info("config sections that are not listed in 'stages' and that do not run: %s", ", ".join(unused))
+        log.info("these config sections are not listed in 'stages' and do not run: %s", ", ".join(unused))
     check_installed(recipe.trackers)
     mesh = make_mesh(recipe.mesh, devices)
     with workdir_files.held(workdir):
@@ -74,7 +74,7 @@ def _run(recipe: RecipeConfig, stages: Mapping[str, StageConfig], workdir: pathl
             left.remove(name)
         else:
             log.info("stage '%s' is finished: %s", name, workdir / name)
-        if left:  # Each stage sees the sources of those before it, whichever were finished at the start.
+        if left:  # Each stage sees the sources of those before it, whether or not they had finished at the start.
             made = inputs.made_sources(recipe, stages, name, workdir)
             context = dataclasses.replace(context, prepared={**context.prepared, **made})
     if not unfinished:

@@ -1,4 +1,4 @@
-"""The file of a workdir that belongs to no stage: `config.json`."""
+"""A workdir's own files, which belong to no stage: `config.json` and the lock."""
 
 import contextlib
 import dataclasses
@@ -22,9 +22,9 @@ from kanana_jax.parallel import multihost
 from kanana_jax.recipe.config import RecipeConfig
 from kanana_jax.stages import KINDS
 
-# Keys that may change between two calls on one workdir: where and how fast it runs, and what is shown and kept of it.
-# Stages add their own (`Kind.free`). Everything else decides the losses, the rows, or what scores are of (which rank
-# checkpoints and candidates, and end stages), and is in the config's hash.
+# Keys that may change between two starts on one workdir: where and how fast it runs, what is shown, what is kept.
+# Stages add their own (`Kind.free`). All other keys affect the losses, the rows or the scores (which rank
+# checkpoints and candidates, and end stages); they enter the config's hash.
 FREE = (
     "mesh",
     "runtime.attention",
@@ -43,10 +43,10 @@ _MISSING = "nothing"
 
 @contextlib.contextmanager
 def held(workdir: pathlib.Path) -> Generator[None]:
-    """The workdir is this run's: process 0 holds its lock for all of them.
+    """Holds the workdir's lock for this run; process 0 takes it on behalf of all.
 
     Raises:
-      UserError: another run has it, or it cannot be made; on every process alike.
+      UserError: another run holds it, or the folder cannot be made; raised on every process.
     """
     refusal: UserError | None = None
     with contextlib.ExitStack() as stack:
@@ -62,9 +62,9 @@ def held(workdir: pathlib.Path) -> Generator[None]:
 
 
 def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str], mesh: Mesh) -> None:
-    """Checks the config against the workdir's; process 0 writes `config.json` and notes each start in it.
+    """Checks the config against the workdir's; process 0 writes `config.json` and records each start.
 
-    All processes call it, so that all refuse alike and none waits for one that has refused.
+    Every process calls it, so that all refuse together and none waits for one that has refused.
 
     Raises:
       ConfigError: the workdir was started with another config, beyond what `free_keys` allows; names every key.
@@ -102,17 +102,17 @@ def record(config: Any, seed: int, workdir: pathlib.Path, command: Sequence[str]
 
 
 def _devices(mesh: Mesh) -> str:
-    """The devices of a run in words, their number first."""
+    """A description of a run's devices, their number first."""
     axes = " × ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return f"{mesh.size} × {jax.devices()[0].device_kind}{processes}" + (f", mesh {axes}" if axes else "")
 
 
 def check_unchanged(config: Any, workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
-    """The contents of `config.json` (empty in a new workdir), and the values that have changed since.
+    """The contents of `config.json` (empty in a new workdir)and the values changed since.
 
-    A workdir in which nothing was made but shards of documents is new for another config: the first may have named a
-    file that was not there.
+    A workdir that holds nothing but shards of documents accepts another config: the first may have named a
+    file that did not exist.
 
     Raises:
       ConfigError: the workdir was begun with another config, beyond what `free_keys` allows; names every key.
@@ -134,19 +134,19 @@ def check_unchanged(config: Any, workdir: pathlib.Path) -> tuple[dict[str, Any],
 
 
 def _begun(workdir: pathlib.Path, config: dict[str, Any]) -> bool:
-    """Returns whether a tokenizer or a stage of a plain config has been begun."""
+    """Returns whether the tokenizer or any stage of a plain config has been started."""
     return any((workdir / name).exists() for name in ("tokenizer", *config.get("stages", ())))
 
 
 def config_hash(plain: dict[str, Any]) -> str:
-    """A hash of the values that may not change: the same for every start of a run."""
+    """A hash of the values that must not change between the starts of a run."""
     free = free_keys(plain)
     values = _defaults() | _flat(plain)
     return config_lib.fingerprint({key: value for key, value in values.items() if not _starts_with(key, free)})
 
 
 def differences(before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
-    """The values that differ between two plain configs, by full key; a missing one appears as 'nothing'."""
+    """The values that differ between two plain configs, by full key; a missing value is shown as 'nothing'."""
     old, new = _flat(before), _flat(after)
     defaults = _defaults()
 
@@ -161,7 +161,7 @@ def differences(before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
 
 
 def _defaults() -> dict[str, Any]:
-    """The values of the recipe's sections where a config leaves them out."""
+    """The defaults of the recipe's sections for the values that a config leaves out."""
     sections = {f.name: f.default for f in dataclasses.fields(RecipeConfig) if dataclasses.is_dataclass(f.default)}
     return _flat({name: config_lib.to_dict(default) for name, default in sections.items()})
 
@@ -173,7 +173,7 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
 
 
 def free_keys(config: dict[str, Any]) -> tuple[str, ...]:
-    """The keys of a plain config that may change between two calls."""
+    """The keys of a plain config that may change between two starts."""
     kinds = {name: section.get("kind") for name, section in config.items() if isinstance(section, dict)}
     known = ((name, KINDS[kind]) for name, kind in kinds.items() if isinstance(kind, str) and kind in KINDS)
     return (*FREE, *(f"{name}.{key}" for name, kind in known for key in kind.free_in(config[name])))

@@ -1,1 +1,1 @@
-"""The one training engine: losses, optimizer, schedule, step, loop, checkpoint, metrics."""
+"""The one training engine: optimizer, schedule, step, loop, checkpoints, metrics."""

@@ -1,15 +1,16 @@
-"""Adam whose moments are 8-bit numbers with a scale for each block (Dettmers et al., arXiv:2110.02861).
+"""Adam with moments of 8 bits and one scale per block (Dettmers et al., arXiv:2110.02861).
 
-A block is up to 256 neighbours along a parameter's last axis, so that none mixes two rows (two words of an embedding).
-Codes have their parameter's shape and lie on the mesh as it does; scales are a block each. As in §2.2 there, codes are
-a float with an exponent of varying length: seven decades below the block's largest magnitude for the first moment,
-eight for the second, the largest decade in the finest steps.
+A block is up to 256 neighbours along a parameter's last axis, so no block spans two rows (two words of an embedding).
+Codes have their parameter's shape and sharding; there is one scale per block. As in §2.2 of the paper, a code is
+a float with an exponent of varying length: it covers seven decades below the block's largest magnitude for the first
+moment and eight for the second, with the finest steps in the largest decade.
 
-Two things differ from the paper. Of the second moment its square root is kept, which is what updates are divided by:
-each of its decades is two of the moment's. And a root that is not zero never becomes zero, so that rounding makes an
-update of a small gradient smaller, not huge. With these, and rows apart, embeddings are in 8 bits too.
+Two things differ from the paper. The second moment is stored as its square root, the quantity that updates are
+divided by: one of its decades spans two of the moment's. And a root that is not zero never becomes zero, so rounding
+makes the update of a small gradient smaller, not huge. Thanks to both, and to blocks within one row, embeddings are
+kept in 8 bits too.
 
-No optax transformation does this (0.2.8), and other JAX libraries of 8-bit states bring their own training loop.
+optax has no such transformation (0.2.8), and other JAX libraries with 8-bit states bring their own training loop.
 """
 
 from typing import Any, NamedTuple
@@ -22,17 +23,17 @@ import optax
 from kanana_jax.models.transformer import Params
 
 BLOCK = 256
-# Smaller parameters keep float32 moments: gains and biases, a thousandth of a model.
+# Smaller parameters (gains, biases; a thousandth of a model) keep float32 moments.
 SMALLEST = 4096
 
 
 class Quantised(NamedTuple):
-    """A moment of all parameters.
+    """One moment of all parameters.
 
     Attributes:
-      codes: like the parameters: int8 (first) or uint8 (second); of small parameters float32 values.
-      scales: like the parameters, float32: magnitude of the largest number of each block, `[…, n / block]`; of small
-        parameters `[1]`, not used.
+      codes: a tree like the parameters: int8 (first moment) or uint8 (second); float32 values for small parameters.
+      scales: a tree like the parameters, float32: the largest magnitude of each block, `[…, n / block]`; `[1]` and
+        unused for small parameters.
     """
 
     codes: Params
@@ -48,20 +49,20 @@ class Adam8bitState(NamedTuple):
 
 
 def block_size(shape: tuple[int, ...]) -> int:
-    """The largest divisor of the last axis up to 256; 0: the parameter is small and stays float32."""
+    """The largest divisor of the last axis up to 256; 0: the parameter is small and its moments stay float32."""
     if int(np.prod(shape)) < SMALLEST:
         return 0
     return max(n for n in range(1, min(BLOCK, shape[-1]) + 1) if shape[-1] % n == 0)
 
 
 def state_bytes(shape: tuple[int, ...]) -> int:
-    """Bytes of both moments of a parameter: `2·n·(1 + 4/block)`, or `8·n + 8` of a small one."""
+    """Bytes of both moments of a parameter: `2·n·(1 + 4/block)`, or `8·n + 8` for a small one."""
     count, block = int(np.prod(shape)), block_size(shape)
     return 2 * (count + 4 * (count // block)) if block else 8 * count + 8
 
 
 def scale_by_adam8bit(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """`optax.scale_by_adam` with moments of 8 bits; updates and parameters are float32."""
+    """`optax.scale_by_adam` with 8-bit moments; updates and parameters are float32."""
 
     def init(params: Any) -> Adam8bitState:
         def empty(dtype: Any) -> Quantised:
@@ -79,7 +80,7 @@ def scale_by_adam8bit(b1: float, b2: float, eps: float) -> optax.GradientTransfo
             m = b1 * dequantise(m_codes, m_scales) + (1 - b1) * g
             v = b2 * dequantise(r_codes, r_scales) ** 2 + (1 - b2) * g * g
             r = jnp.sqrt(v)
-            # Updates are of the exact moments, as in the paper: only what is kept is rounded.
+            # As in the paper, updates use the exact moments; only the stored moments are rounded.
             made = (m / first) / (r / jnp.sqrt(second) + eps)
             if not block_size(g.shape):
                 return made, m, m_scales, r, r_scales
@@ -100,10 +101,10 @@ def _scales_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def quantise(x: jax.Array, *, signed: bool) -> tuple[jax.Array, jax.Array]:
-    """Codes and scales of a moment of a large parameter: int8 or (not signed) uint8 like `x`, float32 `[…, n / block]`.
+    """Codes and scales of a moment of a large parameter: int8 or (unsigned) uint8 like `x`, float32 `[…, n / block]`.
 
     Code `c` is in decade `k = ⌊log₂ c⌋`, which has `2^k` equal steps between a tenth and the whole of `10^(k − K)`,
-    `K` being 6 where signed and 7 else: the dynamic tree of §2.2. The largest magnitude of a block is exact.
+    where `K` is 6 if signed, else 7: the dynamic tree of §2.2. The largest magnitude of a block is exact.
     """
     top = 6 if signed else 7
     block = block_size(x.shape)
@@ -113,7 +114,7 @@ def quantise(x: jax.Array, *, signed: bool) -> tuple[jax.Array, jax.Array]:
     decade = jnp.clip(jnp.ceil(jnp.log10(jnp.maximum(share, 1e-30))), -top, 0)
     steps = jnp.exp2(decade + top)
     place = jnp.clip(jnp.floor((share * 10.0**-decade - 0.1) / 0.9 * steps), 0, steps - 1)
-    # Below half of the smallest step a signed number is zero; a root of a second moment only where it is zero.
+    # A signed number below half the smallest step becomes zero; a root only if it is exactly zero.
     least = 0.5 * _values(top)[1] if signed else 0.0
     codes = jnp.where(share > least, steps + place, 0.0)
     if signed:
@@ -122,7 +123,7 @@ def quantise(x: jax.Array, *, signed: bool) -> tuple[jax.Array, jax.Array]:
 
 
 def dequantise(codes: jax.Array, scales: jax.Array) -> jax.Array:
-    """The moment that codes and scales represent, float32; of a small parameter its codes are it."""
+    """The moment that codes and scales represent, float32; for a small parameter, the codes themselves."""
     if codes.dtype == jnp.float32:
         return codes
     signed = codes.dtype == jnp.int8
@@ -133,7 +134,7 @@ def dequantise(codes: jax.Array, scales: jax.Array) -> jax.Array:
 
 
 def _values(top: int) -> np.ndarray:
-    """Of each code that is not negative its share of the block's largest magnitude, float32 `[2^(top + 1)]`."""
+    """The share of the block's largest magnitude that each non-negative code stands for, float32 `[2^(top + 1)]`."""
     codes = np.arange(1, 2 ** (top + 1))
     decade = np.floor(np.log2(codes))
     steps = 2.0**decade

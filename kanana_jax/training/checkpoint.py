@@ -27,8 +27,8 @@ class CheckpointConfig:
 
     Attributes:
       every: steps between checkpoints.
-      keep_last: newest ones kept.
-      keep_best: best ones kept, by the stage's score; 0: none. Every evaluation is then followed by a checkpoint.
+      keep_last: number of newest checkpoints kept.
+      keep_best: number of best checkpoints kept, by the stage's score; 0: none. Otherwise each evaluation saves one.
     """
 
     every: int = 500
@@ -43,7 +43,7 @@ class CheckpointConfig:
 class Checkpoints:
     """`DIR/<stage>/checkpoints/<step>/{state,data}`; the step is the number of batches consumed.
 
-    Beside them lies `metrics`, the loss by which the best are kept, where the step was evaluated.
+    Next to them lies `metrics`, the loss by which the best are chosen, if the step was evaluated.
     """
 
     def __init__(self, folder: pathlib.Path, config: CheckpointConfig):
@@ -61,7 +61,7 @@ class Checkpoints:
                 self.folder,
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=AnyPreservationPolicy(policies),
-                    # Not used to choose, since the policy does; without it Orbax keeps no metrics on disk.
+                    # The policy does the choosing; but without this, Orbax writes no metrics to disk.
                     best_fn=_loss if config.keep_best else None,
                     best_mode="min",
                     cleanup_tmp_directories=True,
@@ -72,7 +72,7 @@ class Checkpoints:
             if self._remote:
                 raise explained(str(self.folder), "read", error) from error
             raise UserError(
-                f"{self.folder} cannot be opened ({first_line(error)}): remove the checkpoint in it that is damaged"
+                f"{self.folder} cannot be opened ({first_line(error)}): remove the damaged checkpoint in it"
             ) from error
 
     def latest(self) -> int | None:
@@ -82,14 +82,14 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: TrainState, data: dict[str, Any], loss: float | None = None) -> None:
-        """Begins a save; returns once the arrays are copied, the write continues in the background.
+        """Begins a save; returns once the arrays are copied, and writes in the background.
 
         Args:
           data: JSON.
-          loss: of this very step's evaluation, lower is better; None: it was not evaluated.
+          loss: of the evaluation at this step, lower is better; None: it was not evaluated.
 
         Raises:
-          UserError: this save or the one before it could not be written (full disk, permissions);
+          UserError: this save or the previous one could not be written (full disk, permissions);
             finished checkpoints are untouched.
         """
         try:
@@ -107,7 +107,7 @@ class Checkpoints:
             raise self._explained(error, step) from error
 
     def judged(self, step: int, loss: float) -> None:
-        """Notes the loss of a checkpoint that was saved before it was evaluated; every process calls it."""
+        """Records the loss of a checkpoint that was saved before it was evaluated; every process calls it."""
         if not self._keeps_best:
             return
         if jax.process_index() == 0 and (self.folder / str(step)).is_dir():
@@ -142,7 +142,7 @@ class Checkpoints:
             raise UserError(
                 f"checkpoint {self.folder / str(step)} cannot be restored into this model "
                 f"({first_line(error)}): use the config it was written with or another workdir, or, if it is damaged, "
-                "remove that folder, and the run resumes from the one before"
+                "remove that folder, and the run resumes from the previous one"
             ) from error
         data = restored["data"]
         noted = digest(step, data)
@@ -151,7 +151,7 @@ class Checkpoints:
         if not isinstance(data, dict) or noted != digest(step, data):
             raise UserError(
                 f"checkpoint {self.folder / str(step)}: its data position is not the one that was written: remove that "
-                "folder, and the run resumes from the one before"
+                "folder, and the run resumes from the previous one"
             )
         state = TrainState(**restored["state"])
         check_shapes(state, target, self.folder / str(step))
@@ -162,7 +162,7 @@ class Checkpoints:
         return jax.process_count() > 1 and self._manager.reached_preemption(step)
 
     def _sync(self, begun: int | None) -> None:
-        """Brings the save that was under way to the disk, which Orbax leaves to the system, and notes the one begun."""
+        """Flushes the save under way to disk, which Orbax leaves to the system, and notes the one just begun."""
         before, self._begun = self._begun, begun
         if self._remote or before is None or jax.process_index():
             return
@@ -184,7 +184,7 @@ class Checkpoints:
         kept = self._manager.latest_step()
         if self._remote:
             return UserError(
-                f"checkpoint of step {step} is not whole in {self.folder}; the last that is, from which the same "
+                f"checkpoint of step {step} is incomplete in {self.folder}; the last complete one, from which the same "
                 f"command resumes, is of step {kept}: {explained(str(self.folder), 'write', error)}"
             )
         return UserError(
@@ -196,7 +196,7 @@ class Checkpoints:
 def _of_orbax(folder: pathlib.Path) -> epath.Path:
     """A bucket's folder as Orbax takes it: through fsspec, and never from a list of names that is kept in memory."""
     os.environ.setdefault("EPATH_USE_TF", "false")
-    file_system("gs")  # says what is missing
+    file_system("gs")  # reports a missing package
     import fsspec.config
 
     for protocol in ("gs", "gcs"):
@@ -205,7 +205,7 @@ def _of_orbax(folder: pathlib.Path) -> epath.Path:
 
 
 def digest(step: int, data: Any) -> str:
-    """Hash of a position, and of the step that it belongs to."""
+    """Hash of a data position and its step."""
     return hashlib.sha256(json.dumps([step, data], sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -225,6 +225,6 @@ def check_shapes(state: TrainState, target: TrainState, where: object) -> None:
     for (path, want), have in zip(wanted, jax.tree.leaves(state)):
         if want.shape != have.shape:
             raise UserError(
-                f"checkpoint {where} is of another architecture: {jax.tree_util.keystr(path)} has shape "
+                f"checkpoint {where} has another architecture: {jax.tree_util.keystr(path)} has shape "
                 f"{tuple(have.shape)}, this config's model {tuple(want.shape)}"
             )

@@ -26,7 +26,7 @@ class EvaluationConfig:
     batch_size: int = 8
 
 
-# Of each source, Σ −log p of its targets by their weights (nats), and Σ of these weights.
+# For each source: the weighted Σ −log p of its targets (nats), and Σ of the weights.
 Sums = tuple[np.ndarray, np.ndarray]
 
 
@@ -56,7 +56,7 @@ def make_evaluation(
 
 
 def by_name(heldout: Sequence[HeldoutRows], sums: np.ndarray, sizes: np.ndarray, unit: float = 1.0) -> dict[str, float]:
-    """Σ sums / unit / Σ sizes of each language (`lang/ko`) and of each source (`source/web`)."""
+    """Σ sums / unit / Σ sizes for each language (`lang/ko`) and each source (`source/web`)."""
     found: dict[str, float] = {}
     for lang in sorted({h.lang for h in heldout}):
         chosen = [i for i, h in enumerate(heldout) if h.lang == lang]
@@ -89,7 +89,7 @@ def make_sums(
 
 
 def batches(heldout: Sequence[HeldoutRows], mesh: Mesh, batch_size: int) -> Callable[[], Iterator[Rows[jax.Array]]]:
-    """Gives the held-out rows in global batches, the last one padded; `source` is the index in `heldout`."""
+    """Yields the held-out rows in global batches, the last one padded; `source` is the index in `heldout`."""
     parts = math.prod(mesh.shape[axis] for axis in RULES["batch"])
     batch_size = -(-batch_size // parts) * parts
     rows = Rows(*(np.concatenate(parts) for parts in zip(*(h.rows for h in heldout))))

@@ -35,11 +35,11 @@ class Result:
     """A finished stage.
 
     Attributes:
-      params: the whole model's.
-      step, data: its last one, and the position in the data there.
-      evaluation: of the last step.
-      tokens, trained: how many it was trained on, and which parameters were: adapters, where a stage trains these.
-      work: of other models beside, over all steps (`task.Frozen`).
+      params: parameters of the whole model.
+      step, data: its last step, and the data position there.
+      evaluation: at the last step.
+      tokens, trained: number of tokens trained on; the parameters that were trained: only adapters in some stages.
+      work: work of other models, over all steps (`task.Frozen`).
     """
 
     params: Params
@@ -58,17 +58,17 @@ Ahead = futures.Future[StepFunction]
 _PREPARE = 0x70726570
 
 
-# LLVM's full effort makes no step of a CPU faster that was measured, and takes 13 seconds of a core instead of 9.
+# On a CPU, LLVM's full effort made no measured step faster, and takes 13 seconds of a core instead of 9.
 _CPU_OPTIONS = {"xla_backend_optimization_level": 1}
 
 
 class ShardedStep(NamedTuple):
-    """The step of a stage on a mesh, before there are any arrays.
+    """The step of a stage on a mesh, before any arrays exist.
 
     Attributes:
-      function: `(state, batch, others) → (state, metrics)`, jitted; it takes its state's memory for the next one.
+      function: `(state, batch, others) → (state, metrics)`, jitted; the new state reuses the old one's memory.
       state: shapes, dtypes and shardings of its state.
-      optimizer: that began it.
+      optimizer: the optimizer that initialises the state.
     """
 
     function: jax.stages.Wrapped
@@ -79,7 +79,7 @@ class ShardedStep(NamedTuple):
 def sharded_step(
     loss: Loss, abstract_params: Params, logical_axes: Params, config: TrainConfig, mesh: Mesh, seed: int
 ) -> ShardedStep:
-    """The step that `train` runs and `kanana plan` compiles, so that a plan is of the program that trains."""
+    """The step that `train` runs and `kanana plan` compiles, so that a plan describes the program that trains."""
     optimizer = make_optimizer(config.optimizer, config.steps, logical_axes)
     abstract = jax.eval_shape(lambda p: init_state(p, optimizer, seed), abstract_params)
     shardings = state_shardings(mesh, abstract, logical_axes)
@@ -115,10 +115,10 @@ def train(
     """Trains to the end, resuming from the newest checkpoint in `folder`.
 
     Args:
-      stop_at: steps after which it ends early, evaluated and saved; called again without it, or with a larger one, it
-        resumes as if it had never stopped.
-      ahead: its step, where that is being compiled already.
-      more_writers: beside `metrics.jsonl`, TensorBoard and the terminal, on process 0.
+      stop_at: step after which training ends early, evaluated and saved; called again without it, or with a larger
+        one, training resumes as if it had never stopped.
+      ahead: the training step, where it is already being compiled.
+      more_writers: writers on process 0 besides `metrics.jsonl`, TensorBoard and the terminal.
 
     Raises:
       Preempted: asked to stop; the state is saved.
@@ -128,7 +128,7 @@ def train(
     check_divisible(mesh, task.sizes, config)
     if config.patience and task.evaluate is None:
         raise ConfigError(
-            f"config '{task.name}.train.patience' counts evaluations, and no source holds documents out: set config "
+            f"config '{task.name}.train.patience' counts evaluations, but no source holds out documents: set config "
             "'sources.NAME.holdout'"
         )
     compiled = sharded_step(task.loss, task.abstract_params, task.logical_axes, config, mesh, seed)
@@ -167,7 +167,7 @@ def train(
 
 
 def _checkpoints(folder: pathlib.Path, config: CheckpointConfig) -> Checkpoints | StagedCheckpoints:
-    """Orbax's, where it writes any: on disks and at Google."""
+    """Orbax's, where Orbax can write: to disks and to Google Cloud Storage."""
     if str(folder).startswith("s3://"):
         return StagedCheckpoints(folder, config)
     return Checkpoints(folder, config)
@@ -197,7 +197,7 @@ class _Run:
         self.writers: list[metrics_lib.Writer] = []
         if jax.process_index() == 0:
             self.writers = [
-                # At 0, at the end, and where a save came before its evaluation, a start evaluates again.
+                # A start evaluates again at step 0, at the end, and where a save came before its evaluation.
                 metrics_lib.JsonLines(folder / "metrics.jsonl", start, so_far.judged if 0 < start < end else start - 1),
                 metrics_lib.TensorBoard(folder / "events", start),
                 metrics_lib.Terminal(task.name, end, start),
@@ -231,7 +231,7 @@ class _Run:
         if self.start == 0 and (self.asks(0) or not self.task.fresh):
             self.evaluate(0, state.params, frozen)
         elif self.start < self.end and self.due(self.start) and self.so_far.judged < self.start:
-            loss = self.judge(self.start, state.params, frozen)  # a stop there skipped it
+            loss = self.judge(self.start, state.params, frozen)  # skipped when the run stopped there
             if loss is not None:
                 self.checkpoints.judged(self.start, loss)
         for step in range(self.start + 1, self.end + 1):
@@ -248,11 +248,11 @@ class _Run:
             new, seen = shape not in seen, seen | {shape}
             if not first:
                 self.mark(step, heartbeat.COMPILE if new else heartbeat.STEP)
-            jax.block_until_ready(state if new else ())  # what still trains is no part of compiling
+            jax.block_until_ready(state if new else ())  # steps still running are not part of compiling
             began = time.perf_counter()
             state, values = step_function(state, batch, frozen.params)
-            self.clock += time.perf_counter() - began if new else 0.0  # compiling is no part of throughput
-            # The figures of a step are read once the next one is under way, so that the device never waits.
+            self.clock += time.perf_counter() - began if new else 0.0  # compilation does not count as throughput
+            # A step's figures are read once the next step is under way, so that the device never waits.
             if pending is not None:
                 self.digest(*pending)
             pending = (step, values)
@@ -278,7 +278,7 @@ class _Run:
             if stopping:
                 self.checkpoints.wait()
                 raise Preempted(
-                    f"stage '{self.task.name}' was stopped and is saved at step {step} of {self.end}: "
+                    f"stage '{self.task.name}' was stopped and saved at step {step} of {self.end}: "
                     "run the same command again to resume"
                 )
             if last:
@@ -308,10 +308,10 @@ class _Run:
             raise UserError(
                 f"stage '{self.task.name}' stopped at step {step}: {config.guard.stop_after} updates in a row were "
                 f"refused (loss {values['loss']:.4g}, gradient norm {values['grad_norm']:.4g}); the last good "
-                f"checkpoint is step {self.checkpoints.latest()}: lower the learning rate or look at the data"
+                f"checkpoint is step {self.checkpoints.latest()}: lower the learning rate or inspect the data"
             )
         now = time.perf_counter()
-        if step == self.start + 1:  # compilation is not throughput
+        if step == self.start + 1:  # compilation does not count as throughput
             self.clock, self.waited, self.filtered, self.timed_steps, self.clock_work = now, 0.0, 0.0, 0, 0.0
         else:
             self.timed_steps += 1
@@ -377,16 +377,16 @@ class _Run:
         self.clock += time.perf_counter() - began
 
     def judge(self, step: int, params: Params, frozen: Frozen) -> float | None:
-        """Evaluates, and returns the score as a loss, where the evaluation has it and it is a number."""
+        """Evaluates, and returns the score as a loss, if the evaluation has a finite one."""
         self.evaluate(step, params, frozen)
         value, so_far, config = self.task.score.of(self.evaluation), self.so_far, self.config
         so_far.judged = step
         if value is None:
             return None
-        finite = math.isfinite(value)  # else it is no better than any other, and no checkpoint is kept for it
+        finite = math.isfinite(value)  # otherwise it beats no other, and no checkpoint is kept for it
         loss = self.task.score.loss(value) if finite else None
         if step != config.steps and (not config.eval_every or step % config.eval_every):
-            return loss  # where a run pauses, or benchmarks run: an undisturbed one would not evaluate here
+            return loss  # at a pause or a benchmark: an uninterrupted run would not evaluate here
         if loss is not None and (so_far.best is None or loss < so_far.best):
             so_far.best, so_far.worse = loss, 0
         else:

@@ -1,7 +1,7 @@
-"""Parameters of few bits, trained through a float32 copy of them: the master.
+"""Low-precision parameters, trained through a float32 copy: the master.
 
-bfloat16 has 8 bits of mantissa: an update below 1/256 of a parameter would be lost in it, a gain of 1 would never
-move (arXiv:1710.03740, §3.1). The optimizer therefore works on the master, which lies in its state (and so in
+bfloat16 has 8 bits of mantissa: an update below 1/256 of a parameter would be lost, and a gain of 1 would never
+move (arXiv:1710.03740, §3.1). The optimizer therefore works on the master, which is part of its state (and so of
 checkpoints, sharded like the parameters); the parameters that the model reads are always its rounding.
 """
 
@@ -27,7 +27,7 @@ class WithMaster(NamedTuple):
 
 
 def begin(optimizer: optax.GradientTransformation, params: Params) -> optax.OptState:
-    """The state before the first update, with a master where any parameter has fewer bits than float32."""
+    """The state before the first update, with a master if any parameter has fewer bits than float32."""
     if all(leaf.dtype.itemsize >= 4 for leaf in jax.tree.leaves(params)):
         return optimizer.init(params)
     master = jax.tree.map(lambda p: p.astype(jnp.float32), params)
@@ -35,7 +35,7 @@ def begin(optimizer: optax.GradientTransformation, params: Params) -> optax.OptS
 
 
 def advance(optimizer: optax.GradientTransformation, grads: Params, state: Any, params: Params) -> tuple[Params, Any]:
-    """The parameters and the state after an update; float32 gradients."""
+    """The parameters and the state after an update with float32 gradients."""
     if not isinstance(state, WithMaster):
         updates, state = optimizer.update(grads, state, params)
         return _moved(params, updates), state

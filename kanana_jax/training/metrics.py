@@ -26,23 +26,23 @@ class Flushable(Writer, Protocol):
     """A writer into files of the workdir, which may be in a bucket."""
 
     def flush(self) -> None:
-        """Brings what was written into the workdir; called at every checkpoint."""
+        """Transfers the lines written so far to the workdir; called at every checkpoint."""
         ...
 
 
-# Makes the writers of a stage that are not the engine's own, given its folder and the step that it resumes from.
+# Makes a stage's writers beyond the engine's own, given its folder and the step that it resumes from.
 MakeWriters = Callable[[pathlib.Path, int], list[Writer]]
 
 
 class JsonLines:
-    """`metrics.jsonl`; lines of a run that was cut off, which will be written again, are dropped first.
+    """`metrics.jsonl`; lines of an interrupted run that will be written again are dropped first.
 
-    In a bucket, where nothing can be appended to, it is a local file that `flush` puts there whole: a host that is lost
+    In a bucket, where files cannot be appended to, it is a local file that `flush` uploads whole: a lost host
     loses the lines since the last checkpoint, which the resumed run writes again.
 
     Args:
       from_step: lines after it are dropped.
-      judged: evaluations after it likewise.
+      judged: evaluations after it are dropped too.
     """
 
     def __init__(self, path: pathlib.Path, from_step: int, judged: int | None = None):
@@ -105,14 +105,14 @@ class TensorBoard:
             self._upload()
 
     def _upload(self) -> None:
-        """Puts this start's file of events into the bucket; those of earlier starts stay."""
+        """Uploads this start's event file to the bucket; those of earlier starts stay."""
         if is_remote(self._folder):
             for file in self._local.iterdir():
                 upload_file(file, self._folder / file.name)
 
 
 def scalars(line: Line, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Yields every number of a line by its path, as `eval/bits_per_byte/lang/ko`."""
+    """Yields every number of a line with its path, such as `eval/bits_per_byte/lang/ko`."""
     for name, value in line.items():
         if isinstance(value, dict):
             yield from scalars(value, f"{prefix}{name}/")
@@ -121,7 +121,7 @@ def scalars(line: Line, prefix: str = "") -> Iterator[tuple[str, float]]:
 
 
 class Terminal:
-    """A progress bar with ETA where there is a terminal, plain lines where there is none."""
+    """A progress bar with ETA on a terminal, plain lines elsewhere."""
 
     def __init__(self, stage: str, total_steps: int, from_step: int):
         self._stage, self._total = stage, total_steps

@@ -1,4 +1,4 @@
-"""AdamW with independent weight decay, from optax's parts, its moments in as many bits as there is memory for."""
+"""AdamW with independent weight decay, built from optax parts, with moments in 32 bits or fewer."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from kanana_jax.training.adam8bit import scale_by_adam8bit
 from kanana_jax.training.schedule import ScheduleConfig, make_schedule
 
 Moments = Literal["float32", "bfloat16", "int8", "factored"]
-# Matrices of two axes that are at least this long have factored second moments.
+# Matrices whose two axes are at least this long get factored second moments.
 _FACTORED_FROM = 32
 
 
@@ -23,13 +23,13 @@ class OptimizerConfig:
     """AdamW.
 
     Attributes:
-      learning_rate: peak.
-      schedule: its course.
+      learning_rate: the schedule's peak.
+      schedule: the course of the learning rate.
       b1, b2, eps: Adam's constants (not stated in the Kanana report; DeepSeek LLM's 0.9, 0.95).
       weight_decay: **independent** (arXiv:1711.05101, Algorithm 2: θ ← θ − η_t·(α·m̂/(√v̂+ε) + λ·θ)):
         multiplied by the schedule's multiple η_t but not by the learning rate α. Kanana §2.2: 1e-4.
       clip_norm: global norm at which gradients are clipped; 0 turns clipping off.
-      moments: how the two moments are kept, in bytes per parameter: `float32` 8; `bfloat16` 4 (DeepSeek-V3,
+      moments: storage of the two moments, with bytes per parameter: `float32` 8; `bfloat16` 4 (DeepSeek-V3,
         arXiv:2412.19437, §3.3.3); `int8` 2 and a scale per block (`adam8bit.py`); `factored` 2: the first in bfloat16,
         the second by rows and columns (Adafactor, arXiv:1804.04235, with momentum as in arXiv:2106.04560, §3.4).
         Updates are computed in float32.
@@ -57,13 +57,13 @@ class OptimizerConfig:
 def make_optimizer(config: OptimizerConfig, total_steps: int, logical_axes: Params) -> optax.GradientTransformation:
     """Clip → Adam → learning rate → independent decay, as updates to be added.
 
-    Every moment has its parameter's shape and sharding (of a factored second moment only rows and columns are kept, on
-    every device); their dtype is `config.moments`, whatever the parameters'. Of parameters in fewer bits it is given
-    the master (`master.py`), which decays and moves.
+    Every moment has its parameter's shape and sharding (a factored second moment keeps only rows and columns, on
+    every device). Its dtype is `config.moments`, whatever the parameter's. For low-precision parameters the transform
+    is given the master (`master.py`), which decays and moves.
 
     Args:
-      config: the constants.
-      total_steps: of the schedule.
+      config: AdamW's constants.
+      total_steps: length of the schedule.
       logical_axes: names of the parameters' axes: matrices decay, gains do not.
     """
     multiple = make_schedule(config.schedule, total_steps)
@@ -85,7 +85,7 @@ def _scale(config: OptimizerConfig) -> optax.GradientTransformation:
         return scale_by_adam8bit(config.b1, config.b2, config.eps)
     if config.moments == "factored":
         return optax.chain(
-            # As optax's Adafactor, with Adam's constants; its decay counts from 0, and the first step takes all.
+            # As in optax's Adafactor, with Adam's constants; the decay counts from 0: the first step takes it all.
             optax.scale_by_factored_rms(
                 min_dim_size_to_factor=_FACTORED_FROM,
                 decay_rate=config.b2,
@@ -98,7 +98,7 @@ def _scale(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def _adam_in_bfloat16(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Adam that keeps both moments in bfloat16 and computes in float32; optax does so with the first alone."""
+    """Adam that keeps both moments in bfloat16 and computes in float32; optax does so only for the first."""
     adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
 
     def kept(state: optax.OptState, dtype: jax.typing.DTypeLike) -> optax.OptState:

@@ -21,8 +21,8 @@ class Preempted(UserError):
 def termination() -> Generator[Callable[[], bool]]:
     """Turns SIGTERM and SIGHUP into a question that the loop asks after each step.
 
-    It takes the signals over when it is asked first: until a step is done, ending at once loses nothing. With several
-    processes JAX's own pre-emption service listens instead, so that all agree on the step.
+    It takes over the signals only when first asked: until a step is done, ending at once loses nothing. With several
+    processes, JAX's own pre-emption service listens instead, so that all agree on the step.
     """
     received: list[int] = []
     previous: dict[int, Any] = {}

@@ -1,4 +1,4 @@
-"""Learning-rate schedules as multiples of the peak, by updates that were applied: a refused one counts for none."""
+"""Learning-rate schedules as multiples of the peak, counted in applied updates: a refused one does not count."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,11 +13,11 @@ class ScheduleConfig:
     """A schedule over `total` steps.
 
     Attributes:
-      kind: `multi_step` (DeepSeek LLM, arXiv:2401.02954, §2.3): 1 until 80% of the steps, then 0.316,
-        from 90% on 0.1. `cosine`: down to `final`. `wsd`: constant, then linear to `final` over the
+      kind: `multi_step` (DeepSeek LLM, arXiv:2401.02954, §2.3): 1 for 80% of the steps, then 0.316;
+        from 90% on, 0.1. `cosine`: down to `final`. `wsd`: constant, then linear to `final` over the
         last `decay` share (arXiv:2404.06395). `constant`.
       warmup_steps: linear from 0 (2,000 in DeepSeek LLM; 100 for Kanana's distillation).
-      final: the last multiple, of `cosine` and `wsd`.
+      final: the last multiple of `cosine` and `wsd`.
       decay: share of the steps that `wsd` decays over.
       drops: (share of steps, multiple) pairs of `multi_step`.
     """

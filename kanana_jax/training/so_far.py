@@ -1,4 +1,4 @@
-"""Figures of a stage that a resumed run goes on from."""
+"""Figures of a stage that a resumed run continues."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ from kanana_jax.training.task import Work
 
 @dataclasses.dataclass
 class SoFar:
-    """Figures of a stage beside its state, which checkpoints keep.
+    """Figures of a stage that checkpoints keep besides its state.
 
     Attributes:
-      tokens: that it was trained on.
-      best: loss of its evaluations; `worse`: how many since were no better.
+      tokens: number of tokens trained on.
+      best: lowest loss of an evaluation; `worse`: number of evaluations since then.
       judged: step of the last evaluation.
-      work: of other models, by role.
+      work: work of other models, by role.
     """
 
     tokens: int = 0
@@ -26,7 +26,7 @@ class SoFar:
 
     @staticmethod
     def of(kept: Mapping[str, Any], step: int) -> "SoFar":
-        """As the checkpoint of a step keeps them; older ones lack some."""
+        """The figures as a step's checkpoint stores them; older ones lack some."""
         judged = kept.get("best"), kept.get("worse", 0), kept.get("judged", step)
         return SoFar(kept["tokens"], *judged, kept.get("work", {}))
 

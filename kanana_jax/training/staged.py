@@ -1,12 +1,13 @@
-"""Checkpoints in buckets that Orbax writes none to: written to the local disk, sent, and valid by a manifest.
+"""Checkpoints in buckets that Orbax cannot write to: written to local disk, uploaded, and made valid by a manifest.
 
-    STEP/state/…         what Orbax has written: of each process its own shards, of process 0 what describes all
+    STEP/state/…         the files that Orbax writes: each process its own shards, process 0 those that describe all
     STEP/data.json       the data position
-    STEP/manifest.json   names, sizes and hashes (SHA-256) of all files, the score; written last, removed first
-    STEP/part-K          the files that process K has sent; until there is a manifest
+    STEP/manifest.json   names, sizes and hashes (SHA-256) of all files, and the score; written last, removed first
+    STEP/part-K          the list of files that process K has sent; only until there is a manifest
 
-A step without a manifest does not exist; the next start removes it. Each process sends what it holds from its own disk,
-so the hosts need share none. A restore brings all files to the host's cache, and any number of processes reads them.
+A step without a manifest does not exist; the next start removes it. Each process uploads its files from its own disk,
+so the hosts need not share one. A restore copies all files to the host's cache, from which any number of processes
+reads them.
 """
 
 import asyncio
@@ -37,17 +38,17 @@ from kanana_jax.training.step import TrainState
 
 MANIFEST, DATA, STATE = "manifest.json", "data.json", "state"
 _ALONE = ocp.options.MultiprocessingOptions(primary_host=None)
-# Files that a process sends at a time, each in parts of 50 MB.
+# Files that a process uploads at a time, each in parts of 50 MB.
 _AT_ONCE = 4
-# Seconds that processes wait for each other's uploads: the slowest sends as long as the others and then some.
+# Seconds that processes wait for each other's uploads: the slowest takes as long as the others and longer.
 _PATIENCE_S = 1800.0
 
 
 class StagedCheckpoints:
-    """Like `training.checkpoint.Checkpoints`, in a bucket, through the local disk.
+    """Like `training.checkpoint.Checkpoints`, but in a bucket, through the local disk.
 
     Raises:
-      UserError: the bucket cannot be reached, on every process alike.
+      UserError: the bucket cannot be reached; raised on every process.
     """
 
     def __init__(self, folder: pathlib.Path, config: CheckpointConfig):
@@ -55,7 +56,7 @@ class StagedCheckpoints:
         self._config = config
         cache_folder().mkdir(parents=True, exist_ok=True)
         self._local = pathlib.Path(tempfile.mkdtemp(prefix="checkpoint-", dir=cache_folder()))
-        # None waits for another, whose files it would look for on its own disk.
+        # No process waits for another, whose files it would look for on its own disk.
         self._handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_ALONE)
         self._worker = futures.ThreadPoolExecutor(1, "checkpoint")
         self._pending: futures.Future[None] | None = None
@@ -72,7 +73,7 @@ class StagedCheckpoints:
         self._token = found["token"]
 
     def _opened(self) -> dict[str, float | None]:
-        """The loss of every whole checkpoint; all else is removed."""
+        """The loss of every complete checkpoint; everything else is removed."""
         steps: dict[str, bool] = {}
         for name in self.folder.objects():
             step, _, rest = name.partition("/")
@@ -85,7 +86,7 @@ class StagedCheckpoints:
         return {step: self._manifest(int(step)).get("loss") for step, whole in steps.items() if whole}
 
     def _abandon(self) -> None:
-        """Ends uploads in parts that a killed process has left: the store shows none of them, and bills them."""
+        """Aborts multipart uploads that a killed process left: the store does not list them, but bills them."""
         bucket, key = self.folder.bucket_and_key
         with asking(self.folder.address, "list"):
             found = self.folder.files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{key}/")
@@ -101,7 +102,7 @@ class StagedCheckpoints:
                 raise ValueError
         except (FileNotFoundError, ValueError) as error:
             raise UserError(
-                f"{file} is not what was written: remove {self.folder / str(step)}, and the run resumes from the "
+                f"{file} differs from what was written: remove {self.folder / str(step)}, and the run resumes from the "
                 "checkpoint before"
             ) from error
         return found
@@ -117,10 +118,10 @@ class StagedCheckpoints:
 
         Args:
           data: JSON.
-          loss: of this very step's evaluation, lower is better; None: it was not evaluated.
+          loss: of the evaluation at this step, lower is better; None: it was not evaluated.
 
         Raises:
-          UserError: this save or the one before it could not be written or sent; finished checkpoints are untouched.
+          UserError: this save or the previous one could not be written or sent; finished checkpoints are untouched.
         """
         self.wait()
         folder = self._local / str(step)
@@ -128,7 +129,7 @@ class StagedCheckpoints:
             shutil.rmtree(folder, ignore_errors=True)
             (folder / STATE).mkdir(parents=True)
             writing = self._handler.async_save(epath.Path(folder / STATE), args=ocp.args.PyTreeSave(state._asdict()))
-            # In a thread of its own: in a notebook this one has a loop of events already.
+            # In a thread of its own: in a notebook, this one already runs an event loop.
             written: Any = self._worker.submit(asyncio.run, writing).result()
             if jax.process_index() == 0:
                 (folder / DATA).write_text(json.dumps({"data": data, "digest": digest(step, data)}), encoding="utf-8")
@@ -168,7 +169,7 @@ class StagedCheckpoints:
         (self.folder / str(step) / MANIFEST).write_bytes(json.dumps(manifest).encode())
 
     def _until(self, file: pathlib.PurePath) -> dict[str, Any]:
-        """An object that another process of this start writes, once it is there."""
+        """Reads an object that another process of this start writes, once it exists."""
         end, pause = time.monotonic() + _PATIENCE_S, 0.05
         while time.monotonic() < end:
             with contextlib.suppress(FileNotFoundError):
@@ -186,7 +187,7 @@ class StagedCheckpoints:
         return [step for step in self.steps() if step not in kept]
 
     def judged(self, step: int, loss: float) -> None:
-        """Notes the loss of a checkpoint that was saved before it was evaluated; every process calls it."""
+        """Records the loss of a checkpoint that was saved before it was evaluated; every process calls it."""
         if not self._config.keep_best or step not in self._losses:
             return
         self.wait()
@@ -211,7 +212,7 @@ class StagedCheckpoints:
         folder = self._local / f"restored-{step}"
         _link(stage_down(cast(pathlib.Path, where)), folder, self._manifest(step)["files"], where)
         try:
-            # Each process puts together what all have written.
+            # Each process assembles the files of all.
             self._handler.finalize(epath.Path(folder / STATE))
             restored = ocp.StandardCheckpointHandler(multiprocessing_options=_ALONE).restore(
                 epath.Path(folder / STATE), args=ocp.args.StandardRestore(target._asdict())
@@ -228,7 +229,7 @@ class StagedCheckpoints:
         if noted["digest"] != digest(step, noted["data"]):
             raise UserError(
                 f"checkpoint {where}: its data position is not the one that was written: remove that folder, and the "
-                "run resumes from the one before"
+                "run resumes from the previous one"
             )
         shutil.rmtree(folder, ignore_errors=True)
         return state, noted["data"]
@@ -253,7 +254,7 @@ class StagedCheckpoints:
 
 
 def _send(local: pathlib.Path, place: BucketPath) -> list[list[Any]]:
-    """Sends a process's files, those that describe all from process 0; returns names, sizes and hashes."""
+    """Uploads a process's files (those that describe all, from process 0); returns names, sizes and hashes."""
     files = sorted(file for file in local.rglob("*") if file.is_file())
     if jax.process_index():
         files = [file for file in files if file.parent != local / STATE]
@@ -268,7 +269,7 @@ def _send(local: pathlib.Path, place: BucketPath) -> list[list[Any]]:
 
 
 def _link(staged: pathlib.Path, folder: pathlib.Path, files: list[Any], where: BucketPath) -> None:
-    """Makes a folder of staged files, to which more may be added, without a copy of what they hold.
+    """Makes a folder of staged files, to which more may be added, without copying them.
 
     Raises:
       UserError: one is missing, or not what was sent.

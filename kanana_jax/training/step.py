@@ -13,21 +13,21 @@ from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.sharding import replicated, tree_shardings, where_divisible
 from kanana_jax.training import master
 
-# A stage's batch: a NamedTuple of arrays `[B, …]` (`packing.Rows`, `cached.CachedRows` …), the stage's own.
+# A stage's batch: a NamedTuple of arrays `[B, …]` (`packing.Rows`, `cached.CachedRows` …), defined by the stage.
 Batch = Any
 # A stage's other models (a teacher, a reference), or None.
 Others = Any
 
 
 class LossOutput(NamedTuple):
-    """The return of a stage's loss for one (micro-)batch.
+    """The result of a stage's loss for one (micro-)batch.
 
     Attributes:
       loss: float32 scalar: a **sum**, so that accumulation over micro-batches is exact.
-      weight: float32 scalar: what the sum is divided by in the end (tokens that carry loss, pairs …).
+      weight: float32 scalar: the divisor of the sum in the end (tokens that carry loss, pairs …).
       metrics: more sums, shown divided by `weight`.
-      tokens: float32 scalar: tokens that the model was trained on, which tokens/s, MFU and `model.json` count; None:
-        they are the unit of the loss, `weight`.
+      tokens: float32 scalar: tokens that the model was trained on, counted by tokens/s, MFU and `model.json`; None:
+        the same as `weight`.
     """
 
     loss: jax.Array
@@ -41,13 +41,13 @@ Loss = Callable[[Params, Batch, jax.Array, Others], LossOutput]
 
 
 class TrainState(NamedTuple):
-    """Everything that a checkpoint holds beside the data position.
+    """Everything that a checkpoint holds besides the data position.
 
     Attributes:
       step: int32, batches consumed.
-      params, opt_state: trees of arrays; parameters of few bits have a float32 master in the latter (`master.py`).
+      params, opt_state: trees of arrays; low-precision parameters have a float32 master in the latter (`master.py`).
       rng: uint32 key data; step `i` draws from `fold_in(rng, i)`.
-      skipped: int32, updates refused so far by the guard; `skipped_in_a_row` since the last good one.
+      skipped: int32, updates refused so far by the guard; `skipped_in_a_row`: since the last good one.
       norm_average: float32, running mean of the gradient norm (for the spike guard); 0: none yet.
     """
 
@@ -67,8 +67,8 @@ class GuardConfig:
     Attributes:
       spike: refuse a gradient norm above `spike` × its running mean; 0: never. A loss or gradient that is not finite
         is always refused.
-      after: applied updates until the mean has settled; before, a norm is refused above `spike`² × the mean. The first
-        finite one is the mean.
+      after: applied updates until the mean has settled; before that, a norm above `spike`² × the mean is refused. The
+        first finite norm is the mean.
       stop_after: refused updates in a row after which the run stops with an error.
     """
 
@@ -93,9 +93,9 @@ def init_state(params: Params, optimizer: optax.GradientTransformation, seed: in
 
 
 def state_shardings(mesh: Mesh, abstract: TrainState, logical_axes: Params) -> TrainState:
-    """Shardings of a whole state: optimizer moments lie like their parameters, the rest everywhere.
+    """Shardings of a whole state: optimizer moments are sharded like their parameters, the rest is replicated.
 
-    What has a parameter's axes but fewer places along some (scales of blocks) is cut where the mesh divides it.
+    An array with a parameter's axes but fewer elements along some (block scales) is sharded where the mesh divides it.
     """
     of_params = tree_shardings(mesh, logical_axes)
     by_path = {
@@ -121,9 +121,9 @@ def state_shardings(mesh: Mesh, abstract: TrainState, logical_axes: Params) -> T
 def _judged(state: TrainState, norm: jax.Array, finite: jax.Array, guard: GuardConfig) -> tuple[jax.Array, jax.Array]:
     """Returns whether an update is good, and the running mean of the gradient norm after it.
 
-    The mean begins as the first finite norm and forgets it fast: its newest norm counts 2/(n + 2) after n updates, and
-    0.01 in the end. No norm counts for more than `spike` × the mean, refused or not, so that no single one moves it
-    far, and a level that lasts is accepted after a while.
+    The mean starts as the first finite norm and soon forgets it: the newest norm has weight 2/(n + 2) after n updates,
+    and at least 0.01. No norm counts for more than `spike` × the mean, refused or not, so that no single one moves it
+    far, and a lasting new level is accepted after a while.
     """
     updates, average = state.step - state.skipped, state.norm_average
     good, counted = finite, norm

@@ -1,4 +1,4 @@
-"""A stage as the engine sees it: how long it trains, its parameters, batches and loss, and how it is evaluated."""
+"""A stage as the engine sees it: its length, parameters, batches, loss and evaluation."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,17 +13,17 @@ from kanana_jax.training.checkpoint import CheckpointConfig
 from kanana_jax.training.optimizer import OptimizerConfig
 from kanana_jax.training.step import Batch, GuardConfig, Loss, Others
 
-# `{"bits_per_byte": {"lang/ko": x, …}, "loss": {…}, "tasks": {task: {metric: x}}}`: figures by what they are.
+# `{"bits_per_byte": {"lang/ko": x, …}, "loss": {…}, "tasks": {task: {metric: x}}}`: figures by kind.
 Evaluation = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchConfig:
-    """Tokens that a stage reads, in all and per step.
+    """Tokens that a stage reads, in total and per step.
 
     Attributes:
-      tokens: length of the stage; the steps are ⌈tokens / batch_tokens⌉.
-      batch_tokens: tokens per step, all devices and micro-batches together.
+      tokens: length of the stage, which takes ⌈tokens / batch_tokens⌉ steps.
+      batch_tokens: tokens per step, over all devices and micro-batches.
       seq_len: tokens per row; `batch_tokens` is a multiple of it.
     """
 
@@ -47,16 +47,16 @@ class BatchConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig(BatchConfig):
-    """Training section of a stage.
+    """The training section of a stage.
 
     Attributes:
       optimizer: AdamW and its schedule.
       accumulate: micro-batches per step.
       z_loss: coefficient (Kanana §2.2: 5e-6).
-      loss_chunk: tokens whose logits a device holds at once.
-      log_every, eval_every: steps; `eval_every` 0 evaluates at the end only.
-      patience: evaluations in a row without a better score after which the stage ends early; 0: never.
-      checkpoint: when and what is kept.
+      loss_chunk: tokens whose logits a device computes at once.
+      log_every, eval_every: in steps; `eval_every` 0 evaluates only at the end.
+      patience: number of evaluations in a row without a better score that end the stage early; 0: never.
+      checkpoint: when checkpoints are written, and which are kept.
       guard: which updates are refused.
     """
 
@@ -79,10 +79,10 @@ class TrainConfig(BatchConfig):
         if self.tokens < 1 or self.log_every < 1:
             raise ValueError("tokens and log_every must be at least 1")
         if self.patience < 0 or (self.patience and not self.eval_every):
-            raise ValueError("patience counts evaluations: it must not be negative, and needs eval_every")
+            raise ValueError("patience counts evaluations: it must not be negative, and needs eval_every above 0")
 
 
-# `{role: {"tokens": n, "flops": x}}`: what other models have read and written for a step, and what that took.
+# `{role: {"tokens": n, "flops": x}}`: tokens that other models read and wrote for a step, and the FLOPs spent on them.
 Work = Mapping[str, Mapping[str, float]]
 
 
@@ -90,12 +90,12 @@ class Frozen(NamedTuple):
     """The other models of a stage.
 
     Attributes:
-      params: of a teacher, a reference, the base under an adapter; already sharded, constant.
-      prepare: `(params, batch, step, key) → batch`, called before each step: adds what is computed outside of it, say
-        on another mesh or by sampling from the current parameters. The key depends on the seed and the step alone, so
-        that a resumed run prepares the same.
-      figures: step → figures of what was prepared for it, beside the loss's, for its log line; asked once for each.
-      work: step → what that took beyond what each token of the batch costs (`Task.flops`); summed over all steps.
+      params: parameters of a teacher, a reference, or the base under an adapter; already sharded, constant.
+      prepare: `(params, batch, step, key) → batch`, called before each step: adds values computed outside of it, for
+        example on another mesh or by sampling from the current parameters. The key depends only on the seed and the
+        step, so a resumed run prepares the same values.
+      figures: step → figures of its preparation for the log line, besides those of the loss; called once per step.
+      work: step → work of its preparation beyond the cost per token of the batch (`Task.flops`); summed over all steps.
     """
 
     params: Others = None
@@ -105,10 +105,10 @@ class Frozen(NamedTuple):
 
 
 class Questions(NamedTuple):
-    """Benchmarks that run before the first step, every `every` steps (0: not between) and at the end.
+    """Benchmarks that run before the first step, every `every` steps (0: none in between) and at the end.
 
     Attributes:
-      every: steps.
+      every: steps between runs.
       ask: parameters → `{task: {metric: value}}`.
     """
 
@@ -135,10 +135,10 @@ class Stream(Protocol):
 class Score:
     """The one figure of an evaluation by which checkpoints and candidates are ranked.
 
-    Attributes:
-      name: its key in the evaluation; there is a number, or numbers by name, of which those of languages (`lang/…`)
+    name: its key in the evaluation, which holds a number there, or numbers by name, of which those of languages
+      (`lang/…`) are averaged.
         are averaged.
-      better: which way it improves.
+      better: the direction in which it improves.
     """
 
     name: str
@@ -153,7 +153,7 @@ class Score:
         return None if found is None else float(found)
 
     def loss(self, value: float) -> float:
-        """The same figure as one that is better when lower."""
+        """The figure with its sign set so that lower is better."""
         return value if self.better == "lower" else -value
 
 
@@ -161,7 +161,7 @@ BITS_PER_BYTE = Score("bits_per_byte")
 
 
 def everything(params: Params, others: Others) -> Params:
-    """The whole model, where all of it is trained."""
+    """The whole model's parameters, where all of them are trained."""
     del others
     return params
 
@@ -171,22 +171,22 @@ class Task:
     """A stage as the engine sees it.
 
     Attributes:
-      name: shown and written.
+      name: the stage's name, in messages and files.
       loss: see `step.LossOutput`.
-      make_params: newly initialised or loaded parameters, sharded; called only where nothing is resumed.
-      fresh: they are newly initialised, so that before the first step there is nothing to evaluate but `questions`.
-      abstract_params: their shapes and dtypes.
-      logical_axes: their axis names.
-      stream: makes the batches of the given global rows.
-      flops: exact matmul FLOPs per token, by what they are spent on (`train`, `teacher`); their sum, with that of
+      make_params: newly initialised or loaded parameters, sharded; called only if nothing is resumed.
+      fresh: whether they are newly initialised, so that only `questions` are evaluated before the first step.
+      abstract_params: shapes and dtypes of the parameters.
+      logical_axes: axis names of the parameters.
+      stream: makes batches from the given global rows.
+      flops: exact matmul FLOPs per token, by purpose (`train`, `teacher`); their sum, plus that of
         `Frozen.work`, gives the MFU.
       sizes: `{what: (logical axis, size)}` that the mesh must divide.
-      evaluate: the whole model's parameters → figures.
+      evaluate: the whole model's parameters → the figures of an evaluation.
       score: the figure that ranks checkpoints.
       make_frozen: loads the stage's other models.
-      full: `(params, frozen) → the whole model's parameters`, to evaluate and to export; where adapters are trained,
-        these are merged into the frozen base.
-      questions: benchmarks beside `evaluate`.
+      full: `(params, frozen) → the whole model's parameters`, to evaluate and to export; trained adapters are merged
+        into the frozen base.
+      questions: benchmarks besides `evaluate`.
     """
 
     name: str

@@ -118,7 +118,7 @@ def test_sigterm_saves_exits_75_and_goes_on(undisturbed, workdir):
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 75
     message = process.stderr.read()
-    assert "is saved at step" in message and "Traceback" not in message
+    assert "saved at step" in message and "Traceback" not in message
     (step,) = [int(p.name) for p in (workdir / "stage1/checkpoints").iterdir() if p.name.isdigit()]
     assert 5 <= step < STEPS
     process = _start(_command(workdir, "--config.stage1.train.checkpoint.every=1000"))

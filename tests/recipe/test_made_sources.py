@@ -137,7 +137,7 @@ def test_what_no_stage_reads_may_be_empty(base, tmp_path, no_reports):
 @pytest.mark.parametrize(
     "more, told",
     [
-        (dict(made_by="mad"), "'sources.documents.made_by' is 'mad', which is no stage; did you mean 'made'"),
+        (dict(made_by="mad"), "'sources.documents.made_by' is 'mad', which is not a stage; did you mean 'made'"),
         (dict(path="pairs.json"), "of kind 'maker' does not write: it writes rows.jsonl and more.jsonl"),
         (dict(made_by="before"), "it writes no records"),
     ],

@@ -45,7 +45,7 @@ TRACKERS: dict[str, Callable[[TrackedRun], Writer]] = {"wandb": _wandb, "mlflow"
 
 @dataclasses.dataclass(frozen=True)
 class TrackersConfig:
-    """The experiment trackers of a run, beside `metrics.jsonl`, TensorBoard and the terminal.
+    """The experiment trackers of a run, besides `metrics.jsonl`, TensorBoard and the terminal.
 
     Attributes:
       use: names in `TRACKERS`.
@@ -82,10 +82,10 @@ def writers(
     """The writers of one stage, each on a thread of its own.
 
     Args:
-      folder: the stage's.
+      folder: the stage's folder.
       group: name of the recipe's run.
-      values: config that the tracker shows.
-      from_step: step that the stage resumes from, 0 at its beginning.
+      values: config values that the tracker shows.
+      from_step: step that the stage resumes from; 0 for a new stage.
     """
     if not config.use:
         return []

@@ -9,17 +9,17 @@ from kanana_jax.training.metrics import Line, Writer
 
 log = logging.getLogger("kanana")
 
-# Lines that may wait for a slow service; more are dropped and counted.
+# Lines queued for a slow service; further ones are dropped and counted.
 _WAITING = 10_000
-# Seconds that a stage waits at its end for lines that are not yet sent.
+# Seconds that a finished stage waits for unsent lines.
 _LAST_SECONDS = 120.0
 
 
 class InBackground:
-    """Passes lines to a writer that is made and used on another thread; its first error is a warning and ends it.
+    """Passes lines to a writer that is made and used on another thread; its first error ends it with a warning.
 
     Args:
-      name: of the service, for the warning.
+      name: name of the service, for the warning.
       make: makes the writer.
     """
 
@@ -48,9 +48,9 @@ class InBackground:
                 self._dropped += 1
             self._thread.join(_LAST_SECONDS)
             if self._thread.is_alive():
-                log.warning("%s has not taken all lines within %d s; metrics.jsonl has them", self._name, _LAST_SECONDS)
+                log.warning("%s did not take all lines within %d s; metrics.jsonl has them", self._name, _LAST_SECONDS)
         if self._dropped:
-            log.warning("%s was too slow for %d lines; metrics.jsonl has them", self._name, self._dropped)
+            log.warning("%s was too slow and missed %d lines; metrics.jsonl has them", self._name, self._dropped)
 
     def _work(self) -> None:
         try:
@@ -58,7 +58,7 @@ class InBackground:
             while (line := self._lines.get()) is not None:
                 writer.write(line)
             writer.close()
-        except BaseException as error:  # libraries of services raise anything, SystemExit included
+        except BaseException as error:  # such libraries may raise anything, even SystemExit
             log.warning(
                 "%s stopped (%s: %s); training continues, and metrics.jsonl has all figures",
                 self._name,

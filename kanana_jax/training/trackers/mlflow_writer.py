@@ -5,7 +5,7 @@ import time
 from kanana_jax.training.metrics import Line, scalars
 from kanana_jax.training.trackers.run import TrackedRun
 
-# A parameter's longest value, and most parameters of one call (MLflow's limits of its REST API).
+# Limits of MLflow's REST API: length of a parameter's value, and parameters per call.
 _VALUE, _BATCH = 6000, 100
 _OURS = "kanana.id"
 
@@ -13,7 +13,7 @@ _OURS = "kanana.id"
 class MLflow:
     """A run of MLflow, in the store that `MLFLOW_TRACKING_URI` names.
 
-    Steps that the run has already are not sent again when a stage resumes.
+    When a stage resumes, steps that the run already has are not sent again.
     """
 
     def __init__(self, run: TrackedRun):

@@ -1,4 +1,4 @@
-"""One run of an experiment tracker: a stage, and where it belongs."""
+"""One run of an experiment tracker: a stage and the names under which it is tracked."""
 
 import dataclasses
 import pathlib
@@ -11,11 +11,11 @@ class TrackedRun:
 
     Attributes:
       id: the same whenever the stage is resumed.
-      project: project or experiment.
+      project: the tracker's project or experiment.
       group: name of the recipe's run.
       folder: the stage's folder; its name is the stage's.
       config: values shown beside the figures.
-      from_step: step that the stage resumes from, 0 at its beginning.
+      from_step: step that the stage resumes from; 0 for a new stage.
     """
 
     id: str

@@ -7,8 +7,8 @@ from kanana_jax.training.trackers.run import TrackedRun
 class Trackio:
     """A run of Trackio, in the local database of `TRACKIO_DIR` unless its environment variables name a Space.
 
-    Runs are known by their names, so the name holds the id. After a kill, the steps since the last checkpoint are there
-    twice, with the same figures but for times.
+    Runs are identified by name, so the name includes the id. After a kill, the steps since the last checkpoint appear
+    twice, with the same figures except for times.
     """
 
     def __init__(self, run: TrackedRun):

@@ -6,10 +6,10 @@ from kanana_jax.training.trackers.run import TrackedRun
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases; with `WANDB_MODE=offline` it lies in the stage's folder until `wandb sync`.
+    """A run of Weights & Biases; with `WANDB_MODE=offline` it stays in the stage's folder until `wandb sync`.
 
-    Lines that a resumed stage writes again are sent again. By its documentation the service ignores steps behind its
-    last (not tried: no service was available).
+    Lines that a resumed stage writes again are sent again. The service's documentation says it ignores steps before its
+    last one (not tested: no service was available).
     """
 
     def __init__(self, run: TrackedRun):
