@@ -55,7 +55,7 @@ KINDS: dict[str, Kind[Any]] = {
 
 
 def chapters() -> tuple[Chapter, ...]:
-    """The chapters of a run's report, in the order of the kinds."""
+    """The chapters of a run's report, in the order of their kinds."""
     own = (kind.chapter for kind in KINDS.values() if kind.chapter is not None)
     more = best_of_n_chapter.CHAPTER, paper_chapter.CHAPTER, cost_chapter.CHAPTER
     return tuple(dict.fromkeys((evaluation_chapter.FIRST, *own, *more)))

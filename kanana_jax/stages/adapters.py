@@ -1,8 +1,8 @@
-"""Training of low-rank adapters (`models/lora.py`) in place of a whole model: any stage of text, by its section `lora`.
+"""Training of low-rank adapters (`models/lora.py`) in place of a whole model: the section `lora` of any stage on text.
 
-A stage's loss, batches and evaluation stay as they are. Its parameters become the adapters, the base becomes one of its
-frozen models, and what is evaluated and written is the merged model. Parts that a stage adds to the model, such as the
-head of a reward model, are trained whole beside the adapters.
+A stage's loss, batches and evaluation stay the same. Its parameters become the adapters, the base becomes one of its
+frozen models, and the merged model is evaluated and written. Parts that a stage adds to the model, such as the head of
+a reward model, are trained in full next to the adapters.
 """
 
 import dataclasses
@@ -31,9 +31,9 @@ class Added(NamedTuple):
     """Parts that a stage adds to its model, by their key in the parameters.
 
     Attributes:
-      abstract: shapes and dtypes.
-      axes: names of their axes.
-      make: makes them, sharded.
+      abstract: their shapes and dtypes.
+      axes: the names of their axes.
+      make: creates them, sharded.
     """
 
     abstract: Params = {}
@@ -49,13 +49,13 @@ class WithBase(NamedTuple):
 
 
 def base_model(config: LoraConfig, model: Model) -> Model:
-    """The model that adapters are trained beside: as the stage's, held in its own dtype."""
+    """The base model of adapters: the stage's model, stored in a dtype of its own."""
     dtype = config.base_dtype or model.runtime.compute_dtype
     return dataclasses.replace(model, runtime=dataclasses.replace(model.runtime, param_dtype=dtype))
 
 
 def adapted_loss(config: LoraConfig, loss: Loss) -> Loss:
-    """A loss of the whole model as one of its adapters."""
+    """A loss of the whole model as a function of its adapters."""
 
     def of_adapters(trained: Params, batch: Batch, rng: jax.Array, others: WithBase) -> LossOutput:
         adapters, added = _apart(trained, others.base)
@@ -65,7 +65,7 @@ def adapted_loss(config: LoraConfig, loss: Loss) -> Loss:
 
 
 def _apart(trained: Params, base: Params) -> tuple[Params, Params]:
-    """Adapters, and the parts that are trained whole."""
+    """Adapters, and the parts that are trained in full."""
     added = {key: part for key, part in trained.items() if key not in base}
     return {key: part for key, part in trained.items() if key in base}, added
 
@@ -86,16 +86,16 @@ def adapted_task(
     load: Callable[[Model], Params],
     added: Added,
 ) -> Task:
-    """A stage's task that trains adapters.
+    """The task of a stage that trains adapters.
 
     Args:
-      base: that they adapt.
+      base: the model that they adapt.
       load: loads its parameters for the model that holds them.
-      added: what the stage adds to the model.
+      added: the parts that the stage adds to the model.
 
     Raises:
-      ConfigError: `lora.adapter` is of another rank, scale or targets.
-      UserError: it cannot be read, or is of another base.
+      ConfigError: `lora.adapter` has another rank, scale or targets.
+      UserError: the adapter cannot be read, or belongs to another base.
     """
     begun = given(config, task.name, base)
     a, axes = model.architecture, lora.logical_axes(config, model.architecture)
@@ -137,11 +137,11 @@ def adapted_task(
 
 
 def given(config: LoraConfig, stage: str, base: ModelFolder) -> Params | None:
-    """The adapters that a stage begins with, NumPy arrays; None: new ones.
+    """The adapters that a stage starts from, as NumPy arrays; None: new ones.
 
     Raises:
-      ConfigError: `lora.adapter` is of another rank, scale or targets.
-      UserError: it cannot be read, or is of another base.
+      ConfigError: `lora.adapter` has another rank, scale or targets.
+      UserError: the adapter cannot be read, or belongs to another base.
     """
     if not config.adapter:
         return None
@@ -149,15 +149,15 @@ def given(config: LoraConfig, stage: str, base: ModelFolder) -> Params | None:
     for key in ("rank", "alpha"):
         asked, there = getattr(config, key), getattr(found.config, key)
         if abs(asked - there) > 1e-6 * there:
-            raise ConfigError(f"config '{stage}.lora.{key}' is {asked:g}, but that of {config.adapter} is {there:g}")
+            raise ConfigError(f"config '{stage}.lora.{key}' is {asked:g}, but {config.adapter} has {there:g}")
     if set(config.targets) != set(found.config.targets):
         told = ", ".join(found.config.targets)
-        raise ConfigError(f"config '{stage}.lora.targets' must be those of {config.adapter}: {told}")
+        raise ConfigError(f"config '{stage}.lora.targets' must match those of {config.adapter}: {told}")
     return found.params
 
 
 def write_adapter(folder: pathlib.Path, config: LoraConfig, trained: Params, base: ModelFolder) -> None:
-    """Writes trained adapters for the `peft` library; every process calls it, the first writes."""
+    """Writes trained adapters for the `peft` library; every process calls this, and process 0 writes."""
     adapters = jax.tree.map(model_folder.on_host, trained)
     if jax.process_index() == 0:
         peft.write(folder, config, adapters, base)

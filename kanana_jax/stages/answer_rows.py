@@ -1,4 +1,4 @@
-"""Rows of sampled answers: each behind its prompt, with what its tokens were sampled with."""
+"""Rows of sampled answers: each after its prompt, with the log-probabilities that its tokens were sampled with."""
 
 import math
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from kanana_jax.parallel.sharding import RULES
 
 
 class AnswerRows(NamedTuple, Generic[Array]):
-    """Rows of answers, whose tokens carry loss.
+    """Rows of answers whose tokens carry loss.
 
     Attributes:
-      rows: an answer is a segment.
-      log_probs: float32 `[R, T]` of the targets, as they were drawn; 0 where a target is no token of an answer.
-      cuts: float32 `[R, T]`, likewise (`sampling.Draw`); None: nothing was cut of the distribution.
+      rows: the rows; each answer is a segment.
+      log_probs: float32 `[R, T]`, log p of the targets when they were sampled; 0 for targets outside an answer.
+      cuts: float32 `[R, T]`, likewise (`sampling.Draw`); None: the distribution was not cut.
     """
 
     rows: Rows[Array]
@@ -34,7 +34,7 @@ class Packed(NamedTuple):
 
     Attributes:
       answers: the rows.
-      index: int32 `[R, T]`, of each target the answer that it is a token of, counted through all groups; else −1.
+      index: int32 `[R, T]`, the answer that each target belongs to, numbered across all groups; −1 for none.
     """
 
     answers: AnswerRows[np.ndarray]
@@ -44,17 +44,17 @@ class Packed(NamedTuple):
 def answer_rows(
     groups: Sequence[Sequence[tuple[np.ndarray, Answer]]], seq_len: int, with_cuts: bool, counts: Sequence[int] = ()
 ) -> Packed:
-    """Groups of (prompt, answer) packed into rows by best fit; a group stays in one row, in its order.
+    """Groups of (prompt, answer) packed into rows by best fit; a group stays in one row, in order.
 
     Args:
-      counts: allowed numbers of rows, ascending: the first that holds all is taken, and filled with padding. Empty: as
+      counts: allowed numbers of rows, ascending: the smallest that holds everything is used, and padded. Empty: as
         many as needed.
     """
     capacity = seq_len + 1
     numbers = np.cumsum([0, *map(len, groups)])
     full = [i for i, group in enumerate(groups) if group]
     lengths = [sum(len(prompt) + len(answer.ids) for prompt, answer in groups[i]) for i in full]
-    assert max(lengths, default=0) <= capacity  # prompts were measured by the encoder
+    assert max(lengths, default=0) <= capacity  # the encoder has checked the prompts' lengths
     bins = [[full[i] for i in items] for items in best_fit(lengths, capacity)]
     count = next(n for n in counts if n >= len(bins)) if counts else max(1, len(bins))
     bins += [[]] * (count - len(bins))
@@ -80,15 +80,15 @@ def _row(answers: Sequence[tuple[int, np.ndarray, Answer]], T: int) -> tuple[Row
 
 
 def row_counts(most: int, accumulate: int, mesh: Mesh) -> tuple[int, ...]:
-    """Numbers of rows that a step may have, ascending: `most`, and a half, a quarter and an eighth of it.
+    """The numbers of rows that a step may have, ascending: `most`, and a half, a quarter and an eighth of it.
 
-    Few, since a step is compiled for each that occurs; and only those that the mesh and the micro-batches divide.
+    Only a few, as a step is compiled for each that occurs, and only those that the mesh and micro-batches divide.
     """
     unit = accumulate * math.prod(mesh.shape[axis] for axis in RULES["batch"])
     return tuple(most // parts for parts in (8, 4, 2, 1) if most % (parts * unit) == 0)
 
 
 def shapes(rows: int, seq_len: int, with_cuts: bool) -> AnswerRows[np.ndarray]:
-    """Shapes and dtypes, as arrays that take no memory."""
+    """Shapes and dtypes, as arrays that use no memory."""
     by_token = np.broadcast_to(np.float32(0), (rows, seq_len))
     return AnswerRows(packing.shapes(rows, seq_len), by_token, by_token if with_cuts else None)

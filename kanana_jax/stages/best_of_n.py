@@ -1,6 +1,6 @@
-"""Best-of-N of a trained policy: prompts are read, answers sampled, and reward models compared by their choices.
+"""Best-of-N of a trained policy: it answers prompts, and reward models are compared by their choices.
 
-`evaluation/best_of_n.py` has the arithmetic; this is what `kanana best-of-n` and a stage that evaluates do with it.
+`evaluation/best_of_n.py` has the arithmetic; `kanana best-of-n` and evaluation stages use it through this module.
 """
 
 import dataclasses
@@ -28,20 +28,20 @@ from kanana_jax.stages.kind import Context
 from kanana_jax.stages.sampled import answers_of
 
 log = logging.getLogger("kanana")
-_AT_ONCE = 64  # answers that a stage has a reward model read
+_AT_ONCE = 64  # answers that a reward model reads at once
 
 
 @dataclasses.dataclass(frozen=True)
 class BestOfNConfig:
-    """A policy's answers, of which reward models choose (`evaluation/best_of_n.py`).
+    """A policy's answers, among which reward models choose (`evaluation/best_of_n.py`).
 
     Attributes:
       policy: the stage or folder that answers.
       rewards: stages or folders of reward models; several are compared.
-      prompts: name → prompts with `answer` and `verifier`, by which choices are judged: none that a model has seen.
-      limit: prompts of each.
-      n: answers to each prompt; the curves are at 1, 2, 4 … of them.
-      max_new_tokens, temperature: of an answer.
+      prompts: name → unseen prompts with `answer` and `verifier`, by which choices are judged.
+      limit: prompts per set.
+      n: answers to each prompt; the curves show 1, 2, 4 … of them.
+      max_new_tokens, temperature: for sampling the answers.
     """
 
     policy: str
@@ -57,7 +57,7 @@ class BestOfNConfig:
             raise ValueError("best_of_n needs a policy, rewards, prompts, and limit and n of at least 1")
         if len(set(self.rewards)) < len(self.rewards):
             raise ValueError("best_of_n.rewards names a reward model twice")
-        self.rollout()  # refuses what cannot be sampled
+        self.rollout()  # refuses values that cannot be sampled with
 
     def rollout(self) -> RolloutConfig:
         """How answers are sampled."""
@@ -67,15 +67,15 @@ class BestOfNConfig:
 def read_questions(
     path: str, policy: Session, new: int, limit: int = 0, longer: str = "max_new_tokens"
 ) -> list[Question]:
-    """The prompts of a file, as the policy is asked them.
+    """The prompts of a file, in the form in which the policy is asked.
 
     Args:
-      new: tokens of an answer.
-      limit: prompts; 0: all.
-      longer: the option that a user may lower where a prompt has no room.
+      new: tokens per answer.
+      limit: number of prompts; 0: all.
+      longer: the option that a user can lower if a prompt does not fit.
 
     Raises:
-      UserError: a broken line, a record without a prompt, a prompt without room for its answer, or no prompts.
+      UserError: a broken line, a record without a prompt, a prompt that leaves no room for its answer, or no prompts.
     """
     found: list[Question] = []
     room = policy.model.architecture.max_seq_len - new
@@ -88,7 +88,7 @@ def read_questions(
         ids = chat.encode_chat(policy.tokenizer, turns, record.get("tools"))
         if len(ids) > room:
             raise UserError(
-                f"record '{record['id']}': a prompt of {len(ids)} tokens and {new} new ones exceed the model's length: "
+                f"record '{record['id']}': {len(ids)} tokens of prompt and {new} new ones exceed the model's length: "
                 f"leave it out, or lower {longer}"
             )
         told = record.get("lang", ""), record.get("verifier", ""), record.get("answer")
@@ -109,15 +109,15 @@ def compare(
     sizes: list[int],
     seed: int,
 ) -> tuple[Selection, dict[str, Any]]:
-    """The scorers' choices among the policy's answers, with the curve of a judge that chooses itself beside them.
+    """The scorers' choices among the policy's answers, and the curve of a judge that chooses by itself.
 
-    That is the most that any scorer could reach under this judge.
+    That curve is the upper bound for any scorer under this judge.
 
     Args:
-      sizes: numbers of answers on the curves.
+      sizes: numbers of answers that the curves show.
 
     Returns:
-      The selection, and its JSON with `ceiling`, the points of the judge's curve.
+      The selection, and its JSON with `ceiling`, which has the points of the judge's curve.
     """
     found = best_of_n.best_of_n(
         questions,
@@ -132,7 +132,7 @@ def compare(
 
 
 def write_samples(file: pathlib.Path, questions: list[Question], found: Selection) -> None:
-    """A line for each prompt: its answers, the scores of each scorer, and what the judge says."""
+    """A line for each prompt: its answers, the scores of each scorer, and the judge's verdicts."""
     with whole_file(file) as partial, partial.open("w", encoding="utf-8") as stream:
         for i, question in enumerate(questions):
             scores = {name: own[i].tolist() for name, own in found.scores.items()}
@@ -147,10 +147,10 @@ def write_samples(file: pathlib.Path, questions: list[Question], found: Selectio
 
 
 def measure(name: str, own: BestOfNConfig, context: Context) -> None:
-    """Of a stage, writes `best_of_n.json` and the answers beside it.
+    """Writes a stage's `best_of_n.json`, and the answers next to it.
 
     Raises:
-      ConfigError: a reward model with another tokenizer than the policy's.
+      ConfigError: a reward model whose tokenizer differs from the policy's.
       UserError: see `read_questions`, `RewardModel.load`.
     """
     folder, devices = context.workdir / name, list(context.shapes.mesh.devices.flat)

@@ -1,4 +1,4 @@
-"""Best-of-N in a run's report: what choosing by a reward model gains, and which reward model chooses best."""
+"""Best-of-N in a run's report: the gain from choosing by a reward model, and the reward model that chooses best."""
 
 import pathlib
 

@@ -34,7 +34,7 @@ def cache_blocks(indices: dict[str, Json]) -> list[Block]:
         return []
     columns = ("stage", "teacher", "entries per token", "of", "rows", "tokens", "bytes per token", "tail %", "FLOPs")
     caption = (
-        "Tail: the probability that the teacher gives to all other tokens, on average; it is one event of the loss."
+        "Tail: the probability that the teacher gives to all other tokens, on average; the loss treats it as one event."
     )
     return [Table(columns, rows, caption, formats={"bytes per token": ",.0f", "tail %": ".2f", "FLOPs": ".3g"})]
 

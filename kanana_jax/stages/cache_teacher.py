@@ -1,4 +1,4 @@
-"""A batch job: a frozen teacher runs over the rows that a distillation will draw, and its logits are kept on disk.
+"""A batch job: a frozen teacher runs over the rows of a later distillation, and its logits are kept on disk.
 
 The distillation then needs no teacher (`data/stream/teacher_cache.py` has the format, `distill.cache` names this
 stage), and any number of students learn from one forward pass.
@@ -45,13 +45,13 @@ class CacheTeacherConfig(BatchConfig):
     """The section `cache_teacher` of a stage; the stage's `start` is the teacher.
 
     Attributes:
-      k: most probable tokens kept for each target, 1 … vocabulary.
-      tokens: at least those of the distillation's `train`; `batch_tokens` and `seq_len` are equal to its own.
-      dtype: in which the teacher is held and runs.
+      k: number of most probable tokens kept for each target, 1 … vocabulary size.
+      tokens: at least the `train.tokens` of the distillation; `batch_tokens` and `seq_len` must equal its values.
+      dtype: dtype in which the teacher is stored and runs.
       log_probs: dtype on disk.
-      chunk: tokens whose logits a device holds at once.
-      shard_bytes: about how large a shard is; what is lost when the job is stopped is a part of one.
-      log_every: steps.
+      chunk: tokens whose logits a device computes at once.
+      shard_bytes: approximate size of a shard; a stopped job loses at most the shard under way.
+      log_every: steps between log lines.
     """
 
     k: int
@@ -75,12 +75,12 @@ class CacheTeacherStage(ReadingConfig):
 
 
 def run(name: str, config: CacheTeacherStage, context: Context) -> None:
-    """Writes the cache, resuming where it was stopped; every process writes rows that it holds.
+    """Writes the cache, resuming where it was stopped; every process writes its own rows.
 
     Raises:
       Preempted: asked to stop; complete shards stay.
       ConfigError: k beyond the vocabulary, or a mesh that does not divide.
-      UserError: started with another teacher, or the disk is full.
+      UserError: the cache was started with another teacher, or the disk is full.
     """
     own, teacher, shapes = config.cache_teacher, context.find(config.start), context.shapes
     a, mesh, folder, position = teacher.architecture, shapes.mesh, context.workdir / name, context.position(config)
@@ -128,7 +128,7 @@ def run(name: str, config: CacheTeacherStage, context: Context) -> None:
 
 
 def _progress(folder: pathlib.Path, header: Json) -> Json:
-    """The progress of the job; leftovers of a stopped one are removed."""
+    """The progress of the job; leftovers of a stopped start are removed."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / teacher_cache.PROGRESS
     progress: Json = {"header": header, "done": 0, "tokens": 0, "tail": 0.0, "stream": None, "shards": []}
@@ -142,7 +142,7 @@ def _progress(folder: pathlib.Path, header: Json) -> Json:
         other = [key for key in now if now[key] != before.get(key) and key != "of"]
         if other:
             raise UserError(
-                f"{folder} was started with different values of {', '.join(other)}: delete it, or restore them"
+                f"{folder} was started with different values of {', '.join(other)}: delete it, or restore those values"
             )
         if not _goes_on(progress):
             raise damaged
@@ -169,7 +169,7 @@ def _goes_on(value: Json) -> bool:
 
 
 def _told(header: Json) -> Json:
-    """A header with what its rows are made of among its own keys."""
+    """A header with the values that determine its rows merged into its own keys."""
     return {**{k: v for k, v in header.items() if k != "data"}, **header.get("data", {})}
 
 
@@ -195,7 +195,7 @@ class _Job:
         self.model, self.load = model, load
         self.forward = self._forward()
         entry = np.dtype(header["ids_dtype"]).itemsize + np.dtype(config.log_probs).itemsize
-        # Of all processes together, so that shards are cut alike whatever their number.
+        # Over all processes together, so that shard boundaries do not depend on their number.
         self.steps_per_shard = max(1, config.shard_bytes // (config.batch_tokens * config.k * entry))
         rate, self.peak_source = chips.peak_flops(jax.local_devices()[0])
         self.peak = rate * mesh.size
@@ -218,7 +218,7 @@ class _Job:
             tail_BT = jnp.clip(1 - jnp.exp(top.log_probs.astype(jnp.float32)).sum(axis=-1), 0.0, 1.0)
             return top, (tail_BT * batch.weights).sum(), batch.weights.sum()
 
-        # Whole rows on every device that has a part of one, so that a process can write them.
+        # Whole rows on every device that holds part of one, so that a process can write them.
         whole, one = NamedSharding(self.mesh, sharding.spec("batch", None, None)), sharding.replicated(self.mesh)
         return jax.jit(forward, out_shardings=(whole, one, one))
 
@@ -254,7 +254,7 @@ class _Job:
         terminal: Terminal | None,
         clock: "_Clock",
     ) -> Json:
-        """Writes a shard, then the progress: stopped in between, the shard is made again with the same bytes."""
+        """Writes a shard, then the progress; if stopped in between, the shard is written again with the same bytes."""
         config, number = self.config, first // self.steps_per_shard
         tokens, tail, pending = progress["tokens"], progress["tail"], None
         path = self.folder / teacher_cache.shard_name(number, jax.process_index())
@@ -265,7 +265,7 @@ class _Job:
                     local = next(batches)
                     batch = sharding.put_batch(self.mesh, self.rows, config.batch_size, local)
                     following = (step, local, self.forward(params, batch))
-                # A step is written once the next one is under way, so that the device never waits.
+                # A step is written once the next is under way, so that the device never waits.
                 if pending is not None:
                     lost, carried = self._write(write, *pending)
                     tail, tokens = tail + lost, tokens + carried
@@ -278,7 +278,7 @@ class _Job:
                 pending = following
                 if terminated():
                     raise Preempted(
-                        f"stage '{self.name}' was stopped and has cached {first} of {config.steps} steps: run the "
+                        f"stage '{self.name}' was stopped after caching {first} of {config.steps} steps: run the "
                         "same command again to resume"
                     )
         multihost.barrier("shard written")
@@ -326,7 +326,7 @@ class _Clock:
     """Throughput since the first step, which compiles.
 
     Args:
-      mfu: of a number of tokens per second.
+      mfu: tokens per second → MFU.
     """
 
     def __init__(self, mfu: Callable[[float], float]):

@@ -2,8 +2,8 @@
 
 `form = "pairs"` reads anchors with their positives and negatives (LLM2Vec's supervised step, arXiv:2404.05961).
 `form = "texts"` reads documents, each of which is its own positive under another dropout (SimCSE, arXiv:2104.08821, §3;
-LLM2Vec's unsupervised step). Texts are packed into rows without seeing each other, and every text of the batch, on all
-devices, is a negative of every other's. The loss is a mean over anchors.
+LLM2Vec's unsupervised step). Texts share rows without attending to each other, and every text of the batch, on all
+devices, is a negative for every other text. The loss is a mean over anchors.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ from kanana_jax.training.task import Evaluation, Frozen, Score
 CONTRASTIVE_LOSS = Score("contrastive_loss")
 # Keys that may change between two starts; `train.accumulate` would change each anchor's negatives.
 FREE = (*(key for key in text.FREE if key != "train.accumulate"), "chunks")
-# Keys that the compiled step depends on, beside those of the loss and of every stage.
+# Keys that the compiled step depends on, besides those of the loss and of every stage.
 _DECIDES = ("form", "negatives", "per_row", "pooling", "causal", "dropout", "chunks", "teacher_weight")
 
 
@@ -50,19 +50,19 @@ class ContrastiveStage(TrainingConfig):
 
     Attributes:
       contrastive: the loss.
-      form: what records are: anchors with their positives (`pairs`), or documents (`texts`).
-      negatives: given negatives of an anchor that are read; where a record has fewer, there are fewer.
-      per_row: anchors (or texts) of a row, at most; a step has at most this many for each of its rows.
-      longest: tokens of a text, with its instruction; the rest is left out. 0: those of a row.
-      instruction: before anchors, as it is: `Instruct: …\\nQuery:\\n`. Its tokens are read and not counted.
-      pooling: the mean of a text's states, or its last one.
-      causal: whether tokens see only those before them, as in the model's pre-training.
-      dropout: of what each layer adds; `texts` needs it (LLM2Vec's SimCSE: 0.3, of its attention).
-      chunks: parts of a batch of which one at a time is differentiated (GradCache): less memory, a forward pass more,
+      form: kind of record: anchors with their positives (`pairs`), or documents (`texts`).
+      negatives: most negatives that are read from each record.
+      per_row: most anchors (or texts) in a row, and per row of a step.
+      longest: tokens of a text with its instruction; the rest is cut off. 0: as many as a row holds.
+      instruction: text put verbatim before anchors: `Instruct: …\\nQuery:\\n`. Its tokens are read but not pooled.
+      pooling: a text's vector is the mean of its states, or the last one.
+      causal: whether tokens see only earlier ones, as in the model's pre-training.
+      dropout: rate on each layer's output; `texts` needs it (LLM2Vec's SimCSE: 0.3, on attention).
+      chunks: parts of a batch, differentiated one at a time (GradCache): less memory for one more forward pass, and
         the same gradients.
-      teacher: stage or folder of an embedding model with the same tokenizer, whose vectors of the same texts are aimed
-        at, too; empty: none.
-      teacher_weight: of the mean squared distance to them, added over anchors, positives and negatives.
+      teacher: stage or folder of an embedding model with the same tokenizer, whose vectors of the same texts are a
+        further target; empty: none.
+      teacher_weight: weight of the mean squared distance to them, summed over anchors, positives and negatives.
     """
 
     contrastive: ContrastiveConfig = ContrastiveConfig()
@@ -89,9 +89,9 @@ class ContrastiveStage(TrainingConfig):
         if self.negatives < 0 or self.longest < 0 or not 1 <= self.per_row <= self.train.seq_len // 2:
             raise ValueError("negatives and longest are at least 0, and per_row at least 1 and at most half of seq_len")
         if self.train.accumulate > 1:
-            raise ValueError("train.accumulate would cut a batch whose texts are each other's negatives: set 'chunks'")
+            raise ValueError("train.accumulate would split up texts that are each other's negatives: set 'chunks'")
         if not self.teacher_weight > 0:
-            raise ValueError("teacher_weight is above 0; leave out 'teacher' where none is to count")
+            raise ValueError("teacher_weight must be above 0; to train without a teacher, leave out 'teacher'")
         if self.chunks < 1 or self.train.batch_size % self.chunks:
             raise ValueError(
                 f"the {self.train.batch_size} rows of a batch must be a multiple of chunks ({self.chunks})"
@@ -112,7 +112,7 @@ class ContrastiveStage(TrainingConfig):
 def texts_of(
     model: Model, config: ContrastiveStage, params: Params, rows: Rows[jax.Array], key: jax.Array, chunks: int = 1
 ) -> Texts:
-    """The vectors of all groups of `GroupEncoder`'s rows, N = rows × `per_row`."""
+    """The vectors of all groups in `GroupEncoder`'s rows, N = rows × `per_row`."""
     B, G, P = rows.inputs.shape[0], config.group, config.per_row
     passes = 2 if config.form == "texts" else 1
     keys = jax.random.split(key, (B, passes))
@@ -123,7 +123,7 @@ def texts_of(
         for i in range(passes):
             dropout = Dropout(config.dropout, drawn[:, i]) if config.dropout else None
             each.append(embedding.embed(model, params, own, P * G, config.pooling, dropout))
-        # Of a text its two passes are what a group's anchor and positive are elsewhere.
+        # A text's two passes take the place of a group's anchor and positive.
         return each[0] if passes == 1 else jnp.stack(each, axis=2)
 
     vectors = by_chunks(encode, (rows, keys), chunks).reshape(B * P, max(G, passes), -1)
@@ -137,7 +137,7 @@ def texts_of(
 
 
 class Teacher(NamedTuple):
-    """A frozen embedding model: how it runs, and how it makes vectors."""
+    """A frozen embedding model: the model, and the way it makes vectors."""
 
     model: Model
     pooling: Pooling
@@ -147,7 +147,7 @@ def make_loss(model: Model, *, config: ContrastiveStage, teacher: Teacher | None
     """Sum of the loss over anchors; metrics are means over anchors.
 
     Args:
-      teacher: whose parameters are the stage's other model.
+      teacher: the model whose parameters the stage passes as `others`.
     """
 
     def loss(params: Params, batch: Rows[jax.Array], rng: jax.Array, others: Params | None) -> LossOutput:
@@ -172,7 +172,7 @@ def make_loss(model: Model, *, config: ContrastiveStage, teacher: Teacher | None
 def _distance(
     config: ContrastiveStage, teacher: Teacher, params: Params, rows: Rows[jax.Array], texts: Texts
 ) -> jax.Array:
-    """Σ of the squared distances of all texts' vectors to the teacher's, which reads each text once."""
+    """Σ of the squared distances of all texts' vectors to the teacher's, where the teacher reads each text once."""
     count = config.per_row * config.group
 
     def encode(part: Rows[jax.Array]) -> jax.Array:
@@ -191,9 +191,9 @@ def _distance(
 def make_evaluation(
     model: Model, held: Sequence[HeldoutRows], mesh: Mesh, *, config: ContrastiveStage, batch_size: int, chunk: int
 ) -> Callable[[Params], Evaluation] | None:
-    """The loss of held-out groups, and how many anchors' positives are nearer than every negative.
+    """The loss of held-out groups, and the share of anchors whose positive is nearer than every negative.
 
-    Negatives are those of `batch_size` rows, so that figures compare between models of one recipe. Texts of
+    Negatives come from `batch_size` rows, so that figures of one recipe's models are comparable. Texts of
     `form = "texts"` are compared under dropout, with keys that never change.
 
     Returns:
@@ -237,8 +237,8 @@ def _model(name: str, config: ContrastiveStage, shapes: Shapes) -> Model:
     rows, parts = config.train.batch_size // config.chunks, math.prod(shapes.mesh.shape[a] for a in RULES["batch"])
     if rows % parts:
         raise ConfigError(
-            f"config '{name}.chunks' leaves {rows} rows of a batch at a time, which the {parts} devices that rows are "
-            "cut over do not divide: lower it, or raise train.batch_tokens"
+            f"config '{name}.chunks' leaves {rows} rows at a time, which the {parts} devices that share them do not "
+            "divide: lower it, or raise train.batch_tokens"
         )
     return dataclasses.replace(model, causal=config.causal)
 
@@ -254,7 +254,7 @@ def _teacher(config: ContrastiveStage, shapes: Shapes, made: Embedding) -> Teach
 def _loaded_teacher(
     name: str, config: ContrastiveStage, context: Context, model: Model
 ) -> tuple[Teacher | None, Callable[[], Frozen]]:
-    """The teacher, and what loads it.
+    """The teacher, and the function that loads it.
 
     Raises:
       ConfigError: its tokenizer, length or vectors do not fit.
@@ -300,7 +300,7 @@ def programs(name: str, config: ContrastiveStage, shapes: Shapes) -> StageProgra
     model = _model(name, config, shapes)
     about: dict[str, Any] = {key: getattr(config, key) for key in _DECIDES}
     about["contrastive"] = to_dict(config.contrastive)
-    teacher = _teacher(config, shapes, Embedding())  # how it makes vectors costs the same
+    teacher = _teacher(config, shapes, Embedding())  # every way of making vectors costs the same
     loss = make_loss(model, config=config, teacher=teacher)
     more: dict[str, Any] = {}
     if teacher is not None:

@@ -1,4 +1,4 @@
-"""The cost of a run's stages in its report, and that of a family of models against training each from scratch."""
+"""The cost of a run's stages in its report, and of a family of models compared with training each from scratch."""
 
 import pathlib
 from typing import Any
@@ -9,7 +9,7 @@ from kanana_jax.interop.model_folder import CARD
 from kanana_jax.report.page import Block, Chapter, Table, Text
 
 Json = dict[str, Any]
-# Stages that make base models: the family whose cost is compared. What follows it would be trained either way.
+# Stages that make base models: the family whose cost is compared. Later stages would be needed either way.
 _FAMILY = ("pretrain", "upscale", "prune", "search", "cache_teacher", "distill")
 # Of `model.json`'s `flops`, as the table of stages calls them.
 _ROLES = {
@@ -23,11 +23,11 @@ _WRITTEN = "tokens of the sampler"
 
 
 def family_cost(cards: dict[str, Json]) -> Json | None:
-    """The cost of a family of models against training each from scratch.
+    """The cost of a family of models compared with training each from scratch.
 
-    The family is the trained models that no other stage starts from. From scratch, each would have cost its own FLOPs
-    per token times the tokens that the models trained from scratch have seen.
-    Kanana counts its 11.06% so (arXiv:2502.18934, §2.2): 1 − spent / scratch.
+    The family consists of the trained models that no other stage starts from. From scratch, each would have cost its
+    own FLOPs per token times the tokens seen by the models that were trained from scratch. Kanana's 11.06% is counted
+    in the same way (arXiv:2502.18934, §2.2): 1 − spent / scratch.
 
     Args:
       cards: stage → its `model.json`.
@@ -83,7 +83,7 @@ def cost_blocks(cards: dict[str, Json]) -> list[Block]:
     return [
         Table(("what", "FLOPs"), rows, formats={"FLOPs": ".4g"}),
         Text(
-            f"{abs(100 * found['saved']):.1f}% {words} against training each from scratch for as many tokens as the "
+            f"{abs(100 * found['saved']):.1f}% {words} than training each from scratch for as many tokens as the "
             "base saw."
         ),
     ]
@@ -102,12 +102,12 @@ def ledger(folders: dict[str, pathlib.Path]) -> dict[str, Json]:
 
 
 def cache_card(index: Json) -> Json:
-    """The part of a cached teacher in the cost of a family: a forward pass, and no model."""
+    """The share of a cached teacher in the cost of a family: a forward pass, but no model."""
     return {"tokens": 0, "flops": index["flops"], "parent": None}
 
 
 def stage_costs(cards: dict[str, Json]) -> list[Block]:
-    """FLOPs of each stage, and its share of all."""
+    """FLOPs of each stage, and its share of the total."""
     spent = {name: {role: card["flops"].get(role, 0.0) for role in _ROLES} for name, card in cards.items()}
     sums = {role: sum(own[role] for own in spent.values()) for role in _ROLES}
     total = sum(sums.values())
@@ -126,15 +126,15 @@ def stage_costs(cards: dict[str, Json]) -> list[Block]:
     caption = "Other models: teachers and references. Matrix products with causal attention."
     if sampled:
         caption += (
-            " Sampler: prompts are read once for each answer; all answers count, those too that nothing is learnt "
-            "from, but no padding. Answers to held-out prompts are not in it, like any evaluation."
+            " Sampler: prompts are read once for each answer; all answers count, even those that nothing is learnt "
+            "from, but padding does not. Like any evaluation, answers to held-out prompts are excluded."
         )
     formats = dict.fromkeys(columns[1 : len(roles) + 2], ".3g") | {"share, %": ".1f"}
     return [Table(columns, rows, caption, formats)]
 
 
 def family_ledger(folders: dict[str, pathlib.Path]) -> dict[str, Json]:
-    """The part of `ledger` that makes base models; all of it where nothing says of what kind a stage is."""
+    """The part of `ledger` that makes base models; all of it where the kinds of its stages are unknown."""
     config = (read_json(next(iter(folders.values())).parent / "config.json") or {}).get("config", {}) if folders else {}
     kinds = {name: section.get("kind", "") for name in folders if isinstance(section := config.get(name), dict)}
     return {name: card for name, card in ledger(folders).items() if kinds.get(name, _FAMILY[0]) in _FAMILY}

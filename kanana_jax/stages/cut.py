@@ -33,12 +33,12 @@ log = logging.getLogger("kanana")
 
 @dataclasses.dataclass
 class Calibration:
-    """The text that scores are from, counted while it is read.
+    """The calibration text of the scores, counted while it is read.
 
     Attributes:
-      rows: that were scored.
-      different_rows: of them.
-      read_over: source → how often it was read, where that is more than once.
+      rows: number of rows scored.
+      different_rows: number of distinct rows among them.
+      read_over: source → how often it was read, if more than once.
     """
 
     rows: int = 0
@@ -60,13 +60,13 @@ def score_once(
     key: str,
     context: Context,
 ) -> tuple[Importance, float]:
-    """The scores of the model that a stage starts from, and the FLOPs that they took.
+    """The scores of the model that a stage starts from, and the FLOPs spent on them.
 
-    They are computed on text of the stage's mixture and kept in its folder.
+    They are computed on text from the stage's mixture and kept in its folder.
 
     Args:
-      lengths: of blocks of layers that are scored.
-      key: of `seq_len` in the stage's section.
+      lengths: the lengths of the blocks of layers that are scored.
+      key: the config key of `seq_len` in the stage's section.
 
     Raises:
       ConfigError: the model and the text do not fit.
@@ -99,14 +99,14 @@ def calibration_batches(
 ) -> Iterator[Rows[jax.Array]]:
     """Yields sharded batches of the first `samples` rows of a stage's text, from the beginning of its sources.
 
-    The rows are the same on any number of devices: batches are filled with padding up to a multiple of them.
+    The rows are the same on any number of devices: batches are padded to a multiple of it.
 
     Args:
-      counted: is filled in; whole after the last batch.
+      counted: filled in as rows are read; complete after the last batch.
     """
     different: set[bytes] = set()
     mesh, encoder = context.shapes.mesh, TextEncoder(context.tokenizer)
-    read = -(-scoring.batch_size // context.lanes) * context.lanes  # every lane gives as many
+    read = -(-scoring.batch_size // context.lanes) * context.lanes  # every lane yields equally many
     parts = math.prod(mesh.shape[axis] for axis in RULES["batch"])
     size = -(-read // parts) * parts
     mine = local_rows(mesh, size)
@@ -122,8 +122,8 @@ def calibration_batches(
     if counted.read_over:
         repeated = ", ".join(f"'{source}' {epochs:.1f} times" for source, epochs in counted.read_over.items())
         log.warning(
-            "stage '%s': %d rows of calibration text are more than its sources hold; %d of them are different, and "
-            "read over were %s (set fewer importance.samples, or other weights)",
+            "stage '%s': %d rows of calibration text are more than its sources hold; %d of them are distinct, and "
+            "these were read repeatedly: %s (set fewer importance.samples, or other weights)",
             name,
             counted.rows,
             counted.different_rows,
@@ -131,8 +131,8 @@ def calibration_batches(
         )
     elif counted.different_rows < counted.rows:
         log.warning(
-            "stage '%s': of %d rows of calibration text %d are different: its sources repeat themselves (run `kanana "
-            "dedup`)",
+            "stage '%s': of %d rows of calibration text, only %d are distinct: its sources repeat themselves (run "
+            "`kanana dedup`)",
             name,
             counted.rows,
             counted.different_rows,
@@ -151,8 +151,8 @@ def carry_out(
 
     Args:
       stage: its name, for `model.json`.
-      flops: spent on it, by the kinds of `model.json`.
-      more: goes into `surgery.json`.
+      flops: FLOPs spent on the model, by the kinds in `model.json`.
+      more: further fields of `surgery.json`.
     """
     if jax.process_index() == 0:
         write_json(folder / REPORT, cuts.report() | more)

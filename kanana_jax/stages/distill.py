@@ -1,7 +1,7 @@
 """Distillation from a frozen teacher on the final logits (Kanana, arXiv:2502.18934, §2.3; arXiv:2407.14679, §3).
 
 The teacher runs on the same packed rows as the student, with the same document masks, sharded in the same way or on the
-same devices under another mesh; or its log-probabilities come from a cache (`cache_teacher.py`).
+same devices under another mesh. Alternatively, its log-probabilities come from a cache (`cache_teacher.py`).
 """
 
 import dataclasses
@@ -46,14 +46,14 @@ class DistillConfig:
     """The section `distill` of a stage.
 
     Attributes:
-      teacher: name of an earlier stage, or a model folder; beside `cache` only compared with the cached one.
-      cache: name of an earlier stage of kind 'cache_teacher', or its folder: no teacher runs then.
-      top_k: entries of the cache that are used at each token, the most probable ones; 0: all.
+      teacher: name of an earlier stage, or a model folder; with `cache`, only compared with the cached one.
+      cache: name of an earlier stage of kind 'cache_teacher', or its folder: then no teacher runs.
+      top_k: number of most probable cached tokens used at each position; 0: all.
       loss: divergence, temperature, cross-entropy.
-      hidden: a term of hidden states, beside the logits.
-      dtype: in which the teacher is held and runs.
-      mesh: the teacher's, over the same devices; None: the student's. A teacher that is many times the student's size
-        may want more `tensor`.
+      hidden: a further loss term on hidden states.
+      dtype: dtype in which the teacher is stored and runs.
+      mesh: the teacher's mesh, over the same devices; None: the student's. A teacher many times the student's size
+        may need a larger `tensor` axis.
     """
 
     teacher: str = ""
@@ -73,11 +73,11 @@ class DistillConfig:
                 f"{self.loss.temperature}: name a teacher instead"
             )
         if self.mesh is not None and (self.cache or self.hidden is not None):
-            raise ValueError("a mesh of its own is for a teacher that runs, and gives logits alone: leave out 'mesh'")
+            raise ValueError("'mesh' is for a teacher that runs, and such a mesh yields only logits: leave out 'mesh'")
         if self.cache and self.hidden is not None:
             raise ValueError("a cache holds no hidden states: leave out 'hidden', or name a teacher instead")
         if self.top_k < 0 or (self.top_k and not self.cache):
-            raise ValueError("top_k is for a cache, and at least 1 (0: all that is cached)")
+            raise ValueError("top_k is for a cache, and must be at least 1 (0: everything cached)")
 
     def references(self) -> dict[str, str]:
         given = {"distill.teacher": self.teacher, "distill.cache": self.cache}
@@ -93,7 +93,7 @@ class DistillStage(TrainingConfig):
     def __post_init__(self):
         super().__post_init__()
         if self.start == SCRATCH and self.distill.hidden is not None:
-            raise ValueError("a student from scratch has none of its teacher's layers: leave out 'distill.hidden'")
+            raise ValueError("a student from scratch has no layers of its teacher: leave out 'distill.hidden'")
 
     def references(self) -> dict[str, str]:
         return super().references() | self.distill.references()
@@ -103,7 +103,7 @@ class DistillStage(TrainingConfig):
 
 
 class TaughtRows(NamedTuple, Generic[Array]):
-    """Rows, and the final states `[B, T, D]` of a teacher that ran on a mesh of its own."""
+    """Rows, and the final states `[B, T, D]` of a teacher that ran on its own mesh."""
 
     rows: Rows[Array]
     teacher_hidden: Array
@@ -127,11 +127,11 @@ def make_loss(
 ) -> Loss:
     """Sum of the divergence (and cross-entropy) over the tokens that carry loss.
 
-    The teacher's parameters are the other models of the loss; or its output matrix alone, where the batch has its
-    final states (`apart`).
+    The parameters of the teacher are the loss's other models; or only its output matrix, if the batch already has
+    its final states (`apart`).
 
     Args:
-      hidden, matching: the term of hidden states and which states it compares; both or none.
+      hidden, matching: the term on hidden states, and the states that it compares; both or neither.
     """
     caps = {"soft_cap": model.architecture.logits_softcap, "teacher_soft_cap": teacher.architecture.logits_softcap}
     taught = functools.partial(distillation, config=config, chunk=chunk, **caps)
@@ -173,7 +173,7 @@ def make_cached_loss(model: Model, *, config: DistillationConfig, chunk: int) ->
     """Like `make_loss`, for batches that contain the teacher's log-probabilities."""
 
     def loss(params: Params, batch: CachedRows[jax.Array], rng: jax.Array, others: None) -> LossOutput:
-        del rng, others  # nothing is sampled, the batch already holds the teacher's distribution
+        del rng, others  # nothing is sampled, and the batch already has the teacher's distribution
         rows, (hidden_BTD, matrix_VD) = batch.rows, model(params, batch.rows)
         output = cached_distillation(
             hidden_BTD,
@@ -192,7 +192,7 @@ def make_cached_loss(model: Model, *, config: DistillationConfig, chunk: int) ->
 
 
 def forward(teacher: Model, mesh: Mesh) -> Callable[[Params, Rows[jax.Array]], jax.Array]:
-    """`(params, rows) → last states [B, T, D]` as they lie on the student's `mesh`, jitted."""
+    """`(params, rows) → last states [B, T, D]` sharded on the student's `mesh`, jitted."""
 
     def last_states(params: Params, rows: Rows[jax.Array]) -> jax.Array:
         return teacher(params, rows)[0]
@@ -201,11 +201,11 @@ def forward(teacher: Model, mesh: Mesh) -> Callable[[Params, Rows[jax.Array]], j
 
 
 def apart(params: Params, teacher: Teacher, mesh: Mesh) -> Frozen:
-    """A teacher that runs on a mesh of its own before each step; its last states and output matrix go to the student's.
+    """A teacher that runs on its own mesh before each step; its last states and output matrix go to the student's.
 
     Args:
       params: on the teacher's mesh.
-      mesh: the student's; of the same devices in the same order (`mesh.rearranged`).
+      mesh: the student's mesh, with the same devices in the same order (`mesh.rearranged`).
     """
 
     def matrix(params: Params) -> jax.Array:
@@ -216,7 +216,7 @@ def apart(params: Params, teacher: Teacher, mesh: Mesh) -> Frozen:
         unembedding = jax.jit(matrix, out_shardings=NamedSharding(mesh, spec("vocab", "embed")))(params)
 
     def prepare(student: Params, rows: Rows[jax.Array], step: int, key: jax.Array) -> TaughtRows[jax.Array]:
-        del student, step, key  # a teacher depends on the rows alone
+        del student, step, key  # a teacher depends only on the rows
         with jax.set_mesh(teacher.mesh):
             return TaughtRows(rows, run(params, rows))
 
@@ -224,22 +224,22 @@ def apart(params: Params, teacher: Teacher, mesh: Mesh) -> Frozen:
 
 
 def running_teacher(name: str, config: DistillStage, shapes: Shapes) -> Teacher:
-    """The teacher of a stage, where one runs.
+    """The teacher of a stage, if one runs.
 
     Raises:
-      ConfigError: its mesh does not divide it or its rows, or an attention that cannot run on the mesh.
+      ConfigError: its mesh does not divide the teacher or its rows, or cannot run its attention.
     """
     train, own, mesh = config.train, config.distill, shapes.mesh
     architecture = shapes.architecture(own.teacher)
     teacher_mesh = mesh if own.mesh is None else rearranged(mesh, own.mesh)
     if teacher_mesh.shape["sequence"] != mesh.shape["sequence"]:
         raise ConfigError(
-            f"config '{name}.distill.mesh.sequence' is {teacher_mesh.shape['sequence']}, the mesh's is "
+            f"config '{name}.distill.mesh.sequence' is {teacher_mesh.shape['sequence']}, but config 'mesh.sequence' is "
             f"{mesh.shape['sequence']}: the teacher's states could only reach the student through every device"
         )
     rows = ("batch", train.batch_size if own.mesh else train.batch_size // train.accumulate)
     check_divisible(teacher_mesh, {**counts.sizes(architecture, "teacher"), "the teacher's rows": rows})
-    if own.mesh is not None:  # its output matrix goes to the student's mesh
+    if own.mesh is not None:  # its output matrix moves to the student's mesh
         matrix = counts.sizes(architecture, "teacher").items()
         check_divisible(mesh, {what: size for what, size in matrix if size[0] in ("vocab", "embed")})
     runtime = text.frozen_runtime(shapes.runtime, own.dtype)
@@ -257,7 +257,7 @@ def make_task(name: str, config: DistillStage, context: Context) -> tuple[Model,
 
     Raises:
       ConfigError: the student, the teacher, the text and the mesh do not fit.
-      UserError: no surgery leads from the teacher to the student, whose hidden states are compared.
+      UserError: hidden states are to be compared, but no surgery leads from the teacher to the student.
     """
     own, train, shapes = config.distill, config.train, context.shapes
     model = text.trained_model(name, config, shapes)
@@ -275,7 +275,7 @@ def make_task(name: str, config: DistillStage, context: Context) -> tuple[Model,
 
     folder = context.find(own.teacher)
     if config.start != SCRATCH and context.find(config.start).path.resolve() == folder.path.resolve():
-        told = "stage '%s': the student starts as its teacher (%s), from which there is nothing to learn at first"
+        told = "stage '%s': the student starts as a copy of its teacher (%s), so at first there is nothing to learn"
         text.log.warning(told, name, folder.path)
     check_text(name, context, folder.architecture, folder, "train.seq_len", train.seq_len, "teacher")
     matching = None
@@ -303,7 +303,7 @@ def find_cache(name: str, config: DistillStage, context: Context) -> TeacherCach
     """The cached teacher of a stage.
 
     Raises:
-      ConfigError, UserError: there is none, or it is of other rows or of another teacher.
+      ConfigError, UserError: there is no cache, or it was made from other rows or by another teacher.
     """
     own, train, cache = config.distill, config.train, TeacherCache(cache_folder(config, context))
     cache.check(
@@ -326,7 +326,7 @@ def run(name: str, config: DistillStage, context: Context) -> None:
 
 
 def programs(name: str, config: DistillStage, shapes: Shapes) -> StagePrograms:
-    """The step; before it the teacher, where it runs on a mesh of its own."""
+    """The step, preceded by the teacher if it runs on its own mesh."""
     own, train, mesh = config.distill, config.train, shapes.mesh
     model, about = text.trained_model(name, config, shapes), {"distill": to_dict(own)}
     if own.cache:
@@ -374,7 +374,7 @@ def _any_match(name: str, hidden: HiddenConfig, student: Architecture, teacher: 
 
 
 def _cached(name: str, config: DistillConfig, shapes: Shapes) -> tuple[int, str]:
-    """Entries per token of a cache that may not be there yet, and the dtype of its log-probabilities."""
+    """Entries per token of a cache that may not exist yet, and the dtype of its log-probabilities."""
     stage = shapes.stages.get(config.cache)
     written = getattr(stage, "cache_teacher", None)
     k = config.top_k or (written.k if written else 0)

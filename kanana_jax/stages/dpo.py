@@ -2,7 +2,7 @@
 
 Rows hold whole pairs: a chosen answer is an odd segment of its row, its rejected one the next segment. The unit of the
 loss is a pair. The reference is frozen, and its log-probabilities are computed before each step by the same function as
-the policy's; those of held-out pairs once.
+the policy's; for held-out pairs, only once.
 """
 
 import dataclasses
@@ -45,11 +45,11 @@ class DpoConfig(TrainingConfig):
 
     Attributes:
       preference: the loss.
-      reference: name of an earlier stage, or a model folder; empty: what the stage starts from.
-      reference_dtype: in which the reference is held and runs; None: the runtime's compute_dtype, so that a policy that
-        is its reference has log-ratios of exactly 0.
-      reference_cache: folder that keeps what the reference says of each answer (`reference_cache.py`), for this and any
-        other stage with the same reference, which is loaded only where an answer is new; empty: none is kept.
+      reference: name of an earlier stage, or a model folder; empty: the model that the stage starts from.
+      reference_dtype: dtype in which the reference is stored and runs; None: the runtime's compute_dtype, so that
+        a policy equal to its reference has log-ratios of exactly 0.
+      reference_cache: folder that keeps the reference's log-probabilities of each answer (`reference_cache.py`), for
+        this and any other stage with the same reference; the model is loaded only for new answers. Empty: no cache.
     """
 
     preference: PreferenceConfig = PreferenceConfig()
@@ -104,20 +104,20 @@ def target_log_probs(
 def judged(
     config: PreferenceConfig, rows: Rows[jax.Array], policy_BT: jax.Array, reference_BT: jax.Array
 ) -> tuple[Preference, Pair[jax.Array], Pair[jax.Array], jax.Array]:
-    """The pairs of rows.
+    """The pairs in a batch of rows.
 
     Args:
       policy_BT, reference_BT: log p of the targets.
 
     Returns:
-      Their loss, the policy's Σ log p, the answers' lengths, all `[B, P]`, and whether there is a pair, bool `[B, P]`.
+      Loss, the policy's Σ log p and the answers' lengths, all `[B, P]`, and a mask of actual pairs, bool `[B, P]`.
     """
     policy = by_pair(policy_BT * rows.weights, rows.segment_ids)
     reference = by_pair(reference_BT * rows.weights, rows.segment_ids)
     lengths = by_pair(rows.weights, rows.segment_ids)
     there = (lengths.chosen > 0) & (lengths.rejected > 0)
     one = Pair(*(jnp.where(there, length, 1.0) for length in lengths))
-    # Where there is no pair, log-probabilities of 0 would be beyond what some losses are defined for.
+    # Without a pair, log-probabilities of 0 would lie outside the domain of some losses.
     safe = Pair(*(jnp.where(there, log_p, -1.0) for log_p in policy))
     return preference(config, safe, reference, one), policy, one, there
 
@@ -125,9 +125,9 @@ def judged(
 def make_loss(model: Model, *, config: PreferenceConfig, chunk: int) -> Loss:
     """Sum of the loss over pairs; metrics are means over pairs.
 
-    `reward_…` and `margin` are β times log-ratios; `…_log_prob` per token of an answer; `…_tokens` its length; `kl_…`
-    the mean of ½·(log π − log ρ)² over its tokens, an estimate of KL(π‖ρ) per token that is never negative
-    (http://joschu.net/blog/kl-approx.html, k2), where answers are such as policy or reference would write.
+    `reward_…` and `margin` are β times log-ratios; `…_log_prob` is log p per token of an answer; `…_tokens` is its
+    length; `kl_…` is the mean of ½·(log π − log ρ)² over its tokens, an estimate of KL(π‖ρ) per token that is never
+    negative (http://joschu.net/blog/kl-approx.html, k2) and holds if the answers are typical of policy or reference.
     """
 
     def loss(params: Params, batch: PairRows[jax.Array], rng: jax.Array, others: None) -> LossOutput:
@@ -188,13 +188,13 @@ class HasReference(Protocol):
 
 
 class Reference:
-    """The frozen reference of a stage: loaded when it is first asked, and then kept.
+    """The frozen reference of a stage: loaded at its first use, and then kept.
 
     Args:
       cache: see `DpoConfig.reference_cache`.
 
     Attributes:
-      model: as it runs; None: the loss needs none.
+      model: the model as it runs; None: the loss needs none.
       shared: see `shares_base`.
     """
 
@@ -230,13 +230,13 @@ class Reference:
         return jax.device_put(found, NamedSharding(self._mesh, spec("batch", "sequence")))
 
     def params(self) -> Params:
-        assert self.model is not None  # else nothing asks
+        assert self.model is not None  # otherwise it is never called
         if self._params is None:
             self._params = self._context.load(self._folder, self.model)
         return self._params
 
     def base(self, model: Model) -> Params:
-        """The base of the stage's adapters: the reference itself, where it is the same model in the same dtype."""
+        """The base of the stage's adapters: the reference itself, if it is the same model in the same dtype."""
         if self.shared:
             return self.params()
         return self._context.load(self._context.find(self._start), model)
@@ -246,7 +246,7 @@ class Reference:
 
 
 def reference_model(config: HasReference, shapes: Shapes) -> Model | None:
-    """The model that a stage's reference runs as."""
+    """The model, with its runtime, of a stage's reference."""
     if not config.reference_model:
         return None
     runtime = text.frozen_runtime(shapes.runtime, _dtype(config, shapes))
@@ -258,7 +258,7 @@ def _dtype(config: HasReference, shapes: Shapes) -> DType:
 
 
 def shares_base(config: HasReference, shapes: Shapes) -> bool:
-    """Whether the reference is the frozen base of the stage's adapters, so that one copy serves as both."""
+    """Returns whether the reference is the frozen base of the stage's adapters, so that one copy serves as both."""
     if config.lora is None or config.reference_model != config.start:
         return False
     return (config.lora.base_dtype or shapes.runtime.compute_dtype) == _dtype(config, shapes)
@@ -276,7 +276,7 @@ def make_evaluation(
 ) -> Callable[[Params], Evaluation] | None:
     """The loss of held-out pairs, and their accuracy: the share in which the chosen answer has the higher reward.
 
-    Both by language and by source. The reference is that of training, and its log-probabilities are computed once.
+    Both by language and by source. The reference is the one used in training; its log-probabilities are computed once.
     """
     if not held:
         return None
@@ -341,10 +341,10 @@ def reference_flops(reference: Model | None, config: HasReference) -> dict[str, 
 def plan_reference(
     config: HasReference, shapes: Shapes, rows: Rows[np.ndarray] | None = None, drawn: Drawn | None = None
 ) -> dict[str, Any]:
-    """What a stage's reference adds to its programs, as arguments of `text.step_programs`; empty where there is none.
+    """The arguments of `text.step_programs` for a stage's reference; empty where there is none.
 
     Args:
-      rows: that it reads, as arrays that take no memory; None: those of the stage's batch.
+      rows: the rows that it reads, as arrays that use no memory; None: those of the stage's batch.
       drawn: see `Reference`.
     """
     reference, mesh, train = reference_model(config, shapes), shapes.mesh, config.train
@@ -361,7 +361,7 @@ def plan_reference(
 
 
 def programs(name: str, config: DpoConfig, shapes: Shapes) -> StagePrograms:
-    """The step, and before it the reference."""
+    """The step, preceded by the reference."""
     train, mesh = config.train, shapes.mesh
     model = text.trained_model(name, config, shapes)
     rows = abstract_batch(mesh, packing.shapes(train.batch_size, train.seq_len))

@@ -1,4 +1,4 @@
-"""Embedding stages in a run's report: what is found among held-out texts, and how near a text lies to its positive."""
+"""Embedding stages in a run's report: retrieval among held-out texts, and similarity of a text and its positive."""
 
 import pathlib
 from typing import Any
@@ -19,8 +19,8 @@ def _blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
         rows = [(*row[:2], 100 * row[2], 100 * row[3], *row[4:]) for row in found]
         columns = ("stage", "language", "found before, %", "after, %", "loss before", "loss after")
         caption = (
-            "Held-out groups. Found: the share of anchors whose positive is nearer than every other text of an "
-            "evaluation's batch. Figures of runs with batches of another size do not compare."
+            "Held-out groups. Found: the share of anchors whose positive is nearer than every other text in an "
+            "evaluation's batch. Figures from batches of different sizes are not comparable."
         )
         formats = {"found before, %": ".1f", "after, %": ".1f", "loss before": ".4f", "loss after": ".4f"}
         blocks.append(Table(columns, rows, caption, formats))
@@ -30,8 +30,8 @@ def _blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
             series = [Series(name, [row["step"] for row in steps], [row["cosine"] for row in steps])]
             candidates = sum(row["candidates"] for row in steps) / len(steps)
             caption = (
-                f"{name}: mean cosine of an anchor and its positive in training, each beside {candidates:,.0f} "
-                "negatives on average. Near 1 from the beginning to the end means that all texts lie together."
+                f"{name}: mean cosine of an anchor and its positive in training, among {candidates:,.0f} "
+                "negatives on average. Near 1 from the beginning to the end means that all vectors are nearly alike."
             )
             blocks.append(Figure(lines(series, x="steps", y="cosine", height=2.4), caption))
     masked = _before_and_after(logged, ("masked_loss",))

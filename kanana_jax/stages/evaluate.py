@@ -1,8 +1,8 @@
 """Evaluation of a run's models: benchmarks, calls, answers from documents, best-of-N, rows of the observatory's tables.
 
-DIR/<stage>/answers/NN.json   a model's results: a stopped stage continues behind the last of them
+DIR/<stage>/answers/NN.json   one model's results; a stopped stage continues after the last of them
 DIR/<stage>/best_of_n.json    curves of reward models; best_of_n.samples.jsonl has the answers
-DIR/<stage>/evaluation.json   all of them, with what each model cost
+DIR/<stage>/evaluation.json   all results, with the cost of each model
 DIR/<stage>/observatory/      scores.csv, models.csv, tasks.csv for `kanana observe`
 """
 
@@ -31,14 +31,14 @@ Json = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class CallsConfig:
-    """Conversations whose last turn is asked for.
+    """Conversations whose last turn the models are asked for.
 
     Attributes:
-      models: stages or folders that are asked.
-      sets: name → conversations with functions, as stages are trained on: none that a model has seen.
-      limit: conversations of each set.
-      batch_size: of replies.
-      free: whether each set is asked without a grammar, too, to see what the grammar adds.
+      models: stages or folders of the models that are asked.
+      sets: name → unseen conversations with functions, in the format that stages are trained on.
+      limit: conversations per set.
+      batch_size: replies written at a time.
+      free: whether each set is also asked without a grammar, to measure what the grammar adds.
     """
 
     models: tuple[str, ...]
@@ -57,10 +57,10 @@ class DocumentsConfig:
     """Questions about documents, asked with passages that answer them and with others.
 
     Attributes:
-      models: stages or folders that are asked.
-      sets: name → documents with questions in `meta.questions`, none that a model has seen.
-      limit: questions of each set.
-      batch_size: of replies.
+      models: stages or folders of the models that are asked.
+      sets: name → unseen documents with questions in `meta.questions`.
+      limit: questions per set.
+      batch_size: replies written at a time.
     """
 
     models: tuple[str, ...]
@@ -78,10 +78,10 @@ class EvaluateStage(StageConfig):
     """The section of a stage of this kind.
 
     Attributes:
-      models: stages or folders that are asked beside the one that it starts from.
-      tasks: as while a stage trains, `every` left out.
+      models: stages or folders of models that are asked besides the one that it starts from.
+      tasks: benchmarks, as for a stage that trains, but without `every`.
       calls: function calls; None: none.
-      best_of_n: what a reward model's choices are worth; None: not measured.
+      best_of_n: gains from a reward model's choices; None: not measured.
       documents: questions about documents; None: none.
     """
 
@@ -120,7 +120,7 @@ class EvaluateStage(StageConfig):
 
 
 def check(config: EvaluateStage) -> None:
-    """Refuses to train for hours where the evaluation cannot follow.
+    """Refuses to start a run whose evaluation could not run after hours of training.
 
     Raises:
       UserError: a package that is not installed.
@@ -134,11 +134,11 @@ def check(config: EvaluateStage) -> None:
 
 
 def run(name: str, config: EvaluateStage, context: Context) -> None:
-    """Asks every model that was not asked before, and writes the tables.
+    """Asks every model that has not been asked yet, and writes the tables.
 
     Raises:
-      ConfigError, UserError: see `in_training.asker`; a conversation that cannot be asked; a model that has another
-        tokenizer than its own.
+      ConfigError, UserError: see `in_training.asker`; a conversation that cannot be asked; a model whose
+        tokenizer is not the one it was trained with.
     """
     folder, devices = context.workdir / name, list(context.shapes.mesh.devices.flat)
     if config.best_of_n is not None and read_json(folder / best_of_n_chapter.RESULT) is None:
@@ -165,7 +165,7 @@ def run(name: str, config: EvaluateStage, context: Context) -> None:
 
 
 def _documents(config: EvaluateStage) -> Callable[[str, Session], Json]:
-    """Name and model → results of its answers from documents by set."""
+    """Name and model → results of its answers from documents, by set."""
     own = config.documents
     if own is None:
         return lambda name, session: {}
@@ -202,7 +202,7 @@ def _items(name: str, path: str, limit: int) -> list[Item]:
     found: list[Item] = []
     for record in records.read(path, source=""):
         if not isinstance(record, dict):
-            raise UserError(f"{path}: {record}: mend the line, or leave it out")
+            raise UserError(f"{path}: {record}: fix the line, or remove it")
         found.append(function_calls.of_conversation(record, name))
         if len(found) == limit:
             return found

@@ -1,4 +1,4 @@
-"""The models of a run side by side: what each can do against what it cost (Figure 1 of arXiv:2502.18934)."""
+"""The models of a run side by side: the ability of each against its cost (Figure 1 of arXiv:2502.18934)."""
 
 import pathlib
 from typing import Any
@@ -12,13 +12,13 @@ Json = dict[str, Any]
 
 
 def evaluated(folders: dict[str, pathlib.Path]) -> dict[str, dict[str, Json]]:
-    """Stage → model → what it was asked and answered, of the finished stages that evaluate."""
+    """Stage → model → its tasks and results, for the finished evaluation stages."""
     found = {name: read_json(folder / RESULT) for name, folder in folders.items()}
     return {name: value["models"] for name, value in found.items() if value is not None}
 
 
 def scores(models: dict[str, Json]) -> tuple[list[str], dict[str, float]]:
-    """The tasks that all models were asked, and each model's mean of them, from 0 to 1."""
+    """The tasks that all models were asked, and each model's mean score on them, from 0 to 1."""
     tasks, table = evaluation.table(models)
     return tasks, {name: evaluation.mean(found, tasks)[0] for name, found in table.items()} if tasks else {}
 
@@ -38,7 +38,7 @@ def _against_compute(folders: dict[str, pathlib.Path]) -> list[Block]:
         own, whole = _costs(models, "training_flops_own"), _costs(models, "training_flops")
         if own:
             words = (
-                f"Mean of {', '.join(tasks)}, each from 0 to 1, chance not taken off, against 6·N·D of the model since "
+                f"Mean of {', '.join(tasks)}, each from 0 to 1, chance included, against 6·N·D of the model since "
                 "it was last cut or grown, as in the paper's Figure 1. Lines join models of one size; bars are one "
                 "standard error over documents."
             )
@@ -81,22 +81,22 @@ def _blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
             columns = ("model", "set", "arguments", "right, %", "± %", "broken", "asked")
             formats = {"right, %": ".1f", "± %": ".1f"}
             caption = (
-                "Function calls: the last turn of unseen conversations; right are name and arguments, or that nothing "
-                "is called. 'grammar': only calls that fit their schema can be written; broken: unreadable calls."
+                "Function calls: the last turn of unseen conversations. Right: name and arguments match, or rightly no "
+                "call. 'grammar': only calls that fit their schema can be written. Broken: unreadable calls."
             )
             blocks.append(Table(columns, rows, caption, formats))
         blocks += _documents(models) + _by_language(models)
         blocks.append(
             Text(
-                f"{stage}/observatory/ holds these models as rows of the observatory's tables, with the tokens that "
-                "each has seen by language: append them to a table of other models, then 'kanana observe'."
+                f"{stage}/observatory/ has these models as rows of the observatory's tables, with the tokens that "
+                "each has seen by language: append them to a table of other models, then run 'kanana observe'."
             )
         )
     return blocks
 
 
 def _documents(models: dict[str, Json]) -> list[Block]:
-    """Answers from documents, beside Table 11 of the paper."""
+    """Answers from documents, next to Table 11 of the paper."""
     shares = ("answered", "cited", "refused", "refused_wrongly")
     rows = [
         (name, task, *(100 * result[share] for share in shares), result["n"])
@@ -108,9 +108,9 @@ def _documents(models: dict[str, Json]) -> list[Block]:
         return []
     columns = ("model", "documents", "answered, %", "cited, %", "nothing found: right, %", "wrong, %", "asked")
     caption = (
-        "Answers from documents: unseen questions, each asked with two passages. Answered: the reply holds the answer; "
-        "cited: it names the right passage; nothing found: it says so where neither passage tells (right), and where "
-        "one does (wrong). The paper's Table 11 has grounding, helpfulness and instruction following by a judge."
+        "Answers from documents: unseen questions, each asked with two passages. Answered: the reply has the answer; "
+        "cited: it names the right passage; nothing found: it says so where neither passage has it (right), and where "
+        "one does (wrong). The paper's Table 11 has a judge rate grounding, helpfulness and instruction following."
     )
     return [Table(columns, rows, caption, dict.fromkeys(columns[2:6], ".1f"))]
 

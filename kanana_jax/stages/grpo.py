@@ -1,7 +1,7 @@
 """Policy gradients on verified answers: GRPO, RLOO, DAPO's and GSPO's variants (`losses/policy.py`).
 
-An answer's ratio is to the distribution that it was drawn from, at the same temperature and with the same top-p, so
-that it is 1 where the parameters have not changed.
+An answer's ratio refers to the distribution that it was sampled from, at the same temperature and with the same top-p,
+so that it is 1 if the parameters have not changed.
 """
 
 import dataclasses
@@ -34,9 +34,9 @@ class GrpoStage(SamplingStage):
 
     Attributes:
       policy: the loss.
-      reference: the fixed model of the KL, an earlier stage or a folder; empty: what the stage starts from. Read only
+      reference: the fixed model of the KL, an earlier stage or a folder; empty: the stage's start. Read only
         with a `policy.kl_weight`.
-      reference_dtype: in which it is held and runs; None: the runtime's compute_dtype.
+      reference_dtype: dtype in which it is stored and runs; None: the runtime's compute_dtype.
     """
 
     policy: PolicyConfig = PolicyConfig()
@@ -63,7 +63,7 @@ class GrpoStage(SamplingStage):
 
 
 class PolicyRows(NamedTuple, Generic[Array]):
-    """A batch: answers, the advantage of each token's answer and its log p under the reference, float32 `[R, T]`.
+    """A batch: answers, the advantage of each token's answer, and log p under the reference, float32 `[R, T]`.
 
     The latter is None where nothing needs it.
     """
@@ -100,10 +100,10 @@ def make_loss(model: Model, *, config: PolicyConfig, drawn: Drawn, chunk: int) -
 
 def make_rows(config: GrpoStage, found: Sampled, counts: Sequence[int]) -> PolicyRows[np.ndarray]:
     """The answers of a step with their advantages, on the host."""
-    assert found.rewards is not None  # a stage without is refused
+    assert found.rewards is not None  # a stage without rewards is refused
     flat = [(q.ids, answer) for q, group in zip(found.questions, found.answers) for answer in group]
     rows, index = answer_rows([[each] for each in flat], config.train.seq_len, _cuts(config), counts)
-    gains_RT = np.append(advantages(config.policy, found.rewards), np.float32(0))[index]  # of no answer: the last
+    gains_RT = np.append(advantages(config.policy, found.rewards), np.float32(0))[index]  # no answer (−1): 0, the last
     if not config.policy.unfinished:
         ended_RT = np.array([*(answer.ended for _, answer in flat), False])[index]
         rows = rows._replace(rows=rows.rows._replace(weights=rows.rows.weights * ended_RT))
@@ -114,7 +114,7 @@ def run(name: str, config: GrpoStage, context: Context) -> None:
     """Trains on its own answers."""
     model = text.trained_model(name, config, context.shapes)
     drawn = _drawn(config, context.tokenizer.vocab_size)
-    # Of the reference no token is cut: k3 is of the whole distribution at the sampler's temperature.
+    # The reference's distribution is not cut: k3 uses all of it, at the sampler's temperature.
     reference = dpo.Reference(name, config, context, drawn)
     sampling.run(
         name,
@@ -130,7 +130,7 @@ def run(name: str, config: GrpoStage, context: Context) -> None:
 
 
 def programs(name: str, config: GrpoStage, shapes: Shapes) -> StagePrograms:
-    """The sampler, the reference where there is one, and the step."""
+    """The sampler, the reference if there is one, and the step."""
     train = config.train
     model, reference = text.trained_model(name, config, shapes), dpo.reference_model(config, shapes)
     drawn = _drawn(config, model.architecture.vocab_size)

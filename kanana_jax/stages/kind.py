@@ -1,8 +1,8 @@
 """A kind of stage: the record that every file of this folder fills in, and the protocol of a stage's context.
 
 A recipe is a list of stages. `recipe`, `plan` and the report know a stage by its `Kind` alone; `stages/__init__.py`
-lists the kinds there are. A kind has a config section, makes a model of a certain shape, may train it (as programs on
-shapes, which a run feeds with arrays and a plan with shapes alone), and has a chapter in the report.
+lists the existing kinds. A kind has a config section, makes a model of a certain shape, may train it (as programs on
+shapes, which a run feeds with arrays and a plan with shapes only), and has a chapter in the report.
 """
 
 import dataclasses
@@ -65,8 +65,8 @@ class ReadingConfig(StageConfig):
 
     Attributes:
       mixture: weights of the sources, as shares of tokens.
-      select: source → further rules for its documents in this stage: how a high-quality slice is cut.
-      data_after: the stage whose position in the sources is continued; empty: the nearest ancestor that has one.
+      select: source → further rules for its documents in this stage, such as those of a high-quality slice.
+      data_after: the stage whose position in the sources this one continues; empty: the nearest ancestor with one.
     """
 
     mixture: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -85,14 +85,14 @@ class ReadingConfig(StageConfig):
 
 @dataclasses.dataclass(frozen=True)
 class Shapes:
-    """The part of a stage's context that needs no array: the programs of a stage follow from it.
+    """The part of a stage's context that needs no arrays, and determines the programs of a stage.
 
     Attributes:
-      seed: of the recipe.
-      runtime: of models that are trained.
-      mesh: that stages run on.
-      stages: by name.
-      architecture: of a stage's model, or of the model in a folder.
+      seed: the recipe's seed.
+      runtime: runtime of models that are trained.
+      mesh: mesh that stages run on.
+      stages: configs of the stages, by name.
+      architecture: returns the architecture of a stage's model, or of the model in a folder.
     """
 
     seed: int
@@ -108,15 +108,15 @@ class Shapes:
 
 
 class Context(Protocol):
-    """The surroundings of a stage that runs; `recipe/context.py` makes it.
+    """The environment of a running stage; `recipe/context.py` makes it.
 
     Attributes:
-      shapes: what needs no array.
-      tokenizer: of the recipe.
-      workdir: holds a folder for each stage.
+      shapes: the part that needs no arrays.
+      tokenizer: the recipe's tokenizer.
+      workdir: the folder with one folder per stage.
       evaluation, samples: sections of the recipe.
-      lanes: of the stream of rows.
-      ahead: steps that are being compiled already, by stage.
+      lanes: number of lanes in the stream of rows.
+      ahead: steps that are already being compiled, by stage.
     """
 
     @property
@@ -141,15 +141,15 @@ class Context(Protocol):
     def ahead(self) -> Mapping[str, Ahead]: ...
 
     def find(self, name: str) -> ModelFolder:
-        """The model of a stage, or in a folder."""
+        """The model of a stage or in a folder."""
         ...
 
     def lineage(self, name: str) -> Iterator[ModelFolder]:
-        """The model of a stage, or in a folder, and those that it was made from, the nearest first."""
+        """The model of a stage or in a folder, followed by its ancestors, the nearest first."""
         ...
 
     def load(self, folder: ModelFolder, model: Model, mesh: Mesh | None = None) -> Params:
-        """The parameters in a folder, in the dtype of the model that runs them, on a mesh; default: the stages'."""
+        """The parameters in a folder, in the dtype of the model that runs them, on a mesh (default: the stages')."""
         ...
 
     def ask(self, tasks: TasksConfig, model: Model) -> Questions:
@@ -161,11 +161,11 @@ class Context(Protocol):
         ...
 
     def writers(self, folder: pathlib.Path, from_step: int) -> list[Writer]:
-        """The writers of a stage beside the engine's own: experiment trackers, and the report while it trains."""
+        """The writers of a stage besides the engine's own: experiment trackers, and the report while it trains."""
         ...
 
     def position(self, config: ReadingConfig) -> Position | None:
-        """The position where `data_after` left the sources; if empty, that of the nearest ancestor that read any."""
+        """The position in the sources after `data_after`; if empty, after the nearest ancestor that read any."""
         ...
 
     def stream(
@@ -182,10 +182,10 @@ class Context(Protocol):
         ...
 
     def heldout(self, encoder: Encoder, seq_len: int, config: ReadingConfig | None = None) -> list[HeldoutRows]:
-        """Evaluation rows of every source that holds documents out.
+        """Evaluation rows from every source that holds out documents.
 
-        With a stage's `config`, conversations, pairs and prompts are of the sources that it reads, or that no stage
-        reads; see `heldout_rows`.
+        With a stage's `config`, conversations, pairs and prompts come only from the sources that the stage reads, or
+        that no stage reads (`heldout_rows`).
         """
         ...
 
@@ -210,18 +210,18 @@ def check_text(
     """Refuses a model or teacher that cannot read a stage's rows.
 
     Args:
-      found: the folder that it comes from; None: it is newly initialised.
+      found: the folder of the model; None: it is newly initialised.
       key, seq_len: config key of the rows' length, and its value.
 
     Raises:
-      ConfigError: fewer words than the tokenizer's, another tokenizer, or a shorter length.
+      ConfigError: a vocabulary smaller than the tokenizer's, another tokenizer, or a shorter length.
       UserError: the folder's own tokenizer is damaged.
     """
     tokenizer = context.tokenizer
     if architecture.vocab_size < tokenizer.vocab_size:
         raise ConfigError(
-            f"stage '{name}': the {who}'s vocab_size is {architecture.vocab_size}, the tokenizer has "
-            f"{tokenizer.vocab_size} tokens: a {who} must have a row for each (and may have more, as padded ones have)"
+            f"stage '{name}': the {who}'s vocab_size is {architecture.vocab_size}, but the tokenizer has "
+            f"{tokenizer.vocab_size} tokens: a {who} must have a row for each (and may have more, as padded ones do)"
         )
     known = None if found is None else _tokenizer_of(found, tokenizer)
     if known is not None and known != tokenizer.fingerprint:
@@ -233,7 +233,7 @@ def check_text(
 
 
 def _tokenizer_of(found: ModelFolder, expected: Tokenizer) -> str | None:
-    """The fingerprint of the tokenizer that a model was trained with: its history says it, or its own files."""
+    """The fingerprint of the tokenizer that a model was trained with: known from its history or its own files."""
     noted = found.card.get("tokenizer")
     if noted == expected.fingerprint or not holds_tokenizer(found.path):
         return noted
@@ -254,11 +254,11 @@ class Program:
     """A function to be compiled.
 
     Attributes:
-      name: `step`, or that of another model that runs before it on a mesh of its own.
-      function: jitted.
-      arguments: shapes with shardings, by what they are.
-      mesh: that it is compiled under.
-      holds: bytes per device of what it keeps while it runs, by what it is; part of its temporaries.
+      name: `step`, or the name of another model, which runs before it on its own mesh.
+      function: the jitted function.
+      arguments: shapes with shardings, by name.
+      mesh: the mesh that it is compiled for.
+      holds: bytes per device that it keeps while it runs, by name; part of its temporaries.
     """
 
     name: str
@@ -274,17 +274,17 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class StagePrograms:
-    """A stage that trains, on a mesh, ready to be compiled.
+    """A training stage on a mesh, ready to be compiled.
 
     Attributes:
       train: its length and batches.
-      model: that it trains.
-      others: architectures of its other models, by what they are (`teacher`).
+      model: the model that it trains.
+      others: architectures of its other models, by role (`teacher`).
       flops_per_token: exact and causal, of training and of the other models.
-      resident: bytes per device by what lies there all the time: parameters, optimizer, other models.
-      batch_bytes: of the batches that a step reads, per device.
-      programs: in the order in which they run; the step is the last.
-      about: JSON-safe; what else the programs depend on.
+      resident: bytes per device that stay allocated, by kind: parameters, optimizer, other models.
+      batch_bytes: bytes per device of the batches that a step reads.
+      programs: the programs in the order in which they run; the step is the last.
+      about: other values that the programs depend on; JSON-safe.
     """
 
     name: str
@@ -305,7 +305,7 @@ class StagePrograms:
 
 
 def device_bytes(tree: Any) -> int:
-    """Bytes that a device holds of a tree of sharded shapes."""
+    """The bytes per device of a tree of sharded shapes."""
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
@@ -313,10 +313,10 @@ Config = TypeVar("Config", bound=StageConfig)
 
 
 def same_shape(name: str, config: StageConfig, before: Architecture | None) -> Architecture:
-    """The architecture of a stage that changes none: from its model section, or of the model that it starts from."""
+    """The architecture of a stage without surgery: that of its model section, or of the model that it starts from."""
     del name
     made = before if before is not None else getattr(config, "model", None)
-    assert made is not None  # a config without either is refused where it is parsed
+    assert made is not None  # parsing refuses a config with neither
     return made
 
 
@@ -326,17 +326,17 @@ class Kind(Generic[Config]):
 
     Attributes:
       name: the value of `kind` in a stage's section.
-      config: its section.
+      config: the dataclass of its section.
       run: `(name, config, context)`: runs a stage to its end, resuming where it was stopped.
-      result: the file in the stage's folder that says that it is finished.
-      records: files of records in the stage's folder, which sources of later stages may be (`SourceConfig.made_by`).
+      result: the file in the stage's folder whose existence marks it as finished.
+      records: files of records in the stage's folder, which may be sources of later stages (`SourceConfig.made_by`).
       free: keys of the section that may change between two starts.
-      decisive: section → those of `free` that may not, since other values of the section make them count.
-      architecture: `(name, config, before) → after`: of the model that it leaves; `before` is None from scratch.
-      programs: `(name, config, shapes)`: what it compiles; None where it trains nothing that can be planned.
+      decisive: section → the keys of `free` that may not change, since other values of the section make them matter.
+      architecture: `(name, config, before) → after`: that of the resulting model; `before` is None from scratch.
+      programs: `(name, config, shapes)`: the programs that it compiles; None if it trains nothing that can be planned.
       encoder: `(config, tokenizer)`: makes the sequences that it trains on.
-      chapter: of the report.
-      check: refuses a config that this machine cannot run, such as one that needs a package: before anything runs.
+      chapter: its chapter of the report.
+      check: refuses a config that this machine cannot run (a missing package), before anything runs.
     """
 
     name: str

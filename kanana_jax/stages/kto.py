@@ -1,7 +1,7 @@
-"""KTO: preference optimisation on answers that are desirable or not (arXiv:2402.01306), or on pairs as one of each.
+"""KTO: preference optimisation on answers that are desirable or not (arXiv:2402.01306), or on pairs with one of each.
 
-The unit of the loss is an answer. The KL of policy to reference, against which an answer's log-ratio is held, is
-estimated by each batch from answers to other prompts of the same row, which are scored without gradients.
+The unit of the loss is an answer. The KL from policy to reference, which an answer's log-ratio is compared with, is
+estimated in each batch from answers to other prompts of the same row, which are scored without gradients.
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ class KtoStageConfig(TrainingConfig):
 
 
 class KtoRows(NamedTuple, Generic[Array]):
-    """Rows by `LabelledEncoder`, their mismatched ones, and log p of both's targets under the reference, `[B, T]`."""
+    """Rows of `LabelledEncoder`, their mismatched rows, and log p under the reference for both, `[B, T]`."""
 
     rows: Rows[Array]
     other: Rows[Array]
@@ -78,7 +78,7 @@ class KtoRows(NamedTuple, Generic[Array]):
 
 
 class _Mismatching:
-    """A stream of rows with their mismatched ones."""
+    """A stream of rows with their mismatched rows."""
 
     def __init__(self, stream: Stream):
         self._stream = stream
@@ -100,7 +100,7 @@ class _Mismatching:
 
 
 class _Answers(NamedTuple):
-    """By answer, `[B, S]`: Σ over its tokens of log π − log ρ, how many they are, and whether it is desirable."""
+    """For each answer, `[B, S]`: Σ over its tokens of log π − log ρ, their number, and whether it is desirable."""
 
     log_ratios: jax.Array
     lengths: jax.Array
@@ -121,7 +121,7 @@ def _by_answer(rows: Rows[jax.Array], log_ratios_BT: jax.Array) -> _Answers:
 def _judged(
     config: KtoConfig, model: Model, chunk: int, params: Params, batch: KtoRows[jax.Array]
 ) -> tuple[jax.Array, _Answers, jax.Array]:
-    """The loss by answer `[B, S]`, the answers, and the estimated KL."""
+    """The loss of each answer `[B, S]`, the answers, and the estimated KL."""
     fixed = jax.lax.stop_gradient(params)
     moved = target_log_probs(model, fixed, batch.other, chunk) - batch.other_reference
     others = _by_answer(batch.other, moved)
@@ -133,7 +133,7 @@ def _judged(
 def make_loss(model: Model, *, config: KtoConfig, chunk: int) -> Loss:
     """Sum of the loss over answers; `desirable` is the share of such answers, `kl` nats per answer.
 
-    `reward_…` are β·log-ratio summed over answers of that kind, shown per answer of any.
+    `reward_…` are β·log-ratio summed over answers of that kind, per answer of either kind.
     """
 
     def loss(params: Params, batch: KtoRows[jax.Array], rng: jax.Array, others: None) -> LossOutput:
@@ -197,7 +197,7 @@ def make_evaluation(
 
 
 def complete(reference: Reference, rows: Rows[jax.Array], other: Rows[jax.Array]) -> KtoRows[jax.Array]:
-    """Rows with what the reference says of them."""
+    """Rows with log p under the reference."""
     own, of_other = reference.log_probs(rows), reference.log_probs(other)
     assert own is not None and of_other is not None  # KTO always has a reference
     return KtoRows(rows, other, own, of_other)
@@ -237,13 +237,13 @@ def run(name: str, config: KtoStageConfig, context: Context) -> None:
 
 
 def _flops(model: Model, config: KtoStageConfig) -> dict[str, float]:
-    """Both read the rows and the mismatched ones; the latter the policy too, without gradients."""
+    """FLOPs beyond training: the reference reads both kinds of rows, the policy scores mismatched ones."""
     once = counts.forward_flops_per_token(model.architecture, config.train.seq_len)
     return {"reference": 2 * once, "estimate": once}
 
 
 def programs(name: str, config: KtoStageConfig, shapes: Shapes) -> StagePrograms:
-    """The step, and before it the reference, which runs twice."""
+    """The step, preceded by the reference, which runs twice."""
     train, mesh = config.train, shapes.mesh
     model = text.trained_model(name, config, shapes)
     rows = abstract_batch(mesh, packing.shapes(train.batch_size, train.seq_len))

@@ -1,6 +1,6 @@
-"""Merging: one model from several that were trained from one (Kanana, arXiv:2502.18934, §3.1, ends its alignment so).
+"""Merging of models with a common ancestor into one, the last step of Kanana's alignment (arXiv:2502.18934, §3.1).
 
-DIR/<stage>/merge.json     the merge, how far each model had moved, and the weights that were tried
+DIR/<stage>/merge.json     the merge, the distance that each model had moved, and the weights tried
 DIR/<stage>/model/         the result
 """
 
@@ -27,11 +27,11 @@ log = logging.getLogger("kanana")
 class MergeStage(StageConfig):
     """A stage of this kind.
 
-    It starts from the model that differences are taken from. `linear` and `slerp` take only its tokenizer: name one of
+    It starts from the model that differences are relative to. `linear` and `slerp` use only its tokenizer: name one of
     the merged models there.
 
     Attributes:
-      search: tries weights, and keeps the best by a score.
+      search: tries several weights, and keeps those with the best score.
     """
 
     merge: MergeConfig
@@ -52,11 +52,11 @@ def run(name: str, config: MergeStage, context: Context) -> None:
     """Writes `model/` and `merge.json`.
 
     Raises:
-      ConfigError: models that do not fit together, or a search without anything to judge by.
+      ConfigError: models that do not fit together, or a search without a score to judge by.
     """
     folder, workdir = context.workdir / name, context.workdir
     base, models = context.find(config.start), [context.find(model) for model in config.merge.models]
-    check_alike(base, models)  # now rather than after a search
+    check_alike(base, models)  # before a search rather than after it
     merge, found = config.merge, None
     if config.search is not None:
         merge, found = weight_search.best(name, merge, config.search, context, base, models)
@@ -81,7 +81,7 @@ def carry_out(
     if ways[0] is not None and all(way == ways[0] for way in ways):
         made["embedding"] = ways[0].to_dict()
     elif any(way is not None for way in ways):
-        log.warning("the models make vectors of texts in different ways: the merged model's folder does not say how")
+        log.warning("the models make text vectors in different ways: the merged model's folder names none of them")
     shares = ", ".join(f"{weight:g} × {model.path}" for weight, model in zip(config.weights, models))
     log.info("merging by '%s': %s", config.method, shares)
     return merge_folders(config, base, models, destination, made)

@@ -1,4 +1,4 @@
-"""Merges in a run's report: the models' shares, how far they had moved, and the weights that were tried."""
+"""Merges in a run's report: the models' shares, the distances that they moved, and the weights tried."""
 
 import pathlib
 from typing import Any
@@ -38,7 +38,7 @@ def _merge(name: str, found: Json) -> list[Block]:
         Table(("model", "weight"), rows, f"{name}: {found['method']} from {found['base']}{details}.", {"weight": "g"}),
         Figure(
             heatmap([*labels, "result"], [_title(key) for key in layers], [[100 * x for x in row] for row in moved]),
-            f"{name}: distance from {found['base']}, in % of its length, by layer.",
+            f"{name}: distance from {found['base']}, in % of its norm, by layer.",
         ),
     ]
     pairs = [f"{labels[j]} and {labels[i]}" for i in range(len(labels)) for j in range(i)]
@@ -48,7 +48,7 @@ def _merge(name: str, found: Json) -> list[Block]:
         figure = heatmap(
             [p for p, _ in shown], [_title(key) for key in layers], [row for _, row in shown], low=-1, high=1
         )
-        words = "cosine of the models' differences, by layer: 1 if both changed the same, 0 if they do not interfere."
+        words = "cosine of the models' differences, by layer: 1 if both changed alike, 0 if they do not interfere."
         blocks.append(Figure(figure, f"{name}: {words}"))
     return [*blocks, *(_search(name, found["search"], found["models"]) if found["search"] else [])]
 
@@ -56,9 +56,9 @@ def _merge(name: str, found: Json) -> list[Block]:
 def _search(name: str, search: Json, models: list[str]) -> list[Block]:
     rows = [(*point["weights"], point["scale"], point["value"]) for point in search["points"]]
     columns = (*(f"weight of {_short(model)}" for model in models), "λ", search["score"])
-    caption = f"{name}: weights that were tried, the best first."
+    caption = f"{name}: the weights tried, the best first."
     formats = dict.fromkeys(columns[:-1], "g") | {columns[-1]: ".4f"}
-    return [Table(columns, rows, caption, formats), Text("The score chose the weights: judge the result by another.")]
+    return [Table(columns, rows, caption, formats), Text("This score chose the weights: judge the result by another.")]
 
 
 def _order(key: str) -> int:

@@ -1,7 +1,7 @@
-"""Masked next-token prediction: a decoder learns to use what follows a token (LLM2Vec, arXiv:2404.05961, §2).
+"""Masked next-token prediction: a decoder learns to use the text after a token (LLM2Vec, arXiv:2404.05961, §2).
 
-Attention reaches over a whole document. Some tokens are masked, and each is predicted from the state of the token
-before it, where a decoder has always predicted it. The loss is a mean over masked tokens; checkpoints are ranked by the
+Attention reaches over a whole document. Some tokens are masked; each is predicted from the state of the token
+before it, as in a decoder. The loss is a mean over masked tokens; checkpoints are ranked by the
 same loss on held-out documents, under masks that never change.
 """
 
@@ -37,10 +37,10 @@ class MaskConfig:
     """The tokens that are masked.
 
     Attributes:
-      rate: share of them (LLM2Vec's configurations: 0.2).
-      token: that stands in their place: one of the vocabulary, since decoders have no mask; LLM2Vec takes `_`.
-      random: share of the masked ones that become any token of the vocabulary in place of `token`, and
-      kept: that stay as they are (BERT, arXiv:1810.04805, §3.1: 0.1 each).
+      rate: share of masked tokens (LLM2Vec's configurations: 0.2).
+      token: the token that replaces them: one of the vocabulary, since decoders have no mask; LLM2Vec uses `_`.
+      random: share of the masked tokens replaced by a random token of the vocabulary instead of `token`, and
+      kept: share of those left unchanged (BERT, arXiv:1810.04805, §3.1: 0.1 each).
     """
 
     rate: float = 0.2
@@ -68,7 +68,7 @@ class MntpStage(TrainingConfig):
     def __post_init__(self):
         super().__post_init__()
         if self.tasks is not None:
-            raise ValueError("a model that sees what follows continues no text: leave out 'tasks'")
+            raise ValueError("a model that sees later tokens cannot continue a text: leave out 'tasks'")
 
 
 def mask_id(config: MaskConfig, tokenizer: Tokenizer) -> int:
@@ -83,23 +83,24 @@ def mask_id(config: MaskConfig, tokenizer: Tokenizer) -> int:
     ids = tokenizer.encode(config.token)
     if len(ids) != 1:
         raise ConfigError(
-            f"config 'mask.token' is {config.token!r}, which is {len(ids)} tokens of this vocabulary: name one"
+            f"config 'mask.token' is {config.token!r}, which is {len(ids)} tokens in this vocabulary: name a single one"
         )
     return int(ids[0])
 
 
 def masked(config: MaskConfig, rows: Rows[jax.Array], key: jax.Array, token: int, words: int) -> Rows[jax.Array]:
-    """Rows with masked inputs, and with the weights of the targets that are masked inputs alone.
+    """Rows with masked inputs, whose only weighted targets are the masked inputs.
 
-    A document's first token has no state before it and is never masked; nor is a row's last target, which is no input.
+    A document's first token has no state before it and is never masked; nor is a row's last target: it is not an input.
 
     Args:
-      token: id of the mask.
-      words: ids of the tokenizer, from which random ones are drawn.
+      token: id of the masking token.
+      words: number of token ids from which random ones are drawn.
     """
     which, how, what = jax.random.split(key, 3)
     shape = rows.inputs.shape
-    # An input is a target where the one before it is of the same segment; that one's weight says whether it counts.
+    # An input is a target if its predecessor is in the same segment; the predecessor's weight decides whether it
+    # counts.
     learnt_BT = jnp.pad(rows.weights[:, :-1], ((0, 0), (1, 0))) > 0
     drawn_BT = learnt_BT & jax.random.bernoulli(which, config.rate, shape)
     part_BT = jax.random.uniform(how, shape)
@@ -136,13 +137,13 @@ def make_evaluation(
     batch_size: int,
     chunk: int,
 ) -> Callable[[Params], Evaluation] | None:
-    """Nats per masked token of held-out documents: `{"masked_loss": {"lang/ko": x, "source/web": y}}`; None without."""
+    """Nats per masked token of held-out documents: `{"masked_loss": {"lang/ko": x, "source/web": y}}`; or None."""
     if not held:
         return None
     hidden, mask = [], jax.jit(lambda rows, key: masked(config, rows, key, token, words))
     for place, own in enumerate(held):
         rows = mask(own.rows, jax.random.key(place))
-        if np.any(rows.weights):  # of a few short documents, none may be
+        if np.any(rows.weights):  # in a few short documents, no token may be masked
             hidden.append(dataclasses.replace(own, rows=Rows(*map(np.asarray, rows))))
     if not hidden:
         return None
@@ -171,7 +172,7 @@ def run(name: str, config: MntpStage, context: Context) -> None:
 
 
 def programs(name: str, config: MntpStage, shapes: Shapes) -> StagePrograms:
-    """The step; which token is the mask changes nothing of it."""
+    """The step, which does not depend on the choice of the masking token."""
     model = _model(name, config, shapes)
     about = {"config": config.mask, "token": 0, "words": model.architecture.vocab_size}
     return text.step_programs(name, config, shapes, model, make_loss(model, **about, chunk=config.train.loss_chunk))

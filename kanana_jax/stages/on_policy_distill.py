@@ -1,7 +1,7 @@
 """Distillation on the student's own answers (GKD, arXiv:2306.13649; MiniLLM, arXiv:2306.08543).
 
-The student answers prompts, and learns at each of its tokens from the teacher's whole distribution, so that it is
-taught where it goes itself. The divergences are those of distillation on texts; the teacher has the same tokenizer.
+The student answers prompts, and learns at each of its own tokens from the teacher's whole distribution, so it is taught
+on the texts that it writes itself. The divergences are those of distillation on texts; both share one tokenizer.
 """
 
 import dataclasses
@@ -30,8 +30,8 @@ class OnPolicyStage(SamplingStage):
     Attributes:
       teacher: name of an earlier stage, or a model folder.
       loss: divergence and its temperature; `reverse` by default, `mixed` where answers grow or lose their variety.
-      dtype: in which the teacher is held and runs.
-      reward: only logged and evaluated; by default there is none.
+      dtype: dtype in which the teacher is stored and runs.
+      reward: only logged and evaluated; none by default.
     """
 
     teacher: str

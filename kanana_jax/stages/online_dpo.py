@@ -1,8 +1,8 @@
 """Online preference optimisation: pairs of the model's own answers (Kanana, arXiv:2502.18934, §3.1; arXiv:2402.04792).
 
-Of the answers to a prompt, the best and the worst by their reward are a pair, which the losses of offline preference
-optimisation take as they are. The reference stays fixed: updating it made answers longer (Kanana, §3.1). Prompts
-whose answers all have one reward give no pair.
+The best and the worst answer to a prompt, by reward, form a pair, which the losses of offline preference optimisation
+use unchanged. The reference stays fixed: updating it made answers longer (Kanana, §3.1). A prompt whose answers all
+have the same reward gives no pair.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from kanana_jax.training.step import Loss, LossOutput
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OnlineDpoStage(SamplingStage, DpoConfig):
-    """The section of a stage of this kind: how answers are sampled, and the loss of their pairs with its reference."""
+    """The section of a stage of this kind: the sampling of answers, and the loss on their pairs with its reference."""
 
     answers_per_row: ClassVar[int] = 2
     least_samples: ClassVar[int] = 2
@@ -41,22 +41,22 @@ class OnlineDpoStage(SamplingStage, DpoConfig):
     def __post_init__(self):
         super().__post_init__()
         if self.reference_cache:
-            raise ValueError("reference_cache is for answers that come again, and these are new: leave it out")
+            raise ValueError("reference_cache is for answers that recur, and sampled ones are new: leave it out")
 
 
 class OnlinePairs(NamedTuple, Generic[Array]):
-    """A batch: rows of pairs, with log p of their targets as they were drawn and under the reference."""
+    """A batch: rows of pairs, with log p of their targets under the sampler and under the reference."""
 
     answers: AnswerRows[Array]
     reference: Array | None = None
 
 
 def make_loss(model: Model, *, config: PreferenceConfig, chunk: int, plain: bool) -> Loss:
-    """`dpo.make_loss`, and what the pairs' tokens say of the policy, as means over them.
+    """`dpo.make_loss`, and statistics of the policy as means over the pairs' tokens.
 
     Args:
-      plain: whether answers are drawn from the model's own distribution, so that `mismatch`, the difference between
-        what sampler and trainer take for a token's log-probability, is one of nothing else. `kl` is k3 (`policy.py`).
+      plain: whether answers are sampled from the model's own distribution, so that `mismatch` measures only the
+        difference between the log-probabilities of sampler and trainer. `kl` is k3 (`policy.py`).
     """
 
     def loss(params: Params, batch: OnlinePairs[jax.Array], rng: jax.Array, others: None) -> LossOutput:
@@ -78,8 +78,8 @@ def make_loss(model: Model, *, config: PreferenceConfig, chunk: int, plain: bool
 
 
 def make_rows(config: OnlineDpoStage, found: Sampled, counts: Sequence[int]) -> OnlinePairs[np.ndarray]:
-    """The best and the worst answer to each prompt, on the host; of equal ones the first."""
-    assert found.rewards is not None  # a stage without is refused
+    """The best and the worst answer to each prompt, on the host; the first among equals."""
+    assert found.rewards is not None  # a stage without rewards is refused
     pairs = []
     for question, group, rewards in zip(found.questions, found.answers, found.rewards):
         best, worst = int(rewards.argmax()), int(rewards.argmin())
@@ -95,7 +95,7 @@ def _loss(config: OnlineDpoStage, model: Model, tokens: int) -> Loss:
 
 
 def run(name: str, config: OnlineDpoStage, context: Context) -> None:
-    """Trains on pairs of its own answers."""
+    """Trains on pairs of the model's own answers."""
     model = text.trained_model(name, config, context.shapes)
     reference = dpo.Reference(name, config, context)
     sampling.run(

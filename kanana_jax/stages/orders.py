@@ -1,9 +1,9 @@
-"""Answers that are ordered before they are needed: the look-ahead of a stage that samples.
+"""Answers ordered before they are needed: the look-ahead of a sampling stage.
 
-At step s the prompts of steps s … s + k are known (`Ahead`), and those that were not yet are ordered with the present
-parameters (`Orders`). So step s gets what the parameters of step max(1, s − k) wrote: no staleness is above k, nothing
-is dropped, and everything comes in order. On one device a thread writes while the step trains; on several, whose
-collectives must be started in one order everywhere, what is ordered is written at once.
+At step s, the prompts of steps s … s + k are known (`Ahead`), and those not yet ordered are ordered with the present
+parameters (`Orders`). Step s thus gets answers by the parameters of step max(1, s − k): staleness never exceeds k,
+nothing is dropped, and everything comes in order. On one device, a thread writes while the step trains; on several,
+whose collectives must start in the same order everywhere, an order is carried out at once.
 """
 
 import collections
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class Ahead:
-    """A stream whose batches are seen k steps before their turn: the batch of a step with the k after it.
+    """A stream that shows batches k steps before their turn: the batch of a step, and the k after it.
 
     Its position is that of the step's own batch.
     """
@@ -61,11 +61,11 @@ class Ahead:
 
 
 class Taken(NamedTuple, Generic[Result]):
-    """What a step takes.
+    """The delivery that a step takes.
 
     Attributes:
-      result: of the step's order.
-      age: updates by which the parameters that made it are behind the present ones.
+      result: the result of the step's order.
+      age: updates between the parameters that made it and the present ones.
       waited: seconds that the step waited for it while nothing trained.
     """
 
@@ -75,13 +75,13 @@ class Taken(NamedTuple, Generic[Result]):
 
 
 class Orders(Generic[Result]):
-    """What is ordered and not yet taken.
+    """The orders not yet taken.
 
     Args:
-      make: `(params, asked, key) → result`, on the mesh that is set.
-      k: steps that an order may be ahead of its turn.
-      steps: of the stage, beyond which nothing is ordered.
-      dtype: in which parameters are kept for an order that is ahead, as they are written with.
+      make: `(params, asked, key) → result`, on the current mesh.
+      k: most steps between an order and its turn.
+      steps: the stage's number of steps, beyond which nothing is ordered.
+      dtype: dtype in which parameters are kept for an early order: that of sampling.
     """
 
     def __init__(self, make: Callable[[Params, Any, jax.Array], Result], mesh: Mesh, k: int, steps: int, dtype: str):
@@ -96,14 +96,14 @@ class Orders(Generic[Result]):
         """The result of a step.
 
         Args:
-          trained: arrays that are there once the update before this step has ended.
-          params: the present parameters; asked where something is ordered.
-          asked: of this step and those after it.
-          key: of this step; what is ordered now for the j-th step after it draws from `fold_in(key, j)`.
+          trained: arrays that are ready once the update before this step has ended.
+          params: the present parameters; called only when something is ordered.
+          asked: the prompts of this step and of those after it.
+          key: the key of this step; an order for the j-th step after it uses `fold_in(key, j)`.
         """
         wanted = [(j, each) for j, each in enumerate(asked) if step + j not in self._open and step + j <= self._steps]
         began = None
-        if wanted and self._thread is None:  # the devices write now instead of training
+        if wanted and self._thread is None:  # the devices sample now instead of training
             began = _after(trained)
         if wanted:
             kept = params() if not self._k else self._copied(params())
@@ -117,7 +117,7 @@ class Orders(Generic[Result]):
         return Taken(result, step - ordered, 0.0 if began is None else time.perf_counter() - began)
 
     def _copied(self, params: Params) -> Params:
-        """Parameters that outlive the step, which takes the memory of its own."""
+        """A copy of the parameters that outlives the step, which donates its own."""
         return jax.tree.map(lambda x: jnp.array(x, self._dtype, copy=True), params)
 
     def _order(self, params: Params, asked: Any, drawn: np.ndarray, j: int) -> futures.Future[Result]:
@@ -132,12 +132,12 @@ class Orders(Generic[Result]):
         return done
 
     def close(self) -> None:
-        """Waits for what is being written, and forgets what is ordered."""
+        """Waits for the order in progress, and drops the others."""
         if self._thread is not None:
             self._thread.shutdown(wait=True, cancel_futures=True)
 
 
 def _after(trained: Params) -> float:
-    """The time, once these arrays are there."""
+    """The time when these arrays are ready."""
     jax.block_until_ready(trained)
     return time.perf_counter()

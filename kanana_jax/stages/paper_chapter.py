@@ -1,9 +1,9 @@
-"""The paper's steps beside those of a run (arXiv:2502.18934): what each is worth there and here.
+"""The paper's steps beside those of a run (arXiv:2502.18934): the gain of each there and here.
 
-The paper's figures: of §2 the average of MMLU, KMMLU, HAE-RAE, HumanEval, MBPP and GSM8K; of §3 the mean of normalised
-chat benchmarks (2.1B, read off a figure); nDCG@10 of its embeddings; grounding on its own benchmark (Table 11);
-accuracy on FunctionChat-Bench; 11.06% as §2.2 counts. A run's are of its own questions and sizes: the order of models
-can be compared, and no value.
+The paper's figures: for §2 the average of MMLU, KMMLU, HAE-RAE, HumanEval, MBPP and GSM8K; for §3 the mean of
+normalised chat benchmarks (2.1B, read off a figure); nDCG@10 for its embeddings; grounding on its own benchmark
+(Table 11); accuracy on FunctionChat-Bench; 11.06% as counted in §2.2. A run has its own questions and sizes: the order
+of models can be compared, but not the values.
 """
 
 import pathlib
@@ -27,7 +27,7 @@ def _blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
         return []
     columns = ("step", "the paper", "this run")
     caption = (
-        "The paper's benchmarks, sizes and tokens are others (8B to 2.1B parameters, 3T tokens): compare the order of "
+        "The paper's benchmarks, sizes and tokens differ (8B to 2.1B parameters, 3T tokens): compare the order of "
         "the models, not the values. Bits per byte: lower is better; scores: higher is better."
     )
     return [Table(columns, found, caption)]
@@ -76,7 +76,7 @@ def _rows(stages: dict[str, Json], folders: dict[str, pathlib.Path]) -> Iterator
     yield _row("function calls", "88% single, 89% dialogue (8B)", _calls(asked))
     cost = cost_chapter.family_cost(cost_chapter.family_ledger(folders))
     if cost is not None:
-        words = f"{100 * cost['saved']:.2f}% of the FLOPs of training every model from scratch"
+        words = f"{100 * cost['saved']:.2f}% of the FLOPs for training every model from scratch"
         yield _row("saved by surgery", "11.06% (by up-scaling)", words)
 
 
@@ -97,7 +97,7 @@ def _mean(values: Json) -> float:
 
 
 def _preferences(evals: dict[str, list[Json]], sft: str, dpo: str, online: str, means: dict[str, float]) -> str:
-    """Scores of the three models; how often the chosen answer is preferred, and the reward of own answers."""
+    """Scores of the three models; the share of chosen answers preferred, and the reward of the model's own answers."""
     parts = []
     own = [means[name] for name in (sft, dpo, online) if name in means]
     if len(own) == 3:

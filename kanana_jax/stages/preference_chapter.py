@@ -1,4 +1,4 @@
-"""Preference stages in a run's report: what moved, for chosen and for rejected answers apart."""
+"""Preference stages in a run's report: changes for chosen and rejected answers separately."""
 
 import pathlib
 from typing import Any
@@ -12,11 +12,11 @@ Json = dict[str, Any]
 _BOTH = {
     "reward_{}": (
         "reward",
-        "β times the log-ratio of policy and reference. Both may fall: the margin is what is trained.",
+        "β times the log-ratio of policy and reference. Both may fall: training aims at the margin.",
     ),
     "{}_log_prob": (
         "nats per token",
-        "Log-probability per token. A chosen line that falls for long means that the model unlearns good answers: add "
+        "Log-probability per token. If the chosen line keeps falling, the model unlearns good answers: add "
         "preference.nll_weight, or lower the learning rate.",
     ),
     "kl_{}": (
@@ -58,7 +58,7 @@ def _blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
     if cells:
         columns = ("stage", "language", "accuracy before, %", "after, %", "loss before", "loss after")
         formats = {"accuracy before, %": ".1f", "after, %": ".1f", "loss before": ".4f", "loss after": ".4f"}
-        caption = "Held-out pairs. Accuracy: the share whose chosen answer has the higher reward; ties are wrong."
+        caption = "Held-out pairs. Accuracy: the share whose chosen answer has the higher reward; ties count as wrong."
         blocks.append(Table(columns, cells, caption, formats))
     return blocks
 

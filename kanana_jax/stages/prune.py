@@ -1,4 +1,4 @@
-"""Pruning: the least important parts of a model go (Kanana, arXiv:2502.18934, §2.3; Minitron, arXiv:2407.14679)."""
+"""Pruning: removal of a model's least important parts (Kanana, arXiv:2502.18934, §2.3; Minitron, arXiv:2407.14679)."""
 
 import dataclasses
 
@@ -11,10 +11,10 @@ from kanana_jax.surgery.importance import ImportanceConfig
 
 @dataclasses.dataclass(frozen=True)
 class PruneStageConfig:
-    """The section `prune` of a stage: the shape, and how parts are scored.
+    """The section `prune` of a stage: the target shape, and the scoring of parts.
 
     Attributes:
-      shape: of the result.
+      shape: shape of the result.
       importance: how parts are scored.
       seq_len: tokens per row of calibration text, which comes from the stage's mixture of training documents.
     """
@@ -32,7 +32,7 @@ class PruneStage(ReadingConfig):
 
 
 def architecture(name: str, config: PruneStage, before: Architecture | None) -> Architecture:
-    assert before is not None  # 'scratch' is refused where the config is parsed
+    assert before is not None  # parsing refuses 'scratch'
     return prune.shape(before, config.prune.shape, f"{name}.prune.shape")
 
 

@@ -1,13 +1,13 @@
-"""Conversations and preference pairs for answers from documents, made of the documents themselves (Kanana, Figure 6).
+"""Conversations and preference pairs for answers from documents, made from the documents themselves (Kanana, Figure 6).
 
-DIR/<stage>/blocks/NNNNNN.json   what a block of passages gave: a stopped stage continues behind the last of them
+DIR/<stage>/blocks/NNNNNN.json   the results of one block of passages; a stopped stage continues after the last
 DIR/<stage>/conversations.jsonl  for `configs/sft.py`
 DIR/<stage>/pairs.jsonl          for `configs/dpo.py`
 DIR/<stage>/rag_data.json        the counts
 
-The writer is the model that the stage starts from, by the sampler of all stages (`inference/rollout.py`), or an
-endpoint, whose replies are kept. A block's draws are a function of the seed and its number, so that a resumed stage
-writes the same bytes.
+The writer is the model that the stage starts from, through the sampler of all stages (`inference/rollout.py`), or an
+endpoint, whose replies are kept. Random choices in a block depend only on the seed and the block's number, so a resumed
+stage writes the same bytes.
 """
 
 import dataclasses
@@ -49,15 +49,15 @@ class RagDataConfig:
 
     Attributes:
       documents: a file, folder or address.
-      passages: at most, drawn by the recipe's seed.
-      characters: of a passage, at most.
-      qa: questions, answers and what is kept of them.
-      grounding: `words`: the share of an answer's words that its passage has; `claims`: the share of its claims that a
-        judge finds supported. A small model is no judge.
-      rollout: the writer's sampling, where it is the stage's model; one answer each.
-      seq_len: tokens of a prompt with its answer; a longer prompt gets no reply.
-      endpoint: writes, and judges, in place of the model; None: the model does.
-      block: passages that are asked about together.
+      passages: most passages, drawn by the recipe's seed.
+      characters: most characters of a passage.
+      qa: settings for questions and answers, and for those kept.
+      grounding: `words`: the share of an answer's words found in its passage; `claims`: the share of its claims that
+        a judge finds supported. A small model is not a judge.
+      rollout: sampling by the stage's model as the writer; one answer each.
+      seq_len: tokens of a prompt and its answer together; a longer prompt gets no reply.
+      endpoint: the endpoint that writes and judges; None: the model does.
+      block: passages that are processed together.
     """
 
     documents: str
@@ -72,9 +72,9 @@ class RagDataConfig:
 
     def __post_init__(self):
         if self.passages < 1 or self.block < 1 or self.characters < 50:
-            raise ValueError("passages and block are at least 1, characters at least 50")
+            raise ValueError("passages and block must be at least 1, and characters at least 50")
         if self.rollout.samples != 1:
-            raise ValueError("rollout.samples is 1: one reply to each text")
+            raise ValueError("rollout.samples must be 1: one reply to each text")
         if self.rollout.max_new_tokens >= self.seq_len:
             raise ValueError("rollout.max_new_tokens leaves no room for a prompt in seq_len")
 
@@ -90,7 +90,7 @@ def check(config: RagDataStage) -> None:
     """Refuses to start where a package is missing.
 
     Raises:
-      UserError: it names the package.
+      UserError: names the package.
     """
     if config.rag_data.grounding == "words":
         for package in ("bm25s", "Stemmer", "kiwipiepy"):
@@ -99,12 +99,12 @@ def check(config: RagDataStage) -> None:
 
 
 def run(name: str, config: RagDataStage, context: Context) -> None:
-    """Makes the blocks that are missing, and puts all together.
+    """Makes the missing blocks, and joins all of them.
 
     Raises:
       Preempted: asked to stop; whole blocks stay.
       ConfigError: several processes, or rows beyond the model's length.
-      UserError: no documents, an endpoint that refuses, or a folder that was begun with something else.
+      UserError: no documents, an endpoint that refuses, or a folder that was started with other values.
     """
     own, folder, found = config.rag_data, context.workdir / name, context.find(config.start)
     if jax.process_count() > 1:
@@ -133,7 +133,7 @@ def run(name: str, config: RagDataStage, context: Context) -> None:
                 continue
             if terminated():
                 raise Preempted(
-                    f"stage '{name}' was stopped and has made {number} of {len(blocks)} blocks: run the same command "
+                    f"stage '{name}' was stopped after {number} of {len(blocks)} blocks: run the same command "
                     "again to resume"
                 )
             log.info("%s: block %d of %d", name, number + 1, len(blocks))
@@ -146,18 +146,18 @@ def run(name: str, config: RagDataStage, context: Context) -> None:
 
 
 def _check_begun(folder: pathlib.Path, about: Json) -> None:
-    """Notes what decides the blocks, or compares it with what an earlier start has noted."""
+    """Records the values that determine the blocks, or compares them with those of an earlier start."""
     before = read_json(folder / _ABOUT)
     if before is None:
         write_json(folder / _ABOUT, about)
         return
     other = sorted(key for key in about.keys() | before.keys() if about.get(key) != before.get(key))
     if other:
-        raise UserError(f"{folder} was begun with other {' and '.join(other)}: restore them, or delete it")
+        raise UserError(f"{folder} was started with other {' and '.join(other)}: restore them, or delete the folder")
 
 
 def _finish(folder: pathlib.Path, blocks: int, about: Json) -> None:
-    """The blocks as one file of each kind, and their counts; the blocks go."""
+    """Joins the blocks into one file of each kind, writes their counts, and deletes the blocks."""
     made = [read_json(folder / _BLOCKS / f"{number:06d}.json") for number in range(blocks)]
     for name, key in ((CONVERSATIONS, "conversations"), (PAIRS, "pairs")):
         with whole_file(folder / name) as file, file.open("w", encoding="utf-8") as out:
@@ -172,11 +172,11 @@ def _finish(folder: pathlib.Path, blocks: int, about: Json) -> None:
 
 
 class _Writer:
-    """The model or the endpoint; a model is loaded when it is first asked.
+    """The model or the endpoint; a model is loaded at its first use.
 
     Args:
-      path: of the model.
-      folder: of the stage, which keeps an endpoint's replies.
+      path: path of the model.
+      folder: the stage's folder, which keeps an endpoint's replies.
     """
 
     def __init__(self, config: RagDataConfig, path: str, folder: pathlib.Path, context: Context):
@@ -217,7 +217,7 @@ class _Writer:
         replies, rows = [""] * len(texts), own.block * own.qa.questions
         if not fits:
             return replies
-        # Filled up to one number of rows, so that one program serves every step.
+        # Padded to a fixed number of rows, so that one program serves every step.
         prompts = [ids[fits[i % len(fits)]] for i in range(rows)]
         with jax.set_mesh(session.mesh):
             written = rollout(
@@ -237,14 +237,14 @@ class _Writer:
 
 
 def by_words(answers: Sequence[tuple[str, str]]) -> list[float]:
-    """The share of an answer's different words that its passage has, too; 0 of an answer without words."""
+    """The share of an answer's distinct words that its passage has too; 0 for an answer without words."""
     said = words.morphemes([answer for answer, _ in answers])
     held = words.morphemes([text for _, text in answers])
     return [len(set(own) & set(text)) / len(set(own)) if own else 0.0 for own, text in zip(said, held)]
 
 
 def by_claims(ask: claims.Ask) -> Ground:
-    """The share of an answer's claims that a judge finds supported; 0 of an answer without claims."""
+    """The share of an answer's claims that a judge finds supported; 0 for an answer without claims."""
 
     def ground(answers: Sequence[tuple[str, str]]) -> list[float]:
         split = [claims.split(answer) for answer, _ in answers]

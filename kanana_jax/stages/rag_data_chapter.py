@@ -1,4 +1,4 @@
-"""Data made of documents in a run's report: what was kept of the questions, and pairs of answers."""
+"""Data made from documents in a run's report: the questions kept, and pairs of answers."""
 
 import pathlib
 from typing import Any
@@ -7,7 +7,7 @@ from kanana_jax.files import read_json
 from kanana_jax.report.page import Block, Chapter, Code, Details, Table
 
 RESULT = "rag_data.json"
-SHOWN = 3  # pairs of a stage
+SHOWN = 3  # pairs per stage
 Json = dict[str, Any]
 # Count → its column.
 _COLUMNS = {
@@ -36,8 +36,8 @@ def blocks(results: dict[str, Json]) -> list[Block]:
         return []
     rows = [(name, *(found["counts"].get(key, 0) for key in _COLUMNS)) for name, found in results.items()]
     caption = (
-        "Kept: answers that rest on their passage; nothing found: further conversations with other passages only. "
-        "Pairs: an answer that rests on its passage, and one given without it that does not; no negative: it does."
+        "Kept: answers grounded in their passage; nothing found: further conversations with other passages only. "
+        "Pairs: a grounded answer, and one given without the passage that is not; no negative: that one is, too."
     )
     made: list[Block] = [Table(("stage", *_COLUMNS.values()), rows, caption)]
     for name, found in results.items():

@@ -1,11 +1,11 @@
-"""What a fixed reference says of answers, on disk, so that any number of stages asks it once.
+"""A fixed reference's log-probabilities of answers, on disk, so that any number of stages asks it only once.
 
-    index.json       whose answers these are: weights, dtype, tokenizer and template
-    log_probs-3f…    of each stage that has asked: a record for each sequence, appended as it is found: a hash of its
-                     tokens, their number, log p of each
+    index.json       identifies the reference: weights, dtype, tokenizer and template
+    log_probs-3f…    one file per stage that has asked: a record for each sequence, appended as it is computed: a hash
+                     of its tokens, their number, log p of each
 
-A sequence's log-probabilities depend on its own tokens alone, so that they hold in any row, batch and epoch, for
-training and for evaluation. All are held in memory, 4 bytes a token.
+A sequence's log-probabilities depend only on its own tokens, so they hold in any row, batch and epoch, for training and
+for evaluation. All are kept in memory, 4 bytes per token.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ _HEAD = struct.Struct("<16sI")
 
 @dataclasses.dataclass(frozen=True)
 class ReferenceKey:
-    """All that decides what is said of a sequence: fingerprints of weights, tokenizer and template, and the dtype."""
+    """The facts that determine log p of a sequence: fingerprints of weights, tokenizer and template, and the dtype."""
 
     weights: str
     dtype: str
@@ -41,7 +41,7 @@ class ReferenceKey:
 
 @dataclasses.dataclass(frozen=True)
 class _Place:
-    """A sequence in rows: its hash, its row, and its targets that carry loss."""
+    """A sequence in a batch: its hash, its row, and its targets that carry loss."""
 
     digest: bytes
     row: int
@@ -53,11 +53,11 @@ class ReferenceCache:
 
     Args:
       stage: its name, for messages.
-      writer: the folder of the stage, which has a file of its own in the cache: nobody else appends to that.
+      writer: the folder of the stage, which has its own file in the cache; nobody else appends to it.
 
     Raises:
-      ConfigError: the folder holds those of another reference, or is in a bucket.
-      UserError: it is damaged.
+      ConfigError: the folder belongs to another reference, or is in a bucket.
+      UserError: the cache is damaged.
     """
 
     def __init__(self, stage: str, folder: pathlib.Path, key: ReferenceKey, writer: pathlib.Path):
@@ -72,12 +72,12 @@ class ReferenceCache:
         other = [name for name in made if found.get(name) != made[name]]
         if other:
             raise ConfigError(
-                f"config '{stage}.reference_cache': {folder} is of another reference ({' and '.join(other)} "
+                f"config '{stage}.reference_cache': {folder} belongs to another reference ({' and '.join(other)} "
                 "differ): name another folder, or remove that one"
             )
         own = hashlib.blake2b(str(writer.absolute()).encode(), digest_size=8).hexdigest()
         self._file = folder / f"{VALUES}{own}"
-        # Its own values come first, so that a stage that is resumed reads what it has read.
+        # Its own values take precedence, so that a resumed stage reads the values that it has already used.
         files = [self._file, *sorted(folder.glob(f"{VALUES}*"))]
         self._known: dict[bytes, np.ndarray] = {}
         for file in files:
@@ -85,7 +85,7 @@ class ReferenceCache:
                 self._read(file)
 
     def _read(self, file: pathlib.Path) -> None:
-        """Adds the records of a file; what a killed process left of one is passed over, and cut off an own file."""
+        """Adds the records of a file; a killed process's partial record is skipped, and cut off an own file."""
         data, at = file.read_bytes(), 0
         while at + _HEAD.size <= len(data):
             digest, count = _HEAD.unpack_from(data, at)
@@ -94,7 +94,7 @@ class ReferenceCache:
                 break
             values = np.frombuffer(data, "<f4", count, at + _HEAD.size)
             if not count or not np.isfinite(values).all() or (values > 1e-3).any():
-                raise UserError(f"{file} is damaged at byte {at}: remove it, to ask the reference again")
+                raise UserError(f"{file} is damaged at byte {at}: remove it, and the reference is asked again")
             self._known.setdefault(digest, values)
             at = end
         if at < len(data) and file == self._file:
@@ -102,7 +102,7 @@ class ReferenceCache:
                 stream.truncate(at)
 
     def find(self, rows: Rows[np.ndarray]) -> np.ndarray | None:
-        """log p of the targets that carry loss, float32 `[B, T]`, 0 elsewhere; None: of a sequence it is not known."""
+        """log p of the targets that carry loss, float32 `[B, T]`, 0 elsewhere; None: a sequence is not cached."""
         found = np.zeros(rows.weights.shape, np.float32)
         for at in _places(rows):
             values = self._known.get(at.digest)
@@ -112,10 +112,10 @@ class ReferenceCache:
         return found
 
     def add(self, rows: Rows[np.ndarray], log_probs: np.ndarray) -> np.ndarray:
-        """Keeps what is new of log p of the targets, `[B, T]`; what is known stays as it was.
+        """Adds new log p of the targets, `[B, T]`; cached values stay as they were.
 
         Returns:
-          As `find`.
+          the same as `find`.
 
         Raises:
           UserError: the disk is full, or the folder cannot be written.
@@ -138,10 +138,10 @@ def of_stage(name: str, cache: str, context: Context, folder: ModelFolder, model
     """The cache that a stage names.
 
     Args:
-      folder, model: the reference's, and as it runs.
+      folder, model: the reference's folder, and its model as it runs.
 
     Raises:
-      ConfigError: as `ReferenceCache`, or the run has several processes.
+      ConfigError: as for `ReferenceCache`, or the run has several processes.
     """
     if jax.process_count() > 1:
         raise ConfigError(f"config '{name}.reference_cache' is for runs of one process: leave it out")
@@ -157,7 +157,7 @@ def _places(rows: Rows[np.ndarray]) -> Iterator[_Place]:
         for segment in np.unique(segments[carries & (segments > 0)]):
             where = np.flatnonzero(segments == segment)
             targets = where[carries[where]]
-            # Of what follows the last target nothing is read.
+            # Nothing is read after the last target.
             read = rows.inputs[row, where[0] : targets[-1] + 1]
             digest = hashlib.blake2b(np.ascontiguousarray(read, "<i4").tobytes(), digest_size=16)
             for part in (targets - where[0], rows.targets[row, targets]):

@@ -1,7 +1,7 @@
 """Reward models: a scalar head on a model, trained on pairs of answers (Kanana, arXiv:2502.18934, §3.1).
 
-Rows hold whole pairs, as those of `dpo`; an answer's reward is the head's number at the symbol that ends it. The head
-begins as zeros, or as that of the reward model that the stage starts from, and is saved with the model.
+Rows hold whole pairs, as in `dpo`; an answer's reward is the head's value at the token that ends it. The head
+starts at zero, or as the head of the reward model that the stage starts from, and is saved with the model.
 """
 
 import dataclasses
@@ -33,10 +33,10 @@ from kanana_jax.training.step import Loss, LossOutput
 from kanana_jax.training.task import Evaluation, Score
 
 REWARD_LOSS = Score("reward_loss")
-# Chosen answers that are this many times as long as rejected ones, in tokens.
+# Bounds for the length ratio of chosen to rejected answers, in tokens.
 LENGTH_RATIOS = (0.5, 0.9, 1 / 0.9, 2.0)
 LENGTHS = ("below half", "shorter", "alike", "longer", "above twice")
-# Probabilities of the preferred answer, whose accuracies are counted apart.
+# Bounds for the probability of the preferred answer; accuracies are counted per interval.
 CONFIDENCES = ("50-60%", "60-70%", "70-80%", "80-90%", "90-100%")
 
 
@@ -53,15 +53,15 @@ class RewardConfig(TrainingConfig):
     def __post_init__(self):
         super().__post_init__()
         if self.start == SCRATCH:
-            raise ValueError("a reward model starts from one that reads answers: name a stage or a folder in 'start'")
+            raise ValueError("a reward model starts from a language model: name a stage or a folder in 'start'")
         if self.tasks is not None:
-            raise ValueError("a reward model answers nothing: leave out 'tasks'")
+            raise ValueError("a reward model cannot answer: leave out 'tasks'")
 
 
 def rewards(rows: Rows[jax.Array], scores_BT: jax.Array) -> tuple[Pair[jax.Array], Pair[jax.Array], jax.Array]:
-    """Of rows by `RewardEncoder`, each `[B, P]`: the rewards, the answers' lengths, and 1 + the pairs' margins.
+    """The rewards, the answers' lengths, and 1 + the pairs' margins in rows of `RewardEncoder`, each `[B, P]`.
 
-    Where there is no pair, lengths and the last are 0.
+    Where there is no pair, lengths and 1 + margin are 0.
     """
     weighs_BT = rows.weights > 0
     follows_BT = weighs_BT[:, 1:] & (rows.segment_ids[:, 1:] == rows.segment_ids[:, :-1])
@@ -100,12 +100,12 @@ def make_loss(model: Model, *, config: RewardLossConfig) -> Loss:
 def make_evaluation(
     model: Model, held: Sequence[HeldoutRows], mesh: Mesh, *, config: RewardLossConfig, batch_size: int, chunk: int
 ) -> Callable[[Params], Evaluation] | None:
-    """The loss of held-out pairs, their accuracy, and how far its confidence can be trusted.
+    """The loss and accuracy on held-out pairs, and the calibration of the model's confidence.
 
     Returns:
-      parameters → `reward_loss`, `reward_accuracy` (also by how long the chosen answer is beside the rejected one),
+      parameters → `reward_loss`, `reward_accuracy` (also by the length of the chosen answer relative to the rejected),
       `reward_ece` (expected calibration error, arXiv:1706.04599, eq. 3: of σ|r_c − r_r| as the probability of being
-      right), each by language and source, and `calibration`, the reliability diagram: part of the confidences
+      right), each by language and source, and `calibration`, the reliability diagram: interval of confidence
       → `{"pairs", "confidence", "accuracy"}`. None without held-out pairs.
     """
     del chunk  # there are no logits
@@ -122,7 +122,7 @@ def make_evaluation(
         confidence = jax.nn.sigmoid(jnp.abs(apart))
         ratio = lengths.chosen / jnp.maximum(lengths.rejected, 1.0)
         length = (ratio[..., None] > jnp.asarray(LENGTH_RATIOS)).sum(-1)
-        # Of one half to one, in equal parts; one itself belongs to the last.
+        # From one half to one, in equal intervals; one itself belongs to the last.
         part = jnp.minimum((2 * cells[2] * (confidence - 0.5)).astype(jnp.int32), cells[2] - 1)
         cell = (rows.source[:, None] * cells[1] + length) * cells[2] + part
         values = (bradley_terry(config, found, margins - 1), apart > 0, 1.0, confidence)
@@ -137,13 +137,13 @@ def make_evaluation(
 
 
 def figures(held: Sequence[HeldoutRows], sums: np.ndarray) -> Evaluation:
-    """The evaluation from sums of loss, right, pairs and confidence, `[sources, lengths, confidences, 4]`."""
+    """The evaluation from sums of loss, correct pairs, pairs and confidence, `[sources, lengths, confidences, 4]`."""
     loss, right, pairs, _ = np.moveaxis(sums.sum((1, 2)), -1, 0)
     accuracy = heldout.by_name(held, right, pairs)
     for name, (_, own_right, own_pairs, _) in zip(LENGTHS, sums.sum((0, 2))):
         if own_pairs:
             accuracy[f"length/{name}"] = float(own_right / own_pairs)
-    # |accuracy − confidence| of a part, weighted by its pairs, is |Σ right − Σ confidence|.
+    # |accuracy − confidence| of an interval, weighted by its pairs, is |Σ right − Σ confidence|.
     names = {f"lang/{one.lang}": [i for i, h in enumerate(held) if h.lang == one.lang] for one in held}
     names |= {f"source/{one.name}": [i] for i, one in enumerate(held)}
     ece = {}
@@ -175,7 +175,7 @@ def run(name: str, config: RewardConfig, context: Context) -> None:
     model, parent = text.trained_model(name, config, shapes), context.find(config.start)
 
     def head() -> Params:
-        """Zeros, so that the first loss is ln 2; of a reward model that is trained further, its own."""
+        """A head of zeros, so that the first loss is ln 2, or that of the reward model that is trained further."""
         own = reward.abstract_head(model)
         known = model_folder.open_weights(parent).has_head
         value = model_folder.load_head(parent, model.runtime) if known else np.zeros(own.shape, own.dtype)

@@ -1,4 +1,4 @@
-"""Reward models in a run's report: what they get right, by language and length, and how far their confidence holds."""
+"""Reward models in a run's report: accuracy by language and length, and calibration."""
 
 import pathlib
 from typing import Any
@@ -40,14 +40,14 @@ def _blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
         Table(
             ("stage", "language", "accuracy, %", "loss", "calibration error"),
             languages,
-            "Held-out pairs: the share whose chosen answer has the higher reward (ties are wrong), and the expected "
-            "calibration error (arXiv:1706.04599): how far confidence and accuracy lie apart, on average.",
+            "Held-out pairs: the share whose chosen answer has the higher reward (ties count as wrong), and the "
+            "expected calibration error (arXiv:1706.04599): the mean distance between confidence and accuracy.",
             {"accuracy, %": ".1f", "loss": ".4f", "calibration error": ".3f"},
         ),
         Table(
             ("stage", "chosen answer", "accuracy, %"),
             lengths,
-            "By the length of the chosen answer beside the rejected one (alike: within a tenth). If accuracy rises "
+            "By the length of the chosen answer relative to the rejected one (alike: within 10%). If accuracy rises "
             "from the first row to the last, the model rewards length.",
             {"accuracy, %": ".1f"},
         ),
@@ -67,7 +67,7 @@ def _reliability(last: dict[str, Json]) -> Figure:
         cells = figures["calibration"].values()
         curves.append(Series(name, [c["confidence"] for c in cells], [c["accuracy"] for c in cells]))
     plot = lines(curves, x="probability that the model gives its choice", y="accuracy", markers=True, height=2.4)
-    return Figure(plot, "Reliability: below the pale line the model is too sure.")
+    return Figure(plot, "Reliability: below the pale line, the model is overconfident.")
 
 
 CHAPTER = Chapter("Reward models", _blocks)

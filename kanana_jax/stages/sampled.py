@@ -1,4 +1,4 @@
-"""The answers of a step of a stage that samples: written, spelt, judged, and what a log line says of them."""
+"""The answers of one step of a sampling stage: written, decoded and judged, with their figures for the log line."""
 
 import dataclasses
 import functools
@@ -24,17 +24,17 @@ from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.sharding import tree_shardings
 from kanana_jax.training.task import Work
 
-_AT_ONCE = 16  # prompts of a measurement
-_OF_THE_LANGUAGE = 0.5  # share of letters from which on an answer is in its prompt's language
+_AT_ONCE = 16  # prompts per measurement batch
+_OF_THE_LANGUAGE = 0.5  # least share of letters for an answer to be in its prompt's language
 
 
 class Sampled(NamedTuple):
     """The answers to the prompts of a step.
 
     Attributes:
-      questions: `P` of them.
-      answers, texts: of each, `N`.
-      rewards: float64 `[P, N]`; None: they have none.
+      questions: `P` prompts.
+      answers, texts: `N` for each prompt.
+      rewards: float64 `[P, N]`; None: there are none.
     """
 
     questions: Sequence[Question]
@@ -58,10 +58,10 @@ class Sampler:
     """Writes and judges the answers of a stage.
 
     Attributes:
-      mesh: that answers are written on.
-      moved: whether parameters come from another one.
+      mesh: mesh on which answers are written.
+      moved: whether parameters come from another mesh.
       ends: ids that end an answer.
-      scorer: its rewards; None: there are none.
+      scorer: computes rewards; None: there are none.
       unfinished: added to the reward of an answer that was cut off.
       width: tokens to which prompts are padded.
       rows: answers that are written at once.
@@ -79,7 +79,7 @@ class Sampler:
     rows: int
 
     def move(self, params: Params) -> Params:
-        """Parameters as answers are written with them: on the sampler's mesh, in the compute dtype."""
+        """Parameters as the sampler uses them: on its mesh, in the compute dtype."""
         return self._move(params) if self.moved else params
 
     @functools.cached_property
@@ -89,7 +89,7 @@ class Sampler:
         return jax.jit(cast, out_shardings=tree_shardings(self.mesh, axes))
 
     def sample(self, params: Params, questions: Sequence[Question], key: jax.Array) -> Sampled:
-        """The answers of a step, on the mesh that is set."""
+        """The answers of a step, sampled on the current mesh."""
         answers = rollout(
             params,
             self.model,
@@ -104,7 +104,7 @@ class Sampler:
         return Sampled(questions, answers, texts, self._judged(questions, answers, texts))
 
     def greedy(self, params: Params, questions: Sequence[Question]) -> Sampled:
-        """One answer to each prompt, without chance."""
+        """One greedy answer to each prompt."""
         most, per_call = self.config.max_new_tokens, self.rows
         answers = []
         for begin in range(0, len(questions), per_call):
@@ -131,10 +131,10 @@ class Sampler:
 
 
 def figures(found: Sampled) -> dict[str, float]:
-    """What a log line says of a step's answers; means over them.
+    """The figures of a step's answers for the log line, as means over answers.
 
-    `informative` is the share of prompts whose answers differ in reward; `language` of answers in their prompt's
-    language, of those that have letters; `sampled_nll` −log p of a token as it was drawn, nats.
+    `informative` is the share of prompts whose answers differ in reward; `language` the share of answers in their
+    prompt's language, among those with letters; `sampled_nll` is −log p of a token when it was sampled, in nats.
     """
     flat = [answer for group in found.answers for answer in group]
     known = _in_language(found)
@@ -157,11 +157,11 @@ def figures(found: Sampled) -> dict[str, float]:
 
 
 def work(found: Sampled, policy: Architecture, critic: Architecture | None) -> Work:
-    """Tokens and FLOPs (`counts.written_flops`) of a step's answers, those included that nothing is learnt from.
+    """Tokens and FLOPs (`counts.written_flops`) of a step's answers, including those that nothing is learnt from.
 
     Args:
-      policy: that wrote each behind its prompt.
-      critic: of the reward model that read both; None: there is none.
+      policy: the model that wrote each after its prompt.
+      critic: the reward model that read both; None: there is none.
     """
     lengths = [(len(q.ids), len(a.ids)) for q, group in zip(found.questions, found.answers) for a in group]
     tokens = sum(read + new for read, new in lengths)
@@ -178,7 +178,7 @@ def _in_language(found: Sampled) -> list[bool]:
 
 
 def answers_of(session: Session, questions: Sequence[Question], config: RolloutConfig, seed: int) -> list[list[str]]:
-    """N answers to each prompt of a loaded model, in the order of the prompts, from the seed."""
+    """N answers of a loaded model to each prompt, in the order of the prompts, sampled from the seed."""
     width = rounded(max(len(question.ids) for question in questions))
     sampler = Sampler(
         config,
@@ -196,7 +196,7 @@ def answers_of(session: Session, questions: Sequence[Question], config: RolloutC
     with jax.set_mesh(session.mesh):
         for start in range(0, len(questions), _AT_ONCE):
             some = list(questions[start : start + _AT_ONCE])
-            asked = some + some[-1:] * (_AT_ONCE - len(some) if start else 0)  # the same program for the last of them
+            asked = some + some[-1:] * (_AT_ONCE - len(some) if start else 0)  # the same program for the last batch
             key = jax.random.fold_in(jax.random.key(seed), start)
             texts += [list(own) for own in sampler.sample(session.params, asked, key).texts[: len(some)]]
     return texts

@@ -1,11 +1,11 @@
-"""Training on what the model itself answers: shared by online DPO, GRPO and on-policy distillation.
+"""Training on the model's own answers: shared by online DPO, GRPO and on-policy distillation.
 
 A row of the stream is a prompt, a batch has ⌊batch_tokens / seq_len⌋ of them, and each gets N answers before the step
-(`inference/rollout.py`), of which the stage makes its batch. A step's answers are a function of the parameters, the
-seed and the step, so that a resumed stage samples the same again.
+(`inference/rollout.py`), from which the stage makes its batch. A step's answers are a function of the parameters, the
+seed and the step, so a resumed stage samples the same answers again.
 
-With `staleness` k, step s learns from answers that the parameters of step s − k wrote, which it ordered then: never
-from older ones, in their order, and from all of them, however long they took.
+With `staleness` k, step s learns from answers written by the parameters of step s − k, where they were ordered: never
+from older ones, always in order, and from all of them, however long they took.
 """
 
 import dataclasses
@@ -46,19 +46,19 @@ from kanana_jax.training.task import Evaluation, Frozen, Score, Stream, Task, Wo
 REWARD = Score("reward", "higher")
 # Answers to held-out prompts, before the stage and at its last evaluation.
 ANSWERS = "answers.json"
-_SHOWN = 24  # of them
+_SHOWN = 24  # the number of them that is kept
 
 
 @dataclasses.dataclass(frozen=True)
 class RewardConfig:
-    """What an answer is worth.
+    """The reward of an answer.
 
     Attributes:
-      verifiers: weights of programmatic rewards, by name (`evaluation/verifiers.py`); `record`: each record's own.
-        None: `record`, unless there is a model; empty: no programmatic reward.
+      verifiers: weights of programmatic rewards, by name (`evaluation/verifiers.py`); `record`: the record's own.
+        None: `record`, unless a model is given; empty: no programmatic reward.
       model: a reward model, an earlier stage or a folder, whose scores are added.
-      dtype: in which it is held and runs.
-      unfinished: what is added where an answer was cut off by its length, 0 or less.
+      dtype: dtype in which it is stored and runs.
+      unfinished: added to the reward of an answer that was cut off by its length; 0 or less.
     """
 
     verifiers: dict[str, float] | None = None
@@ -69,7 +69,7 @@ class RewardConfig:
     def __post_init__(self):
         verify(self.weights)
         if not self.unfinished <= 0:
-            raise ValueError(f"reward.unfinished is what a cut answer loses: 0 or less, not {self.unfinished}")
+            raise ValueError(f"reward.unfinished is the penalty of an answer cut off: 0 or less, not {self.unfinished}")
 
     @property
     def weights(self) -> dict[str, float]:
@@ -85,10 +85,10 @@ class SamplingStage(TrainingConfig):
 
     Attributes:
       rollout: answers to each prompt.
-      reward: what they are worth.
+      reward: the reward of the answers.
       staleness: k, the updates between the parameters that write an answer and those that learn from it; 0: none.
-      sampler_mesh: of the sampler, over the same devices, to which parameters are copied before they write; None: the
-        stage's, without a copy. Under fsdp every token gathers all weights; `tensor` or `data` do not.
+      sampler_mesh: the sampler's mesh, over the same devices; parameters are copied to it before they are used. None:
+        the stage's mesh, without a copy. Under fsdp every token gathers all weights; `tensor` and `data` avoid this.
     """
 
     rollout: RolloutConfig = RolloutConfig()
@@ -107,14 +107,14 @@ class SamplingStage(TrainingConfig):
             )
         if self.staleness < 0:
             raise ValueError(
-                f"staleness counts updates: it must be 0 (sampled when it is learnt from) or more, not {self.staleness}"
+                f"staleness counts updates: it must be 0 (sampled just before the update) or more, not {self.staleness}"
             )
         if self.rollout.samples < self.least_samples:
             raise ValueError(
                 f"rollout.samples must be at least {self.least_samples}, not {self.rollout.samples}: {self.why_several}"
             )
         if self.least_samples > 1 and not self.reward.weights and not self.reward.model:
-            raise ValueError("nothing tells good answers from bad ones: name reward.verifiers or a reward.model")
+            raise ValueError("nothing distinguishes good answers: name reward.verifiers or a reward.model")
         if self.longest_prompt < 1:
             told = "" if self.answers_per_row == 1 else f" and holds {self.answers_per_row} answers with their prompt"
             raise ValueError(
@@ -134,22 +134,22 @@ class SamplingStage(TrainingConfig):
 
     @property
     def most_rows(self) -> int:
-        """Rows of a step where no two answers (or pairs of them) fit into one."""
+        """The number of rows of a step if no two answers (or pairs of them) fit into one row."""
         return self.train.batch_size if self.answers_per_row > 1 else self.answers_per_step
 
     @property
     def read_at_once(self) -> int:
-        """Answers that a reward model reads at once: as many as rows of a micro-batch are learnt from, or 16."""
+        """Answers that a reward model reads at once: as many as a micro-batch has rows, or 16."""
         return max(16, self.train.batch_size // self.train.accumulate)
 
     @property
     def longest_prompt(self) -> int:
-        """Tokens beyond which a prompt leaves its answers too little room in a row."""
+        """The most tokens of a prompt that leave its answers enough room in a row."""
         return (self.train.seq_len + 1) // self.answers_per_row - self.rollout.max_new_tokens
 
 
 def encoder(config: SamplingStage, tokenizer: Tokenizer) -> PromptEncoder:
-    """Makes a prompt's row of its record."""
+    """Makes a prompt's row from its record."""
     return PromptEncoder(tokenizer, config.train.seq_len, config.longest_prompt)
 
 
@@ -158,7 +158,7 @@ def make_scorer(config: SamplingStage, context: Context) -> Scorer | None:
 
     Raises:
       ConfigError: a reward model with another tokenizer.
-      UserError: no reward model there.
+      UserError: there is no such reward model.
     """
     own = config.reward
     parts: list[Scorer] = [verify(own.weights)] if own.weights else []
@@ -186,7 +186,7 @@ def sampler_mesh(config: SamplingStage, mesh: Mesh, model: Model) -> Mesh:
     return own
 
 
-# Of a step's answers, and of the numbers of rows that it may have: arrays `[R, …]` of all its rows, on the host.
+# (answers of a step, allowed numbers of rows) → arrays `[R, …]` of all its rows, on the host.
 MakeRows = Callable[[Sampled, Sequence[int]], Any]
 
 
@@ -200,7 +200,7 @@ def make_evaluation(
     sampler: Sampler,
     folder: pathlib.Path,
 ) -> Callable[[Params], Evaluation] | None:
-    """The reward of greedy answers to held-out prompts, by language and by source; some of them are written down."""
+    """The reward of greedy answers to held-out prompts, by language and by source; some are written to a file."""
     del model, mesh, batch_size, chunk  # a sampler has its own
     if not held:
         return None
@@ -224,7 +224,7 @@ def make_evaluation(
 
 
 def _write_answers(file: pathlib.Path, found: Sequence[Sampled]) -> None:
-    """Keeps the first answers that were ever written to a file, beside the last."""
+    """Keeps the stage's first answers in a file, next to its last."""
     lines = [
         {"lang": q.lang, "prompt": q.text, "text": f.texts[i][0]}
         | ({} if f.rewards is None else {"reward": float(f.rewards[i, 0])})
@@ -252,8 +252,8 @@ def run(
     """Trains a stage that samples.
 
     Args:
-      make_rows: makes the rows of a step of its answers, packed.
-      complete: adds to these rows, on the mesh, what frozen models say of them.
+      make_rows: makes a step's packed rows from its answers.
+      complete: adds the outputs of frozen models to these rows, on the mesh.
       make_frozen, load_base, flops: see `text.make_task`.
     """
     mesh, train, k = context.shapes.mesh, config.train, config.staleness
@@ -311,7 +311,7 @@ def _sampling(
     pack: Callable[[Sampled], Any],
     complete: Callable,
 ) -> Task:
-    """The task whose batches are prompts, and whose steps learn from answers to them."""
+    """The task whose batches are prompts and whose steps learn from the answers to them."""
     said: dict[int, dict[str, float]] = {}
     spent: dict[int, Work] = {}
     everywhere = jax.jit(lambda x: x, out_shardings=replicated(mesh))

@@ -1,4 +1,4 @@
-"""Stages that sample in a run's report: reward, length and distance by step, and answers before and after."""
+"""Stages that sample in a run's report: reward, length and distance by step, and answers before and after training."""
 
 import pathlib
 from typing import Any
@@ -12,11 +12,11 @@ Json = dict[str, Any]
 # Metric → axis title, caption.
 _CURVES = {
     "reward": ("reward", "Mean reward of the sampled answers."),
-    "answer_tokens": ("tokens", "Length of the sampled answers. Growth without reward is what a loss is gamed by."),
+    "answer_tokens": ("tokens", "Length of the sampled answers. Growth without reward means a gamed loss."),
     "ended": ("share", "Answers that ended by themselves; the others were cut off by rollout.max_new_tokens."),
     "kl": ("nats per token", "Distance of the policy from the fixed reference, estimated on sampled tokens."),
     "divergence": ("nats per token", "Divergence between student and teacher on the student's own tokens."),
-    "mismatch": ("nats per token", "Log-probabilities of a token in the sampler and in the trainer: mean difference."),
+    "mismatch": ("nats per token", "Mean difference of a token's log-probability in sampler and trainer."),
     "sampling_wait_s": ("seconds", "Time that a step waited for its answers while nothing trained."),
     "language": ("share", "Answers in the language of their prompt, by the scripts of their letters."),
 }
@@ -97,7 +97,7 @@ def _answers(name: str, found: Json) -> list[Block]:
 
 
 def _of_each_language(pairs: list[tuple[Json, Json]]) -> list[tuple[Json, Json]]:
-    """The first pairs of each language, as many of each: files have one language after the other."""
+    """The first pairs of each language, equally many of each: in files, one language follows the other."""
     groups: dict[str, list[tuple[Json, Json]]] = {}
     for pair in pairs:
         groups.setdefault(pair[1]["lang"], []).append(pair)

@@ -1,4 +1,4 @@
-"""A stage that samples as programs on shapes: the sampler, the reward model, the reference, and the step."""
+"""A sampling stage as programs on shapes: the sampler, the reward model, the reference, and the step."""
 
 import dataclasses
 import json
@@ -35,11 +35,11 @@ def programs(
     flops: float = 0.0,
     **others: Any,
 ) -> StagePrograms:
-    """The sampler, whatever runs before the step, and the step.
+    """The sampler, the programs that run before the step, and the step.
 
     Args:
-      batch: arrays of a step's rows, which take no memory.
-      flops: of the other models per token, without the sampler's.
+      batch: arrays of a step's rows, which use no memory.
+      flops: FLOPs of the other models per token, without the sampler's.
       others: see `text.step_programs`.
     """
     mesh, own, train = shapes.mesh, config.rollout, config.train
@@ -84,7 +84,7 @@ def programs(
 
 
 def _cache_bytes(model: Model, rows: int, tokens: int, mesh: Mesh) -> int:
-    """Bytes per device of keys and values of rows at their longest; rows and heads are cut like those of a batch."""
+    """Bytes per device of keys and values of rows of full length; rows and heads are sharded like those of a batch."""
     a, itemsize = model.architecture, np.dtype(NUMPY[model.runtime.compute_dtype]).itemsize
     parts = math.prod(mesh.shape[axis] for axis in RULES["batch"])
     heads = a.num_kv_heads // math.prod(mesh.shape[axis] for axis in RULES["kv_heads"])

@@ -15,13 +15,13 @@ Json = dict[str, Any]
 
 
 def tokens_by_language(lineage: Iterable[ModelFolder]) -> dict[str, int]:
-    """The tokens that a model and those that it was made from were trained on, by language of the source.
+    """The tokens that a model and its ancestors were trained on, by language of the source.
 
-    A stage's report counts from the beginning of its way, of a merged model along the first model's. Tokens of models
-    from elsewhere are not known (`from_elsewhere`).
+    A stage's report counts from its first ancestor on; for a merged model, along the first model's ancestors. Tokens
+    of models from elsewhere are unknown (`from_elsewhere`).
 
     Args:
-      lineage: the model and those that it was made from, the nearest first.
+      lineage: the model and its ancestors, the nearest first.
     """
     for found in lineage:
         report = read_json(found.path.parent / "data_report.json")
@@ -34,27 +34,27 @@ def tokens_by_language(lineage: Iterable[ModelFolder]) -> dict[str, int]:
 
 
 def from_elsewhere(lineage: Iterable[ModelFolder]) -> bool:
-    """Whether the oldest of a model's ancestors was not trained in a run that is here."""
+    """Returns whether a model's oldest ancestor was trained outside the runs found here."""
     *_, oldest = lineage
     return bool(oldest.card.get("parent")) or not (oldest.path.parent / "data_report.json").is_file()
 
 
 def known_tokens(lineage: list[ModelFolder]) -> Json:
-    """`{"tokens_by_language", "from_elsewhere"}` of a model that was trained here; of others nothing."""
+    """`{"tokens_by_language", "from_elsewhere"}` of a model that was trained here; empty for others."""
     counted = tokens_by_language(lineage)
     return {"tokens_by_language": counted, "from_elsewhere": from_elsewhere(lineage)} if counted else {}
 
 
 def language_of(task: str, known: Iterable[str]) -> str | None:
-    """The language that a task's name ends in (`mgsm_ja`, `translation_ko-en`), of those known; None without one."""
+    """The language that a task's name ends in (`mgsm_ja`, `translation_ko-en`), if known; None otherwise."""
     last = task.replace("/", "_").replace("-", "_").rpartition("_")[2]
     return last if last in known else None
 
 
 def rows(models: Mapping[str, Json]) -> dict[str, str]:
-    """Task → language, of the tasks that every model was asked, that have a score, and whose language is known.
+    """Task → language, for the tasks with a score and a known language that every model was asked.
 
-    Of a task with parts the whole is one, if it is in one language, and else its parts.
+    A task with parts counts as a whole if it is in one language, otherwise by its parts.
 
     Args:
       models: name → `tokens_by_language`, `results`.
@@ -76,9 +76,9 @@ def write(folder: pathlib.Path, family: str, models: Mapping[str, Json]) -> None
     """Writes `scores.csv`, `models.csv` and `tasks.csv`; tasks without a place in `rows` are left out.
 
     Args:
-      family: that all models are of.
+      family: the family of all models.
       models: name → `parameters`, `tokens_by_language`, `from_elsewhere` (all its tokens are then undisclosed, since
-        those of the model that it began as are not known), `results`.
+        those of the model that it started from are unknown), `results`.
     """
     tasks = rows(models)
     scores = [
@@ -101,7 +101,7 @@ def write(folder: pathlib.Path, family: str, models: Mapping[str, Json]) -> None
 
 
 def _budget(counted: Mapping[str, int], tongues: Iterable[str]) -> list[str]:
-    """Tokens in all and by language, in 1e9."""
+    """Tokens in total and by language, in units of 1e9."""
     if not counted:
         return ["", *(cell for _ in tongues for cell in ("", "", "", "undisclosed"))]
     own = {tongue: f"{counted.get(tongue, 0) / 1e9:.6g}" for tongue in tongues}

@@ -1,7 +1,7 @@
-"""A search for a shape: every candidate is pruned, distilled for a while by the one engine, and the best is kept.
+"""A search for a shape: every candidate is pruned and briefly distilled, and the best is kept.
 
 DIR/<stage>/search.json                  candidates, their costs, losses at each rung, ranks
-DIR/<stage>/candidates/<shape>/          a stage folder each: model (as pruned), checkpoints, metrics
+DIR/<stage>/candidates/<shape>/          a stage folder: model (as pruned), checkpoints, metrics
 DIR/<stage>/model/                       the winner as pruned, for the next stage to heal
 """
 
@@ -42,8 +42,8 @@ class SearchStage(ReadingConfig):
         super().__post_init__()
         if self.search.rungs[-1] != self.train.steps:
             raise ValueError(
-                f"search.rungs ends at step {self.search.rungs[-1]}, train at {self.train.steps}: the last rung is the "
-                "end of the short distillation"
+                f"search.rungs ends at step {self.search.rungs[-1]}, but train at {self.train.steps}: the last rung "
+                "must be the end of the short distillation"
             )
 
     def references(self) -> dict[str, str]:
@@ -52,13 +52,13 @@ class SearchStage(ReadingConfig):
 
 @dataclasses.dataclass
 class Candidate:
-    """The figures of a shape that is tried.
+    """The figures of a candidate shape.
 
     Attributes:
       rungs: steps of the short distillation → score after them, as a loss.
       pruned: score right after pruning, as a loss; None: not trained yet.
-      tokens: that it was trained on.
-      flops: spent on it, by the kinds of `model.json`.
+      tokens: number of tokens trained on.
+      flops: FLOPs spent on it, by the kinds in `model.json`.
     """
 
     rungs: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -67,20 +67,20 @@ class Candidate:
     flops: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def standing(self) -> tuple[int, bool, float]:
-        """Sort key: candidates that reached a later rung first, then the lower loss there, one that is none last."""
+        """Sort key: candidates that reached a later rung first, then the lower loss there; NaN last."""
         rung = max(self.rungs, key=int)
         return -int(rung), not math.isfinite(self.rungs[rung]), self.rungs[rung]
 
 
 def architecture(name: str, config: SearchStage, before: Architecture | None) -> Architecture:
-    raise ConfigError(f"the shape that stage '{name}' finds is unknown until it has run: name its model folder")
+    raise ConfigError(f"the shape that stage '{name}' will find is unknown until it has run: name its model folder")
 
 
 def run(name: str, config: SearchStage, context: Context) -> None:
     """Runs a search to its end, resuming where it was stopped.
 
     Raises:
-      ConfigError: no shape is within the budget, or no source holds text out.
+      ConfigError: no shape is within the budget, or no source holds out text.
       UserError: see `training/loop.py`.
     """
     own, folder = config.search, context.workdir / name
@@ -101,7 +101,7 @@ def run(name: str, config: SearchStage, context: Context) -> None:
     ranked = sorted(cuts, key=lambda label: found[label].standing())
     if not math.isfinite(found[ranked[0]].rungs[str(own.rungs[-1])]):
         raise UserError(
-            f"stage '{name}': no candidate has a loss that is a number after step {own.rungs[-1]}: lower config "
+            f"stage '{name}': no candidate has a finite loss after step {own.rungs[-1]}: lower config "
             f"'{name}.train.optimizer.learning_rate'"
         )
     if jax.process_index() == 0:
@@ -122,7 +122,7 @@ def run(name: str, config: SearchStage, context: Context) -> None:
     spent = flops | {"calibration": calibration}
     cut.carry_out(cuts[ranked[0]], parent, folder, name, spent, more | {"searched": ranked[0]})
     if jax.process_index() == 0:
-        for label in ranked:  # weights and moments of many models; their figures stay
+        for label in ranked:  # weights and moments of many models are deleted; their figures stay
             remove_tree(folder / "candidates" / label / "checkpoints")
             remove_tree(folder / "candidates" / label / "model")
 
@@ -136,7 +136,7 @@ def _reach(
     parent: ModelFolder,
     cuts: CutList,
 ) -> Candidate:
-    """Trains a candidate up to a rung, unless that is done; its figures are kept in `result.json`."""
+    """Trains a candidate up to a rung, unless this is done already; its figures are kept in `result.json`."""
     folder = context.workdir / stage / "candidates" / label
     written = read_json(folder / "result.json")
     found = Candidate() if written is None else Candidate(**written)
@@ -156,7 +156,7 @@ def _reach(
     _, task = distill.make_task(label, candidate, context)
     if task.evaluate is None:
         raise ConfigError(
-            f"stage '{stage}' compares candidates by {task.score.name} of held-out text, and no source holds any out: "
+            f"stage '{stage}' compares candidates by {task.score.name} on held-out text, but no source holds out any: "
             "set config 'sources.NAME.holdout'"
         )
     shapes = context.shapes
@@ -179,7 +179,7 @@ def _loss(score: Score, evaluation: dict[str, Any]) -> float:
 
 
 def _rank_correlations(found: dict[str, Candidate], rungs: tuple[int, ...]) -> dict[str, float | None]:
-    """Spearman's ρ of earlier losses with those of the last rung, over who reached it: do rankings settle early?"""
+    """Spearman's ρ of earlier losses with the last rung's, among those that reached it: do ranks settle early?"""
     from scipy import stats
 
     last = [c for c in found.values() if str(rungs[-1]) in c.rungs]

@@ -1,4 +1,4 @@
-"""A search for a shape in a run's report: the candidates, where each was stopped, and whether ranks settled early."""
+"""A search for a shape in a run's report: the candidates, their last steps, and whether ranks settled early."""
 
 import pathlib
 
@@ -58,7 +58,7 @@ def _search(name: str, found: dict) -> list[Block]:
         if value is not None
     ]
     words = (
-        f"Rank correlation (Spearman) with the last rung, of those that reached it: {', '.join(agree)}."
+        f"Rank correlation (Spearman) with the last rung, among those that reached it: {', '.join(agree)}."
         if agree
         else ""
     )

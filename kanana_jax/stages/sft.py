@@ -1,6 +1,6 @@
 """Supervised fine-tuning: next-token cross-entropy on the assistant's turns of conversations (Kanana, §3.1).
 
-The loss is a mean over the tokens that the assistant says; tokens per second, MFU and `model.json` count all
+The loss is a mean over the assistant's tokens; tokens per second, MFU and `model.json` count all
 tokens that the model reads. Checkpoints are ranked by the same loss on held-out conversations.
 """
 
@@ -32,8 +32,8 @@ class SftStage(TrainingConfig):
     """The section of a stage of this kind.
 
     Attributes:
-      replay: whether sources of texts may be in the mixture, of which every token counts: what the model forgets is
-        rehearsed. Else a record that is no conversation is refused.
+      replay: whether the mixture may contain sources of plain texts, in which every token counts, to rehearse what the
+        model would forget. Otherwise a record that is not a conversation is refused.
     """
 
     replay: bool = False

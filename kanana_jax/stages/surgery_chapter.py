@@ -1,4 +1,4 @@
-"""Surgery in a run's report: the parts that each cut kept, and how they were scored."""
+"""Surgery in a run's report: the parts that each cut kept, and their scores."""
 
 import pathlib
 from typing import Any
@@ -12,7 +12,7 @@ from kanana_jax.report.plots import Series, heatmap, lines
 from kanana_jax.surgery.importance import SCORES
 
 Json = dict[str, Any]
-BINS = 12  # of parts, ranked, in the heat map of a layer
+BINS = 12  # of ranked parts, per layer of the heat map
 
 
 def surgery_blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
@@ -52,7 +52,7 @@ def _layers(report: Json) -> str:
         words.append("the embeddings are tied by averaging")
     if report["norms_rescaled"]:
         words.append("norms are rescaled")
-    return "; ".join(words) or "all layers stay, each narrower"
+    return "; ".join(words) or "all layers are kept, each of them narrower"
 
 
 def _listed(numbers: list[int]) -> str:
@@ -80,7 +80,7 @@ def _importance(name: str, folder: pathlib.Path) -> list[Block]:
     blocks.append(
         Figure(
             heatmap(labels, shares, np.stack(bins, axis=1).tolist()),
-            f"{name}: importance of MLP neurons, each layer's ranked and cut into twelve, relative to the mean of all.",
+            f"{name}: importance of MLP neurons, ranked and binned in each layer, relative to the mean of all.",
         )
     )
     order = np.sort(channels)[::-1] / np.maximum(channels.mean(), 1e-30)

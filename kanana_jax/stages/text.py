@@ -53,11 +53,11 @@ from kanana_jax.training.step import Batch, Loss, Others
 from kanana_jax.training.task import BITS_PER_BYTE, Evaluation, Frozen, Score, Stream, Task, TrainConfig
 
 log = logging.getLogger("kanana")
-# Samples of the model that a stage starts from, where it comes from elsewhere.
+# Samples of the model that a stage starts from, if it was not made by an earlier stage.
 BEFORE = "samples_before.json"
 # Makes an evaluation, see `heldout.make_evaluation`.
 Evaluate = Callable[..., Callable[[Params], Evaluation] | None]
-# Keys of `TrainingConfig` that may change between two starts: none of them decides a loss.
+# Keys of `TrainingConfig` that may change between two starts: none of them affects a loss.
 TRAIN_FREE = ("train.accumulate", "train.loss_chunk", "train.log_every", "train.eval_every", "train.checkpoint")
 FREE = ("tasks", *TRAIN_FREE)
 
@@ -72,9 +72,9 @@ class TrainingConfig(ReadingConfig):
     """The section of a stage that trains.
 
     Attributes:
-      model: the architecture, where the stage starts from scratch.
-      vocab_multiple: its vocab_size is rounded up to a multiple of this, so that `mesh.tensor` divides it; ids beyond
-        the tokenizer's are in the softmax like others, are never a target and never sampled.
+      model: the architecture, if the stage starts from scratch.
+      vocab_multiple: vocab_size is rounded up to a multiple of this, so that `mesh.tensor` divides it; ids beyond the
+        tokenizer's are in the softmax like others, but are never a target and never sampled.
       train: length, batch, optimizer, logging, checkpoints.
       tasks: benchmarks that run while it trains.
       lora: low-rank adapters are trained in place of the model's own weights, and merged at the end.
@@ -94,10 +94,10 @@ class TrainingConfig(ReadingConfig):
             raise ValueError(f"the stage starts from the model of '{self.start}': remove its model section")
         if self.start == SCRATCH and self.lora is not None:
             raise ValueError(
-                "lora adapts a model that there is: name a stage or a folder in 'start', or leave out 'lora'"
+                "lora adapts an existing model: name a stage or a folder in 'start', or leave out 'lora'"
             )
         if self.vocab_multiple < 1 or (self.vocab_multiple > 1 and self.model is None):
-            raise ValueError("vocab_multiple pads a new model's vocabulary, to a multiple of at least 1")
+            raise ValueError("vocab_multiple pads a new model's vocabulary, and must be at least 1")
         if self.model is not None:
             padded = -(-self.model.vocab_size // self.vocab_multiple) * self.vocab_multiple
             object.__setattr__(self, "model", dataclasses.replace(self.model, vocab_size=padded))
@@ -115,7 +115,7 @@ def trained_model(name: str, config: TrainingConfig, shapes: Shapes) -> Model:
 
 
 def frozen_runtime(runtime: Runtime, dtype: DType) -> Runtime:
-    """The runtime of a model that is not trained: held and run in one dtype, nothing recomputed."""
+    """The runtime of a model that is not trained: stored and run in one dtype, without rematerialisation."""
     return dataclasses.replace(runtime, param_dtype=dtype, compute_dtype=dtype, remat="none")
 
 
@@ -135,17 +135,17 @@ def make_task(
     added: Added = Added(),
     load_base: Callable[[Model], Params] | None = None,
 ) -> Task:
-    """A stage for the engine: its parameters, its rows, its evaluation.
+    """A stage as the engine's task: its parameters, its rows, its evaluation.
 
     Args:
-      encoder: makes sequences of records; default: texts.
-      stream: makes the batches, where they are more than rows of the mixture.
+      encoder: makes sequences from records; default: texts.
+      stream: makes the batches, if they are more than rows of the mixture.
       evaluation: makes the evaluation on held-out records.
-      score: the figure of it that ranks checkpoints.
+      score: the figure of the evaluation that ranks checkpoints.
       make_frozen: loads the stage's other models.
-      flops: per token, of the other models.
-      added: what the stage adds to the model.
-      load_base: loads the base under adapters; default: what the stage starts from.
+      flops: FLOPs per token of the other models.
+      added: the parts that the stage adds to the model.
+      load_base: loads the base under adapters; default: the model that the stage starts from.
 
     Raises:
       ConfigError: the model and the tokenizer do not fit.
@@ -206,7 +206,7 @@ def new_params(model: Model, shapes: Shapes) -> Params:
 
 
 def _once(architecture: Architecture, shapes: Shapes) -> dict[str, Any] | None:
-    """Compiler options of a program that makes a small model on a CPU and runs once.
+    """Compiler options for a program that initialises a small model on a CPU and runs once.
 
     Optimising it costs more than it saves: for 2.4M parameters, compiling takes 2.1 seconds of a core instead of 8.5,
     and running 0.4 instead of 0.05.
@@ -228,8 +228,8 @@ def train(
     """Trains to the end and writes the stage's folder: model, samples, data position and report.
 
     Args:
-      cache: folder of the cached teacher that it learns from, for `model.json`.
-      embedding: how the model makes vectors of texts, likewise.
+      cache: folder of the stage's cached teacher, recorded in `model.json`.
+      embedding: the way the model makes text vectors, likewise recorded.
 
     Raises:
       UserError: see `training/loop.py`.
@@ -238,7 +238,7 @@ def train(
     parent = None if config.start == SCRATCH else context.find(config.start)
     ends = ends_of(config, context, model)
     headless = reward.HEAD not in task.abstract_params
-    speaks = headless and model.causal and embedding is None  # what makes rewards or vectors says nothing
+    speaks = headless and model.causal and embedding is None  # a model of rewards or vectors writes no text
     if speaks and parent is not None and config.start not in shapes.stages:
         _sample_before(context, model, parent, folder / BEFORE, ends)
     ahead = context.ahead.get(name)
@@ -271,14 +271,14 @@ def train(
     tokenizer = context.tokenizer
     eos = ends if len(ends) > 1 else tokenizer.eos_id
     special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": eos, "pad_token_id": None}
-    if config.lora is not None and parent is not None and headless:  # the head of a reward model has no place there
+    if config.lora is not None and parent is not None and headless:  # its format has no place for a reward head
         write_adapter(folder / "adapter", config.lora, result.trained, parent)
     parts = (model.architecture, result.params, card, context.workdir / "tokenizer", special)
     model_folder.write(folder / "model", *parts, head=result.params.get(reward.HEAD))
 
 
 def ends_of(config: TrainingConfig, context: Context, model: Model) -> list[int]:
-    """Ids that end what a stage's model writes, EOS first; a model from elsewhere may have several, which are kept."""
+    """The ids that end a text of a stage's model, EOS first; all ends of a model from elsewhere are kept."""
     known = range(model.architecture.vocab_size)
     own = () if config.start == SCRATCH else end_ids(context.find(config.start).path)
     return list(
@@ -287,7 +287,7 @@ def ends_of(config: TrainingConfig, context: Context, model: Model) -> list[int]
 
 
 def _sample_before(context: Context, model: Model, parent: ModelFolder, file: pathlib.Path, ends: list[int]) -> None:
-    """Samples of a model from elsewhere before it is trained: those of an earlier stage are in that stage's folder."""
+    """Samples of an outside model before it is trained; an earlier stage's samples are in that stage's folder."""
     there = jax.process_index() == 0 and file.is_file()
     if not context.samples.prompts or multihost.merge_states({"there": True} if there else {}):
         return
@@ -340,10 +340,10 @@ def step_programs(
 
     Args:
       batch: shapes with shardings; default: rows of text.
-      others: the same of the step's other models.
+      others: the same for the step's other models.
       before: programs that run before the step.
-      architectures, flops, resident, about: of the other models, see `StagePrograms`.
-      added: what the stage adds to the model.
+      architectures, flops, resident, about: of the other models (`StagePrograms`).
+      added: the parts that the stage adds to the model.
 
     Raises:
       ConfigError: a mesh that does not divide the model or the batch.

@@ -17,7 +17,7 @@ class UpscaleStage(StageConfig):
 
 
 def architecture(name: str, config: UpscaleStage, before: Architecture | None) -> Architecture:
-    assert before is not None  # 'scratch' is refused where the config is parsed
+    assert before is not None  # parsing refuses 'scratch'
     return upscale.cut_list(before, config.upscale, f"{name}.upscale").after
 
 

@@ -1,6 +1,6 @@
-"""A search for the weights of a merge: each point of a grid is merged, scored and forgotten; the best is kept.
+"""A search for the weights of a merge: each point of a grid is merged and scored; only the best is kept.
 
-DIR/<stage>/candidates/<point>/result.json     its score, so that a search that was stopped resumes
+DIR/<stage>/candidates/<point>/result.json     its score, so that a stopped search resumes
 """
 
 import dataclasses
@@ -35,15 +35,15 @@ _CHUNK = 4096  # tokens whose logits are held at once
 
 @dataclasses.dataclass(frozen=True)
 class WeightSearch:
-    """The points that are tried, and the score that they are judged by.
+    """The points to try, and the score that ranks them.
 
     Attributes:
-      resolution: weights are multiples of 1 / resolution that add up to 1.
-      scales: of the difference, each tried with all weights; empty: `merge.scale`.
-      records: of the recipe's sources, whose held-out part is the score unless `by` names another: bits per byte of
+      resolution: weights are multiples of 1 / resolution and sum to 1.
+      scales: scales of the difference, each tried with all weights; empty: `merge.scale`.
+      records: kind of the held-out records that give the score unless `by` names another: bits per byte of
         `text`, or nats per token of the answers in `conversations`.
-      seq_len: of its rows.
-      tasks: benchmarks that are asked of every point; reported, and the score where `by` names one of their figures.
+      seq_len: length of the held-out rows.
+      tasks: benchmarks run at every point; reported, and used as the score if `by` names one of their figures.
       by: `TASK.METRIC`, the higher the better.
     """
 
@@ -62,15 +62,15 @@ class WeightSearch:
 
 
 def points(config: MergeConfig, search: WeightSearch) -> list[MergeConfig]:
-    """The merges that are tried.
+    """The merges to try.
 
     Raises:
-      ValueError: too many.
+      ValueError: there are too many.
     """
     parts, count = search.resolution, len(config.models)
     scales = search.scales or (config.scale,)
     found = []
-    # Weights that add up to 1 are bars among `parts` stars.
+    # Weights that sum to 1 correspond to bars among `parts` stars.
     for bars in itertools.combinations(range(parts + count - 1), count - 1):
         edges = (-1, *bars, parts + count - 1)
         weights = tuple((after - before - 1) / parts for before, after in itertools.pairwise(edges))
@@ -96,7 +96,7 @@ def best(
     """The merge with the best score, and the figures of all, the best first.
 
     Raises:
-      ConfigError: nothing to judge by: no source holds records out, or no task has the figure.
+      ConfigError: there is no score: no source holds out records, or no task has the figure.
     """
     found = []
     folder, judge = context.workdir / name / "candidates", None

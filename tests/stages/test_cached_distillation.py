@@ -336,7 +336,7 @@ def test_a_damaged_progress_is_told(tmp_path):
                 c.online.update(start="scratch", model=presets.tiny(V).to_dict()),
                 c.online.distill.update(hidden=dict(weight=1.0)),
             ),
-            "a student from scratch has none of its teacher's layers",
+            "a student from scratch has no layers of its teacher",
         ),
         (
             lambda c: setattr(c.online, "distill", dict(cache="cached")),

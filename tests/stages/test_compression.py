@@ -90,7 +90,7 @@ def test_eight_devices_distil_as_one_with_the_teacher_on_a_mesh_of_its_own(run, 
     for mesh, told in (
         (dict(tensor=3), "mesh data 1 × fsdp 4 × sequence 1 × tensor 3 does not divide"),
         (dict(fsdp=2, tensor=4), "teacher.num_kv_heads = 2 is not divisible by the 4"),
-        (dict(sequence=2, fsdp=2, tensor=2), "student.distill.mesh.sequence' is 2, the mesh's is 1"),
+        (dict(sequence=2, fsdp=2, tensor=2), "student.distill.mesh.sequence' is 2, but config 'mesh.sequence' is 1"),
     ):
         config.student.distill.mesh.update(mesh)
         (tmp_path / "run/config.json").unlink()
@@ -239,7 +239,7 @@ def test_calibration_text_that_is_read_over_is_told(run, caplog):
         assert ("rows of calibration text are more than its sources hold" in caplog.text) == told
         if told:
             assert min(counted.read_over.values()) > 1
-            assert f"{counted.different_rows} of them are different" in caplog.text
+            assert f"{counted.different_rows} of them are distinct" in caplog.text
             assert counted.different_rows == len(different)
 
 
@@ -264,7 +264,7 @@ def test_calibration_text_that_repeats_itself_is_told(run, tmp_path, caplog):
         read = np.asarray(batch.weights).any(axis=1)  # the others fill the batch up
         different |= {row.tobytes() for row in np.asarray(batch.inputs)[read]}
     assert not counted.read_over and counted.different_rows == len(different) < 200
-    assert f"of 200 rows of calibration text {len(different)} are different" in caplog.text
+    assert f"of 200 rows of calibration text, only {len(different)} are distinct" in caplog.text
     assert "its sources repeat themselves" in caplog.text
 
 

@@ -206,7 +206,7 @@ def test_adapters_are_trained_beside_a_frozen_base(with_adapters, base, tmp_path
     assert peft.differences(model_folder.find(base), left, model_folder.find(tmp_path / "one/dpo"))[0] < 1e-4
     further = LoraConfig(rank=4, alpha=8.0, adapter=str(tmp_path / "one/dpo/adapter"))
     jax.tree.map(np.testing.assert_array_equal, adapters.given(further, "dpo", model_folder.find(base)), left.params)
-    for change, told in (({"rank": 8}, "lora.rank' is 8"), ({"targets": ("q",)}, "lora.targets' must be")):
+    for change, told in (({"rank": 8}, "lora.rank' is 8"), ({"targets": ("q",)}, "lora.targets' must match")):
         with pytest.raises(ConfigError, match=told):
             adapters.given(dataclasses.replace(further, **change), "dpo", model_folder.find(base))
     # Stopped after its fifth step, it goes on from its fourth on eight devices.
@@ -261,7 +261,7 @@ def test_a_cached_reference_is_the_live_one_and_is_asked_once(config, run, tmp_p
     files = [path.name for path in (tmp_path / "cache").iterdir()]
     assert len([name for name in files if name.startswith("log_probs-")]) == 1  # the second had nothing to add
     cached.dpo.reference_dtype = "bfloat16"
-    with pytest.raises(ConfigError, match=r"'dpo.reference_cache': .*cache is of another reference \(dtype differ\)"):
+    with pytest.raises(ConfigError, match=r"'dpo.reference_cache': .* belongs to another reference \(dtype differ\)"):
         recipe.run(cached, tmp_path / "third", devices=ONE)
 
 

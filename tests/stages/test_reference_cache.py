@@ -51,7 +51,7 @@ def test_a_cache_of_something_else_is_refused(tmp_path):
     rows, log_probs = _rows(np.random.default_rng(0), range(5), 31)
     want = ReferenceCache("dpo", tmp_path / "cache", KEY, tmp_path / "a").add(rows, log_probs)
     for field in ("weights", "dtype", "tokenizer", "template"):
-        with pytest.raises(ConfigError, match=rf"is of another reference \({field} differ\): name another folder"):
+        with pytest.raises(ConfigError, match=rf"belongs to another reference \({field} differ\): name another folder"):
             ReferenceCache("dpo", tmp_path / "cache", dataclasses.replace(KEY, **{field: "x"}), tmp_path / "a")
     (file,) = (tmp_path / "cache").glob("log_probs-*")
     data = file.read_bytes()

@@ -319,8 +319,8 @@ def test_packed_answers_have_their_own_advantages_and_cut_ones_teach_nothing(con
         ("grpo", dict(policy=dict(ratio="sequence")), "set policy.average='answer'"),
         ("grpo", dict(reference="x"), "nothing reads the reference: set policy.kl_weight"),
         ("grpo", dict(start="scratch"), "starts from 'scratch'"),
-        ("grpo", dict(reward=dict(verifiers=dict())), "nothing tells good answers from bad ones"),
-        ("grpo", dict(reward=dict(unfinished=1.0)), "reward.unfinished is what a cut answer loses: 0 or less, not 1.0"),
+        ("grpo", dict(reward=dict(verifiers=dict())), "nothing distinguishes good answers"),
+        ("grpo", dict(reward=dict(unfinished=1.0)), "reward.unfinished is the penalty of an answer cut off: 0 or less, not 1.0"),
     ],
 )
 def test_what_does_not_fit_is_told(config, method, change, told):
