@@ -39,6 +39,7 @@ def get_config(arg: str = "mntp,0"):
         c.stage2.train.tokens = 560_000
         for name in c.stages:
             c[name].train.eval_every = 0
+            c[name].train.checkpoint = dict(every=25, keep_last=1, keep_best=0)
         return c
     c.tokenizer = dict(path=f"{BASE}/tokenizer")
     c.stages = (arm,)
