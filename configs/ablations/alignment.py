@@ -40,7 +40,7 @@ ARMS = tuple(START)
 STAGES = {"k1": ("online",), "k4": ("online",), "small": ("pruned", "sft"), "small_more": ("sft",)}
 CONSTANT = dict(kind="constant", warmup_steps=0)
 # Of the stages that sample: tokens of a row per answer, prompts per step, answers to each, their tokens, steps, rate.
-ROW, PROMPTS, SAMPLES, NEW, STEPS, RATE = 56, 16, 8, 16, 100, 2e-4
+ROW, PROMPTS, SAMPLES, NEW, STEPS, RATE = 96, 16, 8, 32, 100, 2e-4
 
 
 def get_config(arg: str = "sft,0"):
@@ -81,12 +81,6 @@ def people(c: ConfigDict) -> None:
 
 
 def _sampled(c: ConfigDict) -> None:
-    """Sums: of the four domains the one whose answers are right now and then, so that rewards differ.
-
-    Of facts, translations and formats hardly an answer to a prompt is better than another after so short a training.
-    """
-    for lang in ("ko", "en"):
-        c.sources[f"{lang}_prompts"].path = f"microworld://prompts-arithmetic/{lang}?size=4000&count=2000"
     c.online.rollout.update(samples=SAMPLES, max_new_tokens=NEW)
     c.online.train.update(seq_len=2 * ROW, batch_tokens=PROMPTS * 2 * ROW, tokens=STEPS * PROMPTS * 2 * ROW)
     c.online.train.optimizer.learning_rate = RATE
