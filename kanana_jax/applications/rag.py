@@ -112,6 +112,11 @@ def nothing_found(question: str) -> str:
     return _WORDINGS[language_of(question)].nothing
 
 
+def asked_in(question: str) -> str:
+    """The word before a question in a prompt, in the question's language."""
+    return _WORDINGS[language_of(question)].asked
+
+
 def says_nothing_found(text: str) -> bool:
     """Whether a sentence is one that tells in any language that nothing was found."""
     return text.strip() in {wording.nothing for wording in _WORDINGS.values()}

@@ -26,7 +26,7 @@ class Hit(NamedTuple):
     """A passage that was found.
 
     Attributes:
-      score: by which it is ordered: the sum of reciprocal ranks.
+      score: by which it is ordered: the sum of reciprocal ranks; nats per token of the question once reranked.
       words: share of the question's words, weighed by rarity, that it holds.
       cosine: of its vector and the question's; 0 without an embedding model.
     """

@@ -34,6 +34,12 @@ def add_verbs(verb: AddVerb) -> None:
         metavar="DIR",
         help="with --embedder: folder that keeps the passages' vectors between runs",
     )
+    sub.add_argument(
+        "--rerank",
+        default="",
+        metavar="MODEL",
+        help="language model that orders the best 20 passages by how well it expects the question after each",
+    )
     sub.add_argument("--passages", type=int, default=5, metavar="N", help="maximum number of passages in the prompt")
     sub.add_argument("--characters", type=int, default=800, metavar="N", help="maximum length of a passage")
     sub.add_argument(
@@ -89,7 +95,7 @@ def _rag(options: argparse.Namespace, overrides: list[str], command: list[str]) 
     embedder = Embedder.load(options.embedder, options.dtype) if options.embedder else None
     vectors = keeper(embedder, options.embedder, options.dtype, options.vectors) if embedder is not None else None
     retriever = Retriever(found.passages, embedder, least, vectors=vectors)
-    hits = [retriever.find(question, options.passages) for question in options.ask]
+    hits = _found(options, retriever)
     if options.model is None:
         answers = [
             rag.Answer(question, "" if own else rag.nothing_found(question), tuple(own))
@@ -106,6 +112,19 @@ def _rag(options: argparse.Namespace, overrides: list[str], command: list[str]) 
         about["left_out"] = [{"where": one.where, "reason": one.reason} for one in found.left_out]
         entries = [_entry(answer, check) for answer, check in zip(answers, checks)]
         write_json(options.json, {**about, "answers": entries})
+
+
+def _found(options: argparse.Namespace, retriever: Any) -> list[list[Any]]:
+    """The passages for each question, in their last order."""
+    if not options.rerank:
+        return [retriever.find(question, options.passages) for question in options.ask]
+    from kanana_jax.applications import reranking
+    from kanana_jax.inference.session import Session
+
+    session = Session.load(options.rerank, options.dtype)
+    found = [retriever.find(question, max(options.passages, reranking.LOOKED_AT)) for question in options.ask]
+    ordered = [reranking.reranked(session, question, hits) for question, hits in zip(options.ask, found)]
+    return [hits[: options.passages] for hits in ordered]
 
 
 def _judge_of(options: argparse.Namespace) -> Any:
