@@ -4,9 +4,10 @@
     python benchmarks/retrieval.py --statutes korean_law.jsonl.gz --output statutes.json
 
 A set of `--squad` is a file of SQuAD's form, or PASSAGES,QUERIES: lines of {"id", "text"} and of {"query", "positive"},
-the id of a passage. Each of 1,000 questions has one right passage. nDCG@10 is then 1 / log2(1 + rank), and recall@10
-whether the rank is at most 10. `--statutes` takes records with `text` and `title`; the questions and the articles that
-answer them are in `statute_questions.jsonl`.
+the id of a passage; or documents of the embedded world (`microworld://faq/en?…`). Each of 1,000 questions has one right
+passage. nDCG@10 is then 1 / log2(1 + rank), and recall@10 whether the rank is at most 10. `--rerank MODEL` orders the
+first 20 passages by morphemes anew. `--statutes` takes records with `text` and `title`; the questions and the articles
+that answer them are in `statute_questions.jsonl`.
 """
 
 import argparse
@@ -37,6 +38,9 @@ class Set(NamedTuple):
 
 def read(value: str) -> Set:
     """A set of `--squad`."""
+    if value.startswith("microworld://"):
+        told = [passage for passage in passages.of_folder(value).passages if passage.questions]
+        return Set([p.searched for p in told], [(p.questions[0][0], place) for place, p in enumerate(told)])
     files = value.split(",")
     if len(files) == 2:
         texts = {row["id"]: row["text"] for row in _lines(files[0])}
@@ -99,6 +103,27 @@ def measured(found: Set, cut: words.Cut, most: int, seed: int) -> dict[str, floa
     return {"passages": len(found.texts), **summary(ranks), **timed}
 
 
+def reranked(found: Set, model: str, most: int, seed: int) -> dict[str, float]:
+    """Scores of a language model's order of the first passages by morphemes, and of theirs."""
+    from kanana_jax.applications import reranking
+    from kanana_jax.applications.passages import Passage
+    from kanana_jax.applications.retrieval import Hit
+    from kanana_jax.inference.session import Session
+
+    session, index = Session.load(model), Bm25(words.morphemes(found.texts))
+    before, after, seconds = [], [], 0.0
+    for question, right in drawn(found, most, seed):
+        (asked,) = words.morphemes([question])
+        first = best(index.scores(asked), reranking.LOOKED_AT).tolist()
+        hits = [Hit(Passage(str(place), found.texts[place], "", "", ""), 0.0, 0.0, 0.0) for place in first]
+        begun = time.perf_counter()
+        order = [int(hit.passage.id) for hit in reranking.reranked(session, question, hits)]
+        seconds += time.perf_counter() - begun
+        before.append(rank(first[:LOOKED_AT], right))
+        after.append(rank(order[:LOOKED_AT], right))
+    return summary(after) | {"ndcg@10 before": summary(before)["ndcg@10"], "s_per_query": seconds / len(after)}
+
+
 def unanswered(found: Set, most: int, seed: int) -> dict[str, float]:
     """Half of the passages are taken away: what `Least.words` keeps of right passages, and tells of the rest."""
     questions = drawn(found, most, seed)
@@ -145,6 +170,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--squad", action="append", default=[], metavar="NAME=FILE", help="a set; may be repeated")
     parser.add_argument("--statutes", default="", metavar="FILE", help="records of laws as Markdown")
+    parser.add_argument("--rerank", default="", metavar="MODEL", help="language model")
     parser.add_argument("--questions", type=int, default=1000, metavar="N", help="of each set, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=pathlib.Path, required=True, metavar="FILE.json")
@@ -155,6 +181,8 @@ def main():
         found = read(value)
         results[name] = {cut: measured(found, how, options.questions, options.seed) for cut, how in CUTS.items()}
         results[name]["least"] = unanswered(found, options.questions, options.seed)
+        if options.rerank:
+            results[name]["reranked"] = reranked(found, options.rerank, options.questions, options.seed)
         for row in results[name].items():
             print(name, *row, flush=True)
     if options.statutes:
