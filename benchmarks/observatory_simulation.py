@@ -10,8 +10,9 @@ effect that a family's continual models share (standard deviation drawn from 0 t
 of everything, or of everything but the family. A fifth or two fifths of the cells are then removed. All is computed
 by the functions of `kanana observe` (`gains`, the gain of a new pair: by `observatory_gains.py`); a coverage is the
 share of all tasks of all tables whose 95% interval holds the truth. `power`: one task of 19 has a gain, in standard
-deviations of the task; gains scatter by 0.35 of these, a third of the variance by family. `sizes`: gains whose families
-are as unequal as in the shipped table, and nearly equal.
+deviations of the task; gains scatter by 0.35 of these, a third of the variance by family. `verdicts`: the same by the
+mixed model, on models as in `mixed`, of which 4, 8 or all 15 continual ones are kept. `sizes`: gains whose families are
+as unequal as in the shipped table, and nearly equal.
 
 A finished table is a line of the output, and is not made again: the same command resumes, one with more tables goes on.
 The tables of all parts are made in turn, so that a run that is stopped has as many of each.
@@ -238,6 +239,44 @@ def of_power(pair_count: int, effect: float, rng: np.random.Generator, tasks: in
     }
 
 
+def of_verdicts(known: Design, pair_count: int, effect: float, rng: np.random.Generator) -> Held:
+    """Whether the one task that rises with local compute is found by the mixed model, and what else is.
+
+    All tasks follow English compute but the first; its slope on Japanese compute makes the gain `effect` of the 15
+    pairs of the shipped table on average, in standard deviations of models of equal compute.
+    """
+    read, share, recipe = known.read, rng.uniform(0, 0.7), rng.uniform(0, 0.5)
+    x, child = mixed.design(read, "ja", "en")[:, 1:], np.flatnonzero(known.base >= 0)
+    more = (x[child, 1] - x[known.base[child], 1]).mean()
+    y = scattered(known, share, rng) + (x[:, :1] - x[:, 0].mean())
+    y[child] += (recipe * rng.normal(size=(known.member.max() + 1, known.tasks)))[known.member[child]]
+    y[:, 0] += effect / more * (x[:, 1] - x[:, 1].mean()) - (x[:, 0] - x[:, 0].mean())
+    chosen = np.sort(np.append(np.flatnonzero(known.base < 0), _pairs_of_four_families(known, pair_count, rng)))
+    table = known.table(np.clip(0.5 + 0.1 * y, 0.01, 0.99))
+    table = dataclasses.replace(table, scores=table.scores.iloc[chosen], models=table.models.iloc[chosen])
+    paired = pairs.summary(pairs.find(table, table.scores, "ja"), OPTIONS.draws, rng)
+    by_joint = effects.every(joint.every(table, table.scores, "ja", "en"))
+    tasks = table.scores.columns
+    sd = table.scores.std()
+    evidence = {t: verdicts.Evidence({}, paired[t], float(sd[t]), effects=by_joint.get(t, {})) for t in tasks}
+    local = [v.verdict in (verdicts.LOCAL, verdicts.MIXED) for v in verdicts.judge_all(evidence, "ja").values()]
+    first = by_joint.get(tasks[0])
+    return {
+        "interval above 0": [bool(first and first["ja"]["ci95"][0] > 0)],
+        "'needs local data' or 'mixed'": [local[0]],
+        "the same of any of the 18 others": [any(local[1:])],
+    }
+
+
+def _pairs_of_four_families(known: Design, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of `count` continual models, drawn from the four families, by size, as `SIZES` has them."""
+    child = np.flatnonzero(known.base >= 0)
+    families, many = np.unique(known.member[child], return_counts=True)
+    ordered = families[np.argsort(-many, kind="stable")]
+    parts = (rng.choice(child[known.member[child] == f], n, replace=False) for f, n in zip(ordered, SIZES[count]))
+    return np.concatenate(list(parts))
+
+
 def of_sizes(sizes: tuple[int, ...], rng: np.random.Generator, tasks: int = 19) -> Held:
     """Mean gains by the sizes of the families that the pairs are of, a third of the variance between families."""
     member = np.repeat(np.arange(4), sizes)
@@ -276,6 +315,8 @@ def parts(known: Design) -> list[Part]:
         for effect in (0.2, 0.4, 0.75, 1.2):
             name = f"power, {count} pairs, gain {effect:g}"
             found.append(Part(name, (4, count), functools.partial(of_power, count, effect)))
+            judge = functools.partial(of_verdicts, known, count, effect)
+            found.append(Part(f"verdicts, {count} pairs, gain {effect:g}", (7, count), judge))
     return found
 
 

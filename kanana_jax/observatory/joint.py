@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kanana_jax.observatory import jackknife, mixed
+from kanana_jax.observatory import gls, jackknife, mixed
 from kanana_jax.observatory.jackknife import Estimate
 from kanana_jax.observatory.mixed import Kin, Mixed, Mixture
 from kanana_jax.observatory.tables import Tables
 
 Array = np.ndarray
-MOST_MODELS = 200  # memory grows with their square and work with their cube: half a second a fit, a fit a family
+MOST_MODELS = 200  # memory grows with the square and work with the cube of those that are related, which may be all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,13 +87,16 @@ class Joint:
         usable = np.isfinite(y) & np.isfinite(design).all(axis=1)
         base = self.tables.models["base"].isin(self.tables.models.index).to_numpy()
         families = dict.fromkeys(self.kin.families[usable & base])
+        asked = [usable & base & (self.kin.families == family) for family in families]
+        kin, z = self.kin.take(usable), mixed.stabilised(y[usable], _limits(self.tables, measure))
+        groups = [np.flatnonzero(rows[usable]) for rows in asked]
+        parts = gls.left_out(design[usable], z[:, None], kin.blocks(), kin.among, groups) if groups else []
         errors: list[Array] = []
-        for family in families:
-            asked = usable & base & (self.kin.families == family)
-            model = _fit(self.tables, measure, np.where(asked, np.nan, y), design, self.kin)
+        for rows, others in zip(asked, parts):
+            model = _fit(self.tables, measure, np.where(rows, np.nan, y), design, self.kin, others)
             if model is not None:
-                found = model.foretell(design[asked], self.kin.take(asked)).mean
-                errors.append(mixed.back(found, model.limits) - y[asked])
+                found = model.foretell(design[rows], self.kin.take(rows)).mean
+                errors.append(mixed.back(found, model.limits) - y[rows])
         return float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) if len(errors) > 1 else None
 
 
@@ -133,34 +136,43 @@ def slopes(joint: Joint) -> dict[str, dict[str, Estimate]]:
 
 def _left_out(joint: Joint, names: list[str]) -> dict[str, dict[str, Estimate]]:
     """Args: names: of measures that the same models have."""
-    kin = joint.models[names[0]].kin
+    x, kin = joint.models[names[0]].design, joint.models[names[0]].kin
+    z = np.column_stack([joint.models[name].y for name in names])
     groups = jackknife.rows_of(kin.families)
-    parts: dict[str, list[Array | None]] = {name: [] for name in names}
-    for group in groups:
-        rest = np.delete(np.arange(len(kin.families)), group)
-        white = mixed.whitening(kin.take(rest).covariance())
-        for name in names:
-            model = joint.models[name]
-            part = mixed.fit(model.design[rest], model.y[rest], kin.take(rest), white=white)
-            parts[name].append(None if part is None else part.weight @ part.coefficients)
+    rests = [np.delete(np.arange(len(x)), group) for group in groups]
+    if len(groups) < jackknife.MIN_FAMILIES or not all(mixed.enough(x[rest]) for rest in rests):
+        return {}
+    parts = []
+    for rest, others in zip(rests, gls.left_out(x, z, kin.blocks(), kin.among, groups)):
+        coefficients, _, likelihood = gls.restricted(others, len(rest))
+        parts.append(np.einsum("rt,rkt->tk", gls.weights(likelihood), coefficients))
     found = {}
-    for name, every_part in parts.items():
-        told = [part for part in every_part if part is not None]
-        if len(groups) >= jackknife.MIN_FAMILIES and len(told) == len(groups):
-            value = joint.models[name].weight @ joint.models[name].coefficients
-            spread = np.sum((np.array(told) - value) ** 2, axis=0) * (len(groups) - 1) / len(groups)
-            found[name] = {
-                lang: Estimate(float(value[c]), float(np.sqrt(spread[c])), len(groups) - 1)
-                for c, lang in enumerate(joint.languages, 1)
-            }
+    for t, name in enumerate(names):
+        if min(np.ptp(z[rest, t]) for rest in rests) < 1e-12:
+            continue  # one family alone differs
+        value = joint.models[name].weight @ joint.models[name].coefficients
+        spread = np.sum((np.array(parts)[:, t] - value) ** 2, axis=0) * (len(groups) - 1) / len(groups)
+        found[name] = {
+            lang: Estimate(float(value[c]), float(np.sqrt(spread[c])), len(groups) - 1)
+            for c, lang in enumerate(joint.languages, 1)
+        }
     return found
 
 
-def _fit(tables: Tables, name: str, y: Array, design: Array, kin: Kin) -> Mixed | None:
+def _fit(
+    tables: Tables, name: str, y: Array, design: Array, kin: Kin, of_all: gls.Products | None = None
+) -> Mixed | None:
+    limits = _limits(tables, name)
+    items = mixed.questions(tables, name) if limits else float("nan")
+    return mixed.fit(design, y, kin, limits, items, of_all)
+
+
+def _limits(tables: Tables, name: str) -> tuple[float, float] | None:
+    """The range of a task; None of a component."""
     if name not in tables.tasks.index:
-        return mixed.fit(design, y, kin)
+        return None
     low, high = (float(tables.tasks.loc[name, end]) for end in ("low", "high"))
-    return mixed.fit(design, y, kin, (low, high), mixed.questions(tables, name))
+    return low, high
 
 
 def as_json(joint: Joint, effects: Mapping[str, Any]) -> dict[str, Any]:

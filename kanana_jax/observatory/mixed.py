@@ -21,7 +21,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import special
 
-from kanana_jax.observatory import sampling, undisclosed
+from kanana_jax.observatory import gls, sampling, undisclosed
 from kanana_jax.observatory.tables import Tables
 
 Array = np.ndarray
@@ -54,6 +54,29 @@ class Kin:
         """Both, one after the other."""
         join = lambda key: np.concatenate([getattr(self, key), getattr(other, key)])  # noqa: E731
         return Kin(join("families"), join("roots"), join("continual"))
+
+    def blocks(self) -> list[Array]:
+        """Rows of the models that are related, by a family or a lineage or through others; blocks are independent."""
+        firsts = np.arange(len(self.roots))
+        while True:
+            joined = firsts
+            for names in (self.families, self.roots):
+                _, which = np.unique(names, return_inverse=True)
+                least = np.full(which.max(initial=-1) + 1, len(names))
+                np.minimum.at(least, which, joined)
+                joined = least[which]
+            if np.array_equal(joined, firsts):
+                return [np.flatnonzero(firsts == first) for first in np.unique(firsts)]
+            firsts = joined
+
+    def near(self, other: "Kin") -> Array:
+        """Rows of the blocks that models of `other` are related to, int [near]."""
+        related = np.isin(self.families, other.families) | np.isin(self.roots, other.roots)
+        return np.concatenate([rows for rows in self.blocks() if related[rows].any()] or [np.zeros(0, int)])
+
+    def among(self, rows: Array) -> Array:
+        """The covariance of some of them, float64 [R, rows, rows]."""
+        return self.take(rows).covariance()
 
     def covariance(self, other: "Kin | None" = None) -> Array:
         """float64 [R, n, m], at each point of `SHARES`, of models whose variance is 1, with others (None: themselves).
@@ -162,11 +185,13 @@ class Mixed:
         Args:
           design: float64 [m, k]; kin: of the m models, whose names of families and roots are those of the known ones.
         """
-        between = self.kin.covariance(kin)
-        pull = np.linalg.solve(self.kin.covariance(), between)  # [R, n, m]
-        residual = self.y - self.coefficients @ self.design.T
+        near = self.kin.near(kin)  # the others tell nothing beside the line
+        related = self.kin.take(near)
+        between = related.covariance(kin)
+        pull = np.linalg.solve(related.covariance(), between)  # [R, near, m]
+        residual = self.y[near] - self.coefficients @ self.design[near].T
         middle = design @ self.coefficients.swapaxes(0, 1) + np.einsum("rnm,rn->mr", pull, residual)
-        drift = design[None] - np.einsum("rnm,nk->rmk", pull, self.design)
+        drift = design[None] - np.einsum("rnm,nk->rmk", pull, self.design[near])
         unknown = 1 - np.einsum("rnm,rnm->mr", between, pull) + np.einsum("rmi,rij,rmj->mr", drift, self.spread, drift)
         return Mixture(self.weight, middle, np.sqrt(self.variance * np.maximum(unknown, 1e-12)), self.df)
 
@@ -192,70 +217,38 @@ def back(z: Array, limits: tuple[float, float] | None) -> Array:
     return low + (high - low) * np.sin(np.clip(z, 0, np.pi / 2)) ** 2
 
 
-@dataclasses.dataclass(frozen=True)
-class Whitening:
-    """What makes models of each covariance independent; it is the same for all measures of the same models.
-
-    Attributes:
-      matrix: float64 [R, n, n], the inverse of the covariance's Cholesky factor; determinant: float64 [R], its log.
-    """
-
-    matrix: Array
-    determinant: Array
-
-
-def whitening(among: Array) -> Whitening:
-    """Args: among: float64 [R, n, n], covariances."""
-    lower = np.linalg.cholesky(among)
-    return Whitening(np.linalg.inv(lower), 2 * np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1))
-
-
 def fit(
     design: Array,
     y: Array,
     kin: Kin,
     limits: tuple[float, float] | None = None,
     items: float = np.nan,
-    white: Whitening | None = None,
+    of_all: gls.Products | None = None,
 ) -> Mixed | None:
     """Fits the models where all is known; None where they are fewer than `MIN_MODELS` or the slopes cannot be told.
 
     Args:
       design: float64 [n, k]; y: float64 [n], in the measure's units, NaN where unknown.
       items: of answers that are right or wrong; NaN: unknown, or others.
-      white: of these models, if it is known, and then of complete `design` and `y`.
+      of_all: the products of the models where all is known, if they are at hand.
     """
     known = np.isfinite(y) & np.isfinite(design).all(axis=1)
     x, z, kin = design[known], stabilised(y[known], limits), kin.take(known)
-    n, k = x.shape
-    if n < max(MIN_MODELS, k + 2) or np.linalg.matrix_rank(x) < k or np.ptp(z) < 1e-12:
+    if not enough(x) or np.ptp(z) < 1e-12:
         return None
-    coefficients, variance, inner, likelihood = restricted(x, z, white or whitening(kin.covariance()))
+    of_all = of_all or gls.summed(x, z[:, None], kin.blocks(), kin.among)
+    coefficients, variance, likelihood = (found[..., 0] for found in gls.restricted(of_all, len(x)))
     own = (1 - SHARES[:, 0]) * (1 - SHARES[:, 1]) * variance
     possible = own >= 1 / (4 * items) if np.isfinite(items) and limits is not None else np.ones(len(own), bool)
     if possible.any():
         likelihood = np.where(possible, likelihood, -np.inf)
-    weight = np.exp(likelihood - likelihood.max())
-    return Mixed(x, z, kin, limits, coefficients, variance, weight / weight.sum(), np.linalg.inv(inner))
+    return Mixed(x, z, kin, limits, coefficients, variance, gls.weights(likelihood), np.linalg.inv(of_all.xx))
 
 
-def restricted(x: Array, z: Array, white: Whitening) -> tuple[Array, Array, Array, Array]:
-    """Generalised least squares and the restricted log-likelihood, its variance at the maximum, for each covariance.
-
-    Args:
-      x: float64 [n, k]; z: float64 [n].
-
-    Returns:
-      Coefficients [R, k], variances [R], XᵀV⁻¹X [R, k, k], log-likelihoods [R] but for a constant.
-    """
+def enough(x: Array) -> bool:
+    """Whether there are models enough for these columns, and slopes can be told; x: float64 [n, k]."""
     n, k = x.shape
-    both = white.matrix @ np.column_stack([x, z])
-    inner = np.swapaxes(both, 1, 2) @ both
-    xx, xz = inner[:, :k, :k], inner[:, :k, k]
-    coefficients = np.linalg.solve(xx, xz[..., None])[..., 0]
-    variance = np.maximum(inner[:, k, k] - np.einsum("ri,ri->r", xz, coefficients), 1e-300) / (n - k)
-    likelihood = -0.5 * (white.determinant + np.linalg.slogdet(xx)[1] + (n - k) * np.log(variance))
-    return coefficients, variance, xx, likelihood
+    return n >= max(MIN_MODELS, k + 2) and np.linalg.matrix_rank(x) == k
 
 
 def kin(tables: Tables) -> Kin:

@@ -6,11 +6,13 @@ not on what they show. So a measurement can be weighed beforehand; over the shar
 """
 
 import dataclasses
+import functools
 from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 
+from kanana_jax.observatory import gls
 from kanana_jax.observatory.joint import Joint
 from kanana_jax.observatory.mixed import SHARES, Kin, Mixed, Mixture
 from kanana_jax.observatory.tables import Tables
@@ -36,6 +38,13 @@ class Target:
     def model(self) -> Mixed:
         """Of the measure."""
         return self.joint.models[self.measure]
+
+    @functools.cached_property
+    def blocks(self) -> list[tuple[Array, Array]]:
+        """Of each block of independent models its rows, and XᵀV⁻¹X at each point of the shares [R, k, k]."""
+        x, kin = self.model.design, self.model.kin
+        nothing = np.zeros((len(x), 0))
+        return [(rows, gls.products(x[rows], nothing[rows], kin.among(rows)).xx) for rows in kin.blocks()]
 
     def row(self, tokens_b: float) -> tuple[Array, Kin]:
         """The design's row [1, k] of such a plan, and its kin."""
@@ -194,17 +203,18 @@ def _half(target: Target, before: Array, after: Array) -> float:
 def _variances(target: Target, extra: list[_Extra]) -> Array:
     """Variance of the error of prediction in units of a model's variance, float64 [R]."""
     model, (row, own) = target.model, target.row(target.tokens_b)
-    design = np.vstack([model.design, *(e.row for e in extra)])
-    kin, n = model.kin, len(model.y)
-    for e in extra:
-        kin = kin.plus(e.kin)
+    related = functools.reduce(Kin.plus, (e.kin for e in extra), own)
+    near = model.kin.near(related)
+    design = np.vstack([model.design[near], *(e.row for e in extra)])
+    kin = functools.reduce(Kin.plus, (e.kin for e in extra), model.kin.take(near))
     among, with_target = kin.covariance(), kin.covariance(own)[..., 0]
-    for j, e in enumerate(extra, n):
+    for j, e in enumerate(extra, len(near)):
         with_target[:, j] += e.shared
         among[:, j, j] += e.more
     both = np.concatenate([with_target[..., None], np.broadcast_to(design, (len(among), *design.shape))], axis=2)
     solved = np.linalg.solve(among, both)
     rest = row[0] - solved[..., 0] @ design
     inner = np.swapaxes(solved[..., 1:], 1, 2) @ design
+    inner = inner + sum(xx for rows, xx in target.blocks if rows[0] not in near)  # the others tell of the line only
     drift = np.einsum("ri,ri->r", rest, np.linalg.solve(inner, rest[..., None])[..., 0])
     return np.maximum(1 - np.einsum("rn,rn->r", with_target, solved[..., 0]) + drift, 1e-12)

@@ -175,13 +175,19 @@ def test_the_probability_is_that_of_the_interval(target):
     assert found.reaches(float(found.high[0])) == pytest.approx(0.025, abs=1e-6)
 
 
-def test_errors_of_prediction_are_those_of_a_joint_normal_distribution(target):
-    """With flat priors on the line the target, given all scores, has the conditional variance of one big Gaussian."""
+@pytest.mark.parametrize("base", [None, "Qwen/Qwen2-7B"])
+def test_errors_of_prediction_are_those_of_a_joint_normal_distribution(target, base):
+    """With flat priors on the line the target, given all scores, has the conditional variance of one big Gaussian.
+
+    The extra score is a pilot's, or a continual model's of another family.
+    """
     family, lineage, recipe = mixed.SHARES.T
-    shared = 0.6 * (1 - family) * (1 - lineage) * (1 - recipe)
-    extra = narrowing._Extra(*target.row(20.0), shared=shared)
-    found, model = narrowing._variances(target, [extra]), target.model
+    shared = 0.6 * (1 - family) * (1 - lineage) * (1 - recipe) * (base is None)
     (row, own), (near, kin) = target.row(100.0), target.row(20.0)
+    if base:
+        near, kin = target.joint.planned(base, 7e9, np.array([20.0]))
+    extra = narrowing._Extra(near, kin, shared=shared)
+    found, model = narrowing._variances(target, [extra]), target.model
     design = np.vstack([model.design, near, row])
     for at in (7, 62, 120):
         law = model.kin.plus(kin).plus(own).covariance()[at] + 1e6 * design @ design.T

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kanana_jax.observatory import mixed
+from kanana_jax.observatory import gls, mixed
 
 pytest_plugins = ["observatory_fixtures"]
 
@@ -52,10 +52,11 @@ def test_restricted_likelihood_is_that_of_statsmodels(drawn):
     total = float(theirs.cov_re[0, 0]) + theirs.scale
     share = float(theirs.cov_re[0, 0]) / total
     among = np.array([s * family + (1 - s) * np.eye(len(y)) for s in (share - 1e-3, share, share + 1e-3)])
-    coefficients, variance, inner, likelihood = mixed.restricted(x, y, mixed.whitening(among))
+    of_all = gls.products(x, y[:, None], among)
+    coefficients, variance, likelihood = (found[..., 0] for found in gls.restricted(of_all, len(y)))
     assert coefficients[1] == pytest.approx(theirs.fe_params, rel=1e-6)
     assert variance[1] == pytest.approx(total, rel=1e-3)
-    assert np.sqrt(np.diag(np.linalg.inv(inner[1]) * variance[1])) == pytest.approx(theirs.bse_fe, rel=1e-3)
+    assert np.sqrt(np.diag(np.linalg.inv(of_all.xx[1]) * variance[1])) == pytest.approx(theirs.bse_fe, rel=1e-3)
     assert likelihood[1] > max(likelihood[0], likelihood[2])
     bend = 2 * likelihood[1] - likelihood[0] - likelihood[2]
     assert abs(likelihood[2] - likelihood[0]) < 0.1 * bend  # the optimum is within a twentieth of the step
@@ -76,9 +77,66 @@ def test_covariance_by_hand():
     ]))  # fmt: skip
 
 
-def test_predictions_are_those_of_a_dense_gaussian(drawn):
+def _across(kin):
+    """The same models, but that one continual model is of another family than its base, which joins two families."""
+    families = kin.families.copy()
+    families[-1] = "f9"
+    return dataclasses.replace(kin, families=families)
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_blocks_are_independent_and_whole(drawn, across):
+    _, _, kin = drawn(4)
+    kin = _across(kin) if across else kin
+    blocks = kin.blocks()
+    assert sorted(np.concatenate(blocks)) == list(range(len(kin.roots))) and len(blocks) == 10 - across
+    inside = np.zeros((len(kin.roots),) * 2, bool)
+    for rows in blocks:
+        inside[np.ix_(rows, rows)] = True
+    assert (kin.covariance()[:, ~inside] == 0).all()
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_leaving_a_family_out_is_a_fit_without_it(drawn, across):
+    """Against generalised least squares of the remaining models with dense covariances, for two measures at once."""
+    x, y, kin = drawn(7)
+    kin, z = _across(kin) if across else kin, np.column_stack([y, np.cos(3 * y)])
+    groups = [np.flatnonzero(kin.families == name) for name in dict.fromkeys(kin.families)]
+    found = gls.left_out(x, z, kin.blocks(), kin.among, groups)
+    for group, others in zip(groups, found):
+        rest = np.delete(np.arange(len(y)), group)
+        coefficients, variance, likelihood = gls.restricted(others, len(rest))
+        among = kin.covariance()[:, rest][:, :, rest]
+        for at in (0, 40, 124):
+            pull = np.linalg.inv(among[at])
+            line = np.linalg.inv(x[rest].T @ pull @ x[rest]) @ x[rest].T @ pull @ z[rest]
+            left = z[rest] - x[rest] @ line
+            assert coefficients[at] == pytest.approx(line, rel=1e-9)
+            assert variance[at] == pytest.approx(np.diag(left.T @ pull @ left) / (len(rest) - 2), rel=1e-9)
+        part = [mixed.fit(x[rest], values[rest], kin.take(rest)) for values in z.T]
+        weights = gls.weights(likelihood)
+        assert weights.T == pytest.approx(np.array([p.weight for p in part]), rel=1e-8)
+        assert coefficients == pytest.approx(np.stack([p.coefficients for p in part], -1), rel=1e-8)
+
+
+def test_likelihood_weights_are_those_of_a_multivariate_normal(drawn):
+    """With a line of huge prior variance, the density of y by SciPy at each point's own variance."""
+    x, y, kin = drawn(8, families=6)
+    of_all = gls.summed(x, y[:, None], kin.blocks(), kin.among)
+    coefficients, variance, likelihood = (found[..., 0] for found in gls.restricted(of_all, len(y)))
+    n, prior = len(y), 1e5
+    dense = [
+        stats.multivariate_normal(np.zeros(n), v * among + prior * x @ x.T).logpdf(y)
+        for v, among in zip(variance, kin.covariance())
+    ]
+    assert likelihood - likelihood[0] == pytest.approx(np.array(dense) - dense[0], abs=2e-3)
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_predictions_are_those_of_a_dense_gaussian(drawn, across):
     """With a line whose prior variance is huge, prediction is conditioning of one multivariate normal law."""
     x, y, kin = drawn(1)
+    kin = _across(kin) if across else kin
     model = mixed.fit(x, y, kin)
     new = mixed.Kin(np.array(["f0", "f9", "new"]), np.array(["m0", "m27", "new"]), np.array([True, True, False]))
     rows = np.array([[1, 0.3], [1, -2.0], [1, 4.0]])
