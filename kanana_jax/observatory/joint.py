@@ -43,6 +43,7 @@ class Joint:
       language: the local one; languages: of the design's columns but the first.
       design: float64 [models, k]; kin: of all models of the tables.
       seen: language → tokens (1e9) of it, float64 [models], assumed ones among them.
+      ends: of the budgets' intervals at which these are, as in `mixed.design`.
       scores: models × measures, as they were fitted.
     """
 
@@ -54,6 +55,7 @@ class Joint:
     seen: dict[str, Array]
     scores: pd.DataFrame
     models: dict[str, Mixed]
+    ends: Mapping[str, str]
 
     def after(self, measure: str, base: str, params: float, tokens_b: Array) -> After:
         """`base`, at `params` parameters, once tokens (1e9) [m] of the local language are added."""
@@ -120,7 +122,7 @@ def every(
     found = {name: _fit(tables, name, measures[name].to_numpy(float), design, kin) for name in fitted}
     models = {name: model for name, model in found.items() if model is not None}
     seen = {lang: mixed.tokens_b(tables, lang, lang == reference, ends.get(lang, "est")) for lang in languages}
-    return Joint(tables, language, languages, design, kin, seen, measures, models)
+    return Joint(tables, language, languages, design, kin, seen, measures, models, ends)
 
 
 def slopes(joint: Joint) -> dict[str, dict[str, Estimate]]:

@@ -36,6 +36,7 @@ class Prediction(TypedDict):
       after, after_ci95: kept within the task's range.
       gain_over_budgets, gain_ci95_over_budgets: the smallest and the largest gain, and the hull of its intervals, with
         token budgets at the ends of their intervals.
+      unpredicted_budget_ends: the ends that are not in these, since the measure has no model of the same form there.
       lofo_rmse: error of the model on continual models of families left out, whose bases are known.
       pairs: how many have the measure, and known tokens.
       extrapolates: in which respects the plan lies outside what the pairs have seen.
@@ -51,6 +52,7 @@ class Prediction(TypedDict):
     after_ci95: list[float]
     gain_over_budgets: list[float]
     gain_ci95_over_budgets: list[float]
+    unpredicted_budget_ends: list[str]
     lofo_rmse: float | None
     pairs: int
     extrapolates: list[str]
@@ -158,7 +160,7 @@ def predict(
             continue
         found = joint.after(name, plan.base, plan.params, np.array([tokens_b]))
         after = [float(value[0]) for value in (found.middle, found.low, found.high)]
-        at_ends = budget_ends.gains(ends, measures, name, plan.base, plan.params, tokens_b)
+        at_ends, without = budget_ends.gains(ends, joint, measures, name, plan.base, plan.params, tokens_b)
         over = np.array([[value - level for value in after], *at_ends])
         rows.append(
             {
@@ -172,6 +174,7 @@ def predict(
                 "after_ci95": after[1:],
                 "gain_over_budgets": [float(over[:, 0].min()), float(over[:, 0].max())],
                 "gain_ci95_over_budgets": [float(over[:, 1].min()), float(over[:, 2].max())],
+                "unpredicted_budget_ends": without,
                 "lofo_rmse": error,
                 "pairs": int(known.sum()),
                 "extrapolates": _outside(pairs, name, tokens_b, level) + trained,

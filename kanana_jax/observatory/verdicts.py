@@ -31,11 +31,13 @@ class Verdict:
 
     Attributes:
       at_budget_ends: other verdicts that it would be with token budgets at the ends of their intervals.
+      unjudged_budget_ends: the ends at which the task has no such model, so that it is not judged there.
     """
 
     verdict: str
     reasons: tuple[str, ...]
     at_budget_ends: tuple[str, ...] = ()
+    unjudged_budget_ends: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +213,7 @@ def as_json(verdict: Verdict, known: Evidence, language: str) -> dict[str, Any]:
     return {
         "verdict": verdict.verdict,
         "at_budget_ends": verdict.at_budget_ends,
+        "unjudged_budget_ends": verdict.unjudged_budget_ends,
         "reasons": verdict.reasons,
         "language": language,
         "pooled_r": {lang: fit.r for lang, fit in known.fits.items() if fit},

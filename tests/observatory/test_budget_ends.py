@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from kanana_jax.observatory import budget_ends, joint, mixed, tables
+from kanana_jax.observatory import budget_ends, effects, joint, mixed, tables, verdicts
 from kanana_jax.report.observatory import answer
 
 pytest_plugins = ["observatory_fixtures"]
@@ -54,8 +54,10 @@ def test_tokens_at_the_ends_by_hand(shipped):
 def test_the_ends_are_those_of_tables_that_report_them(shipped):
     """Gains and the hull of a plan, and nothing between the ends lies outside it."""
     scores = shipped.scores[["NIILC"]]
-    at_ends = budget_ends.every(joint.every(shipped, scores, "ja", "en"), "en")
-    found = budget_ends.gains(at_ends, scores, "NIILC", BASE, 8e9, 100.0)
+    best = joint.every(shipped, scores, "ja", "en")
+    at_ends = budget_ends.every(best, "en")
+    found, without = budget_ends.gains(at_ends, best, scores, "NIILC", BASE, 8e9, 100.0)
+    assert not without
     told = [_gain(_reported(shipped, end), scores) for end in ENDS]
     assert np.allclose(found, told, atol=1e-9) and len(found) == 2
     assert abs(found[0][0] - found[1][0]) > 0.02
@@ -90,6 +92,48 @@ def test_a_verdict_that_rests_on_the_budgets_says_so(study):
     assert moved == {"JSQuAD": ["comes with English"]}
     assert study["verdicts"]["JSQuAD"]["reasons"][-1].endswith("it would be 'comes with English'.")
     assert any("intervals JSQuAD would be judged otherwise." in sentence for sentence in answer(study))
+
+
+def test_an_end_that_does_not_tell_languages_apart_is_named_and_judges_nothing(world):
+    """At the high ends all Korean budgets are a tenth of the English ones, so that one compute is the other's tenth."""
+    read = tables.read(world())
+    models = read.models.assign(ko_tokens_b_high=read.models["en_tokens_b_est"] / 10)
+    wide = dataclasses.replace(read, models=models)
+    best = joint.every(wide, read.scores, "ko", "en")
+    ends = budget_ends.every(best, "en")
+    assert [budget_ends.named(m) for m in ends] == [f"the {end} ends of the ko budgets" for end in ("low", "high")]
+    assert np.linalg.matrix_rank(mixed.design(wide, "ko", "en", {"ko": "high"})) == 2
+    by_joint = effects.every(best)
+    evidence = {t: verdicts.Evidence({}, None, 1.0, effects=by_joint[t]) for t in read.scores.columns}
+    found = verdicts.judge_all(evidence, "ko")
+    told = budget_ends.judged(found, evidence, ends, "en")
+    for task, verdict in told.items():
+        assert (
+            verdict.verdict == found[task].verdict == ("needs local data" if task[:2] == "ko" else "comes with English")
+        )
+        assert verdict.unjudged_budget_ends == ("the high ends of the ko budgets",)
+        assert "Not judged at the high ends of the ko budgets" in verdict.reasons[-1]
+    base, params = models.index[0], float(models["params"].iloc[0])
+    gains, without = budget_ends.gains(ends, best, read.scores, "ko0", base, params, 500.0)
+    assert len(gains) == 1 and without == ["the high ends of the ko budgets"]
+    low = joint.every(dataclasses.replace(wide, models=models.assign(ko_tokens_b_est=mixed.tokens_b(wide, "ko", False, "low"))),
+                      read.scores, "ko", "en")  # fmt: skip
+    assert gains[0][0] == pytest.approx(
+        low.after("ko0", base, params, np.array([500.0])).middle[0] - read.scores.loc[base, "ko0"]
+    )
+
+
+def test_the_page_names_the_ends_that_tell_nothing(study):
+    other = json.loads(json.dumps(study))
+    row = next(m for m in other["plan"]["measures"] if m["measure"] == "NIILC")
+    row["unpredicted_budget_ends"] = ["the low ends of the ja budgets"]
+    other["verdicts"]["MMLU"]["unjudged_budget_ends"] = ["the low ends of the ja budgets"]
+    said = " ".join(answer(other))
+    assert "At the low ends of the ja budgets there is no such prediction" in said
+    assert "JSQuAD would be judged otherwise and MMLU cannot be judged." in said
+    for task in other["verdicts"].values():
+        task["at_budget_ends"], task["unjudged_budget_ends"] = [], ["the low ends of the ja budgets"]
+    assert "with token budgets at an end of their intervals all 19 cannot be judged." in " ".join(answer(other))
 
 
 def test_exact_budgets_have_no_ends(world):

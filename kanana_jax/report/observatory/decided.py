@@ -85,9 +85,12 @@ def over_budgets(study: Json) -> str:
     known, over = ([row["before"] + x for x in (*pair, *span)] for pair, span in (
         ((row["gain"], row["gain"]), row["gain_ci95"]), (row["gain_over_budgets"], row["gain_ci95_over_budgets"])
     ))  # fmt: skip
+    without = row["unpredicted_budget_ends"]
+    lacking = f"At {' or '.join(without)} there is no such prediction, since the model cannot be fitted there as with the estimates."
     if list(map(score, known)) == list(map(score, over)):
-        return ""
-    return f"With token budgets anywhere from the low to the high ends of their intervals: {measure} {_span(over[:2])} (95% {_span(over[2:])})."
+        return lacking if without else ""
+    words = f"With token budgets anywhere from the low to the high ends of their intervals: {measure} {_span(over[:2])} (95% {_span(over[2:])})."
+    return f"{words} {lacking}" if without else words
 
 
 def not_helped(study: Json) -> str:

@@ -49,13 +49,22 @@ def general(study: Json) -> list[str]:
     by_verdict = {v: [t for t, found in study["verdicts"].items() if found["verdict"] == v] for v in VERDICTS}
     parts = [f"{', '.join(tasks)} {_be(v, tasks)}" for v, tasks in by_verdict.items() if tasks]
     if parts:
-        open_ = [task for task, found in study["verdicts"].items() if found["at_budget_ends"]]
-        moved = f"; with token budgets at an end of their intervals {', '.join(open_)} would be judged otherwise"
-        sentences.append("Task by task: " + "; ".join(parts) + (moved if open_ else "") + ".")
+        sentences.append("Task by task: " + "; ".join(parts) + _at_budget_ends(study) + ".")
     paired = study["pairs"]["summary"]
     if local in paired and paired[local]["n"] >= 3:
         sentences.append(_paired_sentence(study, paired, local, general))
     return sentences
+
+
+def _at_budget_ends(study: Json) -> str:
+    """Which verdicts rest on the estimates of token budgets."""
+    lists = {key: [task for task, v in study["verdicts"].items() if v[key]] for key in ("at_budget_ends", "unjudged_budget_ends")}
+    moved, unjudged = lists.values()
+    words = f"{', '.join(moved)} would be judged otherwise" if moved else ""
+    if unjudged:
+        which = f"all {len(unjudged)}" if len(unjudged) == len(study["verdicts"]) > 1 else ", ".join(unjudged)
+        words += f"{' and ' if moved else ''}{which} cannot be judged"
+    return f"; with token budgets at an end of their intervals {words}" if words else ""
 
 
 def _slope(study: Json, name: str | None, lang: str) -> str | None:
