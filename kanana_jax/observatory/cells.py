@@ -18,34 +18,43 @@ _SEPARATOR = re.compile(r'"?sep=(.)"?[ ,;\t]*(\r\n|\r|\n)', re.IGNORECASE)  # Ex
 _BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef"
 _BLANKS = re.compile(f"[{_BLANK}]")
 _STYLED = re.compile("(.)[\ufe0e\ufe0f]")
+_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+_POINT = re.compile(r"[+-]?\d*\.\d+", re.ASCII)
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 _OTHERS = {"\t": "tabs", ";": "';'", "|": "'|'"}
 
 
-def read_csv(path: pathlib.Path) -> pd.DataFrame:
+def read_csv(path: pathlib.Path, warnings: list[str] | None = None) -> pd.DataFrame:
     """All cells as text in Unicode's composed form (NFC), indexed by line; rows that are wholly empty are skipped.
 
     So are columns at the end that are empty from the name down, as spreadsheets leave them. A row of more or fewer
-    cells than the header has is refused: its cells would be in the wrong columns.
+    cells than the header has is refused: its cells would be in the wrong columns. Cells may be separated by ';', and
+    then have decimal commas, as spreadsheets of Europe write them (`_points`).
+
+    Args:
+      warnings: gets sentences on an encoding or a separator that is not the usual one.
     """
-    text = encodings.text(path)
+    text = encodings.text(path, warnings)
     given = _SEPARATOR.match(text)
     text, before = (text[given.end() :], 1) if given else (text, 0)
+    delimiter = given[1] if given else _delimiter(text)
+    if delimiter not in (",", ";"):
+        _refuse_separator(path, delimiter)
     header, rows, lines = [], [], []
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
         for row in reader:
             line = reader.line_num + before
-            if not header and (other := _other(row, given[1] if given else ",")):
-                _refuse_separator(path, other)
             row = [_cell(path, line, cell) for cell in row]
             if not any(row):
                 continue
             if not header:
                 header = row
             elif len(row) != len(header):
+                named = "commas" if delimiter == "," else "';'"
                 raise ConfigError(
                     f"{path}, line {line} has {len(row)} cells, the header {len(header)}: "
-                    "separate by commas, and put a text that holds one in quotes"
+                    f"separate by {named}, and put a text that holds one in quotes"
                 )
             else:
                 rows.append(row)
@@ -61,7 +70,36 @@ def read_csv(path: pathlib.Path) -> pd.DataFrame:
             raise ConfigError(f"{path}: column {number_} has no name; name it, or remove the comma")
         if header.count(name) > 1:
             raise ConfigError(f"{path} has the column '{name}' twice: keep one")
-    return pd.DataFrame(rows, index=lines, columns=header, dtype=str)
+    table = pd.DataFrame(rows, index=lines, columns=header, dtype=str)
+    return _points(path, table, warnings) if delimiter == ";" else table
+
+
+def _points(path: pathlib.Path, table: pd.DataFrame, warnings: list[str] | None) -> pd.DataFrame:
+    """A table that is separated by ';', with points for its decimal commas.
+
+    Raises:
+      ConfigError: commas may be decimal or between thousands, or some numbers have points.
+    """
+    found = [(line, name, cell) for line, row in table.iterrows() for name, cell in row.items()]
+    commas = [cell for cell in found if _COMMA.fullmatch(cell[2])]
+    if commas:
+        line, name, text = commas[0]
+        where = f"{path}, line {line}: '{text}' in column '{name}'"
+        pointed = next((cell for cell in found if _POINT.fullmatch(cell[2])), None)
+        if pointed:
+            raise ConfigError(
+                f"{where} has a decimal comma, '{pointed[2]}' in line {pointed[0]} a point: write all decimals with '.'"
+            )
+        if all(_THOUSANDS.fullmatch(text) for *_, text in commas):
+            raise ConfigError(
+                f"{where} is {text.replace(',', '.')} or {text.replace(',', '')}: write decimals with '.' and "
+                "thousands without a sign"
+            )
+        table = table.map(lambda cell: cell.replace(",", ".") if _COMMA.fullmatch(cell) else cell)
+    if warnings is not None:
+        more = " with decimal commas" if commas else ""
+        warnings.append(f"{path.name} is separated by ';'{more} and is read as such.")
+    return table
 
 
 def composed(text: str) -> str:
@@ -95,23 +133,17 @@ def _unseen(character: str) -> bool:
     )
 
 
-def _other(header: list[str], said: str) -> str:
-    """The separator that a header shows, or the file says, in place of the comma; "" if it is the comma."""
-    if said != ",":
-        return said
-    commas = len(header) - 1
-    line = ",".join(header)
-    counts = {separator: line.count(separator) for separator in _OTHERS}
-    most = max(counts, key=lambda separator: counts[separator])
-    return most if counts[most] > commas else ""
+def _delimiter(text: str) -> str:
+    """What separates the cells, by the first line that has any: what occurs most often in it outside of quotes."""
+    line = next((line for line in text.splitlines() if line.strip(" ,;\t|")), "")
+    bare = re.sub('"[^"]*"', "", line)
+    counts = {separator: bare.count(separator) for separator in (",", *_OTHERS)}
+    return max(counts, key=lambda separator: counts[separator])
 
 
 def _refuse_separator(path: pathlib.Path, separator: str) -> None:
     name = _OTHERS.get(separator, f"'{separator}'")
-    raise ConfigError(
-        f"{path} is not separated by commas but by {name}: save it with ',' between cells and '.' in numbers (a "
-        "spreadsheet in Europe writes ';' and decimal commas: export it with the locale en-US)"
-    )
+    raise ConfigError(f"{path} is separated by {name}: save it with ',' between cells and '.' in numbers")
 
 
 def refuse_empty(path: pathlib.Path, table: pd.DataFrame, key: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 import numpy as np
 import pandas as pd
 
-from kanana_jax.observatory import narrowing, planner
+from kanana_jax.observatory import multiplicity, narrowing, planner
 from kanana_jax.observatory.costs import Rate
 from kanana_jax.observatory.joint import Joint
 from kanana_jax.observatory.pairs import Pairs
@@ -58,7 +58,7 @@ class Asked:
     Attributes:
       measure: the leading one.
       threshold: the value that is to be reached; None: any rise counts.
-      side: the task of the reference language that loses the largest part of its range, or "".
+      side: the task that loses the largest part of its range, or ""; side_clear: whether that is clear (`side_cost`).
       joint: the models that predict it.
     """
 
@@ -66,6 +66,7 @@ class Asked:
     measure: str
     threshold: float | None
     side: str
+    side_clear: bool
     rate: Rate | None
     joint: Joint
 
@@ -77,15 +78,22 @@ def leading(rows: list[Prediction], verdicts: Mapping[str, Any], language: str) 
     return max(needing or local, key=_clearness)["measure"]
 
 
-def side_cost(rows: list[Prediction], reference: str, tasks: pd.DataFrame) -> Prediction | None:
-    """The task of the reference language that is predicted to lose the largest part of its range; None where none is.
+def side_cost(rows: list[Prediction], tasks: pd.DataFrame, measure: str) -> tuple[Prediction | None, bool]:
+    """The task that is predicted to lose the largest part of its range, and whether that is clear.
+
+    It is clear where the interval lies below zero and the probability of a rise stays small after the correction for
+    all tasks, since the largest loss of many is picked. Clear losses come first; None where nothing is lost.
 
     Args:
       tasks: with columns `low` and `high`, since scores may be shares or percentages.
+      measure: the leading one, which is no price.
     """
-    losing = [r for r in rows if r["language"] == reference and r["gain"] < 0]
+    asked = [r for r in rows if r["language"] is not None and r["measure"] != measure]
+    p = multiplicity.adjusted({r["measure"]: r["rises"] for r in asked})
     span = tasks["high"] - tasks["low"]
-    return min(losing, key=lambda r: r["gain"] / span[r["measure"]], default=None)
+    losing = [r for r in asked if r["gain"] < 0]
+    clear = [r for r in losing if p[r["measure"]] <= multiplicity.LEVEL and r["gain_ci95"][1] < 0]
+    return min(clear or losing, key=lambda r: r["gain"] / span[r["measure"]], default=None), bool(clear)
 
 
 def _clearness(row: Prediction) -> float:
@@ -113,6 +121,7 @@ def decide(asked: Asked, pairs: Pairs, tables: Tables, measures: pd.DataFrame) -
     return {
         "measure": asked.measure,
         "side": asked.side or None,
+        "side_clear": asked.side_clear,
         "threshold": asked.threshold,
         "choices": [first, *(choice for choice in rivals if choice)],
         **_seen(asked, pairs, measures),

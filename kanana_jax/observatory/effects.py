@@ -18,6 +18,7 @@ class Effect(TypedDict):
       per_decade, ci95: change with ten times the compute, in the measure's units about its mean, by family left out.
       p_rises: one-sided p-value for a change above zero: the larger one of the jackknife and of the mixed model's own
         mixture of Student's t, since either alone is now and then too sure of itself (simulated).
+      p_falls: likewise for a change below zero.
       typical_sd: what a typical difference does, in standard deviations of the measure: of the local language what
         pairs added on average (ten times without pairs), of the reference one standard deviation of its log compute.
     """
@@ -25,6 +26,7 @@ class Effect(TypedDict):
     per_decade: float
     ci95: tuple[float, float]
     p_rises: float
+    p_falls: float
     typical_sd: float
 
 
@@ -37,11 +39,13 @@ def every(joint: Joint) -> dict[str, dict[str, Effect]]:
         found[name] = {}
         for column, (lang, slope) in enumerate(slopes.items(), 1):
             low, high = slope.ci95
+            above = float(model.effect(np.eye(model.design.shape[1])[column]).above(0)[0])
             change = _added(model, column) if lang == joint.language else float(np.std(model.design[:, column], ddof=1))
             found[name][lang] = Effect(
                 per_decade=unit * slope.value,
                 ci95=(unit * low, unit * high),
-                p_rises=max(slope.p_above, 1 - float(model.effect(np.eye(model.design.shape[1])[column]).above(0)[0])),
+                p_rises=max(slope.p_above, 1 - above),
+                p_falls=max(1 - slope.p_above, above),
                 typical_sd=slope.value * change / spread,
             )
     return found

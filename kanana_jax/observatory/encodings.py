@@ -1,4 +1,4 @@
-"""The encoding of a .csv file: UTF-8 is read, of any other the likely name is told."""
+"""The encoding of a .csv file: UTF-8 is read, CP949 where it is beyond doubt, of any other the likely name is told."""
 
 import pathlib
 import re
@@ -16,13 +16,26 @@ _CODECS = (
 )
 _OFTEN = 3.0  # weight of kana and of the commonest hanja: byte pairs of another codec rarely hit them
 _COMMON = frozenset("的一是不了人在中大日本語文字名字模型中文言")
+# The 220 syllables that make up more than four fifths of Korean text (counted in documentation and comments of the
+# web). Chinese or Japanese bytes decode as Korean, too, but as rare syllables: there are 2,350 of these code points.
+_COMMON_SYLLABLES = frozenset(
+    "가각간감값같개객거건것게겠결경계고공과관구국그금기김까나난남내너네녀년노는니다단달당대더던데도동되된됩두드든들디때라람"
+    "랑래러런레려력로르른를름리린마만많말매메면명모못무문물미바반발방배버번변보본부분불브비사살상새색생서선설성세소속수스습시"
+    "식신실심아안않알았애야양어언없었에여역연열영예오와요용우운원위유으은을음의이인일임입있자작잘장재저적전점정제조좋주준중지"
+    "진집짜차참처체최추출치코크클키타터테토트파포표프플피하한할함합해했행현형호화환후히"
+)
+_FEWEST = 4  # syllables from which their commonness tells anything
 
 
-def text(path: pathlib.Path) -> str:
+def text(path: pathlib.Path, warnings: list[str] | None = None) -> str:
     """The file as text.
 
+    Args:
+      warnings: gets a sentence where it was read in another encoding than UTF-8.
+
     Raises:
-      ConfigError: no file, or one that is not UTF-8; the sentence says which encoding it probably is.
+      ConfigError: no file, or one that is neither UTF-8 nor CP949 beyond doubt; the sentence says which encoding it
+        probably is, and the first line and field that show it.
     """
     try:
         data = path.read_bytes()
@@ -39,7 +52,35 @@ def text(path: pathlib.Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not UTF-8 but probably {_likely(data)}: save it as 'CSV UTF-8'") from None
+        korean = _korean(data)
+    if korean is not None:
+        if warnings is not None:
+            warnings.append(f"{path.name} is CP949 (Korean) and is read as such; 'CSV UTF-8' leaves no doubt.")
+        return korean
+    name, codec = _likely(data)
+    raise ConfigError(f"{path} is not UTF-8 but probably {name}{_first(data, codec)}: save it as 'CSV UTF-8'")
+
+
+def _korean(data: bytes) -> str | None:
+    """The text where the bytes are CP949 and nothing else: its letters are Hangul, half of them common."""
+    try:
+        read = data.decode("cp949")
+    except UnicodeDecodeError:
+        return None
+    syllables = re.findall(f"[{_SYLLABLES}]", read)
+    others = len(re.sub("[\x00-\x7f]", "", read))
+    common = sum(c in _COMMON_SYLLABLES for c in syllables)
+    beyond_doubt = len(syllables) >= max(_FEWEST, 0.8 * others) and 2 * common >= len(syllables)
+    return read if beyond_doubt else None
+
+
+def _first(data: bytes, codec: str) -> str:
+    """` (line 3: '모델')`: the first field with other letters than ASCII's, in the likely encoding."""
+    for number, line in enumerate(data.decode(codec, errors="replace").splitlines(), 1):
+        field = next((field for field in re.split("[,;\t]", line) if not field.isascii()), None)
+        if field is not None:
+            return f" (line {number}: '{''.join(c if c.isprintable() else '�' for c in field.strip())[:40]}')"
+    return ""
 
 
 def _wide(data: bytes) -> bool:
@@ -47,9 +88,9 @@ def _wide(data: bytes) -> bool:
     return data.count(0) * 4 > len(data)
 
 
-def _likely(data: bytes) -> str:
-    """The name of the likely encoding, by the letters that the bytes make in each."""
-    best, found = 0.5, "of a Windows code page such as 1252"
+def _likely(data: bytes) -> tuple[str, str]:
+    """The name of the likely encoding and its codec, by the letters that the bytes make in each."""
+    best, found = 0.5, ("of a Windows code page such as 1252", "cp1252")
     for codec, name, letters in _CODECS:
         try:
             read = data.decode(codec)
@@ -60,5 +101,5 @@ def _likely(data: bytes) -> str:
         kana = sum(_OFTEN for c in words if re.match(f"[{_KANA}]", c) or c in _COMMON)
         likeness = (len(words) + (kana if letters != _SYLLABLES else 0)) / max(1, len(others))
         if likeness > best:
-            best, found = likeness, name
+            best, found = likeness, (name, codec)
     return found

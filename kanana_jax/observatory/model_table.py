@@ -82,9 +82,13 @@ class Rows:
         return Rows(self.path, table)
 
 
-def text(path: pathlib.Path) -> Rows:
-    """Reads a table of models, each of which stands in it once."""
-    return Rows(path, cells.unique(path, cells.read_csv(path), "model"))
+def text(path: pathlib.Path, warnings: list[str] | None = None) -> Rows:
+    """Reads a table of models, each of which stands in it once.
+
+    Args:
+      warnings: as of `cells.read_csv`.
+    """
+    return Rows(path, cells.unique(path, cells.read_csv(path, warnings), "model"))
 
 
 def checked(rows: Rows, models: pd.Index, warnings: list[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:

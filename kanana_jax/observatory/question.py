@@ -111,8 +111,8 @@ def answer(asked: Question, tables: Tables, found: Findings, options: Options) -
     result["measures"] = rows
     measure = asked.target or decision.leading(rows, found.judged, language)
     threshold = asked.value if asked.target else None
-    side = decision.side_cost(rows, options.reference, tables.tasks)
-    wanted = decision.Asked(plan, measure, threshold, side["measure"] if side else "", asked.rate, found.joint)
+    side, clear = decision.side_cost(rows, tables.tasks, measure)
+    wanted = decision.Asked(plan, measure, threshold, side["measure"] if side else "", clear, asked.rate, found.joint)
     result["decision"] = decision.decide(wanted, found.together, tables, found.measures)
     if asked.rate:
         result["cost"] = dataclasses.asdict(asked.rate)

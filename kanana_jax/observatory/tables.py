@@ -101,15 +101,15 @@ def read(
     warnings: list[str] = []
     models = models or _beside(scores, "models.csv")
     tasks = tasks or _beside(scores, "tasks.csv")
-    given = task_table.read(tasks) if tasks else None
-    wide = _wide(scores, cells.read_csv(scores), given, [cells.composed(name) for name in ignore], warnings)
+    given = task_table.read(tasks, warnings) if tasks else None
+    wide = _wide(scores, cells.read_csv(scores, warnings), given, [cells.composed(name) for name in ignore], warnings)
     for column in wide.scores.columns:
         if given is not None and column not in given.index:
             raise ConfigError(
                 f"{scores}: the column '{column}' is no task of {tasks}: add it there, or leave it out with "
                 f"--ignore; {nearest(column, list(given.index))}"
             )
-    return assemble(scores, wide, given, model_table.text(models) if models else None, warnings)
+    return assemble(scores, wide, given, model_table.text(models, warnings) if models else None, warnings)
 
 
 def assemble(

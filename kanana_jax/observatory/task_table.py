@@ -17,13 +17,16 @@ ERRORS = re.compile(r"error|loss|perplexity|bits.per|\b[cw]er\b", re.IGNORECASE)
 _INFERRED = ("language", "name", "ability", "metric", "shots", "items", "chance", "pair", "anchor")
 
 
-def read(path: pathlib.Path) -> pd.DataFrame:
+def read(path: pathlib.Path, warnings: list[str] | None = None) -> pd.DataFrame:
     """Reads and checks a table of tasks, indexed by task.
+
+    Args:
+      warnings: as of `cells.read_csv`.
 
     Raises:
       ConfigError: an unknown column, language, pair, anchor or direction, or numbers that contradict each other.
     """
-    table = cells.unique(path, cells.read_csv(path), "task")
+    table = cells.unique(path, cells.read_csv(path, warnings), "task")
     for column in table.columns:
         if column not in COLUMNS:
             raise ConfigError(f"{path}: unknown column '{column}', {nearest(column, COLUMNS)}")

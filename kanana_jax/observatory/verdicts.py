@@ -4,7 +4,7 @@ It rests on the mixed model of all evidence, which the planner predicts with, to
 language, the other one's held fixed? Beside it stand the parts of that evidence. Pooled: does the score follow compute
 over all models? Paired: did it rise when local text was added to the same model? Where there is no such model (of fewer
 than three families, or without budgets in a language) the two are weighed apart. All tests of all tasks are corrected
-together for their number before any of them counts.
+together for their number before any of them counts; so are those that a task falls with local text, its price.
 """
 
 import dataclasses
@@ -32,12 +32,14 @@ class Verdict:
     Attributes:
       at_budget_ends: other verdicts that it would be with token budgets at the ends of their intervals.
       unjudged_budget_ends: the ends at which the task has no such model, so that it is not judged there.
+      p_falls: one-sided p-value that the task falls with local text, corrected for the number of tasks; None: no test.
     """
 
     verdict: str
     reasons: tuple[str, ...]
     at_budget_ends: tuple[str, ...] = ()
     unjudged_budget_ends: tuple[str, ...] = ()
+    p_falls: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,13 +82,26 @@ def judge_all(evidence: Mapping[str, Evidence], language: str, reference: str = 
         if known.pair is not None and known.pair["n"] >= MIN_PAIRS:
             p[task, SIZE], p[task, DIRECTION] = known.pair["p_family"], known.pair["p_direction"]
     tests = multiplicity.adjusted(p)
+    falls = multiplicity.adjusted({task: _p_falls(known, language) for task, known in evidence.items()})
     judged = {task: judge(task, known, tests, language, reference) for task, known in evidence.items()}
     return {
-        task: dataclasses.replace(found, reasons=(*found.reasons, evidence[task].note))
-        if evidence[task].note
-        else found
+        task: dataclasses.replace(
+            found, reasons=(*found.reasons, *filter(None, (evidence[task].note,))), p_falls=falls.get(task)
+        )
         for task, found in judged.items()
     }
+
+
+def _p_falls(known: Evidence, language: str) -> float | None:
+    """By the mixed model, or else by the pairs; None of a task that tells nothing."""
+    if known.silent:
+        return None
+    if language in known.effects:
+        return known.effects[language]["p_falls"]
+    if known.pair is None or known.pair["n"] < MIN_PAIRS or known.pair["p_family"] is None:
+        return None
+    half = known.pair["p_family"] / 2
+    return half if known.pair["mean"] < 0 else 1 - half
 
 
 def judge(task: str, known: Evidence, tests: Tests, language: str, reference: str = "en") -> Verdict:
@@ -214,6 +229,8 @@ def as_json(verdict: Verdict, known: Evidence, language: str) -> dict[str, Any]:
         "verdict": verdict.verdict,
         "at_budget_ends": verdict.at_budget_ends,
         "unjudged_budget_ends": verdict.unjudged_budget_ends,
+        "p_falls": verdict.p_falls,
+        "falls": _clear(verdict.p_falls),
         "reasons": verdict.reasons,
         "language": language,
         "pooled_r": {lang: fit.r for lang, fit in known.fits.items() if fit},

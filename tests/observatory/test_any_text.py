@@ -119,24 +119,94 @@ def test_a_number_that_was_meant_has_a_way_out(file, text, words):
     assert words in str(error.value)
 
 
-@pytest.mark.parametrize("separator", [";", "\t", "|"])
-@pytest.mark.parametrize("first", ["", "sep={}\n", "SEP={}\r\n", '"sep={}"\n'])
+FIRST = pytest.mark.parametrize("first", ["", "sep={}\n", "SEP={}\r\n", '"sep={}"\n'])
+
+
+@pytest.mark.parametrize("separator", ["\t", "|"])
+@FIRST
 def test_other_separators_are_named_whatever_stands_in_the_header(file, separator, first):
     rows = [["model", "WMT20 (en,ja)", "b"], ["m", "0,5", "0,25"]]
     text = first.format(separator) + "\n".join(separator.join(row) for row in rows) + "\n"
     _refused(file, text, "tabs" if separator == "\t" else f"'{separator}'", "and '.' in numbers")
 
 
+@FIRST
+@pytest.mark.parametrize(
+    ("cells_", "read"),
+    [
+        (["0,5", "-0,25", "1,234"], ["0.5", "-0.25", "1.234"]),
+        (["0.5", "", "7"], ["0.5", "", "7"]),
+        (["1,5", "a, b", "8000000000"], ["1.5", "a, b", "8000000000"]),
+    ],
+)
+def test_semicolons_and_decimal_commas_are_read(file, first, cells_, read):
+    warnings = []
+    file.write_text(
+        first.format(";") + "\n".join([";".join(["model", "WMT20 (en,ja)", "b", "c"]), ";".join(["m", *cells_])])
+    )
+    found = cells.read_csv(file, warnings)
+    assert found.to_numpy().tolist() == [["m", *read]] and list(found.columns)[1] == "WMT20 (en,ja)"
+    more = " with decimal commas" if cells_ != read else ""
+    assert warnings == [f"scores.csv is separated by ';'{more} and is read as such."]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("m;1,234;22,500\n", ("line 2: '1,234' in column 'a' is 1.234 or 1234", "thousands without a sign")),
+        ("m;0,5;1\nn;3;0.25\n", ("line 2: '0,5' in column 'a'", "'0.25' in line 3 a point", "all decimals with '.'")),
+        ("m;0,5\n", ("line 2 has 2 cells, the header 3", "separate by ';'")),
+    ],
+)
+def test_semicolons_that_leave_a_doubt_are_refused(file, rows, words):
+    _refused(file, "model;a;b\n" + rows, *words)
+
+
+HANGUL = (
+    ["한국어 모델", "카나나"],
+    ["모델가", "모델나"],
+    ["솔라 10.7B", "엑사원 3.5", "라마 한국어"],
+    ["품질·속도", "사용자 질문"],
+)
+
+
+@pytest.mark.parametrize("names", HANGUL)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_korean_of_a_spreadsheet_is_read(file, names, end):
+    warnings = []
+    text = end.join(["model,KMMLU", *(f"{name},0.{i + 1}" for i, name in enumerate(names))]) + end
+    file.write_bytes(text.encode("cp949"))
+    assert list(cells.read_csv(file, warnings)["model"]) == names
+    assert warnings == ["scores.csv is CP949 (Korean) and is read as such; 'CSV UTF-8' leaves no doubt."]
+
+
+@pytest.mark.parametrize("codec", ["gb18030", "big5", "euc_jp", "cp932"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["通義千問", "百川智能", "書生浦語", "悟道天鷹"],
+        ["文心一言", "混元大模型", "月之暗面", "零一万物"],
+        ["日本語モデル", "ツバメ", "評価結果一覧", "機械翻訳"],
+        ["翻訳", "要約", "国語", "常識推論"],
+    ],
+)
+def test_other_letters_are_never_read_as_korean(file, names, codec):
+    """Many of them decode as CP949 without an error."""
+    data = b"model,a\n" + b"".join(name.encode(codec, "ignore") + b",0.5\n" for name in names)
+    _refused(file, data, "is not UTF-8 but probably", "(line 2: '", "save it as 'CSV UTF-8'")
+    assert encodings._korean(b"model\n" + bytes(range(0xA1, 0xFF)) + b"\n") is None
+
+
 @pytest.mark.parametrize(
     ("names", "codec", "words"),
     [
-        (["한국어 모델", "카나나"], "euc_kr", "CP949 (Korean)"),
-        (["日本語モデル", "ツバメ"], "euc_jp", "EUC-JP (Japanese)"),
+        (["뷁쒧", "똠"], "cp949", "CP949 (Korean) (line 2: '뷁쒧')"),
+        (["日本語モデル", "ツバメ"], "euc_jp", "EUC-JP (Japanese) (line 2: '日本語モデル')"),
         (["翻訳モデル", "要約"], "cp932", "Shift_JIS (Japanese)"),
         (["繁體中文", "模型一"], "big5", "Big5 (Chinese)"),
         (["모델"], "utf-16-le", "UTF-16"),
         (["model"], "utf-16-be", "UTF-16"),
-        (["naïve", "Größe"], "latin-1", "Windows code page"),
+        (["naive", "Größe"], "latin-1", "Windows code page such as 1252 (line 3: 'Größe')"),
     ],
 )
 def test_encodings_are_named(file, names, codec, words):

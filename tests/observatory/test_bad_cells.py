@@ -71,11 +71,24 @@ def test_lines_are_counted_with_what_was_skipped(tmp_path):
     _refused(tmp_path, "sep=,\n" + _csv(bad), "line 6 has 2 cells")
 
 
+def test_tables_of_european_and_korean_spreadsheets_are_read(tmp_path):
+    """The same numbers as with points, commas and UTF-8; a sentence says how they were read."""
+    values = [[float(v) for v in row[1:]] for row in ROWS]
+    european = _csv([[row[0], *(v.replace(".", ",") for v in row[1:])] for row in ROWS], separator=";")
+    for scores in (european, "sep=;\n" + european):
+        found = _read(tmp_path, scores)
+        np.testing.assert_allclose(found.scores.to_numpy(), values)
+        assert "scores.csv is separated by ';' with decimal commas and is read as such." in found.warnings
+    names = [f"모델{c}" for c in "가나다라마바"]
+    about = "model,family,params\n" + "".join(f"{n},F,1e9\n" for n in names)
+    found = _read(tmp_path, _csv(_named(names)).encode("cp949"), about.encode("cp949"))
+    np.testing.assert_allclose(found.scores.to_numpy(), values)
+    assert list(found.scores.index) == names and found.models["params"].notna().all()
+    assert sum("is CP949 (Korean) and is read as such" in warning for warning in found.warnings) == 2
+
+
 def test_other_separators_are_named(tmp_path):
-    european = [[row[0], *(v.replace(".", ",") for v in row[1:])] for row in ROWS]
-    for scores in (_csv(european, separator=";"), "sep=;\n" + _csv(european, separator=";")):
-        _refused(tmp_path, scores, "not separated by commas but by ';'.*and '.' in numbers.*decimal commas")
-    _refused(tmp_path, _csv(separator="\t"), "not separated by commas but by tabs")
+    _refused(tmp_path, _csv(separator="\t"), "is separated by tabs: save it with ','")
     quoted = _csv([[row[0], *(f'"{v.replace(".", ",")}"' for v in row[1:])] for row in ROWS])
     _refused(tmp_path, quoted, r"'\d,\d+' in column 'a' is not a number.*write decimals with '\.'")
 
@@ -83,7 +96,11 @@ def test_other_separators_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("names", "codec", "words"),
     [
-        ([f"모델{c}" for c in "가나다라마바"], "cp949", r"probably CP949 \(Korean\): save it as 'CSV UTF-8'"),
+        (
+            [f"믉{c}" for c in "뷁쒧똠펲햏꿻"],
+            "cp949",
+            r"probably CP949 \(Korean\) \(line 2: '믉뷁'\): save it as 'CSV UTF-8'",
+        ),
         ([f"日本語モデル{c}" for c in "一二三四五六"], "shift_jis", r"probably Shift_JIS \(Japanese\)"),
         ([f"模型{c}" for c in "一二三四五六"], "gb18030", "is not UTF-8 but probably"),
         ([f"modèle {c}" for c in "abcdef"], "cp1252", "Windows code page"),

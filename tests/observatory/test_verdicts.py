@@ -56,7 +56,9 @@ def test_slopes_leave_one_family_out_by_hand(shipped, models):
 
 
 def _effect(size, p=0.001):
-    return effects.Effect(per_decade=0.1 * size, ci95=(0.05 * size, 0.15 * size), p_rises=p, typical_sd=size)
+    return effects.Effect(
+        per_decade=0.1 * size, ci95=(0.05 * size, 0.15 * size), p_rises=p, p_falls=1 - p, typical_sd=size
+    )
 
 
 def _pair(mean):

@@ -39,7 +39,7 @@ def read(
                 "(tables/tasks.csv in the output is a start) would give verdicts and plans of them too."
             )
     else:
-        given = task_table.read(tasks)
+        given = task_table.read(tasks, warnings)
         left = [task for task in names if task not in given.index]
         names = [task for task in names if task in given.index]
         if left:
@@ -67,7 +67,7 @@ def _models(
 ) -> model_table.Rows | None:
     """The table of the models, completed by what the files tell; None where neither tells anything."""
     if models is not None:
-        return model_table.text(models).completed(gathered.about, warnings)
+        return model_table.text(models, warnings).completed(gathered.about, warnings)
     return model_table.Rows(where, _model_rows(gathered)) if any(gathered.about.values()) else None
 
 

@@ -23,8 +23,7 @@ def headline(study: Json) -> str:
     if side:
         row = next(m for m in plan["measures"] if m["measure"] == side)
         lost = f"{side} {score(row['before'])} → {score(asked['side'])} ({_span(asked['side_ci95'])})"
-        clear = row["gain_ci95"][1] < 0
-        words += f", at the price of {lost}" if clear else f"; the largest predicted loss, not clear, is {lost}"
+        words += f", at the price of {lost}" if plan["decision"]["side_clear"] else f"; the largest predicted loss, not clear, is {lost}"
         words += recipes(study)
     if asked["days"]:
         words += f"; {_range(asked['days'])} days"

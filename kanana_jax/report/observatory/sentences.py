@@ -116,25 +116,31 @@ def _undecided(study: Json, where: str, silent: int) -> str:
 
 
 def _price(study: Json) -> str:
-    """The task of the reference language that loses the largest part of its range, clear losses first.
+    """The task that loses the largest part of its range: of those that clearly fall, and of all where that is another.
 
-    By the mixed model, as plans are; where there is none, of all tasks by the pairs.
+    Clear is a fall whose interval lies below zero and that survives the correction for all tasks, since the largest of
+    many is picked. By the mixed model, as plans are; where there is none by the pairs.
     """
     verdicts, lang = study["verdicts"], study["language"]
-    by_all = {t: v["effects"][lang] for t, v in verdicts.items() if lang in v["effects"]}
+    asked = {t: v for t, v in verdicts.items() if v["verdict"] != "tells nothing"}
+    by_all = {t: v["effects"][lang] for t, v in asked.items() if lang in v["effects"]}
     if by_all:
-        falls = {t: (e["per_decade"], e["ci95"]) for t, e in by_all.items() if verdicts[t]["language"] != lang}
-        told = {t: f"{t} ({_per_decade(by_all[t], study)})" for t in falls}
+        changes = {t: (e["per_decade"], e["ci95"]) for t, e in by_all.items()}
+        told = {t: f"{t} ({_per_decade(by_all[t], study)})" for t in changes}
     else:
-        paired = {t: v["paired"] for t, v in verdicts.items() if v["paired"]}
-        falls = {t: (p["mean"], p["ci95_family"]) for t, p in paired.items()}
+        paired = {t: v["paired"] for t, v in asked.items() if v["paired"]}
+        changes = {t: (p["mean"], p["ci95_family"]) for t, p in paired.items()}
         told = {t: f"{t} ({_gain(p)})" for t, p in paired.items()}
-    clear = [t for t, (_, interval) in falls.items() if interval is not None and interval[1] < 0]
-    least = min(clear or falls, key=lambda t: _of_range(study, t, falls[t][0]), default=None)
-    if least is None or _of_range(study, least, falls[least][0]) >= -SHOWN:
+    parts = {t: _of_range(study, t, change) for t, (change, _) in changes.items()}
+    falls = sorted((t for t in parts if parts[t] < -SHOWN), key=lambda t: parts[t])
+    clear = [t for t in falls if verdicts[t]["falls"] and changes[t][1] is not None and changes[t][1][1] < 0]
+    if not falls:
         return ""
-    words = "its price is a fall of" if clear else "the largest fall, not clear, is that of"
-    return f"; {words} {told[least]}{recipes(study)}"
+    if not clear:
+        return f"; the largest fall, not clear, is that of {told[falls[0]]}{recipes(study)}"
+    words = f"; its price is a fall of {told[clear[0]]}{recipes(study)}"
+    more = f"; larger, but not clear after the correction for all tasks, is that of {told[falls[0]]}"
+    return words if clear[0] == falls[0] else words + more
 
 
 def _helped(study: Json) -> str:
