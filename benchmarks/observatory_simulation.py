@@ -7,12 +7,12 @@ one language's compute, with a family effect (a share of the variance that is dr
 own part that continual models inherit from their base (correlation 0.6). `gains`: continual models are their base and a
 gain, with a mean by task, a family effect and an own part. `mixed`: both languages' compute, as in `laws`, and an
 effect that a family's continual models share (standard deviation drawn from 0 to 0.5). `noise`: scores are independent
-of everything, or of everything but the family. A fifth or two fifths of the cells are then removed. All is computed
-by the functions of `kanana observe` (`gains`, the gain of a new pair: by `observatory_gains.py`); a coverage is the
-share of all tasks of all tables whose 95% interval holds the truth. `power`: one task of 19 has a gain, in standard
-deviations of the task; gains scatter by 0.35 of these, a third of the variance by family. `verdicts`: the same by the
-mixed model, on models as in `mixed`, of which 4, 8 or all 15 continual ones are kept. `sizes`: gains whose families are
-as unequal as in the shipped table, and nearly equal.
+of everything, or of everything but the family; `components`: of the same tables. A fifth or two fifths of the cells are
+then removed. All is computed by the functions of `kanana observe` (`gains`, the gain of a new pair: by
+`observatory_gains.py`); a coverage is the share of all tasks of all tables whose 95% interval holds the truth. `power`:
+one task of 19 has a gain, in standard deviations of the task; gains scatter by 0.35 of these, a third of the variance
+by family. `verdicts`: the same by the mixed model, on models as in `mixed`, of which 4, 8 or all 15 continual ones are
+kept. `sizes`: gains whose families are as unequal as in the shipped table, and nearly equal.
 
 A finished table is a line of the output, and is not made again: the same command resumes, one with more tables goes on.
 The tables of all parts are made in turn, so that a run that is stopped has as many of each.
@@ -193,21 +193,29 @@ def _holds(interval: tuple[float, float], truth: float) -> bool:
 
 
 def of_noise(known: Design, share: float, missing: float, rng: np.random.Generator) -> Held:
-    """Whether a component is found, and whether any task has a verdict, by the mixed model as in `kanana observe`."""
-    family = rng.normal(size=(known.member.max() + 1, known.tasks))[known.member]
-    y = 0.5 + 0.1 * (np.sqrt(share) * family + np.sqrt(1 - share) * rng.normal(size=family.shape))
-    table = known.table(holes(y, missing, rng))
-    found = laws.every(table, table.scores, known.by_language, OPTIONS)
-    paired = pairs.summary(pairs.find(table, table.scores, "ja"), OPTIONS.draws, rng)
+    """Whether any task has a verdict, as in `kanana observe`: by the mixed model, or else by laws and pairs."""
+    table = noise(known, share, missing, rng)
     by_joint = effects.every(joint.every(table, table.scores, "ja", "en"))
+    apart = table.scores[[task for task in table.scores.columns if task not in by_joint]]
+    found = laws.every(table, apart, known.by_language, OPTIONS)
+    paired = pairs.summary(pairs.find(table, table.scores, "ja"), OPTIONS.draws, rng)
     evidence = laws.evidence(table, found, known.by_language, paired, OPTIONS, by_joint)
     judged = verdicts.judge_all(evidence, "ja")
     given = [v.verdict for v in judged.values() if v.verdict != verdicts.UNKNOWN]
-    return {
-        "a component": [bool(kept(table, rng))],
-        "any verdict": [bool(given)],
-        "'needs local data' or 'mixed'": [bool({verdicts.LOCAL, verdicts.MIXED} & {*given})],
-    }
+    local = bool({verdicts.LOCAL, verdicts.MIXED} & {*given})
+    return {"any verdict": [bool(given)], "'needs local data' or 'mixed'": [local]}
+
+
+def of_components(known: Design, share: float, missing: float, rng: np.random.Generator) -> Held:
+    """Whether a component is found in noise."""
+    return {"a component": [bool(kept(noise(known, share, missing, rng), rng))]}
+
+
+def noise(known: Design, share: float, missing: float, rng: np.random.Generator) -> tables.Tables:
+    """Scores of noise, of which a share is common to a family."""
+    family = rng.normal(size=(known.member.max() + 1, known.tasks))[known.member]
+    y = 0.5 + 0.1 * (np.sqrt(share) * family + np.sqrt(1 - share) * rng.normal(size=family.shape))
+    return known.table(holes(y, missing, rng))
 
 
 def kept(table: tables.Tables, rng: np.random.Generator) -> int:
@@ -309,6 +317,8 @@ def parts(known: Design) -> list[Part]:
             found.append(Part(name + last, (kind, holed), functools.partial(simulate, known, missing)))
         for kind, name, share in ((2, "noise, independent", 0.0), (3, "noise, alike in families", 0.5)):
             found.append(Part(name + last, (kind, holed), functools.partial(of_noise, known, share, missing)))
+            judge = functools.partial(of_components, known, share, missing)
+            found.append(Part(f"components of {name}{last}", (kind, holed), judge))
     for kind, sizes in enumerate(((8, 3, 3, 1), (4, 4, 4, 3))):
         found.append(Part(f"sizes {'+'.join(map(str, sizes))}", (5, kind), functools.partial(of_sizes, sizes)))
     for count in SIZES:

@@ -3,8 +3,10 @@
 It rests on the mixed model of all evidence, which the planner predicts with, too: does the score rise with compute in a
 language, the other one's held fixed? Beside it stand the parts of that evidence. Pooled: does the score follow compute
 over all models? Paired: did it rise when local text was added to the same model? Where there is no such model (of fewer
-than three families, or without budgets in a language) the two are weighed apart. All tests of all tasks are corrected
-together for their number before any of them counts; so are those that a task falls with local text, its price.
+than three families, or without budgets in a language) the two are weighed apart. The tests of all tasks are corrected
+for their number before any of them counts: those of local text together, those of the reference language together, and
+those that a task falls with local text, its price. Corrected all at once, the many tasks that follow the reference
+language would leave room for false findings on local text.
 """
 
 import dataclasses
@@ -64,24 +66,26 @@ class Evidence:
 
 
 def judge_all(evidence: Mapping[str, Evidence], language: str, reference: str = "en") -> dict[str, Verdict]:
-    """Judges every task, after the correction for all tests of all tasks.
+    """Judges every task, after the correction for the tests of all tasks, by language.
 
     Args:
       language, reference: the local language and the one that models are mostly trained on.
     """
     p: dict[tuple[str, str], float | None] = {}
+    of_reference: dict[tuple[str, str], float | None] = {}
     for task, known in evidence.items():
         if known.silent:
             continue
         if {reference, language} <= {*known.effects}:
-            p |= {(task, lang): known.effects[lang]["p_rises"] for lang in (reference, language)}
+            p[task, language] = known.effects[language]["p_rises"]
+            of_reference[task, reference] = known.effects[reference]["p_rises"]
             continue
-        for lang in (reference, language):
+        for lang, found in ((reference, of_reference), (language, p)):
             fit = known.fits.get(lang)
-            p[task, lang] = fit.p_rises if fit else None
+            found[task, lang] = fit.p_rises if fit else None
         if known.pair is not None and known.pair["n"] >= MIN_PAIRS:
             p[task, SIZE], p[task, DIRECTION] = known.pair["p_family"], known.pair["p_direction"]
-    tests = multiplicity.adjusted(p)
+    tests = multiplicity.adjusted(of_reference) | multiplicity.adjusted(p)
     falls = multiplicity.adjusted({task: _p_falls(known, language) for task, known in evidence.items()})
     judged = {task: judge(task, known, tests, language, reference) for task, known in evidence.items()}
     return {

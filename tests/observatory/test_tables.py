@@ -159,7 +159,7 @@ def test_no_such_file(tmp_path):
         (SCORES.replace("m2,0.3", "m2,,0.3"), "scores.csv, line 4 has 6 cells, the header 5"),
         (SCORES.replace("m5,0.6,", "m5,"), "line 7 has 4 cells"),
         ("\n".join(row + ",1" * (i > 0) + "," * (i == 0) for i, row in enumerate(SCORES.splitlines())), "6 has no name"),
-        (SCORES.replace(",", ";"), "not separated by commas"),
+        (SCORES.replace(",", "|"), "is separated by '\\|': save it with"),
         (SCORES.splitlines()[0] + "\n", "no rows below its header"),
         ("model,task,score\nm0,a,0.1\n,a,0.2\n", "line 3: the column 'model' is empty"),
         ("model,task\nm0,a\nm1,a\n", "no 'score'"),

@@ -96,6 +96,16 @@ def test_the_effects_of_all_tasks_are_corrected_together():
     assert verdicts.judge_all(one | noise, "ko")["t"].verdict == verdicts.UNKNOWN
 
 
+def test_what_follows_english_leaves_no_room_for_false_findings_on_local_text():
+    """p = 0.02 of local text is one of 20 such tests; with the 20 clear ones on English it would be 0.04, and count."""
+    english, none = _effect(0.9, 1e-6), _effect(0.5, 0.5)
+    tasks = {f"n{i}": verdicts.Evidence({}, None, 0.2, effects={"en": english, "ko": none}) for i in range(19)}
+    tasks["t"] = verdicts.Evidence({}, None, 0.2, effects={"en": english, "ko": _effect(0.5, 0.02)})
+    found = verdicts.judge_all(tasks, "ko")
+    assert {v.verdict for v in found.values()} == {verdicts.ENGLISH}
+    assert "corrected p 0.400)" in found["t"].reasons[0] and "corrected p 0.000)" in found["t"].reasons[0]
+
+
 def test_without_a_local_budget_the_two_kinds_of_evidence_are_weighed_apart():
     """Of English compute alone there is an effect: the verdict is that of pairs and laws."""
     known = verdicts.Evidence({}, _pair(0.1), 0.2, effects={"en": _effect(0.9)})
