@@ -160,7 +160,7 @@ def test_a_file_that_changed_is_refused(s3, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=name):
         _opened(address).restore(1, _shapes(_state(1)))
     fsspec.filesystem("s3").pipe_file(f"{BUCKET}/changed/1/manifest.json", b"{")
-    with pytest.raises(UserError, match=r"manifest.json is not what was written"):
+    with pytest.raises(UserError, match=r"manifest.json differs from what was written"):
         _opened(address)
 
 

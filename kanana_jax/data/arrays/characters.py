@@ -15,7 +15,7 @@ SCRIPTS = ("none", "latin", "hangul", "jamo", "hiragana", "katakana", "han", "di
 
 # Sentence ends that occur in the languages here (of Unicode's Sentence_Terminal property).
 _TERMINAL = ".!?‼‽⁇⁈⁉⸮。！？．｡﹒﹖﹗"
-# Gopher (arXiv:2112.11446, A.1.1) counts words that are not symbols; it does not say what a symbol is. These are
+# Gopher (arXiv:2112.11446, A.1.1) counts words that are not symbols, without defining a symbol. Here these are
 # Unicode's punctuation and symbols, and control characters.
 _SYMBOL_CATEGORIES = ("P", "S", "Cc")
 
@@ -25,7 +25,7 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
     """Bits and scripts: uint8 `[0x110000]`."""
     bits = np.zeros(sys.maxunicode + 1, np.uint8)
     scripts = np.zeros(sys.maxunicode + 1, np.uint8)
-    last = 0x20000  # beyond, but for the Han planes, there are only private, tag and unassigned characters
+    last = 0x20000  # beyond, except for the Han planes, there are only private, tag and unassigned characters
     categories = [unicodedata.category(chr(i)) for i in range(last)]
     first = np.array([ord(c[0]) for c in categories], np.uint8)
     bits[:last] |= np.where(first == ord("L"), LETTER, 0).astype(np.uint8)
@@ -77,7 +77,7 @@ _NEWLINES = {ord(c): "\n" for c in "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"}
 
 
 def normalise(text: str) -> str:
-    """NFC, one kind of newline and none at the end, no NUL, no lone surrogate: what everything else starts from.
+    """Normalises a text for all other code: NFC, one kind of newline, none at the end, no NUL, no lone surrogates.
 
     NFC and not NFKC: the latter would change what is written (㎡, full-width letters, ligatures).
     """
@@ -88,7 +88,7 @@ def normalise(text: str) -> str:
             text.encode()
         except UnicodeEncodeError:
             text = text.encode("utf-8", "replace").decode()
-        text = unicodedata.normalize("NFC", text)  # what is composed already is not copied
+        text = unicodedata.normalize("NFC", text)  # an already composed text is not copied
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if any(chr(c) in text for c in _NEWLINES):
@@ -107,7 +107,7 @@ def kinds_of(codes: np.ndarray) -> np.ndarray:
 
 
 def kinds() -> tuple[np.ndarray, np.ndarray]:
-    """Property bits and script of each kind of character that there is; both uint8."""
+    """Property bits and script of each existing kind of character; both uint8."""
     return _kinds()[1:]
 
 

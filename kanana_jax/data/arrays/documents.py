@@ -1,4 +1,4 @@
-"""Some documents as one array of characters: what makes whole-array work cheap for short ones too."""
+"""Several documents as one array of characters, which makes whole-array work cheap for short ones too."""
 
 import dataclasses
 import functools
@@ -8,17 +8,17 @@ import numpy as np
 
 from kanana_jax.data.arrays import characters
 
-# With fewer, the calls of NumPy cost as much as their work; with more, its arrays leave the caches.
+# With fewer, NumPy's calls cost as much as their work; with more, its arrays no longer fit into the caches.
 BATCH_CHARACTERS, BATCH_TEXTS = 1 << 17, 128
 
 
 @dataclasses.dataclass(frozen=True)
 class Documents:
-    """`D` normalised texts, a newline between two, as `C` code points.
+    """`D` normalised texts, separated by newlines, as `C` code points.
 
     Attributes:
       codes: uint32 `[C]`.
-      kinds: of the characters, see `characters.kinds`; uint8 `[C]`.
+      kinds: kinds of the characters (`characters.kinds`), uint8 `[C]`.
       starts, ends: int64 `[D]`, places in `codes`.
     """
 
@@ -58,7 +58,7 @@ class Documents:
         return self.ends - self.starts
 
     def of(self, places: np.ndarray) -> np.ndarray:
-        """The documents in which places (sorted or not) lie; a newline between two belongs to the one before."""
+        """The documents in which places (sorted or not) lie; a newline between two belongs to the first."""
         return self._of.take(places)
 
     def bounds(self, places: np.ndarray) -> np.ndarray:
@@ -89,7 +89,7 @@ def sums(values: np.ndarray, bounds: np.ndarray) -> np.ndarray:
 def batches(
     texts: Sequence[str], most_characters: int = BATCH_CHARACTERS, most_texts: int = BATCH_TEXTS
 ) -> Iterator[Sequence[str]]:
-    """Cuts a list of texts into lists of at most so many characters and texts; a longer text is alone."""
+    """Splits a list of texts into lists of limited characters and texts; a longer text gets a list of its own."""
     start = size = 0
     for i, text in enumerate(texts):
         if i > start and (size + len(text) > most_characters or i - start == most_texts):

@@ -8,7 +8,7 @@ _BASE = 0x9E3779B97F4A7C15 | 1
 _INVERSE = pow(_BASE, -1, 1 << 64)
 
 
-_KEPT = 1 << 18  # powers that are kept from call to call
+_KEPT = 1 << 18  # powers that are cached between calls
 
 
 def _powers(base: int, count: int) -> np.ndarray:
@@ -36,10 +36,10 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 
 def first_equal(keys: np.ndarray) -> np.ndarray:
-    """For each of the uint64 keys the place of the first that is equal; int64.
+    """For each uint64 key, the place of the first equal key; int64.
 
-    A table holds the first place for each value of a few bits of a hash; the few keys that meet another one there go on
-    to another table.
+    A table holds the first place for each value of a few bits of a hash; the few keys that collide there go on to
+    another table.
     """
     factor = _BASE
     first, met = _first_in_table(keys, factor, 0)
@@ -81,6 +81,6 @@ class PrefixHash:
 
 
 def text_hash(text: str) -> int:
-    """The hash that `PrefixHash` gives for this text wherever it is."""
+    """The hash that `PrefixHash` gives for this text, wherever it occurs."""
     codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     return int(PrefixHash(codes).of(np.array([0]), np.array([len(codes)]))[0])

@@ -14,13 +14,13 @@ SHORT_LINE = 30  # characters (FineWeb, arXiv:2406.17557, §3.6)
 
 @dataclasses.dataclass(frozen=True)
 class Lines:
-    """The `N` lines of some documents; all int64 `[N]`.
+    """The `N` lines of several documents; all int64 `[N]`.
 
     Attributes:
-      starts, ends: in code points, without the newline.
-      first, last: the first and the last character that is seen (neither a space nor a mark of format, as U+200B), or
+      starts, ends: code points of each line, without the newline.
+      first, last: the first and last visible character (neither a space nor a format character such as U+200B), or
         -1 in a blank line.
-      of: the document.
+      of: the line's document.
     """
 
     starts: np.ndarray
@@ -94,7 +94,7 @@ def line_signals(documents: Documents, lines: Lines, hashes: PrefixHash) -> dict
 
 
 def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, 0 of nothing."""
+    """part / whole; 0 if the whole is 0."""
     return part / np.maximum(whole, 1)
 
 
@@ -128,12 +128,12 @@ def sentence_lengths(documents: Documents) -> tuple[np.ndarray, np.ndarray]:
     ends = np.concatenate([terminal[ends_here], np.flatnonzero(codes == 10), [len(codes) - 1]])
     ends.sort()
     lengths = np.diff(running((bits & characters.SPACE) == 0).take(ends + 1), prepend=0)
-    sentence = lengths > 1  # a mark that ends what has ended is no sentence
+    sentence = lengths > 1  # a mark after the end of a sentence is not a sentence
     return lengths[sentence], documents.of(ends[sentence])
 
 
 def fenced(documents: Documents, lines: Lines) -> np.ndarray:
-    """Lines of fenced code and the fences around it; one that is not closed ends with its document (CommonMark)."""
+    """Lines of fenced code and the fences around it; an unclosed one ends with its document (CommonMark)."""
     inside = np.zeros(len(lines.starts), bool)
     if "```" not in documents.text and "~~~" not in documents.text:
         return inside
@@ -161,7 +161,7 @@ def _repeated(documents: Documents, hashes: np.ndarray, of: np.ndarray, lengths:
     """Number of elements that occurred before in their document, and their characters; both `[D]`.
 
     Args:
-      hashes, of, lengths: of each element, the document in which it stands, its characters.
+      hashes, of, lengths: the hash, document and length in characters of each element.
     """
     again = (first_equal(mix(hashes + of.astype(np.uint64))) != np.arange(len(hashes))).nonzero()[0]
     return documents.count(of[again]), documents.count(of[again], lengths[again])

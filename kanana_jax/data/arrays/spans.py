@@ -1,4 +1,4 @@
-"""Spans of a text: what an edit cuts out of it."""
+"""Spans of a text that an edit cuts out."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ Span = tuple[int, int, str]
 
 
 def cut(text: str, spans: tuple[Span, ...]) -> str:
-    """The text without the spans; a line that is cut whole goes with its newline."""
+    """The text without the spans; a line that is cut entirely loses its newline too."""
     pieces, at = [], 0
     for start, end, _ in spans:
         if start < at:
@@ -25,8 +25,8 @@ class Rest(NamedTuple):
     """A text without some spans, and the original position of each remaining character.
 
     Attributes:
-      starts: in `text`, of the pieces that stood together, int64, the first at 0.
-      moved: how far each piece stood behind its place in `text`.
+      starts: starts in `text` of the pieces that were contiguous, int64, the first at 0.
+      moved: distance between each piece's original position and its position in `text`.
     """
 
     text: str
@@ -34,7 +34,7 @@ class Rest(NamedTuple):
     moved: np.ndarray
 
     def back(self, spans: Sequence[Span]) -> tuple[Span, ...]:
-        """Spans of `text` in places of the whole; one that reaches over a gap becomes several."""
+        """Spans of `text` in positions of the original; one that crosses a gap becomes several."""
         found: list[Span] = []
         for start, end, rule in spans:
             while start < end:
@@ -47,7 +47,7 @@ class Rest(NamedTuple):
 
 
 def without(text: str, spans: Sequence[Span]) -> Rest:
-    """The text without spans that are in order and apart; a line that goes whole goes with its newline."""
+    """The text without ordered, disjoint spans; a line that is cut entirely loses its newline too."""
     pieces, starts, moved, at, size = [], [], [], 0, 0
     for start, end in [*((s, e) for s, e, _ in spans), (len(text), len(text))]:
         if start > at or not starts:
@@ -61,7 +61,7 @@ def without(text: str, spans: Sequence[Span]) -> Rest:
 
 
 def merged(first: Sequence[Span], second: Sequence[Span]) -> tuple[Span, ...]:
-    """Spans of two rules in order; what lies in an earlier one is left out."""
+    """Spans of two rules in order; a span within an earlier one is left out."""
     spans: list[Span] = []
     for span in sorted((*first, *second), key=lambda s: (s[0], -s[1])):
         if not spans or span[0] >= spans[-1][1]:

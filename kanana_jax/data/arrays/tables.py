@@ -1,6 +1,6 @@
 """Named arrays in one file that is read without being loaded: safetensors' layout, with a digest of all its bytes.
 
-One file is replaced at once, so that a reader beside a writer sees the old arrays or the new ones, never some of each.
+A single file is replaced atomically, so a concurrent reader sees either the old arrays or the new ones, never a mix.
 Layout (https://github.com/huggingface/safetensors#format): 8 bytes for the header's length, the header in JSON, data.
 """
 
@@ -24,10 +24,10 @@ _Reader = TypeVar("_Reader")
 
 
 def write(path: pathlib.Path, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
-    """Writes the file whole or not at all; returns its digest. The same contents give the same bytes.
+    """Writes the file atomically; returns its digest. The same contents give the same bytes.
 
     Args:
-      about: what JSON can hold.
+      about: further values, JSON-safe.
 
     Raises:
       UserError: the disk is full or not writable.
@@ -59,15 +59,15 @@ def read(
     """The stored arrays, memory-mapped and read-only.
 
     Args:
-      kinds: type (`U8` …) and number of axes of each array that there must be.
+      kinds: type (`U8` …) and number of axes of each required array.
 
     Raises:
-      OSError: it cannot be read.
-      ValueError: it is not such a file, not the bytes that were written, or holds other arrays.
+      OSError: the file cannot be read.
+      ValueError: it is not such a file, was changed after it was written, or holds other arrays.
     """
     data = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
     if len(data) < 8 or int.from_bytes(data[:8].tobytes(), "little") > len(data) - 8:
-        raise ValueError("it is truncated or of another format")
+        raise ValueError("it is truncated or has another format")
     start = 8 + int.from_bytes(data[:8].tobytes(), "little")
     head = data[8:start].tobytes()
     try:
@@ -89,7 +89,7 @@ def read(
     for begin in range(start, len(data), _BLOCK):
         hashed.update(data[begin : begin + _BLOCK].data)
     if hashed.hexdigest().encode() != digest:
-        raise ValueError("its bytes are not those that were written")
+        raise ValueError("its bytes differ from those that were written")
     if not isinstance(about, dict) or (kinds is not None and kinds_of(arrays) != dict(kinds)):
         raise ValueError("it contains something else")
     return about, arrays
@@ -101,7 +101,7 @@ def kinds_of(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, int]]:
 
 
 def digest_of(path: pathlib.Path) -> str:
-    """The digest that a file says it has; empty where it is no such file."""
+    """The digest recorded in a file; empty if it is not such a file."""
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
@@ -112,7 +112,7 @@ def digest_of(path: pathlib.Path) -> str:
 
 
 def opened(kind: Callable[[str], _Reader], folder: str, name: str) -> _Reader:
-    """`kind(folder)`, made once in a process until the file `name` in it is replaced: its bytes are read for it.
+    """`kind(folder)`, made once per process until the bytes of the file `name` in it change.
 
     A folder in a bucket is staged once per process.
     """
@@ -130,7 +130,7 @@ def _opened(kind: Callable[[str], _Reader], folder: str, stamp: tuple[int, ...])
 
 
 def as_bytes(value: Any) -> np.ndarray:
-    """JSON as an array, for values that are too long for `about`."""
+    """JSON as an array, for values too long for `about`."""
     return np.frombuffer(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace"), np.uint8)
 
 

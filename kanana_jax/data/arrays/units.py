@@ -21,7 +21,7 @@ class Units:
 
     starts: np.ndarray
     ends: np.ndarray
-    single: bool = False  # whether all are single characters
+    single: bool = False  # whether all units are single characters
 
     def __len__(self) -> int:
         return len(self.starts)

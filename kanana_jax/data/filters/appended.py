@@ -12,10 +12,10 @@ Good = tuple[int, str]  # bytes, and their digest
 
 
 def digest_of(path: pathlib.Path, size: int) -> Any:
-    """The running hash of a file's first `size` bytes, or of all where it is shorter.
+    """The running hash of a file's first `size` bytes, or of all of them if it is shorter.
 
     Raises:
-      OSError: it cannot be read.
+      OSError: the file cannot be read.
     """
     hashed = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
@@ -26,10 +26,10 @@ def digest_of(path: pathlib.Path, size: int) -> Any:
 
 
 class Appended:
-    """Whatever lies beyond what is known to be good is cut off.
+    """Cuts off everything after the part known to be good.
 
     Raises:
-      UserError: the good part is not what it was.
+      UserError: the good part has changed.
     """
 
     def __init__(self, path: pathlib.Path, good: Good = (0, "")):
@@ -38,7 +38,7 @@ class Appended:
         self._hash = digest_of(path, size)
         if size and (self._file.tell() < size or self._hash.hexdigest() != digest):
             self._file.close()
-            raise UserError(f"{path} is not what it was when the job stopped: name another --output")
+            raise UserError(f"{path} has changed since the job stopped: name another --output")
         self._file.truncate(size)
         self._size = size
 
@@ -54,7 +54,7 @@ class Appended:
         self._size += len(data)
 
     def sync(self) -> None:
-        """Waits until it is on the disk."""
+        """Waits until the data are on the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 

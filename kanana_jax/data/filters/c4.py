@@ -1,4 +1,4 @@
-"""The line rules of C4 (Raffel et al. 2020, §2.2) as spans to cut, in the order and with the details of its code."""
+"""The line rules of C4 (Raffel et al. 2020, §2.2) as spans to cut, in the order and detail of the original code."""
 
 import dataclasses
 import re
@@ -20,7 +20,7 @@ class C4Config:
     """C4's line rules; without `terminal_punctuation` they are FineWeb's.
 
     Attributes:
-      max_notice_words: of a line that is cut for naming JavaScript, cookies or policies: a longer one is about them.
+      max_notice_words: longest line that is cut for naming JavaScript, cookies or policies; a longer one is about them.
     """
 
     terminal_punctuation: bool = True
@@ -34,10 +34,10 @@ class C4:
     """The outcome of the line rules.
 
     Attributes:
-      spans: of each document, lines and citation marks to cut, in places of its text.
-      cut: characters in them, `[D]`.
-      sentences: in the lines that stay, `[D]`.
-      lorem_ipsum, curly_bracket: 1 if a line that would stay holds it, `[D]`.
+      spans: for each document, the lines and citation marks to cut, in positions of its text.
+      cut: characters in the spans, `[D]`.
+      sentences: sentences in the remaining lines, `[D]`.
+      lorem_ipsum, curly_bracket: 1 if a remaining line contains it, `[D]`.
     """
 
     spans: tuple[tuple[Span, ...], ...]
@@ -48,7 +48,7 @@ class C4:
 
 
 def apply(documents: Documents, lines: Lines, config: C4Config) -> C4:
-    """A line falls to the first rule that it breaks; blank lines part paragraphs and stay."""
+    """A line is cut by the first rule that it breaks; blank lines separate paragraphs and stay."""
     codes, text, D = documents.codes, documents.text, len(documents.texts)
     if not len(codes):
         nothing = np.zeros(D)
@@ -99,7 +99,7 @@ def apply(documents: Documents, lines: Lines, config: C4Config) -> C4:
 
 def _lower(text: str) -> str:
     lower = text.lower()
-    if len(lower) != len(text):  # İ becomes two characters, and places must stay
+    if len(lower) != len(text):  # İ becomes two characters, but positions must not move
         lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
     return lower
 
@@ -118,7 +118,7 @@ def _without_citations(documents: Documents, lines: Lines, citations: np.ndarray
     last, begins = lines.last.tolist(), lines.starts[cited].tolist()
     # From the end, since a mark may precede another.
     for (start, end), i, begin in zip(reversed(citations.tolist()), reversed(cited.tolist()), reversed(begins)):
-        if last[i] == end - 1:  # the mark ended the line: what is seen before it does now
+        if last[i] == end - 1:  # the mark ended the line: now the character before it does
             before = np.flatnonzero(documents.bits[begin:start] & (characters.SPACE | characters.FORMAT) == 0)
             last[i] = begin + int(before[-1]) if len(before) else -1
     return np.array(last)

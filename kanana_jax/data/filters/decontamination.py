@@ -3,14 +3,14 @@
 An n-gram is 13 words without case, punctuation and white space, as in GPT-3 (Brown et al., arXiv:2005.14165, App. C)
 and lm-evaluation-harness; for other scripts see `ngrams`. Peers: datatrove takes 12 words, Llama 3 tokens in common
 8-grams (arXiv:2407.21783, §5.1.4), Qwen2.5 common subsequences of 13 tokens (arXiv:2412.15115), GPT-4 50 letters and
-digits (arXiv:2303.08774, App. C), DCLM the end of a question beside one of its choices (arXiv:2406.11794). A text that
-is translated or reworded is found by none of these.
+digits (arXiv:2303.08774, App. C), DCLM the end of a question next to one of its choices (arXiv:2406.11794). None of
+these finds a translated or reworded text.
 
-n-grams that many items of a set share are its template (an instruction, a list of choices), and innocent documents
-would fall with them. GPT-3 and NeMo Curator leave out n-grams that match more than 10 training documents; here no
-corpus is available, and those in more than 10 different items of one set are dropped.
+n-grams shared by many items of a set are its template (an instruction, a list of choices), and innocent documents
+would be dropped for them. GPT-3 and NeMo Curator leave out n-grams that match more than 10 training documents; here no
+corpus is available, so those in more than 10 different items of one set are dropped.
 
-64 bits: 10^12 units of text meet 10^6 n-grams by chance about once in 20 corpora.
+With 64-bit hashes, 10^12 units of text collide with 10^6 n-grams about once in 20 corpora.
 """
 
 import dataclasses
@@ -36,10 +36,10 @@ FILE, _ABOUT = "contamination.safetensors", "contamination.json"
 _HASHES, _SETS, _HEADS = "hashes", "sets", "heads"
 _ARRAYS = {_HASHES: ("U64", 1), _SETS: ("U16", 1), _HEADS: ("U8", 1)}
 _FORMAT = 2
-# A Bloom filter (Bloom 1970) of the n-grams' heads: with 3 probes and 16 bits per head or more, about one place of
-# innocent text in 200 is looked up in vain.
+# A Bloom filter (Bloom 1970) of the n-grams' heads: with 3 probes and at least 16 bits per head, about one position in
+# 200 of innocent text is looked up in vain.
 _BITS_PER_HEAD, _PROBES = 16, 3
-_SHORTEST_FIELD = 20  # characters of a field that is taken unasked; ids and labels have fewer
+_SHORTEST_FIELD = 20  # characters of a field that is used by default; ids and labels have fewer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +47,9 @@ class ContaminationConfig:
     """Settings for the stored n-grams of evaluation sets.
 
     Attributes:
-      ngrams: their lengths. Items that are shorter count as one n-gram down to 8 words (GPT-3's least n) or what
-        carries as much; still shorter ones say too little and are not looked for.
-      max_items: n-grams in more items of one set than this are its template and are left out.
+      ngrams: their lengths. A shorter item counts as one n-gram down to 8 words (GPT-3's smallest n) or an equivalent
+        in other scripts; still shorter ones are not looked for, since they say too little.
+      max_items: n-grams in more items of one set than this belong to its template and are left out.
     """
 
     ngrams: Lengths = Lengths()
@@ -62,12 +62,12 @@ class ContaminationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-    """The part of a document that an evaluation set has too.
+    """The part of a document that also occurs in an evaluation set.
 
     Attributes:
-      ngrams: places of the document at which an n-gram of the set begins.
-      share: of the document's units (words, eojeol, characters), those that n-grams of the set cover.
-      span: the first stretch that they cover, start and end in the normalised text.
+      ngrams: number of positions of the document at which an n-gram of the set begins.
+      share: share of the document's units (words, eojeol, characters) covered by n-grams of the set.
+      span: the first stretch covered, start and end in the normalised text.
     """
 
     set: str
@@ -91,7 +91,7 @@ def _ngrams(found: Units, lengths: Lengths) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def _of_set(texts: Iterable[str], config: ContaminationConfig) -> tuple[dict[str, int], np.ndarray, np.ndarray]:
-    """The report on a set; its different n-grams without the template, and their heads."""
+    """The report on a set; its distinct n-grams without the template, and their heads."""
     seen: set[int] = set()
     count = {"items": 0, "repeated_items": 0, "too_short": 0}
     nothing = np.zeros(0, np.uint64)
@@ -110,7 +110,7 @@ def _of_set(texts: Iterable[str], config: ContaminationConfig) -> tuple[dict[str
             count["repeated_items"] += int(np.count_nonzero(~new & long))
             count["too_short"] += int(np.count_nonzero(~long))
             of, grams, starts = _ngrams(found, config.ngrams)
-            # Each n-gram once an item, and each item once a set: a passage has many questions.
+            # Each n-gram once per item, and each item once per set: a passage has many questions.
             order = np.lexsort((grams, of))
             order = order.compress(new.take(of.take(order)))
             other = np.append(True, (np.diff(of.take(order)) != 0) | (np.diff(grams.take(order)) != 0))[: len(order)]
@@ -123,14 +123,14 @@ def _of_set(texts: Iterable[str], config: ContaminationConfig) -> tuple[dict[str
 
 
 def build(sets: Mapping[str, Iterable[str]], config: ContaminationConfig, output: str | pathlib.Path) -> dict[str, Any]:
-    """Writes the n-grams of evaluation sets into a folder, each file whole; the same sets give the same bytes.
+    """Writes the n-grams of evaluation sets into a folder, each file atomically; the same sets give the same bytes.
 
     Args:
       sets: name → texts of its items, see `items`.
 
     Returns:
-      `contamination.json`: the config; `sets` with, for each, `items` (texts), of these `repeated_items` and
-      `too_short` ones, different `ngrams`, and `template_ngrams` left out; a `digest` of all n-grams.
+      `contamination.json`: the config; `sets` with, for each, `items` (texts), of which `repeated_items` and
+      `too_short`, the distinct `ngrams`, and `template_ngrams` left out; a `digest` of all n-grams.
 
     Raises:
       UserError: no set has an n-gram, or the disk is full.
@@ -141,8 +141,8 @@ def build(sets: Mapping[str, Iterable[str]], config: ContaminationConfig, output
     hashes = np.concatenate([grams for _, grams, _ in found] or [np.zeros(0, np.uint64)])
     if not len(hashes):
         raise UserError(
-            "no item of an evaluation set is long enough to be looked for (8 words, or as much in other scripts): name "
-            "other fields or sets, or filter without them"
+            "no item of an evaluation set is long enough to be searched for (8 words, or the equivalent in other "
+            "scripts): name other fields or sets, or filter without them"
         )
     numbers = np.repeat(np.arange(len(names), dtype=np.uint16), [len(grams) for _, grams, _ in found])
     order = np.lexsort((numbers, hashes))
@@ -164,7 +164,7 @@ def build(sets: Mapping[str, Iterable[str]], config: ContaminationConfig, output
 
 
 def _filter(heads: np.ndarray) -> np.ndarray:
-    """A Bloom filter as bytes, at which nearly all of innocent text is recognised."""
+    """A Bloom filter as bytes, which recognises nearly all innocent text."""
     bits = max(10, (len(heads) * _BITS_PER_HEAD - 1).bit_length())
     flags = np.zeros(1 << bits, bool)
     for probe in range(_PROBES):
@@ -173,12 +173,12 @@ def _filter(heads: np.ndarray) -> np.ndarray:
 
 
 def _probe(heads: np.ndarray, probe: int, bits: int) -> np.ndarray:
-    """The places of a Bloom filter with `2 ** bits` of them."""
+    """The positions in a Bloom filter of `2 ** bits` bits."""
     return ((heads << np.uint64(20 * probe)) >> np.uint64(64 - bits)).view(np.int64)
 
 
 def opened(folder: str) -> "Contamination":
-    """The n-grams of a folder, which a process reads once until they are replaced."""
+    """The n-grams of a folder, read once per process until they are replaced."""
     return tables.opened(Contamination, folder, FILE)
 
 
@@ -249,14 +249,14 @@ class Contamination:
             there = often.repeat(often)
             at = first.repeat(often) + np.arange(len(there)) - (often.cumsum() - often).repeat(often)
             hits.append(np.stack([starts.repeat(often), ends.repeat(often), self._numbers[at]]))
-            ends = ends + 1  # items that are shorter than an n-gram end somewhere in between
+            ends = ends + 1  # items shorter than an n-gram end somewhere in between
             more = ends <= stop
             starts, ends, stop = (array.compress(more) for array in (starts, ends, stop))
         return np.concatenate(hits, axis=1)
 
 
 def _stretches(starts: np.ndarray, ends: np.ndarray) -> tuple[int, np.ndarray]:
-    """Number of different starts; the stretches that n-grams cover together, `[stretches, 2]`, in order."""
+    """Number of distinct starts; the stretches that n-grams cover together, `[stretches, 2]`, in order."""
     order = np.lexsort((ends, starts))
     starts, ends = starts.take(order), np.maximum.accumulate(ends.take(order))
     apart = starts[1:] > ends[:-1]
@@ -265,14 +265,14 @@ def _stretches(starts: np.ndarray, ends: np.ndarray) -> tuple[int, np.ndarray]:
 
 
 def items(path: str | pathlib.Path, fields: Sequence[str] = ()) -> Iterator[str]:
-    """The texts of an evaluation file, a field of a row after the other.
+    """The texts of an evaluation file, row by row and field by field.
 
     Args:
       path: `.jsonl` or `.jsonl.gz`.
-      fields: whose texts; lists of texts are joined. Without any, all fields with 20 characters and more.
+      fields: fields to use; lists of texts are joined. Without any, all fields of at least 20 characters.
 
     Raises:
-      UserError: names file and line of what is not JSON or lacks a field.
+      UserError: a line is not JSON or lacks a field; names file and line.
     """
     path = local_copy(path)
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
@@ -285,7 +285,7 @@ def items(path: str | pathlib.Path, fields: Sequence[str] = ()) -> Iterator[str]
                 if line.strip():
                     yield from _texts(line, fields, f"{path}:{number}")
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): name a whole .jsonl or .jsonl.gz file") from error
+        raise UserError(f"{path} cannot be read ({error}): name an intact .jsonl or .jsonl.gz file") from error
 
 
 def _texts(line: bytes, fields: Sequence[str], where: str) -> Iterator[str]:
@@ -304,4 +304,4 @@ def _texts(line: bytes, fields: Sequence[str], where: str) -> Iterator[str]:
                 yield value
         elif fields:
             there = ", ".join(key for key in row if isinstance(row[key], (str, list)))
-            raise UserError(f"{where}: field '{field}' is no text or list of texts; there are {there or 'none'}")
+            raise UserError(f"{where}: field '{field}' is not a text or list of texts; the row has {there or 'none'}")

@@ -1,4 +1,4 @@
-"""Passages of a text that break a rule, as a report highlights them; for single documents, written for clarity."""
+"""Passages of a text that break a rule, for a report to highlight; for single documents, written for clarity."""
 
 import itertools
 import re
@@ -18,13 +18,13 @@ from kanana_jax.data.filters.signals import UNFILLED
 
 Place = tuple[int, int]
 _OF_ALL = (scores.PII, scores.CONTAMINATION)  # signals of the whole text
-_LIMIT = 200  # spans, beyond which more of them show no more
+_LIMIT = 200  # spans; more would not tell a reader more
 
 
 def spans(rule: str, text: str, config: FilterConfig) -> tuple[Span, ...]:
-    """The places of a normalised text that count towards a rule's signal, in order and without overlap.
+    """The spans of a normalised text that count towards a rule's signal, in order and without overlap.
 
-    Empty where the signal is about the whole (too few words, a language that is not there).
+    Empty if the signal concerns the whole text (too few words, a missing language).
     """
     if rule not in config.rules:
         return ()

@@ -2,11 +2,11 @@
 
 English thresholds let a certain share of good English text pass. For another language each bound is set so that
 the same share of good text of that language passes, which is a quantile of its reference text.
-A bound that more than half of the English text breaks is not fitted, since this text is no example of what it asks.
-Good text is of several kinds (statutes, literature, documentation), and a bound is to let that share of *each* pass:
-the loosest of the kinds' bounds is taken. A rule that has no English one starts from the bound that its config gives.
-A bound that (nearly) all of the English text meets says little about its place: it lets the inner 99.5% of the other
-text pass, or stays as it is where that lies farther out.
+A bound that more than half of the English text breaks is not fitted, since this text is not an example of what it asks.
+Good text is of several kinds (statutes, literature, documentation), and a bound should let that share of *each* pass:
+the loosest of the kinds' bounds is used. A rule without an English counterpart starts from the bound in its config.
+A bound that (nearly) all of the English text meets says little about its right value: it is set to pass the inner 99.5%
+of the other text, or stays as it is if that is looser.
 """
 
 import dataclasses
@@ -22,14 +22,14 @@ from kanana_jax.data.filters.signals import NAMES
 from kanana_jax.data.read.record import Record
 from kanana_jax.errors import UserError
 
-TAIL = 0.005  # share of documents below which a quantile is a matter of single ones
-ALONE = 1.5  # so that a single unusual document sets no bound
-FEW = 20  # documents that a rule is about, below which its bound stays
-MINIMUM = 200  # documents, below which a 1% tail is two documents
+TAIL = 0.005  # share of documents below which a quantile depends on single ones
+ALONE = 1.5  # so that no single unusual document sets a bound
+FEW = 20  # with fewer applicable documents, a rule keeps its bound
+MINIMUM = 200  # documents; with fewer, a 1% tail is at most two of them
 
 
 def measure_all(config: FilterConfig, texts: Iterable[Record]) -> np.ndarray:
-    """Signals of all documents, float64 `[N, S]`; rules play no part."""
+    """Signals of all documents, float64 `[N, S]`; rules are ignored."""
     judge = Filter(
         FilterConfig(config.unit, config.stop_words, config.stop_endings, config.spam, config.boilerplate, c4=config.c4)
     ).judge
@@ -57,7 +57,7 @@ def fit(rules: Mapping[str, Rule], english: np.ndarray, other: np.ndarray) -> tu
     fitted, unfit, passed = {}, [], passing(rules, english)
     for name, rule in rules.items():
         if rule.signal not in NAMES:
-            raise UserError(f"rule '{name}' looks at '{rule.signal}', which is no signal of the text: leave it out")
+            raise UserError(f"rule '{name}' looks at '{rule.signal}', which is not a signal of the text: leave it out")
         if passed[name] < 0.5:
             unfit.append(name)
             continue
@@ -66,7 +66,7 @@ def fit(rules: Mapping[str, Rule], english: np.ndarray, other: np.ndarray) -> tu
 
 
 def widen(rules: Mapping[str, Rule], table: np.ndarray) -> dict[str, Rule]:
-    """Rules that have no English ones: the inner 99.5% of good text pass, and all that passed before."""
+    """Rules without English counterparts: the inner 99.5% of good text pass, and everything that passed before."""
     return {name: _fitted(rule, np.zeros(0), _values(rule, table)) for name, rule in rules.items()}
 
 
@@ -76,7 +76,7 @@ def _fitted(rule: Rule, english: np.ndarray, other: np.ndarray) -> Rule:
 
 
 def _values(rule: Rule, table: np.ndarray) -> np.ndarray:
-    """A rule's signal in the documents that it is about, `[n]`."""
+    """A rule's signal in the documents that it applies to, `[n]`."""
     return table[_asked(rule, table), NAMES.index(rule.signal)]
 
 
@@ -95,7 +95,7 @@ def _bound(bound: float, english: np.ndarray, other: np.ndarray, lower: bool) ->
 
 
 def _rounded(value: float, to: Callable[[float], int]) -> float:
-    """Three significant digits, away from the text that is to pass."""
+    """Rounds to three significant digits, in the direction that lets more text pass."""
     if not value:
         return 0.0
     step = 10.0 ** (math.floor(math.log10(abs(value))) - 2)
@@ -118,7 +118,7 @@ def passing(rules: Mapping[str, Rule], table: np.ndarray) -> dict[str, float]:
 
 
 def _asked(rule: Rule, table: np.ndarray) -> np.ndarray:
-    """The documents that a rule is about."""
+    """The documents that a rule applies to."""
     return np.logical_and.reduce(
         [np.ones(len(table), bool), *(table[:, NAMES.index(name)] >= least for name, least in rule.where.items())]
     )
@@ -137,14 +137,14 @@ def document(
     kinds: Mapping[str, np.ndarray],
     description: str,
 ) -> dict[str, Any]:
-    """Fitted thresholds as they are written, with where they come from and what they let pass.
+    """Fitted thresholds in file form, with their origin and the share of text that they let pass.
 
     Args:
       rules: the English ones.
-      own: those of the target alone.
-      fixed: those of either whose bounds stay as they are.
+      own: the rules of the target language alone.
+      fixed: the rules of either whose bounds stay as they are.
       english: signals of English reference documents.
-      kinds: of the target's, by kind.
+      kinds: signals of the target language's reference documents, by kind.
     """
     fits = [fit(rules, english, table) for table in kinds.values()]
     fitted = loosest([shared | widen(own, table) | dict(fixed) for (shared, _), table in zip(fits, kinds.values())])

@@ -1,8 +1,8 @@
 """The inline filter as a batch job: the same function over files, with any number of processes, resumable.
 
 Documents go in chunks of a fixed size to workers and come back in order, so that every byte written is the same for
-any number of workers and however often the job was stopped. Outputs grow by whole gzip members; `state.json` says
-how far they are good, and what a killed job wrote beyond is cut off.
+any number of workers, however often the job was stopped. Outputs grow by whole gzip members; `state.json` records
+how far they are valid, and anything that a killed job wrote beyond that is cut off.
 """
 
 import contextlib
@@ -43,13 +43,13 @@ class JobConfig:
     """Run options of a job.
 
     Attributes:
-      workers: processes; 1 works in this one.
+      workers: processes; 1: no further process.
       keep_dropped: also write dropped documents, each with `rules`.
       signals: also write every document's signals (`signals.parquet`).
-      lang: language of records that do not say theirs.
-      max_broken_share: share of broken lines up to which they are counted and skipped.
-      format: of raw documents whose file names do not tell it, a key of `extract.FORMATS`.
-      chunk: documents that a worker gets at once; fewer where they are long.
+      lang: language of records that do not name one.
+      max_broken_share: share of broken lines up to which such lines are counted and skipped.
+      format: format of raw documents whose file names do not reveal it, a key of `extract.FORMATS`.
+      chunk: documents that a worker gets at once; fewer if they are long.
       save_every: chunks between two saves.
     """
 
@@ -84,7 +84,7 @@ def run(
     Raises:
       ConfigError: `output` was started with another config or input, or lies in the input; or no filter applies to any
         document.
-      UserError: no documents, too many broken lines, documents that the verdicts on duplicates do not know, a damaged
+      UserError: no documents, too many broken lines, documents without a verdict on duplicates, a damaged
         file of an earlier start, or a disk that is full.
     """
     began = time.perf_counter()
@@ -109,7 +109,7 @@ def run(
 
     def save() -> None:
         if {key: _frozen(value) for key, value in configs.items()} != frozen:
-            raise UserError(f"what the filters look up was replaced while {output} was written: name another --output")
+            raise UserError(f"a file of the filters was replaced while {output} was written: name another --output")
         _save(output, state["job"], totals, files)
 
     try:
@@ -203,7 +203,7 @@ def _line(documents: int, size: int, seconds: float) -> str:
 
 
 def _frozen(config: FilterConfig) -> dict[str, str]:
-    """Hashes of what a config names by path: the same path with other verdicts or weights is another filter."""
+    """Hashes of what a config names by path: the same path with other contents is another filter."""
     copies = {model.path: local_copy(model.path) for model in config.quality.values()}
     tabled = [
         (folder, name)
@@ -235,7 +235,7 @@ def _check_totals(totals: Totals, configs: Mapping[str, FilterConfig], config: J
     unjudged = totals.unjudged()
     if unjudged and sum(unjudged.values()) == totals.documents():
         there = ", ".join(sorted(code or "none" for code in unjudged)[:8])
-        way = "name theirs in the config" if config.lang else f"say --lang {next(iter(configs))}"
+        way = "name that language in the config" if config.lang else f"give --lang {next(iter(configs))}"
         raise _NothingJudged(
             f"no filter of the config ({', '.join(configs)}) applies to any of the {totals.documents()} documents, "
             f"whose language is {there}: {way}"
@@ -253,7 +253,7 @@ def _sha256(file: str, stamp: tuple[int, ...]) -> str:
 
 
 def _check_duplicates(configs: Mapping[str, FilterConfig], origins: Sequence[Origin]) -> None:
-    """Before anything is written, where the verdicts are asked for every document; else each look-up finds out."""
+    """Checks up front if every document needs a verdict; otherwise each look-up checks its own."""
     folders = {config.duplicates for config in configs.values()}
     if configs and all(folders):
         for folder in folders:

@@ -17,13 +17,13 @@ INPUTS, REPORT = "inputs.json", "report.json"
 
 
 def begin(output: pathlib.Path, job: Mapping[str, Any], origins: Sequence[Origin]) -> dict[str, Any]:
-    """The state to resume from; where there is none, that of a job which has read nothing, saved.
+    """The state to resume from; if there is none, a saved initial state.
 
     Args:
-      job: what must be the same in all starts, beside the inputs.
+      job: the values that must be the same in all starts, besides the inputs.
 
     Raises:
-      ConfigError: it was started with another config or input.
+      ConfigError: the job was started with another config or input.
       UserError: the state is damaged.
     """
     job = {**job, "origins": _digest(repr([(origin.address, origin.digest) for origin in origins]))}
@@ -31,7 +31,7 @@ def begin(output: pathlib.Path, job: Mapping[str, Any], origins: Sequence[Origin
     if state is not None and {**state["job"], "origins": ""} != {**job, "origins": ""}:
         raise ConfigError(f"{output} was started with another config or input: use those, or name another --output")
     if state is not None and state["job"] != job:
-        what = origins_lib.difference(origins_lib.load(output / INPUTS), origins) or "its inputs are others"
+        what = origins_lib.difference(origins_lib.load(output / INPUTS), origins) or "its inputs differ"
         raise ConfigError(f"{output} was started with other inputs ({what}): name another --output")
     origins_lib.save(output / INPUTS, origins)
     if state is None:
@@ -42,13 +42,13 @@ def begin(output: pathlib.Path, job: Mapping[str, Any], origins: Sequence[Origin
 
 def save(output: pathlib.Path, state: Mapping[str, Any]) -> None:
     """Writes the state."""
-    text = json.dumps(state)  # in ASCII: a path that is no UTF-8 has lone surrogates, which only an escape can carry
+    text = json.dumps(state)  # in ASCII: a path that is not UTF-8 has lone surrogates, which need escapes
     with whole_file(output / STATE) as temporary:
         temporary.write_text(f'{{"digest": "{_digest(text)}", {text[1:]}', encoding="utf-8")
 
 
 def finish(output: pathlib.Path, job: Mapping[str, Any], written: Mapping[str, Good]) -> None:
-    """Writes that the job is done, beside the report and with the sizes and digests of what it has written."""
+    """Marks the job as done, with the report and the sizes and digests of its outputs."""
     size = (output / REPORT).stat().st_size
     report = (size, digest_of(output / REPORT, size).hexdigest())
     save(output, {"job": job, "finished": True, "results": {**written, REPORT: report}})
@@ -58,13 +58,13 @@ def result(output: pathlib.Path, state: Mapping[str, Any]) -> dict[str, Any]:
     """The report of a finished job.
 
     Raises:
-      UserError: what it has written is gone or damaged.
+      UserError: its outputs are missing or damaged.
     """
     try:
         for name, (size, digest) in state["results"].items():
             found = (output / name).stat().st_size
             if found != size or digest_of(output / name, size).hexdigest() != digest:
-                raise ValueError(f"{name} is not what was written")
+                raise ValueError(f"{name} differs from what was written")
         return json.loads((output / REPORT).read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(f"{output} is finished but damaged ({error}): name another --output") from error
@@ -78,7 +78,7 @@ def _load(path: pathlib.Path) -> dict[str, Any] | None:
         if "digest" not in state and "job" in state:
             raise ConfigError(f"{path.parent} was started by an older version: name another --output")
         if state.pop("digest") != _digest(json.dumps(state)):
-            raise ValueError("it is not what was written")
+            raise ValueError("it differs from what was written")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}): remove its folder, or name another --output") from error
     return state

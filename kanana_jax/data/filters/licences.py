@@ -1,8 +1,8 @@
 """Licences of code: which ones are permissive, and what an SPDX expression allows.
 
-Kanana's code has permissive licences only; a file without one is left out (arXiv:2502.18934, §2.1). The list is the
-Blue Oak Council's of permissive licences (version 15, ratings model to bronze, blueoakcouncil.org/list), by which The
-Stack was chosen too (arXiv:2211.15533), and dedications to the public domain. Expressions: SPDX 2.3, annex D.
+Kanana uses only code with permissive licences; files without one are left out (arXiv:2502.18934, §2.1). The list is the
+Blue Oak Council's of permissive licences (version 15, ratings model to bronze, blueoakcouncil.org/list), which was also
+used for The Stack (arXiv:2211.15533), plus dedications to the public domain. Expressions: SPDX 2.3, annex D.
 """
 
 import re
@@ -26,10 +26,10 @@ _IDS = """
 """
 PERMISSIVE = tuple(_IDS.split())
 RULE = "licence"
-# Where data sets have it, British and American, and The Stack's own.
+# Keys used by data sets: British, American, and The Stack's own.
 FIELDS = ("licence", "license", "licences", "licenses", "spdx", "detected_licenses", "max_stars_repo_licenses")
-_OBJECT = ("spdx_id", "spdxId", "id", "key")  # of a licence as GitHub's interface gives it
-# Names that GitHub and package registries write out.
+_OBJECT = ("spdx_id", "spdxId", "id", "key")  # keys of a licence object in GitHub's API
+# Full names used by GitHub and package registries.
 _NAMES = {
     "mit license": "mit",
     "the mit license": "mit",
@@ -49,14 +49,14 @@ _LONGEST = 2000
 
 
 def passes(meta: Mapping[str, Any], allowed: Collection[str]) -> bool:
-    """Returns whether a document's `meta` names licences, and `allowed` ones (SPDX ids) suffice for all of it."""
+    """Returns whether a document's `meta` names licences, and the `allowed` ones (SPDX ids) suffice for all of it."""
     ids = frozenset(name.lower() for name in allowed)
     found = [meta[key] for key in FIELDS if meta.get(key) is not None]
     return bool(found) and all(_suffices(value, ids) for value in found)
 
 
 def _suffices(value: Any, allowed: frozenset[str]) -> bool:
-    """A list asks for every licence in it: which file has which is not known."""
+    """A list requires every licence in it, since it does not say which file has which."""
     if isinstance(value, Mapping):
         value = next((value[key] for key in _OBJECT if isinstance(value.get(key), str)), None)
     if isinstance(value, (list, tuple)):
@@ -65,11 +65,11 @@ def _suffices(value: Any, allowed: frozenset[str]) -> bool:
 
 
 def _expression(text: str, allowed: frozenset[str]) -> bool:
-    """An SPDX expression in small letters: OR leaves the choice, AND asks for both, WITH only adds a permission."""
+    """An SPDX expression in small letters: OR offers a choice, AND requires both, WITH only adds a permission."""
     text = _NAMES.get(text, text).removeprefix("license:")
     values: list[bool] = []
     waiting: list[str] = []
-    operand = True  # whether one is to come
+    operand = True  # whether an operand is expected
 
     def reduce(strength: int) -> None:
         while waiting and waiting[-1] != "(" and _STRENGTH[waiting[-1]] >= strength:

@@ -1,10 +1,10 @@
-"""n-grams that carry as much text in every language: what documents are compared with evaluation sets by.
+"""n-grams of comparable content in every language, by which documents are compared with evaluation sets.
 
-A unit is a word: letters, digits and marks in a row, with the `'` inside a word and the `,` or `.` inside a number left
-out. Characters of Han, hiragana and katakana are units of their own. Units are weighed by their script, and an n-gram
-is the shortest run of units that carries as much as 13 English words: 10 eojeol, or 30 characters. These figures are
-those of NTREX-128 (Federmann et al. 2022), 1,997 sentences in all three languages: 42.4k words, 31.8k eojeol, 99.5k
-characters and 1.6k words among them. So no language has to be known, mixed text is cut alike wherever it stands, and
+A unit is a word: a run of letters, digits and marks, without the `'` inside a word and the `,` or `.` inside a number.
+Characters of Han, hiragana and katakana are units of their own. Units are weighed by their script, and an n-gram
+is the shortest run of units equivalent to 13 English words: 10 eojeol, or 30 characters. These figures come
+from NTREX-128 (Federmann et al. 2022), 1,997 sentences in all three languages: 42.4k words, 31.8k eojeol, 99.5k
+characters and 1.6k words among them. So the language need not be known, mixed text is split alike everywhere, and
 an English question is found in a Korean page.
 """
 
@@ -30,9 +30,9 @@ class Lengths:
     """Length of an n-gram.
 
     Attributes:
-      words, eojeol, characters: in text that is all of one kind (an eojeol is a word with Hangul in it); in mixed text
-        each unit counts for its part.
-      shortest_words: a text shorter than an n-gram is one itself if it carries as much as so many words.
+      words, eojeol, characters: length in text of one kind (an eojeol is a word with Hangul in it); in mixed text
+        each unit counts proportionally.
+      shortest_words: a text shorter than an n-gram counts as one if it is equivalent to this many words.
     """
 
     words: int = 13
@@ -44,7 +44,7 @@ class Lengths:
         if min(self.words, self.eojeol, self.characters, self.shortest_words) < 1:
             raise ValueError("words must be at least 1, and so must eojeol, characters and shortest_words")
         if self.shortest_words > self.words:
-            raise ValueError(f"shortest_words {self.shortest_words} is above words {self.words}")
+            raise ValueError(f"shortest_words {self.shortest_words} must not be above words {self.words}")
 
     @property
     def whole(self) -> int:
@@ -53,17 +53,17 @@ class Lengths:
 
     @property
     def shortest(self) -> int:
-        """The weight of the shortest text that is an n-gram."""
+        """The weight of the shortest text that counts as an n-gram."""
         return self.whole // self.words * self.shortest_words
 
 
 class Units:
-    """The units of some documents as one array of folded characters, nothing between them.
+    """The units of several documents as one array of folded characters, without separators.
 
     Attributes:
-      places: of these characters in the documents.
+      places: positions of these characters in the documents.
       bounds: unit `i` is characters `bounds[i]:bounds[i + 1]`; `[U + 1]`.
-      weight: of all units before each, `[U + 1]`.
+      weight: total weight of the units before each, `[U + 1]`.
       documents: units of document `d` are `documents[d]:documents[d + 1]`.
       stop: where each unit's document ends, `[U]`.
     """
@@ -94,7 +94,7 @@ class Units:
         self.stop = np.repeat(self.documents[1:], np.diff(self.documents))
 
     def ends(self, starts: np.ndarray, weight: int) -> np.ndarray:
-        """Ends of the runs of units that begin at `starts` and carry a weight; beyond all units if there is none."""
+        """Ends of the runs of units that begin at `starts` and carry a weight; past the last unit if there is none."""
         return np.searchsorted(self.weight, self.weight.take(starts) + weight)
 
     def of(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -117,7 +117,7 @@ def _joined(texts: Documents, places: np.ndarray, begins: np.ndarray) -> np.ndar
 
 @functools.lru_cache(1)
 def _folded() -> np.ndarray:
-    """Each code point without case and width, where that is one character again; uint32 `[0x110000]`."""
+    """Each code point without case and width, if that is a single character; uint32 `[0x110000]`."""
     table = np.arange(sys.maxunicode + 1, dtype=np.uint32)
     for code in range(0x20000):  # beyond, there is neither
         folded = unicodedata.normalize("NFKC", chr(code)).casefold()

@@ -1,9 +1,9 @@
-"""Share of a text in phrases of a list, and the number of different ones; a phrase matches as a whole word.
+"""Share of a text covered by the phrases of a list, and the number of distinct ones; a phrase matches as a whole word.
 
-Only phrases are looked for whose pairs of characters (of ASCII: fours) occur in the texts.
-A phrase begins and ends where its own kind of writing does: `토토` is no part of `토토로`, nor `カジノ` of `カジノキ`,
-nor `login` of `logins`. A Korean one may have a particle behind it (`카지노에서`). Kanji have no borders and are found
-anywhere. Of phrases that overlap, the one that begins first counts, of these the longest.
+Only phrases whose character pairs (fours, in ASCII) occur in the texts are searched for.
+A phrase begins and ends at a boundary of its own script: `토토` is not part of `토토로`, nor `カジノ` of `カジノキ`, nor
+`login` of `logins`. A Korean one may be followed by a particle (`카지노에서`). Kanji have no boundaries and are found
+anywhere. Among overlapping phrases, the one that begins first counts, and of these the longest.
 """
 
 import re
@@ -15,7 +15,7 @@ from kanana_jax.data.arrays.spans import Span
 
 _PAIR_BITS = 18
 _ALWAYS = 1 << _PAIR_BITS  # a place in the table of pairs that is always set
-# What may follow the stem of an eojeol. Not 로, with which other words go on (토토로).
+# What may follow the stem of an eojeol. Not 로, with which other words continue (토토로).
 _PARTICLES = "은|는|이|가|을|를|의|에|에서|에는|에도|도|와|과|만|나|이나|까지|부터|라는|이라는|입니다|이다"
 _KINDS = ("[가-힣]", "[ァ-ヺー]", "[0-9a-zà-öø-ÿ]")  # letters whose runs are words, in lower case
 
@@ -25,7 +25,7 @@ class Phrases:
 
     def __init__(self, *groups: Sequence[str]):
         self._groups = len(groups)
-        # ASCII is lowered quickly as bytes; most other writing has no capitals; what has is lowered slowly as text.
+        # ASCII is lowered quickly as bytes; most other scripts have no capitals; the rest is lowered slowly as text.
         self._ascii: list[tuple[int, str]] = []
         self._plain: list[tuple[int, str, str]] = []  # and as it may be written
         self._cased: list[tuple[int, str]] = []
@@ -50,11 +50,11 @@ class Phrases:
             row[: len(phrase) - 1] = _pairs(np.array([ord(c) for c in phrase], np.uint32))
 
     def measure(self, texts: Sequence[str], data: Sequence[bytes], codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Different phrases, and the characters that they cover, by group and text; int64 `[groups, texts]`.
+        """Distinct phrases, and the characters that they cover, by group and text; int64 `[groups, texts]`.
 
         Args:
           data: the texts in UTF-8.
-          codes: of all texts together, with something between two.
+          codes: code points of all texts together, with a separator between two.
         """
         different, covered = np.zeros((2, self._groups, len(texts)), np.int64)
         there: dict[tuple[int, int], set[str]] = {}
@@ -104,7 +104,7 @@ class Phrases:
 
 
 class _Word:
-    """A phrase as a word of lowered text."""
+    """A pattern for a phrase as a whole word of lowered text."""
 
     def __init__(self, phrase: str):
         first, last = (next((kind for kind in _KINDS if re.match(kind, c)), "") for c in (phrase[0], phrase[-1]))
@@ -124,7 +124,7 @@ class _Word:
 
 
 def _found(words: Iterable[_Word], text: str) -> list[Span]:
-    """Places that do not overlap: the earliest, of these the longest."""
+    """Matches without overlap: the earliest, and of these the longest."""
     found: list[Span] = []
     for span in sorted((span for word in words for span in word.find(text)), key=lambda s: (s[0], -s[1])):
         if not found or span[0] >= found[-1][1]:

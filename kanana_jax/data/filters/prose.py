@@ -1,7 +1,7 @@
-"""The part of a document that rules are about: without lines that many documents have, and without fenced code.
+"""The part of a document that rules apply to: without lines shared by many documents, and without fenced code.
 
-Common lines go first because no document is to fall for what is cut out of it anyway. Code stays in the document, but
-rules on words, lines and sentences say nothing about it: good documentation is half brackets and repeated lines.
+Common lines are removed first, so that no document is dropped for text that is cut anyway. Code stays in the document,
+but rules on words, lines and sentences ignore it: good documentation is half brackets and repeated lines.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ CODE = "code"
 
 
 def code(texts: Sequence[str]) -> list[tuple[Span, ...]]:
-    """The lines of fenced code in normalised texts, the fences included, one span a line."""
+    """The lines of fenced code in normalised texts, including the fences, one span per line."""
     marked = [i for i, text in enumerate(texts) if "```" in text or "~~~" in text]
     spans: list[tuple[Span, ...]] = [()] * len(texts)
     for places in _together(marked, texts):
@@ -32,7 +32,7 @@ def code(texts: Sequence[str]) -> list[tuple[Span, ...]]:
 
 
 def of(texts: Sequence[str], common: Sequence[tuple[Span, ...]]) -> list[Rest | None]:
-    """The prose of normalised texts without `common` lines; None where it is the whole text."""
+    """The prose of normalised texts without `common` lines; None if it is the whole text."""
     return [
         without(text, merged(lines, fences)) if lines or fences else None
         for text, lines, fences in zip(texts, common, code(texts))

@@ -1,8 +1,8 @@
-"""Repetition inside documents: Gopher's statistics (arXiv:2112.11446, Table A1), exact and nearly free.
+"""Repetition inside documents: Gopher's statistics (arXiv:2112.11446, Table A1), exact and cheap.
 
-Of every n-gram that occurred before only two places are known: its own and the first. One more unit at both says
-whether the longer n-gram occurred there too; where it did not, places with the same first one and the same unit are
-put together. Each length looks at what the shorter one left over, and ordinary text leaves almost nothing.
+For every n-gram that occurred before, only two positions are kept: its own and the first. One more unit at both shows
+whether the longer n-gram occurred there too; if not, positions with the same first one and the same unit are
+grouped. Each length looks only at the remainder of the shorter one, and ordinary text leaves almost nothing.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from kanana_jax.data.arrays.units import Units
 
 TOP = (2, 3, 4)
 DUPLICATE = (5, 6, 7, 8, 9, 10)
-# A bit for each of these lengths; those of all that are not longer than n.
+# A bit for each of these lengths; the bits of all lengths up to n.
 _UP_TO = {n: np.uint8((1 << i + 1) - 1) for i, n in enumerate(DUPLICATE)}
 _ALL, _SETS = np.uint8((1 << len(DUPLICATE)) - 1), 1 << len(DUPLICATE)
 
@@ -24,14 +24,14 @@ def ngram_characters(
     """Repeated n-grams of units.
 
     Args:
-      hashes: uint64 `[W]`, one for each unit; of units that are single characters, their code points.
-      skip: how repeated n-grams that overlap are counted. True, as datatrove does: one is found, and what it covers is
-        passed over. False, as Gopher says and RedPajama does: every character that any of them covers, once.
+      hashes: uint64 `[W]`, one for each unit; for units of single characters, their code points.
+      skip: how overlapping repeated n-grams are counted. True, as in datatrove: once one is found, its text is skipped.
+        False, as in Gopher and RedPajama: every character that any of them covers counts once.
 
     Returns:
-      The share of units that are different from all others before; for n in 2..4 the characters of the most frequent
+      The share of units that did not occur before; for n in 2..4, the characters of the most frequent
       n-gram (with one space between units, times its count; 0 if none occurs twice; among equally frequent ones the
-      first); for n in 5..10 the characters of n-grams that occurred before. All `[D]`.
+      first); for n in 5..10, the characters of n-grams that occurred before. All `[D]`.
     """
     W, D = len(hashes), len(documents.texts)
     nothing = np.zeros(D)
@@ -46,7 +46,7 @@ def ngram_characters(
         lengths = units.ends - units.starts
         ends = running(lengths)
     first = _first_characters(hashes, of, D) if units.single else first_equal(mix(hashes + of.astype(np.uint64)))
-    # A unit is known by its first place in its document, so that no n-gram is repeated that runs into the next one.
+    # A unit is identified by its first place in its document, so that no repeated n-gram crosses into the next one.
     numbers = np.append(first, np.full(DUPLICATE[-1], W))
     at = (first != np.arange(W)).nonzero()[0]
     first = first.take(at)
@@ -91,7 +91,7 @@ def _first_characters(codes: np.ndarray, of: np.ndarray, count: int) -> np.ndarr
 
 
 def _longer(numbers: np.ndarray, at: np.ndarray, first: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places of n-grams that occurred before, and where they occurred first; the same is given of (n-1)-grams."""
+    """Places of n-grams that occurred before, and where they occurred first; given the same for (n-1)-grams."""
     last = numbers[n - 1 :]
     unit = last.take(at)
     again = last.take(first) == unit
@@ -105,7 +105,7 @@ def _longer(numbers: np.ndarray, at: np.ndarray, first: np.ndarray, n: int) -> t
 
 
 def _most_frequent(first: np.ndarray, counts: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """By document, the first place of the most frequent n-gram (of equal ones the earliest), and how often; or 0, 0."""
+    """By document, the first place of the most frequent n-gram (the earliest among equals), and its count; or 0, 0."""
     often = np.bincount(first, minlength=bounds[-1])
     some = (counts > 0).nonzero()[0]
     most = np.zeros(len(counts), np.int64)
@@ -116,9 +116,9 @@ def _most_frequent(first: np.ndarray, counts: np.ndarray, bounds: np.ndarray) ->
 
 
 def _found_again(at: np.ndarray, first: np.ndarray, n: int) -> np.ndarray:
-    """Places of n-grams that occurred before, when the next `n - 1` places after each are passed over."""
+    """Places of n-grams that occurred before, skipping the next `n - 1` places after each."""
     passed, seen, found, end = bytearray(int(at[-1]) + n), set(), [], 0
-    # What is passed over does not count as an occurrence, so this is one walk and no array operation.
+    # Skipped text does not count as an occurrence, so this is a sequential walk, not an array operation.
     for place, earlier in zip(at.tolist(), first.tolist()):
         if place < end:
             continue

@@ -22,13 +22,13 @@ META = "meta."
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """A document breaks it if the signal is below `min` or above `max`.
+    """A rule, which a document breaks if the signal is below `min` or above `max`.
 
     Attributes:
-      signal: a field of `signals.Signals`; `language`, `pii`, `contamination` or `quality.NAME`, where the config has
-        them measured (`scores.Scorer`); or `meta.NAME`: a number that the record brings in its `meta`.
+      signal: a field of `signals.Signals`; `language`, `pii`, `contamination` or `quality.NAME`, if the config has
+        them measured (`scores.Scorer`); or `meta.NAME`: a number in the record's `meta`.
       missing: whether a record without that `meta` number passes.
-      where: signal of the text → the least value at which the rule is asked; a share of lines says nothing of two.
+      where: signal of the text → the least value at which the rule applies; a share of two lines says nothing.
     """
 
     signal: str
@@ -45,10 +45,10 @@ class Rule:
             raise ValueError(f"signal '{self.signal}' is unknown: {nearest(self.signal, list(known))}")
         for signal in self.where:
             if signal not in NAMES:
-                raise ValueError(f"where '{signal}': no signal of the text, {nearest(signal, list(NAMES))}")
+                raise ValueError(f"where '{signal}': not a signal of the text; {nearest(signal, list(NAMES))}")
 
     def asked(self, measured: Signals) -> bool:
-        """Returns whether the rule is about such a text."""
+        """Returns whether the rule applies to a text with these signals."""
         return all(getattr(measured, signal) >= least for signal, least in self.where.items())
 
     def passes(self, value: float | None) -> bool:
@@ -57,26 +57,26 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class FilterConfig:
-    """Filter of one language: signals, rules, and the parts that are cut from kept documents.
+    """The filter of one language: signals, rules, and the parts cut from kept documents.
 
     Attributes:
-      unit: what repetition and word statistics count.
+      unit: the unit of repetition and word statistics.
       stop_words, stop_endings, spam, boilerplate: the language's lists, see `signals.Signals`.
-      rules: name → rule; the first that is broken is the document's reason.
-      c4: C4's line rules, for the signals `c4_*`; None where a language has no use for them.
-      cut_lines: whether the lines that break them are cut out of kept documents.
-      pii: whether personal data are counted (signal `pii`), and in kept documents replaced by `<EMAIL>`, `<PHONE>` …
+      rules: name → rule; the first broken rule is the reason given for a document.
+      c4: C4's line rules, for the signals `c4_*`; None if they do not suit the language.
+      cut_lines: whether lines that break C4's rules are cut from kept documents.
+      pii: whether personal data are counted (signal `pii`), and replaced in kept documents by `<EMAIL>`, `<PHONE>` …
         (`pii.KINDS`).
-      language: whose share of the text is measured (signal `language`), e.g. `ko`, in any form of a tag; empty: it is
-        not.
+      language: language whose share of the text is measured (signal `language`), e.g. `ko`, as a tag in any form;
+        empty: not measured.
       quality: name → classifier, whose score is the signal `quality.NAME`.
-      contamination: folder of `kanana contamination`: the share that evaluation sets have in a document (signal
+      contamination: folder of `kanana contamination`, to measure the share of evaluation sets in a document (signal
         `contamination`).
-      lines: folder of `kanana lines`, whose verdicts cut lines that many documents have: before anything is measured.
+      lines: folder of `kanana lines`, whose verdicts cut lines shared by many documents, before anything is measured.
       duplicates: folder of `kanana dedup`, whose verdicts then drop documents as `exact_duplicate`, `near_duplicate`;
         documents that were not judged, or changed since, are an error.
-      licences: SPDX ids; documents whose `meta` names none, or others, are dropped by the rule `licence`
-        (`licences.PERMISSIVE` for code). Empty: any, and none.
+      licences: SPDX ids; documents whose `meta` names no licence, or others, are dropped by the rule `licence`
+        (`licences.PERMISSIVE` for code). Empty: no check.
     """
 
     unit: units.Unit = "word"
@@ -102,7 +102,7 @@ class FilterConfig:
         if any(len(ending) != 1 for ending in self.stop_endings):
             raise ValueError("stop_endings must be single characters")
         if self.licences and licences.RULE in self.rules:
-            raise ValueError(f"the rule '{licences.RULE}' is the one of 'licences': give yours another name")
+            raise ValueError(f"the rule '{licences.RULE}' belongs to 'licences': give yours another name")
         check_scores(self, self.rules)
 
     @property
@@ -112,7 +112,7 @@ class FilterConfig:
 
 
 def check_scores(config: FilterConfig, rules: Mapping[str, Rule]) -> None:
-    """Rules may only look at scores that a config has measured.
+    """Checks that rules only look at scores that the config measures.
 
     Raises:
       ValueError: names the rule.
@@ -128,13 +128,13 @@ class Verdict:
     """The outcome for one document.
 
     Attributes:
-      record: with the text normalised and the cuts made.
-      rules: every rule that it breaks, in the config's order; empty if it is kept.
-      signals: of its prose (`prose.of`), before C4's cuts; None where nothing was configured.
-      scores: what else was measured, by name.
-      spans: what was cut, in the normalised text.
-      pii: kind → how many personal data were replaced.
-      contamination: evaluation set → how many of its n-grams the document has.
+      record: the record with normalised text and the cuts applied.
+      rules: every broken rule, in the config's order; empty if the document is kept.
+      signals: of its prose (`prose.of`), before C4's cuts; None if no filter was configured.
+      scores: further measurements, by name.
+      spans: the parts cut, as positions in the normalised text.
+      pii: kind → number of personal data replaced.
+      contamination: evaluation set → number of its n-grams in the document.
     """
 
     record: Record
@@ -162,7 +162,7 @@ class Filter:
         return self.judge([record])[0]
 
     def judge(self, batch: Sequence[Record]) -> list[Verdict]:
-        """Verdicts of many records: the same, and several times faster for short ones."""
+        """Verdicts on many records: the same results, several times faster for short ones."""
         texts = [characters.normalise(record["text"]) for record in batch]
         config, verdicts = self._config, []
         common = self._lines.spans(texts) if self._lines else [()] * len(texts)
@@ -193,7 +193,7 @@ class Filter:
 def broken_rules(
     rules: Mapping[str, Rule], measured: Signals, scored: Mapping[str, float], record: Record
 ) -> tuple[str, ...]:
-    """Names of all rules that a document breaks; needs no text, so that other thresholds can be tried at once."""
+    """Names of all rules that a document breaks; needs no text, so that other thresholds can be tried quickly."""
     return tuple(
         name
         for name, rule in rules.items()
@@ -211,13 +211,13 @@ def _value(signal: str, measured: Signals, scored: Mapping[str, float], record: 
 
 
 def keep_all(record: Record) -> Verdict:
-    """The filter where none is configured."""
+    """The filter used if none is configured."""
     return Verdict(record)
 
 
 @dataclasses.dataclass(frozen=True)
 class Filters:
-    """The filters of a recipe, by the name of a source, by language, or for all others (`default`)."""
+    """The filters of a recipe, by source name, by language, or for all others (`default`)."""
 
     configs: dict[str, FilterConfig]
 
@@ -228,10 +228,10 @@ class Filters:
                 raise ConfigError(f"config 'filters.{key}': '{languages.tag(key)}' has two filters: keep one")
 
     def of(self, source: str, lang: str, select: Mapping[str, Rule] = {}, origins: Sequence[Origin] = ()):
-        """The filter of a source's documents; `select` are further rules (of a stage).
+        """The filter for a source's documents; `select` has further rules (of a stage).
 
         Raises:
-          UserError: duplicates among the documents of `origins` were not looked for.
+          UserError: the documents of `origins` were not searched for duplicates.
         """
         config = self.config_of(source, lang)
         if config is None and not select:
@@ -247,7 +247,7 @@ class Filters:
 
 
 def check_names(configs: Mapping[str, FilterConfig], names: tuple[str, ...], path: str) -> None:
-    """Every filter must be of a source or language among `names`, or `default`.
+    """Checks that every filter is named after a source or language in `names`, or `default`.
 
     Raises:
       ConfigError: names the key.
@@ -255,13 +255,13 @@ def check_names(configs: Mapping[str, FilterConfig], names: tuple[str, ...], pat
     known = (*names, "default")
     for key in configs:
         if key not in known and not (languages.is_tag(key) and languages.tag(key) in known):
-            raise ConfigError(f"config '{path}.{key}' is no source or language: {nearest(key, list(known))}")
+            raise ConfigError(f"config '{path}.{key}' is neither a source nor a language: {nearest(key, list(known))}")
 
 
 def check_select(
     configs: Mapping[str, FilterConfig], source: str, lang: str, rules: Mapping[str, Rule], path: str
 ) -> None:
-    """A stage's further rules may only look at what the filter of their source measures.
+    """Checks that a stage's further rules only look at measurements of their source's filter.
 
     Raises:
       ConfigError: names the key.

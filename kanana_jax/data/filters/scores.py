@@ -1,4 +1,4 @@
-"""Scores of documents by models and look-ups, beside the signals of their text: only what a config asks for."""
+"""Scores of documents by models and look-ups, besides the signals of their text: only those that a config asks for."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ LANGUAGE, PII, CONTAMINATION = "language", "pii", "contamination"
 
 @functools.lru_cache(8)
 def _classifier(model: QualityModel) -> "Classifier":
-    """A model is read once in a process, however many filters it serves; fastText only where one is named."""
+    """A model is read once per process, however many filters use it; fastText only if one is named."""
     from kanana_jax.data.quality.classifier import Classifier
 
     return Classifier(model)
@@ -29,8 +29,8 @@ def _classifier(model: QualityModel) -> "Classifier":
 class Scorer:
     """Normalised texts → scores by name.
 
-    `language`: share of the text in the language that is wanted. `pii`: personal data. `contamination`: the largest
-    share that an evaluation set has in it. `quality.NAME`: a classifier's.
+    `language`: share of the text in the desired language. `pii`: personal data. `contamination`: the largest
+    share of an evaluation set in it. `quality.NAME`: a classifier's score.
     """
 
     def __init__(self, wanted: str, count_pii: bool, evaluation: str, quality: Mapping[str, QualityModel]):
@@ -41,10 +41,10 @@ class Scorer:
         self.names = names(wanted, count_pii, evaluation, quality)
 
     def __call__(self, texts: Sequence[str], prose: Sequence[str]) -> tuple[np.ndarray, list[tuple[Overlap, ...]]]:
-        """float64 `[N, len(names)]`, and what each text has in common with evaluation sets.
+        """float64 `[N, len(names)]`, and the overlaps of each text with evaluation sets.
 
         Args:
-          prose: the texts without their code, of which the language is identified.
+          prose: the texts without their code, from which the language is identified.
         """
         columns: dict[str, np.ndarray] = {}
         overlaps: list[tuple[Overlap, ...]] = [()] * len(texts)
@@ -62,6 +62,6 @@ class Scorer:
 
 
 def names(wanted: str, count_pii: bool, evaluation: str, quality: Mapping[str, QualityModel]) -> tuple[str, ...]:
-    """The scores that a config asks for, in their order."""
+    """The scores that a config asks for, in order."""
     asked = ((LANGUAGE, wanted), (PII, count_pii), (CONTAMINATION, evaluation))
     return (*(name for name, value in asked if value), *(QUALITY + name for name in quality))

@@ -28,7 +28,7 @@ class Signals(NamedTuple):
     bytes: float
     lines: float  # that are not blank
     paragraphs: float
-    prose: float  # share of the characters outside fenced code, which nothing else here is about
+    prose: float  # share of the characters outside fenced code; all else here ignores the code
     # Gopher, quality
     words: float  # units that are not only symbols
     mean_word_length: float
@@ -37,10 +37,10 @@ class Signals(NamedTuple):
     bullet_lines: float
     ellipsis_lines: float
     alphabetic_words: float  # share of units with a letter
-    stop_words: float  # how many of the language's are there
-    stop_word_share: float  # of the words
-    stop_endings: float  # how many different endings of words (Korean particles)
-    ended_words: float  # share with such an ending of the words of its script (two letters or more)
+    stop_words: float  # how many of the language's stop words occur
+    stop_word_share: float  # as a share of the words
+    stop_endings: float  # how many distinct endings of words (Korean particles)
+    ended_words: float  # share of the words of its script (two letters or more) with such an ending
     # Gopher, repetition
     duplicate_lines: float
     duplicate_line_characters: float
@@ -76,21 +76,21 @@ class Signals(NamedTuple):
     digits: float
     symbols: float
     upper: float  # of Latin letters
-    hiragana_of_japanese: float  # of kana and kanji: sentences have it, lists of nouns little
+    hiragana_of_japanese: float  # share of kana and kanji: high in sentences, low in lists of nouns
     # sentences (Swallow's bounds are for Japanese)
     mean_sentence: float  # characters
     longest_sentence: float
     ellipses_per_sentence: float
-    spam_words: float  # how many different ones
+    spam_words: float  # how many distinct ones
     spam: float  # share of the characters that spam words cover
-    boilerplate_phrases: float  # how many different ones
+    boilerplate_phrases: float  # how many distinct ones
     boilerplate: float  # share of the characters that footer phrases cover
     unfilled: float  # share of the characters in the gaps of a template: {{name}}, {% if gift %}
     compression: float  # zlib's size / size
 
 
 NAMES = Signals._fields
-# Mustache, Handlebars, Jinja and Liquid; names and arguments only, so that no formula is one.
+# Mustache, Handlebars, Jinja and Liquid; names and arguments only, so that formulas do not match.
 UNFILLED = re.compile(r"\{\{[#/^>&{]?[\w.\- |]{1,60}\}\}|\{%[^%{}\n]{1,80}%\}")
 
 
@@ -111,7 +111,10 @@ class Lexicon:
 
 
 def _numbered(wanted: Sequence[str]) -> np.ndarray:
-    """A table of code points with the number of those wanted, from 1; 0 for all others, those beyond it as the last."""
+    """A table of code points with the index of each wanted one, from 1; 0 for all others.
+
+    Code points beyond the table count as its last.
+    """
     table = np.zeros(max(map(ord, wanted), default=0) + 2, np.int64)
     for number, character in enumerate(sorted(set(wanted)), 1):
         table[ord(character)] = number
@@ -125,11 +128,11 @@ def measure(
     c4: C4Config | None = None,
     words: units.Units | None = None,
 ) -> list[tuple[Signals, tuple[Span, ...]]]:
-    """The signals of normalised texts, and what C4's line rules would cut out of them.
+    """The signals of normalised texts, and the cuts of C4's line rules.
 
     Args:
-      c4: its line rules; without them `c4_*` are NaN and nothing is cut.
-      words: units found by another tokenizer in all texts, a newline between two; default `units.split`.
+      c4: C4's line rules; without them `c4_*` are NaN and nothing is cut.
+      words: units found by another tokenizer in the texts joined by newlines; default: `units.split`.
     """
     if words is not None:
         return _measure(texts, unit, lexicon, c4, words)
@@ -229,7 +232,7 @@ def _word_signals(
 
 
 def _ended(documents: Documents, endings: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """The share of words with an ending among those in its script, of which `last` are the last characters."""
+    """The share of words with an ending among those in its script, where `last` holds the last characters."""
     if not endings.any():
         return np.zeros(len(documents.texts))
     scripts = characters.kinds()[1].take(documents.kinds.take(last))

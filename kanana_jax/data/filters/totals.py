@@ -21,9 +21,9 @@ from kanana_jax.data.filters.signals import NAMES
 from kanana_jax.data.read.record import PLACE, Broken, Line, Record, Skipped
 
 SAMPLE = 4000  # documents whose signals are kept for the histograms
-EXAMPLES = 5  # documents shown for each rule, and of those that are kept
-READ = 20_000  # characters of an example in which the places that broke a rule are looked for
-EXCERPT = 1500  # characters of an example that are shown
+EXAMPLES = 5  # documents shown for each rule, and for kept ones
+READ = 20_000  # characters of an example that are searched for the places that broke a rule
+EXCERPT = 1500  # characters shown of an example
 
 
 @dataclasses.dataclass
@@ -50,7 +50,7 @@ def columns(configs: Mapping[str, FilterConfig]) -> tuple[str, ...]:
 
 
 def judge_chunk(configs: Mapping[str, FilterConfig], lang: str, keep_dropped: bool, items: list) -> Chunk:
-    """Filters some documents; a pure function but for `seconds`."""
+    """Filters some documents; a pure function except for `seconds`."""
     began = time.process_time()
     items = [item.parse() if isinstance(item, Line) else item for item in items]
     verdicts = iter(_verdicts(Filters(dict(configs)), lang, [x for x in items if not isinstance(x, Broken)]))
@@ -130,7 +130,7 @@ def _nothing() -> dict[str, Any]:
 
 
 def _verdicts(filters: Filters, lang: str, items: list[Record]) -> list[Verdict]:
-    """Verdicts in the order of the items, each filter asked for all of its own at once."""
+    """Verdicts in the order of the items, with one call per filter for all of its documents."""
     groups: dict[tuple[str, str], list[int]] = {}
     for i, item in enumerate(items):
         groups.setdefault((item["source"], item.get("lang", lang)), []).append(i)
@@ -148,7 +148,7 @@ def _member(lines: list[bytes]) -> bytes:
 
 
 class Totals:
-    """The counts so far; all that `state.json` holds."""
+    """The counts so far, which `state.json` stores."""
 
     def __init__(self, state: Mapping[str, Any] | None):
         state = state or {}
@@ -197,7 +197,7 @@ class Totals:
         return sum(found["documents"] for found in self.sources.values())
 
     def unjudged(self) -> dict[str, int]:
-        """Documents to which no filter applies, by language; the empty one: of those that do not say theirs."""
+        """Documents to which no filter applies, by language; an empty key for those without a language."""
         found: collections.Counter = collections.Counter()
         for source in self.sources.values():
             found.update(source["unjudged"])
@@ -220,7 +220,7 @@ def show_examples(totals: Totals, configs: Mapping[str, FilterConfig]) -> dict[s
 
 
 def make_report(totals: Totals, configs: Mapping[str, FilterConfig], digest: str) -> dict[str, Any]:
-    """`report.json`: counts by rule and source, rules that fall together, and the rules themselves."""
+    """`report.json`: counts by rule and source, rules broken together, and the rules themselves."""
     by_rule: dict[str, list[int]] = {}
     for found in totals.sources.values():
         for rule, numbers in found["rules"].items():

@@ -1,4 +1,4 @@
-"""Addresses of mail and of machines."""
+"""E-mail and IP addresses."""
 
 import ipaddress
 import re
@@ -28,7 +28,7 @@ _HIDDEN_AT = re.compile(
     r"|(?<=[A-Za-z0-9])[\[(（]a[\])）](?=[A-Za-z0-9])",
     re.I,
 )
-# What is in any text that has one of these, and found faster.
+# A part of every such address, which is found faster.
 _HIDDEN = (
     "[at]",
     "(at)",
@@ -83,7 +83,7 @@ _OF_A_MACHINE = re.compile(r":[0-9]{2,5}(?![0-9.])|/[0-9]{1,2}(?![0-9./])| - - \
 
 
 def mails(text: str) -> Iterator[Candidate]:
-    """Mail addresses, also with a full-width ＠, a domain in Hangul or kana, or as `name [at] example [dot] jp`."""
+    """E-mail addresses, also with a full-width ＠, a domain in Hangul or kana, or as `name [at] example [dot] jp`."""
     if "＠" in text or ("@" in text and "．" in text):
         text = folding.text(text)
     if "@" in text:
@@ -112,7 +112,7 @@ def _local(text: str, at: int) -> int:
     run = piece[len(piece.rstrip(_LOCAL)) :]
     name = run.lstrip("._%+-")
     if name != run and piece[: -len(run)].endswith((")", "]", "}", ">")):
-        return -1  # what is left of a template: "{project}-name@example.com"
+        return -1  # a remnant of a template: "{project}-name@example.com"
     if not name:
         while len(name) < 16 and len(name) < len(piece) and piece[-1 - len(name)].isalpha():
             name = piece[-1 - len(name) :]
@@ -131,14 +131,14 @@ def _is_code(text: str, start: int, at: int, end: int) -> bool:
 
 
 def machines(text: str) -> Iterator[Candidate]:
-    """Public addresses of IPv6; others say nothing about anybody."""
+    """Public IPv6 addresses; others identify nobody."""
     for match in _IP6.finditer(text) if _COLONS.search(text) else ():
         if len(match[0].replace("::", ":").strip(":").split(":")) > 2 and _public(match[0]):
             yield "ip", *match.span()
 
 
 def machines_at(place: Place) -> Iterator[Candidate]:
-    """Public IPv4 addresses, distinguished from versions and sections by neighbouring words, else by length."""
+    """Public IPv4 addresses, distinguished from versions and sections by neighbouring words, otherwise by length."""
     for match in _IP4.finditer(place.text, max(place.start - 1, 0), place.end):
         if _public(match[0]) and _is_machine(place.text, match):
             yield "ip", *match.span()

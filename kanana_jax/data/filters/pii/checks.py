@@ -4,7 +4,7 @@ import datetime
 
 _BORN = {"1": 1900, "2": 1900, "5": 1900, "6": 1900, "3": 2000, "4": 2000, "7": 2000, "8": 2000}
 _NO_CHECKSUM = datetime.date(2020, 10, 1)  # from then on, the digits after the first of the second part are random
-_LAST = datetime.date(2030, 1, 1)  # a later date of birth is no date of birth
+_LAST = datetime.date(2030, 1, 1)  # later dates are not dates of birth
 
 
 def luhn(digits: str) -> bool:
@@ -15,7 +15,7 @@ def luhn(digits: str) -> bool:
 
 
 def issued(digits: str) -> bool:
-    """Returns whether a card network gives out numbers of this length that begin so."""
+    """Returns whether a card network issues numbers with this length and beginning."""
     two, three, four = int(digits[:2]), int(digits[:3]), int(digits[:4])
     if len(digits) == 16:
         return (
@@ -40,7 +40,7 @@ def my_number(digits: str) -> bool:
 def resident(birth: str, rest: str, hyphen: bool, named: bool) -> str | None:
     """`rrn`, `foreigner`, or None for the two parts of a Korean resident registration number.
 
-    Numbers given since October 2020 have no checksum; they need a hyphen or a name before them.
+    Numbers issued since October 2020 have no checksum; they need a hyphen or a name before them.
     """
     if rest[0] not in _BORN:
         return None
@@ -57,6 +57,6 @@ def resident(birth: str, rest: str, hyphen: bool, named: bool) -> str | None:
 
 
 def iban(value: str) -> bool:
-    """The check digits of an international account number without its spaces (ISO 13616)."""
+    """The check digits of an international bank account number without spaces (ISO 13616)."""
     moved = value[4:] + value[:4]
     return 15 <= len(value) <= 34 and int("".join(str(int(c, 36)) for c in moved)) % 97 == 1

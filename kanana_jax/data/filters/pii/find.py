@@ -20,7 +20,7 @@ class Found(NamedTuple):
     kind: str
 
 
-# Ordinary text has few places with so many digits: the patterns of numbers look at nothing else.
+# Ordinary text has few places with this many digits; the number patterns look at nothing else.
 _BETWEEN = re.escape(
     " -~./()[]_（）［］〔〕／～－"
     + folding.DASHES
@@ -43,7 +43,7 @@ _POSTAL_ACCOUNT = re.compile(r"記号[ :：　]{0,3}([0-9０-９]{5})[^\n0-9０-
 
 
 def find(text: str) -> list[Found]:
-    """All personal data, in order, without overlaps; of two that overlap the kind that is first in `KINDS` stays."""
+    """All personal data, in order, without overlaps; of two that overlap, the first kind in `KINDS` stays."""
     found: list[Found] = []
     taken: set[int] = set()
     for kind, start, end in sorted(_candidates(text), key=lambda item: _ORDER[item[0]]):
@@ -55,7 +55,7 @@ def find(text: str) -> list[Found]:
 
 
 def replace(text: str) -> tuple[str, dict[str, int]]:
-    """The text with `<EMAIL>`, `<PHONE>` … in the place of personal data, and how many of each kind there were."""
+    """The text with `<EMAIL>`, `<PHONE>` … in place of personal data, and the number of each kind."""
     pieces, counts, at = [], {}, 0
     for start, end, kind in find(text):
         pieces += [text[at:start], f"<{kind.upper()}>"]

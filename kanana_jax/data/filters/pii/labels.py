@@ -1,4 +1,4 @@
-"""Words beside a number that say what it is. Of several the nearest counts."""
+"""Words next to a number that say what it is. Among several, the nearest counts."""
 
 import re
 from typing import NamedTuple
@@ -7,7 +7,7 @@ WINDOW = 48  # characters before a number in which a label is looked for
 
 
 class Label(NamedTuple):
-    """A word before a number: its name in `_BEFORE`, and how many characters lie between the two."""
+    """A word before a number: its name in `_BEFORE`, and the number of characters between the two."""
 
     name: str
     gap: int
@@ -92,7 +92,7 @@ def before(text: str, at: int) -> Label:
     start, first = at, max(0, at - WINDOW)
     while start > first and (not text[start - 1].isdigit() or text[start - 2 : start - 1] in ("v", "V")):  # "IPv4"
         start -= 1
-    base = max(first, start - 1)  # with the digit before it, which may make a letter no label
+    base = max(first, start - 1)  # includes the digit before it, which may rule out a label
     window = text[base:at].lower()
     if len(window) != at - base:
         window = text[base:at]  # some letters have two for their lower case
@@ -104,7 +104,7 @@ def before(text: str, at: int) -> Label:
 
 
 def names_account(text: str, end: int) -> bool:
-    """Returns whether a bank or an account holder is named right behind a number."""
+    """Returns whether a bank or an account holder is named right after a number."""
     after = text[end : end + 24]
     return bool(_AFTER.match(after) or _BANK_AFTER.match(after))
 

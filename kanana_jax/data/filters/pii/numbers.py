@@ -1,4 +1,4 @@
-"""Registration numbers, cards and bank accounts: what they look like, and what beside them decides."""
+"""Registration numbers, cards and bank accounts: their forms, and the neighbouring words that decide."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ _ACCOUNT = re.compile(
     r"(?<![0-9])(?<![0-9][-_.])"
     r"(?:[0-9]{1,8}(?: ?[-.] ?[0-9]{1,8}){1,4}|[0-9]{2,6}(?: [0-9]{2,8}){1,3}|[0-9]{7,17})(?![0-9]| ?[-.][0-9])"
 )
-# Between the word "account" and one that is shorter than accounts mostly are.
+# Between the word "account" and a number shorter than most accounts.
 _NUMBERED = re.compile(
     r"[ .:()#=|'\"]*+(?:no|num|number|번호|番号)?[ .:()#=|'\"]*+(?:is|는|은|が|は)?[ .:()#=|'\"]*+", re.I
 )

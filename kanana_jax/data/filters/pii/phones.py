@@ -1,7 +1,7 @@
-"""Telephone and telefax numbers.
+"""Telephone and fax numbers.
 
 The forms are those of Korea's numbering plan (01x; areas 02 to 064; 070, 080, 050x), Japan's (0 and nine digits, or 0x0
-and eight), North America's, and ITU-T E.164 for all others. What a form alone does not settle, a word before it does.
+and eight), North America's, and ITU-T E.164 for all others. If the form alone does not decide, a word before it does.
 """
 
 import re
@@ -28,7 +28,7 @@ _BESIDE = " .:()-=>/|번호는은대표\n"  # between a word and a number withou
 
 
 class _Phone(NamedTuple):
-    """A match with what decides about it.
+    """A match with the facts that decide about it.
 
     Attributes:
       called: whether a word for telephones directly precedes it.
@@ -125,7 +125,7 @@ _FORMS: tuple[tuple[re.Pattern, Callable[[_Phone], bool]], ...] = (
 
 
 def phones(place: Place) -> Iterator[Candidate]:
-    """Telephone and telefax numbers of a place."""
+    """Telephone and fax numbers at a place."""
     for pattern, accept in _FORMS:
         for match in pattern.finditer(place.text, max(place.start - 3, 0), place.end + 3):
             start, end = match.span()

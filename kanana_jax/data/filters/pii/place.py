@@ -7,7 +7,7 @@ from typing import NamedTuple
 from kanana_jax.data.filters.pii.labels import Label
 
 NEAR = 10  # characters between a label and its number: "전화번호는 "
-FAR = 22  # the same, where a name may lie between: "입금 계좌는 신한은행 (예금주 홍길동) "
+FAR = 22  # the same, if a name may come between: "입금 계좌는 신한은행 (예금주 홍길동) "
 START, END = r"(?<![0-9])(?<![0-9][-_])", r"(?![0-9]|[-_][0-9])"
 
 _TIME_BEFORE = re.compile(r"[0-9]{2}:[0-9]{2}:\Z")
@@ -17,7 +17,7 @@ Candidate = tuple[str, int, int]  # kind, start, end
 
 
 class Place(NamedTuple):
-    """`text[start:end]` are digits with what lies between them."""
+    """`text[start:end]` are digits and the characters between them."""
 
     text: str
     start: int
@@ -25,12 +25,12 @@ class Place(NamedTuple):
 
 
 def digits(piece: str) -> str:
-    """The digits of a piece of text alone."""
+    """Only the digits of a piece of text."""
     return "".join(c for c in piece if c.isdigit())
 
 
 def alone(place: Place, start: int, end: int, label: Label) -> bool:
-    """Returns whether a match is no part of something longer: a decimal, a hash, a file number."""
+    """Returns whether a match is not part of something longer: a decimal, a hash, a file number."""
     text = place.text
     inside = text[start:end].lstrip("+(")
     joined = inside.isdigit()
