@@ -1,7 +1,7 @@
-"""Constrained decoding: a grammar says at each step which tokens may be drawn (`llguidance`).
+"""Constrained decoding: a grammar determines at each step which tokens may be sampled (`llguidance`).
 
-Grammars are of bytes, so that a character may be spread over tokens. Thinking, `<think>…</think>` at the beginning of a
-turn, is free but for its end: the grammar begins behind it.
+Grammars work on bytes, so a character may span several tokens. Thinking, `<think>…</think>` at the beginning of a
+turn, is unconstrained except for its end: the grammar starts after it.
 """
 
 import dataclasses
@@ -30,8 +30,8 @@ class Vocabulary:
     """The bytes of a tokenizer's tokens, for grammars.
 
     Attributes:
-      size: tokens.
-      ends: ids that end a turn; a grammar allows them where it may end.
+      size: number of tokens.
+      ends: ids that end a turn; a grammar allows them wherever it may end.
     """
 
     tokenizer: Tokenizer
@@ -61,15 +61,15 @@ class Vocabulary:
         return Vocabulary(tokenizer, tokens, tokenizer.vocab_size, tuple(ends))
 
     def symbols(self, marks: Sequence[str]) -> list[str]:
-        """The marks that are tokens of their own to a grammar, which then must name them: `<mark>`, not `"<mark>"`.
+        """The marks that are single tokens, which a grammar must name as such: `<mark>`, not `"<mark>"`.
 
-        Such are special tokens, and others that were added to a vocabulary (Qwen's `<tool_call>`).
+        These are special tokens, and others added to a vocabulary (Qwen's `<tool_call>`).
         """
         ids = {mark: self.tokenizer.token_id(mark) for mark in marks}
         return [mark for mark, index in ids.items() if index is not None and self.tokens.is_special_token(index)]
 
     def matcher(self, grammar: str) -> "LLMatcher":
-        """A grammar in llguidance's form of Lark, at its beginning.
+        """A matcher at the start of a grammar in llguidance's Lark dialect.
 
         Raises:
           UserError: the grammar cannot be compiled.
@@ -83,9 +83,9 @@ class Vocabulary:
 
     @functools.cached_property
     def closing(self) -> tuple[tuple[int, int, bytes], ...]:
-        """Tokens that may end the thinking and begin the answer: id, bytes of the closing tag, the answer's bytes.
+        """Tokens that may end the thinking and start the answer: id, bytes of the closing tag, bytes of the answer.
 
-        Blanks between tag and answer are left out.
+        Blanks between tag and answer are skipped.
         """
         found = []
         for index in range(self.size):
@@ -108,13 +108,13 @@ def _definition(tokenizer: Tokenizer) -> str:
 
 
 class Constraint:
-    """A grammar beside an answer that is being written.
+    """The state of a grammar while an answer is being written.
 
     Args:
-      prompt: before the answer.
+      prompt: the text before the answer.
 
     Attributes:
-      error: why the grammar could not be followed; the answer ends there. "": it could.
+      error: the reason why the grammar could not be followed, at which the answer ends; empty if it could.
     """
 
     def __init__(self, vocabulary: Vocabulary, grammar: str, prompt: np.ndarray):
@@ -128,7 +128,7 @@ class Constraint:
         self.error = ""
 
     def take(self, token: int) -> None:
-        """Notes the token that was drawn."""
+        """Records the sampled token."""
         if self.error:
             return
         if self._thinks or self._may_think:
@@ -141,7 +141,7 @@ class Constraint:
             self.error = " ".join(self._matcher.get_error().split())[:200] or "a token that was not allowed"
 
     def _think(self) -> None:
-        """Follows the tags; the grammar begins anew behind the closing one, in the middle of a token if need be."""
+        """Follows the tags; the grammar restarts after the closing one, in the middle of a token if necessary."""
         before, new = self._said, np.asarray(self._new, np.int32)
         self._said = text = thinking.spelt(self._vocabulary.tokenizer, self._prompt, new)
         begun = text.lstrip()
@@ -157,7 +157,7 @@ class Constraint:
                     self._matcher.consume_tokens(self._vocabulary.tokens.tokenize_bytes(answer))
 
     def _closing(self, said: str) -> Iterator[tuple[int, bytes]]:
-        """The tokens that would end the thinking behind a text, with what they say of the answer."""
+        """The tokens that would end the thinking after a text, with the bytes of the answer that they contain."""
         for token, held, answer in self._vocabulary.closing:
             if said.endswith(thinking.CLOSE[:-held]):
                 yield token, answer
@@ -167,9 +167,9 @@ class Constraint:
         return self._fresh.validate_tokens(tokens) == len(tokens)
 
     def allowed(self, words: np.ndarray) -> None:
-        """Sets the bits of the tokens that may be drawn next in int32 `[ceil(V / 32)]`."""
+        """Sets the bits of the tokens that may be sampled next in int32 `[ceil(V / 32)]`."""
         bits = words.view(np.uint32)
-        if self._thinks:  # a turn that ended here would not be what the grammar asks for
+        if self._thinks:  # a turn that ended here would not satisfy the grammar
             words[:] = -1
             for end in self._vocabulary.ends:
                 bits[end // 32] &= ~np.uint32(1 << end % 32)
@@ -191,10 +191,10 @@ class Constraint:
 
 
 def followed(constraints: Sequence[Constraint | None], size: int) -> Allowed:
-    """The words of a batch, one constraint a prompt; None: any token.
+    """The words (`Allowed`) of a batch, with one constraint per prompt; None: any token.
 
     Args:
-      size: of the vocabulary.
+      size: size of the vocabulary.
     """
 
     def allowed(last: np.ndarray | None) -> np.ndarray:

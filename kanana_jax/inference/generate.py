@@ -22,14 +22,14 @@ from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params, Transformer
 from kanana_jax.parallel.sharding import RULES, constrain, platform
 
-UNSTACKED_BYTES = 4 << 30  # of all layers, up to which they are held twice
-# Bytes of a layer's weights that are read while all tokens are written. SmolLM2-135M, 8 rows, a busy two-core machine:
-# 9 s of CPU time more to compile, 0.05 s per token less; repaid after 170 tokens or, since a program is compiled
-# once, by two texts of half of that.
+UNSTACKED_BYTES = 4 << 30  # size of all layers up to which they are stored twice
+# Bytes of a layer's weights read while all tokens are written. SmolLM2-135M, 8 rows, a busy two-core machine:
+# 9 s more CPU time to compile, 0.05 s less per token; repaid after 170 tokens or, since a program is compiled only
+# once, by two texts of half that length.
 UNSTACKED_READS = 1 << 30
-# Asked before each token is drawn, with the tokens drawn last, int32 `[n]`, one a prompt (−1: that row has ended; None:
-# none is drawn yet). Answers int32 `[n, ceil(tokens / 32)]`: bit `i % 32` of word `i // 32`, the lowest first, is set
-# where token `i` may be drawn.
+# Called before each token is sampled, with the last sampled tokens, int32 `[n]`, one per prompt (−1: the row has ended;
+# None: nothing sampled yet). Returns int32 `[n, ceil(tokens / 32)]`: bit `i % 32` (lowest first) of word `i // 32` says
+# whether token `i` may be sampled.
 Allowed = Callable[[np.ndarray | None], np.ndarray]
 
 
@@ -50,14 +50,14 @@ def generate(
     """Continues each prompt.
 
     Args:
-      prompts: int32 ids, with BOS where the model wants it; at least one token each.
-      max_new_tokens: the most new tokens per prompt; 0: none is read or written.
+      prompts: int32 ids, with BOS if the model expects it; at least one token each.
+      max_new_tokens: most new tokens per prompt; 0: nothing is read or written.
       stop: ids that end a row; the stop token itself is not returned.
-      tokens: of the tokenizer; the model's padding beyond them takes part in the softmax and is never sampled.
-      seed: of the draws; row `i` draws the same whatever stands in the other rows.
-      finished: asked of a prompt's place and its new ids, after 4, 8, 16 … and every `check_every` of them; a row of
-        which it says yes ends there (stop sequences that are no single token), whatever it has written beyond.
-      allowed: the tokens that may be drawn next (`Allowed`); the host is then asked at every token. One host alone.
+      tokens: number of the tokenizer's tokens; the model's padding beyond it is in the softmax but never sampled.
+      seed: seed of the sampling; row `i` samples the same whatever is in the other rows.
+      finished: called with a prompt's index and its new ids, after 4, 8, 16 … and every `check_every` of them; if it
+        returns True, the row ends there (for stop sequences of several tokens), whatever it has written beyond.
+      allowed: the tokens that may be sampled next (`Allowed`); calls the host at every token. Single host only.
 
     Returns:
       The new ids of each prompt, int32.
@@ -82,11 +82,11 @@ def generate(
 
 
 class Written(NamedTuple):
-    """What a model wrote behind a prompt.
+    """The continuation of a prompt.
 
     Attributes:
-      ids: int32 `[n]`.
-      log_probs, cuts: float32 `[n]`, of each id as it was drawn (`sampling.Draw`); where they are not noted, `[0]`.
+      ids: int32 `[n]`, the new ids.
+      log_probs, cuts: float32 `[n]`, of each id when it was sampled (`sampling.Draw`); `[0]` if not recorded.
     """
 
     ids: np.ndarray
@@ -110,13 +110,13 @@ def write(
     noted: bool = False,
     width: int = 0,
 ) -> list[Written]:
-    """The loop of `generate`, whose arguments these are.
+    """The loop of `generate`, with its arguments.
 
     Args:
-      key: of the draws.
-      noted: the draws' log-probabilities are kept, and of a row that ends its stop token too.
-      width: tokens to which prompts are padded, at least their longest; nothing that they share is computed once then,
-        so that one program serves any prompts. 0: as they need.
+      key: random key of the sampling.
+      noted: whether to record log-probabilities, and the stop token of a row that ends.
+      width: tokens to which prompts are padded, at least the longest prompt; then no shared prefix is computed once,
+        so that one program serves any prompts. 0: as wide as needed.
     """
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens must be at least 0, not {max_new_tokens}")
@@ -124,7 +124,7 @@ def write(
     if max_new_tokens == 0:
         return [Written(np.zeros(0, np.int32), nothing, nothing) for _ in prompts]
     if any(len(p) == 0 for p in prompts):
-        raise ValueError("a prompt must hold at least one token (BOS)")
+        raise ValueError("a prompt must have at least one token (BOS)")
     mesh = jax.sharding.get_abstract_mesh()
     parts = 1 if mesh.empty else int(np.prod([mesh.shape[axis] for axis in RULES["batch"]]))
     rows = -(-len(prompts) // parts) * parts
@@ -138,7 +138,7 @@ def write(
         rest = prompts[min(i, len(prompts) - 1)][shared:]
         read_ids[i, width - len(rest) :] = rest
         segments[i, width - len(rest) :] = 1
-    # The whole forward pass runs in the compute dtype: cast once, not at every token.
+    # The whole forward pass runs in the compute dtype: cast once, not for every token.
     dtype = model.runtime.compute_dtype
     params = jax.tree.map(lambda p: p.astype(dtype), params)
     model = as_written(model)
@@ -151,7 +151,7 @@ def write(
         params, cache, jnp.int32(shared), read_ids, segments, key, bits, new=max_new_tokens, noted=noted, **how
     )
     lengths = shared + segments.sum(axis=1)
-    # First looked at soon: many answers are short.
+    # Checked early at first: many answers are short.
     early = [1 << i for i in range(2, (check_every - 1).bit_length())]
     looks = [] if finished is None else [*early, *range(check_every, max_new_tokens, check_every)]
     done = np.zeros(rows, bool)
@@ -172,7 +172,7 @@ def write(
 
 
 def longest(model: Model, *, new: int, sampling: SamplingConfig, tokens: int) -> jax.stages.Wrapped:
-    """The two programs of a noted `write` as one, for answers of which none ends early: what it costs at most.
+    """The two programs of a recorded `write` as one, for answers that never end early: its maximum cost.
 
     Returns:
       `(params, ids, segments) → draws [B, new]`, jitted; ids and segments int32 `[B, width]`.
@@ -191,9 +191,9 @@ def longest(model: Model, *, new: int, sampling: SamplingConfig, tokens: int) ->
 
 
 def as_written(model: Model) -> Model:
-    """The model as it runs while it writes: in the compute dtype, with its layers scanned.
+    """The model as it runs while sampling: in the compute dtype, with its layers scanned.
 
-    Scanned, since a static slice of the stacked layers would be copied at every token; but see `_unstacks`.
+    Scanned, since static slices of the stacked layers would be copied at every token; but see `_unstacks`.
     """
     runtime = model.runtime
     dtype = runtime.compute_dtype
@@ -202,10 +202,10 @@ def as_written(model: Model) -> Model:
 
 
 def _unstacks(params: Params, new: int) -> bool:
-    """Whether each layer has arrays of its own while tokens are written.
+    """Returns whether each layer has its own arrays while tokens are written.
 
-    A CPU copies a layer's weights and cache out of the stack at every token; other devices read them there. It costs
-    the memory of the layers once more, and each is compiled for itself: tokens enough must be asked for.
+    A CPU copies a layer's weights and cache out of the stack at every token; other devices read them in place. Own
+    arrays take the memory of the layers again, and each layer is compiled: this pays only for enough tokens.
     """
     held = sum(w.size * w.dtype.itemsize for w in jax.tree.leaves(params["blocks"]))
     layers = jax.tree.leaves(params["blocks"])[0].shape[0]
@@ -215,7 +215,7 @@ def _unstacks(params: Params, new: int) -> bool:
 class _State(NamedTuple):
     """Loop state: `last [B]` is sampled but not yet written to `out [B, new]`, of which `count [B]` are valid.
 
-    Of `out`, log-probabilities and cuts have no columns where they are not noted.
+    In `out`, log-probabilities and cuts have no columns if they are not recorded.
     """
 
     step: jax.Array
@@ -227,13 +227,13 @@ class _State(NamedTuple):
 
 
 def _bits(bits: np.ndarray, rows: int) -> np.ndarray:
-    """The words of `Allowed`, with rows that copy the last prompt (a mesh's padding), which may draw anything."""
+    """The words of `Allowed`, plus rows that copy the last prompt (a mesh's padding), which may sample anything."""
     more = np.full((rows - len(bits), bits.shape[1]), -1, np.int32)
     return np.concatenate([bits, more]) if len(more) else bits
 
 
 def unpacked(bits_BW: jax.Array, size: int) -> jax.Array:
-    """Whether each of `size` tokens may be drawn, bool `[B, size]`; those beyond the words may not."""
+    """Whether each of `size` tokens may be sampled, bool `[B, size]`; those beyond the words may not."""
     bits_BWb = (bits_BW[:, :, None] >> jnp.arange(32, dtype=bits_BW.dtype)) & 1
     flat_BV = bits_BWb.reshape(len(bits_BW), -1)[:, :size] > 0
     return jnp.pad(flat_BV, ((0, 0), (0, size - flat_BV.shape[1])))
@@ -284,7 +284,7 @@ def _begin(
     a = model.architecture
     cache = empty_cache(a, B, T, model.runtime.compute_dtype) if cache is None else expanded(a, cache, B, T)
     hidden, cache = module(tokens, positions=positions, segment_ids=segments, cache=cache)
-    cache = expanded(a, cache, 1, new)  # only now: while prompts are read, these slots would be looked at in vain
+    cache = expanded(a, cache, 1, new)  # only now: while prompts are read, attention to these slots would be wasted
     cache = apart(a, cache) if unstacked else cache
     zero = jnp.zeros((), jnp.int32)
     last = _pick(module, hidden[:, -1], key, zero, bits, sampling, drawn)
@@ -315,8 +315,8 @@ def _advance(
     """Continues to `limit` new tokens, or until all rows have ended.
 
     Args:
-      bits: of the one token that is drawn then; `limit` is the next step.
-      whole: to the last token in any case, in a loop whose length a compiler knows.
+      bits: the words for the single token sampled in that case; `limit` is then the next step.
+      whole: always to the last token, in a loop whose length the compiler knows.
     """
     module = model.bind(params)
     weights = module.block_weights()
@@ -328,7 +328,7 @@ def _advance(
     noted = state.out.log_prob.shape[1] > 0
 
     def ended(s: _State) -> jax.Array:
-        """Rows that write no more; with notes, a row writes its stop token."""
+        """Rows that have ended; when recording, a row still writes its stop token."""
         return s.done if noted else s.done | jnp.isin(s.last.token, stop)
 
     def put(whole: jax.Array, new_B: jax.Array, step: jax.Array, done: jax.Array) -> jax.Array:

@@ -10,26 +10,26 @@ from kanana_jax.models.cache import KVCache, empty_cache
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 
-LEAST_SHARED = 16  # tokens below which a cache of their own does not pay
+LEAST_SHARED = 16  # with fewer tokens, a separate cache does not pay
 
 
 def common(a: np.ndarray, b: np.ndarray) -> int:
-    """Tokens that both begin with."""
+    """The number of tokens that both start with."""
     n = min(len(a), len(b))
     other = np.flatnonzero(a[:n] != b[:n])
     return int(other[0]) if len(other) else n
 
 
 def rounded(n: int) -> int:
-    """A length up to one of few, so that few shapes are compiled: a power of two or one and a half of it, three between
-    two from 256 on, fifteen from 2,048 on, where compiling is little beside what padding costs."""
+    """A length rounded up to one of a few, so that few shapes are compiled: a power of two or 1.5 times one, three
+    between two from 256 on, fifteen from 2,048 on, where compiling costs little compared with padding."""
     power = 1 << max(n - 1, 15).bit_length()
     step = power // (32 if power > 2048 else 8 if power > 256 else 4)
     return max(-(-n // step) * step, 16)
 
 
 def padded(sequences: list[np.ndarray], rows: int, width: int) -> np.ndarray:
-    """int32 `[rows, width]`, zeros on the right and below."""
+    """int32 `[rows, width]`, padded with zeros on the right and below."""
     out = np.zeros((rows, width), np.int32)
     for row, sequence in zip(out, sequences):
         row[: len(sequence)] = sequence

@@ -25,7 +25,7 @@ from kanana_jax.parallel.sharding import RULES, local_rows, put_batch, replicate
 
 
 class Asked(Protocol):
-    """A prompt as a model is asked it: int32 ids, by the chat template, up to the answer."""
+    """A prompt in the form given to a model: int32 ids, by the chat template, up to the answer."""
 
     @property
     def ids(self) -> np.ndarray: ...
@@ -41,12 +41,12 @@ class _Rows(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class RewardModel:
-    """A model with its head, which scores answers at the symbol that ends them.
+    """A model with its head, which scores answers at the token that ends them.
 
     Attributes:
-      params: with the head under `reward.HEAD`.
-      batch_size: answers per forward pass, at least; a multiple of what the mesh cuts rows into.
-      one_width: all passes are padded to the longest of a call, so that one program is compiled: for few of them.
+      params: parameters, with the head under `reward.HEAD`.
+      batch_size: least number of answers per forward pass, rounded up to a multiple of the mesh's row shards.
+      one_width: whether all passes of a call are padded to its longest, so that only one program is compiled.
     """
 
     model: Model
@@ -58,32 +58,32 @@ class RewardModel:
 
     @staticmethod
     def load(path: str, dtype: DType = "float32", devices: list[jax.Device] | None = None) -> "RewardModel":
-        """From the folder of a reward model, or a stage's.
+        """Loads a reward model from its folder or a stage's.
 
         Raises:
-          UserError: no reward model there, or see `Session.load`.
+          UserError: the folder has no reward model, or see `Session.load`.
         """
-        head = model_folder.open_weights(model_folder.find(path)).head()[0]  # first, since it is read fast
+        head = model_folder.open_weights(model_folder.find(path)).head()[0]  # first, since it is quick to read
         session = Session.load(path, dtype, devices)
         params = {**session.params, **reward.on_mesh(head.astype(session.params["embedding"].dtype), session.mesh)}
         return RewardModel(session.model, params, session.tokenizer, session.mesh)
 
     def check(self, tokenizer: Tokenizer) -> None:
-        """Refuses another tokenizer than that of the policy whose answers are scored.
+        """Refuses a policy whose tokenizer differs from this model's.
 
         Raises:
-          ConfigError: it is another.
+          ConfigError: the tokenizers differ.
         """
         own, other = self.tokenizer.fingerprint, tokenizer.fingerprint
         if own != other:
             raise ConfigError(
-                f"the reward model has another tokenizer ({own[:12]}…) than the policy ({other[:12]}…): train one on "
+                f"the reward model's tokenizer ({own[:12]}…) differs from the policy's ({other[:12]}…): train one from "
                 "the policy's own base"
             )
 
     @functools.cached_property
     def end(self) -> int:
-        """The symbol that ends an answer in this model's chat template."""
+        """The token that ends an answer in this model's chat template."""
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
         ids, weights = chat.encode_conversation(self.tokenizer, turns, first=1)
         return int(ids[ends_at(weights) - 1])
@@ -95,10 +95,10 @@ class RewardModel:
         return self.of_tokens(sequences)
 
     def of_tokens(self, sequences: Sequence[np.ndarray]) -> np.ndarray:
-        """The head's number at the last token of each sequence, float64 `[N]`.
+        """The head's value at the last token of each sequence, float64 `[N]`.
 
         Raises:
-          UserError: one is longer than the model's rows.
+          UserError: a sequence is longer than the model's rows.
         """
         longest, most = max(map(len, sequences), default=0), self.model.architecture.max_seq_len
         if longest > most:
@@ -122,16 +122,16 @@ class RewardModel:
 
 
 def rows_at_once(mesh: Mesh, batch_size: int) -> int:
-    """Rows of a forward pass: at least `batch_size`, and a multiple of what the mesh cuts rows into."""
+    """Rows of a forward pass: at least `batch_size`, and a multiple of the mesh's row shards."""
     parts = int(np.prod([mesh.shape[axis] for axis in RULES["batch"]]))
     return -(-batch_size // parts) * parts
 
 
 def passes(model: Model, mesh: Mesh, batch_size: int) -> jax.stages.Wrapped:
-    """The forward passes of `of_tokens` over many sequences as one program, to see what they cost.
+    """The forward passes of `of_tokens` over many sequences as one program, to measure their cost.
 
     Returns:
-      `(params, inputs [N, T], lengths [N]) → rewards [N / B, B]`, jitted, of B rows at once, which N is a multiple of.
+      `(params, inputs [N, T], lengths [N]) → rewards [N / B, B]`, jitted, with B rows at once; N is a multiple of B.
     """
     size = rows_at_once(mesh, batch_size)
 

@@ -1,8 +1,8 @@
-"""Answers that a model samples to learn from: several to each prompt, with the log-probability of every token.
+"""Sampled answers to learn from: several per prompt, with the log-probability of every token.
 
-The one loop of every stage that trains on what its model writes. Log-probabilities are those of the distribution that
-was drawn from, temperature and top-p included, since a ratio to any other is not 1 where nothing has changed. The token
-that ends an answer is drawn like any other, and belongs to it.
+The one loop of every stage that trains on its model's own text. Log-probabilities refer to the distribution that was
+sampled from, including temperature and top-p, since a ratio to any other would not be 1 for unchanged parameters. The
+token that ends an answer is sampled like any other, and belongs to it.
 """
 
 import dataclasses
@@ -24,8 +24,8 @@ class RolloutConfig:
 
     Attributes:
       samples: answers to each prompt, N.
-      max_new_tokens: of an answer, its end included; a longer one is cut off there.
-      sampling: temperature, above 0, and what is cut of the distribution.
+      max_new_tokens: most tokens of an answer, including its end; a longer one is cut off there.
+      sampling: temperature, above 0, and cuts of the distribution.
     """
 
     samples: int = 8
@@ -38,17 +38,17 @@ class RolloutConfig:
                 f"samples and max_new_tokens must be at least 1, not {self.samples} and {self.max_new_tokens}"
             )
         if self.sampling.temperature == 0:
-            raise ValueError("sampling.temperature must be above 0: without chance all answers to a prompt are one")
+            raise ValueError("sampling.temperature must be above 0: otherwise all answers to a prompt are the same")
 
 
 class Answer(NamedTuple):
     """An answer.
 
     Attributes:
-      ids: int32 `[n]`, n ≥ 1, the token that ends it included.
-      log_probs: float32 `[n]`, nats, of each under the distribution that it was drawn from.
-      cuts: float32 `[n]`, where that distribution ends (`sampling.Draw`).
-      ended: whether it ended by itself; else it was cut off by its length.
+      ids: int32 `[n]`, n ≥ 1, including the token that ends it.
+      log_probs: float32 `[n]`, nats, of each id under the distribution that it was sampled from.
+      cuts: float32 `[n]`, the cut of that distribution (`sampling.Draw`).
+      ended: whether it ended by itself; otherwise it was cut off by its length.
     """
 
     ids: np.ndarray
@@ -68,13 +68,13 @@ def rollout(
     key: jax.Array,
     width: int = 0,
 ) -> list[list[Answer]]:
-    """N answers to each prompt, on the mesh that is set.
+    """N answers to each prompt, on the current mesh.
 
     Args:
       prompts: int32 ids, by the chat template.
       stop: ids that end an answer.
-      tokens: of the tokenizer.
-      key: the draws are a function of it, of a prompt's place and of an answer's.
+      tokens: number of the tokenizer's tokens.
+      key: sampling depends only on the key and the indices of prompt and answer.
       width: see `generate.write`.
     """
     each = [prompt for prompt in prompts for _ in range(config.samples)]

@@ -26,7 +26,7 @@ class SamplingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SamplesConfig:
-    """Prompts by language that every finished stage continues, for the report."""
+    """Prompts by language, which every finished stage continues for the report."""
 
     prompts: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     max_new_tokens: int = 64
@@ -38,13 +38,13 @@ class SamplesConfig:
 
 
 class Draw(NamedTuple):
-    """Drawn tokens, and the distribution that each is from: the softmax at the temperature, cut and renormalised.
+    """Sampled tokens and their distributions: the softmax at the temperature, cut and renormalised.
 
     Attributes:
       token: int32 `[B]`.
-      log_prob: float32 `[B]`, nats, under that distribution; 0 where it is greedy.
-      cut: float32 `[B]`: tokens whose log-probability before the cut is above this belong to it; −∞ where all do. It
-        lies midway between the least probable token that is kept and the next one, so that rounding moves none across.
+      log_prob: float32 `[B]`, nats, under that distribution; 0 for greedy choices.
+      cut: float32 `[B]`: tokens whose log-probability before the cut is above this belong to it; −∞ if all do. It
+        lies midway between the least probable kept token and the next one, so that rounding moves none across.
     """
 
     token: jax.Array
@@ -55,13 +55,13 @@ class Draw(NamedTuple):
 def sample(logits_BV: jax.Array, key: jax.Array, config: SamplingConfig) -> jax.Array:
     """Token ids, int32 `[B]`, from float32 logits `[B, V]`.
 
-    `top_k` is applied before `top_p`; of equal logits the smaller id is the better.
+    `top_k` is applied before `top_p`; among equal logits the smaller id wins.
     """
     return draw(logits_BV, key, config).token
 
 
 def draw(logits_BV: jax.Array, key: jax.Array, config: SamplingConfig) -> Draw:
-    """`sample`, with the log-probability of what is drawn."""
+    """`sample`, with the log-probability of the sampled token."""
     if config.temperature == 0:
         token_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
         zero_B = jnp.zeros(token_B.shape, jnp.float32)
@@ -74,7 +74,7 @@ def draw(logits_BV: jax.Array, key: jax.Array, config: SamplingConfig) -> Draw:
         if config.top_k:
             keep_BV &= jnp.arange(sorted_BV.shape[-1]) < config.top_k
         probabilities_BV = jax.nn.softmax(jnp.where(keep_BV, sorted_BV, -jnp.inf), axis=-1)
-        # The smallest set whose probability reaches top_p: what lies before a token must be less.
+        # The smallest set whose probability reaches top_p: the tokens before a kept one must sum to less.
         keep_BV &= jnp.cumsum(probabilities_BV, axis=-1) - probabilities_BV < config.top_p
         kept_BV = jnp.where(keep_BV, sorted_BV, -jnp.inf)
         choice_B1 = jax.random.categorical(key, kept_BV, axis=-1)[:, None]

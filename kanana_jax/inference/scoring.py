@@ -1,9 +1,9 @@
-"""Log-likelihoods of many continuations: what contexts share is computed once.
+"""Log-likelihoods of many continuations; shared parts of contexts are computed once.
 
-Requests are sorted, so that those that begin alike are neighbours: the beginning of another needs no row of its
-own (answers of one letter cost one row per question), and rows that share at least half of their tokens (few-shot
-examples, the question before its answers) start from one KV cache. Lengths are rounded up to few shapes. Logits
-exist for chunks of the tokens that are asked for, never `[B, T, V]`.
+Requests are sorted, so that those with the same beginning are neighbours: a sequence that another one starts with needs
+no row of its own (answers of one letter cost one row per question), and rows that share at least half of their tokens
+(few-shot examples, the question before its answers) start from one KV cache. Lengths are rounded up to few shapes.
+Logits exist only for chunks of the requested tokens, never as `[B, T, V]`.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ class Score(NamedTuple):
 
     Attributes:
       log_likelihood: Σ log p of its tokens given all before them, nats.
-      greedy: whether each of them is the most probable.
+      greedy: whether each of them is the most probable token.
     """
 
     log_likelihood: float
@@ -59,10 +59,10 @@ def score(
     """Scores the second sequence of each request given the first.
 
     Args:
-      requests: int32 ids `(context, continuation)`, none of them empty. What exceeds the model's length by more than
-        the last token (which is not read) is cut from the left.
-      batch_size: rows a forward pass.
-      progress: called with the number of requests that were answered.
+      requests: int32 ids `(context, continuation)`, none of them empty. Tokens beyond the model's length, except
+        the last one (which is not read), are cut from the left.
+      batch_size: rows per forward pass.
+      progress: called with the number of requests answered.
 
     Raises:
       ValueError: an empty context or continuation, or a continuation beyond the model's length.
@@ -72,14 +72,14 @@ def score(
         if not len(context) or not 0 < len(continuation) <= longest:
             raise ValueError(
                 f"request {index}: context of {len(context)} and continuation of {len(continuation)} tokens; "
-                f"neither may be empty, the latter not beyond {longest}"
+                f"neither may be empty, and the latter not longer than {longest}"
             )
     mesh = jax.sharding.get_abstract_mesh()
     parts = 1 if mesh.empty else int(np.prod([mesh.shape[axis] for axis in RULES["batch"]]))
     batch_size = -(-batch_size // parts) * parts
     runtime = model.runtime
     params = jax.tree.map(lambda p: p.astype(runtime.compute_dtype), params)
-    # A kernel that training names may not take all lengths of prompts.
+    # A kernel chosen for training may not accept all prompt lengths.
     attention = "xla" if runtime.attention == "xla" else "auto"
     runtime = dataclasses.replace(
         runtime, param_dtype=runtime.compute_dtype, attention=attention, remat="none", scan_layers=True
@@ -90,7 +90,7 @@ def score(
         cache = None
         if shared:
             cache = read(params, rows[0].tokens[:shared], model)
-        # Of those that share nothing only the last batch is not full; of the others many are.
+        # Rows that share nothing fill every batch but the last; many batches of the others are not full.
         fewest = len(rows) if cache is None else batch_size // 2
         size = batch_size if len(rows) > fewest else -(-fewest // parts) * parts
         width = rounded(max(len(row.tokens) for row in rows) - shared)
@@ -120,11 +120,11 @@ def score(
 
 
 def _rows(requests, longest: int) -> list[_Row]:
-    """Sorted; a sequence that another begins with is answered by that one."""
+    """The rows to read, sorted; a sequence that another starts with is answered by that one."""
     inputs = []
     for index, (context, continuation) in enumerate(requests):
         whole = np.concatenate([context, continuation]).astype(np.int32)[-(longest + 1) :]
-        # Big-endian bytes sort and begin as the ids do.
+        # Big-endian bytes have the order and prefixes of the ids.
         read = whole[:-1]
         inputs.append((read.astype(">i4").tobytes(), index, len(read) - len(continuation), whole))
     inputs.sort(key=lambda item: item[:2])
@@ -139,7 +139,7 @@ def _rows(requests, longest: int) -> list[_Row]:
 
 
 def _batches(rows: list[_Row], batch_size: int) -> Iterator[tuple[int, list[_Row]]]:
-    """Rows that are read together, with how many tokens at their beginning they share and no one asks about."""
+    """Rows that are read together, and the number of leading tokens that they share and no request scores."""
     alone, group, shared = [], [], 0
     for row in [*rows, None]:
         if group and row is not None and len(group) < batch_size:
@@ -173,7 +173,7 @@ def _ask(
     module = model.bind(params)
     B, T = tokens_BT.shape
     if cache is None:
-        # Without segments: padding is on the right, where no token looks, and kernels take a causal mask alone.
+        # Without segments: padding is on the right, where no token attends, and kernels take only a causal mask.
         kernel = implementation(model.runtime, model.architecture, T, platform())
         hidden_BTD = module(tokens_BT, implementation=kernel)
     else:
@@ -187,7 +187,7 @@ def _ask(
         hidden_CD, targets_C = inputs
         logits_CV = module.unembed(hidden_CD)
         picked_C1, top_C1 = jnp.take_along_axis(logits_CV, targets_C[:, None], -1), logits_CV.max(-1, keepdims=True)
-        # The first of the largest, as argmax has it, which costs XLA on CPUs as much as the product.
+        # The first of the largest, like argmax, which on CPUs costs XLA as much as the product.
         before_CV = jnp.arange(logits_CV.shape[-1]) < targets_C[:, None]
         best_C = (picked_C1 == top_C1)[:, 0] & ~((logits_CV == top_C1) & before_CV).any(-1)
         return (picked_C1 - top_C1)[:, 0] - jnp.log(jnp.exp(logits_CV - top_C1).sum(-1)), best_C

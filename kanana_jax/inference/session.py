@@ -27,7 +27,7 @@ _SHOWN_EVERY = 4  # tokens
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """A model that writes."""
+    """A loaded model that generates text."""
 
     model: Model
     params: Params
@@ -43,24 +43,24 @@ class Session:
         *,
         writes: bool = True,
     ) -> "Session":
-        """From a model, stage or Hugging Face folder, cut over all devices or those that are named.
+        """Loads a model, stage or Hugging Face folder, sharded over all devices or the given ones.
 
         Args:
-          add_bos: whether BOS stands before a text; None: as the folder's tokenizer has it.
-          writes: whether it is to write, which a model that attends to both sides cannot.
+          add_bos: whether BOS precedes a text; None: as in the folder's tokenizer.
+          writes: whether it must generate text, which a model with bidirectional attention cannot.
 
         Raises:
-          UserError: no model or tokenizer there, the two do not fit, or the model writes no text.
+          UserError: no model or tokenizer found, the two do not fit, or the model cannot generate text.
         """
         found = model_folder.find(path)
         if writes and found.embedding is not None and not found.embedding.causal:
             raise UserError(
-                f"{found.path} attends to both sides: it makes vectors of texts (kanana embed), and writes none"
+                f"{found.path} attends to both sides: it embeds texts (kanana embed), but cannot write them"
             )
         tokenizer, noted = load_tokenizer(found.path, add_bos), found.card.get("tokenizer")
         if noted is not None and noted != tokenizer.fingerprint:
             raise UserError(
-                f"{found.path}: its tokenizer is not the one that the model was trained with ({noted[:12]}…, it is "
+                f"{found.path}: its tokenizer is not the one that the model was trained with ({noted[:12]}…, not "
                 f"{tokenizer.fingerprint[:12]}…): restore the file, or remove 'tokenizer' from its {CARD}"
             )
         if tokenizer.vocab_size > found.architecture.vocab_size:
@@ -69,7 +69,7 @@ class Session:
                 f"the model {found.architecture.vocab_size}"
             )
         runtime = Runtime(param_dtype=dtype, compute_dtype=dtype)
-        # Weights are cut over as many devices as divide them; the others hold copies, for other rows.
+        # Weights are sharded over as many devices as divide them; the others hold copies, for other rows.
         count = len(jax.devices() if devices is None else devices)
         mesh = make_mesh(MeshConfig(data=-1, fsdp=math.gcd(count, found.architecture.embed_dim)), devices)
         model = Model(found.architecture, runtime)
@@ -85,7 +85,7 @@ class Session:
 
     @property
     def stop_ids(self) -> list[int]:
-        """Ends of a text by the folder's files; ids that the model cannot write do not matter."""
+        """The end tokens named in the folder's files; ids that the model cannot write are ignored."""
         return sorted(i for i in self.tokenizer.end_ids if 0 <= i < self.model.architecture.vocab_size)
 
     def answer(
@@ -104,7 +104,7 @@ class Session:
         Args:
           tools: JSON schemas of functions that it may call.
           strip_thinking: leave out `<think>…</think>`.
-          show: called with each further part of the turn as it is written.
+          show: called with each new part of the turn as it is written.
         """
         prompt = chat.encode_chat(self.tokenizer, messages, tools)
         shown = ""
@@ -128,7 +128,7 @@ class Session:
 
         Args:
           strip_thinking: leave out `<think>…</think>`.
-          more: they are still being written: half a character or half a tag at the end is left out.
+          more: whether more will follow: then half a character or half a tag at the end is left out.
         """
         if strip_thinking:
             begun = thinking.begins(self.tokenizer, prompt)
@@ -150,9 +150,9 @@ class Session:
         """The ids that follow each prompt.
 
         Args:
-          look: asked of a prompt's place and its new ids while they are written, every `look_every` of them; one of
-            which it says yes ends there.
-          allowed: the tokens that may be drawn next.
+          look: called with a prompt's index and its new ids, every `look_every` of them; the row ends where
+            it returns True.
+          allowed: the tokens that may be sampled next.
 
         Raises:
           UserError: a prompt that is too long.
@@ -162,7 +162,7 @@ class Session:
         longest = max(len(p) for p in prompts)
         if max_new_tokens and longest + max_new_tokens > self.model.architecture.max_seq_len:
             raise UserError(
-                f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the model's "
+                f"a prompt of {longest} tokens plus {max_new_tokens} new ones exceeds the model's "
                 f"{self.model.architecture.max_seq_len}: shorten the prompt or lower --max-new-tokens"
             )
         with jax.set_mesh(self.mesh):

@@ -14,7 +14,7 @@ def answer_of(text: str, *, begun: bool = False, more: bool = False) -> str:
 
     Args:
       begun: whether the prompt has opened the tag.
-      more: whether the text is still being written: half a tag at its end is left out.
+      more: whether the text is still being written: then half a tag at its end is left out.
     """
     text, kept = OPEN * begun + text, []
     while True:

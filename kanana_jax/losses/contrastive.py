@@ -1,8 +1,8 @@
-"""Contrastive losses, as functions of vectors: a text is to lie near what it belongs to and far from all else.
+"""Contrastive losses on vectors: a text should be close to its positive and far from everything else.
 
-All vectors are cut to length 1 here, so that products are cosines. Under a mesh the vectors of all devices are one
+All vectors are normalised here, so products are cosines. On a mesh the vectors of all devices are one
 global array: an anchor's negatives are those of every device, and the compiler gathers the vectors, not the texts.
-Letters: `N` anchors, `K` negatives given with each, `M` candidates, `D` numbers of a vector.
+Letters: `N` anchors, `K` negatives given with each, `M` candidates, `D` dimensions of a vector.
 """
 
 import dataclasses
@@ -19,15 +19,15 @@ _LEAST = 1e-12  # below which a squared length counts as this: a vector of zeros
 
 
 class Texts(NamedTuple):
-    """Vectors of groups of texts: an anchor, what it belongs to, and what it does not.
+    """Vectors of groups of texts: an anchor, its positive and its negatives.
 
     Attributes:
       anchors, positives: `[N, D]`.
       negatives: `[N, K, D]`; K may be 0.
-      there: bool `[N]`: whether there is such a group; others are neither learnt nor candidates.
-      negatives_there: bool `[N, K]`.
-      keys: uint32 `[N, 2 + K]`, equal where the texts are (`text_keys`): anchor, positive, negatives. None: no two
-        texts are taken for equal.
+      there: bool `[N]`: whether the group exists; others are neither learnt nor candidates.
+      negatives_there: bool `[N, K]`, whether the negative exists.
+      keys: uint32 `[N, 2 + K]`, equal for equal texts (`text_keys`): anchor, positive, negatives. None: no two
+        texts are treated as equal.
     """
 
     anchors: jax.Array
@@ -45,19 +45,19 @@ class ContrastiveConfig:
     Attributes:
       temperature: τ, by which cosines are divided; 0.05 is SimCSE's (arXiv:2104.08821, §3) and LLM2Vec's scale of 20
         (arXiv:2404.05961).
-      in_batch: whether the positives of other anchors are negatives, and the negatives that were given with them.
-      both_ways: whether each positive is also to find its anchor among all anchors; the mean of both losses counts.
+      in_batch: whether the positives of other anchors, and the negatives given with them, are negatives too.
+      both_ways: whether each positive must also find its anchor among all anchors; both losses are averaged.
       same_side: whether other anchors are negatives of an anchor, and other positives of its positive
         (arXiv:2506.05176, §3).
-      false_negative: a candidate whose cosine is above the positive's by more than this is left out, since it is taken
-        to be one too (arXiv:2506.05176, §3: 0.1); None: none is. Texts that equal the anchor or its positive are
+      false_negative: a candidate whose cosine is above the positive's by more than this is left out as a probable
+        positive (arXiv:2506.05176, §3: 0.1); None: none is. Texts equal to the anchor or its positive are
         always left out, and groups that share such a text.
-      hardness: α, by which the negatives given with an anchor weigh e^(α·cosine) in its sum (arXiv:2509.20354, §2:
+      hardness: α, gives the negatives of an anchor the weight e^(α·cosine) in its sum (arXiv:2509.20354, §2:
         5).
-      matryoshka: lengths of prefixes of a vector that are trained as vectors of their own, beside the whole one; losses
+      matryoshka: lengths of prefixes of a vector that are trained like the whole vector; losses
         are added (arXiv:2205.13147, eq. 1 with weights of 1).
       spread: weight of the spread-out term (arXiv:1708.06320, its second moment): the mean squared cosine of
-        different anchors, and that of different positives.
+        different anchors, plus that of different positives.
     """
 
     temperature: float = 0.05
@@ -82,23 +82,23 @@ class ContrastiveConfig:
             raise ValueError("contrastive.both_ways and contrastive.same_side need in_batch: they compare anchors")
 
     def check(self, dim: int) -> None:
-        """Refuses prefixes that vectors of `dim` numbers do not have.
+        """Refuses prefixes that are not shorter than vectors of `dim` dimensions.
 
         Raises:
           ValueError: a prefix that is not shorter.
         """
         if any(size >= dim for size in self.matryoshka):
-            raise ValueError(f"contrastive.matryoshka lists lengths below the vectors' {dim}, which always counts")
+            raise ValueError(f"contrastive.matryoshka lists lengths below the vectors' {dim}, which is always trained")
 
 
 class Contrast(NamedTuple):
-    """A loss by anchor, float32 `[N]` each; 0 where there is none.
+    """Losses by anchor, float32 `[N]` each; 0 where there is no anchor.
 
     Attributes:
-      loss: to be minimised: the sum over the prefixes' losses, with the spread-out term.
+      loss: the quantity to minimise: the sum of the prefixes' losses and the spread-out term.
       found: whether the anchor's positive is nearer than every candidate, by the whole vectors.
-      cosine: of anchor and positive.
-      candidates: negatives that the anchor was compared with.
+      cosine: cosine of anchor and positive.
+      candidates: number of negatives that the anchor was compared with.
     """
 
     loss: jax.Array
@@ -136,7 +136,7 @@ def _info_nce(config: ContrastiveConfig, texts: Texts) -> Contrast:
     given_there_NK, others_NN = texts.negatives_there, ~jnp.eye(N, dtype=bool) & texts.there[None, :]
     foreign_NM = jnp.repeat(others_NN, K, axis=1) & texts.negatives_there.reshape(1, N * K)
     if keys is not None:
-        # Whatever shares a text with this group, as its anchor or positive, belongs to it too.
+        # A candidate that shares its anchor or positive with this group belongs to it.
         own_N2, negative_NK = keys[:, :2], keys[:, 2:]
         given_there_NK = given_there_NK & (own_N2[:, :, None] != negative_NK[:, None, :]).all(1)
         others_NN &= (own_N2[:, None, :, None] != own_N2[None, :, None, :]).all((2, 3))
@@ -160,13 +160,13 @@ def _info_nce(config: ContrastiveConfig, texts: Texts) -> Contrast:
 
 
 def _against(own_ND: jax.Array, other_MD: jax.Array, keep_NM: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
-    """Cosines of each with candidates that every device holds, which of them count, and no further weight."""
+    """Cosines of each anchor with candidates of all devices, which of them count, and no further weight."""
     own_ND, other_MD = constrain(own_ND, "batch", None), constrain(other_MD, None, None)
     return jnp.einsum("ND,MD->NM", own_ND, other_MD), keep_NM, 0.0
 
 
 def _loss(config: ContrastiveConfig, positive_N: jax.Array, parts: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The loss, the highest cosine of a candidate, and how many candidates counted, `[N]` each."""
+    """The loss, the highest cosine of a candidate, and the number of candidates counted, `[N]` each."""
     logits, best, count = [positive_N[:, None] / config.temperature], [], []
     for cosines_NM, keep_NM, weight in parts:
         if config.false_negative is not None:
@@ -179,7 +179,7 @@ def _loss(config: ContrastiveConfig, positive_N: jax.Array, parts: Any) -> tuple
 
 
 def spread_out(vectors: jax.Array, there: jax.Array) -> jax.Array:
-    """The mean squared product of two different vectors that are there, a scalar (arXiv:1708.06320).
+    """The mean squared product of two distinct existing vectors, a scalar (arXiv:1708.06320).
 
     Args:
       vectors: `[N, D]` of length 1.
@@ -194,11 +194,11 @@ def spread_out(vectors: jax.Array, there: jax.Array) -> jax.Array:
 
 
 def matching(students: jax.Array, teachers: jax.Array, there: jax.Array) -> jax.Array:
-    """Squared distances of vectors to a teacher's, `[N]` (EmbedDistill, arXiv:2301.12005); 0 where no text is.
+    """Squared distances of vectors to a teacher's, `[N]` (EmbedDistill, arXiv:2301.12005); 0 where there is no text.
 
     Args:
-      students, teachers: `[N, D]`, cut to length 1 here; of a longer teacher the first D numbers count, as those of a
-        Matryoshka model do (arXiv:2509.20354, §2).
+      students, teachers: `[N, D]`, normalised here; of a longer teacher the first D numbers count, as for a
+        Matryoshka model (arXiv:2509.20354, §2).
       there: bool `[N]`.
     """
     aimed = jax.lax.stop_gradient(unit(teachers[..., : students.shape[-1]]))
@@ -206,7 +206,7 @@ def matching(students: jax.Array, teachers: jax.Array, there: jax.Array) -> jax.
 
 
 def text_keys(tokens: jax.Array, counted: jax.Array) -> jax.Array:
-    """Numbers that are equal where texts are, uint32 `[…]` (a polynomial of the tokens, as Rabin-Karp's, mod 2³²).
+    """Keys that are equal for equal texts, uint32 `[…]` (a polynomial of the tokens, as Rabin-Karp's, mod 2³²).
 
     Args:
       tokens: int32 `[…, T]`.
@@ -223,13 +223,13 @@ def by_chunks(encode: Callable[[Tree], Any], inputs: Tree, chunks: int) -> Any:
     """`encode(inputs)`, of which only the outputs are kept for the backward pass: GradCache (arXiv:2101.06983, §3).
 
     The paper computes vectors without activations, the loss's gradients by these vectors, and then each chunk again
-    with activations, from which the vectors' gradients go on to the parameters. Rematerialisation by chunk is the same
-    computation, and the gradients are those of the whole batch in any case: also through random keys, masks and
-    prefixes, and by whatever `encode` closes over. Chunk `i` takes rows `i::chunks`: every device keeps its own.
+    with activations, through which the vectors' gradients reach the parameters. Rematerialisation by chunk is the same
+    computation, and the gradients are always those of the whole batch: also through random keys, masks and prefixes,
+    and everything that `encode` closes over. Chunk `i` takes rows `i::chunks`, so every device keeps its own.
 
     Args:
       encode: row by row: a tree of arrays `[B, …]` → a tree of arrays `[B, …]`.
-      chunks: a divisor of B; 1: everything is kept.
+      chunks: a divisor of B; 1: all activations are kept.
     """
     if chunks == 1:
         return encode(inputs)

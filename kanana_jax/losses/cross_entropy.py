@@ -13,7 +13,7 @@ class CrossEntropy(NamedTuple):
     """Sums over the tokens that carry loss, and each token's own loss.
 
     Attributes:
-      loss: float32 scalar, `nll + z_loss`: what is differentiated.
+      loss: float32 scalar, `nll + z_loss`: the value to differentiate.
       nll: float32 scalar, −Σ log p(target), nats.
       z_loss: float32 scalar, `z · Σ (log Z)²` (PaLM, arXiv:2204.02311, §5).
       token_nll: float32 `[B, T]`, nats; 0 where the weight is 0.
@@ -43,8 +43,8 @@ def cross_entropy(
       targets: int32 `[B, T]`.
       weights: float32 `[B, T]`, 0 where a token carries no loss.
       z_loss: coefficient of the squared log-partition (Kanana, §2.2: 5e-6).
-      chunk: tokens whose logits a device holds at once.
-      soft_cap: of the model's logits, see `fused`.
+      chunk: tokens whose logits a device computes at once.
+      soft_cap: cap of the model's logits (`fused`).
 
     Returns:
       `CrossEntropy`; only `loss` has a gradient (by `hidden` and `unembedding`).

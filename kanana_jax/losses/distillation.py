@@ -1,14 +1,14 @@
 """Divergences between a teacher's and a student's next-token distributions, as a fused loss (`losses/fused.py`).
 
-Written with p the teacher, q the student, both at temperature τ; d/dz is by the student's logits:
+With p the teacher and q the student, both at temperature τ, and d/dz the derivative by the student's logits:
 
     forward   KL(p‖q) = Σ p (log p − log q)                    τ²·d/dz = τ (q − p)
     reverse   KL(q‖p)                                          τ²·d/dz = τ q (log q/p − KL(q‖p))
     mixed     f KL(p‖q) + (1 − f) KL(q‖p)                       f, 1 − f of both
     jsd       β KL(p‖m) + (1 − β) KL(q‖m), m = β p + (1 − β) q  τ²·d/dz = τ (1 − β) q (log q/m − KL(q‖m))
 
-The factor τ² keeps gradients as large at any temperature (Hinton et al. 2015, arXiv:1503.02531, §2). Kanana
-distils with forward KL on the final logits alone (arXiv:2502.18934, §2.3).
+The factor τ² keeps gradients equally large at any temperature (Hinton et al. 2015, arXiv:1503.02531, §2). Kanana
+distils with forward KL on the final logits only (arXiv:2502.18934, §2.3).
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class DistillationConfig:
       temperature: τ.
       jsd_beta: β.
       forward_share: f.
-      ce_weight: share of the cross-entropy with the text itself.
+      ce_weight: weight of the cross-entropy on the text itself.
     """
 
     divergence: Divergence = "forward"
@@ -51,9 +51,9 @@ class Distillation(NamedTuple):
     """Sums over the tokens that carry loss.
 
     Attributes:
-      loss: float32 scalar: what is differentiated.
+      loss: float32 scalar: the value to differentiate.
       divergence: nats, without τ² and weight.
-      nll: −Σ log q(target) at τ = 1, nats: what the student's cross-entropy is, whether it is trained on or not.
+      nll: −Σ log q(target) at τ = 1, nats: the student's cross-entropy, whether trained on or not.
     """
 
     loss: jax.Array
@@ -78,18 +78,18 @@ def distillation(
 
     Args:
       hidden, unembedding: the student's, `[B, T, D]`, `[V, D]`.
-      teacher_hidden, teacher_unembedding: `[B, T, D']`, `[V', D']`; no gradient goes there. Where both vocabularies are
+      teacher_hidden, teacher_unembedding: `[B, T, D']`, `[V', D']`; without gradients. If both vocabularies are
         the tokenizer's with unlike padding, ids that only the teacher has are left out of its softmax; those that only
-        the student has get the teacher's probability 0 (e⁻²⁰ where its logarithm is asked for), and so go down.
+        the student has get teacher probability 0 (e⁻²⁰ where its logarithm is needed), and so decrease.
       targets, weights: `[B, T]`.
-      chunk: rows of logits that a device holds at once; half of them are the teacher's.
-      soft_cap, teacher_soft_cap: of the logits of either, see `fused`.
+      chunk: rows of logits that a device computes at once; half of them are the teacher's.
+      soft_cap, teacher_soft_cap: caps of the logits of each (`fused`).
 
     Returns:
       Only `loss` has a gradient (by `hidden` and `unembedding`).
     """
     tokens = {"targets": targets, "weights": weights, "teacher": jax.lax.stop_gradient(teacher_hidden)}
-    # The teacher's matrix in the dtype of its states: it is read once a chunk.
+    # The teacher's matrix in the dtype of its states: it is read once per chunk.
     matrix = jax.lax.stop_gradient(teacher_unembedding).astype(teacher_hidden.dtype)
     known = None
     if len(matrix) != len(unembedding):
@@ -112,7 +112,7 @@ def cached_distillation(
     chunk: int = 1024,
     soft_cap: float = 0.0,
 ) -> Distillation:
-    """Distils from the teacher's k most probable tokens and what is left of its probability.
+    """Distils from the teacher's k most probable tokens and its remaining probability.
 
     All other tokens are one event: with S the k tokens, t = 1 − Σ_S p and u = 1 − Σ_S q the loss is
     Σ_S p (log p − log q) + t (log t − log u), which is a lower bound of KL(p‖q) and equal to it for k = V. Nothing is
@@ -121,14 +121,14 @@ def cached_distillation(
 
     Args:
       ids: any integer dtype, `[B, T, k]`.
-      log_probs: float `[B, T, k]`, the teacher's at τ = 1; where the weight is 0 anything finite.
-      soft_cap: of the student's logits, see `fused`.
+      log_probs: float `[B, T, k]`, the teacher's at τ = 1; any finite value where the weight is 0.
+      soft_cap: cap of the student's logits (`fused`).
 
     Raises:
-      ValueError: another divergence or temperature than forward and 1, which what was cached cannot give.
+      ValueError: a divergence other than forward or a temperature other than 1, which the cache cannot provide.
     """
     if config.divergence != "forward" or config.temperature != 1.0:
-        raise ValueError("cached teachers are for divergence 'forward' at temperature 1")
+        raise ValueError("cached teachers only work with divergence 'forward' at temperature 1")
     tokens = {"targets": targets, "weights": weights, "ids": ids, "log_probs": log_probs}
     sums, _ = fused(CachedTeacher(config), hidden, unembedding, tokens, {}, chunk=chunk, soft_cap=soft_cap)
     return Distillation(sums["loss"], sums["divergence"], sums["nll"])
@@ -158,8 +158,8 @@ class FullTeacher:
     """The full distribution of a teacher whose hidden states are available, see `fused.ChunkLoss`.
 
     Attributes:
-      known: how many ids the teacher has; None: all.
-      soft_cap: of the teacher's logits; 0: none.
+      known: number of ids that the teacher has; None: all.
+      soft_cap: cap of the teacher's logits; 0: none.
     """
 
     config: DistillationConfig
@@ -174,7 +174,7 @@ class FullTeacher:
 
         def distribution(logits_CV):
             exp_CV, total_C, log_z_C = vocabulary.exponentials(logits_CV)
-            # A CPU would compute the exponentials again for each use; an accelerator rather computes than writes.
+            # A CPU would recompute the exponentials for each use; on an accelerator computing is cheaper than storing.
             exp_CV = jax.lax.platform_dependent(exp_CV, cpu=jax.lax.optimization_barrier, default=lambda x: x)
             return exp_CV * (1 / total_C)[:, None], logits_CV - log_z_C[:, None], log_z_C
 
@@ -228,7 +228,7 @@ class CachedTeacher:
         nll_C = log_z_C - vocabulary.pick(logits_CV, tokens["targets"])
         log_q_Ck = vocabulary.pick(logits_CV, ids_Ck) - log_z_C[:, None]
         p_Ck, q_Ck = jnp.exp(log_p_Ck), jnp.exp(log_q_Ck)
-        # What is left of the student is summed over the other tokens, below their own maximum: 1 − Σ q would be noise
+        # The student's remainder is summed over the other tokens, relative to their own maximum: 1 − Σ q would be noise
         # below 1e-7, and so would be its gradient.
         local_Ck = ids_Ck - vocabulary.first
         mine_Ck = (local_Ck >= 0) & (local_Ck < vocabulary.size)
@@ -236,7 +236,7 @@ class CachedTeacher:
         exp_CV, total_C, log_rest_C = vocabulary.exponentials(logits_CV.at[rows, at_Ck].set(_NEVER, mode="drop"))
         log_u_C = log_rest_C - log_z_C
         t_C = jnp.clip(1 - p_Ck.sum(axis=-1), 0.0, 1.0)
-        # Of a cache of all tokens nothing is left, but for the rounding of t.
+        # With all tokens cached nothing remains, except for the rounding of t.
         some_C = (t_C > 0) & (log_rest_C > 0.5 * _NEVER)
         rest_C = jnp.where(some_C, t_C * (jnp.log(jnp.where(some_C, t_C, 1.0)) - log_u_C), 0.0)
         divergence_C = (p_Ck * (log_p_Ck - log_q_Ck)).sum(axis=-1) + rest_C

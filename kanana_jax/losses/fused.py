@@ -1,4 +1,4 @@
-"""A loss of logits without a `[B, T, V]` tensor.
+"""A loss on logits without a `[B, T, V]` tensor.
 
 The output layer and the loss are one function with its own VJP: a loop over chunks of tokens computes the logits of a
 chunk, its loss and (when differentiating) its gradients at once, so that the backward pass only scales them: three
@@ -25,9 +25,9 @@ class Vocabulary(NamedTuple):
 
     Attributes:
       first: its first token id.
-      size: how many it has, `v`.
-      sum, max: combine what each device found in its part, elementwise.
-      gather: joins what each device found along the last axis, in the order of the parts.
+      size: number of its tokens, `v`.
+      sum, max: combine the results of the devices elementwise.
+      gather: joins the results of the devices along the last axis, in the order of the parts.
     """
 
     first: jax.Array | int
@@ -48,14 +48,14 @@ class Vocabulary(NamedTuple):
         return self.exponentials(logits_CV)[2]
 
     def pick(self, values_CV: jax.Array, ids: jax.Array) -> jax.Array:
-        """Values of token ids `[C]` or `[C, k]`, wherever they lie."""
+        """Values of token ids `[C]` or `[C, k]`, on whichever device."""
         flat = ids.reshape(ids.shape[0], -1) - self.first
         mine = (flat >= 0) & (flat < self.size)
         found = jnp.take_along_axis(values_CV, jnp.clip(flat, 0, self.size - 1), axis=-1)
         return self.sum(jnp.where(mine, found, 0.0)).reshape(ids.shape)
 
     def top(self, values_CV: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-        """The k highest values `[C, k]`, descending, and their token ids; of equal ones the lower id comes first."""
+        """The k highest values `[C, k]`, descending, and their token ids; among equals, the lower id comes first."""
         values_Ck, places_Ck = jax.lax.top_k(values_CV, min(k, self.size))
         all_values, all_ids = self.gather(values_Ck), self.gather(places_Ck + self.first)
         top_Ck, at_Ck = jax.lax.top_k(all_values, k)
@@ -76,13 +76,13 @@ class ChunkLoss(Protocol):
     Args:
       logits_CV: float32 `[C, v]` of this device's part of the vocabulary.
       tokens: arrays `[C, …]` of the chunk's tokens.
-      frozen: matrices `[v, …]`, cut over the vocabulary like the logits.
-      vocabulary: what combines the parts.
-      differentiate: whether gradients are wanted.
+      frozen: matrices `[v, …]`, sharded over the vocabulary like the logits.
+      vocabulary: combines the parts.
+      differentiate: whether to compute gradients.
 
     Returns:
-      Sums by name (float32 scalars; `loss` is the one that is differentiated), values by token `[C, …]` by name, and
-      the gradient of `loss` by the logits `[C, v]` (None if it is not wanted).
+      Sums by name (float32 scalars; `loss` is differentiated), values by token `[C, …]` by name, and
+      the gradient of `loss` by the logits `[C, v]` (None unless `differentiate`).
     """
 
     def __call__(
@@ -120,7 +120,7 @@ def fused(
       unembedding: `[V, D]`.
       tokens: arrays `[B, T, …]`.
       frozen: arrays `[V, …]`.
-      chunk: tokens whose logits a device holds at once.
+      chunk: tokens whose logits a device computes at once.
       soft_cap: c in c·tanh(x/c) of the logits (Gemma 2, arXiv:2408.00118, §2); 0: none.
 
     Returns:

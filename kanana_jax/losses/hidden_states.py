@@ -1,4 +1,4 @@
-"""Hidden states of a student against the parts of its teacher's that it was cut from.
+"""Hidden states of a student, compared with the teacher's states that they were cut from.
 
 A pruned student's residual stream is made of channels of its teacher's, and each of its blocks is one of its teacher's,
 so that both can be compared without a learned projection. Next to the divergence of the logits such terms help only
@@ -16,12 +16,12 @@ from kanana_jax.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class HiddenConfig:
-    """A term that is added to a distillation loss.
+    """A further term of a distillation loss.
 
     Attributes:
-      weight: of the term.
-      kind: `cosine`: 1 − cos(student, teacher); `mse`: |student − teacher|² / |teacher|²; of a token's states.
-      layers: of the student, whose blocks' outputs are compared; empty: four spread evenly, the last among them.
+      weight: weight of the term.
+      kind: `cosine`: 1 − cos(student, teacher); `mse`: |student − teacher|² / |teacher|²; for the states of each token.
+      layers: layers of the student whose outputs are compared; empty: four spread evenly, including the last.
     """
 
     weight: float = 1.0
@@ -40,9 +40,9 @@ class Matching:
     """Pairs of states to compare.
 
     Attributes:
-      student: layers, ascending.
-      teacher: the layer of the teacher for each.
-      channels: of the teacher's residual stream, the student's in order; None: all.
+      student: layers of the student, ascending.
+      teacher: the teacher's layer for each.
+      channels: channels of the teacher's residual stream that are the student's, in order; None: all.
     """
 
     student: tuple[int, ...]
@@ -51,15 +51,15 @@ class Matching:
 
 
 def match(config: HiddenConfig, layers: tuple[int, ...], channels: tuple[int, ...] | None, key: str) -> Matching:
-    """The states that a config wants compared.
+    """The states to compare by a config.
 
     Args:
-      layers: for each of the student's layers the teacher's that it was.
+      layers: for each of the student's layers, the teacher's layer that it was.
       channels: see `Matching`.
-      key: of the config's section, for messages.
+      key: key of the config's section, for messages.
 
     Raises:
-      ConfigError: a layer that the student has not.
+      ConfigError: a layer that the student does not have.
     """
     total = len(layers)
     count = min(4, total)
@@ -69,7 +69,7 @@ def match(config: HiddenConfig, layers: tuple[int, ...], channels: tuple[int, ..
     return Matching(chosen, tuple(layers[i] for i in chosen), channels)
 
 
-_LEAST = 1e-12  # of a squared length: a state of zeros has no direction
+_LEAST = 1e-12  # least squared length: a state of zeros has no direction
 
 
 def hidden_term(kind: str, student: jax.Array, teacher: jax.Array, weights: jax.Array) -> jax.Array:
@@ -77,7 +77,7 @@ def hidden_term(kind: str, student: jax.Array, teacher: jax.Array, weights: jax.
 
     Args:
       kind: see `HiddenConfig`.
-      student, teacher: `[N, B, T, D]`, of N layers; no gradient goes to the teacher.
+      student, teacher: `[N, B, T, D]`, of N layers; the teacher gets no gradient.
       weights: `[B, T]`.
     """
     s, t = student.astype(jnp.float32), jax.lax.stop_gradient(teacher).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""KTO: a loss of single answers that are known to be desirable or not (arXiv:2402.01306)."""
+"""KTO: a loss on single answers labelled desirable or not (arXiv:2402.01306)."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ class KtoConfig:
 
     Attributes:
       beta: β.
-      desirable, undesirable: λ_D and λ_U. With unlike numbers of answers n_D and n_U, λ_D·n_D / (λ_U·n_U) is best
+      desirable, undesirable: λ_D and λ_U. With different numbers of answers n_D and n_U, λ_D·n_D / (λ_U·n_U) is best
         between 1 and 1.5 (§4.2 there).
     """
 
@@ -41,8 +41,8 @@ def kl_estimate(log_ratios: jax.Array, there: jax.Array) -> jax.Array:
     """z_0, scalar: the mean log-ratio of answers to other prompts of the batch, at least 0 (§4.1 there).
 
     Args:
-      log_ratios: of mismatched answers.
-      there: bool, which of them exist; 0 where none does.
+      log_ratios: log-ratios of mismatched answers.
+      there: bool, which of them exist; without any, z_0 is 0.
     """
     total = jnp.where(there, log_ratios, 0.0).sum()
     return jax.lax.stop_gradient(jnp.maximum(total / jnp.maximum(there.sum(), 1), 0.0))

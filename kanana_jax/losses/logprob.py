@@ -1,6 +1,6 @@
 """Log-probabilities of given tokens: the one function for policies, references and samplers.
 
-The logits of all tokens never exist at once (`losses/fused.py`). Whatever is made of the log-probabilities can be
+The logits of all tokens never exist at once (`losses/fused.py`). Any function of the log-probabilities can be
 differentiated: the backward pass computes the logits of a chunk again and weights each token by its own gradient.
 """
 
@@ -18,11 +18,11 @@ _NEVER = -1e30  # a logit whose exponential is 0
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """The distribution that tokens were drawn from, where it is not the model's own.
+    """The distribution that tokens were sampled from, if it is not the model's own.
 
     Attributes:
-      temperature: that logits are divided by.
-      tokens: ids below which all drawn ones lie (a padded vocabulary has more); 0: all of them.
+      temperature: divisor of the logits.
+      tokens: sampled ids are below this (a padded vocabulary has more); 0: no limit.
     """
 
     temperature: float = 1.0
@@ -45,12 +45,12 @@ def log_probs(
       hidden: `[B, T, D]`, any float dtype.
       unembedding: `[V, D]`.
       targets: int32 `[B, T]`.
-      chunk: tokens whose logits a device holds at once.
-      soft_cap: of the model's logits, see `fused`.
-      drawn: log p is that of a sampler with these settings; None: of the model.
-      cuts: float `[B, T]`: the sampler drew from tokens whose log-probability was above this alone (top-p, top-k; see
-        `sampling.Draw`), and log p is renormalised over those that are now, and the target. Which these are is
-        not differentiated. None: from all.
+      chunk: tokens whose logits a device computes at once.
+      soft_cap: cap of the model's logits (`fused`).
+      drawn: settings of the sampler whose log p is computed; None: the model's own.
+      cuts: float `[B, T]`: the sampler only drew from tokens with log-probabilities above this (top-p, top-k; see
+        `sampling.Draw`); log p is renormalised over the tokens that are above it now, and the target. This set is
+        not differentiated. None: from all tokens.
     """
     kind = NextToken(0.0) if drawn is None else SampledToken(drawn, cuts is not None)
     return _log_probs(kind, chunk, soft_cap, hidden, unembedding, targets, {} if cuts is None else {"cuts": cuts})

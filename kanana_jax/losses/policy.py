@@ -1,7 +1,7 @@
 """Policy gradients on answers that the model wrote itself: GRPO, RLOO and their relatives, by group of answers.
 
-With r the rewards of a group (the answers to one prompt), A an answer's advantage, π the model that is trained, μ the
-distribution that a token was drawn from, ρ the reference, and x = log π − log μ:
+With r the rewards of a group (the answers to one prompt), A an answer's advantage, π the model being trained, μ the
+distribution that a token was sampled from, ρ the reference, and x = log π − log μ:
 
     group           A = r − mean r                    over their standard deviation: GRPO (arXiv:2402.03300, §4.1.2)
     leave_one_out   A = r − mean of the others        RLOO (arXiv:2402.14740, eq. 7)
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_LEAST_STD = 1e-6  # of rewards, below which a group teaches nothing
+_LEAST_STD = 1e-6  # standard deviation of rewards below which a group teaches nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,16 +26,16 @@ class PolicyConfig:
     """A policy-gradient loss.
 
     Attributes:
-      baseline: what is subtracted from an answer's reward.
+      baseline: the value subtracted from an answer's reward.
       scale: whether advantages are divided by the standard deviation of their group (Dr. GRPO, arXiv:2503.20783,
         leaves it out).
-      importance: what is done about π not being μ.
+      importance: the correction for π not being μ.
       clip_low, clip_high: ε of `clipped`.
-      cap: largest ratio of `truncated`.
-      ratio: of each token, or one of the whole answer.
-      average: over all tokens of a batch (DAPO, eq. 8), or over answers, of each answer's mean (GRPO).
-      kl_weight: of k3.
-      unfinished: whether answers that were cut off by their length are learnt from (DAPO, §3.4, leaves them out).
+      cap: largest ratio with `truncated`.
+      ratio: one ratio per token, or one for the whole answer.
+      average: over all tokens of a batch (DAPO, eq. 8), or over the means of the answers (GRPO).
+      kl_weight: weight of k3.
+      unfinished: whether to learn from answers cut off by their length (DAPO, §3.4, leaves them out).
     """
 
     baseline: Literal["group", "leave_one_out"] = "group"
@@ -54,16 +54,16 @@ class PolicyConfig:
             raise ValueError("policy needs 0 < clip_low <= 1 and clip_high > 0")
         if not self.cap >= 1:
             raise ValueError(
-                f"policy.cap must be at least 1, not {self.cap}: a ratio of 1 is that of the sampler's model"
+                f"policy.cap must be at least 1, not {self.cap}: a ratio of 1 means the sampler's own model"
             )
         if not self.kl_weight >= 0:
             raise ValueError(f"policy.kl_weight must not be negative, not {self.kl_weight}")
         if self.ratio == "sequence" and self.average == "token":
-            raise ValueError("a sequence ratio is one of each answer: set policy.average='answer'")
+            raise ValueError("a sequence ratio applies to whole answers: set policy.average='answer'")
 
 
 def advantages(config: PolicyConfig, rewards_PN: np.ndarray) -> np.ndarray:
-    """Advantages of the answers to each prompt, float32 `[P, N]`; 0 where all of a group have one reward."""
+    """Advantages of the answers to each prompt, float32 `[P, N]`; 0 in groups where all rewards are equal."""
     r = np.asarray(rewards_PN, np.float64)
     count = r.shape[1]
     centred = r - r.mean(axis=1, keepdims=True)
@@ -75,7 +75,7 @@ def advantages(config: PolicyConfig, rewards_PN: np.ndarray) -> np.ndarray:
 
 
 def k3(log_probs: jax.Array, reference: jax.Array) -> jax.Array:
-    """Of tokens drawn from a policy, each one's estimate of its KL from the reference, nats, not negative."""
+    """The estimate of a policy's KL from its reference at each sampled token, nats, not negative."""
     y = reference - log_probs
     return jnp.expm1(y) - y
 
@@ -84,9 +84,9 @@ class PolicyLoss(NamedTuple):
     """Sums over a batch, float32 scalars.
 
     Attributes:
-      loss: what is differentiated.
-      weight: tokens or answers, by which it is divided.
-      metrics: sums over the same; each is a mean over tokens or answers once it is divided. `ratio`: eˣ; `clipped`:
+      loss: the value to differentiate.
+      weight: number of tokens or answers, by which the loss is divided.
+      metrics: sums over the same, to be divided likewise. `ratio`: eˣ; `clipped`:
         share of tokens whose gradient the clip or the cap changes; `mismatch`: |x|; `kl`: k3.
     """
 
@@ -104,18 +104,18 @@ def policy_loss(
     weights_BT: jax.Array,
     segment_ids_BT: jax.Array,
 ) -> PolicyLoss:
-    """The loss of a batch of answers, each with its prompt in a segment of its own.
+    """The loss of a batch of answers, each with its prompt in its own segment.
 
     Args:
       log_probs_BT: log π of the tokens, differentiable.
       sampled_BT: log μ.
       reference_BT: log ρ; None: no KL.
-      advantages_BT: of the answer that a token belongs to.
+      advantages_BT: the advantage of the answer that a token belongs to.
       weights_BT: 1 for tokens of an answer, else 0.
     """
     weights_BT = weights_BT.astype(jnp.float32)
     counts_BT = jnp.maximum(_over_answer(weights_BT, segment_ids_BT), 1.0)
-    # Where there is no token of an answer, nothing was drawn: both are taken as equal.
+    # Outside answers nothing was sampled: both are treated as equal.
     x_BT = jnp.where(weights_BT > 0, log_probs_BT - jax.lax.stop_gradient(sampled_BT), 0.0)
     own_BT = x_BT
     if config.ratio == "sequence":
@@ -141,7 +141,7 @@ def policy_loss(
 
 
 def _over_answer(values_BT: jax.Array, segment_ids_BT: jax.Array) -> jax.Array:
-    """At each token, the sum over all tokens of its segment, `[B, T]`."""
+    """For each token, the sum over all tokens of its segment, `[B, T]`."""
     count = segment_ids_BT.shape[1] + 1
 
     def of_row(values_T: jax.Array, ids_T: jax.Array) -> jax.Array:

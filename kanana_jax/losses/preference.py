@@ -1,4 +1,4 @@
-"""Losses of preference pairs, as functions of four log-probabilities and two lengths.
+"""Losses on preference pairs, as functions of four log-probabilities and two lengths.
 
 h is the difference of log-ratios, (log π(c) − log ρ(c)) − (log π(r) − log ρ(r)), of the chosen answer c and the
 rejected answer r under the policy π and the reference ρ.
@@ -13,22 +13,22 @@ from jax.nn import log_sigmoid
 
 Value = TypeVar("Value")
 Name = Literal["sigmoid", "hinge", "ipo", "robust", "apo_zero", "dpop", "simpo", "orpo"]
-# Losses that no reference enters.
+# Losses that use no reference.
 REFERENCE_FREE: tuple[Name, ...] = ("simpo", "orpo")
 
 
 class Pair(NamedTuple, Generic[Value]):
-    """Two values: of the chosen and of the rejected answer."""
+    """Two values: for the chosen and for the rejected answer."""
 
     chosen: Value
     rejected: Value
 
 
 def by_pair(values_BT: jax.Array, segment_ids_BT: jax.Array) -> Pair[jax.Array]:
-    """Sums of values by answer, `[B, P]`; 0 where a row has fewer than P pairs.
+    """Sums of values for each answer, `[B, P]`; 0 where a row has fewer than P pairs.
 
     A chosen answer is an odd segment of its row, its rejected one the next segment. An answer has at least two tokens,
-    so that P = (T + 1) // 4.
+    so P = (T + 1) // 4.
     """
     count = 2 * ((segment_ids_BT.shape[1] + 1) // 4) + 1
     sums = jax.vmap(lambda values, ids: jax.ops.segment_sum(values, ids, count))(values_BT, segment_ids_BT)
@@ -44,13 +44,13 @@ class PreferenceConfig:
         (arXiv:2310.12036, eq. 17); `robust` (arXiv:2403.00409, eq. 12); `apo_zero` (arXiv:2408.06266, eq. 7); `dpop`
         (arXiv:2402.13228, eq. 3); `simpo` (arXiv:2405.14734, eq. 6); `orpo` (arXiv:2403.07691, eq. 6 and 7).
       beta: strength of the reference's pull: rewards are β times log-ratios; the weight λ of the odds in ORPO.
-      length_normalised: log-probabilities are means over tokens in place of sums (Tülu 3, arXiv:2411.15124, eq. 6).
-        SimPO and ORPO always take means. TRL's IPO takes them, the paper's formula does not.
-      label_smoothing: probability that a pair's preference is the wrong way round; of `sigmoid` (conservative DPO) and
+      length_normalised: use means of log-probabilities over tokens, not sums (Tülu 3, arXiv:2411.15124, eq. 6).
+        SimPO and ORPO always use means. TRL's IPO uses them, the paper's formula does not.
+      label_smoothing: probability that a pair's preference is reversed; for `sigmoid` (conservative DPO) and
         `robust`.
-      margin: γ of SimPO.
-      penalty: λ of DPOP, on a chosen answer that becomes less likely than under the reference.
-      nll_weight: weight of the mean negative log-likelihood of the chosen answer (arXiv:2404.19733, eq. 1); 1 in ORPO.
+      margin: SimPO's γ.
+      penalty: DPOP's λ, on chosen answers that become less likely than under the reference.
+      nll_weight: weight of the mean negative log-likelihood of the chosen answer (arXiv:2404.19733, eq. 1); ORPO: 1.
     """
 
     loss: Name = "sigmoid"
@@ -72,11 +72,11 @@ class PreferenceConfig:
         self._only("margin", "simpo")
         self._only("penalty", "dpop")
         if self.loss == "robust" and not self.label_smoothing:
-            raise ValueError("the robust loss is that of a label_smoothing above 0: set preference.label_smoothing")
+            raise ValueError("the robust loss needs a label_smoothing above 0: set preference.label_smoothing")
         if self.loss == "dpop" and not self.penalty:
             raise ValueError("DPOP without a penalty is DPO: set preference.penalty (50 in the paper)")
         if self.loss == "orpo" and not self.nll_weight:
-            raise ValueError("ORPO adds the odds to a likelihood: set preference.nll_weight (1 in the paper)")
+            raise ValueError("ORPO adds the odds term to a likelihood: set preference.nll_weight (1 in the paper)")
 
     def _only(self, key: str, *losses: Name) -> None:
         if getattr(self, key) and self.loss not in losses:
@@ -88,16 +88,16 @@ class PreferenceConfig:
 
     @property
     def takes_means(self) -> bool:
-        """Whether log-probabilities are means over tokens."""
+        """Whether log-probabilities are means over tokens instead of sums."""
         return self.length_normalised or not self.needs_reference
 
 
 class Preference(NamedTuple):
-    """A loss by pair, and what it is made of; float32 `[…]` of the pairs.
+    """A loss for each pair, and its components; float32 `[…]` over pairs.
 
     Attributes:
-      loss: to be minimised.
-      rewards: β times the log-ratio of each answer; of a loss without a reference, β times its log-probability.
+      loss: the value to minimise.
+      rewards: β times the log-ratio of each answer; without a reference, β times its log-probability.
       nll: mean negative log-likelihood of the chosen answer's tokens.
     """
 
@@ -112,10 +112,10 @@ def preference(
     reference: Pair[jax.Array] | None,
     lengths: Pair[jax.Array],
 ) -> Preference:
-    """A preference loss by pair.
+    """A preference loss for each pair.
 
     Args:
-      policy, reference: Σ log p of each answer's tokens, float32 `[…]`; `reference` is not read where the loss needs
+      policy, reference: Σ log p of each answer's tokens, float32 `[…]`; `reference` is not read if the loss needs
         none.
       lengths: tokens of each answer, at least 1.
     """
@@ -153,5 +153,5 @@ def _pairwise(config: PreferenceConfig, scores: Pair[jax.Array], rewards: Pair[j
 
 
 def _log1mexp(x: jax.Array) -> jax.Array:
-    """log(1 − exp x) of x < 0; where exp x rounds to 1, that of the next smaller x."""
+    """log(1 − exp x) for x < 0; if exp x rounds to 1, the value at the next smaller x."""
     return jnp.log(-jnp.expm1(jnp.minimum(x, -1e-7)))

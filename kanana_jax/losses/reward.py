@@ -1,4 +1,4 @@
-"""The loss of a reward model on pairs: the likelihood of the preference under Bradley and Terry's model."""
+"""The loss of a reward model on pairs: the likelihood of the preference under the Bradley-Terry model."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ class RewardLossConfig:
     """The loss of a reward model.
 
     Attributes:
-      margin: whether a pair's field `margin` is how far apart its rewards must be (arXiv:2307.09288, eq. 2); a pair
+      margin: whether a pair's field `margin` says how far apart its rewards must be (arXiv:2307.09288, eq. 2); a pair
         without the field has 0.
       centring: weight of (r_c + r_r)², which pulls rewards to a mean of 0 (arXiv:2312.09244, eq. 2; 0.01 there).
     """
@@ -28,11 +28,11 @@ class RewardLossConfig:
 
 
 def bradley_terry(config: RewardLossConfig, rewards: Pair[jax.Array], margins: jax.Array) -> jax.Array:
-    """−log σ(r_c − r_r − m) + centring · (r_c + r_r)² by pair (arXiv:1706.03741, eq. 1), float32 `[…]`.
+    """−log σ(r_c − r_r − m) + centring · (r_c + r_r)² for each pair (arXiv:1706.03741, eq. 1), float32 `[…]`.
 
     Args:
-      rewards: of both answers, `[…]`.
-      margins: `[…]`, not read where the config takes none.
+      rewards: rewards of both answers, `[…]`.
+      margins: `[…]`, not read if the config uses none.
     """
     apart = rewards.chosen - rewards.rejected
     if config.margin:

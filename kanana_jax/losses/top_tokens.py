@@ -10,11 +10,11 @@ from kanana_jax.losses.fused import Vocabulary, fused
 
 
 class TopTokens(NamedTuple):
-    """The k most probable tokens at every place, descending.
+    """The k most probable tokens at every position, descending.
 
     Attributes:
       ids: `[B, T, k]`.
-      log_probs: `[B, T, k]`, natural logarithms, of the whole vocabulary's softmax: nothing is renormalised.
+      log_probs: `[B, T, k]`, natural logarithms, under the softmax over the whole vocabulary, not renormalised.
     """
 
     ids: jax.Array
@@ -38,9 +38,9 @@ def top_tokens(
       hidden: `[B, T, D]`.
       unembedding: `[V, D]`.
       k: 1 … the number of tokens.
-      tokens: those of the tokenizer; rows beyond it are in the softmax and not among the k. Default: all V.
-      chunk: tokens whose logits a device holds at once.
-      soft_cap: of the model's logits, see `fused`.
+      tokens: number of the tokenizer's tokens; rows beyond are in the softmax but never among the k. Default: V.
+      chunk: tokens whose logits a device computes at once.
+      soft_cap: cap of the model's logits (`fused`).
     """
     _, found = fused(
         _Top(k, tokens, ids_dtype, log_probs_dtype),

@@ -115,7 +115,7 @@ def test_a_verifier_alone_chooses_what_is_right_if_any_is(given, tmp_path):
         (("--n", "0,2"), "0 is less than 1"),
         (("--n", "many"), "is no list of numbers"),
         (("--verifier", "taste"), "is no verifier"),
-        (("--temperature", "0"), "without chance all answers to a prompt are one"),
+        (("--temperature", "0"), "otherwise all answers to a prompt are the same"),
     ],
 )
 def test_refusals(given, tmp_path, capsys, more, words):

@@ -190,7 +190,7 @@ def test_eight_devices_sample_as_one(params):
     [
         (dict(samples=0), "at least 1, not 0 and"),
         (dict(max_new_tokens=0), "at least 1, not 8 and 0"),
-        (dict(sampling=SamplingConfig(temperature=0.0)), "all answers to a prompt are one"),
+        (dict(sampling=SamplingConfig(temperature=0.0)), "all answers to a prompt are the same"),
     ],
 )
 def test_settings_that_sample_nothing_are_refused(values, told):

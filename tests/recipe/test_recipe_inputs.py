@@ -68,7 +68,7 @@ def test_one_document_trains_and_says_that_nothing_is_held_out(tmp_path, caplog)
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/a.txt").write_text(TEXT["ko"] * 400)
     assert cli.main(_arguments("run", tmp_path / "docs/a.txt", tmp_path / "w")) == 0
-    assert "ko: a single document, so that none is held out and this source is not evaluated" in caplog.text
+    assert "ko: a single document, so none is held out and this source is not evaluated" in caplog.text
     assert len(losses(tmp_path / "w")) == 4
 
 

@@ -273,7 +273,7 @@ def test_written_by_eight_devices_and_read_by_one(run, config, tmp_path):
         (lambda c: setattr(c.offline, "mixture", dict(ko_news=1.0)), "is not the row .*its mixture differ"),
         (lambda c: c.offline.update(data_after="online"), "is not the row .*its data_after differ"),
         (lambda c: c.offline.train.update(tokens=512 * 7), "ends after 6 steps, the stage has 7"),
-        (lambda c: c.offline.train.update(seq_len=32), "rows of seq_len 64, the stage asks for 32"),
+        (lambda c: c.offline.train.update(seq_len=32), "rows of seq_len 64, the stage needs 32"),
         (lambda c: c.offline.distill.update(teacher="online"), "made by another model"),
         (lambda c: c.offline.distill.update(cache="online"), "online holds no cached teacher"),
         (lambda c: c.cached.cache_teacher.update(k=V + 1), "cache_teacher.k' is 801: the tokenizer has 800"),

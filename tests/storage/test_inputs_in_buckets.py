@@ -94,7 +94,7 @@ def test_staged_documents_are_known_by_their_address(root):
     assert address_of(f"{cache_folder()}/made/x") == f"{cache_folder()}/made/x" and address_of("/docs/a") == "/docs/a"
     (here,) = origins.identify([found])
     elsewhere = origins.Origin("/another/cache/web.jsonl", "", "", here.stamp, here.digest)
-    assert origins.difference([here], [here]) == "" and "was not there" in origins.difference([elsewhere], [here])
+    assert origins.difference([here], [here]) == "" and "is new" in origins.difference([elsewhere], [here])
     with pytest.raises(UserError, match=f"{root}/never is not there: check the address"):
         local_copy(f"{root}/never")
 

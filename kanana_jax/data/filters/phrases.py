@@ -1,8 +1,8 @@
 """Share of a text covered by the phrases of a list, and the number of distinct ones; a phrase matches as a whole word.
 
 Only phrases whose character pairs (fours, in ASCII) occur in the texts are searched for.
-A phrase begins and ends at a boundary of its own script: `토토` is not part of `토토로`, nor `カジノ` of `カジノキ`, nor
-`login` of `logins`. A Korean one may be followed by a particle (`카지노에서`). Kanji have no boundaries and are found
+A phrase begins and ends at a boundary of its own script: `토토` is not part of `토토로`, nor `カジノ` of `カジノキ`,
+nor `login` of `logins`. A Korean one may be followed by a particle (`카지노에서`). Kanji have no boundaries and match
 anywhere. Among overlapping phrases, the one that begins first counts, and of these the longest.
 """
 

@@ -1,4 +1,4 @@
-"""Conversations and preference pairs, in the forms in which people publish them.
+"""Conversations and preference pairs, in the forms in which they are published.
 
 | form | fields |
 |---|---|
@@ -12,7 +12,7 @@
 | texts that belong together | `anchor`, `positive`, and `negatives`?, a list of texts, or `negative`?, one |
 
 All become `{"messages": […]}`, `{"prompt": […], "chosen": […], "rejected": […]}` or `{"prompt": […], "answer"?,
-"verifier"?}` (what a model's own answers are judged by), with `tools` if there are any. Messages keep what a chat
+"verifier"?}` (by which a model's own answers are judged), with `tools` if there are any. Messages keep what a chat
 template may read (`tool_calls`, `name`, `reasoning_content` …). Texts that belong together become `{"anchor": "…",
 "positive": "…", "negatives": […]}`, for embedding models.
 """
@@ -45,13 +45,13 @@ Turns = list[dict[str, Any]]
 
 
 def conversation(raw: Mapping[str, Any], text_field: str) -> dict[str, Any] | None:
-    """The fields `FIELDS` of a JSON object, or None where it is none of the forms.
+    """The fields `FIELDS` of a JSON object, or None if it has none of the forms.
 
     Args:
-      text_field: where it is present, the object is a text, unless it has turns as records have them.
+      text_field: if present, the object is a text, unless it has turns in the form of our records.
 
     Raises:
-      ValueError: one of the forms, with a field that is not what it must be.
+      ValueError: the object has one of the forms, but an invalid field.
     """
     found = _of_form(raw, text_field)
     if found is not None and raw.get("tools"):
@@ -70,7 +70,7 @@ def consumed(raw: Mapping[str, Any], found: Mapping[str, Any] | None) -> tuple[s
 
 
 def text(found: Mapping[str, Any]) -> str:
-    """What a conversation says, turn by turn; of a pair, with the chosen answer; an anchor and its positive."""
+    """The text of a conversation, turn by turn; of a pair with its chosen answer; of an anchor and its positive."""
     if "anchor" in found:
         return f"{found['anchor']}\n\n{found['positive']}"
     turns = found["messages"] if "messages" in found else [*found["prompt"], *found.get("chosen", ())]
@@ -113,7 +113,7 @@ def _together(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def _judged_by(raw: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(raw.get("verifier", ""), str):
-        raise ValueError("field 'verifier' is no name")
+        raise ValueError("field 'verifier' is not a name")
     return {key: raw[key] for key in _JUDGED_BY if raw.get(key) is not None}
 
 
@@ -139,7 +139,7 @@ def _joined(parts: list[Any], where: str) -> str:
     """The text of a content of parts."""
     texts = [part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None for part in parts]
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{where} holds something other than text in its 'content'")
+        raise ValueError(f"{where} has something other than text in its 'content'")
     return "".join(text for text in texts if text)
 
 

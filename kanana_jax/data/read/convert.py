@@ -1,6 +1,6 @@
-"""A part of a source becomes ArrayRecord shards: what one worker does at once, and what can be resumed.
+"""Conversion of one part of a source to ArrayRecord shards: the unit of work, and of resuming.
 
-A part is some consecutive files. How a source is cut into parts follows from its files alone, and every part has shards
+A part is a run of files. The division of a source into parts depends only on its files, and every part has shards
 of its own, so that the bytes written are the same for any number of workers, and a job that was killed does the parts
 that are missing.
 """
@@ -37,27 +37,27 @@ _R = int.from_bytes(hashlib.blake2b(b"kanana:sequence", digest_size=16).digest()
 
 @dataclasses.dataclass(frozen=True)
 class SourceConfig:
-    """The origin of documents.
+    """The origin of a source's documents.
 
     Attributes:
-      path: file, folder, glob, `hf://name[/config][:split]`, `seqio://task[?module=…&split=…]` or
+      path: a file, folder, glob, `hf://name[/config][:split]`, `seqio://task[?module=…&split=…]` or
         `microworld://kind/lang?…`.
       lang: language of all documents, for evaluation by language; a tag in any form (`ko`, `kor_Hang`, `ko-KR`).
       text_field: the field that holds the text.
-      format: of raw documents whose file names do not tell it, a key of `extract.FORMATS`.
-      among: languages of sources that share these files: a document belongs to the one that most of it is in, as CLD2
-        says, and to the first where it is in none; empty: all documents are this source's.
-      form: of the records that are this source's, where files hold several forms: `text`, `messages` (conversations),
-        `chosen` (preference pairs) or `prompt`; empty: all are.
+      format: format of raw documents whose file names do not reveal it, a key of `extract.FORMATS`.
+      among: languages of sources that share these files: a document belongs to the one that most of it is in, by CLD2,
+        or to the first if it is in none of them; empty: all documents belong to this source.
+      form: form of this source's records, if files contain several: `text`, `messages` (conversations),
+        `chosen` (preference pairs) or `prompt`; empty: all forms.
       holdout: share of documents kept for evaluation, selected by a hash of `split_key`; unless 0, at least one
-        document of a source that has two.
+        document of a source with two or more.
       split_key: documents with the same value (in the record or its `meta`) are held out together, as
         translations of one page are with `doc`.
       max_documents: stop after this number; 0 takes all.
       made_by: the stage of the same run that writes the file; `path` is then its name in that stage's folder, and it
         is read once the stage has ended.
-      max_broken_share: share of broken lines up to which they are counted and skipped. Files that are one document each
-        and cannot be read are always left out, counted and named.
+      max_broken_share: share of broken lines up to which such lines are counted and skipped. Files of one document each
+        that cannot be read are always left out, counted and named.
     """
 
     path: str
@@ -89,7 +89,7 @@ class SourceConfig:
         return {key: value for key, value in values.items() if value or key not in ("form", "made_by")}
 
     def place(self, cache: pathlib.Path) -> str:
-        """The path or address that is read.
+        """The path or address to read.
 
         Args:
           cache: of the shards; the folders of a run's stages lie beside it.
@@ -99,11 +99,11 @@ class SourceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Some files of a source.
+    """A run of a source's files.
 
     Attributes:
       folder: gets the shards, and `part-N.json` once they are whole.
-      threshold: documents whose draw lies below it, of 2⁶⁴, are held out.
+      threshold: documents whose draw from [0, 2⁶⁴) is below it are held out.
       meter: see `meter.note`; `cell` is this part's in it.
     """
 
@@ -131,10 +131,10 @@ class Part:
 
 
 def cut(origins: Sequence[Origin], whole: bool) -> Iterator[tuple[Origin, ...]]:
-    """The files of each part, by sizes alone.
+    """The files of each part, determined only by sizes.
 
     Args:
-      whole: one part.
+      whole: whether to make a single part.
     """
     sizes = [origin.size for origin in origins]
     limit = min(max(sum(sizes) // PARTS, MIN_PART), MAX_PART)
@@ -159,7 +159,7 @@ def draw(record: Record, key: str) -> int:
 
 @dataclasses.dataclass
 class Ordered:
-    """A hash of documents in their order, which that of a whole follows from those of its parts."""
+    """A hash of documents in order; the hash of a whole follows from the hashes of its parts."""
 
     count: int = 0
     value: int = 0
@@ -259,7 +259,7 @@ class _Converting:
         return reason if reason in known or len(known) < _MAX_REASONS else "not readable for other reasons"
 
     def note(self, done: int, now: bool = False) -> None:
-        """Tells how far it is, about twice per second."""
+        """Reports progress, about twice per second."""
         if self.part.meter and (now or time.monotonic() - self._noted > _EVERY_S):
             self._noted = time.monotonic()
             meter.note(self.part.meter, self.part.cell, done, self.documents, self.text_bytes)
@@ -321,7 +321,7 @@ def _is_enough(state: _Converting, config: SourceConfig) -> bool:
 
 
 def _is_of_another(record: Record, config: SourceConfig) -> bool:
-    """Whether another source that shares the files has the document."""
+    """Returns whether the document belongs to another source that shares the files."""
     if not config.among:
         return False
     shares = language.detect(record["text"][:_SAMPLE])

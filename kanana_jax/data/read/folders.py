@@ -1,11 +1,11 @@
-"""A folder of somebody's documents as sources: which files belong together, and what language they are in.
+"""A folder of somebody's documents as sources: the grouping of files, and their languages.
 
 The folder may be in a bucket: it is listed, and of its documents a sample is fetched where their language is asked.
 
-* A sub-folder whose name is a language's (`ko`, `jpn`, `pt-BR`) is a source in that language; where it holds nothing
+* A sub-folder whose name is a language's (`ko`, `jpn`, `pt-BR`) is a source in that language; if it contains nothing
   but up to `MAX_PARTS` sub-folders, each of these is a source (`ko_law`, `ko_web`).
 * A sub-folder of another name (`code`, `reports`) is a source in the language that most of a sample is in, by CLD2.
-* Files beside them, or a flat folder, are a source for each language of a sample; each document goes to one of them.
+* Files next to them, or a flat folder, are one source per language of a sample; each document goes to one of them.
 """
 
 import collections
@@ -30,7 +30,7 @@ from kanana_jax.files import is_remote, stage_down
 from kanana_jax.files import place as path_of
 
 log = logging.getLogger("kanana")
-# Files of a folder, each with its bytes; of packed records, about those that they unpack to.
+# Files of a folder, each with its bytes; for packed records, about their unpacked size.
 Sizes = Mapping[pathlib.Path, int]
 MAX_PARTS = 12
 # Documents by which a language is identified, and the least share of them that counts as one of a flat folder. Of a few
@@ -48,7 +48,7 @@ class Group:
 
     Attributes:
       path, lang, among: as in `SourceConfig`.
-      files, bytes: how much there is, as files; packed records count as unpacked, by an estimate.
+      files, bytes: number and size of files; packed records count with their estimated unpacked size.
       listed: the files; of a flat folder with several languages, those of all.
     """
 
@@ -61,10 +61,10 @@ class Group:
 
 
 def groups(place: str | pathlib.Path) -> dict[str, Group]:
-    """The sources of a folder or file, at a bucket's address too, by name; logs what was decided or left out.
+    """The sources of a folder or file, at a bucket's address too, by name; logs decisions and files left out.
 
     Raises:
-      UserError: there is nothing to read, or CLD2 is needed and not installed.
+      UserError: there is nothing to read, or CLD2 is needed but not installed.
     """
     root = path_of(place).expanduser()
     is_file = root.is_file()
@@ -150,7 +150,7 @@ def _of_folder(folder: pathlib.Path, root: pathlib.Path, notes: list[str]) -> It
         return
     if not languages.is_known(folder.name):
         lang, why = _majority(files)
-        notes.append(f"{name}/ is no language code; its documents are taken as '{lang}' ({why})")
+        notes.append(f"{name}/ is not a language code; its documents are taken as '{lang}' ({why})")
         yield _named(name), _group(folder, lang, files)
         return
     lang = languages.tag(folder.name)
@@ -185,7 +185,7 @@ def _group(folder: pathlib.Path, lang: str, files: Sizes) -> Group:
 
 
 def _majority(files: Sizes) -> tuple[str, str]:
-    """The language of most of a sample, and how that is known."""
+    """The language of most of a sample, and the reason for the choice."""
     try:
         counts = _languages(files)
     except UserError:
@@ -215,7 +215,7 @@ def _languages(files: Sizes) -> collections.Counter[str]:
 
 
 def _texts(file: pathlib.Path, size: int, most: int) -> list[str]:
-    """The first texts of a file; none if it cannot be read, which the conversion reports."""
+    """The first texts of a file; empty if it cannot be read, which the conversion reports."""
     if size > _LONG and records.is_document(_origin(file, size), ""):
         return []
     return [item["text"] for item in _first(stage_down(file), most)]
@@ -235,7 +235,7 @@ def _origin(file: pathlib.Path, size: int) -> Origin:
 
 
 def _named(name: str) -> str:
-    """A name that can be a key of a config."""
+    """A name made fit for a config key."""
     return re.sub(r"\W+", "_", name).strip("_") or "folder"
 
 

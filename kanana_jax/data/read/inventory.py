@@ -23,7 +23,7 @@ LOCKED = "not readable by this user"
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-    """Counts of files or documents that were left out for each reason, and the first names.
+    """Counts of files or documents left out, by reason, with the first names.
 
     Attributes:
       reasons: reason → number and the first `FIRST` names, in the order of reading.
@@ -93,9 +93,9 @@ class Counter:
 def walk(
     folder: pathlib.Path, known: Callable[[str], bool], *, below: bool = True
 ) -> tuple[dict[pathlib.Path, int], LeftOut]:
-    """The files of a folder and of those below it with their bytes, in the order of their names, and what is left out.
+    """The files of a folder and of those below it with their bytes, in the order of their names, and those left out.
 
-    A link to a file that lies in the folder is that file; linked folders are not entered, since what they hold is
+    A link to a file in the folder is that file; linked folders are not entered, since their contents are
     either found by its own name or lies outside.
 
     Args:
@@ -120,7 +120,7 @@ def walk(
 
 
 def folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The folders directly in a folder, but hidden ones, by name; links to folders too."""
+    """The folders directly in a folder, except hidden ones, by name; links to folders too."""
     if is_remote(folder):
         inside = [folder / name for name, facts in cast(Any, folder).entries().items() if facts["type"] == "directory"]
     else:
@@ -131,7 +131,7 @@ def folders(folder: pathlib.Path) -> list[pathlib.Path]:
 def _objects(
     folder: pathlib.Path, known: Callable[[str], bool], below: bool
 ) -> tuple[dict[pathlib.Path, int], LeftOut]:
-    """`walk` of a bucket's folder, by one listing; whoever may list it is taken to be allowed to read it."""
+    """`walk` of a bucket's folder, by one listing; it is assumed that whoever may list it may read it."""
     given = cast(Any, folder)
     listed = given.objects() if below else given.entries()
     if not below:  # as on a disk, a hidden folder is reported
@@ -151,7 +151,7 @@ def _objects(
 
 
 def _entries(folder: str, counter: Counter, name_of: Callable[[str], str], below: bool) -> Iterator[os.DirEntry[str]]:
-    """Everything below a folder but folders, depth first."""
+    """Everything below a folder except folders, depth first."""
     stack = [_listed(folder, counter, name_of)]
     while stack:
         entry = next(stack[-1], None)
@@ -174,7 +174,7 @@ def _listed(folder: str, counter: Counter, name_of: Callable[[str], str]) -> Ite
 
 
 def _refusal(entry: os.DirEntry[str], root: str, known: Callable[[str], bool]) -> str | None:
-    """Why an entry is left out; None: it is not, empty: it is found by another name."""
+    """The reason why an entry is left out; None: it is not; empty: it is found under another name."""
     if entry.name.startswith("."):
         return HIDDEN
     if entry.is_symlink():

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 MAX_LINE = 32 << 20
 MAX_DEPTH = 100
-# A run of so many lines' worth of bytes without a line end: no file of lines, and it would be read for hours.
+# A run of bytes this many lines long without a line end is not a file of lines, and reading it would take hours.
 _MAX_SKIPPED = 64
 _PIECE = 1 << 20
 
@@ -56,7 +56,7 @@ def parse(data: bytes | str) -> Any:
 
 
 def check(value: Any) -> None:
-    """Refuses what JSON cannot carry, in a value of lists and dicts.
+    """Refuses values that JSON cannot represent, in nested lists and dicts.
 
     Raises:
       ValueError: as `parse`.
@@ -88,7 +88,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)

@@ -17,7 +17,7 @@ _REFUSED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff\U00
 
 
 def detect(text: str) -> dict[str, float]:
-    """Language code → share of the letters, in descending order; what is in none that it knows is left out.
+    """Language code → share of the letters, in descending order; letters in no known language are left out.
 
     Raises:
       UserError: pycld2 is not installed.
@@ -26,7 +26,7 @@ def detect(text: str) -> dict[str, float]:
         import pycld2
     except ImportError as error:
         raise UserError(
-            f"the filter's `language` needs CLD2: {install('filters')}, or take it out of the config"
+            f"the filter's `language` needs CLD2: {install('filters')}, or remove it from the config"
         ) from error
     try:
         found = pycld2.detect(text, bestEffort=True)

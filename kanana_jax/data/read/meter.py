@@ -1,4 +1,4 @@
-"""Progress of the processes of a job: a file of counters that each writes its own of, and anybody may read."""
+"""Progress of the processes of a job: a file in which each writes its own counters, and which anyone may read."""
 
 import contextlib
 import dataclasses
@@ -39,7 +39,7 @@ Show = Callable[[Progress], None]
 
 def note(file: str, cell: int, done: int, documents: int, text_bytes: int) -> None:
     """Sets the counters of a cell."""
-    with contextlib.suppress(OSError):  # who reads them is gone, or the disk of temporary files is full
+    with contextlib.suppress(OSError):  # the reader is gone, or the disk of temporary files is full
         descriptor = os.open(file, os.O_WRONLY)
         try:
             os.pwrite(descriptor, _CELL.pack(done, documents, text_bytes), cell * _CELL.size)
@@ -49,11 +49,11 @@ def note(file: str, cell: int, done: int, documents: int, text_bytes: int) -> No
 
 @contextlib.contextmanager
 def metered(total: int, before: int, show: Show) -> Generator[str]:
-    """Gives a file for `note`, and calls `show` once per second, and at the end, from a thread.
+    """Yields a file for `note`, and calls `show` once per second, and at the end, from a thread.
 
     Args:
       total: bytes of files of the whole job.
-      before: of them those that an earlier start has done.
+      before: the part of them that an earlier start has done.
     """
     began = time.monotonic()
     ended = threading.Event()

@@ -1,8 +1,8 @@
 """Origins of documents, and whether they have changed: by path, size and time, and by contents.
 
 An origin is a file, a folder that is one LaTeX project, or an address (`hf://` …). A document's place is its origin and
-its number there: it does not depend on ids, nor on how inputs are named. A size or time that differs makes an origin's
-bytes be hashed again; only other bytes make it another origin, so that copying or touching files costs no new run.
+its number there: it does not depend on ids, nor on how inputs are named. If its size or time differs, an origin's
+bytes are hashed again; only different bytes make it a new origin, so copying or touching files costs no new run.
 """
 
 import concurrent.futures
@@ -26,10 +26,10 @@ class Origin:
 
     Attributes:
       path: absolute and without symbolic links; or the address.
-      name: as it was reached from what the user named.
+      name: its path as reached from the path that the user named.
       root: the part of `name` that ids leave out.
       stamp: size and time; empty for an address.
-      digest: of what it holds, of an address its name; empty until `identify`.
+      digest: hash of its contents, or of its name for an address; empty until `identify`.
     """
 
     path: str
@@ -44,12 +44,12 @@ class Origin:
 
     @property
     def address(self) -> str:
-        """Its path, or where it was staged from a bucket its address: the same for every host and cache."""
+        """Its path, or its address if it was staged from a bucket: the same for every host and cache."""
         return address_of(self.path)
 
     @property
     def size(self) -> int:
-        """Bytes of its file or its project's files, as it was found; 0 of an address."""
+        """Bytes of its file or its project's files, when it was found; 0 for an address."""
         size, colon, _ = self.stamp.partition(":")
         if colon:
             return int(size)
@@ -62,7 +62,7 @@ class Origin:
 
 
 def from_rows(rows: Iterable[Sequence[str]]) -> list[Origin]:
-    """Origins as files hold them.
+    """Origins read back from their form in files.
 
     Raises:
       ValueError: they are something else.
@@ -76,7 +76,7 @@ def from_rows(rows: Iterable[Sequence[str]]) -> list[Origin]:
 
 
 def save(file: pathlib.Path, found: Sequence[Origin]) -> None:
-    """Writes what was read, for the next start.
+    """Records the origins that were read, for the next start.
 
     Raises:
       UserError: the disk is full or not writable.
@@ -120,7 +120,7 @@ def _digest_of(path: pathlib.Path, tick: Callable[[int], None]) -> str:
 def identify(
     found: Sequence[Origin], known: Iterable[Origin] = (), tick: Callable[[int], None] = lambda size: None
 ) -> list[Origin]:
-    """Origins with their digests; those of the same path, size and time as a known one are not read for it.
+    """Origins with their digests; those with the path, size and time of a known one are not read again.
 
     Args:
       tick: called with the bytes read, block by block, from several threads.
@@ -142,7 +142,7 @@ def identify(
 
 
 def is_unchanged(origin: Origin) -> bool:
-    """Returns whether it has the size and time that it had when it was found."""
+    """Returns whether its size and time are still those found at first."""
     try:
         return origin.is_address or stamp_of(pathlib.Path(origin.path)) == origin.stamp
     except OSError:
@@ -155,12 +155,12 @@ def difference(old: Sequence[Origin], new: Sequence[Origin]) -> str:
     now = {origin.address: origin for origin in new}
     for origin in new:
         if origin.address not in before:
-            return f"{origin.name} was not there"
+            return f"{origin.name} is new"
         if origin.digest != before[origin.address].digest:
             return f"{origin.name} has changed"
     gone = next((origin for origin in old if origin.address not in now), None)
     if gone is not None:
-        return f"{gone.address} is gone or not named"
+        return f"{gone.address} is gone or no longer named"
     if [origin.address for origin in old] != [origin.address for origin in new]:
         return f"{new[0].name} came later"
     return ""

@@ -12,13 +12,13 @@ from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import STORES, is_remote, locked, mirrored, place
 
 KEPT, DROPPED, STATE = "kept.jsonl.gz", "dropped.jsonl.gz", "state.json"
-# What jobs write that can be read as documents but holds none, or those that were dropped.
+# Outputs of jobs that look like documents but are not, or that hold dropped documents.
 _RESULTS = (DROPPED, "duplicates.jsonl", "labels.jsonl", "report.html", "ids.txt", "signals.parquet")
 _MARKS = ("report.json", STATE)
 
 
 def refuse_results(path: str, files: Sequence[pathlib.Path]) -> None:
-    """Refuses files of an earlier job that a folder or glob also means, and what an unfinished job has kept so far.
+    """Refuses files of an earlier job that a folder or glob also matches, and the documents of an unfinished job.
 
     Raises:
       UserError: names the file.
@@ -33,8 +33,8 @@ def refuse_results(path: str, files: Sequence[pathlib.Path]) -> None:
                 marked = whole[file.parent] = any((file.parent / mark).is_file() for mark in _MARKS)
             if marked:
                 raise UserError(
-                    f"'{path}' holds {file}, which an earlier job has written beside its report: "
-                    f"name only the documents (of a filter {file.parent / KEPT}), or move that folder away"
+                    f"'{path}' holds {file}, which an earlier job wrote next to its report: "
+                    f"name only the documents (for a filter, {file.parent / KEPT}), or move that folder away"
                 )
 
 
@@ -47,7 +47,7 @@ def _finished(folder: pathlib.Path) -> bool:
 
 
 def apart(output: pathlib.Path, inputs: Iterable[str]) -> None:
-    """Refuses an output that is one of its inputs, lies in one, or would be found by one the next time.
+    """Refuses an output that is one of its inputs, is inside one, or would be matched by one the next time.
 
     Args:
       output: file or folder, which need not exist.
@@ -64,7 +64,7 @@ def apart(output: pathlib.Path, inputs: Iterable[str]) -> None:
             continue
         if _meet(own, given):
             raise ConfigError(
-                f"{output} and the input '{given}' lie in each other, so that the output would be read as "
+                f"{output} and the input '{given}' overlap, so the output would be read as "
                 "documents: choose an --output outside the inputs"
             )
 
@@ -78,19 +78,19 @@ def _apart_in_bucket(output: pathlib.Path, inputs: Iterable[str]) -> None:
                 above = above.parent
             if own.is_relative_to(above.resolve()) or above.resolve().is_relative_to(own):
                 raise ConfigError(
-                    f"{output} and the input '{given}' lie in each other, so that the output would be read as "
+                    f"{output} and the input '{given}' overlap, so the output would be read as "
                     "documents: choose an --output outside the inputs"
                 )
 
 
 @contextlib.contextmanager
 def writing(output: pathlib.Path, inputs: Iterable[str], *, folder: bool = True) -> Generator[pathlib.Path]:
-    """Holds the lock of an output that lies apart from what is read for it, and gives the place to write to.
+    """Holds the lock of an output that is separate from its inputs, and yields the place to write to.
 
-    That is the output itself, or for a folder in a bucket a local one that is brought there (`files.mirrored`).
+    That is the output itself, or for a folder in a bucket, a local one that is uploaded there (`files.mirrored`).
 
     Raises:
-      ConfigError: it does not; nothing has been written then.
+      ConfigError: it is not separate; nothing has been written yet.
       UserError: another process writes there.
     """
     apart(output, inputs)

@@ -25,10 +25,10 @@ _VALUE = 32  # bytes of a small value of Python
 
 
 def rows(file: pathlib.Path) -> Iterator[tuple[str, Any]]:
-    """Place and value of each row; a row that is too long or not what its type says is a `Broken`.
+    """Place and value of each row; a row that is too long or does not match its type is a `Broken`.
 
     Raises:
-      UserError: damaged, or a page or a column of lists is beyond the limits.
+      UserError: the file is damaged, or a page or a column of lists exceeds the limits.
     """
     import pyarrow
     from pyarrow import parquet
@@ -123,10 +123,10 @@ def _column(fields: dict[int, Any]) -> _Column:
 
 
 def _batch_rows(where: str, stream: IO[bytes], leaves: list[_Leaf], columns: list[_Column]) -> int:
-    """Number of rows of a row group that may be held at once.
+    """Number of rows of a row group that may be in memory at once.
 
     Raises:
-      UserError: beyond the limits.
+      UserError: a page or column exceeds the limits.
     """
     a_row = 1
     for leaf, column in zip(leaves, columns):
@@ -154,7 +154,7 @@ def _pages(stream: IO[bytes], column: _Column) -> Iterator[_Page]:
     """The pages of a column chunk by their headers.
 
     Raises:
-      ValueError: a header that is none.
+      ValueError: an invalid header.
     """
     at, end = column.begin, column.begin + column.size
     if not 0 <= at <= end <= stream.seek(0, 2):
@@ -185,8 +185,8 @@ def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
     """The numbers, texts, structs and lists of a Thrift struct by field, and where it ends; all else is None.
 
     Raises:
-      IndexError: the data end before it does.
-      ValueError: no struct.
+      IndexError: the data end before the struct does.
+      ValueError: the data are not a struct.
     """
     found: dict[int, Any] = {}
     field = 0
@@ -248,7 +248,7 @@ def _integer(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _values(batch: Any) -> Iterator[dict[str, Any] | str]:
-    """The rows of a batch, or why one is none; few at once, by their sizes."""
+    """The rows of a batch, or the reason why one is invalid; few at once, by their sizes."""
     sizes = sum((_sizes(column) for column in batch.columns), np.zeros(batch.num_rows, np.int64))
     until = np.cumsum(sizes)
     at = 0
@@ -268,11 +268,11 @@ def _python(batch: Any) -> list[dict[str, Any] | str]:
     except (ValueError, OverflowError, RecursionError, ArithmeticError) as error:  # bad UTF-8, the year 300,000 …
         if batch.num_rows > 1:
             return [value for i in range(batch.num_rows) for value in _python(batch.slice(i, 1))]
-        return [f"row is not what its types say ({str(error)[:80]})"]
+        return [f"row does not match its types ({str(error)[:80]})"]
 
 
 def _sizes(array: Any) -> np.ndarray:
-    """Bytes of each element as an object of Python, or near them; int64 `[N]`."""
+    """Approximate bytes of each element as a Python object; int64 `[N]`."""
     import pyarrow
     from pyarrow import compute, types
 

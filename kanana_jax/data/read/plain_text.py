@@ -1,4 +1,4 @@
-"""Plain text: UTF-8, or else in the encoding that reads best; long files in pieces, so that none is held whole."""
+"""Plain text: UTF-8, or else the most plausible encoding; long files in pieces, so that none is in memory whole."""
 
 import codecs
 import itertools
@@ -48,7 +48,7 @@ def _pieces(file: pathlib.Path) -> Iterator[tuple[str, Any]]:
 
 
 def _cut(data: bytes) -> int:
-    """Positions at which a piece of text may end: behind a blank line, a line, or a character of UTF-8."""
+    """Positions at which a piece of text may end: after a blank line, a line, or a UTF-8 character."""
     half = len(data) // 2
     for end in (b"\n\n", b"\n"):
         at = data.rfind(end, half)

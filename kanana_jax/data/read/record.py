@@ -1,14 +1,14 @@
-"""One document: a record, and how it is made of a JSON value.
+"""One document: a record, and its construction from a JSON value.
 
-`lang` is a tag in any form (`languages.tag`), and in the record two letters where ISO 639-1 has them.
+`lang` is a tag in any form (`languages.tag`), and in the record its two letters, if ISO 639-1 has them.
 
 A record is `{"id": str, "text": str, "source": str, "lang": str?, "url": str?, "meta": {…}?}`; further
 fields of an input move into `meta`. A conversation or a preference pair (`conversations.py`) has its turns instead of a
 text; its record has both, the text being the turns, one below the other, so that filters, look-ups and held-out shares
 work on it as on any other.
-A value that is no document is a `Broken`, and a `Skipped` where it is rightly none (a crawl's error pages). Where it is
-asked for, a record also knows its place, whatever its id (`[digest, path, number]` under `PLACE`): by it look-ups find
-their verdict. It is read by us alone and never written into results.
+A value that is not a document is a `Broken`, or a `Skipped` if that is legitimate (a crawl's error pages). On request,
+a record also knows its place, whatever its id (`[digest, path, number]` under `PLACE`), by which look-ups find its
+verdict. The place is only read internally and never written into results.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ FORMS: tuple[Form, ...] = get_args(Form)
 
 
 def form_of(record: Record) -> Form:
-    """The field that tells what a record is; `text` for one without any of the others."""
+    """The field that determines a record's form; `text` for one without any of the others."""
     return next((field for field in FORMS[1:] if field in record), "text")
 
 
@@ -41,8 +41,8 @@ class Fields:
     """Field names by which JSON objects become records.
 
     Attributes:
-      root: what ids leave out of file names.
-      place: digest and path of the origin, which records carry then with their number in it; None: they do not.
+      root: the part of file names that ids leave out.
+      place: digest and path of the origin, which records then carry with their number in it; None: they carry no place.
     """
 
     text_field: str
@@ -67,7 +67,7 @@ class Fields:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A line of JSON that another process may parse: cheaper to send than its record; `number` is its place's."""
+    """A line of JSON for another process to parse, which is cheaper to send than its record; `number` is its place."""
 
     where: str
     data: bytes
@@ -82,8 +82,8 @@ def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, defau
     """A record from a JSON value.
 
     Raises:
-      ValueError: not an object; its text is missing, empty or not text; turns that are no conversation; names that
-        are no text; or it is nested deeper than `jsonl.MAX_DEPTH`.
+      ValueError: not an object; its text is missing, empty or not text; turns that are not a conversation; names that
+        are not text; or it is nested deeper than `jsonl.MAX_DEPTH`.
     """
     if not isinstance(raw, dict):
         raise ValueError("not a JSON object")
@@ -117,7 +117,7 @@ def normalise(raw: Any, *, text_field: str, source: str, lang: str | None, defau
 
 
 def _spelt(name: str) -> str:
-    """The part of a path as it is in UTF-8, which a locale of another encoding reads byte by byte."""
+    """The part of a path in UTF-8, which a locale with another encoding reads byte by byte."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -129,12 +129,12 @@ def _name(raw: Mapping[str, Any], key: str) -> str:
     """
     value = raw.get(key)
     if isinstance(value, (bool, list, tuple, Mapping)):
-        raise ValueError(f"field '{key}' is no text")
+        raise ValueError(f"field '{key}' is not text")
     return "" if value is None else str(_plain(value))
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """A value as JSON in UTF-8 can hold it: dates and the like become text, lone surrogates `?`, NaN null.
+    """A value that JSON in UTF-8 can represent: dates and the like become text, lone surrogates `?`, NaN null.
 
     Raises:
       ValueError: nested too deeply.

@@ -1,4 +1,4 @@
-"""Readers of records in every form that they come in; they stream, and a line that is not a document is a `Broken`."""
+"""Readers of records in every supported form; they stream, and a line that is not a document is a `Broken`."""
 
 import dataclasses
 import glob
@@ -32,12 +32,12 @@ def read(
     """All documents of a file, folder, glob, or `hf://`, `seqio://` or `microworld://` address, in a fixed order.
 
     Files of records (`.jsonl`, `.parquet` …) come first, then raw documents (HTML, LaTeX, wikitext, Markdown …), whose
-    text is extracted; `format` names their format where file names do not tell (see `extract.FORMATS`).
+    text is extracted; `format` names their format if file names do not reveal it (`extract.FORMATS`).
 
     A document without an `id` is named by its file, from the folder that the path names, and its line.
 
     Raises:
-      UserError: nothing there, an unknown form, or a missing library.
+      UserError: nothing found, an unknown form, or a missing library.
     """
     for item in read_lines(path, text_field=text_field, source=source, lang=lang, format=format):
         yield item.parse() if isinstance(item, Line) else item
@@ -52,10 +52,10 @@ def read_lines(
 
 
 def find(path: str, format: str = "") -> list[Origin]:
-    """The files that `read` reads in order, each once even if several names reach it; logs what is left out.
+    """The files that `read` reads in order, each once even if several names reach it; logs the files left out.
 
     Raises:
-      UserError: nothing there, an unknown form, or what an earlier job has dropped.
+      UserError: nothing found, an unknown form, or documents that an earlier job dropped.
     """
     found, left_out = survey(path, format)
     if left_out:
@@ -67,7 +67,7 @@ def survey(path: str, format: str = "") -> tuple[list[Origin], LeftOut]:
     """Like `find`, with the files that are left out.
 
     Raises:
-      UserError: as `find`.
+      UserError: as for `find`.
     """
     if path.startswith(ADDRESSES):
         return [Origin(path, path)], LeftOut()
@@ -87,10 +87,10 @@ def survey(path: str, format: str = "") -> tuple[list[Origin], LeftOut]:
 
 
 def _staged(path: str) -> str:
-    """A path or glob of this machine for one of a bucket: its objects are brought here (`files.stage_down`).
+    """A local path or glob for one in a bucket, whose objects are downloaded (`files.stage_down`).
 
     Raises:
-      UserError: nothing there.
+      UserError: nothing found.
     """
     if not in_bucket(path):
         return path
@@ -98,11 +98,11 @@ def _staged(path: str) -> str:
     try:
         return str(stage_down(head, _matches(pattern)) / pattern if pattern else stage_down(head))
     except FileNotFoundError as error:
-        raise UserError(f"source '{path}' has no documents: there is nothing at that address") from error
+        raise UserError(f"source '{path}' has no documents: there is nothing at this address") from error
 
 
 def _parts(path: str) -> tuple[pathlib.Path, str]:
-    """The folder above of what a glob in a bucket matches, and the pattern from there; else the path itself and ''."""
+    """The fixed folder of a glob in a bucket, and the pattern from there; otherwise the path itself and ''."""
     given = head = place(path)
     if not glob.has_magic(path) or given.exists():
         return given, ""
@@ -118,7 +118,7 @@ def _matches(pattern: str) -> Callable[[str], object]:
 
 
 def listed(path: str, format: str = "") -> list[int]:
-    """The bytes of each object that a source in a bucket would be read from, by the bucket's list; none is fetched."""
+    """The bytes of each object that a source in a bucket would read, from the bucket's listing; none is fetched."""
     head, pattern = _parts(path)
 
     def known(name: str) -> bool:
@@ -131,15 +131,15 @@ def listed(path: str, format: str = "") -> list[int]:
 
 
 def in_bucket(path: str) -> bool:
-    """Whether a source is at the address of a bucket."""
+    """Returns whether a source is in a bucket."""
     return path.startswith(tuple(f"{scheme}:/" for scheme in STORES))
 
 
 def check_address(path: str) -> None:
-    """Refuses an address that cannot be read from here, without reaching out for what it names.
+    """Refuses an address that cannot be read from here, without fetching anything.
 
     Raises:
-      UserError: a library that is not installed, or a microworld that is not known.
+      UserError: a library that is not installed, or an unknown microworld.
     """
     if path.startswith("microworld://"):
         from kanana_jax.data.microworld import parse_uri
@@ -160,7 +160,7 @@ def _needs_seqio(path: str) -> UserError:
 
 
 def find_all(paths: Iterable[str]) -> list[Origin]:
-    """`find` of several paths, in their order; what more of them reach is read where it comes first."""
+    """`find` of several paths, in their order; a file reached by several is read where it comes first."""
     found: dict[str, Origin] = {}
     for path in paths:
         for origin in find(path):
@@ -171,10 +171,10 @@ def find_all(paths: Iterable[str]) -> list[Origin]:
 def lines_of(
     origin: Origin, *, text_field: str = "text", source: str, lang: str | None = None, format: str = ""
 ) -> Iterator[Line | Record | Broken]:
-    """The documents of one origin; with their places where it is identified.
+    """The documents of one origin; with their places if the origin is identified.
 
     Raises:
-      UserError: it changed since it was identified.
+      UserError: the origin changed since it was identified.
     """
     place = (origin.digest, origin.path) if origin.digest else None
     if origin.path.startswith("microworld://"):
@@ -190,7 +190,7 @@ def lines_of(
         else:
             yield Line(where, raw, fields, number) if isinstance(raw, bytes) else fields.record(where, raw, number)
     if origin.digest and not is_unchanged(origin):
-        raise UserError(f"{origin.name} changed while it was read: run it again when nothing writes to it")
+        raise UserError(f"{origin.name} changed while it was read: run the command again when nothing writes to it")
 
 
 def documents_of(
@@ -213,7 +213,7 @@ def _raws(origin: Origin, format: str) -> Iterator[tuple[str, Any]]:
 
 
 def files_of(path: str, format: str = "") -> list[pathlib.Path]:
-    """The readable files that a path, folder or glob means, sorted.
+    """The readable files of a path, folder or glob, sorted.
 
     Args:
       format: takes files of any name.
@@ -237,7 +237,7 @@ def _files(path: str, format: str) -> tuple[list[pathlib.Path], LeftOut]:
         if not known(expanded.name):
             raise UserError(
                 f"{expanded}: documents cannot be read from '{expanded.suffix}' files; known are {endings()}, "
-                "and 'format' names the format of others"
+                "and for others, name their format in 'format'"
             )
         found = [expanded]
     else:
@@ -260,17 +260,17 @@ def _files(path: str, format: str) -> tuple[list[pathlib.Path], LeftOut]:
 
 
 def is_known(name: str) -> bool:
-    """Whether documents can be read from a file of this name."""
+    """Returns whether documents can be read from a file with this name."""
     return name.lower().endswith(_KNOWN)
 
 
 def endings() -> str:
-    """The endings of files that can be read, for people."""
+    """The readable file endings, for messages."""
     return ", ".join(_KNOWN)
 
 
 def is_document(origin: Origin, format: str) -> bool:
-    """Whether an origin is one document (or project), and no container of many."""
+    """Returns whether an origin is a single document (or project), not a container of many."""
     if origin.is_address:
         return False
     if format or os.path.isdir(origin.name):
@@ -303,7 +303,7 @@ def _lines(stream: jsonl.Stream, file: pathlib.Path) -> Iterator[tuple[str, Any]
             elif line.strip():
                 yield where, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
     except (EOFError, OSError, zlib.error, ValueError) as error:
-        raise UserError(f"{file} is truncated or not what its name says ({error}): fetch it again") from error
+        raise UserError(f"{file} is truncated or does not match its name ({error}): fetch it again") from error
 
 
 def _jsonl(file: pathlib.Path):
@@ -374,7 +374,7 @@ _KNOWN = tuple(sorted({*_READERS, *SUFFIXES}))
 
 
 def batches(items: Iterable[_Item], count: int) -> Iterator[list[_Item]]:
-    """Items in lists of at most `count`, and of fewer where these hold more than `jsonl.MAX_LINE`."""
+    """Items in lists of at most `count`, and of fewer if these exceed `jsonl.MAX_LINE` bytes."""
     held: list[_Item] = []
     size = 0
     for item in items:
@@ -389,7 +389,7 @@ def batches(items: Iterable[_Item], count: int) -> Iterator[list[_Item]]:
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
-    """The texts at a path, iterable again and again; broken lines are passed over."""
+    """The texts at a path, iterable any number of times; broken lines are skipped."""
 
     path: str
 

@@ -1,4 +1,4 @@
-"""Any seqio task as our documents; imported only where a config names one, since seqio imports TensorFlow.
+"""Any seqio task as our documents; imported only if a config names one, since seqio imports TensorFlow.
 
     seqio://my_task?module=my_package.tasks&split=train        as a source's path
 
@@ -26,7 +26,7 @@ def read(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The documents of `seqio://task?module=a.b&split=train`, for `records.read`.
 
     A document's text is the task's text features before tokenization (`*_pretokenized`), or else its tokens decoded;
-    `inputs` come before `targets`, a newline between.
+    `inputs` come before `targets`, separated by a newline.
 
     Raises:
       UserError: no such task, module, split or parameter.
@@ -73,10 +73,10 @@ def cache(name: str, split: str, folder: pathlib.Path, module: str = "", options
 
     Args:
       module: registers the task; workers import it too.
-      options: of Beam (`--runner=DataflowRunner` …); default the Direct runner.
+      options: Beam's options (`--runner=DataflowRunner` …); default: the Direct runner.
 
     Raises:
-      UserError: the folder holds shards already.
+      UserError: the folder already has shards.
     """
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -85,7 +85,7 @@ def cache(name: str, split: str, folder: pathlib.Path, module: str = "", options
         importlib.import_module(module)
     folder = pathlib.Path(folder)
     if any(folder.glob("*.array_record")):
-        raise UserError(f"{folder} holds array_record files already: name an empty folder")
+        raise UserError(f"{folder} already has array_record files: name an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     count = len(seqio.get_mixture_or_task(name).source.list_shards(split))
     work = [(name, split, str(folder), module, index, count) for index in range(count)]

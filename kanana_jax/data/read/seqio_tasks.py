@@ -64,7 +64,7 @@ class DocumentSource(seqio.DataSource):
 class TokenizerVocabulary(seqio.Vocabulary):
     """A tokenizer of ours as a seqio vocabulary: the ids of `data/tokens/tokenizer.py`.
 
-    Inside a `tf.data` graph it calls Python, so that such a graph cannot be saved or sent elsewhere.
+    Inside a `tf.data` graph it calls Python, so such a graph cannot be saved or sent elsewhere.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -125,19 +125,19 @@ def _as_targets(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """One source of a recipe as a seqio task: its name, and split → path."""
+    """One source of a recipe for a seqio task: its name, and split → path."""
 
     name: str
     paths: Mapping[str, str]
 
 
 def register(corpora: Sequence[Corpus], tokenizer: pathlib.Path, mixtures: Mapping[str, Mapping[str, float]]) -> None:
-    """Adds a text task for each corpus, and mixtures of them by their rates (say, `kanana_mixtures.STAGE1`).
+    """Adds a text task for each corpus, and mixtures of them by their rates (such as `kanana_mixtures.STAGE1`).
 
     A task gives `targets` (token ids, EOS at the end) and `targets_pretokenized` (the normalised text).
 
     Raises:
-      UserError: a mixture names a corpus that is not there.
+      UserError: a mixture names a missing corpus.
     """
     features = {"targets": seqio.Feature(TokenizerVocabulary(tokenizer), add_eos=True, dtype=tf.int32)}
     names = {corpus.name for corpus in corpora}

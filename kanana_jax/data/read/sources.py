@@ -1,7 +1,7 @@
 """A source: documents from anywhere, converted once to ArrayRecord shards that Grain reads at random.
 
-What a source is read from is known by what it holds. Its shards are made part by part (`convert.py`), by any number of
-processes, beside the place where they will stand; the finished folder takes that place in one step.
+A source's inputs are identified by their contents. Its shards are made part by part (`convert.py`), by any number of
+processes, next to their final place; the finished folder is moved there in one step.
 """
 
 import collections
@@ -31,12 +31,12 @@ __all__ = ["SPLITS", "PreparedSource", "SourceConfig", "Texts", "load_prepared",
 
 log = logging.getLogger("kanana")
 _FORMAT = 3  # of the shards: since 2, records know their places; since 3, shards are made part by part
-_AHEAD = 64  # parts that wait, per worker, while the first of them takes long
+_AHEAD = 64  # parts per worker that may wait while the first takes long
 
 
 @dataclasses.dataclass(frozen=True)
 class PreparedSource:
-    """A source on disk: `index.json` beside `train-*.array_record` and `heldout-*.array_record`."""
+    """A source on disk: `index.json` next to `train-*.array_record` and `heldout-*.array_record`."""
 
     name: str
     lang: str
@@ -52,12 +52,12 @@ class PreparedSource:
 
     @property
     def digest(self) -> str:
-        """A hash of what its documents hold, in their order, but not of their names: a part of every position."""
+        """A hash of its documents' contents in order, without their names: a part of every position."""
         return self.index.get("digest", "")
 
     @property
     def left_out(self) -> LeftOut:
-        """Files of its path that are no documents, by reason."""
+        """Files of its path that are not documents, by reason."""
         return inventory.left_out_of(self.index.get("left_out", {}))
 
     @property
@@ -68,7 +68,7 @@ class PreparedSource:
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
-    """The training texts of some sources, a document of each in turn; iterable again and again."""
+    """The training texts of some sources, one document of each in turn; iterable any number of times."""
 
     sources: tuple[PreparedSource, ...]
 
@@ -82,7 +82,7 @@ class Texts:
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """A source that is to be converted: its files, and where its parts are made."""
+    """A source to be converted: its files, and the folder in which its parts are made."""
 
     name: str
     config: SourceConfig
@@ -116,17 +116,17 @@ def prepare_all(
 ) -> dict[str, PreparedSource]:
     """Converts sources, or finds them converted; the same input gives the same folders, for any number of workers.
 
-    Files are known by what they hold: one of another size or time is hashed again, and converted only if it differs.
-    Where a source's files are gone, documents that were converted from them under the same config are enough. What a
-    killed process has finished is not done again.
+    Files are identified by their contents: one with another size or time is hashed again, and converted only if it
+    differs. If a source's files are gone, documents converted from them under the same config are enough. Parts that
+    a killed process has finished are kept.
 
     Args:
-      workers: processes; 1 works in this one; or as a function of the files and bytes that are to be read.
+      workers: processes; 1: no further process; or a function of the files and bytes to be read.
       show: called once per second with the progress.
       tick: called with the bytes hashed beforehand, from several threads.
 
     Raises:
-      ConfigError: `cache` lies in a source, which would read its own shards.
+      ConfigError: `cache` is inside a source, which would read its own shards.
       UserError: no documents, more broken lines than `max_broken_share`, or a damaged file.
     """
     jobs: list[_Job] = []
@@ -147,7 +147,7 @@ def prepare_all(
     if jobs:
         if not isinstance(workers, int):
             workers = workers(sum(len(j.found) for j in jobs), sum(o.size for j in jobs for o in j.found))
-        # In a bucket's case one may be made already, and its sending was cut off.
+        # For a bucket, one may exist already whose upload was interrupted.
         _convert([job for job in jobs if not (job.folder / "index.json").is_file()], workers, show)
         if is_remote(cache):
             for job in jobs:
@@ -160,7 +160,7 @@ def prepare_all(
 def load_prepared(name: str, config: SourceConfig, cache: pathlib.Path) -> PreparedSource:
     """The folder that `prepare` made (called by the processes that did not make it).
 
-    Shards in a bucket are brought to this host first, once for all of its processes (`files.staging`).
+    Shards in a bucket are downloaded to this host first, once for all of its processes (`files.staging`).
     """
     folder, _, _ = _folder(name, config, cache)
     if not (folder / "index.json").is_file():
@@ -172,7 +172,7 @@ def load_prepared(name: str, config: SourceConfig, cache: pathlib.Path) -> Prepa
 def _folder(
     name: str, config: SourceConfig, cache: pathlib.Path, tick: Callable[[int], None] = lambda size: None
 ) -> tuple[pathlib.Path, list[Origin], LeftOut]:
-    """The folder of a source's shards, and its files; where these are gone, the newest folder that was made of them."""
+    """The folder of a source's shards, and its files; if these are gone, the newest folder made from them."""
     try:
         found, left_out = records.survey(config.place(cache), config.format)
     except UserError:
@@ -184,13 +184,13 @@ def _folder(
         if not kept:
             raise
         return max(kept, key=lambda file: file.stat().st_mtime_ns).parent, [], LeftOut()
-    # As it is now; only what has another size or time than before is hashed.
+    # As it is now; only files with a new size or time are hashed.
     found = origins.identify(found, origins.load(_known(name, cache)), tick)
     return cache / f"{name}-{_fingerprint(config, found)}", found, left_out
 
 
 def _making_place(cache: pathlib.Path) -> pathlib.Path:
-    """The place where sources are made: the folder itself, or for one in a bucket a folder of this host."""
+    """The place where sources are made: the folder itself, or for one in a bucket, a folder on this host."""
     if not is_remote(cache):
         return cache
     from kanana_jax.files.staging import cache_folder
@@ -203,7 +203,7 @@ def _known(name: str, cache: pathlib.Path) -> pathlib.Path:
 
 
 def _fingerprint(config: SourceConfig, found: Sequence[Origin]) -> str:
-    # A stage's file is where its run is, which may be moved.
+    # A stage's file is in its run's folder, which may be moved.
     files = [(config.path if config.made_by else origin.address, origin.digest) for origin in found]
     return fingerprint({"config": config.about, "files": files, "format": _FORMAT})
 
@@ -213,16 +213,16 @@ def _convert(jobs: Sequence[_Job], workers: int, show: meter.Show) -> None:
     with contextlib.ExitStack() as stack:
         for job in jobs:
             stack.enter_context(locked(job.making, folder=False))
-            for left in job.folder.parent.glob(f"{job.name}-*.parts"):  # of files or a config that are no more
+            for left in job.folder.parent.glob(f"{job.name}-*.parts"):  # of files or a config that no longer exist
                 if left != job.making and re.fullmatch(r"[0-9a-f]{16}\.parts", left.name.removeprefix(f"{job.name}-")):
                     shutil.rmtree(left, ignore_errors=True)
             job.making.mkdir(parents=True, exist_ok=True)
-            # A start after this one has been killed need not hash the files again.
+            # If this start is killed, the next one need not hash the files again.
             origins.save(_known(job.name, job.folder.parent), job.found)
         try:
             thresholds = {job.name: int(job.config.holdout * 2**64) for job in jobs}
             _work([part for job in jobs for part in job.parts(thresholds[job.name])], workers, show)
-            # A draw may hold out nothing of a small source, or all of it.
+            # In a small source, the draw may hold out nothing, or everything.
             again = {job.name: _threshold(job, thresholds[job.name]) for job in jobs}
             _work([p for j in jobs if again[j.name] != thresholds[j.name] for p in j.parts(again[j.name])], 1, show)
             for job in jobs:
@@ -255,7 +255,7 @@ def _told(job: _Job, threshold: int) -> Iterator[Mapping[str, Any]]:
 
 
 def _threshold(job: _Job, drawn: int) -> int:
-    """The bound of draws below which documents are held out: the config's, or one that leaves some on either side."""
+    """The bound of draws below which documents are held out: the config's, or one that leaves some on both sides."""
     if not drawn:
         return drawn
     held = trained = 0
@@ -274,7 +274,7 @@ def _finish(job: _Job, threshold: int) -> None:
     """Makes the finished folder of a source whose parts are done.
 
     Raises:
-      UserError: too many broken lines, or nothing to train on; the parts are gone then.
+      UserError: too many broken lines, or nothing to train on; the parts are then deleted.
     """
     index = _index(job, threshold)
     try:
@@ -333,5 +333,5 @@ def _check(job: _Job, index: Mapping[str, Any]) -> None:
         left_out = inventory.left_out_of(index["left_out"])
         why = f": left out are {left_out}" if left_out else ""
         if job.config.made_by:
-            why = f": stage '{job.config.made_by}' kept none; give it more to work on, or leave out their readers"
+            why = f": stage '{job.config.made_by}' kept none; give it more input, or remove the stages that read them"
         raise UserError(f"source '{name}' ({job.config.path}) has no documents to train on{why}")

@@ -1,4 +1,4 @@
-"""A summary of what was read of each source, as a table for people and as JSON for `data_report.json`."""
+"""A summary of the documents read from each source, as a table for people and as JSON for `data_report.json`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ _HEAD = ("source", "language", "files", "MB", "documents", "held out", "MB of te
 
 
 def table(prepared: Mapping[str, PreparedSource]) -> str:
-    """A line for each source, and below the table what was left out of each and why."""
+    """A line for each source, and below the table, the documents left out of each, with reasons."""
     rows, notes = [_HEAD], []
     for name, source in prepared.items():
         files, left_out = source.index.get("files", {"count": 0, "bytes": 0}), source.left_out
@@ -30,10 +30,10 @@ def table(prepared: Mapping[str, PreparedSource]) -> str:
         )
         notes += [f"  {name}: left out: {sentence}" for sentence in left_out.sentences]
         if broken := source.index["broken_lines"]:
-            notes.append(f"  {name}: {broken:,} broken lines were passed over")
+            notes.append(f"  {name}: {broken:,} broken lines were skipped")
         notes += [f"  {name}: {count:,} not taken: {reason}" for reason, count in source.index["skipped"].items()]
         if source.index.get("alone"):
-            notes.append(f"  {name}: a single document, so that none is held out and this source is not evaluated")
+            notes.append(f"  {name}: a single document, so none is held out and this source is not evaluated")
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     left = [[cell.ljust(width) for cell, width in zip(row[:2], widths)] for row in rows]
     right = [[cell.rjust(width) for cell, width in zip(row[2:], widths[2:])] for row in rows]
@@ -42,7 +42,7 @@ def table(prepared: Mapping[str, PreparedSource]) -> str:
 
 
 def about(source: PreparedSource) -> dict[str, Any]:
-    """The entry of `data_report.json` about how a source was read."""
+    """The entry of `data_report.json` about the reading of a source."""
     return {
         "files": source.index.get("files", {"count": 0, "bytes": 0}),
         "heldout_total": source.documents("heldout"),

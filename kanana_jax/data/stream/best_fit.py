@@ -1,8 +1,8 @@
-"""Best-fit packing: documents are cut only where they are longer than a row (Ding et al., arXiv:2404.10830, §3).
+"""Best-fit packing: documents are cut only if they are longer than a row (Ding et al., arXiv:2404.10830, §3).
 
-A window of documents is read, each longer one cut into parts of a row; the parts fill the window's rows by
-best-fit-decreasing. A row ends in padding where nothing fits into what is left of it. Rows come in the order of the
-documents that begin them, so that they are as mixed as the documents are.
+A window of documents is read, longer ones are cut into parts of one row; the parts fill the window's rows by
+best-fit-decreasing. A row ends in padding if nothing fits into its rest. Rows come in the order of the
+documents that begin them, so they are as mixed as the documents.
 """
 
 import bisect
@@ -16,23 +16,23 @@ from kanana_jax.data.stream.packing import Piece, Rows, to_row
 
 
 class _Unit(NamedTuple):
-    """What stays together: a part of a document, or the sequences of a record that stays whole."""
+    """A unit that is not split: a part of a document, or the sequences of a record that stays whole."""
 
     pieces: tuple[Piece, ...]
     length: int
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Bins by best-fit-decreasing: each item, the longest first, goes where the least room is left behind it.
+    """Bins by best-fit-decreasing: each item, the longest first, goes to the bin where it leaves the least room.
 
     Args:
-      lengths: of the items, none above `capacity`.
+      lengths: lengths of the items, none above `capacity`.
 
     Returns:
       Indices by bin, ascending; bins by their first item. Ties are in the items' order.
     """
     bins: list[list[int]] = []
-    rooms: list[tuple[int, int]] = []  # room that is left, bin; sorted
+    rooms: list[tuple[int, int]] = []  # (remaining room, bin), sorted
     for item in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         at = bisect.bisect_left(rooms, (lengths[item], 0))
         if at < len(rooms):
@@ -53,7 +53,7 @@ class BestFitPacker:
 
     Attributes:
       window: tokens of a row and rows of a window; positions hold within packers of the same.
-      taken: targets of the row that was taken last, whatever their weights.
+      taken: targets in the last row taken, whatever their weights.
     """
 
     def __init__(self, seq_len: int, whole: Whole, rows: int):
@@ -84,7 +84,7 @@ class BestFitPacker:
             self._length += length
 
     def ready(self) -> bool:
-        """Returns whether there is a row to take: one of a window that is whole."""
+        """Returns whether there is a row to take, from a complete window."""
         return self._length >= self.rows * (self.seq_len + 1)
 
     def position(self) -> tuple[int, int] | None:

@@ -15,7 +15,7 @@ from kanana_jax.errors import UserError
 
 
 class CachedRows(NamedTuple, Generic[Array]):
-    """Rows and what their teacher thinks: its k most probable tokens for each target; 0 where a target has no weight.
+    """Rows with the teacher's k most probable tokens for each target; 0 where a target has no weight.
 
     Attributes:
       rows: `[B, T]`.
@@ -29,7 +29,7 @@ class CachedRows(NamedTuple, Generic[Array]):
 
 
 def cached_shapes(batch_size: int, seq_len: int, k: int, ids: str, log_probs: str) -> CachedRows[np.ndarray]:
-    """A batch's shapes and dtypes, as arrays that take no memory."""
+    """A batch's shapes and dtypes, as arrays that use no memory."""
     shape = (batch_size, seq_len, k)
     arrays = (np.broadcast_to(np.zeros((), kind), shape) for kind in (ids, log_probs))
     return CachedRows(shapes(batch_size, seq_len), *arrays)
@@ -39,13 +39,13 @@ class CachedStream:
     """A stage's batches, joined with the entries of a cache.
 
     Args:
-      stream: the stage's own; position, `wait_seconds` and `filter_seconds` are its.
-      rows: the global rows that it gives.
-      cache: of the same rows.
-      steps: how many will be asked for.
+      stream: the stage's own stream, from which position, `wait_seconds` and `filter_seconds` come.
+      rows: the global rows that it yields.
+      cache: the cache of the same rows.
+      steps: number of batches that will be requested.
       stage: its name, for messages.
-      about: what the stage's rows are made of, to be compared with the cache's `data` where rows differ.
-      top_k: entries per token, the most probable ones; 0: all that are cached.
+      about: the values that determine the stage's rows, compared with the cache's `data` if rows differ.
+      top_k: number of most probable entries per token; 0: all cached ones.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class CachedStream:
         self._seek()
 
     def _seek(self) -> None:
-        """Reads on from the stream's position: a lane's row number counts the rows that this stage has drawn."""
+        """Continues from the stream's position: a lane's row number counts the rows that this stage has drawn."""
         lanes = self._stream.get_state()
         self._step = next(iter(lanes.values()))["row"] * len(lanes) // len(self._rows)
         self._read_ahead()
@@ -100,7 +100,7 @@ class CachedStream:
         why = f"its {', '.join(keys)} differ" if keys else "nothing in the config differs, so the documents must"
         return UserError(
             f"stage '{self._stage}': row {row} of step {self._step} is not the row that {self._cache.folder} was made "
-            f"of ({why}): give both stages the same data, or cache the teacher again"
+            f"from ({why}): give both stages the same data, or cache the teacher again"
         )
 
     def get_state(self) -> Position:

@@ -1,9 +1,9 @@
 """Encoders: from a record to the sequences of tokens that a stage trains on.
 
 A stage names its encoder; packing, held-out rows, teacher caches and a plan's abstract batches follow from it. A text
-is one sequence in which every token counts; a conversation is one in which only the assistant's tokens count; a
-preference pair is two, the chosen answer and the rejected one, each behind the prompt, of which the answers count.
-Filter rules judge a conversation by its text; parts that they cut from that text stay in its messages.
+is one sequence in which every token counts; in a conversation only the assistant's tokens count; a
+preference pair is two, the chosen answer and the rejected one, each after the prompt; only the answers count.
+Filter rules judge a conversation by its text; parts cut from that text stay in its messages.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from kanana_jax.data.tokens.tokenizer import Tokenizer, encode_document, rows_fi
 from kanana_jax.errors import UserError
 
 Made = TypeVar("Made")
-_SHOWN = 400  # letters of a prompt's last turn, its end, that go with it
+_SHOWN = 400  # letters kept from the end of a prompt's last turn
 
 
 class Example(NamedTuple):
@@ -38,21 +38,21 @@ class Example(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Refused:
-    """A record that nothing can be learnt from; counted by its reason, as by a filter's rule."""
+    """A record that nothing can be learnt from; counted by its reason, like a filter's rule."""
 
     reason: str
 
 
-# Whether a record's sequences stay together in one row; "each": each stays whole, in a row of its own choice.
+# Whether a record's sequences stay together in one row; "each": each stays whole, in any row.
 Whole = Literal[True, False, "each"]
 
 
 class Encoder(Protocol):
-    """Record → its sequences, or why it has none; pure, picklable.
+    """Record → its sequences, or the reason why it has none; pure, picklable.
 
     Attributes:
       whole: see `packing.Packer`.
-      forms: of the records that it is made for (`form_of`).
+      forms: forms of the records that it is made for (`form_of`).
     """
 
     @property
@@ -65,7 +65,7 @@ class Encoder(Protocol):
 
 
 class TextEncoder(NamedTuple):
-    """A document: its text as the tokenizer puts it (BOS only where it adds one), and EOS."""
+    """A document: its text as the tokenizer encodes it (BOS only where it adds one), and EOS."""
 
     tokenizer: Tokenizer
     whole: Whole = False
@@ -73,7 +73,7 @@ class TextEncoder(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all that decides a document's tokens."""
+        """A hash of everything that determines a document's tokens."""
         return rows_fingerprint(self.tokenizer)
 
     def __call__(self, record: Record) -> Sequence[Example]:
@@ -81,7 +81,7 @@ class TextEncoder(NamedTuple):
 
 
 def _counting(call: Callable[[Any, Record], Sequence[Example] | Refused]) -> Callable[..., Any]:
-    """Counts conversations that the chat template refuses: for a system message, say, or the order of their turns."""
+    """Counts conversations that the chat template refuses: because of a system message, say, or the order of turns."""
 
     @functools.wraps(call)
     def wrapped(self: Any, record: Record) -> Sequence[Example] | Refused:
@@ -94,13 +94,13 @@ def _counting(call: Callable[[Any, Record], Sequence[Example] | Refused]) -> Cal
 
 
 class ConversationEncoder(NamedTuple):
-    """A conversation in the chat format; only what the assistant says carries loss, with the end of its turn.
+    """A conversation in the chat format; only the assistant's words and the ends of its turns carry loss.
 
-    Where the template writes earlier turns otherwise than last ones, it is several sequences (`chat.encode_answers`).
+    If the template writes earlier turns differently from last ones, it gives several sequences (`chat.encode_answers`).
 
     Attributes:
-      seq_len: tokens of a row, beyond which a conversation is cut; 0: nothing is.
-      replay: whether a record that is a text is one sequence in which every token counts, cut at a row's end; else it
+      seq_len: tokens of a row, beyond which a conversation is cut; 0: never cut.
+      replay: whether a text becomes one sequence in which every token counts, cut at a row's end; otherwise it
         is refused.
     """
 
@@ -133,9 +133,9 @@ def _says(turn: Mapping[str, Any]) -> bool:
 
 
 class PairEncoder(NamedTuple):
-    """A preference pair: the chosen answer and the rejected one, each behind the prompt.
+    """A preference pair: the chosen answer and the rejected one, each after the prompt.
 
-    Both stay in one row, one behind the other, so that odd segments of a row are chosen answers and the even segment
+    Both stay in one row, one after the other, so odd segments of a row are chosen answers and the even segment
     after each is its rejected one.
 
     Attributes:
@@ -168,9 +168,9 @@ class PairEncoder(NamedTuple):
 
 
 class LabelledEncoder(NamedTuple):
-    """A conversation whose last answer is desirable or not, by its field `label`; or a pair, which is one of each.
+    """A conversation whose last answer is desirable or not, by its field `label`; or a pair, which has one of each.
 
-    The last answer's tokens have the weight 1 where it is desirable, else −1.
+    The last answer's tokens have weight 1 if it is desirable, else −1.
 
     Attributes:
       seq_len: tokens of a row.
@@ -206,14 +206,14 @@ class LabelledEncoder(NamedTuple):
 
 
 class RewardEncoder(NamedTuple):
-    """A preference pair for a reward model, which reads an answer's reward at the symbol that ends it.
+    """A preference pair for a reward model, which reads an answer's reward at the token that ends it.
 
-    As `PairEncoder`, but each sequence ends with that symbol, and one token more is its target there: in a row, the
-    reward stands at the last position of a segment that has a weight. That weight is 1, or 1 and the pair's margin.
+    Like `PairEncoder`, but each sequence ends with that token, and one further token is its target: in a row, the
+    reward is at the last position of a segment that has a weight. That weight is 1, or 1 plus the pair's margin.
 
     Attributes:
       seq_len: tokens of a row.
-      margin: whether pairs have a margin, in their field of that name.
+      margin: whether pairs have a margin, in their field `margin`.
     """
 
     tokenizer: Tokenizer
@@ -238,7 +238,7 @@ class RewardEncoder(NamedTuple):
 
 
 def ends_at(weights: np.ndarray) -> int:
-    """The tokens of a conversation up to the end of its last answer; line ends of a template may follow."""
+    """The tokens of a conversation up to the end of its last answer; the template may add line ends after it."""
     return int(np.flatnonzero(weights)[-1]) + 1
 
 
@@ -250,10 +250,10 @@ def _margin(record: Record) -> float:
 
 
 class PromptEncoder(NamedTuple):
-    """A prompt, up to the header of the answer that a model is to write, and what its answers are judged by.
+    """A prompt, up to the header of the answer to be written, and the fields by which answers are judged.
 
-    One record fills one row: segment 1 is the prompt, without loss; segment 2 is no text but the record's fields
-    `id`, `lang`, `answer` and `verifier` with the last turn (`fields_of`), filled up with zeros.
+    One record fills one row: segment 1 is the prompt, without loss; segment 2 is not text but the record's fields
+    `id`, `lang`, `answer` and `verifier` with the last turn (`fields_of`), padded with zeros.
 
     Attributes:
       seq_len: tokens of a row.
@@ -283,7 +283,7 @@ class PromptEncoder(NamedTuple):
 
 
 def _judged_by(record: Record, said: str, room: int) -> bytes | None:
-    """A record's fields as JSON, with as much of the end of its last turn as there is room for; None: there is none."""
+    """A record's fields as JSON, with as much of the end of its last turn as fits; None: there is no room."""
     fields = {key: record[key] for key in ("id", "lang", "answer", "verifier") if key in record}
     shown = min(len(said), _SHOWN)
     while True:
@@ -308,7 +308,7 @@ class _Weighted(NamedTuple):
 def _turns(record: Record, field: str, what: str) -> list[Mapping[str, Any]]:
     if field not in record:
         raise UserError(
-            f"record '{record['id']}' has no '{field}', which a stage that trains on {what} reads: name other sources "
+            f"record '{record['id']}' has no '{field}', which a stage that trains on {what} needs: name other sources "
             "in its mixture"
         )
     return record[field]
@@ -321,7 +321,7 @@ def _conversation(
 
 
 def _named(record: Record, make: Callable[..., Made], *arguments: Any) -> Made:
-    """Calls a function, whose errors then name the record."""
+    """Calls a function; its errors then name the record."""
     try:
         return make(*arguments)
     except ChatRefused:

@@ -1,8 +1,8 @@
 """The encoder of an embedding model's records: texts that belong together, or a text alone.
 
-A group is as many sequences in every record, so that a segment's number in its row says which group it belongs to and
-as what: `1 + p·G + g` is text `g` of group `p`. Weights say which tokens count in a text's vector: those of the text
-itself, not those of an instruction before it.
+A group has the same number of sequences in every record, so a segment's number in its row gives its group and its role:
+`1 + p·G + g` is text `g` of group `p`. Weights mark the tokens that count in a text's vector: those of the text itself,
+not those of an instruction before it.
 """
 
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ from kanana_jax.errors import UserError
 class GroupEncoder(NamedTuple):
     """An anchor, its positive and its negatives, or a text, each as a segment.
 
-    Behind each text stands one token more, since a row's weights are those of its targets, and a negative that is not
-    given is that token alone. A model must not see them: `models.embedding.visible` tells them by their weights. More
-    of them fill a group up to its share of a row, so that no row has more than `per_row` groups.
+    Each text is followed by one further token, since a row's weights belong to its targets; a missing negative is that
+    token alone. A model must not attend to these tokens: `models.embedding.visible` identifies them by their weights.
+    More of them fill a group up to its share of a row, so no row has more than `per_row` groups.
 
     Attributes:
       seq_len: tokens of a row.
-      negatives: of a group; further ones are left out.
-      per_row: groups of a row, at most.
-      longest: tokens of a text; 0: those of a row.
-      instruction: before anchors and texts.
-      paired: whether records are anchors with what belongs to them; else each record's text is a group.
+      negatives: negatives per group; further ones are left out.
+      per_row: most groups in a row.
+      longest: most tokens of a text; 0: as many as a row has.
+      instruction: text put before anchors and texts.
+      paired: whether records are anchors with their positives and negatives; otherwise each record's text is a group.
     """
 
     tokenizer: Tokenizer
@@ -64,7 +64,7 @@ class GroupEncoder(NamedTuple):
                 return Refused("no_token_beside_instruction")
             ids, skipped = one.ids, one.skipped
             weights = np.ones(len(ids) + 1, np.float32)
-            weights[: skipped + 1] = 0  # of the target behind a token
+            weights[: skipped + 1] = 0  # weights are those of the target after a token
             found.append(Example(np.append(ids, end), weights))
         missing = self.negatives - len(given) if self.paired else 0
         found += [Example(np.array([end]), np.zeros(1, np.float32))] * missing
@@ -73,7 +73,7 @@ class GroupEncoder(NamedTuple):
             return Refused("texts_longer_than_row")
         if total < share:
             last, more = found[-1], share - total
-            assert last.weights is not None  # those of a group have some
+            assert last.weights is not None  # sequences of a group have weights
             found[-1] = Example(
                 np.append(last.tokens, np.full(more, end)), np.append(last.weights, np.zeros(more, np.float32))
             )

@@ -31,14 +31,14 @@ Judge = Callable[[Record], Verdict]
 # where it has one), `epoch_documents`, and `totals` so far.
 SourceState = dict[str, Any]
 # Position of one lane: `row`, rows taken in this stage, `sources`, the position in each, and `data`, the digest of
-# every source's documents, read here or not.
+# every source's documents, whether read here or not.
 LaneState = dict[str, Any]
 # The data position of a stage, by lane; a part of every checkpoint.
 Position = dict[str, LaneState]
 BEGINNING: LaneState = {"row": 0, "sources": {}}
-# Counts of a source, beside those by rule; `unjudged`: documents to which no filter applies.
+# Counts of a source, besides those by rule; `unjudged`: documents to which no filter applies.
 COUNTS = ("documents", "kept", "unjudged", "tokens", "bytes", "rows")
-FILTER_SECONDS = "filter_seconds"  # beside a row's arrays: what filtering its documents took
+FILTER_SECONDS = "filter_seconds"  # next to a row's arrays: the time spent on filtering its documents
 
 
 class _Prepared(NamedTuple):
@@ -48,11 +48,11 @@ class _Prepared(NamedTuple):
     rules: tuple[str, ...]
     bytes: int
     filter_seconds: float
-    judged: bool  # by any filter
+    judged: bool  # whether any filter applied
 
 
 class _Prepare:
-    """Bytes of a record → `_Prepared`; pure but for the clock, picklable."""
+    """Bytes of a record → `_Prepared`; pure except for the clock; picklable."""
 
     def __init__(self, encoder: Encoder, judge: Judge):
         self._encoder, self._judge = encoder, judge
@@ -88,12 +88,12 @@ class _SourceRows:
         if state is not None:
             self._totals |= _copy(state["totals"])
             self._next = state["next"]
-            # Of a window of other rows what is left is passed over: it cannot be told which documents they would hold.
+            # The rest of a window with other rows is skipped: which documents it would have held is unknown.
             if state["document"] is not None and state.get("window") == packer.window:
                 self._refill(state["document"], state["offset"])
 
     def _refill(self, first: int, offset: int) -> None:
-        """Reads again what the packer held: documents `[first, next)`, without counting them twice."""
+        """Reads the packer's contents again: documents `[first, next)`, without counting them twice."""
         for index in range(first, self._next):
             examples = self._document(index).examples
             if examples is not None:
@@ -117,7 +117,7 @@ class _SourceRows:
                 if dropped_in_a_row >= max(2 * self._epoch, 1000):
                     raise UserError(
                         "every document of a source is dropped (the last one for: "
-                        f"{', '.join(document.rules)}): loosen the filter's thresholds, or mend the records"
+                        f"{', '.join(document.rules)}): loosen the filter's thresholds, or fix the records"
                     )
             else:
                 dropped_in_a_row = 0
@@ -180,7 +180,7 @@ class LaneDataset(grain.IterDataset):
         if state is not None and state["epoch_documents"] != epoch:
             raise UserError(
                 f"source '{name}' has {epoch} documents in a lane, but had {state['epoch_documents']} when its "
-                "position was saved: bring its files and data.lanes back as they were, or use another workdir"
+                "position was saved: restore its files and data.lanes, or use another workdir"
             )
         prepare, whole = _Prepare(self.encoder, self.judges[name]), self.encoder.whole
         if self.window_rows:
@@ -191,7 +191,7 @@ class LaneDataset(grain.IterDataset):
 
 
 def check_sources(sources: Mapping[str, PreparedSource], position: Position) -> None:
-    """Refuses a position in other documents than the sources hold: some would be read twice, others never.
+    """Refuses a position in documents other than the sources': some would be read twice, others never.
 
     Raises:
       UserError: names the source.
@@ -201,8 +201,8 @@ def check_sources(sources: Mapping[str, PreparedSource], position: Position) -> 
             now = sources[name].digest if name in sources else ""
             if known and now and known != now:
                 raise UserError(
-                    f"source '{name}' holds other documents, or in another order, than when this workdir's position "
-                    f"in it was saved: bring its files back as they were (changed, added, removed or renamed ones), or "
+                    f"source '{name}' has other documents, or another order, than when this workdir's position "
+                    f"in it was saved: restore its files (undo changes, additions, removals and renames), or "
                     "use another workdir"
                 )
 
@@ -210,7 +210,7 @@ def check_sources(sources: Mapping[str, PreparedSource], position: Position) -> 
 def lane_documents(source: PreparedSource, lane: int, lanes: int, seed: int) -> tuple[grain.MapDataset, int]:
     """A lane's endless sequence of a source's records (bytes), reshuffled each epoch, and an epoch's length.
 
-    Of a source with fewer documents than lanes, some lanes read the same one.
+    If a source has fewer documents than lanes, some lanes read the same one.
     """
     split = source.split("train")
     documents = grain.MapDataset.source(split)[lane % len(split) :: lanes]
@@ -219,7 +219,7 @@ def lane_documents(source: PreparedSource, lane: int, lanes: int, seed: int) -> 
 
 
 class LaneIterator(grain.DatasetIterator):
-    """Draws rows by the mixture. Its state: the row number and, by source, `_SourceRows.state`."""
+    """Draws rows by the mixture. Its state is the row number and, by source, `_SourceRows.state`."""
 
     def __init__(self, dataset: LaneDataset):
         super().__init__()
@@ -253,9 +253,9 @@ class LaneIterator(grain.DatasetIterator):
 
 
 class WorkerLane(grain.IterDataset):
-    """A lane in a worker process of its own (one worker a lane keeps the order).
+    """A lane in its own worker process (one worker per lane keeps the order).
 
-    Rows come with the lane's state, so that positions are written alike whoever made the rows, and a
+    Rows come with the lane's state, so positions are recorded in the same way whoever made the rows, and a
     run may resume with threads where it stopped with processes.
     """
 
@@ -298,7 +298,7 @@ class _WorkerLaneIterator(grain.DatasetIterator):
 
 
 class _RowsWithState(grain.IterDataset):
-    """The dataset that a worker process runs: a lane from a given position, each row beside the state after it."""
+    """The dataset that a worker process runs: a lane from a given position, each row with the state after it."""
 
     def __init__(self, lane: LaneDataset, start: LaneState):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Rows in which each prompt is followed by the answer to another: by them KTO estimates how far a policy has moved."""
+"""Rows in which each prompt is followed by the answer to another: KTO's estimate of how far a policy has moved."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ class _Segment(NamedTuple):
 
 
 def _segments(row: Rows[np.ndarray]) -> list[_Segment]:
-    """Prompts and answers of a row; what stands behind an answer is left out."""
+    """Prompts and answers of a row; text after an answer is left out."""
     stream = np.append(row.inputs, row.targets[-1])
     weights = np.abs(np.append(0, row.weights))
     found = []
@@ -28,9 +28,9 @@ def _segments(row: Rows[np.ndarray]) -> list[_Segment]:
 
 
 def mismatched(row: Rows[np.ndarray]) -> Rows[np.ndarray]:
-    """A row `[T]` with the prompts of another in their order, each with the next answer to a different prompt.
+    """A row `[T]` with the prompts of another row in their order, each with the next answer to a different prompt.
 
-    Prompts without one, and those for which there is no room, are left out; a row of one prompt becomes an empty one.
+    Prompts without one, and those that do not fit, are left out; a row with one prompt becomes empty.
     """
     T, segments = len(row.inputs), _segments(row)
     stream, ids, positions = (np.zeros(T + 1, np.int32) for _ in range(3))

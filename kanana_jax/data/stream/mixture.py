@@ -10,7 +10,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 
 
 def normalised(weights: Mapping[str, float], sources: Sequence[str], path: str) -> dict[str, float]:
-    """Shares that sum to 1, by name, so that no order in a config decides rows; sources with weight 0 are left out.
+    """Shares that sum to 1, by name, so the order in a config does not affect rows; sources with weight 0 are left out.
 
     Raises:
       ConfigError: unknown source, negative weight, or nothing left.

@@ -3,8 +3,8 @@
 Two ways. **Concat-then-split** (documents): `inputs` and `targets` are two windows on one stream, one token apart, and
 rows overlap by that token, so that every token of a document but its first (BOS) is a target exactly once; a document
 cut by the end of a row continues in the next as a segment of its own. **Whole** (conversations, pairs): the sequences
-of a record stay together in one row; a record that does not fit into what is left of a row starts the next one.
-**Each** (conversations that are learnt answer by answer): likewise, sequence by sequence.
+of a record stay together in one row; a record that does not fit into the rest of a row starts the next one. **Each**
+(conversations learnt answer by answer): the same for each single sequence.
 `best_fit` has a third, which reads ahead.
 """
 
@@ -38,7 +38,7 @@ class Rows(NamedTuple, Generic[Array]):
 
 
 def shapes(batch_size: int, seq_len: int) -> Rows[np.ndarray]:
-    """A batch's shapes and dtypes, as arrays that take no memory."""
+    """A batch's shapes and dtypes, as arrays that use no memory."""
     row = Rows(*(np.zeros((), kind) for kind in (*(np.int32,) * 4, np.float32, np.int32)))
     return Rows(*(np.broadcast_to(x, (batch_size, seq_len)) for x in row[:-1]), np.broadcast_to(row[-1], (batch_size,)))
 
@@ -67,7 +67,7 @@ class Packer:
     of its tokens are used up (0 where records stay whole).
 
     Attributes:
-      taken: targets of the row that was taken last, whatever their weights.
+      taken: targets in the last row taken, whatever their weights.
       window: None: positions hold for rows of any length.
     """
 
@@ -90,7 +90,7 @@ class Packer:
                 self._length += len(piece.tokens)
 
     def ready(self) -> bool:
-        """Returns whether what was added fills a row."""
+        """Returns whether the records added fill a row."""
         if not self.whole:
             return self._length >= self.seq_len + 1
         return bool(self._pieces) and self._units(self.seq_len + 1) < len(self._pieces)
@@ -104,7 +104,7 @@ class Packer:
         if self.whole:
             return self._take_whole()
         row, self.taken = to_row(self._pieces, self.seq_len)
-        left = self.seq_len  # the last target stays: it is the next row's first input
+        left = self.seq_len  # keep the last target: it is the next row's first input
         self._length -= left
         while left:
             first = self._pieces[0]
@@ -146,7 +146,7 @@ class Packer:
 
 
 def to_row(pieces: Sequence[Piece], T: int) -> tuple[Rows[np.ndarray], int]:
-    """The first `T + 1` tokens as a row (shorter streams are padded), and how many targets it has."""
+    """The first `T + 1` tokens as a row (shorter streams are padded), and its number of targets."""
     lengths, total = [], 0
     for piece in pieces:
         lengths.append(min(len(piece.tokens), T + 1 - total))

@@ -33,16 +33,16 @@ from kanana_jax.errors import ConfigError, UserError
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
-    """Options of batch making; sources and weights are given elsewhere.
+    """Options for making batches; sources and weights are configured elsewhere.
 
     Attributes:
       lanes: parts of the global stream; a multiple of the hosts that read different rows, and a divisor
         of the batch's rows.
       workers: `threads` (one prefetch thread per process) or `processes` (one worker process per lane).
-      prefetch: batches made ahead.
+      prefetch: number of batches prepared ahead.
       packing: `in_order`: documents end to end, cut where a row ends (conversations and pairs stay whole); `best_fit`:
-        documents are cut only where they are longer than a row (arXiv:2404.10830), for some padding.
-      packing_rows: rows of each source and lane that `best_fit` fills at a time; the more, the less padding.
+        documents are cut only if they are longer than a row (arXiv:2404.10830), at the cost of some padding.
+      packing_rows: rows that `best_fit` fills at a time in each source and lane; more rows mean less padding.
     """
 
     lanes: int = 4
@@ -59,7 +59,7 @@ class PipelineConfig:
 
     @property
     def window_rows(self) -> int:
-        """Rows that are packed at a time; 0: documents are packed in their order."""
+        """Rows that are packed at a time; 0: documents are packed in order."""
         return self.packing_rows if self.packing == "best_fit" else 0
 
 
@@ -97,7 +97,7 @@ class _HostIterator(grain.DatasetIterator):
             if str(lane) not in state:
                 raise UserError(
                     f"lane {lane} is not in the saved data position, which has {len(state)} lanes: "
-                    "set data.lanes back to what it was"
+                    "restore the earlier value of data.lanes"
                 )
             iterator.set_state(state[str(lane)])
 
@@ -108,7 +108,7 @@ class BatchStream:
     Args:
       sources: all prepared sources; their order gives the `source` ids.
       shares: this stage's mixture (from `mixture.normalised`).
-      encoder: makes sequences of records.
+      encoder: makes sequences from records.
       judges: the filter of each source.
       rows: the global rows that this process holds, from `parallel.sharding.local_rows`.
       batch_size, seq_len: `B` and `T`.
@@ -116,7 +116,7 @@ class BatchStream:
 
     Raises:
       ConfigError: lanes that do not divide the batch, or cut through the rows of a process.
-      UserError: `start` is a position in other documents.
+      UserError: `start` refers to other documents.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class BatchStream:
         return self._iterator.get_state()
 
     def set_state(self, state: Position) -> None:
-        """Raises UserError for a position in other documents."""
+        """Raises UserError for a position that refers to other documents."""
         check_sources(self._sources, state)
         self._iterator.set_state(state)
 

@@ -1,4 +1,4 @@
-"""Rows of tokens as text again, with which parts of it carry loss: what a stage is trained on, to be looked at."""
+"""Rows of tokens as text again, marked where it carries loss, to inspect what a stage is trained on."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from kanana_jax.data.tokens.tokenizer import Tokenizer, continuation
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A run of text of one weight; `weight` 0: nothing is learnt from it, it is only read."""
+    """A run of text of one weight; `weight` 0: it is only read, nothing is learnt from it."""
 
     text: str
     weight: float
@@ -19,11 +19,11 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """A sequence of a row, or the part of it that lies there.
+    """A sequence in a row, or its part in that row.
 
     Attributes:
-      tokens: that are read.
-      trained: of them and of the token after them, those that carry loss.
+      tokens: number of tokens read.
+      trained: number of them (and of the token after them) that carry loss.
     """
 
     tokens: int
@@ -43,7 +43,7 @@ def segments(rows: Rows[np.ndarray], row: int, tokenizer: Tokenizer) -> list[Seg
     for number in range(1, int(ids.max(initial=0)) + 1):
         at = np.flatnonzero(ids == number)
         tokens, own = inputs[at].tolist(), [0.0, *weights[at].tolist()]
-        # A row's last target is no input; behind any other segment stands the first token of the next one.
+        # A row's last target is not an input; after any other segment comes the first token of the next one.
         if own[-1] > 0:
             tokens.append(int(targets[at[-1]]))
         parts = tuple(_parts(tokens, own[: len(tokens)], specials, tokenizer))
@@ -67,7 +67,7 @@ def _parts(tokens: list[int], weights: list[float], specials: dict[int | None, s
 def _spelt(
     tokens: list[int], begin: int, end: int, specials: dict[int | None, str], tokenizer: Tokenizer
 ) -> Iterator[str]:
-    """The text of tokens `begin` to `end`, which may stand behind others."""
+    """The text of tokens `begin` to `end`, which may follow others."""
     first = begin
     for place in range(begin, end + 1):
         if place == end or tokens[place] in specials:

@@ -1,10 +1,10 @@
 """A teacher's top-k log-probabilities for every row of a stream, on disk.
 
-    index.json                     what it was made of and where rows lie; there once the cache is whole
-    progress.json                  the same of an unfinished one, with the position in the stream
-    000012-00000.array_record      shard 12 as written by process 0: a record per row
+    index.json                     its inputs and the location of rows; written once the cache is complete
+    progress.json                  the same for an unfinished one, with the position in the stream
+    000012-00000.array_record      shard 12 as written by process 0: one record per row
 
-A row is found by its global number, step · B + row, whoever wrote it; a hash of what the row holds ties both together.
+A row is found by its global number, step · B + row, whoever wrote it; a hash of its contents ties the two together.
 This module knows nothing of models.
 """
 
@@ -92,7 +92,7 @@ def shard_name(shard: int, process: int) -> str:
 
 @contextlib.contextmanager
 def shard_writer(path: pathlib.Path) -> Generator[Callable[[bytes], None]]:
-    """Gives a function that appends a record; the file is in its place, whole, once the block has ended well.
+    """Yields a function that appends a record; the complete file appears once the block has ended without error.
 
     Raises:
       UserError: the disk is full or not writable.
@@ -131,7 +131,7 @@ def shard_writer(path: pathlib.Path) -> Generator[Callable[[bytes], None]]:
 
 
 def _checked(index: dict[str, Any], file: pathlib.Path) -> dict[str, Any]:
-    """An index whose values are of their kinds, and whose shards hold every row of every step once.
+    """Reads an index, and checks its types and that its shards hold every row of every step once.
 
     Raises:
       UserError: names the key.
@@ -178,7 +178,7 @@ class TeacherCache:
     """A finished cache, open for reading.
 
     Attributes:
-      folder: where it lies.
+      folder: the cache's folder.
       index: `index.json`.
 
     Raises:
@@ -232,16 +232,16 @@ class TeacherCache:
 
         Args:
           tokenizer: `TextEncoder.fingerprint` of the recipe's.
-          top_k: entries per token that are wanted; 0: all.
-          teacher: fingerprint of the one that the config names, or None.
+          top_k: entries per token that are needed; 0: all.
+          teacher: fingerprint of the teacher that the config names, or None.
 
         Raises:
-          ConfigError: names what differs, and both values.
+          ConfigError: names the difference, with both values.
         """
         index, of = self.index, f"stage '{stage}': the cached teacher {self.folder}"
         if index["tokenizer"] != tokenizer:
             raise ConfigError(
-                f"{of} is of another tokenizer ({index['tokenizer'][:12]}…, the recipe's is {tokenizer[:12]}…): "
+                f"{of} has another tokenizer ({index['tokenizer'][:12]}…, the recipe's is {tokenizer[:12]}…): "
                 "cache the teacher with this recipe"
             )
         if teacher is not None and teacher != index["teacher"]:
@@ -252,7 +252,7 @@ class TeacherCache:
         for key, value in (("seq_len", seq_len), ("batch_size", batch_size)):
             if index[key] != value:
                 raise ConfigError(
-                    f"{of} has rows of {key} {index[key]}, the stage asks for {value}: set train.seq_len and "
+                    f"{of} has rows of {key} {index[key]}, the stage needs {value}: set train.seq_len and "
                     f"train.batch_tokens to what the cache was made with, or make another"
                 )
         if index["steps"] < steps:
@@ -268,7 +268,7 @@ class TeacherCache:
         """Entries of some rows of a step.
 
         Raises:
-          UserError: a shard is broken, or holds other rows than its place says.
+          UserError: a shard is broken, or does not hold the rows recorded for it.
         """
         first = self._starts[bisect.bisect_right(self._starts, step) - 1]
         places, wanted = np.empty(len(rows), np.int64), np.asarray(rows)

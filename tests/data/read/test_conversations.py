@@ -127,7 +127,7 @@ def test_prompts_with_what_their_answers_are_judged_by():
 
 
 BROKEN = [
-    ({"prompt": "a", "answer": 3, "verifier": 4}, "field 'verifier' is no name"),
+    ({"prompt": "a", "answer": 3, "verifier": 4}, "field 'verifier' is not a name"),
     ({"messages": []}, "'messages' is not a list of turns"),
     ({"messages": [{"content": "a"}]}, "turn 1 of 'messages' has no 'role'"),
     ({"messages": [_user("a"), _assistant(3)]}, "turn 2 of 'messages' has no 'content'"),

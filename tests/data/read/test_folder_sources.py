@@ -223,8 +223,8 @@ def test_sub_folders_by_language_and_others(tmp_path, caplog):
     assert found["ko"].files == 3 and found["ko"].bytes == 3 * len(KOREAN.encode())
     told = caplog.text
     assert "images/ has no documents: left out are 1 file (a.png): of an unknown type" in told
-    assert "보고서/ is no language code; its documents are taken as 'ko' (1 of 1 sampled documents, by CLD2)" in told
-    assert "code/ is no language code; its documents are taken as 'en' (CLD2 finds no language in a sample)" in told
+    assert "보고서/ is not a language code; its documents are taken as 'ko' (1 of 1 sampled documents, by CLD2)" in told
+    assert "code/ is not a language code; its documents are taken as 'en' (CLD2 finds no language in a sample)" in told
 
 
 def test_names_of_sources_never_collide(tmp_path):

@@ -193,7 +193,7 @@ def test_a_damaged_file_is_named_and_leaves_nothing_behind(tmp_path, name):
 def test_shards_in_their_own_source_are_refused(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.jsonl").write_bytes(BODY)
-    with pytest.raises(ConfigError, match="lie in each other"):
+    with pytest.raises(ConfigError, match="overlap"):
         sources.prepare("s", sources.SourceConfig(str(tmp_path / "in"), "ko"), tmp_path / "in/run/data")
     assert os.listdir(tmp_path / "in") == ["a.jsonl"]
 

@@ -247,7 +247,7 @@ def test_a_source_that_changed_under_a_saved_position_is_refused(world, tmp_path
     _take(before, 3)
     config = sources.SourceConfig("microworld://news/ko?count=30&size=100", "ko", holdout=0.1)
     changed = {**prepared, "ko_news": sources.prepare("ko_news", config, tmp_path)}
-    with pytest.raises(UserError, match="source 'ko_news' holds other documents.* bring its files"):
+    with pytest.raises(UserError, match="source 'ko_news' has other documents.* restore its files"):
         _stream((changed, vocabulary), WEIGHTS).set_state(before.get_state())
 
 
@@ -272,5 +272,5 @@ def test_other_documents_of_the_same_number_are_refused_and_another_place_is_not
         "order": lines[::-1],
         "text": [*lines[:-1], lines[-1].replace('"text": "', '"text": "x')],
     }.items():
-        with pytest.raises(UserError, match="source 'ko_news' holds other documents"):
+        with pytest.raises(UserError, match="source 'ko_news' has other documents"):
             _stream(made(name, rows), WEIGHTS, start=position)

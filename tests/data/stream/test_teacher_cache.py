@@ -207,8 +207,8 @@ def _check(folder, **change):
     [
         (dict(tokenizer="y" * 64), r"another tokenizer \(xxxxxxxxxxxx…, the recipe's is yyyy"),
         (dict(teacher="u" * 32), r"another model \(tttttttttttt…, distill.teacher is uuuu"),
-        (dict(seq_len=20), "rows of seq_len 10, the stage asks for 20"),
-        (dict(batch_size=4), "rows of batch_size 8, the stage asks for 4"),
+        (dict(seq_len=20), "rows of seq_len 10, the stage needs 20"),
+        (dict(batch_size=4), "rows of batch_size 8, the stage needs 4"),
         (dict(steps=8), "ends after 7 steps, the stage has 8"),
         (dict(top_k=4), "has 3 entries per token, distill.top_k is 4"),
     ],
