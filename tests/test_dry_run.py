@@ -88,7 +88,7 @@ def test_a_workdir_that_is_there(tmp_path, capsys, tiny_config):
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "w").rglob("*")}
     code, out, errors = _main(tmp_path, capsys, *same, "evaluation.batch_size=16")
     assert code == 0 and not errors
-    assert "14, 14 of them prepared" in out and "(resumed; changed: evaluation.batch_size)" in out
+    assert "14, 14 of them already prepared" in out and "(resumed; changed: evaluation.batch_size)" in out
     index = json.loads(next((tmp_path / "w/data").glob("ko_news-*/index.json")).read_text())
     assert f"{index['train']['documents']} documents" in out and out.count(" finished ") == 2
     code, _, errors = _main(tmp_path, capsys, *same, "seed=1")

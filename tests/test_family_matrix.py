@@ -283,7 +283,7 @@ def test_prune_depth(case):
         case.same_layers(case.cut(prune.cut_list(case.a, odd, case.scores), "odd"))
         assert case.cell("prune depth") == "any layers"
         return
-    with pytest.raises(ConfigError, match="differ in their attention and repeat every 2: take a multiple of 2"):
+    with pytest.raises(ConfigError, match="differ in their attention and repeat every 2: remove a multiple of 2"):
         prune.shape(case.a, odd)
     assert case.cell("prune depth") == "whole periods"
 
@@ -294,7 +294,7 @@ def test_upscale(case):
         try:
             cuts = upscale.cut_list(case.a, upscale.UpscaleConfig(6, method))
         except ConfigError as error:
-            assert "differ in their attention and repeat every 2: take method 'overlap'" in str(error)
+            assert "differ in their attention and repeat every 2: use method 'overlap'" in str(error)
             continue
         made = case.cut(cuts, method)
         if method != "identity":

@@ -94,7 +94,7 @@ def _run(arguments: list[str], told: Callable[[], Stopped | None]) -> int:
 
 
 def _code_of(error: BaseException, debug: bool) -> int:
-    """Tells an error by its sentence; what `main` tells is raised again, and all of them with `--debug`."""
+    """Reports an error as a sentence; errors that `main` reports are raised again, and with `--debug` all are."""
     from kanana_jax.data.tokens.panics import is_panic
 
     if debug or isinstance(error, BrokenPipeError) or not (isinstance(error, Exception) or is_panic(error)):
@@ -115,7 +115,7 @@ def _fault(error: BaseException) -> int:
     elif os.strerror(errno.ENOSPC) in str(error):  # in whatever words a library has put it
         process.say(f"the disk is full ({first}): free space, then run the command again")
     elif isinstance(error, OSError) and isinstance(error.filename, (str, bytes)) and error.strerror:
-        process.say(f"cannot use {os.fsdecode(error.filename)} ({error.strerror}): mend it, or name another")
+        process.say(f"cannot use {os.fsdecode(error.filename)} ({error.strerror}): fix it, or name another")
     else:
         process.say(f"{type(error).__name__}: {first} (--debug shows where)")
     return 1
@@ -173,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_verb(arguments: Sequence[str], parser: argparse.ArgumentParser) -> None:
-    """Refuses a verb that is not there, and names the nearest."""
+    """Refuses an unknown verb, and names the nearest one."""
     verbs = next(action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     given = next((argument for argument in arguments if not argument.startswith("-")), None)
     if given is not None and given not in verbs:

@@ -90,7 +90,7 @@ def _sizes(given: str) -> list[int]:
     try:
         found = sorted({int(part) for part in given.split(",")})
     except ValueError as error:
-        raise ConfigError(f"--n {given} is no list of numbers: write 1,2,4,8") from error
+        raise ConfigError(f"--n {given} is not a list of numbers: write it as 1,2,4,8") from error
     if found[0] < 1:
         raise ConfigError(f"--n counts answers: {found[0]} is less than 1")
     return found

@@ -29,7 +29,7 @@ _Made = TypeVar("_Made")
 
 
 class Check:
-    """Collects what would run, line by line, and what would stop it, a sentence each."""
+    """Collects the actions of the run, one per line, and the obstacles, one sentence each."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -47,7 +47,7 @@ class Check:
             self.problems.append(sentence)
 
     def tried(self, function: Callable[..., _Made], *arguments: Any) -> _Made | None:
-        """Returns a function's value, or None if it refuses, which is noted."""
+        """Returns a function's value, or None if it refuses; the refusal is recorded."""
         try:
             return function(*arguments)
         except UserError as error:
@@ -92,10 +92,10 @@ def _place(made: Check, config: Any, workdir: pathlib.Path) -> None:
     elif not there:
         above = next((folder for folder in workdir.absolute().parents if folder.exists()), workdir)
         if not os.access(above, os.W_OK | os.X_OK):
-            made.refuse(f"--workdir {workdir} cannot be made: {above} is not yours to write in")
+            made.refuse(f"--workdir {workdir} cannot be made: you may not write in {above}")
         made.tell("workdir", f"{workdir} (new)")
     elif not workdir.is_dir() or not (is_remote(workdir) or os.access(workdir, os.W_OK | os.X_OK)):
-        made.refuse(f"--workdir {workdir} is no folder that you may write in: name another")
+        made.refuse(f"--workdir {workdir} is not a folder that you may write in: name another")
     else:
         found = made.tried(workdir_files.check_unchanged, config, workdir)
         changed = sorted(found[1]) if found is not None else []
@@ -109,7 +109,7 @@ def _sources(made: Check, recipe: RecipeConfig, workdir: pathlib.Path) -> None:
         prepared += index is not None
         found = made.tried(_found, name, source, workdir, index)
         rows.append((name, source.lang, "missing" if found is None else found, source.path))
-    made.tell("sources", f"{len(rows)}, {prepared} of them prepared")
+    made.tell("sources", f"{len(rows)}, {prepared} of them already prepared")
     if rows:
         made.table(rows)
 
@@ -124,7 +124,7 @@ def _found(name: str, source: sources.SourceConfig, workdir: pathlib.Path, index
     """The size of a source.
 
     Raises:
-      UserError: it is not there, cannot be read, is empty, or needs a library that is not installed.
+      UserError: it is missing, unreadable or empty, or needs a library that is not installed.
     """
     if source.made_by:
         return f"made by stage '{source.made_by}'" if index is None else _counted(index)
@@ -137,7 +137,7 @@ def _found(name: str, source: sources.SourceConfig, workdir: pathlib.Path, index
     if records.in_bucket(source.path):
         objects = records.listed(source.path, source.format)
         if not sum(objects):
-            raise UserError(f"source '{name}' ({source.path}) holds no text: nothing to read is at that address")
+            raise UserError(f"source '{name}' ({source.path}) has no text: there is nothing to read at that address")
         return f"{len(objects):,} object{'s' * (len(objects) > 1)}, {sized(sum(objects))}, fetched when the run starts"
     files = [pathlib.Path(origin.path) for origin in records.find(source.path, source.format)]
     inside = [f for file in files for f in ([file] if file.is_file() else file.rglob("*")) if f.is_file()]
@@ -146,7 +146,7 @@ def _found(name: str, source: sources.SourceConfig, workdir: pathlib.Path, index
         raise UserError(f"source '{name}': {unreadable} cannot be read: change its permissions")
     size = sum(file.stat().st_size for file in inside)
     if not size:
-        raise UserError(f"source '{name}' ({source.path}) holds no text: its {len(files)} files are empty")
+        raise UserError(f"source '{name}' ({source.path}) has no text: its {len(files)} files are empty")
     return f"{len(files):,} file{'s' if len(files) > 1 else ''}, {sized(size)}"
 
 
@@ -171,7 +171,7 @@ def _tokenizer(made: Check, recipe: RecipeConfig, stages: Mapping[str, StageConf
         model = getattr(stage, "model", None)
         if size is not None and model is not None and model.vocab_size < size:
             made.refuse(
-                f"config '{name}.model.vocab_size' is {model.vocab_size}, the tokenizer has {size} tokens: a model "
+                f"config '{name}.model.vocab_size' is {model.vocab_size}, but the tokenizer has {size} tokens: a model "
                 "must have a row for each"
             )
 
@@ -217,7 +217,7 @@ def _stages(
 
 
 def _memory(wanted: Asked, mesh: Mesh) -> tuple[int, dict[str, int]] | None:
-    """Parameters of a stage's model and bytes per device; None where it compiles nothing that can be known beforehand.
+    """Parameters of a stage's model and bytes per device; None if its programs are not known beforehand.
 
     Raises:
       ConfigError: a mesh that does not divide the model or the batch.
@@ -237,7 +237,7 @@ def _fits(made: Check, wanted: Asked, parts: dict[str, int], limit: int) -> None
     largest = ", ".join(f"{part} {sized(size)}" for part, size in sorted(parts.items(), key=lambda p: -p[1])[:3])
     found, fitting = fit.shown(fit.remedies(wanted, jax.devices(), parts, limit))
     remedies = "; or ".join(f"{row['change']} ({sized(row['total'])})" for row in found[:3])
-    way = f"set {remedies}" if fitting else f"take more devices{f'; nearest comes {remedies}' if remedies else ''}"
+    way = f"set {remedies}" if fitting else f"use more devices{f'; the nearest is {remedies}' if remedies else ''}"
     made.refuse(
         f"stage '{wanted.stage}' needs about {sized(total)} on each device, which has {sized(limit)} ({largest}): {way}"
     )

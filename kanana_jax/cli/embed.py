@@ -11,7 +11,7 @@ _EXAMPLE = """example:
 
 Writes vectors of length 1 of a file's texts (any form that is trained on: lines of JSON, Parquet, a folder of documents
 …), in blocks of NNNNNN.npy, beside each its texts' ids (NNNNNN.json). Run the same command again after a stop: blocks
-that are whole are kept. Empty texts and records that are none get no vector, of texts with one id the first gets one,
+that are whole are kept. Empty texts and invalid records get no vector, among texts with the same id the first gets one,
 and texts beyond the model's length are cut; all are counted."""
 
 
@@ -41,7 +41,7 @@ def _embed(options: argparse.Namespace, overrides: list[str], command: list[str]
     if options.query and options.instruction:
         raise ConfigError("--query puts the model's own instruction before texts: leave out --instruction, or --query")
     if options.block < 1 or options.max_tokens < 0:
-        raise ConfigError("--block is at least 1, and --max-tokens at least 0")
+        raise ConfigError("--block must be at least 1, and --max-tokens at least 0")
     from kanana_jax.applications.embed_file import EmbedConfig, embed_file
     from kanana_jax.applications.embedder import Embedder
     from kanana_jax.interop import model_folder

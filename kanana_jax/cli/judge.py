@@ -139,7 +139,7 @@ def _read(file: pathlib.Path) -> dict[str, dict[str, Any]]:
             raise ConfigError(f"{file}, line {number}: id '{key}' occurs twice")
         found[key] = row
     if not found:
-        raise ConfigError(f"{file} holds no answers")
+        raise ConfigError(f"{file} has no answers")
     return found
 
 
@@ -157,7 +157,7 @@ def _rows(file: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
         except ValueError as error:
             raise ConfigError(f"{file}, line {number} is not JSON ({error}): correct it") from error
         if not isinstance(row, dict):
-            raise ConfigError(f"{file}, line {number} is no JSON object: correct it")
+            raise ConfigError(f"{file}, line {number} is not a JSON object: correct it")
         yield number, row
 
 

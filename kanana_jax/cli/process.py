@@ -40,7 +40,7 @@ def sentence_of(signum: int) -> str:
     if signum == signal.SIGINT:
         return "interrupted; run the same command again to resume"
     name = signal.Signals(signum).name
-    return f"told to stop ({name}); what is finished is saved: run the same command again to resume"
+    return f"told to stop ({name}); finished work is saved: run the same command again to resume"
 
 
 @contextlib.contextmanager

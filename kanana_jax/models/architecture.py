@@ -36,14 +36,14 @@ class RopeScaling:
 
 @dataclasses.dataclass(frozen=True)
 class LayerKind:
-    """The attention of one layer, where not all layers of a model are alike.
+    """The attention of one layer, for models whose layers are not all alike.
 
     Attributes:
-      window: keys that a token sees at most, its own among them; 0: all before it.
-      rope: whether queries and keys are rotated; without, the layer knows of order by its mask alone (NoPE,
+      window: most keys that a token sees, including its own; 0: all earlier ones.
+      rope: whether queries and keys are rotated; without, only the mask tells the layer about order (NoPE,
         arXiv:2305.19466).
-      rope_theta: base of the angular speeds; 0: the model's.
-      rope_scaled: whether the model's `rope_scaling` holds in this layer.
+      rope_theta: base of the angular speeds; 0: that of the model.
+      rope_scaled: whether the model's `rope_scaling` applies in this layer.
     """
 
     window: int = 0
@@ -58,7 +58,7 @@ class LayerKind:
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """The shape of a decoder: everything that decides its parameters and its logits. The defaults are Llama 3's.
+    """The shape of a decoder: everything that determines its parameters and logits. The defaults are Llama 3's.
 
     RMSNorm, RoPE, grouped-query attention with an explicit `head_dim`, a gated MLP. Query heads are ordered by group:
     heads `[k·G, (k+1)·G)` read KV head `k`, with `G = num_heads / num_kv_heads`.
@@ -66,17 +66,17 @@ class Architecture:
     Attributes:
       qk_norm: RMSNorm of queries and keys before RoPE: over each head (Qwen3, arXiv:2505.09388, §2) or over the whole
         width (OLMo 2, arXiv:2501.00656, §3.2).
-      norm_placement: RMSNorm of what goes into attention and MLP (`pre`), of what comes out of them (`post`, OLMo 2),
+      norm_placement: RMSNorm of the inputs of attention and MLP (`pre`), of their outputs (`post`, OLMo 2),
         or `both` (Gemma 2, arXiv:2408.00118, §2).
-      norm_unit_offset: gains are stored as what is added to 1 (Gemma).
+      norm_unit_offset: gains are stored as offsets from 1 (Gemma).
       attention_bias: biases of the query, key and value projections, and of the output projection.
-      mlp_bias: of all three projections.
-      activation: of the MLP's gate; `gelu_tanh` is the approximation by tanh (arXiv:1606.08415, §2).
-      layer_pattern: the layers' kinds, repeated from the first layer on; the last repetition may be cut short. Empty:
+      mlp_bias: biases of all three projections.
+      activation: activation of the MLP's gate; `gelu_tanh` is the approximation by tanh (arXiv:1606.08415, §2).
+      layer_pattern: the layers' kinds, repeated from the first layer on; the last repetition may be incomplete. Empty:
         all layers see everything and have the model's RoPE.
       partial_rotary_factor: share of a head's channels, from the first, that is rotated.
-      embedding_multiplier, residual_multiplier, logits_multiplier: factors on the embedded tokens, on what each
-        attention and MLP adds, and on the logits (muP, arXiv:2203.03466).
+      embedding_multiplier, residual_multiplier, logits_multiplier: factors on embedded tokens, on outputs of
+        attention and MLP, and on the logits (muP, arXiv:2203.03466).
       attention_multiplier: factor on q·k; 0: 1/√head_dim.
       attention_softcap, logits_softcap: c in c·tanh(x/c) of attention's logits and of the model's (Gemma 2, §2); 0:
         none.
@@ -151,7 +151,7 @@ class Architecture:
         return tuple(period[i % len(period)] for i in range(self.num_layers))
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, but for younger ones at their default: hashes of a model are the same in every version."""
+        """All fields except newer ones at their default, so that hashes of a model are the same in every version."""
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in _YOUNGER or v != _YOUNGER[k]}
 
     @staticmethod
@@ -162,7 +162,7 @@ class Architecture:
         return config_lib.build(Architecture, values, path)
 
 
-# Fields of the first models on disk; a younger one is left out of hashes where it has its default.
+# Fields of the first models on disk; a newer field at its default is left out of hashes.
 _FIRST = frozenset((
     "vocab_size", "embed_dim", "mlp_dim", "num_layers", "num_heads", "num_kv_heads", "head_dim", "tied_embeddings",
     "max_seq_len", "rope_theta", "rope_scaling", "norm_eps", "init_std",
@@ -190,15 +190,15 @@ def pattern_of(kinds: Sequence[LayerKind]) -> tuple[LayerKind, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """Execution options of a model. Dtypes affect the result; all others change rounding only.
+    """Execution options of a model. Dtypes affect the result; the others only change rounding.
 
     Attributes:
-      param_dtype: dtype of the parameters, also on disk. Those that are trained in bfloat16 have a float32 master in
+      param_dtype: dtype of the parameters, also on disk. Parameters trained in bfloat16 have a float32 master in
         the optimizer's state (`training/master.py`).
       compute_dtype: dtype of activations and matrix products (norms, softmax and losses are fp32).
-      attention: `auto` takes the best for the platform; a named one that cannot run is an error.
+      attention: `auto` picks the best for the platform; a named kernel that cannot run is an error.
       scan_layers: one compiled layer in a loop (fast to compile) or all layers unrolled.
-      remat: what the backward pass recomputes; see `layers.REMAT_POLICIES`.
+      remat: the policy for recomputation in the backward pass (`layers.REMAT_POLICIES`).
     """
 
     param_dtype: DType = "float32"

@@ -3,7 +3,7 @@
 | implementation | runs on | memory | packed documents |
 |---|---|---|---|
 | `xla` | everywhere | O(T·S) | mask |
-| `cudnn` | NVIDIA GPU, bf16/fp16 | flash; O(T·S) bits of mask where documents are packed | mask as bias |
+| `cudnn` | NVIDIA GPU, bf16/fp16 | flash; O(T·S) bits of mask for packed documents | mask as bias |
 | `splash` | TPU | flash | segment ids in the kernel |
 
 cuDNN's own segment handling is not used: through JAX it has let packed documents attend to each
@@ -26,7 +26,7 @@ from kanana_jax.parallel.sharding import axis_size, platform, spec
 _BEST = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn", "cpu": "xla"}
 SPLASH_BLOCK = 1024
 SPLASH_COMPUTE_BLOCK = 512
-# What rematerialisation policies may keep of attention goes by this name: its output, and the kernel's log Σ exp.
+# The name of the parts of attention that rematerialisation may keep: its output, and the kernel's log Σ exp.
 CONTEXT = "context"
 # Measured on two CPU cores at T = 256: forward and backward 65 ms with 1 block, 45 with 2, 39 with 4, 19 with 8.
 XLA_BLOCKS = 8
@@ -63,7 +63,7 @@ def choose(
 
 
 def implementation(runtime: Runtime, architecture: Architecture, seq_len: int, platform: str) -> str:
-    """The one that runs there, see `choose`."""
+    """The implementation that runs on a platform (`choose`)."""
     return choose(
         runtime.attention,
         platform,
@@ -82,7 +82,7 @@ def _cudnn_problem(platform: str, compute_dtype: str, head_dim: int, soft_cap: f
     if head_dim % 8 or head_dim > 256:
         return f"cuDNN's flash attention needs a head_dim that is a multiple of 8 up to 256, not {head_dim}"
     if soft_cap:
-        return f"cuDNN's flash attention has no soft cap on its logits, and the model has one of {soft_cap:g}"
+        return f"cuDNN's flash attention has no soft cap on its logits, but the model has one of {soft_cap:g}"
     return None
 
 
@@ -121,15 +121,15 @@ def attend(
       implementation: `xla`, `cudnn` or `splash` (from `choose`).
       q_offset: index of the first query among the keys (a KV cache's length).
       scale: factor on q·k; default 1/√h.
-      window: keys at a distance of at least this many indices are not seen; 0: all are.
+      window: keys at least this many indices away are not seen; 0: all are seen.
       soft_cap: c in c·tanh(x/c) of the scaled logits; 0: none.
-      seen: bool `[B, T, S]`: which keys a query sees; in place of all the masks above. Only `xla` takes it.
+      seen: bool `[B, T, S]`: which keys a query sees, replacing all masks above; only with `xla`.
 
     Returns:
       `[B, T, H, h]` in the dtype of `q_BTHh`, named `CONTEXT` for rematerialisation.
 
     Raises:
-      ConfigError: `splash` or `cudnn` asked for a cached (offset) pass, which only `xla` does.
+      ConfigError: `splash` or `cudnn` for a pass with a cache (offset), which only `xla` supports.
     """
     scale = q_BTHh.shape[-1] ** -0.5 if scale is None else scale
     cached = q_BTHh.shape[1] != k_BSKh.shape[1]
@@ -213,7 +213,7 @@ def _xla(
     """Blocks of queries against the keys that they can see, `at_once` queries (default: a whole block) at a time.
 
     Under a causal mask block `i` of `n` needs the first `(i + 1)/n` of the keys: almost half of the work
-    and of the memory falls away. With a window the first of these fall away too. Queries of one group are rows of one
+    and of the memory is saved. With a window, so are the first of these. Queries of one group are rows of one
     matrix product.
     """
     B, T, H, h = q_BTHh.shape
@@ -259,7 +259,7 @@ def _xla(
 
 
 def _splash(q_BTHh, k_BSKh, v_BSKh, q_segments, kv_segments, causal, scale, window, soft_cap) -> jax.Array:
-    """Pallas splash attention; the sequence axis cuts the queries, every device holds all keys."""
+    """Pallas splash attention; queries are sharded over the sequence axis, every device holds all keys."""
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 

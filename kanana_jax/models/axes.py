@@ -2,7 +2,7 @@
 
 A parameter names its axes where it is made: `axes=("embed", "heads", "head_dim")`. Everything else that must be known
 about it follows from the names: its shape, what a mesh must divide, whether it decays, parameter counts and FLOPs, and
-what surgery cuts. How an axis lies on the mesh is `parallel.sharding.RULES`.
+what surgery cuts. The place of an axis on the mesh is in `parallel.sharding.RULES`.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ SIZES = {
     "norm": "embed_dim",
     "head_vector": "head_dim",
 }
-# Vectors over the channels of a head (gains, biases) have an axis of their own, and gains over the residual stream too.
+# Vectors over the channels of a head (gains, biases) have their own axis, and so do gains over the residual stream.
 VECTORS = frozenset({"norm", "head_vector"})
 
 
@@ -36,10 +36,10 @@ def shape(a: Architecture, axes: Axes) -> tuple[int, ...]:
 
 
 def is_matrix(axes: Axes) -> bool:
-    """Whether the parameter is a factor of a matrix product (or is looked up): these decay, gains and biases do not."""
+    """Returns whether it is a factor of a matrix product (or is looked up): these decay, gains and biases do not."""
     return len([axis for axis in axes if axis != "layers"]) > 1 and not VECTORS.intersection(axes)
 
 
 def structure(a: Architecture) -> Architecture:
-    """`a` with every size minimal: all that the tree of axis names depends on."""
+    """`a` with every size minimal, which suffices for the tree of axis names."""
     return dataclasses.replace(a, **dict.fromkeys(SIZES.values(), 2), layer_pattern=(), partial_rotary_factor=1.0)

@@ -1,8 +1,8 @@
 """Keys and values of the tokens seen so far.
 
-A layer that sees everything keeps a token in the slot in which it was read, padding included. A layer with a window of
-`W` keeps the last `W` tokens of each row and no padding: token `p` of a text is in slot `p mod W`, where it replaces
-the one that no later token sees.
+A layer without a window keeps a token in the slot in which it was read, including padding. A layer with a window of `W`
+keeps the last `W` tokens of each row and no padding: token `p` of a text is in slot `p mod W`, where it replaces the
+one that no later token sees.
 """
 
 from typing import NamedTuple, Protocol
@@ -14,13 +14,13 @@ from kanana_jax.models.architecture import Architecture, LayerKind
 
 
 class KVCache(NamedTuple):
-    """The caches of a model, by the place of a layer in the period of its kinds (one place where all are alike).
+    """The caches of a model, by the position of a layer in the period of layer kinds (one position if all are alike).
 
     Attributes:
       k: at each place, of the layers that stand there, `[L, B, K, h, S]`, rotated by RoPE.
       v: likewise, `[L, B, K, S, h]`. Each is laid out as attention reads it, which halves that time on a CPU.
-      segment_ids: int32 `[B, S]`, by the slot in which a token was read; 0 where that is padding or still empty.
-      length: int32 scalar: slots written.
+      segment_ids: int32 `[B, S]`, by the slot in which a token was read; 0 for padding and empty slots.
+      length: int32 scalar: number of slots written.
     """
 
     k: tuple[jax.Array, ...]
@@ -30,13 +30,13 @@ class KVCache(NamedTuple):
 
 
 class Reading(Protocol):
-    """The facts about a forward pass that a cache needs: see `transformer.Transformer`.
+    """The facts about a forward pass that a cache needs (`transformer.Transformer`).
 
     Attributes:
       positions: int32 `[B, T]`.
-      q_segments: int32 `[B, T]`, 0 where a token is padding.
+      q_segments: int32 `[B, T]`, 0 for padding.
       q_offset: int32 scalar: the slot of the first token.
-      tokens: int32 `[B]`: tokens read before.
+      tokens: int32 `[B]`: number of tokens read before.
     """
 
     @property
@@ -53,7 +53,7 @@ class Reading(Protocol):
 
 
 class LayerCache(NamedTuple):
-    """The caches of all layers at one place, and which of them is at work.
+    """The caches of all layers at one position, and the index of the current one.
 
     Whole arrays go through the loop over layers, so that a step writes its few tokens in place.
     """
@@ -87,7 +87,7 @@ class LayerCache(NamedTuple):
         return (after, *after._own(), None)
 
     def _own(self) -> tuple[jax.Array, jax.Array]:
-        """Keys and values of the layer that is at work, `[B, S, K, h]`."""
+        """Keys and values of the current layer, `[B, S, K, h]`."""
         own = (self.k, self.v)
         if not self.alone:
             own = tuple(jax.lax.dynamic_index_in_dim(x, self.layer, keepdims=False) for x in own)
@@ -98,7 +98,7 @@ class LayerCache(NamedTuple):
         B, T = k_BTKh.shape[:2]
         slots, real_BT = self.v.shape[-2], reading.q_segments > 0
         count_B = reading.tokens + real_BT.sum(axis=1)
-        # Of two tokens with the same slot only the later may be written.
+        # If two tokens have the same slot, only the later may be written.
         kept_BT = real_BT & (reading.positions >= count_B[:, None] - slots)
         slot_BT = jnp.where(kept_BT, reading.positions % slots, slots)  # out of bounds: dropped
 
@@ -110,7 +110,7 @@ class LayerCache(NamedTuple):
 
         after = LayerCache(write(self.k, k_BTKh, slice(None)), write(self.v, v_BTKh), self.layer)
         q_BT1 = reading.positions[:, :, None]
-        if T == 1:  # what was replaced lies outside the window of the only query
+        if T == 1:  # the replaced entry is outside the window of the only query
             held_BS = _held(count_B, slots)
             seen_BTS = (held_BS >= 0)[:, None] & (held_BS[:, None] > q_BT1 - window) & real_BT[:, :, None]
             return (after, *after._own(), seen_BTS)
@@ -126,13 +126,13 @@ class LayerCache(NamedTuple):
 
 
 def _held(count_B: jax.Array, slots: int) -> jax.Array:
-    """The position of the token in each slot after `count` tokens, int32 `[B, slots]`; negative where there is none."""
+    """The position of the token in each slot after `count` tokens, int32 `[B, slots]`; negative for empty slots."""
     last_B1 = count_B[:, None] - 1
     return last_B1 - (last_B1 - jnp.arange(slots)) % slots
 
 
 def empty_cache(a: Architecture, batch: int, slots: int, dtype: str) -> KVCache:
-    """A cache for `slots` tokens a row."""
+    """A cache for `slots` tokens per row."""
 
     def at(place: int, kind: LayerKind, keys: bool) -> jax.Array:
         layers, size = len(range(place, a.num_layers, len(a.period))), held(kind, slots)
@@ -149,9 +149,9 @@ def held(kind: LayerKind, slots: int) -> int:
 
 
 def apart(a: Architecture, cache: KVCache) -> KVCache:
-    """Each layer's arrays at a place of their own, for a model whose `layer_pattern` names every layer.
+    """Each layer's arrays in a position of their own, for a model whose `layer_pattern` names every layer.
 
-    They have no axis of layers: XLA's CPU compiler would copy the whole cache four times per step to take it away.
+    They have no axis of layers: XLA's CPU compiler would copy the whole cache four times per step to remove it.
     """
     p = len(a.period)
 

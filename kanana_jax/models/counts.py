@@ -29,8 +29,8 @@ def parameters(a: Architecture) -> int:
 
 
 def matmul_parameters(a: Architecture) -> int:
-    """Parameters in matrix products of every token: all but the lookup and the gains."""
-    # Of two tables one is only looked up; a tied one is in the product as well.
+    """Parameters in the matrix products of every token: all except the lookup and the gains."""
+    # Of two tables, one is only looked up; a tied one is also in the product.
     tables = {names for names in _parameters(a) if "vocab" in names}
     return _total(a, (names for names in _parameters(a) if names[0] == "layers" and axis_names.is_matrix(names))) + (
         _total(a, tables)
@@ -38,7 +38,7 @@ def matmul_parameters(a: Architecture) -> int:
 
 
 def sizes(a: Architecture, prefix: str = "model") -> dict[str, tuple[str, int]]:
-    """The sizes that a mesh must divide, for `sharding.check_divisible`: those of all axes that `RULES` cuts."""
+    """The sizes that a mesh must divide, for `sharding.check_divisible`: those of all axes that `RULES` shards."""
     used = {axis for names in _parameters(a) for axis in names if RULES[axis]}
     return {
         f"{prefix}.{field}": (axis, axis_names.size(a, axis))
@@ -56,7 +56,7 @@ def _total(a: Architecture, parameters: Iterable[Axes]) -> int:
 
 
 def attention_flops_per_token(a: Architecture, seq_len: int) -> float:
-    """Forward FLOPs of q·kᵀ and weights·v per token, causal: `4·H·h` for each key that it sees, on average, per layer.
+    """Forward FLOPs of q·kᵀ and weights·v per token, causal: `4·H·h` per key seen, on average, and layer.
 
     A token sees `T/2` keys, or with a window of `W < T` of them `W − W²/2T`.
     """
@@ -70,7 +70,7 @@ def _keys(window: int, seq_len: int) -> float:
 
 
 def cached_tokens(a: Architecture, tokens: int) -> int:
-    """Tokens whose keys and values a cache keeps, over all layers, after `tokens` of a text."""
+    """Tokens whose keys and values a cache keeps, over all layers, after `tokens` tokens of a text."""
     return sum(min(kind.window, tokens) if kind.window else tokens for kind in a.kinds)
 
 
@@ -79,11 +79,11 @@ def forward_flops_per_token(a: Architecture, seq_len: int) -> float:
 
 
 def written_flops(a: Architecture, read: int, new: int) -> float:
-    """FLOPs of reading a prompt and writing `new` tokens behind it with a cache; without padding.
+    """FLOPs of reading a prompt and writing `new` tokens after it with a cache, without padding.
 
-    Every one of the `T` tokens passes the blocks once and sees those before it, as in one forward pass over all of them
-    (arXiv:2001.08361, table 1; reading and writing cost a token the same, arXiv:2211.05102, §2); only new tokens come
-    out of the unembedding, `2·D·V` each. With `new=0` it is the pass of a reward model, but for its head's `2·D`.
+    Each of the `T` tokens passes the blocks once and sees the earlier ones, as in one forward pass over all of them
+    (arXiv:2001.08361, table 1; reading and writing cost the same per token, arXiv:2211.05102, §2); only new tokens need
+    the unembedding, `2·D·V` each. With `new=0` it is the pass of a reward model, without its head's `2·D`.
     """
     tokens, unembedding = read + new, 2.0 * a.embed_dim * a.vocab_size
     return tokens * (forward_flops_per_token(a, tokens) - unembedding) + new * unembedding

@@ -1,4 +1,4 @@
-"""Dropout of what the blocks of a model add: two passes over one text then give two different vectors of it."""
+"""Dropout on the outputs of a model's blocks: two passes over a text then give two different vectors."""
 
 from typing import NamedTuple
 
@@ -7,18 +7,18 @@ import jax.numpy as jnp
 
 
 class Dropout(NamedTuple):
-    """Residual dropout: of what each attention and MLP adds (arXiv:1706.03762, §5.4).
+    """Residual dropout, on the outputs of attention and MLP (arXiv:1706.03762, §5.4).
 
     Attributes:
-      rate: share of the numbers that become 0.
-      keys: random keys `[B]`, one for each row: a row draws the same alone as in a batch.
+      rate: share of the values set to 0.
+      keys: random keys `[B]`, one for each row: a row gets the same dropout alone as in a batch.
     """
 
     rate: float
     keys: jax.Array
 
     def of(self, draw: jax.Array | int, x_BTD: jax.Array) -> jax.Array:
-        """`x_BTD` with some numbers 0 and the others larger, by draw number `draw`."""
+        """`x_BTD` with some values set to 0 and the others scaled up, for draw number `draw`."""
 
         def one(key: jax.Array, x_TD: jax.Array) -> jax.Array:
             kept = jax.random.bernoulli(jax.random.fold_in(key, draw), 1 - self.rate, x_TD.shape)

@@ -16,17 +16,17 @@ Pooling = Literal["mean", "last"]
 
 @dataclasses.dataclass(frozen=True)
 class Embedding:
-    """How a model makes vectors of texts; part of its `model.json`.
+    """The way in which a model makes text vectors; part of its `model.json`.
 
     Attributes:
-      causal: whether a token sees only those before it.
+      causal: whether a token sees only earlier ones.
       pooling: `mean` of the text's states, or the `last` token's.
-      instruction: before queries; its own tokens do not count.
-      longest: tokens of a text that the model was trained on, with its instruction.
+      instruction: text put before queries; its tokens do not count.
+      longest: most tokens of a text in training, including its instruction.
       dims: lengths of prefixes that are vectors of their own (Matryoshka).
-      document: before texts that are no queries.
-      counts_instruction: whether the tokens of `instruction` and `document` count after all, as in some models of
-        others.
+      document: text put before texts that are not queries.
+      counts_instruction: whether the tokens of `instruction` and `document` count after all, as in some models from
+        elsewhere.
     """
 
     causal: bool = False
@@ -38,16 +38,16 @@ class Embedding:
     counts_instruction: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; what only models of others have is left out where they have it not."""
+        """The JSON form; fields that only models from elsewhere use are left out if unset."""
         found = {**dataclasses.asdict(self), "dims": list(self.dims)}
         return {key: value for key, value in found.items() if value or key not in ("document", "counts_instruction")}
 
     @staticmethod
     def of_card(entry: Any, path: str = "model.json: embedding") -> "Embedding":
-        """From a `model.json`'s entry; of a model that has none, and was not trained for vectors: as it is.
+        """Reads a `model.json`'s entry; without one, the model was not trained for vectors and is used as it is.
 
         Raises:
-          ConfigError: it is damaged.
+          ConfigError: the entry is damaged.
         """
         return Embedding(causal=True) if entry is None else config_lib.build(Embedding, entry, path)
 
@@ -68,10 +68,10 @@ class _Rows(NamedTuple):
 
 
 def visible(segment_ids_BT: jax.Array, weights_BT: jax.Array, count: int) -> jax.Array:
-    """Segment ids of which all behind a segment's last token that counts are padding.
+    """Segment ids in which the tokens after a segment's last counting one are padding.
 
     Args:
-      count: segments of a row, at most.
+      count: most segments of a row.
     """
     return jnp.where(_places(segment_ids_BT) <= _last(segment_ids_BT, weights_BT, count), segment_ids_BT, 0)
 
@@ -81,14 +81,14 @@ def _places(segment_ids_BT: jax.Array) -> jax.Array:
 
 
 def _last(segment_ids_BT: jax.Array, weights_BT: jax.Array, count: int) -> jax.Array:
-    """The place of the last token that counts in each token's segment; −1 where there is none."""
+    """The position of the last counting token in each token's segment; −1 if there is none."""
     counted_BT = jnp.where((weights_BT > 0) & (segment_ids_BT > 0), _places(segment_ids_BT), -1)
     last_BS = jax.vmap(lambda places, ids: jax.ops.segment_max(places, ids, count + 1))(counted_BT, segment_ids_BT)
     return jnp.take_along_axis(jnp.maximum(last_BS, -1), segment_ids_BT, axis=1)
 
 
 def members(segment_ids_BT: jax.Array, weights_BT: jax.Array, count: int) -> jax.Array:
-    """Which tokens count in which segment, bool `[B, count, T]`."""
+    """Mask of the tokens that count in each segment, bool `[B, count, T]`."""
     own = segment_ids_BT[:, None, :] == 1 + jnp.arange(count)[None, :, None]
     return own & (weights_BT > 0)[:, None, :]
 
@@ -98,7 +98,7 @@ def pooled(
 ) -> jax.Array:
     """A vector of every segment, float32 `[B, count, D]`: the mean of the states that count, or the last of them.
 
-    Zeros where a row has fewer segments, or nothing of one counts.
+    Zeros where a row has fewer segments, or a segment has no counting token.
     """
     if pooling == "last":
         last_BT = _last(segment_ids_BT, weights_BT, count)
@@ -111,10 +111,10 @@ def pooled(
 def embed(
     model: Model, params: Params, rows: Weighted, count: int, pooling: Pooling = "mean", dropout: Dropout | None = None
 ) -> jax.Array:
-    """The vectors of packed texts, float32 `[B, count, D]`, not of length 1; see `pooled`.
+    """The vectors of packed texts, float32 `[B, count, D]`, not normalised (`pooled`).
 
     Args:
-      count: texts of a row, at most.
+      count: most texts of a row.
     """
     ids_BT = visible(rows.segment_ids, rows.weights, count)
     hidden_BTD, _ = model(params, _Rows(rows.inputs, rows.positions, ids_BT), dropout=dropout)

@@ -28,7 +28,7 @@ class Recommendation(NamedTuple):
 
 
 def non_embedding_flops_per_token(a: Architecture, seq_len: int) -> float:
-    """`M`: 6 FLOPs a non-embedding parameter, plus attention counted over the full square."""
+    """`M`: 6 FLOPs per non-embedding parameter, plus attention counted over the full square."""
     non_embedding = counts.parameters(a) - counts.embedding_parameters(a)
     return 6.0 * non_embedding + 12.0 * a.num_layers * a.num_heads * a.head_dim * seq_len
 
@@ -40,12 +40,12 @@ def recommend(a: Architecture, tokens: float, seq_len: int) -> Recommendation:
 
 
 def supervised_loss(parameters: float, tokens: float) -> float:
-    """L̃(N, D) of a model that is trained on text (the supervised law, with the constants fitted there)."""
+    """L̃(N, D) of a model trained on text (the supervised law, with the constants fitted there)."""
     return 1.220 + (3355 / parameters**0.408 + 18186 / tokens**0.431) ** 0.452
 
 
 def distilled_loss(parameters: float, tokens: float, teacher_loss: float) -> float:
-    """L_S(N, D, L_T) of a student that is distilled on as many tokens (the distillation law)."""
+    """L_S(N, D, L_T) of a student distilled on that many tokens (the distillation law)."""
     alone = supervised_loss(parameters, tokens)
     gap = (1 + (teacher_loss / (1.315 * alone)) ** 11.1) ** -47.0
     reach = (2243 / parameters**0.321 + 24181 / tokens**0.637) ** 0.764

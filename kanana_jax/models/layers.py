@@ -1,4 +1,4 @@
-"""One layer after another: scanned or unrolled, and what of them is kept for the backward pass."""
+"""One layer after another: scanned or unrolled, with a policy for the backward pass."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,22 +10,22 @@ import numpy as np
 from kanana_jax.models.architecture import Runtime
 from kanana_jax.models.attention import CONTEXT
 
-# (carry, (the layer's weights, its index)) → (carry, what is seen of the layer)
+# (carry, (the layer's weights, its index)) → (carry, the layer's observation)
 Layer = Callable[[Any, Any], tuple[Any, Any]]
 
 
 def run_layers(
     layers: Sequence[Layer], carry: Any, weights: Any, runtime: Runtime, chosen: tuple[int, ...] | None = None
 ):
-    """The carry after the last layer, and what was seen, stacked.
+    """The carry after the last layer, and the stacked observations.
 
     Args:
-      layers: the functions of one period; layer `i` is run by that at place `i mod p`. A scan's body is one period, and
-        a last one that is cut short follows it.
-      carry: goes into the first.
+      layers: the functions of one period; layer `i` is run by number `i mod p`. A scan's body is one period, and
+        an incomplete last one follows it.
+      carry: the input of the first.
       weights: of all layers, stacked on the first axis; or a tuple, each layer's own (`apart`), which are not scanned.
       runtime: scan and rematerialisation.
-      chosen: ascending; what the others show is dropped. Default: nothing is.
+      chosen: ascending layers whose observations are kept. Default: all.
     """
     own = weights if isinstance(weights, tuple) else None
     num_layers, p = jax.tree.leaves(weights)[0].shape[0] if own is None else len(own), len(layers)

@@ -1,4 +1,4 @@
-"""Products with weights, and look-ups in tables: how they are computed, and how their gradients are."""
+"""Products with weights, and look-ups in tables: their computation and their gradients."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from kanana_jax.parallel.sharding import axis_size
 
 # Low-rank adapters of weights, by the keys that lead to them; see `lora.py`.
 Adapters = Mapping[str, Any]
-ADAPTERS = "adapters"  # where parameters hold them
+ADAPTERS = "adapters"  # their key in the parameters
 
 
 def project(x: jax.Array, w: jax.Array, inputs: int = 1, adapter: Adapters | None = None) -> jax.Array:
@@ -19,7 +19,7 @@ def project(x: jax.Array, w: jax.Array, inputs: int = 1, adapter: Adapters | Non
 
     With an adapter (`lora.py`), a low-rank product is added: `a [in…, r]`, `b [r, out…]`.
 
-    Where the sequence is not cut over devices, tokens are flattened to one axis: the gradient of `w` is
+    If the sequence is not sharded, tokens are flattened to one axis: the gradient of `w` is
     then a plain matrix product, and no backend transposes its operands first (XLA on CPU: 1.5 × faster).
     """
     if adapter is not None:
@@ -33,7 +33,7 @@ def project(x: jax.Array, w: jax.Array, inputs: int = 1, adapter: Adapters | Non
 
 @jax.custom_vjp
 def look_up(table_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
-    """Rows of a table, whose gradient is summed in float32: in bfloat16 that of a frequent token would stop growing."""
+    """Rows of a table; the gradient is summed in float32, since in bfloat16 a frequent token's would stop growing."""
     return jnp.take(table_VD, tokens_BT, axis=0)
 
 

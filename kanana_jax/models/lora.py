@@ -1,8 +1,8 @@
 """Low-rank adapters of a frozen model: W + (α/r)·A·B (LoRA, arXiv:2106.09685, §4.1).
 
-A tree of adapters follows that of the parameters: `blocks/attention/q/{a, b}`, stacked over layers like these. The
-model runs with them beside its weights (`linear.project`), so that no adapted weight exists while it trains; `merge`
-makes it, to evaluate and to export.
+A tree of adapters follows that of the parameters: `blocks/attention/q/{a, b}`, stacked over layers in the same way. The
+model applies them next to its weights (`linear.project`), so no adapted weight exists during training; `merge`
+creates it for evaluation and export.
 """
 
 import dataclasses
@@ -28,16 +28,16 @@ _INPUTS = {"o": 2}
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
-    """Adapters in place of the model's own weights.
+    """Adapters that are trained instead of the model's own weights.
 
     Attributes:
       rank: r.
       alpha: α; the product is scaled by α / r.
-      targets: the weights that get one.
-      init: the factor that begins as zeros, so that the model begins as its base; the other is uniform in ±1/√(its
+      targets: the weights that get an adapter.
+      init: the factor that starts at zero, so that the model starts as its base; the other is uniform in ±1/√(its
         inputs). With `b_zero` the first step of Adam moves B by the signs of tiny gradients, which differ between
         meshes; `a_zero` does not have this.
-      base_dtype: in which the base is held; None: the runtime's compute_dtype.
+      base_dtype: dtype in which the base is stored; None: the runtime's compute_dtype.
       adapter: a folder of the `peft` library whose adapters are trained further; empty: new ones.
     """
 
@@ -52,7 +52,7 @@ class LoraConfig:
         if self.rank < 1 or not self.alpha > 0:
             raise ValueError(f"lora.rank must be at least 1 and lora.alpha above 0, not {self.rank} and {self.alpha}")
         if not self.targets or len(set(self.targets)) < len(self.targets):
-            raise ValueError("lora.targets names each weight once, and at least one")
+            raise ValueError("lora.targets must name at least one weight, and each only once")
 
     @property
     def scale(self) -> float:
@@ -60,7 +60,7 @@ class LoraConfig:
 
 
 def adapted(config: LoraConfig, base: Params, adapters: Params) -> Params:
-    """Parameters of a base that is not differentiated, with its adapters, scaled, as a further entry of the tree."""
+    """Parameters of a base that is not differentiated, with its scaled adapters as a further entry of the tree."""
     flat = traverse_util.flatten_dict(adapters)
     scaled = {path: value * config.scale if path[-1] == "b" else value for path, value in flat.items()}
     return {**jax.lax.stop_gradient(base), ADAPTERS: traverse_util.unflatten_dict(scaled)}
@@ -106,7 +106,7 @@ def init_adapters(config: LoraConfig, a: Architecture, dtype: DType, key: jax.Ar
 
 
 def merge(config: LoraConfig, base: Params, adapters: Params) -> Params:
-    """The whole model's parameters: the product and the sum in float32, then in the base's dtype."""
+    """The whole model's parameters: product and sum are computed in float32, then cast to the base's dtype."""
     whole, flat = traverse_util.flatten_dict(base), traverse_util.flatten_dict(adapters)
     for path in {path[:-1] for path in flat}:
         weight, a, b = whole[path], flat[*path, "a"], flat[*path, "b"]
@@ -122,11 +122,11 @@ def merge(config: LoraConfig, base: Params, adapters: Params) -> Params:
 
 
 def parameters(config: LoraConfig, a: Architecture) -> int:
-    """How many are trained."""
+    """The number of trained parameters."""
     return sum(math.prod(_shape(config, a, axes)) for axes in _factors(config, a).values())
 
 
 def train_flops_per_token(config: LoraConfig, a: Architecture, seq_len: int) -> float:
-    """As `counts.train_flops_per_token`: no gradients of the base's weights, but the adapters' products."""
+    """Like `counts.train_flops_per_token`, without gradients of the base's weights, but with the adapters' products."""
     attention = counts.attention_flops_per_token(a, seq_len)
     return 4.0 * counts.matmul_parameters(a) + 3.0 * attention + 6.0 * parameters(config, a)

@@ -29,8 +29,8 @@ class Model:
     """A model without its parameters; hashable, so that programs can be compiled for it.
 
     Attributes:
-      implementation: resolved attention kernel, see `attention.choose`.
-      causal: whether a token sees only those before it; False: its whole segment (embedding models).
+      implementation: the resolved attention kernel (`attention.choose`).
+      causal: whether a token sees only earlier ones; False: its whole segment (embedding models).
     """
 
     architecture: Architecture
@@ -62,7 +62,7 @@ class Model:
 
         Args:
           params: the model's, with or without adapters (`lora.adapted`).
-          options: of `Transformer.__call__`: `observe`, `observe_layers`, `dropout`.
+          options: options of `Transformer.__call__`: `observe`, `observe_layers`, `dropout`.
 
         Returns:
           `[B, T, D]` (with `observe`: that and the observations), and `[V, D]`.

@@ -1,6 +1,6 @@
-"""Every model of the Kanana report (arXiv:2502.18934, Table 3 and §3), later ones, and sizes for two CPU cores.
+"""All models of the Kanana report (arXiv:2502.18934, Table 3 and §3), later Kanana models, and sizes for two CPU cores.
 
-Marked *chosen*: the report gives the parameter count but no shape. Those keep the family's ratios
+Marked *chosen*: the report gives the parameter count but no shape. These presets keep the family's ratios
 (head_dim 128, 8 KV heads, 32 layers where pruning only narrows; Llama-like width to MLP) and meet the
 count. Everything else is stated in the report, in the public configuration of Kanana Nano, or follows
 from the count by arithmetic.
@@ -90,7 +90,7 @@ def kanana_1_5_2_1b(*, long: bool = False) -> Architecture:
 
 
 def kanana_1_5_8b(*, long: bool = False) -> Architecture:
-    """Kanana 1.5, 8B: the first 8B's shape with 32K of context (model card); else as `kanana_1_5_2_1b`."""
+    """Kanana 1.5, 8B: the first 8B's shape with 32K of context (model card); otherwise like `kanana_1_5_2_1b`."""
     return _kanana_1_5(essence_8b(), long)
 
 
@@ -99,9 +99,9 @@ def _kanana_1_5(a: Architecture, long: bool) -> Architecture:
     return dataclasses.replace(a, max_seq_len=131_072 if long else 32_768, rope_scaling=scaling)
 
 
-# Of both models of Kanana-2: RoPE as published with converted checkpoints.
+# For both models of Kanana-2: RoPE as published with converted checkpoints.
 _YARN_40 = RopeScaling("yarn", 40.0, 4096)
-# Three layers with a window to one without, whose RoPE alone is scaled.
+# Three layers with a window for each one without; only the latter's RoPE is scaled.
 SLM_PATTERN = (*(LayerKind(1024, rope_scaled=False),) * 3, LayerKind())
 
 
@@ -165,7 +165,7 @@ PAPER = {
     "nano_385m": (nano_385m, 0.385e9),
     "nano_192m": (nano_192m, 0.192e9),
 }
-# Those after the report, with their exact number of parameters.
+# Models after the report, with their exact number of parameters.
 LATER = {
     "kanana_1_5_2_1b": (kanana_1_5_2_1b, 2_086_979_328),
     "kanana_1_5_8b": (kanana_1_5_8b, 8_030_261_248),

@@ -1,7 +1,7 @@
-"""A reward model: a model whose final states a linear head maps to one number, in place of the next token's logits.
+"""A reward model: a linear head maps the model's final states to one number, instead of the next token's logits.
 
-Its parameters are those of the model and, beside them, the head's; everything that takes the model's alone can be given
-`without_head`. As in `…ForSequenceClassification` of transformers, the head has no bias and reads the states behind the
+Its parameters are the model's and the head's; everything that expects only the model's can be given
+`without_head`. As in `…ForSequenceClassification` of transformers, the head has no bias and reads the states after the
 final norm.
 """
 
@@ -20,7 +20,7 @@ AXES: Axes = ("embed",)
 
 
 def without_head(params: Params) -> Params:
-    """The parameters of the model alone."""
+    """The parameters of the model without the head."""
     return {key: value for key, value in params.items() if key != HEAD}
 
 
@@ -35,7 +35,7 @@ def on_mesh(head: np.ndarray, mesh: Mesh) -> Params:
 
 
 def scores(model: Model, params: Params, rows: Packed) -> jax.Array:
-    """The head's number at every position, float32 `[B, T]`.
+    """The head's value at every position, float32 `[B, T]`.
 
     Args:
       params: the model's, with the head's under `HEAD`.

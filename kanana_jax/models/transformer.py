@@ -1,4 +1,4 @@
-"""The decoder as Flax NNX modules: Llama 3's (arXiv:2407.21783, §3.2) and what `Architecture` says otherwise.
+"""The decoder as Flax NNX modules: Llama 3's (arXiv:2407.21783, §3.2) with the variations of `Architecture`.
 
 Letters: `B` batch, `T` sequence, `D` model, `F` MLP, `H` query heads, `K` KV heads, `h` head dim,
 `V` vocabulary, `L` layers, `S` slots of the KV cache. Parameters of the `L` blocks are stacked on a
@@ -37,7 +37,7 @@ class _Context(NamedTuple):
 
     Attributes:
       rope: sine and cosine of the kinds of layers that rotate.
-      tokens: with a cache, int32 `[B]`: tokens (not padding) that were in it before.
+      tokens: with a cache, int32 `[B]`: number of tokens (not padding) already in it.
     """
 
     positions: jax.Array
@@ -160,7 +160,7 @@ class MLP(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention and MLP, each added to the residual stream, with norms before or behind them or both."""
+    """Attention and MLP, each added to the residual stream, with norms before them, after them, or both."""
 
     def __init__(self, a: Architecture, r: Runtime, rngs: nnx.Rngs):
         self.before, self.behind = a.norm_placement != "post", a.norm_placement != "pre"
@@ -215,7 +215,7 @@ class Transformer(nnx.Module):
             self.unembedding = _normal(rngs, ("vocab", "embed"), a, r)
 
     def unembedding_matrix(self) -> jax.Array:
-        """`[V, D]`: the embedding itself where they are tied."""
+        """`[V, D]`: the embedding itself if they are tied."""
         return self.embedding[...] if self.architecture.tied_embeddings else self.unembedding[...]
 
     def block_weights(self, adapters: Adapters | None = None) -> Any:
@@ -278,19 +278,19 @@ class Transformer(nnx.Module):
             count its tokens.
           causal: False lets every token of a segment see all of it (embedding models); a window then reaches as far
             forwards as back. Not together with a cache.
-          implementation: resolved attention implementation, see `attention.choose`.
-          observe: reduces each layer's `Taps` to what is kept of them; `(hidden, observations)` is then returned,
+          implementation: the resolved attention implementation (`attention.choose`).
+          observe: reduces each layer's `Taps` to the observation to keep; `(hidden, observations)` is then returned,
             the latter stacked over layers. Not together with a cache.
           observe_layers: ascending; only their observations are kept. Default: those of all layers.
-          weights: of the blocks, in the compute dtype and as `run_layers` takes them. Default: `block_weights()`.
-          adapters: low-rank ones of the blocks' weights, scaled, see `lora.py`.
-          dropout: of what the blocks add; None: nothing is dropped.
+          weights: the blocks' weights, in the compute dtype and as `run_layers` takes them. Default: `block_weights()`.
+          adapters: scaled low-rank adapters of the blocks' weights (`lora.py`).
+          dropout: dropout on the blocks' outputs; None: none.
 
         Raises:
-          ValueError: a cache without causal attention: what it holds was computed without the tokens to come.
+          ValueError: a cache without causal attention: its entries were computed without later tokens.
         """
         if cache is not None and not causal:
-            raise ValueError("a KV cache holds tokens that have not seen those to come: it needs causal attention")
+            raise ValueError("a KV cache needs causal attention: its tokens have not seen later ones")
         B, T = tokens_BT.shape
         offset = cache.length if cache is not None else 0
         if positions is None:
@@ -335,7 +335,7 @@ class Transformer(nnx.Module):
     def _embed(self, tokens_BT: jax.Array) -> jax.Array:
         x_BTD = look_up(self.embedding[...], tokens_BT).astype(self.runtime.compute_dtype)
         x_BTD = _times(x_BTD, self.architecture.embedding_multiplier)
-        # By way of tokens that are cut over data alone: GSPMD would else gather all states of all devices.
+        # Via tokens sharded over data only: otherwise GSPMD would gather all states of all devices.
         x_BTD = constrain(x_BTD, "lookup_batch", "sequence", "embed")
         return constrain(x_BTD, "batch", "sequence", None)
 
@@ -358,12 +358,12 @@ def bind(architecture: Architecture, runtime: Runtime, params: Params) -> Transf
 
 
 def axes_by_path(architecture: Architecture) -> dict[tuple[str, ...], Axes]:
-    """The names of each parameter's axes, by the keys that lead to it."""
+    """The names of each parameter's axes, by the keys leading to it."""
     return _axes_by_path(structure(architecture))
 
 
 def logical_axes(architecture: Architecture) -> Params:
-    """As `axes_by_path`, a tree like the parameters'; `parallel.sharding.RULES` maps the names to the mesh."""
+    """Like `axes_by_path`, as a tree like the parameters; `parallel.sharding.RULES` maps the names to the mesh."""
     return traverse_util.unflatten_dict(axes_by_path(architecture))
 
 

@@ -1,1 +1,1 @@
-"""The cost of a stage on chips that are not here, from the compiled program."""
+"""The cost of a stage on chips that are not present, from the compiled program."""

@@ -14,8 +14,8 @@ from kanana_jax.stages.kind import StagePrograms
 def advice(wanted: Request, measured: Json, plan: Callable[[Request], Json]) -> Json:
     """The smallest config change that fits, verified by compiling it.
 
-    Each candidate's memory is first guessed: what lies there and what is kept for the backward pass are known from
-    shapes, the rest is taken to stay.
+    Each candidate's memory is first estimated: permanent and saved-for-backward arrays are known from
+    shapes, the rest is assumed constant.
     """
     limit = wanted.target.chip.hbm_bytes
     before = prepared(wanted)
@@ -39,7 +39,7 @@ def advice(wanted: Request, measured: Json, plan: Callable[[Request], Json]) -> 
             return {
                 "change": words,
                 "peak": peak,
-                "sentence": f"use {words}: then it takes {peak / GIB:.1f} of {limit / GIB:.0f} GiB a chip",
+                "sentence": f"use {words}: then it takes {peak / GIB:.1f} of {limit / GIB:.0f} GiB per chip",
             }
         if tries == 4:
             break
@@ -47,12 +47,12 @@ def advice(wanted: Request, measured: Json, plan: Callable[[Request], Json]) -> 
         "change": "",
         "peak": 0,
         "sentence": "no smaller micro-batch, stronger rematerialisation, wider fsdp or larger slice was found that "
-        "fits: take a chip with more memory, or a smaller model",
+        "fits: use a chip with more memory, or a smaller model",
     }
 
 
 def _candidates(wanted: Request, before: StagePrograms) -> Iterator[tuple[Request, str]]:
-    """Changes from the cheapest to the dearest, with the options that make them."""
+    """Changes from the cheapest to the most expensive, with their options."""
     shape, now = before.mesh.shape, before.train.accumulate
     more = [n for n in accumulations(wanted, shape["data"] * shape["fsdp"]) if n > now]
     remat = before.model.runtime.remat

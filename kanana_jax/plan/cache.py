@@ -1,4 +1,4 @@
-"""Plans that were made before: a measurement is found again by everything that it depends on."""
+"""A cache of measurements, keyed by everything that they depend on."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ def default_folder() -> pathlib.Path:
 
 @functools.cache
 def _code() -> str:
-    """A hash of this package: another version of the engine makes another program."""
+    """A hash of this package: a changed engine makes another program."""
     digest = hashlib.blake2b(digest_size=8)
     root = pathlib.Path(__file__).parents[1]
     for folder in ("models", "parallel", "losses", "training", "stages", "recipe", "plan", "data/stream"):
@@ -37,7 +37,7 @@ def key(**parts: Any) -> str:
 
 
 def load(folder: pathlib.Path | None, name: str) -> dict[str, Any] | None:
-    """A measurement, or None: not there, or not readable (it is then made again)."""
+    """A measurement, or None: missing or unreadable (it is then made again)."""
     file = None if folder is None else folder / f"{name}.json"
     try:
         return None if file is None else read_json(file)
@@ -46,6 +46,6 @@ def load(folder: pathlib.Path | None, name: str) -> dict[str, Any] | None:
 
 
 def save(folder: pathlib.Path | None, name: str, value: dict[str, Any]) -> None:
-    """Keeps a measurement; without a folder nothing is kept."""
+    """Stores a measurement, if there is a folder."""
     if folder is not None:
         write_json(folder / f"{name}.json", value)

@@ -1,8 +1,8 @@
 """The cost of one run of a compiled program on a device: FLOPs, HBM bytes, collectives; loops by their trip counts.
 
-FLOPs are those of matrix products and of attention kernels, as executed: rematerialisation counts, and a kernel counts
-the blocks that it visits. Bytes are what every operation reads and writes in HBM, each operand once and slices as
-slices; what stays in VMEM costs nothing. Both are what the program asks for, not what a run was measured to take.
+FLOPs count matrix products and attention kernels as executed: rematerialisation counts, and a kernel counts
+the blocks that it visits. Bytes are the HBM reads and writes of every operation, each operand once and slices as
+slices; data that stay in VMEM cost nothing. Both describe the program, not a measured run.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import numpy as np
 from kanana_jax.plan.hlo import Computation, Instruction, Module, Shape, trip_count
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
-# No work of their own: names for values, or the end of what another instruction began.
+# Without work of their own: names for values, or the end of an operation started by another instruction.
 _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id"),
     *("opt-barrier", "iota", "async-update", "async-done", "copy-done", "send", "recv", "send-done", "recv-done"),
@@ -28,7 +28,7 @@ _FREE_CALLS = ("AllocateBuffer", "AssumeGatherIndicesInBound", "Sharding", "SPMD
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """One instruction that does work: what it costs each time, and how often it runs in a step."""
+    """One instruction that does work: its cost each time, and its number of runs per step."""
 
     flops: float
     bytes: float
@@ -42,10 +42,10 @@ class Collective:
 
     Attributes:
       kind: one of `COLLECTIVES`.
-      bytes: of the whole array that is gathered, reduced or scattered; for all-to-all and permute of a device's part.
-      dtype: of its largest array.
-      groups: the instruction's text that says who takes part, see `topology.group`.
-      times: in a step.
+      bytes: size of the whole array gathered, reduced or scattered; for all-to-all and permute, of a device's part.
+      dtype: dtype of its largest array.
+      groups: the instruction's text that names the participants (`topology.group`).
+      times: runs per step.
       scope: JAX's name stack.
       between_slices: among the devices that stand at the same place of all slices; `bytes` are then what one sends in.
     """
@@ -81,7 +81,7 @@ def count(module: Module) -> Costs:
     """Costs of the entry computation on one device.
 
     Raises:
-      ValueError: a loop without a constant trip count, or a kernel that is not known.
+      ValueError: a loop without a constant trip count, or an unknown kernel.
     """
     operations: list[Operation] = []
     collectives: list[Collective] = []
@@ -289,7 +289,7 @@ def _read(module: Module, body: Computation, name: str) -> int:
 
 
 def _written(module: Module, body: Computation, root: str, shapes: tuple[Shape, ...]) -> int:
-    """Bytes that a fusion writes: of an array that is updated in place the update alone."""
+    """Bytes that a fusion writes: for an array updated in place, only the update."""
     instruction = body.instructions[root]
     if instruction.opcode == "tuple":
         flat = [body.instructions[name] for name in instruction.operands]

@@ -1,4 +1,4 @@
-"""The memory that a stage will take on a device, estimated without compiling it."""
+"""The memory that a stage needs on a device, estimated without compiling it."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ def looped(shapes: Shapes, remat: str) -> Shapes:
 
 
 def estimate(programs: Callable[[Shapes], StagePrograms], shapes: Shapes) -> dict[str, int]:
-    """Bytes per device by what they are for, the largest moment of a step.
+    """Bytes per device by purpose, at the peak of a step.
 
     What lies there all the time and the kept activations are read from the program's shapes. A micro-batch's gradients
     are as large as the parameters; beside them their sum in float32 lies there where there are several micro-batches,
@@ -31,7 +31,7 @@ def estimate(programs: Callable[[Shapes], StagePrograms], shapes: Shapes) -> dic
 
     Args:
       programs: makes the stage's programs for shapes.
-      shapes: as the stage runs.
+      shapes: the stage's shapes.
     """
     made, layer = programs(looped(shapes, shapes.runtime.remat)), 0
     if shapes.runtime.remat != "none":

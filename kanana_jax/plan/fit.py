@@ -54,14 +54,14 @@ def fit(wanted: Request) -> Json:
 
 
 def needs(wanted: Asked, devices: Sequence[jax.Device]) -> dict[str, int]:
-    """Bytes per device by what they are for (`estimate.estimate`).
+    """Bytes per device by purpose (`estimate.estimate`).
 
     Raises:
       ConfigError: a mesh that does not divide the model or the batch.
     """
     stage = wanted.stages[wanted.stage]
     programs = KINDS[stage.kind].programs
-    assert programs is not None  # nothing else is asked for
+    assert programs is not None  # other stages are refused
     known = shapes(_plain(wanted).recipe, wanted.stages, make_mesh(wanted.recipe.mesh, list(devices)))
     return estimate(lambda others: programs(wanted.stage, stage, others), known)
 
@@ -73,7 +73,7 @@ def remedies(wanted: Asked, devices: Sequence[jax.Device], before: dict[str, int
 
 
 def shown(found: Sequence[Json]) -> tuple[list[Json], bool]:
-    """The remedies to show, and whether they fit: those that do, else the three that come nearest."""
+    """The remedies to show, and whether they fit: those that do, or else the three nearest."""
     fitting = [row for row in found if row["fits"]]
     return (fitting[:8], True) if fitting else (sorted(found, key=lambda row: row["total"])[:3], False)
 

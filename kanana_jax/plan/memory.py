@@ -1,4 +1,4 @@
-"""The memory that is always taken on a device, by number of devices: from shapes and shardings, without compiling."""
+"""The memory permanently in use on a device, by number of devices: from shapes and shardings, without compiling."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ def resident(wanted: Request, chips: tuple[int, ...]) -> Json:
     """Bytes per device of parameters, optimizer, teacher and batches, by number of chips, all on the fsdp axis.
 
     Raises:
-      ConfigError: no slice of this chip has that size, or the stage does not divide by it.
+      ConfigError: no slice of this chip has that size, or it does not divide the stage.
     """
     family, cores = wanted.target.name.rpartition("-")[0], wanted.target.chip.cores
     rows = []
@@ -58,7 +58,7 @@ def text(found: Json) -> str:
     names = list(found["rows"][0]["bytes_per_device"])
     lines = [
         f"stage '{found['stage']}', {found['parameters']:,} parameters: GiB a device of {found['hbm_bytes'] / GIB:.0f} "
-        "that lie there all the time",
+        "permanently in use",
         f"  {'slice':<12}{'devices':>8}  {'mesh':<32}" + "".join(f"{name:>12}" for name in names),
     ]
     for row in found["rows"]:

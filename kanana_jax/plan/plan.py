@@ -1,4 +1,4 @@
-"""Compiles a training stage for chips that are not here, and reports its cost.
+"""Compiles a training stage for chips that are not present, and reports its cost.
 
 A plan is of the program that trains: the engine's step with its shardings, donation, rematerialisation and attention
 kernel goes through the chip's own compiler (`plan/measure.py`); its work is counted from the result
@@ -26,10 +26,10 @@ def plan(wanted: Request, advise: bool = True) -> Json:
     """The plan, JSON-safe; see the contract of `kanana plan --json`.
 
     Args:
-      advise: where it does not fit, look for a change that does.
+      advise: whether to look for a change that fits, if the stage does not.
 
     Raises:
-      ConfigError: a mesh that does not divide the model, or a stage whose shape is not known.
+      ConfigError: a mesh that does not divide the model, or a stage of unknown shape.
       UserError: the compiler failed for another reason than memory.
     """
     made, measured = measure(wanted)
@@ -40,9 +40,9 @@ def plan(wanted: Request, advise: bool = True) -> Json:
 
 
 def measure(wanted: Request) -> tuple[StagePrograms, Json]:
-    """The programs of a stage and what the compiler made of them, from the cache where it is known."""
+    """The programs of a stage and what the compiler made of them, from the cache if possible."""
     made = prepared(wanted)
-    # The loop over steps is not in the program: a stage that is longer is the same.
+    # The loop over steps is not in the program: a longer stage has the same one.
     train = dataclasses.replace(made.train, tokens=made.train.batch_tokens)
     name = cache.key(
         kind=made.kind,
@@ -90,7 +90,7 @@ def _compile(wanted: Request, made: StagePrograms) -> Json:
 def _report(wanted: Request, made: StagePrograms, measured: Json) -> Json:
     train, chip, target = made.train, wanted.target.chip, wanted.target
     parts = measured["programs"]
-    # While one program runs, what only the other reads lies there too.
+    # While one program runs, the other's arrays stay in memory too.
     everything = sum(made.resident.values()) + made.batch_bytes
     peak = max(p["peak"] + max(everything - p["arguments"], 0) if p["peak"] else 0 for p in parts)
     fits = all(p["fits"] for p in parts) and peak <= chip.hbm_bytes

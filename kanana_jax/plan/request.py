@@ -64,7 +64,7 @@ class Asked:
     def train(self) -> TrainConfig:
         train = getattr(self.stages[self.stage], "train", None)
         if not isinstance(train, TrainConfig):
-            raise ConfigError(f"a plan is of a stage with a section 'train', and '{self.stage}' has none")
+            raise ConfigError(f"only a stage with a section 'train' can be planned, and '{self.stage}' has none")
         return train
 
 
@@ -74,8 +74,8 @@ class Request(Asked):
 
     Attributes:
       target: the slice, or several joined.
-      cache: where measurements are kept; None: nowhere.
-      options: of the compiler; None: its own, as a run has them.
+      cache: folder of cached measurements; None: no cache.
+      options: compiler options; None: the defaults, as in a run.
     """
 
     target: topology.Slice
@@ -94,7 +94,7 @@ def request(
     """A request for a named topology.
 
     Args:
-      stage: empty: the first that trains.
+      stage: its name; empty: the first that trains.
       name: `v5p-128`, the name of one slice.
       slices: 0: as many as the config's mesh has, cut as it says.
 
@@ -106,8 +106,8 @@ def request(
     if stage and stage not in stages:
         raise ConfigError(f"--stage '{stage}' is not in the config: {nearest(stage, trained)}")
     if not trained or (stage and stage not in trained):
-        kind = f"'{stage}' is of kind '{stages[stage].kind}'" if stage else "the config has none that is"
-        raise ConfigError(f"a plan is of a stage that trains ({', '.join(plannable)}); {kind}")
+        kind = f"'{stage}' is of kind '{stages[stage].kind}'" if stage else "the config has none"
+        raise ConfigError(f"only a stage that trains can be planned ({', '.join(plannable)}); {kind}")
     mesh = recipe.mesh
     if slices:
         # As `launch/tpu.py --slices` starts it: each slice holds the whole model, unless the config says otherwise.
@@ -121,7 +121,7 @@ def prepared(wanted: Request, devices: Sequence[jax.Device] | None = None) -> St
     """The stage on the mesh of its slice, not compiled.
 
     Args:
-      devices: that stand in for the slice's; default: those of its compiler.
+      devices: devices that stand in for the slice's; default: those of its compiler.
 
     Raises:
       ConfigError: a mesh that does not divide the model, or a stage whose shape is not known.

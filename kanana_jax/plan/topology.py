@@ -1,4 +1,4 @@
-"""Chips that are not here: slices by the names that Google gives them, and how their network carries a mesh.
+"""Chips that are not present: slices by Google's names, and the mapping of a mesh to their network.
 
 `describe` asks libtpu's compile-only client for the devices of a slice; programs can be compiled for them on any
 machine, and nothing is run.
@@ -34,9 +34,9 @@ class Slice:
 
     Attributes:
       name: as Google writes it: v4 and v5p count TensorCores, v5e and v6e chips.
-      chip: what it is made of.
-      grid: chips along each ICI dimension; of GPUs in one machine `(n,)`.
-      slices: how many such slices the data-centre network joins.
+      chip: the kind of its chips.
+      grid: chips along each ICI dimension; `(n,)` for GPUs in one machine.
+      slices: number of such slices joined by the data-centre network.
     """
 
     name: str
@@ -68,7 +68,7 @@ def named(name: str, slices: int = 1, dcn_bandwidth: float | None = None) -> Sli
     match = re.fullmatch(r"([a-z]+\d+[a-z]*(?:-\d+)?)-(\d+)", name)
     if match is None or match.group(1) not in CHIPS:
         raise ConfigError(
-            f"topology '{name}' is not known: {nearest(name.rpartition('-')[0] or name, list(CHIPS))} "
+            f"topology '{name}' is unknown: {nearest(name.rpartition('-')[0] or name, list(CHIPS))} "
             "(write it as v5p-128, v6e-256, h100-8 or rtx4090-1)"
         )
     chip, count = CHIPS[match.group(1)], int(match.group(2))
@@ -106,7 +106,7 @@ def stand_ins(target: Slice) -> list[jax.Device]:
     """
     devices = jax.devices("cpu")
     if len(devices) < target.chips:
-        raise ConfigError(f"{target.name} has {target.chips} devices, and {len(devices)} stand in for them here")
+        raise ConfigError(f"{target.name} has {target.chips} devices, but only {len(devices)} stand in for them here")
     return devices[: target.chips]
 
 
@@ -191,9 +191,9 @@ class Traffic:
 
     Attributes:
       axes: of the mesh, joined by '+'.
-      size: devices that take part.
-      ici_bytes, dcn_bytes: that a device sends, once.
-      seconds: at the rate of the links, once, without latency.
+      size: number of participating devices.
+      ici_bytes, dcn_bytes: bytes that a device sends, each time.
+      seconds: time at the rate of the links, each time, without latency.
     """
 
     axes: str

@@ -1,9 +1,9 @@
 """A cut list: which parts of a model are kept, and how to apply it.
 
 One cut list covers every surgery: each layer of the result names the layer it comes from and the parts of it that stay.
-Indexing with it is all that happens to the weights, but for norms that are rescaled, embeddings that are averaged or
-get another multiplier, and output projections of identity layers that are zeroed, where the list says so. An array is
-indexed by the names of its axes (`models/axes.py`), so that a new part of a model needs no change here.
+Indexing with it is all that happens to the weights, except that, where the list says so, norms are rescaled, embeddings
+are averaged or get another multiplier, and output projections of identity layers are zeroed. An array is indexed by the
+names of its axes (`models/axes.py`), so a new part of a model needs no change here.
 """
 
 import dataclasses
@@ -21,25 +21,25 @@ from kanana_jax.models.transformer import Params, logical_axes
 from kanana_jax.parallel.sharding import tree_shardings
 
 Indices = tuple[int, ...]
-# A block's norms of what reads the residual stream, in the order of `norm_scales`.
+# A block's norms whose output is read from the residual stream, in the order of `norm_scales`.
 NORMS = ("attention_norm", "mlp_norm")
 
 
 @dataclasses.dataclass(frozen=True)
 class CutList:
-    """The parts of a model that stay; None keeps everything, all indices are those of the old model, ascending.
+    """The parts of a model to keep; None keeps everything; all indices refer to the old model and ascend.
 
     Attributes:
-      before, after: the two shapes. Where their `embedding_multiplier` differs, the table takes up the difference, so
+      before, after: the two shapes. If their `embedding_multiplier` differs, the table absorbs the difference, so
         that the embedded tokens stay as they are; and if it is the output matrix too, the final norm's gain takes it
         back.
-      layers: for each new layer the old one that it is made of.
-      identity: for each new layer whether it adds nothing at first (`o` and `down` are zero).
-      channels: of the residual stream, `D'` of them.
-      neurons: for each new layer, `F'` of them.
-      heads: for each new layer its query heads in the order of their groups, `H'` of them.
-      kv_heads: for each new layer, `K'` of them.
-      norm_scales: what the gains of the 2·L' + 1 norms (attention, MLP of each layer; final) are multiplied by.
+      layers: for each new layer, the old one that it is made from.
+      identity: for each new layer, whether it adds nothing at first (`o` and `down` are zero).
+      channels: channels of the residual stream, `D'` of them.
+      neurons: for each new layer, its `F'` neurons.
+      heads: for each new layer, its `H'` query heads in the order of their groups.
+      kv_heads: for each new layer, its `K'` KV heads.
+      norm_scales: factors on the gains of the 2·L' + 1 norms (attention and MLP of each layer; final).
     """
 
     before: Architecture
@@ -60,7 +60,7 @@ class CutList:
             raise ValueError(f"layers must be in 0 … {a.num_layers - 1}: {self.layers}")
         if a.head_dim != b.head_dim or a.vocab_size != b.vocab_size:
             raise ValueError("surgery keeps head_dim and vocab_size")
-        kinds, same = a.kinds, a.layer_pattern == b.layer_pattern  # another pattern is one that was asked for
+        kinds, same = a.kinds, a.layer_pattern == b.layer_pattern  # a different pattern was requested
         if same and any(kinds[layer] != kind for layer, kind in zip(self.layers, b.kinds)):
             raise ValueError("surgery keeps the kind of each layer, so layers move by whole periods of their pattern")
         if b.tied_embeddings < a.tied_embeddings:
@@ -76,10 +76,10 @@ class CutList:
                     if old != new:
                         raise ValueError(f"{old} {name} must become {new}, but the cut list does not say which to keep")
                 elif len(indices) != new or len(set(indices)) != new or not 0 <= min(indices) <= max(indices) < old:
-                    raise ValueError(f"the cut list keeps {len(indices)} of {old} {name}, the new shape has {new}")
+                    raise ValueError(f"the cut list keeps {len(indices)} of {old} {name}, but the new shape has {new}")
 
     def kept(self, index: int | None = None) -> dict[str, Indices | None]:
-        """The parts that stay, by the axis that they are of: those of all layers, and those of new layer `index`."""
+        """The parts to keep, by axis: those of all layers, and those of new layer `index`."""
         found = dict.fromkeys(("embed", "norm"), self.channels)
         if index is not None:
             of_layers = {"heads": self.heads, "kv_heads": self.kv_heads, "mlp": self.neurons}
@@ -116,7 +116,7 @@ class CutList:
 
 
 def cut_outer(cuts: CutList, outer: Params) -> Params:
-    """Embedding, final norm and output matrix of the result; arrays of NumPy or JAX.
+    """Embedding, final norm and output matrix of the result; NumPy or JAX arrays.
 
     Embeddings are tied by averaging (Kanana, arXiv:2502.18934, §2.3).
     """
@@ -142,7 +142,7 @@ def cut_outer(cuts: CutList, outer: Params) -> Params:
 
 
 def cut_layer(cuts: CutList, index: int, layer: Params) -> Params:
-    """New layer `index` from the old layer that the list names; arrays of one layer, of NumPy or JAX."""
+    """New layer `index` from the old layer that the list names; NumPy or JAX arrays of one layer."""
     axes = logical_axes(cuts.before)["blocks"]
     kept = cuts.kept(index)
     scales = (1.0,) * len(NORMS) if cuts.norm_scales is None else cuts.norm_scales[len(NORMS) * index :]
@@ -165,7 +165,7 @@ def _map_named(leaf: Callable[[Axes, Any], Any], axes: Params, params: Params) -
 
 
 def _indexed(x, axes: Axes, kept: dict[str, Indices | None]):
-    """The part of an array that stays, axis by axis."""
+    """The part of an array to keep, axis by axis."""
     for i, axis in enumerate(axes):
         indices = kept.get(axis)
         if indices is not None:
@@ -178,7 +178,7 @@ def _times(x, factor: float):
 
 
 def apply(cuts: CutList, params: Params, mesh: Mesh | None = None) -> Params:
-    """The new model on the mesh that the old one is on; nothing is gathered on one device."""
+    """The new model on the old one's mesh; nothing is gathered on one device."""
     shardings = None if mesh is None else tree_shardings(mesh, logical_axes(cuts.after))
 
     def cut(params: Params) -> Params:

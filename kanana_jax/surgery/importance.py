@@ -1,4 +1,4 @@
-"""The importance of each channel, neuron, head and layer, from forward passes over calibration text alone.
+"""The importance of each channel, neuron, head and layer, from forward passes over calibration text only.
 
 Minitron's scores (arXiv:2407.14679, §2.2) with Kanana's changes (arXiv:2502.18934, §2.3, Table 15): channels are scored
 by the outputs of all norms and summed over layers; neurons by the SwiGLU states that go into `down`; heads by what goes
@@ -30,19 +30,19 @@ FIELDS = ("channels", "neurons", "heads", "layers", "residual", "blocks")
 
 @dataclasses.dataclass(frozen=True)
 class ImportanceConfig:
-    """Importance measure. The defaults are Kanana's; other values are the other cells of its Table 15 and baselines.
+    """The measure of importance. The defaults are Kanana's; other values are baselines and other cells of its Table 15.
 
     Attributes:
-      method: `activation`; `wanda`: |weight| · norm of its input, summed over what a part feeds (arXiv:2306.11695);
+      method: `activation`; `wanda`: |weight| · norm of its input, summed over a part's consumers (arXiv:2306.11695);
         `magnitude`: norms of the weights; `random`: ranks drawn from `seed`.
-      sequence, batch: how magnitudes are aggregated over the tokens of a row, and over rows.
+      sequence, batch: aggregation of magnitudes over the tokens of a row, and over rows.
       neurons: `intermediate`: silu(gate) · up; `gate_up`: mean of the magnitudes of gate and up.
-      layers: `cosine`: how far a layer turns the stream; `perplexity`: how much the mean loss of the next token rises
+      layers: `cosine`: how far a layer turns the stream; `perplexity`: the rise of the mean next-token loss
         without it (arXiv:2402.02834, §3.1), a forward pass for every layer. Blocks of layers are scored alike.
-      layer_sum: whether channel scores are summed over the norms of all layers; else the final norm's count alone.
+      layer_sum: whether channel scores are summed over the norms of all layers; otherwise only the final norm's count.
       samples: rows of calibration text (Minitron: 1,024).
-      batch_size: rows at once.
-      seed: of `random`.
+      batch_size: rows per forward pass.
+      seed: seed for `random`.
     """
 
     method: Literal["activation", "wanda", "magnitude", "random"] = "activation"
@@ -62,7 +62,7 @@ class ImportanceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Importance:
-    """Scores of one model, float32; higher matters more.
+    """Scores of one model, float32; higher means more important.
 
     Attributes:
       channels: `[D]`.
@@ -73,8 +73,8 @@ class Importance:
       residual: `[2·L + 1, D]`, mean squares of each channel before each norm, relative to the norm's.
       blocks: `[L, L]`: row n − 1, place i is the score of layers i … i + n − 1 together: how far they turn the stream
         (arXiv:2403.17887, §3.1, whose distance is arccos / π of the same cosine), or the rise of the loss without all
-        of them. Layers that undo each other weigh nothing together, and small turns add up. Infinite where a block
-        would hold the last layer, or was not asked for.
+        of them. Layers that undo each other score low together, and small turns add up. Infinite where a block
+        would contain the last layer, or was not requested.
     """
 
     channels: np.ndarray
@@ -102,14 +102,14 @@ class Importance:
                 raise UserError(f"importance '{name}' is not finite: the calibration data or the model are broken")
 
     def save(self, folder: pathlib.Path, about: dict[str, Any]) -> None:
-        """Writes `importance.npz` and `importance.json` (what they were measured with)."""
+        """Writes `importance.npz` and `importance.json` (the settings of the measurement)."""
         with whole_file(folder / SCORES) as temporary, temporary.open("wb") as file:
             np.savez(file, **{name: getattr(self, name) for name in FIELDS})
         write_json(folder / "importance.json", about)
 
     @staticmethod
     def load(folder: pathlib.Path) -> "Importance":
-        """Raises UserError: not there, or not readable."""
+        """Raises UserError if they are missing or unreadable."""
         try:
             with np.load(stage_down(folder / SCORES), allow_pickle=False) as file:
                 return Importance(*(file[name] for name in FIELDS))
@@ -118,13 +118,13 @@ class Importance:
 
 
 def forward_passes(config: ImportanceConfig, num_layers: int, lengths: Sequence[int] = ()) -> int:
-    """Over each row of calibration text; 0 where scores are of weights alone. `lengths` as of `score`."""
+    """FLOPs per row of calibration text; 0 if scores depend only on weights. `lengths` as of `score`."""
     passes = 1 if config.method in ("activation", "wanda") else 0
     return passes + (len(_blocks(num_layers, lengths)) + 1 if config.layers == "perplexity" else 0)
 
 
 def _blocks(num_layers: int, lengths: Sequence[int]) -> np.ndarray:
-    """First layers and ends of what is scored: each layer, then the blocks of these lengths, `[P, 2]`."""
+    """First layers and ends of the parts scored: each layer, then the blocks of these lengths, `[P, 2]`."""
     singles = [(i, i + 1) for i in range(num_layers)]
     return np.array([*singles, *((i, i + n) for n in lengths if n > 1 for i in range(num_layers - n))])
 
@@ -136,12 +136,12 @@ def score(
     batches: Iterable[Rows[jax.Array]],
     lengths: Sequence[int] = (),
 ) -> Importance:
-    """Scores a model; parameters and batches may be sharded, nothing is gathered but the scores.
+    """Scores a model; parameters and batches may be sharded, only the scores are gathered.
 
     Args:
       batches: packed rows; tokens of weight 0 do not count.
-      lengths: of the blocks of layers that are scored. With `cosine` any at all keep the states between all layers of
-        a batch, as training with checkpointed layers does; with `perplexity` each costs a pass for each block.
+      lengths: lengths of the blocks of layers to score. With `cosine`, any block keeps the states between all layers of
+        a batch, as training with checkpointed layers does; with `perplexity`, each block costs a pass.
 
     Raises:
       UserError: no calibration text, or scores that are not finite.
@@ -187,7 +187,7 @@ def score(
 def _sums(
     config: ImportanceConfig, model: Model, between: bool, params: Params, batch: Rows[jax.Array]
 ) -> dict[str, jax.Array]:
-    """Sums over one batch, each layer's reduced as soon as it is there.
+    """Sums over one batch, each layer's reduced as soon as it is computed.
 
     Args:
       between: also Σ cos between the inputs of any two layers, `[L, L]`.
@@ -215,7 +215,7 @@ def _sums(
         return jnp.where(gain == 0, 1.0, gain)
 
     def squares(normed_BTD, gain):
-        """Squares of the normalised stream, summed over tokens; the gain is taken out."""
+        """Squares of the normalised stream, summed over tokens; the gain is divided out."""
         return jnp.einsum("btd,bt->d", jnp.square(normed_BTD.astype(jnp.float32) / gain), weights_BT)
 
     def observe(taps):
@@ -262,7 +262,7 @@ def _losses_without(model: Model, gone: np.ndarray, params: Params, batch: Rows[
     places, axes = jnp.arange(model.architecture.num_layers), model.logical_axes()["blocks"]
 
     def loss(block):
-        # A layer whose outputs are zero adds nothing to the stream: it is as good as not there.
+        # A layer whose outputs are zero adds nothing to the stream, as if it were absent.
         stays = (places < block[0]) | (places >= block[1])
 
         def silenced(axes, x):
@@ -278,7 +278,7 @@ def _losses_without(model: Model, gone: np.ndarray, params: Params, batch: Rows[
 
 
 def _from_weights(config: ImportanceConfig, a: Architecture, params: Params, norms, neurons, heads):
-    """Channels `[D]`, neurons `[L, F]` and heads `[L, H]` by weights, or by weights and what comes in."""
+    """Channels `[D]`, neurons `[L, F]` and heads `[L, H]` by weights, or by weights and their inputs."""
     if config.method == "random":
         draw = np.random.default_rng(config.seed)
         return (

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 Method = Literal["linear", "slerp", "task_arithmetic", "ties", "dare_ties"]
-# Cosine of two tensors from which on they are parallel, and the arc is the line between them.
+# Two tensors with at least this cosine count as parallel: the arc is the line between them.
 _PARALLEL = 0.9995
 
 
@@ -25,12 +25,12 @@ class MergeConfig:
     Attributes:
       models: stages, or model folders, of one architecture and tokenizer.
       method: see above; all but `linear` and `slerp` add differences from the model that the stage starts from.
-      weights: of the models; empty: all are 1. `linear`, `ties` and `dare_ties` divide by their sum. Of `slerp` the
-        second's share is the place on the arc.
-      scale: λ, of the merged difference.
-      density: the share of each difference that `ties` keeps, the largest values of each tensor, or `dare_ties` keeps
+      weights: weights of the models; empty: all 1. `linear`, `ties` and `dare_ties` divide by their sum. Of `slerp` the
+        second's share is the position on the arc.
+      scale: λ, the factor on the merged difference.
+      density: the share of each difference that `ties` keeps (the largest values of each tensor) or `dare_ties` keeps
         at random.
-      seed: of what `dare_ties` keeps.
+      seed: seed for `dare_ties`.
     """
 
     models: tuple[str, ...]
@@ -47,9 +47,9 @@ class MergeConfig:
         if count != len(weights):
             raise ValueError(f"merge.weights has {len(weights)} numbers for {count} models")
         if self.method == "slerp" and count != 2:
-            raise ValueError(f"'slerp' merges two models, not {count}: take 'linear', or merge in steps")
+            raise ValueError(f"'slerp' merges two models, not {count}: use 'linear', or merge in steps")
         if self.method != "task_arithmetic" and (min(weights) < 0 or sum(weights) <= 0):
-            raise ValueError(f"merge.weights of '{self.method}' must not be negative, and one above 0")
+            raise ValueError(f"merge.weights of '{self.method}' must not be negative, and at least one must be above 0")
         if not 0 < self.density <= 1:
             raise ValueError(f"merge.density must be above 0 and at most 1, not {self.density}")
         if self.seed < 0:
@@ -58,12 +58,12 @@ class MergeConfig:
 
     @property
     def from_base(self) -> bool:
-        """Whether differences from a base are merged."""
+        """Whether the method merges differences from a base."""
         return self.method not in ("linear", "slerp")
 
     @property
     def used(self) -> tuple[int, ...]:
-        """The places of the models whose weight is not 0: the others are not read."""
+        """The indices of the models whose weight is not 0; the others are not read."""
         return tuple(i for i, weight in enumerate(self.weights) if weight)
 
 
@@ -71,9 +71,9 @@ def merged(config: MergeConfig, base: np.ndarray, models: Sequence[np.ndarray], 
     """One tensor of the result, float32.
 
     Args:
-      base: of the model that differences are from.
+      base: the tensor of the base model.
       models: the same tensor of `config.used`.
-      draw: names the tensor among all, for the draws of `dare_ties`.
+      draw: the tensor's name, for the random choices of `dare_ties`.
     """
     weights = [np.float32(config.weights[i]) for i in config.used]
     values = [value.astype(np.float32) for value in models]
@@ -103,9 +103,9 @@ def _sum(weights: Sequence[np.float32], values: Sequence[np.ndarray]) -> np.ndar
 
 
 def slerp(first: np.ndarray, second: np.ndarray, place: float) -> np.ndarray:
-    """The point at `place` (0: the first, 1: the second) of the arc between two tensors, taken as vectors.
+    """The point at `place` (0: the first, 1: the second) of the arc between two tensors, treated as vectors.
 
-    Lengths are interpolated with the directions, as the formula does for vectors that are not of length 1. Tensors
+    Lengths are interpolated with the directions, as in the formula for vectors of any length. Tensors
     that are nearly parallel, or zero, are interpolated linearly.
     """
     a, b = first.reshape(-1).astype(np.float64), second.reshape(-1).astype(np.float64)
@@ -120,7 +120,7 @@ def slerp(first: np.ndarray, second: np.ndarray, place: float) -> np.ndarray:
 
 
 def trimmed(task: np.ndarray, density: float) -> np.ndarray:
-    """The largest values by magnitude, the others 0; of equal ones at the border all stay."""
+    """The largest values by magnitude, the others 0; ties at the border all stay."""
     sizes = np.abs(task).reshape(-1)
     cut = len(sizes) - int(np.ceil(density * len(sizes)))
     return np.where(np.abs(task) >= np.partition(sizes, cut)[cut], task, np.float32(0))
@@ -135,7 +135,7 @@ def elected(weights: Sequence[np.float32], tasks: Sequence[np.ndarray], *, resca
     """The mean of the values that have the sign of the weighted sum.
 
     Args:
-      rescaled: values that were dropped at random are made up for by the others: the mean is over all models, not over
+      rescaled: whether the rest makes up for values dropped at random: the mean is then over all models, not over
         those that agree, which would count it twice.
     """
     sign = np.sign(_sum(weights, tasks))

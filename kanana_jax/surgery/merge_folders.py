@@ -31,13 +31,13 @@ _TOKENIZING = ("model", "normalizer", "pre_tokenizer")  # parts of a tokenizer.j
 def merge_folders(
     config: MergeConfig, base: ModelFolder, models: Sequence[ModelFolder], destination: pathlib.Path, card: Card
 ) -> dict[str, Any]:
-    """Merges models into a folder, whole or not at all; every process calls it, layers are shared out.
+    """Merges models into a folder, atomically; every process calls this, and layers are distributed among them.
 
-    The result is in the dtype of the models that are merged, in float32 where these differ.
+    The result has the dtype of the merged models, or float32 if these differ.
 
     Args:
-      base: whose tokenizer and special tokens are carried along, and which differences are from.
-      models: in the order of the config's.
+      base: the model whose tokenizer and special tokens are kept, and from which differences are taken.
+      models: in the order of the config.
 
     Returns:
       For each layer, and for `outer` (embeddings and final norm): `moved`, the distance of each model from the base
@@ -79,13 +79,13 @@ def merge_folders(
 
 
 class _Measured:
-    """Sums over tensors, in float64: of the base's squares, and of products of differences from it."""
+    """Sums over tensors, in float64: of the base's squares, and of products of differences from the base."""
 
     def __init__(self, models: int):
         self._base, self._products = 0.0, np.zeros((models + 1, models + 1))
 
     def add(self, base: np.ndarray, values: Sequence[np.ndarray]) -> None:
-        """Counts a tensor of the models, and of the result, the last."""
+        """Adds a tensor of the models and, as the last, of the result."""
         base = base.astype(np.float32).reshape(-1)
         tasks = [value.astype(np.float32).reshape(-1) - base for value in values]
         self._base += float(base @ base)
@@ -102,7 +102,7 @@ class _Measured:
 
 
 def check_alike(base: ModelFolder, models: Sequence[ModelFolder]) -> None:
-    """Refuses models whose tensors or tokens do not mean the same.
+    """Refuses models whose tensors or tokens do not correspond.
 
     Raises:
       ConfigError: another architecture, or another tokenizer.
@@ -116,12 +116,12 @@ def check_alike(base: ModelFolder, models: Sequence[ModelFolder]) -> None:
             if values[0] != values[1]:
                 raise ConfigError(
                     f"{model.path} cannot be merged with {base.path}: its {field.name} is {values[0]}, not "
-                    f"{values[1]}: merge models that were trained from one"
+                    f"{values[1]}: merge models with a common ancestor"
                 )
         if own and (other := _tokenizing(model)) and not own & other:
             raise ConfigError(
-                f"{model.path} cannot be merged with {base.path}: it has another tokenizer, so that their tokens mean "
-                "different texts: merge models that were trained from one"
+                f"{model.path} cannot be merged with {base.path}: it has another tokenizer, so their tokens mean "
+                "different texts: merge models with a common ancestor"
             )
 
 

@@ -1,4 +1,4 @@
-"""Width and depth pruning: which parts stay, by their importance."""
+"""Width and depth pruning: the parts to keep, by importance."""
 
 import dataclasses
 import math
@@ -15,18 +15,18 @@ from kanana_jax.surgery.importance import Importance
 
 @dataclasses.dataclass(frozen=True)
 class PruneConfig:
-    """The shape that is wanted; 0 leaves a size as it is.
+    """The target shape; 0 leaves a size as it is.
 
     Attributes:
-      embed_dim, mlp_dim, num_heads, num_kv_heads, num_layers: of the result.
+      embed_dim, mlp_dim, num_heads, num_kv_heads, num_layers: sizes of the result.
       tie_embeddings: average the two embeddings (Kanana: from 4.5B to 2.1B).
       align_groups: take the same number of query heads from every KV group, as Kanana does; without it heads are ranked
         over all groups and read keys that they were not trained with (Table 15's control, never a good idea).
       layers: which go. `scattered`: the least important; `contiguous`: the block that is least important together, as
         a block (`Importance.blocks`); `last`: those before the last.
-      rescale_norms: multiply each gain by rms(kept channels) / rms(all), so that what comes out is as large as before.
+      rescale_norms: multiply each gain by rms(kept channels) / rms(all), so that outputs keep their magnitude.
       layer_pattern: the layers' kinds (`Architecture.layer_pattern`), to introduce sliding windows before a
-        distillation; empty: they stay as they are.
+        distillation; empty: unchanged.
     """
 
     embed_dim: int = 0
@@ -45,17 +45,17 @@ def shape(before: Architecture, config: PruneConfig, key: str = "prune") -> Arch
     """The shape of the result.
 
     Args:
-      key: of the config's section, for messages.
+      key: key of the config's section, for messages.
 
     Raises:
       ConfigError: nothing would change, a size would grow, the heads do not divide into their groups, or the layers
-        that stay would not follow the model's pattern.
+        kept would not follow the model's pattern.
     """
     sizes = {}
     for name in ("embed_dim", "mlp_dim", "num_heads", "num_kv_heads", "num_layers"):
         wanted, old = getattr(config, name), getattr(before, name)
         if wanted < 0 or wanted > old:
-            raise ConfigError(f"config '{key}.{name}' is {wanted}: pruning goes from 1 to the model's {old}")
+            raise ConfigError(f"config '{key}.{name}' is {wanted}: it must be between 1 and the model's {old}")
         sizes[name] = wanted or old
     if sizes["num_heads"] % sizes["num_kv_heads"]:
         raise ConfigError(
@@ -72,16 +72,16 @@ def shape(before: Architecture, config: PruneConfig, key: str = "prune") -> Arch
     if whole > 1 and gone and (gone % whole or config.layers == "scattered"):
         raise ConfigError(
             f"config '{key}.num_layers' is {sizes['num_layers']}: layers of this model differ in their attention and "
-            f"repeat every {whole}: take a multiple of {whole} of its {before.num_layers} away, with layers = "
+            f"repeat every {whole}: remove a multiple of {whole} of its {before.num_layers}, with layers = "
             "'contiguous' or 'last'"
         )
     if config.rescale_norms and before.norm_placement != "pre":
         raise ConfigError(
-            f"config '{key}.rescale_norms': this model has norms behind attention and MLP, for which no rule is known: "
+            f"config '{key}.rescale_norms': this model has norms after attention and MLP, for which no rule is known: "
             "set it to false"
         )
     if config.tie_embeddings and before.tied_embeddings:
-        raise ConfigError(f"config '{key}.tie_embeddings': the embeddings are tied already: remove the key")
+        raise ConfigError(f"config '{key}.tie_embeddings': the embeddings are already tied: remove the key")
     after = dataclasses.replace(
         before,
         **sizes,
@@ -89,22 +89,22 @@ def shape(before: Architecture, config: PruneConfig, key: str = "prune") -> Arch
         layer_pattern=config.layer_pattern or before.layer_pattern,
     )
     if before.embedding_multiplier == math.sqrt(before.embed_dim):
-        # Gemma's classes know no other than the root of the width: the embeddings take up the difference (`CutList`).
+        # Gemma's classes only know the root of the width: the embeddings absorb the difference (`CutList`).
         after = dataclasses.replace(after, embedding_multiplier=math.sqrt(after.embed_dim))
     if after == before:
-        raise ConfigError(f"config '{key}' names no size or pattern that is not the model's: nothing would change")
+        raise ConfigError(f"config '{key}' names nothing that differs from the model's shape: nothing would change")
     return after
 
 
 def cut_list(before: Architecture, config: PruneConfig, importance: Importance, key: str = "prune") -> CutList:
-    """The parts that stay, by their importance.
+    """The parts to keep, by importance.
 
     Args:
-      key: of the config's section, for messages.
+      key: key of the config's section, for messages.
 
     Raises:
       ConfigError: see `shape`.
-      UserError: importance scores of another model, or none of blocks so long.
+      UserError: the scores are another model's, or lack blocks of this length.
     """
     after = shape(before, config, key)
     importance.check(before)
@@ -128,13 +128,13 @@ def cut_list(before: Architecture, config: PruneConfig, importance: Importance, 
 
 
 def _best(scores: np.ndarray, count: int) -> tuple[int, ...]:
-    """The places of the `count` highest scores, ascending; of equal ones the first."""
+    """The indices of the `count` highest scores, ascending; the first among equals."""
     order = np.argsort(-scores, kind="stable")[:count]
     return tuple(sorted(int(i) for i in order))
 
 
 def _heads(scores: np.ndarray, before: Architecture, after: Architecture, align: bool):
-    """Query heads in the order of their groups, and KV heads, that stay in one layer."""
+    """The query heads, in the order of their groups, and KV heads to keep in one layer."""
     groups = scores.reshape(before.num_kv_heads, before.group_size)
     kv_heads = _best(groups.sum(axis=1), after.num_kv_heads)
     if not align:
@@ -145,21 +145,21 @@ def _heads(scores: np.ndarray, before: Architecture, after: Architecture, align:
 
 
 def block_lengths(before: Architecture, configs: Iterable[PruneConfig]) -> tuple[int, ...]:
-    """The lengths of the blocks of layers whose scores these cuts ask for, ascending; see `importance.score`."""
+    """The lengths of the blocks of layers whose scores these cuts need, ascending (`importance.score`)."""
     contiguous = [config for config in configs if config.layers == "contiguous"]
     gone = {before.num_layers - (config.num_layers or before.num_layers) for config in contiguous}
     return tuple(sorted(gone - {0, 1}))
 
 
 def _layers(importance: Importance, count: int, how: str) -> tuple[int, ...]:
-    """The layers that stay."""
+    """The layers to keep."""
     total = len(importance.layers)
     gone = total - count
     if how == "scattered" or not gone:
         return _best(importance.layers, count)
     if how == "last":
         return (*range(total - gone - 1), total - 1)
-    # The last layer stays, and the first where others are enough: nothing else does their work (arXiv:2403.17887, §4;
+    # The last layer stays, and the first if possible: nothing else does their work (arXiv:2403.17887, §4;
     # arXiv:2408.11796, §4.2).
     first = min(1, count - 1)
     scores = importance.blocks[gone - 1, first : total - gone]

@@ -1,7 +1,7 @@
-"""Search for a shape to prune to, as in Minitron (arXiv:2407.14679, §2.3), with losers stopped early.
+"""Search for a shape to prune to, as in Minitron (arXiv:2407.14679, §2.3), with early stopping of losers.
 
-All shapes within a budget, at most so many of them, are ranked by their loss after short distillations of growing
-length; after each the worse part is dropped (successive halving, arXiv:1502.07943), since rankings settle early
+Shapes within a budget, up to a maximum number, are ranked by their loss after short distillations of growing
+length; after each, the worse part is dropped (successive halving, arXiv:1502.07943), since rankings settle early
 (arXiv:2502.18934, §2.3).
 """
 
@@ -27,13 +27,13 @@ class Budget:
     """The limits of a pruned model's costs; 0 leaves a cost free.
 
     Attributes:
-      parameters: all of them.
+      parameters: total number.
       flops_per_token: forward, exact (`models/counts.py`), at `context`.
       memory_bytes: weights and KV cache of `batch` sequences of `context` tokens.
       latency_s: seconds of a decoding step of that batch on `chip`, by its roofline: the larger of FLOPs over peak and
         weights and cache over bandwidth.
-      tolerance: a shape may cost so much more or less (Minitron: 5%).
-      context, batch, bytes_per_value, chip: what these costs are of.
+      tolerance: by how much a shape's cost may differ from the budget (Minitron: 5%).
+      context, batch, bytes_per_value, chip: the settings of these costs.
     """
 
     parameters: int = 0
@@ -62,8 +62,8 @@ class SearchSpace:
     Attributes:
       embed_dim, mlp_dim, layers: sizes are multiples of these; the model's own size is always one.
       heads_per_group: query heads of a KV group are multiples of this.
-      max_width_cut, max_depth_cut: largest share of a size that goes.
-      tie_embeddings: of every shape.
+      max_width_cut, max_depth_cut: largest share of a size that may be removed.
+      tie_embeddings: whether every shape ties its embeddings.
     """
 
     embed_dim: int = 256
@@ -86,10 +86,10 @@ class SearchConfig:
     """The section `search` of a stage; `train` is the short distillation, whose end is the last rung.
 
     Attributes:
-      candidates: shapes that are tried (Minitron: 15 to 18).
+      candidates: number of shapes to try (Minitron: 15 to 18).
       rungs: steps after which candidates are compared.
       keep: share of candidates kept after each rung but the last.
-      importance, seq_len: as of a stage that prunes.
+      importance, seq_len: as in a pruning stage.
     """
 
     budget: Budget
@@ -112,9 +112,9 @@ def costs(a: Architecture, budget: Budget) -> dict[str, float]:
     cached = counts.cached_tokens(a, budget.context)
     cache = 2 * a.num_kv_heads * a.head_dim * cached * budget.batch
     memory = budget.bytes_per_value * (counts.parameters(a) + cache)
-    # A step attends to the whole context, where training sees half of it on average.
+    # A step attends to the whole context; training sees half of it on average.
     flops = 2.0 * counts.matmul_parameters(a) + 4.0 * a.num_heads * a.head_dim * cached
-    # An embedding that is only looked up is not read.
+    # An embedding used only for look-up is not read.
     read = memory - (0 if a.tied_embeddings else budget.bytes_per_value * a.vocab_size * a.embed_dim)
     return {
         "parameters": counts.parameters(a),
@@ -125,7 +125,7 @@ def costs(a: Architecture, budget: Budget) -> dict[str, float]:
 
 
 def candidates(before: Architecture, config: SearchConfig) -> list[PruneConfig]:
-    """The shapes that are tried, the widest first.
+    """The shapes to try, the widest first.
 
     Raises:
       ConfigError: no shape is within the budget; names the nearest.
@@ -143,7 +143,7 @@ def candidates(before: Architecture, config: SearchConfig) -> list[PruneConfig]:
     if not found:
         wanted = ", ".join(f"{name} {limit:,.6g}{BUDGETS[name]}" for name, limit in stated.items())
         if nearest is None:
-            raise ConfigError("config 'search.space' holds no shape that is smaller: take smaller steps or larger cuts")
+            raise ConfigError("config 'search.space' has no smaller shape: use smaller steps or larger cuts")
         _, after, cost = nearest
         has = ", ".join(f"{name} {cost[name]:,.6g}{BUDGETS[name]}" for name in stated)
         raise ConfigError(
@@ -154,7 +154,7 @@ def candidates(before: Architecture, config: SearchConfig) -> list[PruneConfig]:
 
 
 def shapes(before: Architecture, space: SearchSpace) -> list[PruneConfig]:
-    """Every shape of the space but the model's own, the largest sizes first."""
+    """Every shape of the space except the model's own, the largest sizes first."""
 
     def sizes(old: int, step: int, cut: float) -> list[int]:
         least = math.ceil(old * (1 - cut) - 1e-9)
@@ -177,7 +177,7 @@ def shapes(before: Architecture, space: SearchSpace) -> list[PruneConfig]:
 
 
 def spread(before: Architecture, found: Sequence[PruneConfig], count: int) -> list[PruneConfig]:
-    """At most `count` shapes that differ most: each next one is farthest, in log sizes, from those that are taken."""
+    """At most `count` shapes that differ most: each next one is farthest, in log sizes, from those already chosen."""
 
     def point(shape: PruneConfig) -> tuple[float, ...]:
         after = prune.shape(before, shape)
@@ -196,6 +196,6 @@ def label(a: Architecture) -> str:
 
 
 def survivors(losses: Mapping[str, float], keep: float) -> list[str]:
-    """The best share of the candidates, at least one, the best first; of equal ones the first."""
+    """The best share of the candidates, at least one, the best first; the first among equals."""
     ranked = sorted(losses, key=lambda name: (not math.isfinite(losses[name]), losses[name]))
     return ranked[: max(1, math.ceil(keep * len(ranked)))]

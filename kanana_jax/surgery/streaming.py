@@ -9,7 +9,7 @@ from kanana_jax.surgery.cuts import CutList, cut_layer, cut_outer
 
 
 def apply_to_folder(cuts: CutList, source: ModelFolder, destination: pathlib.Path, card: Card) -> None:
-    """Writes the new model whole or not at all; every process calls it, layers are shared out.
+    """Writes the new model atomically; every process calls this, and layers are distributed among them.
 
     Raises:
       UserError: the source lacks a tensor, is truncated, or the disk is full.

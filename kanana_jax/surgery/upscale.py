@@ -1,4 +1,4 @@
-"""Depth up-scaling: more layers from those that there are."""
+"""Depth up-scaling: more layers from the existing ones."""
 
 import dataclasses
 from typing import Literal
@@ -15,11 +15,11 @@ class UpscaleConfig:
     """Depth up-scaling options.
 
     Attributes:
-      num_layers: of the result.
-      method: `overlap`: SOLAR's (arXiv:2312.15166, §2): the lower and the upper part, whose middle layers stand twice;
-        Kanana's 32 → 40 so keeps layers 0–19 and 12–31 (the report does not say which). `identity`: copies that add
+      num_layers: number of layers of the result.
+      method: `overlap`: SOLAR's (arXiv:2312.15166, §2): the lower and the upper part, with the middle layers twice;
+        so Kanana's 32 → 40 keeps layers 0–19 and 12–31 (the report does not say which). `identity`: copies that add
         nothing at first, spread evenly (LLaMA-Pro, arXiv:2401.02415, §3.2): the same logits. `neighbour`: copies beside
-        themselves, spread evenly. `stack`: the whole stack again from the bottom (G_stack, arXiv:2405.15319).
+        their originals, spread evenly. `stack`: the whole stack again from the bottom (G_stack, arXiv:2405.15319).
     """
 
     num_layers: int
@@ -30,7 +30,7 @@ def cut_list(before: Architecture, config: UpscaleConfig, key: str = "upscale") 
     """The cut list of an up-scaling.
 
     Args:
-      key: of the config's section, for messages.
+      key: key of the config's section, for messages.
 
     Raises:
       ConfigError: the result would not be deeper, or would be more than twice as deep (overlap, identity, neighbour),
@@ -38,7 +38,7 @@ def cut_list(before: Architecture, config: UpscaleConfig, key: str = "upscale") 
     """
     old, new = before.num_layers, config.num_layers
     if new <= old:
-        raise ConfigError(f"config '{key}.num_layers' is {new}, but the model has {old} already: set a larger number")
+        raise ConfigError(f"config '{key}.num_layers' is {new}, but the model already has {old}: set a larger number")
     if config.method != "stack" and new > 2 * old:
         raise ConfigError(
             f"config '{key}.num_layers' is {new}: '{config.method}' reaches {2 * old} at most; do it in two steps"
@@ -47,7 +47,7 @@ def cut_list(before: Architecture, config: UpscaleConfig, key: str = "upscale") 
     broken = (new - old if config.method == "overlap" else old) % whole
     if whole > 1 and (broken or config.method in ("identity", "neighbour")):
         raise ConfigError(
-            f"config '{key}': layers of this model differ in their attention and repeat every {whole}: take method "
+            f"config '{key}': layers of this model differ in their attention and repeat every {whole}: use method "
             f"'overlap' and add a multiple of {whole} layers"
         )
     identity = [False] * new

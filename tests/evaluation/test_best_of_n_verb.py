@@ -113,7 +113,7 @@ def test_a_verifier_alone_chooses_what_is_right_if_any_is(given, tmp_path):
     [
         (("--verifier", "none"), "leaves nothing to judge by"),
         (("--n", "0,2"), "0 is less than 1"),
-        (("--n", "many"), "is no list of numbers"),
+        (("--n", "many"), "is not a list of numbers"),
         (("--verifier", "taste"), "is no verifier"),
         (("--temperature", "0"), "otherwise all answers to a prompt are the same"),
     ],

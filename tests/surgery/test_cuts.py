@@ -342,7 +342,7 @@ def test_shapes_that_cannot_be_are_refused(config, told):
 
 def test_other_refusals():
     tied = dataclasses.replace(TEACHER, tied_embeddings=True)
-    with pytest.raises(ConfigError, match="tied already"):
+    with pytest.raises(ConfigError, match="already tied"):
         prune.shape(tied, prune.PruneConfig(tie_embeddings=True))
     with pytest.raises(UserError, match="'channels' has shape"):
         prune.cut_list(dataclasses.replace(TEACHER, embed_dim=32), prune.PruneConfig(mlp_dim=8), _scores())

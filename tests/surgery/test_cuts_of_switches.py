@@ -95,10 +95,10 @@ def test_layers_keep_their_kind():
         cuts = upscale.cut_list(a, upscale.UpscaleConfig(layers, method))
         assert all(cuts.after.kinds[i] == a.kinds[layer] for i, layer in enumerate(cuts.layers))
     for method, layers in (("overlap", 7), ("identity", 8), ("neighbour", 8)):
-        with pytest.raises(ConfigError, match="repeat every 2: take method 'overlap'"):
+        with pytest.raises(ConfigError, match="repeat every 2: use method 'overlap'"):
             upscale.cut_list(a, upscale.UpscaleConfig(layers, method))
     for config in (prune.PruneConfig(num_layers=5), prune.PruneConfig(num_layers=4, layers="scattered")):
-        with pytest.raises(ConfigError, match="take a multiple of 2 of its 6 away"):
+        with pytest.raises(ConfigError, match="remove a multiple of 2 of its 6"):
             prune.shape(a, config)
     with pytest.raises(ConfigError, match="rescale_norms"):
         prune.shape(a, prune.PruneConfig(embed_dim=16, rescale_norms=True))

@@ -163,7 +163,7 @@ def test_what_cannot_be_merged_is_told_in_one_sentence(folders, tmp_path):
     [
         ("slerp", (1, 1, 1), {}, "merges two models, not 3"),
         ("linear", (1, -1), {}, "must not be negative"),
-        ("ties", (0, 0), {}, "one above 0"),
+        ("ties", (0, 0), {}, "at least one must be above 0"),
         ("ties", (1, 1), {"density": 0}, "density must be above 0"),
         ("dare_ties", (1, 1), {"seed": -1}, "seed must not be negative"),
         ("linear", (1, 1, 1, 1), {}, "4 numbers for 3 models"),

@@ -59,7 +59,7 @@ def test_of_two_budgets_both_hold_and_one_is_used_up():
 def test_a_budget_that_no_shape_meets():
     with pytest.raises(ConfigError, match=r"within parameters 1,000 .*nearest, l3-d32-f96-h4, has parameters"):
         search.candidates(BEFORE, _config(parameters=1000))
-    with pytest.raises(ConfigError, match="holds no shape"):
+    with pytest.raises(ConfigError, match="has no smaller shape"):
         space = search.SearchSpace(max_width_cut=0.0, max_depth_cut=0.0)
         search.candidates(BEFORE, search.SearchConfig(search.Budget(parameters=1000), space))
 
