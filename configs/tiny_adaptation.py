@@ -58,9 +58,9 @@ def adapt(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -> No
         train=_train(train, optimizer, 5e-4, 200_000),
     )
     made = calls_config.get_config("merged")
-    rows = dict(seq_len=800, batch_tokens=8 * 800)  # three or four functions in JSON are long
+    rows = dict(seq_len=800, batch_tokens=4 * 800)  # three or four functions in JSON are long
     for name, section, start in (("calls_en", made.english, "merged"), ("calls_ko", made.korean, "calls_en")):
-        own = _train(train, optimizer, 2e-3, 90_000) | rows
+        own = _train(train, optimizer, 2e-3, 90_000, warmup=4) | rows
         c[name] = section.to_dict() | dict(start=start, train=own)
 
 
@@ -85,8 +85,9 @@ def documents(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -
 
     replay = dict(rag_conversations=0.8, ko_chat=0.1, en_chat=0.1)
     # As `calls_en` in rate, tokens and rows: so the step is the same program, compiled once.
-    rows = dict(seq_len=800, batch_tokens=8 * 800)
-    c.rag_sft = dict(kind="sft", start="merged", mixture=replay, train=_train(train, optimizer, 2e-3, 80_000) | rows)
+    rows = dict(seq_len=800, batch_tokens=4 * 800)
+    own = _train(train, optimizer, 2e-3, 80_000, warmup=4) | rows
+    c.rag_sft = dict(kind="sft", start="merged", mixture=replay, train=own)
     rows = dict(seq_len=1024, batch_tokens=4 * 1024)  # a pair is in one row
     c.rag_dpo = dict(
         kind="dpo",
@@ -127,8 +128,10 @@ def _made(c: ConfigDict, form: str, count: int) -> None:
         c.filters[f"{lang}_{form}"] = dict()  # answers are short
 
 
-def _train(train: dict[str, Any], optimizer: dict[str, Any], rate: float, tokens: int) -> dict[str, Any]:
-    schedule = dict(kind="cosine", warmup_steps=10, final=0.1)
+def _train(
+    train: dict[str, Any], optimizer: dict[str, Any], rate: float, tokens: int, warmup: int = 10
+) -> dict[str, Any]:
+    schedule = dict(kind="cosine", warmup_steps=warmup, final=0.1)
     return train | dict(
         tokens=tokens,
         optimizer=optimizer | dict(learning_rate=rate, schedule=schedule),
