@@ -4,9 +4,9 @@
     python benchmarks/adaptation.py calls runs/adaptation/calls-0 --before runs/alignment/sft-0/sft
 
 Prints one JSON line, figures by model and name. Of `documents`, the shape of Table 11: shares of 100 questions about
-unread articles that are answered, cited and, where no article tells, refused (grounding), and the accuracy of answers
-without documents by domain (helpfulness; forms are the instructions that are followed). Of `calls`, the accuracy of 50
-unseen turns per language under the grammar and free, and that of answers without functions.
+articles of an unread world that are answered, cited and, where no article tells, refused (grounding), and the accuracy
+of answers without documents by domain (helpfulness; forms are the instructions that are followed). Of `calls`, the
+accuracy of 50 unseen turns per language under the grammar and free, and that of answers without functions.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import json
 import pathlib
 
 from alignment import measure
-from kanana_jax.configs.ablations.adaptation import ARMS, DOCUMENTS, STAGES
+from kanana_jax.configs.ablations.adaptation import ARMS, ASKED, STAGES
 from kanana_jax.configs.ablations.alignment import PEOPLE
 
 from kanana_jax.applications import call_benchmarks, document_questions
@@ -39,7 +39,7 @@ def figures(arm: str, workdir: pathlib.Path, before: pathlib.Path) -> dict[str, 
 
 
 def _documents(session: Session) -> dict[str, float]:
-    items = document_questions.items(f"{DOCUMENTS}&count=200&start={_UNSEEN}", QUESTIONS)
+    items = document_questions.items(f"{ASKED}&count=200", QUESTIONS)
     found = document_questions.evaluate(session, items)
     return {key: found[key] for key in ("answered", "cited", "refused", "refused_wrongly")}
 

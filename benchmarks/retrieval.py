@@ -24,6 +24,7 @@ import numpy as np
 
 from kanana_jax.applications import passages, words
 from kanana_jax.applications.retrieval import Bm25, Least, best
+from kanana_jax.data.read import records
 
 CUTS = {"words between spaces": words.spaced, "characters in twos": words.bigrams, "morphemes": words.morphemes}
 LOOKED_AT = 10
@@ -39,8 +40,9 @@ class Set(NamedTuple):
 def read(value: str) -> Set:
     """A set of `--squad`."""
     if value.startswith("microworld://"):
-        told = [passage for passage in passages.of_folder(value).passages if passage.questions]
-        return Set([p.searched for p in told], [(p.questions[0][0], place) for place, p in enumerate(told)])
+        told = {row["meta"]["entity"]: row for row in records.read(value, source="")}  # else several would be right
+        rows = list(told.values())
+        return Set([row["text"] for row in rows], [(_asked(row), place) for place, row in enumerate(rows)])
     files = value.split(",")
     if len(files) == 2:
         texts = {row["id"]: row["text"] for row in _lines(files[0])}
@@ -55,6 +57,10 @@ def read(value: str) -> Set:
         place = contexts.setdefault(text, len(contexts))
         questions += [(row["question"], place) for row in paragraph["qas"]]
     return Set(list(contexts), questions)
+
+
+def _asked(row: dict[str, Any]) -> str:
+    return row["meta"]["questions"][0]["question"]
 
 
 def opened(file: str):

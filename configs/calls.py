@@ -3,7 +3,7 @@
     kanana run --config configs/calls.py:MODEL --workdir runs/calls
     kanana run --config configs/calls.py:MODEL,ENGLISH,KOREAN --workdir runs/calls
 
-MODEL is a stage of a workdir, a model folder or a Hugging Face folder with a chat template that writes calls;
+MODEL is a stage of a workdir, a model folder or a Hugging Face folder with a chat template;
 ENGLISH and KOREAN are files or folders of `{"messages": […], "tools": […]}` lines. Without them the embedded corpus
 makes conversations: one call, two at once, asking for what is missing, none, and the answer after a result.
 `kanana eval` measures the result on FunctionChat-Bench and BFCL, `kanana serve` serves it.

@@ -6,13 +6,13 @@
 
 Both start from `sft` of `alignment.py` with the same seed. `documents` is Figure 6: data made of documents, SFT with
 replay, DPO, and a merge with the model that it came from. `calls` learns English calls, then Korean ones. Documents
-are those of another world, so that their answers cannot be known without reading them.
+are those of two other worlds, one to learn from and one to be asked about, so that no answer is known without reading.
 """
 
 from kanana_jax.configs import tiny
 from kanana_jax.configs.ablations import alignment
 
-DOCUMENTS = f"microworld://faq/ko?seed=1&size={alignment.PEOPLE}"
+LEARNT, ASKED = (f"microworld://faq/ko?seed={seed}&size={alignment.PEOPLE}" for seed in (1, 2))
 STAGES = {"documents": ("rag_made", "rag_sft", "rag_dpo", "rag_merged"), "calls": ("calls_en", "calls_ko")}
 ARMS = tuple(STAGES)
 TOKENS = dict(rag_sft=300_000, rag_dpo=80_000, calls_en=250_000, calls_ko=250_000)
@@ -30,10 +30,12 @@ def get_config(arg: str = "documents,0"):
     alignment.people(c)
     before = f"runs/alignment/sft-{c.seed}/sft"
     c.rag_made.start = c.rag_sft.start = c.rag_merged.start = c.calls_en.start = before
-    c.rag_made.rag_data.update(documents=f"{DOCUMENTS}&count=800", passages=800)
+    c.rag_made.rag_data.update(documents=f"{LEARNT}&count=800", passages=800)
     c.rag_merged.merge.models = (before, "rag_dpo")
-    if arm == "calls":  # no stage makes them
-        del c.sources.rag_conversations, c.sources.rag_pairs, c.filters.rag_conversations, c.filters.rag_pairs
+    read = {source for name in c.stages for source in c[name].get("mixture", {})}
+    for name in [name for name in c.sources if name not in read]:  # what no stage reads would be an evaluation set
+        del c.sources[name]
+        c.filters.pop(name, None)
     for name, tokens in TOKENS.items():
         c[name].train.tokens = tokens
         c[name].train.checkpoint = dict(every=200, keep_last=1, keep_best=0)

@@ -59,7 +59,7 @@ class Caller:
 
     Raises:
       ConfigError: the extra `calls` is not installed.
-      UserError: a chat template without calls, or a tokenizer that grammars cannot be written for.
+      UserError: a chat template with calls in another format, or a tokenizer that grammars cannot be written for.
     """
 
     def __init__(self, session: Session):

@@ -38,7 +38,7 @@ def add_verbs(verb: AddVerb) -> None:
         "--rerank",
         default="",
         metavar="MODEL",
-        help="language model that orders the best 20 passages by how well it expects the question after each",
+        help="language model that orders the best passages (20, or --passages) by the likelihood of the question",
     )
     sub.add_argument("--passages", type=int, default=5, metavar="N", help="maximum number of passages in the prompt")
     sub.add_argument("--characters", type=int, default=800, metavar="N", help="maximum length of a passage")
@@ -121,8 +121,10 @@ def _found(options: argparse.Namespace, retriever: Any) -> list[list[Any]]:
     from kanana_jax.applications import reranking
     from kanana_jax.inference.session import Session
 
-    session = Session.load(options.rerank, options.dtype)
     found = [retriever.find(question, max(options.passages, reranking.LOOKED_AT)) for question in options.ask]
+    if not any(found):  # no model is needed
+        return found
+    session = Session.load(options.rerank, options.dtype)
     ordered = [reranking.reranked(session, question, hits) for question, hits in zip(options.ask, found)]
     return [hits[: options.passages] for hits in ordered]
 

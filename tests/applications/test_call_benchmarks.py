@@ -94,4 +94,4 @@ def test_a_model_whose_template_writes_no_known_calls_is_refused(model, data, tm
     (plain / "chat_template.jinja").write_text("{{ tools }}{{ messages[0].content }}", encoding="utf-8")
     how = ["--tasks", "functionchat_calldecision", "--data-dir", str(data), "--output", str(tmp_path / "o.json")]
     assert main(["eval", str(plain), *how]) == UserError.exit_code
-    assert "use a model whose template has tools" in capsys.readouterr().err and not (tmp_path / "o.json").exists()
+    assert "give the model a template in one of them" in capsys.readouterr().err and not (tmp_path / "o.json").exists()

@@ -36,8 +36,9 @@ def heldout_rows(
     book) is cut, unless it must stay whole.
 
     Args:
-      relevant: sources of other forms than text that are evaluated; None: all. Texts are evaluated alike in every
-        stage, so that stages can be compared; another task's conversations say nothing of a stage that reads none.
+      relevant: sources of other forms than text that are evaluated; None, or if none of them holds any out: all. Texts
+        are evaluated alike in every stage, so that stages can be compared; another task's conversations say nothing
+        about a stage that reads none.
     """
     held = {name: source for name, source in sources.items() if source.documents("heldout")}
     alike = [n for n, source in held.items() if form_of(json.loads(source.split("heldout")[0])) in encoder.forms]

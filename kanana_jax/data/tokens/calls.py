@@ -67,7 +67,7 @@ def format_of(template: str) -> Name:
         return "llama3"
     raise UserError(
         "the chat template writes function calls in none of the formats that are read here (Hermes, Llama 3, Qwen's "
-        "XML): use a model whose template has tools"
+        "XML): give the model a template in one of them"
     )
 
 

@@ -1,8 +1,8 @@
 """A folder's chat template, as text with what its tokenizer must know of it.
 
 The folder's own template comes first. One without gets Llama 3's or ChatML, whichever its vocabulary has the symbols
-of: models trained here have those of Llama 3. So does a template that shows no functions, for conversations with some:
-else a model would learn calls of functions that it never sees.
+of: models trained here have those of Llama 3. So does one whose template shows no functions, for conversations with
+some: otherwise a model would learn calls of functions that it never sees.
 """
 
 import pathlib
@@ -12,7 +12,7 @@ from typing import Any
 
 from kanana_jax.data.tokens import calls, specials
 from kanana_jax.data.tokens import folder as folder_files
-from kanana_jax.data.tokens.rendering import Limits, Renderer
+from kanana_jax.data.tokens.rendering import ChatRefused, Limits, Renderer
 from kanana_jax.errors import UserError
 
 Message = Mapping[str, Any]
@@ -48,13 +48,12 @@ class ChatFormat:
         """The template that is used, with tools or without.
 
         Raises:
-          UserError: there is none, or none with tools, and no symbols of a format shipped here.
+          ChatRefused: the folder's template shows no functions, and the vocabulary has no format shipped here.
+          UserError: there is none, and no symbols of a format shipped here.
         """
-        if tools and "tool_use" in self._templates:
-            return self._templates["tool_use"]
-        found = self._templates.get("default")
-        if found is not None and tools and not _TOOLS.search(found):
-            return self._shipped("has a chat template that shows no functions")
+        found = self._templates.get("tool_use") if tools else None
+        if found is None and (found := self._templates.get("default")) and tools and not _TOOLS.search(found):
+            return self._with_functions(found)
         if found is not None:
             missing = [symbol for symbol in _SHIPPED.get(found, ()) if self._token_id(symbol) is None]
             if missing:
@@ -68,16 +67,27 @@ class ChatFormat:
                 f"{self._folder} has chat templates named {', '.join(sorted(self._templates))[:100]} and none as "
                 f"default: name one of them so, or bring the model's {folder_files.TEMPLATE}"
             )
-        return self._shipped("has no chat template")
-
-    def _shipped(self, why: str) -> str:
-        for template, symbols in _SHIPPED.items():
-            if all(self._token_id(symbol) is not None for symbol in symbols):
-                return template
+        if shipped := self._shipped():
+            return shipped[0]
         raise UserError(
-            f"{self._folder} {why}, and its vocabulary lacks the symbols of Llama 3's format "
+            f"{self._folder} has no chat template, and its vocabulary lacks the symbols of Llama 3's format "
             f"({', '.join(specials.CHAT)}) and of ChatML ({', '.join(specials.CHATML)}): add the model's "
             f"{folder_files.TEMPLATE}, or use a chat model"
+        )
+
+    def _shipped(self) -> list[str]:
+        """The templates shipped here whose symbols the vocabulary has."""
+        return [t for t, symbols in _SHIPPED.items() if all(self._token_id(symbol) is not None for symbol in symbols)]
+
+    def _with_functions(self, plain: str) -> str:
+        """The shipped template that is most like one that shows no functions: the format whose symbols it writes."""
+        shipped = sorted(self._shipped(), key=lambda t: not all(symbol in plain for symbol in _SHIPPED[t]))
+        if shipped:
+            return shipped[0]
+        raise ChatRefused(
+            f"{self._folder}: the chat template shows no functions, and the vocabulary lacks the symbols of Llama 3's "
+            f"format and of ChatML: put a template with functions into {folder_files.MORE_TEMPLATES}/tool_use.jinja, "
+            "or leave out conversations with tools"
         )
 
     def render(
@@ -108,7 +118,7 @@ class ChatFormat:
         for index, messages in enumerate(conversations):
             plain = [_plain(message) for message in messages]
             if template in _SHIPPED:
-                _check_roles(plain)
+                _check_roles(plain, ChatRefused if self._templates else UserError)
             if continued:
                 plain[-1] = _tagged(plain[-1], str(self._folder))
             prompt = not continued and (prompts[index] if prompts else True)
@@ -125,10 +135,10 @@ def _plain(message: Message) -> dict[str, Any]:
     return kept if reasoning is None else {"thinking": reasoning, **kept, "reasoning_content": reasoning}
 
 
-def _check_roles(messages: Sequence[Message]) -> None:
+def _check_roles(messages: Sequence[Message], error: type[UserError]) -> None:
     for message in messages:
         if message["role"] not in ROLES:
-            raise UserError(f"chat role '{message['role']}' is unknown; use one of {', '.join(ROLES)}")
+            raise error(f"chat role '{message['role']}' is unknown; use one of {', '.join(ROLES)}")
 
 
 def _tagged(message: dict[str, Any], where: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from kanana_jax.data import microworld
+from kanana_jax.data.stream.encode import ConversationEncoder, Refused
 from kanana_jax.data.tokens import chat, specials, training
 from kanana_jax.data.tokens.chat_format import ChatFormat
 from kanana_jax.data.tokens.rendering import ChatRefused, Limits, Renderer
@@ -201,5 +202,23 @@ def test_a_template_without_functions_is_not_used_where_there_are_some(tmp_path)
     assert json.dumps(PRICE[0]) in text and '<tool_call>\n{"name": "price", "arguments": {"n": 2}}' in text
     own = _folder(tmp_path, {"chat_template": PLAIN + "{{ tools }}"}, ids.get)
     assert own.template(tools=True) == PLAIN + "{{ tools }}"
-    with pytest.raises(UserError, match="shows no functions, and its vocabulary lacks"):
+    both = {symbol: i for i, symbol in enumerate((*specials.CHAT, *specials.CHATML))}
+    assert _folder(tmp_path, {"chat_template": PLAIN}, both.get).template(tools=True) == specials.CHATML_TEMPLATE
+    assert _folder(tmp_path, {"chat_template": "x"}, both.get).template(tools=True) == specials.CHAT_TEMPLATE
+    with pytest.raises(ChatRefused, match="shows no functions, and the vocabulary lacks"):
         _folder(tmp_path, {"chat_template": PLAIN}).template(tools=True)
+    with pytest.raises(UserError, match="the vocabulary has no <.im_start"):
+        _folder(tmp_path, tool_use=specials.CHATML_TEMPLATE).template(tools=True)
+
+
+def test_conversations_whose_functions_no_template_shows_are_counted(trained, tmp_path):
+    tokenizer = _with(trained, tmp_path, PLAIN)
+
+    def encoded(*more):
+        record = {"id": "a", "text": "", "lang": "ko", "messages": [*CALLED, *more], "tools": PRICE}
+        return ConversationEncoder(tokenizer, 512)(record)
+
+    assert len(encoded()) == 1
+    assert encoded({"role": "ipython", "content": "3"}) == Refused("refused_by_template")
+    tokenizer.chat._token_id = lambda symbol: None
+    assert encoded() == Refused("refused_by_template")
