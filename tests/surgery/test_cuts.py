@@ -352,7 +352,7 @@ def test_other_refusals():
     alone = dataclasses.replace(_scores(), blocks=np.full((5, 5), np.inf, np.float32))
     with pytest.raises(UserError, match="no scores of blocks of 2 layers"):
         prune.cut_list(TEACHER, prune.PruneConfig(num_layers=3), alone)
-    with pytest.raises(ConfigError, match="has 5 already"):
+    with pytest.raises(ConfigError, match="already has 5"):
         upscale.cut_list(TEACHER, upscale.UpscaleConfig(5))
     with pytest.raises(ConfigError, match="reaches 10 at most"):
         upscale.cut_list(TEACHER, upscale.UpscaleConfig(11))
