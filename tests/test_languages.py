@@ -82,7 +82,7 @@ def _job(tmp_path, rows, **settings):
 
 def test_a_filter_that_applies_to_no_record_is_an_error_and_the_folder_can_be_used_again(tmp_path):
     rows = [{"text": "짧다"}, {"text": "이것은 길고 긴 문장입니다"}]
-    with pytest.raises(ConfigError, match="no filter.*language is none: say --lang ko"):
+    with pytest.raises(ConfigError, match="no filter.*language is none: give --lang ko"):
         _job(tmp_path, rows)
     assert _job(tmp_path, rows, lang="ko-KR")["kept"] == 1
 

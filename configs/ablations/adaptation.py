@@ -35,7 +35,8 @@ def get_config(arg: str = "documents,0"):
     read = {source for name in c.stages for source in c[name].get("mixture", {})}
     for name in [name for name in c.sources if name not in read]:  # what no stage reads would be an evaluation set
         del c.sources[name]
-        c.filters.pop(name, None)
+        if name in c.filters:
+            del c.filters[name]
     for name, tokens in TOKENS.items():
         c[name].train.tokens = tokens
         c[name].train.checkpoint = dict(every=200, keep_last=1, keep_best=0)

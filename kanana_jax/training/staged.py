@@ -248,8 +248,8 @@ class StagedCheckpoints:
     def _explained(self, error: Exception, step: int) -> UserError:
         reason = str(error) if isinstance(error, UserError) else first_line(error)
         return UserError(
-            f"checkpoint of step {step} is not whole in {self.folder}; the last that is, from which the same command "
-            f"resumes, is of step {self.latest()}: {reason}"
+            f"checkpoint of step {step} is incomplete in {self.folder}; the last complete one, from which the same "
+            f"command resumes, is of step {self.latest()}: {reason}"
         )
 
 

@@ -112,7 +112,7 @@ def test_no_new_tokens_are_the_prompt_alone(folder, capsys):
     assert cli.main(["generate", str(folder), "--prompt", long, "--max-new-tokens", "0"]) == 0
     assert capsys.readouterr().out == f"{long}\n"
     assert cli.main(["generate", str(folder), "--prompt", long, "--max-new-tokens", "1"]) == 1
-    assert "exceed the model's 512: shorten the prompt" in capsys.readouterr().err
+    assert "exceeds the model's 512: shorten the prompt" in capsys.readouterr().err
 
 
 def test_every_end_of_the_model_ends_a_text(model, folder, tmp_path):

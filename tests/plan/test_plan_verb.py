@@ -338,7 +338,7 @@ def test_shapes_follow_surgery():
     "arguments, words",
     [
         (["--topology", "v5p-100"], "sizes are"),
-        (["--topology", "v9-8"], "not known"),
+        (["--topology", "v9-8"], "is unknown"),
         (["--topology", "h100-8"], "TPUs only"),
         (["--topology", "v5p-8", "--stage", "stage3"], "did you mean 'stage"),
     ],

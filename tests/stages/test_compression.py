@@ -103,7 +103,7 @@ def test_eight_devices_distil_as_one_with_the_teacher_on_a_mesh_of_its_own(run, 
     [
         ("student.distill.teacher='deepr'", "no stage and no folder of that name; did you mean 'deeper'"),
         ("pruned.prune.shape.embed_dim=1000", "config 'pruned.prune.shape.embed_dim' is 1000"),
-        ("upscaled.upscale.num_layers=2", "has 2 already"),
+        ("upscaled.upscale.num_layers=2", "already has 2"),
         ("pruned.prune.seq_len=4096", "'pruned.prune.seq_len' is 4096, beyond the model's max_seq_len"),
         ("pruned.prune.shape.num_heads=3", "the 2 KV groups do not divide"),
     ],

@@ -46,7 +46,7 @@ def test_a_tokenizer_that_is_larger_than_the_model_is_refused(tiny_config, tmp_p
     config.stage1.model.vocab_size = 780
     config.stage1.vocab_multiple = 16
     config.stages = ("stage1",)
-    with pytest.raises(ConfigError, match="vocab_size is 784, the tokenizer has 800 tokens"):
+    with pytest.raises(ConfigError, match="vocab_size is 784, but the tokenizer has 800 tokens"):
         recipe.run(config, tmp_path, devices=jax.devices()[:1])
 
 

@@ -85,7 +85,7 @@ def test_a_rung_is_no_end(base, searching, tmp_path):
     for name in "abc":
         shutil.copytree(base, tmp_path / name)
     searching.found.search.rungs = (2, 3)
-    with pytest.raises(ConfigError, match="'found': search.rungs ends at step 3, train at 4"):
+    with pytest.raises(ConfigError, match="'found': search.rungs ends at step 3, but train at 4"):
         recipe.run(searching, tmp_path / "a", devices=jax.devices()[:1])
     searching.found.search.update(rungs=(4,), candidates=1)
     recipe.run(searching, tmp_path / "b", devices=jax.devices()[:1])

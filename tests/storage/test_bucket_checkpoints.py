@@ -92,7 +92,7 @@ def test_a_connection_lost_in_the_middle_leaves_the_checkpoint_before(bucket, ho
         return how if len(sent) > 3 else None
 
     server.fault = fault
-    with pytest.raises(UserError, match=r"step \d is not whole in .*, is of step 1: "):
+    with pytest.raises(UserError, match=r"step \d is incomplete in .*, is of step 1: "):
         checkpoints.save(2, _state(2), {"0": {}})
         checkpoints.wait()
     checkpoints.close()

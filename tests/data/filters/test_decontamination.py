@@ -279,7 +279,7 @@ def test_files_of_items(tmp_path):
     for name in ("a.jsonl", "b.jsonl.gz"):
         assert list(items(tmp_path / name)) == [KOREAN]
         assert list(items(tmp_path / name, ["choices", "question"])) == ["하나\n둘", KOREAN, "셋\n넷", "짧다"]
-    with pytest.raises(UserError, match=r"a\.jsonl:1: field 'text' is no text .* there are id, question, choices"):
+    with pytest.raises(UserError, match=r"a\.jsonl:1: field 'text' is not a text .*the row has id, question, choices"):
         list(items(tmp_path / "a.jsonl", ["text"]))
     (tmp_path / "c.jsonl").write_text(lines + "{broken\n")
     with pytest.raises(UserError, match=r"c\.jsonl:3 is not JSON"):

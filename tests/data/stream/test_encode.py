@@ -93,7 +93,7 @@ def test_a_prompt_fills_its_row_with_what_judges_its_answers(tokenizer):
     (row,) = zip(*packing.pack([examples], count + 30, whole=True)[:3])
     shown = fields_of(*row)[1]["text"]  # as much of its end as there is room for
     assert long[0]["content"].endswith(shown) and 3 < len(shown) < 60
-    with pytest.raises(UserError, match="record 'a:1' has no 'prompt', which a stage that trains on prompts reads"):
+    with pytest.raises(UserError, match="record 'a:1' has no 'prompt', which a stage that trains on prompts needs"):
         encode({"id": "a:1", "text": "x"})
 
 
