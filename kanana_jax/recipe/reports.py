@@ -29,7 +29,7 @@ class ReportConfig:
 
 
 def write_report(workdir: pathlib.Path) -> pathlib.Path:
-    """Writes `DIR/report.html`(`report/run.py`)."""
+    """Writes `DIR/report.html` (`report/run.py`)."""
     from kanana_jax.report.run import write_run_report
 
     return write_run_report(workdir, chapters(), {kind.name: kind.result for kind in KINDS.values()})

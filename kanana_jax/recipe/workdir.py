@@ -109,7 +109,7 @@ def _devices(mesh: Mesh) -> str:
 
 
 def check_unchanged(config: Any, workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
-    """The contents of `config.json` (empty in a new workdir)and the values changed since.
+    """The contents of `config.json` (empty in a new workdir) and the values changed since.
 
     A workdir that holds nothing but shards of documents accepts another config: the first may have named a
     file that did not exist.
