@@ -3,8 +3,8 @@
     python benchmarks/arms.py runs/filtering [--metric lang/ko lang/en] [--first] [--stages STAGE …]
     python benchmarks/arms.py benchmarks/annealing.jsonl --against whole
 
-The folder holds one workdir an arm and seed (`ARM-SEED`), whose last stage counts; with `--stages` one workdir a seed,
-whose stages are the arms. Prints each arm's mean of held-out bits per byte at the end of the stage with a 95%
+The folder holds one workdir per arm and seed (`ARM-SEED`), whose last stage counts; with `--stages` one workdir per
+seed, whose stages are the arms. Prints each arm's mean of held-out bits per byte at the end of the stage with a 95%
 t-interval over seeds, and the mean difference to the first arm, paired by seed. `--first` takes the evaluation before
 the stage's first step: what surgery left. In place of a folder a file of `parts.py` may be given,
 whose figures may be others.

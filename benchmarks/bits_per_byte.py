@@ -4,7 +4,7 @@
 
 xz: `xz -9` of (all documents that training read + held-out text) minus that of the former alone, so that the
 training text is its dictionary (its window of 64 MiB holds them). n-grams: interpolated Kneser-Ney (Chen & Goodman
-1998, §4.1.6) with one discount an order, D = n1 / (n1 + 2·n2), on the same tokens, no n-gram across documents.
+1998, §4.1.6) with one discount per order, D = n1 / (n1 + 2·n2), on the same tokens, no n-gram across documents.
 """
 
 import argparse

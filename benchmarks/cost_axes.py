@@ -2,7 +2,7 @@
 
     python benchmarks/cost_axes.py runs/small/pruning --teacher runs/small/teacher/stage1 --output runs/small/cost
 
-Reads the workdirs of `configs/ablations/pruning.py`, one a seed. The axes: tokens of the student; its own FLOPs; with
+Reads the workdirs of `configs/ablations/pruning.py`, one per seed. The axes: tokens of the student; its own FLOPs; with
 the teacher's forward passes and the calibration; tokens of the whole pipeline, those that the teacher was trained on
 too. Prints a line for each arm and length (mean over seeds, 95% t-interval), how much each gains on the fresh model
 that learns from text for as much on each axis (interpolated in the logarithm of the cost), and writes the curves to

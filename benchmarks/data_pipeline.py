@@ -1,4 +1,4 @@
-"""The input pipeline alone: tokens a second of one process on one core.
+"""The input pipeline alone: tokens per second of one process on one core.
 
 python benchmarks/data_pipeline.py [--input GLOB --lang ko] [--vocab-size 4096]
 """

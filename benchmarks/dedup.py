@@ -1,4 +1,4 @@
-"""MinHash: signatures a second against datatrove and rensa, how often similar documents meet, memory at scale.
+"""MinHash: signatures per second against datatrove and rensa, how often similar documents meet, memory at scale.
 
     python benchmarks/dedup.py --input ko=a.jsonl.gz en=b.jsonl.gz ja=c.jsonl.gz [--mb 4] [--rensa] [--peer PYTHON]
     python benchmarks/dedup.py --documents 1000000

@@ -5,9 +5,10 @@
 DATA is a folder of evaluation sets (docs/evaluation.md). Without --model a random Llama is made, whose byte-level BPE
 is trained on DATA; with --chat prompts are chats by the folder's template. `rolling` scores long texts in windows. `hf`
 is as the harness makes it, in its defaults, but for the batch; it reads weights as they are stored, so give a folder in
-float32. One JSON line a task: the largest difference of a metric, the documents whose answers or scores differ, seconds
-of the process's CPUs for both (fair where other programs run too), of the first round, in which ours compiles, and of
-the others, and the ratio of these: above 1, ours is faster. `--differences FILE` gets both lines of each such document.
+float32. One JSON line per task: the largest difference of a metric, the documents whose answers or scores differ,
+seconds of the process's CPUs for both (fair where other programs run too), of the first round, in which ours compiles,
+and of the others, and the ratio of these: above 1, ours is faster. `--differences FILE` gets both lines of each such
+document.
 """
 
 import argparse

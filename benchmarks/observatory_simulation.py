@@ -14,8 +14,8 @@ one task of 19 has a gain, in standard deviations of the task; gains scatter by 
 by family. `verdicts`: the same by the mixed model, on models as in `mixed`, of which 4, 8 or all 15 continual ones are
 kept. `sizes`: gains whose families are as unequal as in the shipped table, and nearly equal.
 
-A finished table is a line of the output, and is not made again: the same command resumes, one with more tables goes on.
-The tables of all parts are made in turn, so that a run that is stopped has as many of each.
+Every finished table is a line of the output and is not repeated: the same command resumes, and one with more tables
+adds to them. Parts take turns, so that a stopped run has as many tables of each.
 
 Seeds: table i of missing share m uses the streams [2026, kind, 100 m, i].
 """

@@ -12,8 +12,8 @@ import pathlib
 os.environ["JAX_PLATFORMS"] = "cpu"
 ROOT = pathlib.Path(__file__).parents[1]
 # Config, stage, slice, and the options that a slice needs beside the config as it is. A v6e has a third of a v5p's
-# memory: there the guess of `--search` fits the flagship models without a tensor axis, at one row a chip; the last two
-# options are those that `kanana plan` advises where the config as it is does not fit.
+# memory: there the guess of `--search` fits the flagship models without a tensor axis, at one row per chip; the last
+# two options are those that `kanana plan` advises where the config as it is does not fit.
 PLANS = (
     ("essence_8b", "stage1", "v5p-128", ()),
     ("essence_8b", "stage1", "v6e-256", ()),

@@ -114,7 +114,7 @@ def _stage(plan: Json) -> list[str]:
     )
     return [
         _row(
-            "tokens a day",
+            "tokens per day",
             f"{plan['tokens_per_day']:.4g} at most, {plan['tokens_per_day_no_overlap']:.4g} without overlap",
         ),
         _row(

@@ -356,7 +356,7 @@ class World:
             base + 24,
         )
 
-    # Asked for a score of times a document: half of a corpus's making were these draws.
+    # Called some twenty times per document: half of the time of making a corpus went into these draws.
     @functools.lru_cache(maxsize=500_000)
     def told_in(self, kind: str, index: int, attribute: str) -> tuple[str, ...]:
         """The languages whose documents may state this fact."""

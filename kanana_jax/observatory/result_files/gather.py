@@ -1,4 +1,4 @@
-"""Result files brought together: one row a model, one column a task, and what the files tell of both."""
+"""Result files brought together: one row per model, one column per task, and what the files say about both."""
 
 import dataclasses
 import pathlib
