@@ -2,8 +2,9 @@
 
     python benchmarks/calls_real.py MODEL DATA PLACE [--sets NAME …] [--limit 20] [--parts 1] [--list]
 
-MODEL is a Hugging Face folder with a chat template, DATA a folder with the files of the sets (`kanana tasks`), PLACE a
-folder for what is made. Parts, each of which adds a line to `benchmarks/calls_real.jsonl`; the same command resumes:
+MODEL is a Hugging Face folder with a chat template, DATA a folder with the files of all sets (FunctionChat-Bench's and
+BFCL's, docs/evaluation.md), PLACE a folder for the models. Each part adds a line to `benchmarks/calls_real.jsonl`; the
+same command resumes:
 
     base         the model as it is
     english      LoRA on English conversations of the embedded world (`configs/calls.py`)
@@ -24,7 +25,7 @@ RESULTS = ROOT / "benchmarks/calls_real.jsonl"
 PARTS = ("base", "english", "korean")
 RANK, ALPHA, RATE = 16, 32, 5e-4
 SEQ_LEN, BATCH_TOKENS, STEPS = 512, 4096, 20
-SETS = ("functionchat_singlecall", "functionchat_calldecision")
+SETS = ("functionchat_singlecall", "functionchat_calldecision", "bfcl_simple_python", "bfcl_irrelevance")
 PEOPLE, _UNSEEN = 4000, 100_000  # of the embedded world; the first conversation that no run reads
 
 
