@@ -166,20 +166,13 @@ def train(part: str, model: str, place: pathlib.Path) -> str:
 
 
 def make_pairs(model: str, place: pathlib.Path) -> dict[str, Any]:
-    """`pairs.jsonl`: of each prompt's sampled answers a right one and a wrong one, where there are both."""
-    output = place / "samples.json"
+    """Writes `pairs.jsonl`: of each prompt's sampled answers right ones and wrong ones, where there are both."""
+    pairs = place / "pairs.jsonl"
     command = ["best-of-n", model, "--prompts", str(place / "prompts.jsonl"), "--n", str(SAMPLES), "--max-new-tokens"]
-    command += [str(NEW), "--output", str(output), "--seed", "0"]
+    command += [str(NEW), "--output", str(place / "samples.json"), "--pairs", str(pairs), "--pairs-per-prompt", "2"]
     subprocess.run([sys.executable, "-m", "kanana_jax", *command], check=True)
-    pairs, by_kind = [], dict.fromkeys(KINDS, 0)
-    for row in lines_of(output.with_name(output.name + ".samples.jsonl")):
-        right = [text for text, value in zip(row["answers"], row["judged"]) if value]
-        wrong = [text for text, value in zip(row["answers"], row["judged"]) if not value and text.strip()]
-        for chosen, rejected in list(zip(right, wrong))[:2]:
-            pairs.append({"prompt": row["prompt"], "chosen": chosen, "rejected": rejected})
-            by_kind[row["id"].rpartition("-")[0]] += 1
-    write(place / "pairs.jsonl", pairs)
-    return {"figures": {"pairs": len(pairs), **by_kind}}
+    kinds = [row["id"].rpartition("-")[0] for row in lines_of(pairs)]
+    return {"figures": {"pairs": len(kinds), **{kind: kinds.count(kind) for kind in KINDS}}}
 
 
 def compare() -> None:

@@ -104,7 +104,7 @@ def best_of(path: pathlib.Path, reward: pathlib.Path, n: int, each: int = 25) ->
     asked = [q for own in questions(session, each).values() for q in own]
 
     def sample(prompts, count):
-        return answers_of(session, prompts, RolloutConfig(samples=count, max_new_tokens=_NEW), 0)
+        return answers_of(session, prompts, RolloutConfig(samples=count, max_new_tokens=_NEW), 0)[0]
 
     found = best_of_n(asked, sample, {"reward": model, "oracle": JUDGE}, JUDGE, n)
     return {f"{name}@{p.n}": round(p.score, 5) for name, points in found.curves.items() for p in points}

@@ -16,8 +16,9 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
+from types import MappingProxyType
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -30,7 +31,8 @@ class Experiment:
       config: below `configs/ablations`, with `{arm}` and `{seed}` in its argument.
       folder: of the workdirs.
       arms: whose last stage counts.
-      before: (file, arguments of `kanana` that make it), in their order, for all parts.
+      before: (file, arguments of `kanana` that make it), in their order, for all parts; `{seed}` is the part's.
+      before_arm: the same for single arms, after those for all.
       figures: of a part: (folder of the last stage's model, arm, seed) → what its line says; None: held-out bits per
         byte, which the model's card has.
     """
@@ -39,6 +41,7 @@ class Experiment:
     folder: str
     arms: tuple[str, ...]
     before: tuple[tuple[str, str], ...]
+    before_arm: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType({})
     seeds: tuple[int, ...] = (0, 1, 2)
     figures: Callable[[pathlib.Path, str, int], dict[str, float]] | None = None
 
@@ -61,6 +64,16 @@ def adapted(model: pathlib.Path, arm: str, seed: int) -> dict[str, float]:
     import adaptation
 
     return adaptation.figures(arm, model.parents[1], pathlib.Path(f"runs/alignment/sft-{seed}/sft"))
+
+
+def own_pairs(lang: str) -> tuple[str, str]:
+    """Preference pairs of the answers of `sft` to prompts in a language, by their verifiers."""
+    folder = "runs/alignment"
+    file, prompts = f"{folder}/own_pairs-{{seed}}-{lang}.jsonl", f"microworld://prompts/{lang}?size=200&count=1000"
+    return file, (
+        f"best-of-n {folder}/sft-{{seed}}/sft --prompts {prompts} --n 8 --max-new-tokens 32 --seed {{seed}} "
+        f"--output {folder}/own_pairs-{{seed}}-{lang}.json --pairs {file} --pairs-per-prompt 2"
+    )
 
 
 ABLATIONS = "configs/ablations"
@@ -99,7 +112,7 @@ EXPERIMENTS = {
         "runs/alignment",
         (
             *("sft", "reward", "dpo", "online", "grpo", "small", "small_distilled", "small_more"),
-            *("online_moving", "k1", "k4"),
+            *("online_moving", "k1", "k4", "dpo_own"),
             *("without_facts", "without_arithmetic", "without_translation", "without_format", "special", "merged"),
         ),
         (
@@ -108,6 +121,7 @@ EXPERIMENTS = {
                 f"run --config {ABLATIONS}/alignment.py:base --workdir runs/alignment/base",
             ),
         ),
+        before_arm={"dpo_own": tuple(own_pairs(lang) for lang in ("ko", "en"))},
         figures=aligned,
     ),
     # Table 11 in its shape, and function calls.
@@ -120,12 +134,9 @@ EXPERIMENTS = {
                 "runs/alignment/base/stage2/model/model.json",
                 f"run --config {ABLATIONS}/alignment.py:base --workdir runs/alignment/base",
             ),
-            *(
-                (
-                    f"runs/alignment/sft-{seed}/sft/model/model.json",
-                    f"run --config {ABLATIONS}/alignment.py:sft,{seed} --workdir runs/alignment/sft-{seed}",
-                )
-                for seed in (0, 1)
+            (
+                "runs/alignment/sft-{seed}/sft/model/model.json",
+                f"run --config {ABLATIONS}/alignment.py:sft,{{seed}} --workdir runs/alignment/sft-{{seed}}",
             ),
         ),
         seeds=(0, 1),
@@ -195,9 +206,9 @@ def main() -> None:
         print("\n".join(f"{arm} {seed}" for arm, seed in parts))
         return
     for arm, seed in parts[: options.parts or None]:
-        for made, arguments in experiment.before:
-            if not pathlib.Path(made).is_file():
-                kanana(arguments)
+        for made, arguments in (*experiment.before, *experiment.before_arm.get(arm, ())):
+            if not pathlib.Path(made.format(seed=seed)).is_file():
+                kanana(arguments.format(seed=seed))
         workdir, begun = experiment.workdir(arm, seed), time.monotonic()
         config = experiment.config.format(arm=arm, seed=seed)
         kanana(f"run --config {ABLATIONS}/{config} --workdir {workdir}")

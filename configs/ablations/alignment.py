@@ -8,7 +8,8 @@ One base for all; each arm starts from another of the same seed (START). `online
 whose reference is what each starts from; `k1` and `k4` are `online` with answers that are so many updates old.
 `small_distilled` learns on its own answers from `dpo`, which is twice its size; `small_more` has as many more
 steps of fine-tuning. `without_DOMAIN` is `sft` of the three other domains (the shape of Table 9). `special` is trained
-further on one domain alone, and `merged` is its mean with `sft` (the shape of Table 11).
+further on one domain alone, and `merged` is its mean with `sft` (the shape of Table 11). `dpo_own` is `dpo` on pairs of
+sft's own answers, right against wrong (OWN_PAIRS).
 """
 
 from kanana_jax.configs import tiny
@@ -18,11 +19,13 @@ BASE = "runs/alignment/base"
 # People of the world. Of 4,000 a model of 2.4M parameters learns no fact and no name from 2.2M tokens (measured).
 PEOPLE = 200
 DOMAINS = ("facts", "arithmetic", "translation", "format")
+OWN_PAIRS = "runs/alignment/own_pairs-{seed}-{lang}.jsonl"  # by `kanana best-of-n --pairs`
 # arm: the stage of another arm that it starts from.
 START = {
     "sft": "",
     "reward": "sft",
     "dpo": "sft",
+    "dpo_own": "sft",
     "online": "dpo",
     "grpo": "dpo",
     "small": "",
@@ -37,7 +40,13 @@ START = {
 }
 ARMS = tuple(START)
 # Stages of an arm, where they are not one of its own name.
-STAGES = {"k1": ("online",), "k4": ("online",), "small": ("pruned", "sft"), "small_more": ("sft",)}
+STAGES = {
+    "dpo_own": ("dpo",),
+    "k1": ("online",),
+    "k4": ("online",),
+    "small": ("pruned", "sft"),
+    "small_more": ("sft",),
+}
 CONSTANT = dict(kind="constant", warmup_steps=0)
 # Of the stages that sample: tokens of a row per answer, prompts per step, answers to each, their tokens, steps, rate.
 ROW, PROMPTS, SAMPLES, NEW, STEPS, RATE = 96, 16, 8, 32, 100, 2e-4
@@ -88,6 +97,15 @@ def _sampled(c: ConfigDict) -> None:
 
 def last_stage(arm: str) -> str:
     return "online_4" if arm == "online_moving" else STAGES.get(arm, (arm,))[-1]
+
+
+def _dpo(c: ConfigDict, arm: str, before: str) -> None:
+    if arm == "dpo":
+        return
+    c.dpo.mixture = dict(ko_own=0.5, en_own=0.5)
+    for lang in ("ko", "en"):
+        c.sources[f"{lang}_own"] = dict(path=OWN_PAIRS.format(seed=c.seed, lang=lang), lang=lang)
+        c.filters[f"{lang}_own"] = dict()  # answers are short
 
 
 def _stale(c: ConfigDict, arm: str, before: str) -> None:
@@ -155,6 +173,7 @@ def _chats(c: ConfigDict, domains: list[str]) -> dict[str, float]:
 
 
 _MAKE = {
+    "dpo": _dpo,
     "k1": _stale,
     "k4": _stale,
     "online": _online,

@@ -14,7 +14,9 @@ _EXAMPLE = """example:
 Samples N answers to each prompt, lets each reward model choose the best of n of them, and judges the choices by the
 verifiers that the prompts name, or by --verifier. Without --reward, the verifiers choose themselves (the best that
 any reward model could do). With --verifier none, one reward model also judges. Beside the output lie the answers
-(FILE.samples.jsonl) and a page with the curves (FILE.html)."""
+(FILE.samples.jsonl) and a page with the curves (FILE.html). --pairs writes preference pairs of the policy's own
+answers for configs/dpo.py and configs/reward.py; the (best) reward model decides which answer is better, or, without
+--reward, the verifiers."""
 
 
 def add_verbs(verb: AddVerb) -> None:
@@ -35,6 +37,8 @@ def add_verbs(verb: AddVerb) -> None:
         "--n", default="1,2,4,8", metavar="N,…", help="numbers of answers to choose among; the largest is sampled"
     )
     sub.add_argument("--output", required=True, type=place, metavar="FILE.json", help="file of the curves")
+    sub.add_argument("--pairs", type=place, metavar="FILE.jsonl", help="file of preference pairs to write")
+    sub.add_argument("--pairs-per-prompt", type=int, default=1, metavar="N", help="maximum number of pairs of a prompt")
     sub.add_argument("--limit", type=int, default=0, metavar="N", help="maximum number of prompts; default: all")
     sub.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="longest answer, in tokens")
     sub.add_argument("--temperature", type=float, default=1.0, metavar="T", help="sampling temperature, above 0")
@@ -48,6 +52,10 @@ def _best_of_n(options: argparse.Namespace, overrides: list[str], command: list[
     judged = options.verifier != "none"
     if not judged and len(options.reward) != 1:
         raise ConfigError("--verifier none leaves nothing to judge by: name one --reward, which then judges too")
+    if options.pairs is not None and options.pairs.suffix != ".jsonl":
+        raise ConfigError(f"--pairs {options.pairs}: pairs are lines of JSON: name a file that ends in .jsonl")
+    if options.pairs is not None and (options.pairs_per_prompt < 1 or max(sizes) < 2):
+        raise ConfigError("--pairs needs two answers to a prompt and --pairs-per-prompt of at least 1: raise --n")
     from kanana_jax.evaluation.verifiers import Scorer, verify
     from kanana_jax.files import locked, write_json
     from kanana_jax.inference.reward_model import RewardModel
@@ -55,7 +63,7 @@ def _best_of_n(options: argparse.Namespace, overrides: list[str], command: list[
     from kanana_jax.inference.sampling import SamplingConfig
     from kanana_jax.inference.session import Session
     from kanana_jax.report.best_of_n import write_page
-    from kanana_jax.stages.best_of_n import compare, read_questions, write_samples
+    from kanana_jax.stages.best_of_n import compare, read_questions, write_pairs, write_samples
 
     try:
         sampling = SamplingConfig(temperature=options.temperature, top_p=options.top_p)
@@ -73,13 +81,17 @@ def _best_of_n(options: argparse.Namespace, overrides: list[str], command: list[
             model.check(policy.tokenizer)
         judge = verifier or scorers[options.reward[0]]
         scorers = scorers or {"verifier": judge}
-        found, told = compare(policy, questions, scorers, judge, config, sizes, options.seed)
+        compared = compare(policy, questions, scorers, judge, config, sizes, options.seed)
         settings = {key: getattr(options, key) for key in ("max_new_tokens", "temperature", "top_p", "seed", "dtype")}
         about = {"policy": options.policy, "judge": options.verifier if judged else options.reward[0]}
-        result: dict[str, Any] = {**about, **told, "settings": settings, "command": command}
-        write_samples(_beside(options.output, ".samples.jsonl"), questions, found)
+        result: dict[str, Any] = {**about, **compared.to_dict(), "settings": settings, "command": command}
+        write_samples(_beside(options.output, ".samples.jsonl"), questions, compared)
         write_page(result, _beside(options.output, ".html"))
         write_json(options.output, result)
+        if options.pairs is not None:
+            pairs, some = write_pairs(options.pairs, options.prompts, compared, options.pairs_per_prompt)
+            print(f"{options.pairs}: {pairs:,} pairs, of {some:,} of {len(questions):,} prompts")
+    found = compared.selection
     for name, points in found.curves.items():
         for point in points:
             print(f"{name}: best of {point.n} (KL ≤ {point.kl:.3f}) {point.score:.3f} ± {1.96 * point.error:.3f}")

@@ -112,6 +112,22 @@ def curve(chosen_by: np.ndarray, judged: np.ndarray, at: Sequence[int] = ()) -> 
     return points
 
 
+def preferences(texts: Sequence[str], scores: np.ndarray, usable: Sequence[bool], most: int) -> list[tuple[int, int]]:
+    """Preference pairs of one prompt's answers, as (index of the better answer, index of the worse one).
+
+    The best answer is paired with the worst, the second best with the second worst, and so on, as long as their scores
+    differ. Texts that occur twice are used once, empty ones never.
+
+    Args:
+      scores: `[N]`.
+      usable: `[N]`; other answers are left out.
+      most: number of pairs.
+    """
+    first = {text.strip(): i for i, text in reversed(list(enumerate(texts))) if usable[i] and text.strip()}
+    order = sorted(first.values(), key=lambda i: (-scores[i], i))
+    return [(better, worse) for better, worse in zip(order, order[::-1]) if scores[better] > scores[worse]][:most]
+
+
 @dataclasses.dataclass(frozen=True)
 class Selection:
     """Scorers compared on the same answers.

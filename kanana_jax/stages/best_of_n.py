@@ -8,7 +8,7 @@ import json
 import logging
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from kanana_jax.config import to_dict
 from kanana_jax.data.read import records
@@ -16,7 +16,7 @@ from kanana_jax.data.read.record import Broken
 from kanana_jax.data.tokens import chat
 from kanana_jax.errors import UserError
 from kanana_jax.evaluation import best_of_n
-from kanana_jax.evaluation.best_of_n import Selection
+from kanana_jax.evaluation.best_of_n import Point, Selection
 from kanana_jax.evaluation.verifiers import RECORD, Question, Scorer, verify
 from kanana_jax.files import whole_file, write_json
 from kanana_jax.inference.reward_model import RewardModel
@@ -100,6 +100,23 @@ def read_questions(
     return found
 
 
+class Compared(NamedTuple):
+    """The scorers' choices among a policy's answers.
+
+    Attributes:
+      ended: whether each answer ended by itself, `[P][N]`.
+      ceiling: the curve of a judge that chooses by itself: the upper bound for any scorer under this judge.
+    """
+
+    selection: Selection
+    ended: list[list[bool]]
+    ceiling: list[Point]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-safe, without texts and single scores."""
+        return self.selection.to_dict() | {"ceiling": [point.to_dict() for point in self.ceiling]}
+
+
 def compare(
     policy: Session,
     questions: list[Question],
@@ -108,31 +125,20 @@ def compare(
     config: RolloutConfig,
     sizes: list[int],
     seed: int,
-) -> tuple[Selection, dict[str, Any]]:
-    """The scorers' choices among the policy's answers, and the curve of a judge that chooses by itself.
-
-    That curve is the upper bound for any scorer under this judge.
+) -> Compared:
+    """Samples answers of the policy and lets each scorer choose among them.
 
     Args:
       sizes: numbers of answers that the curves show.
-
-    Returns:
-      The selection, and its JSON with `ceiling`, which has the points of the judge's curve.
     """
-    found = best_of_n.best_of_n(
-        questions,
-        lambda asked, n: answers_of(policy, asked, config, seed),
-        scorers,
-        judge,
-        config.samples,
-        at=sizes,
-    )
-    ceiling = [point.to_dict() for point in best_of_n.curve(found.judged, found.judged, sizes)]
-    return found, found.to_dict() | {"ceiling": ceiling}
+    texts, ended = answers_of(policy, questions, config, seed)
+    found = best_of_n.best_of_n(questions, lambda _, n: texts, scorers, judge, config.samples, at=sizes)
+    return Compared(found, ended, best_of_n.curve(found.judged, found.judged, sizes))
 
 
-def write_samples(file: pathlib.Path, questions: list[Question], found: Selection) -> None:
+def write_samples(file: pathlib.Path, questions: list[Question], compared: Compared) -> None:
     """A line for each prompt: its answers, the scores of each scorer, and the judge's verdicts."""
+    found = compared.selection
     with whole_file(file) as partial, partial.open("w", encoding="utf-8") as stream:
         for i, question in enumerate(questions):
             scores = {name: own[i].tolist() for name, own in found.scores.items()}
@@ -140,10 +146,38 @@ def write_samples(file: pathlib.Path, questions: list[Question], found: Selectio
                 "id": question.id,
                 "prompt": question.text,
                 "answers": list(found.texts[i]),
+                "ended": compared.ended[i],
                 "scores": scores,
                 "judged": found.judged[i].tolist(),
             }
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def write_pairs(file: pathlib.Path, prompts: str, compared: Compared, most: int) -> tuple[int, int]:
+    """A line for each preference pair of the policy's own answers, in the format that DPO and reward models read.
+
+    The best scorer decides which answer is better (`best_of_n.preferences`). An answer that was cut off at its longest
+    length is not used: as the chosen one it would teach the model to stop there.
+
+    Args:
+      prompts: the file that the questions were read from.
+      most: pairs per prompt.
+
+    Returns:
+      The number of pairs, and of prompts that have any.
+    """
+    found, pairs, with_any = compared.selection, 0, 0
+    scores = found.scores[found.best]
+    asked = records.read(prompts, source="prompts")
+    with whole_file(file) as partial, partial.open("w", encoding="utf-8") as stream:
+        for record, texts, own, usable in zip(asked, found.texts, scores, compared.ended):
+            kept = best_of_n.preferences(texts, own, usable, most)
+            pairs, with_any = pairs + len(kept), with_any + bool(kept)
+            told = {key: record[key] for key in ("prompt", "tools", "lang") if record.get(key)}
+            for i, (better, worse) in enumerate(kept):
+                line = {"id": f"{record['id']}#{i}", **told, "chosen": texts[better], "rejected": texts[worse]}
+                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return pairs, with_any
 
 
 def measure(name: str, own: BestOfNConfig, context: Context) -> None:
@@ -168,7 +202,7 @@ def measure(name: str, own: BestOfNConfig, context: Context) -> None:
         scorers[reward] = dataclasses.replace(model, batch_size=_AT_ONCE, one_width=True)
     log.info("%s: best of %d of %d prompts, chosen by %s", name, own.n, len(questions), ", ".join(own.rewards))
     judge, at = verify({RECORD: 1.0}), best_of_n.sizes(own.n)
-    found, told = compare(policy, questions, scorers, judge, own.rollout(), at, context.shapes.seed)
+    found = compare(policy, questions, scorers, judge, own.rollout(), at, context.shapes.seed)
     write_samples(folder / "best_of_n.samples.jsonl", questions, found)
     about = {"policy": own.policy, "judge": RECORD}
-    write_json(folder / RESULT, about | told | {"settings": to_dict(own)})
+    write_json(folder / RESULT, about | found.to_dict() | {"settings": to_dict(own)})

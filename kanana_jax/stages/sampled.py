@@ -177,8 +177,14 @@ def _in_language(found: Sampled) -> list[bool]:
     return [share >= _OF_THE_LANGUAGE for share in shares if share is not None]
 
 
-def answers_of(session: Session, questions: Sequence[Question], config: RolloutConfig, seed: int) -> list[list[str]]:
-    """N answers of a loaded model to each prompt, in the order of the prompts, sampled from the seed."""
+def answers_of(
+    session: Session, questions: Sequence[Question], config: RolloutConfig, seed: int
+) -> tuple[list[list[str]], list[list[bool]]]:
+    """N answers of a loaded model to each prompt, in the order of the prompts, sampled from the seed.
+
+    Returns:
+      The texts, and whether each answer ended by itself, both `[P][N]`.
+    """
     width = rounded(max(len(question.ids) for question in questions))
     sampler = Sampler(
         config,
@@ -193,10 +199,13 @@ def answers_of(session: Session, questions: Sequence[Question], config: RolloutC
         rows=_AT_ONCE * config.samples,
     )
     texts: list[list[str]] = []
+    ended: list[list[bool]] = []
     with jax.set_mesh(session.mesh):
         for start in range(0, len(questions), _AT_ONCE):
             some = list(questions[start : start + _AT_ONCE])
             asked = some + some[-1:] * (_AT_ONCE - len(some) if start else 0)  # the same program for the last batch
             key = jax.random.fold_in(jax.random.key(seed), start)
-            texts += [list(own) for own in sampler.sample(session.params, asked, key).texts[: len(some)]]
-    return texts
+            found = sampler.sample(session.params, asked, key)
+            texts += [list(own) for own in found.texts[: len(some)]]
+            ended += [[answer.ended for answer in own] for own in found.answers[: len(some)]]
+    return texts, ended

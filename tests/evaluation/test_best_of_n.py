@@ -70,6 +70,17 @@ def test_the_scorer_whose_choices_are_judged_best_is_selected():
     assert best_of_n.sizes(12) == [1, 2, 4, 8, 12]
 
 
+def test_preferences_pair_the_best_with_the_worst_while_scores_differ():
+    texts = ["a", "b", " a", "c", "", "d", "cut off", "e"]
+    scores = np.array([1.0, 3.0, 1.0, 0.0, 9.0, 1.0, 8.0, 2.0])
+    usable = [text != "cut off" for text in texts]
+    # Left are b 3, e 2, a 1, d 1, c 0: of the last two of the middle, neither is better.
+    assert best_of_n.preferences(texts, scores, usable, 9) == [(1, 3), (7, 5)]
+    assert best_of_n.preferences(texts, scores, usable, 1) == [(1, 3)]
+    assert best_of_n.preferences(texts, np.ones(8), usable, 9) == []
+    assert best_of_n.preferences(["right", "wrong", "right"], np.array([1.0, 0, 1]), [True] * 3, 9) == [(0, 1)]
+
+
 @pytest.mark.parametrize(
     "score, words",
     [

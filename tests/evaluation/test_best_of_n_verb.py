@@ -12,6 +12,7 @@ import pytest
 
 from kanana_jax import cli
 from kanana_jax.data import microworld
+from kanana_jax.data.read import records
 from kanana_jax.interop import model_folder
 from kanana_jax.models.architecture import Runtime
 from kanana_jax.models.transformer import init_params
@@ -108,12 +109,34 @@ def test_a_verifier_alone_chooses_what_is_right_if_any_is(given, tmp_path):
     assert told["curves"]["verifier"][-1]["score"] == np.mean([max(line["judged"]) for line in kept])
 
 
+def test_pairs_of_the_policys_own_answers_are_read_by_dpo(given, tmp_path, capsys):
+    pairs, reward = tmp_path / "pairs.jsonl", given / "reward0"
+    assert run(given, tmp_path / "out.json", "--reward", reward, "--pairs", pairs, "--pairs-per-prompt", "2") == 0
+    expected = {}
+    for line in map(json.loads, (tmp_path / "out.samples.jsonl").read_text("utf-8").splitlines()):
+        scores = line["scores"][str(reward)]
+        usable = [i for i in range(4) if line["ended"][i] and line["answers"][i].strip()]
+        ranked = sorted(usable, key=lambda i: -scores[i])
+        for i, (better, worse) in enumerate(list(zip(ranked, ranked[::-1]))[: len(ranked) // 2]):
+            if i < 2 and scores[better] > scores[worse]:
+                expected[f"{line['id']}#{i}"] = (line["prompt"], line["answers"][better], line["answers"][worse])
+    found = {}
+    for record in records.read(str(pairs), source="pairs"):
+        (turn,), (chosen,), (rejected,) = record["prompt"], record["chosen"], record["rejected"]
+        found[record["id"]] = (turn["content"], chosen["content"], rejected["content"])
+        assert record["lang"] == "en"
+    assert expected and found == expected
+    assert f"{len(found)} pairs" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "more, words",
     [
         (("--verifier", "none"), "leaves nothing to judge by"),
         (("--n", "0,2"), "0 is less than 1"),
         (("--n", "many"), "is not a list of numbers"),
+        (("--pairs", "pairs.json"), "ends in .jsonl"),
+        (("--pairs", "pairs.jsonl", "--n", "1"), "needs two answers"),
         (("--verifier", "taste"), "is no verifier"),
         (("--temperature", "0"), "otherwise all answers to a prompt are the same"),
     ],
