@@ -1,6 +1,6 @@
 """Held-out bits per byte of a finished run beside xz and Kneser-Ney n-grams that had the same text.
 
-    python benchmarks/bits_per_byte.py runs/tiny [--orders 3 5]
+    python benchmarks/bits_per_byte.py runs/tiny [--stage student] [--orders 3 5]
 
 xz: `xz -9` of (all documents that training read + held-out text) minus that of the former alone, so that the
 training text is its dictionary (its window of 64 MiB holds them). n-grams: interpolated Kneser-Ney (Chen & Goodman
@@ -65,6 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workdir", type=pathlib.Path)
     parser.add_argument("--orders", type=int, nargs="*", default=[3, 5])
+    parser.add_argument("--stage", default="", help="of text; default: the last one")
     options = parser.parse_args()
     from ml_collections import ConfigDict
 
@@ -76,8 +77,9 @@ def main() -> None:
 
     config = json.loads((options.workdir / "config.json").read_text(encoding="utf-8"))["config"]
     parsed, stages = recipe.parse(ConfigDict(config))
-    last = list(stages)[-1]
-    prepared = {n: sources.load_prepared(n, s, options.workdir / "data") for n, s in parsed.sources.items()}
+    last = options.stage or list(stages)[-1]
+    read = {n: s for n, s in parsed.sources.items() if n in stages[last].mixture}
+    prepared = {n: sources.load_prepared(n, s, options.workdir / "data") for n, s in read.items()}
     tokenizer = load_tokenizer(options.workdir / "tokenizer")
     state = json.loads((options.workdir / last / "data_state.json").read_text(encoding="utf-8"))
     seen = pipeline.documents_seen(state, prepared, parsed.seed)

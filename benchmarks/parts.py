@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
-from types import MappingProxyType
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -41,7 +40,7 @@ class Experiment:
     folder: str
     arms: tuple[str, ...]
     before: tuple[tuple[str, str], ...]
-    before_arm: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType({})
+    before_arm: Mapping[str, tuple[tuple[str, str], ...]] = dataclasses.field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
     figures: Callable[[pathlib.Path, str, int], dict[str, float]] | None = None
 

@@ -168,7 +168,7 @@ def write_pairs(file: pathlib.Path, prompts: str, compared: Compared, most: int)
     """
     found, pairs, with_any = compared.selection, 0, 0
     scores = found.scores[found.best]
-    asked = records.read(prompts, source="prompts")
+    asked = (record for record in records.read(prompts, source="prompts") if not isinstance(record, Broken))
     with whole_file(file) as partial, partial.open("w", encoding="utf-8") as stream:
         for record, texts, own, usable in zip(asked, found.texts, scores, compared.ended):
             kept = best_of_n.preferences(texts, own, usable, most)

@@ -111,11 +111,12 @@ def test_a_verifier_alone_chooses_what_is_right_if_any_is(given, tmp_path):
 
 def test_pairs_of_the_policys_own_answers_are_read_by_dpo(given, tmp_path, capsys):
     pairs, reward = tmp_path / "pairs.jsonl", given / "reward0"
-    assert run(given, tmp_path / "out.json", "--reward", reward, "--pairs", pairs, "--pairs-per-prompt", "2") == 0
+    more = ("--pairs", pairs, "--pairs-per-prompt", "2", "--n", "16", "--max-new-tokens", "48")  # some answers end
+    assert run(given, tmp_path / "out.json", "--reward", reward, *more) == 0
     expected = {}
     for line in map(json.loads, (tmp_path / "out.samples.jsonl").read_text("utf-8").splitlines()):
         scores = line["scores"][str(reward)]
-        usable = [i for i in range(4) if line["ended"][i] and line["answers"][i].strip()]
+        usable = [i for i in range(16) if line["ended"][i] and line["answers"][i].strip()]
         ranked = sorted(usable, key=lambda i: -scores[i])
         for i, (better, worse) in enumerate(list(zip(ranked, ranked[::-1]))[: len(ranked) // 2]):
             if i < 2 and scores[better] > scores[worse]:
