@@ -10,18 +10,19 @@ pre-training: a share of it preserves the model's knowledge. Without `REPLAY` th
 alone, and the report shows the cost only on your held-out text: keep the run short, or add general text in the model's
 main language. Each may be at `gs://…` or `s3://…`.
 
-Conversations and pairs of answers among your documents (`.jsonl` and the like, forms: docs/alignment.md) are no text to
-continue: the model is fine-tuned on the conversations, with a share of the text so that it forgets less (stage `sft`),
-and then prefers the chosen answers (`dpo`). MODEL must have a chat template. With adapters instead of all weights:
+Conversations and pairs of answers among your documents (`.jsonl` and the like, forms: docs/alignment.md) are not used
+for pre-training. The model is fine-tuned on the conversations, with a share of the text so that it forgets less (stage
+`sft`), and then trained to prefer the chosen answers (stage `dpo`). MODEL must have a chat template. To train adapters
+instead of all weights:
 
     kanana run --config configs/adapt.py:MODEL,FOLDER --workdir runs/adapted --config.stages=sft,dpo \\
         --config.sft.start=MODEL --config.sft.lora.rank=16 --config.dpo.lora.rank=16
 
-The tokenizer, its special symbols and the dtype of the weights are the folder's. Lengths, batch and learning rate
-follow from the size of the model and of the documents, by the rules below; each can be set on the command line, e.g.
-`--config.adapted.train.tokens=2M --config.adapted.train.optimizer.learning_rate=1e-5`. With
-`--config.stages=adapted,` nothing is pruned and distilled. On a CPU, `--config.runtime.compute_dtype=float32` is
-faster. To check whether it fits a GPU (MODEL needs only its config.json):
+The tokenizer, its special tokens and the dtype of the weights are those of MODEL. Training lengths, batch sizes and
+learning rates follow from the sizes of the model and of the documents, by the rules below; each can be set on the
+command line, e.g. `--config.adapted.train.tokens=2M --config.adapted.train.optimizer.learning_rate=1e-5`. With
+`--config.stages=adapted,` pruning and distillation are skipped. On a CPU, `--config.runtime.compute_dtype=float32` is
+faster. To check whether the run fits a GPU (MODEL needs only its config.json):
 
     kanana plan --config configs/adapt.py:MODEL,FOLDER --topology rtx4090-1 --memory
 """
@@ -41,16 +42,17 @@ from kanana_jax.interop.foreign import read_object
 from kanana_jax.models import counts, laws
 from kanana_jax.models.architecture import Architecture
 
-# Ibrahim et al. (arXiv:2403.08763) replay 5% of the old text for a weak shift of the data, 25% for another language.
+# Ibrahim et al. (arXiv:2403.08763) replay 5% of the old data for a weak distribution shift and 25% for a new language.
 REPLAY = 0.25
 # The share of text among conversations: 5%, as for a weak shift.
 SFT_REPLAY = 0.05
-# Epochs of conversations, and of pairs; rates of full fine-tuning (Tülu 3, arXiv:2411.15124, has 2 and 1 epochs; rates
-# of configs/sft.py and configs/dpo.py).
+# stage: (epochs, tokens per row, learning rate). Epochs as in Tülu 3 (arXiv:2411.15124); rates of configs/sft.py and
+# configs/dpo.py, for full fine-tuning.
 ALIGNED = {"sft": (2, sft.SEQ_LEN, 2e-5), "dpo": (1, dpo.SEQ_LEN, 5e-7)}
 # Repeating text up to four times is nearly as good as new text (arXiv:2305.16264).
 EPOCHS, BYTES_PER_TOKEN = 4, 4
-# Recent open models saw 1 to 36 trillion tokens, which changes the law's learning rate by a third either way.
+# Assumed pre-training tokens. Recent open models saw 1 to 36 trillion; within that range the law's learning rate
+# changes by at most a third either way.
 SEEN_BEFORE = 4e12
 LARGE = 500e6  # parameters
 # Name → (source, bytes).
@@ -71,7 +73,7 @@ def get_config(arg: str = ""):
         dtype = _dtype(found)
         found_own, replayed = _sources(given[1], "own"), _sources(given[2], "replay")["text"] if given[2:] else {}
         own, talks, pairs = (found_own[form] for form in ("text", "messages", "chosen"))
-        if talks or pairs:  # a template that is missing is told before hours of training
+        if talks or pairs:  # report a missing chat template now, not after hours of training
             chat.encode_chat(load_tokenizer(found.path), [{"role": "user", "content": "?"}])
     except UserError as error:
         raise ValueError(str(error)) from error
@@ -105,7 +107,7 @@ def get_config(arg: str = ""):
 
 
 def _on_text(c: ConfigDict, model: str, a: Architecture, own: Group, replayed: Group, dtype: str) -> None:
-    """Stages of text: training on, and a smaller model."""
+    """Adds the stages for plain text: continued pre-training, pruning and distillation."""
     large, weights = counts.parameters(a) >= LARGE, _mixture(own, replayed, REPLAY)
     size = sum(size for _, size in own.values())
     tokens = max(int(size / BYTES_PER_TOKEN * EPOCHS / (1 - REPLAY * bool(replayed))), 1000)
@@ -131,7 +133,7 @@ def _on_text(c: ConfigDict, model: str, a: Architecture, own: Group, replayed: G
 
 
 def _align(c: ConfigDict, start: str, a: Architecture, text: Group, talks: Group, pairs: Group) -> tuple[str, ...]:
-    """Adds stages for conversations and for pairs, where there are any; returns their names."""
+    """Adds stages for the conversations and for the pairs, if there are any, and returns the stages' names."""
     stages = []
     for kind, group in (("sft", talks), ("dpo", pairs)):
         if not group:
@@ -152,7 +154,7 @@ def _align(c: ConfigDict, start: str, a: Architecture, text: Group, talks: Group
 
 
 def _dtype(found: model_folder.ModelFolder) -> str:
-    """Of the weights; of a folder that has none (to plan for), what its config.json says."""
+    """The dtype of the weights, or the one in config.json if the folder has no weights (for `kanana plan`)."""
     if any(found.path.glob("*.safetensors")):
         return model_folder.open_weights(found, headers_only=True).dtype
     said = read_object(found.path / "config.json")
@@ -160,7 +162,7 @@ def _dtype(found: model_folder.ModelFolder) -> str:
 
 
 def _sources(folder: str, prefix: str) -> dict[Form, Group]:
-    """Form of records → name → (source, bytes), by `folders.groups`; prompts alone are in none."""
+    """Form of record → source name → (source, bytes), from `folders.groups`, except records that are only prompts."""
     found: dict[Form, Group] = {"text": {}, "messages": {}, "chosen": {}}
     for name, g in folders.groups(folder).items():
         forms = folders.forms(g)
@@ -168,7 +170,7 @@ def _sources(folder: str, prefix: str) -> dict[Form, Group]:
         for form, suffix in (("text", ""), ("messages", "_chat"), ("chosen", "_pairs")) if several else (("text", ""),):
             if several and form not in forms:
                 continue
-            # Of several sources on these files each has its share of them, as it has of the languages.
+            # Several sources read the same files: each is credited with its form's share of the bytes.
             size = g.bytes * forms[form] // sum(forms.values()) if several else g.bytes
             source = dict(path=g.path, lang=g.lang, among=g.among, holdout=_held(size))
             found[form][f"{prefix}_{name}{suffix}"] = source | (dict(form=form) if several else {}), size
@@ -176,12 +178,12 @@ def _sources(folder: str, prefix: str) -> dict[Form, Group]:
 
 
 def _held(size: int) -> float:
-    """A share of documents that gives an evaluation text to read, and leaves nearly all to train on."""
+    """The share of documents to hold out: about 200 kB for evaluation, between 1% and 10%."""
     return min(max(200_000 / max(size, 1), 0.01), 0.1)
 
 
 def _mixture(own: Group, replayed: Group, replay: float) -> dict[str, float]:
-    """Shares by size: of the own documents, and of the replay within its share."""
+    """Source weights by size: own documents share `1 - replay`, replayed text shares `replay`."""
     weights = {}
     for group, share in ((own, 1 - replay * bool(replayed)), (replayed, replay)):
         total = sum(size for _, size in group.values())
@@ -190,23 +192,23 @@ def _mixture(own: Group, replayed: Group, replay: float) -> dict[str, float]:
 
 
 def _aligned(a: Architecture, tokens: int, seq_len: int, learning_rate: float) -> dict:
-    """The training settings on conversations or pairs: a hundred updates where they are enough, 8 to 32 rows each."""
+    """Training settings for conversations or pairs: 8 to 32 rows per batch, aiming at a hundred updates."""
     rows = 2 ** int(math.log2(min(max(tokens / 100 / seq_len, 8), 32)))
     return _settings(tokens, rows, seq_len, learning_rate, decay=0.0, warmup=0.1)
 
 
 def _train(a: Architecture, tokens: int, warmup: float = 0.01) -> dict:
-    """The training settings of a model of this size for a number of tokens.
+    """Training settings of continued pre-training for a model of this size on this number of tokens.
 
-    The learning rate is re-warmed and decays again (arXiv:2403.08763: warm-up over 1% of the steps, whose length
-    matters little, to the peak of pre-training, and a cosine to a tenth of it). Folders do not say that peak: it is
-    taken from DeepSeek LLM's law (arXiv:2401.02954, §3.1) for this shape and `SEEN_BEFORE` tokens, and multiplied by
-    the root of this batch over the law's (Adam's square-root rule, arXiv:2205.10782).
+    The learning rate is re-warmed to the peak of pre-training over 1% of the steps (the length matters little) and
+    decays by a cosine to a tenth of the peak (arXiv:2403.08763). Model folders do not state that peak. It is taken from
+    DeepSeek LLM's law (arXiv:2401.02954, §3.1) for this shape and `SEEN_BEFORE` tokens, and multiplied by the square
+    root of this batch size over the law's (Adam's square-root rule, arXiv:2205.10782).
     """
     size = counts.parameters(a)
     seq_len = min(512 if size < LARGE else 2048 if size < 3e9 else 4096, a.max_seq_len)
     law = laws.recommend(a, SEEN_BEFORE, seq_len)
-    # A thousand updates where the documents are enough, 8 rows at least, the law's batch at most.
+    # Aim at a thousand updates, with a batch of at least 8 rows and at most the law's batch.
     rows = 2 ** int(math.log2(min(max(tokens / 1000, 8 * seq_len), law.batch_tokens) / seq_len))
     rate = law.learning_rate * min(math.sqrt(rows * seq_len / law.batch_tokens), 1)
     return _settings(tokens, rows, seq_len, rate, decay=1e-4, warmup=warmup)
@@ -231,6 +233,6 @@ def _settings(tokens: int, rows: int, seq_len: int, rate: float, decay: float, w
 
 
 def _smaller(a: Architecture) -> dict[str, int]:
-    """Three quarters of the width and two thirds of the MLP: width alone, as Kanana (arXiv:2502.18934, §2.3)."""
+    """The student's shape: 3/4 of the width, 2/3 of the MLP, all layers, as Kanana prunes (arXiv:2502.18934, §2.3)."""
     unit = 64 if a.embed_dim >= 512 else 4
     return dict(embed_dim=a.embed_dim * 3 // 4 // unit * unit, mlp_dim=a.mlp_dim * 2 // 3 // unit * unit)

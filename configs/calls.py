@@ -1,18 +1,18 @@
-"""Function calls in two stages, English before Korean, each on its own conversations (arXiv:2502.18934).
+"""Function calling in two stages of fine-tuning, English before Korean (arXiv:2502.18934).
 
     kanana run --config configs/calls.py:MODEL --workdir runs/calls
     kanana run --config configs/calls.py:MODEL,ENGLISH,KOREAN --workdir runs/calls
 
-MODEL is a stage of a workdir, a model folder or a Hugging Face folder with a chat template;
-ENGLISH and KOREAN are files or folders of `{"messages": […], "tools": […]}` lines. Without them the embedded corpus
-makes conversations: one call, two at once, asking for what is missing, none, and the answer after a result.
-`kanana eval` measures the result on FunctionChat-Bench and BFCL, `kanana serve` serves it.
+MODEL is a stage of a workdir, a model folder or a Hugging Face folder with a chat template.
+ENGLISH and KOREAN are files or folders of lines `{"messages": […], "tools": […]}`. Without them, the conversations come
+from the embedded corpus: one call, two calls at once, a question about a missing argument, no call, and an answer from
+a call's result. `kanana eval` measures the model on FunctionChat-Bench and BFCL; `kanana serve` serves it.
 """
 
 from kanana_jax.configs import sft
 
 MADE = "microworld://calls/{lang}?size=4000&count=20000"
-KEPT = 0.2  # share of English while Korean is learnt, against forgetting
+KEPT = 0.2  # share of English conversations in the Korean stage, against forgetting
 
 
 def get_config(arg: str = ""):

@@ -1,10 +1,11 @@
-"""Preference optimisation of a chat model on pairs of answers (arXiv:2502.18934, §3.1; arXiv:2305.18290).
+"""DPO of a chat model on pairs of answers (arXiv:2502.18934, §3.1; arXiv:2305.18290).
 
     kanana run --config configs/dpo.py:MODEL,PAIRS --workdir runs/dpo
 
-MODEL is a stage of a workdir, a model folder or a Hugging Face folder with a chat format: it is trained, and its state
-at the start is the fixed reference. PAIRS is a file or folder of `{"prompt", "chosen", "rejected"}` lines, each a text
-or messages; sets in which both answers repeat the conversation, and HH-RLHF's transcripts, are read too.
+MODEL is a stage of a workdir, a model folder or a Hugging Face folder with a chat template. It is both the policy's
+starting point and the fixed reference. PAIRS is a file or folder of lines `{"prompt", "chosen", "rejected"}`, where
+each field is a string or a list of messages. Data sets whose answers repeat the whole conversation, and HH-RLHF's
+transcripts, can be read as well.
 """
 
 from typing import Any
@@ -16,13 +17,13 @@ BATCH_TOKENS, SEQ_LEN = 32_768, 2048
 
 
 def get_config(arg: str = ""):
-    # The paper gives neither β nor rates: these are Zephyr's (arXiv:2310.16944). With length_normalised, Tülu 3 has
-    # β = 5 at the same rate (arXiv:2411.15124).
+    # The paper states neither β nor learning rate: these are Zephyr's (arXiv:2310.16944). With length_normalised,
+    # Tülu 3 uses β = 5 at the same rate (arXiv:2411.15124).
     return on_pairs(arg, "dpo", 5e-7, preference=dict(loss="sigmoid", beta=0.1))
 
 
 def on_pairs(arg: str, kind: str, learning_rate: float, **section: Any) -> ConfigDict:
-    """A recipe of one stage, which is called as its kind and trains on pairs."""
+    """Returns a recipe with one stage of this kind, named after the kind, that trains on pairs of answers."""
     model, _, pairs = arg.partition(",")
     if not model or not pairs:
         raise ValueError(f"name a model and a file of pairs: configs/{kind}.py:MODEL,PAIRS")

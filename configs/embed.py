@@ -1,11 +1,11 @@
-"""An embedding model made of a decoder (LLM2Vec, arXiv:2404.05961): masked next-token prediction, then contrastive.
+"""An embedding model from a decoder (LLM2Vec, arXiv:2404.05961): masked next-token prediction, then contrastive loss.
 
     kanana run --config configs/embed.py:MODEL,TEXTS,PAIRS --workdir runs/embed
 
-MODEL is a stage of a workdir, a model folder or a Hugging Face folder. TEXTS is a file or folder of documents; PAIRS
-one of `{"anchor", "positive", "negatives"?}` lines: a question, a passage that answers it, and passages that do not.
-Without PAIRS (`MODEL,TEXTS`) the second stage is SimCSE on the documents. Then
-`kanana embed runs/embed/contrastive FILE --output vectors`.
+MODEL is a stage of a workdir, a model folder or a Hugging Face folder. TEXTS is a file or folder of documents. PAIRS is
+a file or folder of lines `{"anchor", "positive", "negatives"?}`: a question, a passage that answers it and, optionally,
+passages that do not. Without PAIRS (`embed.py:MODEL,TEXTS`) the second stage is SimCSE on the documents. To embed a
+file with the result: `kanana embed runs/embed/contrastive FILE --output vectors`.
 """
 
 from typing import Any
@@ -22,7 +22,8 @@ def get_config(arg: str = ""):
     if pairs:
         c.sources.pairs = dict(path=pairs, lang="ko", holdout=0.02)
     c.stages = ("mntp", "contrastive")
-    # LLM2Vec's rates: MNTP at 5e-5 and rank 16; SimCSE at 3e-5, dropout 0.3; supervised at 2e-4, 300 steps warm-up.
+    # LLM2Vec's settings. MNTP: learning rate 5e-5, LoRA rank 16. SimCSE: 3e-5, dropout 0.3. Supervised: 2e-4, 300 steps
+    # of warm-up (here 100).
     c.mntp = dict(
         kind="mntp",
         start=model,
@@ -40,7 +41,7 @@ def get_config(arg: str = ""):
         train=_train(2e-4, 65_536, 512) if pairs else _train(3e-5, 65_536, 512),
     )
     if pairs:
-        # It ends in a line break: a space would go into the first token of a question.
+        # Ends with a line break: a trailing space would merge into the first token of the question.
         section["instruction"] = "Instruct: Given a question, find the passage that answers it\nQuery:\n"
     else:
         section.update(form="texts", dropout=0.3, longest=128)

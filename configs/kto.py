@@ -1,9 +1,9 @@
-"""KTO of a chat model on answers that are desirable or not (arXiv:2402.01306).
+"""KTO of a chat model on answers labelled desirable or undesirable (arXiv:2402.01306).
 
     kanana run --config configs/kto.py:MODEL,ANSWERS --workdir runs/kto
 
-ANSWERS is a file or folder of `{"prompt", "completion", "label"}` lines (or `messages` in place of the first two), or
-of pairs as for `configs/dpo.py`, whose chosen answers are desirable and whose rejected ones are not.
+ANSWERS is a file or folder of lines `{"prompt", "completion", "label"}` (or `{"messages", "label"}`), or of pairs as
+for `configs/dpo.py`: their chosen answers count as desirable and their rejected answers as undesirable.
 """
 
 from kanana_jax.configs import dpo

@@ -1,20 +1,20 @@
-"""Training of a chat model on its own answers: online DPO, GRPO, or distillation from a bigger model.
+"""Training of a chat model on its own answers: online DPO, GRPO, or on-policy distillation from a larger model.
 
     kanana run --config configs/online.py:MODEL,PROMPTS --workdir runs/online
     kanana run --config configs/online.py:MODEL,PROMPTS,grpo --workdir runs/grpo
     kanana run --config configs/online.py:MODEL,PROMPTS,TEACHER --workdir runs/taught
 
-MODEL is a stage of a workdir, a model folder or a Hugging Face folder with a chat format. PROMPTS is a file or folder
-of `{"prompt", "answer", "verifier"}` lines, or of GSM8K's `{"question", "answer"}`. TEACHER is a model with the same
-tokenizer, for which prompts need no answers. Online DPO is the paper's (arXiv:2502.18934, §3.1), GRPO that of
-arXiv:2402.03300 with the clip and the mean of arXiv:2503.14476.
+MODEL is a stage of a workdir, a model folder or a Hugging Face folder with a chat template. PROMPTS is a file or folder
+of lines `{"prompt", "answer", "verifier"}`, or GSM8K's `{"question", "answer"}`. TEACHER is a model with the same
+tokenizer; with a teacher, prompts need no answers. Online DPO follows the paper (arXiv:2502.18934, §3.1). GRPO follows
+arXiv:2402.03300, with the asymmetric clip and the token-level mean of arXiv:2503.14476.
 """
 
 from kanana_jax.configs import sft
 
 PROMPTS_PER_STEP, SEQ_LEN, STEPS = 32, 2048, 500
 LOSSES = {
-    # The reference stays fixed, as in the paper, which gives neither beta nor rates: those of configs/dpo.py.
+    # The reference stays fixed, as in the paper, which states neither β nor learning rate: both are configs/dpo.py's.
     "online_dpo": dict(preference=dict(loss="sigmoid", beta=0.1), rollout=dict(samples=4, max_new_tokens=512)),
     "grpo": dict(policy=dict(kl_weight=0.0), rollout=dict(samples=8, max_new_tokens=1024)),
     "on_policy_distill": dict(loss=dict(divergence="reverse"), rollout=dict(samples=2, max_new_tokens=1024)),

@@ -1,13 +1,14 @@
-"""Conversations and pairs for answers from documents, made of the documents (arXiv:2502.18934, §4.2, Figure 6).
+"""Training data for answering from documents, generated from your documents (arXiv:2502.18934, §4.2, Figure 6).
 
     kanana run --config configs/rag.py:MODEL,DOCUMENTS --workdir runs/rag
     kanana run --config configs/sft.py:MODEL,runs/rag/made/conversations.jsonl --workdir runs/rag_sft
     kanana run --config configs/dpo.py:runs/rag_sft/sft,runs/rag/made/pairs.jsonl --workdir runs/rag_dpo
 
-MODEL is a chat model, DOCUMENTS a file or folder. The model writes questions and answers, and judges them, which a
-small one cannot: `--config.made.rag_data.endpoint.url=URL --config.made.rag_data.endpoint.model=NAME` names one that
-can, and `--config.made.rag_data.grounding=words` needs no judge. The paper then merges the result with the model that
-it came from, so that it stays helpful: `kanana merge`.
+MODEL is a chat model; DOCUMENTS is a file or folder. The first command writes conversations for SFT and preference
+pairs for DPO. The model writes the questions and answers and also judges them, which small models cannot do. To use a
+model behind an OpenAI-compatible endpoint instead, set `--config.made.rag_data.endpoint.url=URL` and
+`--config.made.rag_data.endpoint.model=NAME`; `--config.made.rag_data.grounding=words` needs no judge. The paper finally
+merges the trained model with the one that it started from, to keep its general helpfulness (`kanana merge`).
 """
 
 import pathlib

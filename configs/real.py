@@ -1,16 +1,16 @@
-"""The recipe on your own documents (arXiv:2502.18934, §2: two stages of pre-training, Figure 2's idea).
+"""Two-stage pre-training on your own documents (arXiv:2502.18934, §2 and the idea of Figure 2).
 
     kanana run --config configs/real.py:/path/to/documents --workdir runs/real
     kanana run --config configs/real.py:gs://bucket/documents --workdir gs://bucket/runs/real
 
-The folder, of this machine or of a bucket, holds sub-folders by language (`ko/`, `en/`, `ja/` …), further ones
-(`code/`, `reports/`), files of any known kind, or all of these; `kanana_jax/data/read/folders.py` says which become a
-source and how their language is known.
-Stage 1 mixes the languages evenly; stage 2 anneals on the sources named in `HIGH_QUALITY`, if there are any: give such
-documents a folder of their own (`ko/law/`, `ko/web/`).
+The folder, local or in a bucket, holds sub-folders by language (`ko/`, `en/`, `ja/` …), other sub-folders (`code/`,
+`reports/`), files of any known kind, or a mixture; `kanana_jax/data/read/folders.py` defines which of them become a
+source and how the language is determined.
+Stage 1 mixes the languages evenly. Stage 2 anneals with more weight on the sources named in `HIGH_QUALITY`, if there
+are any: give such documents a folder of their own (`ko/law/` beside `ko/web/`).
 
-On two CPU cores this takes three quarters of an hour; everything here can be changed from the command
-line, e.g. `--config.stage1.train.tokens=20_000_000 --config.stage1.model.embed_dim=512`.
+On two CPU cores this takes three quarters of an hour. Everything here can be changed on the command line, e.g.
+`--config.stage1.train.tokens=20_000_000 --config.stage1.model.embed_dim=512`.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from kanana_jax.data.read import folders
 from kanana_jax.models import presets
 
 VOCAB = 8192
-# Sources whose names hold one of these go into stage 2 with three times their share.
+# Sources whose names contain one of these have three times their weight in stage 2.
 HIGH_QUALITY = ("law", "python_docs", "rust_book", "books", "d2l")
 
 
@@ -33,12 +33,12 @@ def get_config(arg: str = "documents"):
     c.tokenizer = dict(vocab_size=VOCAB, train_bytes=12_000_000)
     c.sources, sizes = ConfigDict(sort_keys=False), {}
     for name, group in found.items():
-        # Translations of one page are held out together, and are said to be by the field `doc`.
+        # Translations of one page share the field `doc` and are held out together.
         c.sources[name] = dict(path=group.path, lang=group.lang, among=group.among, holdout=0.02, split_key="doc")
         sizes[name] = group.bytes
 
     c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1, slices=1)
-    c.runtime = dict(attention="auto", scan_layers=False)  # four layers: unrolled is faster
+    c.runtime = dict(attention="auto", scan_layers=False)  # only four layers: unrolled runs faster
     c.data = dict(lanes=4, workers="threads")
     c.filters = dict(default=dict(rules=dict(length=dict(signal="characters", min=200.0))))
     c.evaluation = dict(max_bytes=40_000, batch_size=8)
@@ -77,7 +77,7 @@ def get_config(arg: str = "documents"):
 
 
 def _balanced(sources: ConfigDict, sizes: Mapping[str, float], boost: float) -> dict[str, float]:
-    """Half of the tokens per language; within one, by size, with high quality `boost` times heavier."""
+    """Source weights: equal for every language; within a language by size, high quality `boost` times heavier."""
     weights = {n: sizes[n] * (boost if any(q in n for q in HIGH_QUALITY) else 1.0) for n in sources}
     langs = sorted({s.lang for s in sources.values()})
     total = {lang: sum(w for n, w in weights.items() if sources[n].lang == lang) for lang in langs}

@@ -1,9 +1,9 @@
-"""Fine-tuning of a model on conversations (arXiv:2502.18934, §3.1), evaluated on those that are held out.
+"""Supervised fine-tuning on conversations (arXiv:2502.18934, §3.1), evaluated on held-out ones.
 
     kanana run --config configs/sft.py:MODEL,CONVERSATIONS --workdir runs/sft
 
-MODEL is a stage of a workdir, a model folder or a Hugging Face folder with a chat template (vocabularies trained here
-have Llama 3's); CONVERSATIONS a file or folder of `{"messages": [{"role": …, "content": …}, …]}` lines.
+MODEL is a stage of a workdir, a model folder or a Hugging Face folder with a chat template (tokenizers trained by
+`kanana run` use Llama 3's). CONVERSATIONS is a file or folder of lines `{"messages": [{"role": …, "content": …}, …]}`.
 """
 
 import pathlib
@@ -42,7 +42,7 @@ def get_config(arg: str = ""):
 
 
 def one_source(name: str, model: str, source: str, path: str, holdout: float, max_bytes: int = 1_000_000) -> ConfigDict:
-    """All but the stage of a recipe that trains a model on one source, with the model's own tokenizer."""
+    """Returns a recipe that reads one source with `model`'s own tokenizer; the caller adds the stages."""
     c = ConfigDict()
     c.name = name
     c.seed = 0

@@ -3,13 +3,14 @@
     kanana run --config configs/tiny.py --workdir runs/tiny                            (or: make demo)
     kanana run --config configs/tiny.py --workdir runs/quick --config.profile=quick    (the same stages, fewer steps)
 
-Stage 1 sees everything, mostly web-like text with its noise; stage 2 anneals on the high-quality kinds
-with a decaying learning rate, continuing from stage 1's position in every source (the idea of Figure 2). From there the
-model goes two ways: up-scaled in depth and trained on (§2.2), and pruned in width and distilled (§2.3).
+Stage 1 pre-trains on all kinds of text, including noise. Stage 2 anneals on the high-quality kinds with a decaying
+learning rate and continues from stage 1's position in every source (the idea of Figure 2). Two branches start from
+stage 2: one is up-scaled in depth and trained further (§2.2), the other is pruned in width and distilled (§2.3).
 Alignment, embeddings, function calls and the evaluation are in `configs/tiny_adaptation.py`.
 
-`:pretrained` ends with the student, `:aligned` is the two stages and alignment alone; `:test`, `:aligned-test` and
-`:whole-test` are `:pretrained`, `:aligned` and the whole in some seconds, for the tests.
+`tiny.py:pretrained` stops after the distilled student; `tiny.py:aligned` runs the two pre-training stages and
+alignment. `:test`, `:aligned-test` and `:whole-test` shrink `:pretrained`, `:aligned` and the whole recipe to a few
+seconds, for the tests.
 """
 
 from kanana_jax.configs import tiny_adaptation
@@ -18,7 +19,7 @@ from ml_collections import ConfigDict
 from kanana_jax.models import presets
 
 VOCAB = 4096
-# kind: (documents per language, share of stage 1, share of stage 2); the shares are of each language's half.
+# kind: (documents per language, weight in stage 1, weight in stage 2). Weights are shares of one language's half.
 KINDS = {
     "news": (3000, 0.35, 0.15),
     "encyclopedia": (4000, 0.25, 0.30),
@@ -28,8 +29,9 @@ KINDS = {
     "parallel": (1400, 0.05, 0.20),
     "noise": (800, 0.10, 0.00),
 }
-# `--config.profile=quick`: tokens of each stage, documents of a source; less is held out and asked; no samples,
-# whose programs take 7 s of a core for each shape of model; layers in a loop, which is compiled once, and runs slower.
+# `--config.profile=quick`: fewer training tokens per stage, fewer documents per source, smaller evaluations. No
+# samples, since compiling the sampler takes 7 s of one core for each model shape. Layers are scanned, which compiles
+# one layer instead of four but runs slower.
 QUICK = tuple(
     f"{stage}.train.tokens={tokens}"
     for stage, tokens in dict(
@@ -60,7 +62,7 @@ def get_config(arg: str = ""):
             uri = f"microworld://{kind}/{lang}?size=4000&count={documents}"
             c.sources[f"{lang}_{kind}"] = dict(path=uri, lang=lang, holdout=0.0 if kind == "noise" else 0.03)
     c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1, slices=1)
-    c.runtime = dict(attention="auto", scan_layers=False)  # four layers: unrolled is faster on a CPU
+    c.runtime = dict(attention="auto", scan_layers=False)  # only four layers: unrolled runs faster on a CPU
     c.data = dict(lanes=4, workers="threads")
     c.filters = dict(default=dict(rules=dict(length=dict(signal="characters", min=30.0))))
     c.evaluation = dict(max_bytes=20_000, batch_size=16)
@@ -142,14 +144,14 @@ def _shrink(c: ConfigDict) -> None:
     c.samples.max_new_tokens = 8
     c.stage1.model = presets.tiny(
         800, embed_dim=32, mlp_dim=64, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, max_seq_len=2048
-    ).to_dict()  # a small vocabulary makes long prompts
+    ).to_dict()  # long rows: with a small vocabulary, prompts have more tokens
     c.upscaled.upscale.num_layers = 3
     c.pruned.prune.shape = dict(embed_dim=24, mlp_dim=48, num_heads=2)
     c.pruned.prune.update(importance=dict(samples=8, batch_size=8), seq_len=64)
     rows = dict(stage1=(12, 64), stage2=(6, 64), deeper=(4, 64), student=(6, 64))
     if "sft" in c:
         c.online.rollout.update(samples=2, max_new_tokens=8)
-        rows |= dict(sft=(6, 128), reward=(4, 128), dpo=(4, 128), online=(2, 128))  # a pair is in one row
+        rows |= dict(sft=(6, 128), reward=(4, 128), dpo=(4, 128), online=(2, 128))  # a row holds both answers of a pair
     if "evaluated" in c:
         rows |= dict(mntp=(2, 64), contrastive=(2, 512), calls_en=(2, 1024), calls_ko=(2, 1024))
         rows |= dict(rag_sft=(2, 1024), rag_dpo=(2, 2048))

@@ -1,9 +1,10 @@
 """The second half of `configs/tiny.py`: alignment, adaptation and evaluation (arXiv:2502.18934, §3 and §4).
 
-Alignment (§3.1) continues from stage 2 with conversations about the same world: fine-tuning, a reward model, offline
-and online preference optimisation, merging. Then an embedding model of stage 2 (LLM2Vec, as in `configs/embed.py`),
-answers from documents (§4.2, Figure 6, as in `configs/rag.py`) and function calls (English before Korean, as in
-`configs/calls.py`) on the merged model, and an evaluation of every model of the run.
+Alignment (§3.1) continues from stage 2 with conversations about the same synthetic world: supervised fine-tuning, a
+reward model, offline and online preference optimisation, and merging. Stage 2 is also turned into an embedding model
+(LLM2Vec, as in `configs/embed.py`). The merged model learns to answer from documents (§4.2, Figure 6, as in
+`configs/rag.py`) and to call functions (English before Korean, as in `configs/calls.py`). At the end, every model of
+the run is evaluated.
 """
 
 from typing import Any
@@ -19,7 +20,10 @@ ASKED = ("stage2", "deeper", "student", "sft", "dpo", "online", "merged", *DOCUM
 
 
 def align(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any], share: float = 1.0) -> None:
-    """The paper's second half, on stage 2's model; `share` of the steps that `:aligned` takes."""
+    """Adds the alignment stages (§3.1), which start from stage 2.
+
+    `share` scales their tokens: 1 for `tiny.py:aligned`, less for the whole recipe.
+    """
     for form in ("chat", "pairs", "prompts"):
         _made(c, form, 3000)
 
@@ -35,7 +39,7 @@ def align(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any], share
         "dpo",
         "prompts",
         2e-5,
-        40 * 16 * 256,  # steps × prompts × row
+        40 * 16 * 256,  # steps × prompts per step × tokens per row
         preference=dict(loss="sigmoid", beta=0.1),
         rollout=dict(samples=4, max_new_tokens=48),
         train=dict(batch_tokens=16 * 256, log_every=1, eval_every=20),
@@ -44,7 +48,7 @@ def align(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any], share
 
 
 def adapt(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -> None:
-    """Embeddings and function calls: the stages of the two configs, on this world and in its size."""
+    """Adds the stages of `configs/embed.py` and `configs/calls.py`, scaled down and on the embedded corpus."""
     _made(c, "retrieval", 3000)
     _made(c, "calls", 3000)
     both = {f"{lang}_encyclopedia": 0.5 for lang in ("ko", "en")}
@@ -58,14 +62,18 @@ def adapt(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -> No
         train=_train(train, optimizer, 5e-4, 200_000),
     )
     made = calls_config.get_config("merged")
-    rows = dict(seq_len=800, batch_tokens=4 * 800)  # three or four functions in JSON are long
+    rows = dict(seq_len=800, batch_tokens=4 * 800)  # long rows: a prompt describes three or four functions in JSON
     for name, section, start in (("calls_en", made.english, "merged"), ("calls_ko", made.korean, "calls_en")):
         own = _train(train, optimizer, 2e-3, 90_000, warmup=4) | rows
         c[name] = section.to_dict() | dict(start=start, train=own)
 
 
 def documents(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -> None:
-    """Figure 6 on articles that bring questions along, since so small a model writes none; it writes wrong answers."""
+    """Adds the stages of Figure 6: data made from documents, fine-tuning, DPO and a merge.
+
+    A model of this size cannot write questions, so the articles come with questions and right answers. The model only
+    writes the answers that DPO rejects.
+    """
     c.rag_made = dict(
         kind="rag_data",
         start="merged",
@@ -84,11 +92,11 @@ def documents(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -
         c.filters[f"rag_{form}"] = dict()
 
     replay = dict(rag_conversations=0.8, ko_chat=0.1, en_chat=0.1)
-    # As `calls_en` in rate, tokens and rows: so the step is the same program, compiled once.
+    # The shapes and the optimizer of `calls_en`, so that both stages share one compiled training step.
     rows = dict(seq_len=800, batch_tokens=4 * 800)
     own = _train(train, optimizer, 2e-3, 80_000, warmup=4) | rows
     c.rag_sft = dict(kind="sft", start="merged", mixture=replay, train=own)
-    rows = dict(seq_len=1024, batch_tokens=4 * 1024)  # a pair is in one row
+    rows = dict(seq_len=1024, batch_tokens=4 * 1024)  # a row holds both answers of a pair
     c.rag_dpo = dict(
         kind="dpo",
         start="rag_sft",
@@ -100,9 +108,10 @@ def documents(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -
 
 
 def evaluate(c: ConfigDict) -> None:
-    """Every model asked about the world; calls and answers from documents before and after learning them.
+    """Adds the evaluation of every model on questions about the synthetic world.
 
-    Of the fine-tuned model's answers, what choosing by the reward model gains.
+    Function calling and answering from documents are measured before and after the stages that train them. Best-of-n
+    measures how much the reward model gains by choosing among the fine-tuned model's answers.
     """
     unseen = {f"calls_{lang}": f"microworld://calls/{lang}?size=4000&count=100&start=100000" for lang in ("ko", "en")}
     prompts = {lang: f"microworld://prompts/{lang}?size=4000&count=100&start=100000" for lang in ("ko", "en")}

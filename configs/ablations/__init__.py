@@ -1,1 +1,1 @@
-"""Comparisons of arms that differ in one thing."""
+"""Ablations: each config defines arms that differ in one thing."""

@@ -1,12 +1,12 @@
-"""Answers from documents and function calls, learnt by the aligned model of the embedded world (§4.2, Table 11).
+"""Answering from documents and function calling, taught to the aligned model of the embedded world (§4.2, Table 11).
 
     kanana run --config configs/ablations/adaptation.py:documents,SEED --workdir runs/adaptation/documents-SEED
     kanana run --config configs/ablations/adaptation.py:calls,SEED --workdir runs/adaptation/calls-SEED
     python benchmarks/parts.py adaptation       (both, two seeds, with their figures)
 
-Both start from `sft` of `alignment.py` with the same seed. `documents` is Figure 6: data made of documents, SFT with
-replay, DPO, and a merge with the model that it came from. `calls` learns English calls, then Korean ones. Documents
-are those of two other worlds, one to learn from and one to be asked about, so that no answer is known without reading.
+Both start from the arm `sft` of `alignment.py` with the same seed. `documents` is Figure 6: data made from documents,
+SFT with replay, DPO, and a merge with the starting model. `calls` learns English calls, then Korean ones. The documents
+come from two other worlds, one for training and one for evaluation, so that no answer is known without reading.
 """
 
 from kanana_jax.configs import tiny
@@ -33,7 +33,7 @@ def get_config(arg: str = "documents,0"):
     c.rag_made.rag_data.update(documents=f"{LEARNT}&count=800", passages=800)
     c.rag_merged.merge.models = (before, "rag_dpo")
     read = {source for name in c.stages for source in c[name].get("mixture", {})}
-    for name in [name for name in c.sources if name not in read]:  # what no stage reads would be an evaluation set
+    for name in [name for name in c.sources if name not in read]:  # sources that no stage reads would be evaluated, too
         del c.sources[name]
         if name in c.filters:
             del c.filters[name]

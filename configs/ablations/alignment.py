@@ -1,26 +1,26 @@
-"""Alignment on the microworld, arm by arm: fine-tuning, preferences, the model's own answers, merging (§3.1).
+"""Alignment on the microworld, one arm each: SFT, preferences, training on the model's own answers, merging (§3.1).
 
     kanana run --config configs/ablations/alignment.py:base --workdir runs/alignment/base
     kanana run --config configs/ablations/alignment.py:ARM,SEED --workdir runs/alignment/ARM-SEED
-    python benchmarks/parts.py alignment        (all of them, in their order, with what each can do)
+    python benchmarks/parts.py alignment        (all arms in order, with an evaluation of each)
 
-One base for all; each arm starts from another of the same seed (START). `online_moving` is `online` in four stages,
-whose reference is what each starts from; `k1` and `k4` are `online` with answers that are so many updates old.
-`small_distilled` learns on its own answers from `dpo`, which is twice its size; `small_more` has as many more
-steps of fine-tuning. `without_DOMAIN` is `sft` of the three other domains (the shape of Table 9). `special` is trained
-further on one domain alone, and `merged` is its mean with `sft` (the shape of Table 11). `dpo_own` is `dpo` on pairs of
-sft's own answers, right against wrong (OWN_PAIRS).
+All arms share one base; an arm starts from the base or from another arm of the same seed (START). `online_moving` is
+`online` in four stages, each with its starting point as the reference. `k1` and `k4` are `online` with answers that are
+1 and 4 updates old. `small_distilled` learns on its own answers from `dpo`, which is twice its size; `small_more` is
+fine-tuned for more steps instead. `without_DOMAIN` is `sft` on the three other domains (in the manner of Table 9).
+`special` is trained further on one domain alone, and `merged` is its mean with `sft` (in the manner of Table 11).
+`dpo_own` is `dpo` on pairs of `sft`'s own answers, a right one against a wrong one (OWN_PAIRS).
 """
 
 from kanana_jax.configs import tiny
 from ml_collections import ConfigDict
 
 BASE = "runs/alignment/base"
-# People of the world. Of 4,000 a model of 2.4M parameters learns no fact and no name from 2.2M tokens (measured).
+# People in the world. With 4,000, a model of 2.4M parameters learns no fact and no name from 2.2M tokens (measured).
 PEOPLE = 200
 DOMAINS = ("facts", "arithmetic", "translation", "format")
 OWN_PAIRS = "runs/alignment/own_pairs-{seed}-{lang}.jsonl"  # by `kanana best-of-n --pairs`
-# arm: the stage of another arm that it starts from.
+# arm: the arm whose last stage it starts from (empty: the base).
 START = {
     "sft": "",
     "reward": "sft",
@@ -39,7 +39,7 @@ START = {
     "merged": "sft",
 }
 ARMS = tuple(START)
-# Stages of an arm, where they are not one of its own name.
+# Stages of the arms that are not a single stage with the arm's name.
 STAGES = {
     "dpo_own": ("dpo",),
     "k1": ("online",),
@@ -48,7 +48,7 @@ STAGES = {
     "small_more": ("sft",),
 }
 CONSTANT = dict(kind="constant", warmup_steps=0)
-# Of the stages that sample: tokens of a row per answer, prompts per step, answers to each, their tokens, steps, rate.
+# Of stages that sample: row tokens per answer, prompts per step, answers per prompt, new tokens, steps, learning rate.
 ROW, PROMPTS, SAMPLES, NEW, STEPS, RATE = 96, 16, 8, 32, 100, 2e-4
 
 
@@ -66,7 +66,7 @@ def get_config(arg: str = "sft,0"):
         return c
     c.tokenizer = dict(path=f"{BASE}/tokenizer")
     c.stages = STAGES.get(arm, (arm,))
-    for lang in ("ko", "en"):  # of 3,000 the base learns no arithmetic
+    for lang in ("ko", "en"):  # from 3,000 conversations the base learns no arithmetic
         c.sources[f"{lang}_chat"].path = f"microworld://chat/{lang}?size=4000&count=12000"
     c.sft.train.tokens = 600_000
     c.sft.train.optimizer.learning_rate = 2e-3
@@ -75,7 +75,7 @@ def get_config(arg: str = "sft,0"):
     before = f"runs/alignment/{START[arm]}-{c.seed}/{last_stage(START[arm])}" if START[arm] else f"{BASE}/stage2"
     c.sft.start = c.dpo.start = c.reward.start = c.online.start = c.pruned.start = before
     _MAKE.get(arm.partition("_")[0], lambda c, arm, before: None)(c, arm, before)
-    for name in c.stages:  # they are compared at their end
+    for name in c.stages:  # arms are compared at their end: no evaluation on the way
         if "train" in c[name]:
             c[name].train.checkpoint = dict(every=200, keep_last=1, keep_best=0)
             c[name].train.eval_every = 0
@@ -84,7 +84,7 @@ def get_config(arg: str = "sft,0"):
 
 
 def people(c: ConfigDict) -> None:
-    """Makes the world of every source as large as that of these models."""
+    """Sets the world of every source to `PEOPLE` people."""
     for source in c.sources.values():
         source.path = source.path.replace("size=4000", f"size={PEOPLE}")
 
@@ -163,7 +163,7 @@ def _merged(c: ConfigDict, arm: str, before: str) -> None:
 
 
 def _chats(c: ConfigDict, domains: list[str]) -> dict[str, float]:
-    """A mixture of these domains' conversations in both languages, and their sources."""
+    """Adds the conversations of these domains in both languages as sources and returns their mixture."""
     names = [(domain, lang) for domain in domains for lang in ("ko", "en")]
     for domain, lang in names:
         uri = f"microworld://chat-{domain}/{lang}?size=4000&count=4000"

@@ -1,17 +1,18 @@
-"""Stage-2 data chosen by short annealing runs (arXiv:2502.18934, §2.1 and Figure 2), small.
+"""Selection of stage-2 data by short annealing runs (arXiv:2502.18934, §2.1 and Figure 2), at small scale.
 
     python benchmarks/parts.py annealing
     python benchmarks/arms.py benchmarks/annealing.jsonl --against whole
 
-The paper sets the good slice of every category aside with its classifiers, picks data sets by short annealing runs and
-then leaves parts out; how long and from which checkpoint it does not say. Here one model reads a crawl
-(`microworld://web`, three pages of five are noise) at a constant learning rate (`stage1`). Every arm continues
-from there on pages that stage 1 has not read, while the learning rate falls linearly to 0.
+The paper selects the high-quality part of every category with classifiers, compares data sets by short annealing runs,
+and then ablates parts. It does not state the runs' length or starting checkpoint. Here one model reads a crawl
+(`microworld://web`, three of five pages are noise) at a constant learning rate (`stage1`). Every arm continues from it
+on pages that stage 1 has not read, while the learning rate falls linearly to 0.
 
-Candidate sets are slices of these pages by the score of `filtering.py`'s classifier, which learnt curated pages from
-the crawl and knows no labels: `top`, the best fifth; `next`, the second fifth; `rest`, the other three; `whole`, all
-pages, as in stage 1. Then the ablation: `top_ko` and `top_en` have the slice in one language and all pages in the
-other. All read as many tokens and are evaluated on clean documents that none reads. The seed draws the pages' order.
+Candidate sets are slices of these pages by the score of `filtering.py`'s classifier, which was trained on curated pages
+against the crawl, without labels: `top`, the best fifth; `next`, the second fifth; `rest`, the other three fifths;
+`whole`, all pages, as in stage 1. The ablation: `top_ko` and `top_en` use the top slice in one language and all pages
+in the other. All arms read the same number of tokens and are evaluated on clean documents that no arm trains on. The
+seed determines the order of the pages.
 """
 
 from kanana_jax.configs.ablations import filtering, small
@@ -21,7 +22,7 @@ VOCAB = 1024
 STAGE1 = "runs/annealing/stage1"
 PAGES = "count=16000&start=100000"
 # Scores that a fifth and two fifths of the pages reach (`kanana quality threshold MODEL --input … --keep 0.2`).
-# Clean by the labels: 99.6, 94.2 and 2.1% of top, next and rest in Korean; 99.2, 88.3 and 3.4% in English.
+# Labelled clean: 99.6, 94.2 and 2.1% of top, next and rest in Korean; 99.2, 88.3 and 3.4% in English.
 FIFTH = dict(ko=0.899496, en=0.835848)
 TWO_FIFTHS = dict(ko=0.159978, en=0.166082)
 SLICES = ("top", "next", "rest", "whole")
@@ -35,7 +36,7 @@ TOKENS = STAGE1_TOKENS // 10  # the paper's stage 2 is a ninth of its stage 1
 
 
 def bounds(name: str, lang: str) -> dict[str, float]:
-    """The scores of a slice."""
+    """The range of quality scores of a slice (`top`, `next` or `rest`)."""
     fifth, two = FIFTH[lang], TWO_FIFTHS[lang]
     return dict(top=dict(min=fifth), next=dict(min=two, max=fifth), rest=dict(max=two))[name]
 
@@ -59,7 +60,7 @@ def get_config(arg: str = "top,0"):
     stage = dict(kind="pretrain", mixture=dict(ko_web=0.5, en_web=0.5))
     if arm in ARMS:
         c.stages = ("annealed",)
-        # The moments begin anew, hence some steps of warm-up.
+        # The optimizer's moments start from zero, hence a few steps of warm-up.
         train = small.train(TOKENS, small.RATE) | dict(eval_every=0)
         train["optimizer"]["schedule"] = dict(kind="wsd", decay=1.0, final=0.0, warmup_steps=5)
         c.annealed = dict(start=f"{STAGE1}/stage1", train=train, **stage)

@@ -3,9 +3,10 @@
     kanana run --config configs/ablations/chain.py --workdir runs/chain                (the embedded corpus)
     kanana run --config configs/ablations/chain.py:/path/to/documents --workdir runs/chain
 
-54M → 34M → 17M (tied) → 9M → 5M, each pruned from the one before it in width, all distilled from the 54M on a tenth of
-its tokens. `scratch_middle` is the 17M from scratch on as many tokens as the teacher, Table 5's comparison. On CPUs add
-`--config.runtime.compute_dtype=float32` and fewer tokens (`--config.teacher.train.tokens=50_000_000` …).
+54M → 34M → 17M (tied embeddings) → 9M → 5M. Each model is pruned in width from the model before it, and all are
+distilled from the 54M on a tenth of its tokens. `scratch_middle` trains the 17M from scratch on as many tokens as the
+teacher, the comparison of Table 5. On CPUs add `--config.runtime.compute_dtype=float32` and fewer tokens
+(`--config.teacher.train.tokens=50_000_000` …).
 """
 
 from typing import Any

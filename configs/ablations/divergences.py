@@ -1,12 +1,12 @@
-"""The student's loss: divergences, temperatures, shares of cross-entropy (arXiv:2407.14679, Table 5), small;
-and how many of a cached teacher's most probable tokens it needs.
+"""The student's loss at small scale: divergence, temperature, share of cross-entropy (arXiv:2407.14679, Table 5), and
+how many of a cached teacher's most probable tokens distillation needs.
 
     kanana run --config configs/ablations/small.py --workdir runs/small/teacher
     kanana run --config configs/ablations/divergences.py:0 --workdir runs/small/divergences/0
     python benchmarks/arms.py runs/small/divergences --against forward \
         --stages forward reverse jsd t2 t4 ce10 ce50 ce_only top256 top64 top16 top4 top16_ce30
 
-One pruned model, 5% of the teacher's tokens each, the same text in the same order.
+Every arm starts from one pruned model and reads the same 5% of the teacher's tokens in the same order.
 """
 
 from kanana_jax.configs.ablations import small
@@ -21,7 +21,7 @@ ARMS = {
     "ce50": dict(ce_weight=0.5),
     "ce_only": dict(ce_weight=1.0),
 }
-CACHED = {  # arm: (entries of the cache, share of cross-entropy)
+CACHED = {  # arm: (cached tokens per position, share of cross-entropy)
     "top256": (256, 0.0),
     "top64": (64, 0.0),
     "top16": (16, 0.0),

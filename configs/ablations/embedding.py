@@ -1,15 +1,15 @@
-"""The steps of LLM2Vec on a small bilingual model (arXiv:2404.05961, §2), arm by arm.
+"""The steps of LLM2Vec (arXiv:2404.05961, §2) on a small bilingual model, one arm each.
 
     python benchmarks/embedding_steps.py DOCUMENTS TRIPLETS --sts … --squad …   (all arms in their order, with scores)
     kanana run --config configs/ablations/embedding.py:base --workdir runs/embedding/base
     kanana run --config configs/ablations/embedding.py:ARM,SEED --workdir runs/embedding/ARM-SEED
 
-One base for all: the model of `configs/real.py` (5.2M parameters) on 2.8M tokens of `runs/embedding/data/documents`.
-Each arm starts from another of the same seed (START): `simcse` is LLM2Vec's unsupervised model, `supervised` its
-supervised one, `supervised_direct` the same without masked next-token prediction. `mntp` and `simcse` read the base's
-documents, of which `simcse` takes the first 128 tokens; `supervised` reads `runs/embedding/data/triplets.jsonl`
-(`anchor`, `positive`, `negative`). All weights are trained, with dropout in `simcse` alone: adapters save nothing in a
-model of this size. The benchmark links and writes what is in `runs/embedding/data`.
+All arms share one base: the model of `configs/real.py` (5.2M parameters) on 2.8M tokens of
+`runs/embedding/data/documents`. An arm starts from the base or from another arm of the same seed (START): `simcse` is
+LLM2Vec's unsupervised model, `supervised` its supervised model, `supervised_direct` the same without masked next-token
+prediction. `mntp` and `simcse` read the base's documents, `simcse` only their first 128 tokens. The supervised arms
+read `runs/embedding/data/triplets.jsonl` (`anchor`, `positive`, `negative`). All weights are trained, since adapters
+save nothing in a model of this size; only `simcse` uses dropout. The benchmark script fills `runs/embedding/data`.
 """
 
 from typing import Any
@@ -18,11 +18,11 @@ from kanana_jax.configs import real
 
 FOLDER = "runs/embedding"
 DATA, BASE = f"{FOLDER}/data", f"{FOLDER}/base"
-# arm: the arm that it starts from; empty: the base.
+# arm: the arm that it starts from (empty: the base).
 START = {"mntp": "", "simcse": "mntp", "supervised": "mntp", "supervised_direct": ""}
 ARMS = tuple(START)
-LONGEST = 128  # tokens of a text
-# Learning rates, untuned. LLM2Vec's adapters have 5e-5, 3e-5 and 2e-4.
+LONGEST = 128  # tokens; longer texts are truncated
+# Learning rates, untuned. LLM2Vec trains adapters at 5e-5, 3e-5 and 2e-4.
 MNTP, SIMCSE, SUPERVISED = 5e-4, 3e-4, 3e-4
 
 
@@ -61,7 +61,7 @@ def get_config(arg: str = "mntp,0"):
 
 
 def _train(learning_rate: float, steps: int, rows: int, seq_len: int) -> dict[str, Any]:
-    """So many steps; arms are compared at their end."""
+    """Training settings for a number of steps, without evaluations: arms are compared at their end."""
     return dict(
         tokens=steps * rows * seq_len,
         batch_tokens=rows * seq_len,

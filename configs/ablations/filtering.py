@@ -1,14 +1,15 @@
-"""The gain from filtering: the same model and the same number of tokens, read from the same crawl.
+"""The gain from filtering: the same model trained on the same number of tokens of one crawl, filtered in several ways.
 
     kanana quality train --config configs/ablations/filtering.py:model --output runs/filtering_model
     for arm in unfiltered heuristics quality clean; do for seed in 0 1 2; do
       kanana run --config configs/ablations/filtering.py:$arm,$seed --workdir runs/filtering/$arm-$seed
     done; done; python benchmarks/arms.py runs/filtering --against unfiltered
 
-Three of five pages of the crawl (`microworld://web`) are noise. Arms: everything; what the heuristics keep; of that,
-what a classifier calls good that was trained on curated pages against the crawl (DCLM's way); what the labels call
-clean. `english` and `korean` clean one language by the labels and leave the other as it is: does better English text
-lift Korean (arXiv:2502.18934, Table 2)? All are evaluated on clean documents that none reads.
+Three of five pages of the crawl (`microworld://web`) are noise. Arms: `unfiltered`, all pages; `heuristics`, the pages
+that pass `RULES`; `quality`, those of them that a classifier of curated pages against the crawl calls good (as in
+DCLM); `clean`, the pages labelled clean. `english` and `korean` keep the pages labelled clean in one language and all
+pages in the other: does better English text help Korean (arXiv:2502.18934, Table 2)? All arms are evaluated on clean
+documents that no arm trains on.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +18,7 @@ from kanana_jax.models import presets
 
 VOCAB = 2048
 CLEAN = ("encyclopedia", "news", "textbook", "dialogue")
-# Bounds that 99% of clean pages of a world with another seed keep (`kanana filter --signals` gives the signals).
+# Bounds that 99% of the clean pages of a world with another seed pass (`kanana filter --signals` prints the signals).
 RULES = {
     "duplicate_lines": dict(max=0.01),
     "line_punctuation": dict(min=0.5),
@@ -29,12 +30,13 @@ RULES = {
 
 
 MODEL = "runs/filtering_model/model.bin"
-# Of the pages that the heuristics keep, about as many pass as are clean (AP against the labels: 0.998 and 1.000).
+# Chosen so that, of the pages that pass the heuristics, about as many pass as are clean (average precision against the
+# labels: 0.998 and 1.000 in the two languages).
 KEEP_ABOVE = 0.05
 
 
 def quality_model():
-    """A classifier of one crawl's pages against curated ones; pages that no arm reads."""
+    """The config of the quality classifier: curated pages against the crawl, on pages that no arm reads."""
     c = ConfigDict()
     c.quality = dict(
         classifier=dict(word_ngrams=3, dim=32, buckets=500_000, epochs=10),
@@ -47,7 +49,7 @@ def quality_model():
 
 
 def add_sources(c: ConfigDict, lang: str, pages: str) -> None:
-    """Adds the crawl's pages in a language, all for training, and clean documents of each kind, mostly held out."""
+    """Adds the crawl's pages in one language, all for training, and clean documents of each kind, 90% held out."""
     c.sources[f"{lang}_web"] = dict(path=f"microworld://web/{lang}?{pages}", lang=lang, holdout=0.0)
     for kind in CLEAN:
         path = f"microworld://{kind}/{lang}?count=300&start=50000"
@@ -55,7 +57,7 @@ def add_sources(c: ConfigDict, lang: str, pages: str) -> None:
 
 
 def add_small_run(c: ConfigDict) -> None:
-    """Adds how a run on one machine's cores reads and evaluates."""
+    """Adds the mesh, runtime, data and evaluation settings of a small run on a few CPU cores."""
     c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1)
     c.runtime = dict(attention="auto", scan_layers=False)
     c.data = dict(lanes=4, workers="threads")

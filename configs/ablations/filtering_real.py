@@ -1,4 +1,4 @@
-"""The gain from filtering on real Korean text, half of it comments, reviews, petitions and statutes.
+"""The gain from filtering real Korean text, half of which is comments, reviews, petitions and statutes.
 
     python benchmarks/quality.py --data DATA --output runs/real_pool --pool 12000 --good 6000 --pool-only
     python benchmarks/quality.py --data DATA --output runs/edu
@@ -7,10 +7,10 @@
     done; done
     python benchmarks/arms.py runs/filtering_real --against unfiltered --metric source/react source/hf source/web
 
-DATA holds `pretrain/ko/{react_docs,hf_course}.ko.jsonl.gz`. The same model and the same number of tokens in every arm.
-Arms: everything; what `configs/data/ko.py` keeps; of that, what the edu filter of the last round keeps (`quality`);
-what the edu filter keeps by itself; what the labels call good. Evaluated on documentation of sources that are in no
-arm, and on the crawl as it is, where filtering may cost.
+DATA holds `pretrain/ko/{react_docs,hf_course}.ko.jsonl.gz`. Every arm trains the same model on the same number of
+tokens. Arms: `unfiltered`, all pages; `heuristics`, the pages that `configs/data/ko.py` keeps; `quality`, the pages of
+`heuristics` that the last round's edu filter keeps; `edu`, the edu filter alone; `clean`, the pages labelled good.
+Evaluated on documentation from sources that no arm trains on, and on the unfiltered crawl, where filtering may cost.
 """
 
 from kanana_jax.configs.data import ko
@@ -41,7 +41,7 @@ def get_config(arg: str = "heuristics,0,data"):
     c = ConfigDict()
     c.name = f"filtering real text {arm}"
     c.seed = int(seed or 0)
-    # One vocabulary for all arms, of clean and other text alike.
+    # All arms share one vocabulary, trained on clean and other text.
     c.tokenizer = dict(vocab_size=VOCAB, train_bytes=8_000_000)
     c.filters = filters[arm]
     c.sources = ConfigDict(sort_keys=False)

@@ -1,4 +1,4 @@
-"""Depth up-scaling against its base, and against the deeper model from scratch (arXiv:2502.18934, §2.2), small.
+"""Depth up-scaling (arXiv:2502.18934, §2.2) at small scale, against its base and the deeper model from scratch.
 
     kanana run --config configs/ablations/small.py --workdir runs/small/teacher        (its vocabulary is shared)
     for seed in 0 1 2; do
@@ -6,9 +6,10 @@
     done
     python benchmarks/arms.py runs/small/growth --against none --stages none overlap identity neighbour stack fresh
 
-Eight layers see 3M tokens at a constant learning rate; then ten (Kanana's 32 → 40) train for 1M more while it anneals.
-`none` continues with eight: the paper's comparison is with the base. `fresh` begins with ten, which the paper never
-trained. Both cost as many FLOPs in all as the others, and read as much text as that pays for.
+A model of eight layers sees 3M tokens at a constant learning rate. Up-scaled to ten layers (as Kanana's 32 → 40), it
+trains on 1M more tokens while the learning rate anneals. `none` continues with eight layers, since the paper compares
+with the base. `fresh` trains ten layers from scratch, which the paper never did. These two arms have the FLOPs of the
+others, and as many tokens as those FLOPs allow.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Importance scores for pruning (arXiv:2502.18934, Table 15), small: loss right after pruning and after distillation.
+"""Importance scores for pruning (arXiv:2502.18934, Table 15) at small scale: loss after pruning and after distillation.
 
     kanana run --config configs/ablations/small.py --workdir runs/small/teacher
     for seed in 0 1 2; do
@@ -8,21 +8,21 @@
     python benchmarks/arms.py runs/small/importance --against kanana --stages $arms
     python benchmarks/arms.py runs/small/importance --against kanana --stages $arms --first
 
-The seed draws the calibration text, the order of the data, and the ranks of `random`. The student sees 200k tokens, 2%
-of the teacher's.
+The seed determines the calibration text, the order of the data and the ranks of `random`. The student sees 200k tokens,
+2% of the teacher's. `--first` compares the losses right after pruning.
 """
 
 from kanana_jax.configs.ablations import small
 
-ARMS = {  # arm: (how parts are scored, how they are cut)
+ARMS = {  # arm: (importance settings, pruning settings)
     "kanana": ({}, {}),
     "no_alignment": ({}, dict(align_groups=False)),
-    # By the last norm alone: what the paper's row without the sum scores by, it does not say.
+    # Scores by the last norm alone; the paper does not say what its row without the sum uses.
     "no_layer_sum": (dict(layer_sum=False), {}),
     "gate_up": (dict(neurons="gate_up"), {}),
     "batch_mean": (dict(batch="mean"), {}),
     "sequence_l2": (dict(sequence="l2"), {}),
-    # The axes taken for each other, a known mistake: (L2, mean) becomes (mean, L2).
+    # A known mistake, the two axes swapped: (L2, mean) becomes (mean, L2).
     "swapped": (dict(sequence="l2", batch="mean"), {}),
     "rescaled": ({}, dict(rescale_norms=True)),
     "wanda": (dict(method="wanda"), {}),

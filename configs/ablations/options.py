@@ -1,13 +1,13 @@
-"""Two options of pre-training beside the defaults: a warm-up-stable-decay schedule, and best-fit packing.
+"""Two alternatives to the defaults of pre-training: a warm-up-stable-decay (WSD) schedule and best-fit packing.
 
     for arm in cosine wsd best_fit; do for seed in 0 1; do
       kanana run --config configs/ablations/options.py:$arm,$seed,DOCUMENTS --workdir runs/options/$arm-$seed
     done; done
     python benchmarks/arms.py runs/options --against cosine --metric lang/ko lang/en
 
-DOCUMENTS has files of documents in `ko` and `en`. All arms train the same model on as many tokens of the same text:
-`cosine` (rows filled in order), `wsd` (arXiv:2404.06395, whose rate falls over the last fifth), `best_fit`
-(arXiv:2404.10830, cosine). Rows are of 512 tokens, so that many documents fit into one and packing may matter.
+DOCUMENTS has files of documents in `ko/` and `en/`. All arms train the same model on the same number of tokens of the
+same text: `cosine` (rows filled in order), `wsd` (arXiv:2404.06395; the learning rate falls over the last fifth),
+`best_fit` (arXiv:2404.10830; cosine). Rows have 512 tokens, so that many documents fit into one and packing may matter.
 """
 
 from kanana_jax.configs.ablations import small

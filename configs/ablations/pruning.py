@@ -1,4 +1,4 @@
-"""Pruned and distilled against trained from scratch (arXiv:2502.18934, Table 5), small.
+"""Pruning and distillation against training from scratch (arXiv:2502.18934, Table 5), at small scale.
 
     kanana run --config configs/ablations/small.py --workdir runs/small/teacher
     kanana run --config configs/ablations/pruning.py:sweep --workdir runs/small/sweep
@@ -6,28 +6,28 @@
       kanana run --config configs/ablations/pruning.py:$seed --workdir runs/small/pruning/$seed
     done; python benchmarks/cost_axes.py runs/small/pruning --teacher runs/small/teacher/stage1
 
-    python benchmarks/parts.py pruning_ratio      (the paper's ratio alone, an arm and seed at a time)
+    python benchmarks/parts.py pruning_ratio      (only the paper's ratio, one arm and seed at a time)
 
-and with `,/path/to/documents` after the seed (and for the teacher) on real text, in `runs/small_real`. The same shape
-starts pruned from the teacher or at random, and learns from the teacher (`kd`) or from the text alone (`ce`), for 2, 10
-and 30% of the teacher's tokens; from scratch on text also for 20%, for as many as the teacher (the paper compares 10%
-with these 100%) and for all that the longest pipeline reads. Arms of one seed read the same text in the same order.
-`pruning.py:ARM-SEED` is one arm alone.
+With `,/path/to/documents` after the seed (and for the teacher), it runs on real text, in `runs/small_real`. One student
+shape is pruned from the teacher or initialised at random, and learns from the teacher (`kd`) or from the text alone
+(`ce`), for 2, 10 and 30% of the teacher's tokens. From scratch on text it also trains for 20%, for as many tokens as
+the teacher (the paper compares 10% with this 100%) and for as many as the longest pipeline reads in all (130%). Arms of
+one seed read the same text in the same order. `pruning.py:ARM-SEED` runs one arm alone.
 """
 
 from kanana_jax.configs.ablations import small
 
-ARMS = {  # arm: its lengths in percent of the teacher's tokens
+ARMS = {  # arm: training lengths in percent of the teacher's tokens
     "pruned_kd": (2, 10, 30),
     "pruned_ce": (2, 10, 30),
     "scratch_kd": (2, 10, 30),
     "scratch_ce": (2, 10, 20, 30, 100, 130),  # 130: as many as the teacher and the longest student together
 }
-# The best for every arm of what was run of `sweep`, at 5% of the teacher's tokens and with one seed; other lengths were
-# not swept.
+# The best for every arm among the rates run of `sweep`, at 5% of the teacher's tokens and with one seed. Other lengths
+# were not swept.
 LEARNING_RATE = 8e-3
 SWEEP = (2e-3, 4e-3, 8e-3, 1.6e-2)
-# Twenty times as long as what was swept: at half of the rate, too.
+# This arm is twenty times as long as the sweep's runs, so half of the learning rate is tried as well.
 LOWER = {"scratch_ce_100_lower": ("scratch_ce", 100, LEARNING_RATE / 2)}
 
 

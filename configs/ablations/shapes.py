@@ -1,4 +1,4 @@
-"""Pruning: width or depth, at once or in steps, heads early or late, tied or not (arXiv:2502.18934, Tables 16-18).
+"""Pruning: width or depth, one shot or iterative, heads early or late, tied or not (arXiv:2502.18934, Tables 16-18).
 
     kanana run --config configs/ablations/small.py --workdir runs/small/teacher
     kanana run --config configs/ablations/shapes.py:0 --workdir runs/small/shapes/0
@@ -8,7 +8,7 @@
     python benchmarks/arms.py runs/small/shapes --stages untied tied --against untied
     python benchmarks/arms.py runs/small/shapes --stages even english --against even
 
-Compared arms have the same number of parameters within 1% (except tying) and read the same total number of tokens.
+Compared arms have the same number of parameters within 1% (except for tying) and read the same number of tokens in all.
 """
 
 from typing import Any
@@ -23,14 +23,14 @@ HALF = {  # 60% of the teacher's parameters
     "depth_last": dict(num_layers=2, layers="last"),
     "both": dict(embed_dim=84, mlp_dim=192, num_heads=6, num_layers=3),
 }
-# Table 16: from 6 heads through 4 or through 6 to 4; the MLP gets the parameters that the heads free.
+# Table 16: the intermediate model has 4 heads or still 6, the final one 4. The MLP gets the parameters that heads free.
 EARLY, LATE = dict(embed_dim=80, mlp_dim=216, num_heads=4), dict(embed_dim=80, mlp_dim=192, num_heads=6)
 
 
 def get_config(arg: str = "0"):
     c = small.base(f"shapes {arg}", int(arg))
     mixture = small.mixture(c)
-    # 'Stage 2 en++' of Table 18: three times as much English as Korean.
+    # Table 18's 'stage 2 en++': three times as much English as Korean.
     english = {name: weight * (1.5 if name.startswith("en") else 0.5) for name, weight in mixture.items()}
     c.stages = ()
 

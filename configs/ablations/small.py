@@ -1,11 +1,11 @@
-"""Common parts of the compression ablations: text, vocabulary, a well-trained teacher, and how students are trained.
+"""Common parts of the compression ablations: text, vocabulary, a well-trained teacher, and the students' training.
 
     kanana run --config configs/ablations/small.py --workdir runs/small/teacher
     kanana run --config configs/ablations/small.py:/path/to/documents --workdir runs/small_real/teacher
 
-The teacher (0.49M parameters) sees 20 tokens per parameter of four kinds of embedded documents, half Korean, half
-English; with a folder of documents, a larger vocabulary and that text. All students read the same text, in an order
-that their seed draws, in the teacher's vocabulary.
+The teacher (0.49M parameters) sees 20 tokens per parameter of four kinds of embedded documents, half Korean and half
+English. Given a folder of documents, it reads those, with a larger vocabulary. All students use the teacher's
+vocabulary and read the same text, in an order given by their seed.
 """
 
 import pathlib
@@ -17,9 +17,9 @@ from kanana_jax.models import presets
 KINDS = ("news", "encyclopedia", "dialogue", "textbook")
 TOKENS = 10_000_000
 RATE = 4e-3
-# Students want more; the best of what was run of `pruning.py:sweep`, at 5% of the teacher's tokens.
+# Students need a higher learning rate: the best of those run of `pruning.py:sweep`, at 5% of the teacher's tokens.
 HEALING = 8e-3
-# Two thirds of the channels and heads, half of the neurons: 43% of the parameters.
+# The students' shape: 2/3 of the channels and heads, half of the neurons, 43% of the parameters.
 STUDENT = dict(embed_dim=64, mlp_dim=128, num_heads=4)
 
 
@@ -28,7 +28,7 @@ def teacher_shape(vocab_size: int):
 
 
 def folder(documents: str = "") -> str:
-    """Folder of the workdirs of one kind of text."""
+    """The parent folder of the workdirs, one for the embedded corpus and one for real documents."""
     return "runs/small_real" if documents else "runs/small"
 
 
@@ -37,7 +37,7 @@ def teacher(documents: str = "") -> str:
 
 
 def base(name: str, seed: int, documents: str = "") -> ConfigDict:
-    """Everything but stages; `mixture(c)` weighs the sources."""
+    """Everything but the stages; `mixture(c)` gives the source weights."""
     c = ConfigDict()
     c.name = name
     c.seed = seed
@@ -63,7 +63,7 @@ def base(name: str, seed: int, documents: str = "") -> ConfigDict:
 
 
 def mixture(c: ConfigDict) -> dict[str, float]:
-    """Half of the tokens per language; within one, by size for files and evenly for the embedded kinds."""
+    """Source weights: half per language; within a language, by size for files and equal for the embedded kinds."""
     sizes = {
         n: pathlib.Path(s.path).stat().st_size if pathlib.Path(s.path).is_file() else 1 for n, s in c.sources.items()
     }
@@ -72,7 +72,7 @@ def mixture(c: ConfigDict) -> dict[str, float]:
 
 
 def pruned(weights: dict[str, float], shape: dict = STUDENT, start: str = "", documents: str = "") -> dict:
-    """A stage that prunes the teacher, or another model."""
+    """A stage that prunes the teacher, or the model `start`."""
     return dict(
         kind="prune",
         start=start or teacher(documents),
@@ -82,7 +82,7 @@ def pruned(weights: dict[str, float], shape: dict = STUDENT, start: str = "", do
 
 
 def train(tokens: int, learning_rate: float, kind: str = "cosine") -> dict:
-    """Length and peak learning rate; a cosine anneals to its own end, so that no curve is read in its middle."""
+    """Training settings. Every length anneals to its own end: no arm is read off in the middle of a longer run."""
     steps = -(-tokens // 4096)
     return dict(
         tokens=tokens,

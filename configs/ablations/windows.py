@@ -1,10 +1,10 @@
-"""What sliding windows cost a student: the small chain of `kanana/slm.py:tiny`, with its windows and without.
+"""The cost of sliding windows to a student: the small chain of `kanana/slm.py:tiny`, with and without windows.
 
     kanana run --config configs/ablations/windows.py:base --workdir runs/windows/base
     kanana run --config configs/ablations/windows.py:ARM,SEED --workdir runs/windows/ARM-SEED
 
-Arms: `windows` (three of four layers see an eighth of a row), `full` (the same cut, every layer sees everything). Both
-are cut from the base, which is their teacher.
+Arms: `windows` (three of four layers attend to an eighth of a row) and `full` (the same shape with full attention in
+every layer). Both are pruned from the base, which is also their teacher.
 """
 
 from kanana_jax.configs.kanana import slm

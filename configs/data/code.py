@@ -1,9 +1,10 @@
-"""Code: only what has a permissive licence (arXiv:2502.18934, §2.1), with personal data replaced.
+"""The filter for code: permissive licences only (arXiv:2502.18934, §2.1), with personal data replaced.
 
     kanana filter --config configs/data/code.py --input 'code/*.jsonl.gz' --output filtered
 
-The licence is a document's `meta.licence` (`license`, `licenses`, a list, an SPDX expression); one without is dropped.
-`default` is for documents of any `lang`; in a recipe, the filter's key is the name of the source of code.
+A document's licence is read from `meta.licence` (also `license` or `licenses`; a string, a list or an SPDX expression);
+a document without a licence is dropped. The filter `default` applies to documents of any `lang`; in a recipe, name the
+filter after the source that holds code.
 """
 
 from ml_collections import ConfigDict

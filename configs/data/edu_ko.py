@@ -3,8 +3,8 @@
     kanana quality train --config configs/data/edu_ko.py:'web/*.jsonl.gz' --output edu
 
 The annotator is any endpoint with OpenAI's protocol, here a model served on this machine. Its labels are kept in
-`edu/labels.jsonl`, and no document is labelled twice. The paper (arXiv:2502.18934, §2.1) trains in rounds, each
-adding the educational documents that the one before found; it states no sizes.
+`edu/labels.jsonl`, and no document is labelled twice. The paper (arXiv:2502.18934, §2.1) trains in rounds, each adding
+the educational documents that the previous round found; it does not state how many documents or rounds.
 """
 
 from ml_collections import ConfigDict

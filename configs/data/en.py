@@ -2,11 +2,12 @@
 
     kanana filter --config configs/data/en.py --input 'web/*.jsonl.gz' --lang en --output filtered
 
-C4's rules are those that FineWeb uses: all but terminal punctuation. Rules are in FineWeb's order, and a document's
-reason is the first one that it breaks; the report counts all of them. `en.py:published` has the rules as published;
-otherwise the bounds are moved outward until the good text of `en_thresholds.json` passes (`en.py:unfitted` has the
-starting values). `{` drops no document: code is not measured, and any page may contain a brace. Word lists are
-distinguished from sentences by their share of stop words, since good documentation repeats n-grams as much as spam.
+C4's rules are those that FineWeb uses: all but terminal punctuation. Rules are in FineWeb's order, and the first rule
+that a document breaks is recorded as its reason; the report counts every broken rule. `en.py:published` has the rules
+as published. Otherwise the bounds are moved outward until the good text of `en_thresholds.json` passes
+(`en.py:unfitted` has the starting values). `{` drops no document: code is not measured, and any page may contain a
+brace. Word lists are distinguished from sentences by their share of stop words, since good documentation repeats
+n-grams as much as spam.
 """
 
 import pathlib
@@ -18,9 +19,10 @@ from kanana_jax.files import load_json
 
 THRESHOLDS = pathlib.Path(__file__).with_name("en_thresholds.json")
 LEFT_OUT = ("c4_curly_bracket",)
-# Gopher's 0.8 is for words between spaces, ours exclude punctuation; 0.1 is FineWeb2's; verse has few full stops.
+# Bounds that differ from the published ones. Gopher's 0.8 is for words between spaces, and our words exclude
+# punctuation; 0.1 is FineWeb2's; verse has few full stops.
 BOUNDS = dict(alphabetic_words=0.7, fineweb_duplicate_line_characters=0.1, line_punctuation=0.05)
-# Shares of lines are meaningless for a title and a paragraph: they apply from this number of lines.
+# Shares of lines mean nothing for a title and one paragraph: these rules apply to texts of at least this many lines.
 FEW_LINES = 5
 OF_LINES = (
     "duplicate_lines",
@@ -33,9 +35,10 @@ OF_LINES = (
 # A page of three sentences beside a listing is not a short page: the minimum number of words applies to texts that
 # are at least half prose.
 PROSE = 0.5
-# Largest share of spam words and footers in a text, by the number of different ones. A text about casinos, log-in or
-# selling tricks has a few words many times, a page with a footer has many words once; an advertisement has both.
-# A page about a template language shows a few placeholders (mostly in code); an unfilled template is full of them.
+# Largest share of spam words and footer phrases in a text, by the number of different ones. A text about casinos,
+# log-in or selling tricks has a few such words many times; a page with a footer has many of them once; an advertisement
+# has many of them, many times. A page about a template language shows a few placeholders (mostly in code); an unfilled
+# template is full of them.
 PHRASES = dict(
     spam=dict(signal="spam", max=0.3, where=dict(spam_words=3)),
     spam_list=dict(signal="spam", max=0.12, where=dict(spam_words=12)),
@@ -91,13 +94,13 @@ FINEWEB = {
     "short_lines": (None, 0.67),
     "fineweb_duplicate_line_characters": (None, 0.01),
     "newlines_per_word": (None, 0.3),
-    # FineWeb's bound is on fastText's probability of English; this is the share of the text that CLD2 calls English.
+    # FineWeb's bound is on fastText's probability of English; here it is on the share of text that CLD2 calls English.
     "language": (0.65, None),
 }
 
 
 def rules(*groups: Mapping[str, float | tuple[float | None, float | None]]) -> ConfigDict:
-    """Signal → bounds as the config's rules, each named as its signal."""
+    """Converts signal → (min, max), or signal → max, to a config's rules; each rule is named after its signal."""
     made = ConfigDict(sort_keys=False)
     for group in groups:
         for signal, bounds in group.items():
@@ -108,7 +111,7 @@ def rules(*groups: Mapping[str, float | tuple[float | None, float | None]]) -> C
 
 
 def chosen(left_out: Collection[str]) -> ConfigDict:
-    """The published rules but for some; those on lines are asked of texts that have lines."""
+    """The published rules with `BOUNDS`, without those in `left_out`; rules on lines need texts with enough lines."""
     made = rules(GOPHER_REPETITION, GOPHER_QUALITY, C4, FINEWEB)
     for name, bound in BOUNDS.items():
         end = "min" if "min" in made[name] else "max"
@@ -122,7 +125,7 @@ def chosen(left_out: Collection[str]) -> ConfigDict:
 
 
 def fitted(made: ConfigDict, file: pathlib.Path) -> ConfigDict:
-    """The rules with their fitted bounds, where the file is there."""
+    """The rules with the fitted bounds of `file`, or unchanged if the file does not exist."""
     if file.is_file():
         for name, bounds in load_json(file)["rules"].items():
             made[name] = dict(made[name], **{end: float(value) for end, value in bounds.items()})

@@ -45,7 +45,7 @@ FOOTERS = (
 def get_config(arg: str = ""):
     c = ConfigDict()
     rules = en.chosen(LEFT_OUT)
-    # Half of these words are of two letters in good prose; short ones alone are no fault.
+    # In good prose half of the words have two letters: short words alone are no fault.
     rules.mean_word_length = dict(signal="mean_word_length", min=2.2, max=10.0)
     rules.ended_words = dict(signal="ended_words", min=0.3)
     rules.stop_endings = dict(signal="stop_endings", min=2.0)

@@ -1,1 +1,1 @@
-"""The paper's stages at full size (arXiv:2502.18934)."""
+"""The paper's models and stages at full size (arXiv:2502.18934)."""

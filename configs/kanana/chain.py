@@ -2,12 +2,13 @@
 
     kanana run --config configs/kanana/chain.py:/data/documents,/runs/essence_8b/stage2 --workdir /runs/chain
 
-Each is pruned from the one before it, in width alone, and distilled from the 8B on its final logits: KL only, cosine
-from 1.2e-4, 512 × 8,192 tokens per step, 100 warm-up steps. Embeddings are tied by averaging on the way to 2.1B.
-Above 2B the data is stage 2's mixture, below it one with more general English ('stage 2 en++').
+Each model is pruned in width from the model before it and distilled from the 8B's final logits: KL divergence only,
+cosine from 1.2e-4, 512 × 8,192 tokens per step, 100 warm-up steps. The input and output embeddings are averaged and
+tied when 4.5B is pruned to 2.1B. Models above 2B train on stage 2's mixture, smaller ones on a mixture with more
+general English ('stage 2 en++').
 
-Not stated, chosen: the tokens of all sizes but 2.1B (0.3T, as there); how much more English en++ has (its share is
-taken from code and academic text); 1,024 calibration rows, as Minitron.
+Not stated in the paper, chosen here: the tokens of all sizes but 2.1B (0.3T, as for 2.1B); how much more English en++
+has (its share is taken from code and academic text); 1,024 calibration rows, as in Minitron.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""The common part of the paper's pre-training configs (arXiv:2502.18934, §2.1–2.2 and Figure 2)."""
+"""Common parts of the paper's pre-training configs (arXiv:2502.18934, §2.1–2.2 and Figure 2)."""
 
 import pathlib
 
@@ -14,7 +14,7 @@ STAGE1_TOKENS, STAGE2_TOKENS = 2_700_000_000_000, 300_000_000_000
 # Up-scaled models continue for 100B tokens on each stage's mixture (§2.3).
 UPSCALED_TOKENS = 100_000_000_000
 
-# Rows of a micro-batch: one for each chip of the largest listed mesh.
+# Rows (sequences) per micro-batch: one for each chip of the largest listed mesh.
 MICRO_ROWS = 256
 
 STAGE1_MIXTURE, STAGE2_MIXTURE = kanana_mixtures.STAGE1, kanana_mixtures.STAGE2
@@ -22,34 +22,36 @@ LANGUAGE = {"ko_web": "ko"}
 
 
 def base(name: str, documents: str, mesh: dict, remat: str = "context") -> ConfigDict:
-    """Everything but the stages: `documents` holds a folder for each category of Figure 2 and `tokenizer/`."""
-    folder = documents.rstrip("/")  # which may be in a bucket
+    """Everything but the stages. `documents` is a folder with `tokenizer/` and one folder per category of Figure 2."""
+    folder = documents.rstrip("/")  # may be in a bucket
     c = ConfigDict()
     c.name = name
     c.seed = 0
     c.tokenizer = dict(path=f"{folder}/tokenizer")
     c.mesh = dict(sequence=1, slices=1) | mesh
-    # Not stated: parameters and moments in float32, computation in bfloat16.
+    # Not stated in the paper, chosen here: parameters and moments in float32, computation in bfloat16.
     c.runtime = dict(param_dtype="float32", compute_dtype="bfloat16", attention="auto", scan_layers=True, remat=remat)
     c.sources = ConfigDict(sort_keys=False)
     for category in STAGE2_MIXTURE:
         c.sources[category] = dict(path=f"{folder}/{category}", lang=LANGUAGE.get(category, "en"), holdout=0.00001)
     c.data = dict(lanes=256, workers="processes", prefetch=8)
-    # §2.1: permissive licences only; a missing one means that the file is left out.
+    # §2.1: only permissively licensed code; a file without a stated licence is left out.
     c.filters = dict(code=dict(licences=PERMISSIVE))
     c.evaluation = dict(max_bytes=4_000_000, batch_size=256)
     c.samples = dict(prompts=dict(ko=("대한민국의 수도는",), en=("The capital of Korea is",)), max_new_tokens=64)
-    # For `kanana plan`: the price of a chip-hour and bytes/s between slices for one chip (0: not known), and shapes of
-    # models that are not here.
+    # For `kanana plan`: the price of a chip-hour, bytes/s per chip between slices (0: unknown), and the architectures
+    # of models whose folders are not on this machine.
     c.plan = dict(prices=dict(v4=0.0, v5e=0.0, v5p=0.0, v6e=0.0), dcn_bandwidth=dict(v4=0.0), models={})
     c.stages = ("stage1", "stage2")
     return c
 
 
 def train(architecture: Architecture, tokens: int, total_tokens: int, *, schedule: dict, peak: float = 1.0) -> dict:
-    """A stage's length, batch and optimizer; lr and batch by DeepSeek's law for the whole of pre-training.
+    """Training settings of a stage of `tokens` tokens.
 
-    The batch is rounded to micro-batches of 256 sequences, which every listed mesh divides.
+    Learning rate and batch follow from DeepSeek LLM's law (arXiv:2401.02954, §3.1) for `total_tokens`, the whole of
+    pre-training; `peak` scales the learning rate. The batch is rounded to micro-batches of 256 sequences, so that every
+    listed mesh divides it.
     """
     law = laws.recommend(architecture, total_tokens, SEQ_LEN)
     batch = max(round(law.batch_tokens / (MICRO_ROWS * SEQ_LEN)), 1) * MICRO_ROWS * SEQ_LEN
@@ -69,10 +71,13 @@ def train(architecture: Architecture, tokens: int, total_tokens: int, *, schedul
 
 
 def from_scratch(name: str, architecture: Architecture, documents: str, mesh: dict) -> ConfigDict:
-    """Stage 1 (2.7T) and stage 2 (300B) as one multi-step schedule: warm-up, then 31.6% at 80%, 10% at 90%."""
+    """Stage 1 (2.7T tokens) and stage 2 (300B) under one multi-step schedule.
+
+    After the warm-up, the learning rate drops to 31.6% of its peak at 80% of all tokens and to 10% at 90%.
+    """
     c = base(name, documents, mesh)
     total = STAGE1_TOKENS + STAGE2_TOKENS
-    # The drops are at 80% and 90% of 3T tokens, as shares of stage 1; all of stage 2 is at 10%.
+    # The drops at 80% and 90% of 3T tokens, as shares of stage 1. All of stage 2 runs at 10%.
     drops = ((0.8 * total / STAGE1_TOKENS, 0.316), (0.9 * total / STAGE1_TOKENS, 0.1))
     first = dict(kind="multi_step", warmup_steps=2000, drops=drops)
     c.stage1 = dict(
@@ -91,10 +96,10 @@ def from_scratch(name: str, architecture: Architecture, documents: str, mesh: di
 
 
 def upscaled(name: str, architecture: Architecture, start: str, documents: str, mesh: dict) -> ConfigDict:
-    """Continued training of an up-scaled model: `start` is the folder of the deeper model.
+    """Continued training of an up-scaled model; `start` is the folder of the deeper model.
 
-    Not stated: its learning rate. Chosen: a tenth of the law's peak, constant for 100B tokens of stage 1's
-    mixture, then cosine to nothing over 100B of stage 2's.
+    The paper does not state the learning rate. Chosen here: a tenth of the law's peak, constant for 100B tokens of
+    stage 1's mixture, then a cosine to 1% of that over 100B tokens of stage 2's mixture.
     """
     c = base(name, documents, mesh)
     c.plan.models = {pathlib.Path(start).name.replace(".", "_"): architecture.to_dict()}

@@ -1,4 +1,4 @@
-"""Kanana (arXiv:2502.18934, §2): 9.8B, up-scaled from the 8B: 100B + 100B tokens.
+"""Kanana (arXiv:2502.18934, §2): 9.8B, up-scaled from the 8B, then trained on 100B + 100B tokens.
 
     kanana run --config configs/kanana/essence_9_8b.py:/data/documents,/models/essence_start --workdir /runs/essence
 

@@ -1,4 +1,4 @@
-"""Kanana (arXiv:2502.18934, §2): 32.5B, up-scaled from the 26.8B: 100B + 100B tokens.
+"""Kanana (arXiv:2502.18934, §2): 32.5B, up-scaled from the 26.8B, then trained on 100B + 100B tokens.
 
     kanana run --config configs/kanana/flag_32_5b.py:/data/documents,/models/flag_32_5b_start --workdir /runs/flag_32_5b
 

@@ -1,15 +1,15 @@
-"""The paper's second half (arXiv:2502.18934, §3.1) on its 8B: fine-tuning, reward model, offline and online DPO, merge.
+"""The paper's post-training (arXiv:2502.18934, §3.1) of its 8B: SFT, reward model, offline and online DPO, merge.
 
     kanana run --config configs/kanana/post_training.py:/data/post,/runs/essence_8b/stage2 --workdir /runs/instruct
 
 `/data/post` holds a folder of conversations, pairs or prompts for each source below. The mixtures are the paper's: 1.2M
-conversations and 407K preferences by domain. The reward model starts from the fine-tuned model; online DPO starts from
-the offline model, which stays its reference, and learns from answers that are scored by the reward model and written
-one update earlier, while the step before trains.
+conversations and 407K preferences by domain. The reward model starts from the fine-tuned model. Online DPO starts from
+the offline DPO model, which stays its reference. It learns from answers that the reward model scores; they are sampled
+from the parameters of one update earlier, while the previous step trains.
 
-Not stated, chosen: rates and β as in Tülu 3 (arXiv:2411.15124); two epochs of conversations at 500 tokens each, one of
-preferences; answers per prompt, their length and how they are drawn; the prompts of online DPO, which are those of the
-preferences; equal weights of the merge, whose models the paper does not name.
+Not stated in the paper, chosen here: learning rates and β as in Tülu 3 (arXiv:2411.15124); two epochs of conversations
+at 500 tokens each, one epoch of preferences; the number, length and sampling of answers per prompt; the prompts of
+online DPO, which are those of the preferences; the merged models, which the paper does not name, with equal weights.
 """
 
 import pathlib
@@ -21,10 +21,10 @@ from ml_collections import ConfigDict
 from kanana_jax.models import presets
 
 SEQ_LEN, ROWS = 8192, 64
-# Thousands of conversations, and percent of the preferences.
+# Conversations in thousands, preferences in percent.
 CONVERSATIONS = {"code": 492, "mathematics": 260, "instructions": 230, "chat": 120, "safety": 96}
 PREFERENCES = {"instructions": 32.9, "code": 31.7, "chat": 23.3, "mathematics": 12.0}
-# A prompt with both answers of its pair in one row.
+# A row of online DPO holds a prompt with both answers of its pair.
 ONLINE_SEQ_LEN, PROMPTS, ONLINE_STEPS = 4096, 256, 400
 
 

@@ -1,15 +1,16 @@
-"""Kanana-2's small models: 3B from scratch → 1.3B, half as wide and with sliding windows, distilled from the 3B.
+"""Kanana-2's small models: a 3B from scratch, and a 1.3B with half the width and sliding windows, distilled from it.
 
     kanana run --config configs/kanana/slm.py:/data/documents --workdir /runs/slm
     kanana run --config configs/kanana/slm.py:tiny --workdir runs/slm       # the same steps on two cores: microworld
 
-Shapes: `models/presets.py` (those of published checkpoints, in part inferred from their exact counts). The step from 3B
-to 1.3B halves the width, takes 70% of the MLP, keeps depth, all heads and head_dim, and ties the embeddings. In three
-of four layers the student sees 1,024 tokens from its first step on, and learns to do without the rest from a teacher
-that sees everything.
+Shapes are in `models/presets.py`: those of the published checkpoints, in part inferred from their exact parameter
+counts. Pruning 3B to 1.3B halves the width, keeps 70% of the MLP, all layers, all heads and head_dim, and ties the
+embeddings. Three of four layers of the student attend to 1,024 tokens from its first step on; it learns to do without
+the rest from a teacher with full attention.
 
-Not stated, chosen: the tokens (2.7T, 300B and 300B, as in the first report); WSD (arXiv:2404.06395), whose decay is
-stage 2; rows of 8,192 tokens; the rates, by the first report's law and distillation. A micro-batch has 16 rows.
+Not stated by the authors, chosen here: the tokens (2.7T, 300B and 300B, as in the first report); a WSD schedule
+(arXiv:2404.06395) whose decay is stage 2; rows of 8,192 tokens; learning rates by the first report's law and by its
+distillation. A micro-batch has 16 rows.
 """
 
 import dataclasses
@@ -75,13 +76,13 @@ def _full(documents: str) -> ConfigDict:
 
 
 def _cut(small: Architecture) -> dict:
-    """The section `prune.shape` that makes a small model of the large one."""
+    """The `prune.shape` section that cuts the large model to the shape of `small`."""
     kinds = tuple(dataclasses.asdict(kind) for kind in small.layer_pattern)
     return dict(embed_dim=small.embed_dim, mlp_dim=small.mlp_dim, tie_embeddings=True, layer_pattern=kinds)
 
 
 def _tiny(arg: str) -> ConfigDict:
-    """The demo's data and lengths with these models' parts, a window of an eighth of a row, and the same four steps."""
+    """The same four stages on the demo's data and lengths: QK norm, untied teacher, windows of an eighth of a row."""
     c = tiny.get_config("test" if arg == "test" else "")
     c.name = "slm"
     c.stages = ("stage1", "stage2", "pruned", "student")

@@ -1,12 +1,13 @@
-"""A sweep of own small models over parameters × tokens × Korean share: the observatory's question with budgets that are
-known (arXiv:2412.14471 can only observe).
+"""A sweep of small models over parameters × tokens × Korean share.
+
+It asks the observatory's question with known budgets, where arXiv:2412.14471 can only observe published models.
 
     kanana run --config configs/observe/sweep.py --workdir runs/sweep
     python benchmarks/sweep.py runs/sweep --output runs/sweep/observatory
 
-45 models of one vocabulary: three sizes, each from scratch on three budgets with four Korean shares, and the English
-one of the middle budget continued on Korean for three more. About an hour and a half on one core; `sweep.py:4` has
-four times the tokens (an evening on two cores), `sweep.py:64` is for a GPU.
+45 models with one vocabulary. Each of three sizes is trained from scratch on three budgets with four Korean shares; the
+English model of the middle budget is then continued on Korean with three more budgets. About an hour and a half on one
+core; `sweep.py:4` has four times the tokens (an evening on two cores), `sweep.py:64` is for a GPU.
 """
 
 from typing import Any
@@ -22,19 +23,19 @@ SIZES = {  # 0.12M, 0.26M, 0.49M parameters
     "l": presets.tiny(VOCAB, embed_dim=96, mlp_dim=256, num_layers=4, num_heads=6, num_kv_heads=2, head_dim=16),
 }
 TOKENS = {"short": 600_000, "middle": 1_200_000, "long": 2_400_000}
-# An 'English' model of the web has read a little of everything.
+# Even the 'English' model reads a little Korean, as a model of the English web would.
 SHARES = {"en": 0.01, "en10": 0.1, "even": 0.5, "ko": 0.9}
 CONTINUED = {"ko300": 300_000, "ko600": 600_000, "ko1200": 1_200_000}
 # A small world, so that its facts are stated often enough to be learnt.
 WORLD = 400
 KINDS = {"encyclopedia": 0.5, "news": 0.2, "textbook": 0.2, "dialogue": 0.1}
-# Pages in both languages, in every mixture alike.
+# Share of parallel pages (both languages), the same in every mixture.
 PARALLEL = 0.05
 RATE = 6e-3
 
 
 def weights(korean: float) -> dict[str, float]:
-    """Weights of the sources, with this share of Korean in the non-parallel text."""
+    """Source weights; `korean` is the share of Korean in the non-parallel text."""
     mixture = {"ko_parallel": PARALLEL}
     for lang, share in (("ko", korean), ("en", 1 - korean)):
         mixture |= {f"{lang}_{kind}": round((1 - PARALLEL) * share * part, 6) for kind, part in KINDS.items()}
