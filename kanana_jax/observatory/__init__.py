@@ -1,8 +1,9 @@
-"""Scores of many models → components of ability → what a local-language token budget buys.
+"""The observatory: from benchmark scores of many models to the value of training tokens in a local language.
 
-After 'Why We Build Local Large Language Models' (arXiv:2412.14471): `tables` reads, `components` finds axes, `budgets`
-turns tokens into compute by language, `scaling` relates the two, `pairs` compares continual models with their bases,
-`verdicts` and `planner` say what follows, `downstream` predicts tasks from axes, `study` runs it all. No JAX.
+Follows 'Why We Build Local Large Language Models' (arXiv:2412.14471). `tables` reads scores, models and tasks;
+`components` finds axes of ability by PCA; `budgets` converts tokens to compute by language; `scaling` relates axes to
+compute; `pairs` compares continually trained models with their bases; `verdicts` and `planner` draw the conclusions;
+`downstream` predicts tasks from axes; `study` runs everything. No module here imports JAX.
 """
 
 DISCLAIMER = "Observational, not causal: models differ in much more than their token budgets."

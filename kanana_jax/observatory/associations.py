@@ -11,12 +11,12 @@ CLUSTERS = 3
 
 
 class Clusters(TypedDict):
-    """A tree of tasks.
+    """A hierarchical clustering of tasks.
 
     Attributes:
-      groups: lists of tasks, the smallest first.
-      order: of the leaves.
-      linkage: as SciPy writes it.
+      groups: clusters of tasks, the smallest first.
+      order: the tasks in the order of the dendrogram's leaves.
+      linkage: SciPy's linkage matrix, [tasks − 1, 4].
     """
 
     groups: list[list[str]]
@@ -25,7 +25,7 @@ class Clusters(TypedDict):
 
 
 class CrossLingual(TypedDict):
-    """A task, the same ability in another language, and their correlation."""
+    """A task, the task of the same ability in another language, and their correlation."""
 
     task: str
     pair: str
@@ -33,12 +33,12 @@ class CrossLingual(TypedDict):
 
 
 def correlations(scores: pd.DataFrame) -> pd.DataFrame:
-    """Pearson's r between tasks over the models that have both; NaN below three such models."""
+    """Pearson's r between tasks, over the models with scores of both; NaN for fewer than three such models."""
     return scores.corr(min_periods=3)
 
 
 def clusters(correlation: pd.DataFrame, count: int = CLUSTERS) -> Clusters:
-    """Average linkage on 1 − r (an unknown r counts as 0)."""
+    """Clusters tasks by average linkage on the distance 1 − r (an unknown r counts as 0)."""
     distance = 1 - correlation.fillna(0).to_numpy()
     np.fill_diagonal(distance, 0)
     linkage = hierarchy.linkage(squareform((distance + distance.T) / 2, checks=False), "average")
@@ -50,7 +50,7 @@ def clusters(correlation: pd.DataFrame, count: int = CLUSTERS) -> Clusters:
 
 
 def cross_lingual(correlation: pd.DataFrame, tasks: pd.DataFrame) -> list[CrossLingual]:
-    """The declared pairs with their r, each once."""
+    """The declared cross-lingual pairs with their correlation, each pair once."""
     rows: list[CrossLingual] = []
     for task, pair in zip(tasks.index, tasks["pair"]):
         if pair in correlation.columns and not any(row["pair"] == task for row in rows):

@@ -1,9 +1,9 @@
-"""Verdicts and plans at the ends of the token budgets' intervals, beside those of the best estimates.
+"""Sensitivity of verdicts and plans to the token budgets: the same analysis at both ends of their intervals.
 
-All budgets of a language lie at the low ends of their intervals together, or at the high ends, since what makes
-estimates wrong is mostly common to them: a way of counting, the share of a language in the text of the web. The error
-of a single model's budget is in its own part of the mixed model. Where budgets of both languages are intervals, all
-combinations of ends are taken.
+All budgets of a language are moved to the low ends of their intervals together, or to the high ends, since most causes
+of error are shared: a method of counting, the assumed share of a language in web text. The error of a single model's
+budget is part of that model's own term in the mixed model. If the budgets of both languages are intervals, all
+combinations of ends are used.
 """
 
 import dataclasses
@@ -19,10 +19,10 @@ from kanana_jax.observatory.tables import Tables
 
 
 def every(models: Joint, reference: str) -> list[Joint]:
-    """The same models at each combination of ends; none where all budgets are exact, or there are no models.
+    """The same models refitted at each combination of ends; empty if all budgets are exact or there are no models.
 
     Args:
-      models: at the best estimates.
+      models: the models at the best estimates.
     """
     tables = models.tables
     moved = [lang for lang in models.languages if models.models and _is_open(tables, lang, lang == reference)]
@@ -33,13 +33,13 @@ def every(models: Joint, reference: str) -> list[Joint]:
 
 
 def _is_open(tables: Tables, language: str, mostly: bool) -> bool:
-    """Whether the budgets of a language, assumed ones among them, are intervals."""
+    """Whether any budget of a language, including assumed budgets, is an interval."""
     low, high = (mixed.tokens_b(tables, language, mostly, end) for end in ("low", "high"))
     return not np.allclose(low, high, equal_nan=True)
 
 
 def named(models: Joint) -> str:
-    """The ends at which the budgets are: 'the low ends of the en and the high ends of the ja budgets'."""
+    """Describes the ends that `models` uses: 'the low ends of the en and the high ends of the ja budgets'."""
     return f"{' and '.join(f'the {end} ends of the {lang}' for lang, end in models.ends.items())} budgets"
 
 
@@ -49,13 +49,14 @@ def judged(
     ends: Sequence[Joint],
     reference: str,
 ) -> dict[str, verdicts.Verdict]:
-    """The verdicts, each with those that the task would have at the ends.
+    """The verdicts, each extended by the verdicts that the task would get at the ends of the intervals.
 
-    Where the budgets at an end do not tell the two languages apart, or leave too little for a task's model, another
-    model or none would judge: no verdict is given for that end.
+    At some ends the two languages' budgets are collinear, or too few models remain, so that the task's model has
+    another form or cannot be fitted. No verdict is given for those ends.
 
     Args:
-      found, evidence: of the best estimates.
+      found, evidence: task → verdict and task → evidence at the best estimates.
+      ends: the models at each combination of ends, from `every`.
     """
     others: dict[str, list[str]] = {task: [] for task in found}
     without: dict[str, list[str]] = {task: [] for task in found}
@@ -91,14 +92,16 @@ def _words(others: list[str], without: list[str]) -> list[str]:
 def gains(
     ends: Sequence[Joint], best: Joint, measures: pd.DataFrame, measure: str, base: str, params: float, tokens_b: float
 ) -> tuple[list[list[float]], list[str]]:
-    """Gain, and the ends of its 95% interval for one new model, with budgets at each combination of ends.
+    """The planned gain with its 95% prediction interval, at each combination of ends.
 
     Args:
       best: the models at the best estimates.
-      measures: models × (components and tasks); base, params, tokens_b (1e9): of the plan.
+      measures: models × (components and tasks).
+      base, params, tokens_b: the plan's base model, parameters and tokens (1e9).
 
     Returns:
-      The gains, and the names of the ends at which there is no model of the same form to predict them.
+      [gain, low, high] for each combination, and the names of the combinations at which no model of the same form could
+      be fitted.
     """
     level, found, without = float(measures.loc[base, measure]), [], []
     for models in ends:

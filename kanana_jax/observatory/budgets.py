@@ -1,4 +1,4 @@
-"""Compute by language, C = 6·N·D (apart for each language, as in arXiv:2412.14471), as an interval, and its ledger."""
+"""Training compute by language, C = 6·N·D (as in arXiv:2412.14471), as intervals, and the ledger of token budgets."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ Array = np.ndarray
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """One language's log10 of compute (FLOPs) by model; NaN where unknown.
+    """Training compute in one language, log10 FLOPs by model; NaN where unknown.
 
     Attributes:
       low, est, high: float64 [n], in the order of the models.
@@ -25,13 +25,13 @@ class Budget:
 
     @property
     def known(self) -> Array:
-        """bool [n]."""
+        """Mask of the models whose budget is known, bool [n]."""
         return np.isfinite(self.est)
 
     def draw(self, rng: np.random.Generator, count: int) -> Array:
-        """float64 [count, n]: budgets sampled from a triangular distribution over [low, high] with its peak at est.
+        """Samples budgets from triangular distributions over [low, high] with their peaks at est, float64 [count, n].
 
-        The shape is an assumption, and so is that models err independently.
+        Both the shape and the independence of the models' errors are assumptions.
         """
         width = np.maximum(self.high - self.low, 0.0)
         drawn = np.tile(self.est, (count, 1))
@@ -41,23 +41,23 @@ class Budget:
 
 
 def of_active(tables: Tables) -> Tables:
-    """The tables with the parameters that a token meets as those of mixtures of experts: laws and plans count alike."""
+    """The tables with `params` replaced by active parameters: laws and plans count mixtures of experts alike."""
     return dataclasses.replace(tables, models=tables.models.assign(params=tables.models["active_params"]))
 
 
 def budget(tables: Tables, language: str) -> Budget:
-    """The compute of a language by the parameters that the tables count."""
+    """Training compute in a language, 6 · (the tables' `params`) · tokens."""
     params = tables.models["params"].to_numpy(float)
     ends = (tables.models[f"{language}_tokens_b_{end}"].to_numpy(float) for end in ("low", "est", "high"))
     with np.errstate(divide="ignore", invalid="ignore"):
         found = [np.log10(6 * params * tokens * 1e9) for tokens in ends]
     finite = np.isfinite(found[1])
-    low = np.where(np.isfinite(found[0]), found[0], found[1] - 1)  # an interval from 0: a decade below the estimate
+    low = np.where(np.isfinite(found[0]), found[0], found[1] - 1)  # low = 0 tokens: a decade below the estimate
     return Budget(language, *(np.where(finite, values, np.nan) for values in (low, found[1], found[2])))
 
 
 def total_compute(tables: Tables) -> Array:
-    """log10 of 6·N·(all tokens), float64 [n]; where the total is unknown, NaN."""
+    """log10 of 6·N·(tokens in all languages), float64 [n]; NaN where the total is unknown."""
     params = tables.models["params"].to_numpy(float)
     with np.errstate(divide="ignore", invalid="ignore"):
         found = np.log10(6 * params * tables.models["tokens_b"].to_numpy(float) * 1e9)
@@ -65,7 +65,7 @@ def total_compute(tables: Tables) -> Array:
 
 
 def added_tokens(tables: Tables, model: str, language: str) -> float:
-    """Tokens (1e9) of a language that continual training added; all of them where the base's are unknown."""
+    """Tokens (1e9) of a language that continual training added; all tokens if the base's budget is unknown."""
     models, column = tables.models, f"{language}_tokens_b_est"
     base = models.loc[model, "base"]
     before = models.loc[base, column] if base in models.index else np.nan
@@ -74,7 +74,7 @@ def added_tokens(tables: Tables, model: str, language: str) -> float:
 
 
 def ledger(tables: Tables) -> pd.DataFrame:
-    """One row per model and language: what its base has seen, what was added, and how it is known."""
+    """One row per model and language: the base's tokens, the tokens added, and the source of the figures."""
     rows = []
     for model in tables.models.index:
         row = tables.models.loc[model]

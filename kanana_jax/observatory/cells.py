@@ -14,7 +14,7 @@ from kanana_jax.observatory import encodings
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # float() takes 0_5, too
 _SEPARATOR = re.compile(r'"?sep=(.)"?[ ,;\t]*(\r\n|\r|\n)', re.IGNORECASE)  # Excel's first line
-# Unicode counts these as letters and marks, and yet nothing is to be seen of them.
+# Unicode counts these as letters and marks, but they are invisible.
 _BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef"
 _BLANKS = re.compile(f"[{_BLANK}]")
 _STYLED = re.compile("(.)[\ufe0e\ufe0f]")
@@ -25,14 +25,17 @@ _OTHERS = {"\t": "tabs", ";": "';'", "|": "'|'"}
 
 
 def read_csv(path: pathlib.Path, warnings: list[str] | None = None) -> pd.DataFrame:
-    """All cells as text in Unicode's composed form (NFC), indexed by line; rows that are wholly empty are skipped.
+    """Reads all cells as text in Unicode's composed form (NFC), indexed by line number.
 
-    So are columns at the end that are empty from the name down, as spreadsheets leave them. A row of more or fewer
-    cells than the header has is refused: its cells would be in the wrong columns. Cells may be separated by ';', and
-    then have decimal commas, as spreadsheets of Europe write them (`_points`).
+    Skips empty rows, and empty columns without a name at the right edge, as spreadsheets leave them. Cells may be
+    separated by ';' and then use decimal commas, as European spreadsheets write them (`_points`).
 
     Args:
-      warnings: gets sentences on an encoding or a separator that is not the usual one.
+      warnings: receives sentences about an unusual encoding or separator.
+
+    Raises:
+      ConfigError: the file cannot be read, has no rows, has a row with more or fewer cells than the header (its cells
+        would be in the wrong columns), or has unnamed or repeated columns.
     """
     text = encodings.text(path, warnings)
     given = _SEPARATOR.match(text)
@@ -75,10 +78,10 @@ def read_csv(path: pathlib.Path, warnings: list[str] | None = None) -> pd.DataFr
 
 
 def _points(path: pathlib.Path, table: pd.DataFrame, warnings: list[str] | None) -> pd.DataFrame:
-    """A table that is separated by ';', with points for its decimal commas.
+    """Converts the decimal commas of a table separated by ';' to points.
 
     Raises:
-      ConfigError: commas may be decimal or between thousands, or some numbers have points.
+      ConfigError: it is unclear whether commas separate decimals or thousands, or some numbers have points.
     """
     found = [(line, name, cell) for line, row in table.iterrows() for name, cell in row.items()]
     commas = [cell for cell in found if _COMMA.fullmatch(cell[2])]
@@ -103,9 +106,9 @@ def _points(path: pathlib.Path, table: pd.DataFrame, warnings: list[str] | None)
 
 
 def composed(text: str) -> str:
-    """Text as names are compared: composed (NFC), every kind of space one, none at the ends, symbols without a style.
+    """Normalises text for comparing names: NFC, white space collapsed and stripped, no variation selectors on symbols.
 
-    A variation selector after a symbol only says whether it is shown in colour (`❤️`).
+    A variation selector after a symbol only chooses whether it is shown in colour (`❤️`).
     """
     text = _STYLED.sub(_unstyled, unicodedata.normalize("NFC", text))
     return "".join(" " if unicodedata.category(c) == "Zs" else c for c in text).strip()
@@ -116,7 +119,7 @@ def _unstyled(found: re.Match[str]) -> str:
 
 
 def _cell(path: pathlib.Path, line: int, cell: str) -> str:
-    """A cell without the spaces around it, composed; refuses what cannot be seen."""
+    """A cell, normalised by `composed`; raises ConfigError if it contains invisible characters."""
     cell = composed(cell)
     hidden = [c for c in cell if _unseen(c)]
     if hidden:
@@ -127,14 +130,14 @@ def _cell(path: pathlib.Path, line: int, cell: str) -> str:
 
 
 def _unseen(character: str) -> bool:
-    """Controls, formats (zero-width ones among them), lines, private use, and letters that are blank."""
+    """Whether a character is invisible: control, format (zero-width), line separator, private use or blank letter."""
     return unicodedata.category(character) in ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp") or bool(
         _BLANKS.match(character)
     )
 
 
 def _delimiter(text: str) -> str:
-    """What separates the cells, by the first line that has any: what occurs most often in it outside of quotes."""
+    """The cell separator: the candidate that is most frequent, outside of quotes, in the first line that has any."""
     line = next((line for line in text.splitlines() if line.strip(" ,;\t|")), "")
     bare = re.sub('"[^"]*"', "", line)
     counts = {separator: bare.count(separator) for separator in (",", *_OTHERS)}
@@ -162,7 +165,7 @@ def unique(path: pathlib.Path, table: pd.DataFrame, key: str) -> pd.DataFrame:
 
 
 def is_number(text: str) -> bool:
-    """Whether a cell is a plain finite number."""
+    """Whether a cell is a plain, finite number."""
     return bool(_NUMBER.fullmatch(text)) and bool(np.isfinite(float(text)))
 
 
@@ -177,7 +180,7 @@ def number(path: pathlib.Path, where: str, column: str, text: str) -> float:
 
 
 def _way_out(text: str) -> str:
-    """How a number that was meant is written."""
+    """A hint on how to write the number that was probably meant; empty if there is none."""
     foreign = next((c for c in text if not c.isascii()), "")
     if re.fullmatch(r"[+-]?\d+,\d+", text, re.ASCII):
         return "; write decimals with '.'"

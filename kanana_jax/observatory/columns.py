@@ -1,4 +1,4 @@
-"""The columns of a score table: which are tasks, and which tell of the models, of errors and numbers of questions."""
+"""Classification of a score table's columns: tasks, facts about models, standard errors, numbers of questions."""
 
 import dataclasses
 import pathlib
@@ -11,7 +11,7 @@ import pandas as pd
 from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.observatory import cells
 
-# Columns that tell of a model, as score tables in the field name them, and the unit in which models.csv wants them.
+# Columns with facts about models, as published score tables name them, and the unit that models.csv expects.
 _ABOUT = {
     "name": ("label", None), "label": ("label", None), "family": ("family", None), "model_family": ("family", None),
     "base": ("base", None), "base_name": ("base", None), "base_model": ("base", None), "date": ("date", None),
@@ -22,7 +22,7 @@ _ABOUT = {
     "active_params_b": ("active_params", 1e9), "tokens_b": ("tokens_b", 1.0), "training_tokens_b": ("tokens_b", 1.0),
     "pretraining_data_size_t": ("tokens_b", 1e3), "tokens_t": ("tokens_b", 1e3),
 }  # fmt: skip
-# Neither tasks nor anything that the study uses.
+# Columns that are neither tasks nor used by the study.
 _IDLE = re.compile(
     r"#|(\w+_)?type|categor(y|ies)|sort_?key|url|uri|link|(hub_)?licen[cs]e|organi[sz]ation|developer|creator|precision|revision|(model_)?sha"
     r"|commit|id|architecture|status|notes?|rank|no|index|flops(_1e21)?|(\w+_)?(avg|average|mean)(_score)?|overall"
@@ -36,13 +36,13 @@ _ERROR, _COUNT = ("stderr", "std_err", "se", "sem", "standard_error"), ("n", "it
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """A wide score table taken apart.
+    """The columns of a wide score table (models × columns), by their meaning; cells are text.
 
     Attributes:
-      tasks: str, models × tasks.
-      errors, counts: str, models × those tasks of which the table has them: standard errors, numbers of questions.
-      about: str, models × columns of a table of models.
-      idle: columns that are neither.
+      tasks: scores, models × tasks.
+      errors, counts: standard errors and numbers of questions, models × the tasks that have them.
+      about: facts about models, models × columns of models.csv.
+      idle: names of the remaining columns.
     """
 
     tasks: pd.DataFrame
@@ -59,15 +59,15 @@ def sort(
     ignore: Sequence[str],
     warnings: list[str],
 ) -> Columns:
-    """Takes a table apart, indexed by model.
+    """Classifies the columns of a table that is indexed by model.
 
     Args:
-      listed: the tasks of a table of tasks, tasks whatever they are called; None: there is no such table.
-      ignore: columns that are no tasks.
-      warnings: gets sentences about sizes that cannot be read.
+      listed: task names from tasks.csv, which are tasks whatever they are called; None if there is no such file.
+      ignore: columns that are not tasks.
+      warnings: receives sentences about sizes that cannot be read.
 
     Raises:
-      ConfigError: an ignored column is not there, or a column is none of those that are listed.
+      ConfigError: an ignored column does not exist, or a column is not among the listed tasks.
     """
     for column in ignore:
         if column not in raw.columns:
@@ -87,14 +87,14 @@ def sort(
             name, found = _model_column(bare, raw[column], warnings)
             about[name] = about[name].where(about[name] != "", found) if name in about else found
         elif plain.endswith("_raw") and plain.removesuffix("_raw") in names:
-            idle.append(column)  # of a leaderboard that shows scores above chance, too
+            idle.append(column)  # a leaderboard that also shows scores above chance
         elif _IDLE.fullmatch(plain) or (listed is None and _is_text(raw[column])):
             idle.append(column)
         else:
             tasks.append(column)
     made = pd.DataFrame(about, index=raw.index)
     if "base" in made:
-        made["base"] = made["base"].where(made["base"] != "Removed", "")  # as that leaderboard writes none
+        made["base"] = made["base"].where(made["base"] != "Removed", "")  # that leaderboard's word for no base
     if "base" in made and "label" in made:
         by_label = {label: model for model, label in made["label"].items()}
         made["base"] = [by_label.get(base, base) for base in made["base"]]
@@ -103,7 +103,7 @@ def sort(
 
 
 def keyed(path: pathlib.Path, raw: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
-    """A wide table indexed by model; of rows that share one id but not their name, the name is the key.
+    """Indexes a wide table by model; rows that share an id but not a name are indexed by name.
 
     Raises:
       ConfigError: no column 'model', an empty cell in it, or two rows of one model.
@@ -121,16 +121,16 @@ def keyed(path: pathlib.Path, raw: pd.DataFrame, warnings: list[str]) -> pd.Data
 
 
 def named(raw: pd.DataFrame) -> pd.DataFrame:
-    """The table with the column Model, model_name or the like called 'model': the first of them."""
+    """The table with its first column called Model, model_name or the like renamed to 'model'."""
     like = [c for c in raw.columns if _plain(c) in ("model", "models", "model_name", "model_id")]
     return raw if "model" in raw.columns or not like else raw.rename(columns={like[0]: "model"})
 
 
 def long_names(raw: pd.DataFrame, names: Sequence[str], tasks: Collection[str]) -> pd.DataFrame:
-    """A long table with its columns called by their `names`, whatever their capitals; a wide one as it is.
+    """Renames the columns of a long table to `names`, ignoring case; returns a wide table unchanged.
 
     Args:
-      tasks: that are listed: columns of a wide table.
+      tasks: the listed tasks, which are columns of a wide table.
     """
     called = {c: _plain(c) for c in raw.columns if _plain(c) in names and c not in tasks}
     twice = len(set(called.values())) < len(called)
@@ -142,7 +142,7 @@ def _plain(column: str) -> str:
 
 
 def _beside(plain: str, names: dict[str, str]) -> tuple[str | None, str]:
-    """The task whose error or number of questions a column holds: MMLU_stderr, n_MMLU, MMLU (n), MMLU ±."""
+    """The kind of a column that belongs to a task, and the task: MMLU_stderr, n_MMLU, MMLU (n), MMLU ±."""
     for kind, words in (("error", (*_ERROR, "±")), ("count", _COUNT)):
         for word in words:
             for other in (plain.removesuffix(f"_{word}"), plain.removeprefix(f"{word}_")):
@@ -152,7 +152,7 @@ def _beside(plain: str, names: dict[str, str]) -> tuple[str | None, str]:
 
 
 def _model_column(plain: str, column: pd.Series, warnings: list[str]) -> tuple[str, pd.Series]:
-    """A column of models.csv from one of a score table; bare sizes below 1e4 are in 1e9, '7B' and '15T' as they say."""
+    """Converts a score table's column to one of models.csv; bare sizes below 1e4 are in units of 1e9, '7B' is 7e9."""
     name, unit = _ABOUT[plain]
     if unit is None:
         return name, column
@@ -173,7 +173,7 @@ def _model_column(plain: str, column: pd.Series, warnings: list[str]) -> tuple[s
 
 
 def _quantity(cell: str) -> tuple[float, str]:
-    """A number, with or without commas between thousands, and its suffix: '7.2 B' → (7.2, 'B'); NaN if it is none."""
+    """Parses a number, with or without thousands separators, and its suffix: '7.2 B' → (7.2, 'B'); NaN if no number."""
     suffix = cell[-1:].upper()
     text, suffix = (cell[:-1].rstrip(), suffix) if suffix in _SUFFIXES else (cell, "")
     if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", text, re.ASCII):
@@ -182,7 +182,7 @@ def _quantity(cell: str) -> tuple[float, str]:
 
 
 def _is_text(column: pd.Series) -> bool:
-    """Whether no cell is a number, and some are words or pictures: '0_5' is neither but a number that is to be told."""
+    """Whether no cell is a number and some are words or pictures; '0_5' is neither, but a mistyped number to report."""
     if any(cells.is_number(cell) for cell in column):
         return False
     return any(c.isalpha() or unicodedata.category(c) == "So" for cell in column for c in cell)

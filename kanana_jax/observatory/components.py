@@ -1,6 +1,6 @@
-"""Components of ability: PCA of standardised scores, and how far they turn from sample to sample.
+"""Components of ability: PCA of standardised scores, and the axes' stability under resampling.
 
-The method is that of arXiv:2412.14471 (which does not say how it standardises; here: z-scored columns).
+The method is that of arXiv:2412.14471, which does not say how it standardises; here columns are z-scored.
 """
 
 import dataclasses
@@ -21,9 +21,10 @@ class Components:
     """PCA of a table.
 
     Attributes:
-      mean, scale: float64 [tasks], of the measured cells.
-      ratio: float64 [k], explained variance ratio; `eigenvalues` of the correlation matrix likewise.
-      loadings: float64 [k, tasks], rows of unit length, signs fixed.
+      mean, scale: float64 [tasks], mean and standard deviation of the measured cells.
+      ratio: float64 [k], explained variance ratio.
+      eigenvalues: float64 [k], eigenvalues of the correlation matrix.
+      loadings: float64 [k, tasks], rows of unit length with fixed signs.
       scores: float64 [models, k], in standard deviations of the tasks.
       filled: float64 [models, tasks], the table with missing cells filled.
     """
@@ -40,15 +41,18 @@ class Components:
     filled: Array
 
     def project(self, scores: pd.DataFrame) -> Array:
-        """Scores of other models on the same axes: float64 [models, k]; no cell may be missing."""
+        """Projects other models' scores onto these axes, float64 [models, k]; no cell may be missing."""
         z = (scores[list(self.tasks)].to_numpy(float) - self.mean) / self.scale
         return z @ self.loadings.T
 
 
 def fix_signs(loadings: Array, tasks: tuple[str, ...], anchors: dict[str, str]) -> Array:
-    """±1 for each component: its anchor loads positively; without one PC1's sum, others' largest entry is positive.
+    """±1 for each component, so that its anchor task loads positively.
+
+    Without an anchor, the sum of PC1's loadings, or the largest loading of another component, becomes positive.
 
     Args:
+      loadings: float64 [k, tasks].
       anchors: component → task.
     """
     signs = np.ones(len(loadings))
@@ -66,7 +70,9 @@ def fit(scores: pd.DataFrame, anchors: dict[str, str], penalty: float | None = N
     """PCA of z-scored columns.
 
     Args:
-      scores: models × tasks, NaN allowed; penalty: of the filling of missing cells (`filling.hidden_cells`).
+      scores: models × tasks, NaN allowed.
+      anchors: component → task that loads positively on it (`fix_signs`).
+      penalty: for filling missing cells (`filling.hidden_cells`).
 
     Raises:
       ValueError: cells are missing, and there is no penalty.
@@ -93,7 +99,7 @@ def fit(scores: pd.DataFrame, anchors: dict[str, str], penalty: float | None = N
 
 
 def turned(components: Components, name: str) -> Components:
-    """The same components with the sign of one changed."""
+    """The same components with the sign of the component `name` flipped."""
     sign = np.array([-1.0 if n == name else 1.0 for n in components.names])
     return dataclasses.replace(
         components, loadings=components.loadings * sign[:, None], scores=components.scores * sign
@@ -101,7 +107,7 @@ def turned(components: Components, name: str) -> Components:
 
 
 class Axis(TypedDict):
-    """Uncertainty of one component; the cosine is the 2.5th percentile of |cos| to the full sample's axis."""
+    """Uncertainty of one component; `cosine_p2_5` is the 2.5th percentile of |cos| to the full sample's axis."""
 
     component: str
     ratio_ci95: list[float]
@@ -109,10 +115,10 @@ class Axis(TypedDict):
 
 
 def bootstrap_axes(components: Components, draws: int, rng: np.random.Generator, count: int = 3) -> list[Axis]:
-    """Models resampled with replacement: intervals of the explained variance and how far each axis turns.
+    """Bootstrap over models: intervals of the explained variance, and the rotation of each axis.
 
     Returns:
-      One for each of the first `count` components.
+      One `Axis` for each of the first `count` components.
     """
     n = len(components.models)
     z = (components.filled - components.mean) / components.scale
@@ -121,7 +127,7 @@ def bootstrap_axes(components: Components, draws: int, rng: np.random.Generator,
     while len(ratios) < draws:
         sample = z[rng.integers(0, n, n)]
         spread = sample.std(axis=0)
-        if (spread < 1e-12).any():  # a task that is constant in this draw has no z-score
+        if (spread < 1e-12).any():  # a task that is constant in this resample has no z-score
             continue
         _, s, vt = np.linalg.svd((sample - sample.mean(axis=0)) / spread, full_matrices=False)
         ratios.append((s**2 / np.sum(s**2))[:count])

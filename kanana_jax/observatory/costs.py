@@ -1,4 +1,4 @@
-"""Time and money of a number of tokens, from what `kanana plan --json` wrote of the training stage."""
+"""Training time and price of a number of tokens, from the output of `kanana plan --json`."""
 
 import dataclasses
 import math
@@ -10,12 +10,13 @@ from kanana_jax.files import load_json
 
 @dataclasses.dataclass(frozen=True)
 class Rate:
-    """What training a model costs, by the plan of a stage; pairs are (with perfect overlap, with none).
+    """The cost of training, from the plan of a stage.
 
     Attributes:
-      parameters: of the model that was planned; other sizes are taken to cost in proportion, as 6·N·D does.
-      tokens_per_day: of all chips together.
-      price: of a chip-hour; None: not known.
+      source: the plan's file.
+      parameters: of the planned model; the cost of other sizes is proportional, as in 6·N·D.
+      tokens_per_day: of all chips together, (with perfect overlap of communication, with none).
+      price: per chip-hour; None if unknown.
     """
 
     source: str
@@ -26,22 +27,22 @@ class Rate:
     price: float | None
 
     def days(self, tokens: float, params: float) -> list[float]:
-        """Days of training `params` parameters on `tokens` tokens, [fewest, most]."""
+        """Days to train a model of `params` parameters on `tokens` tokens, [fewest, most]."""
         return [tokens * params / self.parameters / per_day for per_day in self.tokens_per_day]
 
     def money(self, tokens: float, params: float) -> list[float] | None:
-        """Its price, [least, most]; None where a chip-hour has none."""
+        """The price of that training, [least, most]; None if the price of a chip-hour is unknown."""
         if self.price is None:
             return None
         return [days * 24 * self.chips * self.price for days in self.days(tokens, params)]
 
 
 def read(path: pathlib.Path) -> Rate:
-    """Reads PLAN.json.
+    """Reads a file written by `kanana plan --json`.
 
     Raises:
-      ConfigError: it is no plan, or one that does not fit on its chips.
-      UserError: it cannot be read.
+      ConfigError: the file is not a plan, or the planned stage does not fit on its chips.
+      UserError: the file cannot be read.
     """
     plan = load_json(path)
     if plan.get("fits") is False:

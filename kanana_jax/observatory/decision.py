@@ -1,4 +1,4 @@
-"""What a plan decides: its leading measure, its price in other tasks, its rivals, and what to measure first."""
+"""The decision that a plan supports: its leading measure, losses in other tasks, alternatives, next measurements."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,24 +16,27 @@ from kanana_jax.observatory.tables import Tables
 from kanana_jax.observatory.verdicts import LOCAL
 
 Array = np.ndarray
-SAME_SIZE = 1.5  # factor within which two models count as of one size
-BIGGER = 1.5  # factor from which a base counts as bigger
+SAME_SIZE = 1.5  # models within this factor count as the same size
+BIGGER = 1.5  # a base counts as bigger from this factor on
 SHOWN_NEXT = 3
-CURVE = 25  # points of the line of gains
+CURVE = 25  # points of the curve of gain against tokens
 
 
 class Choice(TypedDict):
-    """One way to get the ability, its rivals likewise.
+    """One way to obtain the ability: the plan itself or an alternative.
 
     Attributes:
-      kind: `asked`, `half` (the tokens), `bigger` (base of the family), `other` (base of its size), or, with nothing
-        trained, `bigger as it is` and `there already` (the best model of its size in the table).
-      tokens: that are trained on; 0: none.
-      after_ci95: None of a model that is measured.
-      probability: that `after` reaches the threshold; None of a model that is measured.
-      side, side_ci95: score of the task that the asked plan costs most; None where there is none, or no interval.
-      days, money: [with perfect overlap, with none], or None where they are not known.
-      extrapolates: in which respects it lies outside what the pairs have seen.
+      kind: `asked` (the plan), `half` (half its tokens), `bigger` (a bigger base of the family), `other` (another
+        family's base of about the same size); or, without training, `bigger as it is` and `there already` (the best
+        model in the table of at most about its size).
+      tokens: training tokens; 0 without training.
+      before, after: the leading measure's score before and after training.
+      after_ci95: None for a model without training, whose score is measured.
+      probability: that `after` reaches the threshold; None for a measured score.
+      side, side_ci95: the score of the task that loses most under the plan; None if there is no such task, or no
+        interval.
+      days, money: [with perfect overlap, with none]; None if unknown.
+      extrapolates: the respects in which the choice lies outside the range of the observed pairs.
     """
 
     kind: str
@@ -53,13 +56,15 @@ class Choice(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What a plan is judged by.
+    """A plan and the criteria by which it is judged.
 
     Attributes:
-      measure: the leading one.
-      threshold: the value that is to be reached; None: any rise counts.
-      side: the task that loses the largest part of its range, or ""; side_clear: whether that is clear (`side_cost`).
-      joint: the models that predict it.
+      measure: the leading measure.
+      threshold: the value to reach; None if any rise counts.
+      side: the task that loses the largest part of its range, or "".
+      side_clear: whether that loss is statistically clear (`side_cost`).
+      rate: the cost of training; None if unknown.
+      joint: the models that predict scores.
     """
 
     plan: Plan
@@ -72,21 +77,22 @@ class Asked:
 
 
 def leading(rows: list[Prediction], verdicts: Mapping[str, Any], language: str) -> str:
-    """The measure that a plan is told by: the clearest gain of tasks that need local data, else of all local ones."""
+    """The leading measure of a plan: the clearest gain among tasks that need local data, else among all local tasks."""
     local = [r for r in rows if r["language"] == language] or rows
     needing = [r for r in local if r["measure"] in verdicts and verdicts[r["measure"]].verdict == LOCAL]
     return max(needing or local, key=_clearness)["measure"]
 
 
 def side_cost(rows: list[Prediction], tasks: pd.DataFrame, measure: str) -> tuple[Prediction | None, bool]:
-    """The task that is predicted to lose the largest part of its range, and whether that is clear.
+    """The task predicted to lose the largest part of its range, and whether that loss is clear.
 
-    It is clear where the interval lies below zero and the probability of a rise stays small after the correction for
-    all tasks, since the largest loss of many is picked. Clear losses come first; None where nothing is lost.
+    A loss is clear if its interval lies below zero and the p-value of a rise stays small after correction for all
+    tasks, since the largest of many losses is picked. Clear losses take precedence. None if no task loses.
 
     Args:
-      tasks: with columns `low` and `high`, since scores may be shares or percentages.
-      measure: the leading one, which is no price.
+      rows: predictions of the plan.
+      tasks: with the columns `low` and `high`, since scores may be shares or percentages.
+      measure: the leading measure, which is not a candidate.
     """
     asked = [r for r in rows if r["language"] is not None and r["measure"] != measure]
     p = multiplicity.adjusted({r["measure"]: r["rises"] for r in asked})
@@ -102,7 +108,11 @@ def _clearness(row: Prediction) -> float:
 
 
 def decide(asked: Asked, pairs: Pairs, tables: Tables, measures: pd.DataFrame) -> dict[str, Any]:
-    """The decision, as it stands in `components.json`."""
+    """The decision, JSON-ready, as stored in `components.json`; empty if the plan cannot be predicted.
+
+    Raises:
+      ValueError: the plan has no tokens.
+    """
     plan = asked.plan
     if plan.tokens is None:
         raise ValueError("a plan without tokens decides nothing")
@@ -132,7 +142,7 @@ def decide(asked: Asked, pairs: Pairs, tables: Tables, measures: pd.DataFrame) -
 def _trained(
     kind: str, plan: Plan, asked: Asked, pairs: Pairs, tables: Tables, measures: pd.DataFrame
 ) -> Choice | None:
-    names = dict.fromkeys([asked.measure, asked.side] if asked.side else [asked.measure])  # errors are not told here
+    names = dict.fromkeys([asked.measure, asked.side] if asked.side else [asked.measure])  # no errors are reported here
     rows = {r["measure"]: r for r in planner.predict(plan, pairs, tables, measures, asked.joint, names)}
     own, side = rows.get(asked.measure), rows.get(asked.side)
     if own is None or plan.tokens is None:
@@ -180,7 +190,7 @@ def _finite(score: Any) -> float | None:
 
 
 def _bases(plan: Plan, measure: str, tables: Tables, measures: pd.DataFrame) -> pd.Series:
-    """Parameters of the other models that are trained from scratch and measured."""
+    """Parameters of the other models that were trained from scratch and have a score of `measure`."""
     models = tables.models
     usable = (models["base"] == "") & models["params"].notna() & measures[measure].notna() & (models.index != plan.base)
     return models.loc[usable, "params"]
@@ -195,10 +205,10 @@ def _bigger(plan: Plan, measure: str, tables: Tables, measures: pd.DataFrame) ->
 
 
 def _other(plan: Plan, asked: Asked, pairs: Pairs, tables: Tables, measures: pd.DataFrame) -> Choice | None:
-    """Of the bases of about its size and another family, known to be hardly trained in the language, the best one."""
+    """The best choice among other families' bases of about the same size that saw fewer tokens of the language."""
     params = _bases(plan, asked.measure, tables, measures)
     near = params[(params <= SAME_SIZE * plan.params) & (params >= plan.params / SAME_SIZE)]
-    seen = tables.models[f"{plan.language}_tokens_b_est"] * 1e9  # NaN, undisclosed, is not known to be fewer
+    seen = tables.models[f"{plan.language}_tokens_b_est"] * 1e9  # NaN (undisclosed) compares as false: left out
     family = tables.models["family"]
     names = [m for m in near.index if family[m] != family[plan.base] and seen[m] < (plan.tokens or 0.0)]
     tried = (_trained("other", _with_base(plan, m, tables), asked, pairs, tables, measures) for m in names)
@@ -206,7 +216,7 @@ def _other(plan: Plan, asked: Asked, pairs: Pairs, tables: Tables, measures: pd.
 
 
 def _there(plan: Plan, measure: str, tables: Tables, measures: pd.DataFrame) -> str | None:
-    """The best model of at most about its size."""
+    """The best model in the table of at most about the planned size."""
     params = tables.models["params"]
     near = params[(params <= SAME_SIZE * plan.params) & (params.index != plan.base)].index
     scores = measures.loc[near, measure].dropna()
@@ -218,7 +228,7 @@ def _with_base(plan: Plan, base: str, tables: Tables) -> Plan:
 
 
 def _seen(asked: Asked, pairs: Pairs, measures: pd.DataFrame) -> dict[str, Any]:
-    """The gain against tokens, and the pairs that it was learnt from."""
+    """The predicted curve of gain against tokens, and the observed pairs."""
     plan, known = asked.plan, planner.with_tokens(pairs, asked.measure)
     if plan.tokens is None:
         return {}
@@ -235,7 +245,7 @@ def _seen(asked: Asked, pairs: Pairs, measures: pd.DataFrame) -> dict[str, Any]:
 
 
 def _learning(asked: Asked, pairs: Pairs, tables: Tables, measures: pd.DataFrame) -> dict[str, Any]:
-    """The pilot, and the next measurements."""
+    """The suggested pilot run, and the most informative next measurements."""
     plan = asked.plan
     if plan.tokens is None:
         return {}

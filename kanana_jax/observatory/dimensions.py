@@ -1,10 +1,11 @@
-"""How many components are more than noise.
+"""The number of components that exceed noise: a parallel analysis for families and missing cells.
 
-Horn (1965) takes models as independent, cells as complete, and every component against pure noise. Models of one family
-resemble each other, holes are filled, and once a first component is there a second one has less left to be made of.
-So the first component is held against noise that is as alike within families as the scores are, the others against such
-noise about the first component, as large as all that it leaves; and all noise goes through the same holes and the same
-filling. Of a third component this asks more than need be, since what the second explains counts as noise.
+Horn's parallel analysis (1965) assumes independent models and complete tables, and compares every component with pure
+noise. Here, models of one family resemble each other, missing cells are filled, and the first component leaves less
+variance for the second. The first component is therefore compared with noise that is correlated within families as the
+scores are; the others with such noise added to the first component, with the variance of its residual. All noise gets
+the same missing cells and the same filling. The test is conservative for a third component, since the variance that the
+second explains counts as noise.
 """
 
 import numpy as np
@@ -12,12 +13,12 @@ import numpy as np
 from kanana_jax.observatory import filling
 
 Array = np.ndarray
-PERCENTILE = 99.0  # of the noise, so that less than one table of noise in twenty shows a component
-BLOCK = 250  # tables that are filled at a time
+PERCENTILE = 99.0  # of the noise; fewer than one table of pure noise in twenty then shows a component
+BLOCK = 250  # tables filled at a time
 
 
 def parallel_analysis(models: int, tasks: int, draws: int, rng: np.random.Generator, percentile: float = 95) -> Array:
-    """Horn (1965): the percentile of each eigenvalue of correlation matrices of independent normal scores, [tasks]."""
+    """Horn's thresholds (1965): a percentile of each eigenvalue of correlation matrices of normal noise, [tasks]."""
     rank = min(models - 1, tasks)
     found = np.zeros((draws, rank))
     for i in range(draws):
@@ -30,10 +31,12 @@ def parallel_analysis(models: int, tasks: int, draws: int, rng: np.random.Genera
 def noise_thresholds(
     table: Array, penalty: float, families: Array, draws: int, rng: np.random.Generator, percentile: float = PERCENTILE
 ) -> Array:
-    """What noise reaches at each eigenvalue, float64 [tasks].
+    """The percentile of each eigenvalue under noise, float64 [tasks]; see the module's docstring.
 
     Args:
-      table: float64 [models, tasks], NaN where not measured; penalty: of its filling; families: str [models].
+      table: float64 [models, tasks], NaN where not measured.
+      penalty: for filling missing cells (`filling.shrunk`).
+      families: str [models].
     """
     z = filling.standardise(table)[0]
     missing = np.isnan(z)
@@ -46,7 +49,7 @@ def noise_thresholds(
     for k in (0, 1):
         signal = (u[:, :k] * s[:k]) @ vt[:k]
         residual = np.where(missing, np.nan, filled - signal)
-        lost = n * tasks / ((n - k) * (tasks - k))  # degrees of freedom that the first component has taken
+        lost = n * tasks / ((n - k) * (tasks - k))  # corrects for the degrees of freedom of the first component
         size = np.sqrt(np.nanmean(residual**2, axis=0) * lost)
         alike = within_families(residual, member)
         reached = []
@@ -61,7 +64,7 @@ def noise_thresholds(
 
 
 def _eigenvalues(tables: Array, missing: Array, penalty: float) -> Array:
-    """Eigenvalues of the correlations of tables with these holes, the largest first, float64 [draws, tasks]."""
+    """Eigenvalues, largest first, of the correlations of tables with these cells missing, float64 [draws, tasks]."""
     holes = np.where(missing, np.nan, tables)
     mean, scale = np.nanmean(holes, axis=1, keepdims=True), np.nanstd(holes, axis=1, keepdims=True)
     filled = filling.shrunk((holes - mean) / scale, penalty)
@@ -70,10 +73,11 @@ def _eigenvalues(tables: Array, missing: Array, penalty: float) -> Array:
 
 
 def within_families(residual: Array, member: Array) -> float:
-    """The mean correlation of two models of one family over tasks (one-way analysis of variance), at least 0.
+    """The intraclass correlation of families (one-way analysis of variance), averaged over tasks, clipped to [0, 0.95].
 
     Args:
-      residual: float64 [models, tasks], NaN allowed; member: int [models], the family's number.
+      residual: float64 [models, tasks], NaN allowed.
+      member: int [models], the number of each model's family.
     """
     shares = []
     for column in residual.T:

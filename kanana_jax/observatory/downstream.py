@@ -17,7 +17,7 @@ MAX_FLOOR = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Sigmoid:
-    """y = low + (high − low) · ((1 − floor)·σ(weights · PC + bias) + floor), with PCs as they come."""
+    """y = low + (high − low) · ((1 − floor)·σ(weights · PC + bias) + floor), with PCs that are not standardised."""
 
     weights: Array
     bias: float
@@ -26,18 +26,18 @@ class Sigmoid:
     high: float = 1.0
 
     def __call__(self, pcs: Array) -> Array:
-        """float64 [n, k] → [n]."""
+        """Predicted scores [n] from components float64 [n, k]."""
         return self.low + (self.high - self.low) * (
             (1 - self.floor) * expit(pcs @ self.weights + self.bias) + self.floor
         )
 
 
 class HeldOut(TypedDict):
-    """A task's law from models below a cut-off, and its error above it.
+    """A task's law, fitted on models below a cut-off in compute, and its error above the cut-off.
 
     Attributes:
-      components: how many the law uses.
-      baseline_rmse: above the cut-off, of the mean of the models below it.
+      components: number of components that the law uses.
+      baseline_rmse: the error above the cut-off of predicting the mean of the models below it.
     """
 
     task: str
@@ -53,7 +53,7 @@ class HeldOut(TypedDict):
 
 
 def fit(pcs: Array, y: Array, low: float = 0.0, high: float = 1.0) -> Sigmoid:
-    """Least squares with 0 ≤ floor ≤ 0.2, from two starts.
+    """Fits a `Sigmoid` by least squares with 0 ≤ floor ≤ 0.2, from two starting points.
 
     Args:
       pcs: float64 [n, k]; y: float64 [n] within [low, high].
@@ -76,7 +76,7 @@ def fit(pcs: Array, y: Array, low: float = 0.0, high: float = 1.0) -> Sigmoid:
 
 
 def principal(scores: pd.DataFrame, rank: int = 1) -> tuple[Array, Array, Array, Array]:
-    """Components as in ObsScaling: iterative PCA fills missing cells in z-scores, then a centred PCA in score units.
+    """Components as in ObsScaling (arXiv:2405.10938): iterative PCA fills missing z-scores, then PCA in score units.
 
     Returns:
       Explained variance ratio [k], loadings [k, tasks], mean [tasks], filled table [models, tasks].
@@ -90,14 +90,17 @@ def principal(scores: pd.DataFrame, rank: int = 1) -> tuple[Array, Array, Array,
 def held_out(
     scores: pd.DataFrame, task: str, flops: Array, cutoff: float, count: int = 3, low: float = 0.0, high: float = 1.0
 ) -> HeldOut | None:
-    """Fits `task` on models of at most `cutoff` FLOPs, from components of the *other* tasks; the error is above it.
+    """Fits `task` from the components of the *other* tasks on models up to a cut-off, and tests the law above it.
 
     Args:
-      flops: log10 of all training compute by model, NaN where unknown (these are left out); `cutoff` likewise.
-      count: components, at most an eighth of the number of training models.
+      scores: models × tasks.
+      flops: log10 of each model's total training compute; models with NaN (unknown) are left out.
+      cutoff: log10 FLOPs.
+      count: number of components, reduced to an eighth of the number of training models.
+      low, high: the range of the task's scores.
 
     Returns:
-      None where fewer than eight models lie below or two above.
+      None if fewer than eight models lie below the cut-off or fewer than two above.
     """
     known = scores[task].notna().to_numpy() & np.isfinite(flops)
     table, y, flops = scores[known], scores[task].to_numpy(float)[known], flops[known]

@@ -1,4 +1,4 @@
-"""What compute in a language does to a measure, by the mixed model, in units that can be read."""
+"""Effects of compute in a language on a measure, from the mixed models, in interpretable units."""
 
 from typing import TypedDict
 
@@ -12,15 +12,18 @@ Array = np.ndarray
 
 
 class Effect(TypedDict):
-    """One language's compute, the other's held fixed.
+    """The effect of one language's compute, with the other language's held fixed.
 
     Attributes:
-      per_decade, ci95: change with ten times the compute, in the measure's units about its mean, by family left out.
-      p_rises: one-sided p-value for a change above zero: the larger one of the jackknife and of the mixed model's own
-        mixture of Student's t, since either alone is now and then too sure of itself (simulated).
-      p_falls: likewise for a change below zero.
-      typical_sd: what a typical difference does, in standard deviations of the measure: of the local language what
-        pairs added on average (ten times without pairs), of the reference one standard deviation of its log compute.
+      per_decade, ci95: change per tenfold compute, in the measure's units near its mean; the interval is a jackknife
+        over families.
+      p_rises: one-sided p-value for a positive change: the larger of the jackknife's and the mixed model's, since
+      either
+        alone is sometimes overconfident in simulations.
+      p_falls: the same for a negative change.
+      typical_sd: the effect of a typical difference in compute, in standard deviations of the measure. For the local
+        language, the typical difference is what pairs added on average (tenfold if there are no pairs); for the
+        reference language, one standard deviation of its log compute.
     """
 
     per_decade: float
@@ -31,7 +34,7 @@ class Effect(TypedDict):
 
 
 def every(joint: Joint) -> dict[str, dict[str, Effect]]:
-    """Measure → language → its effect; measures without one are left out."""
+    """Measure → language → effect; measures without an effect are left out."""
     found = {}
     for name, slopes in joint_lib.slopes(joint).items():
         model = joint.models[name]
@@ -52,7 +55,7 @@ def every(joint: Joint) -> dict[str, dict[str, Effect]]:
 
 
 def _unit(model: Mixed) -> float:
-    """The measure's units in one of the model's, at the mean: the derivative of low + width · sin²."""
+    """The measure's units per unit of the model's scale, at the mean: the derivative of low + width · sin²."""
     if model.limits is None:
         return 1.0
     low, high = model.limits
@@ -60,7 +63,7 @@ def _unit(model: Mixed) -> float:
 
 
 def _added(model: Mixed, column: int) -> float:
-    """Decades that the continual models have more than the model that they come from, on average; without any, one."""
+    """Decades of compute that continual training added to the bases, on average; 1 if there are no continual models."""
     more = []
     for at in np.flatnonzero(model.kin.continual):
         start = np.flatnonzero((model.kin.roots == model.kin.roots[at]) & ~model.kin.continual)

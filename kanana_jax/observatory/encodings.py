@@ -1,11 +1,11 @@
-"""The encoding of a .csv file: UTF-8 is read, CP949 where it is beyond doubt, of any other the likely name is told."""
+"""Decoding of .csv files: UTF-8, CP949 if it is unambiguous, otherwise an error that names the likely encoding."""
 
 import pathlib
 import re
 
 from kanana_jax.errors import ConfigError
 
-# Codecs by which offices of these countries still save, and the letters that make a text plausible in each.
+# Legacy codecs that offices in these countries still use, and the letters that make a decoded text plausible.
 _SYLLABLES, _KANA, _HAN = "\uac00-\ud7a3", "\u3041-\u3096\u30a1-\u30fa\u30fc", "\u4e00-\u9fff"
 _CODECS = (
     ("cp949", "CP949 (Korean)", _SYLLABLES),
@@ -14,28 +14,28 @@ _CODECS = (
     ("gb18030", "GB18030 (Chinese)", _HAN),
     ("big5", "Big5 (Chinese)", _HAN),
 )
-_OFTEN = 3.0  # weight of kana and of the commonest hanja: byte pairs of another codec rarely hit them
+_OFTEN = 3.0  # weight of kana and of the commonest hanja, which text in another encoding rarely decodes to
 _COMMON = frozenset("的一是不了人在中大日本語文字名字模型中文言")
-# The 220 syllables that make up more than four fifths of Korean text (counted in documentation and comments of the
-# web). Chinese or Japanese bytes decode as Korean, too, but as rare syllables: there are 2,350 of these code points.
+# The 220 syllables that make up more than four fifths of Korean text (counted in documentation and web comments).
+# Chinese or Japanese bytes also decode as Korean, but as rare syllables: 2,350 of them can be encoded.
 _COMMON_SYLLABLES = frozenset(
     "가각간감값같개객거건것게겠결경계고공과관구국그금기김까나난남내너네녀년노는니다단달당대더던데도동되된됩두드든들디때라람"
     "랑래러런레려력로르른를름리린마만많말매메면명모못무문물미바반발방배버번변보본부분불브비사살상새색생서선설성세소속수스습시"
     "식신실심아안않알았애야양어언없었에여역연열영예오와요용우운원위유으은을음의이인일임입있자작잘장재저적전점정제조좋주준중지"
     "진집짜차참처체최추출치코크클키타터테토트파포표프플피하한할함합해했행현형호화환후히"
 )
-_FEWEST = 4  # syllables from which their commonness tells anything
+_FEWEST = 4  # fewer syllables say nothing about how common they are
 
 
 def text(path: pathlib.Path, warnings: list[str] | None = None) -> str:
-    """The file as text.
+    """Reads a file as text.
 
     Args:
-      warnings: gets a sentence where it was read in another encoding than UTF-8.
+      warnings: receives a sentence if the encoding was not UTF-8.
 
     Raises:
-      ConfigError: no file, or one that is neither UTF-8 nor CP949 beyond doubt; the sentence says which encoding it
-        probably is, and the first line and field that show it.
+      ConfigError: the file does not exist, or is neither UTF-8 nor unambiguously CP949. The message names the probable
+        encoding and the first line and field that show it.
     """
     try:
         data = path.read_bytes()
@@ -62,7 +62,7 @@ def text(path: pathlib.Path, warnings: list[str] | None = None) -> str:
 
 
 def _korean(data: bytes) -> str | None:
-    """The text where the bytes are CP949 and nothing else: its letters are Hangul, half of them common."""
+    """The text if the bytes are clearly CP949: its letters are Hangul, at least half of them common. Otherwise None."""
     try:
         read = data.decode("cp949")
     except UnicodeDecodeError:
@@ -75,7 +75,7 @@ def _korean(data: bytes) -> str | None:
 
 
 def _first(data: bytes, codec: str) -> str:
-    """` (line 3: '모델')`: the first field with other letters than ASCII's, in the likely encoding."""
+    """The first field with non-ASCII letters, decoded in the likely encoding, as in ` (line 3: '모델')`."""
     for number, line in enumerate(data.decode(codec, errors="replace").splitlines(), 1):
         field = next((field for field in re.split("[,;\t]", line) if not field.isascii()), None)
         if field is not None:
@@ -84,12 +84,12 @@ def _first(data: bytes, codec: str) -> str:
 
 
 def _wide(data: bytes) -> bool:
-    """Whether every other byte of Latin letters is 0, as in UTF-16 without its mark."""
+    """Whether every other byte of Latin letters is 0, as in UTF-16 without a byte order mark."""
     return data.count(0) * 4 > len(data)
 
 
 def _likely(data: bytes) -> tuple[str, str]:
-    """The name of the likely encoding and its codec, by the letters that the bytes make in each."""
+    """The name and codec of the likely encoding, by the plausibility of the letters decoded in each."""
     best, found = 0.5, ("of a Windows code page such as 1252", "cp1252")
     for codec, name, letters in _CODECS:
         try:
@@ -97,7 +97,7 @@ def _likely(data: bytes) -> tuple[str, str]:
         except UnicodeDecodeError:
             continue
         others = re.sub("[\x00-\x7f]", "", read)
-        words = "".join(re.findall(f"[{letters}]{{2,}}", read))  # an accent makes one strange letter, a name several
+        words = "".join(re.findall(f"[{letters}]{{2,}}", read))  # an accent decodes to one odd letter, a name to more
         kana = sum(_OFTEN for c in words if re.match(f"[{_KANA}]", c) or c in _COMMON)
         likeness = (len(words) + (kana if letters != _SYLLABLES else 0)) / max(1, len(others))
         if likeness > best:

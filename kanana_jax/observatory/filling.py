@@ -1,9 +1,9 @@
-"""Filling of cells that were not measured, and how well hidden ones come back.
+"""Imputation of missing scores, and its error on cells that were hidden on purpose.
 
-Iterative PCA puts the reconstruction of a few components into the holes until nothing changes. Of noise it makes
-components: whatever it finds, it writes into the holes, and finds it again. With the singular values shrunk
-(soft-impute: Mazumder, Hastie and Tibshirani 2010, JMLR 11:2287) it does not, if the penalty is the one that brings
-hidden cells back best; the largest penalty, which leaves the column means, is among those that are tried.
+Iterative PCA fills missing cells with the reconstruction from a few components, until nothing changes. It turns noise
+into components: any pattern that it finds is written into the missing cells and found again. Shrinking the singular
+values (soft-impute: Mazumder, Hastie and Tibshirani 2010, JMLR 11:2287) avoids this if the penalty is the one that
+recovers hidden cells best. The largest penalty tried fills with the column means.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 Array = np.ndarray
-PENALTIES = (1.0, 0.8, 0.63, 0.5, 0.4, 0.3, 0.2, 0.12, 0.06)  # of the largest singular value; 1 leaves the column means
+PENALTIES = (1.0, 0.8, 0.63, 0.5, 0.4, 0.3, 0.2, 0.12, 0.06)  # of the largest singular value; 1: the column means
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,9 +21,10 @@ class Filling:
     """Errors of filling cells that were hidden on purpose, in units of the scores.
 
     Attributes:
-      share: of the cells that were hidden in each draw.
-      rmse: by rank of the reconstruction, of `column_means`, and of `shrunk` singular values at the best penalty.
-      penalty: that best one, absolute.
+      share: the share of cells hidden in each draw.
+      rmse: root mean square error by method: each rank of iterative PCA, `column_means`, and `shrunk` singular values
+        at the best penalty.
+      penalty: the best penalty, in absolute units.
     """
 
     share: float
@@ -32,13 +33,13 @@ class Filling:
 
 
 def standardise(table: Array) -> tuple[Array, Array, Array]:
-    """z-scores, mean and scale of the measured cells (population standard deviation)."""
+    """Returns z-scores [models, tasks], means [tasks] and population standard deviations [tasks]; NaNs are ignored."""
     mean, scale = np.nanmean(table, axis=0), np.nanstd(table, axis=0)
     return (table - mean) / scale, mean, scale
 
 
 def by_rank(z: Array, rank: int, tolerance: float = 1e-9, steps: int = 2000) -> Array:
-    """Fills NaNs by iterative PCA: from the column means on, each pass puts the rank-`rank` reconstruction there.
+    """Fills NaNs by iterative PCA: starts from column means and repeatedly inserts the rank-`rank` reconstruction.
 
     Args:
       z: float64 [models, tasks], standardised.
@@ -58,13 +59,14 @@ def by_rank(z: Array, rank: int, tolerance: float = 1e-9, steps: int = 2000) -> 
 
 
 def shrunk(z: Array, penalty: float, start: Array | None = None, tolerance: float = 1e-3, steps: int = 100) -> Array:
-    """Fills NaNs by soft-impute: each pass puts the reconstruction with singular values less `penalty` there.
+    """Fills NaNs by soft-impute: repeatedly inserts the reconstruction with singular values reduced by `penalty`.
 
-    A pass is a step of a proximal gradient method, made faster by Nesterov's momentum (Beck and Teboulle 2009).
+    A pass is a proximal gradient step, accelerated by Nesterov's momentum (Beck and Teboulle 2009).
 
     Args:
-      z: float64 [..., models, tasks], standardised tables; tolerance: of the last change, in standard deviations.
-      start: a filling with a penalty near by; default: the column means.
+      z: float64 [..., models, tasks], standardised tables.
+      start: initial filling, e.g. from a nearby penalty; default: the column means.
+      tolerance: the largest change at which to stop, in standard deviations.
     """
     missing = np.isnan(z)
     filled = np.where(missing, 0.0, z) if start is None else start
@@ -86,10 +88,15 @@ def shrunk(z: Array, penalty: float, start: Array | None = None, tolerance: floa
 def hidden_cells(
     scores: pd.DataFrame, draws: int, rng: np.random.Generator, share: float = 0.1, ranks: Sequence[int] = (1, 2, 3)
 ) -> Filling:
-    """Hides cells and fills them.
+    """Hides a share of the measured cells, fills them by every method, and compares with the truth.
+
+    Args:
+      scores: models × tasks, NaN allowed.
+      draws: number of repetitions, each hiding other cells.
+      ranks: ranks of iterative PCA to try.
 
     Returns:
-      Each error is over all hidden cells of all draws.
+      Errors over all hidden cells of all draws.
     """
     table = scores.to_numpy(float)
     known = np.argwhere(~np.isnan(table))

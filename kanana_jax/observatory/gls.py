@@ -1,8 +1,8 @@
-"""Generalised least squares of models in independent blocks, at many covariances and for many measures at once.
+"""Generalised least squares over independent blocks of models, for many covariances and many measures at once.
 
-Models of different families and lineages are independent, so that what least squares needs is a sum over blocks, and
-leaving one family out takes away a part of one block: no fit begins anew. The work grows with the cube of the largest
-block and not of the number of models.
+Models of different families and lineages are independent, so the sufficient statistics are sums over blocks. Leaving
+one family out changes only its block's term, without a new fit of the rest. The work grows with the cube of the largest
+block, not of the number of models.
 """
 
 import dataclasses
@@ -18,11 +18,11 @@ Among = Callable[[Array], Array]  # rows [n] → covariances [R, n, n]
 
 @dataclasses.dataclass(frozen=True)
 class Products:
-    """Of n models and T measures; those of independent models add up.
+    """Sufficient statistics of GLS for n models and T measures; those of independent models are additive.
 
     Attributes:
-      xx, xz, zz: XᵀV⁻¹X float64 [R, k, k], XᵀV⁻¹z [R, k, T] and zᵀV⁻¹z [R, T] at each of R covariances V.
-      determinant: float64 [R], the logarithm of V's.
+      xx, xz, zz: XᵀV⁻¹X float64 [R, k, k], XᵀV⁻¹z [R, k, T] and zᵀV⁻¹z [R, T] for each of R covariances V.
+      determinant: float64 [R], log det V.
     """
 
     xx: Array
@@ -38,10 +38,12 @@ _KEYS = tuple(field.name for field in dataclasses.fields(Products))
 
 
 def products(x: Array, z: Array, among: Array) -> Products:
-    """The products of models with these covariances.
+    """Computes the products of one block.
 
     Args:
-      x: float64 [n, k]; z: float64 [n, T]; among: float64 [R, n, n].
+      x: float64 [n, k], the design.
+      z: float64 [n, T], the measures.
+      among: float64 [R, n, n], covariances of the models.
     """
     lower, k = np.linalg.cholesky(among), x.shape[1]
     white = np.linalg.solve(lower, np.column_stack([x, z]))
@@ -51,22 +53,25 @@ def products(x: Array, z: Array, among: Array) -> Products:
 
 
 def summed(x: Array, z: Array, blocks: list[Array], among: Among) -> Products:
-    """The products of all models.
+    """The products of all models, summed over blocks.
 
     Args:
-      x: float64 [n, k]; z: float64 [n, T].
-      blocks: rows of the models of each; models of different blocks are independent.
+      x: float64 [n, k], the design.
+      z: float64 [n, T], the measures.
+      blocks: the rows of each block; models of different blocks are independent.
+      among: rows → their covariances.
     """
     return functools.reduce(Products.__add__, (products(x[rows], z[rows], among(rows)) for rows in blocks))
 
 
 def left_out(x: Array, z: Array, blocks: list[Array], among: Among, groups: list[Array]) -> list[Products]:
-    """The products of the models that remain when each of the groups is left out, with the arguments of `summed`.
+    """For each group, the products of all other models; other arguments as for `summed`.
 
-    The other blocks are added up rather than subtracted from the sum, which would lose digits where one weighs most.
+    The remaining blocks are added rather than one subtracted from the total, which would lose digits where one block
+    dominates.
 
     Args:
-      groups: rows of each, all of one block.
+      groups: the rows of each group, which all lie in one block.
     """
     parts = [products(x[rows], z[rows], among(rows)) for rows in blocks]
     zero = Products(*(np.zeros_like(getattr(parts[0], key)) for key in _KEYS))
@@ -83,13 +88,14 @@ def left_out(x: Array, z: Array, blocks: list[Array], among: Among, groups: list
 
 
 def restricted(found: Products, n: int) -> tuple[Array, Array, Array]:
-    """Coefficients and the restricted log-likelihood, its variance at the maximum, at each covariance.
+    """Restricted maximum likelihood (REML) at each covariance, with the variance profiled out.
 
     Args:
-      found: of n models.
+      found: the products of the models.
+      n: number of models.
 
     Returns:
-      Coefficients [R, k, T], variances [R, T] and log-likelihoods [R, T], these but for a constant.
+      Coefficients [R, k, T], variances [R, T] and log-likelihoods [R, T] up to a constant.
     """
     k = found.xx.shape[1]
     coefficients = np.linalg.solve(found.xx, found.xz)
@@ -100,6 +106,6 @@ def restricted(found: Products, n: int) -> tuple[Array, Array, Array]:
 
 
 def weights(likelihood: Array) -> Array:
-    """Weights of the covariances by their log-likelihoods [R, …]; they add up to 1."""
+    """Weights of the covariances, proportional to their likelihoods; `likelihood` [R, …] is in logs."""
     found = np.exp(likelihood - likelihood.max(axis=0))
     return found / found.sum(axis=0)

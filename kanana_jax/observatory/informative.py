@@ -1,4 +1,4 @@
-"""Which tasks of a table tell something: constants, copies, means of others, and zeros that look like faults."""
+"""Selection of informative tasks: finds constants, copies, means of other tasks, and zeros that look like faults."""
 
 import pathlib
 
@@ -7,16 +7,17 @@ import pandas as pd
 
 from kanana_jax.errors import ConfigError
 
-COPY = 0.999  # correlation from which a column counts as another one's copy
+COPY = 0.999  # a column correlated this much with another counts as a copy of it
 NEIGHBOURS = 5
 
 
 def useful(path: pathlib.Path, scores: pd.DataFrame, tasks: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
-    """Scores without models that have none and tasks that tell nothing (more).
+    """Removes models without scores, and tasks that are constant or redundant.
 
     Args:
-      path: of the scores, for messages.
-      warnings: gets a sentence for all that is left out, and for suspected faults.
+      path: the score table's file, for messages.
+      scores: models × tasks, NaN where not measured.
+      warnings: receives a sentence about everything that is left out and about suspected faults.
 
     Raises:
       ConfigError: fewer than three tasks are left.
@@ -51,12 +52,12 @@ def useful(path: pathlib.Path, scores: pd.DataFrame, tasks: pd.DataFrame, warnin
 
 
 def cut(names: list[str], most: int = 3) -> str:
-    """The first names, and how many more there are."""
+    """Lists the first names and the number of further ones."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def suspicious_zeros(scores: pd.DataFrame, task: str) -> pd.Index:
-    """Models with exactly 0, most of whose nearest models by the mean of the other tasks have more than 0."""
+    """Models that score exactly 0 although most models with a similar mean on the other tasks score more."""
     zeros = scores.index[scores[task] == 0]
     if not len(zeros):
         return zeros
@@ -72,7 +73,7 @@ def suspicious_zeros(scores: pd.DataFrame, task: str) -> pd.Index:
 
 
 def trusted(measures: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Measures, among them the tasks, without suspicious zeros."""
+    """The measures (tasks and components) with suspicious zeros replaced by NaN."""
     found = measures.copy()
     for task in scores.columns:
         found.loc[suspicious_zeros(scores, task), task] = np.nan
@@ -80,9 +81,9 @@ def trusted(measures: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _once(scores: pd.DataFrame, tasks: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
-    """Without copies of a column, and without means of all others or of all others of one language.
+    """Removes copies of other columns, and means of all other columns or of all others in one language.
 
-    Where fewer than three tasks would be left they stay, and are only told.
+    If fewer than three tasks would remain, nothing is removed; a warning names the redundant tasks.
     """
     found: dict[str, str] = {}
     for task in scores.columns:
@@ -92,7 +93,8 @@ def _once(scores: pd.DataFrame, tasks: pd.DataFrame, warnings: list[str]) -> pd.
             own = (tasks.loc[others.columns, "language"] == language).to_numpy()
             candidates[f"the mean of the other tasks in '{language}'"] = others.loc[:, own]
         for words, table in candidates.items():
-            # Means of tasks of one ability resemble each of them: only the arithmetic tells them from a good test.
+            # The mean of tasks of one ability correlates with each of them, as a good test does: only exact arithmetic
+            # shows that a column is a mean.
             if table.shape[1] >= 2 and np.allclose(table.mean(axis=1, skipna=False), scores[task], atol=2e-3):
                 found.setdefault(task, f"'{task}' is {words}: it counts them twice")
     r = scores.corr(min_periods=4)

@@ -1,9 +1,9 @@
-"""Inference with few families: the jackknife that leaves one family out, and Student's t with families − 1 degrees.
+"""Inference with few families: a leave-one-family-out jackknife with Student's t of (families − 1) degrees of freedom.
 
-A bootstrap that draws whole families is too sure of itself where there are few: of four families it covers 80% where
-95% is meant. The jackknife's variance, (G − 1)/G · Σ_g (β₍g₎ − β)², is the CV3 estimator of Bell and McCaffrey (2002,
-Survey Methodology 28:169) in the form of MacKinnon, Nielsen and Webb (2023, Journal of Applied Econometrics 38:671),
-who take t(G − 1) with it.
+A bootstrap over families is overconfident when there are few: with four families, a nominal 95% interval covers 80%.
+The jackknife variance, (G − 1)/G · Σ_g (β₍g₎ − β)², is the CV3 estimator of Bell and McCaffrey (2002, Survey
+Methodology 28:169) in the form of MacKinnon, Nielsen and Webb (2023, Journal of Applied Econometrics 38:671), who use
+it with t(G − 1).
 """
 
 import dataclasses
@@ -12,15 +12,15 @@ import numpy as np
 from scipy import stats
 
 Array = np.ndarray
-MIN_FAMILIES = 3  # with two there is one degree of freedom: an interval thirteen standard errors wide to either side
+MIN_FAMILIES = 3  # two families leave one degree of freedom: intervals of ±13 standard errors
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A coefficient with its standard error by family.
+    """A coefficient with its standard error from the jackknife over families.
 
     Attributes:
-      df: degrees of freedom of its t, families − 1.
+      df: degrees of freedom of Student's t, families − 1.
     """
 
     value: float
@@ -46,19 +46,21 @@ class Estimate:
     def p_above(self) -> float:
         """One-sided p-value for a coefficient above zero."""
         if self.se <= 0:
-            return 0.5 - 0.5 * float(np.sign(self.value))  # without error a zero tells nothing
+            return 0.5 - 0.5 * float(np.sign(self.value))  # no error: certain, or 0.5 for a coefficient of 0
         return float(stats.t.sf(self.value / self.se, self.df))
 
 
 def estimate(design: Array, y: Array, groups: list[Array], column: int) -> Estimate | None:
-    """One coefficient of least squares.
+    """Estimates one coefficient of ordinary least squares.
 
     Args:
-      design: float64 [n, k]; y: float64 [n]; groups: the rows of each family.
-      column: which coefficient.
+      design: float64 [n, k].
+      y: float64 [n].
+      groups: the rows of each family.
+      column: the design's column whose coefficient is estimated.
 
     Returns:
-      None with fewer than three families, or where the coefficient cannot be told once a family is left out.
+      None with fewer than three families, or if the coefficient is not identified when some family is left out.
     """
     if len(groups) < MIN_FAMILIES:
         return None
@@ -80,7 +82,7 @@ def rows_of(families: Array) -> list[Array]:
 
 
 def left_out_error(design: Array, y: Array, groups: list[Array]) -> float | None:
-    """Root mean square error of each group's y predicted by least squares on the other groups."""
+    """Root mean square error of predicting each group's y by least squares on the other groups."""
     if len(groups) < 2:
         return None
     errors = np.zeros(len(y))

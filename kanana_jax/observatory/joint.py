@@ -1,4 +1,4 @@
-"""The mixed models of all measures of a study: what plans are predicted with and verdicts rest on."""
+"""The mixed models of all measures of a study, on which the predictions of plans and the verdicts are based."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,15 +13,16 @@ from kanana_jax.observatory.mixed import Kin, Mixed, Mixture
 from kanana_jax.observatory.tables import Tables
 
 Array = np.ndarray
-MOST_MODELS = 200  # memory grows with the square and work with the cube of those that are related, which may be all
+MOST_MODELS = 200  # memory is quadratic and work cubic in the number of related models, which may be all of them
 
 
 @dataclasses.dataclass(frozen=True)
 class After:
-    """A measure of planned models, float64 [m] each.
+    """The predicted values of a measure for m planned models.
 
     Attributes:
-      middle, low, high: with the 95% interval of one new model, in the measure's units.
+      model, mixture: the measure's model and the predictive distributions, on the model's scale.
+      middle, low, high: median and 95% prediction interval of one new model, float64 [m], in the measure's units.
     """
 
     model: Mixed
@@ -31,20 +32,23 @@ class After:
     high: Array
 
     def reaches(self, value: float) -> float:
-        """Probability that the first of the models has `value` or more."""
+        """Probability that the first planned model reaches at least `value`."""
         return float(self.mixture.above(mixed.stabilised(np.array(value), self.model.limits))[0])
 
 
 @dataclasses.dataclass(frozen=True)
 class Joint:
-    """The models of all measures.
+    """The mixed models of all measures, with the data that they were fitted on.
 
     Attributes:
-      language: the local one; languages: of the design's columns but the first.
-      design: float64 [models, k]; kin: of all models of the tables.
-      seen: language → tokens (1e9) of it, float64 [models], assumed ones among them.
-      ends: of the budgets' intervals at which these are, as in `mixed.design`.
-      scores: models × measures, as they were fitted.
+      language: the local language.
+      languages: the languages of the design's columns after the intercept.
+      design: float64 [models, k], for all models of the tables.
+      kin: relations between all models of the tables.
+      seen: language → tokens (1e9), float64 [models], including assumed budgets.
+      scores: models × measures, as fitted.
+      models: measure → its mixed model.
+      ends: language → the end of the budgets' intervals that was used, as in `mixed.design`.
     """
 
     tables: Tables
@@ -58,13 +62,13 @@ class Joint:
     ends: Mapping[str, str]
 
     def after(self, measure: str, base: str, params: float, tokens_b: Array) -> After:
-        """`base`, at `params` parameters, once tokens (1e9) [m] of the local language are added."""
+        """Predicts `base`, at `params` parameters, after training on `tokens_b` [m] (1e9) more local tokens."""
         model = self.models[measure]
         mixture = model.foretell(*self.planned(base, params, tokens_b))
         return After(model, mixture, *model.interval(mixture))
 
     def planned(self, base: str, params: float, tokens_b: Array) -> tuple[Array, Kin]:
-        """The rows of the design, float64 [m, k], and the kin of such models."""
+        """The design rows, float64 [m, k], and the kin of such planned models."""
         at = self.tables.models.index.get_loc(base)
         rows = np.ones((len(tokens_b), 1 + len(self.languages)))
         for column, lang in enumerate(self.languages, 1):
@@ -74,15 +78,16 @@ class Joint:
         return rows, dataclasses.replace(one, continual=np.ones(len(tokens_b), bool))
 
     def left_out_error(self, measure: str, without: str = "") -> float | None:
-        """Root mean square error of continual models whose base is known, in the measure's units.
+        """Cross-validated root mean square error for continual models with a known base, in the measure's units.
 
-        Each family's are predicted from the other families and its models from scratch.
+        The continual models of each family are predicted from the other families and from the family's own models
+        trained from scratch.
 
         Args:
-          without: a language whose compute is left out of the model.
+          without: a language whose compute is left out of the model, if any.
 
         Returns:
-          None where fewer than two families have continual models.
+          None if fewer than two families have continual models.
         """
         columns = [c for c in range(self.design.shape[1]) if c == 0 or self.languages[c - 1] != without]
         design, y = self.design[:, columns], self.scores[measure].to_numpy(float)
@@ -105,13 +110,14 @@ class Joint:
 def every(
     tables: Tables, measures: pd.DataFrame, language: str, reference: str, ends: Mapping[str, str] = mixed.NO_ENDS
 ) -> Joint:
-    """The models of all measures for which there is enough; none without budgets, or of more than `MOST_MODELS` models.
+    """Fits the mixed models of all measures that have enough data.
 
-    Where one language's compute is the other's times a constant, only the local one is in the model.
+    There are none without known budgets, or for a table of more than `MOST_MODELS` models. If the two languages'
+    compute is collinear, only the local language is in the models.
 
     Args:
       measures: models × (components and tasks), NaN where a score is not to be used.
-      ends: of the budgets' intervals, as in `mixed.design`.
+      ends: language → the end of the budgets' intervals to use, as in `mixed.design`.
     """
     languages = tuple(lang for lang in dict.fromkeys((reference, language)) if lang in tables.languages)
     design, kin = mixed.design(tables, language, reference, ends), mixed.kin(tables)
@@ -126,18 +132,19 @@ def every(
 
 
 def slopes(joint: Joint) -> dict[str, dict[str, Estimate]]:
-    """Measure → language → its coefficient, per decade of compute and on the model's scale, leaving one family out.
+    """Measure → language → coefficient per decade of compute, on the model's scale, with its jackknife error.
 
-    Left out are measures of fewer than three families, or where a slope cannot be told once a family is left out.
+    Measures with fewer than three families, or whose slopes are not identified when some family is left out, are
+    omitted.
     """
-    alike: dict[bytes, list[str]] = {}  # by which models have them: these measures share their covariances
+    alike: dict[bytes, list[str]] = {}  # measures with scores of the same models share their covariances
     for name in joint.models:
         alike.setdefault(joint.scores[name].notna().to_numpy().tobytes(), []).append(name)
     return {name: found for names in alike.values() for name, found in _left_out(joint, names).items()}
 
 
 def _left_out(joint: Joint, names: list[str]) -> dict[str, dict[str, Estimate]]:
-    """Args: names: of measures that the same models have."""
+    """`slopes` of measures whose scores are known for the same models."""
     x, kin = joint.models[names[0]].design, joint.models[names[0]].kin
     z = np.column_stack([joint.models[name].y for name in names])
     groups = jackknife.rows_of(kin.families)
@@ -151,7 +158,7 @@ def _left_out(joint: Joint, names: list[str]) -> dict[str, dict[str, Estimate]]:
     found = {}
     for t, name in enumerate(names):
         if min(np.ptp(z[rest, t]) for rest in rests) < 1e-12:
-            continue  # one family alone differs
+            continue  # without one family, all scores are equal
         value = joint.models[name].weight @ joint.models[name].coefficients
         spread = np.sum((np.array(parts)[:, t] - value) ** 2, axis=0) * (len(groups) - 1) / len(groups)
         found[name] = {
@@ -170,7 +177,7 @@ def _fit(
 
 
 def _limits(tables: Tables, name: str) -> tuple[float, float] | None:
-    """The range of a task; None of a component."""
+    """The range of a task's scores; None for a component."""
     if name not in tables.tasks.index:
         return None
     low, high = (float(tables.tasks.loc[name, end]) for end in ("low", "high"))
@@ -178,7 +185,7 @@ def _limits(tables: Tables, name: str) -> tuple[float, float] | None:
 
 
 def as_json(joint: Joint, effects: Mapping[str, Any]) -> dict[str, Any]:
-    """The models as they stand in `components.json`; effects: by measure and language."""
+    """The models as stored in `components.json`; `effects` maps measure → language → effect."""
     return {
         name: {
             "n": len(model.y),

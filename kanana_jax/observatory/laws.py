@@ -1,4 +1,4 @@
-"""Every component and task against the compute of every language, and what these laws say of them."""
+"""Scaling laws of every component and task in the compute of every language, and their interpretation."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,13 +11,13 @@ from kanana_jax.observatory.options import Options
 from kanana_jax.observatory.tables import Tables
 
 CURVE = 25  # points of a fitted line
-FEW_FAMILIES = 4  # below it a jackknife over families has at most two degrees of freedom
-Laws = dict[str, dict[str, scaling.Fit | None]]  # measure → language → against the compute in it
+FEW_FAMILIES = 4  # with fewer families a jackknife has at most two degrees of freedom
+Laws = dict[str, dict[str, scaling.Fit | None]]  # measure → language → law in that language's compute
 Budgets = dict[str, budgets.Budget]  # by language
 
 
 def every(tables: Tables, measures: pd.DataFrame, by_language: Budgets, options: Options) -> Laws:
-    """Every measure against the compute of every language."""
+    """Fits every measure against the compute of every language."""
     families = tables.models["family"].to_numpy(str)
     laws: Laws = {}
     for i, (lang, budget) in enumerate(by_language.items()):
@@ -31,7 +31,7 @@ def every(tables: Tables, measures: pd.DataFrame, by_language: Budgets, options:
 
 
 def roles(laws: Laws, shown: list[str], language: str, reference: str) -> tuple[str | None, str | None]:
-    """Of the components `shown`, those that follow the reference's and the local language's compute best."""
+    """The components among `shown` that follow the reference and the local language's compute best, in that order."""
 
     def best(lang: str, without: str | None) -> str | None:
         fits = {n: laws[n].get(lang) for n in shown if n != without and n in laws}
@@ -43,7 +43,7 @@ def roles(laws: Laws, shown: list[str], language: str, reference: str) -> tuple[
 
 
 def falls(together: pairs.Pairs, laws: Laws, local: str, language: str) -> bool:
-    """Whether the local component falls where local text is added; without pairs, with local compute."""
+    """Whether the local component falls when local text is added in pairs; without pairs, with local compute."""
     gains = together.gains[local].dropna()
     fit = laws[local].get(language)
     if len(gains) >= pairs.MIN_PAIRS:
@@ -54,7 +54,7 @@ def falls(together: pairs.Pairs, laws: Laws, local: str, language: str) -> bool:
 def with_undisclosed(
     tables: Tables, measures: pd.DataFrame, shown: list[str], language: str, options: Options
 ) -> list[dict[str, Any]]:
-    """Laws of the local language with models whose tokens of it are zero or undisclosed."""
+    """Laws in the local language that include models with zero or undisclosed local tokens."""
     if language not in tables.languages:
         return []
     budget, added, without_total = undisclosed.budget(tables, language)
@@ -79,10 +79,11 @@ def evidence(
     options: Options,
     by_joint: dict[str, dict[str, effects.Effect]],
 ) -> dict[str, verdicts.Evidence]:
-    """What is known of every task; exact zeros that look like a fault of the scoring must not decide it.
+    """Collects the evidence on every task; exact zeros that look like scoring faults are ignored.
 
     Args:
-      by_joint: the effects of the mixed models.
+      paired: measure → gain in pairs.
+      by_joint: measure → language → effect in the mixed model.
     """
     families = tables.models["family"].to_numpy(str)
     trusted = informative.trusted(tables.scores, tables.scores)
@@ -104,7 +105,7 @@ def evidence(
 
 
 def family_warnings(tables: Tables, laws: Laws, language: str) -> list[str]:
-    """Sentences on models that are no independent draws, and on laws that are lacking."""
+    """Warnings about related models, which are not independent samples, and about missing laws."""
     found = []
     counts = tables.models["family"].value_counts()
     if len(counts) == 1:
@@ -136,12 +137,12 @@ def family_warnings(tables: Tables, laws: Laws, language: str) -> list[str]:
 
 
 def rows(laws: Laws, names: Iterable[str]) -> list[dict[str, Any]]:
-    """The laws of these measures, JSON-ready but for NumPy's numbers."""
+    """The laws of these measures, JSON-ready except for NumPy numbers."""
     return [as_json(name, lang, fit) for name in names for lang, fit in laws.get(name, {}).items() if fit]
 
 
 def as_json(name: str, lang: str, fit: scaling.Fit) -> dict[str, Any]:
-    """A law as it stands in `components.json`, with points of its line."""
+    """A law as stored in `components.json`, with points of its line."""
     grid = np.linspace(*fit.x_range, CURVE)
     middle, low, high = fit.predict(grid)
     return {

@@ -1,16 +1,17 @@
-"""One model of pooled and paired evidence: a score by compute in two languages, its family, its base and its recipe.
+"""A mixed model that joins pooled and paired evidence: a score by compute in two languages, family, base and recipe.
 
-arcsine √score = intercept + slopes · log10 compute by language + family + lineage + own part. A continual model has its
-base's lineage effect, so that a pair's difference and the line through all models are one likelihood: the prediction of
-a continual model is the line, plus the part of its base's distance from it that is inherited (a best linear unbiased
-prediction; Henderson 1975, Biometrics 31:423). The own parts of a family's continual models may be alike, since gains
-of one house are.
+    arcsin √score = intercept + slopes · log10 compute by language + family effect + lineage effect + own term
 
-Variance components are hardly known from a few families. As in `unseen` they are not estimated but integrated out: the
-weight of each point of a grid is the restricted likelihood (Patterson and Thompson 1971), flat prior. Given a point,
-coefficients and predictions are Student's t with n − k degrees of freedom; an interval is that of their mixture.
-Nothing is drawn at random. The arcsine makes a share's sampling variance 1/(4·items) whatever the share (Bartlett 1947,
-Biometrics 3:39), which bounds the own part from below, and keeps predictions within the range.
+A continual model shares its base's lineage effect, so that differences within pairs and the line through all models
+enter one likelihood. The prediction for a continual model is the line plus the inherited part of its base's distance
+from the line (a best linear unbiased prediction; Henderson 1975, Biometrics 31:423). The own terms of a family's
+continual models may be correlated, since gains of one developer are similar.
+
+A few families hardly determine the variance components. As in `unseen`, they are integrated out instead of estimated:
+each point of a grid is weighted by its restricted likelihood (Patterson and Thompson 1971), with a flat prior. At a
+grid point, coefficients and predictions follow Student's t with n − k degrees of freedom; intervals are those of the
+mixture. No random sampling is involved. The arcsine gives a share the sampling variance 1/(4·items) whatever its value
+(Bartlett 1947, Biometrics 3:39), which bounds the own term from below, and keeps predictions within the range.
 """
 
 import dataclasses
@@ -26,20 +27,21 @@ from kanana_jax.observatory.tables import Tables
 
 Array = np.ndarray
 MIN_MODELS = 6
-GRID = (0.1, 0.3, 0.5, 0.7, 0.9)  # of each of the three shares
+GRID = (0.1, 0.3, 0.5, 0.7, 0.9)  # grid points of each of the three variance shares
 SHARES = np.array(list(itertools.product(GRID, GRID, GRID)))
-# Of all text, where a model does not say how much of it is in the reference language: between a half and nearly all.
+# Assumed share of the reference language in all text, if undisclosed; the true share is between a half and nearly all.
 REFERENCE_SHARE = 0.7
 NO_ENDS: Mapping[str, str] = types.MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
 class Kin:
-    """How models are related.
+    """Relations between n models.
 
     Attributes:
-      families, roots: str [n], the family, and the model from scratch that it descends from (itself, if that is it).
-      continual: bool [n].
+      families: str [n].
+      roots: str [n], the model trained from scratch that each descends from (itself, if trained from scratch).
+      continual: bool [n], whether a model was trained from another.
     """
 
     families: Array
@@ -47,16 +49,16 @@ class Kin:
     continual: Array
 
     def take(self, rows: Array) -> "Kin":
-        """Args: rows: int or bool [n]."""
+        """The relations of some of the models; `rows` are int, or bool [n]."""
         return Kin(self.families[rows], self.roots[rows], self.continual[rows])
 
     def plus(self, other: "Kin") -> "Kin":
-        """Both, one after the other."""
+        """The relations of these models followed by those of `other`."""
         join = lambda key: np.concatenate([getattr(self, key), getattr(other, key)])  # noqa: E731
         return Kin(join("families"), join("roots"), join("continual"))
 
     def blocks(self) -> list[Array]:
-        """Rows of the models that are related, by a family or a lineage or through others; blocks are independent."""
+        """Rows of each block of models that are related by family or lineage, directly or through other models."""
         firsts = np.arange(len(self.roots))
         while True:
             joined = firsts
@@ -70,19 +72,19 @@ class Kin:
             firsts = joined
 
     def near(self, other: "Kin") -> Array:
-        """Rows of the blocks that models of `other` are related to, int [near]."""
+        """Rows of the blocks to which models of `other` are related, int [near]."""
         related = np.isin(self.families, other.families) | np.isin(self.roots, other.roots)
         return np.concatenate([rows for rows in self.blocks() if related[rows].any()] or [np.zeros(0, int)])
 
     def among(self, rows: Array) -> Array:
-        """The covariance of some of them, float64 [R, rows, rows]."""
+        """The covariance of some of the models, float64 [R, rows, rows]."""
         return self.take(rows).covariance()
 
     def covariance(self, other: "Kin | None" = None) -> Array:
-        """float64 [R, n, m], at each point of `SHARES`, of models whose variance is 1, with others (None: themselves).
+        """Covariance with other models (default: these), at each point of `SHARES`, float64 [R, n, m].
 
-        The shares are the family's of all; the lineage's of the rest; and of what is left to a continual model, the
-        part that is common to its family's continual models.
+        A model's variance is 1. The shares are the family's share of the variance; the lineage's share of the rest;
+        and, of a continual model's remainder, the share that is common to its family's continual models.
         """
         own = np.eye(len(self.roots)) if other is None else np.zeros((len(self.roots), len(other.roots)))
         other = other or self
@@ -96,10 +98,11 @@ class Kin:
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """Student's t distributions of one number of degrees of freedom, m quantities at once.
+    """Mixtures of R Student's t distributions with common degrees of freedom, for m quantities at once.
 
     Attributes:
-      weight: float64 [R]; middle, scale: float64 [m, R].
+      weight: float64 [R], weights of the parts.
+      middle, scale: float64 [m, R], location and scale of the parts.
     """
 
     weight: Array
@@ -109,15 +112,15 @@ class Mixture:
 
     @property
     def mean(self) -> Array:
-        """float64 [m]."""
+        """Means, float64 [m]."""
         return self.middle @ self.weight
 
     def above(self, value: float | Array) -> Array:
-        """Probability of more than `value` (one, or float64 [m]), float64 [m]."""
+        """Probability of exceeding `value` (a number or float64 [m]), float64 [m]."""
         return special.stdtr(self.df, (self.middle - np.asarray(value)[..., None]) / self.scale) @ self.weight
 
     def quantile(self, level: float) -> Array:
-        """float64 [m], by bisection between the smallest and the largest quantile of the parts, and Newton's steps."""
+        """Quantiles at `level`, float64 [m], by bisection between the parts' quantiles and Newton's method."""
         few = self.weight > 1e-9
         parts = Mixture(self.weight[few], self.middle[:, few], self.scale[:, few], self.df)
         ends = parts.middle + parts.scale * special.stdtrit(self.df, level)
@@ -132,7 +135,7 @@ class Mixture:
         return at
 
     def density(self, value: Array) -> Array:
-        """Args: value: float64 [m]."""
+        """Probability densities at `value` float64 [m], float64 [m]."""
         x, df = (value[:, None] - self.middle) / self.scale, self.df
         height = np.exp(special.gammaln((df + 1) / 2) - special.gammaln(df / 2)) / np.sqrt(np.pi * df)
         return (height * (1 + x**2 / df) ** (-(df + 1) / 2) / self.scale) @ self.weight
@@ -140,13 +143,17 @@ class Mixture:
 
 @dataclasses.dataclass(frozen=True)
 class Mixed:
-    """The model of one measure.
+    """The fitted mixed model of one measure; R is the number of grid points of the variance shares.
 
     Attributes:
-      design: float64 [n, k]; y: float64 [n], on the scale of the model; kin: of the n models.
-      limits: lowest and highest score, or None of a component, which is taken as it is.
-      coefficients: float64 [R, k]; variance: float64 [R], of a model about the line; weight: float64 [R].
-      spread: float64 [R, k, k], covariance of the coefficients per unit of that variance.
+      design: float64 [n, k].
+      y: float64 [n], on the model's scale (`stabilised`).
+      kin: relations between the n models.
+      limits: lowest and highest score; None for a component, which is not transformed.
+      coefficients: float64 [R, k].
+      variance: float64 [R], of a model about the line.
+      weight: float64 [R], weights of the grid points.
+      spread: float64 [R, k, k], covariance of the coefficients per unit of `variance`.
     """
 
     design: Array
@@ -165,13 +172,13 @@ class Mixed:
 
     @property
     def shares(self) -> tuple[float, float, float]:
-        """Mean shares of the variance: of the family, of the lineage beside it, and of the own part."""
+        """Mean shares of the variance of family, lineage and own term; they sum to 1."""
         family, lineage, _ = SHARES.T
         of = lambda part: float(self.weight @ part)  # noqa: E731
         return of(family), of((1 - family) * lineage), of((1 - family) * (1 - lineage))
 
     def effect(self, contrast: Array) -> Mixture:
-        """A linear function of the coefficients, on the scale of the model.
+        """The distribution of a linear combination of the coefficients, on the model's scale.
 
         Args:
           contrast: float64 [k].
@@ -180,12 +187,13 @@ class Mixed:
         return Mixture(self.weight, (self.coefficients @ contrast)[None], scale[None], self.df)
 
     def foretell(self, design: Array, kin: Kin) -> Mixture:
-        """New models, each apart, on the scale of the model.
+        """Marginal predictive distributions of m new models, on the model's scale.
 
         Args:
-          design: float64 [m, k]; kin: of the m models, whose names of families and roots are those of the known ones.
+          design: float64 [m, k].
+          kin: relations of the m models; families and roots are matched to the known models by name.
         """
-        near = self.kin.near(kin)  # the others tell nothing beside the line
+        near = self.kin.near(kin)  # unrelated models matter only through the line
         related = self.kin.take(near)
         between = related.covariance(kin)
         pull = np.linalg.solve(related.covariance(), between)  # [R, near, m]
@@ -196,13 +204,13 @@ class Mixed:
         return Mixture(self.weight, middle, np.sqrt(self.variance * np.maximum(unknown, 1e-12)), self.df)
 
     def interval(self, found: Mixture, level: float = 0.95) -> tuple[Array, Array, Array]:
-        """Middle and ends of the predicted scores, float64 [m] each, in the measure's units."""
+        """Median and ends of the interval of the predicted scores, float64 [m] each, in the measure's units."""
         low, high = (back(found.quantile((1 + sign * level) / 2), self.limits) for sign in (-1, 1))
         return back(found.mean, self.limits), low, high
 
 
 def stabilised(y: Array, limits: tuple[float, float] | None) -> Array:
-    """arcsine √share; without limits as it is."""
+    """arcsin √share of the range `limits`; unchanged without limits."""
     if limits is None:
         return np.asarray(y, float)
     low, high = limits
@@ -210,7 +218,7 @@ def stabilised(y: Array, limits: tuple[float, float] | None) -> Array:
 
 
 def back(z: Array, limits: tuple[float, float] | None) -> Array:
-    """The inverse of `stabilised`; beyond the range its end."""
+    """The inverse of `stabilised`; values beyond the range map to its ends."""
     if limits is None:
         return z
     low, high = limits
@@ -225,12 +233,18 @@ def fit(
     items: float = np.nan,
     of_all: gls.Products | None = None,
 ) -> Mixed | None:
-    """Fits the models where all is known; None where they are fewer than `MIN_MODELS` or the slopes cannot be told.
+    """Fits the model on the rows without NaN.
 
     Args:
-      design: float64 [n, k]; y: float64 [n], in the measure's units, NaN where unknown.
-      items: of answers that are right or wrong; NaN: unknown, or others.
-      of_all: the products of the models where all is known, if they are at hand.
+      design: float64 [n, k].
+      y: float64 [n], in the measure's units, NaN where unknown.
+      kin: relations between the n models.
+      limits: lowest and highest score; None for a component.
+      items: number of questions whose answers are right or wrong; NaN if unknown or not of this kind.
+      of_all: the products of the rows without NaN, if already computed.
+
+    Returns:
+      None with fewer than `MIN_MODELS` models, or if the slopes are not identified.
     """
     known = np.isfinite(y) & np.isfinite(design).all(axis=1)
     x, z, kin = design[known], stabilised(y[known], limits), kin.take(known)
@@ -246,13 +260,13 @@ def fit(
 
 
 def enough(x: Array) -> bool:
-    """Whether there are models enough for these columns, and slopes can be told; x: float64 [n, k]."""
+    """Whether the design x, float64 [n, k], has enough models and identifies all slopes."""
     n, k = x.shape
     return n >= max(MIN_MODELS, k + 2) and np.linalg.matrix_rank(x) == k
 
 
 def kin(tables: Tables) -> Kin:
-    """The relations in a model table. A base that is not in the table is a root, too."""
+    """The relations in a model table; a base that is not in the table counts as a root."""
     base = tables.models["base"]
 
     def root(model: str) -> str:
@@ -266,16 +280,16 @@ def kin(tables: Tables) -> Kin:
 
 
 def design(tables: Tables, language: str, reference: str, ends: Mapping[str, str] = NO_ENDS) -> Array:
-    """1, log10 of compute in the reference language and in the local one, float64 [n, 2 or 3].
+    """The design: 1, log10 compute in the reference language, log10 compute in the local language, float64 [n, 2 or 3].
 
-    Undisclosed tokens are assumed, and no tokens at all likewise: of the local language as in `undisclosed`, of the
-    reference `REFERENCE_SHARE` of all text. A continual model of such a base has what the base is assumed to have seen
-    beside what was added; one that does not tell its reference text has seen its base's. The error of an assumed budget
-    is common to a family, whose random effect takes it up. NaN where the parameters are unknown, or how much local text
-    a continual model has seen. A language of which no budget at all is known has no column.
+    Undisclosed or zero tokens are replaced by an assumption: for the local language as in `undisclosed`, for the
+    reference language `REFERENCE_SHARE` of all text. A continual model of such a base has the base's assumed tokens
+    plus those added; if its reference tokens are undisclosed, it has the base's. The error of an assumed budget is
+    common to a family and is absorbed by the family's random effect. NaN where the parameters, or the local tokens of a
+    continual model, are unknown. A language without any known budget has no column.
 
     Args:
-      ends: language → `low` or `high`: the end of their intervals at which its budgets are, instead of the estimates.
+      ends: language → `low` or `high`, the end of the budgets' intervals to use instead of the estimates.
     """
     columns = [np.ones(len(tables.models))]
     for lang in dict.fromkeys((reference, language)):
@@ -286,11 +300,12 @@ def design(tables: Tables, language: str, reference: str, ends: Mapping[str, str
 
 
 def tokens_b(tables: Tables, language: str, mostly: bool, end: str = "est") -> Array:
-    """Tokens (1e9) of a language, assumed ones among them, float64 [n].
+    """Tokens (1e9) of a language, including assumed budgets, float64 [n].
 
     Args:
-      mostly: most text is in it.
-      end: of the intervals: `low`, `est` or `high`. One from 0 begins a decade below its estimate, as in `budgets`.
+      mostly: whether most text is in this language (the reference language).
+      end: which end of the intervals to use: `low`, `est` or `high`. A low end of 0 is replaced by a tenth of the
+        estimate, as in `budgets`.
     """
     models = tables.models
     best, base = models[f"{language}_tokens_b_est"], models["base"]
@@ -305,7 +320,7 @@ def tokens_b(tables: Tables, language: str, mostly: bool, end: str = "est") -> A
             return own if own > 0 else assumed[model]
         if not own > 0:
             return seen(start)
-        counted = given[start] if given[start] > 0 else 0.0  # of the base, in the model's own number
+        counted = given[start] if given[start] > 0 else 0.0  # the base's tokens, which the model's own number includes
         return seen(start) + own - counted
 
     found = np.array([seen(model) for model in models.index], float)
@@ -314,6 +329,6 @@ def tokens_b(tables: Tables, language: str, mostly: bool, end: str = "est") -> A
 
 
 def questions(tables: Tables, task: str) -> float:
-    """The number of items of a task whose answers are right or wrong; NaN of others, and where it is unknown."""
+    """The number of questions of a task whose answers are right or wrong; NaN for other tasks and where unknown."""
     row = tables.tasks.loc[task]
     return float(row["items"]) if sampling.BINARY.search(str(row["metric"])) else float("nan")

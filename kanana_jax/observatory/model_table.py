@@ -13,18 +13,18 @@ from kanana_jax.languages import tag
 from kanana_jax.observatory import cells
 
 STATUSES = ("reported", "derived", "assumed", "undisclosed")
-MOST_TOKENS_B = 1e6  # 1e15 tokens, far beyond any model's: a raw count was meant
+MOST_TOKENS_B = 1e6  # 1e15 tokens, far beyond any model: the value must be a raw count
 _COLUMNS = ("model", "label", "family", "base", "params", "active_params", "tokens_b", "date", "note")
 _BUDGET = re.compile(r"([A-Za-z]{2,3}(?:[-_][A-Za-z]{2,4})?)_(tokens_b_(?:low|est|high)|status)")
 
 
 def unknown(path: pathlib.Path, models: pd.Index, about: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
-    """The table of models of which no more is known than the score table tells, often only their names.
+    """A model table from the score table alone, which often contains only the models' names.
 
     Args:
-      path: of the score table, for messages.
-      about: text, models × columns of such a table.
-      warnings: gets a sentence on what is not known.
+      path: the score table's file, for messages.
+      about: text, models × columns of models.csv that the score table contains.
+      warnings: receives a sentence about unknown facts.
     """
     table = pd.DataFrame("", models, list(_COLUMNS[1:]))
     for column in about.columns:
@@ -42,25 +42,25 @@ def unknown(path: pathlib.Path, models: pd.Index, about: pd.DataFrame, warnings:
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """A table of models before it is checked.
+    """A model table before it is checked.
 
     Attributes:
-      path: in messages.
-      table: all of it as text, indexed by model.
+      path: the file, for messages.
+      table: all cells as text, indexed by model.
     """
 
     path: pathlib.Path
     table: pd.DataFrame
 
     def completed(self, told: Mapping[str, Mapping[str, str]], warnings: list[str]) -> "Rows":
-        """With what is told of the models beside it, where this table leaves it open.
+        """Fills empty cells from another source of facts.
 
-        Of a model whose tokens stand here, in any language or in all, no other tokens are taken. A table of none of the
-        models stays as it is, to be refused.
+        If this table gives any of a model's tokens, none are taken from the other source. A table that contains none of
+        the models is returned unchanged, to be refused later.
 
         Args:
           told: model → column → text.
-          warnings: gets a sentence on models that have no row.
+          warnings: receives a sentence about models without a row.
         """
         table = _tagged(self.path, self.table)
         if not set(told) & set(table.index):
@@ -83,22 +83,25 @@ class Rows:
 
 
 def text(path: pathlib.Path, warnings: list[str] | None = None) -> Rows:
-    """Reads a table of models, each of which stands in it once.
+    """Reads a model table, in which every model occurs once.
 
     Args:
-      warnings: as of `cells.read_csv`.
+      warnings: as in `cells.read_csv`.
     """
     return Rows(path, cells.unique(path, cells.read_csv(path, warnings), "model"))
 
 
 def checked(rows: Rows, models: pd.Index, warnings: list[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Checks the table for `models`, in their order.
+    """Checks and completes the rows of `models`.
 
     Args:
-      warnings: gets sentences about what is lacking.
+      warnings: receives sentences about missing facts.
 
     Returns:
-      The table, indexed by model, and the languages of which some budget is known.
+      The table, indexed by model in the order of `models`, and the languages with at least one known budget.
+
+    Raises:
+      ConfigError: unknown columns, impossible or contradictory values, or no row for any of the models.
     """
     path, table = rows.path, rows.table
     table = _tagged(path, table)
@@ -130,7 +133,7 @@ def checked(rows: Rows, models: pd.Index, warnings: list[str]) -> tuple[pd.DataF
 
 
 def _numbers(path: pathlib.Path, table: pd.DataFrame, languages: list[str]) -> None:
-    """Makes the columns of parameters and tokens float64, NaN where nothing is given."""
+    """Converts the columns of parameters and tokens to float64, NaN where empty."""
     numbers = ["params", "active_params", "tokens_b"]
     for lang in languages:
         numbers += [f"{lang}_tokens_b_{end}" for end in ("low", "est", "high")]
@@ -149,12 +152,12 @@ def _numbers(path: pathlib.Path, table: pd.DataFrame, languages: list[str]) -> N
 
 
 def _labels(table: pd.DataFrame) -> list[str]:
-    """Short names: as given, or the last part of a model's id."""
+    """Short names of the models: as given, or the last part of the id."""
     return [label or model.rsplit("/", 1)[-1] for model, label in zip(table.index, table["label"])]
 
 
 def _bases(path: pathlib.Path, table: pd.DataFrame) -> None:
-    """Refuses a model that comes, through its bases, from itself."""
+    """Raises ConfigError if a model descends, through its bases, from itself."""
     for model in table.index:
         seen, at = [model], table.loc[model, "base"]
         while at in table.index:
@@ -193,7 +196,7 @@ def _active(path: pathlib.Path, table: pd.DataFrame) -> None:
 
 
 def _tagged(path: pathlib.Path, table: pd.DataFrame) -> pd.DataFrame:
-    """The table with the languages of its columns in one form."""
+    """The table with language tags in column names normalised."""
     names = {column: m and f"{tag(m[1])}_{m[2]}" for column in table.columns for m in [_BUDGET.fullmatch(column)]}
     tagged = table.rename(columns={column: name for column, name in names.items() if name})
     for name in tagged.columns[tagged.columns.duplicated()]:
@@ -202,7 +205,7 @@ def _tagged(path: pathlib.Path, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _budgets(path: pathlib.Path, table: pd.DataFrame, lang: str) -> bool:
-    """Fills and checks one language's intervals; whether any model has one."""
+    """Completes and checks one language's intervals; returns whether any model has one."""
     low, est, high = (f"{lang}_tokens_b_{end}" for end in ("low", "est", "high"))
     status = f"{lang}_status"
     for model, value in table[status].items():

@@ -1,8 +1,8 @@
-"""How far one more measurement would narrow the interval of a plan, before it is made.
+"""The value of a further measurement: how far it would narrow a plan's prediction interval, before it is made.
 
-The model is that of `mixed`. Given the shares of the variance, the error of predicting a score from scores seen is that
-of universal kriging (Cressie 1993, Statistics for Spatial Data, §3.4), which depends on which models are measured and
-not on what they show. So a measurement can be weighed beforehand; over the shares it is averaged as in `mixed`.
+The model is that of `mixed`. Given the variance shares, the prediction error is that of universal kriging (Cressie
+1993, Statistics for Spatial Data, §3.4). It depends on which models are measured but not on their scores, so that the
+value of a measurement is known beforehand. The result is averaged over the shares as in `mixed`.
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ from kanana_jax.observatory.tables import Tables
 
 Array = np.ndarray
 HALVED = 0.5
-NEARLY = 1.05  # times the narrowest interval that a pilot can give
-PILOTS = 40  # sizes of a pilot that are tried
+NEARLY = 1.05  # a pilot is nearly as good as possible within this factor of the narrowest interval
+PILOTS = 40  # number of pilot sizes tried
 QUESTIONS = (1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 50.0, 70.0, 100.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The score that is asked about: `base`, at `params` parameters, once `tokens_b` (1e9) are added."""
+    """The score to predict: `measure` of `base`, at `params` parameters, after `tokens_b` (1e9) local tokens more."""
 
     joint: Joint
     measure: str
@@ -36,32 +36,34 @@ class Target:
 
     @property
     def model(self) -> Mixed:
-        """Of the measure."""
+        """The mixed model of the measure."""
         return self.joint.models[self.measure]
 
     @functools.cached_property
     def blocks(self) -> list[tuple[Array, Array]]:
-        """Of each block of independent models its rows, and XᵀV⁻¹X at each point of the shares [R, k, k]."""
+        """For each independent block of models, its rows and XᵀV⁻¹X at each grid point of the shares [R, k, k]."""
         x, kin = self.model.design, self.model.kin
         nothing = np.zeros((len(x), 0))
         return [(rows, gls.products(x[rows], nothing[rows], kin.among(rows)).xx) for rows in kin.blocks()]
 
     def row(self, tokens_b: float) -> tuple[Array, Kin]:
-        """The design's row [1, k] of such a plan, and its kin."""
+        """The design row [1, k] and the kin of the target with `tokens_b` (1e9) added tokens."""
         return self.joint.planned(self.base, self.params, np.array([tokens_b]))
 
 
 class Pilot(TypedDict):
-    """A first part of the planned run, measured: same base, text and recipe, fewer tokens.
+    """A pilot run: the plan's base, text and recipe on fewer tokens, then measured.
 
     Attributes:
-      tokens: the fewest that halve the interval; None: none does.
-      untried: `fewest` where no pair has added fewer tokens than the plan, `questions` where their number, and with it
-        the error of scores, is unknown; "" where pilots are tried.
-      half, half_after: half the width of the 95% interval as the plan has it, and after the pilot.
-      nearly: the fewest tokens that narrow it to within 5% of what any pilot can, where none halves it; None elsewhere.
-      questions: by how many times as many questions the pilot and the final model would have to be measured for
-        `nearly` to halve it, where none does; None elsewhere, or where a hundred times as many would not do.
+      tokens: the fewest tokens with which a pilot halves the interval; None if no pilot does.
+      untried: why no pilot was evaluated: `fewest` if no pair added fewer tokens than the plan, `questions` if the
+        number of questions, and so the error of scores, is unknown; "" if pilots were evaluated.
+      half, half_after: half the width of the 95% interval of the plan, before and after the pilot.
+      nearly: if no pilot halves the interval, the fewest tokens that narrow it to within 5% of the best pilot; else
+        None.
+      questions: if no pilot halves the interval, the factor by which the number of questions would have to grow, for
+        pilot and final model, so that a pilot of `nearly` tokens does; None otherwise, or if a factor of a hundred is
+        not enough.
     """
 
     measure: str
@@ -74,11 +76,12 @@ class Pilot(TypedDict):
 
 
 class Next(TypedDict):
-    """A measurement that does not exist yet, and how it narrows the interval.
+    """A possible measurement, and how much it narrows the interval.
 
     Attributes:
-      kind: `score` (a cell of the table), `budget` (tokens of a model) or `pair` (one more continual model of `model`).
-      narrows: share of the interval's width that it takes away.
+      kind: `score` (a missing score of `model`), `budget` (its unknown tokens) or `pair` (one more continual model
+        trained from `model`).
+      narrows: the share of the interval's width that it removes.
     """
 
     kind: str
@@ -88,15 +91,15 @@ class Next(TypedDict):
 
 
 def pilot(target: Target, tokens_seen: tuple[float, float], items: float) -> Pilot:
-    """The smallest pilot that halves the interval of the plan.
+    """Finds the smallest pilot that halves the plan's interval.
 
-    It takes for granted that what makes a model's score another one than the line's, its base, text and recipe, is the
-    same in the pilot, and that the score follows log10 of the tokens as in the table. Pilots are not tried below the
-    fewest tokens of a pair, where nothing is known of that.
+    Assumes that the causes of a model's distance from the line (base, text and recipe) are the same in the pilot, and
+    that the score follows log10 of the tokens as in the table. Pilots with fewer tokens than any pair are not tried,
+    since nothing is known about that range.
 
     Args:
-      tokens_seen: the fewest and the most that pairs added, in 1e9.
-      items: questions of the measure; NaN: unknown.
+      tokens_seen: the fewest and the most tokens (1e9) that pairs added.
+      items: number of questions of the measure; NaN if unknown.
     """
     plain = _variances(target, [])
     half = _half(target, plain, plain)
@@ -124,11 +127,11 @@ def pilot(target: Target, tokens_seen: tuple[float, float], items: float) -> Pil
 
 
 def candidates(target: Target, tables: Tables, scores: pd.Series, tokens_b: dict[str, float]) -> list[Next]:
-    """Measurements that can be made, the most telling first.
+    """The possible measurements, the most informative first.
 
     Args:
-      scores: of the measure by model, NaN where there is none.
-      tokens_b: continual model → local tokens (1e9) that were added to its base, NaN where unknown.
+      scores: the measure's score by model, NaN where missing.
+      tokens_b: continual model → local tokens (1e9) added to its base, NaN where unknown.
     """
     found: list[Next] = []
     joint, bases, families = target.joint, tables.models["base"], tables.models["family"]
@@ -164,9 +167,10 @@ class _Extra:
     """A score that is not measured yet.
 
     Attributes:
-      row, kin: float64 [1, k] and of one model.
-      shared: the part of the target's own error that it shows, at each point of the shares [R].
-      more: its variance beyond that of a score, likewise.
+      row: float64 [1, k], its design row.
+      kin: the relations of its model.
+      shared: covariance with the target's own term, at each grid point of the shares [R].
+      more: variance in addition to that of an ordinary score, at each grid point of the shares [R].
     """
 
     row: Array
@@ -176,9 +180,14 @@ class _Extra:
 
 
 def _piloted(target: Target, plain: Array, tokens_b: float, sampling: float, times: float) -> float:
-    """Half the width of the interval after a pilot; both scores of `times` as many questions; plain: variances without.
+    """Half the width of the interval after a pilot of `tokens_b` (1e9) tokens.
 
-    The own parts of pilot and target are equal but for the errors of their scores; the others are as they are.
+    The own terms of pilot and target are equal except for the sampling errors of their scores.
+
+    Args:
+      plain: prediction variances without the pilot [R].
+      sampling: standard error of a score on the model's scale.
+      times: factor on the number of questions of both scores.
     """
     of_family, of_lineage, of_recipe = SHARES.T
     own = (1 - of_family) * (1 - of_lineage) * (1 - of_recipe)
@@ -189,9 +198,9 @@ def _piloted(target: Target, plain: Array, tokens_b: float, sampling: float, tim
 
 
 def _half(target: Target, before: Array, after: Array) -> float:
-    """Half the interval's width in the measure's units, where the variances `before` have come to be `after`, both [R].
+    """Half the interval's width in the measure's units, when prediction variances go from `before` to `after`, both [R].
 
-    The predictions at the points of the shares come as much nearer to each other as the interval at each narrows.
+    The predictions at the grid points of the shares approach each other in the same proportion.
     """
     model = target.model
     now = model.foretell(*target.row(target.tokens_b))
@@ -201,7 +210,7 @@ def _half(target: Target, before: Array, after: Array) -> float:
 
 
 def _variances(target: Target, extra: list[_Extra]) -> Array:
-    """Variance of the error of prediction in units of a model's variance, float64 [R]."""
+    """Prediction variances of the target given `extra` scores, in units of a model's variance, float64 [R]."""
     model, (row, own) = target.model, target.row(target.tokens_b)
     related = functools.reduce(Kin.plus, (e.kin for e in extra), own)
     near = model.kin.near(related)
@@ -215,6 +224,6 @@ def _variances(target: Target, extra: list[_Extra]) -> Array:
     solved = np.linalg.solve(among, both)
     rest = row[0] - solved[..., 0] @ design
     inner = np.swapaxes(solved[..., 1:], 1, 2) @ design
-    inner = inner + sum(xx for rows, xx in target.blocks if rows[0] not in near)  # the others tell of the line only
+    inner = inner + sum(xx for rows, xx in target.blocks if rows[0] not in near)  # unrelated blocks: the line only
     drift = np.einsum("ri,ri->r", rest, np.linalg.solve(inner, rest[..., None])[..., 0])
     return np.maximum(1 - np.einsum("rn,rn->r", with_target, solved[..., 0]) + drift, 1e-12)

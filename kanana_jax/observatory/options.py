@@ -1,4 +1,4 @@
-"""The wishes of a study: its languages, how much is drawn at random, what is planned."""
+"""Options of a study: languages, number of random draws, plan and target."""
 
 import dataclasses
 import pathlib
@@ -18,12 +18,12 @@ class Options:
     """Options of a study.
 
     Attributes:
-      language: the local language; "" takes the one other than `reference` that most tasks are in.
+      language: the local language; "" chooses the language, other than `reference`, with the most tasks.
       reference: the language that models are mostly trained on.
-      active_params: of mixtures of experts count the parameters that a token meets.
-      draws: of every bootstrap and Monte Carlo.
+      active_params: whether mixtures of experts count with their active parameters.
+      draws: number of samples of every bootstrap and Monte Carlo.
       cutoff: quantile of training compute below which downstream laws are fitted.
-      plan, target, cost: as on the command line.
+      plan, target, cost: as on the command line of `kanana observe`; "" and None: nothing is planned.
     """
 
     language: str = ""
@@ -39,7 +39,7 @@ class Options:
     def __post_init__(self):
         for key in ("language", "reference"):
             object.__setattr__(self, key, tag(getattr(self, key)))
-        for key in ("plan", "target"):  # names in tables are composed, those of a shell on a Mac are not
+        for key in ("plan", "target"):  # names in tables are NFC; a macOS shell may pass decomposed text
             object.__setattr__(self, key, cells.composed(getattr(self, key)))
         if self.draws < 100:
             raise ConfigError(f"--draws {self.draws}: intervals need at least 100")
@@ -53,15 +53,17 @@ class Options:
             raise ConfigError("--cost needs --plan base=MODEL")
 
     def rng(self, part: int) -> np.random.Generator:
-        """One stream per part, so that none shifts another."""
+        """A random stream for one part of the study, independent of the draws of other parts."""
         return np.random.default_rng([self.seed, part])
 
 
 def local_language(tables: Tables, options: Options) -> str:
-    """The local language; "" where no task is known to be in another than the reference: components and laws are left.
+    """The local language; "" if no task is known to be in a language other than the reference.
+
+    Without a local language, the study is limited to components and laws.
 
     Raises:
-      ConfigError: it has no task, is the reference, or nothing is known of the reference.
+      ConfigError: the given language has no task or is the reference, or the reference has neither tasks nor budgets.
     """
     counts = tables.tasks["language"][tables.tasks["language"] != ""].value_counts()
     if len(counts) and options.reference not in {*counts.index, *tables.languages}:

@@ -1,4 +1,4 @@
-"""A study's tables as .csv, each row with what kind of evidence it is."""
+"""A study's results as .csv files, in which every row states its kind of evidence."""
 
 import pathlib
 from typing import Any
@@ -13,7 +13,7 @@ Json = dict[str, Any]
 
 
 def write_csvs(tables: Tables, result: Json, folder: pathlib.Path) -> list[pathlib.Path]:
-    """Writes them whole or not at all.
+    """Writes the study's .csv files, each atomically, and returns their paths.
 
     Raises:
       UserError: the folder cannot be written.
@@ -36,14 +36,14 @@ def write_csvs(tables: Tables, result: Json, folder: pathlib.Path) -> list[pathl
     written = []
     for name, frame in frames.items():
         if not len(frame):
-            (folder / f"{name}.csv").unlink(missing_ok=True)  # of an earlier study, which this one replaces
+            (folder / f"{name}.csv").unlink(missing_ok=True)  # left by an earlier study, which this one replaces
         else:
             written.append(_write(folder / f"{name}.csv", frame.assign(evidence=DISCLAIMER)))
     return written
 
 
 def _provenance(tables: Tables) -> pd.DataFrame:
-    """Where each score is from, and its standard error where that is known."""
+    """The source of each score, with its standard error if known."""
     found = tables.sources.rename_axis("model").reset_index().melt("model", var_name="task", value_name="source")
     if tables.errors.notna().to_numpy().any():
         found["stderr"] = tables.errors.melt()["value"]
@@ -51,7 +51,7 @@ def _provenance(tables: Tables) -> pd.DataFrame:
 
 
 def _flat(row: Json) -> Json:
-    """Intervals as two columns; curves left out."""
+    """A flat row: intervals become two columns, curves are left out."""
     flat = {}
     for key, value in row.items():
         if key in ("curve", "extrapolates"):
@@ -73,7 +73,7 @@ def _verdict(task: str, found: Json) -> Json:
 
 
 def _inert(cell: Any) -> Any:
-    """Text that a spreadsheet would run as a formula, with a ' before it."""
+    """Prefixes text that a spreadsheet would run as a formula with '."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@") else cell
 
 

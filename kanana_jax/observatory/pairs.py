@@ -1,4 +1,4 @@
-"""Continual training as a natural experiment: each continual model minus the model that it started from."""
+"""Continual training as a natural experiment: each continually trained model compared with its own base."""
 
 import dataclasses
 import re
@@ -12,20 +12,20 @@ from kanana_jax.observatory import budgets, informative, jackknife
 from kanana_jax.observatory.tables import Tables
 
 Array = np.ndarray
-MIN_PAIRS = 5  # from which a gain is judged and predicted
+MIN_PAIRS = 5  # fewer pairs are not enough to judge or predict a gain
 
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """The effect of continual training.
+    """n pairs of a continual model and its base.
 
     Attributes:
       models, bases, families: str [n].
-      tokens_b: float64 [n], local tokens (1e9) that were added; NaN where unknown.
+      tokens_b: float64 [n], local tokens (1e9) added to the base; NaN where unknown.
       params: float64 [n].
-      gains: float64 [n, measures], continual minus base; NaN where either lacks it.
-      before: float64 [n, measures], the base's.
-      without: continual models that are left out, since none of the language's tokens were added to them.
+      gains: float64 [n, measures], continual model minus base; NaN where either score is missing.
+      before: float64 [n, measures], the base's scores.
+      without: continual models left out because no tokens of the language were added.
     """
 
     models: tuple[str, ...]
@@ -39,16 +39,17 @@ class Pairs:
 
 
 class Gain(TypedDict):
-    """The change of one measure over all pairs that have it.
+    """The change of one measure over all pairs with scores of it.
 
     Attributes:
-      n, families, bases: pairs, and how many families and base models they are of.
-      up, down: pairs that rose and that fell.
-      bases_up: base models whose continual models rose on average.
-      ci95_family: of the mean, leaving one family out; None with fewer than three.
-      ci95_bootstrap: resampling whole families, too narrow where they are few; None likewise.
-      p_family: two-sided p-value of a mean of zero, leaving one family out; None likewise.
-      p_direction: two-sided p-value of the sign test over base models: of the direction in *these* families.
+      n, families, bases: number of pairs, of their families and of their base models.
+      mean: mean gain, in the measure's units.
+      up, down: number of pairs that rose and that fell.
+      bases_up: number of base models whose continual models rose on average.
+      ci95_family: jackknife interval of the mean over families; None with fewer than three families.
+      ci95_bootstrap: bootstrap interval over families, too narrow when they are few; None with fewer than three.
+      p_family: two-sided jackknife p-value for a mean of zero; None with fewer than three families.
+      p_direction: two-sided p-value of the sign test over base models: the direction in *these* families.
     """
 
     n: int
@@ -65,12 +66,17 @@ class Gain(TypedDict):
 
 
 def find(tables: Tables, measures: pd.DataFrame, language: str) -> Pairs:
-    """Args: measures: models × (components and tasks); language: whose tokens were added; "": no pairs."""
+    """Finds the pairs of a model table.
+
+    Args:
+      measures: models × (components and tasks).
+      language: the language whose tokens were added; "" finds no pairs.
+    """
     bases = tables.models["base"]
     continual = [m for m in tables.models.index if language and bases[m] in tables.models.index]
     known = language in tables.languages
     added = {m: budgets.added_tokens(tables, m, language) if known else np.nan for m in continual}
-    models = tuple(m for m in continual if not added[m] <= 0)  # unknown tokens stay
+    models = tuple(m for m in continual if not added[m] <= 0)  # NaN (unknown) is kept
     from_ = tuple(bases[m] for m in models)
     before = measures.loc[list(from_)].set_axis(list(models))
     return Pairs(
@@ -86,7 +92,7 @@ def find(tables: Tables, measures: pd.DataFrame, language: str) -> Pairs:
 
 
 def summary(pairs: Pairs, draws: int, rng: np.random.Generator) -> dict[str, Gain]:
-    """Measure → its gain; measures that no pair has are left out."""
+    """Measure → its gain over the pairs; measures without any pair are left out."""
     found: dict[str, Gain] = {}
     for name in pairs.gains.columns:
         values = pairs.gains[name].to_numpy(float)
@@ -98,7 +104,7 @@ def summary(pairs: Pairs, draws: int, rng: np.random.Generator) -> dict[str, Gai
         groups = jackknife.rows_of(families)
         mean = jackknife.estimate(np.ones((len(values), 1)), values, groups, 0)
         by_base = np.array([values[g].mean() for g in jackknife.rows_of(bases)])
-        spread = 1e-9 * float(np.abs(values).max())  # gains that cancel have a mean of 1e-17, which is no gain
+        spread = 1e-9 * float(np.abs(values).max())  # gains that cancel may average to 1e-17, which is not a gain
         rose, fell = int((by_base > spread).sum()), int((by_base < -spread).sum())
         found[name] = {
             "n": len(values),
@@ -117,9 +123,9 @@ def summary(pairs: Pairs, draws: int, rng: np.random.Generator) -> dict[str, Gai
 
 
 def years(pairs: Pairs, tables: Tables) -> tuple[int, int] | None:
-    """The first and the last year of the continual models whose date the table tells; None where it tells none.
+    """The first and last year of the continual models with a date in the table; None if there is none.
 
-    A side cost is one of the recipes of its time: later ones add English and code besides.
+    Losses in other tasks depend on the recipes of the time: later recipes also add English and code.
     """
     dates = tables.models.loc[list(pairs.models), "date"] if "date" in tables.models.columns else ()
     found = [int(m[0]) for m in (re.search(r"\b20\d\d\b", str(date)) for date in dates) if m]
@@ -127,14 +133,14 @@ def years(pairs: Pairs, tables: Tables) -> tuple[int, int] | None:
 
 
 def told_apart(pairs: Pairs, language: str) -> str:
-    """The sentence on pairs without local text."""
+    """A warning about the pairs that added no local text, which are left out."""
     many = "1 pair" if len(pairs.without) == 1 else f"{len(pairs.without)} pairs"
     words = f"{many} added no {language} text, which is told apart from what {language} text did"
     return f"{words}: {informative.cut(list(pairs.without))}."
 
 
 def counted(gain: Gain) -> str:
-    """In how many pairs it rose, and how far that carries: 'up in 12 of 12 pairs of two families'."""
+    """States in how many pairs a measure rose: 'up in 12 of 12 pairs of two families'."""
     words = f"up in {gain['up']} of {gain['n']} pairs of {_number(gain['families'], 'family', 'families')}"
     if gain["ci95_family"] is None and gain["up"] in (0, gain["n"]) and gain["n"] >= MIN_PAIRS:
         words += ": direction clear, size not"

@@ -1,4 +1,4 @@
-"""The gain from a local-language token budget for one base model, in score units, and the tokens that a score takes."""
+"""Predicted gains from a local-language token budget for one base model, and the tokens needed to reach a score."""
 
 import dataclasses
 import re
@@ -19,7 +19,7 @@ from kanana_jax.observatory.tables import Tables
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A wish: `tokens` (not in 1e9) of `language` text added to `base`; None where they are asked for."""
+    """A plan to train `base` on `tokens` (a raw count) of `language` text; None if the tokens are the question."""
 
     base: str
     language: str
@@ -31,15 +31,15 @@ class Prediction(TypedDict):
     """One measure before and after the plan; intervals are 95% prediction intervals for one new model.
 
     Attributes:
-      language: of a task; None for a component.
-      rises: probability that it rises at all; the change is clear where the interval leaves zero out.
-      after, after_ci95: kept within the task's range.
-      gain_over_budgets, gain_ci95_over_budgets: the smallest and the largest gain, and the hull of its intervals, with
-        token budgets at the ends of their intervals.
-      unpredicted_budget_ends: the ends that are not in these, since the measure has no model of the same form there.
-      lofo_rmse: error of the model on continual models of families left out, whose bases are known.
-      pairs: how many have the measure, and known tokens.
-      extrapolates: in which respects the plan lies outside what the pairs have seen.
+      language: the task's language; None for a component.
+      rises: probability of any rise; the change is clear if the interval excludes zero.
+      after, after_ci95: clipped to the task's range.
+      gain_over_budgets, gain_ci95_over_budgets: the smallest and largest gain, and the hull of the intervals, over the
+        estimated token budgets and the ends of their intervals.
+      unpredicted_budget_ends: ends that are not included, since the measure has no model of the same form there.
+      lofo_rmse: leave-one-family-out error of the model on continual models with known bases.
+      pairs: number of pairs with the measure and known tokens.
+      extrapolates: the respects in which the plan lies outside the range of the observed pairs.
     """
 
     measure: str
@@ -59,11 +59,11 @@ class Prediction(TypedDict):
 
 
 class Inverse(TypedDict):
-    """The tokens at which a target is predicted to be reached.
+    """The number of tokens at which a target is predicted to be reached.
 
     Attributes:
-      tokens: by the prediction; None: not below 1e14.
-      tokens_ci95: where the upper and the lower end of the interval reach the target.
+      tokens: by the median prediction; None if more than 1e14.
+      tokens_ci95: where the upper and the lower end of the prediction interval reach the target.
       seen: the range of tokens that the pairs added.
     """
 
@@ -77,10 +77,11 @@ class Inverse(TypedDict):
 
 
 def parse(text: str, tables: Tables, language: str) -> Plan:
-    """`base=Llama-3-8B,params=8e9,ja_tokens=100e9` → a plan; params default to the base's.
+    """Parses a plan such as `base=Llama-3-8B,params=8e9,ja_tokens=100e9`; params default to the base's.
 
     Raises:
-      ConfigError: unknown key or model, a value that is no positive number, or a base with unknown tokens added.
+      ConfigError: unknown key or model, a value that is not a positive number, or a base that was itself trained
+        further on an unknown number of tokens.
     """
     given = dict(part.partition("=")[::2] for part in text.replace(" ", "").split(",") if part)
     tokens = {key: f"{tag(key.removesuffix('_tokens'))}_tokens" for key in given if key.endswith("_tokens")}
@@ -117,7 +118,11 @@ def parse(text: str, tables: Tables, language: str) -> Plan:
 
 
 def resolve(name: str, tables: Tables) -> str:
-    """A model by its id, its label, or the last part of its id, whatever their punctuation."""
+    """Finds a model by its id, its label or the last part of its id, ignoring case and punctuation.
+
+    Raises:
+      ConfigError: no model, or several, match.
+    """
     plain = lambda text: re.sub("[^a-z0-9]", "", text.lower())  # noqa: E731
     names = {m: {plain(m), plain(m.rsplit("/", 1)[-1]), plain(label)} for m, label in tables.labels.items()}
     found = [m for m in names if m == name] or [m for m, all_ in names.items() if plain(name) in all_]
@@ -139,15 +144,16 @@ def predict(
     errors: Mapping[str, float | None],
     ends: Sequence[Joint] = (),
 ) -> list[Prediction]:
-    """One row per measure for which there are pairs enough.
+    """Predicts each requested measure that has enough pairs.
 
     Args:
       measures: models × (components and tasks).
-      errors: measures that are wanted, with the model's error on families left out.
-      ends: `joint` with token budgets at the ends of their intervals.
+      joint: the mixed models.
+      errors: requested measure → leave-one-family-out error of its model.
+      ends: the mixed models with token budgets at the ends of their intervals.
 
     Raises:
-      ValueError: the plan does not say how many tokens.
+      ValueError: the plan has no number of tokens.
     """
     if plan.tokens is None:
         raise ValueError("a plan without tokens predicts nothing")
@@ -184,18 +190,18 @@ def predict(
 
 
 def with_tokens(pairs: Pairs, measure: str) -> np.ndarray:
-    """Which pairs have the measure and known local tokens, bool [n]."""
+    """Mask of the pairs with a score of the measure and known local tokens, bool [n]."""
     return pairs.gains[measure].notna().to_numpy() & (pairs.tokens_b > 0)
 
 
 def token_range(pairs: Pairs, measure: str) -> tuple[float, float]:
-    """The fewest and the most tokens (1e9) that these pairs added."""
+    """The fewest and the most tokens (1e9) that the pairs of `with_tokens` added."""
     tokens = pairs.tokens_b[with_tokens(pairs, measure)]
     return float(tokens.min()), float(tokens.max())
 
 
 def _trained_already(plan: Plan, pairs: Pairs, tables: Tables) -> list[str]:
-    """That the base has seen more of the language than any base of the pairs is known to have."""
+    """A note if the plan's base has seen more of the language than any base of the pairs is known to have."""
     column = f"{plan.language}_tokens_b_est"
     if column not in tables.models.columns:
         return []
@@ -218,7 +224,7 @@ def _outside(pairs: Pairs, measure: str, tokens_b: float, level: float) -> list[
 
 
 def warnings(plan: Plan, pairs: Pairs, tables: Tables) -> list[str]:
-    """Sentences about what the plan asks that no pair has shown."""
+    """Warnings about respects in which no pair resembles the plan."""
     found = []
     known = pairs.tokens_b > 0
     if known.any() and plan.tokens is not None:
@@ -253,7 +259,8 @@ def tokens_for(
     """The local tokens at which `target` is predicted to reach `value`.
 
     Raises:
-      ConfigError: the base has it already, or tokens do not raise it in these pairs.
+      ConfigError: the base has no score or already reaches the value, there are too few pairs, or added tokens do not
+        predict the target.
     """
     level = float(measures.loc[plan.base, target])
     if not np.isfinite(level):
@@ -290,7 +297,7 @@ def tokens_for(
 
 
 def _first(tokens_b: np.ndarray, curve: np.ndarray, value: float) -> float | None:
-    """The first tokens (not in 1e9) at which the curve has the value, between two points on a line in their log."""
+    """The fewest tokens (raw count) at which the curve reaches the value, interpolated in log tokens; None if never."""
     reached = np.flatnonzero(curve >= value)
     if not len(reached):
         return None

@@ -1,4 +1,4 @@
-"""The question that a study is asked, a plan or a target with its price, and its answer in `components.json`."""
+"""The user's question to a study (a plan, or a target score, with its price) and its answer in `components.json`."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from kanana_jax.observatory.tables import Tables
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """A plan, the target whose tokens are asked for ("": none), and the price of training."""
+    """A plan; the task whose score should reach `value`, if tokens are asked for ("": none); the price of training."""
 
     plan: planner.Plan
     target: str = ""
@@ -26,12 +26,16 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """What a study has found that answers need.
+    """The results of a study that answers are based on.
 
     Attributes:
+      together: the pairs of continual models and bases.
       measures: models × (the components `shown` and tasks).
-      local: the local component.
-      joint, ends: the mixed models of the measures, and with token budgets at the ends of their intervals.
+      by_measure: scaling laws.
+      local: the local component, if any.
+      judged: task → verdict.
+      joint: the mixed models of the measures.
+      ends: the same with token budgets at the ends of their intervals.
     """
 
     together: pairs.Pairs
@@ -45,13 +49,13 @@ class Findings:
 
 
 def read(tables: Tables, options: Options, language: str, components: int) -> Question | None:
-    """What is asked, checked before anything is computed; None: nothing.
+    """Parses and checks the question before anything is computed; None if nothing is asked.
 
     Args:
-      components: how many of them a target may name.
+      components: number of components that a target may name.
 
     Raises:
-      ConfigError: it cannot be answered.
+      ConfigError: the question cannot be answered.
     """
     if not options.plan:
         return None
@@ -82,10 +86,10 @@ def read(tables: Tables, options: Options, language: str, components: int) -> Qu
 
 
 def answer(asked: Question, tables: Tables, found: Findings, options: Options) -> dict[str, Any]:
-    """The plan's part of `components.json`.
+    """The plan's section of `components.json`.
 
     Raises:
-      ConfigError: there are too few pairs, or tokens do not tell the target.
+      ConfigError: there are too few pairs, or tokens do not predict the target.
     """
     plan, language = asked.plan, asked.plan.language
     result: dict[str, Any] = {"base": plan.base, "params": plan.params, "language": language, "tokens": plan.tokens,
@@ -124,7 +128,7 @@ def answer(asked: Question, tables: Tables, found: Findings, options: Options) -
 
 
 def _by_law(plan: planner.Plan, tables: Tables, law: Any, level: float, component: str) -> dict[str, Any]:
-    """The component's gain by the law over all models, as evidence of another kind."""
+    """The component's gain according to the law over all models, as a second kind of evidence."""
     before = tables.models.loc[plan.base, f"{plan.language}_tokens_b_est"]
     tokens = (plan.tokens or 0.0) + (0.0 if np.isnan(before) else before * 1e9)
     x = float(np.log10(6 * plan.params * tokens))

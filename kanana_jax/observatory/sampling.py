@@ -1,4 +1,4 @@
-"""What a finite number of items does to scores: tasks on which all models guess, or differ by luck only."""
+"""Tests for uninformative tasks: those on which all models guess, or differ only by sampling error of the items."""
 
 import re
 
@@ -7,29 +7,29 @@ from scipy import stats
 
 from kanana_jax.observatory.tables import Tables
 
-CLEAR = 0.01  # p-value below which models are better than chance, or differ
-# Metrics of answers that are right or wrong, each of which errs by no less than the binomial law says.
+CLEAR = 0.01  # below this p-value, models are better than chance, or differ
+# Metrics of answers that are right or wrong; their sampling error is at least the binomial one.
 BINARY = re.compile(r"acc|exact|pass@1\b|\bEM\b", re.IGNORECASE)
-MARGIN = 0.05  # where the items are unknown: the part of the way from chance to the best score that must be reached
+MARGIN = 0.05  # if the number of items is unknown: the share of the way from chance to the best score to reach
 
 Array = np.ndarray
 
 
 def tells_nothing(tables: Tables) -> dict[str, str]:
-    """Task → a sentence, for tasks that the models, taken together, do not beat, or on which they do not differ.
+    """Task → a sentence, for tasks on which the models do not beat chance or do not differ from each other.
 
-    Chance: neither may the mean of the models be above it nor one of them (Bonferroni), given the number of items;
-    where that is unknown, some model must have gone a twentieth of the way from chance to the best possible score.
-    Differences, where answers are right or wrong: χ² of the scores about their mean, each of which errs by
-    √(p(1 − p)/items); of any metric, where every score has its standard error. Models answer the same items, so that
-    the test finds fewer differences than there are.
+    Chance: given the number of items, neither the models' mean nor any single model (Bonferroni) is above chance. If
+    the number is unknown, no model has gone a twentieth of the way from chance to the best possible score. Differences:
+    a χ² test of the scores about their mean. The standard error of a score is the one given in the table or, for
+    answers that are right or wrong, √(p(1 − p)/items). The models answer the same items, which makes the test
+    conservative.
     """
     found = {}
     for task, row in tables.tasks.iterrows():
         low, width = float(row["low"]), float(row["high"] - row["low"])
         share = (tables.scores[task].dropna().to_numpy(float) - low) / width
         chance, items = (float(row["chance"]) - low) / width, float(row["items"])
-        if 0 < chance < 1 and _guessed(share, chance, items):  # 0: nothing is guessed right by chance
+        if 0 < chance < 1 and _guessed(share, chance, items):  # chance 0: guessing never succeeds
             mean = float(share.mean() - chance) * width
             found[str(task)] = (
                 f"At chance: no model is clearly better than guessing ({row['chance']:g}; mean {mean:+.3f} to it)."
@@ -55,7 +55,7 @@ def _guessed(share: Array, chance: float, items: float) -> bool:
 
 
 def _errors(tables: Tables, task: str, share: Array, items: float) -> tuple[Array, Array]:
-    """Standard errors of the shares and the weights of their mean: as given, or the binomial law's; none: unknown."""
+    """Standard errors of the shares, given or binomial, and the weights of their mean; both empty if unknown."""
     row = tables.tasks.loc[task]
     given = tables.errors[task][tables.scores[task].notna()].to_numpy(float) / float(row["high"] - row["low"])
     if (given > 0).all():

@@ -1,8 +1,8 @@
-"""A measure (a component or a task) against log10 of compute: least squares, with what makes its error honest.
+"""Scaling laws: least squares of a measure (component or task) on log10 of compute, with errors that respect families.
 
-Models of one family share weights or data, so they are no independent draws: intervals of the slope come from leaving
-one family out (`jackknife`), predictions from a random effect of the family (`unseen`). The bootstraps of whole
-families and of single models are given for comparison.
+Models of one family share weights or data and are not independent samples. Intervals of the slope therefore come from
+a jackknife over families (`jackknife`), prediction intervals from a random effect of the family (`unseen`). Bootstraps
+over families and over single models are given for comparison.
 """
 
 import dataclasses
@@ -19,18 +19,20 @@ MIN_POINTS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """y = intercept + slope · log10 C.
+    """A fitted law y = intercept + slope · log10 C.
 
     Attributes:
-      n, families: how many points and families.
-      ci95_naive: of the slope, resampling single models.
-      ci95_family: leaving one family out; None with fewer than three families, or where one alone tells the slope.
-      ci95_bootstrap: resampling whole families, too narrow where they are few; None with fewer than three.
-      ci95_tokens: as `ci95_family`, with token budgets drawn from their intervals; None likewise.
-      p_rises: one-sided p-value for a slope above zero, leaving one family out; None likewise.
-      lofo_rmse: root mean square error of each family predicted by a fit to the others; None with a single one.
-      sd: standard deviation of y (n − 1), which is what one errs by without a law.
-      x_range: of the points; beyond it is extrapolation.
+      n, families: number of points and of families.
+      r, r2: correlation and its square.
+      ci95_naive: interval of the slope, bootstrap over single models.
+      ci95_family: jackknife over families; None with fewer than three families, or if one family alone determines the
+        slope.
+      ci95_bootstrap: bootstrap over families, too narrow when they are few; None with fewer than three.
+      ci95_tokens: as `ci95_family`, with token budgets sampled from their intervals; None as there.
+      p_rises: one-sided jackknife p-value for a positive slope; None as there.
+      lofo_rmse: leave-one-family-out root mean square error; None with a single family.
+      sd: standard deviation of y (n − 1 degrees of freedom), the error without a law.
+      x_range: the range of log10 C; beyond it is extrapolation.
       unseen: the error for a new family.
     """
 
@@ -59,18 +61,23 @@ class Fit:
         return middle, middle - half, middle + half
 
     def extrapolates(self, x: float) -> bool:
-        """Returns whether x lies outside of the points."""
+        """Whether x lies outside the range of the points."""
         return not self.x_range[0] - 1e-9 <= x <= self.x_range[1] + 1e-9
 
 
 def fit(
     x: Array, y: Array, families: Array, draws: int, rng: np.random.Generator, x_draws: Array | None = None
 ) -> Fit | None:
-    """Fits the points where both are known; None where they are too few or x does not vary.
+    """Fits a law to the points with known x and y.
 
     Args:
-      x, y: float64 [n], NaN where unknown; families: str [n].
-      x_draws: float64 [m, n], token budgets sampled from their intervals (`Budget.draw`).
+      x, y: float64 [n], log10 compute and measure, NaN where unknown.
+      families: str [n].
+      draws: number of bootstrap samples.
+      x_draws: float64 [m, n], x sampled from the token budgets' intervals (`Budget.draw`).
+
+    Returns:
+      None if there are too few points or x does not vary.
     """
     known = np.isfinite(x) & np.isfinite(y)
     x, y, families = x[known], y[known], families[known]
@@ -118,9 +125,9 @@ def _lines(x: Array, y: Array) -> Array:
 
 
 def _slopes(x: Array, y: Array, groups: list[Array], draws: int, rng: np.random.Generator) -> Array:
-    """Slopes of `draws` samples of whole groups.
+    """Slopes of `draws` bootstrap samples of whole groups, from sums per group.
 
-    A slope is a function of five sums, and a sample's sums are its groups' added up.
+    A slope is a function of five sums over points, and a sample's sums are those of its groups added.
     """
     centred = x - x.mean()
     parts = [np.ones_like(centred), centred, y, centred * y, centred**2]
@@ -128,5 +135,5 @@ def _slopes(x: Array, y: Array, groups: list[Array], draws: int, rng: np.random.
     counts = rng.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=draws)
     n, sx, sy, sxy, sxx = (counts @ s for s in sums)
     spread = sxx - sx**2 / n
-    usable = spread > 1e-6 * np.median(spread)  # a draw of one family whose models have one budget has no slope
+    usable = spread > 1e-6 * np.median(spread)  # a sample of one family with a single budget has no slope
     return (sxy - sx * sy / n)[usable] / spread[usable]

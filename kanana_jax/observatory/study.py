@@ -1,4 +1,4 @@
-"""The whole study on one set of tables: a dictionary that is `components.json`, and the files of `kanana observe`."""
+"""The whole study of one set of tables; its result is the content of `components.json`."""
 
 import dataclasses
 import pathlib
@@ -29,13 +29,17 @@ from kanana_jax.observatory.options import Options, local_language
 from kanana_jax.observatory.tables import Tables
 
 Array = np.ndarray
-SHOWN = 3  # components that are related to compute
-# Of a task.
+SHOWN = 3  # components for which laws in compute are fitted
+# Columns of the task table that are kept in the result.
 DESCRIBED = ("name", "language", "ability", "metric", "metric_version", "shots", "items", "low", "high", "source")
 
 
 def run(tables: Tables, options: Options) -> dict[str, Any]:
-    """Everything that is known about the tables, JSON-ready."""
+    """Runs every analysis and returns the results, JSON-ready, as stored in `components.json`.
+
+    Raises:
+      ConfigError: the plan, target or language of the options does not fit the tables.
+    """
     tables = budgets.of_active(tables) if options.active_params else tables
     language = local_language(tables, options)
     asked = question.read(tables, options, language, SHOWN)
@@ -105,7 +109,7 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
 
 
 def _asked(tables: Tables, options: Options, language: str) -> dict[str, Any]:
-    """Of which tables the study is, and how it was made."""
+    """A description of the tables and options of the study."""
     return {
         "evidence": DISCLAIMER,
         "language": language,
@@ -124,7 +128,7 @@ def _asked(tables: Tables, options: Options, language: str) -> dict[str, Any]:
 def _above_noise(
     tables: Tables, found: components.Components, penalty: float, options: Options
 ) -> tuple[Array, list[str]]:
-    """The eigenvalues of noise, and the components that are more."""
+    """The noise thresholds of the eigenvalues, and the names of the leading components above them."""
     table, families = tables.scores.to_numpy(float), tables.models["family"].to_numpy(str)
     noise = dimensions.noise_thresholds(table, penalty, families, min(options.draws, 400), options.rng(4))
     above = [bool(e > t) for e, t in zip(found.eigenvalues, noise)]
@@ -134,7 +138,7 @@ def _above_noise(
 def _dimensions(
     tables: Tables, found: components.Components, noise: Array, kept: list[str], options: Options
 ) -> dict[str, Any]:
-    """The components, beside noise."""
+    """The components, with thresholds under noise."""
     models, tasks = tables.scores.shape
     return {
         "explained_variance_ratio": found.ratio,
@@ -162,7 +166,7 @@ def _downstream(tables: Tables, options: Options) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy → Python; what is not finite → None."""
+    """Converts NumPy values to Python's; NaN and infinity become None."""
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
@@ -177,5 +181,5 @@ def _plain(value: Any) -> Any:
 
 
 def read(folder: pathlib.Path) -> dict[str, Any]:
-    """A finished study."""
+    """Reads the result of a finished study."""
     return load_json(folder / "components.json")

@@ -1,17 +1,18 @@
 """Strict reading of score, model and task tables: every fault is one sentence, every cell keeps its source.
 
-`scores.csv`: `model` and one column a task (0–1 unless `tasks.csv` says otherwise; empty: not measured); optional
-columns `source` and `metric_version` hold for a row, `TASK_stderr` and `TASK_n` for the cells of a task, and some tell
-of the model (`columns.py`). Or long: `model, task, score[, metric_version, source, stderr, n, date]`.
+`scores.csv` has the column `model` and one column per task (scores in 0–1 unless `tasks.csv` says otherwise; empty: not
+measured). The optional columns `source` and `metric_version` apply to a row, `TASK_stderr` and `TASK_n` to a task's
+cells; some other columns describe the model (`columns.py`). The long form is
+`model, task, score[, metric_version, source, stderr, n, date]`.
 
-`tasks.csv`, which may lack (`task_table.inferred`): `task, language` and optionally `name, ability, metric,
-metric_version, shots, items, chance, low, high` (range of possible scores, default 0–1), `better` (`higher`, the
-default, or `lower`), `pair` (the same ability in another language), `anchor` (`PC2`: the task whose loading on that
-component is positive), `source`.
+`tasks.csv` is optional (`task_table.inferred`). It has the columns `task, language` and optionally `name, ability,
+metric, metric_version, shots, items, chance`, `low, high` (range of possible scores, default 0–1), `better` (`higher`,
+the default, or `lower`), `pair` (the task of the same ability in another language), `anchor` (`PC2`: the task whose
+loading on that component is positive), `source`.
 
-`models.csv`: `model` and optionally `label, family, base, params, active_params, tokens_b` (all text, 1e9), `date`,
-for each language `LANG_tokens_b_low, _est, _high` (1e9 tokens that the model has seen in all, its base's included)
-and `LANG_status` (reported, derived, assumed, undisclosed), `note`.
+`models.csv` has the column `model` and optionally `label, family, base, params, active_params`, `tokens_b` (1e9 tokens
+in all languages), `date`, `note` and, for each language, `LANG_tokens_b_low`, `_est` and `_high` (1e9 tokens that the
+model has seen in all, its base's included) and `LANG_status` (reported, derived, assumed, undisclosed).
 """
 
 import dataclasses
@@ -27,22 +28,22 @@ from kanana_jax.observatory import cells, columns, informative, model_table, tas
 
 MIN_MODELS = 5
 FEW_MODELS = 20
-SETS = ("japanese35",)  # of which the names of tasks are known
+SETS = ("japanese35",)  # shipped table sets whose task names are recognised
 INVENTED = "invented for the template"
 _LONG = ("model", "task", "score", "metric_version", "source", "stderr", "n", "date")
 
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """The tables as read.
+    """The checked tables.
 
     Attributes:
       scores: float64, models × tasks; NaN where not measured.
-      tasks: one row per task, indexed by it, in the order of the columns of `scores`.
-      models: one row per model, indexed by it, in the order of `scores`; `family` is filled.
-      sources: str, models × tasks: where each cell comes from.
-      errors: float64, models × tasks: standard errors of the scores; NaN where they are not given.
-      languages: codes that have token budgets.
+      tasks: one row per task, indexed by task, in the order of the columns of `scores`.
+      models: one row per model, indexed by model, in the order of `scores`; `family` is always filled.
+      sources: str, models × tasks: the source of each cell.
+      errors: float64, models × tasks: standard errors of the scores; NaN where not given.
+      languages: codes of the languages with token budgets.
       warnings: sentences for the report.
     """
 
@@ -56,7 +57,7 @@ class Tables:
 
     @property
     def labels(self) -> dict[str, str]:
-        """model → short name."""
+        """Model → short name."""
         return dict(self.models["label"])
 
 
@@ -67,11 +68,12 @@ def shipped(name: str = "japanese35") -> pathlib.Path:
 
 @dataclasses.dataclass(frozen=True)
 class Wide:
-    """A score table before it is checked, all of it as text.
+    """A score table before it is checked; all cells are text.
 
     Attributes:
-      scores, errors, counts, versions, sources: models × tasks; errors and counts of the tasks that have them.
-      about: models × columns of a table of models.
+      scores, versions, sources: models × tasks.
+      errors, counts: standard errors and numbers of questions, models × the tasks that have them.
+      about: facts about models, models × columns of models.csv.
     """
 
     scores: pd.DataFrame
@@ -91,12 +93,13 @@ def read(
     """Reads and checks the three tables.
 
     Args:
-      models, tasks: default `models.csv` and `tasks.csv` beside the scores; without `models` there is no scaling,
-        without `tasks` they are inferred.
-      ignore: columns of the score table that are no tasks.
+      models, tasks: default: `models.csv` and `tasks.csv` next to the scores. Without models there are no scaling laws;
+        without tasks they are inferred.
+      ignore: columns of the score table that are not tasks.
 
     Raises:
-      ConfigError: anything that would make the result wrong, with file, column or model and the way out.
+      ConfigError: any fault that would make the result wrong; the message names the file, the column or model, and the
+        way out.
     """
     warnings: list[str] = []
     models = models or _beside(scores, "models.csv")
@@ -119,13 +122,13 @@ def assemble(
     models: model_table.Rows | None,
     warnings: list[str],
 ) -> Tables:
-    """Checked tables from a score table.
+    """Checks a score table and combines it with the task and model tables.
 
     Args:
-      path: where the scores are from, for messages.
-      given: a checked table of tasks that has all of theirs; None: it is inferred.
-      models: the table of the models as text; None: only what the scores tell of them.
-      warnings: sentences that were found before.
+      path: the source of the scores, for messages.
+      given: a checked task table that contains all tasks of the scores; None: it is inferred.
+      models: the model table as text; None: only the facts in the score table.
+      warnings: sentences from earlier steps.
 
     Raises:
       ConfigError: see `read`.
@@ -167,7 +170,7 @@ def assemble(
 
 
 def _refuse_invented(path: pathlib.Path, sources: pd.DataFrame) -> None:
-    """Refuses numbers of the template of earlier versions, of which no report may be made."""
+    """Refuses the invented numbers in the template of earlier versions, so that no report is made from them."""
     for model, cells_ in sources.iterrows():
         if any(cell.startswith(INVENTED) for cell in cells_):
             raise ConfigError(
@@ -177,7 +180,7 @@ def _refuse_invented(path: pathlib.Path, sources: pd.DataFrame) -> None:
 
 
 def _without_errors(wide: Wide, warnings: list[str]) -> Wide:
-    """Without the columns that look like an error rate: no table of tasks says which way is better."""
+    """Removes columns that look like error rates, since there is no task table to say which direction is better."""
     bad = [task for task in wide.scores.columns if task_table.ERRORS.search(task)]
     if bad:
         warnings.append(
@@ -193,7 +196,7 @@ def _numbers(path: pathlib.Path, text: pd.DataFrame) -> pd.DataFrame:
 
 
 def _items(path: pathlib.Path, tasks: pd.DataFrame, wide: Wide, warnings: list[str]) -> pd.DataFrame:
-    """The tasks with their numbers of questions, as the score table has them; the smallest where they differ."""
+    """The task table with numbers of questions from the score table; the smallest number where they differ."""
     tasks, counts = tasks.copy(), _numbers(path, wide.counts)
     for task in counts.columns.intersection(tasks.index):
         found = counts[task][counts[task] > 0]
@@ -209,7 +212,7 @@ def _items(path: pathlib.Path, tasks: pd.DataFrame, wide: Wide, warnings: list[s
 
 
 def _defaults(text: pd.DataFrame, by_task: pd.Series, last: str, scores: pd.DataFrame) -> pd.DataFrame:
-    """A cell's own text, or its task's, or the last; empty where there is no score."""
+    """Each cell's own text, or else its task's, or else `last`; empty where there is no score."""
     filled = {task: [cell or by_task[task] or last for cell in text[task]] for task in scores.columns}
     return pd.DataFrame(filled, index=scores.index, dtype=str).where(scores.notna(), "")
 
@@ -229,7 +232,7 @@ def _beside(scores: pathlib.Path, name: str) -> pathlib.Path | None:
 
 
 def _turned(scores: pd.DataFrame, tasks: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
-    """Scores of which a high one is good: where lower is better, low + high − score; the chance level likewise."""
+    """Scores for which higher is better: where lower is better, low + high − score, and likewise the chance level."""
     scores = scores.copy()
     for task in scores.columns:
         low, high, chance = tasks.loc[task, ["low", "high", "chance"]]
@@ -246,7 +249,7 @@ def _turned(scores: pd.DataFrame, tasks: pd.DataFrame, warnings: list[str]) -> p
 def _wide(
     path: pathlib.Path, raw: pd.DataFrame, tasks: pd.DataFrame | None, ignore: Sequence[str], warnings: list[str]
 ) -> Wide:
-    """A table as read, wide or long, taken apart."""
+    """Classifies the columns of a wide or long table."""
     raw = columns.long_names(columns.named(raw), _LONG, () if tasks is None else tasks.index)
     if {"model", "task", "score"} <= set(raw.columns):
         return _from_long(path, raw, ignore)

@@ -1,4 +1,4 @@
-"""A task's language, chance level and range by its name, where no table of tasks tells them."""
+"""A task's language, chance level and range, inferred from its name when there is no task table."""
 
 import csv
 import functools
@@ -7,16 +7,15 @@ import re
 
 from kanana_jax.languages import is_known, is_tag, tag
 
-# Two letters at the end of a name that mean a language there. Codes that are also words or abbreviations (`it`, `no`,
+# Two-letter codes that mean a language at the end of a name. Codes that are also words or abbreviations (`it`, `no`,
 # `is`, `cs`) are left out.
 _ENDINGS = frozenset(("ko", "ja", "en", "zh", "de", "fr", "es", "pt", "ru", "ar", "hi", "vi", "th", "tr", "bn", "sw"))
 
 
 def language(name: str) -> str:
-    """The language of a task: its whole name is known, or it ends in a language, or it begins with a known name.
+    """The language of a task whose whole name is known, whose name ends in a language or begins with a known name.
 
-    `kmmlu` and `kmmlu_law` are Korean, `mgsm_direct_ja` and `belebele_jpn_Jpan` Japanese, `ko_arc` Korean; "" where it
-    is unknown.
+    `kmmlu`, `kmmlu_law` and `ko_arc` are Korean, `mgsm_direct_ja` and `belebele_jpn_Jpan` Japanese; "" if unknown.
     """
     words = _words(name)
     whole = _known().get("_".join(words))
@@ -37,13 +36,13 @@ def language(name: str) -> str:
 
 
 def chance(name: str) -> str:
-    """The share of a task that guessing gets right, as text of a table; "" if unknown."""
+    """The share of correct answers by guessing, as text for a table; "" if unknown."""
     found = _known().get("_".join(_words(name))) or _begun(_words(name))
     return found[1] if found else ""
 
 
 def high(name: str) -> float | None:
-    """The highest score of a task that is not given as a share or a percentage, such as 10 of MT-Bench; else None."""
+    """The highest score of a task that is not a share or a percentage, such as 10 for MT-Bench; else None."""
     found = _known().get("_".join(_words(name))) or _begun(_words(name))
     return float(found[2]) if found and found[2] else None
 

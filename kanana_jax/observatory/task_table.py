@@ -1,4 +1,4 @@
-"""The table of tasks: checked as given, or inferred from the names and values of the score columns."""
+"""The task table: checked as given, or inferred from the names and values of the score columns."""
 
 import pathlib
 import re
@@ -18,10 +18,10 @@ _INFERRED = ("language", "name", "ability", "metric", "shots", "items", "chance"
 
 
 def read(path: pathlib.Path, warnings: list[str] | None = None) -> pd.DataFrame:
-    """Reads and checks a table of tasks, indexed by task.
+    """Reads and checks a task table, indexed by task.
 
     Args:
-      warnings: as of `cells.read_csv`.
+      warnings: as in `cells.read_csv`.
 
     Raises:
       ConfigError: an unknown column, language, pair, anchor or direction, or numbers that contradict each other.
@@ -76,7 +76,7 @@ def checked(path: pathlib.Path, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _directions(path: pathlib.Path, table: pd.DataFrame) -> None:
-    """Refuses a direction that is unknown, and an error rate for which none is given."""
+    """Refuses unknown values of `better`, and tasks that look like error rates without a value."""
     for task, row in table.iterrows():
         if row["better"] not in ("", "higher", "lower"):
             raise ConfigError(f"{path}, task '{task}': better '{row['better']}' is neither higher nor lower")
@@ -91,15 +91,15 @@ def _directions(path: pathlib.Path, table: pd.DataFrame) -> None:
 def inferred(
     path: pathlib.Path, columns: Mapping[str, pd.Series], shipped: Mapping[str, pd.DataFrame], warnings: list[str]
 ) -> pd.DataFrame:
-    """A table of tasks from the score columns alone.
+    """Infers a task table from the score columns alone.
 
-    Languages and chance levels come from a shipped set of which at least half the tasks are there, or else from the
-    tasks' names; the range is 0–1, or 0–100 where scores are above 1, or that of a task that is known by name.
+    Languages and chance levels come from a shipped set if at least half of its tasks are present, or else from the
+    tasks' names. The range is that of a task known by name, 0–100 if scores are above 1, and otherwise 0–1.
 
     Args:
       columns: task → its cells as text, by model.
-      shipped: name → table of tasks, as text, of a set that comes with the package.
-      warnings: gets sentences about what was taken for what, and what a table of tasks would add.
+      shipped: name → task table, as text, of a set that comes with the package.
+      warnings: receives sentences about the inferences and about what a task table would add.
 
     Raises:
       ConfigError: shares and percentages in one column.
@@ -130,10 +130,10 @@ def inferred(
 
 
 def _highs(path: pathlib.Path, numbers: Mapping[str, list[float]], warnings: list[str]) -> dict[str, float]:
-    """The largest possible score of each task: 1, 100, or what is known by name.
+    """The highest possible score of each task: 1, 100, or the maximum known by name.
 
-    Scores that are mostly above 1 are percentages. A column that has few such scores, or none, may be a hard task among
-    percentages: it is one if most of the clear columns are percentages and guessing would not give more.
+    Columns whose scores are mostly above 1 are percentages. A column with few or no such scores may be a hard task in
+    percent; it counts as one if most of the unambiguous columns are percentages and guessing would not score more.
     """
     highs = {task: 10.0 for task, values in numbers.items() if _of_ten(task, values)}
     if highs:
@@ -165,17 +165,17 @@ def _highs(path: pathlib.Path, numbers: Mapping[str, list[float]], warnings: lis
 
 
 def _of_ten(task: str, values: list[float]) -> bool:
-    """Whether a task is known to have ten points, and its scores have not been made shares or percentages."""
+    """Whether a task is known to be scored out of ten and its scores were not converted to shares or percentages."""
     return task_names.high(task) == 10 and bool(values) and 1 < max(values) <= 10
 
 
 def _may_be_hard(task: str) -> bool:
-    """Whether scores that are mostly at most 1 can be percentages: guessing is not known to give more."""
+    """Whether scores that are mostly at most 1 can be percentages: guessing is not known to score more."""
     return float(task_names.chance(task) or 0) == 0
 
 
 def _tell(table: pd.DataFrame, warnings: list[str]) -> None:
-    """Says which languages were taken from names, and what a table of tasks would add."""
+    """Adds warnings about languages inferred from names and about what a task table would add."""
     by_language = {lang: list(table.index[table["language"] == lang]) for lang in sorted(set(table["language"]) - {""})}
     words = "; ".join(f"{lang}: {', '.join(tasks)}" for lang, tasks in by_language.items())
     unknown = list(table.index[table["language"] == ""])

@@ -1,9 +1,9 @@
-"""The error of predicting a new model of a new family: a random effect of the family, integrated over its share.
+"""Prediction errors for a new model of a new family, from a random effect of the family.
 
-y = Xβ + family + own error. Which share ρ of the variance the families have is hardly known from four or eight of them,
-so that it is not estimated but integrated out: its weight at each point of a grid is the restricted likelihood
-(Patterson and Thompson 1971), flat prior. Given ρ, the error of a prediction by least squares is Student's t with
-n − k degrees of freedom, and the interval is that of their mixture. Nothing is drawn at random.
+The model is y = Xβ + family effect + own error. Four or eight families hardly determine their share ρ of the variance,
+so ρ is integrated out instead of estimated: each point of a grid is weighted by its restricted likelihood (Patterson
+and Thompson 1971), with a flat prior. Given ρ, the error of a least squares prediction follows Student's t with n − k
+degrees of freedom; intervals are those of the mixture. No random sampling is involved.
 """
 
 import dataclasses
@@ -17,13 +17,13 @@ SHARES = (np.arange(40) + 0.5) / 40
 
 @dataclasses.dataclass(frozen=True)
 class Unseen:
-    """The mixture.
+    """The mixture of error distributions over R grid points of ρ.
 
     Attributes:
-      weight: float64 [R], of each share ρ; they add up to 1.
-      variance: float64 [R], of y about its line, family and own error together.
-      spread: float64 [R, k, k], covariance of the coefficients per unit of that variance.
-      df: n − k.
+      weight: float64 [R], the weight of each ρ; they sum to 1.
+      variance: float64 [R], of y about the line, family effect and own error together.
+      spread: float64 [R, k, k], covariance of the coefficients per unit of `variance`.
+      df: degrees of freedom, n − k.
     """
 
     weight: Array
@@ -33,25 +33,22 @@ class Unseen:
 
     @property
     def share(self) -> float:
-        """The mean share of the variance that lies between families."""
+        """The mean share of the variance between families."""
         return float(self.weight @ SHARES[: len(self.weight)]) if len(self.weight) > 1 else 0.0
 
     def half(self, rows: Array, level: float = 0.95) -> Array:
-        """Half the width of the prediction interval.
+        """Half the width of the prediction intervals, float64 [m].
 
         Args:
-          rows: float64 [m, k], of the design.
-
-        Returns:
-          float64 [m].
+          rows: float64 [m, k], design rows.
         """
         return self.half_of(1 + np.einsum("mi,rij,mj->mr", rows, self.spread, rows), level)
 
     def half_of(self, inflated: Array, level: float = 0.95) -> Array:
-        """As `half`, of errors whose variance is told.
+        """As `half`, for errors of given variance.
 
         Args:
-          inflated: float64 [m, R], in units of the variance at each share.
+          inflated: float64 [m, R], in units of `variance` at each ρ.
         """
         scale = np.sqrt(self.variance * inflated)
         half = scale.min(axis=1) * special.stdtrit(self.df, (1 + level) / 2)
@@ -68,12 +65,14 @@ class Unseen:
 
 
 def unseen(design: Array, y: Array, groups: list[Array]) -> Unseen:
-    """The error of least squares of y on `design` for a family that is not among `groups`.
+    """The prediction error of least squares of y on `design` for a family that is not among `groups`.
 
-    With one family nothing is known of others: the share is then 0, and the interval one for further models of it.
+    A single family says nothing about others: ρ is then 0, and intervals hold for further models of that family.
 
     Args:
-      design: float64 [n, k], n > k, of full rank; y: float64 [n]; groups: the rows of each family.
+      design: float64 [n, k], n > k, of full rank.
+      y: float64 [n].
+      groups: the rows of each family.
     """
     n, k = design.shape
     share = SHARES if len(groups) > 1 else np.zeros(1)

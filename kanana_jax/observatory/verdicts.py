@@ -1,12 +1,13 @@
-"""A verdict for each task, with its reasons.
+"""A verdict for each task, with its reasons: does the task need local data?
 
-It rests on the mixed model of all evidence, which the planner predicts with, too: does the score rise with compute in a
-language, the other one's held fixed? Beside it stand the parts of that evidence. Pooled: does the score follow compute
-over all models? Paired: did it rise when local text was added to the same model? Where there is no such model (of fewer
-than three families, or without budgets in a language) the two are weighed apart. The tests of all tasks are corrected
-for their number before any of them counts: those of local text together, those of the reference language together, and
-those that a task falls with local text, its price. Corrected all at once, the many tasks that follow the reference
-language would leave room for false findings on local text.
+A verdict rests on the mixed model of all evidence, which also makes the planner's predictions: does the score rise with
+compute in a language when the other language's compute is held fixed? The parts of that evidence are reported as well.
+Pooled: does the score follow compute over all models? Paired: did it rise when local text was added to a model? Without
+a mixed model (fewer than three families, or no budgets in a language) these two are weighed instead.
+
+The tests of all tasks are corrected for their number in three separate groups: effects of local text, effects of the
+reference language, and losses with local text. In a single group, the many tasks that follow the reference language
+would let false findings on local text pass.
 """
 
 import dataclasses
@@ -20,9 +21,9 @@ from kanana_jax.observatory.scaling import Fit
 
 ENGLISH, LOCAL, MIXED, UNKNOWN = "comes with English", "needs local data", "mixed", "not enough data"
 NOTHING = "tells nothing"
-STRONG_R = 0.5  # of a score with log compute
-MATERIAL = 0.2  # of a mean gain, in standard deviations of the task over all models
-LARGE = 0.75  # likewise: a gain that decides alone, since a pair holds model and size fixed and pooled data do not
+STRONG_R = 0.5  # least correlation of a score with log compute
+MATERIAL = 0.2  # least mean gain, in standard deviations of the task over all models
+LARGE = 0.75  # gain in the same units that decides alone, since pairs hold model and size fixed and pooled data do not
 SIZE, DIRECTION = "size", "direction"  # the two tests of a gain: over families, and within the families of the pairs
 Tests = Mapping[tuple[str, str], float]  # (task, a language or one of the two above) → p-value
 
@@ -32,9 +33,9 @@ class Verdict:
     """A verdict and the sentences that it rests on.
 
     Attributes:
-      at_budget_ends: other verdicts that it would be with token budgets at the ends of their intervals.
-      unjudged_budget_ends: the ends at which the task has no such model, so that it is not judged there.
-      p_falls: one-sided p-value that the task falls with local text, corrected for the number of tasks; None: no test.
+      at_budget_ends: different verdicts that result with token budgets at the ends of their intervals.
+      unjudged_budget_ends: the ends at which the task has no such model and is not judged.
+      p_falls: one-sided p-value for a fall with local text, corrected for the number of tasks; None without a test.
     """
 
     verdict: str
@@ -46,15 +47,15 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What is known of one task.
+    """The evidence on one task.
 
     Attributes:
-      fits: language → the score against compute in it.
-      pair: its gain over all pairs, or None.
-      sd: of the task over all models, in the task's units, to judge the size of a gain.
-      silent: the sentence that all models guess, or differ by luck only (`sampling.tells_nothing`), or "".
-      note: on what the figures leave out, or "".
-      effects: language → its effect in the mixed model; empty: there is none.
+      fits: language → law of the score in that language's compute.
+      pair: the gain over all pairs, or None.
+      sd: standard deviation of the task over all models, in the task's units, to judge the size of a gain.
+      silent: a sentence that all models guess or differ only by chance (`sampling.tells_nothing`), or "".
+      note: a sentence about scores that the figures leave out, or "".
+      effects: language → effect in the mixed model; empty if there is none.
     """
 
     fits: Mapping[str, Fit | None]
@@ -66,10 +67,12 @@ class Evidence:
 
 
 def judge_all(evidence: Mapping[str, Evidence], language: str, reference: str = "en") -> dict[str, Verdict]:
-    """Judges every task, after the correction for the tests of all tasks, by language.
+    """Judges every task, with p-values corrected for the tests of all tasks.
 
     Args:
-      language, reference: the local language and the one that models are mostly trained on.
+      evidence: task → evidence.
+      language: the local language.
+      reference: the language that models are mostly trained on.
     """
     p: dict[tuple[str, str], float | None] = {}
     of_reference: dict[tuple[str, str], float | None] = {}
@@ -97,7 +100,7 @@ def judge_all(evidence: Mapping[str, Evidence], language: str, reference: str = 
 
 
 def _p_falls(known: Evidence, language: str) -> float | None:
-    """By the mixed model, or else by the pairs; None of a task that tells nothing."""
+    """p-value for a fall with local text, by the mixed model or else the pairs; None for an uninformative task."""
     if known.silent:
         return None
     if language in known.effects:
@@ -112,7 +115,7 @@ def judge(task: str, known: Evidence, tests: Tests, language: str, reference: st
     """Judges one task.
 
     Args:
-      tests: corrected p-values of all tasks.
+      tests: corrected p-values of all tests.
     """
     if {reference, language} <= {*known.effects}:
         return _of_all(task, known, tests, language, reference)
@@ -149,7 +152,7 @@ def judge(task: str, known: Evidence, tests: Tests, language: str, reference: st
 
 
 def _of_all(task: str, known: Evidence, tests: Tests, language: str, reference: str) -> Verdict:
-    """By the mixed model; for local data the pairs must have risen by as much, since they hold the model fixed."""
+    """The verdict by the mixed model; a need for local data also requires a material gain in pairs, if known."""
     local, english = known.effects[language], known.effects[reference]
     words = {}
     for lang, effect in ((reference, english), (language, local)):
@@ -198,9 +201,10 @@ def _clear(p: float | None) -> bool:
 def _rises(
     pair: Gain | None, sd: float, language: str, size: float | None, direction: float | None
 ) -> tuple[int | None, str]:
-    """+1 rises clearly, −1 falls clearly, 0 neither, None unknown.
+    """+1 if the task rises clearly in pairs, −1 if it falls clearly, 0 if neither, None if unknown; and a sentence.
 
     Args:
+      sd: standard deviation of the task over all models.
       size, direction: corrected p-values.
     """
     if pair is None or pair["n"] < MIN_PAIRS:
@@ -228,7 +232,7 @@ def _rises(
 
 
 def as_json(verdict: Verdict, known: Evidence, language: str) -> dict[str, Any]:
-    """The verdict as it stands in `components.json`; language: of the task."""
+    """The verdict as stored in `components.json`; `language` is the task's."""
     return {
         "verdict": verdict.verdict,
         "at_budget_ends": verdict.at_budget_ends,

@@ -1,4 +1,4 @@
-"""Result files of evaluations as a score table: of `kanana eval`, of lm-evaluation-harness, of Every Eval Ever."""
+"""Reads score tables from evaluation results of `kanana eval`, lm-evaluation-harness and Every Eval Ever."""
 
 from kanana_jax.observatory.result_files.assembled import read, write
 from kanana_jax.observatory.result_files.gather import found, gather, listed

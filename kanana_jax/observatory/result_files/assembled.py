@@ -1,4 +1,4 @@
-"""Gathered scores as checked tables, and as files that a user completes."""
+"""Converts gathered scores to checked tables, and to .csv files for the user to complete."""
 
 import csv
 import io
@@ -18,11 +18,11 @@ from kanana_jax.observatory.result_files.gather import Gathered
 def read(
     gathered: Gathered, models: pathlib.Path | None, tasks: pathlib.Path | None, where: pathlib.Path
 ) -> tables.Tables:
-    """The scores as checked tables.
+    """Checks the gathered scores and returns them as tables.
 
     Args:
-      models: table of the models, which the files complete; None: only what these tell of them.
-      tasks: table of the tasks that count; None: all, as the files describe them.
+      models: models.csv, whose empty cells are filled from the result files; None uses the result files alone.
+      tasks: tasks.csv with the tasks to use; None uses all tasks as the result files describe them.
       where: name of the scores in messages.
 
     Raises:
@@ -65,14 +65,14 @@ def read(
 def _models(
     gathered: Gathered, models: pathlib.Path | None, where: pathlib.Path, warnings: list[str]
 ) -> model_table.Rows | None:
-    """The table of the models, completed by what the files tell; None where neither tells anything."""
+    """The model table, completed from the result files; None if neither contains anything."""
     if models is not None:
         return model_table.text(models, warnings).completed(gathered.about, warnings)
     return model_table.Rows(where, _model_rows(gathered)) if any(gathered.about.values()) else None
 
 
 def _task_rows(gathered: Gathered) -> pd.DataFrame:
-    """The tasks as the files describe them, as text."""
+    """The task table according to the result files, as text."""
     rows = {}
     for task in gathered.tasks:
         scores = [row[task] for row in gathered.scores.values() if task in row]
@@ -90,17 +90,17 @@ def _task_rows(gathered: Gathered) -> pd.DataFrame:
 
 
 def _model_rows(gathered: Gathered) -> pd.DataFrame:
-    """The models as the files tell of them, as text."""
+    """The model table according to the result files, as text."""
     columns = list(dict.fromkeys(column for row in gathered.about.values() for column in row))
     rows = {model: [gathered.about.get(model, {}).get(c, "") for c in columns] for model in gathered.scores}
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
 
 
 def write(gathered: Gathered, models: pathlib.Path | None, folder: pathlib.Path) -> None:
-    """Writes `scores.csv` (long), `tasks.csv` and `models.csv`, to be completed and given to `kanana observe` again.
+    """Writes `scores.csv` (long), `tasks.csv` and `models.csv`, which can be completed and observed again.
 
     Args:
-      models: table of the models that was given beside the files.
+      models: the models.csv that was given with the result files, if any.
     """
     os.makedirs(folder, exist_ok=True)
     rows = _models(gathered, models, folder, [])

@@ -9,12 +9,12 @@ from kanana_jax.observatory.result_files.score import Json, Score
 
 
 def is_record(value: Json) -> bool:
-    """Whether a file is such a record."""
+    """Whether the content of a file is such a record."""
     return isinstance(value.get("evaluation_results"), list) and isinstance(value.get("model_info"), dict)
 
 
 def scores(file: pathlib.Path, value: Json) -> Iterator[Score]:
-    """The scores of a record that have a range; a task is named by its data set and its part of it."""
+    """The scores of a record that have a known range; a task is named after its data set and subset."""
     model = value["model_info"]
     names = tuple(dict.fromkeys(str(model[key]) for key in ("id", "name") if model.get(key)))
     rows = [row for row in value["evaluation_results"] if isinstance(row, Mapping)]
@@ -46,7 +46,7 @@ def scores(file: pathlib.Path, value: Json) -> Iterator[Score]:
 
 
 def _task(row: Mapping[str, object], value: Json) -> str:
-    """The name of an evaluation; with its data set before it, where the name does not begin with that."""
+    """The name of an evaluation, prefixed with its data set unless it already begins with that."""
     name = str(row.get("evaluation_name") or "")
     data = row.get("source_data")
     own = str(data.get("dataset_name") or "") if isinstance(data, Mapping) else ""
@@ -55,7 +55,7 @@ def _task(row: Mapping[str, object], value: Json) -> str:
 
 
 def _range(config: Mapping[str, object]) -> tuple[float, float] | None:
-    """The least and the largest possible score; None where there is none."""
+    """The lowest and highest possible score; None if not given."""
     levels = config.get("level_names")
     if config.get("score_type") == "levels" and isinstance(levels, list) and len(levels) > 1:
         return 0.0, float(len(levels) - 1)
@@ -67,7 +67,7 @@ def _range(config: Mapping[str, object]) -> tuple[float, float] | None:
 
 
 def _uncertainty(details: Mapping[str, object], data: object) -> tuple[float | None, int | None]:
-    """Standard error and number of questions, where they are given."""
+    """Standard error and number of questions, None if not given."""
     given = details.get("uncertainty")
     given = given if isinstance(given, Mapping) else {}
     error = given.get("standard_error")
@@ -80,7 +80,7 @@ def _uncertainty(details: Mapping[str, object], data: object) -> tuple[float | N
 
 
 def _library(value: Json) -> str:
-    """What ran it: scores of two harnesses are not comparable."""
+    """The harness that ran the evaluation, as part of the version: scores of different harnesses are not comparable."""
     library = value.get("eval_library") or {}
     source = (value.get("source_metadata") or {}).get("source_name") or ""
     return str(library.get("name") or source)

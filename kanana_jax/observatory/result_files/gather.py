@@ -1,4 +1,4 @@
-"""Result files brought together: one row per model, one column per task, and what the files say about both."""
+"""Merges result files into one table: a row per model, a column per task, and the facts known about both."""
 
 import dataclasses
 import pathlib
@@ -17,11 +17,11 @@ _BUDGET = ("tokens_b_low", "tokens_b_est", "tokens_b_high")
 
 @dataclasses.dataclass(frozen=True)
 class Gathered:
-    """The scores of all files.
+    """The scores of all result files.
 
     Attributes:
       scores: model → task → score.
-      about: model → columns of models.csv that the files tell.
+      about: model → column of models.csv → text, as far as the files contain it.
       warnings: sentences for the report.
     """
 
@@ -31,15 +31,15 @@ class Gathered:
 
     @property
     def tasks(self) -> list[str]:
-        """All tasks, in the order in which they were met."""
+        """All tasks, in the order in which they were found."""
         return list(dict.fromkeys(task for row in self.scores.values() for task in row))
 
 
 def found(places: Iterable[pathlib.Path]) -> list[pathlib.Path]:
-    """The .json files that are named, and those below the folders that are.
+    """The .json files among `places`, and those below the folders among them.
 
     Raises:
-      ConfigError: a place that is not there, another kind of file, or a folder without results.
+      ConfigError: a place does not exist, is another kind of file, or is a folder without results.
     """
     files: list[pathlib.Path] = []
     for place in places:
@@ -56,13 +56,14 @@ def found(places: Iterable[pathlib.Path]) -> list[pathlib.Path]:
 
 
 def gather(files: Sequence[pathlib.Path], known: Iterable[str] = ()) -> Gathered:
-    """Reads result files.
+    """Reads and merges result files.
 
     Args:
-      known: the models of a table: a model goes by that of its names which stands there.
+      known: names in models.csv; a model is called by whichever of its own names occurs there.
 
     Raises:
-      ConfigError: a file of another kind, or two scores of one model on one task of which none is later.
+      ConfigError: a file of another kind, no usable score, or two scores of one model on one task without dates to
+        choose the later one.
     """
     every, told = [], {}
     for file in files:
@@ -94,13 +95,13 @@ def gather(files: Sequence[pathlib.Path], known: Iterable[str] = ()) -> Gathered
 
 
 def _kind(file: pathlib.Path, value: Json) -> Any:
-    """The reader of a file's form; None: of none."""
+    """The reader for a file's format; None if it has no known format."""
     forms = ((own, own.is_own), (harness, harness.is_harness), (every_eval, every_eval.is_record))
     return next((module for module, holds in forms if holds(value)), None)
 
 
 def _names(each: Sequence[tuple[str, ...]], known: set[str]) -> dict[tuple[str, ...], str]:
-    """Each model's name: one that is known, or the shortest end of its own that no other has."""
+    """Names of a model → the name to use: a known one, or the shortest end of its path that is unique."""
     found: dict[tuple[str, ...], str] = {}
     for models in dict.fromkeys(each):
         plain = [cells.composed(name) for name in models]
@@ -110,7 +111,7 @@ def _names(each: Sequence[tuple[str, ...]], known: set[str]) -> dict[tuple[str, 
 
 
 def _short(names: Sequence[str], others: Sequence[tuple[str, ...]]) -> str:
-    """A hub's id as it is; of a path the shortest end of it that is no other model's."""
+    """The id of a hub's model unchanged; for a path, its shortest end that no other model shares."""
     first = names[0]
     if first.count("/") <= 1 and not first.startswith((".", "/", "~")):
         return first
@@ -125,7 +126,7 @@ def _short(names: Sequence[str], others: Sequence[tuple[str, ...]]) -> str:
 def _later(
     file: pathlib.Path, score: Score, other_file: pathlib.Path, other: Score, model: str
 ) -> tuple[pathlib.Path, Score]:
-    """The later of two scores."""
+    """The later of two scores; raises ConfigError if their dates do not determine it."""
     if not (score.date and other.date) or score.date == other.date:
         raise ConfigError(
             f"{file} and {other_file} both have '{score.task}' of '{model}', and no date tells which is later: give one"
@@ -134,7 +135,7 @@ def _later(
 
 
 def _about(value: Mapping[str, Any]) -> dict[str, str]:
-    """Columns of models.csv from what a result of ours tells of its model."""
+    """Columns of models.csv from the description of the model in a result of `kanana eval`."""
     found = {"params": f"{value['parameters']:.9g}"} if value.get("parameters") else {}
     by_language = {} if value.get("from_elsewhere") else value.get("tokens_by_language") or {}
     if by_language:
@@ -145,6 +146,6 @@ def _about(value: Mapping[str, Any]) -> dict[str, str]:
 
 
 def listed(models: pathlib.Path | None) -> Iterator[str]:
-    """The models of a table."""
+    """The model names in models.csv; none if there is no such file."""
     if models is not None:
         yield from cells.unique(models, cells.read_csv(models), "model").index

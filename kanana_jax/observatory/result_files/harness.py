@@ -10,13 +10,15 @@ from kanana_jax.observatory.result_files.score import Json, Score
 
 
 def is_harness(value: Json) -> bool:
-    """Whether a file is of lm-evaluation-harness."""
+    """Whether the content of a file is a result of lm-evaluation-harness."""
     return isinstance(value.get("results"), dict) and isinstance(value.get("versions"), dict)
 
 
 def scores(file: pathlib.Path, value: Json) -> Iterator[Score]:
-    """The scores of a file, for which `is_harness`: of the metric that `kanana eval` shows a task by, or else the first
-    of which more is better and that is a share."""
+    """The scores of a file for which `is_harness` holds.
+
+    A task's metric is the one that `kanana eval` reports, or else the first share for which higher is better.
+    """
     config = value.get("config") or {}
     name = str(value.get("model_name") or _pretrained(config.get("model_args")) or file.parent.name)
     results = {task: _plain(found) for task, found in {**(value.get("groups") or {}), **value["results"]}.items()}
@@ -47,7 +49,7 @@ def scores(file: pathlib.Path, value: Json) -> Iterator[Score]:
 
 
 def _plain(result: Mapping[str, object]) -> Json:
-    """A task's results as `kanana eval` has them: 'acc,none' → 'acc', 'acc_stderr,none' → 'acc_stderr'."""
+    """A task's results with the keys of `kanana eval`: 'acc,none' → 'acc', 'acc_stderr,none' → 'acc_stderr'."""
     found: Json = {}
     for key, value in result.items():
         metric, _, filtered = key.partition(",")
@@ -67,7 +69,7 @@ def _share(result: Json, better: Mapping[str, object]) -> tuple[float, float | N
 
 
 def _leaves(task: str, children: Mapping[str, list[str]], seen: frozenset[str] = frozenset()) -> Iterator[str]:
-    """All parts of a task, and theirs."""
+    """All subtasks of a task, at any depth, without groups."""
     for part in children.get(task, ()):
         if part not in seen:
             yield part
@@ -81,7 +83,7 @@ def _items(counts: Mapping[str, Json], task: str, parts: tuple[str, ...] | list[
 
 
 def _pretrained(arguments: object) -> str:
-    """The model that the arguments name, which may be a text or a mapping."""
+    """The model named in the harness's model arguments, a string or a mapping."""
     pairs = arguments if isinstance(arguments, dict) else dict(
         part.split("=", 1) for part in str(arguments or "").split(",") if "=" in part
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Results of `kanana eval`, of one model, and of a stage of kind `evaluate`, of several."""
+"""Results of `kanana eval` (one model) and of stages of kind `evaluate` (several models)."""
 
 import pathlib
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ from kanana_jax.observatory.result_files.score import Json, Score
 
 
 def is_own(value: Json) -> bool:
-    """Whether a file is of `kanana eval`, or of a stage that evaluates."""
+    """Whether the content of a file is a result of `kanana eval` or of a stage of kind `evaluate`."""
     if isinstance(value.get("models"), dict):
         return all(isinstance(m, dict) and isinstance(m.get("results"), dict) for m in value["models"].values())
     return isinstance(value.get("results"), dict) and isinstance(value.get("documents"), dict)
 
 
 def scores(file: pathlib.Path, value: Json) -> Iterator[Score]:
-    """Args: value: the content of the file, for which `is_own`."""
+    """The scores of a file with content `value`, for which `is_own` holds."""
     if isinstance(value.get("models"), dict):
         for name, model in value["models"].items():
             yield from _of_model((name,), model["results"], file)
@@ -27,7 +27,7 @@ def scores(file: pathlib.Path, value: Json) -> Iterator[Score]:
 
 
 def about(file: pathlib.Path, value: Json) -> dict[tuple[str, ...], Json]:
-    """Names of a model → parameters, tokens and tokens by language, as far as the file has them."""
+    """Names of a model → parameters, tokens and tokens by language, as far as the file contains them."""
     if isinstance(value.get("models"), dict):
         return {(name,): model for name, model in value["models"].items()}
     names = (*_names(str((value.get("settings") or {}).get("model") or "")), file.stem)

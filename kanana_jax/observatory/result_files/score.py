@@ -1,4 +1,4 @@
-"""One score of one model on one task, as a result file has it, and how the parts of a task are told from the whole."""
+"""One score of one model on one task from a result file, and the choice between a task and its subtasks."""
 
 import dataclasses
 from collections.abc import Collection, Mapping
@@ -15,10 +15,13 @@ class Score:
     """A score.
 
     Attributes:
-      models: names of the model, the most telling first: any of them may stand in the table of models.
-      value, error: the score and its standard error, in `low`–`high`; None: not given.
-      version: all that makes scores comparable: of the task, examples in the prompt, chat format, split.
-      date: ISO date or time of the evaluation, "" if unknown; of two scores the later counts.
+      models: names of the model, the most specific first; models.csv may use any of them.
+      value, error: the score and its standard error (None if not given), in `low`–`high`.
+      items: number of questions, if known.
+      version: everything that must agree for scores to be comparable: task version, number of examples, chat format,
+        split.
+      better: `higher`, `lower`, or "" if not given.
+      date: ISO date or time of the evaluation, "" if unknown; the later of two scores counts.
     """
 
     models: tuple[str, ...]
@@ -38,17 +41,17 @@ class Score:
 
 
 def of_result(result: Json) -> tuple[float, float | None, str] | None:
-    """Score, standard error and metric of a task's results in the form of `kanana eval`; None: no metric is known."""
+    """Score, standard error and metric of a task's results in `kanana eval`'s format; None without a known metric."""
     found, metric = evaluation.score(result), evaluation.metric(result)
     return (*found, metric) if found is not None and metric is not None else None
 
 
 def chosen(tasks: Collection[str], parts: Mapping[str, Collection[str]]) -> set[str]:
-    """The tasks that count: of one with parts the whole, if it is in one language, and else its parts.
+    """The tasks to use: a group as a whole if it is in one language, otherwise its subtasks.
 
     Args:
-      tasks: all that have a score.
-      parts: task → its parts, of any depth.
+      tasks: all tasks with a score.
+      parts: task → its subtasks, at any depth.
     """
     wholes = {task for task in tasks if parts.get(task)}
     kept = {whole for whole in wholes if task_names.language(whole)}
