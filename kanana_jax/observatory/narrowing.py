@@ -198,7 +198,7 @@ def _piloted(target: Target, plain: Array, tokens_b: float, sampling: float, tim
 
 
 def _half(target: Target, before: Array, after: Array) -> float:
-    """Half the interval's width in the measure's units, when prediction variances go from `before` to `after`, both [R].
+    """Half the interval's width, in the measure's units, when prediction variances [R] go from `before` to `after`.
 
     The predictions at the grid points of the shares approach each other in the same proportion.
     """
@@ -224,6 +224,6 @@ def _variances(target: Target, extra: list[_Extra]) -> Array:
     solved = np.linalg.solve(among, both)
     rest = row[0] - solved[..., 0] @ design
     inner = np.swapaxes(solved[..., 1:], 1, 2) @ design
-    inner = inner + sum(xx for rows, xx in target.blocks if rows[0] not in near)  # unrelated blocks: the line only
+    inner = inner + sum(xx for rows, xx in target.blocks if rows[0] not in near)  # unrelated blocks inform the line
     drift = np.einsum("ri,ri->r", rest, np.linalg.solve(inner, rest[..., None])[..., 0])
     return np.maximum(1 - np.einsum("rn,rn->r", with_target, solved[..., 0]) + drift, 1e-12)

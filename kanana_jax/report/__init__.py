@@ -1,1 +1,1 @@
-"""Tables and plots -> one self-contained HTML page; knows no other part."""
+"""Self-contained HTML pages of tables and plots, and the reports of runs, filters, evaluations and studies."""

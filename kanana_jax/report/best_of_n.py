@@ -1,4 +1,4 @@
-"""Best-of-N measurements in pages: curves of reward models over what choosing costs."""
+"""Pages and figures for best-of-N results: curves of reward models over the KL cost of choosing."""
 
 import pathlib
 from typing import Any
@@ -7,7 +7,7 @@ from kanana_jax.report.page import Block, Figure, Page, Section, Table, Text, wr
 from kanana_jax.report.plots import Series, lines
 
 Json = dict[str, Any]
-_CEILING = "judge"  # that chooses itself, in figures
+_CEILING = "judge"  # label of the curve where the judge itself chooses: an upper bound
 
 
 def write_page(result: Json, path: pathlib.Path) -> pathlib.Path:
@@ -26,13 +26,13 @@ def write_page(result: Json, path: pathlib.Path) -> pathlib.Path:
 
 
 def told(result: Json) -> str:
-    """How much was asked, and who judges."""
+    """A sentence on the number of prompts and answers and on the judge."""
     judge = "the verifier that each prompt names" if result["judge"] == "record" else f"'{result['judge']}'"
     return f"{result['prompts']:,} prompts; choices are judged by {judge}."
 
 
 def _drawn(result: Json) -> dict[str, list[Json]]:
-    """The curves by who chooses; that of the judge too, unless it is among them."""
+    """Chooser → its curve; includes the judge's own curve, unless the judge is one of the choosers."""
     found = dict(result["curves"])
     ceiling = result.get("ceiling")
     if ceiling and not any([p["score"] for p in points] == [p["score"] for p in ceiling] for points in found.values()):
@@ -41,7 +41,7 @@ def _drawn(result: Json) -> dict[str, list[Json]]:
 
 
 def curves(result: Json) -> Figure:
-    """Scores by the judge over the KL paid, a line for each that chooses."""
+    """The judge's score of the chosen answers over the KL divergence of best-of-N, one line per chooser."""
     several = result["prompts"] > 1
     series = [
         Series(
@@ -64,7 +64,7 @@ def curves(result: Json) -> Figure:
 
 
 def table(result: Json) -> Table:
-    """The same in figures."""
+    """The curves as a table."""
     rows = [
         (name, p["n"], p["kl"], p["score"], p["score_ci95"][0], p["score_ci95"][1], p["chosen"])
         for name, points in _drawn(result).items()
@@ -75,7 +75,7 @@ def table(result: Json) -> Table:
 
 
 def compared(result: Json) -> list[Block]:
-    """Which of several chooses best, and by how much; nothing of one."""
+    """A comparison of several choosers; empty if there is only one."""
     ahead = [
         (name, a["difference"], None if a["error"] is None else 1.96 * a["error"])
         for name, a in result["ahead"].items()

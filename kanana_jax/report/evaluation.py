@@ -1,4 +1,4 @@
-"""Scores of `kanana eval` against what the models cost to train, as in Figure 1 of arXiv:2502.18934."""
+"""Scores of `kanana eval` against training compute, as in Figure 1 of arXiv:2502.18934."""
 
 import math
 import pathlib
@@ -10,9 +10,9 @@ from kanana_jax.report.scatter import Points, scatter
 from kanana_jax.report.svg import standalone
 
 Json = dict[str, Any]
-# In the folder of a stage that evaluates: `{"models": {stage or folder: {"results": …}}}`.
+# Result file of a stage that evaluates: `{"models": {stage or folder: {"results": …}}}`.
 RESULT = "evaluation.json"
-# The metric that a task is shown by: the first that it has. Those of the second line are in per cent.
+# A task is shown by the first of these metrics that it has. Those of the second line are in per cent.
 _METRICS = (
     "acc",
     "pass@1",
@@ -25,13 +25,13 @@ _METRICS = (
     "string_match",
 )
 _PERCENT = ("bleu", "chrf")
-_SQUAD = "HasAns_exact"  # beside SQuAD's own `exact` and `f1`, which are in per cent too
+_SQUAD = "HasAns_exact"  # marks SQuAD's results, whose `exact` and `f1` are in per cent too
 _OWN = "training FLOPs (6·N·D since the model was last cut or grown)"
 _WHOLE = "training FLOPs (6·N·D, with the models that it was made from)"
 
 
 def metric(result: Json) -> str | None:
-    """The metric that a task is shown by."""
+    """The metric by which a task is shown; None if it has none of the known ones."""
     for wanted in (*_METRICS, *_PERCENT):
         for name in result:
             if name.split(",")[0] == wanted and isinstance(result[name], float):
@@ -40,7 +40,7 @@ def metric(result: Json) -> str | None:
 
 
 def score(result: Json) -> tuple[float, float | None] | None:
-    """A task's score, 0 … 1, and its standard error; None where no metric is one of those that are shown."""
+    """A task's score in 0–1 and its standard error; None without a known metric."""
     name = metric(result)
     if name is None:
         return None
@@ -50,13 +50,13 @@ def score(result: Json) -> tuple[float, float | None] | None:
 
 
 def table(results: Mapping[str, Json]) -> tuple[list[str], dict[str, dict[str, tuple[float, float | None]]]]:
-    """The tasks that all models were asked, parts of tasks left out, and `{model: {task: (score, error)}}`.
+    """The tasks, without subtasks, on which all models were evaluated, and `{model: {task: (score, error)}}`.
 
     Args:
-      results: model → what `kanana eval` has written.
+      results: model → result of `kanana eval`.
 
     Raises:
-      ValueError: a task has another metric in one of them.
+      ValueError: models have different metrics for a task.
     """
     scores = {
         model: {task: found for task, r in value["results"].items() if (found := score(r)) is not None}
@@ -74,7 +74,7 @@ def table(results: Mapping[str, Json]) -> tuple[list[str], dict[str, dict[str, t
 
 
 def mean(found: Mapping[str, tuple[float, float | None]], tasks: list[str]) -> tuple[float, float | None]:
-    """Over tasks, each counting the same, with the standard error of independent ones."""
+    """The unweighted mean over tasks, with its standard error for independent tasks (None if one is unknown)."""
     errors = [error for t in tasks if (error := found[t][1]) is not None]
     total = math.sqrt(sum(e * e for e in errors)) / len(tasks) if len(errors) == len(tasks) else None
     return sum(found[t][0] for t in tasks) / len(tasks), total
@@ -87,7 +87,14 @@ def figure(
     y: str,
     x: str = _OWN,
 ) -> str:
-    """One point per model, joined within a family, with bars of one standard error."""
+    """An `<svg>` with one point per model, joined within a family, and bars of one standard error.
+
+    Args:
+      flops: model → training FLOPs.
+      scores: model → (score, standard error).
+      families: model → the name of its line.
+      y, x: axis titles.
+    """
     groups = []
     for family in dict.fromkeys(families.values()):
         models = sorted((m for m in scores if families[m] == family and m in flops), key=lambda m: (flops[m], m))
@@ -105,14 +112,15 @@ def figure(
 
 
 def write_plot(results: Mapping[str, Json], families: Mapping[str, str], out: pathlib.Path) -> pathlib.Path:
-    """An `.svg` of the mean score, or an `.html` page with every task's plot and the table.
+    """Writes an `.svg` of the mean score, or an `.html` page with a plot of every task and a table.
 
     Args:
-      results: model → what `kanana eval` has written.
+      results: model → result of `kanana eval`.
       families: model → the name of its line.
+      out: the file; its suffix decides which is written.
 
     Raises:
-      ValueError: no task that all were asked, or no model whose training FLOPs are known.
+      ValueError: no task is common to all models, or no model has known training FLOPs.
     """
     tasks, scores = table(results)
     own, whole = ({m: cost for m, v in results.items() if (cost := _flops(v, key))} for key in (_OWN_KEY, _WHOLE_KEY))
@@ -167,14 +175,14 @@ _OWN_KEY, _WHOLE_KEY = "training_flops_own", "training_flops"
 
 
 def _flops(result: Json, key: str) -> float | None:
-    """A file from before the two were separated has only the total."""
+    """Training FLOPs of a result; files of older versions have only the total, the parents' included."""
     model = result.get("model", {})
     cost = model.get(key, model.get(_WHOLE_KEY))
     return None if cost is None else float(cost)
 
 
 def _counted(results: Mapping[str, Json]) -> str:
-    """Caveats where costs do not match the axis."""
+    """A caveat about models whose costs are counted differently from the axis; "" if there are none."""
     models = {name: value.get("model", {}) for name, value in results.items()}
     old = [n for n, m in models.items() if m.get(_WHOLE_KEY) and _OWN_KEY not in m]
     short = [n for n, m in models.items() if m.get("missing_parent")]

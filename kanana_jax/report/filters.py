@@ -1,4 +1,4 @@
-"""A filter job's folder -> `report.html`: what fell, to which rule, and what it looks like."""
+"""The report of a filter job: documents dropped, by which rule, with examples."""
 
 import math
 import pathlib
@@ -58,7 +58,7 @@ def _summary(report: Json, cost: Json) -> list[Block]:
 
 
 def _curated(share: float) -> list[Block]:
-    """A hint where much is dropped: thresholds for the web are wrong for curated text."""
+    """A warning if a large share is dropped: thresholds for web pages do not suit curated text."""
     if share >= 0.7:
         return []
     hint = (
@@ -132,7 +132,7 @@ def _signals(report: Json, examples: Json) -> list[Block]:
         values = [value for row in sample if math.isfinite(value := row[names.index(signal)])]
         if not values:
             continue
-        # One extreme document, or a bound that is far from all of them, must not flatten the rest.
+        # Clip the axis, so that one extreme document or a far bound does not flatten the rest.
         most = sorted(values)[int(0.995 * (len(values) - 1))]
         near = {name: value for name, value in ends.items() if value <= 4 * most or most <= 0}
         bound = max([most, *near.values()])

@@ -1,4 +1,4 @@
-"""Plots in a notebook: in Jupyter, Colab and on GitHub alike."""
+"""Plots in notebooks, shown alike in Jupyter, Colab and on GitHub."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from kanana_jax.report.svg import standalone
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A plot of a page as the last line of a notebook's cell.
+    """A page's plot for display: use it as the last expression of a notebook cell.
 
     Attributes:
       svg: an `<svg>` element, as `report.plots` returns it.

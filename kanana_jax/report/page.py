@@ -1,4 +1,4 @@
-"""A page of text, tables, figures and samples as one HTML file that needs nothing else: no network, no script."""
+"""Pages of text, tables, figures and samples as single HTML files without scripts or network access."""
 
 import dataclasses
 import html
@@ -56,10 +56,10 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A plot: an `<svg>` element (from `plots.py`), which alone is not escaped.
+    """A plot: an `<svg>` element (from `plots.py`), the only content that is not escaped.
 
     Attributes:
-      narrow: the same plot for a telephone; "": the wide one, through which one swipes there.
+      narrow: the same plot for a phone; "" uses the wide plot, which scrolls sideways there.
     """
 
     svg: str
@@ -69,7 +69,7 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A prompt and what a model made of it; `lang` is the language's code."""
+    """A prompt and a model's continuation; `lang` is the language's code."""
 
     lang: str
     prompt: str
@@ -78,7 +78,7 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """Samples beside each other where there is room."""
+    """Samples, side by side if there is room."""
 
     samples: Sequence[Sample]
     caption: str = ""
@@ -86,7 +86,7 @@ class Samples:
 
 @dataclasses.dataclass(frozen=True)
 class Details:
-    """Blocks that a reader opens by a click."""
+    """Blocks that are hidden until the reader clicks on the summary."""
 
     summary: str
     blocks: Sequence["Block"]
@@ -94,7 +94,7 @@ class Details:
 
 @dataclasses.dataclass(frozen=True)
 class Excerpt:
-    """A piece of a document with what was cut or found in it marked: `(start, end, why)`, in order."""
+    """An excerpt of a document with marked spans `(start, end, reason)`, in order, e.g. of what was cut."""
 
     text: str
     spans: Sequence[tuple[int, int, str]] = ()
@@ -113,12 +113,12 @@ class Section:
 
 
 class Chapter(NamedTuple):
-    """A section that is written from files, where there are any.
+    """A section of a run's report that a kind of stage writes from its files.
 
     Attributes:
-      title: its heading.
-      blocks: stage → its folder; returns nothing if there is nothing to report.
-      first: whether it stands right behind the summary.
+      title: the section's heading.
+      blocks: maps {stage: folder} to the section's blocks; empty if there is nothing to report.
+      first: whether the section directly follows the summary.
     """
 
     title: str
@@ -128,7 +128,7 @@ class Chapter(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """A title, the answer to what was asked (in larger type), a summary and sections; those without blocks are left out."""
+    """A title, an answer in larger type, a summary and sections; sections without blocks are left out."""
 
     title: str
     lead: str
@@ -202,9 +202,9 @@ def render(page: Page) -> str:
 
 
 def write(page: Page, path: pathlib.Path) -> pathlib.Path:
-    """Writes the page whole or not at all, and returns where; makes its folder."""
+    """Writes the page atomically, creating its folder, and returns `path`."""
     with whole_file(path) as temporary:
-        # A cut-off character of a generated text can be a lone surrogate, which UTF-8 does not know.
+        # Generated text that ends within a character can contain a lone surrogate, which UTF-8 cannot encode.
         temporary.write_text(render(page), encoding="utf-8", errors="replace", newline="\n")
     return path
 
@@ -276,7 +276,7 @@ def _table(table: Table) -> str:
     rows = "".join(f"<tr>{''.join(cell('td', i, c) for i, c in enumerate(row))}</tr>" for row in zip(*shown))
     wide = " wide" if len(table.columns) > 6 else ""
     html = f'<div class="scroll{wide}"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-    # Not <caption>, which is as wide as the table and so cut off on a narrow screen.
+    # Not <caption>: it is as wide as the table and would be cut off on a narrow screen.
     return f"<figure>{html}<figcaption>{_text(table.caption)}</figcaption></figure>" if table.caption else html
 
 

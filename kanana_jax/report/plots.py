@@ -1,4 +1,4 @@
-"""Kinds of plots, each a pure function from numbers to an `<svg>` element of a page."""
+"""Line plots, bars, histograms and heat maps: pure functions from numbers to an `<svg>` element."""
 
 import dataclasses
 import math
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-MAX_POINTS = 600  # of a line
+MAX_POINTS = 600  # per line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Series:
 
     Attributes:
       label: written at the line's end if there are several lines.
-      x, y: of equal length; what is not finite (or not positive on a logarithmic axis) leaves a gap.
+      x, y: of equal length; values that are not finite (or not positive on a logarithmic axis) leave a gap.
       low, high: a band around the line, of the same length, or None.
-      faint: drawn thin, pale and without its label, behind the others (say, the noise under its mean).
+      faint: whether to draw it thin, pale and unlabelled behind the others (e.g. raw values under their mean).
     """
 
     label: str
@@ -54,10 +54,10 @@ class Series:
 
 
 def thin(x: Sequence[float], y: Sequence[float], points: int = MAX_POINTS) -> "tuple[np.ndarray, np.ndarray]":
-    """At most `points` points of a curve with its shape and its spikes.
+    """Thins a curve to at most `points` points, keeping its shape and spikes.
 
     The curve is cut into `points // 2` pieces of equally many points, and the lowest and the highest point of each
-    piece stay. Curves that are short enough come back as they are.
+    piece are kept. Shorter curves are returned unchanged.
 
     Returns:
       Two float64 arrays `[<= points]`.
@@ -94,8 +94,8 @@ def lines(
     Args:
       x, y: axis titles with units.
       boundaries: name → x at which a stage begins; drawn as vertical lines.
-      markers: dots at the points, for sparse series.
-      height, width: inches; the height grows where the labels need it.
+      markers: whether to draw dots at the points, for sparse series.
+      height, width: inches; the height grows if labels need more room.
 
     Returns:
       An `<svg>` element; each line is thinned to at most `MAX_POINTS` points (see `thin`).
@@ -135,7 +135,7 @@ def lines(
 
 
 def _above(axes: "Axes", name: str, x: float, colour: str) -> None:
-    """A name over the top end of the vertical line at x."""
+    """Writes a name above the vertical line at x."""
     axes.annotate(
         short(name),
         (x, 1),
@@ -157,16 +157,16 @@ def bars(
     digits: int = 3,
     width: float = WIDTH,
 ) -> str:
-    """Horizontal bars for each group, side by side or stacked (say, the shares of the sources in a mixture).
+    """Horizontal bars for each group, side by side or stacked (e.g. the shares of sources in a mixture).
 
     Args:
       values: name → one value for each group; shown in the order given.
       x: title of the value axis, with its unit.
-      digits: significant digits of the values written at single bars.
+      digits: significant digits of the values written beside bars that are not stacked.
       width: inches.
 
     Raises:
-      ValueError: a name has not as many values as there are groups.
+      ValueError: the number of values differs from the number of groups.
     """
     if any(len(v) != len(groups) for v in values.values()):
         raise ValueError("bars need one value for each group under every name")
@@ -204,7 +204,7 @@ def bars(
         axes.set_yticks(range(len(groups)), [short(g) for g in groups])
         axes.set_ylim(len(groups) - 0.5, -0.5)
         axes.grid(False, axis="y")
-        # Room for what is written beside the bars, on both sides where some are negative.
+        # Room for the values beside the bars, on both sides if some are negative.
         axes.margins(x=0.0 if stacked else beside * (0.12 if any(v < 0 for row in values.values() for v in row) else 0.06))
         scale(axes, "x", False)
         legend(axes, key, list(values), height)
@@ -223,11 +223,11 @@ def histogram(
     marks: Mapping[str, float] | None = None,
     height: float = 2.6,
 ) -> str:
-    """Histogram of values; for several named sets outlines over common bins.
+    """A histogram; several named sets are overlaid on common bins.
 
     Args:
-      log_x: bins of equal ratio; values that are not positive are left out.
-      marks: name → x of a vertical line (say, a filter's threshold).
+      log_x: whether bins have equal ratios; values that are not positive are then left out.
+      marks: name → x of a vertical line (e.g. a filter's threshold).
     """
     import numpy as np
 
@@ -266,12 +266,12 @@ def heatmap(
     diverging: bool = False,
     digits: int = 2,
 ) -> str:
-    """A matrix of numbers, written in coloured cells.
+    """A matrix of numbers in coloured cells.
 
     Args:
-      values: `[len(rows), len(columns)]`; a cell that is not finite stays empty.
-      low, high: ends of the colour scale; default the data's, symmetric about 0 if `diverging`.
-      diverging: blue below the middle, red above (say, correlations); else pale to dark blue.
+      values: `[len(rows), len(columns)]`; cells that are not finite stay empty.
+      low, high: ends of the colour scale; default: the range of the data, symmetric about 0 if `diverging`.
+      diverging: blue below the middle, red above (e.g. correlations); otherwise pale to dark blue.
       digits: decimals.
 
     Raises:

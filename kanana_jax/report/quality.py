@@ -1,4 +1,4 @@
-"""A folder of `kanana quality train` -> `report.html`: rounds, their curves, and documents on either side."""
+"""The report of `kanana quality train`: rounds, their curves, and documents on either side of the threshold."""
 
 import pathlib
 from typing import Any

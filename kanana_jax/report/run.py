@@ -1,4 +1,4 @@
-"""The report of a training workdir, from its files alone; kinds of stages hand in their chapters."""
+"""The report of a training workdir, written from its files alone; kinds of stages contribute chapters."""
 
 import json
 import pathlib
@@ -28,20 +28,20 @@ from kanana_jax.report.run_tasks import task_blocks
 
 Json = dict[str, Any]
 TOKENS = "tokens (millions)"
-_SHOWN_MIXTURES = 4  # figures; more are opened by a click
+_SHOWN_MIXTURES = 4  # mixture figures shown at once; the others are collapsed
 
 
 def write_run_report(
     workdir: pathlib.Path, chapters: Sequence[Chapter] = (), results: Mapping[str, str] = MappingProxyType({})
 ) -> pathlib.Path:
-    """Writes `DIR/report.html` for a finished, running or broken run.
+    """Writes `DIR/report.html` for a finished, running or broken run, and returns its path.
 
     Args:
-      chapters: of the kinds of stages.
-      results: kind → the file in a stage's folder that says that it is finished; default `model/model.json`.
+      chapters: sections that the kinds of stages contribute.
+      results: kind of stage → the file in a stage's folder that marks it as finished; default `model/model.json`.
 
     Raises:
-      UserError: there is no `config.json`, so it is not a workdir.
+      UserError: there is no `config.json`, so the folder is not a workdir.
     """
     run = load_json(workdir / "config.json")
     names = list(run["config"]["stages"])
@@ -128,7 +128,7 @@ def _models(stages: Mapping[str, Stage]) -> list[Block]:
 
 
 def _parent(card: Json) -> str:
-    """The stage that a model was made from, or its folder; `parent` is relative within a workdir."""
+    """The stage (or folder) from which a model was made; the card's `parent` is relative within a workdir."""
     parent = card["parent"] or "–"
     return pathlib.PurePath(parent).parts[-2] if parent.startswith("../") else parent
 
@@ -153,7 +153,7 @@ def _loss(tree: Tree) -> list[Block]:
 
 
 def _scores(tree: Tree) -> list[Block]:
-    """The scores by which stages choose their checkpoints, where these are not bits per byte."""
+    """The scores by which stages choose checkpoints, if other than bits per byte."""
     blocks: list[Block] = []
     points: dict[tuple[str, str], list[Series]] = {}
     for stage in tree.trained():
@@ -240,7 +240,7 @@ def _data(stages: Mapping[str, Stage]) -> list[Block]:
 
 
 def _read_before(stage: Stage, stages: Mapping[str, Stage]) -> dict[str, int]:
-    """Tokens of each source that the stages on the way to one have read: its own report counts them, too."""
+    """Source → tokens read by the stage's ancestors, which the stage's own report includes."""
     name = stage.config.get("data_after") or stage.parent or ""
     while name in stages:
         if data := stages[name].data:

@@ -1,4 +1,4 @@
-"""The stages of a run as its report sees them: their files, and the tree of which started from which."""
+"""The stages of a run for its report: their files, and the tree of stages by starting point."""
 
 import json
 import pathlib
@@ -13,15 +13,15 @@ Json = dict[str, Any]
 
 
 class Stage:
-    """One stage's files.
+    """The files of one stage.
 
     Attributes:
       parent: the stage that it starts from; None if it starts from scratch or from a folder.
-      start: the same, or the folder, or `scratch`.
-      others: the other stages that its section names: a teacher, a reward model, what is merged.
-      evaluated: what it has asked other models, if it evaluates.
-      steps, evals: lines of `metrics.jsonl`.
-      state: in words.
+      start: the parent, or the folder, or `scratch`.
+      others: the other stages named in its section: a teacher, a reward model, merged models.
+      evaluated: results on other models, if it is an evaluation stage.
+      steps, evals: training and evaluation lines of `metrics.jsonl`.
+      state: the state in words.
     """
 
     def __init__(self, folder: pathlib.Path, name: str, config: Json, names: Sequence[str], results: Mapping[str, str]):
@@ -52,49 +52,49 @@ class Stage:
 
     @property
     def tokens(self) -> int:
-        """Tokens that the stage has trained on."""
+        """Number of tokens that the stage has trained on."""
         return self.steps[-1]["tokens"] if self.steps else 0
 
     @property
     def seconds(self) -> float:
-        """Time in training steps, compilation, evaluation and checkpoints not counted."""
+        """Time in training steps, without compilation, evaluation and checkpoints."""
         pairs = zip(self.steps, self.steps[1:])
         return sum(row.get("step_s", 0.0) * (row["step"] - before["step"]) for before, row in pairs)
 
     @property
     def flops(self) -> float:
-        """Of training, and of all models that ran for it; 0 until the stage is finished."""
+        """FLOPs of training, including other models that ran for it; 0 until the stage is finished."""
         return sum(self.card["flops"].values()) if self.card else 0.0
 
     def bits(self, which: int = -1) -> dict[str, float]:
-        """Held-out bits per byte by language, of the last (or first) evaluation."""
+        """Language → held-out bits per byte at the last (`which=-1`) or first (`0`) evaluation."""
         found = [row["eval"]["bits_per_byte"] for row in self.evals if row["eval"].get("bits_per_byte")]
         values = found[which] if found else {}
         return {key.removeprefix("lang/"): value for key, value in values.items() if key.startswith("lang/")}
 
     def score(self) -> Json:
-        """Name, value and direction of what the last evaluation ranks checkpoints by; empty without one."""
+        """The score by which the last evaluation ranks checkpoints: name, value, direction; empty if there is none."""
         return self.evals[-1].get("score", {}) if self.evals else {}
 
 
 class Tree:
-    """The stages of a run, and the tokens that lie on the path to each."""
+    """The stages of a run as a tree, with the tokens on the path to each."""
 
     def __init__(self, stages: Mapping[str, Stage]):
         self.stages = stages
         self.before = {name: self._before(stage) for name, stage in stages.items()}
 
     def _before(self, stage: Stage) -> int:
-        """Tokens of the stages on the way to this one; surgery reads none."""
+        """Number of tokens that the ancestors of a stage have trained on."""
         parent = self.stages.get(stage.parent or "")
         return 0 if parent is None else self._before(parent) + parent.tokens
 
     def trained(self) -> list[Stage]:
-        """The stages with at least one logged step, in the tree's order."""
+        """The stages with at least one logged step, in tree order."""
         return [stage for _, stage in self.walk() if stage.steps]
 
     def baseline(self, stage: Stage) -> Stage | None:
-        """The nearest stage before this one that was evaluated."""
+        """The nearest ancestor of a stage that was evaluated."""
         while stage.parent is not None:
             stage = self.stages[stage.parent]
             if stage.bits():
@@ -102,7 +102,7 @@ class Tree:
         return None
 
     def walk(self, parent: str | None = None, lead: str = "") -> Iterator[tuple[str, Stage]]:
-        """Yields each stage below its parent, with the lines that draw the branch before its name."""
+        """Yields each stage below `parent`, preceded by the characters that draw its branch."""
         children = [stage for stage in self.stages.values() if stage.parent == parent]
         for i, stage in enumerate(children):
             last = i == len(children) - 1
@@ -110,7 +110,7 @@ class Tree:
             yield from self.walk(stage.name, "" if parent is None else lead + ("   " if last else "│  "))
 
     def answered(self) -> tuple[list[str], dict[str, tuple[float, float | None]]]:
-        """The tasks that the last stage that evaluates has asked of all its models, and each one's mean and error."""
+        """The tasks common to all models of the last evaluation stage, and model → (mean score, standard error)."""
         asked = [stage.evaluated["models"] for stage in self.stages.values() if stage.evaluated.get("models")]
         tasks, scores = evaluation.table(asked[-1]) if asked else ([], {})
         return tasks, {name: evaluation.mean(found, tasks) for name, found in scores.items()} if tasks else {}
@@ -127,7 +127,7 @@ class Tree:
         return "\n".join(lines)
 
     def curves(self, key: str) -> list[Series]:
-        """A figure of the log steps against tokens (millions): one line per stage, which begins where its parent ended."""
+        """A logged metric against tokens (millions): one line per stage, which starts where its parent ended."""
         series = []
         for stage in self.trained():
             rows = [row for row in stage.steps if row.get(key) is not None]
@@ -137,12 +137,12 @@ class Tree:
         return series
 
     def at(self, stage: Stage, row: Json) -> float:
-        """Tokens (millions) on the path to a line of a stage's metrics."""
+        """Tokens (millions) trained on up to a line of a stage's metrics, ancestors included."""
         return (self.before[stage.name] + row["tokens"]) / 1e6
 
 
 def _named(section: Any) -> set[str]:
-    """All texts of a section but its kind."""
+    """All strings in a config section, except its kind."""
     if isinstance(section, dict):
         return set().union(*(_named(value) for key, value in section.items() if key != "kind"))
     if isinstance(section, list):
@@ -151,18 +151,18 @@ def _named(section: Any) -> set[str]:
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit that suits it."""
+    """Formats a duration in a suitable unit."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
 def json_lines(path: pathlib.Path) -> list[Json]:
-    """The lines of a file such as `metrics.jsonl`; none where there is no file."""
+    """The lines of a file such as `metrics.jsonl`; empty if there is no file."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             rows.append(json.loads(line))
-        except ValueError:  # a line that is being written
+        except ValueError:  # an incomplete line that is still being written
             continue
     return rows

@@ -1,4 +1,4 @@
-"""The first screen of a run's report: what came out, what it cost, where the models are."""
+"""The summary of a run's report: results, cost, and where the models are."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ Json = dict[str, Any]
 
 
 def summary_blocks(tree: Tree, run: Json) -> list[Block]:
-    """The newest evaluated model beside its baseline, totals, a row per stage, and the tree of stages.
+    """The newest evaluated model compared with its baseline, totals, a row per stage, and the tree of stages.
 
     Args:
-      run: `config.json`.
+      run: the content of `config.json`.
     """
     newest_first = list(reversed(list(tree.stages.values())))
     shown = next((stage for stage in newest_first if stage.bits() or stage.score()), None)
@@ -30,7 +30,7 @@ def summary_blocks(tree: Tree, run: Json) -> list[Block]:
 
 
 def _made(tree: Tree) -> list[Stage]:
-    """The stages that have trained or left a model, in the tree's order."""
+    """The stages that have trained or written a model, in tree order."""
     return [stage for _, stage in tree.walk() if stage.steps or stage.card]
 
 
@@ -48,7 +48,7 @@ def _in_bits(tree: Tree, shown: Stage) -> list[Block]:
 
 
 def _scored(stage: Stage) -> list[Block]:
-    """The figures of a stage that is not measured in bits per byte: those of its own score, by language."""
+    """The scores, by language, of a stage that is not measured in bits per byte."""
     score, size = stage.score(), f", {stage.card['parameters']:,} parameters" if stage.card else ""
     name = score["name"]
     after = stage.evals[-1]["eval"].get(name, {})
@@ -122,7 +122,7 @@ def _table(tree: Tree, run: Json, stages: list[Stage]) -> Table:
 
 
 def _result(stage: Stage) -> str | None:
-    """What the stage's last evaluation says: bits per byte by language, or its own score."""
+    """The stage's last evaluation in words: bits per byte by language, or its own score."""
     bits, score = stage.bits(), stage.score()
     if bits:
         return f"bits per byte {', '.join(f'{lang} {value:.3f}' for lang, value in bits.items())} ↓"
@@ -136,6 +136,6 @@ def _mean(value: float, error: float | None) -> str:
 
 
 def devices(run: Json) -> int:
-    """Number of devices, with which `devices` begins."""
+    """Number of devices, parsed from the start of the run's `devices` text."""
     number = run["devices"].partition(" ")[0]
     return int(number) if number.isdecimal() else 1

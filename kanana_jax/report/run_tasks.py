@@ -1,4 +1,4 @@
-"""Benchmarks in a run's report, as they were evaluated while stages trained."""
+"""Benchmarks in a run's report that were evaluated during training."""
 
 from kanana_jax.report import evaluation
 from kanana_jax.report.page import Block, Figure, Table
@@ -7,10 +7,10 @@ from kanana_jax.report.run_stages import Stage, Tree
 
 
 def task_blocks(tree: Tree, tokens: str) -> list[Block]:
-    """Benchmarks that ran while stages trained: one figure per metric, one line per task and stage, and their average.
+    """Benchmarks evaluated during training: one figure per metric with a line per task and stage, and their average.
 
     Args:
-      tokens: title of the axis.
+      tokens: title of the axis of tokens.
     """
     points: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for stage in tree.trained():
@@ -36,13 +36,13 @@ def task_blocks(tree: Tree, tokens: str) -> list[Block]:
 
 
 def average(stage: Stage, tasks: list[str]) -> float:
-    """The mean of the scores of tasks at a stage's last evaluation, each from 0 to 1."""
+    """The mean score of tasks at a stage's last evaluation, from 0 to 1."""
     found = stage.evals[-1]["eval"]["tasks"]
     return sum(_score(found[task]) for task in tasks) / len(tasks)
 
 
 def _average(tree: Tree) -> list[Block]:
-    """A row for each stage, over the tasks that all of them have evaluated and that have a score from 0 to 1."""
+    """A row per stage: the average over tasks that all stages evaluated and that have a score from 0 to 1."""
     stages = [stage for stage in tree.trained() if stage.evals and stage.evals[-1]["eval"].get("tasks")]
     if len(stages) < 2:
         return []
@@ -60,6 +60,6 @@ def _average(tree: Tree) -> list[Block]:
 
 
 def _score(metrics: dict[str, float]) -> float:
-    """As `kanana eval --plot` shows a task; below 0 where it has no such metric."""
+    """A task's score as `kanana eval --plot` shows it; negative if it has no such metric."""
     found = evaluation.score(metrics)
     return -1.0 if found is None else found[0]

@@ -1,4 +1,4 @@
-"""Plots of labelled points: components against compute, biplots, maps of tasks, and correlations with their tree."""
+"""Plots of labelled points (components against compute, biplots) and heat maps of correlations with dendrograms."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class Points:
 
     Attributes:
       label: shown in the legend.
-      names: beside the points where there is room.
+      names: written beside the points if there is room.
       error: half the height of a bar through each point, or None.
     """
 
@@ -79,15 +79,15 @@ def scatter(
     joined: bool = False,
     width: float = WIDTH,
 ) -> str:
-    """Points with their names, which are left out where they would cover another.
+    """Plots points with their names; names that would cover others are left out.
 
     Args:
       band: a fitted line with its interval.
       arrows: name → (dx, dy) from the origin, scaled together to fit the points (a biplot's loadings).
-      cross: x and y of faint lines.
+      cross: x and y of faint reference lines.
       note: small print in the lower right corner.
       height, width: inches.
-      joined: a line through the points of each colour, in their order.
+      joined: whether to join the points of each colour by a line, in their order.
     """
     room = width if width == WIDTH else width - 1.6 * bool(note)  # the note stands at the right end of the last row
     key = legend_rows([p.label for p in points], room) if len(points) > 1 else []
@@ -125,7 +125,7 @@ def scatter(
             wanted = tips + wanted
             axes.update_datalim([tip[1:3] for tip in tips])
         axes.margins(x=0.09, y=0.1)
-        if log_x:  # before the limits are drawn up, which are other ones then
+        if log_x:  # before the limits are computed, since they depend on the scale
             axes.set_xscale("log")
         axes.autoscale_view()
         scale(axes, "x", log_x)
@@ -143,7 +143,11 @@ def _names(
     height: float,
     shafts: Sequence[tuple[float, float]],
 ) -> None:
-    """Writes each name right, left, above or below its point, the first place inside that covers no name, no other point and no shaft."""
+    """Writes each name to the right or left of, above or below its point.
+
+    Uses the first place inside the axes that covers no other name, point or arrow shaft; leaves the name out if there
+    is none.
+    """
     box = axes.get_position()
     size = (box.width * wide_of(axes), box.height * height)
     taken: list[_Area] = []
@@ -182,12 +186,13 @@ def tree_heatmap(
     order: Sequence[str], matrix: Mapping[str, Mapping[str, float | None]], linkage: Sequence[Sequence[float]], *,
     tasks: Sequence[str], note: str = "", width: float = WIDTH,
 ) -> str:  # fmt: skip
-    """Correlations in the order of their dendrogram, which is drawn beside them.
+    """Draws a correlation matrix in the order of its dendrogram, which is drawn beside it.
 
     Args:
-      order: rows from top to bottom; matrix: row → column → value in [−1, 1].
+      order: rows from top to bottom.
+      matrix: row → column → value in [−1, 1].
       linkage: SciPy's linkage matrix over `tasks`.
-      width: inches; numbers are written where there is room for them.
+      width: inches; numbers are written in the cells if there is room.
     """
     n = len(order)
     left = 0.2 + max(inches(short(t)) for t in order)

@@ -1,8 +1,8 @@
-"""The common parts of plots: the canvas, its style, labels, and SVG that fits into a page.
+"""Common parts of plots: canvas, style, labels, and SVG that can be embedded in a page.
 
-The bytes are the same each time; colours are the page's variables, light or dark; text stays text, so any script is
-drawn by the reader's fonts. Room for labels is estimated here and not measured with matplotlib's font: that one lacks
-Hangul and Kana, and what is installed must not change the bytes.
+The output is deterministic. Colours are the page's CSS variables, for light and dark mode; text stays text, so that
+any script is drawn with the reader's fonts. The room for labels is estimated here instead of measured with matplotlib's
+font, which lacks Hangul and kana; moreover, installed fonts must not change the output.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.typing import RcKeyType
 
-# After Okabe & Ito (2008), without black and yellow: distinguishable with colour blindness, on white and on dark.
+# After Okabe & Ito (2008), without black and yellow: distinguishable with colour blindness, on light and dark pages.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b7686", "#6a51a3")
 INK, SOFT, GRID, PAPER = "#1c2331", "#5b6577", "#dfe3eb", "#fefefe"
 WIDTH = 9.2  # inches
-NARROW = 4.4  # of a plot for a telephone, whose letters are then as large as the page's small print
+NARROW = 4.4  # inches; on a phone, the plot's letters are then as large as the page's small print
 FONT, SMALL = 9.0, 8.0  # points
 
 _VARIABLES = {
@@ -56,18 +56,18 @@ _SETTINGS: "dict[RcKeyType, Any]" = {
 
 
 def inches(text: str) -> float:
-    """Width of a label: 1 em for a wide character (Hangul, Kana, Han), 0.58 em for another."""
+    """Estimated width of a label, in inches: 1 em per wide character (Hangul, kana, Han), 0.58 em per other one."""
     return sum(1.0 if unicodedata.east_asian_width(c) in "WF" else 0.58 for c in text) * FONT / 72
 
 
 def short(label: str) -> str:
-    """One line of at most 34 characters."""
+    """Shortens a label to one line of at most 34 characters."""
     label = " ".join(str(label).split())
     return label if len(label) <= 34 else label[:33] + "…"
 
 
 def compact(value: float, digits: int = 4) -> str:
-    """1500 → 1.5k, 2e6 → 2M; B and T for 1e9 and 1e12; small numbers with up to so many significant digits."""
+    """Formats a number compactly: 1500 → 1.5k, 2e6 → 2M, B for 1e9, T for 1e12; others with up to `digits` digits."""
     size = abs(value)
     for limit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if limit <= size < 1e16:
@@ -76,18 +76,18 @@ def compact(value: float, digits: int = 4) -> str:
 
 
 def _apart(values: Sequence[float]) -> int:
-    """Digits, of 4 to 12, with which different values are written differently."""
+    """The number of digits, from 4 to 12, with which different values are written differently."""
     count = len(set(values))
     return next((digits for digits in range(4, 12) if len({compact(v, digits) for v in values}) == count), 12)
 
 
 def number(value: float, digits: int) -> str:
-    """With thousands separators where it is large, else with so many significant digits."""
+    """Formats a number: large ones with thousands separators, others with `digits` significant digits."""
     return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
 def scale(axes: "Axes", direction: str, log: bool) -> None:
-    """Sets an axis' scale and ticks; call it after everything is drawn, since it depends on the limits."""
+    """Sets an axis's scale and ticks; call it after everything is drawn, since it depends on the limits."""
     from matplotlib import ticker
 
     axis = getattr(axes, f"{direction}axis")
@@ -98,14 +98,14 @@ def scale(axes: "Axes", direction: str, log: bool) -> None:
             axis.set_major_locator(ticker.LogLocator())
         elif high > 5 * low:
             axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
-        else:  # of the powers' ticks one or none may lie here
+        else:  # a short logarithmic axis, which may contain one power of ten or none
             axis.set_major_locator(ticker.MaxNLocator(5))
         axis.set_minor_locator(ticker.NullLocator())
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: compact(value, _apart(_shown(axis)))))
 
 
 def _shown(axis: Any) -> list[float]:
-    """Ticks within the limits of an axis; those of a nearly constant line differ in late digits."""
+    """Ticks within the limits of an axis, which for a nearly constant line differ only in late digits."""
     low, high = sorted(axis.get_view_interval())
     return [float(at) for at in axis.get_majorticklocs() if low <= at <= high]
 
@@ -143,7 +143,7 @@ def end_labels(axes: "Axes", ends: Sequence[tuple[str, float | None, str]], heig
 
 
 def legend_rows(names: Sequence[str], room: float = WIDTH) -> list[list[int]]:
-    """Indices of the names, row by row, as many to a row as there is room (inches) for."""
+    """Indices of the names, row by row, with as many per row as fit into `room` inches."""
     rows: list[list[int]] = []
     used = math.inf
     for i, name in enumerate(names):
@@ -156,7 +156,7 @@ def legend_rows(names: Sequence[str], room: float = WIDTH) -> list[list[int]]:
     return rows
 
 
-# matplotlib's own legend would be laid out with the widths of its font.
+# Not matplotlib's own legend, which is laid out with the widths of its font.
 def legend(axes: "Axes", rows: Sequence[Sequence[int]], names: Sequence[str], height: float) -> None:
     from matplotlib.patches import Rectangle
 
@@ -176,11 +176,11 @@ Arguments = ParamSpec("Arguments")
 
 
 def drawn_once(figure: Callable[Arguments, str], most: int = 256) -> Callable[Arguments, str]:
-    """Keeps the last figures of a function: a run's report is written after every stage, and most are as before.
+    """Caches the figures of a function, since a run's report is written after every stage and most are unchanged.
 
     Args:
-      figure: draws an `<svg>` element from arguments that are JSON, sequences, arrays, and dataclasses of these.
-      most: figures that are kept, some 20 kB each.
+      figure: draws an `<svg>` element; its arguments are JSON values, sequences, arrays or dataclasses of these.
+      most: number of figures to keep, about 20 kB each.
     """
     kept: dict[str, str] = {}
 
@@ -243,14 +243,14 @@ def draw(
 
 
 def standalone(svg: str) -> str:
-    """An element of a page → a file of its own, on paper, in the light colours."""
+    """Converts a page's `<svg>` element to a stand-alone file in the light colours."""
     svg = re.sub(r"var\(--\w+,(#\w+)\)", r"\1", svg)
     root = f'<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" style="background: {PAPER}"'
     return svg.replace("<svg", root, 1) + "\n"
 
 
 def _inline(svg: str) -> str:
-    """A file's SVG → an element of a page: short, in the page's fonts and colours, with ids of its own."""
+    """Converts matplotlib's SVG file to an element of a page: shorter, the page's fonts and colours, unique ids."""
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r" font-family: [^;\"]*;?", "", svg)

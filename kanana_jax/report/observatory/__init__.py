@@ -1,4 +1,4 @@
-"""A study's `components.json` → `report.html` and `plots/*.svg`: the answer first, then the evidence."""
+"""The report of an observatory study: `components.json` → `report.html` and `plots/*.svg`, the answer first."""
 
 import pathlib
 
@@ -17,7 +17,7 @@ def write_observatory_report(folder: pathlib.Path) -> pathlib.Path:
     """Writes `DIR/report.html` and `DIR/plots/` from `DIR/components.json`.
 
     Raises:
-      UserError: there is no study in the folder.
+      UserError: the folder contains no study.
     """
     study = load_json(folder / "components.json")
     plots = figures.draw(study)

@@ -1,11 +1,11 @@
-"""The sentences that a study is told by, the answer to what was asked first."""
+"""The sentences that summarise a study, beginning with the answer to the user's question."""
 
 from kanana_jax.report.observatory import decided
 from kanana_jax.report.observatory.sentences import Json, general
 
 
 def answer(study: Json) -> list[str]:
-    """The decision where a plan was asked about, else the most useful of the general findings; then the others."""
+    """The decision, if a plan was given, or else the most useful general finding; then the other findings."""
     if "plan" not in study:
         return general(study)
     return [decided.headline(study), *decided.further(study), *general(study)]

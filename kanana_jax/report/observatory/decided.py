@@ -1,4 +1,4 @@
-"""The answer to the question that a study was asked: one sentence, its rivals, and what to measure first."""
+"""The answer to a plan or target: one sentence, the alternatives, and the most informative next measurements."""
 
 from kanana_jax.report.observatory.sentences import Json, inverse_sentence, language, recipes, two_digits
 from kanana_jax.report.page import Table
@@ -7,7 +7,7 @@ _TRAINED, _AS_IT_IS = "{tokens} on {model}", "{model} as it is"
 
 
 def headline(study: Json) -> str:
-    """The decision in one sentence, or the tokens that a target takes where no number of them was asked about."""
+    """The decision in one sentence, or, for a target without a number of tokens, the tokens that it needs."""
     plan = study["plan"]
     where = language(plan["language"])
     inverse = inverse_sentence(study)
@@ -35,7 +35,7 @@ def headline(study: Json) -> str:
 
 
 def further(study: Json) -> list[str]:
-    """The tokens of the target where a plan was asked about, the pilot, the next measurement, and what the price lacks."""
+    """Further sentences: tokens for the target, the pilot, the next measurement, and caveats about the price."""
     plan = study["plan"]
     decision = plan.get("decision")
     if not decision:
@@ -52,7 +52,7 @@ def further(study: Json) -> list[str]:
 
 
 def rivals(study: Json) -> Table | None:
-    """The asked plan beside its rivals."""
+    """The plan and its alternatives as a table."""
     plan = study["plan"]
     decision = plan.get("decision")
     if not decision:
@@ -78,7 +78,7 @@ def rivals(study: Json) -> Table | None:
 
 
 def over_budgets(study: Json) -> str:
-    """The plan's score with token budgets at the ends of their intervals; "" where that changes no digit."""
+    """The plan's score with token budgets at the ends of their intervals; "" if no printed digit changes."""
     measure = study["plan"]["decision"]["measure"]
     row = next(m for m in study["plan"]["measures"] if m["measure"] == measure)
     known, over = ([row["before"] + x for x in (*pair, *span)] for pair, span in (
@@ -93,7 +93,7 @@ def over_budgets(study: Json) -> str:
 
 
 def not_helped(study: Json) -> str:
-    """The local tasks that neither their verdict nor this plan's interval shows to be helped; "" where there are none."""
+    """The local tasks for which neither the verdict nor the plan's interval shows a gain; "" if there are none."""
     clear = {m["measure"] for m in study["plan"]["measures"] if m["gain_ci95"][0] > 0}
     tasks = {t: v["verdict"] for t, v in study["verdicts"].items() if v["language"] == study["language"] and t not in clear}
     english = [t for t, v in tasks.items() if v == "comes with English"]
@@ -104,7 +104,7 @@ def not_helped(study: Json) -> str:
 
 
 def pilot(study: Json) -> str:
-    """The smallest pilot that halves the interval, or why none does."""
+    """A sentence on the smallest pilot that halves the interval, or on why there is none."""
     plan, found = study["plan"], study["plan"]["decision"]["pilot"]
     same = "same base, text and recipe"
     if found["tokens"] is not None:
@@ -135,7 +135,7 @@ def pilot(study: Json) -> str:
 
 
 def following(study: Json) -> str:
-    """The measurement that does not exist yet and narrows the interval most."""
+    """A sentence on the further measurement that would narrow the interval most."""
     found = study["plan"]["decision"]["next"]
     if not found:
         return ""
@@ -150,17 +150,17 @@ def following(study: Json) -> str:
 
 
 def chance(decision: Json) -> str:
-    """`P(≥ 0.55)`; without a target, of any rise."""
+    """The heading of the probability: `P(≥ 0.55)`, or of any rise if there is no target."""
     return "P(rises)" if decision["threshold"] is None else f"P(≥ {decision['threshold']:g})"
 
 
 def percent(probability: float) -> str:
-    """`77%`; nothing is certain: at the ends `>99%` and `<1%`."""
+    """A probability as `77%`, but never certainty: `>99%` and `<1%` at the ends."""
     return ">99%" if probability > 0.995 else "<1%" if probability < 0.005 else f"{probability:.0%}"
 
 
 def billions(tokens: float) -> str:
-    """`100 billion`, with two digits."""
+    """A number of tokens in words with two significant digits: `100 billion`."""
     return f"{two_digits(tokens / 1e9)} billion"
 
 

@@ -13,12 +13,12 @@ from kanana_jax.report.svg import NARROW, WIDTH
 
 
 def _figure(drawn: Callable[[float], str], caption: str) -> Figure:
-    """A plot as wide as a page, and one for telephones."""
+    """A plot in two widths, for a page and for phones."""
     return Figure(drawn(WIDTH), caption, drawn(NARROW))
 
 
 def draw(study: Json) -> dict[str, Figure]:
-    """Name → plot; those of what the study does not have are left out."""
+    """Name → plot; plots of results that the study lacks are left out."""
     figures: dict[str, Figure] = {}
     clusters = study["clusters"]
     figures["correlations"] = _figure(
@@ -37,7 +37,7 @@ def draw(study: Json) -> dict[str, Figure]:
                                  "base, and its 95% interval for one new model.")  # fmt: skip
     eigenvalues = study["eigenvalues"][:8]
     at = list(range(1, len(eigenvalues) + 1))
-    noise = study["parallel_analysis"][: len(at)]  # one fewer where there are no more models than tasks
+    noise = study["parallel_analysis"][: len(at)]  # one component fewer if models do not outnumber tasks
     own = study["noise_thresholds"][: len(at)]
     scree = [Series("eigenvalue", at, eigenvalues), Series("noise, 95%", at[: len(noise)], noise),
              Series("noise of families, 99%", at[: len(own)], own)]  # fmt: skip
@@ -134,7 +134,7 @@ def _law(study: Json, fit: Json, width: float) -> str:
 
 
 def _size(study: Json) -> float:
-    """Parameters of the model for which compute is told in tokens: the plan's, else the median of the table."""
+    """Parameters used to convert compute to tokens on the axis: the plan's, or else the median of the table."""
     known = sorted(n for n in study["params"].values() if n)
     return study["plan"]["params"] if "plan" in study else known[len(known) // 2]
 

@@ -1,4 +1,4 @@
-"""The page of a study: the answer first, then the evidence, section by section."""
+"""The page of a study: the answer, then the evidence section by section."""
 
 from kanana_jax.report.observatory import decided, figures
 from kanana_jax.report.observatory.sentences import (
@@ -178,7 +178,7 @@ def _span(interval: list[float] | None) -> str:
 
 
 def _whole(text: str) -> str:
-    """Text that no table cell breaks."""
+    """Text with non-breaking spaces, so that a table cell does not wrap it."""
     return text.replace(" ", "\u00a0")
 
 

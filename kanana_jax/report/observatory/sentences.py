@@ -1,4 +1,4 @@
-"""The findings of a study, in sentences with their uncertainty."""
+"""The findings of a study as sentences, with their uncertainty."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ NAMES = {
     "fr": "French",
     "es": "Spanish",
 }
-MANY_PAIRS = 5  # from which it tells something that all of them rose
-SHOWN = 0.0005  # of a task's range: a smaller fall is a zero in all digits that are printed
+MANY_PAIRS = 5  # with fewer pairs, a rise in all of them says little
+SHOWN = 0.0005  # of a task's range: smaller falls are printed as zero
 NOTE = "observational, not causal"
-_DIRECTION = "the direction is clear"  # in the reason of a verdict that a gain's size does not carry
+_DIRECTION = "the direction is clear"  # part of the reason of a verdict that rests on a gain's direction, not its size
 VERDICTS = ("needs local data", "mixed", "comes with English", "not enough data", "tells nothing")
 
 
@@ -25,7 +25,7 @@ def language(code: str) -> str:
 
 
 def general(study: Json) -> list[str]:
-    """Four sentences with their uncertainty, the most useful first; fewer where the tables do not say."""
+    """Up to four findings with their uncertainty, the most useful first."""
     ratio, local, general = study["explained_variance_ratio"], study["local_component"], study["general_component"]
     count = len(study["kept"])
     words = [f"Of {study['models']} models' scores on {len(study['tasks'])} tasks, {_count(count)} component{'' if count == 1 else 's'} "
@@ -57,7 +57,7 @@ def general(study: Json) -> list[str]:
 
 
 def _at_budget_ends(study: Json) -> str:
-    """Which verdicts rest on the estimates of token budgets."""
+    """A sentence on the verdicts that depend on the estimates of token budgets; "" if none does."""
     lists = {key: [task for task, v in study["verdicts"].items() if v[key]] for key in ("at_budget_ends", "unjudged_budget_ends")}
     moved, unjudged = lists.values()
     words = f"{', '.join(moved)} would be judged otherwise" if moved else ""
@@ -68,7 +68,7 @@ def _at_budget_ends(study: Json) -> str:
 
 
 def _slope(study: Json, name: str | None, lang: str) -> str | None:
-    """How a component follows compute: by the mixed model, which verdicts and plans are of; without one by its law."""
+    """A component's slope in compute: from the mixed model, as verdicts and plans, or else from its law."""
     effects, fit = study["mixed"].get(name, {}).get("effects", {}), fit_of(study, name, lang)
     where = language(lang)
     if lang in effects:
@@ -88,7 +88,7 @@ def _slope(study: Json, name: str | None, lang: str) -> str | None:
 
 
 def useful(study: Json) -> str:
-    """Which tasks local text helps, and at what price; "" where nothing is said of local text."""
+    """The tasks that local text helps, and the losses in others; "" if the study says nothing about local text."""
     verdicts, where = study["verdicts"], language(study["language"])
     if not verdicts:
         return ""
@@ -101,7 +101,7 @@ def useful(study: Json) -> str:
 
 
 def _undecided(study: Json, where: str, silent: int) -> str:
-    """Where no task has a verdict: the direction, if every pair has the same."""
+    """The sentence for a study without any verdict: the direction of change, if all pairs agree."""
     tasks = f"none of the {len(study['verdicts'])} tasks can be decided"
     words = f"These {study['models']} models do not show what added {where} text does: {tasks}"
     if silent:
@@ -116,10 +116,10 @@ def _undecided(study: Json, where: str, silent: int) -> str:
 
 
 def _price(study: Json) -> str:
-    """The task that loses the largest part of its range: of those that clearly fall, and of all where that is another.
+    """The task that loses the largest part of its range, among clear falls and, if different, among all tasks.
 
-    Clear is a fall whose interval lies below zero and that survives the correction for all tasks, since the largest of
-    many is picked. By the mixed model, as plans are; where there is none by the pairs.
+    A fall is clear if its interval lies below zero and it survives the correction for all tasks, since the largest of
+    many is picked. Falls are those of the mixed model, as for plans, or else of the pairs.
     """
     verdicts, lang = study["verdicts"], study["language"]
     asked = {t: v for t, v in verdicts.items() if v["verdict"] != "tells nothing"}
@@ -144,7 +144,7 @@ def _price(study: Json) -> str:
 
 
 def _helped(study: Json) -> str:
-    """The tasks that need local data: those whose interval is above zero help; of others the direction is clear, or not."""
+    """The tasks that need local data, by their evidence: interval above zero, only the direction clear, or neither."""
     needing = {t: v for t, v in study["verdicts"].items() if v["verdict"] == "needs local data"}
     paired = {t: v["paired"] for t, v in needing.items() if v["paired"]}
     by_all = {t: v["effects"][study["language"]] for t, v in needing.items() if study["language"] in v["effects"]}
@@ -166,7 +166,7 @@ def _helped(study: Json) -> str:
 
 
 def recipes(study: Json) -> str:
-    """' with the recipes of 2023–24', for a side cost; "" where the pairs have no dates."""
+    """The qualification of a loss, ' with the recipes of 2023–24'; "" if the pairs have no dates."""
     span = study["pairs"]["years"]
     if span is None:
         return ""
@@ -175,7 +175,7 @@ def recipes(study: Json) -> str:
 
 
 def _evidence(effect: Json | None, pair: Json | None, study: Json) -> str:
-    """What all evidence together says, and beside it the pairs, as far as there are such."""
+    """The effect in the mixed model and the gain in pairs, as far as they exist."""
     parts = [_per_decade(effect, study)] if effect else []
     if pair:
         parts.append(f"{'mean of the pairs ' if effect else ''}{_gain(pair)}, {counted(pair)}")
@@ -189,7 +189,7 @@ def _per_decade(effect: Json, study: Json) -> str:
 
 
 def _of_range(study: Json, task: str, gain: float) -> float:
-    """A gain as a part of the task's range, since scores may be shares or percentages."""
+    """A gain as a share of the task's range, since scores may be shares or percentages."""
     about = study["tasks"][task]
     return gain / (about["high"] - about["low"])
 
@@ -245,7 +245,7 @@ def fit_of(study: Json, name: str | None, lang: str) -> Json | None:
 
 
 def inverse_sentence(study: Json) -> str:
-    """The answer to `--target`, the tokens that the wanted score takes, with two digits; "" where none was asked."""
+    """The answer to `--target`: the tokens needed for the score, with two digits; "" if there is no target."""
     plan = study["plan"]
     found = plan.get("inverse")
     if found is None:
@@ -265,13 +265,13 @@ def inverse_sentence(study: Json) -> str:
 
 
 def two_digits(value: float) -> str:
-    """42.7 → 43, 1216 → 1,200, 0.618 → 0.62: more digits than that are not known."""
+    """Rounds to the two digits that are known: 42.7 → 43, 1216 → 1,200, 0.618 → 0.62."""
     rounded = float(f"{value:.2g}")
     return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:#.2g}"
 
 
 def wider_sentence(study: Json) -> str:
-    """How wide intervals by family are beside naive ones and a bootstrap of families, and why they are the ones to trust."""
+    """Compares the widths of jackknife intervals over families with naive and bootstrap ones; says which to trust."""
     fit = fit_of(study, study["local_component"], study["language"])
     if not study["language"] or fit is None:
         return ""
@@ -298,7 +298,7 @@ def _totals(wide: Json) -> str:
 
 
 def undisclosed_sentence(study: Json) -> str:
-    """The slope of the local law once models of undisclosed local tokens are in it; "" where there are none."""
+    """The local law's slope when models with undisclosed local tokens are included; "" if there are none."""
     fit = fit_of(study, study["local_component"], study["language"])
     wide = next((f for f in study["fits_with_undisclosed"] if fit and f["component"] == fit["component"]), None)
     if fit is None or wide is None:
