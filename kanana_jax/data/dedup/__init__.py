@@ -1,5 +1,5 @@
-"""Duplicates: exact ones by a hash of the text, near ones by MinHash and locality-sensitive hashing.
+"""Deduplication: exact duplicates by a hash of the text, near duplicates by MinHash and locality-sensitive hashing.
 
-`local.run` reads documents once and writes a verdict for each, by its id; no text is rewritten. The inline filter looks
-the verdicts up (`verdicts.Verdicts`).
+`local.run` reads documents once and writes a verdict for each; no text is rewritten. During training, the data filter
+looks the verdicts up (`verdicts.Verdicts`).
 """

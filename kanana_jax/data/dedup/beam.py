@@ -1,10 +1,10 @@
-"""The same verdicts by Apache Beam, on any runner: for more documents than one machine holds.
+"""Deduplication with Apache Beam, on any runner: the verdicts of `local`, for more documents than one machine holds.
 
-The verdict on a document depends on those that it resembles, and so on all that it is connected to by likeness.
-Documents of one text, and those of a band whose sketches are alike, become edges; alternating large-star and small-star
-steps (Kiveris et al. 2014, Connected Components in MapReduce and Beyond) turn these into stars, and each star is judged
-as a whole by what judges everything on one machine. A Beam graph has no loops, so the number of rounds is fixed;
-whether they were enough is checked, and too few are an error, never a wrong verdict.
+The verdict on a document depends on the documents that it resembles, and so on its whole connected component. Pairs of
+equal texts, and pairs within a band whose sketches are similar, become edges. Alternating large-star and small-star
+steps (Kiveris et al. 2014, Connected Components in MapReduce and Beyond) turn components into stars, and each star is
+judged as a whole by the code of the local path. A Beam graph has no loops, so the number of rounds is fixed. If it was
+too small, the run fails; verdicts are never wrong.
 """
 
 import base64
@@ -25,8 +25,8 @@ from kanana_jax.data.read.record import Record
 from kanana_jax.errors import UserError
 from kanana_jax.files import LOCK
 
-_COMPARED = 1024  # documents of a band that are compared in pairs; more are taken for connected, to be judged together
-_LINES = 40  # bits of a document's place for its number; the rest is its origin
+_COMPARED = 1024  # larger bands are treated as connected instead of being compared pair by pair
+_LINES = 40  # bits of a document's place that hold its number; the higher bits hold its origin
 _ABOUT, _BANDS = "origins", "bands"
 
 
@@ -40,12 +40,12 @@ def run(
     """Judges all documents; writes what `local.run` writes except the index.
 
     Args:
-      options: of Beam (`--runner=DataflowRunner` …), default the Direct runner; files must be visible to all workers.
-      rounds: of both steps; each shortens chains by more than half.
+      options: Beam's options (`--runner=DataflowRunner` …); default: the Direct runner. All workers must see the files.
+      rounds: number of rounds of both steps; each shortens chains to less than half.
 
     Raises:
       ConfigError: `output` lies in an input.
-      UserError: `output` is not empty, no documents, or too few rounds.
+      UserError: `output` is not empty, there are no documents, or there were too few rounds.
     """
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -107,7 +107,7 @@ def run(
 
 
 def _documents(item: tuple[int, Origin], config: DedupConfig) -> Iterator[Any]:
-    """An origin's documents with their keys and without their text; at last, what its verdicts need of all of them."""
+    """Yields an origin's documents as keys without their text, then a tagged summary of the whole origin."""
     from apache_beam.pvalue import TaggedOutput
 
     origin_number, origin = item
@@ -149,7 +149,7 @@ def _keys(document: dict[str, Any]) -> Iterator[tuple[bytes, int]]:
 
 
 def _meeting(group: tuple[bytes, Iterable[int]]) -> Iterator[Any]:
-    """Edges between equal texts; places of a band that several documents share, to be compared."""
+    """Yields edges between equal texts, and tagged (place, band) pairs of bands that several documents share."""
     from apache_beam.pvalue import TaggedOutput
 
     key, places = group[0], sorted(group[1])
@@ -166,7 +166,7 @@ def _sketches(item: tuple[int, dict[str, Any]]) -> Iterator[tuple[bytes, tuple[i
 
 
 def _alike(group: tuple[bytes, Iterable[tuple[int, bytes]]], threshold: float) -> Iterator[tuple[int, int]]:
-    """Edges that connect the documents of a band as their similarities do."""
+    """Yields edges that connect the documents of a band as their similarities do."""
     members = sorted(group[1])
     if len(members) > _COMPARED:
         firsts = np.zeros(len(members), np.int64)
@@ -199,7 +199,7 @@ def _member(item: tuple[int, dict[str, Any]]) -> Iterator[tuple[int, dict[str, A
 
 
 def _judge(cluster: tuple[int, Iterable[dict[str, Any]]], config: DedupConfig) -> Iterator[dict[str, Any]]:
-    """`clusters.verdicts` of connected documents, as lines."""
+    """Yields the lines of `clusters.verdicts` for one connected component."""
     members = sorted(cluster[1], key=lambda document: document["place"])
     _, texts = np.unique([m["text"] for m in members], return_inverse=True)
     nothing = bytes(8 * config.hashing.bands)

@@ -1,7 +1,7 @@
-"""From documents to verdicts: a document goes where one that is kept has its text, or is seen to resemble it.
+"""Verdicts on documents: a document is dropped if a kept document has the same text or resembles it.
 
-Likeness is not passed on: what resembles a document that goes, and none that is kept, is kept. So documents are taken
-in the order in which they are preferred, and each is compared with the kept ones that share a band with it.
+Similarity is not transitive here: a document that resembles only dropped documents is kept. Documents are therefore
+visited in order of preference, and each is compared with the kept documents that share a band with it.
 """
 
 import dataclasses
@@ -22,11 +22,11 @@ class Documents:
     """The inputs to the verdicts on `N` documents.
 
     Attributes:
-      texts: a number for each different text, `[N]`.
+      texts: a number for each distinct text, `[N]`.
       bands: uint64 `[N, bands]`; all zeros where a text has no shingle.
       sketches: uint8 `[N, bins]`.
-      lengths: `[N]`.
-      quality: `[N]`, −∞ where nothing is said.
+      lengths: characters, `[N]`.
+      quality: `[N]`, −∞ where unknown.
     """
 
     texts: np.ndarray
@@ -37,17 +37,19 @@ class Documents:
 
 
 def verdicts(found: Documents, keep: Keep, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """The verdict on each document, and the one that is kept in its place.
+    """The verdict on each document, and the document that is kept in its place.
 
-    Of equal texts the preferred one is judged, and the others share its verdict. It goes where a kept one that is
-    preferred to it shares a band with it and has a similarity of at least `threshold`, by their sketches; of several
-    the most similar one takes its place.
+    Among documents of one text, the preferred one is judged, and the others share its verdict. It is dropped if a kept
+    document of higher preference shares a band with it and has an estimated similarity of at least `threshold`; the
+    most similar such document is kept in its place.
 
     Args:
-      keep: what is preferred; of equally long or good ones the first.
+      keep: the order of preference; ties are broken by input order.
+      threshold: Jaccard similarity.
 
     Returns:
-      uint8 `KEPT`, `EXACT` (the kept one has the same text) or `NEAR`, and places, both `[N]`.
+      Verdicts uint8 `[N]`: `KEPT`, `EXACT` (the kept document has the same text) or `NEAR`; and the places of the kept
+      documents, int64 `[N]`.
     """
     count = len(found.texts)
     preference = {"first": np.zeros(count), "longest": -found.lengths.astype(np.float64), "best": -found.quality}[keep]
@@ -63,9 +65,9 @@ def verdicts(found: Documents, keep: Keep, threshold: float) -> tuple[np.ndarray
 
 
 def _greedy(bands: np.ndarray, sketches: np.ndarray, order: np.ndarray, threshold: float) -> np.ndarray:
-    """For each place in `order` the place of the document that is kept for it, which may be itself."""
+    """For each place in `order`, the place of the document kept for it, which may be the same one."""
     kept = np.arange(len(order))
-    members: dict[int, list[int]] = defaultdict(list)  # of each group those that are kept
+    members: dict[int, list[int]] = defaultdict(list)  # group → its kept documents
     for place, groups in _meetings(bands, order):
         met = {other for group in groups for other in members[group]}
         if met:
@@ -81,7 +83,7 @@ def _greedy(bands: np.ndarray, sketches: np.ndarray, order: np.ndarray, threshol
 
 
 def _meetings(bands: np.ndarray, order: np.ndarray) -> Iterator[tuple[int, list[int]]]:
-    """Each place in `order` that shares a band with another, ascending, and the numbers of the groups that do."""
+    """Yields, ascending, each place in `order` that shares a band with another, and its groups of equal band keys."""
     some = np.flatnonzero(np.asarray(bands.any(axis=1))[order])
     places, groups, count = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
     for band in range(bands.shape[1]):
@@ -99,7 +101,7 @@ def _meetings(bands: np.ndarray, order: np.ndarray) -> Iterator[tuple[int, list[
 
 
 def stars(sketches: np.ndarray, threshold: float) -> np.ndarray:
-    """For each of some documents the first that it is connected to by similarities of at least `threshold`, `[m]`."""
+    """For each of m documents, the first one connected to it by similarities of at least `threshold`, `[m]`."""
     pairs = [
         (np.full(len(alike), i), i + 1 + alike)
         for i in range(len(sketches) - 1)
@@ -109,9 +111,9 @@ def stars(sketches: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def components(count: int, edges: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The smallest place that each of `count` documents is connected to, int64 `[count]`.
+    """Connected components: the smallest place connected to each of `count` documents, int64 `[count]`.
 
-    Labels fall to the least among neighbours and jump to their label's label, until nothing changes.
+    Labels are replaced by the smallest label among neighbours, then by their label's label, until nothing changes.
     """
     pairs = list(edges)
     a = np.concatenate([pair[0] for pair in pairs]) if pairs else np.zeros(0, np.int64)
@@ -120,7 +122,7 @@ def components(count: int, edges: Iterable[tuple[np.ndarray, np.ndarray]]) -> np
     while True:
         before = labels.copy()
         least = np.minimum(labels[a], labels[b])
-        # Hooking the labels themselves joins whole clusters at once.
+        # Updating the labels' own entries joins whole clusters at once.
         np.minimum.at(labels, before[a], least)
         np.minimum.at(labels, before[b], least)
         while True:

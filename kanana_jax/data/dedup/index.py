@@ -1,4 +1,4 @@
-"""The keys of documents, by which duplicates are found, and their file: what a later run need not read again."""
+"""The keys by which duplicates are found, and their file, so that a later run need not read documents again."""
 
 import dataclasses
 import pathlib
@@ -24,17 +24,19 @@ _TABLE = {
     **{"numbers": ("I64", 1), "checks": ("U32", 1), "items": ("I64", 1), "documents": ("I64", 1)},
     **{"origins": ("U8", 1), "ids": ("U8", 1)},
 }
-_FORMAT = 3  # 2 had no sketches
+_FORMAT = 3  # format 2 had no sketches
 
 
 @dataclasses.dataclass(frozen=True)
 class DedupConfig:
-    """Criteria for duplicates, and for the one of several that is kept.
+    """Criteria for duplicates and for the document that is kept.
 
     Attributes:
+      hashing: the hash functions and shingles.
       threshold: the least Jaccard similarity of near duplicates (Gopher's 0.8, arXiv:2112.11446, §A.1.1).
-      keep: the first in input order, the longest, or the best by `meta[quality]`.
-      lang: of records that do not say theirs.
+      keep: the first document in input order, the longest, or the best by `meta[quality]`.
+      quality: the key in `meta` of a document's quality.
+      lang: the language of records without one.
     """
 
     hashing: MinHashConfig = MinHashConfig()
@@ -54,14 +56,14 @@ class Index:
     """Keys of `N` documents.
 
     Attributes:
-      ids: of the documents; they may repeat.
+      ids: the documents' ids, which may repeat.
       bands: uint64 `[N, bands]`; all zeros where a text has no shingle.
       sketches: uint8 `[N, bins]`.
-      texts: 16 bytes of each text, `[N, 2]` uint64.
+      texts: a 16-byte hash of each text, `[N, 2]` uint64.
       lengths: characters, `[N]`.
-      quality: `[N]`, NaN where the record says nothing.
-      numbers: of each document in its origin, int64 `[N]`.
-      checks: `verdicts.check_of` its text, uint32 `[N]`.
+      quality: `[N]`, NaN if the record has none.
+      numbers: each document's number within its origin, int64 `[N]`.
+      checks: `verdicts.check_of` each text, uint32 `[N]`.
     """
 
     ids: list[str]
@@ -79,13 +81,13 @@ class Index:
 
 
 def join(parts: Sequence[Index]) -> Index:
-    """The documents of all parts, in their order; there is at least one part."""
+    """Concatenates at least one part."""
     ids = [identity for part in parts for identity in part.ids]
     return Index(ids, *(np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS))
 
 
 def index(items: Iterator[Record | Broken], config: DedupConfig) -> Index:
-    """Reads documents once; broken lines are passed over."""
+    """Computes the keys of documents in one pass; broken lines are skipped."""
     ids, rows, sketches, texts, lengths, quality, numbers, checks = [], [], [], [], [], [], [], []
 
     def work(batch: Sequence[Record]) -> None:
@@ -128,8 +130,8 @@ class Read:
     """An origin that has been read.
 
     Attributes:
-      items: lines in it, documents or not.
-      index: its documents.
+      items: number of lines in it, documents or not.
+      index: the keys of its documents.
     """
 
     origin: Origin
@@ -138,7 +140,7 @@ class Read:
 
 
 def save(folder: pathlib.Path, digest: str, found: Sequence[Read]) -> None:
-    """Writes everything that was read, whole or not at all.
+    """Writes everything that was read, atomically.
 
     Raises:
       UserError: the disk is full or not writable.
@@ -153,10 +155,10 @@ def save(folder: pathlib.Path, digest: str, found: Sequence[Read]) -> None:
 
 
 def load(folder: pathlib.Path, digest: str) -> list[Read]:
-    """The saved entries; empty if there are none.
+    """Reads the saved entries; empty if there are none.
 
     Raises:
-      ConfigError: with another config, or by an older version.
+      ConfigError: they were written with another config or by an older version.
       UserError: the file is damaged.
     """
     file = folder / FILE

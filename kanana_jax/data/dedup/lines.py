@@ -1,22 +1,23 @@
-"""Lines that many documents have in common: menus, footers, notices; counted over a corpus, cut out of documents.
+"""Removal of lines that many documents share (menus, footers, notices), counted over a whole corpus.
 
 Pattern-aware line deduplication (Park et al., "Beyond Line-Level Filtering for the Pretraining Corpora of LLMs",
-arXiv:2510.24139). A line is red if more than 50 documents have it, yellow if more than 3 (English: 1,000 and 1), else
-green. In the string of a document's colours the paper keeps what matches `g{2,}` or `g{2,}(y+g{1,})+g`. Put without
-backtracking: between two red lines, all from the first to the last pair of green neighbours stays.
+arXiv:2510.24139). A line is red if it occurs in more than 50 documents, yellow if in more than 3 (English: 1,000 and
+1), and otherwise green. In the string of a document's colours, the paper keeps the matches of `g{2,}` or
+`g{2,}(y+g{1,})+g`. Stated without backtracking: between two red lines, everything from the first to the last pair of
+adjacent green lines is kept.
 
-Our reading, where the paper does not say (its patterns are taken from a review of it) or is about other text:
-- A line is counted as a *pattern*, in NFC, without case, with white space collapsed and numbers as one placeholder, so
-  that `조회 1,234` and `조회 77` are one; once a document.
-- Lines that are blank, inside fenced code, or of fewer letters than `min_letters` have no colour: they stay, and
-  neighbours are found across them.
-- A green line outside of the pattern stays: the paper's crawl is raw pages, where such a line is noise, but a document
-  that was extracted may be a single paragraph. `lone=True` cuts it as the paper does.
-- Counts grow with the corpus; the thresholds are for a whole crawl.
+Choices where the paper is silent (its patterns are known here from a review of it) or treats another kind of text:
+- A line is counted as a *pattern*: NFC, case-folded, with white space collapsed and numbers replaced by a placeholder,
+  so that `조회 1,234` and `조회 77` are the same. A pattern counts once per document.
+- Blank lines, lines in fenced code and lines with fewer than `min_letters` letters have no colour. They are kept, and
+  adjacency ignores them.
+- Green lines outside the pattern are kept. The paper works on raw pages, where such lines are noise, but an extracted
+  document may be a single paragraph. `lone=True` cuts them, as the paper does.
+- Counts grow with the corpus; the thresholds are meant for a whole crawl.
 
-Counting is exact but for collisions of 64 bits (one pair of lines in 30 corpora of 10^9 different ones). It holds
-`chunk` lines in memory, at most about 100 bytes each; sorted runs on disk take 12 bytes for each different line of a
-chunk, the result 8 bytes for each pattern that is not green.
+Counts are exact except for 64-bit collisions (one pair of lines in 30 corpora of 10^9 distinct lines). Memory holds
+`chunk` lines, at most about 100 bytes each; sorted runs on disk take 12 bytes per distinct line of a chunk, the result
+8 bytes per pattern that is not green.
 """
 
 import dataclasses
@@ -40,7 +41,7 @@ from kanana_jax.errors import ConfigError, UserError
 from kanana_jax.files import scratch, write_json
 
 COLOURS = ("green", "yellow", "red")
-RULES = ("lone_line", "yellow_line", "red_line")  # names of the spans that are cut
+RULES = ("lone_line", "yellow_line", "red_line")  # reasons for which spans are cut
 EXAMPLES = 20
 FILE = "lines.safetensors"
 _REPORT, _BATCH = "report.json", 256
@@ -48,11 +49,11 @@ _REPORT, _BATCH = "report.json", 256
 
 @dataclasses.dataclass(frozen=True)
 class LinesConfig:
-    """Criteria for a duplicate line.
+    """Criteria for duplicate lines.
 
     Attributes:
-      red, yellow: documents that have it, above which it is of that colour (the paper's for Korean).
-      min_letters: of a line that is counted; `}` and page numbers have none.
+      red, yellow: a line in more documents than this has that colour (the paper's values for Korean).
+      min_letters: lines with fewer letters, such as `}` or page numbers, are not counted.
     """
 
     red: int = 50
@@ -68,13 +69,14 @@ class LinesConfig:
 
 @dataclasses.dataclass(frozen=True)
 class _Patterns:
-    """The counted lines of some documents.
+    """The line patterns of a batch of documents.
 
     Attributes:
-      codes: the patterns of all lines, one after the other.
-      starts, ends: where those of counted lines are in it.
-      hashes: of these, uint64.
-      lines: all lines of the documents, and which of them are counted.
+      codes: the concatenated patterns of all lines.
+      starts, ends: the spans of counted lines in `codes`.
+      hashes: hashes of the counted lines, uint64.
+      lines: all lines of the documents.
+      counted: mask of the lines that are counted.
     """
 
     codes: np.ndarray
@@ -86,21 +88,21 @@ class _Patterns:
 
     @property
     def of(self) -> np.ndarray:
-        """The documents of counted lines."""
+        """The document number of each counted line."""
         return self.lines.of.take(self.counted)
 
     @property
     def once(self) -> np.ndarray:
-        """The hashes, each once a document."""
+        """The hashes, each once per document."""
         order = np.lexsort((self.hashes, self.of))
         hashes, of = self.hashes.take(order), self.of.take(order)
         return hashes.compress(np.append(True, (hashes[1:] != hashes[:-1]) | (of[1:] != of[:-1]))[: len(of)])
 
 
 def _patterns(texts: Sequence[str], min_letters: int) -> _Patterns:
-    """The patterns of normalised texts."""
+    """Computes the patterns of normalised texts."""
     lines = split(join(texts))
-    documents = join([text.casefold() for text in texts])  # other characters, but the same lines
+    documents = join([text.casefold() for text in texts])  # case folding changes characters but not the lines
     folded = split(documents)
     letters = running(documents.bits & characters.LETTER > 0)
     enough = letters.take(folded.ends) - letters.take(folded.starts) >= min_letters
@@ -126,24 +128,25 @@ def run(
     chunk: int = 1 << 24,
     progress: Callable[[int], None] = lambda documents: None,
 ) -> dict[str, Any]:
-    """Counts the lines of all documents; the same documents in any order give the same bytes, for any `chunk`.
+    """Counts the lines of all documents; the result depends neither on their order nor on `chunk`.
 
     Documents are read twice, the second time only until the most frequent lines have been seen.
 
     Args:
       inputs: files, folders or globs, see `records.read`.
-      output: folder of `lines.safetensors` (`red`, `yellow`: sorted hashes) and `report.json`, each written whole or
-        not at all.
-      chunk: lines that are held in memory.
-      progress: called with the number of documents so far.
+      output: folder for `lines.safetensors` (`red`, `yellow`: sorted hashes) and `report.json`, each written
+        atomically.
+      chunk: number of lines held in memory.
+      progress: called with the number of documents read so far.
 
     Returns:
-      `report.json`: `documents`, `broken` ones, `lines` (counted, once a document), different `patterns`; by colour
-      its `patterns`, their `lines`, and the most frequent as `examples` (pattern, documents).
+      The content of `report.json`: `documents`, `broken` documents, counted `lines` (once per document), distinct
+      `patterns`; for each colour its `patterns`, their `lines`, and the most frequent as `examples` (pattern,
+      documents).
 
     Raises:
-      ConfigError: `output` lies in an input.
-      UserError: no documents, or the disk is full.
+      ConfigError: `output` lies in an input, or `chunk` is not positive.
+      UserError: there are no documents, the inputs change during the run, or the disk is full.
     """
     if chunk < 1:
         raise ConfigError(f"chunk {chunk}: at least one line must be held in memory")
@@ -194,7 +197,7 @@ def _write_run(runs: pathlib.Path, number: int, held: list[np.ndarray]) -> None:
 
 
 class _Colour(TypedDict):
-    """Counts by colour; examples are documents and the pattern's hash."""
+    """Counts of one colour; examples are pairs of a number of documents and a pattern's hash."""
 
     patterns: int
     lines: int
@@ -202,7 +205,7 @@ class _Colour(TypedDict):
 
 
 def _merge(runs: pathlib.Path, count: int, config: LinesConfig, chunk: int) -> dict[str, Any]:
-    """Adds the runs up, a part of the hashes' range after the other, and writes what is not green."""
+    """Merges the runs, one part of the hash range at a time, and writes the patterns that are not green."""
     sorted_runs = [_mapped(runs / f"{i}.hashes", np.uint64) for i in range(count)]
     counts = [_mapped(runs / f"{i}.counts", np.uint32) for i in range(count)]
     parts = max(1, -(-sum(len(hashes) for hashes in sorted_runs) // chunk))
@@ -239,13 +242,13 @@ def _merge(runs: pathlib.Path, count: int, config: LinesConfig, chunk: int) -> d
 
 
 def _mapped(path: pathlib.Path, kind: type) -> np.ndarray:
-    """An array on disk; of an empty file, which cannot be mapped, an empty one."""
+    """Memory-maps an array on disk; returns an empty array for an empty file, which cannot be mapped."""
     size = path.stat().st_size
     return np.memmap(path, kind, "r").view(np.ndarray) if size else np.zeros(0, kind)
 
 
 def _show(report: dict[str, Any], config: LinesConfig, origins: Sequence[Origin]) -> None:
-    """Puts patterns in the place of the hashes of examples."""
+    """Replaces the hashes of examples by their patterns."""
     wanted = np.sort(np.array([key for name in COLOURS[1:] for _, key in report[name]["examples"]], np.uint64))
     texts: dict[int, str] = {}
     again = _read(config, origins, {"documents": 0, "broken": 0})
@@ -262,15 +265,18 @@ def _show(report: dict[str, Any], config: LinesConfig, origins: Sequence[Origin]
 
 
 def opened(folder: str) -> "LineVerdicts":
-    """The counts of a folder, which a process reads once until they are replaced."""
+    """The counts in a folder, cached per process until the file is replaced."""
     return tables.opened(LineVerdicts, folder, FILE)
 
 
 class LineVerdicts:
-    """The lines to cut, from a folder of `run`; picklable, memory-mapped.
+    """Finds the lines to cut, given the output folder of `run`; picklable, memory-mapped.
 
     Args:
-      lone: also cuts green lines outside of the pattern, as the paper does for raw pages.
+      lone: whether to cut green lines outside the pattern as well, as the paper does for raw pages.
+
+    Raises:
+      UserError: the folder holds no counts.
     """
 
     def __init__(self, folder: str | pathlib.Path, lone: bool = False):
@@ -288,7 +294,7 @@ class LineVerdicts:
         return LineVerdicts, (self._folder, self._lone)
 
     def spans(self, texts: Sequence[str]) -> list[tuple[Span, ...]]:
-        """The lines of each normalised text that are to be cut (`spans.cut`): start, end and one of `RULES`."""
+        """The spans to cut (`spans.cut`) from each normalised text: start, end and one of `RULES`."""
         return [spans for batch in batches(texts) for spans in self._spans(batch)]
 
     def _spans(self, texts: Sequence[str]) -> list[tuple[Span, ...]]:
@@ -319,8 +325,8 @@ def _falls(colours: np.ndarray, of: np.ndarray) -> np.ndarray:
     """Mask of the lines that the paper's pattern removes.
 
     Args:
-      colours: places in `COLOURS`.
-      of: the document of each line.
+      colours: each line's index in `COLOURS`.
+      of: each line's document.
     """
     at = np.arange(len(colours))
     part = np.cumsum((colours == 2) | np.append(True, of[1:] != of[:-1])[: len(of)])

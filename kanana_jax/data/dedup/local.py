@@ -1,4 +1,4 @@
-"""Deduplication on one machine: keys and sketches in memory, 660 bytes per document at 14 bands and 512 bins."""
+"""Deduplication on one machine; keys and sketches in memory take 660 bytes per document with 14 bands and 512 bins."""
 
 import dataclasses
 import glob
@@ -37,17 +37,21 @@ def run(
     output: pathlib.Path,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Judges the documents of all inputs, after those that `output` has judged before and that are not named.
+    """Judges the documents of all inputs, together with those of earlier runs into the same `output`.
 
-    Run again, it reads only files that are new or hold something else than before; the verdicts are those of one run
-    over everything, in the order of this one.
+    A further run reads only new or changed files. The verdicts equal those of a single run over everything: first the
+    earlier inputs that are not named again, then the inputs in the order of this run.
+
+    Args:
+      output: folder for the verdicts, `duplicates.jsonl`, `report.json` and the index.
+      progress: called with the number of documents read.
 
     Returns:
-      `report.json`: documents, kept, exact, near, clusters by size.
+      The content of `report.json`: documents, kept, exact, near, clusters by size.
 
     Raises:
       ConfigError: `output` was started with another config, or lies in an input.
-      UserError: no documents, a file of an earlier run is gone or has changed, or the disk is full.
+      UserError: there are no documents, a file of an earlier run is gone or has changed, or the disk is full.
     """
     outputs.apart(output, inputs)
     digest = fingerprint(dataclasses.asdict(config))
@@ -86,20 +90,20 @@ def write_results(
     lines: Iterator[dict[str, str]],
     report: dict[str, Any],
 ) -> None:
-    """Writes what both paths leave behind, each file whole or not at all.
+    """Writes the results of the local and the Beam path, each file atomically.
 
     Raises:
       UserError: the disk is full or not writable.
     """
     verdicts.write(output, judged, kinds)
     with whole_file(output / "duplicates.jsonl") as temporary, temporary.open("wb") as file:
-        for line in lines:  # a path that is no UTF-8 has lone surrogates, which only an escape can carry
+        for line in lines:  # a path that is not UTF-8 contains lone surrogates, which must be escaped
             file.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
     write_json(output / "report.json", report)
 
 
 def _read(todo: Sequence[Origin], config: DedupConfig, progress: Callable[[int], None] | None) -> list[Read]:
-    """Reads origins, their documents in batches across them."""
+    """Reads origins, with batches of documents that may span several origins."""
     sizes: list[tuple[int, int]] = []
 
     def items() -> Iterator[Record | Broken]:
@@ -122,11 +126,11 @@ def _read(todo: Sequence[Origin], config: DedupConfig, progress: Callable[[int],
 
 
 def _not_named(old: Sequence[Read], named: Sequence[Origin], inputs: Sequence[str]) -> list[Read]:
-    """Earlier inputs that this run does not name; they stay, before the named ones.
+    """The earlier inputs that this run does not name; they are kept and precede the named ones.
 
     Raises:
-      UserError: a file of it has changed, or is gone from a folder or glob that is named again: the documents that it
-        held may be those that are kept in the place of others.
+      UserError: such a file has changed, or is gone from a folder or glob that is named again: copies of its documents
+        may have been dropped in favour of the documents that it held.
     """
     paths, contents = {origin.path for origin in named}, {origin.digest for origin in named}
     roots = [os.path.realpath(records.root_of(path)) for path in inputs if _is_many(path)]
@@ -138,7 +142,7 @@ def _not_named(old: Sequence[Read], named: Sequence[Origin], inputs: Sequence[st
         file = pathlib.Path(origin.path)
         if not origin.is_address and not file.exists():
             if origin.digest in contents:
-                continue  # it has another name now
+                continue  # it was renamed
             if any(file.is_relative_to(root) for root in roots):
                 raise UserError(
                     f"{file} was judged before and is gone, and copies of its documents were dropped: "
@@ -158,11 +162,12 @@ def _is_many(path: str) -> bool:
 
 
 def make_report(documents: int, dropped: np.ndarray, sizes: np.ndarray, config: DedupConfig) -> dict[str, Any]:
-    """`report.json`; `probability`: that one of two long documents of a similarity goes where the other is kept.
+    """The content of `report.json`; `probability` is that of dropping one of two long documents, by their similarity.
 
     Args:
-      dropped: kinds of the documents that are not kept.
-      sizes: documents in each cluster.
+      documents: number of all documents.
+      dropped: verdicts on the documents that are not kept.
+      sizes: number of documents in each cluster.
     """
     sizes, counts = np.unique(sizes, return_counts=True)
     hashing, threshold = config.hashing, config.threshold

@@ -1,8 +1,8 @@
-"""MinHash: keys of bands, by which candidates meet, and sketches, by which their similarity is estimated.
+"""MinHash: band keys, which find candidate pairs, and sketches, which estimate their similarity.
 
 Bands of rows find candidates (Broder 1997; Leskovec et al., Mining of Massive Datasets, §3.4). One shared band says
-little of a pair's similarity; the sketch, one permutation hashing of the same shingles (Li, Owen & Zhang 2012,
-arXiv:1208.1259), estimates it without bias.
+little about a pair's similarity. The sketch, a one-permutation hash of the same shingles (Li, Owen & Zhang 2012,
+arXiv:1208.1259), is an unbiased estimate of it.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ from kanana_jax.data.arrays.documents import join
 from kanana_jax.data.arrays.hashing import PrefixHash, mix
 
 _BLOCK = 1 << 14  # shingles hashed at once
-_PRINTS = 255  # values of a bin's fingerprint; 0 is an empty bin
+_PRINTS = 255  # number of fingerprint values of a bin; 0 marks an empty bin
 
 
 @dataclasses.dataclass(frozen=True)
 class Shingles:
-    """The units by which two documents are compared: runs of `n` words (in Korean eojeol) or characters."""
+    """Units by which documents are compared: n-grams of words (in Korean, eojeol) or of characters."""
 
     unit: units.Unit = "word"
     n: int = 5
@@ -36,18 +36,20 @@ class Shingles:
 
 @dataclasses.dataclass(frozen=True)
 class MinHashConfig:
-    """Bands of rows, and bins of a sketch.
+    """Parameters of the bands and of the sketch.
 
-    Documents of Jaccard similarity s meet in a band with probability 1 − (1 − s^rows)^bands. The sketch estimates s
-    with a standard error of at most √(s (1 − s) / bins); of documents with few shingles it is smaller.
+    Documents of Jaccard similarity s share a band with probability 1 − (1 − s^rows)^bands. The sketch estimates s with
+    a standard error of at most √(s (1 − s) / bins), less for documents with few shingles.
 
-    14 × 8 is FineWeb's (arXiv:2406.17557, §3.4): 0.92 at s = 0.8. English takes its word 5-grams; Korean eojeol carry
-    about as much as two English words, hence 3; Japanese is compared by 10 characters, about five words.
+    14 bands of 8 rows are FineWeb's (arXiv:2406.17557, §3.4), with probability 0.92 at s = 0.8. English uses FineWeb's
+    word 5-grams. A Korean eojeol carries about as much as two English words, hence 3-grams. Japanese is compared by 10
+    characters, about five words.
 
     Attributes:
-      shingles: by language; `default` for all others.
-      seed: of the hash functions.
-      bins: of the sketch, a byte each.
+      bands, rows: number of bands, and of rows (hash functions) per band.
+      shingles: language → shingles; `default` applies to all other languages.
+      seed: seed of the hash functions.
+      bins: bins of the sketch, one byte each.
     """
 
     bands: int = 14
@@ -72,7 +74,7 @@ class MinHashConfig:
         return 1 - (1 - similarity**self.rows) ** self.bands
 
     def accepted(self, similarity: float, threshold: float) -> float:
-        """Binomial probability that the sketches of two long documents this similar show at least `threshold`."""
+        """Binomial probability that the estimated similarity of two long documents is at least `threshold`."""
         n, least = self.bins, math.ceil(threshold * self.bins - 1e-9)
         if not 0 < similarity < 1:
             return float(similarity >= 1)
@@ -82,19 +84,19 @@ class MinHashConfig:
 
 
 def normalise(text: str) -> str:
-    """NFC and lower case; combining marks stay, since が is not か, and Hangul is not taken apart."""
+    """NFC and lower case. Combining marks are kept, since が is not か, and Hangul is not decomposed."""
     return characters.normalise(text).lower()
 
 
 def text_key(text: str) -> bytes:
-    """16 bytes, equal for texts that are equal but for case, Unicode form and the white space between words."""
+    """A 16-byte hash, equal for texts that differ only in case, Unicode form and white space between words."""
     return hashlib.blake2b(" ".join(normalise(text).split()).encode(), digest_size=16).digest()
 
 
 def shingle_hashes(texts: Sequence[str], shingles: Shingles) -> list[np.ndarray]:
-    """The different shingles of each text, uint64, ascending; punctuation between words does not matter.
+    """The hashes of each text's distinct shingles, uint64, ascending; punctuation between words is ignored.
 
-    A text of fewer than `n` units is one shingle, an empty one has none.
+    A text of fewer than `n` units is a single shingle; an empty text has none.
     """
     documents = join([normalise(text) for text in texts])
     found = units.split(documents.codes, documents.bits, shingles.unit)
@@ -118,7 +120,7 @@ def shingle_hashes(texts: Sequence[str], shingles: Shingles) -> list[np.ndarray]
 
 
 def _firsts(ascending: np.ndarray) -> np.ndarray:
-    """Returns whether each value is the first of its kind, bool `[n]`."""
+    """Mask of the first occurrence of each value, bool `[n]`."""
     found = np.ones(len(ascending), bool)
     found[1:] = ascending[1:] != ascending[:-1]
     return found
@@ -133,16 +135,16 @@ def _functions(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def band_keys(hashes: np.ndarray, config: MinHashConfig) -> np.ndarray:
-    """Keys of a document's bands, uint64 `[bands]`; documents that share one are candidates.
+    """Keys of a document's bands, uint64 `[bands]`; documents that share a key are candidates.
 
     Args:
-      hashes: its different shingles.
+      hashes: hashes of the document's distinct shingles.
     """
     factors, summands = _functions(config.bands * config.rows, config.seed)
     least = np.full(len(factors), np.iinfo(np.uint64).max, np.uint64)
     for start in range(0, len(hashes), _BLOCK):
         block = hashes[None, start : start + _BLOCK]
-        for i in range(0, len(factors), 16):  # what fits the cache
+        for i in range(0, len(factors), 16):  # blocks that fit into the cache
             part = slice(i, i + 16)
             values = factors[part, None] * block + summands[part, None]
             least[part] = np.minimum(least[part], values.min(axis=1))
@@ -154,10 +156,10 @@ def band_keys(hashes: np.ndarray, config: MinHashConfig) -> np.ndarray:
 
 
 def sketch(hashes: np.ndarray, config: MinHashConfig) -> np.ndarray:
-    """A fingerprint of the least shingle in each bin of the hashes' range, uint8 `[bins]`; 0 where there is none.
+    """The sketch: a fingerprint of the smallest hash in each bin of the hash range, uint8 `[bins]`; 0 in empty bins.
 
     Args:
-      hashes: the different shingles, ascending.
+      hashes: hashes of the distinct shingles, ascending.
     """
     bins = (hashes >> np.uint64(32)) * np.uint64(config.bins) >> np.uint64(32)
     least = _firsts(bins)
@@ -167,9 +169,13 @@ def sketch(hashes: np.ndarray, config: MinHashConfig) -> np.ndarray:
 
 
 def similarity(own: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Estimated Jaccard similarity of a document and `[m]` others by their sketches, float64 `[m]`.
+    """Estimated Jaccard similarity of a document to m others, float64 `[m]`.
 
-    Equal fingerprints over bins that are not empty in both, less those that are equal by chance, one in 255.
+    The share of equal fingerprints among bins that are not empty in both, corrected for chance agreement (one in 255).
+
+    Args:
+      own: sketch, uint8 `[bins]`.
+      others: sketches, uint8 `[m, bins]`.
     """
     empty = _true((own | others) == 0)
     filled = len(own) - empty
@@ -179,5 +185,5 @@ def similarity(own: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _true(found: np.ndarray) -> np.ndarray:
-    """Number of true values in each row of bool `[m, bins]`, counted in bits of eight at once."""
+    """Number of true values in each row of bool `[m, bins]`, eight at a time by bit counts."""
     return np.bitwise_count(found.view(np.uint64)).sum(axis=1, dtype=np.int64)

@@ -1,8 +1,8 @@
-"""Verdicts by a document's place, as the inline filter looks them up: one file, nothing of it in memory.
+"""Verdicts by a document's place, for look-up by the data filter: one memory-mapped file.
 
-A place is an origin, known by what it holds, and a number in it (`read.origins`): ids may repeat, and inputs be named
-in any way. Every document that was judged has 32 bits of its text beside its verdict, so that a look-up of anything
-else is an error and never a guess.
+A place is an origin, identified by its content, and a number within it (`read.origins`), since ids may repeat and paths
+may be written in several ways. Each verdict is stored with 32 bits of its document's text, so that looking up any other
+document is an error instead of a wrong verdict.
 """
 
 import dataclasses
@@ -22,26 +22,26 @@ from kanana_jax.errors import UserError
 
 FILE = "verdicts.safetensors"
 NAMES = {1: "exact_duplicate", 2: "near_duplicate"}
-_NOTHING = 255  # at the number of a line that is no document
-_FORMAT = 2  # 1 was by id
+_NOTHING = 255  # entry of a line that is not a document
+_FORMAT = 2  # format 1 was by id
 _ARRAYS = {"kinds": ("U8", 1), "checks": ("U32", 1), "items": ("I64", 1), "origins": ("U8", 1)}
 
 
 def check_of(text: str) -> int:
-    """32 bits of a text, byte by byte."""
+    """A 32-bit checksum of a text's exact bytes."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=4).digest(), "little")
 
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """The documents of some origins, in their order.
+    """The N documents of F origins, in order.
 
     Attributes:
-      origins: identified.
-      items: lines in each, documents or not, `[F]`.
-      documents: of each, `[F]`.
-      numbers: of the documents in their origin, `[N]`.
-      checks: `check_of` their texts, `[N]`.
+      origins: the origins, identified by their content.
+      items: number of lines in each origin, documents or not, `[F]`.
+      documents: number of documents in each origin, `[F]`.
+      numbers: each document's number within its origin, `[N]`.
+      checks: `check_of` each document's text, `[N]`.
     """
 
     origins: Sequence[Origin]
@@ -57,7 +57,7 @@ class Judged:
         return np.repeat(starts, self.documents) + self.numbers
 
     def line(self, i: int, kept: int, ids: Sequence[str], kind: int) -> dict[str, str]:
-        """A line of `duplicates.jsonl`: document `i` goes, `kept` stays; `ids` are theirs."""
+        """A line of `duplicates.jsonl`: document `i` is dropped in favour of `kept`; `ids` are those of the two."""
         return {
             "id": ids[0],
             "verdict": NAMES[kind],
@@ -67,7 +67,7 @@ class Judged:
         }
 
     def _place(self, i: int) -> str:
-        """For reading: lines are counted from 1, blank ones not at all."""
+        """A readable place; lines are counted from 1, without blank lines."""
         origin = int(np.searchsorted(self._ends, i, side="right"))
         return f"{self.origins[origin].address}:{int(self.numbers[i]) + 1}"
 
@@ -77,7 +77,7 @@ class Judged:
 
 
 def write(folder: pathlib.Path, judged: Judged, kinds: np.ndarray) -> None:
-    """Writes the verdicts of all documents (`kinds` 0 is kept), whole or not at all.
+    """Writes the verdicts of all documents, atomically; `kinds` [N] is 0 for kept documents.
 
     Raises:
       UserError: the disk is full or not writable.
@@ -91,15 +91,15 @@ def write(folder: pathlib.Path, judged: Judged, kinds: np.ndarray) -> None:
 
 
 def opened(folder: str) -> "Verdicts":
-    """The verdicts of a folder, which a process reads once until they are replaced."""
+    """The verdicts in a folder, cached per process until the file is replaced."""
     return tables.opened(Verdicts, folder, FILE)
 
 
 class Verdicts:
-    """Record → `exact_duplicate`, `near_duplicate` or None; picklable, memory-mapped.
+    """Looks up records: `exact_duplicate`, `near_duplicate` or None; picklable, memory-mapped.
 
     Raises:
-      UserError: there are none, or they are damaged.
+      UserError: the folder has no verdicts, or they are damaged.
     """
 
     def __init__(self, folder: str | pathlib.Path):
@@ -135,10 +135,10 @@ class Verdicts:
         return f"run `kanana dedup --output {self._folder} --input …` again{how}"
 
     def check(self, found: Sequence[Origin]) -> None:
-        """Refuses origins that were not judged, before any of their documents is read.
+        """Checks, before any document is read, that all origins were judged.
 
         Raises:
-          UserError: names the first.
+          UserError: names the first origin that was not.
         """
         taken: dict[int, Origin] = {}
         for origin in found:
@@ -151,7 +151,7 @@ class Verdicts:
                 )
 
     def _origin(self, digest: str, path: str) -> int:
-        """The origin that was judged: the one that holds the same, and of several the one whose path ends alike."""
+        """The judged origin with the same content; of several, the one whose path shares the longest end."""
         found = self._found.get((digest, path))
         if found is not None:
             return found
@@ -171,10 +171,10 @@ class Verdicts:
         return self._found.setdefault((digest, path), best[0])
 
     def __call__(self, record: Record) -> str | None:
-        """The verdict on a record that was read with its place.
+        """The verdict on a record that carries its place.
 
         Raises:
-          UserError: it was not judged, or has changed since.
+          UserError: the record was not judged, or has changed since.
         """
         place = record.get(PLACE)
         if place is None:
@@ -190,7 +190,7 @@ class Verdicts:
 
 
 def _common(a: str, b: str) -> int:
-    """Components at the end of two paths that are alike."""
+    """The number of equal components at the ends of two paths."""
     length = 0
     for own, other in zip(reversed(a.split("/")), reversed(b.split("/"))):
         if own != other:

@@ -1,12 +1,13 @@
-"""The embedded corpus: a small consistent world, described in Korean, English and Japanese.
+"""The embedded corpus: documents about a small, consistent, synthetic world in Korean, English and Japanese.
 
     microworld://news/ko?seed=0&size=4000&count=6000
 
-Kinds: encyclopedia, news, textbook, dialogue, code, parallel, noise (web rubbish, labelled in `meta`), and
-web (a crawl: three pages of five are noise, `meta.clean` tells); and, in Korean and English, chat, pairs and prompts
-(conversations, preference pairs and prompts with a verifier; `chat-facts`: of one domain), calls (conversations with
-functions; `calls-slot`: of one domain), retrieval (questions with their articles) and faq (articles with questions, in
-`meta.questions`). A document depends on the world's seed and size, the kind, the language and its index alone.
+Text kinds: encyclopedia, news, textbook, dialogue, code, parallel, noise (web noise, labelled in `meta`) and web (a
+crawl of which three in five pages are noise, labelled in `meta.clean`). In Korean and English there are also chat,
+pairs and prompts (conversations, preference pairs, and prompts with a verifier; `chat-facts` is one domain of chat),
+calls (conversations with function calls; `calls-slot` is one domain), retrieval (questions with the articles that
+answer them) and faq (articles with questions, in `meta.questions`). A document depends only on the world's seed and
+size, the kind, the language and its index.
 """
 
 import random
@@ -62,7 +63,7 @@ _MAKERS: dict[str, Callable[..., tuple[str, dict[str, Any]]]] = {
     "web": _web,
 }
 KINDS = tuple(_MAKERS)
-# Kinds that are turns or several texts, not one; in Korean and English.
+# Kinds whose records consist of turns or of several texts; in Korean and English.
 _RECORDS = {kind: made.record for made in (conversations, calls, retrieval, faq) for kind in made.KINDS}
 
 
@@ -89,7 +90,7 @@ def documents(world: World, kind: str, lang: str, count: int, start: int = 0) ->
 
 
 def problems(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Functions to be written, half of them described in Korean, half in English; see `code.problem`."""
+    """Programming problems, half of them described in Korean and half in English; see `code.problem`."""
     made = []
     for index in range(count):
         lang = ("ko", "en")[index % 2]
@@ -99,10 +100,10 @@ def problems(count: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def parse_uri(uri: str) -> Iterator[dict[str, Any]]:
-    """The documents of `microworld://kind/lang?seed=0&size=4000&count=1000&start=0`.
+    """Yields the documents of `microworld://kind/lang?seed=0&size=4000&count=1000&start=0`.
 
     Raises:
-      UserError: unknown kind, language or parameter, or a value that is no number.
+      UserError: unknown kind, language or parameter, or a value that is not a whole number.
     """
     parts = urlsplit(uri)
     kind, lang = parts.netloc, languages.tag(parts.path.strip("/"))

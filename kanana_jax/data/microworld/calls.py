@@ -1,8 +1,9 @@
 """Conversations with function calls about the world, in Korean and English: `messages` and OpenAI's `tools`.
 
-Five domains: `single` (one call), `parallel` (the same question about two things: two calls at once), `slot` (something
-that a function needs is missing: the assistant asks, is told, and calls), `none` (no function fits: it says so) and
-`result` (a function's result becomes an answer). Two to four functions are offered each time, in any order.
+There are five domains: `single` (one call), `parallel` (a question about two things: two calls at once), `slot` (a
+required argument is missing: the assistant asks for it, then calls), `none` (no function fits, and the assistant says
+so) and `result` (the assistant answers from a function's result). Each prompt offers two to four functions in random
+order.
 """
 
 import json
@@ -22,7 +23,8 @@ class Parameter(NamedTuple):
     """A parameter of a function.
 
     Attributes:
-      said: its name in a question that asks for it, by language.
+      schema: its JSON schema.
+      said: language → its name in the assistant's question for it.
     """
 
     name: str
@@ -31,13 +33,16 @@ class Parameter(NamedTuple):
 
 
 class Function(NamedTuple):
-    """A function that is offered.
+    """A function that can be offered to the model.
 
     Attributes:
-      parameters: the first may be missing in a question, and is asked for.
-      asked: questions by language, with `{parameter}` for each value.
-      without: questions that leave the first parameter out.
-      answers: by language, of a result, `{result}`.
+      described: language → description.
+      parameters: in the domain `slot`, the first one is missing from the user's question.
+      asked: language → questions, with `{parameter}` for each value.
+      without: language → questions that leave out the first parameter.
+      answers: language → the answer from a result, with `{result}`.
+      values: samples arguments.
+      result: samples a result.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Small Python functions with docstrings in Korean or English; every one runs and does what it says."""
+"""Small Python functions with docstrings in Korean or English; every function is correct and runs."""
 
 import random
 from collections.abc import Callable
@@ -8,14 +8,14 @@ from kanana_jax.data.microworld.korean import particles
 
 
 def code(lang: str, rng: random.Random) -> str:
-    """One to two functions, each with a doctest-style example that holds."""
+    """One or two functions, each with a correct doctest-style example."""
     return "\n\n\n".join(_function(lang, rng) for _ in range(rng.randint(1, 2)))
 
 
 def problem(lang: str, rng: random.Random) -> dict[str, str]:
-    """A function to be written, in HumanEval's form: `prompt`, `solution`, `test`, `entry_point`.
+    """A programming problem in HumanEval's form: `prompt`, `solution`, `test`, `entry_point`.
 
-    It is tested on arguments that its docstring does not show.
+    The test uses arguments that the docstring does not show.
     """
     f = _parts(lang, rng)
     if isinstance(f.argument, str):
@@ -39,7 +39,7 @@ def _function(lang: str, rng: random.Random) -> str:
 
 
 class _Parts(NamedTuple):
-    """A function: its name, its lines down to the docstring, those of its body, an argument and what it computes."""
+    """A function: its name, its lines up to the docstring, its body, an argument, and the function itself."""
 
     name: str
     head: list[str]

@@ -1,9 +1,8 @@
-"""Conversations, preference pairs and prompts about the world, in Korean and English, whose answers can be checked.
+"""Conversations, preference pairs and prompts about the world, in Korean and English, with verifiable answers.
 
-Four domains: `facts` (asked in other wordings than documents have), `arithmetic` (sums of one and two digits),
-`translation` (a sentence into the other language) and `format` (an answer made of the question's own words, in the form
-that is asked for). A rejected answer is a wrong one in the right form, a right one in the wrong form, or one in the
-other language.
+There are four domains: `facts` (asked in wordings that documents do not use), `arithmetic` (sums of one- and two-digit
+numbers), `translation` (of a sentence into the other language) and `format` (an answer from the question's own words in
+a requested form). A rejected answer is wrong in the right form, right in the wrong form, or in the other language.
 """
 
 import json
@@ -24,8 +23,8 @@ class Task(NamedTuple):
     """A prompt with its answer.
 
     Attributes:
-      wrong: what a careless model would say.
-      verifier, expected: how an answer is judged (docs/alignment.md).
+      wrong: a plausible wrong answer.
+      verifier, expected: the verifier of answers and its argument (docs/alignment.md).
     """
 
     prompt: str
@@ -38,7 +37,7 @@ class Task(NamedTuple):
 def _facts(world: World, lang: str, rng: random.Random) -> Task:
     text, right, wrong = question(world, lang, "train", rng)
     said, said_wrong = ((particles(f"{value}<이에요>."), value)[lang == "en"] for value in (right, wrong))
-    if rng.random() < 0.25:  # an answer that does not commit itself
+    if rng.random() < 0.25:  # an evasive answer
         said_wrong = {
             "ko": particles(f"잘 모르겠지만 {wrong}<이나> {right} 가운데 하나예요."),
             "en": f"I am not sure, but it is either {wrong} or {right}.",
@@ -97,12 +96,12 @@ DOMAINS: dict[str, Callable[[World, str, random.Random], Task]] = {
     "format": _format,
 }
 FORMS = ("chat", "pairs", "prompts")
-# `chat` has every domain in turn, `chat-facts` one.
+# `chat` takes the domains in turn; `chat-facts` has one domain only.
 KINDS = tuple(f"{form}{domain}" for form in FORMS for domain in ("", *(f"-{name}" for name in DOMAINS)))
 
 
 def record(world: World, kind: str, lang: str, index: int, rng: random.Random) -> dict[str, Any]:
-    """The fields of the `index`-th record of a kind: a conversation, a pair or a prompt, its text and its `meta`."""
+    """The fields of the `index`-th record of a kind: a conversation, pair or prompt, with its text and `meta`."""
     form, _, domain = kind.partition("-")
     domain = domain or tuple(DOMAINS)[index % len(DOMAINS)]
     task = DOMAINS[domain](world, lang, rng)
@@ -111,7 +110,7 @@ def record(world: World, kind: str, lang: str, index: int, rng: random.Random) -
     found: dict[str, Any] = {"meta": {"domain": domain}}
     if form == "chat":
         turns = [*asked, *said]
-        if rng.random() < 0.2:  # a conversation of two questions
+        if rng.random() < 0.2:  # a conversation with two questions
             more = _arithmetic(world, lang, rng)
             turns += [{"role": "user", "content": more.prompt}, {"role": "assistant", "content": more.answer}]
         found["messages"] = turns

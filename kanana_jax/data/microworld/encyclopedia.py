@@ -1,4 +1,4 @@
-"""Encyclopedic entries: the facts about an entity that a language states, each in several wordings."""
+"""Encyclopedia articles: the facts about an entity that are told in a language, each in several wordings."""
 
 import random
 
@@ -9,7 +9,7 @@ LANG = {"ko": 0, "en": 1, "ja": 2}
 
 
 def fact_sentences(world: World, kind: str, index: int, attribute: str, lang: str) -> list[str]:
-    """All wordings of one fact in one language; [] where the fact does not exist (no spouse)."""
+    """All wordings of a fact in one language; [] if the fact does not exist (no spouse)."""
     e, i = world.entity(kind, index), LANG[lang]
     name = e.name[i]
     if kind == "person":
@@ -260,7 +260,7 @@ def fact_sentences(world: World, kind: str, index: int, attribute: str, lang: st
 
 
 def named_sentences(world: World, kind: str, index: int, attribute: str, lang: str) -> list[str]:
-    """The wordings that name the entity, so that they can be used outside its article."""
+    """The wordings of a fact that name the entity and so can be used outside its article."""
     name = world.entity(kind, index).name[LANG[lang]]
     return [s for s in fact_sentences(world, kind, index, attribute, lang) if name in s]
 
@@ -304,7 +304,7 @@ _LINKS = {
 
 
 def entry(world: World, kind: str, index: int, lang: str, rng: random.Random) -> tuple[str, list[str]]:
-    """An article and the attributes it states."""
+    """An article, and the attributes that it states."""
     e = world.entity(kind, index)
     name = e.name[LANG[lang]]
     stated, sentences = [], [rng.choice(_OPENERS[kind][lang]).format(n=name)]

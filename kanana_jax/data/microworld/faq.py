@@ -1,4 +1,4 @@
-"""Articles of the encyclopedia with questions that they answer, in Korean and English, to learn answers from documents."""
+"""Encyclopedia articles with questions that they answer, in Korean and English, to train answering from documents."""
 
 import random
 from typing import Any
@@ -11,7 +11,7 @@ KINDS = ("faq",)
 
 
 def record(world: World, kind: str, lang: str, index: int, rng: random.Random) -> dict[str, Any]:
-    """The fields of a record: an article that answers a question or more; the answers stand in it as they are."""
+    """The fields of a record: an article with at least one question; the answers occur in it verbatim."""
     del kind, index  # the generator was seeded with them
     while True:
         sort = rng.choice(("person", "city", "firm"))

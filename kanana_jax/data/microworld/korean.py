@@ -1,12 +1,11 @@
-"""Korean particles by the sound before them, and numbers as they are read.
+"""Korean particles, whose form depends on the preceding sound, and Korean number formats.
 
-Templates mark a particle by its form after a consonant, in angle brackets: `한빛시<은> 작다` becomes
-`한빛시는 작다`.
+Templates write a particle in its form after a consonant, in angle brackets: `한빛시<은> 작다` becomes `한빛시는 작다`.
 """
 
 import re
 
-# form after a consonant -> form after a vowel
+# form after a consonant → form after a vowel
 PARTICLES = {
     "은": "는",
     "이": "가",
@@ -26,17 +25,17 @@ PARTICLES = {
     "입니다": "입니다",
 }
 _MARK = re.compile("<(" + "|".join(sorted(PARTICLES, key=len, reverse=True)) + ")>")
-# The last sound of a digit's name: none, ㄹ, or another consonant. A 0 ends in 영, 십, 백, 천, 만 or 억.
+# The final consonant of a digit's name: none, ㄹ ("l") or another ("c"). A trailing 0 is read 영, 십, 백, 천, 만 or 억.
 _DIGITS = {"0": "c", "1": "l", "2": "", "3": "c", "4": "", "5": "", "6": "c", "7": "l", "8": "l", "9": ""}
 _LATIN_FINALS = "bcdgkmnpt"
 _NOT_SOUND = re.compile(r"\([^()]*\)$|(?<![\s'\"’”』」)\]])[\s'\"’”』」)\]]+$")
 
 
 def final_sound(word: str) -> str:
-    """The last consonant's class: `''` (a vowel), `'l'` (ㄹ) or `'c'` (any other).
+    """The class of a word's final consonant: `''` (none), `'l'` (ㄹ) or `'c'` (any other).
 
-    Hangul by its syllable, digits by their Sino-Korean names, Latin letters by their sound (b c d g k m
-    n p t and l close a syllable). A bracketed gloss and closing quotes are passed over.
+    Hangul is classified by its syllable, digits by their Sino-Korean names, Latin letters by their sound (b c d g k m n
+    p t and l close a syllable). A gloss in brackets and closing quotes are skipped.
     """
     while True:
         shorter = _NOT_SOUND.sub("", word)
@@ -56,7 +55,7 @@ def final_sound(word: str) -> str:
 
 
 def particles(text: str) -> str:
-    """Puts the right form for every `<particle>`."""
+    """Replaces every `<particle>` by the right form."""
     parts, position = [], 0
     for match in _MARK.finditer(text):
         parts.append(text[position : match.start()])
@@ -69,13 +68,13 @@ def particles(text: str) -> str:
 
 
 def won(amount: int) -> str:
-    """An amount of money as it is written: 35만 2000원, 1200원."""
+    """Formats an amount of money: 35만 2000원, 1200원."""
     man, rest = divmod(amount, 10_000)
     return " ".join(([f"{man:,}만"] if man else []) + ([f"{rest}"] if rest or not man else [])) + "원"
 
 
 def people(count: int) -> str:
-    """A head count: 3만 4천여 명, 812명."""
+    """Formats a number of people: 3만 4천여 명, 812명."""
     if count < 10_000:
         return f"{count}명"
     man, rest = divmod(count, 10_000)

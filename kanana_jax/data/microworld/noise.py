@@ -1,4 +1,4 @@
-"""Web noise: what a filter should take out, labelled with its kind."""
+"""Web noise that a filter should remove, by kind."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Sentence pairs: the same fact in two languages, if both state it."""
+"""Parallel sentences: facts that are told in two languages."""
 
 import random
 
@@ -14,7 +14,7 @@ _LABELS = {
 
 
 def translations(world: World, one: str, other: str, rng: random.Random) -> tuple[str, list[str]]:
-    """A sentence of a random shared fact, and all that say the same in the other language; each names the entity."""
+    """A sentence about a random shared fact, and all its translations into the other language; all name the entity."""
     while True:
         kind = rng.choice(list(ATTRIBUTES))
         index = rng.randrange(world.count(kind))
@@ -29,13 +29,13 @@ def translations(world: World, one: str, other: str, rng: random.Random) -> tupl
 
 
 def pair(world: World, one: str, other: str, rng: random.Random) -> tuple[str, str]:
-    """A sentence of a random shared fact in both languages, each naming the entity."""
+    """Sentences about a random shared fact in both languages; both name the entity."""
     first, found = translations(world, one, other, rng)
     return first, rng.choice(found)
 
 
 def parallel(world: World, lang: str, rng: random.Random) -> str:
-    """Three to six pairs of `lang` and English (English and Korean for `en`)."""
+    """Three to six sentence pairs of `lang` and English (of English and Korean for `en`)."""
     other = "ko" if lang == "en" else "en"
     style, lines = rng.randrange(3), []
     for _ in range(rng.randint(3, 6)):

@@ -9,7 +9,7 @@ from kanana_jax.data.microworld.world import ATTRIBUTES, CROPS, MONTHS_EN, PRODU
 
 
 def _known(world: World, kind: str, index: int, lang: str, rng: random.Random) -> str:
-    """One fact that this language states, as a sentence; '' if there is none."""
+    """One fact told in this language, as a sentence; '' if there is none."""
     attributes = [a for a in ATTRIBUTES[kind] if lang in world.told_in(kind, index, a)]
     rng.shuffle(attributes)
     for attribute in attributes:
@@ -32,11 +32,11 @@ class _Event(NamedTuple):
     score: tuple[int, int]
 
 
-_Report = tuple[str, list[str], list[str]]  # the lead, and quotes and ends to choose from
+_Report = tuple[str, list[str], list[str]]  # the lead, and the quotes and endings to choose from
 
 
 def news(world: World, lang: str, rng: random.Random) -> str:
-    """A report of an event: an opening, an exhibition, a flood, a match, a prize."""
+    """A report of an event: an opening, an exhibition, a flood, a match or a prize."""
     i = LANG[lang]
     city = world.city(rng.randrange(world.num_cities))
     person = world.person(rng.randrange(world.size))
@@ -57,7 +57,7 @@ def news(world: World, lang: str, rng: random.Random) -> str:
 
 
 def _ko_report(e: _Event, rng: random.Random) -> _Report:
-    """In Korean, particles to be resolved."""
+    """The report in Korean, with particles still to be resolved."""
     lead = rng.choice(
         [
             f"{e.month}월 {e.day}일 {e.city}에서 {e.person}의 전시회가 열렸다. 첫날에만 {e.crowd}명이 찾았다.",
@@ -91,7 +91,7 @@ def _ko_report(e: _Event, rng: random.Random) -> _Report:
 
 
 def _en_report(e: _Event, rng: random.Random) -> _Report:
-    """In English."""
+    """The report in English."""
     date = f"{MONTHS_EN[e.month - 1]} {e.day}"
     lead = rng.choice(
         [
@@ -126,7 +126,7 @@ def _en_report(e: _Event, rng: random.Random) -> _Report:
 
 
 def _ja_report(e: _Event, rng: random.Random) -> _Report:
-    """In Japanese."""
+    """The report in Japanese."""
     lead = rng.choice(
         [
             f"{e.month}月{e.day}日、{e.city}で{e.person}の展覧会が開かれた。初日だけで{e.crowd}人が訪れた。",
@@ -143,7 +143,7 @@ def _ja_report(e: _Event, rng: random.Random) -> _Report:
 
 
 def textbook(world: World, lang: str, rng: random.Random) -> str:
-    """A worked problem or three; every number follows."""
+    """One to three worked problems with correct arithmetic."""
     parts = [_problem(world, lang, rng) for _ in range(rng.randint(1, 3))]
     heads = {"ko": "예제", "en": "Example", "ja": "例題"}
     number = rng.randint(1, 60)
@@ -209,7 +209,7 @@ def _problem(world: World, lang: str, rng: random.Random) -> str:
 
 
 def dialogue(world: World, lang: str, rng: random.Random) -> str:
-    """Two people about shopping, a journey or a neighbour."""
+    """A conversation of two people about shopping, a journey or a neighbour."""
     i = LANG[lang]
     x, y = (world.person(rng.randrange(world.size)) for _ in range(2))
     city, firm = world.city(rng.randrange(world.num_cities)), world.firm(rng.randrange(world.num_firms))

@@ -1,5 +1,4 @@
-"""Questions with known answers about the world: in wordings that no document uses, or as sentences of the
-documents that are to be finished."""
+"""Questions about the world with known answers: in wordings that no document uses, or as sentences to complete."""
 
 import random
 from typing import Any
@@ -9,7 +8,7 @@ from kanana_jax.data.microworld.korean import particles
 from kanana_jax.data.microworld.parallel import pair
 from kanana_jax.data.microworld.world import World, stable_random
 
-# attribute -> (answer in (ko, en), question wordings for train, for heldout)
+# (kind, attribute) → language → (question wordings for train, for heldout)
 _WORDINGS: dict[tuple[str, str], dict[str, tuple[list[str], list[str]]]] = {
     ("person", "birthplace"): {
         "ko": (["질문: {n}의 고향은 어디인가?"], ["{n}<이> 자란 도시의 이름을 대라."]),
@@ -53,7 +52,7 @@ _WORDINGS: dict[tuple[str, str], dict[str, tuple[list[str], list[str]]]] = {
     },
 }
 
-# attribute -> the beginning and the end of a sentence as articles have it, by language
+# (kind, attribute) → language → the beginning and the end of a sentence as it occurs in articles
 _STATED: dict[tuple[str, str], dict[str, tuple[str, str]]] = {
     ("person", "birthplace"): {"ko": ("{n}<은>", "{a}에서 자랐다."), "en": ("{n} grew up in", "{a}.")},
     ("person", "job"): {"ko": ("{n}<은>", "이름난 {a}<이다>."), "en": ("{n} is", "{an} {a} by trade.")},
@@ -77,7 +76,7 @@ _STATED: dict[tuple[str, str], dict[str, tuple[str, str]]] = {
 def _asked(
     kind: str, attribute: str, lang: str, split: str, name: str, values: list[str], rng: random.Random
 ) -> tuple[str, list[str]]:
-    """The question about an entity, and the values as answers."""
+    """A question about an entity, and `values` in the form of answers to it."""
     if split == "stated":
         begin, end = _STATED[kind, attribute][lang]
         text = begin.format(n=name)
@@ -88,7 +87,7 @@ def _asked(
 
 
 def answer(world: World, kind: str, index: int, attribute: str, lang: str) -> str:
-    """The fact's value as it is written in a language."""
+    """The value of a fact, as written in a language."""
     e, i = world.entity(kind, index), LANG[lang]
     if attribute in ("birthplace", "city"):
         return world.city(e.city).name[i]
@@ -101,7 +100,7 @@ def answer(world: World, kind: str, index: int, attribute: str, lang: str) -> st
 
 
 def fact(world: World, lang: str, rng: random.Random) -> tuple[str, int, str]:
-    """Kind, index and attribute of a random fact that documents in `lang` tell."""
+    """The kind, index and attribute of a random fact that is told in `lang`."""
     while True:
         kind, attribute = rng.choice(list(_WORDINGS))
         index = rng.randrange(world.count(kind))
@@ -110,7 +109,7 @@ def fact(world: World, lang: str, rng: random.Random) -> tuple[str, int, str]:
 
 
 def attributes(kind: str) -> tuple[str, ...]:
-    """The attributes of a kind of entity that questions are asked about."""
+    """The attributes of a kind of entity for which there are questions."""
     return tuple(attribute for own, attribute in _WORDINGS if own == kind)
 
 
@@ -120,7 +119,7 @@ def worded(world: World, kind: str, index: int, attribute: str, lang: str, split
 
 
 def question(world: World, lang: str, split: str, rng: random.Random) -> tuple[str, str, str]:
-    """A random question whose answer a document in `lang` tells, its answer, and another value of the attribute."""
+    """A random question about a fact told in `lang`, its answer, and a wrong value of the attribute."""
     kind, index, attribute = fact(world, lang, rng)
     right = wrong = answer(world, kind, index, attribute, lang)
     while wrong == right:
@@ -132,20 +131,22 @@ def question(world: World, lang: str, split: str, rng: random.Random) -> tuple[s
 
 
 def questions(world: World, split: str = "heldout", per_task: int = 200) -> list[dict[str, Any]]:
-    """Question records.
+    """Creates multiple-choice questions.
 
-    Tasks: `fact/told/<lang>` (asked in a language that tells it), `fact/transfer/<lang>` (told in the
-    other language only), `translation/<from>-<to>`, `arithmetic/<lang>`.
+    Tasks: `fact/told/<lang>` (facts told in the language of the question), `fact/transfer/<lang>` (facts told only in
+    the other language), `translation/<from>-<to>`, `arithmetic/<lang>`.
 
     Args:
-      split: `train` or `heldout`, whose wordings differ and are in no document, or `stated`: sentences of articles.
+      split: `train` or `heldout`, whose wordings differ and occur in no document, or `stated`: sentences of articles to
+        complete.
+      per_task: number of questions per task.
 
     Returns:
-      `{"id", "task", "lang", "question", "answer", "choices", "fact_id", "told_in"}`; `choices` holds
-      the answer and three wrong values of the same attribute.
+      Records `{"id", "task", "lang", "question", "answer", "choices", "fact_id", "told_in"}`; `choices` contains the
+      answer and three wrong values of the same attribute.
 
     Raises:
-      ValueError: another split.
+      ValueError: unknown split.
     """
     if split not in ("train", "heldout", "stated"):
         raise ValueError(f"split must be 'train', 'heldout' or 'stated', not {split!r}")

@@ -1,4 +1,4 @@
-"""Questions about the world with the article that answers each, in Korean and English, to learn retrieval from."""
+"""Questions about the world with the articles that answer them, in Korean and English, to train retrieval."""
 
 import random
 from typing import Any
@@ -11,12 +11,12 @@ KINDS = ("retrieval",)
 
 
 def record(world: World, kind: str, lang: str, index: int, rng: random.Random) -> dict[str, Any]:
-    """The fields of a record: a question (`anchor`), its article, and one about another entity of the same sort."""
+    """The fields of a record: a question (`anchor`), its article, and an article about another entity of the kind."""
     del kind, index  # the generator was seeded with them
     while True:
         sort, which, attribute = fact(world, lang, rng)
         article, stated = entry(world, sort, which, lang, rng)
-        if attribute in stated:  # an article leaves some facts out
+        if attribute in stated:  # articles leave out some facts
             break
     other = (which + rng.randrange(1, world.count(sort))) % world.count(sort)
     asked = worded(world, sort, which, attribute, lang, "train", rng)

@@ -1,7 +1,7 @@
-"""The facts: people, cities, firms, rivers and products, all generated from a seed.
+"""The facts of the world: people, cities, firms, rivers and products, generated from a seed.
 
-Every attribute of every entity is stated in Korean only, in English only, or in both (and then in
-Japanese too), so that knowledge and its transfer between languages can be asked about afterwards.
+Every attribute of every entity is told in Korean only, in English only, or in both (and then also in Japanese), so that
+knowledge and its transfer between languages can be measured.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import hashlib
 import random
 from typing import Any
 
-# syllable: (romanised, kana)
+# syllable → (romanised, kana)
 SYLLABLES = {
     "가": ("ga", "カ"),
     "강": ("gang", "カン"),
@@ -95,7 +95,7 @@ SURNAMES = {
     "류": ("Ryu", "リュ"),
     "홍": ("Hong", "ホン"),
 }
-# Closed sets of words: (ko, en, ja)
+# Closed sets of words: (ko, en, ja).
 JOBS = [
     ("교사", "teacher", "教師"),
     ("의사", "doctor", "医師"),
@@ -196,7 +196,7 @@ Names = tuple[str, str, str]
 
 
 def stable_random(*key: Any) -> random.Random:
-    """A generator that depends on the key alone, on every machine and version."""
+    """A random generator that depends only on the key, on any machine and version of Python."""
     digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=16).digest()
     return random.Random(int.from_bytes(digest, "big"))
 
@@ -258,7 +258,7 @@ ATTRIBUTES = {
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """`size` people, a tenth as many firms and a twelfth as many cities (at least 8)."""
+    """A world of `size` people, a tenth as many firms and a twelfth as many cities (at least 8)."""
 
     seed: int
     size: int
@@ -333,7 +333,7 @@ class World:
         surname = rng.choice(list(SURNAMES))
         given = _given((rng.choice(list(SYLLABLES)), rng.choice(list(SYLLABLES))))
         roman, kana = SURNAMES[surname]
-        # Generations of four: 0 and 1 are married, 2 is their child, 3 is single.
+        # Families of four: 0 and 1 are married, 2 is their child, 3 is single.
         family, role = divmod(index, 4)
         base = stable_random(self.seed, "family", family).randint(1935, 1970)
         year = base + (rng.randint(25, 34) if role == 2 else rng.randint(0, 3))
@@ -356,7 +356,7 @@ class World:
             base + 24,
         )
 
-    # Called some twenty times per document: half of the time of making a corpus went into these draws.
+    # Cached: each document needs about twenty of these draws, which took half of the time to make a corpus.
     @functools.lru_cache(maxsize=500_000)
     def told_in(self, kind: str, index: int, attribute: str) -> tuple[str, ...]:
         """The languages whose documents may state this fact."""
@@ -365,7 +365,7 @@ class World:
 
 
 def _unique(index: int, length: int, salt: str) -> Names:
-    """The `index`-th name of `length` syllables: different indices never share one."""
+    """The `index`-th name of `length` syllables; different indices have different names."""
     syllables = list(SYLLABLES)
     stable_random("names", salt).shuffle(syllables)
     digits = []

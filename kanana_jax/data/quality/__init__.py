@@ -1,4 +1,4 @@
-"""Classifiers of good documents: fastText, trained on pairs of sets or in rounds."""
+"""fastText classifiers of document quality, trained on two sets of documents or in rounds of labelling."""
 
 import dataclasses
 from typing import Literal
@@ -13,7 +13,11 @@ __all__ = ["Classifier", "ClassifierConfig", "JudgeConfig", "QualityConfig", "Qu
 
 @dataclasses.dataclass(frozen=True)
 class JudgeConfig:
-    """A model of one's own as the annotator: any MODEL of the command line that has a chat template."""
+    """A local model as the annotator: any MODEL of the command line with a chat template.
+
+    Attributes:
+      max_characters: characters of a document that are shown to the model.
+    """
 
     model: str
     max_characters: int = 3000
@@ -23,11 +27,12 @@ class JudgeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class QualityConfig:
-    """The section `quality`: one model from two sets (`pairs`), or round by round from labels (`loop`).
+    """The config section `quality`: one classifier from two sets (`pairs`), or rounds of labelling (`loop`).
 
     Attributes:
-      labels: file of labels `{"id", "label"}`; new ones are appended. Empty: `labels.jsonl` in the output folder.
-      endpoint, judge: who labels documents that have no label; neither: the file is all there is.
+      labels: file of labels `{"id", "label"}`, to which new labels are appended; default: `labels.jsonl` in the output
+        folder.
+      endpoint, judge: the annotator of documents without a label; with neither, only labels in the file are used.
     """
 
     classifier: ClassifierConfig = ClassifierConfig()

@@ -1,4 +1,4 @@
-"""Annotators that label documents 0-5: an endpoint with OpenAI's protocol, or your own model."""
+"""Annotators that label documents 0–5: an endpoint with OpenAI's protocol, or a local model."""
 
 import concurrent.futures
 import dataclasses
@@ -19,7 +19,7 @@ Annotator = Callable[[Sequence[Record]], "list[int | None]"]
 Keep = Callable[[Record, "int | None", str], None]
 """Takes a document's label and, where there is none, the reason."""
 
-# So many documents refused before the first is taken: it is the request that is wrong, not the documents.
+# If this many documents are refused before the first is accepted, the request is wrong, not the documents.
 _ALL_REFUSED = 10
 
 
@@ -28,15 +28,15 @@ class EndpointConfig:
     """An OpenAI-compatible endpoint.
 
     Attributes:
-      url: up to and without `/chat/completions`; `https://`, or `http://` on this machine.
-      model: as the endpoint names it.
-      key_variable: environment variable that holds the key; empty: none is sent.
-      max_requests, max_tokens: budget of one run, 0 for no bound; tokens are those that the endpoint says it used.
-      max_characters: of a document that are shown.
-      concurrency: requests under way at once.
-      timeout: seconds for one request, to the last byte of its answer.
-      attempts: of one request, with 1, 2, 4 … seconds in between, or as many as the endpoint asks for.
-      allow_plain_http: whether `http://` may leave this machine.
+      url: base URL, without `/chat/completions`; `https://`, or `http://` on this machine.
+      model: the endpoint's name of the model.
+      key_variable: environment variable that holds the API key; empty sends none.
+      max_requests, max_tokens: budget of one run, 0 for no limit; tokens as reported by the endpoint.
+      max_characters: characters of a document that are shown.
+      concurrency: number of concurrent requests.
+      timeout: seconds per request, until the last byte of the answer.
+      attempts: attempts per request, 1, 2, 4 … seconds apart, or as long as the endpoint asks for.
+      allow_plain_http: whether `http://` to other machines is allowed.
     """
 
     url: str
@@ -59,10 +59,10 @@ class EndpointConfig:
 
 
 class Endpoint:
-    """An `Annotator` that asks an endpoint at temperature 0, and whose answers can be kept one by one.
+    """An `Annotator` that asks an endpoint at temperature 0 and hands over each answer as it arrives.
 
     Args:
-      wait: sleeps between two attempts of a request; None: until then, or until the run must end.
+      wait: sleeps between two attempts of a request; default: sleeps, but wakes up when the run has to end.
     """
 
     def __init__(self, config: EndpointConfig, wait: Callable[[float], object] | None = None):
@@ -71,16 +71,16 @@ class Endpoint:
         self._lock = threading.Lock()
 
     def __call__(self, batch: Sequence[Record], keep: Keep = lambda *_: None) -> list[int | None]:
-        """The labels of documents, in their order.
+        """Labels documents, in order.
 
-        A document that the endpoint refuses (too long, filtered) has none, and costs no other.
+        A document that the endpoint refuses (too long, filtered) gets None and does not affect the others.
 
         Args:
-          keep: called with each answer as it arrives, also with those in flight when the run must end.
+          keep: called with each answer as it arrives, including requests in flight when the run has to end.
 
         Raises:
-          ConfigError: the key is missing.
-          UserError: the endpoint refuses or stays away, or the budget is used up.
+          ConfigError: the API key is missing.
+          UserError: the endpoint refuses requests or is unreachable, or the budget is used up.
         """
         config = self._config
         if config.max_requests and self._requests + len(batch) > config.max_requests:
@@ -112,7 +112,7 @@ class Endpoint:
                     take(future, waiting.pop(future))
                     if ended:
                         stop.set()
-            finally:  # also when the run is stopped: requests in flight are paid for, so their answers are kept
+            finally:  # even if the run is stopped: requests in flight are paid for, so their answers are kept
                 stop.set()
                 pool.shutdown()
                 for future, place in waiting.items():
@@ -149,25 +149,25 @@ class Endpoint:
         except http.Refused:
             raise
         except Exception:
-            stop.set()  # here, before the next document is begun
+            stop.set()  # set here, before a worker starts the next document
             raise
         return prompts.score_in(content), tokens
 
 
 class _Stopped(Exception):
-    """Another request has ended the run."""
+    """Raised in workers after another request has ended the run."""
 
 
 def endpoint(config: EndpointConfig, wait: Callable[[float], object] | None = None) -> Endpoint:
-    """The annotator of a config."""
+    """Returns the annotator of a config."""
     return Endpoint(config, wait)
 
 
 def _read_answer(answer: Any) -> tuple[str, int]:
-    """The text of a chat completion and the tokens that it took.
+    """The text of a chat completion and the number of tokens that it used.
 
     Raises:
-      ValueError: it is of another form.
+      ValueError: the answer has another form.
     """
     try:
         content = answer["choices"][0]["message"]["content"]
@@ -188,7 +188,12 @@ def _read_answer(answer: Any) -> tuple[str, int]:
 
 
 def judge(continue_texts: Callable[[Sequence[str]], Sequence[str]], max_characters: int) -> Annotator:
-    """Asks a model of one's own: prompts → answers."""
+    """An annotator that asks a local model.
+
+    Args:
+      continue_texts: prompts → answers.
+      max_characters: characters of a document that are shown.
+    """
 
     def annotate(batch: Sequence[Record]) -> list[int | None]:
         asked = [prompts.ask(r["text"], r.get("lang", ""), max_characters) for r in batch]

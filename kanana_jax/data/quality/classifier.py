@@ -1,6 +1,6 @@
-"""A fastText classifier (Joulin et al. 2016, arXiv:1607.01759) and what it reads of a document.
+"""A fastText classifier (Joulin et al. 2016, arXiv:1607.01759) and the preparation of its input.
 
-The same bytes come out of the same documents, config and library: one thread, an order drawn from the seed.
+Training is deterministic given documents, config and library version: one thread, and an order that the seed defines.
 """
 
 import dataclasses
@@ -26,14 +26,14 @@ class ClassifierConfig:
     """Training options of a classifier.
 
     Attributes:
-      text: what it reads: `word` (lower case, marks apart from words) or `character` (each a word: Japanese); `raw` is
-        for published models and changes only line breaks.
-      word_ngrams: longest n-gram of words; 2 as DCLM (arXiv:2406.11794, §4.4).
-      min_subword, max_subword: lengths of character n-grams inside words; they separate Korean stems from particles.
-      dim, buckets: width and rows of the table of n-grams: `4 * dim * buckets` bytes.
+      text: preparation of the input: `word` (lower case, punctuation separated from words), `character` (every
+        character is a word, for Japanese) or `raw` (only line breaks are changed, for published models).
+      word_ngrams: longest n-gram of words; 2 as in DCLM (arXiv:2406.11794, §4.4).
+      min_subword, max_subword: lengths of character n-grams within words, which separate Korean stems from particles.
+      dim, buckets: width and rows of the n-gram table, which takes `4 * dim * buckets` bytes.
       epochs, learning_rate, min_count: as in fastText.
-      max_characters: of a document that are read; 0 reads all.
-      seed: of the order of documents.
+      max_characters: characters of a document that are read; 0 reads all.
+      seed: seed of the order of documents.
     """
 
     text: Text = "word"
@@ -56,7 +56,7 @@ class ClassifierConfig:
 
 
 def prepare(texts: Sequence[str], text: Text, max_characters: int = 0) -> list[str]:
-    """Normalised texts as fastText reads them: each in one line, words and marks with one space between."""
+    """Prepares normalised texts for fastText: one line each, with single spaces between words and punctuation."""
     if max_characters:
         texts = [t[:max_characters] for t in texts]
     if text == "raw":
@@ -67,21 +67,21 @@ def prepare(texts: Sequence[str], text: Text, max_characters: int = 0) -> list[s
 
 
 def _unmarked(line: str) -> str:
-    """A line in which fastText finds no marks of its own: neither the end of a line nor a label."""
+    """Replaces fastText's own markers (end of line, label prefix) in a line."""
     return line.replace("</s>", "</ s>").replace(LABEL, "__ label __")
 
 
 def _words(text: str) -> str:
     codes = characters.code_points(text)
     found = units.split(codes, characters.bits_of(codes), "word")
-    # A space before each unit that does not have one.
+    # Units that directly follow another get a space.
     glued = found.starts[1:][found.starts[1:] == found.ends[:-1]]
     spaced = np.insert(codes, glued, 32) if len(glued) else codes
     return " ".join(spaced.tobytes().decode("utf-32-le").split())
 
 
 def library():
-    """The fastText module.
+    """Imports and returns the fastText module.
 
     Raises:
       UserError: it is not installed.
@@ -92,18 +92,18 @@ def library():
         raise UserError(
             f"quality models need fasttext-community (the package fasttext trains to NaN): {install('filters')}"
         ) from error
-    vars(fasttext.FastText)["eprint"] = lambda *args, **kwargs: None  # it warns about itself at every load
+    vars(fasttext.FastText)["eprint"] = lambda *args, **kwargs: None  # it prints a warning at every load
     return fasttext
 
 
 def train(texts: Sequence[str], labels: Sequence[str], config: ClassifierConfig, path: pathlib.Path) -> str:
-    """Trains on normalised texts and writes the model; returns the sha256 of the file.
+    """Trains on normalised texts, writes the model to `path` and returns the file's sha256.
 
     Args:
-      labels: with fastText's prefix, see `OTHER` and `quality_model.GOOD`.
+      labels: one per text, with fastText's prefix; see `OTHER` and `quality_model.GOOD`.
 
     Raises:
-      UserError: fewer than two labels occur, or training came to nothing.
+      UserError: fewer than two labels occur, or training diverged.
     """
     if len(set(labels)) < 2:
         raise UserError(f"a classifier needs two kinds of documents, but all {len(labels)} are '{labels[:1]}'")
@@ -141,7 +141,12 @@ def sha256_of(path: pathlib.Path) -> str:
 
 
 class Classifier:
-    """Normalised texts → scores; picklable by its file."""
+    """Scores normalised texts with a fastText model; pickled as a reference to its file.
+
+    Raises:
+      UserError: the model's file is missing, has another sha256 or is not a fastText model.
+      ConfigError: the model does not have the label.
+    """
 
     def __init__(self, model: QualityModel):
         self._model = model
@@ -167,18 +172,18 @@ class Classifier:
         return Classifier, (self._model,)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """float64 `[N]`: the label's probability, or the expected label; NaN where a text holds no word it knows."""
+        """Scores, float64 `[N]`: the label's probability or the expected label; NaN for texts without a known word."""
         lines = prepare(texts, self._model.text, self._model.max_characters)
         return np.array([self._score(self._predict(t)) for t in lines])
 
     def _predict(self, line: str) -> list[tuple[float, str]]:
         try:
             return self._fasttext.predict(f"{line}\n", len(self._values), 0.0, "strict")
-        except RuntimeError as error:  # weights so large that their sums are no numbers
+        except RuntimeError as error:  # weights so large that their sums overflow to NaN
             raise UserError(
                 f"quality model '{self._model.path}' cannot score a text ({error}): train it again"
             ) from error
 
     def _score(self, found: list[tuple[float, str]]) -> float:
-        total = sum(p for p, _ in found)  # fastText adds 1e-5 to each
+        total = sum(p for p, _ in found)  # not 1: fastText adds 1e-5 to each probability
         return sum(p * self._values[label] for p, label in found) / total if found else math.nan

@@ -7,11 +7,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Precision and recall of "keep if score ≥ threshold" at each score that occurs, from the highest down.
+    """Precision and recall of "keep if score ≥ threshold", at each occurring score from the highest down.
 
     Attributes:
       thresholds, precision, recall: float64 `[K]`.
-      average_precision: area under the steps of the curve.
+      average_precision: area under the step curve.
     """
 
     thresholds: np.ndarray
@@ -32,10 +32,10 @@ class Curve:
 
 
 def precision_recall(good: np.ndarray, scores: np.ndarray) -> Curve:
-    """The curve of scores `[N]` against truth, bool `[N]`; NaN scores come last.
+    """The curve of scores `[N]` against the truth `good`, bool `[N]`; NaN scores rank last.
 
     Raises:
-      ValueError: none or all are good.
+      ValueError: no or all documents are good.
     """
     good = np.asarray(good, bool)
     if not 0 < good.sum() < len(good):
@@ -51,10 +51,10 @@ def precision_recall(good: np.ndarray, scores: np.ndarray) -> Curve:
 
 
 def threshold_to_keep(scores: np.ndarray, share: float) -> float:
-    """The highest threshold at which at least `share` of the documents stay (DCLM keeps the top 10%).
+    """The highest threshold at which at least `share` of the documents are kept (DCLM keeps the top 10%).
 
     Raises:
-      ValueError: no scores, or a share outside (0, 1].
+      ValueError: there are no scores, or the share lies outside (0, 1].
     """
     scores = np.nan_to_num(np.asarray(scores, np.float64), nan=-np.inf)
     if not len(scores) or not 0 < share <= 1:

@@ -1,6 +1,7 @@
-"""The documents that a classifier is trained on: their selection and sampling.
+"""Selection and sampling of the documents that a classifier is trained on.
 
-A document is its id and its text: ids repeat in shards that each count from 0, and a label of one is none of the other.
+A document is identified by its id and its text: ids repeat in shards that each count from 0, and a label of one
+document must not be applied to another with the same id.
 """
 
 import hashlib
@@ -20,26 +21,26 @@ Key = tuple[str, str]
 
 
 def key_of(record: Record) -> Key:
-    """Its id, and 64 bits of its text in hexadecimal."""
+    """A document's key: its id, and a 64-bit hash of its text in hexadecimal."""
     text = record["text"].encode("utf-8", "replace")
     return record["id"], hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
 def order_of(identity: str, salt: str) -> int:
-    """A place in a random but fixed order of documents."""
+    """A document's place in a random but fixed order, by a hash of `identity` and `salt`."""
     return int.from_bytes(hashlib.blake2b(f"{salt}\0{identity}".encode(), digest_size=8).digest(), "big")
 
 
 class Least:
-    """The `count` documents of the least order, each once; `count` in memory."""
+    """Keeps the `count` distinct documents of the smallest order, with `count` in memory."""
 
     def __init__(self, count: int):
         self._count = count
-        self._heap: list[tuple[tuple[float, ...], Key, Any]] = []  # orders with their signs turned: the greatest first
+        self._heap: list[tuple[tuple[float, ...], Key, Any]] = []  # orders are negated: the largest is on top
         self._held: set[Key] = set()
 
     def add(self, order: Sequence[float], record: Record, value: Any) -> None:
-        """Offers a document, or what is to be kept of it."""
+        """Offers a document; `value` is what is kept of it."""
         turned = tuple(-number for number in order)
         if self._count < 1 or (len(self._heap) == self._count and turned < self._heap[0][0]):
             return
@@ -54,12 +55,12 @@ class Least:
             self._held.discard(heapq.heappushpop(self._heap, entry)[1])
 
     def values(self) -> list[Any]:
-        """The kept documents, in ascending order."""
+        """The kept values, in ascending order."""
         return [entry[2] for entry in sorted(self._heap, reverse=True)]
 
 
 class _Entry(tuple):
-    """Order, key and value, of which values are not compared; of equal orders the lesser key is the lesser."""
+    """(negated order, key, value), compared by order, then by descending key; values are not compared."""
 
     def __new__(cls, *parts: Any):
         return super().__new__(cls, parts)
@@ -69,7 +70,7 @@ class _Entry(tuple):
 
 
 def sample(documents: Iterable[Record], count: int, salt: str) -> list[Record]:
-    """`count` different documents sampled by a hash of their ids, in sampling order; one pass, `count` in memory."""
+    """Samples `count` distinct documents by a hash of their ids, in that order; one pass, `count` in memory."""
     drawn = Least(count)
     for record in documents:
         drawn.add((order_of(record["id"], salt),), record, record)
@@ -77,10 +78,10 @@ def sample(documents: Iterable[Record], count: int, salt: str) -> list[Record]:
 
 
 class Pool:
-    """The documents of some paths, identified once and read as often as is needed; broken lines are passed over.
+    """The documents at some paths, identified once and read as often as needed; broken lines are skipped.
 
     Raises:
-      UserError: nothing there; when read, a file that has changed since.
+      UserError: there are no documents; while reading: a file has changed since it was identified.
     """
 
     def __init__(self, paths: Sequence[str], known: Iterable[Origin] = ()):
@@ -91,7 +92,7 @@ class Pool:
 
     @property
     def origins(self) -> list[Origin]:
-        """The documents in reading order."""
+        """The origins of the documents, in reading order."""
         return list({origin.path: origin for _, part in self._parts for origin in part}.values())
 
     def __iter__(self) -> Iterator[Record]:
@@ -105,10 +106,10 @@ class Pool:
 
 
 def begun(report_file: pathlib.Path) -> tuple[dict[str, Any] | None, list[Origin]]:
-    """The report of an earlier start and what it has read; None where there was none.
+    """The report of an earlier start, None if there was none, and the origins that it had read.
 
     Raises:
-      UserError: it is damaged.
+      UserError: the report is damaged.
     """
     report = read_json(report_file)
     if report is None:
@@ -129,10 +130,10 @@ def _is_round(found: Any) -> bool:
 def check_same(
     output: pathlib.Path, before: Mapping[str, Any], known: Sequence[Origin], digest: str, now: Pool
 ) -> None:
-    """Refuses to resume with another config or on other documents.
+    """Checks that a resumed run has the same config and documents.
 
     Raises:
-      ConfigError: names the file that differs.
+      ConfigError: it does not; names the first file that differs.
     """
     if before["config_hash"] != digest:
         raise ConfigError(f"{output} was started with another config: use that, or name another --output")

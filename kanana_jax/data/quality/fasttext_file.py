@@ -1,7 +1,8 @@
-"""A strict reader of fastText's model files, of which the library trusts every number.
+"""A strict check of fastText's model files, since the library trusts every number in them.
 
-The library takes sizes out of the file without a look at its length: a cut file gives the same score to all texts, and
-a made one writes where it likes. Layout: fastText 0.9.2, `FastText::saveModel` and what it calls; little-endian.
+The library takes sizes from the file without checking its length: a truncated file gives all texts the same score, and
+a malicious file can write to arbitrary memory. Layout: fastText 0.9.2, `FastText::saveModel` and the functions that it
+calls; little-endian.
 """
 
 import dataclasses
@@ -15,19 +16,20 @@ import numpy as np
 MAGIC, VERSIONS = 793712314, (11, 12)
 _SUPERVISED = 3
 _MAX_WORD = 1 << 16
-_MAX_LENGTH = 1000  # of n-grams
+_MAX_LENGTH = 1000  # of word and character n-grams
 _CENTROIDS = 256
 _BLOCK = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """Header of a model file.
+    """The header of a model file.
 
     Attributes:
-      dim: of its vectors.
-      buckets: rows for n-grams.
-      words, labels: entries of its dictionary.
+      dim: width of the vectors.
+      buckets: number of rows for n-grams.
+      words: number of words in the dictionary.
+      labels: the labels in the dictionary.
     """
 
     dim: int
@@ -37,7 +39,7 @@ class Header:
 
 
 class _Reader:
-    """A file whose every read must succeed."""
+    """Reads from a mapped file; a read beyond its end raises ValueError."""
 
     def __init__(self, data: mmap.mmap):
         self._data, self._at = data, 0
@@ -51,7 +53,7 @@ class _Reader:
         return self._data[self._at - count : self._at]
 
     def room(self, count: int) -> None:
-        """Raises: ValueError: fewer bytes are left."""
+        """Raises ValueError if fewer than `count` bytes are left."""
         if not 0 <= count <= self.left():
             raise ValueError(f"it ends after {len(self._data)} bytes, before the end that its header gives")
 
@@ -59,7 +61,7 @@ class _Reader:
         return len(self._data) - self._at
 
     def word(self) -> bytes:
-        """A text up to its zero byte."""
+        """Reads a zero-terminated string."""
         end = self._data.find(b"\0", self._at, self._at + _MAX_WORD)
         if end < 0:
             raise ValueError("a word of its dictionary has no end")
@@ -68,7 +70,7 @@ class _Reader:
         return word
 
     def floats(self, count: int) -> None:
-        """Passes over floats that must be numbers."""
+        """Skips `count` floats, which must be finite."""
         self.room(4 * count)
         for start in range(0, count, _BLOCK):
             if not np.isfinite(np.frombuffer(self.take(4 * min(_BLOCK, count - start)), "<f4")).all():
@@ -76,10 +78,10 @@ class _Reader:
 
 
 def check(path: pathlib.Path) -> Header:
-    """Reads a model of classes from end to end; what passes can be given to the library.
+    """Checks a classification model from beginning to end; a file that passes is safe to load with the library.
 
     Raises:
-      ValueError: why it is none, or no whole one.
+      ValueError: the file is not such a model, or is damaged; the message says why.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         reader = _Reader(data)
@@ -110,7 +112,7 @@ def check(path: pathlib.Path) -> Header:
 
 
 def _dictionary(reader: _Reader, buckets: int) -> tuple[int, tuple[str, ...], int]:
-    """Words, labels, and the rows that the input matrix must have."""
+    """Returns the number of words, the labels, and the number of rows that the input matrix must have."""
     size, words, labels, _, pruned = reader.numbers("iiiqq")
     if min(size, words) < 0 or labels < 1 or words + labels != size:
         raise ValueError(f"its dictionary has {size} entries for {words} words and {labels} labels")
@@ -122,7 +124,7 @@ def _dictionary(reader: _Reader, buckets: int) -> tuple[int, tuple[str, ...], in
         word = reader.word()
         count, kind = reader.numbers("qb")
         total += count
-        # Words first; the library's tree of classes breaks on counts from 1e15.
+        # Words precede labels; the library's Huffman tree fails on counts from 1e15 on.
         if kind != (i >= words) or count < 0 or total >= 1e15:
             raise ValueError(f"entry {i + 1} of its dictionary is neither a word nor a label")
         if kind:
@@ -157,7 +159,7 @@ def _matrix(reader: _Reader, quantised: int, rows: int, dim: int, name: str) -> 
 
 
 def _quantiser(reader: _Reader, dim: int) -> int:
-    """Parts of a row of a product quantiser."""
+    """Checks a product quantiser and returns its number of codes per row."""
     found, parts, width, last = reader.numbers("4i")
     whole = found == dim and width >= 1 and parts == math.ceil(dim / width) and last == dim - (parts - 1) * width
     if not whole:

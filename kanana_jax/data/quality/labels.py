@@ -1,6 +1,6 @@
-"""Labels 0-5 of documents, by id and text: those in a file, and those that an annotator gives to the others.
+"""Labels 0–5 of documents, by id and text, from a file and from an annotator for the rest.
 
-Every label is written down as it comes: nothing is asked, or paid for, twice.
+Every new label is written at once, so that no document is sent to an annotator (and paid for) twice.
 """
 
 import json
@@ -16,12 +16,13 @@ from kanana_jax.errors import UserError
 
 
 def read_labels(path: pathlib.Path) -> dict[Key, int | None]:
-    """Labels by id and hash of the text, from lines `{"id", "label", "text"?}`; the last of a document counts.
+    """Reads labels by id and hash of the text from lines `{"id", "label", "text"?}`; a document's last label counts.
 
-    A line without `text`, the hash (`documents.key_of`), is of the one document that has the id; its hash is empty.
+    `text` is the hash of the text (`documents.key_of`). A line without it applies to the only document with that id;
+    its hash is "".
 
     Raises:
-      UserError: names the line.
+      UserError: the file cannot be read, or a line is not a label; names the line.
     """
     labels: dict[Key, int | None] = {}
     try:
@@ -47,7 +48,7 @@ def read_labels(path: pathlib.Path) -> dict[Key, int | None]:
 
 
 class Labels:
-    """Labels that are known, and an annotator for those that are not; each new one is appended to a file at once."""
+    """Known labels, and an annotator for the rest, whose labels are appended to the file at once."""
 
     def __init__(self, path: pathlib.Path, annotator: Annotator | None, batch: int = 32):
         self._path, self._annotator, self._batch = path, annotator, batch
@@ -57,10 +58,10 @@ class Labels:
         self._by_id: dict[str, str] = {identity: "" for identity, text in self._known if not text}
 
     def checked(self, documents: Iterable[Record]) -> Iterator[Record]:
-        """The documents, of which a label that gives only an id must mean one.
+        """Yields the documents and checks that a label with only an id applies to one document.
 
         Raises:
-          UserError: names the id.
+          UserError: several documents have the id of such a label.
         """
         for record in documents:
             if record["id"] in self._by_id:
@@ -74,11 +75,11 @@ class Labels:
             yield record
 
     def _find(self, key: Key) -> Key | None:
-        """Key of a document's label."""
+        """The key under which a document's label is known; None if it has none."""
         return key if key in self._known else (key[0], "") if (key[0], "") in self._known else None
 
     def __call__(self, documents: Sequence[Record]) -> list[int | None]:
-        """The labels of documents, None where there is none."""
+        """The labels of documents, annotated where necessary; None where there is no label."""
         keyed = [(key_of(record), record) for record in self.checked(documents)]
         new = list({key: record for key, record in keyed if self._find(key) is None}.values())
         if self._annotator is not None and new:
@@ -95,7 +96,7 @@ class Labels:
 
                 for i in range(0, len(new), self._batch):
                     batch = new[i : i + self._batch]
-                    if isinstance(self._annotator, Endpoint):  # each answer is paid for
+                    if isinstance(self._annotator, Endpoint):  # answers are paid for: keep each one
                         self._annotator(batch, keep)
                         continue
                     for record, label in zip(batch, self._annotator(batch)):
@@ -105,7 +106,7 @@ class Labels:
 
 
 def _cut_torn_line(path: pathlib.Path) -> None:
-    """A killed run may leave half a line at the end; its label is asked for again."""
+    """Removes an incomplete last line, left by a killed run; its document is labelled again."""
     data = path.read_bytes()
     if data and not data.endswith(b"\n"):
         try:

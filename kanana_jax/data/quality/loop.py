@@ -1,8 +1,8 @@
-"""The edu filter of Kanana (arXiv:2502.18934, §2.1), trained again and again.
+"""Kanana's edu filter (arXiv:2502.18934, §2.1): a classifier of educational text, trained in rounds.
 
-Most documents teach nothing, so a random sample holds few good ones. Each round trains on the labels that there are,
-scores the pool, has the best-scored documents labelled that nobody has labelled yet, and adds the good ones among them
-to the training set. The paper states neither sizes nor thresholds; here they are config.
+Most documents are not educational, so a random sample contains few good ones. Each round trains on the labels so far,
+scores the pool, has the best-scored unlabelled documents labelled, and adds the good ones among them to the training
+set. The paper states neither sizes nor thresholds; here they are config values.
 """
 
 import dataclasses
@@ -30,18 +30,18 @@ EXCERPT = 800
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
-    """The rounds.
+    """Config of the rounds.
 
     Attributes:
-      pool: documents, `records.read` patterns.
-      lang: of documents that do not say theirs.
-      good_from: label from which a document is good; 3 as FineWeb-Edu.
-      seed_documents: drawn at random and labelled before the first round.
-      evaluation_documents: drawn at random, labelled, and never trained on: the curves are theirs.
-      candidates: best-scored documents that are labelled in each round.
-      add_others: whether candidates found not to be good are trained on too; the paper adds the good ones.
-      rounds: how many times a model is trained.
-      seed: of what is drawn.
+      pool: the documents, as `records.read` patterns.
+      lang: language of documents without one.
+      good_from: the least label of a good document; 3 as in FineWeb-Edu.
+      seed_documents: number of random documents labelled before the first round.
+      evaluation_documents: number of random documents that are labelled and never trained on, for the curves.
+      candidates: number of best-scored documents labelled in each round.
+      add_others: whether to train on candidates that turn out not to be good as well; the paper adds the good ones.
+      rounds: number of rounds.
+      seed: seed of the random documents.
     """
 
     pool: tuple[str, ...]
@@ -73,7 +73,7 @@ def run(
 
     Raises:
       ConfigError: `output` was started with another config, or on other documents.
-      UserError: the pool holds too little, or an annotator fails.
+      UserError: the pool has too few documents, or an annotator fails.
     """
     report_file = output / "report.json"
     digest = fingerprint({"loop": dataclasses.asdict(config), "classifier": dataclasses.asdict(classifier)})
@@ -132,7 +132,7 @@ def _labelled(found: Iterable[Record], labels: labels_lib.Labels, config: LoopCo
 def _score_pool(
     pool: Iterable[Record], model: Classifier, threshold: float, taken: set[documents.Key], config: LoopConfig
 ) -> tuple[list[Record], float, dict[str, list[dict[str, Any]]]]:
-    """The best-scored documents that are not taken, the share of the pool that is kept, and some of each side."""
+    """The best-scored documents that are not in `taken`, the share above the threshold, and examples of both sides."""
     best, shown = documents.Least(config.candidates), {side: documents.Least(SHOWN) for side in ("kept", "dropped")}
     kept = total = 0
     for batch in records.batches(pool, BATCH):

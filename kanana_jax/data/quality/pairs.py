@@ -1,4 +1,4 @@
-"""A classifier from two sets of documents, as DCLM's (arXiv:2406.11794, §4.4): good text against the web."""
+"""A classifier of two sets of documents, good text against the web, as in DCLM (arXiv:2406.11794, §4.4)."""
 
 import dataclasses
 import pathlib
@@ -13,14 +13,14 @@ from kanana_jax.files import load_json, write_json
 
 @dataclasses.dataclass(frozen=True)
 class PairsConfig:
-    """Two sets.
+    """The two sets.
 
     Attributes:
-      good: `records.read` patterns of documents as they should be (DCLM: instructions and explanations).
-      other: of documents as the web has them.
-      documents: drawn of each, at most; 0 takes all.
-      heldout: share of each that is measured on and never trained on, drawn by a hash of the ids.
-      seed: of what is drawn.
+      good: `records.read` patterns of good documents (DCLM: instructions and explanations).
+      other: `records.read` patterns of ordinary web documents.
+      documents: number of documents sampled from each set, at most; 0 takes all.
+      heldout: share of each set that is held out for the evaluation, chosen by a hash of the ids.
+      seed: seed of the samples.
     """
 
     good: tuple[str, ...]
@@ -40,7 +40,7 @@ def run(
     output: pathlib.Path,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Trains and measures one model; a finished one is not trained again. Writes `model.bin` and `report.json`.
+    """Trains and evaluates one model, unless already finished. Writes `model.bin` and `report.json`.
 
     Raises:
       ConfigError: `output` was started with another config, or on other documents.

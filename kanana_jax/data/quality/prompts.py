@@ -1,6 +1,6 @@
-"""The question to an annotator: how much a text teaches, 0 to 5, one point for each thing that it has.
+"""The annotator's prompt: rate a text's educational value from 0 to 5.
 
-The scale adds up as FineWeb-Edu's does (arXiv:2406.17557, §4): 3 is the least that is kept.
+Points are additive, as in FineWeb-Edu (arXiv:2406.17557, §4), which keeps documents from 3 points on.
 """
 
 import re
@@ -53,11 +53,11 @@ _SCORE = re.compile(r"(?:점수|[Ss]core|点数)\s*[:：]\s*(?:\*+\s*)?([0-5])(?
 
 
 def ask(text: str, lang: str, max_characters: int) -> str:
-    """The prompt for a document; languages without one of their own are asked about in English."""
+    """The prompt for a document; in English for languages without a prompt of their own."""
     return EDUCATION.get(lang, EDUCATION["en"]).replace("{text}", text[:max_characters])
 
 
 def score_in(answer: str) -> int | None:
-    """The last score in an answer, None if there is none."""
+    """The last score in an answer; None if there is none."""
     found = _SCORE.findall(answer)
     return int(found[-1]) if found else None

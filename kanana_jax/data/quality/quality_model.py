@@ -1,4 +1,4 @@
-"""Reference to a classifier in a filter's config; `data/quality/` trains and runs them."""
+"""A filter config's reference to a quality classifier; `data/quality/` trains and runs them."""
 
 import dataclasses
 from typing import Literal
@@ -10,13 +10,13 @@ GOOD = f"{LABEL}good"
 
 @dataclasses.dataclass(frozen=True)
 class QualityModel:
-    """A trained or a published model, as filters name it.
+    """A reference to a trained or published model.
 
     Attributes:
-      path: `.bin` file of fastText.
-      text, max_characters: as in `ClassifierConfig`; they must be those of its training.
-      label: the label whose probability is the score; empty: labels are numbers and the score is their expectation.
-      sha256: of the file; if given, no other file is read.
+      path: fastText's `.bin` file.
+      text, max_characters: as in `ClassifierConfig`; must equal those used in training.
+      label: the label whose probability is the score; empty if labels are numbers, whose expectation is the score.
+      sha256: hash of the file; if given, other files are refused.
     """
 
     path: str

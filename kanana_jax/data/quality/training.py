@@ -1,4 +1,4 @@
-"""One classifier and how good it is: what a round of the loop and training on pairs of sets have in common."""
+"""Training and evaluation of one classifier, shared by `loop` and `pairs`."""
 
 import dataclasses
 import pathlib
@@ -28,14 +28,14 @@ class Example:
 def fit(
     examples: Sequence[Example], evaluation: Sequence[Example], config: ClassifierConfig, path: pathlib.Path
 ) -> tuple[classifier.Classifier, dict[str, Any]]:
-    """Trains on examples, measures on others, writes the model to `path`.
+    """Trains on `examples`, evaluates on `evaluation`, and writes the model to `path`.
 
     Returns:
-      The classifier and a report: `model` (as a filter's config names it), `training` and `evaluation` (documents,
-      good ones), `average_precision`, `best_f1`, `threshold` (where F1 is best), `curve`.
+      The classifier and a report: `model` (for a filter's config), `training` and `evaluation` (numbers of documents
+      and of good ones), `average_precision`, `best_f1`, `threshold` (of the best F1), `curve`.
 
     Raises:
-      UserError: one of the kinds is missing.
+      UserError: good documents or others are missing.
     """
     for name, found in (("training", examples), ("evaluation", evaluation)):
         good = sum(e.good for e in found)
