@@ -1,9 +1,9 @@
-"""Documents in the forms that people publish, converted into text; each result reports what was lost or repaired.
+"""Text extraction from published document formats; each result reports what was lost or repaired.
 
     extract(pathlib.Path("paper.tar.gz").read_bytes(), "latex").text
 
-Every format is a module with `convert(data, name) -> Extracted`. All of them are pure functions of
-bytes, with limits on bytes, nodes and depth but none on time, so that the result is the same anywhere.
+Every format is a module with `convert(data, name) -> Extracted`. Converters are pure functions of bytes, limited in
+bytes, nodes and depth but not in time, so that results do not depend on the machine.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from kanana_jax.errors import ConfigError, nearest
 __all__ = ["FORMATS", "MAX_BYTES", "Extracted", "extract", "format_of"]
 
 MAX_BYTES = 64 << 20
-# Format → endings of file names. `aozora` and `text` have none of their own: `.txt` says too little.
+# Format → file name endings. `aozora` and `text` have none, since `.txt` is ambiguous.
 FORMATS: dict[str, tuple[str, ...]] = {
     "html": (".html", ".htm", ".xhtml"),
     "wikitext": (".wiki", ".wikitext", ".mediawiki"),
@@ -32,7 +32,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "text": (),
 }
 _MODULES = {"po": "gettext", "ipynb": "notebook", "text": "plain"}
-# A text in which more than this share of the characters had to go is not text.
+# If more than this share of the characters had to be removed, the data is not text.
 _MAX_LOST = 0.1
 
 
@@ -44,17 +44,17 @@ def format_of(name: str) -> str | None:
 
 
 def extract(data: bytes, format: str, name: str = "") -> Extracted:
-    """The text of a document.
+    """Extracts the text of a document.
 
     Args:
-      data: the file, as it is: bytes in any encoding, archives for LaTeX projects.
+      data: the content of the file: bytes in any encoding; for LaTeX projects also an archive.
       format: a key of `FORMATS`.
-      name: the file's name or the page's title, where the format can use it.
+      name: the file's name or the page's title, for formats that use it.
 
     Raises:
-      ConfigError: no such format.
+      ConfigError: unknown format.
       UserError: the library for this format is not installed.
-      ValueError: the document cannot be read: too large, truncated, or not what its name says.
+      ValueError: the document cannot be read: too large, truncated, or of another format.
     """
     if format not in FORMATS:
         raise ConfigError(f"format '{format}' cannot be read: {nearest(format, list(FORMATS))}")

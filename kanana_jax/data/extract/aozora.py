@@ -1,4 +1,4 @@
-"""Aozora Bunko texts: ruby, editors' notes, the header and the colophon go; characters outside JIS come back."""
+"""Aozora Bunko texts: removes ruby, editors' notes, header and colophon; restores characters outside JIS."""
 
 import re
 
@@ -24,7 +24,7 @@ def convert(data: bytes, name: str = "") -> Extracted:
     head, body = _split_header(text)
     colophons = list(_COLOPHON.finditer(body))
     if colophons:
-        # A work may quote the word; the colophon is the last block that begins with it.
+        # A work may contain the word itself: the colophon is the last block that begins with it.
         start = next((c.start() for c in colophons if body.find("\n\n\n", c.start()) < 0), colophons[-1].start())
         report.count("colophon_letters", len(body) - start)
         body = body[:start]
@@ -40,17 +40,17 @@ def convert(data: bytes, name: str = "") -> Extracted:
 
 def _split_header(text: str) -> tuple[str, str]:
     rules = list(_RULE.finditer(text[:20_000]))
-    if len(rules) >= 2:  # between them is the key to the marks
+    if len(rules) >= 2:  # the explanation of the marks stands between two rules
         return text[: rules[0].start()], text[rules[1].end() :]
     head, blank, body = text.lstrip("\n").partition("\n\n")
-    # Title, perhaps subtitle, author: short lines before the first empty one.
+    # Title, perhaps a subtitle, and author: short lines before the first empty line.
     if blank and head.count("\n") <= 5 and all(len(line) < 60 for line in head.split("\n")):
         return head, body
     return "", text
 
 
 def _gaiji(note: str, report: Report) -> str:
-    """The character that a note describes, by its place in JIS X 0213 or its code point."""
+    """The character described by an editor's note, from its position in JIS X 0213 or its code point."""
     place, point = _JIS_PLACE.search(note), _UNICODE.search(note)
     if place is not None:
         plane, row, cell = (int(n) for n in place.groups())

@@ -1,7 +1,7 @@
-"""Files of untrusted .tar.gz, .gz and .zip archives.
+"""Reads the files in untrusted .tar.gz, .gz and .zip archives.
 
-Nothing is written to disk. Links, devices and names that leave the archive are passed over and
-counted; an archive that unpacks to too much is refused.
+Nothing is written to disk. Links, devices and names that point outside the archive are skipped and counted. An archive
+that exceeds the limits when unpacked is refused.
 """
 
 import dataclasses
@@ -26,12 +26,12 @@ class Limits:
     """Limits on the contents of an archive.
 
     Attributes:
-      members: entries, of any kind.
-      member_bytes: size of one file that is kept; larger ones are passed over and counted.
-      total_bytes: size of everything unpacked, kept or not.
-      header_bytes: size of an extended header of a tar (of long names), of which there are few.
-      headers_bytes: size of all of them.
-      ratio: unpacked over packed size, once a megabyte is unpacked; LaTeX with EPS figures reaches 20.
+      members: number of entries of any kind.
+      member_bytes: size of one file; larger files are skipped and counted.
+      total_bytes: unpacked size of everything, kept or not.
+      header_bytes: size of one extended header of a tar file (for long names).
+      headers_bytes: size of all extended headers together.
+      ratio: unpacked size over packed size, once a megabyte is unpacked; LaTeX with EPS figures reaches 20.
     """
 
     members: int = 20_000
@@ -49,10 +49,14 @@ def is_archive(data: bytes) -> bool:
 def unpack(
     data: bytes, report: Report, limits: Limits = Limits(), wanted: Callable[[str], bool] = lambda name: True
 ) -> dict[str, bytes]:
-    """The files of an archive by name, in its order; a lone `.gz` file is named by the empty string.
+    """Name → content of the files of an archive, in order; a lone `.gz` file has the empty name.
+
+    Args:
+      report: collects what was skipped.
+      wanted: whether a name is unpacked.
 
     Raises:
-      ValueError: truncated, not an archive, or over the limits.
+      ValueError: the archive is truncated, not an archive, or exceeds the limits.
     """
     try:
         if data.startswith(b"PK"):
@@ -65,7 +69,7 @@ def unpack(
     # Chained long-name headers make tarfile recurse; zipfile lets struct and decompressor errors through.
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RecursionError) as error:
         raise ValueError(f"archive is truncated or broken ({str(error)[:80]})") from error
-    # RuntimeError: also a compression it does not know; MemoryError: a zip that asks for a window of 4 GB.
+    # RuntimeError: e.g. an unknown compression; MemoryError: a zip that asks for a window of 4 GB.
     except (RuntimeError, OverflowError, UnicodeError, MemoryError, lzma.LZMAError) as error:
         raise ValueError(f"archive cannot be read ({str(error)[:80]})") from error
 
@@ -74,7 +78,7 @@ def _gunzip(data: bytes, limits: Limits) -> bytes:
     allowed = _allowed(len(data), limits)
     out = []
     size = 0
-    for _ in range(1000):  # streams one after another; each costs a copy of the rest
+    for _ in range(1000):  # limits concatenated streams, each of which costs a copy of the rest
         if not data:
             break
         unpacker = zlib.decompressobj(wbits=31)
@@ -102,9 +106,9 @@ def _safe_name(name: str, report: Report) -> str | None:
 
 
 def _member(limits: Limits) -> type[tarfile.TarInfo]:
-    """`TarInfo` that looks at an extended header before `tarfile` reads it.
+    """A `TarInfo` that checks extended headers before `tarfile` parses them.
 
-    Its patterns go from each digit to the end of a run of digits (CVE-2024-6232), so long runs are refused too.
+    `tarfile`'s patterns are quadratic in runs of digits (CVE-2024-6232), so long runs are refused as well.
     """
     read = 0
 
@@ -153,7 +157,7 @@ def _tar(data: bytes, report: Report, limits: Limits, wanted: Callable[[str], bo
 def _zip(data: bytes, report: Report, limits: Limits, wanted: Callable[[str], bool]) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     left = _allowed(len(data), limits)
-    if data.count(b"PK\x01\x02") > 10 * limits.members:  # before its directory is made of objects
+    if data.count(b"PK\x01\x02") > 10 * limits.members:  # before zipfile creates an object for each entry
         raise ValueError(f"archive has more than {limits.members} entries")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if len(archive.infolist()) > limits.members:
@@ -167,7 +171,7 @@ def _zip(data: bytes, report: Report, limits: Limits, wanted: Callable[[str], bo
             name = _safe_name(info.filename, report)
             if name is None or not wanted(name):
                 continue
-            # The size in the directory may lie: what is read counts.
+            # The size in the directory cannot be trusted: count the bytes read.
             with archive.open(info) as stream:
                 content = stream.read(min(limits.member_bytes, left) + 1)
             left -= len(content)

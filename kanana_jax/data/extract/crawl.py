@@ -1,7 +1,7 @@
-"""Web crawls: the pages of a WARC file that a server gave as what was asked for, and why the others are none.
+"""Web crawls: the successfully served pages of a WARC file, and the reasons why other records are skipped.
 
-A record's head is read here and not by the library, to which one odd page is the end of the crawl: real crawls hold
-heads without a status line, `HTTP/2 200`, interim responses, and bodies whose codings were taken off already.
+HTTP headers are parsed here rather than by the library, which gives up on the whole crawl at one odd page. Real crawls
+contain headers without a status line, `HTTP/2 200`, interim responses, and bodies that are already decoded.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s{0,200}<(?:!doctype[ \t\r\n]{1,9}html
 _RANGE = re.compile(r"bytes[ \t]{1,9}0-(\d{1,15})/(\d{1,15})")
 _KINDS = ("response", "resource", "revisit", "conversion")
 _MAX_HEAD = 64 << 10
-# 203 is a page that a proxy has changed on its way; 206 is one where all of it was sent.
+# 203: a page that a proxy has changed. 206 (partial content) is checked apart: a page only if all of it was sent.
 _WHOLE = (200, 203)
 
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """A document of a crawl: its address, if the record has one, and its text in a key of `extract.FORMATS`."""
+    """A document of a crawl: its address (may be empty), its format (a key of `extract.FORMATS`) and its text."""
 
     url: str
     format: str
@@ -43,9 +43,9 @@ class Head:
     """The header of a response.
 
     Attributes:
-      status: None without a status line.
-      fields: by lower-case name; of several with one name, all, with commas.
-      length: bytes up to the body.
+      status: None if there is no status line.
+      fields: lower-case name → value; repeated fields are joined by commas.
+      length: length of the header in bytes.
     """
 
     status: int | None
@@ -54,13 +54,13 @@ class Head:
 
 
 def pages(file: pathlib.Path) -> Iterator[tuple[str, Page | Broken]]:
-    """The pages of a WARC file, and the texts of a WET file, each with its place.
+    """Yields the pages of a WARC file, or the texts of a WET file, each with its place.
 
-    Pages are responses and resources in HTML, texts are conversions to plain text. Requests and what is about the crawl
-    are passed over in silence; errors, redirects, revisits and other media types are `Skipped`.
+    Pages are responses and resources in HTML; texts are conversions to plain text. Requests and records about the crawl
+    itself are ignored; errors, redirects, revisits and other media types are yielded as `Skipped`.
 
     Raises:
-      UserError: the library is missing.
+      UserError: the library is not installed.
     """
     try:
         from fastwarc.warc import ArchiveIterator
@@ -109,11 +109,11 @@ def _page(kind: str, head: Head, record: Mapping[str, str], data: bytes) -> Page
 
 
 def _head(data: bytes, kind_of_block: str, kind: str) -> Head:
-    """The head of a record's block; that of a block which is no HTTP message is the record's own."""
+    """The header of a record's block; if the block is not an HTTP message, the record's own header."""
     if kind in ("resource", "conversion") and "application/http" not in kind_of_block.lower():
         return Head(None, {"content-type": kind_of_block}, 0)
     at, status = 0, None
-    for _ in range(10):  # interim responses come before the one that counts
+    for _ in range(10):  # skip interim responses
         found = _STATUS.match(data, at) or _STATUS_LINE.match(data, at)
         if found is None and (_MARKUP.match(data, at) or not _FIELD.match(data, at)):
             return Head(status, {}, at)
@@ -126,7 +126,7 @@ def _head(data: bytes, kind_of_block: str, kind: str) -> Head:
 
 
 def _fields(data: bytes, at: int) -> tuple[dict[str, str], int]:
-    """Header fields from `at` on, and where the body begins."""
+    """Parses header fields from `at` on; also returns where the body begins."""
     fields: dict[str, str] = {}
     name = ""
     while at < len(data):
@@ -137,7 +137,7 @@ def _fields(data: bytes, at: int) -> tuple[dict[str, str], int]:
         if not line.strip():
             break
         text = line.decode("latin-1")
-        if text[0] in " \t":  # a value that goes on
+        if text[0] in " \t":  # continuation of the previous value
             fields[name] = f"{fields.get(name, '')} {text.strip()}".strip()
             continue
         name, _, value = text.partition(":")
@@ -154,8 +154,8 @@ def _is_text(kind: str, head: Head, record: Mapping[str, str], start: bytes) -> 
 
 
 def _no_page(kind: str, head: Head, record: Mapping[str, str], start: bytes) -> str:
-    """Why a record is no document; empty if it is one."""
-    if kind == "revisit":  # its text is where it was met first
+    """The reason why a record is not a document; "" if it is one."""
+    if kind == "revisit":  # the text is in the record of the first visit
         return "revisit"
     if not start:
         return "empty"
@@ -168,12 +168,12 @@ def _no_page(kind: str, head: Head, record: Mapping[str, str], start: bytes) -> 
 
 
 def body(data: bytes, fields: Mapping[str, str]) -> tuple[bytes, bool]:
-    """The body of a response without its transfer and content codings, and whether its end is missing.
+    """Decodes the transfer and content codings of a body; also returns whether its end is missing.
 
-    Many crawls have taken codings off already and left the fields that name them.
+    Many crawls store decoded bodies but keep the header fields that name the codings.
 
     Raises:
-      ValueError: a broken body, or one of more than `MAX_BYTES`.
+      ValueError: the body is broken or has more than `MAX_BYTES`.
     """
     transfer, coding = fields.get("transfer-encoding", "").lower(), fields.get("content-encoding", "").lower()
     is_cut = False
@@ -182,7 +182,7 @@ def body(data: bytes, fields: Mapping[str, str]) -> tuple[bytes, bool]:
     elif not transfer and not coding and fields.get("content-length", "").isdecimal():
         is_cut = len(data) < int(fields["content-length"][:15])
     names = [name.strip() for name in f"{coding},{transfer}".split(",")]
-    for name in reversed(names[:10]):  # applied in order
+    for name in reversed(names[:10]):  # codings are listed in the order of their application
         data, ends_early = _decoded(data, name.removeprefix("x-"))
         is_cut = is_cut or ends_early
     if len(data) > MAX_BYTES:
@@ -203,7 +203,7 @@ def _unchunked(data: bytes) -> tuple[bytes, bool]:
 
 
 def _decoded(data: bytes, coding: str) -> tuple[bytes, bool]:
-    """`data` without one coding, and whether its end is missing."""
+    """Removes one coding from `data`; also returns whether its end is missing."""
     if coding in ("gzip", "deflate") and not _is_plain(data):
         problem: zlib.error | None = None
         for form in (47,) if coding == "gzip" else (47, -15):  # gzip or zlib; some servers send bare deflate
@@ -223,5 +223,5 @@ def _decoded(data: bytes, coding: str) -> tuple[bytes, bool]:
 
 
 def _is_plain(data: bytes) -> bool:
-    """Returns whether bytes are text without decoding: what is compressed has controls among its first bytes."""
+    """Whether bytes are already decoded text: compressed data has control characters among its first bytes."""
     return not any(byte < 9 or 13 < byte < 27 for byte in data[:400])

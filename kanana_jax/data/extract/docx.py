@@ -1,4 +1,4 @@
-"""Word documents (.docx; ECMA-376 part 1, §17): body, tables, notes and text boxes; no comments, no deleted text."""
+"""Word documents (.docx; ECMA-376 part 1, §17): body, tables, notes and text boxes, without comments and deletions."""
 
 import dataclasses
 from xml.etree.ElementTree import Element
@@ -8,7 +8,7 @@ from kanana_jax.data.extract.markup import Cell, Extracted, Report
 from kanana_jax.data.extract.office import attribute, local
 
 _MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
-# Text that is not part of the document as it stands: deleted, moved away, a field's command, readings over characters.
+# Text that is not part of the current document: deleted or moved text, field instructions, ruby readings.
 _DROPPED = markup.words(
     "del moveFrom instrText delText delInstrText rt rPr pPr tblPr tblGrid tcPr trPr sectPr comment Fallback"
 )
@@ -44,9 +44,9 @@ def _notes(files: dict[str, bytes], kind: str) -> dict[str, Element]:
 
 
 def _styles(files: dict[str, bytes]) -> tuple[dict[str, int], set[str]]:
-    """Paragraph styles by their ids: level of those that are headings, and those that are items of lists.
+    """Style ids: heading styles with their levels, and list styles.
 
-    In Korean Word the id of a heading's style says nothing, its name does.
+    In Korean Word a heading style's id is arbitrary; its name identifies it.
     """
     levels: dict[str, int] = {}
     lists: set[str] = set()
@@ -71,7 +71,7 @@ class _Walker(office.Walker):
     """A walk through a document's tree.
 
     Attributes:
-      footnotes, endnotes: by the id that the text refers to them by.
+      footnotes, endnotes: notes by the id that the text refers to.
       headings, lists: see `_styles`.
     """
 
@@ -81,7 +81,7 @@ class _Walker(office.Walker):
     lists: set[str]
 
     def blocks(self, parent: Element) -> list[str]:
-        """Paragraphs and tables, with what only wraps them left out."""
+        """The paragraphs and tables below an element, looking through mere wrappers."""
         found: list[str] = []
         for child in parent:
             name = local(child)
@@ -94,7 +94,7 @@ class _Walker(office.Walker):
         return found
 
     def styled(self, element: Element) -> list[str]:
-        """A paragraph as its style has it."""
+        """A paragraph as heading, list item or text, according to its style."""
         properties = next((c for c in element if local(c) == "pPr"), None)
         style = level = None
         listed = False
@@ -130,11 +130,11 @@ class _Walker(office.Walker):
         return "".join(out)
 
     def referred(self, reference: Element, notes: dict[str, Element]) -> str:
-        note = notes.pop(attribute(reference, "id") or "", None)  # once, also where notes refer to each other
+        note = notes.pop(attribute(reference, "id") or "", None)  # shown once, even if notes refer to each other
         return "" if note is None else self.note(self.blocks(note))
 
     def rows(self, table: Element) -> list[list[Cell]]:
-        """The cells of a table; of cells joined downwards only the first has text."""
+        """The cells of a table; of vertically merged cells, only the first has text."""
         rows = []
         for row in (r for child in table for r in ([child] if local(child) == "tr" else child) if local(r) == "tr"):
             cells = []

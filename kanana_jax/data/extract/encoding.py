@@ -1,6 +1,6 @@
-"""Bytes of unknown encoding to clean text: strict decoders first, then the one whose result reads best.
+"""Decodes bytes of unknown encoding to clean text: strict decoders compete, and the most plausible result wins.
 
-No detector that learned its answers: a few rules over characters, the same on every machine.
+Instead of a trained detector, a few rules over characters decide, with the same result on every machine.
 """
 
 import codecs
@@ -18,7 +18,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-# What pages mean by these names (https://encoding.spec.whatwg.org/#names-and-labels).
+# Encodings that web pages mean by these names (https://encoding.spec.whatwg.org/#names-and-labels).
 _MEANT = {
     "ks_c_5601-1987": "cp949", "ksc5601": "cp949", "ks_c_5601": "cp949", "ksc_5601": "cp949", "korean": "cp949",
     "euc-kr": "cp949", "euc_kr": "cp949", "windows-949": "cp949", "x-windows-949": "cp949", "uhc": "cp949",
@@ -39,27 +39,27 @@ _LANGUAGE = {
     **dict.fromkeys(("cp932", "euc_jp", "euc_jis_2004"), "ja"),
     **dict.fromkeys(("gb18030", "big5hkscs"), "zh"),
 }
-# Enough to tell encodings apart; the score of a longer text would not differ.
+# Characters that are scored: enough to distinguish encodings.
 _SAMPLE = 1 << 18
-# A declared encoding must be this much worse than another before it is not believed; the more if it gives what
-# text of its language is made of, which the bytes of another encoding hardly do.
+# A declared encoding is rejected only if its score is worse by this much, or by more if it decodes to typical
+# characters of its language, which bytes in another encoding rarely do.
 _TRUST = 0.3
 _TRUST_IN_SCRIPT = 2.0
-# Fewer characters than this do not tell Chinese from Korean that was read as Chinese.
+# With fewer characters than this, Chinese cannot be distinguished from Korean that was decoded as Chinese.
 _LEAST_HANZI = 12
 
 
 def decode(data: bytes, report: Report, *declared: str | None) -> str:
-    """The text of `data`: decoded, repaired, cleaned, NFC. Never fails; replacements are reported.
+    """Decodes, repairs and cleans `data`; the result is NFC. Never fails; replacements are reported.
 
     Args:
-      declared: the encodings that an HTTP header, a `<meta>` or an XML declaration name, the most binding first.
+      declared: the encodings named by an HTTP header, a `<meta>` or an XML declaration, the most authoritative first.
     """
     text, name = _decode(data, declared)
     if name not in ("utf-8", "ascii"):
         report.name("decoded", name)
     report.count("undecodable", text.count("\ufffd"))
-    # Composed first, so that what is mended does not depend on the form; once more after it.
+    # Normalise first, so that repairs do not depend on the Unicode form; `clean` normalises once more afterwards.
     return clean(mend(unicodedata.normalize("NFC", text), report), report)
 
 
@@ -83,7 +83,7 @@ def _decode(data: bytes, declared: tuple[str | None, ...]) -> tuple[str, str]:
     texts = [(name, text) for name in names if (text := _first_strict(data, name)) is not None]
     best = _best(texts, meant) if texts else None
     if best is None or best[0] < 0.1:
-        # A stray byte, or a page cut in the middle of a character, spoils every strict decoder.
+        # A stray byte, or a page cut within a character, makes every strict decoder fail.
         best = _best([(name, data.decode(name, "replace")) for name in dict.fromkeys(["utf-8", *names])], meant)
     return best[2], best[1]
 
@@ -94,15 +94,15 @@ def _best(texts: list[tuple[str, str]], meant: tuple[str, ...]) -> tuple[float, 
         sample = text[:_SAMPLE]
         trust = _trust(sample, _LANGUAGE.get(name)) if name in meant else 0.0
         scored.append((plausibility(sample) + trust, name, text))
-    # max() keeps the first of equals: the order of candidates decides.
+    # max() returns the first of equals, so the order of candidates breaks ties.
     return max(scored, key=lambda item: item[0])
 
 
 def _trust(text: str, language: str | None) -> float:
     """Confidence in a declared encoding: high if it decodes to characters of the declared language.
 
-    Japanese has kana. Chinese has none, but a few characters over and over. Korean is syllables and modern jamo
-    (ㅋㅋ); kana that were read as Korean are archaic jamo as well.
+    Japanese text contains kana. Chinese text does not, but repeats a few characters. Korean text consists of syllables
+    and modern jamo (ㅋㅋ), whereas kana decoded as Korean include archaic jamo.
     """
     wide = Counter(c for c in text if c >= "\u3041" and c != "\ufffd")
     total = wide.total()
@@ -159,7 +159,7 @@ def _utf16_without_bom(data: bytes) -> str | None:
     return None
 
 
-# Half of running Korean is written with these syllables, which wrong decodings hit no more than others.
+# Half of Korean text is written with these syllables, which wrong decodings hit no more often than others.
 _COMMON_HANGUL = frozenset(
     "이다는의에을하가고를지은로한기사도리어서자인시나과대정아해일스있그수부제전주보으라만들여성장조"
 )
@@ -169,15 +169,15 @@ _COMMON_HANJA = frozenset("日一大人年中国本会上事出生者行分時�
 
 
 def plausibility(text: str) -> float:
-    """Mean score (−3 … 1) of the non-ASCII part of a text as Korean, Japanese or European text."""
+    """Plausibility (−3 … 1) of a text's non-ASCII characters as Korean, Japanese, Chinese or European text."""
     counts = Counter(c for c in text if c > "\x7f")
     total = sum(counts.values())
     if not total:
         return 0.0
     score = sum(_weight(c) * n for c, n in counts.items())
-    # Accented letters are single among ASCII letters; a row of them is another encoding's bytes.
+    # Accented letters occur singly among ASCII letters; a run of them is text in another encoding.
     rows = sum(len(run) for run in re.findall(r"[\x80-\u024f‚„…†‡ˆ‰‹‘’“”•–—˜™›€ƒ]{3,}", text))
-    # ㅋㅋㅋ is how Korean laughs; せせせ is the same bytes.
+    # ㅋㅋㅋ is laughter in Korean; せせせ has the same bytes.
     laughs = sum(len(run[0]) for run in re.finditer(r"([\u3131-\u3163])\1+", text))
     stutters = sum(len(run[0]) for run in re.finditer(r"([\u304b-\u308e])\1{2,}", text))
     return (score - 2.0 * rows + 0.9 * laughs - 1.7 * stutters) / total
@@ -187,7 +187,7 @@ def _weight(c: str) -> float:
     if "\uac00" <= c <= "\ud7a3":
         if c in _COMMON_HANGUL:
             return 1.0
-        # Syllables outside KS X 1001 (a third of CP949) hardly occur in text.
+        # Syllables outside KS X 1001 (most of those in CP949) are rare in text.
         try:
             c.encode("euc_kr")
             return 0.5
@@ -213,20 +213,20 @@ def _weight(c: str) -> float:
     return 0.4 if c <= "\u017f" and category in ("Ll", "Lu") else 0.0
 
 
-# cp1252 with its five holes filled by C1 controls, as browsers and broken exports do.
+# cp1252 with its five undefined bytes mapped to C1 controls, as browsers and broken exports do.
 _BYTE = {bytes([b]).decode("cp1252", "ignore") or chr(b): b for b in range(0x80, 0x100)}
 _BYTE |= {chr(b): b for b in range(0x80, 0x100)}
 _LATIN_RUN = re.compile("[" + re.escape("".join(sorted(_BYTE))) + "]{2,}")
 
 
 def mend(text: str, report: Report) -> str:
-    """Undoes UTF-8 that was read as Latin-1, CP1252, CP949 or CP932, where that is certain.
+    """Repairs UTF-8 that was decoded as Latin-1, CP1252, CP949 or CP932, where that is certain.
 
-    Certain is, in Latin: a character of three bytes or more, `Ã` before a symbol, or at least three
-    other pairs that are letters, with nothing that speaks against. In CP949 and CP932: a line that is
-    whole UTF-8 and gives three Hangul, kana or Chinese characters.
+    For Latin-1 and CP1252, certain means: a character of three bytes or more, `Ã` before a symbol, or at least three
+    other byte pairs that decode to letters, without counter-evidence. For CP949 and CP932: a whole line that decodes as
+    UTF-8 and contains at least three Hangul, kana or Chinese characters.
     """
-    for _ in range(2):  # text is sometimes broken twice
+    for _ in range(2):  # text is sometimes garbled twice
         mended = _mend_latin(text, report)
         if mended == text:
             break
@@ -295,7 +295,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def clean(text: str, report: Report) -> str:
-    """NFC, `\\n` line ends, no control or invisible characters, no lone surrogates."""
+    """Normalises to NFC and `\\n` line ends; removes control and invisible characters, replaces lone surrogates."""
     text = _LINE_ENDS.sub("\n", text)
     text, removed = _INVISIBLE.subn("", text)
     report.count("invisible_removed", removed)

@@ -12,7 +12,7 @@ from kanana_jax.data.extract import FORMATS, MAX_BYTES, extract, format_of
 from kanana_jax.data.extract.markup import Broken, Extracted, Report
 from kanana_jax.errors import UserError
 
-# What `read_files` takes: every format's endings, and containers of many documents.
+# File name endings that `read_files` accepts: those of every format, and of containers of many documents.
 CRAWLS = (".warc.gz", ".warc", ".warc.zst", ".warc.wet.gz", ".warc.wet")
 DUMPS = (".xml", ".xml.gz", ".xml.bz2")
 SUFFIXES = tuple(sorted({*(end for ends in FORMATS.values() for end in ends), *CRAWLS, *DUMPS}))
@@ -21,20 +21,20 @@ _SOURCES = (*_TEX, ".sty", ".bbl", ".cls")
 
 
 def read_files(path: str | pathlib.Path, format: str | None = None) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
-    """The documents of a file, or of all files below a folder in the order of their names.
+    """Yields the documents of a file, or of all files below a folder, in the order of their names.
 
-    LaTeX files in the folder, or else in each folder below it, are one project: files that others include are
-    no documents.
+    LaTeX files in the folder, or else in each folder below it, form one project; files that others include are not
+    documents of their own.
 
     Args:
-      format: a key of `extract.FORMATS`, for files whose names do not tell (`aozora`, `text`).
+      format: a key of `extract.FORMATS`, for files whose names do not determine it (`aozora`, `text`).
 
     Yields:
-      Where a document came from, and `{"text", "meta": {"format", "title"?, "extraction"?}, "url"?}` or why
-      there is none.
+      The place of a document, and `{"text", "meta": {"format", "title"?, "extraction"?}, "url"?}` or the reason why it
+      could not be read.
 
     Raises:
-      UserError: a file that cannot be opened, or a missing library.
+      UserError: a file cannot be opened, or a library is missing.
     """
     for unit in units(path, format):
         yield from read_unit(unit, format)
@@ -43,10 +43,10 @@ def read_files(path: str | pathlib.Path, format: str | None = None) -> Iterator[
 def units(
     path: str | pathlib.Path, format: str | None = None, files: Sequence[pathlib.Path] | None = None
 ) -> list[pathlib.Path]:
-    """The units that `read_files` reads: files, and folders that are one LaTeX project each.
+    """The units that `read_files` reads: files, and folders that are LaTeX projects.
 
     Args:
-      files: those of the folder, where they are known.
+      files: the folder's files, if already listed.
     """
     path = pathlib.Path(path)
     if path.is_file():
@@ -62,12 +62,12 @@ def units(
 
 
 def read_unit(unit: pathlib.Path, format: str | None = None) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
-    """The documents of one of `units`."""
+    """Yields the documents of one of `units`."""
     yield from _project(unit) if unit.is_dir() else _file(unit, format)
 
 
 def project_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The files of a LaTeX project that its text depends on."""
+    """The files of a LaTeX project that contribute to its text."""
     return [f for f in sorted(folder.rglob("*")) if f.is_file() and f.name.lower().endswith(_SOURCES)]
 
 
@@ -110,7 +110,7 @@ def _record(extracted: Extracted, format: str, **fields: Any) -> dict[str, Any]:
 
 
 def _project(folder: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
-    """Each LaTeX document of a folder: the files that no other includes."""
+    """Yields each LaTeX document of a folder, i.e. each source that no other includes."""
     from kanana_jax.data.extract import latex
 
     files, size = {}, 0
@@ -140,7 +140,7 @@ def _crawl(file: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
 
 
 class _Counted:
-    """A stream that refuses to give more than `limit` bytes before `since` is set back."""
+    """A stream that raises ValueError after more than `limit` bytes, unless `since` is reset in time."""
 
     def __init__(self, stream: io.BufferedIOBase, limit: int):
         self._stream, self._limit, self.since = stream, limit, 0
@@ -178,7 +178,7 @@ def _dump(file: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
                         if "redirect" not in result.report:
                             yield where, _record(result, "wikitext")
                     page = {}
-                    root.clear()  # what has been read would stay in memory
+                    root.clear()  # otherwise the whole tree stays in memory
                     counted.since = 0
         except (ElementTree.ParseError, EOFError, zlib.error, ValueError) as error:
             raise UserError(f"{file} is truncated or no MediaWiki export ({error}): fetch it again") from error

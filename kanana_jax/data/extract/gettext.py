@@ -1,4 +1,4 @@
-"""gettext catalogues: the translations in order; fuzzy and missing ones are counted, not shown."""
+"""gettext catalogues: the translations in order; fuzzy and missing translations are counted and left out."""
 
 import re
 
@@ -13,14 +13,14 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "", "b": "", "f": "\n", "v": "
 
 
 def convert(data: bytes, name: str = "") -> Extracted:
-    """The translated text of a `.po` file; reStructuredText inside is made readable where the comments name it."""
+    """The translated text of a `.po` file; reStructuredText is converted if the comments name .rst sources."""
     report = Report()
     charset = _CHARSET.search(data[:8192])
     text = encoding.decode(data, report, charset[1].decode("ascii") if charset else None)
     entries = _entries(text, report)
     from_rst = ".rst:" in text[:100_000]
     parts: list[str] = []
-    literal = False  # the entry before ended in `::`, so that this one is its code
+    literal = False  # whether the previous entry ended in `::`, so that this one is code
     for message, translation in entries:
         if literal and ("\n" in translation or message == translation):
             parts.append(markup.fenced(translation))
@@ -35,7 +35,7 @@ def convert(data: bytes, name: str = "") -> Extracted:
 
 
 def _entries(text: str, report: Report) -> list[tuple[str, str]]:
-    """Message and translation of each entry that has one."""
+    """The (message, translation) of each translated entry."""
     found: list[tuple[str, str]] = []
     fields: dict[str, list[str]] = {}
     fuzzy, current = False, ""
@@ -44,7 +44,7 @@ def _entries(text: str, report: Report) -> list[tuple[str, str]]:
         nonlocal fields, fuzzy, current
         message = "".join(fields.get("msgid", []))
         translations = ["".join(value) for key, value in fields.items() if key.startswith("msgstr")]
-        if message:  # the entry of the empty message is the header
+        if message:  # the entry with the empty message is the header
             if fuzzy:
                 report.count("fuzzy_dropped")
             elif not any(translations):

@@ -1,7 +1,7 @@
 """Hangul documents (.hwp; Hancom's 'HWP 5.0' revision 1.3, §3–§4.3): body, tables, notes, text boxes.
 
-A compound file of streams; a section is a stream of records (tag, level, size) whose levels make a tree: a paragraph
-has a text, and a control (table, note, box) for each place that its text keeps for one.
+The file is a compound file of streams. A section is a stream of records (tag, level, size) whose levels form a tree. A
+paragraph has a text and one control (table, note, box) for each placeholder in the text.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ from kanana_jax.errors import UserError
 _BEGIN = 0x10
 PARA_HEADER, PARA_TEXT, CTRL_HEADER, LIST_HEADER = _BEGIN + 50, _BEGIN + 51, _BEGIN + 55, _BEGIN + 56
 EQUATION, STYLE, PARA_SHAPE = _BEGIN + 72, _BEGIN + 10, _BEGIN + 9
-# Characters below 32 (§4.3.2, table 6): these are one character, the others eight, and those of `_HELD` keep the place
-# of a control.
+# Control characters below 32 (§4.3.2, table 6): these take one character, all others eight; those in `_HELD` are
+# placeholders of controls.
 _SINGLE = {0: "", 10: "\n", 13: "", 24: "-", 25: "", 26: "", 27: "", 28: "", 29: "", 30: "\u00a0", 31: "\u3000"}
 _HELD = frozenset((1, 2, 3, 11, 12, 14, 15, 16, 17, 18, 21, 22, 23))
 _TAB = 9
-# Running heads, hidden comments; what is in fields, page numbers and bookmarks has no text of its own.
+# Headers, footers and hidden comments. Fields, page numbers and bookmarks have no text of their own.
 _DROPPED = frozenset((b"head", b"foot", b"tcmt"))
 _COMPRESSED, _ENCRYPTED, _DISTRIBUTED, _DRM = 1, 1 << 1, 1 << 2, 1 << 4
 _MAX_SECTIONS = 4096
@@ -108,13 +108,17 @@ def _read(container: Any, report: Report) -> Extracted:
 def _title(container: Any) -> str | None:
     if not container.exists("\x05HwpSummaryInformation"):
         return None
-    title = container.getproperties("\x05HwpSummaryInformation").get(2)  # PIDSI_TITLE
+    title = container.getproperties("\x05HwpSummaryInformation").get(2)  # property 2 is PIDSI_TITLE
     title = title.decode("utf-8", "replace") if isinstance(title, bytes) else title
-    return title.partition("\0")[0] if isinstance(title, str) else None  # its length counts characters as bytes
+    return title.partition("\0")[0] if isinstance(title, str) else None  # the stored length confuses characters and bytes
 
 
 def _stream(container: Any, path: str, flags: int, left: int) -> bytes:
-    """A stream's content, unpacked."""
+    """The decompressed content of a stream.
+
+    Raises:
+      ValueError: the stream is broken, or unpacks to more than `left` bytes.
+    """
     packed = container.openstream(path).read()
     if not flags & _COMPRESSED:
         return packed[: left + 1]
@@ -129,12 +133,12 @@ def _stream(container: Any, path: str, flags: int, left: int) -> bytes:
 
 
 def records(stream: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """`(tag, level, payload)` of each record (§4.1).
+    """Yields `(tag, level, payload)` of each record (§4.1).
 
-    Its head is ten bits of tag, ten of level and twelve of size; where all of these are set, the size follows.
+    The header has ten bits of tag, ten of level and twelve of size; if all size bits are set, the size follows.
 
     Raises:
-      ValueError: the stream ends in a record.
+      ValueError: the stream ends within a record.
     """
     at = 0
     while at + 4 <= len(stream):
@@ -153,10 +157,10 @@ def records(stream: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def tree(stream: bytes) -> list[Node]:
-    """The records of a section, each below the last one of a lower level.
+    """The tree of a section's records: each is a child of the last record of a lower level.
 
     Raises:
-      ValueError: cut, or nested too deep.
+      ValueError: the stream is truncated or nested too deep.
     """
     top: list[Node] = []
     open_nodes: list[tuple[int, list[Node]]] = [(-1, top)]
@@ -172,7 +176,7 @@ def tree(stream: bytes) -> list[Node]:
 
 
 def _outline(payload: bytes) -> int:
-    """The outline level of a paragraph shape, 0 if it is of no outline (§4.2.10, table 44: bits 23–24 and 25–27)."""
+    """The outline level of a paragraph shape, 0 if it has none (§4.2.10, table 44: bits 23–24 and 25–27)."""
     properties = int.from_bytes(payload[:4], "little")
     return (properties >> 25 & 7) + 1 if properties >> 23 & 3 == 1 else 0
 
@@ -182,13 +186,13 @@ class _Walker(office.Walker):
     """A walk through a section's records.
 
     Attributes:
-      levels: outline level by paragraph shape.
+      levels: outline level of each paragraph shape.
     """
 
     levels: list[int]
 
     def blocks(self, nodes: list[Node]) -> list[str]:
-        """The paragraphs among records, each followed by what it holds."""
+        """The paragraphs among records, each followed by its tables and boxes."""
         return [block for node in nodes if node.tag == PARA_HEADER for block in self.paragraph(node, self.level(node))]
 
     def level(self, node: Node) -> int:
@@ -196,7 +200,7 @@ class _Walker(office.Walker):
         return self.levels[shape] if shape < len(self.levels) else 0
 
     def text(self, node: Node) -> str:
-        """A paragraph's characters, with its controls in place."""
+        """A paragraph's text, with the text of its controls in place."""
         controls = iter([child for child in node.children if child.tag == CTRL_HEADER])
         payload = b"".join(child.payload for child in node.children if child.tag == PARA_TEXT)
         units = struct.unpack(f"<{len(payload) // 2}H", payload[: len(payload) // 2 * 2])
@@ -219,12 +223,12 @@ class _Walker(office.Walker):
                 at += 8
             start = at
         out.append(payload[2 * start :].decode("utf-16-le", "replace"))
-        for control in controls:  # of a paragraph whose text is missing
+        for control in controls:  # controls without a placeholder, when the paragraph's text is missing
             out.append(self.control(control))
         return "".join(out)
 
     def control(self, node: Node) -> str:
-        """The text that a control puts into the line; tables and boxes wait for the paragraph's end."""
+        """The text of a control within the line; tables and boxes are put off until the paragraph's end."""
         kind = node.payload[:4][::-1]
         if kind in _DROPPED:
             return ""
@@ -235,7 +239,7 @@ class _Walker(office.Walker):
             return self.note(self.listed(node))
         elif kind == b"eqed":
             return self.equation(node)
-        elif kind == b"tdut":  # a reading over characters
+        elif kind == b"tdut":  # characters with a ruby reading
             size = int.from_bytes(node.payload[4:6], "little")
             return node.payload[6 : 6 + 2 * size].decode("utf-16-le", "replace")
         else:
@@ -254,7 +258,7 @@ class _Walker(office.Walker):
         return ""
 
     def listed(self, node: Node) -> list[str]:
-        """The paragraphs of all lists anywhere below, as boxes have them in their shapes."""
+        """The paragraphs of all lists anywhere below a record, e.g. in the shapes of a text box."""
         found = self.blocks(node.children)
         for child in node.children:
             if child.tag != PARA_HEADER:
@@ -262,7 +266,7 @@ class _Walker(office.Walker):
         return [block for block in found if block]
 
     def caption(self, node: Node) -> list[str]:
-        """Paragraphs of a table's caption, whose list precedes the table's own record."""
+        """The paragraphs of a table's caption, whose list precedes the table record."""
         before = []
         for child in node.children:
             if child.tag == _BEGIN + 61:
@@ -271,7 +275,7 @@ class _Walker(office.Walker):
         return self.blocks(before)
 
     def rows(self, node: Node) -> list[list[Cell]]:
-        """The cells of a table (§4.3.9.1), by the row and column that each list says."""
+        """The cells of a table (§4.3.9.1), placed by the row and column of each cell's list record."""
         rows: dict[int, list[tuple[int, Cell]]] = {}
         place: tuple[int, int, int, int] | None = None
         held: list[Node] = []

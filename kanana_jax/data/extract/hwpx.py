@@ -10,7 +10,7 @@ from kanana_jax.data.extract.office import attribute, local
 
 _SECTION = re.compile(r"Contents/section(\d{1,6})\.xml")
 _MARKS = {"tab": "\t", "lineBreak": "\n", "nbSpace": "\u00a0", "fwSpace": "\u3000", "hyphen": "-"}
-# What is on every page, beside the text, or no text: running heads, hidden comments, a field's command, old versions.
+# Elements without text of the document: headers, footers, hidden comments, field parameters, layout data.
 _DROPPED = markup.words("header footer hiddenComment parameters secPr linesegarray shapeComment indexmark")
 
 
@@ -36,7 +36,7 @@ def convert(data: bytes, name: str = "") -> Extracted:
 
 
 def _headings(header: Element | None) -> dict[str, int]:
-    """Level of each paragraph shape that is an outline's, by its id."""
+    """Id of each paragraph shape with an outline level → the level."""
     levels: dict[str, int] = {}
     for shape in office.below(header, "paraPr") if header is not None else ():
         for heading in office.below(shape, "heading"):
@@ -56,7 +56,7 @@ class _Walker(office.Walker):
     headings: dict[str, int]
 
     def blocks(self, parent: Element) -> list[str]:
-        """The paragraphs below an element, each followed by what it holds."""
+        """The paragraphs below an element, each followed by its tables and boxes."""
         found: list[str] = []
         for child in parent:
             if local(child) == "p":
@@ -83,7 +83,7 @@ class _Walker(office.Walker):
             elif name in ("drawText", "caption"):
                 self.report.count("text_boxes")
                 self.waiting += self.blocks(child)
-            elif name == "dutmal":  # a reading over characters
+            elif name == "dutmal":  # characters with a ruby reading
                 out.append(next((t.text or "" for t in office.below(child, "mainText")), ""))
             elif name == "compose":
                 out.append(attribute(child, "composeText") or "")
@@ -92,7 +92,7 @@ class _Walker(office.Walker):
         return "".join(out)
 
     def marked(self, text: Element) -> str:
-        """A stretch of text, with the marks in it; what was deleted while changes were kept is left out."""
+        """A run of text with its inline marks; tracked deletions are left out."""
         out, deleted = [text.text or ""], False
         for mark in text:
             name = local(mark)

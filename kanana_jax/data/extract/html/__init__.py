@@ -1,7 +1,7 @@
-"""HTML to Markdown text: headings, lists, tables, code and formulas stay, boilerplate goes.
+"""HTML to Markdown: keeps headings, lists, tables, code and formulas, and removes boilerplate.
 
-resiliparse's parser (lexbor) builds the tree as a browser would; the limits are on bytes and nodes, so
-that the result never depends on how fast a machine is.
+resiliparse's parser (lexbor) builds the tree as a browser would. Limits are on bytes and nodes, not on time, so that
+results do not depend on the speed of the machine.
 """
 
 import re
@@ -14,7 +14,7 @@ from kanana_jax.data.extract.markup import Extracted, Report, finish
 
 _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s{0,9}=\s{0,9}["']?\s{0,9}([\w.:-]{2,40})""", re.IGNORECASE)
 _XML_ENCODING = re.compile(rb"""^\s{0,9}<\?xml[^>]{0,100}?encoding=["']([\w.:-]{2,40})""")
-# Where a page says its charset; browsers look at 1,024 bytes, and pages are less careful.
+# Bytes searched for a page's charset; browsers look at 1,024, but some pages declare it later.
 _HEAD = 1 << 14
 
 
@@ -22,7 +22,7 @@ def convert(data: bytes, name: str = "", declared: str | None = None) -> Extract
     """The main content of a page.
 
     Args:
-      declared: the charset of the HTTP header, which goes before the page's own.
+      declared: the charset of the HTTP header, which takes precedence over the page's own.
     """
     report = Report()
     head = data[:_HEAD]
@@ -35,7 +35,7 @@ def convert(data: bytes, name: str = "", declared: str | None = None) -> Extract
         report.count("boilerplate_rules_waived")
         rendered = render(body, report)
     heading = re.search(r"^#{1,2} (.+)", rendered, re.MULTILINE)
-    # The title of a page often names the site as well.
+    # The page title often includes the name of the site: prefer the heading.
     if heading is not None and (title is None or heading[1] in title):
         title = heading[1]
     return finish(rendered, title, report)

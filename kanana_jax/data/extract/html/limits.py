@@ -1,17 +1,17 @@
-"""Pages that no browser was meant to see: what costs the parser the square of its length is cut before."""
+"""Limits for pathological pages: removes constructs whose parsing time is quadratic before they reach the parser."""
 
 import re
 
 from kanana_jax.data.extract.markup import Report, words
 
-# The parser looks through all open elements at some tags, and through all attributes at each new one: with so
-# many, either takes about half a second.
+# At some tags the parser scans all open elements, and at each attribute all earlier ones: at these numbers, either
+# takes about half a second.
 MAX_OPEN = 10_000
 MAX_ATTRIBUTES = 2_000
 _LONG_TAG = 20_000
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]{0,30})")
-# Elements without end tags, and those that the next one of their kind ends.
+# Elements without end tags, and elements that the next one of their kind closes.
 _NEVER_OPEN = words(
     "area base br col embed hr img input link meta param source track wbr p li dt dd td th tr tbody thead tfoot rt rp "
     "html head body colgroup"
@@ -19,7 +19,7 @@ _NEVER_OPEN = words(
 
 
 def within_limits(text: str, report: Report) -> str:
-    """The page, up to where too many elements are open, and without tags of too many attributes."""
+    """Removes tags with too many attributes, and cuts the page where too many elements are open."""
     if len(text) > _LONG_TAG:
         text = _without_long_tags(text, report)
     if text.count("<") > MAX_OPEN:

@@ -1,4 +1,4 @@
-"""Selects the content of a page by the names, link shares and places of its elements."""
+"""Selects the main content of a page by the names, link shares and positions of its elements."""
 
 import dataclasses
 
@@ -8,35 +8,38 @@ from kanana_jax.data.extract.html.tree import Heading, Node, find, measure
 from kanana_jax.data.extract.markup import Report, words
 
 _KEPT_WHOLE = words("pre math code")
-# What a name can take away with all that is inside; of what else, only what reads like machinery as well.
+# Elements that are removed with everything inside if their name marks site furniture ("machinery" below). Other
+# elements must also read like it.
 _CONTAINERS = words("div ul ol dl menu section aside header footer form fieldset table center details")
 _NEVER_NAMED = words("main article h1 h2 h3 h4 h5 h6 blockquote pre code math figure tbody thead tr dt dd")
 _LINES = words("p li td th caption address")
 _SECTIONS = words(
     "section sect1 sect2 sect3 sect4 sect5 chapter appendix refsect1 refsect2 level1 level2 level3 level4"
 )
-# An element with more of the page's letters than this is content, whatever it is called.
+# An element with more than this share of the page's letters is content, whatever its name.
 _TOO_BIG = 0.5
-# Lists and boxes in which more than this share of the letters is link text (as boilerpipe's rules have it,
-# Kohlschütter et al. 2010, whose trees cut at 0.33 for blocks of text and later).
+# Lists and boxes with more than this share of link text are lists of links (after the rules of boilerpipe,
+# Kohlschütter et al. 2010, whose trees split at 0.33 for blocks of text and later).
 _LINK_SHARE = 0.7
-# What is called like machinery and has less link text than this, and a heading and sentences, is a section.
+# An element named like machinery is a section of the text if it has a heading, sentences and less link text than this.
 _SECTION_LINKS = 0.3
-# A header without a heading that has more link text than this leads to other pages.
+# A header without a heading and with more link text than this is navigation.
 _HEADER_LINKS = 0.4
-# An article that is a link's target elsewhere: its heading is a link, and it is this much smaller than the largest.
+# A teaser of an article elsewhere: its heading is a link, or it is mostly links, and it has at most this share of the
+# letters of the largest article.
 _TEASER = 0.25
-# Articles beside the one that holds most of a page are content with more of its letters than this.
+# Other articles count as content if together they have more than this share of the main article's letters.
 _SECOND = 0.1
-# Boilerplate rules that leave less of the letters than this have met a page that they do not fit.
+# If the rules keep less than this share of the letters, they do not fit the page.
 _TOO_LITTLE = 0.1
 _CONTENT_IDS = words("content main main-content maincontent mw-content-text article bodycontent post")
 
 
 def main_content(body: Node, report: Report) -> Node:
-    """A copy of the tree without boilerplate, from the element on that holds the content.
+    """A copy of the tree without boilerplate, rooted at the element that contains the content.
 
-    A page of which the rules leave too little is a page of links, or one that they do not fit at all.
+    If the rules leave too little, the page is a page of links, whose links are kept, or does not fit the rules, and is
+    kept whole.
     """
     page = _Page.of(body)
     for links in (False, True):
@@ -57,12 +60,12 @@ def main_content(body: Node, report: Report) -> Node:
 
 @dataclasses.dataclass(frozen=True)
 class _Page:
-    """Facts about the whole page that the judgement of an element needs.
+    """Facts about the whole page that are needed to judge an element.
 
     Attributes:
-      letters: of the page.
-      article: letters of the largest `<article>`.
-      excused: words that name most of its text, so that they name no machinery here.
+      letters: number of letters of the page.
+      article: number of letters of the largest `<article>`.
+      excused: words in the names of elements with most of the text; on this page they do not mark machinery.
     """
 
     letters: int
@@ -88,7 +91,7 @@ class _Page:
 
 @dataclasses.dataclass(frozen=True)
 class _Place:
-    """Context of an element: in an article, in a list or data table (whose parts may be all links)."""
+    """Context of an element: whether it is in an article, and in a list or data table (where links are allowed)."""
 
     article: bool = False
     data: bool = False
@@ -145,7 +148,7 @@ def _is_boilerplate(node: Node, parent: Node, page: _Page, place: _Place, report
 
 
 def _is_part_of_document(node: Node, place: _Place) -> bool:
-    """Returns whether it is a section below the page's own, with an address and a heading that is no link itself."""
+    """Whether an element is a subsection of the text: it has an id and begins with a heading that is not a link."""
     section = (node.tag == "section" and place.article) or not _SECTIONS.isdisjoint(node.classes())
     addressed = section and node.get("id") != "" and not node.heads
     return addressed and node.heading is Heading.PLAIN and shape.is_headed(node)
@@ -170,7 +173,7 @@ def _by_class(node: Node, page: _Page) -> Named:
 
 
 def _is_named_line(node: Node, parent: Node, page: _Page, place: _Place) -> bool:
-    """Returns whether a paragraph, item, cell or a part of one is machinery. An id of theirs is an address."""
+    """Whether a paragraph, item, cell or inline element is machinery. Only classes count: ids are link targets here."""
     if node.tag in _NEVER_NAMED or node.main or not node.get("class"):
         return False
     by_class = _by_class(node, page)
@@ -216,7 +219,7 @@ def _content_root(body: Node) -> Node:
             or node.get("id").lower() in _CONTENT_IDS
             or "markdown-body" in node.classes()
         )
-        # Deeper ones win as long as they hold most of it: <main> over <body>, <article> over <main>.
+        # A deeper element wins if it holds most of the letters: <main> over <body>, <article> over <main>.
         if called and node.letters > _TOO_BIG * best.letters and not _has_company(node, best):
             best = node
         stack += [child for child in node.children if isinstance(child, Node)]
@@ -224,6 +227,6 @@ def _content_root(body: Node) -> Node:
 
 
 def _has_company(node: Node, best: Node) -> bool:
-    """Returns whether there are other articles beside it: answers after a question, posts of a day."""
+    """Whether there are other articles beside a node: answers to a question, posts of a day."""
     inside = node.letters if node.is_article() else node.articles
     return best.articles - inside > _SECOND * node.letters

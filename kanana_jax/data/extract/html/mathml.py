@@ -1,4 +1,4 @@
-"""MathML to TeX: the author's own TeX where the page carries it, else a plain translation."""
+"""MathML to TeX: the author's own TeX if the page contains it, otherwise a simple translation."""
 
 import re
 
@@ -27,12 +27,12 @@ _GREEK = {
 _FUNCTIONS = words("sin cos tan cot sec csc sinh cosh tanh log ln exp lim max min sup inf det dim ker gcd")
 _ACCENTS = {"^": "hat", "ˆ": "hat", "¯": "bar", "‾": "bar", "~": "tilde", "˜": "tilde", "→": "vec", "˙": "dot",
             "¨": "ddot", "⏞": "overbrace", "ˇ": "check"}  # fmt: skip
-# Real formulas nest a dozen levels; a translation is built bottom up and copies its text at every level.
+# Real formulas nest up to a dozen levels. The translation is built bottom-up and copies its text at every level.
 _MAX_DEPTH = 60
 
 
 def to_tex(math: Node) -> str:
-    """TeX of a `<math>` element, empty if it says nothing or nests absurdly."""
+    """The TeX of a `<math>` element; "" if it is empty or nested too deep."""
     annotated = _annotation(math)
     if annotated:
         return annotated.strip()

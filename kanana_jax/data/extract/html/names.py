@@ -1,7 +1,7 @@
-"""Class and id names that mark a part of the site's machinery.
+"""Class and id names that mark site furniture ("machinery"), such as menus and banners.
 
-A name is taken as a whole. `cookie-banner` is one; `cookies` may be what a section is about; `no-sidebar` says what
-is not there, `tag-login` what a post is about, and `how-to-simulate-a-login` is the address of a heading.
+Names are judged as a whole. `cookie-banner` is machinery, but `cookies` may be the topic of a section, `no-sidebar`
+states an absence, `tag-login` is the tag of a post, and `how-to-simulate-a-login` is the link target of a heading.
 """
 
 import enum
@@ -11,28 +11,28 @@ import re
 from kanana_jax.data.extract.markup import words
 
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-# What CSS modules append to a name: `docSidebar_njMd`.
+# The suffix that CSS modules append to a name: `docSidebar_njMd`.
 _HASH = re.compile(r"(?<=[a-z])_{1,2}(?=[A-Za-z0-9-]{4,6}$)(?=.*[A-Z0-9]).*")
-# Words that name machinery and nothing else.
+# Words that always mean machinery.
 _CERTAIN = words(
     "addthis addtoany adsbygoogle adsense ambox authority catlinks disqus docnav editsection hatnote headerlink "
     "infobox jumplinks mbox navbox navfooter navheader navpath noprint printfooter relatedposts reflist sharedaddy "
     "shortdescription sistersitebox skiplink skiplinks skipnav sphinxsidebar srclink viewcode"
 )
-# Names of machinery whose words alone say nothing: themes of Tistory, Naver and WordPress, RDoc.
+# Whole names of machinery whose single words are neutral: themes of Tistory, Naver and WordPress, RDoc.
 _WHOLE = words("another_category area_sympathy method-click-advice widget-area")
-# Places of a page. Documents also tell how to make them.
+# Regions of a page; documents may also explain how to build them.
 _PLACES = words(
     "banner breadcrumb breadcrumbs fnb footer gnb lnb masthead menu modal nav navbar navigation navigator navlinks "
     "pager pagenav pagination popup sidebar sidenav snb subnav toc toolbar topnav"
 )
-# Topics, of which documents may speak as well.
+# Kinds of machinery that may also be the topic of a document.
 _TOPICS = words(
     "ad ads advert advertisement advertisements comments consent cookie cookies copyright follow gdpr login newsletter "
     "promo recommend recommendations recommended references related share sharing signin signup sns social sponsor "
     "sponsored subscribe subscription"
 )
-# With one of these around it, a topic is a part of the page.
+# Combined with one of these words, a topic names a part of the page.
 _PARTS = words(
     "area article articles aside bar block body bottom box btn button buttons card cards collapsible container "
     "content contents count desktop doc docs entries entry fixed form global group head header icon icons inner "
@@ -40,7 +40,7 @@ _PARTS = words(
     "panel post posts prev previous primary right row sd secondary section site sticky story stories tab theme "
     "thread title top tt unit widget widgets wp wrap wrapper wrapping"
 )
-# The words before or behind these name a state of the element or its subject, not what it is.
+# Next to these, a word names a state or the subject of the element, not its role.
 _PREFIXES = words(
     "cat category format has hide hides is label lang layout no not show shows status subject "
     "tag tags taxonomy term toggle topic type using with without"
@@ -55,7 +55,7 @@ _LONGEST_NAME = 100
 
 
 class Named(enum.IntEnum):
-    """Confidence that a name marks machinery."""
+    """Degree of confidence that a name marks machinery."""
 
     NOTHING = 0
     TOPIC = 1
@@ -65,10 +65,10 @@ class Named(enum.IntEnum):
 
 
 def named(token: str, excused: frozenset[str] = frozenset()) -> Named:
-    """Verdict on one class or id.
+    """Judges one class or id.
 
     Args:
-      excused: words that name the content of this page.
+      excused: words that name the content of this page and are ignored.
     """
     return _named(token, excused) if len(token) <= _LONGEST_NAME else Named.NOTHING
 
@@ -85,7 +85,7 @@ def _named(token: str, excused: frozenset[str]) -> Named:
         return Named.CERTAIN
     others = set(parts) - _PLACES - _TOPICS
     if others - _PARTS or not known.isdisjoint(_PREFIXES):
-        # `acme-sidebar` is a sidebar; `sidebar-example` and `acme-share` may be anything.
+        # `acme-sidebar` is a sidebar, but `sidebar-example` and `acme-share` may be anything.
         return Named.PLACE if parts[-1] in _PLACES - excused and not _PREFIXES & set(parts) else Named.NOTHING
     if len(parts) > 1:
         return Named.PART
@@ -93,7 +93,7 @@ def _named(token: str, excused: frozenset[str]) -> Named:
 
 
 def subjects(token: str) -> frozenset[str]:
-    """The words for which a name counts."""
+    """The words because of which a name is judged as machinery."""
     if not named(token):
         return frozenset()
     parts = frozenset(word.lower() for word in _WORDS.findall(token))

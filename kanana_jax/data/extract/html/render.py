@@ -1,4 +1,4 @@
-"""The tree of a page as Markdown text, by one walk without recursion."""
+"""Renders the tree of a page as Markdown, in one non-recursive walk."""
 
 import dataclasses
 import re
@@ -16,11 +16,11 @@ _BLOCKS = words(
 )
 _CAPTURED = words("li blockquote td th h1 h2 h3 h4 h5 h6 sup sub")
 _LINE_NUMBERS = words("gutter linenos lineno line-numbers hljs-ln-numbers blob-num")
-# What makes a table a layout of the page rather than data.
+# A table that contains one of these is page layout, not data.
 _LAYOUT = words("table pre h1 h2 h3 h4 blockquote article section form")
-# Deeper than this, elements are only passed through: each captured level copies its text once.
+# Elements nested deeper than this open no frame of their own, since each frame copies its text once.
 _MAX_FRAMES = 40
-# Stands for <br> until white space is collapsed; controls do not come through `encoding.clean`.
+# Stands for <br> until white space is collapsed; `encoding.clean` has removed all control characters.
 _BREAK = "\v"
 _SPACES = re.compile(r"[ \t\n]+")
 _BREAKS = re.compile("(?<! ) *\v *")
@@ -28,7 +28,7 @@ _BREAKS = re.compile("(?<! ) *\v *")
 
 @dataclasses.dataclass(slots=True)
 class _Frame:
-    """The output under way: an element's blocks so far, and the line that grows."""
+    """The output of an open element: finished blocks, and the current line."""
 
     node: Node
     blocks: list[str] = dataclasses.field(default_factory=list)
@@ -74,7 +74,7 @@ def render(root: Node, report: Report) -> str:
 
 
 def _walk(root: Node, frames: list[_Frame], report: Report) -> Iterator[tuple[Node | str, bool]]:
-    """Elements on entering and on leaving, and text; leaves such as code and formulas are written at once."""
+    """Yields elements on entering and on leaving, and text; writes leaves such as code and formulas directly."""
     stack: list[tuple[Node | str, bool]] = [(child, True) for child in reversed(root.children)]
     while stack:
         node, entering = stack.pop()
@@ -87,7 +87,7 @@ def _walk(root: Node, frames: list[_Frame], report: Report) -> Iterator[tuple[No
 
 
 def _leaf(node: Node, top: _Frame, report: Report) -> bool:
-    """Writes elements that are taken as a whole."""
+    """Writes an element that is rendered as a whole; returns whether it was one."""
     tag = node.tag
     if tag == "br":
         top.inline.append(_BREAK)
@@ -112,7 +112,7 @@ def _leaf(node: Node, top: _Frame, report: Report) -> bool:
         pass
     elif tag == "a" and node.letters == 1 and text_of(node).strip() in ("§", "¶", "#", "🔗"):
         pass  # a heading's link to itself
-    elif tag in ("rt", "rp", "rtc"):  # readings of the characters before them
+    elif tag in ("rt", "rp", "rtc"):  # ruby readings
         report.count("ruby_dropped", tag == "rt")
     else:
         return False
@@ -164,7 +164,7 @@ def _is_layout(table: Node) -> bool:
 
 
 def _close(frame: _Frame, parent: _Frame, report: Report) -> None:
-    """Writes a finished element into the one around it."""
+    """Writes a finished element into its parent's frame."""
     tag = frame.node.tag
     frame.flush()
     text = "\n\n".join(frame.blocks)
@@ -177,7 +177,7 @@ def _close(frame: _Frame, parent: _Frame, report: Report) -> None:
             parent.rows = [[]]
         parent.rows[-1].append(Cell(" ".join(text.split()), *spans))
     elif tag == "table":
-        parent.blocks += frame.blocks  # the caption, and what is wrongly between rows
+        parent.blocks += frame.blocks  # the caption, and misplaced content between rows
         if rows := markup.table(frame.rows or []):
             report.count("tables")
             parent.blocks.append(rows)

@@ -1,4 +1,4 @@
-"""The shape of an element: a list of links, a note, a part with a heading, a line of machinery."""
+"""Tests of an element's shape: a list of links, a note, a section with a heading, a line of site furniture."""
 
 from kanana_jax.data.extract.html.tree import HEADINGS, Node, text_of
 from kanana_jax.data.extract.markup import words
@@ -8,22 +8,22 @@ _NOTES = words(
     "footnote-list footnote-group doc-footnote doc-endnotes"
 )
 _BOXES = words("div ul ol section center dl menu table")
-# What begins a sidebar that an author wrote (reStructuredText's, DocBook's), not one of the site.
+# Classes of the first element of an author's sidebar (reStructuredText, DocBook), as opposed to the site's.
 _TITLES = words("sidebar-title titlepage title")
 _LISTS = words("ul ol dl table")
-# Lists and boxes in which more than this share of the letters is link text (as boilerpipe's rules have it,
-# Kohlschütter et al. 2010, whose trees cut at 0.33 for blocks of text and later).
+# Lists and boxes with more than this share of link text are lists of links (after the rules of boilerpipe,
+# Kohlschütter et al. 2010, whose trees split at 0.33 for blocks of text and later).
 _LINK_SHARE = 0.7
-# Letters of a line without a sentence: a licence, a date, a counter.
+# A text with fewer letters and no sentence is short: a licence, a date, a counter.
 _SHORT = 60
-# How deep a section's heading may lie in the boxes of its title.
+# Levels of wrappers around a section's heading.
 _TITLE_DEPTH = 5
-# Most of an element.
+# "Most of" an element's letters.
 _MOST = 0.5
 
 
 def is_note(node: Node) -> bool:
-    """Asides that belong to the text: admonitions, footnotes, and what authors call a sidebar."""
+    """Whether an element is an aside that belongs to the text: an admonition, a footnote or an author's sidebar."""
     names = [*node.classes(), node.get("role")]
     if not _NOTES.isdisjoint(names) or any(name.startswith("admonition") for name in names):
         return True
@@ -32,14 +32,17 @@ def is_note(node: Node) -> bool:
 
 
 def is_links(node: Node) -> bool:
-    """Returns whether a box is a list of links: not a data table, nor a note that names another page."""
+    """Whether a box is a list of links, but neither a data table nor a note."""
     if node.tag not in _BOXES or node.linked <= _LINK_SHARE * node.letters:
         return False
     return not node.headers and node.tabled <= _MOST * node.letters and not is_note(node)
 
 
 def introduced(parent: Node) -> set[int]:
-    """Children that are lists and tables in running text: a paragraph tells what they are, and the text goes on."""
+    """Indices of children that are lists or tables within running text.
+
+    A paragraph introduces them, and either ends with a colon or is followed by more prose after them.
+    """
     found: set[int] = set()
     if not parent.prose or not parent.linked:
         return found
@@ -66,7 +69,7 @@ def _is_list(node: Node) -> bool:
 
 
 def _first(node: Node) -> Node | None:
-    """The first element with text, if there is no text before it."""
+    """The first child with text; None if loose text precedes it."""
     for child in node.children:
         if isinstance(child, Node) and child.letters:
             return child
@@ -76,7 +79,7 @@ def _first(node: Node) -> Node | None:
 
 
 def is_headed(node: Node) -> bool:
-    """Returns whether it begins with a heading, itself perhaps in a `<header>` or a box."""
+    """Whether an element begins with a heading, possibly inside a `<header>` or another wrapper."""
     first: Node | None = node
     for _ in range(_TITLE_DEPTH):
         first = _first(first) if first is not None and first.tag not in HEADINGS else first

@@ -1,4 +1,4 @@
-"""A light tree of the elements that can hold content, out of resiliparse's DOM."""
+"""A light tree of the elements that can contain content, built from resiliparse's DOM."""
 
 import dataclasses
 import enum
@@ -11,14 +11,14 @@ from kanana_jax.data.extract.markup import Report, words
 if TYPE_CHECKING:
     from resiliparse.parse.html import DOMNode, ElementNode, HTMLTree
 
-# Chosen so that a 64 MB page of nothing but tags stays under about 2 GB.
+# Chosen so that a 64 MB page of nothing but tags takes less than about 2 GB of memory.
 MAX_NODES = 1_000_000
 
 _DROPPED = words(
     "script style noscript template head iframe svg canvas object embed audio video map button input select "
     "textarea datalist nav dialog frameset mjx-math mjx-speech link meta"
 )
-# Renderings of a formula whose source is beside them.
+# Classes of rendered formulas, whose source is next to them.
 _RENDERED_MATH = words(
     "katex-html MathJax MathJax_Display MathJax_Preview MathJax_SVG MathJax_CHTML MathJax_SVG_Display"
 )
@@ -34,7 +34,7 @@ _ATTRIBUTES = words(
 
 
 class Heading(enum.IntEnum):
-    """The first heading inside an element."""
+    """The kind of the first heading inside an element."""
 
     NONE = 0
     PLAIN = 1
@@ -46,16 +46,16 @@ class Node:
     """An element.
 
     Attributes:
-      own: characters of its own text, without white space.
-      letters: characters of text inside, without white space.
-      linked: those of them that are link text.
-      prose: those of them, links aside, that stand in sentences.
-      articles: those of them that are in articles, its own aside if it is one.
-      tabled: those of them that are in tables with `<th>` cells.
-      heading: whether a heading is inside, and the first one all a link.
-      heads: whether an `<h1>` is inside.
-      main: whether it is or holds what the page calls its main part.
-      headers: whether it has `<th>` cells, those of tables inside it aside.
+      own: characters of the element's own text, without white space.
+      letters: characters of all text inside, without white space.
+      linked: letters in links.
+      prose: letters in sentences, outside links.
+      articles: letters in articles inside this element.
+      tabled: letters in tables with `<th>` cells.
+      heading: whether there is a heading inside, and whether the first one is entirely a link.
+      heads: whether there is an `<h1>` inside.
+      main: whether the element is or contains what the page marks as its main part.
+      headers: whether it has `<th>` cells, not counting those of nested tables.
     """
 
     tag: str
@@ -83,7 +83,7 @@ class Node:
 
 
 def build(text: str, report: Report) -> tuple[Node, str | None]:
-    """The body of a page, without scripts, forms, hidden parts and `<nav>`, and the title.
+    """Parses a page; returns its body, without scripts, forms, hidden parts and `<nav>`, and its title.
 
     Raises:
       UserError: resiliparse is not installed.
@@ -168,16 +168,16 @@ def _element(dom: "ElementNode", report: Report) -> Node | None:
     return Node(tag, attributes, [])
 
 
-# A sentence ends within so many letters; `다` and `요` end Korean ones that have no full stop.
+# The end of a sentence; `다` and `요` end Korean sentences that have no full stop.
 _SENTENCE = re.compile(r"[.!?][\s\"')\]]|[.!?]$|[。！？…]|[다요][.\s]|[다요]$")
 _LEAST_PROSE = 8
-# Links of one address with more of a page's letters than this come from an `<a>` that nobody closed.
+# If links to one address hold more than this share of a page's letters, their `<a>` was never closed.
 _LONGEST_LINK = 0.3
 _LEAST_UNCLOSED = 200
 
 
 def measure(root: Node) -> None:
-    """Fills in what an element knows of its inside, for a whole tree."""
+    """Fills in the measurements (`letters` to `headers`) of all elements of a tree."""
     order, stack = [], [root]
     while stack:
         node = stack.pop()
@@ -208,7 +208,7 @@ def _measure_one(node: Node, unclosed: set[str]) -> None:
         node.heads |= child.heads
         node.main |= child.main
         node.headers |= child.headers and child.tag != "table"
-    # An `<a>` without `href` is a place to link to.
+    # An `<a>` without `href` is a link target, not a link.
     if node.tag == "a" and "href" in node.attributes and node.attributes["href"] not in unclosed:
         node.linked, node.prose = node.letters, 0
         node.heading = Heading.LINKED if node.heading else Heading.NONE
@@ -221,7 +221,7 @@ def _is_prose(node: Node) -> bool:
 
 
 def _unclosed(order: list[Node], letters: int) -> set[str]:
-    """Addresses whose links hold so much of the page that their `<a>` must have been left open."""
+    """Addresses whose links contain so much of the page that an `<a>` must have been left open."""
     total: dict[str, int] = {}
     for node in order:
         if node.tag == "a" and "href" in node.attributes:
@@ -230,7 +230,7 @@ def _unclosed(order: list[Node], letters: int) -> set[str]:
 
 
 def text_of(node: Node) -> str:
-    """All text, unchanged; `<br>` is a line end."""
+    """All text below a node, unchanged; `<br>` becomes a line end."""
     parts: list[str] = []
     stack: list[Node | str] = [node]
     while stack:
@@ -245,7 +245,7 @@ def text_of(node: Node) -> str:
 
 
 def find(node: Node, tag: str) -> Node | None:
-    """The first descendant of a kind, in document order."""
+    """The first descendant with this tag, in document order."""
     stack: list[Node] = [node]
     while stack:
         item = stack.pop()
