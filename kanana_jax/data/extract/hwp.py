@@ -110,7 +110,7 @@ def _title(container: Any) -> str | None:
         return None
     title = container.getproperties("\x05HwpSummaryInformation").get(2)  # property 2 is PIDSI_TITLE
     title = title.decode("utf-8", "replace") if isinstance(title, bytes) else title
-    return title.partition("\0")[0] if isinstance(title, str) else None  # the stored length confuses characters and bytes
+    return title.partition("\0")[0] if isinstance(title, str) else None  # the stored length is not in bytes
 
 
 def _stream(container: Any, path: str, flags: int, left: int) -> bytes:

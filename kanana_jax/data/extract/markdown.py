@@ -1,5 +1,4 @@
-"""Markdown: front matter gives the title; anchors, includes, site macros and page furniture go,
-the text stays as written."""
+"""Markdown: takes the title from front matter, removes anchors, includes, site macros and page furniture."""
 
 import html
 import re
@@ -16,14 +15,14 @@ _HEADING_ID = re.compile(r"\{#[\w:.-]{1,100}(?:[ \t][.#][\w-]{1,40}){0,5}\}\s{0,
 _ATTRIBUTES = re.compile(r"\{:?[ \t]?(?:[.#][\w-]{1,40}[ \t]?){1,5}\}|\{:[ \t]?[a-z][\w-]{0,40}=[^{}\n]{0,300}\}")
 _EMBEDDED_IMAGE = re.compile(r"!\[([^\[\]\n]{0,300})\]\(data:[^()\s]{0,20000000}\)")
 _BADGE = re.compile(r"\[!\[[^\[\]\n]{0,200}\]\([^()\s]{0,500}\)\]\([^()\s]{0,500}\)")
-# DocFX, Hugo, Jekyll, mdBook and Sphinx-like macros of documentation sites.
+# Macros of documentation sites: DocFX, Hugo, Jekyll, mdBook and Sphinx-like.
 _MACRO = re.compile(
     r"\[!INCLUDE[ \t]?\[[^\[\]\n]{0,200}\][ \t]?\([^()\n]{0,300}\)\]|\{\{[<%][^{}\n]{0,500}[%>]\}\}|"
     r"\{%[^{}%\n]{0,500}%\}|\{\{#\w{1,30}[^{}\n]{0,300}\}\}|\[\[_?TOC_?\]\]|^\[TOC\]$",
     re.IGNORECASE,
 )
 _CONTAINER = re.compile(r"[ \t>]{0,40}:{3,40}(?!:)[ \t]{0,9}(?:\{?[\w-]{0,30}\}?)[ \t]{0,9}(?![ \t])(.{0,300})$")
-# Macros whose first word in quotes is what they show.
+# Macros that show their first quoted string.
 _SHOWING = re.compile(
     r"\{[{%][<%]?[ \t]{0,3}(?:tab|tabs|expand|details|summary|card|button)[ \t]{1,3}\"([^\"{}\n]{1,300})\""
 )
@@ -50,7 +49,7 @@ def convert(data: bytes, name: str = "") -> Extracted:
 
 
 def split_front_matter(text: str) -> tuple[str, str | None]:
-    """The text after the YAML or TOML block at its head, and the title that the block names."""
+    """The text after a YAML or TOML front matter block, and the title in that block."""
     opening = _FRONT_MATTER.match(text)
     if opening is None:
         return text, None
@@ -59,12 +58,12 @@ def split_front_matter(text: str) -> tuple[str, str | None]:
     if end < 0 or text[end + 4 : line_end if line_end >= 0 else None].strip():
         return text, None
     block = text[opening.end() : end + 1]
-    # A rule at the head of a page is no front matter: that has keys.
+    # Front matter has keys; otherwise this is a horizontal rule at the top of the page.
     if not re.search(r"^[\w.-]{1,60}[ \t]*[:=]", block, re.MULTILINE):
         return text, None
     found = _TITLE.search(block)
     title = found[1].strip() if found else ""
-    if found and (title[:1] in (">", "|") or not title):  # YAML's text over several lines
+    if found and (title[:1] in (">", "|") or not title):  # a multi-line YAML string
         title = " ".join(found[2].split())
     if title[:1] in "'\"" and title[-1:] == title[:1]:
         title = title[1:-1].replace("''", "'")
@@ -76,7 +75,7 @@ def _unescape(text: str) -> str:
 
 
 def first_heading(text: str) -> str | None:
-    """The first heading of level one or two, underlined ones too."""
+    """The first heading of level one or two, in either Markdown style."""
     found = re.search(
         r"^#{1,2}[ \t]+(.+?)[ \t#]{0,20}$|^(\S[^\n]{0,300})\n={2,100}[ \t]{0,20}$", text[:20_000], re.MULTILINE
     )
@@ -84,9 +83,14 @@ def first_heading(text: str) -> str | None:
 
 
 def clean(text: str, report: Report, prose: Callable[[str, Report], str] | None = None, depth: int = 0) -> str:
-    """Markdown without furniture; `prose` changes further what is neither code block nor comment."""
+    """Removes page furniture from Markdown.
+
+    Args:
+      prose: a further transformation of the text outside code blocks and comments.
+      depth: nesting depth of directives.
+    """
     parts = []
-    # Components are indented, so that inside them no indentation means code.
+    # Content of components is indented, so indentation does not mean code.
     in_list = prose is not None
     for is_code, part in blocks(_admonitions(text), report):
         if not is_code:
@@ -102,7 +106,7 @@ def clean(text: str, report: Report, prose: Callable[[str, Report], str] | None 
 def _directive(
     found: re.Match[str], part: str, report: Report, prose: Callable[[str, Report], str] | None, depth: int
 ) -> str:
-    """MyST's directive, which looks like a code block: notes are text, code is code, furniture goes."""
+    """A MyST directive, which looks like a code block: keeps notes as text and code as code, removes furniture."""
     name, argument = found[1].rsplit(":", 1)[-1], found[2].strip()
     lines = part.rstrip("\n").split("\n")
     closed = _FENCE.match(lines[-1]) is not None and len(lines) > 1
@@ -125,7 +129,7 @@ def _directive(
 
 
 def _admonitions(text: str) -> str:
-    """Notes and tabs of MkDocs, whose text is indented: the title on a line of its own, the text not indented."""
+    """Converts MkDocs' notes and tabs: puts the title on a line of its own and removes the text's indentation."""
     if not any(mark in text for mark in ("!!!", "???", '=== "')):
         return text
     out: list[str] = []
@@ -152,7 +156,7 @@ def _admonitions(text: str) -> str:
 
 
 def blocks(text: str, report: Report) -> Iterator[tuple[bool, str]]:
-    """Code blocks and what is between them, without HTML comments; together the whole text."""
+    """Splits a text into code blocks (True) and the rest (False), in order; removes HTML comments."""
     fence, start, at = "", 0, 0
     pieces: list[str] = []
     if not any(mark in text for mark in ("```", "~~~", "<!--")):
@@ -205,7 +209,7 @@ def _clean_prose(text: str, in_list: bool, no_indented_code: bool, report: Repor
 
 
 def _shown(rest: str) -> str:
-    """The title behind a container's name: `[title]`, `{title="…"}` or the title as it is."""
+    """The title after a container's name: `[title]`, `{title="…"}` or plain text."""
     rest = rest.strip()
     if rest.startswith("["):
         inside, _, rest = rest[1:].partition("]")
@@ -224,7 +228,7 @@ def _clean_line(line: str, report: Report) -> str:
         return ""
     line = _EMBEDDED_IMAGE.sub(lambda m: report.count("images") or m[1], line)
     line = _BADGE.sub(lambda m: "" if tags.is_badge(m[0]) else m[0][1 : m[0].index(")") + 1], line)
-    # Odd pieces are code spans, which stay as written.
+    # Pieces with odd indices are code spans, which stay as written.
     pieces = _CODE_SPAN.split(line)
     open_ticks = ""
     for i, piece in enumerate(pieces):

@@ -1,4 +1,4 @@
-"""The text that every format is turned into: Unicode in NFC, with Markdown for what is not prose.
+"""The common output of all formats: NFC text with Markdown for headings, code, tables and formulas.
 
 Headings are `#`, code is fenced, tables are pipe tables, formulas are `$…$` and `$$…$$`.
 """
@@ -9,7 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-# A cell that claims to span more, or a row with more, is a mistake or an attack.
+# Cells that span more, or rows with more cells, are a mistake or an attack.
 MAX_SPAN = 100
 MAX_COLUMNS = 1000
 MAX_LIST_DEPTH = 8
@@ -17,7 +17,7 @@ MAX_LIST_DEPTH = 8
 
 @dataclasses.dataclass(frozen=True)
 class Broken:
-    """A line that could not be read: where (`file:line`) and why."""
+    """An input that could not be read: its place (`file:line`) and the reason."""
 
     where: str
     reason: str
@@ -25,16 +25,16 @@ class Broken:
 
 @dataclasses.dataclass(frozen=True)
 class Skipped(Broken):
-    """A part of an input that is rightly no document, as an error page of a crawl; `reason` is one of a few kinds."""
+    """A part of an input that is not a document, such as an error page of a crawl; `reason` is one of a few kinds."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Extracted:
-    """The text of a document, and what became of the rest.
+    """The text of a document, and a report on the extraction.
 
     Attributes:
-      text: NFC, `\\n` line ends, no control characters; empty if nothing was left.
-      title: of the document, if it names one.
+      text: NFC, `\\n` line ends, no control characters; may be empty.
+      title: the document's title, if it states one.
       report: what was lost, dropped or repaired: counts, or names in order of appearance.
     """
 
@@ -57,7 +57,7 @@ class Report:
             self.counts[key] += by
 
     def name(self, key: str, value: str) -> None:
-        """Counts once more, and keeps the name if it is new and not yet one of many."""
+        """Counts an occurrence and keeps the name, if it is new and there are not too many names yet."""
         self.counts[key] += 1
         seen = self.names.setdefault(f"{key}_names", {})
         if len(seen) < self.MAX_NAMES:
@@ -70,18 +70,18 @@ class Report:
 
 
 def words(text: str) -> frozenset[str]:
-    """A vocabulary, written as one line of prose."""
+    """A set of words, written as one string separated by blanks."""
     return frozenset(text.split())
 
 
 def finish(text: str, title: str | None, report: Report) -> Extracted:
-    """The result, with blank lines tidied."""
+    """Returns the result, with blank lines tidied."""
     title = re.sub(r"\s+", " ", unicodedata.normalize("NFC", title)).strip() if title else ""
     return Extracted(tidy(unicodedata.normalize("NFC", text)), title or None, report.as_dict())
 
 
 def tidy(text: str) -> str:
-    """No spaces at line ends, no more than one blank line outside code, nothing at the edges."""
+    """Removes spaces at line ends, repeated blank lines outside code, and white space at both ends."""
     lines, fence, blanks = [], "", 0
     for line in text.split("\n"):
         line = line.rstrip(" \t\r\u00a0")
@@ -99,7 +99,7 @@ def tidy(text: str) -> str:
 
 
 def fenced(code: str, language: str = "") -> str:
-    """A code block whose fence is longer than any inside."""
+    """A code block with a fence that is longer than any inside."""
     runs = [len(run) for run in re.findall(r"^ *(`{3,})", code, re.MULTILINE)]
     fence = "`" * max([3, *(n + 1 for n in runs)])
     code = code.strip("\n").rstrip()
@@ -114,13 +114,13 @@ def code_span(code: str) -> str:
 
 
 def math(tex: str, display: bool) -> str:
-    """TeX between dollars; a formula that brings its own delimiters keeps them."""
+    """Puts TeX between dollars, unless the formula brings its own delimiters."""
     tex = tex.strip()
     if not tex:
         return ""
     if tex.startswith(("$", "\\(", "\\[")):
         return tex
-    # Wikipedia and MathJax wrap every formula in it.
+    # Wikipedia and MathJax wrap every formula in this.
     wrapped = re.match(r"\{\\(displaystyle|textstyle)\b", tex)
     if wrapped and _closes_at_end(tex):
         tex = tex[wrapped.end() : -1].strip()
@@ -144,12 +144,12 @@ class Cell:
 
 
 def table(rows: Sequence[Sequence[Cell]], max_cells: int = 200_000) -> str:
-    """A pipe table; spanned places are left empty, line breaks in cells become spaces.
+    """Formats a pipe table; spanned cells are left empty, line breaks in cells become spaces.
 
-    A table of one column is plain lines. The first row is taken for the header, as Markdown has it.
+    A table of one column becomes plain lines. The first row is the header, as Markdown requires.
     """
     grid: list[list[str]] = []
-    waiting: dict[int, int] = {}  # column -> rows that a cell from above still covers
+    waiting: dict[int, int] = {}  # column → number of rows still covered by a cell above
     cells = 0
     for row in rows:
         line: list[str] = []
@@ -176,7 +176,7 @@ def table(rows: Sequence[Sequence[Cell]], max_cells: int = 200_000) -> str:
         return ""
     if width == 1:
         return "\n".join(line[0].replace("\\|", "|") for line in grid)
-    # Padding short rows must not turn one long row into width x rows cells.
+    # Padding short rows to one long row must not create width × rows cells.
     if width * len(grid) > max_cells:
         return "\n".join(" | ".join(filter(None, line)) for line in grid)
     lines = ["| " + " | ".join((line + [""] * (width - len(line)))[:width]) + " |" for line in grid]
@@ -188,7 +188,7 @@ _SUBSCRIPTS = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈�
 
 
 def without(text: str, opener: re.Pattern[str], closer: str) -> tuple[str, int]:
-    """The text without the spans from each `opener` to the next `closer`, and their number; linear in the text."""
+    """Removes the spans from each `opener` to the next `closer`, in linear time; also returns their number."""
     out, at, removed = [], 0, 0
     while (found := opener.search(text, at)) is not None:
         end = text.find(closer, found.end())
@@ -201,11 +201,11 @@ def without(text: str, opener: re.Pattern[str], closer: str) -> tuple[str, int]:
 
 
 def superscript(text: str) -> str:
-    """10<sup>6</sup> must not become 106."""
+    """Renders superscript text: 10<sup>6</sup> must not become 106."""
     text = text.strip()
     if text and all(c in "0123456789+-−=()n" for c in text):
         return text.translate(_SUPERSCRIPTS)
-    if text in ("st", "nd", "rd", "th", "") or not text.isascii():  # 1st; ruby-like notes
+    if text in ("st", "nd", "rd", "th", "") or not text.isascii():  # ordinals such as 1st; ruby-like notes
         return text
     return f"^{text}" if len(text) == 1 else f"^({text})"
 

@@ -1,4 +1,4 @@
-"""MDX: Markdown with JSX. Imports, exports and tags go; text, code and the words that components show stay."""
+"""MDX (Markdown with JSX): removes imports, exports and tags; keeps text, code and the words that components show."""
 
 import re
 
@@ -9,7 +9,7 @@ _COMMENT = re.compile(r"\{/\*")
 _MODULE = re.compile(
     r"^(?:import\s.{0,300}?\sfrom\s|import\s+[\"']|import\s{1,9}(?:[\w$]{1,60},\s{0,9})?\{[^{}\n]{0,300}$|export\s+(?:default|const|let|var|function|async|class|\{|\*))"
 )
-# Components, fragments, and HTML whose attributes are expressions.
+# Components, fragments, and HTML elements whose attributes are expressions.
 _TAG = re.compile(r"<(?<!\\<)/?(?:[A-Z][\w.]{0,100}|>|[a-z][\w.-]{0,60}(?=\s[^<>]{0,300}=\{))")
 _EXPRESSION = re.compile(r"^[ \t]*\{[^{}`\n]{1,500}\}[ \t]*$", re.MULTILINE)
 _OPEN_EXPRESSION = re.compile(r"[ \t]{0,40}\{[ \t]{0,9}(?:$|[A-Za-z_$][\w$.]{0,100}[ \t]{0,9}(?:\.map\(|\(|&&|\?))")
@@ -20,9 +20,9 @@ _TEMPLATE_CHILD = re.compile(r"\{(?<!=\{)\s{0,40}`([^`]{0,20000})`\s{0,40}\}")
 _TEXT_CHILD = re.compile(r">([^<>{}]{1,2000})</")
 _STRING_CHILD = re.compile(r"\{[ \t]*([\"'])([^\"'{}\n]{0,500})\1[ \t]*\}")
 _NAME = re.compile(r"\{[A-Za-z_$][\w$]{0,60}\.")
-# An export or an expression of more lines has forgotten its end.
+# An export or expression with more lines is taken to be unclosed.
 _MAX_LINES = 200
-# A tag longer than this has forgotten its end.
+# A longer tag is taken to be unclosed.
 _MAX_TAG = 20_000
 _MAX_FAILURES = 50
 
@@ -49,12 +49,12 @@ def _without_jsx(text: str, report: Report) -> str:
 
 
 def _children(code: str) -> str:
-    """The text between tags in an expression, which a page may show."""
+    """The text between tags in an expression, which the page may show."""
     return " ".join(" ".join(part.split()) for part in _TEXT_CHILD.findall(code) if tags.is_text(part))
 
 
 def _without_modules(text: str, report: Report) -> str:
-    """Drops `import …`, `export …` and expressions over lines, to where their brackets close or the next empty line."""
+    """Removes imports, exports and multi-line expressions, up to the closing bracket or the next empty line."""
     if not any(mark in text for mark in ("{", "import", "export")):
         return text
     lines = text.split("\n")
@@ -83,7 +83,7 @@ def _without_modules(text: str, report: Report) -> str:
 
 
 def _closed(lines: list[str], at: int) -> int | None:
-    """The index after the line on which all brackets opened since `at` are closed, if there is one."""
+    """The index after the line on which all brackets opened since `at` are closed; None if there is none."""
     depth = 0
     for i in range(at, min(len(lines), at + _MAX_LINES)):
         line = lines[i]
@@ -96,7 +96,7 @@ def _closed(lines: list[str], at: int) -> int | None:
 def _without_tags(text: str, report: Report) -> str:
     out, at, seen, ticks, failures = [], 0, 0, 0, 0
     while (found := _TAG.search(text, at)) is not None:
-        # An odd number of backticks before it on its line: a code span, which keeps its angle brackets.
+        # After an odd number of backticks on the line, this is a code span, which keeps its angle brackets.
         between = text[seen : found.start()]
         line_end = between.rfind("\n")
         ticks = between.count("`", line_end) if line_end >= 0 else ticks + between.count("`")
@@ -113,7 +113,7 @@ def _without_tags(text: str, report: Report) -> str:
 
 
 def _shown(text: str, found: re.Match[str], end: int, before: str) -> str:
-    """The words that a tag shows; of a component on a line of its own as paragraphs."""
+    """The words that a tag shows; as paragraphs if the component is on a line of its own."""
     if text[found.start() + 1] in "/>" or not (words := tags.visible(text[found.end() : end - 1])):
         return ""
     indent = before[before.rfind("\n") + 1 :]
@@ -125,7 +125,7 @@ def _shown(text: str, found: re.Match[str], end: int, before: str) -> str:
 
 
 def _shallow(text: str, in_component: bool) -> str:
-    """Text in a component without an indentation that would make it a code block."""
+    """Removes indentation that would turn a component's text into a code block."""
     if not in_component or "\n    " not in text:
         return text
     first, *lines = text.split("\n")
@@ -134,7 +134,7 @@ def _shallow(text: str, in_component: bool) -> str:
 
 
 def _tag_end(text: str, at: int, longest: int) -> int:
-    """The index after a tag's `>`; attributes may hold `>` in strings and in braces."""
+    """The index after a tag's `>`; attributes may contain `>` in strings and in braces."""
     if text[at - 1] == ">":  # a fragment: <> or </>
         return at
     depth, quote = 0, ""

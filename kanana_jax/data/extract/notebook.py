@@ -1,4 +1,4 @@
-"""Jupyter notebooks: text cells, code cells and outputs in Markdown in order; other outputs, licences, buttons go."""
+"""Jupyter notebooks: text cells, code cells and Markdown outputs in order, without other outputs, licences, buttons."""
 
 import json
 import re
@@ -15,10 +15,10 @@ _LICENCE = re.compile(
 _COPYRIGHT_LINE = re.compile(r"^[#\s*>]{0,10}(?:copyright|©|\(c\)).{0,200}$", re.IGNORECASE)
 _BUTTON_TABLE = re.compile(r"<table[^<>]{0,200}(?:notebook-buttons|tfo-|colab)[^<>]{0,200}>", re.IGNORECASE)
 _BUTTON = re.compile(r"<a[^<>]{0,500}(?:colab\.research|mybinder|kaggle\.com)[^<>]{0,500}>", re.IGNORECASE)
-# Types of raw cells that are Markdown, or reStructuredText.
+# MIME types of raw cells that are Markdown or reStructuredText.
 _RAW_MARKDOWN = markup.words("text/markdown text/x-markdown")
 _RAW_RST = markup.words("text/restructuredtext text/x-rst")
-# Longer outputs are data.
+# Longer outputs are data, not text.
 _MAX_OUTPUT = 100_000
 _LANGUAGE = re.compile(r"[\w+#-]{1,20}")
 
@@ -36,7 +36,7 @@ def convert(data: bytes, name: str = "") -> Extracted:
         raise ValueError(f"not a notebook: {str(error)[:80]}") from error
     if not isinstance(notebook, dict):
         raise ValueError("not a notebook: no JSON object")
-    sheets = notebook.get("worksheets")  # version 3 and before
+    sheets = notebook.get("worksheets")  # format version 3 and earlier
     holders = sheets if isinstance(sheets, list) else [notebook]
     cells = [c for h in holders if isinstance(h, dict) for c in _list(h.get("cells")) if isinstance(c, dict)]
     if not cells and "cells" not in notebook:
@@ -62,7 +62,7 @@ def _language(notebook: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """A text, which notebooks also hold as a list of lines."""
+    """A text, which may be stored as a list of lines."""
     value = "".join(s for s in value if isinstance(s, str)) if isinstance(value, list) else value
     return value if isinstance(value, str) else ""
 
@@ -76,7 +76,7 @@ def _cell(cell: dict[str, Any], language: str, report: Report) -> str:
 
 
 def _shown(output: Any, report: Report) -> str:
-    """An output's text where it is Markdown, as a program displays its prose."""
+    """An output's text if it is Markdown, which programs use to display prose; otherwise ""."""
     data = output.get("data") if isinstance(output, dict) else None
     text = _text(data.get("text/markdown") if isinstance(data, dict) else None)
     return markdown.clean(encoding.clean(text, report), report).strip("\n") if len(text) <= _MAX_OUTPUT else ""

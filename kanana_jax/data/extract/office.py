@@ -1,4 +1,4 @@
-"""Shared parts of the office formats: XML parts of a zip, the walk through a document, its blocks as Markdown."""
+"""Shared code of the office formats: XML parts of a zip, the walk through a document, Markdown blocks."""
 
 import abc
 import dataclasses
@@ -13,20 +13,23 @@ from kanana_jax.data.extract.markup import Cell, Extracted, Report, finish
 
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 ENCRYPTED = "document is encrypted: save it without a password"
-# Text in tables in tables; deeper is an attack.
+# Enough for text in tables in tables; deeper nesting is an attack.
 MAX_DEPTH = 120
 _MAX_NODES = 3_000_000
 
 
 def parts(data: bytes, report: Report, what: str, wanted: tuple[str, ...]) -> dict[str, bytes]:
-    """The parts of a zip whose names begin with one of `wanted`.
+    """Name → content of the parts of a zip whose names begin with one of `wanted`.
+
+    Args:
+      what: the document's kind, for messages.
 
     Raises:
-      ValueError: not a zip, broken, or over the limits of `archives`.
+      ValueError: not a zip, broken, or beyond the limits of `archives`.
     """
     if not data.startswith(b"PK"):
         raise ValueError(f"not {what}: no zip archive")
-    # Tables of numbers are packed a thousandfold.
+    # Tables of numbers compress a thousandfold.
     limits = Limits(member_bytes=256 << 20, ratio=2000.0)
     return archives.unpack(data, report, limits, lambda name: name.startswith(wanted))
 
@@ -47,7 +50,7 @@ def parse(data: bytes, part: str) -> ElementTree.Element:
 
 
 class _Bounded(ElementTree.TreeBuilder):
-    """A tree that refuses too many or too deep elements, since who walks it calls itself."""
+    """A tree builder that refuses too many or too deeply nested elements, since the walkers are recursive."""
 
     def __init__(self):
         super().__init__()
@@ -66,7 +69,7 @@ class _Bounded(ElementTree.TreeBuilder):
 
 
 def local(element: ElementTree.Element) -> str:
-    """An element's name without its namespace, whose address depends on the program's version."""
+    """An element's name without its namespace, which depends on the version of the program."""
     return element.tag.rpartition("}")[2]
 
 
@@ -76,28 +79,28 @@ def attribute(element: ElementTree.Element, name: str) -> str | None:
 
 
 def below(element: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:
-    """Elements of a name anywhere below, in order."""
+    """All descendants with this name, in document order."""
     return (other for other in element.iter() if local(other) == name)
 
 
 def number(text: str | None, otherwise: int = 1) -> int:
-    """A small whole number, or `otherwise`."""
+    """Parses a small whole number; `otherwise` if it is not one."""
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 5 else otherwise
 
 
 def title(files: dict[str, bytes], part: str) -> str | None:
-    """The text of the first `title` of an XML part."""
+    """The text of the first `title` element of an XML part."""
     found = next(below(parse(files[part], part), "title"), None) if part in files else None
     return None if found is None else found.text
 
 
 @dataclasses.dataclass
 class Walker(abc.ABC):
-    """A walk through a document; a format says how its paragraphs, lines and tables are found.
+    """A walk through a document; subclasses define how to find a format's text and tables.
 
     Attributes:
-      waiting: tables and boxes that stand in the paragraph that is being read, and follow it.
-      cells: how many cells of tables the walk is in.
+      waiting: tables and boxes inside the current paragraph, which will follow it.
+      cells: nesting depth in table cells.
     """
 
     report: Report
@@ -113,7 +116,7 @@ class Walker(abc.ABC):
         """The cells of a table."""
 
     def paragraph(self, node: Any, level: int | None, listed: bool = False) -> list[str]:
-        """A paragraph as heading, item or plain text, with its contents."""
+        """A paragraph as heading, list item or plain text, followed by the tables and boxes inside it."""
         outer, self.waiting = self.waiting, []
         text = self.text(node).strip()
         waiting, self.waiting = self.waiting, outer
@@ -124,13 +127,13 @@ class Walker(abc.ABC):
         return [text, *waiting]
 
     def note(self, blocks: Sequence[str]) -> str:
-        """A footnote, in brackets where it is referred to."""
+        """A footnote, to be placed in brackets at its reference."""
         text = " ".join(" ".join(blocks).split())
         self.report.count("notes", bool(text))
         return f" ({text})" if text else ""
 
     def table(self, node: Any) -> str:
-        """A pipe table; one in a cell of another as running text."""
+        """A pipe table; a table nested in a cell becomes running text."""
         self.report.count("tables")
         self.cells += 1
         rows = self.rows(node)
@@ -141,6 +144,6 @@ class Walker(abc.ABC):
 
 
 def document(blocks: list[str], title: str | None, report: Report) -> Extracted:
-    """The text of blocks, cleaned."""
+    """Joins blocks and cleans the text."""
     text = "\n\n".join(block for block in blocks if block.strip())
     return finish(encoding.clean(text, report), title, report)

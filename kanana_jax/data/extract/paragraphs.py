@@ -1,8 +1,8 @@
-"""Lines as they were set on a page, joined to paragraphs again.
+"""Joins the lines of a page layout into paragraphs.
 
-A line continues in the next one if that one's first word would not have fitted behind it. This depends on where the
-column ends, not on the number of characters, which says nothing if scripts of two widths are mixed. Distance, size and
-indentation of the next line, bullets and numbers mark a new beginning.
+A line continues on the next line if that line's first word would not have fitted after it. This depends on the column's
+edge, not on the number of characters, which is meaningless when scripts of two widths are mixed. The next line's
+distance, size and indentation, bullets and numbers mark a new paragraph.
 """
 
 import bisect
@@ -15,13 +15,14 @@ from typing import NamedTuple
 
 from kanana_jax.data.extract.spacing import Spacing
 
-# Shares of an em.
-_SLACK = 0.3  # by which lines miss the edge of their column
+# In ems.
+_SLACK = 0.3  # by how much lines may miss the edge of their column
 _INDENT = 0.6
-# Distance of lines over the usual one, and height of letters over the one before, from which something new begins.
+# A new paragraph begins if the line distance exceeds the usual one, or the letter size the previous one, by this
+# factor.
 _GAP = 1.3
 _GROWN = 1.3
-# A line without a stop that fills this much of its column continues, wherever its last word is.
+# A line without a full stop continues if it fills this share of its column, whatever word follows.
 _FILLED = 0.85
 _ENDS = ".?!。？！:：;；…"
 _CLOSERS = "\"'”’」』)）]］】〉》"
@@ -41,7 +42,7 @@ _LEADERS = re.compile(
 
 
 class Box(NamedTuple):
-    """A place on a page, in points from its lower left corner."""
+    """A rectangle on a page, in points from the lower left corner."""
 
     left: float
     bottom: float
@@ -51,16 +52,16 @@ class Box(NamedTuple):
 
 @dataclasses.dataclass(slots=True)
 class Line:
-    """A line and its place along and across the direction of reading.
+    """A line and its place along and across the reading direction, in points.
 
     Attributes:
-      start, end: where it begins and ends in its direction.
-      base: where it stands across; smaller in the lines that follow.
-      em: height of its letters.
-      unit: length of what comes first in it and cannot be parted.
-      hyphenated: whether a word was parted at its end.
-      spaced: whether there is a space at its end.
-      fixed: whether it is set in letters of one width, as code is.
+      start, end: where the line begins and ends along the reading direction.
+      base: its position across the reading direction, which decreases from line to line; None if unknown.
+      em: letter height.
+      unit: length of its first unbreakable unit (word or character).
+      hyphenated: whether a word is hyphenated at its end.
+      spaced: whether it ends with a space.
+      fixed: whether it is set in a monospaced font, like code.
     """
 
     text: str
@@ -84,11 +85,11 @@ class Line:
         unit: Box | None,
         **more: bool,
     ) -> "Line":
-        """A line by the boxes of its first character, its last one, and the last one of its first word."""
-        if first is None or last is None:  # as on a typewriter
+        """A line from the boxes of its first character, its last, and the last of its first unbreakable unit."""
+        if first is None or last is None:  # positions unknown: count columns, as on a typewriter
             return cls(text, page, 0.0, float(width(text)), None, 1.0, 2.0, **more)
         unit = unit or first
-        if abs(last.bottom - first.bottom) > abs(last.left - first.left) and len(text) > 2:  # set from top to bottom
+        if abs(last.bottom - first.bottom) > abs(last.left - first.left) and len(text) > 2:  # vertical text
             em = max(first.right - first.left, last.right - last.left)
             return cls(text, page, -first.top, -last.bottom, first.left, em, first.top - unit.bottom, **more)
         em = max(first.top - first.bottom, last.top - last.bottom)
@@ -96,12 +97,12 @@ class Line:
 
 
 def width(text: str) -> int:
-    """Columns on a typewriter: East Asian wide characters have two."""
+    """The number of columns in a monospaced font; East Asian wide characters take two."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def join(lines: Sequence[Line]) -> str:
-    """The text of lines in reading order, a paragraph on each line."""
+    """Joins lines, given in reading order, to paragraphs; each paragraph is one line of the result."""
     if not lines:
         return ""
     page = _Page(lines)
@@ -123,22 +124,22 @@ def join(lines: Sequence[Line]) -> str:
 
 
 class _Page:
-    """Typical layout of a document: the ends of its columns and the distance of its lines."""
+    """The typical layout of a document: the edges of its columns and the distance between lines."""
 
     def __init__(self, lines: Sequence[Line]):
         self.lines = lines
-        # Lines that begin before a place, less those that end before it, are across it.
+        # The number of lines across a place is that of lines that begin before it, minus those that end before it.
         self._starts, self._ends = sorted(line.start for line in lines), sorted(line.end for line in lines)
         self.is_wide = [_WIDE.search(line.text) is not None for line in lines]
         self.by_wide = sum(self.is_wide) > 0.5 * len(lines) and not any(line.fixed for line in lines)
         self.edges = self._edges_of(lines)
-        # Where most lines are Japanese, Chinese or Korean, these say where columns end; what passes that is code, if no
-        # font says what is.
+        # If most lines are Japanese, Chinese or Korean, they determine the edges of columns. Narrow lines beyond an
+        # edge are code, if no font identifies code.
         wide = self._edges_of([line for line, is_wide in zip(lines, self.is_wide) if is_wide]) if self.by_wide else []
         self.widest = wide[-1] if wide else None
         open_ended = [line for line in lines if _HANGUL.match(line.text[-1:])]
         full = sum(any(abs(line.end - edge) < 0.6 * line.em for edge in self._nearest(line.end)) for line in open_ended)
-        # Korean lines that nearly all reach the edge are parted inside words.
+        # If nearly all Korean lines reach the edge, lines are broken within words.
         self.parts_words = full > 0.8 * len(open_ended)
         self.is_typed = sum(line.fixed for line in lines) > 0.5 * len(lines)
         steps: dict[int, Counter[float]] = {}
@@ -146,13 +147,13 @@ class _Page:
             step = _step(before, line)
             if step is not None and 0.5 < step / max(before.em, 0.1) < 3:
                 steps.setdefault(round(before.em), Counter())[round(2 * step) / 2] += 1
-        # Of steps that are usual, the smaller one is between lines and the other between paragraphs.
+        # Of the frequent distances, the smallest is between lines; larger ones are between paragraphs.
         self.leading = {
             em: min(step for step, n in found.items() if n >= 0.25 * max(found.values())) for em, found in steps.items()
         }
 
     def _edges_of(self, lines: Sequence[Line]) -> list[int]:
-        """Places where many lines end and few go on."""
+        """Places where many lines end and few continue."""
         ends = Counter(round(line.end) for line in lines)
         near = {end: sum(ends[end + i] for i in (-1, 0, 1)) for end in ends}
         return sorted(end for end, n in near.items() if n >= max(3, 0.02 * len(lines), 0.2 * self._across(end)))
@@ -162,11 +163,11 @@ class _Page:
         return self.edges[max(0, at - 1) : at + 1]
 
     def _across(self, end: float) -> int:
-        """Lines that pass a place: where a column ends, few do."""
+        """The number of lines that extend across a place, which is small at the edge of a column."""
         return bisect.bisect_left(self._starts, end - 2) - bisect.bisect_right(self._ends, end + 2)
 
     def goes_on(self, i: int) -> bool:
-        """Returns whether line `i` continues the line before it."""
+        """Whether line `i` continues the line before it."""
         before, line = self.lines[i - 1], self.lines[i]
         if before.fixed and line.fixed and not self.is_typed:  # code
             return False
@@ -200,7 +201,7 @@ class _Page:
         return not is_ended and not indented and filled > _FILLED and before.end >= line.end - em
 
     def _is_code(self, i: int) -> bool:
-        """Returns whether a line of narrow characters passes the edge of the others, or the edge is unknown."""
+        """Whether a line of narrow characters is code: it extends beyond the other lines, or their edge is unknown."""
         line = self.lines[i]
         if not self.by_wide or self.is_wide[i] or line.base is None:
             return False
@@ -208,7 +209,7 @@ class _Page:
         return passes and len(_CODE.findall(line.text)) > 1
 
     def _edge(self, i: int, strictly: bool) -> float:
-        """Right edge of the column of line `i`, from the lines around it and, unless `strictly`, the typical layout."""
+        """The column edge of line `i`, from the lines around it and, unless `strictly`, from the typical layout."""
         line = self.lines[i]
         page, start, em, around = line.page, line.start, max(line.em, 1e-6), [line.end]
         for near in (self.lines[max(0, i - 4) : i][::-1], self.lines[i + 1 : i + 5]):
@@ -227,7 +228,7 @@ class _Page:
 
 
 def _step(before: Line, line: Line) -> float | None:
-    """Distance of a line below the line before it; None across pages and columns."""
+    """The distance from one line down to the next; None across pages and columns."""
     if before.page != line.page or before.base is None or line.base is None or line.base > before.base + before.em:
         return None
     return before.base - line.base

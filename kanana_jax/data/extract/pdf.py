@@ -1,4 +1,4 @@
-"""Text of a PDF that has text, through pdfium; scanned pages have none."""
+"""The text of PDF files, by pdfium; scanned pages have no text."""
 
 import ctypes
 import re
@@ -12,9 +12,9 @@ from kanana_jax.data.extract.paragraphs import Box, Line, join
 from kanana_jax.errors import UserError
 
 MAX_PAGES = 2_000
-# A line at the edge of more than this share of the pages is a running head or foot.
+# A line at the top or bottom of more than this share of the pages is a running header or footer.
 _RUNNING = 0.3
-# What pdfium makes of a hyphen at a line's end, with the next line right behind it.
+# pdfium's replacements for a hyphen at a line's end; the next line follows without a break.
 _HYPHENS = "\ufffe\x02"
 _UNIT = re.compile(
     r"[!-~\u00a1-\u024f\u2010-\u2027]+|[가-힣]\S{0,30}|.[ぁぃぅぇぉっゃゅょァィゥェォッャュョー、。，．」』）］】！？]*"
@@ -59,12 +59,12 @@ def convert(data: bytes, name: str = "") -> Extracted:
 
 
 def _lines(page: Any, number: int, report: Report) -> list[Line]:
-    """The lines of a page in pdfium's order, with their places; those outside of the page are not seen."""
+    """The lines of a page, in pdfium's order, with their positions; lines outside the page are skipped."""
     textpage = page.get_textpage()
     text, places = textpage.get_text_range(), _Places(textpage)
     found = [(m.start() + len(m[0]) - len(m[0].lstrip()), m[0]) for m in _LINE.finditer(text) if m[0].strip()]
     cleaned = encoding.clean("\n".join(raw.strip(f" \t{_HYPHENS}") for _, raw in found), report).split("\n")
-    if len(cleaned) != len(found):  # a line of controls alone
+    if len(cleaned) != len(found):  # some line consists of control characters only
         cleaned = [encoding.clean(raw.strip(f" \t{_HYPHENS}"), report) for _, raw in found]
     left, bottom, right, top = page.get_bbox()
     lines: list[Line] = []
@@ -80,7 +80,7 @@ def _lines(page: Any, number: int, report: Report) -> list[Line]:
             continue
         fixed = places.is_fixed(start) and places.is_fixed(start + len(bare) - 1)
         how = {"hyphenated": raw[-1] in _HYPHENS, "spaced": raw[-1] in " \t", "fixed": fixed}
-        if previous is not None and raw[0] in " \t":  # the space went to the next line
+        if previous is not None and raw[0] in " \t":  # the space at the line's end was moved to the next line
             previous.spaced = True
         previous = Line.of(clean.strip(), number, first, last, word, **how)
         lines.append(previous)
@@ -88,7 +88,7 @@ def _lines(page: Any, number: int, report: Report) -> list[Line]:
 
 
 def _unit(text: str) -> int:
-    """Characters at a line's start that no line break would part."""
+    """The number of characters at a line's start between which no line break is possible."""
     found = _UNIT.match(text)
     return len(found[0]) if found else 1
 
@@ -104,7 +104,7 @@ class _Places:
         self._name, self._flags = ctypes.create_string_buffer(80), ctypes.c_int(0)
 
     def box(self, at: int) -> Box | None:
-        """The em box of a character, not its ink; None if nobody knows."""
+        """The em box of a character (not its glyph's outline); None if unknown."""
         place = self._pdfium.FPDFText_GetCharIndexFromTextIndex(self._page, at)
         found = self._rectangle
         if place < 0 or not self._pdfium.FPDFText_GetLooseCharBox(self._page, place, ctypes.byref(found)):
@@ -113,7 +113,7 @@ class _Places:
         return Box(left, bottom, right, top) if right > left and top > bottom else None
 
     def is_fixed(self, at: int) -> bool:
-        """Returns whether a character's font has letters of one width, as it says of itself or by its name."""
+        """Whether a character's font is monospaced, by its flags or its name."""
         place = self._pdfium.FPDFText_GetCharIndexFromTextIndex(self._page, at)
         name = self._name
         if place < 0 or not self._pdfium.FPDFText_GetFontInfo(self._page, place, name, len(name), self._flags):

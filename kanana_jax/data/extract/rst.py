@@ -1,7 +1,7 @@
-"""reStructuredText to Markdown text, as Sphinx documentation uses it.
+"""reStructuredText, as used by Sphinx documentation, to Markdown.
 
-Sections get their levels from the order in which their underlines appear; directives that carry text
-keep it, others are counted.
+Section levels follow from the order in which underlines first appear. The text of directives is kept; directives
+without text are counted.
 """
 
 import re
@@ -58,12 +58,12 @@ _OBJECTS = words(
     "automethod automodule "
     "autoexception program variable command"
 )
-# Roles whose text is prose.
+# Roles whose text is rendered as prose.
 _SPOKEN = words(
     "ref doc term abbr dfn emphasis strong menuselection numref index download title eq cite issue gh source any "
 )
 _TABLES = words("list-table csv-table table")
-# What has no text, or none of this document's. Other unknown directives are those of extensions: their text stays.
+# Directives without text, or with text of other documents. Unknown directives belong to extensions and keep their text.
 _FURNITURE = words(
     "toctree contents sectnum section-numbering include raw image index meta highlight default-role role class target "
     "default-domain sectionauthor codeauthor moduleauthor tabularcolumns graphviz digraph graph inheritance-diagram "
@@ -72,7 +72,7 @@ _FURNITURE = words(
 )
 _CONTENT = _OBJECTS | frozenset(TITLES) | {"table"}
 _MAX_INDENT = 100
-# Deeper directives are read as if they stood beside each other.
+# Directives nested deeper than this are treated as siblings.
 _MAX_DEPTH = 50
 
 
@@ -86,7 +86,7 @@ def convert(data: bytes, name: str = "") -> Extracted:
 
 
 def clean(text: str, report: Report) -> str:
-    """Markdown from reStructuredText."""
+    """Converts reStructuredText to Markdown."""
     replacements = {f"|{found[1]}|": found[2] for found in _SUBSTITUTION.finditer(text)}
     replacements |= {
         f"|{found[1]}|": found[2] or "" for found in (_PICTURE.finditer(text) if "| image::" in text else ())
@@ -98,7 +98,7 @@ def clean(text: str, report: Report) -> str:
 
 
 def _references(text: str) -> str:
-    """Text whose references by a bare name have lost their underscores, where the document has such targets."""
+    """Removes the underscores of references by a bare name, if the document has such targets."""
     names = {" ".join((a or b).lower().split()) for a, b in (_TARGET.findall(text) if ".. _" in text else ())}
     anonymous = "__" in text and _ANONYMOUS.search(text) is not None
     if not names and not anonymous:
@@ -120,7 +120,7 @@ def _references(text: str) -> str:
 
 
 def inline(text: str) -> str:
-    """Roles, links and escapes of running text, readable; literals stay as written."""
+    """Converts roles, links and escapes in running text; literals stay as written."""
     pieces = text.split("``")
     for i in range(0, len(pieces), 2):
         pieces[i] = _inline(pieces[i])
@@ -133,7 +133,7 @@ def _inline(text: str) -> str:
         text = _REFERENCE.sub(r"\1", _LINK.sub(r"\1", text))
     if "]_" in text:
         text = _NOTE_REFERENCE.sub(r"\1", text)
-    # An escaped blank joins the texts around it.
+    # An escaped blank disappears.
     return _ESCAPE.sub(lambda m: "" if m[1].isspace() else m[1], text) if "\\" in text else text
 
 
@@ -158,12 +158,12 @@ def _role(role: str, text: str) -> str:
 
 
 class _Document:
-    """Goes through the lines once; a stack of indents says where directives end."""
+    """Converts the lines of a document in one pass; a stack of indents determines where directives end."""
 
     def __init__(self, lines: list[str], report: Report):
         self.lines, self.report = lines, report
-        self.levels: list[str] = []  # adornments in order of appearance
-        self.dedent: list[int] = []  # indents of directives whose content is being read
+        self.levels: list[str] = []  # heading adornments in order of appearance
+        self.dedent: list[int] = []  # indents of the open directives
 
     def render(self) -> list[str]:
         out: list[str] = []
@@ -206,7 +206,7 @@ class _Document:
             out.append(self._prose(" " * _indent(line) + line[bar.end() :]))
             return at + 1
         end = at + 1
-        # A role or link may go over lines.
+        # A role or link may extend over several lines.
         while _opens(line) and end < min(len(self.lines), at + 6) and self.lines[end].strip():
             line = f"{line.rstrip()} {self.lines[end].strip()}"
             end += 1
@@ -214,11 +214,11 @@ class _Document:
         return end
 
     def _explicit(self, at: int, out: list[str]) -> int | None:
-        """A directive, note or comment, which two dots open; the index after it."""
+        """Converts a directive, note or comment, which begins with two dots; returns the index after it."""
         line = self.lines[at]
         if (directive := _DIRECTIVE.match(line)) is not None:
             return self._directive(at, directive, out)
-        if (note := _NOTE.match(line)) is not None:  # its other lines follow as text
+        if (note := _NOTE.match(line)) is not None:  # its further lines are treated as text
             out += ["", self._prose(f"{note[1]}[{note[2]}] {note[3] or ''}")]
             return at + 1
         if _COMMENT.match(line) is None:
@@ -227,7 +227,7 @@ class _Document:
         return self._block_end(at)
 
     def _prose(self, line: str) -> str:
-        """A line of text, with the indentation of directives taken off and that of lists left."""
+        """A line of text without the indentation of directives; the indentation of lists is kept."""
         indent = _indent(line)
         base = 0
         for outer in self.dedent:
@@ -237,7 +237,7 @@ class _Document:
         return " " * max(0, keep) + inline(line.strip())
 
     def _heading(self, at: int, out: list[str]) -> int | None:
-        """A title with its underline, and its overline if it has one; the index after it."""
+        """Converts a title with its underline and optional overline; returns the index after it."""
         lines, line = self.lines, self.lines[at]
         over = _ADORNMENT.fullmatch(line)
         if (
@@ -261,7 +261,7 @@ class _Document:
         return after
 
     def _block_end(self, at: int) -> int:
-        """The index after the lines that are indented deeper than line `at`."""
+        """The index after the lines that are indented more than line `at`."""
         indent = _indent(self.lines[at])
         end = at + 1
         while end < len(self.lines) and (not self.lines[end].strip() or _indent(self.lines[end]) > indent):
@@ -323,7 +323,7 @@ class _Document:
         self.report.name("directives_dropped" if name in _FURNITURE else "directives_unknown", name)
         if name in _FURNITURE or body >= end:
             return end
-        # An argument that is words is a title; others are names of files and settings.
+        # An argument of several words is a title; others are names of files or settings.
         out += ["", inline(argument) if " " in argument or not argument.isascii() else "", ""]
         if len(self.dedent) < _MAX_DEPTH:
             self.dedent.append(_indent(self.lines[at]))
@@ -336,7 +336,7 @@ class _Document:
         return end
 
     def _literal(self, at: int, out: list[str]) -> int:
-        """A paragraph that ends in `::` and the code below it."""
+        """Converts a paragraph that ends in `::` and the code below it; returns the index after them."""
         line = self.lines[at].rstrip()
         text = line[:-2].rstrip()
         if text.strip():
@@ -351,7 +351,7 @@ class _Document:
 
 
 def _opens(line: str) -> bool:
-    """Whether inline markup of backticks is open at the line's end."""
+    """Whether inline markup in backticks is still open at the line's end."""
     return "`" in line and (line.count("``") % 2 == 1 or line.replace("``", "").count("`") % 2 == 1)
 
 
@@ -360,7 +360,7 @@ def _indent(line: str) -> int:
 
 
 def _option(lines: list[str], name: str) -> str:
-    """The value of a directive's option, or nothing."""
+    """The value of a directive's option, or ""."""
     found = (_OPTION.match(line) for line in lines)
     return next((m[2] or "" for m in found if m is not None and m[1] == name), "")
 

@@ -1,4 +1,4 @@
-"""Tables of reStructuredText: both drawn kinds, lists and comma-separated ones; columns of a fixed-width font."""
+"""reStructuredText's tables: simple, grid, list and CSV tables; columns are those of a monospaced font."""
 
 import csv
 import re
@@ -12,7 +12,7 @@ SIMPLE = re.compile(r"[ \t]*=+(?:[ \t]+=+)+[ \t]*$")
 
 
 def simple(lines: list[str], at: int, inline: Inline) -> tuple[list[list[Cell]], int]:
-    """The cells of a table ruled by `====  ====` at line `at`, and the index after it."""
+    """The cells of a simple table (ruled by `====  ====`) at line `at`, and the index after it."""
     starts = [m.start() for m in re.finditer(r"(?<!=)=", lines[at])]
     end = at + 1
     rules = 1
@@ -30,7 +30,7 @@ def simple(lines: list[str], at: int, inline: Inline) -> tuple[list[list[Cell]],
             continue
         line = _wide(line)
         cells = [line[a:b].replace("\0", "").strip() for a, b in zip(starts, [*starts[1:], None])]
-        if rows and not cells[0]:  # a row that goes on
+        if rows and not cells[0]:  # continuation of the previous row
             rows[-1] = [Cell(f"{old.text} {inline(new)}".strip()) for old, new in zip(rows[-1], cells)]
         else:
             rows.append([Cell(inline(cell)) for cell in cells])
@@ -38,7 +38,7 @@ def simple(lines: list[str], at: int, inline: Inline) -> tuple[list[list[Cell]],
 
 
 def grid(lines: list[str], at: int, inline: Inline) -> tuple[list[list[Cell]], int]:
-    """The cells of a table drawn with `+---+`, and the index after it."""
+    """The cells of a grid table (drawn with `+---+`) at line `at`, and the index after it."""
     end = at
     rows: list[list[Cell]] = []
     fresh = True
@@ -58,7 +58,7 @@ def grid(lines: list[str], at: int, inline: Inline) -> tuple[list[list[Cell]], i
 
 
 def _wide(line: str) -> str:
-    """A line with a NUL behind each wide character, so that columns are those of a fixed-width font."""
+    """Adds a NUL after each wide character, so that indices are columns of a monospaced font."""
     if line.isascii():
         return line
     return "".join(f"{c}\0" if unicodedata.east_asian_width(c) in "WF" else c for c in line)

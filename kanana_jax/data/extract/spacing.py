@@ -1,7 +1,8 @@
-"""The joint between two lines of a paragraph: a space, nothing, or the treatment of a hyphen.
+"""The separator between two lines of a paragraph: a space, nothing, or the removal of a hyphen.
 
-Japanese and Chinese have no spaces, and between them and Latin letters each document has its own habit. Korean has
-spaces, yet many pages break lines inside words: what the document has in the middle of its lines says which it was.
+Japanese and Chinese use no spaces, and between them and Latin letters every document has its own convention. Korean
+uses spaces, but many pages break lines within words. Statistics over the inside of the document's lines decide which it
+is.
 """
 
 import math
@@ -25,7 +26,7 @@ _COMPOUND = re.compile(r"(?<![^\W\d_])[^\W\d_]+(?:-[^\W\d_]+)+")
 _PATH = re.compile(r"[^/\s]{0,200}/\S*[/=&?_-]$|(?>\S*?://)\S*\.$")
 _PATH_PART = re.compile(r"\w\S{0,60}[/._=&%~#?-]\w|//\w")
 _OPENERS, _CLOSERS = "([{「『（［【〈《", ")]}」』）］】〉》”’,.;:!?、。，．"
-# Endings that follow a noun and never occur alone.
+# Endings that follow a noun and never stand alone.
 _PARTICLES = words(
     "은 는 이 가 을 를 에 의 와 과 도 로 으로 에서 에게 에게서 한테 께서 까지 부터 만 만을 만이 라고 이라고 "
     "라는 이라는 란 이란 입니다 이다 이며 이고 이나 나 인 인데 이지만 지만 에는 에도 에서는 에서도 에만 로는 "
@@ -33,23 +34,23 @@ _PARTICLES = words(
     "든지 이든지 라도 이라도 들 들은 들이 들을 들의 들에 이라면 라면 이었다 였다 이므로 므로 까지는 까지의 "
     "부터는 만의 적인 적으로 스럽게 니다 습니다 면서 어야 아야 었다 았다 다"
 )
-# Rounds in which the share of words that lines part is found.
+# Iterations (EM) for the share of line breaks within words.
 _ROUNDS = 8
 
 
 class Spacing:
-    """The spacing habits of a document, counted inside its lines.
+    """The spacing conventions of a document, from statistics over the inside of its lines.
 
     Args:
-      texts: lines; their first and last words may be parts and are not counted.
-      spaced: for each line whether the file has a space at its end.
-      breaks: the texts before and after each break inside a paragraph.
+      texts: the lines; their first and last words may be incomplete and are not counted.
+      spaced: for each line, whether the file has a space at its end.
+      breaks: the texts before and after each line break within a paragraph.
     """
 
     def __init__(self, texts: Sequence[str], spaced: Sequence[bool], breaks: Sequence[tuple[str, str]]):
         self.words: Counter[str] = Counter()
         self.compounds: Counter[str] = Counter()
-        # Pairs of characters side by side and with a space between; with `*` for either, of any.
+        # Counts of character pairs without and with a space between them; `*` stands for any character.
         self.joined: Counter[str] = Counter()
         self.parted: Counter[str] = Counter()
         habits: Counter[bool] = Counter()
@@ -67,7 +68,7 @@ class Spacing:
         self._count_pairs("\n".join(korean))
         self.mixed = " " if habits[True] > habits[False] else ""
         hangul = [is_spaced for text, is_spaced in zip(texts, spaced) if _HANGUL.match(text[-1:])]
-        # In files that keep the space at line ends, its absence means that the word continues.
+        # If the file keeps spaces at line ends, a missing one means that the word continues.
         self.tells = sum(hangul) > 0.2 * len(hangul)
         self._prior = 0.0
         self._known: dict[tuple[str, str], float] = {}
@@ -77,7 +78,7 @@ class Spacing:
             self._prior = math.log((share * len(evidence) + 0.5) / ((1 - share) * len(evidence) + 0.5))
 
     def between(self, before: str, after: str) -> str:
-        """The joint between two lines, of which the first has no space at its end."""
+        """The separator between two lines, the first of which does not end with a space."""
         a, b = before[-1], after[0]
         if _FULL.match(a) or _FULL.match(b) or a in _OPENERS or b in _CLOSERS:
             return ""
@@ -95,7 +96,7 @@ class Spacing:
         return " "
 
     def hyphened(self, before: str, after: str) -> str:
-        """The first line with or without the hyphen that stood at its end."""
+        """The first line with or without the hyphen at its end."""
         head, tail = before.split()[-1] if before.split() else "", _WORD.match(after)
         start = re.search(r"(?<![^\W_])[^\W_]+$", head)
         if start is None or tail is None:
@@ -124,16 +125,16 @@ class Spacing:
                         into[key] += n
 
     def _evidence(self, before: str, after: str) -> float:
-        """By how much more likely a break lies inside a word, see `_weighed`; every break is asked about twice."""
+        """`_weighed`, cached, since every break is evaluated twice."""
         found = self._known.get((before, after))
         if found is None:
             found = self._known[before, after] = self._weighed(before, after)
         return found
 
     def _weighed(self, before: str, after: str) -> float:
-        """By how much more likely a break lies inside a word, in logarithms: by its two characters and its two pieces.
+        """The log odds that a break lies within a word, from the adjacent characters and the adjacent words.
 
-        The characters are taken for independent (naive Bayes) as far as the pair is rare.
+        For rare pairs, the two characters are treated as independent (naive Bayes).
         """
         a, b = _kind(before[-1]), _kind(after[0])
         usual = self._odds("**", 0.5, 0.0)
@@ -148,14 +149,14 @@ class Spacing:
         return score
 
     def _odds(self, pair: str, weight: float, otherwise: float) -> float:
-        """Logarithm of joined over parted, drawn to `otherwise` where there are few."""
+        """Log odds of joined over separated pairs, shrunk towards `otherwise` with the weight of `weight` pairs."""
         share = _sigmoid(otherwise)
         joined, parted = self.joined[pair] + weight * share, self.parted[pair] + weight * (1 - share)
         return math.log((joined + 1e-9) / (parted + 1e-9))
 
 
 def _is_korean(a: str, b: str) -> bool:
-    """Returns whether between two characters a Korean word may be parted."""
+    """Whether a Korean word may be broken between two characters."""
     if _HANGUL.match(b):
         return a.isalnum() or a in ")”’\"'"
     return b in "(“‘" and bool(_HANGUL.match(a))

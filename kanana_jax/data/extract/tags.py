@@ -1,4 +1,4 @@
-"""HTML and JSX inside Markdown: what a page would show stays, tags go."""
+"""HTML and JSX inside Markdown: keeps what a page would show and removes tags."""
 
 import html
 import re
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from kanana_jax.data.extract import markup
 from kanana_jax.data.extract.markup import Cell, Report, words
 
-# Attributes that components, shortcodes and directives of documentation sites show to their readers.
+# Attributes whose text components, shortcodes and directives of documentation sites show.
 VISIBLE = words(
     "title subtitle heading subheading header headline label description desc alt caption summary tagline text content "
     "question answer message note tip quote"
 )
-# Those that hold lists of what is shown.
+# Attributes that contain lists of shown text.
 _LISTS = words("items headers header columns rows tabs steps features faqs cards data")
 _ATTRIBUTE = re.compile(
     r"(?<![\w-])([A-Za-z][\w-]{0,40})[ \t\n]{0,3}=[ \t\n]{0,3}(?:\"([^\"]{0,2000})\"|'([^']{0,2000})'|(\{))"
@@ -47,7 +47,7 @@ _LAYOUT = words(
 
 
 def visible(attributes: str) -> list[str]:
-    """Words that a component shows from its attributes, in order: of strings and of lists of strings."""
+    """The texts that a component shows from its attributes (strings and lists of strings), in order."""
     shown: list[str] = []
     at = 0
     while (found := _ATTRIBUTE.search(attributes, at)) is not None:
@@ -63,7 +63,7 @@ def visible(attributes: str) -> list[str]:
 
 
 def is_text(value: str) -> bool:
-    """Whether a string is for readers: it has letters or digits and is no address."""
+    """Whether a string is text for readers: it has letters or digits and is not an address."""
     return any(map(str.isalnum, value)) and _ADDRESS.fullmatch(value.strip()) is None
 
 
@@ -77,7 +77,7 @@ def _expression(code: str) -> Iterator[str]:
 
 
 def closing(text: str, at: int) -> int:
-    """The index of the brace that closes one before `at`, or of the text's end; strings may hold braces."""
+    """The index of the brace that closes the one before `at`, or of the text's end; strings may contain braces."""
     depth, quote = 1, ""
     for i in range(at, len(text)):
         c = text[i]
@@ -95,12 +95,12 @@ def closing(text: str, at: int) -> int:
 
 
 def is_badge(text: str) -> bool:
-    """Whether an image's markup names a service that draws states of a build."""
+    """Whether an image's markup names a service for status badges."""
     return _BADGE_ADDRESS.search(text) is not None
 
 
 def blocks(text: str, report: Report) -> str:
-    """Text whose tags end on their lines, with tables as pipe tables, and without scripts, styles and drawings."""
+    """Converts tables to pipe tables, removes scripts, styles and drawings, and joins tags that span lines."""
     if "<" not in text:
         return text
     text = _OVER_LINES.sub(lambda m: " ".join(m[0].split("\n")), text)
@@ -131,7 +131,7 @@ def _rows(text: str, report: Report) -> list[list[Cell]]:
     rows: list[list[Cell]] = [[]]
     marks = list(_TABLE_PART.finditer(text))
     before = text[: marks[0].start()] if marks else text
-    if lead := inline(before, True, report).strip():  # a caption
+    if lead := inline(before, True, report).strip():  # text before the first row: a caption
         rows += [[Cell(lead)], []]
     for mark, after in zip(marks, [*marks[1:], None]):
         if mark[1].lower() == "tr":
@@ -144,7 +144,7 @@ def _rows(text: str, report: Report) -> list[list[Cell]]:
 
 
 def inline(text: str, in_table: bool, report: Report) -> str:
-    """A stretch of a line without tags, entities as their characters; in a table without line breaks."""
+    """Removes tags from a part of a line and decodes entities; in a table, also removes line breaks."""
     if "<" in text:
         text, anchors = _ANCHOR.subn("", text)
         report.count("anchors_dropped", anchors)
@@ -174,7 +174,7 @@ def _tag(found: re.Match[str], in_table: bool, report: Report) -> str:
             return ""
         mark = "- " if name == "li" else "#" * int(name[1]) + " "
         return " " if in_table else mark if starts else f"\n{mark}"
-    if name in ("td", "th", "dt", "dd", "tr", "option"):  # their texts must not become one word
+    if name in ("td", "th", "dt", "dd", "tr", "option"):  # texts of neighbours must not merge into one word
         return " " if in_table or name in ("td", "th", "option") else "" if starts else "\n"
     return ""
 

@@ -1,7 +1,7 @@
-"""LaTeX projects to Markdown text: a folder, a .tar.gz or .zip as arXiv has them, or one file.
+"""LaTeX projects to Markdown: a folder, a .tar.gz or .zip as arXiv provides them, or one file.
 
-Files are expanded in place and in order, macros of the preamble are expanded, comments and the preamble
-go, formulas stay as written.
+Included files are inserted in place, macros of the preamble are expanded, comments and the preamble are removed, and
+formulas are kept as written.
 """
 
 import posixpath
@@ -24,25 +24,26 @@ def convert(data: bytes, name: str = "") -> Extracted:
     """The text of a source file or of an archive of sources.
 
     Raises:
-      ValueError: a broken archive, or one with no LaTeX in it.
+      ValueError: the archive is broken or contains no LaTeX.
     """
     report = Report()
     if not archives.is_archive(data):
         return project({name or "main.tex": data}, report)
     files = archives.unpack(data, report, wanted=lambda member: member.lower().endswith(_SOURCES))
-    if list(files) == [""]:  # one gzipped file, as arXiv sends papers without figures
+    if list(files) == [""]:  # a single gzipped file, as arXiv provides papers without figures
         files = {"main.tex": files[""]}
     return project(files, report)
 
 
 def project(files: Mapping[str, bytes], report: Report, main: str | None = None) -> Extracted:
-    """The text of a project given as its files by path.
+    """The text of a project.
 
     Args:
-      main: the file that it is built from; found by its document class if not given.
+      files: path → content.
+      main: the main file; by default found by its document class.
 
     Raises:
-      ValueError: no LaTeX source among them.
+      ValueError: there is no LaTeX source among the files.
     """
     sources = {posixpath.normpath(path): encoding.decode(data, report) for path, data in files.items()}
     main = main or main_file(sources)
@@ -63,7 +64,7 @@ def project(files: Mapping[str, bytes], report: Report, main: str | None = None)
 
 
 def main_file(sources: Mapping[str, str]) -> str | None:
-    """The file that a project is built from: it has a document class, no other file includes it, and it says most."""
+    """The main file of a project: it has a document class, no other file includes it, and it is the longest such."""
     candidates = [path for path, text in sources.items() if _DOCUMENT_CLASS.search(text)]
     if not candidates:
         candidates = [p for p in sources if p.lower().endswith((".tex", ".ltx", ".latex")) or len(sources) == 1]
@@ -80,7 +81,7 @@ def main_file(sources: Mapping[str, str]) -> str | None:
 
 
 def documents(files: Mapping[str, bytes]) -> list[str]:
-    """The files of a folder that are documents of their own: LaTeX sources that no other includes."""
+    """The documents in a folder: LaTeX sources that no other source includes."""
     sources = {path: data.decode("utf-8", "replace") for path, data in files.items()}
     included = _included(sources)
     return [
@@ -100,7 +101,7 @@ def _included(sources: Mapping[str, str]) -> set[str]:
 
 
 class _Finder:
-    """Finds the files that a source names, from the folder of the main file on."""
+    """Finds the files that a source includes, relative to the folder of the main file."""
 
     def __init__(self, sources: Mapping[str, str], main: str, report: Report):
         self.sources, self.report = sources, report
@@ -115,20 +116,20 @@ class _Finder:
                 found = path if path in self.sources else self.by_lower.get(path.lower())
                 if found is not None and (kind == "tex" or suffix):
                     return found, self._body(self.sources[found], kind)
-        if kind == "tex":  # packages mostly come from elsewhere
+        if kind == "tex":  # missing packages are normal: most are not part of a project
             self.report.name("missing_files", name)
         return None
 
     @staticmethod
     def _body(text: str, kind: str) -> str:
-        """The document part of a subfile that can also be compiled alone."""
+        """The body of a subfile that can also be compiled on its own."""
         if kind == "tex" and _DOCUMENT_CLASS.search(text) and "\\begin{document}" in text:
             text = text.partition("\\begin{document}")[2].partition("\\end{document}")[0]
         return text
 
 
 def _split(tokens: list[str]) -> tuple[list[str], list[str]]:
-    """Preamble and body; a file without `\\begin{document}` is all body."""
+    """Splits preamble and body; a file without `\\begin{document}` is all body."""
     try:
         start = tokens.index("\\begin{document}")
     except ValueError:
@@ -138,7 +139,7 @@ def _split(tokens: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _floats(preamble: list[str]) -> dict[str, str]:
-    """Environment → title, of the floats that a preamble makes."""
+    """Environment → title of the floats that a preamble defines."""
     found = {}
     for i, token in enumerate(preamble):
         if name_of(token) in ("newfloat", "DeclareFloatingEnvironment"):
@@ -158,14 +159,14 @@ def _title(tokens: list[str]) -> str:
                 parts.append(part)
             depth += (part == "{") - (part == "}")
             if depth == 0 and part == "}":
-                # Titles have acknowledgements and line breaks.
+                # Titles contain acknowledgements and line breaks.
                 text = re.sub(r"\\thanks\s*\{[^{}]*\}?", "", lexer.join(parts[:-1]))
                 return text.replace("\\\\", " ").strip()
     return ""
 
 
 def _citations(texts: list[str]) -> dict[str, tuple[str, str]]:
-    """Key → (author, year) where the bibliography has natbib's labels, else (number or label, "")."""
+    """Key → (author, year) if the bibliography has natbib labels, else (number or label, "")."""
     found: dict[str, tuple[str, str]] = {}
     for text in texts:
         at = text.find("\\bibitem")

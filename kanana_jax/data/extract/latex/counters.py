@@ -1,4 +1,4 @@
-"""The numbers that LaTeX gives to sections, floats, equations and theorems, so that references can be read."""
+"""LaTeX's numbers of sections, floats, equations and theorems, needed to render references."""
 
 from collections.abc import Mapping
 
@@ -7,10 +7,10 @@ _KINDS = {"chapter": "Chapter", "section": "Section", "subsection": "Section", "
 
 
 class Counters:
-    """Counts as `\\refstepcounter` does.
+    """Counters that work like `\\refstepcounter`.
 
     Attributes:
-      anchor: what a `\\label` names: the kind and number that were stepped last.
+      anchor: the (kind, number) that a `\\label` refers to: the counter stepped last.
       labels: label → (kind, number).
     """
 
@@ -64,7 +64,7 @@ class Counters:
         self.anchor = ("Item", str(number))
 
     def theorem(self, name: str) -> str:
-        """The number of the next theorem of a kind; empty for kinds without numbers."""
+        """The number of the next theorem of a kind; "" for unnumbered kinds."""
         title, counter, _ = self._theorems[name]
         if not counter:
             return ""

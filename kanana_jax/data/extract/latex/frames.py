@@ -1,4 +1,4 @@
-"""The output under way: nested frames, each of which collects text until its argument or environment ends."""
+"""The output stack: nested frames, each of which collects text until its argument or environment ends."""
 
 import dataclasses
 
@@ -7,22 +7,22 @@ from kanana_jax.data.extract.latex import words as latex_words
 from kanana_jax.data.extract.latex.counters import Counters
 from kanana_jax.data.extract.markup import Cell, Report
 
-# Deeper frames copy their text once a level; what is deeper is written through.
+# Each frame copies its text once, so frames nested deeper than this are not opened.
 _MAX_FRAMES = 60
-# Frames whose text is paragraphs, which floats may separate.
+# Frames that consist of paragraphs, between which floats may be placed.
 _FLOWING = ("document", "list", "quote", "abstract")
 _BLANKS = " \t\n\x05"
-# A line end of the source: a space, or nothing between characters of scripts without spaces.
+# A line end of the source; becomes a space, or nothing between characters of scripts without spaces.
 SOFT = "\x05"
 
 
 @dataclasses.dataclass(slots=True)
 class Frame:
-    """Text of one argument or environment, with a list's items or a table's rows.
+    """The text of one argument or environment, with a list's items or a table's rows.
 
     Attributes:
-      flows: whether a paragraph has begun and not ended.
-      floats: what has been taken out of that paragraph, and follows it.
+      flows: whether a paragraph is open.
+      floats: floats taken out of the open paragraph, which will follow it.
     """
 
     kind: str
@@ -60,11 +60,11 @@ class Writer:
             frame.flows = True
 
     def paragraph(self) -> None:
-        """Ends a paragraph: what floated in it comes after it."""
+        """Ends the paragraph and writes its floats after it."""
         self.frames[-1].end_paragraph()
 
     def float(self, text: str) -> None:
-        """A figure, table or margin note: it never splits the sentence that contains its source."""
+        """Writes a figure, table or margin note, without splitting the sentence that contains its source."""
         if not text:
             return
         figure, around = self.nearest("figure"), self.nearest(*_FLOWING)
@@ -76,7 +76,7 @@ class Writer:
             around.floats.append(text)
 
     def block(self, text: str) -> None:
-        """A caption, table or piece of code: all that is kept of a figure."""
+        """Writes a caption, table or piece of code; nothing else of a figure is kept."""
         figure = self.nearest("figure")
         if figure is not None:
             figure.items.append(text)
@@ -85,7 +85,7 @@ class Writer:
 
     def open(self, kind: str, end: int, name: str = "", level: int = 0) -> None:
         if len(self.frames) <= _MAX_FRAMES:
-            # Braces and environments that cross are made to nest.
+            # Force overlapping braces and environments to nest.
             self.frames.append(Frame(kind, min(end, self.frames[-1].end), name, level))
 
     def nearest(self, *kinds: str) -> Frame | None:
@@ -109,7 +109,7 @@ class Writer:
             frame.items.append(mark + text.replace("\n", "\n" + " " * len(mark)))
 
     def close(self) -> None:
-        """Ends the innermost frame and writes its text into the one around it."""
+        """Closes the innermost frame and writes its text into the enclosing one."""
         if self.frames[-1].floats:
             self.paragraph()
         frame = self.frames.pop()
@@ -146,7 +146,7 @@ class Writer:
             self.write(f"\n\nKeywords: {text}\n\n")
         elif kind == "quote":
             self.write("\n\n> " + markup.tidy(text.replace(SOFT, " ")).replace("\n", "\n> ") + "\n\n" if text else "")
-        # A title has been read from the tokens.
+        # The title has already been read from the tokens.
 
     def table(self, frame: Frame) -> None:
         if frame.out:

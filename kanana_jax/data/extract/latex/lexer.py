@@ -1,8 +1,8 @@
 """LaTeX source to tokens.
 
 A token is a string: a control word with the blanks that TeX drops after it, a control symbol, one of
-`{ } $ $$ & ~ #n`, a paragraph break, or a run of text. Comments are gone. What must not be read as TeX
-(verbatim text, URLs) is one token that begins with a control character.
+`{ } $ $$ & ~ #n`, a paragraph break, or a run of text. Comments are removed. Text that must not be parsed as TeX
+(verbatim text, URLs) is a single token that begins with a control character.
 """
 
 import re
@@ -36,7 +36,7 @@ def tokens(source: str) -> Iterator[str]:
     """The tokens of a source, lazily."""
     at = 0
     missing: set[str] = set()
-    while (found := _TOKEN.match(source, at)) is not None:  # None at the end alone
+    while (found := _TOKEN.match(source, at)) is not None:  # None only at the end
         kind, token = found.lastgroup, found[0]
         if kind == "word":
             raw = _verbatim(source, at, missing) if token.startswith(("\\begin", "\\verb", "\\lst", "\\mint")) else None
@@ -51,7 +51,7 @@ def tokens(source: str) -> Iterator[str]:
             token = "\\ "
         at = found.end()
         if kind == "comment":
-            # A comment swallows its line end, but not an empty line after it.
+            # A comment includes its line end, but not an empty line after it.
             if source.startswith("\n", at) and found[0].find("\n") >= 0:
                 yield PARAGRAPH
         elif kind == "par":
@@ -73,7 +73,7 @@ def _verbatim(source: str, at: int, missing: set[str]) -> tuple[str, int] | None
     closer = f"\\end{{{block[1]}}}"
     end = source.find(closer, block.end())
     if end < 0:
-        missing.add(block[1])  # looking again would cost the square of the source
+        missing.add(block[1])  # searching again each time would be quadratic in the source
         return None
     after = end + len(closer)
     if block[1].startswith(("comment", "filecontents", "rawhtml")):
@@ -89,7 +89,7 @@ def _verbatim(source: str, at: int, missing: set[str]) -> tuple[str, int] | None
             named = _OPTION_LANGUAGE.search(options[0])
             code, language = code[options.end() :], named[1].lower() if named else ""
             shown = _OPTION_CAPTION.search(options[0])
-            # A listing that floats, or has a number to be named by.
+            # A floating or numbered listing.
             caption = f"\x0b{shown[1] or shown[2]}" if shown else "\x0b" if _OPTION_FLOAT.search(options[0]) else ""
     return f"{CODE}{language}{caption}\x04{code}", after
 
@@ -106,12 +106,12 @@ def is_blank(token: str) -> bool:
 
 
 def name_of(token: str) -> str:
-    """`\\alpha ` → `alpha`; empty for what is no command."""
+    """`\\alpha ` → `alpha`; "" for tokens that are not commands."""
     return token[1:].rstrip() or token[1:] if token.startswith("\\") else ""
 
 
 def join(parts: list[str]) -> str:
-    """Tokens as TeX source: a control word stays apart from a letter after it."""
+    """Joins tokens to TeX source, with a blank between a control word and a following letter."""
     out: list[str] = []
     for token in parts:
         if token.startswith((CODE, URL)):

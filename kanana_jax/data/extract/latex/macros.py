@@ -1,7 +1,7 @@
-"""TeX's gullet, as far as documents need it: inclusion in place, macros, conditionals.
+"""TeX's gullet (expansion processor), as far as documents need it: file inclusion, macros, conditionals.
 
-Everything is one stack of token streams. Every step has a budget, so that loops of files and of macros
-end; what a budget cuts is left as written and counted.
+Input is a stack of token streams. All expansion has a budget, so that recursive files and macros end; input beyond the
+budget is left as written and counted.
 """
 
 import dataclasses
@@ -12,21 +12,21 @@ from kanana_jax.data.extract.latex.lexer import is_blank, name_of
 from kanana_jax.data.extract.latex.streams import MAX_RUNAWAYS, MAX_TOKENS, Streams
 from kanana_jax.data.extract.markup import Report, words
 
-# Expansions, and tokens that they may give, for a document of no length and for each byte of it. Papers with
-# heavy macros need one expansion for 20 bytes.
+# Budget of expansions (and of tokens that they produce): a constant and an allowance per byte of the document. Papers
+# that use macros heavily need one expansion per 20 bytes.
 _EXPANSIONS, _EXPANSIONS_PER_BYTE = 20_000, 0.25
 _PUSHED, _PUSHED_PER_BYTE = 500_000, 10
 MAX_INCLUDES = 2_000
 _MAX_STACK = 10_000
 
-# Commands with a meaning to the renderer keep it, whatever a preamble makes of them.
+# Commands that the renderer handles, which keep their meaning even if a preamble redefines them.
 _KEPT = words(
     "begin end section subsection subsubsection chapter part paragraph subparagraph title author date abstract caption "
     "label ref eqref cref Cref autoref cite citep citet item footnote maketitle input include includegraphics textbf "
     "textit emph texttt documentclass usepackage def newcommand renewcommand left right frac sqrt text mathbb mathbf "
     "mathcal mathrm operatorname centering hline url href par bibliography bibitem appendix"
 )
-# Bodies that program TeX rather than write text cannot be expanded by substitution.
+# Macros with one of these in their body program TeX and cannot be expanded by substitution.
 _PROGRAMMING = words(
     "expandafter csname futurelet @ifnextchar @ifstar catcode afterassignment noexpand @testopt aftergroup everypar "
     "numexpr romannumeral uppercase lowercase write openout immediate halign valign hbox vbox setbox advance hskip"
@@ -37,7 +37,7 @@ _PRIMITIVE_IFS = words("if ifx ifnum ifdim ifcat ifodd ifmmode ifvmode ifhmode i
 
 @dataclasses.dataclass(frozen=True)
 class Macro:
-    """A command: how many arguments, the default of an optional first one, and the body (None: not expandable)."""
+    """A macro: number of arguments, default of an optional first argument, and body (None: not expandable)."""
 
     arguments: int
     default: tuple[str, ...] | None
@@ -48,10 +48,11 @@ class Gullet(Streams):
     """Expands a document.
 
     Args:
-      include: path and source of `\\input{name}` (kind "tex") or of a package ("sty"), None if there is none.
+      include: (name, kind) → path and source of `\\input{name}` (kind "tex") or of a package ("sty"); None if there is
+        no such file.
 
     Attributes:
-      theorems: environment → (title, counter it shares, counter it stands within).
+      theorems: environment → (title, shared counter, counter that it is numbered within).
     """
 
     def __init__(self, include: Callable[[str, str], tuple[str, str] | None], report: Report):
@@ -64,11 +65,11 @@ class Gullet(Streams):
         self.out: list[str] = []
         self._expansions_left, self._pushes_left = _EXPANSIONS, _PUSHED
         self._includes, self._packages, self._packages_open = 0, 0, 0
-        self._branches = 0  # conditionals whose first branch is being read
+        self._branches = 0  # number of open conditionals whose first branch is being read
         self._commands = self._command_table()
 
     def run(self, path: str, source: str) -> list[str]:
-        """All tokens of the document, expanded."""
+        """Expands the document and returns all its tokens."""
         self._read(path, source)
         return self.out
 
@@ -119,7 +120,7 @@ class Gullet(Streams):
     def _substitute(self, body: tuple[str, ...], arguments: list[list[str]]) -> None:
         size = sum(len(arguments[n]) if (n := _parameter(part, arguments)) is not None else 1 for part in body)
         self._pushes_left -= size
-        if self._pushes_left < 0:  # arguments that double with every step
+        if self._pushes_left < 0:  # e.g. arguments that double at every expansion
             self.report.count("macros_not_expanded")
             return
         parts: list[str] = []
@@ -222,7 +223,7 @@ class Gullet(Streams):
                 self.skip_blanks(), self.skip_blanks()
             elif name in ("ifnum", "ifdim", "ifodd", "ifcase", "ifdefined", "ifcsname"):
                 token = self.next()
-                while token is not None and token[0] == "\\":  # up to and with the number
+                while token is not None and token[0] == "\\":  # up to and including the number
                     token = self.next()
         if value or self._skip_branch(stop_at_else=True) == "else":
             self._branches += 1
@@ -277,7 +278,7 @@ class Gullet(Streams):
             if kind in ("import", "subimport"):
                 name = f"{name.rstrip('/')}/{self.word()}"
         elif kind == "input" and following is not None and following[0] not in "\\$}&~#":
-            name, blank, rest = following.partition(" ")  # TeX's own form: \input name
+            name, blank, rest = following.partition(" ")  # plain TeX's form: \input name
             self.push([blank + rest] if rest else [])
         else:
             self.push([following] if following is not None else [])
@@ -311,7 +312,7 @@ class Gullet(Streams):
             if found is not None:
                 self._packages += 1
                 self._packages_open += 1
-                # Read apart: what a package leaves open must not swallow the document.
+                # Packages are read in a separate state, so that constructs left open do not swallow the document.
                 saved = self.stack, self.files, self.out, self._branches
                 self.stack, self.files, self.out, self._branches = [], [], [], 0
                 self._read(*found)
@@ -324,7 +325,7 @@ class Gullet(Streams):
             del self.stack[height:]
 
     def _nothing(self, token: str) -> None:
-        """Prefixes and switches with nothing to say."""
+        """Ignores prefixes and switches that have no effect on the text."""
 
     def _command_table(self) -> dict[str, Callable[[str], None]]:
         return {

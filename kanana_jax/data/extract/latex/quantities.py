@@ -1,4 +1,4 @@
-"""Numbers with units, as siunitx has them: `\\SI{5.97e24}{\\kilogram}` → 5.97 × 10²⁴ kg."""
+"""siunitx's numbers and units: `\\SI{5.97e24}{\\kilogram}` → 5.97 × 10²⁴ kg."""
 
 import re
 from collections.abc import Sequence
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from kanana_jax.data.extract import markup
 from kanana_jax.data.extract.latex import words as latex_words
 
-# Command → arguments.
+# Command → number of arguments.
 COMMANDS = {"SI": 2, "qty": 2, "si": 1, "unit": 1, "num": 1, "SIrange": 3, "qtyrange": 3, "numrange": 2, "ang": 1,
             "numlist": 1, "SIlist": 2, "qtylist": 2, "numproduct": 1, "qtyproduct": 2}  # fmt: skip
 _EXPONENT = re.compile(r"(\d)[eEdD]([+-]?\d{1,9})(?!\d)")
 
 
 def render(name: str, values: Sequence[str]) -> str:
-    """The text that a command renders, given its arguments."""
+    """The text of a command, given its arguments."""
     values = [value.strip() for value in values]
     unit = ""
     if name not in ("num", "ang", "numrange", "numlist", "numproduct"):

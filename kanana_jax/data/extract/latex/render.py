@@ -1,7 +1,7 @@
-"""Expanded LaTeX tokens to Markdown text: sections, lists, tables and captions readable, maths as written.
+"""Renders expanded LaTeX tokens as Markdown: sections, lists, tables and captions are converted, maths is kept.
 
-One walk with a stack of frames: a command whose argument must be changed (a heading, a footnote, a
-table) opens a frame that collects what is written until the argument ends.
+One walk with a stack of frames: a command whose argument is transformed (a heading, a footnote, a table) opens a frame,
+which collects the output until the argument ends.
 """
 
 import re
@@ -20,7 +20,7 @@ from kanana_jax.data.extract.markup import Report
 _SOFT_BREAK = re.compile(
     r"(?<=[\u3040-\u30ff\u4e00-\u9fff、。，．])[ \t]*(?:\x05[ \t]*)+(?=[\u3040-\u30ff\u4e00-\u9fff、。，．])"
 )
-# Source lines that begin a paragraph, and blanks that dropped commands leave side by side.
+# Soft line ends at the beginning of a paragraph, and repeated blanks left by dropped commands.
 _SOFT_LINE_START = re.compile(r"(\n *)(?:\x05 *)+")
 _SPACES = re.compile(r"(?<=[^\s]) {2,}")
 _LONE_BLANK = re.compile(r"(?<=\n\n) (?! )")  # no indentation
@@ -30,12 +30,12 @@ _REF = re.compile("\x06([^\x06\x07]*)\x07")
 
 
 class Renderer:
-    """Writes the text of a document's tokens.
+    """Renders the tokens of a document.
 
     Args:
       theorems: environment → (title, counter, within), from the preamble.
       citations: key → (author, year) or (label, "").
-      floats: environment → title, of those that the preamble makes.
+      floats: environment → title of floats defined in the preamble.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Renderer:
         self.theorems = {name: (title, "theorem", "") for name, title in latex_words.THEOREMS.items()} | dict(theorems)
         self.counters = Counters(self.theorems)
         self.writer = Writer(len(tokens), self.counters, report)
-        self.code: list[str] = []  # blocks, kept apart until blanks are tidied
+        self.code: list[str] = []  # code blocks, kept apart until blanks are tidied
         self.has_chapters = any(token.startswith("\\chapter") for token in tokens)
 
     def render(self) -> str:
@@ -69,7 +69,7 @@ class Renderer:
         return _CODE_MARK.sub(lambda found: found[1] + self._indented(int(found[2]), found[1]), text)
 
     def _indented(self, number: int, before: str) -> str:
-        """A code block with the text before it on its first line repeated as indentation."""
+        """A code block, indented like the text before it on its first line."""
         indent = re.sub(r"[^\s>]", " ", before)
         return self.code[number].replace("\n", f"\n{indent}")
 
@@ -220,7 +220,7 @@ class Renderer:
             and self.source.tokens[after].startswith("[")
             and not self.source.tokens[at][-1].isspace()
         ):
-            _, after = self.source.option(after)  # of a command that only changes how its argument looks
+            _, after = self.source.option(after)  # the command only changes the appearance of its argument
         return after
 
     def _heading(self, at: int, name: str) -> int:
@@ -372,7 +372,7 @@ class Renderer:
         return after
 
     def plain(self, source: str) -> str:
-        """A short piece of source as text."""
+        """Renders a short piece of source as plain text."""
         if not any(c in source for c in "\\{$~"):
             return " ".join(_typeset(source).split())
         parts = list(lexer.tokens(source[:2000]))

@@ -1,15 +1,15 @@
-"""Random access to a document's tokens: groups, options, and where formulas end."""
+"""Random access to a document's tokens: groups, optional arguments, and the ends of formulas."""
 
 from kanana_jax.data.extract.latex import lexer
 from kanana_jax.data.extract.latex.lexer import is_blank
 
 
 class Source:
-    """Tokens with their brackets matched.
+    """Tokens with matched braces and environments.
 
     Attributes:
-      braces: for each `{` the index of its `}`, −1 where there is none.
-      environments: for each `\\begin` the index of its `\\end`.
+      braces: for each `{`, the index of its `}`; −1 if there is none.
+      environments: for each `\\begin`, the index of its `\\end`.
     """
 
     def __init__(self, tokens: list[str]):
@@ -23,21 +23,21 @@ class Source:
         return at
 
     def group(self, at: int) -> tuple[int, int] | None:
-        """Start of the text of the `{…}` at `at`, and the position of its `}`."""
+        """The index after the `{` of the group at `at`, and the index of its `}`; None if there is no group."""
         at = self.blanks(at)
         if at < len(self.tokens) and self.tokens[at] == "{" and self.braces[at] > at:
             return at + 1, self.braces[at]
         return None
 
     def raw(self, at: int) -> tuple[str, int]:
-        """The source of the next group, and the index after it; empty if there is none."""
+        """The source of the next group, and the index after it; "" if there is none."""
         group = self.group(at)
         if group is None:
             return "", at
         return lexer.join(self.tokens[group[0] : group[1]]), group[1] + 1
 
     def option(self, at: int) -> tuple[str, int]:
-        """The source of `[…]` at `at`, cut from the tokens, and the index after it."""
+        """The source of the optional argument `[…]` at `at`, and the index after it; "" if there is none."""
         start = self.blanks(at)
         if start >= len(self.tokens) or not self.tokens[start].lstrip().startswith("["):
             return "", at
@@ -75,7 +75,7 @@ class Source:
             if closer == "$" and token == lexer.PARAGRAPH:
                 return simple
             if closer == "$" and token == "{" and at < self.braces[at]:
-                # A dollar inside braces belongs to text inside the formula; the first is the last resort.
+                # A dollar inside braces belongs to text within the formula; it is used only if there is no other.
                 inner = self.braces[at]
                 if simple < 0 and inner - at < 200 and closer in self.tokens[at:inner]:
                     simple = self.tokens.index(closer, at, inner)
@@ -86,7 +86,7 @@ class Source:
 
 
 def _matches(tokens: list[str]) -> tuple[list[int], dict[int, int]]:
-    """For each `{` the index of its `}` (−1: none), and for each `\\begin` that of its `\\end`."""
+    """For each `{` the index of its `}` (−1 if none), and for each `\\begin` the index of its `\\end`."""
     braces, environments = [-1] * len(tokens), {}
     open_braces: list[int] = []
     open_environments: list[tuple[str, int]] = []
@@ -99,7 +99,7 @@ def _matches(tokens: list[str]) -> tuple[list[int], dict[int, int]]:
             open_environments.append((token[7:-1], i))
         elif token.startswith("\\end{"):
             name = token[5:-1]
-            # An environment that nobody closed is passed over, a few levels deep.
+            # Skip environments that were never closed, a few levels deep.
             for back in range(1, min(len(open_environments), 8) + 1):
                 if open_environments[-back][0] == name:
                     environments[open_environments[-back][1]] = i

@@ -1,4 +1,4 @@
-"""The stack of token streams that TeX reads from, and the arguments it takes off it."""
+"""The stack of token streams from which TeX reads, and the parsing of arguments."""
 
 from collections.abc import Iterator
 
@@ -6,19 +6,19 @@ from kanana_jax.data.extract.latex import lexer
 from kanana_jax.data.extract.latex.lexer import is_blank
 from kanana_jax.data.extract.markup import Report
 
-# A book has about a million tokens.
+# For comparison: a book has about a million tokens.
 MAX_TOKENS = 8_000_000
-# Groups and branches that never end, each of which costs reading to the end of the document.
+# Groups and branches that never end; each costs a scan to the end of the document.
 MAX_RUNAWAYS = 20
 
 
 class Streams:
-    """Tokens from files and from expansions, the newest first.
+    """Tokens from files and expansions, the newest first.
 
     Attributes:
-      stack: streams, each read until it is empty before the one below goes on.
-      files: open files: where on the stack each began, and its path.
-      runaways: how many groups never ended.
+      stack: the streams; the top one is read until it is empty, then the one below continues.
+      files: open files, as (stack position at which the file began, path).
+      runaways: number of groups that never ended.
     """
 
     def __init__(self, report: Report):
@@ -48,7 +48,7 @@ class Streams:
         return token
 
     def argument(self) -> list[str] | None:
-        """The next argument; None, and nothing read, where it never ends."""
+        """Reads the next argument; returns None and reads nothing if it never ends."""
         token = self.skip_blanks()
         if token is None:
             return None
@@ -63,7 +63,7 @@ class Streams:
             return [token[0]]
         parts: list[str] = []
         depth = 1
-        # Where braces are broken over and over, reading to the end each time would cost the square.
+        # If braces are broken again and again, reading to the end each time would be quadratic.
         longest = MAX_TOKENS if self.runaways <= MAX_RUNAWAYS else 20
         while len(parts) < longest and (token := self.next()) is not None:
             depth += (token == "{") - (token == "}")
@@ -76,7 +76,7 @@ class Streams:
         return None
 
     def option(self) -> list[str] | None:
-        """The tokens of `[…]` if that comes next."""
+        """Reads the tokens of `[…]` if that comes next, otherwise returns None."""
         read: list[str] = []
         token = self.next()
         while token is not None and is_blank(token):
@@ -111,5 +111,5 @@ class Streams:
         return False
 
     def word(self) -> str:
-        """The text of the next argument, as file and environment names are."""
+        """Reads the next argument as text, for names of files and environments."""
         return lexer.join(self.argument() or []).strip()

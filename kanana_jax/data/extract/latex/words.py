@@ -1,4 +1,4 @@
-"""The meaning of LaTeX's commands for a reader: symbols, accents, and which arguments are text."""
+"""Tables of LaTeX commands for the renderer: symbols, accents, and which arguments are text."""
 
 from kanana_jax.data.extract.markup import words
 
@@ -10,7 +10,7 @@ DROPPED_ENVIRONMENTS = words(
     "tikzpicture picture pgfpicture pspicture thebibliography tikzcd axis forest CCSXML biography IEEEbiography "
     "IEEEbiographynophoto overpic asy feynman circuitikz"
 )
-# Commands whose argument is written in another way than the text around it.
+# Commands whose argument is rendered differently from the surrounding text.
 FRAMED = words(
     "title caption captionof subcaption footnote footnotetext keywords texttt textsuperscript textsubscript abstract "
     "marginpar marginnote sidenote"
@@ -23,13 +23,13 @@ TABLES = {"table": "Table", "wraptable": "Table", "sidewaystable": "Table", "alg
           "floatingtable": "Table", "tabwindow": "Table", "listing": "Listing", "codelisting": "Listing",
           "program": "Program", "scheme": "Scheme", "chart": "Chart", "graph": "Graph", "algorithmfloat": "Algorithm",
           "threeparttable": "Table", "plate": "Plate", "video": "Video"}  # fmt: skip
-# Environment → how many arguments come before its rows.
+# Environment → number of arguments before its rows.
 TABULARS = {"tabular": 1, "tabular*": 2, "tabularx": 2, "tabulary": 2, "longtable": 1, "supertabular": 1, "tblr": 1,
             "longtabu": 1, "tabu": 1, "xltabular": 2}  # fmt: skip
 LISTS = {"itemize": "-", "enumerate": "1", "description": "-", "compactitem": "-", "compactenum": "1", "list": "-",
          "inparaenum": "1", "itemize*": "-", "enumerate*": "1", "asparaenum": "1", "asparaitem": "-",
          "tasks": "1"}  # fmt: skip
-# Environments whose first argument is layout.
+# Environment → number of arguments that are layout.
 ENVIRONMENT_ARGUMENTS = {"minipage": 1, "multicols": 1, "adjustbox": 1, "subfigure": 1, "subtable": 1, "wrapfigure": 2,
                          "wraptable": 2, "floatingfigure": 1, "floatingtable": 1, "spacing": 1,
                          "adjustwidth": 2, "textblock": 1, "list": 2, "CJK": 2, "CJK*": 2,
@@ -44,7 +44,7 @@ THEOREMS = {
 HEADINGS = {"part": 0, "chapter": 1, "section": 2, "subsection": 3, "subsubsection": 4, "paragraph": 5,
             "subparagraph": 6}  # fmt: skip
 
-# Command → arguments that are no text, before it goes on.
+# Command → number of arguments that are not text.
 DROPPED_ARGUMENTS = {
     **dict.fromkeys(
         words(
@@ -75,7 +75,7 @@ DROPPED_ARGUMENTS = {
     "titleformat": 5, "titlespacing": 4, "setmainfont": 1, "setCJKmainfont": 1, "newfloat": 3, "floatname": 2,
     "ifdef": 2, "fancyhead": 1, "fancyfoot": 1, "lhead": 1, "rhead": 1, "chead": 1, "lfoot": 1, "rfoot": 1, "cfoot": 1,
 }  # fmt: skip
-# Commands whose length follows without braces.
+# Commands followed by a length without braces.
 DIMENSIONED = words("vskip hskip kern mskip parskip parindent baselineskip lineskip abovedisplayskip belowdisplayskip")
 CITES = words(
     "cite citep citet citealp citealt citeauthor citeyear citeyearpar parencite textcite autocite footcite Cite Citet "
@@ -102,13 +102,13 @@ SYMBOLS = {
     "fg": "»", "textexclamdown": "¡", "textquestiondown": "¿", "slash": "/", "textvisiblespace": "␣", "qed": "∎",
     "textsterling": "£", "textyen": "¥", "textsection": "§", "textparagraph": "¶", "ldblquote": "“", "today": "",
 }  # fmt: skip
-# Accent → combining character, composed by NFC.
+# Accent → combining character; NFC composes them.
 ACCENTS = {
     "'": "\u0301", "`": "\u0300", "^": "\u0302", '"': "\u0308", "~": "\u0303", "=": "\u0304", ".": "\u0307",
     "u": "\u0306", "v": "\u030c", "H": "\u030b", "c": "\u0327", "d": "\u0323", "b": "\u0331", "k": "\u0328",
     "r": "\u030a", "t": "\u0361",
 }  # fmt: skip
-# Statements of the algorithm packages: what is written before and after their argument.
+# Statements of the algorithm packages → text before and after their argument.
 STATEMENTS = {
     "State": ("\n", ""), "Statex": ("\n", ""), "If": ("\nif ", " then"), "ElsIf": ("\nelse if ", " then"),
     "Else": ("\nelse", ""), "EndIf": ("\nend if", ""), "For": ("\nfor ", " do"), "ForAll": ("\nfor all ", " do"),

@@ -1,7 +1,7 @@
-"""MediaWiki markup to Markdown text: heading levels, formulas, values, tables and lists stay, in reading order.
+"""MediaWiki markup to Markdown: keeps headings, formulas, values, tables and lists in reading order.
 
-One pass over the brackets with a stack: templates and links are rendered when they close, from the
-inside out, so that time is linear and nothing recurses (mwparserfromhell takes 13 s for 60 kB of `<b>`).
+One pass over the brackets with a stack: templates and links are rendered when they close, from the inside out. Time is
+linear and there is no recursion (mwparserfromhell takes 13 s for 60 kB of `<b>`).
 """
 
 import html
@@ -15,7 +15,7 @@ from kanana_jax.data.extract.wikitext.lines import Lines
 from kanana_jax.data.extract.wikitext.tables import render_table
 from kanana_jax.data.extract.wikitext.templates import Page, render_template
 
-# MediaWiki's own limit on the depth of templates; deeper brackets are text.
+# MediaWiki's limit on the depth of templates; deeper brackets are treated as text.
 _MAX_DEPTH = 40
 _OPAQUE = re.compile(
     r"<!--|<(nowiki|math|chem|ce|pre|syntaxhighlight|source|ref|timeline|score|hiero|graph|mapframe|maplink|gallery|"
@@ -52,7 +52,7 @@ def render(source: str, title: str | None, report: Report) -> Extracted:
 
 
 class _Kept:
-    """Parts that are finished, or must be left alone: in the text, a number between controls replaces them."""
+    """Chunks that are finished or must not be parsed, and their placeholders: numbers between control characters."""
 
     _MARK = re.compile("\x01(\\d+)\x02")
 
@@ -60,18 +60,18 @@ class _Kept:
         self.chunks: list[str] = []
 
     def add(self, chunk: str) -> str:
-        self.chunks.append(self.restore(chunk))  # so that restoring never nests
+        self.chunks.append(self.restore(chunk))  # stored chunks contain no placeholders
         return f"\x01{len(self.chunks) - 1}\x02"
 
     def restore(self, text: str, flat: bool = False) -> str:
-        """The text with everything in its place; `flat` keeps each part on one line."""
+        """Replaces placeholders by their chunks; `flat` keeps each chunk on one line."""
         if flat:
             return self._MARK.sub(lambda m: " ".join(self.chunks[int(m[1])].split()), text)
         return self._MARK.sub(lambda m: self.chunks[int(m[1])], text)
 
 
 def _protect(source: str, kept: _Kept, report: Report) -> str:
-    """Takes out comments, formulas, code, references and what else is no wikitext inside."""
+    """Replaces comments, formulas, code, references and other elements whose content is not wikitext."""
     out, at, unclosed = [], 0, set()
     while (found := _OPAQUE.search(source, at)) is not None:
         out.append(source[at : found.start()])
@@ -86,7 +86,7 @@ def _protect(source: str, kept: _Kept, report: Report) -> str:
             continue
         closer = None if tag in unclosed else re.compile(rf"</{tag}[^<>]{{0,20}}>", re.IGNORECASE).search(source, at)
         if closer is None:
-            unclosed.add(tag)  # looking again would cost the square of the text
+            unclosed.add(tag)  # searching again each time would be quadratic in the text
             report.count("unbalanced")
             continue
         out.append(_opaque(tag, attributes, source[at : closer.start()], kept, report))
@@ -119,11 +119,11 @@ def _opaque(tag: str, attributes: str, inner: str, kept: _Kept, report: Report) 
 
 
 class _Brackets:
-    """`{{…}}`, `{{{…}}}`, `[[…]]` and `{|…|}` by one stack of open brackets."""
+    """Renders `{{…}}`, `{{{…}}}`, `[[…]]` and `{|…|}` with one stack of open brackets."""
 
     def __init__(self, text: str, page: Page, kept: _Kept, report: Report):
         self.text, self.page, self.kept, self.report = text, page, kept, report
-        # Each open bracket: its kind, what opened it, and its parts between pipes, each a list of pieces.
+        # For each open bracket: its kind, its opening characters, and its parts between pipes, each a list of pieces.
         self.stack: list[tuple[str, str, list[list[str]]]] = [("text", "", [[]])]
 
     def render(self) -> str:
@@ -164,12 +164,12 @@ class _Brackets:
                 self._flatten()
             if self.stack[-1][0] == "table":
                 self._close(self._table)
-            elif self.stack[-1][0] == "template":  # an empty last argument before a brace
+            elif self.stack[-1][0] == "template":  # an empty last argument before the closing braces
                 self.stack[-1][2].append([])
                 self._write("}")
             else:
                 self._write(token)
-        else:  # a heading ends links that nobody closed
+        else:  # a heading ends links that were never closed
             while self.stack[-1][0] == "link":
                 self._flatten()
             self._write(token)
@@ -205,7 +205,7 @@ class _Brackets:
         self._write("}" * n if self.stack[-1][0] != "text" else "")
 
     def _flatten(self) -> None:
-        """An opener without its closer: the text inside stays."""
+        """Turns an opening bracket that is never closed, and its content, into text."""
         _, _, parts = self.stack.pop()
         self.report.count("unbalanced")
         self._write("|".join("".join(part) for part in parts))
@@ -243,7 +243,7 @@ class _Brackets:
         if rest and space in _CATEGORY:
             self.report.count("categories")
             return ""
-        if rest and space in _LANGUAGES and len(parts) == 1:  # this page in another language
+        if rest and space in _LANGUAGES and len(parts) == 1:  # a link to this page in another language
             return ""
         if len(parts) > 1:
             return parts[-1] or re.sub(r"(?<!\s)\s*\([^()]{0,100}\)$", "", target.rpartition(":")[2])

@@ -1,4 +1,4 @@
-"""Countries and flags: what `{{KOR}}`, `{{flag|JPN}}` or `{{대한민국}}` show, in the language of the page."""
+"""Country and flag templates: `{{KOR}}`, `{{flag|JPN}}` or `{{대한민국}}` show a name in the language of the page."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from kanana_jax.data.extract.markup import words
 
 LANGUAGES = ("en", "ko", "ja")
-# ISO 3166 code (or that of a team or a state of the past), and the name in English, Korean and Japanese.
+# ISO 3166 code (or the code of a team or a former state), and the name in English, Korean and Japanese.
 _TABLE = """
     AFG/Afghanistan/아프가니스탄/アフガニスタン; ALB/Albania/알바니아/アルバニア; DZA/Algeria/알제리/アルジェリア;
     AND/Andorra/안도라/アンドラ; AGO/Angola/앙골라/アンゴラ;
@@ -98,7 +98,7 @@ _TABLE = """
     EU/European Union/유럽 연합/欧州連合; UN/United Nations/유엔/国際連合
 """
 _NAMES = {code: names for code, *names in (row.strip().split("/") for row in _TABLE.split(";"))}
-# Other codes in use: of the Olympic committees and of FIFA, and abbreviations.
+# Other codes in use: those of the Olympic committees and of FIFA, and abbreviations.
 _ALIASES = {
     pair[:-4]: pair[-3:]
     for pair in words(
@@ -111,7 +111,7 @@ _ALIASES = {
         "BAH=BHS BAR=BRB BER=BMU BIZ=BLZ GRN=GRD NCA=NIC ARU=ABW CAY=CYM SKN=KNA VIN=VCT ROM=ROU MON=MCO"
     )
 }
-# Templates of a flag with the country's name behind it, and of the flag alone.
+# Templates that show a flag with the country's name, and templates that show only the flag.
 _SHOWN = words(
     "flag flagu flagcountry flag+link flagg flagioc flagpoc flagcgf flaglink flagteam fb fbu fb-rt fbw nft mnft ih bk "
     "rut ru cr hb vb 국기 국기2 국기나라 나라 국가 국기국가 축구 축구국가대표팀 여자축구 야구 농구 배구 핸드볼 "
@@ -121,7 +121,7 @@ _ALONE = words(
     "flagicon flagdeco flag_icon 국기그림 국기아이콘 국기_그림 fbicon flagicon_image noflag flagcountry_icon 旗 "
     "국기그림2 flagicon2"
 )
-# Characters that say which language a page is in.
+# Number of characters from which a page's language is determined.
 SAMPLE = 3000
 _HANGUL, _KANA, _LETTERS = (re.compile(f"[{span}]") for span in ("\uac00-\ud7a3", "\u3040-\u30ff", "A-Za-z"))
 _OTHER_NAMES = words(
@@ -134,7 +134,7 @@ _NAMED = {name: name for names in _NAMES.values() for name in names[1:]} | {
 
 
 def name_of(code: str, language: str) -> str | None:
-    """The name of a country code; None if it is not one."""
+    """The name for a country code; None if it is not one."""
     names = _NAMES.get(_ALIASES.get(code, code))
     return names[LANGUAGES.index(language)] if names is not None else None
 
@@ -145,8 +145,9 @@ def render(
     """The text of a country template; None for other templates.
 
     Args:
-      head: its name as it is written, and `name` in lower case.
-      language: of the page, found when it is asked for.
+      head: the template's name as written; `name` is the same in lower case.
+      at, named: its positional and named arguments.
+      language: returns the page's language, which is determined only if needed.
     """
     if name in _ALONE:
         return ""
@@ -165,7 +166,7 @@ def _country(text: str, language: str) -> str:
 
 
 def language_of(text: str) -> str:
-    """The language that a page is written in, as far as names of countries go."""
+    """The language of a page: one of those in which country names are known."""
     text = text[:SAMPLE]
     hangul, kana, letters = (len(pattern.findall(text)) for pattern in (_HANGUL, _KANA, _LETTERS))
     if max(hangul, kana) * 20 < letters:

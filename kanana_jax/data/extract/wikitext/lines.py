@@ -1,4 +1,4 @@
-"""The line level of wikitext: headings, lists, emphasis, HTML tags, external links, entities."""
+"""Line-level wikitext: headings, lists, emphasis, HTML tags, external links, entities."""
 
 import html
 import re
@@ -21,21 +21,21 @@ _CODE = re.compile(r"<(?:code|kbd|samp|tt)\b[^<>]{0,100}>([^<>\n]{1,500})</(?:co
 _EXTERNAL = re.compile(r"\[(?:(?:https?|ftp)://|mailto:|//)[^\s\[\]<>]{1,2000}(?:[ \t]([^\[\]\n]{0,2000}))?\]")
 _MAGIC = re.compile(r"__[A-Z가-힣]{3,25}__")
 _QUOTES = re.compile(r"'{2,5}")
-# What a dropped template leaves in brackets.
+# Empty brackets left by dropped templates.
 _EMPTY_BRACKETS = re.compile(r"[ \t]?[(（][\s,;:·、，；]{0,20}[)）]")
 _BRACKET_START = re.compile(r"([(（])[ \t]{0,5}[,;、，；][ \t,;、，；]{0,20}")
 _BRACKET_END = re.compile(r"[ \t,;、，；]{1,20}([)）])")
-# A part that is gone from the middle of a line: a word follows at once, or stood before it and the sentence goes on.
+# A dropped part within a sentence: a word follows directly, or a word precedes it and the sentence continues.
 _CUT = re.compile(f"{HOLE}(?:(?=['\\]]{{0,5}}\\w)|(?<=\\w{HOLE})|(?<=\\w {HOLE})(?=[ ,、]))")
 _SPACES = re.compile(r"[ \t\u00a0]+")
 _ONLY_FORMULA = re.compile("\x01(\\d+)\x02[ \t]*([.,;]?)")
 
 
 class Lines:
-    """Turns text without brackets into Markdown lines.
+    """Converts text without brackets to Markdown lines.
 
     Args:
-      chunks: what the marks in the text stand for; a formula alone on an indented line is a display.
+      chunks: the chunks that placeholders in the text stand for; a formula alone on an indented line is displayed.
     """
 
     def __init__(self, chunks: list[str], report: Report):
@@ -43,7 +43,7 @@ class Lines:
 
     @staticmethod
     def inline(text: str) -> str:
-        """Markup inside lines, as in a table."""
+        """Converts markup within a line, e.g. in a table cell."""
         text = text.replace(HOLE, "")
         text = _QUOTES.sub("", text)
         text = _SCRIPTS.sub(lambda m: (markup.superscript if m[1][2] in "pP" else markup.subscript)(m[2]), text)
@@ -77,7 +77,7 @@ class Lines:
         return "\n".join(out)
 
     def _item(self, out: list[str], marks: str, text: str, counters: list[int]) -> list[int]:
-        """One line of a list; returns the numbers of the open numbered lists by depth."""
+        """Writes one line of a list; returns the counters of the open numbered lists by depth."""
         formula = _ONLY_FORMULA.fullmatch(text)
         if marks.strip(":") == "" and formula is not None:
             number = int(formula[1])
@@ -101,8 +101,8 @@ class Lines:
         return counters
 
     def _drop_empty_sections(self, out: list[str]) -> None:
-        """Headings with nothing below, as sections of references are once these are gone."""
-        level_below = 0  # of the heading that follows with no text between; 7 says that text follows
+        """Removes headings without text below, such as a section whose references were dropped."""
+        level_below = 0  # level of the next heading if it follows without text between; 7 if text follows
         for i in range(len(out) - 1, -1, -1):
             line = out[i]
             if not line:

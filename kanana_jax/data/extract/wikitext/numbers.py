@@ -1,6 +1,6 @@
-"""Templates of numbers: powers, uncertainties, units, fractions, intervals. The values are those that the author gave.
+"""Number templates: powers, uncertainties, units, fractions, intervals. Values are kept as the author gave them.
 
-The names and arguments are those that the templates' own pages on the English, Korean and Japanese Wikipedia document.
+Names and arguments follow the templates' documentation on the English, Korean and Japanese Wikipedia.
 """
 
 import math
@@ -72,7 +72,7 @@ def render(name: str, at: Sequence[str], named: Mapping[str, str]) -> str | None
 
 
 def digits(number: str) -> str:
-    """1234567.5 → 1,234,567.5"""
+    """Adds thousands separators: 1234567.5 → 1,234,567.5."""
     bare = number.replace(",", "")
     found = re.fullmatch(r"([+−-]?)(\d{1,60})(\.\d{1,60})?", bare)
     if found is None or not bare.isascii():
@@ -81,13 +81,13 @@ def digits(number: str) -> str:
 
 
 def value(at: Sequence[str], named: Mapping[str, str]) -> str:
-    """`{{val|1.2|0.1|e=5|u=m/s}}` → (1.2 ± 0.1) × 10⁵ m/s; of three numbers the others are its errors up and down."""
+    """`{{val|1.2|0.1|e=5|u=m/s}}` → (1.2 ± 0.1) × 10⁵ m/s; of three numbers, two are upper and lower errors."""
     first, second, third = (*at, "", "", "")[:3]
     number = digits(first) + named.get("end", "")
     if second.startswith("("):
         number += second
     elif re.fullmatch(_NUMBER, third):
-        # Either the errors above and below, or two values with a word between them.
+        # Either upper and lower errors, or two values with a word between them.
         number += (
             f" +{second.lstrip('+')}/−{third.lstrip('−-')}"
             if re.fullmatch(_NUMBER, second)
@@ -108,7 +108,7 @@ def value(at: Sequence[str], named: Mapping[str, str]) -> str:
 
 
 def conversion(at: Sequence[str]) -> str:
-    """`{{convert|5|-|10|km|mi}}` → 5–10 km: the values as the author gave them, without those that are computed."""
+    """`{{convert|5|-|10|km|mi}}` → 5–10 km: the author's values, without the converted ones."""
     out: list[str] = []
     for i, part in enumerate(at):
         following = at[i + 1] if i + 1 < len(at) else ""
@@ -118,7 +118,7 @@ def conversion(at: Sequence[str]) -> str:
             out.append(_RANGES[part])
         else:
             out.append(f" {_unit(part)}")
-            # A further number belongs to a value in two units: 5 ft 10 in.
+            # A further number is part of a value in two units: 5 ft 10 in.
             if not (re.fullmatch(r"[\d.]+", following) and i == 1 and i + 2 < len(at) and at[i + 2].isalpha()):
                 break
             out.append(" ")
@@ -130,7 +130,7 @@ def _between(word: str) -> str:
 
 
 def _unit(unit: str, temperature: bool = True) -> str:
-    """A code of a unit as it is shown; C is a temperature to convert, and a charge to val."""
+    """The symbol for a unit code; C means degrees Celsius in `convert` and coulombs in `val`."""
     if temperature and unit in _UNITS_OF_TEMPERATURE:
         return _UNITS_OF_TEMPERATURE[unit]
     if unit in _UNITS:

@@ -1,4 +1,4 @@
-"""Templates around a piece of running text: they change how it looks, and what they show is that text."""
+"""Templates that only change the appearance of a piece of running text, and show that text."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from kanana_jax.data.extract import markup
 from kanana_jax.data.extract.markup import words
 
-# Templates that show their first argument, their last one, or their second.
+# Templates that show their first, their last, or their second argument.
 _FIRST = words(
     "nowrap nobr nobreak no_wrap nowrapend mvar math big small smaller larger em strong u s b i del ins strike sic "
     "unicode "
@@ -64,14 +64,14 @@ def render(name: str, at: Sequence[str], named: Mapping[str, str], whole: str = 
     """The text of a template that marks up text; None for other templates.
 
     Args:
-      whole: the arguments as they are written: `a=b` in text is no name of an argument.
+      whole: the arguments as written, since `a=b` within text is not a named argument.
     """
     if name in _FIRST or name.startswith(("script/", "smallcaps")) or name in _LISTED and len(at) == 1:
         return named.get("lt") or named.get("label") or (at[0] if at else _unnamed(named, whole))
     if name in _LAST or name.startswith("ipa-") and name != "ipa-c":
         return next((a for a in reversed(at) if a), "") or _unnamed(named, whole)
     if name in _SECOND:
-        if len(at) == 1 and len(named) == 1 and not _OPTIONS & named.keys():  # a `=` in the text
+        if len(at) == 1 and len(named) == 1 and not _OPTIONS & named.keys():  # the text contains `=`
             return whole.partition("|")[2]
         return (
             (at[1] if len(at) > 1 else "") or named.get("text") or (at[0] if len(at) == 1 else _unnamed(named, whole))
@@ -91,7 +91,7 @@ def render(name: str, at: Sequence[str], named: Mapping[str, str], whole: str = 
 
 
 def _unnamed(named: Mapping[str, str], whole: str) -> str:
-    """The text of a template that has none in order: under its name, or with a `=` in it."""
+    """The text of a template without positional arguments: a named argument, or text that contains `=`."""
     found = next((named[key] for key in _SHOWN_NAMES if named.get(key)), None)
     return found if found is not None else whole if len(named) == 1 else ""
 

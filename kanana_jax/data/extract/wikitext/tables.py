@@ -1,4 +1,4 @@
-"""`{| … |}` to a pipe table."""
+"""Converts wikitext tables `{| … |}` to pipe tables."""
 
 import re
 
@@ -9,10 +9,10 @@ _SPAN = re.compile(r"(col|row)span\s?=\s?[\"']?\s?(\d{1,4})", re.IGNORECASE)
 
 
 def render_table(source: str, nested: bool = False) -> str:
-    """A table's inside as a pipe table under its caption; a nested one as running text."""
+    """The content of a table as a pipe table below its caption; a nested table as running text."""
     rows: list[list[Cell]] = [[]]
     caption = ""
-    open_cell: list[str] | None = None  # attributes and text of the cell that lines are added to
+    open_cell: list[str] | None = None  # attributes and text of the open cell
 
     def close() -> None:
         nonlocal open_cell
@@ -22,7 +22,7 @@ def render_table(source: str, nested: bool = False) -> str:
         open_cell = None
 
     lines = source.split("\n")
-    for line in lines[1:]:  # the first line holds the table's attributes
+    for line in lines[1:]:  # the first line contains the table's attributes
         bare = line.strip()
         if bare.startswith("|-"):
             close()

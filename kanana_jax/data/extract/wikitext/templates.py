@@ -1,7 +1,7 @@
-"""The text of templates: numbers, countries, marked spans and dates; notes and boxes are dropped.
+"""The text of templates: numbers, countries, marked-up spans and dates; notes and boxes are dropped.
 
-Only templates in running text are rendered; the rest is counted, by name where unknown, and leaves a mark
-(`HOLE`), so that a sentence that has lost a part of itself can be told.
+Only templates within running text are rendered. The others are counted (by name if unknown) and replaced by a marker
+(`HOLE`), so that sentences with a missing part can be recognised.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ _DATES = words(
     "출생일 출생일과_나이 사망일 사망일과_나이 생년월일 生年月日と年齢 死亡年月日と没年齢 生年月日 release_date "
     "film_date 일자 날짜 date dts"
 )
-# Notes to editors and readers, navigation, and lists of sources: no part of what the page says. English names are whole
-# words; Japanese and Korean ones go on without a break.
+# Notes to editors and readers, navigation, and lists of sources, which are not content. English names match whole
+# words; Japanese and Korean names may continue without a break.
 _NOISE = re.compile(
     r"(?:(?:main|see(?:_also)?|further|about|redirect|distinguish|for|other_uses|hatnote|authority_control|commons|"
     r"wiki|portal|reflist|notelist|refbegin|refend|refn|efn|sfn\w?|sfnp|harvn?b?|harv\w*|cite|citation|fact|cn|citation_needed|"
@@ -59,9 +59,9 @@ class Page:
     """Facts about the page that its templates need.
 
     Attributes:
-      title: for `{{PAGENAME}}`.
-      text: of the page, by which names of countries are in one of `countries.LANGUAGES`.
-      keep: takes text that must not be read as markup again, gives what stands for it.
+      title: the page's title, for `{{PAGENAME}}`.
+      text: the page's text, which determines its language (one of `countries.LANGUAGES`) for names of countries.
+      keep: stores text that must not be parsed again and returns its placeholder.
     """
 
     title: str
@@ -97,7 +97,7 @@ def render_template(parts: Sequence[str], page: Page) -> str:
         report.count("infoboxes_dropped")
         report.count("infobox_values", sum(bool(value) for value in named.values()))
         return ""
-    # A name in several scripts is no country: {{KOR}} against {{kor|…}}.
+    # {{kor|…}} is a name in several scripts; {{KOR}} is a country.
     rendered = None if name == "kor" and positional else countries.render(head, name, positional, named, page.language)
     if rendered is None:
         rendered = numbers.render(name, positional, named)
@@ -134,7 +134,7 @@ def _arguments(parts: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def _function(head: str, rest: Sequence[str], page: Page) -> str | None:
-    """Parser functions: `#if:`, `formatnum:` and their like."""
+    """Parser functions such as `#if:` and `formatnum:`; None for others."""
     name, _, first = head.partition(":")
     name, first = name.strip().lower(), first.strip()
     parts = [first, *(part.strip() for part in rest)] + [""] * 3
@@ -160,7 +160,7 @@ def _function(head: str, rest: Sequence[str], page: Page) -> str | None:
 
 
 def _value(name: str, at: Sequence[str], named: Mapping[str, str], keep: Callable[[str], str]) -> str | None:
-    """Formulas, code and dates; None for other templates."""
+    """The text of templates for formulas, code and dates; None for other templates."""
     first, second = (*at, "", "")[:2]
     if name in ("chem", "chem2", "화학식", "chemical_formula", "化学式"):
         return _chemical("".join(at))
