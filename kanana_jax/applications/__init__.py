@@ -1,1 +1,1 @@
-"""Uses of a trained model."""
+"""Applications of a trained model: embedding, retrieval, question answering over documents, function calling."""

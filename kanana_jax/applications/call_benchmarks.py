@@ -1,4 +1,4 @@
-"""FunctionChat-Bench and BFCL asked of a model: replies in batches, and results in the form of `evaluation.run`."""
+"""FunctionChat-Bench and BFCL: batched replies of a model, scored, with results in the format of `evaluation.run`."""
 
 import logging
 import pathlib
@@ -17,14 +17,18 @@ from kanana_jax.inference.session import Session
 
 log = logging.getLogger("kanana")
 Json = dict[str, Any]
-LONGEST = 256  # tokens of a reply
+LONGEST = 256  # tokens per reply
 
 
 def find(names: Sequence[str], folder: pathlib.Path, limit: int | None = None) -> dict[str, list[Item]]:
-    """The items of each set, up to a limit; of a limit those that lie evenly over the set.
+    """The items of each set; with a limit, at most that many per set, evenly spaced over it.
+
+    Args:
+      names: names of sets.
+      folder: where their files are.
 
     Raises:
-      ConfigError, UserError: as `function_calls.items`.
+      ConfigError, UserError: see `function_calls.items`.
     """
     found = {name: function_calls.items(name, folder) for name in names}
     if limit is None:
@@ -38,13 +42,17 @@ def find(names: Sequence[str], folder: pathlib.Path, limit: int | None = None) -
 def evaluate(
     session: Session, asked: Mapping[str, Sequence[Item]], *, batch_size: int = 16, constrained: bool = True
 ) -> Json:
-    """Greedy replies, judged.
+    """Scores greedy replies to the items of each set.
 
-    An item whose schema cannot be guaranteed, or that is too long for the model, is wrong; both are counted.
+    An item counts as wrong if the grammar cannot guarantee its schema or if it is too long for the model; the number of
+    such items is reported as `refused`.
+
+    Args:
+      constrained: whether the grammar constrains calls.
 
     Returns:
       `{"results": {set or set/kind: {accuracy, accuracy_stderr, broken, refused, n, prompts}}, "documents",
-      "samples"}`, as `evaluation.run.evaluate`.
+      "samples"}`, as in `evaluation.run.evaluate`.
     """
     caller = Caller(session)
     results: dict[str, Json] = {}
@@ -84,7 +92,7 @@ def _line(name: str, item: Item, reply: tuple[Reply | None, str], right: float) 
 
 
 def _replies(caller: Caller, items: Sequence[Item], rows: int, constrained: bool) -> list[tuple[Reply | None, str]]:
-    """A reply to each item, in batches of like length, or None and why it was not asked."""
+    """The reply to each item, generated in batches of similar length, or None with the reason for not asking it."""
     found: dict[int, tuple[Reply | None, str]] = {}
     asked: dict[int, tuple[np.ndarray, Tools]] = {}
     for i, item in enumerate(items):

@@ -1,8 +1,8 @@
-"""The grammar of a turn that may call functions, and the JSON schemas that it can guarantee.
+"""Grammars of turns that may call functions, and checks of the JSON schemas that they can guarantee.
 
-Grammars are llguidance's form of Lark (https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md). JSON has
-the separators that templates write and no other blanks, so that no run of blanks is endless. Objects that name their
-properties have no others, unless the schema says so.
+Grammars use llguidance's dialect of Lark (https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md). JSON has
+the separators that chat templates write and no other whitespace, so that a model cannot emit whitespace without end.
+Objects that list their properties allow no others, unless the schema says so.
 """
 
 import json
@@ -12,17 +12,17 @@ from typing import Any
 from kanana_jax.data.tokens import calls
 from kanana_jax.errors import ConfigError, UserError, install
 
-MOST_CALLS = 16  # in one turn
-MOST_DEEP = 32  # of a schema
-# Keywords of JSON Schema that restrict a value and that llguidance does not guarantee, or only of parts.
+MOST_CALLS = 16  # per turn
+MOST_DEEP = 32  # levels of nesting in a schema
+# Keywords of JSON Schema that restrict a value and that llguidance does not enforce, or enforces only in part.
 REFUSED = (
     *("not", "if", "then", "else", "uniqueItems", "contains", "minContains", "maxContains", "propertyNames"),
     *("dependentRequired", "dependentSchemas", "dependencies", "unevaluatedProperties", "unevaluatedItems"),
     *("$dynamicRef", "$recursiveRef", "patternProperties", "$id", "$anchor", "additionalItems"),
 )
 _MAPS, _LISTS = ("properties", "$defs", "definitions"), ("anyOf", "oneOf", "allOf", "prefixItems")
-# Qwen's XML has no grammar for these: of the parameters as a whole, whose JSON is in parts there, and of a text, which
-# it writes as it is.
+# Keywords that cannot be enforced in Qwen's XML: on the object of all parameters, because each parameter is written
+# separately there, and on strings, because they are written without quotes.
 _OF_ALL = ("$ref", "anyOf", "oneOf", "allOf", "minProperties", "maxProperties", "enum", "const")
 _OF_TEXT = ("$ref", "anyOf", "oneOf", "allOf", "pattern", "format", "minLength", "maxLength")
 _ONE = ("items", "additionalProperties")
@@ -36,13 +36,15 @@ def grammar(
     """The grammar of a turn.
 
     Args:
-      schemas: of the parameters by the function's name.
-      symbols: the marks of calls that are tokens of their own (`constrained.Vocabulary.symbols`).
-      required: the turn is a call; otherwise it may be text, or text before calls.
-      parallel: several calls may follow one another.
+      form: format of calls in the model's chat template.
+      schemas: JSON schema of the parameters, by name of the function.
+      symbols: the marks of calls that are single tokens of the vocabulary (`constrained.Vocabulary.symbols`).
+      required: whether the turn must be a call; otherwise it may be text, or text before calls.
+      parallel: whether several calls may follow one another.
 
     Raises:
-      UserError: a schema with a keyword that cannot be guaranteed, by the keyword.
+      UserError: a schema has a keyword that cannot be guaranteed; the message names it.
+      ConfigError: the extra `calls` is not installed.
     """
     rules = [rule for i, (name, schema) in enumerate(schemas.items()) for rule in _function(form, i, name, schema)]
     one = "(" + " | ".join(f"call_{i}" for i in range(len(schemas))) + ")"
@@ -50,7 +52,7 @@ def grammar(
     if form == "llama3":
         tag = f"{calls.PYTHON_TAG}? " if calls.PYTHON_TAG in symbols else ""
         called = f'{tag}{one} ("; " {one}){{0,{more}}}' if more else f"{tag}{one}"
-        # Text that begins as a call does would be read as one.
+        # Text may not begin like a call, since it would be parsed as one.
         head = [f"start: {called}"] if required else [f"start: said | {called}", r"said: /(\s*[^{\s](.|\n)*)?/"]
         return "\n".join(["%llguidance {}", *head, *rules])
     begin, end = (mark if mark in symbols else json.dumps(mark) for mark in (calls.OPEN, calls.CLOSE))
@@ -63,7 +65,7 @@ def grammar(
 
 
 def _function(form: calls.Name, number: int, name: str, schema: calls.Schema) -> Iterator[str]:
-    """The rules of one function's call, `call_<number>` first."""
+    """The grammar rules of a call of one function, with `call_<number>` first."""
     closed = checked(name, schema)
     if form == "qwen-xml":
         yield from _xml(number, name, closed)
@@ -97,7 +99,7 @@ def _xml(number: int, name: str, schema: dict[str, Any]) -> Iterator[str]:
 
 
 def _checked_for_xml(name: str, schema: dict[str, Any]) -> None:
-    """Raises UserError for a schema that Qwen's XML cannot guarantee, by the keyword."""
+    """Raises UserError, naming the keyword, if a schema cannot be guaranteed in Qwen's XML."""
     properties = schema.get("properties", {})
     for keyword in _OF_ALL:
         if keyword in schema:
@@ -129,10 +131,13 @@ def _json(schema: Any) -> str:
 
 
 def checked(name: str, schema: calls.Schema) -> dict[str, Any]:
-    """A function's schema of parameters, its objects closed.
+    """A function's parameter schema, with its objects closed to properties that they do not list.
+
+    Args:
+      name: name of the function, for messages.
 
     Raises:
-      UserError: a keyword that cannot be guaranteed, or values without end, by the keyword; or no object.
+      UserError: the schema is not an object's, has a keyword that cannot be guaranteed, or allows only infinite values.
       ConfigError: the extra `calls` is not installed.
     """
     try:
@@ -142,7 +147,7 @@ def checked(name: str, schema: calls.Schema) -> dict[str, Any]:
     root = {"type": "object", **schema}
     if root["type"] != "object":
         raise UserError(f"function '{name}': its parameters must be of type 'object', not {str(root['type'])[:50]}")
-    # Parts of an `allOf` that had no others would exclude each other.
+    # Closed parts of an `allOf` would exclude each other's properties.
     closed = _closed(root, name, "", 0, '"allOf"' not in json.dumps(root))
     if not _finite(closed):
         raise _refused(name, "$ref", "a value that holds itself without end")
@@ -161,7 +166,7 @@ def _refused(name: str, keyword: str, where: str) -> UserError:
 
 
 def _closed(schema: Any, name: str, where: str, deep: int, closes: bool) -> Any:
-    """A schema without annotations, and, where `closes`, objects that name properties without others."""
+    """A schema without annotations; with `closes`, objects that list properties also exclude all others."""
     if isinstance(schema, bool):
         return schema
     if not isinstance(schema, Mapping):
@@ -187,7 +192,7 @@ def _closed(schema: Any, name: str, where: str, deep: int, closes: bool) -> Any:
     return kept
 
 
-# They restrict nothing, and may be large.
+# Annotations: they restrict nothing, and may be large.
 _NOTES = ("description", "title", "default", "examples", "$comment", "$schema", "deprecated", "readOnly", "writeOnly")
 
 
@@ -206,7 +211,7 @@ def _inner(value: Any, key: str, name: str, where: str, deep: int, closes: bool)
 
 
 def _finite(root: Mapping[str, Any]) -> bool:
-    """Whether a schema has a value of finite size, as far as references decide that: a least fixed point."""
+    """Whether a schema has a value of finite size, as far as references decide that, found as a least fixed point."""
     left, known = set(_references(root)), set()
     while found := {ref for ref in left if _ends(_target(root, ref), known)}:
         left, known = left - found, known | found
@@ -225,9 +230,9 @@ def _references(value: Any) -> Iterator[str]:
 
 
 def _ends(schema: Any, known: set[str]) -> bool:
-    """Whether a schema has a finite value if those have that the references in `known` name."""
+    """Whether a schema has a finite value, given that the schemas referenced in `known` have one."""
     if not isinstance(schema, Mapping):
-        return True  # a reference that leads nowhere is refused by the library, with its name
+        return True  # llguidance itself refuses a reference to nothing, and names it
     if isinstance(schema.get("$ref"), str) and schema["$ref"] not in known:
         return False
     for key in ("anyOf", "oneOf"):
@@ -242,7 +247,7 @@ def _ends(schema: Any, known: set[str]) -> bool:
 
 
 def _target(root: Mapping[str, Any], reference: str) -> Any:
-    """What a reference within a schema names; None: nothing, or it is elsewhere."""
+    """The part of a schema that a reference names; None if there is none, or if it is in another document."""
     if not reference.startswith("#"):
         return None
     found: Any = root

@@ -1,7 +1,7 @@
-"""Answers taken apart: each claim of an answer, and whether its passages support it.
+"""Claim-level groundedness: the claims of an answer, and whether its passages support each of them.
 
-A judge, which is a model or an endpoint, is asked of one claim at a time. Its reply must end with exactly one of three
-verdicts; any other reply is counted as unread and never guessed.
+A judge, either a loaded model or an endpoint, is asked about one claim at a time. Its reply must end with exactly one
+of three verdicts; any other reply is counted as unread, never guessed.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ from kanana_jax.inference.session import Session
 Verdict = Literal["supported", "contradicted", "not mentioned"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 SUPPORTED, CONTRADICTED, NOT_MENTIONED = VERDICTS
-# Replies to texts, in their order.
+# Sends texts to a judge and returns its replies, in the same order.
 Ask = Callable[[Sequence[str]], list[str]]
 
 _BULLET = re.compile(r"\s{0,20}(?:[-*+•·▪◦]|\d{1,3}[.)]|[①-⑳])\s{1,20}")
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s")
 _FENCE = ("```", "~~~")
-_RULED = re.compile(r"[\s:|-]+")  # below the names of a table's columns
+_RULED = re.compile(r"[\s:|-]+")  # the rule below a table's header
 _EMPHASIS = re.compile(r"\*{1,3}|`")
 _VERDICT = re.compile(r"\[\[([^\[\]]{1,20})\]\]")
 _REQUEST = """Decide whether the excerpts support a claim. Use the excerpts and nothing else that you know.
@@ -48,8 +48,8 @@ class Claim(NamedTuple):
     """A claim of an answer.
 
     Attributes:
-      text: without marks of lists and citations.
-      cited: numbers that it cites.
+      text: the claim, without list markers and citations.
+      cited: numbers of the passages that it cites.
     """
 
     text: str
@@ -57,7 +57,7 @@ class Claim(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A claim and its verdict; None: the reply could not be read."""
+    """A claim and its verdict; None if the judge's reply could not be read."""
 
     claim: Claim
     verdict: Verdict | None
@@ -71,20 +71,20 @@ class Checked:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Claims, those of each verdict, and `unread` ones."""
+        """Number of claims (`claims`), of claims with each verdict, and of `unread` replies."""
         found = [one.verdict for one in self.verdicts]
         return {"claims": len(found), **{name: found.count(name) for name in VERDICTS}, "unread": found.count(None)}
 
     @property
     def grounded(self) -> float | None:
-        """The share of claims that are supported; claims whose verdict is unread are not. None: there is no claim."""
+        """The share of claims that are supported; an unread verdict counts as unsupported. None without claims."""
         return self.counts["supported"] / len(self.verdicts) if self.verdicts else None
 
 
 def split(answer: str) -> list[Claim]:
-    """The claims of an answer: its sentences without questions, code, headings, and what has no letters.
+    """The claims of an answer: its sentences, except questions, code, headings and text without letters or digits.
 
-    That nothing was found is no claim.
+    The sentence that says that nothing was found is not a claim.
     """
     found, fence, lines = list[Claim](), "", answer.splitlines()
     for line, below in zip(lines, [*lines[1:], ""]):
@@ -106,13 +106,13 @@ def split(answer: str) -> list[Claim]:
 
 
 def request(claim: str, passages: Sequence[str]) -> str:
-    """The text that a judge is asked with; what is quoted stands between marks that it cannot hold."""
+    """The judge's prompt for one claim; quoted texts stand between marks that they cannot contain."""
     mark = quoting.mark_of([claim, *passages])
     return _REQUEST.format(mark=mark, quoted=quoting.numbered(passages, mark), claim=claim)
 
 
 def verdict(reply: str) -> Verdict | None:
-    """The verdict that a reply ends with; None unless it is the only one and one of the three."""
+    """The verdict that a reply ends with; None unless it is one of the three and the reply names no other."""
     found = {name.strip().lower() for name in _VERDICT.findall(reply)}
     if len(found) != 1 or not reply.rstrip().rstrip(".*").endswith("]]"):
         return None
@@ -120,17 +120,17 @@ def verdict(reply: str) -> Verdict | None:
 
 
 def checked(answer: str, passages: Sequence[str], ask: Ask) -> Checked:
-    """The claims of an answer, judged by the passages that it was given."""
+    """Judges the claims of an answer against the passages that it was generated from."""
     found = split(answer)
     replies = ask([request(claim.text, passages) for claim in found]) if found else []
     return Checked(tuple(Judged(claim, verdict(reply)) for claim, reply in zip(found, replies, strict=True)))
 
 
 def by_endpoint(replies: Replies) -> Ask:
-    """A judge behind an endpoint, whose replies are kept.
+    """A judge behind an endpoint, whose replies are saved.
 
     Raises:
-      UserError: see `Replies.all`, when it is asked.
+      UserError: when the judge is called; see `Replies.all`.
     """
 
     def ask(texts: Sequence[str]) -> list[str]:
@@ -141,7 +141,7 @@ def by_endpoint(replies: Replies) -> Ask:
 
 
 def by_model(session: Session, max_new_tokens: int = 128) -> Ask:
-    """A loaded chat model as the judge, greedily; a request beyond its window gets no reply, and is unread."""
+    """A loaded chat model as a judge, decoding greedily; a prompt beyond its context gets an empty, unread reply."""
     room = session.model.architecture.max_seq_len - max_new_tokens
     how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "sampling": SamplingConfig(0.0), "seed": 0}
 

@@ -1,7 +1,7 @@
-"""Questions about documents asked of a model with passages beside them: answered, cited, or refused where none tells.
+"""Evaluation of grounded question answering: does a model answer, cite, and decline when no passage has the answer?
 
-A question comes with the document that answers it (`meta.questions`, as `kanana_jax/data/microworld/faq.py` makes it),
-so that no judge is needed: the shape of Table 11 of arXiv:2502.18934, by what can be compared as text.
+Documents bring along their questions and answers (`meta.questions`, as `kanana_jax/data/microworld/faq.py` makes them).
+Replies are therefore scored by comparing text, without a judge. The setting follows Table 11 of arXiv:2502.18934.
 """
 
 import math
@@ -16,14 +16,15 @@ from kanana_jax.inference.sampling import SamplingConfig
 from kanana_jax.inference.session import Session
 
 Json = dict[str, Any]
-LONGEST = 32  # tokens of a reply
+LONGEST = 32  # tokens per reply
 
 
 class Item(NamedTuple):
-    """A question with the passages that are quoted.
+    """A question with the passages that its prompt quotes.
 
     Attributes:
-      right: number of the passage that answers it; 0: none does.
+      shown: the quoted passages, [1] first.
+      right: number of the passage that has the answer; 0: none does.
     """
 
     question: str
@@ -33,14 +34,14 @@ class Item(NamedTuple):
 
 
 def items(path: str, limit: int) -> list[Item]:
-    """Every question twice: with its passage behind or before another document's, and with two others alone.
+    """Two items per question: one with its passage before or after another document's, one with two others only.
 
     Args:
-      path: of documents that bring questions along.
-      limit: questions, at most.
+      path: documents that bring questions along.
+      limit: maximum number of questions.
 
     Raises:
-      UserError: no documents, fewer than three, or none with a question whose answer it holds.
+      UserError: there are fewer than three documents, or none has a question whose answer is in its text.
     """
     found = passages.of_folder(path).passages
     if len({passage.document for passage in found}) < 3:
@@ -63,12 +64,13 @@ def items(path: str, limit: int) -> list[Item]:
 
 
 def evaluate(session: Session, asked: Sequence[Item], *, batch_size: int = 16) -> Json:
-    """Greedy replies, compared with what is known.
+    """Scores greedy replies against the known answers.
 
     Returns:
-      `{"answered", "cited", "refused", "refused_wrongly", each with its "_stderr", "n"}`: shares of the `n` questions
-      whose reply holds the answer, cites the right passage, or says that nothing was found, without and with it; a
-      prompt that is too long for the model counts as a reply that says nothing.
+      `n`, the number of questions, and four shares of them, each with its standard error under the name plus `_stderr`:
+      with the right passage quoted, `answered` (the reply contains the answer), `cited` (it cites that passage and no
+      other) and `refused_wrongly` (it says that nothing was found); without that passage, `refused`. A prompt that is
+      too long for the model counts as an empty reply.
     """
     replies = _replies(session, asked, batch_size)
     with_it = [(item, reply) for item, reply in zip(asked, replies, strict=True) if item.right]
@@ -91,7 +93,7 @@ def _refuses(item: Item, reply: str) -> bool:
 
 
 def _replies(session: Session, asked: Sequence[Item], rows: int) -> list[str]:
-    """A reply to each item, in batches of like length; empty where the prompt does not fit."""
+    """The reply to each item, generated in batches of similar length; empty if the prompt is too long for the model."""
     prompts = [
         chat.encode_chat(session.tokenizer, rag.messages(item.question, [(p.place, p.text) for p in item.shown]))
         for item in asked

@@ -1,8 +1,8 @@
-"""Vectors of a file's texts, block by block: a stopped job begins again behind its last whole block.
+"""Embedding of a file's texts, block by block; an interrupted job resumes after its last complete block.
 
-A folder of vectors holds `about.json` (what decides them), and for each block `NNNNNN.npy`, float32 or float16
-`[n, D]`, beside `NNNNNN.json`, the texts' ids in the same order and the counts so far. A block is whole once it has its
-`.json`.
+An output folder holds `about.json` (the settings that determine the vectors) and two files per block: `NNNNNN.npy`,
+float32 or float16 `[n, D]`, and `NNNNNN.json`, the ids of the texts in the same order and the counts so far. A block is
+complete once its `.json` exists.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ NAMES = ("records", "texts", "empty", "broken", "repeated", "cut")
 
 @dataclasses.dataclass(frozen=True)
 class EmbedConfig:
-    """A job.
+    """Settings of an embedding job.
 
     Attributes:
-      text_field: of the input's records.
-      instruction: before every text.
-      block: texts of a file of vectors.
-      dtype: of the vectors on disk.
+      text_field: name of the field of an input record that holds the text.
+      instruction: text prepended to every text.
+      block: number of texts per file of vectors.
+      dtype: dtype of the vectors on disk.
     """
 
     text_field: str = "text"
@@ -55,20 +55,20 @@ def embed_file(
     model: str = "",
     show: Callable[[int], None] = lambda texts: None,
 ) -> dict[str, int]:
-    """Embeds the texts of a file or folder, as `records.read` gives them.
+    """Embeds the texts of a file or folder, in the order in which `records.read` yields them.
 
-    Empty texts and broken records have no vector. Of texts with one id the first has; all are counted.
+    Empty texts and broken records get no vector, and of texts with the same id only the first does; all are counted.
 
     Args:
-      model: a fingerprint; a folder of another model's vectors is refused.
-      show: called with the texts that are done.
+      model: fingerprint of the model; a folder with another model's vectors is refused.
+      show: called with the number of texts embedded so far.
 
     Returns:
-      Counts by `NAMES`: records read; vectors written; empty texts; records that are none; repeated ids; texts that
-      were cut. The first is the sum of the four behind it.
+      Counts by `NAMES`: records read, vectors written (`texts`), empty texts, broken records, repeated ids, and texts
+      that were truncated (`cut`). `records` is the sum of `texts`, `empty`, `broken` and `repeated`.
 
     Raises:
-      UserError: the folder holds vectors of something else, or no text has been found.
+      UserError: the folder holds vectors of another model, input or configuration, or the input has no text.
     """
     about = {
         "model": model,
@@ -83,14 +83,14 @@ def embed_file(
         fresh = _texts(path, config, counts, ids)
         while block := list(itertools.islice(fresh, config.block)):
             read = embedder.read([one.text for one in block], config.instruction)
-            # Of a text that the tokenizer's normalisation takes away whole, nothing is left to read.
+            # The tokenizer's normalisation may remove a text completely; such a text counts as empty.
             kept = [i for i, one in enumerate(read) if one.counted]
             ids -= {own.id for own, one in zip(block, read) if not one.counted}
             counts["texts"] += len(kept)
             counts["empty"] += len(read) - len(kept)
             counts["cut"] += sum(one.left_out > 0 for one in read)
             values = embedder.vectors([read[i] for i in kept]).astype(config.dtype)
-            # Texts are read one block at a time: the counts are those up to its last one, or to the end.
+            # `fresh` is lazy, so the counts cover the input up to this block's last text, or up to its end.
             write_block(output, number, values, {"ids": [block[i].id for i in kept], "counts": counts})
             number += 1
             show(counts["texts"])
@@ -101,9 +101,9 @@ def embed_file(
 
 
 def write_block(output: pathlib.Path, number: int, values: np.ndarray, entry: dict[str, Any]) -> None:
-    """Writes a block's vectors, and then its entry with their `ids`."""
+    """Writes a block's vectors, then its entry (`ids` and counts), which marks the block as complete."""
     told = output / f"{number:06d}.json"
-    if told.is_file():  # of a block behind one that was removed by hand: never beside other vectors
+    if told.is_file():  # left over where an earlier block was removed by hand: it must not describe the new vectors
         told.unlink()
     with whole_file(told.with_suffix(".npy")) as file, file.open("wb") as stream:
         np.save(stream, values, allow_pickle=False)
@@ -111,10 +111,10 @@ def write_block(output: pathlib.Path, number: int, values: np.ndarray, entry: di
 
 
 def check_about(output: pathlib.Path, about: dict[str, Any]) -> None:
-    """Notes what decides the vectors, or compares it with what an earlier start has noted.
+    """Records the settings that determine the vectors, or compares them with those of an earlier start.
 
     Raises:
-      UserError: it is something else.
+      UserError: the settings differ.
     """
     file = output / ABOUT
     if not file.is_file():
@@ -129,7 +129,7 @@ def check_about(output: pathlib.Path, about: dict[str, Any]) -> None:
 
 
 def _resumed(output: pathlib.Path) -> tuple[dict[str, int], set[str], int]:
-    """The counts, ids and number of whole blocks."""
+    """Counts, ids and number of the complete blocks."""
     counts, ids, number = dict.fromkeys(NAMES, 0), set[str](), 0
     while (file := output / f"{number:06d}.json").is_file():
         entry = read_json(file)
@@ -139,7 +139,7 @@ def _resumed(output: pathlib.Path) -> tuple[dict[str, int], set[str], int]:
 
 
 def _texts(path: str, config: EmbedConfig, counts: dict[str, int], ids: set[str]) -> Iterator[_Text]:
-    """The texts behind the records that are counted already, with new ids; counts what it reads."""
+    """Texts with new ids from the records that earlier blocks have not covered; updates `counts` and `ids`."""
     found = records.read(path, text_field=config.text_field, source="texts")
     for record in itertools.islice(found, counts["records"], None):
         counts["records"] += 1
@@ -153,10 +153,10 @@ def _texts(path: str, config: EmbedConfig, counts: dict[str, int], ids: set[str]
 
 
 def load_vectors(output: pathlib.Path) -> tuple[list[str], np.ndarray]:
-    """The ids and vectors `[N, D]` of a finished folder.
+    """Ids and vectors `[N, D]` of a finished folder.
 
     Raises:
-      UserError: it is not finished, or a file is damaged.
+      UserError: the job is not finished, or a file is damaged.
     """
     if not (output / COUNTS).is_file():
         raise UserError(f"{output} holds no finished vectors: run `kanana embed` to its end")
@@ -165,7 +165,7 @@ def load_vectors(output: pathlib.Path) -> tuple[list[str], np.ndarray]:
 
 
 def read_blocks(output: pathlib.Path) -> Iterator[tuple[list[str], np.ndarray]]:
-    """The ids and vectors of each whole block.
+    """Ids and vectors `[n, D]` of each complete block.
 
     Raises:
       UserError: a file is damaged.

@@ -1,4 +1,4 @@
-"""A loaded embedding model: texts in, vectors out."""
+"""A loaded embedding model: texts in, unit vectors out."""
 
 import dataclasses
 import functools
@@ -26,11 +26,11 @@ from kanana_jax.parallel.sharding import RULES, local_rows, put_batch, replicate
 
 
 class Vectors(NamedTuple):
-    """Vectors of texts.
+    """Embedding vectors of a batch of texts.
 
     Attributes:
-      values: float32 `[N, D]`, each of length 1.
-      left_out: tokens of each text that were beyond the model's length, int `[N]`.
+      values: float32 `[N, D]`, each row of unit length.
+      left_out: int `[N]`, the number of tokens cut from the end of each text because it exceeds the length limit.
     """
 
     values: np.ndarray
@@ -38,7 +38,7 @@ class Vectors(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """See `models.embedding.Weighted`."""
+    """Inputs of the forward pass; see `models.embedding.Weighted`."""
 
     inputs: jax.Array
     positions: jax.Array
@@ -48,11 +48,11 @@ class _Rows(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Embedder:
-    """A model that makes vectors of texts.
+    """A model that maps texts to vectors.
 
     Attributes:
-      about: how it makes them.
-      batch_tokens: of a forward pass, at most, where a row is not longer.
+      about: attention, pooling, instructions, length limit and dimension.
+      batch_tokens: maximum number of tokens per forward pass; a single longer row is still run.
     """
 
     model: Model
@@ -73,17 +73,20 @@ class Embedder:
         longest: int = 0,
         dim: int = 0,
     ) -> "Embedder":
-        """From a model, stage or Hugging Face folder.
+        """Loads an embedder from a model, stage or Hugging Face folder.
 
-        What is not given is as the folder has it (`ModelFolder.embedding`); a model that was not trained for vectors is
-        taken as it is: causal, with the mean of the states.
+        Options that are not given come from the folder (`ModelFolder.embedding`). A model that was not trained to embed
+        keeps its causal attention, and its final hidden states are mean-pooled.
 
         Args:
-          longest: tokens of a text, with its instruction; 0: as in training, else as many as the model can read.
-          dim: numbers of a vector: the first ones of it; 0: all.
+          causal: whether attention is causal; None: as the folder says.
+          pooling: how hidden states are pooled; None: as the folder says.
+          longest: maximum number of tokens per text, including its instruction; 0: the limit of training if the folder
+            records one, else the model's context length.
+          dim: number of leading dimensions to keep (Matryoshka); 0: all.
 
         Raises:
-          ConfigError: a length that the model does not have.
+          ConfigError: `longest` or `dim` exceeds what the model has.
           UserError: see `Session.load`.
         """
         found = model_folder.find(path)
@@ -105,17 +108,18 @@ class Embedder:
 
     @property
     def dim(self) -> int:
-        """Numbers of a vector."""
+        """Dimension of a vector."""
         return self.about.dims[0] if self.about.dims else self.model.architecture.embed_dim
 
     def __call__(self, texts: Sequence[str], instruction: str | None = None) -> Vectors:
-        """Vectors of texts.
+        """Embeds texts.
 
         Args:
-          instruction: before each of them: of queries `about.instruction`; default: as documents have it.
+          instruction: text prepended to each text: `about.instruction` for queries. Default: the instruction for
+            documents, `about.document`.
 
         Raises:
-          UserError: a text without tokens, or an instruction that leaves no room for one.
+          UserError: a text has no tokens, or the instruction leaves no room for a text.
         """
         read = self.read(texts, self.about.document if instruction is None else instruction)
         for place, (text, one) in enumerate(zip(texts, read)):
@@ -124,7 +128,7 @@ class Embedder:
         return Vectors(self.vectors(read), np.array([one.left_out for one in read], np.int64))
 
     def read(self, texts: Sequence[str], instruction: str = "") -> list[Instructed]:
-        """Tokens of texts behind an instruction.
+        """Tokenizes texts, each preceded by an instruction.
 
         Raises:
           UserError: the instruction leaves no room for a text.
@@ -144,7 +148,7 @@ class Embedder:
         return [one._replace(skipped=0) if one.counted else one for one in read]
 
     def vectors(self, read: Sequence[Instructed]) -> np.ndarray:
-        """Vectors of texts that have tokens, float32 `[N, D]` of length 1; texts of like length go together."""
+        """Embeds tokenized, non-empty texts: float32 `[N, D]`, unit rows. Texts of similar length share a batch."""
         values = np.empty((len(read), self.dim), np.float32)
         order = np.argsort([-len(one.ids) for one in read], kind="stable")
         start = 0
@@ -157,10 +161,11 @@ class Embedder:
         return values
 
     def _rows_of(self, width: int, texts: int) -> int:
-        """Rows of a forward pass of so many texts or more: a multiple of what the mesh cuts them into.
+        """Number of rows in the next forward pass when `texts` remain: a multiple of the mesh's batch shards.
 
-        A few texts, as a question alone, take a power of two of rows, so that few programs are compiled: the next one
-        where at most a quarter of it stays empty, else the one below, and the rest goes by itself.
+        Small batches, such as a single question, are sized to a power of two per shard, so that few programs are
+        compiled: rounded up if less than a quarter of the rows would be empty, else rounded down, and the remaining
+        texts form the next batch.
         """
         parts = int(np.prod([self.mesh.shape[axis] for axis in RULES["batch"]]))
         needed = -(-texts // parts)
@@ -181,7 +186,7 @@ class Embedder:
 
 
 def _width(tokens: int) -> int:
-    """Tokens of a row: few lengths, so that few programs are compiled; finer than `rounded` for usual texts."""
+    """Row length in tokens, rounded up to few values so that few programs are compiled; in finer steps up to 256."""
     step = 16 if tokens <= 128 else 32
     return rounded(tokens) if tokens > 256 else max(-(-tokens // step) * step, 16)
 

@@ -1,7 +1,8 @@
-"""Function calls: a turn of the assistant in which the arguments of every call fit the function's schema.
+"""Function calling: assistant turns in which the arguments of every call conform to the function's JSON schema.
 
-Tools and calls are OpenAI's (`tools`, `tool_calls`), the text between is the chat template's (`data.tokens.calls`). A
-call's name and arguments are written under a grammar; text and thinking are free. Nothing is executed.
+Tools and calls have OpenAI's format (`tools`, `tool_calls`); the model reads and writes them in the format of its chat
+template (`data.tokens.calls`). A grammar constrains the name and arguments of a call; text and thinking are free.
+Nothing is executed.
 """
 
 import dataclasses
@@ -23,12 +24,12 @@ from kanana_jax.inference.session import Session
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What a turn may be.
+    """The kind of turn that is allowed, as OpenAI's `tool_choice` and `parallel_tool_calls`.
 
     Attributes:
       kind: `auto`: text or calls; `required`: at least one call; `none`: text.
-      function: the only one that may be called; "": any.
-      parallel: several calls may be made at once.
+      function: name of the only function that may, and then must, be called; "": any.
+      parallel: whether a turn may hold several calls.
     """
 
     kind: Literal["auto", "required", "none"] = "auto"
@@ -38,11 +39,12 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Tools:
-    """Functions that a turn may call, in a model's format.
+    """Functions that a turn may call, prepared for a model's call format.
 
     Attributes:
-      schemas: of the parameters by name.
-      grammar: of the turn.
+      form: format of calls in the model's chat template.
+      schemas: JSON schema of the parameters, by name of the function.
+      grammar: grammar of the whole turn.
     """
 
     form: calls.Name
@@ -50,16 +52,16 @@ class Tools:
     grammar: str
 
     def read(self, text: str) -> Reply:
-        """The calls of a turn's text, thinking left out."""
+        """Parses the text and calls of a turn, given without its thinking."""
         return calls.read(text, self.form, self.schemas)
 
 
 class Caller:
-    """A model that calls functions; one per session, since its vocabulary is read once.
+    """A model that calls functions. Create one per session: reading the vocabulary takes time.
 
     Raises:
       ConfigError: the extra `calls` is not installed.
-      UserError: a chat template with calls in another format, or a tokenizer that grammars cannot be written for.
+      UserError: the chat template writes calls in an unknown format, or grammars do not support the tokenizer.
     """
 
     def __init__(self, session: Session):
@@ -68,11 +70,11 @@ class Caller:
         self._vocabulary = Vocabulary.of(session.tokenizer, session.stop_ids)
 
     def tools(self, tools: Sequence[Mapping[str, Any]], choice: Choice = Choice()) -> Tools:
-        """Checks functions for a turn.
+        """Checks the functions that a turn may call and compiles their grammar.
 
         Raises:
-          UserError: a tool that is none, a choice of a function that is not there, or a schema with a keyword that
-            cannot be guaranteed.
+          UserError: a tool is malformed, the chosen function is not among them, or a schema has a keyword that the
+            grammar cannot guarantee.
         """
         form = self._form
         schemas = calls.schemas(tools)
@@ -86,15 +88,21 @@ class Caller:
         return Tools(form, schemas, text)
 
     def constraint(self, tools: Tools, prompt: np.ndarray) -> Constraint:
-        """The grammar beside one answer."""
+        """The state of the grammar during the generation of one reply."""
         return Constraint(self._vocabulary, tools.grammar, prompt)
 
     def allowed(self, constraints: Sequence[Constraint | None]) -> Allowed:
-        """The words of a batch, one constraint a prompt; None: any token."""
+        """The allowed tokens of a batch, with one constraint per prompt; None allows any token."""
         return followed(constraints, self._vocabulary.size)
 
     def text_of(self, prompt: np.ndarray, new: np.ndarray, *, more: bool = False) -> str:
-        """The text that new ids add to a prompt's without its thinking, marks of calls spelt out."""
+        """The text of the ids generated after a prompt, without thinking, and with the marks of calls spelt out.
+
+        Args:
+          prompt: ids `[T]` of the prompt.
+          new: generated ids `[N]`.
+          more: whether generation continues, so that an incomplete character at the end is held back.
+        """
         tokenizer = self.session.tokenizer
         text = thinking.spelt(tokenizer, prompt, new, (thinking.OPEN, thinking.CLOSE, *calls.MARKS))
         text = thinking.answer_of(text, begun=thinking.begins(tokenizer, prompt), more=more)
@@ -109,11 +117,11 @@ class Caller:
         seed: int = 0,
         constrained: bool = True,
     ) -> list[Reply]:
-        """The assistant's next turn of each conversation, written as one batch.
+        """Generates the assistant's next turn of each conversation, as one batch.
 
         Args:
-          asked: the prompt's ids (`chat.encode_chat`) of each conversation, and its functions.
-          constrained: whether calls are written under a grammar.
+          asked: prompt ids `[T]` (`chat.encode_chat`) and functions of each conversation.
+          constrained: whether the grammar constrains calls.
         """
         prompts = [prompt for prompt, _ in asked]
         rows = [self.constraint(tools, prompt) for prompt, tools in asked] if constrained else []

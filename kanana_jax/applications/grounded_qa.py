@@ -1,10 +1,10 @@
-"""Questions and grounded answers made of passages, and ungrounded answers to compare them with (Kanana, Figure 6).
+"""Training data for grounded question answering, generated from passages (Kanana, Figure 6).
 
-passage → question → answer from the passage → grounding → kept, or written again and then kept or dropped → a
-conversation for fine-tuning; and of the best grounded ones a pair with an answer that the passage does not support,
-which the writer gave without seeing it (arXiv:2502.18934, §4.2). A conversation's prompt is that of
-`kanana rag`, with other passages beside the right one; some conversations have only others, and say that nothing
-was found.
+passage → question → answer from the passage → grounding score → kept, or rewritten and then kept or dropped → a
+conversation for fine-tuning. The best grounded answers also give preference pairs: the rejected answer is one that the
+writer gave without seeing the passage and that the passage does not support (arXiv:2502.18934, §4.2). Prompts are those
+of `kanana rag`, with distractors around the right passage. Some conversations have only distractors, and their answer
+says that nothing was found.
 """
 
 import collections
@@ -19,9 +19,9 @@ from kanana_jax.applications import quoting, rag
 from kanana_jax.applications.passages import Passage
 
 Json = dict[str, Any]
-# Texts and the number of the step that asks → replies; empty: none.
+# Prompts, and the number of the step that sends them → replies; an empty reply: none.
 Write = Callable[[Sequence[str], int], list[str]]
-# Answers, each with its passage → how well it rests on it, from 0 to 1.
+# (answer, passage) pairs → how well each answer is grounded in its passage, from 0 to 1.
 Ground = Callable[[Sequence[tuple[str, str]]], list[float]]
 COUNTS = (
     "passages",
@@ -44,7 +44,7 @@ _OPENING = re.compile(
 
 
 class _Words(NamedTuple):
-    """What a writer is told, by language."""
+    """Templates of the writer's prompts in one language."""
 
     question: str
     again: str
@@ -79,16 +79,16 @@ _WORDS = {
 
 @dataclasses.dataclass(frozen=True)
 class QaConfig:
-    """How questions and answers are made.
+    """Settings of data generation; grounding scores are from 0 to 1.
 
     Attributes:
-      questions: to each passage; those that its document brings along come first, with their answers.
-      keep: the least grounding of an answer that is trained on; the paper keeps 9 of 10.
-      refine: times that an answer below it is written again.
-      prefer: the least grounding of a preferred answer; the paper takes 10 of 10.
-      reject: the most that a rejected one may have.
-      distractors: other passages in a prompt, of other documents where there are any.
-      unanswerable: share of kept answers beside which a conversation says that nothing was found.
+      questions: number of questions per passage; those that its document brings along come first, with their answers.
+      keep: lowest grounding of an answer to train on; the paper keeps answers rated 9 of 10.
+      refine: number of times that an answer below `keep` is rewritten.
+      prefer: lowest grounding of a preferred answer; the paper requires 10 of 10.
+      reject: highest grounding of a rejected answer.
+      distractors: number of other passages per prompt, from other documents if there are enough.
+      unanswerable: share of kept questions that are also asked with distractors only.
     """
 
     questions: int = 2
@@ -110,13 +110,13 @@ class QaConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Made:
-    """What passages gave.
+    """The generated data.
 
     Attributes:
       conversations: `{"id", "messages"}`.
       pairs: `{"id", "prompt", "chosen", "rejected"}`.
-      counts: by `COUNTS`; `asked`, of which `given` are a part, is the sum of the four after them and `kept`, of which
-        `refined` are a part.
+      counts: by `COUNTS`. `asked` is the sum of `no_question`, `repeated`, `no_answer`, `ungrounded` and `kept`; it
+        includes `given`, and `kept` includes `refined`.
     """
 
     conversations: tuple[Json, ...]
@@ -148,11 +148,13 @@ def make(
     ground: Ground,
     rng: np.random.Generator,
 ) -> Made:
-    """Conversations and pairs of passages.
+    """Generates conversations and preference pairs from passages.
 
     Args:
-      others: from which distractors are drawn.
-      rng: draws them, and their order.
+      others: passages from which distractors are sampled.
+      write: generates text.
+      ground: scores how well an answer is grounded in its passage.
+      rng: samples the distractors and the place of the right passage among them.
     """
     counts = collections.Counter(dict.fromkeys(COUNTS, 0))
     drafts = _answered(_asked(passages, config, write, counts), config, write, ground, counts)
@@ -182,14 +184,14 @@ def make(
 
 
 def question_of(reply: str) -> str:
-    """The question of a reply: its first line with letters, without marks of lists; empty: there is none."""
+    """The question in a reply: its first line with letters, without list markers; empty if there is none."""
     lines = (_OPENING.sub("", line).strip(" \t\"'”」*") for line in reply.splitlines())
     found = next((line for line in lines if any(letter.isalnum() for letter in line)), "")
     return found if len(found) <= _LONGEST_QUESTION else ""
 
 
 def _asked(passages: Sequence[Passage], config: QaConfig, write: Write, counts: collections.Counter) -> list[_Draft]:
-    """Questions to passages, those that are given with their answers."""
+    """Questions for passages; those that the documents bring along have their answers, the generated ones have none."""
     given = [
         _Draft(f"{passage.id}/{number}", passage, question, answer)
         for passage in passages
@@ -223,7 +225,7 @@ def _asked(passages: Sequence[Passage], config: QaConfig, write: Write, counts: 
 def _answered(
     drafts: Sequence[_Draft], config: QaConfig, write: Write, ground: Ground, counts: collections.Counter
 ) -> list[_Draft]:
-    """The questions with their best answers."""
+    """The questions that got an answer, each with its best grounded one."""
     answered = [draft for draft in drafts if draft.answer]
     open = [draft for draft in drafts if not draft.answer]
     for draft, reply in zip(open, write([draft.prompt for draft in open], 1), strict=True):
@@ -251,7 +253,7 @@ def _answered(
 def _rejected(
     kept: Sequence[_Draft], config: QaConfig, write: Write, ground: Ground, counts: collections.Counter
 ) -> dict[str, str]:
-    """Answers without the passage to the best answered questions, by id, where they do not rest on it."""
+    """Ungrounded answers, by id, written without the passage for questions whose kept answer is grounded best."""
     best = [draft for draft in kept if draft.score >= config.prefer]
     texts = [_WORDS[rag.language_of(draft.question)].alone.format(question=draft.question) for draft in best]
     replies = [quoting.uncited(reply) for reply in write(texts, 2 + config.refine)]
@@ -272,7 +274,7 @@ def _prompt(question: str, passages: Sequence[Passage]) -> str:
 
 
 def _drawn(others: Sequence[Passage], passage: Passage, count: int, rng: np.random.Generator) -> list[Passage]:
-    """Other passages, of other documents where there are enough."""
+    """Randomly sampled other passages, from other documents if there are enough."""
     apart = [other for other in others if other.document != passage.document]
     near = [other for other in others if other.document == passage.document and other.id != passage.id]
     pool = apart if len(apart) >= count else [*apart, *near]

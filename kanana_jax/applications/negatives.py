@@ -1,7 +1,7 @@
-"""Hard negatives of pairs: passages that lie near an anchor and do not belong to it, by an embedding model's vectors.
+"""Mining of hard negatives: passages close to an anchor in an embedding model's space that are not its positives.
 
-A passage that lies nearly as near as the positive may well be another answer: it is left out (NV-Retriever,
-arXiv:2407.15831, §4, `TopK-PercPos`: at most 95% of the positive's cosine).
+A passage almost as close as the positive may be another right answer, and is excluded (NV-Retriever, arXiv:2407.15831,
+§4, `TopK-PercPos`: at most 95% of the positive's cosine).
 """
 
 import dataclasses
@@ -14,17 +14,17 @@ from kanana_jax.applications.embedder import Embedder
 from kanana_jax.data.read.record import Broken, Record
 from kanana_jax.errors import UserError
 
-_MOST_COSINES = 1 << 25  # at a time
+_MOST_COSINES = 1 << 25  # held in memory at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class MineConfig:
-    """The negatives that are taken.
+    """Which passages become negatives.
 
     Attributes:
-      negatives: of an anchor, with those that its record has.
-      below: share of the positive's cosine that a negative's may reach.
-      skip: nearest passages below that, which are left out, too.
+      negatives: number per anchor, including those that its record already has.
+      below: highest cosine of a negative, as a share of the positive's cosine.
+      skip: number of closest passages under that limit to exclude as well.
     """
 
     negatives: int = 4
@@ -37,11 +37,11 @@ class MineConfig:
 
 
 class Pairs(NamedTuple):
-    """Records of texts that belong together, and how many others were left out.
+    """Records of text pairs, and the number of records that were left out.
 
     Attributes:
-      records: with `anchor`, `positive` and `negatives`.
-      left_out: broken records, and those without an anchor.
+      records: records with `anchor`, `positive` and `negatives`.
+      left_out: number of records that are broken, or whose anchor or positive is missing or empty.
     """
 
     records: list[Record]
@@ -49,7 +49,7 @@ class Pairs(NamedTuple):
 
 
 def pairs_of(found: Iterable[Record | Broken]) -> Pairs:
-    """The records among what `records.read` gives."""
+    """The pairs among the records that `records.read` yields."""
     everything = list(found)
     pairs = [
         one for one in everything
@@ -66,15 +66,15 @@ def mine(
     instruction: str = "",
     vectors: Callable[[Sequence[str]], np.ndarray] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The pairs with negatives: given ones first, then the nearest passages that are allowed, from the nearest on.
+    """Yields the pairs with negatives: first those that they have, then the closest passages allowed, closest first.
 
-    Passages are the positives of all pairs and `texts`, each once; their vectors are held in memory. A positive of an
-    anchor is a negative of none of the pairs with the same anchor.
+    Candidates are the positives of all pairs and `texts`, without duplicates; their vectors are held in memory. If
+    several pairs share an anchor, none of their positives becomes a negative of that anchor.
 
     Args:
-      texts: further passages.
-      instruction: before anchors.
-      vectors: of passages, float32 `[M, D]`; default: the embedder's (`saved_vectors`).
+      texts: further candidates.
+      instruction: text prepended to anchors.
+      vectors: embeds passages, float32 `[M, D]`, for example with a cache (`saved_vectors`); default: `embedder`.
 
     Raises:
       UserError: there is no pair.
@@ -99,12 +99,12 @@ def mine(
             cosines_M[[*answers[pair["anchor"]], *known]] = np.inf
             wanted = max(config.negatives - len(given), 0)
             found = _nearest(cosines_M, most, config.skip + wanted)[config.skip :]
-            kept = {key: value for key, value in pair.items() if key not in ("text", "source")}  # made when it was read
+            kept = {key: value for key, value in pair.items() if key not in ("text", "source")}  # added by the reader
             yield {**kept, "negatives": [*given, *(passages[i] for i in found)]}
 
 
 def _nearest(cosines: np.ndarray, most: float, count: int) -> np.ndarray:
-    """Places of the highest cosines that are at most `most`, from the highest on; of equal ones the first."""
+    """Indices of the `count` highest cosines that are at most `most`, highest first; ties keep their order."""
     allowed = np.flatnonzero(cosines <= most)
     if 0 < count < len(allowed):
         least = np.partition(cosines[allowed], -count)[-count]

@@ -1,8 +1,7 @@
-"""Documents as passages: parts that can be found, read and cited on their own.
+"""Splitting of documents into passages: parts that can be retrieved, read and cited on their own.
 
-A section's heading, behind those of the sections around it, stays with every passage of the section. Paragraphs of a
-section are put together up to a length; one that is longer is cut between sentences, and a sentence that is longer at
-a space.
+Every passage keeps the heading of its section and of the sections around it. Paragraphs of a section are joined up to a
+maximum length. A longer paragraph is split between sentences, and a longer sentence at a space.
 """
 
 import dataclasses
@@ -25,12 +24,12 @@ class Passage:
     """A part of a document.
 
     Attributes:
-      id: the document's, and the passage's number in it behind `#`.
-      text: as the document has it.
-      document: the id of the document: of a file in a folder, its name there.
-      title: of the document; may be empty.
-      heading: of the section, behind those above it ('Refunds › Deadlines'); may be empty.
-      questions: that the document brings along, each with its answer, which is in the text.
+      id: the document's id, `#`, and the passage's number in the document, from 1.
+      text: text of the passage.
+      document: id of the document; for a file in a folder, its name in the folder.
+      title: title of the document; may be empty.
+      heading: heading of the section, preceded by those above it ('Refunds › Deadlines'); may be empty.
+      questions: (question, answer) pairs that the document brings along and whose answer is in the text.
     """
 
     id: str
@@ -42,28 +41,29 @@ class Passage:
 
     @property
     def searched(self) -> str:
-        """What a search looks at: title, heading and text."""
+        """The text that a search indexes: title, heading and text."""
         return "\n".join(dict.fromkeys((*self._names, self.text)))
 
     @property
     def place(self) -> str:
-        """Where it stands, for people."""
+        """The source shown to people: document, title and heading."""
         return ", ".join(dict.fromkeys((self.document, *self._names)))
 
     @property
     def _names(self) -> list[str]:
-        """Title and heading, of which the first may begin the second."""
+        """Title and heading that are not empty; the title is omitted if the heading begins with it."""
         held = self.heading == self.title or self.heading.startswith(f"{self.title} › ")
         return [name for name in ("" if held else self.title, self.heading) if name]
 
 
 @dataclasses.dataclass(frozen=True)
 class Passages:
-    """Passages of documents.
+    """Passages of a collection of documents.
 
     Attributes:
-      documents: that have passages.
-      left_out: those that could not be read, each with the reason.
+      passages: all passages, in the order of the documents.
+      documents: number of documents that have passages.
+      left_out: records that could not be read, each with the reason.
     """
 
     passages: tuple[Passage, ...]
@@ -75,10 +75,10 @@ def of_text(text: str, longest: int = 800) -> list[tuple[str, str]]:
     """The heading and text of each passage of a text.
 
     Args:
-      longest: characters of a passage, at most.
+      longest: maximum number of characters per passage.
 
     Raises:
-      ValueError: a length under 50.
+      ValueError: `longest` is below 50.
     """
     if longest < 50:
         raise ValueError("a passage has at least 50 characters")
@@ -101,26 +101,29 @@ def of_record(record: Record, longest: int = 800) -> list[Passage]:
 
 
 def _questions(given: Any) -> list[tuple[str, str]]:
-    """Questions and answers of a document's `meta.questions`: `[{"question", "answer"}]`; others are passed over."""
+    """Pairs from a document's `meta.questions`, `[{"question", "answer"}]`; malformed entries are skipped."""
     rows = [row for row in given if isinstance(row, dict)] if isinstance(given, list) else []
     pairs = [(row.get("question"), row.get("answer")) for row in rows]
     return [(q, a) for q, a in pairs if isinstance(q, str) and isinstance(a, str) and q.strip() and a.strip()]
 
 
 def of_folder(path: str, longest: int = 800) -> Passages:
-    """The passages of a file, folder or address, in any form that `records.read` knows (PDF, HTML, Markdown, jsonl …).
+    """The passages of a file, folder or address, in any format of `records.read` (PDF, HTML, Markdown, jsonl …).
 
     Raises:
-      UserError: nothing is there, or nothing that can be read.
+      UserError: the path does not exist, or no document in it could be read.
     """
     return of_records(records.read(path, source="documents"), path, longest)
 
 
 def of_records(found: Iterable[Record | Broken], path: str, longest: int = 800) -> Passages:
-    """The passages of records and what could not be read.
+    """The passages of records, and the records that could not be read.
+
+    Args:
+      path: where the records are from, for the error message.
 
     Raises:
-      UserError: none could be read.
+      UserError: no record has text.
     """
     passages, documents, left_out = list[Passage](), 0, list[Broken]()
     for record in found:
@@ -137,9 +140,9 @@ def of_records(found: Iterable[Record | Broken], path: str, longest: int = 800) 
 
 
 def _sections(text: str) -> Iterator[tuple[str, str]]:
-    """The headings and body of each section; lines of code that begin with `#` are no headings.
+    """The heading and body of each section; inside fenced code, a line that begins with `#` is not a heading.
 
-    A heading with nothing below it is a body: '## Refunds within seven days' may be all that a page tells.
+    A heading with nothing below it becomes a body, since '## Refunds within seven days' may be a page's only content.
     """
     path, body, fence = list[tuple[int, str]](), list[str](), ""
     for line in text.splitlines():
@@ -159,7 +162,12 @@ def _sections(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _section(path: list[tuple[int, str]], body: list[str], level: int) -> tuple[str, str]:
-    """The heading, with those above it, and the body of a section before a heading of a level (0: the end)."""
+    """The heading, joined with those above it, and the body of a section.
+
+    Args:
+      path: levels and names of the heading and of those above it.
+      level: level of the heading that follows the section; 0: the document ends.
+    """
     names, text = [name for _, name in path], "\n".join(body)
     if path and not text.strip() and level <= path[-1][0]:
         names, text = names[:-1], names[-1]
@@ -167,13 +175,13 @@ def _section(path: list[tuple[int, str]], body: list[str], level: int) -> tuple[
 
 
 def _paragraphs(body: str) -> list[str]:
-    """Runs of lines between empty ones."""
+    """Blocks of lines separated by blank lines."""
     parts = re.split(r"\n[ \t]*\n", body)
     return [part.strip("\n").rstrip() for part in parts if part.strip()]
 
 
 def _packed(parts: list[str], longest: int) -> Iterator[str]:
-    """Paragraphs put together as long as they fit."""
+    """Joins paragraphs as long as they fit into `longest` characters."""
     pieces = [piece for part in parts for piece in _cut(part, longest)]
     held = ""
     for piece in pieces:
@@ -186,7 +194,7 @@ def _packed(parts: list[str], longest: int) -> Iterator[str]:
 
 
 def _cut(paragraph: str, longest: int) -> Iterator[str]:
-    """A paragraph in pieces that end where a sentence does, or else a word."""
+    """Splits a paragraph into pieces that end with a sentence, or else with a word."""
     if len(paragraph) <= longest:
         yield paragraph
         return

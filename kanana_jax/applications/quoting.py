@@ -1,7 +1,7 @@
-"""Quotations in prompts, and the citations that answers make of them.
+"""Quoting of texts in prompts, and parsing of the citations in answers.
 
-Passages, claims and answers are data: each stands between marks that follow from all that is quoted, so that no text
-can hold its own mark and pose as the prompt around it.
+Passages, claims and answers are untrusted data. Each is quoted between marks derived from a hash of all quoted texts,
+so that no text can contain its own mark and pass itself off as the prompt around it.
 """
 
 import hashlib
@@ -13,18 +13,18 @@ _CITATION = re.compile(r"[ \t]?\[(\d{1,3})\]")
 
 
 def mark_of(texts: Sequence[object]) -> str:
-    """The mark around quotations of these texts."""
+    """The mark to put around quotations of these texts: 12 hexadecimal digits in angle brackets."""
     return f"<{hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:12]}>"
 
 
 def numbered(texts: Sequence[str], mark: str, places: Sequence[str] = ()) -> str:
-    """Texts between marks, [1] first, each behind the place that it is from."""
+    """Texts between marks, numbered from [1], each preceded by its number and source."""
     named = [f"[{number}] {place}".rstrip() for number, place in enumerate(places or [""] * len(texts), 1)]
     return "\n\n".join(f"{name}\n{mark}\n{text}\n{mark}" for name, text in zip(named, texts, strict=True))
 
 
 def cited(text: str) -> tuple[int, ...]:
-    """Numbers that a text cites, each once, in their order."""
+    """Numbers that a text cites as `[n]`, without repeats, in order of appearance."""
     return tuple(dict.fromkeys(int(number) for number in _CITATION.findall(text)))
 
 

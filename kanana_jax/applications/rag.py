@@ -1,7 +1,7 @@
-"""Answers from passages: found passages are quoted in a prompt, and the answer cites them by number.
+"""Retrieval-augmented answers: retrieved passages are quoted in a prompt, and the answer cites them by number.
 
-A passage is data: it stands between marks that no passage can hold, and the model is told that what stands there orders
-nothing. Where no passage is found, the answer says so, and no model is asked.
+Passages are untrusted data: each is quoted between marks that no passage can contain, and the prompt tells the model
+not to follow instructions inside them. If no passage was found, the answer says so and the model is not called.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ _CUT = " […]"
 
 
 class Wording(NamedTuple):
-    """The words of a prompt in one language.
+    """The fixed text of a prompt in one language.
 
     Attributes:
-      task: before the passages.
-      asked: before the question.
-      nothing: the answer where nothing was found, and what a model is to answer where the passages do not tell.
+      task: instructions, placed before the passages.
+      asked: label placed before the question.
+      nothing: the answer if no passage was found; the model is told to give it if the passages have no answer.
     """
 
     task: str
@@ -63,13 +63,13 @@ class Answer:
     """An answer with its sources.
 
     Attributes:
-      text: of the answer.
+      text: the answer itself.
       hits: the passages that were quoted, [1] first.
-      quoted: of each, the place and the text as they were quoted.
-      cited: numbers of passages that the text cites, in their order.
-      unknown: numbers that it cites and that no passage has.
-      left_out: passages that were found and did not fit into the prompt.
-      cut: whether the one passage that was quoted is cut.
+      quoted: source and text of each passage, as quoted.
+      cited: numbers of the passages that the text cites, in order of appearance.
+      unknown: cited numbers that belong to no passage.
+      left_out: number of passages that were found but did not fit into the prompt.
+      cut: whether only one passage was quoted and it was truncated.
     """
 
     question: str
@@ -84,13 +84,13 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """A prompt that fits.
+    """A prompt that fits into the model's context.
 
     Attributes:
-      messages: of a conversation.
-      hits: the passages in it.
-      quoted: of each, the place and the text as they stand in it.
-      cut: whether the passage is cut.
+      messages: the conversation to send.
+      hits: the passages that it quotes, [1] first.
+      quoted: source and text of each passage, as quoted.
+      cut: whether it quotes a single, truncated passage.
     """
 
     messages: list[dict[str, str]]
@@ -100,7 +100,7 @@ class Prompt:
 
 
 def language_of(text: str) -> str:
-    """The language whose wording a question gets, by its letters: `ko`, `ja`, or else `en`."""
+    """The language of a question's prompt, chosen by the question's script: `ko`, `ja`, or otherwise `en`."""
     text = unicodedata.normalize("NFKC", text)
     if _HANGUL.search(text):
         return "ko"
@@ -108,25 +108,25 @@ def language_of(text: str) -> str:
 
 
 def nothing_found(question: str) -> str:
-    """The answer where nothing was found, in the question's language."""
+    """The answer that says that nothing was found, in the question's language."""
     return _WORDINGS[language_of(question)].nothing
 
 
 def asked_in(question: str) -> str:
-    """The word before a question in a prompt, in the question's language."""
+    """The label before a question in a prompt ('Question'), in the question's language."""
     return _WORDINGS[language_of(question)].asked
 
 
 def says_nothing_found(text: str) -> bool:
-    """Whether a sentence is one that tells in any language that nothing was found."""
+    """Whether a text is the sentence, in any of the languages, that says that nothing was found."""
     return text.strip() in {wording.nothing for wording in _WORDINGS.values()}
 
 
 def messages(question: str, texts: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
-    """A conversation that asks a question of passages.
+    """A conversation that asks a question about quoted passages.
 
     Args:
-      texts: where each passage is from, and its text.
+      texts: source and text of each passage.
     """
     wording = _WORDINGS[language_of(question)]
     mark = quoting.mark_of([question, *texts])
@@ -137,11 +137,12 @@ def messages(question: str, texts: Sequence[tuple[str, str]]) -> list[dict[str, 
 
 
 def fitted(question: str, hits: Sequence[Hit], tokens: Callable[[list[dict[str, str]]], int], room: int) -> Prompt:
-    """The prompt with as many of the best passages as fit; of one that alone is too long, its beginning.
+    """A prompt with as many of the best passages as fit; if not even the first fits, with its beginning.
 
     Args:
-      tokens: their number in a conversation.
-      room: tokens of a prompt, at most.
+      hits: at least one passage, best first.
+      tokens: counts the tokens of a conversation.
+      room: maximum number of tokens of the prompt.
 
     Raises:
       UserError: there is no room for the question.
@@ -175,15 +176,16 @@ def answer(
     tokens: Callable[[list[dict[str, str]]], int],
     room: int,
 ) -> Answer:
-    """The answer to a question from passages that were found for it.
+    """Answers a question from the passages that were retrieved for it.
 
     Args:
-      ask: the model's reply to a conversation.
-      tokens: their number in a conversation.
-      room: tokens of a prompt, at most.
+      hits: retrieved passages, best first; may be empty.
+      ask: returns the model's reply to a conversation.
+      tokens: counts the tokens of a conversation.
+      room: maximum number of tokens of the prompt.
 
     Raises:
-      UserError: as `fitted`.
+      UserError: see `fitted`.
     """
     if not hits:
         return Answer(question, nothing_found(question))
@@ -195,12 +197,12 @@ def answer(
 
 
 def citations(text: str, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Numbers that a text cites, each once: those of `count` passages, and those of none."""
+    """Numbers that a text cites, without repeats: those from 1 to `count`, and all others."""
     numbers = quoting.cited(text)
     known = tuple(number for number in numbers if 1 <= number <= count)
     return known, tuple(number for number in numbers if number not in known)
 
 
 def _line(text: str) -> str:
-    """A name on one line: names of files and titles are the documents' words, too."""
+    """A source's name on one line of limited length; file names and titles are untrusted data, too."""
     return " ".join(text.split())[:200]

@@ -1,7 +1,7 @@
-"""Passages in the order in which a language model expects the question after them.
+"""Reranking of passages by how likely a language model finds the question after each of them.
 
-The mean log-probability of the question's tokens given a passage, as in UPR (Sachan et al., arXiv:2204.07496, §2.2):
-no training, no prompt that must be answered, and any base or chat model of the language will do.
+The score is the mean log-probability of the question's tokens given the passage, as in UPR (Sachan et al.,
+arXiv:2204.07496, §2.2). It needs no training and no instruction following: any base or chat model of the language does.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,14 @@ from kanana_jax.data.tokens.tokenizer import encode_prompt
 from kanana_jax.inference.scoring import score
 from kanana_jax.inference.session import Session
 
-LOOKED_AT = 20  # passages that are put in order anew
+LOOKED_AT = 20  # passages to rerank
 
 
 def reranked(session: Session, question: str, hits: Sequence[Hit], batch_size: int = 4) -> list[Hit]:
-    """The hits with the new order's score, the best first; of equal ones the first.
+    """The hits with their new scores, best first; ties keep their order.
 
-    A passage that is too long for the model beside the question counts by its beginning, as an answer's prompt has it.
+    A passage that does not fit into the model's context together with the question is truncated, as in `rag.fitted`.
+    A question is truncated to half the context.
     """
     tokenizer, longest = session.tokenizer, session.model.architecture.max_seq_len
     word, asked = (np.asarray(tokenizer.encode(t), np.int32) for t in (f"\n\n{asked_in(question)}:", f" {question}"))

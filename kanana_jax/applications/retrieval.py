@@ -1,8 +1,8 @@
-"""Passages found for a question: by words (BM25), by vectors, or by both.
+"""Retrieval of passages for a question: by words (BM25), by vectors, or by both.
 
-The two orders are fused by reciprocal ranks, 1 / (60 + rank) (Cormack, Clarke and Büttcher, SIGIR 2009). Ranks say
-nothing of how well the best passage fits, so that a passage counts as found only from a least score on: by words the
-share of the question's words that it holds, each weighed by its rarity; by vectors the cosine.
+The two rankings are combined by reciprocal rank fusion, 1 / (60 + rank) (Cormack, Clarke and Büttcher, SIGIR 2009). A
+rank says nothing about how well the best passage matches, so a passage counts as found only above a threshold: for
+words, the share of the question's words that it contains, weighted by rarity; for vectors, the cosine similarity.
 """
 
 import dataclasses
@@ -19,16 +19,17 @@ from kanana_jax.applications.words import Cut, morphemes
 from kanana_jax.errors import UserError, install
 
 K = 60  # Cormack et al., §2
-_LOOKED_AT = 100  # best passages of each order
+_LOOKED_AT = 100  # best passages of each ranking
 
 
 class Hit(NamedTuple):
     """A passage that was found.
 
     Attributes:
-      score: by which it is ordered: the sum of reciprocal ranks; nats per token of the question once reranked.
-      words: share of the question's words, weighed by rarity, that it holds.
-      cosine: of its vector and the question's; 0 without an embedding model.
+      score: the score that hits are sorted by: the sum of reciprocal ranks; after reranking, the mean log-probability
+        of the question, in nats per token.
+      words: share of the question's words that the passage contains, weighted by rarity.
+      cosine: cosine of the passage's and the question's vectors; 0 without an embedding model.
     """
 
     passage: Passage
@@ -38,7 +39,7 @@ class Hit(NamedTuple):
 
 
 class Bm25:
-    """Texts as lists of words, ranked by BM25 as Lucene computes it (k1 1.5, b 0.75; bm25s).
+    """A BM25 index of texts given as lists of words, with Lucene's formula (k1 1.5, b 0.75; library bm25s).
 
     Raises:
       UserError: bm25s is not installed.
@@ -49,7 +50,7 @@ class Bm25:
             import bm25s
         except ImportError as error:
             raise UserError(f"searching needs bm25s: {install('rag')}") from error
-        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets its own to DEBUG
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # the library sets its logger to DEBUG
         self._held = [frozenset(words) for words in texts]
         frequency: dict[str, int] = {}
         for words in self._held:
@@ -61,17 +62,20 @@ class Bm25:
             self._index.index([list(words) for words in texts], show_progress=False)
 
     def scores(self, words: Sequence[str]) -> np.ndarray:
-        """The score of every text for a question's words, float32 `[N]`."""
+        """The BM25 score of every text for a question's words, float32 `[N]`."""
         known = [word for word in words if word in self._frequency]
         if self._index is None or not known:
             return np.zeros(len(self._held), np.float32)
         return np.asarray(self._index.get_scores(known), np.float32)
 
     def share(self, words: Sequence[str], place: int) -> float:
-        """The share of a question's words that a text holds, each weighed by its rarity.
+        """The share of a question's words that a text contains, weighted by rarity; from 0 to 1.
 
-        The weight is BM25's of a word, ln(1 + (N − n + ½) / (n + ½)), with the n of N texts that hold it; a word of no
-        text weighs as one of a single text does.
+        The weight of a word is BM25's inverse document frequency, ln(1 + (N − n + ½) / (n + ½)), where n of the N texts
+        contain it; a word that is in no text weighs as much as one that is in a single text.
+
+        Args:
+          place: index of the text.
         """
         count, asked = len(self._held), set(words)
         weight = {w: math.log1p((count - (n := self._frequency.get(w, 1)) + 0.5) / (n + 0.5)) for w in asked}
@@ -81,11 +85,11 @@ class Bm25:
 
 @dataclasses.dataclass(frozen=True)
 class Least:
-    """From which score on a passage counts as found, by words or by vectors.
+    """Thresholds from which a passage counts as found; either suffices.
 
     Attributes:
-      words: see `Hit.words`.
-      cosine: see `Hit.cosine`; good values differ between models.
+      words: lowest share of words (`Hit.words`).
+      cosine: lowest cosine (`Hit.cosine`); good values differ between models.
     """
 
     words: float = 0.3
@@ -97,12 +101,15 @@ class Least:
 
 
 class Retriever:
-    """Passages that can be asked for.
+    """A searchable collection of passages.
 
     Args:
-      embedder: makes vectors of passages and questions; without, words alone decide.
-      cut: texts into words.
-      vectors: of texts as documents have them, float32 `[N, D]`; default: the embedder's (`saved_vectors`).
+      embedder: embeds passages and questions; without it, retrieval is by words alone.
+      cut: splits texts into words.
+      vectors: embeds passages, float32 `[N, D]`, for example with a cache (`saved_vectors`); default: `embedder`.
+
+    Raises:
+      UserError: a library that the search needs is not installed.
     """
 
     def __init__(
@@ -120,7 +127,7 @@ class Retriever:
         self._vectors_ND = None if make is None else make(searched)
 
     def find(self, question: str, count: int = 5) -> list[Hit]:
-        """The best passages for a question, at most `count`, the best first; empty: none reaches the least score."""
+        """At most `count` passages for a question, best first; empty if none reaches a threshold."""
         (words,) = self._cut([question])
         lexical_N = self._bm25.scores(words)
         cosines_N = np.zeros(len(self._passages), np.float32)
@@ -139,16 +146,16 @@ class Retriever:
 
 
 def best(scores: np.ndarray, count: int, above: float = 0.0) -> np.ndarray:
-    """Places of the highest scores above a bound, the highest first; of equal ones the first."""
+    """Indices of the `count` highest scores that exceed `above`, highest first; ties keep their order."""
     allowed = np.flatnonzero(scores > above)
-    if 0 < count < len(allowed):  # sorting a million scores takes longer than making them
+    if 0 < count < len(allowed):  # sorting a million scores takes longer than computing them
         least = np.partition(scores[allowed], -count)[-count]
         allowed = allowed[scores[allowed] >= least]
     return allowed[np.argsort(-scores[allowed], kind="stable")][:count]
 
 
 def fused(orders: Sequence[np.ndarray]) -> dict[int, float]:
-    """The sum of reciprocal ranks of each place in several orders, the highest first."""
+    """Reciprocal rank fusion: the sum of 1 / (K + rank) of each index over several rankings, highest first."""
     sums: dict[int, float] = {}
     for order in orders:
         for rank, place in enumerate(order.tolist(), 1):

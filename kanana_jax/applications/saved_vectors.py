@@ -1,7 +1,7 @@
-"""Vectors of documents in a folder, so that a text is embedded once for a model, however often it is asked for.
+"""A cache of document vectors on disk, so that each model embeds a text only once.
 
-The folder has the blocks of `embed_file`: `NNNNNN.npy` beside `NNNNNN.json`, whose ids are hashes of the texts. A start
-embeds the texts that no block holds, and a stopped one has kept its whole blocks.
+The folder holds blocks in the format of `embed_file`: `NNNNNN.npy` and `NNNNNN.json`, whose ids are hashes of the
+texts. Only texts that are in no block are embedded; an interrupted call keeps the blocks that it has completed.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ def saved_vectors(
     model: str,
     show: Callable[[int, int], None] = lambda done, whole: None,
 ) -> np.ndarray:
-    """Vectors of texts as documents have them, float32 `[N, D]`.
+    """Document vectors of texts, float32 `[N, D]`: read from the folder, or embedded and added to it.
 
     Args:
-      model: a fingerprint of the model and its dtype; a folder of another model's vectors is refused.
-      show: called with the texts that are embedded and those that must be.
+      model: fingerprint of the model and its dtype; a folder with another model's vectors is refused.
+      show: called with the number of new texts embedded so far, and the number of all new texts.
 
     Raises:
-      UserError: the folder holds vectors of another model, a damaged file, or a text is empty.
+      UserError: the folder holds vectors of another model or a damaged file, or a text is empty.
     """
     keys = [_key(text) for text in texts]
     with locked(folder):
@@ -59,7 +59,12 @@ def saved_vectors(
 def keeper(
     embedder: Embedder, path: str, dtype: str, folder: pathlib.Path | None
 ) -> Callable[[Sequence[str]], np.ndarray] | None:
-    """`saved_vectors` of a model's folder in `folder`, with progress; None: nothing is kept."""
+    """A function from texts to vectors that caches in `folder` and shows progress; None without a folder.
+
+    Args:
+      path: the model's folder, whose fingerprint is stored with the vectors.
+      dtype: dtype of the model's parameters and computation.
+    """
     if folder is None:
         return None
     model = f"{model_folder.fingerprint(model_folder.find(path))} {dtype}"

@@ -1,28 +1,28 @@
-"""Sentences of Korean, Japanese and English text: where they end, by their marks and what stands around them.
+"""Sentence splitting for Korean, Japanese and English, by punctuation and its context.
 
-A mark inside quotation marks or brackets ends nothing (「雨だ。」と言った). A full stop ends nothing after an
-abbreviation, an initial or a number that goes on (3.14, 2024. 3. 15.), nor before a small letter. The end of a line
+Punctuation inside quotation marks or brackets does not end a sentence (「雨だ。」と言った). Neither does a full stop
+after an abbreviation or initial, within a number (3.14, 2024. 3. 15.), or before a lower-case letter. A line break
 always ends a sentence, and a citation like [2] belongs to the sentence before it.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 
-# Quotation marks and brackets whose two sides differ.
+# Quotation marks and brackets whose opening and closing forms differ.
 _PAIRS = {"「": "」", "『": "』", "“": "”", "‘": "’", "（": "）", "(": ")", "《": "》", "〈": "〉", "【": "】"}
 _CLOSING = frozenset("」』”’）)》〉】\"'")
 _MARK = re.compile(r"\.{1,6}|[!?]{1,6}|…{1,6}|[。！？]{1,6}")
 _CITED = re.compile(r"(?:[ \t]?\[\d{1,3}\]){1,8}")
-# A title or a reference: something always follows.
+# Titles and references, which are always followed by something.
 _GOES_ON_TEXT = """
     mr mrs ms dr prof st rev gen sen rep gov capt col sgt vs cf e.g i.e viz approx al ed eds trans jan feb mar apr jun
     jul aug sep sept oct nov dec mt
 """
 _GOES_ON = frozenset(_GOES_ON_TEXT.split())
-# Words too (no, art, sec): they stand for a reference where a number follows.
+# Abbreviations that are also words (no, art, sec): they introduce a reference only if a number follows.
 _BEFORE_NUMBER = frozenset(("no", "nos", "fig", "figs", "eq", "eqs", "sec", "ch", "vol", "pp", "p", "art", "ver"))
 _NUMBER = re.compile(r"[(\[]?\d|(?:[IVXLC]{2,8}|[VXLC])\b")
-# They may end a sentence: they do where a word follows that opens one.
+# Abbreviations that may end a sentence: they do if the next word is a typical opener.
 _MAY_END_TEXT = "etc inc ltd co corp llc jr sr u.s u.k u.n e.u a.m p.m ph.d m.d b.c a.d d.c"
 _MAY_END = frozenset(_MAY_END_TEXT.split())
 _OPENERS_TEXT = """
@@ -30,10 +30,10 @@ _OPENERS_TEXT = """
     after before however then his her their our my no not to with what who by since although
 """
 _OPENERS = frozenset(_OPENERS_TEXT.split())
-# Behind a quotation and a space these go on with the sentence around it.
+# After a quotation and a space, these continue the sentence around it.
 _QUOTED_ON = ("라고", "라는", "라며", "하고", "하며", "하는")
-_NEAR = 60  # characters before and behind a mark that are looked at
-_DEEPEST = 8  # quotations in quotations
+_NEAR = 60  # characters of context examined before and after a mark
+_DEEPEST = 8  # nested quotations
 _WORD = re.compile(r"[A-Za-z][A-Za-z.]{0,12}$")
 _NEXT_WORD = re.compile(r"[^\W\d_]{1,20}")
 _LAST_NUMBER = re.compile(r"\d$")
@@ -41,12 +41,12 @@ _ENDING = frozenset("다요죠까음임함됨네")
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text, without the space around them."""
+    """The sentences of a text, without surrounding whitespace."""
     return [text[begin:end] for begin, end in spans(text)]
 
 
 def spans(text: str) -> Iterator[tuple[int, int]]:
-    """Where each sentence of a text begins and ends."""
+    """The (begin, end) character offsets of each sentence of a text."""
     at = 0
     for line in text.splitlines(keepends=True):
         begin = 0
@@ -60,7 +60,7 @@ def spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _ends(line: str) -> Iterator[int]:
-    """Where sentences within a line end, with the marks and citations that belong to them."""
+    """Offsets of the ends of sentences within a line, after the punctuation and citations that belong to them."""
     last = {mark: line.rfind(mark) for mark in ('"', *_PAIRS.values())}
     waited, place = tuple[str, ...](), 0
     for match in _MARK.finditer(line):
@@ -82,13 +82,15 @@ def _ends(line: str) -> Iterator[int]:
 
 
 def _around(letter: str, waited: tuple[str, ...], last: Mapping[str, int], at: int) -> tuple[str, ...]:
-    """The closing marks that are waited for behind a letter; a mark that is never closed opens nothing.
+    """The closing marks expected after a character; an opening mark that is never closed is ignored.
 
     Args:
-      last: the last place of each closing mark in the line.
-      at: the letter's place.
+      letter: the character.
+      waited: the closing marks expected before it, innermost last.
+      last: the last offset of each closing mark in the line.
+      at: offset of the character.
     """
-    if letter in waited:  # what was opened inside and never closed ends, too
+    if letter in waited:  # also closes marks that were opened inside and never closed
         return waited[: len(waited) - 1 - waited[::-1].index(letter)]
     closing = letter if letter == '"' else _PAIRS.get(letter)
     opens = closing is not None and last[closing] > at and len(waited) < _DEEPEST
@@ -96,7 +98,12 @@ def _around(letter: str, waited: tuple[str, ...], last: Mapping[str, int], at: i
 
 
 def _is_end(line: str, mark: re.Match[str], end: int, closed: bool) -> bool:
-    """Whether a mark outside quotations, with what belongs to it up to `end`, ends a sentence."""
+    """Whether a punctuation mark outside quotations ends a sentence.
+
+    Args:
+      end: offset after the mark and the closing marks and citations that follow it.
+      closed: whether closing marks follow it.
+    """
     rest = line[end : end + _NEAR]
     following = rest.lstrip()
     if not following:
@@ -119,8 +126,8 @@ def _is_end(line: str, mark: re.Match[str], end: int, closed: bool) -> bool:
 
 
 def _full_stop_ends(before: str, following: str) -> bool:
-    """Whether a full stop that a space follows ends a sentence."""
-    if not before.strip() or re.fullmatch(r"\s{0,20}(?:\d{1,3}|[A-Za-z가-하])", before):  # 1. of a list
+    """Whether a full stop followed by a space ends a sentence, given the text before and after it."""
+    if not before.strip() or re.fullmatch(r"\s{0,20}(?:\d{1,3}|[A-Za-z가-하])", before):  # a list marker such as '1.'
         return False
     if _LAST_NUMBER.search(before):
         return following[0].isupper() or following[0] in '"“‘('

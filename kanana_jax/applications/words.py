@@ -1,7 +1,7 @@
-"""Words of a text that a search counts: Korean morphemes, Japanese and Chinese characters in twos, stems of others.
+"""Tokenization for lexical search: Korean morphemes, bigrams of Japanese and Chinese characters, stems of other words.
 
-Korean particles and endings are cut off by a morphological analyser (Kiwi), since '법은' and '법을' are the same word.
-Japanese needs no analyser: pairs of neighbouring characters find as well as words do.
+A morphological analyser (Kiwi) removes Korean particles and endings, since '법은' and '법을' are the same word. Japanese
+needs no analyser: bigrams of characters retrieve as well as words.
 """
 
 import functools
@@ -13,7 +13,7 @@ from typing import Any
 from kanana_jax.errors import UserError, install
 
 Cut = Callable[[Sequence[str]], list[list[str]]]
-# Nouns, numerals, roots, verbs, adjectives, adverbs: parts of speech that say what a text is about (Sejong's tags).
+# Content words in the Sejong tag set: nouns, numerals, roots, verbs, adjectives, adverbs.
 _CONTENT = frozenset(("NNG", "NNP", "NNB", "NR", "XR", "VV", "VA", "MAG", "VV-R", "VV-I", "VA-R", "VA-I"))
 _HANGUL = "\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3"
 _CHARACTERS = "\u3005\u3007\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff"
@@ -23,10 +23,10 @@ _RUNS = re.compile(f"([{_CHARACTERS}]+)|([{_HANGUL}]+)|(\\d+(?:[.,]\\d+)*|[^\\W\
 
 
 def morphemes(texts: Sequence[str]) -> list[list[str]]:
-    """Morphemes that mean something for Hangul, pairs of characters for kana and Han, stems without common words else.
+    """Words of each text: content morphemes for Hangul, bigrams for kana and Han, otherwise stems without stop words.
 
     Raises:
-      UserError: a text has Hangul, and kiwipiepy is not installed; or bm25s is not.
+      UserError: bm25s or PyStemmer is not installed, or a text has Hangul and kiwipiepy is not installed.
     """
     plain = [_normal(text) for text in texts]
     korean = [i for i, text in enumerate(plain) if re.search(f"[{_HANGUL}]", text)]
@@ -35,22 +35,22 @@ def morphemes(texts: Sequence[str]) -> list[list[str]]:
 
 
 def bigrams(texts: Sequence[str]) -> list[list[str]]:
-    """Pairs of neighbouring characters of Hangul, kana and Han; stems without common words else."""
+    """Words of each text: bigrams of characters for Hangul, kana and Han, otherwise stems without stop words."""
     return [[*_others(text), *(pair for run in _RUNS.finditer(text) for pair in _pairs(run[2] or ""))]
             for text in map(_normal, texts)]  # fmt: skip
 
 
 def spaced(texts: Sequence[str]) -> list[list[str]]:
-    """Runs of letters and digits, as spaces and marks part them."""
+    """Words of each text: runs of letters and digits, separated by spaces and punctuation."""
     return [re.findall(r"\w+", _normal(text)) for text in texts]
 
 
 def _normal(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold().replace("#", " ")  # a hashtag is its word
+    return unicodedata.normalize("NFKC", text).casefold().replace("#", " ")  # treat a hashtag as its word
 
 
 def _others(text: str) -> Iterator[str]:
-    """What needs no analysis of Korean."""
+    """The words that are not Korean: bigrams of kana and Han, and stems."""
     common, stemmer = _english()
     for characters, _, word in _RUNS.findall(text):
         if characters:
@@ -62,7 +62,7 @@ def _others(text: str) -> Iterator[str]:
 
 
 def _pairs(run: str) -> Iterator[str]:
-    """Neighbouring characters in twos; one alone stays."""
+    """Bigrams of characters; a single character is kept as it is."""
     if len(run) == 1:
         yield run
     for i in range(len(run) - 1):
@@ -77,7 +77,7 @@ def _content(tokens: Sequence[Any]) -> Iterator[str]:
 
 @functools.cache
 def _english() -> tuple[frozenset[str], Any]:
-    """Common words, and Snowball's stemmer, by which 'refund' and 'refunds' are one."""
+    """English stop words, and the Snowball stemmer, which maps 'refund' and 'refunds' to one stem."""
     try:
         import Stemmer
         from bm25s.stopwords import STOPWORDS_EN_PLUS
@@ -88,7 +88,7 @@ def _english() -> tuple[frozenset[str], Any]:
 
 @functools.cache
 def _kiwi() -> Any:
-    """The analyser, which takes seconds to load."""
+    """The Korean analyser; cached, since it takes seconds to load."""
     try:
         import kiwipiepy
     except ImportError as error:
