@@ -1,7 +1,7 @@
 """Tokenization for lexical search: Korean morphemes, bigrams of Japanese and Chinese characters, stems of other words.
 
-A morphological analyser (Kiwi) removes Korean particles and endings, since '법은' and '법을' are the same word. Japanese
-needs no analyser: bigrams of characters retrieve as well as words.
+A morphological analyser (Kiwi) removes Korean particles and endings, since '법은' and '법을' are the same word.
+Japanese needs no analyser: bigrams of characters retrieve as well as words.
 """
 
 import functools

@@ -1,1 +1,1 @@
-"""Model folders: Hugging Face checkpoints in and out, layer by layer."""
+"""Model folders: reading and writing of Hugging Face checkpoints, layer by layer."""

@@ -1,4 +1,4 @@
-"""`model.json`: the history of a model, beside its Hugging Face folder."""
+"""`model.json`: the history of a model, a file in its Hugging Face folder."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ CARD = "model.json"
 
 
 class Flops(TypedDict):
-    """Exact matmul counts (`models/counts.py`) of the stage that made a model, by what they were spent on."""
+    """Exact matmul FLOPs (`models/counts.py`) of the stage that made a model, by purpose."""
 
     train: float
     teacher: float
@@ -21,23 +21,23 @@ class Flops(TypedDict):
 
 
 class MoreFlops(Flops, total=False):
-    """Those of a stage that samples: of writing its answers, and of the reward model that reads them."""
+    """FLOPs of a stage that samples, including those of generating replies and of the reward model that scores them."""
 
     sampler: float
     reward: float
 
 
 class About(TypedDict, total=False):
-    """Entries of `model.json` that some stages leave.
+    """Optional entries of `model.json`, which only some stages write.
 
     Attributes:
-      stage: its name.
-      evaluation: its last.
+      stage: name of the stage.
+      evaluation: results of the stage's last evaluation.
       flops_six_n_d: 6 · parameters · tokens.
-      other_tokens: that a sampler has read and written, and a reward model has read, by role.
-      cache: folder of the cached teacher that it learned from, see `noted`.
-      embedding: how it makes vectors of texts, see `models.embedding.Embedding`.
-      merged: paths of the models whose weights were merged, as `parent_path` notes them.
+      other_tokens: number of tokens read and written by a sampler and read by a reward model, by role.
+      cache: folder of the teacher's cached outputs that the stage learned from, in the form of `noted`.
+      embedding: how the model embeds texts, see `models.embedding.Embedding`.
+      merged: paths of the models whose weights were merged, in the form of `parent_path`.
     """
 
     stage: str
@@ -50,12 +50,15 @@ class About(TypedDict, total=False):
 
 
 class Card(About, TypedDict, total=False):
-    """`model.json`: a model's history; a foreign folder has none.
+    """`model.json`: a model's history; folders that other tools have written have none.
 
     Attributes:
-      tokens: that the stage trained on.
-      parent: path of the model that it was made from, see `parent_path`.
-      tokenizer: a fingerprint.
+      architecture: JSON form of the architecture.
+      parameters: number of parameters.
+      tokens: number of tokens that the stage trained on.
+      flops: cost of the stage.
+      parent: path of the model that it was made from, in the form of `parent_path`.
+      tokenizer: fingerprint of the tokenizer.
     """
 
     architecture: dict[str, Any]
@@ -77,7 +80,7 @@ def card(
     tokenizer: str | None = None,
     **more: Unpack[About],
 ) -> Card:
-    """A new `model.json`."""
+    """Contents of a new `model.json`."""
     return {
         "architecture": a.to_dict(),
         "parameters": counts.parameters(a),
@@ -90,10 +93,10 @@ def card(
 
 
 def read_card(folder: pathlib.Path) -> Card:
-    """The `model.json` of a folder; {} for a foreign one.
+    """The `model.json` of a folder; {} if it has none.
 
     Raises:
-      UserError: it is damaged.
+      UserError: the file is damaged.
     """
     file = folder / CARD
     if not file.is_file():
@@ -118,19 +121,19 @@ def read_card(folder: pathlib.Path) -> Card:
 
 
 def parent_path(parent: pathlib.Path, folder: pathlib.Path) -> str:
-    """A parent's path as `model.json` in `folder` notes it: relative within a workdir, so that it can be moved."""
+    """A parent's path as `model.json` in `folder` records it: relative within a workdir, so that a workdir can move."""
     parent, folder = parent.resolve(), folder.resolve()
     workdir = folder.parents[1]
     return os.path.relpath(parent, folder) if parent.is_relative_to(workdir) else str(parent)
 
 
 def located(parent: str, folder: pathlib.Path) -> pathlib.Path:
-    """The place that `parent_path` has noted in `folder`; resolved."""
+    """The resolved path of a parent that `parent_path` has recorded in `folder`."""
     elsewhere = "://" in parent or parent.startswith("/")
     return (place(parent) if elsewhere else folder / parent).resolve()
 
 
 def noted(path: pathlib.Path, workdir: pathlib.Path) -> str:
-    """A path as files of a workdir note it: from there on, so that they are the same wherever it lies."""
+    """A path as files of a workdir record it: relative to the workdir, so that they do not depend on its location."""
     path, workdir = path.resolve(), workdir.resolve()
     return str(path.relative_to(workdir)) if path.is_relative_to(workdir) else str(path)

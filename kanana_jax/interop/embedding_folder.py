@@ -1,8 +1,8 @@
-"""A folder of the `sentence-transformers` library, read: how its modules make vectors of a decoder's states.
+"""Reading of `sentence-transformers` folders: how their modules turn a decoder's states into a vector.
 
-Known are the model, the mean or last of its states, and length 1, which vectors have here in any case. A module that
-does something else is refused by its name: vectors would be others. The library's own names of classes and keys have
-changed with its versions; both are read.
+Supported modules are the model, mean or last-token pooling, and normalisation to unit length, which is applied here in
+any case. Any other module is refused by name, since the vectors would differ. The library has renamed classes and keys
+between its versions; old and new names are read.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ _POOLINGS: dict[str, Pooling] = {
     "lasttoken": "last",
     "pooling_mode_lasttoken": "last",
 }
-# Names of prompts that the library itself looks for, in its order.
+# Prompt names that the library itself looks up, in its order.
 _QUERY, _DOCUMENT = ("query",), ("document", "passage", "corpus")
-# Keys of the arguments of transformers' loaders that change no vector; `model_max_length` is read.
+# Arguments of transformers' loaders that do not change the vectors; `model_max_length` is read.
 _LOADING = frozenset({"attn_implementation", "dtype", "torch_dtype"})
 _READING = frozenset({"model_max_length", "padding_side", "use_fast"})
 _ARGUMENTS: dict[str, frozenset[str]] = {
@@ -34,18 +34,18 @@ _ARGUMENTS: dict[str, frozenset[str]] = {
     **dict.fromkeys(("model_args", "model_kwargs"), _LOADING),
     **dict.fromkeys(("tokenizer_args", "tokenizer_kwargs", "processor_kwargs"), _READING),
 }
-# Tensors of a class without an output matrix begin without `model.`.
+# Classes without an output matrix name their tensors without the prefix `model.`.
 _BARE = tuple((name, f"model.{name}") for name in ("embed_tokens.", "layers.", "norm."))
 
 
 def read(folder: pathlib.Path, config: dict[str, Any]) -> Embedding | None:
-    """How a folder makes vectors; None: it is none of that library.
+    """How a folder embeds texts; None if it is not a folder of sentence-transformers.
 
     Args:
-      config: its config.json.
+      config: contents of its config.json.
 
     Raises:
-      UserError: a module, a pooling or a key that changes the vectors and is not known here, or a damaged file.
+      UserError: a file is damaged, or a module, pooling or key that changes the vectors is not supported.
     """
     if not (folder / MODULES).is_file():
         return None
@@ -62,7 +62,7 @@ def read(folder: pathlib.Path, config: dict[str, Any]) -> Embedding | None:
 
 
 def as_family(config: dict[str, Any]) -> dict[str, Any]:
-    """`config.json` without what `read` has taken from it, and without the name of a class that has no output."""
+    """`config.json` without the keys that `read` handles, and without the name of a class that has no output matrix."""
     classes = config.get("architectures")
     bare = isinstance(classes, list) and all(isinstance(name, str) and name.endswith("Model") for name in classes)
     left = {key: value for key, value in config.items() if key != "is_causal" or value is not False}
@@ -70,12 +70,12 @@ def as_family(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_bare_names(family: Family) -> Family:
-    """The family, which also finds its tensors where they begin without `model.`."""
+    """The family, extended to find tensors whose names lack the prefix `model.`."""
     return dataclasses.replace(family, aliases=(*family.aliases, *_BARE))
 
 
 def _modules(file: pathlib.Path) -> str:
-    """The folder of the pooling."""
+    """Checks the list of modules and returns the folder of the pooling module."""
     listed = load_json(file, list)
     names, paths = [], []
     for place, entry in enumerate(listed):
@@ -100,7 +100,7 @@ def _modules(file: pathlib.Path) -> str:
 
 
 def _pooling(file: pathlib.Path) -> tuple[Pooling, bool]:
-    """The pooling, and whether it takes the instruction's tokens, too."""
+    """The kind of pooling, and whether it includes the instruction's tokens."""
     fields = Fields(read_object(file), str(file))
     modes = [key for key, value in fields.values.items() if key.startswith("pooling_mode_") and value is True]
     given = fields.given("pooling_mode")
@@ -115,7 +115,7 @@ def _pooling(file: pathlib.Path) -> tuple[Pooling, bool]:
 
 
 def _prompts(file: pathlib.Path) -> tuple[str, str]:
-    """What stands before queries and before documents."""
+    """The prompts of queries and of documents."""
     fields = Fields(read_json(file) or {}, str(file))
     prompts, default = Fields(fields.table("prompts"), f"{file}: prompts"), fields.given("default_prompt_name")
     if fields.given("truncate_dim") is not None:
@@ -133,7 +133,7 @@ def _prompts(file: pathlib.Path) -> tuple[str, str]:
 
 
 def _longest(folder: pathlib.Path) -> int:
-    """Tokens of a text; 0: as many as the model can read."""
+    """Maximum number of tokens per text; 0: the model's context length."""
     fields = Fields(read_json(folder / TRANSFORMER) or {}, str(folder / TRANSFORMER))
     if fields.flag("do_lower_case"):
         raise fields.refusal("do_lower_case", "false")
@@ -151,7 +151,7 @@ def _longest(folder: pathlib.Path) -> int:
         longest = arguments.get("model_max_length")
     if longest is None:
         longest = tokenizer_files.read_json(folder / tokenizer_files.CONFIG).get("model_max_length")
-    most = 1 << 40  # transformers notes a length without a bound as 1e30
+    most = 1 << 40  # transformers writes 1e30 for 'no limit'
     if longest is None or (isinstance(longest, int | float) and not isinstance(longest, bool) and longest > most):
         return 0
     return Fields({"max_seq_length": longest}, fields.where).integer("max_seq_length", most)

@@ -1,4 +1,4 @@
-"""Untrusted JSON: bounded, checked by key and type, each refusal one sentence that names the file and the key."""
+"""Reading of untrusted JSON: limited in size and checked by key and type; errors name the file and the key."""
 
 import json
 import math
@@ -15,7 +15,7 @@ def read_object(file: pathlib.Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-      UserError: unreadable, too large, not JSON, or another value than an object.
+      UserError: the file cannot be read, is too large, is not JSON, or holds another value than an object.
     """
     try:
         if file.stat().st_size > _MOST_BYTES:
@@ -26,7 +26,7 @@ def read_object(file: pathlib.Path) -> dict[str, Any]:
 
 
 def parse_object(text: bytes, where: str) -> dict[str, Any]:
-    """Like `read_object`, of bytes in memory."""
+    """Like `read_object`, for bytes in memory; `where` names them in messages."""
     try:
         value = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
@@ -46,38 +46,40 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def short(value: Any) -> str:
-    """A value for an error message."""
+    """A value for an error message, cut to 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def plain(name: str) -> str:
-    """An untrusted name for an error message: without line ends and control characters."""
+    """An untrusted name for an error message, with line breaks and control characters escaped."""
     return short(name)[1:-1]
 
 
 class Fields:
-    """Values of an object by key and type; a bool is no number, and a string is neither.
+    """Typed access to the values of a JSON object. A bool does not count as a number.
+
+    Methods that return a value, except `given`, raise UserError if it is missing or has another type or range.
 
     Args:
       values: the object.
       where: its file, for messages.
-      defaults: of keys that may be missing.
+      defaults: values of keys that may be missing.
     """
 
     def __init__(self, values: dict[str, Any], where: str, defaults: dict[str, Any] | None = None):
         self.values, self.where, self.defaults = values, where, defaults or {}
 
     def given(self, key: str) -> Any:
-        """The value, or None where the key is missing or null."""
+        """The value, or None if the key is missing or null."""
         return self.values.get(key)
 
     def integer(self, key: str, most: int, default: int = _MISSING, *, least: int = 1, null: bool = False) -> int:
         """An integer in `[least, most]`.
 
         Args:
-          default: of a missing key; without one (and none in `defaults`) the key must be there.
-          null: whether null means `default` too.
+          default: value of a missing key; without it (and without an entry in `defaults`) the key is required.
+          null: whether null also means `default`.
         """
         value = self._value(key, default, null)
         if type(value) is not int:
@@ -87,7 +89,7 @@ class Fields:
         return value
 
     def number(self, key: str, default: float = _MISSING, *, least: float = 0.0, above: bool = False) -> float:
-        """A finite number of at least `least` (`above`: more than it) that float32 can hold."""
+        """A finite number within float32's range that is at least `least`, or with `above` greater than `least`."""
         value = self._value(key, default, False)
         if type(value) not in (int, float) or not abs(value) <= 1e30 or not math.isfinite(value):
             raise self.refusal(key, "a number")
@@ -96,20 +98,21 @@ class Fields:
         return float(value)
 
     def flag(self, key: str) -> bool:
-        """A bool; null is False, and a missing one too where `defaults` has none."""
+        """A bool; False for null, and for a missing key that is not in `defaults`."""
         value = self.values.get(key, self.defaults.get(key))
         if value is not None and type(value) is not bool:
             raise self.refusal(key, "true or false")
         return bool(value)
 
     def table(self, key: str) -> dict[str, Any]:
-        """An object; missing and null are empty."""
+        """An object; empty if the key is missing or null."""
         value = self.values.get(key)
         if value is not None and not isinstance(value, dict):
             raise self.refusal(key, "an object of keys")
         return value or {}
 
     def refusal(self, key: str, wanted: str) -> UserError:
+        """The error that refuses the value of a key; `wanted` completes the sentence 'it must be …'."""
         return UserError(f"{self.where}: {key} = {short(self.values.get(key))} is not supported; it must be {wanted}")
 
     def _value(self, key: str, default: Any, null: bool) -> Any:

@@ -1,4 +1,4 @@
-"""Uploads an exported folder to a Hugging Face hub, by huggingface_hub and the token in its own store."""
+"""Upload of an exported folder to a Hugging Face hub, with huggingface_hub and the token that it has stored."""
 
 import pathlib
 import re
@@ -18,12 +18,12 @@ _SAY_TOKEN = "run 'hf auth login' with a token that may write (https://huggingfa
 
 
 class Upload(NamedTuple):
-    """A file that is uploaded.
+    """A file to upload.
 
     Attributes:
-      name: in the repository.
-      path: on this machine.
-      size: bytes.
+      name: its path in the repository.
+      path: its path on this machine.
+      size: in bytes.
     """
 
     name: str
@@ -32,10 +32,11 @@ class Upload(NamedTuple):
 
 
 def files(folder: pathlib.Path, repository: str) -> list[Upload]:
-    """Every file of an exported folder, hidden ones left out; asks no network.
+    """All files of an exported folder except hidden ones; does not use the network.
 
     Raises:
-      ConfigError: no exported folder, or no name of a repository.
+      ConfigError: the folder is not an export or holds a file that must not be published, or `repository` is not of the
+        form OWNER/NAME.
     """
     if not _REPOSITORY.fullmatch(repository):
         raise ConfigError(f"'{repository}' is no name of a repository: give OWNER/NAME, such as my-team/my-model")
@@ -70,14 +71,15 @@ def files(folder: pathlib.Path, repository: str) -> list[Upload]:
 
 
 def push(uploads: Sequence[Upload], repository: str, *, private: bool, endpoint: str | None = None) -> str:
-    """Creates the repository if it is not there, uploads the files in one commit, and returns the commit's address.
+    """Creates the repository if it does not exist, uploads the files in one commit, and returns the commit's URL.
 
     Args:
-      private: whether a new repository is; an existing one stays as it is.
-      endpoint: of the hub; default: huggingface_hub's own (`HF_ENDPOINT`).
+      private: whether a new repository is private; an existing one is not changed.
+      endpoint: URL of the hub; default: huggingface_hub's own (`HF_ENDPOINT`).
 
     Raises:
-      UserError: no token, one that is not valid or may not write, a repository of somebody else, no network.
+      UserError: huggingface_hub is missing; there is no token, or it is invalid or may not write; the repository
+        belongs to somebody else; or the hub cannot be reached or refuses the upload.
     """
     try:
         import huggingface_hub
@@ -111,7 +113,7 @@ def push(uploads: Sequence[Upload], repository: str, *, private: bool, endpoint:
 
 
 def _check_owner(repository: str, user: dict) -> None:
-    """Refuses the repository of somebody else before anything is created."""
+    """Refuses a repository of somebody else before anything is created."""
     owner = repository.partition("/")[0]
     own = [str(user.get("name")), *(str(org.get("name")) for org in user.get("orgs") or ())]
     if owner.casefold() not in (name.casefold() for name in own):

@@ -1,4 +1,4 @@
-"""The ancestors of a model, and the positions of its parts in one of them, over any number of surgeries."""
+"""The ancestors of a model, and the layers and channels that it has kept from one, over any number of surgeries."""
 
 import dataclasses
 import itertools
@@ -14,13 +14,13 @@ from kanana_jax.interop.model_folder import ModelFolder, find
 from kanana_jax.models import counts
 
 log = logging.getLogger("kanana")
-REPORT = "surgery.json"  # beside the model of a stage that cut it
+REPORT = "surgery.json"  # in the folder of a stage that cut the model
 
 
 def lineage(folder: ModelFolder) -> Iterator[ModelFolder]:
-    """The model and those that it was made from, the nearest first.
+    """The model and its ancestors, nearest first.
 
-    It ends, with a warning, at a model whose parent is not there, or is one of its own descendants.
+    The line ends, with a warning, at a model whose parent does not exist or is its own descendant.
     """
     seen: set[pathlib.Path] = set()
     while True:
@@ -40,12 +40,12 @@ def lineage(folder: ModelFolder) -> Iterator[ModelFolder]:
 
 
 def made_from(found: ModelFolder) -> Iterator[ModelFolder]:
-    """The model and all that it was made from, each once: of a merged model, those that were merged, too."""
+    """The model and all its ancestors without repeats, including the models that were merged into any of them."""
     yield from itertools.chain.from_iterable(_lines(found))
 
 
 def _lines(found: ModelFolder) -> Iterator[list[ModelFolder]]:
-    """The line of the model, then those of merged ones, each as far as no earlier one has it."""
+    """The model's line of ancestors, then those of merged models, each up to the first model that was seen before."""
     seen: set[pathlib.Path] = set()
     left = [found]
     while left:
@@ -62,12 +62,12 @@ def _lines(found: ModelFolder) -> Iterator[list[ModelFolder]]:
 
 
 def training_cost(found: ModelFolder) -> dict[str, Any]:
-    """A model's size, and the cost of its training by 6·N·D.
+    """A model's size, and the cost of its training as 6·N·D.
 
     Returns:
-      `{"parameters", "tokens", "training_flops", "training_flops_own"}`: `training_flops` has all models that it was
-      made from (`made_from`), `training_flops_own` not: stages since it was last cut or grown, as arXiv:2502.18934
-      counts. A parent that is not there makes the first too small; it is `missing_parent`.
+      `{"parameters", "tokens", "training_flops", "training_flops_own"}`. `training_flops` includes all ancestors
+      (`made_from`); `training_flops_own` only the stages since the model was last cut or grown, as arXiv:2502.18934
+      counts. If a parent does not exist, `training_flops` is too small, and `missing_parent` holds the parent's path.
     """
     lines = list(_lines(found))
     models = [model for line in lines for model in line]
@@ -85,7 +85,7 @@ def training_cost(found: ModelFolder) -> dict[str, Any]:
 
 
 def _places(folder: pathlib.Path, parent: str) -> Iterator[pathlib.Path]:
-    """The places where a parent may be: beside the model, as cards note it; older ones, from a folder above it."""
+    """Paths at which a parent may be: relative to the model; for older cards, relative to a folder above it."""
     yield located(parent, folder)
     if "://" not in parent and not pathlib.PurePath(parent).is_absolute():
         yield from (above / parent for above in folder.resolve().parents)
@@ -93,11 +93,11 @@ def _places(folder: pathlib.Path, parent: str) -> Iterator[pathlib.Path]:
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """Positions of a younger model's parts in an older one.
+    """The layers and channels of an older model that a younger one descends from.
 
     Attributes:
-      layers: for each layer the old one.
-      channels: for each channel of the residual stream the old one; None: the same.
+      layers: for each layer of the younger model, the index of the older model's layer.
+      channels: the same for channels of the residual stream; None: all channels were kept.
     """
 
     layers: tuple[int, ...]
@@ -105,14 +105,14 @@ class Origin:
 
 
 def origin(young: Iterable[ModelFolder], old: Iterable[ModelFolder]) -> Origin:
-    """Joins the surgeries that lie between two models.
+    """Composes the surgeries that lead from an older model to a younger one.
 
     Args:
-      young, old: each the model and those that it was made from, the nearest first. Both may also go back to a third
-        one, where no surgery lies between that and the old one: it has the same layers and channels.
+      young, old: each model followed by its ancestors, nearest first. The younger model may also descend from an
+        ancestor of the older one, if no surgery lies between that ancestor and the older model.
 
     Raises:
-      UserError: no surgery leads from the old model to the young one, or its report lacks what is needed.
+      UserError: no surgery leads from the older model to the younger one, or a report does not say what was kept.
     """
     same = []
     for model in old:

@@ -1,8 +1,8 @@
-"""A model card for an exported folder: `README.md` with the metadata that hubs read.
+"""Model cards of exported folders: `README.md` with the metadata that hubs read.
 
-It states what files say and nothing else: `model.json` of the model and of those that it was made from, the data report
-and the config of their workdirs, results of `kanana eval`, the metadata of the base's own card. A fact that no file
-holds is left out. Of this machine's paths only the last name is written: cards are published.
+A card states only facts that are recorded in files: `model.json` of the model and its ancestors, the data reports and
+configs of their workdirs, results of `kanana eval`, and the metadata of the base model's own card. Because cards are
+published, paths of this machine are reduced to their last component.
 """
 
 import dataclasses
@@ -29,18 +29,18 @@ _PATH = re.compile(r"(^|[=:,])((?:~|/(?!/))[^=:,]*)")
 _CODE = re.compile(r"[a-z]{2,3}")  # ISO 639
 _MOST_METADATA = 1 << 16  # characters
 _PER_CENT = ("chrf", "bleu")
-_HELD_OUT = ("bits_per_byte", "answer_loss")  # of a stage's last evaluation, the second in nats per token
+_HELD_OUT = ("bits_per_byte", "answer_loss")  # from a stage's last evaluation; the second is in nats per token
 
 
 @dataclasses.dataclass(frozen=True)
 class Told:
-    """Facts that a user tells, as no file does.
+    """Facts that the user states because no file records them.
 
     Attributes:
-      base: name of the base on its hub.
-      licence: of the model, as hubs write it (`apache-2.0`).
-      results: result files of `kanana eval` of this model, read.
-      command: that exported it.
+      base: name of the base model on its hub.
+      licence: licence of the model, as hubs write it (`apache-2.0`).
+      results: contents of result files that `kanana eval` has written for this model.
+      command: the command that exports the model.
     """
 
     base: str = ""
@@ -51,7 +51,7 @@ class Told:
 
 @dataclasses.dataclass(frozen=True)
 class _Facts:
-    """Facts of a model and its ancestors, the nearest first."""
+    """Facts about a model and its ancestors (`models`, nearest first)."""
 
     models: tuple[ModelFolder, ...]
     base: str
@@ -66,15 +66,16 @@ class _Facts:
 
 
 def text(found: ModelFolder, title: str, told: Told, library: str = "transformers") -> str:
-    """The card.
+    """The text of a model card.
 
     Args:
-      found: the model that is exported.
+      found: the model to export.
       title: heading of the card.
-      library: that loads the folder: `transformers`, `sentence-transformers`, or `peft` for adapters.
+      told: facts that the user states.
+      library: the library that loads the folder: `transformers`, `sentence-transformers`, or `peft` for adapters.
 
     Raises:
-      UserError: a file of results is of another model.
+      UserError: the results are those of another model.
     """
     facts = _facts(found, told)
     head = yaml.safe_dump(_metadata(facts, title, library), allow_unicode=True, sort_keys=False)
@@ -107,13 +108,13 @@ def _facts(found: ModelFolder, told: Told) -> _Facts:
 
 
 def _hub_name(path: str) -> str:
-    """The name of a model whose files lie in huggingface_hub's cache; empty: they do not."""
+    """The name of a model whose folder is in huggingface_hub's cache; empty if it is not."""
     found = _HUB_CACHE.search(path)
     return f"{found[1]}/{found[2]}" if found else ""
 
 
 def _declared_licence(folder: pathlib.Path) -> str:
-    """The licence in the metadata of a folder's own card; empty: none is told."""
+    """The licence in the metadata of a folder's own card; empty if there is none."""
     file = folder / NAME
     if not file.is_file():
         return ""
@@ -131,9 +132,10 @@ def _declared_licence(folder: pathlib.Path) -> str:
 def _from_workdirs(
     models: Sequence[ModelFolder],
 ) -> tuple[dict[str, Mapping[str, Any]], dict[str, str], tuple[str, ...]]:
-    """What was read of each source, addresses of public ones, and the commands, the first first.
+    """Data report of each source, addresses of the public ones, and commands, oldest first.
 
-    A stage's report counts what the stages before it in its workdir have read, too: the nearest one is whole.
+    A stage's report includes the documents that earlier stages of its workdir have read, so only the nearest report of
+    each workdir is used.
     """
     sources: dict[str, Mapping[str, Any]] = {}
     addresses: dict[str, str] = {}
@@ -159,12 +161,12 @@ def _from_workdirs(
 
 
 def _public(word: str) -> str:
-    """An argument, of each absolute path in it the last name alone; addresses (`hf://…`) stay."""
+    """An argument with each absolute path reduced to its last component; addresses (`hf://…`) are kept."""
     return _PATH.sub(lambda found: found[1] + _last(found[2]), word)
 
 
 def _scores(found: ModelFolder, told: Told) -> tuple[dict[str, Mapping[str, Any]], dict[tuple[str, str], float]]:
-    """Scores by task, those of result files in place of those taken while training; held-out text by language."""
+    """Scores by task, where result files override evaluations during training, and held-out measures by language."""
     evaluation = found.card.get("evaluation") or {}
     scores: dict[str, Mapping[str, Any]] = dict(evaluation.get("tasks") or {})
     for result in told.results:
@@ -197,7 +199,7 @@ def _metadata(facts: _Facts, title: str, library: str) -> dict[str, Any]:
 
 
 def _index(facts: _Facts, title: str) -> list[dict[str, Any]]:
-    """The scores as hubs read them."""
+    """The scores in the format of hubs (`model-index`)."""
     results = []
     for task, result in facts.scores.items():
         metrics = [{"type": name, "value": round(value, 4)} for name, value, _ in _metrics(result)]
@@ -208,7 +210,7 @@ def _index(facts: _Facts, title: str) -> list[dict[str, Any]]:
 
 
 def _metrics(result: Mapping[str, Any]) -> Iterator[tuple[str, float, float | None]]:
-    """Metric, value and standard error."""
+    """Yields metric, value and standard error."""
     for name, value in result.items():
         if isinstance(value, float) and not name.endswith("_stderr"):
             yield name, value, result.get(f"{name}_stderr")

@@ -1,6 +1,6 @@
-"""A model on disk: a Hugging Face folder (`families/`), and beside it `model.json` with its history.
+"""Models on disk: a Hugging Face folder (`families/`) plus `model.json`, which records the model's history.
 
-Other tools can therefore load a stage's result unchanged; ours read the same files.
+Other tools can therefore load a stage's result unchanged, and this library reads theirs.
 
     config.json · model-*.safetensors · model.safetensors.index.json · tokenizer files · model.json
 """
@@ -39,21 +39,21 @@ from kanana_jax.parallel import multihost
 from kanana_jax.parallel.sharding import tree_shardings
 
 log = logging.getLogger("kanana")
-# Of a folder in a bucket, what is written when everything else is there: readers look for the one or the other.
+# In a bucket, these files are written after all others, because readers take either as the sign of a complete folder.
 LAST = ("config.json", CARD)
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelFolder:
-    """A found model.
+    """A model folder that `find` has located and whose configuration it has read.
 
     Attributes:
       path: the folder that holds config.json.
-      architecture: from config.json.
-      card: model.json, or {} for a foreign folder.
-      family: whose names its tensors have.
-      embedding: how it makes vectors of texts, by its model.json or as sentence-transformers notes it; None: it was not
-        trained for that.
+      architecture: architecture described by config.json.
+      card: contents of model.json; {} for a folder that other tools have written.
+      family: the Hugging Face family that names its tensors.
+      embedding: settings for embedding texts, from model.json or the files of sentence-transformers; None: the model
+        was not trained to embed.
     """
 
     path: pathlib.Path
@@ -67,8 +67,8 @@ def find(path: str | pathlib.Path) -> ModelFolder:
     """The model at `path`: a model folder, a stage folder (its `model/`), or a Hugging Face folder.
 
     Raises:
-      UserError: nothing there, an unfinished stage, a model of no known family, or vectors that are made by modules
-        that are not known (`embedding_folder.read`).
+      UserError: there is no model, the stage is not finished, the family is unknown, or the folder embeds texts with
+        modules that are not supported (`embedding_folder.read`).
     """
     path = place(path)
     if (path / "model" / "config.json").is_file():
@@ -93,13 +93,13 @@ def find(path: str | pathlib.Path) -> ModelFolder:
 
 
 def open_weights(folder: ModelFolder, headers_only: bool = False) -> Weights:
-    """The weights of a found model; every reader of weights comes by here.
+    """Opens the weights of a model folder; all code that reads weights goes through this function.
 
     Args:
-      headers_only: to check them, not to read them (`Weights`).
+      headers_only: whether to check the files' headers only, without access to values (`Weights`).
 
     Raises:
-      UserError: they are not those of its config.json (`Weights`), or model.json describes another model.
+      UserError: the weights do not match config.json (`Weights`), or model.json describes another architecture.
     """
     weights = Weights(folder.path, folder.architecture, folder.family, headers_only)
     if weights.skipped:
@@ -125,7 +125,7 @@ def open_weights(folder: ModelFolder, headers_only: bool = False) -> Weights:
 
 
 def fingerprint(folder: ModelFolder) -> str:
-    """A hash of architecture and weights, the same however the weights lie in files; reads all of them."""
+    """A hash of architecture and weights, independent of how they are split into files; reads all weights."""
     weights = open_weights(folder)
     digest = hashlib.blake2b(json.dumps(folder.architecture.to_dict(), sort_keys=True).encode(), digest_size=16)
     for group in families.family_of(folder.architecture).groups(folder.architecture):
@@ -137,10 +137,14 @@ def fingerprint(folder: ModelFolder) -> str:
 
 
 def load_params(folder: ModelFolder, runtime: Runtime, mesh: Mesh) -> transformer.Params:
-    """Parameters on the mesh, in `runtime.param_dtype`; each host reads each tensor once."""
+    """Loads the parameters onto the mesh, in `runtime.param_dtype`; each host reads each tensor once.
+
+    Raises:
+      UserError: see `open_weights` and `Weights.read`.
+    """
     a = folder.architecture
     dtype = NUMPY[runtime.param_dtype]
-    weights = open_weights(folder)  # before shapes are made of what config.json says
+    weights = open_weights(folder)  # checks the sizes in config.json before arrays of those sizes are made
     shapes = transformer.abstract_params(a, runtime)
     shardings = tree_shardings(mesh, transformer.logical_axes(a))
     pieces: dict[tuple[str, ...], dict[Any, np.ndarray]] = {}
@@ -171,7 +175,7 @@ def load_head(folder: ModelFolder, runtime: Runtime) -> np.ndarray:
     """The head of a reward model, `[D]`, in `runtime.param_dtype`.
 
     Raises:
-      UserError: it has none.
+      UserError: the model has no head.
     """
     return open_weights(folder).head()[0].astype(NUMPY[runtime.param_dtype])
 
@@ -185,20 +189,20 @@ def write(
     special: Special,
     head: jax.Array | None = None,
 ) -> None:
-    """Writes a model folder whole or not at all; every process calls it, layers are shared out.
+    """Writes a model folder completely or not at all. Every process must call it; each writes some of the layers.
 
     Args:
       folder: the result; replaced if it exists.
       a, params: the model; parameters may be sharded over hosts.
-      head: of a reward model, `[D]`.
-      card: `model.json`.
-      tokenizer: a folder whose tokenizer files are carried along.
+      card: contents of `model.json`.
+      tokenizer: a folder whose tokenizer files are copied; None: none are.
       special: bos_token_id, eos_token_id, pad_token_id for config.json.
+      head: head of a reward model, `[D]`.
     """
     dtype = str(jax.tree.leaves(params)[0].dtype)
 
     def tensors(index: int, mine: bool) -> dict[str, np.ndarray]:
-        del mine  # arrays that are cut over hosts are brought together by all of them
+        del mine  # gathering an array that is sharded over hosts takes all processes
         found = {}
         for tensor in _group(a, index):
             leaf = at(params, tensor.path)
@@ -222,10 +226,10 @@ def write_layers(
     """Like `write`, for a model that is made layer by layer; a process requests only the layers that it writes.
 
     Args:
-      outer: makes everything but the blocks; NumPy arrays.
-      layer: makes block `i`, not stacked.
-      parent: whose dtype, tokenizer and special tokens are carried along.
-      dtype: where it is not the parent's.
+      outer: makes all parameters except the blocks', as NumPy arrays.
+      layer: makes the parameters of block `i`, without the layer axis.
+      parent: weights whose dtype, tokenizer and special tokens the new model takes over.
+      dtype: dtype of the new model, if it is not the parent's.
     """
     dtype = dtype or parent.dtype
 
@@ -247,7 +251,7 @@ def special_ids(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _group(a: Architecture, index: int) -> list[Tensor]:
-    """The contents of file `index`: the outer tensors, then a layer in each."""
+    """The tensors of file `index`: 0 holds the outer tensors, each other file one layer."""
     family = families.family_of(a)
     return family.layer_tensors(a, index - 1) if index else family.outer_tensors(a)
 
@@ -262,10 +266,11 @@ def _write_folder(
     special: Special,
     more: Mapping[str, int] = types.MappingProxyType({}),
 ) -> None:
-    """Writes `tensors(index, mine)` of every group; those that are not this process's are dropped.
+    """Writes the tensors of every group, spread over the processes, and the other files of a model folder.
 
     Args:
-      more: sizes of tensors in the first group beside the architecture's.
+      tensors: makes group `index`; `mine` says whether this process writes it. All processes call it for all groups.
+      more: number of elements of each tensor that the first group has in addition to the architecture's.
     """
     first = jax.process_index() == 0
     with shared_folder.opened(folder, LAST) as made:
@@ -290,7 +295,7 @@ def _write_folder(
 
 
 def _writer(folder: pathlib.Path, a: Architecture, dtype: str) -> Writer:
-    """A writer that knows every tensor's file."""
+    """A writer in which the file of every tensor is already recorded."""
     writer = Writer(folder, a.num_layers + 1)
     for index in range(a.num_layers + 1):
         for tensor in _group(a, index):
@@ -301,7 +306,7 @@ def _writer(folder: pathlib.Path, a: Architecture, dtype: str) -> Writer:
 def _write_rest(
     writer: Writer, a: Architecture, dtype: str, card: Card, tokenizer: pathlib.Path | None, special: Special
 ) -> None:
-    """Everything beside the weights."""
+    """Writes all files other than the weights."""
     writer.finish()
     write_json(writer.folder / "config.json", families.family_of(a).to_config(a, dtype, special))
     if tokenizer is not None:
@@ -314,17 +319,21 @@ def transfer(
 ) -> ModelFolder:
     """Streams a model from one folder to another, checking every tensor against the architecture.
 
-    Import (`keep_card=True`) writes `model.json` beside the weights; export leaves it out, and writes what
-    sentence-transformers reads where the model was trained for vectors of texts. Memory is one layer.
+    An import (`keep_card=True`) writes `model.json` next to the weights. An export omits it, and for a model that was
+    trained to embed adds the files of sentence-transformers. One layer is in memory at a time.
 
     Args:
-      family_name: of an export, the family (its `model_type`) whose class is written; default: the first that computes
-        the same function.
-      readme: of an export, its model card (`model_card.text`).
+      family_name: for an export, the `model_type` of the family to write; default: the first family whose class
+        computes the same function.
+      readme: for an export, the text of its model card (`model_card.text`).
+
+    Returns:
+      The new folder.
 
     Raises:
-      UserError: anything missing, truncated, or of another shape, or an export of a model that the class does not
-        compute; `destination` is then untouched.
+      UserError: something is missing, truncated or of another shape, or no class (or not the named one) computes the
+        model; `destination` is then untouched.
+      ConfigError: `destination` exists and is not empty, or there is no such family.
     """
     found = find(source)
     of = families.family_of if keep_card else functools.partial(families.export_family, name=family_name)
@@ -360,7 +369,10 @@ def transfer(
 
 
 def _first_card(found: ModelFolder, source: pathlib.Path) -> Card:
-    """The history of a model from elsewhere begins with its tokenizer, which others of the same size differ from."""
+    """The first `model.json` of an imported model.
+
+    It records the tokenizer's fingerprint, since other tokenizers of the same size would fit the model as well.
+    """
     has_one = tokenizer_files.holds_tokenizer(found.path)
     tokenizer = tokenizer_files.load_tokenizer(found.path).fingerprint if has_one else None
     more: About = {} if found.embedding is None else {"embedding": found.embedding.to_dict()}
@@ -368,13 +380,13 @@ def _first_card(found: ModelFolder, source: pathlib.Path) -> Card:
 
 
 def copy_tokenizer(source: pathlib.Path, destination: pathlib.Path) -> None:
-    """Copies a tokenizer's files, and adds what other tools need to read the same ids."""
+    """Copies a tokenizer's files, and adds those that other tools need to produce the same ids."""
     tokenizer_files.copy_files(source, destination)
     conversion.complete(destination)
 
 
 def on_host(x: jax.Array) -> np.ndarray:
-    """An array on the host, brought together from all of them; every process calls it."""
+    """An array in host memory, gathered from all hosts if it is sharded over them; every process must call it."""
     if isinstance(x, jax.Array) and not x.is_fully_addressable:
         return np.asarray(multihost_utils.process_allgather(x, tiled=True))
     return np.asarray(x)

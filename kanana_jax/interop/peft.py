@@ -1,8 +1,8 @@
-"""Low-rank adapters as the `peft` library stores them: `adapter_config.json` and `adapter_model.safetensors`.
+"""Low-rank adapters in the format of the `peft` library: `adapter_config.json` and `adapter_model.safetensors`.
 
-The layout (peft 0.21, `LoraConfig` and `get_peft_model_state_dict`): for each adapted `nn.Linear` `A [r, in]` and
-`B [out, r]` under the module's name in the transformers class; W + (α/r)·B·A. Folders written here also have the base's
-fingerprint, so that an adapter is never put on another base of the same shape.
+Layout (peft 0.21, `LoraConfig` and `get_peft_model_state_dict`): each adapted `nn.Linear` has `A [r, in]` and
+`B [out, r]` under the module's name in the transformers class, and computes W + (α/r)·B·A. Folders written here also
+hold the base's fingerprint, so that an adapter is never applied to another base of the same shape.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from kanana_jax.parallel.mesh import MeshConfig, make_mesh
 CONFIG, WEIGHTS, ABOUT = "adapter_config.json", "adapter_model.safetensors", "base.json"
 _PREFIX = "base_model.model."
 _FACTORS = {"a": "lora_A", "b": "lora_B"}
-# Keys of other adapters than W + scale·B·A, with the values under which they are that.
+# Keys that turn an adapter into something other than W + scale·B·A, each with the values that do not.
 _PLAIN: dict[str, tuple[Any, ...]] = {
     "bias": ("none",),
     **dict.fromkeys(("use_dora", "lora_bias", "fan_in_fan_out", "use_qalora"), (False,)),
@@ -45,11 +45,11 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Adapter:
-    """Adapters that fit a base.
+    """Adapters that have been checked against a base.
 
     Attributes:
-      config: their rank, scale and targets.
-      params: NumPy arrays, as a tree of `models/lora.py`.
+      config: rank, scale and target modules.
+      params: the factors as NumPy arrays, in the tree of `models/lora.py`.
     """
 
     config: LoraConfig
@@ -57,12 +57,12 @@ class Adapter:
 
 
 def is_adapter(folder: pathlib.Path) -> bool:
-    """Returns whether a folder is one of the `peft` library."""
+    """Whether a folder holds an adapter of the `peft` library."""
     return (folder / CONFIG).is_file()
 
 
 def _modules(a: Architecture, targets: Sequence[str]) -> Iterator[tuple[Tensor, str]]:
-    """Every weight that may have an adapter, and the name of its module in the transformers class."""
+    """Yields every weight that may have an adapter, with the name of its module in the transformers class."""
     family = families.family_of(a)
     for layer in range(a.num_layers):
         for tensor in family.layer_tensors(a, layer):
@@ -71,10 +71,10 @@ def _modules(a: Architecture, targets: Sequence[str]) -> Iterator[tuple[Tensor, 
 
 
 def write(folder: pathlib.Path, config: LoraConfig, adapters: Params, base: ModelFolder) -> None:
-    """Writes trained adapters of a base, whole or not at all.
+    """Writes the trained adapters of a base, completely or not at all.
 
     Args:
-      adapters: NumPy arrays; a tree of `models/lora.py`.
+      adapters: the factors as NumPy arrays, in the tree of `models/lora.py`.
     """
     flat, tensors, modules = traverse_util.flatten_dict(adapters), {}, set()
     for tensor, module in _modules(base.architecture, config.targets):
@@ -106,24 +106,25 @@ def write(folder: pathlib.Path, config: LoraConfig, adapters: Params, base: Mode
 def export(
     stage: pathlib.Path, destination: pathlib.Path, base_name: str = "", readme: str = ""
 ) -> tuple[float, float]:
-    """Copies the adapters of a finished stage, with its tokenizer, for the `peft` library.
+    """Exports the adapters of a finished stage, with its tokenizer, for the `peft` library.
 
     Args:
-      base_name: put as the base's name, by which others find it; default: its path here.
-      readme: the model card (`model_card.text`).
+      base_name: name of the base that the folder records, under which others find it; default: its local path.
+      readme: text of the model card (`model_card.text`).
 
     Returns:
-      See `differences`.
+      The comparison with the merged model, see `differences`.
 
     Raises:
-      UserError: the stage trained none, or transformers has no class for its base.
+      UserError: the stage trained no adapters, or transformers has no class for its base.
+      ConfigError: `destination` exists and is not empty.
     """
     source, merged = stage / "adapter", model_folder.find(stage)
     if not is_adapter(source):
         raise UserError(f"{stage} has no adapter: only a stage with a section 'lora' leaves one")
     if destination.exists() and any(destination.iterdir()):
         raise ConfigError(f"{destination} exists and is not empty: name another folder")
-    families.export_family(merged.architecture, name="")  # refuses what no class computes
+    families.export_family(merged.architecture, name="")  # refuses a model that no class computes
     about = read_object(source / CONFIG)
     base = model_folder.find(about["base_model_name_or_path"])
     found = differences(base, read(source, base), merged)
@@ -138,10 +139,10 @@ def export(
 
 
 def read(folder: pathlib.Path, base: ModelFolder) -> Adapter:
-    """The adapters in a folder of the `peft` library.
+    """Reads the adapters in a folder of the `peft` library.
 
     Raises:
-      UserError: another kind of adapter, one of another base, or a damaged file.
+      UserError: the adapter is of another kind or for another base, or a file is damaged.
     """
     file = folder / CONFIG
     fields = Fields(read_object(file), str(file))
@@ -158,7 +159,7 @@ def read(folder: pathlib.Path, base: ModelFolder) -> Adapter:
 
 
 def _check_base(folder: pathlib.Path, fields: Fields, base: ModelFolder) -> None:
-    """Refuses an adapter of another base: by its fingerprint, else by its name."""
+    """Refuses an adapter of another base, identified by its fingerprint, or by its name if there is none."""
     noted, name = folder / ABOUT, fields.given("base_model_name_or_path")
     if noted.is_file():
         if read_object(noted).get("fingerprint") != model_folder.fingerprint(base):
@@ -211,7 +212,7 @@ def _read(folder: pathlib.Path, rank: int, scale: float, base: ModelFolder) -> A
 
 
 def _finite(reader: safetensors.Reader, name: str) -> np.ndarray:
-    """A factor, float32."""
+    """Reads a factor as float32, and refuses values that are not finite."""
     value = reader.read(name).astype(np.float32)
     if not np.isfinite(value).all():
         raise UserError(f"{reader.folder / WEIGHTS}: {name} holds NaN or infinite values: fetch it again")
@@ -219,10 +220,13 @@ def _finite(reader: safetensors.Reader, name: str) -> np.ndarray:
 
 
 def merge_into(base: ModelFolder, adapter: Adapter, destination: pathlib.Path, made: Card) -> None:
-    """Writes the base with adapters merged in float32, a layer in memory at a time, in the base's dtype.
+    """Writes the base with its adapters merged in float32 and stored in the base's dtype, layer by layer.
+
+    Args:
+      made: contents of the new folder's `model.json`.
 
     Raises:
-      UserError: the base lacks a tensor, is truncated, or the disk is full.
+      UserError: the base lacks a tensor or is truncated, or the disk is full.
     """
     weights = model_folder.open_weights(base)
     flat = traverse_util.flatten_dict(adapter.params["blocks"])
@@ -240,16 +244,17 @@ def merge_into(base: ModelFolder, adapter: Adapter, destination: pathlib.Path, m
 
 
 def merge_folder(source: pathlib.Path, destination: pathlib.Path, base_name: str = "") -> tuple[float, float]:
-    """Merges an adapter's folder into its base.
+    """Merges the adapter in a folder into its base, as a new model folder.
 
     Args:
       base_name: a model, stage or Hugging Face folder; empty: the base that the adapter names.
 
     Returns:
-      See `differences`.
+      The comparison with the merged model, see `differences`.
 
     Raises:
       UserError: see `read`; or the base is not on this machine.
+      ConfigError: `destination` exists and is not empty.
     """
     if destination.exists() and any(destination.iterdir()):
         raise ConfigError(f"{destination} exists and is not empty: name another folder")
@@ -264,9 +269,12 @@ def merge_folder(source: pathlib.Path, destination: pathlib.Path, base_name: str
 
 
 def differences(base: ModelFolder, adapter: Adapter, merged: ModelFolder) -> tuple[float, float]:
-    """The largest difference in logits of the merged folder from the base with its adapters, and the largest logit.
+    """Compares the logits of a merged folder with those of the base and its adapters.
 
-    Both run in float32 on 64 tokens at random; the merged weights are as they are stored.
+    Both run in float32 on 64 random tokens; the merged weights are those stored in the folder, rounded to its dtype.
+
+    Returns:
+      The largest absolute difference of a logit, and the largest absolute logit.
     """
     mesh, model = make_mesh(MeshConfig(), jax.devices()[:1]), Model(base.architecture, Runtime())
     tokens = np.random.default_rng(0).integers(0, base.architecture.vocab_size, (2, 32)).astype(np.int32)

@@ -1,7 +1,7 @@
-"""Reading and writing sharded safetensors, one tensor or one layer in memory at a time.
+"""Reading and writing of sharded safetensors, with one tensor or one layer in memory at a time.
 
-The format: https://huggingface.co/docs/safetensors. A file's header is checked before anything is made of it. Ours also
-hold a sum of each tensor's bytes, in the part of the header that other tools carry along unread.
+The format is described at https://huggingface.co/docs/safetensors. A file's header is checked before anything else is
+done with it. Files written here also hold a checksum of each tensor in the header's metadata; other tools ignore it.
 """
 
 import json
@@ -22,20 +22,22 @@ DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}
 _BITS |= {"F8_E4M3": 8, "F8_E5M2": 8, "I8": 8, "U8": 8, "BOOL": 8}
 _SUMS = "sum64"
-_MOST_HEADER = 32 << 20  # a tensor takes about a hundred bytes of it
+_MOST_HEADER = 32 << 20  # bytes; a tensor takes about a hundred
 
 
 def is_weights(name: str) -> bool:
-    """Whether a file of a folder is one that `Reader` may read."""
+    """Whether `Reader` may read the file of this name in a folder."""
     return "/" not in name and (name == INDEX or name.endswith(".safetensors"))
 
 
 class Entry(NamedTuple):
-    """A tensor as a header describes it.
+    """A tensor as the header of its file describes it.
 
     Attributes:
-      dtype: safetensors' name.
-      sum64: of its bytes, see `_sum64`; None in files of other tools.
+      file: name of the file.
+      dtype: safetensors' name of the dtype (`F32`, `BF16`).
+      shape: shape of the tensor.
+      sum64: checksum of its bytes, see `_sum64`; None in files of other tools.
     """
 
     file: str
@@ -45,19 +47,20 @@ class Entry(NamedTuple):
 
 
 class Reader:
-    """Tensors by name over one or many safetensors files; headers are read at once, tensors when they are asked for.
+    """Access by name to the tensors of one or more safetensors files; headers are read at once, tensors on demand.
 
-    As in transformers, `model.safetensors` alone counts where it is there, else the files that the index names. Nothing
-    is unpickled, and no file outside of the folder is read.
+    As in transformers, `model.safetensors` is used alone if it exists, otherwise the files that the index names.
+    Nothing is unpickled, and no file outside the folder is read.
 
     Args:
-      only: the name of the one file to read, whatever else lies there.
+      only: name of the only file to read; empty: as above.
 
     Attributes:
-      entries: every tensor of these files.
+      entries: all tensors of the files, by name.
 
     Raises:
-      UserError: no safetensors, a broken index or header, a missing or cut file, a tensor in two files.
+      UserError: there is no safetensors file, the index or a header is damaged, a file is missing or truncated, or a
+        tensor is in two files.
     """
 
     def __init__(self, folder: pathlib.Path, only: str = ""):
@@ -76,7 +79,7 @@ class Reader:
                 raise UserError(f"{self.folder / file} lacks the tensor {plain(name)} that the index places there")
 
     def _placed(self) -> dict[str, str]:
-        """The file of each tensor by the index; empty where there is a single file."""
+        """The file of each tensor according to the index; empty if there is a single file."""
         index = self.folder / INDEX
         if (self.folder / SINGLE).is_file():
             return {}
@@ -99,10 +102,10 @@ class Reader:
         return placed
 
     def read(self, name: str) -> np.ndarray:
-        """The tensor.
+        """Reads a tensor, in its own dtype.
 
         Raises:
-          UserError: the file was changed, or cut meanwhile.
+          UserError: the file was changed or truncated since its header was read, or the checksum does not match.
         """
         path, noted = self.folder / self.entries[name].file, self.entries[name].sum64
         try:
@@ -116,7 +119,7 @@ class Reader:
 
 
 def _sum64(x: np.ndarray) -> int:
-    """The sum of an array's bytes as 64-bit words, modulo 2⁶⁴: one changed byte changes it, and it takes one pass."""
+    """A checksum in one pass: the sum of an array's bytes as 64-bit words modulo 2⁶⁴; any changed byte changes it."""
     raw = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
     whole = len(raw) // 8 * 8
     words = raw[:whole].view("<u8").sum(dtype=np.uint64)
@@ -129,10 +132,10 @@ def _broken(path: pathlib.Path, what: str) -> UserError:
 
 
 def _header(path: pathlib.Path) -> dict[str, Entry]:
-    """The tensors of a file; every byte of its data belongs to one of them.
+    """The tensors of a file, checked to cover every byte of its data exactly once.
 
     Raises:
-      UserError: cut, or no header that this format has.
+      UserError: the file is truncated, or its header is invalid.
     """
     try:
         size = path.stat().st_size
@@ -160,7 +163,7 @@ def _header(path: pathlib.Path) -> dict[str, Entry]:
 
 
 def _sums(metadata: Any, where: str) -> dict[str, int]:
-    """The sums that `Writer` has noted, by tensor."""
+    """The checksums that `save` has recorded, by tensor."""
     text = metadata.get(_SUMS) if isinstance(metadata, dict) else None
     sums = parse_object(text.encode(), where) if isinstance(text, str) else {}
     return {name: value for name, value in sums.items() if type(value) is int}
@@ -180,14 +183,14 @@ def _entry(path: pathlib.Path, name: str, said: Any) -> tuple[Entry, tuple[int, 
 
 
 def _sizes(value: Any) -> tuple[int, ...] | None:
-    """A list of sizes as a tuple; None where it is something else."""
+    """A list of sizes as a tuple; None if the value is anything else."""
     if not isinstance(value, list) or not all(type(n) is int and 0 <= n < 1 << 62 for n in value):
         return None
     return tuple(value)
 
 
 def save(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
-    """Writes a file; the same tensors are the same bytes (the library orders its metadata anew in each process)."""
+    """Writes a file. The same tensors give the same bytes; the library's metadata order differs between processes."""
     names = {np.dtype(name): key for key, name in DTYPES.items()}
     sums = json.dumps({name: _sum64(x) for name, x in sorted(tensors.items())})
     header: dict[str, Any] = {"__metadata__": {"format": "pt", _SUMS: sums}}
@@ -206,7 +209,11 @@ def save(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
 
 
 class Writer:
-    """Writes one safetensors file for each group of tensors and the index at the end."""
+    """Writes one safetensors file per group of tensors, and finally the index.
+
+    Args:
+      files: number of groups.
+    """
 
     def __init__(self, folder: pathlib.Path, files: int):
         self.folder, self.files = pathlib.Path(folder), files
@@ -217,7 +224,7 @@ class Writer:
         return f"model-{index + 1:05d}-of-{self.files:05d}.safetensors"
 
     def record(self, index: int, name: str, nbytes: int) -> None:
-        """Notes where a tensor lies (every process notes all, each writes some)."""
+        """Records the file of a tensor for the index; every process records all tensors, and writes some."""
         self._weight_map[name] = self.file_name(index)
         self._bytes += nbytes
 

@@ -1,9 +1,9 @@
-"""The files by which the `sentence-transformers` library makes the vectors of an exported model.
+"""Writing of the files with which `sentence-transformers` computes the vectors of an exported model.
 
-`modules.json` lists what a text goes through: the model (`sentence_bert_config.json`), the mean or last of its states
-(`1_Pooling/`), length 1. `config_sentence_transformers.json` has the instruction as the prompt of queries. Attention to
-both sides is `is_causal = false` in `config.json`, as transformers 5 reads it for the classes of decoders; no code
-travels with the model.
+`modules.json` lists the processing steps: the model (`sentence_bert_config.json`), mean or last-token pooling
+(`1_Pooling/`), and normalisation. `config_sentence_transformers.json` holds the instruction as the prompt for queries.
+Bidirectional attention is `is_causal = false` in `config.json`, which transformers 5 supports in its decoder classes;
+the folder contains no code.
 """
 
 import logging
@@ -20,14 +20,14 @@ from kanana_jax.models.architecture import Architecture
 from kanana_jax.models.embedding import Embedding
 
 log = logging.getLogger("kanana")
-_BEGINNINGS = ("가", "a", "あ", "漢", "7", "(")  # of a query
+_BEGINNINGS = ("가", "a", "あ", "漢", "7", "(")  # first characters of queries to try
 
 
 def config_keys(about: Embedding, architecture: Architecture) -> dict[str, Any]:
-    """Keys that `config.json` gets.
+    """Keys to add to `config.json`.
 
     Raises:
-      UserError: windows to both sides, which transformers makes wider by a token than causal ones.
+      UserError: the model has bidirectional sliding windows, which transformers makes one token wider than causal ones.
     """
     if about.causal:
         return {}
@@ -40,7 +40,7 @@ def config_keys(about: Embedding, architecture: Architecture) -> dict[str, Any]:
 
 
 def write(folder: pathlib.Path, about: Embedding, architecture: Architecture) -> None:
-    """Adds the files to an exported folder, and a token for padding where its tokenizer has none."""
+    """Adds the files to an exported folder, and a padding token if its tokenizer has none."""
     tokenizer = load_tokenizer(folder)
     modules = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
     listed = [
@@ -75,7 +75,7 @@ def write(folder: pathlib.Path, about: Embedding, architecture: Architecture) ->
 
 
 def _pad(folder: pathlib.Path) -> None:
-    """Texts of a batch are padded on the right, with EOS where the tokenizer has no token of its own for it."""
+    """Configures padding on the right, with EOS if the tokenizer has no padding token."""
     found = names.named_tokens(folder)
     told = names.read_json(folder / names.CONFIG)
     pad = found.get("pad_token") or found.get("eos_token")
@@ -83,7 +83,7 @@ def _pad(folder: pathlib.Path) -> None:
 
 
 def ends_at_a_token(tokenizer: Tokenizer, instruction: str) -> bool:
-    """Whether the tokens of an instruction are the same with a text behind it."""
+    """Whether an instruction keeps its tokens when a text follows it; tested with several first characters."""
     alone = tokenizer.encode(instruction)
     together = (tokenizer.encode(instruction + text)[: len(alone)] for text in _BEGINNINGS)
     return all(np.array_equal(alone, own) for own in together)

@@ -1,8 +1,8 @@
-"""A folder that all processes of a run write, each some files of it, and that replaces an older one at the end.
+"""A folder that all processes of a run write together and that finally replaces an older version.
 
-On a disk, which the processes share, it lies beside the older one until then. In a bucket each file is put in its place
-as soon as it is written, through a folder of the process's own that so holds one at a time; the files that say that
-the folder is whole are deleted first and written last.
+On a shared disk, the new folder is built next to the old one. In a bucket, each process writes a file to a local
+scratch folder, uploads it at once and deletes the local copy. The files that mark the folder as complete are deleted
+first and uploaded last.
 """
 
 import contextlib
@@ -15,26 +15,26 @@ from kanana_jax.files import as_user_error, is_remote, scratch, sync, sync_tree,
 
 
 class OnDisk:
-    """Of a disk.
+    """A folder on a disk that all processes share.
 
     Attributes:
-      own: where this process writes.
+      own: folder into which this process writes.
     """
 
     def __init__(self, folder: pathlib.Path):
         self._folder, self.own = folder, folder.with_name(folder.name + ".partial")
 
     def begin(self) -> None:
-        """Makes room; the first process calls it, before any writes."""
+        """Creates the new folder; the first process calls it before any process writes."""
         with as_user_error(self._folder):
             shutil.rmtree(self.own, ignore_errors=True)
             self.own.mkdir(parents=True)
 
     def written(self, name: str) -> None:
-        """Takes over a file of `own`, from the process that wrote it."""
+        """Publishes a file of `own`; called by the process that wrote it. Nothing to do on a disk."""
 
     def finish(self, names: Collection[str]) -> None:
-        """Puts the folder in its place; the first process calls it, when `names` were taken over from any process."""
+        """Puts the folder in its place; the first process calls it once all processes have published `names`."""
         with as_user_error(self._folder):
             sync_tree(self.own)
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -43,7 +43,7 @@ class OnDisk:
 
 
 class InBucket:
-    """Of a bucket; methods and attributes as `OnDisk`'s."""
+    """A folder in a bucket, with the methods and attributes of `OnDisk`."""
 
     def __init__(self, folder: pathlib.Path, own: pathlib.Path, last: Sequence[str]):
         self._folder, self.own, self._last = folder, own, last
@@ -62,10 +62,10 @@ class InBucket:
 
 @contextlib.contextmanager
 def opened(folder: pathlib.Path, last: Sequence[str]) -> Generator[OnDisk | InBucket]:
-    """The way to write `folder`.
+    """Opens `folder` for writing by all processes.
 
     Args:
-      last: in a bucket, the files that a reader looks for, in the order of writing.
+      last: in a bucket, the files that mark the folder as complete, in the order in which they are written.
     """
     if is_remote(folder):
         with scratch(folder) as own:

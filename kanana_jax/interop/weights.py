@@ -1,4 +1,4 @@
-"""The weights of a model folder: the one place that decides whether they are those of its config.json."""
+"""Checked access to the weights of a model folder: the one place that decides whether they match its config.json."""
 
 import pathlib
 import re
@@ -22,33 +22,34 @@ NUMPY = {
     "float16": np.dtype(np.float16),
 }
 _EMBEDDING, _OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
-# The head of a reward model, as the classes for sequence classification name it: `[1, D]`.
+# The head of a reward model, `[1, D]`, under the name that classes for sequence classification use.
 HEAD = "score.weight"
-# Bits of the exponent, all set in NaN and infinity.
+# Masks of the exponent bits, which are all set in NaN and infinity.
 _EXPONENTS = {"float32": np.uint32(0x7F800000), "bfloat16": np.uint16(0x7F80), "float16": np.uint16(0x7C00)}
 _AT_ONCE = 1 << 20
-# Written by early versions of transformers, and read by none: they follow from config.json.
+# Early versions of transformers wrote these; they follow from config.json and no version reads them.
 _DERIVED = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 
 
 class Weights:
-    """Checked weights: every tensor that the architecture has, of its shape, in a floating dtype, and no other.
+    """Checked weights: exactly the tensors of the architecture, each with its shape and a floating-point dtype.
 
-    A model that would compute other logits than `config.json` says is refused here, whatever reads the folder: tensors
-    of quantised weights, their scales, biases, adapters, further layers, an output matrix that is tied and yet another.
+    A folder that would not compute the logits of its `config.json` is refused, whatever the caller wants to do with it:
+    quantised weights and their scales, unexpected biases, adapters, surplus layers, or an output matrix that is tied to
+    the embedding and yet differs from it.
 
-    Tensors are asked for as any family has them: the layout of a parameter is the same in all, its name may differ.
+    `read` accepts the tensors of any family: a parameter has the same layout in all families, only its name differs.
 
     Args:
-      headers_only: of a folder in a bucket only the headers of its files are fetched, and `read` finds nothing.
+      headers_only: for a folder in a bucket, whether to fetch only the headers of its files; `read` then fails.
 
     Attributes:
-      dtype: `float32`, `bfloat16` or `float16`: that which holds every tensor exactly.
-      skipped: how many tensors of other parts (a vision tower) are left alone.
+      dtype: `float32`, `bfloat16` or `float16`; float32 if the tensors have different dtypes.
+      skipped: number of tensors that are ignored because they belong to other parts, such as a vision tower.
       has_head: whether it is a reward model.
 
     Raises:
-      UserError: names the tensor.
+      UserError: a check fails; the message names the tensor.
     """
 
     def __init__(self, path: pathlib.Path, architecture: Architecture, family: Family, headers_only: bool = False):
@@ -61,10 +62,10 @@ class Weights:
         self._places = self._named()
         self.skipped = len(self._reader.entries) - len(self._places)
         entries = {name: self._reader.entries[place] for name, place in self._places.items()}
-        # transformers ties the other way where the embedding is the one that is missing.
+        # If only the output matrix is stored, transformers ties the embedding to it.
         self._swapped = architecture.tied_embeddings and _EMBEDDING not in entries and _OUTPUT in entries
         found = set()
-        for group in family.groups(architecture):  # however many there may be, the first that is missing ends it
+        for group in family.groups(architecture):  # fails at the first missing tensor, however many config.json claims
             found |= {self._checked(tensor) for tensor in group}
         self._twice = architecture.tied_embeddings and not self._swapped and _OUTPUT in entries
         if self._twice and entries[_OUTPUT][1:3] != entries[_EMBEDDING][1:3]:
@@ -86,7 +87,7 @@ class Weights:
         self.dtype = kinds.pop() if len(kinds) == 1 else "float32"
 
     def _named(self) -> dict[str, str]:
-        """The family's names of the text model's tensors → those on disk."""
+        """A map from the family's names of the text model's tensors to the names on disk."""
         found: dict[str, str] = {}
         for place in self._reader.entries:
             if place.startswith(self._family.skipped):
@@ -99,7 +100,7 @@ class Weights:
         return found
 
     def _checked(self, tensor: Tensor) -> str:
-        """The name under which a tensor lies in the files."""
+        """Checks a tensor's shape and dtype, and returns the family's name for it."""
         name = self._name(tensor)
         entry = self._reader.entries.get(self._places.get(name, ""))
         if entry is None:
@@ -120,11 +121,11 @@ class Weights:
         return _OUTPUT if self._swapped and name == _EMBEDDING else name
 
     def read(self, tensor: Tensor) -> np.ndarray:
-        """A tensor in Hugging Face's layout.
+        """Reads a tensor, in Hugging Face's layout.
 
         Raises:
-          UserError: a file that was changed meanwhile, values that are not finite, or an output matrix that is not the
-            embedding it is tied to.
+          UserError: the file was changed since it was opened, a value is not finite, or the output matrix differs from
+            the embedding that it is tied to.
         """
         value = self._read(self._name(tensor))
         if self._twice and tensor.name == _EMBEDDING:
@@ -137,7 +138,7 @@ class Weights:
         """The head of a reward model, `[1, D]`.
 
         Raises:
-          UserError: it has none, or as `read`.
+          UserError: there is no head, or see `read`.
         """
         if not self.has_head:
             raise UserError(
@@ -161,11 +162,11 @@ class Weights:
         )
 
     def outer(self) -> Params:
-        """Embedding, final norm and output matrix, NumPy arrays in the folder's dtype."""
+        """Embedding, final norm and (untied) output matrix, as NumPy arrays in the folder's dtype."""
         return self._group(self._family.outer_tensors(self.architecture))
 
     def layer(self, layer: int) -> Params:
-        """One block, not stacked, NumPy arrays in the folder's dtype."""
+        """One block without the layer axis, as NumPy arrays in the folder's dtype."""
         return self._group(self._family.layer_tensors(self.architecture, layer))["blocks"]
 
     def _group(self, tensors: list[Tensor]) -> Params:
@@ -176,26 +177,26 @@ class Weights:
 
 
 def has_output(path: pathlib.Path, architecture: Architecture) -> bool:
-    """Whether a folder has the output matrix that its architecture asks for; models of vectors go without one."""
+    """Whether a folder has the output matrix that its architecture needs; embedding models are stored without it."""
     return architecture.tied_embeddings or any(name.endswith(_OUTPUT) for name in Reader(path).entries)
 
 
 def _finite(x: np.ndarray) -> bool:
-    """Whether all values are finite; a part at a time, since a table may be a third of a model."""
+    """Whether all values are finite; checked in parts to save memory, since an embedding can be a third of a model."""
     bits = _EXPONENTS[x.dtype.name]
     flat = np.ascontiguousarray(x).reshape(-1).view(bits.dtype)
     return not any(((flat[i : i + _AT_ONCE] & bits) == bits).any() for i in range(0, len(flat), _AT_ONCE))
 
 
 def at(tree: Any, path: tuple[str, ...]) -> Any:
-    """The leaf that keys lead to."""
+    """The leaf of a nested dict at a path of keys."""
     for key in path:
         tree = tree[key]
     return tree
 
 
 def put(tree: Any, path: tuple[str, ...], value: Any) -> None:
-    """Sets the leaf that keys lead to."""
+    """Sets the leaf of a nested dict at a path of keys, creating the dicts on the way."""
     for key in path[:-1]:
         tree = tree.setdefault(key, {})
     tree[path[-1]] = value

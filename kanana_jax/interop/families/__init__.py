@@ -1,4 +1,4 @@
-"""The families of Hugging Face models that can be read and written; a new one is a file and a line of `FAMILIES`."""
+"""The families of Hugging Face models that can be read and written; to add one, add a file and a line in `FAMILIES`."""
 
 import functools
 from typing import Any
@@ -23,7 +23,7 @@ from kanana_jax.interop.families.family import Family
 from kanana_jax.interop.foreign import Fields, short
 from kanana_jax.models.architecture import Architecture
 
-# Where several compute the same function, the first is that which a model is written as.
+# If several families compute the same function, a model is written as the first.
 FAMILIES = (
     llama.FAMILY,
     mistral.FAMILY,
@@ -45,16 +45,19 @@ FAMILIES = (
 
 @functools.cache
 def family_of(a: Architecture) -> Family:
-    """The first family whose class computes the same function; our own, if there is no other."""
+    """The first family whose class computes the architecture's function; our own (`own.py`) if there is no other."""
     return next(family for family in FAMILIES if not family.inner and not family.lacks(a))
 
 
 def export_family(a: Architecture, name: str = "") -> Family:
-    """The family of a folder for other tools: that of a name, else the first that computes the same function.
+    """The family to export a model as, for other tools: the named one, or the first that computes the same function.
+
+    Args:
+      name: `model_type` of the family; empty: any.
 
     Raises:
-      ConfigError: no family has the name.
-      UserError: the class of that name, or any class, lacks what the model has.
+      ConfigError: no family has this name.
+      UserError: the named class, or every class, lacks a part of the model.
     """
     public = {family.model_type: family for family in FAMILIES if not family.inner and family is not own.FAMILY}
     fitting = [key for key, family in public.items() if not family.lacks(a)]
@@ -76,10 +79,14 @@ def export_family(a: Architecture, name: str = "") -> Family:
 
 
 def read(config: dict[str, Any], where: str) -> tuple[Family, Architecture]:
-    """The family of a `config.json`'s `model_type`, and the architecture that it reads.
+    """The family and the architecture that a `config.json` describes.
+
+    Args:
+      config: contents of the file.
+      where: name of the file, for messages.
 
     Raises:
-      UserError: an unknown family, or a variant whose logits we could not reproduce.
+      UserError: the family is unknown, or it is a variant whose logits cannot be reproduced here.
     """
     kind, classes = config.get("model_type"), config.get("architectures")
     for family in FAMILIES:
@@ -98,12 +105,12 @@ def read(config: dict[str, Any], where: str) -> tuple[Family, Architecture]:
 
 
 def from_config(config: dict[str, Any], where: str) -> Architecture:
-    """The architecture of a `config.json`; raises as `read`."""
+    """The architecture that a `config.json` describes; raises as `read` does."""
     return read(config, where)[1]
 
 
 def _text_of(family: Family, config: dict[str, Any], where: str) -> dict[str, Any]:
-    """The keys of the text model; those of tying and quantisation are beside them."""
+    """The keys of the text model, including those for tying and quantisation, which are outside its table."""
     if not family.inner:
         return config
     whole = Fields(config, where)

@@ -1,4 +1,4 @@
-"""EXAONE 4.0 (arXiv:2507.11407, §2): norms behind attention and MLP, gains of each head's queries and keys, two
+"""EXAONE 4.0 (arXiv:2507.11407, §2): norms after attention and MLP, norms of each head's queries and keys, and two
 kinds of layers: three of four have a window and RoPE, the fourth has neither.
 """
 
@@ -17,19 +17,19 @@ def read(config: Fields, shape: dict[str, Any]) -> dict[str, Any]:
     windowed = config.values.get("sliding_window", config.defaults["sliding_window"]) is not None
     types = layers.types_of(config, number) or (_pattern(config, number) if windowed else [layers.FULL] * number)
     window = layers.window_of(config, types)
-    # Without RoPE are the layers that see everything, wherever the model has a window at all.
+    # If the model has windows, its layers with full attention have no RoPE.
     kinds = [LayerKind(window) if kind == layers.SLIDING else LayerKind(rope=not windowed) for kind in types]
     return {"qk_norm": "head", "norm_placement": "post", "layer_pattern": pattern_of(kinds)}
 
 
 def _pattern(config: Fields, number: int) -> list[str]:
-    """Types of layers by `sliding_window_pattern`: a period, or a word of L (local) and G (global)."""
+    """Types of layers from `sliding_window_pattern`: a period, or a string of L (local) and G (global)."""
     value = config.values.get("sliding_window_pattern", 4)
     if not isinstance(value, str):
         return layers.every(number, config.integer("sliding_window_pattern", number + 4, 4))
     if not value or set(value) - {"L", "G"}:
         raise config.refusal("sliding_window_pattern", "a period, or a word of L and G")
-    if number % len(value):  # readers do not agree whether the last layer is then global
+    if number % len(value):  # implementations disagree on whether the last layer is then global
         raise UserError(
             f"{config.where}: num_hidden_layers {number} is not a multiple of sliding_window_pattern '{value}': write "
             "layer_types"

@@ -1,4 +1,4 @@
-"""One family of Hugging Face models: which architectures its class computes, its `config.json`, its tensors' names."""
+"""A family of Hugging Face models: the architectures that its class computes, its `config.json` and tensor names."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -10,9 +10,9 @@ from kanana_jax.interop.foreign import Fields, short
 from kanana_jax.models.architecture import Architecture, LayerKind, RopeScaling, pattern_of
 
 Special = Mapping[str, int | list[int] | None]
-# Of a field of which a class has every value; what of it does not go together, `Family.check` says.
+# Marks a field that may have any value; `Family.check` refuses combinations that the class does not compute.
 ANY: tuple[Any, ...] = ()
-# Fields that every class has.
+# Fields of which every class supports all values.
 _COMMON = frozenset(
     ("vocab_size", "embed_dim", "mlp_dim", "num_layers", "num_heads", "num_kv_heads", "head_dim", "tied_embeddings",
      "max_seq_len", "rope_theta", "rope_scaling", "norm_eps", "init_std", "activation")
@@ -26,26 +26,27 @@ def _nothing(a: Architecture) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """A kind of checkpoint.
+    """A model class of Hugging Face and its checkpoint format.
 
     Attributes:
-      model_type: of `config.json`.
-      class_name: that in `architectures`.
-      norms: our names of a block's norms → its own.
-      read: fields of the architecture beyond the common ones, from `config.json` and the common ones that were read;
-        refuses, as UserError, what could not be reproduced.
-      write: keys of `config.json` beyond the common ones.
-      fields: fields of `Architecture` beyond the common ones, each with the values that the class has (`ANY`: all). A
-        field that is not among them must have its default.
-      check: of an architecture whose fields the class has: what of them it cannot compute, or nothing.
-      keys: that `read` understands, of those that would be refused elsewhere (`refusals.py`).
-      defaults: of keys that may be missing, where they are not Llama's.
-      whole_heads: whether the class asks for a width that is a multiple of its heads.
-      activation_key: of the MLP's activation.
-      public: whether `transformers` has the class, so that a folder of it can be handed on.
-      inner: the key under which the text model's keys lie, in a class of several models.
-      aliases: beginnings of names on disk → of ours.
-      skipped: beginnings of names of tensors that are not the text model's.
+      model_type: value of this key in `config.json`.
+      class_name: name of the class in `architectures`.
+      norms: a map from our names of a block's norms to the family's.
+      read: from `config.json` and the common fields, makes the family's other fields of `Architecture`; raises
+        UserError for a model that cannot be reproduced.
+      write: makes the family's keys of `config.json` other than the common ones.
+      fields: the family's other fields of `Architecture`, each with the values that the class supports (`ANY`: all). A
+        field that is neither common nor listed must have its default.
+      check: for an architecture whose fields are all supported, describes what the class still cannot compute; empty
+        if there is nothing.
+      keys: keys that `read` understands, among those that are otherwise refused (`refusals.py`).
+      defaults: values of keys that may be missing, if they differ from Llama's.
+      whole_heads: whether the class requires the width to be a multiple of the number of heads.
+      activation_key: key of the MLP's activation.
+      public: whether `transformers` has the class, so that other tools can load a folder.
+      inner: in a class with several models, the key that holds the text model's keys.
+      aliases: (prefix on disk, prefix in the family's names) of tensor names.
+      skipped: prefixes of the names of tensors that do not belong to the text model.
     """
 
     model_type: str
@@ -65,7 +66,7 @@ class Family:
     skipped: tuple[str, ...] = ()
 
     def lacks(self, a: Architecture) -> list[str]:
-        """Fields of an architecture that the class has not, with their values; empty: it computes the same function."""
+        """The parts of an architecture that the class does not support; empty: it computes the same function."""
         a = canonical(a)
         found = []
         for field in dataclasses.fields(Architecture):
@@ -83,11 +84,11 @@ class Family:
         return names.outer_tensors(a)
 
     def layer_tensors(self, a: Architecture, layer: int) -> list[Tensor]:
-        """Those of one block."""
+        """Tensors of one block."""
         return names.layer_tensors(a, layer, self.norms)
 
     def groups(self, a: Architecture) -> Iterator[list[Tensor]]:
-        """All tensors, a layer at a time: what is in memory at once when a checkpoint is streamed."""
+        """Yields the outer tensors, then each layer's; streaming a checkpoint holds one group in memory at a time."""
         yield self.outer_tensors(a)
         for layer in range(a.num_layers):
             yield self.layer_tensors(a, layer)
@@ -97,27 +98,27 @@ class Family:
         return names.name(tensor.path, tensor.layer, self.norms)
 
     def from_config(self, config: dict[str, Any], where: str) -> Architecture:
-        """The architecture of a `config.json`.
+        """The architecture that a `config.json` describes.
 
         Raises:
-          UserError: a variant whose logits we could not reproduce.
+          UserError: it is a variant whose logits cannot be reproduced here.
         """
         fields = Fields(config, where, dict(self.defaults))
         return shape.read(fields, self.keys, self.activation_key, self.read)
 
     def to_config(self, a: Architecture, dtype: str, special: Special) -> dict[str, Any]:
-        """`config.json`; `special` holds bos_token_id, eos_token_id and pad_token_id."""
+        """Contents of `config.json`; `special` holds bos_token_id, eos_token_id and pad_token_id."""
         a = canonical(a)
         named = {"architectures": [self.class_name], "model_type": self.model_type}
         common, own = shape.write(a, dtype, self.activation_key), self.write(a)
         if "rope_parameters" not in own:
             common |= rope.to_config(a.rope_theta, a.rope_scaling)
-        # Classes have a padding token of their own, which may lie beyond this vocabulary.
+        # Without this key, classes use a default padding token, which may be beyond this vocabulary.
         return {**named, **common, **own, "pad_token_id": None, **special}
 
 
 def canonical(a: Architecture) -> Architecture:
-    """The same function in the form in which a `config.json` is read."""
+    """An equivalent architecture in the form that reading a `config.json` gives, so that two can be compared."""
 
     def plain(kind: LayerKind) -> LayerKind:
         if not kind.rope:

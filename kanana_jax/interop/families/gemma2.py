@@ -47,14 +47,14 @@ def common(config: Fields, shape: dict[str, Any]) -> dict[str, Any]:
 
 
 def cap(config: Fields, key: str) -> float:
-    """A soft cap; null is none."""
+    """A soft cap; 0 for null, which means none."""
     if config.values.get(key, config.defaults.get(key)) is None:
         return 0.0
     return config.number(key, above=True)
 
 
 def common_to_config(a: Architecture) -> dict[str, Any]:
-    """Keys that Gemma 2 and 3 share."""
+    """The keys that Gemma 2 and 3 share."""
     return {
         "attention_bias": a.attention_bias == "qkvo",
         "query_pre_attn_scalar": _scalar(a),
@@ -65,7 +65,7 @@ def common_to_config(a: Architecture) -> dict[str, Any]:
 
 
 def common_check(a: Architecture) -> str:
-    """A complaint about factors that follow from other sizes in Gemma 2 and 3, or nothing."""
+    """The reason to refuse factors other than those that both classes derive from sizes; empty: there is none."""
     if a.embedding_multiplier != math.sqrt(a.embed_dim):
         return f"embedding_multiplier {a.embedding_multiplier:g} where the root of embed_dim is {a.embed_dim**0.5:g}"
     if a.attention_multiplier and _scalar(a) ** -0.5 != a.attention_multiplier:

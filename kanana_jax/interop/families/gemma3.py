@@ -1,6 +1,6 @@
-"""Gemma 3 (arXiv:2503.19786, §2): Gemma 2 with gains of each head's queries and keys instead of caps, and two RoPEs.
+"""Gemma 3 (arXiv:2503.19786, §2): Gemma 2 with norms of each head's queries and keys instead of caps, and two RoPEs.
 
-`TEXT` is the text model's own class; `FAMILY` that of text and pictures, of which the text model alone is read.
+`TEXT` is the class of the text model; `FAMILY` is the class for text and images, of which only the text model is read.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ FAMILY = dataclasses.replace(
     class_name="Gemma3ForConditionalGeneration",
     public=False,
     inner="text_config",
-    # Published folders say only what differs from the class.
+    # Published folders only have the keys that differ from the class's defaults.
     defaults={
         **TEXT.defaults,
         "vocab_size": 262_208,

@@ -1,4 +1,4 @@
-"""HyperCLOVA X (2025): Llama with muP's multipliers (arXiv:2203.03466), and norms on both sides where it says so."""
+"""HyperCLOVA X (2025): Llama with muP's multipliers (arXiv:2203.03466) and, optionally, norms on both sides."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from kanana_jax.interop.families.shape import bias_of
 from kanana_jax.interop.foreign import Fields
 from kanana_jax.models.architecture import Architecture
 
-# Here the norm before the MLP keeps Llama's name, and those behind have names of their own.
+# The norm before the MLP keeps Llama's name; those after attention and MLP have names of their own.
 _NORMS = PRE | {"attention_post_norm": "post_norm1", "mlp_post_norm": "post_norm2"}
 
 

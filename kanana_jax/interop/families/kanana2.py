@@ -1,6 +1,6 @@
 """Kanana-2 1.3B (`Kanana2TinyForCausalLM`): Qwen3's block; three of four layers have a window and a RoPE of their own.
 
-`transformers` has not the class, but Mellum's is the same function where all its MLPs are dense.
+`transformers` does not have the class, but Mellum's class computes the same function if all its MLPs are dense.
 """
 
 from typing import Any
@@ -70,7 +70,7 @@ MELLUM = Family(
     write=write_mellum,
     fields=_FIELDS | {"attention_bias": ("none", "qkvo")},
     check=layers.rope_by_type,
-    # Those of experts that no layer has.
+    # The keys for experts are accepted because no layer has any.
     keys=(
         "attention_bias", "sliding_window", "layer_types", "mlp_layer_types", "num_local_experts", "num_experts",
         "num_experts_per_tok", "moe_intermediate_size",

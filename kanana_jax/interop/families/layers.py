@@ -1,4 +1,4 @@
-"""The layers' kinds in a `config.json`: `layer_types`, `sliding_window`, and RoPE by type of layer."""
+"""The kinds of layers in a `config.json`: `layer_types`, `sliding_window`, and RoPE by type of layer."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from kanana_jax.models.architecture import Architecture, LayerKind, pattern_of
 FULL, SLIDING = "full_attention", "sliding_attention"
 _NAMES = {"attention": FULL, FULL: FULL, SLIDING: SLIDING}
 _MOST_TOKENS = 2**31 - 1
-# Of classes that want an integer even where no layer has a window.
+# Written for classes that require an integer even if no layer has a window.
 UNUSED_WINDOW = 4096
 
 
 def types_of(config: Fields, num_layers: int) -> list[str] | None:
-    """`layer_types`, or None where the key is missing or null.
+    """`layer_types`, or None if the key is missing or null.
 
     Raises:
-      UserError: another number than the layers', or a kind of layer that is not known.
+      UserError: the list does not have `num_layers` entries, or names an unknown kind of layer.
     """
     kinds = config.given("layer_types")
     if kinds is None:
@@ -40,10 +40,10 @@ def types_of(config: Fields, num_layers: int) -> list[str] | None:
 
 
 def window_of(config: Fields, types: list[str]) -> int:
-    """`sliding_window` where a layer slides, else 0.
+    """`sliding_window` in tokens if any layer uses it, else 0.
 
     Raises:
-      UserError: a layer slides, and there is no window.
+      UserError: a layer uses a window, and none is given.
     """
     if SLIDING not in types:
         return 0
@@ -56,12 +56,12 @@ def window_of(config: Fields, types: list[str]) -> int:
 
 
 def every(num_layers: int, interval: int) -> list[str]:
-    """Types of layers of which every `interval`-th is full."""
+    """Types of layers with full attention in every `interval`-th layer and a sliding window in the others."""
     return [SLIDING if (i + 1) % interval else FULL for i in range(num_layers)]
 
 
 def interval_of(config: Fields, default: int) -> int:
-    """`sliding_window_pattern`, under either of its names."""
+    """The period of layer types: `sliding_window_pattern`, under either of its names."""
     for key in ("sliding_window_pattern", "_sliding_window_pattern"):
         if config.given(key) is not None:
             return config.integer(key, _MOST_TOKENS)
@@ -69,10 +69,10 @@ def interval_of(config: Fields, default: int) -> int:
 
 
 def switched_types(config: Fields, num_layers: int) -> list[str]:
-    """Types of Qwen's layers: the window is for a flag, and without `layer_types` for the last layers.
+    """Types of layers in Qwen: `use_sliding_window` enables windows, without `layer_types` for the last layers only.
 
     Raises:
-      UserError: a layer slides, and `use_sliding_window` is false.
+      UserError: a layer has a window, and `use_sliding_window` is false.
     """
     types, on = types_of(config, num_layers), config.flag("use_sliding_window")
     if types is not None:
@@ -94,18 +94,18 @@ def types_to_config(a: Architecture) -> list[str]:
 
 
 def window_to_config(a: Architecture, unused: int | None = UNUSED_WINDOW) -> int | None:
-    """`sliding_window` of an architecture whose windows are of one size; `unused` where there is none."""
+    """`sliding_window` of an architecture whose windows have one size; `unused` if there is no window."""
     return next((kind.window for kind in a.kinds if kind.window), unused)
 
 
 def one_window(a: Architecture) -> str:
-    """A complaint about windows of several sizes, or nothing."""
+    """The reason to refuse windows of several sizes; empty: there are none."""
     sizes = sorted({kind.window for kind in a.kinds if kind.window})
     return "" if len(sizes) < 2 else f"layer_pattern with windows of {sizes[0]} and {sizes[1]}"
 
 
 def one_rope(a: Architecture) -> str:
-    """A complaint about layers whose RoPE is not the model's, or nothing."""
+    """The reason to refuse layers without RoPE, or with another RoPE than the model's; empty: there are none."""
     for kind in a.kinds:
         if kind != LayerKind(kind.window):
             return "layer_pattern with layers without RoPE" if not kind.rope else "layer_pattern with another RoPE"
@@ -113,12 +113,12 @@ def one_rope(a: Architecture) -> str:
 
 
 def windows_and_one_rope(a: Architecture) -> str:
-    """A complaint about more than windows of one size, or nothing."""
+    """The reason to refuse anything but windows of one size and a single RoPE; empty: there is none."""
     return one_window(a) or one_rope(a)
 
 
 def rope_by_type(a: Architecture) -> str:
-    """A complaint about a RoPE that does not follow from whether a layer slides, or nothing."""
+    """The reason to refuse a RoPE that is not determined by whether a layer has a window; empty: there is none."""
     kinds = set(a.kinds)
     if any(not kind.rope for kind in kinds):
         return "layer_pattern with layers without RoPE"
@@ -130,7 +130,7 @@ def rope_by_type(a: Architecture) -> str:
 
 
 def ropes_to_config(a: Architecture) -> dict[str, Any]:
-    """`rope_parameters` by type of layer."""
+    """The tables `rope_parameters` by type of layer."""
     sliding = next((kind for kind in a.kinds if kind.window), LayerKind(rope_scaled=False))
     scaling = a.rope_scaling if sliding.rope_scaled else None
     return {
@@ -146,15 +146,15 @@ def rope_and_pattern(
     thetas: tuple[float, float],
     local_key: str = "",
 ) -> dict[str, Any]:
-    """`rope_theta`, `rope_scaling` and `layer_pattern`: full layers have the model's RoPE, sliding ones their own.
+    """Fields `rope_theta`, `rope_scaling` and `layer_pattern`; layers with a window have a RoPE of their own.
 
     Args:
-      types: of the layers.
-      thetas: of full and of sliding layers, where none is given.
-      local_key: an older key of the latter.
+      types: types of the layers.
+      thetas: default thetas of layers with full attention and with a window.
+      local_key: older key of the latter's theta; empty: the family has none.
 
     Raises:
-      UserError: as `rope.ropes_of`; no window; sliding layers have a scaling that is not the full ones'.
+      UserError: see `rope.ropes_of` and `window_of`; or the two kinds of layers have different scalings.
     """
     window = window_of(config, types)
     (theta, scaling), (local, own) = rope.ropes_of(config, max_seq_len, thetas, local_key)

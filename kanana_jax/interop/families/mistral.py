@@ -1,4 +1,4 @@
-"""Mistral (arXiv:2310.06825, §2): Llama with one window in every layer, or none."""
+"""Mistral (arXiv:2310.06825, §2): Llama with the same window in every layer, or no window."""
 
 from typing import Any
 

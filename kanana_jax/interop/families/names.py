@@ -1,9 +1,9 @@
-"""Names and layouts of Hugging Face's tensors against our parameters'.
+"""Conversion between Hugging Face's tensors and our parameters: names and layouts.
 
-All families share the names below; only those of a block's norms are a family's own: `post_attention_layernorm` is the
-norm before the MLP in Llama, and that behind attention in OLMo and Gemma. Hugging Face stores `nn.Linear` weights as
-`[out, in]` with the heads flattened; ours are `[in, out…]` with heads and head_dim apart, layers stacked. RoPE pairs
-channel `i` with `i + h/2` in both, so no channel moves.
+All families share the names below, except those of a block's norms: `post_attention_layernorm` is the norm before the
+MLP in Llama, but the norm after attention in OLMo and Gemma. Hugging Face stores `nn.Linear` weights as `[out, in]`
+with the heads flattened; ours are `[in, out…]` with separate axes for heads and head_dim, and with layers stacked. Both
+let RoPE pair channel `i` with `i + h/2`, so channels keep their order.
 """
 
 import math
@@ -26,7 +26,7 @@ _OUTER = {
     ("final_norm", "scale"): "model.norm.weight",
     ("unembedding",): "lm_head.weight",
 }
-# In the order in which hashes of models take them; those of one model are a part of it.
+# The order is that of model fingerprints; a model has a subset of these tensors.
 _LAYER = {
     ("attention_norm", "scale"): "",
     ("attention", "q"): "self_attn.q_proj.weight",
@@ -49,7 +49,7 @@ _LAYER = {
     ("mlp", "up_bias"): "mlp.up_proj.bias",
     ("mlp", "down_bias"): "mlp.down_proj.bias",
 }
-# Matrices that are products' right sides → how many of their first axes are summed over.
+# Weight matrices → the number of leading axes that are contracted with the input.
 _INPUTS = {"q": 1, "k": 1, "v": 1, "o": 2, "gate": 1, "up": 1, "down": 1}
 
 
@@ -62,10 +62,10 @@ class Tensor(NamedTuple):
 
     Attributes:
       name: Hugging Face's name.
-      path: keys of ours.
-      layer: index on the stacked axis, or None.
+      path: path in our tree of parameters.
+      layer: index on the stacked layer axis, or None.
       shape: Hugging Face's shape.
-      to_ours, to_theirs: change of layout of a NumPy array; both are views or exact permutations. Default: none.
+      to_ours, to_theirs: convert the layout of a NumPy array, by views or exact permutations. Default: the identity.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Tensor(NamedTuple):
 
 
 def name(path: Path, layer: int | None, norms: Mapping[str, str]) -> str:
-    """The name of a parameter in a family with these names of norms."""
+    """Hugging Face's name of a parameter, in a family with these names of norms."""
     if layer is None:
         return _OUTER[path]
     own = _LAYER[path[1:]] or f"{norms[path[1]]}.weight"
@@ -92,7 +92,7 @@ def outer_tensors(a: Architecture) -> list[Tensor]:
 
 
 def layer_tensors(a: Architecture, layer: int, norms: Mapping[str, str]) -> list[Tensor]:
-    """Those of one block."""
+    """Tensors of one block."""
     axes = axes_by_path(a)
     paths = [("blocks", *path) for path in _LAYER]
     return [_tensor(a, path, layer, axes[path][1:], norms) for path in paths if path in axes]

@@ -1,4 +1,4 @@
-"""OLMo 2 (arXiv:2501.00656, §3.2): norms behind attention and MLP, and of queries and keys over their whole width."""
+"""OLMo 2 (arXiv:2501.00656, §3.2): norms after attention and MLP, and of queries and keys over their whole width."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""OLMo 3 (2025): OLMo 2 with windows in three of four layers, and RoPE scaled in the others alone."""
+"""OLMo 3 (2025): OLMo 2 with windows in three of four layers, and RoPE scaling only in the others."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _THETA = 500_000.0
 def read(config: Fields, shape: dict[str, Any]) -> dict[str, Any]:
     types = layers.types_of(config, shape["num_layers"]) or layers.every(shape["num_layers"], 4)
     found = layers.rope_and_pattern(config, shape["max_seq_len"], types, (_THETA, _THETA))
-    # The class gives the older key to the layers that see everything, and to no other.
+    # The class applies the older key only to layers with full attention.
     of_sliding = config.table("rope_parameters").get(layers.SLIDING)
     if layers.SLIDING in types and not of_sliding and config.given("rope_theta") not in (None, _THETA):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Models that no public class computes: `config.json` holds the architecture as it is."""
+"""Our own class, for models that no public class computes: `config.json` holds the architecture itself."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from kanana_jax.models.architecture import Architecture
 
 
 class Own(Family):
-    """A family that has every architecture."""
+    """A family that supports every architecture."""
 
     def lacks(self, a: Architecture) -> list[str]:
         return []

@@ -1,4 +1,4 @@
-"""Qwen2 and 2.5 (arXiv:2412.15115, §2): biases of queries, keys and values, and a window in chosen layers."""
+"""Qwen2 and 2.5 (arXiv:2412.15115, §2): biases of queries, keys and values, and a window in selected layers."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ DEFAULTS = {"max_position_embeddings": 32_768, "num_key_value_heads": 32, "slidi
 
 
 def windows(config: Fields, shape: dict[str, Any]) -> tuple[LayerKind, ...]:
-    """The pattern of layers that `WINDOW_KEYS` give."""
+    """The pattern of layers that `WINDOW_KEYS` describe."""
     types = layers.switched_types(config, shape["num_layers"])
     window = layers.window_of(config, types)
     return pattern_of([LayerKind(window if kind == layers.SLIDING else 0) for kind in types])
 
 
 def windows_to_config(a: Architecture) -> dict[str, Any]:
-    """`WINDOW_KEYS` of an architecture."""
+    """The values of `WINDOW_KEYS` for an architecture."""
     window = layers.window_to_config(a, None)
     first = next((i for i, kind in enumerate(a.kinds) if kind.window), a.num_layers)
     return {

@@ -1,4 +1,4 @@
-"""Qwen3 (arXiv:2505.09388, §2), Kanana-2 3B: gains of each head's queries and keys, and a window in chosen layers."""
+"""Qwen3 (arXiv:2505.09388, §2) and Kanana-2 3B: norms of each head's queries and keys, a window in selected layers."""
 
 from typing import Any
 
@@ -27,5 +27,5 @@ FAMILY = Family(
     fields={"qk_norm": ("head",), "attention_bias": ("none", "qkvo"), "layer_pattern": ANY},
     check=layers.windows_and_one_rope,
     keys=("attention_bias", *qwen2.WINDOW_KEYS),
-    defaults=qwen2.DEFAULTS | {"head_dim": 128},  # whatever the width
+    defaults=qwen2.DEFAULTS | {"head_dim": 128},  # independent of the width
 )

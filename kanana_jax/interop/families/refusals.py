@@ -1,4 +1,4 @@
-"""Keys of `config.json` that change the logits of some family, and are refused in those that do not know them."""
+"""Keys of `config.json` that change the logits in some family and are refused in families that do not support them."""
 
 from collections.abc import Collection
 
@@ -23,7 +23,7 @@ _ABSENT = (
     "kv_lora_rank", "hidden_size_per_layer_input", "vision_config", "audio_config", "text_config", "layers_block_type",
     "block_configs", "alibi",
 )  # fmt: skip
-# Counts of parts that Llama does not have; 0 is none.
+# Numbers of parts that Llama does not have; 0 is accepted.
 _ZERO = (
     "num_local_experts", "num_experts", "n_routed_experts", "num_experts_per_tok", "num_kv_shared_layers",
     "num_mtp_layers", "num_nextn_predict_layers",
@@ -32,10 +32,13 @@ _PREFIXES = ("moe_", "altup_", "linear_key_", "linear_value_", "linear_num_", "l
 
 
 def refuse_others(config: Fields, keys: Collection[str]) -> None:
-    """Raises UserError for a key that other tools read as another computation than the family's.
+    """Refuses keys that make other tools compute another function than the family's.
 
     Args:
-      keys: that the family understands.
+      keys: keys that the family understands.
+
+    Raises:
+      UserError: there is such a key.
     """
     for key in _QUANTISED:
         if config.given(key) is not None:
@@ -56,7 +59,7 @@ def refuse_others(config: Fields, keys: Collection[str]) -> None:
         value = config.given(key)
         if key in keys or value is None or (key in _ZERO and type(value) is int and value == 0):
             continue
-        # Some families write a window that a flag beside it turns off.
+        # Some families write a window together with a flag that turns it off.
         if key == "sliding_window" and "use_sliding_window" in config.values:
             continue
         raise config.refusal(key, "left out")

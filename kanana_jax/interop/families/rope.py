@@ -1,4 +1,4 @@
-"""RoPE in a `config.json`: `rope_theta` and `rope_scaling` of transformers 4, `rope_parameters` of 5, or both."""
+"""RoPE in a `config.json`: `rope_theta` and `rope_scaling` (transformers 4), `rope_parameters` (5), or both."""
 
 import math
 from typing import Any
@@ -20,10 +20,10 @@ _TYPES = ("full_attention", "sliding_attention")
 
 
 def rope_of(config: Fields, max_seq_len: int) -> tuple[float, RopeScaling | None]:
-    """The base of the angular speeds, and their scaling, as transformers 5 computes them.
+    """Theta, the base of RoPE's frequencies, and their scaling, as transformers 5 reads them.
 
     Raises:
-      UserError: keys that contradict each other, an unknown scaling, or one that lacks a key.
+      UserError: keys contradict each other, or the scaling is unknown or lacks a key.
     """
     old, new = config.table("rope_scaling"), config.table("rope_parameters")
     for scope, section in (("rope_scaling", old), ("rope_parameters", new)):
@@ -53,15 +53,16 @@ def rope_of(config: Fields, max_seq_len: int) -> tuple[float, RopeScaling | None
 def ropes_of(
     config: Fields, max_seq_len: int, thetas: tuple[float, float], local_key: str = ""
 ) -> list[tuple[float, RopeScaling | None]]:
-    """The RoPE of layers that see everything and of those that slide: `rope_parameters` with a table for each.
+    """The RoPE of full-attention layers and that of sliding-window layers: `rope_parameters` with a table for each.
 
-    The older `rope_theta` and `rope_scaling` are those of the former, `local_key` is the theta of the latter.
+    In older files, `rope_theta` and `rope_scaling` apply to full attention, and `local_key` is the other layers' theta.
 
     Args:
-      thetas: where none is given.
+      thetas: default thetas of the two kinds of layers.
+      local_key: the older key; empty: the family has none.
 
     Raises:
-      UserError: as `rope_of`, or one table for both.
+      UserError: see `rope_of`; or `rope_parameters` is one table for both kinds.
     """
     tables = config.table("rope_parameters")
     foreign = [key for key in tables if key not in _TYPES]
@@ -81,7 +82,7 @@ def ropes_of(
 
 
 def parameters(theta: float, scaling: RopeScaling | None) -> dict[str, Any]:
-    """`rope_parameters` of one RoPE."""
+    """The table `rope_parameters` of one RoPE."""
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": theta}
     if scaling is None:
         return rope
@@ -109,7 +110,7 @@ def _scaling(kind: str, rope: Fields, config: Fields, theta: float, max_seq_len:
         if rope.given(key) is None:
             raise UserError(f"{config.where}: RoPE scaling '{kind}' needs the key '{key}'")
     if kind == "linear":
-        return RopeScaling("linear", rope.number("factor", least=1.0), max_seq_len)  # the length is no part of it
+        return RopeScaling("linear", rope.number("factor", least=1.0), max_seq_len)  # the original length has no effect
     own = config.given("original_max_position_embeddings")
     length = rope.given("original_max_position_embeddings")
     if own is not None and length is not None and own != length:
@@ -143,7 +144,7 @@ def _scaling(kind: str, rope: Fields, config: Fields, theta: float, max_seq_len:
 
 
 def _mscale(rope: Fields, factor: float) -> dict[str, float]:
-    """DeepSeek's two weights of YaRN's temperature (arXiv:2405.04434): they count where both are there."""
+    """The attention factor from DeepSeek's two weights of YaRN's temperature (arXiv:2405.04434), if both are given."""
     weights = [0.0 if rope.given(key) is None else rope.number(key) for key in ("mscale", "mscale_all_dim")]
     if not all(weights):
         return {}
@@ -179,7 +180,7 @@ def _theta(config: Fields, old: dict[str, Any], new: dict[str, Any]) -> float:
 
 
 def _refuse_different(where: str, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Both sections, the one of transformers 4 and the one of 5, must say the same."""
+    """Refuses a section of transformers 4 and one of transformers 5 that differ."""
     kinds = [_kind(Fields(section, where)) for section in (old, new)]
     pairs = [("rope_type", *kinds)]
     pairs += [(key, old.get(key), new.get(key)) for key in _DECIDING if key != "rope_theta"]

@@ -1,4 +1,4 @@
-"""Keys of `config.json` that all families share."""
+"""The keys of `config.json` that all families share."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -9,7 +9,7 @@ from kanana_jax.interop.families.rope import rope_of
 from kanana_jax.interop.foreign import Fields
 from kanana_jax.models.architecture import Architecture
 
-# Beyond any model that there is: a size that is a slip or a trap is refused before anything is made of it.
+# Limits far beyond any existing model: an absurd size is refused before memory is allocated for it.
 MOST_LAYERS = 10_000
 _MOST_WORDS, _MOST_WIDTH, _MOST_HEADS, _MOST_TOKENS = 1 << 24, 1 << 22, 1 << 16, 2**31 - 1
 MOST = {
@@ -32,17 +32,17 @@ def read(
     activation_key: str,
     more: Callable[[Fields, dict[str, Any]], dict[str, Any]],
 ) -> Architecture:
-    """An architecture from the common keys, and what `more` reads.
+    """Reads an architecture from the common keys and the family's own.
 
     Args:
-      config: keys, with the family's defaults.
-      keys: of the family, that would be refused elsewhere.
-      activation_key: of the MLP's activation.
-      more: from the keys, and the fields that they gave so far, further ones or others.
+      config: contents of config.json, with the family's defaults.
+      keys: keys that the family understands, among those that are otherwise refused.
+      activation_key: key of the MLP's activation.
+      more: from the keys and the common fields, makes further fields or overrides common ones.
 
     Raises:
-      UserError: a key that contradicts another, is of another type or size than a model's, or belongs to a model that
-        computes something else.
+      UserError: a key contradicts another, has an invalid type or size, or belongs to a model that computes something
+        else.
     """
     refusals.refuse_others(config, keys)
     activation = config.values.get(activation_key, config.defaults.get(activation_key, "silu"))
@@ -79,7 +79,7 @@ def read(
 
 
 def write(a: Architecture, dtype: str, activation_key: str) -> dict[str, Any]:
-    """The common keys but those of RoPE."""
+    """The common keys, except those for RoPE."""
     return {
         "vocab_size": a.vocab_size,
         "hidden_size": a.embed_dim,
@@ -99,5 +99,5 @@ def write(a: Architecture, dtype: str, activation_key: str) -> dict[str, Any]:
 
 
 def bias_of(config: Fields) -> str:
-    """`attention_bias`: of all four projections, or of none."""
+    """The biases that `attention_bias` stands for: those of all four projections, or none."""
     return "qkvo" if config.flag("attention_bias") else "none"

@@ -1,4 +1,4 @@
-"""SmolLM3 (2025): Llama in which chosen layers, every fourth, have no RoPE (arXiv:2501.18795)."""
+"""SmolLM3 (2025): Llama without RoPE in selected layers, by default every fourth (arXiv:2501.18795)."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def read(config: Fields, shape: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rotated(config: Fields, number: int) -> list[bool]:
-    """Whether each layer has RoPE: what `no_rope_layers` says, against its name."""
+    """Whether each layer has RoPE; despite its name, `no_rope_layers` holds 1 for layers with RoPE."""
     values = config.given("no_rope_layers")
     if values is None:
         interval = config.integer("no_rope_layer_interval", MOST_LAYERS, 4)

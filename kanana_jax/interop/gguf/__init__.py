@@ -1,1 +1,1 @@
-"""GGUF files for llama.cpp and the programs that are built on it."""
+"""Export to GGUF files, for llama.cpp and programs built on it."""

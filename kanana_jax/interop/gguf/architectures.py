@@ -1,6 +1,7 @@
-"""The architectures of llama.cpp: which models each computes, and the keys of its hyperparameters.
+"""The architectures of llama.cpp: the models that each computes, and the keys of its hyperparameters.
 
-Read from llama.cpp's `src/models/` (release v0.4.0, 2026). A model is written as the first that computes its function.
+Taken from llama.cpp's `src/models/` (release v0.4.0, 2026). A model is written as the first architecture that computes
+its function. Checks return a description of what cannot be computed, or an empty string.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ from kanana_jax.interop.foreign import short
 from kanana_jax.models.architecture import Architecture, LayerKind
 
 Keys = dict[str, Any]
-# Sizes that every architecture has; RoPE's scaling and the layers' kinds are left to the checks.
+# Fields that need no list of allowed values; RoPE scaling and kinds of layers are checked separately.
 _COMMON = frozenset(
     ("vocab_size", "embed_dim", "mlp_dim", "num_layers", "num_heads", "num_kv_heads", "head_dim", "tied_embeddings",
      "max_seq_len", "rope_theta", "norm_eps", "init_std", "rope_scaling", "layer_pattern")
@@ -37,16 +38,17 @@ class LlamaCpp:
     """One architecture of llama.cpp.
 
     Attributes:
-      name: `general.architecture`.
-      families: model types of Hugging Face whose models it computes, for messages.
-      fields: fields of `Architecture` with the values that it has (`ANY`: all); others must have their default.
-      scalings: of RoPE.
-      check: what of a model's layers and factors it cannot compute, or nothing.
-      keys: beyond the common ones, by their name behind that of the architecture.
+      name: value of `general.architecture`.
+      families: Hugging Face model types whose models it computes, for messages.
+      fields: fields of `Architecture`, each with the supported values (`ANY`: all); others must have their default.
+      scalings: supported types of RoPE scaling.
+      check: describes what it cannot compute of a model's layers and factors; empty if there is nothing.
+      keys: makes the keys other than the common ones, without the architecture's name as a prefix.
       neighbours: RoPE pairs channel `2i` with `2i + 1`, not `i` with `i + h/2`.
-      square: heads · head_dim must be the width.
-      output: `own` or `tied` models alone; `copied`: a tied output matrix is written once more; `any`.
-      experts: the MLP is cut into this many experts, all of which are used; 0: it is one matrix.
+      square: heads · head_dim must equal the width.
+      output: `tied`: only models with a tied output matrix; `copied`: a tied output matrix is written a second time;
+        `any`: tied or not.
+      experts: number of experts that the MLP is split into, all of which are always active; 0: no split.
     """
 
     name: str
@@ -61,7 +63,7 @@ class LlamaCpp:
     experts: int = 0
 
     def lacks(self, a: Architecture) -> list[str]:
-        """Parts of a model that the architecture has not; empty: it computes the same function."""
+        """The parts of a model that the architecture does not support; empty: it computes the same function."""
         found = []
         for field in dataclasses.fields(Architecture):
             value, allowed = getattr(a, field.name), self.fields.get(field.name, (field.default,))
@@ -83,7 +85,7 @@ class LlamaCpp:
 
 
 def window_period(a: Architecture) -> int | None:
-    """The period of windows: of so many layers, the last sees everything; 0: none does; None: no such period."""
+    """The period p of windows: the last of every p layers has full attention; 0: no layer has; None: no such period."""
     windowed = [kind.window > 0 for kind in a.kinds]
     if all(windowed):
         return 0
@@ -105,7 +107,7 @@ def _window_keys(a: Architecture) -> Keys:
 
 
 def _scaled_alone(a: Architecture) -> str:
-    """A complaint where layers with a window do not have the model's theta, unscaled, or others not its RoPE."""
+    """The reason to refuse a RoPE other than the model's, unscaled in layers with a window; empty: there is none."""
     for kind in set(a.kinds):
         unscaled = kind.window > 0 and a.rope_scaling is not None
         if kind != LayerKind(kind.window, rope_scaled=not unscaled):
@@ -119,7 +121,7 @@ def _smollm3(a: Architecture) -> str:
 
 
 def _exaone4(a: Architecture) -> str:
-    """Windows, and no RoPE without one, are in its 64 layers alone."""
+    """Only its model of 64 layers has windows, and then no RoPE in layers without a window."""
     if a.num_layers != 64:
         return _all_alike(a) and f"layer_pattern in {a.num_layers} layers, which are not 64"
     if any(kind != LayerKind(kind.window, rope=kind.window > 0) for kind in a.kinds):
@@ -128,7 +130,7 @@ def _exaone4(a: Architecture) -> str:
 
 
 def _gemma_scale(a: Architecture, large: int) -> str:
-    """A complaint about factors that llama.cpp computes from other sizes; the model of `large` layers has its own."""
+    """The reason to refuse factors other than llama.cpp's own, for which models of `large` layers have another rule."""
     scale = (a.embed_dim // a.num_heads if a.num_layers == large else a.head_dim) ** -0.5
     if not math.isclose(a.attention_scale, scale, rel_tol=1e-6):
         return f"attention_multiplier {a.attention_scale:g} where its sizes give {scale:g}"
@@ -147,7 +149,7 @@ def _gemma2(a: Architecture) -> str:
 
 def _gemma2_keys(a: Architecture) -> Keys:
     caps = {"attn_logit_softcapping": a.attention_softcap, "final_logit_softcapping": a.logits_softcap}
-    # It has layers with a window whatever the file says: one as long as the context hides nothing.
+    # llama.cpp always gives it layers with a window; one as long as the context hides nothing.
     return caps | (_window_keys(a) or {"attention.sliding_window": a.max_seq_len})
 
 
@@ -227,8 +229,8 @@ ARCHITECTURES = (
     LlamaCpp(
         "granite", ("hyperclovax",), _BIASES | _MULTIPLIERS, _ALL_SCALINGS, keys=_granite_keys, neighbours=True,
     ),
-    # Qwen3's block with windows is there with experts alone. An MLP is the sum of its halves, and two experts that are
-    # always both chosen are these halves.
+    # llama.cpp has Qwen3's block with windows only with experts. An MLP is the sum of its two halves, so it is written
+    # as two experts that are both always active.
     LlamaCpp(
         "mellum", ("kanana2_tiny",), {"qk_norm": ("head",)},
         check=_mellum, keys=_mellum_keys, output="copied", experts=_EXPERTS,
@@ -237,7 +239,10 @@ ARCHITECTURES = (
 
 
 def architecture_of(a: Architecture, where: str) -> LlamaCpp:
-    """The first architecture that computes a model.
+    """The first architecture of llama.cpp that computes a model.
+
+    Args:
+      where: name of the model, for messages.
 
     Raises:
       UserError: there is none.

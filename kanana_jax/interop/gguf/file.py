@@ -1,4 +1,4 @@
-"""A model folder as one GGUF file, a tensor in memory at a time."""
+"""Writing of a model folder as one GGUF file, with one tensor in memory at a time."""
 
 import importlib
 import logging
@@ -52,10 +52,10 @@ class Part(NamedTuple):
     """One tensor of the file.
 
     Attributes:
-      name: llama.cpp's.
-      shape: rows first, as NumPy has it (the file turns it round).
-      make: its values, float32 or the folder's dtype.
-      exact: kept in float32: gains, biases, routers, factors of RoPE.
+      name: llama.cpp's name.
+      shape: in NumPy's order, rows first (the file stores it reversed).
+      make: makes the values, in float32 or the folder's dtype.
+      exact: whether it is kept in float32, as norm scales, biases, routers and RoPE factors are.
     """
 
     name: str
@@ -65,15 +65,15 @@ class Part(NamedTuple):
 
 
 def export(source: pathlib.Path, destination: pathlib.Path, dtype: str = "") -> None:
-    """Writes a model with its tokenizer and chat template as a GGUF file, whole or not at all.
+    """Writes a model with its tokenizer and chat template as a GGUF file, completely or not at all.
 
     Args:
-      dtype: of the matrices, a key of `FILE_TYPES`; default: the folder's.
+      dtype: dtype of the matrices, a key of `FILE_TYPES`; default: the folder's.
 
     Raises:
-      UserError: llama.cpp does not compute the model, or would cut texts otherwise; the package gguf is missing;
-        values beyond float16.
-      ConfigError: an unknown dtype, or the file is there.
+      UserError: llama.cpp does not compute the model or would tokenize texts differently; the package gguf is missing;
+        or a value is beyond float16.
+      ConfigError: the dtype is unknown, or the file exists.
     """
     if dtype and dtype not in FILE_TYPES:
         raise ConfigError(f"no dtype of GGUF is called '{dtype}'; known are {', '.join(FILE_TYPES)}")
@@ -109,7 +109,7 @@ def export(source: pathlib.Path, destination: pathlib.Path, dtype: str = "") -> 
 
 
 def _library() -> Any:
-    """The package gguf (MIT)."""
+    """Imports the package gguf (MIT licence)."""
     try:
         library = importlib.import_module("gguf")
         importlib.import_module("gguf.quants")
@@ -119,7 +119,7 @@ def _library() -> Any:
 
 
 def _kind(library: Any, part: Part, dtype: str) -> Any:
-    """The type of a tensor: rows that are no multiple of a block of 32 are kept in float16."""
+    """The GGML type of a tensor; in q8_0 files, rows whose length is not a multiple of the block (32) are float16."""
     kinds = library.GGMLQuantizationType
     if part.exact:
         return kinds.F32
@@ -136,7 +136,7 @@ def _encoded(library: Any, part: Part, kind: Any, where: str) -> np.ndarray:
 
 
 def _describe(writer: Any, a: Architecture, spec: LlamaCpp, name: str, dtype: str) -> None:
-    """`general.*`, and the architecture's hyperparameters."""
+    """Writes `general.*` and the architecture's hyperparameters."""
     writer.add_type("model")
     writer.add_name(name)
     writer.add_file_type(FILE_TYPES[dtype])
@@ -160,7 +160,7 @@ def _describe(writer: Any, a: Architecture, spec: LlamaCpp, name: str, dtype: st
         if scaling.type == "yarn":
             writer.add_rope_scaling_orig_ctx_len(scaling.original_max_position_embeddings)
             usual = 0.1 * math.log(scaling.factor) + 1.0
-            if scaling.attention_factor not in (None, usual):  # llama.cpp multiplies by the usual one
+            if scaling.attention_factor not in (None, usual):  # llama.cpp multiplies by `usual`
                 writer.add_rope_scaling_attn_factors(scaling.attention_factor / usual)
     adders = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, list: writer.add_array}
     for key, value in spec.keys(canonical(a)).items():
@@ -168,7 +168,7 @@ def _describe(writer: Any, a: Architecture, spec: LlamaCpp, name: str, dtype: st
 
 
 def _describe_vocabulary(writer: Any, words: Vocabulary, folder: pathlib.Path) -> None:
-    """`tokenizer.*`."""
+    """Writes `tokenizer.*`."""
     tokenizer = words.tokenizer
     writer.add_tokenizer_model(words.model)
     writer.add_tokenizer_pre(words.pre)
@@ -181,7 +181,7 @@ def _describe_vocabulary(writer: Any, words: Vocabulary, folder: pathlib.Path) -
         writer.add_token_scores(scores)
     if words.space_prefix is not None:
         writer.add_add_space_prefix(words.space_prefix)
-    # Without one, llama.cpp takes token 11 for BOS.
+    # Without this key, llama.cpp uses token 11 as BOS.
     writer.add_bos_token_id(tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id)
     writer.add_eos_token_id(tokenizer.eos_id)
     others = [i for i in tokenizer.end_ids if i != tokenizer.eos_id and i < len(pieces)]
@@ -204,7 +204,7 @@ def _describe_vocabulary(writer: Any, words: Vocabulary, folder: pathlib.Path) -
 
 
 def _parts(a: Architecture, spec: LlamaCpp, weights: Weights) -> Iterator[Part]:
-    """All tensors of the file, in the folder's order."""
+    """Yields all tensors of the file, in the order of the model folder."""
     if a.rope_scaling is not None and a.rope_scaling.type == "llama3":
         plain = 1.0 / np.float32(a.rope_theta) ** (np.arange(0, a.head_dim, 2, dtype=np.float32) / a.head_dim)
         factors = plain / rope.inverse_frequencies(a)[0]
@@ -241,12 +241,12 @@ def _of_tensor(a: Architecture, spec: LlamaCpp, weights: Weights, tensor: Tensor
 
 
 def _neighbours(x: np.ndarray, heads: int) -> np.ndarray:
-    """Rows of queries or keys `[H·h, …]`, each head's channels `i` and `i + h/2` brought side by side."""
+    """Reorders the rows of queries or keys `[H·h, …]` so that each head's channels `i` and `i + h/2` are adjacent."""
     return x.reshape(heads, 2, x.shape[0] // heads // 2, *x.shape[1:]).swapaxes(1, 2).reshape(x.shape)
 
 
 def _split(own: str, experts: int) -> Callable[[np.ndarray], np.ndarray]:
-    """A matrix of the MLP as one of each expert: all are chosen, and each counts for 1/E of their sum."""
+    """Splits a matrix of the MLP into one per expert; the router weighs each of the E experts by 1/E."""
 
     def of_inner(x: np.ndarray) -> np.ndarray:
         return x.reshape(experts, -1, x.shape[-1])

@@ -1,7 +1,7 @@
-"""A tokenizer folder as llama.cpp's vocabulary: pieces, their kinds, merges or scores, and how a text is cut before.
+"""Conversion of a tokenizer folder to llama.cpp's vocabulary: pieces, their kinds, merges or scores, pre-tokenizer.
 
-llama.cpp knows pre-tokenizers by name. The name is found by comparing what the folder's `tokenizer.json` does step by
-step with llama.cpp's own (`src/llama-vocab.cpp`); a tokenizer that does something else is refused.
+llama.cpp identifies pre-tokenizers by name. The name is found by comparing the steps in the folder's `tokenizer.json`
+with those of llama.cpp (`src/llama-vocab.cpp`); a tokenizer with other steps is refused.
 """
 
 import json
@@ -19,7 +19,7 @@ from kanana_jax.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from kanana_jax.errors import UserError
 
 log = logging.getLogger("kanana")
-# Kinds of tokens; SentencePiece's numbers, and 5 for those that are never written.
+# Kinds of tokens, with SentencePiece's numbers.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -35,7 +35,7 @@ _GPT4O = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{_CONTRACTIONS}?|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{_CONTRACTIONS}?"
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# Expressions that cut a text one after the other, and whether a piece that is a whole word needs no merges → the name.
+# Regular expressions that split a text one after the other, and `ignore_merges` → name of the pre-tokenizer.
 _NAMES = {
     ((byte_level.PATTERN,), True): "llama-bpe",
     ((byte_level.PATTERN,), False): "smaug-bpe",
@@ -49,7 +49,7 @@ _INEXACT = {"gpt-4o": "words with letters beyond a–z that bear marks, or mix u
 
 
 class Entry(NamedTuple):
-    """One token: its spelling, kind, and (SentencePiece) score."""
+    """One token: its spelling, its kind, and for SentencePiece its score."""
 
     piece: str
     kind: int
@@ -57,15 +57,15 @@ class Entry(NamedTuple):
 
 
 class Vocabulary(NamedTuple):
-    """Entries `tokenizer.ggml.*`.
+    """The entries `tokenizer.ggml.*` of a GGUF file.
 
     Attributes:
-      model: `gpt2` (byte-level BPE) or `llama` (BPE of SentencePiece).
+      model: `gpt2` (byte-level BPE) or `llama` (SentencePiece BPE).
       pre: name of the pre-tokenizer; `default` for SentencePiece.
-      entries: of every row of the embedding.
-      merges: of `gpt2`.
-      space_prefix: whether a space is put before a text; None: not said.
-      tokenizer: what it was read from.
+      entries: one token per row of the embedding.
+      merges: merges of `gpt2`, best first.
+      space_prefix: whether a space is added before a text; None: the key is not written.
+      tokenizer: the tokenizer that it was read from.
     """
 
     model: str
@@ -80,10 +80,10 @@ def read(folder: pathlib.Path, rows: int) -> Vocabulary:
     """The vocabulary of a model folder.
 
     Args:
-      rows: of the embedding; those beyond the tokenizer's are unused.
+      rows: number of rows of the embedding; those beyond the tokenizer's vocabulary are marked as unused.
 
     Raises:
-      UserError: there is none, or llama.cpp would cut a text otherwise.
+      UserError: there is no tokenizer, or llama.cpp would tokenize texts differently.
     """
     tokenizer = load_tokenizer(folder)
     if tokenizer.prefix not in ((), (tokenizer.bos_id,)) or tokenizer.suffix not in ((), (tokenizer.eos_id,)):
@@ -96,7 +96,7 @@ def read(folder: pathlib.Path, rows: int) -> Vocabulary:
         if (definition.get("model") or {}).get("byte_fallback") is not True:
             found = _byte_level(folder / FILE, definition)
         elif model.is_file():
-            SentencePiece(model)  # which refuses a damaged one
+            SentencePiece(model)  # refuses a damaged file
             found = _sentence_piece(model)
         else:
             found = _fallback_bpe(folder / FILE, definition)
@@ -110,7 +110,7 @@ def read(folder: pathlib.Path, rows: int) -> Vocabulary:
 
 
 class _Found(NamedTuple):
-    """As in `Vocabulary`, by id."""
+    """Fields of `Vocabulary`, with entries by token id."""
 
     model: str
     pre: str
@@ -120,7 +120,7 @@ class _Found(NamedTuple):
 
 
 def _filled(entries: dict[int, Entry], rows: int) -> Iterator[Entry]:
-    """Entries of every row; names of unused ones are no piece's."""
+    """Yields an entry for every row; unused rows get names that no piece has."""
     taken = {entry.piece for entry in entries.values()}
     for index in range(rows):
         name = f"[unused_{index}]"
@@ -168,7 +168,7 @@ def _letters() -> list[str]:
 
 
 def _steps(part: Any, file: pathlib.Path) -> Iterator[str]:
-    """The expressions by which a byte-level pre-tokenizer cuts a text, one after the other."""
+    """Yields the regular expressions with which a byte-level pre-tokenizer splits a text, in order."""
     parts = part.get("pretokenizers", []) if isinstance(part, dict) and part.get("type") == "Sequence" else [part]
     for place, step in enumerate(parts):
         kind = step.get("type") if isinstance(step, dict) else None
@@ -182,7 +182,7 @@ def _steps(part: Any, file: pathlib.Path) -> Iterator[str]:
         elif kind == "Digits" and step.get("individual_digits") is True:
             yield r"\p{N}"
         elif kind == "Split" and isinstance(step.get("pattern"), dict):
-            # All known expressions match every sign, so that what is between matches is nothing.
+            # All known expressions match every character, so that nothing is left between matches.
             if (step.get("behavior"), bool(step.get("invert"))) not in (("Isolated", False), ("Removed", True)):
                 raise _refusal(file, f"its pre-tokenizer splits with behavior {step.get('behavior')}")
             yield step["pattern"].get("Regex") or re.escape(str(step["pattern"].get("String")))
@@ -191,7 +191,7 @@ def _steps(part: Any, file: pathlib.Path) -> Iterator[str]:
 
 
 def _sentence_piece(file: pathlib.Path) -> _Found:
-    """The pieces of a SentencePiece model, where it is BPE on text as it is."""
+    """The pieces of a SentencePiece model, which must be BPE without normalisation."""
     with panics.as_errors(f"{file} is not a SentencePiece model"):
         proto = sentence_piece.parse(file.read_bytes())
     trainer, normal = proto.trainer_spec, proto.normalizer_spec
@@ -209,7 +209,7 @@ def _sentence_piece(file: pathlib.Path) -> _Found:
 
 
 def _fallback_bpe(file: pathlib.Path, definition: dict[str, Any]) -> _Found:
-    """The pieces of a `tokenizer.json` that was made of a SentencePiece BPE: a merge's rank is its result's score."""
+    """The pieces of a `tokenizer.json` converted from SentencePiece BPE; a piece's score is minus its merge's rank."""
     model = definition["model"]
     if model.get("type") != "BPE":
         raise _refusal(file, f"its model is {model.get('type')}")
@@ -230,12 +230,12 @@ def _fallback_bpe(file: pathlib.Path, definition: dict[str, Any]) -> _Found:
 
 
 def _space_prefix(definition: dict[str, Any], file: pathlib.Path) -> bool:
-    """Whether spaces become SentencePiece's sign with one before the text."""
+    """Whether a space is added before a text; refuses steps other than SentencePiece's replacement of spaces."""
     normalizer, before = definition.get("normalizer"), definition.get("pre_tokenizer")
     steps = (normalizer or {}).get("normalizers", [normalizer] if normalizer else [])
     replaced = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
     prepended = {"type": "Prepend", "prepend": SPACE}
-    # Spaces are replaced before a split at them finds any.
+    # A split at spaces has no effect, because the normalizer has replaced them all.
     if before is None or (before.get("type") == "Split" and before.get("pattern") == {"String": " "}):
         if steps in ([replaced], [prepended, replaced]):
             return len(steps) == 2
