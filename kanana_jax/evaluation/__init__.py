@@ -1,1 +1,1 @@
-"""Evaluation: lm-evaluation-harness on our models, tasks on local files, comparison of results."""
+"""Evaluation: lm-evaluation-harness with our models, tasks on local files, comparison of results."""

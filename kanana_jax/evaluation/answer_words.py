@@ -1,4 +1,4 @@
-"""The words that state an answer, in Korean, Japanese and English: patterns for `answers`, on its plain text."""
+"""Patterns of the words that state an answer, in Korean, Japanese and English, for the plain text of `answers`."""
 
 import re
 
@@ -7,7 +7,7 @@ _CLOSE = r"[\"'”’」』)\]】〉》>⟧*.}]*+\s*+"
 _SHUT = r"[\"'”’」』)\]】⟧*]*+\s*+"
 _UNIT = r"(?:번|개|원|명|마리|점|%|円|個|人|点|[ck]?m|k?g)?\s*+"
 
-# Between a cue and its value.
+# Words between a cue and its value.
 _WORDS = (
     r"(?:보기|선택지|선지)\s*(?:중|가운데)(?:에서)?(?:는|도)?|(?:다음|아래)(?:과|와) 같(?:습니다|다|아요)\.?|"
     r"(?:첫|두|세|네|다섯|\d)\s*번째(?:\s*(?:보기|선택지|선지|항목))?인?|(?:보기|선택지)(?:의|인)|ずばり|"
@@ -19,7 +19,7 @@ _WORDS = (
 FILLER = rf"{_OPEN}|{_WORDS})*"
 FILLED = re.compile(FILLER)
 
-# Before a value. '오답', '대답', '不正解' are other words; 'the answer cannot be', 'could be' are other statements.
+# Cues before a value. '오답', '대답', '不正解' are other words; 'the answer cannot be', 'could be' other statements.
 _ANSWER_KO = r"(?:정답|(?<![가-힣])(?:최종\s*|모범\s*)?(?:해답|답안|답변|답))"
 _ANSWER_KO += r"(?:\s*(?:선택지|보기|선지|번호|항목|알파벳|기호))?(?:에 해당하는 (?:것|보기|선택지))?"
 _ANSWER_JA = (
@@ -45,7 +45,7 @@ WEAK_CUE = re.compile(
     r"|(?i:\b(?:therefore|thus|hence|so|it's|it is|leaves)\b)"
 )
 
-# Behind a value: 'B가 정답', 'Bが正解', 'B is the answer'; weak: 'B가 옳다', which may tell of one choice of several.
+# Cues after a value: 'B가 정답', 'Bが正解', 'B is the answer'; weak: 'B가 옳다', which may describe any of the choices.
 _IS_NOT = r"(?!\s*+(?:이|은|으로|일|과|에서|가|도|인)?\s*+"
 _IS_NOT += r"(?:아니|아닌|아닙|아님|될 수 없|수 없|거리|지|되려면|되기|이?려면|이라면|었다면)"
 _IS_NOT += r"|(?:으로|이라고)?\s*(?:착각|오해|잘못|혼동|고르기 쉽|생각하기 쉽))"
@@ -61,7 +61,7 @@ BEHIND_WEAK = re.compile(
     rf"|{_SHUT}is (?:the )?(?:correct|right)\b"
 )
 
-# Behind a value that is none.
+# Words after a value that make it no answer.
 _HARDLY = r"(?:라고|이라고) (?:보기|하기|할 수)\w*\s*(?:어렵|힘들|없)"
 NEGATED = re.compile(
     rf"{_CLOSE}(?:번|개|원|명|個|人|円|番)?\s*+"
@@ -81,7 +81,7 @@ AND = re.compile(
 )
 TOPIC = re.compile(rf"{_SHUT}(?:번)?\s*(?:은|는|は|is\b|was\b)")
 
-# From a denied value to the right one.
+# Words between a denied value and the right one.
 CORRECTED = re.compile(
     r"[^\n.。]{0,12}?(?:아니라|아니고|아닌|아니며|아니므로|(?:아닙니다|아니다|아니에요)[.,]|"
     rf"(?:で(?:は|も)?|じゃ)?なく(?:て)?|ではありません。|ではない。)[,、]?{FILLER}"
@@ -94,7 +94,7 @@ NOT_BUT = re.compile(
 )
 CONDITION = re.compile(r"(?:^|[\s\"(])(?:만약|만일|가령|설령|If|if|もし|仮に)(?![가-힣A-Za-z])")
 
-# Directly behind a letter that means a choice: others begin a word with it ('B형', 'A型', 'A common …').
+# Particles that may directly follow the letter of a choice; otherwise it begins a word ('B형', 'A型', 'A common …').
 PARTICLES = (
     "뿐|입니|이다|이에|이예|예요|에요|이며|이고|이라|이므|으므|이지만|이었|이야|이죠|이네|이지|이 |이\n|이겠|이군|"
     "이거든|이랍|라고|라는|라|임|번|가|는|은|를|을|로|으로|와|과|도|만|인|일|였|야|죠|네|군요|거든|랍니|겠|요|지만|"

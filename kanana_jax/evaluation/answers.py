@@ -1,10 +1,11 @@
-r"""The answer that a text gives: the letter of a choice, or a number, in Korean, Japanese and English.
+r"""Extraction of the answer that a text gives: the letter of a choice or a number, in Korean, Japanese and English.
 
-The rule: the **last statement of an answer** counts. A statement is a cue with a value ('정답은 B', '答えは12',
-'the answer is C', `\boxed{B}`, '#### 12') or a value with a cue behind it ('B가 정답입니다', 'Dが正解', 'C is the
-answer'). No statement are: a value that is negated ('정답은 A가 아니라'), one of a list ('A 또는 C'), or the beginning
-of another word ('B형', 'A common …'). Conditional, hedged and asking ones ('만약 …', 'かもしれ', '일까요?') count only
-where there is no other, and after them a line that is nothing but a value. Text before `</think>` is no answer.
+The rule: the **last statement of an answer** counts. A statement is a cue followed by a value ('정답은 B', '答えは12',
+'the answer is C', `\boxed{B}`, '#### 12') or a value followed by a cue ('B가 정답입니다', 'Dが正解', 'C is the
+answer'). A value is not a statement if it is negated ('정답은 A가 아니라'), one of a list ('A 또는 C'), or the
+beginning of another word ('B형', 'A common …'). Conditional, hedged and interrogative statements ('만약 …', 'かもしれ',
+'일까요?') count only if there is no other; without any statement, a line that consists of a value counts. Text before
+`</think>` is ignored.
 """
 
 import re
@@ -17,9 +18,9 @@ from kanana_jax.evaluation import answer_words as words
 from kanana_jax.evaluation import numerals
 
 Doc = Mapping[str, Any]
-Answers = Sequence[Sequence[str]]  # several of each document
-_LONGEST = 16_000  # characters at the end of an answer that are read
-INVALID = "[invalid]"  # what the harness's filters say of a text without an answer
+Answers = Sequence[Sequence[str]]  # one or more per document
+_LONGEST = 16_000  # only this many characters at the end of an answer are read
+INVALID = "[invalid]"  # the harness's marker for a text without an answer
 
 _CIRCLED = {ord(c): f"{i}번" for marks in ("①②③④⑤", "❶❷❸❹❺", "➀➁➂➃➄") for i, c in enumerate(marks, 1)}
 _WRAPPED = re.compile(r"\\(?:text|textbf|textrm|textit|mathrm|mathbf|mathit|operatorname)\s*\{([^{}]*)\}")
@@ -29,12 +30,12 @@ _FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{([^{}]*)\}|(\d))\s*(?:\{([^{}]*)\}|(
 
 
 class Value(NamedTuple):
-    """Kind of answer to extract: a letter or a number.
+    """A kind of answer to extract: a letter or a number.
 
     Attributes:
-      at: text and place → what it says there and where that ends; None: nothing.
-      places: where it may stand in a text.
-      listed: whether it is one of a few choices, so that several of them in one statement are no answer.
+      at: maps text and offset to the value that begins there and the offset of its end; None if there is no value.
+      places: pattern that matches wherever a value may begin.
+      listed: whether it is one of a few choices, so that a statement with several of them is not an answer.
     """
 
     at: Callable[[str, int], tuple[str, int] | None]
@@ -43,7 +44,7 @@ class Value(NamedTuple):
 
 
 def plain(text: str) -> str:
-    r"""The answer's text without markup: full-width forms as ASCII, ② as '2번', `\boxed{x}` as ⟦x⟧."""
+    r"""A text without thinking and markup, with full-width forms as ASCII, ② as '2번', and `\boxed{x}` as ⟦x⟧."""
     text = text.rpartition("</think>")[2][-_LONGEST:].translate(_CIRCLED)
     text = unicodedata.normalize("NFKC", numerals.without_exponents(text))
     text = re.sub(r"\{,\}|\\[,!;:]|\\ ", lambda m: "," if m[0] == "{,}" else "", text)
@@ -56,13 +57,13 @@ def plain(text: str) -> str:
 
 
 def boxed(text: str) -> str | None:
-    r"""The content of the last `\boxed{…}`, braces within it included."""
+    r"""The content of the last `\boxed{…}`, which may contain braces; None if there is none."""
     found = _boxes(text)
     return text[found[-1][1] : found[-1][2]] if found else None
 
 
 def _boxes(text: str) -> list[tuple[int, int, int]]:
-    r"""Start of each whole `\boxed{…}`, and start and end of its content, in order of their starts."""
+    r"""For each complete `\boxed{…}`, its start and the start and end of its content, in order of the starts."""
     found: list[tuple[int, int, int]] = []
     open_braces: list[re.Match] = []
     for match in _BRACES.finditer(text):
@@ -85,7 +86,12 @@ def _boxes_marked(text: str) -> str:
 
 
 def stated(text: str, value: Value) -> str | None:
-    """The last statement of a value in a text that is `plain`; None: there is none."""
+    """The last value stated in a text; None if there is no statement.
+
+    Args:
+      text: as `plain` returns it.
+      value: the kind of answer.
+    """
     strong, weak = [], []
     for place, found, sure in sorted(_statements(text, value)):
         (strong if sure and not _conditional(text, place) else weak).append(found)
@@ -93,7 +99,7 @@ def stated(text: str, value: Value) -> str | None:
 
 
 def _statements(text: str, value: Value) -> Iterator[tuple[int, str, bool]]:
-    """Place, value, and whether it is neither hedged nor a mere description."""
+    """Yields place and value of each statement, and whether it is neither hedged nor merely descriptive."""
     for cue in (words.CUE, words.WEAK_CUE) if value.listed else (words.CUE,):
         for match in cue.finditer(text):
             filler = words.FILLED.match(text, match.end())
@@ -112,7 +118,7 @@ def _statements(text: str, value: Value) -> Iterator[tuple[int, str, bool]]:
 
 
 def _values(text: str, value: Value) -> Iterator[tuple[int, tuple[str, int]]]:
-    """Every value and its place; none of them within another."""
+    """Yields the place of every value, and the value with its end, without overlaps."""
     end = 0
     for match in value.places.finditer(text):
         found = value.at(text, match.start()) if match.start() >= end else None
@@ -131,7 +137,7 @@ def _judged(text: str, value: Value, begin: int, found: str, end: int, sure: boo
 
 
 def _after(text: str, value: Value, end: int, turn: re.Pattern) -> Iterator[tuple[int, str, bool]]:
-    """The value that takes the place of one that was denied."""
+    """Yields the value that replaces a denied one ('not A but B')."""
     match = turn.match(text[end : end + 80])
     found = value.at(text, end + match.end()) if match else None
     if (
@@ -143,7 +149,7 @@ def _after(text: str, value: Value, end: int, turn: re.Pattern) -> Iterator[tupl
 
 
 def _end_of_list(text: str, value: Value, end: int) -> int:
-    """End of the last of adjacent values; a value that begins a clause of its own is not one of them."""
+    """The end of a list of adjacent values; a value that begins a new clause does not belong to the list."""
     while match := words.AND.match(text, end):
         other = value.at(text, match.end())
         if other is None or words.TOPIC.match(text, other[1]):
@@ -187,14 +193,14 @@ _NUMBER = Value(numerals.at, numerals.PLACE, listed=False)
 
 
 def letter(text: str, letters: str = "ABCD") -> str | None:
-    """The letter of the choice that a text gives as its answer (see the module); a number with 번 counts from A."""
+    """The letter of the choice that a text gives as its answer (see the module), or None; '1번' stands for A."""
     value = _letter(letters)
     text = plain(text)
     return stated(text, value) or _alone(text, value)
 
 
 def _alone(text: str, value: Value) -> str | None:
-    """The last line that is nothing but a value, or the only line that begins with one."""
+    """The value of the last line that consists of a value, or of the only line if it begins with one."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for line in reversed(lines):
         begin = re.match(r"[\"'“‘「『(\[⟦]*", line)
@@ -207,10 +213,10 @@ def _alone(text: str, value: Value) -> str | None:
 
 
 def number(text: str, anywhere: bool = False) -> str | None:
-    """The number that a text gives as its answer, as `numerals.canonical` writes it.
+    """The number that a text gives as its answer, in the form of `numerals.canonical`; None if there is none.
 
     Args:
-      anywhere: without a statement the text's last number is taken.
+      anywhere: whether to take the last number of the text if no answer is stated.
     """
     text = plain(text)
     found = stated(text, _NUMBER)
@@ -220,7 +226,7 @@ def number(text: str, anywhere: bool = False) -> str | None:
 
 
 def same_number(one: str | None, other: str | None) -> bool:
-    """Returns whether both say the same number."""
+    """Whether both texts are the same number."""
     values: list[Fraction | None] = [None if text is None else numerals.parse(text) for text in (one, other)]
     return values[0] is not None and values[0] == values[1]
 
@@ -232,7 +238,7 @@ def _filtered(extract: Callable[[str], str | None]) -> Callable[[Answers, Sequen
     return apply
 
 
-# Filters of task files, each to be followed by `take_first`.
+# Filters for task files; each must be followed by `take_first`.
 letters_to_d = _filtered(letter)
 letters_to_e = _filtered(lambda text: letter(text, "ABCDE"))
 numbers = _filtered(number)

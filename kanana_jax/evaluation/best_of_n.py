@@ -1,8 +1,8 @@
-"""Best-of-N: what a policy gains where a scorer chooses among N of its answers, and which scorer chooses best.
+"""Best-of-N: how much a policy gains if a scorer chooses among N of its answers, and which scorer chooses best.
 
-Answers are sampled once, N to each prompt, and scored once; the curve over 1, 2, 4 … N is the expectation over all
-subsets of that size, not one draw of each (WebGPT, arXiv:2112.09332, appendix I). The
-judge whose scores are reported is another than the one that chooses: with the same, the curve is that of a maximum.
+N answers per prompt are sampled and scored once. The curve over 1, 2, 4 … N is the expectation over all subsets of each
+size, not the result of one random subset (WebGPT, arXiv:2112.09332, appendix I). The judge that reports scores must
+differ from the scorer that chooses; otherwise the curve only shows the maximum of N scores.
 """
 
 import dataclasses
@@ -15,22 +15,22 @@ import numpy as np
 from kanana_jax.errors import UserError
 
 Prompt = TypeVar("Prompt")
-# (prompts, answers to each) → texts `[P][N]`.
+# (prompts, number of answers per prompt) → texts `[P][N]`.
 Sample = Callable[[Sequence[Prompt], int], Sequence[Sequence[str]]]
-# (prompts, texts) → scores `[P]`; prompt i is that of text i. A reward model, a verifier, a judge.
+# (prompts, texts) → scores `[P]`, where text i answers prompt i: a reward model, a verifier or a judge.
 Score = Callable[[Sequence[Prompt], Sequence[str]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A place on a curve.
+    """A point of a best-of-n curve.
 
     Attributes:
-      n: answers that are chosen among.
-      kl: `kl_bound(n)`, nats.
-      score: the judge's, of the answers that are chosen: a mean over prompts.
-      error: standard error of the mean over prompts.
-      chosen: the mean score by the scorer that chooses.
+      n: number of answers to choose from.
+      kl: `kl_bound(n)`, in nats.
+      score: the judge's mean score of the chosen answers, over prompts.
+      error: standard error of that mean.
+      chosen: mean score of the chosen answers by the scorer that chooses.
     """
 
     n: int
@@ -40,26 +40,28 @@ class Point:
     chosen: float
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-safe, with the 95% interval of the score (normal; None for one prompt)."""
+        """The JSON form, with a normal 95% interval of the score (None if there is only one prompt)."""
         ends = [self.score - 1.96 * self.error, self.score + 1.96 * self.error]
         error = None if math.isnan(self.error) else self.error
         return dataclasses.asdict(self) | {"error": error, "score_ci95": [None, None] if error is None else ends}
 
 
 def kl_bound(n: int) -> float:
-    """KL of best-of-n to the policy that samples, nats: log n − (n − 1)/n.
+    """KL divergence of best-of-n from the sampling policy, in nats: log n − (n − 1)/n.
 
-    arXiv:2009.01325, appendix G.3, where it is exact for scores without ties; an upper bound in general
-    (arXiv:2401.01879).
+    Exact for scores without ties (arXiv:2009.01325, appendix G.3), an upper bound in general (arXiv:2401.01879).
     """
     return math.log(n) - (n - 1) / n
 
 
 def scored(prompts: Sequence[Prompt], texts: Sequence[Sequence[str]], score: Score[Prompt]) -> np.ndarray:
-    """Scores of all answers, float64 `[P, N]`, from one call.
+    """Scores of all answers, float64 `[P, N]`, from a single call of the scorer.
+
+    Args:
+      texts: answers `[P][N]`.
 
     Raises:
-      UserError: a number of scores that is not that of answers, or a score that is not finite.
+      UserError: the scorer does not return one score per answer, or a score is not finite.
     """
     flat = [(prompt, text) for prompt, own in zip(prompts, texts, strict=True) for text in own]
     found = np.asarray(score([prompt for prompt, _ in flat], [text for _, text in flat]), np.float64)
@@ -74,18 +76,22 @@ def scored(prompts: Sequence[Prompt], texts: Sequence[Sequence[str]], score: Sco
 
 
 def expected(chosen_by: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
-    """The expected value of the answer with the highest score among n of N, over all subsets, float64 `[P]`.
+    """The expected value of the highest-scoring of n answers, over all subsets of n of the N answers, float64 `[P]`.
 
-    Answers of equal scores are chosen equally often.
+    Ties are broken uniformly at random.
 
     Args:
-      chosen_by, values: `[P, N]`.
+      chosen_by: scores that the choice is made by, `[P, N]`.
+      values: values to average, `[P, N]`.
+
+    Raises:
+      ValueError: n is not between 1 and N.
     """
     total = chosen_by.shape[1]
     if not 1 <= n <= total:
         raise ValueError(f"n must be between 1 and the {total} answers that there are, not {n}")
     below = np.array([math.comb(i, n) for i in range(total + 1)], dtype=object)
-    # Of the subsets, the share whose best is the i-th lowest; exact, since binomials overflow floats.
+    # Share of the subsets whose best answer is the i-th lowest; with exact integers, since binomials overflow floats.
     shares = np.array([float(x) for x in (below[1:] - below[:-1]) / below[-1]])
     found = np.empty(len(values))
     for row, (keys, own) in enumerate(zip(chosen_by, values)):
@@ -97,12 +103,18 @@ def expected(chosen_by: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
 
 
 def sizes(most: int) -> list[int]:
-    """1, 2, 4 … and the most."""
+    """The powers of two up to `most`, and `most` itself."""
     return sorted({1 << i for i in range(most.bit_length()) if 1 << i <= most} | {most})
 
 
 def curve(chosen_by: np.ndarray, judged: np.ndarray, at: Sequence[int] = ()) -> list[Point]:
-    """The curve of one scorer under a judge's scores, both `[P, N]`, at some numbers of answers (default: `sizes`)."""
+    """The best-of-n curve of one scorer.
+
+    Args:
+      chosen_by: the scorer's scores, `[P, N]`.
+      judged: the judge's scores, `[P, N]`.
+      at: values of n; default: `sizes(N)`.
+    """
     points = []
     for n in at or sizes(chosen_by.shape[1]):
         own = expected(chosen_by, judged, n)
@@ -134,10 +146,12 @@ class Selection:
 
     Attributes:
       texts: the answers, `[P][N]`.
-      scores, judged: `[P, N]` of each scorer, and of the judge.
-      curves: of each scorer.
-      best: the scorer whose choice among all N the judge scores highest; the first of several.
-      ahead: by how much its mean is above that of every other, with the standard error of the paired difference.
+      scores: scores of each scorer, `[P, N]`.
+      judged: scores of the judge, `[P, N]`.
+      curves: best-of-n curve of each scorer.
+      best: the scorer whose choices among all N the judge scores highest; of equal scorers, the first.
+      ahead: for every other scorer, the difference of `best` from it in the judge's mean score, with the standard error
+        of the paired difference.
     """
 
     texts: Sequence[Sequence[str]]
@@ -148,7 +162,7 @@ class Selection:
     ahead: Mapping[str, tuple[float, float]]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-safe, without texts and single scores."""
+        """The JSON form, without texts and individual scores."""
         curves = {name: [point.to_dict() for point in points] for name, points in self.curves.items()}
         ahead = {
             name: {"difference": value, "error": None if math.isnan(error) else error}
@@ -165,13 +179,17 @@ def best_of_n(
     n: int,
     at: Sequence[int] = (),
 ) -> Selection:
-    """Samples, scores, and compares scorers by what the judge says of their choices (Kanana, arXiv:2502.18934, §3.1).
+    """Samples answers, and compares scorers by the judge's scores of their choices (Kanana, arXiv:2502.18934, §3.1).
 
     Args:
-      at: the numbers of answers on the curves; default: `sizes(n)`.
+      sample: samples answers.
+      scorers: scorers to compare, by name.
+      judge: scores the chosen answers.
+      n: number of answers per prompt.
+      at: numbers of answers on the curves; default: `sizes(n)`.
 
     Raises:
-      UserError: no prompts, n below 1, or scores that are none.
+      UserError: there is no prompt or no scorer, n is below 1, or see `scored`.
     """
     if not prompts or n < 1 or not scorers:
         raise UserError(

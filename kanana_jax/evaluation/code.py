@@ -1,4 +1,4 @@
-"""Filters of task files that test programs written by a model; all programs run in the sandbox."""
+"""Filters for task files that test programs written by a model; all programs run in the sandbox."""
 
 import logging
 import re
@@ -8,16 +8,16 @@ from typing import Any
 from kanana_jax.evaluation import sandbox
 
 Doc = Mapping[str, Any]
-Answers = Sequence[Sequence[str]]  # several of each document
+Answers = Sequence[Sequence[str]]  # one or more per document
 Judged = tuple[str, sandbox.Tests]
 
 log = logging.getLogger("kanana")
 
 
 def humaneval_program(doc: Doc, answer: str) -> Judged:
-    """HumanEval (arXiv:2107.03374) and what has its form: the answer continues the prompt.
+    """Program and tests of HumanEval (arXiv:2107.03374) and sets in its format: the answer continues the prompt.
 
-    Helpers that the prompt defines are taken from the prompt, whatever the answer defines again.
+    Helpers that the prompt defines are taken from the prompt, even if the answer redefines them.
     """
     entry = doc["entry_point"]
     tests = sandbox.Tests(f"{doc['test']}\ncheck({entry})\n", prelude=doc["prompt"], names=(entry,))
@@ -25,24 +25,24 @@ def humaneval_program(doc: Doc, answer: str) -> Judged:
 
 
 def mbpp_program(doc: Doc, answer: str) -> Judged:
-    """MBPP (arXiv:2108.07732): the answer is a program, tested by three assertions."""
+    """Program and tests of MBPP (arXiv:2108.07732): the answer is a program, tested by three assertions."""
     source = "\n".join([doc.get("test_setup_code") or "", *doc["test_list"], ""])
     return answer, sandbox.Tests(source, solution=doc.get("code") or "")
 
 
 def mbpp_plus_program(doc: Doc, answer: str) -> Judged:
-    """MBPP+ (EvalPlus, arXiv:2305.01210): one test with many inputs."""
+    """Program and tests of MBPP+ (EvalPlus, arXiv:2305.01210): one test with many inputs."""
     source = "\n".join([*(doc.get("test_imports") or []), doc["test"], ""])
     return answer, sandbox.Tests(source, solution=doc.get("code") or "")
 
 
 def before_fence(answer: str) -> str:
-    """Up to the end of the code block that the prompt has begun."""
+    """The answer up to the end of the code block that the prompt has opened."""
     return answer.split("```", 1)[0]
 
 
 def first_block(answer: str) -> str:
-    """The first code block, the prompt having begun one."""
+    """The first code block of an answer to a prompt that has opened one."""
     found = re.search(r"```(?:\w+)?\n?(.*?)(?:\n?```|$)", "```python\n" + answer, re.DOTALL)
     return answer if found is None else found[1]
 
@@ -71,10 +71,10 @@ mbpp_plus_instruct = _tested(mbpp_plus_program, first_block, packages=("numpy",)
 
 
 def pass_at_1(doc: Doc, results: Sequence[Sequence[bool]]) -> dict[str, float]:
-    """The share of a document's answers that passed: the unbiased estimate for one try (arXiv:2107.03374, eq. 1)."""
+    """The share of a document's answers that passed: the unbiased estimate of pass@1 (arXiv:2107.03374, eq. 1)."""
     return {"pass@1": sum(results[0]) / len(results[0])}
 
 
 def published_examples(docs: Iterable[Doc]) -> list[Doc]:
-    """MBPP's three examples are tasks 2, 3 and 4 of its prompt split."""
+    """MBPP's few-shot examples: tasks 2, 3 and 4 of its prompt split."""
     return [doc for doc in docs if doc["task_id"] >= 2]

@@ -1,4 +1,4 @@
-"""Two results of the same tasks, document by document."""
+"""Paired comparison of two models' results on the same tasks, document by document."""
 
 import json
 import pathlib
@@ -12,7 +12,13 @@ from kanana_jax.errors import ConfigError, UserError
 
 
 class Difference(NamedTuple):
-    """`b − a` of a metric with a 95% interval (paired bootstrap over documents, percentiles)."""
+    """The difference b − a of a metric, with a 95% interval (percentiles of a paired bootstrap over documents).
+
+    Attributes:
+      a, b: mean of each model.
+      low, high: ends of the interval.
+      n: number of documents.
+    """
 
     task: str
     metric: str
@@ -25,13 +31,13 @@ class Difference(NamedTuple):
 
 
 def read(file: pathlib.Path, needs: Sequence[str] = ()) -> dict[str, Any]:
-    """A result file of `kanana eval`.
+    """Reads a result file of `kanana eval`.
 
     Args:
       needs: keys that each task's results must have.
 
     Raises:
-      UserError: no file of results.
+      UserError: it is not a result file, or a key is missing.
     """
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
@@ -50,10 +56,15 @@ def read(file: pathlib.Path, needs: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def compare(a: dict[str, Any], b: dict[str, Any], *, resamples: int = 9999, seed: int = 0) -> list[Difference]:
-    """Comparison of every task and metric that both have for the same prompts.
+    """Compares every task and metric that both results have.
+
+    Args:
+      a, b: results, as `read` returns them.
+      resamples: number of bootstrap samples.
+      seed: seed of the bootstrap.
 
     Raises:
-      ConfigError: nothing in common that has a score by document, or a task was asked in another way (shots, wording,
+      ConfigError: the results share no task with scores by document, or a task was asked differently (shots, wording,
         documents).
     """
     rows = []
@@ -90,7 +101,7 @@ def compare(a: dict[str, Any], b: dict[str, Any], *, resamples: int = 9999, seed
 
 
 def _differing(a: dict[str, Any], b: dict[str, Any], task: str) -> str:
-    """The values that differ of those that decide a task's prompts."""
+    """Describes which of the settings that determine a task's prompts differ."""
     one, two = ({**_settings(x), **x["results"][task]} for x in (a, b))
     pairs = [(key, one.get(key), two.get(key)) for key in ("n", "shots", "version", "chat", "limit", "seed")]
     differences = [f"{key} {x} and {y}" for key, x, y in pairs if x != y]
@@ -103,6 +114,6 @@ def _settings(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def unscored(a: dict[str, Any], b: dict[str, Any], rows: Sequence[Difference]) -> list[str]:
-    """The tasks of both files that are in none of the rows: their metrics exist only for the whole set."""
+    """The tasks that both files have but no row compares, because their metrics exist only for the whole set."""
     compared = {row.task for row in rows}
     return [task for task in a["results"] if task in b["results"] and task not in compared]

@@ -1,14 +1,14 @@
-"""FunctionChat-Bench and BFCL: what is asked, and whether the calls of a reply are right. Nothing is executed.
+"""FunctionChat-Bench and BFCL: reading of the items, and scoring of the calls in a reply. Nothing is executed.
 
 | set | part | file in the data folder |
 |---|---|---|
-| FunctionChat-Bench (arXiv:2411.14054) | `singlecall`, `dialog`, `calldecision` | `singlecall.jsonl` … (`.gz` too) |
+| FunctionChat-Bench (arXiv:2411.14054) | `singlecall`, `dialog`, `calldecision` | `singlecall.jsonl` … (or `.gz`) |
 | BFCL v4 (the package bfcl-eval, `data/`) | `BFCL` below | `BFCL_v4_<part>.json`, and in `possible_answer/` |
 
-BFCL's parts that run code or talk to services (multi_turn, memory, web_search, exec) are left out, and `simple_java`
-and `simple_javascript`, whose values are expressions of those languages. Of FunctionChat, the exact stage is scored: a
-call by name and arguments; where text is expected, only that no call is made. A judge would read the text and the calls
-that differ in wording.
+BFCL's parts that run code or use services (multi_turn, memory, web_search, exec) are not included, nor `simple_java`
+and `simple_javascript`, whose values are expressions of those languages. FunctionChat is scored by its exact stage
+only: a call must match by name and arguments; where text is expected, there must be text and no call. The published
+second stage, in which a judge reads the texts and differently worded calls, is not implemented.
 """
 
 import dataclasses
@@ -34,19 +34,22 @@ _PARALLEL = ("parallel", "parallel_multiple", "live_parallel", "live_parallel_mu
 _DECISIONS = ("irrelevance", "live_irrelevance", "live_relevance")
 BFCL = (*_SINGLE, *_PARALLEL, *_DECISIONS)
 _BFCL_ASKS = ("calls by name and arguments", "whether a function is to be called")
-# BFCL's names of types, of Python: JSON Schema's.
+# BFCL's names of types, which are Python's → JSON Schema's.
 _TYPES = {"dict": "object", "float": "number", "tuple": "array"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A turn that is asked for.
+    """An assistant's turn to generate and score.
 
     Attributes:
-      kind: `call`, or what text is expected: `completion`, `slot`, `relevance`; `some`: any call, right or wrong.
-      expected: the calls, in any order, each argument with the values that are right; an argument of which "" is one
-        may be left out.
-      exact: values are compared as FunctionChat does (spaces and case alone do not count), else as BFCL.
+      messages: the conversation so far.
+      tools: the functions on offer.
+      kind: `call`: calls are expected; `completion`, `slot`, `relevance`: text of this kind is expected; `some`: any
+        call, right or wrong.
+      expected: (name, {argument: accepted values}) of the calls, in any order; an argument may be omitted if "" is
+        among its values.
+      exact: whether values are compared as in FunctionChat (ignoring only spaces and case) or as in BFCL.
     """
 
     id: str
@@ -59,10 +62,11 @@ class Item:
 
 
 class Set(NamedTuple):
-    """A set that can be asked.
+    """A set of items that can be evaluated.
 
     Attributes:
-      files: patterns within its folder.
+      summary: one sentence for people.
+      files: patterns of its files within the data folder.
     """
 
     summary: str
@@ -70,7 +74,7 @@ class Set(NamedTuple):
 
 
 def sets() -> dict[str, Set]:
-    """Every set by its name, `functionchat_<part>` or `bfcl_<part>`."""
+    """All sets by name, `functionchat_<part>` or `bfcl_<part>`."""
     found = {f"functionchat_{part}": Set(summary, (f"{part}.jsonl*",)) for part, summary in FUNCTIONCHAT.items()}
     for part in BFCL:
         files = (f"BFCL_v4_{part}.json", *(() if part in _DECISIONS else (f"possible_answer/BFCL_v4_{part}.json",)))
@@ -79,11 +83,11 @@ def sets() -> dict[str, Set]:
 
 
 def items(name: str, folder: pathlib.Path) -> list[Item]:
-    """The turns of `functionchat_<part>` or `bfcl_<part>`.
+    """The items of `functionchat_<part>` or `bfcl_<part>`.
 
     Raises:
-      ConfigError: no such part.
-      UserError: its file is not there, or is not what is published.
+      ConfigError: there is no such set.
+      UserError: its file does not exist, or is not in the published format.
     """
     if name not in (known := sets()):
         raise ConfigError(f"there is no set of function calls '{name}': {nearest(name, list(known))}")
@@ -97,13 +101,13 @@ def items(name: str, folder: pathlib.Path) -> list[Item]:
 
 
 def of_conversation(record: Json, part: str) -> Item:
-    """The last turn of a conversation as an item: the calls that the assistant makes there, or that it makes none.
+    """The last turn of a conversation as an item, which expects the assistant's calls there, or text if it makes none.
 
     Args:
-      record: `{"id", "messages", "tools"}`, as stages are trained on.
+      record: `{"id", "messages", "tools"}`, in the format of training data.
 
     Raises:
-      UserError: it offers no functions, or does not end with the assistant.
+      UserError: the record has no functions, or does not end with a turn of the assistant.
     """
     *before, last = record.get("messages") or [{}]
     if not record.get("tools") or last.get("role") != "assistant" or not before:
@@ -117,7 +121,7 @@ def of_conversation(record: Json, part: str) -> Item:
 
 
 def is_right(item: Item, reply: Reply) -> bool:
-    """Whether a reply is what an item expects."""
+    """Whether a reply satisfies an item."""
     if item.kind == "some":
         return bool(reply.calls) and not reply.broken
     if item.kind != "call":
@@ -132,7 +136,7 @@ def summary(found: Sequence[tuple[Item, Reply | None]]) -> Json:
     """`{part or part/kind: {"accuracy", "accuracy_stderr", "broken", "refused", "n", "prompts"}}` of one set's items.
 
     Args:
-      found: items and their replies; None: an item could not be asked, which is wrong.
+      found: items and their replies; None if an item could not be asked, which counts as wrong.
     """
     groups: dict[str, list[tuple[Item, Reply | None]]] = {}
     for item, reply in found:
@@ -142,7 +146,7 @@ def summary(found: Sequence[tuple[Item, Reply | None]]) -> Json:
 
 
 def score(item: Item, reply: Reply | None) -> float:
-    """1 or 0."""
+    """1 if the reply is right, else 0."""
     return float(reply is not None and is_right(item, reply))
 
 
@@ -157,12 +161,12 @@ def _scores(found: Sequence[tuple[Item, Reply | None]]) -> Json:
         "broken": sum(reply is not None and bool(reply.broken) for _, reply in found),
         "refused": sum(reply is None for _, reply in found),
         "n": n,
-        "prompts": hashlib.sha256(asked).hexdigest()[:16],  # by which results are known to be comparable
+        "prompts": hashlib.sha256(asked).hexdigest()[:16],  # results with the same hash are comparable
     }
 
 
 def _matched(fits: list[list[bool]]) -> bool:
-    """Whether every row has a column of its own (Kuhn's algorithm)."""
+    """Whether every row can be matched with a different column that fits (Kuhn's algorithm)."""
     owner: dict[int, int] = {}
 
     def placed(row: int, seen: set[int]) -> bool:
@@ -188,7 +192,7 @@ def _fits(call: Call, wanted: tuple[str, Mapping[str, Sequence[Any]]], same: Any
 
 
 def _same_exactly(value: Any, right: Any) -> bool:
-    """FunctionChat's comparison: texts without spaces and case, numbers as numbers."""
+    """FunctionChat's comparison: ignores spaces and case in texts, and compares numbers by value."""
     if isinstance(value, str) and isinstance(right, str):
         return "".join(value.split()).lower() == "".join(right.split()).lower()
     if isinstance(value, bool) or isinstance(right, bool):
@@ -197,7 +201,7 @@ def _same_exactly(value: Any, right: Any) -> bool:
 
 
 def _same(value: Any, right: Any) -> bool:
-    """BFCL's comparison: a right object holds the values that are right by key, at this level and in a list of such."""
+    """BFCL's comparison. In `right`, an object lists the accepted values of each key, also if it is in a list."""
     if isinstance(value, dict) and isinstance(right, dict):
         return all(key in right for key in value) and all(
             any(_equal(value[key], each) for each in ways) if key in value else "" in ways
@@ -209,7 +213,7 @@ def _same(value: Any, right: Any) -> bool:
 
 
 def _equal(value: Any, right: Any) -> bool:
-    """Texts without blanks, case and `,./-_*^`; an integer may stand for a number."""
+    """Whether values are equal, ignoring spaces, case and `,./-_*^` in texts; 1 equals 1.0."""
     if isinstance(value, str) and isinstance(right, str):
         return _plain(value) == _plain(right)
     if isinstance(value, bool) or isinstance(right, bool):
@@ -235,10 +239,11 @@ def _rows(folder: pathlib.Path, name: str) -> list[Json]:
 
 
 def _exactly(call: Json, more: Any) -> tuple[str, dict[str, list[Any]]]:
-    """A call of FunctionChat, each argument with the values that are right.
+    """The name of a FunctionChat call, and the accepted values of each argument.
 
     Args:
-      more: further values by argument, JSON or its text; null: the argument may be left out. A sentence: none.
+      more: further accepted values by argument, as an object or its JSON text; null: the argument may be omitted. Any
+        other text is ignored.
     """
     arguments = json.loads(call["arguments"]) if isinstance(call["arguments"], str) else call["arguments"]
     if isinstance(more, str):
@@ -299,7 +304,7 @@ def _of_json_schema(function: Json) -> Json:
 
 
 def _schema(schema: Any) -> Any:
-    """A schema with JSON Schema's types in place of Python's."""
+    """A schema with JSON Schema's names of types instead of Python's."""
     if not isinstance(schema, dict):
         return schema
     found = {key: value for key, value in schema.items() if key not in ("type", "properties", "items", "optional")}

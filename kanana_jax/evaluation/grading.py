@@ -1,8 +1,9 @@
-"""Answers judged by a model behind an endpoint: one by one on a scale of 1 to 10, or two against each other.
+"""LLM-as-a-judge: answers rated from 1 to 10, or compared in pairs, by a model behind an endpoint.
 
-The forms are MT-Bench's (arXiv:2306.05685, §3): a rating `[[7]]`, a verdict `[[A]]`, `[[B]]` or `[[C]]` for a tie.
-Pairs are shown in both orders, and one wins that wins in both; a judge that prefers a place gives ties. A reply without
-exactly one verdict at its end is counted apart, never guessed. Replies are kept, so that what is judged is paid once.
+The formats are MT-Bench's (arXiv:2306.05685, §3): a rating `[[7]]`, or a verdict `[[A]]`, `[[B]]` or `[[C]]` (tie).
+Pairs are shown in both orders, and an answer must win both to win; a judge with position bias therefore gives ties. A
+reply that does not end with exactly one verdict is counted separately, never guessed. Replies are saved, so that no
+judgement is paid for twice.
 """
 
 import concurrent.futures
@@ -46,17 +47,17 @@ with [[A]] if assistant A is better, [[B]] if B is, [[C]] for a tie.
 
 @dataclasses.dataclass(frozen=True)
 class JudgeConfig:
-    """A judge.
+    """Settings of a judge behind an OpenAI-compatible endpoint.
 
     Attributes:
-      url: up to and without `/chat/completions`; `https://`, or `http://` on this machine.
-      model: as the endpoint names it.
-      key_variable: environment variable that holds the key; empty: none is sent.
-      max_requests: budget of one run.
-      max_tokens: of a reply.
-      concurrency: requests under way at once.
-      timeout: seconds for one request.
-      attempts: of one request.
+      url: base URL, without `/chat/completions`; `https://`, or `http://` on this machine.
+      model: name of the model at the endpoint.
+      key_variable: environment variable that holds the API key; empty: none is sent.
+      max_requests: maximum number of requests per run.
+      max_tokens: maximum number of tokens per reply.
+      concurrency: number of simultaneous requests.
+      timeout: seconds per request.
+      attempts: number of tries per request.
     """
 
     url: str
@@ -76,14 +77,14 @@ class JudgeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A question with its answer, or with two.
+    """A question with one answer to rate, or two to compare.
 
     Attributes:
-      question: the user's text, or the turns of a conversation, in words.
-      other: the answer to compare with; None: `answer` is rated alone.
-      reference: a right answer, where there is one.
-      category: by which results are shown.
-      checklist: points to look at, where there are any.
+      question: the user's text, or the turns of a conversation as text.
+      other: the answer to compare with; None: `answer` is rated by itself.
+      reference: a right answer; may be empty.
+      category: results are also shown by category; may be empty.
+      checklist: points for the judge to check; may be empty.
     """
 
     id: str
@@ -96,7 +97,7 @@ class Item:
 
 
 def requests(item: Item) -> list[str]:
-    """The texts that a judge is asked with: one, or both orders of a pair."""
+    """The judge's prompts for an item: one for a rating, two for the orders of a pair."""
     orders = (
         [(item.answer, item.other)] if item.other is None else [(item.answer, item.other), (item.other, item.answer)]
     )
@@ -105,14 +106,14 @@ def requests(item: Item) -> list[str]:
         told = f"\nA right answer, for comparison:\n{item.reference}\n" if item.reference else ""
         told += f"\nPoints to check:\n{item.checklist}\n" if item.checklist else ""
         shown = dict(question=item.question, answer=answer, other=other, reference=told)
-        # A mark that no answer can hold, since it follows from it.
+        # No text can contain this mark, since it is a hash of all texts.
         mark = f"<{hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:12]}>"
         made.append((_ONE if other is None else _TWO).format(mark=mark, **shown))
     return made
 
 
 def verdict(reply: str, pair: bool) -> str | int | None:
-    """`A`, `B` or `C`, or a rating; None unless the reply ends with exactly one that is allowed."""
+    """The verdict of a reply, `A`, `B` or `C` for a pair, else a rating; None unless it ends with exactly one."""
     found = _VERDICT.findall(reply)
     if len(set(found)) != 1 or not reply.rstrip().rstrip(".*").endswith("]]"):
         return None
@@ -122,7 +123,7 @@ def verdict(reply: str, pair: bool) -> str | int | None:
 
 
 def outcome(item: Item, replies: Sequence[str]) -> float | None:
-    """The rating of an answer; of a pair 1 if `answer` wins in both orders, 0 if `other` does, else ½. None: unread."""
+    """The rating; for a pair 1 if `answer` wins both orders, 0 if `other` does, else ½. None: a reply is unreadable."""
     found = [verdict(reply, item.other is not None) for reply in replies]
     if None in found:
         return None
@@ -134,7 +135,7 @@ def outcome(item: Item, replies: Sequence[str]) -> float | None:
 
 
 class Replies:
-    """A judge's replies, kept line by line in a file, by everything that they depend on."""
+    """A judge's replies, saved line by line in a file; the key is a hash of URL, model, `max_tokens` and prompt."""
 
     def __init__(self, config: JudgeConfig, file: pathlib.Path):
         self._config, self._file, self._lock = config, file, threading.Lock()
@@ -145,7 +146,7 @@ class Replies:
                 try:
                     row = json.loads(line)
                     self._known[row["key"]] = row["reply"]
-                except (ValueError, KeyError, TypeError):  # the line that a killed run was writing
+                except (ValueError, KeyError, TypeError):  # an incomplete line of a killed run
                     continue
 
     def _key(self, text: str) -> str:
@@ -153,11 +154,11 @@ class Replies:
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
     def all(self, texts: Iterable[str]) -> dict[str, str]:
-        """The replies to texts; those that are not known are asked for.
+        """The replies to texts; only texts without a saved reply are sent to the endpoint.
 
         Raises:
-          ConfigError: the key is missing.
-          UserError: the endpoint refuses or stays away, or the budget is used up; what was answered is kept.
+          ConfigError: the environment variable with the key is not set.
+          UserError: the endpoint refuses or cannot be reached, or the budget is used up; replies so far are saved.
         """
         texts = list(dict.fromkeys(texts))
         missing = [text for text in texts if self._key(text) not in self._known]
@@ -202,7 +203,7 @@ def _content(answer: Any) -> str:
     """The text of a chat completion.
 
     Raises:
-      ValueError: it is of another form.
+      ValueError: the response has another form.
     """
     try:
         content = answer["choices"][0]["message"]["content"]
@@ -214,7 +215,11 @@ def _content(answer: Any) -> str:
 
 
 def judged(items: Sequence[Item], replies: Replies) -> dict[str, Any]:
-    """Means of outcomes with their standard errors, for all items and by category, and each item's own.
+    """Judges items.
+
+    Returns:
+      `{"results": {"all" or category: {"score", "score_stderr", "n", "unread"}}, "items": {id: outcome}}`, with means
+      over the outcomes that could be read.
 
     Raises:
       UserError: see `Replies.all`.

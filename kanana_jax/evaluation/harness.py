@@ -1,4 +1,4 @@
-"""Our models as models of lm-evaluation-harness (github.com/EleutherAI/lm-evaluation-harness)."""
+"""An adapter that lets lm-evaluation-harness (github.com/EleutherAI/lm-evaluation-harness) evaluate our models."""
 
 import contextlib
 import logging
@@ -27,18 +27,18 @@ log = logging.getLogger("kanana")
 class HarnessModel(TemplateLM):
     """Log-likelihoods and generation for the harness.
 
-    Text is encoded as by Hugging Face: the tokenizer's special tokens are added unless it begins with BOS; special
-    tokens spelled in it are symbols; chats use the folder's own template.
+    Text is encoded as by the harness's `hf` model: the tokenizer's special tokens are added unless the text begins with
+    BOS; special tokens spelt out in the text are encoded as such; chats use the folder's own template.
 
     Args:
       session: the model and its tokenizer.
       batch_size: rows per forward pass.
-      max_new_tokens: for tasks that do not say theirs.
-      seed: of sampled generations.
-      progress: shows a bar.
+      max_new_tokens: for tasks that do not set it.
+      seed: seed of sampled generations.
+      progress: where to show a progress bar; None: nowhere.
 
     Attributes:
-      cut: the documents of each task whose prompt has lost its beginning so far.
+      cut: by task, the ids of documents whose prompt was truncated at its beginning.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class HarnessModel(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """The token that the first token of a text is conditioned on: BOS, or EOS for a vocabulary without BOS."""
+        """The token that the first token of a text is conditioned on: BOS, or EOS if the vocabulary has no BOS."""
         tokenizer = self.session.tokenizer
         return tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
 
@@ -77,10 +77,10 @@ class HarnessModel(TemplateLM):
         return self.session.tokenizer.chat.template() if chat_template else None
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """The chat as text, by the folder's template; a system message that it refuses is left out, as by `hf`.
+        """Renders a chat with the folder's template; if it refuses a system message, that is dropped, as in `hf`.
 
         Raises:
-          UserError: no template, or it refuses the messages or fails.
+          UserError: there is no template, or it refuses the messages or fails.
         """
         render, kept = self.session.tokenizer.chat.render, chat_history
         try:
@@ -109,7 +109,7 @@ class HarnessModel(TemplateLM):
         return self._loglikelihood_tokens(encoded)
 
     def _fitting(self, ids: list[int], room: int) -> list[int]:
-        """The end of a prompt that is too long, BOS before it where it has that: a text never begins without."""
+        """The last `room` ids of a prompt that is too long, keeping its BOS if it begins with one."""
         if len(ids) <= room or room < 1:
             return ids
         begin = ids[: ids[:1] == [self.prefix_token_id] and room > 1]
@@ -120,9 +120,9 @@ class HarnessModel(TemplateLM):
             self.cut.setdefault(request.task_name, set()).add(request.doc_id)
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """Both encoded together and parted at the length of the context alone, as by `hf`.
+        """Encodes both together and splits at the length of the context alone, as `hf` does.
 
-        If a token spans the border and nothing is left of the continuation, the continuation is encoded alone.
+        If a token spans the border and nothing is left of the continuation, the continuation is encoded separately.
         """
         if not context:
             ids = self.tok_encode(continuation, add_special_tokens=False)
@@ -158,9 +158,9 @@ class HarnessModel(TemplateLM):
             return score(s.params, s.model, pairs, batch_size=self.batch_size, progress=advance)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Each token of a text once, the first given BOS, in windows of the model's length.
+        """Log-likelihood of whole texts: each token counts once, the first given BOS, in windows of the model's length.
 
-        BOS is no token of a text: no training text has it after itself.
+        A BOS at the beginning of a text is not scored: training texts never have a second BOS.
         """
         windows, owners, bos = [], [], self.prefix_token_id
         for index, request in enumerate(requests):
@@ -225,7 +225,7 @@ class HarnessModel(TemplateLM):
         return answers
 
     def _room(self, wanted: int) -> int:
-        """New tokens that fit: a prompt needs room too."""
+        """The number of new tokens to generate, limited so that a prompt fits as well."""
         if wanted < 0:
             raise UserError(f"a task asks for {wanted} new tokens (max_gen_toks): correct the task")
         if wanted < self.max_length:
@@ -247,7 +247,7 @@ def _sampling(options: Mapping[str, Any]) -> SamplingConfig:
 
 @contextlib.contextmanager
 def _bar(progress: Progress | None, name: str, total: int) -> Generator[Callable[[int], None]]:
-    """A progress bar's task; the value counts what is done."""
+    """Shows a progress bar; yields a function that advances it."""
     if progress is None:
         yield lambda n: None
         return

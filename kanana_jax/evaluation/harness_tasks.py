@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness: resolution of names, and their configs on local published files."""
+"""Tasks of lm-evaluation-harness: resolution of names, and configs that read local copies of published files."""
 
 import functools
 import logging
@@ -18,17 +18,17 @@ log = logging.getLogger("kanana")
 
 
 def config_of(entry: Entry) -> dict[str, Any]:
-    """A task's config, its functions not looked up."""
+    """A task's config, with its functions unresolved."""
     return entry.cfg or {}
 
 
 def leaves(name: str, manager: TaskManager) -> list[Entry]:
-    """The tasks of a task, group or tag name, their functions not yet looked up."""
+    """The tasks that the name of a task, group or tag stands for, with their functions unresolved."""
     return _below(manager.task_index[name], manager, {})
 
 
 def _below(entry: Entry, manager: TaskManager, groups: dict[str, list[str]]) -> list[Entry]:
-    """The leaves; each group (no tag) on the way and its leaves are noted in `groups`."""
+    """The tasks below an entry; adds each group on the way (but no tag) and its tasks to `groups`."""
     if entry.kind == Kind.TAG:
         members = sorted(entry.tags)
     elif entry.kind == Kind.GROUP:
@@ -45,9 +45,10 @@ def _below(entry: Entry, manager: TaskManager, groups: dict[str, list[str]]) -> 
 def on_files(
     name: str, data_dir: pathlib.Path, manager: TaskManager
 ) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
-    """The configs of a name's tasks on published files, and its groups by the names of their tasks.
+    """Configs that make a name's tasks read published files in `data_dir`, and the tasks of each group by name.
 
-    Nothing, where the folder has no file of them; a warning, where it has those of some.
+    Both are empty if the folder has no file of any task. If files of some tasks are missing, a warning names them, and
+    these tasks are left out.
     """
     groups: dict[str, list[str]] = {}
     found, missing = [], []
@@ -69,7 +70,7 @@ def on_files(
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what only a hub's data set needs, and with the harness's own metrics instead of scripts of a hub."""
+    """A config without keys for data sets on a hub, and with the harness's own metrics instead of scripts on a hub."""
     dropped = ("tag", "group", "dataset_name", "dataset_path", "dataset_kwargs")
     made = {key: value for key, value in config.items() if key not in dropped}
     metrics = made.get("metric_list") or []
@@ -77,9 +78,12 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def localised(config: Mapping[str, Any], data_dir: pathlib.Path | None) -> dict[str, Any] | None:
-    """The keys of a config that change where its data set's published files are here; None: they are not.
+    """Keys of a config that make it read its data set's published files in `data_dir`; None if they are not there.
 
-    Examples come from the questions themselves where their own file is missing.
+    If the file of examples is missing, examples come from the test questions.
+
+    Raises:
+      ConfigError: a file cannot be read or lacks a column, or the name of a split is not text.
     """
     path, part = config.get("dataset_path"), config.get("dataset_name")
     asked = config.get("test_split") or config.get("validation_split")

@@ -1,4 +1,4 @@
-"""Tasks that a stage asks models: its own parameters while it trains, or finished ones."""
+"""Evaluation tasks within a stage: of its own parameters during training, or of finished models."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from kanana_jax.inference.session import Session
 from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 
-_MOST_PARTS = 8  # of a task whose parts are reported
+_MOST_PARTS = 8  # the parts of a task with more are not reported separately
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +22,12 @@ class TasksConfig:
     """Tasks that a stage evaluates, and how often.
 
     Attributes:
-      names: of tasks, groups and files of own questions, as for `kanana eval --tasks`.
-      every: steps; 0: at the beginning and at the end only, which is always done.
-      limit: documents per task, or part of one.
-      data_dir: where local files lie; empty: none are read.
-      batch_size: rows a forward pass.
-      chat: whether to ask in the model's chat format.
+      names: names of tasks and groups, and files of own questions, as for `kanana eval --tasks`.
+      every: steps between evaluations; 0: only at the beginning and at the end, where tasks are always evaluated.
+      limit: maximum number of documents per task, or per part of a task.
+      data_dir: folder of local files; empty: none are read.
+      batch_size: rows per forward pass.
+      chat: whether prompts are in the model's chat format.
     """
 
     names: tuple[str, ...]
@@ -45,7 +45,7 @@ class TasksConfig:
 def make_ask(
     config: TasksConfig, model: Model, tokenizer: Tokenizer, mesh: Mesh, seed: int
 ) -> Callable[[Params], dict[str, dict[str, float]]]:
-    """Parameters → `{task: {metric: value, metric_stderr: value}}`, by the code of `kanana eval`.
+    """A function from parameters to `{task: {metric: value, metric_stderr: value}}`, with the code of `kanana eval`.
 
     Raises:
       ConfigError, UserError: see `asker`.
@@ -61,13 +61,11 @@ def make_ask(
 
 
 def asker(config: TasksConfig, seed: int) -> Callable[[Session], dict[str, dict[str, Any]]]:
-    """Model → `results` of `kanana eval`.
-
-    Fails now rather than after an hour of training.
+    """A function from a model to the `results` of `kanana eval`; loads the tasks now, to fail before training starts.
 
     Raises:
-      ConfigError: unknown tasks, files that are missing, several processes (their answers would have to be gathered).
-      UserError: the harness or a package is not installed, or there is no sandbox for tasks that need one.
+      ConfigError: a task is unknown, a file is missing, or there are several processes (answers are not gathered).
+      UserError: the harness or a package is not installed, or there is no sandbox and a task needs one.
     """
     if jax.process_count() > 1:
         raise ConfigError(
@@ -91,5 +89,5 @@ def asker(config: TasksConfig, seed: int) -> Callable[[Session], dict[str, dict[
 
 
 def _is_part(name: str, found: dict[str, dict[str, Any]]) -> bool:
-    """Returns whether it is a part of a task of many."""
+    """Whether a task is a part of one with more than `_MOST_PARTS` parts."""
     return any(name.startswith(f"{n}_") and r.get("parts", 0) > _MOST_PARTS for n, r in found.items())

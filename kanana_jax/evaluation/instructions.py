@@ -1,4 +1,4 @@
-"""Verifiable instructions: IFBench's checks, from its publisher's package."""
+"""Verifiable instructions: IFBench, with the checks of its publisher's package."""
 
 import importlib
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,10 @@ from typing import Any
 
 
 def ifbench(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """Strict (verbatim) and loose results; loose drops the first or last line or asterisks (arXiv:2311.07911, §2.2)."""
+    """Whether instructions are followed, by prompt and by instruction, strictly and loosely.
+
+    The loose check also accepts the answer without its first or last line or its asterisks (arXiv:2311.07911, §2.2).
+    """
     checks = importlib.import_module("ifbench.instructions_registry").INSTRUCTION_DICT
     lines = results[0].split("\n")
     kept = ("\n".join(part) for part in (lines, lines[1:], lines[:-1], lines[1:-1]))
@@ -28,6 +31,6 @@ def ifbench(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
 
 
 def over_instructions(items: Sequence[Sequence[bool]]) -> float:
-    """The share of all instructions of all documents that are followed."""
+    """The share of instructions that are followed, over all documents."""
     found = [followed for item in items for followed in item]
     return sum(found) / len(found) if found else 0.0

@@ -1,13 +1,13 @@
-"""Questions of judged benchmarks as they are published, and a model's answers to them, as items for a judge.
+"""Conversion of judged benchmarks, in their published formats, and of a model's answers to items for a judge.
 
-| set | a line of questions | a line of answers |
+| set | fields of a question | fields of an answer |
 |---|---|---|
 | MT-Bench (en, ja), KoMT-Bench | `question_id`, `category`, `turns`, `reference`? | `question_id`, `choices[0].turns` |
 | LogicKor | `id`, `category`, `questions`, `references`? | `id`, `outputs` |
 | WildBench | `session_id`, `conversation_input`, `checklist`?, `primary_tag`? | `session_id`, `output` |
 
-Forms of answers may be mixed with any form of questions; `answers`, a list, and `answer`, a text, are read too. Every
-turn is an item of its own, `ID/1`, `ID/2` …, asked behind the turns before it with the model's own answers.
+Any format of answers may be combined with any format of questions; `answers` (a list) and `answer` (a text) are read
+too. Every turn becomes an item, `ID/1`, `ID/2` …, shown after the earlier turns with the model's own answers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ _IDS = ("question_id", "session_id", "id")
 
 
 def key_of(row: Mapping[str, Any]) -> str:
-    """The id of a line.
+    """The id of a question or of its answers.
 
     Raises:
-      ValueError: it has none.
+      ValueError: the row has no id.
     """
     found = next((row[name] for name in _IDS if isinstance(row.get(name), (str, int))), None)
     if found is None:
@@ -31,10 +31,10 @@ def key_of(row: Mapping[str, Any]) -> str:
 
 
 def answers_of(row: Mapping[str, Any]) -> list[str]:
-    """A model's answers, one for each turn.
+    """A model's answers, one per turn.
 
     Raises:
-      ValueError: there are none, or one is no text.
+      ValueError: there are none, or one is not a text.
     """
     found: Any = next((row[name] for name in ("outputs", "output", "answers", "answer") if name in row), None)
     choices = row.get("choices")
@@ -49,13 +49,15 @@ def items(
     others: Sequence[str] | None = None,
     references: Sequence[str] = (),
 ) -> list[Item]:
-    """The turns of a question, each with its answer, or with two.
+    """The turns of a question, each with one answer to rate or two to compare.
 
     Args:
-      references: right answers by turn, in place of the question's own.
+      answers: answers by turn.
+      others: answers of another model by turn, to compare with; None: `answers` are rated.
+      references: right answers by turn, instead of the question's own.
 
     Raises:
-      ValueError: a question of another form, or another number of answers than of turns.
+      ValueError: the question has an unknown format, or the number of answers is not that of turns.
     """
     key, asked, told = key_of(question), "", ""
     if "conversation_input" in question:

@@ -1,6 +1,7 @@
-"""The tasks that `kanana tasks` lists: our own and those of published data sets, derived from their files alone.
+"""The tasks that `kanana tasks` lists: our own, and those on published data sets.
 
-Nothing of the harness is imported: it takes seconds to load, and its own tasks half a minute to look through.
+Everything is read from task files without importing the harness, which takes seconds to load and half a minute to index
+its own tasks.
 """
 
 import dataclasses
@@ -16,26 +17,26 @@ from kanana_jax.errors import install
 from kanana_jax.evaluation import function_calls, published
 
 _FOLDER = importlib.resources.files("kanana_jax.evaluation")
-# What a task asks of a row, in a task file.
+# The keys of a task file whose templates use fields of a row.
 _TEMPLATES = ("doc_to_text", "doc_to_target", "doc_to_choice", "description")
 Reads = Literal["files", "published files", "calls", "nothing"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
-    """A task.
+    """A task, as `kanana tasks` shows it.
 
     Attributes:
-      name: for `--tasks`.
-      summary: what it asks, and how.
-      reads: `files`: local ones, in the layout of this package; `published files`: local ones as their publisher lays
-        them out; `calls`: those of a set of function calls, which the data folder itself is; `nothing`: it is made up
-        when it is asked.
-      files: below the data folder; of published files a folder and the usual names.
-      columns: what a row must have; empty where only the harness knows.
+      name: name for `--tasks`.
+      summary: what the task asks, and how.
+      reads: `files`: local files in the layout of this package; `published files`: local files in their publisher's
+        layout; `calls`: files of a set of function calls, directly in the data folder; `nothing`: the questions are
+        generated.
+      files: paths in the data folder; for published files, a folder and the usual names.
+      columns: fields that a row must have; empty if only the harness knows.
       hub: the data set that is read without `--data-dir`; empty: none.
-      needs: packages beside the harness, and how they are installed.
-      settings: shots, metrics and what else the task file says.
+      needs: packages needed besides the harness, and how to install them.
+      settings: shots, metrics and other settings of the task file.
     """
 
     name: str
@@ -48,14 +49,14 @@ class Listed:
     settings: Mapping[str, str]
 
     def missing(self, data_dir: pathlib.Path) -> list[str]:
-        """The files that a data folder lacks; of a published data set its folder."""
+        """The files that are missing in a data folder; for a published data set, its folder if that is missing."""
         if self.reads == "published files":
             return [] if published.folder(data_dir, self.hub) is not None else list(self.files[:1])
         return [file for file in self.files if not any(data_dir.glob(file))]
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes `!function NAME` as a name."""
+    """Loads task files without resolving `!function NAME`."""
 
 
 _Loader.add_constructor("!function", lambda loader, node: None)
@@ -67,7 +68,7 @@ def groups() -> dict[str, dict[str, Any]]:
 
 
 def listed() -> dict[str, Listed]:
-    """Every task that is read from local files or from none, by name."""
+    """All tasks that read local files or generate their questions, by name."""
     ours = {file.name.removesuffix(".yaml"): file for file in (_FOLDER / "tasks").iterdir() if _is_task(file.name)}
     found = {name: _ours(name, file.read_text(encoding="utf-8")) for name, file in sorted(ours.items())}
     for path, about in published.table().items():
@@ -85,7 +86,7 @@ def _is_task(name: str) -> bool:
 
 
 def _loaded(text: str) -> dict[str, Any]:
-    """A task file with what it includes, and the harness's file that gives the rest."""
+    """A task file, merged with the file that it includes and the harness's file that it is based on."""
     config = yaml.load(text, _Loader)
     included, base = config.pop("include", None), config.pop("base", None)
     if included is not None:
@@ -121,13 +122,13 @@ def _published(name: str, path: str) -> Listed:
 
 
 def _data_set(harness_task: str) -> str:
-    """The data set of a harness's task, where it is one of those that are known."""
+    """The data set of one of the harness's tasks; empty if it is not in `published.yaml`."""
     found = (path for path, about in published.table().items() if harness_task in about.get("tasks", ()))
     return next(found, "")
 
 
 def _layout(path: str) -> tuple[str, ...]:
-    """Where a published data set is looked for."""
+    """The paths at which a published data set is looked for, the folder first."""
     if not path:
         return ()
     about = published.table().get(path, {})
@@ -147,7 +148,7 @@ def _summary(text: str) -> str:
 
 
 def _columns(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fields that the task's templates ask of a row; those alone that it names, where jinja2 is not installed."""
+    """The fields of a row that a task uses; without jinja2 installed, only those under `columns`."""
     asked = set(map(str, config.get("columns") or ()))
     if importlib.util.find_spec("jinja2") is None:
         return tuple(sorted(asked))

@@ -1,4 +1,4 @@
-"""Numbers as texts write them: commas, fractions, percentages, myriads (3만 5천, 12万), minus signs."""
+"""Parsing of numbers in texts: commas, fractions, currencies, myriads (3만 5천, 12万), minus signs."""
 
 import re
 from fractions import Fraction
@@ -19,13 +19,13 @@ _UNITS = re.compile(rf"\s?({_DIGITS})\s?([십백천十百千]?)\s?((?:만(?!큼)
 
 
 def without_exponents(text: str) -> str:
-    """Without the raised figures of units (m², cm^2): they are no numbers of a text."""
+    """A text without the exponents of units (m², cm^2), which are not numbers of the text."""
     text = re.sub(r"(?<=[A-Za-z])[⁰¹²³⁴-⁹]+", "", text)
     return re.sub(r"(?<=[A-Za-z}])\s?\^\s?(?:\{\d+\}|\d)(?![\d.])", "", text)
 
 
 def at(text: str, begin: int) -> tuple[str, int] | None:
-    """The number that begins there, as `canonical` writes it, and where it ends; None: there is none."""
+    """The number that begins at an offset, in the form of `canonical`, and the offset of its end; None if none does."""
     sum_of = _SUM.match(text, begin)  # '3 × 4 = 12' says 12
     begin = sum_of.end() if sum_of else begin
     match = _OF.match(text, begin)
@@ -49,7 +49,7 @@ def at(text: str, begin: int) -> tuple[str, int] | None:
 
 
 def _myriads(text: str, begin: int) -> tuple[Fraction, int]:
-    """3만 5천 = 35,000: each part but the last has a unit, smaller than the one before."""
+    """The value of digits with myriads (3만 5천 = 35,000) and its end; units must decrease from part to part."""
     total, section, end, below = Fraction(0), Fraction(0), begin, 10**16
     match = _UNITS.match(text, begin)
     while match:
@@ -72,7 +72,7 @@ def _value(digits: str) -> Fraction:
 
 
 def canonical(value: Fraction) -> str:
-    """Whole numbers and finite decimals as such, others as a fraction."""
+    """A number as text: an integer or a finite decimal if it is one, else a fraction."""
     low = value.denominator
     for factor in (2, 5):
         while low % factor == 0:
@@ -83,7 +83,7 @@ def canonical(value: Fraction) -> str:
 
 
 def parse(text: str) -> Fraction | None:
-    """A number by itself, as data sets write their answers (1,042; 42.0; 3/4)."""
+    """The value of a text that is a single number, as in answers of data sets (1,042; 42.0; 3/4); None for others."""
     found = at(text.strip(), 0)
     try:
         return None if found is None or found[1] != len(text.strip()) else Fraction(found[0])

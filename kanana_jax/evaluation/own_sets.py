@@ -1,10 +1,10 @@
-"""A team's own questions in one file, each line a question: read, checked, and understood by its fields.
+"""A team's own evaluation questions: a file with one question per line, whose form follows from its fields.
 
     {"question": …, "choices": […], "answer": …}   multiple choice: a choice's text, its letter, or its number from 0
     {"question": …, "answer": …}                   a short answer; or "answers": […], each of which is right
-    {"question": …, "reference": …}                a free answer, compared with a text
+    {"question": …, "reference": …}                a free answer, compared with a reference text
 
-Nothing of the harness is imported (`own_tasks.py` makes the task).
+This module does not import the harness; `own_tasks.py` makes the task.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ Language = Literal["ko", "ja", "en"]
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _ENDINGS = tuple(f"{kind}{packed}" for kind in _KINDS for packed in ("", ".gz") if kind != ".parquet" or not packed)
-# The fields of a row beside its question, and the form that they make it.
+# The fields of a row other than its question → its form.
 _FORMS: Mapping[frozenset[str], Form] = {
     frozenset({"choices", "answer"}): "choices",
     frozenset({"answer"}): "answers",
@@ -36,20 +36,20 @@ _FORMS: Mapping[frozenset[str], Form] = {
 }
 _SHAPES = "'choices' and 'answer', or 'answer', or 'answers', or 'reference'"
 _FIELDS = ("choices", "answer", "answers", "reference")
-_FEW = 8  # numbers of choices, none of which is 0: by then it is no accident
+_FEW = 8  # from this many questions on, it is no accident if the first choice is never right
 
 
 @dataclasses.dataclass(frozen=True)
 class OwnSet:
-    """A checked file.
+    """A checked file of questions.
 
     Attributes:
-      name: of the task: the file's, without its ending.
-      file: as it was named.
-      form: of every question.
-      rows: `{"question", "choices", "right"}` (the number of the right choice) or `{"question", "answers"}`.
-      language: of the questions, for the words around them.
-      unread: other fields that rows have.
+      name: name of the task: the file's name without its ending.
+      file: path or address that the user gave.
+      form: form of all questions.
+      rows: `{"question", "choices", "right"}` (`right` is the index of the right choice) or `{"question", "answers"}`.
+      language: language of the prompt around the questions.
+      unread: other fields of the rows, which are ignored.
     """
 
     name: str
@@ -61,12 +61,12 @@ class OwnSet:
 
 
 def is_file(name: str) -> bool:
-    """Returns whether a name among `--tasks` is that of a file, by its ending."""
+    """Whether a name given to `--tasks` is that of a file, by its ending."""
     return name.endswith(_ENDINGS)
 
 
 def name_of(file: str) -> str:
-    """The task's name of a file."""
+    """The name of a file's task."""
     last = file.rsplit("/", 1)[-1]
     return last.removesuffix(next((ending for ending in sorted(_ENDINGS, key=len) if last.endswith(ending)), ""))
 
@@ -75,8 +75,8 @@ def read(file: str) -> OwnSet:
     """Reads a file of questions, local or in a bucket.
 
     Raises:
-      ConfigError: it cannot be read, a line is no question, or lines are of several forms; the sentence names the file,
-        the line and the field.
+      ConfigError: the file cannot be read, a line is not a question, or lines have different forms; the message names
+        the file, the line and the field.
     """
     name = name_of(file)
     if not name:
@@ -118,7 +118,7 @@ def _form(row: Mapping[str, Any], place: str) -> Form:
 
 
 def _near(keys: Sequence[str], fields: Sequence[str]) -> str:
-    """A key that is likely one of the fields, misspelt."""
+    """A hint if a key is likely a misspelt field, else an empty string."""
     hints = ((key, nearest(key, fields)) for key in keys)
     return next((f" ('{key}': {hint})" for key, hint in hints if hint.startswith("did you mean")), "")
 
@@ -141,7 +141,7 @@ def _question(row: Mapping[str, Any], form: Form, place: str) -> dict[str, Any]:
 
 
 def _right(answer: Any, choices: list[str], place: str) -> int:
-    """The number of the right choice."""
+    """The index of the right choice."""
     if isinstance(answer, int) and not isinstance(answer, bool):
         if 0 <= answer < len(choices):
             return answer
@@ -160,7 +160,7 @@ def _right(answer: Any, choices: list[str], place: str) -> int:
 
 
 def _text(value: Any, field: str, place: str) -> str:
-    """A text; a number counts as its digits."""
+    """A field's text; a number is converted to text."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
@@ -186,7 +186,7 @@ def _short(value: Any) -> str:
 
 
 def _warn(file: str, form: Form, rows: Rows) -> None:
-    """Tells of what is allowed and seldom meant."""
+    """Warns about input that is allowed but rarely intended."""
     seen = Counter(plain(row["question"]) for row in rows)
     if again := sum(n - 1 for n in seen.values()):
         log.warning("%s: %d of %d questions were asked before in the file", file, again, len(rows))
@@ -195,26 +195,26 @@ def _warn(file: str, form: Form, rows: Rows) -> None:
 
 
 def language(questions: list[str]) -> Language:
-    """Language of most questions: Korean by Hangul, Japanese by kana, else English words are put around them."""
+    """The language of the prompt for these questions: Korean if they use Hangul, Japanese for kana, else English."""
     scripts = characters.scripts_of(characters.code_points("".join(questions)))
     count = dict(zip(characters.SCRIPTS, np.bincount(scripts, minlength=len(characters.SCRIPTS)).tolist()))
     hangul, kana = count["hangul"] + count["jamo"], count["hiragana"] + count["katakana"]
     letters = hangul + kana + count["han"] + count["latin"]
-    if 5 * max(hangul, kana) < letters:  # a foreign name or two
+    if 5 * max(hangul, kana) < letters:  # only a few foreign names
         return "en"
     return "ko" if hangul > kana else "ja" if kana else "en"
 
 
 def plain(text: str) -> str:
-    """NFKC with single spaces: composed Hangul, one width of letters and kana."""
+    """A text in NFKC with single spaces: composed Hangul, and one width of letters and kana."""
     return " ".join(unicodedata.normalize("NFKC", text).replace("〜", "~").replace("−", "-").split())
 
 
 def normalised(text: str) -> str:
-    """The form in which two short answers are equal: without case, width, spaces and punctuation.
+    """The form in which short answers are compared: without case, width, spaces and punctuation.
 
-    Kept is what tells numbers apart: a sign before a number, whatever stands between two digits (3.5, 10:30, `1 2`) but
-    for the commas of thousands, and `%` `#` `&` `@`, which are names and units.
+    What distinguishes numbers is kept: a minus sign before a number, anything between two digits (3.5, 10:30, `1 2`)
+    except commas of thousands, and `%` `#` `&` `@`, which occur in units and names.
     """
     text = plain(text).casefold()
     kept: list[str] = []
@@ -234,12 +234,12 @@ def _is_kept(text: str, at: int) -> bool:
     char = text[at]
     if char in "%#&@":
         return True
-    if char == "-":  # of a negative number
+    if char == "-":  # kept only as the sign of a negative number
         before, behind = text[at - 1 : at], text[at + 1 : at + 2]
         return behind.isdigit() and not before.isalnum()
     return unicodedata.category(char)[0] in "LMNS"
 
 
 def _is_group(text: str, at: int) -> bool:
-    """Returns whether just three digits begin here."""
+    """Whether exactly three digits begin here."""
     return text[at : at + 3].isdigit() and len(text[at : at + 3]) == 3 and not text[at + 3 : at + 4].isdigit()

@@ -1,8 +1,8 @@
-"""Own questions (`own_sets.py`) as tasks of the harness: how they are asked, and how answers are scored.
+"""Own questions (`own_sets.py`) as tasks of the harness: prompts, and scoring of answers.
 
-Multiple choice is asked as MMLU and KMMLU are: the choices listed, the likeliest letter. Short and free answers are
-generated; a chat model is asked the bare question, and its whole answer behind `</think>` counts, where a base model's
-ends with the line (or the paragraph, where references have lines).
+Multiple choice works as in MMLU and KMMLU: the prompt lists the choices, and the most likely letter is the answer.
+Short and free answers are generated. A chat model gets the bare question, and its whole answer after `</think>` counts;
+a base model's answer ends with the line, or with the paragraph if the references have several lines.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ _AROUND: Mapping[Language, tuple[str, str]] = {
     "ja": ("質問：", "\n回答："),
     "en": ("Question: ", "\nAnswer:"),
 }
-# What a chat model is told behind the question, so that its answer has the form that is scored.
+# Instructions after the question for chat models, so that the answer has the form that is scored.
 _ASKED: Mapping[Form, Mapping[Language, str]] = {
     "choices": {
         "ko": "\n\n정답의 기호 하나만 답하세요.",
@@ -43,12 +43,12 @@ _ASKED: Mapping[Form, Mapping[Language, str]] = {
     "reference": {"ko": "", "ja": "", "en": ""},
 }
 _LEAST, _LEAST_IN_CHAT, _MOST = 32, 256, 1024  # new tokens
-_PER_CHARACTER = 2  # of tokens: small vocabularies spell a syllable in up to three
+_PER_CHARACTER = 2  # tokens; small vocabularies need up to three for a syllable
 
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """The question as it is put to the model."""
+    """The prompt of a question."""
 
     form: Form
     language: Language
@@ -64,22 +64,22 @@ class Prompt:
 
 
 def letters(doc: Doc) -> list[str]:
-    """The names of a question's choices."""
+    """The letters of a question's choices."""
     return list(LETTERS[: len(doc["choices"])])
 
 
 def right_choice(doc: Doc) -> int:
-    """The number of the right choice."""
+    """The index of the right choice."""
     return doc["right"]
 
 
 def first_answer(doc: Doc) -> str:
-    """The answer that examples show."""
+    """The answer shown in few-shot examples."""
     return doc["answers"][0]
 
 
 def short_answer(doc: Doc, results: Sequence[str]) -> dict[str, float]:
-    """Against the best of the answers: equal when normalised (`own_sets.normalised`), and character F1, 0 … 1."""
+    """Exact match after normalisation (`own_sets.normalised`) and character F1, both 0 … 1, against the best answer."""
     text = said(results[0])
     right = {normalised(answer) for answer in doc["answers"]}
     likeness = char_f1(plain(text).casefold(), [plain(answer).casefold() for answer in doc["answers"]])
@@ -87,9 +87,10 @@ def short_answer(doc: Doc, results: Sequence[str]) -> dict[str, float]:
 
 
 def free_answer(doc: Doc, results: Sequence[str]) -> dict[str, float]:
-    """chrF of each answer (6 characters, β 2; Popović 2015) by sacrebleu, 0 … 100; the task's is their mean.
+    """chrF of one answer (6 characters, β 2; Popović 2015) by sacrebleu, 0 … 100.
 
-    The mean of answers and not chrF of the whole set, so that two models can be compared question by question.
+    The task's score is the mean over answers instead of chrF of the whole set, so that models can be compared question
+    by question.
 
     Raises:
       UserError: sacrebleu is not installed.
@@ -102,7 +103,7 @@ def free_answer(doc: Doc, results: Sequence[str]) -> dict[str, float]:
 
 
 def said(text: str) -> str:
-    """An answer without the thinking before it."""
+    """An answer without its thinking."""
     return text.rpartition("</think>")[2].strip()
 
 
@@ -113,19 +114,19 @@ _SCORES: Mapping[Form, Callable[[Doc, Sequence[str]], dict[str, float]]] = {
 
 
 def task(found: OwnSet, chat: bool) -> dict[str, Any]:
-    """The harness's config.
+    """The harness's config for a set of own questions.
 
-    The version carries a hash of the rows: results of two states of a file are not compared.
+    The version includes a hash of the rows, so that results on different versions of a file are not compared.
 
     Args:
-      chat: whether the questions are asked in the model's chat format.
+      chat: whether prompts are in the model's chat format.
     """
     content = json.dumps(found.rows, ensure_ascii=False, sort_keys=True).encode()
     made: dict[str, Any] = {
         "task": found.name,
         "custom_dataset": functools.partial(as_datasets, {"test": found.rows}),
         "test_split": "test",
-        "fewshot_split": "test",  # of --shots: the other questions; none by default
+        "fewshot_split": "test",  # with --shots, examples are other questions; by default there are none
         "doc_to_text": Prompt(found.form, found.language, chat),
         "target_delimiter": "" if found.language == "ja" else " ",
         "metric_list": [{"metric": m, "aggregation": "mean", "higher_is_better": True} for m in METRICS[found.form]],

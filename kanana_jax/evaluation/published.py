@@ -1,4 +1,4 @@
-"""Published files of data sets, found below a data folder as their publishers and hubs lay them out."""
+"""Lookup of published data sets in a data folder, in the layouts of their publishers and hubs."""
 
 import functools
 import importlib.resources
@@ -12,10 +12,10 @@ import yaml
 from kanana_jax.errors import ConfigError
 from kanana_jax.evaluation.rows import Rows, read_rows
 
-# Of a part ({name}) and a split ({split}) below a set's folder, without endings and without a hub's numbers of shards.
+# Paths of a part ({name}) and split ({split}) in a set's folder, without endings and the shard numbers of hubs.
 PATTERNS = ("{name}/{split}", "data/{name}-{split}", "data/{name}_{split}", "{name}-{split}", "{name}_{split}")
 PATTERNS += ("data/{name}/{split}", "{name}/{split}/0000")
-_ONE_SPLIT = ("data/{name}", "{name}")  # where a part has a test set alone
+_ONE_SPLIT = ("data/{name}", "{name}")  # if a part only has a test set
 _NO_PARTS = ("{split}", "data/{split}")
 _SPLITS = {"validation": ("validation", "dev", "valid", "val"), "dev": ("dev", "validation", "valid", "val")}
 _ENDING = re.compile(r"(?:-\d{5}-of-\d{5})?\.(?:parquet|(?:jsonl|json|csv|tsv)(?:\.gz)?)")
@@ -29,21 +29,22 @@ def table() -> Mapping[str, Mapping[str, Any]]:
 
 
 def folder(data_dir: pathlib.Path, path: str) -> pathlib.Path | None:
-    """The folder of a data set; None: it is not there."""
+    """The folder of a data set; None if it does not exist."""
     name = path.rsplit("/", 1)[-1]
     names = (path, name, name.lower(), table().get(path, {}).get("folder"))
     return next((data_dir / n for n in names if n and (data_dir / n).is_dir()), None)
 
 
 def find(data_dir: pathlib.Path, path: str, part: str | None, splits: Mapping[str, bool]) -> dict[str, pathlib.Path]:
-    """The files of a part by split, those of splits that are not there left out.
+    """The files of a part by split; splits without a file are omitted.
 
     Args:
       path, part: the harness's `dataset_path` and `dataset_name`.
-      splits: those that are looked for, and whether each is what is asked (and may be the only one there is).
+      splits: the splits to look for, and whether each is the one with the questions (a file without a split in its name
+        is taken for that one).
 
     Raises:
-      ConfigError: several files for one split.
+      ConfigError: there are several files for one split.
     """
     place = folder(data_dir, path)
     found: dict[str, pathlib.Path] = {}
@@ -78,7 +79,7 @@ def _patterns(path: str, part: str | None, split: str, asked: bool) -> list[str]
 
 
 def _files(stem: pathlib.Path) -> list[pathlib.Path]:
-    """The files of that name and an ending; of the shards of one split a set of these sizes has one."""
+    """The files with this name and a known ending, with or without a shard number; these sets have one shard each."""
     if not stem.parent.is_dir():
         return []
     return sorted(f for f in stem.parent.iterdir() if f.name.startswith(stem.name) and _is_of(f, stem.name))

@@ -1,4 +1,4 @@
-"""The harness's raw results as ours: metrics with standard errors by task, by document, by group, and what was said."""
+"""Conversion of the harness's raw results to metrics by task and group, values by document, and the answers given."""
 
 import hashlib
 import logging
@@ -16,11 +16,13 @@ _SETTINGS = ("shots", "version", "chat")
 def summary(
     raw: Json, tasks: Mapping[str, Any], groups: Mapping[str, Sequence[str]], cut: Mapping[str, set[int]], chat: bool
 ) -> Json:
-    """Result of `run.evaluate`, from the harness's raw results.
+    """The result of `run.evaluate`, from the harness's raw results.
 
     Args:
+      tasks: the harness's task objects by name.
       groups: the tasks of each group.
-      cut: the documents of each task whose prompt lost its beginning; a warning gives their number.
+      cut: by task, the documents whose prompt was truncated at its beginning; a warning gives their number.
+      chat: whether prompts were in the chat format.
     """
     samples = raw["samples"]
     results = {name: of_task(name, raw) | {"chat": chat, "cut": len(cut.get(name, ()))} for name in samples}
@@ -40,7 +42,7 @@ def summary(
 
 
 def of_task(name: str, raw: Json) -> Json:
-    """A task's metrics, and how it was asked."""
+    """A task's metrics with standard errors, and its settings."""
     samples = raw["samples"][name]
     per_document = by_document(samples)
     found: Json = {}
@@ -67,7 +69,7 @@ def _error(values: Sequence[float]) -> float:
 
 
 def by_document(samples: Sequence[Json]) -> dict[str, list[float]]:
-    """Each metric's value by document, in order; metrics that only a whole set has (perplexity, chrF) are left out."""
+    """Each metric's values by document, in order, without metrics that only a whole set has (perplexity, chrF)."""
     found: dict[str, list[tuple[int, float]]] = {}
     for sample in samples:
         for metric in sample["metrics"]:
@@ -89,16 +91,17 @@ def of_group(
     kinds: Mapping[str, Json],
     documents: Mapping[str, Sequence[float]],
 ) -> Json:
-    """Means over a group's tasks, weighted by their documents, of the metrics that all of them have in common.
+    """Means over a group's tasks, weighted by their number of documents, of the metrics that all of them share.
 
-    The standard error is that of a stratified sample (Cochran, Sampling Techniques, §5.3). The scatter of a task with
-    one document is unknown; then the error is that of all documents as one sample, which is no smaller on average.
+    The standard error is that of a stratified sample (Cochran, Sampling Techniques, §5.3). The variance within a task
+    of one document is unknown; the error is then that of all documents as one sample, which is no smaller on average.
 
-    What some lack, or have of another scale or aggregation (an F1 of classes and one of words), has no mean: it is
-    listed under `not_averaged`, and a warning says so.
+    A metric that some tasks lack, or define with another scale or aggregation (F1 over classes and F1 over words), is
+    not averaged: it is listed under `not_averaged`, and a warning names it.
 
     Args:
-      kinds: task → metric → the value that is equal for equal metrics of one name.
+      leaves: the group's tasks.
+      kinds: task → metric → the kind of metric, equal only for metrics that may be averaged (`kinds_of`).
       documents: metric → values of all documents of the group.
     """
     parts = [results[leaf] for leaf in leaves]
@@ -124,14 +127,14 @@ def of_group(
 
 
 def is_shared(metric: str, leaves: Sequence[str], results: Mapping[str, Json], kinds: Mapping[str, Json]) -> bool:
-    """Returns whether all tasks have the metric, of one kind."""
+    """Whether all tasks have the metric, and of the same kind."""
     bare = metric.partition(",")[0]
     same = {kinds.get(leaf, {}).get(bare) for leaf in leaves}
     return len(same) == 1 and all(isinstance(results[leaf].get(metric), float) for leaf in leaves)
 
 
 def kinds_of(task: Any) -> Json:
-    """Metric → the name of its aggregation and whether more is better."""
+    """Metric → the name of its aggregation, and whether higher is better."""
     better = task.higher_is_better()
     return {metric: (_name(made), better.get(metric)) for metric, made in task.aggregation().items()}
 
@@ -141,10 +144,10 @@ def _name(function: Callable[..., Any]) -> str:
 
 
 def said(task: str, samples: Sequence[Json], cut: set[int]) -> Iterator[Json]:
-    """A line for each document: what the model was asked, what it said, what was made of it, and the scores.
+    """Yields a line per document: the prompt, the model's answers, what the filters extracted, and the scores.
 
     Args:
-      cut: the documents whose prompt lost its beginning.
+      cut: the documents whose prompt was truncated at its beginning.
     """
     whole: dict[int, Json] = {}
     for sample in samples:
@@ -183,7 +186,7 @@ def _one(values: Sequence[Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """JSON form of a value; numbers that JSON lacks (infinities) become text."""
+    """The JSON form of a value; floats that JSON lacks (infinities, NaN) become text."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""Rows of evaluation sets: local files as they are published (JSON, CSV, parquet) in, the harness's data sets out."""
+"""Rows of evaluation sets: local files in their published formats (JSON, CSV, parquet) to the harness's data sets."""
 
 import csv
 import gzip
@@ -23,19 +23,23 @@ Rows = list[dict[str, Any]]
 
 
 def read_rows(file: pathlib.Path, task: str, fields: Mapping[str, type]) -> Rows:
-    """The rows of a file, each with the fields that a task needs, of the types that it needs.
+    """The rows of a file, checked for the fields that a task needs and their types.
 
-    What a file holds its name says: `.parquet`, `.csv`, `.tsv`, `.json` (a list, or a list under `data`), else JSON
-    lines; `.gz` behind it but for parquet. A column of a table whose values are all whole numbers is one of numbers.
+    The format follows from the name: `.parquet`, `.csv`, `.tsv`, `.json` (a list, or a list under `data`), otherwise
+    JSON lines; all but parquet may be followed by `.gz`. A CSV column that holds only integers becomes int.
+
+    Args:
+      task: name of the task, for messages.
+      fields: required fields and their types.
 
     Raises:
-      ConfigError: the file cannot be read, or a line is no such row.
+      ConfigError: the file cannot be read, or a row lacks a field or has one of another type.
     """
     return [row for _, row in placed_rows(file, task, fields)]
 
 
 def placed_rows(file: pathlib.Path, task: str, fields: Mapping[str, type]) -> list[tuple[str, dict[str, Any]]]:
-    """`read_rows` with the place of each row, for sentences about it: the file and the line."""
+    """Like `read_rows`, with the place of each row (file and line) for messages."""
     if not file.is_file():
         raise ConfigError(f"task '{task}' needs {file}, which is not there: see docs/evaluation.md for its fields")
     rows = [(place, _row(value, place, task, fields)) for place, value in _values(file, task)]
@@ -102,7 +106,7 @@ def _bytes(file: pathlib.Path, task: str) -> bytes:
 
 
 def _lines(file: pathlib.Path, task: str) -> Iterator[tuple[int, bytes]]:
-    """Numbers and lines that are not blank. (Not by `splitlines`: questions may hold U+2028 and its like.)"""
+    """Yields number and content of lines that are not blank; unlike `splitlines`, does not split at U+2028."""
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
             for number, line in enumerate(jsonl.lines(stream), 1):
@@ -133,14 +137,14 @@ def _row(row: Any, place: str, task: str, fields: Mapping[str, type]) -> dict[st
 
 
 def as_datasets(splits: dict[str, Rows], **_: Any) -> "datasets.DatasetDict":
-    """Signature that the harness expects of a task's function; its keyword arguments are unused here."""
+    """The splits as a `DatasetDict`; a function with the signature that the harness expects, so it ignores keywords."""
     import datasets
 
     return datasets.DatasetDict({split: datasets.Dataset.from_dict(_columns(rows)) for split, rows in splits.items()})
 
 
 def _columns(rows: Rows) -> dict[str, list[Any]]:
-    """By field; those with lists of unlike things (JEMHopQA's derivations), which Arrow cannot hold, are left out."""
+    """The columns of rows; lists of mixed types, which Arrow cannot hold (JEMHopQA's derivations), are omitted."""
     found = {}
     for key in dict.fromkeys(key for row in rows for key in row):
         values = [row.get(key) for row in rows]

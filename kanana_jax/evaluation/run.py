@@ -1,4 +1,4 @@
-"""Runs tasks on a model and brings the harness's results into ours."""
+"""Evaluation of a model on tasks with lm-evaluation-harness, with results in our format."""
 
 import contextlib
 import functools
@@ -38,32 +38,32 @@ def evaluate(
     seed: int = 0,
     found: task_files.Loaded | None = None,
 ) -> Json:
-    """Results by task.
+    """Evaluates a model on tasks.
 
     Args:
-      names: ours (`tasks/*.yaml`), the harness's, or files of own questions.
-      data_dir: where local files lie.
-      limit: documents per task (a part of a task, where it is many).
-      shots: examples in the prompt, in place of the task's own number.
-      chat: prompts in the model's chat format.
-      seed: of the sampled examples.
-      found: what `find` has made of the names, where it was called before.
+      names: names of our tasks (`tasks/*.yaml`) or of the harness's, or files of own questions.
+      data_dir: folder of local files; None: none are read.
+      limit: maximum number of documents per task, or per part of a task that has several.
+      shots: number of examples in the prompt, overriding the task's own.
+      chat: whether prompts are in the model's chat format.
+      seed: seed for sampling examples.
+      found: the result of an earlier call of `find` for these names.
 
     Returns:
       `{"results": {task: {metric: value, metric_stderr: value, n, shots, version, chat, prompts, cut}}, "documents":
-      {task: {metric: [value of each document]}}, "samples": [line of each document, see `results.said`]}`; `prompts` is
-      a hash of all that the model was asked, `cut` the number of prompts that lost their beginning.
+      {task: {metric: [value of each document]}}, "samples": [line of each document, see `results.said`]}`. `prompts` is
+      a hash of all prompts and targets, `cut` the number of prompts that were truncated at their beginning.
 
     Raises:
-      ConfigError: an unknown task, files that are missing or broken, fewer examples than shots, or a task that runs
-        generated code outside of the sandbox.
-      UserError: a data set or package that is out of reach, or a machine without a sandbox for tasks that need one.
+      ConfigError: a task is unknown, files are missing or damaged, there are fewer examples than shots, or a task runs
+        generated code outside the sandbox.
+      UserError: a data set or package is not available, or the machine has no sandbox and a task needs one.
     """
     found = found or find(names, data_dir, chat=chat)
     try:
         with _no_metric_from_this_folder(found.specs):
             loaded = found.manager.load(found.specs)
-    except (OSError, ImportError) as error:  # a hub out of reach, or a package that a task of the harness imports
+    except (OSError, ImportError) as error:  # no access to a hub, or a package that a task imports is missing
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"{', '.join(names)} cannot be loaded ({reason}): give --data-dir where docs/evaluation.md names a file, "
@@ -80,12 +80,12 @@ def evaluate(
         _refuse_shots([n for n, task in loaded["tasks"].items() if task.config.num_fewshot == 0])
     for name, task in loaded["tasks"].items():
         own = task.config.num_fewshot
-        if own != 0:  # a task of no examples has no place for them
+        if own != 0:  # a task with num_fewshot 0 cannot take examples
             task.set_config("num_fewshot", (own or 0) if shots is None else shots)
         task.set_fewshot_seed(seed)
         _refuse_too_few(name, task)
-    cut: dict[str, set[int]] = getattr(model, "cut", {})  # the harness's own models count none
-    # `simple_evaluate` does the above, and asks git and torch about this machine, for a report that is not ours.
+    cut: dict[str, set[int]] = getattr(model, "cut", {})  # other models do not count truncated prompts
+    # `simple_evaluate` would do the above too, but queries git and torch for a report that is not used here.
     with _random_state_kept(), _quiet_in_a_pipe(), _no_metric_from_this_folder(found.specs):
         random.seed(seed)
         np.random.seed(seed)
@@ -105,11 +105,11 @@ def evaluate(
 def find(
     names: Sequence[str], data_dir: pathlib.Path | None, shots: int | None = None, chat: bool = False
 ) -> task_files.Loaded:
-    """The tasks, before a model has written for hours.
+    """Finds and checks the tasks, so that mistakes are reported before a long run.
 
     Args:
-      shots: that will be asked for; refused where a task takes none.
-      chat: as `evaluate` will be told.
+      shots: number of examples for `evaluate`; refused if a task takes none.
+      chat: as for `evaluate`.
 
     Raises:
       ConfigError, UserError: see `evaluate`.
@@ -125,7 +125,7 @@ def find(
 
 
 def _refuse_shots(fixed: Sequence[str]) -> None:
-    """Raises a ConfigError where there are tasks that take no examples."""
+    """Raises ConfigError if there are tasks that take no examples."""
     if fixed:
         few = ", ".join(fixed[:5]) + (f" and {len(fixed) - 5} more" if len(fixed) > 5 else "")
         raise ConfigError(
@@ -143,14 +143,14 @@ def _without_examples(found: task_files.Loaded) -> list[str]:
 
 
 def _refuse_too_few(name: str, task: Any) -> None:
-    """The harness would draw more than there is, in the middle of the run."""
+    """Raises ConfigError if a task has fewer examples than shots; the harness would only fail during the run."""
     wanted = task.config.num_fewshot
     if not wanted or not isinstance(task, lm_eval.api.task.ConfigurableTask):
         return
     asked = task.config.test_split or task.config.validation_split
     own = task.fewshot_cfg.split is not None and task.fewshot_cfg.split == asked
     rows = [json.dumps(row, sort_keys=True, default=str) for row in task.sampler.df]
-    there = len(rows) - (max(Counter(rows).values(), default=0) if own else 0)  # none is an example of its like
+    there = len(rows) - (max(Counter(rows).values(), default=0) if own else 0)  # a document is not its own example
     if there < wanted:
         raise ConfigError(
             f"task '{name}' takes {wanted} examples and has {there}: lower --shots or add rows to its file"
@@ -159,7 +159,10 @@ def _refuse_too_few(name: str, task: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet_in_a_pipe() -> Generator[None]:
-    """The harness's bar has no switch, and tqdm reads its variable when it is imported."""
+    """Hides the harness's progress bar if stderr is not a terminal.
+
+    The harness has no option for it, and tqdm reads its environment variable only at import.
+    """
     names = vars(lm_eval.api.task)
     kept = names["tqdm"]
     names["tqdm"] = functools.partial(tqdm, disable=not sys.stderr.isatty())
@@ -171,7 +174,7 @@ def _quiet_in_a_pipe() -> Generator[None]:
 
 @contextlib.contextmanager
 def _no_metric_from_this_folder(specs: Sequence[Any]) -> Generator[None]:
-    """For tasks of the harness: its `evaluate.load("bleu")` would run a file `bleu/bleu.py` of the current folder."""
+    """Keeps tasks of the harness from running local code: `evaluate.load("bleu")` would run ./bleu/bleu.py."""
     if all(isinstance(spec, dict) for spec in specs):
         yield
         return
@@ -195,7 +198,7 @@ def _no_metric_from_this_folder(specs: Sequence[Any]) -> Generator[None]:
 
 @contextlib.contextmanager
 def _random_state_kept() -> Generator[None]:
-    """The harness seeds the process's generators, which would change a training that continues."""
+    """Restores the global random states, since the harness seeds them and a training run may continue afterwards."""
     kept = random.getstate(), np.random.get_state()
     try:
         yield

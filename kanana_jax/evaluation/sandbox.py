@@ -1,10 +1,11 @@
-"""Runs generated code where it can do no harm.
+"""A sandbox that runs generated code without letting it do harm.
 
-Each program is one process without network, with a root folder that holds Python's standard library and an empty
-`/tmp`, with limits on memory, time, files and threads, and with those system calls that Python needs
-(`confined/launcher.py`, `seccomp.py`). Its tests run in another such process, which the program answers and cannot
-reach (`confined/judge.py`). What is promised is checked from inside before the first program; a machine that cannot
-keep it gets no programs at all. The border is Linux's own: a hole in the kernel is a hole in it.
+Each program is a single process without network access. Its root folder holds only Python's standard library and an
+empty `/tmp`; memory, time, files and threads are limited; and it may only make the system calls that Python needs
+(`confined/launcher.py`, `seccomp.py`). Its tests run in a second such process, whose questions the program answers and
+which it cannot reach otherwise (`confined/judge.py`). Before the first program, these guarantees are tested from
+inside; on a machine that cannot give them, no program is run. The isolation is the Linux kernel's: a vulnerability of
+the kernel is one of the sandbox.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ from kanana_jax.errors import UserError
 
 _PROBE = pathlib.Path(__file__).with_name("confined") / "probe.py"
 _ROOT = str(pathlib.Path(__file__).parents[2])
-# The launcher lies in this package, whose folder is looked into last, and only for that.
+# This package's folder is put last on the path, and only to import the launcher.
 _START = (
     f"import sys; sys.path.append({_ROOT!r}); from kanana_jax.evaluation.confined import launcher; "
     "sys.path.pop(); launcher.main()"
@@ -38,26 +39,26 @@ _ENVIRONMENT = {
     "HOME": "/tmp",
     "TMPDIR": "/tmp",
     "LANG": "C.UTF-8",
-    "PYTHONHASHSEED": "0",  # a verdict is the same each time
-    "OPENBLAS_NUM_THREADS": "1",  # a thread per core would meet the limit of threads
+    "PYTHONHASHSEED": "0",  # makes verdicts reproducible
+    "OPENBLAS_NUM_THREADS": "1",  # one thread per core would exceed the limit of threads
 }
-_KEPT = {"report": 1 << 18, "output": 8192}  # bytes, the last ones
-_PACKAGES = "/packages"  # where they are inside
+_KEPT = {"report": 1 << 18, "output": 8192}  # last bytes of each stream that are kept
+_PACKAGES = "/packages"  # folder of packages inside the sandbox
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Of one program.
+    """Resource limits of one program.
 
     Attributes:
-      wall_seconds: until it is ended with all that it has started; more than `cpu_seconds`, so that a machine with
-        other work to do changes no verdict.
-      cpu_seconds: of its process, and of its judge.
+      wall_seconds: elapsed time after which it is killed with everything that it has started; more than `cpu_seconds`,
+        so that other load on the machine does not change verdicts.
+      cpu_seconds: CPU time of its process, and of its judge's.
       memory_bytes: address space of its process, and of its judge's.
-      file_bytes: of a file.
-      scratch_bytes: of all files in `/tmp` together.
-      threads: at a time. There is no second process.
-      open_files: at a time.
+      file_bytes: size of a file.
+      scratch_bytes: size of all files in `/tmp` together.
+      threads: simultaneous threads. There cannot be a second process.
+      open_files: simultaneously open files.
     """
 
     wall_seconds: float = 30.0
@@ -70,14 +71,16 @@ class Limits:
 
 
 class Outcome(NamedTuple):
-    """Of one program.
+    """The result of running one program.
 
     Attributes:
-      passed: its tests did, and there were some; said by its judge, never by the program's own process.
-      why: in words.
-      output: the end of what was printed, the judge's traceback included.
-      exit: of the program's process, negative by signal; None where its judge ended it. The program may choose it.
-      unjudged: its tests would need what cannot be had from outside (an object's value, a text run as code).
+      passed: whether there were tests and all passed; decided by its judge, never by the program's own process.
+      why: the reason, in words.
+      output: the end of the printed output, including the judge's traceback.
+      exit: exit code of the program's process, negative for a signal; None if its judge ended it. The program itself
+        may choose it.
+      unjudged: whether the tests need something that cannot be had from outside (an object's value, a text run as
+        code).
     """
 
     passed: bool
@@ -89,13 +92,14 @@ class Outcome(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Tests:
-    """The tests of a program: Python from the data set, run in a process that the program cannot reach.
+    """The tests of a program: Python code of the data set, run in a process that the program cannot reach.
 
     Attributes:
-      source: assertions, in which names of the program's stand for what it has defined.
-      prelude: run before them in the same place: helpers of the prompt, which the program cannot put others for.
-      names: those of the program's; None: what `solution` defines, and what nothing else does.
-      solution: the data set's own program, of which definitions and imports are looked at and no more.
+      source: assertions that use names defined by the program.
+      prelude: code that is run before them in the same process: helpers of the prompt, which the program cannot
+        replace.
+      names: names that refer to the program's objects; None: those that `solution` defines or that nothing defines.
+      solution: the data set's own program; only its definitions and imports are read, and it is not run.
     """
 
     source: str
@@ -105,15 +109,15 @@ class Tests:
 
 
 def run(program: str, limits: Limits = Limits(), packages: Sequence[str] = (), tests: Tests | None = None) -> Outcome:
-    """Runs Python source to its end, confined, and its tests in a process of their own.
+    """Runs Python source in the sandbox, and its tests in a process of their own.
 
-    Without tests nothing is passed: how it ended is then in `exit`.
+    Without tests, `passed` is False, and `exit` tells how the program ended.
 
     Args:
-      packages: installed here, that it may import beside the standard library.
+      packages: installed packages that the program may import in addition to the standard library.
 
     Raises:
-      UserError: this machine cannot confine it, or a package is not installed.
+      UserError: this machine cannot confine the program, or a package is not installed.
     """
     check()
     return _launch(program, limits, packages, tests)
@@ -125,7 +129,15 @@ def run_all(
     packages: Sequence[str] = (),
     workers: int | None = None,
 ) -> list[Outcome]:
-    """`run` for many, as many at a time as there are cores (or `workers`)."""
+    """`run` for many programs, in parallel.
+
+    Args:
+      programs: pairs of source and tests.
+      workers: number of programs that run at the same time; default: the number of cores.
+
+    Raises:
+      UserError: see `run`.
+    """
     check()
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
         return list(pool.map(lambda both: _launch(both[0], limits, packages, both[1]), programs))
@@ -133,10 +145,10 @@ def run_all(
 
 @functools.cache
 def check() -> None:
-    """Tries from inside what must not be possible (`confined/probe.py`), once.
+    """Attempts forbidden operations from inside the sandbox (`confined/probe.py`); once per process.
 
     Raises:
-      UserError: something is, or the machine offers no confinement.
+      UserError: one of them is possible, or the machine cannot confine programs.
     """
     if sys.platform != "linux":
         raise UserError(f"generated code is not run here: its sandbox needs Linux, this is {sys.platform}")
@@ -170,7 +182,7 @@ def _launch(program: str, limits: Limits, packages: Sequence[str] = (), tests: T
         requests.append(common | {**dataclasses.asdict(tests), "tests": tests.source})
     with contextlib.ExitStack() as stack:
         files = []
-        for request in requests:  # a file each: the program's process never has the tests
+        for request in requests:  # separate files, so that the program's process never holds the tests
             file = stack.enter_context(tempfile.TemporaryFile())
             file.write(json.dumps(request).encode())
             file.flush()
@@ -224,7 +236,7 @@ def _ending(code: int) -> str:
 
 
 def _exchange(process: subprocess.Popen, seconds: float) -> tuple[str, str]:
-    """The report and the end of the output, however much there is of it."""
+    """Reads the launcher's streams to their end; returns the report and the last part of the output."""
     end = time.monotonic() + seconds
     kept = {"report": b"", "output": b""}
     stdout, stderr = process.stdout, process.stderr
@@ -236,7 +248,7 @@ def _exchange(process: subprocess.Popen, seconds: float) -> tuple[str, str]:
         while selector.get_map():
             ready = selector.select(max(0.0, end - time.monotonic()))
             if not ready:
-                process.kill()  # branches die with the launcher, inits with them, and with these all others
+                process.kill()  # branches die with the launcher, inits with branches, and all others with inits
                 raise UserError("the sandbox did not end its program in time, so it was killed: run the command again")
             for key, _ in ready:
                 part = os.read(key.fd, 65536)
@@ -247,7 +259,7 @@ def _exchange(process: subprocess.Popen, seconds: float) -> tuple[str, str]:
 
 
 def _sources() -> list[str]:
-    """Files that a running interpreter may still load: the standard library, the system's libraries."""
+    """Files that a running interpreter may still load: the standard library and the system's libraries."""
     libraries = [p for p in ("/lib", "/lib64", "/usr/lib", "/usr/lib64") if not os.path.islink(p)]
     standard = [sysconfig.get_path("stdlib")]
     if sysconfig.get_config_var("Py_ENABLE_SHARED"):
@@ -256,7 +268,7 @@ def _sources() -> list[str]:
 
 
 def _packages(names: Sequence[str]) -> dict[str, str]:
-    """Folders of installed packages, and of the libraries that wheels keep beside them, by where they are inside."""
+    """Folders of installed packages and of their wheels' libraries, by path inside the sandbox."""
     found = {}
     for name in names:
         spec = importlib.util.find_spec(name)

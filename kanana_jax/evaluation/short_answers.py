@@ -1,4 +1,4 @@
-"""Scores of short answers that published sets have rules of their own for."""
+"""Scores of short answers in published sets that have their own rules."""
 
 import re
 import unicodedata
@@ -12,19 +12,19 @@ _NO_ANSWER = "답 없음"
 
 
 def normalised(text: str) -> str:
-    """Letters and digits alone, without case and width: spaces and signs decide no answer."""
+    """Only the letters and digits of a text, without case and width."""
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text).casefold())
 
 
 def klue_mrc(doc: Doc, results: Sequence[str]) -> dict[str, float]:
-    """Against the best of the answers; a question without any is answered by saying so."""
+    """Scores against the best of the answers; for a question without an answer, the right reply is '답 없음'."""
     right = list(doc["answers"]["text"]) or [_NO_ANSWER]
     same = any(normalised(results[0]) == normalised(answer) for answer in right)
     return {"exact_match": float(same), "char_f1": char_f1(results[0], right)}
 
 
 def kosimpleqa(doc: Doc, results: Sequence[str]) -> dict[str, float]:
-    """Returns whether the text is the answer, or holds it."""
+    """Whether the text equals the answer or contains it, and its character F1."""
     found, right = normalised(results[0]), normalised(str(doc["answer"]))
     return {
         "exact_match": float(found == right),
@@ -34,12 +34,12 @@ def kosimpleqa(doc: Doc, results: Sequence[str]) -> dict[str, float]:
 
 
 def ruler_prompt(doc: Doc) -> str:
-    """The question, and the beginning of its answer where the file says one."""
+    """The question, followed by the beginning of its answer if the file has one."""
     return f"{doc['input']}{doc.get('answer_prefix') or ''}"
 
 
 def ruler(doc: Doc, results: Sequence[str]) -> dict[str, float]:
-    """`string_match_all`, or of the QA tasks `string_match_part`, of RULER's own scores, 0 … 1."""
+    """RULER's own score, 0 … 1: `string_match_part` for QA tasks, `string_match_all` for the others."""
     text = re.sub(r"[\x00-\x1f]", "\n", results[0]).casefold()
     held = [str(answer).casefold() in text for answer in doc["outputs"]]
     share = sum(held) / len(held) if held else 0.0

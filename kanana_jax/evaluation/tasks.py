@@ -1,11 +1,16 @@
-"""Tasks of ours: `tasks/*.yaml`, in lm-evaluation-harness's notation with a few keys more, and `groups.yaml`.
+"""Our tasks: `tasks/*.yaml`, in lm-evaluation-harness's notation with a few additional keys, and `groups.yaml`.
 
-`files` names the file of each split below the data folder (a pattern of many gives each row its `folder`), `columns`
-what rows must have beside what a template shows, `ranges` the values of a field that each split has of it,
-`join` a file whose fields are added by a key, `by` a field whose values become tasks of their own, averaged by size;
-`microworld` a world that is asked about; `base` a file of the harness's tasks that gives what is not said; `like` a
-task or group of the harness whose data sets are asked about, one task each. `runs_code`: what the model writes is run,
-in the sandbox. What the scoring needs beside the harness is named in `needs`: `{package: what to install}`.
+Additional keys:
+`files`: the file of each split in the data folder; a pattern may match several, and each row then has its `folder`.
+`columns`: fields that rows must have in addition to those that a template uses.
+`ranges`: for each split, the range of a field's values that belong to it.
+`join`: a second file, whose fields are added by a common key.
+`by`: a field whose values become separate tasks, averaged weighted by size.
+`microworld`: a generated world to ask about.
+`base`: a file of the harness's tasks that provides all other keys.
+`like`: a task or group of the harness; each of its data sets becomes a task.
+`runs_code`: the model's answers are run, in the sandbox.
+`needs`: packages that scoring needs besides the harness: `{package: what to install}`.
 """
 
 import functools
@@ -35,15 +40,15 @@ templates.confine_harness()
 
 
 class Loaded(NamedTuple):
-    """The tasks to be run.
+    """The tasks to run.
 
     Attributes:
-      specs: for the harness: names of its tasks, and configs of ours.
-      shots: by asked name, where a group says them.
-      parts: the parts of each task of ours that is many.
-      manager: what loads them.
+      specs: what the harness is given: names of its own tasks, and configs of ours.
+      shots: number of examples by name, if a group sets it.
+      parts: names of the parts of each of our tasks that has several.
+      manager: the harness's loader.
       runs_code: whether the sandbox is needed.
-      chat: whether a group asks in the chat format.
+      chat: whether a group uses the chat format.
     """
 
     specs: list[Any]
@@ -55,24 +60,25 @@ class Loaded(NamedTuple):
 
 
 def known() -> dict[str, pathlib.Path]:
-    """Our tasks and their files."""
+    """The files of our tasks, by name."""
     return {file.stem: file for file in sorted((_FOLDER / "tasks").glob("*.yaml"))}
 
 
 def load(names: Sequence[str], data_dir: pathlib.Path | None, chat: bool = False) -> Loaded:
     """Finds every task.
 
-    A name with the ending of a file is a set of own questions (`own_sets.py`). Another is ours where it reads a file
-    and the data folder is given, a hub's data set, or a microworld; the harness's otherwise. A group's name stands for
-    its tasks.
+    A name that ends like a data file is a set of own questions (`own_sets.py`), and the name of a group stands for its
+    tasks. Any other name is one of our tasks if that can be read: from the data folder if one is given, from a hub's
+    data set, or from a microworld. Otherwise it is a task of the harness.
 
     Args:
-      chat: whether it will be asked in the chat format, which own questions are worded for.
+      data_dir: folder of local files; None: none are read.
+      chat: whether the chat format will be used, for which own questions are worded differently.
 
     Raises:
-      ConfigError: an unknown name, a data folder or files in it that are not there or broken, a file of own questions
-        named as another task, a task of the harness that runs code, a chat group beside other tasks.
-      UserError: a package that is not installed.
+      ConfigError: a name is unknown, the data folder or a file is missing or damaged, a file of own questions has the
+        name of another task, a task of the harness runs code, or a chat group is combined with other tasks.
+      UserError: a package is not installed.
     """
     if data_dir is not None and not data_dir.is_dir():
         problem = "is not a folder" if data_dir.exists() else "does not exist"
@@ -120,7 +126,7 @@ def load(names: Sequence[str], data_dir: pathlib.Path | None, chat: bool = False
 
 
 def _own(names: Sequence[str]) -> dict[str, own_sets.OwnSet]:
-    """The sets of own questions among names, each of a name of its own."""
+    """The sets of own questions among the names; refuses one whose name is taken."""
     found = {name: own_sets.read(name) for name in names if own_sets.is_file(name)}
     taken = {*known(), *groups(), *names}
     for file, made in found.items():
@@ -131,13 +137,13 @@ def _own(names: Sequence[str]) -> dict[str, own_sets.OwnSet]:
 
 
 def harness_manager() -> TaskManager:
-    """All tasks of the harness."""
+    """The harness's loader with all its own tasks."""
     return _manager(True)
 
 
 @functools.cache
 def _manager(include_defaults: bool) -> TaskManager:
-    """With the harness's own tasks or without: they are more than ten thousand files, half a minute to look through."""
+    """The harness's loader, cached: indexing its own tasks, more than ten thousand files, takes half a minute."""
     return TaskManager(include_defaults=include_defaults)
 
 
@@ -152,7 +158,7 @@ def _is_ours(config: dict[str, Any], data_dir: pathlib.Path | None) -> bool:
 
 
 def _make(name: str, data_dir: pathlib.Path | None, manager: TaskManager) -> list[dict[str, Any]]:
-    """The harness's configs of a task of ours."""
+    """The harness's configs for one of our tasks."""
     config = load_yaml(known()[name], resolve_func=True)
     special = {key: config.pop(key, None) for key in _KEYS}
     for package, install in (special["needs"] or {}).items():
@@ -169,7 +175,7 @@ def _make(name: str, data_dir: pathlib.Path | None, manager: TaskManager) -> lis
 def _many(
     name: str, config: dict[str, Any], special: dict[str, Any], data_dir: pathlib.Path | None, manager: TaskManager
 ) -> list[dict[str, Any]]:
-    """The config, once for each data set or part that it is asked about."""
+    """The config, once per data set or part."""
     if special["like"] is not None:
         made = [
             config
@@ -203,7 +209,7 @@ def _has_files(files: dict[str, str] | None, data_dir: pathlib.Path | None) -> b
 
 
 def _is_here(name: str, config: dict[str, Any], data_dir: pathlib.Path | None) -> bool:
-    """Returns whether a task is read from files; if none exists, a hub data set with the same fields is read."""
+    """Whether a task is read from files; if not, a warning names the data set on a hub that is read instead."""
     if data_dir is None:
         return False
     if "dataset_path" not in config:
@@ -215,7 +221,7 @@ def _is_here(name: str, config: dict[str, Any], data_dir: pathlib.Path | None) -
 def _local(
     name: str, config: dict[str, Any], special: dict[str, Any], data_dir: pathlib.Path | None
 ) -> list[dict[str, Any]]:
-    """A task on rows that are here, in one part or one for each value of `by`."""
+    """Configs of a task on local or generated rows: one, or one per value of `by`."""
     by, join, ranges = special["by"], special["join"], special["ranges"] or {}
     if special["microworld"] is not None:
         splits = _microworld(**special["microworld"])
@@ -245,7 +251,7 @@ def _local(
 
 
 def _read(data_dir: pathlib.Path, path: str, name: str, asked: dict[str, type]) -> Rows:
-    """The rows of a file, or of all that a pattern matches, with the folder names that its wildcards matched."""
+    """The rows of a file, or of all files that a pattern matches, with the folder names that its wildcards matched."""
     if "*" not in path:
         return read_rows(data_dir / path, name, asked)
     files, root = sorted(data_dir.glob(path)), data_dir / path.partition("*")[0]
@@ -259,14 +265,14 @@ def _read(data_dir: pathlib.Path, path: str, name: str, asked: dict[str, type]) 
 
 
 def _part(value: str) -> str:
-    """Suffix that a value adds to the name of its task; values of the same name are one part."""
+    """The suffix that a value adds to the task's name; values with the same suffix form one part."""
     return value.replace("/", "_").replace(" ", "_")
 
 
 def _joined(
     name: str, config: dict[str, Any], splits: dict[str, Rows], on: str, first: pathlib.Path, second: pathlib.Path
 ) -> dict[str, Rows]:
-    """Rows with the fields that a second file has of them."""
+    """Rows extended by the fields of a second file."""
     more = {row[on]: row for row in read_rows(second, name, {on: str})}
     splits = {split: [row | more.get(row[on], {}) for row in rows] for split, rows in splits.items()}
     for row in (row for rows in splits.values() for row in rows):
@@ -280,7 +286,7 @@ def _joined(
 
 
 def _microworld(seed: int, size: int, ask: str, per_task: int = 200) -> dict[str, Rows]:
-    """Questions of the tasks that begin with `ask`; those to learn from have other wordings."""
+    """Questions of the microworld's tasks whose names begin with `ask`; training questions are worded differently."""
     world = microworld.World.create(seed, size)
     if ask == "code":
         return {"test": microworld.problems(per_task)}
@@ -292,7 +298,7 @@ def _microworld(seed: int, size: int, ask: str, per_task: int = 200) -> dict[str
 
 
 def _fields(config: dict[str, Any]) -> list[str]:
-    """The fields that a task asks of a document. A row without one would be asked with 'None' in its place."""
+    """The fields of a document that a task's templates use; without the check, a missing one would read 'None'."""
     found: set[str] = set()
     for key in ("doc_to_text", "doc_to_target", "doc_to_choice", "gen_prefix", "description"):
         template = config.get(key)

@@ -1,8 +1,8 @@
-"""Templates of task files, rendered in a sandbox; the values of a row are text to them.
+"""Sandboxed rendering of the templates of task files.
 
-lm-evaluation-harness renders with an open Jinja environment, in which a template can reach everything that Python can,
-and reads some of what comes out as Python again (a target `[1]` becomes a list). Here only a task file's own text is a
-template, and what a template of ours gives stays text.
+lm-evaluation-harness renders with an unrestricted Jinja environment, in which a template can reach all of Python, and
+evaluates some rendered texts as Python again (a target `[1]` becomes a list). Here only the text of a task file is a
+template, values of a row are never evaluated, and what our templates render stays text.
 """
 
 import dataclasses
@@ -21,13 +21,13 @@ _TEXTS = ("doc_to_text", "doc_to_target")
 
 
 def confine_harness() -> None:
-    """Makes the harness render its templates here too: it looks up both names whenever it renders."""
+    """Makes the harness itself render in this sandbox, by replacing two names that it looks up at every rendering."""
     vars(lm_eval.utils).update(env=_environment(), apply_template=render)
 
 
 @functools.cache
 def _environment() -> ImmutableSandboxedEnvironment:
-    """The harness's settings, confined: no attribute that leads out of a value, no change of a value."""
+    """A sandboxed environment with the harness's settings: no access to internals of values, no changes to them."""
     environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     environment.filters["regex_replace"] = lm_eval.utils.regex_replace
     return environment
@@ -39,14 +39,14 @@ def _compiled(template: str) -> jinja2.Template:
 
 
 def render(template: str, row: Mapping[str, Any]) -> str:
-    """The text of a task file's template for a row.
+    """Renders a template for a row.
 
     Raises:
-      ConfigError: the row does not fit the template, or the template asks for what the sandbox does not give.
+      ConfigError: the row does not fit the template, or the template uses something that the sandbox forbids.
     """
     try:
         return _compiled(template).render(dict(row))
-    except Exception as error:  # whatever a value does that is of another type than the template takes it for
+    except Exception as error:  # a value of an unexpected type can raise anything
         start = template if len(template) <= 60 else f"{template[:57]}…"
         raise ConfigError(
             f"a row of the data does not fit its task's template {start!r} ({error}): see docs/evaluation.md for its "
@@ -55,13 +55,13 @@ def render(template: str, row: Mapping[str, Any]) -> str:
 
 
 def fields(template: str) -> set[str]:
-    """The fields that a template asks of a row."""
+    """The fields of a row that a template uses."""
     return meta.find_undeclared_variables(_environment().parse(template))
 
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """A template rendered for a row, always as text."""
+    """A function that renders a template for a row, always as text."""
 
     template: str
 
@@ -71,7 +71,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """The place of the right choice, where a template computes it."""
+    """A function that computes the index of the right choice from a template."""
 
     template: str
 
@@ -83,7 +83,7 @@ class Index:
 
 
 def as_functions(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A task's config, its question and target as functions: what these give, the harness takes as it is."""
+    """A task's config with question and target as functions, whose results the harness does not evaluate further."""
     found = dict(config)
     for key in _TEXTS:
         template = found.get(key)

@@ -1,21 +1,21 @@
-"""Rewards that a program decides: whether an answer is right, well formed, or in the language that was asked in.
+"""Verifiable rewards: programs that check whether an answer is right, well formed, or in the right language.
 
-A record of prompts names its verifier and says what is expected (without a name, a number is):
+A prompt's record names its verifier and the expected answer; without a name, a number is expected:
 
 | verifier | `answer` | reward |
 |---|---|---|
 | `number` | a number, or a text whose last `####` precedes one (GSM8K) | 1 if the answer's number is the same |
 | `letter` | `A` … `E` | 1 if that is the choice that the answer states |
 | `exact` | a text, or several | 1 if the answer is one of them, without case, spaces and signs |
-| `contains` | a text, or several | 1 if the answer holds one of them, likewise |
+| `contains` | a text, or several | 1 if the answer contains one of them, compared likewise |
 | `boxed` | a text, or several; or nothing | 1 if one of them is in `\\boxed{…}`; 1 for any box |
-| `regex` | a pattern | 1 if all of the answer matches |
-| `length` | `{"min", "max", "unit"}`, of `characters`, `words` or `lines` | 1 if it lies between them |
+| `regex` | a pattern | 1 if the whole answer matches |
+| `length` | `{"min", "max", "unit"}`, in `characters`, `words` or `lines` | 1 if the length is between them |
 | `json` | nothing, or the keys of an object | 1 if the answer is JSON, with these keys |
-| `language` | a tag; or nothing: the record's language | the share of letters in the language's scripts |
+| `language` | a language tag; or nothing: the record's language | the share of letters in the language's scripts |
 | `ifbench` | `{"instruction_id_list", "kwargs"}` | the share of instructions that are followed strictly |
 
-Numbers and letters are found as `answers.py` finds them, in Korean, Japanese and English. Thinking is no answer.
+Numbers and letters are extracted by `answers.py`, in Korean, Japanese and English. Thinking is ignored.
 """
 
 import dataclasses
@@ -32,22 +32,22 @@ from kanana_jax.errors import UserError, install
 from kanana_jax.evaluation import answers, instructions
 from kanana_jax.evaluation.short_answers import normalised
 
-# In place of a verifier's name: the one that the record names.
+# Stands for the verifier that each record names.
 RECORD = "record"
-_SECONDS = 1.0  # that a pattern may take for an answer
+_SECONDS = 1.0  # limit of time to match a pattern against an answer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Question:
-    """A prompt, and what its answers are judged by.
+    """A prompt, and how its answers are scored.
 
     Attributes:
-      id: of its record.
-      ids: int32, the prompt as the model is asked.
-      text: the last turn, for people and for verifiers that read it.
-      lang: two letters; empty where it is not known.
-      verifier: its name in `VERIFIERS`; empty where the record names none.
-      answer: what the verifier expects.
+      id: id of its record.
+      ids: tokens of the prompt, int32 `[T]`.
+      text: the prompt's last turn, for people and for verifiers that use it.
+      lang: two-letter tag of its language; empty if unknown.
+      verifier: key in `VERIFIERS`; empty if the record names none.
+      answer: the verifier's expected answer.
     """
 
     id: str
@@ -58,20 +58,21 @@ class Question:
     answer: Any = None
 
 
-# (questions, answers) → rewards, float `[N]`: question `i` is that of answer `i`. A verifier, a reward model, a judge.
+# (questions, answers) → rewards, float `[N]`, where answer `i` is to question `i`: a verifier, reward model or judge.
 Scorer = Callable[[Sequence[Question], Sequence[str]], np.ndarray]
 Verifier = Callable[[str, Question], float]
 
 
 def verify(weights: Mapping[str, float]) -> Scorer:
-    """The weighted sum of verifiers.
+    """A scorer that returns the weighted sum of verifiers.
+
+    The scorer raises UserError for a record that names no verifier, or whose answer its verifier cannot use.
 
     Args:
-      weights: by name; `record` is the one that each record names.
+      weights: weight by name of the verifier; `record` stands for the one that each record names.
 
     Raises:
-      ValueError: another name. The scorer raises UserError for a record that names no verifier, or expects what its
-        verifier does not know.
+      ValueError: there is no such verifier.
     """
     for name in weights:
         if name != RECORD and name not in VERIFIERS:
@@ -88,10 +89,10 @@ def verify(weights: Mapping[str, float]) -> Scorer:
 
 
 def checked(scorer: Scorer, questions: Sequence[Question], texts: Sequence[str]) -> np.ndarray:
-    """The rewards of answers, float64 `[N]`.
+    """The rewards of answers, float64 `[N]`, checked.
 
     Raises:
-      UserError: another number of rewards, or one that is no finite number.
+      UserError: the scorer does not return one reward per answer, or a reward is not finite.
     """
     found = np.asarray(scorer(questions, texts), np.float64)
     if found.shape != (len(texts),):
@@ -125,7 +126,7 @@ def _one(name: str, question: Question, text: str) -> float:
 
 
 def _usual(question: Question) -> str:
-    """The verifier of a record that names none: its answer may be a number."""
+    """The verifier of a record that names none: `number` if its answer is one, else empty."""
     given = question.answer
     plain = isinstance(given, (int, float, str)) and not isinstance(given, bool)
     return "number" if plain and answers.number(str(given).rpartition("####")[2], anywhere=True) else ""
@@ -210,9 +211,9 @@ _SCRIPTS = {"ko": ("hangul", "jamo"), "ja": ("hiragana", "katakana", "han"), "zh
 
 
 def language_share(text: str, lang: str) -> float | None:
-    """The share of a text's letters that are of a language's scripts (Latin, but for Korean, Japanese and Chinese).
+    """The share of a text's letters in a language's scripts (Latin for all but Korean, Japanese and Chinese).
 
-    A Japanese text has kana among them. None: there is no letter, or the language is not known.
+    A text without kana is not Japanese, and its share is 0. None if the text has no letters or `lang` is empty.
     """
     codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     names = np.asarray(characters.SCRIPTS)[characters.scripts_of(codes)]
@@ -230,7 +231,7 @@ def _language(text: str, question: Question) -> float:
     if not lang:
         raise ValueError("a language is expected, or the record's 'lang'")
     share = language_share(text, lang)
-    return float(bool(text)) if share is None else share  # '12' is in any language
+    return float(bool(text)) if share is None else share  # '12' counts as any language
 
 
 def _ifbench(text: str, question: Question) -> float:

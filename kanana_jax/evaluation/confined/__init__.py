@@ -1,1 +1,1 @@
-"""Processes around generated code, with the standard library alone: launcher, program side, judge."""
+"""The sandbox's processes, which use only the standard library: launcher, program and judge."""

@@ -1,10 +1,10 @@
-"""Tests of a program, run in another process than the program.
+"""The judge, which runs a program's tests in a process separate from the program.
 
-The tests are the data set's; every name of the program's in them stands for an object on the other side of a pipe.
-Arguments go there and results come back as data (`wire.py`), so what a test compares, counts or takes for true is a
-value of this process. An object that is no data may be called, walked through and handed back; a test that would
-compare it, or ask whether it is true, cannot be judged from here, and that is the end: not passed. Whatever the program
-does, it answers calls; the verdict is written by this process alone.
+The tests come from the data set; in them, every name of the program stands for an object at the other end of a pipe.
+Arguments are sent and results come back as data (`wire.py`), so whatever a test compares, counts or evaluates as true
+is a value of this process. An object that is not data can be called, iterated over and passed back. A test that would
+compare it or take its truth value cannot be judged from here and counts as not passed. The program can only answer
+calls; this process alone writes the verdict.
 """
 
 import builtins
@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from kanana_jax.evaluation.confined import names, wire
 
-# A program's StopIteration would end a loop of its judge's as if all had been seen.
+# StopIteration is excluded: raised by a program, it would silently end a loop of the tests.
 _ERRORS = {
     name: kind
     for name, kind in vars(builtins).items()
@@ -27,13 +27,17 @@ _ERRORS = {
 
 
 class Judge:
-    """Asks the program, and writes the verdict once: nothing runs after it, even if a test catches the exception."""
+    """The connection to the program. Writing the verdict ends this process, so a test cannot catch or undo it."""
 
     def __init__(self, reads: int, writes: int, verdict: int) -> None:
         self._reads, self._writes, self._verdict = reads, writes, verdict
 
     def finish(self, passed: bool, why: str, **more: bool) -> NoReturn:
-        """Writes the verdict and ends this process. `gone`: the program ended. `unjudged`: it cannot be judged."""
+        """Writes the verdict and ends this process.
+
+        Args:
+          more: `gone`: the program has ended; `unjudged`: it cannot be judged.
+        """
         why = why.encode(errors="replace").decode()
         os.write(self._verdict, json.dumps({"passed": passed, "why": why[:500], **more}).encode())
         os._exit(0)
@@ -42,23 +46,27 @@ class Judge:
         self.finish(False, f"cannot be judged from outside: {what}", unjudged=True)
 
     def loaded(self) -> None:
-        """Waits for the program to have run."""
+        """Waits until the program's module-level code has run."""
         answer = self._receive()
         if type(answer) is not dict or "value" not in answer:
             self._value(answer)
 
     def named(self, name: str) -> Any:
-        """The program's object of that name."""
+        """The program's object with this name."""
         return self.ask("name", name=name)
 
     def ask(self, do: str, target: int | None = None, arguments: tuple = (), words: tuple = (), name: str = "") -> Any:
-        """The program's answer. Mutable arguments take their new values from the program.
+        """Sends a request and returns the program's answer; mutable arguments are updated as the program changed them.
 
         Args:
-          arguments: the last of them by keyword, if there are `words`.
+          do: kind of request.
+          target: number of the program's object.
+          arguments: positional arguments, then the values of keyword arguments.
+          words: names of the keyword arguments.
+          name: name of an object or attribute.
 
         Raises:
-          Exception: of the kind that the program raised, if it is a built-in one.
+          Exception: the program raised an exception; it has the same type if that is built-in.
         """
         request = {"do": do, "target": target, "keywords": words, "name": name}
         try:
@@ -93,7 +101,7 @@ class Judge:
         text = text if type(text) is str else ""
         try:
             made = error(text)
-        except TypeError:  # of several arguments
+        except TypeError:  # the type needs several arguments
             made = ValueError(text)
         raise made
 
@@ -128,7 +136,7 @@ class Judge:
 
 
 class Remote:
-    """An object of the program's. It has no value here: what would need one ends the judge."""
+    """A proxy for an object of the program. It has no value here; operations that need one end the judge."""
 
     __slots__ = ("_judge", "_number")
 
@@ -170,7 +178,7 @@ class Remote:
 
 
 def _reflect(mine: Any, theirs: Any) -> None:
-    """Makes the judge's argument what the program has made of its copy, container by container."""
+    """Updates an argument in place, container by container, to the value that the program has given its copy."""
     kind = type(mine)
     if kind is not type(theirs):
         return
@@ -203,9 +211,10 @@ def run(request: dict, channel: tuple[int, int], verdict: int) -> NoReturn:
     """Judges one program.
 
     Args:
-      request: `tests`, source; `prelude`, source that is run before, in this process; `names` of the program's objects
-        in the tests, or None: those that `solution` (source, maybe empty) defines, and those that nothing does.
-      channel: descriptors of the program's answers and of the requests to it.
+      request: `tests`: source of the tests; `prelude`: source to run before them in this process; `names`: names of the
+        program's objects in the tests, or None for those that `solution` (source, may be empty) or nothing defines.
+      channel: descriptors to read the program's answers from and to write requests to.
+      verdict: descriptor to write the verdict to.
     """
     judge = Judge(*channel, verdict)
     space: dict[str, Any] = {}
@@ -214,7 +223,7 @@ def run(request: dict, channel: tuple[int, int], verdict: int) -> NoReturn:
         if "random" in request["tests"]:
             import random
 
-            random.seed(0)  # a verdict is the same each time
+            random.seed(0)  # makes verdicts reproducible
         if request["prelude"]:
             exec(_compiled(request["prelude"]), space)
         theirs, imports = request["names"], ""
@@ -238,7 +247,7 @@ def run(request: dict, channel: tuple[int, int], verdict: int) -> NoReturn:
 
 
 def _compiled(prelude: str) -> Any:
-    """A prompt is Python up to a docstring, or up to where a body has to follow."""
+    """Compiles a prompt, which ends with a docstring or where the body of a function would follow."""
     try:
         return compile(prelude, "<prompt>", "exec")
     except SyntaxError:

@@ -1,10 +1,10 @@
-"""Confines one program, and its judge beside it; started by `sandbox.py` as a process of its own.
+"""The launcher, which confines one program and its judge; `sandbox.py` starts it as a separate process.
 
-The launcher forks a branch for each. A branch reads its own request, and only its own, builds a root of the few folders
-that Python needs in namespaces of its own, and continues as a user that owns nothing: launcher → branch →
-init of the process namespace → program (or judge). Two pipes lie between program and judge, and nothing else. The
-report (JSON) goes to standard output, what is printed to standard error. When init ends, the kernel ends every process
-that is left in its namespace.
+The launcher forks a branch for each of the two. A branch reads only its own request, enters new namespaces with a root
+of the few folders that Python needs, and continues as a user that owns nothing:
+launcher → branch → init of the process namespace → program (or judge). Program and judge are connected by two pipes and
+nothing else. The report (JSON) goes to standard output, printed text to standard error. When init ends, the kernel
+kills all processes left in its namespace.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from kanana_jax.evaluation.confined.namespaces import Refused, build_root, call,
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 36, 38
 _CAPABILITIES_3 = 0x20080522
-# Descriptors of a branch: what comes from the other one, what goes there, and the report.
+# Descriptors of a branch: input from the other branch, output to it, and the report.
 _READS, _WRITES, _REPORT = 3, 4, 5
 
 
@@ -34,7 +34,7 @@ def _limit(limits: dict) -> None:
         "AS": limits["memory_bytes"],
         "CPU": limits["cpu_seconds"],
         "FSIZE": limits["file_bytes"],
-        "NPROC": limits["threads"] + 2,  # the branch and init are the same user's
+        "NPROC": limits["threads"] + 2,  # the branch and init belong to the same user
         "NOFILE": limits["open_files"],
         "MEMLOCK": 0,
         "MSGQUEUE": 0,
@@ -45,7 +45,7 @@ def _limit(limits: dict) -> None:
 
 
 def _work(request: dict) -> None:
-    """Body of the innermost process; it runs only after all privileges are dropped."""
+    """Runs the program or judge in the innermost process, after dropping all privileges."""
     for capability in range(64):
         ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
     header, none = (ctypes.c_uint32 * 2)(_CAPABILITIES_3, 0), (ctypes.c_uint32 * 6)()
@@ -82,15 +82,15 @@ def _innermost(request: dict) -> NoReturn:
 
 
 def _init(request: dict, alive: int) -> None:
-    """The first process of its namespace: nothing in it can end this one, and nothing in it outlives this one.
+    """The first process of the namespace: no process in it can kill this one or outlive it.
 
     Args:
-      alive: a descriptor at whose end the branch is gone.
+      alive: a pipe that reaches its end when the branch has ended.
     """
     call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
     if select.select([alive], [], [], 0)[0]:
-        os._exit(1)  # it had ended before its death could be heard of
+        os._exit(1)  # the branch ended before the death signal was set
     said, says = os.pipe()
     inner = os.fork()
     if inner == 0:
@@ -113,20 +113,20 @@ def _init(request: dict, alive: int) -> None:
 
 
 def _branch(launcher: int, request_file: int, ends: tuple[int, int, int]) -> None:
-    """Confines itself and does what one request asks."""
+    """Confines this process and carries out one request."""
     high = [fcntl.fcntl(end, fcntl.F_DUPFD, 100) for end in (*ends, request_file)]
     for place, end in enumerate(high, _READS):
         os.dup2(end, place)
     os.dup2(2, 1)
     os.closerange(_REPORT + 2, 1 << 20)
-    with os.fdopen(_REPORT + 1, "rb") as file:  # the other branch's is closed: not even its memory has the text
+    with os.fdopen(_REPORT + 1, "rb") as file:  # the other branch's file is closed, so its text is not in memory either
         file.seek(0)
         request = json.load(file)
     _follow(launcher)
     try:
         enter()
         build_root(request["sources"], request["limits"]["scratch_bytes"])
-        _follow(launcher)  # another user: the kernel has forgotten it
+        _follow(launcher)  # again, since the kernel clears the setting when the user changes
     except (Refused, OSError) as error:
         os.write(_REPORT, json.dumps({"refused": str(error)}).encode())
         return
@@ -144,14 +144,14 @@ def _branch(launcher: int, request_file: int, ends: tuple[int, int, int]) -> Non
 
 
 def _follow(parent: int) -> None:
-    """Dies with the parent, also if it is dead already."""
+    """Makes this process die with its parent, also if the parent is already dead."""
     call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def _report(handle: int, end: float) -> dict | None:
-    """Output of a branch at its end; None if it did not end in time."""
+    """The report of a branch; None if the branch did not end in time."""
     parts = b""
     while select.select([handle], [], [], max(0.0, end - time.monotonic()))[0]:
         part = os.read(handle, 65536)
@@ -162,12 +162,12 @@ def _report(handle: int, end: float) -> dict | None:
 
 
 def main() -> None:
-    """Arguments: the caller's process, the seconds, the descriptor of the program's request and of the judge's."""
+    """Entry point. Arguments: the caller's pid, the limit in seconds, descriptors of the requests (judge's last)."""
     caller, seconds, *files = sys.argv[1:]
     _follow(int(caller))
     call("prctl", _PR_SET_SUBREAPER, 1, 0, 0, 0)  # to wait for each init
     with contextlib.suppress(OSError):
-        write("/proc/self/oom_score_adj", "1000")  # where the machine's memory ends, this is what it is taken from
+        write("/proc/self/oom_score_adj", "1000")  # out of memory, the kernel kills this first
     (asked, asks), (answered, answers) = os.pipe(), os.pipe()
     launcher, branches, reports = os.getpid(), [], []
     for file, (reads, writes) in zip(files, ((asked, answers), (answered, asks))):

@@ -1,17 +1,17 @@
-"""Names in tests and their roles, from the syntax alone; nothing is run."""
+"""Analysis of the names in tests, from the syntax tree; nothing is run."""
 
 import builtins
 import sys
 from typing import Any
 
-_SYNTAX_TREE = 0x400  # ast.PyCF_ONLY_AST, without what the module costs
-# A text of the program's must not become code of its judge's.
+_SYNTAX_TREE = 0x400  # ast.PyCF_ONLY_AST, without the cost of importing ast
+# The judge must not run a text from the program as code.
 _RUNS_TEXT = frozenset({"eval", "exec", "compile", "pickle", "marshal", "ctypes"})
 
 
 def _nodes(source: str) -> list[Any]:
     found = [compile(source, "<tests>", "exec", _SYNTAX_TREE)]
-    for node in found:  # it grows
+    for node in found:  # the list grows while it is traversed
         for field in node._fields:
             value = getattr(node, field, None)
             found += [v for v in (value if isinstance(value, list) else [value]) if hasattr(v, "_fields")]
@@ -19,7 +19,7 @@ def _nodes(source: str) -> list[Any]:
 
 
 def run_text(source: str) -> bool:
-    """Returns whether code is made of a text that is not written there."""
+    """Whether the source runs a text as code that is not a literal in the source."""
     nodes = _nodes(source)
     written = {
         id(node.func)
@@ -31,10 +31,10 @@ def run_text(source: str) -> bool:
 
 
 def of_program(tests: str, solution: str) -> tuple[list[str], str]:
-    """Names in tests that are the program's, and imports of modules that tests lean on.
+    """The names in tests that refer to the program's objects, and the import statements that the tests need.
 
-    The program's are those that the solution defines, built-in ones too, and those that nothing does. Modules are the
-    solution's imports, and Python's own where a test looks into one.
+    A name refers to the program if the solution defines it, even if it is also a built-in, or if nothing defines it.
+    Imports are those of the solution that the tests use, and standard modules of which the tests use an attribute.
     """
     bound, used, modules = set(), set(), set()
     for node in _nodes(tests):

@@ -1,6 +1,6 @@
-"""Namespaces of a process's own, and a root folder in them of what Python needs.
+"""Isolation of a process in new Linux namespaces, with a root folder that holds only what Python needs.
 
-The layout follows `user_namespaces(7)`, `pid_namespaces(7)` and `pivot_root(2)`; Linux 5.12 or later (`mount_setattr`).
+See `user_namespaces(7)`, `pid_namespaces(7)` and `pivot_root(2)`; needs Linux 5.12 or later (`mount_setattr`).
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import os
 import sys
 
 NOBODY = 65534
-# Constants of Linux's headers. Namespaces: mount, uts, ipc, user, pid, net.
+# Constants from Linux's headers. Namespaces: mount, uts, ipc, user, pid, net.
 _NEW = 0x20000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
 _ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 1, 2, 4
@@ -20,10 +20,15 @@ _SYS_KEYCTL, _JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219}, 1
 
 
 class Refused(Exception):
-    """This machine does not let the launcher confine anything."""
+    """This machine does not allow the launcher to confine programs."""
 
 
 def call(name: str, *arguments: object) -> int:
+    """Calls a function of the C library.
+
+    Raises:
+      Refused: it returns an error.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     values = [a.encode() if isinstance(a, str) else a for a in arguments]
     found = getattr(libc, name)(*values)
@@ -41,11 +46,15 @@ def _set_attributes(path: str, attributes: int, recursive: bool) -> None:
 
 
 def enter() -> None:
-    """Leaves the machine's network, processes, users, mounts, names and keys; the only user that is left is nobody.
+    """Moves this process into namespaces of its own for network, processes, users, mounts, host name and keys.
 
-    Root becomes an outer user that no other process has, so that limits count and nothing on the machine is owned.
+    The only user inside is nobody. If the caller is root, this is outside a user that no other process has, so that
+    limits per user apply and the process owns no file of the machine.
+
+    Raises:
+      Refused: the kernel does not allow it.
     """
-    with contextlib.suppress(Refused):  # the kernel has no keyrings, or another filter takes them: ours does, too
+    with contextlib.suppress(Refused):  # no keyrings in the kernel, or blocked by an outer filter; ours blocks them too
         call("syscall", _SYS_KEYCTL.get(os.uname().machine, -1), _JOIN_SESSION_KEYRING, None)
     root = os.geteuid() == 0
     user = 2_000_000_000 + os.getpid() if root else os.geteuid()
@@ -54,7 +63,7 @@ def enter() -> None:
         os.setgroups([])
     launcher, (ready, go), (mapped, done) = os.getpid(), os.pipe(), os.pipe()
     helper = os.fork()
-    if helper == 0:  # stays outside: there alone may another user than oneself be mapped
+    if helper == 0:  # stays outside, since only there may a user other than one's own be mapped
         code = 1
         try:
             os.close(go)
@@ -79,21 +88,29 @@ def enter() -> None:
         for end in (ready, go, mapped):
             os.close(end)
         os.waitpid(helper, 0)
-    with contextlib.suppress(OSError):  # where this fails, more of the kernel is in reach, and no more than that
+    with contextlib.suppress(OSError):  # if it fails, only the kernel's attack surface is larger
         write("/proc/sys/user/max_user_namespaces", "0")
     for name in ("sethostname", "setdomainname"):
         call(name, "sandbox", 7)
 
 
 def write(path: str, text: str) -> None:
+    """Writes a text file."""
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 
 
 def build_root(sources: dict[str, str], scratch_bytes: int) -> None:
-    """A root with `sources` (keyed by path inside), read-only, an empty `/tmp` and three devices; nothing else.
+    """Replaces the root folder by one with only `sources` (read-only), an empty `/tmp` and three devices.
 
-    The sources are opened while their owner still can, and mounted through those handles.
+    Sources are opened before this process changes its user, and mounted through those handles.
+
+    Args:
+      sources: path inside → path on the machine.
+      scratch_bytes: size of `/tmp`.
+
+    Raises:
+      Refused, OSError: the kernel does not allow it, or a source cannot be opened.
     """
     devices = {path: path for path in ("/dev/null", "/dev/zero", "/dev/urandom")}
     handles = {target: os.open(path, os.O_PATH) for target, path in {**sources, **devices}.items()}
@@ -110,14 +127,14 @@ def build_root(sources: dict[str, str], scratch_bytes: int) -> None:
         else:
             write(target, "")
         call("mount", f"/proc/self/fd/{handle}", target, None, _MS_BIND | _MS_REC, None)
-        # A device that is mounted without devices could not be opened.
+        # A device file on a mount with `nodev` could not be opened.
         _set_attributes(target, _ATTR_RDONLY | _ATTR_NOSUID | (0 if path in devices else _ATTR_NODEV), True)
         os.close(handle)
-    for path in sources:  # libraries that are installed beside Python's own are no business of the program's
+    for path in sources:  # hides packages that are installed in the standard library's folder
         for name in ("site-packages", "dist-packages"):
             if os.path.isdir(f"{new}{path}/{name}"):
                 call("mount", "tmpfs", f"{new}{path}/{name}", "tmpfs", 1 | _MS_NOSUID | _MS_NODEV, "size=4k,mode=0755")
-    for path in ("/lib", "/lib64"):  # where these are links, what they point to is mounted
+    for path in ("/lib", "/lib64"):  # if these are links, their targets are mounted
         if os.path.islink(path) and not os.path.lexists(new + path):
             os.symlink(os.readlink(path), new + path)
     os.makedirs(new + "/tmp")

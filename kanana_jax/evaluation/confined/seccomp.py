@@ -1,11 +1,10 @@
 """The system calls that a confined process may make: a seccomp filter, written by hand for x86-64 and aarch64.
 
-A list of what Python and its packages need rather than of what is dangerous. Keyrings, io_uring, bpf, perf,
-userfaultfd, ptrace, mounts, namespaces, kernel modules, file handles, shared memory without an owner, memfds, sockets
-and whatever a later kernel brings are not in it, and are answered as by a kernel that does not know them (ENOSYS), so
-that libraries fall back. No process is begun and no program executed, which makes the limit of one process's address
-space the limit of all.
-Numbers: `asm/unistd_64.h`, `asm-generic/unistd.h`; the machine: `seccomp(2)`, `linux/filter.h`.
+The filter lists what Python and its packages need instead of what is dangerous. Keyrings, io_uring, bpf, perf,
+userfaultfd, ptrace, mounts, namespaces, kernel modules, file handles, System V shared memory, memfds, new sockets and
+calls of later kernels are not listed, and fail as in a kernel that does not have them (ENOSYS), so that libraries fall
+back. A process can neither fork nor execute a program, so the limit of its address space limits the whole program.
+Numbers: `asm/unistd_64.h`, `asm-generic/unistd.h`; filters: `seccomp(2)`, `linux/filter.h`.
 """
 
 import ctypes
@@ -45,22 +44,22 @@ CALLS = """
     time 201 -; times 100 153; getrusage 98 165; uname 63 160; sysinfo 99 179; getcpu 309 168; getrandom 318 278;
     getrlimit 97 163; setrlimit 160 164; prlimit64 302 261
 """
-# Calls that are looked at further: name, numbers, which argument, a mask (0: all of it), the values that pass. The
-# kernel takes 32 bits of each of these arguments, and so does the filter.
+# Calls that pass only with certain arguments: name, numbers, index of the argument, mask (0: all bits), allowed values.
+# The kernel uses 32 bits of each of these arguments, and so does the filter.
 _THREAD = 0x100 | 0x800 | 0x10000  # CLONE_VM, CLONE_SIGHAND, CLONE_THREAD
 _NAMESPACES = 0x80 | 0x20000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 ARGUMENTS = (
     ("clone", 56, 220, 0, _THREAD | _NAMESPACES, (_THREAD,)),
-    # Duplicates, flags, a pipe's size read: not F_SETPIPE_SZ, F_SETOWN, F_SETSIG, F_NOTIFY, nor locks of ranges, whose
-    # number has no limit.
+    # Duplicating, flags, reading a pipe's size; not F_SETPIPE_SZ, F_SETOWN, F_SETSIG, F_NOTIFY, nor locks of ranges,
+    # whose number is not limited.
     ("fcntl", 72, 25, 1, 0, (0, 1, 2, 3, 4, 1030, 1032)),
     # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX.
     ("ioctl", 16, 29, 1, 0, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)),
     # GET_DUMPABLE, SET_NAME, GET_NAME, GET_SECCOMP, CAPBSET_READ, GET_NO_NEW_PRIVS, SET_VMA (names of memory).
     ("prctl", 157, 167, 0, 0, (3, 15, 16, 21, 23, 39, 0x53564D41)),
-    ("socketpair", 53, 199, 0, 0, (1,)),  # AF_UNIX, which asyncio wakes itself by
+    ("socketpair", 53, 199, 0, 0, (1,)),  # AF_UNIX, with which asyncio wakes itself
 )
-# AUDIT_ARCH of linux/audit.h, and the column of the table.
+# AUDIT_ARCH in linux/audit.h, and the column of the table.
 MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 
 _LOAD, _EQUAL, _AND, _RETURN = 0x20, 0x15, 0x54, 0x06
@@ -69,16 +68,16 @@ _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 
 
 def numbers(machine: str) -> dict[str, int]:
-    """The calls that pass whatever their arguments are, by name."""
+    """The numbers of calls that pass with any arguments, by name."""
     column = MACHINES[machine][1]
     rows = [row.split() for row in CALLS.replace("\n", " ").split(";")]
     return {name: int(both[column]) for name, *both in rows if both[column] != "-"}
 
 
 def _program(machine: str) -> list[tuple[int, int, int, int]]:
-    """Instructions (code, jump if true, jump if false, value) over `struct seccomp_data`: number, machine, arguments.
+    """BPF instructions (code, jump if true, jump if false, value) on `struct seccomp_data`: number, machine, arguments.
 
-    Calls of another machine (32 bits) have other numbers, and those of x32 have bit 30 set: neither is in the list.
+    Calls of another machine (32 bits) are refused; those of x32 have bit 30 set, so their numbers are not in the list.
     """
     audit, column = MACHINES[machine]
     made = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, audit), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS), (_LOAD, 0, 0, 0)]
@@ -107,10 +106,10 @@ class _Filter(ctypes.Structure):
 
 
 def install() -> None:
-    """Filters this process's calls from now on, for good; `no_new_privs` must be set.
+    """Installs the filter for this process, irrevocably; `no_new_privs` must be set.
 
     Raises:
-      OSError: the kernel has no filters, or no table is known for this machine.
+      OSError: the kernel does not support filters, or there is no table for this machine.
     """
     machine = os.uname().machine
     if machine not in MACHINES:

@@ -1,8 +1,9 @@
-"""Values between a judge and a program, as JSON: data alone, nothing that could act.
+"""The protocol between judge and program: values as JSON, which are only data and cannot run code.
 
-JSON has None, bools, ints, floats (NaN and infinities as Python writes them), strings and lists; each other kind is an
-object of one key: `{"tuple": [...]}`, `{"dict": [[key, value], ...]}`. What is no data is a reference to an object that
-stays where it is. What comes in is rebuilt from exact built-in types, so that `==` on it is Python's own.
+None, bools, ints, floats (NaN and infinities as Python writes them), strings and lists are JSON's own; any other kind
+is an object with one key: `{"tuple": [...]}`, `{"dict": [[key, value], ...]}`. Values that are not data are sent as
+references to objects that stay where they are. Received values have exact built-in types, so that `==` on them is
+Python's own.
 """
 
 import json
@@ -21,19 +22,19 @@ TYPES = {t.__name__: t for t in (*_BASES, bool, object, range, type(None))}
 
 
 class Malformed(Exception):
-    """A message that this format has not."""
+    """A message that is not valid in this format."""
 
 
 class NoData(Exception):
-    """A value that is no data, or too deep or large a one."""
+    """A value that is not data, or is too deeply nested or too large."""
 
 
 def send(handle: int, message: object) -> None:
     """Writes one message.
 
     Raises:
-      NoData: it is longer than `MESSAGE_BYTES`.
-      OSError: nobody reads.
+      NoData: it is longer than `MESSAGE_BYTES`, or nested too deeply.
+      OSError: the other side is gone.
     """
     try:
         data = json.dumps(message).encode()
@@ -51,7 +52,7 @@ def receive(handle: int) -> Any:
 
     Raises:
       EOFError: the other side is gone.
-      Malformed: it is no JSON, or too long.
+      Malformed: it is not JSON, or too long.
     """
     size = int.from_bytes(_read(handle, 8), "big")
     if size > MESSAGE_BYTES:
@@ -74,13 +75,14 @@ def _read(handle: int, size: int) -> bytes:
 
 
 def encode(value: object, refer: Callable[[object], dict], depth: int = DEPTH) -> Any:
-    """A value as JSON.
+    """A value in the JSON form.
 
     Args:
-      refer: an object of one key for what is no data, or raises `NoData`.
+      refer: makes a reference, an object with one key, for a value that is not data, or raises `NoData`.
+      depth: levels of nesting that are allowed.
 
     Raises:
-      NoData: it is nested deeper than `DEPTH`, which a circle is.
+      NoData: the value is nested deeper than `DEPTH`, as circular values are.
     """
     if depth == 0:
         raise NoData(f"a value that is nested deeper than {DEPTH}, or in a circle")
@@ -113,7 +115,7 @@ def encode(value: object, refer: Callable[[object], dict], depth: int = DEPTH) -
 
 
 def _whole(text: Any) -> bool:
-    """Returns whether JSON gives a text back as it was: of two surrogates it would make one character."""
+    """Whether a text survives JSON unchanged; two adjacent surrogates would become one character."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -122,7 +124,7 @@ def _whole(text: Any) -> bool:
 
 
 def base(value: Any) -> Any:
-    """The data that an object of a subclass holds (a namedtuple, a Counter, a number of numpy's), or itself."""
+    """The plain data in an object of a subclass (a namedtuple, a Counter, a NumPy number), or the object itself."""
     if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
         return value.item()
     for kind in _BASES:
@@ -147,10 +149,10 @@ def decode(message: Any, refer: Callable[[int], Any]) -> Any:
     """The value of a message.
 
     Args:
-      refer: what stands for the object of a number on the other side.
+      refer: maps the number of a reference to an object.
 
     Raises:
-      Malformed: this is no value.
+      Malformed: the message is not a value.
     """
     try:
         return _decode(message, refer)
