@@ -1,8 +1,8 @@
-"""The one HTTP client: what a service is given, how long it may take and how much it may say.
+"""The HTTP client of this package, with limits on time and size, retries, and protection of keys.
 
-A key goes to the service that it was meant for and to no other: no redirect is followed, plain HTTP must be allowed by
-name unless it stays on this machine, and no message shows a key. A request ends within its time even where the other
-side sends a byte every second, and an answer longer than asked for is not held.
+A key is only ever sent to the service that it is meant for: redirects are not followed, plain HTTP to another machine
+must be allowed explicitly, and no message contains a key. A request ends within its time limit even if the server sends
+one byte per second, and an answer that is too long is not kept in memory.
 """
 
 import dataclasses
@@ -20,16 +20,16 @@ from typing import Any, TypeVar
 from kanana_jax.endpoint import transport
 from kanana_jax.errors import ConfigError, UserError
 
-RETRIED = (408, 409, 425, 429)  # and all from 500
-LONGEST_WAIT = 300.0  # seconds that a service may ask to be left alone
+RETRIED = (408, 409, 425, 429)  # status codes; all from 500 on are retried as well
+LONGEST_WAIT = 300.0  # seconds; a longer `Retry-After` is an error
 Answer = TypeVar("Answer")
 
 
 class Refused(UserError):
-    """The service will not have this request, whenever it is sent.
+    """The service refuses this request, and would refuse it again.
 
     Attributes:
-      reason: the status and what the service says.
+      reason: the status and the service's message.
     """
 
     def __init__(self, message: str, reason: str):
@@ -39,15 +39,18 @@ class Refused(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Service:
-    """A service that is asked over HTTP.
+    """A service that is reached over HTTP.
 
     Attributes:
-      url: up to the paths that are asked for.
-      key: sent as a bearer token; "": none.
-      allow_plain_http: whether `http://` may leave this machine.
-      timeout: seconds for one request, from the look-up of the name to the last byte.
-      attempts: of one request, with 1, 2, 4 … seconds in between, or what the service asks for.
-      max_bytes: of an answer.
+      url: base URL, to which the paths of requests are appended.
+      key: API key, sent as a bearer token; "": none.
+      allow_plain_http: whether `http://` to another machine is allowed.
+      timeout: seconds per attempt, from the DNS look-up to the last byte.
+      attempts: number of attempts per request, with 1, 2, 4 … seconds in between, or longer if the service asks for it.
+      max_bytes: maximum size of an answer.
+
+    Raises:
+      ConfigError: see `check_url`; or the key has spaces or non-ASCII characters.
     """
 
     url: str
@@ -64,20 +67,22 @@ class Service:
 
     @property
     def shown(self) -> str:
-        """The address without what may be a secret."""
+        """The address without parts that may be secret, for messages."""
         parts = urllib.parse.urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
     def at(self, path: str) -> str:
+        """The URL of a path of the service."""
         parts = urllib.parse.urlsplit(self.url)
         return parts._replace(path=f"{parts.path.rstrip('/')}{path}").geturl()
 
 
 def check_url(url: str, allow_plain_http: bool = False) -> None:
-    """Refuses an address that could not be asked, or not safely.
+    """Refuses an invalid or unsafe address.
 
     Raises:
-      ConfigError: it is no HTTP address, holds a password, or is plain HTTP to another machine without being allowed.
+      ConfigError: it is not an HTTP address, contains a password, or is plain HTTP to another machine and that is not
+        allowed.
     """
     if not url.isascii() or any(not c.isprintable() or c.isspace() for c in url):
         raise ConfigError("url must be ASCII without spaces: write other characters as %XX")
@@ -98,7 +103,7 @@ def check_url(url: str, allow_plain_http: bool = False) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Returns whether a name or address is this machine's own."""
+    """Whether a host name or address refers to this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -117,14 +122,14 @@ def post_json(
     """Posts JSON and reads the JSON answer.
 
     Args:
-      read: what is wanted of the answer; a ValueError of it says that the answer is of another form, and the request is
-        sent again.
+      read: extracts the result from the parsed answer; raises ValueError if the answer has another form, and the
+        request is then sent again.
       wait: sleeps between two attempts.
-      begin: is called before each of them.
+      begin: called before each attempt.
 
     Raises:
-      Refused: status 400, 413 or 422: this request, not the service, is at fault.
-      UserError: any other refusal, a redirect, or no sound answer in all attempts.
+      Refused: status 400, 413 or 422: the request is at fault, not the service.
+      UserError: any other refusal, a redirect, or no valid answer in any attempt.
     """
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     if service.key:
@@ -143,20 +148,20 @@ def post_json(
 
 
 def get_text(service: Service, path: str, headers: Mapping[str, str], *, direct: bool = False) -> str:
-    """Gets a text.
+    """Gets a UTF-8 text.
 
     Args:
-      direct: never through a proxy.
+      direct: whether to bypass proxies.
 
     Raises:
-      UserError: as `post_json`.
+      Refused, UserError: see `post_json`.
     """
     request = urllib.request.Request(service.at(path), headers=dict(headers))
     return _in_attempts(service, lambda: _exchange(service, request, direct).decode("utf-8"), time.sleep)
 
 
 class _Later(Exception):
-    """The service asks to be left alone for some seconds."""
+    """A failure that may be temporary; the service asks to wait for some seconds (0: it does not say)."""
 
     def __init__(self, text: str, seconds: float):
         super().__init__(text)
@@ -185,8 +190,8 @@ def _in_attempts(service: Service, attempt: Callable[[], Answer], wait: Callable
 
 
 def _exchange(service: Service, request: urllib.request.Request, direct: bool = False) -> bytes:
-    """One request; the body of a success."""
-    # A proxy would carry what is meant for this machine out of it.
+    """Sends one request and returns the body of a successful answer."""
+    # A proxy would send requests to this machine itself over the network.
     near = direct or is_loopback(urllib.parse.urlsplit(service.url).hostname or "")
     try:
         found = transport.fetch(request, seconds=service.timeout, max_bytes=service.max_bytes, direct=near)
@@ -198,7 +203,7 @@ def _exchange(service: Service, request: urllib.request.Request, direct: bool = 
 
 
 def _meaning(service: Service, found: transport.Response) -> Exception:
-    """Error for a status that is not a success."""
+    """The exception for a status that is not a success."""
     status = f"{found.status} {_clean(service, found.reason)}".strip()
     if found.status in RETRIED or found.status >= 500:
         return _Later(status, _retry_after(found.headers.get("Retry-After", "")))
@@ -214,7 +219,7 @@ def _meaning(service: Service, found: transport.Response) -> Exception:
 
 
 def _target(service: Service, found: transport.Response) -> str:
-    """Target of a redirect, without parts that may be secret."""
+    """The target of a redirect for a message, without parts that may be secret."""
     try:
         place = urllib.parse.urlsplit(_clean(service, found.headers.get("Location", "")))
     except ValueError:
@@ -223,7 +228,7 @@ def _target(service: Service, found: transport.Response) -> str:
 
 
 def _reason(service: Service, body: bytes) -> str:
-    """Message in the body of a refusal, in OpenAI's form or verbatim."""
+    """The message in the body of a refusal: OpenAI's error message, or the whole text."""
     text = body.decode("utf-8", "replace")
     try:
         said = json.loads(text)
@@ -235,14 +240,14 @@ def _reason(service: Service, body: bytes) -> str:
 
 
 def _clean(service: Service, text: str) -> str:
-    """Text of another side for a message: one short line without the key."""
+    """A server's text made safe for a message: one short line without the key."""
     if service.key:
         text = text.replace(service.key, "…")
     return "".join(c if c.isprintable() else " " for c in text).strip()[:200]
 
 
 def _retry_after(text: str) -> float:
-    """Seconds of a `Retry-After` header (RFC 9110, §10.2.3), 0 where there is none that can be read."""
+    """Seconds of a `Retry-After` header (RFC 9110, §10.2.3); 0 if it is missing or cannot be parsed."""
     text = text.strip()
     if text.isascii() and text.isdigit():
         return float(text[:20])

@@ -1,4 +1,4 @@
-"""One HTTP exchange within its time: no redirect, no more bytes than allowed, whatever the other side does."""
+"""A single HTTP exchange with a hard time limit, a size limit and no redirects, whatever the server does."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Response:
-    """A response of any status."""
+    """A response with any status."""
 
     status: int
     reason: str
@@ -31,12 +31,13 @@ def fetch(request: urllib.request.Request, *, seconds: float, max_bytes: int, di
     """Sends a request and reads the whole answer.
 
     Args:
-      seconds: from the look-up of the name to the last byte.
-      direct: never through a proxy of the environment.
+      seconds: time limit from the DNS look-up to the last byte.
+      max_bytes: maximum size of the answer's body.
+      direct: whether to bypass the environment's proxies.
 
     Raises:
-      TooLong: more than `max_bytes` came.
-      OSError, http.client.HTTPException, ValueError: no whole answer came.
+      TooLong: the answer is longer than `max_bytes`.
+      OSError, http.client.HTTPException, ValueError: there is no complete answer.
     """
     deadline = _Deadline(seconds)
     opener = _opener(deadline, direct)
@@ -57,13 +58,13 @@ def _body(answer: Any, limit: int) -> bytes:
         data += part
         if len(data) > limit:
             raise TooLong(f"more than {limit} bytes")
-    if getattr(answer, "length", None):  # what `Content-Length` promised is not all there
+    if getattr(answer, "length", None):  # fewer bytes than `Content-Length`
         raise ValueError("the answer was cut off")
     return data
 
 
 class _Deadline:
-    """Shuts a request's socket when its time is over, whatever the other side sends by then."""
+    """Shuts down a request's sockets when its time is over, even if the server is still sending."""
 
     def __init__(self, seconds: float):
         self._seconds, self._sockets, self._over = seconds, list[socket.socket](), False
@@ -85,16 +86,16 @@ class _Deadline:
 
     @staticmethod
     def _shut(opened: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # it is closed, or was handed to TLS
-            socket.socket.shutdown(opened, socket.SHUT_RDWR)  # of a TLS socket too, without its farewell
+        with contextlib.suppress(OSError):  # already closed, or replaced by a TLS socket
+            socket.socket.shutdown(opened, socket.SHUT_RDWR)  # for a TLS socket too, without the TLS shutdown
 
     def __enter__(self) -> None:
         self._timer.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._timer.cancel()
-        # What came may look whole: an answer without a length ends where the socket does. A socket on which nothing
-        # came at all has the same time, and may be first.
+        # After a shutdown, an answer without a length looks complete. If nothing arrives at all, the socket's own
+        # timeout, which is the same, may fire first.
         if self._over or isinstance(error, TimeoutError):
             raise TimeoutError(f"no whole answer within {self._seconds:g} s") from error
 
@@ -105,7 +106,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _opener(deadline: _Deadline, direct: bool) -> urllib.request.OpenerDirector:
-    """HTTP and HTTPS alone, through the proxies of the environment unless `direct`."""
+    """An opener for HTTP and HTTPS only, which uses the environment's proxies unless `direct`."""
 
     def watched(kind: type[http.client.HTTPConnection], host: str, **options: Any) -> http.client.HTTPConnection:
         connection = kind(host, **options)
@@ -119,7 +120,7 @@ def _opener(deadline: _Deadline, direct: bool) -> urllib.request.OpenerDirector:
 
         def connect() -> None:
             inner()
-            deadline.watch(connection.sock)  # TLS has put its own in place of the first
+            deadline.watch(connection.sock)  # TLS wraps the first socket in its own
 
         vars(connection).update(_create_connection=create, connect=connect)
         return connection

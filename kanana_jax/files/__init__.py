@@ -1,13 +1,13 @@
-"""Files and folders of this machine and of buckets: written whole or not at all, by one process at a time.
+"""Files and folders on disks and in buckets, written completely or not at all, by one process at a time.
 
-    place(text)                     a path from what a user wrote: a folder, gs://BUCKET/…, s3://BUCKET/…
-    stage_down(path)                a local copy, in a bounded cache; a local path is itself
-    local_copy(text)                the same of what a user wrote, once per process
-    upload(folder, path, last=(…))  a local folder into a bucket, the files that say that it is whole last
-    whole_file(path), whole(path)   a place to write to that becomes `path` at the end
-    locked(path)                    one writer
+    place(text)                     converts a user's text to a path: a local one, gs://BUCKET/… or s3://BUCKET/…
+    stage_down(path)                copies from a bucket to a bounded local cache; returns a local path unchanged
+    local_copy(text)                the same for a user's text, once per process
+    upload(folder, path, last=(…))  copies a local folder to a bucket; files that mark it as complete are written last
+    whole_file(path), whole(path)   a temporary file or folder to write, which becomes `path` at the end
+    locked(path)                    holds a lock, so that there is one writer
 
-Buckets' libraries are imported when the first address is met.
+The libraries for buckets are imported when the first such address is used.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ __all__ = [
 
 
 def stage_down(path: pathlib.Path, only: Callable[[str], object] | None = None) -> pathlib.Path:
-    """A local path with the content of `path`; the path itself where it is local (`staging.stage_down`)."""
+    """A local path with the content of `path`, which is `path` itself if it is local (`staging.stage_down`)."""
     if not is_remote(path):
         return path
     from kanana_jax.files import staging
@@ -61,13 +61,13 @@ def stage_down(path: pathlib.Path, only: Callable[[str], object] | None = None) 
 
 
 def local_copy(text: str | os.PathLike[str]) -> pathlib.Path:
-    """The file or folder that a user has named, on this machine: of a bucket's a staged copy, fetched once per process.
+    """A local path for the file or folder that a user has named; an address in a bucket is fetched once per process.
 
     A local path need not exist.
 
     Raises:
-      ConfigError: an address of another kind of store.
-      UserError: there is nothing at the address, or the store refuses (`staging.stage_down`).
+      ConfigError: see `place`.
+      UserError: there is nothing at the address, or see `staging.stage_down`.
     """
     path = place(text)
     return _copy(os.getpid(), path) if is_remote(path) else path
@@ -82,7 +82,7 @@ def _copy(pid: int, path: pathlib.Path) -> pathlib.Path:
 
 
 def read_part(path: pathlib.Path, start: int, size: int) -> bytes:
-    """`size` bytes of a file from byte `start` on, fewer at its end; of an object no more than these are fetched."""
+    """`size` bytes of a file from byte `start`, fewer at its end; from a bucket, only these bytes are fetched."""
     if is_remote(path):
         return path.read_part(start, size)  # ty: ignore[missing-attribute]
     with path.open("rb") as file:
@@ -91,14 +91,14 @@ def read_part(path: pathlib.Path, start: int, size: int) -> bytes:
 
 
 def upload(folder: pathlib.Path, path: pathlib.Path, last: Sequence[str] = (), keep: Collection[str] = ()) -> None:
-    """Puts a local folder into a bucket, the files in `last` at the end (`staging.upload`)."""
+    """Uploads a local folder to a bucket, with the files in `last` at the end (`staging.upload`)."""
     from kanana_jax.files import staging
 
     staging.upload(folder, path, last, keep)
 
 
 def upload_file(file: pathlib.Path, path: pathlib.Path) -> None:
-    """Puts a local file to a bucket, whole or not at all (`staging.upload_file`)."""
+    """Uploads a local file to a bucket, completely or not at all (`staging.upload_file`)."""
     from kanana_jax.files import staging
 
     staging.upload_file(file, path)
@@ -106,7 +106,7 @@ def upload_file(file: pathlib.Path, path: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def mirrored(path: pathlib.Path, last: Sequence[str] = ()) -> Generator[pathlib.Path]:
-    """Holds a folder's lock and gives the folder; of one in a bucket a local one in its place (`mirror.mirrored`)."""
+    """Holds a folder's lock and yields the folder; for one in a bucket, yields a local mirror (`mirror.mirrored`)."""
     if is_remote(path):
         from kanana_jax.files import mirror
 
@@ -118,7 +118,7 @@ def mirrored(path: pathlib.Path, last: Sequence[str] = ()) -> Generator[pathlib.
 
 
 def remove_tree(path: pathlib.Path) -> None:
-    """Removes a folder, if it is there, as far as it can be removed."""
+    """Removes a folder if it exists; errors of a local disk are ignored."""
     if is_remote(path):
         path.rmtree(missing_ok=True)  # ty: ignore[missing-attribute]
     else:

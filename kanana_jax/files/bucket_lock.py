@@ -1,8 +1,8 @@
-"""The lock of a place in a bucket: one object with owner and time, written only where the store finds it unchanged.
+"""The lock of a place in a bucket: an object with owner and time, changed only by conditional writes.
 
-It is created if there is none, renewed every minute by a thread, and taken over if it was not renewed for ten, or at
-once if its process was on this machine and has ended. Each of these is one conditional write, so that of many only one
-succeeds. Hosts' clocks must agree within some minutes.
+The object is created if there is none, and a thread renews it every minute. It may be taken over if it was not renewed
+for ten minutes, or at once if its process ran on this machine and has ended. Each of these steps is one conditional
+write, so that only one of several processes succeeds. The hosts' clocks must agree within a few minutes.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ RENEW_S, STALE_S = 60.0, 600.0
 def held(file: pathlib.Path, place: pathlib.Path, now: Callable[[], float] = time.time) -> Generator[None]:
     """Holds the lock `file` on `place`.
 
-    A process that finds its lock taken over, after it was suspended or cut off for ten minutes, ends at once with
-    code 1 and writes nothing more.
+    If this process was suspended or offline for ten minutes and another has taken over the lock, it ends at once with
+    exit code 1 and writes nothing more.
 
     Raises:
-      UserError: another process holds it (names host, process and when it was renewed).
+      UserError: another process holds the lock; the message names host, process and time of renewal.
     """
     lock = cast(BucketPath, file)
     owner = {"pid": os.getpid(), "host": socket.gethostname(), "machine": _machine(), "id": uuid.uuid4().hex}
@@ -46,7 +46,7 @@ def held(file: pathlib.Path, place: pathlib.Path, now: Callable[[], float] = tim
     finally:
         ended.set()
         thread.join()
-        with contextlib.suppress(UserError):  # it becomes stale
+        with contextlib.suppress(UserError):  # a lock that cannot be deleted becomes stale
             found = read_version(lock)
             if found is not None and found.mark == marks[0]:
                 lock.unlink(missing_ok=True)
@@ -72,7 +72,7 @@ def _take(lock: BucketPath, place: pathlib.Path, owner: dict[str, Any], now: Cal
 
 
 def _machine() -> str:
-    """This machine since it started, and the space of its process ids; empty if the system does not tell."""
+    """An id of this machine's boot and process namespace; empty if the system does not provide it."""
     try:
         boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -81,7 +81,7 @@ def _machine() -> str:
 
 
 def _has_ended(owner: dict[str, Any]) -> bool:
-    """Returns whether a lock's process ran on this machine and is gone."""
+    """Whether a lock's process ran on this machine and has ended."""
     if not owner.get("machine") or owner["machine"] != _machine() or not isinstance(owner["pid"], int):
         return False
     try:
@@ -106,7 +106,7 @@ def _renew(
         try:
             mark = write_if(lock, _content(owner, now), marks[0])
             found = read_version(lock) if mark is None else None
-        except UserError as error:  # the store does not answer: try again until others may take it
+        except UserError as error:  # the store does not answer: retry until others may take over the lock
             if now() - last < STALE_S:
                 continue
             _end(f"{place}: its lock could not be renewed for {STALE_S / 60:.0f} minutes ({error})")
@@ -130,7 +130,7 @@ def _content(owner: dict[str, Any], now: Callable[[], float]) -> bytes:
 
 
 def _owner(content: bytes) -> dict[str, Any]:
-    """The contents of a lock; an empty one is stale."""
+    """The contents of a lock; an invalid one counts as stale."""
     found: dict[str, Any] = {"pid": "?", "host": "?", "renewed": 0.0}
     with contextlib.suppress(ValueError):
         value = json.loads(content)

@@ -1,4 +1,4 @@
-"""JSON files, whose damage is reported by name."""
+"""Reading and writing of JSON files, with errors that name the file."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ from kanana_jax.files.whole import whole_file
 
 
 class _Object(dict):
-    """A file's JSON object: a missing key is reported with the file's name."""
+    """A JSON object from a file; asking for a missing key raises UserError with the file's name."""
 
     path: pathlib.Path
 
@@ -18,14 +18,14 @@ class _Object(dict):
 
 
 def load_json(path: pathlib.Path, kind: type[dict] | type[list] = dict) -> Any:
-    """A JSON file's value.
+    """Reads a JSON file.
 
     Args:
-      kind: what its outermost value must be.
+      kind: required type of its outermost value.
 
     Raises:
-      UserError: the file is missing, cannot be read, is empty, cut off or no JSON, or holds something else; later,
-        when a key of an object is asked for that it lacks.
+      UserError: the file is missing, cannot be read, is empty, truncated or not JSON, or holds another type. The
+        returned dict also raises it for a missing key.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -46,17 +46,17 @@ def load_json(path: pathlib.Path, kind: type[dict] | type[list] = dict) -> Any:
 
 
 def read_json(path: pathlib.Path, kind: type[dict] | type[list] = dict) -> Any:
-    """`load_json`, or None where there is no file."""
+    """Like `load_json`, but returns None if there is no file."""
     return load_json(path, kind) if path.is_file() else None
 
 
 def write_json(path: pathlib.Path, value: Any, indent: int | None = 1) -> None:
-    """Writes a JSON file whole or not at all.
+    """Writes a JSON file completely or not at all.
 
     Raises:
       UserError: the disk is full or not writable.
     """
     with whole_file(path) as temporary:
-        # A path whose name is no UTF-8 has lone surrogates, which only an escape can carry.
+        # A path that is not valid UTF-8 contains lone surrogates, which must be escaped.
         text = json.dumps(value, ensure_ascii=False, indent=indent)
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -1,4 +1,4 @@
-"""Locks on folders and files: one process at a time writes there."""
+"""Locks on folders and files, so that only one process at a time writes there."""
 
 import contextlib
 import errno
@@ -20,23 +20,24 @@ log = logging.getLogger("kanana")
 
 LOCK = ".lock"
 _LEFT_OVER = re.compile(r"(.+)\.\d+(\.old)?\.partial")
-# What file systems answer that know no locks; gcsfuse has them on one host only.
+# Errors of file systems that do not support locks; gcsfuse supports them only within one host.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-# Folders of a workdir with many files and none of this package's.
+# Folders of a workdir that hold many files, none written by this package.
 _PASSED_OVER = ("checkpoints", "compiled")
 
 
 @contextlib.contextmanager
 def locked(place: pathlib.Path, *, folder: bool = True) -> Generator[None]:
-    """Holds a lock on a folder (made if missing) or a file that the block writes; kept by one process at a time.
+    """Holds an exclusive lock on a folder (created if missing) or file while the block writes to it.
 
-    The kernel drops it when the process ends, however that happens; children do not inherit it. What a killed
-    process left half-written is removed first.
+    The kernel releases the lock however the process ends; children do not inherit it. Partial files and folders left by
+    a killed process are removed first. In a bucket, the lock is an object, see `bucket_lock`.
 
-    In a bucket it is an object, see `bucket_lock`.
+    Args:
+      folder: whether `place` is a folder.
 
     Raises:
-      UserError: another process holds it (names host and pid), or the place cannot be written.
+      UserError: another process holds the lock (the message names host and pid), or the place cannot be written.
     """
     if is_remote(place):
         from kanana_jax.files.bucket_lock import held as bucket_held
@@ -47,7 +48,7 @@ def locked(place: pathlib.Path, *, folder: bool = True) -> Generator[None]:
     file = place / LOCK if folder else place.with_name(f".{place.name}{LOCK}")
     held: list[int] = []
     made: list[pathlib.Path] = []
-    # A forked child shares the lock's description, and would keep it after this process has died.
+    # A forked child would share the lock, and keep it after this process has died.
     os.register_at_fork(after_in_child=lambda: [os.close(held.pop()) for _ in held[:]])
     try:
         with as_user_error(place):
@@ -58,17 +59,17 @@ def locked(place: pathlib.Path, *, folder: bool = True) -> Generator[None]:
     finally:
         for descriptor in held:
             with contextlib.suppress(OSError):
-                if os.path.samestat(os.fstat(descriptor), file.stat()):  # else its folder was replaced as a whole
+                if os.path.samestat(os.fstat(descriptor), file.stat()):  # false if the whole folder was replaced
                     file.unlink()
         while held:
             os.close(held.pop())
-        with contextlib.suppress(OSError):  # folders that the block has put nothing into
+        with contextlib.suppress(OSError):  # removes created folders that the block has left empty
             for parent in made:
                 parent.rmdir()
 
 
 def _lock(file: pathlib.Path, place: pathlib.Path) -> int:
-    """A descriptor of the lock's file, which holds the lock and says whose it is."""
+    """Opens and locks the lock's file, writes the owner into it, and returns its descriptor."""
     while True:
         descriptor = _opened(file)
         try:
@@ -90,7 +91,7 @@ def _lock(file: pathlib.Path, place: pathlib.Path) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # who held it has removed the file meanwhile
+        os.close(descriptor)  # the former holder has removed the file in the meantime
 
 
 def _opened(file: pathlib.Path) -> int:
@@ -100,8 +101,8 @@ def _opened(file: pathlib.Path) -> int:
             file.parent.mkdir(parents=True, exist_ok=True)
             return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except (FileNotFoundError, FileExistsError):
-            # Who held the lock may remove the folder that it made: between the two calls, or inside `mkdir`, which
-            # finds a folder there and then none.
+            # The former holder may remove a folder that it has created, between the two calls or even during `mkdir`,
+            # which then finds the folder once and not again.
             tries -= 1
             if not tries:
                 raise
@@ -112,12 +113,12 @@ def _holder(descriptor: int) -> str:
         pid, _, host = os.pread(descriptor, 400, 0).decode("utf-8", "replace").strip().partition(" ")
         if host:
             return f"process {pid} on {host}"
-        time.sleep(0.02)  # it is just writing its name
+        time.sleep(0.02)  # the holder is just writing its name
     return "another process"
 
 
 def _clear(place: pathlib.Path, folder: bool) -> None:
-    """Removes what killed processes left half-written, and puts back what was about to be replaced."""
+    """Removes partial files and folders of killed processes, and restores a folder that was about to be replaced."""
     for path, found in [*_left_over(place, folder)]:
         name, old = found.groups()
         with contextlib.suppress(OSError):
@@ -131,7 +132,7 @@ def _clear(place: pathlib.Path, folder: bool) -> None:
 
 def _left_over(place: pathlib.Path, folder: bool) -> Iterator[tuple[pathlib.Path, re.Match[str]]]:
     above, tops = place.absolute().parent, []
-    with contextlib.suppress(PermissionError):  # a folder may be passed through and not listed
+    with contextlib.suppress(PermissionError):  # a parent folder may be accessible without being listable
         tops += [(above, [name]) for name in os.listdir(above) if name.startswith(f"{place.name}.")]
     for root, folders, names in os.walk(place) if folder else ():
         tops.append((pathlib.Path(root), [*folders, *names]))

@@ -1,4 +1,4 @@
-"""A local folder in place of a bucket's, for jobs that append, sort and rename."""
+"""A local mirror of a bucket's folder, for jobs that append, sort and rename."""
 
 import contextlib
 import pathlib
@@ -15,14 +15,17 @@ from kanana_jax.files.staging import upload_file, version_of
 
 @contextlib.contextmanager
 def mirrored(path: pathlib.Path, last: Sequence[str] = ()) -> Generator[pathlib.Path]:
-    """Holds the lock of a bucket's folder and gives a local one with its content, which is brought back at the end.
+    """Holds the lock of a bucket's folder and yields a local copy, which is uploaded at the end.
 
-    It is brought back however the block ends: a job that was stopped or has failed is resumed from there on any host,
-    and one that was killed on the host where it ran, whose folder stays until it was brought back. Where the bucket's
-    folder was changed meanwhile by another host, that one counts.
+    The copy is uploaded however the block ends, so that a job that was stopped or has failed can resume on any host. A
+    killed job can resume on its own host, where the local folder is kept until it is uploaded; but if another host has
+    changed the bucket's folder in the meantime, the local one is discarded.
 
     Args:
-      last: files that say what state a job is in; they are deleted first and written last.
+      last: files that record the state of a job; they are deleted first and uploaded last.
+
+    Raises:
+      UserError: another process holds the lock, or see `objects.asking`.
     """
     remote = cast(BucketPath, path)
     bucket, key = remote.bucket_and_key

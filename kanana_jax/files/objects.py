@@ -1,7 +1,7 @@
-"""Paths in buckets: `etils.epath`'s, over gcsfs and s3fs, with time limits and a sentence for each error.
+"""Paths in buckets: subclasses of `etils.epath` over gcsfs and s3fs, with time limits and clear errors.
 
-epath would ask TensorFlow where that is installed, and says errors in each library's own words; here fsspec alone is
-asked, listings are never taken from memory, and what another host has written is seen.
+epath itself would use TensorFlow if it is installed, and pass on each library's own errors. Here only fsspec is used,
+and listings are not cached, so that objects written by other hosts are seen.
 """
 
 import contextlib
@@ -20,18 +20,18 @@ from etils.epath.gpath import PosixGPath
 
 from kanana_jax.errors import UserError, install
 
-# Both libraries try a request six or eight times within about half a minute; one that stays silent ends by these.
+# Time limits of a silent request, in seconds; both libraries retry a failing one 6 or 8 times within half a minute.
 CONNECT_S, READ_S = 10, 60
 _SIGN_IN = {"gs": "gcloud auth application-default login", "s3": "aws configure"}
 _PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
 
 
-# Of Orbax and JAX, whose epath would import TensorFlow where that is installed, which takes seconds.
+# Orbax and JAX use epath too, which would import TensorFlow if it is installed; that takes seconds.
 os.environ.setdefault("EPATH_USE_TF", "false")
 
 
 class Stat(NamedTuple):
-    """The known attributes of an object; `st_mode` and the like have no meaning there."""
+    """Attributes of an object, as far as stores have them."""
 
     st_size: int
     st_mtime: float
@@ -43,26 +43,26 @@ class Stat(NamedTuple):
 
 
 def file_system(scheme: str) -> Any:
-    """The fsspec file system of `gs` or `s3`, for this thread.
+    """The fsspec file system for `gs` or `s3`, for this thread.
 
     Raises:
-      UserError: its package is missing.
+      UserError: the package gcsfs or s3fs is not installed.
     """
     try:
         if scheme == "gs":
-            # It asks for credentials of another service at each start.
+            # Otherwise gcsfs asks for credentials of another service at every start.
             os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
             import aiohttp
             import gcsfs
 
-            logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # its tracebacks come beside our sentence
+            logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it would log tracebacks in addition to our message
             limits = aiohttp.ClientTimeout(sock_connect=CONNECT_S, sock_read=READ_S)
             return gcsfs.GCSFileSystem(requests_timeout=limits, use_listings_cache=False)
         import s3fs
 
         limits = {"connect_timeout": CONNECT_S, "read_timeout": READ_S, "retries": {"total_max_attempts": 4}}
         files = s3fs.S3FileSystem(config_kwargs=limits, use_listings_cache=False)
-        files.retries = 2  # each of which is botocore's four
+        files.retries = 2  # each with botocore's 4 attempts
         return files
     except ImportError as error:
         raise UserError(f"{scheme}:// needs the package {_PACKAGES[scheme]}: {install('cloud')}") from error
@@ -70,10 +70,14 @@ def file_system(scheme: str) -> Any:
 
 @contextlib.contextmanager
 def asking(address: str, verb: str = "read") -> Generator[None]:
-    """Turns errors of a store's libraries into a FileNotFoundError, a FileExistsError, or a sentence.
+    """Converts errors of a store's libraries to the errors below; use it around every call of them.
+
+    Args:
+      verb: what the block does with `address`, for the message.
 
     Raises:
-      UserError: no bucket of that name, no permission, or no answer after all attempts.
+      FileNotFoundError, FileExistsError: as on a disk.
+      UserError: there is no such bucket, no permission, or no answer after all attempts.
     """
     try:
         yield
@@ -87,7 +91,7 @@ def asking(address: str, verb: str = "read") -> Generator[None]:
 
 
 def explained(address: str, verb: str, error: Exception) -> UserError:
-    """The sentence about an error of a store's library."""
+    """The UserError for an error of a store's library."""
     scheme, reason = address.partition(":")[0], (str(error).strip().splitlines() or [""])[0][:200]
     name = type(error).__name__
     refused = isinstance(error, PermissionError) or reason.startswith("Forbidden")
@@ -104,10 +108,10 @@ def explained(address: str, verb: str, error: Exception) -> UserError:
 
 
 def check_bucket(address: str) -> None:
-    """Asks whether a bucket is there, once per process: it looks like one that lacks what was asked for.
+    """Checks that a bucket exists, once per process, since a missing bucket looks like a missing object.
 
     Raises:
-      UserError: it is not.
+      UserError: the bucket does not exist or cannot be listed.
     """
     scheme, _, rest = address.partition("://")
     _is_there(os.getpid(), scheme, rest.partition("/")[0])
@@ -151,7 +155,7 @@ class BucketPath(PosixGPath):
         return type(self)(*parts)
 
     def info(self) -> dict[str, Any] | None:
-        """fsspec's facts about an object or a folder; None where there is neither."""
+        """fsspec's metadata of an object or folder; None if there is neither."""
         try:
             with asking(self.address):
                 return self.files.info(self.address)
@@ -173,7 +177,7 @@ class BucketPath(PosixGPath):
         return False
 
     def stat(self, *, follow_symlinks: bool = True) -> Any:
-        """A `Stat`."""
+        """The object's attributes as a `Stat`."""
         found = self.info()
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.address)
@@ -201,7 +205,7 @@ class BucketPath(PosixGPath):
         return self.glob(f"**/{pattern}")
 
     def objects(self) -> dict[str, dict[str, Any]]:
-        """All objects of a folder, however deep, by their name in it, with fsspec's facts."""
+        """All objects in a folder and its subfolders, by relative name, with fsspec's metadata."""
         with asking(self.address, "list"):
             found = self.files.find(self.address, detail=True)
         above = self.address.partition("://")[2].rstrip("/") + "/"
@@ -209,10 +213,10 @@ class BucketPath(PosixGPath):
         return {n.removeprefix(above): v for n, v in sorted(found.items()) if n.startswith(above) and n[-1] != "/"}
 
     def mkdir(self, mode: int | None = None, parents: bool = False, exist_ok: bool = False) -> None:
-        """Nothing: a folder is there as long as something is in it."""
+        """Does nothing: a folder exists as long as there is an object in it."""
 
     def rmdir(self) -> None:
-        """Nothing, likewise."""
+        """Does nothing, as `mkdir`."""
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:
@@ -232,7 +236,7 @@ class BucketPath(PosixGPath):
             return self.files.cat_file(self.address)
 
     def read_part(self, start: int, size: int) -> bytes:
-        """As many of these bytes as there are."""
+        """`size` bytes from byte `start`, fewer at the end of the object."""
         with asking(self.address):
             return self.files.cat_file(self.address, start=start, end=start + size)
 
@@ -254,7 +258,7 @@ class BucketPath(PosixGPath):
         return self.write_bytes(data.encode(encoding or "utf-8", errors or "strict"))
 
     def open(self, mode: str = "r", buffering: int = -1, encoding: str | None = None, **rest: Any) -> Any:
-        """An object as a file: read at once, or written when it is closed without an error."""
+        """Opens an object as a file: it is read immediately, or written when the file is closed without an error."""
         kind = mode.replace("b", "").replace("t", "")
         if kind not in ("r", "w"):
             raise io.UnsupportedOperation(f"{self.address}: an object is written whole, not opened with mode '{mode}'")
@@ -265,7 +269,7 @@ class BucketPath(PosixGPath):
         return self.replace(target)
 
     def replace(self, target: Any) -> "BucketPath":
-        """Copies an object and deletes it: not one step, as stores have none."""
+        """Copies an object and deletes the original; not atomic, since stores have no such operation."""
         target = type(self)(target)
         with asking(self.address, "move"):
             self.files.mv(self.address, target.address, recursive=self.is_dir())
@@ -290,7 +294,7 @@ class BucketPath(PosixGPath):
 
 
 class _Written(io.BytesIO):
-    """Bytes that become an object when they are closed; none where the block that wrote them has failed."""
+    """A buffer that is written to an object when it is closed, unless the block that filled it has failed."""
 
     def __init__(self, path: BucketPath):
         super().__init__()
@@ -316,19 +320,19 @@ class _Text(io.TextIOWrapper):
 
 
 class Version(NamedTuple):
-    """An object's content and the mark of this content: a generation of `gs://`, an ETag of `s3://`."""
+    """An object's content and the mark of its version: the generation in `gs://`, the ETag in `s3://`."""
 
     content: bytes
     mark: str
 
 
 def read_version(path: BucketPath) -> Version | None:
-    """An object with its mark; None where there is none."""
+    """Reads an object's content and mark; None if it does not exist."""
     bucket, key = path.bucket_and_key
     try:
         with asking(path.address):
             if path.scheme == "gs":
-                # The mark first: where the content changes in between, a write by the older mark fails.
+                # The mark is read first: if the content changes in between, a write that expects this mark fails.
                 mark = path.files.call("GET", "b/{}/o/{}", bucket, key, json_out=True)["generation"]
                 return Version(path.files.cat_file(path.address), str(mark))
             from fsspec.asyn import sync
@@ -340,10 +344,13 @@ def read_version(path: BucketPath) -> Version | None:
 
 
 def write_if(path: BucketPath, content: bytes, mark: str | None) -> str | None:
-    """Writes a small object only where it still has a mark, or for None where there is none; one step of the store.
+    """Writes a small object atomically, on the condition that its current version is known.
+
+    Args:
+      mark: the mark that the object must have; None: it must not exist.
 
     Returns:
-      Its new mark; None where somebody else was faster.
+      The new mark; None if another process was faster.
     """
     bucket, key = path.bucket_and_key
     try:
@@ -369,6 +376,6 @@ def write_if(path: BucketPath, content: bytes, mark: str | None) -> str | None:
                     raise FileExistsError(path.address) from error
                 raise
     except (FileExistsError, FileNotFoundError):
-        # An attempt whose answer was lost may have been the one that wrote it.
+        # An earlier attempt may have succeeded although its answer was lost.
         now = read_version(path)
         return now.mark if now is not None and now.content == content else None

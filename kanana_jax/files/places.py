@@ -1,4 +1,4 @@
-"""Text as a path: a folder of this machine, or a bucket's."""
+"""Conversion of texts to paths: local ones, or addresses in buckets."""
 
 import functools
 import os
@@ -15,13 +15,13 @@ STORES = ("gs", "s3")
 def place(text: str | os.PathLike[str]) -> pathlib.Path:
     """The path that a user has named: a `pathlib.Path`, or for `gs://…` and `s3://…` an object with its methods.
 
-    A bucket's path reads and writes whole objects (`read_text`, `write_bytes`, `open` with `r` or `w`, `stat`, `glob`,
-    `iterdir`, `is_file`, `rglob`, `unlink`, `rmtree`); folders need not be made. Nothing is asked of the bucket yet. A
-    library that opens files itself is given `stage_down(path)`; text is never made a path by `pathlib.Path`, which
-    turns `gs://b` into `gs:/b`.
+    A path in a bucket reads and writes whole objects (`read_text`, `write_bytes`, `open` with `r` or `w`, `stat`,
+    `glob`, `iterdir`, `is_file`, `rglob`, `unlink`, `rmtree`); folders need not be created. This function does not
+    contact the bucket. Pass `stage_down(path)` to libraries that open files themselves, and never convert a user's text
+    with `pathlib.Path`, which turns `gs://b` into `gs:/b`.
 
     Raises:
-      ConfigError: the address of another kind of store, or one without a bucket.
+      ConfigError: the address has an unknown scheme or does not name an object in a bucket.
     """
     if isinstance(text, pathlib.PurePath):
         return cast(pathlib.Path, text)
@@ -43,14 +43,14 @@ def place(text: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def cache_folder() -> pathlib.Path:
-    """The folder of what belongs to buckets on this machine: `$KANANA_JAX_CACHE`, else in the user's cache."""
+    """The local folder for copies of buckets' objects: `$KANANA_JAX_CACHE`, else a folder in the user's cache."""
     given = os.environ.get("KANANA_JAX_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(given) if given else pathlib.Path(base) / "kanana-jax" / "buckets"
 
 
 def address_of(path: str) -> str:
-    """The address of what lies in the cache at `path`, which is the same on any machine; another path as it is."""
+    """The address in a bucket of a path in the cache, which is the same on any machine; other paths are unchanged."""
     root = f"{_real(cache_folder())}/"
     scheme, _, key = path.removeprefix(root).partition("/") if path.startswith(root) else ("", "", "")
     return f"{scheme}://{key}" if scheme in STORES and key else path
@@ -62,10 +62,10 @@ def _real(folder: pathlib.Path) -> str:
 
 
 def programs_folder() -> pathlib.Path:
-    """The folder of compiled programs of runs whose workdir is in a bucket."""
+    """The local folder for compiled programs of runs whose workdir is in a bucket."""
     return cache_folder() / "compiled"
 
 
 def is_remote(path: object) -> bool:
-    """Whether a path is a bucket's."""
+    """Whether a path is in a bucket."""
     return isinstance(path, pathlib.PurePath) and not isinstance(path, pathlib.Path) and hasattr(path, "read_bytes")

@@ -1,10 +1,11 @@
-"""Buckets' files on this machine and back: a bounded cache of what is read, folders that end with their last file.
+"""Transfer of files between buckets and this machine: a bounded cache for reading, and ordered uploads.
 
-    folder = stage_down(path)                    # the path itself where it is local; else a copy in the cache
-    upload(folder, path, last=("model.json",))   # `last` are written last: they say that the folder is whole
+    folder = stage_down(path)                    # the path itself if it is local, else a copy in the cache
+    upload(folder, path, last=("model.json",))   # files in `last` are written last and mark the folder as complete
 
-The cache is `$KANANA_JAX_CACHE`, else `~/.cache/kanana-jax/buckets`; it holds `$KANANA_JAX_CACHE_GB` (default 200), and
-what was used longest ago and by no process now goes first. A copy has its object's name: `…/gs/BUCKET/NAME`.
+The cache is `$KANANA_JAX_CACHE`, else `~/.cache/kanana-jax/buckets`, and holds at most `$KANANA_JAX_CACHE_GB` gigabytes
+(default 200); copies that no process uses are evicted, least recently used first. A copy's path contains its address:
+`…/gs/BUCKET/NAME`.
 """
 
 import contextlib
@@ -22,21 +23,21 @@ from kanana_jax.files.objects import BucketPath, asking, check_bucket
 from kanana_jax.files.places import cache_folder, is_remote
 
 _AT_ONCE = 8
-_HELD: dict[tuple[int, str], int] = {}  # of this process: places that the cache keeps for it, and their locks
+_HELD: dict[tuple[int, str], int] = {}  # (pid, address) → descriptor of the lock that keeps the copy in the cache
 
 
 def stage_down(path: pathlib.Path, only: Callable[[str], object] | None = None) -> pathlib.Path:
-    """A local path with the content of `path`, file or folder; objects that have not changed are not fetched again.
+    """A local path with the content of `path`, a file or folder; objects that have not changed are not fetched again.
 
-    It stays there as long as this process lives. A folder whose objects are being written is no whole one: ask for the
-    file that is written last before.
+    The copy is kept as long as this process lives. A folder that is still being written may be incomplete: check first
+    that the file that is written last exists.
 
     Args:
-      only: of a folder, the names of the objects that are wanted; others may be there or not.
+      only: for a folder, decides by name which objects are fetched; others may or may not be in the copy.
 
     Raises:
-      FileNotFoundError: nothing there.
-      UserError: it is larger than the cache, or the disk is full; see `objects.asking`.
+      FileNotFoundError: there is nothing at `path`.
+      UserError: the content exceeds the cache, or the disk is full; see also `objects.asking`.
     """
     if not is_remote(path):
         return path
@@ -73,13 +74,14 @@ def stage_down(path: pathlib.Path, only: Callable[[str], object] | None = None) 
 
 
 def upload(folder: pathlib.Path, path: pathlib.Path, last: Sequence[str] = (), keep: Collection[str] = ()) -> None:
-    """Uploads a local folder's files to `path`, which they replace.
+    """Replaces the contents of `path` by a local folder's files.
 
-    Those in `last` are deleted there first and written last, in their order, so that a reader who finds the last one
-    finds all of them; a kill leaves a folder without it.
+    Files in `last` are deleted first and written last, in order. A reader who finds the last one therefore finds all
+    files, and an interrupted upload leaves a folder without it.
 
     Args:
-      keep: what is there already and stays; everything else is deleted.
+      last: files that mark the folder as complete.
+      keep: names of existing objects that are kept; all others that the local folder lacks are deleted.
 
     Raises:
       UserError: see `objects.asking`.
@@ -101,7 +103,7 @@ def upload(folder: pathlib.Path, path: pathlib.Path, last: Sequence[str] = (), k
 
 
 def upload_file(file: pathlib.Path, path: pathlib.PurePath) -> None:
-    """Puts a local file to `path`, whole or not at all."""
+    """Uploads a local file to `path`, completely or not at all."""
     remote = cast(BucketPath, path)
     with asking(remote.address, "write"):
         try:
@@ -112,10 +114,10 @@ def upload_file(file: pathlib.Path, path: pathlib.PurePath) -> None:
 
 
 def cache_limit() -> float:
-    """The bytes that it may hold.
+    """Maximum size of the cache in bytes.
 
     Raises:
-      UserError: the variable holds no number.
+      UserError: `KANANA_JAX_CACHE_GB` is not a number.
     """
     text = os.environ.get("KANANA_JAX_CACHE_GB", "200")
     try:
@@ -125,7 +127,7 @@ def cache_limit() -> float:
 
 
 def version_of(facts: dict[str, Any]) -> str:
-    """The mark of an object's content."""
+    """A text that identifies the version of an object's content, from fsspec's metadata."""
     return f"{facts.get('generation') or facts.get('ETag') or facts.get('mtime')} {facts.get('size')}"
 
 
@@ -165,10 +167,10 @@ def _mark(address: str) -> pathlib.Path:
 
 @contextlib.contextmanager
 def _held(address: str) -> Generator[None]:
-    """One process stages a place at a time; afterwards the place is kept until this process ends.
+    """Lets one process at a time fetch an address, and keeps the copy in the cache until this process ends.
 
-    Two locks: that a place is in use many processes say at once, each as long as it lives; whose turn it is to fetch
-    is another file's.
+    There are two locks: a shared one, which each process holds for its lifetime to keep the copy, and an exclusive one
+    for fetching.
     """
     key, mark = (os.getpid(), address), _mark(address)
     turn = cache_folder() / "turns" / mark.name
@@ -181,7 +183,7 @@ def _held(address: str) -> Generator[None]:
             fcntl.flock(_HELD[key], fcntl.LOCK_SH)
             if mark.exists() and os.path.samestat(os.fstat(_HELD[key]), mark.stat()):
                 break
-            os.close(_HELD.pop(key))  # who made room has deleted it meanwhile
+            os.close(_HELD.pop(key))  # a process that made room has deleted it in the meantime
         os.pwrite(_HELD[key], address.encode(), 0)
         descriptor = os.open(turn, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -194,7 +196,7 @@ def _held(address: str) -> Generator[None]:
 
 
 def _make_room(needed: int, remote: BucketPath) -> None:
-    """Deletes what nobody uses, the longest unused first, until `needed` bytes fit."""
+    """Deletes copies that no process uses, least recently used first, until `needed` bytes fit."""
     root, limit = cache_folder(), cache_limit()
     used = sum(file.stat().st_size for scheme in ("gs", "s3") for file in (root / scheme).rglob("*") if file.is_file())
     if used + needed > limit:
@@ -222,7 +224,7 @@ def _within(address: str, other: str) -> bool:
 
 
 def _unused(folder: pathlib.Path, stack: contextlib.ExitStack) -> tuple[list[str], list[str]]:
-    """Addresses that no process holds, locked until `stack` ends, the longest unused first; and those that are held."""
+    """The addresses that no process uses, least recently used first and locked until `stack` ends, and those in use."""
     free, kept = [], []
     for mark in sorted(folder.iterdir(), key=lambda mark: mark.stat().st_mtime):
         descriptor = os.open(mark, os.O_RDWR | os.O_CLOEXEC)

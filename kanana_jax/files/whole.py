@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Atomic writing of files and folders: completely or not at all."""
 
 import contextlib
 import ctypes
@@ -15,10 +15,10 @@ from kanana_jax.files.places import is_remote
 
 @contextlib.contextmanager
 def whole_file(path: pathlib.Path) -> Generator[pathlib.Path]:
-    """Gives a place to write to, which becomes `path` when the block ends well and else is removed; makes its folder.
+    """Yields a temporary path, whose file becomes `path` if the block succeeds and is removed otherwise.
 
-    The file is on the disk before it has its name, and the name before this returns. An object of a bucket is written
-    to a local file first, and put there in one step.
+    Creates the parent folder. The file is synced to disk before it is renamed, and the name before this returns. For a
+    bucket, a local file is written first, and uploaded in one step.
 
     Raises:
       UserError: the disk is full or not writable.
@@ -42,11 +42,11 @@ def whole_file(path: pathlib.Path) -> Generator[pathlib.Path]:
 
 @contextlib.contextmanager
 def whole(path: pathlib.Path, last: Sequence[str] = ()) -> Generator[pathlib.Path]:
-    """Gives a new, empty folder, which takes the place of `path` when the block ends well and else is removed.
+    """Yields a new, empty folder, which replaces `path` if the block succeeds and is removed otherwise.
 
     Args:
-      last: files that a reader looks for, in the order of writing: in a bucket, where folders cannot be exchanged in
-        one step, they are deleted first and written last.
+      last: files that mark the folder as complete, in the order of writing. In a bucket, where a folder cannot be
+        replaced in one step, they are deleted first and written last.
 
     Raises:
       UserError: the disk is full or not writable.
@@ -61,7 +61,7 @@ def whole(path: pathlib.Path, last: Sequence[str] = ()) -> Generator[pathlib.Pat
     partial, old = (path.with_name(f"{path.name}.{os.getpid()}{kind}.partial") for kind in ("", ".old"))
     with as_user_error(path):
         try:
-            shutil.rmtree(partial, ignore_errors=True)  # of a killed process with the same number
+            shutil.rmtree(partial, ignore_errors=True)  # left by a killed process with the same pid
             partial.mkdir(parents=True)
             yield partial
             sync_tree(partial)
@@ -77,7 +77,7 @@ def whole(path: pathlib.Path, last: Sequence[str] = ()) -> Generator[pathlib.Pat
 
 @contextlib.contextmanager
 def scratch(path: pathlib.Path) -> Generator[pathlib.Path]:
-    """Gives an empty folder beside `path` for what is not kept, which is removed at the end; of a bucket, a local one.
+    """Yields an empty temporary folder next to `path` (for a bucket, on this machine), which is removed at the end.
 
     Raises:
       UserError: the disk is full or not writable.
@@ -89,7 +89,7 @@ def scratch(path: pathlib.Path) -> Generator[pathlib.Path]:
     folder = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with as_user_error(path):
         try:
-            shutil.rmtree(folder, ignore_errors=True)  # of a killed process with the same number
+            shutil.rmtree(folder, ignore_errors=True)  # left by a killed process with the same pid
             folder.mkdir(parents=True)
             yield folder
         finally:
@@ -98,7 +98,7 @@ def scratch(path: pathlib.Path) -> Generator[pathlib.Path]:
 
 @contextlib.contextmanager
 def _object(path: pathlib.Path) -> Generator[pathlib.Path]:
-    """A local file that is put to a bucket at the end of the block."""
+    """Yields the path of a local file that is uploaded at the end of the block."""
     from kanana_jax.files.staging import upload_file
 
     with _local(path) as folder:
@@ -108,7 +108,7 @@ def _object(path: pathlib.Path) -> Generator[pathlib.Path]:
 
 @contextlib.contextmanager
 def _local(path: pathlib.Path) -> Generator[pathlib.Path]:
-    """An empty local folder with the name of a bucket's, removed at the end; `$TMPDIR` says on which disk."""
+    """Yields an empty local folder with the name of a bucket's, removed at the end; `$TMPDIR` selects the disk."""
     above = tempfile.mkdtemp(prefix="kanana-")
     try:
         folder = pathlib.Path(above, path.name)
@@ -121,10 +121,10 @@ def _local(path: pathlib.Path) -> Generator[pathlib.Path]:
 
 @contextlib.contextmanager
 def as_user_error(place: pathlib.Path) -> Generator[None]:
-    """Turns an operating system's error in the block into a sentence about `place`, which is written there.
+    """Converts an operating system's error in the block, which writes to `place`, to a UserError.
 
     Raises:
-      UserError: the disk is full, read-only, of somebody else, or a name on the way is a file's.
+      UserError: the disk is full or read-only, permission is missing, or a file is where a folder is needed.
     """
     try:
         yield
@@ -135,8 +135,8 @@ def as_user_error(place: pathlib.Path) -> Generator[None]:
 
 
 def cannot_write(place: pathlib.Path, error: OSError) -> UserError:
-    """The sentence about a place that could not be written, with the way out."""
-    # Libraries raise errors without a number, mostly where a disk is full.
+    """The UserError for a place that could not be written, with a way out."""
+    # Some libraries raise errors without a number, mostly if a disk is full.
     reason = error.strerror or (str(error).strip().splitlines() or ["unknown error"])[0]
     other = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
     where = f"{other}: " if other and not other.startswith(os.fspath(place)) else ""
@@ -159,21 +159,22 @@ _WAYS_OUT = {
 
 
 def sync(path: pathlib.Path) -> None:
-    """Waits until a file, or a folder's list of names, is on the disk; an object is, once it was put."""
+    """Waits until a file's content or a folder's list of names is on disk; does nothing for a bucket."""
     if is_remote(path):
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF):  # of a folder, on some
+        # Some file systems cannot sync a folder.
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF):
             raise
     finally:
         os.close(descriptor)
 
 
 def sync_tree(folder: pathlib.Path) -> None:
-    """`sync` of everything in a folder, and of itself."""
+    """`sync` for everything in a folder and the folder itself."""
     if is_remote(folder):
         return
     for above, _, names in os.walk(folder):
@@ -183,7 +184,7 @@ def sync_tree(folder: pathlib.Path) -> None:
 
 
 def _exchange(new: pathlib.Path, old: pathlib.Path) -> bool:
-    """Swaps two folders in one step, so that a kill leaves one of them; False where that cannot be done."""
+    """Swaps two folders atomically, so that `old` always exists; returns False if the system cannot do that."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
     if rename is None or not old.is_dir() or old.is_symlink():
         return False

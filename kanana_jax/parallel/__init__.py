@@ -1,1 +1,1 @@
-"""Mesh, sharding rules and multi-host start."""
+"""Device mesh, sharding rules, start-up of several hosts, and monitoring of their processes."""

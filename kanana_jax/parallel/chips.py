@@ -1,4 +1,4 @@
-"""Peak rates of chips, from their makers' public pages: the one table that MFU, search and plans read."""
+"""Peak rates of chips from their makers' public pages: the table that MFU, search and plans use."""
 
 import dataclasses
 import functools
@@ -14,16 +14,16 @@ class Chip:
     """One JAX device: a TPU chip (v4 and v5p: both of its TensorCores) or a GPU.
 
     Attributes:
-      label: how people write it.
-      kinds: what JAX calls it (`device_kind` starts with one of them).
+      label: its usual name.
+      kinds: JAX's names: `device_kind` begins with one of them.
       bf16_flops: dense bfloat16 FLOP/s.
-      hbm_bytes: memory.
-      hbm_bandwidth: bytes/s.
-      link_bandwidth: bytes/s of one ICI link (NVLink: of all a GPU's links together) in one direction.
-      torus: dimensions of the ICI torus, two links each; 0: a switch.
-      dcn_bandwidth: bytes/s of the data-centre network for one chip; None: not published for it.
-      cores: what Google counts in a slice's name.
-      source: where the figures stand.
+      hbm_bytes: size of its memory.
+      hbm_bandwidth: bandwidth of its memory in bytes/s.
+      link_bandwidth: bytes/s in one direction of one ICI link, or of all NVLinks of a GPU together.
+      torus: number of dimensions of the ICI torus, with two links each; 0: a switch.
+      dcn_bandwidth: bytes/s per chip of the data-centre network; None: not published.
+      cores: number that it counts in the name of a TPU slice.
+      source: where the figures are published.
     """
 
     label: str
@@ -39,9 +39,9 @@ class Chip:
 
 
 GIB = 1 << 30
-# ICI: the pages give a chip's bandwidth over all of its links in both directions (v5p 1,200, v5e 400, v6e 800 GB/s),
-# here divided by links and directions; v4's gives a pod's bisection, 24 TB/s, which cuts 2 × 16 × 16 links. DCN of v5e
-# and v6e: a pod's, divided by its 256 chips.
+# ICI: the pages state a chip's bandwidth over all links and both directions (v5p 1,200, v5e 400, v6e 800 GB/s), which
+# is divided by links and directions here; v4's page states the bisection bandwidth of a pod, 24 TB/s over 2 × 16 × 16
+# links. DCN of v5e and v6e: the pod's bandwidth divided by its 256 chips.
 CHIPS = {
     "v4": Chip(
         "TPU v4",
@@ -85,7 +85,7 @@ CHIPS = {
         *(312e12, 40e9, 1555e9, 300e9, 0, None, 1),
         source="NVIDIA A100 40GB SXM data sheet",
     ),
-    # Cards without NVLink: half of what PCIe 4.0 x16 carries in both directions together.
+    # Cards without NVLink: one direction of PCIe 4.0 x16.
     "l4": Chip("NVIDIA L4", ("NVIDIA L4",), *(121e12, 24e9, 300e9, 32e9, 0, None, 1), source="NVIDIA L4 data sheet"),
     "l40s": Chip(
         "NVIDIA L40S",
@@ -118,7 +118,7 @@ CHIPS = {
         source="NVIDIA H200 SXM data sheet",
     ),
 }
-# Peak matrix-product rate by JAX's name of a device, and memory bandwidth by label.
+# Peak rate of matrix products by JAX's name of a device, and memory bandwidth by label.
 BF16_PEAK = {kind: chip.bf16_flops for chip in CHIPS.values() for kind in chip.kinds}
 BANDWIDTH = {chip.label: chip.hbm_bandwidth for chip in CHIPS.values()}
 
@@ -127,15 +127,15 @@ MEASURED = "measured matrix product"
 
 
 def utilisation(flops_per_s: float, peak: float, source: str) -> float:
-    """The share of a peak (MFU).
+    """The share of a peak rate that is reached (MFU).
 
-    At most 1 of a peak that was measured: what runs faster than the product did shows that the machine was busy then.
+    Capped at 1 if the peak was measured: a faster rate only shows that the machine was busy during the measurement.
     """
     return min(flops_per_s / peak, 1.0) if source == MEASURED else flops_per_s / peak
 
 
 def peak_flops(device: jax.Device) -> tuple[float, str]:
-    """FLOP/s of one device, and where the figure comes from ('data sheet, bf16' or `MEASURED`)."""
+    """Peak FLOP/s of one device, and the source of the figure ('data sheet, bf16' or `MEASURED`)."""
     names = [name for name in BF16_PEAK if device.device_kind.startswith(name)]
     if names:
         return BF16_PEAK[max(names, key=len)], "data sheet, bf16"
@@ -146,11 +146,11 @@ def peak_flops(device: jax.Device) -> tuple[float, str]:
 def _measured(
     device: jax.Device, sizes: tuple[int, ...] = (512, 1024, 1536), repeats: int = 5, enough_s: float = 0.2
 ) -> float:
-    """Best rate of a float32 `[n, n] × [n, n]` product on a device that no table knows (a CPU), once per process.
+    """The best rate of a float32 `[n, n] × [n, n]` product on a device outside the table (a CPU); once per process.
 
-    The time is that of the process on its cores, divided by their number: programs that share them then do not make the
-    peak lower, and the utilisation higher, than it is. Which size is the fastest depends on the caches and on how many
-    cores share it. A size is tried again until `enough_s` seconds are over: every start of a run waits for this.
+    Time is the process's CPU time divided by the number of its cores, so that other programs on the same cores do not
+    lower the measured peak and thereby raise the utilisation. The fastest size depends on the caches and on how many
+    cores share them. Since every start of a run waits for this, a size is repeated for at most `enough_s` seconds.
     """
     best, share = 0.0, cores()
     with jax.default_device(device):
@@ -168,10 +168,10 @@ def _measured(
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _devices_that_share(device: jax.Device) -> int:
-    """Virtual CPU devices of one process share its cores."""
+    """Number of devices that share a device's cores: all virtual CPU devices of a process do."""
     return sum(d.process_index == device.process_index for d in jax.devices()) if device.platform == "cpu" else 1

@@ -1,6 +1,6 @@
-"""Beats and marks that a training process sends to its watcher: that it lives, and how far it is.
+"""Heartbeats and progress marks that a training process sends to its watcher.
 
-The watcher (`parallel/watch.py`) hands down a pipe. Without one, nothing is sent and nothing costs time.
+The watcher (`parallel/watch.py`) passes a pipe to the process. Without a pipe, nothing is sent.
 """
 
 import os
@@ -10,7 +10,7 @@ import time
 PIPE = "KANANA_HEARTBEAT_FD"
 BEAT = "beat"
 EVERY_S = 1.0
-# What a process can be doing. The first three may take long: data are prepared, programs compiled, models written.
+# The activities of a process. The first three may take long: preparing data, compiling programs, writing models.
 OUTSIDE, PREPARE, COMPILE = "outside", "prepare", "compile"
 BATCH, STEP, EVALUATE, SAVE = "batch", "step", "evaluate", "save"
 TRAINING = (BATCH, STEP, EVALUATE, SAVE)
@@ -18,10 +18,10 @@ DOINGS = (OUTSIDE, PREPARE, COMPILE, *TRAINING)
 
 
 def _write(fd: int, line: str) -> bool:
-    """False where the watcher is gone. A line is far below PIPE_BUF, so it arrives whole or not at all."""
+    """Sends a line; returns False if the watcher is gone. Lines are shorter than PIPE_BUF, so they are never split."""
     try:
         os.write(fd, f"{line}\n".encode())
-    except BlockingIOError:  # a watcher that does not read; it will judge by what it has
+    except BlockingIOError:  # the pipe is full because the watcher does not read: drop the line
         pass
     except OSError:
         return False
@@ -34,9 +34,9 @@ def _pipe() -> int | None:
 
 
 def start() -> None:
-    """Beats once a second for as long as this process lives.
+    """Starts a thread that sends a beat every second for as long as this process lives.
 
-    A process whose watcher is gone ends itself: nobody could stop it any more when the others are.
+    If the watcher is gone, the process ends itself, since nobody could stop it together with the others.
     """
     fd = _pipe()
     if fd is None:
@@ -52,20 +52,20 @@ def start() -> None:
 
 
 class Preparing:
-    """Tells the watcher that data are being prepared, which one process does for all: progress, but no mark."""
+    """Reports progress while one process prepares data for all; unlike `Marks`, other processes do not do the same."""
 
     def __init__(self) -> None:
         self._fd, self._count = _pipe(), 0
 
     def __call__(self) -> None:
-        """To be called when something more is done."""
+        """Reports that another piece of work is done."""
         if self._fd is not None:
             self._count += 1
             _write(self._fd, f"{self._count} {PREPARE}")
 
 
 class Marks:
-    """Tells the watcher what the training loop is at; all processes of a run make the same marks."""
+    """Reports each step and activity of the training loop; all processes of a run make the same marks."""
 
     def __init__(self) -> None:
         self._fd = _pipe()

@@ -1,4 +1,4 @@
-"""Decision whether a run must stop, and who caused it: a pure function of the processes' last reports."""
+"""The decision whether a run must stop, and which process is the cause: a pure function of the latest reports."""
 
 import dataclasses
 import signal
@@ -11,15 +11,16 @@ DONE, FAILED, BAD_CONFIG, PREEMPTED = 0, 1, 2, 75
 
 @dataclasses.dataclass(frozen=True)
 class WatchConfig:
-    """Time limits, in seconds.
+    """Time limits, in seconds, and the run's secret.
 
     Attributes:
-      timeout: without a sign of life from a host, or, in training, from its process.
-      stall_timeout: in training, without progress on any host.
-      setup_timeout: the same outside of training (preparing data, compiling, writing models).
-      join_timeout: until all have come.
-      settle: from the first failure to the verdict, so that what failed first can be told from what fell with it.
-      secret: what all watchers of a run share.
+      timeout: longest silence of a host, and of a process in training.
+      stall_timeout: longest time without progress on any host, in training.
+      setup_timeout: longest time without progress, and longest silence of a process, outside training (preparing data,
+        compiling, writing models).
+      join_timeout: longest wait for all processes to report for the first time.
+      settle: time from the first failure to the verdict, to collect reports that show which process failed first.
+      secret: secret that all watchers of a run share.
     """
 
     timeout: float = 60.0
@@ -31,23 +32,24 @@ class WatchConfig:
 
     @property
     def interval(self) -> float:
-        """Between two reports."""
+        """Seconds between two reports."""
         return min(1.0, self.timeout / 5)
 
 
 @dataclasses.dataclass
 class Report:
-    """The last report of a process by its watcher.
+    """A watcher's latest report on its process. Times are seconds of the judge's clock.
 
     Attributes:
-      host, pid: where it runs.
-      heard: when this was received, seconds of the judge's clock.
-      beat_age: seconds from the process's last beat to the report; None: it has not begun to beat.
-      marks, step, doing: how many marks it has made (the same number in all, in step), and the last.
-      moved: when the last mark was heard of, seconds of the judge's clock.
-      exit_code: None while it runs; negative: the signal.
-      exited: when that was first heard.
-      last_line: of its output.
+      host, pid: where the process runs.
+      heard: when the report was received.
+      beat_age: seconds from the process's last beat to the report; None: it has not sent a beat yet.
+      marks: number of marks that it has made; equal in all processes when they are in step.
+      step, doing: step and activity of its last mark.
+      moved: when a new mark was last reported.
+      exit_code: None while the process runs; negative: number of the signal that killed it.
+      exited: when its exit was first reported.
+      last_line: last line of its output.
     """
 
     host: str
@@ -69,7 +71,7 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """The run is over: with which exit code, and why."""
+    """The end of a run: its exit code and the reason."""
 
     code: int
     text: str
@@ -78,14 +80,15 @@ class Verdict:
 def judge(
     reports: Mapping[int, Report], num_processes: int, began: float, now: float, config: WatchConfig
 ) -> Verdict | None:
-    """Returns whether the run must stop.
+    """Decides whether the run must stop.
 
     Args:
-      reports: by process.
-      began, now: seconds of one clock.
+      reports: latest reports, by process.
+      num_processes: number of processes of the run.
+      began, now: start of the run and current time, in seconds of the same clock.
 
     Returns:
-      None as long as all is well.
+      The verdict; None while all is well.
     """
     ended = {i: r for i, r in reports.items() if r.exit_code is not None}
     failed = {i: r for i, r in ended.items() if r.exit_code != DONE}
@@ -122,12 +125,12 @@ def judge(
 
 
 def _patience(report: Report, config: WatchConfig) -> float:
-    # Outside of training a library may hold the interpreter, and so the beats, for long.
+    # Outside training, a library may hold the GIL, and thereby the beats, for a long time.
     return config.timeout if report.training else config.setup_timeout
 
 
 def _failure(failed: Mapping[int, Report], num_processes: int) -> Verdict:
-    """Names the process that failed first: one that was killed before one that gave up because of it."""
+    """The verdict that names the process that most likely failed first: killed ones before those that gave up."""
 
     def rank(item):
         code, exited = item[1].exit_code, item[1].exited

@@ -1,7 +1,7 @@
-"""Lines of JSON between processes that share a secret: other senders are ignored and cannot answer.
+"""Authenticated lines of JSON between processes that share a secret; all other senders are ignored.
 
-Each side begins with a nonce of its own; each line after that carries an HMAC-SHA256 (RFC 2104) over both nonces, who
-says it, its number and its text. So a line can be read on the way, but not forged, changed, repeated or sent back.
+Each side first sends a nonce. Every later line carries an HMAC-SHA256 (RFC 2104) of both nonces, the sender's side, the
+line's number and its text. Lines are not encrypted, but cannot be forged, changed, replayed or reflected.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ from kanana_jax.errors import ConfigError, UserError
 SECRET = "KANANA_SECRET"
 MAX_LINE = 8192
 _NONCE = 32
-# Connections that have not shown the secret: so many, for so many seconds.
+# Limits on connections that have not shown the secret: their number, and seconds until they are closed.
 _STRANGERS, _PATIENCE = 128, 10.0
 
 
 def secret_of(env: Mapping[str, str]) -> bytes:
-    """The secret of the environment; empty where there is none.
+    """The secret in the environment; empty if there is none.
 
     Raises:
-      ConfigError: it is too short to be one.
+      ConfigError: it has fewer than 16 characters.
     """
     found = env.get(SECRET, "").strip()
     if found and len(found) < 16:
@@ -36,12 +36,12 @@ def secret_of(env: Mapping[str, str]) -> bytes:
 
 
 def interface_of(host: str) -> str:
-    """Address to listen on for a host name: loopback only if the name is this machine's own."""
+    """The address to listen on for a host name: loopback for `localhost` and 127.0.0.1, else all interfaces ('')."""
     return "127.0.0.1" if host in ("localhost", "127.0.0.1") else ""
 
 
 class Line:
-    """A connection. Its side that listens is the 'hub', the other the 'peer'."""
+    """One end of a connection: the 'hub' is the side that listens, the 'peer' the side that connects."""
 
     def __init__(self, connection: socket.socket, secret: bytes, side: Literal["hub", "peer"]):
         import secrets
@@ -54,10 +54,10 @@ class Line:
 
     @classmethod
     def connect(cls, address: tuple[str, int], secret: bytes, timeout: float) -> "Line":
-        """Calls a hub.
+        """Connects to a hub.
 
         Raises:
-          OSError: nobody is there, or who is there does not speak so.
+          OSError: nobody listens there, or the other side does not use this protocol.
         """
         connection = socket.create_connection(address, timeout=timeout)
         try:
@@ -72,21 +72,21 @@ class Line:
         return line
 
     def send(self, value: Any) -> None:
-        """Says something.
+        """Sends a JSON value.
 
         Raises:
-          OSError: the other side does not take it.
+          OSError: the other side does not accept it.
         """
         text = json.dumps(value).encode()
         self.socket.sendall(self._seal(self._side, self._sent, text) + b" " + text + b"\n")
         self._sent += 1
 
     def receive(self) -> list[Any]:
-        """Messages so far from those with the secret.
+        """Reads the values that have arrived.
 
         Raises:
-          BlockingIOError, TimeoutError: nothing is there.
-          OSError: the other side has hung up, or is a stranger.
+          BlockingIOError, TimeoutError: nothing has arrived.
+          OSError: the other side has closed the connection or does not have the secret.
         """
         self._pending += self._read()
         self._take_nonce()
@@ -131,7 +131,10 @@ class Line:
 
 
 class Listener:
-    """Takes calls, and hears those that have the secret; any others, and however many, are let go again.
+    """A server that accepts connections and receives from those with the secret; it drops all others.
+
+    Attributes:
+      known: connections that have shown the secret.
 
     Raises:
       UserError: the port cannot be opened.
@@ -150,7 +153,7 @@ class Listener:
         self.known: set[Line] = set()
 
     def poll(self, seconds: float) -> list[tuple[Line, Any]]:
-        """Messages from those with the secret within at most `seconds`."""
+        """Waits at most `seconds`, and returns received values with the connections that sent them."""
         said: list[tuple[Line, Any]] = []
         for key, _ in self._selector.select(max(seconds, 0.0)):
             if key.data is None:
@@ -165,7 +168,7 @@ class Listener:
     def _accept(self) -> None:
         try:
             connection, _ = self._server.accept()
-        except OSError:  # it is gone again, or there are no more files to be had
+        except OSError:  # the caller is gone again, or this process has no free file descriptor
             time.sleep(0.02)
             self._drop_oldest(1)
             return
@@ -197,14 +200,14 @@ class Listener:
         return [(line, value) for value in said]
 
     def tell(self, line: Line, value: Any) -> None:
-        """Says something to one that is known; who does not take it is let go."""
+        """Sends a value to a known connection, and drops it if that fails."""
         try:
             line.send(value)
         except OSError:
             self.drop(line)
 
     def drop(self, line: Line) -> None:
-        """Lets a caller go."""
+        """Closes and forgets a connection."""
         self.known.discard(line)
         self._strangers.pop(line, None)
         with contextlib.suppress(KeyError, ValueError):

@@ -1,4 +1,4 @@
-"""One mesh for every stage: axes data, fsdp, sequence, tensor (and slices over DCN)."""
+"""The device mesh of all stages, with axes data, fsdp, sequence and tensor; TPU slices are joined over DCN."""
 
 import dataclasses
 import math
@@ -15,10 +15,10 @@ AXES = ("data", "fsdp", "sequence", "tensor")
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices per axis; one axis may be −1 (all that are left).
+    """Number of devices along each axis; one axis may be −1, which takes the remaining devices.
 
-    `slices` is the number of TPU slices that are joined by the data-centre network: it divides the
-    data axis (or, where `data` is 1, fsdp), whose traffic is the smallest and the most easily hidden.
+    `slices` is the number of TPU slices that the data-centre network joins. It divides the data axis, or fsdp if `data`
+    is 1, because these have the least traffic, which is most easily hidden.
     """
 
     data: int = 1
@@ -36,7 +36,7 @@ class MeshConfig:
 
 
 def resolve(config: MeshConfig, num_devices: int) -> dict[str, int]:
-    """Axis sizes for that many devices.
+    """Axis sizes for `num_devices` devices.
 
     Raises:
       ConfigError: the axes do not multiply to the number of devices.
@@ -53,10 +53,10 @@ def resolve(config: MeshConfig, num_devices: int) -> dict[str, int]:
 
 
 def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
-    """The mesh over `devices` (default: all), laid out so that the last axes are nearest in ICI.
+    """A mesh over `devices` (default: all), laid out so that the last axes have the nearest neighbours in ICI.
 
     Raises:
-      ConfigError: the axes do not divide the devices or the slices.
+      ConfigError: the axes do not multiply to the number of devices, or do not fit the slices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = resolve(config, len(devices))
@@ -76,7 +76,7 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
                 )
             grid = mesh_utils.create_hybrid_device_mesh(inner, dcn, devices, allow_split_physical_axes=True)
         else:
-            # Elsewhere a slice is a run of neighbours in the order of processes; the cut axis is the outermost.
+            # On other devices, a slice is a contiguous range in the order of processes, along the outermost axis.
             grid = np.asarray(devices).reshape(shape)
     elif devices[0].platform == "tpu":
         grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
@@ -86,10 +86,12 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
 
 
 def rearranged(mesh: Mesh, config: MeshConfig) -> Mesh:
-    """The devices of a mesh, in its order, under other axes: compiled functions move arrays from one to the other.
+    """A mesh of the same devices, in the same order, with other axis sizes.
+
+    Compiled functions can move arrays between the two meshes.
 
     Raises:
-      ConfigError: the axes do not divide the devices.
+      ConfigError: the axes do not multiply to the number of devices.
     """
     shape = tuple(resolve(config, mesh.size).values())
     return Mesh(mesh.devices.reshape(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))

@@ -1,4 +1,4 @@
-"""Start-up of many processes, and their communication outside the training step."""
+"""Start-up of a run's processes on several hosts, and their communication outside the training step."""
 
 import atexit
 import contextlib
@@ -19,13 +19,13 @@ from kanana_jax.parallel.line import Line, Listener, interface_of
 
 @dataclasses.dataclass(frozen=True)
 class ProcessConfig:
-    """Participants of a run.
+    """The processes of a run, and this process's place among them.
 
     Attributes:
-      coordinator: `host:port` of process 0; empty on one process, and on TPU pods, which know it.
-      num_processes, process_id: as `jax.distributed.initialize` wants them; −1: found out by JAX.
-      timeout_s: seconds to wait for everyone.
-      secret: what they share (`parallel/line.py`).
+      coordinator: `host:port` of process 0; empty for a single process, and on TPU pods, where JAX finds it.
+      num_processes, process_id: as for `jax.distributed.initialize`; −1: determined by JAX.
+      timeout_s: seconds to wait for all processes.
+      secret: secret that the processes share (`parallel/line.py`).
     """
 
     coordinator: str = ""
@@ -36,10 +36,11 @@ class ProcessConfig:
 
 
 def start(config: ProcessConfig) -> None:
-    """Joins the other processes; call it before anything touches a device.
+    """Joins the other processes; must be called before JAX initialises a device.
 
     Raises:
-      UserError: not all came in time; names who is missing.
+      UserError: not all processes have come in time; the message names the missing ones.
+      ConfigError: the coordinator is not `host:port`, or the process id is out of range.
     """
     if config.coordinator and config.num_processes > 1:
         _roll_call(config)
@@ -59,9 +60,9 @@ def start(config: ProcessConfig) -> None:
 
 
 def _roll_call(config: ProcessConfig) -> None:
-    """Everyone reports to process 0, on the port that JAX takes over afterwards.
+    """Waits until all processes have reported to process 0, on the port that JAX uses afterwards.
 
-    JAX itself ends the process when somebody is late; so nobody enters before all are there.
+    JAX would end a process if another is late, so `jax.distributed` is only started when all are present.
     """
     host, _, port = config.coordinator.rpartition(":")
     if not port.isdigit() or not 0 <= config.process_id < config.num_processes:
@@ -80,7 +81,7 @@ def _roll_call(config: ProcessConfig) -> None:
 
 
 def _receive(host: str, port: int, config: ProcessConfig, deadline: float) -> str:
-    """Process 0: waits for all; '' or the missing ones as text, which everyone present is told."""
+    """Process 0: waits for all; returns the missing processes as text ('' if none), and sends it to those present."""
     present: dict[int, Line] = {}
     listener = Listener(interface_of(host), port, config.secret)
     with contextlib.closing(listener):
@@ -96,7 +97,7 @@ def _receive(host: str, port: int, config: ProcessConfig, deadline: float) -> st
 
 
 def _report(host: str, port: int, config: ProcessConfig, deadline: float) -> str:
-    """Other processes: report, and wait for the answer."""
+    """Other processes: report to process 0, and return its answer, the missing processes."""
     while time.monotonic() < deadline:
         with (
             contextlib.suppress(OSError),
@@ -111,12 +112,12 @@ def _report(host: str, port: int, config: ProcessConfig, deadline: float) -> str
 
 
 def leave(code: int) -> None:
-    """Lets a process that has failed end at once, with this exit code.
+    """Makes a failed process end immediately at exit, with this exit code.
 
-    JAX would wait at the exit for all others, which may be in a collective that waits for this process.
+    JAX would wait at exit for all other processes, which may be in a collective that waits for this one.
     """
 
-    def end() -> None:  # before what JAX has registered
+    def end() -> None:  # runs before the functions that JAX has registered
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -126,13 +127,13 @@ def leave(code: int) -> None:
 
 
 def barrier(name: str) -> None:
-    """Waits until every process has come here."""
+    """Waits until every process has reached this barrier."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def merge_states(local: dict[str, Any]) -> dict[str, Any]:
-    """The union of every process's JSON dict (keys that several hold are equal), on all of them."""
+    """The union of all processes' JSON dicts, returned on all of them; values of shared keys must be equal."""
     if jax.process_count() == 1:
         return local
     data = np.frombuffer(json.dumps(local).encode(), np.uint8)

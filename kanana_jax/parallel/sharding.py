@@ -1,4 +1,4 @@
-"""The one table from logical axes to mesh axes, and what follows from it."""
+"""The table that maps logical axes to mesh axes, and shardings derived from it."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from kanana_jax.errors import ConfigError
 
-# Parameters are cut over `fsdp` along the model dimension and over `tensor` along heads, MLP and
-# vocabulary (Megatron, arXiv:1909.08053, with ZeRO-3, arXiv:1910.02054); activations over the batch
-# and, for long sequences, over `sequence`.
+# Parameters are sharded over `fsdp` along the model dimension and over `tensor` along heads, MLP and vocabulary
+# (Megatron, arXiv:1909.08053, with ZeRO-3, arXiv:1910.02054); activations are sharded along the batch and, for long
+# sequences, over `sequence`.
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
     "lookup_batch": ("data",),
@@ -30,13 +30,13 @@ RULES: dict[str, tuple[str, ...]] = {
 
 
 def spec(*axes: str | None) -> PartitionSpec:
-    """The partition of an array whose axes have these logical names (None: not cut)."""
+    """The partition of an array whose axes have these logical names (None: not sharded)."""
     entries = (RULES[axis] if axis is not None else () for axis in axes)
     return PartitionSpec(*(e[0] if len(e) == 1 else e or None for e in entries))
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
-    """Asks the compiler for this layout; does nothing where no mesh is set or it has one device."""
+    """Constrains an array to the sharding of these logical axes; no effect without a mesh or with a single device."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
@@ -44,13 +44,13 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
 
 
 def axis_size(axis: str) -> int:
-    """Devices along a mesh axis; 1 where no mesh is set."""
+    """Number of devices along a mesh axis; 1 if no mesh is set."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else mesh.shape[axis]
 
 
 def platform() -> str:
-    """`cpu`, `gpu` or `tpu`: of the mesh that is set, which may be described only (`kanana plan`), else the default."""
+    """`cpu`, `gpu` or `tpu`: that of the current mesh, which may be abstract (`kanana plan`), or else the default."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return device.platform if device is not None else jax.default_backend()
 
@@ -65,7 +65,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def where_divisible(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
-    """A sharding without the cuts that do not divide `shape`."""
+    """A sharding that leaves axes unsharded whose size in `shape` is not divisible."""
     mesh, kept = sharding.mesh, []
     for size, entry in zip(shape, (*sharding.spec, *(None,) * len(shape))):
         names = entry if isinstance(entry, tuple) else () if entry is None else (entry,)
@@ -78,10 +78,10 @@ def check_divisible(mesh: Mesh | AbstractMesh, sizes: dict[str, tuple[str, int]]
 
     Args:
       mesh: the mesh.
-      sizes: what is cut → (its logical axis, its size), e.g. `{"model.num_heads": ("heads", 24)}`.
+      sizes: name of a size → (its logical axis, its value), e.g. `{"model.num_heads": ("heads", 24)}`.
 
     Raises:
-      ConfigError: names the first size that the mesh does not divide.
+      ConfigError: a size is not divisible; the message names the first one.
     """
     for what, (axis, size) in sizes.items():
         names = RULES[axis]
@@ -111,12 +111,18 @@ def abstract_tree(tree: Any, shardings: Any) -> Any:
 
 
 def abstract_batch(mesh: Mesh, batch: Any) -> Any:
-    """The shapes, dtypes and shardings that `put_batch` gives a batch (a tree of arrays `[B, …]`)."""
+    """The shapes, dtypes and shardings of the arrays that `put_batch` makes of a batch (a tree of arrays `[B, …]`)."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=_of_batch(mesh, x)), batch)
 
 
 def put_batch(mesh: Mesh, rows: np.ndarray, batch: int, local: Any) -> Any:
-    """Global arrays `[B, …]` from this process's rows of a tree of them (in the order of `rows`)."""
+    """Global arrays `[B, …]` made of each process's rows.
+
+    Args:
+      rows: indices of this process's rows in the global batch (`local_rows`).
+      batch: number of rows of the global batch, B.
+      local: tree of arrays with this process's rows, in the order of `rows`.
+    """
 
     def put(x: np.ndarray) -> jax.Array:
         sharding, shape = _of_batch(mesh, x), (batch, *x.shape[1:])
@@ -131,7 +137,7 @@ def put_batch(mesh: Mesh, rows: np.ndarray, batch: int, local: Any) -> Any:
 
 
 def take_rows(x: jax.Array, rows: np.ndarray) -> np.ndarray:
-    """The inverse of `put_batch`: this process's rows of an array that is cut along its first axis alone."""
+    """The inverse of `put_batch`: this process's rows of a global array that is sharded along its first axis only."""
     local = np.empty((len(rows), *x.shape[1:]), x.dtype)
     for shard in x.addressable_shards:
         wanted = np.arange(x.shape[0])[shard.index[0]]
@@ -140,7 +146,7 @@ def take_rows(x: jax.Array, rows: np.ndarray) -> np.ndarray:
 
 
 def owned_rows(mesh: Mesh, batch: int) -> dict[int, np.ndarray]:
-    """The rows of a global batch by process, each row with one: the first of those that hold it."""
+    """The rows of a global batch by owning process; the owner of a row is the first process that holds it."""
     sharding = NamedSharding(mesh, spec("batch"))
     owners = np.full(batch, np.iinfo(np.int32).max)
     for device, (index,) in sharding.devices_indices_map((batch,)).items():

@@ -1,9 +1,10 @@
-"""Watching the processes of a run from outside, so that none waits for ever for one that is gone.
+"""Monitoring of a run's processes from outside, so that none waits forever for one that is gone.
 
-A collective that waits for a dead or hanging host cannot be interrupted from inside its process. So each training
-process is the child of a watcher (`launch/worker.py`). The watchers tell the one of process 0 every second what their
-child does; that one judges (`parallel/judge.py`), and all stop their children when it says so. A watcher that hears
-nothing from process 0 any more judges so itself. They share a secret, and nobody else is heard (`parallel/line.py`).
+A collective that waits for a dead or hanging host cannot be interrupted from inside its process. Each training process
+is therefore the child of a watcher (`launch/worker.py`). Every second, the watchers report the state of their children
+to the watcher of process 0, which decides (`parallel/judge.py`) whether all of them must stop their children. A watcher
+that no longer hears from process 0 stops its child by itself. Watchers share a secret, and messages from anybody else
+are ignored (`parallel/line.py`).
 """
 
 import dataclasses
@@ -21,10 +22,10 @@ _LONGEST_TEXT = 600
 
 
 class Hub:
-    """The judge: a thread beside the watcher of process 0 that receives all reports and sends the verdict to all.
+    """A thread in the watcher of process 0 that receives all reports, judges them and sends the verdict to all.
 
     Args:
-      interface: on which it listens; "": on all.
+      interface: address to listen on; "": all interfaces.
 
     Raises:
       UserError: the port cannot be opened.
@@ -39,7 +40,7 @@ class Hub:
         self._thread.start()
 
     def wait(self, seconds: float) -> None:
-        """Waits until all have been told."""
+        """Waits until all watchers have the verdict, at most `seconds`."""
         self._thread.join(seconds)
 
     def _run(self) -> None:
@@ -52,9 +53,9 @@ class Hub:
                 tick = now
                 self._tell({})
         end, reached = time.monotonic() + self._config.timeout, set[Line]()
-        while self._listener.known and time.monotonic() < end:  # until all have heard it, and hung up
+        while self._listener.known and time.monotonic() < end:  # until all have received it and disconnected
             self._tell(dataclasses.asdict(verdict), reached)
-            reached -= self._take_in()  # who still reports has not heard it
+            reached -= self._take_in()  # a watcher that still reports has not received it
         self._listener.close()
 
     def _tell(self, answer: dict[str, Any], reached: set[Line] | None = None) -> None:
@@ -64,7 +65,7 @@ class Hub:
                 reached.add(line)
 
     def _take_in(self) -> set[Line]:
-        """Hears reports; returns who has sent one."""
+        """Receives reports; returns the connections that have sent one."""
         heard = set[Line]()
         for line, said in self._listener.poll(self._config.interval / 2):
             now = time.monotonic()
@@ -75,7 +76,7 @@ class Hub:
                 continue
             before = self._lines.get(index)
             if before is not None and before is not line:
-                self._listener.drop(before)  # half of a connection that this watcher has given up
+                self._listener.drop(before)  # a stale connection that this watcher has abandoned
             self._lines[index] = line
             heard.add(line)
             self._note(index, report, now)
@@ -93,10 +94,10 @@ class Hub:
 
 
 def read_report(said: Any, num_processes: int, now: float) -> tuple[int, Report]:
-    """A watcher's report and the process that it is about.
+    """Parses a watcher's report; returns the index of its process and the report.
 
     Raises:
-      ValueError: a key is missing or unknown, or a value of another type or beyond its bounds.
+      ValueError: a key is missing or unknown, or a value has another type or is out of bounds.
     """
     names = {"id", "host", "pid", "beat_age", "marks", "step", "doing", "exit_code", "last_line"}
     if not isinstance(said, dict) or said.keys() != names:
@@ -143,7 +144,7 @@ class Link:
         self._began = time.monotonic()
 
     def exchange(self, said: dict[str, Any]) -> Verdict | None:
-        """Reports, and returns what has been judged, by the judge or for want of one."""
+        """Sends a report; returns the verdict if there is one, from the hub or because the hub cannot be reached."""
         now = time.monotonic()
         try:
             if self._line is None:
@@ -167,7 +168,7 @@ class Link:
         return None
 
     def _answers(self, line: Line) -> list[Any]:
-        """The current contents."""
+        """All messages that have arrived."""
         found: list[Any] = []
         line.socket.setblocking(False)
         try:
@@ -176,7 +177,7 @@ class Link:
         except BlockingIOError:
             line.socket.settimeout(self._config.interval)
             return found
-        except OSError:  # the last that was said counts
+        except OSError:  # messages that arrived before the connection broke still count
             if not any(found):
                 raise
             return found

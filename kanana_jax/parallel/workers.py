@@ -1,4 +1,4 @@
-"""Worker processes that leave signals to their parent and do not outlive it."""
+"""Parallel map over worker processes that leave signals to their parent and do not outlive it."""
 
 import collections
 import concurrent.futures
@@ -16,12 +16,16 @@ from kanana_jax.errors import UserError
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-# What a terminal, a cluster or a service manager sends to every process of a job.
+# Signals that a terminal, a cluster or a service manager sends to every process of a job.
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def ordered(work: Callable[[In], Out], items: Iterator[In], workers: int, ahead: int = 4) -> Iterator[Out]:
-    """`map` over processes, in order, with `ahead * workers` items under way; 1 works in this process.
+    """`map` over worker processes, with results in order.
+
+    Args:
+      workers: number of worker processes; 1: this process does the work.
+      ahead: number of items per worker that are submitted in advance.
 
     Raises:
       UserError: a worker was killed.
@@ -34,7 +38,7 @@ def ordered(work: Callable[[In], Out], items: Iterator[In], workers: int, ahead:
 
     def submit(some: Iterable[In]) -> Iterator[concurrent.futures.Future[Out]]:
         for item in some:
-            with _signals_held():  # which a new process inherits, until it ignores them
+            with _signals_held():  # a new process inherits blocked signals, and then ignores them (`_begin`)
                 yield pool.submit(work, item)
 
     try:
@@ -55,7 +59,7 @@ def ordered(work: Callable[[In], Out], items: Iterator[In], workers: int, ahead:
 
 @contextlib.contextmanager
 def _quiet_tracker() -> Generator[None]:
-    """Python's own helper, which cleans up after a process that ended early, would warn that it did."""
+    """Silences the warning of Python's resource tracker when it cleans up after a process that ended early."""
     known = os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker" if known is None else f"{known},ignore:resource_tracker"
     try:
