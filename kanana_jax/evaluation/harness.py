@@ -120,7 +120,7 @@ class HarnessModel(TemplateLM):
             self.cut.setdefault(request.task_name, set()).add(request.doc_id)
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """Encodes both together and splits at the length of the context alone, as `hf` does.
+        """Encodes both together and splits at the length of the encoded context, as `hf` does.
 
         If a token spans the border and nothing is left of the continuation, the continuation is encoded separately.
         """

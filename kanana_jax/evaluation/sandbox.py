@@ -111,7 +111,7 @@ class Tests:
 def run(program: str, limits: Limits = Limits(), packages: Sequence[str] = (), tests: Tests | None = None) -> Outcome:
     """Runs Python source in the sandbox, and its tests in a process of their own.
 
-    Without tests, `passed` is False, and `exit` tells how the program ended.
+    Without tests, `passed` is False, and `exit` shows how the program ended.
 
     Args:
       packages: installed packages that the program may import in addition to the standard library.

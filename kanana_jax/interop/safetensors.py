@@ -194,7 +194,7 @@ def save(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
     names = {np.dtype(name): key for key, name in DTYPES.items()}
     sums = json.dumps({name: _sum64(x) for name, x in sorted(tensors.items())})
     header: dict[str, Any] = {"__metadata__": {"format": "pt", _SUMS: sums}}
-    # Wide dtypes first, so that each tensor lies at a multiple of its own width.
+    # Wide dtypes come first, so that each tensor is aligned to its own width.
     order, end = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name)), 0
     for name in order:
         x = tensors[name]

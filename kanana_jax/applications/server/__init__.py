@@ -1,1 +1,1 @@
-"""An HTTP server for a model, with the interface of OpenAI's."""
+"""An HTTP server for a model, with OpenAI's API."""

@@ -1,7 +1,7 @@
-"""What a client asks for: the JSON of OpenAI's `/v1/completions` and `/v1/chat/completions`, checked.
+"""Parsing of requests: the JSON of OpenAI's `/v1/completions` and `/v1/chat/completions`, checked.
 
-https://platform.openai.com/docs/api-reference. Every key that would change the answer and that is not understood is
-refused by name; keys that only describe the request are ignored.
+See https://platform.openai.com/docs/api-reference. A key that would change the answer and is not supported is refused
+by name; keys that only describe the request are ignored.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from kanana_jax.applications.function_calling import Choice
 from kanana_jax.inference.sampling import SamplingConfig
 
 MOST_PROMPTS, MOST_STOPS = 64, 16
-# Keys that change an answer, with the values under which they change nothing.
+# Unsupported keys that would change an answer, with the values that change nothing.
 _WITHOUT: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("logprobs", "echo"), (False, 0)),
     **dict.fromkeys(("presence_penalty", "frequency_penalty"), (0,)),
@@ -27,10 +27,10 @@ _WITHOUT: dict[str, tuple[Any, ...]] = {
 
 
 class BadRequest(ValueError):
-    """A request that cannot be answered: one sentence for the client.
+    """A request that cannot be answered; the message is one sentence for the client.
 
     Attributes:
-      status: of HTTP.
+      status: HTTP status.
     """
 
     def __init__(self, message: str, status: int = 400):
@@ -40,10 +40,10 @@ class BadRequest(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Defaults:
-    """Values of a request that names none.
+    """Default values for a request.
 
     Attributes:
-      max_tokens: of an answer.
+      max_tokens: maximum number of tokens per answer.
     """
 
     max_tokens: int = 512
@@ -54,20 +54,21 @@ class Defaults:
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """A request.
+    """A parsed request.
 
     Attributes:
-      model: that it names; "": none.
-      texts: prompts to continue; empty: it is a chat.
-      messages, tools: of a chat.
-      choice: whether the tools may or must be called.
-      more: variables of the chat template.
-      max_tokens: of each answer; None: the default, or what is left of the model's length.
-      seed: None: any; a request with one is answered alone, so that the answer does not depend on others.
-      stops: texts that end an answer, and are not part of it.
-      stream: whether the answer is sent while it is written.
+      model: name of the requested model; "": none is named.
+      texts: prompts to continue; empty for a chat.
+      messages, tools: messages and functions of a chat.
+      choice: whether functions may or must be called.
+      more: additional variables for the chat template.
+      max_tokens: maximum number of tokens per answer; None: the default, limited to the rest of the context length.
+      seed: seed of sampling; None: any. A sampled request with a seed runs in a batch of its own, so that its answer
+        does not depend on other requests.
+      stops: texts that end an answer and are not part of it.
+      stream: whether the answer is sent while it is generated.
       usage: whether a stream ends with the numbers of tokens.
-      strip_thinking: whether `<think>…</think>` is left out.
+      strip_thinking: whether `<think>…</think>` is removed.
     """
 
     model: str
@@ -86,10 +87,14 @@ class Asked:
 
 
 def parse(body: bytes, *, chat: bool, defaults: Defaults) -> Asked:
-    """The request in a body.
+    """Parses the body of a request.
+
+    Args:
+      chat: whether it is a request for a chat completion.
+      defaults: values of options that the request does not set.
 
     Raises:
-      BadRequest: not JSON, a wrong type, a value out of range, or a key that cannot be honoured.
+      BadRequest: the body is not JSON, a value has the wrong type or is out of range, or a key is not supported.
     """
     try:
         values = json.loads(body.decode("utf-8"))
@@ -125,7 +130,7 @@ def parse(body: bytes, *, chat: bool, defaults: Defaults) -> Asked:
 
 
 def _choice(values: Mapping[str, Any]) -> Choice:
-    """`tool_choice` and `parallel_tool_calls`."""
+    """The meaning of `tool_choice` and `parallel_tool_calls`."""
     kind, parallel = values.get("tool_choice", "auto"), _typed(values, "parallel_tool_calls", bool, True)
     if isinstance(kind, dict) and kind.get("type") == "function":
         function = kind.get("function")
@@ -207,7 +212,7 @@ def _messages(values: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
 
 
 def _content(number: int, message: Mapping[str, Any]) -> dict[str, Any]:
-    """The role and the text of a message, whose parts are joined."""
+    """The text of a message, with its parts joined; checks the role."""
     where = f"messages[{number}]"
     if not isinstance(message.get("role"), str):
         raise BadRequest(f"'{where}.role' must be a text")

@@ -1,7 +1,7 @@
-"""Requests of many clients answered together: those that wait are one batch of the model.
+"""Batching: requests of many clients that wait at the same time are answered in one batch.
 
-One thread runs the model. While it writes, further requests wait; then those that sample alike are taken together, up
-to `rows`. An answer ends by itself, but a batch as a whole only with its longest one.
+One thread runs the model. New requests wait while it generates; then those with the same sampling settings form the
+next batch, of up to `rows`. Each answer is delivered when it ends, but a batch only ends with its longest answer.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from kanana_jax.inference.sampling import SamplingConfig
 from kanana_jax.inference.session import Session
 
 log = logging.getLogger("kanana")
-_LEAST_NEW = 16  # tokens for which a program is compiled
+_LEAST_NEW = 16  # smallest number of new tokens for which a program is compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +31,10 @@ class End:
     """The end of an answer.
 
     Attributes:
-      text: all of it.
-      reason: `stop`: the model or a stop text ended it; `length`: it was cut; `tool_calls`: it asks for calls.
-      tokens: that the model has written.
-      calls: of functions, beside the text.
+      text: the whole text.
+      reason: `stop`: the model or a stop text ended it; `length`: it was truncated; `tool_calls`: it has calls.
+      tokens: number of generated tokens.
+      calls: function calls in addition to the text.
     """
 
     text: str
@@ -48,12 +48,16 @@ Event = str | End | Exception
 
 @dataclasses.dataclass(eq=False)
 class Job:
-    """One answer to be written.
+    """One answer to generate.
 
     Attributes:
-      caller, tools: of functions that it may call; None: it may not.
-      events: what is written, part by part where it is asked for, then `End` or an error.
-      cancelled: nobody waits for it any more.
+      prompt: ids of the prompt, int32 `[T]`.
+      tokens: maximum number of new tokens.
+      stops: texts that end the answer and are not part of it.
+      caller, tools: for function calls; None: the answer may not call functions.
+      events: parts of the text if `stream`, then `End` or an error.
+      cancelled: set when nobody waits for the answer any more.
+      shown: text that has been sent so far.
     """
 
     prompt: np.ndarray
@@ -70,7 +74,11 @@ class Job:
     shown: str = ""
 
     def written(self, session: Session, new: np.ndarray, more: bool) -> tuple[str, bool]:
-        """The text so far, and whether a stop text has ended it."""
+        """The text of the new ids, and whether a stop text has ended it.
+
+        Args:
+          more: whether generation continues; text that may belong to a stop text or a call is then held back.
+        """
         ids = new[: self.tokens]
         if self.caller is not None and self.tools is not None:
             text = self.caller.text_of(self.prompt, ids, more=more)
@@ -83,25 +91,25 @@ class Job:
         return (text[: len(text) - _begun(text, self.stops)] if more else text), False
 
     def show(self, text: str) -> None:
-        """Sends what a text adds to what has been sent."""
+        """Sends the part of a text that has not been sent yet, if the answer is streamed."""
         if self.stream and text.startswith(self.shown) and len(text) > len(self.shown):
             self.events.put(text[len(self.shown) :])
             self.shown = text
 
 
 def _begun(text: str, stops: Sequence[str]) -> int:
-    """How many characters at the end of a text may be the beginning of a stop text."""
+    """The number of characters at the end of a text that may be the beginning of a stop text."""
     sizes = (n for stop in stops for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n]))
     return max(sizes, default=0)
 
 
 class Batches:
-    """The model's thread.
+    """The queue of requests, and the thread that runs the model.
 
     Args:
-      rows: the most answers written at once.
-      waiting: the most that wait.
-      seed: of sampling; each batch draws anew.
+      rows: maximum number of answers per batch.
+      waiting: maximum number of answers that wait.
+      seed: seed of sampling, to which the number of the batch is added.
     """
 
     def __init__(self, session: Session, rows: int = 8, waiting: int = 256, seed: int = 0):
@@ -112,10 +120,10 @@ class Batches:
         threading.Thread(target=self._run, name="model", daemon=True).start()
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Lets jobs wait for the model.
+        """Queues jobs for the model.
 
         Raises:
-          BadRequest: a prompt and an answer beyond the model's length; or too many wait.
+          BadRequest: prompt and answer together exceed the context length, or too many requests wait.
         """
         for job in jobs:
             if len(job.prompt) + job.tokens > self._length:
@@ -147,7 +155,7 @@ class Batches:
             job.events.put(error)
 
     def _next(self) -> list[Job]:
-        """The job that waits longest, with those that can be answered together with it."""
+        """The next batch: the job that has waited longest, and those that can be answered together with it."""
         with self._changed:
             while not self._waiting:
                 self._changed.wait()
@@ -160,17 +168,17 @@ class Batches:
         return batch
 
     def _fits(self, batch: list[Job], job: Job) -> bool:
-        """Whether a job samples as those of a batch, and prompts and answers together are within the model's length."""
+        """Whether a job can join a batch: it has the same settings, and prompts and answers fit into the context."""
         alike = job.sampling == batch[0].sampling and (
             job.sampling.temperature == 0 or job.seed == batch[0].seed is None
         )
-        alike = alike and (job.tools is None) == (batch[0].tools is None)  # a grammar is asked at every token
+        alike = alike and (job.tools is None) == (batch[0].tools is None)  # grammars are slow
         together = [*batch, job]
         return alike and max(len(j.prompt) for j in together) + max(j.tokens for j in together) <= self._length
 
     def _answer(self, batch: list[Job], number: int) -> None:
         session, longest = self._session, max(len(job.prompt) for job in batch)
-        # Few lengths and numbers of rows, so that few programs are compiled.
+        # Rounded to powers of two, so that few programs are compiled.
         wanted = max(_LEAST_NEW, 1 << (max(job.tokens for job in batch) - 1).bit_length())
         rows = 1 << (len(batch) - 1).bit_length()
         prompts = [job.prompt for job in batch] + [batch[-1].prompt] * (rows - len(batch))
@@ -203,7 +211,7 @@ class Batches:
             count = min(len(new), job.tokens)
             if job.tools is not None:
                 reply = job.tools.read(text)
-                # Half a call at the end of an answer that was cut is no text that anyone wants to read.
+                # If the answer was truncated, an incomplete call at its end is not shown as text.
                 job.show(reply.content)
                 reason = "length" if cut else "tool_calls" if reply.calls else "stop"
                 job.events.put(End(reply.content, reason, count, reply.calls))

@@ -1,7 +1,7 @@
-"""The server: OpenAI's `/v1/models`, `/v1/completions` and `/v1/chat/completions` over HTTP.
+"""The HTTP server, with OpenAI's `/v1/models`, `/v1/completions` and `/v1/chat/completions`.
 
-It answers on this machine alone unless another address is named, which wants a key. A web page that is open on the same
-machine cannot use it: requests must name this server as their host, and be JSON.
+By default it listens on the loopback interface only; any other address requires a key. Web pages open on the same
+machine cannot use it, since requests must be JSON and name this server as their host.
 """
 
 import dataclasses
@@ -30,24 +30,26 @@ from kanana_jax.inference.session import Session
 
 log = logging.getLogger("kanana")
 KEY = "KANANA_SERVE_KEY"  # the environment variable that holds the key
-MOST_BYTES = 4 << 20  # of a request
-_SILENCE = 60.0  # seconds that a client may take for the next byte
+MOST_BYTES = 4 << 20  # per request
+_SILENCE = 60.0  # seconds without a byte after which a connection is closed
 Json = dict[str, Any]
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A model that answers.
+    """An HTTP server for one model.
 
     Args:
-      name: of the model, as clients name it.
-      address: host and port; port 0: any that is free.
-      key: that clients must send as a bearer token; "": none.
+      name: name under which clients request the model.
+      address: host and port; port 0: any free port.
+      key: API key that clients must send as a bearer token; "": none.
+      defaults: values of options that requests do not set.
+      batches: queue for the model; default: a new one.
 
     Attributes:
-      url: up to the paths, `http://HOST:PORT/v1`.
+      url: base URL, `http://HOST:PORT/v1`.
 
     Raises:
-      ConfigError: another address than this machine's without a key.
+      ConfigError: the address is not loopback and there is no key.
       UserError: the address cannot be used.
     """
 
@@ -88,13 +90,14 @@ class Server(http.server.ThreadingHTTPServer):
         return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has gone is no error."""
+        """Ignores errors of connections that clients have closed."""
 
     def jobs(self, wanted: Asked) -> list[Job]:
-        """The answers that a request asks for.
+        """The jobs that a request consists of, one per prompt.
 
         Raises:
-          BadRequest: another model, a prompt that is too long, or one that the template refuses.
+          BadRequest: the request names another model, the chat template refuses the messages, a tool is invalid, or
+            several prompts are to be streamed.
         """
         if wanted.model and wanted.model != self.name:
             raise BadRequest(f"there is no model '{wanted.model[:100]}' here: this server has '{self.name}'", 404)
@@ -114,7 +117,7 @@ class Server(http.server.ThreadingHTTPServer):
         return [dataclasses.replace(job, caller=caller, tools=tools) for job in jobs]
 
     def caller(self) -> Caller:
-        """What writes function calls; its vocabulary is read at the first request with tools."""
+        """The model's `Caller`, created at the first request with tools, since reading its vocabulary takes time."""
         with self._reading:
             self._caller = self._caller or Caller(self.session)
             return self._caller
@@ -148,7 +151,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._told(self._post)
 
     def _told(self, answer: Any) -> None:
-        """Answers, or tells the client in one sentence why not."""
+        """Checks the client and answers the request; errors become an answer of one sentence."""
         try:
             self._check_caller()
             answer()
@@ -182,7 +185,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _post(self) -> None:
         path = urllib.parse.urlsplit(self.path).path.rstrip("/")
-        body = self._body()  # also of a path that is not there: what is not read would be the next request
+        body = self._body()  # read even if the path is unknown; unread bytes would be taken for the next request
         if path not in ("/v1/chat/completions", "/v1/completions"):
             raise BadRequest(f"there is no {path[:100] or '/'} here: POST /v1/chat/completions or /v1/completions", 404)
         chats = path == "/v1/chat/completions"
@@ -198,7 +201,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         kind, length = self.headers.get_content_type(), self.headers.get("Content-Length", "")
-        self.close_connection = True  # unless the whole body is read
+        self.close_connection = True  # until the whole body has been read
         if not (length.isascii() and length.isdigit()):
             raise BadRequest("a request must give its Content-Length", 411)
         if len(length) > 12 or int(length) > MOST_BYTES:
@@ -223,7 +226,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"data: [DONE]\n\n")
         except OSError:
             job.cancelled.set()
-        except Exception as error:  # the status is sent already
+        except Exception as error:  # the status has already been sent
             told = str(error) if isinstance(error, BadRequest) else f"the server failed ({type(error).__name__})"
             self.wfile.write(f"data: {json.dumps(_error(told, 500))}\n\n".encode())
         self.close_connection = True
@@ -253,7 +256,7 @@ def _error(message: str, status: int) -> Json:
 
 
 def _events(job: Job) -> Iterator[str | End]:
-    """What is written of a job; the end is the last."""
+    """Yields the parts of a job's answer as they are generated, and its end last."""
     while True:
         event = job.events.get()
         if isinstance(event, Exception):
@@ -270,7 +273,7 @@ def _end(job: Job) -> End:
 
 
 class _Form:
-    """The JSON of answers, of chats or of completions."""
+    """The JSON form of answers, for chats or completions."""
 
     def __init__(self, chats: bool, model: str):
         self._chats = chats
@@ -306,7 +309,7 @@ class _Form:
 
 
 def _message(end: End) -> Json:
-    """The assistant's turn; with calls and no text, its content is null, as clients expect."""
+    """The assistant's message; if it has calls and no text, its content is null, as clients expect."""
     calls = {"tool_calls": _calls(end)} if end.calls else {}
     return {"role": "assistant", "content": end.text or None if calls else end.text, **calls}
 

@@ -46,7 +46,7 @@ FAMILY = dataclasses.replace(
     class_name="Gemma3ForConditionalGeneration",
     public=False,
     inner="text_config",
-    # Published folders only have the keys that differ from the class's defaults.
+    # Published folders only contain the keys that differ from the class's defaults.
     defaults={
         **TEXT.defaults,
         "vocab_size": 262_208,
