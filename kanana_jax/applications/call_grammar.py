@@ -150,7 +150,7 @@ def checked(name: str, schema: calls.Schema) -> dict[str, Any]:
     # Closed parts of an `allOf` would exclude each other's properties.
     closed = _closed(root, name, "", 0, '"allOf"' not in json.dumps(root))
     if not _finite(closed):
-        raise _refused(name, "$ref", "a value that holds itself without end")
+        raise _refused(name, "$ref", "a value that contains itself without end")
     failed, told = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_lark(f"start: {_json(closed)}"))
     if failed:
         reason = told[0].partition("failed to compile JSON schema: ")[2] or told[0]

@@ -92,9 +92,9 @@ class Embedder:
         found = model_folder.find(path)
         known, most = found.embedding or Embedding(causal=True), found.architecture.max_seq_len
         if longest > most:
-            raise ConfigError(f"texts of {longest} tokens are beyond the model's {most}: lower --max-tokens")
+            raise ConfigError(f"--max-tokens {longest} exceeds the {most} tokens that the model can read: lower it")
         if not 0 <= dim <= found.architecture.embed_dim:
-            raise ConfigError(f"--dim {dim}: the model's vectors have {found.architecture.embed_dim} numbers")
+            raise ConfigError(f"--dim {dim}: the model's vectors have {found.architecture.embed_dim} dimensions")
         about = dataclasses.replace(
             known,
             causal=known.causal if causal is None else causal,
@@ -138,8 +138,8 @@ class Embedder:
             around = len(self.tokenizer.prefix) + len(self.tokenizer.suffix)
             if len(alone) + around >= self.about.longest:
                 raise UserError(
-                    f"the instruction's {len(alone)} tokens fill the {self.about.longest} of a text: shorten it, or "
-                    "raise --max-tokens"
+                    f"the instruction has {len(alone)} tokens, and {self.about.longest} is the limit for instruction "
+                    "and text together: shorten it, or raise --max-tokens"
                 )
         encoded = self.tokenizer.encode_batch([instruction + text for text in texts])
         read = [of_ids(self.tokenizer, ids, alone, self.about.longest) for ids in encoded]

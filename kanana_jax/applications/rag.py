@@ -163,8 +163,8 @@ def fitted(question: str, hits: Sequence[Hit], tokens: Callable[[list[dict[str, 
         fits, beyond = (middle, beyond) if tokens(begun(middle)) <= room else (fits, middle)
     if not fits:
         raise UserError(
-            f"a prompt with the question alone has more than the {room} tokens that the model can read beside its "
-            "answer: shorten the question, lower --max-new-tokens, or take a model of longer texts"
+            f"even without passages, the prompt exceeds the {room} tokens that the answer leaves for it: shorten the "
+            "question, lower --max-new-tokens, or use a model with a longer context"
         )
     return Prompt(begun(fits), tuple(hits[:1]), (f"{place}\n{text[:fits]}{_CUT}",), cut=True)
 

@@ -70,7 +70,8 @@ def scored(prompts: Sequence[Prompt], texts: Sequence[Sequence[str]], score: Sco
     if not np.isfinite(found).all():
         at = int(np.flatnonzero(~np.isfinite(found))[0])
         raise UserError(
-            f"an answer got the score {found[at]}, by which none can be chosen: it begins {flat[at][1][:60]!r}"
+            f"an answer got the score {found[at]}, which is not finite: correct the scorer (the answer begins "
+            f"{flat[at][1][:60]!r})"
         )
     return found.reshape(len(texts), -1)
 

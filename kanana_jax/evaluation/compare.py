@@ -75,7 +75,7 @@ def compare(a: dict[str, Any], b: dict[str, Any], *, resamples: int = 9999, seed
         if any(one.get(key) != two.get(key) for key in ("prompts", "version")):
             raise ConfigError(
                 f"task '{task}' was not asked in the same way in both ({_differing(a, b, task)}): run it again with "
-                "the same"
+                "the same settings"
             )
         for metric, values in metrics.items():
             x, y = np.asarray(values), np.asarray(b["documents"][task].get(metric, []))

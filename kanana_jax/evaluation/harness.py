@@ -231,7 +231,7 @@ class HarnessModel(TemplateLM):
         if wanted < self.max_length:
             return wanted
         room = self.max_length // 2
-        log.warning("%d new tokens are requested from a model of length %d: %d", wanted, self.max_length, room)
+        log.warning("a task asks for %d new tokens of a model of length %d: %d are made", wanted, self.max_length, room)
         return room
 
 

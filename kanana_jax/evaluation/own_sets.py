@@ -109,7 +109,7 @@ def _form(row: Mapping[str, Any], place: str) -> Form:
     if found in _FORMS:
         return _FORMS[found]
     if found == {"choices"}:
-        raise ConfigError(f"{place}: no field 'answer', which tells the right one of 'choices'")
+        raise ConfigError(f"{place}: no field 'answer', which names the right one of 'choices'")
     if not found:
         near = _near([key for key in row if key != "question"], _FIELDS)
         raise ConfigError(f"{place}: no field 'answer'{near}: beside 'question' a line has {_SHAPES}")
@@ -189,7 +189,7 @@ def _warn(file: str, form: Form, rows: Rows) -> None:
     """Warns about input that is allowed but rarely intended."""
     seen = Counter(plain(row["question"]) for row in rows)
     if again := sum(n - 1 for n in seen.values()):
-        log.warning("%s: %d of %d questions were asked before in the file", file, again, len(rows))
+        log.warning("%s: %d of %d questions were asked before in the same file", file, again, len(rows))
     if form == "choices" and len(rows) >= _FEW and all(row["right"] > 0 for row in rows):
         log.warning("%s: the first choice is never right: are its answers counted from 1? They count from 0", file)
 

@@ -29,7 +29,7 @@ def summary(
     documents = {name: by_document(samples[name]) for name in samples}
     kinds = {name: kinds_of(tasks[name]) for name in samples}
     for name, count in ((n, r["cut"]) for n, r in results.items() if r["cut"]):
-        log.warning("%d of the %d prompts of %s lost their beginning", count, results[name]["n"], name)
+        log.warning("%d of the %d prompts of %s were truncated at their beginning", count, results[name]["n"], name)
     for name, leaves in groups.items():
         documents[name] = {
             metric: [v for leaf in leaves for v in documents[leaf][metric]]

@@ -167,7 +167,7 @@ def check() -> None:
         found = _launch(f"told = {told!r}\n{_PROBE.read_text(encoding='utf-8')}", limits)
     if found.exit != 0:
         last = found.output.strip().splitlines()[-1:] or [""]
-        raise UserError(f"generated code is not run here: its sandbox is not tight ({found.why}; {last[0]})")
+        raise UserError(f"generated code is not run here: its sandbox is not secure ({found.why}; {last[0]})")
 
 
 def _launch(program: str, limits: Limits, packages: Sequence[str] = (), tests: Tests | None = None) -> Outcome:

@@ -101,8 +101,8 @@ def checked(scorer: Scorer, questions: Sequence[Question], texts: Sequence[str])
     if len(wrong):
         at = int(wrong[0])
         raise UserError(
-            f"the reward of an answer to record '{questions[at].id}' is {found[at]}, from which nothing can be learnt: "
-            f"mend the scorer, or take the record out (the answer begins {texts[at][:60]!r})"
+            f"the reward of an answer to record '{questions[at].id}' is {found[at]}, which is not finite: correct the "
+            f"scorer, or remove the record (the answer begins {texts[at][:60]!r})"
         )
     return found
 

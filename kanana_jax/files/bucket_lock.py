@@ -61,8 +61,8 @@ def _take(lock: BucketPath, place: pathlib.Path, owner: dict[str, Any], now: Cal
             if age < STALE_S and not _has_ended(other):
                 raise UserError(
                     f"{place} is in use by process {other['pid']} on {other['host']} (renewed {max(0, age):.0f} s "
-                    f"ago): let it end, or stop it, and run the command again; a killed one's lock ends "
-                    f"{STALE_S / 60:.0f} minutes after its last sign (if you are sure, delete {lock})"
+                    f"ago): let it end, or stop it, and run the command again; the lock of a killed process ends "
+                    f"{STALE_S / 60:.0f} minutes after its last renewal (if you are sure, delete {lock})"
                 )
             log.warning("%s: taking over the lock of process %s on %s", place, other["pid"], other["host"])
         mark = write_if(lock, _content(owner, now), before and before.mark)

@@ -98,8 +98,8 @@ def explained(address: str, verb: str, error: Exception) -> UserError:
     signed_out = "Credentials" in name or "Credentials" in reason or name in ("RefreshError", "TokenRetrievalError")
     if refused or signed_out or getattr(error, "code", None) in (401, 403):
         return UserError(
-            f"no permission to {verb} {address} ({reason or name}): sign in (`{_SIGN_IN[scheme]}`), or have this "
-            "account allowed to"
+            f"no permission to {verb} {address} ({reason or name}): sign in (`{_SIGN_IN[scheme]}`), or give this "
+            "account the permission"
         )
     return UserError(
         f"cannot {verb} {address} ({name}{': ' if reason else ''}{reason}): all attempts have failed: check that "

@@ -82,20 +82,20 @@ def _modules(file: pathlib.Path) -> str:
         fields = Fields(entry if isinstance(entry, dict) else {}, f"{file}: module {place}")
         kind, path = fields.given("type"), fields.given("path")
         if not isinstance(kind, str) or not isinstance(path, str):
-            raise UserError(f"{fields.where} names no type and path: fetch the file again")
+            raise UserError(f"{fields.where} lacks a type or a path: fetch the file again")
         own = kind.startswith("sentence_transformers.")
         name = kind.rpartition(".")[2]
         if not own or name not in ("Transformer", "Pooling", "Normalize"):
             raise UserError(
                 f"{file}: module {plain(name if own else kind)} is not supported (Transformer, Pooling and Normalize "
-                "are): its vectors would be others"
+                "are): its vectors would differ"
             )
         if ".." in pathlib.PurePosixPath(path).parts or path.startswith("/"):
             raise fields.refusal("path", "a folder of the model")
         names.append(name)
         paths.append(path)
     if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]) or paths[0]:
-        raise UserError(f"{file}: {', '.join(names)} is no order of modules that is known: fetch the file again")
+        raise UserError(f"{file}: the modules {', '.join(names)} are not supported in this order: fetch the file again")
     return paths[1]
 
 

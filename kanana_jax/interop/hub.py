@@ -39,7 +39,7 @@ def files(folder: pathlib.Path, repository: str) -> list[Upload]:
         form OWNER/NAME.
     """
     if not _REPOSITORY.fullmatch(repository):
-        raise ConfigError(f"'{repository}' is no name of a repository: give OWNER/NAME, such as my-team/my-model")
+        raise ConfigError(f"'{repository}' is not the name of a repository: give OWNER/NAME, such as my-team/my-model")
     folder = local_copy(folder)
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder: name one that 'kanana export' has written")
@@ -109,7 +109,7 @@ def push(uploads: Sequence[Upload], repository: str, *, private: bool, endpoint:
         ) from error
     except (errors.HTTPError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{api.endpoint} cannot be reached ({reason}): try again where there is a network") from error
+        raise UserError(f"{api.endpoint} cannot be reached ({reason}): check the network and try again") from error
 
 
 def _check_owner(repository: str, user: dict) -> None:

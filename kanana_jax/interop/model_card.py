@@ -232,7 +232,7 @@ def _sections(facts: _Facts) -> Iterator[str]:
     ]
     yield "## Model\n\n" + _table(("", ""), rows)
     if stages := [_stage(model.card) for model in reversed(facts.models) if model.card.get("stage")]:
-        yield "## Training\n\nThe stages that led here, in their order.\n\n" + _table(
+        yield "## Training\n\nThe stages that led to this model, in order.\n\n" + _table(
             ("stage", "tokens with loss", "FLOPs (6·N·D)"), stages
         )
     if facts.sources:
@@ -241,7 +241,7 @@ def _sections(facts: _Facts) -> Iterator[str]:
         )
     yield from _evaluation(facts)
     if facts.licence:
-        whose = " Its base's card tells it." if facts.licence_of_base else ""
+        whose = " As stated in the base model's card." if facts.licence_of_base else ""
         yield f"## Licence\n\n`{facts.licence}`.{whose}"
     if facts.commands:
         yield "## Commands\n\n```sh\n" + "\n".join(facts.commands) + "\n```"

@@ -260,7 +260,7 @@ def merge_folder(source: pathlib.Path, destination: pathlib.Path, base_name: str
         raise ConfigError(f"{destination} exists and is not empty: name another folder")
     named = base_name or read_object(source / CONFIG).get("base_model_name_or_path")
     if not isinstance(named, str) or not place(named).exists():
-        raise UserError(f"{source} is an adapter of {short(named)}, which is no folder here: name the base with --base")
+        raise UserError(f"{source} is an adapter of {short(named)}, which is not here: name the base with --base")
     base = model_folder.find(named)
     adapter = read(source, base)
     noted = base.card.get("tokenizer")

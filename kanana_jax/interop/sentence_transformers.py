@@ -33,8 +33,7 @@ def config_keys(about: Embedding, architecture: Architecture) -> dict[str, Any]:
         return {}
     if any(kind.window for kind in architecture.layer_pattern):
         raise UserError(
-            "layers with windows that attend to both sides are no class of transformers: use the model with "
-            "`kanana embed`"
+            "transformers has no class for windows that attend to both sides: use the model with `kanana embed`"
         )
     return {"is_causal": False}
 

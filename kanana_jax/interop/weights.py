@@ -157,8 +157,8 @@ class Weights:
 
     def _tied_to_another(self) -> UserError:
         return UserError(
-            f"{self.path}: config.json ties {_EMBEDDING} and {_OUTPUT}, and both are there and differ: set "
-            "tie_word_embeddings to false, or remove the one that is wrong"
+            f"{self.path}: config.json ties {_EMBEDDING} and {_OUTPUT}, but both are there and differ: set "
+            "tie_word_embeddings to false, or remove the wrong one"
         )
 
     def outer(self) -> Params:

@@ -118,7 +118,7 @@ def judge(
         worst = max(ages[i] for i in stopped)
         return Verdict(
             FAILED,
-            f"{_hosts(stopped)} without a sign of life for {worst:.0f} s, though its host gives some: "
+            f"{_hosts(stopped)} without a sign of life for {worst:.0f} s, although its host responds: "
             "it is stopped or swapped out",
         )
     return _stall(running, now, config) if running and not missing else None

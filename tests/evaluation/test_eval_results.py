@@ -153,7 +153,7 @@ def test_cut_prompts_are_counted_by_task(model, data, caplog):
     (place / "dev.jsonl").write_text('{"question": "a", "answers": ["b"]}\n')
     found = run.evaluate(model, ["niilc"], data_dir=data / "long", shots=0)
     assert found["results"]["niilc"]["cut"] == 1 and [line["cut"] for line in found["samples"]] == [False, True]
-    assert "1 of the 2 prompts of niilc lost their beginning" in caplog.text
+    assert "1 of the 2 prompts of niilc were truncated at their beginning" in caplog.text
 
 
 def test_shots_that_a_task_does_not_take_are_refused(model, data):

@@ -54,7 +54,7 @@ def test_a_text_that_is_a_choice_is_that_choice_before_it_is_a_letter(tmp_path):
         ([{"question": "그래?", "answers": "네"}], "line 1: field 'answers' is '네', where a list of texts belongs"),
         ([{"question": "그래?", "answers": []}], "line 1: field 'answers' is [], where a list of texts belongs"),
         ([{**SHORT, "answers": ["네"]}], "line 1: fields 'answer' and 'answers' together"),
-        ([{"question": "?", "choices": ["a", "b"]}], "line 1: no field 'answer', which tells the right one"),
+        ([{"question": "?", "choices": ["a", "b"]}], "line 1: no field 'answer', which names the right one"),
         ([{**CHOICE, "answer": 3}], "line 1: field 'answer' is 3, but the 3 choices are numbered from 0 to 2"),
         ([{**CHOICE, "answer": "3"}], "line 1: field 'answer' is '3', none of the choices"),
         ([{**CHOICE, "answer": "미국"}], "line 1: field 'answer' is '미국', none of the choices"),

@@ -269,7 +269,7 @@ def test_the_self_check_finds_a_leak(attempt, monkeypatch):
     sources = sandbox._sources
     monkeypatch.setattr(sandbox, "_sources", lambda: [*sources(), "/etc/passwd"])
     sandbox.check.cache_clear()
-    with pytest.raises(UserError, match="is not tight .*reading /etc/passwd is possible"):
+    with pytest.raises(UserError, match="is not secure .*reading /etc/passwd is possible"):
         sandbox.run("pass")
     sandbox.check.cache_clear()
 

@@ -259,5 +259,5 @@ def test_the_pre_tokenizer_is_named_by_what_it_does(words, tmp_path, steps, whol
     if " " not in wanted:
         assert vocabulary.read(tmp_path, gguf_models.TOKENS).pre == wanted
         return
-    with pytest.raises(UserError, match=f"would cut texts otherwise.*{wanted}"):
+    with pytest.raises(UserError, match=f"would tokenize texts differently.*{wanted}"):
         vocabulary.read(tmp_path, gguf_models.TOKENS)

@@ -35,7 +35,7 @@ def test_a_dry_run_shows_files_and_sizes_without_token_or_network(folder, capsys
 
 def test_what_is_no_exported_folder_is_refused(folder, tmp_path):
     for name in ("faq", "a/b/c", "../x", "team/", "team/fa q"):
-        with pytest.raises(ConfigError, match="is no name of a repository: give OWNER/NAME"):
+        with pytest.raises(ConfigError, match="is not the name of a repository: give OWNER/NAME"):
             hub.files(folder, name)
     with pytest.raises(ConfigError, match="is not a folder"):
         hub.files(tmp_path / "none", "team/faq")

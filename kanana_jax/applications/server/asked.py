@@ -144,7 +144,7 @@ def _choice(values: Mapping[str, Any]) -> Choice:
     else:
         raise BadRequest("'tool_choice' must be 'auto', 'none', 'required' or a function")
     if found.kind == "required" and not values.get("tools"):
-        raise BadRequest("'tool_choice' wants a call, and there are no 'tools'")
+        raise BadRequest("'tool_choice' requires a call, but there are no 'tools'")
     return found
 
 
@@ -219,7 +219,7 @@ def _content(number: int, message: Mapping[str, Any]) -> dict[str, Any]:
     content = message.get("content")
     if isinstance(content, Sequence) and not isinstance(content, str):
         if not all(isinstance(p, dict) and p.get("type") == "text" and isinstance(p.get("text"), str) for p in content):
-            raise BadRequest(f"'{where}.content' may hold parts of type 'text' alone")
+            raise BadRequest(f"'{where}.content' may only have parts of type 'text'")
         return {"content": "".join(part["text"] for part in content)}
     if isinstance(content, str) or (content is None and message.get("tool_calls")):
         return {"content": content or ""}

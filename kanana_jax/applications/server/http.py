@@ -166,7 +166,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _check_caller(self) -> None:
         host = urllib.parse.urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
         if self.own.local and not is_loopback(host):
-            raise BadRequest("this server is for its own machine: ask it as localhost", 403)
+            raise BadRequest("this server only serves its own machine: address it as localhost", 403)
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if self.own.key and not secrets.compare_digest(given.encode(), self.own.key.encode()):
             raise BadRequest("the key is missing or wrong: send it as 'Authorization: Bearer KEY'", 401)

@@ -76,11 +76,11 @@ def export(source: pathlib.Path, destination: pathlib.Path, dtype: str = "") -> 
       ConfigError: the dtype is unknown, or the file exists.
     """
     if dtype and dtype not in FILE_TYPES:
-        raise ConfigError(f"no dtype of GGUF is called '{dtype}'; known are {', '.join(FILE_TYPES)}")
+        raise ConfigError(f"'{dtype}' is not a dtype of GGUF; known are {', '.join(FILE_TYPES)}")
     found = model_folder.find(source)
     if found.embedding is not None and not found.embedding.causal:
         raise UserError(
-            f"{source} attends to both sides, which a GGUF file written here does not tell llama.cpp: export a folder"
+            f"{source} attends to both sides, which GGUF files written here cannot express: export a folder instead"
         )
     spec = architecture_of(found.architecture, str(source))
     library = _library()
@@ -189,7 +189,7 @@ def _describe_vocabulary(writer: Any, words: Vocabulary, folder: pathlib.Path) -
         add(index)
     if others[2:]:
         spelt = ", ".join(pieces[i] for i in others[2:])
-        log.warning("%s: GGUF has no key for further ends of a text: %s", folder, spelt)
+        log.warning("%s: GGUF has no key for these further tokens that end a text: %s", folder, spelt)
     for name, add in (("unk_token", writer.add_unk_token_id), ("pad_token", writer.add_pad_token_id)):
         piece = named_tokens(folder).get(name)
         identity = None if piece is None else tokenizer.token_id(piece)

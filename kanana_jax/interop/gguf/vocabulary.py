@@ -130,7 +130,7 @@ def _filled(entries: dict[int, Entry], rows: int) -> Iterator[Entry]:
 
 
 def _refusal(where: pathlib.Path, why: str) -> UserError:
-    return UserError(f"{where}: llama.cpp would cut texts otherwise than this tokenizer: {why}, so no GGUF is written")
+    return UserError(f"{where}: llama.cpp would tokenize texts differently: {why}, so no GGUF is written")
 
 
 def _byte_level(file: pathlib.Path, definition: dict[str, Any]) -> _Found:
@@ -149,14 +149,14 @@ def _byte_level(file: pathlib.Path, definition: dict[str, Any]) -> _Found:
     if normalizer is not None and normalizer.get("type") != "NFC":
         raise _refusal(file, f"its normalizer is {normalizer.get('type')}")
     if normalizer is not None:
-        log.warning("%s: llama.cpp does not bring a text into NFC, as this tokenizer does: give it text in NFC", file)
+        log.warning("%s: llama.cpp does not normalise text to NFC, as this tokenizer does: give it text in NFC", file)
     if pre in _INEXACT:
-        log.warning("%s: llama.cpp cuts %s otherwise than this tokenizer", file, _INEXACT[pre])
+        log.warning("%s: llama.cpp tokenizes %s differently from this tokenizer", file, _INEXACT[pre])
     vocab: dict[str, int] = model.get("vocab") or {}
     if not vocab.keys() >= set(_letters()):
         if model.get("unk_token") is not None:
-            raise _refusal(file, f"bytes that are no piece become {model['unk_token']}")
-        log.warning("%s: bytes that are no piece are left out; llama.cpp may cut what is around them otherwise", file)
+            raise _refusal(file, f"bytes without a piece become {model['unk_token']}")
+        log.warning("%s: bytes without a piece are dropped; llama.cpp may tokenize text around them differently", file)
     merges = (merge if isinstance(merge, str) else " ".join(merge) for merge in model.get("merges") or [])
     return _Found("gpt2", pre, {index: Entry(piece, NORMAL) for piece, index in vocab.items()}, tuple(merges))
 
