@@ -61,7 +61,7 @@ BEHIND_WEAK = re.compile(
     rf"|{_SHUT}is (?:the )?(?:correct|right)\b"
 )
 
-# Words after a value that make it no answer.
+# Words after a value that negate it.
 _HARDLY = r"(?:라고|이라고) (?:보기|하기|할 수)\w*\s*(?:어렵|힘들|없)"
 NEGATED = re.compile(
     rf"{_CLOSE}(?:번|개|원|명|個|人|円|番)?\s*+"

@@ -22,7 +22,7 @@ class Chip:
       link_bandwidth: bytes/s in one direction of one ICI link, or of all NVLinks of a GPU together.
       torus: number of dimensions of the ICI torus, with two links each; 0: a switch.
       dcn_bandwidth: bytes/s per chip of the data-centre network; None: not published.
-      cores: number that it counts in the name of a TPU slice.
+      cores: cores per chip as counted in the name of a TPU slice (v5p-128 has 64 chips).
       source: where the figures are published.
     """
 

@@ -172,7 +172,8 @@ class Batches:
         alike = job.sampling == batch[0].sampling and (
             job.sampling.temperature == 0 or job.seed == batch[0].seed is None
         )
-        alike = alike and (job.tools is None) == (batch[0].tools is None)  # grammars are slow
+        # A grammar is consulted at every token, which would slow down answers without one.
+        alike = alike and (job.tools is None) == (batch[0].tools is None)
         together = [*batch, job]
         return alike and max(len(j.prompt) for j in together) + max(j.tokens for j in together) <= self._length
 
