@@ -83,7 +83,7 @@ def test_a_record_that_cannot_be_judged_is_named(question, told, monkeypatch):
 
 @pytest.mark.parametrize(
     ("rewards", "told"),
-    [([1.0], r"2 answers got rewards of shape \[1\]"), ([1.0, np.nan], "record 'b' is nan, from which nothing")],
+    [([1.0], r"2 answers got rewards of shape \[1\]"), ([1.0, np.nan], "record 'b' is nan, which is not finite")],
 )
 def test_rewards_of_another_length_or_no_numbers(rewards, told):
     questions = [Question(name, IDS, "?") for name in "ab"]
