@@ -332,7 +332,7 @@ def test_what_does_not_fit_is_told(config, method, change, told):
 
 def test_rewards_that_are_no_numbers_end_the_stage(config, tmp_path, monkeypatch):
     monkeypatch.setitem(verifiers.VERIFIERS, "length", lambda text, question: float("nan"))
-    with pytest.raises(UserError, match="the reward of an answer to record '.*' is nan, from which nothing"):
+    with pytest.raises(UserError, match="the reward of an answer to record '.*' is nan, which is not finite"):
         recipe.run(_of(config, config.sources.prompts.path, "grpo"), tmp_path, devices=ONE)
 
 
