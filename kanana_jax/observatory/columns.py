@@ -116,7 +116,7 @@ def keyed(path: pathlib.Path, raw: pd.DataFrame, warnings: list[str]) -> pd.Data
             raw = raw.copy()
             shared = sorted(set(raw.loc[double, "model"]))
             raw.loc[double, "model"] = names[double]
-            warnings.append(f"Several rows have the model {', '.join(shared)}: their names tell them apart.")
+            warnings.append(f"Several rows have the model {', '.join(shared)}: they are called by their names.")
     return cells.unique(path, raw, "model")
 
 
@@ -166,8 +166,8 @@ def _model_column(plain: str, column: pd.Series, warnings: list[str]) -> tuple[s
     if unread:
         more = f" and {len(unread) - 3} more" if len(unread) > 3 else ""
         warnings.append(
-            f"The column '{column.name}' holds {', '.join(unread[:3])}{more}: no number above 0, and taken as unknown; "
-            "write 7e9 or 7B."
+            f"The column '{column.name}' holds {', '.join(unread[:3])}{more}: not a positive number, so "
+            "taken as unknown; write 7e9 or 7B."
         )
     return name, pd.Series([f"{v:.9g}" if v > 0 else "" for v in values], column.index)
 

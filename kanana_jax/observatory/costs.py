@@ -46,7 +46,7 @@ def read(path: pathlib.Path) -> Rate:
     """
     plan = load_json(path)
     if plan.get("fits") is False:
-        raise ConfigError(f"--cost: by {path} the stage does not fit on its chips, so that it has no price")
+        raise ConfigError(f"--cost: according to {path}, the stage does not fit on its chips, so it has no price")
     numbers = {}
     for key in ("devices", "parameters", "tokens_per_day", "tokens_per_day_no_overlap"):
         value = plan.get(key)

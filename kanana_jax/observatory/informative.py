@@ -36,7 +36,8 @@ def useful(path: pathlib.Path, scores: pd.DataFrame, tasks: pd.DataFrame, warnin
     scores = _once(scores, tasks, warnings)
     if len(scores.columns) < 3:
         useless = [task for task in asked if task not in scores.columns]
-        alike = f", and {cut(useless)} tell none apart (the same score for every model, or a copy)" if useless else ""
+        why = "do not distinguish models (the same score for every model, or a copy)"
+        alike = f", and {cut(useless)} {why}" if useless else ""
         raise ConfigError(
             f"{path} has {len(scores.columns)} usable tasks of {len(asked)}: components need 3 or more on which models "
             f"differ{alike}; add tasks, or ask more questions of each"
@@ -45,8 +46,8 @@ def useful(path: pathlib.Path, scores: pd.DataFrame, tasks: pd.DataFrame, warnin
         zeros = list(suspicious_zeros(scores, task))
         if zeros:
             warnings.append(
-                f"'{task}' is exactly 0 for {cut(zeros)}, though the models nearest on the other tasks score: a fault "
-                "of the scoring more likely than a lack of ability; it counts in components only."
+                f"'{task}' is exactly 0 for {cut(zeros)}, although models that are close on the other tasks score "
+                "more: more likely a fault of the scoring than a lack of ability; these zeros count in components only."
             )
     return scores
 

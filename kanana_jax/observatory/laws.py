@@ -98,7 +98,7 @@ def evidence(
                 lang: scaling.fit(b.est, y.to_numpy(float), families, options.draws, options.rng(20))
                 for lang, b in by_language.items()
             }
-            note = f"Left out are the exact zeros of {zeros} models, likely a fault of the scoring."
+            note = f"The exact zeros of {zeros} models are left out: probably a fault of the scoring."
         found[task] = verdicts.Evidence(fits, paired.get(task), float(y.std()), silent.get(task, ""), note,
                                         by_joint.get(task, {}))  # fmt: skip
     return found
@@ -111,13 +111,13 @@ def family_warnings(tables: Tables, laws: Laws, language: str) -> list[str]:
     if len(counts) == 1:
         found.append(
             f"All models are of one family ({counts.index[0]}): there is no interval by family and no error on unseen "
-            "families, so nothing says how far this carries over to other models."
+            "families, so it is unknown how far this carries over to other models."
         )
     elif len(counts) < len(tables.models):
         if len(counts) < FEW_FAMILIES:
             found.append(
                 f"The models are of {len(counts)} families only ({', '.join(map(str, counts.index))}): a direction may "
-                "be clear, but sizes and intervals may be one house's recipe."
+                "be clear, but sizes and intervals may be those of one developer's recipe."
             )
         found.append(
             f"{counts.iloc[0]} of {len(tables.models)} models are of the family {counts.index[0]}: "

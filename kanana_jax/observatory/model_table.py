@@ -68,7 +68,7 @@ class Rows:
         lacking = [model for model, row in told.items() if row and model not in table.index]
         if lacking:
             words = f"{self.path.name} has no row for {', '.join(lacking)}"
-            warnings.append(f"{words}: size and tokens are those that their results tell.")
+            warnings.append(f"{words}: their size and tokens are taken from the results.")
         columns = dict.fromkeys([*table.columns, *(column for row in told.values() for column in row)])
         table = table.reindex(index=[*table.index, *lacking], columns=list(columns)).fillna("")
         budgets = [column for column in table.columns if column == "tokens_b" or _BUDGET.fullmatch(column)]

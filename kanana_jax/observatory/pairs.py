@@ -135,7 +135,7 @@ def years(pairs: Pairs, tables: Tables) -> tuple[int, int] | None:
 def told_apart(pairs: Pairs, language: str) -> str:
     """A warning about the pairs that added no local text, which are left out."""
     many = "1 pair" if len(pairs.without) == 1 else f"{len(pairs.without)} pairs"
-    words = f"{many} added no {language} text, which is told apart from what {language} text did"
+    words = f"{many} added no {language} text, left out of the effect of {language} text"
     return f"{words}: {informative.cut(list(pairs.without))}."
 
 

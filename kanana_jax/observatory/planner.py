@@ -108,8 +108,8 @@ def parse(text: str, tables: Tables, language: str) -> Plan:
     seen = f"{language}_tokens_b_est"
     if tables.models.loc[base, "base"] and seen in tables.models and np.isnan(tables.models.loc[base, seen]):
         raise ConfigError(
-            f"--plan: '{base}' was trained further on an unknown number of {language} tokens, so that more of them "
-            f"tell nothing: give it {seen} in models.csv, or plan on '{tables.models.loc[base, 'base']}'"
+            f"--plan: '{base}' was trained further on an unknown number of {language} tokens, so the effect of "
+            f"more cannot be predicted: give it {seen} in models.csv, or plan on '{tables.models.loc[base, 'base']}'"
         )
     tokens = numbers.get(known[2])
     if tokens is not None and tokens < 1e6:
@@ -239,8 +239,8 @@ def warnings(plan: Plan, pairs: Pairs, tables: Tables) -> list[str]:
     families = len(set(pairs.families[known]))
     if known.any() and families < MIN_FAMILIES:
         found.append(
-            f"The pairs are of {'one family' if families == 1 else 'two families'}: intervals and probabilities are of "
-            "recipes like theirs."
+            f"The pairs are of {'one family' if families == 1 else 'two families'}: intervals and probabilities hold "
+            "for recipes like theirs."
         )
     own = float(tables.models.loc[plan.base, "params"])
     if np.isfinite(own) and abs(np.log(plan.params / own)) > np.log(1.2):
@@ -279,9 +279,9 @@ def tokens_for(
     own, flat = joint.left_out_error(target), joint.left_out_error(target, without=local)
     if own is not None and flat is not None and own > flat:
         raise ConfigError(
-            f"--target: tokens do not tell what '{target}' gains: they predict unseen families worse (error "
-            f"{own:.3f}) than a model without them ({flat:.3f}), so that no number of tokens can be given; the mean "
-            f"gain of the pairs is {pairs.gains[target].mean():+.3f}"
+            f"--target: tokens do not predict the gain of '{target}': with them the error on unseen families is "
+            f"larger ({own:.3f}) than without ({flat:.3f}), so no number of tokens can be given; the mean gain of the "
+            f"pairs is {pairs.gains[target].mean():+.3f}"
         )
     tokens, most, fewest = (_first(grid, curve, value) for curve in (found.middle, found.low, found.high))
     low, high = (t * 1e9 for t in token_range(pairs, target))

@@ -61,7 +61,7 @@ def read(tables: Tables, options: Options, language: str, components: int) -> Qu
         return None
     if len(tables.scores) > joint.MOST_MODELS:
         raise ConfigError(
-            f"--plan: {len(tables.scores)} models are more than it is predicted from ({joint.MOST_MODELS}): leave out "
+            f"--plan: {len(tables.scores)} models are more than predictions support ({joint.MOST_MODELS}): leave out "
             "those least like the base"
         )
     plan = planner.parse(options.plan, tables, language)

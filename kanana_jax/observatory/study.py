@@ -68,8 +68,8 @@ def run(tables: Tables, options: Options) -> dict[str, Any]:
     paired = pairs.summary(together, options.draws, options.rng(3))
     models = joint.every(tables, trusted, language, options.reference)
     if models.languages and len(trusted) > joint.MOST_MODELS:
-        many = f"{len(trusted)} models are more than the mixed model takes ({joint.MOST_MODELS})"
-        warnings.append(f"{many}: verdicts weigh laws and pairs apart, and nothing is planned.")
+        many = f"{len(trusted)} models are more than the mixed model supports ({joint.MOST_MODELS})"
+        warnings.append(f"{many}: verdicts weigh laws and pairs separately, and nothing is planned.")
     by_joint, ends = effects.every(models), budget_ends.every(models, options.reference)
     evidence = laws.evidence(tables, by_measure, by_language, paired, options, by_joint)
     judged = verdicts.judge_all(evidence, language, options.reference) if language else {}

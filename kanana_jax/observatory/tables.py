@@ -150,14 +150,15 @@ def assemble(
     table = informative.useful(path, table, given, warnings)
     given = given.loc[table.columns]
     if len(table) < FEW_MODELS:
-        warnings.append(f"{len(table)} models are few: with fewer than about {FEW_MODELS} little stands out of noise.")
+        few = f"{len(table)} models are few"
+        warnings.append(f"{few}: with fewer than about {FEW_MODELS} little stands out from noise.")
     missing = int(table.isna().to_numpy().sum())
     if missing:
         words = f"{missing} of {table.size} cells are missing"
         warnings.append(f"{words} and filled by PCA with shrunk singular values for the components.")
     told = [column for column in wide.about.columns if (wide.about[column] != "").any()]
     if models is not None and told:
-        warnings.append(f"The table of models tells of the models: {', '.join(told)} of {path.name} are not used.")
+        warnings.append(f"The model table takes precedence: {', '.join(told)} of {path.name} are not used.")
     if models is None:
         about, languages = model_table.unknown(path, table.index, wide.about, warnings), ()
     else:
@@ -203,8 +204,8 @@ def _items(path: pathlib.Path, tasks: pd.DataFrame, wide: Wide, warnings: list[s
         if len(found) and found.min() < found.max():
             least, most = found.idxmin(), found.idxmax()
             warnings.append(
-                f"'{task}' was asked with {found.min():g} questions of {least} and {found.max():g} of {most}: scores "
-                "of different questions are hard to compare."
+                f"'{task}' has {found.min():g} questions for {least} and {found.max():g} for {most}: scores on "
+                "different questions are hard to compare."
             )
         if len(found) and np.isnan(tasks.loc[task, "items"]):
             tasks.loc[task, "items"] = found.min()
@@ -240,8 +241,8 @@ def _turned(scores: pd.DataFrame, tasks: pd.DataFrame, warnings: list[str]) -> p
             scores[task] = low + high - scores[task]
             tasks.loc[task, "chance"] = low + high - chance
             warnings.append(
-                f"'{task}' is better when lower: it is turned ({low + high:g} minus the score) everywhere, so that a "
-                "rise is an improvement; --target takes the turned value."
+                f"'{task}' is better when lower: it is inverted ({low + high:g} minus the score) everywhere, so that "
+                "a rise is an improvement; --target takes the inverted value."
             )
     return scores
 

@@ -108,7 +108,7 @@ def inferred(
     for name, tasks in shipped.items():
         if 2 * sum(task in columns for task in tasks.index) >= len(tasks):
             known = tasks
-            warnings.append(f"There is no table of tasks: those of the shipped set '{name}' tell language and chance.")
+            warnings.append(f"There is no table of tasks: language and chance are those of the shipped set '{name}'.")
     rows = {}
     numbers = {task: [float(v) for v in cells_ if cells.is_number(v)] for task, cells_ in columns.items()}
     highs = _highs(path, numbers, warnings)
@@ -137,7 +137,7 @@ def _highs(path: pathlib.Path, numbers: Mapping[str, list[float]], warnings: lis
     """
     highs = {task: 10.0 for task, values in numbers.items() if _of_ten(task, values)}
     if highs:
-        warnings.append(f"The scores of {', '.join(highs)} are taken as points of 0–10, as their names tell.")
+        warnings.append(f"The scores of {', '.join(highs)} are taken as points of 0–10, as their names suggest.")
     left = {task: values for task, values in numbers.items() if task not in highs}
     above = {task: [v for v in values if v > 1] for task, values in left.items()}
     percent = [task for task, values in left.items() if above[task] and 2 * len(above[task]) >= len(values)]
@@ -185,7 +185,7 @@ def _tell(table: pd.DataFrame, warnings: list[str]) -> None:
         warnings.append(
             f"The language of {', '.join(unknown[:5])}{f' and {len(unknown) - 5} more' if len(unknown) > 5 else ''} is "
             "unknown: a tasks.csv with the columns task and language (and chance, items, metric) beside the scores "
-            "would tell local tasks from the others, and so give verdicts and plans."
+            "would identify the local tasks, and so allow verdicts and plans."
         )
     percent = list(table.index[table["high"] == "100"])
     if percent:

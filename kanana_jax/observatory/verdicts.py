@@ -186,9 +186,9 @@ def _follows(fit: Fit | None, language: str, p: float | None) -> tuple[bool | No
         return None, f"Pooled, {language}: too few models with a known budget."
     words = f"Pooled, {language}: r = {fit.r:+.2f} with log compute over {fit.n} models of {fit.families} families"
     if fit.ci95_family is None:
-        return None, f"{words}; fewer than three families, so no interval that can be trusted."
+        return None, f"{words}; fewer than three families, so no trustworthy interval."
     low, high = fit.ci95_family
-    words += f", slope {fit.slope:+.3f} a decade (95% by family {low:+.3f} to {high:+.3f}"
+    words += f", slope {fit.slope:+.3f} per decade (95% by family {low:+.3f} to {high:+.3f}"
     if p is None:
         return False, f"{words})."
     return _clear(p) and fit.r >= STRONG_R, f"{words}; corrected p {p:.3f})."

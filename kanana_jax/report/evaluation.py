@@ -165,8 +165,8 @@ def write_plot(results: Mapping[str, Json], families: Mapping[str, str], out: pa
     sections = [Section("Mean", blocks), Section("Figures", [numbers])]
     sections += [Section("By task", each)] if len(tasks) > 1 else []
     lead = (
-        f"{len(results)} models, {len(tasks)} tasks; FLOPs are 6 · parameters · tokens, of a model that was cut, grown or "
-        "distilled its own training alone, as in Figure 1 of arXiv:2502.18934."
+        f"{len(results)} models, {len(tasks)} tasks; FLOPs are 6 · parameters · tokens; for a model that was pruned, "
+        "up-scaled or distilled, of its own training only, as in Figure 1 of arXiv:2502.18934."
     )
     return write(Page("Score against training compute", lead, sections), out)
 
@@ -186,5 +186,5 @@ def _counted(results: Mapping[str, Json]) -> str:
     models = {name: value.get("model", {}) for name, value in results.items()}
     old = [n for n, m in models.items() if m.get(_WHOLE_KEY) and _OWN_KEY not in m]
     short = [n for n, m in models.items() if m.get("missing_parent")]
-    note = f" With their parents, which older files do not part: {', '.join(old)}." if old else ""
-    return note + (f" A parent was not found, so that its cost lacks: {', '.join(short)}." if short else "")
+    note = f" With their parents, which older files do not separate: {', '.join(old)}." if old else ""
+    return note + (f" A parent was not found, so its cost is missing: {', '.join(short)}." if short else "")

@@ -26,7 +26,7 @@ def summary_blocks(tree: Tree, run: Json) -> list[Block]:
     if made:
         blocks += [_totals(tree, run), _table(tree, run, made)]
     drawing = Code(tree.drawing())
-    return [*blocks, Details("Who comes from whom", [drawing]) if made else drawing]
+    return [*blocks, Details("Which stage starts from which", [drawing]) if made else drawing]
 
 
 def _made(tree: Tree) -> list[Stage]:

@@ -82,14 +82,14 @@ def test_the_plot_tells_what_it_averages_and_counts(tmp_path):
         "t by acc" in page and "since the model was last cut or grown" in page and "with the models that it was" in page
     )
     assert page.count("<svg") == 2 and "3e+12" in page and "3.3e+13" in page
-    assert "A parent was not found, so that its cost lacks: student" in page
+    assert "A parent was not found, so its cost is missing: student" in page
     files["student"]["results"]["t"] = {"n": 4, "exact_match": 0.4}
     with pytest.raises(ValueError, match="'t' is scored by acc in teacher and by exact_match in student"):
         plot.write_plot(files, dict.fromkeys(files, "f"), tmp_path / "p.html")
     del files["student"]
     del files["teacher"]["model"]["training_flops_own"]
     page = plot.write_plot(files, {"teacher": "f"}, tmp_path / "p.html").read_text()
-    assert "which older files do not part: teacher" in page
+    assert "which older files do not separate: teacher" in page
 
 
 def test_costs_are_those_of_the_paper_and_with_parents_from_any_folder(folder, tmp_path, monkeypatch, caplog):

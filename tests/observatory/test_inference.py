@@ -192,7 +192,7 @@ def test_an_error_rate_is_turned_or_refused(world):
     found = tables.read(_continued(world, lower="lower"))
     raw = pd.read_csv(_continued(world, lower="lower")).set_index("model")["wrong"]
     np.testing.assert_allclose(found.scores["wrong"], 1 - raw)
-    assert any("'wrong' is better when lower: it is turned (1 minus the score)" in w for w in found.warnings)
+    assert any("'wrong' is better when lower: it is inverted (1 minus the score)" in w for w in found.warnings)
     with pytest.raises(ConfigError, match=r"looks like an error \(see 'wrong.*rate'\): say better=lower"):
         path = _continued(world, lower="lower")
         tasks = pd.read_csv(path.with_name("tasks.csv"), dtype=str).fillna("").assign(better="")
@@ -222,6 +222,6 @@ def test_zeros_are_a_fault_only_where_more_was_to_be_expected():
 def test_a_target_that_tokens_do_not_tell_is_refused(shipped):
     wish = study.Options(draws=100, plan="base=Llama-3-8B", target="JEMHopQA=0.6")
     with pytest.raises(
-        ConfigError, match=r"predict unseen families worse \(error 0.059\) than a model without them \(0.054\)"
+        ConfigError, match=r"larger \(0.059\) than without \(0.054\)"
     ):
         study.run(shipped, wish)

@@ -81,7 +81,7 @@ def test_two_families_of_pairs_give_a_direction_and_no_size(planned):
 
 def test_a_plan_on_two_families_says_so(planned):
     words = " ".join(planned[0]["plan"]["warnings"])
-    assert "The pairs are of two families: intervals and probabilities are of recipes like theirs" in words
+    assert "The pairs are of two families: intervals and probabilities hold for recipes like theirs" in words
     assert "start from models that were not" not in words  # Kanana 8B is itself the base of a pair
     assert "the number of its questions (items in tasks.csv) is unknown" in planned[1]
 
@@ -92,7 +92,7 @@ def test_what_no_verdict_shows_is_told_as_a_direction(planned):
     start = "These 23 models do not show what added Korean text does: none of the 6 tasks can be decided"
     assert (
         first
-        == f"{start}; KMMLU was up in 11 of 11 pairs of two families, which tells a direction in these and no size."
+        == f"{start}; KMMLU was up in 11 of 11 pairs of two families, which shows a direction in these but no size."
     )
     for changed in ({"up": 4, "n": 5}, {"up": 4, "n": 4}):
         other = json.loads(json.dumps(planned[0]))

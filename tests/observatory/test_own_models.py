@@ -71,11 +71,11 @@ def test_five_models_in_two_commands(results, capsys):
     )
     assert (
         second
-        == "5 models' scores on 4 tasks have no component that stands out of noise, so that none is given a meaning."
+        == "5 models' scores on 4 tasks have no component that stands out from noise, so none is interpreted."
     )
     assert "mind: 5 models are few" in said and "goes up" not in said and "goes down" not in said
     page = (results.parent / "own" / "report.html").read_text()
-    assert first in page and "PC1, PC2, PC3 are not clearly above noise: a law of them is no finding." in page
+    assert first in page and "PC1, PC2, PC3 are not clearly above noise: a law of them is not a finding." in page
 
 
 def test_a_table_of_models_counts_before_their_results(results, capsys):
@@ -87,7 +87,7 @@ def test_a_table_of_models_counts_before_their_results(results, capsys):
     assert table.loc["m_short_en", ["params", "ko_tokens_b_est"]].tolist() == [3e5, 7]
     assert table.loc["m_short_en", ["ko_tokens_b_low", "en_tokens_b_est", "tokens_b"]].isna().all()
     assert table.loc["l_short_even", ["params", "ko_tokens_b_est"]].tolist() == [492384, 2.7621e-05]
-    words = "models.csv has no row for m_short_ko, s_short_en, s_short_ko: size and tokens are those that their results tell."
+    words = "models.csv has no row for m_short_ko, s_short_en, s_short_ko: their size and tokens are taken from the results."
     assert f"mind: {words}" in said and found["families"]["s_short_ko"] == "s_short_ko"
 
 
@@ -114,5 +114,5 @@ def test_tasks_on_which_all_models_are_alike_are_named(results, capsys):
     told = capsys.readouterr().err
     assert code == 2 and "has 2 usable tasks of 4" in told
     assert (
-        f"{', '.join(list(TASKS)[:2])} tell none apart (the same score for every model, or a copy); add tasks" in told
+        f"{', '.join(list(TASKS)[:2])} do not distinguish models (the same score for every model, or a copy); add tasks" in told
     )

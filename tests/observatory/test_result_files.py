@@ -156,7 +156,7 @@ def test_a_group_stands_for_its_parts_and_the_later_run_counts(tmp_path):
     assert gathered.scores["org/m1"]["kmmlu"].date.startswith(
         str(datetime.datetime.fromtimestamp(2e9, datetime.UTC).date())
     )
-    assert any("the later counts: " in w for w in gathered.warnings)
+    assert any("the later one counts: " in w for w in gathered.warnings)
 
 
 def test_scores_that_cannot_be_compared_are_refused(tmp_path):
@@ -165,7 +165,7 @@ def test_scores_that_cannot_be_compared_are_refused(tmp_path):
         _read(result_files.found([tmp_path / "lm"]))
     files = _own(tmp_path / "own")
     (tmp_path / "own/twice.json").write_text(files[1].read_text())
-    with pytest.raises(ConfigError, match="both have 'gsm8k' of 'm1', and no date tells which is later: give one"):
+    with pytest.raises(ConfigError, match="both have 'gsm8k' of 'm1', without dates to tell which is later: give one"):
         result_files.gather([*files, tmp_path / "own/twice.json"])
 
 

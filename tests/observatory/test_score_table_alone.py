@@ -34,7 +34,7 @@ def test_components_correlations_and_missing_cells(tmp_path, capsys):
     assert (
         "The language of alpha, beta, gamma, delta is unknown: a tasks.csv with the columns task and language" in said
     )
-    assert "would tell local tasks from the others, and so give verdicts and plans" in said
+    assert "would identify the local tasks, and so allow verdicts and plans" in said
     found = json.loads((tmp_path / "out/components.json").read_text())
     assert found["explained_variance_ratio"] and found["correlations"]["alpha"]["beta"] and found["verdicts"] == {}
     assert "1 of 32 cells are missing" in said and found["scores"]["PC1"]["org/m2"] and found["language"] == ""
@@ -97,7 +97,7 @@ def test_sizes_are_read_as_people_write_them(tmp_path):
     sizes = [7e9, 13e9, 7e9, 3.5e8, 1.5e12, 70e9, np.nan, np.nan]
     np.testing.assert_allclose(read.models["params"], sizes)
     np.testing.assert_allclose(read.models["tokens_b"], [15e3, 2e3, 1400, *[np.nan] * 5])
-    assert any("'Params' holds '8x7B' of org/m6: no number above 0" in w for w in read.warnings)
+    assert any("'Params' holds '8x7B' of org/m6: not a positive number" in w for w in read.warnings)
     assert any("'tokens_b' holds 'about 3' of org/m7" in w for w in read.warnings)
     pd.DataFrame({"model": read.models.index, "params": 1e9}).to_csv(tmp_path / "models.csv", index=False)
     read = tables.read(file)

@@ -27,7 +27,7 @@ def _refused(write, match, scores=SCORES, models=MODELS, tasks=None):
 def test_a_good_table(write):
     found = tables.read(write(SCORES, MODELS))
     assert found.scores.shape == (6, 4) and found.languages == ("en", "ko")
-    assert found.warnings == ("6 models are few: with fewer than about 20 little stands out of noise.",)
+    assert found.warnings == ("6 models are few: with fewer than about 20 little stands out from noise.",)
     assert found.sources.loc["m0", "a"] == "scores.csv"
 
 

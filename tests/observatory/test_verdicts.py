@@ -149,6 +149,6 @@ def test_tables_without_budgets_or_of_too_many_models_have_no_mixed_model(shippe
     assert not joint.every(none, measures, "ja", "en").models
     monkeypatch.setattr(joint, "MOST_MODELS", 34)
     assert not joint.every(shipped, measures, "ja", "en").models
-    with pytest.raises(ConfigError, match=r"35 models are more than it is predicted from \(34\)"):
+    with pytest.raises(ConfigError, match=r"35 models are more than predictions support \(34\)"):
         question.read(shipped, Options(plan="base=Llama-3-8B,ja_tokens=100e9"), "ja", 3)
     assert question.read(shipped, Options(), "ja", 3) is None

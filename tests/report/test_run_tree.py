@@ -141,7 +141,7 @@ def test_in_short_says_what_a_merged_model_is_made_of_and_can_do(workdir):
     (workdir / "asked").mkdir()
     (workdir / "asked/evaluation.json").write_text(json.dumps({"models": models}))
     page = write_run_report(workdir).read_text(encoding="utf-8")
-    short = re.sub("<[^>]+>", " ", page[page.index("In short</h2>") : page.index("Who comes from whom")])
+    short = re.sub("<[^>]+>", " ", page[page.index("In short</h2>") : page.index("Which stage starts from which")])
     row = next(line for line in short.split("merged/model")[0].split("</tr>") if "stage2; with deep, student" in line)
     assert "0.625 ± 0.025" in row  # √(0.03² + 0.04²) / 2
     assert "0.375 ± 0.000" in short and "the mean of a, b" in short

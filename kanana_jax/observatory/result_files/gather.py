@@ -88,7 +88,7 @@ def gather(files: Sequence[pathlib.Path], known: Iterable[str] = ()) -> Gathered
             row[score.task] = (file, score)
     warnings = []
     if again:
-        warnings.append(f"Of scores that were found twice the later counts: {informative.cut(again)}.")
+        warnings.append(f"Of scores that were found twice, the later one counts: {informative.cut(again)}.")
     about = {names[models]: _about(value) for models, value in told.items()}
     scores = {model: {task: score for task, (_, score) in row.items()} for model, row in rows.items()}
     return Gathered(scores, {m: a for m, a in about.items() if m in scores}, tuple(warnings))
@@ -129,7 +129,8 @@ def _later(
     """The later of two scores; raises ConfigError if their dates do not determine it."""
     if not (score.date and other.date) or score.date == other.date:
         raise ConfigError(
-            f"{file} and {other_file} both have '{score.task}' of '{model}', and no date tells which is later: give one"
+            f"{file} and {other_file} both have '{score.task}' of '{model}', without dates to tell which is later: "
+            "give one"
         )
     return (file, score) if score.date > other.date else (other_file, other)
 

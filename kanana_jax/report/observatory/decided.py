@@ -118,7 +118,7 @@ def pilot(study: Json) -> str:
         lacking = "the number of its questions (items in tasks.csv) is unknown" if task else "it is a component"
         why = {
             "fewest": "no pair has added fewer than the plan",
-            "questions": f"{lacking}, so that nobody can say how far chance moves it",
+            "questions": f"{lacking}, so its sampling error is unknown",
         }[found["untried"]]
         return f"No pilot of fewer tokens can be judged for {found['measure']}: {why}."
     if found["half_after"] >= found["half"]:

@@ -43,8 +43,8 @@ def draw(study: Json) -> dict[str, Figure]:
              Series("noise of families, 99%", at[: len(own)], own)]  # fmt: skip
     figures["scree"] = _figure(
         lambda width: lines(scree, x=f"component ({NOTE})", y="eigenvalue", markers=True, height=2.6, width=width),
-        "Eigenvalues against noise: Horn's parallel analysis, of independent models and complete tables, and that of these families and holes, which "
-        "decides.",
+        "Eigenvalues against noise: Horn's parallel analysis, for independent models and complete tables, and noise with these families and missing "
+        "cells, which decides.",
     )
     if "PC2" in study["scores"]:
         figures["biplot"] = _figure(

@@ -96,8 +96,8 @@ def _plan(study: Json) -> list[Block]:
         if table:
             formats = {"change": "+.3f", "before": ".3f", "error, unseen": ".3f"}
             blocks.append(Table(columns, table, f"{title}; {NOTE}.", formats=formats))
-    blocks.append(Text("The change is this plan's, 'over all models' is the verdict on the task. Both are of one model of all models and pairs, but of one new model and of a slope: "
-                       "a change whose interval holds zero is not shown, however large it is beside the mean of the pairs."))  # fmt: skip
+    blocks.append(Text("The change is this plan's; 'over all models' is the verdict on the task. Both come from one statistical model of all models and pairs: the change is predicted for one "
+                       "new model, the verdict tests a slope. A change whose interval contains zero is not established, however large it is compared with the mean of the pairs."))  # fmt: skip
     beyond = [f"{m['measure']}: {', '.join(m['extrapolates'])}" for m in plan["measures"] if m["extrapolates"]]
     if beyond:
         blocks.append(Text("Extrapolation: " + "; ".join(beyond) + ".", "warning"))
@@ -151,21 +151,21 @@ def _verdicts(study: Json, plots: dict[str, Figure]) -> list[Block]:
 def _fits(study: Json, plots: dict[str, Figure]) -> list[Block]:
     if not study["fits"]:
         return []
-    columns = ("component", "compute", "n", "families", "r", "R²", "slope a decade", "95% by family", "with token intervals", "95% naive",
+    columns = ("component", "compute", "n", "families", "r", "R²", "slope per decade", "95% by family", "with token intervals", "95% naive",
                "error, unseen families", "sd")  # fmt: skip
     rows = []
     for f in study["fits"]:
         spans = [_span(f[key]) for key in ("ci95_family", "ci95_family_and_tokens", "ci95_naive")]
         rows.append((f["component"], language(f["language"]), f["n"], f["families"], f["r"], f["r2"], f["slope_per_decade"], *spans,
                      f["lofo_rmse"], f["sd"]))  # fmt: skip
-    formats = {"r": "+.2f", "R²": ".3f", "slope a decade": "+.2f", "error, unseen families": ".2f", "sd": ".2f"}
+    formats = {"r": "+.2f", "R²": ".3f", "slope per decade": "+.2f", "error, unseen families": ".2f", "sd": ".2f"}
     caption = (f"Compute is 6·N·D with D the tokens of that language, {'active' if study['active_params'] else 'total'} parameters for mixtures of "
-               "experts. Error on unseen families: each family predicted by the others; sd is what one errs by without a law. "
+               "experts. Error on unseen families: each family predicted by the others; sd is the error without a law. "
                f"{NOTE.capitalize()}.")  # fmt: skip
-    apart = Text("These are laws of single components over the models of reported budgets, one language at a time: evidence beside the model of all models "
-                 "and pairs, of which verdicts, plans and the sentences above are.")  # fmt: skip
+    apart = Text("These laws fit one component and one language at a time, over models with reported budgets. They are additional evidence: verdicts, plans and "
+                 "the sentences above rest on the model of all models and pairs.")  # fmt: skip
     noise = [name for name in dict.fromkeys(f["component"] for f in study["fits"]) if name not in study["kept"]]
-    words = f"{', '.join(noise)} {'is' if len(noise) == 1 else 'are'} not clearly above noise: a law of {'it' if len(noise) == 1 else 'them'} is no finding."
+    words = f"{', '.join(noise)} {'is' if len(noise) == 1 else 'are'} not clearly above noise: a law of {'it' if len(noise) == 1 else 'them'} is not a finding."
     mistrust = [Text(words, "warning")] if noise else []
     blocks: list[Block] = [*([apart] if study["mixed"] else []), *mistrust, *_shown(plots, "general", "local")]
     blocks += [Text(words) for words in (wider_sentence(study), undisclosed_sentence(study)) if words]
@@ -213,9 +213,9 @@ def _components(study: Json, plots: dict[str, Figure]) -> list[Block]:
     kept = study["kept"]
     subject = f"{', '.join(kept)} {'is' if len(kept) == 1 else 'are'}" if kept else "No component is"
     rest = [f"PC{k}" for k in range(1, 4) if f"PC{k}" not in kept and f"PC{k}" in study["loadings"]]
-    words = f"{subject} clearly more than noise that is as alike within families as the scores are and, beside PC1, as large as what PC1 leaves (parallel analysis)"
+    words = f"{subject} clearly above noise that is as correlated within families as the scores are and, after PC1, as large as what PC1 leaves (parallel analysis)"
     words += (
-        f"; {', '.join(rest)} {'is' if len(rest) == 1 else 'are'} not, and should not be given a meaning."
+        f"; {', '.join(rest)} {'is' if len(rest) == 1 else 'are'} not, and should not be interpreted."
         if rest
         else "."
     )
@@ -274,8 +274,8 @@ def _downstream(study: Json) -> list[Block]:
 def _doubts(study: Json) -> list[Block]:
     standing = [
         study["evidence"]
-        + " A controlled sweep of own small models, which differ in nothing but the budget, can confirm it: their tables pass "
-        "through the same command.",
+        + " A controlled sweep of small models that differ only in their budgets can confirm it: their tables pass through "
+        "the same command.",
         "Token budgets are often estimates (token_ledger.csv says which); they are sampled from triangular distributions over their intervals, "
         "which is an assumption.",
     ]

@@ -29,8 +29,8 @@ def general(study: Json) -> list[str]:
     ratio, local, general = study["explained_variance_ratio"], study["local_component"], study["general_component"]
     count = len(study["kept"])
     words = [f"Of {study['models']} models' scores on {len(study['tasks'])} tasks, {_count(count)} component{'' if count == 1 else 's'} "
-             f"stand{'s' if count == 1 else ''} out of noise" if count else
-             f"{study['models']} models' scores on {len(study['tasks'])} tasks have no component that stands out of noise, so that none is given a meaning"]  # fmt: skip
+             f"stand{'s' if count == 1 else ''} out from noise" if count else
+             f"{study['models']} models' scores on {len(study['tasks'])} tasks have no component that stands out from noise, so none is interpreted"]  # fmt: skip
     for role, name, lang in (
         ("general ability", general, study["reference"]),
         ("local ability", local, study["language"]),
@@ -84,7 +84,7 @@ def _slope(study: Json, name: str | None, lang: str) -> str | None:
     if low * high > 0:
         way = "up" if low > 0 else "down"
         return f"goes {way} {abs(slope):.1f} ({by} {low:.1f} to {high:.1f}) with ten times the {where} compute{more}"
-    return f"does not clearly follow {where} compute{more}: {slope:+.1f} a decade ({by} {low:.1f} to {high:.1f})"
+    return f"does not clearly follow {where} compute{more}: {slope:+.1f} per decade ({by} {low:.1f} to {high:.1f})"
 
 
 def useful(study: Json) -> str:
@@ -111,7 +111,7 @@ def _undecided(study: Json, where: str, silent: int) -> str:
     rose = [t for t, pair in paired.items() if pair["up"] == pair["n"] >= MANY_PAIRS]
     if rose:
         most = max(rose, key=lambda t: paired[t]["n"])
-        words += f"; {most} was {counted(paired[most])}, which tells a direction in these and no size"
+        words += f"; {most} was {counted(paired[most])}, which shows a direction in these but no size"
     return words + "."
 
 
@@ -284,9 +284,9 @@ def wider_sentence(study: Json) -> str:
     spans = {k: f"{fit[k][0]:.2f} to {fit[k][1]:.2f}" for k in ("ci95_family", "ci95_naive", "ci95_bootstrap")}
     return (
         f"Intervals by family leave one family out at a time and take Student's t with families − 1 degrees of freedom: {spans['ci95_family']} "
-        f"for {study['local_component']}. A naive bootstrap ({spans['ci95_naive']}) takes every model for an independent draw, but {counts[most]} "
-        f"of the {study['models']} models are of the family {most} and share its weights and data, so that there is less evidence than there "
-        f"are models; a bootstrap of whole families ({spans['ci95_bootstrap']}) covers less often than it says where these are few."
+        f"for {study['local_component']}. A naive bootstrap ({spans['ci95_naive']}) treats every model as independent, but {counts[most]} of the "
+        f"{study['models']} models are of the family {most} and share its weights and data, so there is less evidence than the number of models "
+        f"suggests; a bootstrap of whole families ({spans['ci95_bootstrap']}) is too narrow when these are few."
     )
 
 
