@@ -127,7 +127,7 @@ EXPERIMENTS = {
     "adaptation": Experiment(
         "adaptation.py:{arm},{seed}",
         "runs/adaptation",
-        ("documents", "calls"),
+        ("documents", "calls", "calls_alone"),
         (
             (
                 "runs/alignment/base/stage2/model/model.json",

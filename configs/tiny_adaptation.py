@@ -65,7 +65,8 @@ def adapt(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -> No
     rows = dict(seq_len=800, batch_tokens=4 * 800)  # long rows: a prompt describes three or four functions in JSON
     for name, section, start in (("calls_en", made.english, "merged"), ("calls_ko", made.korean, "calls_en")):
         own = _train(train, optimizer, 2e-3, 90_000, warmup=4) | rows
-        c[name] = section.to_dict() | dict(start=start, train=own)
+        mixture = calls_config.with_general(section.mixture.to_dict(), "ko_chat", "en_chat")
+        c[name] = section.to_dict() | dict(start=start, mixture=mixture, train=own)
 
 
 def documents(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -> None:

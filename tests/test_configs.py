@@ -223,3 +223,6 @@ def test_calls_are_learnt_in_english_and_then_in_korean():
         assert parsed.stages == ("english", "korean") and stages["korean"].start == "english"
         assert stages["english"].mixture == {"en_calls": 1.0} and stages["korean"].mixture["ko_calls"] == 0.8
         assert parsed.sources["en_calls"].path == english and parsed.sources["en_calls"].lang == "en"
+    parsed, stages = recipe.parse(config_lib.read_config_file(f"{ROOT}/configs/calls.py:m,e.jsonl,k.jsonl,g.jsonl"))
+    assert parsed.sources["general"].path == "g.jsonl" and stages["english"].mixture == dict(en_calls=0.8, general=0.2)
+    assert stages["korean"].mixture == pytest.approx(dict(ko_calls=0.64, en_calls=0.16, general=0.2))

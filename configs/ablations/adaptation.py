@@ -2,18 +2,20 @@
 
     kanana run --config configs/ablations/adaptation.py:documents,SEED --workdir runs/adaptation/documents-SEED
     kanana run --config configs/ablations/adaptation.py:calls,SEED --workdir runs/adaptation/calls-SEED
-    python benchmarks/parts.py adaptation       (both, two seeds, with their figures)
+    python benchmarks/parts.py adaptation       (all arms, two seeds, with their figures)
 
-Both start from the arm `sft` of `alignment.py` with the same seed. `documents` is Figure 6: data made from documents,
-SFT with replay, DPO, and a merge with the starting model. `calls` learns English calls, then Korean ones. The documents
-come from two other worlds, one for training and one for evaluation, so that no answer is known without reading.
+All start from the arm `sft` of `alignment.py` with the same seed. `documents` is Figure 6: data made from documents,
+SFT with replay, DPO, and a merge with the starting model. `calls` learns English calls, then Korean ones,
+with a fifth of conversations without functions; `calls_alone` learns without these. The documents come from two other
+worlds, one for training and one for evaluation, so that no answer is known without reading.
 """
 
 from kanana_jax.configs import tiny
 from kanana_jax.configs.ablations import alignment
 
 LEARNT, ASKED = (f"microworld://faq/ko?seed={seed}&size={alignment.PEOPLE}" for seed in (1, 2))
-STAGES = {"documents": ("rag_made", "rag_sft", "rag_dpo", "rag_merged"), "calls": ("calls_en", "calls_ko")}
+CALLS = ("calls_en", "calls_ko")
+STAGES = {"documents": ("rag_made", "rag_sft", "rag_dpo", "rag_merged"), "calls": CALLS, "calls_alone": CALLS}
 ARMS = tuple(STAGES)
 TOKENS = dict(rag_sft=300_000, rag_dpo=80_000, calls_en=250_000, calls_ko=250_000)
 
@@ -32,6 +34,9 @@ def get_config(arg: str = "documents,0"):
     c.rag_made.start = c.rag_sft.start = c.rag_merged.start = c.calls_en.start = before
     c.rag_made.rag_data.update(documents=f"{LEARNT}&count=800", passages=800)
     c.rag_merged.merge.models = (before, "rag_dpo")
+    if arm == "calls_alone":
+        for name in CALLS:
+            c[name].mixture = {source: share / 0.8 for source, share in c[name].mixture.items() if "calls" in source}
     read = {source for name in c.stages for source in c[name].get("mixture", {})}
     for name in [name for name in c.sources if name not in read]:  # sources that no stage reads would be evaluated, too
         del c.sources[name]
