@@ -118,8 +118,8 @@ def test_what_makes_other_vectors_is_refused(copy, file, keys, told):
     ("modules", "told"),
     [
         (["models.Transformer", "models.Pooling", "models.Dense", "models.Normalize"], "module Dense is not"),
-        (["models.Transformer", "models.Normalize", "models.Pooling"], "no order"),
-        (["models.Transformer"], "no order"),
+        (["models.Transformer", "models.Normalize", "models.Pooling"], "not supported in this order"),
+        (["models.Transformer"], "not supported in this order"),
         (["models.Transformer", "models.Pooling", "/own.Code"], "module own.Code is not"),
     ],
 )
