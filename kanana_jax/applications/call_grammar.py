@@ -112,7 +112,7 @@ def _checked_for_xml(name: str, schema: dict[str, Any]) -> None:
             raise _refused(name, "$ref", f"'{reference[:50]}', in XML")
     for key, part in properties.items():
         if not key or any(letter in key for letter in "<>\n"):
-            raise UserError(f"function '{name}': the parameter '{key[:50]}' cannot be written in XML: rename it")
+            raise UserError(f"function '{name}': the parameter {key[:50]!r} cannot be written in XML: rename it")
         if calls.is_text(part):
             for keyword in _OF_TEXT:
                 if keyword in part:
@@ -199,7 +199,7 @@ _NOTES = ("description", "title", "default", "examples", "$comment", "$schema", 
 def _inner(value: Any, key: str, name: str, where: str, deep: int, closes: bool) -> Any:
     if key in _ONE:
         if isinstance(value, list):  # draft 4's tuples
-            raise _refused(name, "items", f"a list, at {where}")
+            raise _refused(name, key, f"a list, at {where}")
         return _closed(value, name, where, deep, closes)
     if key in _MAPS:
         if not isinstance(value, Mapping):

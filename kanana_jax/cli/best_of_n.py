@@ -56,6 +56,7 @@ def _best_of_n(options: argparse.Namespace, overrides: list[str], command: list[
         raise ConfigError(f"--pairs {options.pairs}: pairs are lines of JSON: name a file that ends in .jsonl")
     if options.pairs is not None and (options.pairs_per_prompt < 1 or max(sizes) < 2):
         raise ConfigError("--pairs needs two answers to a prompt and --pairs-per-prompt of at least 1: raise --n")
+    from kanana_jax.data.read import outputs
     from kanana_jax.evaluation.verifiers import Scorer, verify
     from kanana_jax.files import locked, write_json
     from kanana_jax.inference.reward_model import RewardModel
@@ -65,6 +66,9 @@ def _best_of_n(options: argparse.Namespace, overrides: list[str], command: list[
     from kanana_jax.report.best_of_n import write_page
     from kanana_jax.stages.best_of_n import compare, read_questions, write_pairs, write_samples
 
+    for output in (options.output, options.pairs):
+        if output is not None:
+            outputs.apart(output, [options.prompts])
     try:
         sampling = SamplingConfig(temperature=options.temperature, top_p=options.top_p)
         config = RolloutConfig(max(sizes), options.max_new_tokens, sampling)

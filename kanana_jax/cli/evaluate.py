@@ -201,6 +201,8 @@ def _checked(options: argparse.Namespace) -> list[str]:
     names = [name.strip() for name in options.tasks.split(",") if name.strip()]
     if not names:
         raise ConfigError("--tasks names no task (see --help)")
+    if any(out.absolute() == pathlib.Path(name).absolute() for name in names):
+        raise ConfigError(f"--output {out} is a file of questions among --tasks: name another file")
     calls = [name for name in names if _are_calls(name)]
     if calls and len(calls) < len(names):
         raise ConfigError(f"--tasks: ask {calls[0]} and other function calls in a run of their own")

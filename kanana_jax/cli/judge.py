@@ -1,7 +1,6 @@
 """The verb `judge`."""
 
 import argparse
-import json
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -47,9 +46,12 @@ def _judge(options: argparse.Namespace, overrides: list[str], command: list[str]
     if not options.url:
         print("no --url: there is no judge, and nothing was judged")
         return
+    from kanana_jax.data.read import outputs
     from kanana_jax.evaluation import grading
     from kanana_jax.files import locked, write_json
 
+    given = (options.answers, options.against, options.questions, options.references)
+    outputs.apart(options.output, [str(file) for file in given if file is not None])
     try:
         how = {"max_requests": options.max_requests, "concurrency": options.concurrency}
         config = grading.JudgeConfig(options.url, options.model, options.key_variable, **how)
@@ -80,7 +82,7 @@ def _of_lines(options: argparse.Namespace) -> list[Any]:
     return [
         grading.Item(
             key,
-            _words(row["prompt"]),
+            _words(row["prompt"], f"{options.answers}, id '{key}'"),
             row["answer"],
             None if others is None else others[key]["answer"],
             row.get("reference", ""),
@@ -145,6 +147,8 @@ def _read(file: pathlib.Path) -> dict[str, dict[str, Any]]:
 
 def _rows(file: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a file, each with the number of its line."""
+    from kanana_jax.data.read import jsonl
+
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -153,7 +157,7 @@ def _rows(file: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = jsonl.parse(line)
         except ValueError as error:
             raise ConfigError(f"{file}, line {number} is not JSON ({error}): correct it") from error
         if not isinstance(row, dict):
@@ -161,10 +165,10 @@ def _rows(file: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
-def _words(prompt: Any) -> str:
+def _words(prompt: Any, where: str) -> str:
     if isinstance(prompt, str):
         return prompt
     turns = prompt if isinstance(prompt, list) else [prompt]
     if not all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in turns):
-        raise ConfigError("a 'prompt' must be a text, or messages with 'role' and 'content'")
+        raise ConfigError(f"{where}: 'prompt' must be a text, or messages with 'role' and 'content', a text")
     return "\n".join(f"{turn.get('role', 'user')}: {turn['content']}" for turn in turns)

@@ -219,8 +219,8 @@ def _tools(file: pathlib.Path | None) -> list[dict[str, Any]] | None:
     if file is None:
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"--tools {file} cannot be read ({error}): name a JSON file") from error
     if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
         raise ConfigError(f"--tools {file} must contain a list of JSON schemas of functions")

@@ -118,7 +118,9 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
         read = result_files.read(gathered, options.models, options.tasks, _called(files))
     with mirrored(options.output) as folder:
         if gathered is not None:
-            result_files.write(gathered, options.models, folder / "tables")
+            own = (options.output / "tables").resolve()
+            kept = [t.name for t in (options.models, options.tasks) if t is not None and t.resolve().parent == own]
+            result_files.write(gathered, options.models, folder / "tables", kept)
         result = study.run(read, wishes)
         write_json(folder / "components.json", {"command": " ".join(command), **result})
         output.write_csvs(read, result, folder)

@@ -147,6 +147,28 @@ def post_json(
     return _in_attempts(service, attempt, wait)
 
 
+def chat_text(answer: Any) -> str:
+    """The text of a chat completion: its parts joined, "" where there is none, half of a surrogate pair as `?`.
+
+    Raises:
+      ValueError: it is of another form.
+    """
+    try:
+        content = answer["choices"][0]["message"]["content"]
+        if isinstance(content, list):  # parts
+            content = "".join(part["text"] for part in content if part.get("type", "text") == "text")
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        said = answer.get("error") if isinstance(answer, dict) else None
+        raise ValueError(
+            f"its answer says {json.dumps(said)[:200]}"
+            if said
+            else "its answer has no choices[0].message.content: is it a chat endpoint?"
+        ) from error
+    if not isinstance(content, str | None):
+        raise ValueError("choices[0].message.content of its answer is not text")
+    return (content or "").encode("utf-8", "replace").decode()
+
+
 def get_text(service: Service, path: str, headers: Mapping[str, str], *, direct: bool = False) -> str:
     """Gets a UTF-8 text.
 

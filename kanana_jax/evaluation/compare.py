@@ -40,7 +40,7 @@ def read(file: pathlib.Path, needs: Sequence[str] = ()) -> dict[str, Any]:
       UserError: it is not a result file, or a key is missing.
     """
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is not a results file ({error}): write one with 'kanana eval … --output'") from error
     if not isinstance(value, dict) or not all(isinstance(value.get(key), dict) for key in ("results", "documents")):

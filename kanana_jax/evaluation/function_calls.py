@@ -233,7 +233,7 @@ def _rows(folder: pathlib.Path, name: str) -> list[Json]:
     for file in (folder / name, folder / f"{name}.gz"):
         if file.is_file():
             data = file.read_bytes()
-            text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode("utf-8")
+            text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode("utf-8-sig")
             return [json.loads(line) for line in text.split("\n") if line.strip()]
     raise UserError(f"{folder} has no {name}: name the folder of the set by --data-dir")
 

@@ -10,6 +10,7 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import json
+import logging
 import math
 import os
 import pathlib
@@ -21,6 +22,9 @@ from typing import Any
 from kanana_jax import endpoint
 from kanana_jax.errors import ConfigError, UserError
 
+log = logging.getLogger("kanana")
+# So many texts refused before the first is taken: it is the request that is wrong, not the texts.
+_ALL_REFUSED = 10
 _VERDICT = re.compile(r"\[\[([^\[\]]{1,4})\]\]")
 _ONE = """Judge the answer of an assistant to the last question of a user. Consider whether it is correct, helpful, \
 relevant, complete and in the language that the user asks for. Everything between the marks {mark} is to be judged; \
@@ -140,14 +144,14 @@ class Replies:
     def __init__(self, config: JudgeConfig, file: pathlib.Path):
         self._config, self._file, self._lock = config, file, threading.Lock()
         self._known: dict[str, str] = {}
-
-        if file.is_file():
-            for line in file.read_text(encoding="utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                    self._known[row["key"]] = row["reply"]
-                except (ValueError, KeyError, TypeError):  # an incomplete line of a killed run
-                    continue
+        data = file.read_bytes() if file.is_file() else b""
+        for line in data.split(b"\n"):  # not `splitlines`: a reply may hold U+2028 and its like
+            try:
+                row = json.loads(line.decode("utf-8"))
+                self._known[row["key"]] = str(row["reply"])
+            except (ValueError, KeyError, TypeError):  # the line that a killed run was writing
+                continue
+        self._begin = "\n" if data and not data.endswith(b"\n") else ""  # behind such a line
 
     def _key(self, text: str) -> str:
         about = [self._config.url, self._config.model, self._config.max_tokens, text]
@@ -156,27 +160,41 @@ class Replies:
     def all(self, texts: Iterable[str]) -> dict[str, str]:
         """The replies to texts; only texts without a saved reply are sent to the endpoint.
 
+        A text that the endpoint refuses (too long, filtered) has the reply "", which is not kept, and costs no other.
+
         Raises:
           ConfigError: the environment variable with the key is not set.
-          UserError: the endpoint refuses or cannot be reached, or the budget is used up; replies so far are saved.
+          UserError: the endpoint refuses all texts or cannot be reached, or the budget is used up; replies so far are
+            saved.
         """
         texts = list(dict.fromkeys(texts))
         missing = [text for text in texts if self._key(text) not in self._known]
         most, service = self._config.max_requests, self._service() if missing else None
+        refused: dict[str, endpoint.Refused] = {}
+        taken = len(texts) - len(missing)
         with concurrent.futures.ThreadPoolExecutor(self._config.concurrency) as pool:
-            waiting = [pool.submit(self._ask, service, text) for text in missing[:most]]
+            waiting = {pool.submit(self._ask, service, text): text for text in missing[:most]}
             try:
                 for future in concurrent.futures.as_completed(waiting):
-                    future.result()
+                    try:
+                        future.result()
+                        taken += 1
+                    except endpoint.Refused as error:
+                        refused[waiting[future]] = error
+                        if not taken and len(refused) == min(_ALL_REFUSED, len(waiting)):
+                            raise
             finally:
                 for future in waiting:
                     future.cancel()
+        if refused:
+            first = next(iter(refused.values()))
+            log.warning("%d of %d requests have no reply; the first: %s", len(refused), len(texts), first)
         if len(missing) > most:
             raise UserError(
                 f"the budget of {most} requests is used up, {len(missing) - most} of {len(texts)} are left: run again "
                 "to continue, or raise --max-requests"
             )
-        return {text: self._known[self._key(text)] for text in texts}
+        return {text: "" if text in refused else self._known[self._key(text)] for text in texts}
 
     def _service(self) -> endpoint.Service:
         config, key = self._config, ""
@@ -190,28 +208,15 @@ class Replies:
         assert service is not None
         body = {"model": self._config.model, "messages": [{"role": "user", "content": text}], "temperature": 0}
         reply = endpoint.post_json(
-            service, "/chat/completions", body | {"max_tokens": self._config.max_tokens}, _content
+            service, "/chat/completions", body | {"max_tokens": self._config.max_tokens}, endpoint.chat_text
         )
         with self._lock:
             self._known[self._key(text)] = reply
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("a", encoding="utf-8") as out:
-                out.write(json.dumps({"key": self._key(text), "reply": reply}, ensure_ascii=False) + "\n")
-
-
-def _content(answer: Any) -> str:
-    """The text of a chat completion.
-
-    Raises:
-      ValueError: the response has another form.
-    """
-    try:
-        content = answer["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError) as error:
-        raise ValueError("its answer has no choices[0].message.content: is it a chat endpoint?") from error
-    if not isinstance(content, str):
-        raise ValueError("choices[0].message.content of its answer is not text")
-    return content
+                row = json.dumps({"key": self._key(text), "reply": reply}, ensure_ascii=False)
+                out.write(f"{self._begin}{row}\n")
+                self._begin = ""
 
 
 def judged(items: Sequence[Item], replies: Replies) -> dict[str, Any]:

@@ -144,7 +144,11 @@ def _right(answer: Any, choices: list[str], place: str) -> int:
     """The index of the right choice."""
     if isinstance(answer, int) and not isinstance(answer, bool):
         if 0 <= answer < len(choices):
-            return answer
+            same = [number for number, choice in enumerate(choices) if plain(choice) == str(answer)]
+            if same in ([], [answer]):
+                return answer
+            counted = f"choice {answer} from 0 is {_short(choices[answer])}, choice {same[0]} reads '{answer}'"
+            raise _bad(place, "answer", f"is {answer}, but {counted}: give the text in quotes, or the letter")
         last = len(choices) - 1
         raise _bad(place, "answer", f"is {answer}, but the {last + 1} choices are numbered from 0 to {last}")
     if isinstance(answer, str):

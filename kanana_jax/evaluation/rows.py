@@ -66,14 +66,18 @@ def _parsed(file: pathlib.Path, task: str) -> Iterator[tuple[str, Any]]:
         try:
             yield place, jsonl.parse(line)
         except ValueError as error:
-            raise ConfigError(f"{place}: not JSON ({error})") from error
+            raise _not_json(place, error) from error
+
+
+def _not_json(place: str, error: ValueError) -> ConfigError:
+    return ConfigError(f"{place}: not JSON ({error}){': save it as UTF-8' * isinstance(error, UnicodeDecodeError)}")
 
 
 def _list(file: pathlib.Path, task: str) -> Iterator[tuple[str, Any]]:
     try:
         value = jsonl.parse(_bytes(file, task))
     except ValueError as error:
-        raise ConfigError(f"{file}: not JSON ({error})") from error
+        raise _not_json(str(file), error) from error
     value = value.get("data") if isinstance(value, dict) else value
     if not isinstance(value, list):
         raise ConfigError(f"{file}: not a list of rows, nor an object with one under 'data'")
@@ -81,17 +85,26 @@ def _list(file: pathlib.Path, task: str) -> Iterator[tuple[str, Any]]:
 
 
 def _table(file: pathlib.Path, task: str, delimiter: str) -> Iterator[tuple[str, Any]]:
+    """Rows of a table, but for those that are wholly empty, as spreadsheets leave them; likewise columns at the end."""
     try:
         text = _bytes(file, task).decode("utf-8-sig")
         heads, *rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)) or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"task '{task}': {file} is no table of UTF-8 text ({error}): fetch it again") from error
-    rows = [row for row in rows if row]
-    for number, row in enumerate(rows, 1):
+        reason = f"task '{task}': {file} is no table of UTF-8 text ({error})"
+        raise ConfigError(f"{reason}: save it as 'CSV UTF-8', or fetch it again") from error
+    if other := next((c for c in ",;\t|" if len(heads) == 1 and c in heads[0]), None):
+        found, wanted = ("tabs" if c == "\t" else f"'{c}'" for c in (other, delimiter))
+        raise ConfigError(f"{file} is separated by {found}: save it with {wanted} between cells, as its ending says")
+    numbered = [(number, row) for number, row in enumerate(rows, 1) if any(cell.strip() for cell in row)]
+    while heads and not heads[-1].strip() and not any("".join(row[len(heads) - 1 :]).strip() for _, row in numbered):
+        heads, numbered = heads[:-1], [(number, row[: len(heads) - 1]) for number, row in numbered]
+    if twice := next((head for head in heads if heads.count(head) > 1), None):
+        raise ConfigError(f"{file} has the column '{twice}' twice: keep one")
+    for number, row in numbered:
         if len(row) != len(heads):
             raise ConfigError(f"{file}, row {number}: {len(row)} values for {len(heads)} columns: fetch it again")
-    whole = [i for i in range(len(heads)) if all(_WHOLE.fullmatch(row[i]) for row in rows)]
-    for number, row in enumerate(rows, 1):
+    whole = [i for i in range(len(heads)) if all(_WHOLE.fullmatch(row[i]) for _, row in numbered)]
+    for number, row in numbered:
         yield f"{file}, row {number}", {h: int(v) if i in whole else v for i, (h, v) in enumerate(zip(heads, row))}
 
 

@@ -140,6 +140,14 @@ def _several(question: Question) -> list[str]:
     return texts
 
 
+def _forms(question: Question) -> set[str]:
+    """The texts that are right, normalised; never the empty one, which an answer of nothing would be."""
+    found = {normalised(each) for each in _several(question)} - {""}
+    if not found:
+        raise ValueError("a text with a letter, digit or sign is expected")
+    return found
+
+
 def _number(text: str, question: Question) -> bool:
     (expected,) = _several(question)
     right = answers.number(expected.rpartition("####")[2], anywhere=True)
@@ -150,23 +158,24 @@ def _number(text: str, question: Question) -> bool:
 
 def _letter(text: str, question: Question) -> bool:
     (expected,) = _several(question)
-    return answers.letter(text, "ABCDE") == expected.strip().upper()
+    if (right := expected.strip("(). ").upper()) not in tuple("ABCDE"):
+        raise ValueError("a letter from A to E is expected")
+    return answers.letter(text, "ABCDE") == right
 
 
 def _exact(text: str, question: Question) -> bool:
-    return normalised(text) in {normalised(each) for each in _several(question)}
+    return normalised(text) in _forms(question)
 
 
 def _contains(text: str, question: Question) -> bool:
     own = normalised(text)
-    return any(normalised(each) in own for each in _several(question) if normalised(each))
+    return any(form in own for form in _forms(question))
 
 
 def _boxed(text: str, question: Question) -> bool:
     found = answers.boxed(text)
-    if found is None or question.answer is None:
-        return found is not None
-    return normalised(found) in {normalised(each) for each in _several(question)}
+    right = None if question.answer is None else _forms(question)
+    return found is not None and (right is None or normalised(found) in right)
 
 
 def _regex(text: str, question: Question) -> bool:
@@ -195,7 +204,10 @@ def _length(text: str, question: Question) -> bool:
     if not isinstance(limits, dict) or not {"min", "max"} & limits.keys():
         raise ValueError('{"min": …, "max": …, "unit": …} is expected')
     size = _UNITS[limits.get("unit", "characters")](text)
-    return float(limits.get("min", 0)) <= size <= float(limits.get("max", math.inf))
+    low, high = float(limits.get("min", 0)), float(limits.get("max", math.inf))
+    if not low <= high:
+        raise ValueError("'min' is above 'max'")
+    return low <= size <= high
 
 
 def _json(text: str, question: Question) -> bool:

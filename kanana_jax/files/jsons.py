@@ -17,18 +17,18 @@ class _Object(dict):
         raise UserError(f"{self.path} lacks '{key}': restore it, or delete it and make it again")
 
 
-def load_json(path: pathlib.Path, kind: type[dict] | type[list] = dict) -> Any:
+def load_json(path: pathlib.Path, kind: type[Any] = dict) -> Any:
     """Reads a JSON file.
 
     Args:
-      kind: required type of its outermost value.
+      kind: required type of its outermost value: dict, list, or object for any.
 
     Raises:
       UserError: the file is missing, cannot be read, is empty, truncated or not JSON, or holds another type. The
         returned dict also raises it for a missing key.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: restore it, or let the command that makes the folder finish") from error
     except OSError as error:

@@ -159,22 +159,35 @@ def read(folder: pathlib.Path, base: ModelFolder) -> Adapter:
 
 
 def _check_base(folder: pathlib.Path, fields: Fields, base: ModelFolder) -> None:
-    """Refuses an adapter of another base, identified by its fingerprint, or by its name if there is none."""
+    """Refuses an adapter of another base, identified by a fingerprint (the noted one, or that of the folder that the
+    adapter names), or by its name if there is none."""
     noted, name = folder / ABOUT, fields.given("base_model_name_or_path")
+    other = f"{folder} is an adapter of {plain(str(name))}, and {base.path} holds other weights: name its base"
     if noted.is_file():
         if read_object(noted).get("fingerprint") != model_folder.fingerprint(base):
-            raise UserError(
-                f"{folder} is an adapter of {plain(str(name))}, and {base.path} holds other weights: name its base"
-            )
+            raise UserError(other)
         return
     if not isinstance(name, str) or not name:
         return
     same = {place(name).resolve(), place(name).resolve() / "model"} if "://" not in name else set()
-    if base.path.resolve() not in same and pathlib.PurePath(name).name.casefold() != base.path.name.casefold():
+    if base.path.resolve() in same:
+        return
+    if (named := _model_at(name)) is not None:  # every stage's folder is called 'model'
+        if model_folder.fingerprint(named) != model_folder.fingerprint(base):
+            raise UserError(other)
+    elif pathlib.PurePath(name).name.casefold() != base.path.name.casefold():
         raise UserError(
             f"{folder} is an adapter of {plain(name)}, not of {base.path}: name its base, or correct "
             f"'base_model_name_or_path' in {CONFIG} if that is the same model"
         )
+
+
+def _model_at(name: str) -> ModelFolder | None:
+    """The model of a folder on this machine; None: there is none."""
+    try:
+        return model_folder.find(name) if "://" not in name and place(name).is_dir() else None
+    except UserError:
+        return None
 
 
 def _read(folder: pathlib.Path, rank: int, scale: float, base: ModelFolder) -> Adapter:

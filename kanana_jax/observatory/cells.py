@@ -21,6 +21,11 @@ _STYLED = re.compile("(.)[\ufe0e\ufe0f]")
 _COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _POINT = re.compile(r"[+-]?\d*\.\d+", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
+_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", re.ASCII)
+# An amount with its unit, as people write sizes and budgets: '8B', '15T', '2.5 trillion', '100억'.
+_UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12, "million": 1e6, "billion": 1e9, "trillion": 1e12, "만": 1e4,
+          "억": 1e8, "조": 1e12, "万": 1e4, "億": 1e8, "兆": 1e12}  # fmt: skip
+_AMOUNT = re.compile(rf"(\d+(?:\.\d+)?|[1-9]\d{{0,2}}(?:,\d{{3}})+) ?({'|'.join(_UNITS)})", re.ASCII | re.IGNORECASE)
 _OTHERS = {"\t": "tabs", ";": "';'", "|": "'|'"}
 
 
@@ -43,7 +48,7 @@ def read_csv(path: pathlib.Path, warnings: list[str] | None = None) -> pd.DataFr
     delimiter = given[1] if given else _delimiter(text)
     if delimiter not in (",", ";"):
         _refuse_separator(path, delimiter)
-    header, rows, lines = [], [], []
+    header, rows, lines, first = [], [], [], 0
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
         for row in reader:
@@ -52,13 +57,9 @@ def read_csv(path: pathlib.Path, warnings: list[str] | None = None) -> pd.DataFr
             if not any(row):
                 continue
             if not header:
-                header = row
+                header, first = row, line
             elif len(row) != len(header):
-                named = "commas" if delimiter == "," else "';'"
-                raise ConfigError(
-                    f"{path}, line {line} has {len(row)} cells, the header {len(header)}: "
-                    f"separate by {named}, and put a text that holds one in quotes"
-                )
+                raise _uneven(path, (first, header), (line, row), delimiter)
             else:
                 rows.append(row)
                 lines.append(line)
@@ -68,6 +69,8 @@ def read_csv(path: pathlib.Path, warnings: list[str] | None = None) -> pd.DataFr
         raise ConfigError(f"{path} has no rows below its header")
     while header and not header[-1] and not any(row[-1] for row in rows):
         header, rows = header[:-1], [row[:-1] for row in rows]
+    if sum(map(bool, header)) == 1 < len(header):
+        raise ConfigError(f"{path}, line {first} holds '{max(header)[:40]}' alone: if it is a title, remove it")
     for number_, name in enumerate(header, 1):
         if not name:
             raise ConfigError(f"{path}: column {number_} has no name; name it, or remove the comma")
@@ -75,6 +78,21 @@ def read_csv(path: pathlib.Path, warnings: list[str] | None = None) -> pd.DataFr
             raise ConfigError(f"{path} has the column '{name}' twice: keep one")
     table = pd.DataFrame(rows, index=lines, columns=header, dtype=str)
     return _points(path, table, warnings) if delimiter == ";" else table
+
+
+_Row = tuple[int, list[str]]
+
+
+def _uneven(path: pathlib.Path, head: _Row, found: _Row, delimiter: str) -> ConfigError:
+    """The way out for a row of another number of cells than the header: a title, a note, or an unquoted separator."""
+    (first, header), (line, row) = head, found
+    named = "commas" if delimiter == "," else "';'"
+    way = f"separate by {named}, and put a text that holds one in quotes"
+    if sum(map(bool, header)) == 1 < len(row):
+        way += f"; if line {first}, '{max(header)[:40]}', is a title, remove it"
+    elif sum(map(bool, row)) == 1 < len(header):
+        way += "; if this line is a note, remove it"
+    return ConfigError(f"{path}, line {line} has {len(row)} cells, the header {len(header)}: {way}")
 
 
 def _points(path: pathlib.Path, table: pd.DataFrame, warnings: list[str] | None) -> pd.DataFrame:
@@ -173,15 +191,22 @@ def number(path: pathlib.Path, where: str, column: str, text: str) -> float:
     if text == "":
         return float("nan")
     if not is_number(text):
-        raise ConfigError(
-            f"{path}, {where}: '{text}' in column '{column}' is not a number; leave it empty if unknown{_way_out(text)}"
-        )
+        problem = f"{path}, {where}: '{text}' in column '{column}' is not a number"
+        raise ConfigError(f"{problem}; leave it empty if unknown{way_out(text, column)}")
     return float(text)
 
 
-def _way_out(text: str) -> str:
+def way_out(text: str, column: str = "") -> str:
     """A hint on how to write the number that was probably meant; empty if there is none."""
     foreign = next((c for c in text if not c.isascii()), "")
+    if found := _AMOUNT.fullmatch(text):
+        value = float(found[1].replace(",", "")) * _UNITS[found[2].lower()]
+        told = f"{value / 1e9:.9g}, the unit is 1e9" if "tokens_b" in column else f"{value:.9g}"
+        return f"; write {re.sub('e[+]0*', 'e', told)}"
+    if _THOUSANDS.fullmatch(text):
+        return f"; write {text.replace(',', '.')} or {text.replace(',', '')}, whichever is meant"
+    if _GROUPED.fullmatch(text):
+        return "; write thousands without ','"
     if re.fullmatch(r"[+-]?\d+,\d+", text, re.ASCII):
         return "; write decimals with '.'"
     if foreign and any(c.isdecimal() for c in text):
@@ -189,6 +214,6 @@ def _way_out(text: str) -> str:
         return f"; it holds U+{ord(foreign):04X} ({named}): write it with 0-9, '.' and '-'"
     if "_" in text and is_number(text.replace("_", "")):
         return "; write it without '_'"
-    if text.endswith("%") and is_number(text[:-1].strip()):
-        return f"; write a share: {float(text[:-1]) / 100:g}"
+    if text.endswith("%") and "tokens_b" not in column and is_number(share := text[:-1].strip().replace(",", ".")):
+        return f"; write a share: {float(share) / 100:g}"
     return ""

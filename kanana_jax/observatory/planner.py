@@ -10,7 +10,7 @@ import pandas as pd
 
 from kanana_jax.errors import ConfigError, nearest
 from kanana_jax.languages import tag
-from kanana_jax.observatory import budget_ends
+from kanana_jax.observatory import budget_ends, cells
 from kanana_jax.observatory.jackknife import MIN_FAMILIES
 from kanana_jax.observatory.joint import Joint
 from kanana_jax.observatory.pairs import MIN_PAIRS, Pairs
@@ -83,9 +83,14 @@ def parse(text: str, tables: Tables, language: str) -> Plan:
       ConfigError: unknown key or model, a value that is not a positive number, or a base that was itself trained
         further on an unknown number of tokens.
     """
-    given = dict(part.partition("=")[::2] for part in text.replace(" ", "").split(",") if part)
-    tokens = {key: f"{tag(key.removesuffix('_tokens'))}_tokens" for key in given if key.endswith("_tokens")}
-    parts = {tokens.get(key, key): value for key, value in given.items()}
+    parts: dict[str, str] = {}
+    for key, _, value in (part.partition("=") for part in text.replace(" ", "").split(",") if part):
+        key = f"{tag(key.removesuffix('_tokens'))}_tokens" if key.endswith("_tokens") else key
+        if key.isdecimal():
+            raise ConfigError(f"--plan: ',' parts keys, and '{key}' is none: write 100,000,000,000 as 100e9")
+        if key in parts:
+            raise ConfigError(f"--plan: '{key}' is given twice: keep one")
+        parts[key] = value
     known = ("base", "params", f"{language}_tokens")
     for key in parts:
         if key not in known:
@@ -95,12 +100,9 @@ def parse(text: str, tables: Tables, language: str) -> Plan:
     numbers = {}
     for key in known[1:]:
         if key in parts:
-            try:
-                numbers[key] = float(parts[key])
-            except ValueError:
-                numbers[key] = -1.0
-            if not 0 < numbers[key] < np.inf:
-                raise ConfigError(f"--plan: {key} '{parts[key]}' is not a positive number")
+            numbers[key] = float(parts[key]) if cells.is_number(parts[key]) else -1.0
+            if numbers[key] <= 0:
+                raise ConfigError(f"--plan: {key} '{parts[key]}' is not a positive number{cells.way_out(parts[key])}")
     base = resolve(parts["base"], tables)
     params = numbers.get("params", float(tables.models.loc[base, "params"]))
     if not np.isfinite(params):

@@ -29,9 +29,11 @@ class _Judge(http.server.BaseHTTPRequestHandler):
             said = f"Rating: [[{1 + ticks[0]}]]"
         else:
             said = "[[A]]" if ticks[0] > ticks[1] else "[[B]]" if ticks[0] < ticks[1] else "[[C]]"
-        said = {"fair": said, "first": "[[A]]", "unread": "[[A]] or [[B]]"}[self.mode]
-        data = json.dumps({"choices": [{"message": {"content": f"Because.\n{said}"}}]}).encode()
-        self.send_response(200)
+        said = {"first": "[[A]]", "unread": "[[A]] or [[B]]"}.get(self.mode, said)
+        content = {"lines": f"Because.\u2028So\x85\ud83d {said}", "none": None}.get(self.mode, f"Because.\n{said}")
+        data = json.dumps({"choices": [{"message": {"content": content}}]}).encode()
+        refused = self.mode == "refuses all" or (self.mode == "refuses" and "\n3?\n" in text)
+        self.send_response(400 if refused else 200)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -97,6 +99,44 @@ def test_a_budget_ends_a_run_and_the_next_one_continues(url, files, capsys):
     with out.with_name("out.json.replies.jsonl").open("a") as file:
         file.write('{"key": "half')  # of a run that was killed while it wrote
     assert _Judge.asked == 3 and _run(new, out, url, "--max-requests", "3") == 0 and _Judge.asked == 4
+
+
+def test_replies_of_any_letters_are_paid_once(url, files):
+    """Lines end by U+2028 and U+0085 in Python alone, half of a surrogate pair in no file."""
+    new, _, out = files
+    _Judge.mode = "lines"
+    assert _run(new, out, url) == 0 and _run(new, out, url) == 0 and _Judge.asked == 4
+    kept = out.with_name("out.json.replies.jsonl")
+    assert json.loads(out.read_text())["results"]["all"]["n"] == 4 and "So\x85? Rating" in kept.read_text(encoding="utf-8")
+    kept.write_bytes(kept.read_bytes()[:-1] + '\n{"key": "한'.encode()[:-1])  # cut within a letter, by a kill
+    new2 = out.with_name("more.jsonl")
+    new2.write_text(json.dumps({"id": "4", "prompt": "4?", "answer": "✓"}) + "\n", encoding="utf-8-sig")
+    for _ in range(2):
+        assert _run(str(new2), out, url) == 0 and _run(new, out, url) == 0 and _Judge.asked == 5
+
+
+def test_a_text_that_the_judge_refuses_costs_no_other(url, files, capsys, caplog):
+    new, _, out = files
+    _Judge.mode = "refuses"
+    assert _run(new, out, url) == 0
+    found = json.loads(out.read_text())
+    assert found["items"] == {"0": 4.0, "1": 1.0, "2": 3.0, "3": None} and found["results"]["all"]["unread"] == 1
+    assert "1 of 4 requests have no reply; the first: " in caplog.text
+    _Judge.mode = "fair"  # a refusal is not kept
+    assert _run(new, out, url) == 0 and json.loads(out.read_text())["items"]["3"] == 6.0 and _Judge.asked == 5
+    _Judge.mode = "none"
+    assert _run(new, out.with_name("none.json"), url) == 0
+    assert json.loads(out.with_name("none.json").read_text())["results"]["all"]["unread"] == 4
+    _Judge.mode = "refuses all"
+    assert _run(new, out.with_name("all.json"), url) == 1 and "answered 400" in capsys.readouterr().err
+    assert not out.with_name("all.json").exists()
+
+
+def test_answers_are_never_overwritten(url, files, capsys):
+    new, _, out = files
+    before = out.with_name("new.jsonl").read_bytes()
+    assert _run(new, new, url) == 2 and "overlap" in capsys.readouterr().err
+    assert out.with_name("new.jsonl").read_bytes() == before and _Judge.asked == 0
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,54 @@ def test_a_bad_line_is_named_by_file_line_and_field(tmp_path, rows, told):
     assert "\n" not in str(error.value)
 
 
+def test_a_file_of_an_editor_with_a_byte_order_mark_is_read(tmp_path):
+    mark, line = "\ufeff", json.dumps(SHORT, ensure_ascii=False)
+    text = f"{mark}{line}\n{mark}{line}\n"  # two such files, put together
+    for name, content in (("a.jsonl", text), ("b.json", f"{mark}[{line}]")):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        assert own_sets.read(str(tmp_path / name)).rows[-1]["answers"] == ["15일"]
+    (tmp_path / "c.jsonl").write_text(line, encoding="utf-16")
+    with pytest.raises(ConfigError, match="c.jsonl, line 1: not JSON .*: save it as UTF-8"):
+        own_sets.read(str(tmp_path / "c.jsonl"))
+
+
+def test_a_number_that_is_also_another_choice_is_refused(tmp_path):
+    """It may be meant as the choice's number or as its text: whichever is guessed, the other is scored as right."""
+    row = {"question": "2 × 1 = ?", "choices": [1, 2, 3, 4], "answer": 2}
+    told = "line 1: field 'answer' is 2, but choice 2 from 0 is '3', choice 1 reads '2': give the text in quotes"
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        own_sets.read(_file(tmp_path, row))
+    for answer in ("2", "B"):
+        assert own_sets.read(_file(tmp_path, {**row, "answer": answer})).rows[0]["right"] == 1
+    assert own_sets.read(_file(tmp_path, {**row, "choices": [0, 1, 2]})).rows[0]["right"] == 2  # both are one
+
+
+def test_a_table_of_a_spreadsheet_is_read_without_what_it_leaves_empty(tmp_path):
+    file = tmp_path / "faq.csv"
+    file.write_text("question,answer,,\n연차는?,15,,\n,,,\n\n본사는?,20,,\n,,,\n", encoding="utf-8-sig")
+    found = own_sets.read(str(file))
+    assert [row["answers"] for row in found.rows] == [["15"], ["20"]] and found.unread == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("question;answer\n연차는?;15\n", "is separated by ';': save it with ',' between cells"),
+        ("question\tanswer\n연차는?\t15\n", "is separated by tabs"),
+        ("question,answer,answer\n연차는?,15,16\n", "has the column 'answer' twice: keep one"),
+        ("question,answer\n,\n연차는?,15,16\n", "row 2: 3 values for 2 columns"),
+        ("question,answer\n,\n", "faq.csv is empty"),
+    ],
+)
+def test_a_table_that_would_be_read_wrongly_is_refused(tmp_path, text, told):
+    (tmp_path / "faq.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        own_sets.read(str(tmp_path / "faq.csv"))
+    (tmp_path / "faq.csv").write_bytes("question,answer\n연차는?,15\n".encode("cp949"))
+    with pytest.raises(ConfigError, match="save it as 'CSV UTF-8'"):
+        own_sets.read(str(tmp_path / "faq.csv"))
+
+
 def test_what_is_allowed_and_seldom_meant_is_told(tmp_path, caplog):
     own_sets.read(_file(tmp_path, *({**CHOICE, "question": f"{n}번?", "answer": 1 + n % 2} for n in range(8))))
     assert "the first choice is never right" in caplog.text

@@ -127,6 +127,12 @@ def test_an_adapter_of_another_base_is_refused(folder, base, tmp_path):
     with pytest.raises(UserError, match="holds other weights: name its base"):
         peft.read(folder, other)
     (folder / "base.json").unlink()  # as one from elsewhere
+    same_name = _write(tmp_path / "base", 7)  # every stage's folder is called 'model'
+    for one in (other, same_name):
+        with pytest.raises(UserError, match="holds other weights: name its base"):
+            peft.read(folder, one)
+    assert peft.read(folder, _write(tmp_path / "copy", 0)).config.rank == 3
+    _change(folder, base_model_name_or_path="someone/base")
     with pytest.raises(UserError, match="name its base, or correct 'base_model_name_or_path'"):
         peft.read(folder, other)
     _change(folder, base_model_name_or_path="someone/Other")

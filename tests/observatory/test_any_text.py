@@ -110,6 +110,12 @@ def test_a_cell_is_a_plain_number_or_is_refused(file, text):
         ("−0.5", "U+2212 (minus sign)"),
         ("０.5", "U+FF10 (fullwidth digit zero)"),
         ("57 %", "write a share: 0.57"),
+        ("57,5%", "write a share: 0.575"),
+        ("1,234", "write 1.234 or 1234, whichever is meant"),
+        ("1,234,567.8", "write thousands without ','"),
+        ("7B", "write 7e9"),
+        ("0.5 billion", "write 500000000"),
+        ("100억", "write 1e10"),
         ("0.5 ± 0.1", "U+00B1"),
     ],
 )
@@ -117,6 +123,13 @@ def test_a_number_that_was_meant_has_a_way_out(file, text, words):
     with pytest.raises(ConfigError, match="is not a number") as error:
         cells.number(file, "model 'm'", "a", text)
     assert words in str(error.value)
+
+
+def test_budgets_are_told_in_their_unit(file):
+    """models.csv holds tokens in 1e9: 15e12 would be a thousand times a thousand too many."""
+    for text, words in (("15T", "write 15000, the unit is 1e9"), ("2.5 trillion", "write 2500, the unit"), ("80B", "write 80,")):
+        with pytest.raises(ConfigError, match=words):
+            cells.number(file, "model 'm'", "ja_tokens_b_est", text)
 
 
 FIRST = pytest.mark.parametrize("first", ["", "sep={}\n", "SEP={}\r\n", '"sep={}"\n'])

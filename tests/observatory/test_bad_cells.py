@@ -71,6 +71,12 @@ def test_lines_are_counted_with_what_was_skipped(tmp_path):
     _refused(tmp_path, "sep=,\n" + _csv(bad), "line 6 has 2 cells")
 
 
+def test_titles_and_notes_are_told_from_separators(tmp_path):
+    for title in ("Our scores\n", "Our scores,,,,\n"):
+        _refused(tmp_path, title + _csv(), "line 1.*'Our scores'.*is a title, remove it")
+    _refused(tmp_path, _csv() + "Source: our own runs\n", "line 8 has 1 cells.*if this line is a note, remove it")
+
+
 def test_tables_of_european_and_korean_spreadsheets_are_read(tmp_path):
     """The same numbers as with points, commas and UTF-8; a sentence says how they were read."""
     values = [[float(v) for v in row[1:]] for row in ROWS]

@@ -169,6 +169,35 @@ def test_scores_that_cannot_be_compared_are_refused(tmp_path):
         result_files.gather([*files, tmp_path / "own/twice.json"])
 
 
+def test_what_is_no_score_is_told_or_passed_over(tmp_path):
+    files = _own(tmp_path / "own")
+    (tmp_path / "own/list.json").write_text("[1, 2]")  # a folder may hold other JSON
+    assert result_files.found([tmp_path / "own"]) == files
+    value = json.loads(files[0].read_text())
+    gsm8k = value["results"]["gsm8k"]
+    gsm8k |= {key: float("nan") for key, v in gsm8k.items() if isinstance(v, float)}  # as a task without answers has
+    value["results"]["mmlu"]["acc_stderr"] = float("nan")
+    files[0].write_text("\ufeff" + json.dumps(value), encoding="utf-8")
+    read = _read(files)
+    assert read.scores["gsm8k"].isna().tolist() == [True, False, False, False, False]
+    assert np.isnan(read.errors.loc["m0", "mmlu"]) and read.errors.loc["m1", "mmlu"] > 0
+    assert any("no number are left out: gsm8k of runs/sweep/m0" in w for w in read.warnings)
+    for broken in ({"results": {"mmlu": 3}}, {"model": {"parameters": "8B"}}, {"model": {"tokens_by_language": {"ko": None}}}):
+        files[0].write_text(json.dumps(value | broken))
+        with pytest.raises(ConfigError, match="r0.json has results in another form .*: write it again, or leave it out"):
+            result_files.gather(files)
+
+
+def test_tables_that_were_completed_where_they_lie_stay(tmp_path):
+    files = _own(tmp_path / "results")
+    assert _observe(tmp_path, *files)[0] == 0
+    tasks = tmp_path / "out/tables/tasks.csv"
+    completed = "task,language\n" + "".join(f"{task},{'ko' if task[0] == 'k' else 'en'}\n" for task in TASKS[:4])
+    tasks.write_text(completed)
+    assert _observe(tmp_path, *files, "--tasks", tasks)[0] == 0
+    assert tasks.read_text() == completed and "mgsm_ko" in (tmp_path / "out/tables/scores.csv").read_text()
+
+
 def _record(i, **more):
     def row(name, data, score, **config):
         metric = {"lower_is_better": False, "score_type": "continuous", "min_score": 0.0, "max_score": 1.0, **config}

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kanana_jax.applications.function_calling import Choice
+from kanana_jax.data.read import jsonl
+from kanana_jax.data.tokens import calls
 from kanana_jax.inference.sampling import SamplingConfig
 
 MOST_PROMPTS, MOST_STOPS = 64, 16
@@ -24,6 +26,8 @@ _WITHOUT: dict[str, tuple[Any, ...]] = {
     "top_logprobs": (0,),
     "response_format": ({"type": "text"},),
 }
+# Variables of a chat template that a request gives in keys of its own, or that are no client's.
+_NO_VARIABLES = ("tokenizer", "messages", "tools", "conversations", "prompts", "continued", "marks", "_marks")
 
 
 class BadRequest(ValueError):
@@ -97,10 +101,10 @@ def parse(body: bytes, *, chat: bool, defaults: Defaults) -> Asked:
       BadRequest: the body is not JSON, a value has the wrong type or is out of range, or a key is not supported.
     """
     try:
-        values = json.loads(body.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        told = " ".join(str(error).split())[:150] or "nested too deep"
-        raise BadRequest(f"the body is not JSON ({told})") from error
+        values = jsonl.parse(body)
+        json.dumps(values, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except ValueError as error:
+        raise BadRequest(f"the body is not JSON ({' '.join(str(error).split())[:150]})") from error
     if not isinstance(values, dict):
         raise BadRequest("the body must be a JSON object")
     values = {key: value for key, value in values.items() if value is not None}
@@ -118,7 +122,7 @@ def parse(body: bytes, *, chat: bool, defaults: Defaults) -> Asked:
         messages=messages,
         tools=tuple(_objects(values, "tools")) if chat and choice.kind != "none" else (),
         choice=choice,
-        more=_typed(values, "chat_template_kwargs", dict, {}) if chat else {},
+        more=_variables(values) if chat else {},
         max_tokens=_integer(values, limit, 1, 1 << 30) if limit in values else None,
         sampling=_sampling(values, defaults),
         seed=_integer(values, "seed", 0, 2**32 - 1) if "seed" in values else None,
@@ -127,6 +131,13 @@ def parse(body: bytes, *, chat: bool, defaults: Defaults) -> Asked:
         usage=bool(options.get("include_usage", False)),
         strip_thinking=_typed(values, "strip_thinking", bool, False),
     )
+
+
+def _variables(values: Mapping[str, Any]) -> dict[str, Any]:
+    found = _typed(values, "chat_template_kwargs", dict, {})
+    if reserved := next((key for key in _NO_VARIABLES if key in found), None):
+        raise BadRequest(f"'chat_template_kwargs.{reserved}' is no variable that a request may set: leave it out")
+    return found
 
 
 def _choice(values: Mapping[str, Any]) -> Choice:
@@ -216,11 +227,16 @@ def _content(number: int, message: Mapping[str, Any]) -> dict[str, Any]:
     where = f"messages[{number}]"
     if not isinstance(message.get("role"), str):
         raise BadRequest(f"'{where}.role' must be a text")
-    content = message.get("content")
+    content, made = message.get("content"), {}
+    if message.get("tool_calls"):
+        try:
+            made = {"tool_calls": calls.made(message["tool_calls"])}
+        except ValueError as error:
+            raise BadRequest(f"{where}: {error}") from error
     if isinstance(content, Sequence) and not isinstance(content, str):
         if not all(isinstance(p, dict) and p.get("type") == "text" and isinstance(p.get("text"), str) for p in content):
             raise BadRequest(f"'{where}.content' may only have parts of type 'text'")
-        return {"content": "".join(part["text"] for part in content)}
-    if isinstance(content, str) or (content is None and message.get("tool_calls")):
-        return {"content": content or ""}
+        return {"content": "".join(part["text"] for part in content), **made}
+    if isinstance(content, str) or (content is None and made):
+        return {"content": content or "", **made}
     raise BadRequest(f"'{where}.content' must be a text")

@@ -290,7 +290,7 @@ def items(path: str | pathlib.Path, fields: Sequence[str] = ()) -> Iterator[str]
 
 def _texts(line: bytes, fields: Sequence[str], where: str) -> Iterator[str]:
     try:
-        row = jsonl.parse(line.removeprefix(b"\xef\xbb\xbf"))
+        row = jsonl.parse(line)
     except ValueError as error:
         raise UserError(f"{where} is not JSON in UTF-8 ({str(error)[:80]}): correct or remove the line") from error
     if not isinstance(row, dict):

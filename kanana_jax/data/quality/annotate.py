@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import json
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -169,22 +168,10 @@ def _read_answer(answer: Any) -> tuple[str, int]:
     Raises:
       ValueError: the answer has another form.
     """
-    try:
-        content = answer["choices"][0]["message"]["content"]
-        if isinstance(content, list):  # parts
-            content = "".join(part["text"] for part in content if part.get("type", "text") == "text")
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        said = answer.get("error") if isinstance(answer, dict) else None
-        raise ValueError(
-            f"its answer says {json.dumps(said)[:200]}"
-            if said
-            else "its answer has no choices[0].message.content: is it a chat endpoint?"
-        ) from error
-    if not isinstance(content, str | None):
-        raise ValueError("choices[0].message.content of its answer is not text")
+    content = http.chat_text(answer)
     usage = answer.get("usage")
     tokens = usage.get("total_tokens") if isinstance(usage, dict) else 0
-    return content or "", tokens if type(tokens) is int and 0 <= tokens < 2**53 else 0
+    return content, tokens if type(tokens) is int and 0 <= tokens < 2**53 else 0
 
 
 def judge(continue_texts: Callable[[Sequence[str]], Sequence[str]], max_characters: int) -> Annotator:

@@ -12,14 +12,16 @@
 | texts that belong together | `anchor`, `positive`, and `negatives`?, a list of texts, or `negative`?, one |
 
 All become `{"messages": […]}`, `{"prompt": […], "chosen": […], "rejected": […]}` or `{"prompt": […], "answer"?,
-"verifier"?}` (by which a model's own answers are judged), with `tools` if there are any. Messages keep what a chat
-template may read (`tool_calls`, `name`, `reasoning_content` …). Texts that belong together become `{"anchor": "…",
-"positive": "…", "negatives": […]}`, for embedding models.
+"verifier"?}` (by which a model's own answers are judged), with `tools` if there are any, which may be JSON text.
+Messages keep what a chat template may read (`tool_calls`, `name`, `reasoning_content` …). Texts that belong together
+become `{"anchor": "…", "positive": "…", "negatives": […]}`, for embedding models.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from kanana_jax.data.tokens import calls
 
 # The fields of a record that is a conversation, a pair or a prompt.
 _JUDGED_BY = ("answer", "verifier")
@@ -54,8 +56,8 @@ def conversation(raw: Mapping[str, Any], text_field: str) -> dict[str, Any] | No
       ValueError: the object has one of the forms, but an invalid field.
     """
     found = _of_form(raw, text_field)
-    if found is not None and raw.get("tools"):
-        found["tools"] = raw["tools"]
+    if found is not None and raw.get("tools") and (tools := calls.offered(raw["tools"])):
+        found["tools"] = tools
     return found
 
 
@@ -127,12 +129,17 @@ def _turn(message: Any, number: int, field: str) -> dict[str, Any]:
     where = f"turn {number} of '{field}'"
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise ValueError(f"{where} has no 'role', or it is not text")
-    content = message.get("content")
+    content, turn = message.get("content"), dict(message)
+    if turn.get("tool_calls"):
+        try:
+            turn["tool_calls"] = calls.made(turn["tool_calls"])
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
     if isinstance(content, list):
-        return {**message, "content": _joined(content, where)}
-    if not isinstance(content, str) and not (content is None and message.get("tool_calls")):
+        return {**turn, "content": _joined(content, where)}
+    if not isinstance(content, str) and not (content is None and turn.get("tool_calls")):
         raise ValueError(f"{where} has no 'content', or it is not text")
-    return dict(message)
+    return turn
 
 
 def _joined(parts: list[Any], where: str) -> str:

@@ -41,14 +41,17 @@ def lines(stream: Stream, limit: int = MAX_LINE) -> Iterator[bytes | None]:
 
 
 def parse(data: bytes | str) -> Any:
-    """A JSON value (RFC 8259) that means the same to every reader.
+    """A JSON value (RFC 8259) that means the same to every reader; a byte order mark before it is passed over.
+
+    Editors of Windows write one, and files that were put together have them between lines, too.
 
     Raises:
       ValueError: not UTF-8, not JSON, a key given twice, NaN or a number beyond 64 bits, nested deeper than
         `MAX_DEPTH`.
     """
     try:
-        value = _DECODER.decode(data.decode("utf-8") if isinstance(data, bytes) else data)
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        value = _DECODER.decode(text.removeprefix("\ufeff"))
     except RecursionError:
         raise ValueError(f"nested deeper than {MAX_DEPTH}") from None
     check(value)

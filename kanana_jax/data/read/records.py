@@ -301,7 +301,7 @@ def _lines(stream: jsonl.Stream, file: pathlib.Path) -> Iterator[tuple[str, Any]
             if line is None:
                 yield where, Broken(where, f"line has more than {jsonl.MAX_LINE} bytes")
             elif line.strip():
-                yield where, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+                yield where, line
     except (EOFError, OSError, zlib.error, ValueError) as error:
         raise UserError(f"{file} is truncated or does not match its name ({error}): fetch it again") from error
 

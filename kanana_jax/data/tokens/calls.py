@@ -241,6 +241,53 @@ def schemas(tools: Sequence[Mapping[str, Any]]) -> dict[str, Schema]:
     return found
 
 
+def offered(value: Any) -> list[Any]:
+    """The functions of a conversation: a list of objects, or JSON text of one, as tables and hub data sets hold it.
+
+    Raises:
+      ValueError: anything else.
+    """
+    found = _of_text(value)
+    found = [_of_text(tool) for tool in found] if isinstance(found, list) else found
+    if found is None:
+        return []
+    if not isinstance(found, list) or not all(isinstance(tool, Mapping) for tool in found):
+        raise ValueError("'tools' is not a list of functions, each an object")
+    return found
+
+
+def made(value: Any) -> list[Any]:
+    """The `tool_calls` of a message: each names its function, its arguments an object or JSON text of one.
+
+    Raises:
+      ValueError: a call of another form, which a template would write as something that is no call.
+    """
+    found = _of_text(value)
+    if not isinstance(found, list):
+        raise ValueError("'tool_calls' is not a list of calls")
+    return [_made(call, number) for number, call in enumerate(found, 1)]
+
+
+def _made(call: Any, number: int) -> dict[str, Any]:
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(name := function.get("name"), str) or not name:
+        raise ValueError(f"call {number} of 'tool_calls' names no function")
+    given = {} if function.get("arguments") in (None, "") else function["arguments"]
+    value, end = _object(given, 0) if isinstance(given, str) else (given, 0)
+    if not isinstance(value, Mapping) or (isinstance(given, str) and given[end:].strip()):
+        raise ValueError(f"the arguments of call {number} of 'tool_calls', '{name[:64]}', are no JSON object")
+    function = {**function, "arguments": given}
+    return {**call, "function": function} if "function" in call else function
+
+
+def _of_text(value: Any) -> Any:
+    """The value of a JSON text; anything else as it is."""
+    try:
+        return json.loads(value, parse_constant=_constant) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return value
+
+
 def _is_name(name: str) -> bool:
     return 0 < len(name) <= 64 and all(letter.isalnum() or letter in "_-." for letter in name)
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 import pathlib
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from kanana_jax.errors import ConfigError
 from kanana_jax.files import whole_file
 from kanana_jax.observatory import informative, model_table, tables, task_names, task_table
 from kanana_jax.observatory.result_files.gather import Gathered
+from kanana_jax.observatory.result_files.score import Score
 
 
 def read(
@@ -53,13 +55,18 @@ def read(
 
     wide = tables.Wide(
         scores=frame(lambda s: f"{s.value:.9g}"),
-        errors=frame(lambda s: "" if s.error is None else f"{s.error:.6g}"),
+        errors=frame(_error),
         counts=frame(lambda s: s.items or ""),
         versions=frame(lambda s: s.version),
         sources=frame(lambda s: s.source),
         about=pd.DataFrame(index=list(gathered.scores)),
     )
     return tables.assemble(where, wide, given, _models(gathered, models, where, warnings), warnings)
+
+
+def _error(score: Score) -> str:
+    """The standard error; of one question there is none."""
+    return "" if score.error is None or not math.isfinite(score.error) else f"{score.error:.6g}"
 
 
 def _models(
@@ -96,11 +103,12 @@ def _model_rows(gathered: Gathered) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
 
 
-def write(gathered: Gathered, models: pathlib.Path | None, folder: pathlib.Path) -> None:
+def write(gathered: Gathered, models: pathlib.Path | None, folder: pathlib.Path, kept: Iterable[str] = ()) -> None:
     """Writes `scores.csv` (long), `tasks.csv` and `models.csv`, which can be completed and observed again.
 
     Args:
       models: the models.csv that was given with the result files, if any.
+      kept: names of tables in this folder that were given, which are not overwritten.
     """
     os.makedirs(folder, exist_ok=True)
     rows = _models(gathered, models, folder, [])
@@ -112,7 +120,7 @@ def write(gathered: Gathered, models: pathlib.Path | None, folder: pathlib.Path)
             f"{s.value:.9g}",
             s.version,
             s.source,
-            "" if s.error is None else f"{s.error:.6g}",
+            _error(s),
             s.items or "",
         )
         for model, row in gathered.scores.items()
@@ -123,6 +131,8 @@ def write(gathered: Gathered, models: pathlib.Path | None, folder: pathlib.Path)
         frame = frame.reset_index()
         if name == "models":
             frame = frame.assign(**{c: "" for c in ("family", "base") if c not in frame})
+        if f"{name}.csv" in kept:
+            continue
         _csv(folder / f"{name}.csv", [tuple(frame.columns), *frame.itertuples(index=False)])
 
 

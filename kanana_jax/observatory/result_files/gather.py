@@ -1,6 +1,7 @@
 """Merges result files into one table: a row per model, a column per task, and the facts known about both."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from kanana_jax.errors import ConfigError
 from kanana_jax.files import load_json
 from kanana_jax.observatory import cells, informative
 from kanana_jax.observatory.result_files import every_eval, harness, own
-from kanana_jax.observatory.result_files.score import Json, Score
+from kanana_jax.observatory.result_files.score import Score
 
 KINDS = "of 'kanana eval', of lm-evaluation-harness (results_….json), or of Every Eval Ever"
 _BUDGET = ("tokens_b_low", "tokens_b_est", "tokens_b_high")
@@ -44,7 +45,7 @@ def found(places: Iterable[pathlib.Path]) -> list[pathlib.Path]:
     files: list[pathlib.Path] = []
     for place in places:
         if place.is_dir():
-            below = sorted(file for file in place.rglob("*.json") if _kind(file, load_json(file)) is not None)
+            below = sorted(file for file in place.rglob("*.json") if _kind(load_json(file, object)) is not None)
             if not below:
                 raise ConfigError(f"{place} holds no result file {KINDS}")
             files += below
@@ -65,15 +66,20 @@ def gather(files: Sequence[pathlib.Path], known: Iterable[str] = ()) -> Gathered
       ConfigError: a file of another kind, no usable score, or two scores of one model on one task without dates to
         choose the later one.
     """
-    every, told = [], {}
+    every, told, unmeasured = [], {}, []
     for file in files:
         value = load_json(file)
-        kind = _kind(file, value)
+        kind = _kind(value)
         if kind is None:
             raise ConfigError(f"{file} holds no results {KINDS}: leave it out")
-        every += [(file, score) for score in kind.scores(file, value)]
-        if kind is own:
-            told |= own.about(file, value)
+        try:
+            scores = list(kind.scores(file, value))
+            told |= {names: _about(known) for names, known in own.about(file, value).items()} if kind is own else {}
+        except (AttributeError, TypeError, ValueError, KeyError) as error:  # edited by hand, or of another version
+            form = f"another form ({' '.join(str(error).split())[:80]})"
+            raise ConfigError(f"{file} has results in {form}: write it again, or leave it out") from error
+        every += [(file, score) for score in scores if math.isfinite(score.value)]
+        unmeasured += [f"{s.task} of {s.models[0]}" for s in scores if not math.isfinite(s.value)]
     if not every:
         raise ConfigError(f"no file holds a score whose metric is known: {', '.join(map(str, files[:3]))}")
     names = _names([*{score.models for _, score in every}, *told], set(known))
@@ -87,17 +93,19 @@ def gather(files: Sequence[pathlib.Path], known: Iterable[str] = ()) -> Gathered
         else:
             row[score.task] = (file, score)
     warnings = []
+    if unmeasured:
+        warnings.append(f"Scores that are no number are left out: {informative.cut(unmeasured)}.")
     if again:
         warnings.append(f"Of scores that were found twice, the later one counts: {informative.cut(again)}.")
-    about = {names[models]: _about(value) for models, value in told.items()}
+    about = {names[models]: columns for models, columns in told.items()}
     scores = {model: {task: score for task, (_, score) in row.items()} for model, row in rows.items()}
     return Gathered(scores, {m: a for m, a in about.items() if m in scores}, tuple(warnings))
 
 
-def _kind(file: pathlib.Path, value: Json) -> Any:
+def _kind(value: Any) -> Any:
     """The reader for a file's format; None if it has no known format."""
     forms = ((own, own.is_own), (harness, harness.is_harness), (every_eval, every_eval.is_record))
-    return next((module for module, holds in forms if holds(value)), None)
+    return next((module for module, holds in forms if isinstance(value, dict) and holds(value)), None)
 
 
 def _names(each: Sequence[tuple[str, ...]], known: set[str]) -> dict[tuple[str, ...], str]:

@@ -61,6 +61,38 @@ def test_conversations(raw, messages):
     assert _normalised(found) == found
 
 
+FUNCTIONS = [{"type": "function", "function": {"name": "f"}}]
+
+
+@pytest.mark.parametrize(
+    "tools, expected",
+    [
+        (FUNCTIONS, FUNCTIONS),
+        ('[{"type": "function", "function": {"name": "f"}}]', FUNCTIONS),  # as columns of tables hold it
+        (['{"type": "function", "function": {"name": "f"}}'], FUNCTIONS),
+        ("[]", None),
+        ("null", None),
+    ],
+)
+def test_functions_as_tables_hold_them(tools, expected):
+    found = _normalised({"messages": [_user("a"), _assistant("b")], "tools": tools})
+    assert found.get("tools") == expected and "meta" not in found and _normalised(found) == found
+
+
+@pytest.mark.parametrize(
+    "calls, expected",
+    [
+        ([{"function": {"name": "f", "arguments": {"n": 1}}}], [{"function": {"name": "f", "arguments": {"n": 1}}}]),
+        ([{"name": "f", "arguments": '{"n": 1}'}], [{"name": "f", "arguments": '{"n": 1}'}]),
+        ([{"function": {"name": "f"}}], [{"function": {"name": "f", "arguments": {}}}]),
+        ('[{"function": {"name": "f", "arguments": null}}]', [{"function": {"name": "f", "arguments": {}}}]),
+    ],
+)
+def test_calls_are_what_a_template_can_write(calls, expected):
+    found = _normalised({"messages": [_user("a"), {"role": "assistant", "content": None, "tool_calls": calls}]})
+    assert found["messages"][1]["tool_calls"] == expected and _normalised(found) == found
+
+
 PAIR = {"prompt": [_user("a")], "chosen": [_assistant("b")], "rejected": [_assistant("c")]}
 PAIRS = [
     ({"prompt": "a", "chosen": "b", "rejected": "c"}, PAIR),
@@ -149,6 +181,22 @@ BROKEN = [
     ({"chosen": "b", "rejected": "c"}, "there is no 'prompt'"),
     ({"prompt": "a", "chosen": [_user("b")], "rejected": [_assistant("c")]}, "'chosen' does not begin with a turn"),
     ({"messages": [CALL]}, "field 'text' is empty"),
+    *(
+        ({"messages": [_user("a")], "tools": tools}, "'tools' is not a list of functions")
+        for tools in ("f", {"name": "f"}, ["f"], [3], 3)
+    ),
+    *(
+        ({"messages": [_user("a"), {**_assistant("b"), "tool_calls": calls}]}, f"turn 2 of 'messages': {words}")
+        for calls, words in (
+            ("f", "'tool_calls' is not a list"),
+            ({"function": {}}, "'tool_calls' is not a list"),
+            (["f"], "call 1 of 'tool_calls' names no function"),
+            ([{"function": {"name": ""}}], "call 1 of 'tool_calls' names no function"),
+            ([{"function": {"name": "f", "arguments": "{n"}}], "the arguments of call 1 of 'tool_calls', 'f', are no"),
+            ([{"function": {"name": "f", "arguments": "{} {}"}}], "the arguments of call 1"),
+            ([{"function": {"name": "f", "arguments": [1]}}], "the arguments of call 1"),
+        )
+    ),
 ]
 
 
