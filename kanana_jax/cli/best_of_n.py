@@ -2,8 +2,10 @@
 
 import argparse
 import pathlib
+import time
 from typing import Any
 
+from kanana_jax import progress
 from kanana_jax.cli.verbs import AddVerb, place
 from kanana_jax.errors import ConfigError
 
@@ -85,7 +87,15 @@ def _best_of_n(options: argparse.Namespace, overrides: list[str], command: list[
             model.check(policy.tokenizer)
         judge = verifier or scorers[options.reward[0]]
         scorers = scorers or {"verifier": judge}
-        compared = compare(policy, questions, scorers, judge, config, sizes, options.seed)
+        begun = time.monotonic()
+        with progress.shown("best-of-n") as update:
+
+            def show(done: int) -> None:
+                left = (time.monotonic() - begun) * (len(questions) - done) / done
+                text = f"{done:,} of {len(questions):,} prompts answered, ETA {progress.duration(left)}"
+                update(text, done / len(questions))
+
+            compared = compare(policy, questions, scorers, judge, config, sizes, options.seed, show)
         settings = {key: getattr(options, key) for key in ("max_new_tokens", "temperature", "top_p", "seed", "dtype")}
         about = {"policy": options.policy, "judge": options.verifier if judged else options.reward[0]}
         result: dict[str, Any] = {**about, **compared.to_dict(), "settings": settings, "command": command}

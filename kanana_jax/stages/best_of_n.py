@@ -7,7 +7,7 @@ import dataclasses
 import json
 import logging
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from kanana_jax.config import to_dict
@@ -125,13 +125,15 @@ def compare(
     config: RolloutConfig,
     sizes: list[int],
     seed: int,
+    show: Callable[[int], None] = lambda done: None,
 ) -> Compared:
     """Samples answers of the policy and lets each scorer choose among them.
 
     Args:
       sizes: numbers of answers that the curves show.
+      show: called with the number of prompts answered so far.
     """
-    texts, ended = answers_of(policy, questions, config, seed)
+    texts, ended = answers_of(policy, questions, config, seed, show)
     found = best_of_n.best_of_n(questions, lambda _, n: texts, scorers, judge, config.samples, at=sizes)
     return Compared(found, ended, best_of_n.curve(found.judged, found.judged, sizes))
 

@@ -178,9 +178,16 @@ def _in_language(found: Sampled) -> list[bool]:
 
 
 def answers_of(
-    session: Session, questions: Sequence[Question], config: RolloutConfig, seed: int
+    session: Session,
+    questions: Sequence[Question],
+    config: RolloutConfig,
+    seed: int,
+    show: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[list[str]], list[list[bool]]]:
     """N answers of a loaded model to each prompt, in the order of the prompts, sampled from the seed.
+
+    Args:
+      show: called with the number of prompts answered so far.
 
     Returns:
       The texts, and whether each answer ended by itself, both `[P][N]`.
@@ -208,4 +215,5 @@ def answers_of(
             found = sampler.sample(session.params, asked, key)
             texts += [list(own) for own in found.texts[: len(some)]]
             ended += [[answer.ended for answer in own] for own in found.answers[: len(some)]]
+            show(len(texts))
     return texts, ended
