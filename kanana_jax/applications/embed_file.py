@@ -7,6 +7,7 @@ complete once its `.json` exists.
 
 import dataclasses
 import itertools
+import logging
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
@@ -20,6 +21,7 @@ from kanana_jax.data.read.record import Broken
 from kanana_jax.errors import UserError
 from kanana_jax.files import locked, read_json, whole_file, write_json
 
+log = logging.getLogger("kanana")
 ABOUT, COUNTS = "about.json", "counts.json"
 NAMES = ("records", "texts", "empty", "broken", "repeated", "cut")
 
@@ -80,7 +82,8 @@ def embed_file(
     with locked(output):
         check_about(output, about)
         counts, ids, number = _resumed(output)
-        fresh = _texts(path, config, counts, ids)
+        broken: list[Broken] = []
+        fresh = _texts(path, config, counts, ids, broken)
         while block := list(itertools.islice(fresh, config.block)):
             read = embedder.read([one.text for one in block], config.instruction)
             # The tokenizer's normalisation may remove a text completely; such a text counts as empty.
@@ -94,8 +97,12 @@ def embed_file(
             write_block(output, number, values, {"ids": [block[i].id for i in kept], "counts": counts})
             number += 1
             show(counts["texts"])
+        first = f"{broken[0].where}: {broken[0].reason}" if broken else ""
         if not counts["texts"]:
-            raise UserError(f"{path} holds no text with letters in field '{config.text_field}': nothing to embed")
+            problem = f"{path} holds no text with letters in field '{config.text_field}'"
+            raise UserError(f"{problem}{f' ({first})' if first else ''}: nothing to embed")
+        if first:
+            log.warning("%d invalid records have no vector; the first: %s", counts["broken"], first)
         write_json(output / COUNTS, counts)
     return counts
 
@@ -138,13 +145,18 @@ def _resumed(output: pathlib.Path) -> tuple[dict[str, int], set[str], int]:
     return counts, ids, number
 
 
-def _texts(path: str, config: EmbedConfig, counts: dict[str, int], ids: set[str]) -> Iterator[_Text]:
+def _texts(
+    path: str, config: EmbedConfig, counts: dict[str, int], ids: set[str], broken: list[Broken]
+) -> Iterator[_Text]:
     """Texts with new ids from the records that earlier blocks have not covered; updates `counts` and `ids`."""
     found = records.read(path, text_field=config.text_field, source="texts")
     for record in itertools.islice(found, counts["records"], None):
         counts["records"] += 1
         if isinstance(record, Broken):
-            counts["empty" if record.reason.endswith("is empty") else "broken"] += 1
+            empty = record.reason.endswith("is empty")
+            counts["empty" if empty else "broken"] += 1
+            if not empty and not broken:
+                broken.append(record)
         elif record["id"] in ids:
             counts["repeated"] += 1
         else:

@@ -327,6 +327,9 @@ def test_vectors_are_those_of_the_model_alone_and_a_stopped_job_resumes(run, tmp
     np.testing.assert_allclose(asked, want / np.linalg.norm(want), atol=1e-5)
     with pytest.raises(UserError, match="made with other block"):
         job.embed_file(embedder, str(file), output, job.EmbedConfig(block=4))
+    file.write_text(json.dumps({"text": "가"}), encoding="utf-16")
+    with pytest.raises(UserError, match=r"with letters in field 'text' \(.*:1: not JSON in UTF-8.*\): nothing to embed"):
+        job.embed_file(embedder, str(file), tmp_path / "none", config)
     with pytest.raises(UserError, match="text 2 of 2 is empty"):
         embedder(["가", " "])
 
