@@ -69,7 +69,7 @@ def _share(result: Json, better: Mapping[str, object]) -> tuple[float, float | N
 
 
 def _leaves(task: str, children: Mapping[str, list[str]], seen: frozenset[str] = frozenset()) -> Iterator[str]:
-    """All subtasks of a task, at any depth, without groups."""
+    """Yields all subtasks of a task, at any depth, groups included."""
     for part in children.get(task, ()):
         if part not in seen:
             yield part

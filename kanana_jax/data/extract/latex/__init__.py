@@ -64,7 +64,10 @@ def project(files: Mapping[str, bytes], report: Report, main: str | None = None)
 
 
 def main_file(sources: Mapping[str, str]) -> str | None:
-    """The main file of a project: it has a document class, no other file includes it, and it is the longest such."""
+    """The main file of a project: a file with a document class that no other includes; of several, the likeliest.
+
+    Preferred are files with `\\begin{document}`, a usual name such as `main`, the least depth, and the greatest length.
+    """
     candidates = [path for path, text in sources.items() if _DOCUMENT_CLASS.search(text)]
     if not candidates:
         candidates = [p for p in sources if p.lower().endswith((".tex", ".ltx", ".latex")) or len(sources) == 1]
