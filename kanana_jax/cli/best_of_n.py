@@ -58,6 +58,9 @@ def _best_of_n(options: argparse.Namespace, overrides: list[str], command: list[
         raise ConfigError(f"--pairs {options.pairs}: pairs are lines of JSON: name a file that ends in .jsonl")
     if options.pairs is not None and (options.pairs_per_prompt < 1 or max(sizes) < 2):
         raise ConfigError("--pairs needs two answers to a prompt and --pairs-per-prompt of at least 1: raise --n")
+    samples = _beside(options.output, ".samples.jsonl")
+    if options.pairs in (options.output, samples):
+        raise ConfigError(f"--pairs {options.pairs} is a file that --output writes, too: give it another name")
     from kanana_jax.data.read import outputs
     from kanana_jax.evaluation.verifiers import Scorer, verify
     from kanana_jax.files import locked, write_json
@@ -66,7 +69,7 @@ def _best_of_n(options: argparse.Namespace, overrides: list[str], command: list[
     from kanana_jax.inference.sampling import SamplingConfig
     from kanana_jax.inference.session import Session
     from kanana_jax.report.best_of_n import write_page
-    from kanana_jax.stages.best_of_n import compare, read_questions, write_pairs, write_samples
+    from kanana_jax.stages.best_of_n import compare, questions_of, read_prompts, write_pairs, write_samples
 
     for output in (options.output, options.pairs):
         if output is not None:
@@ -80,7 +83,8 @@ def _best_of_n(options: argparse.Namespace, overrides: list[str], command: list[
     with locked(options.output, folder=False):
         policy = Session.load(options.policy, options.dtype)
         new = options.max_new_tokens
-        questions = read_questions(options.prompts, policy, new, options.limit, "--max-new-tokens")
+        prompts = read_prompts(options.prompts, options.limit)
+        questions = questions_of(prompts, policy, new, "--max-new-tokens")
         scorers: dict[str, Scorer] = {}
         for name in options.reward:
             scorers[name] = model = RewardModel.load(name, options.dtype)
@@ -99,11 +103,11 @@ def _best_of_n(options: argparse.Namespace, overrides: list[str], command: list[
         settings = {key: getattr(options, key) for key in ("max_new_tokens", "temperature", "top_p", "seed", "dtype")}
         about = {"policy": options.policy, "judge": options.verifier if judged else options.reward[0]}
         result: dict[str, Any] = {**about, **compared.to_dict(), "settings": settings, "command": command}
-        write_samples(_beside(options.output, ".samples.jsonl"), questions, compared)
+        write_samples(samples, questions, compared)
         write_page(result, _beside(options.output, ".html"))
         write_json(options.output, result)
         if options.pairs is not None:
-            pairs, some = write_pairs(options.pairs, options.prompts, compared, options.pairs_per_prompt)
+            pairs, some = write_pairs(options.pairs, prompts, compared, options.pairs_per_prompt)
             print(f"{options.pairs}: {pairs:,} pairs, of {some:,} of {len(questions):,} prompts")
     found = compared.selection
     for name, points in found.curves.items():

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from kanana_jax.config import to_dict
 from kanana_jax.data.read import records
-from kanana_jax.data.read.record import Broken
+from kanana_jax.data.read.record import Broken, Record
 from kanana_jax.data.tokens import chat
 from kanana_jax.errors import UserError
 from kanana_jax.evaluation import best_of_n
@@ -64,26 +64,42 @@ class BestOfNConfig:
         return RolloutConfig(self.n, self.max_new_tokens, SamplingConfig(temperature=self.temperature))
 
 
-def read_questions(
-    path: str, policy: Session, new: int, limit: int = 0, longer: str = "max_new_tokens"
-) -> list[Question]:
-    """The prompts of a file, in the form in which the policy is asked.
+def read_prompts(path: str, limit: int = 0) -> list[Record]:
+    """The records of a file of prompts.
 
     Args:
-      new: tokens per answer.
       limit: number of prompts; 0: all.
-      longer: the option that a user can lower if a prompt does not fit.
 
     Raises:
-      UserError: a broken line, a record without a prompt, a prompt that leaves no room for its answer, or no prompts.
+      UserError: a broken line, a record without a prompt, or no prompts.
     """
-    found: list[Question] = []
-    room = policy.model.architecture.max_seq_len - new
+    found: list[Record] = []
     for record in records.read(path, source="prompts"):
         if isinstance(record, Broken):
             raise UserError(f"{record.where}: {record.reason}")
         if "prompt" not in record:
             raise UserError(f"{path}: record '{record['id']}' has no 'prompt'")
+        found.append(record)
+        if len(found) == limit:
+            break
+    if not found:
+        raise UserError(f"{path} has no prompts")
+    return found
+
+
+def questions_of(prompts: list[Record], policy: Session, new: int, longer: str) -> list[Question]:
+    """Prompts in the form in which the policy is asked.
+
+    Args:
+      new: tokens per answer.
+      longer: the option that a user can lower if a prompt does not fit.
+
+    Raises:
+      UserError: a prompt leaves no room for its answer.
+    """
+    found: list[Question] = []
+    room = policy.model.architecture.max_seq_len - new
+    for record in prompts:
         turns = record["prompt"]
         ids = chat.encode_chat(policy.tokenizer, turns, record.get("tools"))
         if len(ids) > room:
@@ -93,10 +109,6 @@ def read_questions(
             )
         told = record.get("lang", ""), record.get("verifier", ""), record.get("answer")
         found.append(Question(record["id"], ids, turns[-1].get("content") or "", *told))
-        if len(found) == limit:
-            break
-    if not found:
-        raise UserError(f"{path} has no prompts")
     return found
 
 
@@ -155,14 +167,14 @@ def write_samples(file: pathlib.Path, questions: list[Question], compared: Compa
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def write_pairs(file: pathlib.Path, prompts: str, compared: Compared, most: int) -> tuple[int, int]:
+def write_pairs(file: pathlib.Path, prompts: list[Record], compared: Compared, most: int) -> tuple[int, int]:
     """A line for each preference pair of the policy's own answers, in the format that DPO and reward models read.
 
     The best scorer decides which answer is better (`best_of_n.preferences`). An answer that was cut off at its longest
     length is not used: as the chosen one it would teach the model to stop there.
 
     Args:
-      prompts: the file that the questions were read from.
+      prompts: the records that were answered.
       most: pairs per prompt.
 
     Returns:
@@ -170,9 +182,8 @@ def write_pairs(file: pathlib.Path, prompts: str, compared: Compared, most: int)
     """
     found, pairs, with_any = compared.selection, 0, 0
     scores = found.scores[found.best]
-    asked = (record for record in records.read(prompts, source="prompts") if not isinstance(record, Broken))
     with whole_file(file) as partial, partial.open("w", encoding="utf-8") as stream:
-        for record, texts, own, usable in zip(asked, found.texts, scores, compared.ended):
+        for record, texts, own, usable in zip(prompts, found.texts, scores, compared.ended, strict=True):
             kept = best_of_n.preferences(texts, own, usable, most)
             pairs, with_any = pairs + len(kept), with_any + bool(kept)
             told = {key: record[key] for key in ("prompt", "tools", "lang") if record.get(key)}
@@ -187,7 +198,7 @@ def measure(name: str, own: BestOfNConfig, context: Context) -> None:
 
     Raises:
       ConfigError: a reward model whose tokenizer differs from the policy's.
-      UserError: see `read_questions`, `RewardModel.load`.
+      UserError: see `read_prompts`, `questions_of`, `RewardModel.load`.
     """
     folder, devices = context.workdir / name, list(context.shapes.mesh.devices.flat)
     policy = Session.load(str(context.find(own.policy).path), "float32", devices)
@@ -195,7 +206,7 @@ def measure(name: str, own: BestOfNConfig, context: Context) -> None:
     questions = [
         question
         for path in own.prompts.values()
-        for question in read_questions(path, policy, own.max_new_tokens, own.limit, key)
+        for question in questions_of(read_prompts(path, own.limit), policy, own.max_new_tokens, key)
     ]
     scorers: dict[str, Scorer] = {}
     for reward in own.rewards:

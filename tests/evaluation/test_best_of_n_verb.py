@@ -13,6 +13,7 @@ import pytest
 from kanana_jax import cli
 from kanana_jax.data import microworld
 from kanana_jax.data.read import records
+from kanana_jax.evaluation import best_of_n as arithmetic
 from kanana_jax.interop import model_folder
 from kanana_jax.models.architecture import Runtime
 from kanana_jax.models.transformer import init_params
@@ -130,6 +131,24 @@ def test_pairs_of_the_policys_own_answers_are_read_by_dpo(given, tmp_path, capsy
     assert f"{len(found)} pairs" in capsys.readouterr().out
 
 
+def test_pairs_keep_the_prompts_that_were_answered(tmp_path):
+    # Of the second prompt no answer ended by itself; the file of prompts is rewritten while they are answered.
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}]
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 1"}]
+    rows = [{"id": "q", "prompt": turns, "tools": tools, "lang": "en"}, *({"prompt": f"{i}"} for i in range(2))]
+    file, pairs = tmp_path / "prompts.jsonl", tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    prompts = best_of_n.read_prompts(str(file), 2)
+    file.write_text("", encoding="utf-8")
+    scores = np.array([[0.0, 1.0]] * 2)
+    selection = arithmetic.Selection([["3", "2"]] * 2, {"r": scores}, scores, {}, "r", {})
+    compared = best_of_n.Compared(selection, [[True, True], [False, False]], [])
+    assert best_of_n.write_pairs(pairs, prompts, compared, 1) == (1, 1)
+    (found,) = records.read(str(pairs), source="pairs")
+    assert (found["id"], found["prompt"], found["tools"]) == ("q#0", turns, tools)
+    assert found["chosen"][0]["content"] == "2" and found["rejected"][0]["content"] == "3"
+
+
 @pytest.mark.parametrize(
     "more, words",
     [
@@ -138,10 +157,12 @@ def test_pairs_of_the_policys_own_answers_are_read_by_dpo(given, tmp_path, capsy
         (("--n", "many"), "is not a list of numbers"),
         (("--pairs", "pairs.json"), "ends in .jsonl"),
         (("--pairs", "pairs.jsonl", "--n", "1"), "needs two answers"),
+        (("--pairs", "out.samples.jsonl"), "is a file that --output writes"),
         (("--verifier", "taste"), "is no verifier"),
         (("--temperature", "0"), "otherwise all answers to a prompt are the same"),
     ],
 )
-def test_refusals(given, tmp_path, capsys, more, words):
-    assert run(given, tmp_path / "out.json", *more) == 2
+def test_refusals(given, tmp_path, monkeypatch, capsys, more, words):
+    monkeypatch.chdir(tmp_path)
+    assert run(given, "out.json", *more) == 2
     assert words in capsys.readouterr().err
