@@ -356,7 +356,7 @@ def test_the_verb_on_eight_devices_makes_the_vectors_of_one(run, tmp_path, capsy
     np.testing.assert_allclose(vectors, want, atol=1e-3)
     assert cli.main([*command, "--instruction", "x"]) == 2
     assert cli.main([*command[:-3], "--dim", "33"]) == 2
-    assert "have 32 numbers" in capsys.readouterr().err
+    assert "have 32 dimensions" in capsys.readouterr().err
 
 
 def test_a_soup_makes_vectors_as_its_models_do(run, base, tmp_path):
