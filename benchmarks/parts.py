@@ -5,7 +5,8 @@
 A part is an arm with a seed: one `kanana run` in a workdir of its own. The first seed of every arm comes first, so that
 a series that is stopped has all arms with fewer seeds. A finished part adds a line to `benchmarks/NAME.jsonl`, and a
 part that has a line is not run again, so the same command resumes; a part that was stopped on the way resumes in its
-workdir. `python benchmarks/arms.py benchmarks/NAME.jsonl` compares the arms. `--list` says what is left.
+workdir. `python benchmarks/arms.py benchmarks/NAME.jsonl` compares the arms. `--list` says what is left; with `--seeds`, two
+processes can share a series.
 """
 
 import argparse
@@ -196,11 +197,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=EXPERIMENTS)
     parser.add_argument("--parts", type=int, default=0, help="at most so many; 0: all")
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these; default: all of the series")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     experiment = EXPERIMENTS[options.name]
     file = ROOT / "benchmarks" / f"{options.name}.jsonl"
-    parts = remaining(experiment, read(file))
+    parts = [p for p in remaining(experiment, read(file)) if options.seeds is None or p[1] in options.seeds]
     if options.list:
         print("\n".join(f"{arm} {seed}" for arm, seed in parts))
         return

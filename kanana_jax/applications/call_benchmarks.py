@@ -51,8 +51,8 @@ def evaluate(
       constrained: whether the grammar constrains calls.
 
     Returns:
-      `{"results": {set or set/kind: {accuracy, accuracy_stderr, broken, refused, n, prompts}}, "documents",
-      "samples"}`, as in `evaluation.run.evaluate`.
+      `{"results": {set or set/kind: {accuracy, accuracy_stderr, broken, cut, refused, n, prompts}},
+      "documents", "samples"}`, as in `evaluation.run.evaluate`.
     """
     caller = Caller(session)
     results: dict[str, Json] = {}
@@ -86,6 +86,7 @@ def _line(name: str, item: Item, reply: tuple[Reply | None, str], right: float) 
         "content": said.content,
         "calls": [{"name": call.name, "arguments": call.arguments} for call in said.calls],
         "broken": said.broken,
+        "cut": said.cut,
         "refused": told,
         "accuracy": right,
     }

@@ -127,4 +127,6 @@ class Caller:
         rows = [self.constraint(tools, prompt) for prompt, tools in asked] if constrained else []
         allowed = self.allowed(rows) if constrained else None
         new = self.session.continue_ids(prompts, max_new_tokens, sampling, seed, allowed=allowed)
-        return [tools.read(self.text_of(prompt, own)) for (prompt, tools), own in zip(asked, new)]
+        replies = [tools.read(self.text_of(prompt, own)) for (prompt, tools), own in zip(asked, new)]
+        # The token that ends a turn is not among the new ones.
+        return [dataclasses.replace(reply, cut=len(own) >= max_new_tokens) for reply, own in zip(replies, new)]

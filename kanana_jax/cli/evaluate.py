@@ -145,9 +145,6 @@ def _evaluated(path: str, names: list[str], options: argparse.Namespace) -> dict
         import lm_eval  # noqa: F401
     except ImportError as error:
         raise UserError(f"evaluation needs lm-evaluation-harness ({error}): {install('eval')}") from error
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from kanana_jax.data.tokens.tokenizer import load_tokenizer
     from kanana_jax.evaluation import run
     from kanana_jax.evaluation.harness import HarnessModel
@@ -158,25 +155,22 @@ def _evaluated(path: str, names: list[str], options: argparse.Namespace) -> dict
     tasks = run.find(names, options.data_dir, options.shots, options.chat)
     if options.chat or tasks.chat:
         load_tokenizer(model_folder.find(path).path).chat.template()
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        model = HarnessModel(
-            Session.load(path, options.dtype, add_bos=options.add_bos),
-            batch_size=options.batch_size,
-            seed=options.seed,
-            progress=progress if console.is_terminal else None,
-        )
-        return run.evaluate(
-            model,
-            names,
-            data_dir=options.data_dir,
-            limit=options.limit,
-            shots=options.shots,
-            chat=options.chat,
-            seed=options.seed,
-            found=tasks,
-        )
+    model = HarnessModel(
+        Session.load(path, options.dtype, add_bos=options.add_bos),
+        batch_size=options.batch_size,
+        seed=options.seed,
+        shows_progress=True,
+    )
+    return run.evaluate(
+        model,
+        names,
+        data_dir=options.data_dir,
+        limit=options.limit,
+        shots=options.shots,
+        chat=options.chat,
+        seed=options.seed,
+        found=tasks,
+    )
 
 
 def _checked(options: argparse.Namespace) -> list[str]:

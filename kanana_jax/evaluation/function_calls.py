@@ -133,7 +133,9 @@ def is_right(item: Item, reply: Reply) -> bool:
 
 
 def summary(found: Sequence[tuple[Item, Reply | None]]) -> Json:
-    """`{part or part/kind: {"accuracy", "accuracy_stderr", "broken", "refused", "n", "prompts"}}` of one set's items.
+    """`{part or part/kind: {"accuracy", "accuracy_stderr", "broken", "cut", "refused", "n", "prompts"}}` of one set.
+
+    `cut` counts turns with a call that did not end within its tokens, `broken` those with any other unreadable call.
 
     Args:
       found: items and their replies; None if an item could not be asked, which counts as wrong.
@@ -158,7 +160,8 @@ def _scores(found: Sequence[tuple[Item, Reply | None]]) -> Json:
     return {
         "accuracy": mean,
         "accuracy_stderr": error,
-        "broken": sum(reply is not None and bool(reply.broken) for _, reply in found),
+        "broken": sum(reply is not None and bool(reply.broken) and not reply.cut for _, reply in found),
+        "cut": sum(reply is not None and bool(reply.broken) and reply.cut for _, reply in found),
         "refused": sum(reply is None for _, reply in found),
         "n": n,
         "prompts": hashlib.sha256(asked).hexdigest()[:16],  # results with the same hash are comparable

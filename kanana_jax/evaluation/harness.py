@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,8 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
-from rich.progress import Progress
 
+from kanana_jax import progress
 from kanana_jax.data.tokens.rendering import ChatRefused
 from kanana_jax.data.tokens.tokenizer import continuation
 from kanana_jax.errors import UserError
@@ -35,7 +36,7 @@ class HarnessModel(TemplateLM):
       batch_size: rows per forward pass.
       max_new_tokens: for tasks that do not set it.
       seed: seed of sampled generations.
-      progress: where to show a progress bar; None: nowhere.
+      shows_progress: whether to show progress on standard error.
 
     Attributes:
       cut: by task, the ids of documents whose prompt was truncated at its beginning.
@@ -48,11 +49,11 @@ class HarnessModel(TemplateLM):
         batch_size: int = 16,
         max_new_tokens: int = 256,
         seed: int = 0,
-        progress: Progress | None = None,
+        shows_progress: bool = False,
     ):
         super().__init__()
         self.session, self.batch_size, self.max_new_tokens, self.seed = session, batch_size, max_new_tokens, seed
-        self._progress = progress
+        self._shows_progress = shows_progress
         self.cut: dict[str, set[int]] = {}
 
     @property
@@ -154,7 +155,7 @@ class HarnessModel(TemplateLM):
 
     def _score(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Score]:
         s = self.session
-        with jax.set_mesh(s.mesh), _bar(self._progress, "log-likelihoods", len(pairs)) as advance:
+        with jax.set_mesh(s.mesh), _counted(self._shows_progress, "log-likelihoods", len(pairs)) as advance:
             return score(s.params, s.model, pairs, batch_size=self.batch_size, progress=advance)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
@@ -189,7 +190,7 @@ class HarnessModel(TemplateLM):
             groups.setdefault(repr(sorted(options.items(), key=str)), []).append(
                 (self.tok_encode(context) or [self.prefix_token_id], index)
             )
-        with jax.set_mesh(s.mesh), _bar(self._progress, "generations", len(requests)) as advance:
+        with jax.set_mesh(s.mesh), _counted(self._shows_progress, "generations", len(requests)) as advance:
             for group in groups.values():
                 options = normalize_gen_kwargs(requests[group[0][1]].args[1], self.max_new_tokens)
                 until = [stop for stop in handle_stop_sequences(options["until"], eos=end) if stop]
@@ -246,13 +247,18 @@ def _sampling(options: Mapping[str, Any]) -> SamplingConfig:
 
 
 @contextlib.contextmanager
-def _bar(progress: Progress | None, name: str, total: int) -> Generator[Callable[[int], None]]:
-    """Shows a progress bar; yields a function that advances it."""
-    if progress is None:
+def _counted(shows: bool, name: str, total: int) -> Generator[Callable[[int], None]]:
+    """Yields a function that adds to a count of finished requests, which is shown with the time that is left."""
+    if not shows:
         yield lambda n: None
         return
-    task = progress.add_task(name, total=total)
-    try:
-        yield lambda n: progress.advance(task, n)
-    finally:
-        progress.remove_task(task)
+    done, begun = 0, time.monotonic()
+    with progress.shown(name) as update:
+
+        def advance(n: int) -> None:
+            nonlocal done
+            done += n
+            left = (time.monotonic() - begun) * (total - done) / done
+            update(f"{done:,} of {total:,}, {progress.duration(left)} left", done / total)
+
+        yield advance

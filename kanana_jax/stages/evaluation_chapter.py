@@ -72,17 +72,18 @@ def _blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
     for stage, models in evaluated(folders).items():
         rows = [
             (name, task.removesuffix("/free"), "free" if task.endswith("/free") else "grammar", 100 * r["accuracy"],
-             100 * r["accuracy_stderr"], r["broken"], r["n"])
+             100 * r["accuracy_stderr"], r["broken"], r.get("cut"), r["n"])
             for name, model in models.items()
             for task, r in model["results"].items()
             if "broken" in r and task.partition("/")[2] in ("", "free")
         ]  # fmt: skip
         if rows:
-            columns = ("model", "set", "arguments", "right, %", "± %", "broken", "asked")
+            columns = ("model", "set", "arguments", "right, %", "± %", "broken", "cut", "asked")
             formats = {"right, %": ".1f", "± %": ".1f"}
             caption = (
                 "Function calls: the last turn of unseen conversations. Right: name and arguments match, or rightly no "
-                "call. 'grammar': only calls that fit their schema can be written. Broken: unreadable calls."
+                "call. 'grammar': only calls that fit their schema can be written. Broken: unreadable calls. "
+                "Cut: calls that did not end within their tokens."
             )
             blocks.append(Table(columns, rows, caption, formats))
         blocks += _documents(models) + _by_language(models)

@@ -108,9 +108,11 @@ def test_scores_are_means_by_kind(chat):
     assert found["dialog"]["accuracy"] == pytest.approx(1 / 3) and found["dialog"]["n"] == 3
     assert found["dialog/slot"]["accuracy"] == 1
     prompts = found["dialog/call"].pop("prompts")
-    assert found["dialog/call"] == {"accuracy": 0, "accuracy_stderr": 0, "broken": 1, "refused": 0, "n": 2}
+    assert found["dialog/call"] == {"accuracy": 0, "accuracy_stderr": 0, "broken": 1, "cut": 0, "refused": 0, "n": 2}
     unasked = function_calls.summary([(chat[0], Reply("네?")), (chat[1], None)])["dialog"]
     assert (unasked["accuracy"], unasked["broken"], unasked["refused"]) == (0.5, 0, 1)
+    cut = function_calls.summary([(chat[1], Reply("", (), ("{",), cut=True)), (chat[0], Reply("네", cut=True))])["dialog"]
+    assert (cut["accuracy"], cut["broken"], cut["cut"]) == (0.5, 0, 1)
     # The hash is of what was asked, not of what was said.
     again = function_calls.summary([(chat[1], _reply())] * 2)["dialog/call"]["prompts"]
     assert prompts == again != found["dialog/slot"]["prompts"]

@@ -80,7 +80,7 @@ def _model(parameters, ko, en, score):
     result = {"acc": score, "acc_stderr": 0.1, "n": 10, "shots": 0, "version": "1"}
     results = {"facts": dict(result, parts=2), "facts_ko": result, "facts_en": dict(result, acc=score / 2)}
     results["line_en"] = {"chrf": 50 * score, "n": 10, "shots": 4, "version": "1"}
-    calls = {"own": {"accuracy": score, "accuracy_stderr": 0.1, "broken": 1, "refused": 0, "n": 10, "prompts": "x"}}
+    calls = {"own": {"accuracy": score, "accuracy_stderr": 0.1, "broken": 1, "cut": 0, "refused": 0, "n": 10}}
     about = dict(parameters=parameters, training_flops=6e9 * score, training_flops_own=3e9, tokens=1)
     return about | dict(tokens_by_language=dict(ko=ko, en=en), from_elsewhere=False, results=results | calls)
 

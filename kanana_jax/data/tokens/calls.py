@@ -46,11 +46,13 @@ class Reply:
     Attributes:
       content: text beside the calls.
       broken: what began as a call and cannot be read as one, each as it was written.
+      cut: whether the turn did not end within the tokens that it was given, so that its last call may be incomplete.
     """
 
     content: str
     calls: tuple[Call, ...] = ()
     broken: tuple[str, ...] = ()
+    cut: bool = False
 
 
 def format_of(template: str) -> Name:
