@@ -5,8 +5,8 @@
 A part is an arm with a seed: one `kanana run` in a workdir of its own. The first seed of every arm comes first, so that
 a series that is stopped has all arms with fewer seeds. A finished part adds a line to `benchmarks/NAME.jsonl`, and a
 part that has a line is not run again, so the same command resumes; a part that was stopped on the way resumes in its
-workdir. `python benchmarks/arms.py benchmarks/NAME.jsonl` compares the arms. `--list` says what is left; with `--seeds`, two
-processes can share a series.
+workdir. `python benchmarks/arms.py benchmarks/NAME.jsonl` compares the arms. `--list` says what is left.
+With `--seeds`, two processes can share a series.
 """
 
 import argparse
