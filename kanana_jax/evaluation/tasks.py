@@ -10,7 +10,8 @@ Additional keys:
 `base`: a file of the harness's tasks that provides all other keys.
 `like`: a task or group of the harness; each of its data sets becomes a task.
 `runs_code`: the model's answers are run, in the sandbox.
-`needs`: packages that scoring needs besides the harness: `{package: what to install}`.
+`needs`: packages that scoring needs besides the harness: `{package: what to install}`; `nltk:PATH` is a resource of
+NLTK's data.
 """
 
 import functools
@@ -34,6 +35,7 @@ from kanana_jax.files import local_copy
 
 log = logging.getLogger("kanana")
 _KEYS = ("files", "ranges", "base", "like", "by", "join", "microworld", "runs_code", "needs", "columns")
+_NLTK = "nltk:"
 _FOLDER_FIELD, _NO_FOLDER = "folder", ("data", "synthetic")
 _FOLDER = pathlib.Path(str(importlib.resources.files("kanana_jax.evaluation")))
 templates.confine_harness()
@@ -163,7 +165,9 @@ def _make(name: str, data_dir: pathlib.Path | None, manager: TaskManager) -> lis
     special = {key: config.pop(key, None) for key in _KEYS}
     for package, install in (special["needs"] or {}).items():
         if _missing(package):
-            raise UserError(f"task '{name}' needs the package {package}: {install}")
+            resource = package.removeprefix(_NLTK)
+            needed = f"the package {package}" if resource == package else f"NLTK's data {resource}"
+            raise UserError(f"task '{name}' needs {needed}: {install}")
     if special["base"] is not None:
         theirs = importlib.resources.files("lm_eval") / "tasks" / special["base"]
         config = load_yaml(pathlib.Path(str(theirs)), resolve_func=True) | config
@@ -201,7 +205,17 @@ def _without_hub(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _missing(package: str) -> bool:
-    return importlib.util.find_spec(package) is None
+    if not package.startswith(_NLTK):
+        return importlib.util.find_spec(package) is None
+    if importlib.util.find_spec("nltk") is None:
+        return True
+    import nltk
+
+    try:
+        nltk.data.find(package.removeprefix(_NLTK))
+    except LookupError:
+        return True
+    return False
 
 
 def _has_files(files: dict[str, str] | None, data_dir: pathlib.Path | None) -> bool:

@@ -63,6 +63,18 @@ def _folder(folder, name, row):
     return folder
 
 
+def test_data_of_nltk_that_is_missing_is_named_before_a_model_is_asked(tmp_path, monkeypatch):
+    nltk = pytest.importorskip("nltk")
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    real = tasks._missing
+    monkeypatch.setattr(tasks, "_missing", lambda package: package.startswith("nltk:") and real(package))
+    folder = _folder(tmp_path, "ifeval", ROWS["ifeval"][0])
+    with pytest.raises(UserError, match="needs NLTK's data tokenizers/punkt_tab: python -m nltk.downloader punkt_tab"):
+        tasks.load(["ifeval"], folder)
+    (tmp_path / "tokenizers/punkt_tab").mkdir(parents=True)
+    assert not tasks._missing("nltk:tokenizers/punkt_tab")
+
+
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_a_task_asks_what_its_rows_say(name, tmp_path, monkeypatch):
     row, target = ROWS[name]
