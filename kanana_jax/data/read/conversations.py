@@ -21,6 +21,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from kanana_jax.data.read import jsonl
 from kanana_jax.data.tokens import calls
 
 # The fields of a record that is a conversation, a pair or a prompt.
@@ -59,6 +60,27 @@ def conversation(raw: Mapping[str, Any], text_field: str) -> dict[str, Any] | No
     if found is not None and raw.get("tools") and (tools := calls.offered(raw["tools"])):
         found["tools"] = tools
     return found
+
+
+def of_table(row: Any) -> Any:
+    """A row of a table whose conversation has only the keys that its writer gave.
+
+    The type of an Arrow struct holds the keys of all its values, so that each value has null for those of the others
+    (`"enum": null` in the schema of every parameter). Null items of lists and JSON in a text are values and stay.
+    """
+    if not isinstance(row, Mapping):
+        return row
+    turns = {*FIELDS, *_CONSUMED}
+    return {field: _given(value, jsonl.MAX_DEPTH) if field in turns else value for field, value in row.items()}
+
+
+def _given(value: Any, depth: int) -> Any:
+    """A value without the null fields of its structs, down to the depth beyond which records are refused."""
+    if depth < 0:
+        return value
+    if isinstance(value, Mapping):
+        return {key: _given(item, depth - 1) for key, item in value.items() if item is not None}
+    return [_given(item, depth - 1) for item in value] if isinstance(value, list) else value
 
 
 def consumed(raw: Mapping[str, Any], found: Mapping[str, Any] | None) -> tuple[str, ...]:
@@ -139,7 +161,7 @@ def _turn(message: Any, number: int, field: str) -> dict[str, Any]:
         return {**turn, "content": _joined(content, where)}
     if not isinstance(content, str) and not (content is None and turn.get("tool_calls")):
         raise ValueError(f"{where} has no 'content', or it is not text")
-    return turn
+    return {**turn, "content": content}
 
 
 def _joined(parts: list[Any], where: str) -> str:

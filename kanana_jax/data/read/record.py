@@ -53,8 +53,7 @@ class Fields:
 
     def record(self, where: str, raw: Any, number: int) -> "Record | Broken":
         try:
-            if isinstance(raw, bytes):
-                raw = jsonl.parse(raw)
+            raw = jsonl.parse(raw) if isinstance(raw, bytes) else conversations.of_table(raw)
         except ValueError as error:
             return Broken(where, f"not JSON in UTF-8 ({str(error)[:80]})")
         id, source = _spelt(where.removeprefix(self.root)), _spelt(self.source)

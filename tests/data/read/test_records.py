@@ -45,6 +45,35 @@ def test_every_form_gives_the_same_records(tmp_path, form):
     ]
 
 
+def test_functions_of_a_parquet_file_have_only_the_keys_they_were_written_with(tmp_path):
+    def tool(name, properties, **more):
+        parameters = {"type": "object", "properties": properties, **more}
+        return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+    def call(name, arguments):
+        return {"role": "assistant", "tool_calls": [{"function": {"name": name, "arguments": arguments}}]}
+
+    weather = tool("weather", {"city": {"type": "string", "enum": ["서울", None]}}, required=["city"])
+    lines = tool("lines", {"rows": {"type": "array", "items": {"type": "number"}}})
+    asked = {"role": "user", "content": "?"}
+    calls = [call("weather", {"city": "서울"}), call("lines", {"rows": [1.5]})]
+    text = call("lines", '{"rows": null}')
+    written = [
+        {"id": "a", "messages": [asked, *calls, {"role": "tool", "name": "lines", "content": "3"}], "tools": [weather]},
+        {"id": "b", "messages": [asked, {"role": "assistant", "content": "3"}], "tools": [weather, lines]},
+        {"id": "c", "messages": [asked], "tools": [tool("now", {})]},
+    ]
+    texts = [{"id": "d", "messages": [asked, text], "tools": [lines]}]
+    for name, rows in (("objects", written), ("texts", texts)):
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        got, expected = (
+            list(records.read(str(tmp_path / f"{name}.{form}"), source="s")) for form in ("parquet", "jsonl")
+        )
+        assert got == expected and len(got) == len(rows)
+        assert [record["tools"] for record in got] == [row["tools"] for row in rows]
+
+
 def test_text_files_and_globs(tmp_path):
     for name in "ba":
         (tmp_path / f"{name}.txt").write_text(f"text {name}")
