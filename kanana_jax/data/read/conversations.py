@@ -12,9 +12,10 @@
 | texts that belong together | `anchor`, `positive`, and `negatives`?, a list of texts, or `negative`?, one |
 
 All become `{"messages": […]}`, `{"prompt": […], "chosen": […], "rejected": […]}` or `{"prompt": […], "answer"?,
-"verifier"?}` (by which a model's own answers are judged), with `tools` if there are any, which may be JSON text.
-Messages keep what a chat template may read (`tool_calls`, `name`, `reasoning_content` …). Texts that belong together
-become `{"anchor": "…", "positive": "…", "negatives": […]}`, for embedding models.
+"verifier"?}` (by which a model's own answers are judged), with `tools` if there are any. Messages keep what a chat
+template may read (`tool_calls`, `name`, `reasoning_content` …). `messages`, `conversations` and `tools` may be JSON
+text, as tables hold them. Texts that belong together become `{"anchor": "…", "positive": "…", "negatives": […]}`, for
+embedding models.
 """
 
 import re
@@ -103,7 +104,7 @@ def text(found: Mapping[str, Any]) -> str:
 
 def _of_form(raw: Mapping[str, Any], text_field: str) -> dict[str, Any] | None:
     if raw.get("messages") is not None:
-        return {"messages": _turns(raw["messages"], "messages")}
+        return {"messages": _turns(_of_text(raw["messages"], "messages"), "messages")}
     if "chosen" in raw and "rejected" in raw:
         return _pair(raw)
     if isinstance(raw.get("anchor"), str) and "positive" in raw and not isinstance(raw.get(text_field), str):
@@ -111,7 +112,7 @@ def _of_form(raw: Mapping[str, Any], text_field: str) -> dict[str, Any] | None:
     if isinstance(raw.get(text_field), str) and not isinstance(raw.get("prompt"), list):
         return None
     if raw.get("conversations") is not None:
-        return {"messages": _with_system(raw, _share_gpt(raw["conversations"]))}
+        return {"messages": _with_system(raw, _share_gpt(_of_text(raw["conversations"], "conversations")))}
     if raw.get("prompt") is not None:
         prompt = _said(raw["prompt"], "prompt", "user")
         if "completion" not in raw:
@@ -139,6 +140,14 @@ def _judged_by(raw: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(raw.get("verifier", ""), str):
         raise ValueError("field 'verifier' is not a name")
     return {key: raw[key] for key in _JUDGED_BY if raw.get(key) is not None}
+
+
+def _of_text(value: Any, field: str) -> Any:
+    """Turns that a table's column of texts holds as JSON; anything else as it is."""
+    try:
+        return jsonl.parse(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"'{field}' is not a list of turns, nor JSON text of one ({str(error)[:80]})") from error
 
 
 def _turns(value: Any, field: str) -> Turns:

@@ -74,6 +74,24 @@ def test_functions_of_a_parquet_file_have_only_the_keys_they_were_written_with(t
         assert [record["tools"] for record in got] == [row["tools"] for row in rows]
 
 
+@pytest.mark.parametrize(
+    "field, turns",
+    [
+        ("messages", [{"role": "user", "content": '물음 "1"'}, {"role": "assistant", "content": "답"}]),
+        ("conversations", [{"from": "human", "value": "물음\n1"}, {"from": "gpt", "value": "답"}]),
+    ],
+)
+def test_turns_in_a_column_of_texts(tmp_path, field, turns):
+    texts = [json.dumps(turns, ensure_ascii=False), str(turns), json.dumps(turns)]  # the second is Python, not JSON
+    table, lines = tmp_path / "a.parquet", tmp_path / "a.jsonl"
+    pyarrow.parquet.write_table(pyarrow.table({"id": ["a", "b", "c"], field: texts}), table)
+    lines.write_text("".join(json.dumps({"id": id, field: turns}) + "\n" for id in "ac"))
+    first, broken, last = records.read(str(table), source="s")
+    assert [first, last] == list(records.read(str(lines), source="s"))
+    assert isinstance(broken, Broken) and broken.where == f"{table}:2"
+    assert broken.reason.startswith(f"'{field}' is not a list of turns, nor JSON text of one (")
+
+
 def test_text_files_and_globs(tmp_path):
     for name in "ba":
         (tmp_path / f"{name}.txt").write_text(f"text {name}")
