@@ -150,7 +150,7 @@ def checked(name: str, schema: calls.Schema) -> dict[str, Any]:
     # Closed parts of an `allOf` would exclude each other's properties.
     closed = _closed(root, name, "", 0, '"allOf"' not in json.dumps(root))
     if not _finite(closed):
-        raise _refused(name, "$ref", "a value that contains itself without end")
+        raise _refused(name, "$ref", "a value that contains itself endlessly")
     failed, told = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_lark(f"start: {_json(closed)}"))
     if failed:
         reason = told[0].partition("failed to compile JSON schema: ")[2] or told[0]
@@ -170,9 +170,9 @@ def _closed(schema: Any, name: str, where: str, deep: int, closes: bool) -> Any:
     if isinstance(schema, bool):
         return schema
     if not isinstance(schema, Mapping):
-        raise UserError(f"function '{name}': {where or 'parameters'} is no JSON schema")
+        raise UserError(f"function '{name}': {where or 'parameters'} is not a JSON schema")
     if deep > MOST_DEEP:
-        raise UserError(f"function '{name}': its schema is more than {MOST_DEEP} deep")
+        raise UserError(f"function '{name}': its schema is nested more than {MOST_DEEP} levels deep")
     for keyword in REFUSED:
         if keyword in schema and not (keyword == "uniqueItems" and schema[keyword] is False):
             raise _refused(name, keyword, where)

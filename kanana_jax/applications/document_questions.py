@@ -45,7 +45,9 @@ def items(path: str, limit: int) -> list[Item]:
     """
     found = passages.of_folder(path).passages
     if len({passage.document for passage in found}) < 3:
-        raise UserError(f"{path} holds fewer than three documents: others are quoted beside the one that answers")
+        raise UserError(
+            f"{path} holds fewer than three documents, but two others are quoted beside the one that answers: add some"
+        )
     made: list[Item] = []
     for place, passage in enumerate(found):
         if not passage.questions or len(made) == 2 * limit:

@@ -101,9 +101,9 @@ class QaConfig:
 
     def __post_init__(self):
         if self.questions < 1 or min(self.refine, self.distractors) < 0:
-            raise ValueError("questions is at least 1, refine and distractors at least 0")
+            raise ValueError("questions must be at least 1, refine and distractors at least 0")
         if not 0 <= self.reject < self.keep <= self.prefer <= 1 or not 0 <= self.unanswerable <= 1:
-            raise ValueError("0 ≤ reject < keep ≤ prefer ≤ 1, and unanswerable is a share")
+            raise ValueError("0 ≤ reject < keep ≤ prefer ≤ 1 must hold, and unanswerable must be a share")
         if self.unanswerable and not self.distractors:
             raise ValueError("conversations without an answer are made of distractors: set some, or unanswerable=0")
 

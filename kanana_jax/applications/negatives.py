@@ -33,7 +33,7 @@ class MineConfig:
 
     def __post_init__(self):
         if self.negatives < 1 or self.skip < 0 or not 0 < self.below <= 1:
-            raise ValueError("negatives is at least 1, skip at least 0, and below a share above 0, at most 1")
+            raise ValueError("negatives must be at least 1, skip at least 0, and below a share above 0 and at most 1")
 
 
 class Pairs(NamedTuple):

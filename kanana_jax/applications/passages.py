@@ -81,7 +81,7 @@ def of_text(text: str, longest: int = 800) -> list[tuple[str, str]]:
       ValueError: `longest` is below 50.
     """
     if longest < 50:
-        raise ValueError("a passage has at least 50 characters")
+        raise ValueError("a passage must have at least 50 characters")
     found = [(heading, part) for heading, body in _sections(text) for part in _packed(_paragraphs(body), longest)]
     if not found and text.strip():  # headings alone
         found = [("", part) for part in _packed([text.strip()], longest)]

@@ -97,7 +97,7 @@ class Least:
 
     def __post_init__(self):
         if not 0 < self.words <= 1 or not -1 <= self.cosine <= 1:
-            raise ValueError("the least share of words is above 0, at most 1; the least cosine between -1 and 1")
+            raise ValueError("the least share of words must be in (0, 1], and the least cosine in [-1, 1]")
 
 
 class Retriever:

@@ -35,7 +35,7 @@ def _add_filter(verb: AddVerb) -> None:
         "--lang",
         default="",
         metavar="L",
-        help="language of documents that do not say theirs: without one, no filter of a language applies to them",
+        help="language of documents that do not name one: without it, no filter for a language applies to them",
     )
     sub.add_argument(
         "--lines",
@@ -100,7 +100,7 @@ def _filter(options: argparse.Namespace, overrides: list[str], command: list[str
     print(f"{report['kept']} of {report['documents']} documents kept: {options.output / 'report.html'}")
     if report["unjudged"]:
         there = ", ".join(f"{n} of {lang or 'none'}" for lang, n in report["unjudged_by_lang"].items())
-        print(f"{report['unjudged']} documents were judged by no filter, by their language: {there}")
+        print(f"{report['unjudged']} documents were not judged by any filter, because of their language: {there}")
 
 
 def _add_contamination(verb: AddVerb) -> None:

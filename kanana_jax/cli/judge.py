@@ -58,7 +58,7 @@ def _judge(options: argparse.Namespace, overrides: list[str], command: list[str]
     except ValueError as error:
         raise ConfigError(str(error)) from error
     if options.references and not options.questions:
-        raise ConfigError("--references belong to --questions: name both, or neither")
+        raise ConfigError("--references needs --questions: name both, or neither")
     items = _of_set(options) if options.questions else _of_lines(options)
     with locked(options.output, folder=False):
         replies = grading.Replies(config, options.output.with_name(options.output.name + ".replies.jsonl"))
@@ -77,7 +77,7 @@ def _of_lines(options: argparse.Namespace) -> list[Any]:
     if others is not None and answers.keys() != others.keys():
         odd = min(answers.keys() ^ others.keys())
         raise ConfigError(
-            f"{options.answers} and {options.against} must answer the same: '{odd}' is in one of them alone"
+            f"{options.answers} and {options.against} must answer the same questions: '{odd}' is in only one of them"
         )
     return [
         grading.Item(

@@ -69,7 +69,7 @@ def add_verbs(verb: AddVerb) -> None:
 
 def _rag(options: argparse.Namespace, overrides: list[str], command: list[str]) -> None:
     if options.passages < 1 or options.characters < 50 or options.max_new_tokens < 1:
-        raise ConfigError("--passages and --max-new-tokens are at least 1, --characters at least 50")
+        raise ConfigError("--passages and --max-new-tokens must be at least 1, --characters at least 50")
     if not 0 <= options.seed < 2**32:
         raise ConfigError(f"--seed must be between 0 and 2**32 - 1, not {options.seed}")
     if not all(question.strip() for question in options.ask):

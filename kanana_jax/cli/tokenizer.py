@@ -135,5 +135,5 @@ def _waiting(config: "TokenizerConfig") -> Generator[None]:
         return
     from rich.console import Console
 
-    with Console(stderr=True).status("training: SentencePiece does not tell how far it is"):
+    with Console(stderr=True).status("training: SentencePiece does not report its progress"):
         yield

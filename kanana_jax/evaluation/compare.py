@@ -94,8 +94,8 @@ def compare(a: dict[str, Any], b: dict[str, Any], *, resamples: int = 9999, seed
         if not both:
             raise ConfigError("the two files have no task in common: evaluate both models with the same --tasks")
         raise ConfigError(
-            f"the two files share {', '.join(both)}, which have no score by document (as chrF and BLEU, or of one "
-            "document): compare a task that has one, or look at the files"
+            f"the two files share {', '.join(both)}, which have no score per document (like chrF and BLEU, or with a "
+            "single document): compare a task that has one, or look at the files"
         )
     return rows
 

@@ -27,13 +27,13 @@ Json = dict[str, Any]
 FUNCTIONCHAT = {
     "singlecall": "FunctionChat-Bench, single calls: a Korean request, one right call.",
     "dialog": "FunctionChat-Bench, dialogues: a call, a question for what is missing, or text.",
-    "calldecision": "FunctionChat-Bench, call decision: whether a function is to be called.",
+    "calldecision": "FunctionChat-Bench, call decision: whether to call a function.",
 }
 _SINGLE = ("simple_python", "multiple", "live_simple", "live_multiple")
 _PARALLEL = ("parallel", "parallel_multiple", "live_parallel", "live_parallel_multiple")
 _DECISIONS = ("irrelevance", "live_irrelevance", "live_relevance")
 BFCL = (*_SINGLE, *_PARALLEL, *_DECISIONS)
-_BFCL_ASKS = ("calls by name and arguments", "whether a function is to be called")
+_BFCL_ASKS = ("calls by name and arguments", "whether to call a function")
 # BFCL's names of types, which are Python's → JSON Schema's.
 _TYPES = {"dict": "object", "float": "number", "tuple": "array"}
 
@@ -97,7 +97,7 @@ def items(name: str, folder: pathlib.Path) -> list[Item]:
         return list(made)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         told = " ".join(f"{type(error).__name__}: {error}".split())[:100]
-        raise UserError(f"{folder}: {name} is not as it is published ({told}): fetch it again") from error
+        raise UserError(f"{folder}: {name} is not as published ({told}): fetch it again") from error
 
 
 def of_conversation(record: Json, part: str) -> Item:
@@ -112,7 +112,8 @@ def of_conversation(record: Json, part: str) -> Item:
     *before, last = record.get("messages") or [{}]
     if not record.get("tools") or last.get("role") != "assistant" or not before:
         raise UserError(
-            f"record '{record['id']}' is no conversation with 'tools' that ends with the assistant: leave it out"
+            f"record '{record['id']}' is not a conversation with 'tools' that ends with a turn of the assistant: "
+            "leave it out"
         )
     called = [call["function"] for call in last.get("tool_calls") or ()]
     expected = tuple(_exactly(call, None) for call in called)

@@ -69,7 +69,7 @@ def asker(config: TasksConfig, seed: int) -> Callable[[Session], dict[str, dict[
     """
     if jax.process_count() > 1:
         raise ConfigError(
-            f"config 'tasks' of a stage asks {', '.join(config.names)}, which needs one process, there are "
+            f"config 'tasks' of a stage asks {', '.join(config.names)}, which needs one process, but there are "
             f"{jax.process_count()}: leave it out, and evaluate the stage's checkpoint afterwards"
         )
     try:

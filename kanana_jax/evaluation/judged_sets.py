@@ -69,7 +69,7 @@ def items(
         turns = _texts(question.get(name), "'turns', 'questions' or 'conversation_input'")
     for given in (answers, others):
         if given is not None and len(given) != len(turns):
-            raise ValueError(f"question '{key}' has {len(turns)} turns, and {len(given)} answers")
+            raise ValueError(f"question '{key}' has {len(turns)} turns, but {len(given)} answers")
     own = list(references) or question.get("reference") or question.get("references") or []
     own = [own] if isinstance(own, str) else own
     category = question.get("category") or question.get("primary_tag") or ""
@@ -85,7 +85,7 @@ def items(
 
 def _conversation(turns: Any) -> str:
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
-        raise ValueError("'conversation_input' is no list of turns")
+        raise ValueError("'conversation_input' is not a list of turns")
     texts = _texts([turn.get("content") for turn in turns], "'conversation_input'")
     if len(texts) == 1:
         return texts[0]
@@ -94,5 +94,5 @@ def _conversation(turns: Any) -> str:
 
 def _texts(value: Any, what: str) -> list[str]:
     if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
-        raise ValueError(f"has no texts as {what}")
+        raise ValueError(f"has no list of texts as {what}")
     return list(value)

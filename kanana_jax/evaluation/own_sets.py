@@ -90,7 +90,7 @@ def read(file: str) -> OwnSet:
         first = first or (place, form)
         if form != first[1]:
             raise ConfigError(
-                f"{place}: field '{_told(form)}', but {first[0]} has '{_told(first[1])}': one file holds one form of "
+                f"{place}: field '{_told(form)}', but {first[0]} has '{_told(first[1])}': a file holds one form of "
                 "questions, with one metric: write two files"
             )
         rows.append(_question(row, form, place))
@@ -168,7 +168,7 @@ def _text(value: Any, field: str, place: str) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
-        raise _bad(place, field, f"is {_short(value)}, which is no text")
+        raise _bad(place, field, f"is {_short(value)}, which is not text")
     if not normalised(value):
         raise _bad(place, field, f"is {_short(value)}, which holds no letter, digit or sign")
     return value.strip()

@@ -90,7 +90,7 @@ def _table(file: pathlib.Path, task: str, delimiter: str) -> Iterator[tuple[str,
         text = _bytes(file, task).decode("utf-8-sig")
         heads, *rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)) or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
-        reason = f"task '{task}': {file} is no table of UTF-8 text ({error})"
+        reason = f"task '{task}': {file} is not a table of UTF-8 text ({error})"
         raise ConfigError(f"{reason}: save it as 'CSV UTF-8', or fetch it again") from error
     if other := next((c for c in ",;\t|" if len(heads) == 1 and c in heads[0]), None):
         found, wanted = ("tabs" if c == "\t" else f"'{c}'" for c in (other, delimiter))

@@ -129,8 +129,8 @@ def _refuse_shots(fixed: Sequence[str]) -> None:
     if fixed:
         few = ", ".join(fixed[:5]) + (f" and {len(fixed) - 5} more" if len(fixed) > 5 else "")
         raise ConfigError(
-            f"--shots does nothing for {few}: such a task has no place for examples, or its own; leave --shots out, or "
-            "name only the other tasks"
+            f"--shots does nothing for {few}: such a task has no place for examples, or brings its own: leave --shots "
+            "out, or name only the other tasks"
         )
 
 

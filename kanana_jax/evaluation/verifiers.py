@@ -76,7 +76,7 @@ def verify(weights: Mapping[str, float]) -> Scorer:
     """
     for name in weights:
         if name != RECORD and name not in VERIFIERS:
-            raise ValueError(f"'{name}' is no verifier: name some of {', '.join((RECORD, *VERIFIERS))}")
+            raise ValueError(f"'{name}' is not a verifier: name some of {', '.join((RECORD, *VERIFIERS))}")
 
     def score(questions: Sequence[Question], texts: Sequence[str]) -> np.ndarray:
         rewards = [
@@ -110,7 +110,7 @@ def checked(scorer: Scorer, questions: Sequence[Question], texts: Sequence[str])
 def _one(name: str, question: Question, text: str) -> float:
     wanted = (question.verifier or _usual(question)) if name == RECORD else name
     if wanted not in VERIFIERS:
-        told = f"names the verifier '{wanted}'" if wanted else "names no 'verifier', and no number is its 'answer'"
+        told = f"names the verifier '{wanted}'" if wanted else "names no 'verifier', and its 'answer' is not a number"
         raise UserError(
             f"record '{question.id}' {told}: write one of {', '.join(VERIFIERS)} there, or name some in config "
             "'reward.verifiers'"

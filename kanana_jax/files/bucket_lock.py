@@ -68,7 +68,7 @@ def _take(lock: BucketPath, place: pathlib.Path, owner: dict[str, Any], now: Cal
         mark = write_if(lock, _content(owner, now), before and before.mark)
         if mark is not None:
             return mark
-    raise UserError(f"{place} is in use: others take its lock {lock} at the same time: run the command again")
+    raise UserError(f"{place} is in use: others are taking its lock {lock} at the same time: run the command again")
 
 
 def _machine() -> str:

@@ -142,7 +142,7 @@ class Weights:
         """
         if not self.has_head:
             raise UserError(
-                f"{self.path} is no reward model: it holds no tensor {HEAD} (stages of kind 'reward' write it)"
+                f"{self.path} is not a reward model: it holds no tensor {HEAD} (stages of kind 'reward' write it)"
             )
         return self._read(HEAD)
 

@@ -73,11 +73,11 @@ class ContrastiveConfig:
         if not self.temperature > 0:
             raise ValueError(f"contrastive.temperature must be above 0, not {self.temperature}")
         if self.false_negative is not None and self.false_negative < 0:
-            raise ValueError("contrastive.false_negative is a distance above the positive's cosine: at least 0")
+            raise ValueError("contrastive.false_negative must be at least 0: a distance above the positive's cosine")
         if self.hardness < 0 or self.spread < 0:
             raise ValueError("contrastive.hardness and contrastive.spread must not be negative")
         if any(size < 1 for size in self.matryoshka):
-            raise ValueError("contrastive.matryoshka lists lengths of at least 1")
+            raise ValueError("contrastive.matryoshka must list lengths of at least 1")
         if not self.in_batch and (self.both_ways or self.same_side):
             raise ValueError("contrastive.both_ways and contrastive.same_side need in_batch: they compare anchors")
 
@@ -88,7 +88,7 @@ class ContrastiveConfig:
           ValueError: a prefix that is not shorter.
         """
         if any(size >= dim for size in self.matryoshka):
-            raise ValueError(f"contrastive.matryoshka lists lengths below the vectors' {dim}, which is always trained")
+            raise ValueError(f"contrastive.matryoshka must list lengths below the full {dim}, which is always trained")
 
 
 class Contrast(NamedTuple):

@@ -65,7 +65,7 @@ class PreferenceConfig:
         if not self.beta > 0:
             raise ValueError(f"preference.beta must be above 0, not {self.beta}")
         if not 0 <= self.label_smoothing < 0.5:
-            raise ValueError("preference.label_smoothing is a probability below one half")
+            raise ValueError("preference.label_smoothing must be a probability below one half")
         if self.nll_weight < 0:
             raise ValueError("preference.nll_weight must not be negative")
         self._only("label_smoothing", "sigmoid", "robust")

@@ -24,7 +24,7 @@ class RewardLossConfig:
 
     def __post_init__(self):
         if self.centring < 0:
-            raise ValueError(f"reward.centring is a weight of at least 0, not {self.centring}")
+            raise ValueError(f"reward.centring must be a weight of at least 0, not {self.centring}")
 
 
 def bradley_terry(config: RewardLossConfig, rewards: Pair[jax.Array], margins: jax.Array) -> jax.Array:

@@ -46,7 +46,7 @@ def text(path: pathlib.Path, warnings: list[str] | None = None) -> str:
     except OSError as error:
         raise ConfigError(f"cannot read {path} as UTF-8 .csv: {str(error).splitlines()[0]}") from error
     if data[:2] == b"PK":
-        raise ConfigError(f"{path} is a spreadsheet or an archive, no text: save it as 'CSV UTF-8'")
+        raise ConfigError(f"{path} is a spreadsheet or an archive, not text: save it as 'CSV UTF-8'")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or _wide(data):
         raise ConfigError(f"{path} is not UTF-8 but probably UTF-16: save it as 'CSV UTF-8'")
     try:

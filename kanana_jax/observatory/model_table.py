@@ -113,7 +113,7 @@ def checked(rows: Rows, models: pd.Index, warnings: list[str]) -> tuple[pd.DataF
     absent = [m for m in models if m not in table.index]
     if len(absent) == len(models):
         example = nearest(absent[0], list(table.index))
-        raise ConfigError(f"{path} has a row for none of the models of the scores: '{absent[0]}', {example}")
+        raise ConfigError(f"{path} has no row for any model of the scores: '{absent[0]}', {example}")
     if absent:
         warnings.append(f"{path.name} has no row for {', '.join(absent)}: left out of everything about compute.")
     table = table.reindex(models).fillna("")
@@ -176,7 +176,7 @@ def _families(table: pd.DataFrame, warnings: list[str]) -> None:
     if own:
         warnings.append(
             f"The family of {len(own)} models is not given ({', '.join(own[:3])}{' …' if len(own) > 3 else ''}): each "
-            "counts as its base's or its own, which makes intervals too narrow if they are related."
+            "counts as its base's family or as one of its own, which makes intervals too narrow if they are related."
         )
     for model, base in table["base"].items():
         if base in table.index and table.loc[base, "family"] != table.loc[model, "family"]:

@@ -46,7 +46,7 @@ class Options:
         if self.seed < 0:
             raise ConfigError(f"--seed {self.seed} is negative")
         if not 0 < self.cutoff < 1:
-            raise ConfigError(f"--flops-cutoff {self.cutoff:g} is a quantile between 0 and 1")
+            raise ConfigError(f"--flops-cutoff {self.cutoff:g} must be a quantile between 0 and 1")
         if self.target and not self.plan:
             raise ConfigError("--target needs --plan base=MODEL")
         if self.cost and not self.plan:

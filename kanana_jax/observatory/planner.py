@@ -87,7 +87,7 @@ def parse(text: str, tables: Tables, language: str) -> Plan:
     for key, _, value in (part.partition("=") for part in text.replace(" ", "").split(",") if part):
         key = f"{tag(key.removesuffix('_tokens'))}_tokens" if key.endswith("_tokens") else key
         if key.isdecimal():
-            raise ConfigError(f"--plan: ',' parts keys, and '{key}' is none: write 100,000,000,000 as 100e9")
+            raise ConfigError(f"--plan: ',' separates keys, and '{key}' is not one: write 100,000,000,000 as 100e9")
         if key in parts:
             raise ConfigError(f"--plan: '{key}' is given twice: keep one")
         parts[key] = value
@@ -131,7 +131,7 @@ def resolve(name: str, tables: Tables) -> str:
     if len(found) == 1:
         return found[0]
     if len(found) > 1:
-        raise ConfigError(f"--plan: '{name}' is {' or '.join(found)}: give the whole name")
+        raise ConfigError(f"--plan: '{name}' could be {' or '.join(found)}: give the whole name")
     raise ConfigError(
         f"--plan: base '{name}' is not a model of the table; {nearest(name, [*names, *tables.labels.values()])}"
     )

@@ -109,7 +109,7 @@ def read(
     for column in wide.scores.columns:
         if given is not None and column not in given.index:
             raise ConfigError(
-                f"{scores}: the column '{column}' is no task of {tasks}: add it there, or leave it out with "
+                f"{scores}: the column '{column}' is not a task of {tasks}: add it there, or leave it out with "
                 f"--ignore; {nearest(column, list(given.index))}"
             )
     return assemble(scores, wide, given, model_table.text(models, warnings) if models else None, warnings)

@@ -56,7 +56,8 @@ def checked(path: pathlib.Path, table: pd.DataFrame) -> pd.DataFrame:
             raise ConfigError(f"{path}, task '{task}': language '{row['language']}' is not a code such as ko or en")
         if row["pair"] and row["pair"] not in table.index:
             raise ConfigError(
-                f"{path}, task '{task}': its pair '{row['pair']}' is no task; {nearest(row['pair'], list(table.index))}"
+                f"{path}, task '{task}': its pair '{row['pair']}' is not a task; "
+                f"{nearest(row['pair'], list(table.index))}"
             )
         if row["anchor"] and not re.fullmatch(r"PC\d+", row["anchor"]):
             raise ConfigError(f"{path}, task '{task}': anchor '{row['anchor']}' is not a component such as PC2")

@@ -30,7 +30,7 @@ def write_filter_report(folder: pathlib.Path) -> pathlib.Path:
             Section("In short", [*_summary(report, cost), *_curated(share)]),
             Section("By source", _sources(report)),
             Section("By rule", _rules(report)),
-            Section("Rules that fall together", _together(report)),
+            Section("Rules that are broken together", _together(report)),
             *([Section("Evaluation sets", _evaluation(report))] if report["contamination"] else []),
             Section("Signals and their thresholds", _signals(report, examples)),
             Section("Examples", _examples(examples["examples"])),

@@ -81,13 +81,13 @@ class ContrastiveStage(TrainingConfig):
     def __post_init__(self):
         super().__post_init__()
         if self.tasks is not None:
-            raise ValueError("an embedding model continues no text: leave out 'tasks'")
+            raise ValueError("an embedding model cannot continue a text: leave out 'tasks'")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is a share below 1, not {self.dropout}")
+            raise ValueError(f"dropout must be a share below 1, not {self.dropout}")
         if self.form == "texts" and not self.dropout:
             raise ValueError("form = 'texts' compares a text with itself under another dropout: set dropout above 0")
         if self.negatives < 0 or self.longest < 0 or not 1 <= self.per_row <= self.train.seq_len // 2:
-            raise ValueError("negatives and longest are at least 0, and per_row at least 1 and at most half of seq_len")
+            raise ValueError("negatives and longest must be at least 0, per_row at least 1 and at most half of seq_len")
         if self.train.accumulate > 1:
             raise ValueError("train.accumulate would split up texts that are each other's negatives: set 'chunks'")
         if not self.teacher_weight > 0:

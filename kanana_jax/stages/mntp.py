@@ -50,9 +50,9 @@ class MaskConfig:
 
     def __post_init__(self):
         if not 0 < self.rate < 1:
-            raise ValueError(f"mask.rate is a share between 0 and 1, not {self.rate}")
+            raise ValueError(f"mask.rate must be a share between 0 and 1, not {self.rate}")
         if min(self.random, self.kept) < 0 or self.random + self.kept > 1:
-            raise ValueError("mask.random and mask.kept are shares of the masked tokens, together at most 1")
+            raise ValueError("mask.random and mask.kept must be shares of the masked tokens, together at most 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

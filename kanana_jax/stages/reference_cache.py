@@ -94,7 +94,7 @@ class ReferenceCache:
                 break
             values = np.frombuffer(data, "<f4", count, at + _HEAD.size)
             if not count or not np.isfinite(values).all() or (values > 1e-3).any():
-                raise UserError(f"{file} is damaged at byte {at}: remove it, and the reference is asked again")
+                raise UserError(f"{file} is damaged at byte {at}: remove it, and the reference computes it again")
             self._known.setdefault(digest, values)
             at = end
         if at < len(data) and file == self._file:

@@ -43,7 +43,7 @@ class MergeConfig:
     def __post_init__(self):
         count, weights = len(self.models), self.weights or (1.0,) * len(self.models)
         if not count or len(set(self.models)) < count:
-            raise ValueError("merge.models names at least one model, and each once")
+            raise ValueError("merge.models must name at least one model, and each only once")
         if count != len(weights):
             raise ValueError(f"merge.weights has {len(weights)} numbers for {count} models")
         if self.method == "slerp" and count != 2:

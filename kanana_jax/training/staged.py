@@ -103,7 +103,7 @@ class StagedCheckpoints:
         except (FileNotFoundError, ValueError) as error:
             raise UserError(
                 f"{file} differs from what was written: remove {self.folder / str(step)}, and the run resumes from the "
-                "checkpoint before"
+                "previous checkpoint"
             ) from error
         return found
 
@@ -222,7 +222,7 @@ class StagedCheckpoints:
             raise UserError(
                 f"checkpoint {where} cannot be restored into this model ({first_line(error)}): use the config it was "
                 "written with or another workdir, or, if it is damaged, remove that folder, and the run resumes from "
-                "the one before"
+                "the previous one"
             ) from error
         check_shapes(state, target, where)
         noted = json.loads((folder / DATA).read_text(encoding="utf-8"))
@@ -280,7 +280,7 @@ def _link(staged: pathlib.Path, folder: pathlib.Path, files: list[Any], where: B
         if not file.is_file() or file.stat().st_size != size or _hash(file) != wanted:
             raise UserError(
                 f"{where / name} is missing or not the file that was written: remove {where}, and the run resumes from "
-                "the checkpoint before"
+                "the previous checkpoint"
             )
         place.parent.mkdir(parents=True, exist_ok=True)
         os.link(file, place)

@@ -78,7 +78,7 @@ class GuardConfig:
 
     def __post_init__(self):
         if self.spike and not self.spike > 1:
-            raise ValueError(f"guard.spike is a multiple of the mean norm, above 1 (0: never), not {self.spike}")
+            raise ValueError(f"guard.spike must be a multiple of the mean norm, above 1 (0: never), not {self.spike}")
         if self.after < 0 or self.stop_after < 1:
             raise ValueError("guard.after must not be negative, and guard.stop_after at least 1")
 

@@ -101,7 +101,7 @@ def test_questions_are_read_off_replies(reply, question):
     "more, told",
     [
         ({"keep": 0.4}, "reject < keep"),
-        ({"questions": 0}, "questions is at least 1"),
+        ({"questions": 0}, "questions must be at least 1"),
         ({"distractors": 0}, "distractors"),
     ],
 )

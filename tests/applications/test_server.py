@@ -144,7 +144,7 @@ TURN = [{"role": "user", "content": "a"}]
             "/chat/completions",
             {"messages": TURN, "chat_template_kwargs": {"tools": []}},
             400,
-            "'chat_template_kwargs.tools' is no variable",
+            "'chat_template_kwargs.tools' is not a variable",
         ),
         ("/completions", {"prompt": [1, 2]}, 400, "token ids are not supported"),
         ("/completions", {"prompt": ["a"] * 9, "max_tokens": 1}, 429, "try again later"),

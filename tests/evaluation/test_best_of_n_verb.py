@@ -158,7 +158,7 @@ def test_pairs_keep_the_prompts_that_were_answered(tmp_path):
         (("--pairs", "pairs.json"), "ends in .jsonl"),
         (("--pairs", "pairs.jsonl", "--n", "1"), "needs two answers"),
         (("--pairs", "out.samples.jsonl"), "is a file that --output writes"),
-        (("--verifier", "taste"), "is no verifier"),
+        (("--verifier", "taste"), "is not a verifier"),
         (("--temperature", "0"), "otherwise all answers to a prompt are the same"),
     ],
 )

@@ -44,7 +44,7 @@ def test_what_cannot_be_compared_is_told(tmp_path):
     with pytest.raises(ConfigError, match="no task in common"):
         compare.compare(a, {"results": {}, "documents": {}})
     chrf = {"results": {"ntrex": {"prompts": "p", "chrf": 1.0}}, "documents": {"ntrex": {}}}
-    with pytest.raises(ConfigError, match="share ntrex, which have no score by document"):
+    with pytest.raises(ConfigError, match="share ntrex, which have no score per document"):
         compare.compare(chrf, chrf)
     mixed = {key: a[key] | chrf[key] for key in a}
     rows = compare.compare(mixed, mixed)

@@ -99,7 +99,7 @@ def test_sets_that_are_not_there_are_told(tmp_path):
     with pytest.raises(UserError, match="has no singlecall.jsonl"):
         function_calls.items("functionchat_singlecall", tmp_path)
     _write(tmp_path, "singlecall.jsonl", {"query": 1})
-    with pytest.raises(UserError, match="not as it is published"):
+    with pytest.raises(UserError, match="not as published"):
         function_calls.items("functionchat_singlecall", tmp_path)
 
 

@@ -107,5 +107,5 @@ def test_many_processes_are_told_how(tiny_config, tmp_path, monkeypatch):
     from kanana_jax.evaluation.in_training import TasksConfig, make_ask
 
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(ConfigError, match="needs one process, there are 2: leave it out"):
+    with pytest.raises(ConfigError, match="needs one process, but there are 2: leave it out"):
         make_ask(TasksConfig(("microworld",)), None, None, None, 0)

@@ -45,11 +45,11 @@ def test_a_checklist_is_shown_to_the_judge():
 @pytest.mark.parametrize(
     "question, answer, words",
     [
-        (MT, {"question_id": 81, "answer": "2"}, "question '81' has 2 turns, and 1 answers"),
+        (MT, {"question_id": 81, "answer": "2"}, "question '81' has 2 turns, but 1 answers"),
         (MT, {"question_id": 80, "answers": ["2", "4"]}, "has no answer to question '81'"),
         (MT, {"answers": ["2", "4"]}, "line 1 has no id"),
-        (MT, {"question_id": 81, "choices": []}, "line 1 has no texts as answers"),
-        ({"id": 3, "text": "?"}, {"id": 3, "answer": "!"}, "has no texts as 'turns'"),
+        (MT, {"question_id": 81, "choices": []}, "line 1 has no list of texts as answers"),
+        ({"id": 3, "text": "?"}, {"id": 3, "answer": "!"}, "has no list of texts as 'turns'"),
     ],
 )
 def test_refusals(tmp_path, capsys, question, answer, words):

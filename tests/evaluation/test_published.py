@@ -212,7 +212,7 @@ def test_files_that_are_not_as_published_are_told(some, tmp_path):
     with pytest.raises(ConfigError, match="Law-test.csv, row 1: 1 values for 2 columns"):
         tasks.load(["kmmlu_law"], tmp_path)
     file.write_bytes(b"question\n\xff\n")
-    with pytest.raises(ConfigError, match="no table of UTF-8 text"):
+    with pytest.raises(ConfigError, match="not a table of UTF-8 text"):
         tasks.load(["kmmlu_law"], tmp_path)
     _write(file, [QUESTION])
     _write(file.with_suffix(".jsonl"), [QUESTION])

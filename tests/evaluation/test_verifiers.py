@@ -68,7 +68,7 @@ def test_the_language_of_a_text():
     ("question", "told"),
     [
         (Question("a", IDS, "?", "ko", "taste", 1), "record 'a' names the verifier 'taste': write one of number,"),
-        (Question("a", IDS, "?", "ko", "", "네"), "record 'a' names no 'verifier', and no number is its 'answer'"),
+        (Question("a", IDS, "?", "ko", "", "네"), "record 'a' names no 'verifier', and its 'answer' is not a number"),
         (Question("a", IDS, "?", "ko", "number", "many"), "verifier 'number' cannot judge by the answer \"many\""),
         (Question("a", IDS, "?", "ko", "length", 3), "verifier 'length' cannot judge by the answer 3"),
         (Question("a", IDS, "?", "ko", "letter", "서울"), "a letter from A to E is expected"),
@@ -96,5 +96,5 @@ def test_rewards_of_another_length_or_no_numbers(rewards, told):
 
 
 def test_names_are_checked_at_once():
-    with pytest.raises(ValueError, match="'taste' is no verifier: name some of record, number"):
+    with pytest.raises(ValueError, match="'taste' is not a verifier: name some of record, number"):
         verify({"taste": 1.0})

@@ -33,5 +33,5 @@ def test_the_loss_and_its_gradient_are_those_of_the_formula(margin, centring):
 
 
 def test_a_negative_centring_is_refused():
-    with pytest.raises(ValueError, match="centring is a weight of at least 0"):
+    with pytest.raises(ValueError, match="centring must be a weight of at least 0"):
         RewardLossConfig(centring=-1.0)

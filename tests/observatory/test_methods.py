@@ -208,7 +208,7 @@ def test_the_shipped_plan(study):
         ("base=Llama-3-8B,ja_tokens=many", "", "ja_tokens 'many' is not a positive number"),
         ("base=Llama-3-8B,ja_tokens=100B", "", "ja_tokens '100B' is not a positive number; write 1e11"),
         ("base=Llama-3-8B,ja_tokens=1_000_000_000", "", "not a positive number; write it without '_'"),
-        ("base=Llama-3-8B,ja_tokens=100,000,000,000", "", "',' parts keys, and '000' is none: write .* as 100e9"),
+        ("base=Llama-3-8B,ja_tokens=100,000,000,000", "", "',' separates keys, and '000' is not one: write .* as 100e9"),
         ("base=Llama-3-8B,ja_tokens=1e9,ja_tokens=2e9", "", "'ja_tokens' is given twice: keep one"),
         ("base=Llama-3-8B,ja_tokens=1e9,jpn_tokens=2e9", "", "'ja_tokens' is given twice: keep one"),
         ("base=Llama-3-8B,ja_tokens=100", "", "it is a number of tokens, such as 100e9"),

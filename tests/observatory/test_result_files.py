@@ -181,7 +181,7 @@ def test_what_is_no_score_is_told_or_passed_over(tmp_path):
     read = _read(files)
     assert read.scores["gsm8k"].isna().tolist() == [True, False, False, False, False]
     assert np.isnan(read.errors.loc["m0", "mmlu"]) and read.errors.loc["m1", "mmlu"] > 0
-    assert any("no number are left out: gsm8k of runs/sweep/m0" in w for w in read.warnings)
+    assert any("not numbers are left out: gsm8k of runs/sweep/m0" in w for w in read.warnings)
     for broken in ({"results": {"mmlu": 3}}, {"model": {"parameters": "8B"}}, {"model": {"tokens_by_language": {"ko": None}}}):
         files[0].write_text(json.dumps(value | broken))
         with pytest.raises(ConfigError, match="r0.json has results in another form .*: write it again, or leave it out"):
@@ -231,7 +231,7 @@ def test_records_of_every_eval_ever(tmp_path):
     ("name", "content", "words"),
     [
         ("x.json", "{}", "holds no results of 'kanana eval', of lm-evaluation-harness"),
-        ("x.txt", "{}", "is no .json file"),
+        ("x.txt", "{}", "is not a .json file"),
         ("x.json", "{", "x.json"),
         ("x.json", '{"results": {"a": {"odd": 1.0, "n": 1}}, "documents": {}}', "no file holds a score"),
     ],

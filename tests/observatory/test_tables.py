@@ -33,7 +33,7 @@ def test_a_good_table(write):
 
 def test_wrong_column(write):
     tasks = "task,language\na,en\nb,ko\nc,en\ndd,ko\n"
-    _refused(write, r"column 'd' is no task of .*tasks.csv: add it there.*did you mean 'dd'\?", tasks=tasks)
+    _refused(write, r"column 'd' is not a task of .*tasks.csv: add it there.*did you mean 'dd'\?", tasks=tasks)
     assert tables.read(write(SCORES, MODELS, tasks), ignore=["d"]).scores.shape == (6, 3)
     _refused(write, "unknown column 'famly', did you mean 'family'", models=MODELS.replace("family", "famly"))
     _refused(write, "unknown column 'lang', did you mean 'language'", tasks="task,lang\na,en\n")
@@ -188,7 +188,7 @@ def test_budgets_count_billions(write):
 
 
 def test_models_that_are_not_those_of_the_scores(write):
-    _refused(write, "has a row for none of the models", models=MODELS.replace("\nm", "\nM"))
+    _refused(write, "has no row for any model of the scores", models=MODELS.replace("\nm", "\nM"))
 
 
 def test_languages_are_two_that_are_known(write):

@@ -138,7 +138,7 @@ def test_a_conversation_expects_its_own_last_turn(kind, right):
     reply = Reply(last["content"] or "", tuple(Call(c["name"], json.loads(c["arguments"])) for c in calls))
     assert function_calls.score(item, reply) == 1
     assert function_calls.score(item, Reply("") if right else Reply("", (Call("x", {}),))) == 0
-    with pytest.raises(UserError, match="no conversation with 'tools'"):
+    with pytest.raises(UserError, match="not a conversation with 'tools'"):
         function_calls.of_conversation(record | {"messages": before}, "own")
 
 

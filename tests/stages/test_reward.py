@@ -141,7 +141,7 @@ def test_a_run_learns_what_was_chosen_and_says_how_sure_it_is(run, config, base)
     model, params = _loaded(run / "reward")
     head = model_folder.load_head(model_folder.find(run / "reward"), Runtime())
     assert head.shape == (32,) and np.any(head)
-    with pytest.raises(UserError, match="is no reward model: it holds no tensor score.weight"):
+    with pytest.raises(UserError, match="is not a reward model: it holds no tensor score.weight"):
         model_folder.load_head(model_folder.find(base), Runtime())
     model_folder.transfer(run / "reward", run / "copy", keep_card=True)
     np.testing.assert_array_equal(model_folder.load_head(model_folder.find(run / "copy"), Runtime()), head)

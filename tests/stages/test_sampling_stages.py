@@ -315,7 +315,7 @@ def test_packed_answers_have_their_own_advantages_and_cut_ones_teach_nothing(con
         ),
         ("", dict(rollout=dict(max_new_tokens=T // 2)), "leaves no room for a prompt: .* holds 2 answers"),
         ("grpo", dict(rollout=dict(sampling=dict(temperature=0.0))), "sampling.temperature must be above 0"),
-        ("grpo", dict(reward=dict(verifiers=dict(taste=1.0))), "'taste' is no verifier: name some of record, number"),
+        ("grpo", dict(reward=dict(verifiers=dict(taste=1.0))), "'taste' is not a verifier: name some of record, number"),
         ("grpo", dict(policy=dict(ratio="sequence")), "set policy.average='answer'"),
         ("grpo", dict(reference="x"), "nothing reads the reference: set policy.kl_weight"),
         ("grpo", dict(start="scratch"), "starts from 'scratch'"),

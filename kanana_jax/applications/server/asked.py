@@ -136,7 +136,7 @@ def parse(body: bytes, *, chat: bool, defaults: Defaults) -> Asked:
 def _variables(values: Mapping[str, Any]) -> dict[str, Any]:
     found = _typed(values, "chat_template_kwargs", dict, {})
     if reserved := next((key for key in _NO_VARIABLES if key in found), None):
-        raise BadRequest(f"'chat_template_kwargs.{reserved}' is no variable that a request may set: leave it out")
+        raise BadRequest(f"'chat_template_kwargs.{reserved}' is not a variable that a request may set: leave it out")
     return found
 
 

@@ -67,7 +67,7 @@ class MinHashConfig:
         if not 8 <= self.bins <= 1 << 16 or self.bins % 8:
             raise ValueError(f"bins must be a multiple of 8 up to 65536, not {self.bins}")
         if "default" not in self.shingles:
-            raise ValueError("shingles must say what 'default' is")
+            raise ValueError("shingles must have a 'default'")
 
     def probability(self, similarity: float) -> float:
         """Probability that two documents of this Jaccard similarity share a band."""

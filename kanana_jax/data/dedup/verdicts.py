@@ -178,7 +178,7 @@ class Verdicts:
         """
         place = record.get(PLACE)
         if place is None:
-            raise UserError(f"document '{record['id']}' does not know its place, by which verdicts are looked up")
+            raise UserError(f"document '{record['id']}' does not carry its place, by which verdicts are looked up")
         digest, path, number = place
         origin = self._origin(digest, path)
         row = self._starts[origin] + number

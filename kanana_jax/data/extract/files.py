@@ -181,4 +181,4 @@ def _dump(file: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
                     root.clear()  # otherwise the whole tree stays in memory
                     counted.since = 0
         except (ElementTree.ParseError, EOFError, zlib.error, ValueError) as error:
-            raise UserError(f"{file} is truncated or no MediaWiki export ({error}): fetch it again") from error
+            raise UserError(f"{file} is truncated or not a MediaWiki export ({error}): fetch it again") from error

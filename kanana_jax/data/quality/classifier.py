@@ -159,14 +159,14 @@ class Classifier:
             fasttext_file.check(path)
             self._fasttext = library().load_model(str(path)).f
         except (ValueError, RuntimeError, MemoryError) as error:
-            raise UserError(f"'{path}' is no fastText model: {str(error) or type(error).__name__}") from error
+            raise UserError(f"'{path}' is not a fastText model: {str(error) or type(error).__name__}") from error
         labels = self._fasttext.getLabels("strict")[0]
         if model.label and model.label not in labels:
             raise ConfigError(f"quality model '{path}' has no label '{model.label}', but {', '.join(labels[:8])}")
         try:
             self._values = {x: float(x == model.label if model.label else x.removeprefix(LABEL)) for x in labels}
         except ValueError as error:
-            raise ConfigError(f"labels of '{path}' are no numbers: name the label that is the score") from error
+            raise ConfigError(f"labels of '{path}' are not numbers: name the label that is the score") from error
 
     def __reduce__(self):
         return Classifier, (self._model,)

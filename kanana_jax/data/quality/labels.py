@@ -41,7 +41,7 @@ def read_labels(path: pathlib.Path) -> dict[Key, int | None]:
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f'{path}:{number} is no label: a line is {{"id": "…", "label": 0 … 5}}; delete or correct it'
+                f'{path}:{number} is not a label: a line is {{"id": "…", "label": 0 … 5}}; delete or correct it'
             ) from error
         labels[row["id"], text] = label
     return labels

@@ -31,7 +31,7 @@ class PairsConfig:
 
     def __post_init__(self):
         if not self.good or not self.other or not 0 < self.heldout < 1:
-            raise ValueError("good and other must name documents, heldout lie between 0 and 1")
+            raise ValueError("good and other must name documents, and heldout must lie between 0 and 1")
 
 
 def run(

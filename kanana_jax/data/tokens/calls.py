@@ -140,7 +140,7 @@ def _object(text: str, at: int) -> tuple[Mapping[str, Any] | None, int]:
 
 
 def _constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_constant)
@@ -231,7 +231,7 @@ def schemas(tools: Sequence[Mapping[str, Any]]) -> dict[str, Schema]:
         name = function.get("name") if isinstance(function, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(name, str) or not _is_name(name):
             raise UserError(
-                f'tools[{number}] is no function with a name: write {{"type": "function", "function": {{"name": …, '
+                f'tools[{number}] is not a function with a name: write {{"type": "function", "function": {{"name": …, '
                 '"parameters": …}}, the name of letters, digits, _, - and . (64 at most)'
             )
         if name in found:
@@ -277,7 +277,7 @@ def _made(call: Any, number: int) -> dict[str, Any]:
     given = {} if function.get("arguments") in (None, "") else function["arguments"]
     value, end = _object(given, 0) if isinstance(given, str) else (given, 0)
     if not isinstance(value, Mapping) or (isinstance(given, str) and given[end:].strip()):
-        raise ValueError(f"the arguments of call {number} of 'tool_calls', '{name[:64]}', are no JSON object")
+        raise ValueError(f"the arguments of call {number} of 'tool_calls', '{name[:64]}', are not a JSON object")
     function = {**function, "arguments": given}
     return {**call, "function": function} if "function" in call else function
 

@@ -103,7 +103,7 @@ def _text(data: bytes, where: str) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{where} is no UTF-8 text ({error.reason}): fetch it again") from error
+        raise UserError(f"{where} is not UTF-8 text ({error.reason}): fetch it again") from error
 
 
 def read_json(file: pathlib.Path) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Judge:
         if answer.get("arguments") is not None:
             changed = self._decode(answer["arguments"])
             if type(changed) is not list or len(changed) != len(arguments):
-                self._malformed("other arguments than were sent")
+                self._malformed("other arguments than those sent")
             for mine, theirs in zip(arguments, changed):
                 _reflect(mine, theirs)
         if do == "next" and answer.get("end") is True:
@@ -127,7 +127,7 @@ class Judge:
         self.finish(False, "the program ended before its tests", gone=True)
 
     def _malformed(self, what: str) -> NoReturn:
-        self.finish(False, f"the program answered with what is no value: {what}")
+        self.finish(False, f"the program answered with something that is not a value: {what}")
 
     def _refer(self, value: object) -> dict:
         if type(value) is Remote:
@@ -171,7 +171,7 @@ class Remote:
         return self._judge.ask("next", self._number)
 
     def _no_value(self, *_: Any) -> Any:
-        return self._judge.unjudged("a test compares an object of the program's that is no data")
+        return self._judge.unjudged("a test compares an object of the program that is not data")
 
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = __bool__ = _no_value
     __reduce_ex__ = _no_value

@@ -74,7 +74,7 @@ class Family:
             if field.name not in _COMMON and allowed is not ANY and value not in allowed:
                 found.append(f"{field.name} {short(value)}")
         if self.whole_heads and a.embed_dim % a.num_heads:
-            found.append(f"embed_dim {a.embed_dim} that is no multiple of num_heads {a.num_heads}")
+            found.append(f"embed_dim {a.embed_dim} that is not a multiple of num_heads {a.num_heads}")
         if not found and self.check(a):
             found.append(self.check(a))
         return found

@@ -67,9 +67,9 @@ def common_to_config(a: Architecture) -> dict[str, Any]:
 def common_check(a: Architecture) -> str:
     """The reason to refuse factors other than those that both classes derive from sizes; empty: there is none."""
     if a.embedding_multiplier != math.sqrt(a.embed_dim):
-        return f"embedding_multiplier {a.embedding_multiplier:g} where the root of embed_dim is {a.embed_dim**0.5:g}"
+        return f"embedding_multiplier {a.embedding_multiplier:g} where √embed_dim is {a.embed_dim**0.5:g}"
     if a.attention_multiplier and _scalar(a) ** -0.5 != a.attention_multiplier:
-        return f"attention_multiplier {a.attention_multiplier:g}, which is no root of an integer's inverse"
+        return f"attention_multiplier {a.attention_multiplier:g}, which is not 1/√n of an integer n"
     return ""
 
 

@@ -77,9 +77,9 @@ class LlamaCpp:
         if self.square and a.num_heads * a.head_dim != a.embed_dim:
             found.append(f"heads of {a.num_heads} · {a.head_dim} channels in a width of {a.embed_dim}")
         if self.output == "tied" and not a.tied_embeddings:
-            found.append("output matrix of its own")
+            found.append("separate output matrix")
         if self.experts and a.mlp_dim % self.experts:
-            found.append(f"mlp_dim {a.mlp_dim} that is no multiple of {self.experts}")
+            found.append(f"mlp_dim {a.mlp_dim} that is not a multiple of {self.experts}")
         complaint = "" if found else self.check(a)
         return [complaint] if complaint else found
 
@@ -135,7 +135,7 @@ def _gemma_scale(a: Architecture, large: int) -> str:
     if not math.isclose(a.attention_scale, scale, rel_tol=1e-6):
         return f"attention_multiplier {a.attention_scale:g} where its sizes give {scale:g}"
     if not math.isclose(a.embedding_multiplier, math.sqrt(a.embed_dim), rel_tol=1e-6):
-        return f"embedding_multiplier {a.embedding_multiplier:g} where the root of embed_dim is {a.embed_dim**0.5:g}"
+        return f"embedding_multiplier {a.embedding_multiplier:g} where √embed_dim is {a.embed_dim**0.5:g}"
     return ""
 
 

@@ -87,7 +87,7 @@ def read(folder: pathlib.Path, rows: int) -> Vocabulary:
     """
     tokenizer = load_tokenizer(folder)
     if tokenizer.prefix not in ((), (tokenizer.bos_id,)) or tokenizer.suffix not in ((), (tokenizer.eos_id,)):
-        raise _refusal(folder, "it puts other tokens around a text than BOS and EOS")
+        raise _refusal(folder, "it puts tokens other than BOS and EOS around a text")
     if tokenizer.vocab_size > rows:
         raise UserError(f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model {rows}")
     model, added = folder / sentence_piece.FILE, {}
@@ -144,7 +144,7 @@ def _byte_level(file: pathlib.Path, definition: dict[str, Any]) -> _Found:
     pre = _NAMES.get((steps, whole_words))
     if pre is None:
         how = f" and ignore_merges {whole_words}".lower() if any(steps == known for known, _ in _NAMES) else ""
-        raise _refusal(file, f"llama.cpp has no pre-tokenizer of its expressions{how}")
+        raise _refusal(file, f"llama.cpp has no pre-tokenizer with its expressions{how}")
     normalizer = definition.get("normalizer")
     if normalizer is not None and normalizer.get("type") != "NFC":
         raise _refusal(file, f"its normalizer is {normalizer.get('type')}")

@@ -50,7 +50,7 @@ def found(places: Iterable[pathlib.Path]) -> list[pathlib.Path]:
                 raise ConfigError(f"{place} holds no result file {KINDS}")
             files += below
         elif place.suffix != ".json":
-            raise ConfigError(f"{place} is no .json file: give one SCORES.csv, or result files {KINDS}")
+            raise ConfigError(f"{place} is not a .json file: give one SCORES.csv, or result files {KINDS}")
         else:
             files.append(place)
     return list(dict.fromkeys(files))
@@ -94,7 +94,7 @@ def gather(files: Sequence[pathlib.Path], known: Iterable[str] = ()) -> Gathered
             row[score.task] = (file, score)
     warnings = []
     if unmeasured:
-        warnings.append(f"Scores that are no number are left out: {informative.cut(unmeasured)}.")
+        warnings.append(f"Scores that are not numbers are left out: {informative.cut(unmeasured)}.")
     if again:
         warnings.append(f"Of scores that were found twice, the later one counts: {informative.cut(again)}.")
     about = {names[models]: columns for models, columns in told.items()}

@@ -111,7 +111,7 @@ def test_what_was_not_judged_is_an_error_and_nothing_is_written(tmp_path):
     with pytest.raises(UserError, match="has judged only"):
         job.run(config, str(tmp_path / "copy"), tmp_path / "f")
     judge = filters.Filter(config["default"])
-    with pytest.raises(UserError, match="does not know its place"):
+    with pytest.raises(UserError, match="does not carry its place"):
         judge({"id": "1", "text": _text(1), "source": "s"})
     (origin,) = records.find(path)
     placed = next(iter(records.documents_of(dataclasses.replace(origin, digest="0"), source="s")))

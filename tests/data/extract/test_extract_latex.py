@@ -52,7 +52,7 @@ def test_archives_give_the_same_text(form):
 def test_one_gzipped_file_and_a_fragment():
     assert extract(gzip.compress(b"\\documentclass{a}\\begin{document}Hi\\end{document}"), "latex").text == "Hi"
     assert extract(b"\\section{A} b", "latex").text == "## A\n\nb"
-    with pytest.raises(ValueError, match="no LaTeX"):
+    with pytest.raises(ValueError, match="not LaTeX"):
         latex.project({"a.bbl": b"x", "b.sty": b"y"}, Report())
 
 

@@ -126,7 +126,7 @@ def test_the_command(documents, tmp_path, capsys):
     arguments = ["filter", "--config", str(ROOT / "configs/data/en.py"), "--input", str(documents / "*.en.jsonl")]
     assert cli.main([*arguments, "--output", str(tmp_path / "out")]) == 0
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "<script" not in page and "Rules that fall together" in page and "alphabetic_words" in page
+    assert "<script" not in page and "Rules that are broken together" in page and "alphabetic_words" in page
     assert not (tmp_path / "out" / "dropped.jsonl.gz").exists()
     assert cli.main([*arguments, "--output", str(tmp_path / "b"), "--config.filters.en.untis=word"]) == 2
     assert "did you mean 'unit'" in capsys.readouterr().err

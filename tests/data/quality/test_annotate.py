@@ -154,7 +154,7 @@ def test_the_prompt_shows_the_document_in_its_language_and_no_more_than_told():
 def test_label_files_are_checked_and_torn_lines_asked_again(tmp_path):
     file = tmp_path / "labels.jsonl"
     file.write_text('{"id": "a", "label": 3}\n{"id": "b", "label": 9}\n')
-    with pytest.raises(UserError, match=r"labels.jsonl:2 is no label"):
+    with pytest.raises(UserError, match=r"labels.jsonl:2 is not a label"):
         labels_lib.read_labels(file)
     file.write_text('{"id": "a", "label": 3}\n{"id": "b", "la')
     asked = []

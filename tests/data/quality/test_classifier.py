@@ -66,14 +66,14 @@ def test_published_models_are_read_as_they_are(tmp_path):
     _trained(tmp_path / "a.bin")
     with pytest.raises(ConfigError, match="__label__hq.*__label__good"):
         Classifier(QualityModel(str(tmp_path / "a.bin"), label="__label__hq"))
-    with pytest.raises(ConfigError, match="no numbers"):
+    with pytest.raises(ConfigError, match="are not numbers"):
         Classifier(QualityModel(str(tmp_path / "a.bin"), label=""))
     with pytest.raises(UserError, match="sha256"):
         Classifier(QualityModel(str(tmp_path / "a.bin"), sha256="0" * 64))
     with pytest.raises(UserError, match="not there"):
         Classifier(QualityModel(str(tmp_path / "none.bin")))
     (tmp_path / "text.bin").write_text("not a model, but long enough to be read as one " * 20)
-    with pytest.raises(UserError, match="no fastText model"):
+    with pytest.raises(UserError, match="not a fastText model"):
         Classifier(QualityModel(str(tmp_path / "text.bin")))
 
 
@@ -162,5 +162,5 @@ def test_a_damaged_file_is_refused_before_the_library_sees_it(tmp_path, monkeypa
     monkeypatch.setattr(classifier, "library", lambda: pytest.fail("the library was asked"))
     for _ in range(int(os.environ.get("KANANA_FUZZ", "300"))):
         (tmp_path / "b.bin").write_bytes(_damaged(whole, draw))
-        with pytest.raises(UserError, match="no fastText model"):
+        with pytest.raises(UserError, match="not a fastText model"):
             Classifier(QualityModel(str(tmp_path / "b.bin")))

@@ -48,7 +48,7 @@ def project(files: Mapping[str, bytes], report: Report, main: str | None = None)
     sources = {posixpath.normpath(path): encoding.decode(data, report) for path, data in files.items()}
     main = main or main_file(sources)
     if main is None:
-        raise ValueError("no LaTeX source: no .tex file with \\documentclass or text")
+        raise ValueError("not LaTeX source: no .tex file with \\documentclass or text")
     finder = _Finder(sources, main, report)
     gullet = Gullet(finder, report)
     tokens = gullet.run(main, sources[main])
