@@ -96,7 +96,7 @@ def _row(found: Any, rows: Any, row: int, coloured: bool) -> Iterator[str]:
     from kanana_jax.data.stream.encode import PairEncoder, PromptEncoder, RewardEncoder, fields_of
 
     judged = {}
-    if isinstance(found.encoder, PromptEncoder):  # what follows the prompt is no text
+    if isinstance(found.encoder, PromptEncoder):  # what follows the prompt is not text
         _, judged = fields_of(rows.inputs[row], rows.targets[row], rows.segment_ids[row])
         rows = rows._replace(segment_ids=rows.segment_ids * (rows.segment_ids == 1))
     segments = spelling.segments(rows, row, found.run.tokenizer)

@@ -36,7 +36,7 @@ _FORMS: Mapping[frozenset[str], Form] = {
 }
 _SHAPES = "'choices' and 'answer', or 'answer', or 'answers', or 'reference'"
 _FIELDS = ("choices", "answer", "answers", "reference")
-_FEW = 8  # from this many questions on, it is no accident if the first choice is never right
+_FEW = 8  # from this many questions on, it is no coincidence if the first choice is never right
 
 
 @dataclasses.dataclass(frozen=True)

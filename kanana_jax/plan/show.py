@@ -6,7 +6,7 @@ from kanana_jax.parallel.chips import GIB
 
 Json = dict[str, Any]
 _SHOWN_COLLECTIVES = 12
-# Keys of `hbm_bytes_per_device` that are no part of what is always there.
+# Keys of `hbm_bytes_per_device` that do not belong to the memory permanently in use.
 _NOT_RESIDENT = ("limit", "arguments", "temporaries", "peak", "activations")
 
 

@@ -26,7 +26,7 @@ _WITHOUT: dict[str, tuple[Any, ...]] = {
     "top_logprobs": (0,),
     "response_format": ({"type": "text"},),
 }
-# Variables of a chat template that a request gives in keys of its own, or that are no client's.
+# Variables of a chat template that a request gives in keys of its own, or that a client may not set.
 _NO_VARIABLES = ("tokenizer", "messages", "tools", "conversations", "prompts", "continued", "marks", "_marks")
 
 
@@ -102,7 +102,7 @@ def parse(body: bytes, *, chat: bool, defaults: Defaults) -> Asked:
     """
     try:
         values = jsonl.parse(body)
-        json.dumps(values, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        json.dumps(values, ensure_ascii=False).encode()  # half of a surrogate pair is not text
     except ValueError as error:
         raise BadRequest(f"the body is not JSON ({' '.join(str(error).split())[:150]})") from error
     if not isinstance(values, dict):

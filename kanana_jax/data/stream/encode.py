@@ -124,7 +124,7 @@ class ConversationEncoder(NamedTuple):
         if not any(example.weights.any() for example in found):
             return Refused("no_answer")
         end = self.seq_len + 1 if self.seq_len else None
-        learnt = [Example(*example) for example in found if example.weights[1:end].any()]  # a first token is no target
+        learnt = [Example(*example) for example in found if example.weights[1:end].any()]  # the first is not a target
         return learnt or Refused("prompt_longer_than_row")
 
 

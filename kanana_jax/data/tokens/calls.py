@@ -133,7 +133,7 @@ def _object(text: str, at: int) -> tuple[Mapping[str, Any] | None, int]:
     """The JSON object that stands at a place, behind blanks, and where it ends; None and the place: there is none."""
     try:
         value, end = _DECODER.raw_decode(text, _blanks(text, at))
-        json.dumps(value, ensure_ascii=False).encode("utf-8")  # half of a surrogate pair is no text
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # half of a surrogate pair is not text
     except (ValueError, RecursionError):
         return None, at
     return (value, end) if isinstance(value, dict) else (None, at)
@@ -223,7 +223,7 @@ def schemas(tools: Sequence[Mapping[str, Any]]) -> dict[str, Schema]:
     A function without parameters gets a schema of none.
 
     Raises:
-      UserError: a tool that is no function, without a name, or of the name of another.
+      UserError: a tool that is not a function, has no name, or has the name of another.
     """
     found: dict[str, Schema] = {}
     for number, tool in enumerate(tools):
@@ -262,7 +262,7 @@ def made(value: Any) -> list[Any]:
     """The `tool_calls` of a message: each names its function, its arguments an object or JSON text of one.
 
     Raises:
-      ValueError: a call of another form, which a template would write as something that is no call.
+      ValueError: a call of another form, which a template would write as something other than a call.
     """
     found = _of_text(value)
     if not isinstance(found, list):

@@ -162,7 +162,7 @@ def _normalizer(normal: Any) -> dict[str, Any] | None:
 
 
 def _in_reach(pieces: list[tuple[str, float, int]]) -> list[str]:
-    """Pieces that no text may become, but which have a letter that is no piece, so that they would be the only way."""
+    """Pieces that no text may become, but that have a letter which is not a piece: they would be the only way."""
     letters = {piece for piece, _, type in pieces if type in _IN_TEXT and len(piece) == 1}
     return [piece for piece, _, type in pieces if type not in _IN_TEXT and not letters.issuperset(piece)]
 

@@ -55,7 +55,7 @@ def end_ids(folder: pathlib.Path) -> tuple[int, ...]:
     """Every id that ends a text by config.json and generation_config.json, which may each list several.
 
     Raises:
-      UserError: a value that is no id.
+      UserError: a value that is not an id.
     """
     found: set[int] = set()
     for file in (folder / "config.json", folder / GENERATION):
@@ -72,7 +72,7 @@ def templates(folder: pathlib.Path) -> dict[str, str]:
     """Chat templates by name, the usual one `default`; files come before the config's entry.
 
     Raises:
-      UserError: one that is no text, or larger than any template is.
+      UserError: one that is not text, or larger than any template.
     """
     files = {"default": folder / TEMPLATE}
     files |= {file.stem: file for file in sorted((folder / MORE_TEMPLATES).glob("*.jinja"))}
