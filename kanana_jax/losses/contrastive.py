@@ -88,7 +88,9 @@ class ContrastiveConfig:
           ValueError: a prefix that is not shorter.
         """
         if any(size >= dim for size in self.matryoshka):
-            raise ValueError(f"contrastive.matryoshka must list lengths below the full {dim}, which is always trained")
+            raise ValueError(
+                f"contrastive.matryoshka must list lengths below the vectors' {dim}, which is always trained"
+            )
 
 
 class Contrast(NamedTuple):
