@@ -3,11 +3,13 @@
 `evaluation/best_of_n.py` has the arithmetic; `kanana best-of-n` and evaluation stages use it through this module.
 """
 
+import collections
 import dataclasses
+import itertools
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from kanana_jax.config import to_dict
@@ -171,7 +173,8 @@ def write_pairs(file: pathlib.Path, prompts: list[Record], compared: Compared, m
     """A line for each preference pair of the policy's own answers, in the format that DPO and reward models read.
 
     The best scorer decides which answer is better (`best_of_n.preferences`). An answer that was cut off at its longest
-    length is not used: as the chosen one it would teach the model to stop there.
+    length is not used: as the chosen one it would teach the model to stop there. A pair is named `ID#n`, where n counts
+    the pairs of all prompts with this id, so that no two pairs share a name.
 
     Args:
       prompts: the records that were answered.
@@ -181,14 +184,15 @@ def write_pairs(file: pathlib.Path, prompts: list[Record], compared: Compared, m
       The number of pairs, and of prompts that have any.
     """
     found, pairs, with_any = compared.selection, 0, 0
-    scores = found.scores[found.best]
+    scores, numbers = found.scores[found.best], collections.defaultdict[str, Iterator[int]](itertools.count)
     with whole_file(file) as partial, partial.open("w", encoding="utf-8") as stream:
         for record, texts, own, usable in zip(prompts, found.texts, scores, compared.ended, strict=True):
             kept = best_of_n.preferences(texts, own, usable, most)
             pairs, with_any = pairs + len(kept), with_any + bool(kept)
             told = {key: record[key] for key in ("prompt", "tools", "lang") if record.get(key)}
-            for i, (better, worse) in enumerate(kept):
-                line = {"id": f"{record['id']}#{i}", **told, "chosen": texts[better], "rejected": texts[worse]}
+            for better, worse in kept:
+                id = f"{record['id']}#{next(numbers[record['id']])}"
+                line = {"id": id, **told, "chosen": texts[better], "rejected": texts[worse]}
                 stream.write(json.dumps(line, ensure_ascii=False) + "\n")
     return pairs, with_any
 

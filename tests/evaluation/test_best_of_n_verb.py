@@ -149,6 +149,24 @@ def test_pairs_keep_the_prompts_that_were_answered(tmp_path):
     assert found["chosen"][0]["content"] == "2" and found["rejected"][0]["content"] == "3"
 
 
+def test_pairs_of_prompts_that_share_an_id_have_ids_of_their_own(tmp_path):
+    ids = ["q", "r", "q", "q#0"]
+    prompts = [{"id": id, "prompt": [{"role": "user", "content": f"{i}"}]} for i, id in enumerate(ids)]
+    scores = np.arange(16.0).reshape(4, 4)
+    selection = arithmetic.Selection([list("abcd")] * 4, {"r": scores}, scores, {}, "r", {})
+    compared = best_of_n.Compared(selection, [[True] * 4] * 4, [])
+    files = [tmp_path / name for name in ("a.jsonl", "b.jsonl")]
+    for file in files:
+        assert best_of_n.write_pairs(file, prompts, compared, 2) == (8, 4)
+    found = list(records.read(str(files[0]), source="pairs"))
+    asked = [record["prompt"][0]["content"] for record in found]
+    assert [(record["id"], turn) for record, turn in zip(found, asked)] == [
+        *(("q#0", "0"), ("q#1", "0"), ("r#0", "1"), ("r#1", "1")),
+        *(("q#2", "2"), ("q#3", "2"), ("q#0#0", "3"), ("q#0#1", "3")),
+    ]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 @pytest.mark.parametrize(
     "more, words",
     [
