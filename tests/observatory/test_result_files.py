@@ -198,6 +198,37 @@ def test_tables_that_were_completed_where_they_lie_stay(tmp_path):
     assert tasks.read_text() == completed and "mgsm_ko" in (tmp_path / "out/tables/scores.csv").read_text()
 
 
+def test_an_edited_table_is_not_overwritten(tmp_path, capsys):
+    files, tables = _own(tmp_path / "results"), tmp_path / "out/tables"
+    assert _observe(tmp_path, *files)[0] == 0
+    value = json.loads(files[0].read_text())
+    value["results"]["kmmlu"]["acc"] = 0.5125
+    files[0].write_text(json.dumps(value))
+    assert _observe(tmp_path, tables / "scores.csv")[0] == 0
+    assert _observe(tmp_path, *files)[0] == 0  # what an earlier run wrote is replaced
+    assert "m0,kmmlu,0.5125," in (tables / "scores.csv").read_text()
+    for name, way in (
+        ("tasks.csv", "give it by --tasks"),
+        ("models.csv", "give it by --models"),
+        ("scores.csv", "observe it"),
+    ):
+        before = (tables / name).read_text()
+        edited = before.replace("m0", "m0x") if name != "tasks.csv" else before.replace(",en,", ",ja,")
+        assert edited != before
+        (tables / name).write_text(edited)
+        capsys.readouterr()
+        assert _observe(tmp_path, *files)[0] == 2
+        said = capsys.readouterr().err
+        assert f"{tables / name} was edited" in said and way in said
+        assert (tables / name).read_text() == edited
+        (tables / name).write_text(before)
+    (tables / "tasks.csv").write_text("task,language\n" + "".join(f"{task},ko\n" for task in TASKS))
+    assert _observe(tmp_path, *files, "--tasks", tables / "tasks.csv")[0] == 0
+    assert _observe(tmp_path, *files)[0] == 2  # it is still not what a run has written
+    (tables / "tasks.csv").unlink()
+    assert _observe(tmp_path, *files)[0] == 0 and (tables / "tasks.csv").is_file()
+
+
 def _record(i, **more):
     def row(name, data, score, **config):
         metric = {"lower_is_better": False, "score_type": "continuous", "min_score": 0.0, "max_score": 1.0, **config}

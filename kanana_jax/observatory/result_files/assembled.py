@@ -1,11 +1,12 @@
 """Converts gathered scores to checked tables, and to .csv files for the user to complete."""
 
 import csv
+import hashlib
 import io
 import math
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -103,16 +104,16 @@ def _model_rows(gathered: Gathered) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
 
 
-def write(gathered: Gathered, models: pathlib.Path | None, folder: pathlib.Path, kept: Iterable[str] = ()) -> None:
-    """Writes `scores.csv` (long), `tasks.csv` and `models.csv`, which can be completed and observed again.
+def texts(gathered: Gathered, models: pathlib.Path | None) -> dict[str, str]:
+    """`scores.csv` (long), `tasks.csv` and `models.csv` by name, which can be completed and observed again.
 
     Args:
       models: the models.csv that was given with the result files, if any.
-      kept: names of tables in this folder that were given, which are not overwritten.
     """
-    os.makedirs(folder, exist_ok=True)
-    rows = _models(gathered, models, folder, [])
+    rows = _models(gathered, models, pathlib.Path("models.csv"), [])
     about = _model_rows(gathered) if rows is None else rows.table.reindex(list(gathered.scores)).fillna("")
+    about = about.rename_axis("model").reset_index()
+    about = about.assign(**{c: "" for c in ("family", "base") if c not in about})
     long = [
         (
             model,
@@ -126,18 +127,52 @@ def write(gathered: Gathered, models: pathlib.Path | None, folder: pathlib.Path,
         for model, row in gathered.scores.items()
         for s in row.values()
     ]
-    _csv(folder / "scores.csv", [("model", "task", "score", "metric_version", "source", "stderr", "n"), *long])
-    for name, frame in (("tasks", _task_rows(gathered)), ("models", about.rename_axis("model"))):
-        frame = frame.reset_index()
-        if name == "models":
-            frame = frame.assign(**{c: "" for c in ("family", "base") if c not in frame})
-        if f"{name}.csv" in kept:
-            continue
-        _csv(folder / f"{name}.csv", [tuple(frame.columns), *frame.itertuples(index=False)])
+    found = {"scores.csv": _csv([("model", "task", "score", "metric_version", "source", "stderr", "n"), *long])}
+    for name, frame in (("tasks.csv", _task_rows(gathered).reset_index()), ("models.csv", about)):
+        found[name] = _csv([tuple(frame.columns), *frame.itertuples(index=False)])
+    return found
 
 
-def _csv(path: pathlib.Path, rows: Iterable[Iterable[Any]]) -> None:
+def refuse_edited(
+    folder: pathlib.Path, made: Mapping[str, str], written: Mapping[str, str], named: pathlib.Path
+) -> None:
+    """Refuses to overwrite a table of a folder that is neither what was written there nor what would be.
+
+    Args:
+      made: the tables that would be written, by name.
+      written: digests of the tables that an earlier run wrote, by name.
+      named: the folder's name in messages.
+
+    Raises:
+      ConfigError: a table was edited.
+    """
+    ways = {
+        "scores.csv": "observe it in place of the results",
+        "tasks.csv": "give it by --tasks",
+        "models.csv": "give it by --models",
+    }
+    for name, text in made.items():
+        file = folder / name
+        if file.is_file() and _digest(file.read_bytes()) not in (written.get(name), _digest(text.encode())):
+            raise ConfigError(
+                f"{named / name} was edited, and this run would overwrite it: {ways[name]}, or move it elsewhere"
+            )
+
+
+def write(folder: pathlib.Path, made: Mapping[str, str]) -> dict[str, str]:
+    """Writes tables by name; returns their digests."""
+    os.makedirs(folder, exist_ok=True)
+    for name, text in made.items():
+        with whole_file(folder / name) as temporary:
+            temporary.write_bytes(text.encode())
+    return {name: _digest(text.encode()) for name, text in made.items()}
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _csv(rows: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    with whole_file(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
+    return text.getvalue()
