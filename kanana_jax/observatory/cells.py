@@ -21,7 +21,10 @@ _STYLED = re.compile("(.)[\ufe0e\ufe0f]")
 _COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _POINT = re.compile(r"[+-]?\d*\.\d+", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
+_POINTED = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3}){2,}(,\d+)?", re.ASCII)  # 1.234.567; 1.234 is a number
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", re.ASCII)
+_DATE = re.compile(r"\d{1,2}\.\d{1,2}\.(\d{4}|\d{2})|\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{1,2}/\d{1,2}/\d{4}", re.ASCII)
+_DATES = re.compile(r"(.*[ _])?date|released", re.IGNORECASE)  # the name of a column of dates
 # An amount with its unit, as people write sizes and budgets: '8B', '15T', '2.5 trillion', '100억'.
 _UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12, "million": 1e6, "billion": 1e9, "trillion": 1e12, "만": 1e4,
           "억": 1e8, "조": 1e12, "万": 1e4, "億": 1e8, "兆": 1e12}  # fmt: skip
@@ -101,7 +104,8 @@ def _points(path: pathlib.Path, table: pd.DataFrame, warnings: list[str] | None)
     Raises:
       ConfigError: it is unclear whether commas separate decimals or thousands, or some numbers have points.
     """
-    found = [(line, name, cell) for line, row in table.iterrows() for name, cell in row.items()]
+    numbers = table[[name for name in table.columns if not _DATES.fullmatch(name)]]  # 02.2024 is a month
+    found = [(line, name, cell) for line, row in numbers.iterrows() for name, cell in row.items()]
     commas = [cell for cell in found if _COMMA.fullmatch(cell[2])]
     if commas:
         line, name, text = commas[0]
@@ -116,7 +120,8 @@ def _points(path: pathlib.Path, table: pd.DataFrame, warnings: list[str] | None)
                 f"{where} is {text.replace(',', '.')} or {text.replace(',', '')}: write decimals with '.' and "
                 "thousands without a sign"
             )
-        table = table.map(lambda cell: cell.replace(",", ".") if _COMMA.fullmatch(cell) else cell)
+        table = table.copy()
+        table[numbers.columns] = numbers.map(lambda cell: cell.replace(",", ".") if _COMMA.fullmatch(cell) else cell)
     if warnings is not None:
         more = " with decimal commas" if commas else ""
         warnings.append(f"{path.name} is separated by ';'{more} and is read as such.")
@@ -207,6 +212,10 @@ def way_out(text: str, column: str = "") -> str:
         return f"; write {text.replace(',', '.')} or {text.replace(',', '')}, whichever is meant"
     if _GROUPED.fullmatch(text):
         return "; write thousands without ','"
+    if _DATE.fullmatch(text):
+        return "; it is a date, as spreadsheets make of numbers: write the number, or name a column of dates 'date'"
+    if _POINTED.fullmatch(text):
+        return "; write thousands without '.'"
     if re.fullmatch(r"[+-]?\d+,\d+", text, re.ASCII):
         return "; write decimals with '.'"
     if foreign and any(c.isdecimal() for c in text):

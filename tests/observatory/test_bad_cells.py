@@ -93,6 +93,16 @@ def test_tables_of_european_and_korean_spreadsheets_are_read(tmp_path):
     assert sum("is CP949 (Korean) and is read as such" in warning for warning in found.warnings) == 2
 
 
+def test_dates_with_points_stand_beside_decimal_commas(tmp_path):
+    dates = ["02.2024", "1.2.2024", "01.12.2023", "2023", "", "2024-02-01"]
+    rows = [[row[0], *(v.replace(".", ",") for v in row[1:]), date] for row, date in zip(ROWS, dates)]
+    found = _read(tmp_path, _csv(rows, HEADER + ",date", separator=";"))
+    np.testing.assert_allclose(found.scores.to_numpy(), [[float(v) for v in row[1:]] for row in ROWS])
+    assert found.models["date"].tolist() == dates
+    rows[2][3] = "1.2.2024"  # 1,2 as a spreadsheet takes it
+    _refused(tmp_path, _csv(rows, HEADER + ",date", separator=";"), "'1.2.2024' in column 'c' .* it is a date")
+
+
 def test_other_separators_are_named(tmp_path):
     _refused(tmp_path, _csv(separator="\t"), "is separated by tabs: save it with ','")
     quoted = _csv([[row[0], *(f'"{v.replace(".", ",")}"' for v in row[1:])] for row in ROWS])
