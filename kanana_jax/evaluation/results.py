@@ -3,14 +3,31 @@
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from kanana_jax.errors import UserError
+
 log = logging.getLogger("kanana")
 Json = dict[str, Any]
 _SETTINGS = ("shots", "version", "chat")
+
+
+class Unscored(UserError):
+    """An error after the model has answered, with its answers.
+
+    Attributes:
+      samples: a line per document that was answered, as of `said`, without target and scores.
+    """
+
+    def __init__(self, error: Exception, samples: list[Json]):
+        lines = [line.strip() for line in str(error).splitlines() if any(c.isalnum() for c in line)]
+        reason = lines[0][:200] if lines else "without a message"
+        told = isinstance(error, UserError)
+        super().__init__(str(error) if told else f"the evaluation failed ({type(error).__name__}: {reason})")
+        self.samples = samples
 
 
 def summary(
@@ -161,14 +178,28 @@ def said(task: str, samples: Sequence[Json], cut: set[int]) -> Iterator[Json]:
     yield from (whole[doc] for doc in sorted(whole))
 
 
+def answered(task: str, instances: Iterable[Any], cut: set[int]) -> Iterator[Json]:
+    """Yields a line per document all of whose requests the model has answered, as `said` does, without a score.
+
+    Args:
+      instances: the harness's requests of the task.
+      cut: as for `said`.
+    """
+    asked: dict[int, list[Any]] = {}
+    for instance in sorted(instances, key=lambda instance: (instance.doc_id, instance.idx)):
+        asked.setdefault(instance.doc_id, []).append(instance)
+    for doc, own in asked.items():
+        if all(instance.resps for instance in own):
+            arguments, answers = [instance.args for instance in own], [instance.resps for instance in own]
+            line = _asked(task, {"doc_id": doc, "arguments": arguments, "resps": answers})
+            yield {key: line[key] for key in line if key not in ("filtered", "metrics")} | {"cut": doc in cut}
+
+
 def _asked(task: str, sample: Json) -> Json:
     arguments, answers = sample["arguments"], sample["resps"]
-    line: Json = {
-        "task": task,
-        "doc_id": sample["doc_id"],
-        "prompt": arguments[0][0],
-        "target": _plain(sample["target"]),
-    }
+    line: Json = {"task": task, "doc_id": sample["doc_id"], "prompt": arguments[0][0]}
+    if "target" in sample:
+        line["target"] = _plain(sample["target"])
     if len(arguments[0]) == 2 and isinstance(arguments[0][1], str):
         choices = [
             ({} if context == line["prompt"] else {"prompt": context})

@@ -8,7 +8,7 @@ import pathlib
 import random
 import sys
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import lm_eval.api.task
@@ -58,6 +58,7 @@ def evaluate(
       ConfigError: a task is unknown, files are missing or damaged, there are fewer examples than shots, or a task runs
         generated code outside the sandbox.
       UserError: a data set or package is not available, or the machine has no sandbox and a task needs one.
+      Unscored: any error after the model has answered, with its answers.
     """
     found = found or find(names, data_dir, chat=chat)
     try:
@@ -90,14 +91,15 @@ def evaluate(
         random.seed(seed)
         np.random.seed(seed)
         cut.clear()
-        raw = lm_eval.evaluator.evaluate(
-            lm=model,
-            task_dict={"tasks": loaded["tasks"], "groups": {}, "group_map": {}},
-            limit=limit,
-            apply_chat_template=chat or found.chat,
-            bootstrap_iters=0,
-            log_samples=True,
-        )
+        with _answers_kept(loaded["tasks"], cut):
+            raw = lm_eval.evaluator.evaluate(
+                lm=model,
+                task_dict={"tasks": loaded["tasks"], "groups": {}, "group_map": {}},
+                limit=limit,
+                apply_chat_template=chat or found.chat,
+                bootstrap_iters=0,
+                log_samples=True,
+            )
     whole = {name: _leaves(members, groups) for name, members in groups.items()}
     return summaries.summary(raw, loaded["tasks"], whole, cut, chat or found.chat)
 
@@ -194,6 +196,19 @@ def _no_metric_from_this_folder(specs: Sequence[Any]) -> Generator[None]:
         yield
     finally:
         names["load"] = kept
+
+
+@contextlib.contextmanager
+def _answers_kept(tasks: Mapping[str, Any], cut: Mapping[str, set[int]]) -> Generator[None]:
+    """Raises `Unscored` for an error that would lose answers; they cost hours, and a scorer may lack only a file."""
+    try:
+        yield
+    except Exception as error:
+        names = [name for name in sorted(tasks) if tasks[name].instances]
+        lines = [line for n in names for line in summaries.answered(n, tasks[n].instances, cut.get(n, set()))]
+        if not lines:
+            raise
+        raise summaries.Unscored(error, lines) from error
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ from random_model import data, folder
 
 pytest.importorskip("lm_eval")
 
+from lm_eval.api.task import ConfigurableTask  # noqa: E402
+
 from kanana_jax import cli  # noqa: E402
 from kanana_jax.cli.evaluate import _about  # noqa: E402
 from kanana_jax.errors import ConfigError  # noqa: E402
@@ -143,6 +145,31 @@ def test_prompts_and_answers_stand_beside_the_results(folder, data, tmp_path, ca
     for line in lines:
         for metric, score in line["metrics"].items():
             assert value["documents"][line["task"]][metric][line["doc_id"]] == score
+
+
+def test_answers_whose_scoring_fails_are_kept(folder, data, tmp_path, monkeypatch, capsys):
+    out, kept = tmp_path / "r.json", tmp_path / "r.unscored.jsonl"
+    asked = ["eval", str(folder), "--tasks", "niilc,mmlu,gsm8k", "--data-dir", str(data), "--limit", "2"]
+    scored = ConfigurableTask.process_results
+
+    def fails(task, doc, results):
+        if task.config.task == "niilc":
+            raise LookupError("\n*****\n  Resource words not found.\n  More.")
+        return scored(task, doc, results)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ConfigurableTask, "process_results", fails)
+        assert cli.main([*asked, "--output", str(out)]) == 1
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "failed (LookupError: Resource words not found.); " in told and f"{kept} has what the model answered" in told
+    assert not out.exists() and not (tmp_path / "r.samples.jsonl").exists()
+    lines = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert cli.main([*asked, "--output", str(out)]) == 0
+    whole = [json.loads(line) for line in (tmp_path / "r.samples.jsonl").read_text().splitlines()]
+    for line in whole:
+        for key in ("target", "metrics", "filtered"):
+            line.pop(key, None)
+    assert lines == whole and len(lines) == 8 and not kept.exists()
 
 
 def test_cut_prompts_are_counted_by_task(model, data, caplog):
