@@ -14,8 +14,8 @@ import json
 import pathlib
 
 from alignment import measure
-from kanana_jax.configs.ablations.adaptation import ARMS, ASKED, STAGES
-from kanana_jax.configs.ablations.alignment import PEOPLE
+from kanana_jax.configs.ablations.adaptation import ARMS, STAGES
+from kanana_jax.configs.tiny_adaptation import PEOPLE, UNREAD
 
 from kanana_jax.applications import call_benchmarks, document_questions
 from kanana_jax.data.microworld import World, document
@@ -39,7 +39,7 @@ def figures(arm: str, workdir: pathlib.Path, before: pathlib.Path) -> dict[str, 
 
 
 def _documents(session: Session) -> dict[str, float]:
-    items = document_questions.items(f"{ASKED}&count=200", QUESTIONS)
+    items = document_questions.items(f"{UNREAD}&count=200", QUESTIONS)
     found = document_questions.evaluate(session, items)
     return {key: found[key] for key in ("answered", "cited", "refused", "refused_wrongly")}
 

@@ -16,7 +16,7 @@ import pathlib
 
 import jax
 import numpy as np
-from kanana_jax.configs.ablations.alignment import PEOPLE
+from kanana_jax.configs.tiny_adaptation import PEOPLE
 
 from kanana_jax.data.microworld import World, document
 from kanana_jax.data.microworld.conversations import DOMAINS, LANGUAGES

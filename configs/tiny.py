@@ -59,7 +59,7 @@ def get_config(arg: str = ""):
     c.sources = ConfigDict(sort_keys=False)
     for lang in ("ko", "en"):
         for kind, (documents, _, _) in KINDS.items():
-            uri = f"microworld://{kind}/{lang}?size=4000&count={documents}"
+            uri = f"microworld://{kind}/{lang}?size={tiny_adaptation.PEOPLE}&count={documents}"
             c.sources[f"{lang}_{kind}"] = dict(path=uri, lang=lang, holdout=0.0 if kind == "noise" else 0.03)
     c.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1, slices=1)
     c.runtime = dict(attention="auto", scan_layers=False)  # only four layers: unrolled runs faster on a CPU

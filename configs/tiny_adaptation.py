@@ -13,6 +13,10 @@ from kanana_jax.configs import calls as calls_config
 from kanana_jax.configs import embed as embed_config
 from ml_collections import ConfigDict
 
+# People in the world. With 4,000, a model of 2.4M parameters learns no fact and no name (measured).
+PEOPLE = 200
+# Documents of two other worlds, to learn from and to be asked about, so that no answer is known without reading.
+LEARNT, UNREAD = (f"microworld://faq/ko?seed={seed}&size={PEOPLE}" for seed in (1, 2))
 ALIGNED = ("sft", "reward", "dpo", "online", "merged")
 DOCUMENTS = ("rag_made", "rag_sft", "rag_dpo", "rag_merged")
 ADAPTED = ("mntp", "contrastive", *DOCUMENTS, "calls_en", "calls_ko")
@@ -31,7 +35,7 @@ def align(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any], share
         own = _train(train, optimizer, rate, int(share * tokens)) | more.pop("train", {})
         return dict(kind=kind, start=start, mixture={f"ko_{form}": 0.5, f"en_{form}": 0.5}, train=own, **more)
 
-    c.sft = section("sft", "stage2", "chat", 2e-3, 360_000)
+    c.sft = section("sft", "stage2", "chat", 2e-3, 720_000)
     c.reward = section("reward", "sft", "pairs", 3e-4, 200_000)
     c.dpo = section("dpo", "sft", "pairs", 5e-5, 200_000, preference=dict(loss="sigmoid", beta=0.1))
     c.online = section(
@@ -79,7 +83,7 @@ def documents(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -
         kind="rag_data",
         start="merged",
         rag_data=dict(
-            documents="microworld://faq/ko?size=4000&count=400",
+            documents=f"{LEARNT}&count=400",
             passages=400,
             grounding="words",
             qa=dict(questions=1, keep=0.9, refine=0, prefer=1.0, reject=0.5, distractors=1, unanswerable=0.25),
@@ -114,18 +118,20 @@ def evaluate(c: ConfigDict) -> None:
     Function calling and answering from documents are measured before and after the stages that train them. Best-of-n
     measures how much the reward model gains by choosing among the fine-tuned model's answers.
     """
-    unseen = {f"calls_{lang}": f"microworld://calls/{lang}?size=4000&count=100&start=100000" for lang in ("ko", "en")}
-    prompts = {lang: f"microworld://prompts/{lang}?size=4000&count=100&start=100000" for lang in ("ko", "en")}
+    calls, prompts = (
+        {f"{form}_{lang}": f"microworld://{form}/{lang}?size={PEOPLE}&count=100&start=100000" for lang in ("ko", "en")}
+        for form in ("calls", "prompts")
+    )
     c.evaluated = dict(
         kind="evaluate",
         start="stage1",
         models=ASKED,
         tasks=dict(names=("microworld", "microworld_arithmetic"), limit=16),
-        calls=dict(models=("merged", "calls_ko"), sets=unseen, limit=6, free=True),
+        calls=dict(models=("merged", "calls_ko"), sets=calls, limit=6, free=True),
         best_of_n=dict(policy="sft", rewards=("reward",), prompts=prompts, limit=5, n=16, max_new_tokens=24),
         documents=dict(
             models=("merged", *DOCUMENTS[1:]),
-            sets=dict(documents_ko="microworld://faq/ko?size=4000&count=100&start=100000"),
+            sets=dict(documents_ko=f"{UNREAD}&count=100"),
             limit=16,
         ),
     )
@@ -133,7 +139,7 @@ def evaluate(c: ConfigDict) -> None:
 
 def _made(c: ConfigDict, form: str, count: int) -> None:
     for lang in ("ko", "en"):
-        path = f"microworld://{form}/{lang}?size=4000&count={count}"
+        path = f"microworld://{form}/{lang}?size={PEOPLE}&count={count}"
         c.sources[f"{lang}_{form}"] = dict(path=path, lang=lang, holdout=0.03)
         c.filters[f"{lang}_{form}"] = dict()  # answers are short
 

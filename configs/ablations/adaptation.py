@@ -12,8 +12,8 @@ worlds, one for training and one for evaluation, so that no answer is known with
 
 from kanana_jax.configs import tiny
 from kanana_jax.configs.ablations import alignment
+from kanana_jax.configs.tiny_adaptation import LEARNT
 
-LEARNT, ASKED = (f"microworld://faq/ko?seed={seed}&size={alignment.PEOPLE}" for seed in (1, 2))
 CALLS = ("calls_en", "calls_ko")
 STAGES = {"documents": ("rag_made", "rag_sft", "rag_dpo", "rag_merged"), "calls": CALLS, "calls_alone": CALLS}
 ARMS = tuple(STAGES)
@@ -29,7 +29,6 @@ def get_config(arg: str = "documents,0"):
     c.samples.prompts = {}
     c.tokenizer = dict(path=f"{alignment.BASE}/tokenizer")
     c.stages = STAGES[arm]
-    alignment.people(c)
     before = f"runs/alignment/sft-{c.seed}/sft"
     c.rag_made.start = c.rag_sft.start = c.rag_merged.start = c.calls_en.start = before
     c.rag_made.rag_data.update(documents=f"{LEARNT}&count=800", passages=800)

@@ -13,11 +13,10 @@ fine-tuned for more steps instead. `without_DOMAIN` is `sft` on the three other 
 """
 
 from kanana_jax.configs import tiny
+from kanana_jax.configs.tiny_adaptation import PEOPLE
 from ml_collections import ConfigDict
 
 BASE = "runs/alignment/base"
-# People in the world. With 4,000, a model of 2.4M parameters learns no fact and no name from 2.2M tokens (measured).
-PEOPLE = 200
 DOMAINS = ("facts", "arithmetic", "translation", "format")
 OWN_PAIRS = "runs/alignment/own_pairs-{seed}-{lang}.jsonl"  # by `kanana best-of-n --pairs`
 # arm: the arm whose last stage it starts from (empty: the base).
@@ -62,12 +61,11 @@ def get_config(arg: str = "sft,0"):
     if arm == "base":
         c.stages = ("stage1", "stage2")
         c.stage1.train.tokens, c.stage2.train.tokens = 1_600_000, 600_000
-        people(c)
         return c
     c.tokenizer = dict(path=f"{BASE}/tokenizer")
     c.stages = STAGES.get(arm, (arm,))
     for lang in ("ko", "en"):  # from 3,000 conversations the base learns no arithmetic
-        c.sources[f"{lang}_chat"].path = f"microworld://chat/{lang}?size=4000&count=12000"
+        c.sources[f"{lang}_chat"].path = f"microworld://chat/{lang}?size={PEOPLE}&count=12000"
     c.sft.train.tokens = 600_000
     c.sft.train.optimizer.learning_rate = 2e-3
     c.online.train.optimizer.schedule = CONSTANT
@@ -79,14 +77,7 @@ def get_config(arg: str = "sft,0"):
         if "train" in c[name]:
             c[name].train.checkpoint = dict(every=200, keep_last=1, keep_best=0)
             c[name].train.eval_every = 0
-    people(c)
     return c
-
-
-def people(c: ConfigDict) -> None:
-    """Sets the world of every source to `PEOPLE` people."""
-    for source in c.sources.values():
-        source.path = source.path.replace("size=4000", f"size={PEOPLE}")
 
 
 def _sampled(c: ConfigDict) -> None:
@@ -166,7 +157,7 @@ def _chats(c: ConfigDict, domains: list[str]) -> dict[str, float]:
     """Adds the conversations of these domains in both languages as sources and returns their mixture."""
     names = [(domain, lang) for domain in domains for lang in ("ko", "en")]
     for domain, lang in names:
-        uri = f"microworld://chat-{domain}/{lang}?size=4000&count=4000"
+        uri = f"microworld://chat-{domain}/{lang}?size={PEOPLE}&count=4000"
         c.sources[f"{lang}_chat_{domain}"] = dict(path=uri, lang=lang)
         c.filters[f"{lang}_chat_{domain}"] = dict()  # answers are short
     return {f"{lang}_chat_{domain}": 1 / len(names) for domain, lang in names}
