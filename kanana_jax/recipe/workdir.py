@@ -126,9 +126,10 @@ def check_unchanged(config: Any, workdir: pathlib.Path) -> tuple[dict[str, Any],
         return {}, {}
     if refused:
         changes = "; ".join(f"{key} was {_short(old)}, is {_short(new)}" for key, (old, new) in sorted(refused.items()))
+        known = dict.fromkeys(key if key in FREE else f"STAGE.{key.partition('.')[2]}" for key in free)
         raise ConfigError(
             f"{workdir} was started with another config ({changes}): use that config, or name another --workdir "
-            f"(keys that may change: {', '.join(free)})"
+            f"(keys that may change: {', '.join(known)})"
         )
     return before, changed
 
