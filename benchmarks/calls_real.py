@@ -11,7 +11,8 @@ same command resumes:
     korean       the same on Korean ones, with a fifth of the English ones, from `english`
 
 Every part is asked `--limit` turns of each set, and of unread conversations of the embedded world in both languages,
-under the grammar and free. Shares of right turns, and of turns with a call that cannot be parsed.
+under the grammar and free. Shares of right turns, of turns with a call that cannot be parsed (`broken`), and of turns that
+ran out of tokens (`cut`).
 """
 
 import argparse
@@ -25,6 +26,7 @@ RESULTS = ROOT / "benchmarks/calls_real.jsonl"
 PARTS = ("base", "english", "korean")
 RANK, ALPHA, RATE = 16, 32, 5e-4
 SEQ_LEN, BATCH_TOKENS, STEPS = 512, 4096, 20
+BATCH = 8  # prompts that are answered at once
 SETS = ("functionchat_singlecall", "functionchat_calldecision", "bfcl_simple_python", "bfcl_irrelevance")
 PEOPLE, _UNSEEN = 4000, 100_000  # of the embedded world; the first conversation that no run reads
 
@@ -46,17 +48,19 @@ def asked(data: pathlib.Path, sets: list[str], limit: int) -> dict[str, list[Any
 
 
 def measure(model: str, turns: dict[str, list[Any]]) -> dict[str, float]:
-    """`SET.WAY` → share of right turns, and `SET.WAY.broken`."""
+    """`SET.WAY` → share of right turns, with `SET.WAY.broken` and `SET.WAY.cut`."""
     from kanana_jax.applications import call_benchmarks
     from kanana_jax.inference.session import Session
 
     session, found = Session.load(model), {}
-    for way, constrained in (("grammar", True), ("free", False)):
-        made = call_benchmarks.evaluate(session, turns, batch_size=4, constrained=constrained)
-        for name in turns:
-            replies = [row for row in made["samples"] if row["task"] == name]
+    for name, items in turns.items():
+        for way, constrained in (("grammar", True), ("free", False)):
+            made = call_benchmarks.evaluate(session, {name: items}, batch_size=BATCH, constrained=constrained)
+            replies = made["samples"]
             found[f"{name}.{way}"] = sum(made["documents"][name]["accuracy"]) / len(replies)
             found[f"{name}.{way}.broken"] = sum(bool(row["broken"]) for row in replies) / len(replies)
+            found[f"{name}.{way}.cut"] = sum(bool(row["cut"]) for row in replies) / len(replies)
+            print(f"{model}: {name}, {way}: {found[f'{name}.{way}']:.2f}", flush=True)
     return {name: round(value, 4) for name, value in found.items()}
 
 

@@ -1,7 +1,7 @@
 """Each step of LLM2Vec on a small bilingual model, beside the un-tuned model, BM25 and the same steps in PyTorch.
 
     python benchmarks/embedding_steps.py DOCUMENTS TRIPLETS --sts KorSTS=sts-test.tsv \\
-        --sts KLUE-STS=klue-sts_dev.json --squad KorQuAD=KorQuAD_v1.0_dev.json [--parts 1] [--list]
+        --sts KLUE-STS=klue-sts_dev.json --squad KorQuAD=KorQuAD_v1.0_dev.json [--parts 1] [--seeds 0] [--list]
     python benchmarks/arms.py benchmarks/embedding_steps.jsonl --metric KorSTS KLUE-STS KorQuAD --against base
 
 DOCUMENTS is a folder as `configs/real.py` takes it, TRIPLETS lines of `anchor`, `positive`, `negative` (KorNLI's).
@@ -216,12 +216,13 @@ def main() -> None:
     parser.add_argument("--squad", action="append", default=[], metavar="NAME=FILE", help="passages; may be repeated")
     parser.add_argument("--questions", type=int, default=1000, metavar="N", help="of each set, at most")
     parser.add_argument("--parts", type=int, default=0, help="at most so many; 0: all")
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these; two processes can share the arms")
     parser.add_argument("--list", action="store_true")
     parser.add_argument(
         "--output", type=pathlib.Path, default=parts.ROOT / "benchmarks/embedding_steps.jsonl", metavar="FILE"
     )
     options = parser.parse_args()
-    left = remaining(parts.read(options.output))
+    left = [p for p in remaining(parts.read(options.output)) if options.seeds is None or p[1] in options.seeds]
     if options.list:
         print("\n".join(f"{arm} {seed}" for arm, seed in left))
         return
