@@ -49,6 +49,7 @@ def execute(file: pathlib.Path, python: str, folder: pathlib.Path, environment: 
                 timeout=900,
                 kernel_name=KERNEL,
                 record_timing=False,
+                coalesce_streams=True,
                 resources={"metadata": {"path": str(folder)}},
             )
             env = {**os.environ, "IPYTHONDIR": str(start.parents[2]), "JAX_PLATFORMS": "cpu", **(environment or {})}
