@@ -11,8 +11,8 @@ same command resumes:
     korean       the same on Korean ones, with a fifth of the English ones, from `english`
 
 Every part is asked `--limit` turns of each set, and of unread conversations of the embedded world in both languages,
-under the grammar and free. Shares of right turns, of turns with a call that cannot be parsed (`broken`), and of turns that
-ran out of tokens (`cut`).
+under the grammar and free. Shares of right turns, of turns with a call that cannot be parsed (`broken`), and of turns
+that ran out of tokens (`cut`).
 """
 
 import argparse
