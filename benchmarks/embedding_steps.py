@@ -64,6 +64,8 @@ def prepare(documents: str, triplets: str) -> None:
     """Puts what the config reads into `runs/embedding/data`."""
     from embedding_tasks import opened
 
+    from kanana_jax.files import whole_file
+
     link, file = FOLDER / "data/documents", FOLDER / "data/triplets.jsonl"
     if link.is_symlink() and link.resolve() != pathlib.Path(documents).resolve():
         sys.exit(f"{link} is {link.resolve()}: name that folder, or remove {FOLDER}")
@@ -71,8 +73,8 @@ def prepare(documents: str, triplets: str) -> None:
     if not link.is_symlink():
         link.symlink_to(pathlib.Path(documents).resolve(), target_is_directory=True)
     if not file.is_file():
-        with opened(triplets) as lines:
-            file.write_text("".join(line for line in lines if line.strip()), encoding="utf-8")
+        with opened(triplets) as lines, whole_file(file) as temporary:
+            temporary.write_text("".join(line for line in lines if line.strip()), encoding="utf-8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +218,7 @@ def main() -> None:
     parser.add_argument("--squad", action="append", default=[], metavar="NAME=FILE", help="passages; may be repeated")
     parser.add_argument("--questions", type=int, default=1000, metavar="N", help="of each set, at most")
     parser.add_argument("--parts", type=int, default=0, help="at most so many; 0: all")
-    parser.add_argument("--seeds", type=int, nargs="+", help="only these; two processes can share the arms")
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these, in a second process once the base is trained")
     parser.add_argument("--list", action="store_true")
     parser.add_argument(
         "--output", type=pathlib.Path, default=parts.ROOT / "benchmarks/embedding_steps.jsonl", metavar="FILE"

@@ -68,8 +68,10 @@ def adapted(model: pathlib.Path, arm: str, seed: int) -> dict[str, float]:
 
 def own_pairs(lang: str) -> tuple[str, str]:
     """Preference pairs of the answers of `sft` to prompts in a language, by their verifiers."""
+    from kanana_jax.configs.tiny_adaptation import PEOPLE
+
     folder = "runs/alignment"
-    file, prompts = f"{folder}/own_pairs-{{seed}}-{lang}.jsonl", f"microworld://prompts/{lang}?size=200&count=1000"
+    file, prompts = f"{folder}/own_pairs-{{seed}}-{lang}.jsonl", f"microworld://prompts/{lang}?size={PEOPLE}&count=1000"
     return file, (
         f"best-of-n {folder}/sft-{{seed}}/sft --prompts {prompts} --n 8 --max-new-tokens 32 --seed {{seed}} "
         f"--output {folder}/own_pairs-{{seed}}-{lang}.json --pairs {file} --pairs-per-prompt 2"

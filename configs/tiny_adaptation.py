@@ -13,7 +13,7 @@ from kanana_jax.configs import calls as calls_config
 from kanana_jax.configs import embed as embed_config
 from ml_collections import ConfigDict
 
-# People in the world. With 4,000, a model of 2.4M parameters learns no fact and no name (measured).
+# People in the world. With 4,000, a model of 2.4M parameters learns no fact and no name from 2.2M tokens (measured).
 PEOPLE = 200
 # Documents of two other worlds, to learn from and to be asked about, so that no answer is known without reading.
 LEARNT, UNREAD = (f"microworld://faq/ko?seed={seed}&size={PEOPLE}" for seed in (1, 2))
@@ -115,12 +115,13 @@ def documents(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -
 def evaluate(c: ConfigDict) -> None:
     """Adds the evaluation of every model on questions about the synthetic world.
 
-    Function calling and answering from documents are measured before and after the stages that train them. Best-of-n
-    measures how much the reward model gains by choosing among the fine-tuned model's answers.
+    Function calling and answering from documents are measured before and after the stages that train them, in another
+    world. Best-of-n measures how much the reward model gains by choosing among the fine-tuned model's answers; most of
+    its prompts ask about facts that conversations contain.
     """
     calls, prompts = (
-        {f"{form}_{lang}": f"microworld://{form}/{lang}?size={PEOPLE}&count=100&start=100000" for lang in ("ko", "en")}
-        for form in ("calls", "prompts")
+        {f"{form}_{lang}": f"microworld://{form}/{lang}?{world}&size={PEOPLE}&count=100" for lang in ("ko", "en")}
+        for form, world in (("calls", "seed=2"), ("prompts", "start=100000"))
     )
     c.evaluated = dict(
         kind="evaluate",

@@ -84,7 +84,7 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
         if (error.name or "").startswith("kanana_jax"):
             raise
         raise UserError(f"kanana observe needs {error.name}: {install('observatory')}") from error
-    from kanana_jax.files import mirrored, read_json, write_json
+    from kanana_jax.files import mirrored, write_json
     from kanana_jax.report import observatory as report
 
     if options.template:
@@ -117,16 +117,12 @@ def _observe(options: argparse.Namespace, overrides: list[str], command: list[st
         gathered = result_files.gather(files, result_files.listed(options.models))
         read = result_files.read(gathered, options.models, options.tasks, _called(files))
     with mirrored(options.output) as folder:
-        written = (read_json(folder / "components.json") or {}).get("tables", {})
-        made = {}
         if gathered is not None:
             own, given = options.output / "tables", [t for t in (options.models, options.tasks) if t is not None]
             kept = [table.name for table in given if table.resolve().parent == own.resolve()]
             made = {n: text for n, text in result_files.texts(gathered, options.models).items() if n not in kept}
-            result_files.refuse_edited(folder / "tables", made, written, own)
+            result_files.write(folder / "tables", made, own)
         result = study.run(read, wishes)
-        if written := written | (result_files.write(folder / "tables", made) if made else {}):
-            result["tables"] = written
         write_json(folder / "components.json", {"command": " ".join(command), **result})
         output.write_csvs(read, result, folder)
         page = options.output / report.write_observatory_report(folder).name

@@ -300,15 +300,19 @@ def _joined(
 
 
 def _microworld(seed: int, size: int, ask: str, per_task: int = 200) -> dict[str, Rows]:
-    """Questions of the microworld's tasks whose names begin with `ask`; training questions are worded differently."""
+    """Questions of the microworld's tasks whose names begin with `ask`; training questions are worded differently.
+
+    In a small world facts are few: what is asked twice is kept once, since repeated answers are not independent.
+    """
     world = microworld.World.create(seed, size)
     if ask == "code":
         return {"test": microworld.problems(per_task)}
-    made = {split: microworld.questions(world, split, per_task) for split in ("heldout", "train")}
-    return {
-        name: [q for q in made[split] if q["task"].startswith(ask)]
-        for name, split in (("test", "heldout"), ("train", "train"))
-    }
+    found: dict[str, dict[Any, dict[str, Any]]] = {"test": {}, "train": {}}
+    for name, split in (("test", "heldout"), ("train", "train")):
+        for asked in microworld.questions(world, split, per_task):
+            if asked["task"].startswith(ask):
+                found[name].setdefault((asked["task"], asked["question"]), asked)
+    return {name: [*rows.values()] for name, rows in found.items()}
 
 
 def _fields(config: dict[str, Any]) -> list[str]:

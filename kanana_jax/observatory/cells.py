@@ -213,7 +213,8 @@ def way_out(text: str, column: str = "") -> str:
     if _GROUPED.fullmatch(text):
         return "; write thousands without ','"
     if _DATE.fullmatch(text):
-        return "; it is a date, as spreadsheets make of numbers: write the number, or name a column of dates 'date'"
+        told = "it looks like a date, which spreadsheets make of some numbers"
+        return f"; {told}: write the number, or name a column of dates 'date'"
     if _POINTED.fullmatch(text):
         return "; write thousands without '.'"
     if re.fullmatch(r"[+-]?\d+,\d+", text, re.ASCII):

@@ -129,7 +129,7 @@ def check_unchanged(config: Any, workdir: pathlib.Path) -> tuple[dict[str, Any],
         known = dict.fromkeys(key if key in FREE else f"STAGE.{key.partition('.')[2]}" for key in free)
         raise ConfigError(
             f"{workdir} was started with another config ({changes}): use that config, or name another --workdir "
-            f"(keys that may change: {', '.join(known)})"
+            f"(keys that may change, where a stage has them: {', '.join(known)})"
         )
     return before, changed
 

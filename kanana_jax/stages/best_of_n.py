@@ -174,7 +174,7 @@ def write_pairs(file: pathlib.Path, prompts: list[Record], compared: Compared, m
 
     The best scorer decides which answer is better (`best_of_n.preferences`). An answer that was cut off at its longest
     length is not used: as the chosen one it would teach the model to stop there. A pair is named `ID#n`, where n counts
-    the pairs of all prompts with this id, so that no two pairs share a name.
+    the pairs of all prompts with this id, so that their names differ.
 
     Args:
       prompts: the records that were answered.

@@ -100,7 +100,7 @@ def test_dates_with_points_stand_beside_decimal_commas(tmp_path):
     np.testing.assert_allclose(found.scores.to_numpy(), [[float(v) for v in row[1:]] for row in ROWS])
     assert found.models["date"].tolist() == dates
     rows[2][3] = "1.2.2024"  # 1,2 as a spreadsheet takes it
-    _refused(tmp_path, _csv(rows, HEADER + ",date", separator=";"), "'1.2.2024' in column 'c' .* it is a date")
+    _refused(tmp_path, _csv(rows, HEADER + ",date", separator=";"), "'1.2.2024' in column 'c' .* it looks like a date")
 
 
 def test_other_separators_are_named(tmp_path):

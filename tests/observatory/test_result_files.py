@@ -227,6 +227,16 @@ def test_an_edited_table_is_not_overwritten(tmp_path, capsys):
     assert _observe(tmp_path, *files)[0] == 2  # it is still not what a run has written
     (tables / "tasks.csv").unlink()
     assert _observe(tmp_path, *files)[0] == 0 and (tables / "tasks.csv").is_file()
+    (tables / "written.json").unlink()  # a folder of an earlier version
+    (tables / "tasks.csv").write_text("task,language\n")
+    assert _observe(tmp_path, *files)[0] == 2
+    assert "is not known to be kanana observe's own" in capsys.readouterr().err
+
+
+def test_tables_are_there_although_the_study_is_refused(tmp_path):
+    files = _own(tmp_path / "results")
+    assert _observe(tmp_path, *files, "--plan", "base=nobody,params=1e9,ko_tokens=1e9")[0] == 2
+    assert (tmp_path / "out/tables/tasks.csv").is_file()
 
 
 def _record(i, **more):

@@ -87,6 +87,16 @@ def test_everything_else_is_refused_by_its_full_key(tmp_path, change, told):
     assert workdir_files.config_hash(_config(**change)) != before["config_hash"]
 
 
+def test_what_may_change_is_named_once_for_all_stages(tmp_path):
+    config = _config(stages=["stage1", "stage2"])
+    config["stage2"] = config["stage1"]
+    _record(config, tmp_path)
+    (tmp_path / "tokenizer").mkdir()
+    with pytest.raises(ConfigError) as told:
+        workdir_files.check_unchanged(config | {"seed": 1}, tmp_path)
+    assert str(told.value).count("STAGE.train.checkpoint") == str(told.value).count("train.checkpoint") == 1
+
+
 @pytest.mark.parametrize("made", [[], ["data"], ["tokenizer"], ["stage1"]])
 def test_a_run_that_made_nothing_leaves_the_workdir_to_a_mended_config(tmp_path, made):
     _record(_config(), tmp_path)

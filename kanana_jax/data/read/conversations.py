@@ -170,7 +170,7 @@ def _turn(message: Any, number: int, field: str) -> dict[str, Any]:
         return {**turn, "content": _joined(content, where)}
     if not isinstance(content, str) and not (content is None and turn.get("tool_calls")):
         raise ValueError(f"{where} has no 'content', or it is not text")
-    return {**turn, "content": content}
+    return turn
 
 
 def _joined(parts: list[Any], where: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from kanana_jax.errors import ConfigError
-from kanana_jax.files import whole_file
+from kanana_jax.files import read_json, whole_file, write_json
 from kanana_jax.observatory import informative, model_table, tables, task_names, task_table
 from kanana_jax.observatory.result_files.gather import Gathered
 from kanana_jax.observatory.result_files.score import Score
@@ -133,43 +133,35 @@ def texts(gathered: Gathered, models: pathlib.Path | None) -> dict[str, str]:
     return found
 
 
-def refuse_edited(
-    folder: pathlib.Path, made: Mapping[str, str], written: Mapping[str, str], named: pathlib.Path
-) -> None:
-    """Refuses to overwrite a table of a folder that is neither what was written there nor what would be.
+def write(folder: pathlib.Path, made: Mapping[str, str], named: pathlib.Path) -> None:
+    """Writes tables, and their digests into `written.json`; never over a table that was edited.
 
     Args:
-      made: the tables that would be written, by name.
-      written: digests of the tables that an earlier run wrote, by name.
+      made: the tables by name.
       named: the folder's name in messages.
 
     Raises:
-      ConfigError: a table was edited.
+      ConfigError: a table is neither what an earlier run wrote nor what this one would.
     """
     ways = {
         "scores.csv": "observe it in place of the results",
         "tasks.csv": "give it by --tasks",
         "models.csv": "give it by --models",
     }
-    for name, text in made.items():
+    written = read_json(folder / "written.json") or {}
+    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in made.items()}
+    for name, digest in digests.items():
         file = folder / name
-        if file.is_file() and _digest(file.read_bytes()) not in (written.get(name), _digest(text.encode())):
+        if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() not in (written.get(name), digest):
+            told = "was edited" if name in written else "is not known to be kanana observe's own"
             raise ConfigError(
-                f"{named / name} was edited, and this run would overwrite it: {ways[name]}, or move it elsewhere"
+                f"{named / name} {told}, and this run would overwrite it: {ways[name]}, or move it elsewhere"
             )
-
-
-def write(folder: pathlib.Path, made: Mapping[str, str]) -> dict[str, str]:
-    """Writes tables by name; returns their digests."""
     os.makedirs(folder, exist_ok=True)
     for name, text in made.items():
         with whole_file(folder / name) as temporary:
             temporary.write_bytes(text.encode())
-    return {name: _digest(text.encode()) for name, text in made.items()}
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    write_json(folder / "written.json", written | digests)
 
 
 def _csv(rows: Iterable[Iterable[Any]]) -> str:
