@@ -40,7 +40,7 @@ def figures(arm: str, workdir: pathlib.Path, before: pathlib.Path) -> dict[str, 
 
 def _documents(session: Session) -> dict[str, float]:
     items = document_questions.items(f"{UNREAD}&count=200", QUESTIONS)
-    found = document_questions.evaluate(session, items)
+    found = document_questions.evaluate(session, items, max_new_tokens=32)["results"]
     return {key: found[key] for key in ("answered", "cited", "refused", "refused_wrongly")}
 
 

@@ -4,6 +4,7 @@
 
 MODEL is a stage of a workdir, a model folder or a Hugging Face folder with a chat template (tokenizers trained by
 `kanana run` use Llama 3's). CONVERSATIONS is a file or folder of lines `{"messages": [{"role": …, "content": …}, …]}`.
+They are labelled Korean; `--config.sources.chat.lang=ja` labels them otherwise.
 """
 
 import pathlib

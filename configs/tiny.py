@@ -78,7 +78,7 @@ def get_config(arg: str = ""):
     model = presets.tiny(VOCAB, embed_dim=192, mlp_dim=512, num_layers=4, num_heads=6, num_kv_heads=2)
     optimizer = dict(learning_rate=4e-3, weight_decay=1e-4, schedule=dict(kind="multi_step", warmup_steps=40))
     train = dict(
-        tokens=1_100_000,
+        tokens=1_000_000,
         batch_tokens=4096,
         seq_len=256,
         optimizer=optimizer,
@@ -93,11 +93,11 @@ def get_config(arg: str = ""):
         mixture=_mixture(2),
         train=train
         | dict(
-            tokens=400_000,
+            tokens=330_000,
             optimizer=optimizer | dict(learning_rate=1.5e-3, schedule=dict(kind="cosine", warmup_steps=10, final=0.05)),
         ),
     )
-    short = train | dict(tokens=150_000, eval_every=0, checkpoint=dict(every=100, keep_last=1, keep_best=0))
+    short = train | dict(tokens=90_000, eval_every=0, checkpoint=dict(every=100, keep_last=1, keep_best=0))
     healing = optimizer | dict(learning_rate=1e-3, schedule=dict(kind="cosine", warmup_steps=10, final=0.05))
     c.upscaled = dict(kind="upscale", start="stage2", upscale=dict(num_layers=6))
     c.deeper = dict(kind="pretrain", start="upscaled", mixture=_mixture(2), train=short | dict(optimizer=healing))
@@ -116,10 +116,10 @@ def get_config(arg: str = ""):
         start="pruned",
         mixture=_mixture(2),
         distill=dict(teacher="stage2", dtype="float32"),
-        train=short | dict(tokens=250_000, optimizer=healing | dict(learning_rate=2e-3)),
+        train=short | dict(tokens=160_000, optimizer=healing | dict(learning_rate=2e-3)),
     )
     if arg not in ("pretrained", "test"):
-        tiny_adaptation.align(c, train, healing, share=1.0 if "aligned" in arg else 0.5)
+        tiny_adaptation.align(c, train, healing, share=1.0 if "aligned" in arg else 0.4)
         c.stages = ("stage1", "stage2", *tiny_adaptation.ALIGNED)
     if arg in ("", "whole-test"):
         tiny_adaptation.adapt(c, train, healing)

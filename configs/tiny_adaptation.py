@@ -57,18 +57,18 @@ def adapt(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -> No
     _made(c, "calls", 3000)
     both = {f"{lang}_encyclopedia": 0.5 for lang in ("ko", "en")}
     made = embed_config.get_config("stage2,documents,pairs")
-    c.mntp = made.mntp.to_dict() | dict(mixture=both, lora=None, train=_train(train, optimizer, 1e-3, 100_000))
+    c.mntp = made.mntp.to_dict() | dict(mixture=both, lora=None, train=_train(train, optimizer, 1e-3, 80_000))
     c.contrastive = made.contrastive.to_dict() | dict(
         mixture={"ko_retrieval": 0.5, "en_retrieval": 0.5},
         lora=None,
         instruction="",
         chunks=1,
-        train=_train(train, optimizer, 5e-4, 200_000),
+        train=_train(train, optimizer, 5e-4, 160_000),
     )
     made = calls_config.get_config("merged")
     rows = dict(seq_len=800, batch_tokens=4 * 800)  # long rows: a prompt describes three or four functions in JSON
     for name, section, start in (("calls_en", made.english, "merged"), ("calls_ko", made.korean, "calls_en")):
-        own = _train(train, optimizer, 2e-3, 90_000, warmup=4) | rows
+        own = _train(train, optimizer, 2e-3, 64_000, warmup=4) | rows
         mixture = calls_config.with_general(section.mixture.to_dict(), "ko_chat", "en_chat")
         c[name] = section.to_dict() | dict(start=start, mixture=mixture, train=own)
 
@@ -99,7 +99,7 @@ def documents(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -
     replay = dict(rag_conversations=0.8, ko_chat=0.1, en_chat=0.1)
     # The shapes and the optimizer of `calls_en`, so that both stages share one compiled training step.
     rows = dict(seq_len=800, batch_tokens=4 * 800)
-    own = _train(train, optimizer, 2e-3, 80_000, warmup=4) | rows
+    own = _train(train, optimizer, 2e-3, 64_000, warmup=4) | rows
     c.rag_sft = dict(kind="sft", start="merged", mixture=replay, train=own)
     rows = dict(seq_len=1024, batch_tokens=4 * 1024)  # a row holds both answers of a pair
     c.rag_dpo = dict(
@@ -107,7 +107,7 @@ def documents(c: ConfigDict, train: dict[str, Any], optimizer: dict[str, Any]) -
         start="rag_sft",
         mixture=dict(rag_pairs=1.0),
         preference=dict(loss="sigmoid", beta=0.1),
-        train=_train(train, optimizer, 5e-5, 64_000) | rows,
+        train=_train(train, optimizer, 5e-5, 40_000, warmup=2) | rows,
     )
     c.rag_merged = dict(kind="merge", start="merged", merge=dict(models=("merged", "rag_dpo"), method="linear"))
 
@@ -134,6 +134,7 @@ def evaluate(c: ConfigDict) -> None:
             models=("merged", *DOCUMENTS[1:]),
             sets=dict(documents_ko=f"{UNREAD}&count=100"),
             limit=16,
+            max_new_tokens=32,
         ),
     )
 

@@ -81,7 +81,7 @@ def _line(name: str, item: Item, reply: tuple[Reply | None, str], right: float) 
         "id": item.id,
         "kind": item.kind,
         "messages": item.messages,
-        "tools": [tool["function"]["name"] for tool in item.tools],
+        "tools": [tool.get("function", tool).get("name") for tool in item.tools],
         "expected": [{"name": call, "arguments": values} for call, values in item.expected],
         "content": said.content,
         "calls": [{"name": call.name, "arguments": call.arguments} for call in said.calls],

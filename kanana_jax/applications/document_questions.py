@@ -16,7 +16,7 @@ from kanana_jax.inference.sampling import SamplingConfig
 from kanana_jax.inference.session import Session
 
 Json = dict[str, Any]
-LONGEST = 32  # tokens per reply
+LONGEST = 256  # tokens per reply
 
 
 class Item(NamedTuple):
@@ -65,16 +65,20 @@ def items(path: str, limit: int) -> list[Item]:
     return made
 
 
-def evaluate(session: Session, asked: Sequence[Item], *, batch_size: int = 16) -> Json:
+def evaluate(
+    session: Session, asked: Sequence[Item], *, batch_size: int = 16, max_new_tokens: int = LONGEST
+) -> Json:
     """Scores greedy replies against the known answers.
 
     Returns:
-      `n`, the number of questions, and four shares of them, each with its standard error under the name plus `_stderr`:
-      with the right passage quoted, `answered` (the reply contains the answer), `cited` (it cites that passage and no
-      other) and `refused_wrongly` (it says that nothing was found); without that passage, `refused`. A prompt that is
-      too long for the model counts as an empty reply.
+      `{"results", "samples"}`, the samples with a line per item. The results have `n`, the number of questions, and
+      four shares of them, each with its standard error under the name plus `_stderr`: with the right passage quoted,
+      `answered` (the reply contains the answer), `cited` (it cites that passage and no other) and `refused_wrongly` (it
+      says that nothing was found); without that passage, `refused`. `cut` is the number of replies that did not end
+      within `max_new_tokens`. A prompt that is too long for the model counts as an empty reply.
     """
-    replies = _replies(session, asked, batch_size)
+    written = _replies(session, asked, batch_size, max_new_tokens)
+    replies = [reply for reply, _ in written]
     with_it = [(item, reply) for item, reply in zip(asked, replies, strict=True) if item.right]
     without = [(item, reply) for item, reply in zip(asked, replies, strict=True) if not item.right]
     shares = {
@@ -83,29 +87,40 @@ def evaluate(session: Session, asked: Sequence[Item], *, batch_size: int = 16) -
         "refused": [_refuses(item, reply) for item, reply in without],
         "refused_wrongly": [_refuses(item, reply) for item, reply in with_it],
     }
-    found: Json = {"n": len(with_it)}
+    found: Json = {"n": len(with_it), "cut": sum(cut for _, cut in written)}
     for name, hits in shares.items():
         share = sum(hits) / len(hits)
         found |= {name: share, f"{name}_stderr": math.sqrt(share * (1 - share) / max(len(hits) - 1, 1))}
-    return found
+    samples = [
+        {
+            "question": item.question,
+            "passages": [passage.text for passage in item.shown],
+            "right": item.right,
+            "answer": item.answer,
+            "reply": reply,
+            "cut": cut,
+        }
+        for item, (reply, cut) in zip(asked, written, strict=True)
+    ]
+    return {"results": found, "samples": samples}
 
 
 def _refuses(item: Item, reply: str) -> bool:
     return rag.nothing_found(item.question) in reply
 
 
-def _replies(session: Session, asked: Sequence[Item], rows: int) -> list[str]:
-    """The reply to each item, generated in batches of similar length; empty if the prompt is too long for the model."""
+def _replies(session: Session, asked: Sequence[Item], rows: int, new: int) -> list[tuple[str, bool]]:
+    """The reply to each item and whether it was cut off, in batches of similar length; empty to a prompt too long."""
     prompts = [
         chat.encode_chat(session.tokenizer, rag.messages(item.question, [(p.place, p.text) for p in item.shown]))
         for item in asked
     ]
-    room = session.model.architecture.max_seq_len - LONGEST
+    room = session.model.architecture.max_seq_len - new
     order = sorted((i for i, ids in enumerate(prompts) if len(ids) <= room), key=lambda i: len(prompts[i]))
-    replies = [""] * len(asked)
+    replies = [("", False)] * len(asked)
     for begin in range(0, len(order), rows):
         chosen = order[begin : begin + rows]
-        written = session.continue_ids([prompts[i] for i in chosen], LONGEST, SamplingConfig(temperature=0.0), seed=0)
-        for i, new in zip(chosen, written, strict=True):
-            replies[i] = session.text_of(prompts[i], new, strip_thinking=True)
+        written = session.continue_ids([prompts[i] for i in chosen], new, SamplingConfig(temperature=0.0), seed=0)
+        for i, ids in zip(chosen, written, strict=True):
+            replies[i] = session.text_of(prompts[i], ids, strip_thinking=True), len(ids) == new
     return replies

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ from kanana_jax.models.model import Model
 from kanana_jax.models.transformer import Params
 from kanana_jax.parallel.sharding import RULES, local_rows, put_batch, replicated
 
+log = logging.getLogger("kanana")
+
 
 class Vectors(NamedTuple):
     """Embedding vectors of a batch of texts.
@@ -35,6 +38,21 @@ class Vectors(NamedTuple):
 
     values: np.ndarray
     left_out: np.ndarray
+
+    def warned(self) -> np.ndarray:
+        """The values; logs how many texts were cut, if any."""
+        warn_cut(self.left_out)
+        return self.values
+
+
+def warn_cut(left_out: np.ndarray) -> None:
+    """Logs how many texts were too long for the model: their vectors represent only the beginning."""
+    if cut := int((left_out > 0).sum()):
+        log.warning(
+            "%d of %d texts are longer than the model's limit for a text: their vectors represent only the beginning",
+            cut,
+            len(left_out),
+        )
 
 
 class _Rows(NamedTuple):

@@ -17,10 +17,12 @@ import numpy as np
 
 from kanana_jax.applications import quoting, rag
 from kanana_jax.applications.passages import Passage
+from kanana_jax.evaluation import own_sets
 
 Json = dict[str, Any]
-# Prompts, and the number of the step that sends them → replies; an empty reply: none.
-Write = Callable[[Sequence[str], int], list[str]]
+# Prompts, the number of the step that sends them, and whether a reply that ran out of tokens may count (an endpoint's
+# never does) → replies; an empty reply: none.
+Write = Callable[[Sequence[str], int, bool], list[str]]
 # (answer, passage) pairs → how well each answer is grounded in its passage, from 0 to 1.
 Ground = Callable[[Sequence[tuple[str, str]]], list[float]]
 COUNTS = (
@@ -165,7 +167,7 @@ def make(
     rejected = _rejected(kept, config, write, ground, counts)
     conversations, pairs = list[Json](), list[Json]()
     for draft in kept:
-        beside = _drawn(others, draft.passage, config.distractors, rng)
+        beside = _drawn(others, draft, config.distractors, rng)
         place = int(rng.integers(len(beside) + 1))
         shown = [*beside[:place], draft.passage, *beside[place:]]
         prompt = {"role": "user", "content": _prompt(draft.question, shown)}
@@ -201,7 +203,7 @@ def _asked(passages: Sequence[Passage], config: QaConfig, write: Write, counts: 
         (passage, number) for passage in passages for number in range(len(passage.questions) + 1, config.questions + 1)
     ]
     texts = [
-        _WORDS[rag.language_of(passage.text)].question.format(
+        _WORDS[own_sets.language([passage.text])].question.format(
             number=number, count=config.questions, text=passage.searched
         )
         for passage, number in slots
@@ -210,7 +212,7 @@ def _asked(passages: Sequence[Passage], config: QaConfig, write: Write, counts: 
     counts["asked"] += len(given) + len(slots)
     counts["given"] += len(given)
     drafts, seen = given, {(draft.passage.id, draft.question) for draft in given}
-    for (passage, number), reply in zip(slots, write(texts, 0), strict=True):
+    for (passage, number), reply in zip(slots, write(texts, 0, False), strict=True):
         question = question_of(reply)
         if not question:
             counts["no_question"] += 1
@@ -228,7 +230,7 @@ def _answered(
     """The questions that got an answer, each with its best grounded one."""
     answered = [draft for draft in drafts if draft.answer]
     open = [draft for draft in drafts if not draft.answer]
-    for draft, reply in zip(open, write([draft.prompt for draft in open], 1), strict=True):
+    for draft, reply in zip(open, write([draft.prompt for draft in open], 1, False), strict=True):
         answer = quoting.uncited(reply)
         if not answer or rag.nothing_found(draft.question) in answer:
             counts["no_answer"] += 1
@@ -242,7 +244,7 @@ def _answered(
             _WORDS[rag.language_of(draft.question)].again.format(prompt=draft.prompt, answer=draft.answer)
             for draft in (answered[i] for i in weak)
         ]
-        replies = [quoting.uncited(reply) for reply in write(texts, 2 + round)]
+        replies = [quoting.uncited(reply) for reply in write(texts, 2 + round, False)]
         scores = ground([(reply, answered[i].passage.searched) for i, reply in zip(weak, replies, strict=True)])
         for i, reply, score in zip(weak, replies, scores, strict=True):
             if reply and score > answered[i].score:
@@ -256,7 +258,7 @@ def _rejected(
     """Ungrounded answers, by id, written without the passage for questions whose kept answer is grounded best."""
     best = [draft for draft in kept if draft.score >= config.prefer]
     texts = [_WORDS[rag.language_of(draft.question)].alone.format(question=draft.question) for draft in best]
-    replies = [quoting.uncited(reply) for reply in write(texts, 2 + config.refine)]
+    replies = [quoting.uncited(reply) for reply in write(texts, 2 + config.refine, True)]
     scores = ground([(reply, draft.passage.searched) for reply, draft in zip(replies, best, strict=True)])
     found = {}
     for draft, reply, score in zip(best, replies, scores, strict=True):
@@ -273,9 +275,11 @@ def _prompt(question: str, passages: Sequence[Passage]) -> str:
     return turn["content"]
 
 
-def _drawn(others: Sequence[Passage], passage: Passage, count: int, rng: np.random.Generator) -> list[Passage]:
-    """Randomly sampled other passages, from other documents if there are enough."""
-    apart = [other for other in others if other.document != passage.document]
-    near = [other for other in others if other.document == passage.document and other.id != passage.id]
+def _drawn(others: Sequence[Passage], draft: _Draft, count: int, rng: np.random.Generator) -> list[Passage]:
+    """Randomly sampled other passages without the answer, from other documents if there are enough."""
+    passage = draft.passage
+    wrong = [other for other in others if draft.answer not in other.searched]
+    apart = [other for other in wrong if other.document != passage.document]
+    near = [other for other in wrong if other.document == passage.document and other.id != passage.id]
     pool = apart if len(apart) >= count else [*apart, *near]
     return [pool[i] for i in rng.permutation(len(pool))[:count].tolist()]

@@ -86,7 +86,7 @@ def mine(
     answers: dict[str, set[int]] = {}
     for pair in pairs:
         answers.setdefault(pair["anchor"], set()).add(place[pair["positive"]])
-    passages_MD = embedder(passages).values if vectors is None else vectors(passages)
+    passages_MD = embedder(passages).warned() if vectors is None else vectors(passages)
     block = max(_MOST_COSINES // len(passages), 1)
     for start in range(0, len(pairs), block):
         part = pairs[start : start + block]

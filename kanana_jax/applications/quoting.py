@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 
-_CITATION = re.compile(r"[ \t]?\[(\d{1,3})\]")
+_CITATION = re.compile(r"[ \t]?[\[［【]([1-9１-９]\d{0,2}(?:[ \t]?[,、，][ \t]?[1-9１-９]\d{0,2}){0,20})[\]］】]")
 
 
 def mark_of(texts: Sequence[object]) -> str:
@@ -24,8 +24,12 @@ def numbered(texts: Sequence[str], mark: str, places: Sequence[str] = ()) -> str
 
 
 def cited(text: str) -> tuple[int, ...]:
-    """Numbers that a text cites as `[n]`, without repeats, in order of appearance."""
-    return tuple(dict.fromkeys(int(number) for number in _CITATION.findall(text)))
+    """Numbers that a text cites as `[n]` or `[n, m]`, without repeats, in order of appearance.
+
+    Brackets, commas and digits may be those of Chinese and Japanese typography: `［１］`, `【1、2】`.
+    """
+    found = (number for group in _CITATION.findall(text) for number in re.findall(r"\d+", group))
+    return tuple(dict.fromkeys(int(number) for number in found))
 
 
 def uncited(text: str) -> str:

@@ -123,7 +123,7 @@ class Retriever:
         self._passages, self._embedder, self._least, self._cut = tuple(passages), embedder, least, cut
         searched = [passage.searched for passage in passages]
         self._bm25 = Bm25(cut(searched))
-        make = vectors or (None if embedder is None else lambda texts: embedder(texts).values)
+        make = vectors or (None if embedder is None else lambda texts: embedder(texts).warned())
         self._vectors_ND = None if make is None else make(searched)
 
     def find(self, question: str, count: int = 5) -> list[Hit]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from kanana_jax.applications.embed_file import check_about, read_blocks, write_block
-from kanana_jax.applications.embedder import Embedder
+from kanana_jax.applications.embedder import Embedder, warn_cut
 from kanana_jax.files import locked
 from kanana_jax.interop import model_folder
 from kanana_jax.progress import shown
@@ -41,14 +41,17 @@ def saved_vectors(
         blocks = list(read_blocks(folder))
         held = {key: (number, row) for number, (ids, _) in enumerate(blocks) for row, key in enumerate(ids)}
         missing = {key: text for key, text in zip(keys, texts) if key not in held}
-        new = list(missing)
+        new, left_out = list(missing), list[np.ndarray]()
         for start in range(0, len(new), _BLOCK):
             part = new[start : start + _BLOCK]
-            values = embedder([missing[key] for key in part]).values
+            values, cut = embedder([missing[key] for key in part])
+            left_out.append(cut)
             held |= {key: (len(blocks), row) for row, key in enumerate(part)}
             write_block(folder, len(blocks), values, {"ids": part})
             blocks.append((part, values))
             show(start + len(part), len(new))
+    if left_out:
+        warn_cut(np.concatenate(left_out))
     found = np.empty((len(texts), embedder.dim), np.float32)
     for place, key in enumerate(keys):
         number, row = held[key]

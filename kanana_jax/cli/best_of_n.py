@@ -1,6 +1,7 @@
 """The verb `best-of-n`."""
 
 import argparse
+import math
 import pathlib
 import time
 from typing import Any
@@ -112,7 +113,8 @@ def _best_of_n(options: argparse.Namespace, overrides: list[str], command: list[
     found = compared.selection
     for name, points in found.curves.items():
         for point in points:
-            print(f"{name}: best of {point.n} (KL ≤ {point.kl:.3f}) {point.score:.3f} ± {1.96 * point.error:.3f}")
+            span = "" if math.isnan(point.error) else f" (95%: {point.ends[0]:.3f} to {point.ends[1]:.3f})"
+            print(f"{name}: best of {point.n} (KL ≤ {point.kl:.3f}) {point.score:.3f}{span}")
     print(f"best: {found.best}" if len(found.curves) > 1 else options.output)
 
 

@@ -196,6 +196,7 @@ def _stages(
             made.tried(recipe_config.check_references, {name: stage}, list(stages))
             if len(made.problems) == before:
                 made.tried(recipe_config.check_models, {name: stage}, list(stages))
+            made.tried(KINDS[stage.kind].check, stage)
         memory = None
         if len(made.problems) > before or broken & set(stage.references().values()):
             broken.add(name)

@@ -1,7 +1,6 @@
 """The verb `eval`."""
 
 import argparse
-import json
 import math
 import os
 import pathlib
@@ -80,7 +79,7 @@ def _eval(options: argparse.Namespace, overrides: list[str], command: list[str])
     (path,) = options.models
     names = _checked(options)
     from kanana_jax.evaluation.results import Unscored
-    from kanana_jax.files import locked, write_json
+    from kanana_jax.files import locked, write_json, write_lines
 
     unscored = samples_file(options.output, "unscored")
     with locked(options.output, folder=False):
@@ -88,12 +87,12 @@ def _eval(options: argparse.Namespace, overrides: list[str], command: list[str])
         try:
             found = (_called if _are_calls(names[0]) else _evaluated)(path, names, options)
         except Unscored as error:
-            _write_lines(unscored, error.samples)
+            write_lines(unscored, error.samples)
             raise UserError(f"{error}; {unscored} has what the model answered, without scores") from error
         settings = {"model": path, "limit": options.limit, "chat": options.chat, "dtype": options.dtype}
         settings |= {"seed": options.seed, "add_bos": options.add_bos, "command": command}
         settings |= {"free_calls": True} if options.free_calls else {}
-        _write_lines(samples_file(options.output), found.pop("samples"))
+        write_lines(samples_file(options.output), found.pop("samples"))
         write_json(options.output, {**found, "model": about, "settings": settings})
         unscored.unlink(missing_ok=True)  # of an earlier run
     _show(("task", "metric", "value", "±", "n", "shots"), _rows(found["results"]))
@@ -119,14 +118,6 @@ def _called(path: str, names: list[str], options: argparse.Namespace) -> dict[st
 def samples_file(output: pathlib.Path, kind: str = "samples") -> pathlib.Path:
     """Path of the prompts and answers that belong to a results file."""
     return output.with_name(f"{output.name.removesuffix('.json')}.{kind}.jsonl")
-
-
-def _write_lines(file: pathlib.Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    from kanana_jax.files import whole_file
-
-    with whole_file(file) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        for line in lines:
-            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 # What has its default with --compare and with --plot (which reads MODELs): it would do nothing there.

@@ -2,17 +2,19 @@
 
 import argparse
 import json
+import logging
 
 from kanana_jax.cli.verbs import AddVerb, place
 from kanana_jax.errors import ConfigError
 
+log = logging.getLogger("kanana")
 _EXAMPLE = """example:
   kanana mine runs/embed/contrastive pairs.jsonl --output mined.jsonl
   kanana mine runs/embed/contrastive pairs.jsonl --texts passages --negatives 8 --skip 10 --output mined.jsonl
 
 Gives pairs ({"anchor", "positive", "negatives"?}) further negatives: the passages nearest to the anchor whose cosine is
 at most 95% of its positive's (--below), from the positives of the other pairs and --texts. Train on the file again with
-configs/embed.py. Vectors of all passages are held in memory; --vectors keeps them, so that a stopped job goes on."""
+configs/embed.py. Vectors of all passages are held in memory; --vectors keeps them, so that a stopped job resumes."""
 
 
 def add_verbs(verb: AddVerb) -> None:
@@ -59,7 +61,10 @@ def _mine(options: argparse.Namespace, overrides: list[str], command: list[str])
     outputs.apart(options.output, [options.pairs, *([options.texts] if options.texts else [])])
     pairs = pairs_of(records.read(options.pairs, source="pairs"))
     found = records.read(options.texts, source="texts") if options.texts else ()
-    texts = [record["text"] for record in found if not isinstance(record, Broken)]
+    read = ["" if isinstance(record, Broken) else record["text"] for record in found]
+    if broken := read.count(""):
+        log.warning("%s: %d records have no text that can be read and are left out", options.texts, broken)
+    texts = list(filter(None, read))
     embedder = Embedder.load(options.model, options.dtype, longest=options.max_tokens)
     vectors = keeper(embedder, options.model, options.dtype, options.vectors)
     written = added = 0

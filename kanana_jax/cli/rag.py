@@ -64,6 +64,9 @@ def add_verbs(verb: AddVerb) -> None:
     )
     sub.add_argument("--judge-model", default="", metavar="NAME", help="the judge's name at the endpoint")
     sub.add_argument("--key-variable", default="", metavar="NAME", help="environment variable with the endpoint's key")
+    sub.add_argument(
+        "--max-requests", type=int, default=1000, metavar="N", help="maximum number of requests to the judge"
+    )
     sub.add_argument("--json", type=place, metavar="FILE", help="also write answers and passages to this file")
 
 
@@ -78,7 +81,6 @@ def _rag(options: argparse.Namespace, overrides: list[str], command: list[str]) 
     from kanana_jax.applications.embedder import Embedder
     from kanana_jax.applications.retrieval import Least, Retriever
     from kanana_jax.applications.saved_vectors import keeper
-    from kanana_jax.files import write_json
     from kanana_jax.inference.sampling import SamplingConfig
 
     try:
@@ -103,15 +105,21 @@ def _rag(options: argparse.Namespace, overrides: list[str], command: list[str]) 
         ]
         checks = [None for _ in answers]
     else:
-        answers, checks = _answered(options, hits, sampling, judge)
+        answers, checks = _answered(options, found, hits, sampling, judge)
     for number, (answer, check) in enumerate(zip(answers, checks)):
         lines = _lines(answer, asked=options.model is not None)
         print("\n" * (number > 0) + "\n".join([*lines, *(_check_lines(check) if check else [])]))
     if options.json:
-        about = {"docs": options.docs, "documents": found.documents, "passages": len(found.passages)}
-        about["left_out"] = [{"where": one.where, "reason": one.reason} for one in found.left_out]
-        entries = [_entry(answer, check) for answer, check in zip(answers, checks)]
-        write_json(options.json, {**about, "answers": entries})
+        _write(options, found, answers, checks)
+
+
+def _write(options: argparse.Namespace, found: Any, answers: Sequence[Any], checks: Sequence[Any]) -> None:
+    from kanana_jax.files import write_json
+
+    about = {"docs": options.docs, "documents": found.documents, "passages": len(found.passages)}
+    about["left_out"] = [{"where": one.where, "reason": one.reason} for one in found.left_out]
+    entries = [_entry(answer, check) for answer, check in zip(answers, checks)]
+    write_json(options.json, {**about, "answers": entries})
 
 
 def _found(options: argparse.Namespace, retriever: Any) -> list[list[Any]]:
@@ -138,14 +146,16 @@ def _judge_of(options: argparse.Namespace) -> Any:
     from kanana_jax.evaluation.grading import JudgeConfig, Replies
 
     try:
-        config = JudgeConfig(options.judge_url, options.judge_model, options.key_variable)
+        config = JudgeConfig(options.judge_url, options.judge_model, options.key_variable, options.max_requests)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    return Replies(config, options.json.with_name(options.json.name + ".replies.jsonl"))
+    replies = Replies(config, options.json.with_name(options.json.name + ".replies.jsonl"))
+    replies.check_key()  # before hours of answering
+    return replies
 
 
 def _answered(
-    options: argparse.Namespace, hits: Sequence[Sequence[Any]], sampling: Any, judge: Any
+    options: argparse.Namespace, found: Any, hits: Sequence[Sequence[Any]], sampling: Any, judge: Any
 ) -> tuple[list[Any], list[Any]]:
     """Answers, and what a judge says of each that rests on passages."""
     from kanana_jax.applications import claims, rag
@@ -168,6 +178,8 @@ def _answered(
     answers = [rag.answer(question, own, ask, tokens, room) for question, own in zip(options.ask, hits)]
     if not options.check:
         return answers, [None for _ in answers]
+    if options.json:  # the judge's endpoint may fail
+        _write(options, found, answers, [None for _ in answers])
     reply = claims.by_endpoint(judge) if judge else claims.by_model(session)
     checks = [
         claims.checked(answer.text, answer.quoted, reply) if answer.hits else None

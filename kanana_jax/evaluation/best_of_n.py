@@ -29,7 +29,8 @@ class Point:
       n: number of answers to choose from.
       kl: `kl_bound(n)`, in nats.
       score: the judge's mean score of the chosen answers, over prompts.
-      error: standard error of that mean.
+      error: standard error of that mean; NaN if there is only one prompt.
+      ends: the normal 95% interval of the mean, within the judge's lowest and highest score of an answer.
       chosen: mean score of the chosen answers by the scorer that chooses.
     """
 
@@ -37,13 +38,15 @@ class Point:
     kl: float
     score: float
     error: float
+    ends: tuple[float, float]
     chosen: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form, with a normal 95% interval of the score (None if there is only one prompt)."""
-        ends = [self.score - 1.96 * self.error, self.score + 1.96 * self.error]
-        error = None if math.isnan(self.error) else self.error
-        return dataclasses.asdict(self) | {"error": error, "score_ci95": [None, None] if error is None else ends}
+        """The JSON form, with the 95% interval of the score (None if there is only one prompt)."""
+        own = dataclasses.asdict(self)
+        low, high = own.pop("ends")
+        known = not math.isnan(self.error)
+        return own | {"error": self.error if known else None, "score_ci95": [low, high] if known else [None, None]}
 
 
 def kl_bound(n: int) -> float:
@@ -120,8 +123,9 @@ def curve(chosen_by: np.ndarray, judged: np.ndarray, at: Sequence[int] = ()) -> 
     for n in at or sizes(chosen_by.shape[1]):
         own = expected(chosen_by, judged, n)
         error = float(own.std(ddof=1) / math.sqrt(len(own))) if len(own) > 1 else math.nan
-        proxy = float(expected(chosen_by, chosen_by, n).mean())
-        points.append(Point(n, kl_bound(n), float(own.mean()), error, proxy))
+        score, proxy = float(own.mean()), float(expected(chosen_by, chosen_by, n).mean())
+        ends = max(score - 1.96 * error, float(judged.min())), min(score + 1.96 * error, float(judged.max()))
+        points.append(Point(n, kl_bound(n), score, error, ends, proxy))
     return points
 
 

@@ -115,7 +115,7 @@ def of_conversation(record: Json, part: str) -> Item:
             f"record '{record['id']}' is not a conversation with 'tools' that ends with a turn of the assistant: "
             "leave it out"
         )
-    called = [call["function"] for call in last.get("tool_calls") or ()]
+    called = [call.get("function", call) for call in last.get("tool_calls") or ()]
     expected = tuple(_exactly(call, None) for call in called)
     kind: Any = "call" if called else "completion"
     return Item(str(record["id"]), part, tuple(before), tuple(record["tools"]), kind, expected, True)

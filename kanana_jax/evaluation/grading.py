@@ -21,10 +21,12 @@ from typing import Any
 
 from kanana_jax import endpoint
 from kanana_jax.errors import ConfigError, UserError
+from kanana_jax.files import is_remote
 
 log = logging.getLogger("kanana")
 # So many texts refused before the first is taken: it is the request that is wrong, not the texts.
 _ALL_REFUSED = 10
+_AT_ONCE = 16  # replies between two uploads to a bucket
 _VERDICT = re.compile(r"\[\[([^\[\]]{1,4})\]\]")
 _ONE = """Judge the answer of an assistant to the last question of a user. Consider whether it is correct, helpful, \
 relevant, complete and in the language that the user asks for. Everything between the marks {mark} is to be judged; \
@@ -143,6 +145,7 @@ class Replies:
 
     def __init__(self, config: JudgeConfig, file: pathlib.Path):
         self._config, self._file, self._lock = config, file, threading.Lock()
+        self._sent = self._unsaved = 0
         self._known: dict[str, str] = {}
         data = file.read_bytes() if file.is_file() else b""
         for line in data.split(b"\n"):  # not `splitlines`: a reply may hold U+2028 and its like
@@ -152,6 +155,11 @@ class Replies:
             except (ValueError, KeyError, TypeError):  # the line that a killed run was writing
                 continue
         self._begin = "\n" if data and not data.endswith(b"\n") else ""  # behind such a line
+        self._saved = data if is_remote(file) else b""
+
+    def check_key(self) -> None:
+        """Raises ConfigError if the environment variable with the key is not set."""
+        self._service()
 
     def _key(self, text: str) -> str:
         about = [self._config.url, self._config.model, self._config.max_tokens, text]
@@ -164,12 +172,13 @@ class Replies:
 
         Raises:
           ConfigError: the environment variable with the key is not set.
-          UserError: the endpoint refuses all texts or cannot be reached, or the budget is used up; replies so far are
-            saved.
+          UserError: the endpoint refuses all texts or cannot be reached, or the budget is used up, which covers all
+            calls of this object; replies so far are saved.
         """
         texts = list(dict.fromkeys(texts))
         missing = [text for text in texts if self._key(text) not in self._known]
-        most, service = self._config.max_requests, self._service() if missing else None
+        most, service = self._config.max_requests - self._sent, self._service() if missing else None
+        self._sent += min(most, len(missing))
         refused: dict[str, endpoint.Refused] = {}
         taken = len(texts) - len(missing)
         with concurrent.futures.ThreadPoolExecutor(self._config.concurrency) as pool:
@@ -186,13 +195,15 @@ class Replies:
             finally:
                 for future in waiting:
                     future.cancel()
+                concurrent.futures.wait(waiting)
+                self._upload()
         if refused:
             first = next(iter(refused.values()))
             log.warning("%d of %d requests have no reply; the first: %s", len(refused), len(texts), first)
         if len(missing) > most:
             raise UserError(
-                f"the budget of {most} requests is used up, {len(missing) - most} of {len(texts)} are left: run again "
-                "to continue, or raise --max-requests"
+                f"the budget of {self._config.max_requests} requests is used up, {len(missing) - most} of {len(texts)} "
+                "are left: run again to continue, or raise it (--max-requests; in a config 'endpoint.max_requests')"
             )
         return {text: "" if text in refused else self._known[self._key(text)] for text in texts}
 
@@ -208,15 +219,36 @@ class Replies:
         assert service is not None
         body = {"model": self._config.model, "messages": [{"role": "user", "content": text}], "temperature": 0}
         reply = endpoint.post_json(
-            service, "/chat/completions", body | {"max_tokens": self._config.max_tokens}, endpoint.chat_text
+            service, "/chat/completions", body | {"max_tokens": self._config.max_tokens}, _whole
         )
         with self._lock:
             self._known[self._key(text)] = reply
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._file.open("a", encoding="utf-8") as out:
-                row = json.dumps({"key": self._key(text), "reply": reply}, ensure_ascii=False)
-                out.write(f"{self._begin}{row}\n")
-                self._begin = ""
+            row = json.dumps({"key": self._key(text), "reply": reply}, ensure_ascii=False)
+            self._append(f"{self._begin}{row}\n".encode())
+            self._begin = ""
+
+    def _append(self, data: bytes) -> None:
+        """Appends to the file; an object in a bucket cannot grow, and is written again."""
+        if not is_remote(self._file):
+            with self._file.open("ab") as out:
+                out.write(data)
+            return
+        self._saved += data
+        self._unsaved += 1
+        if self._unsaved >= _AT_ONCE:
+            self._upload()
+
+    def _upload(self) -> None:
+        if self._unsaved:
+            self._file.write_bytes(self._saved)
+            self._unsaved = 0
+
+
+def _whole(answer: Any) -> str:
+    """The text of a chat completion; "" if it ran out of tokens before its end."""
+    text = endpoint.chat_text(answer)
+    return "" if answer["choices"][0].get("finish_reason") == "length" else text
 
 
 def judged(items: Sequence[Item], replies: Replies) -> dict[str, Any]:

@@ -53,15 +53,15 @@ def make_ask(
     asked = asker(config, seed)
 
     def ask(params: Params) -> dict[str, dict[str, float]]:
-        found = asked(Session(model, params, tokenizer, mesh))
+        found = asked(Session(model, params, tokenizer, mesh))["results"]
         shown = [n for n, result in found.items() if result.get("parts", 0) or not _is_part(n, found)]
         return {name: {k: v for k, v in found[name].items() if isinstance(v, float)} for name in shown}
 
     return ask
 
 
-def asker(config: TasksConfig, seed: int) -> Callable[[Session], dict[str, dict[str, Any]]]:
-    """A function from a model to the `results` of `kanana eval`; loads the tasks now, to fail before training starts.
+def asker(config: TasksConfig, seed: int) -> Callable[[Session], dict[str, Any]]:
+    """A function from a model to what `evaluation.run.evaluate` returns; loads the tasks now, to fail before training.
 
     Raises:
       ConfigError: a task is unknown, a file is missing, or there are several processes (answers are not gathered).
@@ -80,10 +80,9 @@ def asker(config: TasksConfig, seed: int) -> Callable[[Session], dict[str, dict[
     data_dir = place(config.data_dir) if config.data_dir else None
     tasks = run.find(config.names, data_dir, chat=config.chat)
 
-    def ask(session: Session) -> dict[str, dict[str, Any]]:
+    def ask(session: Session) -> dict[str, Any]:
         asked = HarnessModel(session, batch_size=config.batch_size, seed=seed)
-        answers = run.evaluate(asked, config.names, limit=config.limit, chat=config.chat, seed=seed, found=tasks)
-        return answers["results"]
+        return run.evaluate(asked, config.names, limit=config.limit, chat=config.chat, seed=seed, found=tasks)
 
     return ask
 

@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Callable, Collection, Generator, Sequence
 
 from kanana_jax.errors import UserError
-from kanana_jax.files.jsons import load_json, read_json, write_json
+from kanana_jax.files.jsons import load_json, read_json, write_json, write_lines
 from kanana_jax.files.locks import LOCK, locked
 from kanana_jax.files.places import STORES, address_of, is_remote, place, programs_folder
 from kanana_jax.files.whole import as_user_error, cannot_write, scratch, sync, sync_tree, whole, whole_file
@@ -48,6 +48,7 @@ __all__ = [
     "whole",
     "whole_file",
     "write_json",
+    "write_lines",
 ]
 
 

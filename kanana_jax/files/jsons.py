@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kanana_jax.errors import UserError
@@ -60,3 +61,14 @@ def write_json(path: pathlib.Path, value: Any, indent: int | None = 1) -> None:
         # A path that is not valid UTF-8 contains lone surrogates, which must be escaped.
         text = json.dumps(value, ensure_ascii=False, indent=indent)
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def write_lines(path: pathlib.Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Writes JSON lines completely or not at all.
+
+    Raises:
+      UserError: the disk is full or not writable.
+    """
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+        for line in lines:  # a lone surrogate is escaped
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from kanana_jax.errors import UserError
-from kanana_jax.files import read_json
+from kanana_jax.files import place, read_json
 from kanana_jax.interop.card import Card
 from kanana_jax.interop.lineage import lineage
 from kanana_jax.interop.model_folder import ModelFolder
@@ -25,7 +25,8 @@ NAME = "README.md"
 _DATA, _RUN = "data_report.json", "config.json"
 _HUB_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)")  # huggingface_hub's folder of a snapshot
 _HUB_DATA = re.compile(r"hf://([\w.-]+/[\w.-]+)")
-_PATH = re.compile(r"(^|[=:,])((?:~|/(?!/))[^=:,]*)")
+# An absolute path in an argument, in a list or alone; what closes a quotation or a list may also occur inside a path.
+_PATH = re.compile(r"""(^|[=:,\[('"]\s*)((?:~|/(?!/))[^=:,]*?)(?=['")\]]*\s*(?:[=:,]|$))""")
 _CODE = re.compile(r"[a-z]{2,3}")  # ISO 639
 _MOST_METADATA = 1 << 16  # characters
 _PER_CENT = ("chrf", "bleu")
@@ -171,7 +172,7 @@ def _scores(found: ModelFolder, told: Told) -> tuple[dict[str, Mapping[str, Any]
     scores: dict[str, Mapping[str, Any]] = dict(evaluation.get("tasks") or {})
     for result in told.results:
         path = str((result.get("settings") or {}).get("model", ""))
-        if pathlib.Path(path).resolve() not in (found.path.resolve(), found.path.parent.resolve()):
+        if place(path).resolve() not in (found.path.resolve(), found.path.parent.resolve()):
             raise UserError(f"a file of results is of {path}, not of {found.path}: give results of the exported model")
         scores |= result["results"]
     heldout: dict[tuple[str, str], float] = {

@@ -6,7 +6,6 @@
 import collections
 import dataclasses
 import itertools
-import json
 import logging
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +19,7 @@ from kanana_jax.errors import UserError
 from kanana_jax.evaluation import best_of_n
 from kanana_jax.evaluation.best_of_n import Point, Selection
 from kanana_jax.evaluation.verifiers import RECORD, Question, Scorer, verify
-from kanana_jax.files import whole_file, write_json
+from kanana_jax.files import write_json, write_lines
 from kanana_jax.inference.reward_model import RewardModel
 from kanana_jax.inference.rollout import RolloutConfig
 from kanana_jax.inference.sampling import SamplingConfig
@@ -155,18 +154,20 @@ def compare(
 def write_samples(file: pathlib.Path, questions: list[Question], compared: Compared) -> None:
     """A line for each prompt: its answers, the scores of each scorer, and the judge's verdicts."""
     found = compared.selection
-    with whole_file(file) as partial, partial.open("w", encoding="utf-8") as stream:
-        for i, question in enumerate(questions):
-            scores = {name: own[i].tolist() for name, own in found.scores.items()}
-            line = {
+    write_lines(
+        file,
+        (
+            {
                 "id": question.id,
                 "prompt": question.text,
                 "answers": list(found.texts[i]),
                 "ended": compared.ended[i],
-                "scores": scores,
+                "scores": {name: own[i].tolist() for name, own in found.scores.items()},
                 "judged": found.judged[i].tolist(),
             }
-            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            for i, question in enumerate(questions)
+        ),
+    )
 
 
 def write_pairs(file: pathlib.Path, prompts: list[Record], compared: Compared, most: int) -> tuple[int, int]:
@@ -183,18 +184,18 @@ def write_pairs(file: pathlib.Path, prompts: list[Record], compared: Compared, m
     Returns:
       The number of pairs, and of prompts that have any.
     """
-    found, pairs, with_any = compared.selection, 0, 0
+    found, with_any = compared.selection, 0
     scores, numbers = found.scores[found.best], collections.defaultdict[str, Iterator[int]](itertools.count)
-    with whole_file(file) as partial, partial.open("w", encoding="utf-8") as stream:
-        for record, texts, own, usable in zip(prompts, found.texts, scores, compared.ended, strict=True):
-            kept = best_of_n.preferences(texts, own, usable, most)
-            pairs, with_any = pairs + len(kept), with_any + bool(kept)
-            told = {key: record[key] for key in ("prompt", "tools", "lang") if record.get(key)}
-            for better, worse in kept:
-                id = f"{record['id']}#{next(numbers[record['id']])}"
-                line = {"id": id, **told, "chosen": texts[better], "rejected": texts[worse]}
-                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-    return pairs, with_any
+    pairs: list[dict[str, Any]] = []
+    for record, texts, own, usable in zip(prompts, found.texts, scores, compared.ended, strict=True):
+        kept = best_of_n.preferences(texts, own, usable, most)
+        with_any += bool(kept)
+        told = {key: record[key] for key in ("prompt", "tools", "lang") if record.get(key)}
+        for better, worse in kept:
+            id = f"{record['id']}#{next(numbers[record['id']])}"
+            pairs.append({"id": id, **told, "chosen": texts[better], "rejected": texts[worse]})
+    write_lines(file, pairs)
+    return len(pairs), with_any
 
 
 def measure(name: str, own: BestOfNConfig, context: Context) -> None:

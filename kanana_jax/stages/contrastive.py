@@ -58,6 +58,8 @@ class ContrastiveStage(TrainingConfig):
       pooling: a text's vector is the mean of its states, or the last one.
       causal: whether tokens see only earlier ones, as in the model's pre-training.
       dropout: rate on each layer's output; `texts` needs it (LLM2Vec's SimCSE: 0.3, on attention).
+      compared: rows of held-out groups whose texts are each other's negatives, rounded up to a multiple of the devices
+        that share a batch. Fewer candidates are easier, so scores are comparable only at the same number.
       chunks: parts of a batch, differentiated one at a time (GradCache): less memory for one more forward pass, and
         the same gradients.
       teacher: stage or folder of an embedding model with the same tokenizer, whose vectors of the same texts are a
@@ -74,6 +76,7 @@ class ContrastiveStage(TrainingConfig):
     pooling: Pooling = "mean"
     causal: bool = False
     dropout: float = 0.0
+    compared: int = 16
     chunks: int = 1
     teacher: str = ""
     teacher_weight: float = 1.0
@@ -86,6 +89,8 @@ class ContrastiveStage(TrainingConfig):
             raise ValueError(f"dropout must be a share below 1, not {self.dropout}")
         if self.form == "texts" and not self.dropout:
             raise ValueError("form = 'texts' compares a text with itself under another dropout: set dropout above 0")
+        if self.compared < 1:
+            raise ValueError("compared must be at least 1")
         if self.negatives < 0 or self.longest < 0 or not 1 <= self.per_row <= self.train.seq_len // 2:
             raise ValueError("negatives and longest must be at least 0, per_row at least 1 and at most half of seq_len")
         if self.train.accumulate > 1:
@@ -193,7 +198,8 @@ def make_evaluation(
 ) -> Callable[[Params], Evaluation] | None:
     """The loss of held-out groups, and the share of anchors whose positive is nearer than every negative.
 
-    Negatives come from `batch_size` rows, so that figures of one recipe's models are comparable. Texts of
+    Negatives come from `config.compared` rows, `batch_size` of which are encoded at a time. All of them count: also
+    those that training leaves out as false negatives, since a worse model would have more of them. Only texts of
     `form = "texts"` are compared under dropout, with keys that never change.
 
     Returns:
@@ -203,19 +209,24 @@ def make_evaluation(
     del chunk  # there are no logits
     if not held:
         return None
-    rows_of, count = heldout.batches(held, mesh, batch_size), len(held)
+    parts, count = math.prod(mesh.shape[axis] for axis in RULES["batch"]), len(held)
+    compared = -(-config.compared // parts) * parts
+    rows_of, most = heldout.batches(held, mesh, compared), max(batch_size, parts)
+    chunks = next(n for n in range(1, compared + 1) if compared % (n * parts) == 0 and compared // n <= most)
+    loss = dataclasses.replace(config.contrastive, false_negative=None)
+    asked = config if config.form == "texts" else dataclasses.replace(config, dropout=0.0)
 
     @jax.jit
     def of_batch(params: Params, rows: Rows[jax.Array]) -> jax.Array:
-        texts = texts_of(model, config, params, rows, jax.random.key(0))
-        found = contrast(config.contrastive, texts)
+        texts = texts_of(model, asked, params, rows, jax.random.key(0), chunks)
+        found = contrast(loss, texts)
         values = jnp.stack([found.loss, found.found, texts.there.astype(jnp.float32)], axis=-1)
         return jax.ops.segment_sum(values, jnp.repeat(rows.source, config.per_row), count)
 
     def evaluate(params: Params) -> Evaluation:
-        parts = [np.asarray(jax.device_get(of_batch(params, batch)), np.float64) for batch in rows_of()]
-        loss, right, anchors = np.sum(parts, axis=0).T
-        names = {CONTRASTIVE_LOSS.name: loss, "contrastive_accuracy": right}
+        sums = [np.asarray(jax.device_get(of_batch(params, batch)), np.float64) for batch in rows_of()]
+        total, right, anchors = np.sum(sums, axis=0).T
+        names = {CONTRASTIVE_LOSS.name: total, "contrastive_accuracy": right}
         return {name: heldout.by_name(held, value, anchors) for name, value in names.items()}
 
     return evaluate

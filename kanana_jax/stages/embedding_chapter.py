@@ -19,8 +19,8 @@ def _blocks(folders: dict[str, pathlib.Path]) -> list[Block]:
         rows = [(*row[:2], 100 * row[2], 100 * row[3], *row[4:]) for row in found]
         columns = ("stage", "language", "found before, %", "after, %", "loss before", "loss after")
         caption = (
-            "Held-out groups. Found: the share of anchors whose positive is nearer than every other text in an "
-            "evaluation's batch. Figures from batches of different sizes are not comparable."
+            "Held-out groups. Found: the share of anchors whose positive is nearer than every other text in as many "
+            "rows as the stage compares (`compared`). Figures from different numbers of rows are not comparable."
         )
         formats = {"found before, %": ".1f", "after, %": ".1f", "loss before": ".4f", "loss after": ".4f"}
         blocks.append(Table(columns, rows, caption, formats))

@@ -1,11 +1,13 @@
 """Evaluation of a run's models: benchmarks, calls, answers from documents, best-of-N, rows of the observatory's tables.
 
 DIR/<stage>/answers/NN.json   one model's results; a stopped stage continues after the last of them
+DIR/<stage>/answers/NN.samples.jsonl   all its answers; NN.unscored.jsonl if scoring a task failed
 DIR/<stage>/best_of_n.json    curves of reward models; best_of_n.samples.jsonl has the answers
 DIR/<stage>/evaluation.json   all results, with the cost of each model
 DIR/<stage>/observatory/      scores.csv, models.csv, tasks.csv for `kanana observe`
 """
 
+import collections
 import dataclasses
 import importlib.util
 import logging
@@ -15,10 +17,11 @@ from typing import Any
 from kanana_jax.applications import call_benchmarks, document_questions
 from kanana_jax.data.read import records
 from kanana_jax.errors import ConfigError, UserError, install
-from kanana_jax.evaluation import function_calls
+from kanana_jax.evaluation import function_calls, own_sets
 from kanana_jax.evaluation.function_calls import Item
 from kanana_jax.evaluation.in_training import TasksConfig, asker
-from kanana_jax.files import read_json, write_json
+from kanana_jax.evaluation.results import Unscored
+from kanana_jax.files import read_json, write_json, write_lines
 from kanana_jax.inference.session import Session
 from kanana_jax.interop.lineage import training_cost
 from kanana_jax.stages import best_of_n, best_of_n_chapter, evaluation_chapter, score_tables
@@ -27,6 +30,7 @@ from kanana_jax.stages.kind import Context, Kind, StageConfig
 
 log = logging.getLogger("kanana")
 Json = dict[str, Any]
+_NOTHING: Json = {"results": {}, "samples": []}  # of a model that is not asked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,16 +65,18 @@ class DocumentsConfig:
       sets: name → unseen documents with questions in `meta.questions`.
       limit: questions per set.
       batch_size: replies written at a time.
+      max_new_tokens: maximum number of tokens per reply.
     """
 
     models: tuple[str, ...]
     sets: dict[str, str]
     limit: int = 50
     batch_size: int = 16
+    max_new_tokens: int = document_questions.LONGEST
 
     def __post_init__(self):
-        if not self.models or not self.sets or min(self.limit, self.batch_size) < 1:
-            raise ValueError("documents need models, sets, and limit and batch_size of at least 1")
+        if not self.models or not self.sets or min(self.limit, self.batch_size, self.max_new_tokens) < 1:
+            raise ValueError("documents need models, sets, and limit, batch_size and max_new_tokens of at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,6 +104,16 @@ class EvaluateStage(StageConfig):
             unknown = [name for name in (own.models if own else ()) if name not in self.asked]
             if unknown:
                 raise ValueError(f"{key}.models names '{unknown[0]}', which is not among the models: add it there")
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Refuses two results of one name, of which the report could show only one."""
+        calls = [*self.calls.sets, *(f"{name}/free" for name in self.calls.sets)] if self.calls else []
+        tasks = [own_sets.name_of(name) if own_sets.is_file(name) else name for name in self.tasks.names]
+        names = [*tasks, *calls, *(self.documents.sets if self.documents else ())]
+        twice = [name for name, count in collections.Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(f"'{twice[0]}' names two of tasks, calls.sets and documents.sets: rename one")
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -124,6 +140,7 @@ def check(config: EvaluateStage) -> None:
 
     Raises:
       UserError: a package that is not installed.
+      ConfigError, UserError: the tasks cannot be loaded, see `in_training.asker`.
     """
     for package, extra in (("lm_eval", "eval"), *((("llguidance", "calls"),) if config.calls else ())):
         if importlib.util.find_spec(package) is None:
@@ -131,6 +148,7 @@ def check(config: EvaluateStage) -> None:
                 f"a stage of kind '{config.kind}' needs the package {package}: {install(extra)}, or leave the stage "
                 "out of config 'stages'"
             )
+    asker(config.tasks, seed=0)
 
 
 def run(name: str, config: EvaluateStage, context: Context) -> None:
@@ -145,13 +163,27 @@ def run(name: str, config: EvaluateStage, context: Context) -> None:
         best_of_n.measure(name, config.best_of_n, context)
     ask, calls, documents = asker(config.tasks, context.shapes.seed), _calls(config), _documents(config)
     made: dict[str, Json] = {}
+    session: Session | None
     for number, model in enumerate(config.asked):
         file, found = folder / "answers" / f"{number:02d}.json", context.find(model)
         before = read_json(file)
         if before is None:
             log.info("%s: asking %s", name, model)
+            session = None  # so that two models are never in memory
             session = Session.load(str(found.path), "float32", devices)
-            results = ask(session) | calls(model, session) | documents(model, session)
+            kept = file.with_suffix(".unscored.jsonl")
+            try:
+                answered = [ask(session), calls(model, session), documents(model, session)]
+            except Unscored as error:
+                write_lines(kept, error.samples)
+                raise UserError(f"{error}; {kept} has what {model} answered, without scores") from error
+            kept.unlink(missing_ok=True)  # of an earlier start
+            write_lines(file.with_suffix(".samples.jsonl"), (line for own in answered for line in own["samples"]))
+            results: Json = {}
+            for own in answered:
+                if twice := results.keys() & own["results"].keys():  # such as a part of a group of tasks
+                    raise ConfigError(f"config '{name}': '{min(twice)}' names two results: rename the set of this name")
+                results |= own["results"]
             ancestors = list(context.lineage(model))
             read = {
                 "tokens_by_language": score_tables.tokens_by_language(ancestors),
@@ -165,35 +197,42 @@ def run(name: str, config: EvaluateStage, context: Context) -> None:
 
 
 def _documents(config: EvaluateStage) -> Callable[[str, Session], Json]:
-    """Name and model → results of its answers from documents, by set."""
+    """Name and model → results of its answers from documents, by set, and the answers."""
     own = config.documents
     if own is None:
-        return lambda name, session: {}
-    asked, rows = {name: document_questions.items(path, own.limit) for name, path in own.sets.items()}, own.batch_size
+        return lambda name, session: _NOTHING
+    asked = {name: document_questions.items(path, own.limit) for name, path in own.sets.items()}
+    how = dict(batch_size=own.batch_size, max_new_tokens=own.max_new_tokens)
 
     def ask(name: str, session: Session) -> Json:
         if name not in own.models:
-            return {}
-        return {key: document_questions.evaluate(session, items, batch_size=rows) for key, items in asked.items()}
+            return _NOTHING
+        found = {key: document_questions.evaluate(session, items, **how) for key, items in asked.items()}
+        return {
+            "results": {key: own["results"] for key, own in found.items()},
+            "samples": [{"task": key, **line} for key, own in found.items() for line in own["samples"]],
+        }
 
     return ask
 
 
 def _calls(config: EvaluateStage) -> Callable[[str, Session], Json]:
-    """Name and model → results of its calls by set, and `SET/free` without the grammar."""
+    """Name and model → results of its calls by set, and `SET/free` without the grammar, and the calls."""
     own = config.calls
     if own is None:
-        return lambda name, session: {}
+        return lambda name, session: _NOTHING
     asked = {name: _items(name, path, own.limit) for name, path in own.sets.items()}
 
     def ask(name: str, session: Session) -> Json:
         if name not in own.models:
-            return {}
-        found = call_benchmarks.evaluate(session, asked, batch_size=own.batch_size)["results"]
+            return _NOTHING
+        found = call_benchmarks.evaluate(session, asked, batch_size=own.batch_size)
+        results, samples = found["results"], found["samples"]
         if own.free:
-            free = call_benchmarks.evaluate(session, asked, batch_size=own.batch_size, constrained=False)["results"]
-            found |= {f"{key}/free": free[key] for key in asked}
-        return found
+            free = call_benchmarks.evaluate(session, asked, batch_size=own.batch_size, constrained=False)
+            results |= {f"{key}/free": free["results"][key] for key in asked}
+            samples += [line | {"task": f"{line['task']}/free"} for line in free["samples"]]
+        return {"results": results, "samples": samples}
 
     return ask
 

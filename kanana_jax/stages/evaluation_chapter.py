@@ -100,18 +100,19 @@ def _documents(models: dict[str, Json]) -> list[Block]:
     """Answers from documents, next to Table 11 of the paper."""
     shares = ("answered", "cited", "refused", "refused_wrongly")
     rows = [
-        (name, task, *(100 * result[share] for share in shares), result["n"])
+        (name, task, *(100 * result[share] for share in shares), result.get("cut"), result["n"])
         for name, model in models.items()
         for task, result in model["results"].items()
         if "answered" in result
     ]
     if not rows:
         return []
-    columns = ("model", "documents", "answered, %", "cited, %", "nothing found: right, %", "wrong, %", "asked")
+    columns = ("model", "documents", "answered, %", "cited, %", "nothing found: right, %", "wrong, %", "cut", "asked")
     caption = (
         "Answers from documents: unseen questions, each asked with two passages. Answered: the reply has the answer; "
         "cited: it names the right passage; nothing found: it says so where neither passage has it (right), and where "
-        "one does (wrong). The paper's Table 11 has a judge rate grounding, helpfulness and instruction following."
+        "one does (wrong); cut: replies that did not end, of two to each question. The paper's Table 11 has a judge "
+        "rate grounding, helpfulness and instruction following."
     )
     return [Table(columns, rows, caption, dict.fromkeys(columns[2:6], ".1f"))]
 

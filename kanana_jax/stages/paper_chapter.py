@@ -118,7 +118,7 @@ def _found(evals: list[Json]) -> str:
         return ""
     own = [f"{100 * found[0][key]:.0f}%{_ARROW}{100 * found[-1][key]:.0f}% {key.removeprefix('lang/')}"
            for key in found[-1] if key.startswith("lang/")]  # fmt: skip
-    return f"nearest text of a batch is the right one: {', '.join(own)}"
+    return f"nearest of the texts compared is the right one: {', '.join(own)}"
 
 
 def _documents(asked: dict[str, dict[str, Json]]) -> str:

@@ -16,7 +16,6 @@ import importlib.util
 import json
 import logging
 import pathlib
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -29,7 +28,7 @@ from kanana_jax.applications.grounded_qa import COUNTS, Ground, QaConfig, Write,
 from kanana_jax.data.tokens.chat import encode_chat
 from kanana_jax.errors import ConfigError, UserError, install
 from kanana_jax.evaluation.grading import JudgeConfig, Replies
-from kanana_jax.files import read_json, whole_file, write_json
+from kanana_jax.files import read_json, remove_tree, write_json, write_lines
 from kanana_jax.inference.rollout import RolloutConfig, rollout
 from kanana_jax.inference.session import Session
 from kanana_jax.interop import model_folder
@@ -41,6 +40,7 @@ log = logging.getLogger("kanana")
 Json = dict[str, Any]
 CONVERSATIONS, PAIRS = "conversations.jsonl", "pairs.jsonl"
 _BLOCKS, _ABOUT = "blocks", "about.json"
+_FREE = ("max_requests", "concurrency", "timeout", "attempts")  # of an endpoint: they do not change its replies
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,6 +123,8 @@ def run(name: str, config: RagDataStage, context: Context) -> None:
         "documents": hashlib.sha256(texts.encode()).hexdigest(),
         **{key: value for key, value in dataclasses.asdict(own).items() if key != "documents"},
     }))  # fmt: skip
+    if about["endpoint"]:
+        about["endpoint"] = {key: value for key, value in about["endpoint"].items() if key not in _FREE}
     _check_begun(folder, about)
     writer = _Writer(own, str(found.path), folder, context)
     blocks = range(0, len(chosen), own.block)
@@ -151,6 +153,8 @@ def _check_begun(folder: pathlib.Path, about: Json) -> None:
     if before is None:
         write_json(folder / _ABOUT, about)
         return
+    if before.get("endpoint"):
+        before["endpoint"] = {key: value for key, value in before["endpoint"].items() if key not in _FREE}
     other = sorted(key for key in about.keys() | before.keys() if about.get(key) != before.get(key))
     if other:
         raise UserError(f"{folder} was started with other {' and '.join(other)}: restore them, or delete the folder")
@@ -160,15 +164,13 @@ def _finish(folder: pathlib.Path, blocks: int, about: Json) -> None:
     """Joins the blocks into one file of each kind, writes their counts, and deletes the blocks."""
     made = [read_json(folder / _BLOCKS / f"{number:06d}.json") for number in range(blocks)]
     for name, key in ((CONVERSATIONS, "conversations"), (PAIRS, "pairs")):
-        with whole_file(folder / name) as file, file.open("w", encoding="utf-8") as out:
-            for row in (row for block in made for row in block[key]):
-                out.write(json.dumps(row, ensure_ascii=False) + "\n")
+        write_lines(folder / name, (row for block in made for row in block[key]))
     counts = Counter(dict.fromkeys(COUNTS, 0))
     for block in made:
         counts.update(block["counts"])
     shown = [row for block in made for row in block["pairs"]][: rag_data_chapter.SHOWN]
     write_json(folder / rag_data_chapter.RESULT, {**about, "counts": dict(counts), "shown": shown})
-    shutil.rmtree(folder / _BLOCKS)
+    remove_tree(folder / _BLOCKS)
 
 
 class _Writer:
@@ -188,8 +190,8 @@ class _Writer:
         """The writer of a block."""
         if self._replies is not None:
             ask = claims.by_endpoint(self._replies)
-            return lambda texts, step: ask(texts)
-        return lambda texts, step: self._write(texts, block, step)
+            return lambda texts, step, cut: ask(texts)
+        return lambda texts, step, cut: self._write(texts, block, step, cut)
 
     def ground(self) -> Ground:
         """The grounding of answers in their passages."""
@@ -208,7 +210,7 @@ class _Writer:
             self._session = Session.load(self._path, "float32", devices)
         return self._session
 
-    def _write(self, texts: Sequence[str], block: int, step: int) -> list[str]:
+    def _write(self, texts: Sequence[str], block: int, step: int, cut: bool) -> list[str]:
         session, own = self._loaded(), self._config
         ids = [encode_chat(session.tokenizer, [{"role": "user", "content": text}]) for text in texts]
         width = own.seq_len - own.rollout.max_new_tokens
@@ -231,6 +233,8 @@ class _Writer:
                 width=width,
             )
         for i, (answer,) in zip(fits, written):
+            if not (answer.ended or cut):
+                continue
             new = answer.ids[:-1] if answer.ended else answer.ids
             replies[i] = session.text_of(ids[i], new, strip_thinking=True)
         return replies
@@ -264,4 +268,5 @@ KIND = Kind(
     records=(CONVERSATIONS, PAIRS),
     chapter=rag_data_chapter.CHAPTER,
     check=check,
+    free=tuple(f"rag_data.endpoint.{key}" for key in _FREE),
 )

@@ -29,10 +29,13 @@ def test_shares_are_those_of_the_replies(monkeypatch):
     told = [f"{asked[0].answer} [{asked[0].right}]", f"{asked[2].answer} [{3 - asked[2].right}]", nothing, "모른다."]
     untold = [nothing, nothing, f"{nothing} [1]", "지어낸 답"]
     replies = [reply for pair in zip(told, untold) for reply in pair]
-    monkeypatch.setattr(document_questions, "_replies", lambda *_: replies)
-    found = evaluate(None, asked)
+    monkeypatch.setattr(document_questions, "_replies", lambda *_: [(reply, reply == nothing) for reply in replies])
+    evaluated = evaluate(None, asked)
+    assert [sample["reply"] for sample in evaluated["samples"]] == replies
+    assert all((sample["answer"] in sample["passages"][sample["right"] - 1]) for sample in evaluated["samples"][::2])
+    found = evaluated["results"]
     shares = {key: value for key, value in found.items() if not key.endswith("_stderr")}
-    assert shares == {"n": 4, "answered": 0.5, "cited": 0.25, "refused": 0.75, "refused_wrongly": 0.25}
+    assert shares == {"n": 4, "answered": 0.5, "cited": 0.25, "refused": 0.75, "refused_wrongly": 0.25, "cut": 3}
     assert found["answered_stderr"] == pytest.approx((0.25 / 3) ** 0.5)
 
 

@@ -24,7 +24,7 @@ SCRIPT = {
 CONFIG = QaConfig(questions=1, distractors=2, unanswerable=1.0)
 
 
-def _write(texts, step):
+def _write(texts, step, cut):
     replies = []
     for text in texts:
         (key,) = [
@@ -110,6 +110,32 @@ def test_values_that_contradict_each_other(more, told):
         QaConfig(**more)
 
 
+def test_no_distractor_has_the_answer():
+    """Otherwise the sentence that nothing was found would be wrong, and a citation of one passage."""
+    passages = [Passage(f"d0#{i}", f"{i}쪽: {days}일", "d0.md") for i, days in enumerate((7, 7, 8, 9))]
+    own = dataclasses.replace(passages[0], questions=(("며칠?", "7일"),))
+    config = QaConfig(questions=1, distractors=3, unanswerable=1.0, refine=0)
+    made = make([own], passages, config, _nothing, lambda a: [1.0] * len(a), np.random.default_rng(0))
+    with_it, without = (row["messages"][0]["content"] for row in made.conversations)
+    assert with_it.count("7일") == 1 and "7일" not in without and "8일" in without and "9일" in without
+
+
+def test_an_english_passage_with_a_korean_name_gets_english_questions():
+    prompts = []
+
+    def write(texts, step, cut):
+        prompts.extend(texts)
+        return [""] * len(texts)
+
+    passage = Passage("d#1", "Kimchi (김치) is a dish of fermented vegetables that is eaten at most meals.", "d.md")
+    make([passage], [passage], dataclasses.replace(CONFIG, refine=0), write, _ground, np.random.default_rng(0))
+    assert prompts[0].startswith("Write one question in English")
+
+
+def _nothing(texts, step, cut):
+    return [""] * len(texts)
+
+
 def test_questions_that_a_document_brings_are_not_written():
     """Their answers count as any other: one that the passage does not support is dropped."""
     own = [
@@ -118,7 +144,7 @@ def test_questions_that_a_document_brings_are_not_written():
     ]
     asked = []
 
-    def write(texts, step):
+    def write(texts, step, cut):
         asked.extend((step, text) for text in texts)
         return ["틀린 답"] * len(texts)
 

@@ -11,7 +11,7 @@ pytest.importorskip("bm25s")
 pytest.importorskip("kiwipiepy")
 
 from kanana_jax import cli
-from kanana_jax.applications import rag
+from kanana_jax.applications import quoting, rag
 from kanana_jax.applications.passages import Passage, of_folder
 from kanana_jax.applications.reranking import reranked
 from kanana_jax.applications.retrieval import Hit, Retriever
@@ -109,6 +109,20 @@ def test_citations_are_read_and_checked():
     )
     assert made.text == "7일이다 [2]. 그렇다 [2][5]. [x]"
     assert (made.cited, made.unknown, made.left_out) == ((2,), (5,), 0)
+
+
+@pytest.mark.parametrize(
+    "text, numbers, rest",
+    [
+        ("7일이다 [1, 3].", (1, 3), "7일이다."),
+        ("七日です［２］。", (2,), "七日です。"),
+        ("七日です【1、2】。", (1, 2), "七日です。"),
+        ("a[0] is b[12] [a] [] [1;2]", (12,), "a[0] is b [a] [] [1;2]"),
+        ("[1,000] in [0, 5] [1000]", (), "[1,000] in [0, 5] [1000]"),
+    ],
+)
+def test_citations_in_the_forms_that_models_write(text, numbers, rest):
+    assert quoting.cited(text) == numbers and quoting.uncited(text) == rest
 
 
 def test_the_verb_without_a_model(docs, tmp_path, capsys):
@@ -211,6 +225,12 @@ def test_the_verb_with_a_model(docs, model, tmp_path, capsys):
         (["--ask", "a", "--vectors", "v"], 2, "--vectors keeps the vectors of --embedder"),
         (["--ask", "a", "--judge-url", "http://127.0.0.1:1/v1"], 2, "--judge-url needs --check"),
         (["--ask", "a", "--docs", "nowhere"], 1, "no such file or folder"),
+        (
+            ["no", "--ask", "a", "--check", "--json", "j.json", "--judge-url", "http://127.0.0.1:1/v1"]
+            + ["--judge-model", "m", "--key-variable", "UNSET_KEY"],
+            2,
+            "environment variable UNSET_KEY must hold",
+        ),
     ],
 )
 def test_bad_usage_is_a_sentence(docs, more, code, told, capsys):

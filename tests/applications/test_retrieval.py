@@ -10,6 +10,7 @@ pytest.importorskip("bm25s")
 pytest.importorskip("kiwipiepy")
 
 from kanana_jax.applications import words
+from kanana_jax.applications.embedder import Vectors
 from kanana_jax.applications.passages import Passage
 from kanana_jax.applications.retrieval import Bm25, Least, Retriever, best, fused
 from kanana_jax.errors import UserError
@@ -93,7 +94,7 @@ class _Embedder:
             (1.0, 0.0) if instruction else self._known[next(k for k, t in TEXTS.items() if t == text)] for text in texts
         ]
         values = np.array(rows, np.float32)
-        return types.SimpleNamespace(values=values / np.linalg.norm(values, axis=1, keepdims=True))
+        return Vectors(values / np.linalg.norm(values, axis=1, keepdims=True), np.zeros(len(values)))
 
 
 def test_vectors_find_other_languages_and_agree_with_words():

@@ -1,12 +1,12 @@
 """Vectors of documents that are kept: a text is embedded once, a stopped start goes on, other models are refused."""
 
 import dataclasses
-import types
 
 import numpy as np
 import pytest
 
 from kanana_jax.applications import saved_vectors
+from kanana_jax.applications.embedder import Vectors
 from kanana_jax.errors import UserError
 from kanana_jax.models.embedding import Embedding
 
@@ -26,7 +26,7 @@ class _Embedder:
         if len(self.asked) + len(texts) > self.most:
             raise KeyboardInterrupt
         self.asked += texts
-        return types.SimpleNamespace(values=_want(texts))
+        return Vectors(_want(texts), np.array([max(len(text) - 3, 0) for text in texts]))
 
 
 def _want(texts):
@@ -50,6 +50,14 @@ def test_a_text_is_embedded_once(tmp_path):
     np.testing.assert_array_equal(_made(again, other, tmp_path / "v"), _want(other))
     assert again.asked == ["new"]
     assert _made(again, [], tmp_path / "v").shape == (0, 3) and again.asked == ["new"]
+
+
+def test_texts_beyond_the_limit_are_counted_once(tmp_path, caplog):
+    texts = ["abcd", "b", "c", "defgh", "e"]
+    with caplog.at_level("WARNING", "kanana"):
+        for _ in range(2):
+            _made(_Embedder(), texts, tmp_path / "v")
+    assert [record.getMessage()[:14] for record in caplog.records] == ["2 of 5 texts a"]
 
 
 def test_a_stopped_start_goes_on_behind_its_last_whole_block(tmp_path):

@@ -70,6 +70,16 @@ def test_the_scorer_whose_choices_are_judged_best_is_selected():
     assert best_of_n.sizes(12) == [1, 2, 4, 8, 12]
 
 
+@pytest.mark.parametrize("right", [0, 1, 2, 19, 20])
+def test_the_interval_of_a_share_stays_between_nothing_and_all(right):
+    judged = np.repeat(np.arange(20) < right, 4).reshape(20, 4).astype(float)
+    for point in best_of_n.curve(RNG.normal(size=(20, 4)), judged):
+        low, high = point.to_dict()["score_ci95"]
+        assert 0 <= low <= point.score <= high <= 1
+        if right == 2:  # two of twenty: the normal interval is 0.1 ± 0.135
+            assert (low, high) == (0, pytest.approx(0.1 + 1.96 * np.sqrt(0.09 / 19)))
+
+
 def test_preferences_pair_the_best_with_the_worst_while_scores_differ():
     texts = ["a", "b", " a", "c", "", "d", "cut off", "e"]
     scores = np.array([1.0, 3.0, 1.0, 0.0, 9.0, 1.0, 8.0, 2.0])

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from kanana_jax.cli import main
+from kanana_jax.errors import UserError
 from kanana_jax.evaluation import grading
 from kanana_jax.evaluation.grading import Item
 
@@ -99,6 +100,24 @@ def test_a_budget_ends_a_run_and_the_next_one_continues(url, files, capsys):
     with out.with_name("out.json.replies.jsonl").open("a") as file:
         file.write('{"key": "half')  # of a run that was killed while it wrote
     assert _Judge.asked == 3 and _run(new, out, url, "--max-requests", "3") == 0 and _Judge.asked == 4
+
+
+def test_a_budget_covers_all_calls(url, tmp_path):
+    """A stage asks several times per block."""
+    replies = grading.Replies(grading.JudgeConfig(url, "m", max_requests=3), tmp_path / "replies.jsonl")
+    texts = grading.requests(Item("a", "1?", "one", "two")) + grading.requests(Item("b", "2?", "one", "two"))
+    replies.all(texts[:2])
+    replies.all(texts[:1])  # paid already
+    with pytest.raises(UserError, match="budget of 3 requests is used up, 1 of 2 are left"):
+        replies.all(texts[2:])
+    assert _Judge.asked == 3
+
+
+def test_a_reply_that_ran_out_of_tokens_is_none():
+    said = {"choices": [{"message": {"content": "half an"}, "finish_reason": "length"}]}
+    assert grading._whole(said) == ""
+    said["choices"][0]["finish_reason"] = "stop"
+    assert grading._whole(said) == "half an"
 
 
 def test_replies_of_any_letters_are_paid_once(url, files):

@@ -41,6 +41,8 @@ def run(tmp_path_factory):
     (model.parent / "data_report.json").write_text(json.dumps({"sources": SOURCES}), "utf-8")
     config = {"sources": {"faq": {"path": "/home/kim/secret/faq"}, "wiki": {"path": "hf://lab/wiki/en:train"}}}
     command = "kanana run --config=c.py:/home/kim/m,hf://a/b --workdir /home/kim/w/ --config.name='our name'"
+    command += """ --config.evaluated.models="['/home/kim/client-x/a', '/home/kim/b']" """
+    command += """ "/home/O'Brien/Models (old)/acme/m" --prompt="Either / or" """
     (top / "w" / "config.json").write_text(json.dumps({"config": config, "command": command}), "utf-8")
     return top / "w"
 
@@ -83,8 +85,9 @@ def test_a_card_states_what_the_files_say(run, tmp_path):
     ):
         assert fact in body
     assert "| kpi | exact_match | 0.5000 | ± 0.1000 |" in body
-    assert "kanana run --config=c.py:m,hf://a/b --workdir w '--config.name=our name'\n" in body
-    for left_out in ("idle", "/home", "kim", str(tmp_path), "mit"):
+    assert "kanana run --config=c.py:m,hf://a/b --workdir w '--config.name=our name' '--config.evaluated.models=[" in body
+    assert " m '--prompt=Either / or'" in body
+    for left_out in ("idle", "/home", "kim", "client-x", "Brien", "acme", str(tmp_path), "mit"):
         assert left_out not in body
     assert not (out / "model.json").exists()
 

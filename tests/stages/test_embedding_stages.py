@@ -23,6 +23,7 @@ from kanana_jax.data import microworld
 from kanana_jax.data.stream import packing
 from kanana_jax.data.stream.encode import Refused, TextEncoder
 from kanana_jax.data.stream.groups import GroupEncoder
+from kanana_jax.data.stream.heldout import HeldoutRows
 from kanana_jax.data.stream.packing import Rows
 from kanana_jax.data.tokens.instructed import instructed
 from kanana_jax.data.tokens.tokenizer import load_tokenizer
@@ -256,6 +257,34 @@ def test_contrastive_training_learns_and_notes_how_vectors_are_made(run):
     assert json.loads((run / "contrastive/samples.json").read_text("utf-8")) == []
     assert (run / "contrastive/adapter").is_dir()
     assert _learnt(run, "contrastive", "contrastive_loss")
+
+
+def test_held_out_groups_are_compared_with_all_candidates_whatever_the_batch(loaded, tokenizer):
+    """Also with those that training leaves out as false negatives, and without its dropout."""
+    model, params = loaded
+    made = [contrastive.encoder(_config(), tokenizer)(_group(i)) for i in range(12)]
+    rows = packing.pack(made, T, whole=True)
+    whole = len(rows.inputs)
+    config = _config(dropout=0.5, compared=whole, contrastive=dict(false_negative=0.0))
+    held, mesh = [HeldoutRows("pairs", "ko", rows, 1, 12)], make_mesh(MeshConfig(), ONE)
+    figures = [
+        contrastive.make_evaluation(model, held, mesh, config=config, batch_size=size, chunk=0)(params)
+        for size in (1, whole)
+    ]
+    for name in ("contrastive_loss", "contrastive_accuracy"):
+        assert figures[0][name] == pytest.approx(figures[1][name], rel=1e-5)
+    texts = jax.jit(lambda p: contrastive.texts_of(model, _config(), p, rows, jax.random.key(0)))(params)
+    anchors, positives, negatives = (np.asarray(x, np.float64) for x in texts[:3])
+    unit = lambda x: x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-9)  # noqa: E731
+    candidates = np.concatenate([unit(positives), unit(negatives).reshape(-1, positives.shape[1])])
+    usable = np.concatenate([texts.there, np.asarray(texts.negatives_there).reshape(-1)])
+    found = []
+    for place in np.flatnonzero(texts.there):
+        others = usable & (np.arange(len(usable)) != place)
+        cosines = candidates @ unit(anchors[place])
+        found.append(unit(positives[place]) @ unit(anchors[place]) > cosines[others].max())
+    assert 0 < np.mean(found) < 1
+    assert figures[0]["contrastive_accuracy"]["lang/ko"] == pytest.approx(np.mean(found))
 
 
 def test_the_report_has_the_figures_of_both_kinds(run, tmp_path):

@@ -1,13 +1,16 @@
 """Finished models asked by a stage: results of `kanana eval`, none asked twice, rows that the observatory reads."""
 
+import collections
 import json
 
 import jax
 import own_models
 import pandas as pd
 import pytest
+from lm_eval.api.task import ConfigurableTask
 from ml_collections import ConfigDict
 
+from kanana_jax.applications import call_benchmarks
 from kanana_jax.data import microworld
 from kanana_jax.data.tokens.calls import Call, Reply
 from kanana_jax.errors import ConfigError, UserError
@@ -62,6 +65,26 @@ def test_results_are_those_of_the_command(workdir, base):
     own = run.evaluate(asked, ["microworld"], limit=LIMIT)["results"]
     assert {name: found["results"][name] for name in own} == json.loads(json.dumps(own))
     assert found["results"]["own"]["n"] == found["results"]["faq"]["n"] == 1 and found["parameters"] > 0 and found["training_flops"] is None
+
+
+def test_the_answers_are_kept(workdir):
+    lines = [json.loads(line) for line in (workdir / "evaluated/answers/00.samples.jsonl").read_text().splitlines()]
+    by_task = collections.Counter(line["task"] for line in lines)
+    (found,) = json.loads((workdir / "evaluated/evaluation.json").read_text())["models"].values()
+    asked = {name: result["n"] for name, result in found["results"].items() if name.startswith("microworld_")}
+    assert len(asked) > 1 and by_task == asked | {"own": 1, "faq": 2}
+
+
+def test_answers_whose_scoring_fails_are_kept(base, tmp_path, monkeypatch):
+    def fails(task, doc, results):
+        raise LookupError("no words")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ConfigurableTask, "process_results", fails)
+        with pytest.raises(UserError, match=r"LookupError: no words.*00\.unscored\.jsonl has what .* answered"):
+            recipe.run(_config(base), tmp_path, devices=ONE)
+    lines = (tmp_path / "evaluated/answers/00.unscored.jsonl").read_text().splitlines()
+    assert lines and all("metrics" not in json.loads(line) for line in lines)
 
 
 def test_what_was_asked_is_not_asked_again(workdir, base):
@@ -142,11 +165,37 @@ def test_a_conversation_expects_its_own_last_turn(kind, right):
         function_calls.of_conversation(record | {"messages": before}, "own")
 
 
+@pytest.mark.parametrize(
+    "key, name", [("calls", "faq"), ("calls", "microworld"), ("documents", "own"), ("documents", "own/free")]
+)
+def test_two_results_of_one_name_are_refused(base, key, name):
+    config = _config(base)
+    config.evaluated[key].sets = {name: "microworld://faq/ko?size=100&count=4"}
+    with pytest.raises(ConfigError, match=f"'{name}' names two of tasks, calls.sets and documents.sets"):
+        recipe.parse(config)
+
+
+def test_bare_calls_and_functions_are_read():
+    """As in `{"name", "arguments"}`, without the object around them that OpenAI's form has."""
+    made = microworld.document(microworld.World.create(0, 100), "calls-single", "ko", 0)
+    bare = [call["function"] for call in made["messages"][-1]["tool_calls"]]
+    own = made | {"messages": [*made["messages"][:-1], made["messages"][-1] | {"tool_calls": bare}]}
+    assert function_calls.of_conversation(own, "own") == function_calls.of_conversation(made, "own")
+    item = function_calls.of_conversation(made | {"tools": [tool["function"] for tool in made["tools"]]}, "own")
+    line = call_benchmarks._line("own", item, (None, "refused"), 0.0)
+    assert line["tools"] == [tool["function"]["name"] for tool in made["tools"]]
+
+
 def test_what_cannot_run_is_told_before(base, tmp_path, monkeypatch):
     config = _config(base)
     config.evaluated.calls.models = ("other",)
     with pytest.raises(ConfigError, match="'other', which is not among the models"):
         recipe.parse(config)
+    config = _config(base)
+    config.evaluated.tasks.names = ("microworlds",)
+    with pytest.raises(ConfigError, match="microworlds"):
+        recipe.run(config, tmp_path / "unknown", devices=ONE)
+    assert not (tmp_path / "unknown" / "data").exists()
     monkeypatch.setattr(evaluate.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="needs the package lm_eval: pip install"):
         recipe.run(_config(base), tmp_path, devices=ONE)
@@ -160,7 +209,7 @@ def test_answers_from_documents_are_a_table_and_a_row_beside_the_paper():
         for name, (said, right) in shares.items()
     }
     (table,) = evaluation_chapter._documents(models | {"base": {"results": {}}})
-    assert table.rows[1] == ("rag_sft", "faq", 50.0, 50.0, 100.0, 25.0, 8) and len(table.rows) == 3
+    assert table.rows[1] == ("rag_sft", "faq", 50.0, 50.0, 100.0, 25.0, None, 8) and len(table.rows) == 3
     told = "answered from the passage: 25% merged → 50% rag_sft → 75% rag_dpo"
     assert paper_chapter._documents({"evaluated": models}) == told
     assert paper_chapter._documents({"evaluated": {"merged": models["merged"]}}) == ""

@@ -13,9 +13,9 @@
 
 All become `{"messages": […]}`, `{"prompt": […], "chosen": […], "rejected": […]}` or `{"prompt": […], "answer"?,
 "verifier"?}` (by which a model's own answers are judged), with `tools` if there are any. Messages keep what a chat
-template may read (`tool_calls`, `name`, `reasoning_content` …). `messages`, `conversations` and `tools` may be JSON
-text, as tables hold them. Texts that belong together become `{"anchor": "…", "positive": "…", "negatives": […]}`, for
-embedding models.
+template may read (`tool_calls`, `name`, `reasoning_content` …). Lists of messages and `tools` may be JSON text, as
+tables hold them. Texts that belong together become `{"anchor": "…", "positive": "…", "negatives": […]}`, for embedding
+models.
 """
 
 import re
@@ -43,6 +43,9 @@ _SPEAKERS = {
 }
 # Transcripts of one text, as in HH-RLHF (arXiv:2204.05862).
 _TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
+# Fields that hold messages or a text, and a list of messages in a text: as JSON, or as Python prints it.
+_EITHER = ("prompt", "completion", "chosen", "rejected")
+_MESSAGES = re.compile(r"""\s*\[\s*\{\s*(["'])(?:role|content)\1\s*:.*\}\s*\]\s*\Z""", re.DOTALL)
 _CONSUMED = ("conversations", "instruction", "input", "output", "system", "history", "completion", "question")
 
 Turns = list[dict[str, Any]]
@@ -222,7 +225,12 @@ def _with_system(raw: Mapping[str, Any], turns: Turns) -> Turns:
 
 
 def _said(value: Any, field: str, role: str) -> Turns:
-    """Turns from messages, or from a text that one side says."""
+    """Turns from messages, from JSON text of messages, or from a text that one side says.
+
+    Messages in the form in which Python prints them are refused: read as a text, they would teach the model this form.
+    """
+    if field in _EITHER and isinstance(value, str) and _MESSAGES.match(value):
+        value = _of_text(value, field)
     if isinstance(value, list):
         return _turns(value, field)
     if not isinstance(value, str):

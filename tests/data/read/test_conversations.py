@@ -1,6 +1,7 @@
 """Published forms of conversations and pairs become one form; what is broken is named by its field."""
 
 import copy
+import json
 
 import pytest
 from hypothesis import given, settings
@@ -148,6 +149,20 @@ def test_prompts_alone_and_texts_with_such_fields():
     assert text["meta"] == {"prompt": "a saw", "instruction": "cut", "output": "wood"} and "messages" not in text
 
 
+def test_messages_as_a_column_of_texts_holds_them():
+    turns = {"prompt": [_user("가?")], "chosen": [_assistant("b")], "rejected": [_assistant("c")]}
+    told = {key: json.dumps(value, ensure_ascii=key == "prompt", indent=2) for key, value in turns.items()}
+    assert _normalised(told) == _normalised(turns)
+    whole = {key: json.dumps(turns["prompt"] + turns[key]) for key in ("chosen", "rejected")}
+    assert _normalised(whole) == _normalised(turns)
+    asked = _normalised({"prompt": told["prompt"], "completion": told["chosen"]})
+    assert asked["messages"] == turns["prompt"] + turns["chosen"]
+    for text in ('[{"role": "user", "content": "a"}] is a chat.', '[{"name": "a"}]', '{"role": "user", "content": "a"}'):
+        assert _normalised({"prompt": text})["prompt"] == [_user(text)]
+    code = {"instruction": "a chat as JSON", "output": told["chosen"]}
+    assert _normalised(code)["messages"][1] == _assistant(told["chosen"])
+
+
 def test_prompts_with_what_their_answers_are_judged_by():
     found = _normalised({"prompt": "a", "answer": {"max": 3}, "verifier": "length", "level": 2})
     assert (found["prompt"], found["answer"], found["verifier"]) == ([_user("a")], {"max": 3}, "length")
@@ -179,6 +194,8 @@ BROKEN = [
         "begin with different turns",
     ),
     ({"chosen": "b", "rejected": "c"}, "there is no 'prompt'"),
+    ({"prompt": "a", "chosen": str([_assistant("b")]), "rejected": "c"}, "'chosen' is not a list of turns, nor JSON"),
+    ({"prompt": json.dumps([{"role": "user"}]), "completion": "b"}, "turn 1 of 'prompt' has no 'content'"),
     ({"prompt": "a", "chosen": [_user("b")], "rejected": [_assistant("c")]}, "'chosen' does not begin with a turn"),
     ({"messages": [CALL]}, "field 'text' is empty"),
     *(
