@@ -5,7 +5,9 @@ import json
 import pytest
 from buckets import BUCKET, gcs, s3
 
+from kanana_jax import endpoint
 from kanana_jax.cli import main
+from kanana_jax.evaluation.grading import JudgeConfig, Replies
 from kanana_jax.files import is_remote, place
 from kanana_jax.files.mirror import mirrored
 from kanana_jax.training.metrics import JsonLines
@@ -48,6 +50,24 @@ def test_a_mirrored_folder_is_brought_back_after_an_error_and_resumed(root):
         assert (local / "sub" / "b").read_text(encoding="utf-8") == "sub/b"
         (local / "sub" / "b").unlink()
     assert sorted(folder.objects()) == ["a", "state.json"] and not local.exists()
+
+
+def test_paid_replies_are_kept_in_the_bucket(root, monkeypatch):
+    asked, file = [], root / "replies.jsonl"
+
+    def post(service, path, body, read):
+        text = body["messages"][0]["content"]
+        if text == "19":
+            raise endpoint.Refused("http://127.0.0.1:1", "too long")
+        asked.append(text)
+        return read({"choices": [{"message": {"content": f"답 {text}"}}]})
+
+    monkeypatch.setattr(endpoint, "post_json", post)
+    config, texts = JudgeConfig("http://127.0.0.1:1/v1", "m"), [str(i) for i in range(20)]
+    replies = Replies(config, file)
+    assert replies.all(texts[:3])["2"] == "답 2" and len(file.read_text().splitlines()) == 3
+    assert replies.all(texts)["19"] == "" and len(file.read_text().splitlines()) == 19
+    assert Replies(config, file).all(texts[:19])["18"] == "답 18" and len(asked) == 19
 
 
 def test_lines_of_a_run_are_in_the_bucket_at_each_flush_and_resumed(root):
