@@ -8,7 +8,8 @@ MODEL is a stage of a workdir, a model folder or a Hugging Face folder with a ch
 ENGLISH and KOREAN are files or folders of lines `{"messages": […], "tools": […]}`. Without them, the conversations come
 from the embedded corpus: one call, two calls at once, a question about a missing argument, no call, and an answer from
 a call's result. GENERAL is a file or folder of conversations without functions, a fifth of the tokens of both stages: a
-model that learns calls alone unlearns how to answer without them. `kanana eval` measures the model on
+model that learns calls alone forgets how to answer without them. GENERAL is labelled Korean
+(`--config.sources.general.lang=en` for English). `kanana eval` measures the model on
 FunctionChat-Bench and BFCL; `kanana serve` serves it.
 """
 
