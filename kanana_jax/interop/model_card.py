@@ -167,9 +167,16 @@ def _public(word: str) -> str:
 
 
 def _scores(found: ModelFolder, told: Told) -> tuple[dict[str, Mapping[str, Any]], dict[tuple[str, str], float]]:
-    """Scores by task, where result files override evaluations during training, and held-out measures by language."""
+    """Scores by task, and held-out measures by language.
+
+    Result files override the results of stages that evaluate, and these the evaluations during training.
+    """
     evaluation = found.card.get("evaluation") or {}
     scores: dict[str, Mapping[str, Any]] = dict(evaluation.get("tasks") or {})
+    if found.path.name == "model":
+        for file in sorted(found.path.parent.parent.glob("*/evaluation.json")):
+            models = (read_json(file) or {}).get("models") or {}
+            scores |= (models.get(found.path.parent.name) or {}).get("results") or {}
     for result in told.results:
         path = str((result.get("settings") or {}).get("model", ""))
         if place(path).resolve() not in (found.path.resolve(), found.path.parent.resolve()):

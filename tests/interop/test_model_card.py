@@ -39,6 +39,9 @@ def run(tmp_path_factory):
     }
     (model / "model.json").write_text(json.dumps(card), "utf-8")
     (model.parent / "data_report.json").write_text(json.dumps({"sources": SOURCES}), "utf-8")
+    asked = {"sft": {"results": {"facts": {"acc": 0.75, "acc_stderr": 0.05, "n": 40}}}, "other": {"results": {"x": {}}}}
+    (top / "w" / "evaluated").mkdir()
+    (top / "w" / "evaluated" / "evaluation.json").write_text(json.dumps({"models": asked}), "utf-8")
     config = {"sources": {"faq": {"path": "/home/kim/secret/faq"}, "wiki": {"path": "hf://lab/wiki/en:train"}}}
     command = "kanana run --config=c.py:/home/kim/m,hf://a/b --workdir /home/kim/w/ --config.name='our name'"
     command += """ --config.evaluated.models="['/home/kim/client-x/a', '/home/kim/b']" """
@@ -65,7 +68,12 @@ def test_a_card_states_what_the_files_say(run, tmp_path):
                     "task": {"type": "text-generation"},
                     "dataset": {"name": "kpi", "type": "kpi"},
                     "metrics": [{"type": "exact_match", "value": 0.5}],
-                }
+                },
+                {
+                    "task": {"type": "text-generation"},
+                    "dataset": {"name": "facts", "type": "facts"},
+                    "metrics": [{"type": "acc", "value": 0.75}],
+                },
             ],
         }
     ]
@@ -84,7 +92,7 @@ def test_a_card_states_what_the_files_say(run, tmp_path):
         "| bits per byte | ko | 1.2500 |",
     ):
         assert fact in body
-    assert "| kpi | exact_match | 0.5000 | ± 0.1000 |" in body
+    assert "| kpi | exact_match | 0.5000 | ± 0.1000 |" in body and "| facts | acc | 0.7500 | ± 0.0500 | 40 |" in body
     assert "kanana run --config=c.py:m,hf://a/b --workdir w '--config.name=our name' '--config.evaluated.models=[" in body
     assert " m '--prompt=Either / or'" in body
     for left_out in ("idle", "/home", "kim", "client-x", "Brien", "acme", str(tmp_path), "mit"):
