@@ -27,6 +27,7 @@ INK, SOFT, GRID, PAPER = "#1c2331", "#5b6577", "#dfe3eb", "#fefefe"
 WIDTH = 9.2  # inches
 NARROW = 4.4  # inches; on a phone, the plot's letters are then as large as the page's small print
 FONT, SMALL = 9.0, 8.0  # points
+_TITLE = 0.52  # inches from the axes to the middle of the y axis's title
 
 _VARIABLES = {
     INK: "ink",
@@ -204,6 +205,12 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, Sequence) else value.tolist()
 
 
+def _numbers(axis: Any) -> list[str]:
+    """The labels of an axis's ticks."""
+    written = axis.get_major_formatter()
+    return [written(value, place) for place, value in enumerate(_shown(axis))]
+
+
 def draw(
     paint: "Callable[[Axes], None]",
     height: float,
@@ -229,14 +236,21 @@ def draw(
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change the page
         matplotlib.rcParams.update(_SETTINGS)
-        figure = Figure(figsize=(width, height))
-        box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
-        axes = figure.add_axes(box)
-        axes.set_axisbelow(True)
-        axes.set_xlabel(x)
-        axes.set_ylabel(y)
-        axes.yaxis.set_label_coords(-0.52 / (box[2] * width), 0.5)
-        paint(axes)
+        away = _TITLE
+        while True:  # again, if the numbers at the ticks are wider than most are
+            figure = Figure(figsize=(width, height))
+            margin = left + away - _TITLE
+            box = (margin / width, bottom / height, 1 - (margin + right) / width, 1 - (top + bottom) / height)
+            axes = figure.add_axes(box)
+            axes.set_axisbelow(True)
+            axes.set_xlabel(x)
+            axes.set_ylabel(y)
+            axes.yaxis.set_label_coords(-away / (box[2] * width), 0.5)
+            paint(axes)
+            needed = 0.15 + max(map(inches, _numbers(axes.yaxis)), default=0) if y else 0
+            if away >= needed:
+                break
+            away = needed
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(buffer.getvalue())

@@ -12,7 +12,7 @@ from kanana_jax.errors import UserError
 from kanana_jax.report.page import Code, Details, Figure, KeyValues, Page, Sample, Samples, Section, Table, Text, render
 from kanana_jax.report.plots import MAX_POINTS, Series, bars, heatmap, histogram, lines, thin
 from kanana_jax.report.run import write_run_report
-from kanana_jax.report.svg import drawn_once
+from kanana_jax.report.svg import drawn_once, inches
 
 HOSTILE = '<script>alert(1)</script> & "quotes" 한글'
 
@@ -123,6 +123,15 @@ def test_thinning_keeps_spikes():
 def test_a_logarithmic_axis_has_ticks_however_short(low, high):
     texts = re.findall(r">([^<>]*)</text>", lines([Series("a", [1, 2], [low, high])], x="x", y="y", log_y=True))
     assert len(texts[texts.index("x") + 1 : texts.index("y")]) >= 3
+
+
+@pytest.mark.parametrize("top", [5.0, 1.3e-3, 1.3e-5])
+def test_the_title_of_an_axis_covers_no_number(top):
+    svg = lines([Series("a", [1, 2, 3], [0.0, top / 5, top])], x="steps", y="nats")
+    numbers = [(float(x), text) for x, text in re.findall(r'anchor: end[^>]* x="([\d.]+)"[^>]*>([^<]*)<', svg)]
+    (title,) = [float(x) for x in re.findall(r'x="([\d.]+)"[^>]*>nats<', svg)]
+    assert len(numbers) > 3 and title > 9 / 2  # half a line of 9 points: it is not cut off
+    assert all(x - 72 * inches(text) > title + 9 / 2 - 2 for x, text in numbers)
 
 
 def test_values_stand_beyond_the_ends_of_their_bars():
