@@ -32,12 +32,20 @@ LEFT_OUT = {
     ("kanana", "eval", "MODEL"): "needs a model of the reader's; tests/evaluation/test_own_tasks.py has one",
     ("kanana", "serve"): "serves until it is stopped; tests/applications/test_server.py asks it",
     ("python", "launch/local.py"): "tests/multiprocess starts the same processes",
+    ("kanana", "observe", "results/"): "needs results of several models; tests/observatory has some",
+    ("kanana", "run", "--config", "configs/rag.py"): "needs a model that writes; tests/stages/test_rag_data.py has one",
+    ("kanana", "merge", "runs/rag_dpo"): "needs the model of such data",
 }
 GUIDE = "docs/proof_of_concept.md"  # test_proof_of_concept.py runs it in its own order
 # What must be had from elsewhere → why it is not executed.
 ELSEWHERE = {
     "gs://": "needs a bucket; tests/storage and tests/more/test_killed_in_buckets.py have servers of their own",
     "s3://": "needs a bucket; tests/storage and tests/more/test_killed_in_buckets.py have servers of their own",
+    "--config.profile=quick": "takes minutes; benchmarks/demo.py measures it",
+    "--judge-url": "needs an endpoint; tests/applications/test_claims.py has one",
+    "--cost": "needs the figures of a plan; tests/observatory has some",
+    "runs/rag": "needs data that a model wrote; tests/stages/test_rag_data.py has some",
+    "embed_dim=432": "prunes a model of the reader's to this width",
     "--config.trackers.use=": "needs a tracker's package; tests/more/test_trackers.py has them",
 }
 # Names that the guides leave to the reader.
@@ -52,6 +60,7 @@ NAMES = {
         f"{stage},{name}": f"{stage},{name.lower()}.jsonl"
         for stage, name in (("runs/sft/sft", "PAIRS"), ("runs/dpo/dpo", "PROMPTS"))
     },
+    "FOLDER": "faq",
 }
 # What makes a run of a config small, by its file.
 SMALL = {
@@ -147,6 +156,8 @@ def _documents(folder: pathlib.Path) -> None:
     faq = {"question": "한빛시는 어디에 있나요?", "answers": ["바다", "바닷가"]}
     (folder / "faq.jsonl").write_text(json.dumps(faq, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "results").mkdir()
+    (folder / "faq").mkdir()
+    (folder / "faq" / "refunds.md").write_text("# 환불\n\n환불은 7일 안에 됩니다.\n", encoding="utf-8")
 
 
 def test_commands_of_the_documents_run(tmp_path):
