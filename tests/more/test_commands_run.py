@@ -54,6 +54,8 @@ NAMES = {
     "MODEL,STATUTES,MANUALS": "runs/tiny/stage2,documents/ko,documents/en",
     "MODEL,FOLDER,GENERAL": "runs/tiny/stage2,documents/ko,documents/en",
     "MODEL,FOLDER": "runs/tiny/stage2,documents/ko",
+    "MODEL,TEXTS,PAIRS": "runs/tiny/stage2,documents/ko,retrieval.jsonl",
+    "MODEL,TEXTS,mined.jsonl": "runs/tiny/stage2,documents/ko,mined.jsonl",
     "MODEL,PROMPTS,TEACHER": "runs/tiny/stage2,prompts.jsonl,runs/tiny/stage2",
     **{f"MODEL,{name}": f"runs/tiny/stage2,{name.lower()}.jsonl" for name in ("CONVERSATIONS", "PAIRS", "PROMPTS")},
     **{
@@ -90,6 +92,14 @@ for kind in ("sft", "dpo", "reward", "online"):
         *(["--config.online.rollout.max_new_tokens=8"] if kind == "online" else []),
         "--config.evaluation.max_bytes=2000",
     ]
+SMALL["configs/embed.py"] = [
+    *(
+        f"--config.{stage}.train.{key}"
+        for stage in ("mntp", "contrastive")
+        for key in ("tokens=2048", "batch_tokens=1024", "seq_len=256")
+    ),
+    *("--config.contrastive.chunks=1", "--config.evaluation.max_bytes=2000"),
+]
 # A plan of something that does not fit says so by its exit code too.
 MAY_FAIL = ("kanana", "plan")
 
@@ -108,8 +118,12 @@ def _why_not(words: tuple[str, ...]) -> str | None:
     return None
 
 
-def _small(words: tuple[str, ...], folder: pathlib.Path) -> list[str]:
-    """The command on the documents, configs and sizes of this test."""
+def _small(words: tuple[str, ...], folder: pathlib.Path, begun: dict[str, str]) -> list[str]:
+    """The command on the documents, configs and sizes of this test.
+
+    Args:
+      begun: workdir → the config of its first run; guides name workdirs anew.
+    """
     made: list[str] = []
     for word in words[1:]:
         if word.startswith("results/") and "*" in word:
@@ -126,8 +140,13 @@ def _small(words: tuple[str, ...], folder: pathlib.Path) -> list[str]:
         made[2] = f"{tempfile.mkdtemp(dir=folder)}/{made[2]}"
     value = commands.configs(words) or ""
     file = value.partition(":")[0]
-    if value.count(",") == 2:  # the same guide's run of the same workdir, on one folder more
-        made = [f"{word}-general" if word == "runs/adapted" else word for word in made]
+    if words[1] == "run" and "--workdir" in made:
+        at = made.index("--workdir") + 1
+        if begun.setdefault(made[at], value) != value:
+            made[at] += f"-{len(begun)}"
+            begun[made[at]] = value
+    if words[1] == "mine":  # pairs.jsonl has pairs of answers
+        made = [word.replace("pairs.jsonl", "retrieval.jsonl") for word in made]
     made += SMALL.get(file, []) if words[1] == "run" else []
     made += ["--limit", "2"] if words[1] == "eval" and "--tasks" in words else []
     if "--workers" in made:
@@ -152,7 +171,17 @@ def _documents(folder: pathlib.Path) -> None:
         records = [r for lang in ("ko", "en") for r in microworld.documents(world, form, lang, 60)]
         lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
         (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
-    (folder / "test.jsonl").write_text(json.dumps({"question": "What is six times seven?", "answer": "42"}) + "\n")
+    groups = [r for lang in ("ko", "en") for r in microworld.documents(world, "retrieval", lang, 60)]
+    pairs = ({key: record[key] for key in ("anchor", "positive")} for record in groups)
+    lines = (json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs)
+    (folder / "retrieval.jsonl").write_text("".join(lines), encoding="utf-8")
+    (folder / "passages").mkdir()
+    for name in ("documents.jsonl", "queries.jsonl", "passages/all.jsonl"):
+        key = "anchor" if name.startswith("q") else "positive"
+        texts = (json.dumps({"text": record[key]}, ensure_ascii=False) + "\n" for record in groups)
+        (folder / name).write_text("".join(texts), encoding="utf-8")
+    question = "What is the product of six and seven, written as a number?"
+    (folder / "test.jsonl").write_text(json.dumps({"question": question, "answer": "42"}) + "\n")
     faq = {"question": "한빛시는 어디에 있나요?", "answers": ["바다", "바닷가"]}
     (folder / "faq.jsonl").write_text(json.dumps(faq, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "results").mkdir()
@@ -165,13 +194,13 @@ def test_commands_of_the_documents_run(tmp_path):
     stages = "--config.stages=stage1,stage2"  # those that the guides evaluate
     first = commands.Command("here", ("kanana", "run", "--config", "tiny", "--workdir", "runs/tiny", stages), True)
     shown = [first, *(c for c in commands.of_documents() if c.whole and c.place != GUIDE)]
-    failed, run = [], 0
+    failed, run, begun = [], 0, dict[str, str]()
     for command in shown:
         why = _why_not(command.words)
         if why is not None:
             print(f"not executed ({why}): {command}")
             continue
-        arguments = _small(command.words, tmp_path)
+        arguments = _small(command.words, tmp_path, begun)
         done = subprocess.run(
             [sys.executable, "-m", "kanana_jax", *arguments],
             cwd=tmp_path,
