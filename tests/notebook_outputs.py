@@ -18,8 +18,9 @@ from nbformat import NotebookNode
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = tuple(sorted((ROOT / "notebooks").glob("*.ipynb")))
 KERNEL = "kanana"
-# What differs from run to run: places and everything that a clock has a part in.
+# What differs from run to run: places, everything that a clock has a part in, and a warning of Colab's own requests.
 _VARIES = {
+    r".*RequestsDependencyWarning.*\n\s*warnings\.warn\(\n": "",
     r"/\S*/tmp\w{6,}": "FOLDER",
     r"[\d,.]+ tok/s|MFU [\d.]+%|wait [\d.]+%|ETA [\d:]+|[\d.]+ ?(?:s|ms|min|MB/s)\b": "TIME",
 }

@@ -96,7 +96,7 @@ SMALL["configs/embed.py"] = [
     *(
         f"--config.{stage}.train.{key}"
         for stage in ("mntp", "contrastive")
-        for key in ("tokens=2048", "batch_tokens=1024", "seq_len=256")
+        for key in ("tokens=8192", "batch_tokens=4096", "seq_len=1024")
     ),
     *("--config.contrastive.chunks=1", "--config.evaluation.max_bytes=2000"),
 ]
